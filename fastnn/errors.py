@@ -1,0 +1,67 @@
+"""Every error that fastnn raises on purpose: subclasses of FastnnError, each one sentence that says what was expected and what came."""
+
+from __future__ import annotations
+
+
+class FastnnError(Exception):
+    """Base of all errors raised by fastnn.
+
+    ``layers`` holds the layers that the error passed through, outermost first; modules fill it in as the error rises,
+    so that the message names the layer in which it arose.
+
+    >>> str(FastnnError("expected 3 channels, got 1"))
+    'expected 3 channels, got 1'
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.layers: list[str] = []
+
+    def __str__(self) -> str:
+        return f"{' > '.join(self.layers)}: {self.message}" if self.layers else self.message
+
+
+class ShapeError(FastnnError, ValueError):
+    """Array shapes that do not fit together, or a size that cannot be."""
+
+
+class DTypeError(FastnnError, TypeError):
+    """An array of a type that the operator does not take."""
+
+
+class LabelError(FastnnError, ValueError):
+    """Class labels outside 0 .. C-1, or targets of the wrong kind."""
+
+
+class ArgumentError(FastnnError, ValueError):
+    """An option with a value that makes no sense."""
+
+
+class GraphError(FastnnError, RuntimeError):
+    """backward() where there is nothing to differentiate, or twice through one graph."""
+
+
+class StateError(FastnnError, KeyError):
+    """state_dict entries that are missing, unexpected or of another shape."""
+
+    __str__ = FastnnError.__str__  # KeyError would print the repr
+
+
+class DataError(FastnnError):
+    """A data set that cannot be found, read or verified."""
+
+
+class NonFiniteError(FastnnError, ArithmeticError):
+    """Training gave a loss that is not a number, or infinite."""
+
+
+class BackendError(FastnnError, RuntimeError):
+    """A backend, ISA or device that this machine or installation does not have."""
+
+
+class MissingExtraError(FastnnError, ImportError):
+    """An optional package is absent; the message names the extra that installs it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f'{package} is needed for this and is not installed: pip install "fastnn[{extra}]"')
