@@ -1,0 +1,105 @@
+"""Batches of a data set, in a seeded order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from fastnn.errors import ArgumentError, ShapeError
+from fastnn.random import generator
+
+from .split import AUGMENT, permutation, philox
+
+
+class Batches:
+    """Iterable over ``(images, labels)`` batches; each ``for`` loop over it is one epoch.
+
+    Args:
+        images: (N, ...) array of any dtype, such as (N, C, H, W) uint8.
+        labels: (N, ...) array.
+        batch_size: images in a batch; the last batch of an epoch holds what is left, unless it is dropped.
+        shuffle: whether each epoch has a random order of its own, given by seed and epoch alone.
+        seed: 0 to 2**64 - 1, for the order and the augmentation; None draws one, where there is anything random, from
+            the numbers that ``fnn.manual_seed`` sets off.
+        drop_last: whether an incomplete last batch is dropped.
+        augment: ``augment(images, generator) -> images``, applied to every batch, such as :class:`Augment`.
+            ``generator`` is a ``numpy.random.Generator`` of its own for each seed, epoch and batch.
+
+    Attributes:
+        epoch: the number of the epoch that the next loop goes through; it counts up by itself. Set it to resume a
+            training.
+
+    Raises:
+        ShapeError: images and labels of different number. ArgumentError: a batch size below 1, or dropping the only
+            batch.
+
+    Without shuffling and augmentation a batch is a view of the arrays, not a copy.
+
+    >>> batches = Batches(np.arange(5.0), np.arange(5), batch_size=2, shuffle=True, seed=1)
+    >>> [y.tolist() for x, y in batches], [y.tolist() for x, y in batches], batches.epoch
+    ([[0, 3], [4, 2], [1]], [[2, 3], [4, 1], [0]], 2)
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        labels: Any,
+        batch_size: int = 128,
+        *,
+        shuffle: bool = False,
+        seed: int | None = None,
+        drop_last: bool = False,
+        augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+    ) -> None:
+        self.images, self.labels = np.asarray(images), np.asarray(labels)
+        if self.images.ndim == 0 or self.images.shape[:1] != self.labels.shape[:1]:
+            raise ShapeError(
+                "expected images (N, ...) and labels (N, ...), "
+                f"got images {self.images.shape} and labels {self.labels.shape}"
+            )
+        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise ArgumentError(f"expected a whole batch size of at least 1, got {batch_size}")
+        if drop_last and 0 < len(self.images) < batch_size:
+            raise ArgumentError(
+                "expected at least one whole batch with drop_last=True, "
+                f"got {len(self.images)} images for batches of {batch_size}"
+            )
+        if seed is None:
+            seed = int(generator().integers(2**63)) if shuffle or augment else 0
+        self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
+        self.augment = augment
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """Number of batches in an epoch."""
+        whole, left = divmod(len(self.images), self.batch_size)
+        return whole + (left > 0 and not self.drop_last)
+
+    def __repr__(self) -> str:
+        order = f"shuffled by seed {self.seed}" if self.shuffle else "in order"
+        return f"Batches({len(self)} of {self.batch_size}, {len(self.images)} images {order})"
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Indices of all images in the order of that epoch: int64 (N,).
+
+        >>> Batches(np.zeros((3, 1)), np.zeros(3)).order(7)
+        array([0, 1, 2])
+        """
+        n = len(self.images)
+        return permutation(n, self.seed, epoch) if self.shuffle else np.arange(n)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        return self._batches_of(epoch)
+
+    def _batches_of(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = self.order(epoch) if self.shuffle else None
+        for batch in range(len(self)):
+            span = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            chosen = span if order is None else order[span]
+            images, labels = self.images[chosen], self.labels[chosen]
+            if self.augment is not None:
+                images = self.augment(images, np.random.Generator(philox(self.seed, AUGMENT, epoch, batch)))
+            yield images, labels

@@ -1,0 +1,144 @@
+"""A data set in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnn.errors import DTypeError, LabelError, ShapeError
+
+from .split import stratified_split
+
+
+@dataclass(frozen=True, init=False, eq=False, repr=False)
+class Dataset:
+    """Images and their labels, with the names of the classes.
+
+    Args:
+        images: (N, C, H, W) uint8 for every data set that fastnn reads; arrays of your own may have any shape (N, ...)
+            and may be floating. Converted with ``np.asarray``, never copied without need.
+        labels: (N,) integers, kept as int64; (N,) or (N, K) floating targets are kept as they are; (N, K) integers are
+            one-hot labels and become float32.
+        classes: one name a class. Left out, they are "0", "1", ... up to the largest label; no names for floating (N,)
+            targets.
+        name: what the data set is called in messages and results.
+
+    Raises:
+        ShapeError: images and labels of different number. DTypeError: images that are neither uint8 nor floating.
+        LabelError: labels outside 0 .. K - 1, or of a shape that is none of the above.
+
+    >>> Dataset(np.zeros((3, 1, 4, 4), np.uint8), [0, 2, 1], name="three")
+    Dataset(three: images (3, 1, 4, 4) uint8, labels (3,) int64, 3 classes)
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    name: str
+
+    def __init__(self, images: Any, labels: Any, classes: Sequence[str] = (), name: str = "arrays") -> None:
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.ndim < 2:
+            raise ShapeError(
+                f"expected images (N, C, H, W) or other samples (N, ...), got an array of shape {images.shape}"
+            )
+        if images.dtype != np.uint8 and images.dtype.kind != "f":
+            raise DTypeError(f"expected uint8 or floating images, got {images.dtype}")
+        labels = _checked_labels(labels)
+        if len(labels) != len(images):
+            raise ShapeError(f"expected one label for each of {len(images)} images, got {len(labels)} labels")
+        number = labels.shape[1] if labels.ndim == 2 else 0
+        if labels.dtype == np.int64 and len(labels):
+            number = int(labels.max()) + 1
+            if labels.min() < 0 or (classes and number > len(classes)):
+                limit = f"0 to {len(classes) - 1}" if classes else "0 and above"
+                raise LabelError(f"expected labels {limit}, got labels from {labels.min()} to {labels.max()}")
+        for field, value in {
+            "images": images,
+            "labels": labels,
+            "classes": tuple(classes) or tuple(str(label) for label in range(number)),
+            "name": name,
+        }.items():
+            object.__setattr__(self, field, value)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.name}: images {self.images.shape} {self.images.dtype}, "
+            f"labels {self.labels.shape} {self.labels.dtype}, {len(self.classes)} classes)"
+        )
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one image, (C, H, W)."""
+        return self.images.shape[1:]
+
+    def subset(self, indices: np.ndarray | slice) -> Dataset:
+        """The images at ``indices`` (an index array, a mask or a slice), with all classes.
+
+        >>> from fastnn.data import load
+        >>> len(load("digits").subset(slice(100)))
+        100
+        """
+        return Dataset(self.images[indices], self.labels[indices], self.classes, self.name)
+
+    def split(self, held: float | int, seed: int = 0) -> tuple[Dataset, Dataset]:
+        """``(rest, held out)``, stratified by class; see :func:`stratified_split` for the arguments and errors.
+
+        >>> from fastnn.data import load
+        >>> [len(part) for part in load("digits").split(0.2)]
+        [1150, 287]
+        """
+        rest, chosen = stratified_split(self.labels, held, seed)
+        return self.subset(rest), self.subset(chosen)
+
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation per channel, for ``nn.Normalize(*train.statistics())``: take them from training
+        data alone.
+
+        uint8 images count as divided by 255, as ``nn.Normalize`` divides them; floating ones as they are. The deviation
+        is the biased one; a channel that never changes gets 1, so that nothing is divided by zero. Images that are not
+        (N, C, H, W) are taken as one channel.
+
+        >>> images = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
+        >>> Dataset(images, [0, 1]).statistics()
+        ((0.5,), (0.5,))
+        """
+        channels = np.moveaxis(self.images, 1, 0) if self.images.ndim == 4 else self.images[np.newaxis]
+        if self.images.size == 0:
+            raise ShapeError(f"expected at least one image to take statistics of, got images {self.images.shape}")
+        pairs = [_mean_std(channel) for channel in channels]
+        return tuple(mean for mean, _ in pairs), tuple(std or 1.0 for _, std in pairs)
+
+
+def _checked_labels(labels: np.ndarray) -> np.ndarray:
+    if labels.dtype.kind in "iub":
+        if labels.ndim == 1:
+            return labels.astype(np.int64, copy=False)
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            return labels.astype(np.float32)
+    elif labels.dtype.kind == "f" and labels.ndim in (1, 2):
+        return labels
+    raise LabelError(
+        "expected integer labels (N,), one-hot or soft labels (N, K), or targets (N,), "
+        f"got {labels.dtype} {labels.shape}"
+    )
+
+
+def _mean_std(values: np.ndarray) -> tuple[float, float]:
+    if values.dtype != np.uint8:
+        return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    # From the histogram: exact whole-number sums, the same on every machine. By blocks, since bincount makes int64 of
+    # what it counts.
+    blocks = (values[start : start + 1024].reshape(-1) for start in range(0, len(values), 1024))
+    counts = np.sum([np.bincount(block, minlength=256) for block in blocks], axis=0).tolist()
+    total = sum(counts)
+    first = sum(n * value for value, n in enumerate(counts))
+    second = sum(n * value * value for value, n in enumerate(counts))
+    return first / total / 255, (total * second - first * first) ** 0.5 / total / 255
