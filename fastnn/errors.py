@@ -1,4 +1,4 @@
-"""Every error that fastnn raises on purpose: subclasses of FastnnError, each one sentence that says what was expected and what came."""
+"""Every error that fastnn raises on purpose: subclasses of FastnnError, one sentence that says what was expected."""
 
 from __future__ import annotations
 

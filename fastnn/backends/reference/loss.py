@@ -25,9 +25,10 @@ def softmax_cross_entropy(
     """Cross-entropy between softmax(logits) and target.
 
     logits is (N, C); target is int64 labels (N,), or class probabilities (N, C) of the dtype of logits, which need not
-    sum to 1. With label smoothing s the target t becomes (1 - s) * t + s / C, t one-hot for labels (Szegedy et al.
-    2015, https://arxiv.org/abs/1512.00567, and PyTorch). Returns loss (N,) = -sum(t * log_softmax(logits)), grad (N, C)
-    = scale * (softmax(logits) * sum(t) - t).
+    sum to 1. Label smoothing s turns the target t, one-hot for labels, into (1 - s) * t + s / C (Szegedy et al. 2015,
+    https://arxiv.org/abs/1512.00567, as PyTorch has it). Returns (loss (N,), grad (N, C)):
+
+        loss = -sum(t * log_softmax(logits)),   grad = scale * (softmax(logits) * sum(t) - t)
 
     >>> loss, grad = softmax_cross_entropy(np.zeros((1, 2)), np.array([1]), scale=0.5)
     >>> loss, grad
