@@ -1,0 +1,48 @@
+"""Losses with their gradients on the compiled kernels (kernels/loss.h)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastnn import _kernels
+from fastnn.backends import shapes
+from fastnn.backends.shapes import FLOAT32, Array
+
+
+def softmax_cross_entropy(
+    logits: Array,
+    target: Array,
+    label_smoothing: float = 0.0,
+    scale: float = 1.0,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    loss, grad = shapes.softmax_cross_entropy(logits, target, label_smoothing, out, FLOAT32)
+    _kernels.softmax_cross_entropy(
+        np.ascontiguousarray(logits), np.ascontiguousarray(target), label_smoothing, scale, loss, grad
+    )
+    return loss, grad
+
+
+def bce_with_logits(
+    logits: Array,
+    target: Array,
+    scale: float = 1.0,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    loss, grad = shapes.elementwise_loss("bce_with_logits", logits, target, out, FLOAT32)
+    _kernels.bce_with_logits(np.ascontiguousarray(logits), np.ascontiguousarray(target), scale, loss, grad)
+    return loss, grad
+
+
+def mse(
+    prediction: Array,
+    target: Array,
+    scale: float = 1.0,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    loss, grad = shapes.elementwise_loss("mse", prediction, target, out, FLOAT32)
+    _kernels.mse(np.ascontiguousarray(prediction), np.ascontiguousarray(target), scale, loss, grad)
+    return loss, grad

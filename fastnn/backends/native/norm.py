@@ -1,0 +1,74 @@
+"""Batch normalisation on the compiled kernels (kernels/norm.h, norm_apply.h)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastnn import _kernels
+from fastnn.backends import shapes
+from fastnn.backends.shapes import FLOAT32, Array
+
+
+def _contiguous(array: Array | None) -> Array | None:
+    return None if array is None else np.ascontiguousarray(array)
+
+
+def batch_norm_statistics(x: Array, *, out: tuple[Array | None, Array | None] | None = None) -> tuple[Array, Array]:
+    mean, var = shapes.batch_norm_statistics(x, out, FLOAT32)
+    _kernels.batch_norm_statistics(np.ascontiguousarray(x), mean, var)
+    return mean, var
+
+
+def batch_norm_forward(
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float = 1e-5,
+    *,
+    out: Array | None = None,
+) -> Array:
+    y = shapes.batch_norm_forward(x, mean, var, weight, bias, out, FLOAT32)
+    _kernels.batch_norm_forward(
+        np.ascontiguousarray(x), np.ascontiguousarray(mean), np.ascontiguousarray(var),
+        _contiguous(weight), _contiguous(bias), eps, y,
+    )  # fmt: skip
+    return y
+
+
+def batch_norm_backward_weight(
+    grad: Array,
+    x: Array,
+    mean: Array,
+    var: Array,
+    eps: float = 1e-5,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    grad_weight, grad_bias = shapes.batch_norm_backward_weight(grad, x, mean, var, out, FLOAT32)
+    _kernels.batch_norm_backward_weight(
+        np.ascontiguousarray(grad), np.ascontiguousarray(x), np.ascontiguousarray(mean), np.ascontiguousarray(var),
+        eps, grad_weight, grad_bias,
+    )  # fmt: skip
+    return grad_weight, grad_bias
+
+
+def batch_norm_backward_input(
+    grad: Array,
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None,
+    grad_weight: Array | None,
+    grad_bias: Array | None,
+    eps: float = 1e-5,
+    *,
+    out: Array | None = None,
+) -> Array:
+    grad_x = shapes.batch_norm_backward_input(grad, x, mean, var, weight, grad_weight, grad_bias, out, FLOAT32)
+    _kernels.batch_norm_backward_input(
+        np.ascontiguousarray(grad), np.ascontiguousarray(x), np.ascontiguousarray(mean), np.ascontiguousarray(var),
+        _contiguous(weight), _contiguous(grad_weight), _contiguous(grad_bias), eps, grad_x,
+    )  # fmt: skip
+    return grad_x

@@ -1,0 +1,56 @@
+"""How many threads to start with: FASTNN_NUM_THREADS, or what affinity and the control group's CPU quota allow."""
+
+from __future__ import annotations
+
+import os
+
+from fastnn.errors import ArgumentError
+
+
+def _quota(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> float | None:
+    """CPUs that the control group may use, the least along its path; None: no limit, or no control groups here.
+
+    Version 2 writes them into cpu.max, version 1 into cpu.cfs_quota_us and cpu.cfs_period_us.
+    """
+    limits = []
+    for line in _read(membership).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "cpu", "cpu,cpuacct", "cpuacct,cpu"):
+            base = os.path.join(root, controllers)
+            parts = path.strip("/").split("/")
+            limits += [_limit(os.path.join(base, *parts[:depth])) for depth in range(len(parts) + 1)]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _limit(folder: str) -> float | None:
+    version_2 = _read(os.path.join(folder, "cpu.max")).split()
+    version_1 = [_read(os.path.join(folder, f"cpu.cfs_{name}_us")).strip() for name in ("quota", "period")]
+    quota, period = version_2 or version_1
+    if not quota or quota in ("max", "-1"):
+        return None
+    return int(quota) / int(period)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def default_threads() -> tuple[int, str]:
+    """The number of threads to start with, and why; ArgumentError where FASTNN_NUM_THREADS is no positive integer."""
+    asked = os.environ.get("FASTNN_NUM_THREADS")
+    if asked:
+        if not asked.isdecimal() or int(asked) < 1:
+            raise ArgumentError(f"expected FASTNN_NUM_THREADS to be a positive integer, got {asked!r}")
+        return int(asked), "FASTNN_NUM_THREADS"
+    if hasattr(os, "sched_getaffinity"):
+        cpus, why = len(os.sched_getaffinity(0)), "CPUs this process may run on"
+    else:
+        cpus, why = os.cpu_count() or 1, "CPUs of this machine"
+    quota = _quota()
+    if quota is not None and quota < cpus:
+        return max(1, round(quota)), "the control group's CPU quota"
+    return cpus, why

@@ -1,0 +1,485 @@
+"""Binding only: buffers in, one call into the kernel table without the GIL. Shapes are checked by fastnn.backends.native.
+
+Every array must be C-contiguous float32 (labels int64, argmax int32) unless strides are passed; what is not raises TypeError here, so that no
+kernel can be handed memory of another kind.
+"""
+# cython: language_level=3, boundscheck=False, wraparound=False
+
+cimport numpy as cnp
+from libc.stdint cimport int32_t, int64_t, uint64_t
+
+cnp.import_array()
+
+cdef extern from "table.h" nogil:
+    enum: CONV2D_AUTO, CONV2D_DIRECT, CONV2D_IM2COL
+    struct conv2d_shape:
+        int64_t N, C, H, W, O, kh, kw, OH, OW, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups
+    struct pool2d_shape:
+        int64_t planes, H, W, kh, kw, OH, OW, stride_h, stride_w, pad_h, pad_w
+        int count_include_pad
+    ctypedef void (*elementwise_kernel)(int64_t, const float *, const float *, float, float *) noexcept nogil
+    ctypedef void (*rows_kernel)(int64_t, int64_t, const float *, const float *, float *) noexcept nogil
+    ctypedef void (*elementwise_loss_kernel)(int64_t, const float *, const float *, double, float *, float *) noexcept nogil
+    struct kernels:
+        const char *isa
+        int64_t lanes
+        int (*sgemm)(int64_t, int64_t, int64_t, const float *, int64_t, int64_t, const float *, int64_t, int64_t,
+                     const float *, float *) noexcept nogil
+        int (*conv2d_forward)(const conv2d_shape *, int, const float *, const float *, const float *, float *) noexcept nogil
+        int (*conv2d_backward_input)(const conv2d_shape *, int, const float *, const float *, float *) noexcept nogil
+        int (*conv2d_backward_weight)(const conv2d_shape *, int, const float *, const float *, float *, float *) noexcept nogil
+        int (*max_pool2d_forward)(const pool2d_shape *, const float *, float *, int32_t *) noexcept nogil
+        void (*max_pool2d_backward_input)(int64_t, int64_t, int64_t, const float *, const int32_t *, float *) noexcept nogil
+        int (*avg_pool2d_forward)(const pool2d_shape *, const float *, float *) noexcept nogil
+        int (*avg_pool2d_backward_input)(const pool2d_shape *, const float *, float *) noexcept nogil
+        void (*global_avg_pool2d_forward)(int64_t, int64_t, const float *, float *) noexcept nogil
+        void (*global_avg_pool2d_backward_input)(int64_t, int64_t, const float *, float *) noexcept nogil
+        elementwise_kernel relu_forward, relu_backward_input, leaky_relu_forward, leaky_relu_backward_input
+        elementwise_kernel elu_forward, elu_backward_input, sigmoid_forward, sigmoid_backward_input
+        elementwise_kernel tanh_forward, tanh_backward_input, gelu_forward, gelu_backward_input
+        elementwise_kernel silu_forward, silu_backward_input
+        rows_kernel softmax_forward, softmax_backward_input, log_softmax_forward, log_softmax_backward_input
+        void (*dropout_forward)(int64_t, const float *, double, uint64_t, uint64_t, float *) noexcept nogil
+        int (*batch_norm_statistics)(int64_t, int64_t, int64_t, const float *, float *, float *) noexcept nogil
+        int (*batch_norm_forward)(int64_t, int64_t, int64_t, const float *, const float *, const float *, const float *,
+                                  const float *, double, float *) noexcept nogil
+        int (*batch_norm_backward_weight)(int64_t, int64_t, int64_t, const float *, const float *, const float *,
+                                          const float *, double, float *, float *) noexcept nogil
+        int (*batch_norm_backward_input)(int64_t, int64_t, int64_t, const float *, const float *, const float *, const float *,
+                                         const float *, const float *, const float *, double, float *) noexcept nogil
+        void (*softmax_cross_entropy)(int64_t, int64_t, const float *, const int64_t *, const float *, double, double,
+                                      float *, float *) noexcept nogil
+        elementwise_loss_kernel bce_with_logits, mse
+        void (*sgd_update)(int64_t, float *, const float *, float *, double, double, double, double, int) noexcept nogil
+        void (*adam_update)(int64_t, float *, const float *, float *, float *, double, double, double, double, double,
+                            double, double) noexcept nogil
+    kernels fastnn_kernels
+    const char *const fastnn_isa_names[]
+    int fastnn_isa_supported(const char *)
+    int fastnn_select_isa(const char *)
+
+cdef extern from "threads.h" nogil:
+    void fastnn_set_threads(int)
+    int fastnn_get_threads()
+
+
+# ---- arrays ----
+
+cdef void *data_of(cnp.ndarray array, int type_number) except? NULL:
+    if cnp.PyArray_TYPE(array) != type_number or not cnp.PyArray_IS_C_CONTIGUOUS(array):
+        raise TypeError("a kernel was given an array of another type, or one that is not C-contiguous")
+    return cnp.PyArray_DATA(array)
+
+cdef inline float *f32(cnp.ndarray array) except? NULL:
+    return <float *> data_of(array, cnp.NPY_FLOAT32)
+
+cdef inline float *f32_or_null(array) except? NULL:
+    return NULL if array is None else <float *> data_of(array, cnp.NPY_FLOAT32)
+
+cdef inline int check(int status) except -1:
+    if status:
+        raise MemoryError("no memory for a kernel's working buffer")
+    return 0
+
+
+# ---- instruction set and threads ----
+
+def isas():
+    """Names of the instruction sets that are compiled in and that this CPU has, slowest first."""
+    names = []
+    cdef int i = 0
+    while fastnn_isa_names[i] != NULL:
+        if fastnn_isa_supported(fastnn_isa_names[i]):
+            names.append(fastnn_isa_names[i].decode())
+        i += 1
+    return names
+
+
+def select_isa(str name=None):
+    """Fill the kernel table for one instruction set, the best one for None. False: not compiled in, or not supported."""
+    if name is None:
+        return fastnn_select_isa(NULL) == 0
+    encoded = name.encode()
+    return fastnn_select_isa(encoded) == 0
+
+
+def isa():
+    return fastnn_kernels.isa.decode()
+
+
+def lanes():
+    return fastnn_kernels.lanes
+
+
+def set_num_threads(int count):
+    fastnn_set_threads(count)
+
+
+def get_num_threads():
+    return fastnn_get_threads()
+
+
+# ---- dense ----
+
+def sgemm(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray c):
+    """c (M, N) = a (M, K) @ b (K, N) + bias (N,); a and b with any strides that are multiples of the item."""
+    if cnp.PyArray_TYPE(a) != cnp.NPY_FLOAT32 or cnp.PyArray_TYPE(b) != cnp.NPY_FLOAT32 or (
+            not cnp.PyArray_ISALIGNED(a) or not cnp.PyArray_ISALIGNED(b)):
+        raise TypeError("sgemm takes aligned float32")
+    cdef int64_t M = a.shape[0], K = a.shape[1], N = b.shape[1]
+    cdef const float *pa = <const float *> cnp.PyArray_DATA(a)
+    cdef const float *pb = <const float *> cnp.PyArray_DATA(b)
+    cdef int64_t a_row = a.strides[0] // 4, a_col = a.strides[1] // 4, b_row = b.strides[0] // 4, b_col = b.strides[1] // 4
+    cdef float *pbias = f32_or_null(bias)
+    cdef float *pc = f32(c)
+    cdef int status
+    with nogil:
+        status = fastnn_kernels.sgemm(M, N, K, pa, a_row, a_col, pb, b_row, b_col, pbias, pc)
+    check(status)
+
+
+# ---- convolution ----
+
+cdef conv2d_shape conv_shape(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray y, stride, padding, dilation, int64_t groups):
+    cdef conv2d_shape s
+    s.N, s.C, s.H, s.W = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    s.O, s.kh, s.kw = weight.shape[0], weight.shape[2], weight.shape[3]
+    s.OH, s.OW = y.shape[2], y.shape[3]
+    s.stride_h, s.stride_w = stride
+    s.pad_h, s.pad_w = padding
+    s.dilation_h, s.dilation_w = dilation
+    s.groups = groups
+    return s
+
+
+def conv2d_forward(cnp.ndarray x, cnp.ndarray weight, bias, stride, padding, dilation, int64_t groups, int algorithm,
+                   cnp.ndarray y):
+    cdef conv2d_shape s = conv_shape(x, weight, y, stride, padding, dilation, groups)
+    cdef float *px = f32(x)
+    cdef float *pw = f32(weight)
+    cdef float *pb = f32_or_null(bias)
+    cdef float *py = f32(y)
+    cdef int status
+    with nogil:
+        status = fastnn_kernels.conv2d_forward(&s, algorithm, px, pw, pb, py)
+    check(status)
+
+
+def conv2d_backward_input(cnp.ndarray grad, cnp.ndarray weight, stride, padding, dilation, int64_t groups, int algorithm,
+                          cnp.ndarray grad_x):
+    cdef conv2d_shape s = conv_shape(grad_x, weight, grad, stride, padding, dilation, groups)
+    cdef float *pg = f32(grad)
+    cdef float *pw = f32(weight)
+    cdef float *px = f32(grad_x)
+    cdef int status
+    with nogil:
+        status = fastnn_kernels.conv2d_backward_input(&s, algorithm, pg, pw, px)
+    check(status)
+
+
+def conv2d_backward_weight(cnp.ndarray grad, cnp.ndarray x, stride, padding, dilation, int64_t groups, int algorithm,
+                           cnp.ndarray grad_weight, cnp.ndarray grad_bias):
+    cdef conv2d_shape s = conv_shape(x, grad_weight, grad, stride, padding, dilation, groups)
+    cdef float *pg = f32(grad)
+    cdef float *px = f32(x)
+    cdef float *pw = f32(grad_weight)
+    cdef float *pb = f32(grad_bias)
+    cdef int status
+    with nogil:
+        status = fastnn_kernels.conv2d_backward_weight(&s, algorithm, pg, px, pw, pb)
+    check(status)
+
+
+# ---- pooling ----
+
+cdef pool2d_shape pool_shape(cnp.ndarray x, kernel_size, stride, padding, bint count_include_pad, cnp.ndarray y):
+    cdef pool2d_shape s
+    s.planes, s.H, s.W = x.shape[0] * x.shape[1], x.shape[2], x.shape[3]
+    s.OH, s.OW = y.shape[2], y.shape[3]
+    s.kh, s.kw = kernel_size
+    s.stride_h, s.stride_w = stride
+    s.pad_h, s.pad_w = padding
+    s.count_include_pad = count_include_pad
+    return s
+
+
+def max_pool2d_forward(cnp.ndarray x, kernel_size, stride, padding, cnp.ndarray y, cnp.ndarray argmax):
+    cdef pool2d_shape s = pool_shape(x, kernel_size, stride, padding, True, y)
+    cdef float *px = f32(x)
+    cdef float *py = f32(y)
+    cdef int32_t *pa = <int32_t *> data_of(argmax, cnp.NPY_INT32)
+    cdef int status
+    with nogil:
+        status = fastnn_kernels.max_pool2d_forward(&s, px, py, pa)
+    check(status)
+
+
+def max_pool2d_backward_input(cnp.ndarray grad, cnp.ndarray argmax, cnp.ndarray grad_x):
+    cdef int64_t planes = grad.shape[0] * grad.shape[1]
+    cdef int64_t pixels = grad_x.shape[2] * grad_x.shape[3], outputs = grad.shape[2] * grad.shape[3]
+    cdef float *pg = f32(grad)
+    cdef float *px = f32(grad_x)
+    cdef int32_t *pa = <int32_t *> data_of(argmax, cnp.NPY_INT32)
+    with nogil:
+        fastnn_kernels.max_pool2d_backward_input(planes, pixels, outputs, pg, pa, px)
+
+
+def avg_pool2d_forward(cnp.ndarray x, kernel_size, stride, padding, bint count_include_pad, cnp.ndarray y):
+    cdef pool2d_shape s = pool_shape(x, kernel_size, stride, padding, count_include_pad, y)
+    cdef float *px = f32(x)
+    cdef float *py = f32(y)
+    cdef int status
+    with nogil:
+        status = fastnn_kernels.avg_pool2d_forward(&s, px, py)
+    check(status)
+
+
+def avg_pool2d_backward_input(cnp.ndarray grad, kernel_size, stride, padding, bint count_include_pad, cnp.ndarray grad_x):
+    cdef pool2d_shape s = pool_shape(grad_x, kernel_size, stride, padding, count_include_pad, grad)
+    cdef float *pg = f32(grad)
+    cdef float *px = f32(grad_x)
+    cdef int status
+    with nogil:
+        status = fastnn_kernels.avg_pool2d_backward_input(&s, pg, px)
+    check(status)
+
+
+def global_avg_pool2d_forward(cnp.ndarray x, cnp.ndarray y):
+    cdef int64_t planes = x.shape[0] * x.shape[1], pixels = x.shape[2] * x.shape[3]
+    cdef float *px = f32(x)
+    cdef float *py = f32(y)
+    with nogil:
+        fastnn_kernels.global_avg_pool2d_forward(planes, pixels, px, py)
+
+
+def global_avg_pool2d_backward_input(cnp.ndarray grad, cnp.ndarray grad_x):
+    cdef int64_t planes = grad_x.shape[0] * grad_x.shape[1], pixels = grad_x.shape[2] * grad_x.shape[3]
+    cdef float *pg = f32(grad)
+    cdef float *px = f32(grad_x)
+    with nogil:
+        fastnn_kernels.global_avg_pool2d_backward_input(planes, pixels, pg, px)
+
+
+# ---- activations: arguments as in fastnn.backends.reference, then the output ----
+
+cdef int elementwise(elementwise_kernel kernel, cnp.ndarray a, b, float parameter, cnp.ndarray y) except -1:
+    cdef int64_t count = cnp.PyArray_SIZE(y)
+    cdef float *pa = f32(a)
+    cdef float *pb = f32_or_null(b)
+    cdef float *py = f32(y)
+    with nogil:
+        kernel(count, pa, pb, parameter, py)
+    return 0
+
+
+def relu_forward(x, y):
+    elementwise(fastnn_kernels.relu_forward, x, None, 0, y)
+
+
+def relu_backward_input(grad, x, grad_x):
+    elementwise(fastnn_kernels.relu_backward_input, grad, x, 0, grad_x)
+
+
+def leaky_relu_forward(x, float negative_slope, y):
+    elementwise(fastnn_kernels.leaky_relu_forward, x, None, negative_slope, y)
+
+
+def leaky_relu_backward_input(grad, x, float negative_slope, grad_x):
+    elementwise(fastnn_kernels.leaky_relu_backward_input, grad, x, negative_slope, grad_x)
+
+
+def elu_forward(x, float alpha, y):
+    elementwise(fastnn_kernels.elu_forward, x, None, alpha, y)
+
+
+def elu_backward_input(grad, x, float alpha, grad_x):
+    elementwise(fastnn_kernels.elu_backward_input, grad, x, alpha, grad_x)
+
+
+def sigmoid_forward(x, y):
+    elementwise(fastnn_kernels.sigmoid_forward, x, None, 0, y)
+
+
+def sigmoid_backward_input(grad, y, grad_x):
+    elementwise(fastnn_kernels.sigmoid_backward_input, grad, y, 0, grad_x)
+
+
+def tanh_forward(x, y):
+    elementwise(fastnn_kernels.tanh_forward, x, None, 0, y)
+
+
+def tanh_backward_input(grad, y, grad_x):
+    elementwise(fastnn_kernels.tanh_backward_input, grad, y, 0, grad_x)
+
+
+def gelu_forward(x, y):
+    elementwise(fastnn_kernels.gelu_forward, x, None, 0, y)
+
+
+def gelu_backward_input(grad, x, grad_x):
+    elementwise(fastnn_kernels.gelu_backward_input, grad, x, 0, grad_x)
+
+
+def silu_forward(x, y):
+    elementwise(fastnn_kernels.silu_forward, x, None, 0, y)
+
+
+def silu_backward_input(grad, x, grad_x):
+    elementwise(fastnn_kernels.silu_backward_input, grad, x, 0, grad_x)
+
+
+cdef int rows(rows_kernel kernel, cnp.ndarray a, y, cnp.ndarray out) except -1:
+    cdef int64_t N = out.shape[0], C = out.shape[1]
+    cdef float *pa = f32(a)
+    cdef float *py = f32_or_null(y)
+    cdef float *po = f32(out)
+    with nogil:
+        kernel(N, C, pa, py, po)
+    return 0
+
+
+def softmax_forward(x, y):
+    rows(fastnn_kernels.softmax_forward, x, None, y)
+
+
+def softmax_backward_input(grad, y, grad_x):
+    rows(fastnn_kernels.softmax_backward_input, grad, y, grad_x)
+
+
+def log_softmax_forward(x, y):
+    rows(fastnn_kernels.log_softmax_forward, x, None, y)
+
+
+def log_softmax_backward_input(grad, y, grad_x):
+    rows(fastnn_kernels.log_softmax_backward_input, grad, y, grad_x)
+
+
+def dropout_forward(cnp.ndarray x, double p, uint64_t seed, uint64_t stream, cnp.ndarray y):
+    cdef int64_t count = cnp.PyArray_SIZE(y)
+    cdef float *px = f32(x)
+    cdef float *py = f32(y)
+    with nogil:
+        fastnn_kernels.dropout_forward(count, px, p, seed, stream, py)
+
+
+# ---- batch norm: x (N, C) or (N, C, H, W) ----
+
+cdef inline int64_t pixels_of(cnp.ndarray x):
+    return x.shape[2] * x.shape[3] if x.ndim == 4 else 1
+
+
+def batch_norm_statistics(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var):
+    cdef int64_t N = x.shape[0], C = x.shape[1], HW = pixels_of(x)
+    cdef float *px = f32(x)
+    cdef float *pm = f32(mean)
+    cdef float *pv = f32(var)
+    cdef int status
+    with nogil:
+        status = fastnn_kernels.batch_norm_statistics(N, C, HW, px, pm, pv)
+    check(status)
+
+
+def batch_norm_forward(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, weight, bias, double eps, cnp.ndarray y):
+    cdef int64_t N = x.shape[0], C = x.shape[1], HW = pixels_of(x)
+    cdef float *px = f32(x)
+    cdef float *pm = f32(mean)
+    cdef float *pv = f32(var)
+    cdef float *pw = f32_or_null(weight)
+    cdef float *pb = f32_or_null(bias)
+    cdef float *py = f32(y)
+    cdef int status
+    with nogil:
+        status = fastnn_kernels.batch_norm_forward(N, C, HW, px, pm, pv, pw, pb, eps, py)
+    check(status)
+
+
+def batch_norm_backward_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, double eps,
+                               cnp.ndarray grad_weight, cnp.ndarray grad_bias):
+    cdef int64_t N = x.shape[0], C = x.shape[1], HW = pixels_of(x)
+    cdef float *pg = f32(grad)
+    cdef float *px = f32(x)
+    cdef float *pm = f32(mean)
+    cdef float *pv = f32(var)
+    cdef float *pw = f32(grad_weight)
+    cdef float *pb = f32(grad_bias)
+    cdef int status
+    with nogil:
+        status = fastnn_kernels.batch_norm_backward_weight(N, C, HW, pg, px, pm, pv, eps, pw, pb)
+    check(status)
+
+
+def batch_norm_backward_input(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, weight, grad_weight,
+                              grad_bias, double eps, cnp.ndarray grad_x):
+    cdef int64_t N = x.shape[0], C = x.shape[1], HW = pixels_of(x)
+    cdef float *pg = f32(grad)
+    cdef float *px = f32(x)
+    cdef float *pm = f32(mean)
+    cdef float *pv = f32(var)
+    cdef float *pw = f32_or_null(weight)
+    cdef float *pgw = f32_or_null(grad_weight)
+    cdef float *pgb = f32_or_null(grad_bias)
+    cdef float *po = f32(grad_x)
+    cdef int status
+    with nogil:
+        status = fastnn_kernels.batch_norm_backward_input(N, C, HW, pg, px, pm, pv, pw, pgw, pgb, eps, po)
+    check(status)
+
+
+# ---- losses ----
+
+def softmax_cross_entropy(cnp.ndarray logits, cnp.ndarray target, double label_smoothing, double scale, cnp.ndarray loss,
+                          cnp.ndarray grad):
+    """target: int64 labels (N,), or float32 (N, C)."""
+    cdef int64_t N = logits.shape[0], C = logits.shape[1]
+    cdef bint soft = cnp.PyArray_TYPE(target) == cnp.NPY_FLOAT32
+    cdef float *pl = f32(logits)
+    cdef float *pt = f32(target) if soft else NULL
+    cdef int64_t *labels = NULL if soft else <int64_t *> data_of(target, cnp.NPY_INT64)
+    cdef float *po = f32(loss)
+    cdef float *pg = f32(grad)
+    with nogil:
+        fastnn_kernels.softmax_cross_entropy(N, C, pl, labels, pt, label_smoothing, scale, po, pg)
+
+
+cdef int elementwise_loss(elementwise_loss_kernel kernel, cnp.ndarray x, cnp.ndarray target, double scale, cnp.ndarray loss,
+                          cnp.ndarray grad) except -1:
+    cdef int64_t count = cnp.PyArray_SIZE(x)
+    cdef float *px = f32(x)
+    cdef float *pt = f32(target)
+    cdef float *pl = f32(loss)
+    cdef float *pg = f32(grad)
+    with nogil:
+        kernel(count, px, pt, scale, pl, pg)
+    return 0
+
+
+def bce_with_logits(logits, target, double scale, loss, grad):
+    elementwise_loss(fastnn_kernels.bce_with_logits, logits, target, scale, loss, grad)
+
+
+def mse(prediction, target, double scale, loss, grad):
+    elementwise_loss(fastnn_kernels.mse, prediction, target, scale, loss, grad)
+
+
+# ---- optimiser updates, in place ----
+
+def sgd_update(cnp.ndarray param, cnp.ndarray grad, velocity, double lr, double momentum, double dampening,
+               double weight_decay, bint nesterov):
+    cdef int64_t count = cnp.PyArray_SIZE(param)
+    cdef float *pp = f32(param)
+    cdef float *pg = f32(grad)
+    cdef float *pv = f32_or_null(velocity)
+    with nogil:
+        fastnn_kernels.sgd_update(count, pp, pg, pv, lr, momentum, dampening, weight_decay, nesterov)
+
+
+def adam_update(cnp.ndarray param, cnp.ndarray grad, cnp.ndarray exp_avg, cnp.ndarray exp_avg_sq, double beta1,
+                double beta2, double eps, double step_size, double correction, double weight_decay, double shrink):
+    """param = param * shrink - step_size * exp_avg / (sqrt(exp_avg_sq) / correction + eps); weight_decay is the coupled one."""
+    cdef int64_t count = cnp.PyArray_SIZE(param)
+    cdef float *pp = f32(param)
+    cdef float *pg = f32(grad)
+    cdef float *pm = f32(exp_avg)
+    cdef float *pv = f32(exp_avg_sq)
+    with nogil:
+        fastnn_kernels.adam_update(count, pp, pg, pm, pv, beta1, beta2, eps, step_size, correction, weight_decay, shrink)

@@ -1,0 +1,55 @@
+/* The body of every isa_*.c: all operator families for the VL it set, and the table filled with them. */
+#include "table.h"
+#include "simd.h"
+#include "gemm.h"
+#include "conv2d.h"
+#include "elementwise.h"
+#include "loss.h"
+#include "norm_apply.h"
+#include "pool2d_average.h"
+#include "random.h"
+#include "softmax.h"
+#include "update.h"
+
+INLINE void fill_table(struct kernels *t, const char *isa) {
+    t->isa = isa;
+    t->lanes = VL;
+    t->sgemm = sgemm;
+    t->conv2d_forward = conv2d_forward;
+    t->conv2d_backward_input = conv2d_backward_input;
+    t->conv2d_backward_weight = conv2d_backward_weight;
+    t->max_pool2d_forward = max_pool2d_forward;
+    t->max_pool2d_backward_input = max_pool2d_backward_input;
+    t->avg_pool2d_forward = avg_pool2d_forward;
+    t->avg_pool2d_backward_input = avg_pool2d_backward_input;
+    t->global_avg_pool2d_forward = global_avg_pool2d_forward;
+    t->global_avg_pool2d_backward_input = global_avg_pool2d_backward_input;
+    t->relu_forward = relu_forward;
+    t->relu_backward_input = relu_backward_input;
+    t->leaky_relu_forward = leaky_relu_forward;
+    t->leaky_relu_backward_input = leaky_relu_backward_input;
+    t->elu_forward = elu_forward;
+    t->elu_backward_input = elu_backward_input;
+    t->sigmoid_forward = sigmoid_forward;
+    t->sigmoid_backward_input = sigmoid_backward_input;
+    t->tanh_forward = tanh_forward;
+    t->tanh_backward_input = tanh_backward_input;
+    t->gelu_forward = gelu_forward;
+    t->gelu_backward_input = gelu_backward_input;
+    t->silu_forward = silu_forward;
+    t->silu_backward_input = silu_backward_input;
+    t->softmax_forward = softmax_forward;
+    t->softmax_backward_input = softmax_backward_input;
+    t->log_softmax_forward = log_softmax_forward;
+    t->log_softmax_backward_input = log_softmax_backward_input;
+    t->dropout_forward = dropout_forward;
+    t->batch_norm_statistics = batch_norm_statistics;
+    t->batch_norm_forward = batch_norm_forward;
+    t->batch_norm_backward_weight = batch_norm_backward_weight;
+    t->batch_norm_backward_input = batch_norm_backward_input;
+    t->softmax_cross_entropy = softmax_cross_entropy;
+    t->bce_with_logits = bce_with_logits;
+    t->mse = mse;
+    t->sgd_update = sgd_update;
+    t->adam_update = adam_update;
+}

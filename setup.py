@@ -1,0 +1,69 @@
+"""Builds fastnn's one extension, fastnn._kernels: C11 with one translation unit per instruction set.
+
+Everything else about the package stands in pyproject.toml. FASTNN_NO_NATIVE=1 builds the package without the extension.
+"""
+
+import os
+import platform
+from glob import glob
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformError
+
+# -ffast-math would turn denormals off in the whole process and lose NaN; these three do neither.
+FLAGS = [
+    "-std=gnu11", "-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden",
+]  # fmt: skip
+ISA_FLAGS = {
+    "isa_avx2.c": ["-mavx2", "-mfma"],
+    "isa_avx512.c": ["-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"],
+}
+UNITS = {"x86_64": ["isa_avx2.c", "isa_avx512.c"], "AMD64": ["isa_avx2.c", "isa_avx512.c"],
+         "aarch64": ["isa_neon.c"], "arm64": ["isa_neon.c"]}  # fmt: skip
+
+NO_COMPILER = """
+fastnn needs a C compiler, GCC or Clang, to build its kernels, and it did not work here:
+{error}
+Install one (Debian, Ubuntu: apt install build-essential python3-dev; Fedora: dnf install gcc python3-devel;
+macOS: xcode-select --install), or set FASTNN_NO_NATIVE=1 to install without compiled kernels and run on Numba:
+pip install "fastnn[jit]"."""
+
+
+class BuildKernels(build_ext):
+    """build_ext with flags of its own for each instruction set's file; without a compiler it says what to install."""
+
+    def build_extensions(self) -> None:
+        compile_one = self.compiler._compile
+
+        def compile_for_isa(obj, src, ext, cc_args, extra_postargs, pp_opts):
+            extra = ISA_FLAGS.get(os.path.basename(src), [])
+            compile_one(obj, src, ext, cc_args, [*extra_postargs, *extra], pp_opts)
+
+        self.compiler._compile = compile_for_isa
+        try:
+            super().build_extensions()
+        except (CCompilerError, CompileError, ExecError, PlatformError) as error:
+            raise SystemExit(NO_COMPILER.format(error=error)) from None
+
+
+def extensions() -> list[Extension]:
+    if os.environ.get("FASTNN_NO_NATIVE", "0") not in ("", "0"):
+        return []
+    import numpy
+    from Cython.Build import cythonize
+
+    sources = ["_kernels.pyx", "dispatch.c", "threads.c", "isa_baseline.c", *UNITS.get(platform.machine(), [])]
+    kernels = Extension(
+        "fastnn._kernels",
+        [f"kernels/{name}" for name in sources],
+        include_dirs=["kernels", numpy.get_include()],
+        depends=glob("kernels/*.h"),
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), ("_GNU_SOURCE", "1")],
+        extra_compile_args=[*FLAGS, "-pthread"],
+        extra_link_args=["-pthread"],
+    )
+    return cythonize([kernels], build_dir="build", language_level=3)
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildKernels})
