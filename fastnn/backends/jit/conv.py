@@ -1,0 +1,125 @@
+"""Convolution by direct loops or by im2col: the choice, and how the work is cut into tasks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from fastnn.backends import shapes
+from fastnn.backends.jit import conv_direct, conv_im2col
+from fastnn.backends.jit.compile import contiguous, flat, kernel
+from fastnn.backends.jit.dense import channel_sums
+from fastnn.backends.shapes import FLOAT32, Array, Pair
+
+_NS_PER_PRODUCT = 1 / 20
+_DIRECT_FROM = 100  # positions in an output plane: shorter runs waste the vectors
+_TASKS = 8  # as many as one wants at least
+_PARTS = 16  # a sum over images is made in at most so many parts, added in order
+_PARTS_FLOATS = 1 << 23
+
+
+def conv2d_forward(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    y = shapes.conv2d_forward(x, weight, bias, stride, padding, dilation, groups, algorithm, out, FLOAT32)
+    n, filters, oh, ow = y.shape
+    if _direct(algorithm, oh * ow):
+        run, tasks = conv_direct.forward, n * groups
+    else:
+        run, tasks = conv_im2col.forward, -(-n * oh * ow // conv_im2col.TILE) * groups
+    run(
+        y.size * weight[0].size * _NS_PER_PRODUCT, contiguous(x), contiguous(weight),
+        np.zeros(filters, np.float32) if bias is None else contiguous(bias),
+        _pair(stride), _pair(padding), _pair(dilation), int(groups), _splits(tasks, filters // groups), y,
+    )  # fmt: skip
+    return y
+
+
+def conv2d_backward_input(
+    grad: Array,
+    weight: Array,
+    input_size: Pair,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+    out: Array | None = None,
+) -> Array:
+    grad_x = shapes.conv2d_backward_input(
+        grad, weight, input_size, stride, padding, dilation, groups, algorithm, out, FLOAT32
+    )
+    n, _, oh, ow = grad.shape
+    if _direct(algorithm, oh * ow):
+        run, cut = conv_direct.backward_input, _splits(n * groups, weight.shape[1])
+    else:
+        run, cut = conv_im2col.backward_input, -(-conv_im2col.TILE // (oh * ow))
+    run(
+        grad.size * weight[0].size * _NS_PER_PRODUCT, contiguous(grad), contiguous(weight),
+        _pair(stride), _pair(padding), _pair(dilation), int(groups), cut, grad_x,
+    )  # fmt: skip
+    return grad_x
+
+
+def conv2d_backward_weight(
+    grad: Array,
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair = (1, 1),
+    padding: Pair = (0, 0),
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    grad_weight, grad_bias = shapes.conv2d_backward_weight(
+        grad, x, kernel_size, stride, padding, dilation, groups, algorithm, out, FLOAT32
+    )
+    grad = contiguous(grad)
+    n, filters, oh, ow = grad.shape
+    channel_sums(float(grad.size), grad.reshape(n, filters, oh * ow), grad_bias)
+    run = conv_direct.backward_weight if _direct(algorithm, oh * ow) else conv_im2col.backward_weight
+    count = max(1, min(n, _PARTS, _PARTS_FLOATS // grad_weight.size))
+    parts = np.empty((count, *grad_weight.shape), np.float32)
+    run(
+        grad.size * grad_weight[0].size * _NS_PER_PRODUCT, grad, contiguous(x),
+        _pair(stride), _pair(padding), _pair(dilation), int(groups), _splits(count * groups, filters // groups), parts,
+    )  # fmt: skip
+    _sum_parts(float(parts.size), parts.reshape(count, grad_weight.size), flat(grad_weight))
+    return grad_weight, grad_bias
+
+
+def _direct(algorithm: str, positions: int) -> bool:
+    return algorithm == "direct" or (algorithm == "auto" and positions >= _DIRECT_FROM)
+
+
+def _splits(tasks: int, channels: int) -> int:
+    """Into how many parts of at least eight channels each task is cut, so that there are enough of them."""
+    return max(1, min(-(-_TASKS // max(tasks, 1)), -(-channels // 8)))
+
+
+def _pair(pair: Pair) -> Pair:
+    return int(pair[0]), int(pair[1])
+
+
+@kernel()
+def _sum_parts(parts: Array, total: Array) -> None:
+    """total (E,) = parts (P,E)[0] + parts[1] + ..., in that order."""
+    count, size = parts.shape
+    for block in prange((size + 4095) // 4096):
+        for i in range(block * 4096, min(size, block * 4096 + 4096)):
+            total[i] = parts[0, i]
+        for part in range(1, count):
+            for i in range(block * 4096, min(size, block * 4096 + 4096)):
+                total[i] += parts[part, i]

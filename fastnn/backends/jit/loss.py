@@ -1,0 +1,135 @@
+"""Losses and their gradients in one pass."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange
+
+from fastnn.backends import shapes
+from fastnn.backends.jit.compile import contiguous, flat, inner, kernel, piece, pieces
+from fastnn.backends.shapes import FLOAT32, Array
+
+_ZERO = np.float32(0)
+_ONE = np.float32(1)
+_NS_EXP = 5.0
+_NS_COPY = 0.5
+
+
+def softmax_cross_entropy(
+    logits: Array,
+    target: Array,
+    label_smoothing: float = 0.0,
+    scale: float = 1.0,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    loss, grad = shapes.softmax_cross_entropy(logits, target, label_smoothing, out, FLOAT32)
+    run = _cross_entropy_of_labels if target.ndim == 1 else _cross_entropy
+    run(
+        logits.size * 2 * _NS_EXP, contiguous(logits), contiguous(target), 1.0 - label_smoothing,
+        label_smoothing / logits.shape[1], float(scale), loss, grad,
+    )  # fmt: skip
+    return loss, grad
+
+
+def bce_with_logits(
+    logits: Array,
+    target: Array,
+    scale: float = 1.0,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    loss, grad = shapes.elementwise_loss("bce_with_logits", logits, target, out, FLOAT32)
+    _bce(logits.size * 2 * _NS_EXP, flat(logits), flat(target), float(scale), flat(loss), flat(grad))
+    return loss, grad
+
+
+def mse(
+    prediction: Array,
+    target: Array,
+    scale: float = 1.0,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    loss, grad = shapes.elementwise_loss("mse", prediction, target, out, FLOAT32)
+    _mse(prediction.size * _NS_COPY, flat(prediction), flat(target), 2.0 * scale, flat(loss), flat(grad))
+    return loss, grad
+
+
+@inner()
+def _exponentials(row: Array, e: Array) -> tuple[np.float32, np.float32]:
+    """e = exp(row - maximum); returns the maximum and the sum of e. With a NaN in the row the sum is NaN."""
+    top, total = row[0], _ZERO
+    for j in range(1, row.size):
+        if row[j] > top:
+            top = row[j]
+    for j in range(row.size):
+        e[j] = math.exp(row[j] - top)
+        total += e[j]
+    return top, total
+
+
+@kernel()
+def _cross_entropy_of_labels(
+    logits: Array, target: Array, kept: float, spread: float, scale: float, loss: Array, grad: Array
+) -> None:
+    """loss (N,), grad (N,C) from logits (N,C), target (N,): t is kept + spread at the label, spread elsewhere."""
+    keep, rest, factor = np.float32(kept), np.float32(spread), np.float32(scale)
+    for n in prange(logits.shape[0]):
+        z, g, label = logits[n], grad[n], target[n]
+        top, total = _exponentials(z, g)
+        log_total = math.log(total)
+        loss[n] = -keep * (z[label] - top - log_total)
+        if rest != _ZERO:
+            for j in range(z.size):
+                loss[n] -= rest * (z[j] - top - log_total)
+        for j in range(z.size):
+            g[j] = factor * (g[j] / total - rest)
+        g[label] -= factor * keep
+
+
+@kernel()
+def _cross_entropy(
+    logits: Array, target: Array, kept: float, spread: float, scale: float, loss: Array, grad: Array
+) -> None:
+    """loss (N,), grad (N,C) from logits (N,C), target (N,C): t is kept*target + spread."""
+    keep, rest, factor = np.float32(kept), np.float32(spread), np.float32(scale)
+    for n in prange(logits.shape[0]):
+        z, g, u = logits[n], grad[n], target[n]
+        top, total = _exponentials(z, g)
+        log_total = math.log(total)
+        sum_loss, sum_t = _ZERO, _ZERO
+        for j in range(z.size):
+            t = keep * u[j] + rest
+            sum_loss -= t * (z[j] - top - log_total)
+            sum_t += t
+        loss[n] = sum_loss
+        for j in range(z.size):
+            g[j] = factor * (g[j] / total * sum_t - (keep * u[j] + rest))
+
+
+@kernel()
+def _bce(logits: Array, target: Array, scale: float, loss: Array, grad: Array) -> None:
+    """All arrays are (size,)."""
+    factor = np.float32(scale)
+    for k in prange(pieces(logits.size)):
+        z, t, u, g = piece(logits, k), piece(target, k), piece(loss, k), piece(grad, k)
+        for i in range(z.size):
+            e = math.exp(-abs(z[i]))
+            positive = _ZERO if z[i] <= 0 else z[i]
+            u[i] = positive - z[i] * t[i] + math.log1p(e)
+            g[i] = factor * ((_ONE if z[i] >= 0 else e) / (_ONE + e) - t[i])
+
+
+@kernel()
+def _mse(prediction: Array, target: Array, twice_scale: float, loss: Array, grad: Array) -> None:
+    """All arrays are (size,)."""
+    factor = np.float32(twice_scale)
+    for k in prange(pieces(prediction.size)):
+        z, t, u, g = piece(prediction, k), piece(target, k), piece(loss, k), piece(grad, k)
+        for i in range(z.size):
+            difference = z[i] - t[i]
+            u[i] = difference * difference
+            g[i] = factor * difference
