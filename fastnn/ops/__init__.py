@@ -1,0 +1,75 @@
+"""Differentiable operators: functions of tensors (or of anything NumPy takes), by family.
+
+Each file holds Functions, which say what they save and which kernels they call, and the functions that users call:
+PyTorch's `torch.nn.functional`, by the same names.
+"""
+
+from fastnn.ops import activations, arithmetic, shaping
+from fastnn.ops.activations import (
+    dropout,
+    elu,
+    gelu,
+    leaky_relu,
+    log_softmax,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    tanh,
+)
+from fastnn.ops.conv import conv2d
+from fastnn.ops.dense import linear, matmul
+from fastnn.ops.loss import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    mse_loss,
+    nll_loss,
+)
+from fastnn.ops.norm import batch_norm, batch_norm_statistics, normalize
+from fastnn.ops.pool import avg_pool2d, global_avg_pool2d, max_pool2d
+from fastnn.ops.shaping import flatten
+from fastnn.tensor import Tensor
+
+__all__ = [
+    "avg_pool2d",
+    "batch_norm",
+    "batch_norm_statistics",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "elu",
+    "flatten",
+    "gelu",
+    "global_avg_pool2d",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "matmul",
+    "max_pool2d",
+    "mse_loss",
+    "nll_loss",
+    "normalize",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "tanh",
+]
+
+_METHODS = {
+    **arithmetic.METHODS,
+    **shaping.METHODS,
+    "__matmul__": matmul,
+    "__rmatmul__": lambda b, a: matmul(a, b),
+    "matmul": matmul,
+    "relu": activations.relu,
+    "sigmoid": activations.sigmoid,
+    "tanh": activations.tanh,
+    "softmax": activations.softmax,
+    "log_softmax": activations.log_softmax,
+}
+for _name, _method in _METHODS.items():
+    setattr(Tensor, _name, _method)

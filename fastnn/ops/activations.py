@@ -1,0 +1,229 @@
+"""Activations, element by element; softmax and its logarithm along one dimension; dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn import random
+from fastnn.errors import ArgumentError
+from fastnn.ops.common import axis, floating
+from fastnn.tensor import Array, Context, Function, Tensor
+
+
+class ReLU(Function):
+    """Saves the output, which has the same mask and which the next layer keeps anyway; kernels relu_*."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        y = ctx.kernels.relu_forward(x)
+        ctx.save(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return ctx.kernels.relu_backward_input(grad, *ctx.saved)
+
+
+class LeakyReLU(Function):
+    """Saves x; kernels leaky_relu_*. Attribute: negative_slope."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, negative_slope: float) -> Array:
+        ctx.save(x)
+        return ctx.kernels.leaky_relu_forward(x, negative_slope)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return ctx.kernels.leaky_relu_backward_input(grad, *ctx.saved, ctx.attributes["negative_slope"])
+
+
+class ELU(Function):
+    """Saves x; kernels elu_*. Attribute: alpha."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, alpha: float) -> Array:
+        ctx.save(x)
+        return ctx.kernels.elu_forward(x, alpha)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return ctx.kernels.elu_backward_input(grad, *ctx.saved, ctx.attributes["alpha"])
+
+
+class Sigmoid(Function):
+    """Saves the output; kernels sigmoid_*."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        y = ctx.kernels.sigmoid_forward(x)
+        ctx.save(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return ctx.kernels.sigmoid_backward_input(grad, *ctx.saved)
+
+
+class Tanh(Function):
+    """Saves the output; kernels tanh_*."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        y = ctx.kernels.tanh_forward(x)
+        ctx.save(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return ctx.kernels.tanh_backward_input(grad, *ctx.saved)
+
+
+class GELU(Function):
+    """Saves x; kernels gelu_*."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        ctx.save(x)
+        return ctx.kernels.gelu_forward(x)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return ctx.kernels.gelu_backward_input(grad, *ctx.saved)
+
+
+class SiLU(Function):
+    """Saves x; kernels silu_*."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        ctx.save(x)
+        return ctx.kernels.silu_forward(x)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return ctx.kernels.silu_backward_input(grad, *ctx.saved)
+
+
+class Softmax(Function):
+    """x (N, C) -> (N, C), along C. Saves the output; kernels softmax_*."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        y = ctx.kernels.softmax_forward(x)
+        ctx.save(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return ctx.kernels.softmax_backward_input(grad, *ctx.saved)
+
+
+class LogSoftmax(Function):
+    """x (N, C) -> (N, C), along C. Saves the output; kernels log_softmax_*."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        y = ctx.kernels.log_softmax_forward(x)
+        ctx.save(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return ctx.kernels.log_softmax_backward_input(grad, *ctx.saved)
+
+
+class Dropout(Function):
+    """Saves nothing: (seed, stream) says which entries were dropped; kernel dropout_forward, both ways.
+
+    Attributes: p, seed, stream.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, p: float, seed: int, stream: int) -> Array:
+        return ctx.kernels.dropout_forward(x, p, seed, stream)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return ctx.kernels.dropout_forward(grad, **ctx.attributes)
+
+
+def relu(x: Any) -> Tensor:
+    """max(x, 0).
+
+    >>> import fastnn as fnn
+    >>> fnn.ops.relu([-1.0, 2.0])
+    Tensor([0., 2.])
+    """
+    return ReLU.apply(floating(x))
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
+    """x where x > 0, negative_slope·x elsewhere."""
+    return LeakyReLU.apply(floating(x), negative_slope=negative_slope)
+
+
+def elu(x: Any, alpha: float = 1.0) -> Tensor:
+    """x where x > 0, alpha·(exp(x) - 1) elsewhere."""
+    return ELU.apply(floating(x), alpha=alpha)
+
+
+def sigmoid(x: Any) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return Sigmoid.apply(floating(x))
+
+
+def tanh(x: Any) -> Tensor:
+    """The hyperbolic tangent."""
+    return Tanh.apply(floating(x))
+
+
+def gelu(x: Any) -> Tensor:
+    """x·Φ(x), with the normal distribution's exact Φ (by erf)."""
+    return GELU.apply(floating(x))
+
+
+def silu(x: Any) -> Tensor:
+    """x·sigmoid(x)."""
+    return SiLU.apply(floating(x))
+
+
+def softmax(x: Any, dim: int = -1) -> Tensor:
+    """exp(x) / sum(exp(x)) along dim, of any shape; stable for large entries.
+
+    >>> import fastnn as fnn
+    >>> fnn.ops.softmax([[0.0, 0.0], [1e4, -1e4]])
+    Tensor([[0.5, 0.5],
+            [1. , 0. ]])
+    """
+    return _along(Softmax, "softmax", x, dim)
+
+
+def log_softmax(x: Any, dim: int = -1) -> Tensor:
+    """log(softmax(x)) along dim, of any shape; stable for large entries."""
+    return _along(LogSoftmax, "log_softmax", x, dim)
+
+
+def _along(function: type[Function], op: str, x: Any, dim: int) -> Tensor:
+    """The kernels take matrices and go along the rows: bring any other shape into that form and back."""
+    x = floating(x)
+    dim = axis(op, dim, x.ndim)
+    if x.numel() == 0:
+        return x
+    if x.ndim == 2 and dim == 1:
+        return function.apply(x)
+    moved = x.transpose(dim, x.ndim - 1)
+    return function.apply(moved.reshape(-1, moved.shape[-1])).reshape(moved.shape).transpose(dim, x.ndim - 1)
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """Each entry zero with probability p, the others divided by 1 - p; x itself unless training.
+
+    Every call takes new random numbers (`fnn.manual_seed` starts them afresh). Raises ArgumentError unless 0 ≤ p ≤ 1.
+    """
+    if not 0 <= p <= 1:
+        raise ArgumentError(f"dropout: expected p from 0 to 1, got {p!r}")
+    x = floating(x)
+    if not training or p == 0:
+        return x
+    seed, stream = random.next_stream()
+    return Dropout.apply(x, p=p, seed=seed, stream=stream)

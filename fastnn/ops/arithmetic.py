@@ -1,0 +1,286 @@
+"""Arithmetic with broadcasting, in NumPy; the table at the end hangs it onto Tensor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.errors import DTypeError, ShapeError
+from fastnn.tensor import Array, Context, Function, Tensor
+
+
+def _sum_to(grad: Array, shape: tuple[int, ...]) -> Array:
+    """The transpose of broadcasting: sum over the dimensions along which `shape` was stretched."""
+    if grad.shape == shape:
+        return grad
+    grad = grad.sum(axis=tuple(range(grad.ndim - len(shape))))
+    stretched = tuple(d for d, size in enumerate(shape) if size == 1 and grad.shape[d] != 1)
+    return grad.sum(axis=stretched, keepdims=True) if stretched else grad
+
+
+class Add(Function):
+    """a + b. Saves the shapes."""
+
+    @staticmethod
+    def forward(ctx: Context, a: Array, b: Array) -> Array:
+        ctx.save(a.shape, b.shape)
+        return a + b
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array, Array]:
+        a_shape, b_shape = ctx.saved
+        return _sum_to(grad, a_shape), _sum_to(grad, b_shape)
+
+
+class Sub(Function):
+    """a - b. Saves the shapes."""
+
+    @staticmethod
+    def forward(ctx: Context, a: Array, b: Array) -> Array:
+        ctx.save(a.shape, b.shape)
+        return a - b
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array, Array]:
+        a_shape, b_shape = ctx.saved
+        return _sum_to(grad, a_shape), _sum_to(-grad, b_shape)
+
+
+class Mul(Function):
+    """a * b. Saves both."""
+
+    @staticmethod
+    def forward(ctx: Context, a: Array, b: Array) -> Array:
+        ctx.save(a, b)
+        return a * b
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
+        a, b = ctx.saved
+        need_a, need_b = ctx.needs_input_grad
+        return _sum_to(grad * b, a.shape) if need_a else None, _sum_to(grad * a, b.shape) if need_b else None
+
+
+class Div(Function):
+    """a / b. Saves both."""
+
+    @staticmethod
+    def forward(ctx: Context, a: Array, b: Array) -> Array:
+        ctx.save(a, b)
+        return a / b
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
+        a, b = ctx.saved
+        need_a, need_b = ctx.needs_input_grad
+        grad_a = grad / b
+        return _sum_to(grad_a, a.shape) if need_a else None, _sum_to(-grad_a * a / b, b.shape) if need_b else None
+
+
+class Pow(Function):
+    """a ** b. Saves both and the result."""
+
+    @staticmethod
+    def forward(ctx: Context, a: Array, b: Array) -> Array:
+        y = a**b
+        ctx.save(a, b, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
+        a, b, y = ctx.saved
+        need_a, need_b = ctx.needs_input_grad
+        grad_a = grad_b = None
+        if need_a:  # at b = 0 the slope is 0, also where a = 0
+            slope = np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)).astype(y.dtype, copy=False)
+            grad_a = _sum_to(grad * slope, a.shape)
+        if need_b:  # a = 0: 0 ** b does not change with b > 0
+            grad_b = _sum_to(grad * y * np.log(np.where(a == 0, 1, a)), b.shape)
+        return grad_a, grad_b
+
+
+class Neg(Function):
+    """-x."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        return -x
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return -grad
+
+
+class Abs(Function):
+    """|x|. Saves x."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        ctx.save(x)
+        return np.abs(x)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return grad * np.sign(*ctx.saved)
+
+
+class Exp(Function):
+    """exp(x). Saves the output."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        y = np.exp(x)
+        ctx.save(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        (y,) = ctx.saved
+        return grad * y
+
+
+class Log(Function):
+    """The natural logarithm. Saves x."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        ctx.save(x)
+        return np.log(x)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        (x,) = ctx.saved
+        return grad / x
+
+
+class Sqrt(Function):
+    """The square root. Saves the output."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        y = np.sqrt(x)
+        ctx.save(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        (y,) = ctx.saved
+        return grad / (2 * y)
+
+
+# ---- the operators as Tensor's methods -------------------------------------------------------------------------------
+
+
+def _operand(value: Any, other: Tensor) -> Any:
+    """A number or array that meets the tensor `other` takes its type: 2.0 never makes float64 of float32."""
+    if isinstance(value, Tensor):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"arithmetic: expected numbers, got {type(value).__name__} of type {array.dtype}")
+    if other.dtype.kind == "f" or (isinstance(value, int) and other.dtype.kind in "iu"):
+        return array.astype(other.dtype, copy=False)
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+def _binary(function: type[Function], a: Any, b: Any) -> Tensor:
+    """Bring a and b, one a Tensor at least, to one type and apply the operator."""
+    if isinstance(a, Tensor):
+        b = _operand(b, a)
+    else:
+        a = _operand(a, b)
+    if a.dtype != b.dtype:
+        dtype = np.result_type(*({x.dtype for x in (a, b) if x.dtype.kind == "f"} or {a.dtype, b.dtype}))
+        a, b = a.astype(dtype), b.astype(dtype)
+    if function in (Div, Pow) and a.dtype.kind != "f":
+        a, b = a.astype(np.float32), b.astype(np.float32)
+    try:
+        return function.apply(a, b)
+    except ValueError:
+        raise ShapeError(
+            f"{function.__name__.lower()}: expected shapes that broadcast, got {a.shape} and {b.shape}"
+        ) from None
+
+
+def add(a: Any, b: Any) -> Tensor:
+    """a + b."""
+    return _binary(Add, a, b)
+
+
+def sub(a: Any, b: Any) -> Tensor:
+    """a - b."""
+    return _binary(Sub, a, b)
+
+
+def mul(a: Any, b: Any) -> Tensor:
+    """a * b."""
+    return _binary(Mul, a, b)
+
+
+def div(a: Any, b: Any) -> Tensor:
+    """a / b, never rounded to integers."""
+    return _binary(Div, a, b)
+
+
+def pow(a: Any, b: Any) -> Tensor:
+    """a ** b, in floating point."""
+    return _binary(Pow, a, b)
+
+
+def neg(x: Tensor) -> Tensor:
+    """-x."""
+    return Neg.apply(x)
+
+
+def abs(x: Tensor) -> Tensor:
+    """|x|; the slope at 0 is 0."""
+    return Abs.apply(x)
+
+
+def exp(x: Tensor) -> Tensor:
+    """exp(x)."""
+    return Exp.apply(x)
+
+
+def log(x: Tensor) -> Tensor:
+    """The natural logarithm."""
+    return Log.apply(x)
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """The square root."""
+    return Sqrt.apply(x)
+
+
+def _compared(ufunc: np.ufunc) -> Any:
+    def compare(a: Tensor, b: Any) -> Tensor:
+        return Tensor(ufunc(a.data, b.data if isinstance(b, Tensor) else b))
+
+    return compare
+
+
+METHODS: dict[str, Any] = {
+    "__add__": add,
+    "__radd__": lambda a, b: add(b, a),
+    "__sub__": sub,
+    "__rsub__": lambda a, b: sub(b, a),
+    "__mul__": mul,
+    "__rmul__": lambda a, b: mul(b, a),
+    "__truediv__": div,
+    "__rtruediv__": lambda a, b: div(b, a),
+    "__pow__": pow,
+    "__rpow__": lambda a, b: pow(b, a),
+    "__neg__": neg,
+    "__abs__": abs,
+    "abs": abs,
+    "exp": exp,
+    "log": log,
+    "sqrt": sqrt,
+    "__eq__": _compared(np.equal),
+    "__ne__": _compared(np.not_equal),
+    "__lt__": _compared(np.less),
+    "__le__": _compared(np.less_equal),
+    "__gt__": _compared(np.greater),
+    "__ge__": _compared(np.greater_equal),
+}

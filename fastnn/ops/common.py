@@ -1,0 +1,57 @@
+"""What every operator needs: inputs as tensors of a floating type, ints as pairs, dimensions counted from the front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
+from fastnn.tensor import Tensor
+
+Size = int | tuple[int, int]
+
+
+def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:
+    """`x` as a tensor of `dtype`, the type of the layer's weights.
+
+    Without weights (`dtype` None) float64 stays float64, and integers become float32.
+    """
+    if not isinstance(x, Tensor):
+        x = Tensor(x)
+    if dtype is None:
+        return x if x.dtype.kind == "f" else x.float()
+    return x.astype(dtype)
+
+
+def pair(name: str, value: Size) -> tuple[int, int]:
+    """An int stands for two; ArgumentError for anything but an int or two of them.
+
+    >>> pair("stride", 2)
+    (2, 2)
+    """
+    if isinstance(value, (int, np.integer)):
+        return int(value), int(value)
+    if isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, (int, np.integer)) for v in value):
+        return int(value[0]), int(value[1])
+    raise ArgumentError(f"{name}: expected an int or two ints, got {value!r}")
+
+
+def axis(op: str, dim: int, ndim: int) -> int:
+    """`dim` counted from the front."""
+    if not -ndim <= dim < ndim:
+        raise ShapeError(f"{op}: expected a dimension from {-ndim} to {ndim - 1}, got {dim}")
+    return dim % ndim
+
+
+def constant(op: str, target: Any) -> np.ndarray[Any, np.dtype[Any]]:
+    """A loss's target as an array; gradients do not flow into it."""
+    if isinstance(target, Tensor):
+        if target.requires_grad:
+            raise ArgumentError(f"{op}: no gradient flows into the target: pass target.detach()")
+        return target.data
+    array = np.asarray(target)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"{op}: expected numbers as target, got {array.dtype}")
+    return array

@@ -1,0 +1,64 @@
+"""Convolution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn.ops.common import Size, floating, pair
+from fastnn.tensor import Array, Context, Function, Tensor
+
+
+class Conv2d(Function):
+    """x (N, C, H, W), weight (O, C/g, kh, kw), bias (O,) or None -> (N, O, OH, OW).
+
+    Saves x and weight; kernels conv2d_*. Attributes: stride, padding, dilation (pairs), groups.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, weight: Array, bias: Array | None, **attributes: Any) -> Array:
+        ctx.save(x, weight)
+        return ctx.kernels.conv2d_forward(x, weight, bias, **attributes)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None, Array | None]:
+        x, weight = ctx.saved
+        need_x, need_weight, need_bias = ctx.needs_input_grad
+        grad_x = grad_weight = grad_bias = None
+        if need_x:
+            grad_x = ctx.kernels.conv2d_backward_input(grad, weight, x.shape[2:], **ctx.attributes)
+        if need_weight or need_bias:
+            grad_weight, grad_bias = ctx.kernels.conv2d_backward_weight(grad, x, weight.shape[2:], **ctx.attributes)
+        return grad_x, grad_weight, grad_bias
+
+
+def conv2d(
+    x: Any,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Size = 1,
+    padding: Size = 0,
+    dilation: Size = 1,
+    groups: int = 1,
+) -> Tensor:
+    """x (N, C, H, W), weight (O, C/groups, kh, kw), bias (O,) or None -> (N, O, OH, OW).
+
+    Cross-correlation, as in PyTorch: OH = (H + 2·padding - dilation·(kh - 1) - 1) // stride + 1. x is cast to the
+    weight's type. Raises ShapeError for channels that do not fit and images smaller than the kernel.
+
+    >>> import numpy as np, fastnn as fnn
+    >>> sobel = fnn.Tensor([[[[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]]])
+    >>> ramp = np.arange(5.0) * np.ones((1, 1, 5, 1))
+    >>> fnn.ops.conv2d(ramp, sobel).numpy()[0, 0]
+    array([[8., 8., 8.],
+           [8., 8., 8.],
+           [8., 8., 8.]], dtype=float32)
+    """
+    return Conv2d.apply(
+        floating(x, weight.dtype),
+        weight,
+        bias,
+        stride=pair("stride", stride),
+        padding=pair("padding", padding),
+        dilation=pair("dilation", dilation),
+        groups=groups,
+    )

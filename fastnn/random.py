@@ -1,0 +1,103 @@
+"""Random numbers from one seed: a NumPy generator for initialisers and shuffles, counted streams for dropout."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+__all__ = ["generator", "get_state", "manual_seed", "next_stream", "set_state"]
+
+
+class _Source:
+    """The process's random numbers; the generator is made on first use, because importing numpy.random costs 10 ms."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.seed = int.from_bytes(os.urandom(8), "little")
+        self.streams = 0  # numbers of streams handed out since the seed was set
+        self.generator: Generator | None = None
+
+
+_source = _Source()
+
+
+def manual_seed(seed: int) -> None:
+    """Start all of fastnn's random numbers afresh from `seed`, an integer from 0 to 2^64 - 1.
+
+    Without it every process begins with a seed from the operating system. Raises ArgumentError for other seeds.
+
+    >>> import fastnn as fnn
+    >>> fnn.manual_seed(0)
+    >>> first = fnn.nn.Linear(3, 2).weight.numpy().copy()
+    >>> fnn.manual_seed(0)
+    >>> bool((fnn.nn.Linear(3, 2).weight.numpy() == first).all())
+    True
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+        raise ArgumentError(f"manual_seed: expected an integer from 0 to 2**64 - 1, got {seed!r}")
+    with _source.lock:
+        _source.seed, _source.streams, _source.generator = int(seed), 0, None
+
+
+def generator() -> Generator:
+    """The NumPy generator (Philox) that initialisers and shuffles draw from; any thread may."""
+    with _source.lock:
+        if _source.generator is None:
+            _source.generator = np.random.Generator(np.random.Philox(_source.seed))
+        return _source.generator
+
+
+def next_stream() -> tuple[int, int]:
+    """(seed, stream) for one call of the kernel dropout_forward; every call of next_stream gives another stream."""
+    with _source.lock:
+        _source.streams += 1
+        return _source.seed, _source.streams - 1
+
+
+def get_state() -> dict[str, Any]:
+    """All there is to know to go on with the same random numbers later, as plain values (it may be written as JSON)."""
+    with _source.lock:
+        philox = generator().bit_generator.state
+        numbers = {name: [int(word) for word in philox["state"][name]] for name in ("counter", "key")}
+        return {
+            "seed": _source.seed,
+            "streams": _source.streams,
+            "philox": {
+                "bit_generator": "Philox",
+                "state": numbers,
+                "buffer": [int(word) for word in philox["buffer"]],
+                "buffer_pos": int(philox["buffer_pos"]),
+                "has_uint32": int(philox["has_uint32"]),
+                "uinteger": int(philox["uinteger"]),
+            },
+        }
+
+
+def set_state(state: dict[str, Any]) -> None:
+    """Go on from where get_state() was called.
+
+    >>> import fastnn as fnn
+    >>> state = fnn.random.get_state()
+    >>> first = fnn.random.generator().random()
+    >>> fnn.random.set_state(state)
+    >>> fnn.random.generator().random() == first
+    True
+    """
+    try:
+        philox = state["philox"]
+        words = {name: np.array(philox["state"][name], dtype=np.uint64) for name in ("counter", "key")}
+        fresh = np.random.Generator(np.random.Philox())
+        fresh.bit_generator.state = {**philox, "state": words, "buffer": np.array(philox["buffer"], dtype=np.uint64)}
+        seed, streams = int(state["seed"]), int(state["streams"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArgumentError(f"set_state: expected what get_state() returned, got {state!r}") from error
+    with _source.lock:
+        _source.seed, _source.streams, _source.generator = seed, streams, fresh

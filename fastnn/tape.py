@@ -1,0 +1,166 @@
+"""The tape: what ran is recorded as a graph of nodes, and backward goes through it in reverse."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn import backends
+from fastnn.errors import GraphError, ShapeError
+
+if TYPE_CHECKING:
+    from fastnn.tensor import Function, Tensor
+
+__all__ = ["Context", "Node", "no_grad", "recording", "run_backward"]
+
+Array = NDArray[Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Mode(threading.local):
+    recording = True
+
+
+_mode = _Mode()
+_order = itertools.count()  # a node's number is higher than its inputs': sorted by it, the graph is in order
+
+
+def recording() -> bool:
+    """Whether the calling thread records what it computes."""
+    return _mode.recording
+
+
+class no_grad:
+    """Within it nothing is recorded on the tape: a context manager and a decorator, for the calling thread alone.
+
+    >>> import fastnn as fnn
+    >>> w = fnn.Tensor([1.0, 2.0], requires_grad=True)
+    >>> with fnn.no_grad():
+    ...     y = w * 3
+    >>> y.requires_grad
+    False
+    """
+
+    def __init__(self) -> None:
+        self.before: list[bool] = []  # one entry for each time that this object was entered
+
+    def __enter__(self) -> no_grad:
+        self.before.append(_mode.recording)
+        _mode.recording = False
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _mode.recording = self.before.pop()
+
+    def __call__(self, function: F) -> F:
+        @functools.wraps(function)
+        def without_tape(*args: Any, **kwargs: Any) -> Any:
+            with no_grad():
+                return function(*args, **kwargs)
+
+        return without_tape  # type: ignore[return-value]
+
+
+class Context:
+    """What a Function's forward leaves for its backward.
+
+    `attributes` are the keyword arguments of apply(), `needs_input_grad` says for each positional one whether its
+    gradient is wanted, `kernels` is the backend for the dtype at hand, `saved` is what was given to `save()`. Other
+    names may be set freely.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], needs_input_grad: tuple[bool, ...], attributes: dict[str, Any]) -> None:
+        self.dtype = dtype
+        self.needs_input_grad = needs_input_grad
+        self.attributes = attributes
+        self.saved: tuple[Any, ...] = ()
+
+    def save(self, *values: Any) -> None:
+        self.saved = values
+
+    @property
+    def kernels(self) -> ModuleType:
+        return backends.kernels(self.dtype)
+
+
+class Node:
+    """One operator that ran: which, on what, with which attributes. `ctx` is None once backward has freed it."""
+
+    __slots__ = ("attributes", "ctx", "function", "inputs", "number")
+
+    def __init__(
+        self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any], ctx: Context
+    ) -> None:
+        self.function = function
+        self.inputs = inputs  # Tensors, arrays and other values, as they were given to apply()
+        self.attributes = attributes
+        self.ctx: Context | None = ctx
+        self.number = next(_order)
+
+    def free(self) -> None:
+        self.ctx = None
+        self.inputs = ()
+
+
+def run_backward(last: Node, start: Array, retain_graph: bool) -> None:
+    """The chain rule from `last` down to the leaves."""
+    grads: dict[int, Array] = {last.number: start}
+    for node in _in_reverse(last):
+        grad = grads.pop(node.number, None)
+        if grad is not None:  # None: no path to here carries a gradient
+            for x, result in _gradients(node, grad):
+                if x.node is None:
+                    x.grad = result if x.grad is None else np.add(x.grad, result, out=x.grad)
+                else:
+                    before = grads.get(x.node.number)
+                    grads[x.node.number] = result if before is None else before + result
+        if not retain_graph:
+            node.free()
+
+
+def _in_reverse(last: Node) -> list[Node]:
+    """All nodes that `last` was computed from, and itself, later ones first."""
+    nodes, todo = {last.number: last}, [last]
+    while todo:
+        node = todo.pop()
+        if node.ctx is None:
+            raise GraphError(
+                "backward: this graph was freed by an earlier backward(): run the forward pass again, "
+                "or pass retain_graph=True the first time"
+            )
+        for x, needed in zip(node.inputs, node.ctx.needs_input_grad, strict=True):
+            if needed and x.node is not None and x.node.number not in nodes:
+                nodes[x.node.number] = x.node
+                todo.append(x.node)
+    return [nodes[number] for number in sorted(nodes, reverse=True)]
+
+
+def _gradients(node: Node, grad: Array) -> Iterator[tuple[Tensor, Array]]:
+    """One node's backward: each tensor that wants a gradient, and that gradient, checked and of the tensor's type."""
+    name, ctx = node.function.__name__, node.ctx
+    assert ctx is not None
+    results = node.function.backward(ctx, grad)
+    if not isinstance(results, tuple):
+        results = (results,)
+    if len(results) != len(node.inputs):
+        raise GraphError(f"{name}.backward: expected {len(node.inputs)} gradients, one per input, got {len(results)}")
+    inputs = [x.data if hasattr(x, "node") else x for x in node.inputs]
+    for i, (x, needed, result) in enumerate(zip(node.inputs, ctx.needs_input_grad, results, strict=True)):
+        if needed and result is not None:
+            if np.shape(result) != x.shape:
+                raise ShapeError(f"{name}.backward: expected a gradient of shape {x.shape}, got {np.shape(result)}")
+            array = np.asarray(result).astype(x.dtype, copy=False)
+            if x.node is None:  # a leaf's .grad is added to in place, so nothing else may share its memory
+                others = (grad, *ctx.saved, *inputs, *results[:i], *results[i + 1 :])
+                shared = any(isinstance(other, np.ndarray) and np.may_share_memory(other, array) for other in others)
+                array = array.copy() if shared or not array.flags.writeable else array
+            yield x, array

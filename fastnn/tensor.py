@@ -1,0 +1,358 @@
+"""Tensor: an array on the tape; and Function, what is recorded there."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
+from fastnn.tape import Array, Context, Node, no_grad, recording, run_backward
+
+__all__ = ["Array", "Context", "Function", "Tensor", "no_grad"]
+
+
+def _as_array(data: Any) -> Array:
+    """NumPy's view of `data`: float32 and float64 stay, integers and booleans stay, Python floats become float32."""
+    try:
+        array = np.asarray(data)
+    except ValueError as error:  # lists of unequal lengths
+        raise ShapeError(f"Tensor: expected an array or lists of equal lengths ({error})") from None
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind in "iub":
+        return array
+    if kind != "f" or size > 8:
+        raise DTypeError(f"Tensor: expected float32, float64, integers or booleans, got {array.dtype}")
+    precise = size == 8 and hasattr(data, "dtype")  # numbers and lists of numbers have no precision of their own
+    return array.astype(np.float64 if precise else np.float32, copy=False)
+
+
+class Tensor:
+    """An array that can remember how it was computed.
+
+    `data` is anything NumPy takes: float32 and float64 arrays and integers keep their type (no copy is made), lists of
+    floats become float32. `data` stays a live, writable ndarray; `grad` is an ndarray of the same shape and type once
+    backward() has run, `None` before. Raises DTypeError for complex numbers, objects and text, and for
+    `requires_grad=True` on integers.
+
+    >>> import fastnn as fnn
+    >>> w = fnn.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> loss = (w * w).sum()
+    >>> loss.backward()
+    >>> w.grad
+    array([2., 4., 6.], dtype=float32)
+    """
+
+    __slots__ = ("__weakref__", "_requires_grad", "data", "grad", "node")
+    __array_ufunc__ = None  # ndarray + Tensor is Tensor.__radd__'s affair
+
+    if TYPE_CHECKING:  # what fastnn.ops hangs on; this file need not know it
+
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __rmatmul__(self, other: Any) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __iter__(self) -> Iterator[Tensor]: ...
+        def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def abs(self) -> Tensor: ...
+        def exp(self) -> Tensor: ...
+        def log(self) -> Tensor: ...
+        def sqrt(self) -> Tensor: ...
+        def relu(self) -> Tensor: ...
+        def sigmoid(self) -> Tensor: ...
+        def tanh(self) -> Tensor: ...
+        def softmax(self, dim: int = -1) -> Tensor: ...
+        def log_softmax(self, dim: int = -1) -> Tensor: ...
+        def matmul(self, other: Any) -> Tensor: ...
+        def sum(self, dim: Any = None, keepdim: bool = False) -> Tensor: ...
+        def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor: ...
+        def max(self, dim: int | None = None, keepdim: bool = False) -> Any: ...
+        def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor: ...
+        def reshape(self, *shape: Any) -> Tensor: ...
+        def view(self, *shape: Any) -> Tensor: ...
+        def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor: ...
+        def transpose(self, dim0: int, dim1: int) -> Tensor: ...
+        def permute(self, *dims: Any) -> Tensor: ...
+        @property
+        def T(self) -> Tensor: ...
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        self.data: Array = _as_array(data.data if isinstance(data, Tensor) else data)
+        self.grad: Array | None = None
+        self.node: Node | None = None
+        self._requires_grad = False
+        if requires_grad:
+            self.requires_grad_()
+
+    # ---- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        self.requires_grad_(value)
+
+    @property
+    def is_leaf(self) -> bool:
+        """True unless an operator on the tape computed it."""
+        return self.node is None
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or one entry of it."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def dim(self) -> int:
+        return self.data.ndim
+
+    def numel(self) -> int:
+        return self.data.size
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        body = np.array2string(self.data, separator=", ", prefix="Tensor(")
+        kind = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
+        if self.node is not None:
+            return f"Tensor({body}{kind}, from={self.node.function.__name__})"
+        return f"Tensor({body}{kind}{', requires_grad=True' if self._requires_grad else ''})"
+
+    # ---- out of the tape -------------------------------------------------------------------------------------------
+
+    def numpy(self) -> Array:
+        """The live ndarray itself, not a copy."""
+        return self.data
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        array = self.data if dtype is None else self.data.astype(dtype, copy=False)
+        return array.copy() if copy else array
+
+    def item(self) -> Any:
+        """The one entry as a Python number; ShapeError if there are more."""
+        if self.data.size != 1:
+            raise ShapeError(f"item: expected a tensor with one entry, got shape {self.shape}")
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        return self.data.tolist()
+
+    def __float__(self) -> builtins.float:
+        return builtins.float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.data.size != 1:
+            raise ShapeError(f"bool: expected a tensor with one entry, got shape {self.shape}: use .any() or .all()")
+        return bool(self.data.item())
+
+    def any(self) -> bool:
+        return bool(self.data.any())
+
+    def all(self) -> bool:
+        return bool(self.data.all())
+
+    def detach(self) -> Tensor:
+        """The same data, off the tape."""
+        return Tensor(self.data)
+
+    def clone(self) -> Tensor:
+        """A copy of the data that gradients pass through."""
+        return self * 1
+
+    # ---- PyTorch's habits ------------------------------------------------------------------------------------------
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask for (or renounce) a gradient; a leaf only."""
+        if self.node is not None and not requires_grad:
+            raise GraphError("requires_grad can only be switched off on leaves: use .detach()")
+        if requires_grad and self.data.dtype.kind != "f":
+            raise DTypeError(f"requires_grad: expected float32 or float64, got {self.dtype}")
+        self._requires_grad = bool(requires_grad)
+        return self
+
+    def zero_grad(self) -> None:
+        self.grad = None
+
+    def cpu(self) -> Tensor:
+        """Itself: everything is on the CPU."""
+        return self
+
+    def cuda(self, *_: Any, **__: Any) -> Tensor:
+        raise no_such_device("cuda", ".cuda()")
+
+    def to(self, target: Any) -> Tensor:
+        """`to("cpu")` is the tensor itself; `to("float64")` casts."""
+        dtype = target_dtype(target)
+        return self if dtype is None else self.astype(dtype)
+
+    def float(self) -> Tensor:
+        return self.astype(np.float32)
+
+    def double(self) -> Tensor:
+        return self.astype(np.float64)
+
+    def long(self) -> Tensor:
+        return self.astype(np.int64)
+
+    def astype(self, dtype: DTypeLike) -> Tensor:
+        """The same numbers in another type; gradients pass between float32 and float64."""
+        dtype = np.dtype(dtype)
+        if dtype == self.dtype:
+            return self
+        if dtype.kind not in "fiub" or (dtype.kind == "f" and dtype.itemsize not in (4, 8)):
+            raise DTypeError(f"astype: expected float32, float64, an integer type or bool, got {dtype}")
+        if dtype.kind == "f":
+            return Cast.apply(self, dtype=dtype)
+        return Tensor(self.data.astype(dtype))
+
+    # ---- copies ----------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> tuple[Array, Array | None, bool]:
+        if self.node is not None:
+            raise GraphError("copying or pickling a tensor that is on the tape: copy its .detach() instead")
+        return self.data, self.grad, self._requires_grad
+
+    def __setstate__(self, state: tuple[Array, Array | None, bool]) -> None:
+        self.data, self.grad, self._requires_grad = state
+        self.node = None
+
+    # ---- backward --------------------------------------------------------------------------------------------------
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Add the gradient of this tensor to `.grad` of every leaf that it was computed from and that asks for one.
+
+        `gradient` (same shape; 1 if absent, which only a tensor with one entry may leave out) is where the chain rule
+        starts. The graph is freed on the way, unless `retain_graph`. Raises GraphError if there is no graph, if it
+        was freed already, or if a gradient is needed and absent; ShapeError for a gradient of another shape.
+        """
+        if not self._requires_grad:
+            raise GraphError("backward: nothing here requires a gradient (no parameters, or under no_grad)")
+        if gradient is None:
+            if self.data.size != 1:
+                raise GraphError(
+                    f"backward: expected a scalar, got shape {self.shape}: reduce it with .mean() or .sum(), "
+                    "or pass the gradient"
+                )
+            start = np.ones(self.shape, self.dtype)
+        else:
+            start = np.asarray(gradient, dtype=self.dtype)
+            if start.shape != self.shape:
+                raise ShapeError(f"backward: expected a gradient of shape {self.shape}, got {start.shape}")
+        if self.node is None:
+            self.grad = start.copy() if self.grad is None else self.grad + start
+        else:
+            run_backward(self.node, start, retain_graph)
+
+
+def no_such_device(device: object, habit: str) -> BackendError:
+    """The error for whoever asks for a GPU."""
+    return BackendError(f"fastnn runs on the CPU and has no device {str(device)!r}: leave out {habit}")
+
+
+def target_dtype(target: Any) -> np.dtype[Any] | None:
+    """What `.to(target)` asks for: a dtype, or None for the CPU; BackendError for any other device."""
+    if str(target) == "cpu":
+        return None
+    if str(target).split(":")[0] in ("cuda", "mps", "xpu", "gpu"):
+        raise no_such_device(target, f".to({str(target)!r})")
+    try:
+        return np.dtype(target)
+    except TypeError:
+        raise ArgumentError(f"to: expected 'cpu', 'float32' or 'float64', got {target!r}") from None
+
+
+class Function:
+    """An operator with a gradient. A new one takes ten lines:
+
+    >>> import numpy as np
+    >>> import fastnn as fnn
+    >>> class Cube(fnn.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         ctx.save(x)
+    ...         return x ** 3
+    ...     @staticmethod
+    ...     def backward(ctx, grad):
+    ...         (x,) = ctx.saved
+    ...         return grad * 3 * x ** 2
+    >>> x = fnn.Tensor([1.0, 2.0], requires_grad=True)
+    >>> Cube.apply(x).sum().backward()
+    >>> x.grad
+    array([ 3., 12.], dtype=float32)
+    >>> fnn.gradcheck(Cube.apply, np.array([1.0, 2.0]))
+    True
+
+    `forward(ctx, *inputs, **attributes)` sees ndarrays in the place of tensors and returns one ndarray;
+    `backward(ctx, grad)` returns one gradient per input, in order (alone if there is one input), None where there is
+    none. Neither writes to the arrays that it is given.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, *inputs: Any, **attributes: Any) -> Array:
+        raise NotImplementedError("a Function needs a static method forward(ctx, *inputs)")
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Any:
+        raise NotImplementedError("a Function needs a static method backward(ctx, grad)")
+
+    @classmethod
+    def apply(cls, *inputs: Any, **attributes: Any) -> Tensor:
+        """Run forward on the inputs' arrays and, if any of them requires a gradient, record it on the tape."""
+        arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+        on_tape = recording()
+        needs = tuple(on_tape and isinstance(x, Tensor) and x._requires_grad for x in inputs)
+        dtype = next((a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"), np.dtype("f4"))
+        ctx = Context(dtype, needs, attributes)
+        output = Tensor.__new__(Tensor)
+        output.data = np.asarray(cls.forward(ctx, *arrays, **attributes))
+        output.grad = None
+        output._requires_grad = any(needs)
+        output.node = Node(cls, inputs, attributes, ctx) if output._requires_grad else None
+        return output
+
+
+class Cast(Function):
+    """Another floating type; the gradient is cast back by the tape."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, dtype: np.dtype[Any]) -> Array:
+        return x.astype(dtype)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return grad
