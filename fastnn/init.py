@@ -1,0 +1,123 @@
+"""Initialisers, by PyTorch's names: each fills a parameter in place and returns it.
+
+Xavier: Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html. Kaiming: He et al. 2015,
+https://arxiv.org/abs/1502.01852. Random numbers come from `fnn.manual_seed`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fastnn import random
+from fastnn.errors import ArgumentError, ShapeError
+
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "normal_",
+    "ones_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
+P = TypeVar("P")  # a parameter, or an ndarray itself
+
+
+def uniform_(tensor: P, a: float = 0.0, b: float = 1.0) -> P:
+    """Numbers from the uniform distribution on [a, b).
+
+    >>> import numpy as np, fastnn as fnn
+    >>> w = fnn.init.uniform_(np.empty((3, 2), np.float32), -1, 1)
+    >>> bool((np.abs(w) <= 1).all())
+    True
+    """
+    array = _array(tensor)
+    array[...] = random.generator().uniform(a, b, array.shape)
+    return tensor
+
+
+def normal_(tensor: P, mean: float = 0.0, std: float = 1.0) -> P:
+    """Numbers from the normal distribution."""
+    array = _array(tensor)
+    array[...] = random.generator().normal(mean, std, array.shape)
+    return tensor
+
+
+def constant_(tensor: P, val: float) -> P:
+    """The same number everywhere."""
+    _array(tensor)[...] = val
+    return tensor
+
+
+def zeros_(tensor: P) -> P:
+    """Zero everywhere."""
+    return constant_(tensor, 0.0)
+
+
+def ones_(tensor: P) -> P:
+    """One everywhere."""
+    return constant_(tensor, 1.0)
+
+
+def xavier_uniform_(tensor: P, gain: float = 1.0) -> P:
+    """Uniform on ±gain·sqrt(6 / (fan_in + fan_out)): the variance of signals and gradients is kept."""
+    bound = gain * math.sqrt(6.0 / sum(fans(_array(tensor))))
+    return uniform_(tensor, -bound, bound)
+
+
+def xavier_normal_(tensor: P, gain: float = 1.0) -> P:
+    """Normal with standard deviation gain·sqrt(2 / (fan_in + fan_out))."""
+    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fans(_array(tensor)))))
+
+
+def kaiming_uniform_(tensor: P, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> P:
+    """Uniform on ±gain·sqrt(3 / fan); `a` is LeakyReLU's slope, `mode` is "fan_in" or "fan_out"."""
+    bound = calculate_gain(nonlinearity, a) * math.sqrt(3.0 / _fan(_array(tensor), mode))
+    return uniform_(tensor, -bound, bound)
+
+
+def kaiming_normal_(tensor: P, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> P:
+    """Normal with standard deviation gain / sqrt(fan); `a` is LeakyReLU's slope, `mode` is "fan_in" or "fan_out"."""
+    return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(_array(tensor), mode)))
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """What the activation's shrinking of the signal must be made up for with; `param` is LeakyReLU's slope (0.01).
+
+    Raises ArgumentError for an activation without a known gain.
+
+    >>> import fastnn as fnn
+    >>> fnn.init.calculate_gain("relu")
+    1.4142135623730951
+    """
+    gains = {"linear": 1.0, "conv2d": 1.0, "sigmoid": 1.0, "tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 0.75}
+    if nonlinearity == "leaky_relu":
+        return math.sqrt(2.0 / (1 + (0.01 if param is None else param) ** 2))
+    if nonlinearity not in gains:
+        raise ArgumentError(f"calculate_gain: expected one of {[*gains, 'leaky_relu']}, got {nonlinearity!r}")
+    return gains[nonlinearity]
+
+
+def fans(array: np.ndarray[Any, Any]) -> tuple[int, int]:
+    """(fan_in, fan_out) of a weight: (out, in) of a linear layer, (out, in/groups, kh, kw) of a convolution."""
+    if array.ndim < 2:
+        raise ShapeError(f"init: expected a weight with at least two dimensions, got {array.shape}")
+    window = math.prod(array.shape[2:])
+    return array.shape[1] * window, array.shape[0] * window
+
+
+def _fan(array: np.ndarray[Any, Any], mode: str) -> int:
+    if mode not in ("fan_in", "fan_out"):
+        raise ArgumentError(f"init: expected mode 'fan_in' or 'fan_out', got {mode!r}")
+    return fans(array)[mode == "fan_out"]
+
+
+def _array(tensor: Any) -> np.ndarray[Any, Any]:
+    return tensor if isinstance(tensor, np.ndarray) else tensor.data

@@ -1,0 +1,46 @@
+"""Layers and losses, by PyTorch's names and in its argument order."""
+
+from fastnn.nn.activations import ELU, GELU, Identity, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from fastnn.nn.containers import ModuleList, Sequential
+from fastnn.nn.conv import Conv2d
+from fastnn.nn.dropout import Dropout
+from fastnn.nn.linear import Linear
+from fastnn.nn.loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, NLLLoss
+from fastnn.nn.module import Module, Parameter
+from fastnn.nn.norm import BatchNorm1d, BatchNorm2d, Normalize
+from fastnn.nn.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
+from fastnn.nn.shaping import Flatten, Unflatten
+
+__all__ = [
+    "ELU",
+    "GELU",
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "Identity",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "MSELoss",
+    "MaxPool2d",
+    "Module",
+    "ModuleList",
+    "NLLLoss",
+    "Normalize",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+    "Unflatten",
+]

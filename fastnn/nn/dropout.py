@@ -1,0 +1,33 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn import ops
+from fastnn.errors import ArgumentError
+from fastnn.nn.module import Module
+from fastnn.tensor import Tensor
+
+
+class Dropout(Module):
+    """In training each entry is zero with probability p, the others are divided by 1 - p; in eval mode nothing is done.
+
+    Srivastava et al. 2014. The numbers come from `fnn.manual_seed`; every call takes new ones.
+
+    >>> from fastnn import nn
+    >>> nn.Dropout(0.5).eval()([1.0, 2.0])
+    Tensor([1., 2.])
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= p <= 1:
+            raise ArgumentError(f"Dropout: expected p from 0 to 1, got {p!r}")
+        self.p = p
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.dropout(x, self.p, self.training)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

@@ -1,0 +1,71 @@
+"""Losses as modules; `reduction` is "mean", "sum" or "none" (one loss per row, or per entry)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn import ops
+from fastnn.errors import ArgumentError
+from fastnn.nn.module import Module
+from fastnn.ops.loss import check_reduction
+from fastnn.tensor import Tensor
+
+
+class _Loss(Module):
+    def __init__(self, *, reduction: str = "mean") -> None:
+        super().__init__()
+        check_reduction(type(self).__name__, reduction)
+        self.reduction = reduction
+
+
+class CrossEntropyLoss(_Loss):
+    """Softmax and negative log-likelihood in one: logits (N, C); target labels (N,) or probabilities (N, C).
+
+    `label_smoothing` mixes the target with the uniform distribution (Szegedy et al. 2016). "mean" divides by N.
+
+    >>> from fastnn import nn
+    >>> nn.CrossEntropyLoss()([[2.0, 0.0], [0.0, 2.0]], [0, 1]).item()  # log(1 + exp(-2))
+    0.126928...
+    """
+
+    def __init__(self, *, reduction: str = "mean", label_smoothing: float = 0.0) -> None:
+        super().__init__(reduction=reduction)
+        if not 0 <= label_smoothing <= 1:
+            raise ArgumentError(f"CrossEntropyLoss: expected label_smoothing from 0 to 1, got {label_smoothing!r}")
+        self.label_smoothing = label_smoothing
+
+    def forward(self, logits: Any, target: Any) -> Tensor:
+        return ops.cross_entropy(logits, target, reduction=self.reduction, label_smoothing=self.label_smoothing)
+
+
+class NLLLoss(_Loss):
+    """-input[n, target[n]]: input (N, C) are log-probabilities, as LogSoftmax gives them; target labels (N,)."""
+
+    def forward(self, log_probs: Any, target: Any) -> Tensor:
+        return ops.nll_loss(log_probs, target, reduction=self.reduction)
+
+
+class BCEWithLogitsLoss(_Loss):
+    """Sigmoid and binary cross-entropy in one: logits and target (from 0 to 1) of one shape."""
+
+    def forward(self, logits: Any, target: Any) -> Tensor:
+        return ops.binary_cross_entropy_with_logits(logits, target, reduction=self.reduction)
+
+
+class BCELoss(_Loss):
+    """Binary cross-entropy -(t·log p + (1 - t)·log(1 - p)): probabilities p and target t of one shape, from 0 to 1."""
+
+    def forward(self, probabilities: Any, target: Any) -> Tensor:
+        return ops.binary_cross_entropy(probabilities, target, reduction=self.reduction)
+
+
+class MSELoss(_Loss):
+    """The squared error (prediction - target)², of one shape.
+
+    >>> from fastnn import nn
+    >>> nn.MSELoss()([1.0, 2.0], [0.0, 0.0]).item()
+    2.5
+    """
+
+    def forward(self, prediction: Any, target: Any) -> Tensor:
+        return ops.mse_loss(prediction, target, reduction=self.reduction)

@@ -1,0 +1,300 @@
+"""Parameter and Module: what holds parameters, buffers and other modules, and knows them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
+from fastnn.tensor import Array, Tensor, no_such_device, target_dtype
+
+M = TypeVar("M", bound="Module")
+
+
+class Parameter(Tensor):
+    """A tensor that a module learns: an attribute of this type is found by `parameters()`. Numbers become float32.
+
+    >>> import numpy as np
+    >>> from fastnn import nn
+    >>> nn.Parameter(np.zeros(2, np.float32))
+    Parameter([0., 0.], requires_grad=True)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(data, requires_grad)
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace("Tensor(", "Parameter(", 1).replace("\n       ", "\n          ")
+
+
+class LoadedKeys(NamedTuple):
+    """What load_state_dict(strict=False) did not find, and what it had no use for."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """Base of all layers and models. A subclass sets parameters and modules as attributes and defines `forward`.
+
+    >>> from fastnn import nn
+    >>> class Residual(nn.Module):
+    ...     def __init__(self, features):
+    ...         super().__init__()
+    ...         self.linear = nn.Linear(features, features)
+    ...     def forward(self, x):
+    ...         return x + self.linear(x).relu()
+    >>> model = Residual(4)
+    >>> [name for name, _ in model.named_parameters()]
+    ['linear.weight', 'linear.bias']
+
+    Attributes are kept where Python keeps them, so the order of assignment is the order of the names. Lists of
+    modules go into a ModuleList. An error from within names the layers that it passed through (`error.layers`).
+    """
+
+    training: bool = True
+    _buffers: tuple[str, ...] = ()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, x)")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self.forward(*args, **kwargs)
+        except FastnnError as error:
+            self._sign(error)
+            raise
+
+    def _sign(self, error: FastnnError) -> None:
+        """Put this layer before those that the error came through, and its name for the next one before that."""
+        inner = vars(error).get("module")
+        name = next((name for name, module in self.named_modules() if module is inner and module is not self), None)
+        if name is not None:
+            error.layers[0] = f"{name}: {error.layers[0]}"
+        leaf = next(self.children(), None) is None
+        error.layers.insert(0, repr(self) if leaf else type(self).__name__)
+        vars(error)["module"] = self
+
+    # ---- what it holds ---------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        old = vars(self).get(name)
+        if isinstance(old, Parameter) and isinstance(value, (Tensor, np.ndarray)) and not isinstance(value, Parameter):
+            raise ArgumentError(
+                f"{type(self).__name__}.{name} is a parameter: expected nn.Parameter or None, got "
+                f"{type(value).__name__}; to change its values write {name}.data[...] = ..."
+            )
+        object.__setattr__(self, name, value)
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """The same as setting the attribute; None stands for a parameter that this layer goes without."""
+        self._check_name(name)
+        setattr(self, name, param)
+
+    def register_buffer(self, name: str, array: Any) -> None:
+        """An array that belongs to the state but is not learned, such as running means; None for one that is absent."""
+        self._check_name(name)
+        setattr(self, name, None if array is None else np.array(array.data if isinstance(array, Tensor) else array))
+        self._buffers = (*self._buffers, name)
+
+    def add_module(self, name: str, module: Module) -> None:
+        """The same as setting the attribute."""
+        self._check_name(name)
+        if not isinstance(module, Module):
+            raise ArgumentError(f"{type(self).__name__}: expected a Module as {name!r}, got {_described(module)}")
+        setattr(self, name, module)
+
+    def _check_name(self, name: str) -> None:
+        if not isinstance(name, str) or not name or "." in name or (hasattr(self, name) and name not in vars(self)):
+            raise ArgumentError(f"{type(self).__name__}: expected a name that is free and without dots, got {name!r}")
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules held directly, each once."""
+        seen = set()
+        for name, value in vars(self).items():
+            if isinstance(value, Module) and id(value) not in seen:
+                seen.add(id(value))
+                yield name, value
+
+    def children(self) -> Iterator[Module]:
+        for _, child in self.named_children():
+            yield child
+
+    def named_modules(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Module]]:
+        """This module (named `prefix`) and all below it, each once, parents first."""
+        seen = set() if seen is None else seen
+        if id(self) not in seen:
+            seen.add(id(self))
+            yield prefix, self
+            for name, child in self.named_children():
+                yield from child.named_modules(_joined(prefix, name), seen)
+
+    def modules(self) -> Iterator[Module]:
+        for _, module in self.named_modules():
+            yield module
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """Names as PyTorch's ("0.weight"); a parameter that several layers share comes once."""
+        seen = set()
+        for path, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter) and id(value) not in seen:
+                    seen.add(id(value))
+                    yield _joined(path, name), value
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        for _, parameter in self.named_parameters(recurse=recurse):
+            yield parameter
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Array]]:
+        """Live arrays, by name."""
+        for path, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
+            for name in module._buffers:
+                if getattr(module, name) is not None:
+                    yield _joined(path, name), getattr(module, name)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Array]:
+        for _, buffer in self.named_buffers(recurse=recurse):
+            yield buffer
+
+    # ---- what is done to all of it ---------------------------------------------------------------------------------
+
+    def apply(self: M, function: Callable[[Module], Any]) -> M:
+        """Call `function` on every module below, then on this one."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    def train(self: M, mode: bool = True) -> M:
+        """Training mode (dropout drops, batch norm uses the batch's statistics), or eval mode."""
+        for module in self.modules():
+            module.training = bool(mode)
+        return self
+
+    def eval(self: M) -> M:
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """All gradients back to None."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Whether the parameters are to be learned."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def double(self: M) -> M:
+        """Parameters and buffers to float64: from now on the reference kernels compute."""
+        return self._cast(np.float64)
+
+    def float(self: M) -> M:
+        """Parameters and buffers to float32."""
+        return self._cast(np.float32)
+
+    def _cast(self: M, dtype: DTypeLike) -> M:
+        for parameter in self.parameters():
+            parameter.data = parameter.data.astype(dtype)
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.astype(dtype)
+        for module in self.modules():
+            for name in module._buffers:
+                buffer = getattr(module, name)
+                if buffer is not None and buffer.dtype.kind == "f":
+                    setattr(module, name, buffer.astype(dtype))
+        return self
+
+    def to(self: M, target: Any) -> M:
+        """`to("cpu")` changes nothing, `to("float64")` is double(); BackendError for any other device.
+
+        DTypeError for types that a model cannot compute in.
+        """
+        dtype = target_dtype(target)
+        if dtype not in (None, np.float32, np.float64):
+            raise DTypeError(f"to: expected float32 or float64, got {dtype}")
+        return self if dtype is None else self._cast(dtype)
+
+    def cpu(self: M) -> M:
+        return self
+
+    def cuda(self: M, *_: Any, **__: Any) -> M:
+        raise no_such_device("cuda", ".cuda()")
+
+    # ---- state -----------------------------------------------------------------------------------------------------
+
+    def state_dict(self, prefix: str = "") -> dict[str, Array]:
+        """All parameters and buffers, by PyTorch's names: the live arrays, not copies; what is written there counts.
+
+        >>> from fastnn import nn
+        >>> list(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).state_dict())  # doctest: +NORMALIZE_WHITESPACE
+        ['0.weight', '0.bias', '1.weight', '1.bias', '1.running_mean', '1.running_var', '1.num_batches_tracked']
+        """
+        state: dict[str, Array] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter):
+                state[prefix + name] = value.data
+        for name, buffer in self.named_buffers(recurse=False):
+            state[prefix + name] = buffer
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                state.update(value.state_dict(prefix + name + "."))
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadedKeys:
+        """Copy the arrays into this module's own, casting them to its type.
+
+        Raises StateError, and changes nothing, if any entry has another shape or is no array of numbers or, with
+        `strict`, if any is missing or unexpected; the one message names them all. Returns the names that are.
+        """
+        own = self.state_dict()
+        given = {name: np.asarray(value) for name, value in state_dict.items()}
+        keys = LoadedKeys([name for name in own if name not in given], [name for name in given if name not in own])
+        problems = []
+        if strict:
+            problems += [f"missing {', '.join(keys.missing_keys)}"] if keys.missing_keys else []
+            problems += [f"unexpected {', '.join(keys.unexpected_keys)}"] if keys.unexpected_keys else []
+        for name, array in own.items():
+            if name in given and given[name].shape != array.shape:
+                problems.append(f"{name}: expected shape {array.shape}, got {given[name].shape}")
+            elif name in given and given[name].dtype.kind not in "fiub":
+                problems.append(f"{name}: expected numbers, got {given[name].dtype}")
+        if problems:
+            raise StateError(f"load_state_dict({type(self).__name__}): {'; '.join(problems)}")
+        for name, array in own.items():
+            if name in given:
+                array[...] = given[name]
+        return keys
+
+    # ---- repr ------------------------------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """What stands between the parentheses of a layer's repr."""
+        return ""
+
+    def __repr__(self) -> str:
+        name, extra = type(self).__name__, self.extra_repr()
+        children = [f"({key}): " + repr(child).replace("\n", "\n  ") for key, child in _held(self)]
+        if not children:
+            return f"{name}({extra})"
+        return "\n  ".join([f"{name}(" + extra, *children]) + "\n)"
+
+
+def _held(module: Module) -> list[tuple[str, Module]]:
+    return [(name, value) for name, value in vars(module).items() if isinstance(value, Module)]
+
+
+def _joined(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}: call it, {value.__name__}()"
+    return f"a {type(value).__name__}: unpack it, *layers" if isinstance(value, (list, tuple)) else repr(value)

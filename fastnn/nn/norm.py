@@ -1,0 +1,135 @@
+"""Batch normalisation (Ioffe and Szegedy 2015), and normalisation of the input by constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import init, ops
+from fastnn.errors import ArgumentError, ShapeError
+from fastnn.nn.checks import positive
+from fastnn.nn.module import Module, Parameter
+from fastnn.ops.common import floating
+from fastnn.tensor import Array, Tensor
+
+
+class _BatchNorm(Module):
+    """y = (x - mean) / sqrt(var + eps) * weight + bias for each of num_features channels.
+
+    In training mean and var are the batch's, and the running ones follow them: running += momentum·(batch's - running),
+    with the unbiased variance; `momentum=None` averages over all batches. In eval mode the running ones are used.
+    `affine=False` goes without weight and bias; `track_running_stats=False` always uses the batch's statistics.
+    """
+
+    layout: str
+    ndim: int
+    weight: Parameter | None
+    bias: Parameter | None
+    running_mean: Array | None
+    running_var: Array | None
+    num_batches_tracked: Array | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        super().__init__()
+        self.num_features = positive(type(self).__name__, "num_features", num_features)
+        self.eps, self.momentum = eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        self.weight = Parameter(np.ones(num_features, np.float32)) if affine else None
+        self.bias = Parameter(np.zeros(num_features, np.float32)) if affine else None
+        self.register_buffer("running_mean", np.zeros(num_features, np.float32) if track_running_stats else None)
+        self.register_buffer("running_var", np.ones(num_features, np.float32) if track_running_stats else None)
+        self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if track_running_stats else None)
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0, and running statistics as if no batch had been seen."""
+        if self.weight is not None and self.bias is not None:
+            init.ones_(self.weight)
+            init.zeros_(self.bias)
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            self.running_mean[...], self.running_var[...], self.num_batches_tracked[...] = 0, 1, 0
+
+    def forward(self, x: Any) -> Tensor:
+        x = floating(x, next((a.dtype for a in (self.weight, self.running_mean) if a is not None), None))
+        if x.ndim != self.ndim or x.shape[1] != self.num_features:
+            expected = self.layout.replace("C", str(self.num_features))
+            raise ShapeError(f"batch_norm: expected input of shape {expected}, got {x.shape}")
+        if self.running_mean is not None and self.running_var is not None and not self.training:
+            mean, var = self.running_mean, self.running_var
+            return ops.batch_norm(x, mean, var, self.weight, self.bias, self.eps, training=False)
+        count = x.numel() // self.num_features
+        if count == 1:
+            raise ShapeError(f"batch_norm: expected more than one value per channel in training, got {x.shape}")
+        mean, var = ops.batch_norm_statistics(x)
+        if self.training:
+            self._follow(mean, var * (count / (count - 1)))
+        return ops.batch_norm(x, mean, var, self.weight, self.bias, self.eps, training=True)
+
+    def _follow(self, mean: Array, unbiased_var: Array) -> None:
+        """Move the running statistics towards the batch's."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        for running, batch in ((self.running_mean, mean), (self.running_var, unbiased_var)):
+            running *= 1 - momentum
+            running += momentum * batch
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm1d(_BatchNorm):
+    __doc__ = f"""Batch normalisation of features, input (N, C).
+
+    {_BatchNorm.__doc__}
+    """
+    layout, ndim = "(N, C)", 2
+
+
+class BatchNorm2d(_BatchNorm):
+    __doc__ = f"""Batch normalisation of images, input (N, C, H, W).
+
+    {_BatchNorm.__doc__}
+    """
+    layout, ndim = "(N, C, H, W)", 4
+
+
+class Normalize(Module):
+    """(x - mean) / std channel by channel, input (N, C, ...): the first layer of a model that takes raw images.
+
+    uint8 images are divided by 255 first; floating ones are taken as they are. `mean` and `std` are numbers or one
+    number per channel, of the training images after that division. They are buffers: saved and loaded with the weights.
+
+    >>> import numpy as np
+    >>> from fastnn import nn
+    >>> nn.Normalize(0.5, 0.25)(np.full((1, 1), 255, np.uint8))
+    Tensor([[2.]])
+    """
+
+    mean: Array
+    std: Array
+
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", np.atleast_1d(np.asarray(mean, np.float32)))
+        self.register_buffer("std", np.atleast_1d(np.asarray(std, np.float32)))
+        if self.mean.shape != self.std.shape or self.mean.ndim != 1 or not (self.std > 0).all():
+            raise ArgumentError(f"Normalize: expected mean and std of one length, std positive, got {mean} and {std}")
+
+    def forward(self, x: Any) -> Tensor:
+        return ops.normalize(x, self.mean, self.std)
+
+    def extra_repr(self) -> str:
+        return f"mean={self.mean.tolist()}, std={self.std.tolist()}"

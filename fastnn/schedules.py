@@ -1,0 +1,289 @@
+"""Learning-rate schedules, by PyTorch's names; users find them as `optim.lr_scheduler`.
+
+A schedule sets `group["lr"]` of each of the optimiser's groups: once when it is made (t = 0) and again at every
+`step()`, by a formula of the step t and the group's first rate alone. So one optimiser has one schedule at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from fastnn.errors import ArgumentError, StateError
+
+__all__ = [
+    "CosineAnnealingLR",
+    "ExponentialLR",
+    "LRScheduler",
+    "LambdaLR",
+    "OneCycleLR",
+    "ReduceLROnPlateau",
+    "StepLR",
+]
+
+
+class _Optimizer(Protocol):
+    param_groups: list[dict[str, Any]]
+
+
+class LRScheduler:
+    """What the schedules by formula share. A subclass defines `rate(base_lr, i)`, group i's rate at last_epoch."""
+
+    def __init__(self, optimizer: _Optimizer) -> None:
+        self.optimizer = _checked(type(self).__name__, optimizer)
+        self.base_lrs = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
+        self.last_epoch = -1
+        self.step()
+
+    def rate(self, base_lr: float, i: int) -> float:
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """Go on to the next t; after `optimizer.step()`."""
+        self.last_epoch += 1
+        for i, (group, base_lr) in enumerate(zip(self.optimizer.param_groups, self.base_lrs, strict=True)):
+            group["lr"] = self.rate(base_lr, i)
+
+    def get_last_lr(self) -> list[float]:
+        """The groups' present rates."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedule stands, as plain values; functions are not in it."""
+        return {"base_lrs": list(self.base_lrs), "last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there; the optimiser's own state_dict holds the rates."""
+        _load(self, state_dict, ("base_lrs", "last_epoch"))
+
+
+class StepLR(LRScheduler):
+    """lr₀ · gamma^floor(t / step_size).
+
+    >>> import numpy as np
+    >>> from fastnn import nn, optim
+    >>> opt = optim.SGD([nn.Parameter(np.zeros(1, np.float32))], lr=1.0)
+    >>> schedule = optim.lr_scheduler.StepLR(opt, step_size=2, gamma=0.5)
+    >>> rates = []
+    >>> for epoch in range(5):
+    ...     rates += schedule.get_last_lr()
+    ...     opt.step()
+    ...     schedule.step()
+    >>> rates
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    def __init__(self, optimizer: _Optimizer, step_size: int, gamma: float = 0.1) -> None:
+        self.step_size, self.gamma = _at_least_one("StepLR", "step_size", step_size), gamma
+        super().__init__(optimizer)
+
+    def rate(self, base_lr: float, i: int) -> float:
+        return base_lr * self.gamma ** (self.last_epoch // self.step_size)
+
+
+class ExponentialLR(LRScheduler):
+    """lr₀ · gamma^t."""
+
+    def __init__(self, optimizer: _Optimizer, gamma: float) -> None:
+        self.gamma = gamma
+        super().__init__(optimizer)
+
+    def rate(self, base_lr: float, i: int) -> float:
+        return base_lr * self.gamma**self.last_epoch
+
+
+class CosineAnnealingLR(LRScheduler):
+    """eta_min + (lr₀ - eta_min)·(1 + cos(π·t / T_max)) / 2 (Loshchilov and Hutter 2017, without the restarts)."""
+
+    def __init__(self, optimizer: _Optimizer, T_max: int, eta_min: float = 0.0) -> None:
+        self.T_max, self.eta_min = _at_least_one("CosineAnnealingLR", "T_max", T_max), eta_min
+        super().__init__(optimizer)
+
+    def rate(self, base_lr: float, i: int) -> float:
+        return self.eta_min + (base_lr - self.eta_min) * (1 + math.cos(math.pi * self.last_epoch / self.T_max)) / 2
+
+
+class LambdaLR(LRScheduler):
+    """lr₀ · lr_lambda(t); one function, or one for each group."""
+
+    def __init__(
+        self, optimizer: _Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]]
+    ) -> None:
+        groups = len(_checked("LambdaLR", optimizer).param_groups)
+        self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
+        if len(self.lr_lambdas) != groups or not all(map(callable, self.lr_lambdas)):
+            raise ArgumentError(f"LambdaLR: expected a function, or {groups} for {groups} groups, got {lr_lambda!r}")
+        super().__init__(optimizer)
+
+    def rate(self, base_lr: float, i: int) -> float:
+        return base_lr * self.lr_lambdas[i](self.last_epoch)
+
+
+class OneCycleLR(LRScheduler):
+    """Up from max_lr/div_factor to max_lr, then down to max_lr/(div_factor·final_div_factor) (Smith and Topin 2018).
+
+    To be stepped after every batch, total_steps (or epochs·steps_per_epoch) times in all. `pct_start` is the rise's
+    share of it, `anneal_strategy` "cos" or "linear". Momentum (Adam's first beta) mirrors it between max_momentum and
+    base_momentum, unless `cycle_momentum=False`. Raises ArgumentError for a step too many.
+    """
+
+    def __init__(
+        self,
+        optimizer: _Optimizer,
+        max_lr: float | Sequence[float],
+        total_steps: int | None = None,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        pct_start: float = 0.3,
+        anneal_strategy: str = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.85,
+        max_momentum: float = 0.95,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+    ) -> None:
+        if total_steps is None:
+            if epochs is None or steps_per_epoch is None:
+                raise ArgumentError("OneCycleLR: expected total_steps, or epochs and steps_per_epoch")
+            total_steps = epochs * steps_per_epoch
+        self.total_steps = _at_least_one("OneCycleLR", "total_steps", total_steps)
+        if not 0 <= pct_start <= 1:
+            raise ArgumentError(f"OneCycleLR: expected pct_start from 0 to 1, got {pct_start!r}")
+        if anneal_strategy not in ("cos", "linear"):
+            raise ArgumentError(f"OneCycleLR: expected anneal_strategy 'cos' or 'linear', got {anneal_strategy!r}")
+        groups = _checked("OneCycleLR", optimizer).param_groups
+        self.max_lrs = [max_lr] * len(groups) if isinstance(max_lr, (int, float)) else list(max_lr)
+        if len(self.max_lrs) != len(groups):
+            raise ArgumentError(f"OneCycleLR: expected {len(groups)} rates for {len(groups)} groups, got {max_lr!r}")
+        if cycle_momentum and not all("momentum" in group or "betas" in group for group in groups):
+            raise ArgumentError("OneCycleLR: cycle_momentum expects an optimiser with momentum or betas")
+        self.pct_start, self.anneal_strategy, self.cycle_momentum = pct_start, anneal_strategy, cycle_momentum
+        self.base_momentum, self.max_momentum = base_momentum, max_momentum
+        self.final_div_factor = final_div_factor
+        for group, peak in zip(groups, self.max_lrs, strict=True):
+            group["initial_lr"] = peak / div_factor
+        super().__init__(optimizer)
+
+    def step(self) -> None:
+        if self.last_epoch >= self.total_steps:
+            raise ArgumentError(f"OneCycleLR: expected at most {self.total_steps} steps, got one more")
+        super().step()
+        if self.cycle_momentum:
+            momentum = self._at(self.max_momentum, self.base_momentum, self.max_momentum)
+            for group in self.optimizer.param_groups:
+                if "betas" in group:
+                    group["betas"] = (momentum, *group["betas"][1:])
+                else:
+                    group["momentum"] = momentum
+
+    def rate(self, base_lr: float, i: int) -> float:
+        return self._at(base_lr, self.max_lrs[i], base_lr / self.final_div_factor)
+
+    def _at(self, start: float, peak: float, end: float) -> float:
+        """The present value of what goes from start to peak to end."""
+        top, last = self.pct_start * self.total_steps - 1, self.total_steps - 1
+        if self.last_epoch <= top:
+            return self._between(start, peak, self.last_epoch / top if top else 1.0)
+        return self._between(peak, end, (self.last_epoch - top) / (last - top) if last > top else 1.0)
+
+    def _between(self, start: float, end: float, share: float) -> float:
+        if self.anneal_strategy == "cos":
+            return end + (start - end) / 2 * (1 + math.cos(math.pi * share))
+        return start + (end - start) * share
+
+
+class ReduceLROnPlateau:
+    """The rate times `factor` once the metric has not improved for more than `patience` steps.
+
+    `step(metric)` after each epoch. Better is lower (mode "min") or higher ("max"), by more than `threshold`, relative
+    ("rel") or absolute ("abs"). After a reduction `cooldown` steps do not count; no rate falls below `min_lr`, and
+    changes of `eps` or less are left out.
+    """
+
+    STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
+
+    def __init__(
+        self,
+        optimizer: _Optimizer,
+        mode: str = "min",
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        threshold_mode: str = "rel",
+        cooldown: int = 0,
+        min_lr: float | Sequence[float] = 0.0,
+        eps: float = 1e-8,
+    ) -> None:
+        if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
+            raise ArgumentError(
+                "ReduceLROnPlateau: expected mode 'min' or 'max' and threshold_mode 'rel' or 'abs', "
+                f"got {mode!r} and {threshold_mode!r}"
+            )
+        if not factor < 1:
+            raise ArgumentError(f"ReduceLROnPlateau: expected factor below 1, got {factor!r}")
+        self.optimizer = _checked("ReduceLROnPlateau", optimizer)
+        groups = len(optimizer.param_groups)
+        self.min_lrs = [min_lr] * groups if isinstance(min_lr, (int, float)) else list(min_lr)
+        if len(self.min_lrs) != groups:
+            raise ArgumentError(f"ReduceLROnPlateau: expected {groups} values for {groups} groups, got {min_lr!r}")
+        self.mode, self.factor, self.patience, self.cooldown, self.eps = mode, factor, patience, cooldown, eps
+        self.threshold, self.threshold_mode = threshold, threshold_mode
+        self.best = math.inf if mode == "min" else -math.inf
+        self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
+
+    def step(self, metrics: Any) -> None:
+        """Look at the metric, a number, and reduce the rates if it is time."""
+        metric = float(metrics)
+        self.last_epoch += 1
+        if self._better(metric):
+            self.best, self.num_bad_epochs = metric, 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        if self.num_bad_epochs > self.patience:
+            for group, least in zip(self.optimizer.param_groups, self.min_lrs, strict=True):
+                lr = max(group["lr"] * self.factor, least)
+                if group["lr"] - lr > self.eps:
+                    group["lr"] = lr
+            self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
+
+    def _better(self, metric: float) -> bool:
+        sign = 1 if self.mode == "min" else -1
+        if self.threshold_mode == "rel":
+            return sign * metric < sign * self.best * (1 - sign * self.threshold)
+        return sign * metric < sign * self.best - self.threshold
+
+    def get_last_lr(self) -> list[float]:
+        """The groups' present rates."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedule stands, as plain values."""
+        return {name: getattr(self, name) for name in self.STATE}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there; the optimiser's own state_dict holds the rates."""
+        _load(self, state_dict, self.STATE)
+
+
+def _checked(schedule: str, optimizer: _Optimizer) -> _Optimizer:
+    if not hasattr(optimizer, "param_groups"):
+        raise ArgumentError(f"{schedule}: expected an optimiser, got {type(optimizer).__name__}")
+    return optimizer
+
+
+def _at_least_one(schedule: str, name: str, value: int) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ArgumentError(f"{schedule}: expected {name} to be a positive integer, got {value!r}")
+    return value
+
+
+def _load(schedule: Any, state_dict: dict[str, Any], names: Sequence[str]) -> None:
+    missing = [name for name in names if name not in state_dict]
+    if missing:
+        raise StateError(f"{type(schedule).__name__}: expected {list(names)}, missing {missing}")
+    for name in names:
+        setattr(schedule, name, state_dict[name])
