@@ -1,0 +1,81 @@
+"""fastnn: neural networks on an ordinary CPU, with compiled kernels of their own and PyTorch's names.
+
+This file is the table of contents. What training, data and insight need is imported on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fastnn import errors, init, nn, ops, optim, random
+from fastnn.backends import get_num_threads, set_num_threads
+from fastnn.errors import FastnnError
+from fastnn.random import manual_seed
+from fastnn.tape import no_grad
+from fastnn.tensor import Function, Tensor
+
+if TYPE_CHECKING:
+    __version__: str
+
+    from fastnn import data, insight, recipes, train, weights
+    from fastnn.config import show_config
+    from fastnn.insight.gradients import gradcheck, numeric_gradient
+    from fastnn.recipes import load_run
+    from fastnn.train.evaluate import evaluate
+    from fastnn.train.fit import fit
+    from fastnn.train.history import History
+
+__all__ = [
+    "FastnnError",
+    "Function",
+    "History",
+    "Tensor",
+    "data",
+    "errors",
+    "evaluate",
+    "fit",
+    "get_num_threads",
+    "gradcheck",
+    "init",
+    "insight",
+    "load_run",
+    "manual_seed",
+    "nn",
+    "no_grad",
+    "numeric_gradient",
+    "ops",
+    "optim",
+    "random",
+    "recipes",
+    "set_num_threads",
+    "show_config",
+    "train",
+    "weights",
+]
+
+_ON_FIRST_USE = {
+    "History": "fastnn.train",
+    "evaluate": "fastnn.train",
+    "fit": "fastnn.train",
+    "gradcheck": "fastnn.insight.gradients",
+    "load_run": "fastnn.recipes",
+    "numeric_gradient": "fastnn.insight.gradients",
+    "show_config": "fastnn.config",
+}
+_MODULES = ("data", "insight", "recipes", "train", "weights")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_FIRST_USE:
+        value = getattr(import_module(_ON_FIRST_USE[name]), name)
+    elif name in _MODULES:
+        value = import_module(f"fastnn.{name}")
+    elif name == "__version__":
+        value = import_module("fastnn.config").version()
+    else:
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,5 @@
+"""Seeing and checking what happens in training."""
+
+from fastnn.insight.gradients import GradientError, gradcheck, numeric_gradient
+
+__all__ = ["GradientError", "gradcheck", "numeric_gradient"]

@@ -1,0 +1,20 @@
+"""Training: `fit`, `evaluate`, callbacks, histories, and runs kept in a folder."""
+
+from .callbacks import Callback, Training
+from .evaluate import Evaluation, evaluate
+from .fit import fit
+from .history import EpochRecord, History
+from .interrupts import Interrupted
+from .runs import Checkpoint
+
+__all__ = [
+    "Callback",
+    "Checkpoint",
+    "EpochRecord",
+    "Evaluation",
+    "History",
+    "Interrupted",
+    "Training",
+    "evaluate",
+    "fit",
+]

@@ -1,0 +1,74 @@
+"""What can be hooked into `fit`, and what it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastnn.data import Batches
+
+from .history import History
+
+__all__ = ["Callback", "Training"]
+
+
+@dataclass
+class Training:
+    """A training under way, as callbacks see it.
+
+    Attributes:
+        model, optimizer, scheduler: what is trained, and by what (scheduler: None without one).
+        batches: the training batches.
+        epochs: how many epochs the history shall hold at the end.
+        history: the epochs that are complete.
+        epoch: the epoch under way, or the last one complete, counted from 1.
+        batch: batches done in that epoch.
+        images: images done in that epoch.
+        loss: mean loss over those images.
+        seconds: time spent on those batches.
+        stopped: why the training ends early; empty if it does not.
+    """
+
+    model: Any
+    optimizer: Any
+    scheduler: Any
+    batches: Batches
+    epochs: int
+    history: History = field(default_factory=History)
+    epoch: int = 0
+    batch: int = 0
+    images: int = 0
+    loss: float = 0.0
+    seconds: float = 0.0
+    stopped: str = ""
+
+    def stop(self, reason: str) -> None:
+        """End the training once the callbacks of this moment have run: within an epoch, that epoch is not recorded."""
+        self.stopped = reason
+
+
+class Callback:
+    """Override what you need, and give instances to ``fit(..., callbacks=[...])``; they are called in that order.
+
+    >>> import numpy as np, fastnn as fnn
+    >>> class Tell(fnn.train.Callback):
+    ...     def on_epoch_end(self, training):
+    ...         print("epoch", training.epoch, "of", training.epochs)
+    >>> model = fnn.nn.Sequential(fnn.nn.Flatten(), fnn.nn.Linear(4, 2))
+    >>> data = np.zeros((6, 1, 2, 2), np.float32), np.array([0, 1, 0, 1, 0, 1])
+    >>> _ = fnn.fit(model, data, epochs=2, callbacks=[Tell()], verbose=False)
+    epoch 1 of 2
+    epoch 2 of 2
+    """
+
+    def on_train_begin(self, training: Training) -> None:
+        """Before the first batch. May restore an earlier training: its history, then, says which epoch comes next."""
+
+    def on_batch_end(self, training: Training) -> None:
+        """After each update."""
+
+    def on_epoch_end(self, training: Training) -> None:
+        """After each epoch, its validation and the scheduler's step; ``training.history[-1]`` is its record."""
+
+    def on_train_end(self, training: Training) -> None:
+        """On every way out of a training that has begun: complete, stopped, interrupted or failed."""

@@ -1,0 +1,137 @@
+"""How good a model is on data that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnn import data as datasets
+from fastnn.data import Batches, Dataset
+from fastnn.errors import ArgumentError
+from fastnn.nn import CrossEntropyLoss, Normalize
+from fastnn.tensor import no_grad
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Result of `evaluate`.
+
+    Attributes:
+        loss: mean over the images.
+        accuracy: share of images whose largest output is their class; None if the targets are no classes.
+        confusion: (K, K) int64, row = true class, column = the class found; None if the targets are no classes.
+        count: number of images.
+    """
+
+    loss: float
+    accuracy: float | None
+    confusion: np.ndarray | None
+    count: int
+
+    def __repr__(self) -> str:
+        share = "" if self.accuracy is None else f", accuracy {100 * self.accuracy:.2f} %"
+        return f"Evaluation(loss {self.loss:.4f}{share}, {self.count} images)"
+
+
+def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256) -> Evaluation:
+    """Loss, accuracy and confusion matrix of a model, in eval mode and without a tape; its mode is put back afterwards.
+
+    Args:
+        model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
+        data: a data set's name or an image folder (its test part), a `Dataset`, ``(images, labels)``, or `Batches`, of
+            which only the images and labels count, not their order or augmentation. uint8 images are divided by 255, as
+            `fit` does.
+        loss: as for `fit`; cross-entropy by default.
+        batch_size: images at a time; the result hardly depends on it.
+
+    Raises:
+        DataError: no such data. ArgumentError: no images, or a loss without reduction.
+
+    >>> import fastnn as fnn
+    >>> model = fnn.nn.Sequential(fnn.nn.Normalize(0.5, 0.5), fnn.nn.Flatten(), fnn.nn.Linear(784, 10))
+    >>> result = fnn.evaluate(model, "digits")
+    >>> result.count, result.confusion.shape, int(result.confusion.sum())
+    (360, (10, 10), 360)
+    """
+    dataset = as_dataset(data, "test")
+    if not len(dataset):
+        raise ArgumentError(f"evaluate: expected at least one image, got {dataset!r}")
+    loss = CrossEntropyLoss() if loss is None else loss
+    tally = Tally(loss)
+    with mode(model, training=False), no_grad():
+        to_input = input_for(model)
+        for images, labels in Batches(dataset.images, dataset.labels, batch_size):
+            outputs = model(to_input(images))
+            tally.add(loss(outputs, labels).data, outputs.data, labels, classes=len(dataset.classes))
+    return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count)
+
+
+def as_dataset(data: Any, split: str) -> Dataset:
+    """The `Dataset` that a user named, gave as arrays, or has made batches of; `split` counts for names and folders."""
+    if isinstance(data, Batches):
+        return Dataset(data.images, data.labels)
+    return datasets.load(data, split=split)
+
+
+def input_for(model: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """What images go through before this model: uint8 is put on the scale 0 .. 1, unless `nn.Normalize` does that."""
+    if any(isinstance(module, Normalize) for module in model.modules()):
+        return lambda images: images
+    return lambda images: images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
+
+
+@contextmanager
+def mode(model: Any, *, training: bool) -> Iterator[None]:
+    """Training or eval mode for a while; each module then gets back the mode that it had."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, was in before:
+            module.training = was
+
+
+class Tally:
+    """Mean loss and accuracy over batches of any size, summed in double precision."""
+
+    def __init__(self, loss: Any) -> None:
+        self._loss = loss
+        self.count = 0
+        self._total = 0.0
+        self._correct: int | None = None
+        self.confusion: np.ndarray | None = None
+
+    def add(self, loss: np.ndarray, outputs: np.ndarray, labels: np.ndarray, classes: int = 0) -> None:
+        """Count one batch: its reduced loss, outputs (N, ...), labels; with `classes`, also who was taken for whom."""
+        if loss.ndim:
+            raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {loss.shape}")
+        summed = getattr(self._loss, "reduction", "mean") == "sum"
+        self._total += loss.item() * (1 if summed else len(labels))
+        self.count += len(labels)
+        if outputs.ndim != 2 or outputs.shape[1] < 2:
+            return
+        if labels.ndim == 2 and isinstance(self._loss, CrossEntropyLoss):
+            labels = labels.argmax(axis=1)
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            return
+        found = outputs.argmax(axis=1)
+        self._correct = (self._correct or 0) + int(np.count_nonzero(found == labels))
+        if classes:
+            classes = max(classes, outputs.shape[1])
+            pairs = np.bincount(labels * classes + found, minlength=classes * classes).reshape(classes, classes)
+            self.confusion = pairs if self.confusion is None else self.confusion + pairs
+
+    @property
+    def loss(self) -> float:
+        return self._total / self.count
+
+    @property
+    def accuracy(self) -> float | None:
+        return None if self._correct is None else self._correct / self.count

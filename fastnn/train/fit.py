@@ -1,0 +1,206 @@
+"""The training loop: forward, backward, update, repeat."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn import random
+from fastnn.data import Batches
+from fastnn.errors import ArgumentError, NonFiniteError
+from fastnn.nn import CrossEntropyLoss
+from fastnn.optim import Adam
+from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
+
+from .callbacks import Callback, Training
+from .evaluate import Tally, as_dataset, evaluate, input_for, mode
+from .history import EpochRecord, History
+from .interrupts import Interrupted, Interrupts
+from .progress import Progress
+
+__all__ = ["fit"]
+
+
+def fit(
+    model: Any,
+    train: Any,
+    val: Any = None,
+    *,
+    loss: Any = None,
+    optimizer: Any = None,
+    scheduler: Any = None,
+    epochs: int = 1,
+    batch_size: int = 128,
+    seed: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    verbose: bool = True,
+) -> History:
+    """Train a model.
+
+    Args:
+        model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
+        train: a data set's name or an image folder (its training part), a `Dataset`, ``(images, labels)``, or
+            `Batches`, which keep their own size, order and augmentation. uint8 images are divided by 255, here or by
+            the model's own ``nn.Normalize``.
+        val: what to watch by, never trained on: a fraction or a number of the training images (stratified by class), a
+            `Dataset`, ``(images, labels)``, or the name of a data set (its test part).
+        loss: maps (outputs, labels) to one number; by default ``nn.CrossEntropyLoss()``.
+        optimizer: holds the model's parameters; by default ``optim.Adam(model.parameters(), lr=0.001)``.
+        scheduler: a schedule on that optimiser. ``OneCycleLR`` counts batches and is stepped after each; all others
+            count epochs, ``ReduceLROnPlateau`` by the validation loss (the training loss without validation).
+        epochs: times through the training data.
+        batch_size: images in a batch; the last one of an epoch may be smaller.
+        seed: for the split, the order of the images and dropout, by way of `manual_seed`. None goes on with fastnn's
+            random numbers, and splits by seed 0.
+        callbacks: see `Callback`.
+        verbose: whether to show progress: a table of the epochs on standard output, and on standard error a bar (plain
+            lines where that is no terminal).
+
+    Returns:
+        The epochs' measurements. The model is trained in place, and back in the mode (train or eval) that it came in.
+
+    Raises:
+        NonFiniteError: the loss became infinite or not a number; it was used for no update.
+        Interrupted: a KeyboardInterrupt, by Ctrl-C or SIGTERM, raised after a whole update; the model is usable, and
+            the exception holds the history. (Only in the main thread, where Python lets signals be handled.)
+        ArgumentError: options that make no sense. DataError: no such data.
+
+    >>> import fastnn as fnn
+    >>> from fastnn import nn
+    >>> fnn.manual_seed(0)
+    >>> model = nn.Sequential(nn.Normalize(0.3, 0.4), nn.Flatten(), nn.Linear(784, 10))
+    >>> history = fnn.fit(model, "digits", val=0.1, epochs=2, seed=0, verbose=False)
+    >>> len(history), history[-1].val_accuracy > 0.7
+    (2, True)
+    """
+    if epochs < 1:
+        raise ArgumentError(f"fit: expected at least one epoch, got epochs={epochs}")
+    if seed is not None:
+        random.manual_seed(seed)
+    batches, held = _data(train, val, batch_size, seed)
+    loss = CrossEntropyLoss() if loss is None else loss
+    optimizer = Adam(model.parameters(), lr=1e-3) if optimizer is None else optimizer
+    _check_same_parameters(model, optimizer)
+    training = Training(model, optimizer, scheduler, batches, epochs)
+    callbacks = [*callbacks, Progress()] if verbose else list(callbacks)
+
+    with mode(model, training=True), Interrupts() as interrupts:
+        _call(callbacks, "on_train_begin", training)
+        try:
+            while len(training.history) < epochs and not training.stopped:
+                _run_epoch(training, loss, held, callbacks, interrupts)
+        except KeyboardInterrupt as error:
+            number = interrupts.caught or signal.SIGINT
+            raise Interrupted(
+                f"training was stopped by {signal.Signals(number).name} in epoch {training.epoch}, "
+                f"after {training.batch} of {len(training.batches)} batches; the model keeps what it has learnt",
+                training.history,
+                number,
+            ) from error
+        finally:
+            _call(callbacks, "on_train_end", training)
+    return training.history
+
+
+def _run_epoch(
+    training: Training, loss: Any, held: Any, callbacks: Sequence[Callback], interrupts: Interrupts
+) -> None:
+    """One epoch: its updates, its validation, its record; or as much of it as there was before somebody stopped it."""
+    model, optimizer, scheduler, history = training.model, training.optimizer, training.scheduler, training.history
+    training.epoch, training.batch, training.images, training.seconds = len(history) + 1, 0, 0, 0.0
+    tally, to_input = Tally(loss), input_for(model)
+    start = time.perf_counter()
+    for images, labels in training.batches:
+        outputs = model(to_input(images))
+        value = loss(outputs, labels)
+        tally.add(value.data, outputs.data, labels)
+        if not math.isfinite(value.item()):
+            raise NonFiniteError(
+                f"the training loss became {value.item()} in epoch {training.epoch}, batch {training.batch + 1}, "
+                f"at learning rate {_rate(optimizer):g}: no update was made from it; try a smaller learning rate, "
+                "and look for non-finite inputs"
+            )
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        rate = _rate(optimizer)
+        if isinstance(scheduler, OneCycleLR):
+            scheduler.step()
+        training.batch, training.images, training.loss = training.batch + 1, tally.count, tally.loss
+        training.seconds = time.perf_counter() - start
+        _call(callbacks, "on_batch_end", training)
+        interrupts.heed()
+        if training.stopped:
+            return
+    seconds = training.seconds
+    _check_finite(model, training.epoch, _rate(optimizer))
+    watched = evaluate(model, held, loss=loss) if held is not None else None
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.step(tally.loss if watched is None else watched.loss)
+    elif scheduler is not None and not isinstance(scheduler, OneCycleLR):
+        scheduler.step()
+    history.append(
+        EpochRecord(
+            epoch=training.epoch,
+            train_loss=tally.loss,
+            train_accuracy=tally.accuracy,
+            val_loss=None if watched is None else watched.loss,
+            val_accuracy=None if watched is None else watched.accuracy,
+            lr=rate,
+            seconds=seconds,
+            images_per_second=tally.count / seconds,
+        )
+    )
+    _call(callbacks, "on_epoch_end", training)
+    interrupts.heed()
+
+
+def _data(train: Any, val: Any, batch_size: int, seed: int | None) -> tuple[Batches, Any]:
+    """Training batches, and the data to watch by (None without)."""
+    share = isinstance(val, (int, float))
+    if isinstance(train, Batches):
+        if share:
+            raise ArgumentError(
+                f"fit: expected validation data of their own beside Batches, got val={val}: split before making batches"
+            )
+        batches, held = train, val
+    else:
+        dataset, held = as_dataset(train, "train"), val
+        if share:
+            dataset, held = dataset.split(val, seed=0 if seed is None else seed)
+        batches = Batches(dataset.images, dataset.labels, batch_size, shuffle=True, seed=seed)
+    if not len(batches):
+        raise ArgumentError("fit: expected at least one training image, got none")
+    return batches, None if held is None else as_dataset(held, "test")
+
+
+def _check_same_parameters(model: Any, optimizer: Any) -> None:
+    own = {id(parameter) for parameter in model.parameters()}
+    others = [p.shape for group in optimizer.param_groups for p in group["params"] if id(p) not in own]
+    if others:
+        raise ArgumentError(
+            f"fit: expected an optimiser of this model's parameters, got one that holds another, of shape {others[0]}"
+        )
+
+
+def _check_finite(model: Any, epoch: int, rate: float) -> None:
+    """A gradient can overflow where the loss does not: the next batch would show it, but the last has none."""
+    for name, parameter in model.named_parameters():
+        if not np.isfinite(parameter.data).all():
+            raise NonFiniteError(
+                f"the parameter {name} became non-finite in epoch {epoch}, at learning rate {rate:g}: try a smaller one"
+            )
+
+
+def _rate(optimizer: Any) -> float:
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def _call(callbacks: Sequence[Callback], moment: str, training: Training) -> None:
+    for callback in callbacks:
+        getattr(callback, moment)(training)

@@ -1,0 +1,185 @@
+"""What a training run measured, epoch by epoch."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from fastnn.errors import ArgumentError, DataError, MissingExtraError
+from fastnn.weights import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["EpochRecord", "History"]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """Measurements of one epoch; None where there was nothing to measure.
+
+    Attributes:
+        epoch: counted from 1.
+        train_loss, train_accuracy: means over the epoch's images, each taken just before the update that it led to
+            (dropout on).
+        val_loss, val_accuracy: over the validation images, after the epoch.
+        lr: learning rate of the epoch's last update (of the first parameter group).
+        seconds: time for the epoch's updates, without validation.
+        images_per_second: training images by that time.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    lr: float
+    seconds: float
+    images_per_second: float
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(EpochRecord))
+
+
+class History:
+    """The epochs of a training run, in order: a sequence of `EpochRecord`, with columns by name and a table as its
+    repr.
+
+    >>> first = EpochRecord(1, 0.5, 0.8, None, None, lr=0.1, seconds=2.0, images_per_second=500.0)
+    >>> history = History([first, EpochRecord(2, 0.25, 0.9, None, None, 0.1, 2.0, 500.0)])
+    >>> history["train_loss"]
+    [0.5, 0.25]
+    >>> history[-1].train_accuracy
+    0.9
+    >>> history
+    epoch  train loss  train acc   val loss    val acc         lr  seconds  images/s
+        1      0.5000    80.00 %          -          -        0.1      2.0       500
+        2      0.2500    90.00 %          -          -        0.1      2.0       500
+    """
+
+    def __init__(self, records: Iterable[EpochRecord] = ()) -> None:
+        self._records = list(records)
+
+    def append(self, record: EpochRecord) -> None:
+        self._records.append(record)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[EpochRecord]:
+        return iter(self._records)
+
+    def __eq__(self, other: object) -> bool:
+        return self._records == other._records if isinstance(other, History) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # it grows
+
+    @overload
+    def __getitem__(self, key: int) -> EpochRecord: ...
+    @overload
+    def __getitem__(self, key: slice) -> History: ...
+    @overload
+    def __getitem__(self, key: str) -> list[Any]: ...
+    def __getitem__(self, key: int | slice | str) -> EpochRecord | History | list[Any]:
+        """An epoch by its index, epochs by a slice, or a column by its name such as ``"val_accuracy"``."""
+        if isinstance(key, slice):
+            return History(self._records[key])
+        if isinstance(key, str):
+            if key not in FIELDS:
+                raise ArgumentError(f"expected one of {', '.join(FIELDS)}, got {key!r}")
+            return [getattr(record, key) for record in self._records]
+        return self._records[key]
+
+    def __repr__(self) -> str:
+        return "\n".join([table_header(), *map(table_row, self._records)])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the epochs as JSON lines (``.jsonl``, an object a line) or a table (``.csv``, empty for None)."""
+        if _suffix(path) == ".jsonl":
+            text = "".join(json.dumps(dataclasses.asdict(record)) + "\n" for record in self._records)
+        else:
+            stream = io.StringIO()
+            rows = csv.writer(stream, lineterminator="\n")
+            rows.writerow(FIELDS)
+            rows.writerows(dataclasses.astuple(record) for record in self._records)
+            text = stream.getvalue()
+        write_atomically(path, text.encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> History:
+        """Read what `save` wrote, to the same numbers. Raises DataError for a file that is absent or something else."""
+        suffix = _suffix(path)
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+            if suffix == ".jsonl":
+                rows: Iterable[dict[str, Any]] = (json.loads(line) for line in text.splitlines())
+            else:
+                rows = csv.DictReader(io.StringIO(text))
+            return cls(record_from(row) for row in rows)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"expected a history written by History.save, got {path} ({error})") from error
+
+    def plot(self) -> Figure:
+        """Curves of loss and accuracy by epoch, as a Matplotlib figure.
+
+        Raises MissingExtraError where Matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+            from matplotlib.ticker import MaxNLocator
+        except ImportError as error:
+            raise MissingExtraError("Matplotlib", "plot") from error
+
+        figure = Figure(figsize=(9, 3.5), layout="constrained")
+        for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            for part, name in (("train", "training"), ("val", "validation")):
+                points = [(r.epoch, getattr(r, f"{part}_{quantity}")) for r in self._records]
+                points = [point for point in points if point[1] is not None]
+                if points:
+                    axes.plot(*zip(*points, strict=True), marker="o", label=name)
+            axes.set(xlabel="epoch", ylabel=quantity)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if axes.lines:
+                axes.legend()
+        return figure
+
+
+def table_header() -> str:
+    return "epoch  train loss  train acc   val loss    val acc         lr  seconds  images/s"
+
+
+def table_row(record: EpochRecord) -> str:
+    def loss(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.2f} %"
+
+    return (
+        f"{record.epoch:5d}  {loss(record.train_loss):>10}  {share(record.train_accuracy):>9}"
+        f"  {loss(record.val_loss):>9}  {share(record.val_accuracy):>9}  {record.lr:9.3g}"
+        f"  {record.seconds:7.1f}  {record.images_per_second:8,.0f}"
+    )
+
+
+def record_from(row: dict[str, Any]) -> EpochRecord:
+    """An epoch from its fields as numbers or text; raises KeyError or ValueError where one is missing or no number."""
+    values = {name: None if row[name] in (None, "") else float(row[name]) for name in FIELDS}
+    needed = [name for name in FIELDS if values[name] is None and not name.endswith(("_accuracy", "val_loss"))]
+    if needed:
+        raise ValueError(f"no {', '.join(needed)}")
+    return EpochRecord(**{**values, "epoch": int(row["epoch"])})  # type: ignore[arg-type]  # None only where it may be
+
+
+def _suffix(path: str | os.PathLike[str]) -> str:
+    suffix = Path(path).suffix
+    if suffix not in (".jsonl", ".csv"):
+        raise ArgumentError(f"expected a file name that ends in .jsonl or .csv, got {os.fspath(path)!r}")
+    return suffix

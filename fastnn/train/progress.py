@@ -1,0 +1,81 @@
+"""What `fit` shows while it trains."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from .callbacks import Callback, Training
+from .history import table_header, table_row
+
+__all__ = ["Progress"]
+
+SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to draw a bar on
+
+
+class Progress(Callback):
+    """The table of the epochs on standard output; images per second, loss and time left on standard error.
+
+    The latter is a bar that moves if standard error is a terminal, and a line every ten seconds if it is not.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._next_line = 0.0
+
+    def on_train_begin(self, training: Training) -> None:
+        print(table_header(), flush=True)
+        for record in training.history:  # of a training that goes on
+            print(table_row(record), flush=True)
+        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+
+    def on_batch_end(self, training: Training) -> None:
+        if sys.stderr.isatty():
+            self._move_bar(training)
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+            print(progress_line(training), file=sys.stderr, flush=True)
+
+    def on_epoch_end(self, training: Training) -> None:
+        self._remove_bar()
+        print(table_row(training.history[-1]), flush=True)
+
+    def on_train_end(self, training: Training) -> None:
+        self._remove_bar()
+        if training.stopped:
+            print(f"stopped in epoch {training.epoch}: {training.stopped}", flush=True)
+
+    def _move_bar(self, training: Training) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                desc=f"epoch {training.epoch}/{training.epochs}",
+                total=images_per_epoch(training),
+                unit=" images",
+                leave=False,
+                file=sys.stderr,
+            )
+        self._bar.set_postfix_str(f"loss {training.loss:.4f}", refresh=False)
+        self._bar.update(training.images - self._bar.n)
+
+    def _remove_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def progress_line(training: Training) -> str:
+    """How far the epoch is, in one line."""
+    total = images_per_epoch(training)
+    rate = training.images / training.seconds
+    return (
+        f"epoch {training.epoch}/{training.epochs}: {training.images:,} of {total:,} images, {rate:,.0f} images/s, "
+        f"loss {training.loss:.4f}, {(total - training.images) / rate:.0f} s left"
+    )
+
+
+def images_per_epoch(training: Training) -> int:
+    batches = training.batches
+    return len(batches) * batches.batch_size if batches.drop_last else len(batches.images)

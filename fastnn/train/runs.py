@@ -1,0 +1,147 @@
+"""A run's folder: what `Checkpoint` keeps in it while a model trains, and what a training goes on from.
+
+weights.safetensors   the model's state after the last complete epoch
+history.jsonl, .csv   the epochs so far
+checkpoint.safetensors   all that the next epoch depends on, in one file, so that its parts always belong together
+config.json           how the model was made (written by whoever starts the run)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastnn import random, weights
+from fastnn.errors import DataError, StateError
+
+from .callbacks import Callback, Training
+from .history import History, record_from
+
+__all__ = ["Checkpoint", "clear", "read_config", "write_config"]
+
+WEIGHTS, CHECKPOINT, CONFIG = "weights.safetensors", "checkpoint.safetensors", "config.json"
+HISTORIES = ("history.jsonl", "history.csv")
+CONFIG_KEYS = ("dataset", "model", "seed", "val", "recipe", "images", "image_shape", "classes", "mean", "std", "extent")
+
+
+class Checkpoint(Callback):
+    """Keeps a run's folder up to date after every epoch, and continues the training found in it.
+
+    A continued training takes the same path, bit for bit, as one that was never stopped, if its data, batch size and
+    options are the same: model, optimiser, schedule, random numbers and the order of the images are all put back.
+
+    Args:
+        folder: the run's folder, made if it is not there.
+        resume: go on from the folder's checkpoint, if it has one.
+
+    Raises:
+        DataError: a checkpoint that is damaged, or of another kind of model, optimiser or schedule.
+
+    >>> import tempfile, fastnn as fnn
+    >>> def run(epochs, folder):
+    ...     fnn.manual_seed(0)
+    ...     model = fnn.nn.Sequential(fnn.nn.Flatten(), fnn.nn.Linear(64, 10))
+    ...     data = fnn.data.load("digits", raw=True)
+    ...     data = fnn.data.Dataset(data.images.astype("float32") / 16, data.labels)
+    ...     keep = fnn.train.Checkpoint(folder, resume=True)
+    ...     fnn.fit(model, data, epochs=epochs, seed=0, callbacks=[keep], verbose=False)
+    ...     return model[1].weight.data
+    >>> with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
+    ...     _ = run(1, one)
+    ...     bool((run(2, one) == run(2, other)).all())
+    True
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, resume: bool = False) -> None:
+        self.folder = Path(folder)
+        self._resume = resume
+
+    def on_train_begin(self, training: Training) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._resume and (self.folder / CHECKPOINT).exists():
+            _restore(training, self.folder / CHECKPOINT)
+            self._write_results(training)  # they are an epoch behind if the process was killed after the checkpoint
+
+    def on_epoch_end(self, training: Training) -> None:
+        arrays: dict[str, np.ndarray] = {}
+        state = {
+            "model": _without_arrays(training.model.state_dict(), arrays, "model"),
+            "optimizer": _without_arrays(training.optimizer.state_dict(), arrays, "optimizer"),
+            "scheduler": _without_arrays(training.scheduler and training.scheduler.state_dict(), arrays, "scheduler"),
+            "random": random.get_state(),
+            "order": {"seed": training.batches.seed, "epoch": training.batches.epoch},
+            "history": [dataclasses.asdict(record) for record in training.history],
+        }
+        weights.save(arrays, self.folder / CHECKPOINT, note=json.dumps(state))
+        self._write_results(training)
+
+    def _write_results(self, training: Training) -> None:
+        weights.save(training.model, self.folder / WEIGHTS)
+        for name in HISTORIES:
+            training.history.save(self.folder / name)
+
+
+def clear(folder: Path) -> None:
+    """Remove a run's files from its folder, and no others."""
+    for name in (CHECKPOINT, WEIGHTS, CONFIG, *HISTORIES):
+        (folder / name).unlink(missing_ok=True)
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    weights.write_atomically(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """What `write_config` wrote. Raises DataError where `folder` is not the folder of a run of the `fastnn` command."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"expected the folder of a run, made by fastnn train --out, got {folder} ({error})") from error
+    missing = [key for key in CONFIG_KEYS if key not in config]
+    if missing:
+        raise DataError(f"expected the config of a run in {folder / CONFIG}, got one without {', '.join(missing)}")
+    return dict(config)
+
+
+def _restore(training: Training, path: Path) -> None:
+    arrays, note = weights.load_with_note(path)
+    try:
+        state = json.loads(note or "")
+        training.model.load_state_dict(_with_arrays(state["model"], arrays))
+        training.optimizer.load_state_dict(_with_arrays(state["optimizer"], arrays))
+        if training.scheduler is not None:
+            training.scheduler.load_state_dict(_with_arrays(state["scheduler"], arrays))
+        random.set_state(state["random"])
+        training.batches.seed, training.batches.epoch = state["order"]["seed"], state["order"]["epoch"]
+        training.history = History(record_from(row) for row in state["history"])
+    except (ValueError, KeyError, TypeError, AttributeError, StateError) as error:
+        raise DataError(f"cannot go on from {path}: it was not written by this training ({error})") from error
+
+
+def _without_arrays(value: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
+    """A state as JSON can hold it: arrays go into `arrays` and are named in it, and a mapping is a list of pairs,
+    because JSON has no keys but text."""
+    if isinstance(value, np.ndarray):
+        arrays[name] = value
+        return {"array": name}
+    if isinstance(value, dict):
+        return {"pairs": [[key, _without_arrays(entry, arrays, f"{name}.{key}")] for key, entry in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [_without_arrays(entry, arrays, f"{name}.{index}") for index, entry in enumerate(value)]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, dict):
+        if "array" in value:
+            return arrays[value["array"]]
+        return {key: _with_arrays(entry, arrays) for key, entry in value["pairs"]}
+    if isinstance(value, list):
+        return [_with_arrays(entry, arrays) for entry in value]
+    return value
