@@ -1,0 +1,92 @@
+"""The `fastnn` command: one file for each group of subcommands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from fastnn.cli import data, info, runs, summary, train
+from fastnn.config import version
+from fastnn.errors import ArgumentError, BackendError, DataError, FastnnError, NonFiniteError
+
+__all__ = ["main"]
+
+EXIT_CODES = """exit codes:
+  0    done
+  1    anything not named below
+  2    the command, or an option of it, makes no sense
+  3    data or run missing, damaged, or not to be read or written
+  4    training went non-finite
+  130  stopped by Ctrl-C (SIGINT)
+  143  stopped by SIGTERM
+
+environment: FASTNN_DATA_DIR, FASTNN_NUM_THREADS, FASTNN_BACKEND, FASTNN_ISA; `fastnn info` says what they led to.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (by default the process's own); returns the exit code.
+
+    >>> main(["data", "verify", "digits"])  # doctest: +ELLIPSIS
+    digits.npz: ok...
+    0
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        with _Terminable():
+            code: int = arguments.run(arguments)
+            sys.stdout.flush()
+        return code
+    except (ArgumentError, BackendError) as error:
+        return _fail(2, str(error))
+    except (DataError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # whoever read our output has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        return _fail(3, str(error))
+    except NonFiniteError as error:
+        return _fail(4, str(error))
+    except FastnnError as error:
+        return _fail(1, str(error))
+    except KeyboardInterrupt as stop:
+        return _fail(128 + getattr(stop, "signal", signal.SIGINT), str(stop) or "stopped by SIGINT")
+
+
+class _Terminated(KeyboardInterrupt):
+    signal = signal.SIGTERM
+
+
+class _Terminable:
+    """Context in which SIGTERM is an exception, as SIGINT always is."""
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        raise _Terminated("stopped by SIGTERM")
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"fastnn: {message}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastnn",
+        description="Train small neural networks on the CPU, and look at them.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fastnn {version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for group in (train, runs, summary, data, info):
+        group.add_commands(commands)
+    return parser

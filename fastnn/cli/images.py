@@ -1,0 +1,138 @@
+"""Images as users have them, made into images as a model was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fastnn.errors import DataError, MissingExtraError
+
+INK = 64  # a pixel brighter than this, on the scale 0 .. 255, is drawn on a dark ground
+
+
+def extent(images: np.ndarray) -> float:
+    """How much of the frame a typical image fills: its drawing's longer side by the frame's, from 0 to 1.
+
+    images (N, C, H, W) uint8, light on dark; the first thousand are looked at.
+
+    >>> image = np.zeros((1, 1, 28, 28), np.uint8)
+    >>> image[0, 0, 4:24, 10:18] = 255
+    >>> extent(image) == 20 / 28
+    True
+    """
+    ink = images[:1000].max(axis=1) > INK  # (N, H, W)
+    rows, columns = ink.any(axis=2).mean(axis=1), ink.any(axis=1).mean(axis=1)
+    return float(np.median(np.maximum(rows, columns)))
+
+
+def read(path: str, image_shape: tuple[int, ...], *, light_on_dark: bool, fill: float) -> tuple[np.ndarray, str]:
+    """An image for a model of images (C, H, W), and in words what was changed about it.
+
+    Args:
+        path: an image file, or ``.npy`` with an array (H, W) or (C, H, W), uint8 or from 0 to 1.
+        image_shape: (C, H, W) of the model. An image of that size is taken as it is.
+        light_on_dark: whether the model's images are so; a gray image of another size is then made so too, cut to what
+            is drawn on it, and centred by its centre of mass, as those of MNIST were.
+        fill: the share of the frame that the drawing is scaled to (see `extent`).
+
+    Raises:
+        DataError: no such file, or no image of this kind. MissingExtraError: Pillow is needed and not installed.
+    """
+    channels, height, width = image_shape
+    pixels = _read_array(path, channels) if path.endswith(".npy") else _read_file(path, channels)
+    if pixels.shape[1:] == (height, width):
+        return pixels, ""
+    if channels == 1 and light_on_dark:
+        return _centred(pixels[0], height, width, fill)
+    return _scaled(pixels, height, width), f"scaled from {pixels.shape[1]}×{pixels.shape[2]}"
+
+
+def _read_array(path: str, channels: int) -> np.ndarray:
+    """uint8 (C, H, W)."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: expected an array saved by numpy.save ({error})") from error
+    if array.ndim == 2:
+        array = array[np.newaxis]
+    if array.ndim != 3 or array.shape[0] != channels or array.size == 0 or array.dtype.kind not in "uf":
+        raise DataError(
+            f"{path}: expected one image (H, W) or ({channels}, H, W), uint8 or from 0 to 1, "
+            f"got {array.dtype} {array.shape}"
+        )
+    if array.dtype != np.uint8:
+        if not (array.min() >= 0 and array.max() <= 1):
+            raise DataError(f"{path}: expected {array.dtype} from 0 to 1, got {array.min():g} to {array.max():g}")
+        array = np.rint(255 * array).astype(np.uint8)
+    return array
+
+
+def _read_file(path: str, channels: int) -> np.ndarray:
+    """uint8 (C, H, W)."""
+    if channels not in (1, 3):
+        raise DataError(f"{path}: expected a run for gray or colour images, got one for {channels} channels: use .npy")
+    if not Path(path).is_file():
+        raise DataError(f"{path}: expected an image file, found none")
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise MissingExtraError("Pillow", "plot") from error
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if "A" in upright.getbands() or "transparency" in upright.info:  # transparent stands for paper
+                upright = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+            pixels = np.asarray(upright.convert("L" if channels == 1 else "RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow's for broken files
+        raise DataError(f"{path}: expected an image, found: {error}") from error
+    return pixels[np.newaxis] if channels == 1 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+
+
+def _centred(pixels: np.ndarray, height: int, width: int, fill: float) -> tuple[np.ndarray, str]:
+    """(H0, W0) -> (1, H, W): light on dark, cut out, scaled, its centre of mass in the middle."""
+    changes = [f"scaled from {pixels.shape[0]}×{pixels.shape[1]}"]
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    if np.median(border) > 127:
+        pixels = 255 - pixels
+        border = 255 - border
+        changes.append("inverted")
+    ground = int(np.median(border))
+    pixels = np.maximum(pixels, ground) - ground
+    if pixels.max() > 0:
+        pixels = (pixels * (255 / pixels.max())).astype(np.uint8)
+    rows, columns = ((pixels > INK).any(axis=axis).nonzero()[0] for axis in (1, 0))
+    if not len(rows):
+        return np.zeros((1, height, width), np.uint8), "nothing is drawn on it"
+    cut = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    factor = min(fill * height / cut.shape[0], fill * width / cut.shape[1])
+    small = _resized(cut, *(max(1, round(side * factor)) for side in cut.shape)).astype(np.float64)
+    frame = np.zeros((height, width), np.uint8)
+    top, left = (_offset(small.sum(axis=1 - axis), side) for axis, side in enumerate((height, width)))
+    frame[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return frame[np.newaxis], ", ".join(changes)
+
+
+def _offset(mass: np.ndarray, side: int) -> int:
+    """Where a drawing begins, so that its centre of mass is in the middle of the frame, or as near as it fits in."""
+    centre = mass @ np.arange(len(mass)) / mass.sum()
+    return int(np.clip(round((side - 1) / 2 - centre), 0, side - len(mass)))
+
+
+def _scaled(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(C, H0, W0) -> (C, H, W): the middle of it that has the aspect wanted, scaled."""
+    factor = min(pixels.shape[1] / height, pixels.shape[2] / width)
+    h, w = max(1, round(height * factor)), max(1, round(width * factor))
+    top, left = (pixels.shape[1] - h) // 2, (pixels.shape[2] - w) // 2
+    middle = pixels[:, top : top + h, left : left + w]
+    return np.stack([_resized(channel, height, width) for channel in middle])
+
+
+def _resized(plane: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 (H0, W0) -> (H, W)."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtraError("Pillow", "plot") from error
+    return np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))

@@ -1,0 +1,71 @@
+"""What several commands share: options, types of options, and JSON output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from typing import Any
+
+from fastnn import backends
+from fastnn.weights import write_atomically
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """--threads, --data-dir and --json."""
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="threads to use; more or fewer, same results")
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="folder with the data sets' files, the only place looked in; default $FASTNN_DATA_DIR, or a cache that "
+        "is downloaded into",
+    )
+    parser.add_argument("--json", metavar="PATH", help="also write the results as one JSON object")
+
+
+def set_threads(arguments: argparse.Namespace) -> None:
+    if arguments.threads is not None:
+        backends.set_num_threads(arguments.threads)
+
+
+def write_json(path: str | None, result: dict[str, Any]) -> None:
+    """One JSON object; nothing without a path."""
+    if path is not None:
+        write_atomically(path, (json.dumps(result, indent=2) + "\n").encode())
+
+
+def check_writable(path: str | None) -> None:
+    """Notice before hours of training, not after them, that the results have nowhere to go."""
+    if path is not None:
+        folder = os.path.dirname(os.path.realpath(path))
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"--json: the folder {folder} does not exist")
+        if os.path.isdir(path) or not os.access(folder, os.W_OK):
+            raise PermissionError(f"--json: cannot write {path}")
+
+
+def positive_int(text: str) -> int:
+    return _number(text, int, lambda value: value >= 1, "a whole number of at least 1")
+
+
+def positive_float(text: str) -> float:
+    return _number(text, float, lambda value: 0 < value < math.inf, "a number above 0")
+
+
+def fraction(text: str) -> float:
+    return _number(text, float, lambda value: 0 < value < 1, "a number between 0 and 1")
+
+
+def seed(text: str) -> int:
+    return _number(text, int, lambda value: 0 <= value < 2**64, "a whole number from 0 to 2**64 - 1")
+
+
+def _number(text: str, kind: Any, fits: Any, expected: str) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not fits(value):
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return value

@@ -1,0 +1,116 @@
+"""`fastnn eval` and `fastnn predict`: what a kept run can do."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from fastnn.cli import images, options
+from fastnn.data import load
+from fastnn.errors import DataError
+from fastnn.ops import softmax
+from fastnn.recipes import load_run
+from fastnn.tensor import Tensor
+from fastnn.train import evaluate
+
+MOST_CLASSES_SHOWN = 20  # a larger confusion matrix fits no screen
+
+
+def add_commands(commands: Any) -> None:
+    parser = commands.add_parser(
+        "eval",
+        help="measure a run on test images",
+        description="Loss, accuracy and confusion matrix of a run on a data set's test images.",
+    )
+    parser.set_defaults(run=run_eval)
+    parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
+    parser.add_argument("dataset", nargs="?", metavar="DATASET", help="default: what the run was trained on")
+    options.add_common(parser)
+
+    parser = commands.add_parser(
+        "predict",
+        help="say what is on images",
+        description="Classes of images, and how sure the model is. An image of the run's own size is taken as it is. "
+        "Any other is made to look like the training images: a gray one is turned light on dark if they are, cut to "
+        "what is drawn on it, scaled, and centred by its centre of mass; a colour one is cut to their aspect and "
+        "scaled.",
+    )
+    parser.set_defaults(run=run_predict)
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="PNG, JPEG or another image file, or an array as .npy"
+    )
+    parser.add_argument(
+        "--run", dest="run_folder", metavar="RUN", required=True, help="folder that fastnn train --out made"
+    )
+    parser.add_argument("--top", type=options.positive_int, default=3, metavar="N", help="classes to name; default 3")
+    parser.add_argument("--threads", type=options.positive_int, metavar="N", help="threads to use")
+    parser.add_argument("--json", metavar="PATH", help="also write all probabilities as one JSON object")
+
+
+def run_eval(arguments: argparse.Namespace) -> int:
+    options.set_threads(arguments)
+    model, config, _ = load_run(arguments.run_folder)
+    name = arguments.dataset or config["dataset"]
+    test = load(name, split="test", data_dir=arguments.data_dir)
+    if test.image_shape != tuple(config["image_shape"]) or len(test.classes) != len(config["classes"]):
+        raise DataError(
+            f"expected images {tuple(config['image_shape'])} of {len(config['classes'])} classes, as the run in "
+            f"{arguments.run_folder} has them, got {test!r}"
+        )
+    result = evaluate(model, test)
+    assert result.accuracy is not None  # the labels of a data set are classes
+    assert result.confusion is not None
+    print(f"{test.name}: accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f}, {result.count:,} test images")
+    if len(test.classes) <= MOST_CLASSES_SHOWN:
+        print(confusion_table(result.confusion, test.classes))
+    options.write_json(
+        arguments.json,
+        {
+            "dataset": name,
+            "model": config["model"],
+            "test_accuracy": result.accuracy,
+            "test_loss": result.loss,
+            "count": result.count,
+            "confusion": result.confusion.tolist(),
+        },
+    )
+    return 0
+
+
+def confusion_table(confusion: np.ndarray, classes: tuple[str, ...]) -> str:
+    """Rows are true classes, columns what they were taken for (numbered, since names may be long); nothing for 0.
+
+    >>> print(confusion_table(np.array([[3, 0], [1, 4]]), ("cat", "dog")))
+           0  1
+    0 cat  3
+    1 dog  1  4
+    """
+    names = [name if name == str(i) else f"{i} {name}" for i, name in enumerate(classes)]
+    left = max(map(len, names))
+    width = 2 + max(len(str(confusion.max())), len(str(len(classes) - 1)))
+    lines = [" " * left + "".join(f"{i:>{width}}" for i in range(len(classes)))]
+    for name, row in zip(names, confusion.tolist(), strict=True):
+        lines.append(f"{name:<{left}}" + "".join(f"{count or '':>{width}}" for count in row))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def run_predict(arguments: argparse.Namespace) -> int:
+    options.set_threads(arguments)
+    model, config, _ = load_run(arguments.run_folder)
+    classes, shape = config["classes"], tuple(config["image_shape"])
+    light_on_dark = sum(config["mean"]) / len(config["mean"]) < 0.5
+    results = {}
+    for path in arguments.images:
+        image, changes = images.read(path, shape, light_on_dark=light_on_dark, fill=config["extent"])
+        probabilities = softmax(Tensor(model(image[np.newaxis]).data)).data[0]
+        best = np.argsort(-probabilities, kind="stable")[: arguments.top]
+        named = ", ".join(f"{classes[i]} ({100 * probabilities[i]:.1f} %)" for i in best)
+        print(f"{path}: {named}{f'  [{changes}]' if changes else ''}")
+        results[path] = {
+            "class": classes[best[0]],
+            "probabilities": dict(zip(classes, probabilities.tolist(), strict=True)),
+        }
+    options.write_json(arguments.json, results)
+    return 0

@@ -1,0 +1,218 @@
+"""`fastnn train`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from fastnn import backends, config, recipes
+from fastnn.cli import options
+from fastnn.cli.images import extent
+from fastnn.data import SOURCES, Batches, Dataset, load
+from fastnn.errors import ArgumentError, DataError
+from fastnn.random import manual_seed
+from fastnn.train import Checkpoint, Evaluation, History, Interrupted, evaluate, fit, runs
+
+EXAMPLES = """examples:
+  fastnn train                                          the digits that come with fastnn, with the cnn
+  fastnn train mnist --model cnn --epochs 3 --seed 0
+  fastnn train pictures/ --val 0.1 --out run            a folder with one subfolder of images for each class
+  fastnn train --out run --resume --epochs 40           go on with that run, exactly as if it had never stopped
+"""
+
+# What a resumed run keeps, and what it takes anew from the command line.
+DEFAULTS: dict[str, Any] = {"dataset": "digits", "model": "cnn", "seed": 0, "val": None, "augment": None}
+RECIPE_OPTIONS = ("epochs", "batch_size", "lr")
+
+
+def add_commands(commands: Any) -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a model",
+        description="Train a model on a data set, and measure it on the data set's test images at the end.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "dataset", nargs="?", metavar="DATASET", help=f"{', '.join(SOURCES)}, or a folder; default digits"
+    )
+    parser.add_argument("--model", choices=tuple(recipes.MODELS), help="default cnn")
+    parser.add_argument("--epochs", type=options.positive_int, metavar="N", help="default: by the data set's size")
+    parser.add_argument("--batch-size", type=options.positive_int, metavar="N", help="default: likewise")
+    parser.add_argument("--lr", type=options.positive_float, metavar="RATE", help="learning rate to begin with")
+    parser.add_argument("--seed", type=options.seed, metavar="N", help="default 0; equal seeds give equal weights")
+    parser.add_argument(
+        "--val", type=options.fraction, metavar="SHARE", help="share of the training images to watch by instead"
+    )
+    parser.add_argument(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        help="move the training images at random; default: for small data sets",
+    )
+    parser.add_argument("--out", metavar="RUN", help="folder to keep weights, config and history in")
+    known = parser.add_mutually_exclusive_group()
+    known.add_argument("--resume", action="store_true", help="go on with the run in --out; start it if there is none")
+    known.add_argument("--force", action="store_true", help="replace the run in --out")
+    options.add_common(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    options.set_threads(arguments)
+    options.check_writable(arguments.json)
+    folder = None if arguments.out is None else Path(arguments.out)
+    resumed = _config_to_resume(arguments, folder)
+    settings = resumed or _settings(arguments)
+    train, test = (load(settings["dataset"], split=part, data_dir=arguments.data_dir) for part in ("train", "test"))
+    held = None
+    if settings["val"] is not None:
+        train, held = train.split(settings["val"], settings["seed"])
+    if resumed is None:
+        given = {name: getattr(arguments, name) for name in RECIPE_OPTIONS if getattr(arguments, name) is not None}
+        if settings["augment"] is not None:
+            given["augment"] = settings["augment"]
+        recipe = recipes.recipe(settings["model"], train, **given)
+    else:
+        if settings["images"] != len(train) or tuple(settings["image_shape"]) != train.image_shape:
+            raise DataError(
+                f"expected the {settings['images']} training images of the run in {folder}, of shape "
+                f"{tuple(settings['image_shape'])}, got {len(train)} of shape {train.image_shape}"
+            )
+        recipe = recipes.Recipe(**{**settings["recipe"], "epochs": arguments.epochs or settings["recipe"]["epochs"]})
+    manual_seed(settings["seed"])
+    model = recipe.build(train)
+    augment = recipes.augmentation(train.name) if recipe.augment else None
+    batches = Batches(
+        train.images, train.labels, recipe.batch_size, shuffle=True, seed=settings["seed"], augment=augment
+    )
+    if folder is not None:
+        if arguments.force:
+            runs.clear(folder)
+        runs.write_config(folder, _config(settings, recipe, train))
+    _print_header(recipe, model, train, test, held)
+    optimizer = recipe.optimizer(model)
+    try:
+        history = fit(
+            model,
+            batches,
+            held,
+            optimizer=optimizer,
+            scheduler=recipe.scheduler(optimizer),
+            epochs=recipe.epochs,
+            callbacks=[] if folder is None else [Checkpoint(folder, resume=arguments.resume)],
+        )
+    except Interrupted as stop:
+        raise Interrupted(f"{stop}; {_what_is_kept(folder, stop.history)}", stop.history, stop.signal) from None
+    result = evaluate(model, test)
+    print(f"test accuracy {100 * (result.accuracy or 0):.2f} % ({result.count:,} images, loss {result.loss:.4f})")
+    if folder is not None:
+        print(f"kept in {folder}: fastnn eval {folder}, fastnn predict --run {folder} IMAGE...")
+    options.write_json(arguments.json, _summary(settings, recipe, model, history, result))
+    return 0
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options given, and defaults for the others; a folder of images by its absolute path."""
+    settings = {}
+    for name, default in DEFAULTS.items():
+        given = getattr(arguments, name)
+        settings[name] = default if given is None else given
+    if os.path.isdir(settings["dataset"]):
+        settings["dataset"] = os.path.abspath(settings["dataset"])
+    return settings
+
+
+def _config_to_resume(arguments: argparse.Namespace, folder: Path | None) -> dict[str, Any] | None:
+    """The config of the run to go on with; None for one that starts. ArgumentError where that is not what is there."""
+    if folder is None:
+        if arguments.resume or arguments.force:
+            raise ArgumentError("--resume and --force need --out RUN")
+        return None
+    if folder.exists() and not folder.is_dir():
+        raise ArgumentError(f"--out: expected a folder, got the file {folder}")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    if not arguments.resume:
+        if not arguments.force:
+            raise ArgumentError(
+                f"--out: the folder {folder} is not empty: add --resume to go on with its run, or --force to replace it"
+            )
+        return None
+    resumed = runs.read_config(folder)
+    given = {**_settings(arguments), **{name: getattr(arguments, name) for name in RECIPE_OPTIONS}}
+    for name, value in given.items():
+        kept = resumed["recipe"][name] if name in resumed["recipe"] else resumed[name]
+        if getattr(arguments, name) is not None and value != kept and name != "epochs":
+            option = "DATASET" if name == "dataset" else f"--{name.replace('_', '-')}"
+            raise ArgumentError(f"--resume: the run in {folder} was started with {option} {kept}, got {value}")
+    return resumed
+
+
+def _config(settings: dict[str, Any], recipe: recipes.Recipe, train: Dataset) -> dict[str, Any]:
+    """All that it takes to build the model again and to go on with its training; and what it was trained with."""
+    mean, std = train.statistics()
+    chosen = config.configuration()
+    return {
+        **{name: settings[name] for name in DEFAULTS},
+        "recipe": dataclasses.asdict(recipe),
+        "images": len(train),
+        "image_shape": train.image_shape,
+        "classes": train.classes,
+        "mean": mean,
+        "std": std,
+        "extent": extent(train.images),
+        "environment": {name: chosen[name] for name in ("fastnn", "numpy", "backend", "isa", "threads")},
+    }
+
+
+def _summary(
+    settings: dict[str, Any], recipe: recipes.Recipe, model: Any, history: History, result: Evaluation
+) -> dict[str, Any]:
+    """What --json writes."""
+    chosen = backends.describe()
+    seconds = sum(history["seconds"])
+    last = history[-1]
+    return {
+        "dataset": settings["dataset"],
+        "model": recipe.model,
+        "epochs": len(history),
+        "seed": settings["seed"],
+        "threads": chosen["threads"],
+        "isa": chosen["isa"],
+        "backend": chosen["backend"],
+        "test_accuracy": result.accuracy,
+        "train_seconds": seconds,
+        "images_per_second": sum(r.seconds * r.images_per_second for r in history) / seconds,
+        "test_loss": result.loss,
+        "train_loss": last.train_loss,
+        "train_accuracy": last.train_accuracy,
+        "val_loss": last.val_loss,
+        "val_accuracy": last.val_accuracy,
+        "parameters": sum(parameter.data.size for parameter in model.parameters()),
+        "recipe": dataclasses.asdict(recipe),
+    }
+
+
+def _print_header(recipe: recipes.Recipe, model: Any, train: Dataset, test: Dataset, held: Dataset | None) -> None:
+    chosen = backends.describe()
+    shape = "×".join(map(str, train.image_shape))
+    watched = "" if held is None else f", {len(held):,} to watch by"
+    parameters = sum(parameter.data.size for parameter in model.parameters())
+    isa = f", {chosen['isa']}" if chosen["isa"] else ""
+    moved = ", images moved at random" if recipe.augment else ""
+    print(f"data     {train.name}: {len(train):,} training images {shape}{watched}, {len(test):,} test images")
+    print(f"model    {recipe.model}: {parameters:,} parameters, {len(train.classes)} classes")
+    print(f"recipe   {recipe.epochs} epochs, batches of {recipe.batch_size}, learning rate {recipe.lr:g}{moved}")
+    print(f"kernels  {chosen['backend']}{isa}, threads: {chosen['threads']}", flush=True)
+
+
+def _what_is_kept(folder: Path | None, history: History) -> str:
+    if folder is None:
+        return "nothing was kept (--out RUN keeps every epoch)"
+    again = f"fastnn train --out {folder} --resume"
+    if not history:
+        return f"no epoch was complete: start again with {again}"
+    return f"{folder} holds the state after epoch {len(history)}: go on with {again}"
