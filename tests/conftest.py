@@ -1,0 +1,30 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from targets import Target, targets
+
+from fastnn import backends
+
+
+@pytest.fixture(params=targets(), ids=str)
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    """Every backend of this installation in turn, native on every instruction set of this CPU."""
+    target: Target = request.param
+    threads = backends.get_num_threads()
+    isa = target.kernels.isa() if target.isa else None
+    if target.isa:
+        target.kernels.set_isa(target.isa)
+    yield target
+    if target.isa:
+        target.kernels.set_isa(isa)
+    backends.set_num_threads(threads)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(2024)

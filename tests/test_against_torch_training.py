@@ -1,0 +1,132 @@
+"""Whole networks over 100 steps against PyTorch: every optimiser, float64 within 1e-9, float32 loss within 1e-3."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+import torch
+from torch_twins import build, copy_weights
+
+import fastnn as fnn
+from fastnn import nn, optim
+
+torch.set_num_threads(1)  # networks so small that threads would only wait for one another
+
+STEPS = 100
+OPTIMISERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "sgd": ("SGD", {"lr": 0.05}),
+    "sgd-decay": ("SGD", {"lr": 0.05, "weight_decay": 0.01}),
+    "momentum-dampening": ("SGD", {"lr": 0.05, "momentum": 0.9, "dampening": 0.3}),
+    "momentum-nesterov-decay": ("SGD", {"lr": 0.02, "momentum": 0.9, "weight_decay": 5e-3, "nesterov": True}),
+    "adam": ("Adam", {"lr": 2e-3}),
+    "adam-decay": ("Adam", {"lr": 2e-3, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": 0.01}),
+    "adamw": ("AdamW", {"lr": 2e-3, "weight_decay": 0.1}),
+}
+CONVOLUTIONAL = [
+    ("Conv2d", {"in_channels": 2, "out_channels": 6, "kernel_size": 3, "padding": 1}),
+    ("BatchNorm2d", {"num_features": 6}),
+    ("ReLU", {}),
+    ("MaxPool2d", {"kernel_size": 2}),
+    ("Conv2d", {"in_channels": 6, "out_channels": 8, "kernel_size": 3, "groups": 2, "stride": 2}),
+    ("GELU", {}),
+    ("Flatten", {}),
+    ("Linear", {"in_features": 32, "out_features": 12}),
+    ("BatchNorm1d", {"num_features": 12}),
+    ("Tanh", {}),
+    ("Linear", {"in_features": 12, "out_features": 5}),
+]
+
+
+def _batches(dtype: type) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Four batches, gone through again and again; the classes can be told from the images."""
+    rng = np.random.default_rng(7)
+    prototypes = rng.normal(size=(5, 2, 11, 10))
+    labels = [rng.integers(0, 5, 8) for _ in range(4)]
+    return [((prototypes[y] + rng.normal(size=(8, 2, 11, 10))).astype(dtype), y) for y in labels]
+
+
+def _losses(model: nn.Module, opt: optim.Optimizer, dtype: type, **options: Any) -> list[float]:
+    loss_fn, batches, losses = nn.CrossEntropyLoss(**options), _batches(dtype), []
+    for step in range(STEPS):
+        x, y = batches[step % 4]
+        loss = loss_fn(model(x), y)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _torch_losses(model: Any, opt: Any, dtype: type, **options: Any) -> list[float]:
+    loss_fn, batches, losses = torch.nn.CrossEntropyLoss(**options), _batches(dtype), []
+    for step in range(STEPS):
+        x, y = batches[step % 4]
+        loss = loss_fn(model(torch.from_numpy(x)), torch.from_numpy(y))
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_hundred_steps(name: str) -> None:
+    """Losses, parameters and running statistics; half of the network in a parameter group of its own."""
+    kind, options = OPTIMISERS[name]
+    fnn.manual_seed(3)
+    model, twin = build(CONVOLUTIONAL, nn), build(CONVOLUTIONAL, torch.nn)
+    copy_weights(model, twin)
+    single = copy.deepcopy(model)
+    model.double()
+    twin.double()
+
+    def groups(net: Any) -> list[dict[str, Any]]:
+        parameters = list(net.parameters())
+        return [{"params": parameters[:6]}, {"params": parameters[6:], "lr": 0.5 * options["lr"]}]
+
+    exact = _torch_losses(twin, getattr(torch.optim, kind)(groups(twin), **options), np.float64, label_smoothing=0.1)
+    double = _losses(model, getattr(optim, kind)(groups(model), **options), np.float64, label_smoothing=0.1)
+    np.testing.assert_allclose(double, exact, rtol=0, atol=1e-9)
+    state = twin.state_dict()
+    for key, value in model.state_dict().items():
+        np.testing.assert_allclose(value, state[key].numpy(), rtol=0, atol=1e-9, err_msg=key)
+    assert exact[-1] < 0.8 * exact[0]  # it learns, so the comparison is not of two standing stills
+    losses = _losses(single, getattr(optim, kind)(groups(single), **options), np.float32, label_smoothing=0.1)
+    np.testing.assert_allclose(losses, exact, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["momentum-nesterov-decay", "adamw"])
+def test_optimiser_state_is_torchs(name: str) -> None:
+    """The state after three steps has PyTorch's structure and numbers, and can be loaded from PyTorch's."""
+    kind, options = OPTIMISERS[name]
+    values = [np.arange(6.0).reshape(2, 3), np.array([0.5, -1.0])]
+    own = [nn.Parameter(v.copy()) for v in values]
+    other = [torch.nn.Parameter(torch.tensor(v)) for v in values]
+    opt, twin = getattr(optim, kind)(own, **options), getattr(torch.optim, kind)(other, **options)
+    for step in range(3):
+        for p, q in zip(own, other, strict=True):
+            p.grad = np.cos(p.data + step)
+            q.grad = torch.cos(q.detach() + step)
+        opt.step()
+        twin.step()
+    state, expected = opt.state_dict(), twin.state_dict()
+    assert state["param_groups"][0].items() <= {**expected["param_groups"][0], "params": [0, 1]}.items()
+    assert state["state"].keys() == expected["state"].keys()
+    for i, entries in expected["state"].items():
+        assert state["state"][i].keys() == entries.keys()
+        for key, value in entries.items():
+            np.testing.assert_allclose(state["state"][i][key], value.numpy(), rtol=1e-12)
+    fresh = getattr(optim, kind)([nn.Parameter(p.data.copy()) for p in own], **options)
+    fresh.load_state_dict({"state": {i: {k: v.numpy() for k, v in s.items()} for i, s in expected["state"].items()},
+                           "param_groups": state["param_groups"]})  # fmt: skip
+    for p, q in zip(fresh.param_groups[0]["params"], own, strict=True):
+        p.grad = q.grad = np.sin(q.data)
+    opt.step()
+    fresh.step()
+    for p, q in zip(fresh.param_groups[0]["params"], own, strict=True):
+        np.testing.assert_allclose(p.data, q.data, rtol=1e-12)

@@ -1,0 +1,175 @@
+"""`fastnn eval`, `predict`, `summary`, `data` and `info`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn.cli import images, main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A linear model of the digits, trained for three epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    code = main(["train", "--model", "linear", "--epochs", "3", "--no-augment", "--val", "0.1", "--out", str(folder)])
+    assert code == 0
+    return folder
+
+
+def test_eval_measures_what_the_library_measures(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", str(run), "--json", str(tmp_path / "e.json")]) == 0
+    out = capsys.readouterr().out
+    expected = fnn.evaluate(fnn.load_run(run)[0], "digits")
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert result["test_accuracy"] == expected.accuracy
+    assert result["confusion"] == expected.confusion.tolist()
+    assert f"accuracy {100 * expected.accuracy:.2f} %" in out
+    shown = [int(n) for n in out.splitlines()[2].split()]  # the row of class 0, which is always found at least once
+    assert shown[0] == 0
+    assert sum(shown[1:]) == expected.confusion[0].sum()
+
+
+def test_eval_refuses_other_images(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for i in range(5):
+            image.fromarray(np.full((6, 6), 9, np.uint8)).save(tmp_path / label / f"{i}.png")
+    assert main(["eval", str(run), str(tmp_path)]) == 3
+    assert "(1, 28, 28)" in capsys.readouterr().err
+
+
+def test_predict_names_the_classes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test = fnn.data.load("digits", split="test")
+    model = fnn.load_run(run)[0]
+    paths = []
+    for i in range(3):
+        paths.append(str(tmp_path / f"{i}.npy"))
+        np.save(paths[-1], test.images[i, 0] if i else test.images[i])
+    assert main(["predict", *paths, "--run", str(run), "--json", str(tmp_path / "p.json")]) == 0
+    out = capsys.readouterr().out.splitlines()
+    results = json.loads((tmp_path / "p.json").read_text())
+    for i, path in enumerate(paths):
+        logits = model(test.images[i : i + 1]).data[0].astype(np.float64)
+        probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        best = int(logits.argmax())
+        assert out[i].startswith(f"{path}: {best} ({100 * probabilities[best]:.1f} %), ")
+        assert results[path]["class"] == str(best)
+        np.testing.assert_allclose(list(results[path]["probabilities"].values()), probabilities, atol=1e-6)
+
+
+def test_predict_takes_dark_drawings_on_light_paper(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A large, off-centre, inverted drawing of a test image is mostly taken for what the test image is taken for.
+
+    Mostly, because the digits are not centred by their mass, and a linear model minds a pixel's shift.
+    """
+    image = pytest.importorskip("PIL.Image")
+    test = fnn.data.load("digits", split="test")
+    model = fnn.load_run(run)[0]
+    found = model(test.images).data.argmax(axis=1)
+    agree = 0
+    for i in range(12):
+        paper = np.full((300, 400), 240, np.uint8)
+        paper[20:132, 250:362] = 240 - np.kron(test.images[i, 0], np.ones((4, 4))) * (200 / 255)
+        image.fromarray(paper).convert("RGB").save(tmp_path / f"{i}.jpg", quality=95)
+        assert main(["predict", str(tmp_path / f"{i}.jpg"), "--run", str(run), "--top", "1"]) == 0
+        line = capsys.readouterr().out
+        assert line.rstrip().endswith("[scaled from 300×400, inverted]")
+        agree += int(re.search(r": (\d) \(", line)[1]) == found[i]
+    assert agree >= 7  # by chance: one or two
+
+
+def test_predict_refuses_what_is_no_image(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    np.save(tmp_path / "many.npy", np.zeros((4, 1, 28, 28), np.uint8))
+    np.save(tmp_path / "large.npy", np.full((28, 28), 300.0))
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    for name in ("none.png", "none.npy", "text.png", "many.npy", "large.npy", "objects.npy"):
+        assert main(["predict", str(tmp_path / name), "--run", str(run)]) == 3, name
+        error = capsys.readouterr().err
+        assert name in error
+        assert "expected" in error
+
+
+def test_images_are_centred_by_their_mass(tmp_path: Path) -> None:
+    drawing = np.zeros((50, 80), np.uint8)
+    drawing[5:25, 10:20] = 255  # 20 high, 10 wide
+    np.save(tmp_path / "d.npy", drawing)
+    image, changes = images.read(str(tmp_path / "d.npy"), (1, 28, 28), light_on_dark=True, fill=20 / 28)
+    expected = np.zeros((1, 28, 28), np.uint8)
+    expected[0, 4:24, 9:19] = 255
+    np.testing.assert_array_equal(image, expected)
+    assert changes == "scaled from 50×80"
+    image, changes = images.read(str(tmp_path / "d.npy"), (1, 50, 80), light_on_dark=True, fill=0.5)
+    np.testing.assert_array_equal(image[0], drawing)
+    assert changes == ""
+    np.save(tmp_path / "blank.npy", np.full((9, 9), 200, np.uint8))
+    image, changes = images.read(str(tmp_path / "blank.npy"), (1, 28, 28), light_on_dark=True, fill=0.5)
+    assert not image.any()
+    assert changes == "nothing is drawn on it"
+
+
+def test_colour_images_are_cut_to_their_aspect(tmp_path: Path) -> None:
+    wide = np.zeros((3, 8, 16), np.uint8)
+    wide[0, :, 4:12] = 200
+    np.save(tmp_path / "wide.npy", wide)
+    image, _ = images.read(str(tmp_path / "wide.npy"), (3, 4, 4), light_on_dark=True, fill=1.0)
+    np.testing.assert_array_equal(image[0], np.full((4, 4), 200))
+    assert not image[1:].any()
+
+
+def test_summary_counts_as_by_hand(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.json"
+    assert main(["summary", "--model", "cnn", "--data", "mnist", "--json", str(path)]) == 0
+    result = json.loads(path.read_text())
+    macs = 26 * 26 * 32 * 9 + 24 * 24 * 64 * 32 * 9 + 9216 * 128 + 128 * 10
+    parameters = 32 * 10 + 64 * (32 * 9 + 1) + 128 * 9217 + 10 * 129
+    assert (result["macs"], result["parameters"]) == (macs, parameters)
+    assert result["layers"][5]["output"] == [64, 12, 12]
+    out = capsys.readouterr().out
+    assert f"{parameters:,}" in out
+    assert len({len(line) for line in out.splitlines()[1:]}) == 1
+    assert main(["summary", "--data", "cifar10", "--model", "lenet5"]) == 0
+    assert "3×32×32" in capsys.readouterr().out
+    assert main(["summary", str(run), "--json", str(path)]) == 0
+    assert json.loads(path.read_text())["parameters"] == 7850
+
+
+def test_summary_of_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", str(tmp_path)]) == 3
+    assert "folder of a run" in capsys.readouterr().err
+
+
+def test_data_list_fetch_and_verify(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("FASTNN_DATA_DIR", raising=False)
+    assert main(["data", "list"]) == 0
+    assert {"digits", "mnist", "fashion-mnist", "cifar10"} <= set(capsys.readouterr().out.split())
+    assert main(["data", "fetch", "digits"]) == 0
+    assert main(["data", "verify", "digits"]) == 0
+    assert "ok" in capsys.readouterr().out
+    assert main(["data", "verify", "mnist", "--data-dir", str(tmp_path)]) == 3
+    assert main(["data", "verify", "mnist", "--data-dir", str(tmp_path / "none")]) == 3
+
+
+def test_info_says_what_was_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json", str(tmp_path / "i.json")]) == 0
+    result = json.loads((tmp_path / "i.json").read_text())
+    described = fnn.backends.describe()
+    assert {name: result[name] for name in described} == described
+    out = capsys.readouterr().out
+    assert f"{described['backend']}: {described['backend_why']}" in out
+    assert f"{described['threads']}: {described['threads_why']}" in out
+    fnn.show_config()
+    assert capsys.readouterr().out == out

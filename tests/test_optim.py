@@ -1,0 +1,246 @@
+"""Optimisers: first steps by hand, groups, state, what is refused. Long runs are in test_against_torch_training."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastnn import nn, optim
+from fastnn.errors import ArgumentError, ShapeError, StateError
+
+
+def parameter(*values: float, grad: list[float] | None = None, dtype: type = np.float32) -> nn.Parameter:
+    p = nn.Parameter(np.array(values, dtype))
+    p.grad = None if grad is None else np.array(grad, dtype)
+    return p
+
+
+# ---- by hand ---------------------------------------------------------------------------------------------------------
+
+
+def test_sgd_by_hand() -> None:
+    """θ = 1, g = 0.5, λ = γ = 0.1, µ = 0.9: g' = 0.6, v = 0.6, θ = 0.94; then g' = 0.594, v = 1.134, θ = 0.8266."""
+    w = parameter(1.0, grad=[0.5], dtype=np.float64)
+    opt = optim.SGD([w], lr=0.1, momentum=0.9, weight_decay=0.1)
+    opt.step()
+    assert w.item() == pytest.approx(0.94, rel=1e-14)
+    opt.step()
+    assert w.item() == pytest.approx(0.8266, rel=1e-14)
+
+
+def test_nesterov_by_hand() -> None:
+    """θ = 1, g = 0.5, µ = 0.9, γ = 0.1: v = 0.5, θ = 1 - 0.1 (0.5 + 0.45)."""
+    w = parameter(1.0, grad=[0.5], dtype=np.float64)
+    optim.SGD([w], lr=0.1, momentum=0.9, nesterov=True).step()
+    assert w.item() == pytest.approx(0.905, rel=1e-14)
+
+
+@pytest.mark.parametrize(("kind", "decayed"), [(optim.Adam, 1.0), (optim.AdamW, 1 - 0.01 * 0.1)])
+def test_adams_first_step_is_the_sign(kind: Any, decayed: float) -> None:
+    """m̂ = g and v̂ = g² after one step, so that θ moves by γ whatever the size of g; AdamW shrinks θ besides."""
+    w = parameter(1.0, 1.0, grad=[3.0, -0.002], dtype=np.float64)
+    kind([w], lr=0.01, weight_decay=0.1 if kind is optim.AdamW else 0, eps=0.0).step()
+    assert w.tolist() == pytest.approx([decayed - 0.01, decayed + 0.01], rel=1e-12)
+
+
+def test_training_goes_down() -> None:
+    """The loop of the lectures, on a plane: all three find the coefficients."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 3))
+    y = x @ [[1.0], [-2.0], [0.5]] + 3
+    for kind, options in ((optim.SGD, {"momentum": 0.9}), (optim.Adam, {}), (optim.AdamW, {})):
+        model, loss_fn = nn.Linear(3, 1), nn.MSELoss()
+        opt = kind(model.parameters(), lr=0.1, **options)
+        for _ in range(200):
+            loss = loss_fn(model(x), y)
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+        assert loss.item() < 1e-3
+        assert model.bias is not None
+        assert model.bias.item() == pytest.approx(3, abs=0.05)
+
+
+# ---- steps -----------------------------------------------------------------------------------------------------------
+
+
+def test_step_writes_in_place_and_skips_what_has_no_gradient() -> None:
+    w, still = parameter(1.0, grad=[1.0]), parameter(1.0)
+    kept = w.data
+    opt = optim.SGD([w, still], lr=0.5, momentum=0.9)
+    opt.step()
+    assert w.data is kept
+    assert (w.item(), still.item()) == (0.5, 1.0)
+    assert list(opt.state_dict()["state"]) == [0]
+
+
+def test_closure() -> None:
+    w = parameter(2.0)
+
+    def closure() -> float:
+        w.grad = np.ones(1, np.float32)
+        return 1.25
+
+    assert optim.SGD([w], lr=0.5).step(closure) == 1.25
+    assert w.item() == 1.5
+    assert optim.SGD([w], lr=0.5).step() is None
+
+
+def test_gradients_may_have_any_strides() -> None:
+    w = nn.Parameter(np.zeros((2, 3), np.float32))
+    w.grad = np.arange(6, dtype=np.float32).reshape(3, 2).T
+    optim.Adam([w], lr=1.0).step()
+    assert w.tolist() == [[0, -1, -1], [-1, -1, -1]] or np.allclose(w.data, -np.sign(w.grad))
+
+
+def test_zero_grad() -> None:
+    w, fresh = parameter(1.0, grad=[1.0]), parameter(1.0)
+    opt = optim.SGD([w, fresh], lr=0.5)
+    kept = w.grad
+    opt.zero_grad(set_to_none=False)
+    assert w.grad is kept
+    assert w.grad == [0]
+    assert fresh.grad is None
+    opt.zero_grad()
+    assert w.grad is None
+
+
+def test_gradient_of_another_shape() -> None:
+    w = parameter(1.0)
+    w.grad = np.zeros(2, np.float32)
+    with pytest.raises(ShapeError, match=r"SGD: expected .grad of shape \(1,\), got \(2,\)"):
+        optim.SGD([w], lr=0.5).step()
+
+
+# ---- groups ----------------------------------------------------------------------------------------------------------
+
+
+def test_groups_have_their_own_options() -> None:
+    a, b, c = parameter(1.0, grad=[1.0]), parameter(1.0, grad=[1.0]), parameter(1.0, grad=[1.0])
+    opt = optim.SGD([{"params": [a]}, {"params": b, "lr": 0.5}], lr=0.1)
+    opt.add_param_group({"params": [c], "weight_decay": 1.0})
+    opt.param_groups[0]["lr"] = 0.2
+    opt.step()
+    assert [a.item(), b.item(), c.item()] == pytest.approx([0.8, 0.5, 0.8])
+    assert [group["lr"] for group in opt.param_groups] == [0.2, 0.5, 0.1]
+
+
+def test_generators_are_taken() -> None:
+    model = nn.Linear(2, 1)
+    assert len(optim.Adam(model.parameters()).param_groups[0]["params"]) == 2
+    assert len(optim.Adam([{"params": model.parameters()}]).param_groups[0]["params"]) == 2
+
+
+def test_defaults_are_torchs() -> None:
+    torch = pytest.importorskip("torch")
+    for kind in ("SGD", "Adam", "AdamW"):
+        own = getattr(optim, kind)([parameter(1.0)]).param_groups[0]
+        other = getattr(torch.optim, kind)([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
+        assert {key: value for key, value in own.items() if key != "params"}.items() <= other.items()
+
+
+def test_repr() -> None:
+    text = repr(optim.SGD([parameter(1.0)], lr=0.1, momentum=0.9))
+    assert text.startswith("SGD(\n  (0) 1 parameters: lr=0.1, momentum=0.9")
+
+
+W = parameter(1.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: optim.SGD([]), "at least one parameter, got none: .*ModuleList"),
+        (lambda: optim.SGD(W), r"expected parameters in a list, got one parameter: write \[parameter\]"),
+        (lambda: optim.SGD([W, W]), r"a parameter of shape \(1,\) is given twice"),
+        (lambda: optim.SGD([{"params": [W]}, {"params": [W]}]), "given twice"),
+        (lambda: optim.SGD([np.zeros(1)]), "expected parameters, got ndarray"),
+        (lambda: optim.SGD(["0.weight"]), "expected parameters, got str"),
+        (lambda: optim.SGD([{"parameters": [W]}]), r'expected a group \{"params"'),
+        (lambda: optim.SGD([{"params": [W], "betas": 1}]), r"expected options among .* got \['betas'\]"),
+        (lambda: optim.SGD([W], lr=-0.1), "SGD: expected lr of at least 0, got -0.1"),
+        (lambda: optim.SGD([W], lr=float("nan")), "expected lr of at least 0, got nan"),
+        (lambda: optim.SGD([W], momentum=-1), "expected momentum of at least 0"),
+        (lambda: optim.SGD([W], weight_decay=-1), "expected weight_decay of at least 0"),
+        (lambda: optim.SGD([W], nesterov=True), "a momentum above 0 and no dampening"),
+        (lambda: optim.Adam([W], betas=(0.9, 1.0)), r"betas of at least 0 and below 1, got \(0.9, 1.0\)"),
+        (lambda: optim.AdamW([W], eps=-1), "expected eps of at least 0"),
+    ],
+)
+def test_what_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make()
+
+
+# ---- state -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW])
+def test_state_dict_resumes_bit_for_bit(kind: Any) -> None:
+    def make() -> tuple[nn.Parameter, optim.Optimizer]:
+        w = parameter(1.0, -2.0, 3.0)
+        return w, kind([w], **({"lr": 0.1, "momentum": 0.9} if kind is optim.SGD else {"lr": 0.1}))
+
+    def step(w: nn.Parameter, opt: optim.Optimizer) -> None:
+        w.grad = np.cos(w.data)
+        opt.step()
+
+    w, opt = make()
+    for _ in range(3):
+        step(w, opt)
+    opt.param_groups[0]["lr"] = 0.05
+    other, resumed = make()
+    other.data[...] = w.data
+    resumed.load_state_dict(copy.deepcopy(opt.state_dict()))
+    for _ in range(3):
+        step(w, opt)
+        step(other, resumed)
+    np.testing.assert_array_equal(other.data, w.data)
+    assert resumed.param_groups[0]["lr"] == 0.05
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))], ids=["deepcopy", "pickle"]
+)
+def test_model_and_optimiser_are_copied_together(copied: Any) -> None:
+    """The copy's optimiser goes on with the copy's parameters and their state."""
+    w = parameter(1.0, grad=[1.0])
+    opt = optim.SGD([w], lr=0.1, momentum=0.9)
+    opt.step()
+    twin, resumed = copied((w, opt))
+    resumed.step()
+    assert twin.item() == pytest.approx(1 - 0.1 - 0.19)
+    assert w.item() == pytest.approx(1 - 0.1)
+
+
+def test_loaded_state_is_a_copy() -> None:
+    w = parameter(1.0, grad=[1.0])
+    opt = optim.SGD([w], lr=0.1, momentum=0.9)
+    opt.step()
+    state = opt.state_dict()
+    twin = optim.SGD([parameter(1.0, grad=[1.0])], lr=0.1, momentum=0.9)
+    twin.load_state_dict(state)
+    twin.step()
+    assert state["state"][0]["momentum_buffer"] == [1.0]
+
+
+def test_state_that_does_not_fit() -> None:
+    w = parameter(1.0, grad=[1.0])
+    opt = optim.SGD([w], lr=0.1, momentum=0.9)
+    opt.step()
+    before = copy.deepcopy(opt.state_dict())
+    two = optim.SGD([parameter(1.0), parameter(2.0)], lr=0.3)
+    with pytest.raises(StateError, match=r"groups of \[1\] parameters, got \[2\]"):
+        opt.load_state_dict(two.state_dict())
+    wide = copy.deepcopy(before)
+    wide["state"][0]["momentum_buffer"] = np.zeros(5)
+    wide["param_groups"][0]["lr"] = 9
+    with pytest.raises(StateError, match=r"momentum_buffer of parameter 0 of shape \(1,\), got \(5,\)"):
+        opt.load_state_dict(wide)
+    with pytest.raises(StateError, match="expected what state_dict"):
+        opt.load_state_dict({"lr": 1})
+    assert opt.state_dict() == before

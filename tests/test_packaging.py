@@ -1,0 +1,128 @@
+"""What is built for others: the source distribution, a package without kernels, and a build without a compiler."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+for required in ("build", "setuptools", "Cython"):
+    pytest.importorskip(required)
+
+ROOT = Path(__file__).parent.parent
+NOT_COPIED = shutil.ignore_patterns(".*", "build", "dist", "v", "*.egg-info", "*.so", "__pycache__")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, because building writes into its folder."""
+    return shutil.copytree(ROOT, tmp_path_factory.mktemp("sources") / "fastnn", ignore=NOT_COPIED)
+
+
+@pytest.fixture(scope="module")
+def without_kernels(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which a wheel built under FASTNN_NO_NATIVE=1 is unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    result = build(sources, "--wheel", folder, FASTNN_NO_NATIVE="1")
+    assert result.returncode == 0, result.stdout + result.stderr
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def build(sources: Path, kind: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m build` with this environment's setuptools, Cython and NumPy: nothing is downloaded."""
+    return run(
+        sources, sys.executable, "-m", "build", kind, "--no-isolation", "--outdir", str(folder), ".", **environment
+    )
+
+
+def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("FASTNN_", "PYTHON"))}
+    return subprocess.run(command, cwd=folder, env={**clean, **environment}, capture_output=True, text=True)
+
+
+def python(folder: Path, program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a program on the package in this folder.
+
+    Without `site`, because an editable installation of fastnn adds an importer there that finds its own kernels.
+    """
+    paths = [str(folder), *(entry for entry in sys.path if entry and Path(entry) != ROOT)]
+    command = [sys.executable, "-S", "-W", "always", "-c", program]
+    return run(folder, *command, PYTHONPATH=os.pathsep.join(paths), **environment)
+
+
+def files(*patterns: str) -> set[str]:
+    return {str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern)}
+
+
+def test_source_distribution(sources: Path, tmp_path: Path) -> None:
+    """All that building and testing need, and nothing that is made from it."""
+    result = build(sources, "--sdist", tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    written = files("kernels/*.pyx", "kernels/*.c", "kernels/*.h", "fastnn/**/*.py", "tests/*.py", "benchmarks/*.py")
+    written |= files("LICENSE", "*.md", "setup.py", "pyproject.toml", "fastnn/py.typed", "fastnn/data/digits.npz")
+    assert {"kernels/_kernels.pyx", "kernels/dispatch.c", "kernels/simd.h", "fastnn/data/digits.npz"} <= written
+    assert written - names == set()
+    assert [name for name in names if name.endswith((".c", ".h", ".pyx")) and name not in written] == []
+    assert [name for name in names if name.endswith((".so", ".pyc", ".o"))] == []
+
+
+def test_wheel_holds_the_package_and_nothing_else(without_kernels: Path) -> None:
+    held = {str(path.relative_to(without_kernels)) for path in without_kernels.rglob("*") if path.is_file()}
+    code = {name for name in held if name.endswith(".py")}
+    assert code == files("fastnn/**/*.py")
+    assert {"fastnn/py.typed", "fastnn/data/digits.npz", "fastnn/data/DIGITS.md"} <= held
+    assert {name.split("/")[0] for name in held if not name.endswith(".whl")} - {"fastnn"} == {
+        f"fastnn-{name.split('-')[1]}.dist-info" for name in held if name.endswith(".whl")
+    }
+
+
+@pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="falls back on Numba")
+def test_without_kernels_numba_runs_and_says_so_once(without_kernels: Path) -> None:
+    program = "import fastnn.backends; print(fastnn.backends.name())"
+    result = python(without_kernels, program)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["jit"]
+    assert result.stderr.count("Warning") == 1
+    assert "without its compiled kernels and runs on Numba" in result.stderr
+
+
+def test_without_kernels_and_without_numba_importing_says_what_to_do(without_kernels: Path) -> None:
+    result = python(without_kernels, "import sys; sys.modules['numba'] = None; import fastnn")
+    assert result.returncode != 0
+    last = result.stderr.strip().splitlines()[-1]
+    for advice in ("C compiler", 'pip install "fastnn[jit]"', "FASTNN_BACKEND=reference"):
+        assert advice in last
+
+
+def test_without_kernels_the_reference_runs_when_asked_for(without_kernels: Path) -> None:
+    program = (
+        "import sys; sys.modules['numba'] = None; import fastnn as fnn; print(fnn.nn.Linear(2, 3)([[1, 2]]).shape)"
+    )
+    result = python(without_kernels, program, FASTNN_BACKEND="reference")
+    assert (result.stdout.strip(), result.stderr) == ("(1, 3)", "")
+    asked = python(without_kernels, "import fastnn", FASTNN_BACKEND="native")
+    assert "installed without its compiled kernels" in asked.stderr.strip().splitlines()[-1]
+
+
+def test_without_a_compiler_building_stops_with_a_sentence(sources: Path, tmp_path: Path) -> None:
+    result = build(sources, "--wheel", tmp_path, CC="/nonexistent")
+    said = result.stdout + result.stderr
+    assert result.returncode != 0
+    assert "fastnn needs a C compiler, GCC or Clang" in said
+    assert "apt install build-essential" in said
+    assert "FASTNN_NO_NATIVE=1" in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,68 @@
+"""What fit shows: a bar on a terminal, lines elsewhere, and the table of the epochs on standard output."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import numpy as np
+import pytest
+
+from fastnn import nn
+from fastnn.train import fit, progress
+from fastnn.train.callbacks import Training
+
+DATA = np.zeros((40, 6), np.float32), np.arange(40) % 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def train(**options: object) -> None:
+    fit(nn.Sequential(nn.Linear(6, 2)), DATA, epochs=2, batch_size=10, **options)
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TQDM_MININTERVAL", "0")
+    train()
+    drawn = screen.getvalue()
+    assert "epoch 1/2" in drawn
+    assert "epoch 2/2" in drawn
+    assert "/40" in drawn
+    assert "images/s" in drawn
+    assert "loss 0.6" in drawn  # ln 2 at first
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_lines_elsewhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    train()
+    shown = capsys.readouterr()
+    lines = shown.err.splitlines()
+    assert len(lines) == 8  # a batch each
+    assert lines[4].startswith("epoch 2/2: 10 of 40 images, ")
+    assert "images/s, loss 0.6" in lines[4]
+    assert lines[4].endswith(" s left")
+    assert len(shown.out.splitlines()) == 3
+
+
+def test_lines_are_rare(capsys: pytest.CaptureFixture[str]) -> None:
+    train()
+    assert capsys.readouterr().err == ""
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    train(verbose=False)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_time_left_follows_from_the_rate() -> None:
+    from fastnn.data import Batches
+
+    training = Training(None, None, None, Batches(np.zeros((1000, 1)), np.zeros(1000), 100), epochs=3)
+    training.epoch, training.images, training.seconds, training.loss = 2, 200, 4.0, 0.25
+    assert progress.progress_line(training) == "epoch 2/3: 200 of 1,000 images, 50 images/s, loss 0.2500, 16 s left"
