@@ -10,57 +10,9 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 
 cnp.import_array()
 
-cdef extern from "table.h" nogil:
-    enum: CONV2D_AUTO, CONV2D_DIRECT, CONV2D_IM2COL
-    struct conv2d_shape:
-        int64_t N, C, H, W, O, kh, kw, OH, OW, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups
-    struct pool2d_shape:
-        int64_t planes, H, W, kh, kw, OH, OW, stride_h, stride_w, pad_h, pad_w
-        int count_include_pad
-    ctypedef void (*elementwise_kernel)(int64_t, const float *, const float *, float, float *) noexcept nogil
-    ctypedef void (*rows_kernel)(int64_t, int64_t, const float *, const float *, float *) noexcept nogil
-    ctypedef void (*elementwise_loss_kernel)(int64_t, const float *, const float *, double, float *, float *) noexcept nogil
-    struct kernels:
-        const char *isa
-        int64_t lanes
-        int (*sgemm)(int64_t, int64_t, int64_t, const float *, int64_t, int64_t, const float *, int64_t, int64_t,
-                     const float *, float *) noexcept nogil
-        int (*conv2d_forward)(const conv2d_shape *, int, const float *, const float *, const float *, float *) noexcept nogil
-        int (*conv2d_backward_input)(const conv2d_shape *, int, const float *, const float *, float *) noexcept nogil
-        int (*conv2d_backward_weight)(const conv2d_shape *, int, const float *, const float *, float *, float *) noexcept nogil
-        int (*max_pool2d_forward)(const pool2d_shape *, const float *, float *, int32_t *) noexcept nogil
-        void (*max_pool2d_backward_input)(int64_t, int64_t, int64_t, const float *, const int32_t *, float *) noexcept nogil
-        int (*avg_pool2d_forward)(const pool2d_shape *, const float *, float *) noexcept nogil
-        int (*avg_pool2d_backward_input)(const pool2d_shape *, const float *, float *) noexcept nogil
-        void (*global_avg_pool2d_forward)(int64_t, int64_t, const float *, float *) noexcept nogil
-        void (*global_avg_pool2d_backward_input)(int64_t, int64_t, const float *, float *) noexcept nogil
-        elementwise_kernel relu_forward, relu_backward_input, leaky_relu_forward, leaky_relu_backward_input
-        elementwise_kernel elu_forward, elu_backward_input, sigmoid_forward, sigmoid_backward_input
-        elementwise_kernel tanh_forward, tanh_backward_input, gelu_forward, gelu_backward_input
-        elementwise_kernel silu_forward, silu_backward_input
-        rows_kernel softmax_forward, softmax_backward_input, log_softmax_forward, log_softmax_backward_input
-        void (*dropout_forward)(int64_t, const float *, double, uint64_t, uint64_t, float *) noexcept nogil
-        int (*batch_norm_statistics)(int64_t, int64_t, int64_t, const float *, float *, float *) noexcept nogil
-        int (*batch_norm_forward)(int64_t, int64_t, int64_t, const float *, const float *, const float *, const float *,
-                                  const float *, double, float *) noexcept nogil
-        int (*batch_norm_backward_weight)(int64_t, int64_t, int64_t, const float *, const float *, const float *,
-                                          const float *, double, float *, float *) noexcept nogil
-        int (*batch_norm_backward_input)(int64_t, int64_t, int64_t, const float *, const float *, const float *, const float *,
-                                         const float *, const float *, const float *, double, float *) noexcept nogil
-        void (*softmax_cross_entropy)(int64_t, int64_t, const float *, const int64_t *, const float *, double, double,
-                                      float *, float *) noexcept nogil
-        elementwise_loss_kernel bce_with_logits, mse
-        void (*sgd_update)(int64_t, float *, const float *, float *, double, double, double, double, int) noexcept nogil
-        void (*adam_update)(int64_t, float *, const float *, float *, float *, double, double, double, double, double,
-                            double, double) noexcept nogil
-    kernels fastnn_kernels
-    const char *const fastnn_isa_names[]
-    int fastnn_isa_supported(const char *)
-    int fastnn_select_isa(const char *)
+include "table.pxi"  # what table.h and threads.h declare
 
-cdef extern from "threads.h" nogil:
-    void fastnn_set_threads(int)
-    int fastnn_get_threads()
+fastnn_select_isa(NULL)  # the best this CPU has: the table is never empty
 
 
 # ---- arrays ----

@@ -30,10 +30,11 @@ INLINE void norm_plane(const int kind, const struct norm_apply *t, i64 p) {
     float *out = t->out + p * t->HW;
     vf k[NORM_CONSTANTS];
     UNROLL for (int j = 0; j < NORM_CONSTANTS; j++) k[j] = v_set1(t->k[j][p % t->C]);
-    for (i64 i = 0; i < t->HW; i += VL) {
-        i64 lanes = i64_min(VL, t->HW - i);
-        v_store_lanes(out + i, norm_formula(kind, v_load_lanes(a + i, lanes, 0), v_load_lanes(x + i, lanes, 0), k[0], k[1], k[2], k[3]),
-                      lanes);
+    i64 i = 0;
+    for (; i + VL <= t->HW; i += VL) v_store(out + i, norm_formula(kind, v_load(a + i), v_load(x + i), k[0], k[1], k[2], k[3]));
+    for (; i < t->HW; i++) {
+        vf last = norm_formula(kind, v_set1(a[i]), v_set1(x[i]), k[0], k[1], k[2], k[3]);
+        out[i] = last[0];
     }
 }
 

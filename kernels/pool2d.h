@@ -12,9 +12,9 @@
 
 #include <math.h>
 
+#include "lanes.h"
 #include "table.h"
 #include "threads.h"
-#include "vmath.h"
 
 enum { POOL_TASK = 1 << 14 };           /* about so many pixels a task */
 
@@ -39,25 +39,6 @@ INLINE void pool_store_int(int32_t *p, vi v, i64 lanes, const int32_t *end) {
     else memcpy(p, &v, (size_t)i64_min(lanes, VL) * sizeof *p);
 }
 
-#if VL == 16
-#define V_EVEN(a, b) V_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
-#define V_ODD(a, b) V_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
-#elif VL == 8
-#define V_EVEN(a, b) V_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
-#define V_ODD(a, b) V_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
-#else
-#define V_EVEN(a, b) V_SHUFFLE(a, b, 0, 2, 4, 6)
-#define V_ODD(a, b) V_SHUFFLE(a, b, 1, 3, 5, 7)
-#endif
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-#define V_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#endif
-#endif
-#ifndef V_SHUFFLE
-#define V_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
-#endif
-
 /* p[0], p[stride], ...; reads at most VL * stride floats */
 INLINE vf v_load_strided(const float *p, const int known_stride, i64 stride) {
     if (known_stride == 1) return v_load(p);
@@ -68,12 +49,6 @@ INLINE vf v_load_strided(const float *p, const int known_stride, i64 stride) {
     vf v;
     UNROLL for (int i = 0; i < VL; i++) v[i] = p[i * stride];
     return v;
-}
-
-INLINE vi v_multiples(int32_t of) {
-    vi v;
-    UNROLL for (int i = 0; i < VL; i++) v[i] = i;
-    return v * of;
 }
 
 /* ---- maximum ---- */
@@ -89,7 +64,7 @@ INLINE void max_take(vf v, vi at, vf *best, vi *index) {
 INLINE vf max_2x2(const float *top, const float *bottom, i64 at, i64 W, vi *index) {
     vf t0 = v_load(top), t1 = v_load(top + VL), b0 = v_load(bottom), b1 = v_load(bottom + VL);
     vf best = V_EVEN(t0, t1);
-    vi first = v_multiples(2) + (int32_t)at;
+    vi first = v_count(at, 2);
     *index = first;
     max_take(V_ODD(t0, t1), first + 1, &best, index);
     max_take(V_EVEN(b0, b1), first + (int32_t)W, &best, index);
@@ -123,23 +98,48 @@ static void max_pool_2x2_planes(void *context, i64 index) {
     }
 }
 
-/* y and argmax of one plane, which lies in `padded` (H + 2*pad_h rows, W + 2*pad_w columns) with minus infinity around it */
+/* The windows of R rows and V vectors of outputs at (oh, ow): so many chains of comparisons run side by side. `padded` is the
+ * plane with minus infinity around it, (H + 2*pad_h rows, W + 2*pad_w columns). */
+INLINE void max_windows(const int R, const int V, const struct pool2d_shape *s, const int known_stride, const float *padded, i64 oh,
+                        i64 ow, vf best[2], vi index[2]) {
+    const i64 pitch = s->W + 2 * s->pad_w;
+    vi corner[2];                                   /* places of the windows' first pixels, inside the plane or not */
+    UNROLL for (int c = 0; c < R * V; c++) {
+        i64 top = (oh + c / V) * s->stride_h - s->pad_h, left = (ow + c % V * VL) * s->stride_w - s->pad_w;
+        vi columns = v_count(left, s->stride_w);
+        corner[c] = columns + (int32_t)(top * s->W);
+        best[c] = v_set1(-INFINITY);                /* and the first pixel inside, should all be minus infinity */
+        index[c] = (columns & (columns > 0)) + (int32_t)(i64_max(top, 0) * s->W);
+    }
+    for (i64 i = 0; i < s->kh; i++) for (i64 j = 0; j < s->kw; j++) UNROLL for (int c = 0; c < R * V; c++) {
+        const float *tap = padded + ((oh + c / V) * s->stride_h + i) * pitch + (ow + c % V * VL) * s->stride_w + j;
+        max_take(v_load_strided(tap, known_stride, s->stride_w), corner[c] + (int32_t)(i * s->W + j), &best[c], &index[c]);
+    }
+}
+
+/* y and argmax of one plane */
 INLINE void max_pool_plane(const struct pool2d_shape *s, const int known_stride, const float *padded, float *y, const float *y_end,
                            int32_t *argmax, const int32_t *argmax_end) {
-    const i64 pitch = s->W + 2 * s->pad_w;
-    const vi zero = {0};
-    for (i64 oh = 0; oh < s->OH; oh++, y += s->OW, argmax += s->OW) for (i64 ow = 0; ow < s->OW; ow += VL) {
-        i64 top = oh * s->stride_h - s->pad_h, left = ow * s->stride_w - s->pad_w;
-        const float *window = padded + oh * s->stride_h * pitch + ow * s->stride_w;
-        vi columns = v_multiples((int32_t)s->stride_w) + (int32_t)left;
-        vf best = v_set1(-INFINITY);                /* and the first pixel inside, should all be minus infinity */
-        vi index = (columns & ~(columns < zero)) + (int32_t)(i64_max(top, 0) * s->W);
-        for (i64 i = 0; i < s->kh; i++) for (i64 j = 0; j < s->kw; j++) {
-            vf v = v_load_strided(window + i * pitch + j, known_stride, s->stride_w);
-            max_take(v, columns + (int32_t)((top + i) * s->W + j), &best, &index);
+    const i64 OH = s->OH, OW = s->OW;
+    vf best[2];
+    vi index[2];
+    i64 oh = 0;
+    for (; OW <= VL && oh + 2 <= OH; oh += 2) {     /* short rows: two at a time */
+        max_windows(2, 1, s, known_stride, padded, oh, 0, best, index);
+        UNROLL for (int c = 0; c < 2; c++) {
+            pool_store(y + (oh + c) * OW, best[c], OW, y_end);
+            pool_store_int(argmax + (oh + c) * OW, index[c], OW, argmax_end);
         }
-        pool_store(y + ow, best, s->OW - ow, y_end);
-        pool_store_int(argmax + ow, index, s->OW - ow, argmax_end);
+    }
+    for (; oh < OH; oh++) for (i64 ow = 0; ow < OW; ow += 2 * VL) {
+        const int vectors = OW - ow > VL ? 2 : 1;
+        if (vectors == 2) max_windows(1, 2, s, known_stride, padded, oh, ow, best, index);
+        else max_windows(1, 1, s, known_stride, padded, oh, ow, best, index);
+        for (int c = 0; c < vectors; c++) {
+            i64 at = oh * OW + ow + c * VL, lanes = OW - ow - c * VL;
+            pool_store(y + at, best[c], lanes, y_end);
+            pool_store_int(argmax + at, index[c], lanes, argmax_end);
+        }
     }
 }
 
@@ -148,7 +148,7 @@ static void max_pool_planes(void *context, i64 index) {
     struct pool2d *t = context;
     const struct pool2d_shape *s = &t->s;
     const i64 H = s->H, W = s->W, pitch = W + 2 * s->pad_w, outputs = s->OH * s->OW;
-    i64 floats = (H + 2 * s->pad_h) * pitch + VL * s->stride_w + s->kw; /* the last vector reads past the last row */
+    i64 floats = (H + 2 * s->pad_h) * pitch + 2 * VL * s->stride_w + s->kw; /* the last vectors read past the last row */
     float *padded = fastnn_scratch(SCRATCH_POOL, (size_t)floats * sizeof *padded);
     if (!padded) { t->failed = 1; return; }
     for (i64 i = 0; i < floats; i++) padded[i] = -INFINITY;

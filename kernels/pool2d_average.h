@@ -18,6 +18,20 @@ static void window_columns(const struct pool2d_shape *s, float *columns) {
         columns[ow] = window_count(ow, s->stride_w, s->pad_w, s->kw, s->W, s->count_include_pad);
 }
 
+/* sums (W,) = sum over rows x, x + W, ...; may write past the end, reads nothing at x_end or after it */
+INLINE void sum_rows(float *restrict sums, const float *restrict x, i64 rows, i64 W, const float *x_end) {
+    i64 w = 0;
+    for (; w < W && x + (rows - 1) * W + w + VL <= x_end; w += VL) {
+        vf sum = v_load(x + w);
+        for (i64 i = 1; i < rows; i++) sum += v_load(x + i * W + w);
+        v_store(sums + w, sum);
+    }
+    for (; w < W; w++) {
+        sums[w] = x[w];
+        for (i64 i = 1; i < rows; i++) sums[w] += x[i * W + w];
+    }
+}
+
 /* y (OW,) of one row = window sums of row (W + 2*pad_w) divided by their counts rows * columns (OW,) */
 INLINE void average_row(const struct pool2d_shape *s, const int known_stride, const float *row, float rows, const float *columns,
                         float *y, const float *end) {
@@ -32,8 +46,8 @@ INLINE void average_row(const struct pool2d_shape *s, const int known_stride, co
 static void avg_pool_planes(void *context, i64 index) {
     struct pool2d *t = context;
     const struct pool2d_shape *s = &t->s;
-    const i64 H = s->H, W = s->W, wide = W + 2 * s->pad_w;
-    i64 row_floats = wide + VL * s->stride_w + s->kw; /* the last vector reads past the row */
+    const i64 H = s->H, W = s->W;
+    i64 row_floats = W + 2 * s->pad_w + VL * s->stride_w + s->kw; /* the last vector reads past the row */
     i64 floats = row_floats + round_up(s->OW, VL);
     float *restrict row = fastnn_scratch(SCRATCH_POOL, (size_t)floats * sizeof *row);
     if (!row) { t->failed = 1; return; }
@@ -41,12 +55,11 @@ static void avg_pool_planes(void *context, i64 index) {
     memset(row, 0, (size_t)floats * sizeof *row);
     window_columns(s, columns);
     i64 p_end = i64_min((index + 1) * t->step, s->planes);
-    const float *end = t->out + p_end * s->OH * s->OW;
+    const float *x_end = t->in + p_end * H * W, *end = t->out + p_end * s->OH * s->OW;
     for (i64 p = index * t->step; p < p_end; p++) for (i64 oh = 0; oh < s->OH; oh++) {
         i64 h = i64_max(0, oh * s->stride_h - s->pad_h), h_end = i64_min(H, oh * s->stride_h - s->pad_h + s->kh);
-        const float *restrict x = t->in + p * H * W;
-        memcpy(inside, x + h * W, (size_t)W * sizeof *row);
-        while (++h < h_end) for (i64 w = 0; w < W; w++) inside[w] += x[h * W + w];
+        sum_rows(inside, t->in + (p * H + h) * W, h_end - h, W, x_end);
+        for (i64 i = 0; i < s->pad_w; i++) inside[W + i] = 0;
         float *y = t->out + (p * s->OH + oh) * s->OW;
         float rows = window_count(oh, s->stride_h, s->pad_h, s->kh, H, s->count_include_pad);
         if (s->stride_w == 1) average_row(s, 1, row, rows, columns, y, end);
@@ -64,20 +77,36 @@ KERNEL int avg_pool2d_forward(const struct pool2d_shape *s, const float *x, floa
 
 /* ---- input gradient ---- */
 
-/* row (W,) = each output's share to the columns of its window */
-INLINE void spread_row(const struct pool2d_shape *s, const float *restrict grad, float rows, const float *restrict columns,
-                       float *restrict row) {
-    const i64 W = s->W, OW = s->OW;
-    if (s->kw == 2 && s->stride_w == 2 && !s->pad_w) {
-        for (i64 ow = 0; ow < OW; ow++) row[2 * ow] = row[2 * ow + 1] = grad[ow] / (rows * columns[ow]);
-        if (W > 2 * OW) row[2 * OW] = 0; /* W is 2*OW or one more */
-        return;
-    }
-    memset(row, 0, (size_t)W * sizeof *row);
-    for (i64 ow = 0; ow < OW; ow++) {
-        i64 first = ow * s->stride_w - s->pad_w;
-        float share = grad[ow] / (rows * columns[ow]);
-        for (i64 w = i64_max(0, first); w < i64_min(W, first + s->kw); w++) row[w] += share;
+/* Scratch of a task: spread (OH, pitch) holds the padded rows (W + 2*pad_w) that the windows reach, each as `groups` groups of
+ * stride columns; share (groups + before) an output row's gradients over their counts, zeros around; columns (OW,). */
+struct spread {
+    i64 groups, before, pitch;          /* before: groups of stride columns that a window reaches back */
+    float *spread, *share, *columns;
+};
+
+INLINE struct spread spread_layout(const struct pool2d_shape *s) {
+    struct spread l = {.before = (s->kw - 1) / s->stride_w};
+    l.groups = round_up(ceil_div(s->W + 2 * s->pad_w, s->stride_w), VL);
+    l.pitch = l.groups * s->stride_w;
+    return l;
+}
+
+/* row (pitch,), padded columns u = q*stride + r: u is in the windows of the outputs q - i, i*stride + r < kw */
+INLINE void spread_row(const struct pool2d_shape *s, const struct spread *l, const int known_stride, float *row) {
+    const i64 stride = known_stride ? known_stride : s->stride_w;
+    for (i64 q = 0; q < l->groups; q += VL) {
+        vf sum[2];
+        for (i64 r = 0; r < stride; r++) {
+            vf group = {0};
+            for (i64 i = 0; i * stride + r < s->kw; i++) group += v_load(l->share + l->before + q - i);
+            if (known_stride) sum[r] = group;
+            else UNROLL for (int lane = 0; lane < VL; lane++) row[(q + lane) * stride + r] = group[lane];
+        }
+        if (known_stride == 1) v_store(row + q, sum[0]);
+        if (known_stride == 2) {
+            v_store(row + 2 * q, V_ZIP_LOW(sum[0], sum[1]));
+            v_store(row + 2 * q + VL, V_ZIP_HIGH(sum[0], sum[1]));
+        }
     }
 }
 
@@ -85,24 +114,37 @@ INLINE void spread_row(const struct pool2d_shape *s, const float *restrict grad,
 static void avg_pool_spread(void *context, i64 index) {
     struct pool2d *t = context;
     const struct pool2d_shape *s = &t->s;
-    const i64 H = s->H, W = s->W, OH = s->OH;
-    float *restrict spread = fastnn_scratch(SCRATCH_POOL, (size_t)(OH * W + s->OW) * sizeof *spread); /* (OH, W) */
-    if (!spread) { t->failed = 1; return; }
-    float *restrict columns = spread + OH * W;
-    window_columns(s, columns);
-    for (i64 p = index * t->step; p < i64_min((index + 1) * t->step, s->planes); p++) {
+    const i64 H = s->H, W = s->W, OH = s->OH, OW = s->OW;
+    struct spread l = spread_layout(s);
+    i64 floats = OH * l.pitch + VL + l.groups + l.before + OW;
+    l.spread = fastnn_scratch(SCRATCH_POOL, (size_t)floats * sizeof *l.spread);
+    if (!l.spread) { t->failed = 1; return; }
+    l.share = l.spread + OH * l.pitch + VL;
+    l.columns = l.share + l.groups + l.before;
+    memset(l.share, 0, (size_t)(l.groups + l.before) * sizeof *l.share);
+    window_columns(s, l.columns);
+    i64 p_end = i64_min((index + 1) * t->step, s->planes);
+    const float *end = t->out + p_end * H * W;
+    for (i64 p = index * t->step; p < p_end; p++) {
         for (i64 oh = 0; oh < OH; oh++) {
             float rows = window_count(oh, s->stride_h, s->pad_h, s->kh, H, s->count_include_pad);
-            spread_row(s, t->in + (p * OH + oh) * s->OW, rows, columns, spread + oh * W);
+            const float *grad = t->in + (p * OH + oh) * OW;
+            for (i64 ow = 0; ow < OW; ow++) l.share[l.before + ow] = grad[ow] / (rows * l.columns[ow]);
+            float *row = l.spread + oh * l.pitch;
+            if (s->stride_w == 1) spread_row(s, &l, 1, row);
+            else if (s->stride_w == 2) spread_row(s, &l, 2, row);
+            else spread_row(s, &l, 0, row);
         }
-        float *restrict to = t->out + p * H * W;
+        float *to = t->out + p * H * W;
         for (i64 h = 0; h < H; h++, to += W) {
             /* windows over h: oh*stride <= h + pad < oh*stride + kh */
             i64 last = i64_min(OH - 1, (h + s->pad_h) / s->stride_h), below = h + s->pad_h - s->kh;
-            i64 oh = below < 0 ? 0 : below / s->stride_h + 1;
-            if (oh <= last) memcpy(to, spread + oh * W, (size_t)W * sizeof *to);
-            else memset(to, 0, (size_t)W * sizeof *to);
-            while (++oh <= last) for (i64 w = 0; w < W; w++) to[w] += spread[oh * W + w];
+            i64 first = below < 0 ? 0 : below / s->stride_h + 1;
+            for (i64 w = 0; w < W; w += VL) {
+                vf sum = {0};
+                for (i64 oh = first; oh <= last; oh++) sum += v_load(l.spread + oh * l.pitch + s->pad_w + w);
+                pool_store(to + w, sum, W - w, end);
+            }
         }
     }
 }

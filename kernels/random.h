@@ -1,15 +1,13 @@
 /* Random numbers as a function of their position: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as
- * easy as 1, 2, 3", SC 2011), VL blocks at a time, and dropout, which draws from it.
+ * easy as 1, 2, 3", SC 2011), many blocks at a time, and dropout, which draws from it.
  *
  * Element i uses word i % 4 of block i / 4, so the bits depend neither on the vector width nor on the cut into tasks.
  */
 #ifndef FASTNN_RANDOM_H
 #define FASTNN_RANDOM_H
 
+#include "lanes.h"
 #include "threads.h"
-#include "vmath.h"
-
-typedef uint64_t vu64 __attribute__((vector_size(VL * 4)));
 
 enum { DROPOUT_CHUNK = 1 << 13 };       /* floats a task: a multiple of 4 * VL */
 
@@ -26,32 +24,32 @@ INLINE vu64 v_multiply_low(vu64 a, vu64 b) {
 #endif
 }
 
-/* The high words of a * multiplier are returned, the low ones go to *low. */
-INLINE vu v_multiply_wide(vu a, uint64_t multiplier, vu *low) {
-    const vu64 low_half = (vu64){0} + 0xffffffffu, m = (vu64){0} + multiplier;
-    vu64 even = v_multiply_low((vu64)a, m), odd = v_multiply_low((vu64)a >> 32, m);
-    *low = (vu)((even & low_half) | odd << 32);
-    return (vu)(even >> 32 | (odd & ~low_half));
-}
-
-/* word[w] lane b = word w of block first + b; the counter is (block, stream), the key is seed, low words first */
+/* word (4*VL,): the words of VL blocks in order, from block `first`. The counter is (block, stream), the key is seed, low words
+ * first. Each 64-bit lane holds one word of a block in its low half; what its upper half holds is never looked at. Blocks go in
+ * two halves, so that there is something to do during the multiplications' latency. */
 INLINE void philox4x32(uint64_t first, uint64_t seed, uint64_t stream, vu word[4]) {
-    vu lane = {0};
-    UNROLL for (uint32_t i = 0; i < VL; i++) lane[i] = i;
-    uint32_t low = (uint32_t)first, k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-    vu c0 = lane + low, c1 = (uint32_t)(first >> 32) - (vu)(c0 < lane), c2, c3; /* a mask lane is -1: the carry */
-    c2 = (vu){0} + (uint32_t)stream;
-    c3 = (vu){0} + (uint32_t)(stream >> 32);
-    UNROLL for (int round = 0; round < 10; round++) {
-        vu low0, low2, high0 = v_multiply_wide(c0, 0xd2511f53u, &low0), high2 = v_multiply_wide(c2, 0xcd9e8d57u, &low2);
-        c0 = high2 ^ c1 ^ k0;
-        c1 = low2;
-        c2 = high0 ^ c3 ^ k1;
-        c3 = low0;
-        k0 += 0x9e3779b9u;
-        k1 += 0xbb67ae85u;
+    const vu64 zero = {0}, low_half = zero + 0xffffffffu;
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    vu64 c0[2], c1[2], c2[2], c3[2], lane = zero;
+    UNROLL for (int i = 0; i < VL / 2; i++) lane[i] = (uint64_t)i;
+    UNROLL for (int h = 0; h < 2; h++) {
+        c0[h] = lane + (first + (uint64_t)(h * VL / 2));
+        c1[h] = c0[h] >> 32;
+        c2[h] = zero + stream;
+        c3[h] = c2[h] >> 32;
     }
-    word[0] = c0, word[1] = c1, word[2] = c2, word[3] = c3;
+    UNROLL for (int round = 0; round < 10; round++, k0 += 0x9e3779b9u, k1 += 0xbb67ae85u) UNROLL for (int h = 0; h < 2; h++) {
+        vu64 product0 = v_multiply_low(c0[h], zero + 0xd2511f53u), product2 = v_multiply_low(c2[h], zero + 0xcd9e8d57u);
+        c0[h] = product2 >> 32 ^ c1[h] ^ k0;
+        c1[h] = product2;
+        c2[h] = product0 >> 32 ^ c3[h] ^ k1;
+        c3[h] = product0;
+    }
+    UNROLL for (int h = 0; h < 2; h++) {
+        vu64 pair01 = (c0[h] & low_half) | c1[h] << 32, pair23 = (c2[h] & low_half) | c3[h] << 32;
+        word[2 * h] = (vu)V_ZIP_LOW_64(pair01, pair23);
+        word[2 * h + 1] = (vu)V_ZIP_HIGH_64(pair01, pair23);
+    }
 }
 
 struct dropout {
@@ -65,19 +63,16 @@ struct dropout {
 
 static void dropout_chunk(void *context, i64 index) {
     const struct dropout t = *(const struct dropout *)context;
+    const vi threshold = v_set1_int(t.threshold);
     i64 i = index * DROPOUT_CHUNK, end = i64_min(i + DROPOUT_CHUNK, t.count);
     for (; i < end; i += 4 * VL) {
-        float words[4 * VL], bits[4 * VL];          /* bits: the words in the order of the elements */
         vu word[4];
         philox4x32((uint64_t)i / 4, t.seed, t.stream, word);
-        memcpy(words, word, sizeof words);
-        UNROLL for (int b = 0; b < VL; b += 4) transpose_4x4(bits + 4 * b, 4, words + b, VL);
         UNROLL for (int j = 0; j < 4; j++) {
             i64 at = i + j * VL, lanes = i64_min(VL, end - at);
-            vu drawn;
-            memcpy(&drawn, bits + j * VL, sizeof drawn);
-            vi kept = (vi)(drawn >> 8) >= v_set1_int(t.threshold);
-            if (lanes > 0) v_store_lanes(t.y + at, (vf)(kept & (vi)(v_load_lanes(t.x + at, lanes, 0) * t.scale)), lanes);
+            if (lanes <= 0) break;
+            vi kept = (vi)(word[j] >> 8) >= threshold;
+            v_store_lanes(t.y + at, (vf)(kept & (vi)(v_load_lanes(t.x + at, lanes, 0) * t.scale)), lanes);
         }
     }
 }

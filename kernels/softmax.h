@@ -13,7 +13,7 @@
 #include "vmath.h"
 
 enum {
-    ROWS_BLOCK_C = 64,                  /* up to here rows are short */
+    ROWS_BLOCK_C = 128,                  /* up to here rows are short */
     ROWS_TASK = 1 << 13,                /* about so many floats a task */
     ROWS_FOLD = 64,                     /* vectors summed before they join the total: bounds the rounding error */
 };

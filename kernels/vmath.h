@@ -1,37 +1,13 @@
 /* Elementary functions on vectors of floats, without branches: every lane takes the same road.
  *
  * Polynomials are minimax fits (Lawson's reweighted least squares in 30 digits). Largest errors, measured over samples of all
- * floats on AVX2: exp 1.0 ulp, expm1 1.4, tanh 2.2, log and log1p 1.0, normal_tail 2.5. NaN gives NaN; overflow and
- * underflow, gradual, are right.
+ * floats, with and without FMA: exp 1.0 ulp, expm1 1.4, tanh 2.4, log 0.9, log1p 1.2, sigmoid 2.7, normal_tail 3.8. NaN gives
+ * NaN; overflow and gradual underflow are right.
  */
 #ifndef FASTNN_VMATH_H
 #define FASTNN_VMATH_H
 
-#include "simd.h"
-
-/* All lanes at p, or only the first few: v_load_partial and v_store_partial where that is needed. */
-INLINE vf v_load_lanes(const float *p, i64 lanes, float fill) {
-    return lanes == VL ? v_load(p) : v_load_partial(p, lanes, fill);
-}
-INLINE void v_store_lanes(float *p, vf v, i64 lanes) {
-    if (lanes == VL) v_store(p, v);
-    else v_store_partial(p, v, lanes);
-}
-
-/* The larger and the smaller of two: b where either is NaN. */
-#if VL == 16 && defined(__AVX512F__)
-INLINE vf v_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
-INLINE vf v_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
-#elif VL == 8 && defined(__AVX__)
-INLINE vf v_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
-INLINE vf v_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
-#elif VL == 4 && defined(__SSE2__)
-INLINE vf v_max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
-INLINE vf v_min(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
-#else
-INLINE vf v_max(vf a, vf b) { return v_select(a > b, a, b); }
-INLINE vf v_min(vf a, vf b) { return v_select(a < b, a, b); }
-#endif
+#include "lanes.h"
 
 INLINE vf v_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 INLINE vf v_copysign(vf magnitude, vf sign) { return (vf)(((vi)magnitude & 0x7fffffff) | ((vi)sign & ~0x7fffffff)); }
@@ -64,7 +40,7 @@ INLINE vf v_exp_sum(vf x, vf low) {
     return (1.0f + expm1_reduced(r)) * v_power_of_2(half) * v_power_of_2(n - half);
 }
 
-INLINE vf v_exp(vf x) { return v_exp_sum(x, (vf){0}); }
+INLINE vf v_exp(vf x) { return v_exp_sum(x, v_set1(-0.0f)); } /* r + -0 is r: nothing is added */
 
 /* exp(x) - 1 for x <= 80 */
 INLINE vf v_expm1(vf x) {
@@ -104,21 +80,22 @@ INLINE vf v_sigmoid(vf x, vf *other) {
 }
 
 /* The normal distribution's Phi(-t), and in *bell exp(-t^2 / 2), for t >= 0, to full precision in the tail: Mills' ratio
- * Phi(-t) / exp(-t^2/2) is smooth in (t - 4) / (t + 4), and t^2 is kept in two parts. */
+ * Phi(-t) / exp(-t^2/2) is smooth in t / (t + 2.5), and t^2 is kept in two parts. */
 INLINE vf v_normal_tail(vf t, vf *bell) {
     t = v_min(v_set1(15.0f), t);
     vf high = (vf)((vi)t & ~0xfff);                 /* 12 bits: its square is exact */
     *bell = v_exp_sum(-0.5f * high * high, -0.5f * (t - high) * (t + high));
-    vf inverse = 1.0f / (t + 4.0f), u = (t - 4.0f) * inverse;
-    vf q = u * -1.3419641e-4f + 1.7465912e-4f;
-    q = q * u + 1.5684083e-3f;
-    q = q * u + -3.5102109e-3f;
-    q = q * u + -7.5240042e-3f;
-    q = q * u + 6.0403489e-2f;
-    q = q * u + -1.8652366e-1f;
-    q = q * u + 3.8713691e-1f;
-    q = q * u + -6.0789657e-1f;
-    q = q * u + 7.5528514e-1f;
+    vf inverse = 1.0f / (t + 2.5f), w = t * inverse;
+    vf q = w * -2.21848570e-2f + 1.49857025e-2f;
+    q = q * w + 1.07718015e-1f;
+    q = q * w + -1.40765517e-1f;
+    q = q * w + 3.36247690e-2f;
+    q = q * w + -1.10884974e-1f;
+    q = q * w + 4.73196815e-2f;
+    q = q * w + 2.92963752e-1f;
+    q = q * w + 1.69541410e-1f;
+    q = q * w + -1.24339106f;
+    q = q * w + 1.25f;
     return q * inverse * *bell;
 }
 

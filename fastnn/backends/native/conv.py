@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastnn import _kernels
 from fastnn.backends import shapes
+from fastnn.backends.native.arrays import contiguous
 from fastnn.backends.shapes import FLOAT32, Array, Pair
 
 _ALGORITHM = {"auto": 0, "direct": 1, "im2col": 2}  # enum conv2d_algorithm of kernels/table.h
@@ -26,7 +25,7 @@ def conv2d_forward(
     y = shapes.conv2d_forward(x, weight, bias, stride, padding, dilation, groups, algorithm, out, FLOAT32)
     if y.size:
         _kernels.conv2d_forward(
-            np.ascontiguousarray(x), np.ascontiguousarray(weight), None if bias is None else np.ascontiguousarray(bias),
+            contiguous(x), contiguous(weight), None if bias is None else contiguous(bias),
             stride, padding, dilation, groups, _ALGORITHM[algorithm], y,
         )  # fmt: skip
     return y
@@ -49,7 +48,7 @@ def conv2d_backward_input(
     )
     if grad_x.size:
         _kernels.conv2d_backward_input(
-            np.ascontiguousarray(grad), np.ascontiguousarray(weight),
+            contiguous(grad), contiguous(weight),
             stride, padding, dilation, groups, _ALGORITHM[algorithm], grad_x,
         )  # fmt: skip
     return grad_x
@@ -71,7 +70,7 @@ def conv2d_backward_weight(
         grad, x, kernel_size, stride, padding, dilation, groups, algorithm, out, FLOAT32
     )
     _kernels.conv2d_backward_weight(
-        np.ascontiguousarray(grad), np.ascontiguousarray(x),
+        contiguous(grad), contiguous(x),
         stride, padding, dilation, groups, _ALGORITHM[algorithm], grad_weight, grad_bias,
     )  # fmt: skip
     return grad_weight, grad_bias

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastnn import _kernels
 from fastnn.backends import shapes
+from fastnn.backends.native.arrays import contiguous
 from fastnn.backends.shapes import FLOAT32, Array
 
 
@@ -26,7 +27,7 @@ def matmul(
 
 def linear_forward(x: Array, weight: Array, bias: Array | None, *, out: Array | None = None) -> Array:
     y = shapes.linear_forward(x, weight, bias, out, FLOAT32)
-    _kernels.sgemm(_strided(x), _strided(weight.T), None if bias is None else np.ascontiguousarray(bias), y)
+    _kernels.sgemm(_strided(x), _strided(weight.T), None if bias is None else contiguous(bias), y)
     return y
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastnn import _kernels
 from fastnn.backends import shapes
+from fastnn.backends.native.arrays import contiguous
 from fastnn.backends.shapes import FLOAT32, Array
 
 
@@ -18,9 +17,7 @@ def softmax_cross_entropy(
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
     loss, grad = shapes.softmax_cross_entropy(logits, target, label_smoothing, out, FLOAT32)
-    _kernels.softmax_cross_entropy(
-        np.ascontiguousarray(logits), np.ascontiguousarray(target), label_smoothing, scale, loss, grad
-    )
+    _kernels.softmax_cross_entropy(contiguous(logits), contiguous(target), label_smoothing, scale, loss, grad)
     return loss, grad
 
 
@@ -32,7 +29,7 @@ def bce_with_logits(
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
     loss, grad = shapes.elementwise_loss("bce_with_logits", logits, target, out, FLOAT32)
-    _kernels.bce_with_logits(np.ascontiguousarray(logits), np.ascontiguousarray(target), scale, loss, grad)
+    _kernels.bce_with_logits(contiguous(logits), contiguous(target), scale, loss, grad)
     return loss, grad
 
 
@@ -44,5 +41,5 @@ def mse(
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
     loss, grad = shapes.elementwise_loss("mse", prediction, target, out, FLOAT32)
-    _kernels.mse(np.ascontiguousarray(prediction), np.ascontiguousarray(target), scale, loss, grad)
+    _kernels.mse(contiguous(prediction), contiguous(target), scale, loss, grad)
     return loss, grad

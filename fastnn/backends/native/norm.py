@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastnn import _kernels
 from fastnn.backends import shapes
+from fastnn.backends.native.arrays import contiguous
 from fastnn.backends.shapes import FLOAT32, Array
-
-
-def _contiguous(array: Array | None) -> Array | None:
-    return None if array is None else np.ascontiguousarray(array)
 
 
 def batch_norm_statistics(x: Array, *, out: tuple[Array | None, Array | None] | None = None) -> tuple[Array, Array]:
     mean, var = shapes.batch_norm_statistics(x, out, FLOAT32)
-    _kernels.batch_norm_statistics(np.ascontiguousarray(x), mean, var)
+    _kernels.batch_norm_statistics(contiguous(x), mean, var)
     return mean, var
 
 
@@ -30,10 +25,8 @@ def batch_norm_forward(
     out: Array | None = None,
 ) -> Array:
     y = shapes.batch_norm_forward(x, mean, var, weight, bias, out, FLOAT32)
-    _kernels.batch_norm_forward(
-        np.ascontiguousarray(x), np.ascontiguousarray(mean), np.ascontiguousarray(var),
-        _contiguous(weight), _contiguous(bias), eps, y,
-    )  # fmt: skip
+    affine = (None if array is None else contiguous(array) for array in (weight, bias))
+    _kernels.batch_norm_forward(contiguous(x), contiguous(mean), contiguous(var), *affine, eps, y)
     return y
 
 
@@ -48,9 +41,8 @@ def batch_norm_backward_weight(
 ) -> tuple[Array, Array]:
     grad_weight, grad_bias = shapes.batch_norm_backward_weight(grad, x, mean, var, out, FLOAT32)
     _kernels.batch_norm_backward_weight(
-        np.ascontiguousarray(grad), np.ascontiguousarray(x), np.ascontiguousarray(mean), np.ascontiguousarray(var),
-        eps, grad_weight, grad_bias,
-    )  # fmt: skip
+        contiguous(grad), contiguous(x), contiguous(mean), contiguous(var), eps, grad_weight, grad_bias
+    )
     return grad_weight, grad_bias
 
 
@@ -67,8 +59,8 @@ def batch_norm_backward_input(
     out: Array | None = None,
 ) -> Array:
     grad_x = shapes.batch_norm_backward_input(grad, x, mean, var, weight, grad_weight, grad_bias, out, FLOAT32)
+    optional = (None if array is None else contiguous(array) for array in (weight, grad_weight, grad_bias))
     _kernels.batch_norm_backward_input(
-        np.ascontiguousarray(grad), np.ascontiguousarray(x), np.ascontiguousarray(mean), np.ascontiguousarray(var),
-        _contiguous(weight), _contiguous(grad_weight), _contiguous(grad_bias), eps, grad_x,
-    )  # fmt: skip
+        contiguous(grad), contiguous(x), contiguous(mean), contiguous(var), *optional, eps, grad_x
+    )
     return grad_x

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastnn import _kernels
 from fastnn.backends import shapes
+from fastnn.backends.native.arrays import contiguous
 from fastnn.backends.shapes import FLOAT32, Array, Pair
 
 
@@ -18,13 +17,13 @@ def max_pool2d_forward(
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
     y, argmax = shapes.max_pool2d_forward(x, kernel_size, stride, padding, out, FLOAT32)
-    _kernels.max_pool2d_forward(np.ascontiguousarray(x), kernel_size, stride, padding, y, argmax)
+    _kernels.max_pool2d_forward(contiguous(x), kernel_size, stride, padding, y, argmax)
     return y, argmax
 
 
 def max_pool2d_backward_input(grad: Array, argmax: Array, input_size: Pair, *, out: Array | None = None) -> Array:
     grad_x = shapes.max_pool2d_backward_input(grad, argmax, input_size, out, FLOAT32)
-    _kernels.max_pool2d_backward_input(np.ascontiguousarray(grad), np.ascontiguousarray(argmax), grad_x)
+    _kernels.max_pool2d_backward_input(contiguous(grad), contiguous(argmax), grad_x)
     return grad_x
 
 
@@ -38,7 +37,7 @@ def avg_pool2d_forward(
     out: Array | None = None,
 ) -> Array:
     y = shapes.avg_pool2d_forward(x, kernel_size, stride, padding, out, FLOAT32)
-    _kernels.avg_pool2d_forward(np.ascontiguousarray(x), kernel_size, stride, padding, count_include_pad, y)
+    _kernels.avg_pool2d_forward(contiguous(x), kernel_size, stride, padding, count_include_pad, y)
     return y
 
 
@@ -53,19 +52,17 @@ def avg_pool2d_backward_input(
     out: Array | None = None,
 ) -> Array:
     grad_x = shapes.avg_pool2d_backward_input(grad, input_size, kernel_size, stride, padding, out, FLOAT32)
-    _kernels.avg_pool2d_backward_input(
-        np.ascontiguousarray(grad), kernel_size, stride, padding, count_include_pad, grad_x
-    )
+    _kernels.avg_pool2d_backward_input(contiguous(grad), kernel_size, stride, padding, count_include_pad, grad_x)
     return grad_x
 
 
 def global_avg_pool2d_forward(x: Array, *, out: Array | None = None) -> Array:
     y = shapes.global_avg_pool2d_forward(x, out, FLOAT32)
-    _kernels.global_avg_pool2d_forward(np.ascontiguousarray(x), y)
+    _kernels.global_avg_pool2d_forward(contiguous(x), y)
     return y
 
 
 def global_avg_pool2d_backward_input(grad: Array, input_size: Pair, *, out: Array | None = None) -> Array:
     grad_x = shapes.global_avg_pool2d_backward_input(grad, input_size, out, FLOAT32)
-    _kernels.global_avg_pool2d_backward_input(np.ascontiguousarray(grad), grad_x)
+    _kernels.global_avg_pool2d_backward_input(contiguous(grad), grad_x)
     return grad_x

@@ -1,13 +1,15 @@
-"""Optimiser steps on the compiled kernels (kernels/update.h); what is the same for all elements is computed here, in double."""
+"""Optimiser steps on the compiled kernels (kernels/update.h).
+
+What is the same for all elements is computed here, in double precision.
+"""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from fastnn import _kernels
 from fastnn.backends import shapes
+from fastnn.backends.native.arrays import contiguous
 from fastnn.backends.shapes import FLOAT32, Array
 
 
@@ -23,7 +25,7 @@ def sgd_update(
     nesterov: bool = False,
 ) -> None:
     shapes.sgd_update(param, grad, velocity, momentum, FLOAT32)
-    _kernels.sgd_update(param, np.ascontiguousarray(grad), velocity, lr, momentum, dampening, weight_decay, nesterov)
+    _kernels.sgd_update(param, contiguous(grad), velocity, lr, momentum, dampening, weight_decay, nesterov)
 
 
 def adam_update(
@@ -42,7 +44,7 @@ def adam_update(
     shapes.adam_update("adam_update", param, grad, exp_avg, exp_avg_sq, step, FLOAT32)
     step_size, correction = lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
     _kernels.adam_update(
-        param, np.ascontiguousarray(grad), exp_avg, exp_avg_sq, beta1, beta2, eps, step_size, correction, weight_decay, 1.0
+        param, contiguous(grad), exp_avg, exp_avg_sq, beta1, beta2, eps, step_size, correction, weight_decay, 1.0
     )
 
 
@@ -63,5 +65,5 @@ def adamw_update(
     step_size, correction = lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
     shrink = 1 - lr * weight_decay
     _kernels.adam_update(
-        param, np.ascontiguousarray(grad), exp_avg, exp_avg_sq, beta1, beta2, eps, step_size, correction, 0.0, shrink
+        param, contiguous(grad), exp_avg, exp_avg_sq, beta1, beta2, eps, step_size, correction, 0.0, shrink
     )

@@ -1,0 +1,11 @@
+"""How arrays are handed to the compiled kernels."""
+
+from __future__ import annotations
+
+from fastnn.backends.shapes import Array
+
+
+def contiguous(x: Array) -> Array:
+    """x where it is C-contiguous and aligned, else a copy that is (np.ascontiguousarray does not see to the second)."""
+    flags = x.flags
+    return x if flags.c_contiguous and flags.aligned else x.copy()
