@@ -1,12 +1,13 @@
 """The kernel interface in Numba, float32: for machines where the extension cannot be built, and beside operators that
 users write in Numba. The docstrings of backends.reference are the contract.
 
-A kernel is compiled when first called, which takes seconds, and kept on disk. Sums are cut by the data alone: results are
-the same bits for every number of threads.
+A kernel is compiled when first called, which takes seconds, and kept on disk. Sums are cut by the data alone: results
+are the same bits for every number of threads.
 """
 
 import numba
 
+from fastnn.backends.jit import compile
 from fastnn.backends.jit.activations import (
     dropout_forward,
     elu_backward_input,
@@ -96,10 +97,10 @@ __all__ = [
 
 
 def set_num_threads(count: int) -> None:
-    """Use this many threads, or all that Numba has started, if that is fewer (NUMBA_NUM_THREADS, else the CPUs)."""
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    """Use this many threads, or as many as Numba has, if that is fewer (NUMBA_NUM_THREADS, else the CPUs)."""
+    compile.threads = min(count, numba.config.NUMBA_NUM_THREADS)
 
 
 def get_num_threads() -> int:
     """Threads in use, which may be fewer than set_num_threads was asked for."""
-    return int(numba.get_num_threads())
+    return compile.threads

@@ -23,7 +23,10 @@ from fastnn.backends.shapes import Array
 CHUNK = 4096
 
 # Waking numba's threads takes some 20 microseconds, more on a busy machine.
-_PARALLEL_FROM_NS = 60_000
+PARALLEL_FROM_NS = 60_000
+
+# How many threads parallel loops run on; numba's own setting is one for each Python thread.
+threads: int = numba.config.NUMBA_NUM_THREADS
 
 _OPTIONS = {"error_model": "numpy"}
 # What says `prange` runs in parallel, and nothing else is rewritten: that would cost only compile time.
@@ -38,11 +41,10 @@ FUSED = {"contract"}
 REORDERED = {"contract", "reassoc"}
 EXACT: set[str] = set()
 
-# Numba's OpenMP layer aborts after a fork and spins against other libraries' threads; its own pool, "workqueue", does not.
+# Numba's OpenMP layer aborts after a fork, and spins against other libraries' threads. Its own pool, "workqueue", does
+# not; in return it aborts the process if two Python threads use it at once, so here they take turns.
 if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
     numba.config.THREADING_LAYER_PRIORITY = ["tbb", "workqueue", "omp"]
-
-# In return the pool aborts the process if two Python threads use it at once: they take turns.
 _turn = threading.Lock()
 
 
@@ -77,7 +79,8 @@ class Kernel:
     """A compiled function with a parallel loop. Called with an estimate of the work, then the function's arguments."""
 
     def __init__(self, function: FunctionType, fastmath: set[str]) -> None:
-        self._parallel = self._compile(function, "parallel", fastmath=fastmath, parallel=dict(_PARALLEL))  # numba empties it
+        # The dictionary is a copy because numba empties it.
+        self._parallel = self._compile(function, "parallel", fastmath=fastmath, parallel=dict(_PARALLEL))
         self._serial = self._compile(function, "serial", fastmath=fastmath)
 
     def __call__(self, nanoseconds: float, *arguments: Any) -> None:
@@ -85,11 +88,16 @@ class Kernel:
 
         The choice is by the work and not by the number of threads: the two may differ in the order of sums.
         """
-        if nanoseconds > _PARALLEL_FROM_NS:
-            with _turn:
-                self._parallel(*arguments)
-        else:
-            self._serial(*arguments)
+        run = self._in_turn if nanoseconds > PARALLEL_FROM_NS else self._serial
+        try:
+            run(*arguments)
+        except OSError:  # compiled, but the disk is too full to keep it: that is for the next process to notice
+            run(*arguments)
+
+    def _in_turn(self, *arguments: Any) -> None:
+        with _turn:
+            numba.set_num_threads(threads)
+            self._parallel(*arguments)
 
     @staticmethod
     def _compile(function: FunctionType, variant: str, **options: Any) -> Callable[..., None]:

@@ -7,15 +7,16 @@ from numba import prange
 
 from fastnn.backends import shapes
 from fastnn.backends.jit import conv_direct, conv_im2col
-from fastnn.backends.jit.compile import contiguous, flat, kernel
+from fastnn.backends.jit.compile import contiguous, flat, kernel, piece, pieces
 from fastnn.backends.jit.dense import channel_sums
+from fastnn.backends.jit.tiles import TILE, Geometry
 from fastnn.backends.shapes import FLOAT32, Array, Pair
 
 _NS_PER_PRODUCT = 1 / 20
-_DIRECT_FROM = 100  # positions in an output plane: shorter runs waste the vectors
-_TASKS = 8  # as many as one wants at least
+_DIRECT_FROM = 40  # positions in an output plane; with fewer, im2col makes longer runs of several images
+_TASKS = 8  # enough for all threads to have work; not their number, on which no bit may depend
 _PARTS = 16  # a sum over images is made in at most so many parts, added in order
-_PARTS_FLOATS = 1 << 23
+_PARTS_FLOATS = 1 << 23  # and takes at most this much memory for them, if it is more than one
 
 
 def conv2d_forward(
@@ -35,11 +36,11 @@ def conv2d_forward(
     if _direct(algorithm, oh * ow):
         run, tasks = conv_direct.forward, n * groups
     else:
-        run, tasks = conv_im2col.forward, -(-n * oh * ow // conv_im2col.TILE) * groups
+        run, tasks = conv_im2col.forward, -(-n * oh * ow // TILE) * groups
     run(
         y.size * weight[0].size * _NS_PER_PRODUCT, contiguous(x), contiguous(weight),
         np.zeros(filters, np.float32) if bias is None else contiguous(bias),
-        _pair(stride), _pair(padding), _pair(dilation), int(groups), _splits(tasks, filters // groups), y,
+        _geometry(stride, padding, dilation), int(groups), _splits(tasks, filters // groups), y,
     )  # fmt: skip
     return y
 
@@ -63,10 +64,10 @@ def conv2d_backward_input(
     if _direct(algorithm, oh * ow):
         run, cut = conv_direct.backward_input, _splits(n * groups, weight.shape[1])
     else:
-        run, cut = conv_im2col.backward_input, -(-conv_im2col.TILE // (oh * ow))
+        run, cut = conv_im2col.backward_input, -(-TILE // (oh * ow))
     run(
         grad.size * weight[0].size * _NS_PER_PRODUCT, contiguous(grad), contiguous(weight),
-        _pair(stride), _pair(padding), _pair(dilation), int(groups), cut, grad_x,
+        _geometry(stride, padding, dilation), int(groups), cut, grad_x,
     )  # fmt: skip
     return grad_x
 
@@ -94,7 +95,7 @@ def conv2d_backward_weight(
     parts = np.empty((count, *grad_weight.shape), np.float32)
     run(
         grad.size * grad_weight[0].size * _NS_PER_PRODUCT, grad, contiguous(x),
-        _pair(stride), _pair(padding), _pair(dilation), int(groups), _splits(count * groups, filters // groups), parts,
+        _geometry(stride, padding, dilation), int(groups), _splits(count * groups, filters // groups), parts,
     )  # fmt: skip
     _sum_parts(float(parts.size), parts.reshape(count, grad_weight.size), flat(grad_weight))
     return grad_weight, grad_bias
@@ -109,17 +110,18 @@ def _splits(tasks: int, channels: int) -> int:
     return max(1, min(-(-_TASKS // max(tasks, 1)), -(-channels // 8)))
 
 
-def _pair(pair: Pair) -> Pair:
-    return int(pair[0]), int(pair[1])
+def _geometry(stride: Pair, padding: Pair, dilation: Pair) -> Geometry:
+    (sh, sw), (ph, pw), (dh, dw) = stride, padding, dilation
+    return int(sh), int(sw), int(ph), int(pw), int(dh), int(dw)
 
 
 @kernel()
 def _sum_parts(parts: Array, total: Array) -> None:
     """total (E,) = parts (P,E)[0] + parts[1] + ..., in that order."""
-    count, size = parts.shape
-    for block in prange((size + 4095) // 4096):
-        for i in range(block * 4096, min(size, block * 4096 + 4096)):
-            total[i] = parts[0, i]
-        for part in range(1, count):
-            for i in range(block * 4096, min(size, block * 4096 + 4096)):
-                total[i] += parts[part, i]
+    for k in prange(pieces(total.size)):
+        t = piece(total, k)
+        t[:] = piece(parts[0], k)
+        for part in range(1, parts.shape[0]):
+            u = piece(parts[part], k)
+            for i in range(t.size):
+                t[i] += u[i]

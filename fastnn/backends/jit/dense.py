@@ -85,7 +85,7 @@ def _matmul_columns(c: Array, a: Array, b: Array, bias: Array, m: int, n: int, k
         for i in range(i0, i1):
             c[i * n + j0 : i * n + j1] = bias[j0:j1]
         for k0 in range(0, k, _DOT_LENGTH):
-            dots(c, i0 * n, n, a, i0 * k + k0, k, i1 - i0, b, starts, j0, j1, k0, min(_DOT_LENGTH, k - k0))
+            dots(c[i0 * n + j0 :], n, a[i0 * k + k0 :], k, i1 - i0, b, starts[j0:j1], k0, min(_DOT_LENGTH, k - k0))
 
 
 @kernel(REORDERED)

@@ -13,9 +13,7 @@ _NS = 0.5  # what an element costs
 _RUNS = 16
 
 
-def batch_norm_statistics(
-    x: Array, *, out: tuple[Array | None, Array | None] | None = None
-) -> tuple[Array, Array]:
+def batch_norm_statistics(x: Array, *, out: tuple[Array | None, Array | None] | None = None) -> tuple[Array, Array]:
     mean, var = shapes.batch_norm_statistics(x, out, FLOAT32)
     x3 = _images(x)
     m = x3.shape[0] * x3.shape[2]

@@ -26,9 +26,7 @@ def max_pool2d_forward(
     return y, argmax
 
 
-def max_pool2d_backward_input(
-    grad: Array, argmax: Array, input_size: Pair, *, out: Array | None = None
-) -> Array:
+def max_pool2d_backward_input(grad: Array, argmax: Array, input_size: Pair, *, out: Array | None = None) -> Array:
     grad_x = shapes.max_pool2d_backward_input(grad, argmax, input_size, out, FLOAT32)
     _max_pool_backward(grad_x.size * 1.0, _planes(grad), _planes(argmax), _planes(grad_x))
     return grad_x
@@ -146,9 +144,7 @@ def _max_pool_backward(grad: Array, argmax: Array, grad_x: Array) -> None:
 
 
 @kernel()
-def _avg_pool(
-    x: Array, kernel_size: Pair, stride: Pair, padding: Pair, count_include_pad: bool, y: Array
-) -> None:
+def _avg_pool(x: Array, kernel_size: Pair, stride: Pair, padding: Pair, count_include_pad: bool, y: Array) -> None:
     """y (P,OH,OW) from x (P,H,W)."""
     _, h, w = x.shape
     planes, oh, ow = y.shape

@@ -10,9 +10,12 @@ Two inner loops do the work. Numba cannot keep a tile of C in registers, so
                 A stay in registers, and sixteen products come of every eight vectors loaded;
     dots        makes A B^T of long rows: twelve sums, which do stay in registers, along the contiguous direction.
 Slices, instead of sums in the index, let the compiler see that no index is negative; else nothing is vectorised.
+Literal numbers among the arguments are types of their own to Numba: np.int64(1) instead, or all is compiled again.
 """
 
 from __future__ import annotations
+
+from typing import TypeAlias
 
 import numpy as np
 
@@ -22,6 +25,8 @@ from fastnn.backends.shapes import Array
 TILE = 256  # columns of a tile of C, and the pitch of its rows
 TILE_ROWS = 64
 _DEPTH = 128  # k in one sweep over a tile: that part of B stays in the L2 cache
+
+Geometry: TypeAlias = tuple[int, int, int, int, int, int]  # of a convolution: sh, sw, ph, pw, dh, dw
 
 
 # ---- C += A B --------------------------------------------------------------------------------------------------------
@@ -88,13 +93,10 @@ def _four_rows(
 
 
 @inner(REORDERED)
-def _four_by_three(
-    c: Array, c_start: int, c_row: int, a: Array, a_start: int, a_row: int, b: Array, b0: int, b1: int, b2: int, n: int
-) -> None:
-    """C (4, 3) += A (4, n) B (3, n)^T."""
-    u0, u1 = a[a_start:][:n], a[a_start + a_row :][:n]
-    u2, u3 = a[a_start + 2 * a_row :][:n], a[a_start + 3 * a_row :][:n]
-    v0, v1, v2 = b[b0:][:n], b[b1:][:n], b[b2:][:n]
+def _four_by_three(c: Array, c_row: int, a: Array, a_row: int, b0: Array, b1: Array, b2: Array, n: int) -> None:
+    """C (4, 3) += A (4, n) B (3, n)^T, the rows of B being b0, b1, b2."""
+    u0, u1, u2, u3 = a[:n], a[a_row:][:n], a[2 * a_row :][:n], a[3 * a_row :][:n]
+    v0, v1, v2 = b0[:n], b1[:n], b2[:n]
     zero = np.float32(0)
     s00, s01, s02, s10, s11, s12 = zero, zero, zero, zero, zero, zero
     s20, s21, s22, s30, s31, s32 = zero, zero, zero, zero, zero, zero
@@ -111,7 +113,7 @@ def _four_by_three(
         s30 += u3[j] * v0[j]
         s31 += u3[j] * v1[j]
         s32 += u3[j] * v2[j]
-    i = c_start
+    i = 0
     for s0, s1, s2 in ((s00, s01, s02), (s10, s11, s12), (s20, s21, s22), (s30, s31, s32)):
         c[i] += s0
         c[i + 1] += s1
@@ -129,22 +131,19 @@ def _dot(u: Array, v: Array) -> np.float32:
 
 @inner()
 def dots(
-    c: Array, c_start: int, c_row: int, a: Array, a_start: int, a_row: int, rows: int,
-    b: Array, starts: Array, k0: int, k1: int, shift: int, length: int,
-) -> None:  # fmt: skip
-    """C (rows, K)[:, k0:k1] += A (rows, length) B[k0:k1]^T, B being (K, length)."""
-    whole_rows = rows // 4 * 4
-    whole_k1 = k0 + (k1 - k0) // 3 * 3
+    c: Array, c_row: int, a: Array, a_row: int, rows: int, b: Array, starts: Array, shift: int, length: int
+) -> None:
+    """C (rows, K) += A (rows, length) B (K, length)^T. C and A begin where their buffers do."""
+    whole_rows, whole_k = rows // 4 * 4, starts.size // 3 * 3
     for r in range(0, whole_rows, 4):
-        for k in range(k0, whole_k1, 3):
+        for k in range(0, whole_k, 3):
             _four_by_three(
-                c, c_start + r * c_row + k, c_row, a, a_start + r * a_row, a_row,
-                b, starts[k] + shift, starts[k + 1] + shift, starts[k + 2] + shift, length,
+                c[r * c_row + k :], c_row, a[r * a_row :], a_row,
+                b[starts[k] + shift :], b[starts[k + 1] + shift :], b[starts[k + 2] + shift :], length,
             )  # fmt: skip
     for r in range(rows):
-        u = a[a_start + r * a_row :][:length]
-        for k in range(whole_k1 if r < whole_rows else k0, k1):
-            c[c_start + r * c_row + k] += _dot(u, b[starts[k] + shift :][:length])
+        for k in range(whole_k if r < whole_rows else 0, starts.size):
+            c[r * c_row + k] += _dot(a[r * a_row :][:length], b[starts[k] + shift :][:length])
 
 
 # ---- rows of images --------------------------------------------------------------------------------------------------
