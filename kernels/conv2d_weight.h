@@ -69,7 +69,7 @@ static void conv_grad_part(void *context, i64 part) {
     const struct conv2d_shape *s = t->s;
     i64 C = s->C / s->groups, O = s->O / s->groups, row = t->K + 1;
     i64 image_plane = t->planes.rows * t->planes.pitch, images = t->planes.images;
-    i64 grad_pitch = round_up(images * image_plane, VL), image_floats = round_up(planes_floats(&t->planes, C), VL);
+    i64 grad_pitch = round_up((images - 1) * image_plane + s->OH * t->planes.pitch, VL), image_floats = round_up(planes_floats(&t->planes, C), VL);
     float *image = fastnn_scratch(SCRATCH_CONV_IMAGE, sizeof(float) * (size_t)(image_floats + O * grad_pitch));
     if (!image) { t->failed = 1; return; }
     float *grad = image + image_floats, *partial = t->partial + part * s->O * row;

@@ -75,12 +75,12 @@ INLINE void transpose_4x4(float *restrict dst, i64 dst_step, const float *restri
 
 /* Sum of the lanes, always as the same tree of halves. */
 INLINE float v_sum(vf v) {
-    float lanes[VL];
-    memcpy(lanes, &v, sizeof lanes);
-    UNROLL for (int width = VL / 2; width > 0; width /= 2) {
-        UNROLL for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
-    }
-    return lanes[0];
+    v4 part[VL / 4];
+    memcpy(part, &v, sizeof v);
+    UNROLL for (int width = VL / 8; width > 0; width /= 2) UNROLL for (int i = 0; i < width; i++) part[i] += part[i + width];
+    v4 sum = part[0] + V4_SHUFFLE(part[0], part[0], 2, 3, 0, 1);
+    sum += V4_SHUFFLE(sum, sum, 1, 0, 3, 2);
+    return sum[0];
 }
 
 #endif
