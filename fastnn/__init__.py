@@ -1,7 +1,16 @@
 """fastnn: neural networks on an ordinary CPU, with compiled kernels of their own and PyTorch's names.
 
-This file is the table of contents. What training, data and insight need is imported on first use.
+    import fastnn as fnn
+    from fastnn import nn
+
+    model = nn.Sequential(nn.Normalize(0.3, 0.4), nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
+    fnn.fit(model, "digits", val=0.1, epochs=5)
+
+Layers and losses are in `fnn.nn`, optimisers in `fnn.optim`, data sets in `fnn.data`, saving and loading in
+`fnn.weights`, what looks into models in `fnn.insight`; `fnn.Tensor` computes gradients.
 """
+
+# This file is the table of contents. What training, data and insight need is imported on first use.
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -9,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn import errors, init, nn, ops, optim, random
 from fastnn.backends import get_num_threads, set_num_threads
 from fastnn.errors import FastnnError
+from fastnn.habits import no_such_name
 from fastnn.random import manual_seed
 from fastnn.tape import no_grad
 from fastnn.tensor import Function, Tensor
@@ -72,10 +82,10 @@ def __getattr__(name: str) -> Any:
     elif name == "__version__":
         value = import_module("fastnn.config").version()
     else:
-        raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+        raise no_such_name("fastnn", name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])

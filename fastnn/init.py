@@ -120,4 +120,7 @@ def _fan(array: np.ndarray[Any, Any], mode: str) -> int:
 
 
 def _array(tensor: Any) -> np.ndarray[Any, Any]:
-    return tensor if isinstance(tensor, np.ndarray) else tensor.data
+    array = getattr(tensor, "data", None) if not isinstance(tensor, np.ndarray) else tensor
+    if not isinstance(array, np.ndarray):
+        raise ArgumentError(f"init: expected a parameter, such as layer.weight, got {type(tensor).__name__}")
+    return array

@@ -7,6 +7,7 @@ the order of rounding are PyTorch's. θ are the parameters, g the gradient, γ t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,20 @@ import numpy as np
 from fastnn import backends
 from fastnn import schedules as lr_scheduler
 from fastnn.errors import ArgumentError, ShapeError, StateError
+from fastnn.habits import no_such_name
 
 __all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Group = dict[str, Any]
+
+
+def __getattr__(name: str) -> Any:
+    raise no_such_name("fastnn.optim", name)
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class Optimizer:
@@ -32,6 +42,8 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.state: dict[Any, dict[str, Any]] = {}  # by parameter
         self.param_groups: list[Group] = []
+        if hasattr(params, "parameters"):
+            raise ArgumentError(f"{self._name}: expected parameters, got {type(params).__name__}: pass .parameters()")
         if hasattr(params, "data"):
             raise ArgumentError(f"{self._name}: expected parameters in a list, got one parameter: write [parameter]")
         given = list(params)
@@ -72,7 +84,7 @@ class Optimizer:
 
     def _check(self, options: Mapping[str, Any]) -> None:
         for name in ("lr", "weight_decay", "eps", "momentum"):
-            if name in options and not options[name] >= 0:
+            if name in options and not (isinstance(options[name], Real) and options[name] >= 0):
                 raise ArgumentError(f"{self._name}: expected {name} of at least 0, got {options[name]!r}")
         for beta in options.get("betas", ()):
             if not 0 <= beta < 1:
@@ -115,6 +127,8 @@ class Optimizer:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over options and state (as copies). Raises StateError, and changes nothing, if they do not fit."""
+        if not isinstance(state_dict, Mapping):
+            raise StateError(f"{self._name}: expected what state_dict() returned, got {type(state_dict).__name__}")
         if not {"state", "param_groups"} <= state_dict.keys():
             raise StateError(f"{self._name}: expected what state_dict() returned, got the keys {list(state_dict)}")
         params = [p for group in self.param_groups for p in group["params"]]

@@ -127,6 +127,15 @@ class Recipe:
     def scheduler(self, optimizer: SGD) -> LambdaLR:
         return LambdaLR(optimizer, lambda epoch: (1 + epoch / self.patience) ** -2)
 
+    def __str__(self) -> str:
+        """In words, such as `fastnn train` prints it."""
+        moved = ", images moved at random" if self.augment else ""
+        return (
+            f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}, batches of {self.batch_size}, SGD with Nesterov "
+            f"momentum {self.momentum:g}, weight decay {self.weight_decay:g}, learning rate {self.lr:g} / "
+            f"(1 + epochs done / {self.patience:g})²{moved}"
+        )
+
 
 def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
     """The recipe for a model on a training set of this size, with `changes` to its numbers.
@@ -156,10 +165,14 @@ def augmentation(dataset: str) -> Augment:
 def load_run(folder: str | os.PathLike[str]) -> tuple[Sequential, dict[str, Any], History]:
     """``(model, config, history)`` out of the folder that ``fastnn train --out`` made; the model is in eval mode.
 
+    What ``train.Checkpoint`` keeps for a training in Python is no such folder, for lack of a description of the model.
+
     Raises DataError where there is no run, or one that has not finished an epoch, or one that is damaged.
     """
     folder = Path(folder)
     config = read_config(folder)
+    if not (folder / WEIGHTS).exists():
+        raise DataError(f"the run in {folder} has not finished an epoch: it has no weights yet")
     try:
         model = MODELS[config["model"]](config["image_shape"], len(config["classes"]), config["mean"], config["std"])
         model.load_state_dict(weights.load(folder / WEIGHTS))

@@ -7,7 +7,7 @@ A schedule sets `group["lr"]` of each of the optimiser's groups: once when it is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from fastnn.errors import ArgumentError, StateError
@@ -48,6 +48,9 @@ class LRScheduler:
     def get_last_lr(self) -> list[float]:
         """The groups' present rates."""
         return [group["lr"] for group in self.optimizer.param_groups]
+
+    def __repr__(self) -> str:
+        return _described(self)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule stands, as plain values; functions are not in it."""
@@ -111,7 +114,8 @@ class LambdaLR(LRScheduler):
         self, optimizer: _Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]]
     ) -> None:
         groups = len(_checked("LambdaLR", optimizer).param_groups)
-        self.lr_lambdas = [lr_lambda] * groups if callable(lr_lambda) else list(lr_lambda)
+        given = [lr_lambda] * groups if callable(lr_lambda) else lr_lambda
+        self.lr_lambdas = list(given) if isinstance(given, Sequence) else []
         if len(self.lr_lambdas) != groups or not all(map(callable, self.lr_lambdas)):
             raise ArgumentError(f"LambdaLR: expected a function, or {groups} for {groups} groups, got {lr_lambda!r}")
         super().__init__(optimizer)
@@ -260,6 +264,9 @@ class ReduceLROnPlateau:
         """The groups' present rates."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
+    def __repr__(self) -> str:
+        return _described(self)
+
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule stands, as plain values."""
         return {name: getattr(self, name) for name in self.STATE}
@@ -275,6 +282,11 @@ def _checked(schedule: str, optimizer: _Optimizer) -> _Optimizer:
     return optimizer
 
 
+def _described(schedule: Any) -> str:
+    rates = ", ".join(f"{rate:g}" for rate in schedule.get_last_lr())
+    return f"{type(schedule).__name__}(last_epoch={schedule.last_epoch}, lr=[{rates}])"
+
+
 def _at_least_one(schedule: str, name: str, value: int) -> int:
     if not isinstance(value, int) or value < 1:
         raise ArgumentError(f"{schedule}: expected {name} to be a positive integer, got {value!r}")
@@ -282,6 +294,9 @@ def _at_least_one(schedule: str, name: str, value: int) -> int:
 
 
 def _load(schedule: Any, state_dict: dict[str, Any], names: Sequence[str]) -> None:
+    if not isinstance(state_dict, Mapping):
+        expected = f"{type(schedule).__name__}: expected what state_dict() returned"
+        raise StateError(f"{expected}, got {type(state_dict).__name__}")
     missing = [name for name in names if name not in state_dict]
     if missing:
         raise StateError(f"{type(schedule).__name__}: expected {list(names)}, missing {missing}")

@@ -74,18 +74,18 @@ class Context:
     """What a Function's forward leaves for its backward.
 
     `attributes` are the keyword arguments of apply(), `needs_input_grad` says for each positional one whether its
-    gradient is wanted, `kernels` is the backend for the dtype at hand, `saved` is what was given to `save()`. Other
-    names may be set freely.
+    gradient is wanted, `kernels` is the backend for the dtype at hand, `saved_tensors` is what was given to
+    `save_for_backward()`, arrays or other values. Other names may be set freely.
     """
 
     def __init__(self, dtype: np.dtype[Any], needs_input_grad: tuple[bool, ...], attributes: dict[str, Any]) -> None:
         self.dtype = dtype
         self.needs_input_grad = needs_input_grad
         self.attributes = attributes
-        self.saved: tuple[Any, ...] = ()
+        self.saved_tensors: tuple[Any, ...] = ()
 
-    def save(self, *values: Any) -> None:
-        self.saved = values
+    def save_for_backward(self, *values: Any) -> None:
+        self.saved_tensors = values
 
     @property
     def kernels(self) -> ModuleType:
@@ -119,7 +119,7 @@ def run_backward(last: Node, start: Array, retain_graph: bool) -> None:
         if grad is not None:  # None: no path to here carries a gradient
             for x, result in _gradients(node, grad):
                 if x.node is None:
-                    x.grad = result if x.grad is None else np.add(x.grad, result, out=x.grad)
+                    x._grad = result if x._grad is None else np.add(x._grad, result, out=x._grad)
                 else:
                     before = grads.get(x.node.number)
                     grads[x.node.number] = result if before is None else before + result
@@ -160,7 +160,7 @@ def _gradients(node: Node, grad: Array) -> Iterator[tuple[Tensor, Array]]:
                 raise ShapeError(f"{name}.backward: expected a gradient of shape {x.shape}, got {np.shape(result)}")
             array = np.asarray(result).astype(x.dtype, copy=False)
             if x.node is None:  # a leaf's .grad is added to in place, so nothing else may share its memory
-                others = (grad, *ctx.saved, *inputs, *results[:i], *results[i + 1 :])
+                others = (grad, *ctx.saved_tensors, *inputs, *results[:i], *results[i + 1 :])
                 shared = any(isinstance(other, np.ndarray) and np.may_share_memory(other, array) for other in others)
                 array = array.copy() if shared or not array.flags.writeable else array
             yield x, array

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import operator
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
+from fastnn.habits import CalledModule
 from fastnn.tape import Array, Context, Node, no_grad, recording, run_backward
 
 __all__ = ["Array", "Context", "Function", "Tensor", "no_grad"]
@@ -35,7 +38,9 @@ class Tensor:
 
     `data` is anything NumPy takes: float32 and float64 arrays and integers keep their type (no copy is made), lists of
     floats become float32. `data` stays a live, writable ndarray; `grad` is an ndarray of the same shape and type once
-    backward() has run, `None` before. Raises DTypeError for complex numbers, objects and text, and for
+    backward() has run, `None` before. What is assigned to either is cast to the tensor's type, and must have its shape
+    (ShapeError). `x += y`, `-=`, `*=` and `/=` write into `data`, which they may only off the tape (GraphError): under
+    no_grad, or where no gradient is required. Raises DTypeError for complex numbers, objects and text, and for
     `requires_grad=True` on integers.
 
     >>> import fastnn as fnn
@@ -46,7 +51,7 @@ class Tensor:
     array([2., 4., 6.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_requires_grad", "data", "grad", "node")
+    __slots__ = ("__weakref__", "_data", "_grad", "_requires_grad", "node")
     __array_ufunc__ = None  # ndarray + Tensor is Tensor.__radd__'s affair
 
     if TYPE_CHECKING:  # what fastnn.ops hangs on; this file need not know it
@@ -71,6 +76,10 @@ class Tensor:
         def __iter__(self) -> Iterator[Tensor]: ...
         def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
         def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __iadd__(self, other: Any) -> Tensor: ...
+        def __isub__(self, other: Any) -> Tensor: ...
+        def __imul__(self, other: Any) -> Tensor: ...
+        def __itruediv__(self, other: Any) -> Tensor: ...
         def __neg__(self) -> Tensor: ...
         def __abs__(self) -> Tensor: ...
         def abs(self) -> Tensor: ...
@@ -85,25 +94,60 @@ class Tensor:
         def matmul(self, other: Any) -> Tensor: ...
         def sum(self, dim: Any = None, keepdim: bool = False) -> Tensor: ...
         def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor: ...
+        def pow(self, exponent: Any) -> Tensor: ...
+        def clamp(self, min: builtins.float | None = None, max: builtins.float | None = None) -> Tensor: ...
+        def var(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Tensor: ...
+        def std(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Tensor: ...
         def max(self, dim: int | None = None, keepdim: bool = False) -> Any: ...
+        def min(self, dim: int | None = None, keepdim: bool = False) -> Any: ...
         def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor: ...
         def reshape(self, *shape: Any) -> Tensor: ...
         def view(self, *shape: Any) -> Tensor: ...
+        def squeeze(self, dim: int | None = None) -> Tensor: ...
+        def unsqueeze(self, dim: int) -> Tensor: ...
         def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor: ...
         def transpose(self, dim0: int, dim1: int) -> Tensor: ...
         def permute(self, *dims: Any) -> Tensor: ...
+        def t(self) -> Tensor: ...
         @property
         def T(self) -> Tensor: ...
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        self.data: Array = _as_array(data.data if isinstance(data, Tensor) else data)
-        self.grad: Array | None = None
+        self._data: Array = _as_array(data.data if isinstance(data, Tensor) else data)
+        self._grad: Array | None = None
         self.node: Node | None = None
         self._requires_grad = False
         if requires_grad:
             self.requires_grad_()
 
     # ---- what it is ------------------------------------------------------------------------------------------------
+
+    def _set_data(self, value: Any) -> None:
+        self._data = self._like("data", value)
+
+    def _set_grad(self, value: Any) -> None:
+        self._grad = None if value is None else self._like("grad", value)
+
+    def _like(self, name: str, value: Any) -> Array:
+        """`value` as an array of this tensor's shape and type: itself if it is one."""
+        array = value.data if isinstance(value, Tensor) else _as_array(value)
+        if array.shape != self._data.shape:
+            raise ShapeError(f".{name}: expected shape {self._data.shape}, got {array.shape}")
+        if array.dtype.kind == "f" and self._data.dtype.kind != "f":
+            raise DTypeError(f".{name}: expected {self._data.dtype}, got {array.dtype}")
+        return array.astype(self._data.dtype, copy=False)
+
+    if TYPE_CHECKING:
+        data: Any
+        grad: Any
+    else:  # attrgetter: reading them costs no Python call
+        data = property(operator.attrgetter("_data"), _set_data, doc="The live, writable ndarray.")
+        grad = property(operator.attrgetter("_grad"), _set_grad, doc="The gradient, an ndarray, or None.")
+
+    @property
+    def device(self) -> str:
+        """Always "cpu"."""
+        return "cpu"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -175,6 +219,10 @@ class Tensor:
     def __int__(self) -> int:
         return int(self.item())
 
+    def __format__(self, spec: str) -> str:
+        """f"{loss:.3f}" for a tensor with one entry."""
+        return format(self.item(), spec) if spec else str(self)
+
     def __bool__(self) -> bool:
         if self.data.size != 1:
             raise ShapeError(f"bool: expected a tensor with one entry, got shape {self.shape}: use .any() or .all()")
@@ -215,13 +263,16 @@ class Tensor:
     def cuda(self, *_: Any, **__: Any) -> Tensor:
         raise no_such_device("cuda", ".cuda()")
 
-    def to(self, target: Any) -> Tensor:
-        """`to("cpu")` is the tensor itself; `to("float64")` casts."""
-        dtype = target_dtype(target)
-        return self if dtype is None else self.astype(dtype)
+    def to(self, target: Any = None, *, device: Any = None, dtype: Any = None) -> Tensor:
+        """`to("cpu")` is the tensor itself; `to("float64")` casts. `device` and `dtype` name what is meant."""
+        wanted = target_dtype(target, device, dtype)
+        return self if wanted is None else self.astype(wanted)
 
     def float(self) -> Tensor:
         return self.astype(np.float32)
+
+    def half(self) -> Tensor:
+        raise no_half()
 
     def double(self) -> Tensor:
         return self.astype(np.float64)
@@ -248,7 +299,7 @@ class Tensor:
         return self.data, self.grad, self._requires_grad
 
     def __setstate__(self, state: tuple[Array, Array | None, bool]) -> None:
-        self.data, self.grad, self._requires_grad = state
+        self._data, self._grad, self._requires_grad = state
         self.node = None
 
     # ---- backward --------------------------------------------------------------------------------------------------
@@ -284,9 +335,19 @@ def no_such_device(device: object, habit: str) -> BackendError:
     return BackendError(f"fastnn runs on the CPU and has no device {str(device)!r}: leave out {habit}")
 
 
-def target_dtype(target: Any) -> np.dtype[Any] | None:
+def no_half() -> DTypeError:
+    """The error for whoever asks for 16 bits."""
+    return DTypeError("fastnn computes in float32 and float64, not in float16: leave out .half()")
+
+
+def target_dtype(target: Any, device: Any = None, dtype: Any = None) -> np.dtype[Any] | None:
     """What `.to(target)` asks for: a dtype, or None for the CPU; BackendError for any other device."""
-    if str(target) == "cpu":
+    wanted = [found for found in map(_target, (target, device, dtype)) if found is not None]
+    return wanted[-1] if wanted else None
+
+
+def _target(target: Any) -> np.dtype[Any] | None:
+    if target is None or str(target) == "cpu":
         return None
     if str(target).split(":")[0] in ("cuda", "mps", "xpu", "gpu"):
         raise no_such_device(target, f".to({str(target)!r})")
@@ -304,11 +365,11 @@ class Function:
     >>> class Cube(fnn.Function):
     ...     @staticmethod
     ...     def forward(ctx, x):
-    ...         ctx.save(x)
+    ...         ctx.save_for_backward(x)
     ...         return x ** 3
     ...     @staticmethod
     ...     def backward(ctx, grad):
-    ...         (x,) = ctx.saved
+    ...         (x,) = ctx.saved_tensors
     ...         return grad * 3 * x ** 2
     >>> x = fnn.Tensor([1.0, 2.0], requires_grad=True)
     >>> Cube.apply(x).sum().backward()
@@ -339,8 +400,8 @@ class Function:
         dtype = next((a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"), np.dtype("f4"))
         ctx = Context(dtype, needs, attributes)
         output = Tensor.__new__(Tensor)
-        output.data = np.asarray(cls.forward(ctx, *arrays, **attributes))
-        output.grad = None
+        output._data = np.asarray(cls.forward(ctx, *arrays, **attributes))
+        output._grad = None
         output._requires_grad = any(needs)
         output.node = Node(cls, inputs, attributes, ctx) if output._requires_grad else None
         return output
@@ -356,3 +417,6 @@ class Cast(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
         return grad
+
+
+sys.modules[__name__].__class__ = CalledModule  # fnn.tensor([1.0]) says what to write

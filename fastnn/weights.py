@@ -81,7 +81,8 @@ def load_with_note(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray],
             arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
             note = (file.metadata() or {}).get(NOTE)
     except (SafetensorError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise DataError(f"expected a whole safetensors file of NumPy's types, got {path} ({error})") from error
+        reason = getattr(error, "strerror", None) or error  # without Python's "[Errno 13]"
+        raise DataError(f"expected a whole safetensors file of NumPy's types, got {path} ({reason})") from error
     return arrays, note
 
 
@@ -102,7 +103,11 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            if not target.parent.is_dir():
+                raise FileNotFoundError(f"cannot write {os.fspath(path)}: there is no folder {target.parent}") from None
+            error.filename, error.filename2 = os.fspath(path), None  # not the temporary file's name
         raise

@@ -105,7 +105,7 @@ def test_optimiser_state_is_torchs(name: str) -> None:
     """The state after three steps has PyTorch's structure and numbers, and can be loaded from PyTorch's."""
     kind, options = OPTIMISERS[name]
     values = [np.arange(6.0).reshape(2, 3), np.array([0.5, -1.0])]
-    own = [nn.Parameter(v.copy()) for v in values]
+    own = [nn.Parameter(fnn.Tensor(v.copy())) for v in values]
     other = [torch.nn.Parameter(torch.tensor(v)) for v in values]
     opt, twin = getattr(optim, kind)(own, **options), getattr(torch.optim, kind)(other, **options)
     for step in range(3):
@@ -121,7 +121,7 @@ def test_optimiser_state_is_torchs(name: str) -> None:
         assert state["state"][i].keys() == entries.keys()
         for key, value in entries.items():
             np.testing.assert_allclose(state["state"][i][key], value.numpy(), rtol=1e-12)
-    fresh = getattr(optim, kind)([nn.Parameter(p.data.copy()) for p in own], **options)
+    fresh = getattr(optim, kind)([nn.Parameter(fnn.Tensor(p.data.copy())) for p in own], **options)
     fresh.load_state_dict({"state": {i: {k: v.numpy() for k, v in s.items()} for i, s in expected["state"].items()},
                            "param_groups": state["param_groups"]})  # fmt: skip
     for p, q in zip(fresh.param_groups[0]["params"], own, strict=True):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fastnn import backends
 from fastnn.train import History
 
 FASTNN = [sys.executable, "-W", "ignore", "-m", "fastnn"]  # the reference warns of overflows, being NumPy
@@ -86,3 +87,36 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     process.stderr.close()
     assert process.wait(timeout=60) == 128 + signal.SIGPIPE
     assert errors == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("FASTNN_BACKEND", "foo"), ("FASTNN_NUM_THREADS", "0"), ("FASTNN_NUM_THREADS", "257")]
+)
+@pytest.mark.parametrize("command", ["info", "train"])
+def test_an_environment_that_makes_no_sense_is_one_sentence(command: str, name: str, value: str) -> None:
+    result = run([*FASTNN, command], **{name: value})
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"fastnn: expected {name} to be ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_jit_without_numba_names_the_extra() -> None:
+    program = "import sys; sys.modules['numba'] = None; from fastnn.cli import main; sys.exit(main(['info']))"
+    result = run([sys.executable, "-c", program], FASTNN_BACKEND="jit")
+    assert result.returncode == 2
+    assert result.stderr == 'fastnn: Numba is needed for this and is not installed: pip install "fastnn[jit]"\n'
+
+
+@pytest.mark.skipif(backends.name() != "native", reason="only the native kernels choose an instruction set")
+def test_an_unknown_instruction_set_is_the_environments_fault_and_no_layers() -> None:
+    result = run([*FASTNN, "info"], FASTNN_ISA="foo")
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert result.stderr.startswith("fastnn: expected FASTNN_ISA to be one of baseline")
+    result = run([sys.executable, "-c", "import fastnn; fastnn.nn.Linear(2, 3)([[1, 2]])"], FASTNN_ISA="foo")
+    assert "RefusedError: expected FASTNN_ISA to be one of baseline" in result.stderr
+
+
+def test_a_learning_rate_that_is_much_too_large_is_one_sentence() -> None:
+    result = run([sys.executable, "-m", "fastnn", "train", "--model", "linear", "--no-augment", "--lr", "1e6"])
+    assert "Warning" not in result.stderr
+    assert result.returncode in (0, 4)

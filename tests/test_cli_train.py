@@ -26,6 +26,10 @@ def test_it_says_what_it_does_and_writes_what_came_out(tmp_path: Path, capsys: p
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "data     digits: 1,437 training images 1×28×28, 360 test images"
     assert out[1] == "model    linear: 7,850 parameters, 10 classes"
+    assert out[2] == (
+        "recipe   1 epoch, batches of 16, SGD with Nesterov momentum 0.9, weight decay 0.0005, "
+        "learning rate 0.02 / (1 + epochs done / 3)², images moved at random"
+    )
     assert out[3].startswith(f"kernels  {fnn.backends.name()}")
     assert out[3].endswith("threads: 1")
     assert out[5].split()[0] == "1"
@@ -131,6 +135,8 @@ def test_a_folder_of_images_by_class(tmp_path: Path) -> None:
     [
         (["--epochs", "0"], "whole number of at least 1"),
         (["--lr", "nan"], "number above 0"),
+        (["--size", "4x"], "whole number of at least 1"),
+        (["--size", "big"], "whole number of at least 1"),
         (["--val", "1"], "between 0 and 1"),
         (["--seed", "-1"], "from 0 to"),
         (["--model", "resnet"], "invalid choice"),
@@ -172,3 +178,64 @@ def test_other_refusals_are_one_sentence(
     refused(3, "--json", "--json", tmp_path)
     refused(3, "file", "--out", file / "below")
     refused(3, "folder of a run", "--out", tmp_path, "--resume")
+    refused(2, "at most 256 threads", "--threads", 100_000)
+    refused(2, "folders of images", "--size", 8)
+
+
+def test_the_command_says_what_the_system_says_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main([*LINEAR, "--out", str(tmp_path / "file" / "below")]) == 3
+    assert "[Errno" not in capsys.readouterr().err
+    assert main(["eval", str(tmp_path / "none")]) == 3
+    error = capsys.readouterr().err
+    assert "no such folder" in error
+    assert "[Errno" not in error
+
+
+def test_an_unknown_option_is_answered_with_the_usage_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--modle", "cnn"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: fastnn train ")
+
+
+def test_a_run_that_has_more_epochs_than_asked_for_stays_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["train", "--model", "linear", "--no-augment", "--epochs", "2", "--out", str(run)]) == 0
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    capsys.readouterr()
+    assert main(["train", "--resume", "--epochs", "1", "--out", str(run)]) == 0
+    assert f"the run in {run} already has 2 epochs: nothing is trained" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_weights_without_a_checkpoint_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert main([*LINEAR, "--out", str(run)]) == 0
+    (run / "checkpoint.safetensors").unlink()
+    before = (run / "weights.safetensors").read_bytes()
+    capsys.readouterr()
+    check_refused(2, ["train", "--resume", "--epochs", "2", "--out", str(run)], "no checkpoint.safetensors", capsys)
+    assert (run / "weights.safetensors").read_bytes() == before
+
+
+def test_pictures_of_several_sizes_are_resized_when_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for label, value in (("dark", 20), ("light", 220)):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for i in range(5):
+            image.fromarray(np.full((6 + i, 6, 3), value, np.uint8)).save(tmp_path / f"pictures/{label}/{i}.png")
+    run = str(tmp_path / "run")
+    train = [*LINEAR, "--no-augment", "--out", run]
+    check_refused(3, [train[0], str(tmp_path / "pictures"), *train[1:]], "--size", capsys)
+    assert main([train[0], str(tmp_path / "pictures"), *train[1:], "--size", "4x5", "--gray"]) == 0
+    assert fnn.load_run(run)[1]["image_shape"] == [1, 4, 5]
+    assert main(["eval", run]) == 0
+    assert main(["eval", run, str(tmp_path / "pictures"), "--size", "4x5", "--gray"]) == 0
+    assert main(["train", "--resume", "--epochs", "2", "--out", run]) == 0
+    capsys.readouterr()
+    check_refused(2, ["train", "--resume", "--size", "9", "--out", run], "was started with --size", capsys)

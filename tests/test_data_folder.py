@@ -80,7 +80,7 @@ def test_images_are_resized_when_a_size_is_named(tmp_path):
     save(tmp_path / "a" / "1.png", np.full((3, 3), 20, np.uint8))
     for i in range(3):
         save(tmp_path / "a" / f"{i + 2}.png", np.full((2, 2), 30, np.uint8))
-    with pytest.raises(DataError, match=r"1\.png: expected an image of 4x8 like .*0\.png, found 3x3; name a size"):
+    with pytest.raises(DataError, match=r"1\.png: expected an image of 4x8 like .*0\.png, found 3x3: have all"):
         data.load(tmp_path)
     resized = data.load(tmp_path, size=(5, 7))
     assert resized.images.shape == (4, 1, 5, 7)
@@ -151,5 +151,5 @@ def test_images_that_cannot_be_read_are_refused(tmp_path):
 
 def test_without_pillow_the_extra_is_named(pets, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(MissingExtraError, match=r'Pillow is needed .* pip install "fastnn\[plot\]"'):
+    with pytest.raises(MissingExtraError, match=r'Pillow is needed .* pip install "fastnn\[images\]"'):
         data.load(pets[0])

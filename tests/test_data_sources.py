@@ -242,6 +242,14 @@ def test_download_from_the_first_mirror_into_the_cache(cache, server, monkeypatc
     assert len(server.asked) == 4  # the second time everything is there
 
 
+def test_to_measure_only_the_test_files_are_downloaded(cache, server, monkeypatch):
+    put(cache / "mnist", {"train-images-idx3-ubyte": b"damaged"})
+    server.serve("a", packed(TINY_MNIST))
+    use_mirrors(monkeypatch, "mnist", server.url("a"))
+    assert len(data.load("mnist", split="test")) == 5
+    assert server.asked == [f"/a/{file.name}.gz" for file in SOURCES["mnist"].test]
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -284,6 +292,7 @@ def test_offline_names_mirrors_and_ways_out(cache):
     for part in (
         "mnist",
         "http://127.0.0.1:9/ (ConnectionError)",
+        "data_dir=",
         "--data-dir",
         "FASTNN_DATA_DIR",
         "fastnn train digits",

@@ -20,12 +20,12 @@ class Cube(fnn.Function):
 
     @staticmethod
     def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
-        ctx.save(x)
+        ctx.save_for_backward(x)
         return x**3
 
     @staticmethod
     def backward(ctx: Any, grad: np.ndarray) -> Any:
-        (x,) = ctx.saved
+        (x,) = ctx.saved_tensors
         return Cube.planted(grad * 3 * x**2)
 
 

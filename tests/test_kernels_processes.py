@@ -85,7 +85,7 @@ def test_environment_chooses_the_instruction_set(target: Target) -> None:
 def test_unknown_instruction_set() -> None:
     done = run("from fastnn import backends; backends.get('native')", FASTNN_ISA="mmx")
     assert done.returncode == 1
-    assert "BackendError: expected an instruction set of this machine, one of baseline" in done.stderr
+    assert "expected FASTNN_ISA to be one of baseline" in done.stderr
     assert "got 'mmx'" in done.stderr
 
 
@@ -100,9 +100,9 @@ def test_environment_chooses_the_backend(name: str) -> None:
 
 
 def test_unknown_backend() -> None:
-    done = run("from fastnn import backends", FASTNN_BACKEND="cuda")
+    done = run("from fastnn import backends; backends.name()", FASTNN_BACKEND="cuda")
     assert done.returncode == 1
-    assert "BackendError: expected FASTNN_BACKEND to be one of native, jit, reference, got 'cuda'" in done.stderr
+    assert "expected FASTNN_BACKEND to be one of native, jit, reference, got 'cuda'" in done.stderr
 
 
 def test_number_of_threads_from_the_environment() -> None:
@@ -110,4 +110,4 @@ def test_number_of_threads_from_the_environment() -> None:
     assert run(code, FASTNN_NUM_THREADS="3").stdout.split() == ["3"]
     done = run(code, FASTNN_NUM_THREADS="many")
     assert done.returncode == 1
-    assert "ArgumentError: expected FASTNN_NUM_THREADS to be a positive integer, got 'many'" in done.stderr
+    assert "expected FASTNN_NUM_THREADS to be a positive integer, got 'many'" in done.stderr

@@ -155,9 +155,19 @@ def test_normalize_divides_uint8_by_255() -> None:
     assert layer.double()(image).dtype == np.float64
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+def test_raw_images_are_refused() -> None:
+    """Trained on 0..255 by mistake, a model learns badly and does not say why."""
+    x = np.zeros((1, 2, 3, 3), np.uint8)
+    message = "expected float images, got uint8: put nn.Normalize first or divide by 255"
+    for layer in (nn.Conv2d(2, 1, 2), nn.Sequential(nn.Flatten(), nn.Linear(18, 2))):
+        for raw in (x, fnn.Tensor(x)):
+            with pytest.raises(DTypeError, match=message):
+                layer(raw)
+        nn.Sequential(nn.Normalize(0.5, 0.5), layer)(x)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, bool])
 def test_layers_take_integers(dtype: type) -> None:
-    """uint8 images may be passed to a model without Normalize: they are cast as they are."""
     x = np.arange(18).reshape(1, 2, 3, 3).astype(dtype)
     for layer in (nn.Conv2d(2, 1, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Sequential(nn.Flatten(), nn.Linear(18, 2))):
         np.testing.assert_array_equal(layer(x).numpy(), layer(x.astype(np.float32)).numpy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, ShapeError, StateError
+from fastnn.tensor import Tensor
 
 
 def parameter(*values: float, grad: list[float] | None = None, dtype: type = np.float32) -> nn.Parameter:
-    p = nn.Parameter(np.array(values, dtype))
+    p = nn.Parameter(Tensor(np.array(values, dtype)))
     p.grad = None if grad is None else np.array(grad, dtype)
     return p
 
@@ -110,8 +112,7 @@ def test_zero_grad() -> None:
 
 
 def test_gradient_of_another_shape() -> None:
-    w = parameter(1.0)
-    w.grad = np.zeros(2, np.float32)
+    w = SimpleNamespace(data=np.zeros(1, np.float32), grad=np.zeros(2, np.float32))  # a Parameter refuses such a .grad
     with pytest.raises(ShapeError, match=r"SGD: expected .grad of shape \(1,\), got \(2,\)"):
         optim.SGD([w], lr=0.5).step()
 
@@ -163,6 +164,8 @@ W = parameter(1.0)
         (lambda: optim.SGD([{"parameters": [W]}]), r'expected a group \{"params"'),
         (lambda: optim.SGD([{"params": [W], "betas": 1}]), r"expected options among .* got \['betas'\]"),
         (lambda: optim.SGD([W], lr=-0.1), "SGD: expected lr of at least 0, got -0.1"),
+        (lambda: optim.SGD([W], lr="0.1"), "expected lr of at least 0, got '0.1'"),
+        (lambda: optim.SGD(nn.Linear(1, 1)), r"expected parameters, got Linear: pass .parameters\(\)"),
         (lambda: optim.SGD([W], lr=float("nan")), "expected lr of at least 0, got nan"),
         (lambda: optim.SGD([W], momentum=-1), "expected momentum of at least 0"),
         (lambda: optim.SGD([W], weight_decay=-1), "expected weight_decay of at least 0"),

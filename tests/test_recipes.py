@@ -108,6 +108,23 @@ def test_what_is_no_run_is_said(tmp_path: Path) -> None:
             fnn.load_run(tmp_path / "run")
 
 
+def test_a_run_without_an_epoch_or_made_in_python_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        fnn.load_run(tmp_path / "none")
+    run = tmp_path / "run"
+    assert main(["train", "--model", "linear", "--epochs", "1", "--out", str(run)]) == 0
+    kept = (run / "config.json").read_text()
+    (run / "config.json").unlink()
+    with pytest.raises(DataError, match=r"train\.Checkpoint .* says nothing of how the model was made"):
+        fnn.load_run(run)
+    (run / "weights.safetensors").unlink()
+    (run / "config.json").write_text(kept)
+    capsys.readouterr()
+    for command in (["eval", str(run)], ["predict", "x.npy", "--run", str(run)]):
+        assert main(command) == 3
+        assert "has not finished an epoch" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not os.environ.get("FASTNN_DATA_DIR"), reason="MNIST is in FASTNN_DATA_DIR")
 def test_a_linear_model_learns_mnist() -> None:
     train = fnn.data.load("mnist").subset(slice(6000))

@@ -61,6 +61,16 @@ def test_a_variable_that_is_no_number_of_threads_is_named(monkeypatch, value):
         threads.default_threads()
 
 
+def test_no_more_threads_than_the_pool_can_have(monkeypatch):
+    before = fnn.get_num_threads()
+    with pytest.raises(ArgumentError, match="at most 256 threads, got 257"):
+        fnn.set_num_threads(257)
+    assert fnn.get_num_threads() == before
+    monkeypatch.setenv("FASTNN_NUM_THREADS", "257")
+    with pytest.raises(ArgumentError, match="FASTNN_NUM_THREADS to be at most 256"):
+        threads.default_threads()
+
+
 @pytest.mark.parametrize("value", [0, -2, 1.5, True, "2"])
 def test_set_num_threads_takes_positive_integers(value):
     before = fnn.get_num_threads()

@@ -11,7 +11,7 @@ import pytest
 import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.data import Batches, Dataset
-from fastnn.errors import ArgumentError, DataError, NonFiniteError
+from fastnn.errors import ArgumentError, DataError, LabelError, NonFiniteError
 from fastnn.train import Callback, Training, evaluate, fit
 
 N, SIDE, K = 48, 4, 3
@@ -262,3 +262,59 @@ def test_nonsense_is_refused(data: Dataset) -> None:
         fit(model, 0.5)
     with pytest.raises(DataError, match="no-such-data"):
         evaluate(model, "no-such-data")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 1.5}, r"whole number of epochs, got epochs=1\.5"),
+        ({"epochs": True}, "epochs=True"),
+        ({"optimizer": "adam"}, r"optim\.SGD\(.*got 'adam'"),
+        ({"optimizer": optim.SGD}, "got the class SGD"),
+        ({"loss": "mse"}, "got 'mse'"),
+        ({"loss": nn.CrossEntropyLoss}, "got the class CrossEntropyLoss"),
+        ({"scheduler": optim.lr_scheduler.StepLR}, "got the class StepLR"),
+        ({"callbacks": [print]}, "Callback, got an object of type builtin_function_or_method"),
+        ({"callbacks": Callback()}, r"callbacks=\[\.\.\.\], got an object of type Callback"),
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused_before_anything_starts(
+    data: Dataset, options: dict[str, object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        fit(small_model(), data, **options)
+    assert capsys.readouterr().out == ""
+
+
+def test_models_and_data_of_the_wrong_kind_are_refused(data: Dataset) -> None:
+    pairs = list(zip(data.images, data.labels, strict=True))
+    for run in (fit, evaluate):
+        with pytest.raises(ArgumentError, match="got the class Sequential: make one"):
+            run(nn.Sequential, data)
+        with pytest.raises(ArgumentError, match="list of 48 pairs"):
+            run(small_model(), pairs)
+        with pytest.raises(ArgumentError, match="list of 2 pairs"):
+            run(small_model(), pairs[:2])
+
+
+def test_a_schedule_on_another_optimiser_is_refused(data: Dataset) -> None:
+    model = small_model()
+    one, other = (optim.SGD(model.parameters(), lr=0.1) for _ in range(2))
+    schedule = optim.lr_scheduler.StepLR(other, 1)
+    with pytest.raises(ArgumentError, match="it changes another optimiser"):
+        fit(model, data, optimizer=one, scheduler=schedule)
+    with pytest.raises(ArgumentError, match="that optimiser was not given"):
+        fit(model, data, scheduler=schedule)
+
+
+def test_a_label_without_an_output_is_named_by_its_index_before_any_update(data: Dataset) -> None:
+    labels = data.labels.copy()
+    labels[31] = K
+    model = small_model()
+    before = model[1].weight.data.copy()
+    message = f"labels 0 to {K - 1}, .* got {K} at index 31 of the data"
+    with pytest.raises(LabelError, match=message):
+        fit(model, (data.images, labels), batch_size=5, seed=0, verbose=False)
+    np.testing.assert_array_equal(model[1].weight.data, before)
+    with pytest.raises(LabelError, match=message):
+        evaluate(model, (data.images, labels))

@@ -45,7 +45,7 @@ def test_lines_elsewhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     lines = shown.err.splitlines()
     assert len(lines) == 8  # a batch each
     assert lines[4].startswith("epoch 2/2: 10 of 40 images, ")
-    assert "images/s, loss 0.6" in lines[4]
+    assert "images/s, loss 0." in lines[4]
     assert lines[4].endswith(" s left")
     assert len(shown.out.splitlines()) == 3
 

@@ -123,3 +123,12 @@ def test_what_cannot_be_saved_is_said(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="got list"):
         weights.save([np.zeros(2)], tmp_path / "w")
     assert not (tmp_path / "w").exists()
+
+
+def test_a_folder_that_is_not_there_is_named_as_the_user_named_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"^cannot write none/w\.safetensors: there is no folder ") as caught:
+        weights.save(ARRAYS, "none/w.safetensors")
+    assert ".tmp" not in str(caught.value)

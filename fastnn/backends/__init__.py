@@ -5,10 +5,13 @@ jit        Numba, float32: where the extension could not be built
 reference  NumPy, any float dtype: the specification, the float64 path, the naive baseline
 
 FASTNN_BACKEND names one; without it the extension is used, and where that is absent Numba, said once with its cost.
+Where there is nothing to run on, importing fastnn raises. What the environment asks for is looked at on first use, so
+that the command can report a misspelt name as any other error.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import warnings
@@ -17,10 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends.threads import default_threads
-from fastnn.errors import ArgumentError, BackendError, DTypeError, MissingExtraError
+from fastnn.backends.threads import MOST_THREADS, default_threads
+from fastnn.errors import ArgumentError, BackendError, DTypeError, FastnnError, MissingExtraError
 
 NAMES = ("native", "jit", "reference")
+
+
+class _RefusedError(BackendError):
+    """The environment asks for what cannot be had: not the fault of the layer that happens to compute first."""
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def _choose() -> tuple[str, str]:
@@ -55,24 +65,42 @@ def _choose() -> tuple[str, str]:
     )
 
 
-_name, _why = _choose()
-_threads, _threads_why = default_threads()
+@functools.cache
+def _choice() -> tuple[str, str]:
+    try:
+        return _choose()
+    except FastnnError as error:
+        raise _RefusedError(error.message) from None
+
+
+_set_threads: int | None = None  # by set_num_threads
 _modules: dict[str, Any] = {}
+
+
+@functools.cache
+def _default_threads() -> tuple[int, str]:
+    try:
+        return default_threads()
+    except ArgumentError as error:
+        raise _RefusedError(error.message) from None
 
 
 def _load(name: str) -> Any:
     module = import_module(f"fastnn.backends.{name}")
     if name == "native":
-        module.set_isa(os.environ.get("FASTNN_ISA") or None)
+        asked = os.environ.get("FASTNN_ISA") or None
+        if asked is not None and asked not in module.isas():
+            raise _RefusedError(f"expected FASTNN_ISA to be one of {', '.join(module.isas())}, got {asked!r}")
+        module.set_isa(asked)
     if name != "reference":
-        module.set_num_threads(_threads)
+        module.set_num_threads(get_num_threads())
     _modules[name] = module
     return module
 
 
 def name() -> str:
     """The backend that float32 runs on: "native", "jit" or "reference"."""
-    return _name
+    return _choice()[0]
 
 
 def get(name: str) -> Any:
@@ -88,7 +116,7 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 def kernels(dtype: np.dtype[Any]) -> Any:
     """The backend for arrays of this dtype: the active one for float32, reference for float64; else DTypeError."""
     if dtype == _FLOAT32:
-        return _modules.get(_name) or _load(_name)
+        return _modules.get(_choice()[0]) or _load(name())
     if dtype == _FLOAT64:
         return _modules.get("reference") or _load("reference")
     raise DTypeError(f"expected float32 or float64, got {dtype}")
@@ -97,34 +125,43 @@ def kernels(dtype: np.dtype[Any]) -> Any:
 def set_num_threads(count: int) -> None:
     """Use this many threads from now on, the calling one among them. Results of the native kernels do not depend on it.
 
+    Raises ArgumentError for a count that is not a whole number from 1 to 256.
+
     >>> import fastnn as fnn
     >>> before = fnn.get_num_threads()
     >>> fnn.set_num_threads(1); fnn.get_num_threads()
     1
     >>> fnn.set_num_threads(before)
     """
-    global _threads, _threads_why
+    global _set_threads
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
         raise ArgumentError(f"expected a positive number of threads, got {count!r}")
-    _threads, _threads_why = int(count), "set_num_threads"
+    if count > MOST_THREADS:
+        raise ArgumentError(f"expected at most {MOST_THREADS} threads, got {count}")
+    _set_threads = int(count)
     for module in _modules.values():
         if module is not _modules.get("reference"):
-            module.set_num_threads(_threads)
+            module.set_num_threads(_set_threads)
 
 
 def get_num_threads() -> int:
     """Threads that the kernels use, the calling one among them."""
-    return _threads
+    return _default_threads()[0] if _set_threads is None else _set_threads
 
 
 def describe() -> dict[str, Any]:
     """What was chosen and why: backend, backend_why, isa (None without native), isas, threads, threads_why."""
-    native = get("native") if _name == "native" else None
+    chosen, why = _choice()
+    native = get("native") if chosen == "native" else None
     return {
-        "backend": _name,
-        "backend_why": _why,
+        "backend": chosen,
+        "backend_why": why,
         "isa": native.isa() if native else None,
         "isas": native.isas() if native else [],
-        "threads": _threads,
-        "threads_why": _threads_why,
+        "threads": get_num_threads(),
+        "threads_why": _default_threads()[1] if _set_threads is None else "set_num_threads",
     }
+
+
+if not os.environ.get("FASTNN_BACKEND"):
+    _choice()

@@ -6,6 +6,8 @@ import os
 
 from fastnn.errors import ArgumentError
 
+MOST_THREADS = 256  # MAX_THREADS of kernels/threads.c
+
 
 def _quota(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> float | None:
     """CPUs that the control group may use, the least along its path; None: no limit, or no control groups here.
@@ -40,11 +42,13 @@ def _read(path: str) -> str:
 
 
 def default_threads() -> tuple[int, str]:
-    """The number of threads to start with, and why; ArgumentError where FASTNN_NUM_THREADS is no positive integer."""
+    """The number of threads to start with, and why; ArgumentError where FASTNN_NUM_THREADS is none of 1 .. 256."""
     asked = os.environ.get("FASTNN_NUM_THREADS")
     if asked:
         if not asked.isdecimal() or int(asked) < 1:
             raise ArgumentError(f"expected FASTNN_NUM_THREADS to be a positive integer, got {asked!r}")
+        if int(asked) > MOST_THREADS:
+            raise ArgumentError(f"expected FASTNN_NUM_THREADS to be at most {MOST_THREADS}, got {asked}")
         return int(asked), "FASTNN_NUM_THREADS"
     if hasattr(os, "sched_getaffinity"):
         cpus, why = len(os.sched_getaffinity(0)), "CPUs this process may run on"
@@ -52,5 +56,5 @@ def default_threads() -> tuple[int, str]:
         cpus, why = os.cpu_count() or 1, "CPUs of this machine"
     quota = _quota()
     if quota is not None and quota < cpus:
-        return max(1, round(quota)), "the control group's CPU quota"
-    return cpus, why
+        return max(1, min(MOST_THREADS, round(quota))), "the control group's CPU quota"
+    return min(MOST_THREADS, cpus), why

@@ -8,9 +8,8 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
-from fastnn.cli import data, info, runs, summary, train
-from fastnn.config import version
 from fastnn.errors import ArgumentError, BackendError, DataError, FastnnError, NonFiniteError
 
 __all__ = ["main"]
@@ -35,9 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     digits.npz: ok...
     0
     """
-    arguments = _parser().parse_args(argv)
     try:
         with _Terminable():
+            arguments = _parser().parse_args(argv)
+            _check_environment()
             code: int = arguments.run(arguments)
             sys.stdout.flush()
         return code
@@ -47,13 +47,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):  # whoever read our output has had enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
-        return _fail(3, str(error))
+        return _fail(3, _in_words(error))
     except NonFiniteError as error:
         return _fail(4, str(error))
     except FastnnError as error:
         return _fail(1, str(error))
     except KeyboardInterrupt as stop:
         return _fail(128 + getattr(stop, "signal", signal.SIGINT), str(stop) or "stopped by SIGINT")
+
+
+def _check_environment() -> None:
+    """Refuse what FASTNN_BACKEND, FASTNN_ISA or FASTNN_NUM_THREADS cannot have before anything is done."""
+    from fastnn import backends
+
+    backends.describe()
+
+
+def _in_words(error: Exception) -> str:
+    """The message without Python's "[Errno 2]"."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    place = "" if error.filename is None else f"{error.filename}: "
+    return f"{place}{error.strerror.lower()}"
 
 
 class _Terminated(KeyboardInterrupt):
@@ -78,7 +93,21 @@ def _fail(code: int, message: str) -> int:
     return code
 
 
+class _Command(argparse.ArgumentParser):
+    """A subcommand that refuses unknown options itself, and so with its own usage, not with that of `fastnn`."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+
 def _parser() -> argparse.ArgumentParser:
+    # Imported here, within main's try: a Ctrl-C meanwhile is a Ctrl-C like any other.
+    from fastnn.cli import data, info, runs, summary, train
+    from fastnn.config import version
+
     parser = argparse.ArgumentParser(
         prog="fastnn",
         description="Train small neural networks on the CPU, and look at them.",
@@ -86,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fastnn {version()}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Command)
     for group in (train, runs, summary, data, info):
         group.add_commands(commands)
     return parser

@@ -53,7 +53,8 @@ def _read_array(path: str, channels: int) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: expected an array saved by numpy.save ({error})") from error
+        reason = getattr(error, "strerror", None) or error  # without Python's "[Errno 2]"
+        raise DataError(f"{path}: expected an array saved by numpy.save ({reason})") from error
     if array.ndim == 2:
         array = array[np.newaxis]
     if array.ndim != 3 or array.shape[0] != channels or array.size == 0 or array.dtype.kind not in "uf":
@@ -77,7 +78,7 @@ def _read_file(path: str, channels: int) -> np.ndarray:
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise MissingExtraError("Pillow", "plot") from error
+        raise MissingExtraError("Pillow", "images") from error
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
@@ -134,5 +135,5 @@ def _resized(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     try:
         from PIL import Image
     except ImportError as error:
-        raise MissingExtraError("Pillow", "plot") from error
+        raise MissingExtraError("Pillow", "images") from error
     return np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))

@@ -14,7 +14,7 @@ from fastnn.weights import write_atomically
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """--threads, --data-dir and --json."""
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="threads to use; more or fewer, same results")
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="threads to use, 1 to 256; same results")
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
@@ -22,6 +22,16 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         "is downloaded into",
     )
     parser.add_argument("--json", metavar="PATH", help="also write the results as one JSON object")
+
+
+def add_pictures(parser: argparse.ArgumentParser, default: str) -> None:
+    """--size and --gray, for folders of images."""
+    parser.add_argument(
+        "--size", type=size, metavar="H[xW]", help=f"resize the images of a folder, as 32 or 32x48; default {default}"
+    )
+    parser.add_argument(
+        "--gray", action=argparse.BooleanOptionalAction, help="read the images of a folder as gray, or in colour"
+    )
 
 
 def set_threads(arguments: argparse.Namespace) -> None:
@@ -40,7 +50,7 @@ def check_writable(path: str | None) -> None:
     if path is not None:
         folder = os.path.dirname(os.path.realpath(path))
         if not os.path.isdir(folder):
-            raise FileNotFoundError(f"--json: the folder {folder} does not exist")
+            raise FileNotFoundError(f"--json: there is no such folder: {folder}")
         if os.path.isdir(path) or not os.access(folder, os.W_OK):
             raise PermissionError(f"--json: cannot write {path}")
 
@@ -55,6 +65,16 @@ def positive_float(text: str) -> float:
 
 def fraction(text: str) -> float:
     return _number(text, float, lambda value: 0 < value < 1, "a number between 0 and 1")
+
+
+def size(text: str) -> list[int]:
+    """[H, W].
+
+    >>> size("32"), size("32x48")
+    ([32, 32], [32, 48])
+    """
+    height, *width = text.split("x", 1)
+    return [positive_int(height), positive_int(width[0] if width else height)]
 
 
 def seed(text: str) -> int:

@@ -27,6 +27,7 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=run_eval)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
     parser.add_argument("dataset", nargs="?", metavar="DATASET", help="default: what the run was trained on")
+    options.add_pictures(parser, "as the run has them, on its own folder")
     options.add_common(parser)
 
     parser = commands.add_parser(
@@ -35,7 +36,7 @@ def add_commands(commands: Any) -> None:
         description="Classes of images, and how sure the model is. An image of the run's own size is taken as it is. "
         "Any other is made to look like the training images: a gray one is turned light on dark if they are, cut to "
         "what is drawn on it, scaled, and centred by its centre of mass; a colour one is cut to their aspect and "
-        "scaled.",
+        'scaled. Image files need Pillow: pip install "fastnn[images]"; arrays (.npy) of the run\'s own size do not.',
     )
     parser.set_defaults(run=run_predict)
     parser.add_argument(
@@ -53,7 +54,13 @@ def run_eval(arguments: argparse.Namespace) -> int:
     options.set_threads(arguments)
     model, config, _ = load_run(arguments.run_folder)
     name = arguments.dataset or config["dataset"]
-    test = load(name, split="test", data_dir=arguments.data_dir)
+    pictures: dict[str, Any] = {key: config.get(key) if arguments.dataset is None else None for key in ("size", "gray")}
+    for key in pictures:
+        if getattr(arguments, key) is not None:
+            pictures[key] = getattr(arguments, key)
+    if pictures["size"] is not None:
+        pictures["size"] = tuple(pictures["size"])
+    test = load(name, split="test", data_dir=arguments.data_dir, **pictures)
     if test.image_shape != tuple(config["image_shape"]) or len(test.classes) != len(config["classes"]):
         raise DataError(
             f"expected images {tuple(config['image_shape'])} of {len(config['classes'])} classes, as the run in "

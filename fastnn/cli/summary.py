@@ -53,7 +53,7 @@ def layers_of(model: Sequential, image_shape: tuple[int, ...]) -> list[Layer]:
     >>> layers_of(nn.Sequential(nn.Conv2d(1, 2, 3)), (1, 5, 5))[0].macs  # 2 filters of 9 weights at 3x3 positions
     162
     """
-    x: Any = np.zeros((1, *image_shape), np.uint8)
+    x: Any = np.zeros((1, *image_shape), np.float32)
     layers = []
     with no_grad():
         for module in model:

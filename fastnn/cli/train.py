@@ -25,6 +25,7 @@ EXAMPLES = """examples:
 
 # What a resumed run keeps, and what it takes anew from the command line.
 DEFAULTS: dict[str, Any] = {"dataset": "digits", "model": "cnn", "seed": 0, "val": None, "augment": None}
+PICTURES = ("size", "gray")  # likewise; for folders of images
 RECIPE_OPTIONS = ("epochs", "batch_size", "lr")
 
 
@@ -38,12 +39,22 @@ def add_commands(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument(
-        "dataset", nargs="?", metavar="DATASET", help=f"{', '.join(SOURCES)}, or a folder; default digits"
+        "dataset",
+        nargs="?",
+        metavar="DATASET",
+        help=f"{', '.join(SOURCES)}, or a folder of images by class (which needs Pillow: pip install "
+        '"fastnn[images]"); default digits',
     )
     parser.add_argument("--model", choices=tuple(recipes.MODELS), help="default cnn")
-    parser.add_argument("--epochs", type=options.positive_int, metavar="N", help="default: by the data set's size")
-    parser.add_argument("--batch-size", type=options.positive_int, metavar="N", help="default: likewise")
-    parser.add_argument("--lr", type=options.positive_float, metavar="RATE", help="learning rate to begin with")
+    few = "for fewer than 10,000 training images"
+    parser.add_argument("--epochs", type=options.positive_int, metavar="N", help=f"default 10 {few}, else 3")
+    parser.add_argument("--batch-size", type=options.positive_int, metavar="N", help=f"default 16 {few}, else 64")
+    parser.add_argument(
+        "--lr",
+        type=options.positive_float,
+        metavar="RATE",
+        help=f"learning rate to begin with; default 0.02 {few} and for linear, else 0.05",
+    )
     parser.add_argument("--seed", type=options.seed, metavar="N", help="default 0; equal seeds give equal weights")
     parser.add_argument(
         "--val", type=options.fraction, metavar="SHARE", help="share of the training images to watch by instead"
@@ -51,8 +62,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--augment",
         action=argparse.BooleanOptionalAction,
-        help="move the training images at random; default: for small data sets",
+        help="move the training images at random; default for fewer than 10,000 of them",
     )
+    options.add_pictures(parser, "as they are, all of one size")
     parser.add_argument("--out", metavar="RUN", help="folder to keep weights, config and history in")
     known = parser.add_mutually_exclusive_group()
     known.add_argument("--resume", action="store_true", help="go on with the run in --out; start it if there is none")
@@ -66,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = None if arguments.out is None else Path(arguments.out)
     resumed = _config_to_resume(arguments, folder)
     settings = resumed or _settings(arguments)
-    train, test = (load(settings["dataset"], split=part, data_dir=arguments.data_dir) for part in ("train", "test"))
+    train, test = (_load(settings, part, arguments) for part in ("train", "test"))
     held = None
     if settings["val"] is not None:
         train, held = train.split(settings["val"], settings["seed"])
@@ -88,7 +100,11 @@ def run(arguments: argparse.Namespace) -> int:
     batches = Batches(
         train.images, train.labels, recipe.batch_size, shuffle=True, seed=settings["seed"], augment=augment
     )
-    if folder is not None:
+    done = 0 if resumed is None or folder is None else _epochs_done(folder)
+    if done and recipe.epochs <= done:
+        recipe = dataclasses.replace(recipe, epochs=done)
+        print(f"the run in {folder} already has {_epochs(done)}: nothing is trained; a larger --epochs goes on with it")
+    elif folder is not None:
         if arguments.force:
             runs.clear(folder)
         runs.write_config(folder, _config(settings, recipe, train))
@@ -120,9 +136,31 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     for name, default in DEFAULTS.items():
         given = getattr(arguments, name)
         settings[name] = default if given is None else given
+    for name in PICTURES:
+        settings[name] = getattr(arguments, name)
     if os.path.isdir(settings["dataset"]):
         settings["dataset"] = os.path.abspath(settings["dataset"])
     return settings
+
+
+def _load(settings: dict[str, Any], split: str, arguments: argparse.Namespace) -> Dataset:
+    size = settings.get("size")
+    return load(
+        settings["dataset"],
+        split=split,
+        data_dir=arguments.data_dir,
+        size=None if size is None else tuple(size),
+        gray=settings.get("gray"),
+    )
+
+
+def _epochs_done(folder: Path) -> int:
+    path = folder / runs.HISTORIES[0]
+    return len(History.load(path)) if path.exists() else 0
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
 
 
 def _config_to_resume(arguments: argparse.Namespace, folder: Path | None) -> dict[str, Any] | None:
@@ -142,9 +180,14 @@ def _config_to_resume(arguments: argparse.Namespace, folder: Path | None) -> dic
             )
         return None
     resumed = runs.read_config(folder)
+    if (folder / runs.WEIGHTS).exists() and not (folder / runs.CHECKPOINT).exists():
+        raise ArgumentError(
+            f"--resume: the run in {folder} has weights but no {runs.CHECKPOINT} to go on from: "
+            "name another folder, or replace the run with --force"
+        )
     given = {**_settings(arguments), **{name: getattr(arguments, name) for name in RECIPE_OPTIONS}}
     for name, value in given.items():
-        kept = resumed["recipe"][name] if name in resumed["recipe"] else resumed[name]
+        kept = resumed["recipe"][name] if name in resumed["recipe"] else resumed.get(name)
         if getattr(arguments, name) is not None and value != kept and name != "epochs":
             option = "DATASET" if name == "dataset" else f"--{name.replace('_', '-')}"
             raise ArgumentError(f"--resume: the run in {folder} was started with {option} {kept}, got {value}")
@@ -156,7 +199,7 @@ def _config(settings: dict[str, Any], recipe: recipes.Recipe, train: Dataset) ->
     mean, std = train.statistics()
     chosen = config.configuration()
     return {
-        **{name: settings[name] for name in DEFAULTS},
+        **{name: settings.get(name) for name in (*DEFAULTS, *PICTURES)},
         "recipe": dataclasses.asdict(recipe),
         "images": len(train),
         "image_shape": train.image_shape,
@@ -202,10 +245,9 @@ def _print_header(recipe: recipes.Recipe, model: Any, train: Dataset, test: Data
     watched = "" if held is None else f", {len(held):,} to watch by"
     parameters = sum(parameter.data.size for parameter in model.parameters())
     isa = f", {chosen['isa']}" if chosen["isa"] else ""
-    moved = ", images moved at random" if recipe.augment else ""
     print(f"data     {train.name}: {len(train):,} training images {shape}{watched}, {len(test):,} test images")
     print(f"model    {recipe.model}: {parameters:,} parameters, {len(train.classes)} classes")
-    print(f"recipe   {recipe.epochs} epochs, batches of {recipe.batch_size}, learning rate {recipe.lr:g}{moved}")
+    print(f"recipe   {recipe}")
     print(f"kernels  {chosen['backend']}{isa}, threads: {chosen['threads']}", flush=True)
 
 

@@ -32,20 +32,24 @@ def fetch(name: str, *, data_dir: PathLike | None = None, progress: bool | None 
     ['digits.npz']
     """
     source = find_source(name)
-    base = base_folder(source, data_dir)
-    folder, own = locate(source, source.files, base), base / source.folders[0]
-    missing = _missing(source, folder)
+    return fetch_files(source, source.files, base_folder(source, data_dir), progress)
+
+
+def fetch_files(source: Source, files: Sequence[File], base: Path, progress: bool | None = None) -> Path:
+    """`fetch` for some of a data set's files, below the folder `base`."""
+    folder, own = locate(source, files, base), base / source.folders[0]
+    missing = _missing(source, files, folder)
     if not missing:
         return folder
     if folder != own:  # nothing is written there: other data sets have files of the same names
-        missing = _missing(source, own)
+        missing = _missing(source, files, own)
     download(source, missing, own, progress)
     return own
 
 
-def _missing(source: Source, folder: Path) -> list[File]:
+def _missing(source: Source, files: Sequence[File], folder: Path) -> list[File]:
     missing = []
-    for file in source.files:
+    for file in files:
         try:
             read_verified(source, [file], folder)
         except DataError:
@@ -100,8 +104,8 @@ def _from_mirrors(
     tried = "; ".join(f"{mirror} ({reason})" for mirror, reason in failed.items())
     raise DataError(
         f"cannot download {remote} of {source.name} from any of its mirrors: {tried}; without a network, put the files "
-        "into a folder and name it with --data-dir or FASTNN_DATA_DIR, or train on the digits that come with fastnn: "
-        "fastnn train digits"
+        "into a folder and name it with data_dir= (of the command: --data-dir) or FASTNN_DATA_DIR, or train on the "
+        "digits that come with fastnn: fastnn train digits"
     )
 
 

@@ -64,7 +64,7 @@ def read_folder(
         if image.shape != images[0].shape:
             raise DataError(
                 f"{file}: expected an image of {images[0].shape[1]}x{images[0].shape[2]} like {files[0]}, "
-                f"found {image.shape[1]}x{image.shape[2]}; name a size (H, W) to have all images resized"
+                f"found {image.shape[1]}x{image.shape[2]}: have all images resized, by size=(H, W) or --size HxW"
             )
     whole = Dataset(np.stack(images), labels, classes, root.resolve().name)
     return whole if own_split else whole.split(_TEST_SHARE)[split == "test"]
@@ -106,7 +106,7 @@ def _open(path: Path) -> Image:
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise MissingExtraError("Pillow", "plot") from error
+        raise MissingExtraError("Pillow", "images") from error
     try:
         with Image.open(path) as image:
             image.load()

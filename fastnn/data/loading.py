@@ -14,7 +14,7 @@ from fastnn.errors import ArgumentError, DataError
 
 from .dataset import Dataset
 from .digits import enlarge
-from .download import fetch
+from .download import fetch_files
 from .folder import read_folder
 from .idx import parse_idx
 from .local import PathLike, base_folder, locate, named_folder, path_of, read_verified
@@ -120,13 +120,15 @@ def _contents(source: Source, files: tuple[File, ...], data_dir: PathLike | None
         try:
             return read_verified(source, files, folder)
         except DataError:
-            return read_verified(source, files, fetch(source.name))
+            # To measure takes the test files alone; to train, in the end, both. An archive brings all at once.
+            wanted = files if files == source.test and not source.archive else source.files
+            return read_verified(source, files, fetch_files(source, wanted, base))
     if not any(path_of(folder, name) for name in (*(file.name for file in files), source.archive or "")):
         where = ", ".join(str(base / folder) for folder in source.folders)
         raise DataError(
             f"{source.name} is not in the data folder {base}: expected {files[0].name} and so on, gzipped or not, in "
-            f"one of {where}; name another folder with --data-dir or FASTNN_DATA_DIR, download the data set with "
-            f"'fastnn data fetch {source.name} --data-dir {base}', or train on the digits that come with fastnn: "
-            "fastnn train digits"
+            f"one of {where}; name another folder with data_dir= (of the command: --data-dir) or FASTNN_DATA_DIR, "
+            f"download the data set with 'fastnn data fetch {source.name} --data-dir {base}', or train on the digits "
+            "that come with fastnn: fastnn train digits"
         )
     return read_verified(source, files, folder)

@@ -201,6 +201,8 @@ def gradcheck(
     >>> fnn.gradcheck(model, np.ones((5, 4)))
     True
     """
+    if not callable(function):
+        raise ArgumentError(f"gradcheck: expected a model or a function of tensors, got {type(function).__name__}")
     call = copy.deepcopy(function).double() if isinstance(function, Module) else function
     given = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
     arguments: list[Any] = []

@@ -1,5 +1,10 @@
 """Layers and losses, by PyTorch's names and in its argument order."""
 
+from typing import Any
+
+from fastnn import init
+from fastnn.habits import no_such_name
+from fastnn.nn import functional
 from fastnn.nn.activations import ELU, GELU, Identity, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from fastnn.nn.containers import ModuleList, Sequential
 from fastnn.nn.conv import Conv2d
@@ -43,4 +48,14 @@ __all__ = [
     "Softmax",
     "Tanh",
     "Unflatten",
+    "functional",
+    "init",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise no_such_name("fastnn.nn", name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,10 +1,14 @@
-"""Activations, as layers without parameters: any shape in, the same shape out."""
+"""Activations, as layers without parameters: any shape in, the same shape out.
+
+`inplace` is taken for PyTorch's sake: it says nothing about the result, and nothing is written in place.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastnn import ops
+from fastnn.habits import check_options
 from fastnn.nn.module import Module
 from fastnn.tensor import Tensor
 
@@ -19,6 +23,9 @@ class Identity(Module):
 class ReLU(Module):
     """max(x, 0)."""
 
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+
     def forward(self, x: Any) -> Tensor:
         return ops.relu(x)
 
@@ -26,7 +33,7 @@ class ReLU(Module):
 class LeakyReLU(Module):
     """x where x > 0, negative_slope·x elsewhere."""
 
-    def __init__(self, negative_slope: float = 0.01) -> None:
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
         self.negative_slope = negative_slope
 
@@ -40,7 +47,7 @@ class LeakyReLU(Module):
 class ELU(Module):
     """x where x > 0, alpha·(exp(x) - 1) elsewhere (Clevert et al. 2016)."""
 
-    def __init__(self, alpha: float = 1.0) -> None:
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         self.alpha = alpha
 
@@ -68,12 +75,19 @@ class Tanh(Module):
 class GELU(Module):
     """x·Φ(x) with the exact Φ (Hendrycks and Gimpel 2016)."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        check_options("GELU", options, "approximate")
+
     def forward(self, x: Any) -> Tensor:
         return ops.gelu(x)
 
 
 class SiLU(Module):
     """x·sigmoid(x)."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
 
     def forward(self, x: Any) -> Tensor:
         return ops.silu(x)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn import init, ops
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.habits import check_options
 from fastnn.nn.checks import positive
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import Size, pair
@@ -40,8 +41,10 @@ class Conv2d(Module):
         dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
+        **options: Any,
     ) -> None:
         super().__init__()
+        check_options("Conv2d", options, "padding_mode device dtype")
         self.in_channels = positive("Conv2d", "in_channels", in_channels)
         self.out_channels = positive("Conv2d", "out_channels", out_channels)
         self.groups = positive("Conv2d", "groups", groups)

@@ -14,13 +14,14 @@ class Dropout(Module):
     """In training each entry is zero with probability p, the others are divided by 1 - p; in eval mode nothing is done.
 
     Srivastava et al. 2014. The numbers come from `fnn.manual_seed`; every call takes new ones.
+    `inplace` changes nothing, as in the activations.
 
     >>> from fastnn import nn
     >>> nn.Dropout(0.5).eval()([1.0, 2.0])
     Tensor([1., 2.])
     """
 
-    def __init__(self, p: float = 0.5) -> None:
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         if not 0 <= p <= 1:
             raise ArgumentError(f"Dropout: expected p from 0 to 1, got {p!r}")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import init, ops
+from fastnn.habits import check_options
 from fastnn.nn.checks import positive
 from fastnn.nn.module import Module, Parameter
 from fastnn.tensor import Tensor
@@ -26,8 +27,9 @@ class Linear(Module):
 
     bias: Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, **options: Any) -> None:
         super().__init__()
+        check_options("Linear", options, "device dtype")
         self.in_features = positive("Linear", "in_features", in_features)
         self.out_features = positive("Linear", "out_features", out_features)
         self.weight = Parameter(np.empty((out_features, in_features), np.float32))

@@ -6,14 +6,18 @@ from typing import Any
 
 from fastnn import ops
 from fastnn.errors import ArgumentError
+from fastnn.habits import check_options
 from fastnn.nn.module import Module
 from fastnn.ops.loss import check_reduction
 from fastnn.tensor import Tensor
 
 
 class _Loss(Module):
-    def __init__(self, *, reduction: str = "mean") -> None:
+    options = "size_average reduce"  # of PyTorch's, which have no effect
+
+    def __init__(self, *, reduction: str = "mean", **options: Any) -> None:
         super().__init__()
+        check_options(type(self).__name__, options, self.options)
         check_reduction(type(self).__name__, reduction)
         self.reduction = reduction
 
@@ -28,8 +32,10 @@ class CrossEntropyLoss(_Loss):
     0.126928...
     """
 
-    def __init__(self, *, reduction: str = "mean", label_smoothing: float = 0.0) -> None:
-        super().__init__(reduction=reduction)
+    options = "weight size_average ignore_index reduce"
+
+    def __init__(self, *, reduction: str = "mean", label_smoothing: float = 0.0, **options: Any) -> None:
+        super().__init__(reduction=reduction, **options)
         if not 0 <= label_smoothing <= 1:
             raise ArgumentError(f"CrossEntropyLoss: expected label_smoothing from 0 to 1, got {label_smoothing!r}")
         self.label_smoothing = label_smoothing
@@ -41,6 +47,8 @@ class CrossEntropyLoss(_Loss):
 class NLLLoss(_Loss):
     """-input[n, target[n]]: input (N, C) are log-probabilities, as LogSoftmax gives them; target labels (N,)."""
 
+    options = "weight size_average ignore_index reduce"
+
     def forward(self, log_probs: Any, target: Any) -> Tensor:
         return ops.nll_loss(log_probs, target, reduction=self.reduction)
 
@@ -48,12 +56,16 @@ class NLLLoss(_Loss):
 class BCEWithLogitsLoss(_Loss):
     """Sigmoid and binary cross-entropy in one: logits and target (from 0 to 1) of one shape."""
 
+    options = "weight size_average reduce pos_weight"
+
     def forward(self, logits: Any, target: Any) -> Tensor:
         return ops.binary_cross_entropy_with_logits(logits, target, reduction=self.reduction)
 
 
 class BCELoss(_Loss):
     """Binary cross-entropy -(t·log p + (1 - t)·log(1 - p)): probabilities p and target t of one shape, from 0 to 1."""
+
+    options = "weight size_average reduce"
 
     def forward(self, probabilities: Any, target: Any) -> Tensor:
         return ops.binary_cross_entropy(probabilities, target, reduction=self.reduction)

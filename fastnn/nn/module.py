@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
-from fastnn.tensor import Array, Tensor, no_such_device, target_dtype
+from fastnn.tensor import Array, Tensor, no_half, no_such_device, target_dtype
 
 M = TypeVar("M", bound="Module")
 
 
 class Parameter(Tensor):
-    """A tensor that a module learns: an attribute of this type is found by `parameters()`. Numbers become float32.
+    """A tensor that a module learns: an attribute of this type is found by `parameters()`.
+
+    Numbers and arrays become float32, also those of float64, which NumPy makes by default; `Module.double()` makes the
+    parameters float64. A Tensor keeps its type.
 
     >>> import numpy as np
     >>> from fastnn import nn
@@ -26,7 +29,10 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(data, requires_grad)
+        super().__init__(data)
+        if not isinstance(data, Tensor) and self.dtype == np.float64:
+            self._data = self.data.astype(np.float32)
+        self.requires_grad_(requires_grad)
 
     def __repr__(self) -> str:
         return super().__repr__().replace("Tensor(", "Parameter(", 1).replace("\n       ", "\n          ")
@@ -61,11 +67,15 @@ class Module:
     _buffers: tuple[str, ...] = ()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes; a subclass writes it, users call `model(x)`."""
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, x)")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return self.forward(*args, **kwargs)
+            output = self.forward(*args, **kwargs)
+            if output is None:
+                raise ArgumentError("forward returned None: does it end with a return?")
+            return output
         except FastnnError as error:
             self._sign(error)
             raise
@@ -122,6 +132,7 @@ class Module:
                 yield name, value
 
     def children(self) -> Iterator[Module]:
+        """The modules held directly, each once."""
         for _, child in self.named_children():
             yield child
 
@@ -135,6 +146,7 @@ class Module:
                 yield from child.named_modules(_joined(prefix, name), seen)
 
     def modules(self) -> Iterator[Module]:
+        """This module and all below it, each once, parents first."""
         for _, module in self.named_modules():
             yield module
 
@@ -148,6 +160,7 @@ class Module:
                     yield _joined(path, name), value
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """What an optimiser takes: every parameter once; without `recurse` those of this module alone."""
         for _, parameter in self.named_parameters(recurse=recurse):
             yield parameter
 
@@ -159,6 +172,7 @@ class Module:
                     yield _joined(path, name), getattr(module, name)
 
     def buffers(self, recurse: bool = True) -> Iterator[Array]:
+        """Live arrays that belong to the state but are not learned."""
         for _, buffer in self.named_buffers(recurse=recurse):
             yield buffer
 
@@ -178,12 +192,16 @@ class Module:
         return self
 
     def eval(self: M) -> M:
+        """Eval mode, for predictions: dropout does nothing, batch norm uses its running statistics."""
         return self.train(False)
 
-    def zero_grad(self) -> None:
-        """All gradients back to None."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """All gradients back to None, or (`set_to_none=False`) to zeros in place."""
         for parameter in self.parameters():
-            parameter.grad = None
+            if set_to_none or parameter.grad is None:
+                parameter.grad = None
+            else:
+                parameter.grad[...] = 0
 
     def requires_grad_(self: M, requires_grad: bool = True) -> M:
         """Whether the parameters are to be learned."""
@@ -201,9 +219,9 @@ class Module:
 
     def _cast(self: M, dtype: DTypeLike) -> M:
         for parameter in self.parameters():
-            parameter.data = parameter.data.astype(dtype)
+            parameter._data = parameter.data.astype(dtype)
             if parameter.grad is not None:
-                parameter.grad = parameter.grad.astype(dtype)
+                parameter._grad = parameter.grad.astype(dtype)
         for module in self.modules():
             for name in module._buffers:
                 buffer = getattr(module, name)
@@ -211,15 +229,18 @@ class Module:
                     setattr(module, name, buffer.astype(dtype))
         return self
 
-    def to(self: M, target: Any) -> M:
+    def half(self: M) -> M:
+        raise no_half()
+
+    def to(self: M, target: Any = None, *, device: Any = None, dtype: Any = None) -> M:
         """`to("cpu")` changes nothing, `to("float64")` is double(); BackendError for any other device.
 
         DTypeError for types that a model cannot compute in.
         """
-        dtype = target_dtype(target)
-        if dtype not in (None, np.float32, np.float64):
-            raise DTypeError(f"to: expected float32 or float64, got {dtype}")
-        return self if dtype is None else self._cast(dtype)
+        wanted = target_dtype(target, device, dtype)
+        if wanted not in (None, np.float32, np.float64):
+            raise DTypeError(f"to: expected float32 or float64, got {wanted}")
+        return self if wanted is None else self._cast(wanted)
 
     def cpu(self: M) -> M:
         return self
@@ -253,6 +274,11 @@ class Module:
         Raises StateError, and changes nothing, if any entry has another shape or is no array of numbers or, with
         `strict`, if any is missing or unexpected; the one message names them all. Returns the names that are.
         """
+        if not isinstance(state_dict, Mapping):
+            raise StateError(
+                f"load_state_dict({type(self).__name__}): expected what state_dict() returned, got "
+                f"{type(state_dict).__name__}: a file is read by fnn.weights.load"
+            )
         own = self.state_dict()
         given = {name: np.asarray(value) for name, value in state_dict.items()}
         keys = LoadedKeys([name for name in own if name not in given], [name for name in given if name not in own])

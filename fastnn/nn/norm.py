@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn import init, ops
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.habits import check_options
 from fastnn.nn.checks import positive
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import floating
@@ -38,8 +39,10 @@ class _BatchNorm(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        **options: Any,
     ) -> None:
         super().__init__()
+        check_options(type(self).__name__, options, "device dtype")
         self.num_features = positive(type(self).__name__, "num_features", num_features)
         self.eps, self.momentum = eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
@@ -132,4 +135,5 @@ class Normalize(Module):
         return ops.normalize(x, self.mean, self.std)
 
     def extra_repr(self) -> str:
-        return f"mean={self.mean.tolist()}, std={self.std.tolist()}"
+        mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return f"mean=[{mean}], std=[{std}]"

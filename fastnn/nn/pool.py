@@ -6,6 +6,7 @@ from typing import Any
 
 from fastnn import ops
 from fastnn.errors import ArgumentError
+from fastnn.habits import check_options
 from fastnn.nn.module import Module
 from fastnn.ops.common import Size, pair
 from fastnn.tensor import Tensor
@@ -20,8 +21,9 @@ class MaxPool2d(Module):
     (8, 64, 12, 12)
     """
 
-    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
+    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, **options: Any) -> None:
         super().__init__()
+        check_options("MaxPool2d", options, "dilation return_indices ceil_mode")
         self.kernel_size, self.padding = kernel_size, padding
         self.stride = kernel_size if stride is None else stride
         _check("MaxPool2d", self.kernel_size, self.stride, self.padding)
@@ -37,9 +39,16 @@ class AvgPool2d(Module):
     """The mean of each window; stride defaults to kernel_size. `count_include_pad=False` leaves the padding out."""
 
     def __init__(
-        self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, *, count_include_pad: bool = True
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        *,
+        count_include_pad: bool = True,
+        **options: Any,
     ) -> None:
         super().__init__()
+        check_options("AvgPool2d", options, "ceil_mode divisor_override")
         self.kernel_size, self.padding, self.count_include_pad = kernel_size, padding, count_include_pad
         self.stride = kernel_size if stride is None else stride
         _check("AvgPool2d", self.kernel_size, self.stride, self.padding)

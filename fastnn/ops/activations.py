@@ -16,12 +16,12 @@ class ReLU(Function):
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         y = ctx.kernels.relu_forward(x)
-        ctx.save(y)
+        ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return ctx.kernels.relu_backward_input(grad, *ctx.saved)
+        return ctx.kernels.relu_backward_input(grad, *ctx.saved_tensors)
 
 
 class LeakyReLU(Function):
@@ -29,12 +29,12 @@ class LeakyReLU(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array, *, negative_slope: float) -> Array:
-        ctx.save(x)
+        ctx.save_for_backward(x)
         return ctx.kernels.leaky_relu_forward(x, negative_slope)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return ctx.kernels.leaky_relu_backward_input(grad, *ctx.saved, ctx.attributes["negative_slope"])
+        return ctx.kernels.leaky_relu_backward_input(grad, *ctx.saved_tensors, ctx.attributes["negative_slope"])
 
 
 class ELU(Function):
@@ -42,12 +42,12 @@ class ELU(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array, *, alpha: float) -> Array:
-        ctx.save(x)
+        ctx.save_for_backward(x)
         return ctx.kernels.elu_forward(x, alpha)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return ctx.kernels.elu_backward_input(grad, *ctx.saved, ctx.attributes["alpha"])
+        return ctx.kernels.elu_backward_input(grad, *ctx.saved_tensors, ctx.attributes["alpha"])
 
 
 class Sigmoid(Function):
@@ -56,12 +56,12 @@ class Sigmoid(Function):
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         y = ctx.kernels.sigmoid_forward(x)
-        ctx.save(y)
+        ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return ctx.kernels.sigmoid_backward_input(grad, *ctx.saved)
+        return ctx.kernels.sigmoid_backward_input(grad, *ctx.saved_tensors)
 
 
 class Tanh(Function):
@@ -70,12 +70,12 @@ class Tanh(Function):
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         y = ctx.kernels.tanh_forward(x)
-        ctx.save(y)
+        ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return ctx.kernels.tanh_backward_input(grad, *ctx.saved)
+        return ctx.kernels.tanh_backward_input(grad, *ctx.saved_tensors)
 
 
 class GELU(Function):
@@ -83,12 +83,12 @@ class GELU(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
-        ctx.save(x)
+        ctx.save_for_backward(x)
         return ctx.kernels.gelu_forward(x)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return ctx.kernels.gelu_backward_input(grad, *ctx.saved)
+        return ctx.kernels.gelu_backward_input(grad, *ctx.saved_tensors)
 
 
 class SiLU(Function):
@@ -96,12 +96,12 @@ class SiLU(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
-        ctx.save(x)
+        ctx.save_for_backward(x)
         return ctx.kernels.silu_forward(x)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return ctx.kernels.silu_backward_input(grad, *ctx.saved)
+        return ctx.kernels.silu_backward_input(grad, *ctx.saved_tensors)
 
 
 class Softmax(Function):
@@ -110,12 +110,12 @@ class Softmax(Function):
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         y = ctx.kernels.softmax_forward(x)
-        ctx.save(y)
+        ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return ctx.kernels.softmax_backward_input(grad, *ctx.saved)
+        return ctx.kernels.softmax_backward_input(grad, *ctx.saved_tensors)
 
 
 class LogSoftmax(Function):
@@ -124,12 +124,12 @@ class LogSoftmax(Function):
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         y = ctx.kernels.log_softmax_forward(x)
-        ctx.save(y)
+        ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return ctx.kernels.log_softmax_backward_input(grad, *ctx.saved)
+        return ctx.kernels.log_softmax_backward_input(grad, *ctx.saved_tensors)
 
 
 class Dropout(Function):

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.errors import DTypeError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from fastnn.tape import recording
 from fastnn.tensor import Array, Context, Function, Tensor
 
 
@@ -24,12 +25,12 @@ class Add(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
-        ctx.save(a.shape, b.shape)
+        ctx.save_for_backward(a.shape, b.shape)
         return a + b
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, Array]:
-        a_shape, b_shape = ctx.saved
+        a_shape, b_shape = ctx.saved_tensors
         return _sum_to(grad, a_shape), _sum_to(grad, b_shape)
 
 
@@ -38,12 +39,12 @@ class Sub(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
-        ctx.save(a.shape, b.shape)
+        ctx.save_for_backward(a.shape, b.shape)
         return a - b
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, Array]:
-        a_shape, b_shape = ctx.saved
+        a_shape, b_shape = ctx.saved_tensors
         return _sum_to(grad, a_shape), _sum_to(-grad, b_shape)
 
 
@@ -52,12 +53,12 @@ class Mul(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
-        ctx.save(a, b)
+        ctx.save_for_backward(a, b)
         return a * b
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
-        a, b = ctx.saved
+        a, b = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
         return _sum_to(grad * b, a.shape) if need_a else None, _sum_to(grad * a, b.shape) if need_b else None
 
@@ -67,12 +68,12 @@ class Div(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
-        ctx.save(a, b)
+        ctx.save_for_backward(a, b)
         return a / b
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
-        a, b = ctx.saved
+        a, b = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
         grad_a = grad / b
         return _sum_to(grad_a, a.shape) if need_a else None, _sum_to(-grad_a * a / b, b.shape) if need_b else None
@@ -84,12 +85,12 @@ class Pow(Function):
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
         y = a**b
-        ctx.save(a, b, y)
+        ctx.save_for_backward(a, b, y)
         return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
-        a, b, y = ctx.saved
+        a, b, y = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
         grad_a = grad_b = None
         if need_a:  # at b = 0 the slope is 0, also where a = 0
@@ -117,12 +118,12 @@ class Abs(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
-        ctx.save(x)
+        ctx.save_for_backward(x)
         return np.abs(x)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return grad * np.sign(*ctx.saved)
+        return grad * np.sign(*ctx.saved_tensors)
 
 
 class Exp(Function):
@@ -131,12 +132,12 @@ class Exp(Function):
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         y = np.exp(x)
-        ctx.save(y)
+        ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        (y,) = ctx.saved
+        (y,) = ctx.saved_tensors
         return grad * y
 
 
@@ -145,12 +146,12 @@ class Log(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
-        ctx.save(x)
+        ctx.save_for_backward(x)
         return np.log(x)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        (x,) = ctx.saved
+        (x,) = ctx.saved_tensors
         return grad / x
 
 
@@ -160,13 +161,29 @@ class Sqrt(Function):
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         y = np.sqrt(x)
-        ctx.save(y)
+        ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        (y,) = ctx.saved
+        (y,) = ctx.saved_tensors
         return grad / (2 * y)
+
+
+class Clamp(Function):
+    """min where x is below it, max where x is above it; the gradient passes in between. Attributes: min, max."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, min: float | None, max: float | None) -> Array:
+        ctx.save_for_backward(x)
+        return np.clip(x, min, max)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        (x,) = ctx.saved_tensors
+        low, high = ctx.attributes["min"], ctx.attributes["max"]
+        outside = (x < (-np.inf if low is None else low)) | (x > (np.inf if high is None else high))
+        return np.where(outside, 0, grad)
 
 
 # ---- the operators as Tensor's methods -------------------------------------------------------------------------------
@@ -253,6 +270,35 @@ def sqrt(x: Tensor) -> Tensor:
     return Sqrt.apply(x)
 
 
+def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+    """x between the numbers min and max; None where there is no bound."""
+    if min is None and max is None:
+        raise ArgumentError("clamp: expected min or max or both")
+    return Clamp.apply(x, min=min, max=max)
+
+
+def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:
+    """`x += y`. Off the tape x itself changes; on it x then names a new tensor, because the gradient needs the old."""
+
+    def update(a: Tensor, b: Any) -> Tensor:
+        if recording() and a.requires_grad and a.is_leaf:
+            raise GraphError(f"{sign}=: a tensor that requires a gradient is changed in place under fnn.no_grad() only")
+        if a.node is not None or (recording() and isinstance(b, Tensor) and b.requires_grad):
+            return operator(a, b)
+        other = _operand(b, a)
+        if not a.data.flags.writeable:
+            raise ArgumentError(f"{sign}=: expected a tensor that can be written to, got read-only data")
+        try:
+            ufunc(a.data, other.data if isinstance(other, Tensor) else other, out=a.data, casting="same_kind")
+        except ValueError:
+            raise ShapeError(f"{sign}=: expected a shape that broadcasts to {a.shape}, got {other.shape}") from None
+        except TypeError:
+            raise DTypeError(f"{sign}=: the result does not fit into a tensor of {a.dtype}") from None
+        return a
+
+    return update
+
+
 def _compared(ufunc: np.ufunc) -> Any:
     def compare(a: Tensor, b: Any) -> Tensor:
         return Tensor(ufunc(a.data, b.data if isinstance(b, Tensor) else b))
@@ -271,9 +317,15 @@ METHODS: dict[str, Any] = {
     "__rtruediv__": lambda a, b: div(b, a),
     "__pow__": pow,
     "__rpow__": lambda a, b: pow(b, a),
+    "__iadd__": _in_place(np.add, add, "+"),
+    "__isub__": _in_place(np.subtract, sub, "-"),
+    "__imul__": _in_place(np.multiply, mul, "*"),
+    "__itruediv__": _in_place(np.true_divide, div, "/"),
     "__neg__": neg,
     "__abs__": abs,
     "abs": abs,
+    "clamp": clamp,
+    "pow": pow,
     "exp": exp,
     "log": log,
     "sqrt": sqrt,

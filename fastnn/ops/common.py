@@ -25,6 +25,13 @@ def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:
     return x.astype(dtype)
 
 
+def layer_input(op: str, x: Any, weight: Tensor) -> Tensor:
+    """What a layer with weights computes on: `x` in the weight's type. DTypeError for raw images, not on scale."""
+    if getattr(x, "dtype", None) == np.uint8:
+        raise DTypeError(f"{op}: expected float images, got uint8: put nn.Normalize first or divide by 255")
+    return floating(x, weight.dtype)
+
+
 def pair(name: str, value: Size) -> tuple[int, int]:
     """An int stands for two; ArgumentError for anything but an int or two of them.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.ops.common import Size, floating, pair
+from fastnn.ops.common import Size, layer_input, pair
 from fastnn.tensor import Array, Context, Function, Tensor
 
 
@@ -16,12 +16,12 @@ class Conv2d(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array, weight: Array, bias: Array | None, **attributes: Any) -> Array:
-        ctx.save(x, weight)
+        ctx.save_for_backward(x, weight)
         return ctx.kernels.conv2d_forward(x, weight, bias, **attributes)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None, Array | None]:
-        x, weight = ctx.saved
+        x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias = ctx.needs_input_grad
         grad_x = grad_weight = grad_bias = None
         if need_x:
@@ -43,7 +43,8 @@ def conv2d(
     """x (N, C, H, W), weight (O, C/groups, kh, kw), bias (O,) or None -> (N, O, OH, OW).
 
     Cross-correlation, as in PyTorch: OH = (H + 2·padding - dilation·(kh - 1) - 1) // stride + 1. x is cast to the
-    weight's type. Raises ShapeError for channels that do not fit and images smaller than the kernel.
+    weight's type. Raises ShapeError for channels that do not fit and images smaller than the kernel, DTypeError for
+    uint8 images.
 
     >>> import numpy as np, fastnn as fnn
     >>> sobel = fnn.Tensor([[[[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]]])
@@ -54,7 +55,7 @@ def conv2d(
            [8., 8., 8.]], dtype=float32)
     """
     return Conv2d.apply(
-        floating(x, weight.dtype),
+        layer_input("conv2d", x, weight),
         weight,
         bias,
         stride=pair("stride", stride),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.errors import ShapeError
-from fastnn.ops.common import floating
+from fastnn.ops.common import floating, layer_input
 from fastnn.tensor import Array, Context, Function, Tensor
 
 
@@ -14,12 +14,12 @@ class MatMul(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
-        ctx.save(a, b)
+        ctx.save_for_backward(a, b)
         return ctx.kernels.matmul(a, b)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
-        a, b = ctx.saved
+        a, b = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
         return (
             ctx.kernels.matmul(grad, b, transpose_b=True) if need_a else None,
@@ -32,12 +32,12 @@ class Linear(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array, weight: Array, bias: Array | None) -> Array:
-        ctx.save(x, weight)
+        ctx.save_for_backward(x, weight)
         return ctx.kernels.linear_forward(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None, Array | None]:
-        x, weight = ctx.saved
+        x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias = ctx.needs_input_grad
         grad_weight = grad_bias = None
         if need_weight or need_bias:
@@ -68,9 +68,9 @@ def matmul(a: Any, b: Any) -> Tensor:
 def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x (N, I) or (..., I), weight (O, I), bias (O,) or None -> (N, O) or (..., O): x @ weight.T + bias.
 
-    x is cast to the weight's type. Raises ShapeError if I differs, or for one unbatched vector.
+    x is cast to the weight's type. Raises DTypeError for uint8, ShapeError if I differs, or for one unbatched vector.
     """
-    x = floating(x, weight.dtype)
+    x = layer_input("linear", x, weight)
     if x.ndim == 1:
         raise ShapeError(f"linear: expected input of shape (N, {weight.shape[1]}), got {x.shape}: add a batch, x[None]")
     if x.ndim == 2:

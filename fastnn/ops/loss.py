@@ -46,12 +46,12 @@ class CrossEntropy(Function):
     def forward(ctx: Context, logits: Array, target: Array, *, label_smoothing: float, reduction: str) -> Array:
         scale = _scale(reduction, len(target))
         losses, grad = ctx.kernels.softmax_cross_entropy(logits, target, label_smoothing, scale)
-        ctx.save(grad)
+        ctx.save_for_backward(grad)
         return _reduce(losses, reduction)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, None]:
-        (saved,) = ctx.saved
+        (saved,) = ctx.saved_tensors
         return _scaled(saved, grad), None
 
 
@@ -60,12 +60,12 @@ class NLL(Function):
 
     @staticmethod
     def forward(ctx: Context, log_probs: Array, target: Array, *, reduction: str) -> Array:
-        ctx.save(target, log_probs.shape)
+        ctx.save_for_backward(target, log_probs.shape)
         return _reduce(-log_probs[np.arange(len(target)), target], reduction)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, None]:
-        target, shape = ctx.saved
+        target, shape = ctx.saved_tensors
         grad_x = np.zeros(shape, grad.dtype)
         grad_x[np.arange(len(target)), target] = -_scale(ctx.attributes["reduction"], len(target)) * grad
         return grad_x, None
@@ -80,12 +80,12 @@ class BCEWithLogits(Function):
     @staticmethod
     def forward(ctx: Context, logits: Array, target: Array, *, reduction: str) -> Array:
         losses, grad = ctx.kernels.bce_with_logits(logits, target, _scale(reduction, logits.size))
-        ctx.save(grad)
+        ctx.save_for_backward(grad)
         return _reduce(losses, reduction)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, None]:
-        (saved,) = ctx.saved
+        (saved,) = ctx.saved_tensors
         return _scaled(saved, grad), None
 
 
@@ -97,14 +97,14 @@ class BCE(Function):
 
     @staticmethod
     def forward(ctx: Context, p: Array, target: Array, *, reduction: str) -> Array:
-        ctx.save(p, target)
+        ctx.save_for_backward(p, target)
         with np.errstate(divide="ignore"):
             log_p, log_q = np.maximum(np.log(p), -100), np.maximum(np.log1p(-p), -100)
         return _reduce((target - 1) * log_q - target * log_p, reduction)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, None]:
-        p, target = ctx.saved
+        p, target = ctx.saved_tensors
         slope = (p - target) / np.maximum((1 - p) * p, 1e-12)
         return slope * (grad * _scale(ctx.attributes["reduction"], p.size)), None
 
@@ -118,12 +118,12 @@ class MSE(Function):
     @staticmethod
     def forward(ctx: Context, prediction: Array, target: Array, *, reduction: str) -> Array:
         losses, grad = ctx.kernels.mse(prediction, target, _scale(reduction, prediction.size))
-        ctx.save(grad)
+        ctx.save_for_backward(grad)
         return _reduce(losses, reduction)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, None]:
-        (saved,) = ctx.saved
+        (saved,) = ctx.saved_tensors
         return _scaled(saved, grad), None
 
 

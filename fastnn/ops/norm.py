@@ -30,12 +30,12 @@ class BatchNorm(Function):
         eps: float,
         training: bool,
     ) -> Array:
-        ctx.save(x, mean, var, weight)
+        ctx.save_for_backward(x, mean, var, weight)
         return ctx.kernels.batch_norm_forward(x, mean, var, weight, bias, eps)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, None, None, Array | None, Array | None]:
-        x, mean, var, weight = ctx.saved
+        x, mean, var, weight = ctx.saved_tensors
         eps, training = ctx.attributes["eps"], ctx.attributes["training"]
         need_x, _, _, need_weight, need_bias = ctx.needs_input_grad
         grad_x = grad_weight = grad_bias = None
@@ -57,7 +57,7 @@ class Normalize(Function):
     def forward(ctx: Context, x: Array, mean: Array, std: Array) -> Array:
         channels = (1, -1) + (1,) * (x.ndim - 2)
         mean, std = mean.reshape(channels), std.reshape(channels)
-        ctx.save(std)
+        ctx.save_for_backward(std)
         y = x.astype(mean.dtype)
         if x.dtype == np.uint8:
             y /= 255
@@ -67,7 +67,7 @@ class Normalize(Function):
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, None, None]:
-        (std,) = ctx.saved
+        (std,) = ctx.saved_tensors
         return grad / std, None, None
 
 

@@ -17,12 +17,12 @@ class MaxPool2d(Function):
     @staticmethod
     def forward(ctx: Context, x: Array, **attributes: Any) -> Array:
         y, argmax = ctx.kernels.max_pool2d_forward(x, **attributes)
-        ctx.save(argmax, x.shape[2:])
+        ctx.save_for_backward(argmax, x.shape[2:])
         return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        argmax, input_size = ctx.saved
+        argmax, input_size = ctx.saved_tensors
         return ctx.kernels.max_pool2d_backward_input(grad, argmax, input_size)
 
 
@@ -34,12 +34,12 @@ class AvgPool2d(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array, **attributes: Any) -> Array:
-        ctx.save(x.shape[2:])
+        ctx.save_for_backward(x.shape[2:])
         return ctx.kernels.avg_pool2d_forward(x, **attributes)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        (input_size,) = ctx.saved
+        (input_size,) = ctx.saved_tensors
         return ctx.kernels.avg_pool2d_backward_input(grad, input_size, **ctx.attributes)
 
 
@@ -48,12 +48,12 @@ class GlobalAvgPool2d(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
-        ctx.save(x.shape[2:])
+        ctx.save_for_backward(x.shape[2:])
         return ctx.kernels.global_avg_pool2d_forward(x)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        (input_size,) = ctx.saved
+        (input_size,) = ctx.saved_tensors
         return ctx.kernels.global_avg_pool2d_backward_input(grad, input_size)
 
 

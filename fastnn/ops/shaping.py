@@ -19,37 +19,38 @@ class Sum(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array, *, dim: Dim, keepdim: bool) -> Array:
-        ctx.save(x.shape)
+        ctx.save_for_backward(x.shape)
         return x.sum(axis=dim, keepdims=keepdim)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        (shape,) = ctx.saved
+        (shape,) = ctx.saved_tensors
         dim = ctx.attributes["dim"]
         if dim is not None and not ctx.attributes["keepdim"]:
             grad = np.expand_dims(grad, dim)
         return np.broadcast_to(grad, shape)
 
 
-class Max(Function):
-    """The largest entry along dim, or of all (None); where it stands twice, the first takes the gradient. Saves where.
+class Extremum(Function):
+    """The entry that `pick` (np.argmax, np.argmin) finds along dim, or of all (None): of equal ones the first, which
+    takes the gradient. Saves where.
 
-    Attributes: dim, keepdim.
+    Attributes: dim, keepdim, pick.
     """
 
     @staticmethod
-    def forward(ctx: Context, x: Array, *, dim: int | None, keepdim: bool) -> Array:
-        where = np.argmax(x, axis=dim, keepdims=True)
+    def forward(ctx: Context, x: Array, *, dim: int | None, keepdim: bool, pick: Any) -> Array:
+        where = pick(x, axis=dim, keepdims=True)
         if dim is None:
-            ctx.save(x.shape, where.item())
+            ctx.save_for_backward(x.shape, where.item())
             return x.flat[where.item()]
-        ctx.save(x.shape, where)
+        ctx.save_for_backward(x.shape, where)
         y = np.take_along_axis(x, where, dim)
         return y if keepdim else y.squeeze(dim)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        shape, where = ctx.saved
+        shape, where = ctx.saved_tensors
         dim = ctx.attributes["dim"]
         grad_x = np.zeros(shape, grad.dtype)
         if dim is None:
@@ -64,12 +65,12 @@ class Reshape(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array, *, shape: tuple[int, ...]) -> Array:
-        ctx.save(x.shape)
+        ctx.save_for_backward(x.shape)
         return x.reshape(shape)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        (shape,) = ctx.saved
+        (shape,) = ctx.saved_tensors
         return grad.reshape(shape)
 
 
@@ -90,12 +91,12 @@ class Index(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array, *, index: Any) -> Array:
-        ctx.save(x.shape)
+        ctx.save_for_backward(x.shape)
         return x[index]
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        (shape,) = ctx.saved
+        (shape,) = ctx.saved_tensors
         grad_x = np.zeros(shape, grad.dtype)
         np.add.at(grad_x, ctx.attributes["index"], grad)  # an entry picked twice gets both gradients
         return grad_x
@@ -127,12 +128,38 @@ def max(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     >>> values, indices.numpy()
     (Tensor([5., 4.]), array([1, 0]))
     """
+    return _extremum("max", x, dim, keepdim, np.argmax)
+
+
+def min(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The smallest entry; with `dim` a pair: the smallest along it, and their indices."""
+    return _extremum("min", x, dim, keepdim, np.argmin)
+
+
+def _extremum(op: str, x: Tensor, dim: int | None, keepdim: bool, pick: Any) -> Any:
     if x.numel() == 0:
-        raise ShapeError(f"max: expected at least one entry, got shape {x.shape}")
+        raise ShapeError(f"{op}: expected at least one entry, got shape {x.shape}")
     if dim is None:
-        return Max.apply(x, dim=None, keepdim=False)
-    dim = axis("max", dim, x.ndim)
-    return Max.apply(x, dim=dim, keepdim=keepdim), argmax(x, dim, keepdim)
+        return Extremum.apply(x, dim=None, keepdim=False, pick=pick)
+    dim = axis(op, dim, x.ndim)
+    values = Extremum.apply(x, dim=dim, keepdim=keepdim, pick=pick)
+    return values, Tensor(pick(x.data, axis=dim, keepdims=keepdim))
+
+
+def var(x: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
+    """The variance over one dimension, several, or all: squared deviations summed, divided by count - correction."""
+    x = floating(x)
+    dims = _dims("var", x, dim)
+    count = x.numel() if dims is None else math.prod(x.shape[d] for d in dims)
+    if count <= correction:
+        raise ShapeError(f"var: expected more than {correction} entries, got {count} (input is {x.shape})")
+    away = x - mean(x, tuple(range(x.ndim)) if dims is None else dims, True)
+    return sum(away * away, dims, keepdim) / (count - correction)
+
+
+def std(x: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
+    """The square root of the variance."""
+    return var(x, dim, correction, keepdim).sqrt()
 
 
 def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
@@ -149,7 +176,7 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
     wanted = tuple(int(s) for s in (shape[0] if len(shape) == 1 and not np.isscalar(shape[0]) else shape))
     known = math.prod(s for s in wanted if s != -1)
     fits = x.numel() % known == 0 if known and wanted.count(-1) == 1 else -1 not in wanted and known == x.numel()
-    if not fits or min(wanted, default=0) < -1:
+    if not fits or any(s < -1 for s in wanted):
         raise ShapeError(f"reshape: expected a shape for {x.numel()} entries (input is {x.shape}), got {wanted}")
     return Reshape.apply(x, shape=wanted)
 
@@ -163,6 +190,25 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     if first > last:
         raise ShapeError(f"flatten: expected start_dim <= end_dim, got {start_dim} and {end_dim} for shape {x.shape}")
     return x.reshape(*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :])
+
+
+def squeeze(x: Tensor, dim: int | None = None) -> Tensor:
+    """Without the dimensions of size 1; with `dim`, without that one, if its size is 1."""
+    dims = range(x.ndim) if dim is None else (axis("squeeze", dim, x.ndim),)
+    return reshape(x, tuple(size for d, size in enumerate(x.shape) if size != 1 or d not in dims))
+
+
+def unsqueeze(x: Tensor, dim: int) -> Tensor:
+    """A new dimension of size 1 at place `dim`, counted in the result."""
+    dim = axis("unsqueeze", dim, x.ndim + 1)
+    return reshape(x, (*x.shape[:dim], 1, *x.shape[dim:]))
+
+
+def t(x: Tensor) -> Tensor:
+    """A matrix transposed."""
+    if x.ndim > 2:
+        raise ShapeError(f"t: expected a vector or a matrix, got {x.shape}: use .transpose(dim0, dim1)")
+    return permute(x, *reversed(range(x.ndim)))
 
 
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
@@ -203,12 +249,18 @@ METHODS: dict[str, Any] = {
     "__iter__": lambda x: (index(x, i) for i in range(len(x))),
     "sum": sum,
     "mean": mean,
+    "var": var,
+    "std": std,
     "max": max,
+    "min": min,
     "argmax": argmax,
     "reshape": reshape,
     "view": reshape,
+    "squeeze": squeeze,
+    "unsqueeze": unsqueeze,
     "flatten": flatten,
     "transpose": transpose,
     "permute": permute,
+    "t": t,
     "T": property(lambda x: permute(x, *reversed(range(x.ndim)))),
 }

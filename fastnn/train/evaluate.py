@@ -15,6 +15,8 @@ from fastnn.errors import ArgumentError
 from fastnn.nn import CrossEntropyLoss, Normalize
 from fastnn.tensor import no_grad
 
+from .checks import check_data, check_labels, check_loss, check_model
+
 __all__ = ["Evaluation", "evaluate"]
 
 
@@ -51,7 +53,8 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256) 
         batch_size: images at a time; the result hardly depends on it.
 
     Raises:
-        DataError: no such data. ArgumentError: no images, or a loss without reduction.
+        DataError: no such data. ArgumentError: no images, or a loss without reduction. LabelError: a label that the
+        model has no output for.
 
     >>> import fastnn as fnn
     >>> model = fnn.nn.Sequential(fnn.nn.Normalize(0.5, 0.5), fnn.nn.Flatten(), fnn.nn.Linear(784, 10))
@@ -59,6 +62,8 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256) 
     >>> result.count, result.confusion.shape, int(result.confusion.sum())
     (360, (10, 10), 360)
     """
+    check_model("evaluate", model)
+    check_loss("evaluate", loss)
     dataset = as_dataset(data, "test")
     if not len(dataset):
         raise ArgumentError(f"evaluate: expected at least one image, got {dataset!r}")
@@ -68,7 +73,10 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256) 
         to_input = input_for(model)
         for images, labels in Batches(dataset.images, dataset.labels, batch_size):
             outputs = model(to_input(images))
-            tally.add(loss(outputs, labels).data, outputs.data, labels, classes=len(dataset.classes))
+            if not tally.count:
+                check_labels(dataset.labels, outputs.data, loss)
+            with np.errstate(over="ignore", invalid="ignore"):  # the loss says it: infinite, or not a number
+                tally.add(loss(outputs, labels).data, outputs.data, labels, classes=len(dataset.classes))
     return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count)
 
 
@@ -76,6 +84,7 @@ def as_dataset(data: Any, split: str) -> Dataset:
     """The `Dataset` that a user named, gave as arrays, or has made batches of; `split` counts for names and folders."""
     if isinstance(data, Batches):
         return Dataset(data.images, data.labels)
+    check_data(data)
     return datasets.load(data, split=split)
 
 

@@ -18,6 +18,7 @@ from fastnn.optim import Adam
 from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
 
 from .callbacks import Callback, Training
+from .checks import check_fit, check_labels
 from .evaluate import Tally, as_dataset, evaluate, input_for, mode
 from .history import EpochRecord, History
 from .interrupts import Interrupted, Interrupts
@@ -68,7 +69,8 @@ def fit(
         NonFiniteError: the loss became infinite or not a number; it was used for no update.
         Interrupted: a KeyboardInterrupt, by Ctrl-C or SIGTERM, raised after a whole update; the model is usable, and
             the exception holds the history. (Only in the main thread, where Python lets signals be handled.)
-        ArgumentError: options that make no sense. DataError: no such data.
+        ArgumentError: options that make no sense. LabelError: a label that the model has no output for.
+        DataError: no such data.
 
     >>> import fastnn as fnn
     >>> from fastnn import nn
@@ -78,8 +80,7 @@ def fit(
     >>> len(history), history[-1].val_accuracy > 0.7
     (2, True)
     """
-    if epochs < 1:
-        raise ArgumentError(f"fit: expected at least one epoch, got epochs={epochs}")
+    check_fit(model, loss, optimizer, scheduler, epochs, callbacks)
     if seed is not None:
         random.manual_seed(seed)
     batches, held = _data(train, val, batch_size, seed)
@@ -98,7 +99,7 @@ def fit(
             number = interrupts.caught or signal.SIGINT
             raise Interrupted(
                 f"training was stopped by {signal.Signals(number).name} in epoch {training.epoch}, "
-                f"after {training.batch} of {len(training.batches)} batches; the model keeps what it has learnt",
+                f"after {training.batch} of {len(training.batches)} batches",
                 training.history,
                 number,
             ) from error
@@ -117,8 +118,11 @@ def _run_epoch(
     start = time.perf_counter()
     for images, labels in training.batches:
         outputs = model(to_input(images))
-        value = loss(outputs, labels)
-        tally.add(value.data, outputs.data, labels)
+        if not training.batch:
+            check_labels(training.batches.labels, outputs.data, loss)
+        with np.errstate(over="ignore", invalid="ignore"):  # said below, better than NumPy's warning does
+            value = loss(outputs, labels)
+            tally.add(value.data, outputs.data, labels)
         if not math.isfinite(value.item()):
             raise NonFiniteError(
                 f"the training loss became {value.item()} in epoch {training.epoch}, batch {training.batch + 1}, "

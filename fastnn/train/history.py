@@ -124,7 +124,8 @@ class History:
                 rows = csv.DictReader(io.StringIO(text))
             return cls(record_from(row) for row in rows)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"expected a history written by History.save, got {path} ({error})") from error
+            reason = getattr(error, "strerror", None) or error  # without Python's "[Errno 2]"
+            raise DataError(f"expected a history written by History.save, got {path} ({reason})") from error
 
     def plot(self) -> Figure:
         """Curves of loss and accuracy by epoch, as a Matplotlib figure.

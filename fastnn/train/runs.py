@@ -35,6 +35,10 @@ class Checkpoint(Callback):
     A continued training takes the same path, bit for bit, as one that was never stopped, if its data, batch size and
     options are the same: model, optimiser, schedule, random numbers and the order of the images are all put back.
 
+    The folder holds no config.json, which ``fastnn train --out`` writes beside these files: a model made in Python
+    cannot be made again from a description. `load_run`, ``fastnn eval`` and ``predict`` need one; without it, make the
+    model and then ``model.load_state_dict(fnn.weights.load(folder + "/weights.safetensors"))``.
+
     Args:
         folder: the run's folder, made if it is not there.
         resume: go on from the folder's checkpoint, if it has one.
@@ -99,10 +103,20 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """What `write_config` wrote. Raises DataError where `folder` is not the folder of a run of the `fastnn` command."""
+    expected = f"expected the folder of a run, made by fastnn train --out, got {folder}"
+    if not folder.is_dir():
+        raise DataError(f"{expected}: there is no such folder")
+    if not (folder / CONFIG).exists() and (folder / WEIGHTS).exists():
+        raise DataError(
+            f"{expected}: what train.Checkpoint keeps for a training in Python says nothing of how the model was made; "
+            f'make it again, and load model.load_state_dict(weights.load("{folder / WEIGHTS}"))'
+        )
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"expected the folder of a run, made by fastnn train --out, got {folder} ({error})") from error
+    except OSError as error:
+        raise DataError(f"{expected}: {CONFIG}: {(error.strerror or str(error)).lower()}") from error
+    except ValueError as error:
+        raise DataError(f"{expected}: {CONFIG} is damaged ({error})") from error
     missing = [key for key in CONFIG_KEYS if key not in config]
     if missing:
         raise DataError(f"expected the config of a run in {folder / CONFIG}, got one without {', '.join(missing)}")

@@ -1,0 +1,94 @@
+"""What PyTorch users type by habit and fastnn does not have: one sentence each that says what to use."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from fastnn.errors import ArgumentError
+
+_ARRAY = "fastnn takes NumPy's arrays: np.{}, and fnn.Tensor(array) for a tensor"
+_WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.load(path)) keep weights as safetensors"
+_CPU = "fastnn runs on the CPU: leave it out"
+
+HINTS = {
+    "fastnn": {
+        **{name: _ARRAY.format(name) for name in ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")},
+        **{name: _ARRAY.format(name) for name in ("zeros_like", "ones_like", "stack", "where", "einsum")},
+        "cat": _ARRAY.format("concatenate"),
+        "randn": _ARRAY.format("random.default_rng().standard_normal"),
+        "rand": _ARRAY.format("random.default_rng().random"),
+        "randint": _ARRAY.format("random.default_rng().integers"),
+        "randperm": _ARRAY.format("random.default_rng().permutation"),
+        "from_numpy": "fnn.Tensor(array) shares the array's memory",
+        "as_tensor": "fnn.Tensor(array) shares the array's memory",
+        "save": _WEIGHTS,
+        "load": _WEIGHTS,
+        "cuda": _CPU,
+        "backends": _CPU,
+        "device": _CPU,
+        "compile": "it comes in the next release: leave it out",
+        "utils": "fnn.data.Batches gives shuffled batches of arrays, in the place of a DataLoader",
+        "float": "types are NumPy's: np.float32",
+        **{name: f"types are NumPy's: np.{name}" for name in ("float32", "float64", "int64", "uint8")},
+        "long": "types are NumPy's: np.int64",
+        "autograd": "fnn.Function is for operators of your own, tensor.backward() for gradients",
+    },
+    "fastnn.nn": {
+        "utils": "clip gradients by hand: p.grad *= limit / norm, over model.parameters()",
+        "DataParallel": _CPU,
+        "Dropout2d": "nn.Dropout drops single entries",
+        "Hardswish": "nn.SiLU is close to it",
+    },
+    "fastnn.optim": {
+        "RMSprop": "there are SGD, Adam and AdamW",
+        "Adagrad": "there are SGD, Adam and AdamW",
+        "LBFGS": "there are SGD, Adam and AdamW",
+    },
+}
+
+
+def no_such_name(module: str, name: str) -> AttributeError:
+    """The error for `module.name`, with a hint if PyTorch has it."""
+    hint = HINTS[module].get(name)
+    return AttributeError(f"module {module!r} has no attribute {name!r}" + (f": {hint}" if hint else ""))
+
+
+class CalledModule(ModuleType):
+    """The class of fastnn.tensor, which in PyTorch is a function."""
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        raise ArgumentError("fnn.tensor is a module: expected fnn.Tensor(data), with a capital T")
+
+
+# What PyTorch's layers take and fastnn's do not, with the values that change nothing.
+OPTIONS: dict[str, tuple[Any, ...]] = {
+    "device": (None, "cpu"),
+    "dtype": (None, np.float32, "float32"),
+    "padding_mode": ("zeros",),
+    "dilation": (1, (1, 1)),
+    "ceil_mode": (False,),
+    "return_indices": (False,),
+    "divisor_override": (None,),
+    "approximate": ("none",),
+    "weight": (None,),
+    "pos_weight": (None,),
+    "ignore_index": (-100,),
+    "size_average": (None,),
+    "reduce": (None,),
+}
+
+
+def check_options(layer: str, given: dict[str, Any], known: str) -> None:
+    """Raise ArgumentError for options of PyTorch's layer (`known`) that have no effect here, unless they ask for none.
+
+    >>> check_options("MaxPool2d", {"ceil_mode": False}, "dilation ceil_mode")
+    """
+    for name, value in given.items():
+        if name not in known.split():
+            raise TypeError(f"{layer}() got an unexpected keyword argument {name!r}")
+        harmless = OPTIONS[name]
+        if not any(value is same or (type(value) is type(same) and value == same) for same in harmless):
+            raise ArgumentError(f"{layer}: expected {name}={harmless[0]!r}, all that fastnn has, got {value!r}")
