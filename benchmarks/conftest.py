@@ -27,7 +27,7 @@ SECONDS_TO_FALL_ASLEEP = 0.05
 OPTIONS: dict[str, tuple[Any, Any]] = {
     "benchmark_columns": (None, ["min", "median", "ops"]),
     "benchmark_max_time": ("1.0", "0.2"),
-    "benchmark_min_rounds": (5, 4),
+    "benchmark_min_rounds": (5, 3),
     "benchmark_sort": ("min", "min"),
 }
 
