@@ -1,7 +1,7 @@
 """Binding only: buffers in, one call into the kernel table without the GIL. Shapes are checked by fastnn.backends.native.
 
-Every array must be C-contiguous float32 (labels int64, argmax int32) unless strides are passed; what is not raises TypeError here, so that no
-kernel can be handed memory of another kind.
+Every array must be C-contiguous, aligned float32 (labels int64, argmax int32) unless strides are passed; what is not raises
+TypeError here, so that no kernel can be handed memory of another kind.
 """
 # cython: language_level=3, boundscheck=False, wraparound=False
 
@@ -18,8 +18,8 @@ fastnn_select_isa(NULL)  # the best this CPU has: the table is never empty
 # ---- arrays ----
 
 cdef void *data_of(cnp.ndarray array, int type_number) except? NULL:
-    if cnp.PyArray_TYPE(array) != type_number or not cnp.PyArray_IS_C_CONTIGUOUS(array):
-        raise TypeError("a kernel was given an array of another type, or one that is not C-contiguous")
+    if not cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(array), type_number) or not cnp.PyArray_ISCARRAY_RO(array):
+        raise TypeError("a kernel was given an array of another type, or one that is not C-contiguous and aligned")
     return cnp.PyArray_DATA(array)
 
 cdef inline float *f32(cnp.ndarray array) except? NULL:
@@ -64,7 +64,8 @@ def lanes():
 
 
 def set_num_threads(int count):
-    fastnn_set_threads(count)
+    with nogil:  # it waits for a kernel that another thread is running
+        fastnn_set_threads(count)
 
 
 def get_num_threads():
@@ -101,6 +102,10 @@ cdef conv2d_shape conv_shape(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray y, s
     s.pad_h, s.pad_w = padding
     s.dilation_h, s.dilation_w = dilation
     s.groups = groups
+    if s.OH == 1:
+        s.stride_h = 1  # no second step is taken: however long it is, it must not size a buffer
+    if s.OW == 1:
+        s.stride_w = 1
     return s
 
 
@@ -152,6 +157,10 @@ cdef pool2d_shape pool_shape(cnp.ndarray x, kernel_size, stride, padding, bint c
     s.stride_h, s.stride_w = stride
     s.pad_h, s.pad_w = padding
     s.count_include_pad = count_include_pad
+    if s.OH == 1:
+        s.stride_h = 1  # as in conv_shape
+    if s.OW == 1:
+        s.stride_w = 1
     return s
 
 

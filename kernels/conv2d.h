@@ -5,7 +5,17 @@
  *
  * Two implementations, and the one place that chooses between them, by shape.
  */
+#ifndef FASTNN_CONV2D_H
+#define FASTNN_CONV2D_H
+
 #include "conv2d_im2col.h"
+
+/* Direct loops reach their padded planes by 32-bit offsets: 8 GiB of them for one image. */
+INLINE int conv_offsets_fit(const struct conv2d_shape *s) {
+    double high = (double)s->H + 2.0 * (double)(s->pad_h + s->kh * s->dilation_h + s->stride_h);
+    double wide = (double)s->W + 2.0 * (double)(s->pad_w + s->kw * s->dilation_w + s->stride_w);
+    return (double)i64_max(s->C, s->O) * high * wide < 2e9;
+}
 
 enum conv2d_pass { CONV2D_FORWARD, CONV2D_BACKWARD_INPUT, CONV2D_BACKWARD_WEIGHT };
 
@@ -13,7 +23,8 @@ enum conv2d_pass { CONV2D_FORWARD, CONV2D_BACKWARD_INPUT, CONV2D_BACKWARD_WEIGHT
  * They compute (pitch - OW) positions a row for nothing, a weight gradient wants long runs of positions, and an input gradient of
  * one or two channels does not repay the padded copy of its many source planes: these are matrix products in all but name. */
 INLINE int conv2d_choose(const struct conv2d_shape *s, int algorithm, enum conv2d_pass pass) {
-    if (algorithm != CONV2D_AUTO) return algorithm;
+    if (algorithm == CONV2D_IM2COL || !conv_offsets_fit(s)) return CONV2D_IM2COL;
+    if (algorithm == CONV2D_DIRECT) return CONV2D_DIRECT;
     i64 C = s->C / s->groups, O = s->O / s->groups, K = C * s->kh * s->kw;
     i64 pitch = s->OW + (s->kw - 1) * s->dilation_w / s->stride_w;
     int deep = O >= 16 && K >= 64, wasteful = 3 * s->OW <= 2 * pitch;
@@ -37,3 +48,5 @@ KERNEL int conv2d_backward_weight(const struct conv2d_shape *s, int algorithm, c
     if (conv2d_choose(s, algorithm, CONV2D_BACKWARD_WEIGHT) == CONV2D_DIRECT) return conv2d_backward_weight_direct(s, grad, x, grad_weight, grad_bias);
     return conv2d_backward_weight_im2col(s, grad, x, grad_weight, grad_bias);
 }
+
+#endif

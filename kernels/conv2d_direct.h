@@ -30,7 +30,7 @@ enum {
     CONV_KC = 144,                  /* a block of K: whole channels, about this many taps */
     CONV_MAX_CHANNELS = 96,         /* and not more channels: a 1x1 kernel reads every line but once */
     CONV_GRAD_P = 1024,             /* positions of a weight-gradient chunk */
-    CONV_TASKS = 8,                 /* a smaller batch is cut along output channels too */
+    CONV_TASKS = 8,                 /* a smaller batch is cut along output channels too, if there is work enough */
     CONV_MAX_NV = 8,
 };
 
@@ -58,6 +58,11 @@ INLINE int conv_pick_rows(i64 M) {
 /* Runs of images with partial weight gradients of their own; fewer where these would outgrow 16 MiB. */
 INLINE i64 conv_parts(const struct conv2d_shape *s, i64 K) {
     return i64_max(1, i64_min(i64_min(s->N, CONV_PARTS), (4 << 20) / (s->O * (K + 1))));
+}
+
+/* Tasks an image is cut into, of whole blocks of rows: every one makes its own padded copy of the image. */
+INLINE i64 conv_cuts(i64 N, i64 blocks, double flops) {
+    return N >= CONV_TASKS || flops < 4e6 ? 1 : i64_min(blocks, ceil_div(CONV_TASKS, N));
 }
 
 /* ---- planes ---- */
@@ -264,7 +269,8 @@ KERNEL int conv2d_forward_direct(const struct conv2d_shape *s, const float *x, c
     i64 O = s->O / s->groups, K = s->C / s->groups * s->kh * s->kw;
     struct conv_forward t = {.s = s, .planes = input_planes(s), .x = x, .bias = bias, .y = y, .K = K, .MR = conv_pick_rows(O)};
     t.blocks = ceil_div(O, t.MR);
-    t.cuts = s->N >= CONV_TASKS ? 1 : i64_min(t.blocks, ceil_div(CONV_TASKS, s->N));
+    double flops = 2.0 * (double)(s->N * s->O * s->OH * s->OW * K);
+    t.cuts = conv_cuts(s->N, t.blocks, flops);
     i64 packed = s->groups * t.blocks * t.MR * K;
     t.weight = fastnn_scratch(SCRATCH_CONV_WEIGHT, sizeof(float) * (size_t)(packed + K));
     if (!t.weight) return -1;
@@ -272,7 +278,7 @@ KERNEL int conv2d_forward_direct(const struct conv2d_shape *s, const float *x, c
     input_offsets(t.offset, s, &t.planes);
     for (i64 g = 0; g < s->groups; g++) for (i64 m = 0; m < t.blocks * t.MR; m++) for (i64 k = 0; k < K; k++)
         t.weight[((g * t.blocks + m / t.MR) * K + k) * t.MR + m % t.MR] = m < O ? weight[(g * O + m) * K + k] : 0.0f;
-    fastnn_parallel(s->N * t.cuts, 2.0 * (double)(s->N * s->O * s->OH * s->OW * K), conv_forward_image, &t);
+    fastnn_parallel(s->N * t.cuts, flops, conv_forward_image, &t);
     return t.failed ? -1 : 0;
 }
 
@@ -360,7 +366,8 @@ KERNEL int conv2d_backward_input_direct(const struct conv2d_shape *s, const floa
                                1, 1, top, left, 1, 0};
     t.planes.plane = t.planes.rows * t.planes.pitch;
     t.blocks = ceil_div(C, t.MR);
-    t.cuts = s->N >= CONV_TASKS ? 1 : i64_min(t.blocks, ceil_div(CONV_TASKS, s->N));
+    double flops = 2.0 * (double)(s->N * s->C * s->OH * s->OW * t.K);
+    t.cuts = conv_cuts(s->N, t.blocks, flops);
     i64 packed = s->groups * t.K * t.blocks * t.MR;
     t.weight = fastnn_scratch(SCRATCH_CONV_WEIGHT, sizeof(float) * (size_t)(packed + t.K));
     if (!t.weight) return -1;
@@ -374,7 +381,7 @@ KERNEL int conv2d_backward_input_direct(const struct conv2d_shape *s, const floa
             offset += K;
         }
     }
-    fastnn_parallel(s->N * t.cuts, 2.0 * (double)(s->N * s->C * s->OH * s->OW * t.K), conv_backward_input_image, &t);
+    fastnn_parallel(s->N * t.cuts, flops, conv_backward_input_image, &t);
     return t.failed ? -1 : 0;
 }
 

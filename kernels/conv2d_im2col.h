@@ -7,6 +7,9 @@
  * A batch of CONV_TASKS images or more is cut by image (by part for the weight gradient, as in conv2d_direct.h); a smaller one
  * goes image by image, and the matmul is what is cut.
  */
+#ifndef FASTNN_CONV2D_IM2COL_H
+#define FASTNN_CONV2D_IM2COL_H
+
 #include "conv2d_weight.h"
 #include "gemm.h"
 
@@ -154,3 +157,5 @@ KERNEL int conv2d_backward_weight_im2col(const struct conv2d_shape *s, const flo
     add_parts(t.parts, s->O, t.K, t.partial, grad_weight, grad_bias);
     return 0;
 }
+
+#endif

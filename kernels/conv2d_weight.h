@@ -1,4 +1,7 @@
 /* Weight gradient of a convolution by direct loops: design note (c) of conv2d_direct.h. */
+#ifndef FASTNN_CONV2D_WEIGHT_H
+#define FASTNN_CONV2D_WEIGHT_H
+
 #include "conv2d_direct.h"
 
 struct conv_backward_weight {
@@ -120,3 +123,5 @@ KERNEL int conv2d_backward_weight_direct(const struct conv2d_shape *s, const flo
     add_parts(t.parts, s->O, K, t.partial, grad_weight, grad_bias);
     return 0;
 }
+
+#endif

@@ -31,13 +31,15 @@ int fastnn_isa_supported(const char *isa) {
 }
 
 static void fill(const char *isa) {
-    fastnn_fill_baseline(&fastnn_kernels);
+    struct kernels table; /* in one go: another thread may be about to call a kernel */
+    fastnn_fill_baseline(&table);
 #if defined(__x86_64__)
-    if (!strcmp(isa, "avx2")) fastnn_fill_avx2(&fastnn_kernels);
-    if (!strcmp(isa, "avx512")) fastnn_fill_avx512(&fastnn_kernels);
+    if (!strcmp(isa, "avx2")) fastnn_fill_avx2(&table);
+    if (!strcmp(isa, "avx512")) fastnn_fill_avx512(&table);
 #elif defined(__aarch64__)
-    if (!strcmp(isa, "neon")) fastnn_fill_neon(&fastnn_kernels);
+    if (!strcmp(isa, "neon")) fastnn_fill_neon(&table);
 #endif
+    fastnn_kernels = table;
 }
 
 int fastnn_select_isa(const char *isa) {

@@ -158,7 +158,7 @@ static void gemm_block(void *context, i64 index) {
 
 /* ---- few rows: B is read once where it lies ---- */
 
-/* y (M <= SMALL_M, columns n .. n + 4*VL) with unit column stride in B: accumulators along N, K outermost */
+/* y (M <= SMALL_M, columns n .. n + 2*VL) with unit column stride in B: accumulators along N, K outermost */
 INLINE void gemm_rows_axpy(const struct gemm *g, const int M, i64 n, i64 cols) {
     enum { NV = 2 };
     vf acc[GEMM_SMALL_M][NV];
@@ -190,7 +190,7 @@ INLINE void gemm_rows_axpy(const struct gemm *g, const int M, i64 n, i64 cols) {
     }
 }
 
-/* y (M <= SMALL_M, 4 columns) with unit row stride in A and B: dot products, accumulators along K */
+/* y (M <= SMALL_M, 2 columns at a time) with unit row stride in A and B: dot products, accumulators along K */
 INLINE void gemm_rows_dot(const struct gemm *g, const int M, i64 n, i64 cols) {
     enum { NC = 2 };
     for (; cols > 0; n += NC, cols -= NC) {
@@ -255,7 +255,7 @@ KERNEL int gemm(struct gemm *g) {
         return 0;
     }
     /* deep slices first: each one reads and writes C once; then as many rows as fit */
-    i64 n_slice = i64_min(round_up(g->N, GEMM_NR), GEMM_NC), k_slice = i64_min(g->K, GEMM_SLICE / n_slice / GEMM_KC * GEMM_KC);
+    i64 n_slice = i64_min(round_up(g->N, GEMM_NR), GEMM_NC), k_slice = i64_min(g->K, GEMM_SLICE / i64_max(n_slice, GEMM_MC) / GEMM_KC * GEMM_KC);
     i64 m_slice = i64_min(round_up(g->M, GEMM_MR), i64_max(1, GEMM_SLICE / k_slice / GEMM_MC) * GEMM_MC);
     g->packed_a = fastnn_scratch(SCRATCH_GEMM_A, sizeof(float) * (size_t)(m_slice * k_slice));
     g->packed_b = fastnn_scratch(SCRATCH_GEMM_B, sizeof(float) * (size_t)(n_slice * k_slice));

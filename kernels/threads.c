@@ -14,11 +14,10 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define MAX_THREADS 256
-#define SPIN_ROUNDS 4000          /* about 50 us of pause instructions */
-#define SERIAL_FLOPS 2.0e5        /* below about 10 us of arithmetic a hand-over costs more than it saves */
+#define SPIN_ROUNDS 4000          /* some tens of microseconds of pause instructions, by the CPU */
+#define SERIAL_FLOPS 1.0e6        /* some tens of microseconds: below, a hand-over costs more than it saves */
 
 #if defined(__x86_64__) || defined(__i386__)
 #define pause_cpu() __builtin_ia32_pause()
@@ -31,12 +30,11 @@
 static struct {
     fastnn_task task;
     void *context;
-    int64_t count;
-    _Atomic int64_t next;
+    _Atomic int64_t count, next;
 } job;
 
 static atomic_int job_open, inside, sleepers, stopping;
-static int wanted = 1;                                     /* threads, the caller among them */
+static atomic_int wanted = 1;                              /* threads, the caller among them */
 static int running;                                        /* workers that exist */
 static pthread_t workers[MAX_THREADS];
 static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER; /* held while a job runs or the pool changes size */
@@ -90,6 +88,7 @@ static void stop_workers(void) {
 
 static void reset_in_child(void) {
     running = 0;
+    atomic_store(&stopping, 0);
     atomic_store(&job_open, 0);
     atomic_store(&inside, 0);
     atomic_store(&sleepers, 0);
@@ -98,9 +97,10 @@ static void reset_in_child(void) {
     pthread_cond_init(&wake, NULL);
 }
 
+static void watch_forks(void) { pthread_atfork(NULL, NULL, reset_in_child); }
+
+/* in_use is held */
 static void start_workers(void) {
-    static int fork_handler;
-    if (!fork_handler) fork_handler = !pthread_atfork(NULL, NULL, reset_in_child);
     if (running > wanted - 1) stop_workers();
     while (running < wanted - 1) {
         if (pthread_create(&workers[running], NULL, worker, NULL)) break; /* fewer threads: slower, the same result */
@@ -130,6 +130,8 @@ void fastnn_parallel(int64_t count, double flops, fastnn_task task, void *contex
 }
 
 void fastnn_set_threads(int count) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
     pthread_mutex_lock(&in_use);
     wanted = count < 1 ? 1 : count > MAX_THREADS ? MAX_THREADS : count;
     pthread_mutex_unlock(&in_use);
@@ -149,6 +151,7 @@ static void free_scratch(void *pointer) {
     struct scratch *s = pointer;
     for (int i = 0; i < SCRATCH_SLOTS; i++) free(s->data[i]);
     free(s);
+    own = NULL;
 }
 
 static void make_key(void) { pthread_key_create(&scratch_key, free_scratch); }
@@ -164,8 +167,8 @@ void *fastnn_scratch(enum scratch_slot slot, size_t bytes) {
         size_t size = (bytes + 4095) / 4096 * 4096 + 4096;
         free(own->data[slot]);
         own->bytes[slot] = 0;
-        own->data[slot] = aligned_alloc(4096, size);
-        if (!own->data[slot]) return NULL;
+        own->data[slot] = NULL;
+        if (posix_memalign(&own->data[slot], 4096, size)) return own->data[slot] = NULL;
         own->bytes[slot] = size;
     }
     return own->data[slot];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +10,10 @@ import pytest
 from targets import Target, targets
 
 from fastnn import backends
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell script's background job ignores Ctrl-C, and so would every process that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=targets(), ids=str)

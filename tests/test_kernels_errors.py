@@ -56,6 +56,10 @@ BAD: list[tuple[str, tuple[Any, ...], dict[str, Any], type[FastnnError], str]] =
     ("conv2d_forward", (X, W, B), {"dilation": (1, 3)}, ShapeError,
      "conv2d: expected a kernel that fits into the padded image, got kernel (3, 3) with dilation (1, 3)"
      " on an image (5, 6) with padding (0, 0)"),
+    ("max_pool2d_backward_input", (f(2, 3, 2, 3), I32 + 30, (5, 6)), {}, ArgumentError,
+     "max_pool2d_backward_input: expected argmax in 0 .. 29 (input is (5, 6)), got others"),
+    ("max_pool2d_backward_input", (f(2, 3, 2, 3), I32 - 1, (5, 6)), {}, ArgumentError,
+     "max_pool2d_backward_input: expected argmax in 0 .. 29 (input is (5, 6)), got others"),
     ("conv2d_forward", (X, W, B), {"stride": (0, 1)}, ArgumentError,
      "conv2d: expected stride of at least 1, got (0, 1)"),
     ("conv2d_forward", (X, W, B), {"padding": (-1, 0)}, ArgumentError,

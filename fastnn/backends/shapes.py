@@ -203,7 +203,10 @@ def max_pool2d_backward_input(grad: Array, argmax: Array, input_size: Pair, out:
         raise DTypeError(f"{op}: expected argmax to be an int32 array, got {kind_of(argmax)}")
     n, c, _, _ = image_shape(op, "grad", grad)
     check_shape(op, "argmax", argmax, grad.shape, " (as grad)")
-    return output(op, (n, c, *check_pair(op, "input_size", input_size, 1)), dtype, out)
+    h, w = check_pair(op, "input_size", input_size, 1)
+    if argmax.size and argmax.view(np.uint32).max() >= h * w:  # seen as unsigned, a negative position is a huge one
+        raise ArgumentError(f"{op}: expected argmax in 0 .. {h * w - 1} (input is {(h, w)}), got others")
+    return output(op, (n, c, h, w), dtype, out)
 
 
 def avg_pool2d_forward(

@@ -40,7 +40,7 @@ def conv2d_forward(
     run(
         y.size * weight[0].size * _NS_PER_PRODUCT, contiguous(x), contiguous(weight),
         np.zeros(filters, np.float32) if bias is None else contiguous(bias),
-        _geometry(stride, padding, dilation), int(groups), _splits(tasks, filters // groups), y,
+        _geometry(stride, padding, dilation, oh, ow), int(groups), _splits(tasks, filters // groups), y,
     )  # fmt: skip
     return y
 
@@ -67,7 +67,7 @@ def conv2d_backward_input(
         run, cut = conv_im2col.backward_input, -(-TILE // (oh * ow))
     run(
         grad.size * weight[0].size * _NS_PER_PRODUCT, contiguous(grad), contiguous(weight),
-        _geometry(stride, padding, dilation), int(groups), cut, grad_x,
+        _geometry(stride, padding, dilation, oh, ow), int(groups), cut, grad_x,
     )  # fmt: skip
     return grad_x
 
@@ -95,7 +95,7 @@ def conv2d_backward_weight(
     parts = np.empty((count, *grad_weight.shape), np.float32)
     run(
         grad.size * grad_weight[0].size * _NS_PER_PRODUCT, grad, contiguous(x),
-        _geometry(stride, padding, dilation), int(groups), _splits(count * groups, filters // groups), parts,
+        _geometry(stride, padding, dilation, oh, ow), int(groups), _splits(count * groups, filters // groups), parts,
     )  # fmt: skip
     _sum_parts(float(parts.size), parts.reshape(count, grad_weight.size), flat(grad_weight))
     return grad_weight, grad_bias
@@ -110,9 +110,10 @@ def _splits(tasks: int, channels: int) -> int:
     return max(1, min(-(-_TASKS // max(tasks, 1)), -(-channels // 8)))
 
 
-def _geometry(stride: Pair, padding: Pair, dilation: Pair) -> Geometry:
+def _geometry(stride: Pair, padding: Pair, dilation: Pair, oh: int, ow: int) -> Geometry:
+    """Where there is but one position, no second step is taken: however long it is, it must not size a buffer."""
     (sh, sw), (ph, pw), (dh, dw) = stride, padding, dilation
-    return int(sh), int(sw), int(ph), int(pw), int(dh), int(dw)
+    return int(sh) if oh > 1 else 1, int(sw) if ow > 1 else 1, int(ph), int(pw), int(dh), int(dw)
 
 
 @kernel()
