@@ -19,13 +19,13 @@ struct conv_im2col {
     float *y, *grad_x, *partial;
     i64 C, O, K, P;                 /* of one group */
     i64 parts;
-    int plain;                      /* 1x1, stride 1, no padding: an image is its own col */
+    int plain;                      /* 1x1, no padding, every pixel: an image is its own col */
     int failed;
 };
 
 INLINE struct conv_im2col im2col_problem(const struct conv2d_shape *s) {
     i64 C = s->C / s->groups;
-    int plain = s->kh == 1 && s->kw == 1 && s->stride_h == 1 && s->stride_w == 1 && s->pad_h == 0 && s->pad_w == 0;
+    int plain = s->kh == 1 && s->kw == 1 && s->pad_h == 0 && s->pad_w == 0 && s->OH == s->H && s->OW == s->W;
     return (struct conv_im2col){.s = s, .C = C, .O = s->O / s->groups, .K = C * s->kh * s->kw, .P = s->OH * s->OW, .plain = plain};
 }
 
