@@ -1,0 +1,123 @@
+/* What a compiled plan is made of: a program, a list of stages that run one after another in one native call.
+ *
+ * Each stage is a function and the structure with its arguments. Everything in it is fixed when the plan is built, pointers
+ * included, but for the batch, which the program holds. All arrays are float32 and C-contiguous unless said otherwise.
+ */
+#ifndef FASTNN_STAGES_H
+#define FASTNN_STAGES_H
+
+#include <stdint.h>
+
+struct program;
+
+/* 0, -1: no memory. */
+typedef int (*stage_function)(const void *arguments, struct program *program);
+
+/* ---- the per-image chain: convolutions with what follows each ---- */
+
+enum { CHAIN_MOST_LAYERS = 12 };
+
+/* convolution (stride 1, no dilation, one group), bias, batch norm, ReLU, pooling: all but the convolution may be missing */
+struct chain_layer {
+    int64_t C, H, W;                    /* input */
+    int64_t O, kh, kw, pad_h, pad_w;    /* weight (O, C, kh, kw) */
+    int64_t OH, OW;                     /* of the convolution */
+    int64_t pool;                       /* max-pooling pool x pool with stride pool, rests dropped; 1: none */
+    int64_t PH, PW;                     /* output (O, PH, PW): OH/pool, OW/pool, or 1, 1 */
+    int relu, global_average;           /* global_average: of the plane, instead of max-pooling */
+    int norm;                           /* batch norm with the batch's statistics when training, else with the running ones */
+    double eps, momentum;               /* running += momentum * (batch's - running), variance unbiased */
+    const float *weight, *bias;         /* bias (O,) or NULL */
+    const float *gamma, *beta;          /* (O,) or NULL */
+    float *running_mean, *running_var;  /* (O,) */
+    float *grad_weight, *grad_bias, *grad_gamma, *grad_beta; /* overwritten; NULL where not wanted */
+};
+
+struct chain {
+    int64_t N, layers;
+    struct chain_layer layer[CHAIN_MOST_LAYERS];
+    int exact;                          /* no Winograd */
+    int training;                       /* keep in state what backward needs */
+    /* input (N, C, H, W): float x, or uint8 through table[c * 256 + value]; both NULL: the program's input, which is uint8
+     * where there is a table and float where not. Padding is zero after the table. */
+    const float *x;
+    const float *table;
+    float *y;                           /* (N, O, PH, PW) of the last layer, channels first */
+    const float *grad_y;                /* backward: what shape y has */
+    float *grad_x;                      /* backward: (N, C, H, W), or NULL: not wanted */
+    void *state;                        /* chain_state_bytes() of it, 64-byte aligned: from forward to backward */
+};
+
+/* ---- dense ---- */
+
+enum dense_activation { DENSE_NONE, DENSE_RELU };
+
+enum optimizer_kind { OPTIMIZER_NONE, OPTIMIZER_SGD, OPTIMIZER_ADAM };
+
+/* One parameter group's numbers, written before each step; the formulas are at the kernels of update.h. */
+struct optimizer {
+    int64_t kind;                       /* enum optimizer_kind */
+    double lr, weight_decay;
+    double momentum, take;              /* take: 1 - dampening, but 1 in the first step */
+    int64_t nesterov;
+    double beta1, beta2, eps, step_size, correction, shrink;
+    double scale;                       /* of every gradient first: 1, or less where the norm is clipped */
+};
+
+/* y = activation(x weight^T + bias); backward: grad_x, and the weight's gradient, or at once the weight's update */
+struct dense {
+    int64_t N, I, O;
+    int64_t activation;                 /* enum dense_activation */
+    const float *x;                     /* (N, I), NULL: the program's input */
+    const float *table;                 /* NULL, or the program's input is uint8: table[c * 256 + value], I/channels a channel */
+    int64_t channels;
+    float *weight, *bias;               /* (O, I), (O,) or NULL */
+    float *y;                           /* (N, O): after the activation */
+    float *grad_y;                      /* (N, O) of y: backward may overwrite it (with the gradient before the activation) */
+    float *grad_x;                      /* (N, I), or NULL: not wanted */
+    float *grad_weight, *grad_bias;     /* overwritten; NULL: not wanted, or updated at once */
+    /* update at once: optimizer not NULL; state as update.h has it, NULL where the kind has none */
+    const struct optimizer *optimizer;
+    float *weight_state1, *weight_state2, *bias_state1, *bias_state2;
+    void *work;                         /* dense_work_bytes() of it, 64-byte aligned */
+};
+
+/* ---- loss ---- */
+
+/* loss of the program = mean or sum of the rows' softmax-cross-entropies; grad (N, C) times 1/N for the mean */
+struct cross_entropy {
+    int64_t N, C;
+    const float *logits;
+    double label_smoothing;
+    int mean;
+    float *losses;                      /* (N,) */
+    float *grad;                        /* (N, C), or NULL */
+};
+
+/* ---- update of whole parameters, from their gradients ---- */
+
+struct update {
+    int64_t count;
+    float *param;
+    const float *grad;
+    float *state1, *state2;             /* as update.h has them, NULL where the kind has none */
+    const struct optimizer *optimizer;
+};
+
+/* ---- the program ---- */
+
+enum { PROGRAM_MOST_STAGES = 64 };
+enum program_status { PROGRAM_DONE = 0, PROGRAM_NO_MEMORY = -1, PROGRAM_NON_FINITE = 1, PROGRAM_BAD_LABEL = 2 };
+
+struct program {
+    int64_t stages;
+    stage_function function[PROGRAM_MOST_STAGES];
+    const void *arguments[PROGRAM_MOST_STAGES];
+    double seconds[PROGRAM_MOST_STAGES];    /* that the last run spent in each, where timed is set */
+    int timed;
+    const void *input;                  /* (N, ...) float32 or uint8 */
+    const int64_t *labels;              /* (N,) */
+    double loss;
+};
+
+#endif
