@@ -53,7 +53,7 @@ def extensions() -> list[Extension]:
     import numpy
     from Cython.Build import cythonize
 
-    sources = ["_kernels.pyx", "dispatch.c", "threads.c", "isa_baseline.c", *UNITS.get(platform.machine(), [])]
+    sources = ["_kernels.pyx", "dispatch.c", "threads.c", "program.c", "isa_baseline.c", *UNITS.get(platform.machine(), [])]
     kernels = Extension(
         "fastnn._kernels",
         [f"kernels/{name}" for name in sources],

@@ -20,7 +20,8 @@ for pool in ("OPENBLAS", "MKL", "OMP", "NUMBA"):  # read when NumPy, PyTorch and
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests")]
 
-collect_ignore_glob = ["torch_*.py"]  # doctests are looked for by importing, and PyTorch may not be there
+# Doctests are looked for by importing: PyTorch may not be there, and versus is a program.
+collect_ignore_glob = ["torch_*.py", "versus"]
 
 SECONDS_TO_FALL_ASLEEP = 0.05
 # pytest-benchmark's own defaults, and what stands in their place here unless the command line says otherwise.

@@ -26,9 +26,10 @@ from fastnn.tensor import Function, Tensor
 if TYPE_CHECKING:
     __version__: str
 
-    from fastnn import data, insight, recipes, train, weights
+    from fastnn import data, insight, plan, recipes, train, weights
     from fastnn.config import show_config
     from fastnn.insight.gradients import gradcheck, numeric_gradient
+    from fastnn.plan.compile import compile
     from fastnn.recipes import load_run
     from fastnn.train.evaluate import evaluate
     from fastnn.train.fit import fit
@@ -39,6 +40,7 @@ __all__ = [
     "Function",
     "History",
     "Tensor",
+    "compile",
     "data",
     "errors",
     "evaluate",
@@ -54,6 +56,7 @@ __all__ = [
     "numeric_gradient",
     "ops",
     "optim",
+    "plan",
     "random",
     "recipes",
     "set_num_threads",
@@ -64,6 +67,7 @@ __all__ = [
 
 _ON_FIRST_USE = {
     "History": "fastnn.train",
+    "compile": "fastnn.plan",
     "evaluate": "fastnn.train",
     "fit": "fastnn.train",
     "gradcheck": "fastnn.insight.gradients",
@@ -71,7 +75,7 @@ _ON_FIRST_USE = {
     "numeric_gradient": "fastnn.insight.gradients",
     "show_config": "fastnn.config",
 }
-_MODULES = ("data", "insight", "recipes", "train", "weights")
+_MODULES = ("data", "insight", "plan", "recipes", "train", "weights")
 
 
 def __getattr__(name: str) -> Any:

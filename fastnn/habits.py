@@ -29,7 +29,6 @@ HINTS = {
         "cuda": _CPU,
         "backends": _CPU,
         "device": _CPU,
-        "compile": "it comes in the next release: leave it out",
         "utils": "fnn.data.Batches gives shuffled batches of arrays, in the place of a DataLoader",
         "float": "types are NumPy's: np.float32",
         **{name: f"types are NumPy's: np.{name}" for name in ("float32", "float64", "int64", "uint8")},

@@ -6,8 +6,9 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,21 @@ from fastnn.errors import GraphError, ShapeError
 if TYPE_CHECKING:
     from fastnn.tensor import Function, Tensor
 
-__all__ = ["Context", "Node", "no_grad", "recording", "run_backward"]
+__all__ = ["Context", "Node", "Tracer", "no_grad", "recording", "run_backward", "traced_by", "tracer"]
 
 Array = NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Tracer(Protocol):
+    """What writes operators down without computing them."""
+
+    def record(self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Tensor: ...
+
+
 class _Mode(threading.local):
     recording = True
+    tracer: Tracer | None = None
 
 
 _mode = _Mode()
@@ -35,6 +43,21 @@ _order = itertools.count()  # a node's number is higher than its inputs': sorted
 def recording() -> bool:
     """Whether the calling thread records what it computes."""
     return _mode.recording
+
+
+def tracer() -> Tracer | None:
+    """Who gets the calling thread's operators instead of them being computed; None unless a plan is being made."""
+    return _mode.tracer
+
+
+@contextmanager
+def traced_by(tracer: Tracer) -> Iterator[None]:
+    """Within it, Function.apply hands every operator of the calling thread to `tracer`."""
+    before, _mode.tracer = _mode.tracer, tracer
+    try:
+        yield
+    finally:
+        _mode.tracer = before
 
 
 class no_grad:

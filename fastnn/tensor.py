@@ -6,14 +6,14 @@ import builtins
 import operator
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
 from fastnn.habits import CalledModule
-from fastnn.tape import Array, Context, Node, no_grad, recording, run_backward
+from fastnn.tape import Array, Context, Node, no_grad, recording, run_backward, tracer
 
 __all__ = ["Array", "Context", "Function", "Tensor", "no_grad"]
 
@@ -151,15 +151,15 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.data.shape
+        return self._data.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.data.dtype
+        return self._data.dtype
 
     @property
     def ndim(self) -> int:
-        return self.data.ndim
+        return self._data.ndim
 
     @property
     def requires_grad(self) -> bool:
@@ -179,13 +179,13 @@ class Tensor:
         return self.shape if dim is None else self.shape[dim]
 
     def dim(self) -> int:
-        return self.data.ndim
+        return self._data.ndim
 
     def numel(self) -> int:
-        return self.data.size
+        return self._data.size
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self._data)
 
     def __repr__(self) -> str:
         body = np.array2string(self.data, separator=", ", prefix="Tensor(")
@@ -380,8 +380,10 @@ class Function:
 
     `forward(ctx, *inputs, **attributes)` sees ndarrays in the place of tensors and returns one ndarray;
     `backward(ctx, grad)` returns one gradient per input, in order (alone if there is one input), None where there is
-    none. Neither writes to the arrays that it is given.
+    none. Neither writes to the arrays that it is given. `differentiable = False` is for those without a backward.
     """
+
+    differentiable: ClassVar[bool] = True
 
     @staticmethod
     def forward(ctx: Context, *inputs: Any, **attributes: Any) -> Array:
@@ -394,8 +396,11 @@ class Function:
     @classmethod
     def apply(cls, *inputs: Any, **attributes: Any) -> Tensor:
         """Run forward on the inputs' arrays and, if any of them requires a gradient, record it on the tape."""
+        plan = tracer()
+        if plan is not None:
+            return plan.record(cls, inputs, attributes)
         arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
-        on_tape = recording()
+        on_tape = recording() and cls.differentiable
         needs = tuple(on_tape and isinstance(x, Tensor) and x._requires_grad for x in inputs)
         dtype = next((a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"), np.dtype("f4"))
         ctx = Context(dtype, needs, attributes)

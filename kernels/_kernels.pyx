@@ -5,11 +5,13 @@ TypeError here, so that no kernel can be handed memory of another kind.
 """
 # cython: language_level=3, boundscheck=False, wraparound=False
 
+import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
 cnp.import_array()
 
+include "stages.pxi"
 include "table.pxi"  # what table.h and threads.h declare
 
 fastnn_select_isa(NULL)  # the best this CPU has: the table is never empty
@@ -444,3 +446,8 @@ def adam_update(cnp.ndarray param, cnp.ndarray grad, cnp.ndarray exp_avg, cnp.nd
     cdef float *pv = f32(exp_avg_sq)
     with nogil:
         fastnn_kernels.adam_update(count, pp, pg, pm, pv, beta1, beta2, eps, step_size, correction, weight_decay, shrink)
+
+
+# ---- plans ----
+
+include "plan.pxi"

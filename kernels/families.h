@@ -2,11 +2,16 @@
 #include "table.h"
 #include "simd.h"
 #include "gemm.h"
+#include "chain.h"
 #include "conv2d.h"
+#include "dense_backward.h"
+#include "dense_forward.h"
 #include "elementwise.h"
 #include "loss.h"
 #include "norm_apply.h"
 #include "pool2d_average.h"
+#include "plan_loss.h"
+#include "plan_update.h"
 #include "random.h"
 #include "softmax.h"
 #include "update.h"
@@ -52,4 +57,13 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->mse = mse;
     t->sgd_update = sgd_update;
     t->adam_update = adam_update;
+    t->chain_supports = chain_supports;
+    t->chain_state_bytes = chain_state_bytes;
+    t->chain_forward = chain_forward;
+    t->chain_backward = chain_backward;
+    t->dense_work_bytes = dense_work_bytes;
+    t->dense_forward = dense_forward;
+    t->dense_backward = dense_backward;
+    t->cross_entropy_stage = cross_entropy_stage;
+    t->update_stage = update_stage;
 }

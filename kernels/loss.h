@@ -12,7 +12,7 @@
  *
  * With d = logits - their maximum and S = sum of exp(d): loss = sum of t * (log S - d), whose terms are all of one sign.
  */
-struct cross_entropy {
+struct softmax_loss {
     i64 N, C, step;
     const float *logits;                /* (N, C) */
     const int64_t *labels;              /* (N,), or NULL */
@@ -29,7 +29,7 @@ INLINE vi lanes_below(i64 lanes) {
 
 /* One long row, or a block of VL short ones: grad, and the loss as vectors (all lanes the same along a row). With labels, what the
  * label alone adds is left to the caller: kept * (largest - logits[label]) to the loss, -scale * kept to its gradient. */
-INLINE void cross_entropy_row(const int along, const int soft, const struct cross_entropy *t, const float *logits, const float *target,
+INLINE void cross_entropy_row(const int along, const int soft, const struct softmax_loss *t, const float *logits, const float *target,
                               float *grad, vf *loss, vf *largest) {
     i64 C = t->C;
     const vf m = row_max(along, C, logits);
@@ -69,7 +69,7 @@ INLINE void cross_entropy_row(const int along, const int soft, const struct cros
     *largest = m;
 }
 
-INLINE void cross_entropy_rows(const int soft, const struct cross_entropy *t, i64 n, i64 end) {
+INLINE void cross_entropy_rows(const int soft, const struct softmax_loss *t, i64 n, i64 end) {
     i64 C = t->C, count;
     for (; n < end; n += count) {
         float loss[VL], largest[VL], logits[ROWS_BLOCK_C * VL], target[ROWS_BLOCK_C * VL];
@@ -98,7 +98,7 @@ INLINE void cross_entropy_rows(const int soft, const struct cross_entropy *t, i6
 }
 
 static void cross_entropy_task(void *context, i64 index) {
-    const struct cross_entropy t = *(const struct cross_entropy *)context;
+    const struct softmax_loss t = *(const struct softmax_loss *)context;
     i64 n = index * t.step, end = i64_min(n + t.step, t.N);
     if (t.target) cross_entropy_rows(1, &t, n, end);
     else cross_entropy_rows(0, &t, n, end);
@@ -107,7 +107,7 @@ static void cross_entropy_task(void *context, i64 index) {
 /* Either labels or target is NULL; labels lie in 0 .. C-1. */
 KERNEL void softmax_cross_entropy(i64 N, i64 C, const float *logits, const int64_t *labels, const float *target, double label_smoothing,
                                   double scale, float *loss, float *grad) {
-    struct cross_entropy t = {N, C, rows_step(C), logits, labels, target, (float)(1 - label_smoothing),
+    struct softmax_loss t = {N, C, rows_step(C), logits, labels, target, (float)(1 - label_smoothing),
                               (float)(label_smoothing / (double)C), (float)scale, loss, grad};
     fastnn_parallel(ceil_div(N, t.step), 40.0 * (double)(N * C), cross_entropy_task, &t);
 }

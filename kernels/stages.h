@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#undef I /* of complex.h, which NumPy brings along: here it is a number of inputs */
+
 struct program;
 
 /* 0, -1: no memory. */
@@ -113,11 +115,12 @@ struct program {
     int64_t stages;
     stage_function function[PROGRAM_MOST_STAGES];
     const void *arguments[PROGRAM_MOST_STAGES];
-    double seconds[PROGRAM_MOST_STAGES];    /* that the last run spent in each, where timed is set */
-    int timed;
+    double seconds[PROGRAM_MOST_STAGES];    /* that the last run spent in each */
     const void *input;                  /* (N, ...) float32 or uint8 */
     const int64_t *labels;              /* (N,) */
     double loss;
 };
+
+int fastnn_run(struct program *);       /* its stages in order, up to the first that does not return 0; what that returned */
 
 #endif

@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "stages.h"
+
 enum conv2d_algorithm { CONV2D_AUTO, CONV2D_DIRECT, CONV2D_IM2COL };
 
 struct conv2d_shape {
@@ -74,6 +76,13 @@ struct kernels {
                        double weight_decay, int nesterov);
     void (*adam_update)(int64_t count, float *param, const float *grad, float *exp_avg, float *exp_avg_sq, double beta1, double beta2,
                         double eps, double step_size, double correction, double weight_decay, double shrink);
+
+    /* stages of a plan */
+    int64_t (*chain_supports)(const struct chain *);
+    int64_t (*chain_state_bytes)(const struct chain *);
+    stage_function chain_forward, chain_backward;
+    int64_t (*dense_work_bytes)(const struct dense *);
+    stage_function dense_forward, dense_backward, cross_entropy_stage, update_stage;
 };
 
 extern struct kernels fastnn_kernels;                   /* the table in use */

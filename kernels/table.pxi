@@ -43,6 +43,11 @@ cdef extern from "table.h" nogil:
         void (*sgd_update)(int64_t, float *, const float *, float *, double, double, double, double, int) noexcept nogil
         void (*adam_update)(int64_t, float *, const float *, float *, float *, double, double, double, double, double,
                             double, double) noexcept nogil
+        int64_t (*chain_supports)(const chain *) noexcept nogil
+        int64_t (*chain_state_bytes)(const chain *) noexcept nogil
+        stage_function chain_forward, chain_backward
+        int64_t (*dense_work_bytes)(const dense *) noexcept nogil
+        stage_function dense_forward, dense_backward, cross_entropy_stage, update_stage
     kernels fastnn_kernels
     const char *const fastnn_isa_names[]
     int fastnn_isa_supported(const char *)

@@ -1,106 +1,141 @@
-/* One step of an optimiser, in place, in one pass. param, grad and state (count,); the formulas, in PyTorch's order, are at the
- * functions. Plain loops: the compiler makes vectors of them. Options that a formula may lack are constants of the loop.
+/* One step of an optimiser, in place, in one pass: of a whole array (sgd_update, adam_update), or of a tile of rows that its gradient
+ * has just left registers for (update_rows). The formulas, in PyTorch's order, are at the functions; options that one may lack
+ * are constants of its loop. scale multiplies every gradient first.
  */
 #ifndef FASTNN_UPDATE_H
 #define FASTNN_UPDATE_H
 
 #include <math.h>
 
-#include "simd.h"
+#include "lanes.h"
+#include "stages.h"
 #include "threads.h"
 
 enum { UPDATE_CHUNK = 1 << 13 };        /* floats a task */
 
-/* ---- stochastic gradient descent ---- */
+enum update_formula { UPDATE_SGD, UPDATE_MOMENTUM, UPDATE_NESTEROV, UPDATE_ADAM };
 
-enum { SGD_PLAIN, SGD_MOMENTUM, SGD_NESTEROV };
-
-struct sgd {
-    i64 count;
-    float *param;
-    const float *grad;
-    float *velocity;                    /* NULL without momentum */
-    float lr, momentum, one_minus_dampening, weight_decay;
-    int nesterov;
-};
-
-/* g = grad + weight_decay * param;  velocity = momentum * velocity + (1 - dampening) * g
- * param -= lr * (g | velocity | g + momentum * velocity) */
-INLINE void sgd_loop(const int decay, const int kind, const struct sgd *t, i64 begin, i64 end) {
-    float *restrict param = t->param, *restrict velocity = t->velocity;
-    const float *restrict grad = t->grad;
-    const float lr = t->lr, momentum = t->momentum, take = t->one_minus_dampening, weight_decay = t->weight_decay;
-    for (i64 i = begin; i < end; i++) {
-        float g = decay ? grad[i] + weight_decay * param[i] : grad[i], step = g;
-        if (kind != SGD_PLAIN) {
-            velocity[i] = momentum * velocity[i] + take * g;
-            step = kind == SGD_NESTEROV ? g + momentum * velocity[i] : velocity[i];
-        }
-        param[i] -= lr * step;
-    }
-}
-
-static void sgd_chunk(void *context, i64 index) {
-    const struct sgd *t = context;
-    i64 begin = index * UPDATE_CHUNK, end = i64_min(begin + UPDATE_CHUNK, t->count);
-    int kind = !t->velocity ? SGD_PLAIN : t->nesterov ? SGD_NESTEROV : SGD_MOMENTUM;
-    switch (2 * kind + (t->weight_decay != 0)) {
-    case 2 * SGD_PLAIN: sgd_loop(0, SGD_PLAIN, t, begin, end); break;
-    case 2 * SGD_PLAIN + 1: sgd_loop(1, SGD_PLAIN, t, begin, end); break;
-    case 2 * SGD_MOMENTUM: sgd_loop(0, SGD_MOMENTUM, t, begin, end); break;
-    case 2 * SGD_MOMENTUM + 1: sgd_loop(1, SGD_MOMENTUM, t, begin, end); break;
-    case 2 * SGD_NESTEROV: sgd_loop(0, SGD_NESTEROV, t, begin, end); break;
-    default: sgd_loop(1, SGD_NESTEROV, t, begin, end); break;
-    }
-}
-
-KERNEL void sgd_update(i64 count, float *param, const float *grad, float *velocity, double lr, double momentum, double dampening,
-                       double weight_decay, int nesterov) {
-    struct sgd t = {count, param, grad, velocity, (float)lr, (float)momentum, (float)(1 - dampening), (float)weight_decay, nesterov};
-    fastnn_parallel(ceil_div(count, UPDATE_CHUNK), (velocity ? 20.0 : 12.0) * (double)count, sgd_chunk, &t);
-}
-
-/* ---- Adam and AdamW ---- */
-
-struct adam {
-    i64 count;
-    float *param;
-    const float *grad;
-    float *exp_avg, *exp_avg_sq;
+/* struct optimizer's numbers as floats, and which formula they are for */
+struct update_numbers {
+    int formula, decay;                 /* decay: weight_decay is not zero */
+    float scale, weight_decay;
+    float lr, momentum, take;           /* take: 1 - dampening */
     float one_minus_beta1, beta2, one_minus_beta2, eps;
     float step_size;                    /* lr / (1 - beta1^step) */
     float correction;                   /* sqrt(1 - beta2^step) */
-    float weight_decay;                 /* coupled: of param to the gradient */
-    float shrink;                       /* decoupled: param is multiplied by 1 - lr * weight_decay first */
+    float shrink;                       /* decoupled weight decay: param is multiplied by 1 - lr * weight_decay first */
 };
 
-/* m += (1 - beta1) * (g - m);  v = beta2 * v + (1 - beta2) * g * g;  param -= step_size * m / (sqrt(v) / correction + eps) */
-INLINE void adam_loop(const int decay, const struct adam *t, i64 begin, i64 end) {
-    float *restrict param = t->param, *restrict exp_avg = t->exp_avg, *restrict exp_avg_sq = t->exp_avg_sq;
-    const float *restrict grad = t->grad;
-    const struct adam a = *t;
-    for (i64 i = begin; i < end; i++) {
-        float g = decay ? grad[i] + a.weight_decay * param[i] : grad[i];
-        float m = exp_avg[i] + a.one_minus_beta1 * (g - exp_avg[i]);
-        float v = a.beta2 * exp_avg_sq[i] + a.one_minus_beta2 * g * g;
-        exp_avg[i] = m;
-        exp_avg_sq[i] = v;
-        param[i] = param[i] * a.shrink - a.step_size * m / (sqrtf(v) / a.correction + a.eps);
+INLINE struct update_numbers update_numbers(const struct optimizer *o, const float *state1) {
+    struct update_numbers u = {
+        UPDATE_ADAM, o->weight_decay != 0, (float)o->scale, (float)o->weight_decay, (float)o->lr, (float)o->momentum, (float)o->take,
+        (float)(1 - o->beta1), (float)o->beta2, (float)(1 - o->beta2), (float)o->eps, (float)o->step_size, (float)o->correction,
+        (float)o->shrink};
+    if (o->kind == OPTIMIZER_SGD) u.formula = !state1 ? UPDATE_SGD : o->nesterov ? UPDATE_NESTEROV : UPDATE_MOMENTUM;
+    return u;
+}
+
+INLINE vf v_sqrt(vf x) {
+#if VL == 16 && defined(__AVX512F__)
+    return (vf)_mm512_sqrt_ps((__m512)x);
+#elif VL == 8 && defined(__AVX__)
+    return (vf)_mm256_sqrt_ps((__m256)x);
+#elif VL == 4 && defined(__SSE2__)
+    return (vf)_mm_sqrt_ps((__m128)x);
+#else
+    UNROLL for (int i = 0; i < VL; i++) x[i] = sqrtf(x[i]);
+    return x;
+#endif
+}
+
+/* g = scale * grad + weight_decay * param
+ * SGD: velocity = momentum * velocity + take * g;  param -= lr * (g | velocity | g + momentum * velocity)
+ * Adam: m += (1 - beta1) * (g - m);  v = beta2 * v + (1 - beta2) * g * g;  param = shrink * param - step_size * m / (sqrt(v) / correction + eps) */
+INLINE vf update_lanes(const int formula, const int decay, const struct update_numbers *u, vf grad, vf param, vf *state1, vf *state2) {
+    vf g = u->scale * grad;
+    if (decay) g += u->weight_decay * param;
+    if (formula == UPDATE_ADAM) {
+        vf m = *state1 + u->one_minus_beta1 * (g - *state1), v = u->beta2 * *state2 + u->one_minus_beta2 * g * g;
+        *state1 = m;
+        *state2 = v;
+        return param * u->shrink - u->step_size * m / (v_sqrt(v) / u->correction + u->eps);
+    }
+    if (formula != UPDATE_SGD) {
+        *state1 = u->momentum * *state1 + u->take * g;
+        g = formula == UPDATE_NESTEROV ? g + u->momentum * *state1 : *state1;
+    }
+    return param - u->lr * g;
+}
+
+INLINE void update_loop(const int formula, const int decay, const struct update_numbers u, i64 count, const float *grad, float *param,
+                        float *state1, float *state2) {
+    for (i64 i = 0; i < count; i += VL) {
+        i64 lanes = i64_min(VL, count - i);
+        vf s1 = {0}, s2 = {0};
+        if (formula != UPDATE_SGD) s1 = v_load_lanes(state1 + i, lanes, 0);
+        if (formula == UPDATE_ADAM) s2 = v_load_lanes(state2 + i, lanes, 0);
+        vf p = update_lanes(formula, decay, &u, v_load_lanes(grad + i, lanes, 0), v_load_lanes(param + i, lanes, 0), &s1, &s2);
+        v_store_lanes(param + i, p, lanes);
+        if (formula != UPDATE_SGD) v_store_lanes(state1 + i, s1, lanes);
+        if (formula == UPDATE_ADAM) v_store_lanes(state2 + i, s2, lanes);
     }
 }
 
-static void adam_chunk(void *context, i64 index) {
-    const struct adam *t = context;
-    i64 begin = index * UPDATE_CHUNK, end = i64_min(begin + UPDATE_CHUNK, t->count);
-    if (t->weight_decay != 0) adam_loop(1, t, begin, end);
-    else adam_loop(0, t, begin, end);
+/* rows x count floats; grad_step and step: from row to row. state1 and state2: NULL where the formula has none */
+KERNEL void update_rows(const struct update_numbers *u, i64 rows, i64 count, const float *grad, i64 grad_step, float *param,
+                        float *state1, float *state2, i64 step) {
+#define UPDATE_ROWS(FORMULA, DECAY)                                                                                       \
+    for (i64 r = 0; r < rows; r++)                                                                                       \
+        update_loop(FORMULA, DECAY, *u, count, grad + r * grad_step, param + r * step,                                   \
+                    FORMULA == UPDATE_SGD ? NULL : state1 + r * step, FORMULA == UPDATE_ADAM ? state2 + r * step : NULL)
+    switch (2 * u->formula + u->decay) {
+    case 2 * UPDATE_SGD: UPDATE_ROWS(UPDATE_SGD, 0); break;
+    case 2 * UPDATE_SGD + 1: UPDATE_ROWS(UPDATE_SGD, 1); break;
+    case 2 * UPDATE_MOMENTUM: UPDATE_ROWS(UPDATE_MOMENTUM, 0); break;
+    case 2 * UPDATE_MOMENTUM + 1: UPDATE_ROWS(UPDATE_MOMENTUM, 1); break;
+    case 2 * UPDATE_NESTEROV: UPDATE_ROWS(UPDATE_NESTEROV, 0); break;
+    case 2 * UPDATE_NESTEROV + 1: UPDATE_ROWS(UPDATE_NESTEROV, 1); break;
+    case 2 * UPDATE_ADAM: UPDATE_ROWS(UPDATE_ADAM, 0); break;
+    default: UPDATE_ROWS(UPDATE_ADAM, 1); break;
+    }
+#undef UPDATE_ROWS
+}
+
+/* ---- whole arrays ---- */
+
+struct update_task {
+    struct update_numbers numbers;
+    i64 count;
+    const float *grad;
+    float *param, *state1, *state2;
+};
+
+static void update_chunk(void *context, i64 index) {
+    const struct update_task *t = context;
+    i64 begin = index * UPDATE_CHUNK, count = i64_min(UPDATE_CHUNK, t->count - begin);
+    update_rows(&t->numbers, 1, count, t->grad + begin, 0, t->param + begin, t->state1 ? t->state1 + begin : NULL,
+                t->state2 ? t->state2 + begin : NULL, 0);
+}
+
+INLINE void update_array(const struct optimizer *o, i64 count, float *param, const float *grad, float *state1, float *state2) {
+    struct update_task t = {update_numbers(o, state1), count, grad, param, state1, state2};
+    double flops = state2 ? 30.0 : state1 ? 20.0 : 12.0; /* with the time of memory counted in */
+    fastnn_parallel(ceil_div(count, UPDATE_CHUNK), flops * (double)count, update_chunk, &t);
+}
+
+/* velocity: NULL without momentum */
+KERNEL void sgd_update(i64 count, float *param, const float *grad, float *velocity, double lr, double momentum, double dampening,
+                       double weight_decay, int nesterov) {
+    struct optimizer o = {.kind = OPTIMIZER_SGD, .lr = lr, .weight_decay = weight_decay, .momentum = momentum, .take = 1 - dampening,
+                          .nesterov = nesterov, .scale = 1};
+    update_array(&o, count, param, grad, velocity, NULL);
 }
 
 KERNEL void adam_update(i64 count, float *param, const float *grad, float *exp_avg, float *exp_avg_sq, double beta1, double beta2,
                         double eps, double step_size, double correction, double weight_decay, double shrink) {
-    struct adam t = {count, param, grad, exp_avg, exp_avg_sq, (float)(1 - beta1), (float)beta2, (float)(1 - beta2), (float)eps,
-                     (float)step_size, (float)correction, (float)weight_decay, (float)shrink};
-    fastnn_parallel(ceil_div(count, UPDATE_CHUNK), 30.0 * (double)count, adam_chunk, &t);
+    struct optimizer o = {.kind = OPTIMIZER_ADAM, .weight_decay = weight_decay, .beta1 = beta1, .beta2 = beta2, .eps = eps,
+                          .step_size = step_size, .correction = correction, .shrink = shrink, .scale = 1};
+    update_array(&o, count, param, grad, exp_avg, exp_avg_sq);
 }
 
 #endif

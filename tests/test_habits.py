@@ -195,7 +195,6 @@ def test_forward_without_return() -> None:
         (fnn, "from_numpy", r"fnn.Tensor\(array\)"),
         (fnn, "cuda", "CPU"),
         (fnn, "utils", "fnn.data.Batches"),
-        (fnn, "compile", "next release"),
         (fnn, "save", "fnn.weights.save"),
         (nn, "utils", "clip gradients"),
         (optim, "RMSprop", "SGD, Adam and AdamW"),

@@ -13,6 +13,7 @@ from fastnn.habits import check_options
 from fastnn.nn.checks import positive
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import floating
+from fastnn.ops.norm import Running
 from fastnn.tensor import Array, Tensor
 
 
@@ -67,24 +68,15 @@ class _BatchNorm(Module):
             raise ShapeError(f"batch_norm: expected input of shape {expected}, got {x.shape}")
         if self.running_mean is not None and self.running_var is not None and not self.training:
             mean, var = self.running_mean, self.running_var
-            return ops.batch_norm(x, mean, var, self.weight, self.bias, self.eps, training=False)
+            return ops.batch_norm(x, mean, var, self.weight, self.bias, self.eps)
         count = x.numel() // self.num_features
         if count == 1:
             raise ShapeError(f"batch_norm: expected more than one value per channel in training, got {x.shape}")
-        mean, var = ops.batch_norm_statistics(x)
-        if self.training:
-            self._follow(mean, var * (count / (count - 1)))
-        return ops.batch_norm(x, mean, var, self.weight, self.bias, self.eps, training=True)
-
-    def _follow(self, mean: Array, unbiased_var: Array) -> None:
-        """Move the running statistics towards the batch's."""
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked += 1
-        momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        for running, batch in ((self.running_mean, mean), (self.running_var, unbiased_var)):
-            running *= 1 - momentum
-            running += momentum * batch
+        running = None
+        if self.training and self.running_mean is not None and self.running_var is not None:
+            assert self.num_batches_tracked is not None
+            running = Running(self.running_mean, self.running_var, self.num_batches_tracked, self.momentum)
+        return ops.batch_norm_training(x, self.weight, self.bias, self.eps, running)
 
     def extra_repr(self) -> str:
         return (

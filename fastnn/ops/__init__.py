@@ -26,7 +26,7 @@ from fastnn.ops.loss import (
     mse_loss,
     nll_loss,
 )
-from fastnn.ops.norm import batch_norm, batch_norm_statistics, normalize
+from fastnn.ops.norm import batch_norm, batch_norm_training, normalize
 from fastnn.ops.pool import avg_pool2d, global_avg_pool2d, max_pool2d
 from fastnn.ops.shaping import flatten
 from fastnn.tensor import Tensor
@@ -34,7 +34,7 @@ from fastnn.tensor import Tensor
 __all__ = [
     "avg_pool2d",
     "batch_norm",
-    "batch_norm_statistics",
+    "batch_norm_training",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "conv2d",

@@ -133,18 +133,20 @@ class LogSoftmax(Function):
 
 
 class Dropout(Function):
-    """Saves nothing: (seed, stream) says which entries were dropped; kernel dropout_forward, both ways.
+    """Each call of forward takes new random numbers. Saves (seed, stream), which say what was dropped; kernel
+    dropout_forward, both ways.
 
-    Attributes: p, seed, stream.
+    Attribute: p.
     """
 
     @staticmethod
-    def forward(ctx: Context, x: Array, *, p: float, seed: int, stream: int) -> Array:
-        return ctx.kernels.dropout_forward(x, p, seed, stream)
+    def forward(ctx: Context, x: Array, *, p: float) -> Array:
+        ctx.save_for_backward(*random.next_stream())
+        return ctx.kernels.dropout_forward(x, p, *ctx.saved_tensors)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return ctx.kernels.dropout_forward(grad, **ctx.attributes)
+        return ctx.kernels.dropout_forward(grad, ctx.attributes["p"], *ctx.saved_tensors)
 
 
 def relu(x: Any) -> Tensor:
@@ -225,5 +227,4 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     x = floating(x)
     if not training or p == 0:
         return x
-    seed, stream = random.next_stream()
-    return Dropout.apply(x, p=p, seed=seed, stream=stream)
+    return Dropout.apply(x, p=p)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
-from fastnn.tape import recording
+from fastnn.tape import recording, tracer
 from fastnn.tensor import Array, Context, Function, Tensor
 
 
@@ -283,7 +283,7 @@ def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:
     def update(a: Tensor, b: Any) -> Tensor:
         if recording() and a.requires_grad and a.is_leaf:
             raise GraphError(f"{sign}=: a tensor that requires a gradient is changed in place under fnn.no_grad() only")
-        if a.node is not None or (recording() and isinstance(b, Tensor) and b.requires_grad):
+        if tracer() or a.node is not None or (recording() and isinstance(b, Tensor) and b.requires_grad):
             return operator(a, b)
         other = _operand(b, a)
         if not a.data.flags.writeable:
@@ -299,9 +299,19 @@ def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:
     return update
 
 
+class Compare(Function):
+    """ufunc(a, b), booleans. Attribute: ufunc."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx: Context, a: Array, b: Any, *, ufunc: np.ufunc) -> Array:
+        return ufunc(a, b)
+
+
 def _compared(ufunc: np.ufunc) -> Any:
     def compare(a: Tensor, b: Any) -> Tensor:
-        return Tensor(ufunc(a.data, b.data if isinstance(b, Tensor) else b))
+        return Compare.apply(a, b, ufunc=ufunc)
 
     return compare
 

@@ -52,13 +52,13 @@ def axis(op: str, dim: int, ndim: int) -> int:
     return dim % ndim
 
 
-def constant(op: str, target: Any) -> np.ndarray[Any, np.dtype[Any]]:
-    """A loss's target as an array; gradients do not flow into it."""
+def constant(op: str, target: Any) -> Tensor:
+    """A loss's target; gradients do not flow into it."""
     if isinstance(target, Tensor):
         if target.requires_grad:
             raise ArgumentError(f"{op}: no gradient flows into the target: pass target.detach()")
-        return target.data
+        return target
     array = np.asarray(target)
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"{op}: expected numbers as target, got {array.dtype}")
-    return array
+    return Tensor(array)

@@ -60,6 +60,9 @@ class NLL(Function):
 
     @staticmethod
     def forward(ctx: Context, log_probs: Array, target: Array, *, reduction: str) -> Array:
+        classes = log_probs.shape[1]
+        if target.size and not (target.min() >= 0 and target.max() < classes):
+            raise LabelError(f"nll_loss: expected labels from 0 to {classes - 1}, got {target.min()} to {target.max()}")
         ctx.save_for_backward(target, log_probs.shape)
         return _reduce(-log_probs[np.arange(len(target)), target], reduction)
 
@@ -97,6 +100,11 @@ class BCE(Function):
 
     @staticmethod
     def forward(ctx: Context, p: Array, target: Array, *, reduction: str) -> Array:
+        if p.size and not (p.min() >= 0 and p.max() <= 1) and not np.isnan(p).any():
+            raise ArgumentError(
+                f"binary_cross_entropy: expected probabilities from 0 to 1, got {p.min():.6g} to {p.max():.6g}: "
+                "apply a sigmoid, or use binary_cross_entropy_with_logits (BCEWithLogitsLoss)"
+            )
         ctx.save_for_backward(p, target)
         with np.errstate(divide="ignore"):
             log_p, log_q = np.maximum(np.log(p), -100), np.maximum(np.log1p(-p), -100)
@@ -132,13 +140,13 @@ def check_reduction(op: str, reduction: str) -> None:
         raise ArgumentError(f"{op}: expected reduction 'mean', 'sum' or 'none', got {reduction!r}")
 
 
-def _same_shape(op: str, x: Any, target: Any, reduction: str) -> tuple[Tensor, Array]:
+def _same_shape(op: str, x: Any, target: Any, reduction: str) -> tuple[Tensor, Tensor]:
     """Prediction and target of one shape and type."""
     check_reduction(op, reduction)
     x, target = floating(x), constant(op, target)
     if x.shape != target.shape:
         raise ShapeError(f"{op}: expected target of shape {x.shape}, as the input, got {target.shape}")
-    return x, target.astype(x.dtype, copy=False)
+    return x, target.astype(x.dtype)
 
 
 def cross_entropy(logits: Any, target: Any, *, reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:
@@ -160,8 +168,7 @@ def cross_entropy(logits: Any, target: Any, *, reduction: str = "mean", label_sm
         )
     if target.ndim == 1 and target.dtype.kind not in "iu":
         raise DTypeError(f"cross_entropy: expected labels to be integers, got {target.dtype}")
-    kind = np.dtype(np.int64) if target.ndim == 1 else logits.dtype
-    target = target.astype(kind, copy=False)
+    target = target.astype(np.int64 if target.ndim == 1 else logits.dtype)
     return CrossEntropy.apply(logits, target, label_smoothing=label_smoothing, reduction=reduction)
 
 
@@ -173,9 +180,6 @@ def nll_loss(log_probs: Any, target: Any, *, reduction: str = "mean") -> Tensor:
         raise ShapeError(f"nll_loss: expected input (N, C) and target (N,), got {log_probs.shape} and {target.shape}")
     if target.dtype.kind not in "iu":
         raise DTypeError(f"nll_loss: expected integer labels, got {target.dtype}")
-    classes = log_probs.shape[1]
-    if target.size and not (target.min() >= 0 and target.max() < classes):
-        raise LabelError(f"nll_loss: expected labels from 0 to {classes - 1}, got {target.min()} to {target.max()}")
     return NLL.apply(log_probs, target, reduction=reduction)
 
 
@@ -189,11 +193,6 @@ def binary_cross_entropy_with_logits(logits: Any, target: Any, *, reduction: str
 def binary_cross_entropy(probabilities: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     """-(t·log p + (1 - t)·log(1 - p)) for each entry; p and t of one shape, from 0 to 1, else ArgumentError."""
     p, target = _same_shape("binary_cross_entropy", probabilities, target, reduction)
-    if p.data.size and not (p.data.min() >= 0 and p.data.max() <= 1) and not np.isnan(p.data).any():
-        raise ArgumentError(
-            f"binary_cross_entropy: expected probabilities from 0 to 1, got {p.data.min():.6g} to {p.data.max():.6g}: "
-            "apply a sigmoid, or use binary_cross_entropy_with_logits (BCEWithLogitsLoss)"
-        )
     return BCE.apply(p, target, reduction=reduction)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from fastnn.tensor import Array, Context, Function, Tensor
 class BatchNorm(Function):
     """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel; kernels batch_norm_*.
 
-    Saves x and the channels' numbers. x (N, C) or (N, C, H, W); mean, var (C,); weight, bias (C,) or None. Attributes:
-    eps; training: whether mean and var are x's own statistics, through which the gradient flows too, or constants.
+    Saves x and the channels' numbers. x (N, C) or (N, C, H, W); mean, var (C,), constants; weight, bias (C,) or None.
+    Attribute: eps.
     """
 
     @staticmethod
@@ -28,7 +29,6 @@ class BatchNorm(Function):
         bias: Array | None,
         *,
         eps: float,
-        training: bool,
     ) -> Array:
         ctx.save_for_backward(x, mean, var, weight)
         return ctx.kernels.batch_norm_forward(x, mean, var, weight, bias, eps)
@@ -36,15 +36,64 @@ class BatchNorm(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, None, None, Array | None, Array | None]:
         x, mean, var, weight = ctx.saved_tensors
-        eps, training = ctx.attributes["eps"], ctx.attributes["training"]
+        eps = ctx.attributes["eps"]
         need_x, _, _, need_weight, need_bias = ctx.needs_input_grad
         grad_x = grad_weight = grad_bias = None
-        if training or need_weight or need_bias:
+        if need_weight or need_bias:
             grad_weight, grad_bias = ctx.kernels.batch_norm_backward_weight(grad, x, mean, var, eps)
         if need_x:
-            sums = (grad_weight, grad_bias) if training else (None, None)
-            grad_x = ctx.kernels.batch_norm_backward_input(grad, x, mean, var, weight, *sums, eps)
+            grad_x = ctx.kernels.batch_norm_backward_input(grad, x, mean, var, weight, None, None, eps)
         return grad_x, None, None, grad_weight, grad_bias
+
+
+@dataclass
+class Running:
+    """Statistics (C,) that follow the batches': running += momentum·(batch's - running), with the unbiased variance.
+
+    `batches` counts them; momentum None averages over all of them.
+    """
+
+    mean: Array
+    var: Array
+    batches: Array
+    momentum: float | None
+
+    def follow(self, mean: Array, unbiased_var: Array) -> None:
+        self.batches += 1
+        momentum = 1 / float(self.batches) if self.momentum is None else self.momentum
+        for running, batch in ((self.mean, mean), (self.var, unbiased_var)):
+            running *= 1 - momentum
+            running += momentum * batch
+
+
+class BatchNormTraining(Function):
+    """BatchNorm by x's own statistics, through which the gradient flows too; kernels batch_norm_*.
+
+    Saves x and the channels' numbers. x (N, C) or (N, C, H, W); weight, bias (C,) or None. Attributes: eps; running:
+    the Running statistics that follow, or None.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Context, x: Array, weight: Array | None, bias: Array | None, *, eps: float, running: Running | None
+    ) -> Array:
+        mean, var = ctx.kernels.batch_norm_statistics(x)
+        if running is not None:
+            count = x.size // x.shape[1]
+            running.follow(mean, var * (count / (count - 1)))
+        ctx.save_for_backward(x, mean, var, weight)
+        return ctx.kernels.batch_norm_forward(x, mean, var, weight, bias, eps)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array, Array]:
+        x, mean, var, weight = ctx.saved_tensors
+        eps = ctx.attributes["eps"]
+        sums = ctx.kernels.batch_norm_backward_weight(grad, x, mean, var, eps)
+        need_x = ctx.needs_input_grad[0]
+        return (
+            ctx.kernels.batch_norm_backward_input(grad, x, mean, var, weight, *sums, eps) if need_x else None,
+            *sums,
+        )
 
 
 class Normalize(Function):
@@ -71,11 +120,6 @@ class Normalize(Function):
         return grad / std, None, None
 
 
-def batch_norm_statistics(x: Tensor) -> tuple[Array, Array]:
-    """Mean and variance (biased: divided by the count) of each channel of x (N, C) or (N, C, H, W), off the tape."""
-    return Context(x.dtype, (), {}).kernels.batch_norm_statistics(x.data)
-
-
 def batch_norm(
     x: Any,
     mean: Array,
@@ -83,14 +127,20 @@ def batch_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
-    *,
-    training: bool,
 ) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel; x (N, C) or (N, C, H, W), the rest (C,).
+    """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel; x (N, C) or (N, C, H, W), the rest (C,)."""
+    return BatchNorm.apply(floating(x, mean.dtype), mean, var, weight, bias, eps=eps)
 
-    `training` says that mean and var are batch_norm_statistics(x), so that the gradient flows through them as well.
-    """
-    return BatchNorm.apply(floating(x, mean.dtype), mean, var, weight, bias, eps=eps, training=training)
+
+def batch_norm_training(
+    x: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    running: Running | None = None,
+) -> Tensor:
+    """batch_norm by the mean and the (biased) variance of x itself; the running statistics follow them."""
+    return BatchNormTraining.apply(floating(x), weight, bias, eps=eps, running=running)
 
 
 def normalize(x: Any, mean: Array, std: Array) -> Tensor:

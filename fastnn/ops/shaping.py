@@ -60,6 +60,19 @@ class Extremum(Function):
         return grad_x
 
 
+class Place(Function):
+    """The index of the entry that `pick` finds along dim, or in the flattened array (None); int64.
+
+    Attributes: dim, keepdim, pick.
+    """
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, dim: int | None, keepdim: bool, pick: Any) -> Array:
+        return pick(x, axis=dim, keepdims=keepdim)
+
+
 class Reshape(Function):
     """The same entries in the same order. Saves the old shape. Attribute: shape."""
 
@@ -143,7 +156,7 @@ def _extremum(op: str, x: Tensor, dim: int | None, keepdim: bool, pick: Any) -> 
         return Extremum.apply(x, dim=None, keepdim=False, pick=pick)
     dim = axis(op, dim, x.ndim)
     values = Extremum.apply(x, dim=dim, keepdim=keepdim, pick=pick)
-    return values, Tensor(pick(x.data, axis=dim, keepdims=keepdim))
+    return values, Place.apply(x, dim=dim, keepdim=keepdim, pick=pick)
 
 
 def var(x: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
@@ -167,8 +180,8 @@ def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     if x.numel() == 0:
         raise ShapeError(f"argmax: expected at least one entry, got shape {x.shape}")
     if dim is None:
-        return Tensor(np.argmax(x.data))
-    return Tensor(np.argmax(x.data, axis=axis("argmax", dim, x.ndim), keepdims=keepdim))
+        return Place.apply(x, dim=None, keepdim=False, pick=np.argmax)
+    return Place.apply(x, dim=axis("argmax", dim, x.ndim), keepdim=keepdim, pick=np.argmax)
 
 
 def reshape(x: Tensor, *shape: Any) -> Tensor:

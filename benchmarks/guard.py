@@ -1,0 +1,225 @@
+"""Fails when a kernel or a training step has become slower: ``python -m benchmarks.guard``.
+
+Times every kernel, and the steps of cnn, lenet5 and mlp, in turns with vectorised NumPy doing the same, in one process and
+on one thread, so that neighbours on the machine slow both. The ratio of the least times is compared with the one in
+recorded_ratios.json, where ``--record`` has written it, by instruction set and CPU: below 0.7 of it is a failure, after
+three more and longer tries. On a CPU without a record, below half of the least of the others'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RECORD = HERE / "recorded_ratios.json"
+KNOWN_CPU, OTHER_CPU = 0.7, 0.5  # of the recorded ratio, at least
+ROUNDS, TRIES, GROWTH = 3, 3, 3  # each further try takes so many times as many rounds
+BLOCK_SECONDS = 5e-3  # that short calls are repeated for
+STEP_BATCHES = {"cnn": 16, "lenet5": 64, "mlp": 128}
+
+Call = Callable[[], Any]
+Records = dict[str, dict[str, dict[str, float]]]  # ISA, CPU, case: how many times NumPy's time is fastnn's
+
+
+@dataclass(frozen=True)
+class Case:
+    """The same work by fastnn and by NumPy; both are made anew when they are asked for."""
+
+    name: str
+    make: Callable[[], tuple[Call, Call]]
+
+
+# ---- judging ---------------------------------------------------------------------------------------------------------
+
+
+def bound(records: Records, isa: str, cpu: str, case: str) -> float | None:
+    """The least ratio that is no failure; None where nothing is recorded."""
+    by_cpu = records.get(isa, {})
+    if case in by_cpu.get(cpu, {}):
+        return KNOWN_CPU * by_cpu[cpu][case]
+    others = [ratios[case] for ratios in by_cpu.values() if case in ratios]
+    return OTHER_CPU * min(others) if others else None
+
+
+def check(measure: Callable[[int], float], least: float) -> float:
+    """The ratio, measured again with more rounds while it is below the bound; the best of the tries."""
+    best, rounds = measure(ROUNDS), ROUNDS
+    for _ in range(TRIES):
+        if best >= least:
+            break
+        rounds *= GROWTH
+        best = max(best, measure(rounds))
+    return best
+
+
+def ratio(ours: Call, numpys: Call, rounds: int) -> float:
+    """Least time of NumPy over least time of fastnn, in turns; a short call is repeated within a turn."""
+    repeats = {call: max(1, int(BLOCK_SECONDS / max(_seconds(call, 1), 1e-7))) for call in (ours, numpys)}
+    times: dict[Call, list[float]] = {ours: [], numpys: []}
+    for _ in range(rounds):
+        for call, own in times.items():
+            own.append(_seconds(call, repeats[call]))
+    return min(times[numpys]) / min(times[ours])
+
+
+def _seconds(call: Call, repeats: int) -> float:
+    started = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - started) / repeats
+
+
+# ---- what is measured ------------------------------------------------------------------------------------------------
+
+
+def cases() -> Iterator[Case]:
+    """Every kernel, by the case of its benchmarks that matters most: the last one; then the steps."""
+    from op_cases import KERNELS, case_id
+
+    for kernel in KERNELS.values():
+        case = kernel.benchmarks[-1]
+        yield Case(f"{kernel.name} {case_id(case)}", lambda kernel=kernel, case=case: _kernel(kernel, case))
+    import fastnn as fnn
+
+    for model, batch in STEP_BATCHES.items():
+        for mode in ("eager", "compiled") if hasattr(fnn, "compile") else ("eager",):
+            yield Case(
+                f"{model} step, {mode}, batch {batch}",
+                lambda model=model, batch=batch, mode=mode: (_step(model, batch, mode), _step(model, batch, "numpy")),
+            )
+
+
+def _kernel(kernel: Any, case: Mapping[str, Any]) -> tuple[Call, Call]:
+    from competitors import prepare
+    from op_cases import arguments
+
+    given = arguments(kernel, _smaller(case))
+    return prepare("native", kernel, given).call, prepare("numpy", kernel, given).call
+
+
+def _smaller(case: Mapping[str, Any]) -> dict[str, Any]:
+    """With fewer images or rows, where NumPy would take a second."""
+    if case.get("N", 0) >= 128 and "H" in case:
+        return {**case, "N": 8}
+    if case.get("M", 0) > 4096:
+        return {**case, "M": 4096}
+    return dict(case)
+
+
+def _step(model: str, batch: int, mode: str) -> Call:
+    import fastnn as fnn
+    from fastnn import nn, optim, recipes
+
+    digits = fnn.data.load("digits")
+    x, y = digits.images[:batch], digits.labels[:batch]
+    fnn.manual_seed(0)
+    layers = recipes.recipe(model, digits).build(digits)
+    loss_fn, optimizer = nn.CrossEntropyLoss(), optim.SGD(layers.parameters(), lr=0.001, momentum=0.9)
+    if mode == "compiled":
+        step: Any = fnn.compile(layers, loss_fn, optimizer)
+        return lambda: step(x, y)
+
+    def by_operators() -> None:
+        loss = loss_fn(layers(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    if mode == "eager":
+        return by_operators
+
+    def by_numpy() -> None:
+        with _on_the_reference():
+            by_operators()
+
+    return by_numpy
+
+
+@contextmanager
+def _on_the_reference() -> Iterator[None]:
+    """Several backends in one process, where users have FASTNN_BACKEND."""
+    from fastnn import backends
+
+    kept = backends._choice
+    backends._choice = lambda: ("reference", "guard")  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        backends._choice = kept
+
+
+# ---- the program -----------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description=__doc__)
+    parser.add_argument("--record", action="store_true", help="write the ratios instead, medians of three measurements")
+    parser.add_argument("-k", metavar="TEXT", default="", help="only what has this in its name")
+    arguments = parser.parse_args()
+    for pool in ("FASTNN", "OMP", "OPENBLAS", "MKL", "NUMBA"):  # before NumPy is imported
+        os.environ[f"{pool}_NUM_THREADS"] = "1"
+    sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
+    from tqdm import tqdm
+
+    from fastnn import backends
+
+    isa, cpu = backends.describe()["isa"], cpu_name()
+    if isa is None:
+        print("fastnn runs without its compiled kernels here: nothing to guard", file=sys.stderr)
+        return 2
+    chosen = [case for case in cases() if arguments.k in case.name]
+    records: Records = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    slow, unknown = [], []
+    for case in tqdm(chosen, unit="case", leave=False):
+        ours, numpys = case.make()
+        ours(), numpys()  # type: ignore[func-returns-value]
+        if arguments.record:
+            measured = statistics.median(ratio(ours, numpys, GROWTH * ROUNDS) for _ in range(3))
+            records.setdefault(isa, {}).setdefault(cpu, {})[case.name] = float(f"{measured:.3g}")
+            continue
+        least = bound(records, isa, cpu, case.name)
+        if least is None:
+            unknown.append(case.name)
+            continue
+        best = check(lambda rounds, ours=ours, numpys=numpys: ratio(ours, numpys, rounds), least)
+        if best < least:
+            slow.append(f"{case.name}: {best:.3g} times as fast as NumPy, expected at least {least:.3g}")
+    if arguments.record:
+        RECORD.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n")
+        print(f"recorded {len(chosen)} ratios for {isa} on {cpu} in {RECORD.name}")
+        return 0
+    if unknown:
+        print(f"nothing recorded for {isa}: {', '.join(unknown)}; python -m benchmarks.guard --record", file=sys.stderr)
+    for line in slow:
+        print(f"slower than recorded: {line}", file=sys.stderr)
+    compared = "recorded on this CPU" if cpu in records.get(isa, {}) else "recorded on other CPUs"
+    print(f"{len(chosen) - len(unknown) - len(slow)} of {len(chosen)} are as fast as {compared} ({isa}, {cpu})")
+    return 1 if slow or unknown else 0
+
+
+def cpu_name() -> str:
+    """The make of the processor, as one that has the same kernels' speed: vendor, family, model."""
+    info = Path("/proc/cpuinfo")
+    read: dict[str, str] = {}
+    if info.exists():
+        for line in info.read_text().split("\n\n")[0].splitlines():
+            name, _, value = line.partition(":")
+            read[name.strip()] = value.strip()
+    if "cpu family" in read:
+        return f"{read['vendor_id']} family {read['cpu family']} model {read['model']}"
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

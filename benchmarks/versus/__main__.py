@@ -1,0 +1,292 @@
+"""``python -m benchmarks.versus``: measure, print the tables, and write them as JSON and a chart where asked to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from . import chart, feed, parts, whole
+from .fleet import PEERS, Fleet
+from .peak import Peak
+from .settings import Bench, Settings, usable_peers
+from .table import Row, lines, markdown
+from .workloads import BATCHES, WORKLOADS
+
+Part = Callable[[Bench, parts.Progress], None]
+PARTS: dict[str, Part] = {
+    "steps": parts.steps,
+    "inference": parts.inference,
+    "matmul": parts.matmul,
+    "threads": parts.threads,
+    "ablation": parts.ablation,
+    "import": whole.imports,
+    "memory": whole.memory,
+    "runs": whole.runs,
+}
+WHOLE_RUNS = ("memory", "runs")
+TITLES = (parts.STEPS, parts.EAGER, parts.INFERENCE, parts.PEAK, parts.THREADS)
+TITLES = (*TITLES, whole.RUNS, whole.MEMORY, whole.IMPORT)
+PEAK_SAMPLES = 10
+
+EPILOG = """\
+Each library runs in processes of its own and in turns with the others; ratios are medians over rounds, against the best
+mode of the best peer: PyTorch in NCHW, channels_last and by torch.compile, all with the fused optimiser, JAX in NCHW and
+NHWC, ONNX Runtime on one thread and on all. Images are MNIST's where they are found (FASTNN_DATA_DIR, or
+`fastnn data fetch mnist`), else the digits. Let nothing else run meanwhile.
+
+examples:
+  python -m benchmarks.versus --json results.json --png results.png     all of it, about 12 minutes
+  python -m benchmarks.versus --quick --workloads cnn,lenet5 --batches 128 --parts steps
+  python -m benchmarks.versus --isa avx2                                all held to AVX2
+"""
+
+
+def main() -> int:
+    arguments = _arguments()
+    with tempfile.TemporaryDirectory(prefix="versus-") as name:
+        folder = Path(name)
+        notes: list[str] = []
+        settings = _settings(arguments, notes)
+        (folder / "feed").mkdir()
+        origin = feed.write(folder / "feed")
+        with Fleet(folder, settings.isa if settings.held else None) as fleet:
+            bench = Bench(settings, folder, fleet, Peak(folder, settings.isa, settings.threads), notes=notes)
+            bench.raw["machine"] = _machine(settings, origin)
+            if bench.peak.sample() is None:
+                bench.note("no C compiler: the FMA peak is not known")
+            chosen = [part for part in arguments.parts if not (arguments.no_runs and part in WHOLE_RUNS)]
+            _measure(bench, chosen)
+    print(_text(bench))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(_json(bench), indent=1) + "\n")
+    if arguments.png:
+        try:
+            chart.draw(arguments.png, bench.rows, _subtitle(bench))
+        except ImportError:
+            print('no chart: it needs Matplotlib, pip install "fastnn[plot]"', file=sys.stderr)
+    return 0
+
+
+def _measure(bench: Bench, chosen: list[str]) -> None:
+    from tqdm import tqdm
+
+    started = time.perf_counter()
+    bench.raw["peak before"] = [bench.peak.sample() for _ in range(PEAK_SAMPLES)]
+    with tqdm(total=_length(bench, chosen), bar_format="{bar:20} {n_fmt}/{total_fmt} {elapsed} {desc}") as bar:
+
+        def progress(what: str) -> None:
+            bar.update(int(bool(bar.desc)))  # the one before is done
+            bar.set_description_str(what)
+
+        for part in chosen:
+            try:
+                PARTS[part](bench, progress)
+            except Exception as error:
+                bench.note(f"{part}: {type(error).__name__}: {error}")
+    bench.raw["peak after"] = [bench.peak.sample() for _ in range(PEAK_SAMPLES)]
+    bench.raw["seconds"] = time.perf_counter() - started
+
+
+def _length(bench: Bench, chosen: list[str]) -> int:
+    """How often the parts report progress, about."""
+    lengths = {
+        "steps": len(parts.step_works(bench)),
+        "inference": len(parts.inference_works(bench)),
+        "threads": 2,
+        "ablation": len(parts.ABLATED) if bench.settings.fusions else 0,
+        "memory": 2,
+        "runs": 2 * bench.settings.seeds + 1,
+    }
+    return sum(lengths.get(part, 1) for part in chosen)
+
+
+# ---- options ---------------------------------------------------------------------------------------------------------
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.versus",
+        description="Measure fastnn against PyTorch, JAX and ONNX Runtime on this machine.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+    def several(known: tuple[str, ...]) -> Callable[[str], list[str]]:
+        def parse(text: str) -> list[str]:
+            names = [name for name in text.split(",") if name]
+            for name in names:
+                if name not in known:
+                    raise argparse.ArgumentTypeError(f"expected some of {','.join(known)}, got {name!r}")
+            return names
+
+        return parse
+
+    def option(name: str, known: tuple[str, ...], default: tuple[str, ...], text: str) -> None:
+        listed = ",".join(known)
+        parser.add_argument(
+            name, type=several(known), default=list(default), metavar="A,B", help=f"{text}; of {listed}, default "
+            + ("all" if default == known else ",".join(default))
+        )  # fmt: skip
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    batches = tuple(map(str, BATCHES))
+    option("--peers", tuple(PEERS), tuple(PEERS), "with whom to compare; those not installed are left out")
+    option("--workloads", WORKLOADS, WORKLOADS, "models")
+    option("--batches", batches, batches, "batch sizes; inference takes those of 1 and 32")
+    option("--parts", tuple(PARTS), tuple(PARTS), "what to measure")
+    parser.add_argument("--threads", type=int, default=min(2, cpus), metavar="N", help="default %(default)s")
+    parser.add_argument("--isa", choices=("avx2", "avx512"), help="hold all to it; default: the best of this CPU")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter blocks, no torch.compile, no whole runs")
+    parser.add_argument(
+        "--compile", choices=("targets", "all", "none"), default="targets",
+        help="works that torch.compile takes part in, some 20 s each; default those that have a target",
+    )  # fmt: skip
+    parser.add_argument("--no-runs", action="store_true", help="no memory, no training to an accuracy")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write all numbers there")
+    parser.add_argument("--png", type=Path, metavar="PATH", help="draw the ratios there; needs Matplotlib")
+    arguments = parser.parse_args()
+    if arguments.threads < 1:
+        parser.error("--threads: expected 1 or more")
+    if arguments.quick:
+        arguments.no_runs, arguments.compile = True, "none"
+    return arguments
+
+
+def _settings(arguments: argparse.Namespace, notes: list[str]) -> Settings:
+    import fastnn as fnn
+    from fastnn import backends
+
+    described = backends.describe()
+    available = described["isas"] or []
+    if arguments.isa and arguments.isa not in available:
+        sys.exit(f"python -m benchmarks.versus: --isa {arguments.isa}: this CPU, or this build of fastnn, has no such")
+    isa = arguments.isa or described["isa"] or ""
+    compiled = hasattr(fnn, "compile")
+    if not compiled:
+        notes.append("fastnn has no compile yet: operator by operator only")
+    if described["backend"] != "native":
+        notes.append(f"fastnn runs on its {described['backend']} backend, not on its compiled kernels")
+    return Settings(
+        peers=usable_peers(notes, tuple(arguments.peers), isa, bool(arguments.isa)),
+        threads=arguments.threads,
+        isa=isa,
+        held=bool(arguments.isa),
+        workloads=tuple(arguments.workloads),
+        batches=tuple(map(int, arguments.batches)),
+        compile=arguments.compile,
+        rounds=4 if arguments.quick else 8,
+        block_seconds=0.04 if arguments.quick else 0.15,
+        seeds=5,
+        compiled=compiled,
+        fusions=_fusions() if compiled else (),
+    )
+
+
+def _fusions() -> tuple[str, ...]:
+    from importlib import import_module
+
+    return tuple(getattr(import_module("fastnn.plan"), "DISABLE", ()))
+
+
+# ---- results ---------------------------------------------------------------------------------------------------------
+
+
+def _machine(settings: Settings, origin: dict[str, str]) -> dict[str, Any]:
+    from importlib import metadata
+
+    versions = {}
+    for package in ("fastnn", "numpy", *settings.peers):
+        versions[package] = metadata.version(package)
+    return {
+        "cpu": _cpu_name(),
+        "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "isa": settings.isa,
+        "all held to it": settings.held,
+        "threads": settings.threads,
+        "load before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
+        "versions": versions,
+        "images": origin,
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _subtitle(bench: Bench) -> str:
+    machine = bench.raw["machine"]
+    held = f"all held to {machine['isa']}" if machine["all held to it"] else machine["isa"]
+    return f"{machine['cpu']}, {held}, {machine['threads']} threads, {machine['date'][:10]}"
+
+
+def _text(bench: Bench) -> str:
+    machine = bench.raw["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    out = [f"\n{_subtitle(bench)}; {versions}; images: {machine['images']['mnist']}"]
+    if bench.peak.samples:
+        ordered = sorted(bench.peak.samples)
+        before, after = (max(bench.raw[f"peak {when}"]) for when in ("before", "after"))
+        out.append(
+            f"FMA peak, GFLOP/s: {before:.0f} before, {after:.0f} after; between the blocks median "
+            f"{ordered[len(ordered) // 2]:.0f}, from {ordered[0]:.0f} to {ordered[-1]:.0f}; load before {machine['load before']}"
+        )
+    for title in (title for title in TITLES if title in bench.rows):
+        out += ["", f"**{title}**", "", *lines(bench.rows[title])]
+    out += _ablation_text(bench)
+    restless = _restless(bench)
+    if restless:
+        out += ["", *restless]
+    if bench.notes:
+        out += ["", *(f"* {note}" for note in bench.notes)]
+    return "\n".join(out)
+
+
+def _ablation_text(bench: Bench) -> list[str]:
+    gave: dict[str, dict[str, float]] = bench.raw.get("ablation ratios", {})
+    if not gave:
+        return []
+    works = list(dict.fromkeys(work for ratios in gave.values() for work in ratios))
+    rows = [[name, *(f"{ratios[work]:.2f}×" if work in ratios else "" for work in works)] for name, ratios in gave.items()]
+    return ["", f"**{parts.ABLATION}: how many times longer the step takes without it**", "",
+            *markdown(["without", *works], rows)]  # fmt: skip
+
+
+def _restless(bench: Bench) -> list[str]:
+    """A worker that used the CPU while another was timed has spoilt that other's time."""
+    found = []
+    for each in bench.raw.get("works", []):
+        for series in each["series"]:
+            idle = sorted(series["idle_cpus"])[len(series["idle_cpus"]) // 2]
+            if idle > 0.05:
+                found.append(f"* {each['work']}: {series['peer']} {series['mode']} used {idle:.2f} CPUs while others ran")
+    return found
+
+
+def _json(bench: Bench) -> dict[str, Any]:
+    def plain(row: Row) -> dict[str, Any]:
+        return {name: value for name, value in vars(row).items() if value not in ("", None)}
+
+    return {
+        **bench.raw,
+        "tables": {title: [plain(row) for row in rows] for title, rows in bench.rows.items()},
+        "notes": bench.notes,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

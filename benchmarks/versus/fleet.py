@@ -1,0 +1,155 @@
+"""The workers: which process serves whom, on how many threads and on which instruction set."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .workloads import Work
+
+ROOT = Path(__file__).parent.parent.parent
+PEERS = {"torch": "PyTorch", "jax": "JAX", "onnxruntime": "ONNX Runtime"}
+REQUIRED = {"torch": ("torch",), "jax": ("jax",), "onnxruntime": ("onnxruntime", "onnx")}
+WORKERS = {"fastnn": "fastnn_worker", "torch": "torch_worker", "jax": "jax_worker", "onnxruntime": "onnx_worker"}
+POOLS = ("FASTNN", "OMP", "OPENBLAS", "MKL")
+HELD_TO_AVX2 = {
+    "FASTNN_ISA": "avx2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+}
+DEFAULT_MODES = ("all threads", "jit")  # that need not be said
+NOT_HELD = ("onnxruntime",)  # nothing keeps it from AVX-512
+
+
+class WorkerError(Exception):
+    """What a worker could not do, in its own words."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who runs a work: a library, in one of its modes, on so many threads."""
+
+    peer: str
+    mode: str
+    threads: int
+
+    def __str__(self) -> str:
+        name = PEERS.get(self.peer, self.peer)
+        return name if self.mode in DEFAULT_MODES else f"{name} {self.mode}"
+
+
+def installed(peer: str) -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in REQUIRED[peer])
+
+
+def environment(isa: str | None, threads: int) -> dict[str, str]:
+    """What every process that is measured gets."""
+    variables = {f"{pool}_NUM_THREADS": str(threads) for pool in POOLS}
+    if isa == "avx2":
+        variables |= HELD_TO_AVX2
+    elif isa is not None:
+        variables["FASTNN_ISA"] = isa
+    return {**os.environ, **variables, "PYTHONUNBUFFERED": "1"}
+
+
+class Worker:
+    """One process; `ask` sends a request and waits for the reply."""
+
+    def __init__(self, peer: str, threads: int, isa: str | None, feed: Path, log: Path) -> None:
+        module = f"{__package__}.{WORKERS[peer]}"
+        self._log = log
+        with log.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, str(feed), str(threads)],
+                cwd=ROOT, env=environment(isa, threads), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+                text=True,
+            )  # fmt: skip
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            last = self._log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise WorkerError(f"the process ended with {self.process.wait()}: {''.join(last) or 'no message'}")
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise WorkerError(reply["error"])
+        return reply
+
+    def close(self) -> None:
+        if self.process.stdin is not None and self.process.poll() is None:
+            self.process.stdin.close()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+class Fleet:
+    """The workers that have been needed so far, one a library, mode and number of threads; a context manager."""
+
+    def __init__(self, folder: Path, isa: str | None) -> None:
+        self.isa = isa
+        self.feed = folder / "feed"
+        self._folder = folder
+        self._workers: dict[tuple[str, str, int], Worker] = {}
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for worker in self._workers.values():
+            worker.close()
+
+    def prepare(self, contender: Contender, work: Work) -> list[float]:
+        """Have the work ready to run; returns the loss of its first step, or the first image's logits."""
+        request = {"do": "prepare", "key": contender.mode, "work": dataclasses.asdict(work), "mode": contender.mode}
+        first: list[float] = self._worker(contender).ask(**request)["first"]
+        return first
+
+    def block(self, contender: Contender, seconds: float) -> tuple[list[float], float]:
+        """Times of the iterations of one block, and how many CPUs the worker used while it was to be idle."""
+        reply = self._worker(contender).ask(do="block", key=contender.mode, seconds=seconds)
+        return reply["times"], reply["idle"]
+
+    def rest(self, contender: Contender) -> None:
+        """Tell a worker that others are timed from now on."""
+        self._worker(contender).ask(do="rest")
+
+    def drop(self) -> None:
+        """Forget what was prepared."""
+        for key, worker in list(self._workers.items()):
+            try:
+                worker.ask(do="drop")
+            except WorkerError:
+                worker.close()
+                del self._workers[key]
+
+    def _worker(self, contender: Contender) -> Worker:
+        key = contender.peer, contender.mode.partition(" without ")[0], contender.threads
+        if key not in self._workers:
+            log = self._folder / f"{'-'.join(map(str, key)).replace(' ', '_')}.log"
+            self._workers[key] = Worker(contender.peer, contender.threads, self.isa, self.feed, log)
+        return self._workers[key]
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._workers.values())

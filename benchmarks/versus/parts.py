@@ -1,0 +1,190 @@
+"""The parts of a run that time works in turns: steps, inferences, the machine's peak, threads, ablation.
+
+Each is a function of the bench and of how to report progress; it adds rows to the tables and raw numbers for JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .duel import Duel, Series, fight, ratio
+from .fleet import PEERS, Contender
+from .settings import Bench, contenders
+from .table import Row, at_least, time_of
+from .workloads import (
+    ABLATED,
+    DENSE_TIME_TARGET,
+    DENSE_TIME_WORK,
+    EAGER_TARGETS,
+    INFERENCE_BATCHES,
+    INFERENCE_TARGETS,
+    MATMUL,
+    MATMUL_TARGETS,
+    SCALING_TARGETS,
+    TARGETS,
+    Work,
+    step_flops,
+    works,
+)
+
+Progress = Callable[[str], None]  # told what comes next
+
+STEPS, EAGER, INFERENCE = "Training steps", "Operator by operator", "Inference"
+PEAK, THREADS, ABLATION = "Against the machine", "Threads", "What each idea gave"
+
+
+def step_works(bench: Bench) -> list[Work]:
+    return list(works("step", bench.settings.workloads, bench.settings.batches))
+
+
+def inference_works(bench: Bench) -> list[Work]:
+    batches = tuple(batch for batch in INFERENCE_BATCHES if batch in bench.settings.batches)
+    return list(works("inference", bench.settings.workloads, batches))
+
+
+def steps(bench: Bench, progress: Progress) -> None:
+    for work in step_works(bench):
+        progress(str(work))
+        duel = _fight(bench, work, contenders(bench.settings, work))
+        _add(bench, STEPS, _row(bench, duel, "compiled", TARGETS.get(work)))
+        _add(bench, EAGER, _row(bench, duel, "eager", EAGER_TARGETS.get(work), _is_eager))
+        if work == DENSE_TIME_WORK:
+            _add(bench, PEAK, _dense_time(duel, "compiled" if bench.settings.compiled else "eager"))
+
+
+def _is_eager(contender: Contender) -> bool:
+    """Whether it runs operator by operator, as fastnn does without compile."""
+    return contender.peer == "torch" and contender.mode != "compile"
+
+
+def inference(bench: Bench, progress: Progress) -> None:
+    for work in inference_works(bench):
+        progress(str(work))
+        duel = _fight(bench, work, contenders(bench.settings, work))
+        mode = "compiled" if bench.settings.compiled else "eager"
+        target = INFERENCE_TARGETS.get(work)
+        if target is not None and duel.of("onnxruntime"):
+            _add(bench, INFERENCE, _row(bench, duel, mode, target, lambda c: c.peer == "onnxruntime"))
+            _add(bench, INFERENCE, _row(bench, duel, mode, None, lambda c: c.peer != "onnxruntime"))
+        else:
+            _add(bench, INFERENCE, _row(bench, duel, mode, target))
+
+
+def matmul(bench: Bench, progress: Progress) -> None:
+    work = Work("matmul")
+    progress(str(work))
+    duel = _fight(bench, work, contenders(bench.settings, work))
+    _add(bench, EAGER, _row(bench, duel, "eager", None))
+    own, shares = _own(duel, "eager"), []
+    if own is not None:
+        shares = duel.shares_of_peak(own, 2.0 * MATMUL**3)
+    if not shares:
+        return
+    share, target = statistics.median(shares), MATMUL_TARGETS.get(bench.settings.isa)
+    row = Row(f"{work}, share of the FMA peak", f"{100 * share:.0f} %")
+    if target is not None:
+        row.target, row.met = f"≥ {100 * target:.0f} %", share >= target
+    _add(bench, PEAK, row)
+
+
+def _dense_time(duel: Duel, mode: str) -> Row | None:
+    """The step against its dense arithmetic at the peak that was read between the blocks."""
+    own = _own(duel, mode)
+    shares = duel.shares_of_peak(own, step_flops(duel.work.model) * duel.work.batch) if own is not None else []
+    if not shares:
+        return None
+    value = statistics.median(1 / share for share in shares)
+    name = f"{duel.work}, time against dense arithmetic at the FMA peak"
+    return Row(name, f"{value:.2f}", target=f"≤ {DENSE_TIME_TARGET:g}", met=value <= DENSE_TIME_TARGET)
+
+
+def threads(bench: Bench, progress: Progress) -> None:
+    """One thread against all, fastnn and, beside it, PyTorch."""
+    settings = bench.settings
+    if settings.threads == 1:
+        return
+    mode = "compiled" if settings.compiled else "eager"
+    for work, target in SCALING_TARGETS.items():
+        progress(f"{work} on 1 and {settings.threads} threads")
+        modes = [("fastnn", mode)] + [("torch", "channels_last")] * ("torch" in settings.peers)
+        everybody = [Contender(peer, mode, count) for peer, mode in modes for count in (1, settings.threads)]
+        duel = _fight(bench, work, everybody, "threads")
+        for peer, _ in modes:
+            one = duel.of(peer, lambda c: c.threads == 1)
+            all_of_them = duel.of(peer, lambda c: c.threads > 1)
+            if one and all_of_them:
+                gain = ratio(one[0], all_of_them[0])
+                name = f"{work}, 1 → {settings.threads} threads{'' if peer == 'fastnn' else f', {PEERS[peer]}'}"
+                row = Row(name, f"{time_of(one[0].seconds)} → {time_of(all_of_them[0].seconds)}", ratio=gain)
+                _add(bench, THREADS, at_least(row, target if peer == "fastnn" and settings.threads == 2 else None))
+
+
+def ablation(bench: Bench, progress: Progress) -> None:
+    """The compiled steps again, each time without one of the fusions."""
+    gave: dict[str, dict[str, float]] = {}
+    for work in ABLATED:
+        if work.model not in bench.settings.workloads or not bench.settings.fusions:
+            continue
+        progress(f"{work} without one idea at a time")
+        modes = ["compiled", *(f"compiled without {name}" for name in bench.settings.fusions)]
+        duel = _fight(bench, work, [Contender("fastnn", mode, bench.settings.threads) for mode in modes], "ablation")
+        whole = _own(duel, "compiled")
+        for name in bench.settings.fusions:
+            series = _own(duel, f"compiled without {name}")
+            if whole is not None and series is not None:
+                gave.setdefault(name, {})[str(work)] = ratio(series, whole)
+    if gave:
+        bench.raw["ablation ratios"] = gave
+
+
+# ---- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def _fight(bench: Bench, work: Work, everybody: list[Contender], part: str = "works") -> Duel:
+    settings = bench.settings
+    duel = fight(bench.fleet, bench.peak, work, everybody, settings.rounds, settings.block_seconds)
+    for name, failure in duel.failures.items():
+        bench.note(f"{work}: {name}: {failure}")
+    bench.raw.setdefault(part, []).append(_raw(duel))
+    return duel
+
+
+def _raw(duel: Duel) -> dict[str, Any]:
+    series = [
+        {**dataclasses.asdict(s.contender), "median_seconds": s.seconds, "blocks": s.blocks, "least": s.least, "idle_cpus": s.idle}
+        for s in duel.series.values()
+        if s.blocks
+    ]
+    return {"work": str(duel.work), "peak_gflops": duel.peaks, "series": series}
+
+
+def _own(duel: Duel, mode: str) -> Series | None:
+    found = duel.of("fastnn", lambda contender: contender.mode == mode)
+    return found[0] if found else None
+
+
+def _row(
+    bench: Bench, duel: Duel, mode: str, target: float | None, accept: Callable[[Contender], bool] = lambda c: True
+) -> Row | None:
+    """fastnn in one mode against the best series of those accepted."""
+    own = _own(duel, mode)
+    if own is None:
+        return None
+    others = _best(duel, bench.settings.peers, accept)
+    row = Row(str(duel.work), time_of(own.seconds))
+    if others is not None:
+        row.peer, row.theirs, row.ratio = str(others.contender), time_of(others.seconds), ratio(others, own)
+    return at_least(row, target)
+
+
+def _best(duel: Duel, peers: Iterable[str], accept: Callable[[Contender], bool]) -> Series | None:
+    found = [series for peer in peers for series in duel.of(peer, accept)]
+    return min(found, key=lambda series: series.seconds, default=None)
+
+
+def _add(bench: Bench, title: str, row: Row | None) -> None:
+    if row is not None:
+        bench.rows.setdefault(title, []).append(row)

@@ -1,0 +1,108 @@
+"""What a run was asked for, and what it has at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .fleet import NOT_HELD, PEERS, Contender, Fleet, installed
+from .peak import Peak
+from .table import Row
+from .workloads import EAGER_TARGETS, INFERENCE_TARGETS, MODELS, TARGETS, Work
+
+CONVOLUTIONS = ("Conv2d",)
+
+
+@dataclass(frozen=True)
+class Settings:
+    peers: tuple[str, ...]
+    threads: int
+    isa: str  # what all are held to, or the best that fastnn has here
+    held: bool  # whether --isa asked for it
+    workloads: tuple[str, ...]
+    batches: tuple[int, ...]
+    compile: str  # which works torch.compile takes part in: "targets", "all", "none"
+    rounds: int
+    block_seconds: float
+    seeds: int
+    compiled: bool  # whether fastnn has compile
+    fusions: tuple[str, ...]  # what compile(disable=) takes
+
+
+@dataclass
+class Bench:
+    """What the parts of a run share, and where they leave their results."""
+
+    settings: Settings
+    folder: Path
+    fleet: Fleet
+    peak: Peak
+    rows: dict[str, list[Row]] = field(default_factory=dict)  # by title
+    raw: dict[str, Any] = field(default_factory=dict)  # for JSON
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def usable_peers(bench_notes: list[str], asked: tuple[str, ...], isa: str, held: bool) -> tuple[str, ...]:
+    """Those asked for that are installed and can be held to the instruction set; a line about each of the others."""
+    usable = []
+    for peer in asked:
+        if not installed(peer):
+            bench_notes.append(f"{PEERS[peer]} is not installed: left out")
+        elif held and isa == "avx2" and peer in NOT_HELD:
+            bench_notes.append(f"{PEERS[peer]} cannot be held to AVX2: left out")
+        else:
+            usable.append(peer)
+    return tuple(usable)
+
+
+def contenders(settings: Settings, work: Work) -> list[Contender]:
+    """Everybody who runs a work, fastnn first."""
+    modes = {"fastnn": _fastnn_modes(settings, work)}
+    for peer in settings.peers:
+        modes[peer] = _MODES[peer](settings, work)
+    return [Contender(peer, mode, settings.threads) for peer, names in modes.items() for mode in names]
+
+
+def _fastnn_modes(settings: Settings, work: Work) -> list[str]:
+    if work.kind == "matmul" or not settings.compiled:
+        return ["eager"]
+    return ["compiled", "eager"] if work in EAGER_TARGETS else ["compiled"]
+
+
+def has_target(work: Work) -> bool:
+    return work in TARGETS or work in INFERENCE_TARGETS
+
+
+def _torch_modes(settings: Settings, work: Work) -> list[str]:
+    if work.kind == "matmul":
+        return ["eager"]
+    layouts = ["eager", "channels_last"] if _has_convolutions(work) else ["eager"]
+    modes = [*layouts, *(f"{layout}, 1 thread" for layout in layouts if work.batch == 1 and settings.threads > 1)]
+    if settings.compile == "all" or (settings.compile == "targets" and has_target(work)):
+        modes.append("compile")
+    return modes
+
+
+def _jax_modes(settings: Settings, work: Work) -> list[str]:
+    return ["NCHW", "NHWC"] if work.kind != "matmul" and _has_convolutions(work) else ["jit"]
+
+
+def _onnx_modes(settings: Settings, work: Work) -> list[str]:
+    if work.kind != "inference":
+        return []
+    modes = ["in graph", "table"] if work.uint8 else ["all threads"]
+    if work.batch > 1 or settings.threads == 1:
+        return modes
+    return [*modes, *(f"{mode}, 1 thread" if work.uint8 else "1 thread" for mode in modes)]
+
+
+def _has_convolutions(work: Work) -> bool:
+    return any(layer.kind in CONVOLUTIONS for layer in MODELS[work.model])
+
+
+_MODES = {"torch": _torch_modes, "jax": _jax_modes, "onnxruntime": _onnx_modes}

@@ -1,0 +1,57 @@
+"""An epoch of compiled steps in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.errors import ArgumentError, ShapeError
+from fastnn.tensor import Array
+
+__all__ = ["run_epoch"]
+
+
+def run_epoch(
+    step: Callable[[Array, Array], float],
+    images: Array,
+    labels: Array,
+    permutation: Array | None,
+    batch_size: int,
+    scheduler: Any,
+    progress: bool,
+) -> float:
+    """See `Step.run_epoch`; `step` takes whole batches."""
+    from tqdm import tqdm
+
+    order = _checked(images, labels, permutation, batch_size)
+    x = np.empty((batch_size, *images.shape[1:]), images.dtype)
+    y = np.empty((batch_size, *labels.shape[1:]), labels.dtype)
+    total = 0.0
+    with tqdm(total=len(order), unit="image", leave=False, disable=None if progress else True) as bar:
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            n = len(chosen)
+            np.take(images, chosen, axis=0, out=x[:n], mode="clip")  # checked above; "raise" would buffer
+            np.take(labels, chosen, axis=0, out=y[:n], mode="clip")
+            total += step(x[:n], y[:n]) * n
+            if scheduler is not None:
+                scheduler.step()
+            bar.update(n)
+    return total / len(order)
+
+
+def _checked(images: Array, labels: Array, permutation: Array | None, batch_size: int) -> Array:
+    if images.ndim == 0 or images.shape[:1] != labels.shape[:1]:
+        raise ShapeError(f"run_epoch: expected images (N, ...) and labels (N, ...), got {images.shape} and {labels.shape}")
+    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise ArgumentError(f"run_epoch: expected a batch size of at least 1, got {batch_size!r}")
+    order = np.arange(len(images)) if permutation is None else np.asarray(permutation)
+    if order.ndim != 1 or not len(order) or order.dtype.kind not in "iu":
+        raise ArgumentError(f"run_epoch: expected a permutation of at least one index, got {order.dtype} {order.shape}")
+    if order.min() < 0 or order.max() >= len(images):
+        raise ArgumentError(
+            f"run_epoch: expected indices from 0 to {len(images) - 1}, got {order.min()} to {order.max()}"
+        )
+    return order

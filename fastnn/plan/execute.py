@@ -1,0 +1,294 @@
+"""A plan for one shape of input: the fused stages with their arrays, run forward and backward, and then the update.
+
+Neighbouring native stages make one Program, which is one call; what has no kernel of its own runs between the programs,
+by its operator. Values that only operators see are ordinary arrays, made in each step.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.errors import LabelError, NonFiniteError
+from fastnn.ops.norm import Running
+from fastnn.plan.fuse import Chain, Dense, Single, Stage
+from fastnn.plan.gradients import Gradients
+from fastnn.plan.memory import Arena
+from fastnn.plan.trace import Graph, Operator, Value
+from fastnn.plan.update import Updates
+from fastnn.tape import Context
+from fastnn.tensor import Array, Tensor
+
+__all__ = ["Execution", "Part"]
+
+
+class Part:
+    """Something that runs in one go: a Program, or Python between two of them. `names` and `seconds` are of its stages."""
+
+    def __init__(self, program: Any = None, work: Callable[[], None] | None = None) -> None:
+        self.program, self.work = program, work
+        self.names: list[tuple[Stage | None, str]] = []
+        self._seconds = 0.0
+
+    @property
+    def seconds(self) -> list[float]:
+        """That the last run spent in each stage."""
+        return [self._seconds] if self.program is None else self.program.seconds
+
+    def run_work(self) -> None:
+        start = time.perf_counter()
+        assert self.work is not None
+        self.work()
+        self._seconds = time.perf_counter() - start
+
+
+class Execution:
+    """`stages`, in their order, made executable.
+
+    With `training` the gradients of all parameters that want one are computed, into `gradients` (a list of pairs), or,
+    where `updates` holds a parameter that one dense stage alone uses and `at_once`, straight into the parameter's step.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        stages: list[Stage],
+        *,
+        training: bool,
+        options: frozenset[str] = frozenset(),
+        updates: Updates | None = None,
+        at_once: bool = False,
+    ) -> None:
+        self.graph, self.stages, self.training, self.options = graph, stages, training, options
+        self.updates = updates if at_once else None
+        self.arena = Arena()
+        self.parts: list[Part] = []
+        self.bound: list[tuple[Tensor, Array]] = []  # arrays whose addresses native stages hold
+        self.gradients: list[tuple[Tensor, Array]] = []  # rewritten in every step
+        self.updated: set[int] = set()  # ids of the parameters that their stage updates at once
+        self.running: list[Running] = []  # statistics that native stages let follow
+        self._tables: list[_Table] = []
+        self.loss = math.nan
+        self._flow = Gradients(self.arena)
+        self._values: dict[int, Array] = {}  # this step's, of operators that run by themselves
+        self._contexts: dict[int, Context] = {}
+        self._buffers = self._make_buffers()
+        self._build()
+
+    # ---- what native stages are given ------------------------------------------------------------------------------
+
+    def _make_buffers(self) -> dict[int, Array]:
+        """An array for each value that a native stage makes, or reads from an operator that runs by itself."""
+        made = [stage.output for stage in self.stages if isinstance(stage, (Chain, Dense))]
+        read = [stage.input for stage in self.stages if not isinstance(stage, Single)]
+        values = {id(value): value for value in made + read if value is not self.graph.x}
+        return {key: self.arena.array(value.shape) for key, value in values.items()}
+
+    def buffer(self, value: Value) -> Array | None:
+        """The array of a value; None for the plan's own input."""
+        return None if value is self.graph.x else self._buffers[id(value)]
+
+    def bind(self, value: Value | None) -> Array | None:
+        """A parameter's array, on whose address the plan relies from now on."""
+        if value is None:
+            return None
+        assert value.tensor is not None
+        self.bound.append((value.tensor, value.tensor.data))
+        return value.tensor.data
+
+    def target(self, value: Value | None) -> Array | None:
+        """Where a native stage writes a gradient; None where none is wanted."""
+        wanted = self.training and value is not None and value.requires_grad
+        return self._flow.target(value) if wanted else None  # type: ignore[arg-type]
+
+    def given(self, value: Value) -> Array | None:
+        """The array with the gradient of a native stage's output."""
+        if not self.training or not value.requires_grad:
+            return None
+        settled = self._flow.settled(value)
+        if settled is None:
+            settled = self._provided[id(value)] = self.arena.array(value.shape)
+        return settled
+
+    def table(self, normalize: Operator | None) -> Array | None:
+        """What Normalize makes of each byte, (C, 256); kept up to date."""
+        if normalize is None:
+            return None
+        self._tables.append(_Table(normalize))
+        return self._tables[-1].array
+
+    def updated_at_once(self, value: Value | None) -> bool:
+        """Whether the stage that computes a parameter's gradient makes its step, too."""
+        if value is None or not value.requires_grad or self.updates is None or len(value.consumers) > 1:
+            return False
+        assert value.tensor is not None
+        return self.updates.holds(value.tensor)
+
+    # ---- building --------------------------------------------------------------------------------------------------
+
+    def _build(self) -> None:
+        from fastnn.plan.native import native_stage
+
+        self._provided: dict[int, Array] = {}  # gradients that are summed up before a native stage's backward
+        native = {id(stage): native_stage(self, stage) for stage in reversed(self.stages)}  # users before producers
+        for stage in self.stages:
+            if isinstance(stage, Single):
+                self.python(stage, "forward", lambda op=stage.operators[0]: self._forward(op))
+            else:
+                self.native(stage, "forward", native[id(stage)])
+        if not self.training:
+            return
+        if isinstance(self.stages[-1], Single):
+            self.python(None, "loss", self._start_backward)
+        for stage in reversed(self.stages):
+            if any(need for op in stage.operators for need in op.needs):
+                self._add_backward(stage, native[id(stage)])
+        self._add_parameters()
+
+    def _add_backward(self, stage: Stage, native: Any) -> None:
+        if isinstance(stage, Single):
+            self.python(stage, "backward", lambda op=stage.operators[0]: self._backward(op))
+            return
+        if stage.output is self.graph.loss:
+            return  # its forward has computed the gradient
+        provided = self._provided.get(id(stage.output))
+        if provided is not None:
+            self.python(None, "sum of gradients", lambda: self._flow.copy_total(stage.output, provided))
+        self.native(stage, "backward", native, backward=True)
+
+    def _add_parameters(self) -> None:
+        """Bring the gradient of each parameter into one array."""
+        leaves = {id(v): v for stage in self.stages for v in _leaves(stage) if v.requires_grad}
+        for value in leaves.values():
+            assert value.tensor is not None
+            if id(value.tensor) in self.updated:
+                continue
+            array = self._flow.settled(value)
+            if array is None:
+                array = self.arena.array(value.shape) if value.dtype == np.float32 else np.empty(value.shape, value.dtype)
+                self.python(None, "sum of gradients", lambda v=value, a=array: self._flow.copy_total(v, a))
+            self.gradients.append((value.tensor, array))
+
+    def native(self, stage: Stage | None, name: str, native: Any, *, backward: bool = False) -> None:
+        """Add a native stage, to the program that runs just before it if there is one."""
+        from fastnn._kernels import Program
+
+        if not self.parts or self.parts[-1].program is None or self.parts[-1].program.full:
+            self.parts.append(Part(Program()))
+        self.parts[-1].program.add(native, backward)
+        self.parts[-1].names.append((stage, name))
+
+    def python(self, stage: Stage | None, name: str, work: Callable[[], None]) -> None:
+        """Add a step of the interpreter's."""
+        self.parts.append(Part(work=work))
+        self.parts[-1].names.append((stage, name))
+
+    def stands(self) -> bool:
+        """Whether the parameters still lie where native stages look for them."""
+        return all(tensor._data is array for tensor, array in self.bound)
+
+    # ---- running ---------------------------------------------------------------------------------------------------
+
+    def run(self, x: Array, y: Array | None) -> None:
+        """All parts, for this input. Raises LabelError and NonFiniteError, before anything is updated."""
+        self._values = {id(self.graph.x): x}
+        if self.graph.y is not None and y is not None:
+            self._values[id(self.graph.y)] = y
+        for table in self._tables:
+            table.refresh()
+        try:
+            for part in self.parts:
+                if part.program is None:
+                    part.run_work()
+                else:
+                    self._run_program(part.program, x, y)
+        finally:
+            self._contexts.clear()
+        for running in self.running:
+            running.batches += 1
+
+    def _run_program(self, program: Any, x: Array, y: Array | None) -> None:
+        status = program.run(x, y)
+        if not math.isnan(program.loss):
+            self.loss = program.loss
+        if status == program.NON_FINITE:
+            self.loss = program.loss
+            raise NonFiniteError(f"the loss became {self.loss}: nothing was updated from it")
+        if status == program.BAD_LABEL:
+            assert y is not None
+            classes = self.graph.outputs.shape[-1]
+            raise LabelError(f"cross_entropy: expected labels from 0 to {classes - 1}, got {y.min()} to {y.max()}")
+
+    def array(self, value: Value) -> Array:
+        """A value of the step that ran last."""
+        if value.tensor is not None:
+            return value.tensor.data
+        found = self._buffers.get(id(value))
+        return self._values[id(value)] if found is None else found
+
+    @property
+    def outputs(self) -> Array:
+        """What the model gave in the step that ran last."""
+        return self.array(self.graph.outputs)
+
+    def _forward(self, op: Operator) -> None:
+        """One operator, as Function.apply runs it."""
+        arrays = [self.array(v) if isinstance(v, Value) else v for v in op.inputs]
+        dtype = next((a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"), np.dtype("f4"))
+        ctx = Context(dtype, op.needs, op.attributes)
+        output = np.asarray(op.function.forward(ctx, *arrays, **op.attributes))
+        if self.training:
+            self._contexts[id(op)] = ctx
+        buffer = self._buffers.get(id(op.output))
+        if buffer is not None:
+            np.copyto(buffer, output)
+        else:
+            self._values[id(op.output)] = output
+
+    def _start_backward(self) -> None:
+        assert self.graph.loss is not None
+        loss = self.array(self.graph.loss)
+        self.loss = loss.item()
+        if not math.isfinite(self.loss):
+            raise NonFiniteError(f"the loss became {self.loss}: nothing was updated from it")
+        self._flow.add(self.graph.loss, np.ones(loss.shape, loss.dtype))
+
+    def _backward(self, op: Operator) -> None:
+        grad = self._flow.total(op.output)
+        if grad is None:
+            return
+        results = op.function.backward(self._contexts.pop(id(op)), grad)
+        results = results if isinstance(results, tuple) else (results,)
+        for value, needed, result in zip(op.inputs, op.needs, results, strict=True):
+            if needed and result is not None:
+                self._flow.add(value, np.asarray(result).astype(value.dtype, copy=False))
+
+
+class _Table:
+    """What Normalize makes of the 256 values of a byte, by the operator itself, for each channel."""
+
+    def __init__(self, normalize: Operator) -> None:
+        images, self.mean, self.std = normalize.inputs
+        levels = np.arange(256, dtype=np.uint8)
+        self._levels = np.repeat(levels[None, None], images.shape[1], axis=1)  # (1, C, 256)
+        self._function = normalize.function
+        self._made_of: tuple[bytes, bytes] | None = None
+        self.array = np.empty(self._levels.shape[1:], np.float32)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Follow mean and std, which are live arrays."""
+        now = self.mean.tobytes(), self.std.tobytes()
+        if now != self._made_of:
+            ctx = Context(self.mean.dtype, (False, False, False), {})
+            self.array[...] = self._function.forward(ctx, self._levels, self.mean, self.std)[0]
+            self._made_of = now
+
+
+def _leaves(stage: Stage) -> list[Value]:
+    """The parameters and constants that a stage reads."""
+    return [v for op in stage.operators for v in op.inputs if isinstance(v, Value) and v.tensor is not None]

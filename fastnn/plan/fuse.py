@@ -1,0 +1,224 @@
+"""The fuser: a graph of operators becomes a list of stages, each run by one kernel where there is one for it.
+
+    Chain         [Normalize] (Conv2d [BatchNorm] [ReLU] [MaxPool2d | GlobalAvgPool2d])+ [Reshape]
+    Dense         [Normalize] [Reshape] Linear [ReLU]
+    CrossEntropy  the loss, from labels
+    Single        any other operator, by its own kernels
+
+What is fused into one stage is used by nothing else: a value that two operators need stays a value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastnn.ops import activations, conv, dense, loss, norm, pool, shaping
+from fastnn.plan.trace import Graph, Operator, Value
+
+__all__ = ["FUSIONS", "Chain", "ChainLayer", "CrossEntropy", "Dense", "Single", "Stage", "fuse"]
+
+FUSIONS = ("chain", "dense", "cross_entropy", "update", "winograd", "sparse")  # what compile's `disable` may name
+_FLOAT32 = np.dtype(np.float32)
+
+
+@dataclass(eq=False)
+class Stage:
+    """Operators that run as one; `input` is the first one's first input."""
+
+    operators: list[Operator]
+    input: Value
+    output: Value
+
+
+class Single(Stage):
+    """One operator, run by itself."""
+
+
+class CrossEntropy(Stage):
+    """Softmax-cross-entropy with the graph's labels, loss and gradient in one pass."""
+
+
+@dataclass(eq=False)
+class ChainLayer:
+    """A convolution and what follows it. All but the convolution may be None."""
+
+    conv: Operator
+    norm: Operator | None = None
+    relu: Operator | None = None
+    pool: Operator | None = None
+
+    @property
+    def operators(self) -> list[Operator]:
+        return [op for op in (self.conv, self.norm, self.relu, self.pool) if op is not None]
+
+
+@dataclass(eq=False)
+class Chain(Stage):
+    layers: list[ChainLayer] = field(default_factory=list)
+    normalize: Operator | None = None  # of uint8 images, by a table
+
+
+@dataclass(eq=False)
+class Dense(Stage):
+    linear: Operator
+    relu: Operator | None = None
+    normalize: Operator | None = None
+
+
+def fuse(graph: Graph, disable: tuple[str, ...], supported: Callable[[list[ChainLayer]], bool]) -> list[Stage]:
+    """Stages in an order in which they can run. `supported` says whether there is a kernel for a chain of such layers."""
+    fuser = _Fuser(graph, disable, supported)
+    stages: list[Stage] = []
+    claimed: set[int] = set()
+    for op in graph.operators:
+        if id(op) in claimed:
+            continue
+        stage = fuser.stage_from(op)
+        stages.append(stage)
+        claimed.update(id(one) for one in stage.operators)
+    return stages
+
+
+class _Fuser:
+    def __init__(
+        self, graph: Graph, disable: tuple[str, ...], supported: Callable[[list[ChainLayer]], bool]
+    ) -> None:
+        self.graph, self.disable, self.supported = graph, disable, supported
+
+    def stage_from(self, op: Operator) -> Stage:
+        """The longest stage that begins with this operator."""
+        if "chain" not in self.disable and (chain := self._chain(op)):
+            return chain
+        if "dense" not in self.disable and (layer := self._dense(op)):
+            return layer
+        if "cross_entropy" not in self.disable and self._is_loss(op):
+            return CrossEntropy([op], op.inputs[0], op.output)
+        return Single([op], op.inputs[0], op.output)
+
+    # ---- which stages there are ----
+
+    def _chain(self, first: Operator) -> Chain | None:
+        normalize = self._folded(first)
+        op = self._next(first) if normalize else first
+        layers: list[ChainLayer] = []
+        while op is not None and _is_plain_conv(op):
+            layer, op = self._layer(op)
+            layers.append(layer)
+        while layers and not (self.supported(layers) and all(map(_is_float32, layers))):
+            layers.pop()
+        if not layers:
+            return None
+        operators = [op for layer in layers for op in layer.operators]
+        flat = self._next(operators[-1])
+        if flat is not None and flat.function is shaping.Reshape:
+            operators.append(flat)
+        if normalize:
+            operators.insert(0, normalize)
+        return Chain(operators, operators[0].inputs[0], operators[-1].output, layers, normalize)
+
+    def _layer(self, op: Operator) -> tuple[ChainLayer, Operator | None]:
+        """One layer of a chain, and the operator that follows it."""
+        layer, after = ChainLayer(op), self._next(op)
+        if after is not None and self._is_plain_norm(after):
+            layer.norm, after = after, self._next(after)
+        if after is not None and after.function is activations.ReLU:
+            layer.relu, after = after, self._next(after)
+        if after is not None and _is_plain_pool(after):
+            layer.pool, after = after, self._next(after)
+        return layer, after
+
+    def _is_plain_norm(self, op: Operator) -> bool:
+        """Batch norm by the batch in training, by running statistics in inference; not by an average over all batches."""
+        if self.graph.loss is None:
+            return op.function is norm.BatchNorm
+        running = op.attributes.get("running")
+        return op.function is norm.BatchNormTraining and (running is None or running.momentum is not None)
+
+    def _dense(self, first: Operator) -> Dense | None:
+        op: Operator | None = first
+        operators: list[Operator] = []
+        normalize = self._folded(first)
+        if normalize:
+            operators.append(first)
+            op = self._next(first)
+        if op is not None and op.function is shaping.Reshape and op.inputs[0] is self.graph.x or operators:
+            while op is not None and op.function is shaping.Reshape and op.output.shape[:1] == op.inputs[0].shape[:1]:
+                operators.append(op)
+                op = self._next(op)
+        if op is None or op.function is not dense.Linear or not _parameters_are_float32(op):
+            return None
+        if op.inputs[0].dtype != _FLOAT32 or not op.output.shape[0]:
+            return None
+        operators.append(op)
+        after = self._next(op)
+        relu = after if after is not None and after.function is activations.ReLU else None
+        if relu is not None:
+            operators.append(relu)
+        return Dense(operators, operators[0].inputs[0], operators[-1].output, op, relu, normalize)
+
+    def _is_loss(self, op: Operator) -> bool:
+        return (
+            op.function is loss.CrossEntropy
+            and op.output is self.graph.loss
+            and op.inputs[1] is self.graph.y
+            and op.inputs[1].dtype == np.int64
+            and op.inputs[0].dtype == _FLOAT32
+            and op.attributes["reduction"] != "none"
+            and op.inputs[0].shape[0] > 0
+        )
+
+    # ---- how operators hang together ----
+
+    def _next(self, op: Operator) -> Operator | None:
+        """The operator that alone uses what this one makes, as its first input."""
+        value = op.output
+        if len(value.consumers) != 1 or value is self.graph.outputs or value is self.graph.loss:
+            return None
+        after = value.consumers[0]
+        return after if after.inputs[0] is value else None
+
+    def _folded(self, op: Operator) -> Operator | None:
+        """A Normalize of the plan's own uint8 images, which the next stage can read through a table."""
+        folds = op.function is norm.Normalize and op.inputs[0] is self.graph.x and self.graph.x.dtype == np.uint8
+        return op if folds and op.output.dtype == _FLOAT32 else None
+
+
+def _is_plain_conv(op: Operator) -> bool:
+    plain = {"stride": (1, 1), "dilation": (1, 1), "groups": 1}
+    return (
+        op.function is conv.Conv2d
+        and all(op.attributes[name] == value for name, value in plain.items())
+        and op.inputs[0].dtype == _FLOAT32
+        and _parameters_are_float32(op)
+        and math.prod(op.output.shape) > 0
+    )
+
+
+def _is_plain_pool(op: Operator) -> bool:
+    if op.function is pool.GlobalAvgPool2d:
+        return True
+    if op.function is not pool.MaxPool2d:
+        return False
+    (height, width), stride, padding = (op.attributes[name] for name in ("kernel_size", "stride", "padding"))
+    return height == width and stride == (height, width) and padding == (0, 0)
+
+
+def _is_float32(layer: ChainLayer) -> bool:
+    return layer.norm is None or _parameters_are_float32(layer.norm)
+
+
+def _parameters_are_float32(op: Operator) -> bool:
+    """Whether all but its first input are float32 arrays that exist and that a kernel can read where they lie."""
+    arrays = [v.tensor.data if isinstance(v, Value) and v.tensor is not None else v for v in op.inputs[1:]]
+    return all(array is None or _readable(array) for array in arrays)
+
+
+def _readable(array: Any) -> bool:
+    return isinstance(array, np.ndarray) and array.dtype == _FLOAT32 and array.flags.carray
+
+

@@ -1,0 +1,97 @@
+"""Shape and type of what an operator makes of values that do not exist yet.
+
+The common operators have a rule here, which also makes their kernels' checks; any other operator, one that a user wrote
+among them, is tried once on ones of the right shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.backends import shapes
+from fastnn.ops import activations, conv, dense, loss, norm, pool, shaping
+from fastnn.tape import Context
+from fastnn.tensor import Array, Function
+
+__all__ = ["output_of"]
+
+Rule = Callable[..., Any]  # of the inputs' arrays, which have shape and type alone, and the attributes
+
+
+def _same(x: Array, *_: Any, **__: Any) -> Array:
+    return x
+
+
+def _conv2d(x: Array, weight: Array, bias: Array | None, **attributes: Any) -> Array:
+    return shapes.conv2d_forward(x, weight, bias, **attributes, algorithm="auto", out=None, dtypes=shapes.FLOATING)
+
+
+def _linear(x: Array, weight: Array, bias: Array | None) -> Array:
+    return shapes.linear_forward(x, weight, bias, None, shapes.FLOATING)
+
+
+def _max_pool2d(x: Array, **attributes: Any) -> Array:
+    return shapes.max_pool2d_forward(x, **attributes, out=None, dtypes=shapes.FLOATING)[0]
+
+
+def _global_avg_pool2d(x: Array) -> Array:
+    return shapes.global_avg_pool2d_forward(x, None, shapes.FLOATING)
+
+
+def _normalize(x: Array, mean: Array, std: Array) -> Array:
+    return _of(x.shape, mean.dtype)
+
+
+def _batch_norm_training(x: Array, weight: Array | None, bias: Array | None, **_: Any) -> Array:
+    if x.shape[0]:
+        shapes.batch_norm_statistics(x, None, shapes.FLOATING)
+    return x
+
+
+def _reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
+    return x.reshape(shape)
+
+
+def _cross_entropy(logits: Array, target: Array, *, label_smoothing: float, reduction: str) -> Array:
+    losses, _ = shapes.softmax_cross_entropy(logits, target, label_smoothing, None, shapes.FLOATING)
+    return losses if reduction == "none" else _of((), losses.dtype)
+
+
+_RULES: dict[type[Function], Rule] = {
+    activations.Dropout: _same,
+    activations.ReLU: _same,
+    conv.Conv2d: _conv2d,
+    dense.Linear: _linear,
+    loss.CrossEntropy: _cross_entropy,
+    norm.BatchNormTraining: _batch_norm_training,
+    norm.Normalize: _normalize,
+    pool.GlobalAvgPool2d: _global_avg_pool2d,
+    pool.MaxPool2d: _max_pool2d,
+    shaping.Reshape: _reshape,
+}
+
+
+def output_of(
+    function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any], needs: tuple[bool, ...]
+) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of function.apply(*inputs, **attributes); an input with `shape` and no data is a value to come.
+
+    Raises what the operator itself would raise for such shapes.
+    """
+    rule = _RULES.get(function)
+    if rule is not None:
+        output = rule(*(_of(x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs), **attributes)
+    else:
+        arrays = [np.ones(x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs]
+        dtype = next((a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"), np.dtype("f4"))
+        with np.errstate(all="ignore"):
+            output = np.asarray(function.forward(Context(dtype, needs, attributes), *arrays, **attributes))
+    return output.shape, output.dtype
+
+
+def _of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array of that shape and type that takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)

@@ -1,0 +1,223 @@
+"""What compile() returns: called like a function, it makes a plan for each shape that it meets, and runs it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from fastnn import backends
+from fastnn.errors import ArgumentError, ShapeError
+from fastnn.nn import Module
+from fastnn.optim import Optimizer
+from fastnn.plan.describe import description
+from fastnn.plan.execute import Execution
+from fastnn.plan.fuse import fuse
+from fastnn.plan.native import chain_is_supported
+from fastnn.plan.stepping import Stepping
+from fastnn.plan.trace import Graph, trace
+from fastnn.tape import no_grad
+from fastnn.tensor import Array, Tensor
+
+__all__ = ["Plan", "Predictor", "Step"]
+
+MOST_SHAPES = 8  # executions kept; the one that was not used for longest goes
+MOST_IMAGES = 256  # that are predicted at a time
+
+
+class Plan:
+    """Executions of one model by shape, type and mode, made when first needed; one runs at a time, the others wait."""
+
+    def __init__(self, model: Module, options: frozenset[str]) -> None:
+        self.model, self.options = model, options
+        self._executions: OrderedDict[Any, Any] = OrderedDict()
+        self._last: Execution | None = None
+        self._lock = threading.Lock()
+
+    def _find(self, key: Any, make: Callable[[], Any], stands: Callable[[Any], bool]) -> Any:
+        """What was made for this key; made anew where what it relies on has changed since."""
+        found = self._executions.get(key)
+        if found is None or not stands(found):
+            found = self._executions[key] = make()
+            if len(self._executions) > MOST_SHAPES:
+                self._executions.popitem(last=False)
+        self._executions.move_to_end(key)
+        return found
+
+    def _stages(self, graph: Graph, training: bool) -> list[Any]:
+        native = backends.name() == "native"
+        disable = self.options if native else frozenset(("chain", "dense", "cross_entropy"))
+        return fuse(graph, disable, lambda layers: chain_is_supported(layers, training))
+
+    def describe(self) -> str:
+        """The program of the call that ran last, stage by stage: kernels, FLOPs, bytes, and each one's share of it."""
+        if self._last is None:
+            raise ArgumentError("describe: expected a plan that has run: call it once, so that it knows its shapes")
+        return description(self._last)
+
+
+class Predictor(Plan):
+    """`compile(model)`: inference, always in eval mode. See `fnn.compile`."""
+
+    def __call__(self, x: Any, out: Array | None = None) -> Array:
+        """The model's outputs for x (N, ...), an ndarray; with `out`, an array of their shape and type, in that one.
+
+        At most 256 images are in work at a time. Raises ShapeError or DTypeError, as the model would, for what it does
+        not take, and ShapeError for an `out` that does not fit.
+        """
+        x = _input(x)
+        with self._lock:
+            if len(x) <= MOST_IMAGES:
+                return _into(out, self._outputs(x))
+            for start in range(0, len(x), MOST_IMAGES):
+                part = self._outputs(x[start : start + MOST_IMAGES])
+                if out is None:
+                    out = np.empty((len(x), *part.shape[1:]), part.dtype)
+                elif start == 0:
+                    _check_out(out, (len(x), *part.shape[1:]), part.dtype)
+                out[start : start + len(part)] = part
+            assert out is not None
+            return out
+
+    def _outputs(self, x: Array) -> Array:
+        key = (x.shape, x.dtype, _kernels_in_use())
+        execution = self._find(key, lambda: self._make(x), Execution.stands)
+        execution.run(x, None)
+        self._last = execution
+        return execution.outputs
+
+    def _make(self, x: Array) -> Execution:
+        with no_grad(), _eval_mode(self.model):
+            graph = trace(self.model, None, (x.shape, x.dtype), None)
+        return Execution(graph, self._stages(graph, False), training=False, options=self.options)
+
+
+class Step(Plan):
+    """`compile(model, loss_fn)` or `compile(model, loss_fn, optimizer)`. See `fnn.compile`."""
+
+    def __init__(
+        self,
+        model: Module,
+        loss_fn: Callable[..., Any],
+        optimizer: Optimizer | None,
+        options: frozenset[str],
+        clip_norm: float | None,
+        accumulate: int,
+    ) -> None:
+        super().__init__(model, options)
+        self.loss_fn, self.optimizer = loss_fn, optimizer
+        self.clip_norm, self.accumulate = clip_norm, accumulate
+        self._modules = list(model.modules())
+        self._parameters = list(model.parameters())
+        self.sums: dict[int, Array] = {}  # of gradients, by id of the parameter, where several batches make one update
+        self.collected = 0  # batches in them
+
+    @property
+    def outputs(self) -> Array:
+        """What the model gave in the last step, before the update: (N, ...), overwritten by the next one."""
+        if self._last is None:
+            raise ArgumentError("outputs: expected a plan that has run: call it once")
+        return self._last.outputs
+
+    def __call__(self, x: Any, y: Any) -> float:
+        """One step on the batch x (N, ...) with targets y: the loss, before the update.
+
+        Raises NonFiniteError, and updates nothing, if the loss is infinite or not a number; LabelError for labels that
+        the model has no output for.
+        """
+        x, y = _input(x), _target(y)
+        with self._lock:
+            return self._run(x, y)
+
+    def _run(self, x: Array, y: Array) -> float:
+        key = (
+            x.shape,
+            x.dtype,
+            y.shape,
+            y.dtype,
+            _kernels_in_use(),
+            tuple([module.training for module in self._modules]),
+            tuple([parameter._requires_grad for parameter in self._parameters]),
+        )
+        stepping = self._find(key, lambda: self._make(x, y), Stepping.stands)
+        self._last = stepping.execution
+        return stepping.run(x, y)
+
+    def _make(self, x: Array, y: Array) -> Stepping:
+        graph = trace(self.model, self.loss_fn, (x.shape, x.dtype), (y.shape, y.dtype))
+        return Stepping(graph, self._stages(graph, True), self)
+
+    def run_epoch(
+        self,
+        images: Array,
+        labels: Array,
+        permutation: Array | None = None,
+        batch_size: int = 128,
+        scheduler: Any = None,
+        *,
+        progress: bool = True,
+    ) -> float:
+        """One epoch: a step on each batch of images[permutation], the short last one too; the mean loss of the images.
+
+        Args:
+            images: (N, ...), such as (N, C, H, W) uint8. labels: (N,) integers, or targets (N, ...).
+            permutation: (n,) indices, the order; None takes all as they are.
+            batch_size: images in a batch.
+            scheduler: a schedule on the optimiser, stepped after each batch.
+            progress: whether to show a bar on a terminal's standard error.
+
+        Ctrl-C stops it after a whole step. Raises what a step raises; ArgumentError for indices out of range.
+        """
+        from fastnn.plan.epoch import run_epoch
+
+        images, labels = np.asarray(images), _target(labels)
+        with self._lock:
+            return run_epoch(self._run, images, labels, permutation, batch_size, scheduler, progress)
+
+
+def _kernels_in_use() -> str:
+    """Backend and instruction set: a plan's kernels are chosen when it is made."""
+    name = backends.name()
+    return backends.get(name).isa() if name == "native" else name
+
+
+@contextmanager
+def _eval_mode(model: Module) -> Iterator[None]:
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+def _input(x: Any) -> Array:
+    array = x.data if isinstance(x, Tensor) else x if isinstance(x, np.ndarray) else Tensor(x).data
+    if array.ndim == 0:
+        raise ShapeError(f"compile: expected a batch (N, ...), got {array.shape}")
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else array.copy()
+
+
+def _target(y: Any) -> Array:
+    array = _input(y)
+    return array.astype(np.int64, copy=False) if array.dtype.kind in "iu" else array
+
+
+def _check_out(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
+        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ShapeError(f"predict: expected out to be an array {dtype} {shape}, got {got}")
+
+
+def _into(out: Array | None, outputs: Array) -> Array:
+    if out is None:
+        return outputs.copy()
+    _check_out(out, outputs.shape, outputs.dtype)
+    np.copyto(out, outputs)
+    return out

@@ -1,0 +1,128 @@
+"""An execution and what follows it: the optimiser's step, with clipping and accumulation, or the filling of .grad."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import backends
+from fastnn.errors import NonFiniteError
+from fastnn.plan.execute import Execution
+from fastnn.plan.fuse import Stage
+from fastnn.plan.trace import Graph, Value
+from fastnn.plan.update import Updates
+from fastnn.tensor import Array
+
+if TYPE_CHECKING:
+    from fastnn.plan.step import Step
+
+__all__ = ["Stepping"]
+
+
+class Stepping:
+    """One shape's training step."""
+
+    def __init__(self, graph: Graph, stages: list[Stage], step: Step) -> None:
+        self.step, self.optimizer = step, step.optimizer
+        self.updates = self._known_updates(graph)
+        self.whole = step.clip_norm is None and step.accumulate == 1  # nothing looks at gradients before the update
+        self.execution = Execution(
+            graph,
+            stages,
+            training=True,
+            options=step.options,
+            updates=self.updates,
+            at_once=self.whole and "update" not in step.options,
+        )
+        self.gradients = self.execution.gradients
+        if step.accumulate > 1:
+            self.gradients = [(p, step.sums.setdefault(id(p), np.zeros_like(g))) for p, g in self.gradients]
+        self._program = None if self.updates is None else self._add_updates(self.updates)
+
+    def _known_updates(self, graph: Graph) -> Updates | None:
+        """The optimiser's kernels for the parameters of this graph; None where it steps by itself, or there is none."""
+        if self.optimizer is None or backends.name() != "native" or not Updates.known(self.optimizer):
+            return None
+        leaves = {id(v.tensor) for op in graph.operators for v in op.inputs if isinstance(v, Value) and v.requires_grad}
+        held = [p for group in self.optimizer.param_groups for p in group["params"] if id(p) in leaves]
+        fits = all(p.dtype == np.float32 and p.data.flags.carray for p in held)
+        return Updates(self.optimizer, held) if fits else None
+
+    def _add_updates(self, updates: Updates) -> Any:
+        """The kernels of the parameters that are not updated in backward: in the execution's last program where nothing
+        has to come between, else in one of their own, which is returned."""
+        from fastnn._kernels import Program, UpdateStage
+
+        program = None if self.whole else Program()
+        for p, grad in self.gradients:
+            if updates.holds(p):
+                self.execution.bound.append((p, p.data))
+                stage = UpdateStage(p.data, grad, updates.states(p), updates.numbers(p))
+                if program is None:
+                    self.execution.native(None, "update", stage)
+                else:
+                    program.add(stage)
+        return program
+
+    def stands(self) -> bool:
+        """Whether everything that kernels rely on still lies where it lay."""
+        return self.execution.stands() and (self.updates is None or self.updates.stand())
+
+    def run(self, x: Array, y: Array) -> float:
+        """The loss of this batch; what compile() promised is done."""
+        if self.updates is not None:
+            self.updates.before_step()
+        self.execution.run(x, y)
+        if self.updates is not None and self.whole:
+            self.updates.after_step()
+        else:
+            self._finish()
+        return self.execution.loss
+
+    def _finish(self) -> None:
+        """What comes after the gradients where they are looked at as a whole."""
+        if not self._collect():
+            return
+        factor = self._factor()
+        if self.updates is not None and self._program is not None:
+            self.updates.scale(factor)
+            self._program.run(_NOTHING, None)
+            self.updates.after_step()
+            return
+        for p, grad in self.gradients:
+            if self.optimizer is None:
+                p.grad = grad * factor if p.grad is None else p.grad + grad * factor
+            else:
+                p.grad = grad if factor == 1 else grad * grad.dtype.type(factor)
+        if self.optimizer is not None:
+            self.optimizer.step()
+            for p, _ in self.gradients:
+                p.grad = None
+
+    def _collect(self) -> bool:
+        """Add this step's gradients to those before it; whether an update is due."""
+        if self.step.accumulate == 1:
+            return True
+        if self.step.collected == 0:
+            for _, total in self.gradients:
+                total[...] = 0
+        for (_, total), (_, grad) in zip(self.gradients, self.execution.gradients, strict=True):
+            total += grad
+        self.step.collected = (self.step.collected + 1) % self.step.accumulate
+        return self.step.collected == 0
+
+    def _factor(self) -> float:
+        """What the collected gradients are multiplied by: 1/accumulate, and less where their norm is to be clipped."""
+        factor = 1 / self.step.accumulate
+        if self.step.clip_norm is not None:
+            squares = [float(np.sum(np.square(grad, dtype=np.float64))) for _, grad in self.gradients]
+            norm = factor * math.sqrt(math.fsum(squares))
+            if not math.isfinite(norm):
+                raise NonFiniteError(f"clip_norm: the norm of the gradient became {norm}: nothing was updated from it")
+            factor *= min(1.0, self.step.clip_norm / (norm + 1e-6))
+        return factor
+
+
+_NOTHING = np.zeros(0, np.float32)

@@ -1,0 +1,169 @@
+"""The trace: a model and its loss, written down once as a graph of operators, without computing anything.
+
+What the tape records of values that exist, the tracer records of values that do not exist yet: each operator, what it is
+applied to, and the shape of what comes out. Nothing else happens: no statistics are taken, no random numbers drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastnn.errors import GraphError
+from fastnn.plan.shapes import output_of
+from fastnn.tape import recording, traced_by
+from fastnn.tensor import Array, Function, Tensor
+
+__all__ = ["Graph", "Operator", "Traced", "Value", "trace"]
+
+
+@dataclass(eq=False)
+class Value:
+    """An array of the graph: an input, a tensor that exists (a parameter, a constant), or what an operator makes."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    requires_grad: bool = False
+    tensor: Tensor | None = None  # of a leaf: its live data are the value
+    producer: Operator | None = None
+    consumers: list[Operator] = field(default_factory=list)  # one entry a use
+
+
+@dataclass(eq=False)
+class Operator:
+    """A Function applied: `inputs` are Values, live arrays and constants; `needs` says which gradients are wanted."""
+
+    function: type[Function]
+    inputs: tuple[Any, ...]
+    attributes: dict[str, Any]
+    output: Value
+    needs: tuple[bool, ...]
+
+
+@dataclass
+class Graph:
+    """Operators in the order in which they ran, those left out that nothing depends on."""
+
+    x: Value
+    y: Value | None  # the target; None for inference
+    operators: list[Operator]
+    outputs: Value  # of the model
+    loss: Value | None  # None for inference
+
+    @property
+    def result(self) -> Value:
+        return self.outputs if self.loss is None else self.loss
+
+
+class Traced(Tensor):
+    """A tensor without numbers: it has shape and dtype; whoever asks for its values is told that there are none."""
+
+    __slots__ = ("value",)
+    value: Value
+
+    @classmethod
+    def of(cls, value: Value) -> Traced:
+        traced = cls.__new__(cls)
+        traced._data = np.broadcast_to(np.zeros((), value.dtype), value.shape)  # shape and type, and no memory
+        traced._grad = traced.node = None
+        traced._requires_grad = value.requires_grad
+        traced.value = value
+        return traced
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise GraphError(
+            "compile: the model reads the value of a tensor (by .data, .item(), .numpy(), bool(), float() or NumPy): "
+            "a plan is made before there are values, so what the model does may depend on shapes alone; "
+            "pass compile=False to fit, or use the model uncompiled"
+        )
+
+    data = property(_refuse, _refuse)
+    numpy = item = tolist = any = all = backward = _refuse
+    __array__ = __bool__ = __float__ = __int__ = _refuse
+
+    def detach(self) -> Tensor:
+        return Detach.apply(self)
+
+    def __repr__(self) -> str:
+        return f"Traced(shape={self.shape}, dtype={self.dtype})"
+
+
+class Detach(Function):
+    """x itself, without its gradient."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx: Any, x: Array) -> Array:
+        return x
+
+
+class _Recorder:
+    """Takes operators down as they are applied."""
+
+    def __init__(self) -> None:
+        self.operators: list[Operator] = []
+        self.leaves: dict[int, Value] = {}
+
+    def record(self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Tensor:
+        given = tuple(self._value(x) if isinstance(x, Tensor) else x for x in inputs)
+        on_tape = recording() and function.differentiable
+        needs = tuple(on_tape and isinstance(v, Value) and v.requires_grad for v in given)
+        shape, dtype = output_of(function, given, attributes, needs)
+        output = Value(shape, dtype, requires_grad=any(needs))
+        output.producer = Operator(function, given, attributes, output, needs)
+        self.operators.append(output.producer)
+        return Traced.of(output)
+
+    def _value(self, x: Tensor) -> Value:
+        if isinstance(x, Traced):
+            return x.value
+        if id(x) not in self.leaves:  # kept alive by the Value: its id stays its own
+            self.leaves[id(x)] = Value(x.shape, x.dtype, x.requires_grad, tensor=x)
+        return self.leaves[id(x)]
+
+
+def trace(
+    model: Callable[[Any], Any],
+    loss: Callable[[Any, Any], Any] | None,
+    x: tuple[tuple[int, ...], np.dtype[Any]],
+    y: tuple[tuple[int, ...], np.dtype[Any]] | None,
+) -> Graph:
+    """The graph of model(x), or of loss(model(x), y), for inputs of these shapes and types.
+
+    Raises GraphError where the model needs values, and whatever the model itself raises for such shapes.
+    """
+    recorder = _Recorder()
+    given = Traced.of(Value(*x))
+    target = None if y is None else Traced.of(Value(*y))
+    with traced_by(recorder):
+        outputs = model(given)
+        result = outputs if loss is None else loss(outputs, target)
+    for name, found in (("the model", outputs), ("the loss", result)):
+        if not isinstance(found, Traced):
+            raise GraphError(f"compile: expected {name} to return a tensor that depends on its input, got {found!r}")
+    graph = Graph(
+        given.value,
+        None if target is None else target.value,
+        _needed(recorder.operators, [result.value, outputs.value]),
+        outputs.value,
+        None if loss is None else result.value,
+    )
+    for op in graph.operators:
+        for value in op.inputs:
+            if isinstance(value, Value):
+                value.consumers.append(op)
+    return graph
+
+
+def _needed(operators: list[Operator], results: list[Value]) -> list[Operator]:
+    wanted = {id(value) for value in results}
+    needed = []
+    for op in reversed(operators):
+        if id(op.output) in wanted:
+            needed.append(op)
+            wanted.update(id(value) for value in op.inputs if isinstance(value, Value))
+    return needed[::-1]

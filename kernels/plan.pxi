@@ -1,0 +1,187 @@
+from libc.math cimport NAN
+
+MOST_CHAIN_LAYERS = CHAIN_MOST_LAYERS
+
+# What a compiled plan holds: stages with their arguments, and programs that run them. Shapes are checked by fastnn.plan.
+
+cdef class Numbers:
+    """One optimiser's numbers (struct optimizer), rewritten before each step."""
+    cdef optimizer o
+
+    def __cinit__(self):
+        self.o.scale = 1
+
+    def sgd(self, double lr, double momentum, double dampening, double weight_decay, bint nesterov):
+        self.o.kind = OPTIMIZER_SGD
+        self.o.lr, self.o.momentum, self.o.take = lr, momentum, 1 - dampening
+        self.o.weight_decay, self.o.nesterov = weight_decay, nesterov
+
+    def adam(self, double beta1, double beta2, double eps, double step_size, double correction, double weight_decay,
+             double shrink):
+        self.o.kind = OPTIMIZER_ADAM
+        self.o.beta1, self.o.beta2, self.o.eps, self.o.step_size = beta1, beta2, eps, step_size
+        self.o.correction, self.o.weight_decay, self.o.shrink = correction, weight_decay, shrink
+
+    def scale(self, double factor):
+        self.o.scale = factor
+
+
+cdef class Stage:
+    """A stage's arguments. What it points to is kept alive as long as it is."""
+    cdef list kept
+    cdef const void *arguments
+    cdef stage_function forward_function, backward_function
+
+    def __cinit__(self, *args, **kwargs):
+        self.kept = []
+
+    cdef float *hold(self, array) except? NULL:
+        """The address of a float32 array that stays alive with the stage; NULL for None."""
+        if array is None:
+            return NULL
+        self.kept.append(array)
+        return f32(array)
+
+    cdef void *memory(self, int64_t size) except? NULL:
+        """Working memory of the stage's own, on a cache line's boundary."""
+        cdef cnp.ndarray block
+        if size <= 0:
+            return NULL
+        block = np.empty(size + 64, np.uint8)
+        self.kept.append(block)
+        return <void *> ((<size_t> cnp.PyArray_DATA(block) + 63) // 64 * 64)
+
+
+cdef class ChainStage(Stage):
+    """A run of convolutions with what follows each: struct chain. `layers` are dicts of its fields."""
+    cdef chain c
+    cdef readonly int64_t bytes
+
+    def __init__(self, int64_t N, list layers, *, bint training, bint exact, x, table, y, grad_y, grad_x):
+        cdef chain_layer *to
+        if not layers or len(layers) > CHAIN_MOST_LAYERS:
+            raise ValueError(f"a chain has 1 to {CHAIN_MOST_LAYERS} layers")
+        self.c.N, self.c.layers, self.c.training, self.c.exact = N, len(layers), training, exact
+        for i, layer in enumerate(layers):
+            to = &self.c.layer[i]
+            to.C, to.H, to.W = layer["input"]
+            to.O, to.kh, to.kw = layer["kernel"]
+            to.pad_h, to.pad_w = layer["padding"]
+            to.OH, to.OW = to.H + 2 * to.pad_h - to.kh + 1, to.W + 2 * to.pad_w - to.kw + 1
+            to.pool, to.relu, to.global_average = layer["pool"], layer["relu"], layer["global_average"]
+            to.PH, to.PW = to.OH // to.pool, to.OW // to.pool
+            if to.global_average:
+                to.PH = to.PW = 1
+            to.weight, to.bias = self.hold(layer["weight"]), self.hold(layer["bias"])
+            to.grad_weight, to.grad_bias = self.hold(layer["grad_weight"]), self.hold(layer["grad_bias"])
+            to.norm = layer["norm"]
+            if to.norm:
+                to.eps, to.momentum = layer["eps"], layer["momentum"]
+                to.gamma, to.beta = self.hold(layer["gamma"]), self.hold(layer["beta"])
+                to.running_mean, to.running_var = self.hold(layer["running_mean"]), self.hold(layer["running_var"])
+                to.grad_gamma, to.grad_beta = self.hold(layer["grad_gamma"]), self.hold(layer["grad_beta"])
+        self.c.x, self.c.table, self.c.y = self.hold(x), self.hold(table), self.hold(y)
+        self.c.grad_y, self.c.grad_x = self.hold(grad_y), self.hold(grad_x)
+        self.arguments = &self.c
+        self.forward_function, self.backward_function = fastnn_kernels.chain_forward, fastnn_kernels.chain_backward
+
+    def supported(self):
+        """Whether a kernel for such a chain exists."""
+        return fastnn_kernels.chain_supports(&self.c) != 0
+
+    def reserve(self):
+        """Take the memory that it needs between its forward and its backward part."""
+        self.bytes = fastnn_kernels.chain_state_bytes(&self.c)
+        self.c.state = self.memory(self.bytes)
+
+
+cdef class DenseStage(Stage):
+    """A dense layer with its activation: struct dense. With `numbers` the parameters are updated in backward."""
+    cdef dense d
+    cdef readonly int64_t bytes
+
+    def __init__(self, int64_t N, weight, bias, *, bint relu, x, table, int64_t channels, y, grad_y, grad_x, grad_weight, grad_bias,
+                 Numbers numbers, weight_state, bias_state):
+        self.d.N, self.d.O, self.d.I = N, weight.shape[0], weight.shape[1]
+        self.d.activation, self.d.channels = relu, channels
+        self.d.weight, self.d.bias, self.d.x, self.d.table = self.hold(weight), self.hold(bias), self.hold(x), self.hold(table)
+        self.d.y, self.d.grad_y, self.d.grad_x = self.hold(y), self.hold(grad_y), self.hold(grad_x)
+        self.d.grad_weight, self.d.grad_bias = self.hold(grad_weight), self.hold(grad_bias)
+        if numbers is not None:
+            self.kept.append(numbers)
+            self.d.optimizer = &numbers.o
+            self.d.weight_state1, self.d.weight_state2 = self.hold(weight_state[0]), self.hold(weight_state[1])
+            self.d.bias_state1, self.d.bias_state2 = self.hold(bias_state[0]), self.hold(bias_state[1])
+        self.bytes = fastnn_kernels.dense_work_bytes(&self.d)
+        self.d.work = self.memory(self.bytes)
+        self.arguments = &self.d
+        self.forward_function, self.backward_function = fastnn_kernels.dense_forward, fastnn_kernels.dense_backward
+
+
+cdef class CrossEntropyStage(Stage):
+    """Softmax-cross-entropy of the program's labels: struct cross_entropy."""
+    cdef cross_entropy c
+
+    def __init__(self, logits, grad, *, double label_smoothing, bint mean):
+        self.c.N, self.c.C = logits.shape[0], logits.shape[1]
+        self.c.logits, self.c.grad = self.hold(logits), self.hold(grad)
+        self.c.losses = self.hold(np.empty(len(logits), np.float32))
+        self.c.label_smoothing, self.c.mean = label_smoothing, mean
+        self.arguments = &self.c
+        self.forward_function = fastnn_kernels.cross_entropy_stage
+
+
+cdef class UpdateStage(Stage):
+    """One parameter's step from its gradient: struct update."""
+    cdef update u
+
+    def __init__(self, param, grad, state, Numbers numbers):
+        self.u.count = param.size
+        self.u.param, self.u.grad = self.hold(param), self.hold(grad)
+        self.u.state1, self.u.state2 = self.hold(state[0]), self.hold(state[1])
+        self.kept.append(numbers)
+        self.u.optimizer = &numbers.o
+        self.arguments = &self.u
+        self.forward_function = fastnn_kernels.update_stage
+
+
+cdef class Program:
+    """Stages that run one after another, in one call without the GIL."""
+    DONE, NON_FINITE, BAD_LABEL = PROGRAM_DONE, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL
+    cdef program p
+    cdef list kept
+
+    def __cinit__(self):
+        self.kept = []
+        self.p.loss = NAN
+
+    def add(self, Stage stage, bint backward=False):
+        if self.p.stages == PROGRAM_MOST_STAGES:
+            raise ValueError(f"a program has at most {PROGRAM_MOST_STAGES} stages")
+        self.kept.append(stage)
+        self.p.function[self.p.stages] = stage.backward_function if backward else stage.forward_function
+        self.p.arguments[self.p.stages] = stage.arguments
+        self.p.stages += 1
+
+    @property
+    def full(self):
+        return self.p.stages == PROGRAM_MOST_STAGES
+
+    @property
+    def loss(self):
+        return self.p.loss
+
+    @property
+    def seconds(self):
+        """That the last run spent in each stage."""
+        return [self.p.seconds[i] for i in range(self.p.stages)]
+
+    def run(self, cnp.ndarray x, cnp.ndarray labels):
+        """Status: 0, or why it stopped before its end."""
+        cdef int status
+        self.p.input = cnp.PyArray_DATA(x)
+        self.p.labels = NULL if labels is None else <int64_t *> cnp.PyArray_DATA(labels)
+        with nogil:
+            status = fastnn_run(&self.p)
+        check(status == PROGRAM_NO_MEMORY)
+        return status

@@ -1,0 +1,74 @@
+# stages.h, as Cython has to be told
+
+cdef extern from "stages.h" nogil:
+    enum: CHAIN_MOST_LAYERS, PROGRAM_MOST_STAGES
+    enum: PROGRAM_DONE, PROGRAM_NO_MEMORY, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL
+    enum: OPTIMIZER_NONE, OPTIMIZER_SGD, OPTIMIZER_ADAM
+    ctypedef int (*stage_function)(const void *, program *) noexcept nogil
+    struct program:
+        int64_t stages
+        stage_function function[64]
+        const void *arguments[64]
+        double seconds[64]
+        const void *input
+        const int64_t *labels
+        double loss
+    int fastnn_run(program *)
+    struct chain_layer:
+        int64_t C, H, W, O, kh, kw, pad_h, pad_w, OH, OW, pool, PH, PW
+        int relu, global_average, norm
+        double eps, momentum
+        const float *weight
+        const float *bias
+        const float *gamma
+        const float *beta
+        float *running_mean
+        float *running_var
+        float *grad_weight
+        float *grad_bias
+        float *grad_gamma
+        float *grad_beta
+    struct chain:
+        int64_t N, layers
+        chain_layer layer[12]
+        int exact, training
+        const float *x
+        const float *table
+        float *y
+        const float *grad_y
+        float *grad_x
+        void *state
+    struct optimizer:
+        int64_t kind, nesterov
+        double lr, weight_decay, momentum, take, beta1, beta2, eps, step_size, correction, shrink, scale
+    struct dense:
+        int64_t N, I, O, activation, channels
+        const float *x
+        const float *table
+        float *weight
+        float *bias
+        float *y
+        float *grad_y
+        float *grad_x
+        float *grad_weight
+        float *grad_bias
+        const optimizer *optimizer
+        float *weight_state1
+        float *weight_state2
+        float *bias_state1
+        float *bias_state2
+        void *work
+    struct cross_entropy:
+        int64_t N, C
+        const float *logits
+        double label_smoothing
+        int mean
+        float *losses
+        float *grad
+    struct update:
+        int64_t count
+        float *param
+        const float *grad
+        float *state1
+        float *state2
+        const optimizer *optimizer
