@@ -62,11 +62,12 @@ KERNEL void narrow_pack_turned(i64 O, i64 C, i64 taps, const float *weight, floa
 
 /* One tap, x for output (0, 0), of all outputs of a tile */
 INLINE void narrow_tap(const int OT, const int R, const int Q, const float *x, i64 row, const float *weight, vf *acc) {
-    vf v[4];
-    UNROLL for (int p = 0; p < R * Q; p++) v[p] = v_load(x + p / Q * row + p % Q * VL);
-    UNROLL for (int o = 0; o < OT; o++) {
-        vf m = v_set1(weight[o]);
-        UNROLL for (int p = 0; p < R * Q; p++) acc[o * R * Q + p] += m * v[p];
+    vf m[NARROW_TILE];
+    if (VL < 16) __asm__("" : "+r"(x)); /* else x stays in registers from tap to tap, and sums go to the stack */
+    UNROLL for (int o = 0; o < OT; o++) m[o] = v_set1(weight[o]);
+    UNROLL for (int p = 0; p < R * Q; p++) {
+        vf v = v_load(x + p / Q * row + p % Q * VL);
+        UNROLL for (int o = 0; o < OT; o++) acc[o * R * Q + p] += m[o] * v;
     }
 }
 

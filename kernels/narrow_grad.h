@@ -13,12 +13,11 @@
 #include "narrow_conv.h"
 
 #if VL == 16
-enum { NARROW_GRAD_TILE = 4 };
+enum { NARROW_GRAD_TILE = 4, NARROW_TAPS = 5 };     /* channels and taps of the weight gradient's tile */
 #else
-enum { NARROW_GRAD_TILE = 2 };
+enum { NARROW_GRAD_TILE = 3, NARROW_TAPS = 4 };
 #endif
 enum {
-    NARROW_TAPS = 5,                    /* a tile's, of the weight gradient */
     NARROW_BAND_FLOATS = 5 << 10,       /* of dy: 20 KiB of L1 */
 };
 
@@ -70,8 +69,8 @@ INLINE void narrow_weight_tile(const int OT, i64 rows, i64 cols, const float *dy
     }
 NARROW_WEIGHT_TILE(1)
 NARROW_WEIGHT_TILE(2)
-#if VL == 16
 NARROW_WEIGHT_TILE(3)
+#if VL == 16
 NARROW_WEIGHT_TILE(4)
 #endif
 #undef NARROW_WEIGHT_TILE
@@ -80,8 +79,8 @@ KERNEL void narrow_any_weight_tile(i64 OT, i64 rows, i64 cols, const float *dy, 
     switch (OT) {
 #if VL == 16
     case 4: narrow_weight_tile_4(rows, cols, dy, dy_plane, x, x_row, sums); break;
-    case 3: narrow_weight_tile_3(rows, cols, dy, dy_plane, x, x_row, sums); break;
 #endif
+    case 3: narrow_weight_tile_3(rows, cols, dy, dy_plane, x, x_row, sums); break;
     case 2: narrow_weight_tile_2(rows, cols, dy, dy_plane, x, x_row, sums); break;
     default: narrow_weight_tile_1(rows, cols, dy, dy_plane, x, x_row, sums);
     }

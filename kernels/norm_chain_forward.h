@@ -101,6 +101,7 @@ INLINE void normed_moments(i64 seen, const struct chain_layer *l, const float *z
     const i64 pixels = l->OH * l->OW;
     vf shift = *mean, a[4] = {{0}}, b[4] = {{0}};
     if (seen == 0) {
+        shift = (vf){0};
         for (i64 i = 0; i < l->OW; i++) shift += v_load(z + i * VL);
         shift /= (float)l->OW;
     }

@@ -64,6 +64,7 @@ def add_commands(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="move the training images at random; default for fewer than 10,000 of them",
     )
+    parser.add_argument("--eager", action="store_true", help="run operator by operator instead of compiled steps")
     options.add_pictures(parser, "as they are, all of one size")
     parser.add_argument("--out", metavar="RUN", help="folder to keep weights, config and history in")
     known = parser.add_mutually_exclusive_group()
@@ -118,11 +119,12 @@ def run(arguments: argparse.Namespace) -> int:
             optimizer=optimizer,
             scheduler=recipe.scheduler(optimizer),
             epochs=recipe.epochs,
+            compile=not arguments.eager,
             callbacks=[] if folder is None else [Checkpoint(folder, resume=arguments.resume)],
         )
     except Interrupted as stop:
         raise Interrupted(f"{stop}; {_what_is_kept(folder, stop.history)}", stop.history, stop.signal) from None
-    result = evaluate(model, test)
+    result = evaluate(model, test, compile=not arguments.eager)
     print(f"test accuracy {100 * (result.accuracy or 0):.2f} % ({result.count:,} images, loss {result.loss:.4f})")
     if folder is not None:
         print(f"kept in {folder}: fastnn eval {folder}, fastnn predict --run {folder} IMAGE...")

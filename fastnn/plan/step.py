@@ -133,7 +133,20 @@ class Step(Plan):
         with self._lock:
             return self._run(x, y)
 
+    def prepare(self, x: Any, y: Any, check: Callable[[tuple[int, ...]], None] | None = None) -> None:
+        """Make the plan for such a batch without running it; `check` is shown the shape of the model's outputs."""
+        x, y = _input(x), _target(y)
+        with self._lock:
+            stepping = self._stepping(x, y)
+            if check is not None:
+                check(stepping.execution.graph.outputs.shape)
+
     def _run(self, x: Array, y: Array) -> float:
+        stepping = self._stepping(x, y)
+        self._last = stepping.execution
+        return stepping.run(x, y)
+
+    def _stepping(self, x: Array, y: Array) -> Stepping:
         key = (
             x.shape,
             x.dtype,
@@ -143,12 +156,15 @@ class Step(Plan):
             tuple([module.training for module in self._modules]),
             tuple([parameter._requires_grad for parameter in self._parameters]),
         )
-        stepping = self._find(key, lambda: self._make(x, y), Stepping.stands)
-        self._last = stepping.execution
-        return stepping.run(x, y)
+        return self._find(key, lambda: self._make(x, y), Stepping.stands)
 
     def _make(self, x: Array, y: Array) -> Stepping:
         graph = trace(self.model, self.loss_fn, (x.shape, x.dtype), (y.shape, y.dtype))
+        assert graph.loss is not None
+        if graph.loss.shape != ():
+            raise ArgumentError(
+                f"expected a loss of one number (reduction 'mean' or 'sum'), got shape {graph.loss.shape}"
+            )
         return Stepping(graph, self._stages(graph, True), self)
 
     def run_epoch(

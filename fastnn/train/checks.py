@@ -67,13 +67,13 @@ def check_data(data: Any) -> None:
         )
 
 
-def check_labels(labels: np.ndarray, outputs: np.ndarray, loss: Any) -> None:
-    """LabelError, with the first index in the data, where cross-entropy of these outputs (N, K) has no such class."""
+def check_labels(labels: np.ndarray, outputs: tuple[int, ...], loss: Any) -> None:
+    """LabelError, with the first index in the data, where cross-entropy of outputs of that shape has no such class."""
     if not isinstance(loss, CrossEntropyLoss) or labels.ndim != 1 or labels.dtype.kind not in "iu":
         return
-    if outputs.ndim != 2:
+    if len(outputs) != 2:
         return
-    classes = outputs.shape[1]
+    classes = outputs[1]
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         raise LabelError(

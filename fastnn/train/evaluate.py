@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from fastnn import data as datasets
+from fastnn import plan
 from fastnn.data import Batches, Dataset
 from fastnn.errors import ArgumentError
-from fastnn.nn import CrossEntropyLoss, Normalize
+from fastnn.nn import CrossEntropyLoss, Module, Normalize
 from fastnn.tensor import no_grad
 
 from .checks import check_data, check_labels, check_loss, check_model
@@ -41,7 +42,9 @@ class Evaluation:
         return f"Evaluation(loss {self.loss:.4f}{share}, {self.count} images)"
 
 
-def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256) -> Evaluation:
+def evaluate(
+    model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, compile: bool = True
+) -> Evaluation:
     """Loss, accuracy and confusion matrix of a model, in eval mode and without a tape; its mode is put back afterwards.
 
     Args:
@@ -51,6 +54,7 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256) 
             `fit` does.
         loss: as for `fit`; cross-entropy by default.
         batch_size: images at a time; the result hardly depends on it.
+        compile: whether the model is compiled (`fnn.compile`), as for `fit`.
 
     Raises:
         DataError: no such data. ArgumentError: no images, or a loss without reduction. LabelError: a label that the
@@ -71,12 +75,17 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256) 
     tally = Tally(loss)
     with mode(model, training=False), no_grad():
         to_input = input_for(model)
+        compiled = compile and isinstance(model, Module)
+        predict = plan.compile(model) if compiled else lambda images: model(images).data
         for images, labels in Batches(dataset.images, dataset.labels, batch_size):
-            outputs = model(to_input(images))
+            outputs = predict(to_input(images))
             if not tally.count:
-                check_labels(dataset.labels, outputs.data, loss)
+                check_labels(dataset.labels, outputs.shape, loss)
             with np.errstate(over="ignore", invalid="ignore"):  # the loss says it: infinite, or not a number
-                tally.add(loss(outputs, labels).data, outputs.data, labels, classes=len(dataset.classes))
+                value = loss(outputs, labels)
+            if value.ndim:
+                raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {value.shape}")
+            tally.add(value.item(), outputs, labels, classes=len(dataset.classes))
     return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count)
 
 
@@ -117,12 +126,10 @@ class Tally:
         self._correct: int | None = None
         self.confusion: np.ndarray | None = None
 
-    def add(self, loss: np.ndarray, outputs: np.ndarray, labels: np.ndarray, classes: int = 0) -> None:
+    def add(self, loss: float, outputs: np.ndarray, labels: np.ndarray, classes: int = 0) -> None:
         """Count one batch: its reduced loss, outputs (N, ...), labels; with `classes`, also who was taken for whom."""
-        if loss.ndim:
-            raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {loss.shape}")
         summed = getattr(self._loss, "reduction", "mean") == "sum"
-        self._total += loss.item() * (1 if summed else len(labels))
+        self._total += loss * (1 if summed else len(labels))
         self.count += len(labels)
         if outputs.ndim != 2 or outputs.shape[1] < 2:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from .evaluate import Tally, as_dataset, evaluate, input_for, mode
 from .history import EpochRecord, History
 from .interrupts import Interrupted, Interrupts
 from .progress import Progress
+from .steps import make_step
 
 __all__ = ["fit"]
 
@@ -40,6 +40,7 @@ def fit(
     seed: int | None = None,
     callbacks: Sequence[Callback] = (),
     verbose: bool = True,
+    compile: bool = True,
 ) -> History:
     """Train a model.
 
@@ -61,6 +62,8 @@ def fit(
         callbacks: see `Callback`.
         verbose: whether to show progress: a table of the epochs on standard output, and on standard error a bar (plain
             lines where that is no terminal).
+        compile: whether the steps are compiled (`fnn.compile`): the same mathematics, faster. `.grad` then stays None.
+            A model that reads values of its tensors to decide what to do needs False (GraphError tells).
 
     Returns:
         The epochs' measurements. The model is trained in place, and back in the mode (train or eval) that it came in.
@@ -88,13 +91,14 @@ def fit(
     optimizer = Adam(model.parameters(), lr=1e-3) if optimizer is None else optimizer
     _check_same_parameters(model, optimizer)
     training = Training(model, optimizer, scheduler, batches, epochs)
+    step = make_step(model, loss, optimizer, compile)
     callbacks = [*callbacks, Progress()] if verbose else list(callbacks)
 
     with mode(model, training=True), Interrupts() as interrupts:
         _call(callbacks, "on_train_begin", training)
         try:
             while len(training.history) < epochs and not training.stopped:
-                _run_epoch(training, loss, held, callbacks, interrupts)
+                _run_epoch(training, step, loss, held, callbacks, interrupts)
         except KeyboardInterrupt as error:
             number = interrupts.caught or signal.SIGINT
             raise Interrupted(
@@ -109,7 +113,7 @@ def fit(
 
 
 def _run_epoch(
-    training: Training, loss: Any, held: Any, callbacks: Sequence[Callback], interrupts: Interrupts
+    training: Training, step: Any, loss: Any, held: Any, callbacks: Sequence[Callback], interrupts: Interrupts
 ) -> None:
     """One epoch: its updates, its validation, its record; or as much of it as there was before somebody stopped it."""
     model, optimizer, scheduler, history = training.model, training.optimizer, training.scheduler, training.history
@@ -117,21 +121,18 @@ def _run_epoch(
     tally, to_input = Tally(loss), input_for(model)
     start = time.perf_counter()
     for images, labels in training.batches:
-        outputs = model(to_input(images))
+        images = to_input(images)
         if not training.batch:
-            check_labels(training.batches.labels, outputs.data, loss)
-        with np.errstate(over="ignore", invalid="ignore"):  # said below, better than NumPy's warning does
-            value = loss(outputs, labels)
-            tally.add(value.data, outputs.data, labels)
-        if not math.isfinite(value.item()):
+            step.prepare(images, labels, lambda shape: check_labels(training.batches.labels, shape, loss))
+        try:
+            value = step(images, labels)
+        except NonFiniteError:
             raise NonFiniteError(
-                f"the training loss became {value.item()} in epoch {training.epoch}, batch {training.batch + 1}, "
-                f"at learning rate {_rate(optimizer):g}: no update was made from it; try a smaller learning rate, "
-                "and look for non-finite inputs"
-            )
-        optimizer.zero_grad()
-        value.backward()
-        optimizer.step()
+                f"the training loss became infinite or not a number in epoch {training.epoch}, batch "
+                f"{training.batch + 1}, at learning rate {_rate(optimizer):g}: no update was made from it; try a "
+                "smaller learning rate, and look for non-finite inputs"
+            ) from None
+        tally.add(value, step.outputs, labels)
         rate = _rate(optimizer)
         if isinstance(scheduler, OneCycleLR):
             scheduler.step()
