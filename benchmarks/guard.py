@@ -190,7 +190,7 @@ def main() -> int:
     slow, unknown = [], []
     for case in tqdm(chosen, unit="case", leave=False):
         if arguments.record:
-            measured = min(measure(case, GROWTH * ROUNDS) for _ in range(RECORDED_TRIES))
+            measured = min(measure(case, ROUNDS) for _ in range(RECORDED_TRIES))
             records.setdefault(isa, {}).setdefault(cpu, {})[case.name] = float(f"{measured:.3g}")
             continue
         least = bound(records, isa, cpu, case.name)

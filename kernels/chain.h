@@ -1,13 +1,23 @@
 /* The per-image chain of convolutions, as a stage of a plan: which kernels run it is chosen here, by shape and ISA alone.
  *
- *   wide    lanes = channels: layers whose channels fill vectors, and a few images of any network
+ *   norm    lanes = channels, with batch norm between the layers, which needs the whole batch
  *   narrow  lanes = images: fewer channels than lanes, and images enough
+ *   wide    lanes = channels: layers whose channels fill vectors, and a few images of any network
  */
 #ifndef FASTNN_CHAIN_H
 #define FASTNN_CHAIN_H
 
 #include "narrow_chain.h"
+#include "norm_chain.h"
 #include "wide_chain.h"
+
+enum chain_kind { CHAIN_NONE, CHAIN_NORM, CHAIN_NARROW, CHAIN_WIDE };
+
+INLINE int chain_has_norm(const struct chain *c) {
+    for (i64 i = 0; i < c->layers; i++)
+        if (c->layer[i].norm) return 1;
+    return 0;
+}
 
 /* The part of all multiplications that lanes = channels would spend on lanes without a channel. */
 INLINE double chain_waste(const struct chain *c) {
@@ -21,22 +31,41 @@ INLINE double chain_waste(const struct chain *c) {
     return 1 - useful / done;
 }
 
-INLINE int chain_is_narrow(const struct chain *c) {
-    return narrow_chain_supports(c) && c->N >= VL / 2 && chain_waste(c) > 0.2;
+INLINE enum chain_kind chain_kind(const struct chain *c) {
+    if (chain_has_norm(c)) return norm_chain_supports(c) ? CHAIN_NORM : CHAIN_NONE;
+    if (narrow_chain_supports(c) && c->N >= VL / 2 && chain_waste(c) > 0.2) return CHAIN_NARROW;
+    return wide_chain_supports(c) ? CHAIN_WIDE : CHAIN_NONE;
 }
 
-KERNEL i64 chain_supports(const struct chain *c) { return chain_is_narrow(c) || wide_chain_supports(c); }
+KERNEL i64 chain_supports(const struct chain *c) { return chain_kind(c) != CHAIN_NONE; }
+
+KERNEL const char *chain_name(const struct chain *c) {
+    static const char *const names[] = {"none", "norm", "narrow", "wide"};
+    return names[chain_kind(c)];
+}
 
 KERNEL i64 chain_state_bytes(const struct chain *c) {
-    return chain_is_narrow(c) ? narrow_chain_state_bytes(c) : wide_chain_state_bytes(c);
+    switch (chain_kind(c)) {
+    case CHAIN_NORM: return norm_chain_state_bytes(c);
+    case CHAIN_NARROW: return narrow_chain_state_bytes(c);
+    default: return wide_chain_state_bytes(c);
+    }
 }
 
 KERNEL int chain_forward(const void *arguments, struct program *program) {
-    return chain_is_narrow(arguments) ? narrow_chain_forward(arguments, program) : wide_chain_forward(arguments, program);
+    switch (chain_kind(arguments)) {
+    case CHAIN_NORM: return norm_chain_forward(arguments, program);
+    case CHAIN_NARROW: return narrow_chain_forward(arguments, program);
+    default: return wide_chain_forward(arguments, program);
+    }
 }
 
 KERNEL int chain_backward(const void *arguments, struct program *program) {
-    return chain_is_narrow(arguments) ? narrow_chain_backward(arguments, program) : wide_chain_backward(arguments, program);
+    switch (chain_kind(arguments)) {
+    case CHAIN_NORM: return norm_chain_backward(arguments, program);
+    case CHAIN_NARROW: return narrow_chain_backward(arguments, program);
+    default: return wide_chain_backward(arguments, program);
+    }
 }
 
 #endif

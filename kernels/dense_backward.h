@@ -64,11 +64,25 @@ INLINE void dense_tile(i64 K, const float *a, const float *b, i64 width, float *
     for (; j < width; j += VL) dense_micro(1, K, a, b + j, DENSE_PANEL, tile + j);
 }
 
-/* dst rows of DENSE_PANEL floats <- rows of `count` floats, zeros after them up to whole vectors */
-INLINE void dense_copy_panel(float *restrict dst, const float *restrict src, i64 rows, i64 step, i64 count) {
-    for (i64 r = 0; r < rows; r++)
-        for (i64 j = 0; j < count; j += VL)
-            v_store(dst + r * DENSE_PANEL + j, v_load_lanes(src + r * step + j, i64_min(VL, count - j), 0));
+/* rows x count floats, dst <- src; row steps may differ. The last vector of a row may be a part, of dst filled up with zeros if
+ * `fill`; whole panels, the usual case, are a loop of constants. */
+INLINE void dense_copy(float *restrict dst, i64 dst_step, const float *restrict src, i64 src_step, i64 rows, i64 count, const int fill) {
+    for (i64 r = 0; r < rows; r++, dst += dst_step, src += src_step) {
+        if (count == DENSE_PANEL) {
+            UNROLL for (int j = 0; j < DENSE_PANEL; j += VL) v_store(dst + j, v_load(src + j));
+            continue;
+        }
+        for (i64 j = 0; j < count; j += VL) {
+            i64 lanes = i64_min(VL, count - j);
+            v_store_lanes(dst + j, v_load_lanes(src + j, lanes, 0), fill ? VL : lanes);
+        }
+    }
+}
+
+/* Asks for the lines of `rows` panel rows, to L2: rows are often a multiple of 4 KiB apart and would evict each other from L1. */
+INLINE void dense_prefetch(const float *p, i64 rows, i64 step) {
+    for (i64 r = 0; r < rows; r++, p += step)
+        UNROLL for (int j = 0; j < DENSE_PANEL; j += 16) __builtin_prefetch(p + j, 0, 2);
 }
 
 /* Task: the panel's columns i0 .. i1 of grad_x, and of the weight's rows o0 .. o1 the gradient or the update. */
@@ -85,26 +99,29 @@ static void dense_backward_panel(void *context, i64 index) {
         return;
     }
     if (t->grad_rows) {
-        dense_copy_panel(weight, d->weight + i0, O, I, count);
+        dense_copy(weight, DENSE_PANEL, d->weight + i0, I, O, count, 1);
         for (i64 n = 0; n < N; n += DENSE_MR) {
+            i64 rows = i64_min(DENSE_MR, N - n), at = n * I + i0;
+            dense_prefetch(t->x + at, rows, I);
             dense_tile(O, t->grad_rows + n * O, weight, width, tile);
-            for (i64 r = 0; r < i64_min(DENSE_MR, N - n); r++)
-                for (i64 j = 0; j < count; j += VL)
-                    v_store_lanes(d->grad_x + (n + r) * I + i0 + j, v_load(tile + r * DENSE_PANEL + j), i64_min(VL, count - j));
+            dense_copy(d->grad_x + at, I, tile, DENSE_PANEL, rows, count, 0);
         }
     }
     if (!t->grad_columns) return;
-    dense_copy_panel(x, t->x + i0, N, I, count);
+    dense_copy(x, DENSE_PANEL, t->x + i0, I, N, count, 1);
+    i64 ahead = fastnn_get_threads() * DENSE_PANEL; /* this thread's next panel, most likely */
     for (i64 o = o0; o < o1; o += DENSE_MR) {
         i64 rows = i64_min(DENSE_MR, o1 - o), at = o * I + i0;
+        float *state1 = d->weight_state1 ? d->weight_state1 + at : NULL, *state2 = d->weight_state2 ? d->weight_state2 + at : NULL;
+        if (d->optimizer) {
+            dense_prefetch(d->weight + at, rows, I);
+            if (state1) dense_prefetch(state1, rows, I);
+            if (state2) dense_prefetch(state2, rows, I);
+        }
+        if (t->grad_rows && i0 + ahead < I) dense_prefetch(d->weight + at + ahead, rows, I);
         dense_tile(N, t->grad_columns + o * N, x, width, tile);
-        if (d->optimizer)
-            update_rows(&t->numbers, rows, count, tile, DENSE_PANEL, d->weight + at, d->weight_state1 ? d->weight_state1 + at : NULL,
-                        d->weight_state2 ? d->weight_state2 + at : NULL, I);
-        else
-            for (i64 r = 0; r < rows; r++)
-                for (i64 j = 0; j < count; j += VL)
-                    v_store_lanes(d->grad_weight + at + r * I + j, v_load(tile + r * DENSE_PANEL + j), i64_min(VL, count - j));
+        if (d->optimizer) update_rows(&t->numbers, rows, count, tile, DENSE_PANEL, d->weight + at, state1, state2, I);
+        else dense_copy(d->grad_weight + at, I, tile, DENSE_PANEL, rows, count, 0);
     }
 }
 

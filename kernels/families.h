@@ -58,6 +58,7 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->sgd_update = sgd_update;
     t->adam_update = adam_update;
     t->chain_supports = chain_supports;
+    t->chain_name = chain_name;
     t->chain_state_bytes = chain_state_bytes;
     t->chain_forward = chain_forward;
     t->chain_backward = chain_backward;

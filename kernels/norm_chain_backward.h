@@ -24,22 +24,24 @@ INLINE struct normed_lanes normed_lanes_at(const struct normed_layer *m, const f
 }
 
 /* sum += g, product += g * (z - mean) */
-INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const float *z, const float *d, const struct normed_lanes *k,
-                            vf *sum, vf *product) {
-    const vf least = normed_least(l), share = v_load(d) / (float)(l->OH * l->OW);
+INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const float *restrict z, const float *restrict d,
+                              const struct normed_lanes *k, vf *sum, vf *product) {
+    const vf least = normed_least(l), scale = k->scale, shift = k->shift, mean = k->mean;
+    const i64 PH = l->PH, PW = l->PW, row = l->OW * VL, pixels = l->OH * l->OW;
     vf a = {0}, b = {0};
     if (l->global_average) {
-        for (i64 i = 0; i < l->OH * l->OW; i++) {
-            vf x = v_load(z + i * VL), g = v_select(x * k->scale + k->shift > least, share, (vf){0});
+        const vf share = v_load(d) / (float)pixels;
+        for (i64 i = 0; i < pixels; i++) {
+            vf x = v_load(z + i * VL), g = v_select(x * scale + shift > least, share, (vf){0});
             a += g;
-            b += g * (x - k->mean);
+            b += g * (x - mean);
         }
-    } else for (i64 h = 0; h < l->PH; h++) for (i64 w = 0; w < l->PW; w++, d += VL) {
-        const float *from = z + (h * pool * l->OW + w * pool) * VL;
-        vf best = least, winner = k->mean;
+    } else for (i64 h = 0; h < PH; h++) for (i64 w = 0; w < PW; w++, d += VL) {
+        const float *from = z + h * pool * row + w * pool * VL;
+        vf best = least, winner = mean;
         vi live = {0};
         for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) {
-            vf x = v_load(from + (i * l->OW + j) * VL), y = x * k->scale + k->shift;
+            vf x = v_load(from + i * row + j * VL), y = x * scale + shift;
             vi better = y > best;
             winner = v_select(better, x, winner);
             best = v_select(better, y, best);
@@ -47,39 +49,43 @@ INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const
         }
         vf g = v_select(live, v_load(d), (vf){0});
         a += g;
-        b += g * (winner - k->mean);
+        b += g * (winner - mean);
     }
     *sum += a;
     *product += b;
 }
 
 /* out (OH, OW) = gradient of z */
-INLINE void normed_gradient_block(const i64 pool, const struct chain_layer *l, const float *z, const float *d, const struct normed_lanes *k,
-                                float *out, i64 out_row) {
-    const vf least = normed_least(l), share = v_load(d) / (float)(l->OH * l->OW);
+INLINE void normed_gradient_block(const i64 pool, const struct chain_layer *l, const float *restrict z, const float *restrict d,
+                                  const struct normed_lanes *k, float *restrict out, i64 out_row) {
+    const vf least = normed_least(l), scale = k->scale, shift = k->shift, from_d = k->from_d, from_z = k->from_z, from_one = k->from_one;
+    const i64 OH = l->OH, OW = l->OW, PH = l->PH, PW = l->PW, row = OW * VL;
     if (l->global_average || pool == 1) {
-        for (i64 h = 0; h < l->OH; h++) for (i64 w = 0; w < l->OW; w++, z += VL, d += VL) {
-            vf x = v_load(z), g = v_select(x * k->scale + k->shift > least, l->global_average ? share : v_load(d), (vf){0});
-            v_store(out + h * out_row + w * VL, (x * k->from_z + k->from_one) + g * k->from_d);
+        const vf share = v_load(d) / (float)(OH * OW);
+        const int average = l->global_average;
+        for (i64 h = 0; h < OH; h++) for (i64 w = 0; w < OW; w++, z += VL) {
+            __builtin_prefetch(z + 24 * VL);
+            __builtin_prefetch(d + (h * OW + w + 24) * VL);
+            vf x = v_load(z), g = v_select(x * scale + shift > least, average ? share : v_load(d + (h * OW + w) * VL), (vf){0});
+            v_store(out + h * out_row + w * VL, (x * from_z + from_one) + g * from_d);
         }
         return;
     }
-    for (i64 h = 0; h < l->PH; h++) for (i64 w = 0; w < l->PW; w++, d += VL) {
-        const float *from = z + (h * pool * l->OW + w * pool) * VL;
+    for (i64 h = 0; h < PH; h++) for (i64 w = 0; w < PW; w++, d += VL) {
+        const float *from = z + h * pool * row + w * pool * VL;
         float *to = out + h * pool * out_row + w * pool * VL;
-        vf best = least, g = v_load(d) * k->from_d;
-        for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++)
-            best = v_max(best, v_load(from + (i * l->OW + j) * VL) * k->scale + k->shift);
+        vf best = least, g = v_load(d) * from_d;
+        for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) best = v_max(best, v_load(from + i * row + j * VL) * scale + shift);
         vi open = best > least;
         for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) {
-            vf x = v_load(from + (i * l->OW + j) * VL);
-            vi won = (x * k->scale + k->shift == best) & open;
+            vf x = v_load(from + i * row + j * VL);
+            vi won = (x * scale + shift == best) & open;
             open &= ~won;
-            v_store(to + i * out_row + j * VL, (x * k->from_z + k->from_one) + v_select(won, g, (vf){0}));
+            v_store(to + i * out_row + j * VL, (x * from_z + from_one) + v_select(won, g, (vf){0}));
         }
     }
-    for (i64 h = 0; h < l->OH; h++) for (i64 w = h < l->PH * pool ? l->PW * pool : 0; w < l->OW; w++)   /* dropped by pooling */
-        v_store(out + h * out_row + w * VL, v_load(z + (h * l->OW + w) * VL) * k->from_z + k->from_one);
+    for (i64 h = 0; h < OH; h++) for (i64 w = h < PH * pool ? PW * pool : 0; w < OW; w++)   /* dropped by pooling */
+        v_store(out + h * out_row + w * VL, v_load(z + h * row + w * VL) * from_z + from_one);
 }
 
 /* sums: (2, Op) */

@@ -28,13 +28,15 @@ struct normed_job {
 INLINE vf normed_least(const struct chain_layer *l) { return v_set1(l->relu ? 0.0f : -INFINITY); }
 
 /* one block of channels: z (OH, OW, VL) -> PH x PW pixels */
-INLINE void normed_activate_block(const i64 pool, const struct chain_layer *l, const float *z, vf scale, vf shift, float *out, i64 out_row) {
+INLINE void normed_activate_block(const i64 pool, const struct chain_layer *l, const float *restrict z, vf scale, vf shift,
+                                  float *restrict out, i64 out_row) {
     const vf least = normed_least(l);
-    for (i64 h = 0; h < l->PH; h++) for (i64 w = 0; w < l->PW; w++) {
-        const float *from = z + (h * pool * l->OW + w * pool) * VL;
+    const i64 PH = l->PH, PW = l->PW, row = l->OW * VL;
+    for (i64 h = 0; h < PH; h++) for (i64 w = 0; w < PW; w++) {
+        const float *from = z + h * pool * row + w * pool * VL;
         vf best = least;
-        for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++)
-            best = v_max(best, v_load(from + (i * l->OW + j) * VL) * scale + shift);
+        for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) __builtin_prefetch(from + 24 * VL + i * row + j * VL);
+        for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) best = v_max(best, v_load(from + i * row + j * VL) * scale + shift);
         v_store(out + h * out_row + w * VL, best);
     }
 }

@@ -31,6 +31,7 @@ cdef class Stage:
     cdef list kept
     cdef const void *arguments
     cdef stage_function forward_function, backward_function
+    cdef readonly str kernels
 
     def __cinit__(self, *args, **kwargs):
         self.kept = []
@@ -84,6 +85,7 @@ cdef class ChainStage(Stage):
         self.c.grad_y, self.c.grad_x = self.hold(grad_y), self.hold(grad_x)
         self.arguments = &self.c
         self.forward_function, self.backward_function = fastnn_kernels.chain_forward, fastnn_kernels.chain_backward
+        self.kernels = "chain " + fastnn_kernels.chain_name(&self.c).decode()
 
     def supported(self):
         """Whether a kernel for such a chain exists."""
@@ -116,6 +118,7 @@ cdef class DenseStage(Stage):
         self.d.work = self.memory(self.bytes)
         self.arguments = &self.d
         self.forward_function, self.backward_function = fastnn_kernels.dense_forward, fastnn_kernels.dense_backward
+        self.kernels = "dense" if numbers is None else "dense, update"
 
 
 cdef class CrossEntropyStage(Stage):
@@ -129,6 +132,7 @@ cdef class CrossEntropyStage(Stage):
         self.c.label_smoothing, self.c.mean = label_smoothing, mean
         self.arguments = &self.c
         self.forward_function = fastnn_kernels.cross_entropy_stage
+        self.kernels = "cross_entropy"
 
 
 cdef class UpdateStage(Stage):
@@ -143,6 +147,7 @@ cdef class UpdateStage(Stage):
         self.u.optimizer = &numbers.o
         self.arguments = &self.u
         self.forward_function = fastnn_kernels.update_stage
+        self.kernels = "update"
 
 
 cdef class Program:

@@ -79,6 +79,7 @@ struct kernels {
 
     /* stages of a plan */
     int64_t (*chain_supports)(const struct chain *);
+    const char *(*chain_name)(const struct chain *);
     int64_t (*chain_state_bytes)(const struct chain *);
     stage_function chain_forward, chain_backward;
     int64_t (*dense_work_bytes)(const struct dense *);

@@ -44,6 +44,7 @@ cdef extern from "table.h" nogil:
         void (*adam_update)(int64_t, float *, const float *, float *, float *, double, double, double, double, double,
                             double, double) noexcept nogil
         int64_t (*chain_supports)(const chain *) noexcept nogil
+        const char *(*chain_name)(const chain *) noexcept nogil
         int64_t (*chain_state_bytes)(const chain *) noexcept nogil
         stage_function chain_forward, chain_backward
         int64_t (*dense_work_bytes)(const dense *) noexcept nogil

@@ -14,7 +14,7 @@
 struct wide_back {
     i64 grad_at[2];                 /* gradients of places, in turns: even and odd */
     i64 dense_at;                   /* a gradient of convolution outputs, with its border */
-    i64 gradient_at, offset_at, first_at;   /* lists */
+    i64 gradient_at, offset_at, first_at, mask_at;  /* lists */
     i64 scratch;
 };
 
@@ -36,7 +36,7 @@ INLINE i64 wide_capacity(const struct chain_layer *c) { return c->PH * c->PW + V
 
 KERNEL struct wide_back wide_make_back(const struct wide_plan *p) {
     struct wide_back b = {.scratch = p->scratch};
-    i64 grad[2] = {0, 0}, dense = 0, entries = 0, groups = 0;
+    i64 grad[2] = {0, 0}, dense = 0, entries = 0, channels = 0, mask = 0;
     for (i64 l = 0; l <= p->L; l++) {
         struct wide_place q = wide_grad_place(p, l);
         grad[l % 2] = i64_max(grad[l % 2], wide_place_floats(&q));
@@ -46,14 +46,16 @@ KERNEL struct wide_back wide_make_back(const struct wide_plan *p) {
         if (!p->layer[l].sparse || l == 0) dense = i64_max(dense, wide_place_floats(&d));
         if (p->layer[l].sparse) {
             entries = i64_max(entries, p->layer[l].OB * VL * wide_capacity(c));
-            groups = i64_max(groups, i64_max(c->PH * c->PW * c->pool * c->pool, p->layer[l].OB * VL) + 1);
+            channels = i64_max(channels, p->layer[l].OB * VL);
+            mask = i64_max(mask, 2 * c->PH * c->PW * c->pool * c->pool * ceil_div(c->O, 64));
         }
     }
     for (int i = 0; i < 2; i++) b.grad_at[i] = wide_reserve(&b.scratch, grad[i], 16);
     b.dense_at = wide_reserve(&b.scratch, dense, 16);
     b.gradient_at = wide_reserve(&b.scratch, entries, 16);
     b.offset_at = wide_reserve(&b.scratch, entries, 16);
-    b.first_at = wide_reserve(&b.scratch, groups, 16);
+    b.first_at = wide_reserve(&b.scratch, channels, 16);
+    b.mask_at = wide_reserve(&b.scratch, mask, 16);
     return b;
 }
 
@@ -126,10 +128,11 @@ static void wide_sparse_backward(const struct wide_plan *p, const struct wide_ba
     }
     if (m->wants_input) {
         float *grad_x = scratch + b->grad_at[l % 2];
-        wide_list_by_position(&s, grad, where, taps, list);
+        wide_mark_positions(&s, grad, where, scratch + b->gradient_at, (uint64_t *)(scratch + b->mask_at));
         memset(grad_x, 0, (size_t)(m->CB * src.plane) * sizeof(float));
         for (i64 cb = 0; cb < m->CB; cb++)
-            wide_sparse_input(&s, c->kh, c->kw, list, transposed + m->transposed_at + cb * c->O * taps, grad_x + cb * src.plane);
+            wide_sparse_input(&s, c->kh, c->kw, scratch + b->gradient_at, (const uint64_t *)(scratch + b->mask_at),
+                              transposed + m->transposed_at + cb * c->O * taps, grad_x + cb * src.plane);
     }
 }
 

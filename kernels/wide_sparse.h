@@ -82,21 +82,36 @@ KERNEL void wide_list_by_channel(const struct wide_pooled *s, struct wide_view g
     }
 }
 
-/* Lists by window and place: offsets of a channel's packed weights, channels `step` floats apart. */
-KERNEL void wide_list_by_position(const struct wide_pooled *s, struct wide_view grad, const int8_t *where, i64 step, struct wide_entries list) {
-    i64 OB = ceil_div(s->O, VL), places = s->pool * s->pool, group = 0;
-    int32_t n = 0;
+/* One bit a lane that is not zero. */
+INLINE uint64_t wide_bits(vf v) {
+#if VL == 16 && defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+#elif VL == 8 && defined(__AVX__)
+    return (uint64_t)_mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_setzero_ps(), _CMP_NEQ_UQ));
+#elif VL == 4 && defined(__SSE2__)
+    return (uint64_t)_mm_movemask_ps(_mm_cmpneq_ps((__m128)v, _mm_setzero_ps()));
+#else
+    uint64_t bits = 0;
+    UNROLL for (int i = 0; i < VL; i++) bits |= (uint64_t)(v[i] != 0) << i;
+    return bits;
+#endif
+}
+
+/* Channels by window and place: mask [PH*PW][pool*pool][words], a bit for each channel that has a gradient there, 64 channels a word.
+ * gradient [PH*PW][OB*VL]: grad without the gaps between its blocks. */
+KERNEL void wide_mark_positions(const struct wide_pooled *s, struct wide_view grad, const int8_t *where, float *gradient, uint64_t *mask) {
+    const i64 OB = ceil_div(s->O, VL), places = s->pool * s->pool, words = ceil_div(s->O, 64);
     for (i64 h = 0; h < s->PH; h++)
-        for (i64 w = 0; w < s->PW; w++, where += OB * VL)
-            for (int k = 0; k < places; k++) {
-                list.first[group++] = n;
-                for (i64 ob = 0; ob < OB; ob++) {
-                    vf g = v_load(grad.at + ob * grad.plane + h * grad.row + w * VL);
-                    g = v_select(v_load_bytes(where + ob * VL) == k, g, (vf){0});
-                    n += (int32_t)wide_append(list.gradient + n, list.offset + n, g, v_count(ob * VL * step, step));
-                }
+        for (i64 w = 0; w < s->PW; w++, where += OB * VL, gradient += OB * VL, mask += places * words) {
+            memset(mask, 0, (size_t)(places * words) * sizeof *mask);
+            for (i64 ob = 0; ob < OB; ob++) {
+                const vf g = v_load(grad.at + ob * grad.plane + h * grad.row + w * VL);
+                const vi at = v_load_bytes(where + ob * VL);
+                v_store(gradient + ob * VL, g);
+                for (i64 k = 0; k < places; k++)
+                    mask[k * words + ob * VL / 64] |= wide_bits(v_select(at == (int32_t)k, g, (vf){0})) << ob * VL % 64;
             }
-    list.first[group] = n;
+        }
 }
 
 /* ---- the passes: R rows of the kernel and all its KW columns at a time ---- */
@@ -114,10 +129,10 @@ INLINE void wide_sparse_weight_rows(const int R, const int KW, i64 n, const floa
     UNROLL for (int t = 0; t < R * KW; t++) v_store(grad + t * VL, a[t]);
 }
 
-/* The entries of one window: `first` has pool*pool + 1 entries. Where the registers hold all that the window's positions reach, grad_x is loaded
- * and stored once a window (shared), else once a position. */
-INLINE void wide_sparse_input_window(const int R, const int KW, const int pool, const float *gradient, const int32_t *offset, const int32_t *first,
-                                     const float *weight, float *grad_x, i64 row) {
+/* One window: mask [pool*pool][words]. Where the registers hold all that the window's positions reach, grad_x is loaded and stored once
+ * a window (shared), else once a position. */
+INLINE void wide_sparse_input_window(const int R, const int KW, const int pool, i64 words, const float *gradient, const uint64_t *mask,
+                                     const float *weight, i64 step, float *grad_x, i64 row) {
     const int H = R + pool - 1, W = KW + pool - 1, shared = H * W <= WIDE_MOST_ACCUMULATORS;
     vf a[WIDE_MOST_ACCUMULATORS];
     if (shared) UNROLL for (int t = 0; t < H * W; t++) a[t] = v_load(grad_x + t / W * row + t % W * VL);
@@ -126,11 +141,13 @@ INLINE void wide_sparse_input_window(const int R, const int KW, const int pool, 
         float *to = grad_x + down * row + along * VL;
         vf *const b = shared ? a + down * W + along : a;
         if (!shared) UNROLL for (int t = 0; t < R * KW; t++) b[t] = v_load(to + t / KW * row + t % KW * VL);
-        for (i64 e = first[k]; e < first[k + 1]; e++) {
-            const vf g = v_set1(gradient[e]);
-            const float *p = weight + offset[e];
-            UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < KW; c++) b[r * across + c] += g * v_load(p + (r * KW + c) * VL);
-        }
+        for (i64 word = 0; word < words; word++)
+            for (uint64_t left = mask[k * words + word]; left; left &= left - 1) {
+                const i64 o = 64 * word + __builtin_ctzll(left);
+                const vf g = v_set1(gradient[o]);
+                const float *p = weight + o * step;
+                UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < KW; c++) b[r * across + c] += g * v_load(p + (r * KW + c) * VL);
+            }
         if (!shared) UNROLL for (int t = 0; t < R * KW; t++) v_store(to + t / KW * row + t % KW * VL, b[t]);
     }
     if (shared) UNROLL for (int t = 0; t < H * W; t++) v_store(grad_x + t / W * row + t % W * VL, a[t]);
@@ -161,22 +178,23 @@ KERNEL void wide_sparse_weight(i64 O, i64 kh, i64 kw, struct wide_entries list, 
     }
 }
 
-INLINE void wide_sparse_input_windows(const int R, const int KW, const int pool, const struct wide_pooled *s, struct wide_entries list,
-                                      const float *weight, float *grad_x) {
-    const int32_t *first = list.first;
-    for (i64 h = 0; h < s->PH; h++) for (i64 w = 0; w < s->PW; w++, first += pool * pool)
-        wide_sparse_input_window(R, KW, pool, list.gradient, list.offset, first, weight, grad_x + h * pool * s->x_row + w * pool * VL, s->x_row);
+INLINE void wide_sparse_input_windows(const int R, const int KW, const int pool, const struct wide_pooled *s, const float *gradient,
+                                      const uint64_t *mask, const float *weight, i64 step, float *grad_x) {
+    const i64 Op = round_up(s->O, VL), words = ceil_div(s->O, 64);
+    for (i64 h = 0; h < s->PH; h++)
+        for (i64 w = 0; w < s->PW; w++, gradient += Op, mask += pool * pool * words)
+            wide_sparse_input_window(R, KW, pool, words, gradient, mask, weight, step, grad_x + h * pool * s->x_row + w * pool * VL, s->x_row);
 }
 
 /* One block of input channels: weight (O, kh, kw, VL); adds to grad_x, a blocked plane with its border. */
-KERNEL void wide_sparse_input(const struct wide_pooled *s, i64 kh, i64 kw, struct wide_entries list, const float *weight, float *grad_x) {
-    const i64 most = wide_sparse_rows(kh, kw);
+KERNEL void wide_sparse_input(const struct wide_pooled *s, i64 kh, i64 kw, const float *gradient, const uint64_t *mask, const float *weight, float *grad_x) {
+    const i64 most = wide_sparse_rows(kh, kw), step = kh * kw * VL;
     for (i64 r = 0; r < kh; r += most, weight += most * kw * VL, grad_x += most * s->x_row) {
         const i64 rows = i64_min(most, kh - r);
 #define CASE(R, KW) if (rows == R && kw == KW) { \
-    if (s->pool == 2) wide_sparse_input_windows(R, KW, 2, s, list, weight, grad_x); \
-    else if (s->pool == 3) wide_sparse_input_windows(R, KW, 3, s, list, weight, grad_x); \
-    else wide_sparse_input_windows(R, KW, 4, s, list, weight, grad_x); }
+    if (s->pool == 2) wide_sparse_input_windows(R, KW, 2, s, gradient, mask, weight, step, grad_x); \
+    else if (s->pool == 3) wide_sparse_input_windows(R, KW, 3, s, gradient, mask, weight, step, grad_x); \
+    else wide_sparse_input_windows(R, KW, 4, s, gradient, mask, weight, step, grad_x); }
         WIDE_SPARSE_CASES(CASE)
 #undef CASE
     }

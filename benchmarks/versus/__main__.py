@@ -194,7 +194,7 @@ def _settings(arguments: argparse.Namespace, notes: list[str]) -> Settings:
 def _fusions() -> tuple[str, ...]:
     from importlib import import_module
 
-    return tuple(getattr(import_module("fastnn.plan"), "DISABLE", ()))
+    return tuple(getattr(import_module("fastnn.plan"), "FUSIONS", ()))
 
 
 # ---- results ---------------------------------------------------------------------------------------------------------

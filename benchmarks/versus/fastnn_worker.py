@@ -11,7 +11,7 @@ from .feed import Feed, batches
 from .worker import Call, serve
 from .workloads import MODELS, SGD, Work
 
-WITHOUT = "compiled without "  # and a name out of fastnn.plan.DISABLE
+WITHOUT = "compiled without "  # and a name out of fastnn.plan.FUSIONS
 
 
 def prepare(work: Work, mode: str, feed: Feed) -> Call:

@@ -3,45 +3,79 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fastnn.ops import conv, dense
-from fastnn.plan.fuse import Chain, CrossEntropy, Dense, Single, Stage
+from fastnn.ops import conv, dense, pool
+from fastnn.plan.fuse import Chain, ChainLayer, Dense, Stage
+from fastnn.plan.trace import Operator, Value
 
 if TYPE_CHECKING:
-    from fastnn.plan.execute import Execution
+    from fastnn.plan.execute import Execution, Part
 
 __all__ = ["description"]
 
+Row = tuple[str, ...]
+_HEAD: Row = ("when", "stage", "kernels", "MFLOP", "MB", "ms", "share")
+_TEXT = 3  # columns of words, to the left; numbers stand to the right
+
 
 def description(execution: Execution) -> str:
-    """One line a stage: what it fuses, its FLOPs, the bytes of what goes in and out, its milliseconds, its share."""
-    rows = [("", "stage", "runs", "MFLOP", "MB", "ms", "share")]
-    seconds = [s for part in execution.parts for s in part.seconds]
-    total = math.fsum(seconds) or 1.0
-    names = [(part, *name) for part in execution.parts for name in part.names]
-    for (part, stage, when), spent in zip(names, seconds, strict=True):
-        native = "native" if part.program is not None else "Python"
-        flops = "" if stage is None else f"{_flops(stage, when) / 1e6:.1f}"
-        size = "" if stage is None else f"{_bytes(stage) / 1e6:.2f}"
-        what = when if stage is None else _operators(stage)
-        rows.append((when, what, native, flops, size, f"{spent * 1e3:.3f}", f"{spent / total:6.1%}"))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    left = (0, 1, 2)
-    lines = [
-        "  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        for row in rows
-    ]
-    shape = ", ".join(map(str, execution.graph.x.shape))
+    """One row a stage: what it fuses, its kernels, FLOPs, bytes that go in and out, milliseconds, share of them all."""
+    total = math.fsum(s for part in execution.parts for s in part.seconds) or 1.0
+    rows = [_HEAD, *(row for part in execution.parts for row in _rows(part, total))]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     calls = sum(part.program is not None for part in execution.parts)
-    lines.insert(0, f"input ({shape}) {execution.graph.x.dtype}: {calls} native calls, {execution.arena.bytes / 1e6:.1f} MB of arrays")
-    lines.append(f"together {total * 1e3:.3f} ms")
-    return "\n".join(line.rstrip() for line in lines)
+    shape = "×".join(map(str, execution.graph.x.shape))
+    lines = [
+        f"input {shape} {execution.graph.x.dtype}; native calls: {calls}; arrays: {execution.arena.bytes / 1e6:.1f} MB"
+    ]
+    for row in rows:
+        cells = (cell.ljust(w) if i < _TEXT else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join([*lines, f"together {total * 1e3:.3f} ms"])
 
 
-def _operators(stage: Stage) -> str:
-    kind = {Chain: "chain: ", Dense: "dense: ", CrossEntropy: "loss: ", Single: ""}[type(stage)]
-    return kind + " ".join(op.function.__name__ for op in stage.operators)
+def _rows(part: Part, total: float) -> Iterator[Row]:
+    updates = 0.0
+    for (stage, when, kernels), spent in zip(part.names, part.seconds, strict=True):
+        if stage is None and when == "update":
+            updates += spent
+            continue
+        time = f"{spent * 1e3:.3f}", f"{spent / total:.1%}"
+        if stage is None:
+            yield when, "", kernels, "", "", *time
+            continue
+        first, *more = _parts_of(stage)
+        yield when, first, kernels, f"{_flops(stage, when) / 1e6:.1f}", f"{_bytes(stage) / 1e6:.2f}", *time
+        yield from (("", line, *("" for _ in _HEAD[2:])) for line in more)
+    if updates:
+        yield "update", "the other parameters", "update", "", "", f"{updates * 1e3:.3f}", f"{updates / total:.1%}"
+
+
+def _parts_of(stage: Stage) -> list[str]:
+    """What a stage fuses: one line, and one more for each further layer of a chain."""
+    if isinstance(stage, Chain):
+        lines = [_layer(layer) for layer in stage.layers]
+        return [f"Normalize, {lines[0]}", *lines[1:]] if stage.normalize else lines
+    if isinstance(stage, Dense):
+        features = "{1}→{0}".format(*stage.linear.inputs[1].shape)
+        names = ["Normalize"] * bool(stage.normalize) + [f"Linear {features}"] + ["ReLU"] * bool(stage.relu)
+        return [", ".join(names)]
+    return [" ".join(op.function.__name__ for op in stage.operators)]
+
+
+def _layer(layer: ChainLayer) -> str:
+    o, c, kh, kw = layer.conv.inputs[1].shape
+    names = [f"Conv2d {c}→{o} {kh}×{kw}"]
+    names += ["BatchNorm"] * bool(layer.norm) + ["ReLU"] * bool(layer.relu)
+    return ", ".join(names + ([_pooling(layer.pool)] if layer.pool else []))
+
+
+def _pooling(op: Operator) -> str:
+    if op.function is pool.GlobalAvgPool2d:
+        return "GlobalAvgPool2d"
+    return "MaxPool2d {}×{}".format(*op.attributes["kernel_size"])
 
 
 def _flops(stage: Stage, when: str) -> float:
@@ -49,13 +83,12 @@ def _flops(stage: Stage, when: str) -> float:
     total = 0.0
     for op in stage.operators:
         if op.function in (conv.Conv2d, dense.Linear):
-            weight = op.inputs[1].shape
-            once = 2.0 * math.prod(op.output.shape) * math.prod(weight[1:])
+            once = 2.0 * math.prod(op.output.shape) * math.prod(op.inputs[1].shape[1:])
             total += once if when == "forward" else once * sum(op.needs[:2])
     return total
 
 
 def _bytes(stage: Stage) -> int:
     """Of the stage's input, parameters and output."""
-    values = [stage.input, stage.output, *(v for op in stage.operators for v in op.inputs[1:] if hasattr(v, "shape"))]
+    values = [stage.input, stage.output, *(v for op in stage.operators for v in op.inputs[1:] if isinstance(v, Value))]
     return sum(math.prod(v.shape) * v.dtype.itemsize for v in values)

@@ -27,11 +27,14 @@ __all__ = ["Execution", "Part"]
 
 
 class Part:
-    """Something that runs in one go: a Program, or Python between two of them. `names` and `seconds` are of its stages."""
+    """Something that runs in one go: a Program, or Python between two of them.
+
+    `names` are its stages, each with when it runs and by which kernels.
+    """
 
     def __init__(self, program: Any = None, work: Callable[[], None] | None = None) -> None:
         self.program, self.work = program, work
-        self.names: list[tuple[Stage | None, str]] = []
+        self.names: list[tuple[Stage | None, str, str]] = []
         self._seconds = 0.0
 
     @property
@@ -180,12 +183,12 @@ class Execution:
         if not self.parts or self.parts[-1].program is None or self.parts[-1].program.full:
             self.parts.append(Part(Program()))
         self.parts[-1].program.add(native, backward)
-        self.parts[-1].names.append((stage, name))
+        self.parts[-1].names.append((stage, name, native.kernels))
 
     def python(self, stage: Stage | None, name: str, work: Callable[[], None]) -> None:
         """Add a step of the interpreter's."""
         self.parts.append(Part(work=work))
-        self.parts[-1].names.append((stage, name))
+        self.parts[-1].names.append((stage, name, "its own" if stage else "NumPy"))
 
     def stands(self) -> bool:
         """Whether the parameters still lie where native stages look for them."""
