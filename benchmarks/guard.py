@@ -1,7 +1,7 @@
 """Fails when a kernel or a training step has become slower: ``python -m benchmarks.guard``.
 
-Times every kernel, and the steps of cnn, lenet5 and mlp, in turns with vectorised NumPy doing the same, in one process and
-on one thread, so that neighbours on the machine slow both. The ratio of the least times is compared with the one in
+Times every kernel, and the steps of cnn, lenet5 and mlp, in turns with vectorised NumPy doing the same, in one process
+and on one thread, so that neighbours on the machine slow both. The ratio of the least times is compared with the one in
 recorded_ratios.json, where ``--record`` has written it, by instruction set and CPU: below 0.7 of it is a failure, after
 three more and longer tries. On a CPU without a record, below half of the least of the others'.
 """
@@ -171,7 +171,7 @@ def _on_the_reference() -> Iterator[None]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description=__doc__)
-    parser.add_argument("--record", action="store_true", help="write the ratios instead, the least of five measurements of each")
+    parser.add_argument("--record", action="store_true", help="write the ratios instead, the least of five of each")
     parser.add_argument("-k", metavar="TEXT", default="", help="only what has this in its name")
     arguments = parser.parse_args()
     for pool in ("FASTNN", "OMP", "OPENBLAS", "MKL", "NUMBA"):  # before NumPy is imported

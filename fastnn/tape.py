@@ -51,13 +51,14 @@ def tracer() -> Tracer | None:
 
 
 @contextmanager
-def traced_by(tracer: Tracer) -> Iterator[None]:
-    """Within it, Function.apply hands every operator of the calling thread to `tracer`."""
-    before, _mode.tracer = _mode.tracer, tracer
+def traced_by(tracer: Tracer, *, recording: bool) -> Iterator[None]:
+    """Within it, Function.apply hands every operator of the calling thread to `tracer`; `recording` begins as said."""
+    before = _mode.tracer, _mode.recording
+    _mode.tracer, _mode.recording = tracer, recording
     try:
         yield
     finally:
-        _mode.tracer = before
+        _mode.tracer, _mode.recording = before
 
 
 class no_grad:

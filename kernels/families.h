@@ -57,6 +57,7 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->mse = mse;
     t->sgd_update = sgd_update;
     t->adam_update = adam_update;
+    t->sum_of_squares = sum_of_squares;
     t->chain_supports = chain_supports;
     t->chain_name = chain_name;
     t->chain_state_bytes = chain_state_bytes;

@@ -23,9 +23,9 @@ INLINE struct normed_lanes normed_lanes_at(const struct normed_layer *m, const f
                                v_load(at + NORMED_FROM_D * m->Op), v_load(at + NORMED_FROM_Z * m->Op), v_load(at + NORMED_FROM_ONE * m->Op)};
 }
 
-/* sum += g, product += g * (z - mean) */
-INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const float *restrict z, const float *restrict d,
-                              const struct normed_lanes *k, vf *sum, vf *product) {
+/* sum += g, product += g * (z - mean); d, its rows d_row floats apart, is copied to `keep` unless that is NULL */
+INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const float *restrict z, const float *restrict d, i64 d_row,
+                              float *restrict keep, const struct normed_lanes *k, vf *sum, vf *product) {
     const vf least = normed_least(l), scale = k->scale, shift = k->shift, mean = k->mean;
     const i64 PH = l->PH, PW = l->PW, row = l->OW * VL, pixels = l->OH * l->OW;
     vf a = {0}, b = {0};
@@ -36,9 +36,9 @@ INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const
             a += g;
             b += g * (x - mean);
         }
-    } else for (i64 h = 0; h < PH; h++) for (i64 w = 0; w < PW; w++, d += VL) {
+    } else for (i64 h = 0; h < PH; h++) for (i64 w = 0; w < PW; w++) {
         const float *from = z + h * pool * row + w * pool * VL;
-        vf best = least, winner = mean;
+        vf best = least, winner = mean, all = v_load(d + h * d_row + w * VL);
         vi live = {0};
         for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) {
             vf x = v_load(from + i * row + j * VL), y = x * scale + shift;
@@ -47,9 +47,10 @@ INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const
             best = v_select(better, y, best);
             live |= better;
         }
-        vf g = v_select(live, v_load(d), (vf){0});
+        vf g = v_select(live, all, (vf){0});
         a += g;
         b += g * (winner - mean);
+        if (keep) v_store(keep + (h * PW + w) * VL, all);
     }
     *sum += a;
     *product += b;
@@ -64,8 +65,6 @@ INLINE void normed_gradient_block(const i64 pool, const struct chain_layer *l, c
         const vf share = v_load(d) / (float)(OH * OW);
         const int average = l->global_average;
         for (i64 h = 0; h < OH; h++) for (i64 w = 0; w < OW; w++, z += VL) {
-            __builtin_prefetch(z + 24 * VL);
-            __builtin_prefetch(d + (h * OW + w + 24) * VL);
             vf x = v_load(z), g = v_select(x * scale + shift > least, average ? share : v_load(d + (h * OW + w) * VL), (vf){0});
             v_store(out + h * out_row + w * VL, (x * from_z + from_one) + g * from_d);
         }
@@ -88,15 +87,18 @@ INLINE void normed_gradient_block(const i64 pool, const struct chain_layer *l, c
         v_store(out + h * out_row + w * VL, v_load(z + h * row + w * VL) * from_z + from_one);
 }
 
-/* sums: (2, Op) */
-KERNEL void normed_sums_image(const struct normed_layer *m, const float *constants, const float *z, const float *d, float *sums) {
+/* sums: (2, Op); keep: d's place in the state, or NULL where d lies there already */
+KERNEL void normed_sums_image(const struct normed_layer *m, const float *constants, const float *z, struct wide_view d, float *keep,
+                              float *sums) {
     const struct chain_layer *l = m->l;
-    for (i64 o = 0; o < m->OB; o++, z += l->OH * l->OW * VL, d += l->PH * l->PW * VL) {
+    const i64 pixels = l->PH * l->PW;
+    for (i64 o = 0; o < m->OB; o++, z += l->OH * l->OW * VL, d.at += d.plane) {
         struct normed_lanes k = normed_lanes_at(m, constants, o);
         vf sum = v_load(sums + o * VL), product = v_load(sums + m->Op + o * VL);
-        if (l->pool == 1) normed_sums_block(1, l, z, d, &k, &sum, &product);
-        else if (l->pool == 2) normed_sums_block(2, l, z, d, &k, &sum, &product);
-        else normed_sums_block(l->pool, l, z, d, &k, &sum, &product);
+        float *to = keep ? keep + o * pixels * VL : NULL;
+        if (l->pool == 1) normed_sums_block(1, l, z, d.at, d.row, to, &k, &sum, &product);
+        else if (l->pool == 2) normed_sums_block(2, l, z, d.at, d.row, to, &k, &sum, &product);
+        else normed_sums_block(l->pool, l, z, d.at, d.row, to, &k, &sum, &product);
         v_store(sums + o * VL, sum);
         v_store(sums + m->Op + o * VL, product);
     }
@@ -161,6 +163,10 @@ static void normed_add_partials(void *context, int64_t c) {
 
 /* ---- passes ---- */
 
+INLINE struct wide_view normed_compact(const struct chain_layer *l, float *d) {
+    return (struct wide_view){d, l->PH * l->PW * VL, l->PW * VL};
+}
+
 /* The last layer's d from grad_y, and its sums */
 static void normed_upstream_block(void *context, int64_t index) {
     struct normed_job *job = context;
@@ -172,81 +178,90 @@ static void normed_upstream_block(void *context, int64_t index) {
     memset(sums, 0, (size_t)(2 * m->Op) * sizeof *sums);
     for (i64 n = normed_block_begin(p, block); n < normed_block_begin(p, block + 1); n++) {
         wide_to_blocks(m->l->O, pixels, p->c->grad_y + n * m->l->O * pixels, normed_d(p, layer, n), pixels * VL);
-        normed_sums_image(m, normed_constants(p, layer), normed_z(p, layer, n), normed_d(p, layer, n), sums);
+        normed_sums_image(m, normed_constants(p, layer), normed_z(p, layer, n), normed_compact(m->l, normed_d(p, layer, n)), NULL, sums);
     }
 }
 
-/* `count` images' gradient of the input of layer l, to d of the layer before, or at the first to grad_x */
-KERNEL void normed_input_gradient(const struct normed_plan *p, i64 layer, const float *packed, i64 n, i64 count, float *grad, float *image,
-                                float *work) {
-    const struct normed_layer *m = &p->layer[layer];
-    const struct chain_layer *l = m->l;
-    const i64 pixels = l->H * l->W, size = ceil_div(l->C, VL) * pixels * VL;
-    for (i64 k = 0; k < count; k++) {       /* one by one where they go through `image` */
-        const i64 together = layer ? count : 1;
-        struct wide_view src = wide_bordered(&m->grad, grad + k * wide_place_floats(&m->grad));
-        struct wide_view dst = {layer ? normed_d(p, layer - 1, n + k) : image, pixels * VL, l->W * VL};
-        if (m->input_winograd) {
-            const struct winograd w = normed_winograd_input(l);
-            winograd_forward(&w, together, packed, src, wide_place_floats(&m->grad), dst, size, work);
-            k += together - 1;
-        } else {
-            const struct wide_conv s = normed_conv_input(l);
-            wide_conv_forward(&s, packed, NULL, src, dst);
-        }
-        if (layer == 0) wide_from_blocks(l->C, pixels, image, pixels * VL, p->c->grad_x + (n + k) * l->C * pixels);
-    }
+/* What a task of a backward pass has in hand */
+struct normed_hands { float *input, *grad, *input_grad, *image, *work, *product, *partial; };
+
+/* Winograd: product = or += weight gradient of `count` images, input_grad, bordered as the input is */
+KERNEL void normed_gradients_winograd(const struct normed_layer *m, i64 count, int add, int wants_input, const float *packed,
+                                      const struct normed_hands *h) {
+    const struct winograd w = normed_winograd(m->l);
+    const i64 size = wide_place_floats(&m->input);
+    if (wants_input) memset(h->input_grad, 0, (size_t)(count * size) * sizeof(float));
+    winograd_backward(&w, count, add, packed, wide_bordered(&m->input, h->input), size, wide_bordered(&m->grad, h->grad),
+                      wide_place_floats(&m->grad), m->l->grad_weight ? h->product : NULL, wants_input ? h->input_grad : NULL, h->work);
 }
 
-/* partial += `count` images' weight gradient; where by Winograd, product += */
-KERNEL void normed_weight_gradient(const struct normed_layer *m, int first, i64 count, float *input, float *grad, float *product,
-                                 float *partial, float *work) {
+/* Direct, one image: partial += weight gradient, image = input gradient */
+KERNEL void normed_gradients_direct(const struct normed_layer *m, int first, int wants_input, const float *packed, const struct normed_hands *h) {
     const struct chain_layer *l = m->l;
-    struct wide_view src = wide_bordered(&m->input, input), from = wide_interior(&m->grad, grad);
-    if (m->winograd) {
-        const struct winograd w = normed_winograd(l);
-        winograd_weight(&w, count, src, wide_place_floats(&m->input), from, wide_place_floats(&m->grad), product, work);
-        return;
+    const struct wide_conv s = normed_conv(l), t = normed_conv_input(l);
+    const struct wide_view grad = wide_interior(&m->grad, h->grad), input = wide_bordered(&m->input, h->input);
+    if (l->grad_weight) (first ? wide_conv_weight_planes : wide_conv_weight)(&s, input, grad, h->partial);
+    if (wants_input)
+        wide_conv_forward(&t, packed, NULL, wide_bordered(&m->grad, h->grad), (struct wide_view){h->image, l->H * l->W * VL, l->W * VL});
+}
+
+/* Whether anything before layer l wants a gradient */
+INLINE int normed_wants_input(const struct chain *c, i64 layer) {
+    int wants = c->grad_x != NULL;
+    for (i64 i = 0; i < layer; i++) {
+        const struct chain_layer *l = &c->layer[i];
+        wants |= l->grad_weight || l->grad_bias || l->grad_gamma || l->grad_beta;
     }
-    const struct wide_conv s = normed_conv(l);
-    for (i64 k = 0; k < count; k++, src.at += wide_place_floats(&m->input), from.at += wide_place_floats(&m->grad)) {
-        if (first) wide_conv_weight_planes(&s, src, from, partial);
-        else wide_conv_weight(&s, src, from, partial);
-    }
+    return wants;
+}
+
+static int normed_take(const struct normed_plan *p, struct normed_hands *h) {
+    h->input = fastnn_scratch(SCRATCH_CONV_IMAGE, (size_t)(2 * p->input_floats + p->work_floats + p->product_floats) * sizeof(float));
+    h->grad = fastnn_scratch(SCRATCH_CONV_OUTPUT, (size_t)(p->grad_floats + p->image_floats) * sizeof(float));
+    if (!h->input || !h->grad) return -1;
+    h->input_grad = h->input + p->input_floats;
+    h->work = h->input_grad + p->input_floats;
+    h->product = h->work + p->work_floats;
+    h->image = h->grad + p->grad_floats;
+    return 0;
 }
 
 static void normed_backward_block(void *context, int64_t index) {
     struct normed_job *job = context;
     const struct normed_plan *p = job->plan;
-    const i64 layer = job->layer, block = normed_turn(p, job->pass, index), end = normed_block_begin(p, block + 1);
+    const i64 layer = job->layer, block = normed_turn(p, job->pass, index);
+    const i64 begin = normed_block_begin(p, block), end = normed_block_begin(p, block + 1);
     const struct normed_layer *m = &p->layer[layer], *before = m - 1;
-    const int wants_input = layer > 0 || p->c->grad_x, wants_weight = m->l->grad_weight != NULL;
-    const i64 image_floats = layer ? 0 : round_up(p->image_floats, NORMED_ALIGN);
-    float *input = fastnn_scratch(SCRATCH_CONV_IMAGE, (size_t)(p->input_floats + p->work_floats + p->product_floats) * sizeof *input);
-    float *grad = fastnn_scratch(SCRATCH_CONV_OUTPUT, (size_t)(p->grad_floats + image_floats) * sizeof *grad);
-    if (!input || !grad) { job->failed = 1; return; }
-    float *work = input + p->input_floats, *product = work + p->work_floats, *partial = job->partial + block * p->most_partial;
+    const struct chain_layer *l = m->l;
+    const int wants_input = normed_wants_input(p->c, layer);
+    const float *packed = job->packed + m->transposed_at;
     float *sums = normed_block_sums(p, block);
-    normed_clear(&m->input, m->group, input);
-    normed_clear(&m->grad, m->group, grad);
-    memset(m->winograd ? product : partial, 0, (size_t)(m->winograd ? p->product_floats : p->most_partial) * sizeof *partial);
-    if (layer) memset(sums, 0, (size_t)(2 * before->Op) * sizeof *sums);
-    for (i64 n = normed_block_begin(p, block); n < end; n += m->group) {
+    struct normed_hands hands = {.partial = job->partial + block * p->most_partial};
+    if (normed_take(p, &hands)) { job->failed = 1; return; }
+    normed_clear(&m->input, m->group, hands.input);
+    normed_clear(&m->grad, m->group, hands.grad);
+    if (!m->winograd) memset(hands.partial, 0, (size_t)m->partial_floats * sizeof(float));
+    if (wants_input && layer) memset(sums, 0, (size_t)(2 * before->Op) * sizeof *sums);
+    for (i64 n = begin; n < end; n += m->group) {
         const i64 count = i64_min(m->group, end - n);
         for (i64 k = 0; k < count; k++)
             normed_gradient_image(m, normed_constants(p, layer), normed_z(p, layer, n + k), normed_d(p, layer, n + k),
-                                wide_interior(&m->grad, grad + k * wide_place_floats(&m->grad)));
-        if (wants_weight) {
-            normed_load_input(job, layer, layer ? normed_constants(p, layer - 1) : NULL, n, count, layer ? normed_z(p, layer - 1, n) : NULL, input);
-            normed_weight_gradient(m, layer == 0, count, input, grad, product, partial, work);
+                                  wide_interior(&m->grad, hands.grad + k * wide_place_floats(&m->grad)));
+        if (l->grad_weight)
+            normed_load_input(job, layer, layer ? normed_constants(p, layer - 1) : NULL, n, count, layer ? normed_z(p, layer - 1, n) : NULL, hands.input);
+        if (m->winograd) normed_gradients_winograd(m, count, n > begin, wants_input, packed, &hands);
+        else normed_gradients_direct(m, layer == 0, wants_input, packed, &hands);
+        if (!wants_input) continue;
+        if (layer == 0) wide_from_blocks(l->C, l->H * l->W, hands.image, l->H * l->W * VL, p->c->grad_x + n * l->C * l->H * l->W);
+        else for (i64 k = 0; k < count; k++) {
+            struct wide_view d = m->winograd ? wide_interior(&m->input, hands.input_grad + k * wide_place_floats(&m->input))
+                                             : normed_compact(before->l, hands.image);
+            normed_sums_image(before, normed_constants(p, layer - 1), normed_z(p, layer - 1, n + k), d, normed_d(p, layer - 1, n + k), sums);
         }
-        if (wants_input) normed_input_gradient(p, layer, job->packed + m->transposed_at, n, count, grad, grad + p->grad_floats, work);
-        if (layer) for (i64 k = 0; k < count; k++)
-            normed_sums_image(before, normed_constants(p, layer - 1), normed_z(p, layer - 1, n + k), normed_d(p, layer - 1, n + k), sums);
     }
-    if (m->winograd && wants_weight) {
-        const struct winograd w = normed_winograd(m->l);
-        winograd_weight_unpack(&w, product, partial);
+    if (m->winograd && l->grad_weight) {
+        const struct winograd w = normed_winograd(l);
+        winograd_weight_unpack(&w, hands.product, hands.partial);
     }
 }
 
@@ -263,6 +278,7 @@ KERNEL int norm_chain_backward(const void *arguments, struct program *program) {
         job.pass++;
         job.layer = l;
         normed_join_sums(&plan, l);
+        if (!plan.layer[l].l->grad_weight && !normed_wants_input(c, l)) break;
         fastnn_parallel(plan.blocks, normed_flops(c), normed_backward_block, &job);
         if (plan.layer[l].l->grad_weight)
             fastnn_parallel(c->layer[l].C, 2.0 * (double)(plan.blocks * plan.layer[l].partial_floats), normed_add_partials, &job);

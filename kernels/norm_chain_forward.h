@@ -35,7 +35,6 @@ INLINE void normed_activate_block(const i64 pool, const struct chain_layer *l, c
     for (i64 h = 0; h < PH; h++) for (i64 w = 0; w < PW; w++) {
         const float *from = z + h * pool * row + w * pool * VL;
         vf best = least;
-        for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) __builtin_prefetch(from + 24 * VL + i * row + j * VL);
         for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) best = v_max(best, v_load(from + i * row + j * VL) * scale + shift);
         v_store(out + h * out_row + w * VL, best);
     }
@@ -183,16 +182,16 @@ INLINE void normed_pack_rows(const struct normed_job *job, int transposed, i64 i
     const struct normed_plan *p = job->plan;
     for (i64 i = 0; i < p->c->layers; i++) {
         const struct normed_layer *m = &p->layer[i];
-        const struct winograd w = transposed ? normed_winograd_input(m->l) : normed_winograd(m->l);
+        const struct winograd w = transposed ? normed_winograd_exchanged(m->l) : normed_winograd(m->l);
         const struct wide_conv s = normed_conv(m->l);
-        const int winograd = transposed ? m->input_winograd : m->winograd;
         float *to = job->packed + (transposed ? m->transposed_at : m->packed_at);
-        i64 tasks = winograd ? ceil_div(w.C, NORMED_PACK_ROWS) : 1;
+        i64 tasks = m->winograd ? ceil_div(w.C, NORMED_PACK_ROWS) : 1;
         if (index >= tasks) {
             index -= tasks;
             continue;
         }
-        if (winograd) winograd_pack(&w, m->l->weight, transposed, to, index * NORMED_PACK_ROWS, i64_min(w.C, (index + 1) * NORMED_PACK_ROWS));
+        if (m->winograd) winograd_pack(&w, m->l->weight, transposed ? WINOGRAD_EXCHANGED : WINOGRAD_FORWARD, to, index * NORMED_PACK_ROWS,
+                                       i64_min(w.C, (index + 1) * NORMED_PACK_ROWS));
         else if (transposed) wide_conv_pack_transposed(&s, m->l->weight, to);
         else if (i == 0) wide_conv_pack_planes(&s, m->l->weight, to);
         else wide_conv_pack(&s, m->l->weight, to);
@@ -206,7 +205,7 @@ KERNEL void normed_pack(struct normed_job *job, int transposed) {
     i64 tasks = 0, weights = 0;
     for (i64 i = 0; i < job->plan->c->layers; i++) {
         const struct normed_layer *m = &job->plan->layer[i];
-        tasks += (transposed ? m->input_winograd : m->winograd) ? ceil_div(transposed ? m->l->O : m->l->C, NORMED_PACK_ROWS) : 1;
+        tasks += m->winograd ? ceil_div(transposed ? m->l->O : m->l->C, NORMED_PACK_ROWS) : 1;
         weights += m->l->C * m->l->O;
     }
     fastnn_parallel(tasks, 200.0 * (double)weights, transposed ? normed_pack_backward : normed_pack_forward, job);

@@ -18,9 +18,14 @@
 
 #include "wide_layout.h"
 #include "wide_conv_weight.h"
-#include "wide_winograd.h"
+#include "wide_winograd_backward.h"
 
-enum { NORMED_BLOCKS = 16, NORMED_ALIGN = 64 / sizeof(float) };
+enum {
+    NORMED_BLOCKS = 16,                     /* at most, */
+    NORMED_IMAGES = 4,                      /* of so many images or more, */
+    NORMED_FEW = 4,                         /* but at least so many blocks */
+    NORMED_ALIGN = 64 / sizeof(float),
+};
 
 /* Per layer, (OB * VL) each: y = z * scale + shift; gradient of z = from_d * d + from_z * z + from_one; mean is the batch's */
 enum { NORMED_SCALE, NORMED_SHIFT, NORMED_MEAN, NORMED_FROM_D, NORMED_FROM_Z, NORMED_FROM_ONE, NORMED_CONSTANTS };
@@ -28,7 +33,7 @@ enum { NORMED_SCALE, NORMED_SHIFT, NORMED_MEAN, NORMED_FROM_D, NORMED_FROM_Z, NO
 struct normed_layer {
     const struct chain_layer *l;
     i64 OB, Op;                             /* blocks of output channels, and channels with the unused lanes */
-    int winograd, input_winograd;           /* forward and weight gradient, input gradient */
+    int winograd;
     struct wide_place input, grad;          /* with borders: what the convolution reads, and its gradient */
     i64 group;                              /* images at a time */
     i64 z_image, d_image;                   /* floats an image */
@@ -49,7 +54,7 @@ struct normed_plan {
 INLINE struct wide_conv normed_conv(const struct chain_layer *l) { return (struct wide_conv){l->C, l->O, l->kh, l->kw, l->OH, l->OW}; }
 INLINE struct wide_conv normed_conv_input(const struct chain_layer *l) { return (struct wide_conv){l->O, l->C, l->kh, l->kw, l->H, l->W}; }
 INLINE struct winograd normed_winograd(const struct chain_layer *l) { return winograd_shape(l->C, l->O, l->OH, l->OW); }
-INLINE struct winograd normed_winograd_input(const struct chain_layer *l) { return winograd_shape(l->O, l->C, l->H, l->W); }
+INLINE struct winograd normed_winograd_exchanged(const struct chain_layer *l) { return winograd_shape(l->O, l->C, l->OH, l->OW); }
 
 INLINE i64 normed_reserve(i64 *total, i64 floats) {
     i64 at = *total;
@@ -60,35 +65,28 @@ INLINE i64 normed_reserve(i64 *total, i64 floats) {
 INLINE i64 normed_block_begin(const struct normed_plan *p, i64 block) { return block * p->c->N / p->blocks; }
 
 /* Winograd pays where there are enough channels to sum over and the tiles are mostly full. */
-INLINE int normed_wants_winograd(const struct chain *c, const struct chain_layer *l, i64 sum, i64 rows, i64 columns) {
-    return !c->exact && l->kh == 3 && l->kw == 3 && sum >= 8 && 2 * rows * columns >= round_up(rows, 4) * round_up(columns, 4);
+INLINE int normed_wants_winograd(const struct chain *c, const struct chain_layer *l) {
+    return !c->exact && l->kh == 3 && l->kw == 3 && l->C >= 8 && l->O >= 8 && 2 * l->OH * l->OW >= round_up(l->OH, 4) * round_up(l->OW, 4);
 }
 
 KERNEL struct normed_plan normed_make_plan(const struct chain *c) {
-    struct normed_plan p = {.c = c, .blocks = i64_max(1, i64_min(c->N, NORMED_BLOCKS))};
+    struct normed_plan p = {.c = c};
+    p.blocks = i64_min(NORMED_BLOCKS, i64_max(c->N / NORMED_IMAGES, i64_min(c->N, NORMED_FEW)));
     i64 most_images = ceil_div(c->N, p.blocks);
     for (i64 i = 0; i < c->layers; i++) {
         struct normed_layer *m = &p.layer[i];
         const struct chain_layer *l = m->l = &c->layer[i];
-        const struct winograd w = normed_winograd(l), wi = normed_winograd_input(l);
-        struct wide_conv s = normed_conv(l), t = normed_conv_input(l);
+        const struct winograd w = normed_winograd(l), exchanged = normed_winograd_exchanged(l);
+        const struct wide_conv s = normed_conv(l), t = normed_conv_input(l);
         m->OB = ceil_div(l->O, VL);
         m->Op = m->OB * VL;
-        m->winograd = i > 0 && normed_wants_winograd(c, l, l->C, l->OH, l->OW);
-        m->input_winograd = normed_wants_winograd(c, l, l->O, l->H, l->W);
+        m->winograd = i > 0 && normed_wants_winograd(c, l);
         m->input = (struct wide_place){l->C, l->H, l->W, l->H + 2 * l->pad_h, l->W + 2 * l->pad_w, l->pad_h, l->pad_w, i ? VL : 1};
+        m->grad = (struct wide_place){l->O, l->OH, l->OW, l->H + l->kh - 1, l->W + l->kw - 1, l->kh - 1 - l->pad_h, l->kw - 1 - l->pad_w, VL};
         if (m->winograd) {
             m->input.rows = i64_max(m->input.rows, 4 * w.TH + 2);
             m->input.cols = i64_max(m->input.cols, 4 * w.TW + 2);
-        }
-        m->grad = (struct wide_place){l->O, l->OH, l->OW, l->H + l->kh - 1, l->W + l->kw - 1, l->kh - 1 - l->pad_h, l->kw - 1 - l->pad_w, VL};
-        if (m->input_winograd) {
-            m->grad.rows = i64_max(m->grad.rows, 4 * wi.TH + 2);
-            m->grad.cols = i64_max(m->grad.cols, 4 * wi.TW + 2);
-        }
-        if (m->winograd) {
-            m->grad.rows = i64_max(m->grad.rows, m->grad.top + 4 * w.TH);
-            m->grad.cols = i64_max(m->grad.cols, m->grad.left + 4 * w.TW);
+            m->grad = (struct wide_place){l->O, l->OH, l->OW, 4 * w.TH, 4 * w.TW, 0, 0, VL};
         }
         m->group = i64_max(1, i64_min(most_images, m->winograd ? WINOGRAD_STRIP / (w.TH * w.TW) : 1));
         m->z_image = m->OB * l->OH * l->OW * VL;
@@ -98,7 +96,7 @@ KERNEL struct normed_plan normed_make_plan(const struct chain *c) {
         m->d_at = normed_reserve(&p.state_floats, c->N * m->d_image);
         m->partial_floats = m->winograd ? l->C * 9 * m->Op : i ? wide_conv_packed_floats(&s) : wide_conv_planes_floats(&s);
         m->packed_at = normed_reserve(&p.packed_floats, m->winograd ? winograd_weight_floats(&w) : m->partial_floats);
-        m->transposed_at = normed_reserve(&p.transposed_floats, m->input_winograd ? winograd_weight_floats(&wi) : wide_conv_packed_floats(&t));
+        m->transposed_at = normed_reserve(&p.transposed_floats, m->winograd ? winograd_weight_floats(&exchanged) : wide_conv_packed_floats(&t));
         p.most_channels = i64_max(p.most_channels, m->Op);
         p.most_partial = i64_max(p.most_partial, m->partial_floats);
         p.input_floats = i64_max(p.input_floats, m->group * wide_place_floats(&m->input));
@@ -108,8 +106,8 @@ KERNEL struct normed_plan normed_make_plan(const struct chain *c) {
             p.work_floats = i64_max(p.work_floats, winograd_work_floats(&w));
             p.product_floats = i64_max(p.product_floats, WINOGRAD_POINTS * winograd_step(w.Cp, w.Op));
         }
-        if (m->input_winograd) p.work_floats = i64_max(p.work_floats, winograd_work_floats(&wi));
     }
+    p.image_floats = round_up(p.image_floats, NORMED_ALIGN);
     p.input_floats = round_up(p.input_floats, NORMED_ALIGN);
     p.grad_floats = round_up(p.grad_floats, NORMED_ALIGN);
     p.work_floats = round_up(p.work_floats, NORMED_ALIGN);

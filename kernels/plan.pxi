@@ -4,6 +4,18 @@ MOST_CHAIN_LAYERS = CHAIN_MOST_LAYERS
 
 # What a compiled plan holds: stages with their arguments, and programs that run them. Shapes are checked by fastnn.plan.
 
+def sum_of_squares(cnp.ndarray x):
+    """Of all entries of a float32 array, in double precision chunk by chunk: the same for any number of threads."""
+    cdef double total
+    cdef float *data = f32(x)
+    cdef int64_t count = x.size
+    cdef int status
+    with nogil:
+        status = fastnn_kernels.sum_of_squares(count, data, &total)
+    check(status)
+    return total
+
+
 cdef class Numbers:
     """One optimiser's numbers (struct optimizer), rewritten before each step."""
     cdef optimizer o

@@ -77,6 +77,8 @@ struct kernels {
     void (*adam_update)(int64_t count, float *param, const float *grad, float *exp_avg, float *exp_avg_sq, double beta1, double beta2,
                         double eps, double step_size, double correction, double weight_decay, double shrink);
 
+    int (*sum_of_squares)(int64_t count, const float *x, double *total);
+
     /* stages of a plan */
     int64_t (*chain_supports)(const struct chain *);
     const char *(*chain_name)(const struct chain *);

@@ -43,6 +43,7 @@ cdef extern from "table.h" nogil:
         void (*sgd_update)(int64_t, float *, const float *, float *, double, double, double, double, int) noexcept nogil
         void (*adam_update)(int64_t, float *, const float *, float *, float *, double, double, double, double, double,
                             double, double) noexcept nogil
+        int (*sum_of_squares)(int64_t, const float *, double *) noexcept nogil
         int64_t (*chain_supports)(const chain *) noexcept nogil
         const char *(*chain_name)(const chain *) noexcept nogil
         int64_t (*chain_state_bytes)(const chain *) noexcept nogil

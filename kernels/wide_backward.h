@@ -14,7 +14,8 @@
 struct wide_back {
     i64 grad_at[2];                 /* gradients of places, in turns: even and odd */
     i64 dense_at;                   /* a gradient of convolution outputs, with its border */
-    i64 gradient_at, offset_at, first_at, mask_at;  /* lists */
+    i64 gradient_at, mask_at;       /* by window */
+    i64 value_at, offset_at, count_at;      /* lists by channel */
     i64 scratch;
 };
 
@@ -32,11 +33,11 @@ INLINE struct wide_place wide_grad_place(const struct wide_plan *p, i64 l) {
 }
 
 /* Entries a channel's list has room for: appending writes whole vectors. */
-INLINE i64 wide_capacity(const struct chain_layer *c) { return c->PH * c->PW + VL; }
+INLINE i64 wide_capacity(const struct chain_layer *c) { return c->PH * c->PW + 1 + VL; }
 
 KERNEL struct wide_back wide_make_back(const struct wide_plan *p) {
     struct wide_back b = {.scratch = p->scratch};
-    i64 grad[2] = {0, 0}, dense = 0, entries = 0, channels = 0, mask = 0;
+    i64 grad[2] = {0, 0}, dense = 0, gradient = 0, mask = 0, entries = 0, channels = 0;
     for (i64 l = 0; l <= p->L; l++) {
         struct wide_place q = wide_grad_place(p, l);
         grad[l % 2] = i64_max(grad[l % 2], wide_place_floats(&q));
@@ -45,17 +46,20 @@ KERNEL struct wide_back wide_make_back(const struct wide_plan *p) {
         struct wide_place d = wide_dense_place(c, 1);
         if (!p->layer[l].sparse || l == 0) dense = i64_max(dense, wide_place_floats(&d));
         if (p->layer[l].sparse) {
-            entries = i64_max(entries, p->layer[l].OB * VL * wide_capacity(c));
-            channels = i64_max(channels, p->layer[l].OB * VL);
-            mask = i64_max(mask, 2 * c->PH * c->PW * c->pool * c->pool * ceil_div(c->O, 64));
+            const i64 Op = p->layer[l].OB * VL, windows = c->PH * c->PW + 1;
+            gradient = i64_max(gradient, windows * Op);
+            mask = i64_max(mask, 2 * windows * c->pool * c->pool * ceil_div(c->O, 64));
+            entries = i64_max(entries, Op * wide_capacity(c));
+            channels = i64_max(channels, Op);
         }
     }
     for (int i = 0; i < 2; i++) b.grad_at[i] = wide_reserve(&b.scratch, grad[i], 16);
     b.dense_at = wide_reserve(&b.scratch, dense, 16);
-    b.gradient_at = wide_reserve(&b.scratch, entries, 16);
-    b.offset_at = wide_reserve(&b.scratch, entries, 16);
-    b.first_at = wide_reserve(&b.scratch, channels, 16);
+    b.gradient_at = wide_reserve(&b.scratch, gradient, 16);
     b.mask_at = wide_reserve(&b.scratch, mask, 16);
+    b.value_at = wide_reserve(&b.scratch, entries, 16);
+    b.offset_at = wide_reserve(&b.scratch, entries, 16);
+    b.count_at = wide_reserve(&b.scratch, channels, 16);
     return b;
 }
 
@@ -117,22 +121,29 @@ static void wide_sparse_backward(const struct wide_plan *p, const struct wide_ba
     const struct wide_layer *m = &p->layer[l];
     const struct chain_layer *c = &p->chain->layer[l];
     struct wide_view src = wide_bordered(&p->place[l], wide_at(p, l, n, scratch));
-    struct wide_pooled s = {c->O, c->PH, c->PW, c->pool, src.row};
-    struct wide_entries list = {scratch + b->gradient_at, (int32_t *)scratch + b->offset_at, (int32_t *)scratch + b->first_at};
+    struct wide_pooled s = {c->O, c->PH, c->PW, c->pool, src.row, -1};
+    struct wide_entries list = {scratch + b->value_at, (int32_t *)scratch + b->offset_at, (int32_t *)scratch + b->count_at, wide_capacity(c)};
+    float *gradient = scratch + b->gradient_at;
+    uint64_t *mask = (uint64_t *)(scratch + b->mask_at);
     const int8_t *where = (const int8_t *)wide_record(p, n) + m->where_at;
-    i64 taps = c->kh * c->kw * VL, capacity = wide_capacity(c);
+    const i64 taps = c->kh * c->kw * VL;
+    struct wide_flat flat;
+    if (l == 1 && p->flat && !p->chain->grad_x) {
+        flat = *(const struct wide_flat *)(scratch + p->flat_at);
+        wide_flat_windows(&flat, c->PH * c->pool, c->kh, c->kw);
+        s.flat_position = wide_first_flat(&flat, c->PH * c->pool, src.row);
+    }
+    wide_mark_positions(&s, grad, where, &flat, gradient, mask, partial + m->partial_bias_at);
     if (m->wants_weight) {
-        wide_list_by_channel(&s, grad, where, capacity, list, partial + m->partial_bias_at);
+        wide_list_by_channel(&s, gradient, where, list);
         for (i64 cb = 0; cb < m->CB; cb++)
-            wide_sparse_weight(c->O, c->kh, c->kw, list, capacity, src.at + cb * src.plane, src.row, partial + m->partial_at + cb * c->O * taps);
+            wide_sparse_weight(c->O, c->kh, c->kw, list, src.at + cb * src.plane, src.row, partial + m->partial_at + cb * c->O * taps);
     }
     if (m->wants_input) {
         float *grad_x = scratch + b->grad_at[l % 2];
-        wide_mark_positions(&s, grad, where, scratch + b->gradient_at, (uint64_t *)(scratch + b->mask_at));
         memset(grad_x, 0, (size_t)(m->CB * src.plane) * sizeof(float));
         for (i64 cb = 0; cb < m->CB; cb++)
-            wide_sparse_input(&s, c->kh, c->kw, scratch + b->gradient_at, (const uint64_t *)(scratch + b->mask_at),
-                              transposed + m->transposed_at + cb * c->O * taps, grad_x + cb * src.plane);
+            wide_sparse_input(&s, c->kh, c->kw, gradient, mask, transposed + m->transposed_at + cb * c->O * taps, grad_x + cb * src.plane);
     }
 }
 
@@ -168,7 +179,7 @@ static void wide_dense_backward(const struct wide_plan *p, const struct wide_bac
 static void wide_backward_image(const struct wide_back_job *j, i64 n, float *scratch, float *partial) {
     const struct wide_plan *p = j->job.plan;
     const struct chain *c = p->chain;
-    wide_load_image(&p->place[0], p->input, c->table, n, scratch + p->place_at[0]);
+    wide_gather(p, n, scratch);
     if (!p->stored[1] && p->L > 0 && (p->L > 1 || (c->layer[0].pool == 1 && c->layer[0].relu))) wide_forward_layer(p, 0, j->job.packed, n, scratch);
     struct wide_view grad = wide_bordered(&p->place[p->L], scratch + j->back->grad_at[p->L % 2]);
     wide_load_gradient(p, n, grad.at);

@@ -2,7 +2,7 @@
 #ifndef FASTNN_WIDE_FORWARD_H
 #define FASTNN_WIDE_FORWARD_H
 
-#include "wide_plan.h"
+#include "wide_tiles.h"
 
 /* Rows of the convolution by direct loops, a strip at a time, each strip pooled while it is in cache. */
 static void wide_direct_layer(const struct wide_plan *p, i64 l, const float *packed, struct wide_view src, struct wide_view dst,
@@ -23,75 +23,28 @@ static void wide_direct_layer(const struct wide_plan *p, i64 l, const float *pac
     }
 }
 
-/* A 4x4 tile of outputs is four windows of 2x2: pooled before they leave the registers. */
-INLINE void wide_pool_tile(const vf y[4][4], vf bias, int relu, i64 rows, i64 cols, float *dst, i64 row, int8_t *where, i64 where_row, i64 where_step) {
-    UNROLL for (int i = 0; i < 2; i++) UNROLL for (int j = 0; j < 2; j++) if (i < rows && j < cols) {
-        vf best = y[2 * i][2 * j];
-        vi index = {0};
-        UNROLL for (int k = 1; k < 4; k++) {
-            vf v = y[2 * i + k / 2][2 * j + k % 2];
-            vi larger = (v > best) | (v != v);
-            best = v_select(larger, v, best);
-            index = (vi)v_select(larger, (vf)v_set1_int(k), (vf)index);
-        }
-        best += bias;
-        if (where) {
-            if (relu) index |= ~(best > 0);
-            v_store_bytes(where + i * where_row + j * where_step, index);
-        }
-        v_store(dst + i * row + j * VL, relu ? v_max((vf){0}, best) : best);
-    }
-}
-
-static void wide_winograd_layer(const struct wide_plan *p, i64 l, const float *packed, struct wide_view src, struct wide_view dst,
-                                int8_t *where, float *scratch) {
-    const struct wide_layer *m = &p->layer[l];
-    const struct chain_layer *c = &p->chain->layer[l];
-    struct winograd w = winograd_shape(m->conv.C, m->conv.O, m->conv.OH, m->conv.OW);
-    struct wide_view strip = {scratch + p->strip_at, m->conv.OH * m->conv.OW * VL, m->conv.OW * VL};
-    i64 tiles = w.TH * w.TW;
-    for (i64 t0 = 0; t0 < tiles; t0 += m->tiles) {
-        i64 T = i64_min(m->tiles, tiles - t0), v_step = winograd_step(T, w.Cp), m_step = winograd_step(T, w.Op);
-        float *V = scratch + p->work_at, *M = V + WINOGRAD_POINTS * v_step;
-        for (i64 t = 0; t < T; t++) {
-            const float *from = src.at + 4 * ((t0 + t) / w.TW) * src.row + 4 * ((t0 + t) % w.TW) * VL;
-            for (i64 cb = 0; cb < m->CB; cb++) winograd_input(from + cb * src.plane, src.row, V + t * w.Cp + cb * VL, v_step);
-        }
-        winograd_multiply(&w, T, packed + m->packed_at, V, M);
-        for (i64 t = 0; t < T; t++) {
-            i64 h = 4 * ((t0 + t) / w.TW), x = 4 * ((t0 + t) % w.TW);
-            for (i64 ob = 0; ob < m->OB; ob++) {
-                vf y[4][4], bias = v_load(packed + m->bias_at + ob * VL);
-                winograd_output(M + t * w.Op + ob * VL, m_step, y);
-                if (c->pool == 2) {
-                    wide_pool_tile(y, bias, c->relu, c->PH - h / 2, c->PW - x / 2, dst.at + ob * dst.plane + h / 2 * dst.row + x / 2 * VL, dst.row,
-                                   where ? where + ((h / 2 * c->PW + x / 2) * m->OB + ob) * VL : NULL, c->PW * m->OB * VL, m->OB * VL);
-                    continue;
-                }
-                const struct wide_view *to = c->pool == 1 ? &dst : &strip;
-                float *at = to->at + ob * to->plane + h * to->row + x * VL;
-                UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < 4; j++) if (h + i < w.OH && x + j < w.OW) {
-                    vf v = y[i][j] + bias;
-                    v_store(at + i * to->row + j * VL, c->pool == 1 && c->relu ? v_max((vf){0}, v) : v);
-                }
-            }
-        }
-    }
-    if (c->pool > 2) wide_pool_strip(c->pool, m->OB, c->PH, c->PW, strip, c->relu, dst, where);
-}
-
 static void wide_forward_layer(const struct wide_plan *p, i64 l, const float *packed, i64 n, float *scratch) {
     const struct wide_layer *m = &p->layer[l];
     struct wide_view src = wide_bordered(&p->place[l], wide_at(p, l, n, scratch));
     struct wide_view dst = wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, scratch));
     int8_t *where = p->chain->training && m->sparse ? (int8_t *)wide_record(p, n) + m->where_at : NULL;
-    (m->winograd ? wide_winograd_layer : wide_direct_layer)(p, l, packed, src, dst, where, scratch);
+    const struct wide_flat *flat = l == 1 && p->flat ? (const struct wide_flat *)(scratch + p->flat_at) : NULL;
+    if (m->winograd) wide_winograd_layer(p, l, packed, src, dst, where, flat, scratch);
+    else wide_direct_layer(p, l, packed, src, dst, where, scratch);
 }
 
 /* Planes in scratch keep their zero borders from image to image. */
 static void wide_clear_scratch(const struct wide_plan *p, float *scratch) {
     for (i64 i = 0; i <= p->L; i++)
         if (!p->stored[i]) wide_clear_border(&p->place[i], scratch + p->place_at[i]);
+}
+
+/* Image n, and where it is flat. */
+static void wide_gather(const struct wide_plan *p, i64 n, float *scratch) {
+    const struct chain_layer *first = &p->chain->layer[0];
+    float *image = scratch + p->place_at[0];
+    wide_load_image(&p->place[0], p->input, p->chain->table, n, image);
+    if (p->flat) wide_find_flat(&p->place[0], image, first->kh, first->kw, &p->place[1], (struct wide_flat *)(scratch + p->flat_at));
 }
 
 static void wide_forward_image(const struct wide_plan *p, const float *packed, i64 n, float *scratch) {
@@ -101,7 +54,7 @@ static void wide_forward_image(const struct wide_plan *p, const float *packed, i
     const float *out;
     for (i64 i = 0; i <= p->L; i++)
         if (p->stored[i]) wide_clear_border(&p->place[i], wide_at(p, i, n, scratch));
-    wide_load_image(&p->place[0], p->input, c->table, n, scratch + p->place_at[0]);
+    wide_gather(p, n, scratch);
     for (i64 l = 0; l < p->L; l++) wide_forward_layer(p, l, packed, n, scratch);
     out = wide_at(p, p->L, n, scratch);
     if (!last->global_average) {

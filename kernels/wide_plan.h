@@ -8,6 +8,7 @@
 #define FASTNN_WIDE_PLAN_H
 
 #include "threads.h"
+#include "wide_flat.h"
 #include "wide_pool.h"
 #include "wide_winograd.h"
 
@@ -42,7 +43,8 @@ struct wide_plan {
     i64 record;                     /* bytes an image in state */
     i64 block, blocks;              /* images a block, blocks */
     i64 partial;                    /* floats a block */
-    i64 strip_at, work_at, scratch; /* floats of a thread, forward */
+    int flat;                       /* look for flat parts of the images: for the second layer (wide_flat.h) */
+    i64 flat_at, strip_at, work_at, scratch;    /* floats of a thread, forward */
     i64 packed, transposed;         /* floats of weights */
 };
 
@@ -102,6 +104,8 @@ KERNEL struct wide_plan wide_make_plan(const struct chain *c) {
         if (p.stored[i]) p.place_at[i] = wide_reserve(&p.record, wide_place_floats(q) * 4, 64);
         else p.place_at[i] = wide_reserve(&p.scratch, wide_place_floats(q), 16);
     }
+    p.flat = p.L > 1 && wide_first_again(c) && (p.layer[1].winograd || p.layer[1].sparse) && wide_flat_fits(&p.place[0], &p.place[1]);
+    p.flat_at = wide_reserve(&p.scratch, p.flat ? (i64)(sizeof(struct wide_flat) / sizeof(float)) : 0, 16);
     p.strip_at = wide_reserve(&p.scratch, strip, 16);
     p.work_at = wide_reserve(&p.scratch, work, 16);
     return p;

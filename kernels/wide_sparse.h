@@ -15,17 +15,20 @@
 #ifndef FASTNN_WIDE_SPARSE_H
 #define FASTNN_WIDE_SPARSE_H
 
+#include "wide_flat.h"
 #include "wide_pool.h"
 
-/* An image's entries in list order; first[g] .. first[g+1]: those of group g. */
+/* Lists of entries, one for each output channel o: count[o] from o * capacity on. */
 struct wide_entries {
     float *gradient;
-    int32_t *offset;                /* floats: in x of the position (a), in the packed weights of the channel (b) */
-    int32_t *first;
+    int32_t *offset;                /* of the position: floats in a plane of x */
+    int32_t *count;
+    i64 capacity;
 };
 
-/* What the lists are made of: O channels, PH x PW windows of pool x pool. */
-struct wide_pooled { i64 O, PH, PW, pool, x_row; };
+/* What the lists are made of: O channels, PH x PW windows of pool x pool, rows of x x_row floats apart. flat_position: in a plane of x
+ * where the gradients at flat positions go, -1: there are none. */
+struct wide_pooled { i64 O, PH, PW, pool, x_row, flat_position; };
 
 /* Appends the lanes of v that are not zero, with their offsets; writes a whole vector. Returns how many. */
 INLINE i64 wide_append(float *gradient, int32_t *offset, vf v, vi o) {
@@ -48,14 +51,43 @@ INLINE i64 wide_append(float *gradient, int32_t *offset, vf v, vi o) {
 /* a / pool for 0 <= a < pool*pool <= 16 */
 INLINE vi wide_divide_pool(vi a, i64 pool) { return (a * v_set1_int((int32_t)(64 / pool + 1))) >> 6; }
 
-/* Lists by output channel, channel o's from entry o * capacity on: offsets in a plane of x. first[o]: o's entries.
- * grad (PH, PW, blocked), where [PH][PW][OB][VL]. Adds to grad_bias (OB * VL). */
-KERNEL void wide_list_by_channel(const struct wide_pooled *s, struct wide_view grad, const int8_t *where, i64 capacity,
-                                 struct wide_entries list, float *grad_bias) {
+/* All by window: gradient [PH*PW + 1][OB*VL], zero where the output has none, and for each place in the window the channels whose
+ * maximum stood there: mask [PH*PW + 1][pool*pool][words], a bit a channel, 64 channels a word. Adds to grad_bias (OB*VL).
+ * Gradients at flat positions are added up in the row after the last window's. grad (PH, PW, blocked), where [PH*PW][OB][VL]. */
+KERNEL void wide_mark_positions(const struct wide_pooled *s, struct wide_view grad, const int8_t *where, const struct wide_flat *flat,
+                                float *gradient, uint64_t *mask, float *grad_bias) {
+    const i64 OB = ceil_div(s->O, VL), pool = s->pool, places = pool * pool, words = ceil_div(s->O, 64);
+    float *const flat_sum = gradient + s->PH * s->PW * OB * VL;
+    memset(flat_sum, 0, (size_t)(OB * VL) * sizeof *flat_sum);
+    for (i64 h = 0; h < s->PH; h++)
+        for (i64 w = 0; w < s->PW; w++, where += OB * VL, gradient += OB * VL, mask += places * words) {
+            int32_t flat_places = 0;
+            if (s->flat_position >= 0)
+                for (i64 k = 0; k < places; k++) flat_places |= (int32_t)(flat->row[h * pool + k / pool] >> (w * pool + k % pool) & 1) << k;
+            memset(mask, 0, (size_t)(places * words) * sizeof *mask);
+            for (i64 ob = 0; ob < OB; ob++) {
+                const vi at = v_load_bytes(where + ob * VL);
+                vf g = v_select(at >= 0, v_load(grad.at + ob * grad.plane + h * grad.row + w * VL), (vf){0});
+                v_store(grad_bias + ob * VL, v_load(grad_bias + ob * VL) + g);
+                if (flat_places) {
+                    const vi is_flat = -((flat_places >> (at & 31)) & 1);
+                    v_store(flat_sum + ob * VL, v_load(flat_sum + ob * VL) + v_select(is_flat, g, (vf){0}));
+                    g = v_select(is_flat, (vf){0}, g);
+                }
+                v_store(gradient + ob * VL, g);
+                for (i64 k = 0; k < places; k++)
+                    mask[k * words + ob * VL / 64] |= wide_bits(v_select(at == (int32_t)k, g, (vf){0})) << ob * VL % 64;
+            }
+        }
+    memset(mask, 0, (size_t)(places * words) * sizeof *mask);
+    for (i64 ob = 0; ob < OB; ob++) mask[ob * VL / 64] |= wide_bits(v_load(flat_sum + ob * VL)) << ob * VL % 64;
+}
+
+/* Lists by output channel, from gradient as marked: offsets in a plane of x. */
+KERNEL void wide_list_by_channel(const struct wide_pooled *s, const float *gradient, const int8_t *where, struct wide_entries list) {
     i64 OB = ceil_div(s->O, VL), P = s->PH * s->PW;
     for (i64 ob = 0; ob < OB; ob++) {
         int32_t count[VL] = {0};
-        vf sum = v_load(grad_bias + ob * VL);
         i64 h = 0, w = 0;
         for (i64 p = 0; p < P; p += VL) {
             vf g[VL], o[VL];
@@ -64,54 +96,29 @@ KERNEL void wide_list_by_channel(const struct wide_pooled *s, struct wide_view g
                 if (p + i < P) {
                     vi at = v_load_bytes(where + ((p + i) * OB + ob) * VL);
                     vi down = wide_divide_pool(at, s->pool), along = at - down * (int32_t)s->pool;
-                    g[i] = v_select(at >= 0, v_load(grad.at + ob * grad.plane + h * grad.row + w * VL), (vf){0});
+                    g[i] = v_load(gradient + ((p + i) * OB + ob) * VL);
                     o[i] = (vf)((down + (int32_t)(h * s->pool)) * (int32_t)s->x_row + (along + (int32_t)(w * s->pool)) * VL);
-                    sum += g[i];
                     if (++w == s->PW) w = 0, h++;
                 }
             }
             wide_transpose(g);
             wide_transpose(o);
             UNROLL for (int i = 0; i < VL; i++) {
-                i64 to = (ob * VL + i) * capacity + count[i];
+                i64 to = (ob * VL + i) * list.capacity + count[i];
                 count[i] += (int32_t)wide_append(list.gradient + to, list.offset + to, g[i], (vi)o[i]);
             }
         }
-        v_store(grad_bias + ob * VL, sum);
-        memcpy(list.first + ob * VL, count, sizeof count);
-    }
-}
-
-/* One bit a lane that is not zero. */
-INLINE uint64_t wide_bits(vf v) {
-#if VL == 16 && defined(__AVX512F__)
-    return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-#elif VL == 8 && defined(__AVX__)
-    return (uint64_t)_mm256_movemask_ps(_mm256_cmp_ps((__m256)v, _mm256_setzero_ps(), _CMP_NEQ_UQ));
-#elif VL == 4 && defined(__SSE2__)
-    return (uint64_t)_mm_movemask_ps(_mm_cmpneq_ps((__m128)v, _mm_setzero_ps()));
-#else
-    uint64_t bits = 0;
-    UNROLL for (int i = 0; i < VL; i++) bits |= (uint64_t)(v[i] != 0) << i;
-    return bits;
-#endif
-}
-
-/* Channels by window and place: mask [PH*PW][pool*pool][words], a bit for each channel that has a gradient there, 64 channels a word.
- * gradient [PH*PW][OB*VL]: grad without the gaps between its blocks. */
-KERNEL void wide_mark_positions(const struct wide_pooled *s, struct wide_view grad, const int8_t *where, float *gradient, uint64_t *mask) {
-    const i64 OB = ceil_div(s->O, VL), places = s->pool * s->pool, words = ceil_div(s->O, 64);
-    for (i64 h = 0; h < s->PH; h++)
-        for (i64 w = 0; w < s->PW; w++, where += OB * VL, gradient += OB * VL, mask += places * words) {
-            memset(mask, 0, (size_t)(places * words) * sizeof *mask);
-            for (i64 ob = 0; ob < OB; ob++) {
-                const vf g = v_load(grad.at + ob * grad.plane + h * grad.row + w * VL);
-                const vi at = v_load_bytes(where + ob * VL);
-                v_store(gradient + ob * VL, g);
-                for (i64 k = 0; k < places; k++)
-                    mask[k * words + ob * VL / 64] |= wide_bits(v_select(at == (int32_t)k, g, (vf){0})) << ob * VL % 64;
+        for (i64 i = 0; i < VL; i++) {
+            i64 o = ob * VL + i, to = o * list.capacity + count[i];
+            float flat = gradient[P * OB * VL + o];
+            if (flat != 0) {
+                list.gradient[to] = flat;
+                list.offset[to] = (int32_t)s->flat_position;
+                count[i]++;
             }
+            list.count[o] = count[i];
         }
+    }
 }
 
 /* ---- the passes: R rows of the kernel and all its KW columns at a time ---- */
@@ -121,80 +128,96 @@ enum { WIDE_MOST_ACCUMULATORS = VL == 16 ? 25 : 10 };
 INLINE void wide_sparse_weight_rows(const int R, const int KW, i64 n, const float *gradient, const int32_t *offset, const float *x, i64 x_row, float *grad) {
     vf a[WIDE_MOST_ACCUMULATORS];
     UNROLL for (int t = 0; t < R * KW; t++) a[t] = v_load(grad + t * VL);
-    for (i64 e = 0; e < n; e++) {
-        const vf g = v_set1(gradient[e]);
-        const float *p = x + offset[e];
-        UNROLL for (int r = 0; r < R; r++, p += x_row) UNROLL for (int c = 0; c < KW; c++) a[r * KW + c] += g * v_load(p + c * VL);
+#define ENTRY(at, by) do { \
+        const vf g = v_set1(by); \
+        const float *p = x + (at); \
+        UNROLL for (int r = 0; r < R; r++, p += x_row) UNROLL for (int c = 0; c < KW; c++) a[r * KW + c] += g * v_load(p + c * VL); \
+    } while (0)
+    i64 e = 0;
+    for (; e + 2 <= n; e += 2) {
+        uint64_t two;               /* one load of two offsets: loads are what bounds this loop */
+        memcpy(&two, offset + e, sizeof two);      /* little-endian, as all the ISAs here */
+        UNROLL for (int i = 0; i < 2; i++) ENTRY(i ? two >> 32 : (uint32_t)two, gradient[e + i]);
     }
+    if (e < n) ENTRY(offset[e], gradient[e]);
+#undef ENTRY
     UNROLL for (int t = 0; t < R * KW; t++) v_store(grad + t * VL, a[t]);
 }
 
-/* One window: mask [pool*pool][words]. Where the registers hold all that the window's positions reach, grad_x is loaded and stored once
- * a window (shared), else once a position. */
-INLINE void wide_sparse_input_window(const int R, const int KW, const int pool, i64 words, const float *gradient, const uint64_t *mask,
+/* The entries of one window: mask [pool*pool][words]. Where the registers hold all that the positions of a 2x2 window reach, grad_x is
+ * loaded and stored once a window (shared), else once a position. */
+INLINE void wide_sparse_input_window(const int R, const int KW, const int shared, i64 pool, i64 words, const float *gradient, const uint64_t *mask,
                                      const float *weight, i64 step, float *grad_x, i64 row) {
-    const int H = R + pool - 1, W = KW + pool - 1, shared = H * W <= WIDE_MOST_ACCUMULATORS;
+    const int H = R + 1, W = KW + 1;
     vf a[WIDE_MOST_ACCUMULATORS];
-    if (shared) UNROLL for (int t = 0; t < H * W; t++) a[t] = v_load(grad_x + t / W * row + t % W * VL);
-    UNROLL for (int k = 0; k < pool * pool; k++) {
-        const int down = k / pool, along = k % pool, across = shared ? W : KW;
-        float *to = grad_x + down * row + along * VL;
-        vf *const b = shared ? a + down * W + along : a;
-        if (!shared) UNROLL for (int t = 0; t < R * KW; t++) b[t] = v_load(to + t / KW * row + t % KW * VL);
-        for (i64 word = 0; word < words; word++)
-            for (uint64_t left = mask[k * words + word]; left; left &= left - 1) {
-                const i64 o = 64 * word + __builtin_ctzll(left);
-                const vf g = v_set1(gradient[o]);
-                const float *p = weight + o * step;
-                UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < KW; c++) b[r * across + c] += g * v_load(p + (r * KW + c) * VL);
-            }
-        if (!shared) UNROLL for (int t = 0; t < R * KW; t++) v_store(to + t / KW * row + t % KW * VL, b[t]);
+#define PLACE(k, down, along) do { \
+        vf *const b = shared ? a + (down) * W + (along) : a; \
+        const int across = shared ? W : KW; \
+        float *to = grad_x + (down) * row + (along) * VL; \
+        if (!shared) UNROLL for (int t = 0; t < R * KW; t++) b[t] = v_load(to + t / KW * row + t % KW * VL); \
+        const float *g0 = gradient, *w0 = weight; \
+        for (i64 word = 0; word < words; word++, g0 += 64, w0 += 64 * step) \
+            for (uint64_t left = mask[(k) * words + word]; left; left &= left - 1) { \
+                const uint64_t o = (uint64_t)__builtin_ctzll(left); \
+                const vf g = v_set1(g0[o]); \
+                const float *p = w0 + o * (uint64_t)step; \
+                UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < KW; c++) b[r * across + c] += g * v_load(p + (r * KW + c) * VL); \
+            } \
+        if (!shared) UNROLL for (int t = 0; t < R * KW; t++) v_store(to + t / KW * row + t % KW * VL, b[t]); \
+    } while (0)
+    if (shared) {
+        UNROLL for (int t = 0; t < H * W; t++) a[t] = v_load(grad_x + t / W * row + t % W * VL);
+        UNROLL for (int k = 0; k < 4; k++) PLACE(k, k / 2, k % 2);
+        UNROLL for (int t = 0; t < H * W; t++) v_store(grad_x + t / W * row + t % W * VL, a[t]);
+    } else {
+        for (i64 down = 0; down < pool; down++) for (i64 along = 0; along < pool; along++) PLACE(down * pool + along, down, along);
     }
-    if (shared) UNROLL for (int t = 0; t < H * W; t++) v_store(grad_x + t / W * row + t % W * VL, a[t]);
+#undef PLACE
 }
 
-/* Rows of the kernel that fit the registers. */
-INLINE i64 wide_sparse_rows(i64 kh, i64 kw) { return i64_min(kh, kw == 3 ? 3 : kw == 5 ? WIDE_MOST_ACCUMULATORS / 5 : 1); }
+/* Rows of the kernel that fit the registers, when `left` are left. */
+INLINE i64 wide_sparse_rows(i64 left, i64 kw) {
+    const i64 most = kw == 3 ? 3 : kw == 5 ? WIDE_MOST_ACCUMULATORS / 5 : 1;
+    return left >= most ? most : 1;
+}
 
-#if VL == 16
-#define WIDE_SPARSE_TALL(CASE) CASE(3, 5) else CASE(4, 5) else CASE(5, 5) else
-#else
-#define WIDE_SPARSE_TALL(CASE)
-#endif
 #define WIDE_SPARSE_CASES(CASE) \
-    CASE(3, 3) else CASE(2, 3) else CASE(1, 3) else WIDE_SPARSE_TALL(CASE) CASE(2, 5) else CASE(1, 5) else \
+    CASE(3, 3) else CASE(1, 3) else CASE(WIDE_MOST_ACCUMULATORS / 5, 5) else CASE(1, 5) else \
     CASE(1, 1) else CASE(1, 2) else CASE(1, 4) else CASE(1, 6) else CASE(1, 7)
 
 /* One block of input channels: x blocked plane (its border included), grad (O, kh, kw, VL). */
-KERNEL void wide_sparse_weight(i64 O, i64 kh, i64 kw, struct wide_entries list, i64 capacity, const float *x, i64 x_row, float *grad) {
-    const i64 most = wide_sparse_rows(kh, kw), step = kh * kw * VL;
-    for (i64 r = 0; r < kh; r += most, x += most * x_row, grad += most * kw * VL) {
-        const i64 rows = i64_min(most, kh - r);
+KERNEL void wide_sparse_weight(i64 O, i64 kh, i64 kw, struct wide_entries list, const float *x, i64 x_row, float *grad) {
+    const i64 step = kh * kw * VL;
+    for (i64 r = 0, rows; r < kh; r += rows, x += rows * x_row, grad += rows * kw * VL) {
+        rows = wide_sparse_rows(kh - r, kw);
 #define CASE(R, KW) if (rows == R && kw == KW) \
     for (i64 o = 0; o < O; o++) \
-        wide_sparse_weight_rows(R, KW, list.first[o], list.gradient + o * capacity, list.offset + o * capacity, x, x_row, grad + o * step);
+        wide_sparse_weight_rows(R, KW, list.count[o], list.gradient + o * list.capacity, list.offset + o * list.capacity, x, x_row, grad + o * step);
         WIDE_SPARSE_CASES(CASE)
 #undef CASE
     }
 }
 
-INLINE void wide_sparse_input_windows(const int R, const int KW, const int pool, const struct wide_pooled *s, const float *gradient,
-                                      const uint64_t *mask, const float *weight, i64 step, float *grad_x) {
-    const i64 Op = round_up(s->O, VL), words = ceil_div(s->O, 64);
-    for (i64 h = 0; h < s->PH; h++)
-        for (i64 w = 0; w < s->PW; w++, gradient += Op, mask += pool * pool * words)
-            wide_sparse_input_window(R, KW, pool, words, gradient, mask, weight, step, grad_x + h * pool * s->x_row + w * pool * VL, s->x_row);
+/* All windows, and where there is one the position of the flat gradients: as one more window, of 1x1. */
+INLINE void wide_sparse_input_windows(const int R, const int KW, const struct wide_pooled *s, const float *gradient, const uint64_t *mask,
+                                      const float *weight, i64 step, float *grad_x) {
+    const i64 Op = round_up(s->O, VL), words = ceil_div(s->O, 64), P = s->PH * s->PW, windows = P + (s->flat_position >= 0);
+    const int fits = (R + 1) * (KW + 1) <= WIDE_MOST_ACCUMULATORS;
+    i64 h = 0, w = 0;
+    for (i64 i = 0; i < windows; i++, gradient += Op, mask += s->pool * s->pool * words) {
+        float *to = grad_x + (i < P ? h * s->pool * s->x_row + w * s->pool * VL : s->flat_position);
+        if (fits && s->pool == 2 && i < P) wide_sparse_input_window(R, KW, fits, 2, words, gradient, mask, weight, step, to, s->x_row);
+        else wide_sparse_input_window(R, KW, 0, i < P ? s->pool : 1, words, gradient, mask, weight, step, to, s->x_row);
+        if (++w == s->PW) w = 0, h++;
+    }
 }
 
 /* One block of input channels: weight (O, kh, kw, VL); adds to grad_x, a blocked plane with its border. */
 KERNEL void wide_sparse_input(const struct wide_pooled *s, i64 kh, i64 kw, const float *gradient, const uint64_t *mask, const float *weight, float *grad_x) {
-    const i64 most = wide_sparse_rows(kh, kw), step = kh * kw * VL;
-    for (i64 r = 0; r < kh; r += most, weight += most * kw * VL, grad_x += most * s->x_row) {
-        const i64 rows = i64_min(most, kh - r);
-#define CASE(R, KW) if (rows == R && kw == KW) { \
-    if (s->pool == 2) wide_sparse_input_windows(R, KW, 2, s, gradient, mask, weight, step, grad_x); \
-    else if (s->pool == 3) wide_sparse_input_windows(R, KW, 3, s, gradient, mask, weight, step, grad_x); \
-    else wide_sparse_input_windows(R, KW, 4, s, gradient, mask, weight, step, grad_x); }
+    const i64 step = kh * kw * VL;
+    for (i64 r = 0, rows; r < kh; r += rows, weight += rows * kw * VL, grad_x += rows * s->x_row) {
+        rows = wide_sparse_rows(kh - r, kw);
+#define CASE(R, KW) if (rows == R && kw == KW) wide_sparse_input_windows(R, KW, s, gradient, mask, weight, step, grad_x);
         WIDE_SPARSE_CASES(CASE)
 #undef CASE
     }

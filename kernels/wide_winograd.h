@@ -167,16 +167,18 @@ WINOGRAD_TILE void winograd_gradient(const float *restrict src, i64 row, float *
 
 /* ---- weights: U [point][group of WIDE_NV blocks][C][group] ---- */
 
-/* Rows [c0, c1) of U from weight (O, C, 3, 3); transposed: from that of the convolution whose input gradient this is, (C, O, 3, 3) */
-KERNEL void winograd_pack(const struct winograd *w, const float *weight, int transposed, float *U, i64 c0, i64 c1) {
-    const i64 step = winograd_step(w->C, w->Op), by_c = transposed ? w->O * 9 : 9, by_o = transposed ? 9 : w->C * 9;
+/* Rows [c0, c1) of U from weight (O, C, 3, 3). Of a convolution with C and O exchanged, weight (C, O, 3, 3): flipped, for its input
+ * gradient by winograd_forward, or as they are, for winograd_backward. */
+enum winograd_order { WINOGRAD_FORWARD, WINOGRAD_FLIPPED, WINOGRAD_EXCHANGED };
+KERNEL void winograd_pack(const struct winograd *w, const float *weight, int order, float *U, i64 c0, i64 c1) {
+    const i64 step = winograd_step(w->C, w->Op), by_c = order ? w->O * 9 : 9, by_o = order ? 9 : w->C * 9;
     for (i64 c = c0; c < c1; c++) for (i64 o = 0; o < w->Op; o += VL) {
         i64 group = o / (WIDE_NV * VL) * WIDE_NV * VL, wide = i64_min(WIDE_NV * VL, w->Op - group);
         float *to = U + group * w->C + c * wide + o - group;
         vf g[9] = {{0}}, half[3][6];        /* half: [column][row] */
         for (i64 lane = 0; lane < i64_min(VL, w->O - o); lane++) {
             const float *from = weight + c * by_c + (o + lane) * by_o;
-            UNROLL for (int k = 0; k < 9; k++) g[k][lane] = from[transposed ? 8 - k : k];
+            UNROLL for (int k = 0; k < 9; k++) g[k][lane] = from[order == WINOGRAD_FLIPPED ? 8 - k : k];
         }
         UNROLL for (int j = 0; j < 3; j++) winograd_line_weight(g + j, 3, half[j]);
         UNROLL for (int i = 0; i < 6; i++) {
@@ -252,12 +254,12 @@ INLINE void winograd_multiply(const struct winograd *w, i64 T, const float *U, c
     }
 }
 
-/* dU [point][Cp][Op] += V' M */
-INLINE void winograd_multiply_weight(const struct winograd *w, i64 T, const float *V, const float *M, float *dU) {
+/* dU [point][Cp][Op] = or += V' M */
+INLINE void winograd_multiply_weight(const struct winograd *w, i64 T, int add, const float *V, const float *M, float *dU) {
     const i64 u_step = winograd_step(w->Cp, w->Op), v_step = winograd_step(T, w->Cp), m_step = winograd_step(T, w->Op);
     for (i64 p = 0; p < WINOGRAD_POINTS; p++) for (i64 o = 0; o < w->Op; o += WIDE_NV * VL) {
         i64 blocks = i64_min(WIDE_NV, (w->Op - o) / VL);
-        winograd_panel(blocks, 1, w->C, T, V + p * v_step, 1, w->Cp, M + p * m_step + o, w->Op, dU + p * u_step + o, w->Op);
+        winograd_panel(blocks, add, w->C, T, V + p * v_step, 1, w->Cp, M + p * m_step + o, w->Op, dU + p * u_step + o, w->Op);
     }
 }
 
@@ -309,8 +311,8 @@ KERNEL void winograd_forward(const struct winograd *w, i64 images, const float *
     }
 }
 
-/* dU += gradient; grad must be zero over what of 4*TH x 4*TW lies outside OH x OW */
-KERNEL void winograd_weight(const struct winograd *w, i64 images, struct wide_view src, i64 src_image, struct wide_view grad,
+/* dU = or += gradient; grad must be zero over what of 4*TH x 4*TW lies outside OH x OW */
+KERNEL void winograd_weight(const struct winograd *w, i64 images, int add, struct wide_view src, i64 src_image, struct wide_view grad,
                             i64 grad_image, float *dU, float *work) {
     const i64 tiles = images * w->TH * w->TW;
     struct winograd_place at = {0};
@@ -322,7 +324,7 @@ KERNEL void winograd_weight(const struct winograd *w, i64 images, struct wide_vi
             const float *from = grad.at + at.image * grad_image + 4 * at.ty * grad.row + 4 * at.tx * VL;
             for (i64 o = 0; o < w->Op; o += VL) winograd_gradient(from + o / VL * grad.plane, grad.row, M + t * w->Op + o, step);
         }
-        winograd_multiply_weight(w, T, V, M, dU);
+        winograd_multiply_weight(w, T, add || t0 > 0, V, M, dU);
     }
 }
 

@@ -1,24 +1,21 @@
-"""``python -m benchmarks.versus``: measure, print the tables, and write them as JSON and a chart where asked to."""
+"""``python -m benchmarks.versus``: the command line, and a run from beginning to end."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-from . import chart, feed, parts, whole
+from . import chart, feed, parts, report, whole
 from .fleet import PEERS, Fleet
 from .peak import Peak
 from .settings import Bench, Settings, usable_peers
-from .table import Row, lines, markdown
 from .workloads import BATCHES, WORKLOADS
 
 Part = Callable[[Bench, parts.Progress], None]
@@ -33,15 +30,14 @@ PARTS: dict[str, Part] = {
     "runs": whole.runs,
 }
 WHOLE_RUNS = ("memory", "runs")
-TITLES = (parts.STEPS, parts.EAGER, parts.INFERENCE, parts.PEAK, parts.THREADS)
-TITLES = (*TITLES, whole.RUNS, whole.MEMORY, whole.IMPORT)
+QUICK_BATCHES = ["1", "128"]
 PEAK_SAMPLES = 10
 
 EPILOG = """\
-Each library runs in processes of its own and in turns with the others; ratios are medians over rounds, against the best
-mode of the best peer: PyTorch in NCHW, channels_last and by torch.compile, all with the fused optimiser, JAX in NCHW and
-NHWC, ONNX Runtime on one thread and on all. Images are MNIST's where they are found (FASTNN_DATA_DIR, or
-`fastnn data fetch mnist`), else the digits. Let nothing else run meanwhile.
+Each library runs in processes of its own and in turns with the others; ratios are medians over rounds, against the
+best mode of the best peer: PyTorch in NCHW, channels_last and by torch.compile, all with the fused optimiser, JAX in
+NCHW and NHWC, ONNX Runtime on one thread and on all. Images are MNIST's where they are found (FASTNN_DATA_DIR, or
+`fastnn data fetch mnist`), else the digits. Let nothing else run meanwhile. Exits with 1 where fastnn failed.
 
 examples:
   python -m benchmarks.versus --json results.json --png results.png     all of it, about 12 minutes
@@ -60,20 +56,20 @@ def main() -> int:
         origin = feed.write(folder / "feed")
         with Fleet(folder, settings.isa if settings.held else None) as fleet:
             bench = Bench(settings, folder, fleet, Peak(folder, settings.isa, settings.threads), notes=notes)
-            bench.raw["machine"] = _machine(settings, origin)
+            bench.raw["machine"] = report.machine(settings, origin)
             if bench.peak.sample() is None:
                 bench.note("no C compiler: the FMA peak is not known")
             chosen = [part for part in arguments.parts if not (arguments.no_runs and part in WHOLE_RUNS)]
             _measure(bench, chosen)
-    print(_text(bench))
+    print(report.text(bench))
     if arguments.json:
-        arguments.json.write_text(json.dumps(_json(bench), indent=1) + "\n")
+        arguments.json.write_text(json.dumps(report.as_json(bench), indent=1) + "\n")
     if arguments.png:
         try:
-            chart.draw(arguments.png, bench.rows, _subtitle(bench))
+            chart.draw(arguments.png, bench.rows, report.subtitle(bench))
         except ImportError:
             print('no chart: it needs Matplotlib, pip install "fastnn[plot]"', file=sys.stderr)
-    return 0
+    return 1 if any(failure.startswith("fastnn ") for failure in bench.failures) else 0
 
 
 def _measure(bench: Bench, chosen: list[str]) -> None:
@@ -90,8 +86,11 @@ def _measure(bench: Bench, chosen: list[str]) -> None:
         for part in chosen:
             try:
                 PARTS[part](bench, progress)
-            except Exception as error:
-                bench.note(f"{part}: {type(error).__name__}: {error}")
+            except KeyboardInterrupt:
+                bench.note(f"stopped in {bar.desc}: what was finished is shown")
+                break
+            except Exception as error:  # the other parts are worth having
+                bench.failed("fastnn or its benchmark", f"{part}: {type(error).__name__}: {error}", part)
     bench.raw["peak after"] = [bench.peak.sample() for _ in range(PEAK_SAMPLES)]
     bench.raw["seconds"] = time.perf_counter() - started
 
@@ -141,11 +140,13 @@ def _arguments() -> argparse.Namespace:
     batches = tuple(map(str, BATCHES))
     option("--peers", tuple(PEERS), tuple(PEERS), "with whom to compare; those not installed are left out")
     option("--workloads", WORKLOADS, WORKLOADS, "models")
-    option("--batches", batches, batches, "batch sizes; inference takes those of 1 and 32")
+    option("--batches", batches, batches, "batch sizes; inference takes those of 1 and 32; with --quick 1,128")
     option("--parts", tuple(PARTS), tuple(PARTS), "what to measure")
     parser.add_argument("--threads", type=int, default=min(2, cpus), metavar="N", help="default %(default)s")
     parser.add_argument("--isa", choices=("avx2", "avx512"), help="hold all to it; default: the best of this CPU")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter blocks, no torch.compile, no whole runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="in two minutes: fewer and shorter blocks, no torch.compile, no whole runs"
+    )
     parser.add_argument(
         "--compile", choices=("targets", "all", "none"), default="targets",
         help="works that torch.compile takes part in, some 20 s each; default those that have a target",
@@ -158,6 +159,8 @@ def _arguments() -> argparse.Namespace:
         parser.error("--threads: expected 1 or more")
     if arguments.quick:
         arguments.no_runs, arguments.compile = True, "none"
+        if arguments.batches == list(batches):
+            arguments.batches = QUICK_BATCHES
     return arguments
 
 
@@ -192,100 +195,7 @@ def _settings(arguments: argparse.Namespace, notes: list[str]) -> Settings:
 
 
 def _fusions() -> tuple[str, ...]:
-    from importlib import import_module
-
     return tuple(getattr(import_module("fastnn.plan"), "FUSIONS", ()))
-
-
-# ---- results ---------------------------------------------------------------------------------------------------------
-
-
-def _machine(settings: Settings, origin: dict[str, str]) -> dict[str, Any]:
-    from importlib import metadata
-
-    versions = {}
-    for package in ("fastnn", "numpy", *settings.peers):
-        versions[package] = metadata.version(package)
-    return {
-        "cpu": _cpu_name(),
-        "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "isa": settings.isa,
-        "all held to it": settings.held,
-        "threads": settings.threads,
-        "load before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
-        "versions": versions,
-        "images": origin,
-    }
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _subtitle(bench: Bench) -> str:
-    machine = bench.raw["machine"]
-    held = f"all held to {machine['isa']}" if machine["all held to it"] else machine["isa"]
-    return f"{machine['cpu']}, {held}, {machine['threads']} threads, {machine['date'][:10]}"
-
-
-def _text(bench: Bench) -> str:
-    machine = bench.raw["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    out = [f"\n{_subtitle(bench)}; {versions}; images: {machine['images']['mnist']}"]
-    if bench.peak.samples:
-        ordered = sorted(bench.peak.samples)
-        before, after = (max(bench.raw[f"peak {when}"]) for when in ("before", "after"))
-        out.append(
-            f"FMA peak, GFLOP/s: {before:.0f} before, {after:.0f} after; between the blocks median "
-            f"{ordered[len(ordered) // 2]:.0f}, from {ordered[0]:.0f} to {ordered[-1]:.0f}; load before {machine['load before']}"
-        )
-    for title in (title for title in TITLES if title in bench.rows):
-        out += ["", f"**{title}**", "", *lines(bench.rows[title])]
-    out += _ablation_text(bench)
-    restless = _restless(bench)
-    if restless:
-        out += ["", *restless]
-    if bench.notes:
-        out += ["", *(f"* {note}" for note in bench.notes)]
-    return "\n".join(out)
-
-
-def _ablation_text(bench: Bench) -> list[str]:
-    gave: dict[str, dict[str, float]] = bench.raw.get("ablation ratios", {})
-    if not gave:
-        return []
-    works = list(dict.fromkeys(work for ratios in gave.values() for work in ratios))
-    rows = [[name, *(f"{ratios[work]:.2f}×" if work in ratios else "" for work in works)] for name, ratios in gave.items()]
-    return ["", f"**{parts.ABLATION}: how many times longer the step takes without it**", "",
-            *markdown(["without", *works], rows)]  # fmt: skip
-
-
-def _restless(bench: Bench) -> list[str]:
-    """A worker that used the CPU while another was timed has spoilt that other's time."""
-    found = []
-    for each in bench.raw.get("works", []):
-        for series in each["series"]:
-            idle = sorted(series["idle_cpus"])[len(series["idle_cpus"]) // 2]
-            if idle > 0.05:
-                found.append(f"* {each['work']}: {series['peer']} {series['mode']} used {idle:.2f} CPUs while others ran")
-    return found
-
-
-def _json(bench: Bench) -> dict[str, Any]:
-    def plain(row: Row) -> dict[str, Any]:
-        return {name: value for name, value in vars(row).items() if value not in ("", None)}
-
-    return {
-        **bench.raw,
-        "tables": {title: [plain(row) for row in rows] for title, rows in bench.rows.items()},
-        "notes": bench.notes,
-    }
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from .fleet import Contender, Fleet, WorkerError
 from .peak import Peak
 from .workloads import Work
 
-GAP_SECONDS = 0.05  # for a thread pool that spins to fall asleep
+GAP_SECONDS, MOST_GAPS, ASLEEP = 0.03, 10, 0.02  # a thread pool that spins has time to fall asleep, below so many CPUs
 TRIAL_ROUNDS = 2
 STILL_IN = 1.3  # times the best of the library
 WAY_BEHIND = 2.0  # times the best of all libraries but fastnn
@@ -79,17 +79,28 @@ def fight(
     remaining = list(firsts)
     for number in range(rounds):
         if number == TRIAL_ROUNDS:
-            remaining = _still_in(duel)
+            remaining = _still_in(duel, remaining)
         duel.peaks.append(peak.sample())
-        for contender in remaining:
-            times, idle = fleet.block(contender, block_seconds)
+        for contender in list(remaining):
+            try:
+                times, idle = fleet.block(contender, block_seconds)
+            except WorkerError as error:
+                failures[str(contender)] = str(error)
+                remaining.remove(contender)
+                continue
             duel.series[contender].blocks.append(statistics.median(times))
             duel.series[contender].least.append(min(times))
             duel.series[contender].idle.append(idle)
-            time.sleep(GAP_SECONDS)
-            fleet.rest(contender)
+            _let_sleep(fleet, contender)
     fleet.drop()
     return duel
+
+
+def _let_sleep(fleet: Fleet, contender: Contender) -> None:
+    for _ in range(MOST_GAPS):
+        time.sleep(GAP_SECONDS)
+        if fleet.rest(contender) < ASLEEP:
+            break
 
 
 def _disagreements(firsts: dict[Contender, list[float]]) -> dict[Contender, str]:
@@ -109,9 +120,9 @@ def _short(numbers: Iterable[float]) -> str:
     return " ".join(f"{number:.4g}" for number in list(numbers)[:3])
 
 
-def _still_in(duel: Duel) -> list[Contender]:
+def _still_in(duel: Duel, running: list[Contender]) -> list[Contender]:
     """All of fastnn's modes, and the others that are near the best of their kind."""
-    seconds = {contender: series.seconds for contender, series in duel.series.items()}
+    seconds = {contender: duel.series[contender].seconds for contender in running}
     remaining = []
     for contender, own in seconds.items():
         rivals = [c for c in seconds if c.peer != "fastnn" and _kind(c) == _kind(contender)]

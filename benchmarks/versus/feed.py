@@ -1,4 +1,4 @@
-"""The images, labels and first weights that all peers get: files in a folder, so that no worker needs fastnn for them."""
+"""The images, labels and first weights that all peers get, as files: only fastnn's own worker needs fastnn."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def write(folder: Path) -> dict[str, str]:
         (folder / f"{name}.json").write_text(json.dumps(statistics))
     for name, layers in MODELS.items():
         fnn.manual_seed(0)
-        model = fnn.nn.Sequential(*(layer.build(fnn.nn) for layer in layers))
-        np.savez(folder / f"{name}-weights.npz", **model.state_dict())
+        state: dict[str, Any] = fnn.nn.Sequential(*(layer.build(fnn.nn) for layer in layers)).state_dict()
+        np.savez(folder / f"{name}-weights.npz", **state)
     np.save(folder / MATRICES, rng.standard_normal((2, 1024, 1024), np.float32))
     return origin
 

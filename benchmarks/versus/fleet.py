@@ -131,9 +131,10 @@ class Fleet:
         reply = self._worker(contender).ask(do="block", key=contender.mode, seconds=seconds)
         return reply["times"], reply["idle"]
 
-    def rest(self, contender: Contender) -> None:
-        """Tell a worker that others are timed from now on."""
-        self._worker(contender).ask(do="rest")
+    def rest(self, contender: Contender) -> float:
+        """Tell a worker that others are timed from now on; returns how many CPUs it used since its last block."""
+        idle: float = self._worker(contender).ask(do="rest")["idle"]
+        return idle
 
     def drop(self) -> None:
         """Forget what was prepared."""

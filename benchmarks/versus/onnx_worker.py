@@ -39,7 +39,9 @@ def prepare(work: Work, mode: str, feed: Feed) -> Call:
 
 
 def _graph(work: Work, feed: Feed, in_graph: bool) -> onnx.ModelProto:
-    weights, nodes, tensors = feed.weights(work), [], {}
+    weights = feed.weights(work)
+    nodes: list[onnx.NodeProto] = []
+    tensors: dict[str, np.ndarray] = {}
     uint8 = work.uint8 and in_graph
     name = "x"
 
@@ -52,7 +54,7 @@ def _graph(work: Work, feed: Feed, in_graph: bool) -> onnx.ModelProto:
         name = output
 
     if uint8:
-        mean, std = (np.float32(values).reshape(1, -1, 1, 1) for values in feed.statistics(work))
+        mean, std = (np.array(values, np.float32).reshape(1, -1, 1, 1) for values in feed.statistics(work))
         add("Cast", to=TensorProto.FLOAT)
         add("Mul", ("scale", 1 / (255 * std)))
         add("Add", ("shift", -mean / std))

@@ -147,16 +147,22 @@ def _fight(bench: Bench, work: Work, everybody: list[Contender], part: str = "wo
     settings = bench.settings
     duel = fight(bench.fleet, bench.peak, work, everybody, settings.rounds, settings.block_seconds)
     for name, failure in duel.failures.items():
-        bench.note(f"{work}: {name}: {failure}")
+        bench.failed(name, failure, work)
     bench.raw.setdefault(part, []).append(_raw(duel))
     return duel
 
 
 def _raw(duel: Duel) -> dict[str, Any]:
     series = [
-        {**dataclasses.asdict(s.contender), "median_seconds": s.seconds, "blocks": s.blocks, "least": s.least, "idle_cpus": s.idle}
-        for s in duel.series.values()
-        if s.blocks
+        {
+            **dataclasses.asdict(contender),
+            "median_seconds": own.seconds,
+            "block_medians": own.blocks,
+            "block_minima": own.least,
+            "idle_cpus": own.idle,
+        }
+        for contender, own in duel.series.items()
+        if own.blocks
     ]
     return {"work": str(duel.work), "peak_gflops": duel.peaks, "series": series}
 

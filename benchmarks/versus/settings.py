@@ -41,10 +41,14 @@ class Bench:
     rows: dict[str, list[Row]] = field(default_factory=dict)  # by title
     raw: dict[str, Any] = field(default_factory=dict)  # for JSON
     notes: list[str] = field(default_factory=list)
+    failures: dict[str, list[str]] = field(default_factory=dict)  # who and what: in which works
 
     def note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+    def failed(self, who: str, what: str, where: object) -> None:
+        self.failures.setdefault(f"{who}: {what}", []).append(str(where))
 
 
 def usable_peers(bench_notes: list[str], asked: tuple[str, ...], isa: str, held: bool) -> tuple[str, ...]:

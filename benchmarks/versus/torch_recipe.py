@@ -1,7 +1,8 @@
 """A recipe of `fastnn train mnist` in PyTorch, as a process of its own: the peer of the whole runs and of the memory.
 
-`describe` puts a recipe into numbers that need no fastnn: layers, optimiser, learning rates. The script trains by them on
-tensors that lie in memory whole, which is faster than a DataLoader, in NCHW or channels_last, with the fused optimiser:
+`describe` puts a recipe into numbers that need no fastnn: layers, optimiser, learning rates. The script trains by them
+on tensors that lie in memory whole, which is faster than a DataLoader, in NCHW or channels_last, with the fused
+optimiser:
 
     python -m benchmarks.versus.torch_recipe RECIPE.json MNIST_FOLDER --seed 0 --json OUT.json [--channels-last]
 """
@@ -92,7 +93,8 @@ def train(
 
     torch.manual_seed(seed)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model = torch.nn.Sequential(*(_build(each) for each in recipe["layers"])).to(memory_format=layout)
+    model: Any = torch.nn.Sequential(*(_build(each) for each in recipe["layers"]))
+    model = model.to(memory_format=layout)
     kind = getattr(torch.optim, recipe["optimizer"])
     optimizer = kind(model.parameters(), lr=recipe["learning_rates"][0], fused=True, **recipe["settings"])
     loss_fn = torch.nn.CrossEntropyLoss()

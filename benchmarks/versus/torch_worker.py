@@ -40,7 +40,7 @@ def prepare(work: Work, mode: str, feed: Feed) -> Call:
         a, b = torch.from_numpy(feed.matrices())
         return lambda: torch.mm(a, b)
     images = torch.from_numpy(feed.images(work))
-    model = _model(work, feed, images[: work.batch], fixed=layout == "compile")
+    model: Any = _model(work, feed, images[: work.batch], fixed=layout == "compile")
     if layout == "channels_last":
         images = images.to(memory_format=torch.channels_last)
         model = model.to(memory_format=torch.channels_last)

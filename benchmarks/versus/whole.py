@@ -9,7 +9,7 @@ from typing import Any
 
 from .fleet import PEERS, environment
 from .parts import Progress
-from .processes import RECIPE_SCRIPT, ProcessError, Training, import_seconds, peak_memory, train
+from .processes import RECIPE_SCRIPT, Training, import_seconds, peak_memory, train
 from .settings import Bench
 from .table import Row, time_of
 from .workloads import MEMORY_MB, RUN_ACCURACY, RUN_RATIO, RUN_SECONDS

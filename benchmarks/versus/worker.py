@@ -1,9 +1,10 @@
 """A worker: one library in one process, told line by line on standard input what to prepare and when to run.
 
-Requests and replies are lines of JSON. {"do": "prepare", "work": {...}, "mode": ...} builds a model, runs it until it is
-warm and replies with what came out of the first run; {"do": "block", "seconds": s} runs it and replies with the times of
-the iterations; {"do": "rest"} says that from now on others are timed; {"do": "drop"} forgets all. While others are timed a
-worker should use no CPU: each reply to a block says how much it did use.
+Requests and replies are lines of JSON. {"do": "prepare", "work": {...}, "mode": ...} builds a model, runs it until
+it is warm and replies with what came out of the first run; {"do": "block", "seconds": s} runs it and replies with the
+times of the iterations; {"do": "rest"} says that others may be timed from now on; {"do": "drop"} forgets all. While
+others are timed a worker should use no CPU: replies to a block and to a rest say how much it used since the request
+before.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def serve(prepare: Prepare, set_up: Callable[[int], None] | None = None) -> None
             elif request["do"] == "block":
                 reply["idle"] = _idle_share(rested)
                 reply["times"] = _block(calls[key], request["seconds"])
+            elif request["do"] == "rest":
+                reply["idle"] = _idle_share(rested)
             elif request["do"] == "drop":
                 calls.clear()
                 gc.collect()

@@ -54,7 +54,7 @@ MODELS: dict[str, tuple[Layer, ...]] = {
 }  # fmt: skip
 IMAGES = {"cifar": "cifar"}  # which images a model takes, of feed.py; "mnist" where nothing is said
 SHAPES: dict[str, Shape] = {"mnist": (1, 28, 28), "cifar": (3, 32, 32)}
-SGD = {"lr": 0.01, "momentum": 0.9}
+SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9}
 
 WORKLOADS = ("cnn", "lenet5", "mlp", "mlp-uint8", "cifar", "linear")  # -uint8: images as they are, Normalize first
 BATCHES = (1, 32, 128, 512)

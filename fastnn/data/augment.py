@@ -1,4 +1,4 @@
-"""Random shifts, rotations and reflections of whole batches."""
+"""Random shifts, rotations, changes of size, slants and reflections of whole batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 
 from fastnn.errors import ArgumentError, ShapeError
 
-_BLOCK = 128  # images moved at once, so that coordinates and weights stay in the cache
+_BLOCK = 32  # images moved at once, so that coordinates and weights stay in the cache, and malloc keeps its pages
+_PAIR = np.uint32(0x00FF00FF)  # the two bytes of a left or right edge, with room for a product beside each
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class Augment:
         shift: largest shift, in whole pixels, in each direction.
         rotate: largest rotation, in degrees, either way about the image's centre, with bilinear interpolation.
         flip: whether half of the images are mirrored left to right. Not for digits or letters.
+        scale: largest share, below 1, by which height and width are changed, each by its own: 0.1 for 0.9 to 1.1 times.
+        shear: largest slant, as pixels to the side for each pixel of height.
 
     What comes in from outside the image is 0. Called with images (N, C, H, W), uint8 or floating, and a
     ``numpy.random.Generator``, it returns new images of the same shape and type.
 
     Raises:
-        ArgumentError: a negative shift or rotation. ShapeError, when called: images that are not (N, C, H, W).
+        ArgumentError: a negative number, or an infinite one. ShapeError, when called: images that are not (N, C, H, W).
 
     >>> moved = Augment(shift=1)(np.full((2, 1, 3, 3), 9, np.uint8), np.random.default_rng(3))
     >>> moved.shape, moved.dtype.name, sorted(set(moved.flat))
@@ -34,29 +37,49 @@ class Augment:
     shift: int = 0
     rotate: float = 0.0
     flip: bool = False
+    scale: float = 0.0
+    shear: float = 0.0
 
     def __post_init__(self) -> None:
         if self.shift < 0 or not 0 <= self.rotate < float("inf"):
             raise ArgumentError(
                 f"expected a shift and a rotation of at least 0, got shift={self.shift}, rotate={self.rotate}"
             )
+        if not 0 <= self.scale < 1 or not 0 <= self.shear < float("inf"):
+            raise ArgumentError(
+                f"expected a scale from 0 to below 1 and a shear of at least 0, got scale={self.scale}, "
+                f"shear={self.shear}"
+            )
 
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Images (N, C, H, W), each moved by its own random shift, angle and reflection."""
+        """Images (N, C, H, W), each moved by its own random numbers."""
         if images.ndim != 4:
             raise ShapeError(f"expected images (N, C, H, W) to augment, got {images.shape}")
         n = len(images)
         dy, dx = generator.integers(-self.shift, self.shift, (2, n, 1), endpoint=True)
-        angle = np.deg2rad(generator.uniform(-self.rotate, self.rotate, (n, 1, 1)).astype(np.float32))
+        angle = np.deg2rad(generator.uniform(-self.rotate, self.rotate, (n, 1)).astype(np.float32))
         mirror = np.where(generator.random((n, 1)) < 0.5 * self.flip, -1, 1)
+        back = _inverse(angle, mirror, *self._stretch(n, generator)) if self._turns() else None
         moved = np.empty_like(images)
         for start in range(0, n, _BLOCK):
             part = slice(start, start + _BLOCK)
-            if self.rotate:
-                moved[part] = _move(images[part], dy[part], dx[part], mirror[part], angle[part])
-            else:
+            if back is None:
                 moved[part] = _slide(images[part], dy[part], dx[part], mirror[part], self.shift)
+            else:
+                moved[part] = _move(images[part], dy[part], dx[part], back[:, part])
         return moved
+
+    def _turns(self) -> bool:
+        return bool(self.rotate or self.scale or self.shear)
+
+    def _stretch(self, n: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Factors of height and width (2, N, 1), and slants (N, 1); drawn only where they are asked for."""
+        factors, slant = np.ones((2, n, 1), np.float32), np.zeros((n, 1), np.float32)
+        if self.scale:
+            factors += generator.uniform(-self.scale, self.scale, (2, n, 1)).astype(np.float32)
+        if self.shear:
+            slant += generator.uniform(-self.shear, self.shear, (n, 1)).astype(np.float32)
+        return factors, slant
 
 
 def _slide(images: np.ndarray, dy: np.ndarray, dx: np.ndarray, mirror: np.ndarray, shift: int) -> np.ndarray:
@@ -71,36 +94,85 @@ def _slide(images: np.ndarray, dy: np.ndarray, dx: np.ndarray, mirror: np.ndarra
     return padded[image, channel, rows, columns]
 
 
-def _move(images: np.ndarray, dy: np.ndarray, dx: np.ndarray, mirror: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Each target pixel is looked up where it came from: shifted back, rotated back, mirrored. angle (N, 1, 1)."""
+def _inverse(angle: np.ndarray, mirror: np.ndarray, factors: np.ndarray, slant: np.ndarray) -> np.ndarray:
+    """(4, N, 1) float32: yy, yx, xy, xx of source = (yy·y + yx·x, xy·y + xx·x), about the centre: rotated back,
+    slanted back, stretched back, mirrored. All given as (N, 1), factors (2, N, 1)."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    height, width = factors
+    width = width * mirror
+    yy, yx = cos / height, -sin / height
+    return np.stack([yy, yx, (sin + slant * cos) / width, (cos - slant * sin) / width]).astype(np.float32)
+
+
+def _move(images: np.ndarray, dy: np.ndarray, dx: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """Each target pixel is looked up where it came from: shifted back, then moved by `back` (4, N, 1)."""
     n, c, h, w = images.shape
-    centre_y, centre_x = np.float32((h - 1) / 2), np.float32((w - 1) / 2)
-    y = (np.arange(h) - dy).astype(np.float32)[:, :, np.newaxis] - centre_y  # (N, H, 1)
-    x = (np.arange(w) - dx).astype(np.float32)[:, np.newaxis, :] - centre_x  # (N, 1, W)
-    cos, sin, sign = np.cos(angle), np.sin(angle), mirror.astype(np.float32)[:, :, np.newaxis]
+    y = (np.arange(h) - dy).astype(np.float32) - np.float32((h - 1) / 2)  # (N, H)
+    x = (np.arange(w) - dx).astype(np.float32) - np.float32((w - 1) / 2)  # (N, W)
+    yy, yx, xy, xx = back
     # (N, H, W); what lies outside is clipped into the margin of zeros
-    source_y = np.clip(cos * y - sin * x + centre_y, -1, h)
-    source_x = np.clip(sign * (sin * y + cos * x) + centre_x, -1, w)
+    source_y = (yy * y + np.float32((h - 1) / 2))[:, :, np.newaxis] + (yx * x)[:, np.newaxis, :]
+    source_x = (xy * y + np.float32((w - 1) / 2))[:, :, np.newaxis] + (xx * x)[:, np.newaxis, :]
+    np.clip(source_y, -1, h, out=source_y)
+    np.clip(source_x, -1, w, out=source_x)
+    padded = np.zeros((c, n, h + 3, w + 3), images.dtype)  # one zero before, two after: clipped to h, and its neighbour
+    padded[:, :, 1 : h + 1, 1 : w + 1] = np.moveaxis(images, 1, 0)
+    sample = _sample_bytes if images.dtype == np.uint8 else _sample
+    return np.moveaxis(sample(padded, source_y, source_x), 0, 1)
+
+
+def _sample(padded: np.ndarray, source_y: np.ndarray, source_x: np.ndarray) -> np.ndarray:
+    """Bilinear samples (C, N, H, W) of floating planes with margins (C, N, H + 3, W + 3), at (N, H, W) positions."""
+    c, n, height, width = padded.shape
     floor_y, floor_x = np.floor(source_y), np.floor(source_x)
     weight_y, weight_x = source_y - floor_y, source_x - floor_x
-    padded = np.zeros((n, c, h + 3, w + 3), images.dtype)  # one zero before, two after: clipped to h, and its neighbour
-    padded[:, :, 1 : h + 1, 1 : w + 1] = images
-    corner = (floor_y.astype(np.int32) + 1) * (w + 3) + floor_x.astype(np.int32) + 1  # (N, H, W), index into one plane
-    moved = np.empty_like(images)
-    for channel in range(c):
-        planes = padded[:, channel].reshape(-1)
-        index = corner + np.arange(n).reshape(n, 1, 1) * ((h + 3) * (w + 3))
-        upper = _between(planes, index, weight_x)
-        lower = _between(planes, index + (w + 3), weight_x)
-        upper += (lower - upper) * weight_y
-        moved[:, channel] = np.rint(upper) if images.dtype == np.uint8 else upper
+    corner = (floor_y.astype(np.intp) + 1) * width + floor_x.astype(np.intp) + 1
+    corner += np.arange(n).reshape(n, 1, 1) * (height * width)
+    moved = np.empty((c, *source_y.shape), padded.dtype)
+    for plane, out in zip(padded.reshape(c, -1), moved, strict=True):
+        upper = plane.take(corner) * (1 - weight_x) + plane.take(corner + 1) * weight_x
+        lower = plane.take(corner + width) * (1 - weight_x) + plane.take(corner + width + 1) * weight_x
+        out[...] = upper * (1 - weight_y) + lower * weight_y
     return moved
 
 
-def _between(planes: np.ndarray, index: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    left = planes.take(index).astype(np.float32)
-    right = planes.take(index + 1).astype(np.float32)
-    right -= left
-    right *= weight
-    right += left
-    return right
+def _sample_bytes(padded: np.ndarray, source_y: np.ndarray, source_x: np.ndarray) -> np.ndarray:
+    """The same of uint8, with positions rounded to 1/256 pixel: the four neighbours of a pixel are one uint32, so that
+    one look-up finds them and one multiplication weights two of them."""
+    c, n, height, width = padded.shape
+    source_y += 1
+    source_x += 1
+    y = np.rint(np.multiply(source_y, 256, out=source_y), out=source_y).astype(np.uint32)
+    x = np.rint(np.multiply(source_x, 256, out=source_x), out=source_x).astype(np.uint32)
+    corner = (y >> 8) * np.uint32(width)
+    corner += x >> 8
+    corner += (np.arange(n, dtype=np.uint32) * (height * width)).reshape(n, 1, 1)
+    index = corner.astype(np.intp)
+    y &= 255
+    x &= 255
+    rest = 256 - x
+    moved = np.empty((c, *source_y.shape), np.uint8)
+    for plane, out in zip(padded.reshape(c, -1), moved, strict=True):
+        four = _neighbours(plane, width).take(index)
+        both = four & _PAIR  # upper left, lower left
+        both *= rest
+        four >>= 8
+        four &= _PAIR  # upper right, lower right
+        four *= x
+        both += four  # upper and lower, each 256 times
+        np.bitwise_and(both, 0xFFFF, out=four)
+        both >>= 16
+        both *= y
+        four *= 256 - y
+        both += four
+        both += 1 << 15
+        both >>= 16
+        out[...] = both
+    return moved
+
+
+def _neighbours(plane: np.ndarray, width: int) -> np.ndarray:
+    """At each place of a flat uint8 plane but the last rows: it, its right, its lower, its lower right neighbour."""
+    wide = plane.astype(np.uint32)
+    pairs = wide[:-1] | wide[1:] << 8
+    return pairs[:-width] | pairs[width:] << 16

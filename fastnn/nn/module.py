@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -65,6 +65,7 @@ class Module:
 
     training: bool = True
     _buffers: tuple[str, ...] = ()
+    changes: ClassVar[int] = 0  # of attributes of any module: whoever relies on a model's structure watches this number
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; a subclass writes it, users call `model(x)`."""
@@ -99,7 +100,13 @@ class Module:
                 f"{type(self).__name__}.{name} is a parameter: expected nn.Parameter or None, got "
                 f"{type(value).__name__}; to change its values write {name}.data[...] = ..."
             )
+        if name != "training":
+            Module.changes += 1
         object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        Module.changes += 1
+        object.__delattr__(self, name)
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """The same as setting the attribute; None stands for a parameter that this layer goes without."""

@@ -1,11 +1,11 @@
 """The plan: a model, traced once, fused, and run in a few native calls a step.
 
-    trace      the graph of operators, written down without computing
-    fuse       operators become stages: a chain of convolutions, a dense layer, the loss
-    native     stages as the kernels take them
-    execute    the stages of one shape, run forward and backward
-    stepping   and what follows: the optimiser's step (update), clipping, accumulation
-    step       what compile() returns: executions by shape
+trace      the graph of operators, written down without computing
+fuse       operators become stages: a chain of convolutions, a dense layer, the loss
+native     stages as the kernels take them
+execute    the stages of one shape, run forward and backward
+stepping   and what follows: the optimiser's step (update), clipping, accumulation
+step       what compile() returns: executions by shape
 """
 
 from fastnn.plan.compile import compile

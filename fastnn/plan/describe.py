@@ -31,8 +31,9 @@ def description(execution: Execution) -> str:
         f"input {shape} {execution.graph.x.dtype}; native calls: {calls}; arrays: {execution.arena.bytes / 1e6:.1f} MB"
     ]
     for row in rows:
-        cells = (cell.ljust(w) if i < _TEXT else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
-        lines.append("  ".join(cells).rstrip())
+        words = [cell.ljust(w) for cell, w in zip(row[:_TEXT], widths, strict=False)]
+        numbers = [cell.rjust(w) for cell, w in zip(row[_TEXT:], widths[_TEXT:], strict=True)]
+        lines.append("  ".join(words + numbers).rstrip())
     return "\n".join([*lines, f"together {total * 1e3:.3f} ms"])
 
 

@@ -44,7 +44,9 @@ def run_epoch(
 
 def _checked(images: Array, labels: Array, permutation: Array | None, batch_size: int) -> Array:
     if images.ndim == 0 or images.shape[:1] != labels.shape[:1]:
-        raise ShapeError(f"run_epoch: expected images (N, ...) and labels (N, ...), got {images.shape} and {labels.shape}")
+        raise ShapeError(
+            f"run_epoch: expected images (N, ...) and labels (N, ...), got {images.shape} and {labels.shape}"
+        )
     if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise ArgumentError(f"run_epoch: expected a batch size of at least 1, got {batch_size!r}")
     order = np.arange(len(images)) if permutation is None else np.asarray(permutation)

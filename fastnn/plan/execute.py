@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fastnn.errors import LabelError, NonFiniteError
+from fastnn.backends import shapes
+from fastnn.errors import NonFiniteError
 from fastnn.ops.norm import Running
 from fastnn.plan.fuse import Chain, Dense, Single, Stage
 from fastnn.plan.gradients import Gradients
@@ -70,7 +72,7 @@ class Execution:
         self.updates = updates if at_once else None
         self.arena = Arena()
         self.parts: list[Part] = []
-        self.bound: list[tuple[Tensor, Array]] = []  # arrays whose addresses native stages hold
+        self.bound = [(v.tensor, v.tensor.data) for v in graph.leaves if v.tensor is not None]
         self.gradients: list[tuple[Tensor, Array]] = []  # rewritten in every step
         self.updated: set[int] = set()  # ids of the parameters that their stage updates at once
         self.running: list[Running] = []  # statistics that native stages let follow
@@ -79,6 +81,7 @@ class Execution:
         self._flow = Gradients(self.arena)
         self._values: dict[int, Array] = {}  # this step's, of operators that run by themselves
         self._contexts: dict[int, Context] = {}
+        self._reached = graph.reached_by_gradients() if training else set()  # ids of values
         self._buffers = self._make_buffers()
         self._build()
 
@@ -95,22 +98,17 @@ class Execution:
         """The array of a value; None for the plan's own input."""
         return None if value is self.graph.x else self._buffers[id(value)]
 
-    def bind(self, value: Value | None) -> Array | None:
-        """A parameter's array, on whose address the plan relies from now on."""
-        if value is None:
-            return None
-        assert value.tensor is not None
-        self.bound.append((value.tensor, value.tensor.data))
-        return value.tensor.data
+    def leaf(self, value: Value | None) -> Array | None:
+        """The array of a parameter or constant, on whose address native stages rely as long as the plan stands."""
+        return None if value is None or value.tensor is None else value.tensor.data
 
     def target(self, value: Value | None) -> Array | None:
         """Where a native stage writes a gradient; None where none is wanted."""
-        wanted = self.training and value is not None and value.requires_grad
-        return self._flow.target(value) if wanted else None  # type: ignore[arg-type]
+        return None if value is None or id(value) not in self._reached else self._flow.target(value)
 
     def given(self, value: Value) -> Array | None:
         """The array with the gradient of a native stage's output."""
-        if not self.training or not value.requires_grad:
+        if id(value) not in self._reached:
             return None
         settled = self._flow.settled(value)
         if settled is None:
@@ -124,12 +122,16 @@ class Execution:
         self._tables.append(_Table(normalize))
         return self._tables[-1].array
 
-    def updated_at_once(self, value: Value | None) -> bool:
-        """Whether the stage that computes a parameter's gradient makes its step, too."""
-        if value is None or not value.requires_grad or self.updates is None or len(value.consumers) > 1:
+    def updated_at_once(self, *values: Value) -> bool:
+        """Whether the stage that computes these parameters' gradients makes their step, too, by one set of numbers."""
+        if self.updates is None:
             return False
-        assert value.tensor is not None
-        return self.updates.holds(value.tensor)
+        tensors = [value.tensor for value in values]
+        return (
+            all(id(value) in self._reached and len(value.consumers) == 1 for value in values)
+            and all(tensor is not None and self.updates.holds(tensor) for tensor in tensors)
+            and len({id(self.updates.numbers(tensor)) for tensor in tensors if tensor is not None}) == 1
+        )
 
     # ---- building --------------------------------------------------------------------------------------------------
 
@@ -140,7 +142,7 @@ class Execution:
         native = {id(stage): native_stage(self, stage) for stage in reversed(self.stages)}  # users before producers
         for stage in self.stages:
             if isinstance(stage, Single):
-                self.python(stage, "forward", lambda op=stage.operators[0]: self._forward(op))
+                self.python(stage, "forward", partial(self._forward, stage.operators[0]))
             else:
                 self.native(stage, "forward", native[id(stage)])
         if not self.training:
@@ -148,32 +150,33 @@ class Execution:
         if isinstance(self.stages[-1], Single):
             self.python(None, "loss", self._start_backward)
         for stage in reversed(self.stages):
-            if any(need for op in stage.operators for need in op.needs):
+            if id(stage.output) in self._reached:
                 self._add_backward(stage, native[id(stage)])
         self._add_parameters()
 
     def _add_backward(self, stage: Stage, native: Any) -> None:
         if isinstance(stage, Single):
-            self.python(stage, "backward", lambda op=stage.operators[0]: self._backward(op))
+            self.python(stage, "backward", partial(self._backward, stage.operators[0]))
             return
         if stage.output is self.graph.loss:
             return  # its forward has computed the gradient
         provided = self._provided.get(id(stage.output))
         if provided is not None:
-            self.python(None, "sum of gradients", lambda: self._flow.copy_total(stage.output, provided))
+            self.python(None, "sum of gradients", partial(self._flow.copy_total, stage.output, provided))
         self.native(stage, "backward", native, backward=True)
 
     def _add_parameters(self) -> None:
         """Bring the gradient of each parameter into one array."""
-        leaves = {id(v): v for stage in self.stages for v in _leaves(stage) if v.requires_grad}
-        for value in leaves.values():
+        for value in self.graph.leaves:
             assert value.tensor is not None
+            if id(value) not in self._reached:
+                continue
             if id(value.tensor) in self.updated:
                 continue
             array = self._flow.settled(value)
             if array is None:
-                array = self.arena.array(value.shape) if value.dtype == np.float32 else np.empty(value.shape, value.dtype)
-                self.python(None, "sum of gradients", lambda v=value, a=array: self._flow.copy_total(v, a))
+                array = np.empty(value.shape, value.dtype)
+                self.python(None, "sum of gradients", partial(self._flow.copy_total, value, array))
             self.gradients.append((value.tensor, array))
 
     def native(self, stage: Stage | None, name: str, native: Any, *, backward: bool = False) -> None:
@@ -191,13 +194,14 @@ class Execution:
         self.parts[-1].names.append((stage, name, "its own" if stage else "NumPy"))
 
     def stands(self) -> bool:
-        """Whether the parameters still lie where native stages look for them."""
+        """Whether parameters and constants still are the arrays that they were."""
         return all(tensor._data is array for tensor, array in self.bound)
 
     # ---- running ---------------------------------------------------------------------------------------------------
 
     def run(self, x: Array, y: Array | None) -> None:
         """All parts, for this input. Raises LabelError and NonFiniteError, before anything is updated."""
+        self._flow.forget()
         self._values = {id(self.graph.x): x}
         if self.graph.y is not None and y is not None:
             self._values[id(self.graph.y)] = y
@@ -223,8 +227,7 @@ class Execution:
             raise NonFiniteError(f"the loss became {self.loss}: nothing was updated from it")
         if status == program.BAD_LABEL:
             assert y is not None
-            classes = self.graph.outputs.shape[-1]
-            raise LabelError(f"cross_entropy: expected labels from 0 to {classes - 1}, got {y.min()} to {y.max()}")
+            shapes.softmax_cross_entropy(self.outputs, y, 0.0, None, shapes.FLOAT32)  # raises, and says which label
 
     def array(self, value: Value) -> Array:
         """A value of the step that ran last."""
@@ -290,8 +293,3 @@ class _Table:
             ctx = Context(self.mean.dtype, (False, False, False), {})
             self.array[...] = self._function.forward(ctx, self._levels, self.mean, self.std)[0]
             self._made_of = now
-
-
-def _leaves(stage: Stage) -> list[Value]:
-    """The parameters and constants that a stage reads."""
-    return [v for op in stage.operators for v in op.inputs if isinstance(v, Value) and v.tensor is not None]

@@ -11,7 +11,7 @@ What is fused into one stage is used by nothing else: a value that two operators
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,8 +70,8 @@ class Dense(Stage):
     normalize: Operator | None = None
 
 
-def fuse(graph: Graph, disable: tuple[str, ...], supported: Callable[[list[ChainLayer]], bool]) -> list[Stage]:
-    """Stages in an order in which they can run. `supported` says whether there is a kernel for a chain of such layers."""
+def fuse(graph: Graph, disable: Container[str], supported: Callable[[list[ChainLayer]], bool]) -> list[Stage]:
+    """Stages in an order in which they can run; `supported` says whether there is a kernel for such layers in a row."""
     fuser = _Fuser(graph, disable, supported)
     stages: list[Stage] = []
     claimed: set[int] = set()
@@ -85,9 +85,7 @@ def fuse(graph: Graph, disable: tuple[str, ...], supported: Callable[[list[Chain
 
 
 class _Fuser:
-    def __init__(
-        self, graph: Graph, disable: tuple[str, ...], supported: Callable[[list[ChainLayer]], bool]
-    ) -> None:
+    def __init__(self, graph: Graph, disable: Container[str], supported: Callable[[list[ChainLayer]], bool]) -> None:
         self.graph, self.disable, self.supported = graph, disable, supported
 
     def stage_from(self, op: Operator) -> Stage:
@@ -133,7 +131,7 @@ class _Fuser:
         return layer, after
 
     def _is_plain_norm(self, op: Operator) -> bool:
-        """Batch norm by the batch in training, by running statistics in inference; not by an average over all batches."""
+        """Batch norm by the batch in training, by running statistics in inference; no average over all batches."""
         if self.graph.loss is None:
             return op.function is norm.BatchNorm
         running = op.attributes.get("running")
@@ -146,13 +144,15 @@ class _Fuser:
         if normalize:
             operators.append(first)
             op = self._next(first)
-        if op is not None and op.function is shaping.Reshape and op.inputs[0] is self.graph.x or operators:
+        if op is None:
+            return None
+        if operators or op.inputs[0] is self.graph.x:
             while op is not None and op.function is shaping.Reshape and op.output.shape[:1] == op.inputs[0].shape[:1]:
                 operators.append(op)
                 op = self._next(op)
         if op is None or op.function is not dense.Linear or not _parameters_are_float32(op):
             return None
-        if op.inputs[0].dtype != _FLOAT32 or not op.output.shape[0]:
+        if not _is_float32_value(op.inputs[0]) or not math.prod(op.output.shape) or not op.inputs[0].shape[1]:
             return None
         operators.append(op)
         after = self._next(op)
@@ -166,10 +166,11 @@ class _Fuser:
             op.function is loss.CrossEntropy
             and op.output is self.graph.loss
             and op.inputs[1] is self.graph.y
-            and op.inputs[1].dtype == np.int64
-            and op.inputs[0].dtype == _FLOAT32
+            and self.graph.y is not None
+            and self.graph.y.dtype == np.int64
+            and _is_float32_value(op.inputs[0])
             and op.attributes["reduction"] != "none"
-            and op.inputs[0].shape[0] > 0
+            and math.prod(op.inputs[0].shape) > 0
         )
 
     # ---- how operators hang together ----
@@ -193,7 +194,7 @@ def _is_plain_conv(op: Operator) -> bool:
     return (
         op.function is conv.Conv2d
         and all(op.attributes[name] == value for name, value in plain.items())
-        and op.inputs[0].dtype == _FLOAT32
+        and _is_float32_value(op.inputs[0])
         and _parameters_are_float32(op)
         and math.prod(op.output.shape) > 0
     )
@@ -208,17 +209,27 @@ def _is_plain_pool(op: Operator) -> bool:
     return height == width and stride == (height, width) and padding == (0, 0)
 
 
+def _is_float32_value(x: Any) -> bool:
+    """Whether it is made in each step, as float32: not a parameter, nor a constant."""
+    return isinstance(x, Value) and x.tensor is None and x.dtype == _FLOAT32
+
+
 def _is_float32(layer: ChainLayer) -> bool:
     return layer.norm is None or _parameters_are_float32(layer.norm)
 
 
 def _parameters_are_float32(op: Operator) -> bool:
-    """Whether all but its first input are float32 arrays that exist and that a kernel can read where they lie."""
-    arrays = [v.tensor.data if isinstance(v, Value) and v.tensor is not None else v for v in op.inputs[1:]]
-    return all(array is None or _readable(array) for array in arrays)
+    """Whether all but its first input are float32 tensors that exist, or absent, and a kernel can read them in place.
+
+    The statistics of a batch norm are arrays.
+    """
+    given = [v.tensor.data if isinstance(v, Value) and v.tensor is not None else v for v in op.inputs[1:]]
+    arrays = op.inputs[1:3] if op.function is norm.BatchNorm else ()
+    return all(
+        array is None or (_readable(array) and (isinstance(v, Value) or any(v is one for one in arrays)))
+        for v, array in zip(op.inputs[1:], given, strict=True)
+    )
 
 
 def _readable(array: Any) -> bool:
     return isinstance(array, np.ndarray) and array.dtype == _FLOAT32 and array.flags.carray
-
-

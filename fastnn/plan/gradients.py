@@ -34,6 +34,10 @@ class Gradients:
         before = self._brought.get(id(value))
         self._brought[id(value)] = part if before is None else before + part
 
+    def forget(self) -> None:
+        """Drop what a step that failed on its way back has left."""
+        self._brought.clear()
+
     def settled(self, value: Value) -> Array | None:
         """The array that holds the whole gradient in every step, because one native stage alone uses the value."""
         fixed = self._fixed.get(id(value), [])

@@ -86,8 +86,8 @@ def _arrays(execution: Execution, layer: ChainLayer) -> dict[str, Array | None]:
     weight, bias = layer.conv.inputs[1:]
     arrays = dict.fromkeys(_ARRAYS)
     arrays.update(
-        weight=execution.bind(weight),
-        bias=execution.bind(bias),
+        weight=execution.leaf(weight),
+        bias=execution.leaf(bias),
         grad_weight=execution.target(weight),
         grad_bias=execution.target(bias),
     )
@@ -101,8 +101,8 @@ def _arrays(execution: Execution, layer: ChainLayer) -> dict[str, Array | None]:
         else:
             _, mean, var, gamma, beta = layer.norm.inputs
         arrays.update(
-            gamma=execution.bind(gamma),
-            beta=execution.bind(beta),
+            gamma=execution.leaf(gamma),
+            beta=execution.leaf(beta),
             grad_gamma=execution.target(gamma),
             grad_beta=execution.target(beta),
             running_mean=mean,
@@ -115,15 +115,15 @@ def _dense(execution: Execution, stage: Dense) -> Any:
     from fastnn._kernels import DenseStage
 
     source, weight, bias = stage.linear.inputs
-    at_once = execution.updated_at_once(weight) and (bias is None or execution.updated_at_once(bias))
+    at_once = execution.updated_at_once(weight, *([] if bias is None else [bias]))
     none = (None, None)
     updates = execution.updates if at_once else None
     if updates is not None:
         execution.updated.update(id(v.tensor) for v in (weight, bias) if v is not None)
     return DenseStage(
         source.shape[0],
-        execution.bind(weight),
-        execution.bind(bias),
+        execution.leaf(weight),
+        execution.leaf(bias),
         relu=stage.relu is not None,
         x=execution.buffer(stage.input),
         table=execution.table(stage.normalize),

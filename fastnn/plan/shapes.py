@@ -7,16 +7,19 @@ among them, is tried once on ones of the right shapes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn.backends import shapes
 from fastnn.ops import activations, conv, dense, loss, norm, pool, shaping
 from fastnn.tape import Context
-from fastnn.tensor import Array, Function
+from fastnn.tensor import Array, Cast, Function
 
-__all__ = ["output_of"]
+if TYPE_CHECKING:
+    from fastnn.plan.trace import Graph
+
+__all__ = ["image_by_image", "output_of"]
 
 Rule = Callable[..., Any]  # of the inputs' arrays, which have shape and type alone, and the attributes
 
@@ -90,6 +93,21 @@ def output_of(
         with np.errstate(all="ignore"):
             output = np.asarray(function.forward(Context(dtype, needs, attributes), *arrays, **attributes))
     return output.shape, output.dtype
+
+
+def image_by_image(graph: Graph) -> bool:
+    """Whether each image's outputs depend on that image alone, as far as the operators are known to work so."""
+    n = graph.x.shape[:1]
+    return graph.outputs.shape[:1] == n and all(
+        op.function in _IMAGE_BY_IMAGE and op.output.shape[:1] == n for op in graph.operators
+    )
+
+
+_IMAGE_BY_IMAGE = {
+    activations.ELU, activations.GELU, activations.LeakyReLU, activations.ReLU, activations.SiLU, activations.Sigmoid,
+    activations.Tanh, conv.Conv2d, dense.Linear, norm.BatchNorm, norm.Normalize, pool.AvgPool2d, pool.GlobalAvgPool2d,
+    pool.MaxPool2d, shaping.Reshape, Cast,
+}  # fmt: skip
 
 
 def _of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

@@ -18,9 +18,11 @@ from fastnn.plan.describe import description
 from fastnn.plan.execute import Execution
 from fastnn.plan.fuse import fuse
 from fastnn.plan.native import chain_is_supported
+from fastnn.plan.shapes import image_by_image
 from fastnn.plan.stepping import Stepping
+from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
-from fastnn.tape import no_grad
+from fastnn.plan.update import Updates
 from fastnn.tensor import Array, Tensor
 
 __all__ = ["Plan", "Predictor", "Step"]
@@ -34,12 +36,15 @@ class Plan:
 
     def __init__(self, model: Module, options: frozenset[str]) -> None:
         self.model, self.options = model, options
+        self._structure = Structure(model)
         self._executions: OrderedDict[Any, Any] = OrderedDict()
         self._last: Execution | None = None
         self._lock = threading.Lock()
 
     def _find(self, key: Any, make: Callable[[], Any], stands: Callable[[Any], bool]) -> Any:
         """What was made for this key; made anew where what it relies on has changed since."""
+        if self._structure.changed():
+            self._executions.clear()
         found = self._executions.get(key)
         if found is None or not stands(found):
             found = self._executions[key] = make()
@@ -66,12 +71,12 @@ class Predictor(Plan):
     def __call__(self, x: Any, out: Array | None = None) -> Array:
         """The model's outputs for x (N, ...), an ndarray; with `out`, an array of their shape and type, in that one.
 
-        At most 256 images are in work at a time. Raises ShapeError or DTypeError, as the model would, for what it does
-        not take, and ShapeError for an `out` that does not fit.
+        Where each image's outputs depend on that image alone, 256 are in work at a time. Raises ShapeError or
+        DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
         """
         x = _input(x)
         with self._lock:
-            if len(x) <= MOST_IMAGES:
+            if len(x) <= MOST_IMAGES or not image_by_image(self._execution(x[:MOST_IMAGES]).graph):
                 return _into(out, self._outputs(x))
             for start in range(0, len(x), MOST_IMAGES):
                 part = self._outputs(x[start : start + MOST_IMAGES])
@@ -84,14 +89,16 @@ class Predictor(Plan):
             return out
 
     def _outputs(self, x: Array) -> Array:
+        self._last = self._execution(x)
+        self._last.run(x, None)
+        return self._last.outputs
+
+    def _execution(self, x: Array) -> Execution:
         key = (x.shape, x.dtype, _kernels_in_use())
-        execution = self._find(key, lambda: self._make(x), Execution.stands)
-        execution.run(x, None)
-        self._last = execution
-        return execution.outputs
+        return self._find(key, lambda: self._make(x), Execution.stands)
 
     def _make(self, x: Array) -> Execution:
-        with no_grad(), _eval_mode(self.model):
+        with _eval_mode(self.model):
             graph = trace(self.model, None, (x.shape, x.dtype), None)
         return Execution(graph, self._stages(graph, False), training=False, options=self.options)
 
@@ -111,8 +118,7 @@ class Step(Plan):
         super().__init__(model, options)
         self.loss_fn, self.optimizer = loss_fn, optimizer
         self.clip_norm, self.accumulate = clip_norm, accumulate
-        self._modules = list(model.modules())
-        self._parameters = list(model.parameters())
+        self.updates: Updates | None = None  # of all executions
         self.sums: dict[int, Array] = {}  # of gradients, by id of the parameter, where several batches make one update
         self.collected = 0  # batches in them
 
@@ -153,8 +159,7 @@ class Step(Plan):
             y.shape,
             y.dtype,
             _kernels_in_use(),
-            tuple([module.training for module in self._modules]),
-            tuple([parameter._requires_grad for parameter in self._parameters]),
+            *self._structure.modes(),
         )
         return self._find(key, lambda: self._make(x, y), Stepping.stands)
 
@@ -213,7 +218,7 @@ def _eval_mode(model: Module) -> Iterator[None]:
 
 
 def _input(x: Any) -> Array:
-    array = x.data if isinstance(x, Tensor) else x if isinstance(x, np.ndarray) else Tensor(x).data
+    array = x.data if isinstance(x, Tensor) else Tensor(x).data
     if array.ndim == 0:
         raise ShapeError(f"compile: expected a batch (N, ...), got {array.shape}")
     flags = array.flags

@@ -11,7 +11,7 @@ from fastnn import backends
 from fastnn.errors import NonFiniteError
 from fastnn.plan.execute import Execution
 from fastnn.plan.fuse import Stage
-from fastnn.plan.trace import Graph, Value
+from fastnn.plan.trace import Graph
 from fastnn.plan.update import Updates
 from fastnn.tensor import Array
 
@@ -39,32 +39,38 @@ class Stepping:
         self.gradients = self.execution.gradients
         if step.accumulate > 1:
             self.gradients = [(p, step.sums.setdefault(id(p), np.zeros_like(g))) for p, g in self.gradients]
-        self._program = None if self.updates is None else self._add_updates(self.updates)
+        self._programs = [] if self.updates is None else self._add_updates(self.updates)
 
     def _known_updates(self, graph: Graph) -> Updates | None:
         """The optimiser's kernels for the parameters of this graph; None where it steps by itself, or there is none."""
         if self.optimizer is None or backends.name() != "native" or not Updates.known(self.optimizer):
             return None
-        leaves = {id(v.tensor) for op in graph.operators for v in op.inputs if isinstance(v, Value) and v.requires_grad}
+        reached = graph.reached_by_gradients()
+        leaves = {id(v.tensor) for v in graph.leaves if id(v) in reached}
         held = [p for group in self.optimizer.param_groups for p in group["params"] if id(p) in leaves]
-        fits = all(p.dtype == np.float32 and p.data.flags.carray for p in held)
-        return Updates(self.optimizer, held) if fits else None
+        if not all(p.dtype == np.float32 and p.data.flags.carray for p in held):
+            return None
+        known = self.step.updates  # of another shape of input: its arrays and counts serve here, too
+        if known is None or known.wanted != {id(p) for p in held} or not known.stand():
+            known = self.step.updates = Updates(self.optimizer, held)
+        return known
 
-    def _add_updates(self, updates: Updates) -> Any:
+    def _add_updates(self, updates: Updates) -> list[Any]:
         """The kernels of the parameters that are not updated in backward: in the execution's last program where nothing
-        has to come between, else in one of their own, which is returned."""
+        has to come between, else in programs of their own, which are returned."""
         from fastnn._kernels import Program, UpdateStage
 
-        program = None if self.whole else Program()
+        programs: list[Any] = []
         for p, grad in self.gradients:
             if updates.holds(p):
-                self.execution.bound.append((p, p.data))
                 stage = UpdateStage(p.data, grad, updates.states(p), updates.numbers(p))
-                if program is None:
+                if self.whole:
                     self.execution.native(None, "update", stage)
-                else:
-                    program.add(stage)
-        return program
+                    continue
+                if not programs or programs[-1].full:
+                    programs.append(Program())
+                programs[-1].add(stage)
+        return programs
 
     def stands(self) -> bool:
         """Whether everything that kernels rely on still lies where it lay."""
@@ -86,9 +92,10 @@ class Stepping:
         if not self._collect():
             return
         factor = self._factor()
-        if self.updates is not None and self._program is not None:
+        if self.updates is not None:
             self.updates.scale(factor)
-            self._program.run(_NOTHING, None)
+            for program in self._programs:
+                program.run(_NOTHING, None)
             self.updates.after_step()
             return
         for p, grad in self.gradients:
@@ -117,12 +124,19 @@ class Stepping:
         """What the collected gradients are multiplied by: 1/accumulate, and less where their norm is to be clipped."""
         factor = 1 / self.step.accumulate
         if self.step.clip_norm is not None:
-            squares = [float(np.sum(np.square(grad, dtype=np.float64))) for _, grad in self.gradients]
-            norm = factor * math.sqrt(math.fsum(squares))
+            norm = factor * math.sqrt(math.fsum(_sum_of_squares(grad) for _, grad in self.gradients))
             if not math.isfinite(norm):
                 raise NonFiniteError(f"clip_norm: the norm of the gradient became {norm}: nothing was updated from it")
             factor *= min(1.0, self.step.clip_norm / (norm + 1e-6))
         return factor
+
+
+def _sum_of_squares(grad: Array) -> float:
+    if backends.name() != "native" or grad.dtype != np.float32:
+        return float(np.sum(np.square(grad, dtype=np.float64)))
+    from fastnn._kernels import sum_of_squares
+
+    return float(sum_of_squares(grad))
 
 
 _NOTHING = np.zeros(0, np.float32)

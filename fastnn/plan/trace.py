@@ -1,7 +1,7 @@
 """The trace: a model and its loss, written down once as a graph of operators, without computing anything.
 
-What the tape records of values that exist, the tracer records of values that do not exist yet: each operator, what it is
-applied to, and the shape of what comes out. Nothing else happens: no statistics are taken, no random numbers drawn.
+What the tape records of values that exist, the tracer records of values that do not exist yet: each operator, what it
+is applied to, and the shape of what comes out. Nothing else happens: no statistics are taken, no random numbers drawn.
 """
 
 from __future__ import annotations
@@ -54,8 +54,18 @@ class Graph:
     loss: Value | None  # None for inference
 
     @property
-    def result(self) -> Value:
-        return self.outputs if self.loss is None else self.loss
+    def leaves(self) -> list[Value]:
+        """The tensors that exist: parameters and constants."""
+        used = {id(v): v for op in self.operators for v in op.inputs if isinstance(v, Value) and v.tensor is not None}
+        return list(used.values())
+
+    def reached_by_gradients(self) -> set[int]:
+        """ids of the values to which backward() from the loss would come."""
+        reached = {id(self.loss)}
+        for op in reversed(self.operators):
+            if id(op.output) in reached:
+                reached.update(id(value) for value, needed in zip(op.inputs, op.needs, strict=True) if needed)
+        return reached
 
 
 class Traced(Tensor):
@@ -83,6 +93,10 @@ class Traced(Tensor):
     data = property(_refuse, _refuse)
     numpy = item = tolist = any = all = backward = _refuse
     __array__ = __bool__ = __float__ = __int__ = _refuse
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.value.producer is None
 
     def detach(self) -> Tensor:
         return Detach.apply(self)
@@ -139,7 +153,7 @@ def trace(
     recorder = _Recorder()
     given = Traced.of(Value(*x))
     target = None if y is None else Traced.of(Value(*y))
-    with traced_by(recorder):
+    with traced_by(recorder, recording=loss is not None):
         outputs = model(given)
         result = outputs if loss is None else loss(outputs, target)
     for name, found in (("the model", outputs), ("the loss", result)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from fastnn.tensor import Array, Tensor
 
 __all__ = ["Slot", "Updates"]
 
-_ARRAYS = ("momentum_buffer", "exp_avg", "exp_avg_sq")
 States = tuple[Array | None, Array | None]
 
 
@@ -26,14 +25,17 @@ class Slot:
     """Parameters that share one set of numbers: a group's, where all have made the same number of steps."""
 
     group: dict[str, Any]
-    states: list[dict[str, Any]]  # of its parameters, in the optimiser
     numbers: Any  # fastnn._kernels.Numbers
+    steps: int  # made so far; of SGD only whether there were any, which is what its first velocity depends on
     plain: bool  # SGD without momentum
-    first: bool  # SGD: no step made yet, so that the velocity begins as the gradient
+    params: list[Tensor] = field(default_factory=list)
 
 
 class Updates:
-    """The slots of an optimiser for some of its parameters; `known(optimizer)` says whether there are kernels for it."""
+    """The slots of an optimiser for some of its parameters; `known` says whether there are kernels for it.
+
+    The state of a parameter that has made no step yet is shown to the optimiser with its first step, not before.
+    """
 
     @staticmethod
     def known(optimizer: Optimizer) -> bool:
@@ -45,32 +47,28 @@ class Updates:
         self.optimizer = optimizer
         self.slots: dict[tuple[int, int], Slot] = {}
         self._slot_of: dict[int, Slot] = {}
-        self._states: dict[int, States] = {}
-        self._bound: list[tuple[Tensor, dict[str, Array]]] = []
-        wanted = {id(p) for p in params}
+        self._arrays: dict[int, dict[str, Array]] = {}
+        self._members = self._memberships()
+        self.wanted = wanted = {id(p) for p in params}
         for index, group in enumerate(optimizer.param_groups):
             for p in group["params"]:
                 if id(p) in wanted:
-                    state = optimizer.state.setdefault(p, {})
-                    steps, self._states[id(p)] = self._prepare(p, state, group)
+                    state = optimizer.state.get(p, {})
                     plain = group.get("momentum") == 0
-                    slot = self.slots.setdefault((index, steps), Slot(group, [], Numbers(), plain, first=steps == 0))
-                    slot.states.append(state)
-                    self._bound.append((p, {key: state[key] for key in _ARRAYS if key in state}))
+                    names = [] if plain else ["momentum_buffer"] if "momentum" in group else ["exp_avg", "exp_avg_sq"]
+                    self._arrays[id(p)] = {
+                        name: state[name] if name in state else np.zeros(p.shape, p.dtype) for name in names
+                    }
+                    steps = self._steps(state)
+                    slot = self.slots.setdefault((index, steps), Slot(group, Numbers(), steps, plain))
+                    slot.params.append(p)
                     self._slot_of[id(p)] = slot
 
-    def _prepare(self, p: Tensor, state: dict[str, Any], group: dict[str, Any]) -> tuple[int, States]:
-        """Steps made so far (of SGD only whether any), and the arrays of the state, made where they are absent."""
-        if type(self.optimizer) is SGD:
-            if group["momentum"] == 0:
-                return 1, (None, None)
-            fresh = "momentum_buffer" not in state
-            if fresh:
-                state["momentum_buffer"] = np.zeros(p.shape, p.dtype)
-            return int(not fresh), (state["momentum_buffer"], None)
-        if not state:
-            state.update(step=0, exp_avg=np.zeros(p.shape, p.dtype), exp_avg_sq=np.zeros(p.shape, p.dtype))
-        return state["step"], (state["exp_avg"], state["exp_avg_sq"])
+    def _steps(self, state: dict[str, Any]) -> int:
+        return int("momentum_buffer" in state) if type(self.optimizer) is SGD else int(state.get("step", 0))
+
+    def _memberships(self) -> list[list[int]]:
+        return [[id(p) for p in group["params"]] for group in self.optimizer.param_groups]
 
     def holds(self, p: Tensor) -> bool:
         return id(p) in self._slot_of
@@ -79,28 +77,44 @@ class Updates:
         return self._slot_of[id(p)].numbers
 
     def states(self, p: Tensor) -> States:
-        return self._states[id(p)]
+        first, second = (*self._arrays[id(p)].values(), None, None)[:2]
+        return first, second
 
     def stand(self) -> bool:
-        """Whether the optimiser still has the state that the kernels were given, and a velocity where it needs one."""
-        of = self.optimizer.state.get
-        return all(
-            (state := of(p)) is not None and all(state.get(key) is array for key, array in arrays.items())
-            for p, arrays in self._bound
-        ) and all(("momentum" in slot.group and slot.group["momentum"] == 0) == slot.plain for slot in self.slots.values())
+        """Whether the optimiser is as it was: its groups, the steps it has counted, the arrays of its state."""
+        if self._members != self._memberships():
+            return False
+        for slot in self.slots.values():
+            if (slot.group.get("momentum") == 0) != slot.plain or not (slot.plain or self._follow(slot)):
+                return False
+        return True
+
+    def _follow(self, slot: Slot) -> bool:
+        """Take over the number of steps, which others may have made; False where the parameters now differ in it, or
+        where the optimiser keeps other arrays than the kernels were given."""
+        states = [self.optimizer.state.get(p, _EMPTY) for p in slot.params]
+        steps = self._steps(states[0])
+        if any(self._steps(state) != steps for state in states) or (slot.steps == 0 and steps):
+            return False
+        slot.steps = steps
+        return steps == 0 or all(
+            state.get(name) is array
+            for p, state in zip(slot.params, states, strict=True)
+            for name, array in self._arrays[id(p)].items()
+        )
 
     def before_step(self) -> None:
         """Write the numbers of the coming step."""
         for slot in self.slots.values():
             group = slot.group
             if type(self.optimizer) is SGD:
-                dampening = 0.0 if slot.first else group["dampening"]
+                dampening = group["dampening"] if slot.steps else 0.0  # v = g at first
                 slot.numbers.sgd(group["lr"], group["momentum"], dampening, group["weight_decay"], group["nesterov"])
             else:
                 self._write_adam(slot, group)
 
     def _write_adam(self, slot: Slot, group: dict[str, Any]) -> None:
-        (beta1, beta2), step, decay = group["betas"], slot.states[0]["step"] + 1, group["weight_decay"]
+        (beta1, beta2), step, decay = group["betas"], slot.steps + 1, group["weight_decay"]
         coupled = type(self.optimizer) is Adam
         slot.numbers.adam(
             beta1,
@@ -113,14 +127,25 @@ class Updates:
         )
 
     def after_step(self) -> None:
-        """Count the step that was made."""
+        """Count the step that was made, and show the state of a first one."""
         for slot in self.slots.values():
-            slot.first = False
-            for state in slot.states:
-                if "step" in state:
-                    state["step"] += 1
+            if type(self.optimizer) is SGD:
+                if slot.steps == 0 and not slot.plain:
+                    for p in slot.params:
+                        self.optimizer.state.setdefault(p, {}).update(self._arrays[id(p)])
+                    slot.steps = 1
+                continue
+            slot.steps += 1
+            for p in slot.params:
+                state = self.optimizer.state.setdefault(p, {})
+                state["step"] = slot.steps
+                if slot.steps == 1:
+                    state.update(self._arrays[id(p)])
 
     def scale(self, factor: float) -> None:
         """Multiply every gradient of the coming steps by this first."""
         for slot in self.slots.values():
             slot.numbers.scale(factor)
+
+
+_EMPTY: dict[str, Any] = {}
