@@ -1,7 +1,8 @@
 """Data set, model, optimiser and schedule that go together: what `fastnn train` runs.
 
-The four models are functions of the images' shape and the number of classes; each begins with `nn.Normalize`, so that
-it takes uint8 images as they come. A `Recipe` adds the numbers to train one with.
+The models are functions of the images' shape and the number of classes; each begins with `nn.Normalize`, so that it
+takes uint8 images as they come. A `Recipe` adds the numbers to train one with. Two are made for an end: `fast` gets
+MNIST to 99 % in the least time, `best` gets it as far as three minutes on two cores allow.
 """
 
 from __future__ import annotations
@@ -17,13 +18,37 @@ from typing import Any
 from fastnn import weights
 from fastnn.data import Augment, Dataset
 from fastnn.errors import ArgumentError, DataError
-from fastnn.nn import Conv2d, Flatten, Linear, MaxPool2d, Normalize, ReLU, Sequential
+from fastnn.nn import (
+    BatchNorm2d,
+    Conv2d,
+    CrossEntropyLoss,
+    Dropout,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    Module,
+    Normalize,
+    ReLU,
+    Sequential,
+)
 from fastnn.optim import SGD
-from fastnn.schedules import LambdaLR
+from fastnn.schedules import LambdaLR, LRScheduler, OneCycleLR
 from fastnn.train.history import History
 from fastnn.train.runs import HISTORIES, WEIGHTS, read_config
 
-__all__ = ["MODELS", "Recipe", "augmentation", "cnn", "lenet5", "linear", "load_run", "mlp", "recipe"]
+__all__ = [
+    "MODELS",
+    "Recipe",
+    "augmentation",
+    "best",
+    "cnn",
+    "fast",
+    "lenet5",
+    "linear",
+    "load_run",
+    "mlp",
+    "recipe",
+]
 
 Channels = float | Sequence[float]  # one number, or one a channel
 
@@ -33,7 +58,7 @@ def linear(
 ) -> Sequential:
     """Linear classifier y = W x + b over all pixels.
 
-    Args, of all four models:
+    Args, of all models:
         image_shape: (C, H, W) of the images. Raises ArgumentError if they are too small for the model.
         classes: number of outputs.
         mean, std: of the training images, on the scale 0 .. 1, for `nn.Normalize`.
@@ -87,21 +112,61 @@ def cnn(
     )  # fmt: skip
 
 
-MODELS: dict[str, Callable[..., Sequential]] = {"cnn": cnn, "lenet5": lenet5, "mlp": mlp, "linear": linear}
+def fast(
+    image_shape: Sequence[int] = (1, 28, 28), classes: int = 10, mean: Channels = 0.0, std: Channels = 1.0
+) -> Sequential:
+    """Two 3x3 convolutions of 8 and 16 filters, each with max-pooling, and two dense layers."""
+    channels, height, width = _at_least(10, image_shape, "fast")
+    height, width = ((height - 2) // 2 - 2) // 2, ((width - 2) // 2 - 2) // 2
+    return Sequential(
+        Normalize(mean, std),
+        Conv2d(channels, 8, 3), ReLU(), MaxPool2d(2),
+        Conv2d(8, 16, 3), ReLU(), MaxPool2d(2),
+        Flatten(),
+        Linear(16 * height * width, 128), ReLU(),
+        Linear(128, classes),
+    )  # fmt: skip
+
+
+def best(
+    image_shape: Sequence[int] = (1, 28, 28), classes: int = 10, mean: Channels = 0.0, std: Channels = 1.0
+) -> Sequential:
+    """Twice two 3x3 convolutions with batch norm, of 32 and of 64 filters, and max-pooling; two dense layers."""
+    channels, height, width = _at_least(16, image_shape, "best")
+    height, width = ((height - 4) // 2 - 4) // 2, ((width - 4) // 2 - 4) // 2
+    return Sequential(
+        Normalize(mean, std),
+        *_normalised(channels, 32), *_normalised(32, 32), MaxPool2d(2),
+        *_normalised(32, 64), *_normalised(64, 64), MaxPool2d(2),
+        Flatten(),
+        Linear(64 * height * width, 128), ReLU(), Dropout(0.4),
+        Linear(128, classes),
+    )  # fmt: skip
+
+
+def _normalised(channels: int, filters: int) -> tuple[Module, ...]:
+    return Conv2d(channels, filters, 3, bias=False), BatchNorm2d(filters), ReLU()
+
+
+MODELS: dict[str, Callable[..., Sequential]] = {
+    "cnn": cnn, "lenet5": lenet5, "mlp": mlp, "linear": linear, "fast": fast, "best": best,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model and the numbers to train it with: SGD with Nesterov's momentum, and a learning rate that falls from epoch
-    to epoch.
+    """A model and the numbers to train it with: SGD with Nesterov's momentum, and a learning rate that changes.
 
-    In epoch k = 0, 1, ... the learning rate is lr / (1 + k / patience)²: it depends on what has been trained, not on
-    how much is still to come, so that a run can be made longer afterwards.
+    With `patience`, the learning rate in epoch k = 0, 1, ... is lr / (1 + k / patience)²: it depends on what has been
+    trained, not on how much is still to come, so that a run can be made longer afterwards. Without, it makes one cycle
+    over all batches of all epochs: in a straight line from lr / 10 up to lr, in another down to 0. Such a run is at its
+    best at its end; made longer afterwards, it goes on where the longer cycle would be then.
 
     Attributes:
         model: a key of `MODELS`.
-        epochs, batch_size, lr, momentum, weight_decay: as their names say.
-        patience: epochs after which the learning rate is a quarter of what it was.
+        epochs, batch_size, lr, momentum, weight_decay, label_smoothing: as their names say.
+        patience: epochs after which the learning rate is a quarter of what it was; None for one cycle.
+        rise: the share of that cycle in which the learning rate rises.
         augment: whether the training images are moved at random (see `augmentation`).
     """
 
@@ -109,9 +174,11 @@ class Recipe:
     epochs: int
     batch_size: int
     lr: float
-    patience: float
+    patience: float | None = None
+    rise: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
     augment: bool = False
 
     def build(self, train: Dataset) -> Sequential:
@@ -124,16 +191,39 @@ class Recipe:
             model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=True
         )
 
-    def scheduler(self, optimizer: SGD) -> LambdaLR:
-        return LambdaLR(optimizer, lambda epoch: (1 + epoch / self.patience) ** -2)
+    def scheduler(self, optimizer: SGD, batches: int) -> LRScheduler:
+        """The schedule for epochs of so many batches; `fit` steps it after each batch or epoch, as it has to be."""
+        if self.patience is not None:
+            patience = self.patience
+            return LambdaLR(optimizer, lambda epoch: (1 + epoch / patience) ** -2)
+        return OneCycleLR(
+            optimizer,
+            self.lr,
+            total_steps=self.epochs * batches,
+            pct_start=self.rise,
+            anneal_strategy="linear",
+            cycle_momentum=False,
+            div_factor=10,
+        )
+
+    def loss(self) -> CrossEntropyLoss:
+        return CrossEntropyLoss(label_smoothing=self.label_smoothing)
+
+    def augmentation(self, dataset: str) -> Augment | None:
+        """What moves the images of that data set; None if this recipe does not."""
+        return augmentation(dataset, self.model) if self.augment else None
 
     def __str__(self) -> str:
         """In words, such as `fastnn train` prints it."""
+        if self.patience is None:
+            rate = f"up to {self.lr:g} in the first {100 * self.rise:g} % and then down to 0"
+        else:
+            rate = f"{self.lr:g} / (1 + epochs done / {self.patience:g})²"
+        smoothed = f", labels smoothed by {self.label_smoothing:g}" if self.label_smoothing else ""
         moved = ", images moved at random" if self.augment else ""
         return (
             f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}, batches of {self.batch_size}, SGD with Nesterov "
-            f"momentum {self.momentum:g}, weight decay {self.weight_decay:g}, learning rate {self.lr:g} / "
-            f"(1 + epochs done / {self.patience:g})²{moved}"
+            f"momentum {self.momentum:g}, weight decay {self.weight_decay:g}, learning rate {rate}{smoothed}{moved}"
         )
 
 
@@ -148,18 +238,27 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
     """
     if model not in MODELS:
         raise ArgumentError(f"expected a model among {', '.join(MODELS)}, got {model!r}")
-    if len(train) < 10_000:  # few images: small batches and more epochs make up for the updates
+    few = len(train) < 10_000  # then small batches and more epochs make up for the updates
+    if model == "fast":
+        epochs, batch, lr = (20, 32, 0.05) if few else (3, 64, 0.1)
+        base = Recipe(model, epochs, batch, lr, weight_decay=0.0, label_smoothing=0.1)
+    elif model == "best":
+        epochs, batch, lr = (40, 32, 0.05) if few else (24, 128, 0.1)
+        base = Recipe(model, epochs, batch, lr, label_smoothing=0.1, augment=True)
+    elif few:
         base = Recipe(model, epochs=10, batch_size=16, lr=0.02, patience=3, augment=True)
     else:
         base = Recipe(model, epochs=3, batch_size=64, lr=0.02 if model == "linear" else 0.05, patience=1)
     return dataclasses.replace(base, **changes)
 
 
-def augmentation(dataset: str) -> Augment:
-    """Random movements that leave the classes of a data set as they are: with reflections where they are known to."""
+def augmentation(dataset: str, model: str = "cnn") -> Augment:
+    """Random movements that leave the classes of a data set as they are: with reflections where they are known to. The
+    recipe `best`, which sees an image many times, also changes their size and slant.
+    """
     if dataset in ("fashion-mnist", "cifar10"):
         return Augment(shift=2, flip=True)
-    return Augment(shift=1, rotate=10)
+    return Augment(shift=2, rotate=10, scale=0.1, shear=0.1) if model == "best" else Augment(shift=1, rotate=10)
 
 
 def load_run(folder: str | os.PathLike[str]) -> tuple[Sequential, dict[str, Any], History]:

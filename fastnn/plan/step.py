@@ -217,8 +217,14 @@ def _eval_mode(model: Module) -> Iterator[None]:
             module.training = training
 
 
+_TAKEN = {np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8), np.dtype(np.int64)}
+
+
 def _input(x: Any) -> Array:
-    array = x.data if isinstance(x, Tensor) else Tensor(x).data
+    if type(x) is np.ndarray and x.dtype in _TAKEN:
+        array = x
+    else:
+        array = x.data if isinstance(x, Tensor) else Tensor(x).data
     if array.ndim == 0:
         raise ShapeError(f"compile: expected a batch (N, ...), got {array.shape}")
     flags = array.flags

@@ -6,6 +6,7 @@ The optimiser stays the owner: its groups are read before every step, its state 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ class Slot:
     steps: int  # made so far; of SGD only whether there were any, which is what its first velocity depends on
     plain: bool  # SGD without momentum
     params: list[Tensor] = field(default_factory=list)
+    shown: list[tuple[dict[str, Any], str, Array]] = field(default_factory=list)  # state, name and array in it
 
 
 class Updates:
@@ -48,7 +50,8 @@ class Updates:
         self.slots: dict[tuple[int, int], Slot] = {}
         self._slot_of: dict[int, Slot] = {}
         self._arrays: dict[int, dict[str, Array]] = {}
-        self._members = self._memberships()
+        self._members = [(group, list(group["params"])) for group in optimizer.param_groups]
+        self._state, self._entries = optimizer.state, len(optimizer.state)
         self.wanted = wanted = {id(p) for p in params}
         for index, group in enumerate(optimizer.param_groups):
             for p in group["params"]:
@@ -67,9 +70,6 @@ class Updates:
     def _steps(self, state: dict[str, Any]) -> int:
         return int("momentum_buffer" in state) if type(self.optimizer) is SGD else int(state.get("step", 0))
 
-    def _memberships(self) -> list[list[int]]:
-        return [[id(p) for p in group["params"]] for group in self.optimizer.param_groups]
-
     def holds(self, p: Tensor) -> bool:
         return id(p) in self._slot_of
 
@@ -82,8 +82,15 @@ class Updates:
 
     def stand(self) -> bool:
         """Whether the optimiser is as it was: its groups, the steps it has counted, the arrays of its state."""
-        if self._members != self._memberships():
+        groups = self.optimizer.param_groups
+        if self.optimizer.state is not self._state or len(groups) != len(self._members):
             return False
+        if len(self._state) < self._entries:  # cleared
+            return False
+        for group, (known, params) in zip(groups, self._members, strict=True):
+            now = group["params"]
+            if group is not known or len(now) != len(params) or not all(map(operator.is_, now, params)):
+                return False
         for slot in self.slots.values():
             if (slot.group.get("momentum") == 0) != slot.plain or not (slot.plain or self._follow(slot)):
                 return False
@@ -92,16 +99,21 @@ class Updates:
     def _follow(self, slot: Slot) -> bool:
         """Take over the number of steps, which others may have made; False where the parameters now differ in it, or
         where the optimiser keeps other arrays than the kernels were given."""
-        states = [self.optimizer.state.get(p, _EMPTY) for p in slot.params]
-        steps = self._steps(states[0])
-        if any(self._steps(state) != steps for state in states) or (slot.steps == 0 and steps):
-            return False
-        slot.steps = steps
-        return steps == 0 or all(
-            state.get(name) is array
-            for p, state in zip(slot.params, states, strict=True)
-            for name, array in self._arrays[id(p)].items()
-        )
+        if slot.steps == 0:
+            return not any(self._steps(self._state.get(p, _EMPTY)) for p in slot.params)
+        if not slot.shown:
+            slot.shown = [
+                (self._state.get(p, _EMPTY), name, array)
+                for p in slot.params
+                for name, array in self._arrays[id(p)].items()
+            ]
+        steps = slot.shown[0][0].get("step")
+        for state, name, array in slot.shown:
+            if state.get(name) is not array or state.get("step") != steps:
+                return False
+        if steps is not None:
+            slot.steps = steps
+        return True
 
     def before_step(self) -> None:
         """Write the numbers of the coming step."""
@@ -128,19 +140,22 @@ class Updates:
 
     def after_step(self) -> None:
         """Count the step that was made, and show the state of a first one."""
+        first = any(slot.steps == 0 for slot in self.slots.values())
         for slot in self.slots.values():
             if type(self.optimizer) is SGD:
                 if slot.steps == 0 and not slot.plain:
                     for p in slot.params:
-                        self.optimizer.state.setdefault(p, {}).update(self._arrays[id(p)])
+                        self._state.setdefault(p, {}).update(self._arrays[id(p)])
                     slot.steps = 1
                 continue
             slot.steps += 1
-            for p in slot.params:
-                state = self.optimizer.state.setdefault(p, {})
+            if slot.steps == 1:
+                for p in slot.params:
+                    self._state.setdefault(p, {}).update(step=1, **self._arrays[id(p)])
+            for state, _, _ in slot.shown:
                 state["step"] = slot.steps
-                if slot.steps == 1:
-                    state.update(self._arrays[id(p)])
+        if first:
+            self._entries = len(self._state)
 
     def scale(self, factor: float) -> None:
         """Multiply every gradient of the coming steps by this first."""
