@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def bound(records: Records, isa: str, cpu: str, case: str) -> float | None:
 def measure(case: Case, rounds: int) -> float:
     """The ratio, by new arrays: where they happen to lie in memory matters."""
     ours, numpys = case.make()
-    ours(), numpys()  # type: ignore[func-returns-value]
+    ours()
+    numpys()
     return ratio(ours, numpys, rounds)
 
 
@@ -96,15 +98,12 @@ def cases() -> Iterator[Case]:
 
     for kernel in KERNELS.values():
         for case in map(_smaller, kernel.benchmarks):
-            yield Case(f"{kernel.name} {case_id(case)}", lambda kernel=kernel, case=case: _kernel(kernel, case))
+            yield Case(f"{kernel.name} {case_id(case)}", partial(_kernel, kernel, case))
     import fastnn as fnn
 
     for model, batch in STEP_BATCHES.items():
         for mode in ("eager", "compiled") if hasattr(fnn, "compile") else ("eager",):
-            yield Case(
-                f"{model} step, {mode}, batch {batch}",
-                lambda model=model, batch=batch, mode=mode: (_step(model, batch, mode), _step(model, batch, "numpy")),
-            )
+            yield Case(f"{model} step, {mode}, batch {batch}", partial(_steps, model, batch, mode))
 
 
 def _kernel(kernel: Any, case: Mapping[str, Any]) -> tuple[Call, Call]:
@@ -122,6 +121,10 @@ def _smaller(case: Mapping[str, Any]) -> dict[str, Any]:
     if case.get("M", 0) > 4096:
         return {**case, "M": 4096}
     return dict(case)
+
+
+def _steps(model: str, batch: int, mode: str) -> tuple[Call, Call]:
+    return _step(model, batch, mode), _step(model, batch, "numpy")
 
 
 def _step(model: str, batch: int, mode: str) -> Call:
@@ -197,7 +200,7 @@ def main() -> int:
         if least is None:
             unknown.append(case.name)
             continue
-        best = check(lambda rounds, case=case: measure(case, rounds), least)
+        best = check(partial(measure, case), least)
         if best < least:
             slow.append(f"{case.name}: {best:.3g} times as fast as NumPy, expected at least {least:.3g}")
     if arguments.record:

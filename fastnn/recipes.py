@@ -240,11 +240,11 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
         raise ArgumentError(f"expected a model among {', '.join(MODELS)}, got {model!r}")
     few = len(train) < 10_000  # then small batches and more epochs make up for the updates
     if model == "fast":
-        epochs, batch, lr = (20, 32, 0.05) if few else (3, 64, 0.1)
-        base = Recipe(model, epochs, batch, lr, weight_decay=0.0, label_smoothing=0.1)
+        epochs, batch, lr = (20, 32, 0.05) if few else (3, 64, 0.15)
+        base = Recipe(model, epochs, batch, lr, rise=0.5, weight_decay=0.0, label_smoothing=0.1)
     elif model == "best":
-        epochs, batch, lr = (40, 32, 0.05) if few else (24, 128, 0.1)
-        base = Recipe(model, epochs, batch, lr, label_smoothing=0.1, augment=True)
+        epochs, batch, lr = (20, 32, 0.05) if few else (24, 128, 0.1)
+        base = Recipe(model, epochs, batch, lr, rise=0.15, label_smoothing=0.1, augment=True)
     elif few:
         base = Recipe(model, epochs=10, batch_size=16, lr=0.02, patience=3, augment=True)
     else:

@@ -3,6 +3,7 @@
 #define FASTNN_DENSE_BACKWARD_H
 
 #include "dense.h"
+#include "dense_sparse.h"
 
 struct dense_backward_task {
     const struct dense *d;
@@ -21,13 +22,16 @@ static void dense_pack_task(void *context, i64 index) {
     const struct dense_backward_task *t = context;
     const struct dense *d = t->d;
     i64 o0 = index * DENSE_PACK_OUTPUTS, o1 = i64_min(o0 + DENSE_PACK_OUTPUTS, d->O), N = d->N, O = d->O;
-    float sums[DENSE_PACK_OUTPUTS] = {0}, row[DENSE_PACK_OUTPUTS];
+    float sums[DENSE_PACK_OUTPUTS] = {0}, row[DENSE_PACK_OUTPUTS] = {0};
     for (i64 n = 0; n < N; n++) {
         const float *grad = d->grad_y + n * O + o0, *y = d->y + n * O + o0;
-        memset(row, 0, sizeof row);
-        if (d->activation == DENSE_RELU) for (i64 j = 0; j < o1 - o0; j++) row[j] = y[j] > 0 ? grad[j] : 0;
-        else for (i64 j = 0; j < o1 - o0; j++) row[j] = grad[j];
-        for (i64 j = 0; j < o1 - o0; j++) sums[j] += row[j];
+        for (i64 j = 0; j < o1 - o0; j += VL) {
+            i64 lanes = i64_min(VL, o1 - o0 - j);
+            vf g = v_load_lanes(grad + j, lanes, 0);
+            if (d->activation == DENSE_RELU) g = (vf)((vi)g & (v_load_lanes(y + j, lanes, 0) > (vf){0}));
+            v_store(row + j, g);
+            v_store(sums + j, v_load(sums + j) + g);
+        }
         for (i64 j = 0; j < o1 - o0; j += DENSE_MR)
             memcpy(t->grad_columns + (o0 + j) * N + n * DENSE_MR, row + j, DENSE_MR * sizeof(float));
         if (t->grad_rows) {
@@ -62,27 +66,6 @@ INLINE void dense_tile(i64 K, const float *a, const float *b, i64 width, float *
     i64 j = 0;
     for (; j + DENSE_NV * VL <= width; j += DENSE_NV * VL) dense_micro(DENSE_NV, K, a, b + j, DENSE_PANEL, tile + j);
     for (; j < width; j += VL) dense_micro(1, K, a, b + j, DENSE_PANEL, tile + j);
-}
-
-/* rows x count floats, dst <- src; row steps may differ. The last vector of a row may be a part, of dst filled up with zeros if
- * `fill`; whole panels, the usual case, are a loop of constants. */
-INLINE void dense_copy(float *restrict dst, i64 dst_step, const float *restrict src, i64 src_step, i64 rows, i64 count, const int fill) {
-    for (i64 r = 0; r < rows; r++, dst += dst_step, src += src_step) {
-        if (count == DENSE_PANEL) {
-            UNROLL for (int j = 0; j < DENSE_PANEL; j += VL) v_store(dst + j, v_load(src + j));
-            continue;
-        }
-        for (i64 j = 0; j < count; j += VL) {
-            i64 lanes = i64_min(VL, count - j);
-            v_store_lanes(dst + j, v_load_lanes(src + j, lanes, 0), fill ? VL : lanes);
-        }
-    }
-}
-
-/* Asks for the lines of `rows` panel rows, to L2: rows are often a multiple of 4 KiB apart and would evict each other from L1. */
-INLINE void dense_prefetch(const float *p, i64 rows, i64 step) {
-    for (i64 r = 0; r < rows; r++, p += step)
-        UNROLL for (int j = 0; j < DENSE_PANEL; j += 16) __builtin_prefetch(p + j, 0, 2);
 }
 
 /* Task: the panel's columns i0 .. i1 of grad_x, and of the weight's rows o0 .. o1 the gradient or the update. */
@@ -142,6 +125,8 @@ KERNEL int dense_backward(const void *arguments, struct program *program) {
         memcpy(d->grad_bias, t.grad_bias, sizeof(float) * (size_t)d->O);
     }
     if (!d->optimizer && !d->grad_weight) t.grad_columns = NULL;
+    if (dense_may_be_sparse(d) && *(const int32_t *)(work + at.sparse))
+        return t.grad_columns ? dense_sparse_backward(d, program, t.grad_columns, t.grad_bias) : PROGRAM_DONE;
     t.output_step = d->grad_x ? d->O : 256;
     fastnn_parallel(ceil_div(d->I, DENSE_PANEL) * ceil_div(d->O, t.output_step),
                     (d->grad_x ? 4.0 : 2.0) * (double)d->N * (double)d->I * (double)d->O, dense_backward_panel, &t);

@@ -3,6 +3,7 @@
 #define FASTNN_DENSE_FORWARD_H
 
 #include "dense.h"
+#include "dense_sparse.h"
 
 typedef int32_t v4_int __attribute__((vector_size(16)));
 
@@ -160,6 +161,8 @@ KERNEL int dense_forward(const void *arguments, struct program *program) {
     const struct dense *d = arguments;
     struct dense_task t = {d, dense_cut(d), dense_input(d, program), NULL, program->input};
     double weights = (double)d->I * (double)d->O, flops = 2.0 * (double)d->N * weights;
+    int status;
+    if (dense_may_be_sparse(d) && dense_sparse_forward(d, program, &status)) return status;
     if (d->table) fastnn_parallel(d->N, 10.0 * (double)(d->N * d->I), dense_convert_task, &t);
     if (t.cut.split) t.partial = (float *)d->work + dense_layout(d).partial;
     /* reading a weight takes the time of some 20 FLOPs */

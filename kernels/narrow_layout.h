@@ -12,20 +12,36 @@
 typedef int8_t vb __attribute__((vector_size(VL)));
 typedef int8_t vb_unaligned __attribute__((vector_size(VL), aligned(1), may_alias));
 
+/* VL bytes as integers. GCC takes __builtin_convertvector apart into scalars. */
+#if VL == 16 && defined(__AVX512F__)
+INLINE vi narrow_load_places(const int8_t *p) { return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+#elif VL == 8 && defined(__AVX2__)
+INLINE vi narrow_load_places(const int8_t *p) { return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+#else
+INLINE vi narrow_load_places(const int8_t *p) { return __builtin_convertvector(*(const vb_unaligned *)p, vi); }
+#endif
+
 /* Planes of a block in memory: at points to pixel (0, 0) of channel 0; steps in floats. */
 struct narrow_view { float *at; i64 plane, row; };
 
-INLINE i64 narrow_rows(const struct chain_layer *l) { return l->H + 2 * l->pad_h; }
-INLINE i64 narrow_cols(const struct chain_layer *l) { return l->W + 2 * l->pad_w; }
-INLINE i64 narrow_input_floats(const struct chain_layer *l) { return l->C * narrow_rows(l) * narrow_cols(l) * VL; }
+/* Winograd's tiles of m x m outputs; m = 0: none. Their inputs may reach past the padding. */
+INLINE i64 narrow_tiles_h(const struct chain_layer *l, i64 m) { return ceil_div(l->PH * l->pool, m); }
+INLINE i64 narrow_tiles_w(const struct chain_layer *l, i64 m) { return ceil_div(l->PW * l->pool, m); }
+INLINE i64 narrow_rows(const struct chain_layer *l, i64 m) {
+    return i64_max(l->H + 2 * l->pad_h, m ? narrow_tiles_h(l, m) * m + l->kh - 1 : 0);
+}
+INLINE i64 narrow_cols(const struct chain_layer *l, i64 m) {
+    return i64_max(l->W + 2 * l->pad_w, m ? narrow_tiles_w(l, m) * m + l->kw - 1 : 0);
+}
+INLINE i64 narrow_input_floats(const struct chain_layer *l, i64 m) { return l->C * narrow_rows(l, m) * narrow_cols(l, m) * VL; }
 
 /* A layer's input from its first padding pixel on, and from the first pixel of the image itself on. */
-INLINE struct narrow_view narrow_padded(const struct chain_layer *l, float *at) {
-    i64 row = narrow_cols(l) * VL;
-    return (struct narrow_view){at, narrow_rows(l) * row, row};
+INLINE struct narrow_view narrow_padded(const struct chain_layer *l, i64 m, float *at) {
+    i64 row = narrow_cols(l, m) * VL;
+    return (struct narrow_view){at, narrow_rows(l, m) * row, row};
 }
-INLINE struct narrow_view narrow_inside(const struct chain_layer *l, float *at) {
-    struct narrow_view v = narrow_padded(l, at);
+INLINE struct narrow_view narrow_inside(const struct chain_layer *l, i64 m, float *at) {
+    struct narrow_view v = narrow_padded(l, m, at);
     v.at += l->pad_h * v.row + l->pad_w * VL;
     return v;
 }

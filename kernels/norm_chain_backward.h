@@ -19,13 +19,15 @@ struct normed_lanes { vf scale, shift, mean, from_d, from_z, from_one; };
 
 INLINE struct normed_lanes normed_lanes_at(const struct normed_layer *m, const float *constants, i64 o) {
     const float *at = constants + o * VL;
-    return (struct normed_lanes){v_load(at + NORMED_SCALE * m->Op), v_load(at + NORMED_SHIFT * m->Op), v_load(at + NORMED_MEAN * m->Op),
-                               v_load(at + NORMED_FROM_D * m->Op), v_load(at + NORMED_FROM_Z * m->Op), v_load(at + NORMED_FROM_ONE * m->Op)};
+    return (struct normed_lanes){
+        v_load(at + NORMED_SCALE * m->Op), v_load(at + NORMED_SHIFT * m->Op), v_load(at + NORMED_MEAN * m->Op),
+        v_load(at + NORMED_FROM_D * m->Op), v_load(at + NORMED_FROM_Z * m->Op), v_load(at + NORMED_FROM_ONE * m->Op),
+    };
 }
 
 /* sum += g, product += g * (z - mean); d, its rows d_row floats apart, is copied to `keep` unless that is NULL */
-INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const float *restrict z, const float *restrict d, i64 d_row,
-                              float *restrict keep, const struct normed_lanes *k, vf *sum, vf *product) {
+INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const float *restrict z, const float *restrict d,
+                              i64 d_row, float *restrict keep, const struct normed_lanes *k, vf *sum, vf *product) {
     const vf least = normed_least(l), scale = k->scale, shift = k->shift, mean = k->mean;
     const i64 PH = l->PH, PW = l->PW, row = l->OW * VL, pixels = l->OH * l->OW;
     vf a = {0}, b = {0};
@@ -59,7 +61,8 @@ INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const
 /* out (OH, OW) = gradient of z */
 INLINE void normed_gradient_block(const i64 pool, const struct chain_layer *l, const float *restrict z, const float *restrict d,
                                   const struct normed_lanes *k, float *restrict out, i64 out_row) {
-    const vf least = normed_least(l), scale = k->scale, shift = k->shift, from_d = k->from_d, from_z = k->from_z, from_one = k->from_one;
+    const vf least = normed_least(l), scale = k->scale, shift = k->shift;
+    const vf from_d = k->from_d, from_z = k->from_z, from_one = k->from_one;
     const i64 OH = l->OH, OW = l->OW, PH = l->PH, PW = l->PW, row = OW * VL;
     if (l->global_average || pool == 1) {
         const vf share = v_load(d) / (float)(OH * OW);
@@ -74,7 +77,8 @@ INLINE void normed_gradient_block(const i64 pool, const struct chain_layer *l, c
         const float *from = z + h * pool * row + w * pool * VL;
         float *to = out + h * pool * out_row + w * pool * VL;
         vf best = least, g = v_load(d) * from_d;
-        for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) best = v_max(best, v_load(from + i * row + j * VL) * scale + shift);
+        for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++)
+            best = v_max(best, v_load(from + i * row + j * VL) * scale + shift);
         vi open = best > least;
         for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) {
             vf x = v_load(from + i * row + j * VL);
@@ -104,7 +108,8 @@ KERNEL void normed_sums_image(const struct normed_layer *m, const float *constan
     }
 }
 
-KERNEL void normed_gradient_image(const struct normed_layer *m, const float *constants, const float *z, const float *d, struct wide_view out) {
+KERNEL void normed_gradient_image(const struct normed_layer *m, const float *constants, const float *z, const float *d,
+                                  struct wide_view out) {
     const struct chain_layer *l = m->l;
     for (i64 o = 0; o < m->OB; o++, z += l->OH * l->OW * VL, d += l->PH * l->PW * VL, out.at += out.plane) {
         struct normed_lanes k = normed_lanes_at(m, constants, o);
@@ -151,8 +156,9 @@ static void normed_add_partials(void *context, int64_t c) {
     const struct chain_layer *l = m->l;
     const struct wide_conv s = normed_conv(l);
     const i64 taps = l->kh * l->kw;
+    const int blocks = job->layer && !m->winograd;      /* the order of partial: see wide_conv.h */
     for (i64 tap = 0; tap < taps; tap++) {
-        const float *from = job->partial + (job->layer && !m->winograd ? wide_conv_entry(&s, VL, c, tap) : wide_conv_entry(&s, 1, c, tap)) * m->Op;
+        const float *from = job->partial + (blocks ? wide_conv_entry(&s, VL, c, tap) : wide_conv_entry(&s, 1, c, tap)) * m->Op;
         for (i64 o = 0; o < l->O; o += VL) {
             vf sum = {0};
             for (i64 b = 0; b < p->blocks; b++) sum += v_load(from + b * p->most_partial + o);
@@ -178,7 +184,8 @@ static void normed_upstream_block(void *context, int64_t index) {
     memset(sums, 0, (size_t)(2 * m->Op) * sizeof *sums);
     for (i64 n = normed_block_begin(p, block); n < normed_block_begin(p, block + 1); n++) {
         wide_to_blocks(m->l->O, pixels, p->c->grad_y + n * m->l->O * pixels, normed_d(p, layer, n), pixels * VL);
-        normed_sums_image(m, normed_constants(p, layer), normed_z(p, layer, n), normed_compact(m->l, normed_d(p, layer, n)), NULL, sums);
+        normed_sums_image(m, normed_constants(p, layer), normed_z(p, layer, n), normed_compact(m->l, normed_d(p, layer, n)), NULL,
+                          sums);
     }
 }
 
@@ -196,13 +203,14 @@ KERNEL void normed_gradients_winograd(const struct normed_layer *m, i64 count, i
 }
 
 /* Direct, one image: partial += weight gradient, image = input gradient */
-KERNEL void normed_gradients_direct(const struct normed_layer *m, int first, int wants_input, const float *packed, const struct normed_hands *h) {
+KERNEL void normed_gradients_direct(const struct normed_layer *m, int first, int wants_input, const float *packed,
+                                    const struct normed_hands *h) {
     const struct chain_layer *l = m->l;
     const struct wide_conv s = normed_conv(l), t = normed_conv_input(l);
     const struct wide_view grad = wide_interior(&m->grad, h->grad), input = wide_bordered(&m->input, h->input);
     if (l->grad_weight) (first ? wide_conv_weight_planes : wide_conv_weight)(&s, input, grad, h->partial);
-    if (wants_input)
-        wide_conv_forward(&t, packed, NULL, wide_bordered(&m->grad, h->grad), (struct wide_view){h->image, l->H * l->W * VL, l->W * VL});
+    const struct wide_view image = {h->image, l->H * l->W * VL, l->W * VL};
+    if (wants_input) wide_conv_forward(&t, packed, NULL, wide_bordered(&m->grad, h->grad), image);
 }
 
 /* Whether anything before layer l wants a gradient */
@@ -216,7 +224,8 @@ INLINE int normed_wants_input(const struct chain *c, i64 layer) {
 }
 
 static int normed_take(const struct normed_plan *p, struct normed_hands *h) {
-    h->input = fastnn_scratch(SCRATCH_CONV_IMAGE, (size_t)(2 * p->input_floats + p->work_floats + p->product_floats) * sizeof(float));
+    const i64 floats = 2 * p->input_floats + p->work_floats + p->product_floats;
+    h->input = fastnn_scratch(SCRATCH_CONV_IMAGE, (size_t)floats * sizeof(float));
     h->grad = fastnn_scratch(SCRATCH_CONV_OUTPUT, (size_t)(p->grad_floats + p->image_floats) * sizeof(float));
     if (!h->input || !h->grad) return -1;
     h->input_grad = h->input + p->input_floats;
@@ -234,7 +243,7 @@ static void normed_backward_block(void *context, int64_t index) {
     const struct normed_layer *m = &p->layer[layer], *before = m - 1;
     const struct chain_layer *l = m->l;
     const int wants_input = normed_wants_input(p->c, layer);
-    const float *packed = job->packed + m->transposed_at;
+    const float *packed = job->packed + m->transposed_at, *constants = layer ? normed_constants(p, layer - 1) : NULL;
     float *sums = normed_block_sums(p, block);
     struct normed_hands hands = {.partial = job->partial + block * p->most_partial};
     if (normed_take(p, &hands)) { job->failed = 1; return; }
@@ -247,8 +256,7 @@ static void normed_backward_block(void *context, int64_t index) {
         for (i64 k = 0; k < count; k++)
             normed_gradient_image(m, normed_constants(p, layer), normed_z(p, layer, n + k), normed_d(p, layer, n + k),
                                   wide_interior(&m->grad, hands.grad + k * wide_place_floats(&m->grad)));
-        if (l->grad_weight)
-            normed_load_input(job, layer, layer ? normed_constants(p, layer - 1) : NULL, n, count, layer ? normed_z(p, layer - 1, n) : NULL, hands.input);
+        if (l->grad_weight) normed_load_input(job, layer, constants, n, count, layer ? normed_z(p, layer - 1, n) : NULL, hands.input);
         if (m->winograd) normed_gradients_winograd(m, count, n > begin, wants_input, packed, &hands);
         else normed_gradients_direct(m, layer == 0, wants_input, packed, &hands);
         if (!wants_input) continue;
@@ -256,7 +264,7 @@ static void normed_backward_block(void *context, int64_t index) {
         else for (i64 k = 0; k < count; k++) {
             struct wide_view d = m->winograd ? wide_interior(&m->input, hands.input_grad + k * wide_place_floats(&m->input))
                                              : normed_compact(before->l, hands.image);
-            normed_sums_image(before, normed_constants(p, layer - 1), normed_z(p, layer - 1, n + k), d, normed_d(p, layer - 1, n + k), sums);
+            normed_sums_image(before, constants, normed_z(p, layer - 1, n + k), d, normed_d(p, layer - 1, n + k), sums);
         }
     }
     if (m->winograd && l->grad_weight) {

@@ -35,7 +35,8 @@ INLINE void normed_activate_block(const i64 pool, const struct chain_layer *l, c
     for (i64 h = 0; h < PH; h++) for (i64 w = 0; w < PW; w++) {
         const float *from = z + h * pool * row + w * pool * VL;
         vf best = least;
-        for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) best = v_max(best, v_load(from + i * row + j * VL) * scale + shift);
+        for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++)
+            best = v_max(best, v_load(from + i * row + j * VL) * scale + shift);
         v_store(out + h * out_row + w * VL, best);
     }
 }
@@ -52,7 +53,7 @@ INLINE vf normed_average_block(const struct chain_layer *l, const float *z, vf s
 KERNEL void normed_activate(const struct normed_layer *m, const float *constants, const float *z, struct wide_view out) {
     const struct chain_layer *l = m->l;
     for (i64 o = 0; o < m->OB; o++, z += l->OH * l->OW * VL, out.at += out.plane) {
-        vf scale = v_load(normed_constant(constants, m, NORMED_SCALE) + o * VL), shift = v_load(normed_constant(constants, m, NORMED_SHIFT) + o * VL);
+        vf scale = v_load(constants + NORMED_SCALE * m->Op + o * VL), shift = v_load(constants + NORMED_SHIFT * m->Op + o * VL);
         if (l->global_average) v_store(out.at, normed_average_block(l, z, scale, shift));
         else if (l->pool == 1) normed_activate_block(1, l, z, scale, shift, out.at, out.row);
         else if (l->pool == 2) normed_activate_block(2, l, z, scale, shift, out.at, out.row);
@@ -68,7 +69,8 @@ INLINE const void *normed_input(const struct normed_job *job) {
 }
 
 /* images n .. n + count of layer l's padded input; z: of the layer before, image n */
-KERNEL void normed_load_input(const struct normed_job *job, i64 l, const float *constants, i64 n, i64 count, const float *z, float *to) {
+KERNEL void normed_load_input(const struct normed_job *job, i64 l, const float *constants, i64 n, i64 count, const float *z,
+                              float *to) {
     const struct normed_plan *p = job->plan;
     const struct wide_place *place = &p->layer[l].input;
     for (i64 k = 0; k < count; k++, to += wide_place_floats(place)) {
@@ -77,7 +79,8 @@ KERNEL void normed_load_input(const struct normed_job *job, i64 l, const float *
     }
 }
 
-KERNEL void normed_convolve(const struct normed_layer *m, i64 first, i64 count, const float *packed, float *input, float *z, float *work) {
+KERNEL void normed_convolve(const struct normed_layer *m, i64 first, i64 count, const float *packed, float *input, float *z,
+                            float *work) {
     const struct chain_layer *l = m->l;
     const struct wide_view src = wide_bordered(&m->input, input), dst = {z, l->OH * l->OW * VL, l->OW * VL};
     if (m->winograd) {
@@ -190,8 +193,8 @@ INLINE void normed_pack_rows(const struct normed_job *job, int transposed, i64 i
             index -= tasks;
             continue;
         }
-        if (m->winograd) winograd_pack(&w, m->l->weight, transposed ? WINOGRAD_EXCHANGED : WINOGRAD_FORWARD, to, index * NORMED_PACK_ROWS,
-                                       i64_min(w.C, (index + 1) * NORMED_PACK_ROWS));
+        i64 row = index * NORMED_PACK_ROWS;
+        if (m->winograd) winograd_pack(&w, m->l->weight, transposed, to, row, i64_min(w.C, row + NORMED_PACK_ROWS));
         else if (transposed) wide_conv_pack_transposed(&s, m->l->weight, to);
         else if (i == 0) wide_conv_pack_planes(&s, m->l->weight, to);
         else wide_conv_pack(&s, m->l->weight, to);
@@ -264,7 +267,8 @@ static void normed_infer_block(void *context, int64_t index) {
     struct normed_job *job = context;
     const struct normed_plan *p = job->plan;
     const i64 at = index * p->c->N / job->pass, end = (index + 1) * p->c->N / job->pass, images = end - at;
-    float *input = fastnn_scratch(SCRATCH_CONV_IMAGE, (size_t)(p->input_floats + p->work_floats + images * p->image_floats) * sizeof *input);
+    const i64 floats = p->input_floats + p->work_floats + images * p->image_floats;
+    float *input = fastnn_scratch(SCRATCH_CONV_IMAGE, (size_t)floats * sizeof *input);
     float *image = fastnn_scratch(SCRATCH_CONV_OUTPUT, (size_t)(images * p->image_floats) * sizeof *image);
     if (!input || !image) { job->failed = 1; return; }
     float *work = input + p->input_floats, *z = work + p->work_floats, *before = image;
@@ -298,7 +302,8 @@ KERNEL double normed_flops(const struct chain *c) {
 static int normed_infer(struct normed_job *job) {
     struct normed_plan plan = *job->plan;     /* constants lie close together: there is no z between them */
     i64 floats = plan.packed_floats;
-    for (i64 l = 0; l < plan.c->layers; l++) plan.layer[l].constants_at = normed_reserve(&floats, NORMED_CONSTANTS * plan.layer[l].Op);
+    for (i64 l = 0; l < plan.c->layers; l++)
+        plan.layer[l].constants_at = normed_reserve(&floats, NORMED_CONSTANTS * plan.layer[l].Op);
     job->plan = &plan;
     job->packed = job->constants = fastnn_scratch(SCRATCH_CONV_WEIGHT, (size_t)floats * sizeof(float));
     if (!job->packed) return -1;

@@ -3,10 +3,13 @@
  * A norm needs the whole batch, so there is a barrier after every convolution. What lies in memory between two passes is
  *
  *   z   (N, OB, OH, OW, VL)     every layer's convolution, before norm: y = max(z * scale + shift, 0), then pooled
- *   d   (N, OB, PH, PW, VL)     the gradient of every layer's output
+ *   d   (N, OB, PH, PW, VL)     the gradient of a layer's output, of two layers at a time
  *
  * and nothing else: a pass makes its padded input again from z while it is in cache, and the statistics and the sums that norm's
- * gradient needs are taken from what the pass has just written. So a layer costs one write and four reads of z a step.
+ * gradient needs are taken from what the pass has just written. So a layer costs one write and three reads of z a step.
+ *
+ * Five layers of a CIFAR net (32 32 pool 64 64 pool 128, 32x32 images), batch of 128: direct loops would do 22 GFLOP in forward and
+ * backward, Winograd leaves 6 (25 ms of one core at its peak of 235 GFLOP/s), memory moves 0.28 GB (6 ms); measured 48 ms of one core.
  *
  * The batch is cut into at most NORMED_BLOCKS blocks of images by its size alone. A block is a task; sums are kept by block and
  * added in order. Inside, a few images go together where they are small (Winograd's matrices want tiles).
@@ -51,8 +54,12 @@ struct normed_plan {
     i64 input_floats, grad_floats, work_floats, product_floats, image_floats; /* of a task's buffers */
 };
 
-INLINE struct wide_conv normed_conv(const struct chain_layer *l) { return (struct wide_conv){l->C, l->O, l->kh, l->kw, l->OH, l->OW}; }
-INLINE struct wide_conv normed_conv_input(const struct chain_layer *l) { return (struct wide_conv){l->O, l->C, l->kh, l->kw, l->H, l->W}; }
+INLINE struct wide_conv normed_conv(const struct chain_layer *l) {
+    return (struct wide_conv){l->C, l->O, l->kh, l->kw, l->OH, l->OW};
+}
+INLINE struct wide_conv normed_conv_input(const struct chain_layer *l) {
+    return (struct wide_conv){l->O, l->C, l->kh, l->kw, l->H, l->W};
+}
 INLINE struct winograd normed_winograd(const struct chain_layer *l) { return winograd_shape(l->C, l->O, l->OH, l->OW); }
 INLINE struct winograd normed_winograd_exchanged(const struct chain_layer *l) { return winograd_shape(l->O, l->C, l->OH, l->OW); }
 
@@ -66,13 +73,14 @@ INLINE i64 normed_block_begin(const struct normed_plan *p, i64 block) { return b
 
 /* Winograd pays where there are enough channels to sum over and the tiles are mostly full. */
 INLINE int normed_wants_winograd(const struct chain *c, const struct chain_layer *l) {
-    return !c->exact && l->kh == 3 && l->kw == 3 && l->C >= 8 && l->O >= 8 && 2 * l->OH * l->OW >= round_up(l->OH, 4) * round_up(l->OW, 4);
+    return !c->exact && l->kh == 3 && l->kw == 3 && l->C >= 8 && l->O >= 8 &&
+           2 * l->OH * l->OW >= round_up(l->OH, 4) * round_up(l->OW, 4);
 }
 
 KERNEL struct normed_plan normed_make_plan(const struct chain *c) {
     struct normed_plan p = {.c = c};
     p.blocks = i64_min(NORMED_BLOCKS, i64_max(c->N / NORMED_IMAGES, i64_min(c->N, NORMED_FEW)));
-    i64 most_images = ceil_div(c->N, p.blocks);
+    i64 most_images = ceil_div(c->N, p.blocks), most_d[2] = {0};
     for (i64 i = 0; i < c->layers; i++) {
         struct normed_layer *m = &p.layer[i];
         const struct chain_layer *l = m->l = &c->layer[i];
@@ -82,7 +90,8 @@ KERNEL struct normed_plan normed_make_plan(const struct chain *c) {
         m->Op = m->OB * VL;
         m->winograd = i > 0 && normed_wants_winograd(c, l);
         m->input = (struct wide_place){l->C, l->H, l->W, l->H + 2 * l->pad_h, l->W + 2 * l->pad_w, l->pad_h, l->pad_w, i ? VL : 1};
-        m->grad = (struct wide_place){l->O, l->OH, l->OW, l->H + l->kh - 1, l->W + l->kw - 1, l->kh - 1 - l->pad_h, l->kw - 1 - l->pad_w, VL};
+        m->grad = (struct wide_place){l->O, l->OH, l->OW, l->H + l->kh - 1, l->W + l->kw - 1,
+                                      l->kh - 1 - l->pad_h, l->kw - 1 - l->pad_w, VL};
         if (m->winograd) {
             m->input.rows = i64_max(m->input.rows, 4 * w.TH + 2);
             m->input.cols = i64_max(m->input.cols, 4 * w.TW + 2);
@@ -93,10 +102,11 @@ KERNEL struct normed_plan normed_make_plan(const struct chain *c) {
         m->d_image = m->OB * l->PH * l->PW * VL;
         m->constants_at = normed_reserve(&p.state_floats, NORMED_CONSTANTS * m->Op);
         m->z_at = normed_reserve(&p.state_floats, c->N * m->z_image);
-        m->d_at = normed_reserve(&p.state_floats, c->N * m->d_image);
+        most_d[i % 2] = i64_max(most_d[i % 2], c->N * m->d_image);
         m->partial_floats = m->winograd ? l->C * 9 * m->Op : i ? wide_conv_packed_floats(&s) : wide_conv_planes_floats(&s);
         m->packed_at = normed_reserve(&p.packed_floats, m->winograd ? winograd_weight_floats(&w) : m->partial_floats);
-        m->transposed_at = normed_reserve(&p.transposed_floats, m->winograd ? winograd_weight_floats(&exchanged) : wide_conv_packed_floats(&t));
+        m->transposed_at = normed_reserve(&p.transposed_floats,
+                                          m->winograd ? winograd_weight_floats(&exchanged) : wide_conv_packed_floats(&t));
         p.most_channels = i64_max(p.most_channels, m->Op);
         p.most_partial = i64_max(p.most_partial, m->partial_floats);
         p.input_floats = i64_max(p.input_floats, m->group * wide_place_floats(&m->input));
@@ -112,16 +122,23 @@ KERNEL struct normed_plan normed_make_plan(const struct chain *c) {
     p.grad_floats = round_up(p.grad_floats, NORMED_ALIGN);
     p.work_floats = round_up(p.work_floats, NORMED_ALIGN);
     p.product_floats = round_up(p.product_floats, NORMED_ALIGN);
+    const i64 even = normed_reserve(&p.state_floats, most_d[0]), odd = normed_reserve(&p.state_floats, most_d[1]);
+    for (i64 i = 0; i < c->layers; i++) p.layer[i].d_at = i % 2 ? odd : even;   /* two are in use at a time */
     p.sums_at = normed_reserve(&p.state_floats, p.blocks * 2 * p.most_channels);
     return p;
 }
 
-/* A layer's arrays, wherever they lie: in the state, or in scratch where nothing is kept */
-INLINE const float *normed_constant(const float *constants, const struct normed_layer *m, int which) { return constants + which * m->Op; }
-INLINE float *normed_z(const struct normed_plan *p, i64 l, i64 n) { return (float *)p->c->state + p->layer[l].z_at + n * p->layer[l].z_image; }
-INLINE float *normed_d(const struct normed_plan *p, i64 l, i64 n) { return (float *)p->c->state + p->layer[l].d_at + n * p->layer[l].d_image; }
+/* A layer's arrays in the state, from image n on */
+INLINE float *normed_z(const struct normed_plan *p, i64 l, i64 n) {
+    return (float *)p->c->state + p->layer[l].z_at + n * p->layer[l].z_image;
+}
+INLINE float *normed_d(const struct normed_plan *p, i64 l, i64 n) {
+    return (float *)p->c->state + p->layer[l].d_at + n * p->layer[l].d_image;
+}
 INLINE float *normed_constants(const struct normed_plan *p, i64 l) { return (float *)p->c->state + p->layer[l].constants_at; }
-INLINE float *normed_block_sums(const struct normed_plan *p, i64 block) { return (float *)p->c->state + p->sums_at + block * 2 * p->most_channels; }
+INLINE float *normed_block_sums(const struct normed_plan *p, i64 block) {
+    return (float *)p->c->state + p->sums_at + block * 2 * p->most_channels;
+}
 
 /* This task's block: every other pass goes through the batch backwards, over what the one before left in cache. */
 INLINE i64 normed_turn(const struct normed_plan *p, i64 pass, i64 index) { return pass % 2 ? p->blocks - 1 - index : index; }

@@ -89,7 +89,7 @@ static void wide_relu_backward(i64 OB, i64 H, i64 W, struct wide_view grad, stru
             float *d = to.at + ob * to.plane + h * to.row;
             for (i64 w = 0; w < W * VL; w += VL) {
                 vf v = v_load(g + w);
-                if (o) v = v_select(v_load(o + w) > 0, v, (vf){0});
+                if (o) v = v_select(v_load(o + w) > (vf){0}, v, (vf){0});
                 sum += v;
                 v_store(d + w, v);
             }
@@ -99,7 +99,8 @@ static void wide_relu_backward(i64 OB, i64 H, i64 W, struct wide_view grad, stru
 }
 
 /* to = the gradient of what was pooled: each window's gradient at the place of its maximum; adds to grad_bias. */
-static void wide_unpool(const struct chain_layer *c, i64 OB, struct wide_view grad, const int8_t *where, struct wide_view to, float *grad_bias) {
+static void wide_unpool(const struct chain_layer *c, i64 OB, struct wide_view grad, const int8_t *where, struct wide_view to,
+                        float *grad_bias) {
     for (i64 ob = 0; ob < OB; ob++) {
         vf sum = v_load(grad_bias + ob * VL);
         for (i64 h = 0; h < c->OH; h++) for (i64 w = 0; w < c->OW; w++) {
@@ -107,7 +108,8 @@ static void wide_unpool(const struct chain_layer *c, i64 OB, struct wide_view gr
             if (h < c->PH * c->pool && w < c->PW * c->pool) {
                 i64 ph = h / c->pool, pw = w / c->pool;
                 vi at = v_load_bytes(where + ((ph * c->PW + pw) * OB + ob) * VL);
-                v = v_select(at == (int32_t)(h % c->pool * c->pool + w % c->pool), v_load(grad.at + ob * grad.plane + ph * grad.row + pw * VL), (vf){0});
+                vf g = v_load(grad.at + ob * grad.plane + ph * grad.row + pw * VL);
+                v = v_select(at == (int32_t)(h % c->pool * c->pool + w % c->pool), g, (vf){0});
             }
             sum += v;
             v_store(to.at + ob * to.plane + h * to.row + w * VL, v);
@@ -116,13 +118,14 @@ static void wide_unpool(const struct chain_layer *c, i64 OB, struct wide_view gr
     }
 }
 
-static void wide_sparse_backward(const struct wide_plan *p, const struct wide_back *b, i64 l, i64 n, const float *transposed, struct wide_view grad,
-                                 float *scratch, float *partial) {
+static void wide_sparse_backward(const struct wide_plan *p, const struct wide_back *b, i64 l, i64 n, const float *transposed,
+                                 struct wide_view grad, float *scratch, float *partial) {
     const struct wide_layer *m = &p->layer[l];
     const struct chain_layer *c = &p->chain->layer[l];
     struct wide_view src = wide_bordered(&p->place[l], wide_at(p, l, n, scratch));
     struct wide_pooled s = {c->O, c->PH, c->PW, c->pool, src.row, -1};
-    struct wide_entries list = {scratch + b->value_at, (int32_t *)scratch + b->offset_at, (int32_t *)scratch + b->count_at, wide_capacity(c)};
+    int32_t *const whole = (int32_t *)scratch;
+    struct wide_entries list = {scratch + b->value_at, whole + b->offset_at, whole + b->count_at, wide_capacity(c)};
     float *gradient = scratch + b->gradient_at;
     uint64_t *mask = (uint64_t *)(scratch + b->mask_at);
     const int8_t *where = (const int8_t *)wide_record(p, n) + m->where_at;
@@ -137,7 +140,8 @@ static void wide_sparse_backward(const struct wide_plan *p, const struct wide_ba
     if (m->wants_weight) {
         wide_list_by_channel(&s, gradient, where, list);
         for (i64 cb = 0; cb < m->CB; cb++)
-            wide_sparse_weight(c->O, c->kh, c->kw, list, src.at + cb * src.plane, src.row, partial + m->partial_at + cb * c->O * taps);
+            wide_sparse_weight(c->O, c->kh, c->kw, list, src.at + cb * src.plane, src.row,
+                               partial + m->partial_at + cb * c->O * taps);
     }
     if (m->wants_input) {
         float *grad_x = scratch + b->grad_at[l % 2];
@@ -147,14 +151,19 @@ static void wide_sparse_backward(const struct wide_plan *p, const struct wide_ba
     }
 }
 
-static void wide_dense_backward(const struct wide_plan *p, const struct wide_back *b, i64 l, i64 n, const float *transposed, struct wide_view grad,
-                                float *scratch, float *partial) {
+static void wide_dense_backward(const struct wide_plan *p, const struct wide_back *b, i64 l, i64 n, const float *transposed,
+                                struct wide_view grad, float *scratch, float *partial) {
     const struct wide_layer *m = &p->layer[l];
     const struct chain_layer *c = &p->chain->layer[l];
     struct wide_view src = wide_bordered(&p->place[l], wide_at(p, l, n, scratch)), to = grad;
     struct wide_place place = wide_dense_place(c, m->wants_input);
     struct wide_conv full = {c->C, c->O, c->kh, c->kw, c->OH, c->OW};
     float *bias = partial + m->partial_bias_at;
+    struct wide_view y = wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, scratch));
+    if (l == 0 && !m->sparse && !m->wants_input) {
+        wide_first_weight(&full, src, grad, c->relu ? &y : NULL, partial + m->partial_at, bias);
+        return;
+    }
     if (m->wants_input || m->sparse) {
         wide_clear_border(&place, scratch + b->dense_at);
         to = wide_interior(&place, scratch + b->dense_at);
@@ -162,11 +171,10 @@ static void wide_dense_backward(const struct wide_plan *p, const struct wide_bac
     if (m->sparse) {
         wide_unpool(c, m->OB, grad, (const int8_t *)wide_record(p, n) + m->where_at, to, bias);
     } else {
-        struct wide_view y = wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, scratch));
         if (!c->relu) y.at = NULL;
         wide_relu_backward(m->OB, c->OH, c->OW, grad, y, to, bias);
     }
-    if (m->wants_weight && l == 0) wide_conv_weight_planes(&full, src, to, partial + m->partial_at);
+    if (m->wants_weight && l == 0) wide_first_weight(&full, src, to, NULL, partial + m->partial_at, NULL);
     else if (m->wants_weight) wide_conv_weight(&full, src, to, partial + m->partial_at);
     if (m->wants_input) {
         struct wide_place at = wide_grad_place(p, l);
@@ -180,7 +188,8 @@ static void wide_backward_image(const struct wide_back_job *j, i64 n, float *scr
     const struct wide_plan *p = j->job.plan;
     const struct chain *c = p->chain;
     wide_gather(p, n, scratch);
-    if (!p->stored[1] && p->L > 0 && (p->L > 1 || (c->layer[0].pool == 1 && c->layer[0].relu))) wide_forward_layer(p, 0, j->job.packed, n, scratch);
+    const int needed = p->L > 1 || (c->layer[0].pool == 1 && c->layer[0].relu);
+    if (needed && !p->stored[1]) wide_forward_layer(p, 0, j->job.packed, n, scratch);
     struct wide_view grad = wide_bordered(&p->place[p->L], scratch + j->back->grad_at[p->L % 2]);
     wide_load_gradient(p, n, grad.at);
     for (i64 l = p->L - 1; l >= 0; l--) {
@@ -208,7 +217,7 @@ static void wide_backward_block(void *context, int64_t block) {
     for (i64 n = block * p->block; n < i64_min(p->chain->N, (block + 1) * p->block); n++) wide_backward_image(j, n, scratch, partial);
 }
 
-/* A sixteenth of the blocks' partial gradients, added into the first block's. */
+/* A part of the blocks' partial gradients, added into the first block's. */
 enum { WIDE_SUM_TASKS = 16 };
 
 static void wide_add_partials(void *context, int64_t task) {
@@ -248,7 +257,7 @@ static void wide_store_gradients(const struct wide_plan *p) {
         const struct chain_layer *c = &p->chain->layer[l];
         if (c->grad_bias) memcpy(c->grad_bias, partial + m->partial_bias_at, (size_t)c->O * sizeof(float));
         if (!c->grad_weight) continue;
-        if (l == 0) wide_conv_weight_planes_unpack(&m->conv, partial + m->partial_at, c->grad_weight);
+        if (l == 0) wide_first_unpack(&m->conv, partial + m->partial_at, c->grad_weight);
         else if (m->sparse) wide_unpack_by_channel(c, partial + m->partial_at, c->grad_weight);
         else wide_conv_weight_unpack(&m->conv, partial + m->partial_at, c->grad_weight);
     }
@@ -257,7 +266,8 @@ static void wide_store_gradients(const struct wide_plan *p) {
 KERNEL int wide_chain_backward(const void *arguments, struct program *program) {
     struct wide_plan plan = wide_make_plan(arguments);
     struct wide_back back = wide_make_back(&plan);
-    float *packed = fastnn_scratch(SCRATCH_WIDE_WEIGHT, (size_t)(plan.packed + plan.transposed) * sizeof(float)), *transposed = packed + plan.packed;
+    float *packed = fastnn_scratch(SCRATCH_WIDE_WEIGHT, (size_t)(plan.packed + plan.transposed) * sizeof(float));
+    float *transposed = packed + plan.packed;
     struct wide_back_job job = {{.plan = &plan, .packed = packed, .transposed = transposed}, &back};
     if (!packed) return -1;
     plan.input = plan.chain->x ? (const void *)plan.chain->x : program->input;
@@ -270,7 +280,7 @@ KERNEL int wide_chain_backward(const void *arguments, struct program *program) {
     }
     fastnn_parallel(plan.blocks, 2 * wide_flops(plan.chain), wide_backward_block, &job);
     if (job.job.failed) return -1;
-    fastnn_parallel(WIDE_SUM_TASKS, (double)(plan.blocks * plan.partial), wide_add_partials, &plan);
+    fastnn_parallel(WIDE_SUM_TASKS, 4.0 * (double)(plan.blocks * plan.partial), wide_add_partials, &plan);  /* bound by memory */
     wide_store_gradients(&plan);
     return 0;
 }

@@ -58,7 +58,8 @@ INLINE i64 wide_first_flat(const struct wide_flat *f, i64 rows, i64 row_floats) 
 }
 
 /* From the gathered image and the first layer's kernel: what equals the image's first pixel all over the kernel. */
-KERNEL void wide_find_flat(const struct wide_place *image, const float *at, i64 kh, i64 kw, const struct wide_place *second, struct wide_flat *f) {
+KERNEL void wide_find_flat(const struct wide_place *image, const float *at, i64 kh, i64 kw, const struct wide_place *second,
+                           struct wide_flat *f) {
     const uint64_t inside = image->cols < 64 ? ((uint64_t)1 << image->cols) - 1 : ~(uint64_t)0;
     memset(f, 0, sizeof *f);
     for (i64 h = 0; h < image->rows; h++) {

@@ -9,12 +9,16 @@ static void wide_direct_layer(const struct wide_plan *p, i64 l, const float *pac
                               int8_t *where, float *scratch) {
     const struct wide_layer *m = &p->layer[l];
     const struct chain_layer *c = &p->chain->layer[l];
+    if (l == 0 && !m->sparse) {
+        wide_first_forward(&m->conv, packed + m->packed_at, packed + m->bias_at, c->relu, src, dst);
+        return;
+    }
     for (i64 h = 0; h < m->conv.OH; h += m->strip_rows) {
         struct wide_conv s = m->conv;
         s.OH = i64_min(m->strip_rows, m->conv.OH - h);
         struct wide_view strip = {scratch + p->strip_at, s.OH * s.OW * VL, s.OW * VL};
         struct wide_view from = {src.at + h * src.row, src.plane, src.row};
-        if (l == 0) wide_conv_forward_planes(&s, packed + m->packed_at, packed + m->bias_at, from, strip);
+        if (l == 0) wide_first_forward(&s, packed + m->packed_at, packed + m->bias_at, 0, from, strip);
         else wide_conv_forward(&s, packed + m->packed_at, packed + m->bias_at, from, strip);
         struct wide_view to = {dst.at + h / c->pool * dst.row, dst.plane, dst.row};
         if (m->sparse) wide_pool_strip(c->pool, m->OB, s.OH / c->pool, s.OW / c->pool, strip, c->relu, to,
@@ -76,7 +80,7 @@ static void wide_pack_layer(const struct wide_plan *p, i64 l, float *packed) {
         struct winograd w = winograd_shape(c->C, c->O, m->conv.OH, m->conv.OW);
         winograd_pack(&w, c->weight, 0, packed + m->packed_at, 0, c->C);
     } else {
-        (l == 0 ? wide_conv_pack_planes : wide_conv_pack)(&m->conv, c->weight, packed + m->packed_at);
+        (l == 0 ? wide_first_pack : wide_conv_pack)(&m->conv, c->weight, packed + m->packed_at);
     }
     memset(packed + m->bias_at, 0, (size_t)(m->OB * VL) * sizeof(float));
     if (c->bias) memcpy(packed + m->bias_at, c->bias, (size_t)c->O * sizeof(float));
@@ -96,7 +100,7 @@ static void wide_forward_block(void *context, int64_t block) {
 INLINE double wide_flops(const struct chain *c) {
     double flops = 0;
     for (i64 l = 0; l < c->layers; l++)
-        flops += 2.0 * (double)(c->layer[l].C * c->layer[l].kh * c->layer[l].kw) * (double)(c->layer[l].O * c->layer[l].OH * c->layer[l].OW);
+        flops += 2.0 * (double)(c->layer[l].C * c->layer[l].kh * c->layer[l].kw * c->layer[l].O * c->layer[l].OH * c->layer[l].OW);
     return flops * (double)c->N;
 }
 

@@ -1,13 +1,14 @@
 /* Where everything of a wide chain lies: found anew from the shapes at each call, in no time.
  *
  * place[l] is the input of layer l, place[layers] the output of the last (with global_average: what is averaged). Backward needs
- * each of them but the last, and that too where it is not pooled and the ReLU has no list of its own; the network's input is gathered again,
- * and so is the first layer's output computed again where that costs less than writing and reading it.
+ * each of them but the last, and that too for the mask of a ReLU that no pooling follows; the network's input is gathered again,
+ * and the first layer's output computed again where that costs less than writing and reading it.
  */
 #ifndef FASTNN_WIDE_PLAN_H
 #define FASTNN_WIDE_PLAN_H
 
 #include "threads.h"
+#include "wide_first.h"
 #include "wide_flat.h"
 #include "wide_pool.h"
 #include "wide_winograd.h"
@@ -73,7 +74,9 @@ KERNEL struct wide_plan wide_make_plan(const struct chain *c) {
             q->rows = q->H, q->cols = q->W;
         } else {
             struct wide_layer *m = &p.layer[i];
-            *m = (struct wide_layer){.conv = {l->C, l->O, l->kh, l->kw, l->global_average ? l->OH : l->PH * l->pool, l->global_average ? l->OW : l->PW * l->pool},
+            const int whole = l->global_average;
+            *m = (struct wide_layer){
+                .conv = {l->C, l->O, l->kh, l->kw, whole ? l->OH : l->PH * l->pool, whole ? l->OW : l->PW * l->pool},
                 .CB = ceil_div(l->C, VL), .OB = ceil_div(l->O, VL), .where_at = -1};
             struct winograd w = winograd_shape(l->C, l->O, m->conv.OH, m->conv.OW);
             m->winograd = i > 0 && !c->exact && l->kh == 3 && l->kw == 3 && l->C >= 8 && l->O >= 8 && w.TH * w.TW >= 4;

@@ -1,14 +1,14 @@
 /* Max-pooling and ReLU of a strip of convolution outputs, lanes = channels.
  *
  * A strip is a few rows of a convolution's output, blocked [OB][rows][cols][VL], that has just been written and is still in cache.
- * Backward needs of all this only where each maximum stood: one byte, DEAD where ReLU gave zero.
+ * Backward needs of all this only where each maximum stood: one byte, the place in the window, -1 where ReLU gave zero.
  */
 #ifndef FASTNN_WIDE_POOL_H
 #define FASTNN_WIDE_POOL_H
 
 #include "wide_layout.h"
 
-enum { WIDE_DEAD = -1, WIDE_MOST_POOL = 4 };
+enum { WIDE_MOST_POOL = 4 };
 
 typedef int8_t vb __attribute__((vector_size(VL)));
 typedef int8_t vb_unaligned __attribute__((vector_size(VL), aligned(1), may_alias));
@@ -28,23 +28,26 @@ INLINE vi v_load_bytes(const int8_t *p) { return __builtin_convertvector(*(const
 INLINE void v_store_bytes(int8_t *p, vi v) { *(vb_unaligned *)p = __builtin_convertvector(v, vb); }
 #endif
 
-/* One row of PW windows: src at its first pixel. where: PW pixels `where_step` bytes apart, or NULL.
- * The first of equal maxima counts; NaN is larger than all. */
-INLINE void wide_pool_row(int pool, i64 PW, const float *src, i64 row, int relu, float *dst, int8_t *where, i64 where_step) {
+/* Takes v at place k of a window into its maximum: the first of equals counts, NaN is larger than all. */
+INLINE void wide_pool_take(vf v, int k, vf *best, vi *place) {
+    const vi larger = (v > *best) | (v != v);
+    *best = v_select(larger, v, *best);
+    *place = (vi)v_select(larger, (vf)v_set1_int(k), (vf)*place);
+}
+
+/* Writes a window's output and, where wanted, the place of its maximum. */
+INLINE void wide_pool_give(vf best, vi place, int relu, float *y, int8_t *where) {
+    if (where) v_store_bytes(where, relu ? place | ~(best > (vf){0}) : place);
+    v_store(y, relu ? v_max((vf){0}, best) : best);
+}
+
+/* One row of PW windows: src at its first pixel. where: PW pixels `where_step` bytes apart, or NULL. */
+INLINE void wide_pool_row(const int pool, i64 PW, const float *src, i64 row, int relu, float *dst, int8_t *where, i64 where_step) {
     for (i64 w = 0; w < PW; w++, src += pool * VL) {
         vf best = v_load(src);
-        vi index = {0};
-        UNROLL for (int k = 1; k < pool * pool; k++) {
-            vf v = v_load(src + k / pool * row + k % pool * VL);
-            vi larger = (v > best) | (v != v);
-            best = v_select(larger, v, best);
-            index = (vi)v_select(larger, (vf)v_set1_int(k), (vf)index);
-        }
-        if (where) {
-            if (relu) index |= ~(best > 0);     /* all bits: DEAD */
-            v_store_bytes(where + w * where_step, index);
-        }
-        v_store(dst + w * VL, relu ? v_max((vf){0}, best) : best);
+        vi place = {0};
+        UNROLL for (int k = 1; k < pool * pool; k++) wide_pool_take(v_load(src + k / pool * row + k % pool * VL), k, &best, &place);
+        wide_pool_give(best, place, relu, dst + w * VL, where ? where + w * where_step : NULL);
     }
 }
 

@@ -10,7 +10,8 @@
  *     registers; each entry adds gradient * the weights of its channel. A scatter would be bound by its stores.
  *
  * For 32 -> 64 channels, 3x3, 12x12 windows of 2x2, half of them live: 4600 entries x 2 blocks x 9 FMAs = 41 thousand cycles
- * for either gradient, where the dense one has 331 thousand.
+ * for either gradient (AVX-512), where direct dense loops have 331 thousand. Every FMA loads an operand, so loads are the bound:
+ * measured 6.4 (a) and 7 (b) cycles an entry and block of channels, lists and masks 15 thousand cycles an image.
  */
 #ifndef FASTNN_WIDE_SPARSE_H
 #define FASTNN_WIDE_SPARSE_H
@@ -51,36 +52,47 @@ INLINE i64 wide_append(float *gradient, int32_t *offset, vf v, vi o) {
 /* a / pool for 0 <= a < pool*pool <= 16 */
 INLINE vi wide_divide_pool(vi a, i64 pool) { return (a * v_set1_int((int32_t)(64 / pool + 1))) >> 6; }
 
-/* All by window: gradient [PH*PW + 1][OB*VL], zero where the output has none, and for each place in the window the channels whose
- * maximum stood there: mask [PH*PW + 1][pool*pool][words], a bit a channel, 64 channels a word. Adds to grad_bias (OB*VL).
- * Gradients at flat positions are added up in the row after the last window's. grad (PH, PW, blocked), where [PH*PW][OB][VL]. */
-KERNEL void wide_mark_positions(const struct wide_pooled *s, struct wide_view grad, const int8_t *where, const struct wide_flat *flat,
-                                float *gradient, uint64_t *mask, float *grad_bias) {
-    const i64 OB = ceil_div(s->O, VL), pool = s->pool, places = pool * pool, words = ceil_div(s->O, 64);
-    float *const flat_sum = gradient + s->PH * s->PW * OB * VL;
+INLINE void wide_mark_pooled(const int pool, const struct wide_pooled *s, struct wide_view grad, const int8_t *where,
+                             const struct wide_flat *flat, float *gradient, uint64_t *mask, float *grad_bias) {
+    const i64 OB = ceil_div(s->O, VL), words = ceil_div(s->O, 64), rows = s->PH * s->PW;
+    const int places = pool * pool, in_word = 64 / VL;
+    float *const flat_sum = gradient + rows * OB * VL;
     memset(flat_sum, 0, (size_t)(OB * VL) * sizeof *flat_sum);
     for (i64 h = 0; h < s->PH; h++)
         for (i64 w = 0; w < s->PW; w++, where += OB * VL, gradient += OB * VL, mask += places * words) {
             int32_t flat_places = 0;
             if (s->flat_position >= 0)
-                for (i64 k = 0; k < places; k++) flat_places |= (int32_t)(flat->row[h * pool + k / pool] >> (w * pool + k % pool) & 1) << k;
-            memset(mask, 0, (size_t)(places * words) * sizeof *mask);
-            for (i64 ob = 0; ob < OB; ob++) {
-                const vi at = v_load_bytes(where + ob * VL);
-                vf g = v_select(at >= 0, v_load(grad.at + ob * grad.plane + h * grad.row + w * VL), (vf){0});
-                v_store(grad_bias + ob * VL, v_load(grad_bias + ob * VL) + g);
-                if (flat_places) {
-                    const vi is_flat = -((flat_places >> (at & 31)) & 1);
-                    v_store(flat_sum + ob * VL, v_load(flat_sum + ob * VL) + v_select(is_flat, g, (vf){0}));
-                    g = v_select(is_flat, (vf){0}, g);
+                UNROLL for (int k = 0; k < places; k++)
+                    flat_places |= (int32_t)(flat->row[h * pool + k / pool] >> (w * pool + k % pool) & 1) << k;
+            for (i64 word = 0; word < words; word++) {
+                uint64_t bits[WIDE_MOST_POOL * WIDE_MOST_POOL] = {0};
+                for (i64 ob = word * in_word; ob < i64_min(OB, (word + 1) * in_word); ob++) {
+                    const vi at = v_load_bytes(where + ob * VL);
+                    vf g = v_select(at >= 0, v_load(grad.at + ob * grad.plane + h * grad.row + w * VL), (vf){0});
+                    v_store(grad_bias + ob * VL, v_load(grad_bias + ob * VL) + g);
+                    if (flat_places) {
+                        const vi is_flat = -((v_set1_int(flat_places) >> (at & 31)) & 1);
+                        v_store(flat_sum + ob * VL, v_load(flat_sum + ob * VL) + v_select(is_flat, g, (vf){0}));
+                        g = v_select(is_flat, (vf){0}, g);
+                    }
+                    v_store(gradient + ob * VL, g);
+                    UNROLL for (int k = 0; k < places; k++) bits[k] |= wide_bits(v_select(at == k, g, (vf){0})) << ob % in_word * VL;
                 }
-                v_store(gradient + ob * VL, g);
-                for (i64 k = 0; k < places; k++)
-                    mask[k * words + ob * VL / 64] |= wide_bits(v_select(at == (int32_t)k, g, (vf){0})) << ob * VL % 64;
+                UNROLL for (int k = 0; k < places; k++) mask[k * words + word] = bits[k];
             }
         }
     memset(mask, 0, (size_t)(places * words) * sizeof *mask);
-    for (i64 ob = 0; ob < OB; ob++) mask[ob * VL / 64] |= wide_bits(v_load(flat_sum + ob * VL)) << ob * VL % 64;
+    for (i64 ob = 0; ob < OB; ob++) mask[ob / in_word] |= wide_bits(v_load(flat_sum + ob * VL)) << ob % in_word * VL;
+}
+
+/* All by window: gradient [PH*PW + 1][OB*VL], zero where the output has none, and for each place in the window the channels whose
+ * maximum stood there: mask [PH*PW + 1][pool*pool][words], a bit a channel, 64 channels a word. Adds to grad_bias (OB*VL).
+ * Gradients at flat positions are added up in the row after the last window's. grad (PH, PW, blocked), where [PH*PW][OB][VL]. */
+KERNEL void wide_mark_positions(const struct wide_pooled *s, struct wide_view grad, const int8_t *where, const struct wide_flat *flat,
+                                float *gradient, uint64_t *mask, float *grad_bias) {
+    if (s->pool == 2) wide_mark_pooled(2, s, grad, where, flat, gradient, mask, grad_bias);
+    else if (s->pool == 3) wide_mark_pooled(3, s, grad, where, flat, gradient, mask, grad_bias);
+    else wide_mark_pooled(4, s, grad, where, flat, gradient, mask, grad_bias);
 }
 
 /* Lists by output channel, from gradient as marked: offsets in a plane of x. */
@@ -125,7 +137,8 @@ KERNEL void wide_list_by_channel(const struct wide_pooled *s, const float *gradi
 
 enum { WIDE_MOST_ACCUMULATORS = VL == 16 ? 25 : 10 };
 
-INLINE void wide_sparse_weight_rows(const int R, const int KW, i64 n, const float *gradient, const int32_t *offset, const float *x, i64 x_row, float *grad) {
+INLINE void wide_sparse_weight_rows(const int R, const int KW, i64 n, const float *gradient, const int32_t *offset, const float *x,
+                                    i64 x_row, float *grad) {
     vf a[WIDE_MOST_ACCUMULATORS];
     UNROLL for (int t = 0; t < R * KW; t++) a[t] = v_load(grad + t * VL);
 #define ENTRY(at, by) do { \
@@ -146,8 +159,8 @@ INLINE void wide_sparse_weight_rows(const int R, const int KW, i64 n, const floa
 
 /* The entries of one window: mask [pool*pool][words]. Where the registers hold all that the positions of a 2x2 window reach, grad_x is
  * loaded and stored once a window (shared), else once a position. */
-INLINE void wide_sparse_input_window(const int R, const int KW, const int shared, i64 pool, i64 words, const float *gradient, const uint64_t *mask,
-                                     const float *weight, i64 step, float *grad_x, i64 row) {
+INLINE void wide_sparse_input_window(const int R, const int KW, const int shared, i64 pool, i64 words, const float *gradient,
+                                     const uint64_t *mask, const float *weight, i64 step, float *grad_x, i64 row) {
     const int H = R + 1, W = KW + 1;
     vf a[WIDE_MOST_ACCUMULATORS];
 #define PLACE(k, down, along) do { \
@@ -161,7 +174,8 @@ INLINE void wide_sparse_input_window(const int R, const int KW, const int shared
                 const uint64_t o = (uint64_t)__builtin_ctzll(left); \
                 const vf g = v_set1(g0[o]); \
                 const float *p = w0 + o * (uint64_t)step; \
-                UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < KW; c++) b[r * across + c] += g * v_load(p + (r * KW + c) * VL); \
+                UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < KW; c++) \
+                    b[r * across + c] += g * v_load(p + (r * KW + c) * VL); \
             } \
         if (!shared) UNROLL for (int t = 0; t < R * KW; t++) v_store(to + t / KW * row + t % KW * VL, b[t]); \
     } while (0)
@@ -192,7 +206,8 @@ KERNEL void wide_sparse_weight(i64 O, i64 kh, i64 kw, struct wide_entries list, 
         rows = wide_sparse_rows(kh - r, kw);
 #define CASE(R, KW) if (rows == R && kw == KW) \
     for (i64 o = 0; o < O; o++) \
-        wide_sparse_weight_rows(R, KW, list.count[o], list.gradient + o * list.capacity, list.offset + o * list.capacity, x, x_row, grad + o * step);
+        wide_sparse_weight_rows(R, KW, list.count[o], list.gradient + o * list.capacity, list.offset + o * list.capacity, x, x_row, \
+                                grad + o * step);
         WIDE_SPARSE_CASES(CASE)
 #undef CASE
     }
@@ -213,7 +228,8 @@ INLINE void wide_sparse_input_windows(const int R, const int KW, const struct wi
 }
 
 /* One block of input channels: weight (O, kh, kw, VL); adds to grad_x, a blocked plane with its border. */
-KERNEL void wide_sparse_input(const struct wide_pooled *s, i64 kh, i64 kw, const float *gradient, const uint64_t *mask, const float *weight, float *grad_x) {
+KERNEL void wide_sparse_input(const struct wide_pooled *s, i64 kh, i64 kw, const float *gradient, const uint64_t *mask,
+                              const float *weight, float *grad_x) {
     const i64 step = kh * kw * VL;
     for (i64 r = 0, rows; r < kh; r += rows, weight += rows * kw * VL, grad_x += rows * s->x_row) {
         rows = wide_sparse_rows(kh - r, kw);

@@ -137,7 +137,7 @@ def wide(x: np.ndarray) -> np.ndarray:
 def eager_gradients(model: nn.Module, loss_fn: Loss, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     """Loss and gradients of the model as it is, uncompiled, by name; a gradient that is None is left out."""
     model.zero_grad()
-    loss = loss_fn(model(x), y)
+    loss = loss_fn(model(fnn.Tensor(x)), y)
     loss.backward()
     found = {"loss": np.asarray(loss.item())}
     return found | {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -218,11 +218,19 @@ def mlp(seed: int = 0) -> nn.Module:
     )  # fmt: skip
 
 
+def tied(seed: int = 0) -> nn.Module:
+    """mlp, with one layer that is applied twice."""
+    fnn.manual_seed(seed)
+    twice = nn.Linear(20, 20)
+    layers = (nn.Normalize(0.3, 0.4), nn.Flatten(), nn.Linear(36, 20), nn.ReLU(), twice, nn.ReLU(), twice, nn.ReLU())
+    return nn.Sequential(*layers, nn.Linear(20, CLASSES))
+
+
 def batch_for(model: Callable[..., nn.Module], n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A batch that lenet, normed or mlp takes."""
+    """A batch that lenet, normed, mlp or tied takes."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, CLASSES, n)
-    if model is mlp:
+    if model in (mlp, tied):
         return rng.integers(0, 256, (n, 1, 6, 6)).astype(np.uint8), labels
     shape = (n, 3, 8, 8) if model is normed else (n, 1, 16, 16)
     return rng.normal(size=shape).astype(np.float32), labels

@@ -218,3 +218,17 @@ def test_values_and_weights_that_are_used_twice(n: int, isa: str | None) -> None
         with running_on(isa):
             networks.assert_close(networks.compiled_gradients(model, loss_fn, x, y), exact, WINOGRAD)
             networks.assert_close(networks.compiled_gradients(model, loss_fn, x, y, exact=True), exact)
+
+
+@pytest.mark.skipif(not NATIVE, reason="the other backends have no Winograd convolutions")
+@pytest.mark.parametrize("isa", ISAS)
+def test_exact_does_without_winograd(isa: str | None) -> None:
+    """The same bits as with Winograd switched off by name, and others than with it, which round a little worse."""
+    x, y = networks.batch_for(networks.normed, 33)
+    with running_on(isa):
+        options = ({}, {"exact": True}, {"disable": "winograd"})
+        usual, exact, disabled = (
+            networks.compiled_gradients(networks.normed(), nn.CrossEntropyLoss(), x, y, **each) for each in options
+        )
+    assert all(np.array_equal(exact[name], disabled[name]) for name in exact)
+    assert not all(np.array_equal(exact[name], usual[name]) for name in exact)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import nn, recipes
+from fastnn import config, nn, recipes
 from fastnn.cli import main
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError, DataError
@@ -20,20 +21,22 @@ SHAPES = {  # name: shapes of the weights for images 1×28×28 and 10 classes, a
     "lenet5": [(6, 1, 5, 5), (16, 6, 5, 5), (120, 16 * 5 * 5), (84, 120), (10, 84)],
     "mlp": [(1000, 784), (10, 1000)],
     "linear": [(10, 784)],
+    "fast": [(8, 1, 3, 3), (16, 8, 3, 3), (128, 16 * 5 * 5), (10, 128)],
+    "best": [(32, 1, 3, 3), (32, 32, 3, 3), (64, 32, 3, 3), (64, 64, 3, 3), (128, 64 * 4 * 4), (10, 128)],
 }
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_models_are_what_they_are_said_to_be(name: str) -> None:
     model = recipes.MODELS[name](mean=0.1, std=0.3)
-    weights = [a.shape for n, a in model.state_dict().items() if n.endswith("weight")]
+    weights = [a.shape for n, a in model.state_dict().items() if n.endswith("weight") and a.ndim > 1]
     assert weights == SHAPES[name]
     assert isinstance(model[0], nn.Normalize)
     assert sum(isinstance(layer, nn.ReLU) for layer in model) == len(weights) - 1
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 13, 17)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 16, 21)], ids=str)
 def test_models_fit_the_images_and_classes(name: str, shape: tuple[int, int, int]) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
     train = Dataset(images, [0, 4])
@@ -44,22 +47,54 @@ def test_models_fit_the_images_and_classes(name: str, shape: tuple[int, int, int
     np.testing.assert_allclose(model[0].std, std, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "side"), [("cnn", 6), ("lenet5", 12)])
+@pytest.mark.parametrize(("name", "side"), [("cnn", 6), ("lenet5", 12), ("fast", 10), ("best", 16)])
 def test_images_too_small_for_a_model_are_refused(name: str, side: int) -> None:
     recipes.MODELS[name]((1, side, side))(np.zeros((1, 1, side, side), np.uint8))
     with pytest.raises(ArgumentError, match=f"at least {side}x{side}"):
         recipes.MODELS[name]((1, side, side - 1))
 
 
+def rates(recipe: recipes.Recipe, steps: int, batches: int) -> list[float]:
+    """The learning rates of so many steps of the recipe's schedule."""
+    optimizer = recipe.optimizer(recipes.linear((1, 2, 2), 2))
+    schedule = recipe.scheduler(optimizer, batches)
+    seen = []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        schedule.step()
+    return seen
+
+
 def test_the_learning_rate_falls_as_documented() -> None:
     recipe = recipes.Recipe("linear", epochs=3, batch_size=4, lr=0.5, patience=2)
-    optimizer = recipe.optimizer(recipes.linear((1, 2, 2), 2))
-    schedule = recipe.scheduler(optimizer)
-    rates = []
-    for _ in range(3):
-        rates.append(optimizer.param_groups[0]["lr"])
-        schedule.step()
-    assert rates == pytest.approx([0.5, 0.5 / 1.5**2, 0.5 / 4])
+    assert rates(recipe, 3, batches=7) == pytest.approx([0.5, 0.5 / 1.5**2, 0.5 / 4])
+
+
+def test_one_cycle_rises_and_falls_to_nothing_at_the_last_batch() -> None:
+    recipe = recipes.Recipe("linear", epochs=3, batch_size=4, lr=0.5, rise=0.25)
+    seen = np.array(rates(recipe, 12, batches=4))
+    assert seen[0] == pytest.approx(0.05)
+    assert seen.argmax() == 2
+    assert seen[2] == pytest.approx(0.5)
+    np.testing.assert_allclose(np.diff(seen[:3]), 0.225)
+    np.testing.assert_allclose(np.diff(seen[2:]), -0.5 / 9, rtol=1e-4)
+    assert 0 < seen[-1] < 1e-4
+    assert "up to 0.5 in the first 25 %" in str(recipe)
+
+
+def test_a_recipe_smooths_the_labels_and_moves_the_images_that_it_says() -> None:
+    train = fnn.data.load("digits")
+    fast, best, cnn = (recipes.recipe(name, train) for name in ("fast", "best", "cnn"))
+    assert fast.loss().label_smoothing == best.loss().label_smoothing == 0.1
+    assert cnn.loss().label_smoothing == 0
+    assert "labels smoothed by 0.1" in str(fast)
+    assert fast.augmentation("mnist") is None
+    moved, more = cnn.augmentation("mnist"), best.augmentation("mnist")
+    assert moved is not None
+    assert more is not None
+    assert more.scale > moved.scale == 0
+    assert not moved.flip
+    assert recipes.augmentation("cifar10").flip
 
 
 def test_changes_to_a_recipe_and_unknown_models() -> None:
@@ -69,16 +104,69 @@ def test_changes_to_a_recipe_and_unknown_models() -> None:
         recipes.recipe("resnet", train)
 
 
-def test_digits_are_learnt() -> None:
-    train, test = fnn.data.load("digits"), fnn.data.load("digits", split="test")
-    fnn.manual_seed(0)
-    recipe = recipes.recipe("linear", train)
+def learn(
+    name: str, train: Dataset, seed: int = 0, callbacks: tuple[fnn.train.Callback, ...] = (), **changes: Any
+) -> nn.Sequential:
+    """A model trained by its recipe, as `fastnn train` does it."""
+    fnn.manual_seed(seed)
+    recipe = recipes.recipe(name, train, **changes)
     model = recipe.build(train)
     optimizer = recipe.optimizer(model)
-    scheduler = recipe.scheduler(optimizer)
-    batches = fnn.data.Batches(train.images, train.labels, recipe.batch_size, shuffle=True, seed=0)
-    fnn.fit(model, batches, optimizer=optimizer, scheduler=scheduler, epochs=4, verbose=False)
-    assert fnn.evaluate(model, test).accuracy > 0.9
+    moves = recipe.augmentation(train.name)
+    batches = fnn.data.Batches(train.images, train.labels, recipe.batch_size, shuffle=True, seed=seed, augment=moves)
+    fnn.fit(
+        model,
+        batches,
+        loss=recipe.loss(),
+        optimizer=optimizer,
+        scheduler=recipe.scheduler(optimizer, len(batches)),
+        epochs=recipe.epochs,
+        callbacks=callbacks,
+        verbose=False,
+    )
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "least"), [("linear", {"epochs": 4}, 0.9), ("fast", {}, 0.96), ("best", {"epochs": 2}, 0.9)]
+)
+def test_digits_are_learnt(name: str, changes: dict[str, Any], least: float) -> None:
+    if name != "linear" and config.configuration()["backend"] != "native":
+        pytest.skip("quick on the native kernels alone")
+    model = learn(name, fnn.data.load("digits"), **changes)
+    assert fnn.evaluate(model, "digits").accuracy > least
+
+
+class StopAfter(fnn.train.Callback):
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_epoch_end(self, training: fnn.train.Training) -> None:
+        if training.epoch == self.epoch:
+            training.stop("enough")
+
+
+@pytest.mark.parametrize("name", ["cnn", "fast", "best"])
+def test_a_recipe_that_was_stopped_goes_on_as_if_it_had_not_been(name: str, tmp_path: Path) -> None:
+    digits = fnn.data.load("digits").subset(slice(100))
+    straight = learn(name, digits, epochs=3, augment=True)
+    learn(name, digits, epochs=3, augment=True, callbacks=(fnn.train.Checkpoint(tmp_path), StopAfter(2)))
+    resumed = learn(name, digits, epochs=3, augment=True, callbacks=(fnn.train.Checkpoint(tmp_path, resume=True),))
+    for (key, one), other in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=key)
+
+
+def test_a_cycle_made_longer_says_what_it_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = ["train", "--model", "fast", "--epochs", "1", "--batch-size", "300", "--out", str(tmp_path / "run")]
+    assert main(start) == 0
+    assert "planned" not in capsys.readouterr().out
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume", "--epochs", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "planned for 1 epoch: it goes on where that of 2 would be by now" in said
+    history = fnn.load_run(tmp_path / "run")[2]
+    assert [record.lr < 0.01 for record in history] == [True, True]
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert "planned" not in capsys.readouterr().out
 
 
 def test_a_run_comes_back(tmp_path: Path) -> None:
@@ -125,7 +213,10 @@ def test_a_run_without_an_epoch_or_made_in_python_is_said(tmp_path: Path, capsys
         assert "has not finished an epoch" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not os.environ.get("FASTNN_DATA_DIR"), reason="MNIST is in FASTNN_DATA_DIR")
+needs_mnist = pytest.mark.skipif(not os.environ.get("FASTNN_DATA_DIR"), reason="MNIST is in FASTNN_DATA_DIR")
+
+
+@needs_mnist
 def test_a_linear_model_learns_mnist() -> None:
     train = fnn.data.load("mnist").subset(slice(6000))
     fnn.manual_seed(0)
@@ -133,3 +224,10 @@ def test_a_linear_model_learns_mnist() -> None:
     model = recipe.build(train)
     fnn.fit(model, train, optimizer=recipe.optimizer(model), epochs=2, verbose=False)
     assert fnn.evaluate(model, "mnist").accuracy > 0.83
+
+
+@needs_mnist
+def test_fast_is_good_at_mnist() -> None:
+    if config.configuration()["backend"] != "native":
+        pytest.skip("quick on the native kernels alone")
+    assert fnn.evaluate(learn("fast", fnn.data.load("mnist")), "mnist").accuracy > 0.988

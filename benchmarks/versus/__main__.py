@@ -103,7 +103,7 @@ def _length(bench: Bench, chosen: list[str]) -> int:
         "threads": 2,
         "ablation": len(parts.ABLATED) if bench.settings.fusions else 0,
         "memory": 2,
-        "runs": 2 * bench.settings.seeds + 1,
+        "runs": bench.settings.seeds + whole.PEER_SEEDS + 1,
     }
     return sum(lengths.get(part, 1) for part in chosen)
 
@@ -151,12 +151,13 @@ def _arguments() -> argparse.Namespace:
         "--compile", choices=("targets", "all", "none"), default="targets",
         help="works that torch.compile takes part in, some 20 s each; default those that have a target",
     )  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="runs to an accuracy, default %(default)s")
     parser.add_argument("--no-runs", action="store_true", help="no memory, no training to an accuracy")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all numbers there")
     parser.add_argument("--png", type=Path, metavar="PATH", help="draw the ratios there; needs Matplotlib")
     arguments = parser.parse_args()
-    if arguments.threads < 1:
-        parser.error("--threads: expected 1 or more")
+    if min(arguments.threads, arguments.seeds) < 1:
+        parser.error("--threads, --seeds: expected 1 or more")
     if arguments.quick:
         arguments.no_runs, arguments.compile = True, "none"
         if arguments.batches == list(batches):
@@ -187,8 +188,9 @@ def _settings(arguments: argparse.Namespace, notes: list[str]) -> Settings:
         batches=tuple(map(int, arguments.batches)),
         compile=arguments.compile,
         rounds=4 if arguments.quick else 8,
+        other_rounds=3 if arguments.quick else 5,
         block_seconds=0.04 if arguments.quick else 0.15,
-        seeds=5,
+        seeds=arguments.seeds,
         compiled=compiled,
         fusions=_fusions() if compiled else (),
     )

@@ -7,17 +7,22 @@ from pathlib import Path
 
 from .table import Row
 
+LEFT_OUT = ("Import", "Peak memory")  # other things than speed, and far off the scale
 OURS, BEHIND, TARGET = "#2a6f97", "#c2554d", "#333333"
 
 
 def draw(path: Path, rows: Mapping[str, Sequence[Row]], subtitle: str) -> None:
-    """Write a PNG with one bar for each row that has a ratio to a peer; ImportError without Matplotlib."""
+    """Write a PNG with a bar for each row that compares times with a peer's; ImportError without Matplotlib."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    groups = {title: [row for row in each if row.ratio is not None and row.peer] for title, each in rows.items()}
+    groups = {
+        title: [row for row in each if row.ratio is not None and row.peer]
+        for title, each in rows.items()
+        if title not in LEFT_OUT
+    }
     groups = {title: each for title, each in groups.items() if each}
     if not groups:
         return
@@ -34,9 +39,12 @@ def draw(path: Path, rows: Mapping[str, Sequence[Row]], subtitle: str) -> None:
         axis.set_title(title, fontsize=9, loc="left")
         axis.axvline(1, color="black", linewidth=0.8)
         for place, row in zip(places, each, strict=True):
-            axis.text(row.ratio, place, f" {row.ratio:.2f}× {row.peer}", va="center", fontsize=6)
+            end = max(row.ratio or 0, 1)
             if row.target.startswith("≥") and row.target.endswith("×"):
-                axis.plot([float(row.target[1:-1])] * 2, [place - 0.4, place + 0.4], color=TARGET, linewidth=1.5)
+                target = float(row.target[1:-1])
+                axis.plot([target] * 2, [place - 0.4, place + 0.4], color=TARGET, linewidth=1.5)
+                end = max(end, target)
+            axis.text(end, place, f"  {row.ratio:.2f}× {row.peer}", va="center", fontsize=6)
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1, 0].set_xlabel("times as fast as the best peer; a dark stroke is the target", fontsize=8)
     widest = max(row.ratio or 0 for each in groups.values() for row in each)

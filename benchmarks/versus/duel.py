@@ -18,7 +18,7 @@ from .workloads import Work
 GAP_SECONDS, MOST_GAPS, ASLEEP = 0.03, 10, 0.02  # a thread pool that spins has time to fall asleep, below so many CPUs
 TRIAL_ROUNDS = 2
 STILL_IN = 1.3  # times the best of the library
-WAY_BEHIND = 2.0  # times the best of all libraries but fastnn
+WAY_BEHIND = 2.0  # times the best of all libraries
 APART = 2e-2  # how far first results may lie apart, of the largest
 
 
@@ -121,15 +121,14 @@ def _short(numbers: Iterable[float]) -> str:
 
 
 def _still_in(duel: Duel, running: list[Contender]) -> list[Contender]:
-    """All of fastnn's modes, and the others that are near the best of their kind."""
+    """All of fastnn's modes, the best ones of PyTorch, and those of others that are near the best of all."""
     seconds = {contender: duel.series[contender].seconds for contender in running}
     remaining = []
     for contender, own in seconds.items():
         rivals = [c for c in seconds if c.peer != "fastnn" and _kind(c) == _kind(contender)]
         of_its_library = [seconds[c] for c in rivals if c.peer == contender.peer]
-        if contender.peer == "fastnn" or (
-            own <= STILL_IN * min(of_its_library) and own <= WAY_BEHIND * min(seconds[c] for c in rivals)
-        ):
+        near = contender.peer in ("fastnn", "torch") or own <= WAY_BEHIND * min(seconds[c] for c in rivals)
+        if contender.peer == "fastnn" or (near and own <= STILL_IN * min(of_its_library)):
             remaining.append(contender)
     return remaining
 

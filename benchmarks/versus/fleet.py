@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -29,6 +30,7 @@ HELD_TO_AVX2 = {
     "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
 }
 DEFAULT_MODES = ("all threads", "jit")  # that need not be said
+SECONDS_TO_END = 10
 NOT_HELD = ("onnxruntime",)  # nothing keeps it from AVX-512
 
 
@@ -93,13 +95,19 @@ class Worker:
             raise WorkerError(reply["error"])
         return reply
 
+    def finish(self) -> None:
+        """Let it end by itself."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+
     def close(self) -> None:
-        if self.process.stdin is not None and self.process.poll() is None:
-            self.process.stdin.close()
-            try:
-                self.process.wait(5)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
+        self.finish()
+        try:
+            self.process.wait(SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         if self.process.stdout is not None:
             self.process.stdout.close()
 
@@ -117,6 +125,8 @@ class Fleet:
         return self
 
     def __exit__(self, *error: object) -> None:
+        for worker in self._workers.values():
+            worker.finish()
         for worker in self._workers.values():
             worker.close()
 
@@ -147,7 +157,7 @@ class Fleet:
 
     def _worker(self, contender: Contender) -> Worker:
         key = contender.peer, contender.mode.partition(" without ")[0], contender.threads
-        if key not in self._workers:
+        if key not in self._workers or self._workers[key].process.poll() is not None:
             log = self._folder / f"{'-'.join(map(str, key)).replace(' ', '_')}.log"
             self._workers[key] = Worker(contender.peer, contender.threads, self.isa, self.feed, log)
         return self._workers[key]

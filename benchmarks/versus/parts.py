@@ -12,7 +12,7 @@ from typing import Any
 
 from .duel import Duel, Series, fight, ratio
 from .fleet import PEERS, Contender
-from .settings import Bench, contenders
+from .settings import Bench, contenders, has_target
 from .table import Row, at_least, time_of
 from .workloads import (
     ABLATED,
@@ -68,7 +68,8 @@ def inference(bench: Bench, progress: Progress) -> None:
         target = INFERENCE_TARGETS.get(work)
         if target is not None and duel.of("onnxruntime"):
             _add(bench, INFERENCE, _row(bench, duel, mode, target, lambda c: c.peer == "onnxruntime"))
-            _add(bench, INFERENCE, _row(bench, duel, mode, None, lambda c: c.peer != "onnxruntime"))
+            if any(duel.of(peer) for peer in bench.settings.peers if peer != "onnxruntime"):
+                _add(bench, INFERENCE, _row(bench, duel, mode, None, lambda c: c.peer != "onnxruntime"))
         else:
             _add(bench, INFERENCE, _row(bench, duel, mode, target))
 
@@ -145,7 +146,8 @@ def ablation(bench: Bench, progress: Progress) -> None:
 
 def _fight(bench: Bench, work: Work, everybody: list[Contender], part: str = "works") -> Duel:
     settings = bench.settings
-    duel = fight(bench.fleet, bench.peak, work, everybody, settings.rounds, settings.block_seconds)
+    rounds = settings.rounds if has_target(work) else settings.other_rounds
+    duel = fight(bench.fleet, bench.peak, work, everybody, rounds, settings.block_seconds)
     for name, failure in duel.failures.items():
         bench.failed(name, failure, work)
     bench.raw.setdefault(part, []).append(_raw(duel))

@@ -23,7 +23,8 @@ class Settings:
     workloads: tuple[str, ...]
     batches: tuple[int, ...]
     compile: str  # which works torch.compile takes part in: "targets", "all", "none"
-    rounds: int
+    rounds: int  # of works that have a target
+    other_rounds: int
     block_seconds: float
     seeds: int
     compiled: bool  # whether fastnn has compile
@@ -79,7 +80,7 @@ def _fastnn_modes(settings: Settings, work: Work) -> list[str]:
 
 
 def has_target(work: Work) -> bool:
-    return work in TARGETS or work in INFERENCE_TARGETS
+    return work in TARGETS or work in INFERENCE_TARGETS or work.kind == "matmul"
 
 
 def _torch_modes(settings: Settings, work: Work) -> list[str]:

@@ -39,14 +39,15 @@ def describe(model_name: str, **changes: Any) -> dict[str, Any]:
         raise NotImplementedError("the PyTorch side moves no images")
     model = recipe.build(mnist)
     optimizer = recipe.optimizer(model)
-    steps = -(-len(mnist) // recipe.batch_size)
+    batches = -(-len(mnist) // recipe.batch_size)
     return {
         "layers": [_describe_layer(layer) for layer in model],
         "epochs": recipe.epochs,
         "batch_size": recipe.batch_size,
         "optimizer": type(optimizer).__name__,
         "settings": {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay, "nesterov": True},
-        "learning_rates": _learning_rates(recipe, optimizer, steps),
+        "label_smoothing": recipe.label_smoothing,
+        "learning_rates": _learning_rates(recipe, optimizer, batches),
     }
 
 
@@ -57,12 +58,15 @@ def _describe_layer(layer: Any) -> dict[str, Any]:
     return {"kind": kind, "args": [np.asarray(value).tolist() for value in values], "options": options}
 
 
-def _learning_rates(recipe: Any, optimizer: Any, steps: int) -> list[float]:
-    """One a step of the whole training."""
-    scheduler = recipe.scheduler(optimizer)
-    rates = []
-    for _ in range(recipe.epochs):
-        rates += [optimizer.param_groups[0]["lr"]] * steps
+def _learning_rates(recipe: Any, optimizer: Any, batches: int) -> list[float]:
+    """One a step of the whole training; a schedule by epochs keeps its rate for all batches of one."""
+    from fastnn.schedules import OneCycleLR
+
+    scheduler = recipe.scheduler(optimizer, batches)
+    each = 1 if isinstance(scheduler, OneCycleLR) else batches
+    rates: list[float] = []
+    while len(rates) < recipe.epochs * batches:
+        rates += [float(optimizer.param_groups[0]["lr"])] * each
         scheduler.step()
     return rates
 
@@ -97,22 +101,18 @@ def train(
     model = model.to(memory_format=layout)
     kind = getattr(torch.optim, recipe["optimizer"])
     optimizer = kind(model.parameters(), lr=recipe["learning_rates"][0], fused=True, **recipe["settings"])
-    loss_fn = torch.nn.CrossEntropyLoss()
+    loss_fn = torch.nn.CrossEntropyLoss(label_smoothing=recipe["label_smoothing"])
     images, labels = (torch.from_numpy(array) for array in read_mnist(folder, "train"))
-    batch = recipe["batch_size"]
-    started, step = time.perf_counter(), 0
-    for _ in range(recipe["epochs"]):
-        for chosen in torch.randperm(len(images)).split(batch):
-            optimizer.param_groups[0]["lr"] = recipe["learning_rates"][step]
-            loss = loss_fn(model(images[chosen]), labels[chosen])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            step += 1
-            if step == most_steps:
-                break
-        if step == most_steps:
-            break
+    batches = (
+        chosen for _ in range(recipe["epochs"]) for chosen in torch.randperm(len(images)).split(recipe["batch_size"])
+    )
+    started = time.perf_counter()
+    for rate, chosen in zip(recipe["learning_rates"][:most_steps], batches, strict=False):
+        optimizer.param_groups[0]["lr"] = rate
+        loss = loss_fn(model(images[chosen]), labels[chosen])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
     seconds = time.perf_counter() - started
     images, labels = (torch.from_numpy(array) for array in read_mnist(folder, "t10k"))
     model.eval()

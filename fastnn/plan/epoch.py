@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.interrupts import Interrupts
 from fastnn.tensor import Array
 
 __all__ = ["run_epoch"]
@@ -29,7 +30,10 @@ def run_epoch(
     x = np.empty((batch_size, *images.shape[1:]), images.dtype)
     y = np.empty((batch_size, *labels.shape[1:]), labels.dtype)
     total = 0.0
-    with tqdm(total=len(order), unit="image", leave=False, disable=None if progress else True) as bar:
+    with (
+        Interrupts() as interrupts,
+        tqdm(total=len(order), unit="image", leave=False, disable=None if progress else True) as bar,
+    ):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             n = len(chosen)
@@ -39,6 +43,7 @@ def run_epoch(
             if scheduler is not None:
                 scheduler.step()
             bar.update(n)
+            interrupts.heed()
     return total / len(order)
 
 

@@ -20,7 +20,7 @@ from fastnn.plan.fuse import fuse
 from fastnn.plan.native import chain_is_supported
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.stepping import Stepping
-from fastnn.plan.structure import Structure
+from fastnn.plan.structure import MODES, Structure
 from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates
 from fastnn.tensor import Array, Tensor
@@ -98,7 +98,7 @@ class Predictor(Plan):
         return self._find(key, lambda: self._make(x), Execution.stands)
 
     def _make(self, x: Array) -> Execution:
-        with _eval_mode(self.model):
+        with MODES, _eval_mode(self.model):
             graph = trace(self.model, None, (x.shape, x.dtype), None)
         return Execution(graph, self._stages(graph, False), training=False, options=self.options)
 
@@ -153,6 +153,10 @@ class Step(Plan):
         return stepping.run(x, y)
 
     def _stepping(self, x: Array, y: Array) -> Stepping:
+        with MODES:
+            return self._stepping_in_mode(x, y)
+
+    def _stepping_in_mode(self, x: Array, y: Array) -> Stepping:
         key = (
             x.shape,
             x.dtype,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 
 from fastnn.nn import Module, Parameter
 
-__all__ = ["Structure"]
+__all__ = ["MODES", "Structure"]
 
+MODES = threading.RLock()  # held by whoever puts modules into another mode for a while, and by whoever reads modes
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
 

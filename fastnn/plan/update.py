@@ -101,12 +101,7 @@ class Updates:
         where the optimiser keeps other arrays than the kernels were given."""
         if slot.steps == 0:
             return not any(self._steps(self._state.get(p, _EMPTY)) for p in slot.params)
-        if not slot.shown:
-            slot.shown = [
-                (self._state.get(p, _EMPTY), name, array)
-                for p in slot.params
-                for name, array in self._arrays[id(p)].items()
-            ]
+        self._show(slot)
         steps = slot.shown[0][0].get("step")
         for state, name, array in slot.shown:
             if state.get(name) is not array or state.get("step") != steps:
@@ -140,22 +135,29 @@ class Updates:
 
     def after_step(self) -> None:
         """Count the step that was made, and show the state of a first one."""
-        first = any(slot.steps == 0 for slot in self.slots.values())
         for slot in self.slots.values():
+            if slot.plain:
+                continue
+            if slot.steps == 0:
+                for p in slot.params:
+                    self._state.setdefault(p, {}).update(self._arrays[id(p)])
+                self._entries = len(self._state)
+            self._show(slot)
             if type(self.optimizer) is SGD:
-                if slot.steps == 0 and not slot.plain:
-                    for p in slot.params:
-                        self._state.setdefault(p, {}).update(self._arrays[id(p)])
-                    slot.steps = 1
+                slot.steps = 1
                 continue
             slot.steps += 1
-            if slot.steps == 1:
-                for p in slot.params:
-                    self._state.setdefault(p, {}).update(step=1, **self._arrays[id(p)])
             for state, _, _ in slot.shown:
                 state["step"] = slot.steps
-        if first:
-            self._entries = len(self._state)
+
+    def _show(self, slot: Slot) -> None:
+        """Look up once where the optimiser keeps the slot's state."""
+        if not slot.shown:
+            slot.shown = [
+                (self._state.get(p, _EMPTY), name, array)
+                for p in slot.params
+                for name, array in self._arrays[id(p)].items()
+            ]
 
     def scale(self, factor: float) -> None:
         """Multiply every gradient of the coming steps by this first."""

@@ -12,6 +12,7 @@ import numpy as np
 from fastnn import random
 from fastnn.data import Batches
 from fastnn.errors import ArgumentError, NonFiniteError
+from fastnn.interrupts import Interrupts
 from fastnn.nn import CrossEntropyLoss
 from fastnn.optim import Adam
 from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
@@ -20,7 +21,7 @@ from .callbacks import Callback, Training
 from .checks import check_fit, check_labels
 from .evaluate import Tally, as_dataset, evaluate, input_for, mode
 from .history import EpochRecord, History
-from .interrupts import Interrupted, Interrupts
+from .interrupts import Interrupted
 from .progress import Progress
 from .steps import make_step
 
