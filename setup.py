@@ -5,6 +5,7 @@ Everything else about the package stands in pyproject.toml. FASTNN_NO_NATIVE=1 b
 
 import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 
 from setuptools import Extension, setup
@@ -33,6 +34,17 @@ pip install "fastnn[jit]"."""
 class BuildKernels(build_ext):
     """build_ext with flags of its own for each instruction set's file; without a compiler it says what to install."""
 
+    @staticmethod
+    def compile_side_by_side(compile_in_turn):
+        """The files take as long as their number of instruction sets: each is compiled by a thread of its own."""
+
+        def compile_all(sources, *args, **kwargs):
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                objects = pool.map(lambda source: compile_in_turn([source], *args, **kwargs), sources)
+                return [name for names in objects for name in names]
+
+        return compile_all
+
     def build_extensions(self) -> None:
         compile_one = self.compiler._compile
 
@@ -41,6 +53,7 @@ class BuildKernels(build_ext):
             compile_one(obj, src, ext, cc_args, [*extra_postargs, *extra], pp_opts)
 
         self.compiler._compile = compile_for_isa
+        self.compiler.compile = self.compile_side_by_side(self.compiler.compile)
         try:
             super().build_extensions()
         except (CCompilerError, CompileError, ExecError, PlatformError) as error:
@@ -53,12 +66,12 @@ def extensions() -> list[Extension]:
     import numpy
     from Cython.Build import cythonize
 
-    sources = ["_kernels.pyx", "dispatch.c", "threads.c", "program.c", "isa_baseline.c", *UNITS.get(platform.machine(), [])]
+    sources = ["_kernels.pyx", "dispatch.c", "base/threads.c", "plan/program.c", "isa_baseline.c", *UNITS.get(platform.machine(), [])]
     kernels = Extension(
         "fastnn._kernels",
         [f"kernels/{name}" for name in sources],
         include_dirs=["kernels", numpy.get_include()],
-        depends=glob("kernels/*.h"),
+        depends=glob("kernels/**/*.h", recursive=True),
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), ("_GNU_SOURCE", "1")],
         extra_compile_args=[*FLAGS, "-pthread"],
         extra_link_args=["-pthread"],

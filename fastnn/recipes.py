@@ -22,7 +22,6 @@ from fastnn.nn import (
     BatchNorm2d,
     Conv2d,
     CrossEntropyLoss,
-    Dropout,
     Flatten,
     Linear,
     MaxPool2d,
@@ -139,7 +138,7 @@ def best(
         *_normalised(channels, 32), *_normalised(32, 32), MaxPool2d(2),
         *_normalised(32, 64), *_normalised(64, 64), MaxPool2d(2),
         Flatten(),
-        Linear(64 * height * width, 128), ReLU(), Dropout(0.4),
+        Linear(64 * height * width, 128), ReLU(),
         Linear(128, classes),
     )  # fmt: skip
 
@@ -243,7 +242,7 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
         epochs, batch, lr = (20, 32, 0.05) if few else (3, 64, 0.15)
         base = Recipe(model, epochs, batch, lr, rise=0.5, weight_decay=0.0, label_smoothing=0.1)
     elif model == "best":
-        epochs, batch, lr = (20, 32, 0.05) if few else (24, 128, 0.1)
+        epochs, batch, lr = (20, 32, 0.05) if few else (20, 128, 0.1)
         base = Recipe(model, epochs, batch, lr, rise=0.15, label_smoothing=0.1, augment=True)
     elif few:
         base = Recipe(model, epochs=10, batch_size=16, lr=0.02, patience=3, augment=True)

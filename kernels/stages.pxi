@@ -1,6 +1,6 @@
 # stages.h, as Cython has to be told
 
-cdef extern from "stages.h" nogil:
+cdef extern from "plan/stages.h" nogil:
     enum: CHAIN_MOST_LAYERS, PROGRAM_MOST_STAGES
     enum: PROGRAM_DONE, PROGRAM_NO_MEMORY, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL
     enum: OPTIMIZER_NONE, OPTIMIZER_SGD, OPTIMIZER_ADAM

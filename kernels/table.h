@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "stages.h"
+#include "plan/stages.h"
 
 enum conv2d_algorithm { CONV2D_AUTO, CONV2D_DIRECT, CONV2D_IM2COL };
 

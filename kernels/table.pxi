@@ -55,6 +55,6 @@ cdef extern from "table.h" nogil:
     int fastnn_isa_supported(const char *)
     int fastnn_select_isa(const char *)
 
-cdef extern from "threads.h" nogil:
+cdef extern from "base/threads.h" nogil:
     void fastnn_set_threads(int)
     int fastnn_get_threads()

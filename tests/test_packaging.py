@@ -71,9 +71,9 @@ def test_source_distribution(sources: Path, tmp_path: Path) -> None:
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
-    written = files("kernels/*.pyx", "kernels/*.c", "kernels/*.h", "fastnn/**/*.py", "tests/*.py", "benchmarks/*.py")
+    written = files("kernels/*.pyx", "kernels/**/*.c", "kernels/**/*.h", "fastnn/**/*.py", "tests/*.py", "benchmarks/*.py")
     written |= files("LICENSE", "*.md", "setup.py", "pyproject.toml", "fastnn/py.typed", "fastnn/data/digits.npz")
-    assert {"kernels/_kernels.pyx", "kernels/dispatch.c", "kernels/simd.h", "fastnn/data/digits.npz"} <= written
+    assert {"kernels/_kernels.pyx", "kernels/dispatch.c", "kernels/base/simd.h", "fastnn/data/digits.npz"} <= written
     assert written - names == set()
     assert [name for name in names if name.endswith((".c", ".h", ".pyx")) and name not in written] == []
     assert [name for name in names if name.endswith((".so", ".pyc", ".o"))] == []

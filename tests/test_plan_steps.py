@@ -105,8 +105,8 @@ def check(
         assert step(x, y) == pytest.approx(expected[i], rel=1e-4)
         assert all(p.grad is None for p in model.parameters())
     for (name, p), q, before in zip(model.named_parameters(), exact.parameters(), start.parameters(), strict=True):
-        moved = np.abs(q.data - before.data).max()
-        assert np.abs(p.data - q.data).max() <= bound * moved, name
+        moved, error = float(np.abs(q.data - before.data).max()), float(np.abs(p.data - q.data).max())
+        assert error <= bound * moved, name
         assert moved > 0 or not p.requires_grad, f"{name}: this test could not fail"
     return model, optimizer
 

@@ -6,7 +6,7 @@ import os
 
 from fastnn.errors import ArgumentError
 
-MOST_THREADS = 256  # MAX_THREADS of kernels/threads.c
+MOST_THREADS = 256  # MAX_THREADS of kernels/base/threads.c
 
 
 def _quota(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> float | None:

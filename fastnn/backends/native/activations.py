@@ -1,4 +1,4 @@
-"""Activations, softmax and dropout on the compiled kernels (kernels/elementwise.h, softmax.h, random.h)."""
+"""Activations, softmax and dropout on the compiled kernels (kernels/ops/elementwise.h, softmax.h, base/random.h)."""
 
 from __future__ import annotations
 

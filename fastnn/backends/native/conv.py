@@ -1,4 +1,4 @@
-"""Convolution on the compiled kernels, by direct loops or by im2col; kernels/conv2d.h chooses by shape."""
+"""Convolution on the compiled kernels, by direct loops or by im2col; kernels/ops/conv2d.h chooses by shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses with their gradients on the compiled kernels (kernels/loss.h)."""
+"""Losses with their gradients on the compiled kernels (kernels/ops/loss.h)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batch normalisation on the compiled kernels (kernels/norm.h, norm_apply.h)."""
+"""Batch normalisation on the compiled kernels (kernels/ops/norm.h, norm_apply.h)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pooling on the compiled kernels (kernels/pool2d.h, pool2d_average.h)."""
+"""Pooling on the compiled kernels (kernels/ops/pool2d.h, pool2d_average.h)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimiser steps on the compiled kernels (kernels/update.h).
+"""Optimiser steps on the compiled kernels (kernels/ops/update.h).
 
 What is the same for all elements is computed here, in double precision.
 """

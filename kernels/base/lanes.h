@@ -1,0 +1,83 @@
+/* More operations on lanes than simd.h has: parts of a vector, maxima, shuffles. */
+#ifndef FASTNN_LANES_H
+#define FASTNN_LANES_H
+
+#include "base/simd.h"
+
+typedef uint64_t vu64 __attribute__((vector_size(VL * 4)));
+
+/* All lanes at p, or only the first few: v_load_partial and v_store_partial where that is needed. */
+INLINE vf v_load_lanes(const float *p, i64 lanes, float fill) {
+    return lanes == VL ? v_load(p) : v_load_partial(p, lanes, fill);
+}
+INLINE void v_store_lanes(float *p, vf v, i64 lanes) {
+    if (lanes == VL) v_store(p, v);
+    else v_store_partial(p, v, lanes);
+}
+
+/* The larger and the smaller of two: b where either is NaN. */
+#if VL == 16 && defined(__AVX512F__)
+INLINE vf v_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE vf v_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif VL == 8 && defined(__AVX__)
+INLINE vf v_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE vf v_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+#elif VL == 4 && defined(__SSE2__)
+INLINE vf v_max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
+INLINE vf v_min(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
+#else
+INLINE vf v_max(vf a, vf b) { return v_select(a > b, a, b); }
+INLINE vf v_min(vf a, vf b) { return v_select(a < b, a, b); }
+#endif
+
+/* Lanes of two vectors of one type, numbered on from the first to the second. */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define V_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#define V_SHUFFLE_64(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#endif
+#endif
+#ifndef V_SHUFFLE
+#define V_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vi){__VA_ARGS__})
+#define V_SHUFFLE_64(a, b, ...) __builtin_shuffle(a, b, (vu64){__VA_ARGS__})
+#endif
+
+/* Every other lane of a pair of vectors, and back: vectors of 32-bit lanes */
+#if VL == 16
+#define V_EVEN(a, b) V_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#define V_ODD(a, b) V_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
+#define V_ZIP_LOW(a, b) V_SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define V_ZIP_HIGH(a, b) V_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#define V_ZIP_LOW_64(a, b) V_SHUFFLE_64(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define V_ZIP_HIGH_64(a, b) V_SHUFFLE_64(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#elif VL == 8
+#define V_EVEN(a, b) V_SHUFFLE(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#define V_ODD(a, b) V_SHUFFLE(a, b, 1, 3, 5, 7, 9, 11, 13, 15)
+#define V_ZIP_LOW(a, b) V_SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define V_ZIP_HIGH(a, b) V_SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#define V_ZIP_LOW_64(a, b) V_SHUFFLE_64(a, b, 0, 4, 1, 5)
+#define V_ZIP_HIGH_64(a, b) V_SHUFFLE_64(a, b, 2, 6, 3, 7)
+#else
+#define V_EVEN(a, b) V_SHUFFLE(a, b, 0, 2, 4, 6)
+#define V_ODD(a, b) V_SHUFFLE(a, b, 1, 3, 5, 7)
+#define V_ZIP_LOW(a, b) V_SHUFFLE(a, b, 0, 4, 1, 5)
+#define V_ZIP_HIGH(a, b) V_SHUFFLE(a, b, 2, 6, 3, 7)
+#define V_ZIP_LOW_64(a, b) V_SHUFFLE_64(a, b, 0, 2)
+#define V_ZIP_HIGH_64(a, b) V_SHUFFLE_64(a, b, 1, 3)
+#endif
+
+/* start, start + step, ... */
+INLINE vi v_count(i64 start, i64 step) {
+    vi v;
+    UNROLL for (int i = 0; i < VL; i++) v[i] = i;
+    return v * (int32_t)step + (int32_t)start;
+}
+
+INLINE int v_any(vi mask) {
+    vu64 bits = (vu64)mask;
+    uint64_t any = 0;
+    UNROLL for (int i = 0; i < VL / 2; i++) any |= bits[i];
+    return any != 0;
+}
+
+#endif

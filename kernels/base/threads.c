@@ -1,0 +1,175 @@
+/* The one thread pool.
+ *
+ * A job is open or closed. Workers take task numbers off one atomic counter while it is open. Closing needs no
+ * check-in of every worker: a worker first raises `inside`, then looks whether the job is open; the caller first closes
+ * the job, then waits for `inside` to fall to zero. Both orders are sequentially consistent, so one always sees the other,
+ * and a worker that overslept a job is not waited for.
+ *
+ * Idle workers spin for some tens of microseconds (the gap between two kernels of a training step), then sleep on a
+ * condition variable. pthread_atfork empties the pool in the child, which starts threads of its own when it needs them.
+ */
+#include "base/threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#define MAX_THREADS 256
+#define SPIN_ROUNDS 4000          /* some tens of microseconds of pause instructions, by the CPU */
+#define SERIAL_FLOPS 1.0e6        /* some tens of microseconds: below, a hand-over costs more than it saves */
+
+#if defined(__x86_64__) || defined(__i386__)
+#define pause_cpu() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define pause_cpu() __asm__ volatile("yield")
+#else
+#define pause_cpu() ((void)0)
+#endif
+
+static struct {
+    fastnn_task task;
+    void *context;
+    _Atomic int64_t count, next;
+} job;
+
+static atomic_int job_open, inside, sleepers, stopping;
+static atomic_int wanted = 1;                              /* threads, the caller among them */
+static int running;                                        /* workers that exist */
+static pthread_t workers[MAX_THREADS];
+static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER; /* held while a job runs or the pool changes size */
+static pthread_mutex_t bed = PTHREAD_MUTEX_INITIALIZER;    /* guards falling asleep */
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+static _Thread_local int in_task;
+
+static void take_tasks(void) {
+    int64_t i;
+    in_task = 1;
+    while ((i = atomic_fetch_add(&job.next, 1)) < job.count) job.task(job.context, i);
+    in_task = 0;
+}
+
+static int work_left(void) { return atomic_load(&job_open) && atomic_load(&job.next) < job.count; }
+
+static void *worker(void *unused) {
+    (void)unused;
+    for (;;) {
+        for (int round = 0; round < SPIN_ROUNDS && !work_left() && !atomic_load(&stopping); round++) pause_cpu();
+        if (!work_left()) {
+            pthread_mutex_lock(&bed);
+            atomic_fetch_add(&sleepers, 1);
+            while (!atomic_load(&job_open) && !atomic_load(&stopping)) pthread_cond_wait(&wake, &bed);
+            atomic_fetch_sub(&sleepers, 1);
+            pthread_mutex_unlock(&bed);
+        }
+        if (atomic_load(&stopping)) return NULL;
+        atomic_fetch_add(&inside, 1);
+        if (atomic_load(&job_open)) take_tasks();
+        atomic_fetch_sub(&inside, 1);
+    }
+}
+
+static void wake_sleepers(void) {
+    if (atomic_load(&sleepers) > 0) {
+        pthread_mutex_lock(&bed);
+        pthread_cond_broadcast(&wake);
+        pthread_mutex_unlock(&bed);
+    }
+}
+
+/* in_use is held */
+static void stop_workers(void) {
+    atomic_store(&stopping, 1);
+    wake_sleepers();
+    for (int i = 0; i < running; i++) pthread_join(workers[i], NULL);
+    running = 0;
+    atomic_store(&stopping, 0);
+}
+
+static void reset_in_child(void) {
+    running = 0;
+    atomic_store(&stopping, 0);
+    atomic_store(&job_open, 0);
+    atomic_store(&inside, 0);
+    atomic_store(&sleepers, 0);
+    pthread_mutex_init(&in_use, NULL);
+    pthread_mutex_init(&bed, NULL);
+    pthread_cond_init(&wake, NULL);
+}
+
+static void watch_forks(void) { pthread_atfork(NULL, NULL, reset_in_child); }
+
+/* in_use is held */
+static void start_workers(void) {
+    if (running > wanted - 1) stop_workers();
+    while (running < wanted - 1) {
+        if (pthread_create(&workers[running], NULL, worker, NULL)) break; /* fewer threads: slower, the same result */
+        running++;
+    }
+}
+
+void fastnn_parallel(int64_t count, double flops, fastnn_task task, void *context) {
+    if (count <= 1 || wanted == 1 || in_task || flops < SERIAL_FLOPS || pthread_mutex_trylock(&in_use)) {
+        for (int64_t i = 0; i < count; i++) task(context, i);
+        return;
+    }
+    if (running != wanted - 1) start_workers();
+    job.task = task;
+    job.context = context;
+    job.count = count;
+    atomic_store(&job.next, 0);
+    atomic_store(&job_open, 1);
+    wake_sleepers();
+    take_tasks();
+    atomic_store(&job_open, 0);
+    for (int round = 0; atomic_load(&inside) > 0; round++) {
+        if (round < SPIN_ROUNDS) pause_cpu();
+        else sched_yield();
+    }
+    pthread_mutex_unlock(&in_use);
+}
+
+void fastnn_set_threads(int count) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    pthread_mutex_lock(&in_use);
+    wanted = count < 1 ? 1 : count > MAX_THREADS ? MAX_THREADS : count;
+    pthread_mutex_unlock(&in_use);
+}
+
+int fastnn_get_threads(void) { return wanted; }
+
+/* ---- scratch ---- */
+
+struct scratch { void *data[SCRATCH_SLOTS]; size_t bytes[SCRATCH_SLOTS]; };
+
+static _Thread_local struct scratch *own;
+static pthread_key_t scratch_key;
+static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
+
+static void free_scratch(void *pointer) {
+    struct scratch *s = pointer;
+    for (int i = 0; i < SCRATCH_SLOTS; i++) free(s->data[i]);
+    free(s);
+    own = NULL;
+}
+
+static void make_key(void) { pthread_key_create(&scratch_key, free_scratch); }
+
+void *fastnn_scratch(enum scratch_slot slot, size_t bytes) {
+    if (!own) {
+        pthread_once(&scratch_once, make_key);
+        own = calloc(1, sizeof *own);
+        if (!own) return NULL;
+        pthread_setspecific(scratch_key, own);
+    }
+    if (own->bytes[slot] < bytes || !own->data[slot]) {
+        size_t size = (bytes + 4095) / 4096 * 4096 + 4096;
+        free(own->data[slot]);
+        own->bytes[slot] = 0;
+        own->data[slot] = NULL;
+        if (posix_memalign(&own->data[slot], 4096, size)) return own->data[slot] = NULL;
+        own->bytes[slot] = size;
+    }
+    return own->data[slot];
+}

@@ -1,0 +1,160 @@
+/* Losses and their gradients in one pass. The gradient is multiplied by `scale`, the loss is not. */
+#ifndef FASTNN_LOSS_H
+#define FASTNN_LOSS_H
+
+#include "ops/softmax.h"
+#include "base/vmath.h"
+
+/* ---- softmax cross-entropy ----
+ *
+ *   t = kept * target + spread                   kept = 1 - label smoothing, spread = label smoothing / C
+ *   loss (N,) = -sum of t * log_softmax(logits),  grad (N, C) = scale * (softmax(logits) * sum of t - t)
+ *
+ * With d = logits - their maximum and S = sum of exp(d): loss = sum of t * (log S - d), whose terms are all of one sign.
+ */
+struct softmax_loss {
+    i64 N, C, step;
+    const float *logits;                /* (N, C) */
+    const int64_t *labels;              /* (N,), or NULL */
+    const float *target;                /* (N, C), or NULL */
+    float kept, spread, scale;
+    float *loss, *grad;
+};
+
+INLINE vi lanes_below(i64 lanes) {
+    vi number;
+    UNROLL for (int i = 0; i < VL; i++) number[i] = i;
+    return number < v_set1_int((int32_t)lanes);
+}
+
+/* One long row, or a block of VL short ones: grad, and the loss as vectors (all lanes the same along a row). With labels, what the
+ * label alone adds is left to the caller: kept * (largest - logits[label]) to the loss, -scale * kept to its gradient. */
+INLINE void cross_entropy_row(const int along, const int soft, const struct softmax_loss *t, const float *logits, const float *target,
+                              float *grad, vf *loss, vf *largest) {
+    i64 C = t->C;
+    const vf m = row_max(along, C, logits);
+    struct folded sum = {{0}, {0}}, sum_t = {{0}, {0}}, sum_td = {{0}, {0}};
+    for (i64 k = 0; k < row_vectors(along, C); k++) {
+        i64 lanes = row_lanes(along, C, k);
+        vf d = v_load_lanes(logits + k * VL, lanes, -INFINITY) - m, e = v_exp(d);
+        v_store_lanes(grad + k * VL, e, lanes);
+        fold(&sum, e, k);
+        if (soft || t->spread != 0) {
+            vf q = v_set1(t->spread);
+            if (soft) q += t->kept * v_load_lanes(target + k * VL, lanes, 0);
+            if (along) { /* lanes past the row count for nothing: there d is minus infinity */
+                vi inside = lanes_below(lanes);
+                q = (vf)((vi)q & inside);
+                d = (vf)((vi)d & inside);
+            }
+            fold(&sum_t, q, k);
+            fold(&sum_td, q * d, k);
+        }
+    }
+    vf S = folded_sum(along, sum), log_sum = v_log(S), factor = 1.0f / S;
+    if (soft) {
+        vf total = folded_sum(along, sum_t);
+        *loss = total * log_sum - folded_sum(along, sum_td);
+        factor *= total;
+    } else {
+        *loss = log_sum;
+        if (t->spread != 0) *loss = t->kept * log_sum + (folded_sum(along, sum_t) * log_sum - folded_sum(along, sum_td));
+    }
+    for (i64 k = 0; k < row_vectors(along, C); k++) {
+        i64 lanes = row_lanes(along, C, k);
+        vf q = v_set1(t->spread);
+        if (soft) q += t->kept * v_load_lanes(target + k * VL, lanes, 0);
+        v_store_lanes(grad + k * VL, t->scale * (v_load_lanes(grad + k * VL, lanes, 0) * factor - q), lanes);
+    }
+    *largest = m;
+}
+
+INLINE void cross_entropy_rows(const int soft, const struct softmax_loss *t, i64 n, i64 end) {
+    i64 C = t->C, count;
+    for (; n < end; n += count) {
+        float loss[VL], largest[VL], logits[ROWS_BLOCK_C * VL], target[ROWS_BLOCK_C * VL];
+        vf loss_v, largest_v;
+        const int along = C > ROWS_BLOCK_C;
+        count = along ? 1 : i64_min(VL, end - n);
+        if (along) {
+            cross_entropy_row(1, soft, t, t->logits + n * C, soft ? t->target + n * C : NULL, t->grad + n * C, &loss_v, &largest_v);
+        } else {
+            pack_rows(logits, t->logits + n * C, count, C);
+            if (soft) pack_rows(target, t->target + n * C, count, C);
+            cross_entropy_row(0, soft, t, logits, target, logits, &loss_v, &largest_v);
+            unpack_rows(t->grad + n * C, logits, count, C);
+        }
+        v_store(loss, loss_v);
+        v_store(largest, largest_v);
+        for (i64 i = 0; i < count; i++) {
+            if (!soft) {
+                i64 at = (n + i) * C + t->labels[n + i];
+                loss[i] += t->kept * (largest[i] - t->logits[at]);
+                t->grad[at] -= t->scale * t->kept;
+            }
+            t->loss[n + i] = loss[i];
+        }
+    }
+}
+
+static void cross_entropy_task(void *context, i64 index) {
+    const struct softmax_loss t = *(const struct softmax_loss *)context;
+    i64 n = index * t.step, end = i64_min(n + t.step, t.N);
+    if (t.target) cross_entropy_rows(1, &t, n, end);
+    else cross_entropy_rows(0, &t, n, end);
+}
+
+/* Either labels or target is NULL; labels lie in 0 .. C-1. */
+KERNEL void softmax_cross_entropy(i64 N, i64 C, const float *logits, const int64_t *labels, const float *target, double label_smoothing,
+                                  double scale, float *loss, float *grad) {
+    struct softmax_loss t = {N, C, rows_step(C), logits, labels, target, (float)(1 - label_smoothing),
+                              (float)(label_smoothing / (double)C), (float)scale, loss, grad};
+    fastnn_parallel(ceil_div(N, t.step), 40.0 * (double)(N * C), cross_entropy_task, &t);
+}
+
+/* ---- element by element: x, target, loss, grad (count,) ---- */
+
+enum { LOSS_CHUNK = 1 << 13 };
+
+struct elementwise_loss {
+    i64 count;
+    const float *x, *target;
+    float scale;
+    float *loss, *grad;
+};
+
+/* max(z, 0) - z*t + log(1 + exp(-|z|)),  scale * (sigmoid(z) - t) */
+INLINE void bce_formula(vf z, vf t, float scale, vf *loss, vf *grad) {
+    vf e = v_exp(-v_abs(z));
+    *loss = v_max((vf){0}, z) - z * t + v_log1p(e);
+    *grad = scale * (v_select(z >= (vf){0}, v_set1(1.0f), e) / (1.0f + e) - t);
+}
+
+/* (x - t)^2,  2 * scale * (x - t) */
+INLINE void mse_formula(vf x, vf t, float scale, vf *loss, vf *grad) {
+    vf difference = x - t;
+    *loss = difference * difference;
+    *grad = 2 * scale * difference;
+}
+
+#define ELEMENTWISE_LOSS(NAME, FLOPS, FORMULA)                                                                           \
+    static void NAME##_chunk(void *context, i64 index) {                                                                 \
+        const struct elementwise_loss t = *(const struct elementwise_loss *)context;                                     \
+        i64 i = index * LOSS_CHUNK, end = i64_min(i + LOSS_CHUNK, t.count);                                              \
+        for (; i < end; i += VL) {                                                                                       \
+            i64 lanes = i64_min(VL, end - i);                                                                            \
+            vf loss, grad;                                                                                               \
+            FORMULA(v_load_lanes(t.x + i, lanes, 0), v_load_lanes(t.target + i, lanes, 0), t.scale, &loss, &grad);               \
+            v_store_lanes(t.loss + i, loss, lanes);                                                                          \
+            v_store_lanes(t.grad + i, grad, lanes);                                                                          \
+        }                                                                                                                \
+    }                                                                                                                    \
+    KERNEL void NAME(i64 count, const float *x, const float *target, double scale, float *loss, float *grad) {           \
+        struct elementwise_loss t = {count, x, target, (float)scale, loss, grad};                                        \
+        fastnn_parallel(ceil_div(count, LOSS_CHUNK), (16.0 + FLOPS) * (double)count, NAME##_chunk, &t);                  \
+    }
+
+ELEMENTWISE_LOSS(bce_with_logits, 50, bce_formula)
+ELEMENTWISE_LOSS(mse, 0, mse_formula)
+
+#endif

@@ -1,0 +1,176 @@
+/* Forward of the dense stage: y (N, O) = activation(x weight^T + bias). The idea is at dense.h. */
+#ifndef FASTNN_DENSE_FORWARD_H
+#define FASTNN_DENSE_FORWARD_H
+
+#include "plan/dense/dense.h"
+#include "plan/dense/sparse.h"
+
+typedef int32_t v4_int __attribute__((vector_size(16)));
+
+struct dense_task {
+    const struct dense *d;
+    struct dense_cut cut;
+    const float *x;
+    float *partial;                     /* (chunks, N, O) where the cut is split, else NULL */
+    const uint8_t *bytes;               /* the input that a table turns into floats */
+};
+
+/* out (DENSE_NR,): the sums of the lanes of that many vectors, each by the same tree of neighbours */
+INLINE void dense_lane_sums(const vf v[DENSE_NR], float *out) {
+    vf level[DENSE_NR];
+    UNROLL for (int i = 0; i < DENSE_NR; i++) level[i] = v[i];
+    /* every level adds neighbouring lanes and packs two vectors into one; the order of the sums stays */
+    int vectors = DENSE_NR;
+    UNROLL for (int width = VL; width > 1; width /= 2) {
+        const int next = (vectors + 1) / 2;
+        UNROLL for (int i = 0; i < next; i++) {
+            vf a = level[2 * i], b = 2 * i + 1 < vectors ? level[2 * i + 1] : a;
+            level[i] = V_EVEN(a, b) + V_ODD(a, b);
+        }
+        vectors = next;
+    }
+    if (DENSE_NR <= VL) v_store_partial(out, level[0], DENSE_NR);
+    else UNROLL for (int i = 0; i < DENSE_NR / VL; i++) v_store(out + i * VL, level[i]);
+}
+
+/* sums (MR, NR) of x rows (MR, x_step) times w rows, over K >= VL floats. The last vector is one that ends with the rows, less the
+ * lanes that have had their turn: `tail` has the others. */
+INLINE void dense_dot(const int MR, i64 K, const float *x, i64 x_step, const float *const w[DENSE_NR], vi tail,
+                      const float *next_w, float sums[][DENSE_NR]) {
+    vf acc[DENSE_IMAGES][DENSE_NR], xv[DENSE_IMAGES];
+    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int j = 0; j < DENSE_NR; j++) acc[m][j] = (vf){0};
+    i64 k = 0;
+    for (; k + VL <= K; k += VL) {
+        __builtin_prefetch(next_w + k, 0, 2);
+        UNROLL for (int m = 0; m < MR; m++) xv[m] = dense_hold(v_load(x + m * x_step + k));
+        UNROLL for (int j = 0; j < DENSE_NR; j++) {
+            vf wv = dense_hold(v_load(w[j] + k));
+            UNROLL for (int m = 0; m < MR; m++) acc[m][j] += xv[m] * wv;
+        }
+    }
+    if (k < K) {
+        k = K - VL;
+        UNROLL for (int m = 0; m < MR; m++) xv[m] = (vf)((vi)v_load(x + m * x_step + k) & tail);
+        UNROLL for (int j = 0; j < DENSE_NR; j++) {
+            vf wv = dense_hold((vf)((vi)v_load(w[j] + k) & tail));
+            UNROLL for (int m = 0; m < MR; m++) acc[m][j] += xv[m] * wv;
+        }
+    }
+    UNROLL for (int m = 0; m < MR; m++) dense_lane_sums(acc[m], sums[m]);
+}
+
+/* The same for rows shorter than a vector. */
+static void dense_dot_short(i64 rows, i64 K, const float *x, i64 x_step, const float *const w[DENSE_NR], float sums[][DENSE_NR]) {
+    for (i64 m = 0; m < rows; m++) for (int j = 0; j < DENSE_NR; j++) {
+        sums[m][j] = 0;
+        for (i64 k = 0; k < K; k++) sums[m][j] += x[m * x_step + k] * w[j][k];
+    }
+}
+
+/* y (rows, outputs), row step O, <- sums, plus what is there, plus bias (DENSE_NR,), activated: the last three where wanted */
+INLINE void dense_emit(i64 rows, i64 outputs, float sums[][DENSE_NR], float *y, i64 O, int add, const float *bias, int relu) {
+    for (i64 m = 0; m < rows; m++, y += O) {
+        if (outputs < DENSE_NR && add) for (i64 j = 0; j < outputs; j++) sums[m][j] += y[j];
+        UNROLL for (int j = 0; j < DENSE_NR; j += 4) {
+            v4 sum = *(const v4_unaligned *)(sums[m] + j) + *(const v4_unaligned *)(bias + j);
+            if (outputs == DENSE_NR && add) sum += *(const v4_unaligned *)(y + j);
+            if (relu) sum = (v4)((v4_int)sum & ~(sum <= (v4){0})); /* keeps NaN */
+            *(v4_unaligned *)(outputs == DENSE_NR ? y + j : sums[m] + j) = sum;
+        }
+        if (outputs < DENSE_NR) for (i64 j = 0; j < outputs; j++) y[j] = sums[m][j];
+    }
+}
+
+/* One chunk of I: y block (n0 .. n1, o0 .. o1) */
+static void dense_forward_chunk(const struct dense_task *t, i64 n0, i64 n1, i64 o0, i64 o1, i64 k0, i64 k1, float *y, int add, int last) {
+    const struct dense *d = t->d;
+    const i64 K = k1 - k0;
+    const int relu = last && d->activation == DENSE_RELU;
+    const vi tail = v_count(0, 1) >= v_set1_int((int32_t)(VL - K % VL));
+    for (i64 o = o0; o < o1; o += DENSE_NR) {
+        const float *w[DENSE_NR];
+        i64 outputs = i64_min(DENSE_NR, o1 - o);
+        float bias[DENSE_NR] = {0};
+        if (last && d->bias) memcpy(bias, d->bias + o, (size_t)outputs * sizeof(float));
+        for (i64 j = 0; j < DENSE_NR; j++) w[j] = d->weight + (o + i64_min(j, outputs - 1)) * d->I + k0;
+        for (i64 n = n0; n < n1; n += DENSE_IMAGES) {
+            float sums[DENSE_IMAGES][DENSE_NR];
+            const float *x = t->x + n * d->I + k0;
+            i64 rows = i64_min(DENSE_IMAGES, n1 - n);
+            const float *next_w = d->weight + i64_min(o + DENSE_NR + (n - n0) / DENSE_IMAGES % DENSE_NR, d->O - 1) * d->I + k0;
+            if (K < VL) dense_dot_short(rows, K, x, d->I, w, sums);
+            else if (rows == 1) dense_dot(1, K, x, d->I, w, tail, next_w, sums);
+            else if (rows == 2) dense_dot(2, K, x, d->I, w, tail, next_w, sums);
+            else dense_dot(DENSE_IMAGES, K, x, d->I, w, tail, next_w, sums);
+            dense_emit(rows, outputs, sums, y + n * d->O + o, d->O, add, bias, relu);
+        }
+    }
+}
+
+static void dense_forward_task(void *context, i64 index) {
+    const struct dense_task *t = context;
+    const struct dense *d = t->d;
+    const struct dense_cut *cut = &t->cut;
+    i64 o0 = index % cut->output_blocks * cut->outputs, o1 = i64_min(o0 + cut->outputs, d->O);
+    index /= cut->output_blocks;
+    i64 n0 = index % cut->image_blocks * cut->images, n1 = i64_min(n0 + cut->images, d->N);
+    index /= cut->image_blocks;
+    if (cut->split) {
+        float *y = t->partial + index * round_up(d->N * d->O, 16);
+        dense_forward_chunk(t, n0, n1, o0, o1, index * cut->chunk, i64_min((index + 1) * cut->chunk, d->I), y, 0, 0);
+        return;
+    }
+    for (i64 c = 0; c < cut->chunks; c++)
+        dense_forward_chunk(t, n0, n1, o0, o1, c * cut->chunk, i64_min((c + 1) * cut->chunk, d->I), d->y, c > 0, c == cut->chunks - 1);
+}
+
+enum { DENSE_FINISH_ROWS = 16 };
+
+/* Task: some rows of y from the partial sums, in the order of the chunks. */
+static void dense_finish_task(void *context, i64 index) {
+    const struct dense_task *t = context;
+    const struct dense *d = t->d;
+    i64 n1 = i64_min((index + 1) * DENSE_FINISH_ROWS, d->N), step = round_up(d->N * d->O, 16);
+    for (i64 n = index * DENSE_FINISH_ROWS; n < n1; n++) {
+        for (i64 o = 0; o < d->O; o += VL) {
+            i64 lanes = i64_min(VL, d->O - o);
+            const float *partial = t->partial + n * d->O + o;
+            vf sum = v_load_lanes(partial, lanes, 0);
+            for (i64 c = 1; c < t->cut.chunks; c++) sum += v_load_lanes(partial + c * step, lanes, 0);
+            if (d->bias) sum += v_load_lanes(d->bias + o, lanes, 0);
+            if (d->activation == DENSE_RELU) sum = v_max((vf){0}, sum);
+            v_store_lanes(d->y + n * d->O + o, sum, lanes);
+        }
+    }
+}
+
+/* Task: one image through the table. */
+static void dense_convert_task(void *context, i64 n) {
+    const struct dense_task *t = context;
+    const struct dense *d = t->d;
+    i64 per_channel = d->I / d->channels;
+    const uint8_t *bytes = t->bytes + n * d->I;
+    float *restrict x = (float *)t->x + n * d->I;
+    for (i64 c = 0; c < d->channels; c++) {
+        const float *table = d->table + c * 256;
+        for (i64 i = c * per_channel; i < (c + 1) * per_channel; i++) x[i] = table[bytes[i]];
+    }
+}
+
+KERNEL int dense_forward(const void *arguments, struct program *program) {
+    const struct dense *d = arguments;
+    struct dense_task t = {d, dense_cut(d), dense_input(d, program), NULL, program->input};
+    double weights = (double)d->I * (double)d->O, flops = 2.0 * (double)d->N * weights;
+    int status;
+    if (dense_may_be_sparse(d) && dense_sparse_forward(d, program, &status)) return status;
+    if (d->table) fastnn_parallel(d->N, 10.0 * (double)(d->N * d->I), dense_convert_task, &t);
+    if (t.cut.split) t.partial = (float *)d->work + dense_layout(d).partial;
+    /* reading a weight takes the time of some 20 FLOPs */
+    fastnn_parallel(t.cut.output_blocks * t.cut.image_blocks * (t.cut.split ? t.cut.chunks : 1), flops + 20.0 * weights,
+                    dense_forward_task, &t);
+    if (t.cut.split)
+        fastnn_parallel(ceil_div(d->N, DENSE_FINISH_ROWS), (double)(t.cut.chunks * d->N * d->O), dense_finish_task, &t);
+    return PROGRAM_DONE;
+}
+
+#endif

@@ -1,0 +1,106 @@
+/* How the wide chain lays out one image's activations, and the copies in and out of that layout.
+ *
+ * Blocked: [CB][rows][cols][VL], blocks of VL channels, CB = ceil(C / VL); unused lanes of the last block are zero. A border of
+ * zeros (the next convolution's padding, and what Winograd tiles read past the edge) is part of rows and cols. The network's
+ * input alone is planar: [C][rows][cols].
+ */
+#ifndef FASTNN_WIDE_LAYOUT_H
+#define FASTNN_WIDE_LAYOUT_H
+
+#include "base/lanes.h"
+#include "plan/stages.h"
+#include "plan/wide/conv.h"
+
+/* Activations of C channels, H x W pixels, whose pixel (0, 0) is at (top, left) of the rows x cols plane. lanes: VL, or 1 where planar. */
+struct wide_place { i64 C, H, W, rows, cols, top, left, lanes; };
+
+INLINE i64 wide_place_planes(const struct wide_place *p) { return ceil_div(p->C, p->lanes); }
+INLINE i64 wide_place_plane(const struct wide_place *p) { return round_up(p->rows * p->cols * p->lanes, 16); }
+INLINE i64 wide_place_floats(const struct wide_place *p) { return wide_place_planes(p) * wide_place_plane(p); }
+
+/* The plane from its border on (what a convolution reads), and from pixel (0, 0) on (what the layer before writes). */
+INLINE struct wide_view wide_bordered(const struct wide_place *p, float *at) {
+    return (struct wide_view){at, wide_place_plane(p), p->cols * p->lanes};
+}
+INLINE struct wide_view wide_interior(const struct wide_place *p, float *at) {
+    return wide_bordered(p, at + (p->top * p->cols + p->left) * p->lanes);
+}
+
+KERNEL void wide_clear_border(const struct wide_place *p, float *at) {
+    struct wide_view v = wide_bordered(p, at);
+    i64 right = p->cols - p->left - p->W;
+    if (p->rows == p->H && p->cols == p->W) return;
+    for (i64 c = 0; c < wide_place_planes(p); c++) {
+        float *plane = v.at + c * v.plane;
+        memset(plane, 0, (size_t)(p->top * v.row) * sizeof(float));
+        memset(plane + (p->top + p->H) * v.row, 0, (size_t)((p->rows - p->top - p->H) * v.row) * sizeof(float));
+        for (i64 h = p->top; h < p->top + p->H && p->cols > p->W; h++) {
+            memset(plane + h * v.row, 0, (size_t)(p->left * p->lanes) * sizeof(float));
+            memset(plane + h * v.row + (p->left + p->W) * p->lanes, 0, (size_t)(right * p->lanes) * sizeof(float));
+        }
+    }
+}
+
+/* VL x VL: log2(VL) perfect shuffles of the rows */
+INLINE void wide_transpose(vf *r) {
+    UNROLL for (int step = 1; step < VL; step *= 2) {
+        vf t[VL];
+        UNROLL for (int i = 0; i < VL / 2; i++) {
+            t[2 * i] = V_ZIP_LOW(r[i], r[i + VL / 2]);
+            t[2 * i + 1] = V_ZIP_HIGH(r[i], r[i + VL / 2]);
+        }
+        UNROLL for (int i = 0; i < VL; i++) r[i] = t[i];
+    }
+}
+
+/* dst[c][p] = src[c / VL][p][c % VL] for c < C, p < P, and back: pixels without gaps between rows */
+KERNEL void wide_from_blocks(i64 C, i64 P, const float *src, i64 src_plane, float *dst) {
+    for (i64 c = 0; c < C; c += VL) {
+        const float *block = src + c / VL * src_plane;
+        i64 lanes = i64_min(VL, C - c), p = 0;
+        for (; p + VL <= P; p += VL) {
+            vf r[VL];
+            UNROLL for (int i = 0; i < VL; i++) r[i] = v_load(block + (p + i) * VL);
+            wide_transpose(r);
+            if (lanes == VL) UNROLL for (int i = 0; i < VL; i++) v_store(dst + (c + i) * P + p, r[i]);
+            else UNROLL for (int i = 0; i < VL; i++) if (i < lanes) v_store(dst + (c + i) * P + p, r[i]);
+        }
+        for (; p < P; p++)
+            for (i64 i = 0; i < lanes; i++) dst[(c + i) * P + p] = block[p * VL + i];
+    }
+}
+
+/* unused lanes become zero */
+KERNEL void wide_to_blocks(i64 C, i64 P, const float *src, float *dst, i64 dst_plane) {
+    for (i64 c = 0; c < C; c += VL) {
+        float *block = dst + c / VL * dst_plane;
+        i64 lanes = i64_min(VL, C - c), p = 0;
+        for (; p + VL <= P; p += VL) {
+            vf r[VL];
+            if (lanes == VL) UNROLL for (int i = 0; i < VL; i++) r[i] = v_load(src + (c + i) * P + p);
+            else UNROLL for (int i = 0; i < VL; i++) r[i] = i < lanes ? v_load(src + (c + i) * P + p) : (vf){0};
+            wide_transpose(r);
+            UNROLL for (int i = 0; i < VL; i++) v_store(block + (p + i) * VL, r[i]);
+        }
+        for (; p < P; p++)
+            for (i64 i = 0; i < VL; i++) block[p * VL + i] = i < lanes ? src[(c + i) * P + p] : 0.0f;
+    }
+}
+
+/* Image n of the batch (C, H, W) into planes: floats, or bytes through table[c * 256 + value] */
+KERNEL void wide_load_image(const struct wide_place *p, const void *input, const float *table, i64 n, float *at) {
+    struct wide_view v = wide_interior(p, at);
+    for (i64 c = 0; c < p->C; c++)
+        for (i64 h = 0; h < p->H; h++) {
+            float *row = v.at + c * v.plane + h * v.row;
+            i64 first = ((n * p->C + c) * p->H + h) * p->W;
+            if (table) {
+                const uint8_t *x = (const uint8_t *)input + first;
+                for (i64 w = 0; w < p->W; w++) row[w] = table[c * 256 + x[w]];
+            } else {
+                memcpy(row, (const float *)input + first, (size_t)p->W * sizeof(float));
+            }
+        }
+}
+
+#endif

@@ -1,0 +1,125 @@
+/* Where everything of a wide chain lies: found anew from the shapes at each call, in no time.
+ *
+ * place[l] is the input of layer l, place[layers] the output of the last (with global_average: what is averaged). Backward needs
+ * each of them but the last, and that too for the mask of a ReLU that no pooling follows; the network's input is gathered again,
+ * and the first layer's output computed again where that costs less than writing and reading it.
+ */
+#ifndef FASTNN_WIDE_PLAN_H
+#define FASTNN_WIDE_PLAN_H
+
+#include "base/threads.h"
+#include "plan/wide/first.h"
+#include "plan/wide/flat.h"
+#include "plan/wide/pool.h"
+#include "plan/wide/winograd.h"
+
+enum {
+    WIDE_BLOCKS = 32,               /* of images, with partial weight gradients of their own */
+    WIDE_AGAIN_TAPS = 32,           /* C*kh*kw of a first layer that is computed again */
+    WIDE_STRIP_ROWS = 12,           /* a multiple of every pool size */
+    WIDE_STRIP_FLOATS = 64 << 10,   /* of a strip of outputs, about */
+    WIDE_TILES = 40,                /* Winograd tiles at a time: what they need stays in L2 with the weights */
+};
+
+struct wide_layer {
+    struct wide_conv conv;          /* OH, OW: what is used of the output */
+    i64 CB, OB;
+    int winograd, sparse;           /* sparse: backward from lists */
+    int wants_weight, wants_input;  /* gradients */
+    i64 strip_rows, tiles;
+    i64 packed_at, bias_at;         /* floats, in the packed weights */
+    i64 transposed_at;              /* in those of backward */
+    i64 partial_at, partial_bias_at, partial_floats;
+    i64 where_at;                   /* bytes, in an image's record; -1: none */
+};
+
+struct wide_plan {
+    const struct chain *chain;
+    const void *input;
+    i64 L;
+    struct wide_layer layer[CHAIN_MOST_LAYERS];
+    struct wide_place place[CHAIN_MOST_LAYERS + 1];
+    int stored[CHAIN_MOST_LAYERS + 1];
+    i64 place_at[CHAIN_MOST_LAYERS + 1];    /* stored: bytes in the record; else floats in scratch */
+    i64 record;                     /* bytes an image in state */
+    i64 block, blocks;              /* images a block, blocks */
+    i64 partial;                    /* floats a block */
+    int flat;                       /* look for flat parts of the images: for the second layer (wide/flat.h) */
+    i64 flat_at, strip_at, work_at, scratch;    /* floats of a thread, forward */
+    i64 packed, transposed;         /* floats of weights */
+};
+
+INLINE i64 wide_reserve(i64 *end, i64 amount, i64 unit) {
+    i64 at = *end;
+    *end += round_up(amount, unit);
+    return at;
+}
+
+INLINE int wide_first_again(const struct chain *c) {
+    const struct chain_layer *l = &c->layer[0];
+    return l->pool == 1 && l->C * l->kh * l->kw <= WIDE_AGAIN_TAPS;
+}
+
+KERNEL struct wide_plan wide_make_plan(const struct chain *c) {
+    struct wide_plan p = {.chain = c, .L = c->layers};
+    i64 work = 0, strip = 0, inputs_wanted = c->grad_x != NULL;
+    p.block = c->N <= 8 ? 1 : i64_max(2, ceil_div(c->N, WIDE_BLOCKS));
+    p.blocks = ceil_div(c->N, p.block);
+    for (i64 i = 0; i <= p.L; i++) {
+        const struct chain_layer *l = &c->layer[i < p.L ? i : p.L - 1];
+        struct wide_place *q = &p.place[i];
+        if (i == p.L) {
+            int average = l->global_average;
+            *q = (struct wide_place){l->O, average ? l->OH : l->PH, average ? l->OW : l->PW, 0, 0, 0, 0, VL};
+            q->rows = q->H, q->cols = q->W;
+        } else {
+            struct wide_layer *m = &p.layer[i];
+            const int whole = l->global_average;
+            *m = (struct wide_layer){
+                .conv = {l->C, l->O, l->kh, l->kw, whole ? l->OH : l->PH * l->pool, whole ? l->OW : l->PW * l->pool},
+                .CB = ceil_div(l->C, VL), .OB = ceil_div(l->O, VL), .where_at = -1};
+            struct winograd w = winograd_shape(l->C, l->O, m->conv.OH, m->conv.OW);
+            m->winograd = i > 0 && !c->exact && l->kh == 3 && l->kw == 3 && l->C >= 8 && l->O >= 8 && w.TH * w.TW >= 4;
+            m->sparse = l->pool > 1;
+            m->wants_weight = l->grad_weight || l->grad_bias;
+            m->wants_input = inputs_wanted != 0;
+            inputs_wanted |= m->wants_weight;
+            *q = (struct wide_place){l->C, l->H, l->W, l->H + 2 * l->pad_h, l->W + 2 * l->pad_w, l->pad_h, l->pad_w, i ? VL : 1};
+            if (m->winograd) q->rows = i64_max(q->rows, 4 * w.TH + 2), q->cols = i64_max(q->cols, 4 * w.TW + 2);
+            m->tiles = ceil_div(w.TH * w.TW, ceil_div(w.TH * w.TW, WIDE_TILES));
+            m->strip_rows = WIDE_STRIP_ROWS;
+            while (m->strip_rows > 6 && m->strip_rows * m->conv.OW * m->OB * VL > WIDE_STRIP_FLOATS) m->strip_rows /= 2;
+            if (m->strip_rows % l->pool) m->strip_rows = l->pool;
+            strip = i64_max(strip, (m->winograd ? m->conv.OH : i64_min(m->strip_rows, m->conv.OH)) * m->conv.OW * m->OB * VL);
+            if (m->winograd) work = i64_max(work, WINOGRAD_POINTS * (winograd_step(m->tiles, w.Cp) + winograd_step(m->tiles, w.Op)));
+            m->packed_at = wide_reserve(&p.packed, m->winograd ? winograd_weight_floats(&w) : wide_conv_packed_floats(&m->conv), 16);
+            m->bias_at = wide_reserve(&p.packed, m->OB * VL, 16);
+            m->partial_floats = l->kh * l->kw * m->CB * VL * m->OB * VL;
+            m->partial_at = wide_reserve(&p.partial, m->partial_floats, 16);
+            m->partial_bias_at = wide_reserve(&p.partial, m->OB * VL, 16);
+            struct wide_conv t = {l->O, l->C, l->kh, l->kw, l->H, l->W};
+            m->transposed_at = wide_reserve(&p.transposed, m->sparse ? m->partial_floats : wide_conv_packed_floats(&t), 16);
+            if (m->sparse) m->where_at = wide_reserve(&p.record, l->PH * l->PW * m->OB * VL, 64);
+        }
+        const struct chain_layer *before = i ? &c->layer[i - 1] : NULL;
+        int needed = i > 0 && (i < p.L || (before->pool == 1 && before->relu));
+        p.stored[i] = c->training && needed && !(i == 1 && wide_first_again(c));
+        if (p.stored[i]) p.place_at[i] = wide_reserve(&p.record, wide_place_floats(q) * 4, 64);
+        else p.place_at[i] = wide_reserve(&p.scratch, wide_place_floats(q), 16);
+    }
+    p.flat = p.L > 1 && wide_first_again(c) && (p.layer[1].winograd || p.layer[1].sparse) && wide_flat_fits(&p.place[0], &p.place[1]);
+    p.flat_at = wide_reserve(&p.scratch, p.flat ? (i64)(sizeof(struct wide_flat) / sizeof(float)) : 0, 16);
+    p.strip_at = wide_reserve(&p.scratch, strip, 16);
+    p.work_at = wide_reserve(&p.scratch, work, 16);
+    return p;
+}
+
+INLINE char *wide_record(const struct wide_plan *p, i64 n) { return (char *)p->chain->state + n * p->record; }
+INLINE float *wide_partial(const struct wide_plan *p, i64 block) {
+    return (float *)((char *)p->chain->state + p->chain->N * p->record) + block * p->partial;
+}
+INLINE float *wide_at(const struct wide_plan *p, i64 place, i64 n, float *scratch) {
+    return p->stored[place] ? (float *)(wide_record(p, n) + p->place_at[place]) : scratch + p->place_at[place];
+}
+
+#endif
