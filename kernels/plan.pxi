@@ -70,11 +70,11 @@ cdef class ChainStage(Stage):
     cdef chain c
     cdef readonly int64_t bytes
 
-    def __init__(self, int64_t N, list layers, *, bint training, bint exact, x, table, y, grad_y, grad_x):
+    def __init__(self, int64_t N, list layers, *, bint training, bint exact, bint dense, x, table, y, grad_y, grad_x):
         cdef chain_layer *to
         if not layers or len(layers) > CHAIN_MOST_LAYERS:
             raise ValueError(f"a chain has 1 to {CHAIN_MOST_LAYERS} layers")
-        self.c.N, self.c.layers, self.c.training, self.c.exact = N, len(layers), training, exact
+        self.c.N, self.c.layers, self.c.training, self.c.exact, self.c.dense = N, len(layers), training, exact, dense
         for i, layer in enumerate(layers):
             to = &self.c.layer[i]
             to.C, to.H, to.W = layer["input"]

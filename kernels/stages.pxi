@@ -31,7 +31,7 @@ cdef extern from "plan/stages.h" nogil:
     struct chain:
         int64_t N, layers
         chain_layer layer[12]
-        int exact, training
+        int exact, dense, training
         const float *x
         const float *table
         float *y

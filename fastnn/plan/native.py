@@ -35,7 +35,7 @@ def chain_is_supported(layers: list[ChainLayer], training: bool) -> bool:
     described = [{**_geometry(layer), **dict.fromkeys(_ARRAYS)} for layer in layers]
     n = layers[0].conv.inputs[0].shape[0]
     return ChainStage(
-        n, described, training=training, exact=False, x=None, table=None, y=None, grad_y=None, grad_x=None
+        n, described, training=training, exact=False, dense=False, x=None, table=None, y=None, grad_y=None, grad_x=None
     ).supported()
 
 
@@ -54,6 +54,7 @@ def _chain(execution: Execution, stage: Chain) -> Any:
         [{**_geometry(layer), **_arrays(execution, layer)} for layer in stage.layers],
         training=execution.training,
         exact="winograd" in execution.options,
+        dense="sparse" in execution.options,
         x=execution.buffer(stage.input),
         table=execution.table(stage.normalize),
         y=execution.buffer(stage.output),

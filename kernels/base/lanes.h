@@ -80,4 +80,34 @@ INLINE int v_any(vi mask) {
     return any != 0;
 }
 
+/* r[i][j] and r[j][i] change places, VL x VL: log2(VL) perfect shuffles of the rows. */
+INLINE void v_transpose(vf *r) {
+    UNROLL for (int step = 1; step < VL; step *= 2) {
+        vf t[VL];
+        UNROLL for (int i = 0; i < VL / 2; i++) {
+            t[2 * i] = V_ZIP_LOW(r[i], r[i + VL / 2]);
+            t[2 * i + 1] = V_ZIP_HIGH(r[i], r[i + VL / 2]);
+        }
+        UNROLL for (int i = 0; i < VL; i++) r[i] = t[i];
+    }
+}
+
+typedef int8_t vb __attribute__((vector_size(VL)));
+typedef int8_t vb_unaligned __attribute__((vector_size(VL), aligned(1), may_alias));
+
+/* VL bytes as integers, and back. GCC 12 converts lane by lane where it is not told the instruction. */
+#if VL == 16 && defined(__AVX512F__)
+INLINE vi v_load_bytes(const int8_t *p) { return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+INLINE void v_store_bytes(int8_t *p, vi v) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)v)); }
+#elif VL == 8 && defined(__AVX2__)
+INLINE vi v_load_bytes(const int8_t *p) { return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+INLINE void v_store_bytes(int8_t *p, vi v) {
+    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+    _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(words, words));
+}
+#else
+INLINE vi v_load_bytes(const int8_t *p) { return __builtin_convertvector(*(const vb_unaligned *)p, vi); }
+INLINE void v_store_bytes(int8_t *p, vi v) { *(vb_unaligned *)p = __builtin_convertvector(v, vb); }
+#endif
+
 #endif

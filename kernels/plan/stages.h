@@ -39,6 +39,7 @@ struct chain {
     int64_t N, layers;
     struct chain_layer layer[CHAIN_MOST_LAYERS];
     int exact;                          /* no Winograd */
+    int dense;                          /* backward through max-pooling without leaving out what is zero */
     int training;                       /* keep in state what backward needs */
     /* input (N, C, H, W): float x, or uint8 through table[c * 256 + value]; both NULL: the program's input, which is uint8
      * where there is a table and float where not. Padding is zero after the table. */

@@ -31,7 +31,7 @@ KERNEL void narrow_spread(i64 OT, i64 PH, i64 PW, i64 plane, i64 pool, const flo
         for (i64 h = 0; h < PH; h++)
             for (i64 w = 0; w < PW; w++) {
                 vf g = v_load(grad + (h * PW + w) * VL);
-                vi place = narrow_load_places(where + (h * PW + w) * VL);
+                vi place = v_load_bytes(where + (h * PW + w) * VL);
                 float *to = dy.at + o * dy.plane + h * pool * dy.row + w * pool * VL;
                 sum += (vf)((vi)g & (place >= 0));
                 if (pool == 2) {

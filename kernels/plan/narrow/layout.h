@@ -9,18 +9,6 @@
 #include "base/lanes.h"
 #include "plan/stages.h"
 
-typedef int8_t vb __attribute__((vector_size(VL)));
-typedef int8_t vb_unaligned __attribute__((vector_size(VL), aligned(1), may_alias));
-
-/* VL bytes as integers. GCC takes __builtin_convertvector apart into scalars. */
-#if VL == 16 && defined(__AVX512F__)
-INLINE vi narrow_load_places(const int8_t *p) { return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
-#elif VL == 8 && defined(__AVX2__)
-INLINE vi narrow_load_places(const int8_t *p) { return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
-#else
-INLINE vi narrow_load_places(const int8_t *p) { return __builtin_convertvector(*(const vb_unaligned *)p, vi); }
-#endif
-
 /* Planes of a block in memory: at points to pixel (0, 0) of channel 0; steps in floats. */
 struct narrow_view { float *at; i64 plane, row; };
 
@@ -59,18 +47,6 @@ KERNEL void narrow_clear_frame(i64 C, i64 rows, i64 cols, i64 top, i64 left, i64
     }
 }
 
-/* VL x VL: log2(VL) perfect shuffles of the rows */
-INLINE void narrow_transpose(vf *r) {
-    UNROLL for (int step = 1; step < VL; step *= 2) {
-        vf t[VL];
-        UNROLL for (int i = 0; i < VL / 2; i++) {
-            t[2 * i] = V_ZIP_LOW(r[i], r[i + VL / 2]);
-            t[2 * i + 1] = V_ZIP_HIGH(r[i], r[i + VL / 2]);
-        }
-        UNROLL for (int i = 0; i < VL; i++) r[i] = t[i];
-    }
-}
-
 /* Lane i: the sum of the lanes of r[i], halves added as a tree. */
 INLINE vf narrow_sums(vf *r) {
     UNROLL for (int n = VL / 2; n > 0; n /= 2)
@@ -97,7 +73,7 @@ KERNEL void narrow_load_floats(i64 lanes, i64 C, i64 H, i64 W, const float *x, s
         vf r[VL];
         i64 n = i64_min(VL, image - i);
         UNROLL for (int j = 0; j < VL; j++) r[j] = j >= lanes ? (vf){0} : v_load_lanes(x + j * image + i, n, 0);
-        narrow_transpose(r);
+        v_transpose(r);
         float t[VL * VL];
         UNROLL for (int j = 0; j < VL; j++) v_store(t + j * VL, r[j]);
         for (i64 j = 0; j < n; j++) {
@@ -128,7 +104,7 @@ KERNEL void narrow_store_floats(i64 lanes, i64 count, const float *from, float *
         vf r[VL];
         i64 n = i64_min(VL, count - i);
         UNROLL for (int j = 0; j < VL; j++) r[j] = j < n ? v_load(from + (i + j) * VL) : (vf){0};
-        narrow_transpose(r);
+        v_transpose(r);
         UNROLL for (int j = 0; j < VL; j++) if (j < lanes) v_store_lanes(x + j * count + i, r[j], n);
     }
 }

@@ -44,7 +44,7 @@ KERNEL struct wide_back wide_make_back(const struct wide_plan *p) {
         if (l == p->L) break;
         const struct chain_layer *c = &p->chain->layer[l];
         struct wide_place d = wide_dense_place(c, 1);
-        if (!p->layer[l].sparse || l == 0) dense = i64_max(dense, wide_place_floats(&d));
+        if (!p->layer[l].sparse) dense = i64_max(dense, wide_place_floats(&d));
         if (p->layer[l].sparse) {
             const i64 Op = p->layer[l].OB * VL, windows = c->PH * c->PW + 1;
             gradient = i64_max(gradient, windows * Op);
@@ -160,15 +160,15 @@ static void wide_dense_backward(const struct wide_plan *p, const struct wide_bac
     struct wide_conv full = {c->C, c->O, c->kh, c->kw, c->OH, c->OW};
     float *bias = partial + m->partial_bias_at;
     struct wide_view y = wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, scratch));
-    if (l == 0 && !m->sparse && !m->wants_input) {
+    if (l == 0 && !m->pooled && !m->wants_input) {
         wide_first_weight(&full, src, grad, c->relu ? &y : NULL, partial + m->partial_at, bias);
         return;
     }
-    if (m->wants_input || m->sparse) {
+    if (m->wants_input || m->pooled) {
         wide_clear_border(&place, scratch + b->dense_at);
         to = wide_interior(&place, scratch + b->dense_at);
     }
-    if (m->sparse) {
+    if (m->pooled) {
         wide_unpool(c, m->OB, grad, (const int8_t *)wide_record(p, n) + m->where_at, to, bias);
     } else {
         if (!c->relu) y.at = NULL;
@@ -195,7 +195,7 @@ static void wide_backward_image(const struct wide_back_job *j, i64 n, float *scr
     for (i64 l = p->L - 1; l >= 0; l--) {
         const struct wide_layer *m = &p->layer[l];
         if (!m->wants_weight && !m->wants_input) return;
-        (m->sparse && l > 0 ? wide_sparse_backward : wide_dense_backward)(p, j->back, l, n, j->job.transposed, grad, scratch, partial);
+        (m->sparse ? wide_sparse_backward : wide_dense_backward)(p, j->back, l, n, j->job.transposed, grad, scratch, partial);
         struct wide_place place = wide_grad_place(p, l);
         grad = wide_interior(&place, scratch + j->back->grad_at[l % 2]);
     }
@@ -275,7 +275,7 @@ KERNEL int wide_chain_backward(const void *arguments, struct program *program) {
     for (i64 l = 0; l < plan.L; l++) {
         const struct chain_layer *c = &plan.chain->layer[l];
         if (!plan.layer[l].wants_input) continue;
-        if (plan.layer[l].sparse && l > 0) wide_pack_by_channel(c, transposed + plan.layer[l].transposed_at);
+        if (plan.layer[l].sparse) wide_pack_by_channel(c, transposed + plan.layer[l].transposed_at);
         else wide_conv_pack_transposed(&plan.layer[l].conv, c->weight, transposed + plan.layer[l].transposed_at);
     }
     fastnn_parallel(plan.blocks, 2 * wide_flops(plan.chain), wide_backward_block, &job);

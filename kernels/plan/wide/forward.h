@@ -9,7 +9,7 @@ static void wide_direct_layer(const struct wide_plan *p, i64 l, const float *pac
                               int8_t *where, float *scratch) {
     const struct wide_layer *m = &p->layer[l];
     const struct chain_layer *c = &p->chain->layer[l];
-    if (l == 0 && !m->sparse) {
+    if (l == 0 && !m->pooled) {
         wide_first_forward(&m->conv, packed + m->packed_at, packed + m->bias_at, c->relu, src, dst);
         return;
     }
@@ -21,7 +21,7 @@ static void wide_direct_layer(const struct wide_plan *p, i64 l, const float *pac
         if (l == 0) wide_first_forward(&s, packed + m->packed_at, packed + m->bias_at, 0, from, strip);
         else wide_conv_forward(&s, packed + m->packed_at, packed + m->bias_at, from, strip);
         struct wide_view to = {dst.at + h / c->pool * dst.row, dst.plane, dst.row};
-        if (m->sparse) wide_pool_strip(c->pool, m->OB, s.OH / c->pool, s.OW / c->pool, strip, c->relu, to,
+        if (m->pooled) wide_pool_strip(c->pool, m->OB, s.OH / c->pool, s.OW / c->pool, strip, c->relu, to,
                                        where ? where + h / c->pool * c->PW * m->OB * VL : NULL);
         else wide_relu_strip(m->OB, s.OH, s.OW, strip, c->relu, to);
     }
@@ -31,7 +31,7 @@ static void wide_forward_layer(const struct wide_plan *p, i64 l, const float *pa
     const struct wide_layer *m = &p->layer[l];
     struct wide_view src = wide_bordered(&p->place[l], wide_at(p, l, n, scratch));
     struct wide_view dst = wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, scratch));
-    int8_t *where = p->chain->training && m->sparse ? (int8_t *)wide_record(p, n) + m->where_at : NULL;
+    int8_t *where = p->chain->training && m->pooled ? (int8_t *)wide_record(p, n) + m->where_at : NULL;
     const struct wide_flat *flat = l == 1 && p->flat ? (const struct wide_flat *)(scratch + p->flat_at) : NULL;
     if (m->winograd) wide_winograd_layer(p, l, packed, src, dst, where, flat, scratch);
     else wide_direct_layer(p, l, packed, src, dst, where, scratch);

@@ -41,18 +41,6 @@ KERNEL void wide_clear_border(const struct wide_place *p, float *at) {
     }
 }
 
-/* VL x VL: log2(VL) perfect shuffles of the rows */
-INLINE void wide_transpose(vf *r) {
-    UNROLL for (int step = 1; step < VL; step *= 2) {
-        vf t[VL];
-        UNROLL for (int i = 0; i < VL / 2; i++) {
-            t[2 * i] = V_ZIP_LOW(r[i], r[i + VL / 2]);
-            t[2 * i + 1] = V_ZIP_HIGH(r[i], r[i + VL / 2]);
-        }
-        UNROLL for (int i = 0; i < VL; i++) r[i] = t[i];
-    }
-}
-
 /* dst[c][p] = src[c / VL][p][c % VL] for c < C, p < P, and back: pixels without gaps between rows */
 KERNEL void wide_from_blocks(i64 C, i64 P, const float *src, i64 src_plane, float *dst) {
     for (i64 c = 0; c < C; c += VL) {
@@ -61,7 +49,7 @@ KERNEL void wide_from_blocks(i64 C, i64 P, const float *src, i64 src_plane, floa
         for (; p + VL <= P; p += VL) {
             vf r[VL];
             UNROLL for (int i = 0; i < VL; i++) r[i] = v_load(block + (p + i) * VL);
-            wide_transpose(r);
+            v_transpose(r);
             if (lanes == VL) UNROLL for (int i = 0; i < VL; i++) v_store(dst + (c + i) * P + p, r[i]);
             else UNROLL for (int i = 0; i < VL; i++) if (i < lanes) v_store(dst + (c + i) * P + p, r[i]);
         }
@@ -79,7 +67,7 @@ KERNEL void wide_to_blocks(i64 C, i64 P, const float *src, float *dst, i64 dst_p
             vf r[VL];
             if (lanes == VL) UNROLL for (int i = 0; i < VL; i++) r[i] = v_load(src + (c + i) * P + p);
             else UNROLL for (int i = 0; i < VL; i++) r[i] = i < lanes ? v_load(src + (c + i) * P + p) : (vf){0};
-            wide_transpose(r);
+            v_transpose(r);
             UNROLL for (int i = 0; i < VL; i++) v_store(block + (p + i) * VL, r[i]);
         }
         for (; p < P; p++)

@@ -24,7 +24,8 @@ enum {
 struct wide_layer {
     struct wide_conv conv;          /* OH, OW: what is used of the output */
     i64 CB, OB;
-    int winograd, sparse;           /* sparse: backward from lists */
+    int winograd, pooled;
+    int sparse;                     /* backward from lists */
     int wants_weight, wants_input;  /* gradients */
     i64 strip_rows, tiles;
     i64 packed_at, bias_at;         /* floats, in the packed weights */
@@ -80,7 +81,8 @@ KERNEL struct wide_plan wide_make_plan(const struct chain *c) {
                 .CB = ceil_div(l->C, VL), .OB = ceil_div(l->O, VL), .where_at = -1};
             struct winograd w = winograd_shape(l->C, l->O, m->conv.OH, m->conv.OW);
             m->winograd = i > 0 && !c->exact && l->kh == 3 && l->kw == 3 && l->C >= 8 && l->O >= 8 && w.TH * w.TW >= 4;
-            m->sparse = l->pool > 1;
+            m->pooled = l->pool > 1;
+            m->sparse = m->pooled && i > 0 && !c->dense;
             m->wants_weight = l->grad_weight || l->grad_bias;
             m->wants_input = inputs_wanted != 0;
             inputs_wanted |= m->wants_weight;
@@ -99,7 +101,7 @@ KERNEL struct wide_plan wide_make_plan(const struct chain *c) {
             m->partial_bias_at = wide_reserve(&p.partial, m->OB * VL, 16);
             struct wide_conv t = {l->O, l->C, l->kh, l->kw, l->H, l->W};
             m->transposed_at = wide_reserve(&p.transposed, m->sparse ? m->partial_floats : wide_conv_packed_floats(&t), 16);
-            if (m->sparse) m->where_at = wide_reserve(&p.record, l->PH * l->PW * m->OB * VL, 64);
+            if (m->pooled) m->where_at = wide_reserve(&p.record, l->PH * l->PW * m->OB * VL, 64);
         }
         const struct chain_layer *before = i ? &c->layer[i - 1] : NULL;
         int needed = i > 0 && (i < p.L || (before->pool == 1 && before->relu));

@@ -10,24 +10,6 @@
 
 enum { WIDE_MOST_POOL = 4 };
 
-typedef int8_t vb __attribute__((vector_size(VL)));
-typedef int8_t vb_unaligned __attribute__((vector_size(VL), aligned(1), may_alias));
-
-/* GCC 12 converts lane by lane where it is not told the instruction. */
-#if VL == 16 && defined(__AVX512F__)
-INLINE vi v_load_bytes(const int8_t *p) { return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)); }
-INLINE void v_store_bytes(int8_t *p, vi v) { _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)v)); }
-#elif VL == 8 && defined(__AVX2__)
-INLINE vi v_load_bytes(const int8_t *p) { return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
-INLINE void v_store_bytes(int8_t *p, vi v) {
-    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
-    _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(words, words));
-}
-#else
-INLINE vi v_load_bytes(const int8_t *p) { return __builtin_convertvector(*(const vb_unaligned *)p, vi); }
-INLINE void v_store_bytes(int8_t *p, vi v) { *(vb_unaligned *)p = __builtin_convertvector(v, vb); }
-#endif
-
 /* Takes v at place k of a window into its maximum: the first of equals counts, NaN is larger than all. */
 INLINE void wide_pool_take(vf v, int k, vf *best, vi *place) {
     const vi larger = (v > *best) | (v != v);

@@ -113,8 +113,8 @@ KERNEL void wide_list_by_channel(const struct wide_pooled *s, const float *gradi
                     if (++w == s->PW) w = 0, h++;
                 }
             }
-            wide_transpose(g);
-            wide_transpose(o);
+            v_transpose(g);
+            v_transpose(o);
             UNROLL for (int i = 0; i < VL; i++) {
                 i64 to = (ob * VL + i) * list.capacity + count[i];
                 count[i] += (int32_t)wide_append(list.gradient + to, list.offset + to, g[i], (vi)o[i]);
