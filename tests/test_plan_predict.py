@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -219,7 +220,7 @@ def test_layers_may_be_replaced() -> None:
 
 
 def in_threads(works: list[Callable[[], None]]) -> None:
-    """All at once; an error in any of them is raised here."""
+    """All at once, in turns as short as can be; an error in any of them is raised here."""
     failed: list[BaseException] = []
     barrier = threading.Barrier(len(works))
 
@@ -231,10 +232,15 @@ def in_threads(works: list[Callable[[], None]]) -> None:
             failed.append(error)
 
     threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
     assert not any(thread.is_alive() for thread in threads)
     if failed:
         raise failed[0]
@@ -259,17 +265,17 @@ def test_one_plan_called_from_several_threads_gives_right_results(count: int) ->
 
 def test_one_step_called_from_several_threads_makes_every_step() -> None:
     """Plain SGD on one batch from two threads: as many steps as calls, none of them lost or half made."""
-    model, exact = networks.mlp(), networks.mlp().double()
-    x, y = networks.batch_for(networks.mlp, 16)
+    model, exact = networks.lenet(), networks.lenet().double()
+    x, y = networks.batch_for(networks.lenet, 64)
     step = fnn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.02))
     optimizer = optim.SGD(exact.parameters(), lr=0.02)
-    for _ in range(40):
-        nn.CrossEntropyLoss()(exact(x), y).backward()
+    for _ in range(24):
+        nn.CrossEntropyLoss()(exact(networks.wide(x)), y).backward()
         optimizer.step()
         optimizer.zero_grad()
 
     def work() -> None:
-        for _ in range(20):
+        for _ in range(12):
             step(x, y)
 
     in_threads([work, work])

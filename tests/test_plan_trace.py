@@ -219,9 +219,24 @@ def test_labels_of_every_integer_type(y: Any) -> None:
     model = Head(lambda h: h)
     exact = networks.exact_gradients(model, LOSS, x, np.arange(5))
     networks.assert_close(networks.compiled_gradients(model, LOSS, x, y), exact)
-    one_hot = np.eye(CLASSES)[np.arange(5)]
-    for dtype in (np.float32, np.float64, np.int64, np.uint8):
-        networks.assert_close(networks.compiled_gradients(model, LOSS, x, one_hot.astype(dtype)), exact)
+
+
+def test_one_plan_takes_targets_and_images_of_several_types_in_turn() -> None:
+    """Of one shape: probabilities in float32 and float64, integer one-hot targets; images in float32, float64, uint8."""
+    x, _ = rows()
+    model, one_hot = Head(lambda h: h), np.eye(CLASSES)[np.arange(5)]
+    exact = networks.exact_gradients(model, LOSS, x, np.arange(5))
+    step = fnn.compile(model, LOSS)
+    for dtype in (np.float32, np.float64, np.int64, np.uint8, np.float32):
+        model.zero_grad()
+        found = {"loss": np.asarray(step(x, one_hot.astype(dtype)))}
+        networks.assert_close(found | {name: p.grad for name, p in model.named_parameters()}, exact)
+    images, _ = networks.batch_for(networks.mlp, 5)
+    predict, normalized = fnn.compile(networks.mlp()), networks.mlp().double()
+    for dtype in (np.uint8, np.float32, np.float64, np.uint8):
+        expected = normalized(networks.wide(images.astype(dtype))).numpy()
+        found = predict(images.astype(dtype))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
 def test_inputs_of_every_layout() -> None:

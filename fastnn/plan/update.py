@@ -30,7 +30,7 @@ class Slot:
     steps: int  # made so far; of SGD only whether there were any, which is what its first velocity depends on
     plain: bool  # SGD without momentum
     params: list[Tensor] = field(default_factory=list)
-    shown: list[tuple[dict[str, Any], str, Array]] = field(default_factory=list)  # state, name and array in it
+    shown: list[tuple[Tensor, dict[str, Any], dict[str, Array]]] = field(default_factory=list)  # parameters' states
 
 
 class Updates:
@@ -102,10 +102,13 @@ class Updates:
         if slot.steps == 0:
             return not any(self._steps(self._state.get(p, _EMPTY)) for p in slot.params)
         self._show(slot)
-        steps = slot.shown[0][0].get("step")
-        for state, name, array in slot.shown:
-            if state.get(name) is not array or state.get("step") != steps:
+        steps = slot.shown[0][1].get("step")
+        for p, state, arrays in slot.shown:
+            if self._state.get(p) is not state or state.get("step") != steps:
                 return False
+            for name, array in arrays.items():
+                if state.get(name) is not array:
+                    return False
         if steps is not None:
             slot.steps = steps
         return True
@@ -147,17 +150,13 @@ class Updates:
                 slot.steps = 1
                 continue
             slot.steps += 1
-            for state, _, _ in slot.shown:
+            for _, state, _ in slot.shown:
                 state["step"] = slot.steps
 
     def _show(self, slot: Slot) -> None:
         """Look up once where the optimiser keeps the slot's state."""
         if not slot.shown:
-            slot.shown = [
-                (self._state.get(p, _EMPTY), name, array)
-                for p in slot.params
-                for name, array in self._arrays[id(p)].items()
-            ]
+            slot.shown = [(p, self._state.get(p, _EMPTY), self._arrays[id(p)]) for p in slot.params]
 
     def scale(self, factor: float) -> None:
         """Multiply every gradient of the coming steps by this first."""
