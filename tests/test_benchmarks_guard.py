@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,22 +26,19 @@ def test_bounds(isa: str, cpu: str, case: str, expected: float | None) -> None:
     assert guard.bound(RECORDS, isa, cpu, case) == pytest.approx(expected)
 
 
-def test_a_low_ratio_is_measured_again_and_longer() -> None:
-    ratios: Iterator[float] = iter([1.0, 2.0, 3.0, 9.0])
-    rounds: list[int] = []
+def test_what_is_slow_is_measured_again_when_the_others_have_been(monkeypatch: pytest.MonkeyPatch) -> None:
+    fine, noisy, slow = (guard.Case(name, lambda: (int, int)) for name in ("fine", "noisy", "slow"))
+    tries: list[tuple[str, int]] = []
+    ratios = {"fine": [3.0], "noisy": [2.0, 1.0, 2.6], "slow": [1.0, 2.0, 1.5, 1.0]}
 
-    def measure(count: int) -> float:
-        rounds.append(count)
-        return next(ratios)
+    def measure(case: guard.Case, rounds: int) -> float:
+        tries.append((case.name, rounds))
+        return ratios[case.name].pop(0)
 
-    assert guard.check(measure, 2.5) == 3
-    assert rounds == [5, 15, 45]
-
-
-def test_what_stays_slow_is_told() -> None:
-    tries = []
-    assert guard.check(lambda rounds: tries.append(rounds) or 1.0, 2.5) == 1
-    assert len(tries) == 1 + guard.TRIES
+    monkeypatch.setattr(guard, "measure", measure)
+    assert guard.slower({noisy: 2.5, fine: 2.5, slow: 2.5}) == {slow: 2}
+    assert tries[:4] == [("noisy", 5), ("fine", 5), ("slow", 5), ("noisy", 15)]
+    assert tries[-1] == ("slow", 135)
 
 
 def test_ratio_of_least_times() -> None:

@@ -283,6 +283,25 @@ def test_one_step_called_from_several_threads_makes_every_step() -> None:
         assert np.abs(p.data - q.data).max() <= 1e-5
 
 
+def test_one_step_called_from_several_threads_gives_each_its_own_loss() -> None:
+    """Also where operators of the interpreter stand between the native stages."""
+    fnn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Linear(16, 16), nn.SiLU(), nn.Linear(16, CLASSES), nn.Tanh())
+    rng = np.random.default_rng(0)
+    batches = [(rng.normal(size=(8, 6)).astype(np.float32) * i, rng.integers(0, CLASSES, 8)) for i in range(1, 4)]
+    exact = [networks.exact_gradients(model, nn.CrossEntropyLoss(), x, y) for x, y in batches]
+    step = fnn.compile(model, nn.CrossEntropyLoss())
+
+    def work(i: int) -> None:
+        for _ in range(50):
+            assert step(*batches[i]) == pytest.approx(float(exact[i]["loss"]), rel=1e-5)
+
+    in_threads([lambda i=i: work(i) for i in range(3)])
+    for name, p in model.named_parameters():
+        expected = 50 * sum(each[name] for each in exact)
+        assert np.abs(p.grad - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
 class Slow(nn.Module):
     """Dropout, and a forward that can be held up while a plan is made of it."""
 

@@ -268,6 +268,32 @@ def test_train_and_eval_mode_are_looked_at_in_every_step() -> None:
     assert np.array_equal(kept["1.running_mean"], model.state_dict()["1.running_mean"])
 
 
+def test_numbers_of_layers_may_change_between_steps() -> None:
+    """The momentum and eps of batch norm, the probability of dropout, the slope of an activation."""
+
+    def network() -> nn.Module:
+        fnn.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.LeakyReLU(0.1), nn.Flatten(), nn.Dropout(0.5),
+            nn.Linear(288, CLASSES),
+        )  # fmt: skip
+
+    model, exact = network(), network().double()
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 1, 8, 8)).astype(np.float32), rng.integers(0, CLASSES, 16)
+    step = fnn.compile(model, LOSS)
+    for momentum, eps, p, slope in ((0.1, 1e-5, 0.5, 0.1), (0.7, 1e-5, 0.0, 0.1), (0.7, 0.5, 0.2, 0.4)):
+        for one in (model, exact):
+            one[1].momentum, one[1].eps, one[2].negative_slope, one[4].p = momentum, eps, slope, p
+        model.zero_grad()
+        fnn.manual_seed(1)
+        expected = networks.eager_gradients(exact, LOSS, networks.wide(x), y)
+        fnn.manual_seed(1)
+        found = {"loss": np.asarray(step(x, y))} | {name: p.grad for name, p in model.named_parameters()}
+        networks.assert_close(found, expected)
+        assert_same(model, exact)
+
+
 def test_normalize_is_live() -> None:
     """mean and std may be changed in place between steps: the plan reads uint8 through a table of them."""
     model = networks.mlp()

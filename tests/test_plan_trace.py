@@ -222,7 +222,7 @@ def test_labels_of_every_integer_type(y: Any) -> None:
 
 
 def test_one_plan_takes_targets_and_images_of_several_types_in_turn() -> None:
-    """Of one shape: probabilities in float32 and float64, integer one-hot targets; images in float32, float64, uint8."""
+    """Of one shape: probabilities of float32 and float64, one-hot integers; images of float32, float64 and uint8."""
     x, _ = rows()
     model, one_hot = Head(lambda h: h), np.eye(CLASSES)[np.arange(5)]
     exact = networks.exact_gradients(model, LOSS, x, np.arange(5))
