@@ -19,7 +19,7 @@ from fastnn.errors import GraphError, ShapeError
 if TYPE_CHECKING:
     from fastnn.tensor import Function, Tensor
 
-__all__ = ["Context", "Node", "Tracer", "no_grad", "recording", "run_backward", "traced_by", "tracer"]
+__all__ = ["Context", "Node", "Tracer", "checked", "no_grad", "recording", "run_backward", "traced_by", "tracer"]
 
 Array = NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -168,20 +168,29 @@ def _in_reverse(last: Node) -> list[Node]:
     return [nodes[number] for number in sorted(nodes, reverse=True)]
 
 
+def checked(function: type[Function], inputs: tuple[Any, ...], results: Any) -> tuple[Any, ...]:
+    """What a backward returned, one entry an input; GraphError for another number, ShapeError for another shape."""
+    results = results if isinstance(results, tuple) else (results,)
+    if len(results) != len(inputs):
+        raise GraphError(
+            f"{function.__name__}.backward: expected {len(inputs)} gradients, one per input, got {len(results)}"
+        )
+    for x, result in zip(inputs, results, strict=True):
+        if result is not None and hasattr(x, "requires_grad") and np.shape(result) != x.shape:
+            raise ShapeError(
+                f"{function.__name__}.backward: expected a gradient of shape {x.shape}, got {np.shape(result)}"
+            )
+    return results
+
+
 def _gradients(node: Node, grad: Array) -> Iterator[tuple[Tensor, Array]]:
     """One node's backward: each tensor that wants a gradient, and that gradient, checked and of the tensor's type."""
-    name, ctx = node.function.__name__, node.ctx
+    ctx = node.ctx
     assert ctx is not None
-    results = node.function.backward(ctx, grad)
-    if not isinstance(results, tuple):
-        results = (results,)
-    if len(results) != len(node.inputs):
-        raise GraphError(f"{name}.backward: expected {len(node.inputs)} gradients, one per input, got {len(results)}")
+    results = checked(node.function, node.inputs, node.function.backward(ctx, grad))
     inputs = [x.data if hasattr(x, "node") else x for x in node.inputs]
     for i, (x, needed, result) in enumerate(zip(node.inputs, ctx.needs_input_grad, results, strict=True)):
         if needed and result is not None:
-            if np.shape(result) != x.shape:
-                raise ShapeError(f"{name}.backward: expected a gradient of shape {x.shape}, got {np.shape(result)}")
             array = np.asarray(result).astype(x.dtype, copy=False)
             if x.node is None:  # a leaf's .grad is added to in place, so nothing else may share its memory
                 others = (grad, *ctx.saved_tensors, *inputs, *results[:i], *results[i + 1 :])

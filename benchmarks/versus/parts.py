@@ -65,7 +65,7 @@ def inference(bench: Bench, progress: Progress) -> None:
         progress(str(work))
         duel = _fight(bench, work, contenders(bench.settings, work))
         mode = "compiled" if bench.settings.compiled else "eager"
-        target = INFERENCE_TARGETS.get(work)
+        target = INFERENCE_TARGETS.get(work) if "onnxruntime" in bench.settings.peers else None
         if target is not None and duel.of("onnxruntime"):
             _add(bench, INFERENCE, _row(bench, duel, mode, target, lambda c: c.peer == "onnxruntime"))
             if any(duel.of(peer) for peer in bench.settings.peers if peer != "onnxruntime"):

@@ -12,6 +12,7 @@ from .table import Row
 from .workloads import EAGER_TARGETS, INFERENCE_TARGETS, MODELS, TARGETS, Work
 
 CONVOLUTIONS = ("Conv2d",)
+SMALL_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _torch_modes(settings: Settings, work: Work) -> list[str]:
     if work.kind == "matmul":
         return ["eager"]
     layouts = ["eager", "channels_last"] if _has_convolutions(work) else ["eager"]
-    modes = [*layouts, *(f"{layout}, 1 thread" for layout in layouts if work.batch == 1 and settings.threads > 1)]
+    modes = [*layouts, *(f"{layout}, 1 thread" for layout in layouts if _one_thread_may_do(settings, work))]
     if settings.compile == "all" or (settings.compile == "targets" and has_target(work)):
         modes.append("compile")
     return modes
@@ -101,9 +102,14 @@ def _onnx_modes(settings: Settings, work: Work) -> list[str]:
     if work.kind != "inference":
         return []
     modes = ["in graph", "table"] if work.uint8 else ["all threads"]
-    if work.batch > 1 or settings.threads == 1:
+    if not _one_thread_may_do(settings, work):
         return modes
     return [*modes, *(f"{mode}, 1 thread" if work.uint8 else "1 thread" for mode in modes)]
+
+
+def _one_thread_may_do(settings: Settings, work: Work) -> bool:
+    """Whether a peer may be faster on one thread than on all that it is given."""
+    return settings.threads > 1 and (work.batch <= SMALL_BATCH or work.model == "linear")
 
 
 def _has_convolutions(work: Work) -> bool:

@@ -43,12 +43,13 @@ def compile(
     `compile(model)` gives `predict(x, out=None) -> ndarray`: inference, always in eval mode.
     `compile(model, loss_fn)` gives `step(x, y) -> float`: the loss; gradients are added to `.grad`, as by backward().
     `compile(model, loss_fn, optimizer)` gives `step(x, y) -> float`: the loss before the update; parameters and the
-    optimiser's state are updated, `.grad` stays None; `step.run_epoch(images, labels, permutation, batch_size)` makes a
+    optimiser's state are updated, `.grad` is not; `step.run_epoch(images, labels, permutation, batch_size)` makes a
     whole epoch. Both take NumPy arrays of any batch size, and both have `describe()`, which tells what was fused and
     where the time goes. Parameters stay live: what is written to `.data` counts from the next call on.
 
     Args:
-        model: a Module. What it computes may depend on shapes and on its mode, but not on values (GraphError).
+        model: a Module. What it computes may depend on shapes and on its mode, but not on values (GraphError); what
+            its forward does besides, in NumPy or to attributes, happens once a shape, while it is traced.
         loss_fn: maps (outputs, targets) to a scalar.
         optimizer: holds parameters of the model. SGD, Adam and AdamW step by kernels, others by their own step().
         clip_norm: where the norm of all gradients together is larger, they are scaled down to it.

@@ -22,8 +22,11 @@ _TEXT = 3  # columns of words, to the left; numbers stand to the right
 
 def description(execution: Execution) -> str:
     """One row a stage: what it fuses, its kernels, FLOPs, bytes that go in and out, milliseconds, share of them all."""
-    total = math.fsum(s for part in execution.parts for s in part.seconds) or 1.0
+    after = execution.seconds_after
+    total = math.fsum((after, *(s for part in execution.parts for s in part.seconds))) or 1.0
     rows = [_HEAD, *(row for part in execution.parts for row in _rows(part, total))]
+    if after:
+        rows.append(("after", "gradients as a whole", "", "", "", f"{after * 1e3:.3f}", f"{after / total:.1%}"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     calls = sum(part.program is not None for part in execution.parts)
     shape = "×".join(map(str, execution.graph.x.shape))
@@ -91,5 +94,5 @@ def _flops(stage: Stage, when: str) -> float:
 
 def _bytes(stage: Stage) -> int:
     """Of the stage's input, parameters and output."""
-    values = [stage.input, stage.output, *(v for op in stage.operators for v in op.inputs[1:] if isinstance(v, Value))]
-    return sum(math.prod(v.shape) * v.dtype.itemsize for v in values)
+    values = [stage.input, stage.output, *(v for op in stage.operators for v in op.inputs[1:])]
+    return sum(math.prod(v.shape) * v.dtype.itemsize for v in values if isinstance(v, Value))

@@ -22,11 +22,13 @@ def run_epoch(
     batch_size: int,
     scheduler: Any,
     progress: bool,
+    summed: bool,
 ) -> float:
-    """See `Step.run_epoch`; `step` takes whole batches."""
+    """See `Step.run_epoch`; `step` takes whole batches, and its loss is a sum or a mean over them."""
     from tqdm import tqdm
 
     order = _checked(images, labels, permutation, batch_size)
+    batch_size = min(batch_size, len(order))
     x = np.empty((batch_size, *images.shape[1:]), images.dtype)
     y = np.empty((batch_size, *labels.shape[1:]), labels.dtype)
     total = 0.0
@@ -39,7 +41,7 @@ def run_epoch(
             n = len(chosen)
             np.take(images, chosen, axis=0, out=x[:n], mode="clip")  # checked above; "raise" would buffer
             np.take(labels, chosen, axis=0, out=y[:n], mode="clip")
-            total += step(x[:n], y[:n]) * n
+            total += step(x[:n], y[:n]) * (1 if summed else n)
             if scheduler is not None:
                 scheduler.step()
             bar.update(n)
@@ -61,4 +63,4 @@ def _checked(images: Array, labels: Array, permutation: Array | None, batch_size
         raise ArgumentError(
             f"run_epoch: expected indices from 0 to {len(images) - 1}, got {order.min()} to {order.max()}"
         )
-    return order
+    return order.astype(np.intp, copy=False)

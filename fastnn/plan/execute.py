@@ -22,7 +22,7 @@ from fastnn.plan.gradients import Gradients
 from fastnn.plan.memory import Arena
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
-from fastnn.tape import Context
+from fastnn.tape import Context, checked
 from fastnn.tensor import Array, Tensor
 
 __all__ = ["Execution", "Part"]
@@ -78,6 +78,7 @@ class Execution:
         self.running: list[Running] = []  # statistics that native stages let follow
         self._tables: list[_Table] = []
         self.loss = math.nan
+        self.seconds_after = 0.0  # spent after the parts: on an update that looks at the whole gradient, or fills .grad
         self._flow = Gradients(self.arena)
         self._values: dict[int, Array] = {}  # this step's, of operators that run by themselves
         self._contexts: dict[int, Context] = {}
@@ -219,7 +220,7 @@ class Execution:
             running.batches += 1
 
     def _run_program(self, program: Any, x: Array, y: Array | None) -> None:
-        status = program.run(x, y)
+        status = program.run(x, y)  # done, or why it stopped before anything was updated
         if not math.isnan(program.loss):
             self.loss = program.loss
         if status == program.NON_FINITE:
@@ -227,7 +228,10 @@ class Execution:
             raise NonFiniteError(f"the loss became {self.loss}: nothing was updated from it")
         if status == program.BAD_LABEL:
             assert y is not None
-            shapes.softmax_cross_entropy(self.outputs, y, 0.0, None, shapes.FLOAT32)  # raises, and says which label
+            assert self.graph.loss is not None
+            assert self.graph.loss.producer is not None
+            logits = self.array(self.graph.loss.producer.inputs[0])
+            shapes.softmax_cross_entropy(logits, y, 0.0, None, shapes.FLOAT32)  # raises, and says which label
 
     def array(self, value: Value) -> Array:
         """A value of the step that ran last."""
@@ -268,8 +272,7 @@ class Execution:
         if grad is None:
             return
         results = op.function.backward(self._contexts.pop(id(op)), grad)
-        results = results if isinstance(results, tuple) else (results,)
-        for value, needed, result in zip(op.inputs, op.needs, results, strict=True):
+        for value, needed, result in zip(op.inputs, op.needs, checked(op.function, op.inputs, results), strict=True):
             if needed and result is not None:
                 self._flow.add(value, np.asarray(result).astype(value.dtype, copy=False))
 

@@ -31,7 +31,7 @@ class Stage:
     """Operators that run as one; `input` is the first one's first input."""
 
     operators: list[Operator]
-    input: Value
+    input: Any  # a Value, but for a Single, which may begin with something else, or nothing
     output: Value
 
 
@@ -96,7 +96,7 @@ class _Fuser:
             return layer
         if "cross_entropy" not in self.disable and self._is_loss(op):
             return CrossEntropy([op], op.inputs[0], op.output)
-        return Single([op], op.inputs[0], op.output)
+        return Single([op], op.inputs[0] if op.inputs else None, op.output)
 
     # ---- which stages there are ----
 
@@ -113,7 +113,7 @@ class _Fuser:
             return None
         operators = [op for layer in layers for op in layer.operators]
         flat = self._next(operators[-1])
-        if flat is not None and flat.function is shaping.Reshape:
+        if flat is not None and flat.function is shaping.Reshape and flat.output is not self.graph.loss:
             operators.append(flat)
         if normalize:
             operators.insert(0, normalize)
@@ -146,7 +146,7 @@ class _Fuser:
             op = self._next(first)
         if op is None:
             return None
-        if operators or op.inputs[0] is self.graph.x:
+        if operators or op.inputs[:1] == (self.graph.x,):
             while op is not None and op.function is shaping.Reshape and op.output.shape[:1] == op.inputs[0].shape[:1]:
                 operators.append(op)
                 op = self._next(op)

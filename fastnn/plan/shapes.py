@@ -88,7 +88,8 @@ def output_of(
     if rule is not None:
         output = rule(*(_of(x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs), **attributes)
     else:
-        arrays = [np.ones(x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs]
+        make = {True: np.ones, False: np.zeros}  # zero is a label, or an index, that there always is
+        arrays = [make[x.dtype.kind == "f"](x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs]
         dtype = next((a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"), np.dtype("f4"))
         with np.errstate(all="ignore"):
             output = np.asarray(function.forward(Context(dtype, needs, attributes), *arrays, **attributes))

@@ -34,9 +34,9 @@ MOST_IMAGES = 256  # that are predicted at a time
 class Plan:
     """Executions of one model by shape, type and mode, made when first needed; one runs at a time, the others wait."""
 
-    def __init__(self, model: Module, options: frozenset[str]) -> None:
+    def __init__(self, model: Module, options: frozenset[str], *others: Any) -> None:
         self.model, self.options = model, options
-        self._structure = Structure(model)
+        self._structure = Structure(model, *(other for other in others if isinstance(other, Module)))
         self._executions: OrderedDict[Any, Any] = OrderedDict()
         self._last: Execution | None = None
         self._lock = threading.Lock()
@@ -98,7 +98,7 @@ class Predictor(Plan):
         return self._find(key, lambda: self._make(x), Execution.stands)
 
     def _make(self, x: Array) -> Execution:
-        with MODES, _eval_mode(self.model):
+        with MODES, self._structure.kept(), _eval_mode(self.model):
             graph = trace(self.model, None, (x.shape, x.dtype), None)
         return Execution(graph, self._stages(graph, False), training=False, options=self.options)
 
@@ -115,11 +115,11 @@ class Step(Plan):
         clip_norm: float | None,
         accumulate: int,
     ) -> None:
-        super().__init__(model, options)
+        super().__init__(model, options, loss_fn)
         self.loss_fn, self.optimizer = loss_fn, optimizer
         self.clip_norm, self.accumulate = clip_norm, accumulate
         self.updates: Updates | None = None  # of all executions
-        self.sums: dict[int, Array] = {}  # of gradients, by id of the parameter, where several batches make one update
+        self.sums: dict[Tensor, Array] = {}  # of gradients, where several batches make one update
         self.collected = 0  # batches in them
 
     @property
@@ -168,12 +168,16 @@ class Step(Plan):
         return self._find(key, lambda: self._make(x, y), Stepping.stands)
 
     def _make(self, x: Array, y: Array) -> Stepping:
-        graph = trace(self.model, self.loss_fn, (x.shape, x.dtype), (y.shape, y.dtype))
+        with self._structure.kept():
+            graph = trace(self.model, self.loss_fn, (x.shape, x.dtype), (y.shape, y.dtype))
         assert graph.loss is not None
         if graph.loss.shape != ():
             raise ArgumentError(
                 f"expected a loss of one number (reduction 'mean' or 'sum'), got shape {graph.loss.shape}"
             )
+        held = {id(p) for group in (self.optimizer.param_groups if self.optimizer else ()) for p in group["params"]}
+        if held and not any(id(leaf.tensor) in held for leaf in graph.leaves):
+            raise ArgumentError("compile: expected an optimiser of this model's parameters, got one of none of them")
         return Stepping(graph, self._stages(graph, True), self)
 
     def run_epoch(
@@ -201,7 +205,8 @@ class Step(Plan):
 
         images, labels = np.asarray(images), _target(labels)
         with self._lock:
-            return run_epoch(self._run, images, labels, permutation, batch_size, scheduler, progress)
+            summed = getattr(self.loss_fn, "reduction", "mean") == "sum"
+            return run_epoch(self._run, images, labels, permutation, batch_size, scheduler, progress, summed)
 
 
 def _kernels_in_use() -> str:

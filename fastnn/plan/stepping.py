@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,11 +35,11 @@ class Stepping:
             training=True,
             options=step.options,
             updates=self.updates,
-            at_once=self.whole and "update" not in step.options,
+            at_once=self.whole and "update" not in step.options and all(map(_cannot_fail, stages)),
         )
         self.gradients = self.execution.gradients
         if step.accumulate > 1:
-            self.gradients = [(p, step.sums.setdefault(id(p), np.zeros_like(g))) for p, g in self.gradients]
+            self.gradients = [(p, step.sums.setdefault(p, np.zeros_like(g))) for p, g in self.gradients]
         self._programs = [] if self.updates is None else self._add_updates(self.updates)
 
     def _known_updates(self, graph: Graph) -> Updates | None:
@@ -84,7 +85,9 @@ class Stepping:
         if self.updates is not None and self.whole:
             self.updates.after_step()
         else:
+            start = time.perf_counter()
             self._finish()
+            self.execution.seconds_after = time.perf_counter() - start
         return self.execution.loss
 
     def _finish(self) -> None:
@@ -98,22 +101,24 @@ class Stepping:
                 program.run(_NOTHING, None)
             self.updates.after_step()
             return
+        if self.optimizer is not None:
+            self.optimizer.zero_grad()
         for p, grad in self.gradients:
-            if self.optimizer is None:
-                p.grad = grad * factor if p.grad is None else p.grad + grad * factor
+            part = grad * grad.dtype.type(factor)
+            if p.grad is None:
+                p.grad = part
             else:
-                p.grad = grad if factor == 1 else grad * grad.dtype.type(factor)
+                p.grad += part
         if self.optimizer is not None:
             self.optimizer.step()
-            for p, _ in self.gradients:
-                p.grad = None
+            self.optimizer.zero_grad()
 
     def _collect(self) -> bool:
         """Add this step's gradients to those before it; whether an update is due."""
         if self.step.accumulate == 1:
             return True
         if self.step.collected == 0:
-            for _, total in self.gradients:
+            for total in self.step.sums.values():
                 total[...] = 0
         for (_, total), (_, grad) in zip(self.gradients, self.execution.gradients, strict=True):
             total += grad
@@ -129,6 +134,11 @@ class Stepping:
                 raise NonFiniteError(f"clip_norm: the norm of the gradient became {norm}: nothing was updated from it")
             factor *= min(1.0, self.step.clip_norm / (norm + 1e-6))
         return factor
+
+
+def _cannot_fail(stage: Stage) -> bool:
+    """Whether it is fastnn's own: a user's backward may raise, and then nothing shall have been updated yet."""
+    return all(op.function.__module__.startswith("fastnn.") for op in stage.operators)
 
 
 def _sum_of_squares(grad: Array) -> float:

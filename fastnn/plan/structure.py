@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
-from fastnn.nn import Module, Parameter
+from fastnn.nn import Module
 
 __all__ = ["MODES", "Structure"]
 
-MODES = threading.RLock()  # held by whoever puts modules into another mode for a while, and by whoever reads modes
+MODES = threading.RLock()  # held by plans that put modules into eval mode for a trace, and by those that read modes
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
 
 class Structure:
-    """A model's modules and parameters, and whether they are still what they were.
+    """Modules and parameters of a model (and of a loss), and whether they are still what they were.
 
     Walking through a model takes longer than a small network's step: it is done only after an attribute of some module
     was set.
     """
 
-    def __init__(self, model: Module) -> None:
-        self._model = model
+    def __init__(self, *roots: Module) -> None:
+        self._roots = roots
         self._seen = -1
-        self._print: tuple[Any, ...] = ()
+        self._print: list[Any] = []
+        self._kept: list[Any] = []
         self.changed()
 
     def changed(self) -> bool:
@@ -33,12 +34,25 @@ class Structure:
         if self._seen == Module.changes:
             return False
         self._seen = Module.changes
-        self._modules = list(self._model.modules())
-        self._parameters = list(self._model.parameters())
-        before, self._print = self._print, tuple(map(_fingerprint, self._modules))
-        # kept, so that no other array can come to have the id of one that was replaced
-        self._arrays = [v for module in self._modules for v in vars(module).values() if isinstance(v, np.ndarray)]
+        self._modules = [module for root in self._roots for module in root.modules()]
+        self._parameters = [parameter for root in self._roots for parameter in root.parameters()]
+        before, self._print = self._print, list(map(_fingerprint, self._modules))
+        # kept, so that nothing else can come to have the id of what was replaced
+        self._kept = [value for module in self._modules for value in vars(module).values()]
         return before != self._print
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Afterwards every module has the attributes that it had before: a trace leaves nothing behind."""
+        before = [(module, dict(vars(module))) for module in self._modules]
+        try:
+            yield
+        finally:
+            for module, attributes in before:
+                now = vars(module)
+                if now.keys() != attributes.keys() or any(now[name] is not value for name, value in attributes.items()):
+                    now.clear()
+                    now.update(attributes)
 
     def modes(self) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
         """Which modules are in training mode, and which parameters want a gradient."""
@@ -48,10 +62,11 @@ class Structure:
         )
 
 
-def _fingerprint(module: Module) -> tuple[Any, ...]:
+def _fingerprint(module: Module) -> list[Any]:
+    """The module's identity, and its attributes: plain ones by value, others by identity."""
     options = [
-        (name, id(value) if isinstance(value, (Module, Parameter, np.ndarray)) else repr(value))
+        (name, repr(value) if isinstance(value, _PLAIN) else id(value))
         for name, value in vars(module).items()
-        if name != "training" and isinstance(value, (Module, Parameter, np.ndarray, *_PLAIN))
+        if name != "training"
     ]
-    return id(module), *options
+    return [id(module), *options]

@@ -14,7 +14,7 @@ from fastnn import plan
 from fastnn.data import Batches, Dataset
 from fastnn.errors import ArgumentError
 from fastnn.nn import CrossEntropyLoss, Module, Normalize
-from fastnn.tensor import no_grad
+from fastnn.tensor import Tensor, no_grad
 
 from .checks import check_data, check_labels, check_loss, check_model
 
@@ -42,9 +42,7 @@ class Evaluation:
         return f"Evaluation(loss {self.loss:.4f}{share}, {self.count} images)"
 
 
-def evaluate(
-    model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, compile: bool = True
-) -> Evaluation:
+def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, compile: bool = True) -> Evaluation:
     """Loss, accuracy and confusion matrix of a model, in eval mode and without a tape; its mode is put back afterwards.
 
     Args:
@@ -82,7 +80,7 @@ def evaluate(
             if not tally.count:
                 check_labels(dataset.labels, outputs.shape, loss)
             with np.errstate(over="ignore", invalid="ignore"):  # the loss says it: infinite, or not a number
-                value = loss(outputs, labels)
+                value = loss(Tensor(outputs), labels)
             if value.ndim:
                 raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {value.shape}")
             tally.add(value.item(), outputs, labels, classes=len(dataset.classes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,13 +94,14 @@ def fit(
     _check_same_parameters(model, optimizer)
     training = Training(model, optimizer, scheduler, batches, epochs)
     step = make_step(model, loss, optimizer, compile)
+    watch = None if held is None else partial(evaluate, model, held, loss=loss, compile=compile)
     callbacks = [*callbacks, Progress()] if verbose else list(callbacks)
 
     with mode(model, training=True), Interrupts() as interrupts:
         _call(callbacks, "on_train_begin", training)
         try:
             while len(training.history) < epochs and not training.stopped:
-                _run_epoch(training, step, loss, held, callbacks, interrupts)
+                _run_epoch(training, step, loss, watch, callbacks, interrupts)
         except KeyboardInterrupt as error:
             number = interrupts.caught or signal.SIGINT
             raise Interrupted(
@@ -114,7 +116,7 @@ def fit(
 
 
 def _run_epoch(
-    training: Training, step: Any, loss: Any, held: Any, callbacks: Sequence[Callback], interrupts: Interrupts
+    training: Training, step: Any, loss: Any, watch: Any, callbacks: Sequence[Callback], interrupts: Interrupts
 ) -> None:
     """One epoch: its updates, its validation, its record; or as much of it as there was before somebody stopped it."""
     model, optimizer, scheduler, history = training.model, training.optimizer, training.scheduler, training.history
@@ -145,7 +147,7 @@ def _run_epoch(
             return
     seconds = training.seconds
     _check_finite(model, training.epoch, _rate(optimizer))
-    watched = evaluate(model, held, loss=loss) if held is not None else None
+    watched = None if watch is None else watch()
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(tally.loss if watched is None else watched.loss)
     elif scheduler is not None and not isinstance(scheduler, OneCycleLR):
