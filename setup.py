@@ -66,7 +66,8 @@ def extensions() -> list[Extension]:
     import numpy
     from Cython.Build import cythonize
 
-    sources = ["_kernels.pyx", "dispatch.c", "base/threads.c", "plan/program.c", "isa_baseline.c", *UNITS.get(platform.machine(), [])]
+    shared = ["_kernels.pyx", "dispatch.c", "base/threads.c", "plan/program.c", "isa_baseline.c"]
+    sources = [*shared, *UNITS.get(platform.machine(), [])]
     kernels = Extension(
         "fastnn._kernels",
         [f"kernels/{name}" for name in sources],

@@ -21,6 +21,7 @@ from fastnn import backends, nn, optim, recipes
 from fastnn.data import Batches, Dataset
 
 BATCH = 128
+MODELS = ("cnn", "lenet5", "mlp", "linear")
 SETTINGS: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}
 BACKENDS = {"native": "native", "jit": "jit", "numpy": "reference"}
 LAYOUTS = {"torch": False, "torch channels_last": True}
@@ -92,7 +93,7 @@ def expected_loss(name: str) -> float:
 
 
 @pytest.mark.parametrize("competitor", STEPS)
-@pytest.mark.parametrize("model", recipes.MODELS)
+@pytest.mark.parametrize("model", MODELS)
 def test_step(benchmark: Any, model: str, competitor: str) -> None:
     several = list(batches())
     with backend_of(competitor):
@@ -103,7 +104,7 @@ def test_step(benchmark: Any, model: str, competitor: str) -> None:
 
 
 @pytest.mark.parametrize("competitor", EPOCHS)
-@pytest.mark.parametrize("model", recipes.MODELS)
+@pytest.mark.parametrize("model", MODELS)
 def test_epoch(benchmark: Any, model: str, competitor: str) -> None:
     with backend_of(competitor):
         epoch = training_epoch(model, competitor)

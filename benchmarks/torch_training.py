@@ -34,7 +34,11 @@ def _twin_of_layer(layer: Any) -> torch.nn.Module:
     if isinstance(layer, nn.Normalize):
         return Normalize(layer.mean, layer.std)
     if isinstance(layer, nn.Conv2d):
-        return torch.nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding)
+        return torch.nn.Conv2d(
+            layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding, bias=layer.bias is not None
+        )
+    if isinstance(layer, nn.BatchNorm2d):
+        return torch.nn.BatchNorm2d(layer.num_features)
     if isinstance(layer, nn.Linear):
         return torch.nn.Linear(layer.in_features, layer.out_features)
     if isinstance(layer, nn.MaxPool2d):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -48,6 +49,7 @@ examples:
 
 def main() -> int:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that files and workers are cleared away
     with tempfile.TemporaryDirectory(prefix="versus-") as name:
         folder = Path(name)
         notes: list[str] = []

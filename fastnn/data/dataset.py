@@ -137,8 +137,17 @@ def _mean_std(values: np.ndarray) -> tuple[float, float]:
     # From the histogram: exact whole-number sums, the same on every machine. By blocks, since bincount makes int64 of
     # what it counts.
     blocks = (values[start : start + 1024].reshape(-1) for start in range(0, len(values), 1024))
-    counts = np.sum([np.bincount(block, minlength=256) for block in blocks], axis=0).tolist()
+    counts = np.sum([_histogram(block) for block in blocks], axis=0).tolist()
     total = sum(counts)
     first = sum(n * value for value, n in enumerate(counts))
     second = sum(n * value * value for value, n in enumerate(counts))
     return first / total / 255, (total * second - first * first) ** 0.5 / total / 255
+
+
+def _histogram(values: np.ndarray) -> np.ndarray:
+    """How often each byte occurs. Pairs are counted, which takes half the time, and then taken apart."""
+    even = len(values) // 2 * 2
+    pairs = np.bincount(values[:even].view(np.uint16), minlength=1 << 16).reshape(256, 256)
+    counts = pairs.sum(axis=0) + pairs.sum(axis=1)
+    counts[values[even:]] += 1
+    return counts
