@@ -56,11 +56,11 @@ cdef class Stage:
         return f32(array)
 
     cdef void *memory(self, int64_t size) except? NULL:
-        """Working memory of the stage's own, on a cache line's boundary."""
+        """Working memory of the stage's own, zero at first, on a cache line's boundary."""
         cdef cnp.ndarray block
         if size <= 0:
             return NULL
-        block = np.empty(size + 64, np.uint8)
+        block = np.zeros(size + 64, np.uint8)
         self.kept.append(block)
         return <void *> ((<size_t> cnp.PyArray_DATA(block) + 63) // 64 * 64)
 
@@ -104,7 +104,7 @@ cdef class ChainStage(Stage):
         return fastnn_kernels.chain_supports(&self.c) != 0
 
     def reserve(self):
-        """Take the memory that it needs between its forward and its backward part."""
+        """Take the memory that it needs between its calls."""
         self.bytes = fastnn_kernels.chain_state_bytes(&self.c)
         self.c.state = self.memory(self.bytes)
 

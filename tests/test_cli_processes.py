@@ -76,9 +76,7 @@ def test_help_and_nonsense() -> None:
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:
-    process = subprocess.Popen(
-        [*TRAIN, "--epochs", "3"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([*TRAIN, "--epochs", "3"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.readline()

@@ -22,9 +22,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_eval_measures_what_the_library_measures(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_eval_measures_what_the_library_measures(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run), "--json", str(tmp_path / "e.json")]) == 0
     out = capsys.readouterr().out
     expected = fnn.evaluate(fnn.load_run(run)[0], "digits")

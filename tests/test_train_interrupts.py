@@ -79,9 +79,7 @@ def test_ignored_signals_stay_ignored() -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         stop = Raise(lambda: signal.raise_signal(signal.SIGTERM))
-        history = fit(
-            nn.Sequential(nn.Linear(6, 2)), DATA, epochs=3, batch_size=4, callbacks=[stop], verbose=False
-        )
+        history = fit(nn.Sequential(nn.Linear(6, 2)), DATA, epochs=3, batch_size=4, callbacks=[stop], verbose=False)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert len(history) == 3

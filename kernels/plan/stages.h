@@ -48,7 +48,7 @@ struct chain {
     float *y;                           /* (N, O, PH, PW) of the last layer, channels first */
     const float *grad_y;                /* backward: what shape y has */
     float *grad_x;                      /* backward: (N, C, H, W), or NULL: not wanted */
-    void *state;                        /* chain_state_bytes() of it, 64-byte aligned: from forward to backward */
+    void *state;                        /* chain_state_bytes() of it, 64-byte aligned, zero at first: what a call leaves for the next */
 };
 
 /* ---- dense ---- */

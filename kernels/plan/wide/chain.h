@@ -33,7 +33,9 @@ KERNEL i64 wide_chain_supports(const struct chain *c) {
 
 KERNEL i64 wide_chain_state_bytes(const struct chain *c) {
     struct wide_plan p = wide_make_plan(c);
-    return c->training ? c->N * p.record + p.blocks * p.partial * (i64)sizeof(float) : 0;
+    i64 kept = p.packed;
+    for (i64 i = 0; i < c->layers; i++) kept += wide_given_floats(&c->layer[i]);
+    return c->training ? c->N * p.record + p.blocks * p.partial * (i64)sizeof(float) : kept * (i64)sizeof(float);
 }
 
 #endif

@@ -72,14 +72,18 @@ INLINE void wide_tile(const int MR, const int NV, const int pixel, const struct 
     const i64 blocks = ceil_div(s->C, pixel), run = s->kw * pixel;
     vf acc[8][WIDE_NV];
     UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = bias ? v_load(bias + j * VL) : (vf){0};
-    for (i64 c = 0; c < blocks; c++) for (i64 i = 0; i < s->kh; i++) {
-        const float *at = src + c * from.plane + i * from.row;
-        for (i64 k = 0; k < run; k++, w += NV * VL) {
-            vf v[WIDE_NV];
-            UNROLL for (int j = 0; j < NV; j++) v[j] = v_load(w + j * VL);
-            UNROLL for (int m = 0; m < MR; m++) {
-                vf x = v_set1(at[k + m * pixel]);
-                UNROLL for (int j = 0; j < NV; j++) acc[m][j] += x * v[j];
+    for (i64 c = 0; c < blocks; c++) {
+        /* a kernel row is one run of entries; where the block's last lanes hold no channel, a run for each pixel */
+        const i64 lanes = i64_min(pixel, s->C - c * pixel), step = lanes == pixel ? run : pixel, end = lanes == pixel ? run : lanes;
+        for (i64 i = 0; i < s->kh; i++) for (i64 first = 0; first < run; first += step, w += step * NV * VL) {
+            const float *at = src + c * from.plane + i * from.row + first;
+            for (i64 k = 0; k < end; k++) {
+                vf v[WIDE_NV];
+                UNROLL for (int j = 0; j < NV; j++) v[j] = v_load(w + (k * NV + j) * VL);
+                UNROLL for (int m = 0; m < MR; m++) {
+                    vf x = v_set1(at[k + m * pixel]);
+                    UNROLL for (int j = 0; j < NV; j++) acc[m][j] += x * v[j];
+                }
             }
         }
     }
@@ -92,6 +96,8 @@ INLINE void wide_rows(const int MR, const int NV, const int pixel, const struct 
         i64 p = 0;
 #define PIXELS(mr) for (; p + mr <= s->OW; p += mr) \
     wide_tile(mr, NV, pixel, s, w, bias, src.at + h * src.row + p * pixel, src, dst.at + h * dst.row + p * VL, dst.plane)
+        PIXELS(MR);
+        if (NV == 1 && p < s->OW && s->OW >= MR) p = s->OW - MR; /* once more: as long as a single pixel takes */
         PIXELS(MR);
         if (MR > 4) PIXELS(4);
         PIXELS(1);

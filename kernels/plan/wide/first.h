@@ -53,12 +53,14 @@ INLINE void wide_first_tile(const int P, const int NV, int relu, i64 K, const i6
         v_store(y + j * y_plane + p * VL, relu ? v_max((vf){0}, a[p][j]) : a[p][j]);
 }
 
-/* The width of tile that computes fewest pixels twice. */
-INLINE i64 wide_first_width(i64 OW) {
+/* The width of tile that takes least time for a row: pixels, those computed twice too, but eight sums (a tile's latency) at least. */
+INLINE i64 wide_first_width(i64 OW, i64 blocks) {
     static const i64 widths[] = {13, 12, 10, 8, 6, 5, 4, 1};
-    i64 best = 1;
-    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
-        if (widths[i] <= i64_min(OW, WIDE_FIRST_PIXELS) && (best == 1 || round_up(OW, widths[i]) < round_up(OW, best))) best = widths[i];
+    i64 best = 1, least = 8 * OW;
+    for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
+        i64 time = ceil_div(OW, widths[i]) * i64_max(widths[i] * blocks, 8);
+        if (widths[i] <= i64_min(OW, WIDE_FIRST_PIXELS) && time < least) best = widths[i], least = time;
+    }
     return best;
 }
 
@@ -82,7 +84,7 @@ KERNEL void wide_first_forward(const struct wide_conv *s, const float *packed, c
         if (OB - o > 1) wide_first_rows(P, 2, relu, s, offset, packed, bias, src, dst); \
         else wide_first_rows(P, 1, relu, s, offset, packed, bias, src, dst); \
         break;
-        switch (wide_first_width(s->OW)) {
+        switch (wide_first_width(s->OW, i64_min(OB, 2))) {
 #if VL == 16
             WIDTH(13) WIDTH(12) WIDTH(10) WIDTH(8)
 #endif

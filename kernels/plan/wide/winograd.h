@@ -15,6 +15,7 @@
 #ifndef FASTNN_WIDE_WINOGRAD_H
 #define FASTNN_WIDE_WINOGRAD_H
 
+#include "base/threads.h"
 #include "plan/wide/conv.h"
 
 enum {
@@ -192,14 +193,25 @@ static void winograd_panel(i64 blocks, int add, i64 rows, i64 K, const float *a,
 #undef CALL
 }
 
-/* M [point][T][Op] = V [point][T][Cp] U */
-INLINE void winograd_multiply(const struct winograd *w, i64 T, const float *U, const float *V, float *M) {
-    const i64 u_step = winograd_step(w->C, w->Op), v_step = winograd_step(T, w->Cp), m_step = winograd_step(T, w->Op);
-    for (i64 p = 0; p < WINOGRAD_POINTS; p++) for (i64 o = 0; o < w->Op; o += WIDE_NV * VL) {
+struct winograd_products { const struct winograd *w; i64 T; const float *U, *V; float *M; };
+
+enum { WINOGRAD_SHARE = 6 };            /* points a task */
+
+static void winograd_multiply_share(void *context, i64 share) {
+    const struct winograd_products *t = context;
+    const struct winograd *w = t->w;
+    const i64 u_step = winograd_step(w->C, w->Op), v_step = winograd_step(t->T, w->Cp), m_step = winograd_step(t->T, w->Op);
+    for (i64 p = share * WINOGRAD_SHARE; p < (share + 1) * WINOGRAD_SHARE; p++) for (i64 o = 0; o < w->Op; o += WIDE_NV * VL) {
         i64 blocks = i64_min(WIDE_NV, (w->Op - o) / VL);
-        winograd_panel(blocks, 0, T, w->C, V + p * v_step, w->Cp, 1, U + p * u_step + o * w->C, blocks * VL,
-                       M + p * m_step + o, w->Op);
+        winograd_panel(blocks, 0, t->T, w->C, t->V + p * v_step, w->Cp, 1, t->U + p * u_step + o * w->C, blocks * VL,
+                       t->M + p * m_step + o, w->Op);
     }
+}
+
+/* M [point][T][Op] = V [point][T][Cp] U; shared among the threads where the image is the only one, and they are free */
+INLINE void winograd_multiply(const struct winograd *w, i64 T, const float *U, const float *V, float *M) {
+    struct winograd_products t = {w, T, U, V, M};
+    fastnn_parallel(WINOGRAD_POINTS / WINOGRAD_SHARE, 2.0 * WINOGRAD_POINTS * (double)(T * w->C * w->Op), winograd_multiply_share, &t);
 }
 
 /* ---- whole images ---- */
