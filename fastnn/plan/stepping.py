@@ -101,9 +101,12 @@ class Stepping:
                 program.run(_NOTHING, None)
             self.updates.after_step()
             return
+        gradients = self.gradients
         if self.optimizer is not None:
             self.optimizer.zero_grad()
-        for p, grad in self.gradients:
+            held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+            gradients = [(p, grad) for p, grad in gradients if id(p) in held]
+        for p, grad in gradients:
             part = grad * grad.dtype.type(factor)
             if p.grad is None:
                 p.grad = part
