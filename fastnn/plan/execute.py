@@ -47,7 +47,7 @@ class Part:
     def run_work(self) -> None:
         start = time.perf_counter()
         assert self.work is not None
-        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is said, better than by a warning
+        with np.errstate(over="ignore", invalid="ignore"):  # said better, of the loss
             self.work()
         self._seconds = time.perf_counter() - start
 
