@@ -33,7 +33,7 @@ INLINE double chain_waste(const struct chain *c) {
 
 INLINE enum chain_kind chain_kind(const struct chain *c) {
     if (chain_has_norm(c)) return norm_chain_supports(c) ? CHAIN_NORM : CHAIN_NONE;
-    if (narrow_chain_supports(c) && c->N >= VL / 2 && chain_waste(c) > 0.2) return CHAIN_NARROW;
+    if (narrow_chain_supports(c) && c->N >= VL / 2 && chain_waste(c) > 0.05) return CHAIN_NARROW;
     return wide_chain_supports(c) ? CHAIN_WIDE : CHAIN_NONE;
 }
 
