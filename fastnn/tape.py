@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -19,7 +19,18 @@ from fastnn.errors import GraphError, ShapeError
 if TYPE_CHECKING:
     from fastnn.tensor import Function, Tensor
 
-__all__ = ["Context", "Node", "Tracer", "checked", "no_grad", "recording", "run_backward", "traced_by", "tracer"]
+__all__ = [
+    "Context",
+    "Node",
+    "Tracer",
+    "checked",
+    "computing_dtype",
+    "no_grad",
+    "recording",
+    "run_backward",
+    "traced_by",
+    "tracer",
+]
 
 Array = NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -92,6 +103,11 @@ class no_grad:
                 return function(*args, **kwargs)
 
         return without_tape  # type: ignore[return-value]
+
+
+def computing_dtype(arrays: Iterable[Any]) -> np.dtype[Any]:
+    """The type that an operator computes in: that of its first floating array, float32 where there is none."""
+    return next((a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"), np.dtype(np.float32))
 
 
 class Context:

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
 from fastnn.habits import CalledModule
-from fastnn.tape import Array, Context, Node, no_grad, recording, run_backward, tracer
+from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
 
 __all__ = ["Array", "Context", "Function", "Tensor", "no_grad"]
 
@@ -402,8 +402,7 @@ class Function:
         arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
         on_tape = recording() and cls.differentiable
         needs = tuple(on_tape and isinstance(x, Tensor) and x._requires_grad for x in inputs)
-        dtype = next((a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"), np.dtype("f4"))
-        ctx = Context(dtype, needs, attributes)
+        ctx = Context(computing_dtype(arrays), needs, attributes)
         output = Tensor.__new__(Tensor)
         output._data = np.asarray(cls.forward(ctx, *arrays, **attributes))
         output._grad = None

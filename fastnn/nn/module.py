@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -317,6 +318,18 @@ class Module:
         if not children:
             return f"{name}({extra})"
         return "\n  ".join([f"{name}(" + extra, *children]) + "\n)"
+
+
+@contextmanager
+def mode(model: Any, *, training: bool) -> Iterator[None]:
+    """Training or eval mode for a while; each module then gets back the mode that it had."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, was in before:
+            module.training = was
 
 
 def _held(module: Module) -> list[tuple[str, Module]]:

@@ -22,7 +22,7 @@ from fastnn.plan.gradients import Gradients
 from fastnn.plan.memory import Arena
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
-from fastnn.tape import Context, checked
+from fastnn.tape import Context, checked, computing_dtype
 from fastnn.tensor import Array, Tensor
 
 __all__ = ["Execution", "Part"]
@@ -249,8 +249,7 @@ class Execution:
     def _forward(self, op: Operator) -> None:
         """One operator, as Function.apply runs it."""
         arrays = [self.array(v) if isinstance(v, Value) else v for v in op.inputs]
-        dtype = next((a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"), np.dtype("f4"))
-        ctx = Context(dtype, op.needs, op.attributes)
+        ctx = Context(computing_dtype(arrays), op.needs, op.attributes)
         output = np.asarray(op.function.forward(ctx, *arrays, **op.attributes))
         if self.training:
             self._contexts[id(op)] = ctx

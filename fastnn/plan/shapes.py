@@ -13,7 +13,7 @@ import numpy as np
 
 from fastnn.backends import shapes
 from fastnn.ops import activations, conv, dense, loss, norm, pool, shaping
-from fastnn.tape import Context
+from fastnn.tape import Context, computing_dtype
 from fastnn.tensor import Array, Cast, Function
 
 if TYPE_CHECKING:
@@ -90,9 +90,10 @@ def output_of(
     else:
         make = {True: np.ones, False: np.zeros}  # zero is a label, or an index, that there always is
         arrays = [make[x.dtype.kind == "f"](x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs]
-        dtype = next((a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"), np.dtype("f4"))
         with np.errstate(all="ignore"):
-            output = np.asarray(function.forward(Context(dtype, needs, attributes), *arrays, **attributes))
+            output = np.asarray(
+                function.forward(Context(computing_dtype(arrays), needs, attributes), *arrays, **attributes)
+            )
     return output.shape, output.dtype
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from fastnn import backends
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.nn import Module
+from fastnn.nn.module import mode
 from fastnn.optim import Optimizer
 from fastnn.plan.describe import description
 from fastnn.plan.execute import Execution
@@ -98,7 +98,7 @@ class Predictor(Plan):
         return self._find(key, lambda: self._make(x), Execution.stands)
 
     def _make(self, x: Array) -> Execution:
-        with MODES, self._structure.kept(), _eval_mode(self.model):
+        with MODES, self._structure.kept(), mode(self.model, training=False):
             graph = trace(self.model, None, (x.shape, x.dtype), None)
         return Execution(graph, self._stages(graph, False), training=False, options=self.options)
 
@@ -154,18 +154,8 @@ class Step(Plan):
 
     def _stepping(self, x: Array, y: Array) -> Stepping:
         with MODES:
-            return self._stepping_in_mode(x, y)
-
-    def _stepping_in_mode(self, x: Array, y: Array) -> Stepping:
-        key = (
-            x.shape,
-            x.dtype,
-            y.shape,
-            y.dtype,
-            _kernels_in_use(),
-            *self._structure.modes(),
-        )
-        return self._find(key, lambda: self._make(x, y), Stepping.stands)
+            key = (x.shape, x.dtype, y.shape, y.dtype, _kernels_in_use(), *self._structure.modes())
+            return self._find(key, lambda: self._make(x, y), Stepping.stands)
 
     def _make(self, x: Array, y: Array) -> Stepping:
         with self._structure.kept():
@@ -213,17 +203,6 @@ def _kernels_in_use() -> str:
     """Backend and instruction set: a plan's kernels are chosen when it is made."""
     name = backends.name()
     return backends.get(name).isa() if name == "native" else name
-
-
-@contextmanager
-def _eval_mode(model: Module) -> Iterator[None]:
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 _TAKEN = {np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8), np.dtype(np.int64)}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from fastnn import plan
 from fastnn.data import Batches, Dataset
 from fastnn.errors import ArgumentError
 from fastnn.nn import CrossEntropyLoss, Module, Normalize
+from fastnn.nn.module import mode
 from fastnn.tensor import Tensor, no_grad
 
 from .checks import check_data, check_labels, check_loss, check_model
@@ -100,18 +100,6 @@ def input_for(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     if any(isinstance(module, Normalize) for module in model.modules()):
         return lambda images: images
     return lambda images: images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
-
-
-@contextmanager
-def mode(model: Any, *, training: bool) -> Iterator[None]:
-    """Training or eval mode for a while; each module then gets back the mode that it had."""
-    before = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, was in before:
-            module.training = was
 
 
 class Tally:

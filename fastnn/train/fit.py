@@ -15,12 +15,13 @@ from fastnn.data import Batches
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
 from fastnn.nn import CrossEntropyLoss
+from fastnn.nn.module import mode
 from fastnn.optim import Adam
 from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
 
 from .callbacks import Callback, Training
 from .checks import check_fit, check_labels
-from .evaluate import Tally, as_dataset, evaluate, input_for, mode
+from .evaluate import Tally, as_dataset, evaluate, input_for
 from .history import EpochRecord, History
 from .interrupts import Interrupted
 from .progress import Progress

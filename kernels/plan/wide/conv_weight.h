@@ -68,16 +68,10 @@ KERNEL void wide_conv_weight_planes(const struct wide_conv *s, struct wide_view 
 }
 
 /* weight gradient (O, C, kh, kw) */
-INLINE void wide_weight_unpack(const int pixel, const struct wide_conv *s, const float *packed, float *grad_weight) {
+KERNEL void wide_conv_weight_unpack(const struct wide_conv *s, const float *packed, float *grad_weight) {
     const i64 taps = s->kh * s->kw, Op = round_up(s->O, VL);
     for (i64 o = 0; o < s->O; o++) for (i64 c = 0; c < s->C; c++) for (i64 tap = 0; tap < taps; tap++)
-        grad_weight[(o * s->C + c) * taps + tap] = packed[wide_conv_entry(s, pixel, c, tap) * Op + o];
-}
-KERNEL void wide_conv_weight_unpack(const struct wide_conv *s, const float *packed, float *grad_weight) {
-    wide_weight_unpack(VL, s, packed, grad_weight);
-}
-KERNEL void wide_conv_weight_planes_unpack(const struct wide_conv *s, const float *packed, float *grad_weight) {
-    wide_weight_unpack(1, s, packed, grad_weight);
+        grad_weight[(o * s->C + c) * taps + tap] = packed[wide_conv_entry(s, VL, c, tap) * Op + o];
 }
 
 #endif
