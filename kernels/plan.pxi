@@ -1,4 +1,5 @@
 from libc.math cimport NAN
+from libc.string cimport memcmp, memcpy
 
 MOST_CHAIN_LAYERS = CHAIN_MOST_LAYERS
 
@@ -115,7 +116,8 @@ cdef class DenseStage(Stage):
     cdef readonly int64_t bytes
 
     def __init__(self, int64_t N, weight, bias, *, bint relu, x, table, int64_t channels, y, grad_y, grad_x, grad_weight, grad_bias,
-                 Numbers numbers, weight_state, bias_state):
+                 Numbers numbers, weight_state, bias_state, bint frozen):
+        self.d.frozen = frozen
         self.d.N, self.d.O, self.d.I = N, weight.shape[0], weight.shape[1]
         self.d.activation, self.d.channels = relu, channels
         self.d.weight, self.d.bias, self.d.x, self.d.table = self.hold(weight), self.hold(bias), self.hold(x), self.hold(table)
@@ -130,7 +132,7 @@ cdef class DenseStage(Stage):
         self.d.work = self.memory(self.bytes)
         self.arguments = &self.d
         self.forward_function, self.backward_function = fastnn_kernels.dense_forward, fastnn_kernels.dense_backward
-        self.kernels = "dense" if numbers is None else "dense, update"
+        self.kernels = "dense, frozen" if frozen else "dense" if numbers is None else "dense, update"
 
 
 cdef class CrossEntropyStage(Stage):
@@ -193,7 +195,7 @@ cdef class Program:
         """That the last run spent in each stage."""
         return [self.p.seconds[i] for i in range(self.p.stages)]
 
-    def run(self, cnp.ndarray x, cnp.ndarray labels):
+    cpdef int run(self, cnp.ndarray x, cnp.ndarray labels) except -2:
         """Status: 0, or why it stopped before its end."""
         cdef int status
         self.p.input = cnp.PyArray_DATA(x)
@@ -202,3 +204,57 @@ cdef class Program:
             status = fastnn_run(&self.p)
         check(status == PROGRAM_NO_MEMORY)
         return status
+
+
+cdef class Call:
+    """A plan that is one program, from inputs of one shape to outputs, as one call that looks at what it relies on first.
+
+    `bound` are pairs (tensor, its array); `watched` are arrays that tables were made of.
+    """
+    cdef Program program
+    cdef cnp.ndarray inputs, outputs
+    cdef list bound, watched, copies
+    cdef const char *isa
+
+    def __init__(self, Program program, cnp.ndarray inputs, cnp.ndarray outputs, list bound, list watched):
+        self.program, self.outputs, self.bound = program, outputs, bound
+        self.inputs = np.broadcast_to(np.zeros((), inputs.dtype), (<object> inputs).shape)  # their shape and type, not they
+        self.watched, self.copies = watched, [array.copy() for array in watched]
+        self.isa = fastnn_kernels.isa
+
+    cdef bint fits(self, array, cnp.ndarray like, bint written):
+        """Whether it is a contiguous array of that shape and type."""
+        cdef cnp.ndarray a
+        if type(array) is not cnp.ndarray:
+            return False
+        a = <cnp.ndarray> array
+        return (cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(like) and cnp.PyArray_SAMESHAPE(a, like)
+                and (cnp.PyArray_ISCARRAY(a) if written else cnp.PyArray_ISCARRAY_RO(a)))
+
+    cpdef bint stands(self):
+        """Whether arrays, tables and instruction set are what they were."""
+        cdef cnp.ndarray array, copy
+        cdef tuple pair
+        for pair in self.bound:
+            if pair[0]._data is not pair[1]:
+                return False
+        for i in range(len(self.watched)):
+            array, copy = self.watched[i], self.copies[i]
+            if memcmp(cnp.PyArray_DATA(array), cnp.PyArray_DATA(copy), cnp.PyArray_NBYTES(copy)):
+                return False
+        return self.isa == fastnn_kernels.isa
+
+    def __call__(self, x, out):
+        """The outputs, in `out` unless it is None; None, and nothing is done, where this call does not suit."""
+        cdef cnp.ndarray to
+        if not self.fits(x, self.inputs, False) or not self.stands():
+            return None
+        if out is None:
+            to = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(self.outputs), cnp.PyArray_DIMS(self.outputs), cnp.NPY_FLOAT32, 0)
+        elif self.fits(out, self.outputs, True):
+            to = out
+        else:
+            return None
+        self.program.run(x, None)
+        memcpy(cnp.PyArray_DATA(to), cnp.PyArray_DATA(self.outputs), cnp.PyArray_NBYTES(to))
+        return to

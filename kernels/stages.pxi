@@ -42,7 +42,7 @@ cdef extern from "plan/stages.h" nogil:
         int64_t kind, nesterov
         double lr, weight_decay, momentum, take, beta1, beta2, eps, step_size, correction, shrink, scale
     struct dense:
-        int64_t N, I, O, activation, channels
+        int64_t N, I, O, activation, channels, frozen
         const float *x
         const float *table
         float *weight

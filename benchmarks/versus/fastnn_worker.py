@@ -1,4 +1,5 @@
-"""fastnn: operator by operator ("eager"), as a compiled plan ("compiled"), or as one without some of its fusions."""
+"""fastnn: operator by operator ("eager"), as a compiled plan ("compiled"), as one of a model that never changes
+("frozen"), or as one without some of its fusions."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ def _step(model: nn.Sequential, optimizer: optim.SGD, mode: str, disable: tuple[
 
 def _inference(model: nn.Sequential, mode: str, disable: tuple[str, ...], feed: Any) -> Call:
     if mode != "eager":
-        predict: Any = fnn.compile(model, disable=disable)
+        predict: Any = fnn.compile(model, frozen=mode == "frozen", disable=disable)
         return lambda: predict(*next(feed))
     model.eval()
 

@@ -61,17 +61,28 @@ def _is_eager(contender: Contender) -> bool:
 
 
 def inference(bench: Bench, progress: Progress) -> None:
+    """Of a model that no longer changes, as the peers' are, and of one whose parameters are read anew in each call."""
+    modes = ["frozen", "compiled"] if bench.settings.compiled else ["eager"]
     for work in inference_works(bench):
         progress(str(work))
         duel = _fight(bench, work, contenders(bench.settings, work))
-        mode = "compiled" if bench.settings.compiled else "eager"
         target = INFERENCE_TARGETS.get(work) if "onnxruntime" in bench.settings.peers else None
-        if target is not None and duel.of("onnxruntime"):
-            _add(bench, INFERENCE, _row(bench, duel, mode, target, lambda c: c.peer == "onnxruntime"))
-            if any(duel.of(peer) for peer in bench.settings.peers if peer != "onnxruntime"):
-                _add(bench, INFERENCE, _row(bench, duel, mode, None, lambda c: c.peer != "onnxruntime"))
-        else:
-            _add(bench, INFERENCE, _row(bench, duel, mode, target))
+        aimed = target is not None and bool(duel.of("onnxruntime"))
+        for mode in modes:
+            row = _row(bench, duel, mode, None if mode == "compiled" else target, _is_onnx if aimed else _anyone)
+            if row is not None and mode == "compiled":
+                row.work += ", live parameters"
+            _add(bench, INFERENCE, row)
+        if aimed and any(duel.of(peer) for peer in bench.settings.peers if peer != "onnxruntime"):
+            _add(bench, INFERENCE, _row(bench, duel, modes[0], None, lambda c: c.peer != "onnxruntime"))
+
+
+def _is_onnx(contender: Contender) -> bool:
+    return contender.peer == "onnxruntime"
+
+
+def _anyone(contender: Contender) -> bool:
+    return True
 
 
 def matmul(bench: Bench, progress: Progress) -> None:
@@ -175,7 +186,7 @@ def _own(duel: Duel, mode: str) -> Series | None:
 
 
 def _row(
-    bench: Bench, duel: Duel, mode: str, target: float | None, accept: Callable[[Contender], bool] = lambda c: True
+    bench: Bench, duel: Duel, mode: str, target: float | None, accept: Callable[[Contender], bool] = _anyone
 ) -> Row | None:
     """fastnn in one mode against the best series of those accepted."""
     own = _own(duel, mode)

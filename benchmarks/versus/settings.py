@@ -77,6 +77,8 @@ def contenders(settings: Settings, work: Work) -> list[Contender]:
 def _fastnn_modes(settings: Settings, work: Work) -> list[str]:
     if work.kind == "matmul" or not settings.compiled:
         return ["eager"]
+    if work.kind == "inference":
+        return ["frozen", "compiled"]
     return ["compiled", "eager"] if work in EAGER_TARGETS else ["compiled"]
 
 

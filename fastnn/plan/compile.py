@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from numbers import Real
 from typing import Any, overload
@@ -16,7 +17,7 @@ __all__ = ["compile"]
 
 
 @overload
-def compile(model: Module, *, exact: bool = False, disable: Iterable[str] = ()) -> Predictor: ...
+def compile(model: Module, *, frozen: bool = False, exact: bool = False, disable: Iterable[str] = ()) -> Predictor: ...
 @overload
 def compile(
     model: Module,
@@ -35,6 +36,7 @@ def compile(
     *,
     clip_norm: float | None = None,
     accumulate: int = 1,
+    frozen: bool = False,
     exact: bool = False,
     disable: Iterable[str] = (),
 ) -> Predictor | Step:
@@ -54,6 +56,8 @@ def compile(
         optimizer: holds parameters of the model. SGD, Adam and AdamW step by kernels, others by their own step().
         clip_norm: where the norm of all gradients together is larger, they are scaled down to it.
         accumulate: batches whose mean gradient makes one update.
+        frozen: inference on a copy of the model as it is now: what becomes of its parameters later is not seen, and
+            dense layers' weights are kept in the order that answers one image fastest (as much memory again).
         exact: no Winograd convolutions, which round a little worse than direct ones (see the README).
         disable: names of fusions to do without, to see what each gives: "chain", "dense", "cross_entropy", "update"
             (inside backward), "winograd", "sparse" (gradients behind max-pooling).
@@ -83,7 +87,9 @@ def compile(
     if loss_fn is None:
         if optimizer is not None or clip_norm is not None or accumulate != 1:
             raise ArgumentError("compile: expected a loss_fn with optimizer, clip_norm or accumulate, got none")
-        return Predictor(model, options)
+        return Predictor(copy.deepcopy(model) if frozen else model, options, frozen)
+    if frozen:
+        raise ArgumentError("compile: expected frozen for inference, compile(model, frozen=True), got a loss_fn, too")
     if not callable(loss_fn):
         raise ArgumentError(f"compile: expected loss_fn(outputs, targets), got {type(loss_fn).__name__}")
     if optimizer is not None and not isinstance(optimizer, Optimizer):

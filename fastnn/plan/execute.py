@@ -57,6 +57,7 @@ class Execution:
 
     With `training` the gradients of all parameters that want one are computed, into `gradients` (a list of pairs), or,
     where `updates` holds a parameter that one dense stage alone uses and `at_once`, straight into the parameter's step.
+    With `frozen` the model never changes: stages may keep what they make of its parameters.
     """
 
     def __init__(
@@ -65,11 +66,13 @@ class Execution:
         stages: list[Stage],
         *,
         training: bool,
+        frozen: bool = False,
         options: frozenset[str] = frozenset(),
         updates: Updates | None = None,
         at_once: bool = False,
     ) -> None:
         self.graph, self.stages, self.training, self.options = graph, stages, training, options
+        self.frozen = frozen
         self.updates = updates if at_once else None
         self.arena = Arena()
         self.parts: list[Part] = []
@@ -81,6 +84,7 @@ class Execution:
         self.loss = math.nan
         self.seconds_after = 0.0  # spent after the parts: on an update that looks at the whole gradient, or fills .grad
         self._flow = Gradients(self.arena)
+        self._call: Any = None
         self._values: dict[int, Array] = {}  # this step's, of operators that run by themselves
         self._contexts: dict[int, Context] = {}
         self._reached = graph.reached_by_gradients() if training else set()  # ids of values
@@ -219,6 +223,18 @@ class Execution:
             self._contexts.clear()
         for running in self.running:
             running.batches += 1
+
+    def call(self, x: Array) -> Any:
+        """The run for inputs such as x in one call (fastnn._kernels.Call); None where it is more than one program."""
+        from fastnn._kernels import Call
+
+        watched = [array for table in self._tables for array in (table.mean, table.std)]
+        whole = len(self.parts) == 1 and self.parts[0].program is not None and id(self.graph.outputs) in self._buffers
+        if self.training or not whole or not all(array.flags.c_contiguous for array in watched):
+            return None
+        if self._call is None or not self._call.stands():
+            self._call = Call(self.parts[0].program, x, self.outputs, [] if self.frozen else self.bound, watched)
+        return self._call
 
     def _run_program(self, program: Any, x: Array, y: Array | None) -> None:
         status = program.run(x, y)  # done, or why it stopped before anything was updated

@@ -137,6 +137,7 @@ def _dense(execution: Execution, stage: Dense) -> Any:
         numbers=None if updates is None else updates.numbers(weight.tensor),
         weight_state=none if updates is None else updates.states(weight.tensor),
         bias_state=none if updates is None or bias is None else updates.states(bias.tensor),
+        frozen=execution.frozen,
     )
 
 

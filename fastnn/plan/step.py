@@ -43,8 +43,7 @@ class Plan:
 
     def _find(self, key: Any, make: Callable[[], Any], stands: Callable[[Any], bool]) -> Any:
         """What was made for this key; made anew where what it relies on has changed since."""
-        if self._structure.changed():
-            self._executions.clear()
+        self._follow_model()
         found = self._executions.get(key)
         if found is None or not stands(found):
             found = self._executions[key] = make()
@@ -52,6 +51,13 @@ class Plan:
                 self._executions.popitem(last=False)
         self._executions.move_to_end(key)
         return found
+
+    def _follow_model(self) -> bool:
+        """Forget what was made for a model of other layers: whether it was."""
+        changed = self._structure.changed()
+        if changed:
+            self._executions.clear()
+        return changed
 
     def _stages(self, graph: Graph, training: bool) -> list[Any]:
         native = backends.name() == "native"
@@ -66,7 +72,12 @@ class Plan:
 
 
 class Predictor(Plan):
-    """`compile(model)`: inference, always in eval mode. See `fnn.compile`."""
+    """`compile(model)`: inference, always in eval mode; `frozen`: nothing else holds the model. See `fnn.compile`."""
+
+    def __init__(self, model: Module, options: frozenset[str], frozen: bool) -> None:
+        super().__init__(model, options)
+        self.frozen = frozen
+        self._call: Any = None  # what ran last, ready to run again
 
     def __call__(self, x: Any, out: Array | None = None) -> Array:
         """The model's outputs for x (N, ...), an ndarray; with `out`, an array of their shape and type, in that one.
@@ -74,23 +85,29 @@ class Predictor(Plan):
         Where each image's outputs depend on that image alone, 256 are in work at a time. Raises ShapeError or
         DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
         """
-        x = _input(x)
         with self._lock:
-            if len(x) <= MOST_IMAGES or not image_by_image(self._execution(x[:MOST_IMAGES]).graph):
-                return _into(out, self._outputs(x))
-            for start in range(0, len(x), MOST_IMAGES):
-                part = self._outputs(x[start : start + MOST_IMAGES])
-                if out is None:
-                    out = np.empty((len(x), *part.shape[1:]), part.dtype)
-                elif start == 0:
-                    _check_out(out, (len(x), *part.shape[1:]), part.dtype)
-                out[start : start + len(part)] = part
-            assert out is not None
-            return out
+            if self._follow_model():
+                self._call = None
+            outputs = None if self._call is None else self._call(x, out)
+            return self._predict(_input(x), out) if outputs is None else outputs
+
+    def _predict(self, x: Array, out: Array | None) -> Array:
+        if len(x) <= MOST_IMAGES or not image_by_image(self._execution(x[:MOST_IMAGES]).graph):
+            return _into(out, self._outputs(x))
+        for start in range(0, len(x), MOST_IMAGES):
+            part = self._outputs(x[start : start + MOST_IMAGES])
+            if out is None:
+                out = np.empty((len(x), *part.shape[1:]), part.dtype)
+            elif start == 0:
+                _check_out(out, (len(x), *part.shape[1:]), part.dtype)
+            out[start : start + len(part)] = part
+        assert out is not None
+        return out
 
     def _outputs(self, x: Array) -> Array:
         self._last = self._execution(x)
         self._last.run(x, None)
+        self._call = self._last.call(x)
         return self._last.outputs
 
     def _execution(self, x: Array) -> Execution:
@@ -100,7 +117,7 @@ class Predictor(Plan):
     def _make(self, x: Array) -> Execution:
         with MODES, self._structure.kept(), mode(self.model, training=False):
             graph = trace(self.model, None, (x.shape, x.dtype), None)
-        return Execution(graph, self._stages(graph, False), training=False, options=self.options)
+        return Execution(graph, self._stages(graph, False), training=False, frozen=self.frozen, options=self.options)
 
 
 class Step(Plan):

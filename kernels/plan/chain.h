@@ -2,16 +2,18 @@
  *
  *   norm    lanes = channels, with batch norm between the layers, which needs the whole batch
  *   narrow  lanes = images: fewer channels than lanes, and images enough
- *   wide    lanes = channels: layers whose channels fill vectors, and a few images of any network
+ *   planes  lanes = pixels or channels: a few images, forward only, of such networks
+ *   wide    lanes = channels: layers whose channels fill vectors, and what no other can
  */
 #ifndef FASTNN_CHAIN_H
 #define FASTNN_CHAIN_H
 
 #include "plan/narrow/chain.h"
 #include "plan/norm/chain.h"
+#include "plan/planes/chain.h"
 #include "plan/wide/chain.h"
 
-enum chain_kind { CHAIN_NONE, CHAIN_NORM, CHAIN_NARROW, CHAIN_WIDE };
+enum chain_kind { CHAIN_NONE, CHAIN_NORM, CHAIN_NARROW, CHAIN_PLANES, CHAIN_WIDE };
 
 INLINE int chain_has_norm(const struct chain *c) {
     for (i64 i = 0; i < c->layers; i++)
@@ -33,14 +35,17 @@ INLINE double chain_waste(const struct chain *c) {
 
 INLINE enum chain_kind chain_kind(const struct chain *c) {
     if (chain_has_norm(c)) return norm_chain_supports(c) ? CHAIN_NORM : CHAIN_NONE;
-    if (narrow_chain_supports(c) && c->N >= VL / 2 && chain_waste(c) > 0.05) return CHAIN_NARROW;
+    if (chain_waste(c) > 0.05) {
+        if (c->N >= VL / 2 && narrow_chain_supports(c)) return CHAIN_NARROW;
+        if (c->N < VL / 2 && planes_chain_supports(c)) return CHAIN_PLANES;
+    }
     return wide_chain_supports(c) ? CHAIN_WIDE : CHAIN_NONE;
 }
 
 KERNEL i64 chain_supports(const struct chain *c) { return chain_kind(c) != CHAIN_NONE; }
 
 KERNEL const char *chain_name(const struct chain *c) {
-    static const char *const names[] = {"none", "norm", "narrow", "wide"};
+    static const char *const names[] = {"none", "norm", "narrow", "planes", "wide"};
     return names[chain_kind(c)];
 }
 
@@ -48,6 +53,7 @@ KERNEL i64 chain_state_bytes(const struct chain *c) {
     switch (chain_kind(c)) {
     case CHAIN_NORM: return norm_chain_state_bytes(c);
     case CHAIN_NARROW: return narrow_chain_state_bytes(c);
+    case CHAIN_PLANES: return planes_chain_state_bytes(c);
     default: return wide_chain_state_bytes(c);
     }
 }
@@ -56,6 +62,7 @@ KERNEL int chain_forward(const void *arguments, struct program *program) {
     switch (chain_kind(arguments)) {
     case CHAIN_NORM: return norm_chain_forward(arguments, program);
     case CHAIN_NARROW: return narrow_chain_forward(arguments, program);
+    case CHAIN_PLANES: return planes_chain_forward(arguments, program);
     default: return wide_chain_forward(arguments, program);
     }
 }

@@ -82,7 +82,8 @@ struct dense {
     /* update at once: optimizer not NULL; state as update.h has it, NULL where the kind has none */
     const struct optimizer *optimizer;
     float *weight_state1, *weight_state2, *bias_state1, *bias_state2;
-    void *work;                         /* dense_work_bytes() of it, 64-byte aligned */
+    int64_t frozen;                     /* no training, and weight and bias are the same in every call */
+    void *work;                         /* dense_work_bytes() of it, 64-byte aligned, zero at first */
 };
 
 /* ---- loss ---- */

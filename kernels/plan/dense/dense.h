@@ -19,7 +19,7 @@
  * lanes weigh more where O is small: 1000 -> 10 54 %, 79 %.
  * For up to DENSE_IMAGES images the floor is reading the weight: 90 GB/s a thread out of L3.
  *
- * Input that comes as bytes, most of them zero: dense/sparse.h.
+ * Input that comes as bytes, most of them zero: dense/sparse.h. A few images and a weight that never changes: dense/frozen.h.
  *
  * Cuts depend on shapes and data only, and sums run in a fixed order: the same bits for any number of threads.
  */
@@ -91,8 +91,46 @@ INLINE struct dense_cut dense_cut(const struct dense *d) {
     return cut;
 }
 
+/* ---- a weight that never changes, and few images: input-major in the work memory (dense/frozen.h) ---- */
+
+enum { FROZEN_VECTORS = 8, FROZEN_CHUNK = 512, FROZEN_IMAGES = 4, FROZEN_OUTPUTS = 32 };
+
+INLINE int dense_is_frozen(const struct dense *d) {
+    return d->frozen && d->N <= FROZEN_IMAGES && d->O >= FROZEN_OUTPUTS && d->I >= FROZEN_OUTPUTS;
+}
+
+/* Parts of that memory, in floats from its start. */
+struct frozen_layout {
+    i64 O;                          /* outputs, rounded up to vectors */
+    i64 chunks;                     /* of a list, at most */
+    i64 packed;                     /* [panels][I][outputs of the panel] */
+    i64 sums;                       /* (channels, O): of a channel's rows */
+    i64 bias;                       /* (O,) */
+    i64 ready;                      /* an int: whether those three are made */
+    i64 value, at, partial;         /* (N, I), (N, I) and (N, chunks, O) */
+    i64 total;
+};
+
+INLINE struct frozen_layout frozen_layout(const struct dense *d) {
+    struct frozen_layout l = {.O = round_up(d->O, VL), .chunks = ceil_div(d->I, FROZEN_CHUNK)};
+    l.sums = round_up(d->I * l.O, 16);
+    l.bias = l.sums + round_up(d->channels * l.O, 16);
+    l.ready = l.bias + round_up(l.O, 16);
+    l.value = l.ready + 16;
+    l.at = l.value + round_up(d->N * d->I, 16);
+    l.partial = l.at + round_up(d->N * d->I, 16);
+    l.total = l.partial + round_up(d->N * l.chunks * l.O, 16);
+    return l;
+}
+
+/* ---- the work memory ---- */
+
 INLINE struct dense_layout dense_layout(const struct dense *d) {
     struct dense_layout at = {0};
+    if (dense_is_frozen(d)) {
+        at.total = frozen_layout(d).total;
+        return at;
+    }
     struct dense_cut cut = dense_cut(d);
     i64 end = 0;
     if (d->table) at.x = end, end += round_up(d->N * d->I, 16);

@@ -2,7 +2,7 @@
 #ifndef FASTNN_DENSE_FORWARD_H
 #define FASTNN_DENSE_FORWARD_H
 
-#include "plan/dense/dense.h"
+#include "plan/dense/frozen.h"
 #include "plan/dense/sparse.h"
 
 typedef int32_t v4_int __attribute__((vector_size(16)));
@@ -162,6 +162,10 @@ KERNEL int dense_forward(const void *arguments, struct program *program) {
     struct dense_task t = {d, dense_cut(d), dense_input(d, program), NULL, program->input};
     double weights = (double)d->I * (double)d->O, flops = 2.0 * (double)d->N * weights;
     int status;
+    if (dense_is_frozen(d)) {
+        dense_frozen_forward(d, program);
+        return PROGRAM_DONE;
+    }
     if (dense_may_be_sparse(d) && dense_sparse_forward(d, program, &status)) return status;
     if (d->table) fastnn_parallel(d->N, 10.0 * (double)(d->N * d->I), dense_convert_task, &t);
     if (t.cut.split) t.partial = (float *)d->work + dense_layout(d).partial;
