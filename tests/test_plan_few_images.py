@@ -82,7 +82,7 @@ def test_chain_of_few_images_is_chosen_by_their_number() -> None:
         assert f"chain {name}" in predict.describe()
 
 
-# ---- frozen -------------------------------------------------------------------------------------------------------------
+# ---- frozen ---------------------------------------------------------------------------------------------------------
 
 
 def dense(rng: np.random.Generator, kind: str) -> tuple[nn.Module, np.ndarray]:
@@ -166,7 +166,7 @@ def test_frozen_is_for_inference() -> None:
         fnn.compile(networks.mlp(), nn.CrossEntropyLoss(), frozen=True)  # type: ignore[call-overload]
 
 
-# ---- the ready call ---------------------------------------------------------------------------------------------------
+# ---- the ready call ------------------------------------------------------------------------------------------------
 
 
 def test_a_ready_call_sees_what_changes_between_calls() -> None:
