@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fastnn import data, insight, plan, recipes, train, weights
     from fastnn.config import show_config
     from fastnn.insight.gradients import gradcheck, numeric_gradient
+    from fastnn.insight.graph import graph
     from fastnn.plan.compile import compile
     from fastnn.recipes import load_run
     from fastnn.train.evaluate import evaluate
@@ -47,6 +48,7 @@ __all__ = [
     "fit",
     "get_num_threads",
     "gradcheck",
+    "graph",
     "init",
     "insight",
     "load_run",
@@ -71,6 +73,7 @@ _ON_FIRST_USE = {
     "evaluate": "fastnn.train",
     "fit": "fastnn.train",
     "gradcheck": "fastnn.insight.gradients",
+    "graph": "fastnn.insight.graph",
     "load_run": "fastnn.recipes",
     "numeric_gradient": "fastnn.insight.gradients",
     "show_config": "fastnn.config",

@@ -25,9 +25,11 @@ __all__ = [
     "Tracer",
     "checked",
     "computing_dtype",
+    "gradients",
     "no_grad",
     "recording",
     "run_backward",
+    "set_module",
     "traced_by",
     "tracer",
 ]
@@ -45,6 +47,7 @@ class Tracer(Protocol):
 class _Mode(threading.local):
     recording = True
     tracer: Tracer | None = None
+    module: Any = None
 
 
 _mode = _Mode()
@@ -59,6 +62,13 @@ def recording() -> bool:
 def tracer() -> Tracer | None:
     """Who gets the calling thread's operators instead of them being computed; None unless a plan is being made."""
     return _mode.tracer
+
+
+def set_module(module: Any) -> Any:
+    """Say whose forward begins in the calling thread: nodes remember it. Returns whose it was, to be set again."""
+    before = _mode.module
+    _mode.module = module
+    return before
 
 
 @contextmanager
@@ -133,9 +143,12 @@ class Context:
 
 
 class Node:
-    """One operator that ran: which, on what, with which attributes. `ctx` is None once backward has freed it."""
+    """One operator that ran: which, on what, with which attributes, in which module's forward (None: in none).
 
-    __slots__ = ("attributes", "ctx", "function", "inputs", "number")
+    `ctx` is None once backward has freed it.
+    """
+
+    __slots__ = ("attributes", "ctx", "function", "inputs", "module", "number")
 
     def __init__(
         self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any], ctx: Context
@@ -144,6 +157,7 @@ class Node:
         self.inputs = inputs  # Tensors, arrays and other values, as they were given to apply()
         self.attributes = attributes
         self.ctx: Context | None = ctx
+        self.module = _mode.module
         self.number = next(_order)
 
     def free(self) -> None:
@@ -165,6 +179,21 @@ def run_backward(last: Node, start: Array, retain_graph: bool) -> None:
                     grads[x.node.number] = result if before is None else before + result
         if not retain_graph:
             node.free()
+
+
+def gradients(last: Node, start: Array) -> tuple[dict[int, Array], dict[int, Array]]:
+    """Every gradient that run_backward passes on: of nodes' outputs by node number, of leaves by id.
+
+    `.grad` and the graph stay as they are.
+    """
+    nodes: dict[int, Array] = {last.number: start}
+    leaves: dict[int, Array] = {}
+    for node in _in_reverse(last):
+        if node.number in nodes:
+            for x, result in _gradients(node, nodes[node.number]):
+                found, key = (leaves, id(x)) if x.node is None else (nodes, x.node.number)
+                found[key] = found[key] + result if key in found else result
+    return nodes, leaves
 
 
 def _in_reverse(last: Node) -> list[Node]:

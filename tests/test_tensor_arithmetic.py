@@ -97,6 +97,22 @@ def test_binary(name: str, other: int) -> None:
         assert fnn.gradcheck(operator, (left, right), per_entry=True)
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [((4, 2, 3), (4, 3, 5)), ((4, 2, 3), (3, 5)), ((2, 3), (4, 3, 5)), ((5, 1, 2, 3), (4, 3, 2)), ((3,), (4, 3, 2)),
+     ((4, 2, 3), (3,)), ((0, 2, 3), (3, 2))],
+)  # fmt: skip
+def test_matmul_of_stacks(left: tuple[int, ...], right: tuple[int, ...], rng: np.random.Generator) -> None:
+    """NumPy's values, float32 kept, gradients summed over what was broadcast."""
+    a, b = rng.normal(size=left), rng.normal(size=right)
+    product = fnn.Tensor(a) @ fnn.Tensor(b)
+    np.testing.assert_allclose(product.numpy(), a @ b, rtol=1e-13)
+    single = fnn.Tensor(a.astype(np.float32)) @ b.astype(np.float32)
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single.numpy(), a @ b, rtol=1e-4, atol=1e-5)
+    assert fnn.gradcheck(lambda x, y: x @ y, (a, b))
+
+
 @pytest.mark.parametrize("name", BINARY)
 def test_binary_in_float32_stays_float32(name: str) -> None:
     """Python and NumPy numbers, and arrays of other types, take the tensor's type; so do gradients."""
@@ -198,7 +214,9 @@ def test_matmul_of_empty_batches() -> None:
         (lambda x: x + "one", DTypeError, "expected numbers, got str"),
         (lambda x: x * 1j, DTypeError, "expected numbers, got complex"),
         (lambda x: x @ x, ShapeError, r"\(2, 3\)"),
-        (lambda x: x @ np.zeros((2, 3, 2)), ShapeError, "vectors or matrices"),
+        (lambda x: x @ np.zeros((2, 2, 3)), ShapeError, r"matmul: .* got \(2, 3\) and \(2, 2, 3\)"),
+        (lambda x: x.reshape(2, 1, 3) @ np.zeros((3, 3, 2)), ShapeError, "matmul: expected .* that broadcast"),
+        (lambda x: x @ 2.0, ShapeError, "vectors or matrices"),
         (lambda x: x.sum(2), ShapeError, "sum: expected a dimension from -2 to 1, got 2"),
         (lambda x: x.reshape(4, 2), ShapeError, r"reshape: expected a shape for 6 entries .*, got \(4, 2\)"),
         (lambda x: x.reshape(-1, -1), ShapeError, "reshape"),

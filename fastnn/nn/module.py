@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
+from fastnn.tape import set_module
 from fastnn.tensor import Array, Tensor, no_half, no_such_device, target_dtype
 
 M = TypeVar("M", bound="Module")
@@ -73,6 +74,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, x)")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        outer = set_module(self)
         try:
             output = self.forward(*args, **kwargs)
             if output is None:
@@ -81,6 +83,8 @@ class Module:
         except FastnnError as error:
             self._sign(error)
             raise
+        finally:
+            set_module(outer)
 
     def _sign(self, error: FastnnError) -> None:
         """Put this layer before those that the error came through, and its name for the next one before that."""

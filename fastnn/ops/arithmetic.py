@@ -7,17 +7,9 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from fastnn.ops.common import sum_to
 from fastnn.tape import recording, tracer
 from fastnn.tensor import Array, Context, Function, Tensor
-
-
-def _sum_to(grad: Array, shape: tuple[int, ...]) -> Array:
-    """The transpose of broadcasting: sum over the dimensions along which `shape` was stretched."""
-    if grad.shape == shape:
-        return grad
-    grad = grad.sum(axis=tuple(range(grad.ndim - len(shape))))
-    stretched = tuple(d for d, size in enumerate(shape) if size == 1 and grad.shape[d] != 1)
-    return grad.sum(axis=stretched, keepdims=True) if stretched else grad
 
 
 class Add(Function):
@@ -31,7 +23,7 @@ class Add(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, Array]:
         a_shape, b_shape = ctx.saved_tensors
-        return _sum_to(grad, a_shape), _sum_to(grad, b_shape)
+        return sum_to(grad, a_shape), sum_to(grad, b_shape)
 
 
 class Sub(Function):
@@ -45,7 +37,7 @@ class Sub(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, Array]:
         a_shape, b_shape = ctx.saved_tensors
-        return _sum_to(grad, a_shape), _sum_to(-grad, b_shape)
+        return sum_to(grad, a_shape), sum_to(-grad, b_shape)
 
 
 class Mul(Function):
@@ -60,7 +52,7 @@ class Mul(Function):
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
         a, b = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
-        return _sum_to(grad * b, a.shape) if need_a else None, _sum_to(grad * a, b.shape) if need_b else None
+        return sum_to(grad * b, a.shape) if need_a else None, sum_to(grad * a, b.shape) if need_b else None
 
 
 class Div(Function):
@@ -76,7 +68,7 @@ class Div(Function):
         a, b = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
         grad_a = grad / b
-        return _sum_to(grad_a, a.shape) if need_a else None, _sum_to(-grad_a * a / b, b.shape) if need_b else None
+        return sum_to(grad_a, a.shape) if need_a else None, sum_to(-grad_a * a / b, b.shape) if need_b else None
 
 
 class Pow(Function):
@@ -95,9 +87,9 @@ class Pow(Function):
         grad_a = grad_b = None
         if need_a:  # at b = 0 the slope is 0, also where a = 0
             slope = np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)).astype(y.dtype, copy=False)
-            grad_a = _sum_to(grad * slope, a.shape)
+            grad_a = sum_to(grad * slope, a.shape)
         if need_b:  # a = 0: 0 ** b does not change with b > 0
-            grad_b = _sum_to(grad * y * np.log(np.where(a == 0, 1, a)), b.shape)
+            grad_b = sum_to(grad * y * np.log(np.where(a == 0, 1, a)), b.shape)
         return grad_a, grad_b
 
 

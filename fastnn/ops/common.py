@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.tensor import Tensor
+from fastnn.tensor import Array, Tensor
 
 Size = int | tuple[int, int]
 
@@ -62,3 +62,12 @@ def constant(op: str, target: Any) -> Tensor:
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"{op}: expected numbers as target, got {array.dtype}")
     return Tensor(array)
+
+
+def sum_to(grad: Array, shape: tuple[int, ...]) -> Array:
+    """The transpose of broadcasting: sum over the dimensions along which `shape` was stretched."""
+    if grad.shape == shape:
+        return grad
+    grad = grad.sum(axis=tuple(range(grad.ndim - len(shape))))
+    stretched = tuple(d for d, size in enumerate(shape) if size == 1 and grad.shape[d] != 1)
+    return grad.sum(axis=stretched, keepdims=True) if stretched else grad

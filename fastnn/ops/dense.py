@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fastnn.errors import ShapeError
-from fastnn.ops.common import floating, layer_input
+from fastnn.ops.common import floating, layer_input, sum_to
 from fastnn.tensor import Array, Context, Function, Tensor
 
 
@@ -27,6 +29,33 @@ class MatMul(Function):
         )
 
 
+class StackedMatMul(Function):
+    """a (..., M, K) @ b (..., K, N), the dimensions before broadcast. Saves both; kernel matmul, for each pair."""
+
+    @staticmethod
+    def forward(ctx: Context, a: Array, b: Array) -> Array:
+        ctx.save_for_backward(a, b)
+        return _each(ctx, a, b)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
+        a, b = ctx.saved_tensors
+        need_a, need_b = ctx.needs_input_grad
+        return (
+            sum_to(_each(ctx, grad, b, transpose_b=True), a.shape) if need_a else None,
+            sum_to(_each(ctx, a, grad, transpose_a=True), b.shape) if need_b else None,
+        )
+
+
+def _each(ctx: Context, a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
+    stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a, b = (np.broadcast_to(x, stack + x.shape[-2:]) for x in (a, b))
+    product = np.empty((*stack, a.shape[-1 if transpose_a else -2], b.shape[-2 if transpose_b else -1]), ctx.dtype)
+    for i in np.ndindex(stack):
+        product[i] = ctx.kernels.matmul(a[i], b[i], transpose_a=transpose_a, transpose_b=transpose_b)
+    return product
+
+
 class Linear(Function):
     """x (N, I), weight (O, I), bias (O,) or None -> (N, O). Saves x and weight; kernels linear_*."""
 
@@ -46,23 +75,41 @@ class Linear(Function):
 
 
 def matmul(a: Any, b: Any) -> Tensor:
-    """a @ b for vectors and matrices; ShapeError for more dimensions.
+    """a @ b, as NumPy: vectors, matrices, and stacks of matrices (..., M, K) @ (..., K, N), which broadcast.
 
-    >>> import fastnn as fnn
+    Raises ShapeError for numbers, and for shapes that do not fit.
+
+    >>> import numpy as np, fastnn as fnn
     >>> fnn.ops.matmul([[1.0, 2.0]], [3.0, 4.0])
     Tensor([11.])
+    >>> fnn.ops.matmul(np.ones((5, 1, 2, 3)), np.ones((4, 3, 6))).shape
+    (5, 4, 2, 6)
     """
     dtype = next((x.dtype for x in (a, b) if isinstance(x, Tensor) and x.dtype.kind == "f"), None)
     a, b = floating(a, dtype), floating(b, dtype)
-    if a.ndim not in (1, 2) or b.ndim not in (1, 2):
+    if a.ndim == 0 or b.ndim == 0:
         raise ShapeError(f"matmul: expected vectors or matrices, got {a.shape} and {b.shape}")
-    product = MatMul.apply(
-        a if a.ndim == 2 else a.reshape(1, -1),
-        b if b.ndim == 2 else b.reshape(-1, 1),
-    )
-    rows = () if a.ndim == 1 else a.shape[:1]
-    columns = () if b.ndim == 1 else b.shape[1:]
-    return product if product.shape == rows + columns else product.reshape(rows + columns)
+    left = a if a.ndim > 1 else a.reshape(1, -1)
+    right = b if b.ndim > 1 else b.reshape(-1, 1)
+    if left.ndim == right.ndim == 2:
+        product = MatMul.apply(left, right)
+    else:
+        _check_stacks(left.shape, right.shape)
+        product = StackedMatMul.apply(left, right)
+    rows = () if a.ndim == 1 else product.shape[-2:-1]
+    columns = () if b.ndim == 1 else product.shape[-1:]
+    shape = product.shape[:-2] + rows + columns
+    return product if product.shape == shape else product.reshape(shape)
+
+
+def _check_stacks(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    try:
+        np.broadcast_shapes(a[:-2], b[:-2])
+        fits = a[-1] == b[-2]
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ShapeError(f"matmul: expected (..., M, K) and (..., K, N) that broadcast, got {a} and {b}")
 
 
 def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -1,0 +1,97 @@
+"""What all pictures share: figures without global state, one style, grids of images, PNG and SVG files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.errors import MissingExtraError
+from fastnn.tape import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["BLUE", "GRAY", "GREEN", "ORANGE", "RED", "by_depth", "figure", "heading", "picture", "styled", "tiles"]
+
+# Okabe and Ito's colours, which the colour-blind tell apart.
+BLUE, ORANGE, GREEN, RED, GRAY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#7f7f7f"
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, off Matplotlib's list of open ones: nothing needs to be closed, or a screen.
+
+    Raises MissingExtraError where Matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("Matplotlib", "plot") from error
+
+    return Figure(figsize=(width, height), layout="constrained", dpi=110)
+
+
+def styled(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
+    """Curves and bars: two spines, a faint grid behind, the title on the left."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.set(xlabel=x, ylabel=y)
+    axes.tick_params(labelsize=8)
+    return axes
+
+
+def heading(drawing: Figure, text: str) -> None:
+    """What the whole figure shows."""
+    drawing.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+
+def picture(axes: Axes, image: Array, *, limit: float | None = None, title: str = "") -> Any:
+    """One image (C, H, W): three channels in colour, otherwise the mean of the channels in gray.
+
+    With `limit`, signed numbers from -limit (blue) over 0 (white) to limit (red), of three channels, too, the mean.
+    """
+    if limit is None and len(image) == 3:
+        shown = axes.imshow(np.clip(np.moveaxis(image, 0, -1), 0, 1), interpolation="nearest")
+    elif limit is None:
+        shown = axes.imshow(image.mean(axis=0), cmap="gray", interpolation="nearest")
+    else:
+        limit = limit or 1.0  # all weights 0: white
+        shown = axes.imshow(image.mean(axis=0), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    if title:
+        axes.set_title(title, fontsize=8, pad=3)
+    return shown
+
+
+def tiles(
+    images: Array, *, titles: Sequence[str] = (), columns: int | None = None, signed: bool = False, size: float = 1.1
+) -> Figure:
+    """Images (n, C, H, W) in a grid, `size` inches each; signed ones on one scale, with its bar."""
+    count = len(images)
+    columns = min(count, columns or max(5, round(count**0.5 * 1.4)))
+    rows = -(-count // columns)
+    height = size * images.shape[2] / images.shape[3] + (0.3 if titles else 0.08)
+    drawing = figure(columns * size + 0.9 * signed + 0.2, rows * height + 0.5)
+    limit = float(np.abs(images.mean(axis=1)).max()) if signed else None
+    grid = drawing.subplots(rows, columns, squeeze=False)
+    for i, axes in enumerate(grid.flat):
+        if i < count:
+            shown = picture(axes, images[i], limit=limit, title=titles[i] if titles else "")
+        else:
+            axes.set_visible(False)
+    if signed:
+        bar = drawing.colorbar(shown, ax=grid, shrink=min(1.0, 2.2 / (rows * height)), aspect=15)
+        bar.ax.tick_params(labelsize=8)
+    return drawing
+
+
+def by_depth(count: int) -> list[Any]:
+    """Colours of `count` layers, dark at the input and light at the output."""
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](0.9 * i / max(1, count - 1)) for i in range(count)]
