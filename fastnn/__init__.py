@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fastnn.config import show_config
     from fastnn.insight.gradients import gradcheck, numeric_gradient
     from fastnn.insight.graph import graph
+    from fastnn.insight.signals import signal_report
     from fastnn.plan.compile import compile
     from fastnn.recipes import load_run
     from fastnn.train.evaluate import evaluate
@@ -63,6 +64,7 @@ __all__ = [
     "recipes",
     "set_num_threads",
     "show_config",
+    "signal_report",
     "train",
     "weights",
 ]
@@ -77,6 +79,7 @@ _ON_FIRST_USE = {
     "load_run": "fastnn.recipes",
     "numeric_gradient": "fastnn.insight.gradients",
     "show_config": "fastnn.config",
+    "signal_report": "fastnn.insight.signals",
 }
 _MODULES = ("data", "insight", "plan", "recipes", "train", "weights")
 

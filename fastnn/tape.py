@@ -24,6 +24,7 @@ __all__ = [
     "Node",
     "Tracer",
     "checked",
+    "computed",
     "computing_dtype",
     "gradients",
     "no_grad",
@@ -179,6 +180,25 @@ def run_backward(last: Node, start: Array, retain_graph: bool) -> None:
                     grads[x.node.number] = result if before is None else before + result
         if not retain_graph:
             node.free()
+
+
+def computed(output: Tensor) -> list[tuple[Tensor, Node]]:
+    """The tensors on the tape that `output` depends on, and itself, each with its node, in the order of computation.
+
+    Raises GraphError for a tape that backward() has freed.
+    """
+    found: dict[int, tuple[Tensor, Node]] = {}
+    todo: list[Any] = [output]
+    while todo:
+        tensor = todo.pop()
+        node = getattr(tensor, "node", None)
+        if node is None or node.number in found:
+            continue
+        if node.ctx is None:
+            raise GraphError("this graph was freed by backward(): look at it before, or pass retain_graph=True")
+        found[node.number] = tensor, node
+        todo += node.inputs
+    return [found[number] for number in sorted(found)]
 
 
 def gradients(last: Node, start: Array) -> tuple[dict[int, Array], dict[int, Array]]:

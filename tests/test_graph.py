@@ -236,5 +236,5 @@ def test_what_is_no_graph_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"\.svg or \.txt"):
         graph.save(tmp_path / "f.png")
     f.backward()
-    with pytest.raises(GraphError, match=r"call graph before backward\(\)"):
+    with pytest.raises(GraphError, match=r"freed by backward\(\): look at it before"):
         fnn.graph(f)

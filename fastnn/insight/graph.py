@@ -13,11 +13,11 @@ import numpy as np
 
 from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.nn import Module
-from fastnn.tape import Array, Node, gradients
+from fastnn.tape import Array, Node, computed, gradients
 from fastnn.tensor import Tensor
 from fastnn.weights import write_atomically
 
-__all__ = ["Graph", "GraphNode", "graph"]
+__all__ = ["Graph", "GraphNode", "graph", "operator_name"]
 
 SYMBOLS = {
     "Add": "+", "Sub": "−", "Mul": "×", "Div": "÷", "Pow": "**", "MatMul": "@",
@@ -142,7 +142,7 @@ def graph(
         raise GraphError(f"graph: expected a tensor on the tape (not under no_grad, from parameters), got {got}")
     called = _names(names, model)
     modules = {} if model is None else {id(module): name for name, module in model.named_modules()}
-    computed = _computed(output)
+    tape = computed(output)
     of_nodes, of_leaves = _gradients(output, gradient)
     made: dict[int, GraphNode] = {}  # by id of tensor or array: they live as long as the tape does
     titles: dict[str, str] = {}
@@ -157,7 +157,7 @@ def graph(
         found = of_leaves.get(id(x)) if kind != "operator" else of_nodes.get(x.node.number)
         made[id(x)] = GraphNode(name, operator, tuple(made[id(i)] for i in inputs), value, found, group, kind)
 
-    for tensor, node in computed:
+    for tensor, node in tape:
         group = ""
         if model is not None and node.module is not None:
             group = modules.get(id(node.module), type(node.module).__name__) or type(model).__name__
@@ -168,16 +168,13 @@ def graph(
         for x in inputs:
             if id(x) not in made:
                 add(x, "parameter" if isinstance(x, Tensor) and x.requires_grad else "constant", group)
-        add(tensor, "operator", group, _operator(node.function.__name__), inputs)
+        add(tensor, "operator", group, operator_name(node), inputs)
     return Graph(list(made.values()), titles)
 
 
-def _operator(function: str) -> str:
-    """The name that users call an operator by.
-
-    >>> [_operator(name) for name in ("Add", "MaxPool2d", "LeakyReLU")]
-    ['+', 'max_pool2d', 'leaky_relu']
-    """
+def operator_name(node: Node) -> str:
+    """What users call an operator by: "+", "max_pool2d", "leaky_relu"."""
+    function = node.function.__name__
     return SYMBOLS.get(function) or re.sub("(?<=[a-z])(?=[A-Z][a-z])", "_", function).lower()
 
 
@@ -211,19 +208,3 @@ def _gradients(output: Tensor, gradient: Any) -> tuple[dict[int, Array], dict[in
     if start.shape != output.shape:
         raise ShapeError(f"graph: expected a gradient of shape {output.shape}, got {start.shape}")
     return gradients(output.node, start)
-
-
-def _computed(output: Tensor) -> list[tuple[Tensor, Node]]:
-    """The tensors on the tape that `output` depends on, and itself, in the order of computation."""
-    found: dict[int, tuple[Tensor, Node]] = {}
-    todo = [output]
-    while todo:
-        tensor = todo.pop()
-        node = tensor.node
-        if node is None or node.number in found:
-            continue
-        if node.ctx is None:
-            raise GraphError("graph: expected a tape, got one that backward() has freed: call graph before backward()")
-        found[node.number] = tensor, node
-        todo += [x for x in node.inputs if isinstance(x, Tensor)]
-    return [found[number] for number in sorted(found)]

@@ -1,0 +1,306 @@
+"""How signals and gradients come through a network: what each layer makes of them, now and over a training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from fastnn import random
+from fastnn.errors import ArgumentError
+from fastnn.insight import plots
+from fastnn.insight.graph import operator_name
+from fastnn.nn import CrossEntropyLoss, Module
+from fastnn.tape import Array, computed, gradients
+from fastnn.tensor import Tensor
+from fastnn.train import Callback, Training
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["LayerSignal", "SignalRecorder", "SignalReport", "on_the_tape", "signal_report"]
+
+SATURATED = 0.05  # of the steepest slope: what is flatter counts as saturated
+UNCHANGED = ("reshape", "permute", "index", "cast")  # they only move entries
+
+
+@dataclass(frozen=True)
+class LayerSignal:
+    """One operator of the network, in the order of computation.
+
+    Attributes:
+        layer: the module that ran it, by its name in the model; "input" for what goes in; "" for the model itself.
+        operator: "linear", "relu", ...; empty for the input.
+        shape: of its output, the batch first.
+        mean, std: of all entries of its output.
+        saturated: for sigmoid and tanh the share of entries whose slope is below 5 % of the steepest; otherwise None.
+        dead: for ReLU the share of units (features, or channels of images) that are 0 throughout the batch, or None.
+        gradient: Euclidean norm of the loss's gradient with respect to the output.
+        parameter_gradient: norm of the gradient of the parameters that it takes; None without any that are learned.
+    """
+
+    layer: str
+    operator: str
+    shape: tuple[int, ...]
+    mean: float
+    std: float
+    saturated: float | None
+    dead: float | None
+    gradient: float
+    parameter_gradient: float | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.layer} {self.operator}".strip()
+
+
+class SignalReport:
+    """What `signal_report` gives: the layers in order (a sequence of `LayerSignal`), and the loss. Its repr is a table.
+
+    `report["std"]` gives a column.
+    """
+
+    def __init__(self, layers: list[LayerSignal], loss: float) -> None:
+        self.layers, self.loss = layers, loss
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[LayerSignal]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, key: int) -> LayerSignal: ...
+    @overload
+    def __getitem__(self, key: str) -> list[Any]: ...
+    def __getitem__(self, key: int | str) -> Any:
+        """A layer by its place, or a column by its name, such as "std"."""
+        if isinstance(key, int):
+            return self.layers[key]
+        if key not in LayerSignal.__dataclass_fields__:
+            raise ArgumentError(f"expected one of {', '.join(LayerSignal.__dataclass_fields__)}, got {key!r}")
+        return [getattr(layer, key) for layer in self.layers]
+
+    def __repr__(self) -> str:
+        rows = [("layer", "", "shape", "mean", "std", "saturated", "dead", "gradient", "of parameters")]
+        for s in self.layers:
+            shape = "×".join(map(str, s.shape[1:])) or "1"
+            of_parameters = "" if s.parameter_gradient is None else f"{s.parameter_gradient:.2e}"
+            numbers = (f"{s.mean:.3g}", f"{s.std:.3g}", _share(s.saturated), _share(s.dead), f"{s.gradient:.2e}")
+            rows.append((s.layer, s.operator, shape, *numbers, of_parameters))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        left = 2  # columns of text; then numbers
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) if i < left else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        )
+
+    def plot(self) -> Figure:
+        """Mean and spread, share saturated or dead, norms of both gradients, layer by layer from top to bottom."""
+        height = max(2.2, 0.9 + 0.2 * len(self.layers))
+        drawing = plots.figure(11, height)
+        plots.heading(drawing, f"Signals through the network (loss {self.loss:.3g})")
+        signal, share, gradient, of_parameters = drawing.subplots(1, 4, sharey=True)
+        places = range(len(self.layers))
+        plots.styled(signal, "mean ± std")
+        signal.errorbar(self["mean"], places, xerr=self["std"], fmt="o", markersize=4, color=plots.BLUE, capsize=2)
+        plots.styled(share, "share saturated, dead")
+        for column, colour in (("saturated", plots.ORANGE), ("dead", plots.GRAY)):
+            found = [(i, value) for i, value in enumerate(self[column]) if value is not None]
+            if found:
+                share.barh(*zip(*found, strict=True), color=colour, height=0.6, label=column)
+        share.set_xlim(0, 1)
+        if share.patches:
+            share.legend(fontsize=8)
+        for axes, column, title in (
+            (gradient, "gradient", "‖gradient of the output‖"),
+            (of_parameters, "parameter_gradient", "‖gradient of the parameters‖"),
+        ):
+            plots.styled(axes, title)
+            found = [(value, i) for i, value in enumerate(self[column]) if value is not None]
+            axes.plot(*zip(*found, strict=True), "o-", markersize=4, color=plots.RED) if found else None
+            _logarithmic(axes, "x", [value for value, _ in found])
+        signal.set_yticks(places, [layer.name for layer in self.layers])
+        signal.invert_yaxis()
+        return drawing
+
+
+def signal_report(model: Module, x: Any, y: Any, loss_fn: Callable[..., Any] | None = None) -> SignalReport:
+    """Send one batch through a model, forward and backward, and measure every layer.
+
+    The model is used in the mode that it is in (in training mode batch norm takes the batch's statistics), and left as
+    it is: parameters, `.grad`, running statistics and random numbers.
+
+    Args:
+        model: any module; what its forward computes is seen operator by operator.
+        x: (N, ...) a batch, as the model takes it; uint8 is put on the scale 0 .. 1, as in `fit`.
+        y: its labels or targets.
+        loss_fn: maps (outputs, y) to one number; by default ``nn.CrossEntropyLoss()``.
+
+    Raises ArgumentError for a loss of more than one number, and what the model raises.
+
+    >>> import fastnn as fnn
+    >>> from fastnn import nn
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Sigmoid(), nn.Linear(8, 10))
+    >>> digits = fnn.data.load("digits", raw=True)
+    >>> report = fnn.signal_report(model, digits.images[:100], digits.labels[:100])
+    >>> [layer.name for layer in report]
+    ['input', '1 linear', '2 sigmoid', '3 linear']
+    """
+    if not isinstance(model, Module):
+        raise ArgumentError(f"signal_report: expected a model (nn.Module), got {type(model).__name__}")
+    loss_fn = CrossEntropyLoss() if loss_fn is None else loss_fn
+    given = on_the_tape(x)
+    with _left_as_it_is(model):
+        loss = loss_fn(model(given), y)
+    if loss.numel() != 1:
+        raise ArgumentError(f"signal_report: expected a loss of one number, got shape {loss.shape}")
+    of_nodes, of_leaves = gradients(loss.node, np.ones(loss.shape, loss.dtype))
+    names = {id(module): name for name, module in model.named_modules()}
+    layers = [_signal("input", "", given.data, of_leaves.get(id(given)), None)]
+    for tensor, node in computed(loss):
+        operator = operator_name(node)
+        if id(node.module) not in names or operator in UNCHANGED:  # the loss's own, or nothing new
+            continue
+        learned = [of_leaves[id(p)] for p in node.inputs if id(p) in of_leaves and p is not given]
+        gradient = of_nodes.get(node.number)
+        layers.append(_signal(names[id(node.module)], operator, tensor.data, gradient, learned or None))
+    return SignalReport(layers, float(loss.item()))
+
+
+def on_the_tape(x: Any) -> Tensor:
+    """A batch as floats that ask for a gradient: then every operator on them is recorded, also without parameters.
+
+    uint8 is put on the scale 0 .. 1, which `nn.Normalize` would do and `fit` does.
+    """
+    array = x.data if isinstance(x, Tensor) else np.asarray(x)
+    if array.dtype == np.uint8:
+        array = array.astype(np.float32) / 255
+    return Tensor(array if array.dtype.kind == "f" else array.astype(np.float32), requires_grad=True)
+
+
+@contextmanager
+def _left_as_it_is(model: Module) -> Iterator[None]:
+    """Afterwards running statistics and random numbers are what they were."""
+    before = [(buffer, buffer.copy()) for buffer in model.buffers()]
+    state = copy.deepcopy(random.get_state())
+    try:
+        yield
+    finally:
+        random.set_state(state)
+        for buffer, values in before:
+            buffer[...] = values
+
+
+def _signal(
+    layer: str, operator: str, output: Array, gradient: Array | None, learned: list[Array] | None
+) -> LayerSignal:
+    saturated = dead = None
+    if operator == "sigmoid":
+        saturated = float(np.mean(4 * output * (1 - output) < SATURATED))
+    elif operator == "tanh":
+        saturated = float(np.mean(1 - output**2 < SATURATED))
+    elif operator == "relu":
+        dead = float(np.mean(~output.any(axis=tuple(d for d in range(output.ndim) if d != 1))))
+    return LayerSignal(
+        layer,
+        operator,
+        output.shape,
+        float(output.mean(dtype=np.float64)),
+        float(output.std(dtype=np.float64)),
+        saturated,
+        dead,
+        0.0 if gradient is None else _norm(gradient),
+        None if learned is None else float(np.sqrt(sum(_norm(g) ** 2 for g in learned))),
+    )
+
+
+class SignalRecorder(Callback):
+    """A callback that makes a `signal_report` before the first epoch and after each, and draws them over the epochs.
+
+    Args:
+        x, y: the batch that it looks at, always the same.
+        loss_fn: as for `signal_report`.
+
+    Attributes:
+        reports: by epoch; 0 is before the first one.
+
+    >>> import fastnn as fnn
+    >>> from fastnn import nn
+    >>> model = nn.Sequential(nn.Normalize(0.3, 0.4), nn.Flatten(), nn.Linear(784, 10))
+    >>> digits = fnn.data.load("digits")
+    >>> signals = fnn.insight.SignalRecorder(digits.images[:64], digits.labels[:64])
+    >>> _ = fnn.fit(model, digits, epochs=2, callbacks=[signals], verbose=False)
+    >>> list(signals.reports)
+    [0, 1, 2]
+    """
+
+    def __init__(self, x: Any, y: Any, loss_fn: Callable[..., Any] | None = None) -> None:
+        self.x, self.y, self.loss_fn = x, y, loss_fn
+        self.reports: dict[int, SignalReport] = {}
+
+    def on_train_begin(self, training: Training) -> None:
+        self._look(training, len(training.history))
+
+    def on_epoch_end(self, training: Training) -> None:
+        self._look(training, training.epoch)
+
+    def _look(self, training: Training, epoch: int) -> None:
+        self.reports[epoch] = signal_report(training.model, self.x, self.y, self.loss_fn)
+
+    def plot(self) -> Figure:
+        """Spread, share saturated or dead, norms of both gradients: a curve a layer, over the epochs."""
+        if not self.reports:
+            raise ArgumentError("SignalRecorder: expected a training that it was given to: fit(..., callbacks=[it])")
+        layers = next(iter(self.reports.values())).layers
+        colours = plots.by_depth(len(layers))
+        drawing = plots.figure(11, 6)
+        plots.heading(drawing, "Signals over the training, layer by layer")
+        panels = drawing.subplots(2, 2, sharex=True)
+        for axes, (title, columns, logarithmic) in zip(
+            panels.flat,
+            (
+                ("std of the output", ("std",), True),
+                ("share saturated (sigmoid, tanh) or dead (ReLU)", ("saturated", "dead"), False),
+                ("‖gradient of the output‖", ("gradient",), True),
+                ("‖gradient of the parameters‖", ("parameter_gradient",), True),
+            ),
+            strict=True,
+        ):
+            plots.styled(axes, title)
+            for i, (layer, colour) in enumerate(zip(layers, colours, strict=True)):
+                column = next((c for c in columns if getattr(layer, c) is not None), None)
+                if column is not None:
+                    values = [getattr(report.layers[i], column) for report in self.reports.values()]
+                    axes.plot(list(self.reports), values, "-", color=colour, label=layer.name, linewidth=1.3)
+            if logarithmic:
+                _logarithmic(axes, "y", [value for line in axes.lines for value in line.get_ydata()])
+            else:
+                axes.set_ylim(-0.03, 1.03)
+        for axes in panels[1]:
+            axes.set_xlabel("epoch")
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside right upper", fontsize=7, ncols=1 + len(layers) // 31)
+        return drawing
+
+
+def _logarithmic(axes: Axes, which: str, values: list[float]) -> None:
+    """A logarithmic scale, if there is anything to show on one."""
+    if any(value > 0 for value in values):
+        axes.set(**{f"{which}scale": "log"})
+
+
+def _norm(array: Array) -> float:
+    return float(np.linalg.norm(array.astype(np.float64, copy=False)))
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
