@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from fastnn import data, insight, plan, recipes, train, weights
     from fastnn.config import show_config
+    from fastnn.insight.diagnosis import diagnose
     from fastnn.insight.gradients import gradcheck, numeric_gradient
     from fastnn.insight.graph import graph
     from fastnn.insight.signals import signal_report
@@ -44,6 +45,7 @@ __all__ = [
     "Tensor",
     "compile",
     "data",
+    "diagnose",
     "errors",
     "evaluate",
     "fit",
@@ -72,6 +74,7 @@ __all__ = [
 _ON_FIRST_USE = {
     "History": "fastnn.train",
     "compile": "fastnn.plan",
+    "diagnose": "fastnn.insight.diagnosis",
     "evaluate": "fastnn.train",
     "fit": "fastnn.train",
     "gradcheck": "fastnn.insight.gradients",

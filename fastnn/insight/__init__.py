@@ -1,18 +1,26 @@
 """Seeing and checking what happens in training."""
 
+from fastnn.insight.curves import Mistakes, confusion_matrix, learning_curves, worst_mistakes
+from fastnn.insight.diagnosis import Diagnosis, diagnose
 from fastnn.insight.gradients import GradientError, gradcheck, numeric_gradient
 from fastnn.insight.graph import Graph, GraphNode, graph
 from fastnn.insight.signals import LayerSignal, SignalRecorder, SignalReport, signal_report
 
 __all__ = [
+    "Diagnosis",
     "GradientError",
     "Graph",
     "GraphNode",
     "LayerSignal",
+    "Mistakes",
     "SignalRecorder",
     "SignalReport",
+    "confusion_matrix",
+    "diagnose",
     "gradcheck",
     "graph",
+    "learning_curves",
     "numeric_gradient",
     "signal_report",
+    "worst_mistakes",
 ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from fastnn.errors import ArgumentError, DataError, MissingExtraError
+from fastnn.errors import ArgumentError, DataError
 from fastnn.weights import write_atomically
 
 if TYPE_CHECKING:
@@ -128,28 +128,13 @@ class History:
             raise DataError(f"expected a history written by History.save, got {path} ({reason})") from error
 
     def plot(self) -> Figure:
-        """Curves of loss and accuracy by epoch, as a Matplotlib figure.
+        """Curves of loss and accuracy by epoch, as a Matplotlib figure; `fnn.diagnose` says what they mean.
 
         Raises MissingExtraError where Matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-            from matplotlib.ticker import MaxNLocator
-        except ImportError as error:
-            raise MissingExtraError("Matplotlib", "plot") from error
+        from fastnn.insight.curves import learning_curves
 
-        figure = Figure(figsize=(9, 3.5), layout="constrained")
-        for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-            for part, name in (("train", "training"), ("val", "validation")):
-                points = [(r.epoch, getattr(r, f"{part}_{quantity}")) for r in self._records]
-                points = [point for point in points if point[1] is not None]
-                if points:
-                    axes.plot(*zip(*points, strict=True), marker="o", label=name)
-            axes.set(xlabel="epoch", ylabel=quantity)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            if axes.lines:
-                axes.legend()
-        return figure
+        return learning_curves(self)
 
 
 def table_header() -> str:

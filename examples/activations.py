@@ -1,0 +1,59 @@
+"""The activation functions, each beside its gradient, as the tape computes it.
+
+    python examples/activations.py [PICTURE.png]
+
+What to see: a sigmoid's gradient is at most 1/4, tanh's at most 1, and both vanish on either side; ReLU's is 0 or 1;
+LeakyReLU and ELU leave some on the left; GELU and SiLU are smooth, and fall before they rise.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import fastnn as fnn
+from fastnn import nn
+from fastnn.insight import plots
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "ReLU": nn.ReLU,
+    "LeakyReLU (0.1)": lambda: nn.LeakyReLU(0.1),
+    "ELU": nn.ELU,
+    "GELU": nn.GELU,
+    "SiLU": nn.SiLU,
+}
+
+
+def curves(make: Callable[[], nn.Module], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values, and gradients by backward(): each output depends on its own input alone, so one pass gives all."""
+    given = fnn.Tensor(x, requires_grad=True)
+    y = make()(given)
+    y.sum().backward()
+    return y.data, given.grad
+
+
+def main(path: str = "activations.png") -> Any:
+    """Draws the picture; gives the figure."""
+    x = np.linspace(-4, 4, 400)
+    figure = plots.figure(12, 5)
+    panels = figure.subplots(2, len(ACTIVATIONS), sharex=True, sharey="row")
+    for (value, gradient), (name, make) in zip(panels.T, ACTIVATIONS.items(), strict=True):
+        y, slope = curves(make, x)
+        plots.styled(value, name).plot(x, y, color=plots.BLUE)
+        plots.styled(gradient, f"largest {slope.max():.3g}").plot(x, slope, color=plots.RED)
+        gradient.set(xlabel="x", xticks=[-4, -2, 0, 2, 4])
+    panels[0, 0].set_ylabel("f(x)")
+    panels[1, 0].set_ylabel("f′(x)")
+    panels[0, 0].set_ylim(-1.3, 4)
+    figure.savefig(path)
+    print(f"drawn in {path}")
+    return figure
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])

@@ -1,0 +1,95 @@
+"""`fastnn diagnose`: what is wrong with a run, and pictures of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fastnn.cli import options
+from fastnn.data import Dataset, load
+from fastnn.errors import DataError
+from fastnn.insight import confusion_matrix, diagnose, worst_mistakes
+from fastnn.recipes import load_run
+from fastnn.train import evaluate
+
+MISTAKES_SHOWN = 24
+
+
+def add_commands(commands: Any) -> None:
+    parser = commands.add_parser(
+        "diagnose",
+        help="say what is wrong with a run, and draw it",
+        description="Whether a run underfits, overfits, is not finished, diverged, was trained on other data than it "
+        "is tested on, or went well; with the numbers that tell, and what helps. Draws learning curves, the confusion "
+        "matrix of the test images and the worst mistakes, as PNG files; the pictures need Matplotlib: "
+        'pip install "fastnn[plot]".',
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
+    parser.add_argument("--out", metavar="DIR", help="folder for the pictures; default RUN/diagnosis")
+    parser.add_argument(
+        "--acceptable", type=options.fraction, metavar="SHARE", help="error that counts as small; default 0.05"
+    )
+    options.add_common(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    options.set_threads(arguments)
+    options.check_writable(arguments.json)
+    model, config, history = load_run(arguments.run_folder)
+    train, test = (_load(config, part, arguments) for part in ("train", "test"))
+    held = None
+    if config["val"] is not None:
+        train, held = train.split(config["val"], config["seed"])
+    tested = evaluate(model, test)
+    assert tested.confusion is not None  # the labels of a data set are classes
+    diagnosis = diagnose(
+        history,
+        train=evaluate(model, train),
+        val=None if held is None else evaluate(model, held),
+        test=tested,
+        acceptable=arguments.acceptable,
+    )
+    print(diagnosis)
+    options.write_json(
+        arguments.json,
+        {
+            "dataset": config["dataset"],
+            "model": config["model"],
+            "verdict": diagnosis.verdict,
+            "reasons": diagnosis.reasons,
+            "remedies": diagnosis.remedies,
+            "errors": diagnosis.numbers,
+            "confusion": tested.confusion.tolist(),
+        },
+    )
+    folder = Path(arguments.run_folder) / "diagnosis" if arguments.out is None else Path(arguments.out)
+    pictures = {
+        "learning_curves.png": diagnosis.plot(),
+        "confusion.png": confusion_matrix(tested.confusion, test.classes),
+        "mistakes.png": worst_mistakes(model, test, MISTAKES_SHOWN).plot(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in pictures.items():
+        figure.savefig(folder / name)
+    print(f"drawn in {folder}: {', '.join(pictures)}")
+    return 0
+
+
+def _load(config: dict[str, Any], split: str, arguments: argparse.Namespace) -> Dataset:
+    """The run's own data; folders of images as the run has them."""
+    size = config.get("size")
+    data = load(
+        config["dataset"],
+        split=split,
+        data_dir=arguments.data_dir,
+        size=None if size is None else tuple(size),
+        gray=config.get("gray"),
+    )
+    if data.image_shape != tuple(config["image_shape"]) or len(data.classes) != len(config["classes"]):
+        raise DataError(
+            f"expected images {tuple(config['image_shape'])} of {len(config['classes'])} classes, as the run in "
+            f"{arguments.run_folder} has them, got {data!r}"
+        )
+    return data

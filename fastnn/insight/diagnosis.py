@@ -1,0 +1,238 @@
+"""What is wrong with a training, judged by its errors on training, validation and test data; and what helps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.errors import ArgumentError
+from fastnn.insight.curves import learning_curves
+from fastnn.train import Evaluation, History
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Diagnosis", "diagnose"]
+
+SUMMARIES = {
+    "diverged": "the training came apart",
+    "unfinished": "the training is not finished: it still improves",
+    "underfits": "the model underfits: its error is big on the very images that it was trained on",
+    "overfits": "the model overfits: it knows the training images, and does badly on others",
+    "differs": "training and test data differ: the error is big on the test images alone",
+    "unwatched": "the error is small on the training images; nothing tells of others",
+    "good": "the training went well",
+}
+REMEDIES = {
+    "diverged": (
+        "a smaller learning rate: a tenth",
+        "inputs centred and scaled: nn.Normalize(*train.statistics()) as the first layer",
+        "gradients clipped: fnn.compile(..., clip_norm=1.0)",
+        "look at the signals: fnn.signal_report(model, x, y)",
+    ),
+    "unfinished": ("more epochs", "a larger learning rate, or a schedule that begins with one"),
+    "underfits": (
+        "a stronger model: more layers, more units, convolutions for images",
+        "longer training, another learning rate or optimiser",
+        "less regularisation: weight decay, dropout, augmentation",
+        "another approach: other features, another architecture; look at fnn.signal_report(model, x, y)",
+    ),
+    "overfits": (
+        "more training data, or augmentation: fnn.data.Augment",
+        "more regularisation: weight decay, dropout, label smoothing",
+        "stopping where the validation loss is lowest",
+        "a smaller model",
+    ),
+    "differs": (
+        "training data of the kind that the test data are: look at the worst mistakes",
+        "the same preparation of both: scale, colours, cutting, labels",
+        "validation images taken from where the test images come from",
+    ),
+    "unwatched": ("images to watch by: fit(..., val=0.1)",),
+    "good": (),
+}
+FALLING = 0.02  # per epoch: a loss that falls faster still improves
+EXPLODED = 10.0  # a mean cross-entropy that no guess at random among fewer than 20,000 classes comes near
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis:
+    """What `diagnose` found; its repr is the text.
+
+    Attributes:
+        verdict: "good", "underfits", "overfits", "differs" (training and test data), "unfinished", "diverged", or
+            "unwatched" (neither validation nor test).
+        reasons: the numbers that it was judged by, in sentences.
+        remedies: what helps, the most promising first.
+        numbers: "train", "val" and "test": errors, the share of images taken for another class, or losses where there
+            are no classes; "acceptable"; "trend": relative change of the watched loss per epoch. None for the unknown.
+        history: that was judged.
+    """
+
+    verdict: str
+    reasons: tuple[str, ...]
+    remedies: tuple[str, ...]
+    numbers: dict[str, float | None]
+    history: History
+
+    def __repr__(self) -> str:
+        lines = [f"{self.verdict}: {SUMMARIES[self.verdict]}", *(f"  {reason}" for reason in self.reasons)]
+        if self.remedies:
+            lines += ["what helps:", *(f"  - {remedy}" for remedy in self.remedies)]
+        return "\n".join(lines)
+
+    def plot(self) -> Figure:
+        """The learning curves, with what counts as small, and the verdict above."""
+        drawing = learning_curves(self.history, self.numbers["acceptable"], self.numbers["test"])
+        drawing.suptitle(SUMMARIES[self.verdict], x=0.01, ha="left", fontsize=11, fontweight="bold")
+        return drawing
+
+
+def diagnose(
+    history: History,
+    *,
+    train: Evaluation | None = None,
+    val: Evaluation | None = None,
+    test: Evaluation | None = None,
+    acceptable: float | None = None,
+) -> Diagnosis:
+    """Which it is: underfitting, overfitting, training and test data that differ, unfinished, diverged, or good.
+
+    Errors are looked at in the order in which they can be mended: big on the training images → a stronger model; small
+    there and big on validation images → more data or regularisation; big on test images alone → other data than those
+    that were trained on. A training whose watched loss and error (validation's, if there is any) still fall by more
+    than 2 % an epoch is called unfinished, unless all errors are small.
+
+    Args:
+        history: what `fit` returned; its last epoch counts.
+        train, val, test: what `evaluate` measured on those images afterwards, in the place of the history's numbers.
+            (Those of the training images are from before each update, with dropout and augmentation.)
+        acceptable: the error that counts as small: a share of images, by default 0.05; without classes a loss, by
+            default a twentieth of the first epoch's.
+
+    Raises ArgumentError for a history without epochs.
+
+    >>> from fastnn.train import EpochRecord, History
+    >>> accuracies = [(0.80, 0.78), (0.97, 0.85), (1.0, 0.86), (1.0, 0.86)]
+    >>> losses = [(0.6, 0.7), (0.1, 0.5), (0.02, 0.5), (0.01, 0.52)]
+    >>> history = History(
+    ...     EpochRecord(i + 1, losses[i][0], accuracies[i][0], losses[i][1], accuracies[i][1], 0.1, 1.0, 100.0)
+    ...     for i in range(4)
+    ... )
+    >>> diagnose(history).verdict
+    'overfits'
+    """
+    if not len(history):
+        raise ArgumentError("diagnose: expected a history of at least one epoch, got an empty one")
+    last = history[-1]
+    classes = last.train_accuracy is not None
+    numbers: dict[str, float | None] = {
+        "train": _measured(train, last.train_loss, last.train_accuracy, classes),
+        "val": _measured(val, last.val_loss, last.val_accuracy, classes),
+        "test": _measured(test, None, None, classes),
+        "acceptable": acceptable or (0.05 if classes else history[0].train_loss / 20),
+        "trend": _trend(history, "loss"),
+        "error_trend": _trend(history, "accuracy") if classes else None,
+    }
+    verdict, why = _judge(history, numbers, classes, 0 if test is None else test.count)
+    reasons = (_in_words(numbers, classes), *why, *_turning_point(history, verdict))
+    return Diagnosis(verdict, reasons, REMEDIES[verdict], numbers, history)
+
+
+def _measured(given: Evaluation | None, loss: float | None, accuracy: float | None, classes: bool) -> float | None:
+    if given is not None:
+        loss, accuracy = given.loss, given.accuracy
+    if not classes:
+        return loss
+    return None if accuracy is None else 1 - accuracy
+
+
+def _judge(
+    history: History, numbers: dict[str, float | None], classes: bool, tested: int
+) -> tuple[str, tuple[str, ...]]:
+    """The verdict, and what speaks for it beside the errors. The order of the questions is the lecture's."""
+    came_apart = _divergence(history, classes)
+    if came_apart:
+        return "diverged", (came_apart,)
+    train, val, test, small = (numbers[name] for name in ("train", "val", "test", "acceptable"))
+    assert train is not None
+    assert small is not None
+    watched, name = (test, "test") if val is None else (val, "validation")
+    gap = 0.0 if watched is None else watched - train
+    bad_at_train = train > small and train >= gap / 2
+    bad_at_others = watched is not None and watched > small
+    if bad_at_train or bad_at_others:
+        trends = {name: numbers[key] for name, key in (("loss", "trend"), ("error", "error_trend"))}
+        known = {name: trend for name, trend in trends.items() if trend is not None}
+        if not known:
+            return "unfinished", ("one epoch shows no trend",)
+        part = "training" if history[-1].val_loss is None else "validation"
+        changes = "at the end, an epoch changes " + " and ".join(
+            f"the {part} {name} by {100 * trend:+.1f} %" for name, trend in known.items()
+        )
+        if all(trend < -FALLING for trend in known.values()):
+            return "unfinished", (changes,)
+        if bad_at_train or gap <= small / 2:  # else not all of the gap is noise
+            return "underfits", (changes,)
+        if val is None:
+            changes += "; without validation images, training and test data that differ look the same"
+        return "overfits", (f"{_amount(gap, classes)} more on {name} than on training images", changes)
+    if watched is None:
+        return "unwatched", ()
+    if test is not None and val is not None and test > small:
+        noise = 3 * math.sqrt(test * (1 - test) / tested) if classes else 0.0
+        if test - val > max(small / 2, noise):
+            return "differs", (f"{_amount(test - val, classes)} more on test than on validation images",)
+    return "good", ()
+
+
+def _divergence(history: History, classes: bool) -> str:
+    """How the training came apart; empty if it did not."""
+    losses, errors = history["train_loss"], [1 - (r.train_accuracy or 0) for r in history]
+    wrong = [r.epoch for r in history if not math.isfinite(r.train_loss + (r.val_loss or 0))]
+    if wrong:
+        return f"the loss was not finite in epoch {wrong[0]}"
+    worst = int(np.argmax(losses))
+    if classes and losses[worst] > EXPLODED and errors[-1] > 0.5:
+        return f"the training loss was {losses[worst]:.3g} in epoch {history[worst].epoch}, far above random guessing"
+    best = int(np.argmin(losses))
+    if losses[-1] > 2 * losses[best] and (not classes or errors[-1] > errors[best] + 0.05):
+        return f"the training loss rose from {losses[best]:.3g} in epoch {history[best].epoch} to {losses[-1]:.3g}"
+    return ""
+
+
+def _trend(history: History, column: str) -> float | None:
+    """Relative change of the watched loss or error per epoch, over the last third of the epochs (three at least, if
+    there are as many): least squares of its logarithm; None for one epoch."""
+    part = "train" if history[-1].val_loss is None else "val"
+    last = [value for value in history[f"{part}_{column}"][-max(3, len(history) // 3) :] if value is not None]
+    if len(last) < 2 or not all(math.isfinite(value) for value in last):
+        return None
+    values = [1 - value for value in last] if column == "accuracy" else last
+    slope = np.polyfit(range(len(last)), np.log(np.maximum(values, 1e-6)), 1)[0]
+    return float(np.expm1(slope))
+
+
+def _turning_point(history: History, verdict: str) -> tuple[str, ...]:
+    losses = [(r.val_loss, r.epoch) for r in history if r.val_loss is not None]
+    if verdict not in ("overfits", "good") or not losses:
+        return ()
+    lowest, epoch = min(losses)
+    if losses[-1][0] < 1.1 * lowest:
+        return ()
+    return (f"the validation loss was lowest in epoch {epoch}: {lowest:.3g}, and is {losses[-1][0]:.3g} now",)
+
+
+def _in_words(numbers: dict[str, float | None], classes: bool) -> str:
+    """Such as "error: training 0.3 %, validation 14.2 %; up to 5.0 % counts as small"."""
+    names = {"train": "training", "val": "validation", "test": "test"}
+    parts = [f"{names[key]} {_amount(numbers[key], classes)}" for key in names if numbers[key] is not None]
+    small = _amount(numbers["acceptable"], classes)
+    return f"{'error' if classes else 'loss'}: {', '.join(parts)}; up to {small} counts as small"
+
+
+def _amount(value: Any, classes: bool) -> str:
+    return f"{100 * value:.1f} %" if classes else f"{value:.4g}"

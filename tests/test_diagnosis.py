@@ -1,0 +1,273 @@
+"""Diagnosis: made histories of every kind, three real trainings, curves, confusion, mistakes, and the command."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn import recipes
+from fastnn.cli import main
+from fastnn.data import Dataset
+from fastnn.errors import ArgumentError
+from fastnn.insight import confusion_matrix, diagnose, worst_mistakes
+from fastnn.train import EpochRecord, Evaluation, History
+
+Epoch = tuple[float, float | None, float | None, float | None]  # losses and errors: training, then validation
+
+
+def made(*epochs: Epoch) -> History:
+    def accuracy(error: float | None) -> float | None:
+        return None if error is None else 1 - error
+
+    return History(
+        EpochRecord(i, loss, accuracy(error), val_loss, accuracy(val_error), 0.1, 1.0, 100.0)
+        for i, (loss, error, val_loss, val_error) in enumerate(epochs, 1)
+    )
+
+
+def flat(loss: float, error: float, val_loss: float | None, val_error: float | None) -> History:
+    """Four epochs that end without a trend."""
+    return made(
+        (2.3, 0.9, 2.3 if val_loss else None, 0.9 if val_loss else None), *3 * [(loss, error, val_loss, val_error)]
+    )
+
+
+def measured(error: float, count: int = 10_000) -> Evaluation:
+    return Evaluation(0.5, 1 - error, None, count)
+
+
+# ---- made histories --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("history", "test", "verdict"),
+    [
+        (flat(0.9, 0.30, 1.0, 0.33), None, "underfits"),
+        (flat(0.9, 0.30, None, None), None, "underfits"),
+        (flat(0.9, 0.30, 1.5, 0.45), None, "underfits"),  # first things first
+        (flat(0.2, 0.06, 2.0, 0.45), None, "overfits"),  # most of the error is not the training images'
+        (flat(0.01, 0.0, 0.6, 0.20), None, "overfits"),
+        (flat(0.01, 0.0, 0.6, 0.20), measured(0.2), "overfits"),
+        (flat(0.01, 0.0, None, None), measured(0.2), "overfits"),
+        (flat(0.15, 0.045, 0.2, 0.06), None, "underfits"),  # a gap of 1.5 %: the training error leaves no room
+        (flat(0.05, 0.01, 0.06, 0.02), measured(0.30), "differs"),
+        (flat(0.05, 0.01, 0.06, 0.02), measured(0.09, 30), "good"),  # 7 % more is no more than noise of 30 images
+        (flat(0.05, 0.01, 0.06, 0.02), measured(0.03), "good"),
+        (flat(0.05, 0.01, 0.06, 0.02), None, "good"),
+        (flat(0.05, 0.01, None, None), measured(0.02), "good"),
+        (flat(0.05, 0.01, None, None), None, "unwatched"),
+        (made((2.0, 0.7, 1.9, 0.6), (1.5, 0.5, 1.4, 0.4), (1.1, 0.35, 1.0, 0.3)), None, "unfinished"),
+        (made((2.0, 0.7, None, None), (1.5, 0.5, None, None)), None, "unfinished"),
+        (made((2.0, 0.7, 1.9, 0.6)), None, "unfinished"),  # one epoch shows no trend
+        (made((2.0, 0.7, 1.9, 0.6), (1.9, 0.7, 1.8, 0.6), (1.8, 0.7, 1.7, 0.6)), None, "underfits"),  # errors stand
+        (made((0.1, 0.03, 0.1, 0.03), (0.05, 0.015, 0.05, 0.02)), None, "good"),  # still falling, but good
+        (made((0.5, 0.2, 0.5, 0.2), (math.nan, 0.9, 0.5, 0.9)), None, "diverged"),
+        (made((0.5, 0.2, 0.5, 0.2), (0.4, 0.1, math.inf, 0.9)), None, "diverged"),
+        (made((0.5, 0.2, 0.5, 0.2), (0.3, 0.1, 0.3, 0.1), (2.4, 0.9, 2.4, 0.9)), None, "diverged"),
+        (made((900.0, 0.9, 3.0, 0.9), (2.4, 0.9, 2.4, 0.9), (2.3, 0.9, 2.3, 0.9)), None, "diverged"),
+        (made((30.0, 0.5, 2.0, 0.2), (0.1, 0.02, 0.1, 0.02)), None, "good"),  # a bad start alone is none
+    ],
+)  # fmt: skip
+def test_every_verdict(history: History, test: Evaluation | None, verdict: str) -> None:
+    diagnosis = diagnose(history, test=test)
+    assert diagnosis.verdict == verdict, diagnosis
+    text = repr(diagnosis).splitlines()
+    assert text[0].startswith(f"{verdict}: ")
+    assert len(diagnosis.remedies) == sum(line.startswith("  - ") for line in text)
+    assert bool(diagnosis.remedies) == (verdict != "good")
+
+
+def test_the_numbers_it_judged_by() -> None:
+    diagnosis = diagnose(made((2.0, 0.5, 2.0, 0.6), (0.5, 0.02, 1.0, 0.3), (0.1, 0.01, 1.1, 0.3)), test=measured(0.32))
+    numbers = {name: value for name, value in diagnosis.numbers.items() if "trend" not in name}
+    assert numbers == pytest.approx({"train": 0.01, "val": 0.3, "test": 0.32, "acceptable": 0.05})
+    assert diagnosis.numbers["trend"] == pytest.approx(math.sqrt(1.1 / 2.0) - 1)  # of three points: the ends'
+    assert diagnosis.numbers["error_trend"] == pytest.approx(math.sqrt(0.3 / 0.6) - 1)
+    assert diagnosis.reasons[0] == (
+        "error: training 1.0 %, validation 30.0 %, test 32.0 %; up to 5.0 % counts as small"
+    )
+
+
+def test_the_epoch_to_stop_at_is_named() -> None:
+    losses = (0.9, 0.5, 0.6, 0.8, 1.0, 1.2)
+    reasons = diagnose(made(*((0.1, 0.0, loss, 0.2) for loss in losses))).reasons
+    assert reasons[-1] == "the validation loss was lowest in epoch 2: 0.5, and is 1.2 now"
+
+
+def test_measurements_afterwards_count_instead() -> None:
+    """Dropout and augmentation make the history's training error large."""
+    history = flat(0.9, 0.30, 0.1, 0.03)
+    assert diagnose(history).verdict == "underfits"
+    assert diagnose(history, train=measured(0.02)).verdict == "good"
+    assert diagnose(history, train=measured(0.02), val=measured(0.2)).verdict == "overfits"
+
+
+def test_what_counts_as_small_is_the_users() -> None:
+    history = flat(0.9, 0.12, 1.0, 0.13)
+    assert diagnose(history).verdict == "underfits"
+    assert diagnose(history, acceptable=0.15).verdict == "good"
+
+
+def test_without_classes_losses_are_judged() -> None:
+    """By default, a twentieth of the first epoch's training loss counts as small."""
+
+    def losses(*pairs: tuple[float, float]) -> History:
+        return made(*((train, None, val, None) for train, val in pairs))
+
+    assert diagnose(losses((10, 10), (6, 6), (6, 6), (6, 6))).verdict == "underfits"
+    assert diagnose(losses((10, 10), (0.1, 3), (0.1, 3), (0.1, 3))).verdict == "overfits"
+    assert diagnose(losses((10, 10), (0.1, 0.2), (0.1, 0.2))).verdict == "good"
+    assert diagnose(losses((10, 10), (0.1, 3), (0.1, 3), (0.1, 3)), acceptable=4).verdict == "good"
+    assert "loss: training 6, validation 6; up to 0.5" in repr(diagnose(losses((10, 10), (6, 6), (6, 6), (6, 6))))
+
+
+def test_an_empty_history_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="at least one epoch"):
+        diagnose(History())
+
+
+# ---- real trainings --------------------------------------------------------------------------------------------------
+
+
+def images_of(name: str) -> Dataset:
+    if name == "mnist":
+        folder = os.environ.get("FASTNN_DATA_DIR")
+        if not folder or not (Path(folder) / "mnist").is_dir():
+            pytest.skip("needs MNIST in FASTNN_DATA_DIR")
+        return fnn.data.load("mnist").split(4000)[1]
+    return fnn.data.load(name)
+
+
+def shifted(data: Dataset, by: int) -> Dataset:
+    """Every image somewhere else, within `by` pixels."""
+    rng = np.random.default_rng(0)
+    images = [np.roll(image, tuple(rng.integers(-by, by + 1, 2)), (1, 2)) for image in data.images]
+    return Dataset(np.array(images), data.labels, data.classes)
+
+
+def train(model: str, data: Any, val: Any, epochs: int) -> History:
+    fnn.manual_seed(0)
+    network = recipes.MODELS[model]((1, 28, 28), 10, 0.2, 0.3)
+    optimizer = fnn.optim.Adam(network.parameters(), lr=2e-3)
+    return fnn.fit(network, data, val, optimizer=optimizer, epochs=epochs, batch_size=32, seed=0, verbose=False)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_three_trainings(name: str) -> None:
+    data = images_of(name)
+    assert diagnose(train("linear", shifted(data, 6), 0.2, 12)).verdict == "underfits"
+    rest, held = data.split(0.2)
+    few = rest.split(200 if name == "mnist" else 100)[1]
+    assert diagnose(train("mlp", few, held, 30)).verdict == "overfits"
+    assert diagnose(train("fast", data, 0.2, 8)).verdict == "good"
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def test_curves_show_the_history() -> None:
+    pytest.importorskip("matplotlib")
+    history = flat(0.01, 0.0, 0.6, 0.20)
+    figure = diagnose(history, test=measured(0.25)).plot()
+    loss, accuracy = figure.axes
+    assert list(loss.lines[1].get_ydata()) == history["val_loss"]
+    assert list(accuracy.lines[0].get_ydata()) == history["train_accuracy"]
+    lowest, acceptable, test = loss.collections[0], *accuracy.collections
+    assert lowest.get_offsets().tolist() == [[2, 0.6]]
+    assert acceptable.get_segments()[0].tolist() == [[1, 0.95], [4, 0.95]]
+    assert test.get_offsets().tolist() == [[4, 0.75]]
+    assert figure._suptitle.get_text().startswith("the model overfits")
+
+
+def test_the_confusion_matrix_shows_every_mistake() -> None:
+    pytest.importorskip("matplotlib")
+    confusion = np.array([[90, 10, 0], [1, 9, 0], [0, 0, 0]])
+    (axes,) = confusion_matrix(confusion, ("cat", "dog", "none")).axes
+    assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
+        ((0, 0), "90"), ((1, 0), "10"), ((0, 1), "1"), ((1, 1), "9"),
+    }  # fmt: skip
+    shades = axes.images[0].get_array()
+    assert np.ma.getmaskarray(shades).tolist() == np.eye(3, dtype=bool).tolist()
+    assert shades[0, 1] == shades[1, 0] == 0.1
+    assert axes.get_title(loc="left") == "11 of 110 images taken for another class"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "none"]
+    with pytest.raises(ArgumentError, match=r"expected a matrix \(K, K\), got \(2, 3\)"):
+        confusion_matrix(confusion[:2])
+
+
+def fixed_model(logits: Iterable[Iterable[float]]) -> fnn.nn.Module:
+    """Its input, one-hot images (N, 1, 1, n), chooses a row of the logits."""
+    rows = np.array(list(logits), np.float32)
+    linear = fnn.nn.Linear(*rows.shape, bias=False)
+    linear.weight.data[...] = rows.T
+    return fnn.nn.Sequential(fnn.nn.Flatten(), linear)
+
+
+def test_mistakes_are_sorted_by_what_the_truth_was_given() -> None:
+    """Softmax of (ln 8, ln 1, ln 1) is (0.8, 0.1, 0.1), and so on: of four images, two are mistakes."""
+    pytest.importorskip("matplotlib")
+    shares = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.05, 0.05, 0.9], [0.1, 0.7, 0.2]])
+    data = Dataset(np.eye(4, dtype=np.float32).reshape(4, 1, 1, 4), [0, 1, 0, 1], ("cat", "dog", "cow"))
+    mistakes = worst_mistakes(fixed_model(np.log(shares)), data)
+    assert mistakes.indices.tolist() == [2, 1]
+    assert mistakes.labels.tolist() == [0, 1]
+    assert mistakes.found.tolist() == [2, 0]
+    np.testing.assert_allclose(mistakes.probabilities, [0.9, 0.6], rtol=1e-5)
+    np.testing.assert_allclose(mistakes.true_probabilities, [0.05, 0.3], rtol=1e-5)
+    np.testing.assert_array_equal(mistakes.images, data.images[[2, 1]])
+    assert repr(mistakes).splitlines()[0] == "image 2: cat taken for cow (90.0 %)"
+    assert len(worst_mistakes(fixed_model(np.log(shares)), data, count=1)) == 1
+    figure = mistakes.plot()
+    assert [axes.get_title() for axes in figure.axes] == ["cat → cow, 90 %", "dog → cat, 60 %"]
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), data.images[2, 0])
+    right = worst_mistakes(fixed_model(np.log(shares)), data.subset(slice(1)))
+    assert len(right) == 0
+    assert "no mistakes" in right.plot()._suptitle.get_text()
+
+
+def test_mistakes_need_classes() -> None:
+    with pytest.raises(ArgumentError, match="integer labels"):
+        worst_mistakes(fixed_model(np.eye(4)), (np.zeros((2, 1, 1, 4), np.float32), np.array([0.5, 1.5])))
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A linear model of the digits after one epoch of two: with images to watch by."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "--model", "linear", "--epochs", "2", "--val", "0.1", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    assert main(["diagnose", str(run), "--json", str(tmp_path / "d.json"), "--out", str(tmp_path / "pictures")]) == 0
+    out = capsys.readouterr().out
+    result = json.loads((tmp_path / "d.json").read_text())
+    model, _, history = fnn.load_run(run)
+    rest, held = fnn.data.load("digits").split(0.1, seed=0)
+    expected = diagnose(
+        history, train=fnn.evaluate(model, rest), val=fnn.evaluate(model, held), test=fnn.evaluate(model, "digits")
+    )
+    assert out.startswith(repr(expected))
+    assert (result["verdict"], result["errors"]) == (expected.verdict, expected.numbers)
+    for name in ("learning_curves.png", "confusion.png", "mistakes.png"):
+        assert (tmp_path / "pictures" / name).read_bytes().startswith(b"\x89PNG")
+    assert main(["diagnose", str(run), "--acceptable", "0.9"]) == 0
+    assert capsys.readouterr().out.startswith("good: ")
+    assert (run / "diagnosis" / "mistakes.png").exists()
+
+
+def test_the_command_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", str(tmp_path)]) == 3
+    assert "made by fastnn train --out" in capsys.readouterr().err
