@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / "fastnn").rglob("*.py"))
 WRITTEN = [
     path
-    for folder in ("fastnn", "kernels", "tests", "benchmarks", ".ci")
+    for folder in ("fastnn", "kernels", "tests", "benchmarks", "examples", ".ci")
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in (".py", ".pyx", ".c", ".h", ".md", "") and path.is_file() and "__pycache__" not in path.parts
 ] + [*sorted(ROOT.glob("*.md")), ROOT / "pyproject.toml", ROOT / "setup.py"]

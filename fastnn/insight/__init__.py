@@ -2,12 +2,14 @@
 
 from fastnn.insight.curves import Mistakes, confusion_matrix, learning_curves, worst_mistakes
 from fastnn.insight.diagnosis import Diagnosis, diagnose
+from fastnn.insight.filters import FeatureMaps, Weights, class_weights, feature_maps, filters
 from fastnn.insight.gradients import GradientError, gradcheck, numeric_gradient
 from fastnn.insight.graph import Graph, GraphNode, graph
 from fastnn.insight.signals import LayerSignal, SignalRecorder, SignalReport, signal_report
 
 __all__ = [
     "Diagnosis",
+    "FeatureMaps",
     "GradientError",
     "Graph",
     "GraphNode",
@@ -15,8 +17,12 @@ __all__ = [
     "Mistakes",
     "SignalRecorder",
     "SignalReport",
+    "Weights",
+    "class_weights",
     "confusion_matrix",
     "diagnose",
+    "feature_maps",
+    "filters",
     "gradcheck",
     "graph",
     "learning_curves",

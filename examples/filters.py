@@ -1,0 +1,48 @@
+"""What networks learn to look for: weights of the classes, filters, and an image on its way through the layers.
+
+    python examples/filters.py [FOLDER]
+
+Trains a linear classifier and a small convolutional network on the digits, and draws class_weights.png, filters.png and
+feature_maps.png. Weight decay takes away what the training does not put there: the noise of the initial weights.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import fastnn as fnn
+from fastnn import nn, optim, recipes
+from fastnn.insight import class_weights, feature_maps, filters
+
+
+def main(folder: str = ".", epochs: int = 15) -> dict[str, Any]:
+    """Draws the pictures; gives the figures."""
+    digits = fnn.data.load("digits")
+    fnn.manual_seed(0)
+    linear = recipes.linear(mean=0.22, std=0.32)
+    train(linear, epochs)
+    network = nn.Sequential(
+        nn.Normalize(0.22, 0.32), nn.Conv2d(1, 12, 7), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(12, 16, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(256, 10),
+    )  # fmt: skip
+    train(network, epochs)
+    figures = {
+        "class_weights.png": class_weights(linear).plot(),
+        "filters.png": filters(network).plot(),
+        "feature_maps.png": feature_maps(network, digits.images[5]).plot(),
+    }
+    for name, figure in figures.items():
+        figure.savefig(Path(folder) / name)
+    print(f"drawn in {folder}: {', '.join(figures)}")
+    return figures
+
+
+def train(model: nn.Module, epochs: int) -> None:
+    optimizer = optim.SGD(model.parameters(), lr=0.02, momentum=0.9, weight_decay=0.02)
+    fnn.fit(model, "digits", optimizer=optimizer, epochs=epochs, batch_size=32, seed=0, verbose=False)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])

@@ -1,0 +1,48 @@
+"""Sobel's filters (1968): a convolution with fixed kernels finds the edges of an image, with nothing learned.
+
+    python examples/sobel.py [PICTURE.png]
+
+Layers do not compute true convolutions but correlations, out(x, y) = Σ K(i, j)·in(x + i, y + j): the kernels are not
+turned over, as in scipy.ndimage.correlate, with which the result agrees.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+import fastnn as fnn
+from fastnn import nn
+from fastnn.insight import plots
+
+HORIZONTAL = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32)  # change from left to right
+
+
+def sobel() -> nn.Conv2d:
+    """Gray images (N, 1, H, W) to (N, 2, H, W): the change from left to right, and from top to bottom."""
+    layer = nn.Conv2d(1, 2, 3, padding=1, bias=False).requires_grad_(False)
+    layer.weight.data[...] = np.stack([HORIZONTAL, HORIZONTAL.T])[:, np.newaxis]
+    return layer
+
+
+def main(path: str = "sobel.png") -> Any:
+    """Draws the picture; gives the figure."""
+    images = fnn.data.load("digits").images[:6].astype(np.float32) / 255
+    edges = sobel()(images).numpy()
+    figure = plots.figure(8, 5.6)
+    for row, (image, (across, down)) in zip(figure.subplots(4, 6).T, zip(images, edges, strict=True), strict=True):
+        plots.picture(row[0], image)
+        plots.picture(row[1], across[np.newaxis], limit=4.0)
+        plots.picture(row[2], down[np.newaxis], limit=4.0)
+        plots.picture(row[3], np.hypot(across, down)[np.newaxis])
+    for axes, name in zip(figure.axes[::6], ("image", "across", "down", "length"), strict=True):
+        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+    figure.savefig(path)
+    print(f"drawn in {path}")
+    return figure
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])
