@@ -6,24 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fastnn.data.centre import centred, resized
 from fastnn.errors import DataError, MissingExtraError
-
-INK = 64  # a pixel brighter than this, on the scale 0 .. 255, is drawn on a dark ground
-
-
-def extent(images: np.ndarray) -> float:
-    """How much of the frame a typical image fills: its drawing's longer side by the frame's, from 0 to 1.
-
-    images (N, C, H, W) uint8, light on dark; the first thousand are looked at.
-
-    >>> image = np.zeros((1, 1, 28, 28), np.uint8)
-    >>> image[0, 0, 4:24, 10:18] = 255
-    >>> extent(image) == 20 / 28
-    True
-    """
-    ink = images[:1000].max(axis=1) > INK  # (N, H, W)
-    rows, columns = ink.any(axis=2).mean(axis=1), ink.any(axis=1).mean(axis=1)
-    return float(np.median(np.maximum(rows, columns)))
 
 
 def read(path: str, image_shape: tuple[int, ...], *, light_on_dark: bool, fill: float) -> tuple[np.ndarray, str]:
@@ -34,7 +18,7 @@ def read(path: str, image_shape: tuple[int, ...], *, light_on_dark: bool, fill: 
         image_shape: (C, H, W) of the model. An image of that size is taken as it is.
         light_on_dark: whether the model's images are so; a gray image of another size is then made so too, cut to what
             is drawn on it, and centred by its centre of mass, as those of MNIST were.
-        fill: the share of the frame that the drawing is scaled to (see `extent`).
+        fill: the share of the frame that the drawing is scaled to (see `fastnn.data.centre.extent`).
 
     Raises:
         DataError: no such file, or no image of this kind. MissingExtraError: Pillow is needed and not installed.
@@ -44,7 +28,7 @@ def read(path: str, image_shape: tuple[int, ...], *, light_on_dark: bool, fill: 
     if pixels.shape[1:] == (height, width):
         return pixels, ""
     if channels == 1 and light_on_dark:
-        return _centred(pixels[0], height, width, fill)
+        return centred(pixels[0], height, width, fill)
     return _scaled(pixels, height, width), f"scaled from {pixels.shape[1]}×{pixels.shape[2]}"
 
 
@@ -91,49 +75,10 @@ def _read_file(path: str, channels: int) -> np.ndarray:
     return pixels[np.newaxis] if channels == 1 else np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
 
 
-def _centred(pixels: np.ndarray, height: int, width: int, fill: float) -> tuple[np.ndarray, str]:
-    """(H0, W0) -> (1, H, W): light on dark, cut out, scaled, its centre of mass in the middle."""
-    changes = [f"scaled from {pixels.shape[0]}×{pixels.shape[1]}"]
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    if np.median(border) > 127:
-        pixels = 255 - pixels
-        border = 255 - border
-        changes.append("inverted")
-    ground = int(np.median(border))
-    pixels = np.maximum(pixels, ground) - ground
-    if pixels.max() > 0:
-        pixels = (pixels * (255 / pixels.max())).astype(np.uint8)
-    rows, columns = ((pixels > INK).any(axis=axis).nonzero()[0] for axis in (1, 0))
-    if not len(rows):
-        return np.zeros((1, height, width), np.uint8), "nothing is drawn on it"
-    cut = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    factor = min(fill * height / cut.shape[0], fill * width / cut.shape[1])
-    small = _resized(cut, *(max(1, round(side * factor)) for side in cut.shape)).astype(np.float64)
-    frame = np.zeros((height, width), np.uint8)
-    top, left = (_offset(small.sum(axis=1 - axis), side) for axis, side in enumerate((height, width)))
-    frame[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return frame[np.newaxis], ", ".join(changes)
-
-
-def _offset(mass: np.ndarray, side: int) -> int:
-    """Where a drawing begins, so that its centre of mass is in the middle of the frame, or as near as it fits in."""
-    centre = mass @ np.arange(len(mass)) / mass.sum()
-    return int(np.clip(round((side - 1) / 2 - centre), 0, side - len(mass)))
-
-
 def _scaled(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """(C, H0, W0) -> (C, H, W): the middle of it that has the aspect wanted, scaled."""
     factor = min(pixels.shape[1] / height, pixels.shape[2] / width)
     h, w = max(1, round(height * factor)), max(1, round(width * factor))
     top, left = (pixels.shape[1] - h) // 2, (pixels.shape[2] - w) // 2
     middle = pixels[:, top : top + h, left : left + w]
-    return np.stack([_resized(channel, height, width) for channel in middle])
-
-
-def _resized(plane: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 (H0, W0) -> (H, W)."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError("Pillow", "images") from error
-    return np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))
+    return np.stack([resized(channel, height, width) for channel in middle])

@@ -55,6 +55,10 @@ def check_writable(path: str | None) -> None:
             raise PermissionError(f"--json: cannot write {path}")
 
 
+def port(text: str) -> int:
+    return _number(text, int, lambda value: 0 <= value < 65536, "a port, from 0 (any that is free) to 65535")
+
+
 def positive_int(text: str) -> int:
     return _number(text, int, lambda value: value >= 1, "a whole number of at least 1")
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from fastnn import backends, config, recipes
 from fastnn.cli import options
-from fastnn.cli.images import extent
 from fastnn.data import SOURCES, Batches, Dataset, load
+from fastnn.data.centre import extent
 from fastnn.errors import ArgumentError, DataError
 from fastnn.random import manual_seed
 from fastnn.train import Checkpoint, Evaluation, History, Interrupted, evaluate, fit, runs

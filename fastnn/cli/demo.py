@@ -1,0 +1,63 @@
+"""`fastnn demo`: a page to draw on."""
+
+from __future__ import annotations
+
+import argparse
+import webbrowser
+from typing import Any
+
+from fastnn.cli import options
+from fastnn.errors import ArgumentError
+from fastnn.recipes import load_run
+
+USUAL_PORT = 8000
+
+
+def add_commands(commands: Any) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="draw a digit in the browser, and see what a run makes of it",
+        description="Serves one page on this machine alone (127.0.0.1): draw with mouse or finger, and see the "
+        "probabilities of the classes and the layers' feature maps change as you draw. The drawing is cut out, scaled "
+        'and centred as MNIST\'s digits were, for which it needs Pillow: pip install "fastnn[images]". Ctrl-C ends it.',
+    )
+    parser.set_defaults(run=run_demo)
+    parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made, of gray images")
+    parser.add_argument(
+        "--port", type=options.port, metavar="N", help=f"default {USUAL_PORT}, or any that is free if that is taken"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="only print where the page is")
+    parser.add_argument("--threads", type=options.positive_int, metavar="N", help="threads to use")
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    from fastnn.insight.demo import DemoServer
+
+    options.set_threads(arguments)
+    model, config, _ = load_run(arguments.run_folder)
+
+    def serve(port: int) -> DemoServer:
+        return DemoServer(
+            model,
+            title=f"{config['model']} trained on {config['dataset']}",
+            image_shape=tuple(config["image_shape"]),
+            classes=tuple(config["classes"]),
+            fill=config["extent"],
+            light_on_dark=sum(config["mean"]) / len(config["mean"]) < 0.5,
+            port=port,
+        )
+
+    try:
+        server = serve(USUAL_PORT if arguments.port is None else arguments.port)
+    except OSError as error:
+        if arguments.port is not None:
+            raise ArgumentError(
+                f"--port {arguments.port}: {error.strerror}: leave it out to take a free one"
+            ) from error
+        server = serve(0)
+    with server:
+        print(f"Draw at {server.url}  (Ctrl-C ends it)", flush=True)
+        if not arguments.no_browser:
+            webbrowser.open(server.url)
+        server.serve_forever(poll_interval=0.1)
+    return 0

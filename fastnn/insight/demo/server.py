@@ -1,0 +1,165 @@
+"""The demo's server: Python's own http.server, the page's files, and an answer for each state of the drawing."""
+
+from __future__ import annotations
+
+import base64
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from fastnn.data.centre import centred
+from fastnn.errors import ArgumentError
+from fastnn.insight.filters import feature_maps
+from fastnn.nn import Module
+from fastnn.ops import softmax
+from fastnn.plan import compile
+from fastnn.tape import Array
+from fastnn.tensor import Tensor
+
+__all__ = ["DemoServer"]
+
+SCALE = 10  # of the canvas: its pixels to one of the model's
+MOST_MAPS = 16  # of a layer, that are sent
+FILES = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+# The page may run its own script and ask this server, and nothing else.
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:"
+
+
+class DemoServer(ThreadingHTTPServer):
+    """Serves the page on 127.0.0.1; `serve_forever()` runs it, `url` is where.
+
+    Args:
+        model: takes uint8 images (N, 1, H, W), light on dark, as the recipes' models do.
+        title: what the page calls the model.
+        image_shape: (1, H, W).
+        classes: names of the outputs.
+        fill: the share of the frame that a drawing's longer side is scaled to; MNIST's is 20/28.
+        light_on_dark: whether the model's images are so; otherwise they are inverted at the end.
+        port: 0 takes any that is free.
+
+    Raises ArgumentError for a model of colour images; OSError for a port that is taken.
+    """
+
+    daemon_threads = True
+
+    def __init__(
+        self,
+        model: Module,
+        *,
+        title: str,
+        image_shape: tuple[int, ...],
+        classes: tuple[str, ...],
+        fill: float = 20 / 28,
+        light_on_dark: bool = True,
+        port: int = 0,
+    ) -> None:
+        if len(image_shape) != 3 or image_shape[0] != 1:
+            raise ArgumentError(f"demo: expected a model of gray images (1, H, W), got one of {tuple(image_shape)}")
+        self.model, self.title, self.image_shape = model, title, tuple(image_shape)
+        self.classes, self.fill, self.light_on_dark = tuple(classes), fill, light_on_dark
+        self._predict = compile(model, frozen=True)
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/"
+
+    def describe(self) -> dict[str, Any]:
+        """What the page needs to know before the first stroke."""
+        _, height, width = self.image_shape
+        return {"title": self.title, "classes": self.classes, "height": height, "width": width, "scale": SCALE}
+
+    def answer(self, drawing: Array) -> dict[str, Any]:
+        """What the model makes of a drawing (H0, W0) uint8, white on black.
+
+        The image that it sees, the probabilities of the classes, and of each layer the first maps, each from its least
+        (0) to its largest (255).
+        """
+        _, height, width = self.image_shape
+        image, _ = centred(drawing, height, width, self.fill)
+        if not self.light_on_dark:
+            image = 255 - image
+        logits = self._predict(image[np.newaxis])
+        layers = []
+        for name, maps in zip(*_layers(self.model, image), strict=True):
+            shown = _as_bytes(maps[:MOST_MAPS])
+            layers.append({"name": name, "shape": maps.shape, "maps": [_encoded(channel) for channel in shown]})
+        return {
+            "image": _encoded(image[0]),
+            "probabilities": softmax(Tensor(logits)).data[0].tolist(),
+            "layers": layers,
+        }
+
+
+def _layers(model: Module, image: Array) -> tuple[tuple[str, ...], tuple[Array, ...]]:
+    found = feature_maps(model, image)
+    return found.names[1:], found.maps[1:]
+
+
+def _as_bytes(maps: Array) -> Array:
+    """(C, H, W), each channel stretched to 0 .. 255; a constant one is 0."""
+    least = maps.min(axis=(1, 2), keepdims=True)
+    spread = maps.max(axis=(1, 2), keepdims=True) - least
+    return np.rint(255 * (maps - least) / np.where(spread > 0, spread, 1)).astype(np.uint8)
+
+
+def _encoded(plane: Array) -> str:
+    return base64.b64encode(plane.tobytes()).decode()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """GET the page and /model; POST /draw a drawing of one byte a pixel."""
+
+    server: DemoServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if not self._is_ours():
+            return
+        if self.path == "/model":
+            self._send(json.dumps(self.server.describe()).encode(), "application/json")
+        elif self.path in FILES:
+            name, kind = FILES[self.path]
+            self._send(resources.files(__package__).joinpath(name).read_bytes(), kind)
+        else:
+            self.send_error(404)
+
+    def do_POST(self) -> None:
+        if not self._is_ours():
+            return
+        _, height, width = self.server.image_shape
+        expected = height * SCALE * width * SCALE
+        if self.path != "/draw" or self.headers.get("Content-Length") != str(expected):
+            self.close_connection = True  # its body is not read
+            self.send_error(400, f"expected a drawing of {expected} bytes")
+            return
+        drawing = np.frombuffer(self.rfile.read(expected), np.uint8).reshape(height * SCALE, width * SCALE)
+        self._send(json.dumps(self.server.answer(drawing)).encode(), "application/json")
+
+    def _is_ours(self) -> bool:
+        """Refuse pages of other places that got their name to mean this machine."""
+        port = self.server.server_address[1]
+        if self.headers.get("Host") in (f"127.0.0.1:{port}", f"localhost:{port}"):
+            return True
+        self.close_connection = True
+        self.send_error(403)
+        return False
+
+    def _send(self, body: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Security-Policy", POLICY)
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: the terminal is the user's."""
