@@ -1,4 +1,4 @@
-"""The examples about gradients, activations, filters and Sobel run, and show what they say."""
+"""The examples about graphs, gradients, activations, diagnosis and filters run, and show what they say."""
 
 from __future__ import annotations
 
@@ -71,3 +71,19 @@ def test_filters_are_drawn(tmp_path: Path) -> None:
     figures = example("filters").main(str(tmp_path), epochs=1)
     for name in figures:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_lectures_function_is_drawn(tmp_path: Path) -> None:
+    graphs = example("computational_graph").main(str(tmp_path))
+    e = np.exp(2.0 * 0.5 - 0.25)
+    assert graphs["function.svg"]["w1"].gradient == pytest.approx(0.5 * e)
+    assert graphs["network.svg"]["0.weight"].group == "0"
+    for name, graph in graphs.items():
+        assert (tmp_path / name).read_text() == graph.svg()
+
+
+def test_three_diagnoses(tmp_path: Path) -> None:
+    diagnoses = example("diagnosis").main(str(tmp_path))
+    verdicts = {name: diagnosis.verdict for name, diagnosis in diagnoses.items()}
+    assert verdicts == {"linear": "underfits", "mlp": "overfits", "convolutions": "good"}
+    assert len(list(tmp_path.glob("*.png"))) == 3
