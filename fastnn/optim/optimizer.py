@@ -1,8 +1,4 @@
-"""Optimisers, simplest first: each keeps a state per parameter and calls one kernel per parameter and step.
-
-They see parameters (anything with `.data`, a live ndarray, and `.grad`, an ndarray or None), not layers. Formulas and
-the order of rounding are PyTorch's. θ are the parameters, g the gradient, γ the learning rate, λ the weight decay.
-"""
+"""What all optimisers share."""
 
 from __future__ import annotations
 
@@ -12,23 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import backends
-from fastnn import schedules as lr_scheduler
 from fastnn.errors import ArgumentError, ShapeError, StateError
-from fastnn.habits import no_such_name
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler"]
+__all__ = ["Array", "Group", "Optimizer"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Group = dict[str, Any]
-
-
-def __getattr__(name: str) -> Any:
-    raise no_such_name("fastnn.optim", name)
-
-
-def __dir__() -> list[str]:
-    return __all__
 
 
 class Optimizer:
@@ -160,120 +145,3 @@ class Optimizer:
             for i, group in enumerate(self.param_groups)
         ]
         return "\n".join([f"{self._name}(", *groups, ")"])
-
-
-class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum µ, dampening τ and Nesterov's look-ahead (Sutskever et al. 2013).
-
-    g ← g + λθ;  v ← µv + (1 - τ)g  (v = g at first);  θ ← θ - γv, or with Nesterov θ ← θ - γ(g + µv).
-
-    >>> import numpy as np
-    >>> from fastnn import nn, optim
-    >>> w = nn.Parameter(np.array([1.0, 2.0], np.float32))
-    >>> w.grad = np.array([1.0, 1.0], np.float32)
-    >>> optim.SGD([w], lr=0.5).step()
-    >>> w.numpy()
-    array([0.5, 1.5], dtype=float32)
-    """
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
-        nesterov: bool = False,
-    ) -> None:
-        options = {"lr": lr, "momentum": momentum, "dampening": dampening}
-        super().__init__(params, {**options, "weight_decay": weight_decay, "nesterov": nesterov})
-
-    def _check(self, options: Mapping[str, Any]) -> None:
-        super()._check(options)
-        if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
-            raise ArgumentError("SGD: Nesterov expects a momentum above 0 and no dampening")
-
-    def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
-        options = {key: group[key] for key in ("lr", "momentum", "dampening", "weight_decay", "nesterov")}
-        if options["momentum"] == 0:
-            velocity = None
-        elif "momentum_buffer" in state:
-            velocity = state["momentum_buffer"]
-        else:
-            velocity = state["momentum_buffer"] = np.zeros(param.shape, param.dtype)
-            options["dampening"] = 0.0  # v = g at first
-        backends.kernels(param.dtype).sgd_update(param, grad, velocity, **options)
-
-
-class _Adaptive(Optimizer):
-    """The two moments that Adam and AdamW keep."""
-
-    kernel: str
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float,
-        betas: tuple[float, float],
-        eps: float,
-        weight_decay: float,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-
-    def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
-        if not state:
-            state.update(step=0, exp_avg=np.zeros_like(param, order="C"), exp_avg_sq=np.zeros_like(param, order="C"))
-        state["step"] += 1
-        beta1, beta2 = group["betas"]
-        update = getattr(backends.kernels(param.dtype), self.kernel)
-        update(
-            param,
-            grad,
-            state["exp_avg"],
-            state["exp_avg_sq"],
-            step=state["step"],
-            lr=group["lr"],
-            beta1=beta1,
-            beta2=beta2,
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-        )
-
-
-class Adam(_Adaptive):
-    """Kingma and Ba 2015, https://arxiv.org/abs/1412.6980; weight decay is added to the gradient.
-
-    g ← g + λθ;  m ← β₁m + (1 - β₁)g;  v ← β₂v + (1 - β₂)g²;  θ ← θ - γ·m̂ / (sqrt(v̂) + ε),
-    with m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ).
-    """
-
-    kernel = "adam_update"
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay)
-
-
-class AdamW(_Adaptive):
-    """Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101: Adam, but the weights decay by themselves.
-
-    θ ← θ - γλθ, then Adam's step on g alone.
-    """
-
-    kernel = "adamw_update"
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
-    ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay)

@@ -1,0 +1,26 @@
+"""Optimisers, simplest first: each keeps a state per parameter and calls one kernel per parameter and step.
+
+They see parameters (anything with `.data`, a live ndarray, and `.grad`, an ndarray or None), not layers. Formulas and
+the order of rounding are PyTorch's. θ are the parameters, g the gradient, γ the learning rate, λ the weight decay.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastnn import schedules as lr_scheduler
+from fastnn.habits import no_such_name
+
+from .adam import Adam, AdamW
+from .optimizer import Optimizer
+from .sgd import SGD
+
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler"]
+
+
+def __getattr__(name: str) -> Any:
+    raise no_such_name("fastnn.optim", name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,58 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastnn import backends
+from fastnn.errors import ArgumentError
+
+from .optimizer import Array, Group, Optimizer
+
+__all__ = ["SGD"]
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum µ, dampening τ and Nesterov's look-ahead (Sutskever et al. 2013).
+
+    g ← g + λθ;  v ← µv + (1 - τ)g  (v = g at first);  θ ← θ - γv, or with Nesterov θ ← θ - γ(g + µv).
+
+    >>> import numpy as np
+    >>> from fastnn import nn, optim
+    >>> w = nn.Parameter(np.array([1.0, 2.0], np.float32))
+    >>> w.grad = np.array([1.0, 1.0], np.float32)
+    >>> optim.SGD([w], lr=0.5).step()
+    >>> w.numpy()
+    array([0.5, 1.5], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        options = {"lr": lr, "momentum": momentum, "dampening": dampening}
+        super().__init__(params, {**options, "weight_decay": weight_decay, "nesterov": nesterov})
+
+    def _check(self, options: Mapping[str, Any]) -> None:
+        super()._check(options)
+        if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
+            raise ArgumentError("SGD: Nesterov expects a momentum above 0 and no dampening")
+
+    def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
+        options = {key: group[key] for key in ("lr", "momentum", "dampening", "weight_decay", "nesterov")}
+        if options["momentum"] == 0:
+            velocity = None
+        elif "momentum_buffer" in state:
+            velocity = state["momentum_buffer"]
+        else:
+            velocity = state["momentum_buffer"] = np.zeros(param.shape, param.dtype)
+            options["dampening"] = 0.0  # v = g at first
+        backends.kernels(param.dtype).sgd_update(param, grad, velocity, **options)
