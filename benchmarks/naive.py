@@ -296,6 +296,28 @@ def sgd_update(
         param[i] -= lr * (g + momentum * velocity[i] if nesterov else velocity[i])
 
 
+def rprop_update(param: Array, grad: Array, prev: Array, step_size: Array) -> None:
+    for i in range(param.size):
+        same = np.sign(grad[i]) * np.sign(prev[i])
+        step_size[i] = min(max(step_size[i] * (1.2 if same > 0 else 0.5 if same < 0 else 1.0), 1e-6), 50.0)
+        prev[i] = 0.0 if same < 0 else grad[i]
+        param[i] -= np.sign(prev[i]) * step_size[i]
+
+
+def adagrad_update(param: Array, grad: Array, sum: Array, step: int, lr: float, eps: float) -> None:
+    for i in range(param.size):
+        sum[i] += grad[i] ** 2
+        param[i] -= lr * grad[i] / (math.sqrt(sum[i]) + eps)
+
+
+def rmsprop_update(
+    param: Array, grad: Array, square_avg: Array, momentum_buffer: None, grad_avg: None, lr: float, eps: float
+) -> None:
+    for i in range(param.size):
+        square_avg[i] = 0.99 * square_avg[i] + 0.01 * grad[i] ** 2
+        param[i] -= lr * grad[i] / (math.sqrt(square_avg[i]) + eps)
+
+
 def adam_update(
     param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, step: int, lr: float, eps: float
 ) -> None:  # fmt: skip

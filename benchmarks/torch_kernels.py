@@ -202,10 +202,19 @@ def _with_gradient(function: Callable[..., Tensor], x: Tensor, target: Tensor) -
     return loss.detach(), grad
 
 
-# ---- updates: the fused optimiser on one parameter -------------------------------------------------------------------
+# ---- updates: the optimiser on one parameter, fused where PyTorch has that -------------------------------------------
 
-_OPTIMISERS = {"sgd_update": torch.optim.SGD, "adam_update": torch.optim.Adam, "adamw_update": torch.optim.AdamW}
-_STATE = {"velocity": "momentum_buffer", "exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
+_OPTIMISERS = {
+    "sgd_update": torch.optim.SGD,
+    "rprop_update": torch.optim.Rprop,
+    "adagrad_update": torch.optim.Adagrad,
+    "rmsprop_update": torch.optim.RMSprop,
+    "adam_update": torch.optim.Adam,
+    "adamw_update": torch.optim.AdamW,
+}
+_FUSED = ("sgd_update", "adagrad_update", "adam_update", "adamw_update")
+_STATE = {"velocity": "momentum_buffer"}
+_NAMES = ("exp_avg", "exp_avg_sq", "prev", "step_size", "sum", "square_avg")
 
 
 def optimiser_step(kernel: str, a: Arguments) -> Callable[[], Any]:
@@ -213,9 +222,12 @@ def optimiser_step(kernel: str, a: Arguments) -> Callable[[], Any]:
     parameter = torch.nn.Parameter(a["param"])
     parameter.grad = a["grad"]
     settings = {name: a[name] for name in ("lr", "momentum", "nesterov", "eps") if name in a}
-    optimiser = _OPTIMISERS[kernel]([parameter], weight_decay=a.get("weight_decay", 0.0), fused=True, **settings)
-    state = {_STATE[name]: value for name, value in a.items() if name in _STATE}
-    if "step" in a:
-        state["step"] = torch.tensor(float(a["step"] - 1))
+    if kernel in _FUSED:
+        settings["fused"] = True
+    if kernel != "rprop_update":
+        settings["weight_decay"] = a.get("weight_decay", 0.0)
+    optimiser = _OPTIMISERS[kernel]([parameter], **settings)
+    state = {_STATE.get(name, name): value for name, value in a.items() if name in (*_STATE, *_NAMES)}
+    state["step"] = torch.tensor(float(a.get("step", 1) - 1))
     optimiser.state[parameter] = state
     return optimiser.step

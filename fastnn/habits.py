@@ -12,6 +12,7 @@ from fastnn.errors import ArgumentError
 _ARRAY = "fastnn takes NumPy's arrays: np.{}, and fnn.Tensor(array) for a tensor"
 _WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.load(path)) keep weights as safetensors"
 _CPU = "fastnn runs on the CPU: leave it out"
+_OPTIMISERS = "there are SGD, Rprop, Adagrad, RMSprop, Adam and AdamW"
 
 HINTS = {
     "fastnn": {
@@ -42,9 +43,7 @@ HINTS = {
         "Hardswish": "nn.SiLU is close to it",
     },
     "fastnn.optim": {
-        "RMSprop": "there are SGD, Adam and AdamW",
-        "Adagrad": "there are SGD, Adam and AdamW",
-        "LBFGS": "there are SGD, Adam and AdamW",
+        **dict.fromkeys(("Adadelta", "Adamax", "ASGD", "LBFGS", "NAdam", "RAdam", "SparseAdam"), _OPTIMISERS),
     },
 }
 

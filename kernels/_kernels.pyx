@@ -424,30 +424,6 @@ def mse(prediction, target, double scale, loss, grad):
     elementwise_loss(fastnn_kernels.mse, prediction, target, scale, loss, grad)
 
 
-# ---- optimiser updates, in place ----
-
-def sgd_update(cnp.ndarray param, cnp.ndarray grad, velocity, double lr, double momentum, double dampening,
-               double weight_decay, bint nesterov):
-    cdef int64_t count = cnp.PyArray_SIZE(param)
-    cdef float *pp = f32(param)
-    cdef float *pg = f32(grad)
-    cdef float *pv = f32_or_null(velocity)
-    with nogil:
-        fastnn_kernels.sgd_update(count, pp, pg, pv, lr, momentum, dampening, weight_decay, nesterov)
-
-
-def adam_update(cnp.ndarray param, cnp.ndarray grad, cnp.ndarray exp_avg, cnp.ndarray exp_avg_sq, double beta1,
-                double beta2, double eps, double step_size, double correction, double weight_decay, double shrink):
-    """param = param * shrink - step_size * exp_avg / (sqrt(exp_avg_sq) / correction + eps); weight_decay is the coupled one."""
-    cdef int64_t count = cnp.PyArray_SIZE(param)
-    cdef float *pp = f32(param)
-    cdef float *pg = f32(grad)
-    cdef float *pm = f32(exp_avg)
-    cdef float *pv = f32(exp_avg_sq)
-    with nogil:
-        fastnn_kernels.adam_update(count, pp, pg, pm, pv, beta1, beta2, eps, step_size, correction, weight_decay, shrink)
-
-
-# ---- plans ----
+# ---- optimiser updates, and plans ----
 
 include "plan.pxi"

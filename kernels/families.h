@@ -55,8 +55,7 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->softmax_cross_entropy = softmax_cross_entropy;
     t->bce_with_logits = bce_with_logits;
     t->mse = mse;
-    t->sgd_update = sgd_update;
-    t->adam_update = adam_update;
+    t->update = update_array;
     t->sum_of_squares = sum_of_squares;
     t->chain_supports = chain_supports;
     t->chain_name = chain_name;

@@ -1,4 +1,4 @@
-from libc.math cimport NAN
+from libc.math cimport NAN, sqrt
 from libc.string cimport memcmp, memcpy
 
 MOST_CHAIN_LAYERS = CHAIN_MOST_LAYERS
@@ -18,25 +18,67 @@ def sum_of_squares(cnp.ndarray x):
 
 
 cdef class Numbers:
-    """One optimiser's numbers (struct optimizer), rewritten before each step."""
+    """One optimiser's numbers (struct optimizer), rewritten before each step: methods and arguments are those of the updates in
+    fastnn.backends.reference, without their arrays. What is the same for all entries is computed here, in double precision."""
     cdef optimizer o
 
     def __cinit__(self):
-        self.o.scale = 1
+        self.o.scale = self.o.shrink = 1
 
-    def sgd(self, double lr, double momentum, double dampening, double weight_decay, bint nesterov):
-        self.o.kind = OPTIMIZER_SGD
-        self.o.lr, self.o.momentum, self.o.take = lr, momentum, 1 - dampening
-        self.o.weight_decay, self.o.nesterov = weight_decay, nesterov
+    def sgd(self, *, double lr, double momentum=0, double dampening=0, double weight_decay=0, bint nesterov=False):
+        self.o.kind, self.o.lr, self.o.weight_decay = OPTIMIZER_SGD, lr, weight_decay
+        self.o.momentum, self.o.take, self.o.nesterov = momentum, 1 - dampening, nesterov
 
-    def adam(self, double beta1, double beta2, double eps, double step_size, double correction, double weight_decay,
-             double shrink):
-        self.o.kind = OPTIMIZER_ADAM
-        self.o.beta1, self.o.beta2, self.o.eps, self.o.step_size = beta1, beta2, eps, step_size
-        self.o.correction, self.o.weight_decay, self.o.shrink = correction, weight_decay, shrink
+    def rprop(self, *, double eta_minus=0.5, double eta_plus=1.2, double step_size_min=1e-6, double step_size_max=50):
+        self.o.kind, self.o.weight_decay = OPTIMIZER_RPROP, 0
+        self.o.eta_minus, self.o.eta_plus = eta_minus, eta_plus
+        self.o.least_step, self.o.most_step = step_size_min, step_size_max
+
+    def adagrad(self, *, int64_t step, double lr, double lr_decay=0, double eps=1e-10, double weight_decay=0):
+        self.o.kind, self.o.weight_decay = OPTIMIZER_ADAGRAD, weight_decay
+        self.o.lr, self.o.eps = lr / (1 + (step - 1) * lr_decay), eps
+
+    def rmsprop(self, *, double lr, double alpha=0.99, double eps=1e-8, double weight_decay=0, double momentum=0):
+        self.o.kind, self.o.lr, self.o.weight_decay = OPTIMIZER_RMSPROP, lr, weight_decay
+        self.o.beta2, self.o.eps, self.o.momentum = alpha, eps, momentum
+
+    def adam(self, *, int64_t step, double lr, double beta1=0.9, double beta2=0.999, double eps=1e-8, double weight_decay=0):
+        self.o.kind, self.o.weight_decay = OPTIMIZER_ADAM, weight_decay
+        self.o.beta1, self.o.beta2, self.o.eps = beta1, beta2, eps
+        self.o.step_size, self.o.correction = lr / (1 - beta1 ** step), sqrt(1 - beta2 ** step)
+
+    def adamw(self, *, int64_t step, double lr, double beta1=0.9, double beta2=0.999, double eps=1e-8, double weight_decay=0):
+        self.adam(step=step, lr=lr, beta1=beta1, beta2=beta2, eps=eps)
+        self.o.shrink = 1 - lr * weight_decay
+
+    def penalty(self, double l1, double l2):
+        """Add the gradient of l1 * sum(|param|) + l2 * sum(param^2); after the optimiser's own numbers."""
+        self.o.l1 = l1
+        self.o.weight_decay += 2 * l2
 
     def scale(self, double factor):
+        """Multiply every gradient by this first."""
         self.o.scale = factor
+
+
+cdef int fill_states(float **to, list states) except -1:
+    cdef int k
+    if len(states) > UPDATE_STATES:
+        raise ValueError(f"a parameter has at most {UPDATE_STATES} arrays of state")
+    for k in range(UPDATE_STATES):
+        to[k] = f32_or_null(states[k]) if k < len(states) else NULL
+    return 0
+
+
+def update_array(cnp.ndarray param, cnp.ndarray grad, list states, Numbers numbers):
+    """One step in place; states as kernels/ops/update.h has them, None where the optimiser keeps none."""
+    cdef int64_t count = cnp.PyArray_SIZE(param)
+    cdef float *pp = f32(param)
+    cdef float *pg = f32(grad)
+    cdef float *ps[UPDATE_STATES]
+    fill_states(ps, states)
+    with nogil:
+        fastnn_kernels.update(&numbers.o, count, pp, pg, ps)
 
 
 cdef class Stage:
@@ -116,7 +158,7 @@ cdef class DenseStage(Stage):
     cdef readonly int64_t bytes
 
     def __init__(self, int64_t N, weight, bias, *, bint relu, x, table, int64_t channels, y, grad_y, grad_x, grad_weight, grad_bias,
-                 Numbers numbers, weight_state, bias_state, bint frozen):
+                 Numbers numbers, Numbers bias_numbers, list weight_states, list bias_states, bint frozen):
         self.d.frozen = frozen
         self.d.N, self.d.O, self.d.I = N, weight.shape[0], weight.shape[1]
         self.d.activation, self.d.channels = relu, channels
@@ -124,10 +166,13 @@ cdef class DenseStage(Stage):
         self.d.y, self.d.grad_y, self.d.grad_x = self.hold(y), self.hold(grad_y), self.hold(grad_x)
         self.d.grad_weight, self.d.grad_bias = self.hold(grad_weight), self.hold(grad_bias)
         if numbers is not None:
-            self.kept.append(numbers)
+            self.kept += [numbers, weight_states]
             self.d.optimizer = &numbers.o
-            self.d.weight_state1, self.d.weight_state2 = self.hold(weight_state[0]), self.hold(weight_state[1])
-            self.d.bias_state1, self.d.bias_state2 = self.hold(bias_state[0]), self.hold(bias_state[1])
+            fill_states(self.d.weight_state, weight_states)
+            if bias is not None:
+                self.kept += [bias_numbers, bias_states]
+                self.d.bias_optimizer = &bias_numbers.o
+                fill_states(self.d.bias_state, bias_states)
         self.bytes = fastnn_kernels.dense_work_bytes(&self.d)
         self.d.work = self.memory(self.bytes)
         self.arguments = &self.d
@@ -153,11 +198,11 @@ cdef class UpdateStage(Stage):
     """One parameter's step from its gradient: struct update."""
     cdef update u
 
-    def __init__(self, param, grad, state, Numbers numbers):
+    def __init__(self, param, grad, list states, Numbers numbers):
         self.u.count = param.size
         self.u.param, self.u.grad = self.hold(param), self.hold(grad)
-        self.u.state1, self.u.state2 = self.hold(state[0]), self.hold(state[1])
-        self.kept.append(numbers)
+        fill_states(self.u.state, states)
+        self.kept += [numbers, states]
         self.u.optimizer = &numbers.o
         self.arguments = &self.u
         self.forward_function = fastnn_kernels.update_stage

@@ -3,7 +3,8 @@
 cdef extern from "plan/stages.h" nogil:
     enum: CHAIN_MOST_LAYERS, PROGRAM_MOST_STAGES
     enum: PROGRAM_DONE, PROGRAM_NO_MEMORY, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL
-    enum: OPTIMIZER_NONE, OPTIMIZER_SGD, OPTIMIZER_ADAM
+    enum: OPTIMIZER_SGD, OPTIMIZER_RPROP, OPTIMIZER_ADAGRAD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM
+    enum: UPDATE_STATES
     ctypedef int (*stage_function)(const void *, program *) noexcept nogil
     struct program:
         int64_t stages
@@ -40,7 +41,8 @@ cdef extern from "plan/stages.h" nogil:
         void *state
     struct optimizer:
         int64_t kind, nesterov
-        double lr, weight_decay, momentum, take, beta1, beta2, eps, step_size, correction, shrink, scale
+        double lr, weight_decay, l1, momentum, take, beta1, beta2, eps, step_size, correction, shrink, scale
+        double eta_minus, eta_plus, least_step, most_step
     struct dense:
         int64_t N, I, O, activation, channels, frozen
         const float *x
@@ -53,10 +55,9 @@ cdef extern from "plan/stages.h" nogil:
         float *grad_weight
         float *grad_bias
         const optimizer *optimizer
-        float *weight_state1
-        float *weight_state2
-        float *bias_state1
-        float *bias_state2
+        const optimizer *bias_optimizer
+        float *weight_state[3]
+        float *bias_state[3]
         void *work
     struct cross_entropy:
         int64_t N, C
@@ -69,6 +70,5 @@ cdef extern from "plan/stages.h" nogil:
         int64_t count
         float *param
         const float *grad
-        float *state1
-        float *state2
+        float *state[3]
         const optimizer *optimizer

@@ -72,10 +72,7 @@ struct kernels {
                                   double label_smoothing, double scale, float *loss, float *grad);
     elementwise_loss_kernel bce_with_logits, mse;
 
-    void (*sgd_update)(int64_t count, float *param, const float *grad, float *velocity, double lr, double momentum, double dampening,
-                       double weight_decay, int nesterov);
-    void (*adam_update)(int64_t count, float *param, const float *grad, float *exp_avg, float *exp_avg_sq, double beta1, double beta2,
-                        double eps, double step_size, double correction, double weight_decay, double shrink);
+    void (*update)(const struct optimizer *, int64_t count, float *param, const float *grad, float *const *state);
 
     int (*sum_of_squares)(int64_t count, const float *x, double *total);
 

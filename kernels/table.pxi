@@ -40,9 +40,7 @@ cdef extern from "table.h" nogil:
         void (*softmax_cross_entropy)(int64_t, int64_t, const float *, const int64_t *, const float *, double, double,
                                       float *, float *) noexcept nogil
         elementwise_loss_kernel bce_with_logits, mse
-        void (*sgd_update)(int64_t, float *, const float *, float *, double, double, double, double, int) noexcept nogil
-        void (*adam_update)(int64_t, float *, const float *, float *, float *, double, double, double, double, double,
-                            double, double) noexcept nogil
+        void (*update)(const optimizer *, int64_t, float *, const float *, float *const *) noexcept nogil
         int (*sum_of_squares)(int64_t, const float *, double *) noexcept nogil
         int64_t (*chain_supports)(const chain *) noexcept nogil
         const char *(*chain_name)(const chain *) noexcept nogil

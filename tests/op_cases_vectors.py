@@ -147,6 +147,29 @@ def _adam_kernel(name: str, flops: int) -> Kernel:
                   written=("param", "exp_avg", "exp_avg_sq"))  # fmt: skip
 
 
+def _rprop(rng: Generator, shape: Shape, **options: Any) -> Arguments:
+    """Some steps grow, some shrink, some stay: every fifth gradient and every seventh before it is 0."""
+    grad, prev = np.asarray(normal(rng, *shape)), np.asarray(normal(rng, *shape))
+    grad.reshape(-1)[::5] = 0
+    prev.reshape(-1)[::7] = 0
+    return {"param": normal(rng, *shape), "grad": grad, "prev": prev,
+            "step_size": 0.1 + rng.random(shape, np.float32), **options}  # fmt: skip
+
+
+def _adagrad(rng: Generator, shape: Shape, **options: Any) -> Arguments:
+    return {"param": normal(rng, *shape), "grad": normal(rng, *shape), "sum": normal(rng, *shape) ** 2, "step": 3,
+            "lr": 0.1, "eps": 0.01, **options}  # fmt: skip
+
+
+def _rmsprop(rng: Generator, shape: Shape, centered: bool = False, **options: Any) -> Arguments:
+    """square_avg is well above grad_avg², so that their difference loses no digits."""
+    mean = np.float32(0.3) * normal(rng, *shape)
+    return {"param": normal(rng, *shape), "grad": normal(rng, *shape),
+            "square_avg": mean * mean + np.float32(0.5) + rng.random(shape, np.float32),
+            "momentum_buffer": normal(rng, *shape) if options.get("momentum") else None,
+            "grad_avg": mean if centered else None, "lr": 0.1, "eps": 0.01, **options}  # fmt: skip
+
+
 _SGD_OPTIONS: list[Case] = [
     dict(weight_decay=0.1),
     dict(momentum=0.9, dampening=0.5),
@@ -161,6 +184,21 @@ UPDATES = [
            [dict(shape=(1_200_000,), momentum=0.9, nesterov=True, weight_decay=1e-4)],
            lambda a: 8 * a["param"].size if a.get("momentum") else 2 * a["param"].size, terms=lambda a: 4,
            written=("param", "velocity")),
+    Kernel("rprop_update", _rprop,
+           [*_ELEMENTWISE, *(dict(shape=(37,), **more) for more in
+                             (dict(eta_minus=0.3, eta_plus=2.0), dict(step_size_min=0.5, step_size_max=0.75)))],
+           _UPDATE_BENCHMARKS, lambda a: 6 * a["param"].size, terms=lambda a: 4,
+           written=("param", "prev", "step_size")),
+    Kernel("adagrad_update", _adagrad,
+           [*_ELEMENTWISE, *(dict(shape=(37,), **more) for more in (dict(step=1), dict(lr_decay=0.5),
+                                                             dict(weight_decay=0.1)))],
+           _UPDATE_BENCHMARKS, lambda a: 7 * a["param"].size, terms=lambda a: 4, written=("param", "sum")),
+    Kernel("rmsprop_update", _rmsprop,
+           [*_ELEMENTWISE, *(dict(shape=shape, momentum=0.9, centered=True) for shape in _SHAPES),
+            *(dict(shape=(37,), **more) for more in
+              (dict(momentum=0.9), dict(centered=True), dict(alpha=0.5, weight_decay=0.1)))],
+           _UPDATE_BENCHMARKS, lambda a: 9 * a["param"].size, terms=lambda a: 8,
+           written=("param", "square_avg", "momentum_buffer", "grad_avg")),
     _adam_kernel("adam_update", 12),
     _adam_kernel("adamw_update", 12),
 ]  # fmt: skip

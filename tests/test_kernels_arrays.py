@@ -166,9 +166,8 @@ def test_one_of_two_outs(target: Target, kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("kernel", [k for k in KERNELS.values() if k.written], ids=lambda k: k.name)
 def test_updates_refuse_what_they_cannot_write(target: Target, kernel: Kernel) -> None:
-    case = next(
-        case for case in kernel.cases if case["shape"] == (5, 7) and ("momentum" in case or "exp_avg" in kernel.written)
-    )
+    cases = [case for case in kernel.cases if case["shape"] == (5, 7)]
+    case = next((case for case in cases if "momentum" in case), cases[0])  # with every array that can be there
     for name in kernel.written:
         for spoil in (spaced, reversed_axes, unaligned):
             a = arguments(kernel, case)

@@ -136,6 +136,16 @@ BAD: list[tuple[str, tuple[Any, ...], dict[str, Any], type[FastnnError], str]] =
      "sgd_update: expected velocity to be None if and only if momentum is 0, got momentum=0.0 and velocity (3,)"),
     ("sgd_update", (f(3), f(4), None), {"lr": 0.1}, ShapeError,
      "sgd_update: expected grad of shape (3,) (as param), got (4,)"),
+    ("rprop_update", (f(3), f(3), f(3), f(2)), {}, ShapeError,
+     "rprop_update: expected state of shape (3,) (as param), got (2,)"),
+    ("adagrad_update", (f(3), f(3), f(3)), {"step": 0, "lr": 0.1}, ArgumentError,
+     "adagrad_update: expected step to count from 1, got 0"),
+    ("rmsprop_update", (f(3), f(3), f(3), None, None), {"lr": 0.1, "momentum": 0.9}, ArgumentError,
+     "rmsprop_update: expected momentum_buffer to be None if and only if momentum is 0, got momentum=0.9 and "
+     "momentum_buffer None"),
+    ("rmsprop_update", (f(3), f(3), f(3), f(3), None), {"lr": 0.1}, ArgumentError,
+     "rmsprop_update: expected momentum_buffer to be None if and only if momentum is 0, got momentum=0.0 and "
+     "momentum_buffer (3,)"),
     ("adam_update", (f(3), f(3), f(3), f(2)), {"step": 1, "lr": 0.1}, ShapeError,
      "adam_update: expected state of shape (3,) (as param), got (2,)"),
     ("adamw_update", (f(3), f(3), f(3), f(3)), {"step": 0, "lr": 0.1}, ArgumentError,

@@ -50,14 +50,17 @@ def test_adams_first_step_is_the_sign(kind: Any, decayed: float) -> None:
 
 
 def test_training_goes_down() -> None:
-    """The loop of the lectures, on a plane: all three find the coefficients."""
+    """The loop of the lectures, on a plane: all find the coefficients."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 3))
     y = x @ [[1.0], [-2.0], [0.5]] + 3
-    for kind, options in ((optim.SGD, {"momentum": 0.9}), (optim.Adam, {}), (optim.AdamW, {})):
+    for kind, options in (
+        (optim.SGD, {"momentum": 0.9}), (optim.Rprop, {}), (optim.Adagrad, {"lr": 1.0}), (optim.RMSprop, {"lr": 0.01}),
+        (optim.Adam, {}), (optim.AdamW, {}),
+    ):  # fmt: skip
         model, loss_fn = nn.Linear(3, 1), nn.MSELoss()
-        opt = kind(model.parameters(), lr=0.1, **options)
-        for _ in range(200):
+        opt = kind(model.parameters(), **{"lr": 0.1, **options})
+        for _ in range(500):
             loss = loss_fn(model(x), y)
             opt.zero_grad()
             loss.backward()
@@ -138,7 +141,7 @@ def test_generators_are_taken() -> None:
 
 def test_defaults_are_torchs() -> None:
     torch = pytest.importorskip("torch")
-    for kind in ("SGD", "Adam", "AdamW"):
+    for kind in ("SGD", "Rprop", "Adagrad", "RMSprop", "Adam", "AdamW"):
         own = getattr(optim, kind)([parameter(1.0)]).param_groups[0]
         other = getattr(torch.optim, kind)([torch.nn.Parameter(torch.zeros(1))]).param_groups[0]
         assert {key: value for key, value in own.items() if key != "params"}.items() <= other.items()
@@ -172,6 +175,11 @@ W = parameter(1.0)
         (lambda: optim.SGD([W], nesterov=True), "a momentum above 0 and no dampening"),
         (lambda: optim.Adam([W], betas=(0.9, 1.0)), r"betas of at least 0 and below 1, got \(0.9, 1.0\)"),
         (lambda: optim.AdamW([W], eps=-1), "expected eps of at least 0"),
+        (lambda: optim.Rprop([W], etas=(1.2, 0.5)), r"Rprop: expected etas around 1, .*, got \(1.2, 0.5\)"),
+        (lambda: optim.Rprop([W], step_sizes=(1, 0.1)), r"Rprop: expected step_sizes \(least, most\), got \(1, 0.1\)"),
+        (lambda: optim.RMSprop([W], alpha=-1), "RMSprop: expected alpha of at least 0, got -1"),
+        (lambda: optim.Adagrad([W], lr_decay=-1), "Adagrad: expected lr_decay of at least 0"),
+        (lambda: optim.Adagrad([W], initial_accumulator_value=-1), "expected initial_accumulator_value of at least 0"),
     ],
 )
 def test_what_is_refused(make: Any, message: str) -> None:
@@ -179,10 +187,35 @@ def test_what_is_refused(make: Any, message: str) -> None:
         make()
 
 
+def test_centred_rmsprop_of_a_constant_gradient_stays_finite() -> None:
+    """The variance is 0 then, and rounding may make it negative."""
+    w = parameter(*np.linspace(-2, 2, 99), grad=list(np.geomspace(1e-3, 1e3, 99)))
+    opt = optim.RMSprop([w], lr=1e-3, alpha=0.5, centered=True)
+    for _ in range(200):
+        opt.step()
+    assert np.isfinite(w.data).all()
+
+
+def test_rprop_of_a_gradient_that_is_no_number_says_so() -> None:
+    """It must not be taken for a zero."""
+    w = parameter(1.0, 1.0, grad=[np.nan, 1.0])
+    optim.Rprop([w], lr=0.5).step()
+    assert np.isnan(w.data).tolist() == [True, False]
+
+
+def test_adagrad_of_a_model_made_double_since() -> None:
+    w = parameter(1.0)
+    opt = optim.Adagrad([w], lr=0.5)
+    w.data = w.data.astype(np.float64)
+    w.grad = np.array([2.0])
+    opt.step()
+    assert w.item() == pytest.approx(0.5, rel=1e-9)
+
+
 # ---- state -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW])
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Rprop, optim.Adagrad, optim.RMSprop, optim.Adam, optim.AdamW])
 def test_state_dict_resumes_bit_for_bit(kind: Any) -> None:
     def make() -> tuple[nn.Parameter, optim.Optimizer]:
         w = parameter(1.0, -2.0, 3.0)

@@ -40,7 +40,29 @@ def adam(model: nn.Module) -> optim.Optimizer:
     return optim.Adam(model.parameters(), lr=0.01, eps=1e-4)
 
 
-@pytest.mark.parametrize("make", [sgd, adam])
+def rprop(model: nn.Module) -> optim.Optimizer:
+    return optim.Rprop(model.parameters(), lr=0.002)
+
+
+def adagrad(model: nn.Module) -> optim.Optimizer:
+    return optim.Adagrad(model.parameters(), lr=0.01, initial_accumulator_value=0.01)
+
+
+def rmsprop(model: nn.Module) -> optim.Optimizer:
+    return optim.RMSprop(model.parameters(), lr=0.002, eps=1e-3, momentum=0.5, centered=True)
+
+
+ALL = [sgd, adam, rprop, adagrad, rmsprop]
+NAMES = {
+    sgd: {"momentum_buffer"},
+    adam: {"step", "exp_avg", "exp_avg_sq"},
+    rprop: {"step", "prev", "step_size"},
+    adagrad: {"step", "sum"},
+    rmsprop: {"step", "square_avg", "momentum_buffer", "grad_avg"},
+}
+
+
+@pytest.mark.parametrize("make", ALL)
 @pytest.mark.parametrize("compiled", [(0, 1, 0, 1, 1, 0), (1, 1, 0, 0, 1, 1)], ids=str)
 def test_eager_and_compiled_steps_may_take_turns(make: Any, compiled: tuple[int, ...]) -> None:
     model, exact = networks.mlp(), networks.mlp().double()
@@ -73,6 +95,24 @@ def test_making_a_plan_is_no_step(prepared: tuple[int, ...]) -> None:
             else:
                 eager_step(model, optimizer, x, y)
         assert_same(model, exact)
+
+
+@pytest.mark.parametrize("make", [rprop, adagrad])
+def test_what_state_holds_at_first_is_that_of_the_first_step(make: Any) -> None:
+    """A plan that was made before the rate was changed, or a sum written to, has not taken the old value along."""
+    model, exact = networks.mlp(), networks.mlp().double()
+    optimizer, optimizer_exact = make(model), make(exact)
+    step = fnn.compile(model, LOSS, optimizer)
+    x, y = networks.batch_for(networks.mlp, 16)
+    step.prepare(x, y)
+    for one in (optimizer, optimizer_exact):
+        one.param_groups[0]["lr"] *= 3
+        for state in one.state.values():
+            state["sum"] *= 4
+    for _ in range(2):
+        step(x, y)
+        eager_step(exact, optimizer_exact, x, y)
+    assert_same(model, exact)
 
 
 def test_what_is_written_into_parameters_counts_from_the_next_step_on() -> None:
@@ -175,7 +215,7 @@ def test_two_plans_of_one_model_see_each_others_parameters() -> None:
     assert with_gradients(x, y) == pytest.approx(step(x, y), rel=1e-6)
 
 
-@pytest.mark.parametrize("make", [sgd, adam])
+@pytest.mark.parametrize("make", ALL)
 def test_optimizer_state_is_saved_and_loaded_between_compiled_steps(make: Any) -> None:
     """Stopped after two steps and taken up by another model: as if nothing had happened."""
     batches = [networks.batch_for(networks.mlp, 16, seed) for seed in range(5)]
@@ -201,14 +241,13 @@ def test_optimizer_state_is_saved_and_loaded_between_compiled_steps(make: Any) -
         for x, y in batches[2:]:
             its_step(x, y)
         assert_same(one, exact)
-        names = {"momentum_buffer"} if make is sgd else {"step", "exp_avg", "exp_avg_sq"}
-        assert all(set(state) == names for state in its_optimizer.state_dict()["state"].values())
+        assert all(set(state) == NAMES[make] for state in its_optimizer.state_dict()["state"].values())
     for found, expected in zip(optimizer.state.values(), optimizer_exact.state.values(), strict=True):
         for name, values in expected.items():
             np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("make", [sgd, adam])
+@pytest.mark.parametrize("make", [sgd, adam, adagrad])
 @pytest.mark.parametrize("how", ["cleared", "one removed", "one replaced", "array replaced", "written in place"])
 def test_the_state_of_an_optimizer_may_be_changed_between_compiled_steps(how: str, make: Any) -> None:
     model, exact = networks.mlp(), networks.mlp().double()
@@ -220,7 +259,8 @@ def test_the_state_of_an_optimizer_may_be_changed_between_compiled_steps(how: st
             if seed in (2, 4):
                 weight = next(one.parameters())
                 entries = optimizer.state[weight]
-                name = "momentum_buffer" if make is sgd else "exp_avg"
+                name = {sgd: "momentum_buffer", adam: "exp_avg", adagrad: "sum"}[make]
+                factor = 4 if make is adagrad else -1  # a sum of squares stays positive
                 if how == "cleared":
                     optimizer.state.clear()
                 elif how == "one removed":
@@ -228,9 +268,9 @@ def test_the_state_of_an_optimizer_may_be_changed_between_compiled_steps(how: st
                 elif how == "one replaced":
                     optimizer.state[weight] = {**entries, name: entries[name] * 0}
                 elif how == "array replaced":
-                    entries[name] = entries[name] * -1
+                    entries[name] = entries[name] * factor
                 else:
-                    entries[name] *= -1
+                    entries[name] *= factor
             if one is exact:
                 eager_step(exact, optimizer, x, y)
         step(x, y)

@@ -126,6 +126,49 @@ def test_sgd_dampening() -> None:
     np.testing.assert_array_equal(param, [-0.25])
 
 
+def test_rprop() -> None:
+    """Four steps on one number: the size grows by 1.5, shrinks by a half where the sign turns, and then stays."""
+    param, prev, size = np.array([2.0]), np.zeros(1), np.array([0.1])
+    for grad, expected in ((3.0, (1.9, 3.0, 0.1)), (1.0, (1.75, 1.0, 0.15)), (-2.0, (1.75, 0.0, 0.075)),
+                           (-9.0, (1.825, -9.0, 0.075))):  # fmt: skip
+        reference.rprop_update(param, np.array([grad]), prev, size, eta_plus=1.5)
+        np.testing.assert_allclose([param[0], prev[0], size[0]], expected, rtol=1e-14)
+    reference.rprop_update(param, np.array([-1.0]), prev, size, eta_plus=1.5, step_size_max=0.1)
+    np.testing.assert_allclose([param[0], size[0]], [1.925, 0.1], rtol=1e-14)
+    reference.rprop_update(param, np.array([1.0]), prev, size, step_size_min=0.09)
+    np.testing.assert_allclose([param[0], size[0]], [1.925, 0.09], rtol=1e-14)
+
+
+def test_adagrad() -> None:
+    """Two steps on one number, with a rate that decays: 0.5, then 0.5 / 1.5."""
+    param, total = np.array([1.0]), np.array([0.75])
+    reference.adagrad_update(param, np.array([0.5]), total, step=1, lr=0.5, lr_decay=0.5, eps=0.25)
+    np.testing.assert_allclose([param[0], total[0]], [0.8, 1.0], rtol=1e-14)
+    reference.adagrad_update(param, np.array([0.0]), total, step=2, lr=0.5, lr_decay=0.5, eps=0.25, weight_decay=10.0)
+    np.testing.assert_allclose([param[0], total[0]], [0.8 - (0.5 / 1.5) * 8 / (65**0.5 + 0.25), 65.0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("centered", [False, True])
+def test_rmsprop(momentum: float, centered: bool) -> None:
+    """Three steps on one number."""
+    param, square = np.array([2.0]), np.zeros(1)
+    buffer, mean = np.zeros(1) if momentum else None, np.zeros(1) if centered else None
+    p, s, b, m = 2.0, 0.0, 0.0, 0.0
+    for grad in (1.0, -0.5, 0.25):
+        reference.rmsprop_update(
+            param, np.array([grad]), square, buffer, mean,
+            lr=0.1, alpha=0.8, eps=0.01, weight_decay=0.1, momentum=momentum,
+        )  # fmt: skip
+        g = grad + 0.1 * p
+        s, m = 0.8 * s + 0.2 * g * g, 0.8 * m + 0.2 * g
+        b = momentum * b + g / (math.sqrt(s - m * m if centered else s) + 0.01)
+        p -= 0.1 * b
+        np.testing.assert_allclose([param[0], square[0]], [p, s], rtol=1e-13)
+    if mean is not None:
+        np.testing.assert_allclose(mean, [m], rtol=1e-13)
+
+
 @pytest.mark.parametrize("decoupled", [False, True])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_adam(decoupled: bool, weight_decay: float) -> None:

@@ -367,7 +367,7 @@ def elementwise_loss(op: str, prediction: Array, target: Array, out: Outs, dtype
 # ---- optimiser updates -----------------------------------------------------------------------------------------------
 
 
-def _update(op: str, dtypes: DTypes, param: Array, grad: Array, *state: Array | None) -> None:
+def update(op: str, dtypes: DTypes, param: Array, grad: Array, *state: Array | None) -> None:
     """grad is read, with any strides; param and state are written in place: contiguous, aligned, writable."""
     common_dtype(op, dtypes, param, grad, *state)
     shape = param.shape
@@ -380,7 +380,7 @@ def _update(op: str, dtypes: DTypes, param: Array, grad: Array, *state: Array | 
 
 
 def sgd_update(param: Array, grad: Array, velocity: Array | None, momentum: float, dtypes: DTypes) -> None:
-    _update("sgd_update", dtypes, param, grad, velocity)
+    update("sgd_update", dtypes, param, grad, velocity)
     if (velocity is None) != (momentum == 0.0):
         raise ArgumentError(
             "sgd_update: expected velocity to be None if and only if momentum is 0, got momentum="
@@ -388,10 +388,31 @@ def sgd_update(param: Array, grad: Array, velocity: Array | None, momentum: floa
         )
 
 
+def adagrad_update(param: Array, grad: Array, sum: Array, step: int, dtypes: DTypes) -> None:
+    update("adagrad_update", dtypes, param, grad, sum)
+    _step_from_one("adagrad_update", step)
+
+
+def rmsprop_update(
+    param: Array, grad: Array, square_avg: Array, momentum_buffer: Array | None, grad_avg: Array | None,
+    momentum: float, dtypes: DTypes,
+) -> None:  # fmt: skip
+    update("rmsprop_update", dtypes, param, grad, square_avg, momentum_buffer, grad_avg)
+    if (momentum_buffer is None) != (momentum == 0.0):
+        raise ArgumentError(
+            "rmsprop_update: expected momentum_buffer to be None if and only if momentum is 0, got momentum="
+            f"{momentum!r} and momentum_buffer {'None' if momentum_buffer is None else momentum_buffer.shape}"
+        )
+
+
 def adam_update(
     op: str, param: Array, grad: Array, exp_avg: Array, exp_avg_sq: Array, step: int, dtypes: DTypes
 ) -> None:
     """Of adam_update and adamw_update."""
-    _update(op, dtypes, param, grad, exp_avg, exp_avg_sq)
+    update(op, dtypes, param, grad, exp_avg, exp_avg_sq)
+    _step_from_one(op, step)
+
+
+def _step_from_one(op: str, step: int) -> None:
     if step < 1:
         raise ArgumentError(f"{op}: expected step to count from 1, got {step!r}")

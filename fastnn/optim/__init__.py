@@ -11,11 +11,14 @@ from typing import Any
 from fastnn import schedules as lr_scheduler
 from fastnn.habits import no_such_name
 
+from .adagrad import Adagrad
 from .adam import Adam, AdamW
 from .optimizer import Optimizer
+from .rmsprop import RMSprop
+from .rprop import Rprop
 from .sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "lr_scheduler"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "Rprop", "lr_scheduler"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
-from fastnn import backends
-
-from .optimizer import Array, Group, Optimizer
+from .fused import FusedOptimizer
+from .optimizer import Group
 
 __all__ = ["Adam", "AdamW"]
 
 
-class _Adaptive(Optimizer):
+class _Adaptive(FusedOptimizer):
     """The two moments that Adam and AdamW keep."""
-
-    kernel: str
 
     def __init__(
         self,
@@ -29,24 +24,13 @@ class _Adaptive(Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
-    def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
-        if not state:
-            state.update(step=0, exp_avg=np.zeros_like(param, order="C"), exp_avg_sq=np.zeros_like(param, order="C"))
-        state["step"] += 1
+    def initial(self, group: Group) -> dict[str, float | None]:
+        return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
+
+    def numbers(self, group: Group, step: int) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
-        update = getattr(backends.kernels(param.dtype), self.kernel)
-        update(
-            param,
-            grad,
-            state["exp_avg"],
-            state["exp_avg_sq"],
-            step=state["step"],
-            lr=group["lr"],
-            beta1=beta1,
-            beta2=beta2,
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-        )
+        options = {key: group[key] for key in ("lr", "eps", "weight_decay")}
+        return {"step": step, "beta1": beta1, "beta2": beta2, **options}
 
 
 class Adam(_Adaptive):

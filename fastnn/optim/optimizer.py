@@ -68,7 +68,7 @@ class Optimizer:
         self.param_groups.append({"params": params, **options})
 
     def _check(self, options: Mapping[str, Any]) -> None:
-        for name in ("lr", "weight_decay", "eps", "momentum"):
+        for name in ("lr", "weight_decay", "eps", "momentum", "lr_decay", "initial_accumulator_value", "alpha"):
             if name in options and not (isinstance(options[name], Real) and options[name] >= 0):
                 raise ArgumentError(f"{self._name}: expected {name} of at least 0, got {options[name]!r}")
         for beta in options.get("betas", ()):

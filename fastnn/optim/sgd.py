@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
-from fastnn import backends
 from fastnn.errors import ArgumentError
 
-from .optimizer import Array, Group, Optimizer
+from .fused import FusedOptimizer
+from .optimizer import Group
 
 __all__ = ["SGD"]
 
 
-class SGD(Optimizer):
+class SGD(FusedOptimizer):
     """Stochastic gradient descent, with momentum µ, dampening τ and Nesterov's look-ahead (Sutskever et al. 2013).
 
     g ← g + λθ;  v ← µv + (1 - τ)g  (v = g at first);  θ ← θ - γv, or with Nesterov θ ← θ - γ(g + µv).
@@ -28,6 +26,9 @@ class SGD(Optimizer):
     >>> w.numpy()
     array([0.5, 1.5], dtype=float32)
     """
+
+    kernel = "sgd_update"
+    counts = False
 
     def __init__(
         self,
@@ -46,13 +47,9 @@ class SGD(Optimizer):
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ArgumentError("SGD: Nesterov expects a momentum above 0 and no dampening")
 
-    def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
+    def initial(self, group: Group) -> dict[str, float | None]:
+        return {"momentum_buffer": 0.0 if group["momentum"] else None}
+
+    def numbers(self, group: Group, step: int) -> dict[str, Any]:
         options = {key: group[key] for key in ("lr", "momentum", "dampening", "weight_decay", "nesterov")}
-        if options["momentum"] == 0:
-            velocity = None
-        elif "momentum_buffer" in state:
-            velocity = state["momentum_buffer"]
-        else:
-            velocity = state["momentum_buffer"] = np.zeros(param.shape, param.dtype)
-            options["dampening"] = 0.0  # v = g at first
-        backends.kernels(param.dtype).sgd_update(param, grad, velocity, **options)
+        return options if step > 1 else {**options, "dampening": 0.0}  # v = g at first

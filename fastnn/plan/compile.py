@@ -53,7 +53,7 @@ def compile(
         model: a Module. What it computes may depend on shapes and on its mode, but not on values (GraphError); what
             its forward does besides, in NumPy or to attributes, happens once a shape, while it is traced.
         loss_fn: maps (outputs, targets) to a scalar.
-        optimizer: holds parameters of the model. SGD, Adam and AdamW step by kernels, others by their own step().
+        optimizer: holds parameters of the model. Those of fastnn.optim step by kernels, others by their own step().
         clip_norm: where the norm of all gradients together is larger, they are scaled down to it.
         accumulate: batches whose mean gradient makes one update.
         frozen: inference on a copy of the model as it is now: what becomes of its parameters later is not seen, and

@@ -129,14 +129,15 @@ class Execution:
         return self._tables[-1].array
 
     def updated_at_once(self, *values: Value) -> bool:
-        """Whether the stage that computes these parameters' gradients makes their step, too, by one set of numbers."""
+        """Whether the stage that computes these parameters' gradients makes their step, too."""
         if self.updates is None:
             return False
-        tensors = [value.tensor for value in values]
-        return (
-            all(id(value) in self._reached and len(value.consumers) == 1 for value in values)
-            and all(tensor is not None and self.updates.holds(tensor) for tensor in tensors)
-            and len({id(self.updates.numbers(tensor)) for tensor in tensors if tensor is not None}) == 1
+        return all(
+            id(value) in self._reached
+            and len(value.consumers) == 1
+            and value.tensor is not None
+            and self.updates.holds(value.tensor)
+            for value in values
         )
 
     # ---- building --------------------------------------------------------------------------------------------------

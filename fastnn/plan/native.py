@@ -117,7 +117,6 @@ def _dense(execution: Execution, stage: Dense) -> Any:
 
     source, weight, bias = stage.linear.inputs
     at_once = execution.updated_at_once(weight, *([] if bias is None else [bias]))
-    none = (None, None)
     updates = execution.updates if at_once else None
     if updates is not None:
         execution.updated.update(id(v.tensor) for v in (weight, bias) if v is not None)
@@ -135,8 +134,9 @@ def _dense(execution: Execution, stage: Dense) -> Any:
         grad_weight=None if at_once else execution.target(weight),
         grad_bias=None if at_once else execution.target(bias),
         numbers=None if updates is None else updates.numbers(weight.tensor),
-        weight_state=none if updates is None else updates.states(weight.tensor),
-        bias_state=none if updates is None or bias is None else updates.states(bias.tensor),
+        bias_numbers=None if updates is None or bias is None else updates.numbers(bias.tensor),
+        weight_states=[] if updates is None else updates.states(weight.tensor),
+        bias_states=[] if updates is None or bias is None else updates.states(bias.tensor),
         frozen=execution.frozen,
     )
 

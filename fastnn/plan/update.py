@@ -5,7 +5,6 @@ The optimiser stays the owner: its groups are read before every step, its state 
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.optim import SGD, Adam, AdamW, Optimizer
+from fastnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, Rprop
+from fastnn.optim.fused import FusedOptimizer
 from fastnn.tensor import Array, Tensor
 
 __all__ = ["Slot", "Updates"]
 
-States = tuple[Array | None, Array | None]
+_KNOWN = (SGD, Rprop, Adagrad, RMSprop, Adam, AdamW)  # not their subclasses, which may step otherwise
+_EMPTY: dict[str, Any] = {}
 
 
 @dataclass(eq=False)
@@ -27,8 +28,8 @@ class Slot:
 
     group: dict[str, Any]
     numbers: Any  # fastnn._kernels.Numbers
-    steps: int  # made so far; of SGD only whether there were any, which is what its first velocity depends on
-    plain: bool  # SGD without momentum
+    steps: int  # made so far; where they are not counted, whether there were any
+    names: tuple[str, ...]  # of the arrays of state
     params: list[Tensor] = field(default_factory=list)
     shown: list[tuple[Tensor, dict[str, Any], dict[str, Array]]] = field(default_factory=list)  # parameters' states
 
@@ -41,34 +42,32 @@ class Updates:
 
     @staticmethod
     def known(optimizer: Optimizer) -> bool:
-        return type(optimizer) in (SGD, Adam, AdamW)
+        return type(optimizer) in _KNOWN
 
-    def __init__(self, optimizer: Optimizer, params: Iterable[Tensor]) -> None:
+    def __init__(self, optimizer: Any, params: Iterable[Tensor]) -> None:
         from fastnn._kernels import Numbers
 
-        self.optimizer = optimizer
+        self.optimizer: FusedOptimizer = optimizer
         self.slots: dict[tuple[int, int], Slot] = {}
         self._slot_of: dict[int, Slot] = {}
         self._arrays: dict[int, dict[str, Array]] = {}
         self._members = [(group, list(group["params"])) for group in optimizer.param_groups]
         self._state, self._entries = optimizer.state, len(optimizer.state)
+        self._write = optimizer.kernel.removesuffix("_update")  # the method of Numbers
         self.wanted = wanted = {id(p) for p in params}
         for index, group in enumerate(optimizer.param_groups):
+            initial = {name: value for name, value in optimizer.initial(group).items() if value is not None}
             for p in group["params"]:
                 if id(p) in wanted:
-                    state = optimizer.state.get(p, {})
-                    plain = group.get("momentum") == 0
-                    names = [] if plain else ["momentum_buffer"] if "momentum" in group else ["exp_avg", "exp_avg_sq"]
+                    state = optimizer.state.get(p, _EMPTY)
                     self._arrays[id(p)] = {
-                        name: state[name] if name in state else np.zeros(p.shape, p.dtype) for name in names
+                        name: state[name] if name in state else np.full(p.shape, value, p.dtype)
+                        for name, value in initial.items()
                     }
-                    steps = self._steps(state)
-                    slot = self.slots.setdefault((index, steps), Slot(group, Numbers(), steps, plain))
+                    steps = optimizer.steps_made(state)
+                    slot = self.slots.setdefault((index, steps), Slot(group, Numbers(), steps, tuple(initial)))
                     slot.params.append(p)
                     self._slot_of[id(p)] = slot
-
-    def _steps(self, state: dict[str, Any]) -> int:
-        return int("momentum_buffer" in state) if type(self.optimizer) is SGD else int(state.get("step", 0))
 
     def holds(self, p: Tensor) -> bool:
         return id(p) in self._slot_of
@@ -76,9 +75,10 @@ class Updates:
     def numbers(self, p: Tensor) -> Any:
         return self._slot_of[id(p)].numbers
 
-    def states(self, p: Tensor) -> States:
-        first, second = (*self._arrays[id(p)].values(), None, None)[:2]
-        return first, second
+    def states(self, p: Tensor) -> list[Array | None]:
+        """In the kernel's order; None for what is not kept."""
+        arrays = self._arrays[id(p)]
+        return [arrays.get(name) for name in self.optimizer.initial(self._slot_of[id(p)].group)]
 
     def stand(self) -> bool:
         """Whether the optimiser is as it was: its groups, the steps it has counted, the arrays of its state."""
@@ -91,16 +91,22 @@ class Updates:
             now = group["params"]
             if group is not known or len(now) != len(params) or not all(map(operator.is_, now, params)):
                 return False
-        for slot in self.slots.values():
-            if (slot.group.get("momentum") == 0) != slot.plain or not (slot.plain or self._follow(slot)):
-                return False
-        return True
+        return all(self._kept(slot.group) == slot.names and self._follow(slot) for slot in self.slots.values())
+
+    def _kept(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return tuple(name for name, value in self.optimizer.initial(group).items() if value is not None)
 
     def _follow(self, slot: Slot) -> bool:
         """Take over the number of steps, which others may have made; False where the parameters now differ in it, or
         where the optimiser keeps other arrays than the kernels were given."""
+        if not slot.names:
+            return True
         if slot.steps == 0:
-            return not any(self._steps(self._state.get(p, _EMPTY)) for p in slot.params)
+            return all(
+                state.get(name, array) is array
+                for state, arrays in ((self._state.get(p, _EMPTY), self._arrays[id(p)]) for p in slot.params)
+                for name, array in arrays.items()
+            ) and not any(self.optimizer.steps_made(self._state.get(p, _EMPTY)) for p in slot.params)
         self._show(slot)
         steps = slot.shown[0][1].get("step")
         for p, state, arrays in slot.shown:
@@ -116,37 +122,30 @@ class Updates:
     def before_step(self) -> None:
         """Write the numbers of the coming step."""
         for slot in self.slots.values():
-            group = slot.group
-            if type(self.optimizer) is SGD:
-                dampening = group["dampening"] if slot.steps else 0.0  # v = g at first
-                slot.numbers.sgd(group["lr"], group["momentum"], dampening, group["weight_decay"], group["nesterov"])
-            else:
-                self._write_adam(slot, group)
+            if slot.steps == 0:
+                self._begin(slot)
+            getattr(slot.numbers, self._write)(**self.optimizer.numbers(slot.group, slot.steps + 1))
 
-    def _write_adam(self, slot: Slot, group: dict[str, Any]) -> None:
-        (beta1, beta2), step, decay = group["betas"], slot.steps + 1, group["weight_decay"]
-        coupled = type(self.optimizer) is Adam
-        slot.numbers.adam(
-            beta1,
-            beta2,
-            group["eps"],
-            group["lr"] / (1 - beta1**step),
-            math.sqrt(1 - beta2**step),
-            decay if coupled else 0.0,
-            1.0 if coupled else 1 - group["lr"] * decay,
-        )
+    def _begin(self, slot: Slot) -> None:
+        """Before a first step: what state holds at first may have been changed since the plan was made."""
+        initial = self.optimizer.initial(slot.group)
+        for p in slot.params:
+            state = self._state.get(p, _EMPTY)
+            for name, array in self._arrays[id(p)].items():
+                if name not in state:
+                    array.fill(initial[name])
 
     def after_step(self) -> None:
         """Count the step that was made, and show the state of a first one."""
         for slot in self.slots.values():
-            if slot.plain:
+            if not slot.names:
                 continue
             if slot.steps == 0:
                 for p in slot.params:
                     self._state.setdefault(p, {}).update(self._arrays[id(p)])
                 self._entries = len(self._state)
             self._show(slot)
-            if type(self.optimizer) is SGD:
+            if not self.optimizer.counts:
                 slot.steps = 1
                 continue
             slot.steps += 1
@@ -162,6 +161,3 @@ class Updates:
         """Multiply every gradient of the coming steps by this first."""
         for slot in self.slots.values():
             slot.numbers.scale(factor)
-
-
-_EMPTY: dict[str, Any] = {}

@@ -1,6 +1,6 @@
-/* One step of an optimiser, in place, in one pass: of a whole array (sgd_update, adam_update), or of a tile of rows that its gradient
- * has just left registers for (update_rows). The formulas, in PyTorch's order, are at the functions; options that one may lack
- * are constants of its loop. scale multiplies every gradient first.
+/* One step of an optimiser, in place, in one pass: of a whole array (update_array), or of a tile of rows that its gradient has just
+ * left registers for (update_rows). The formulas, in PyTorch's order, are at update_lanes; options that one may lack are constants
+ * of its loop. scale multiplies every gradient first, then come weight decay and the gradients of penalties.
  */
 #ifndef FASTNN_UPDATE_H
 #define FASTNN_UPDATE_H
@@ -13,26 +13,49 @@
 
 enum { UPDATE_CHUNK = 1 << 13 };        /* floats a task */
 
-enum update_formula { UPDATE_SGD, UPDATE_MOMENTUM, UPDATE_NESTEROV, UPDATE_ADAM };
+enum update_formula {
+    UPDATE_SGD, UPDATE_MOMENTUM, UPDATE_NESTEROV, UPDATE_RPROP, UPDATE_ADAGRAD, UPDATE_RMSPROP, UPDATE_RMSPROP_MOMENTUM,
+    UPDATE_RMSPROP_CENTERED, UPDATE_RMSPROP_CENTERED_MOMENTUM, UPDATE_ADAM, UPDATE_FORMULAS
+};
+enum update_decay { DECAY_NONE, DECAY_L2, DECAY_L1, DECAYS }; /* DECAY_L1: both */
 
 /* struct optimizer's numbers as floats, and which formula they are for */
 struct update_numbers {
-    int formula, decay;                 /* decay: weight_decay is not zero */
-    float scale, weight_decay;
+    int formula, decay;
+    float scale, weight_decay, l1;
     float lr, momentum, take;           /* take: 1 - dampening */
     float one_minus_beta1, beta2, one_minus_beta2, eps;
-    float step_size;                    /* lr / (1 - beta1^step) */
+    float step_size;                    /* Adam: lr / (1 - beta1^step) */
     float correction;                   /* sqrt(1 - beta2^step) */
     float shrink;                       /* decoupled weight decay: param is multiplied by 1 - lr * weight_decay first */
+    float eta_minus, eta_plus, least_step, most_step;
 };
 
-INLINE struct update_numbers update_numbers(const struct optimizer *o, const float *state1) {
+/* state: the arrays that the parameter has; NULL where the optimiser keeps none */
+INLINE struct update_numbers update_numbers(const struct optimizer *o, float *const *state) {
     struct update_numbers u = {
-        UPDATE_ADAM, o->weight_decay != 0, (float)o->scale, (float)o->weight_decay, (float)o->lr, (float)o->momentum, (float)o->take,
-        (float)(1 - o->beta1), (float)o->beta2, (float)(1 - o->beta2), (float)o->eps, (float)o->step_size, (float)o->correction,
-        (float)o->shrink};
-    if (o->kind == OPTIMIZER_SGD) u.formula = !state1 ? UPDATE_SGD : o->nesterov ? UPDATE_NESTEROV : UPDATE_MOMENTUM;
+        .decay = o->l1 != 0 ? DECAY_L1 : o->weight_decay != 0 ? DECAY_L2 : DECAY_NONE, .scale = (float)o->scale,
+        .weight_decay = (float)o->weight_decay, .l1 = (float)o->l1, .lr = (float)o->lr, .momentum = (float)o->momentum,
+        .take = (float)o->take, .one_minus_beta1 = (float)(1 - o->beta1), .beta2 = (float)o->beta2,
+        .one_minus_beta2 = (float)(1 - o->beta2), .eps = (float)o->eps, .step_size = (float)o->step_size,
+        .correction = (float)o->correction, .shrink = (float)o->shrink, .eta_minus = (float)o->eta_minus,
+        .eta_plus = (float)o->eta_plus, .least_step = (float)o->least_step, .most_step = (float)o->most_step};
+    switch (o->kind) {
+    case OPTIMIZER_SGD: u.formula = !state[0] ? UPDATE_SGD : o->nesterov ? UPDATE_NESTEROV : UPDATE_MOMENTUM; break;
+    case OPTIMIZER_RPROP: u.formula = UPDATE_RPROP; break;
+    case OPTIMIZER_ADAGRAD: u.formula = UPDATE_ADAGRAD; break;
+    case OPTIMIZER_RMSPROP: u.formula = UPDATE_RMSPROP + !!state[1] + 2 * !!state[2]; break;
+    default: u.formula = UPDATE_ADAM; break;
+    }
     return u;
+}
+
+/* Whether a formula reads and writes state k */
+INLINE int update_uses(const int formula, const int k) {
+    if (k == 0) return formula != UPDATE_SGD;
+    if (k == 1) return formula == UPDATE_RPROP || formula == UPDATE_RMSPROP_MOMENTUM || formula == UPDATE_RMSPROP_CENTERED_MOMENTUM ||
+                       formula == UPDATE_ADAM;
+    return formula == UPDATE_RMSPROP_CENTERED || formula == UPDATE_RMSPROP_CENTERED_MOMENTUM;
 }
 
 INLINE vf v_sqrt(vf x) {
@@ -48,56 +71,93 @@ INLINE vf v_sqrt(vf x) {
 #endif
 }
 
-/* g = scale * grad + weight_decay * param
+/* 1, 0 or -1; NaN of NaN */
+INLINE vf v_sign(vf x) { return v_select(x > (vf){0}, v_set1(1), v_select(x < (vf){0}, v_set1(-1), x)); }
+
+/* s[0] prev, s[1] step_size: the step grows while the gradient keeps its sign; where that turned, it shrinks and is left out once */
+INLINE vf update_rprop(const struct update_numbers *u, vf g, vf param, vf *s) {
+    vf sign = v_sign(g), same = sign * v_sign(s[0]);
+    vf factor = v_select(same > (vf){0}, v_set1(u->eta_plus), v_select(same < (vf){0}, v_set1(u->eta_minus), v_set1(1)));
+    vi turned = same < (vf){0};
+    s[0] = (vf)(~turned & (vi)g);
+    s[1] = v_min(v_set1(u->most_step), v_max(v_set1(u->least_step), factor * s[1]));
+    return param - (vf)(~turned & (vi)sign) * s[1];
+}
+
+/* s[0] square_avg, s[1] momentum_buffer, s[2] grad_avg; beta2 is alpha. Rounding may not make a variance negative. */
+INLINE vf update_rmsprop(const int formula, const struct update_numbers *u, vf g, vf param, vf *s) {
+    vf square = s[0] = u->beta2 * s[0] + u->one_minus_beta2 * g * g;
+    if (update_uses(formula, 2)) {
+        s[2] += u->one_minus_beta2 * (g - s[2]);
+        square -= s[2] * s[2];
+        square = v_select(square < (vf){0}, (vf){0}, square);
+    }
+    vf step = g / (v_sqrt(square) + u->eps);
+    if (update_uses(formula, 1)) step = s[1] = u->momentum * s[1] + step;
+    return param - u->lr * step;
+}
+
+/* g = scale * grad + weight_decay * param + l1 * sign(param)
  * SGD: velocity = momentum * velocity + take * g;  param -= lr * (g | velocity | g + momentum * velocity)
+ * Adagrad: sum += g * g;  param -= lr * g / (sqrt(sum) + eps)
  * Adam: m += (1 - beta1) * (g - m);  v = beta2 * v + (1 - beta2) * g * g;  param = shrink * param - step_size * m / (sqrt(v) / correction + eps) */
-INLINE vf update_lanes(const int formula, const int decay, const struct update_numbers *u, vf grad, vf param, vf *state1, vf *state2) {
+INLINE vf update_lanes(const int formula, const int decay, const struct update_numbers *u, vf grad, vf param, vf *s) {
     vf g = u->scale * grad;
-    if (decay) g += u->weight_decay * param;
-    if (formula == UPDATE_ADAM) {
-        vf m = *state1 + u->one_minus_beta1 * (g - *state1), v = u->beta2 * *state2 + u->one_minus_beta2 * g * g;
-        *state1 = m;
-        *state2 = v;
-        return param * u->shrink - u->step_size * m / (v_sqrt(v) / u->correction + u->eps);
+    if (decay != DECAY_NONE) g += u->weight_decay * param;
+    if (decay == DECAY_L1) g += u->l1 * v_sign(param);
+    switch (formula) {
+    case UPDATE_ADAM:
+        s[0] += u->one_minus_beta1 * (g - s[0]);
+        s[1] = u->beta2 * s[1] + u->one_minus_beta2 * g * g;
+        return param * u->shrink - u->step_size * s[0] / (v_sqrt(s[1]) / u->correction + u->eps);
+    case UPDATE_RPROP: return update_rprop(u, g, param, s);
+    case UPDATE_ADAGRAD:
+        s[0] += g * g;
+        return param - u->lr * g / (v_sqrt(s[0]) + u->eps);
+    case UPDATE_MOMENTUM: case UPDATE_NESTEROV:
+        s[0] = u->momentum * s[0] + u->take * g;
+        return param - u->lr * (formula == UPDATE_NESTEROV ? g + u->momentum * s[0] : s[0]);
+    case UPDATE_SGD: return param - u->lr * g;
+    default: return update_rmsprop(formula, u, g, param, s);
     }
-    if (formula != UPDATE_SGD) {
-        *state1 = u->momentum * *state1 + u->take * g;
-        g = formula == UPDATE_NESTEROV ? g + u->momentum * *state1 : *state1;
-    }
-    return param - u->lr * g;
 }
 
 INLINE void update_loop(const int formula, const int decay, const struct update_numbers u, i64 count, const float *grad, float *param,
-                        float *state1, float *state2) {
+                        float *const *state, i64 at) {
+    float *to[UPDATE_STATES];
+    UNROLL for (int k = 0; k < UPDATE_STATES; k++) to[k] = update_uses(formula, k) ? state[k] + at : NULL;
+    param += at;
     for (i64 i = 0; i < count; i += VL) {
         i64 lanes = i64_min(VL, count - i);
-        vf s1 = {0}, s2 = {0};
-        if (formula != UPDATE_SGD) s1 = v_load_lanes(state1 + i, lanes, 0);
-        if (formula == UPDATE_ADAM) s2 = v_load_lanes(state2 + i, lanes, 0);
-        vf p = update_lanes(formula, decay, &u, v_load_lanes(grad + i, lanes, 0), v_load_lanes(param + i, lanes, 0), &s1, &s2);
+        vf s[UPDATE_STATES];
+        UNROLL for (int k = 0; k < UPDATE_STATES; k++) if (update_uses(formula, k)) s[k] = v_load_lanes(to[k] + i, lanes, 0);
+        vf p = update_lanes(formula, decay, &u, v_load_lanes(grad + i, lanes, 0), v_load_lanes(param + i, lanes, 0), s);
         v_store_lanes(param + i, p, lanes);
-        if (formula != UPDATE_SGD) v_store_lanes(state1 + i, s1, lanes);
-        if (formula == UPDATE_ADAM) v_store_lanes(state2 + i, s2, lanes);
+        UNROLL for (int k = 0; k < UPDATE_STATES; k++) if (update_uses(formula, k)) v_store_lanes(to[k] + i, s[k], lanes);
     }
 }
 
-/* rows x count floats; grad_step and step: from row to row. state1 and state2: NULL where the formula has none */
+/* rows x count floats, those of param and state from `at` on; grad_step and step: from row to row */
 KERNEL void update_rows(const struct update_numbers *u, i64 rows, i64 count, const float *grad, i64 grad_step, float *param,
-                        float *state1, float *state2, i64 step) {
-#define UPDATE_ROWS(FORMULA, DECAY)                                                                                       \
-    for (i64 r = 0; r < rows; r++)                                                                                       \
-        update_loop(FORMULA, DECAY, *u, count, grad + r * grad_step, param + r * step,                                   \
-                    FORMULA == UPDATE_SGD ? NULL : state1 + r * step, FORMULA == UPDATE_ADAM ? state2 + r * step : NULL)
-    switch (2 * u->formula + u->decay) {
-    case 2 * UPDATE_SGD: UPDATE_ROWS(UPDATE_SGD, 0); break;
-    case 2 * UPDATE_SGD + 1: UPDATE_ROWS(UPDATE_SGD, 1); break;
-    case 2 * UPDATE_MOMENTUM: UPDATE_ROWS(UPDATE_MOMENTUM, 0); break;
-    case 2 * UPDATE_MOMENTUM + 1: UPDATE_ROWS(UPDATE_MOMENTUM, 1); break;
-    case 2 * UPDATE_NESTEROV: UPDATE_ROWS(UPDATE_NESTEROV, 0); break;
-    case 2 * UPDATE_NESTEROV + 1: UPDATE_ROWS(UPDATE_NESTEROV, 1); break;
-    case 2 * UPDATE_ADAM: UPDATE_ROWS(UPDATE_ADAM, 0); break;
-    default: UPDATE_ROWS(UPDATE_ADAM, 1); break;
+                        float *const *state, i64 at, i64 step) {
+#define UPDATE_ROWS(FORMULA, DECAY)                                                                                      \
+    case DECAYS * FORMULA + DECAY:                                                                                       \
+        for (i64 r = 0; r < rows; r++) update_loop(FORMULA, DECAY, *u, count, grad + r * grad_step, param, state, at + r * step); \
+        break;
+#define UPDATE_ALL_ROWS(FORMULA) UPDATE_ROWS(FORMULA, DECAY_NONE) UPDATE_ROWS(FORMULA, DECAY_L2) UPDATE_ROWS(FORMULA, DECAY_L1)
+    switch (DECAYS * u->formula + u->decay) {
+        UPDATE_ALL_ROWS(UPDATE_SGD)
+        UPDATE_ALL_ROWS(UPDATE_MOMENTUM)
+        UPDATE_ALL_ROWS(UPDATE_NESTEROV)
+        UPDATE_ALL_ROWS(UPDATE_RPROP)
+        UPDATE_ALL_ROWS(UPDATE_ADAGRAD)
+        UPDATE_ALL_ROWS(UPDATE_RMSPROP)
+        UPDATE_ALL_ROWS(UPDATE_RMSPROP_MOMENTUM)
+        UPDATE_ALL_ROWS(UPDATE_RMSPROP_CENTERED)
+        UPDATE_ALL_ROWS(UPDATE_RMSPROP_CENTERED_MOMENTUM)
+        UPDATE_ALL_ROWS(UPDATE_ADAM)
     }
+#undef UPDATE_ALL_ROWS
 #undef UPDATE_ROWS
 }
 
@@ -107,35 +167,21 @@ struct update_task {
     struct update_numbers numbers;
     i64 count;
     const float *grad;
-    float *param, *state1, *state2;
+    float *param, *const *state;
 };
 
 static void update_chunk(void *context, i64 index) {
     const struct update_task *t = context;
     i64 begin = index * UPDATE_CHUNK, count = i64_min(UPDATE_CHUNK, t->count - begin);
-    update_rows(&t->numbers, 1, count, t->grad + begin, 0, t->param + begin, t->state1 ? t->state1 + begin : NULL,
-                t->state2 ? t->state2 + begin : NULL, 0);
+    update_rows(&t->numbers, 1, count, t->grad + begin, 0, t->param, t->state, begin, 0);
 }
 
-INLINE void update_array(const struct optimizer *o, i64 count, float *param, const float *grad, float *state1, float *state2) {
-    struct update_task t = {update_numbers(o, state1), count, grad, param, state1, state2};
-    double flops = state2 ? 30.0 : state1 ? 20.0 : 12.0; /* with the time of memory counted in */
+/* param, grad and what state points to: (count,) */
+KERNEL void update_array(const struct optimizer *o, i64 count, float *param, const float *grad, float *const *state) {
+    struct update_task t = {update_numbers(o, state), count, grad, param, state};
+    double flops = 12; /* with the time of memory counted in */
+    for (int k = 0; k < UPDATE_STATES; k++) flops += state[k] ? 9 : 0;
     fastnn_parallel(ceil_div(count, UPDATE_CHUNK), flops * (double)count, update_chunk, &t);
-}
-
-/* velocity: NULL without momentum */
-KERNEL void sgd_update(i64 count, float *param, const float *grad, float *velocity, double lr, double momentum, double dampening,
-                       double weight_decay, int nesterov) {
-    struct optimizer o = {.kind = OPTIMIZER_SGD, .lr = lr, .weight_decay = weight_decay, .momentum = momentum, .take = 1 - dampening,
-                          .nesterov = nesterov, .scale = 1};
-    update_array(&o, count, param, grad, velocity, NULL);
-}
-
-KERNEL void adam_update(i64 count, float *param, const float *grad, float *exp_avg, float *exp_avg_sq, double beta1, double beta2,
-                        double eps, double step_size, double correction, double weight_decay, double shrink) {
-    struct optimizer o = {.kind = OPTIMIZER_ADAM, .weight_decay = weight_decay, .beta1 = beta1, .beta2 = beta2, .eps = eps,
-                          .step_size = step_size, .correction = correction, .shrink = shrink, .scale = 1};
-    update_array(&o, count, param, grad, exp_avg, exp_avg_sq);
 }
 
 #endif

@@ -55,15 +55,17 @@ struct chain {
 
 enum dense_activation { DENSE_NONE, DENSE_RELU };
 
-enum optimizer_kind { OPTIMIZER_NONE, OPTIMIZER_SGD, OPTIMIZER_ADAM };
+enum optimizer_kind { OPTIMIZER_NONE, OPTIMIZER_SGD, OPTIMIZER_RPROP, OPTIMIZER_ADAGRAD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM };
+enum { UPDATE_STATES = 3 };             /* arrays beside a parameter, at most */
 
 /* One parameter group's numbers, written before each step; the formulas are at the kernels of update.h. */
 struct optimizer {
     int64_t kind;                       /* enum optimizer_kind */
-    double lr, weight_decay;
+    double lr, weight_decay, l1;        /* weight_decay: what is added to the gradient, the l2 penalty's part included */
     double momentum, take;              /* take: 1 - dampening, but 1 in the first step */
     int64_t nesterov;
-    double beta1, beta2, eps, step_size, correction, shrink;
+    double beta1, beta2, eps, step_size, correction, shrink; /* RMSprop's alpha is beta2 */
+    double eta_minus, eta_plus, least_step, most_step; /* Rprop */
     double scale;                       /* of every gradient first: 1, or less where the norm is clipped */
 };
 
@@ -80,8 +82,8 @@ struct dense {
     float *grad_x;                      /* (N, I), or NULL: not wanted */
     float *grad_weight, *grad_bias;     /* overwritten; NULL: not wanted, or updated at once */
     /* update at once: optimizer not NULL; state as update.h has it, NULL where the kind has none */
-    const struct optimizer *optimizer;
-    float *weight_state1, *weight_state2, *bias_state1, *bias_state2;
+    const struct optimizer *optimizer, *bias_optimizer; /* of one kind */
+    float *weight_state[UPDATE_STATES], *bias_state[UPDATE_STATES];
     int64_t frozen;                     /* no training, and weight and bias are the same in every call */
     void *work;                         /* dense_work_bytes() of it, 64-byte aligned, zero at first */
 };
@@ -104,7 +106,7 @@ struct update {
     int64_t count;
     float *param;
     const float *grad;
-    float *state1, *state2;             /* as update.h has them, NULL where the kind has none */
+    float *state[UPDATE_STATES];        /* as update.h has it, NULL where the kind has none */
     const struct optimizer *optimizer;
 };
 

@@ -1,5 +1,5 @@
 /* The stage that updates a whole parameter from its gradient, and the norm that clipping asks for. No arithmetic to speak of:
- * the floor is memory, 12 bytes a float for SGD, 20 with momentum, 28 for Adam, 4 for the norm.
+ * the floor is memory, 12 bytes a float for SGD, 8 more for each array of state, 4 for the norm.
  */
 #ifndef FASTNN_PLAN_UPDATE_H
 #define FASTNN_PLAN_UPDATE_H
@@ -11,7 +11,7 @@
 KERNEL int update_stage(const void *arguments, struct program *program) {
     const struct update *u = arguments;
     (void)program;
-    update_array(u->optimizer, u->count, u->param, u->grad, u->state1, u->state2);
+    update_array(u->optimizer, u->count, u->param, u->grad, u->state);
     return PROGRAM_DONE;
 }
 

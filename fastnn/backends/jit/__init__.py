@@ -46,9 +46,17 @@ from fastnn.backends.jit.pool import (
     max_pool2d_backward_input,
     max_pool2d_forward,
 )
-from fastnn.backends.jit.update import adam_update, adamw_update, sgd_update
+from fastnn.backends.jit.update import (
+    adagrad_update,
+    adam_update,
+    adamw_update,
+    rmsprop_update,
+    rprop_update,
+    sgd_update,
+)
 
 __all__ = [
+    "adagrad_update",
     "adam_update",
     "adamw_update",
     "avg_pool2d_backward_input",
@@ -82,6 +90,8 @@ __all__ = [
     "mse",
     "relu_backward_input",
     "relu_forward",
+    "rmsprop_update",
+    "rprop_update",
     "set_num_threads",
     "sgd_update",
     "sigmoid_backward_input",

@@ -46,10 +46,18 @@ from fastnn.backends.native.pool import (
     max_pool2d_backward_input,
     max_pool2d_forward,
 )
-from fastnn.backends.native.update import adam_update, adamw_update, sgd_update
+from fastnn.backends.native.update import (
+    adagrad_update,
+    adam_update,
+    adamw_update,
+    rmsprop_update,
+    rprop_update,
+    sgd_update,
+)
 from fastnn.errors import BackendError
 
 __all__ = [
+    "adagrad_update",
     "adam_update",
     "adamw_update",
     "avg_pool2d_backward_input",
@@ -85,6 +93,8 @@ __all__ = [
     "mse",
     "relu_backward_input",
     "relu_forward",
+    "rmsprop_update",
+    "rprop_update",
     "set_isa",
     "set_num_threads",
     "sgd_update",

@@ -1,11 +1,6 @@
-"""Optimiser steps on the compiled kernels (kernels/ops/update.h).
-
-What is the same for all elements is computed here, in double precision.
-"""
+"""Optimiser steps on the compiled kernels (kernels/ops/update.h)."""
 
 from __future__ import annotations
-
-import math
 
 from fastnn import _kernels
 from fastnn.backends import shapes
@@ -25,7 +20,62 @@ def sgd_update(
     nesterov: bool = False,
 ) -> None:
     shapes.sgd_update(param, grad, velocity, momentum, FLOAT32)
-    _kernels.sgd_update(param, contiguous(grad), velocity, lr, momentum, dampening, weight_decay, nesterov)
+    numbers = _kernels.Numbers()
+    numbers.sgd(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov)
+    _kernels.update_array(param, contiguous(grad), [velocity], numbers)
+
+
+def rprop_update(
+    param: Array,
+    grad: Array,
+    prev: Array,
+    step_size: Array,
+    *,
+    eta_minus: float = 0.5,
+    eta_plus: float = 1.2,
+    step_size_min: float = 1e-6,
+    step_size_max: float = 50.0,
+) -> None:
+    shapes.update("rprop_update", FLOAT32, param, grad, prev, step_size)
+    numbers = _kernels.Numbers()
+    numbers.rprop(eta_minus=eta_minus, eta_plus=eta_plus, step_size_min=step_size_min, step_size_max=step_size_max)
+    _kernels.update_array(param, contiguous(grad), [prev, step_size], numbers)
+
+
+def adagrad_update(
+    param: Array,
+    grad: Array,
+    sum: Array,
+    *,
+    step: int,
+    lr: float,
+    lr_decay: float = 0.0,
+    eps: float = 1e-10,
+    weight_decay: float = 0.0,
+) -> None:
+    shapes.adagrad_update(param, grad, sum, step, FLOAT32)
+    numbers = _kernels.Numbers()
+    numbers.adagrad(step=step, lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay)
+    _kernels.update_array(param, contiguous(grad), [sum], numbers)
+
+
+def rmsprop_update(
+    param: Array,
+    grad: Array,
+    square_avg: Array,
+    momentum_buffer: Array | None,
+    grad_avg: Array | None,
+    *,
+    lr: float,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+) -> None:
+    shapes.rmsprop_update(param, grad, square_avg, momentum_buffer, grad_avg, momentum, FLOAT32)
+    numbers = _kernels.Numbers()
+    numbers.rmsprop(lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum)
+    _kernels.update_array(param, contiguous(grad), [square_avg, momentum_buffer, grad_avg], numbers)
 
 
 def adam_update(
@@ -42,10 +92,9 @@ def adam_update(
     weight_decay: float = 0.0,
 ) -> None:
     shapes.adam_update("adam_update", param, grad, exp_avg, exp_avg_sq, step, FLOAT32)
-    step_size, correction = lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
-    _kernels.adam_update(
-        param, contiguous(grad), exp_avg, exp_avg_sq, beta1, beta2, eps, step_size, correction, weight_decay, 1.0
-    )
+    numbers = _kernels.Numbers()
+    numbers.adam(step=step, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
+    _kernels.update_array(param, contiguous(grad), [exp_avg, exp_avg_sq], numbers)
 
 
 def adamw_update(
@@ -62,8 +111,6 @@ def adamw_update(
     weight_decay: float = 0.0,
 ) -> None:
     shapes.adam_update("adamw_update", param, grad, exp_avg, exp_avg_sq, step, FLOAT32)
-    step_size, correction = lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
-    shrink = 1 - lr * weight_decay
-    _kernels.adam_update(
-        param, contiguous(grad), exp_avg, exp_avg_sq, beta1, beta2, eps, step_size, correction, 0.0, shrink
-    )
+    numbers = _kernels.Numbers()
+    numbers.adamw(step=step, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
+    _kernels.update_array(param, contiguous(grad), [exp_avg, exp_avg_sq], numbers)

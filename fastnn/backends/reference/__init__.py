@@ -45,9 +45,17 @@ from fastnn.backends.reference.pool import (
     max_pool2d_backward_input,
     max_pool2d_forward,
 )
-from fastnn.backends.reference.update import adam_update, adamw_update, sgd_update
+from fastnn.backends.reference.update import (
+    adagrad_update,
+    adam_update,
+    adamw_update,
+    rmsprop_update,
+    rprop_update,
+    sgd_update,
+)
 
 __all__ = [
+    "adagrad_update",
     "adam_update",
     "adamw_update",
     "avg_pool2d_backward_input",
@@ -80,6 +88,8 @@ __all__ = [
     "mse",
     "relu_backward_input",
     "relu_forward",
+    "rmsprop_update",
+    "rprop_update",
     "sgd_update",
     "sigmoid_backward_input",
     "sigmoid_forward",

@@ -9,7 +9,7 @@ struct dense_backward_task {
     const struct dense *d;
     const float *x;
     float *grad_rows, *grad_columns, *grad_bias; /* of struct dense_layout; NULL where not wanted */
-    struct update_numbers numbers, bias_numbers;
+    struct update_numbers numbers;
     i64 output_step;                    /* outputs a task of the sweep: all where grad_x is wanted */
     int failed;                         /* no memory for a scratch */
 };
@@ -95,15 +95,10 @@ static void dense_backward_panel(void *context, i64 index) {
     i64 ahead = fastnn_get_threads() * DENSE_PANEL; /* this thread's next panel, most likely */
     for (i64 o = o0; o < o1; o += DENSE_MR) {
         i64 rows = i64_min(DENSE_MR, o1 - o), at = o * I + i0;
-        float *state1 = d->weight_state1 ? d->weight_state1 + at : NULL, *state2 = d->weight_state2 ? d->weight_state2 + at : NULL;
-        if (d->optimizer) {
-            dense_prefetch(d->weight + at, rows, I);
-            if (state1) dense_prefetch(state1, rows, I);
-            if (state2) dense_prefetch(state2, rows, I);
-        }
+        if (d->optimizer) dense_prefetch_update(d, at, rows);
         if (t->grad_rows && i0 + ahead < I) dense_prefetch(d->weight + at + ahead, rows, I);
         dense_tile(N, t->grad_columns + o * N, x, width, tile);
-        if (d->optimizer) update_rows(&t->numbers, rows, count, tile, DENSE_PANEL, d->weight + at, state1, state2, I);
+        if (d->optimizer) update_rows(&t->numbers, rows, count, tile, DENSE_PANEL, d->weight, d->weight_state, at, I);
         else dense_copy(d->grad_weight + at, I, tile, DENSE_PANEL, rows, count, 0);
     }
 }
@@ -116,11 +111,11 @@ KERNEL int dense_backward(const void *arguments, struct program *program) {
     t.grad_columns = work + at.grad_columns;
     t.grad_bias = work + at.grad_bias;
     if (d->grad_x) t.grad_rows = work + at.grad_rows;
-    if (d->optimizer) t.numbers = update_numbers(d->optimizer, d->weight_state1);
+    if (d->optimizer) t.numbers = update_numbers(d->optimizer, d->weight_state);
     fastnn_parallel(ceil_div(d->O, DENSE_PACK_OUTPUTS), 10.0 * (double)(d->N * d->O), dense_pack_task, &t);
     if (d->bias && d->optimizer) {
-        struct update_numbers numbers = update_numbers(d->optimizer, d->bias_state1);
-        update_rows(&numbers, 1, d->O, t.grad_bias, 0, d->bias, d->bias_state1, d->bias_state2, 0);
+        struct update_numbers numbers = update_numbers(d->bias_optimizer, d->bias_state);
+        update_rows(&numbers, 1, d->O, t.grad_bias, 0, d->bias, d->bias_state, 0, 0);
     } else if (d->bias && d->grad_bias) {
         memcpy(d->grad_bias, t.grad_bias, sizeof(float) * (size_t)d->O);
     }

@@ -184,6 +184,12 @@ INLINE void dense_prefetch(const float *p, i64 rows, i64 step) {
         UNROLL for (int j = 0; j < DENSE_PANEL; j += 16) __builtin_prefetch(p + j, 0, 2);
 }
 
+/* of the weight and its state, what an update of these rows needs */
+INLINE void dense_prefetch_update(const struct dense *d, i64 at, i64 rows) {
+    dense_prefetch(d->weight + at, rows, d->I);
+    for (int k = 0; k < UPDATE_STATES; k++) if (d->weight_state[k]) dense_prefetch(d->weight_state[k] + at, rows, d->I);
+}
+
 /* x as floats: d->x, the program's input, or the work memory where a table makes them */
 INLINE const float *dense_input(const struct dense *d, const struct program *program) {
     if (d->table) return (const float *)d->work + dense_layout(d).x;

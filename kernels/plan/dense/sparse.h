@@ -163,12 +163,7 @@ static void dense_sparse_backward_panel(void *context, i64 index) {
     memcpy(sums, t->grad_bias + o0, sizeof(float) * (size_t)outputs);
     for (i64 i0 = 0; i0 < I; i0 += DENSE_PANEL) {
         i64 pixels = i64_min(DENSE_PANEL, I - i0), at = o0 * I + i0;
-        float *state1 = d->weight_state1 ? d->weight_state1 + at : NULL, *state2 = d->weight_state2 ? d->weight_state2 + at : NULL;
-        if (d->optimizer) {
-            dense_prefetch(d->weight + at, outputs, I);
-            if (state1) dense_prefetch(state1, outputs, I);
-            if (state2) dense_prefetch(state2, outputs, I);
-        }
+        if (d->optimizer) dense_prefetch_update(d, at, outputs);
         for (i64 i = 0; i < pixels; i += DENSE_GROUP) {
             i64 group = (i0 + i) / DENSE_GROUP, first = group * t->lists.most;
             for (int j = 0; j < DENSE_GROUP; j++) {
@@ -178,7 +173,7 @@ static void dense_sparse_backward_panel(void *context, i64 index) {
             dense_sparse_tile(t->lists.count[group], t->lists.at + first, t->lists.value + first * DENSE_GROUP, grad, tile);
             UNROLL for (int k = 0; k < DENSE_PANEL; k += 4) transpose_4x4(block + k * DENSE_PANEL + i, DENSE_PANEL, tile + k, DENSE_PANEL);
         }
-        if (d->optimizer) update_rows(&t->numbers, outputs, pixels, block, DENSE_PANEL, d->weight + at, state1, state2, I);
+        if (d->optimizer) update_rows(&t->numbers, outputs, pixels, block, DENSE_PANEL, d->weight, d->weight_state, at, I);
         else dense_copy(d->grad_weight + at, I, block, DENSE_PANEL, outputs, pixels, 0);
     }
 }
@@ -204,7 +199,7 @@ INLINE int dense_sparse_backward(const struct dense *d, const struct program *pr
     i64 groups = ceil_div(d->I, DENSE_GROUP);
     struct dense_sparse_task t = {.d = d, .bytes = program->input, .grad_columns = grad_columns, .grad_bias = grad_bias,
                                   .lists = dense_lists((float *)d->work + dense_layout(d).lists, groups, d->N)};
-    if (d->optimizer) t.numbers = update_numbers(d->optimizer, d->weight_state1);
+    if (d->optimizer) t.numbers = update_numbers(d->optimizer, d->weight_state);
     fastnn_parallel(groups, 10.0 * (double)(d->N * d->I), dense_list_images, &t);
     fastnn_parallel(ceil_div(d->O, DENSE_PANEL), 1.0 * (double)d->N * (double)d->I * (double)d->O, dense_sparse_backward_panel, &t);
     return t.failed ? PROGRAM_NO_MEMORY : PROGRAM_DONE;

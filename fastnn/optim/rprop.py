@@ -1,0 +1,65 @@
+"""Resilient backpropagation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastnn.errors import ArgumentError
+
+from .fused import FusedOptimizer
+from .optimizer import Group
+
+__all__ = ["Rprop"]
+
+
+class Rprop(FusedOptimizer):
+    """Riedmiller and Braun 1993, https://doi.org/10.1109/ICNN.1993.298623: steps by the gradient's sign alone.
+
+    Each entry of θ has a step size Δ of its own, γ at first. While the gradient keeps its sign, Δ ← min(η₊Δ, Δmax);
+    where that turned, Δ ← max(η₋Δ, Δmin) and this entry pauses for one step.  θ ← θ - Δ·sign(g).
+
+    Made for gradients of all data: between mini-batches signs turn for no better reason than chance.
+
+    Args:
+        params, lr: as for all; lr is the size of the first step only.
+        etas: (η₋, η₊), with 0 < η₋ < 1 < η₊.
+        step_sizes: (Δmin, Δmax).
+
+    >>> import numpy as np
+    >>> from fastnn import nn, optim
+    >>> w = nn.Parameter(np.array([4.0, -0.5], np.float32))
+    >>> opt = optim.Rprop([w], lr=0.1)
+    >>> for _ in range(40):
+    ...     w.grad = 2 * w.data
+    ...     opt.step()
+    >>> bool(np.abs(w.data).max() < 1e-3)
+    True
+    """
+
+    kernel = "rprop_update"
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        etas: tuple[float, float] = (0.5, 1.2),
+        step_sizes: tuple[float, float] = (1e-6, 50),
+    ) -> None:
+        super().__init__(params, {"lr": lr, "etas": etas, "step_sizes": step_sizes})
+
+    def _check(self, options: Mapping[str, Any]) -> None:
+        super()._check(options)
+        minus, plus = options["etas"]
+        if not 0 < minus < 1 < plus:
+            raise ArgumentError(f"Rprop: expected etas around 1, such as (0.5, 1.2), got {options['etas']!r}")
+        least, most = options["step_sizes"]
+        if not 0 <= least <= most:
+            raise ArgumentError(f"Rprop: expected step_sizes (least, most), got {options['step_sizes']!r}")
+
+    def initial(self, group: Group) -> dict[str, float | None]:
+        return {"prev": 0.0, "step_size": group["lr"]}
+
+    def numbers(self, group: Group, step: int) -> dict[str, Any]:
+        (minus, plus), (least, most) = group["etas"], group["step_sizes"]
+        return {"eta_minus": minus, "eta_plus": plus, "step_size_min": least, "step_size_max": most}
