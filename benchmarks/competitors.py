@@ -123,7 +123,7 @@ def load_torch() -> tuple[Any, Any]:
 
 def _results(kernel: Kernel, a: Arguments, returned: Any) -> tuple[Array, ...]:
     if kernel.written:
-        return tuple(np.asarray(a[name]).copy() for name in kernel.written if a[name] is not None)
+        return tuple(np.asarray(a[name]).copy() for name in kernel.written)
     return tuple(np.asarray(value) for value in (returned if isinstance(returned, tuple) else (returned,)))
 
 

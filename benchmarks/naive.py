@@ -311,11 +311,15 @@ def adagrad_update(param: Array, grad: Array, sum: Array, step: int, lr: float, 
 
 
 def rmsprop_update(
-    param: Array, grad: Array, square_avg: Array, momentum_buffer: None, grad_avg: None, lr: float, eps: float
-) -> None:
+    param: Array, grad: Array, square_avg: Array, momentum_buffer: Array, grad_avg: Array, lr: float, eps: float,
+    momentum: float,
+) -> None:  # fmt: skip
     for i in range(param.size):
         square_avg[i] = 0.99 * square_avg[i] + 0.01 * grad[i] ** 2
-        param[i] -= lr * grad[i] / (math.sqrt(square_avg[i]) + eps)
+        grad_avg[i] += 0.01 * (grad[i] - grad_avg[i])
+        variance = max(square_avg[i] - grad_avg[i] ** 2, 0)
+        momentum_buffer[i] = momentum * momentum_buffer[i] + grad[i] / (math.sqrt(variance) + eps)
+        param[i] -= lr * momentum_buffer[i]
 
 
 def adam_update(

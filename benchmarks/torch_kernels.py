@@ -214,7 +214,7 @@ _OPTIMISERS = {
 }
 _FUSED = ("sgd_update", "adagrad_update", "adam_update", "adamw_update")
 _STATE = {"velocity": "momentum_buffer"}
-_NAMES = ("exp_avg", "exp_avg_sq", "prev", "step_size", "sum", "square_avg")
+_NAMES = ("exp_avg", "exp_avg_sq", "prev", "step_size", "sum", "square_avg", "momentum_buffer", "grad_avg")
 
 
 def optimiser_step(kernel: str, a: Arguments) -> Callable[[], Any]:
@@ -222,6 +222,8 @@ def optimiser_step(kernel: str, a: Arguments) -> Callable[[], Any]:
     parameter = torch.nn.Parameter(a["param"])
     parameter.grad = a["grad"]
     settings = {name: a[name] for name in ("lr", "momentum", "nesterov", "eps") if name in a}
+    if kernel == "rmsprop_update":
+        settings["centered"] = True
     if kernel in _FUSED:
         settings["fused"] = True
     if kernel != "rprop_update":

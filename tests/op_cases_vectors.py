@@ -197,7 +197,7 @@ UPDATES = [
            [*_ELEMENTWISE, *(dict(shape=shape, momentum=0.9, centered=True) for shape in _SHAPES),
             *(dict(shape=(37,), **more) for more in
               (dict(momentum=0.9), dict(centered=True), dict(alpha=0.5, weight_decay=0.1)))],
-           _UPDATE_BENCHMARKS, lambda a: 9 * a["param"].size, terms=lambda a: 8,
+           [dict(shape=(1_200_000,), momentum=0.9, centered=True)], lambda a: 15 * a["param"].size, terms=lambda a: 8,
            written=("param", "square_avg", "momentum_buffer", "grad_avg")),
     _adam_kernel("adam_update", 12),
     _adam_kernel("adamw_update", 12),
