@@ -134,7 +134,10 @@ def test_optimiser_state_is_torchs(name: str) -> None:
         opt.step()
         twin.step()
     state, expected = opt.state_dict(), twin.state_dict()
-    assert state["param_groups"][0].items() <= {**expected["param_groups"][0], "params": [0, 1]}.items()
+    shared = {key: value for key, value in state["param_groups"][0].items() if key in expected["param_groups"][0]}
+    assert shared.items() <= {**expected["param_groups"][0], "params": [0, 1]}.items()
+    assert state["param_groups"][0].keys() - shared.keys() == {"l1", "l2", "penalize_bias"}
+    twin.load_state_dict(expected | {"param_groups": state["param_groups"]})  # which PyTorch takes, too
     assert state["state"].keys() == expected["state"].keys()
     for i, entries in expected["state"].items():
         assert state["state"][i].keys() == entries.keys()

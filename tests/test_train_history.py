@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -25,9 +26,26 @@ def test_a_file_gives_back_the_same_numbers(tmp_path: Path, name: str) -> None:
 def test_files_hold_what_they_are_said_to(tmp_path: Path) -> None:
     History([UNWATCHED]).save(tmp_path / "h.csv")
     assert (tmp_path / "h.csv").read_text() == (
-        "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds,images_per_second\n"
-        "2,1e-17,,,,0.0005,2.5,600.0\n"
+        "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr,seconds,images_per_second,penalty\n"
+        "2,1e-17,,,,0.0005,2.5,600.0,\n"
     )
+
+
+@pytest.mark.parametrize("name", ["history.jsonl", "history.csv"])
+def test_a_penalty_is_kept_and_shown_and_older_files_have_none(tmp_path: Path, name: str) -> None:
+    penalized = History([dataclasses.replace(WATCHED, penalty=0.125), UNWATCHED])
+    penalized.save(tmp_path / name)
+    assert History.load(tmp_path / name) == penalized
+    assert "penalty" in repr(penalized).splitlines()[0]
+    assert "0.1250" in repr(penalized).splitlines()[1]
+    assert len({len(line) for line in repr(penalized).splitlines()}) == 1
+    assert "penalty" not in repr(History([WATCHED]))
+    History([WATCHED]).save(tmp_path / name)
+    text = (tmp_path / name).read_text()
+    old = text.replace(', "penalty": null', "").replace(",penalty\n", "\n").replace(",\n", "\n")
+    assert old != text
+    (tmp_path / name).write_text(old)
+    assert History.load(tmp_path / name) == History([WATCHED])
 
 
 def test_an_empty_history_comes_back(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 They see parameters (anything with `.data`, a live ndarray, and `.grad`, an ndarray or None), not layers. Formulas and
 the order of rounding are PyTorch's. θ are the parameters, g the gradient, γ the learning rate, λ the weight decay.
+All take penalties, too: `l1=`, `l2=` and `penalize_bias=`, see `Optimizer`.
 """
 
 from __future__ import annotations

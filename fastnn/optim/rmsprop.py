@@ -37,9 +37,10 @@ class RMSprop(FusedOptimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
+        **penalty: Any,
     ) -> None:
         options = {"lr": lr, "momentum": momentum, "alpha": alpha, "eps": eps}
-        super().__init__(params, {**options, "centered": centered, "weight_decay": weight_decay})
+        super().__init__(params, {**options, "centered": centered, "weight_decay": weight_decay}, **penalty)
 
     def initial(self, group: Group) -> dict[str, float | None]:
         momentum, centered = group["momentum"], group["centered"]

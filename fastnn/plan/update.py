@@ -14,6 +14,7 @@ import numpy as np
 
 from fastnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, Rprop
 from fastnn.optim.fused import FusedOptimizer
+from fastnn.optim.optimizer import is_penalized
 from fastnn.tensor import Array, Tensor
 
 __all__ = ["Slot", "Updates"]
@@ -30,6 +31,7 @@ class Slot:
     numbers: Any  # fastnn._kernels.Numbers
     steps: int  # made so far; where they are not counted, whether there were any
     names: tuple[str, ...]  # of the arrays of state
+    penalized: bool
     params: list[Tensor] = field(default_factory=list)
     shown: list[tuple[Tensor, dict[str, Any], dict[str, Array]]] = field(default_factory=list)  # parameters' states
 
@@ -48,10 +50,10 @@ class Updates:
         from fastnn._kernels import Numbers
 
         self.optimizer: FusedOptimizer = optimizer
-        self.slots: dict[tuple[int, int], Slot] = {}
+        self.slots: dict[tuple[int, int, bool], Slot] = {}
         self._slot_of: dict[int, Slot] = {}
         self._arrays: dict[int, dict[str, Array]] = {}
-        self._members = [(group, list(group["params"])) for group in optimizer.param_groups]
+        self._members = [(group, list(group["params"]), _penalties(group)) for group in optimizer.param_groups]
         self._state, self._entries = optimizer.state, len(optimizer.state)
         self._write = optimizer.kernel.removesuffix("_update")  # the method of Numbers
         self.wanted = wanted = {id(p) for p in params}
@@ -65,7 +67,9 @@ class Updates:
                         for name, value in initial.items()
                     }
                     steps = optimizer.steps_made(state)
-                    slot = self.slots.setdefault((index, steps), Slot(group, Numbers(), steps, tuple(initial)))
+                    penalized = is_penalized(group, p.data)
+                    new = Slot(group, Numbers(), steps, tuple(initial), penalized)
+                    slot = self.slots.setdefault((index, steps, penalized), new)
                     slot.params.append(p)
                     self._slot_of[id(p)] = slot
 
@@ -87,9 +91,11 @@ class Updates:
             return False
         if len(self._state) < self._entries:  # cleared
             return False
-        for group, (known, params) in zip(groups, self._members, strict=True):
+        for group, (known, params, penalties) in zip(groups, self._members, strict=True):
             now = group["params"]
-            if group is not known or len(now) != len(params) or not all(map(operator.is_, now, params)):
+            if group is not known or _penalties(group) != penalties:
+                return False
+            if len(now) != len(params) or not all(map(operator.is_, now, params)):
                 return False
         return all(self._kept(slot.group) == slot.names and self._follow(slot) for slot in self.slots.values())
 
@@ -125,6 +131,8 @@ class Updates:
             if slot.steps == 0:
                 self._begin(slot)
             getattr(slot.numbers, self._write)(**self.optimizer.numbers(slot.group, slot.steps + 1))
+            if slot.penalized:
+                slot.numbers.penalty(slot.group["l1"], slot.group["l2"])
 
     def _begin(self, slot: Slot) -> None:
         """Before a first step: what state holds at first may have been changed since the plan was made."""
@@ -161,3 +169,8 @@ class Updates:
         """Multiply every gradient of the coming steps by this first."""
         for slot in self.slots.values():
             slot.numbers.scale(factor)
+
+
+def _penalties(group: dict[str, Any]) -> tuple[bool, bool]:
+    """What of a group decides which of its parameters are penalised."""
+    return is_penalized(group), bool(group["penalize_bias"])

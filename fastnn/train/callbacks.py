@@ -25,6 +25,7 @@ class Training:
         batch: batches done in that epoch.
         images: images done in that epoch.
         loss: mean loss over those images.
+        penalty: mean penalty of the optimiser on the parameters (`l1=`, `l2=`) over those images; None without one.
         seconds: time spent on those batches.
         stopped: why the training ends early; empty if it does not.
     """
@@ -39,6 +40,7 @@ class Training:
     batch: int = 0
     images: int = 0
     loss: float = 0.0
+    penalty: float | None = None
     seconds: float = 0.0
     stopped: str = ""
 

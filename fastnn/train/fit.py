@@ -16,7 +16,7 @@ from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
 from fastnn.nn import CrossEntropyLoss
 from fastnn.nn.module import mode
-from fastnn.optim import Adam
+from fastnn.optim import Adam, Optimizer
 from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
 
 from .callbacks import Callback, Training
@@ -39,7 +39,7 @@ def fit(
     optimizer: Any = None,
     scheduler: Any = None,
     epochs: int = 1,
-    batch_size: int = 128,
+    batch_size: int | str = 128,
     seed: int | None = None,
     callbacks: Sequence[Callback] = (),
     verbose: bool = True,
@@ -59,7 +59,8 @@ def fit(
         scheduler: a schedule on that optimiser. ``OneCycleLR`` counts batches and is stepped after each; all others
             count epochs, ``ReduceLROnPlateau`` by the validation loss (the training loss without validation).
         epochs: times through the training data.
-        batch_size: images in a batch; the last one of an epoch may be smaller.
+        batch_size: images in a batch; the last one of an epoch may be smaller. "full" for all of them: gradient descent
+            on the whole training data, one update an epoch.
         seed: for the split, the order of the images and dropout, by way of `manual_seed`. None goes on with fastnn's
             random numbers, and splits by seed 0.
         callbacks: see `Callback`.
@@ -93,7 +94,7 @@ def fit(
     loss = CrossEntropyLoss() if loss is None else loss
     optimizer = Adam(model.parameters(), lr=1e-3) if optimizer is None else optimizer
     _check_same_parameters(model, optimizer)
-    training = Training(model, optimizer, scheduler, batches, epochs)
+    training = Training(model, optimizer, scheduler, batches, epochs, penalty=_penalty(optimizer))
     step = make_step(model, loss, optimizer, compile)
     watch = None if held is None else partial(evaluate, model, held, loss=loss, compile=compile)
     callbacks = [*callbacks, Progress()] if verbose else list(callbacks)
@@ -122,12 +123,13 @@ def _run_epoch(
     """One epoch: its updates, its validation, its record; or as much of it as there was before somebody stopped it."""
     model, optimizer, scheduler, history = training.model, training.optimizer, training.scheduler, training.history
     training.epoch, training.batch, training.images, training.seconds = len(history) + 1, 0, 0, 0.0
-    tally, to_input = Tally(loss), input_for(model)
+    tally, to_input, penalties = Tally(loss), input_for(model), 0.0
     start = time.perf_counter()
     for images, labels in training.batches:
         images = to_input(images)
         if not training.batch:
             step.prepare(images, labels, lambda shape: check_labels(training.batches.labels, shape, loss))
+        penalty = _penalty(optimizer)
         try:
             value = step(images, labels)
         except NonFiniteError:
@@ -141,6 +143,8 @@ def _run_epoch(
         if isinstance(scheduler, OneCycleLR):
             scheduler.step()
         training.batch, training.images, training.loss = training.batch + 1, tally.count, tally.loss
+        penalties += len(labels) * (penalty or 0.0)
+        training.penalty = None if penalty is None else penalties / tally.count
         training.seconds = time.perf_counter() - start
         _call(callbacks, "on_batch_end", training)
         interrupts.heed()
@@ -163,13 +167,14 @@ def _run_epoch(
             lr=rate,
             seconds=seconds,
             images_per_second=tally.count / seconds,
+            penalty=training.penalty,
         )
     )
     _call(callbacks, "on_epoch_end", training)
     interrupts.heed()
 
 
-def _data(train: Any, val: Any, batch_size: int, seed: int | None) -> tuple[Batches, Any]:
+def _data(train: Any, val: Any, batch_size: int | str, seed: int | None) -> tuple[Batches, Any]:
     """Training batches, and the data to watch by (None without)."""
     share = isinstance(val, (int, float))
     if isinstance(train, Batches):
@@ -182,6 +187,10 @@ def _data(train: Any, val: Any, batch_size: int, seed: int | None) -> tuple[Batc
         dataset, held = as_dataset(train, "train"), val
         if share:
             dataset, held = dataset.split(val, seed=0 if seed is None else seed)
+        if isinstance(batch_size, str):
+            if batch_size != "full":
+                raise ArgumentError(f'fit: expected batch_size to be a number of images or "full", got {batch_size!r}')
+            batch_size = max(len(dataset), 1)
         batches = Batches(dataset.images, dataset.labels, batch_size, shuffle=True, seed=seed)
     if not len(batches):
         raise ArgumentError("fit: expected at least one training image, got none")
@@ -204,6 +213,11 @@ def _check_finite(model: Any, epoch: int, rate: float) -> None:
             raise NonFiniteError(
                 f"the parameter {name} became non-finite in epoch {epoch}, at learning rate {rate:g}: try a smaller one"
             )
+
+
+def _penalty(optimizer: Any) -> float | None:
+    """What the optimiser adds to the loss for the parameters as they are; None without a penalty."""
+    return optimizer.penalty() if isinstance(optimizer, Optimizer) else None
 
 
 def _rate(optimizer: Any) -> float:

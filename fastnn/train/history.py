@@ -33,6 +33,8 @@ class EpochRecord:
         lr: learning rate of the epoch's last update (of the first parameter group).
         seconds: time for the epoch's updates, without validation.
         images_per_second: training images by that time.
+        penalty: mean over the epoch's images of the optimiser's penalty (`l1=`, `l2=`), taken when the loss was; what
+            the updates minimise is train_loss + penalty. None without one.
     """
 
     epoch: int
@@ -43,6 +45,7 @@ class EpochRecord:
     lr: float
     seconds: float
     images_per_second: float
+    penalty: float | None = None
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(EpochRecord))
@@ -98,7 +101,8 @@ class History:
         return self._records[key]
 
     def __repr__(self) -> str:
-        return "\n".join([table_header(), *map(table_row, self._records)])
+        penalized = any(record.penalty is not None for record in self._records)
+        return "\n".join([table_header(penalized), *(table_row(record, penalized) for record in self._records)])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the epochs as JSON lines (``.jsonl``, an object a line) or a table (``.csv``, empty for None)."""
@@ -137,19 +141,21 @@ class History:
         return learning_curves(self)
 
 
-def table_header() -> str:
-    return "epoch  train loss  train acc   val loss    val acc         lr  seconds  images/s"
+def table_header(penalized: bool) -> str:
+    penalty = "    penalty" if penalized else ""
+    return f"epoch  train loss{penalty}  train acc   val loss    val acc         lr  seconds  images/s"
 
 
-def table_row(record: EpochRecord) -> str:
+def table_row(record: EpochRecord, penalized: bool) -> str:
     def loss(value: float | None) -> str:
         return "-" if value is None else f"{value:.4f}"
 
     def share(value: float | None) -> str:
         return "-" if value is None else f"{100 * value:.2f} %"
 
+    penalty = f"  {loss(record.penalty):>9}" if penalized else ""
     return (
-        f"{record.epoch:5d}  {loss(record.train_loss):>10}  {share(record.train_accuracy):>9}"
+        f"{record.epoch:5d}  {loss(record.train_loss):>10}{penalty}  {share(record.train_accuracy):>9}"
         f"  {loss(record.val_loss):>9}  {share(record.val_accuracy):>9}  {record.lr:9.3g}"
         f"  {record.seconds:7.1f}  {record.images_per_second:8,.0f}"
     )
@@ -157,8 +163,10 @@ def table_row(record: EpochRecord) -> str:
 
 def record_from(row: dict[str, Any]) -> EpochRecord:
     """An epoch from its fields as numbers or text; raises KeyError or ValueError where one is missing or no number."""
+    row = {"penalty": None, **row}  # older files have none
     values = {name: None if row[name] in (None, "") else float(row[name]) for name in FIELDS}
-    needed = [name for name in FIELDS if values[name] is None and not name.endswith(("_accuracy", "val_loss"))]
+    optional = ("_accuracy", "val_loss", "penalty")
+    needed = [name for name in FIELDS if values[name] is None and not name.endswith(optional)]
     if needed:
         raise ValueError(f"no {', '.join(needed)}")
     return EpochRecord(**{**values, "epoch": int(row["epoch"])})  # type: ignore[arg-type]  # None only where it may be

@@ -23,11 +23,13 @@ class Progress(Callback):
     def __init__(self) -> None:
         self._bar: Any = None
         self._next_line = 0.0
+        self._penalized = False
 
     def on_train_begin(self, training: Training) -> None:
-        print(table_header(), flush=True)
+        self._penalized = training.penalty is not None
+        print(table_header(self._penalized), flush=True)
         for record in training.history:  # of a training that goes on
-            print(table_row(record), flush=True)
+            print(table_row(record, self._penalized), flush=True)
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def on_batch_end(self, training: Training) -> None:
@@ -39,7 +41,7 @@ class Progress(Callback):
 
     def on_epoch_end(self, training: Training) -> None:
         self._remove_bar()
-        print(table_row(training.history[-1]), flush=True)
+        print(table_row(training.history[-1], self._penalized), flush=True)
 
     def on_train_end(self, training: Training) -> None:
         self._remove_bar()
@@ -57,7 +59,7 @@ class Progress(Callback):
                 leave=False,
                 file=sys.stderr,
             )
-        self._bar.set_postfix_str(f"loss {training.loss:.4f}", refresh=False)
+        self._bar.set_postfix_str(losses(training), refresh=False)
         self._bar.update(training.images - self._bar.n)
 
     def _remove_bar(self) -> None:
@@ -72,8 +74,14 @@ def progress_line(training: Training) -> str:
     rate = training.images / training.seconds
     return (
         f"epoch {training.epoch}/{training.epochs}: {training.images:,} of {total:,} images, {rate:,.0f} images/s, "
-        f"loss {training.loss:.4f}, {(total - training.images) / rate:.0f} s left"
+        f"{losses(training)}, {(total - training.images) / rate:.0f} s left"
     )
+
+
+def losses(training: Training) -> str:
+    """The data's loss so far, and the penalty on parameters beside it."""
+    penalty = "" if training.penalty is None else f" + penalty {training.penalty:.4f}"
+    return f"loss {training.loss:.4f}{penalty}"
 
 
 def images_per_epoch(training: Training) -> int:
