@@ -12,7 +12,7 @@ from fastnn.errors import ArgumentError
 _ARRAY = "fastnn takes NumPy's arrays: np.{}, and fnn.Tensor(array) for a tensor"
 _WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.load(path)) keep weights as safetensors"
 _CPU = "fastnn runs on the CPU: leave it out"
-_OPTIMISERS = "there are SGD, Rprop, Adagrad, RMSprop, Adam and AdamW"
+_OPTIMISERS = "there are SGD, Rprop, Adagrad, RMSprop, Adam, AdamW and GradientDescent, which backtracks"
 
 HINTS = {
     "fastnn": {

@@ -197,7 +197,7 @@ def test_forward_without_return() -> None:
         (fnn, "utils", "fnn.data.Batches"),
         (fnn, "save", "fnn.weights.save"),
         (nn, "utils", "clip gradients"),
-        (optim, "LBFGS", "SGD, Rprop, Adagrad, RMSprop, Adam and AdamW"),
+        (optim, "LBFGS", "SGD, Rprop, Adagrad, RMSprop, Adam, AdamW"),
         (fnn, "nonsense", "no attribute 'nonsense'$"),
         (nn, "Nonsense", "no attribute 'Nonsense'$"),
     ],

@@ -1,4 +1,4 @@
-"""Penalties on parameters, in every optimiser: against PyTorch with the term written out, eagerly and in compiled steps."""
+"""Penalties, in every optimiser: against PyTorch with the term written out, eagerly and in compiled steps."""
 
 from __future__ import annotations
 
@@ -120,41 +120,45 @@ def test_ridge_is_the_closed_form() -> None:
     np.testing.assert_allclose(model.bias.data, y.mean() - x.mean(axis=0) @ w, rtol=1e-9)
 
 
+class Look(fnn.train.Callback):
+    """The penalty of a linear model before each update, by the formula."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_epoch_begin(self, training: fnn.train.Training) -> None:
+        self.look(training)
+
+    def on_batch_end(self, training: fnn.train.Training) -> None:
+        if training.batch < len(training.batches):
+            self.look(training)
+
+    def look(self, training: fnn.train.Training) -> None:
+        self.seen.append(value_of(0.01, 0.1, training.model[0].weight.data.astype(np.float64)))
+
+
 @pytest.mark.parametrize("compile", [False, True])
-def test_fit_reports_it_apart_from_the_loss(compile: bool, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("batch_size", "shares"), [("full", [1.0]), (8, [8 / 12, 4 / 12])])
+def test_fit_reports_it_apart_from_the_loss(
+    batch_size: Any, shares: list[float], compile: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Before each update, as the loss; both against the formulas, in full-batch mode and as means over batches."""
-    fnn.manual_seed(0)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(12, 5)).astype(np.float32), np.arange(12) % 3
-    for batch_size, batches in (("full", 1), (8, 2)):
-        model = nn.Sequential(nn.Linear(5, 3))
-        seen: list[float] = []
-
-        class Look(fnn.train.Callback):
-            def on_train_begin(self, training: fnn.train.Training) -> None:
-                self.before(training)
-
-            def on_batch_end(self, training: fnn.train.Training) -> None:
-                self.before(training)
-
-            def before(self, training: fnn.train.Training) -> None:
-                seen.append(value_of(0.01, 0.1, training.model[0].weight.data.astype(np.float64)))
-
-        logits = x @ model[0].weight.data.T + model[0].bias.data
-        by_hand = float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(12), y]))
-        optimizer = optim.SGD(model.parameters(), lr=0.5, l1=0.01, l2=0.1)
-        history = fnn.fit(
-            model, (x, y), batch_size=batch_size, optimizer=optimizer, epochs=2, callbacks=[Look()], compile=compile
-        )
-        weights = [1.0] if batches == 1 else [8 / 12, 4 / 12]
-        for epoch in range(2):
-            expected = np.dot(weights, seen[epoch * batches : (epoch + 1) * batches])
-            assert history[epoch].penalty == pytest.approx(expected, rel=1e-5)
-        if batches == 1:
-            assert history[0].train_loss == pytest.approx(by_hand, rel=1e-5)
-        shown = capsys.readouterr().out.splitlines()
-        assert "penalty" in shown[0]
-        assert f"{history[0].penalty:.4f}" in shown[1]
+    model, look = nn.Sequential(nn.Linear(5, 3)), Look()
+    logits = x @ model[0].weight.data.T + model[0].bias.data
+    loss = float(np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(12), y]))
+    history = fnn.fit(
+        model, (x, y), batch_size=batch_size, epochs=2, callbacks=[look], compile=compile,
+        optimizer=optim.SGD(model.parameters(), lr=0.5, l1=0.01, l2=0.1),
+    )  # fmt: skip
+    for epoch, penalties in enumerate(np.reshape(look.seen, (2, len(shares)))):
+        assert history[epoch].penalty == pytest.approx(np.dot(shares, penalties), rel=1e-5)
+    if batch_size == "full":
+        assert history[0].train_loss == pytest.approx(loss, rel=1e-5)
+    shown = capsys.readouterr().out.splitlines()
+    assert "penalty" in shown[0]
+    assert f"{history[0].penalty:.4f}" in shown[1]
 
 
 def test_penalty_of_none() -> None:

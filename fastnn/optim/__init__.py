@@ -14,12 +14,23 @@ from fastnn.habits import no_such_name
 
 from .adagrad import Adagrad
 from .adam import Adam, AdamW
+from .descent import GradientDescent
 from .optimizer import Optimizer
 from .rmsprop import RMSprop
 from .rprop import Rprop
 from .sgd import SGD
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop", "Rprop", "lr_scheduler"]
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "GradientDescent",
+    "Optimizer",
+    "RMSprop",
+    "Rprop",
+    "lr_scheduler",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,14 +6,19 @@ from .fit import fit
 from .history import EpochRecord, History
 from .interrupts import Interrupted
 from .runs import Checkpoint
+from .stopping import EarlyStopping, StopOnPlateau, StopOnStep, StoppingRule
 
 __all__ = [
     "Callback",
     "Checkpoint",
+    "EarlyStopping",
     "EpochRecord",
     "Evaluation",
     "History",
     "Interrupted",
+    "StopOnPlateau",
+    "StopOnStep",
+    "StoppingRule",
     "Training",
     "evaluate",
     "fit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,9 @@ class Training:
         penalty: mean penalty of the optimiser on the parameters (`l1=`, `l2=`) over those images; None without one.
         seconds: time spent on those batches.
         stopped: why the training ends early; empty if it does not.
+        loss_fn: maps (outputs, labels) to the loss.
+        val: what is watched by; None without validation.
+        callbacks: all of them, in their order.
     """
 
     model: Any
@@ -43,6 +47,9 @@ class Training:
     penalty: float | None = None
     seconds: float = 0.0
     stopped: str = ""
+    loss_fn: Any = None
+    val: Any = None
+    callbacks: Sequence[Callback] = ()
 
     def stop(self, reason: str) -> None:
         """End the training once the callbacks of this moment have run: within an epoch, that epoch is not recorded."""
@@ -66,6 +73,9 @@ class Callback:
     def on_train_begin(self, training: Training) -> None:
         """Before the first batch. May restore an earlier training: its history, then, says which epoch comes next."""
 
+    def on_epoch_begin(self, training: Training) -> None:
+        """Before the first batch of each epoch, when everything has been restored that will be."""
+
     def on_batch_end(self, training: Training) -> None:
         """After each update."""
 
@@ -73,4 +83,13 @@ class Callback:
         """After each epoch, its validation and the scheduler's step; ``training.history[-1]`` is its record."""
 
     def on_train_end(self, training: Training) -> None:
-        """On every way out of a training that has begun: complete, stopped, interrupted or failed."""
+        """On every way out of a training that has begun: complete, stopped, interrupted or failed. All callbacks get
+        here, even where one of them fails; the first failure is raised then."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `Checkpoint` shall keep of this callback for a training that goes on: numbers, text, arrays, and lists
+        and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave; called when a training goes on, after or before `on_train_begin`."""

@@ -16,7 +16,7 @@ from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
 from fastnn.nn import CrossEntropyLoss
 from fastnn.nn.module import mode
-from fastnn.optim import Adam, Optimizer
+from fastnn.optim import Adam, GradientDescent, Optimizer
 from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
 
 from .callbacks import Callback, Training
@@ -55,7 +55,8 @@ def fit(
         val: what to watch by, never trained on: a fraction or a number of the training images (stratified by class), a
             `Dataset`, ``(images, labels)``, or the name of a data set (its test part).
         loss: maps (outputs, labels) to one number; by default ``nn.CrossEntropyLoss()``.
-        optimizer: holds the model's parameters; by default ``optim.Adam(model.parameters(), lr=0.001)``.
+        optimizer: holds the model's parameters; by default ``optim.Adam(model.parameters(), lr=0.001)``. With
+            ``optim.GradientDescent``, which wants ``batch_size="full"``, the training ends where no step descends.
         scheduler: a schedule on that optimiser. ``OneCycleLR`` counts batches and is stepped after each; all others
             count epochs, ``ReduceLROnPlateau`` by the validation loss (the training loss without validation).
         epochs: times through the training data.
@@ -94,10 +95,18 @@ def fit(
     loss = CrossEntropyLoss() if loss is None else loss
     optimizer = Adam(model.parameters(), lr=1e-3) if optimizer is None else optimizer
     _check_same_parameters(model, optimizer)
-    training = Training(model, optimizer, scheduler, batches, epochs, penalty=_penalty(optimizer))
+    if isinstance(optimizer, GradientDescent) and len(batches) > 1:
+        raise ArgumentError(
+            f"fit: expected one batch of all images for GradientDescent, got {len(batches)} batches an epoch: give "
+            'batch_size="full", or Batches of that size'
+        )
     step = make_step(model, loss, optimizer, compile)
     watch = None if held is None else partial(evaluate, model, held, loss=loss, compile=compile)
     callbacks = [*callbacks, Progress()] if verbose else list(callbacks)
+    training = Training(
+        model, optimizer, scheduler, batches, epochs,
+        penalty=_penalty(optimizer), loss_fn=loss, val=held, callbacks=callbacks,
+    )  # fmt: skip
 
     with mode(model, training=True), Interrupts() as interrupts:
         _call(callbacks, "on_train_begin", training)
@@ -113,7 +122,7 @@ def fit(
                 number,
             ) from error
         finally:
-            _call(callbacks, "on_train_end", training)
+            _end(callbacks, training)
     return training.history
 
 
@@ -124,6 +133,7 @@ def _run_epoch(
     model, optimizer, scheduler, history = training.model, training.optimizer, training.scheduler, training.history
     training.epoch, training.batch, training.images, training.seconds = len(history) + 1, 0, 0, 0.0
     tally, to_input, penalties = Tally(loss), input_for(model), 0.0
+    _call(callbacks, "on_epoch_begin", training)
     start = time.perf_counter()
     for images, labels in training.batches:
         images = to_input(images)
@@ -170,6 +180,8 @@ def _run_epoch(
             penalty=training.penalty,
         )
     )
+    if isinstance(optimizer, GradientDescent) and optimizer.alpha == 0:
+        training.stop("no step along the gradient decreases what is minimised")
     _call(callbacks, "on_epoch_end", training)
     interrupts.heed()
 
@@ -227,3 +239,15 @@ def _rate(optimizer: Any) -> float:
 def _call(callbacks: Sequence[Callback], moment: str, training: Training) -> None:
     for callback in callbacks:
         getattr(callback, moment)(training)
+
+
+def _end(callbacks: Sequence[Callback], training: Training) -> None:
+    """All callbacks' last moment, also where one of them fails in it: weights are put back, files are closed."""
+    failures: list[BaseException] = []
+    for callback in callbacks:
+        try:
+            callback.on_train_end(training)
+        except BaseException as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]

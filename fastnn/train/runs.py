@@ -1,6 +1,6 @@
 """A run's folder: what `Checkpoint` keeps in it while a model trains, and what a training goes on from.
 
-weights.safetensors   the model's state after the last complete epoch
+weights.safetensors   the model's state after the last complete epoch, or after the best one
 history.jsonl, .csv   the epochs so far
 checkpoint.safetensors   all that the next epoch depends on, in one file, so that its parts always belong together
 config.json           how the model was made (written by whoever starts the run)
@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from fastnn import random, weights
-from fastnn.errors import DataError, StateError
+from fastnn.errors import ArgumentError, DataError, StateError
 
 from .callbacks import Callback, Training
 from .history import History, record_from
+from .stopping import StoppingRule, best_index, check_monitor
 
 __all__ = ["Checkpoint", "clear", "read_config", "write_config"]
 
@@ -42,6 +43,9 @@ class Checkpoint(Callback):
     Args:
         folder: the run's folder, made if it is not there.
         resume: go on from the folder's checkpoint, if it has one.
+        every: epochs from one checkpoint to the next; the last epoch of a training is always kept.
+        best: a measurement such as "val_loss" ("val_accuracy", "train_loss", "train_accuracy"). The folder's weights
+            are then those of the epoch that was best by it, not of the last; the checkpoint remains the last.
 
     Raises:
         DataError: a checkpoint that is damaged, or of another kind of model, optimiser or schedule.
@@ -61,17 +65,44 @@ class Checkpoint(Callback):
     True
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, resume: bool = False) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self, folder: str | os.PathLike[str], *, resume: bool = False, every: int = 1, best: str | None = None
+    ) -> None:
+        if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
+            raise ArgumentError(f"Checkpoint: expected every to be at least 1 epoch, got {every!r}")
+        self.folder, self.every, self.best = Path(folder), every, best
+        self._mode = "min" if best is None else check_monitor("Checkpoint", best)
         self._resume = resume
 
     def on_train_begin(self, training: Training) -> None:
+        behind = list(training.callbacks)[list(training.callbacks).index(self) :]
+        rules = [type(callback).__name__ for callback in behind if isinstance(callback, StoppingRule)]
+        if rules:
+            raise ArgumentError(
+                f"Checkpoint: expected {rules[0]} before it in callbacks=[...], got it behind: what the rule makes of "
+                "an epoch has to be known when that is kept"
+            )
+        if self.best is not None and self.best.startswith("val_") and training.val is None:
+            raise ArgumentError(f"Checkpoint: expected validation data for best={self.best!r}, got none: give fit val=")
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._resume and (self.folder / CHECKPOINT).exists():
             _restore(training, self.folder / CHECKPOINT)
             self._write_results(training)  # they are an epoch behind if the process was killed after the checkpoint
 
     def on_epoch_end(self, training: Training) -> None:
+        if self.best is not None and self._is_best(training):
+            weights.save(training.model, self.folder / WEIGHTS)
+        if training.epoch % self.every == 0 or training.epoch == training.epochs or training.stopped:
+            self._write_checkpoint(training)
+            self._write_results(training)
+
+    def _is_best(self, training: Training) -> bool:
+        values = training.history[self.best or ""]
+        if values[-1] is None:
+            raise ArgumentError(f"Checkpoint: expected {self.best} to be measured: the targets are no classes")
+        return best_index(values, 0.0, self._mode) in (None, len(values) - 1)
+
+    def _write_checkpoint(self, training: Training) -> None:
         arrays: dict[str, np.ndarray] = {}
         state = {
             "model": _without_arrays(training.model.state_dict(), arrays, "model"),
@@ -80,12 +111,16 @@ class Checkpoint(Callback):
             "random": random.get_state(),
             "order": {"seed": training.batches.seed, "epoch": training.batches.epoch},
             "history": [dataclasses.asdict(record) for record in training.history],
+            "callbacks": {
+                name: _without_arrays(callback.state_dict(), arrays, f"callbacks.{name}")
+                for name, callback in _by_name(training)
+            },
         }
         weights.save(arrays, self.folder / CHECKPOINT, note=json.dumps(state))
-        self._write_results(training)
 
     def _write_results(self, training: Training) -> None:
-        weights.save(training.model, self.folder / WEIGHTS)
+        if self.best is None or not (self.folder / WEIGHTS).exists():
+            weights.save(training.model, self.folder / WEIGHTS)
         for name in HISTORIES:
             training.history.save(self.folder / name)
 
@@ -134,8 +169,18 @@ def _restore(training: Training, path: Path) -> None:
         random.set_state(state["random"])
         training.batches.seed, training.batches.epoch = state["order"]["seed"], state["order"]["epoch"]
         training.history = History(record_from(row) for row in state["history"])
+        kept = state.get("callbacks", {})  # older checkpoints have none
+        for name, callback in _by_name(training):
+            if name in kept:
+                callback.load_state_dict(_with_arrays(kept[name], arrays))
     except (ValueError, KeyError, TypeError, AttributeError, StateError) as error:
         raise DataError(f"cannot go on from {path}: it was not written by this training ({error})") from error
+
+
+def _by_name(training: Training) -> list[tuple[str, Callback]]:
+    """The callbacks by their class, numbered where there are several of one."""
+    names = [type(callback).__name__ for callback in training.callbacks]
+    return [(f"{name}.{names[:i].count(name)}", training.callbacks[i]) for i, name in enumerate(names)]
 
 
 def _without_arrays(value: Any, arrays: dict[str, np.ndarray], name: str) -> Any:

@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ArgumentError, NonFiniteError
-from fastnn.nn import Module
-from fastnn.optim import Optimizer
+from fastnn.nn import Dropout, Module
+from fastnn.optim import GradientDescent, Optimizer
 from fastnn.plan import compile
 
 __all__ = ["EagerStep", "make_step"]
 
 
 class EagerStep:
-    """The step that `fnn.compile` makes, without a plan: the same calls, and the twin that it is tested against."""
+    """The step that `fnn.compile` makes, without a plan: the same calls, and the twin that it is tested against.
+
+    Without an optimiser it only adds the gradients to `.grad`.
+    """
 
     def __init__(self, model: Any, loss: Any, optimizer: Any) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
@@ -38,15 +41,58 @@ class EagerStep:
         value = float(loss.item())
         if not np.isfinite(value):
             raise NonFiniteError(f"the loss became {value}: nothing was updated from it")
-        self.optimizer.zero_grad()
+        if self.optimizer is not None:
+            self.optimizer.zero_grad()
         loss.backward()
-        self.optimizer.step()
+        if self.optimizer is not None:
+            self.optimizer.step()
         self.outputs = outputs.data
         return value
 
 
+class DescentStep:
+    """A step of `optim.GradientDescent`, which asks for the loss at several points of the same batch.
+
+    The outputs, and what batch norm learns of the batch, are those of the point where the step begins. Loss and
+    gradients come out of a compiled plan that updates nothing, or of the operators.
+    """
+
+    def __init__(self, model: Any, loss: Any, optimizer: GradientDescent, compiled: bool) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.outputs: np.ndarray = np.zeros(0)
+        self._evaluate: Any = compile(model, loss) if compiled else EagerStep(model, loss, None)
+
+    def prepare(self, x: np.ndarray, y: np.ndarray, check: Callable[[tuple[int, ...]], None]) -> None:
+        if any(isinstance(module, Dropout) and module.p > 0 for module in self.model.modules()):
+            raise ArgumentError(
+                "GradientDescent: expected a model that gives the same loss for the same parameters, got one with "
+                "Dropout: set its p to 0, or train with another optimiser"
+            )
+        self._evaluate.prepare(x, y, check)
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
+        buffers: list[tuple[np.ndarray, np.ndarray]] = []
+
+        def closure() -> float:
+            self.optimizer.zero_grad()
+            value = float(self._evaluate(x, y))
+            if not buffers:
+                self.outputs = self._evaluate.outputs.copy()
+                buffers.extend((buffer, buffer.copy()) for buffer in self.model.buffers())
+            return value
+
+        try:
+            return float(self.optimizer.step(closure))
+        finally:
+            self.optimizer.zero_grad()
+            for buffer, kept in buffers:
+                buffer[...] = kept
+
+
 def make_step(model: Any, loss: Any, optimizer: Any, compiled: bool) -> Any:
     """A compiled step where that is wanted, and model and optimiser are fastnn's own."""
+    if isinstance(optimizer, GradientDescent):
+        return DescentStep(model, loss, optimizer, compiled and isinstance(model, Module))
     if compiled and isinstance(model, Module) and isinstance(optimizer, Optimizer):
         return compile(model, loss, optimizer)
     return EagerStep(model, loss, optimizer)
