@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from browser import browser as browser  # a fixture
 from targets import Target, targets
 
 from fastnn import backends
