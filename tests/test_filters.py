@@ -58,8 +58,12 @@ def test_filters_of_the_first_convolution_and_of_a_named_one() -> None:
     np.testing.assert_array_equal(filters(model).images, model[1].weight.data)
     np.testing.assert_array_equal(filters(model, "3").images, model[3].weight.data)
     figure = filters(model).plot()
-    shown = [axes for axes in figure.axes if axes.get_visible() and axes.images][:32]
-    for axes, weight in zip(shown, model[1].weight.data, strict=True):
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    largest = np.abs(model[1].weight.data).max()
+    for axes, weight in zip(shown, model[1].weight.data, strict=True):  # in colour: gray is 0
+        colours = np.asarray(axes.images[0].get_array(), np.float64)
+        np.testing.assert_allclose(colours, 0.5 + weight.transpose(1, 2, 0) / (2 * largest), atol=1e-6)
+    for axes, weight in zip(filters(model, "3").plot().axes, model[3].weight.data, strict=False):
         np.testing.assert_array_equal(axes.images[0].get_array(), weight.mean(axis=0))
     assert figure._suptitle.get_text() == "32 filters 3×3×3 of layer 1"
     with pytest.raises(ArgumentError, match=r"an nn\.Conv2d, got one with none"):

@@ -212,6 +212,31 @@ def test_boxes_do_not_overlap_and_edges_go_down(grouped: bool, rng: np.random.Ge
     assert max(b[3] for b in found) < height
 
 
+def test_layers_stand_apart_and_edges_go_around_boxes(rng: np.random.Generator) -> None:
+    """Each layer's panel is its own, with its parameters; no edge leads through a box, not even around a block."""
+    model = network()
+    graph = fnn.graph(nn.CrossEntropyLoss()(model(rng.normal(size=(5, 6)).astype(np.float32)), np.zeros(5, int)), model)
+    svg = ElementTree.fromstring(graph.svg())
+    panels = []
+    for rect in svg.findall(f"{SVG}rect")[1:]:  # the first is the background
+        x, y, width, height = (float(rect.attrib[name]) for name in ("x", "y", "width", "height"))
+        panels.append((x, y, x + width, y + height))
+    assert len(panels) == 9
+    for a, b in itertools.pairwise(panels):
+        assert a[3] < b[1]
+    found = boxes(graph.svg())
+    for panel, node in zip(panels[:1] * 4, found[:4], strict=True):  # x, weight, bias and linear of the first layer
+        assert panel[0] < node[0]
+        assert panel[1] < node[1]
+        assert node[2] < panel[2]
+        assert node[3] < panel[3]
+    paths = [path.attrib["d"] for path in svg.findall(f"{SVG}path")]
+    corners = [tuple(map(float, part.split()[-1].split(","))) for d in paths for part in d[1:].split(" C")]
+    assert len(corners) > 2 * len(paths)  # those of the long edges
+    for x, y in corners:
+        assert not any(b[0] < x < b[2] and b[1] + 0.1 < y < b[3] - 0.1 for b in found)
+
+
 def test_titles_are_escaped() -> None:
     w = fnn.Tensor(1.0, requires_grad=True)
     assert "<w&>" in texts(fnn.graph(w * w, names={"<w&>": w}).svg())

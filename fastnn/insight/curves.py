@@ -47,7 +47,7 @@ def learning_curves(history: History, acceptable: float | None = None, test: flo
         if quantity == "accuracy" and axes.lines:
             end = history[-1].epoch
             if acceptable is not None:
-                axes.hlines(1 - acceptable, history[0].epoch, end, colors=plots.GRAY, linestyles="dotted", linewidth=1)
+                axes.hlines(1 - acceptable, 1, end, colors=plots.GRAY, linestyles="dotted", label="acceptable")
             if test is not None:
                 axes.scatter(end, 1 - test, marker="D", s=40, color=plots.RED, label="test", zorder=3)
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -42,8 +42,8 @@ REMEDIES = {
     ),
     "overfits": (
         "more training data, or augmentation: fnn.data.Augment",
-        "more regularisation: weight decay, dropout, label smoothing",
-        "stopping where the validation loss is lowest",
+        "more regularisation: weight decay, l1= or l2=, dropout, label smoothing",
+        "stopping where validation is best: fnn.train.EarlyStopping",
         "a smaller model",
     ),
     "differs": (

@@ -40,7 +40,7 @@ def styled(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
     axes.set_axisbelow(True)
     axes.set_title(title, loc="left", fontsize=10)
     axes.set(xlabel=x, ylabel=y)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(which="both", labelsize=8)
     return axes
 
 
@@ -52,14 +52,15 @@ def heading(drawing: Figure, text: str) -> None:
 def picture(axes: Axes, image: Array, *, limit: float | None = None, title: str = "") -> Any:
     """One image (C, H, W): three channels in colour, otherwise the mean of the channels in gray.
 
-    With `limit`, signed numbers from -limit (blue) over 0 (white) to limit (red), of three channels, too, the mean.
+    With `limit`, signed numbers from -limit (blue) over 0 (white) to limit (red); of three channels from dark over gray
+    to bright in each colour.
     """
-    if limit is None and len(image) == 3:
-        shown = axes.imshow(np.clip(np.moveaxis(image, 0, -1), 0, 1), interpolation="nearest")
+    if len(image) == 3:
+        colours = image if limit is None else 0.5 + image / (2 * limit)
+        shown = axes.imshow(np.clip(np.moveaxis(colours, 0, -1), 0, 1), interpolation="nearest")
     elif limit is None:
         shown = axes.imshow(image.mean(axis=0), cmap="gray", interpolation="nearest")
     else:
-        limit = limit or 1.0  # all weights 0: white
         shown = axes.imshow(image.mean(axis=0), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -71,20 +72,23 @@ def picture(axes: Axes, image: Array, *, limit: float | None = None, title: str 
 def tiles(
     images: Array, *, titles: Sequence[str] = (), columns: int | None = None, signed: bool = False, size: float = 1.1
 ) -> Figure:
-    """Images (n, C, H, W) in a grid, `size` inches each; signed ones on one scale, with its bar."""
-    count = len(images)
+    """Images (n, C, H, W) in a grid, `size` inches each; signed ones on one scale, with its bar unless in colour."""
+    count, channels = images.shape[:2]
     columns = min(count, columns or max(5, round(count**0.5 * 1.4)))
     rows = -(-count // columns)
     height = size * images.shape[2] / images.shape[3] + (0.3 if titles else 0.08)
-    drawing = figure(columns * size + 0.9 * signed + 0.2, rows * height + 0.5)
-    limit = float(np.abs(images.mean(axis=1)).max()) if signed else None
+    with_bar = signed and channels != 3
+    drawing = figure(columns * size + 0.9 * with_bar + 0.2, rows * height + 0.5)
+    limit = None
+    if signed:
+        limit = float(np.abs(images if channels == 3 else images.mean(axis=1)).max()) or 1.0  # 0 alone: white
     grid = drawing.subplots(rows, columns, squeeze=False)
     for i, axes in enumerate(grid.flat):
         if i < count:
             shown = picture(axes, images[i], limit=limit, title=titles[i] if titles else "")
         else:
             axes.set_visible(False)
-    if signed:
+    if with_bar:
         bar = drawing.colorbar(shown, ax=grid, shrink=min(1.0, 2.2 / (rows * height)), aspect=15)
         bar.ax.tick_params(labelsize=8)
     return drawing

@@ -129,7 +129,7 @@ class SignalReport:
             axes.plot(*zip(*found, strict=True), "o-", markersize=4, color=plots.RED) if found else None
             _logarithmic(axes, "x", [value for value, _ in found])
         signal.set_yticks(places, [layer.name for layer in self.layers])
-        signal.invert_yaxis()
+        signal.set_ylim(len(self.layers) - 0.4, -0.6)  # the input at the top
         return drawing
 
 
