@@ -129,9 +129,11 @@ def test_without_classes_losses_are_judged() -> None:
     assert "loss: training 6, validation 6; up to 0.5" in repr(diagnose(losses((10, 10), (6, 6), (6, 6), (6, 6))))
 
 
-def test_an_empty_history_is_refused() -> None:
+def test_what_cannot_be_judged_is_refused() -> None:
     with pytest.raises(ArgumentError, match="at least one epoch"):
         diagnose(History())
+    with pytest.raises(ArgumentError, match="above 0, got 0"):
+        diagnose(flat(0.1, 0.1, None, None), acceptable=0)
 
 
 # ---- real trainings --------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def diagnose(
         acceptable: the error that counts as small: a share of images, by default 0.05; without classes a loss, by
             default a twentieth of the first epoch's.
 
-    Raises ArgumentError for a history without epochs.
+    Raises ArgumentError for a history without epochs, and an acceptable error that no model can have.
 
     >>> from fastnn.train import EpochRecord, History
     >>> accuracies = [(0.80, 0.78), (0.97, 0.85), (1.0, 0.86), (1.0, 0.86)]
@@ -127,6 +127,8 @@ def diagnose(
     """
     if not len(history):
         raise ArgumentError("diagnose: expected a history of at least one epoch, got an empty one")
+    if acceptable is not None and not acceptable > 0:
+        raise ArgumentError(f"diagnose: expected an acceptable error above 0, got {acceptable!r}")
     last = history[-1]
     classes = last.train_accuracy is not None
     numbers: dict[str, float | None] = {
