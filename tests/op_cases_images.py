@@ -157,6 +157,11 @@ _CONVS: list[Case] = [
     dict(N=1, C=3, H=5, W=5, O=512, kernel=(3, 3)),
     dict(N=9, C=16, H=20, W=21, O=31, kernel=(3, 3)),
     dict(N=0, C=2, H=5, W=5, O=3, kernel=(3, 3)),
+    # Blocks of channels on every instruction set: lanes that hold none, more groups than one, more strips than one.
+    dict(N=3, C=13, H=9, W=7, O=45, kernel=(3, 2), padding=(1, 1)),
+    dict(N=2, C=36, H=6, W=17, O=28, kernel=(5, 3), padding=(4, 0), groups=2),
+    dict(N=1, C=61, H=28, W=40, O=62, kernel=(3, 3), padding=(1, 2)),
+    dict(N=20, C=16, H=3, W=3, O=48, kernel=(2, 2)),
 ]
 _CONV_BENCHMARKS: list[Case] = [
     dict(N=128, C=1, H=28, W=28, O=32, kernel=(3, 3)),

@@ -3,14 +3,15 @@
  *   x (N, C, H, W), weight (O, C/groups, kh, kw), bias (O,) or NULL, y (N, O, OH, OW)
  *   y[n,o,oh,ow] = bias[o] + sum over c,i,j of weight[o,c,i,j] * x[n, g*C/groups + c, oh*stride + i*dilation - pad, ...]
  *
- * Two implementations, and the one place that chooses between them, by shape.
+ * Three implementations, and the one place that chooses among them, by shape.
  */
 #ifndef FASTNN_CONV2D_H
 #define FASTNN_CONV2D_H
 
+#include "ops/conv2d_blocks.h"
 #include "ops/conv2d_im2col.h"
 
-/* Direct loops reach their padded planes by 32-bit offsets: 8 GiB of them for one image. */
+/* Direct loops over planes reach them by 32-bit offsets: 8 GiB of them for one image. */
 INLINE int conv_offsets_fit(const struct conv2d_shape *s) {
     double high = (double)s->H + 2.0 * (double)(s->pad_h + s->kh * s->dilation_h + s->stride_h);
     double wide = (double)s->W + 2.0 * (double)(s->pad_w + s->kw * s->dilation_w + s->stride_w);
@@ -18,35 +19,59 @@ INLINE int conv_offsets_fit(const struct conv2d_shape *s) {
 }
 
 enum conv2d_pass { CONV2D_FORWARD, CONV2D_BACKWARD_INPUT, CONV2D_BACKWARD_WEIGHT };
+enum conv2d_loops { CONV2D_BLOCKS, CONV2D_PLANES, CONV2D_PRODUCT };
 
-/* Direct loops win wherever their tiles are well filled (measured on AVX2, 1 to 512 channels, planes of 4 x 4 to 56 x 56).
- * They compute (pitch - OW) positions a row for nothing, a weight gradient wants long runs of positions, and an input gradient of
- * one or two channels does not repay the padded copy of its many source planes: these are matrix products in all but name. */
-INLINE int conv2d_choose(const struct conv2d_shape *s, int algorithm, enum conv2d_pass pass) {
-    if (algorithm == CONV2D_IM2COL || !conv_offsets_fit(s)) return CONV2D_IM2COL;
-    if (algorithm == CONV2D_DIRECT) return CONV2D_DIRECT;
+/* Blocks take every pixel, one after another, and win (measured on AVX2 and AVX-512, 1 to 512 channels, planes of 4 x 4 to 56 x 56)
+ * where channels fill their lanes and what is read half a vector's. An input gradient much larger than what it comes from is
+ * mostly zeros; weights so many that few parts of the batch can have sums of their own leave threads idle. */
+INLINE int conv_blocks_suit(const struct conv2d_shape *s, enum conv2d_pass pass) {
+    i64 C = s->C / s->groups, O = s->O / s->groups, from = C, to = O;
+    if (s->dilation_h != 1 || s->dilation_w != 1 || s->pad_h >= s->kh || s->pad_w >= s->kw) return 0;
+    if (s->OH != s->H + 2 * s->pad_h - s->kh + 1 || s->OW != s->W + 2 * s->pad_w - s->kw + 1) return 0;     /* a stride */
+    if (pass == CONV2D_BACKWARD_INPUT) from = O, to = C;
+    if (pass == CONV2D_BACKWARD_INPUT && 2 * s->W >= 3 * s->OW && s->kw > 1) return 0;
+    if (pass == CONV2D_BACKWARD_WEIGHT && s->O * C * s->kh * s->kw > 1 << 20) return 0;
+    return 10 * to >= 7 * round_up(to, VL) && 4 * from >= VL;
+}
+
+/* Loops over planes win wherever their tiles are well filled. They compute (pitch - OW) positions a row for nothing, a weight
+ * gradient wants long runs of positions, and an input gradient of one or two channels does not repay the padded copy of its many
+ * source planes: these are matrix products in all but name. */
+INLINE enum conv2d_loops conv2d_choose(const struct conv2d_shape *s, int algorithm, enum conv2d_pass pass) {
+    if (algorithm == CONV2D_IM2COL || !conv_offsets_fit(s)) return CONV2D_PRODUCT;
+    if (conv_blocks_suit(s, pass)) return CONV2D_BLOCKS;
+    if (algorithm == CONV2D_DIRECT) return CONV2D_PLANES;
     i64 C = s->C / s->groups, O = s->O / s->groups, K = C * s->kh * s->kw;
     i64 pitch = s->OW + (s->kw - 1) * s->dilation_w / s->stride_w;
     int deep = O >= 16 && K >= 64, wasteful = 3 * s->OW <= 2 * pitch;
     int short_run = pass == CONV2D_BACKWARD_WEIGHT && s->OH * pitch * i64_max(1, s->N / 4) < 256;
     int few_rows = pass == CONV2D_BACKWARD_INPUT && C <= 2 && O >= 8;
-    return few_rows || (deep && (wasteful || short_run)) ? CONV2D_IM2COL : CONV2D_DIRECT;
+    return few_rows || (deep && (wasteful || short_run)) ? CONV2D_PRODUCT : CONV2D_PLANES;
 }
 
 KERNEL int conv2d_forward(const struct conv2d_shape *s, int algorithm, const float *x, const float *weight, const float *bias, float *y) {
-    if (conv2d_choose(s, algorithm, CONV2D_FORWARD) == CONV2D_DIRECT) return conv2d_forward_direct(s, x, weight, bias, y);
-    return conv2d_forward_im2col(s, x, weight, bias, y);
+    switch (conv2d_choose(s, algorithm, CONV2D_FORWARD)) {
+    case CONV2D_BLOCKS: return conv2d_forward_blocks(s, x, weight, bias, y);
+    case CONV2D_PLANES: return conv2d_forward_direct(s, x, weight, bias, y);
+    default: return conv2d_forward_im2col(s, x, weight, bias, y);
+    }
 }
 
 KERNEL int conv2d_backward_input(const struct conv2d_shape *s, int algorithm, const float *grad, const float *weight, float *grad_x) {
-    if (conv2d_choose(s, algorithm, CONV2D_BACKWARD_INPUT) == CONV2D_DIRECT) return conv2d_backward_input_direct(s, grad, weight, grad_x);
-    return conv2d_backward_input_im2col(s, grad, weight, grad_x);
+    switch (conv2d_choose(s, algorithm, CONV2D_BACKWARD_INPUT)) {
+    case CONV2D_BLOCKS: return conv2d_backward_input_blocks(s, grad, weight, grad_x);
+    case CONV2D_PLANES: return conv2d_backward_input_direct(s, grad, weight, grad_x);
+    default: return conv2d_backward_input_im2col(s, grad, weight, grad_x);
+    }
 }
 
 KERNEL int conv2d_backward_weight(const struct conv2d_shape *s, int algorithm, const float *grad, const float *x, float *grad_weight,
                                   float *grad_bias) {
-    if (conv2d_choose(s, algorithm, CONV2D_BACKWARD_WEIGHT) == CONV2D_DIRECT) return conv2d_backward_weight_direct(s, grad, x, grad_weight, grad_bias);
-    return conv2d_backward_weight_im2col(s, grad, x, grad_weight, grad_bias);
+    switch (conv2d_choose(s, algorithm, CONV2D_BACKWARD_WEIGHT)) {
+    case CONV2D_BLOCKS: return conv2d_backward_weight_blocks(s, grad, x, grad_weight, grad_bias);
+    case CONV2D_PLANES: return conv2d_backward_weight_direct(s, grad, x, grad_weight, grad_bias);
+    default: return conv2d_backward_weight_im2col(s, grad, x, grad_weight, grad_bias);
+    }
 }
 
 #endif

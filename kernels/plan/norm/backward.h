@@ -156,7 +156,7 @@ static void normed_add_partials(void *context, int64_t c) {
     const struct chain_layer *l = m->l;
     const struct wide_conv s = normed_conv(l);
     const i64 taps = l->kh * l->kw;
-    const int blocks = job->layer && !m->winograd;      /* the order of partial: see wide/conv.h */
+    const int blocks = job->layer && !m->winograd;      /* the order of partial: see ops/wide_conv.h */
     for (i64 tap = 0; tap < taps; tap++) {
         const float *from = job->partial + (blocks ? wide_conv_entry(&s, VL, c, tap) : wide_conv_entry(&s, 1, c, tap)) * m->Op;
         for (i64 o = 0; o < l->O; o += VL) {
@@ -183,9 +183,9 @@ static void normed_upstream_block(void *context, int64_t index) {
     float *sums = normed_block_sums(p, block);
     memset(sums, 0, (size_t)(2 * m->Op) * sizeof *sums);
     for (i64 n = normed_block_begin(p, block); n < normed_block_begin(p, block + 1); n++) {
-        wide_to_blocks(m->l->O, pixels, p->c->grad_y + n * m->l->O * pixels, normed_d(p, layer, n), pixels * VL);
-        normed_sums_image(m, normed_constants(p, layer), normed_z(p, layer, n), normed_compact(m->l, normed_d(p, layer, n)), NULL,
-                          sums);
+        const struct wide_view d = normed_compact(m->l, normed_d(p, layer, n));
+        wide_to_blocks(m->l->O, m->l->PH, m->l->PW, p->c->grad_y + n * m->l->O * pixels, pixels, d);
+        normed_sums_image(m, normed_constants(p, layer), normed_z(p, layer, n), d, NULL, sums);
     }
 }
 
@@ -242,6 +242,7 @@ static void normed_backward_block(void *context, int64_t index) {
     const i64 begin = normed_block_begin(p, block), end = normed_block_begin(p, block + 1);
     const struct normed_layer *m = &p->layer[layer], *before = m - 1;
     const struct chain_layer *l = m->l;
+    const i64 pixels = l->H * l->W;
     const int wants_input = normed_wants_input(p->c, layer);
     const float *packed = job->packed + m->transposed_at, *constants = layer ? normed_constants(p, layer - 1) : NULL;
     float *sums = normed_block_sums(p, block);
@@ -260,7 +261,7 @@ static void normed_backward_block(void *context, int64_t index) {
         if (m->winograd) normed_gradients_winograd(m, count, n > begin, wants_input, packed, &hands);
         else normed_gradients_direct(m, layer == 0, wants_input, packed, &hands);
         if (!wants_input) continue;
-        if (layer == 0) wide_from_blocks(l->C, l->H * l->W, hands.image, l->H * l->W * VL, p->c->grad_x + n * l->C * l->H * l->W);
+        if (layer == 0) wide_from_blocks(l->C, pixels, hands.image, pixels * VL, p->c->grad_x + n * l->C * pixels, pixels);
         else for (i64 k = 0; k < count; k++) {
             struct wide_view d = m->winograd ? wide_interior(&m->input, hands.input_grad + k * wide_place_floats(&m->input))
                                              : normed_compact(before->l, hands.image);

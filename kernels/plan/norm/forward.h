@@ -249,7 +249,7 @@ KERNEL void normed_store_output(const struct normed_plan *p, const float *consta
     const struct normed_layer *m = &p->layer[p->c->layers - 1];
     const i64 pixels = m->l->PH * m->l->PW;
     normed_activate(m, constants, z, (struct wide_view){image, pixels * VL, m->l->PW * VL});
-    wide_from_blocks(m->l->O, pixels, image, pixels * VL, p->c->y + n * m->l->O * pixels);
+    wide_from_blocks(m->l->O, pixels, image, pixels * VL, p->c->y + n * m->l->O * pixels, pixels);
 }
 
 static void normed_output_block(void *context, int64_t index) {

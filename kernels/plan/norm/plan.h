@@ -20,7 +20,7 @@
 #include <math.h>
 
 #include "plan/wide/layout.h"
-#include "plan/wide/conv_weight.h"
+#include "ops/wide_conv_weight.h"
 #include "plan/wide/winograd_backward.h"
 
 enum {
@@ -55,10 +55,10 @@ struct normed_plan {
 };
 
 INLINE struct wide_conv normed_conv(const struct chain_layer *l) {
-    return (struct wide_conv){l->C, l->O, l->kh, l->kw, l->OH, l->OW};
+    return (struct wide_conv){.C = l->C, .O = l->O, .kh = l->kh, .kw = l->kw, .OH = l->OH, .OW = l->OW};
 }
 INLINE struct wide_conv normed_conv_input(const struct chain_layer *l) {
-    return (struct wide_conv){l->O, l->C, l->kh, l->kw, l->H, l->W};
+    return (struct wide_conv){.C = l->O, .O = l->C, .kh = l->kh, .kw = l->kw, .OH = l->H, .OW = l->W};
 }
 INLINE struct winograd normed_winograd(const struct chain_layer *l) { return winograd_shape(l->C, l->O, l->OH, l->OW); }
 INLINE struct winograd normed_winograd_exchanged(const struct chain_layer *l) { return winograd_shape(l->O, l->C, l->OH, l->OW); }

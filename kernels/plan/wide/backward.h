@@ -6,7 +6,7 @@
 #ifndef FASTNN_WIDE_BACKWARD_H
 #define FASTNN_WIDE_BACKWARD_H
 
-#include "plan/wide/conv_weight.h"
+#include "ops/wide_conv_weight.h"
 #include "plan/wide/forward.h"
 #include "plan/wide/sparse.h"
 
@@ -71,7 +71,8 @@ static void wide_load_gradient(const struct wide_plan *p, i64 n, float *at) {
     const struct wide_place *q = &p->place[p->L];
     i64 pixels = q->H * q->W;
     if (!c->global_average) {
-        wide_to_blocks(c->O, pixels, p->chain->grad_y + n * c->O * pixels, at, wide_place_plane(q));
+        const struct wide_view to = {at, wide_place_plane(q), q->W * VL};
+        wide_to_blocks(c->O, q->H, q->W, p->chain->grad_y + n * c->O * pixels, pixels, to);
         return;
     }
     for (i64 o = 0; o < c->O; o += VL) {
@@ -157,7 +158,7 @@ static void wide_dense_backward(const struct wide_plan *p, const struct wide_bac
     const struct chain_layer *c = &p->chain->layer[l];
     struct wide_view src = wide_bordered(&p->place[l], wide_at(p, l, n, scratch)), to = grad;
     struct wide_place place = wide_dense_place(c, m->wants_input);
-    struct wide_conv full = {c->C, c->O, c->kh, c->kw, c->OH, c->OW};
+    struct wide_conv full = {.C = c->C, .O = c->O, .kh = c->kh, .kw = c->kw, .OH = c->OH, .OW = c->OW};
     float *bias = partial + m->partial_bias_at;
     struct wide_view y = wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, scratch));
     if (l == 0 && !m->pooled && !m->wants_input) {
@@ -178,7 +179,7 @@ static void wide_dense_backward(const struct wide_plan *p, const struct wide_bac
     else if (m->wants_weight) wide_conv_weight(&full, src, to, partial + m->partial_at);
     if (m->wants_input) {
         struct wide_place at = wide_grad_place(p, l);
-        struct wide_conv flipped = {c->O, c->C, c->kh, c->kw, c->H, c->W};
+        struct wide_conv flipped = {.C = c->O, .O = c->C, .kh = c->kh, .kw = c->kw, .OH = c->H, .OW = c->W};
         wide_conv_forward(&flipped, transposed + m->transposed_at, NULL, wide_bordered(&place, scratch + b->dense_at),
                           wide_interior(&at, scratch + b->grad_at[l % 2]));
     }

@@ -62,7 +62,8 @@ static void wide_forward_image(const struct wide_plan *p, const float *packed, i
     for (i64 l = 0; l < p->L; l++) wide_forward_layer(p, l, packed, n, scratch);
     out = wide_at(p, p->L, n, scratch);
     if (!last->global_average) {
-        wide_from_blocks(end->C, end->H * end->W, out, wide_place_plane(end), c->y + n * end->C * end->H * end->W);
+        const i64 pixels = end->H * end->W;
+        wide_from_blocks(end->C, pixels, out, wide_place_plane(end), c->y + n * end->C * pixels, pixels);
         return;
     }
     for (i64 o = 0; o < end->C; o += VL) {

@@ -9,7 +9,7 @@
 
 #include "base/lanes.h"
 #include "plan/stages.h"
-#include "plan/wide/conv.h"
+#include "ops/wide_conv.h"
 
 /* Activations of C channels, H x W pixels, whose pixel (0, 0) is at (top, left) of the rows x cols plane. lanes: VL, or 1 where planar. */
 struct wide_place { i64 C, H, W, rows, cols, top, left, lanes; };
@@ -38,40 +38,6 @@ KERNEL void wide_clear_border(const struct wide_place *p, float *at) {
             memset(plane + h * v.row, 0, (size_t)(p->left * p->lanes) * sizeof(float));
             memset(plane + h * v.row + (p->left + p->W) * p->lanes, 0, (size_t)(right * p->lanes) * sizeof(float));
         }
-    }
-}
-
-/* dst[c][p] = src[c / VL][p][c % VL] for c < C, p < P, and back: pixels without gaps between rows */
-KERNEL void wide_from_blocks(i64 C, i64 P, const float *src, i64 src_plane, float *dst) {
-    for (i64 c = 0; c < C; c += VL) {
-        const float *block = src + c / VL * src_plane;
-        i64 lanes = i64_min(VL, C - c), p = 0;
-        for (; p + VL <= P; p += VL) {
-            vf r[VL];
-            UNROLL for (int i = 0; i < VL; i++) r[i] = v_load(block + (p + i) * VL);
-            v_transpose(r);
-            if (lanes == VL) UNROLL for (int i = 0; i < VL; i++) v_store(dst + (c + i) * P + p, r[i]);
-            else UNROLL for (int i = 0; i < VL; i++) if (i < lanes) v_store(dst + (c + i) * P + p, r[i]);
-        }
-        for (; p < P; p++)
-            for (i64 i = 0; i < lanes; i++) dst[(c + i) * P + p] = block[p * VL + i];
-    }
-}
-
-/* unused lanes become zero */
-KERNEL void wide_to_blocks(i64 C, i64 P, const float *src, float *dst, i64 dst_plane) {
-    for (i64 c = 0; c < C; c += VL) {
-        float *block = dst + c / VL * dst_plane;
-        i64 lanes = i64_min(VL, C - c), p = 0;
-        for (; p + VL <= P; p += VL) {
-            vf r[VL];
-            if (lanes == VL) UNROLL for (int i = 0; i < VL; i++) r[i] = v_load(src + (c + i) * P + p);
-            else UNROLL for (int i = 0; i < VL; i++) r[i] = i < lanes ? v_load(src + (c + i) * P + p) : (vf){0};
-            v_transpose(r);
-            UNROLL for (int i = 0; i < VL; i++) v_store(block + (p + i) * VL, r[i]);
-        }
-        for (; p < P; p++)
-            for (i64 i = 0; i < VL; i++) block[p * VL + i] = i < lanes ? src[(c + i) * P + p] : 0.0f;
     }
 }
 

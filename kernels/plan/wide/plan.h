@@ -99,7 +99,7 @@ KERNEL struct wide_plan wide_make_plan(const struct chain *c) {
             m->partial_floats = l->kh * l->kw * m->CB * VL * m->OB * VL;
             m->partial_at = wide_reserve(&p.partial, m->partial_floats, 16);
             m->partial_bias_at = wide_reserve(&p.partial, m->OB * VL, 16);
-            struct wide_conv t = {l->O, l->C, l->kh, l->kw, l->H, l->W};
+            struct wide_conv t = {.C = l->O, .O = l->C, .kh = l->kh, .kw = l->kw, .OH = l->H, .OW = l->W};
             m->transposed_at = wide_reserve(&p.transposed, m->sparse ? m->partial_floats : wide_conv_packed_floats(&t), 16);
             if (m->pooled) m->where_at = wide_reserve(&p.record, l->PH * l->PW * m->OB * VL, 64);
         }

@@ -2,7 +2,7 @@
  *
  *   Y = A' [ sum over C of (G g G') * (B' d B) ] A     d: 6x6 inputs, Y: 4x4 outputs, g: 3x3 weights, * element by element
  *
- * Lanes are channels (blocked layout, see wide/conv.h), so the transforms need no shuffles and the sums over C are 36 matrix
+ * Lanes are channels (blocked layout, see ops/wide_conv.h), so the transforms need no shuffles and the sums over C are 36 matrix
  * products of (T, C) by (C, O), for strips of T tiles whose matrices stay in L2. The gradients are in wide/winograd_backward.h.
  *
  * The interpolation points are 0, +-3/4, +-3/2 and infinity: all constants of A and B are exact, and with C = 64 the largest error
@@ -16,7 +16,7 @@
 #define FASTNN_WIDE_WINOGRAD_H
 
 #include "base/threads.h"
-#include "plan/wide/conv.h"
+#include "ops/wide_conv.h"
 
 enum {
     WINOGRAD_POINTS = 36,
