@@ -30,6 +30,38 @@ cdef inline float *f32(cnp.ndarray array) except? NULL:
 cdef inline float *f32_or_null(array) except? NULL:
     return NULL if array is None else <float *> data_of(array, cnp.NPY_FLOAT32)
 
+cdef class Memory:
+    """What holds a large array; it is given back when nothing refers to the array any more."""
+    cdef void *data
+    cdef size_t bytes
+
+    def __dealloc__(self):
+        if self.data != NULL:
+            fastnn_give_memory(self.data, self.bytes)
+
+
+def empty(tuple shape, cnp.dtype dtype not None):
+    """np.empty, for types without Python objects; what is large lies in memory that is used again (base/memory.c)."""
+    cdef double size = dtype.itemsize
+    for n in shape:
+        size *= n
+    if not FASTNN_LARGE <= size < 1e15:
+        return np.empty(shape, dtype)
+    cdef Memory memory = Memory()
+    memory.bytes = <size_t> size
+    memory.data = fastnn_take_memory(&memory.bytes)
+    if memory.data == NULL:
+        raise MemoryError(f"no memory for an array of shape {shape}")
+    cdef cnp.npy_intp sizes[64]
+    cdef int i = 0
+    for n in shape:
+        sizes[i] = n
+        i += 1
+    array = cnp.PyArray_SimpleNewFromData(i, sizes, dtype.type_num, memory.data)
+    cnp.set_array_base(array, memory)
+    return array
+
+
 cdef inline int check(int status) except -1:
     if status:
         raise MemoryError("no memory for a kernel's working buffer")

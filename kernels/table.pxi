@@ -56,3 +56,8 @@ cdef extern from "table.h" nogil:
 cdef extern from "base/threads.h" nogil:
     void fastnn_set_threads(int)
     int fastnn_get_threads()
+
+cdef extern from "base/memory.h" nogil:
+    const size_t FASTNN_LARGE
+    void *fastnn_take_memory(size_t *)
+    void fastnn_give_memory(void *, size_t)

@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 
+try:
+    from fastnn._kernels import empty  # large arrays lie in memory that was used before: no page faults
+except ImportError:  # installed without the extension
+    from numpy import empty
+
 Array: TypeAlias = NDArray[Any]
 Pair: TypeAlias = tuple[int, int]
 Shape: TypeAlias = tuple[int, ...]
@@ -42,7 +47,7 @@ def common_dtype(op: str, dtypes: DTypes, *arrays: Array | None) -> np.dtype[Any
 
 def output(op: str, shape: Shape, dtype: np.dtype[Any], out: Array | None) -> Array:
     if out is None:
-        return np.empty(shape, dtype)
+        return empty(shape, dtype)
     if not isinstance(out, np.ndarray) or out.dtype != dtype:
         raise DTypeError(f"{op}: expected out to be a {dtype} array, got {kind_of(out)}")
     if out.shape != shape:
@@ -54,7 +59,7 @@ def output(op: str, shape: Shape, dtype: np.dtype[Any], out: Array | None) -> Ar
 
 def outputs(op: str, shapes: tuple[Shape, Shape], dtypes: DTypes, out: Outs) -> tuple[Array, Array]:
     if out is None:
-        return np.empty(shapes[0], dtypes[0]), np.empty(shapes[1], dtypes[1])
+        return empty(shapes[0], dtypes[0]), empty(shapes[1], dtypes[1])
     if not isinstance(out, tuple) or len(out) != 2:
         raise ShapeError(f"{op}: expected out to be a tuple of two arrays or None, got {type(out).__name__}")
     return output(op, shapes[0], dtypes[0], out[0]), output(op, shapes[1], dtypes[1], out[1])

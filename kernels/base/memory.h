@@ -1,0 +1,14 @@
+/* Memory of large arrays, used again: what an operator returned in one step holds what it returns in the next. */
+#ifndef FASTNN_MEMORY_H
+#define FASTNN_MEMORY_H
+
+#include <stddef.h>
+
+enum { FASTNN_LARGE = 256 << 10 };      /* bytes; smaller ones come back from malloc as they went */
+
+/* At least *bytes, which becomes what it holds; its content is undefined. NULL: out of memory. */
+void *fastnn_take_memory(size_t *bytes);
+/* What was taken, with the size that it holds; it may be handed out again at once. */
+void fastnn_give_memory(void *data, size_t bytes);
+
+#endif
