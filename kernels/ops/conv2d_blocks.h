@@ -124,7 +124,8 @@ KERNEL int conv2d_backward_input_blocks(const struct conv2d_shape *s, const floa
 /* ---- weight gradient ---- */
 
 struct conv_blocks_weight {
-    i64 N, groups, parts, rows;     /* rows a strip */
+    i64 N, groups, parts;
+    i64 rows, images;               /* rows a strip; strips of several images, where they are small, are laid out together */
     struct conv_source x, grad;
     struct wide_conv conv;
     i64 partial_floats;             /* of a group: packed weight gradient, then the bias gradient (O rounded up) */
@@ -146,21 +147,27 @@ INLINE void add_pixels(i64 OB, i64 P, const float *blocks, float *bias) {
 
 static void conv_blocks_weight_part(void *context, i64 part) {
     struct conv_blocks_weight *t = context;
-    const i64 seen = t->rows + t->conv.kh - 1, OB = ceil_div(t->conv.O, VL), x_floats = seen * source_row_floats(&t->x);
-    float *x = fastnn_scratch(SCRATCH_CONV_IMAGE, sizeof *x * (size_t)(x_floats + t->rows * source_row_floats(&t->grad)));
+    const i64 seen = t->rows + t->conv.kh - 1, OB = ceil_div(t->conv.O, VL);
+    const i64 x_floats = seen * source_row_floats(&t->x), grad_floats = t->rows * source_row_floats(&t->grad);
+    float *x = fastnn_scratch(SCRATCH_CONV_IMAGE, sizeof *x * (size_t)(t->images * (x_floats + grad_floats)));
     if (!x) { t->failed = 1; return; }
-    float *partial = t->partial + part * t->groups * t->partial_floats;
+    float *grad = x + t->images * x_floats, *partial = t->partial + part * t->groups * t->partial_floats;
     memset(partial, 0, sizeof *partial * (size_t)(t->groups * t->partial_floats));
-    for (i64 n = part * t->N / t->parts, end = (part + 1) * t->N / t->parts; n < end; n++)
+    for (i64 n = part * t->N / t->parts, end = (part + 1) * t->N / t->parts; n < end; n += t->images)
         for (i64 g = 0; g < t->groups; g++) for (i64 first = 0; first < t->conv.OH; first += t->rows) {
             struct wide_conv c = t->conv;
             c.OH = i64_min(t->rows, c.OH - first);
             c.top = t->x.top - first, c.H = t->x.H;
+            struct wide_view from = {0}, to = {0};
             float *sums = partial + g * t->partial_floats, *bias = sums + t->partial_floats - OB * VL;
-            const struct wide_view from = lay_out_rows(&t->x, n * t->groups + g, first, c.OH + c.kh - 1, x);
-            const struct wide_view grad = lay_out_rows(&t->grad, n * t->groups + g, first, c.OH, x + x_floats);
-            wide_conv_weight(&c, from, grad, sums);
-            add_pixels(OB, c.OH * c.OW, grad.at, bias);
+            const i64 count = i64_min(t->images, end - n);
+            for (i64 i = count; i-- > 0;) {
+                const i64 image = (n + i) * t->groups + g;
+                from = lay_out_rows(&t->x, image, first, c.OH + c.kh - 1, x + i * x_floats);
+                to = lay_out_rows(&t->grad, image, first, c.OH, grad + i * grad_floats);
+                add_pixels(OB, c.OH * c.OW, to.at, bias);
+            }
+            wide_conv_weight_images(&c, (struct wide_images){count, x_floats, grad_floats}, from, to, sums);
         }
 }
 
@@ -185,7 +192,9 @@ KERNEL int conv2d_backward_weight_blocks(const struct conv2d_shape *s, const flo
                                    .parts = conv_parts(s, C * s->kh * s->kw), .grad_weight = grad_weight, .grad_bias = grad_bias};
     const double weights = (double)(s->O * C * s->kh * s->kw), flops = 2.0 * (double)(s->N * s->OH * s->OW) * weights;
     t.partial_floats = wide_conv_packed_floats(&t.conv) + OB * VL;
-    t.rows = conv_strip_rows(CONV_TASKS, s->OH, source_row_floats(&t.x) + source_row_floats(&t.grad), flops);
+    const i64 row_floats = source_row_floats(&t.x) + source_row_floats(&t.grad);
+    t.rows = conv_strip_rows(CONV_TASKS, s->OH, row_floats, flops);
+    t.images = i64_max(1, i64_min(ceil_div(s->N, t.parts), CONV_STRIP_FLOATS / (t.rows * row_floats)));
     t.partial = fastnn_scratch(SCRATCH_PARTIAL, sizeof(float) * (size_t)(t.parts * t.groups * t.partial_floats));
     if (!t.partial) return -1;
     fastnn_parallel(t.parts, flops, conv_blocks_weight_part, &t);

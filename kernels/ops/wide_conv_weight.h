@@ -1,4 +1,4 @@
-/* Weight gradient of a dense convolution of one image by direct loops, in the layouts of wide_conv.h.
+/* Weight gradient of a dense convolution of one image, or of several small ones, by direct loops, in the layouts of wide_conv.h.
  *
  *   packed (k, O rounded up to VL) += sum over pixels of src[pixel + k] * grad[pixel]
  *
@@ -13,36 +13,44 @@
 /* Entries k of one register tile: where what each reads begins, from which row of the gradient to which, and where its sums lie */
 struct wide_taps { i64 offset[8], at[8], first, end; int count; };
 
-/* MR entries from the m-th on x NV blocks: out[at][block] += sum over rows and pixels of src[offset + pixel] * grad[block][pixel] */
-INLINE void wide_weight_tile(const int MR, const int NV, const int pixel, i64 OW, const struct wide_taps *e, int m,
-                             struct wide_view src, struct wide_view grad, float *restrict out, i64 out_row) {
+/* Images that one sum runs over, and floats from one to the next */
+struct wide_images { i64 count, src, grad; };
+
+/* MR entries from the m-th on x NV blocks: out[at][block] += sum over images, rows, pixels of src[offset + pixel] * grad[block][pixel] */
+INLINE void wide_weight_tile(const int MR, const int NV, const int pixel, i64 OW, const struct wide_images *images,
+                             const struct wide_taps *e, int m, struct wide_view src, struct wide_view grad, float *restrict out,
+                             i64 out_row) {
     vf acc[8][WIDE_NV];
     const float *at[8];
     UNROLL for (int i = 0; i < MR; i++) {
         at[i] = src.at + e->offset[m + i] + e->first * src.row;
         UNROLL for (int j = 0; j < NV; j++) acc[i][j] = v_load(out + e->at[m + i] * out_row + j * VL);
     }
-    for (i64 h = e->first; h < e->end; h++) {
-        const float *g = grad.at + h * grad.row;
-        for (i64 w = 0; w < OW; w++) {
-            vf v[WIDE_NV];
-            UNROLL for (int j = 0; j < NV; j++) v[j] = v_load(g + w * VL + j * grad.plane);
-            UNROLL for (int i = 0; i < MR; i++) {
-                vf x = v_set1(at[i][w * pixel]);
-                UNROLL for (int j = 0; j < NV; j++) acc[i][j] += x * v[j];
+    const i64 next = images->src - (e->end - e->first) * src.row;
+    for (i64 n = 0; n < images->count; n++) {
+        for (i64 h = e->first; h < e->end; h++) {
+            const float *g = grad.at + n * images->grad + h * grad.row;
+            for (i64 w = 0; w < OW; w++) {
+                vf v[WIDE_NV];
+                UNROLL for (int j = 0; j < NV; j++) v[j] = v_load(g + w * VL + j * grad.plane);
+                UNROLL for (int i = 0; i < MR; i++) {
+                    vf x = v_set1(at[i][w * pixel]);
+                    UNROLL for (int j = 0; j < NV; j++) acc[i][j] += x * v[j];
+                }
             }
+            UNROLL for (int i = 0; i < MR; i++) at[i] += src.row;
         }
-        UNROLL for (int i = 0; i < MR; i++) at[i] += src.row;
+        UNROLL for (int i = 0; i < MR; i++) at[i] += next;
     }
     UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)
         v_store(out + e->at[m + i] * out_row + j * VL, acc[i][j]);
 }
 
 /* All entries whose lanes hold a channel, in tiles of MR; what is left of those that see the same rows in narrower ones. */
-INLINE void wide_weight_entries(const int MR, const int NV, const int pixel, const struct wide_conv *s, struct wide_view src,
-                                struct wide_view grad, float *out, i64 out_row) {
+INLINE void wide_weight_entries(const int MR, const int NV, const int pixel, const struct wide_conv *s, const struct wide_images *images,
+                                struct wide_view src, struct wide_view grad, float *out, i64 out_row) {
     struct wide_taps e = {.count = 0};
-#define TILE(mr, m) wide_weight_tile(mr, NV, pixel, s->OW, &e, m, src, grad, out, out_row)
+#define TILE(mr, m) wide_weight_tile(mr, NV, pixel, s->OW, images, &e, m, src, grad, out, out_row)
 #define FLUSH() do { \
         int m = 0; \
         if (MR == 8) for (; m + 4 <= e.count; m += 4) TILE(4, m); \
@@ -64,21 +72,26 @@ INLINE void wide_weight_entries(const int MR, const int NV, const int pixel, con
 #undef TILE
 }
 
-INLINE void wide_weight(const int pixel, const struct wide_conv *s, struct wide_view src, struct wide_view grad, float *packed) {
+INLINE void wide_weight(const int pixel, const struct wide_conv *s, struct wide_images images, struct wide_view src, struct wide_view grad,
+                        float *packed) {
     const i64 OB = ceil_div(s->O, VL);
     for (i64 o = 0; o < OB; o += WIDE_NV, grad.at += WIDE_NV * grad.plane, packed += WIDE_NV * VL) {
         const i64 blocks = i64_min(WIDE_NV, OB - o);
-#define CALL(mr, nv) wide_weight_entries(mr, nv, pixel, s, src, grad, packed, OB * VL)
+#define CALL(mr, nv) wide_weight_entries(mr, nv, pixel, s, &images, src, grad, packed, OB * VL)
         WIDE_GROUPS(CALL)
 #undef CALL
     }
 }
 
+KERNEL void wide_conv_weight_images(const struct wide_conv *s, struct wide_images images, struct wide_view src, struct wide_view grad,
+                                    float *packed) {
+    wide_weight(VL, s, images, src, grad, packed);
+}
 KERNEL void wide_conv_weight(const struct wide_conv *s, struct wide_view src, struct wide_view grad, float *packed) {
-    wide_weight(VL, s, src, grad, packed);
+    wide_conv_weight_images(s, (struct wide_images){1, 0, 0}, src, grad, packed);
 }
 KERNEL void wide_conv_weight_planes(const struct wide_conv *s, struct wide_view src, struct wide_view grad, float *packed) {
-    wide_weight(1, s, src, grad, packed);
+    wide_weight(1, s, (struct wide_images){1, 0, 0}, src, grad, packed);
 }
 
 /* grad_weight (O, C, kh, kw), output channels of one block <- the sum of `parts` packed gradients, `step` floats apart, in order */
