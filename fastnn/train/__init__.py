@@ -5,6 +5,7 @@ from .evaluate import Evaluation, evaluate
 from .fit import fit
 from .history import EpochRecord, History
 from .interrupts import Interrupted
+from .lr_finder import LRFinder
 from .runs import Checkpoint
 from .stopping import EarlyStopping, StopOnPlateau, StopOnStep, StoppingRule
 
@@ -16,6 +17,7 @@ __all__ = [
     "Evaluation",
     "History",
     "Interrupted",
+    "LRFinder",
     "StopOnPlateau",
     "StopOnStep",
     "StoppingRule",

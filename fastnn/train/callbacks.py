@@ -30,6 +30,7 @@ class Training:
         seconds: time spent on those batches.
         stopped: why the training ends early; empty if it does not.
         loss_fn: maps (outputs, labels) to the loss.
+        compile: whether steps are compiled.
         val: what is watched by; None without validation.
         callbacks: all of them, in their order.
     """
@@ -48,6 +49,7 @@ class Training:
     seconds: float = 0.0
     stopped: str = ""
     loss_fn: Any = None
+    compile: bool = True
     val: Any = None
     callbacks: Sequence[Callback] = ()
 

@@ -105,7 +105,7 @@ def fit(
     callbacks = [*callbacks, Progress()] if verbose else list(callbacks)
     training = Training(
         model, optimizer, scheduler, batches, epochs,
-        penalty=_penalty(optimizer), loss_fn=loss, val=held, callbacks=callbacks,
+        penalty=_penalty(optimizer), loss_fn=loss, compile=compile, val=held, callbacks=callbacks,
     )  # fmt: skip
 
     with mode(model, training=True), Interrupts() as interrupts:

@@ -1,0 +1,179 @@
+"""Which learning rate to begin with: the range test."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import random
+from fastnn.errors import ArgumentError, MissingExtraError, NonFiniteError
+from fastnn.nn.module import mode
+from fastnn.optim import GradientDescent, Rprop
+
+from .callbacks import Callback, Training
+from .evaluate import input_for
+from .steps import make_step
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["LRFinder"]
+
+SMOOTHING = 0.9  # of the losses: the share of the past in their running mean
+BLOWN_UP = 4.0  # times the least loss: further rates are not tried
+
+
+class LRFinder(Callback):
+    """The range test of Smith 2017 (https://arxiv.org/abs/1506.01186, section 3.3): the loss while the rate grows.
+
+    One step on one batch for each rate from `start` to `end`, in equal factors, by a copy of model and optimiser; it
+    ends early where the loss has blown up. Model, optimiser, random numbers and the order of the batches are as before,
+    bit for bit. As a callback of `fit`, it makes the test before the first batch and trains at the rate found; `run`
+    only tests.
+
+    Args:
+        start, end: the least and the largest learning rate, of the first parameter group; others keep their ratio.
+        steps: how many rates, and batches.
+
+    Attributes:
+        rates: (n,) the learning rates tried, n at most `steps`.
+        losses: (n,) the loss of each batch, before the step at that rate.
+        smoothed: (n,) their running mean.
+
+    Raises ArgumentError for optimisers that choose their steps by themselves, and as a callback beside a scheduler,
+    which would set another rate, and where no rate is found.
+
+    >>> import fastnn as fnn
+    >>> from fastnn import nn
+    >>> fnn.manual_seed(0)
+    >>> model = nn.Sequential(nn.Normalize(0.3, 0.4), nn.Flatten(), nn.Linear(784, 10))
+    >>> optimizer = fnn.optim.SGD(model.parameters(), lr=1.0)
+    >>> finder = fnn.train.LRFinder().run(model, "digits", optimizer=optimizer, batch_size=32)
+    >>> 1e-4 < finder.suggestion < 1
+    True
+    """
+
+    def __init__(self, start: float = 1e-6, end: float = 10.0, steps: int = 100) -> None:
+        if not (isinstance(start, (int, float)) and isinstance(end, (int, float)) and 0 < start < end < math.inf):
+            raise ArgumentError(f"LRFinder: expected 0 < start < end, got start={start!r} and end={end!r}")
+        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 10:
+            raise ArgumentError(f"LRFinder: expected at least 10 steps, got {steps!r}")
+        self.start, self.end, self.steps = float(start), float(end), int(steps)
+        self._only_test = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self.rates = self.losses = self.smoothed = np.zeros(0)
+
+    def run(self, model: Any, train: Any, **options: Any) -> LRFinder:
+        """Make the test for `fnn.fit(model, train, **options)`, and train nothing; returns the finder itself.
+
+        The options that count are those of `fit`: loss, optimizer, batch_size, seed, compile. Raises what `fit` does.
+        """
+        from .fit import fit
+
+        before = random.get_state()
+        self._only_test = True
+        try:
+            fit(model, train, callbacks=[self], verbose=False, **options)
+        finally:
+            self._only_test = False
+            random.set_state(before)
+        return self
+
+    def on_train_begin(self, training: Training) -> None:
+        if isinstance(training.optimizer, (GradientDescent, Rprop)):
+            name = type(training.optimizer).__name__
+            raise ArgumentError(f"LRFinder: expected an optimiser whose steps follow its lr, got {name}")
+        if self._only_test:
+            training.stop("the range test is done")
+        elif training.scheduler is not None:
+            raise ArgumentError(
+                "LRFinder: expected no scheduler, which would set another rate: find one by LRFinder().run(model, "
+                "data), and give it to both"
+            )
+        before = random.get_state()
+        try:
+            self._test(training)
+        finally:
+            random.set_state(before)
+        if not self._only_test:
+            if self.suggestion is None:
+                raise ArgumentError(
+                    f"LRFinder: expected a loss that falls at some rate from {self.start:g} to {self.end:g}, got none"
+                )
+            _set_rate(training.optimizer, _ratios(training.optimizer), self.suggestion)
+
+    def _test(self, training: Training) -> None:
+        self._forget()
+        model, optimizer = copy.deepcopy((training.model, training.optimizer))
+        batches, ratios, to_input = copy.copy(training.batches), _ratios(optimizer), input_for(model)
+        step = make_step(model, training.loss_fn, optimizer, training.compile)
+        epoch: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
+        losses: list[float] = []
+        smoothed: list[float] = []
+        rates = np.geomspace(self.start, self.end, self.steps)
+        mean = 0.0
+        with mode(model, training=True):
+            for rate in rates:
+                batch = next(epoch, None)
+                if batch is None:
+                    epoch = iter(batches)
+                    batch = next(epoch)
+                _set_rate(optimizer, ratios, float(rate))
+                try:
+                    loss = step(to_input(batch[0]), batch[1])
+                except NonFiniteError:
+                    break
+                losses.append(loss)
+                mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+                smoothed.append(mean / (1 - SMOOTHING ** len(losses)))  # as Adam corrects for the zero at first
+                if smoothed[-1] > BLOWN_UP * min(smoothed):
+                    break
+        self.rates, self.losses, self.smoothed = rates[: len(losses)], np.array(losses), np.array(smoothed)
+
+    @property
+    def suggestion(self) -> float | None:
+        """A rate to train at: where the smoothed loss falls steepest by the logarithm of the rate. None where it does
+        not fall."""
+        first = self.steps // 10  # before, the mean is of too few batches
+        least = int(np.argmin(self.smoothed)) if len(self.smoothed) else 0
+        if least <= first:
+            return None
+        slopes = np.gradient(self.smoothed, np.log(self.rates))[first : least + 1]
+        return float(self.rates[first + int(np.argmin(slopes))])
+
+    def plot(self) -> Figure:
+        """The losses by learning rate, and the suggestion, as a Matplotlib figure.
+
+        Raises MissingExtraError where Matplotlib is not installed.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise MissingExtraError("Matplotlib", "plot") from error
+
+        figure = Figure(figsize=(6, 3.5), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(self.rates, self.losses, color="lightgray", label="batch")
+        axes.plot(self.rates, self.smoothed, label="running mean")
+        if self.suggestion is not None:
+            axes.axvline(self.suggestion, linestyle="--", color="black", label=f"suggestion {self.suggestion:.2g}")
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+        axes.legend()
+        return figure
+
+
+def _ratios(optimizer: Any) -> list[float]:
+    """Of the groups' rates to the first one's."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    return [rate / rates[0] if rates[0] else 1.0 for rate in rates]
+
+
+def _set_rate(optimizer: Any, ratios: list[float], rate: float) -> None:
+    for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+        group["lr"] = rate * ratio
