@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ from fastnn.nn import (
     ReLU,
     Sequential,
 )
-from fastnn.optim import SGD
+from fastnn.optim import SGD, Adagrad, Adam, AdamW, GradientDescent, Optimizer, RMSprop, Rprop
 from fastnn.schedules import LambdaLR, LRScheduler, OneCycleLR
 from fastnn.train.history import History
 from fastnn.train.runs import HISTORIES, WEIGHTS, read_config
 
 __all__ = [
+    "ALGORITHMS",
+    "FULL",
     "MODELS",
     "Recipe",
     "augmentation",
@@ -152,14 +155,44 @@ MODELS: dict[str, Callable[..., Sequential]] = {
 }  # fmt: skip
 
 
+FULL = "full"  # as a batch size: all images
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An optimiser, and the numbers that it is used with unless others are wanted."""
+
+    make: Callable[..., Optimizer]
+    name: str  # in a sentence
+    numbers: dict[str, Any]  # fields of Recipe
+    options: tuple[str, ...] = ("weight_decay",)  # which of them the optimiser takes, besides lr
+    whole: bool = False  # of all images at once: then without a schedule, and 100 epochs
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "gd": Algorithm(GradientDescent, "gradient descent with backtracking", {"lr": 1.0}, (), whole=True),
+    "sgd": Algorithm(SGD, "SGD", {"lr": 0.1, "momentum": 0.0}),
+    "momentum": Algorithm(SGD, "SGD with momentum {momentum:g}", {}, ("weight_decay", "momentum")),
+    "nesterov": Algorithm(
+        partial(SGD, nesterov=True), "SGD with Nesterov momentum {momentum:g}", {}, ("weight_decay", "momentum")
+    ),
+    "rprop": Algorithm(Rprop, "Rprop", {"lr": 1e-3}, (), whole=True),
+    "adagrad": Algorithm(Adagrad, "Adagrad", {"lr": 1e-2, "weight_decay": 0.0}),
+    "rmsprop": Algorithm(RMSprop, "RMSprop", {"lr": 1e-3, "weight_decay": 0.0}),
+    "adam": Algorithm(Adam, "Adam", {"lr": 2e-3, "weight_decay": 0.0}),
+    "adamw": Algorithm(AdamW, "AdamW", {"lr": 2e-3, "weight_decay": 1e-2}),
+}
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """A model and the numbers to train it with: SGD with Nesterov's momentum, and a learning rate that changes.
+    """A model and the numbers to train it with: an optimiser, and a learning rate that changes.
 
     With `patience`, the learning rate in epoch k = 0, 1, ... is lr / (1 + k / patience)²: it depends on what has been
     trained, not on how much is still to come, so that a run can be made longer afterwards. Without, it makes one cycle
     over all batches of all epochs: in a straight line from lr / 10 up to lr, in another down to 0. Such a run is at its
-    best at its end; made longer afterwards, it goes on where the longer cycle would be then.
+    best at its end; made longer afterwards, it goes on where the longer cycle would be then. Gradient descent with
+    backtracking and Rprop, which find their steps by themselves, keep the rate.
 
     Attributes:
         model: a key of `MODELS`.
@@ -167,6 +200,8 @@ class Recipe:
         patience: epochs after which the learning rate is a quarter of what it was; None for one cycle.
         rise: the share of that cycle in which the learning rate rises.
         augment: whether the training images are moved at random (see `augmentation`).
+        algorithm: a key of `ALGORITHMS`; those without momentum or weight decay leave these numbers alone.
+        l1, l2, penalize_bias: penalties on the parameters, see `fastnn.optim.Optimizer`.
     """
 
     model: str
@@ -179,19 +214,25 @@ class Recipe:
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
     augment: bool = False
+    algorithm: str = "nesterov"
+    l1: float = 0.0
+    l2: float = 0.0
+    penalize_bias: bool = False
 
     def build(self, train: Dataset) -> Sequential:
         """The model for images such as these, normalised by their statistics; ArgumentError if they are too small."""
         mean, std = train.statistics()
         return MODELS[self.model](train.image_shape, len(train.classes), mean, std)
 
-    def optimizer(self, model: Any) -> SGD:
-        return SGD(
-            model.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=True
-        )
+    def optimizer(self, model: Any) -> Optimizer:
+        algorithm = ALGORITHMS[self.algorithm]
+        numbers = {name: getattr(self, name) for name in ("lr", "l1", "l2", "penalize_bias", *algorithm.options)}
+        return algorithm.make(model.parameters(), **numbers)
 
-    def scheduler(self, optimizer: SGD, batches: int) -> LRScheduler:
+    def scheduler(self, optimizer: Optimizer, batches: int) -> LRScheduler | None:
         """The schedule for epochs of so many batches; `fit` steps it after each batch or epoch, as it has to be."""
+        if ALGORITHMS[self.algorithm].whole:
+            return None
         if self.patience is not None:
             patience = self.patience
             return LambdaLR(optimizer, lambda epoch: (1 + epoch / patience) ** -2)
@@ -214,22 +255,30 @@ class Recipe:
 
     def __str__(self) -> str:
         """In words, such as `fastnn train` prints it."""
-        if self.patience is None:
+        algorithm = ALGORITHMS[self.algorithm]
+        if algorithm.whole:
+            rate = f"{self.lr:g}"
+        elif self.patience is None:
             rate = f"up to {self.lr:g} in the first {100 * self.rise:g} % and then down to 0"
         else:
             rate = f"{self.lr:g} / (1 + epochs done / {self.patience:g})²"
         smoothed = f", labels smoothed by {self.label_smoothing:g}" if self.label_smoothing else ""
         moved = ", images moved at random" if self.augment else ""
+        decay = f", weight decay {self.weight_decay:g}" if "weight_decay" in algorithm.options else ""
+        terms = [f"{value:g} {norm}" for value, norm in ((self.l1, "Σ|w|"), (self.l2, "Σw²")) if value]
+        penalty = f", penalty {' + '.join(terms)}{' with biases' if self.penalize_bias else ''}" if terms else ""
         return (
-            f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}, batches of {self.batch_size}, SGD with Nesterov "
-            f"momentum {self.momentum:g}, weight decay {self.weight_decay:g}, learning rate {rate}{smoothed}{moved}"
+            f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}, batches of {self.batch_size}, "
+            f"{algorithm.name.format(momentum=self.momentum)}{decay}{penalty}, learning rate {rate}{smoothed}{moved}"
         )
 
 
 def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
     """The recipe for a model on a training set of this size, with `changes` to its numbers.
 
-    Raises ArgumentError for an unknown model.
+    With another `algorithm`, the other numbers are those that suit it; ``batch_size="full"`` is all images.
+
+    Raises ArgumentError for an unknown model or algorithm.
 
     >>> import fastnn as fnn
     >>> recipe("cnn", fnn.data.load("digits"), epochs=5).epochs
@@ -237,6 +286,9 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
     """
     if model not in MODELS:
         raise ArgumentError(f"expected a model among {', '.join(MODELS)}, got {model!r}")
+    name = changes.get("algorithm", "nesterov")
+    if name not in ALGORITHMS:
+        raise ArgumentError(f"expected an algorithm among {', '.join(ALGORITHMS)}, got {name!r}")
     few = len(train) < 10_000  # then small batches and more epochs make up for the updates
     if model == "fast":
         epochs, batch, lr = (20, 32, 0.05) if few else (3, 64, 0.15)
@@ -248,6 +300,11 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
         base = Recipe(model, epochs=10, batch_size=16, lr=0.02, patience=3, augment=True)
     else:
         base = Recipe(model, epochs=3, batch_size=64, lr=0.02 if model == "linear" else 0.05, patience=1)
+    changes = {**ALGORITHMS[name].numbers, **changes}
+    if ALGORITHMS[name].whole:
+        changes = {"batch_size": FULL, "epochs": 100, "augment": False, "weight_decay": 0.0, **changes}
+    if changes.get("batch_size") == FULL:
+        changes["batch_size"] = len(train)
     return dataclasses.replace(base, **changes)
 
 

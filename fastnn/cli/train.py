@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from fastnn import backends, config, recipes
-from fastnn.cli import options
+from fastnn.cli import optimization, options
 from fastnn.data import SOURCES, Batches, Dataset, load
 from fastnn.data.centre import extent
 from fastnn.errors import ArgumentError, DataError
 from fastnn.random import manual_seed
-from fastnn.train import Checkpoint, Evaluation, History, Interrupted, evaluate, fit, runs
+from fastnn.train import Evaluation, History, Interrupted, evaluate, fit, runs
 
 EXAMPLES = """examples:
   fastnn train                                          the digits that come with fastnn, with the cnn
@@ -22,14 +22,19 @@ EXAMPLES = """examples:
   fastnn train mnist --model fast                       99 % of the test images in the least time
   fastnn train mnist --model best                       as many as three minutes on two cores allow
   fastnn train pictures/ --val 0.1 --out run            a folder with one subfolder of images for each class
+  fastnn train --optimizer adam --lr find --val 0.1 --early-stopping 5 --epochs 50
+  fastnn train --model linear --optimizer gd --l2 0.001 --stop-on-plateau 1
   fastnn train --out run --resume --epochs 40           go on with that run, exactly as if it had never stopped
                                                         (fast and best: only if --epochs stays what it was)
 """
 
 # What a resumed run keeps, and what it takes anew from the command line.
-DEFAULTS: dict[str, Any] = {"dataset": "digits", "model": "cnn", "seed": 0, "val": None, "augment": None}
+DEFAULTS: dict[str, Any] = {
+    "dataset": "digits", "model": "cnn", "seed": 0, "val": None, "augment": None, **optimization.RULES,
+}  # fmt: skip
 PICTURES = ("size", "gray")  # likewise; for folders of images
-RECIPE_OPTIONS = ("epochs", "batch_size", "lr")
+RECIPE_OPTIONS = ("epochs", "batch_size", "lr", "algorithm", "l1", "l2", "penalize_bias")
+OPTION_NAMES = {"dataset": "DATASET", "algorithm": "--optimizer"}  # that do not follow from the setting's name
 
 
 def add_commands(commands: Any) -> None:
@@ -53,13 +58,16 @@ def add_commands(commands: Any) -> None:
     own = "fast and best have their own"
     parser.add_argument("--epochs", type=options.positive_int, metavar="N", help=f"default 10 {few}, else 3; {own}")
     parser.add_argument(
-        "--batch-size", type=options.positive_int, metavar="N", help=f"default 16 {few}, else 64; {own}"
+        "--batch-size",
+        type=optimization.batch_size,
+        metavar="N",
+        help=f"or full, for all images at once; default 16 {few}, else 64; {own}",
     )
     parser.add_argument(
         "--lr",
-        type=options.positive_float,
+        type=optimization.rate,
         metavar="RATE",
-        help="learning rate to begin with, for fast and best the highest; "
+        help="learning rate to begin with, for fast and best the highest; or find, by a range test; "
         f"default 0.02 {few} and for linear, else 0.05; {own}",
     )
     parser.add_argument("--seed", type=options.seed, metavar="N", help="default 0; equal seeds give equal weights")
@@ -71,6 +79,7 @@ def add_commands(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="move the training images at random; default for best, and but for fast for fewer than 10,000 images",
     )
+    optimization.add_options(parser)
     parser.add_argument("--eager", action="store_true", help="run operator by operator instead of compiled steps")
     options.add_pictures(parser, "as they are, all of one size")
     parser.add_argument("--out", metavar="RUN", help="folder to keep weights, config and history in")
@@ -86,12 +95,16 @@ def run(arguments: argparse.Namespace) -> int:
     folder = None if arguments.out is None else Path(arguments.out)
     resumed = _config_to_resume(arguments, folder)
     settings = resumed or _settings(arguments)
+    if settings.get("early_stopping") is not None and settings["val"] is None:
+        raise ArgumentError("--early-stopping needs --val SHARE, images to watch by")
     train, test = (_load(settings, part, arguments) for part in ("train", "test"))
     held = None
     if settings["val"] is not None:
         train, held = train.split(settings["val"], settings["seed"])
     if resumed is None:
         given = {name: getattr(arguments, name) for name in RECIPE_OPTIONS if getattr(arguments, name) is not None}
+        if given.get("lr") == optimization.FIND:
+            del given["lr"]
         if settings["augment"] is not None:
             given["augment"] = settings["augment"]
         recipe = recipes.recipe(settings["model"], train, **given)
@@ -112,6 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
         seed=settings["seed"],
         augment=recipe.augmentation(train.name),
     )
+    if resumed is None and arguments.lr == optimization.FIND:
+        recipe = optimization.with_rate_found(recipe, model, batches, not arguments.eager)
     done = 0 if resumed is None or folder is None else _epochs_done(folder)
     if done and recipe.epochs <= done:
         recipe = dataclasses.replace(recipe, epochs=done)
@@ -138,7 +153,7 @@ def run(arguments: argparse.Namespace) -> int:
             scheduler=recipe.scheduler(optimizer, len(batches)),
             epochs=recipe.epochs,
             compile=not arguments.eager,
-            callbacks=[] if folder is None else [Checkpoint(folder, resume=arguments.resume)],
+            callbacks=optimization.callbacks(settings, folder, arguments.resume),
         )
     except Interrupted as stop:
         raise Interrupted(f"{stop}; {_what_is_kept(folder, stop.history)}", stop.history, stop.signal) from None
@@ -206,10 +221,12 @@ def _config_to_resume(arguments: argparse.Namespace, folder: Path | None) -> dic
             "name another folder, or replace the run with --force"
         )
     given = {**_settings(arguments), **{name: getattr(arguments, name) for name in RECIPE_OPTIONS}}
+    if given["batch_size"] == recipes.FULL:
+        given["batch_size"] = resumed["images"]
     for name, value in given.items():
         kept = resumed["recipe"][name] if name in resumed["recipe"] else resumed.get(name)
         if getattr(arguments, name) is not None and value != kept and name != "epochs":
-            option = "DATASET" if name == "dataset" else f"--{name.replace('_', '-')}"
+            option = OPTION_NAMES.get(name, f"--{name.replace('_', '-')}")
             raise ArgumentError(f"--resume: the run in {folder} was started with {option} {kept}, got {value}")
     return resumed
 
@@ -252,6 +269,7 @@ def _summary(
         "test_loss": result.loss,
         "train_loss": last.train_loss,
         "train_accuracy": last.train_accuracy,
+        "penalty": last.penalty,
         "val_loss": last.val_loss,
         "val_accuracy": last.val_accuracy,
         "parameters": sum(parameter.data.size for parameter in model.parameters()),

@@ -88,6 +88,10 @@ class Checkpoint(Callback):
         if self._resume and (self.folder / CHECKPOINT).exists():
             _restore(training, self.folder / CHECKPOINT)
             self._write_results(training)  # they are an epoch behind if the process was killed after the checkpoint
+            training.epoch = len(training.history)
+            for callback in training.callbacks:
+                if isinstance(callback, StoppingRule):
+                    callback.judge(training)
 
     def on_epoch_end(self, training: Training) -> None:
         if self.best is not None and self._is_best(training):

@@ -26,6 +26,9 @@ class StoppingRule(Callback):
     then keeps the last epoch and what the rule remembers of it.
     """
 
+    def judge(self, training: Training) -> None:
+        """Stop the training if its history says so; `Checkpoint` asks, too, when it has restored one."""
+
 
 class StopOnStep(StoppingRule):
     """Stop when an update moves the parameters by less than eps: ‖w(t) − w(t−1)‖ < eps, all of them as one vector.
@@ -85,6 +88,9 @@ class StopOnPlateau(StoppingRule):
         self.patience, self.min_delta = patience, min_delta
 
     def on_epoch_end(self, training: Training) -> None:
+        self.judge(training)
+
+    def judge(self, training: Training) -> None:
         values = [record.train_loss + (record.penalty or 0.0) for record in training.history]
         best = best_index(values, self.min_delta, "min")
         waited = len(values) - 1 - (-1 if best is None else best)
@@ -143,10 +149,14 @@ class EarlyStopping(StoppingRule):
         values = training.history[self.monitor]
         if values[-1] is None:
             raise ArgumentError(f"EarlyStopping: expected {self.monitor} to be measured: the targets are no classes")
-        best = best_index(values, self.min_delta, self.mode)
-        if best == len(values) - 1 or not self._weights:
+        if best_index(values, self.min_delta, self.mode) == len(values) - 1 or not self._weights:
             self.best_epoch = training.epoch
             self._weights = {name: np.array(value) for name, value in training.model.state_dict().items()}
+        self.judge(training)
+
+    def judge(self, training: Training) -> None:
+        values = training.history[self.monitor]
+        best = best_index(values, self.min_delta, self.mode)
         waited = len(values) - 1 - (-1 if best is None else best)
         if waited >= self.patience:
             found = "" if best is None else f": epoch {best + 1} was the best, with {values[best]:.4f}"
