@@ -53,7 +53,7 @@ class Updates:
         self.slots: dict[tuple[int, int, bool], Slot] = {}
         self._slot_of: dict[int, Slot] = {}
         self._arrays: dict[int, dict[str, Array]] = {}
-        self._members = [(group, list(group["params"]), _penalties(group)) for group in optimizer.param_groups]
+        self._members = [(group, list(group["params"]), self._kind(group)) for group in optimizer.param_groups]
         self._state, self._entries = optimizer.state, len(optimizer.state)
         self._write = optimizer.kernel.removesuffix("_update")  # the method of Numbers
         self.wanted = wanted = {id(p) for p in params}
@@ -91,16 +91,18 @@ class Updates:
             return False
         if len(self._state) < self._entries:  # cleared
             return False
-        for group, (known, params, penalties) in zip(groups, self._members, strict=True):
+        for group, (known, params, kind) in zip(groups, self._members, strict=True):
             now = group["params"]
-            if group is not known or _penalties(group) != penalties:
+            if group is not known or self._kind(group) != kind:
                 return False
             if len(now) != len(params) or not all(map(operator.is_, now, params)):
                 return False
-        return all(self._kept(slot.group) == slot.names and self._follow(slot) for slot in self.slots.values())
+        return all(map(self._follow, self.slots.values()))
 
-    def _kept(self, group: dict[str, Any]) -> tuple[str, ...]:
-        return tuple(name for name, value in self.optimizer.initial(group).items() if value is not None)
+    def _kind(self, group: dict[str, Any]) -> list[Any]:
+        """What of a group decides which arrays are kept, and which parameters are penalised."""
+        kept = [value is None for value in self.optimizer.initial(group).values()]
+        return [*kept, not group["l1"] and not group["l2"], group["penalize_bias"]]
 
     def _follow(self, slot: Slot) -> bool:
         """Take over the number of steps, which others may have made; False where the parameters now differ in it, or
@@ -169,8 +171,3 @@ class Updates:
         """Multiply every gradient of the coming steps by this first."""
         for slot in self.slots.values():
             slot.numbers.scale(factor)
-
-
-def _penalties(group: dict[str, Any]) -> tuple[bool, bool]:
-    """What of a group decides which of its parameters are penalised."""
-    return is_penalized(group), bool(group["penalize_bias"])

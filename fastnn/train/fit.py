@@ -64,7 +64,8 @@ def fit(
             on the whole training data, one update an epoch.
         seed: for the split, the order of the images and dropout, by way of `manual_seed`. None goes on with fastnn's
             random numbers, and splits by seed 0.
-        callbacks: see `Callback`.
+        callbacks: see `Callback`; among them `EarlyStopping`, `StopOnPlateau`, `StopOnStep`, `Checkpoint` and
+            `LRFinder`, in ``fnn.train``.
         verbose: whether to show progress: a table of the epochs on standard output, and on standard error a bar (plain
             lines where that is no terminal).
         compile: whether the steps are compiled (`fnn.compile`): the same mathematics, faster. `.grad` then stays None.
