@@ -34,7 +34,8 @@ class Optimizer:
     `param_groups` is a list of dicts: "params", "lr" and the other options, which may be written to at any time. A
     subclass defines `_update(param, grad, state, group)`; `state` is an empty dict at first.
 
-    Penalties, of every optimiser and every group: what is minimised is loss + R(θ), and `step` adds R's gradient.
+    Penalties, of every optimiser and every group: what is minimised is loss + R(θ), and `step` adds R's gradient, once
+    an update and after clipping, which looks at the gradients of the loss alone.
 
     Args:
         params, defaults: the parameters, or groups of them; the options with their values.

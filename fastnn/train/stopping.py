@@ -59,7 +59,8 @@ class StopOnStep(StoppingRule):
     def on_batch_end(self, training: Training) -> None:
         total = 0.0
         for p, before in zip(training.model.parameters(), self._before, strict=True):
-            total += float(np.square(p.data - before, dtype=np.float64).sum())
+            step = np.subtract(p.data, before, out=before).reshape(-1)
+            total += float(np.dot(step, step))
             before[...] = p.data
         if math.sqrt(total) < self.eps:
             self._reason = f"the update moved the parameters by {math.sqrt(total):.3g}, less than {self.eps:g}"
