@@ -34,6 +34,7 @@ from fastnn.nn import (
 from fastnn.optim import SGD, Adagrad, Adam, AdamW, GradientDescent, Optimizer, RMSprop, Rprop
 from fastnn.schedules import LambdaLR, LRScheduler, OneCycleLR
 from fastnn.train.history import History
+from fastnn.train.path import ParameterPath, recorded
 from fastnn.train.runs import HISTORIES, WEIGHTS, read_config
 
 __all__ = [
@@ -318,7 +319,8 @@ def augmentation(dataset: str, model: str = "cnn") -> Augment:
 
 
 def load_run(folder: str | os.PathLike[str]) -> tuple[Sequential, dict[str, Any], History]:
-    """``(model, config, history)`` out of the folder that ``fastnn train --out`` made; the model is in eval mode.
+    """``(model, config, history)`` out of the folder that ``fastnn train --out`` made; the model is in eval mode, and
+    ``history.path`` is what ``--record-path`` recorded, or None.
 
     What ``train.Checkpoint`` keeps for a training in Python is no such folder, for lack of a description of the model.
 
@@ -333,7 +335,10 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[Sequential, dict[str, Any]
         model.load_state_dict(weights.load(folder / WEIGHTS))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"expected config and weights of one run in {folder}, got others ({error})") from error
-    return model.eval(), config, History.load(folder / HISTORIES[0])
+    history = History.load(folder / HISTORIES[0])
+    if recorded(folder):
+        history.path = ParameterPath.load(folder)
+    return model.eval(), config, history
 
 
 def _at_least(side: int, image_shape: Sequence[int], model: str) -> Sequence[int]:

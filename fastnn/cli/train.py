@@ -14,7 +14,8 @@ from fastnn.data import SOURCES, Batches, Dataset, load
 from fastnn.data.centre import extent
 from fastnn.errors import ArgumentError, DataError
 from fastnn.random import manual_seed
-from fastnn.train import Evaluation, History, Interrupted, evaluate, fit, runs
+from fastnn.train import Evaluation, History, Interrupted, RecordPath, evaluate, fit, runs
+from fastnn.train.path import recorded
 
 EXAMPLES = """examples:
   fastnn train                                          the digits that come with fastnn, with the cnn
@@ -83,6 +84,11 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--eager", action="store_true", help="run operator by operator instead of compiled steps")
     options.add_pictures(parser, "as they are, all of one size")
     parser.add_argument("--out", metavar="RUN", help="folder to keep weights, config and history in")
+    parser.add_argument(
+        "--record-path",
+        action="store_true",
+        help="also keep the parameters on the way in --out, four times an epoch, for fastnn landscape; at most 100 MB",
+    )
     known = parser.add_mutually_exclusive_group()
     known.add_argument("--resume", action="store_true", help="go on with the run in --out; start it if there is none")
     known.add_argument("--force", action="store_true", help="replace the run in --out")
@@ -153,7 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
             scheduler=recipe.scheduler(optimizer, len(batches)),
             epochs=recipe.epochs,
             compile=not arguments.eager,
-            callbacks=optimization.callbacks(settings, folder, arguments.resume),
+            callbacks=[*optimization.callbacks(settings, folder, arguments.resume), *_path(folder, arguments)],
         )
     except Interrupted as stop:
         raise Interrupted(f"{stop}; {_what_is_kept(folder, stop.history)}", stop.history, stop.signal) from None
@@ -189,6 +195,11 @@ def _load(settings: dict[str, Any], split: str, arguments: argparse.Namespace) -
     )
 
 
+def _path(folder: Path | None, arguments: argparse.Namespace) -> list[RecordPath]:
+    """What keeps the parameters along the way, if that is wanted; a path that was begun is gone on with."""
+    return [RecordPath(folder)] if folder is not None and (arguments.record_path or recorded(folder)) else []
+
+
 def _epochs_done(folder: Path) -> int:
     path = folder / runs.HISTORIES[0]
     return len(History.load(path)) if path.exists() else 0
@@ -201,8 +212,8 @@ def _epochs(count: int) -> str:
 def _config_to_resume(arguments: argparse.Namespace, folder: Path | None) -> dict[str, Any] | None:
     """The config of the run to go on with; None for one that starts. ArgumentError where that is not what is there."""
     if folder is None:
-        if arguments.resume or arguments.force:
-            raise ArgumentError("--resume and --force need --out RUN")
+        if arguments.resume or arguments.force or arguments.record_path:
+            raise ArgumentError("--resume, --force and --record-path need --out RUN")
         return None
     if folder.exists() and not folder.is_dir():
         raise ArgumentError(f"--out: expected a folder, got the file {folder}")

@@ -6,6 +6,7 @@ from .fit import fit
 from .history import EpochRecord, History
 from .interrupts import Interrupted
 from .lr_finder import LRFinder
+from .path import ParameterPath, RecordPath
 from .runs import Checkpoint
 from .stopping import EarlyStopping, StopOnPlateau, StopOnStep, StoppingRule
 
@@ -18,6 +19,8 @@ __all__ = [
     "History",
     "Interrupted",
     "LRFinder",
+    "ParameterPath",
+    "RecordPath",
     "StopOnPlateau",
     "StopOnStep",
     "StoppingRule",

@@ -70,21 +70,31 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
     if not len(dataset):
         raise ArgumentError(f"evaluate: expected at least one image, got {dataset!r}")
     loss = CrossEntropyLoss() if loss is None else loss
-    tally = Tally(loss)
     with mode(model, training=False), no_grad():
-        to_input = input_for(model)
-        compiled = compile and isinstance(model, Module)
-        predict = plan.compile(model) if compiled else lambda images: model(images).data
-        for images, labels in Batches(dataset.images, dataset.labels, batch_size):
-            outputs = predict(to_input(images))
-            if not tally.count:
-                check_labels(dataset.labels, outputs.shape, loss)
-            with np.errstate(over="ignore", invalid="ignore"):  # the loss says it: infinite, or not a number
-                value = loss(Tensor(outputs), labels)
-            if value.ndim:
-                raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {value.shape}")
-            tally.add(value.item(), outputs, labels, classes=len(dataset.classes))
+        tally = measure(predictor(model, compile), dataset, loss, batch_size)
     return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count)
+
+
+def predictor(model: Any, compile: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """What gives a model's outputs for images as a data set holds them."""
+    to_input = input_for(model)
+    predict = plan.compile(model) if compile and isinstance(model, Module) else lambda images: model(images).data
+    return lambda images: predict(to_input(images))
+
+
+def measure(predict: Callable[[np.ndarray], np.ndarray], dataset: Dataset, loss: Any, batch_size: int) -> Tally:
+    """Loss and confusions of all images, batch by batch, in their order."""
+    tally = Tally(loss)
+    for images, labels in Batches(dataset.images, dataset.labels, batch_size):
+        outputs = predict(images)
+        if not tally.count:
+            check_labels(dataset.labels, outputs.shape, loss)
+        with np.errstate(over="ignore", invalid="ignore"):  # the loss says it: infinite, or not a number
+            value = loss(Tensor(outputs), labels)
+        if value.ndim:
+            raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {value.shape}")
+        tally.add(value.item(), outputs, labels, classes=len(dataset.classes))
+    return tally
 
 
 def as_dataset(data: Any, split: str) -> Dataset:

@@ -18,6 +18,8 @@ from fastnn.weights import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from .path import ParameterPath
+
 __all__ = ["EpochRecord", "History"]
 
 
@@ -53,7 +55,7 @@ FIELDS = tuple(field.name for field in dataclasses.fields(EpochRecord))
 
 class History:
     """The epochs of a training run, in order: a sequence of `EpochRecord`, with columns by name and a table as its
-    repr.
+    repr. `path` holds the parameters on the way, where `load_run` found some (see `RecordPath`), and else is None.
 
     >>> first = EpochRecord(1, 0.5, 0.8, None, None, lr=0.1, seconds=2.0, images_per_second=500.0)
     >>> history = History([first, EpochRecord(2, 0.25, 0.9, None, None, 0.1, 2.0, 500.0)])
@@ -67,8 +69,9 @@ class History:
         2      0.2500    90.00 %          -          -        0.1      2.0       500
     """
 
-    def __init__(self, records: Iterable[EpochRecord] = ()) -> None:
+    def __init__(self, records: Iterable[EpochRecord] = (), path: ParameterPath | None = None) -> None:
         self._records = list(records)
+        self.path = path
 
     def append(self, record: EpochRecord) -> None:
         self._records.append(record)

@@ -4,6 +4,7 @@ weights.safetensors   the model's state after the last complete epoch, or after 
 history.jsonl, .csv   the epochs so far
 checkpoint.safetensors   all that the next epoch depends on, in one file, so that its parts always belong together
 config.json           how the model was made (written by whoever starts the run)
+path/                 the states on the way, if `RecordPath` kept them
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from fastnn.errors import ArgumentError, DataError, StateError
 
 from .callbacks import Callback, Training
 from .history import History, record_from
+from .path import clear as clear_path
 from .stopping import StoppingRule, best_index, check_monitor
 
 __all__ = ["Checkpoint", "clear", "read_config", "write_config"]
@@ -133,6 +135,7 @@ def clear(folder: Path) -> None:
     """Remove a run's files from its folder, and no others."""
     for name in (CHECKPOINT, WEIGHTS, CONFIG, *HISTORIES):
         (folder / name).unlink(missing_ok=True)
+    clear_path(folder)
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
