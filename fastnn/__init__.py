@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from fastnn import data, insight, plan, recipes, train, weights
     from fastnn.config import show_config
+    from fastnn.insight import landscape
+    from fastnn.insight.compare import compare_optimizers
     from fastnn.insight.diagnosis import diagnose
     from fastnn.insight.gradients import gradcheck, numeric_gradient
     from fastnn.insight.graph import graph
@@ -43,6 +45,7 @@ __all__ = [
     "Function",
     "History",
     "Tensor",
+    "compare_optimizers",
     "compile",
     "data",
     "diagnose",
@@ -54,6 +57,7 @@ __all__ = [
     "graph",
     "init",
     "insight",
+    "landscape",
     "load_run",
     "manual_seed",
     "nn",
@@ -73,12 +77,14 @@ __all__ = [
 
 _ON_FIRST_USE = {
     "History": "fastnn.train",
+    "compare_optimizers": "fastnn.insight",
     "compile": "fastnn.plan",
     "diagnose": "fastnn.insight.diagnosis",
     "evaluate": "fastnn.train",
     "fit": "fastnn.train",
     "gradcheck": "fastnn.insight.gradients",
     "graph": "fastnn.insight.graph",
+    "landscape": "fastnn.insight",
     "load_run": "fastnn.recipes",
     "numeric_gradient": "fastnn.insight.gradients",
     "show_config": "fastnn.config",

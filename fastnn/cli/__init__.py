@@ -105,7 +105,7 @@ class _Command(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     # Imported here, within main's try: a Ctrl-C meanwhile is a Ctrl-C like any other.
-    from fastnn.cli import data, demo, diagnose, info, runs, summary, train
+    from fastnn.cli import compare_optimizers, data, demo, diagnose, info, landscape, runs, summary, train
     from fastnn.config import version
 
     parser = argparse.ArgumentParser(
@@ -116,6 +116,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastnn {version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Command)
-    for group in (train, runs, diagnose, demo, summary, data, info):
+    for group in (train, runs, diagnose, landscape, compare_optimizers, demo, summary, data, info):
         group.add_commands(commands)
     return parser

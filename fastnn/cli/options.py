@@ -45,14 +45,14 @@ def write_json(path: str | None, result: dict[str, Any]) -> None:
         write_atomically(path, (json.dumps(result, indent=2) + "\n").encode())
 
 
-def check_writable(path: str | None) -> None:
+def check_writable(path: str | None, option: str = "--json") -> None:
     """Notice before hours of training, not after them, that the results have nowhere to go."""
     if path is not None:
         folder = os.path.dirname(os.path.realpath(path))
         if not os.path.isdir(folder):
-            raise FileNotFoundError(f"--json: there is no such folder: {folder}")
+            raise FileNotFoundError(f"{option}: there is no such folder: {folder}")
         if os.path.isdir(path) or not os.access(folder, os.W_OK):
-            raise PermissionError(f"--json: cannot write {path}")
+            raise PermissionError(f"{option}: cannot write {path}")
 
 
 def port(text: str) -> int:

@@ -1,5 +1,7 @@
 """Seeing and checking what happens in training."""
 
+from fastnn.insight import landscape
+from fastnn.insight.compare import compare_optimizers
 from fastnn.insight.curves import Mistakes, confusion_matrix, learning_curves, worst_mistakes
 from fastnn.insight.diagnosis import Diagnosis, diagnose
 from fastnn.insight.filters import FeatureMaps, Weights, class_weights, feature_maps, filters
@@ -19,12 +21,14 @@ __all__ = [
     "SignalReport",
     "Weights",
     "class_weights",
+    "compare_optimizers",
     "confusion_matrix",
     "diagnose",
     "feature_maps",
     "filters",
     "gradcheck",
     "graph",
+    "landscape",
     "learning_curves",
     "numeric_gradient",
     "signal_report",

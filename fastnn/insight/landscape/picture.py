@@ -1,0 +1,118 @@
+"""A landscape as a still picture."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.errors import MissingExtraError
+from fastnn.weights import write_atomically
+
+from .result import Landscape
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["picture"]
+
+# As in the viewer's page: a pale surface, dark in its valleys, and strong colours for the paths.
+SCALE = ((0, "#4a7fb5"), (0.15, "#7fb0d3"), (0.35, "#b5d8dc"), (0.6, "#e4efcf"), (0.8, "#fbe9b0"), (1, "#f7c78a"))
+COLORS = ("#d1242f", "#1b1b1b", "#8338ec", "#fb8500", "#0077b6", "#2b9348", "#e0409a", "#7f5539")
+LEVELS = 24
+
+
+def picture(result: Landscape, path: str | os.PathLike[str] | None = None, *, log: bool | None = None) -> Figure:
+    """The surface and its contours with the paths, or a line's curve, as a Matplotlib figure; no display is needed.
+
+    Args:
+        path: where to write it as PNG as well.
+        log: whether losses have a log scale; by default where the largest is more than 50 times the smallest.
+
+    Raises MissingExtraError without Matplotlib (``pip install "fastnn[plot]"``). OSError: the file cannot be written.
+
+    >>> import numpy as np, fastnn as fnn
+    >>> result = fnn.compare_optimizers("ravine", steps=20)
+    >>> len(fnn.landscape.picture(result).axes)  # the surface, the contours and their scale
+    3
+    """
+    figure_class = figure()
+    log = result.wants_log if log is None else log and result.floor is not None
+    drawn = (_curve if len(result.axes) == 1 else _surface)(figure_class, result, log)
+    if path is not None:
+        stream = io.BytesIO()
+        drawn.savefig(stream, format="png", dpi=150)
+        write_atomically(path, stream.getvalue())
+    return drawn
+
+
+def figure() -> Any:
+    """Matplotlib's Figure, the class. Raises MissingExtraError without Matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("Matplotlib", "plot") from error
+    return Figure
+
+
+def _curve(figure_class: Any, result: Landscape, log: bool) -> Figure:
+    drawn = figure_class(figsize=(7, 4.5), layout="constrained")
+    axes = drawn.subplots()
+    axes.plot(result.axes[0].values, result.losses, color="#2a5d9f", marker=".")
+    for path, color in zip(result.paths, COLORS * len(result.paths), strict=False):
+        axes.plot(path.coordinates[:, 0], path.losses, color=color, marker="o", markersize=3, label=path.name)
+    axes.set(xlabel=result.axes[0].label, ylabel="loss", title=result.title, yscale="log" if log else "linear")
+    axes.grid(alpha=0.3)
+    if result.paths:
+        axes.legend(frameon=False)
+    return drawn
+
+
+def _surface(figure_class: Any, result: Landscape, log: bool) -> Figure:
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.ticker import FuncFormatter
+
+    heights = np.ma.masked_invalid(result.scaled(log))
+    colors = LinearSegmentedColormap.from_list("landscape", SCALE)
+    corner = result.open_corner
+    t, s = np.meshgrid(*(axis.values for axis in result.axes))
+    drawn = figure_class(figsize=(13, 5.6), layout="constrained")
+    drawn.suptitle(result.title)
+    solid = drawn.add_subplot(1, 2, 1, projection="3d")
+    solid.computed_zorder = False  # so that paths lie on the surface and not within
+    solid.plot_surface(t, s, heights, cmap=colors, rstride=1, cstride=1, linewidth=0.2, edgecolor=(0.1, 0.15, 0.2, 0.2))
+    solid.view_init(elev=42, azim=np.degrees(np.arctan2(1.07 * corner[1], 0.98 * corner[0])))
+    solid.set_box_aspect((1, 1, 0.5))
+    axes = drawn.add_subplot(1, 2, 2)
+    drawn.get_layout_engine().set(wspace=0.08, w_pad=0.15)
+    filled = axes.contourf(t, s, heights, levels=LEVELS, cmap=colors)
+    axes.contour(t, s, heights, levels=LEVELS, colors=[(0.1, 0.15, 0.2, 0.35)], linewidths=0.5, linestyles="solid")
+    numbers = FuncFormatter(lambda at, _: _number(at, log))
+    ticks = np.arange(np.ceil(heights.min()), heights.max() + 1e-9) if log else None
+    if ticks is not None and len(ticks) < 4:
+        ticks = np.concatenate([ticks - np.log10(10 / 3), ticks, ticks + np.log10(3)])
+    drawn.colorbar(filled, ax=axes, label="loss", format=numbers, ticks=ticks)
+    for path, color in zip(result.paths, COLORS * len(result.paths), strict=False):
+        marker = "o" if len(path.times) <= 60 else None
+        axes.plot(*path.coordinates.T, color=color, marker=marker, markersize=3, linewidth=1.5, label=path.name)
+        places = path.drawn()[1]
+        solid.plot(*places.T, result.heights(places, log=log), color=color, linewidth=1.5, zorder=5)
+        axes.plot(*path.coordinates[-1], color=color, marker="o", markersize=8, markeredgecolor="white")
+    axes.set(xlim=(t.min(), t.max()), ylim=(s.min(), s.max()))
+    if result.paths:
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.12), ncols=4, frameon=False)
+    for one in (solid, axes):
+        one.set(xlabel=result.axes[0].label, ylabel=result.axes[1].label)
+    solid.set_zlabel("loss", labelpad=4)
+    if ticks is not None:
+        solid.set_zticks(ticks)
+        solid.set_zlim(heights.min(), heights.max())
+    solid.zaxis.set_major_formatter(numbers)
+    return drawn
+
+
+def _number(height: float, log: bool) -> str:
+    value = 10**height if log else height
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

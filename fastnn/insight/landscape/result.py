@@ -1,0 +1,233 @@
+"""What was measured: losses on a grid, the grid's directions, and the paths on it; saved and read back as one file."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastnn.errors import DataError
+from fastnn.weights import write_atomically
+
+__all__ = ["Axis", "Landscape", "Trajectory", "load"]
+
+FORMAT = 1  # of the file
+MOST_DRAWN = 900  # points of a path's line, unless it has more itself
+LOG_RATIO = 50.0  # between the highest and the lowest loss, from which on pictures have a log scale
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """One direction d of a landscape.
+
+    Attributes:
+        symbol: of the coordinate: t and s, as in the formula; x and y on surfaces that are no model's.
+        values: (n,) float64, the multiples of d at which the loss was measured.
+        name: what kind of direction it is; empty for a coordinate that is its own.
+        explained: share of the paths' variance that lies along it, 0 .. 1; None unless it is a principal component.
+    """
+
+    symbol: str
+    values: np.ndarray
+    name: str = ""
+    explained: float | None = None
+
+    @property
+    def label(self) -> str:
+        """What a picture writes at it."""
+        share = "" if self.explained is None else f" ({100 * self.explained:.1f} % of variance)"
+        return f"{self.symbol} · {self.name}{share}" if self.name else self.symbol
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """A path, seen from a line or plane.
+
+    Attributes:
+        name: of the run or the optimiser.
+        times: (n,) float64: epochs since the start, or steps.
+        coordinates: (n, 1) or (n, 2) float64: (t, s) of the nearest point of the line or plane.
+        losses: (n,) float64: at the path's own points, which need not lie in the plane.
+        distances: (n,) float64: Euclidean, from the plane.
+        explained: share of the path's variance along each axis, where these are its principal components; else None.
+    """
+
+    name: str
+    times: np.ndarray
+    coordinates: np.ndarray
+    losses: np.ndarray
+    distances: np.ndarray
+    explained: tuple[float, ...] | None = None
+
+    def drawn(self) -> tuple[np.ndarray, np.ndarray]:
+        """Times and places of a line through the points that bends with the surface: up to a dozen on each piece."""
+        n = len(self.times)
+        pieces = min(12, max(1, MOST_DRAWN // max(n - 1, 1)))
+        steps = np.linspace(0, n - 1, 1 + (n - 1) * pieces)
+        times, *places = (np.interp(steps, np.arange(n), a) for a in (self.times, *self.coordinates.T))
+        return times, np.stack(places, axis=1)
+
+    def __repr__(self) -> str:
+        return f"Trajectory({self.name}: {len(self.times)} points, loss {self.losses[0]:.4g} to {self.losses[-1]:.4g})"
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """Losses along a line or over a plane.
+
+    Attributes:
+        losses: (n,) float64 along a line; (m, n) over a plane, row i at s = axes[1].values[i], column j at
+            t = axes[0].values[j]. Infinite or NaN where the loss is.
+        accuracies: likewise, shares; None where there are no classes.
+        axes: the directions, one for a line, two for a plane.
+        centre: the loss at w*; None on a surface that is no model's.
+        paths: trajectories on it.
+        title: what it is the landscape of.
+        about: what it was made from, in words: data, images, batch norm.
+        time: what the paths count: "epoch" or "step".
+        lowest: the least loss that a log scale tells from less; None for the least above 0.
+        log: whether pictures begin with the log scale; None where the largest loss is 50 times the smallest.
+    """
+
+    losses: np.ndarray
+    axes: tuple[Axis, ...]
+    accuracies: np.ndarray | None = None
+    centre: float | None = None
+    paths: tuple[Trajectory, ...] = ()
+    title: str = "Loss landscape"
+    about: dict[str, Any] = field(default_factory=dict)
+    time: str = "epoch"
+    lowest: float | None = None
+    log: bool | None = None
+
+    @property
+    def explained(self) -> tuple[float, ...] | None:
+        """Share of the paths' variance along each axis; None unless they are principal components."""
+        shares = tuple(axis.explained for axis in self.axes if axis.explained is not None)
+        return shares if len(shares) == len(self.axes) else None
+
+    @property
+    def floor(self) -> float | None:
+        """What the log scale shows in place of smaller losses, such as 0; None where some are negative."""
+        finite = self.losses[np.isfinite(self.losses)]
+        positive = finite[finite > 0]
+        if not positive.size or finite.min() < 0:
+            return None
+        return max(float(positive.min()), 1e-9 * float(positive.max()), self.lowest or 0.0)
+
+    @property
+    def wants_log(self) -> bool:
+        """Whether pictures begin with the log scale."""
+        floor = self.floor
+        if self.log is not None:
+            return self.log and floor is not None
+        return floor is not None and bool(self.losses[np.isfinite(self.losses)].max() > LOG_RATIO * floor)
+
+    @property
+    def open_corner(self) -> tuple[int, int]:
+        """Signs of t and s at the lowest corner of a plane, from which a picture's reader sees most."""
+        heights = self.scaled(self.wants_log)
+        rows, columns = (max(1, n // 3) for n in heights.shape)
+        corners = {
+            (t, s): heights[
+                slice(-rows, None) if s > 0 else slice(rows), slice(-columns, None) if t > 0 else slice(columns)
+            ]
+            for t, s in ((1, -1), (1, 1), (-1, -1), (-1, 1))
+        }
+        means = {signs: part[np.isfinite(part)].mean() for signs, part in corners.items() if np.isfinite(part).any()}
+        return min(means, key=lambda signs: round(float(means[signs]), 6), default=(1, -1))
+
+    def scaled(self, log: bool) -> np.ndarray:
+        """The losses, or their log10 (of those below `floor`, that of `floor`)."""
+        floor = self.floor
+        return np.log10(np.maximum(self.losses, floor)) if log and floor is not None else self.losses
+
+    def heights(self, places: np.ndarray, *, log: bool = False) -> np.ndarray:
+        """How high the picture is at places (n, 1) or (n, 2): `scaled`, straight between the points of the grid.
+
+        NaN outside the grid.
+
+        >>> axes = Axis("x", np.array([0.0, 1.0])), Axis("y", np.array([0.0, 1.0]))
+        >>> Landscape(np.array([[0.0, 1.0], [2.0, 3.0]]), axes).heights(np.array([[0.5, 0.5], [0.5, 2.0]]))
+        array([1.5, nan])
+        """
+        values = self.scaled(log)
+        inside = np.ones(len(places), bool)
+        cells, shares = [], []
+        for axis, place in zip(self.axes, places.T, strict=True):
+            grid = axis.values
+            inside &= (place >= grid[0]) & (place <= grid[-1])
+            cell = np.clip(np.searchsorted(grid, place, side="right") - 1, 0, len(grid) - 2)
+            cells.append(cell)
+            shares.append((place - grid[cell]) / (grid[cell + 1] - grid[cell]))
+        heights = np.zeros(len(places))
+        with np.errstate(invalid="ignore"):  # infinite losses
+            for corner in np.ndindex(*(2,) * len(cells)):
+                weight = np.ones(len(places))
+                for far, share in zip(corner, shares, strict=True):
+                    weight = weight * (share if far else 1 - share)
+                index = tuple(cell + far for cell, far in zip(reversed(cells), reversed(corner), strict=True))
+                heights += weight * values[index]
+        return np.where(inside, heights, np.nan)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one .npz file, which `load` reads back; numbers keep their bits. Raises OSError."""
+        arrays = {"losses": self.losses}
+        if self.accuracies is not None:
+            arrays["accuracies"] = self.accuracies
+        for i, axis in enumerate(self.axes):
+            arrays[f"axis{i}"] = axis.values
+        for i, trajectory in enumerate(self.paths):
+            for name in ("times", "coordinates", "losses", "distances"):
+                arrays[f"path{i}_{name}"] = getattr(trajectory, name)
+        words = {
+            "format": FORMAT,
+            "axes": [{"symbol": axis.symbol, "name": axis.name, "explained": axis.explained} for axis in self.axes],
+            "paths": [{"name": path.name, "explained": path.explained} for path in self.paths],
+            **{name: getattr(self, name) for name in ("centre", "title", "about", "time", "lowest", "log")},
+        }
+        stream = io.BytesIO()
+        np.savez_compressed(stream, words=np.array(json.dumps(words)), **arrays)  # type: ignore[arg-type]
+        write_atomically(path, stream.getvalue())
+
+    def __repr__(self) -> str:
+        size = "×".join(map(str, reversed(self.losses.shape)))
+        around = "" if self.centre is None else f", {self.centre:.4g} at the centre"
+        finite = self.losses[np.isfinite(self.losses)]
+        span = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "nowhere finite"
+        words = [f"{self.title}: {size} points, loss {span}{around}"]
+        words += [f"  {axis.label}" for axis in self.axes]
+        words += [f"  {path!r}" for path in self.paths]
+        return "\n".join(words)
+
+
+def load(path: str | os.PathLike[str]) -> Landscape:
+    """The `Landscape` in a file that `Landscape.save` wrote. Raises DataError for any other file, or none."""
+    try:
+        with np.load(Path(path), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        words = json.loads(str(arrays["words"][()]))
+        if words["format"] != FORMAT:
+            raise ValueError(f"format {words['format']}")
+        axes = tuple(Axis(values=arrays[f"axis{i}"], **axis) for i, axis in enumerate(words["axes"]))
+        paths = []
+        for i, entry in enumerate(words["paths"]):
+            parts = {name: arrays[f"path{i}_{name}"] for name in ("times", "coordinates", "losses", "distances")}
+            explained = None if entry["explained"] is None else tuple(entry["explained"])
+            paths.append(Trajectory(name=entry["name"], explained=explained, **parts))
+        return Landscape(
+            losses=arrays["losses"],
+            axes=axes,
+            accuracies=arrays.get("accuracies"),
+            paths=tuple(paths),
+            **{name: words[name] for name in ("centre", "title", "about", "time", "lowest", "log")},
+        )
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"expected a landscape that was saved, got {os.fspath(path)} ({reason})") from error
