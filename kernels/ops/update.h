@@ -122,19 +122,24 @@ INLINE vf update_lanes(const int formula, const int decay, const struct update_n
     }
 }
 
+/* The entries i .. i + lanes of a row */
+INLINE void update_vector(const int formula, const int decay, const struct update_numbers *u, i64 i, i64 lanes, const float *grad,
+                          float *param, float *const *state) {
+    vf s[UPDATE_STATES];
+    UNROLL for (int k = 0; k < UPDATE_STATES; k++) if (update_uses(formula, k)) s[k] = v_load_lanes(state[k] + i, lanes, 0);
+    vf p = update_lanes(formula, decay, u, v_load_lanes(grad + i, lanes, 0), v_load_lanes(param + i, lanes, 0), s);
+    v_store_lanes(param + i, p, lanes);
+    UNROLL for (int k = 0; k < UPDATE_STATES; k++) if (update_uses(formula, k)) v_store_lanes(state[k] + i, s[k], lanes);
+}
+
+/* Whole vectors first, without the call of memcpy that part of one needs: so the numbers stay in registers. */
 INLINE void update_loop(const int formula, const int decay, const struct update_numbers u, i64 count, const float *grad, float *param,
                         float *const *state, i64 at) {
-    float *to[UPDATE_STATES];
+    float *to[UPDATE_STATES]; /* read once: for all GCC knows, stores might change them */
     UNROLL for (int k = 0; k < UPDATE_STATES; k++) to[k] = update_uses(formula, k) ? state[k] + at : NULL;
-    param += at;
-    for (i64 i = 0; i < count; i += VL) {
-        i64 lanes = i64_min(VL, count - i);
-        vf s[UPDATE_STATES];
-        UNROLL for (int k = 0; k < UPDATE_STATES; k++) if (update_uses(formula, k)) s[k] = v_load_lanes(to[k] + i, lanes, 0);
-        vf p = update_lanes(formula, decay, &u, v_load_lanes(grad + i, lanes, 0), v_load_lanes(param + i, lanes, 0), s);
-        v_store_lanes(param + i, p, lanes);
-        UNROLL for (int k = 0; k < UPDATE_STATES; k++) if (update_uses(formula, k)) v_store_lanes(to[k] + i, s[k], lanes);
-    }
+    i64 i = 0;
+    for (; i + VL <= count; i += VL) update_vector(formula, decay, &u, i, VL, grad, param + at, to);
+    if (i < count) update_vector(formula, decay, &u, i, count - i, grad, param + at, to);
 }
 
 /* rows x count floats, those of param and state from `at` on; grad_step and step: from row to row */
