@@ -50,8 +50,22 @@ class Browser:
     def point(self, x: float, y: float) -> None:
         """Move the pointer to a place in the window, in pixels from its upper left."""
         for place in ((x - 3, y), (x, y)):
-            event = {"type": "mouseMoved", "x": place[0], "y": place[1]}
-            self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+            self._mouse("mouseMoved", *place)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """The pointer, with its button held, from one place in the window to another."""
+        self.point(*start)
+        self._mouse("mousePressed", *start, held=True)
+        for share in (0.25, 0.5, 0.75, 1):
+            place = (a + share * (b - a) for a, b in zip(start, end, strict=True))
+            self._mouse("mouseMoved", *place, held=True)
+            time.sleep(0.05)  # a page looks where the pointer is when it draws
+        self._mouse("mouseReleased", *end)
+
+    def _mouse(self, kind: str, x: float, y: float, held: bool = False) -> None:
+        button = "none" if kind == "mouseMoved" and not held else "left"
+        event = {"type": kind, "x": x, "y": y, "button": button, "buttons": int(held), "clickCount": 1}
+        self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", event)
 
     def requests(self) -> list[str]:
         """Addresses that were asked for since the last call; data: and blob: are none."""

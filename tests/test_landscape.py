@@ -263,6 +263,46 @@ def test_every_bit_is_put_back(how: str, batch_norm: str) -> None:
     assert model[2].momentum == 0.1
 
 
+def test_signals_wait_until_all_is_put_back() -> None:
+    """Also where they come while the first array is put back."""
+
+    class Loud(np.ndarray):
+        def __setitem__(self, key: Any, value: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+            super().__setitem__(key, value)
+
+    class Two(nn.Module):
+        def state_dict(self, prefix: str = "") -> dict[str, np.ndarray]:
+            return {"a": arrays[0].view(Loud), "b": arrays[1]}
+
+    def moved() -> None:
+        with put_back(Two()) as interrupts:
+            for array in arrays:
+                array[...] = 5
+            signal.raise_signal(signal.SIGINT)  # is only noted
+            interrupts.heed()
+
+    arrays = np.ones(2), np.ones(3)
+    with pytest.raises(KeyboardInterrupt):
+        moved()
+    assert [array.tolist() for array in arrays] == [[1, 1], [1, 1, 1]]
+
+
+def test_at_the_centre_the_parameters_have_their_bits() -> None:
+    """A negative zero too, which w + 0·d would turn into a positive one."""
+    model = normed()
+    model[1].weight.data[0, 0, 0, 0] = -0.0
+    before, seen = bits(model), []
+    cross_entropy = nn.CrossEntropyLoss()
+
+    def loss(outputs: Any, labels: Any) -> Any:
+        seen.append(bits(model) == before)
+        return cross_entropy(outputs, labels)
+
+    landscape.plane(model, IMAGES, points=3, loss=loss, progress=False)
+    assert seen == [True] + [i == 4 for i in range(9)]  # w* first, then the grid
+
+
 def test_statistics_are_recomputed_from_the_images() -> None:
     model = normed()
     dataset = landscape.sample(IMAGES)

@@ -95,14 +95,16 @@ def test_the_surface_has_the_right_grid_and_the_paths_lie_on_it(page: Browser, r
 
 
 def test_toggles_change_the_picture_and_keep_the_camera(page: Browser, result: landscape.Landscape) -> None:
-    turned = {"x": 0.3, "y": 1.9, "z": 1.1}
-    page.run(
-        "return Plotly.relayout(document.getElementById('plot'), {'scene.camera.eye': arguments[0]}).then(() => 1)",
-        turned,
-    )
+    eye = "document.getElementById('plot')._fullLayout.scene._scene.getCamera().eye"
 
     def camera() -> Any:
-        return page.run("return document.getElementById('plot')._fullLayout.scene._scene.getCamera().eye")
+        return page.run(f"return {eye}")
+
+    before = camera()
+    x, y = page.run("const b = plot.getBoundingClientRect(); return [b.left + b.width / 2, b.top + b.height / 2]")
+    page.drag((x, y), (x + 90, y + 40))
+    page.wait(f"Math.abs({eye}.x - {before['x']}) > 0.1")
+    turned = camera()
 
     def pressed() -> list[str]:
         return page.run("return [...document.querySelectorAll('[aria-pressed=true]')].map((b) => b.id)")

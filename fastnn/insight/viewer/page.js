@@ -189,7 +189,9 @@
   // ---- drawing -----------------------------------------------------------------------------------------------------
 
   function draw() {
-    if (plot.layout && plot.layout.scene) state.camera = plot.layout.scene.camera; // where the reader has turned it
+    // Where the reader has turned it. Asked of the scene itself: the layout hears of it only after the pointer rests.
+    const scene = plot._fullLayout && plot._fullLayout.scene && plot._fullLayout.scene._scene;
+    if (scene) state.camera = scene.getCamera();
     for (const view of ["surface", "contour"]) by(view).setAttribute("aria-pressed", String(state.view === view));
     by("log").setAttribute("aria-pressed", String(state.log));
     by("hint").textContent = flat
