@@ -1,6 +1,6 @@
 """The activation functions, each beside its gradient, as the tape computes it.
 
-    python examples/activations.py [PICTURE.png]
+    python examples/activations.py [--out FOLDER]
 
 What to see: a sigmoid's gradient is at most 1/4, tanh's at most 1, and both vanish on either side; ReLU's is 0 or 1;
 LeakyReLU and ELU leave some on the left; GELU and SiLU are smooth, and fall before they rise.
@@ -8,11 +8,12 @@ LeakyReLU and ELU leave some on the left; GELU and SiLU are smooth, and fall bef
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _shared import run, save
 
 import fastnn as fnn
 from fastnn import nn
@@ -37,10 +38,10 @@ def curves(make: Callable[[], nn.Module], x: np.ndarray) -> tuple[np.ndarray, np
     return y.data, given.grad
 
 
-def main(path: str = "activations.png") -> Any:
+def main(out: Path) -> Any:
     """Draws the picture; gives the figure."""
     x = np.linspace(-4, 4, 400)
-    figure = plots.figure(12, 5)
+    figure = plots.figure(9, 4)
     panels = figure.subplots(2, len(ACTIVATIONS), sharex=True, sharey="row")
     for (value, gradient), (name, make) in zip(panels.T, ACTIVATIONS.items(), strict=True):
         y, slope = curves(make, x)
@@ -50,10 +51,9 @@ def main(path: str = "activations.png") -> Any:
     panels[0, 0].set_ylabel("f(x)")
     panels[1, 0].set_ylabel("f′(x)")
     panels[0, 0].set_ylim(-1.3, 4)
-    figure.savefig(path)
-    print(f"drawn in {path}")
+    save(figure, out / "activations.png")
     return figure
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    run(main, __doc__)

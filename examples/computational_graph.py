@@ -1,16 +1,16 @@
 """The computational graph, forward and backward: of the lecture's function, and of a small network.
 
-    python examples/computational_graph.py [FOLDER]
+    python examples/computational_graph.py [--out FOLDER]
 
 Prints f = 1 + e^(w1·x + w0) node by node, with each one's value and df/d(node), and draws function.svg and network.svg.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
+from _shared import run
 
 import fastnn as fnn
 from fastnn import nn
@@ -31,14 +31,14 @@ def network() -> Graph:
     return fnn.graph(nn.CrossEntropyLoss()(model(x), [0, 1, 1]), model, names={"x": x})
 
 
-def main(folder: str = ".") -> dict[str, Graph]:
+def main(out: Path) -> dict[str, Graph]:
     graphs = {"function.svg": function(), "network.svg": network()}
     for name, graph in graphs.items():
         print(graph, "\n")
-        graph.save(Path(folder) / name)
-    print(f"drawn in {folder}: {', '.join(graphs)}")
+        graph.save(out / name)
+        print(f"drawn: {out / name}")
     return graphs
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    run(main, __doc__)

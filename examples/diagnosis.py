@@ -1,6 +1,6 @@
 """Under- and overfitting, and how to tell: three trainings on the digits, each diagnosed.
 
-    python examples/diagnosis.py [FOLDER]
+    python examples/diagnosis.py [--out FOLDER]
 
 * A linear classifier of digits that are moved about: it underfits, for no weights fit all places.
 * A large network and a hundred images: it overfits, for it can learn them by heart.
@@ -11,11 +11,11 @@ Prints what `fnn.diagnose` says, and draws the learning curves of each.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _shared import run, save
 
 import fastnn as fnn
 from fastnn import optim, recipes
@@ -38,7 +38,7 @@ def diagnosed(model: str, train: Any, val: Any, epochs: int) -> Diagnosis:
     return fnn.diagnose(history)
 
 
-def main(folder: str = ".") -> dict[str, Diagnosis]:
+def main(out: Path) -> dict[str, Diagnosis]:
     digits = fnn.data.load("digits")
     rest, held = digits.split(0.2)
     few = rest.split(100)[1]
@@ -49,9 +49,9 @@ def main(folder: str = ".") -> dict[str, Diagnosis]:
     }
     for name, diagnosis in diagnoses.items():
         print(f"{name}\n{diagnosis}\n")
-        diagnosis.plot().savefig(Path(folder) / f"diagnosis_{name}.png")
+        save(diagnosis.plot(), out / f"diagnosis_{name}.png")
     return diagnoses
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    run(main, __doc__)

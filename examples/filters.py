@@ -1,6 +1,6 @@
 """What networks learn to look for: weights of the classes, filters, and an image on its way through the layers.
 
-    python examples/filters.py [FOLDER]
+    python examples/filters.py [--out FOLDER]
 
 Trains a linear classifier and a small convolutional network on the digits, and draws class_weights.png, filters.png and
 feature_maps.png. Weight decay takes away what the training does not put there: the noise of the initial weights.
@@ -8,16 +8,17 @@ feature_maps.png. Weight decay takes away what the training does not put there: 
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
+
+from _shared import run, save
 
 import fastnn as fnn
 from fastnn import nn, optim, recipes
 from fastnn.insight import class_weights, feature_maps, filters
 
 
-def main(folder: str = ".", epochs: int = 15) -> dict[str, Any]:
+def main(out: Path, epochs: int = 15) -> dict[str, Any]:
     """Draws the pictures; gives the figures."""
     digits = fnn.data.load("digits")
     fnn.manual_seed(0)
@@ -34,8 +35,7 @@ def main(folder: str = ".", epochs: int = 15) -> dict[str, Any]:
         "feature_maps.png": feature_maps(network, digits.images[5]).plot(),
     }
     for name, figure in figures.items():
-        figure.savefig(Path(folder) / name)
-    print(f"drawn in {folder}: {', '.join(figures)}")
+        save(figure, out / name)
     return figures
 
 
@@ -45,4 +45,4 @@ def train(model: nn.Module, epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    run(main, __doc__)

@@ -1,6 +1,6 @@
 """Sobel's filters (1968): a convolution with fixed kernels finds the edges of an image, with nothing learned.
 
-    python examples/sobel.py [PICTURE.png]
+    python examples/sobel.py [--out FOLDER]
 
 Layers do not compute true convolutions but correlations, out(x, y) = Σ K(i, j)·in(x + i, y + j): the kernels are not
 turned over, as in scipy.ndimage.correlate, with which the result agrees.
@@ -8,10 +8,11 @@ turned over, as in scipy.ndimage.correlate, with which the result agrees.
 
 from __future__ import annotations
 
-import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _shared import run, save
 
 import fastnn as fnn
 from fastnn import nn
@@ -27,11 +28,11 @@ def sobel() -> nn.Conv2d:
     return layer
 
 
-def main(path: str = "sobel.png") -> Any:
+def main(out: Path) -> Any:
     """Draws the picture; gives the figure."""
     images = fnn.data.load("digits").images[:6].astype(np.float32) / 255
     edges = sobel()(images).numpy()
-    figure = plots.figure(8, 5.6)
+    figure = plots.figure(6.5, 4.6)
     for row, (image, (across, down)) in zip(figure.subplots(4, 6).T, zip(images, edges, strict=True), strict=True):
         plots.picture(row[0], image)
         plots.picture(row[1], across[np.newaxis], limit=4.0)
@@ -39,10 +40,9 @@ def main(path: str = "sobel.png") -> Any:
         plots.picture(row[3], np.hypot(across, down)[np.newaxis])
     for axes, name in zip(figure.axes[::6], ("image", "across", "down", "length"), strict=True):
         axes.set_ylabel(name, rotation=0, ha="right", va="center")
-    figure.savefig(path)
-    print(f"drawn in {path}")
+    save(figure, out / "sobel.png")
     return figure
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    run(main, __doc__)

@@ -1,6 +1,6 @@
 """Vanishing gradients: 20 layers of sigmoids or ReLUs, initialised naively, after Glorot (Xavier), after He (Kaiming).
 
-    python examples/vanishing_gradients.py [PICTURE.png]
+    python examples/vanishing_gradients.py [--out FOLDER]
 
 For each of the six networks: how far the outputs of each layer are spread, how large the gradient of each layer's
 weights is, before any training, and how the loss falls in ten epochs on the digits. What to see:
@@ -12,9 +12,11 @@ weights is, before any training, and how the loss falls in ten epochs on the dig
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from _shared import run, save
 
 import fastnn as fnn
 from fastnn import init, nn, optim
@@ -42,7 +44,7 @@ def network(activation: str, initialisation: str, layers: int, width: int = 64) 
     return model
 
 
-def main(path: str = "vanishing_gradients.png", layers: int = 20, epochs: int = 10) -> dict[tuple[str, str], Any]:
+def main(out: Path, layers: int = 20, epochs: int = 10) -> dict[tuple[str, str], Any]:
     """Draws the picture; gives (signal report, history) of each network."""
     digits = fnn.data.load("digits")
     results: dict[tuple[str, str], tuple[SignalReport, fnn.History]] = {}
@@ -60,8 +62,7 @@ def main(path: str = "vanishing_gradients.png", layers: int = 20, epochs: int = 
             f"{key[0]:8} {key[1]:8}{spread[0]:9.2g} → {spread[-1]:<9.2g}{gradient[0]:12.1e} → {gradient[-1]:<10.1e}"
             f"{report.loss:10.3f} → {history[-1].train_loss:.3f}"
         )
-    draw(results).savefig(path)
-    print(f"drawn in {path}")
+    save(draw(results), out / "vanishing_gradients.png")
     return results
 
 
@@ -76,7 +77,7 @@ def gradients(report: SignalReport) -> list[float]:
 
 
 def draw(results: dict[tuple[str, str], tuple[SignalReport, fnn.History]]) -> Any:
-    figure = plots.figure(11, 6)
+    figure = plots.figure(9, 5)
     panels = figure.subplots(2, 3, sharex="col", sharey="col")
     for row, activation in zip(panels, ACTIVATIONS, strict=True):
         plots.styled(row[0], f"{activation}: std of the outputs", y="std")
@@ -97,4 +98,4 @@ def draw(results: dict[tuple[str, str], tuple[SignalReport, fnn.History]]) -> An
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    run(main, __doc__)

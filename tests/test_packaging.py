@@ -73,6 +73,7 @@ def test_source_distribution(sources: Path, tmp_path: Path) -> None:
         names = {name.partition("/")[2] for name in tar.getnames()}
     written = files("kernels/*.pyx", "kernels/*.pxi", "kernels/**/*.c", "kernels/**/*.h")
     written |= files("fastnn/**/*.py", "tests/*.py", "benchmarks/**/*.py", "benchmarks/**/*.c")
+    written |= files("examples/*.py", "docs/**/*.md", "docs/**/*.png", "docs/**/*.svg")
     written |= files("LICENSE", "*.md", "setup.py", "pyproject.toml", "fastnn/py.typed", "fastnn/data/digits.npz")
     assert {"kernels/_kernels.pyx", "kernels/dispatch.c", "kernels/base/simd.h", "fastnn/data/digits.npz"} <= written
     assert written - names == set()

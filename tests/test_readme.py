@@ -1,11 +1,14 @@
-"""What the README shows is true: its Python runs, its shell commands are those that .ci/run runs."""
+"""What the README shows is true: its Python runs, its shell commands are those of .ci/run, its pictures are there."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from fastnn import cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -27,3 +30,26 @@ def test_it_begins_with_the_two_set_up_commands() -> None:
     assert first.startswith("python -m venv v && v/bin/pip install . && v/bin/fastnn train")
     assert second.startswith('pip install -e ".[test]" && pytest')
     assert README.index("```sh") < README.index("```python")
+
+
+def test_its_commands_are_commands() -> None:
+    (block,) = (text.strip() for text in README.split("```")[1::2] if text.startswith("\nfastnn train"))
+    commands = [part for line in block.splitlines() for part in re.split(r"\s{3,}|&&", line.partition("#")[0]) if part]
+    assert len(commands) >= 12
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "fastnn"
+        cli._parser().parse_args(arguments)  # exits where there is no such command or option
+
+
+def test_its_pictures_are_small_and_say_what_draws_them() -> None:
+    shown = re.findall(r"!\[\]\(([\w/.]+)\)<br>[^|]+ \[(examples/\w+\.py)\]\(\2\) ", README)
+    assert sorted(picture for picture, _ in shown) == sorted(
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "pictures").iterdir()
+    )
+    assert {example for _, example in shown} == {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("[a-z]*.py")
+    }
+    sizes = [(ROOT / picture).stat().st_size for picture, _ in shown]
+    assert max(sizes) <= 60_000
+    assert sum(sizes) <= 600_000

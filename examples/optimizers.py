@@ -1,0 +1,48 @@
+"""Optimisers side by side, from one start: in a ravine, and on the loss of a network.
+
+    python examples/optimizers.py [--out FOLDER]
+
+What to see in the ravine: plain descent (SGD) goes from side to side and hardly forward; momentum gathers speed, and
+runs past the minimum; Nesterov's look-ahead swings less; Adam, RMSprop, Rprop and Adagrad give each coordinate a step
+of its own. On the network, which is not convex, they go different ways to different ends: the plane is the one in which
+their ways differ most. Also writes optimizers_ravine.html: a page to turn about, on which the paths can be played.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from _shared import run, save
+
+import fastnn as fnn
+from fastnn import optim
+
+ON_THE_NETWORK = {
+    "SGD": lambda params: optim.SGD(params, lr=0.05),
+    "momentum": lambda params: optim.SGD(params, lr=0.02, momentum=0.9),
+    "Adam": lambda params: optim.Adam(params, lr=0.002),
+    "Adagrad": lambda params: optim.Adagrad(params, lr=0.01),
+}
+
+
+def main(out: Path, points: int = 25) -> dict[str, fnn.landscape.Landscape]:
+    """Draws the pictures; gives surfaces and paths."""
+    fnn.manual_seed(0)
+    digits = fnn.data.load("digits")
+    model = fnn.recipes.fast((1, 28, 28), 10, *digits.statistics())
+    results = {
+        "ravine": fnn.compare_optimizers("ravine"),
+        "network": fnn.compare_optimizers(
+            model, digits, optimizers=ON_THE_NETWORK, epochs=3, points=points, images=300, progress=False
+        ),
+    }
+    for name, result in results.items():
+        for path in result.paths:
+            print(f"{name:8} {path.name:9} loss {path.losses[0]:7.3f} → {path.losses[-1]:.2g}")
+        save(fnn.landscape.picture(result), out / f"optimizers_{name}.png")
+    fnn.landscape.view(results["ravine"], out / "optimizers_ravine.html", show=False)
+    return results
+
+
+if __name__ == "__main__":
+    run(main, __doc__)
