@@ -71,7 +71,7 @@ KERNEL i64 planes_chain_state_bytes(const struct chain *c) { return planes_make_
 INLINE void planes_pack(const struct chain_layer *l, const struct planes_layer *q, float *state) {
     const i64 K = l->C * l->kh * l->kw;
     const size_t weight = (size_t)(l->O * K) * sizeof(float), bias = l->bias ? (size_t)l->O * sizeof(float) : 0;
-    const struct wide_conv s = {l->C, l->O, l->kh, l->kw, 0, 0};
+    const struct wide_conv s = {l->C, l->O, l->kh, l->kw, 0, 0, 0, 0};
     float *copy = state + q->copy_at;
     if (!memcmp(copy, l->weight, weight) && (!bias || !memcmp(copy + l->O * K, l->bias, bias))) return;
     memcpy(copy, l->weight, weight);
@@ -93,7 +93,7 @@ static void planes_by_channels(const struct planes_conv *t, const struct planes_
         const struct planes_winograd w = planes_winograd(l, q->m);
         planes_winograd_forward(l, &w, relu, t->src, packed, bias, rest, strip);
     } else {
-        const struct wide_conv s = {l->C, l->O, l->kh, l->kw, q->H, W};
+        const struct wide_conv s = {l->C, l->O, l->kh, l->kw, q->H, W, 0, 0};
         wide_first_forward(&s, packed, bias, relu, t->src, strip);
     }
     planes_from_strip(t, strip, pooled);
@@ -118,7 +118,7 @@ static void planes_forward_image(void *context, i64 n) {
         if (q->by_channels) {
             planes_by_channels(&t, q, c->state, scratch + p->work_at);
         } else {
-            const struct wide_conv s = {l->C, l->O, l->kh, l->kw, 0, 0};
+            const struct wide_conv s = {l->C, l->O, l->kh, l->kw, 0, 0, 0, 0};
             wide_first_offsets(&s, t.src, offset);
             planes_by_pixels(&t);
         }

@@ -49,7 +49,7 @@ KERNEL void planes_winograd_pack(const struct chain_layer *l, float *packed) {
 /* out [OB][tiles * m][W][VL], bias and ReLU included */
 KERNEL void planes_winograd_forward(const struct chain_layer *l, const struct planes_winograd *w, int relu, struct wide_view src,
                                     const float *packed, const float *bias, float *work, struct wide_view out) {
-    const struct wide_conv rows = {l->C, l->O, 1, l->kw, w->tiles, w->W};
+    const struct wide_conv rows = {l->C, l->O, 1, l->kw, w->tiles, w->W, 0, 0};
     const i64 tile = PLANES_ENTRIES * l->C * w->cols, product = w->products / PLANES_ENTRIES;
     float *products = work + w->input, none[PLANES_MOST_OUTPUTS] = {0};
     for (i64 t = 0; t < w->tiles; t++) for (i64 c = 0; c < l->C; c++) for (i64 i = 0; i < w->cols; i += VL) {
