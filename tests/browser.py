@@ -84,10 +84,10 @@ def browser() -> Iterator[Browser]:
     try:
         from selenium import webdriver
     except ImportError:
-        _absent("Selenium is not installed: pip install selenium")
+        absent("Selenium is not installed: pip install selenium")
     programs = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     if None in programs:
-        _absent("there is no Chromium with its driver: apt-get install chromium chromium-driver")
+        absent("there is no Chromium with its driver: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = programs[0]
     for argument in (
@@ -107,7 +107,8 @@ def browser() -> Iterator[Browser]:
     driver.quit()
 
 
-def _absent(reason: str) -> None:
+def absent(reason: str) -> None:
+    """Skip the test, or fail where a browser is required."""
     if os.environ.get("FASTNN_REQUIRE_BROWSER", "0") not in ("", "0"):
         pytest.fail(f"{reason} (FASTNN_REQUIRE_BROWSER is set)")
     pytest.skip(reason)

@@ -184,9 +184,9 @@ def test_the_picture_shows_surface_contours_and_path(tmp_path: Path) -> None:
     solid, flat, scale = landscape.picture(small(title="one"), tmp_path / "p.png", log=False).axes
     (line, *_) = [line for line in flat.lines if line.get_label() == "run <1>"]
     np.testing.assert_array_equal(np.stack(line.get_data(), axis=1), [[0, 0], [1, 0.5], [3, 1]])
-    assert (flat.get_xlabel(), solid.get_zlabel(), scale.get_ylabel()) == (
+    assert (flat.get_xlabel(), solid.get_ylabel(), scale.get_ylabel()) == (
         "t · PC 1 (75.0 % of variance)",
-        "loss",
+        "s · PC 2 (12.5 % of variance)",
         "loss",
     )
     (heights,) = [line.get_data_3d()[2] for line in solid.lines]

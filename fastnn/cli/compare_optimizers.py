@@ -38,7 +38,7 @@ def add_commands(commands: Any) -> None:
     add_outputs(parser)
     parser.add_argument("--steps", type=options.positive_int, metavar="N", help="of each, on a surface")
     parser.add_argument("--data", metavar="DATASET", help="for --model: whose training images; default digits")
-    parser.add_argument("--epochs", type=options.positive_int, metavar="N", help="for --model; default 2")
+    parser.add_argument("--epochs", type=options.positive_int, metavar="N", help="for --model; default 3")
     parser.add_argument("--points", type=options.positive_int, metavar="N", help="for --model: a side; default 25")
     parser.add_argument("--images", type=options.positive_int, metavar="N", help="for --model; default 2000")
     parser.add_argument("--seed", type=options.seed, metavar="N", help="for --model: weights and order; default 0")

@@ -33,9 +33,11 @@ OPTIMIZERS: dict[str, Callable[[Any, float], optim.Optimizer]] = {
     "Rprop": lambda params, lr: optim.Rprop(params, lr),
     "Adagrad": lambda params, lr: optim.Adagrad(params, lr),
 }
-# For networks. Rprop compares the signs of two gradients, which mean little from two different batches.
+# For networks. Rprop compares the signs of two gradients, which mean little from two different batches: left alone, its
+# steps grow until it diverges, so that they are kept small.
+LARGEST_RPROP = 0.001
 RATES = {
-    "SGD": 0.05, "momentum": 0.02, "Nesterov": 0.02, "Adam": 0.002, "RMSprop": 0.001, "Rprop": 0.0005, "Adagrad": 0.01,
+    "SGD": 0.1, "momentum": 0.03, "Nesterov": 0.03, "Adam": 0.002, "RMSprop": 0.001, "Rprop": 0.0005, "Adagrad": 0.01,
 }  # fmt: skip
 
 
@@ -46,8 +48,8 @@ def compare_optimizers(
     optimizers: Mapping[str, Callable[[Any], Any]] | None = None,
     steps: int | None = None,
     start: tuple[float, float] | None = None,
-    epochs: int = 2,
-    batch_size: int = 64,
+    epochs: int = 3,
+    batch_size: int = 32,
     loss: Any = None,
     seed: int = 0,
     **options: Any,
@@ -83,7 +85,8 @@ def compare_optimizers(
     if isinstance(surface, Module):
         if data is None or steps is not None or start is not None:
             raise ArgumentError("compare_optimizers: a model expects data, and epochs instead of steps and start")
-        chosen = _at(RATES) if optimizers is None else optimizers
+        small = {"Rprop": lambda params: optim.Rprop(params, RATES["Rprop"], step_sizes=(1e-6, LARGEST_RPROP))}
+        chosen = {**_at(RATES), **small} if optimizers is None else optimizers
         return _on_network(surface, data, chosen, epochs, batch_size, loss, seed, options)
     if data is not None or options:
         raise ArgumentError("compare_optimizers: expected a model with data and options of a landscape, got a surface")

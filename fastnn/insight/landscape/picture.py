@@ -86,7 +86,7 @@ def _surface(figure_class: Any, result: Landscape, log: bool) -> Figure:
     solid.view_init(elev=42, azim=np.degrees(np.arctan2(1.07 * corner[1], 0.98 * corner[0])))
     solid.set_box_aspect((1, 1, 0.5))
     axes = drawn.add_subplot(1, 2, 2)
-    drawn.get_layout_engine().set(wspace=0.08, w_pad=0.15)
+    drawn.get_layout_engine().set(wspace=0.08)
     filled = axes.contourf(t, s, heights, levels=LEVELS, cmap=colors)
     axes.contour(t, s, heights, levels=LEVELS, colors=[(0.1, 0.15, 0.2, 0.35)], linewidths=0.5, linestyles="solid")
     numbers = FuncFormatter(lambda at, _: _number(at, log))
@@ -105,7 +105,6 @@ def _surface(figure_class: Any, result: Landscape, log: bool) -> Figure:
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.12), ncols=4, frameon=False)
     for one in (solid, axes):
         one.set(xlabel=result.axes[0].label, ylabel=result.axes[1].label)
-    solid.set_zlabel("loss", labelpad=4)
     if ticks is not None:
         solid.set_zticks(ticks)
         solid.set_zlim(heights.min(), heights.max())
