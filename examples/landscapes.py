@@ -32,8 +32,8 @@ def main(out: Path, epochs: int = 8, points: int = 25) -> dict[str, fnn.landscap
         paths.append(record.path)
     trained, other = models
     results = {
-        "random": fnn.landscape.line(trained, digits, progress=False),
-        "other": fnn.landscape.line(trained, digits, other, extent=(-0.25, 1.25), progress=False),
+        "random": fnn.landscape.line(trained, digits, images=500, progress=False),
+        "other": fnn.landscape.line(trained, digits, other, extent=(-0.25, 1.25), images=500, progress=False),
         "plane": fnn.landscape.plane(trained, digits, path=paths[0], points=points, images=500, progress=False),
     }
     figure = plots.figure(8, 3.2)

@@ -33,7 +33,7 @@ def main(out: Path, points: int = 25) -> dict[str, fnn.landscape.Landscape]:
     results = {
         "ravine": fnn.compare_optimizers("ravine"),
         "network": fnn.compare_optimizers(
-            model, digits, optimizers=ON_THE_NETWORK, epochs=3, points=points, images=300, progress=False
+            model, digits, optimizers=ON_THE_NETWORK, epochs=3, points=points, images=200, progress=False
         ),
     }
     for name, result in results.items():

@@ -2,7 +2,7 @@
 
     python examples/regularisation.py [--out FOLDER]
 
-A network of 100,000 parameters is trained on 300 digits, every fifth of them under a wrong label, and watched on others
+A network of 50,000 parameters is trained on 300 digits, every fifth of them under a wrong label, and watched on others
 under the right ones: without regularisation and with four kinds of it. What to see: without, it learns the mistakes by
 heart, too: the training loss falls to nothing while the validation loss rises. The others hold it down, at the price
 of a larger training loss. L1 (the lasso) drives most weights to zero; L2 (ridge regression) and weight decay make all
@@ -34,7 +34,7 @@ def network(mean: float, std: float, dropout: float) -> nn.Sequential:
     fnn.manual_seed(0)
     return nn.Sequential(
         nn.Normalize(mean, std), nn.Flatten(),
-        nn.Linear(784, 128), nn.ReLU(), nn.Dropout(dropout), nn.Linear(128, 10),
+        nn.Linear(784, 64), nn.ReLU(), nn.Dropout(dropout), nn.Linear(64, 10),
     )  # fmt: skip
 
 

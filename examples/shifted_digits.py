@@ -5,8 +5,8 @@
 Both have some 14,000 parameters and see the same digits, half as large and all in the middle; the test digits are
 moved by up to seven pixels, left, right, up and down. What to see: as long as nothing moves both are good. The dense
 network has learned what each pixel means, and is lost after three pixels. The convolutions look for the same patterns
-everywhere, and the mean over all places forgets where they were. By two, four and six pixels nothing changes at all; by
-odd numbers a little is lost, for pooling cuts the image into squares of two by two.
+everywhere, and the mean over all places forgets where they were. By two, four and six pixels hardly an answer changes;
+by odd numbers a little is lost, for pooling cuts the image into squares of two by two.
 """
 
 from __future__ import annotations
