@@ -6,7 +6,8 @@ Both have some 14,000 parameters and see the same digits, half as large and all 
 moved by up to seven pixels, left, right, up and down. What to see: as long as nothing moves both are good. The dense
 network has learned what each pixel means, and is lost after three pixels. The convolutions look for the same patterns
 everywhere, and the mean over all places forgets where they were. By two, four and six pixels hardly an answer changes;
-by odd numbers a little is lost, for pooling cuts the image into squares of two by two.
+by odd numbers a little is lost, for pooling cuts the image into squares of two by two; with MNIST (--full) next to
+nothing.
 """
 
 from __future__ import annotations
@@ -51,9 +52,10 @@ def moved(data: Dataset, by: int) -> list[Dataset]:
     return [Dataset(np.roll(data.images, shift, axis), data.labels) for shift, axis in places]
 
 
-def main(out: Path, full: bool = False, epochs: int = 12) -> dict[str, list[float]]:
+def main(out: Path, full: bool = False, epochs: int | None = None) -> dict[str, list[float]]:
     """Draws the picture; gives each network's accuracy by shift."""
     name = "mnist" if full else "digits"
+    epochs = epochs or (2 if full else 12)
     train, test = (half_as_large(fnn.data.load(name, split=split)) for split in ("train", "test"))
     figure = plots.figure(8, 3.3)
     pictures, curve = figure.subfigures(1, 2, width_ratios=(1, 1.7))
