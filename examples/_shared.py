@@ -36,5 +36,5 @@ def save(figure: Any, path: Path) -> None:
 
     pixels = io.BytesIO()
     figure.savefig(pixels, format="png", dpi=min(110, WIDTH / figure.get_figwidth()))
-    Image.open(pixels).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
+    Image.open(pixels).convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=1).save(path, optimize=True)
     print(f"drawn: {path}")

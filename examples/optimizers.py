@@ -15,14 +15,6 @@ from pathlib import Path
 from _shared import run, save
 
 import fastnn as fnn
-from fastnn import optim
-
-ON_THE_NETWORK = {
-    "SGD": lambda params: optim.SGD(params, lr=0.05),
-    "momentum": lambda params: optim.SGD(params, lr=0.02, momentum=0.9),
-    "Adam": lambda params: optim.Adam(params, lr=0.002),
-    "Adagrad": lambda params: optim.Adagrad(params, lr=0.01),
-}
 
 
 def main(out: Path, points: int = 25) -> dict[str, fnn.landscape.Landscape]:
@@ -32,9 +24,7 @@ def main(out: Path, points: int = 25) -> dict[str, fnn.landscape.Landscape]:
     model = fnn.recipes.fast((1, 28, 28), 10, *digits.statistics())
     results = {
         "ravine": fnn.compare_optimizers("ravine"),
-        "network": fnn.compare_optimizers(
-            model, digits, optimizers=ON_THE_NETWORK, epochs=3, points=points, images=200, progress=False
-        ),
+        "network": fnn.compare_optimizers(model, digits, points=points, images=200, progress=False),
     }
     for name, result in results.items():
         for path in result.paths:
