@@ -232,3 +232,28 @@ def test_exact_does_without_winograd(isa: str | None) -> None:
         )
     assert all(np.array_equal(exact[name], disabled[name]) for name in exact)
     assert not all(np.array_equal(exact[name], usual[name]) for name in exact)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("background", [0.0, -0.42, None], ids=["zero", "gray", "none"])
+@pytest.mark.parametrize(("n", "inputs", "outputs"), [(32, 50, 48), (33, 39, 100), (130, 784, 60)])
+def test_dense_layers_on_floats_that_are_mostly_background(
+    n: int, inputs: int, outputs: int, background: float | None, isa: str | None
+) -> None:
+    """What differs from the background is listed; the first number may be the background, or not a number."""
+    rng = np.random.default_rng(n)
+    x = rng.normal(size=(n, inputs)).astype(np.float32)
+    if background is not None:
+        x[rng.random(x.shape) < 0.8] = background
+        x[0, 0] = background
+    y = rng.integers(0, CLASSES, n)
+    fnn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(), nn.Linear(outputs, CLASSES))
+    with running_on(isa):
+        networks.assert_close(
+            networks.compiled_gradients(model, nn.CrossEntropyLoss(), x, y),
+            networks.exact_gradients(model, nn.CrossEntropyLoss(), x, y),
+        )
+        x[0, 0] = np.nan
+        assert np.isnan(fnn.compile(model)(x)[0]).all()
+        assert np.isfinite(fnn.compile(model)(x)[1:]).all()

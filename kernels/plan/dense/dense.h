@@ -19,7 +19,7 @@
  * lanes weigh more where O is small: 1000 -> 10 54 %, 79 %.
  * For up to DENSE_IMAGES images the floor is reading the weight: 90 GB/s a thread out of L3.
  *
- * Input that comes as bytes, most of them zero: dense/sparse.h. A few images and a weight that never changes: dense/frozen.h.
+ * Input that is mostly background: dense/sparse.h. A few images and a weight that never changes: dense/frozen.h.
  *
  * Cuts depend on shapes and data only, and sums run in a fixed order: the same bits for any number of threads.
  */
@@ -49,9 +49,9 @@ enum {
 
 enum { DENSE_GROUP = 4, DENSE_SPARSE_IMAGES = 32 };
 
-/* Layers that are worth a try: rows enough for a transposed panel to pay, and not most of a panel past the outputs. */
+/* Layers that are worth a try: the program's input, rows enough for a transposed panel to pay, not most of a panel past the outputs. */
 INLINE int dense_may_be_sparse(const struct dense *d) {
-    return d->table && !d->grad_x && d->N >= DENSE_SPARSE_IMAGES && round_up(d->O, DENSE_PANEL) < 2 * d->O;
+    return !d->x && !d->grad_x && d->N >= DENSE_SPARSE_IMAGES && round_up(d->O, DENSE_PANEL) < 2 * d->O;
 }
 
 /* count (groups,), value (groups, most, DENSE_GROUP), at (groups, most) */
@@ -151,6 +151,7 @@ INLINE struct dense_layout dense_layout(const struct dense *d) {
     return at;
 }
 
+KERNEL const char *dense_name(const struct dense *d) { return dense_is_frozen(d) ? "dense, frozen" : "dense"; }
 KERNEL i64 dense_work_bytes(const struct dense *d) { return dense_layout(d).total * (i64)sizeof(float); }
 
 /* Keeps a loaded vector in a register: without it the compiler loads it again at each of its uses, and loads run out first. */

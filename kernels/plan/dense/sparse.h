@@ -1,6 +1,7 @@
-/* The dense stage on bytes most of which are zero, as in images of digits: there work is done for the others only.
+/* The dense stage on images most of which is background, as of digits: work is done for the rest only.
  *
- * With c the float that a zero becomes, x = c + x' where x' is zero too:
+ * With c the background, x = c + x' where x' is zero in most places. Of bytes c is what a zero becomes, of floats the first one of the
+ * batch, if more than half of the first image is the same:
  *   y = x' weight^T + (bias + c * the sum of the weight's row),   grad_weight = grad^T x' + c * the sum of grad's column
  * which is the same but for rounding. Lanes run along the outputs, in panels of 48:
  *   forward: the panel's weights are transposed to (I, 48); for four images at a time, a list of the pixels that any of them has,
@@ -27,7 +28,8 @@ struct dense_lists {
 
 struct dense_sparse_task {
     const struct dense *d;
-    const uint8_t *bytes;
+    const void *input;                  /* (N, I): bytes where there is a table, else floats */
+    float background;                   /* c of floats; that of bytes is in the table */
     struct dense_lists lists;
     const float *grad_columns, *grad_bias;  /* backward: as dense/backward.h has them */
     struct update_numbers numbers;
@@ -41,8 +43,11 @@ INLINE struct dense_lists dense_lists(float *memory, i64 groups, i64 most) {
     return l;
 }
 
-/* x' of a byte of pixel i */
+/* What the bytes of pixel i become, and c there. */
 INLINE const float *dense_table(const struct dense *d, i64 i) { return d->table + i / (d->I / d->channels) * 256; }
+INLINE float dense_background(const struct dense_sparse_task *t, i64 i) { return t->d->table ? dense_table(t->d, i)[0] : t->background; }
+
+/* ---- lists ---- */
 
 /* Task: the pixels that any of four images has. */
 static void dense_list_pixels(void *context, i64 group) {
@@ -52,7 +57,7 @@ static void dense_list_pixels(void *context, i64 group) {
     const uint8_t *bytes[DENSE_GROUP];
     int32_t *at = t->lists.at + group * t->lists.most;
     float *value = t->lists.value + group * t->lists.most * DENSE_GROUP;
-    for (i64 m = 0; m < DENSE_GROUP; m++) bytes[m] = t->bytes + (n0 + i64_min(m, rows - 1)) * d->I;
+    for (i64 m = 0; m < DENSE_GROUP; m++) bytes[m] = (const uint8_t *)t->input + (n0 + i64_min(m, rows - 1)) * d->I;
     for (i64 c = 0; c < d->channels; c++) {
         const float *table = d->table + c * 256;
         for (i64 i = c * per_channel; i < (c + 1) * per_channel; i++) {
@@ -89,10 +94,51 @@ static void dense_list_images(void *context, i64 group) {
     float *value = t->lists.value + group * t->lists.most * DENSE_GROUP;
     const float *table[DENSE_GROUP];
     for (i64 j = 0; j < DENSE_GROUP; j++) table[j] = dense_table(d, i0 + i64_min(j, pixels - 1));
-    i64 count = pixels == DENSE_GROUP ? dense_list_group(DENSE_GROUP, d, t->bytes + i0, table, at, value)
-                                      : dense_list_group((int)pixels, d, t->bytes + i0, table, at, value);
+    const uint8_t *bytes = (const uint8_t *)t->input + i0;
+    i64 count = pixels == DENSE_GROUP ? dense_list_group(DENSE_GROUP, d, bytes, table, at, value)
+                                      : dense_list_group((int)pixels, d, bytes, table, at, value);
     t->lists.count[group] = (int32_t)count;
 }
+
+/* The same two of floats. */
+static void dense_list_float_pixels(void *context, i64 group) {
+    const struct dense_sparse_task *t = context;
+    const struct dense *d = t->d;
+    const float c = t->background, *x[DENSE_GROUP];
+    i64 n0 = group * DENSE_GROUP, rows = i64_min(DENSE_GROUP, d->N - n0), count = 0;
+    int32_t *restrict at = t->lists.at + group * t->lists.most;
+    float *restrict value = t->lists.value + group * t->lists.most * DENSE_GROUP;
+    for (i64 m = 0; m < DENSE_GROUP; m++) x[m] = (const float *)t->input + (n0 + i64_min(m, rows - 1)) * d->I;
+    for (i64 i = 0; i < d->I; i++) {
+        at[count] = (int32_t)i;
+        UNROLL for (int m = 0; m < DENSE_GROUP; m++) value[count * DENSE_GROUP + m] = x[m][i] - c;
+        count += (x[0][i] != c) | (x[1][i] != c) | (x[2][i] != c) | (x[3][i] != c);
+    }
+    t->lists.count[group] = (int32_t)count;
+}
+
+static void dense_list_float_images(void *context, i64 group) {
+    const struct dense_sparse_task *t = context;
+    const struct dense *d = t->d;
+    const float c = t->background;
+    i64 i0 = group * DENSE_GROUP, pixels = i64_min(DENSE_GROUP, d->I - i0), count = 0;
+    int32_t *restrict at = t->lists.at + group * t->lists.most;
+    float *restrict value = t->lists.value + group * t->lists.most * DENSE_GROUP;
+    for (i64 n = 0; n < d->N; n++) {
+        const float *x = (const float *)t->input + n * d->I + i0;
+        int any = 0;
+        at[count] = (int32_t)n;
+        for (int j = 0; j < DENSE_GROUP; j++) {
+            float v = j < pixels ? x[j] - c : 0;
+            value[count * DENSE_GROUP + j] = v;
+            any |= v != 0;
+        }
+        count += any;
+    }
+    t->lists.count[group] = (int32_t)count;
+}
+
+/* ---- panels ---- */
 
 /* tile (DENSE_GROUP, DENSE_PANEL) += sum over the list of value (count, DENSE_GROUP) times rows[at] (DENSE_PANEL) */
 INLINE void dense_sparse_tile(i64 count, const int32_t *at, const float *value, const float *rows, float *restrict tile) {
@@ -128,10 +174,11 @@ static void dense_sparse_forward_panel(void *context, i64 index) {
     pack_panel(weight, d->weight + o0 * d->I, outputs, d->I, 1, d->I, DENSE_PANEL);
     if (d->bias) memcpy(base, d->bias + o0, sizeof(float) * (size_t)outputs);
     for (i64 c = 0; c < d->channels; c++) {
+        const float background = dense_background(t, c * per_channel);
         float sum[DENSE_PANEL] = {0};
         for (i64 i = c * per_channel; i < (c + 1) * per_channel; i++)
             for (int j = 0; j < DENSE_PANEL; j++) sum[j] += weight[i * DENSE_PANEL + j];
-        for (int j = 0; j < DENSE_PANEL; j++) base[j] += d->table[c * 256] * sum[j];
+        for (int j = 0; j < DENSE_PANEL; j++) base[j] += background * sum[j];
     }
     for (i64 group = 0; group < t->lists.groups; group++) {
         i64 n0 = group * DENSE_GROUP, first = group * t->lists.most;
@@ -167,8 +214,8 @@ static void dense_sparse_backward_panel(void *context, i64 index) {
         for (i64 i = 0; i < pixels; i += DENSE_GROUP) {
             i64 group = (i0 + i) / DENSE_GROUP, first = group * t->lists.most;
             for (int j = 0; j < DENSE_GROUP; j++) {
-                float zero = dense_table(d, i64_min(i0 + i + j, I - 1))[0];
-                for (int k = 0; k < DENSE_PANEL; k++) tile[j * DENSE_PANEL + k] = zero * sums[k];
+                const float background = dense_background(t, i64_min(i0 + i + j, I - 1));
+                for (int k = 0; k < DENSE_PANEL; k++) tile[j * DENSE_PANEL + k] = background * sums[k];
             }
             dense_sparse_tile(t->lists.count[group], t->lists.at + first, t->lists.value + first * DENSE_GROUP, grad, tile);
             UNROLL for (int k = 0; k < DENSE_PANEL; k += 4) transpose_4x4(block + k * DENSE_PANEL + i, DENSE_PANEL, tile + k, DENSE_PANEL);
@@ -178,14 +225,28 @@ static void dense_sparse_backward_panel(void *context, i64 index) {
     }
 }
 
+/* ---- the stage ---- */
+
+/* The first of the floats; *most says whether more than half of the first image is the same. */
+INLINE float dense_first_float(const struct dense *d, const struct program *program, int *most) {
+    const float *x = program->input;
+    i64 same = 0;
+    for (i64 i = 0; i < d->I; i++) same += x[i] == x[0];
+    *most = 2 * same > d->I && x[0] - x[0] == 0;    /* and finite */
+    return x[0];
+}
+
 /* Whether it did the forward. */
 INLINE int dense_sparse_forward(const struct dense *d, const struct program *program, int *status) {
     struct dense_layout at = dense_layout(d);
     float *work = d->work;
     int32_t *sparse = (int32_t *)(work + at.sparse);
     i64 groups = ceil_div(d->N, DENSE_GROUP), entries = 0;
-    struct dense_sparse_task t = {.d = d, .bytes = program->input, .lists = dense_lists(work + at.lists, groups, d->I)};
-    fastnn_parallel(groups, 10.0 * (double)(d->N * d->I), dense_list_pixels, &t);
+    struct dense_sparse_task t = {.d = d, .input = program->input, .lists = dense_lists(work + at.lists, groups, d->I)};
+    *sparse = 1;
+    if (!d->table) t.background = dense_first_float(d, program, sparse);
+    if (!*sparse) return 0;
+    fastnn_parallel(groups, 10.0 * (double)(d->N * d->I), d->table ? dense_list_pixels : dense_list_float_pixels, &t);
     for (i64 i = 0; i < groups; i++) entries += t.lists.count[i];
     *sparse = (double)entries * (double)round_up(d->O, DENSE_PANEL) < DENSE_SPARSE_SHARE * (double)(groups * d->I) * (double)d->O;
     if (!*sparse) return 0;
@@ -197,10 +258,11 @@ INLINE int dense_sparse_forward(const struct dense *d, const struct program *pro
 /* The gradient of the weight, or its update; grad_columns and grad_bias as the dense way has them. */
 INLINE int dense_sparse_backward(const struct dense *d, const struct program *program, const float *grad_columns, const float *grad_bias) {
     i64 groups = ceil_div(d->I, DENSE_GROUP);
-    struct dense_sparse_task t = {.d = d, .bytes = program->input, .grad_columns = grad_columns, .grad_bias = grad_bias,
+    struct dense_sparse_task t = {.d = d, .input = program->input, .grad_columns = grad_columns, .grad_bias = grad_bias,
                                   .lists = dense_lists((float *)d->work + dense_layout(d).lists, groups, d->N)};
     if (d->optimizer) t.numbers = update_numbers(d->optimizer, d->weight_state);
-    fastnn_parallel(groups, 10.0 * (double)(d->N * d->I), dense_list_images, &t);
+    if (!d->table) t.background = *(const float *)program->input;
+    fastnn_parallel(groups, 10.0 * (double)(d->N * d->I), d->table ? dense_list_images : dense_list_float_images, &t);
     fastnn_parallel(ceil_div(d->O, DENSE_PANEL), 1.0 * (double)d->N * (double)d->I * (double)d->O, dense_sparse_backward_panel, &t);
     return t.failed ? PROGRAM_NO_MEMORY : PROGRAM_DONE;
 }
