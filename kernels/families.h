@@ -62,6 +62,7 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->chain_state_bytes = chain_state_bytes;
     t->chain_forward = chain_forward;
     t->chain_backward = chain_backward;
+    t->dense_name = dense_name;
     t->dense_work_bytes = dense_work_bytes;
     t->dense_forward = dense_forward;
     t->dense_backward = dense_backward;

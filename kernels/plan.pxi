@@ -177,7 +177,7 @@ cdef class DenseStage(Stage):
         self.d.work = self.memory(self.bytes)
         self.arguments = &self.d
         self.forward_function, self.backward_function = fastnn_kernels.dense_forward, fastnn_kernels.dense_backward
-        self.kernels = "dense, frozen" if frozen else "dense" if numbers is None else "dense, update"
+        self.kernels = fastnn_kernels.dense_name(&self.d).decode() + ("" if numbers is None else ", update")
 
 
 cdef class CrossEntropyStage(Stage):

@@ -81,6 +81,7 @@ struct kernels {
     const char *(*chain_name)(const struct chain *);
     int64_t (*chain_state_bytes)(const struct chain *);
     stage_function chain_forward, chain_backward;
+    const char *(*dense_name)(const struct dense *);
     int64_t (*dense_work_bytes)(const struct dense *);
     stage_function dense_forward, dense_backward, cross_entropy_stage, update_stage;
 };

@@ -46,6 +46,7 @@ cdef extern from "table.h" nogil:
         const char *(*chain_name)(const chain *) noexcept nogil
         int64_t (*chain_state_bytes)(const chain *) noexcept nogil
         stage_function chain_forward, chain_backward
+        const char *(*dense_name)(const dense *) noexcept nogil
         int64_t (*dense_work_bytes)(const dense *) noexcept nogil
         stage_function dense_forward, dense_backward, cross_entropy_stage, update_stage
     kernels fastnn_kernels

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import plan_networks as networks
@@ -130,6 +134,51 @@ def test_frozen_dense_layers_on_bytes(channels: int) -> None:
         with running_on(isa):
             for n in (*FEW, 7):
                 assert_close(predict(x[7 - n :]), exact_outputs(model, x[7 - n :]), message=f"{isa}, batch of {n}")
+
+
+def test_a_background_is_what_most_inputs_are() -> None:
+    """One large number, first or not, is none: taken off all others and added again it would cost them their digits."""
+    fnn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(784, 64))
+    model[0].weight.data[:, 0] = 0
+    x = np.random.default_rng(0).normal(size=(1, 784)).astype(np.float32)
+    x[0, 0] = 2e4
+    predict = fnn.compile(model, frozen=True)
+    assert_close(predict(x), exact_outputs(model, x))
+    model[0].weight.data[:, 0] = 1
+    x[0, 0] = np.inf
+    assert np.isposinf(fnn.compile(model, frozen=True)(x)).all()
+
+
+def test_describe_names_the_frozen_kernel_where_it_runs() -> None:
+    if not NATIVE:
+        pytest.skip("the other backends fuse nothing")
+    predict = fnn.compile(nn.Sequential(nn.Linear(64, 64)), frozen=True)
+    x = np.ones((64, 64), np.float32)
+    for n in (1, 64):
+        predict(x[:n])
+        assert ("frozen" in predict.describe()) == (n == 1)
+
+
+def test_frozen_refuses_what_cannot_be_copied() -> None:
+    model = networks.mlp()
+    model.lock = threading.Lock()
+    with pytest.raises(ArgumentError, match="expected a model that can be copied"):
+        fnn.compile(model, frozen=True)
+
+
+def test_inference_does_without_the_extension() -> None:
+    """As where the package was built without a compiler."""
+    program = """
+import sys
+sys.modules["fastnn._kernels"] = None
+import numpy as np, fastnn as fnn
+model = fnn.nn.Sequential(fnn.nn.Linear(3, 2))
+for frozen in (False, True):
+    assert fnn.compile(model, frozen=frozen)(np.ones((4, 3), np.float32)).shape == (4, 2)
+"""
+    environment = {**os.environ, "FASTNN_BACKEND": "reference"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, timeout=120)
 
 
 def test_frozen_gives_the_same_bits_for_every_number_of_threads() -> None:

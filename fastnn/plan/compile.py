@@ -57,7 +57,8 @@ def compile(
         clip_norm: where the norm of all gradients together is larger, they are scaled down to it.
         accumulate: batches whose mean gradient makes one update.
         frozen: inference on a copy of the model as it is now: what becomes of its parameters later is not seen, and
-            dense layers' weights are kept in the order that answers one image fastest (as much memory again).
+            dense layers' weights are kept in the order that answers up to four images fastest: a copy of them for
+            each of these batch sizes that is met. ArgumentError for a model that cannot be copied.
         exact: no Winograd convolutions, which round a little worse than direct ones (see the README).
         disable: names of fusions to do without, to see what each gives: "chain", "dense", "cross_entropy", "update"
             (inside backward), "winograd", "sparse" (gradients behind max-pooling).
@@ -87,7 +88,7 @@ def compile(
     if loss_fn is None:
         if optimizer is not None or clip_norm is not None or accumulate != 1:
             raise ArgumentError("compile: expected a loss_fn with optimizer, clip_norm or accumulate, got none")
-        return Predictor(copy.deepcopy(model) if frozen else model, options, frozen)
+        return Predictor(_copied(model) if frozen else model, options, frozen)
     if frozen:
         raise ArgumentError("compile: expected frozen for inference, compile(model, frozen=True), got a loss_fn, too")
     if not callable(loss_fn):
@@ -104,3 +105,10 @@ def compile(
     if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
         raise ArgumentError(f"compile: expected accumulate of at least 1, got {accumulate!r}")
     return Step(model, loss_fn, optimizer, options, clip_norm, accumulate)
+
+
+def _copied(model: Module) -> Module:
+    try:
+        return copy.deepcopy(model)
+    except TypeError as error:  # an attribute that is no data: a lock, a file, a generator
+        raise ArgumentError(f"compile: expected a model that can be copied, for frozen=True: {error}") from error

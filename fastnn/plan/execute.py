@@ -227,12 +227,12 @@ class Execution:
 
     def call(self, x: Array) -> Any:
         """The run for inputs such as x in one call (fastnn._kernels.Call); None where it is more than one program."""
-        from fastnn._kernels import Call
-
         watched = [array for table in self._tables for array in (table.mean, table.std)]
         whole = len(self.parts) == 1 and self.parts[0].program is not None and id(self.graph.outputs) in self._buffers
         if self.training or not whole or not all(array.flags.c_contiguous for array in watched):
             return None
+        from fastnn._kernels import Call
+
         if self._call is None or not self._call.stands():
             self._call = Call(self.parts[0].program, x, self.outputs, [] if self.frozen else self.bound, watched)
         return self._call

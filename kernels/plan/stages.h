@@ -55,7 +55,7 @@ struct chain {
 
 enum dense_activation { DENSE_NONE, DENSE_RELU };
 
-enum optimizer_kind { OPTIMIZER_NONE, OPTIMIZER_SGD, OPTIMIZER_RPROP, OPTIMIZER_ADAGRAD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM };
+enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_RPROP, OPTIMIZER_ADAGRAD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM };
 enum { UPDATE_STATES = 3 };             /* arrays beside a parameter, at most */
 
 /* One parameter group's numbers, written before each step; the formulas are at the kernels of update.h. */
