@@ -86,7 +86,7 @@ class Predictor(Plan):
         DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
         """
         with self._lock:
-            if self._follow_model():
+            if not self.frozen and self._follow_model():
                 self._call = None
             outputs = None if self._call is None else self._call(x, out)
             return self._predict(_input(x), out) if outputs is None else outputs
