@@ -277,6 +277,51 @@ def test_the_state_of_an_optimizer_may_be_changed_between_compiled_steps(how: st
     assert_same(model, exact)
 
 
+@pytest.mark.parametrize(
+    "options", [{"momentum": 0.5}, {"centered": True}, {"momentum": 0.5, "centered": True}], ids=str
+)
+def test_options_of_rmsprop_that_ask_for_another_array_after_some_steps(options: dict[str, Any]) -> None:
+    """The array begins with zeros, once, and lies where the optimiser has its state."""
+    model, exact = networks.mlp(), networks.mlp().double()
+    optimizers = [optim.RMSprop(one.parameters(), lr=0.002, eps=1e-3) for one in (model, exact)]
+    step = fnn.compile(model, LOSS, optimizers[0])
+    found = []
+    for seed in range(7):
+        if seed == 2:
+            for optimizer in optimizers:
+                optimizer.param_groups[0].update(options)
+        x, y = networks.batch_for(networks.mlp, 16, seed)
+        step(x, y)
+        eager_step(exact, optimizers[1], x, y)
+        if seed > 2:
+            found.append({name: id(array) for name, array in next(iter(optimizers[0].state.values())).items()})
+            assert found[-1].keys() == next(iter(optimizers[1].state.values())).keys()
+            del found[-1]["step"]
+    assert all(ids == found[0] for ids in found)
+    assert_same(model, exact)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("make", [sgd, adagrad])
+def test_state_of_a_model_that_was_double(make: Any, steps: int) -> None:
+    """Adagrad keeps state before the first step."""
+    model, exact = networks.mlp().double(), networks.mlp().double()
+    optimizer, optimizer_exact = make(model), make(exact)
+    for seed in range(steps):
+        for one, its in ((model, optimizer), (exact, optimizer_exact)):
+            eager_step(one, its, *networks.batch_for(networks.mlp, 16, seed))
+    model.float()
+    step = fnn.compile(model, LOSS, optimizer)
+    for seed in range(3):
+        x, y = networks.batch_for(networks.mlp, 16, seed)
+        step(x, y)
+        eager_step(exact, optimizer_exact, x, y)
+    assert {array.dtype for state in optimizer.state.values() for array in state.values() if np.ndim(array)} == {
+        np.dtype(np.float32)
+    }
+    assert_same(model, exact)
+
+
 def test_train_and_eval_mode_are_looked_at_in_every_step() -> None:
     """Batch statistics and dropout in training, running statistics and none in eval; predict() is always eval."""
     fnn.manual_seed(3)

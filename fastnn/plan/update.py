@@ -39,7 +39,8 @@ class Slot:
 class Updates:
     """The slots of an optimiser for some of its parameters; `known` says whether there are kernels for it.
 
-    The state of a parameter that has made no step yet is shown to the optimiser with its first step, not before.
+    The state of a parameter that has made no step yet is shown to the optimiser with its first step, not before. Where
+    steps were made, an array that an option has asked for since, and one of another dtype, is replaced at once.
     """
 
     @staticmethod
@@ -62,11 +63,14 @@ class Updates:
             for p in group["params"]:
                 if id(p) in wanted:
                     state = optimizer.state.get(p, _EMPTY)
-                    self._arrays[id(p)] = {
-                        name: state[name] if name in state else np.full(p.shape, value, p.dtype)
+                    steps = optimizer.steps_made(state)
+                    self._arrays[id(p)] = arrays = {
+                        name: np.asarray(state[name], p.dtype, order="C")  # the model may have been double meanwhile
+                        if name in state
+                        else np.full(p.shape, value, p.dtype)
                         for name, value in initial.items()
                     }
-                    steps = optimizer.steps_made(state)
+                    state.update({name: array for name, array in arrays.items() if steps or name in state})
                     penalized = is_penalized(group, p.data)
                     new = Slot(group, Numbers(), steps, tuple(initial), penalized)
                     slot = self.slots.setdefault((index, steps, penalized), new)
