@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError
-from fastnn.train import LRFinder, fit
+from fastnn.train import Checkpoint, LRFinder, fit
 
 X = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
 Y = (np.arange(64) % 3).astype(np.int64)
@@ -41,6 +42,9 @@ def test_the_losses_are_those_of_a_loop_by_hand(compile: bool) -> None:
         error = X @ w - y
         assert finder.losses[i] == pytest.approx(np.mean(error**2), rel=1e-3)
         mean = 0.9 * mean + 0.1 * finder.losses[i]
+        weight = 0.9 ** np.arange(i, -1, -1)
+        centre = float(weight @ np.log(finder.rates[: i + 1]) / weight.sum())
+        assert finder.centres[i] == pytest.approx(np.exp(centre), rel=1e-9)
         assert finder.smoothed[i] == pytest.approx(mean / (1 - 0.9 ** (i + 1)), rel=1e-9)
         w -= rate * 2 * X.T @ error / len(X)
     largest = float(np.linalg.eigvalsh(X.T.astype(np.float64) @ X / len(X))[-1])
@@ -88,6 +92,34 @@ def test_as_a_callback_it_sets_the_rate_that_it_found() -> None:
         found.append(history["train_loss"])
     assert len(found[0]) == 2
     np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
+def test_a_training_that_goes_on_keeps_its_rate(tmp_path: Path) -> None:
+    """No test on a model half trained, and no other rate than in one go."""
+    for epochs in (1, 2):
+        model = network()
+        optimizer = sgd(model)
+        finder = LRFinder()
+        callbacks = [Checkpoint(tmp_path, resume=True), finder]
+        options = {"batch_size": 16, "seed": 0, "verbose": False}
+        history = fit(model, (X, Y), optimizer=optimizer, epochs=epochs, callbacks=callbacks, **options)
+        assert len(finder.rates) > 0 if epochs == 1 else len(finder.rates) == 0
+    assert history[0].lr == history[1].lr == optimizer.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9], ids=["SGD", "Nesterov"])
+def test_a_network_trains_at_the_rate_found(momentum: float) -> None:
+    """LeNet-5 has a plateau at first: the trailing mean falls where the rate is already too large."""
+    digits = fnn.data.load("digits")
+    for seed in (0, 1, 2):
+        fnn.manual_seed(seed)
+        model = fnn.recipes.MODELS["lenet5"]((1, 28, 28), 10, *digits.statistics())
+        optimizer = sgd(model, momentum=momentum, nesterov=momentum > 0)
+        history = fit(
+            model, digits, optimizer=optimizer, epochs=3, batch_size=16, callbacks=[LRFinder()], verbose=False
+        )
+        assert history[-1].train_accuracy is not None
+        assert history[-1].train_accuracy > 0.8
 
 
 def test_a_blown_up_loss_ends_it() -> None:

@@ -25,6 +25,7 @@ __all__ = ["LRFinder"]
 
 SMOOTHING = 0.9  # of the losses: the share of the past in their running mean
 BLOWN_UP = 4.0  # times the least loss: further rates are not tried
+CAUTION = 0.5  # of the rate of the steepest fall, the share to train at
 
 
 class LRFinder(Callback):
@@ -32,8 +33,13 @@ class LRFinder(Callback):
 
     One step on one batch for each rate from `start` to `end`, in equal factors, by a copy of model and optimiser; it
     ends early where the loss has blown up. Model, optimiser, random numbers and the order of the batches are as before,
-    bit for bit. As a callback of `fit`, it makes the test before the first batch and trains at the rate found; `run`
-    only tests.
+    bit for bit. As a callback of `fit`, it makes the test before the first batch and trains at the rate found, but not
+    where `Checkpoint`, before it, goes on with a training, whose rate stays; `run` only tests.
+
+    What it suggests is half the rate at which the loss falls steepest: the test makes one step at each rate, and a rate
+    that is only just stable for one step is too large for epochs, the more so with momentum. (By a rule of thumb that
+    Smith takes from Bengio 2012, https://arxiv.org/abs/1206.5533, the best rate is within a factor of two of the
+    largest one that converges.)
 
     Args:
         start, end: the least and the largest learning rate, of the first parameter group; others keep their ratio.
@@ -43,6 +49,8 @@ class LRFinder(Callback):
         rates: (n,) the learning rates tried, n at most `steps`.
         losses: (n,) the loss of each batch, before the step at that rate.
         smoothed: (n,) their running mean.
+        centres: (n,) the rates that these are about: the geometric mean of the rates, with the weights of the losses.
+            The running mean of the losses up to rates[i] trails that rate by some 9 others.
 
     Raises ArgumentError for optimisers that choose their steps by themselves, and as a callback beside a scheduler,
     which would set another rate, and where no rate is found.
@@ -67,7 +75,7 @@ class LRFinder(Callback):
         self._forget()
 
     def _forget(self) -> None:
-        self.rates = self.losses = self.smoothed = np.zeros(0)
+        self.rates = self.losses = self.smoothed = self.centres = np.zeros(0)
 
     def run(self, model: Any, train: Any, **options: Any) -> LRFinder:
         """Make the test for `fnn.fit(model, train, **options)`, and train nothing; returns the finder itself.
@@ -96,6 +104,8 @@ class LRFinder(Callback):
                 "LRFinder: expected no scheduler, which would set another rate: find one by LRFinder().run(model, "
                 "data), and give it to both"
             )
+        elif training.history:
+            return
         before = random.get_state()
         try:
             self._test(training)
@@ -116,8 +126,9 @@ class LRFinder(Callback):
         epoch: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
         losses: list[float] = []
         smoothed: list[float] = []
+        centres: list[float] = []
         rates = np.geomspace(self.start, self.end, self.steps)
-        mean = 0.0
+        means = np.zeros(2)  # of the losses, and of the rates' logarithms
         with mode(model, training=True):
             for rate in rates:
                 batch = next(epoch, None)
@@ -130,22 +141,27 @@ class LRFinder(Callback):
                 except NonFiniteError:
                     break
                 losses.append(loss)
-                mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-                smoothed.append(mean / (1 - SMOOTHING ** len(losses)))  # as Adam corrects for the zero at first
+                means = SMOOTHING * means + (1 - SMOOTHING) * np.array([loss, math.log(rate)])
+                mean, centre = means / (1 - SMOOTHING ** len(losses))  # as Adam corrects for the zeros at first
+                smoothed.append(float(mean))
+                centres.append(math.exp(centre))
                 if smoothed[-1] > BLOWN_UP * min(smoothed):
                     break
-        self.rates, self.losses, self.smoothed = rates[: len(losses)], np.array(losses), np.array(smoothed)
+        self.rates, self.losses = rates[: len(losses)], np.array(losses)
+        self.smoothed, self.centres = np.array(smoothed), np.array(centres)
 
     @property
     def suggestion(self) -> float | None:
-        """A rate to train at: where the smoothed loss falls steepest by the logarithm of the rate. None where it does
-        not fall."""
+        """A rate to train at: half of that where the smoothed loss falls steepest by the logarithm of the rate, in the
+        lower half of its fall (on a plateau before, chance may fall as steeply). None where it does not fall."""
         first = self.steps // 10  # before, the mean is of too few batches
         least = int(np.argmin(self.smoothed)) if len(self.smoothed) else 0
         if least <= first:
             return None
-        slopes = np.gradient(self.smoothed, np.log(self.rates))[first : least + 1]
-        return float(self.rates[first + int(np.argmin(slopes))])
+        fall = self.smoothed[first : least + 1]
+        high = first + int(np.flatnonzero(fall >= (fall.max() + fall.min()) / 2)[-1])
+        slopes = np.gradient(self.smoothed, np.log(self.centres))[high : least + 1]
+        return float(CAUTION * self.centres[high + int(np.argmin(slopes))])
 
     def plot(self) -> Figure:
         """The losses by learning rate, and the suggestion, as a Matplotlib figure.
@@ -160,7 +176,7 @@ class LRFinder(Callback):
         figure = Figure(figsize=(6, 3.5), layout="constrained")
         axes = figure.subplots()
         axes.plot(self.rates, self.losses, color="lightgray", label="batch")
-        axes.plot(self.rates, self.smoothed, label="running mean")
+        axes.plot(self.centres, self.smoothed, label="running mean")
         if self.suggestion is not None:
             axes.axvline(self.suggestion, linestyle="--", color="black", label=f"suggestion {self.suggestion:.2g}")
         axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
