@@ -72,6 +72,32 @@ def test_a_long_path_is_thinned_evenly(tmp_path: Path) -> None:
     assert sum(file.stat().st_size for file in (tmp_path / "path").iterdir()) < 24 * size  # with names and headers
 
 
+@pytest.mark.parametrize("kept", ["in memory", "in files"])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_epochs_of_one_batch_are_thinned_evenly(tmp_path: Path, kept: str, resumed: bool) -> None:
+    """Fewer batches than states asked for: their numbers go by fours, and no state lies between."""
+
+    def run(epochs: int, record: RecordPath) -> None:
+        fnn.manual_seed(1)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+        keep = Checkpoint(tmp_path, resume=True)
+        fit(model, DATA, epochs=epochs, batch_size="full", seed=4, callbacks=[keep, record], verbose=False)
+
+    record = RecordPath(tmp_path if kept == "in files" else None, most_bytes=10 * (16 * 3 + 3) * 4)
+    for epochs in (13, 40) if resumed else (40,):
+        run(epochs, record)
+    assert 5 <= len(record.path) <= 10
+    assert record.path.epochs == tuple(range(0, 41, 8))
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["behind Checkpoint", "before Checkpoint"])
+def test_the_order_of_the_callbacks_does_not_matter(tmp_path: Path, first: bool) -> None:
+    for epochs in (2, 3):
+        callbacks = [Checkpoint(tmp_path, resume=True), RecordPath(tmp_path, per_epoch=1)]
+        train(*(callbacks[::-1] if first else callbacks), epochs=epochs)
+    assert ParameterPath.load(tmp_path).epochs == (0, 0.1429, 0.2857, 1, 2, 3)
+
+
 def test_a_training_that_goes_on_goes_on_with_its_path(tmp_path: Path) -> None:
     """Also where it was stopped within an epoch, and after thinning."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -77,11 +78,12 @@ class RecordPath(Callback):
     """Records a training's path: the model's state before the first update and then several times an epoch.
 
     Two more are from early in the first epoch, when most happens. Where all would take more than `most_bytes`, every
-    second state is dropped and the distance between two doubles, however long the training becomes.
+    second state is dropped and the distance between two doubles, however long the training becomes. (An epoch of fewer
+    batches than `per_epoch` has one state a batch.)
 
     Args:
         folder: the run's folder, which gets a folder ``path`` with one safetensors file a state; None keeps the states
-            in memory. A training that `Checkpoint` continues goes on with the path, too: give `Checkpoint` first.
+            in memory. A training that `Checkpoint` continues goes on with the path, too.
         per_epoch: states an epoch, evenly spaced, the last one at its end; at least 1.
         most_bytes: that all states together may take (but no fewer than 8 are kept); about that of the files.
 
@@ -104,6 +106,7 @@ class RecordPath(Callback):
         self._per_epoch, self._most_bytes = per_epoch, most_bytes
         self._kept: list[tuple[float, State | Path]] = []  # epoch and state
         self._every = 1  # of the states that per_epoch asks for, each, or each second, fourth, ... is kept
+        self._begun = False
 
     @property
     def path(self) -> ParameterPath:
@@ -111,20 +114,23 @@ class RecordPath(Callback):
         return ParameterPath([state for _, state in self._kept], [epoch for epoch, _ in self._kept])
 
     def on_train_begin(self, training: Training) -> None:
-        done = len(training.history)
+        self._begun = False
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._kept = list(_points(self._folder))
-            for epoch, file in _points(self._folder):
-                if not done or epoch > done:  # of another training, or of an epoch that was not completed
-                    self._drop(epoch, file)
-        if not done:
-            self._kept, self._every = [], 1
-            self._record(training, 0)
+
+    def on_epoch_begin(self, training: Training) -> None:
+        """Before the first one: only now is it known whether an earlier training goes on."""
+        if self._begun:
             return
-        regular = self._regular()
-        if len(regular) > 1:
-            self._every = round(self._per_epoch * (regular[1][0] - regular[0][0]))
+        self._begun = True
+        done = len(training.history)
+        for epoch, kept in list(self._kept):
+            if not done or epoch > done:  # of another training, or of an epoch that was not completed
+                self._drop(epoch, kept)
+        self._every = max(1, math.gcd(*(number for number, _, _ in self._regular())))
+        if not done:
+            self._record(training, 0)
 
     def on_batch_end(self, training: Training) -> None:
         """State p of P in an epoch of B batches is the one after batch ceil(p·B/P)."""
@@ -140,17 +146,25 @@ class RecordPath(Callback):
         """Keep state `number`, counted from 0, if it is one of those that are kept."""
         state = training.model.state_dict()
         size = sum(array.nbytes for array in state.values())
-        if number % self._every == 0 and (len(self._kept) + 1) * size > self._most_bytes and len(self._kept) >= FEWEST:
-            for epoch, kept in self._regular()[1::2]:
-                self._drop(epoch, kept)
-            self._every *= 2
+        count = len(self._kept)
+        while (
+            number % self._every == 0 and len(self._kept) == count >= FEWEST and (count + 1) * size > self._most_bytes
+        ):
+            self._every *= 2  # not always are there states in between: an epoch may have fewer batches than per_epoch
+            for other, epoch, kept in self._regular():
+                if other % self._every:
+                    self._drop(epoch, kept)
         if number % self._every == 0:
             self._keep(number / self._per_epoch, state)
 
-    def _regular(self) -> list[tuple[float, State | Path]]:
-        """All but the early ones; files' names have four decimals."""
+    def _regular(self) -> list[tuple[int, float, State | Path]]:
+        """(number, epoch, state) of all but the early ones; files' names have four decimals."""
         numbers = [epoch * self._per_epoch for epoch, _ in self._kept]
-        return [kept for kept, number in zip(self._kept, numbers, strict=True) if abs(number - round(number)) < 0.01]
+        return [
+            (round(number), *kept)
+            for kept, number in zip(self._kept, numbers, strict=True)
+            if abs(number - round(number)) < 0.01
+        ]
 
     def _keep(self, epoch: float, state: State) -> None:
         if self._folder is None:
