@@ -241,6 +241,29 @@ def test_a_callback_can_stop_it(data: Dataset) -> None:
     assert stop.ended == 1
 
 
+def test_who_has_begun_is_ended_where_another_cannot_begin(data: Dataset) -> None:
+    calls = []
+
+    class Note(Callback):
+        def on_train_begin(self, training: Training) -> None:
+            calls.append("begun")
+
+        def on_train_end(self, training: Training) -> None:
+            calls.append("ended")
+
+    class Fails(Callback):
+        def on_train_begin(self, training: Training) -> None:
+            raise RuntimeError("no")
+
+        def on_train_end(self, training: Training) -> None:
+            calls.append("not begun")
+
+    model = small_model()
+    with pytest.raises(RuntimeError, match="no"):
+        fit(model, data, callbacks=[Note(), Fails(), Note()], verbose=False)
+    assert calls == ["begun", "ended"]
+
+
 def test_it_runs_in_other_threads(data: Dataset) -> None:
     lengths = []
     thread = threading.Thread(target=lambda: lengths.append(len(fit(small_model(), data, verbose=False))))

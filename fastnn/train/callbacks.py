@@ -85,8 +85,8 @@ class Callback:
         """After each epoch, its validation and the scheduler's step; ``training.history[-1]`` is its record."""
 
     def on_train_end(self, training: Training) -> None:
-        """On every way out of a training that has begun: complete, stopped, interrupted or failed. All callbacks get
-        here, even where one of them fails; the first failure is raised then."""
+        """On every way out: complete, stopped, interrupted or failed. All callbacks get here whose `on_train_begin` was
+        done, even where one of them, or another's `on_train_begin`, fails; the first failure is raised then."""
 
     def state_dict(self) -> dict[str, Any]:
         """What `Checkpoint` shall keep of this callback for a training that goes on: numbers, text, arrays, and lists

@@ -110,8 +110,11 @@ def fit(
     )  # fmt: skip
 
     with mode(model, training=True), Interrupts() as interrupts:
-        _call(callbacks, "on_train_begin", training)
+        begun: list[Callback] = []
         try:
+            for callback in callbacks:
+                callback.on_train_begin(training)
+                begun.append(callback)
             while len(training.history) < epochs and not training.stopped:
                 _run_epoch(training, step, loss, watch, callbacks, interrupts)
         except KeyboardInterrupt as error:
@@ -123,7 +126,7 @@ def fit(
                 number,
             ) from error
         finally:
-            _end(callbacks, training)
+            _end(begun, training)
     return training.history
 
 
@@ -243,7 +246,7 @@ def _call(callbacks: Sequence[Callback], moment: str, training: Training) -> Non
 
 
 def _end(callbacks: Sequence[Callback], training: Training) -> None:
-    """All callbacks' last moment, also where one of them fails in it: weights are put back, files are closed."""
+    """The callbacks' last moment, also where one of them fails in it: weights are put back, files are closed."""
     failures: list[BaseException] = []
     for callback in callbacks:
         try:
