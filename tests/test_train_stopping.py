@@ -217,6 +217,32 @@ def test_a_resumed_training_stops_and_restores_as_one_in_one_go(tmp_path: Path) 
     assert_weights(whole, weights.kept[1])
 
 
+@pytest.mark.parametrize("rule", ["step", "no step"])
+def test_a_training_that_stopped_at_a_step_stays_stopped(tmp_path: Path, rule: str) -> None:
+    found, reasons = [], []
+
+    class Look(Callback):
+        def on_train_end(self, training: Training) -> None:
+            reasons.append(training.stopped)
+
+    for _ in range(3):
+        model = line()
+        if rule == "step":
+            optimizer: optim.Optimizer = optim.SGD(model.parameters(), lr=0.1)
+        else:
+            optimizer = optim.GradientDescent(model.parameters(), lr=1.0)
+        callbacks = [*([StopOnStep(1e-3)] if rule == "step" else []), Checkpoint(tmp_path, resume=True), Look()]
+        history = run(model, *callbacks, epochs=500, optimizer=optimizer)
+        found.append((len(history), model[0].weight.data.tobytes()))
+    assert 3 < found[0][0] < 500
+    assert found[1:] == [found[0]] * 2
+    assert reasons[0]
+    assert reasons[1:] == [reasons[0]] * 2
+    if rule == "step":  # another rule judges what it finds by its own eps
+        again = run(line(), StopOnStep(1e-4), Checkpoint(tmp_path, resume=True), lr=0.1, epochs=500)
+        assert len(again) > found[0][0]
+
+
 def test_checkpoints_every_few_epochs_and_at_the_end(tmp_path: Path) -> None:
     found: list[int] = []
 

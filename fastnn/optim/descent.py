@@ -104,6 +104,15 @@ class GradientDescent(Optimizer):
                     p.data[...] = start
         return loss
 
+    def state_dict(self) -> dict[str, Any]:
+        """As of all optimisers, and "alpha": that of the last step, which says whether there is any use in another."""
+        return {**super().state_dict(), "alpha": self.alpha}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """What `state_dict` gave; raises StateError, and changes nothing, if it does not fit."""
+        super().load_state_dict(state_dict)
+        self.alpha = state_dict.get("alpha")
+
     def _with_gradients(self) -> list[tuple[Group, Any]]:
         found = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]
         for _, p in found:

@@ -115,6 +115,8 @@ def fit(
             for callback in callbacks:
                 callback.on_train_begin(training)
                 begun.append(callback)
+            if training.history:  # restored
+                _stop_without_descent(training)
             while len(training.history) < epochs and not training.stopped:
                 _run_epoch(training, step, loss, watch, callbacks, interrupts)
         except KeyboardInterrupt as error:
@@ -184,8 +186,7 @@ def _run_epoch(
             penalty=training.penalty,
         )
     )
-    if isinstance(optimizer, GradientDescent) and optimizer.alpha == 0:
-        training.stop("no step along the gradient decreases what is minimised")
+    _stop_without_descent(training)
     _call(callbacks, "on_epoch_end", training)
     interrupts.heed()
 
@@ -229,6 +230,11 @@ def _check_finite(model: Any, epoch: int, rate: float) -> None:
             raise NonFiniteError(
                 f"the parameter {name} became non-finite in epoch {epoch}, at learning rate {rate:g}: try a smaller one"
             )
+
+
+def _stop_without_descent(training: Training) -> None:
+    if isinstance(training.optimizer, GradientDescent) and training.optimizer.alpha == 0:
+        training.stop("no step along the gradient decreases what is minimised")
 
 
 def _penalty(optimizer: Any) -> float | None:

@@ -1,6 +1,6 @@
 """When to stop: rules for the callbacks of `fit`.
 
-They judge by the history alone, and by the parameters as they are, so that a resumed training stops where one in a
+They judge by the history, and by what `Checkpoint` keeps of them, so that a resumed training stops where one in a
 single run would have.
 """
 
@@ -50,11 +50,13 @@ class StopOnStep(StoppingRule):
             raise ArgumentError(f"StopOnStep: expected eps above 0, got {eps!r}")
         self.eps = float(eps)
         self._before: list[np.ndarray] = []
-        self._reason = ""
+        self._length = math.inf  # of the last update
+
+    def on_train_begin(self, training: Training) -> None:
+        self._length = math.inf
 
     def on_epoch_begin(self, training: Training) -> None:
         self._before = [p.data.copy() for p in training.model.parameters()]
-        self._reason = ""
 
     def on_batch_end(self, training: Training) -> None:
         total = 0.0
@@ -62,14 +64,22 @@ class StopOnStep(StoppingRule):
             step = np.subtract(p.data, before, out=before).reshape(-1)
             total += float(np.dot(step, step))
             before[...] = p.data
-        if math.sqrt(total) < self.eps:
-            self._reason = f"the update moved the parameters by {math.sqrt(total):.3g}, less than {self.eps:g}"
-            if training.batch < len(training.batches):
-                training.stop(self._reason)
+        self._length = math.sqrt(total)
+        if training.batch < len(training.batches):
+            self.judge(training)
 
     def on_epoch_end(self, training: Training) -> None:
-        if self._reason:
-            training.stop(self._reason)
+        self.judge(training)
+
+    def judge(self, training: Training) -> None:
+        if self._length < self.eps:
+            training.stop(f"the update moved the parameters by {self._length:.3g}, less than {self.eps:g}")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"length": self._length}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._length = float(state_dict["length"])
 
 
 class StopOnPlateau(StoppingRule):
