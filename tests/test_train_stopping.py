@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -241,6 +242,34 @@ def test_a_training_that_stopped_at_a_step_stays_stopped(tmp_path: Path, rule: s
     if rule == "step":  # another rule judges what it finds by its own eps
         again = run(line(), StopOnStep(1e-4), Checkpoint(tmp_path, resume=True), lr=0.1, epochs=500)
         assert len(again) > found[0][0]
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        Fails("on_batch_end", lambda training: training.stop("enough"), 5),
+        Fails("on_epoch_end", lambda training: training.stop("enough"), 4),
+        Fails("on_batch_end", raise_error, 5),
+        Fails("on_batch_end", interrupt, 5),
+        Fails("on_epoch_end", interrupt, 4),
+    ],
+    ids=["stopped within", "stopped behind", "failed", "interrupted within", "interrupted at the end"],
+)
+def test_the_last_complete_epoch_is_always_kept(tmp_path: Path, act: Callback) -> None:
+    """With the parameters that it had, not those of the batch after, nor those that a rule has put back."""
+    whole, weights = line(), Weights(VALUES)
+    run(whole, weights, val=(X, Y), epochs=6, batch_size=10, seed=3)
+    with contextlib.suppress(RuntimeError, Interrupted):
+        run(
+            line(), Weights(VALUES), EarlyStopping(patience=9), Checkpoint(tmp_path, every=3), act,
+            val=(X, Y), batch_size=10, epochs=6, seed=3,
+        )  # fmt: skip
+    assert len(fnn.History.load(tmp_path / "history.jsonl")) == 4
+    for name, value in fnn.weights.load(tmp_path / "weights.safetensors").items():
+        np.testing.assert_array_equal(value, weights.kept[3][name])
+    model = line()
+    run(model, Checkpoint(tmp_path, resume=True), val=(X, Y), batch_size=10, epochs=6, seed=3)
+    assert_weights(model, weights.kept[5])
 
 
 def test_checkpoints_every_few_epochs_and_at_the_end(tmp_path: Path) -> None:

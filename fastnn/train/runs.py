@@ -45,7 +45,8 @@ class Checkpoint(Callback):
     Args:
         folder: the run's folder, made if it is not there.
         resume: go on from the folder's checkpoint, if it has one.
-        every: epochs from one checkpoint to the next; the last epoch of a training is always kept.
+        every: epochs from one checkpoint to the next. The last complete epoch is kept in any case, when the training
+            ends: also where it is stopped within the next one, interrupted, or fails; but not where it is killed.
         best: a measurement such as "val_loss" ("val_accuracy", "train_loss", "train_accuracy"). The folder's weights
             are then those of the epoch that was best by it, not of the last; the checkpoint remains the last.
 
@@ -75,6 +76,7 @@ class Checkpoint(Callback):
         self.folder, self.every, self.best = Path(folder), every, best
         self._mode = "min" if best is None else check_monitor("Checkpoint", best)
         self._resume = resume
+        self._not_kept: _Epoch | None = None  # the last epoch, where it was not yet due
 
     def on_train_begin(self, training: Training) -> None:
         behind = list(training.callbacks)[list(training.callbacks).index(self) :]
@@ -87,9 +89,12 @@ class Checkpoint(Callback):
         if self.best is not None and self.best.startswith("val_") and training.val is None:
             raise ArgumentError(f"Checkpoint: expected validation data for best={self.best!r}, got none: give fit val=")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._not_kept = None
         if self._resume and (self.folder / CHECKPOINT).exists():
             _restore(training, self.folder / CHECKPOINT)
-            self._write_results(training)  # they are an epoch behind if the process was killed after the checkpoint
+            self._write_results(
+                training.model, training.history
+            )  # they are an epoch behind if the process was killed after the checkpoint
             training.epoch = len(training.history)
             for callback in training.callbacks:
                 if isinstance(callback, StoppingRule):
@@ -99,8 +104,15 @@ class Checkpoint(Callback):
         if self.best is not None and self._is_best(training):
             weights.save(training.model, self.folder / WEIGHTS)
         if training.epoch % self.every == 0 or training.epoch == training.epochs or training.stopped:
-            self._write_checkpoint(training)
-            self._write_results(training)
+            self._not_kept = None
+            self._write(_Epoch.of(training))
+        else:
+            self._not_kept = _Epoch.of(training).copy()
+
+    def on_train_end(self, training: Training) -> None:
+        if self._not_kept is not None:
+            self._write(self._not_kept)
+            self._not_kept = None
 
     def _is_best(self, training: Training) -> bool:
         values = training.history[self.best or ""]
@@ -108,10 +120,33 @@ class Checkpoint(Callback):
             raise ArgumentError(f"Checkpoint: expected {self.best} to be measured: the targets are no classes")
         return best_index(values, 0.0, self._mode) in (None, len(values) - 1)
 
-    def _write_checkpoint(self, training: Training) -> None:
+    def _write(self, epoch: _Epoch) -> None:
+        weights.save(epoch.arrays, self.folder / CHECKPOINT, note=epoch.note)
+        self._write_results(epoch.model, epoch.history)
+
+    def _write_results(self, model: Any, history: History) -> None:
+        if self.best is None or not (self.folder / WEIGHTS).exists():
+            weights.save(model, self.folder / WEIGHTS)
+        for name in HISTORIES:
+            history.save(self.folder / name)
+
+
+@dataclasses.dataclass
+class _Epoch:
+    """All that is kept of a training after a complete epoch: `note` says where the arrays belong."""
+
+    model: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray]
+    note: str
+    history: History
+
+    @classmethod
+    def of(cls, training: Training) -> _Epoch:
+        """With live arrays."""
+        model = training.model.state_dict()
         arrays: dict[str, np.ndarray] = {}
         state = {
-            "model": _without_arrays(training.model.state_dict(), arrays, "model"),
+            "model": _without_arrays(model, arrays, "model"),
             "optimizer": _without_arrays(training.optimizer.state_dict(), arrays, "optimizer"),
             "scheduler": _without_arrays(training.scheduler and training.scheduler.state_dict(), arrays, "scheduler"),
             "random": random.get_state(),
@@ -122,13 +157,12 @@ class Checkpoint(Callback):
                 for name, callback in _by_name(training)
             },
         }
-        weights.save(arrays, self.folder / CHECKPOINT, note=json.dumps(state))
+        return cls(model, arrays, json.dumps(state), training.history[:])
 
-    def _write_results(self, training: Training) -> None:
-        if self.best is None or not (self.folder / WEIGHTS).exists():
-            weights.save(training.model, self.folder / WEIGHTS)
-        for name in HISTORIES:
-            training.history.save(self.folder / name)
+    def copy(self) -> _Epoch:
+        model = {name: array.copy() for name, array in self.model.items()}
+        arrays = {name: array.copy() for name, array in self.arrays.items()}
+        return _Epoch(model, arrays, self.note, self.history)
 
 
 def clear(folder: Path) -> None:
