@@ -107,6 +107,20 @@ def test_the_learning_rate_that_is_found_is_used(tmp_path: Path, capsys: pytest.
     result_of(tmp_path / "r.json", "--lr", str(rate), "--epochs", "1", "--out", str(tmp_path / "b"))
     first, second = ((tmp_path / name / "weights.safetensors").read_bytes() for name in "ab")
     assert first == second
+    again = result_of(tmp_path / "r.json", "--lr", "find", "--epochs", "2", "--out", str(tmp_path / "a"), "--resume")
+    assert again["recipe"]["lr"] == rate
+
+
+def test_options_that_a_resumed_run_was_not_started_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ("--out", str(tmp_path / "run"))
+    result_of(tmp_path / "r.json", "--epochs", "1", *run)
+    for options, message in (
+        (("--stop-on-plateau", "2"), "was started without --stop-on-plateau, got 2"),
+        (("--augment",), "was started with --no-augment, got --augment"),
+        (("--lr", "0.5"), "was started with --lr 0.02, got 0.5"),
+    ):
+        assert main(["train", *options, *run, "--resume"]) == 2
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -119,6 +133,19 @@ def test_the_learning_rate_that_is_found_is_used(tmp_path: Path, capsys: pytest.
 )
 def test_nonsense_is_exit_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*LINEAR, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lr", "finds"], "expected a number above 0, or find, got 'finds'"),
+        (["--batch-size", "ful"], "expected a whole number of at least 1, or full, got 'ful'"),
+    ],
+)
+def test_words_that_are_nearly_right(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*LINEAR, *arguments])
     assert message in capsys.readouterr().err
 
 

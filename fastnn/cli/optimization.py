@@ -54,11 +54,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def rate(text: str) -> float | str:
-    return FIND if text == FIND else options.positive_float(text)
+    return FIND if text == FIND else options.positive_float(text, f", or {FIND}")
 
 
 def batch_size(text: str) -> int | str:
-    return recipes.FULL if text == recipes.FULL else options.positive_int(text)
+    return recipes.FULL if text == recipes.FULL else options.positive_int(text, f", or {recipes.FULL}")
 
 
 def with_rate_found(recipe: recipes.Recipe, model: Any, batches: Batches, compile: bool) -> recipes.Recipe:

@@ -59,12 +59,13 @@ def port(text: str) -> int:
     return _number(text, int, lambda value: 0 <= value < 65536, "a port, from 0 (any that is free) to 65535")
 
 
-def positive_int(text: str) -> int:
-    return _number(text, int, lambda value: value >= 1, "a whole number of at least 1")
+def positive_int(text: str, otherwise: str = "") -> int:
+    """`otherwise`: what else may be given, for the message."""
+    return _number(text, int, lambda value: value >= 1, f"a whole number of at least 1{otherwise}")
 
 
-def positive_float(text: str) -> float:
-    return _number(text, float, lambda value: 0 < value < math.inf, "a number above 0")
+def positive_float(text: str, otherwise: str = "") -> float:
+    return _number(text, float, lambda value: 0 < value < math.inf, f"a number above 0{otherwise}")
 
 
 def fraction(text: str) -> float:

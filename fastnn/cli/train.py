@@ -234,12 +234,23 @@ def _config_to_resume(arguments: argparse.Namespace, folder: Path | None) -> dic
     given = {**_settings(arguments), **{name: getattr(arguments, name) for name in RECIPE_OPTIONS}}
     if given["batch_size"] == recipes.FULL:
         given["batch_size"] = resumed["images"]
+    if given["lr"] == optimization.FIND:
+        del given["lr"]  # the run goes on with the rate that it has
     for name, value in given.items():
         kept = resumed["recipe"][name] if name in resumed["recipe"] else resumed.get(name)
         if getattr(arguments, name) is not None and value != kept and name != "epochs":
-            option = OPTION_NAMES.get(name, f"--{name.replace('_', '-')}")
-            raise ArgumentError(f"--resume: the run in {folder} was started with {option} {kept}, got {value}")
+            started = f"without {_option(name)}" if kept is None else f"with {_option(name, kept)}"
+            got = _option(name, value) if isinstance(value, bool) else value
+            raise ArgumentError(f"--resume: the run in {folder} was started {started}, got {got}")
     return resumed
+
+
+def _option(name: str, value: Any = "") -> str:
+    """As one would write it: --lr 0.1, --no-augment."""
+    option = OPTION_NAMES.get(name, f"--{name.replace('_', '-')}")
+    if isinstance(value, bool):
+        return option if value else option.replace("--", "--no-", 1)
+    return f"{option} {value}".rstrip()
 
 
 def _config(settings: dict[str, Any], recipe: recipes.Recipe, train: Dataset) -> dict[str, Any]:
