@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.errors import ArgumentError, ShapeError, StateError
 
-__all__ = ["Array", "Group", "Optimizer", "is_penalized", "penalty_gradient"]
+__all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "penalty_gradient"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Group = dict[str, Any]
@@ -26,6 +26,11 @@ def is_penalized(group: Mapping[str, Any], param: Array | None = None) -> bool:
 def penalty_gradient(param: Array, group: Mapping[str, Any]) -> Array:
     """Of a parameter that is penalised, in its type; where an entry is 0, so is its part of l1."""
     return param.dtype.type(2 * group["l2"]) * param + param.dtype.type(group["l1"]) * np.sign(param)
+
+
+def is_pair(value: Any) -> bool:
+    """Whether it is two numbers."""
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(number, Real) for number in value)
 
 
 class Optimizer:
@@ -114,9 +119,9 @@ class Optimizer:
         ):  # fmt: skip
             if name in options and not (isinstance(options[name], Real) and options[name] >= 0):
                 raise ArgumentError(f"{self._name}: expected {name} of at least 0, got {options[name]!r}")
-        for beta in options.get("betas", ()):
-            if not 0 <= beta < 1:
-                raise ArgumentError(f"{self._name}: expected betas of at least 0 and below 1, got {options['betas']!r}")
+        betas = options.get("betas", (0.0, 0.0))
+        if not is_pair(betas) or not all(0 <= beta < 1 for beta in betas):
+            raise ArgumentError(f"{self._name}: expected two betas of at least 0 and below 1, got {betas!r}")
 
     def _check_penalty(self, groups: list[Group]) -> None:
         wanted = [group for group in groups if is_penalized(group)]

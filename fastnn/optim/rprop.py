@@ -8,7 +8,7 @@ from typing import Any
 from fastnn.errors import ArgumentError
 
 from .fused import FusedOptimizer
-from .optimizer import Group
+from .optimizer import Group, is_pair
 
 __all__ = ["Rprop"]
 
@@ -51,12 +51,11 @@ class Rprop(FusedOptimizer):
 
     def _check(self, options: Mapping[str, Any]) -> None:
         super()._check(options)
-        minus, plus = options["etas"]
-        if not 0 < minus < 1 < plus:
-            raise ArgumentError(f"Rprop: expected etas around 1, such as (0.5, 1.2), got {options['etas']!r}")
-        least, most = options["step_sizes"]
-        if not 0 <= least <= most:
-            raise ArgumentError(f"Rprop: expected step_sizes (least, most), got {options['step_sizes']!r}")
+        etas, step_sizes = options["etas"], options["step_sizes"]
+        if not is_pair(etas) or not 0 < etas[0] < 1 < etas[1]:
+            raise ArgumentError(f"Rprop: expected etas around 1, such as (0.5, 1.2), got {etas!r}")
+        if not is_pair(step_sizes) or not 0 <= step_sizes[0] <= step_sizes[1]:
+            raise ArgumentError(f"Rprop: expected step_sizes (least, most), got {step_sizes!r}")
 
     def initial(self, group: Group) -> dict[str, float | None]:
         return {"prev": 0.0, "step_size": group["lr"]}
