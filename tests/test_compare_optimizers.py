@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ DATA = fnn.data.load("digits", split="train").subset(slice(200))
 
 
 def test_on_a_ravine_the_paths_are_those_of_the_formulas() -> None:
-    """½ (x² + 30 y²) has the gradient (x, 30 y)."""
+    """½ (x² + 100 y²) has the gradient (x, 100 y)."""
     result = fnn.compare_optimizers("ravine", steps=30)
     paths = {path.name: path for path in result.paths}
     assert list(paths) == ["SGD", "momentum", "Nesterov", "Adam", "RMSprop", "Rprop", "Adagrad"]
-    curvature, start = np.array([1.0, 30.0]), np.array([-9.0, 2.5])
+    curvature, start = np.array([1.0, 100.0]), np.array([-9.0, 2.5])
     rates = SURFACES["ravine"].rates
     steps = np.arange(31)[:, None]
     np.testing.assert_allclose(paths["SGD"].coordinates, start * (1 - rates["SGD"] * curvature) ** steps, rtol=1e-9)
@@ -35,7 +36,7 @@ def test_on_a_ravine_the_paths_are_those_of_the_formulas() -> None:
         np.testing.assert_allclose(paths[name].coordinates, places, rtol=1e-9, atol=1e-12)
     for path in result.paths:
         x, y = path.coordinates.T
-        np.testing.assert_allclose(path.losses, 0.5 * (x**2 + 30 * y**2), rtol=1e-12)
+        np.testing.assert_allclose(path.losses, 0.5 * (x**2 + 100 * y**2), rtol=1e-12)
         assert path.times.tolist() == list(range(31))
 
 
@@ -65,12 +66,18 @@ def test_each_optimiser_gets_lower_and_stays_on_the_picture_for_most_of_its_way(
 
 def test_on_the_ravine_each_has_its_habit() -> None:
     """Plain descent jumps from side to side, momentum runs past the minimum, Nesterov's look-ahead less far."""
-    paths = {path.name: path.coordinates for path in fnn.compare_optimizers("ravine").paths}
+    result = fnn.compare_optimizers("ravine")
+    paths = {path.name: path.coordinates for path in result.paths}
+    ends = {path.name: path.losses[-1] for path in result.paths}
+    assert ends["SGD"] > 1000 * ends["momentum"] > 5000 * ends["Nesterov"]
     turns = {name: int((np.diff(np.sign(places[:20, 1])) != 0).sum()) for name, places in paths.items()}
     assert turns["SGD"] == 19
     assert turns["Adagrad"] == 0
     assert paths["SGD"][:, 0].max() <= 0
     assert paths["momentum"][:, 0].max() > paths["Nesterov"][:, 0].max() > 0.5
+    for one, other in itertools.combinations(paths.values(), 2):  # no line hides another: on the way down they differ
+        apart = np.linalg.norm(one[:10, None] - other[None], axis=2).min(axis=1)
+        assert apart.max() > 0.2
 
 
 def test_a_surface_and_optimisers_of_ones_own() -> None:

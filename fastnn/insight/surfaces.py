@@ -38,20 +38,21 @@ class Surface:
 
 
 SURFACES: dict[str, Surface] = {
-    # Curved 30 times as much across as along: plain descent at a rate that its steep side just bears oscillates there
-    # and creeps along the valley; momentum overshoots.
+    # Curved 100 times as much across as along: plain descent at a rate that its steep side just bears (it diverges from
+    # 2 / 100 on) oscillates there and creeps along the valley, where the slope shrinks by 1 - 0.0195 a step. Momentum
+    # gathers speed along it and overshoots; Nesterov's look-ahead brakes across. Their losses end in that order.
     "ravine": Surface(
         "a quadratic ravine",
-        "f(x, y) = ½ (x² + 30 y²), least at (0, 0)",
-        lambda x, y: 0.5 * (x**2 + 30 * y**2),
+        "f(x, y) = ½ (x² + 100 y²), least at (0, 0)",
+        lambda x, y: 0.5 * (x**2 + 100 * y**2),
         start=(-9.0, 2.5),
         window=((-10.0, 5.0), (-3.2, 3.2)),
         steps=120,
         lowest=0.01,
         log=False,
         rates={
-            "SGD": 0.063, "momentum": 0.02, "Nesterov": 0.02,
-            "Adam": 0.35, "RMSprop": 0.15, "Rprop": 0.1, "Adagrad": 1.5,
+            "SGD": 0.0195, "momentum": 0.008, "Nesterov": 0.008,
+            "Adam": 0.35, "RMSprop": 0.3, "Rprop": 0.1, "Adagrad": 0.7,
         },
     ),
     # Rosenbrock 1960: a curved valley with a flat floor.
