@@ -184,6 +184,7 @@ def test_coordinates_of_a_point_in_the_plane_and_of_one_above_it() -> None:
         (({"wait": np.zeros((1, 3))}, "filter"), StateError, "weight, bias, got wait"),
         (({"weight": np.zeros((3, 1))}, "filter"), ShapeError, r"\(1, 3\), got \(3, 1\)"),
         ((nn.Conv2d(1, 1, 3), "filter"), ShapeError, r"weight of shape \(1, 3\)"),
+        ((nn.Linear(4, 2), "filter"), ShapeError, r"architecture, with weight of shape \(1, 3\), got \(2, 4\)"),
         ((nn.Sequential(nn.Linear(3, 1)), "filter"), StateError, "without weight, bias"),
     ],
 )

@@ -134,7 +134,13 @@ def _towards(state: Mapping[str, Array], parameters: Vector) -> Vector:
     missing = [name for name in parameters if name not in state]
     if missing:
         raise StateError(f"landscape: expected a model of the same architecture, got one without {', '.join(missing)}")
-    return _given({name: state[name] - array for name, array in parameters.items()}, parameters)
+    for name, array in parameters.items():
+        if state[name].shape != array.shape:
+            raise ShapeError(
+                f"landscape: expected a model of the same architecture, with {name} of shape {array.shape}, "
+                f"got {state[name].shape}"
+            )
+    return {name: state[name].astype(array.dtype) - array for name, array in parameters.items()}
 
 
 # ---- paths -------------------------------------------------------------------------------------------------------
