@@ -44,6 +44,11 @@ def measured(error: float, count: int = 10_000) -> Evaluation:
     return Evaluation(0.5, 1 - error, None, count)
 
 
+def guessed(error: float) -> Evaluation:
+    """Of ten equally frequent classes."""
+    return Evaluation(2.3, 1 - error, np.full((10, 10), 100), 10_000)
+
+
 # ---- made histories --------------------------------------------------------------------------------------------------
 
 
@@ -66,6 +71,11 @@ def measured(error: float, count: int = 10_000) -> Evaluation:
         (flat(0.05, 0.01, None, None), None, "unwatched"),
         (made((2.0, 0.7, 1.9, 0.6), (1.5, 0.5, 1.4, 0.4), (1.1, 0.35, 1.0, 0.3)), None, "unfinished"),
         (made((2.0, 0.7, None, None), (1.5, 0.5, None, None)), None, "unfinished"),
+        (made((2.31, 0.9, 2.31, 0.9), (2.31, 0.9, 2.3, 0.9), (2.3, 0.9, 2.3, 0.9)), None, "stuck"),
+        (made((2.31, 0.89, None, None)), guessed(0.9), "stuck"),  # the classes are known from the test
+        (made((2.31, 0.9, 2.3, 0.9), (2.2, 0.87, 2.2, 0.87), (2.19, 0.83, 2.1, 0.81)), guessed(0.8), "unfinished"),
+        (flat(1.4, 0.52, None, None), guessed(0.5), "underfits"),  # better than nine wrong in ten
+        (made((0.9, 0.3, None, None), (0.9, 0.3, None, None)), None, "underfits"),  # all learned in the first epoch
         (made((2.0, 0.7, 1.9, 0.6)), None, "unfinished"),  # one epoch shows no trend
         (made((2.0, 0.7, 1.9, 0.6), (1.9, 0.7, 1.8, 0.6), (1.8, 0.7, 1.7, 0.6)), None, "underfits"),  # errors stand
         (made((0.1, 0.03, 0.1, 0.03), (0.05, 0.015, 0.05, 0.02)), None, "good"),  # still falling, but good
@@ -99,7 +109,7 @@ def test_the_numbers_it_judged_by() -> None:
 def test_the_epoch_to_stop_at_is_named() -> None:
     losses = (0.9, 0.5, 0.6, 0.8, 1.0, 1.2)
     reasons = diagnose(made(*((0.1, 0.0, loss, 0.2) for loss in losses))).reasons
-    assert reasons[-1] == "the validation loss was lowest in epoch 2: 0.5, and is 1.2 now"
+    assert reasons[-1] == "the validation loss was lowest in epoch 2: 0.5, and was 1.2 at the end"
 
 
 def test_measurements_afterwards_count_instead() -> None:
@@ -132,8 +142,34 @@ def test_without_classes_losses_are_judged() -> None:
 def test_what_cannot_be_judged_is_refused() -> None:
     with pytest.raises(ArgumentError, match="at least one epoch"):
         diagnose(History())
-    with pytest.raises(ArgumentError, match="above 0, got 0"):
-        diagnose(flat(0.1, 0.1, None, None), acceptable=0)
+    for history in (None, fixed_model(np.eye(2))):
+        with pytest.raises(ArgumentError, match="History that fit returned, got"):
+            diagnose(history)  # type: ignore[arg-type]
+    history = flat(0.1, 0.1, None, None)
+    with pytest.raises(ArgumentError, match=r"what evaluate measured, got test=0\.9"):
+        diagnose(history, test=0.9)  # type: ignore[arg-type]
+    for acceptable in (0, 2.0, "a"):
+        with pytest.raises(ArgumentError, match=f"above 0 and below 1, got {acceptable!r}"):
+            diagnose(history, acceptable=acceptable)  # type: ignore[arg-type]
+
+
+def test_as_good_as_guessing_is_by_the_shares_of_the_classes() -> None:
+    """Of three classes with 80, 10 and 10 images the best guess is wrong for 20 %: no third of the model's merit."""
+    confusion = np.array([[80, 0, 0], [10, 0, 0], [10, 0, 0]])
+    history = made((0.7, 0.25, None, None), (0.66, 0.2, None, None), (0.65, 0.2, None, None))
+    diagnosis = diagnose(history, train=Evaluation(0.64, 0.8, confusion, 100))
+    assert diagnosis.verdict == "stuck"
+    assert diagnosis.reasons[1] == (  # -0.8 ln 0.8 - 0.2 ln 0.1 = 0.639
+        "guessing among these 3 classes has an error of 20.0 % and a loss of 0.639; the model's loss on the training "
+        "images is 0.64"
+    )
+    assert "learning rate" in diagnosis.remedies[0]
+    assert diagnose(history, train=Evaluation(0.5, 0.8, confusion, 100)).verdict == "underfits"
+
+
+def test_without_classes_a_loss_that_never_fell_is_stuck() -> None:
+    assert diagnose(made(*[(4.0, None, 4.0, None)] * 4)).verdict == "stuck"
+    assert diagnose(made((4.0, None, 4.0, None), *[(3.0, None, 3.0, None)] * 3)).verdict == "underfits"
 
 
 # ---- real trainings --------------------------------------------------------------------------------------------------
@@ -268,6 +304,27 @@ def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["diagnose", str(run), "--acceptable", "0.9"]) == 0
     assert capsys.readouterr().out.startswith("good: ")
     assert (run / "diagnosis" / "mistakes.png").exists()
+
+
+def test_a_run_that_stopped_early_is_not_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    run = tmp_path / "run"
+    assert main(["train", "--model", "linear", "--epochs", "12", "--val", "0.5", "--out", str(run)]) == 0
+    lines = [
+        {"epoch": i, "train_loss": 0.01, "train_accuracy": 1.0, "val_loss": 0.9, "val_accuracy": 0.7, "lr": 0.1,
+         "seconds": 1.0, "images_per_second": 1.0}
+        for i in (1, 2, 3)
+    ]  # fmt: skip
+    (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = json.loads((run / "config.json").read_text())
+    told = []
+    for patience in (None, 5):
+        (run / "config.json").write_text(json.dumps({**config, "early_stopping": patience}))
+        capsys.readouterr()
+        assert main(["diagnose", str(run), "--acceptable", "0.01"]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0].startswith("overfits: ")
+    assert ["EarlyStopping" in text for text in told] == [True, False]
 
 
 def test_the_command_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

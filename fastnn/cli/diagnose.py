@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastnn.cli import options
 from fastnn.data import Dataset, load
 from fastnn.errors import DataError
 from fastnn.insight import confusion_matrix, diagnose, worst_mistakes
+from fastnn.insight.diagnosis import STOPPING
 from fastnn.recipes import load_run
 from fastnn.train import evaluate
 
@@ -20,8 +22,8 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "diagnose",
         help="say what is wrong with a run, and draw it",
-        description="Whether a run underfits, overfits, is not finished, diverged, was trained on other data than it "
-        "is tested on, or went well; with the numbers that tell, and what helps. Draws learning curves, the confusion "
+        description="Whether a run underfits, overfits, is not finished, learned nothing, diverged, was trained on "
+        "other data than it is tested on, or went well; with the numbers that tell, and what helps. Draws learning curves, the confusion "
         "matrix of the test images and the worst mistakes, as PNG files; the pictures need Matplotlib: "
         'pip install "fastnn[plot]".',
     )
@@ -51,6 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         test=tested,
         acceptable=arguments.acceptable,
     )
+    if config.get("early_stopping") is not None:  # it stopped there
+        remedies = tuple(remedy for remedy in diagnosis.remedies if remedy != STOPPING)
+        diagnosis = dataclasses.replace(diagnosis, remedies=remedies)
     print(diagnosis)
     options.write_json(
         arguments.json,

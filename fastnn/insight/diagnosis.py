@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,14 @@ __all__ = ["Diagnosis", "diagnose"]
 SUMMARIES = {
     "diverged": "the training came apart",
     "unfinished": "the training is not finished: it still improves",
+    "stuck": "nothing was learned: the model is as good as guessing",
     "underfits": "the model underfits: its error is big on the very images that it was trained on",
     "overfits": "the model overfits: it knows the training images, and does badly on others",
     "differs": "training and test data differ: the error is big on the test images alone",
     "unwatched": "the error is small on the training images; nothing tells of others",
     "good": "the training went well",
 }
+STOPPING = "stopping where validation is best: fnn.train.EarlyStopping"
 REMEDIES = {
     "diverged": (
         "a smaller learning rate: a tenth",
@@ -34,6 +37,12 @@ REMEDIES = {
         "look at the signals: fnn.signal_report(model, x, y)",
     ),
     "unfinished": ("more epochs", "a larger learning rate, or a schedule that begins with one"),
+    "stuck": (
+        "another learning rate: ten times as large, or a tenth; fnn.train.LRFinder finds one",
+        "other initial weights, of another size: fnn.init; those that are all alike learn alike",
+        "look at the signals: fnn.signal_report(model, x, y): dead units, gradients that vanish",
+        "more updates: more epochs, smaller batches",
+    ),
     "underfits": (
         "a stronger model: more layers, more units, convolutions for images",
         "longer training, another learning rate or optimiser",
@@ -43,7 +52,7 @@ REMEDIES = {
     "overfits": (
         "more training data, or augmentation: fnn.data.Augment",
         "more regularisation: weight decay, l1= or l2=, dropout, label smoothing",
-        "stopping where validation is best: fnn.train.EarlyStopping",
+        STOPPING,
         "a smaller model",
     ),
     "differs": (
@@ -55,6 +64,7 @@ REMEDIES = {
     "good": (),
 }
 FALLING = 0.02  # per epoch: a loss that falls faster still improves
+GUESSING = 0.95  # of the loss and the error of guessing: from there on nothing was learned
 EXPLODED = 10.0  # a mean cross-entropy that no guess at random among fewer than 20,000 classes comes near
 
 
@@ -63,8 +73,8 @@ class Diagnosis:
     """What `diagnose` found; its repr is the text.
 
     Attributes:
-        verdict: "good", "underfits", "overfits", "differs" (training and test data), "unfinished", "diverged", or
-            "unwatched" (neither validation nor test).
+        verdict: "good", "underfits", "overfits", "differs" (training and test data), "unfinished", "diverged",
+            "stuck" (nothing was learned), or "unwatched" (neither validation nor test).
         reasons: the numbers that it was judged by, in sentences.
         remedies: what helps, the most promising first.
         numbers: "train", "val" and "test": errors, the share of images taken for another class, or losses where there
@@ -99,12 +109,13 @@ def diagnose(
     test: Evaluation | None = None,
     acceptable: float | None = None,
 ) -> Diagnosis:
-    """Which it is: underfitting, overfitting, training and test data that differ, unfinished, diverged, or good.
+    """Which it is: underfitting, overfitting, training and test data that differ, unfinished, diverged, stuck, or good.
 
     Errors are looked at in the order in which they can be mended: big on the training images → a stronger model; small
     there and big on validation images → more data or regularisation; big on test images alone → other data than those
     that were trained on. A training whose watched loss and error (validation's, if there is any) still fall by more
-    than 2 % an epoch is called unfinished, unless all errors are small.
+    than 2 % an epoch is called unfinished, unless all errors are small; one that is no better than guessing, or (where
+    no evaluation tells the classes) whose loss is no lower than in its first epoch, is called stuck.
 
     Args:
         history: what `fit` returned; its last epoch counts.
@@ -113,7 +124,7 @@ def diagnose(
         acceptable: the error that counts as small: a share of images, by default 0.05; without classes a loss, by
             default a twentieth of the first epoch's.
 
-    Raises ArgumentError for a history without epochs, and an acceptable error that no model can have.
+    Raises ArgumentError for a history without epochs, an acceptable error that no model can have, and the like.
 
     >>> from fastnn.train import EpochRecord, History
     >>> accuracies = [(0.80, 0.78), (0.97, 0.85), (1.0, 0.86), (1.0, 0.86)]
@@ -125,12 +136,19 @@ def diagnose(
     >>> diagnose(history).verdict
     'overfits'
     """
+    if not isinstance(history, History):
+        raise ArgumentError(f"diagnose: expected the History that fit returned, got {type(history).__name__}")
+    for name, given in (("train", train), ("val", val), ("test", test)):
+        if given is not None and not isinstance(given, Evaluation):
+            raise ArgumentError(f"diagnose: expected what evaluate measured, got {name}={given!r}")
     if not len(history):
         raise ArgumentError("diagnose: expected a history of at least one epoch, got an empty one")
-    if acceptable is not None and not acceptable > 0:
-        raise ArgumentError(f"diagnose: expected an acceptable error above 0, got {acceptable!r}")
     last = history[-1]
     classes = last.train_accuracy is not None
+    most = 1 if classes else math.inf
+    if acceptable is not None and not (isinstance(acceptable, (int, float, np.number)) and 0 < acceptable < most):
+        below = " and below 1" if classes else ""
+        raise ArgumentError(f"diagnose: expected an acceptable error above 0{below}, got {acceptable!r}")
     numbers: dict[str, float | None] = {
         "train": _measured(train, last.train_loss, last.train_accuracy, classes),
         "val": _measured(val, last.val_loss, last.val_accuracy, classes),
@@ -139,7 +157,8 @@ def diagnose(
         "trend": _trend(history, "loss"),
         "error_trend": _trend(history, "accuracy") if classes else None,
     }
-    verdict, why = _judge(history, numbers, classes, 0 if test is None else test.count)
+    guess = _guessing(history, train, (val, test), numbers["train"], classes)
+    verdict, why = _judge(history, numbers, classes, 0 if test is None else test.count, guess)
     reasons = (_in_words(numbers, classes), *why, *_turning_point(history, verdict))
     return Diagnosis(verdict, reasons, REMEDIES[verdict], numbers, history)
 
@@ -152,10 +171,40 @@ def _measured(given: Evaluation | None, loss: float | None, accuracy: float | No
     return None if accuracy is None else 1 - accuracy
 
 
+def _guessing(
+    history: History, train: Evaluation | None, others: Sequence[Evaluation | None], error: float | None, classes: bool
+) -> str:
+    """Why the model is as good as guessing on its training images; empty if it is better.
+
+    Who only knows how frequent the classes are (shares p) has at best the error 1 - max p and the loss -Σ p ln p: of K
+    equal ones, 1 - 1/K and ln K.
+    """
+    loss = history[-1].train_loss if train is None else train.loss
+    measured = [each.confusion for each in (train, *others) if each is not None and each.confusion is not None]
+    if measured and measured[0].sum() and error is not None:
+        shares = measured[0].sum(axis=1) / measured[0].sum()
+        blind = 1 - float(shares.max())
+        entropy = -sum(share * math.log(share) for share in shares.tolist() if share)
+        if error < GUESSING * blind or loss < GUESSING * entropy or blind == 0:
+            return ""
+        return (
+            f"guessing among these {len(shares)} classes has an error of {100 * blind:.1f} % and a loss of "
+            f"{entropy:.3g}; the model's loss on the training images is {loss:.3g}"
+        )
+    first = history[0].train_loss
+    wrong = not classes or (error is not None and error >= 0.5)  # who guesses between two is wrong half the time
+    if not wrong or len(history) == 1 or loss < (1 - FALLING) * first:
+        return ""
+    return f"the training loss is no lower than in the first epoch: {first:.4g} then, {loss:.4g} at the end"
+
+
 def _judge(
-    history: History, numbers: dict[str, float | None], classes: bool, tested: int
+    history: History, numbers: dict[str, float | None], classes: bool, tested: int, guess: str
 ) -> tuple[str, tuple[str, ...]]:
-    """The verdict, and what speaks for it beside the errors. The order of the questions is the lecture's."""
+    """The verdict, and what speaks for it beside the errors. The order of the questions is the lecture's.
+
+    `guess` says why the model is as good as guessing; empty if it is better.
+    """
     came_apart = _divergence(history, classes)
     if came_apart:
         return "diverged", (came_apart,)
@@ -169,13 +218,16 @@ def _judge(
     if bad_at_train or bad_at_others:
         trends = {name: numbers[key] for name, key in (("loss", "trend"), ("error", "error_trend"))}
         known = {name: trend for name, trend in trends.items() if trend is not None}
+        falling = bool(known) and all(trend < -FALLING for trend in known.values())
+        if bad_at_train and guess and not falling:
+            return "stuck", (guess,)
         if not known:
             return "unfinished", ("one epoch shows no trend",)
         part = "training" if history[-1].val_loss is None else "validation"
         changes = "at the end, an epoch changes " + " and ".join(
             f"the {part} {name} by {100 * trend:+.1f} %" for name, trend in known.items()
         )
-        if all(trend < -FALLING for trend in known.values()):
+        if falling:
             return "unfinished", (changes,)
         if bad_at_train or gap <= small / 2:  # else not all of the gap is noise
             return "underfits", (changes,)
@@ -225,7 +277,7 @@ def _turning_point(history: History, verdict: str) -> tuple[str, ...]:
     lowest, epoch = min(losses)
     if losses[-1][0] < 1.1 * lowest:
         return ()
-    return (f"the validation loss was lowest in epoch {epoch}: {lowest:.3g}, and is {losses[-1][0]:.3g} now",)
+    return (f"the validation loss was lowest in epoch {epoch}: {lowest:.3g}, and was {losses[-1][0]:.3g} at the end",)
 
 
 def _in_words(numbers: dict[str, float | None], classes: bool) -> str:
