@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,27 @@ def test_several_runs_on_one_surface(runs: dict[str, str], tmp_path: Path) -> No
     (tmp_path / "path").rename(Path(runs["b"], "path"))
     here, there = landscape.load(path).paths
     np.testing.assert_allclose([here.coordinates[0], there.coordinates[0]], [[0, 0], [1, 0]], atol=1e-6)
+
+
+def test_runs_on_other_data_are_refused_and_other_normalisation_is_told(
+    runs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(runs["b"], changed)
+    kept = json.loads((changed / "config.json").read_text())
+    for key, value in (("dataset", "mnist"), ("image_shape", [1, 14, 56]), ("classes", list("abcdefghij"))):
+        (changed / "config.json").write_text(json.dumps({**kept, key: value}))
+        assert main(["landscape", runs["a"], str(changed), *SMALL]) == 2
+        message = capsys.readouterr().err
+        assert "runs on one data set" in message
+        assert str(changed) in message
+    (changed / "config.json").write_text(json.dumps({**kept, "std": [0.5]}))
+    assert main(["landscape", runs["a"], str(changed), *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert f"note: {changed} normalises by" in out
+    assert "std [0.5]" in out
+    assert main(["landscape", runs["a"], runs["b"], *SMALL]) == 0
+    assert "note:" not in capsys.readouterr().out
 
 
 def test_a_run_without_a_path_is_seen_along_random_directions(runs: dict[str, str], tmp_path: Path) -> None:

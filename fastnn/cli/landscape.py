@@ -86,6 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs(arguments)
     loaded = [load_run(folder) for folder in arguments.runs]
     model, config, _ = loaded[0]
+    _check_alike(arguments.runs, [config for _, config, _ in loaded])
     paths = {}
     for name, (each, _, history) in zip(_names(arguments.runs), loaded, strict=True):
         path = _path(each, history, len(loaded) > 1)
@@ -143,6 +144,23 @@ def _images(config: dict[str, Any], part: str, data_dir: str | None) -> Dataset:
     if part == "train" and config["val"] is not None:
         return dataset.split(config["val"], config["seed"])[0]
     return dataset
+
+
+def _check_alike(folders: list[str], configs: list[dict[str, Any]]) -> None:
+    """Refuse runs on other data than the first one's, whose loss on its images says nothing; and say where a run's
+    images were normalised otherwise, which moves its loss a little."""
+    for folder, config in zip(folders[1:], configs[1:], strict=True):
+        for key, what in (("dataset", "data"), ("image_shape", "image shape"), ("classes", "classes")):
+            if config[key] != configs[0][key]:
+                raise ArgumentError(
+                    f"landscape: expected runs on one data set, got {folders[0]} with {what} {configs[0][key]} and "
+                    f"{folder} with {config[key]}"
+                )
+        if any(config[key] != configs[0][key] for key in ("mean", "std")):
+            print(
+                f"note: {folder} normalises by mean {config['mean']} and std {config['std']}; here its weights are "
+                f"measured with those of {folders[0]}, {configs[0]['mean']} and {configs[0]['std']}"
+            )
 
 
 def _path(model: Module, history: Any, needed: bool) -> ParameterPath | None:

@@ -61,7 +61,9 @@ def plane(
       https://arxiv.org/abs/1712.09913): pictures of different models can be compared.
     * ``"random"``: Gaussian, as long as all parameters together.
     * ``"pca"``: the principal components of `path`, of length 1, so that t and s are distances; from all paths.
-    * arrays by parameters' names (others do not move); another model, or a run's folder, which lies at t = 1.
+    * arrays by parameters' names (others do not move); another model, or a run's folder, whose parameters lie at t = 1.
+      Buffers stay w*'s: what `nn.Normalize` subtracts and batch norm's running statistics. With others of its own the
+      other model has another loss than the landscape at t = 1; for batch norm see ``batch_norm="recompute"``.
 
     Args:
         model: a module; w* are its parameters. It is moved while it is measured, and put back bit for bit on every
