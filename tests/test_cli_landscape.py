@@ -219,6 +219,18 @@ def test_the_picture_shows_surface_contours_and_path(tmp_path: Path) -> None:
     assert curve.lines[0].get_ydata().tolist() == [3, 1, 2]
 
 
+@pytest.mark.parametrize("log", [False, True])
+def test_a_path_lies_on_the_curve_of_a_line(log: bool) -> None:
+    """Its own losses, off the line, would be a spike upwards at nearly one t."""
+    pytest.importorskip("matplotlib")
+    places = np.array([[-1.0], [0.5], [2.0]])
+    way = landscape.Trajectory("run", np.arange(3.0), places, np.array([50.0, 20, 1]), np.ones(3))
+    axes = (landscape.Axis("t", np.array([-1.0, 0, 1])),)
+    (curve,) = landscape.picture(landscape.Landscape(np.array([3.0, 1, 4]), axes, paths=(way,)), log=log).axes
+    middle = 2.0 if log else 2.5  # half the way from 1 to 4
+    np.testing.assert_allclose(curve.lines[1].get_ydata(), [3, middle, np.nan])
+
+
 def test_view_writes_the_page_and_opens_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)

@@ -62,7 +62,9 @@ def _curve(figure_class: Any, result: Landscape, log: bool) -> Figure:
     axes = drawn.subplots()
     axes.plot(result.axes[0].values, result.losses, color="#2a5d9f", marker=".")
     for path, color in zip(result.paths, COLORS * len(result.paths), strict=False):
-        axes.plot(path.coordinates[:, 0], path.losses, color=color, marker="o", markersize=3, label=path.name)
+        heights = result.heights(path.coordinates, log=log)  # of the curve below it, as in the page
+        heights = 10**heights if log else heights
+        axes.plot(path.coordinates[:, 0], heights, color=color, marker="o", markersize=3, label=path.name)
     axes.set(xlabel=result.axes[0].label, ylabel="loss", title=result.title, yscale="log" if log else "linear")
     axes.grid(alpha=0.3)
     if result.paths:
