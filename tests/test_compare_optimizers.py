@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tqdm
 
 import fastnn as fnn
 from fastnn import nn, optim
@@ -111,6 +113,30 @@ def test_on_a_network_all_start_from_one_model_and_it_stays(tmp_path: Path) -> N
     assert result.explained is not None
     result.save(tmp_path / "c.npz")
     assert [path.name for path in fnn.landscape.load(tmp_path / "c.npz").paths] == ["SGD", "Adam", "still"]
+
+
+def test_on_a_network_it_says_who_trains_and_paths_share_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "file": io.StringIO(), "disable": options["disable"] is True})
+
+        def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
+            shown.append(s)
+
+    monkeypatch.setattr("tqdm.tqdm", Bar)
+    model = nn.Sequential(nn.Normalize(0.3, 0.4), nn.Flatten(), nn.Linear(784, 10))
+    chosen: Any = {"one": lambda params: optim.SGD(params, lr=0.05), "two": lambda params: optim.Adam(params)}
+    options: Any = {"optimizers": chosen, "epochs": 1, "batch_size": 5, "points": 3}
+    whole = fnn.compare_optimizers(model, DATA, **options)
+    assert shown == ["one", "two"]
+    monkeypatch.setattr("fastnn.insight.compare.PATHS_BYTES", 2 * 10 * 4 * 7850)  # ten states for each
+    thinned = fnn.compare_optimizers(model, DATA, **options, progress=False)
+    for one, other in zip(whole.paths, thinned.paths, strict=True):
+        assert len(one.times) > 40
+        assert 5 <= len(other.times) <= 12
+        np.testing.assert_array_equal(other.losses, one.losses[np.isin(one.times, other.times)])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from .surfaces import SURFACES, Surface
 
 __all__ = ["OPTIMIZERS", "compare_optimizers"]
 
+PATHS_BYTES = 200_000_000  # that the paths on a network may take, all together
 GRID = 101  # points of a function of two numbers, along each axis
 
 # By name, of parameters and a learning rate.
@@ -168,10 +169,11 @@ def _on_network(
     shown = sample(train, options.get("images", 2000))
     paths, ends = {}, []
     before = random.get_state()
+    shares = {"per_epoch": max(4, round(40 / epochs)), "most_bytes": PATHS_BYTES // len(optimizers)}
     try:
-        for name, make in optimizers.items():
+        for name, make in _with_bar(optimizers, options.get("progress", True)):
             own = copy.deepcopy(model)
-            record = RecordPath(per_epoch=max(4, round(40 / epochs)))
+            record = RecordPath(**shares)
             fit(
                 own,
                 train,
@@ -190,3 +192,16 @@ def _on_network(
     best = min(ends, key=lambda end: end[0])[1]
     result = plane(best, shown, "pca", path=paths, loss=loss, seed=seed, **options)
     return dataclasses.replace(result, title="Optimisers from one start")
+
+
+def _with_bar(optimizers: Mapping[str, Callable[[Any], Any]], progress: bool) -> Iterator[tuple[str, Any]]:
+    """The optimisers, with a bar that names the one that trains."""
+    from tqdm import tqdm
+
+    with tqdm(
+        desc="optimisers", total=len(optimizers), unit=" trained", leave=False, disable=None if progress else True
+    ) as bar:
+        for name, make in optimizers.items():
+            bar.set_postfix_str(name)
+            yield name, make
+            bar.update()

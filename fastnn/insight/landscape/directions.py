@@ -5,8 +5,9 @@ Vectors are dicts from parameters' names to arrays of their shapes; paths are ma
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,10 +147,11 @@ def _towards(state: Mapping[str, Array], parameters: Vector) -> Vector:
 # ---- paths -------------------------------------------------------------------------------------------------------
 
 
-def flat(path: ParameterPath, parameters: Vector) -> Array:
-    """A path as a matrix (n, P): a state a row, the parameters one after another. StateError if it does not fit."""
-    rows = np.empty((len(path), sum(array.size for array in parameters.values())), np.result_type(*parameters.values()))
-    for row, state in zip(rows, path, strict=True):
+def flat(paths: Collection[ParameterPath], parameters: Vector) -> Array:
+    """Paths as one matrix (n, P): a state a row, the parameters one after another. StateError if one does not fit."""
+    size = sum(map(len, paths)), sum(array.size for array in parameters.values())
+    rows = np.empty(size, np.result_type(*parameters.values()))
+    for row, state in zip(rows, itertools.chain.from_iterable(paths), strict=True):
         for name, array in parameters.items():
             if name not in state or state[name].shape != array.shape:
                 got = f"shape {state[name].shape}" if name in state else "none"
@@ -167,7 +169,7 @@ def _components(count: int, parameters: Vector, paths: Mapping[str, ParameterPat
         return []
     if not paths:
         raise ArgumentError("landscape: 'pca' expects the path that a training took: give path=..., see RecordPath")
-    rows = np.concatenate([flat(path, parameters) for path in paths.values()])
+    rows = flat(paths.values(), parameters)
     vectors, explained = principal_components(rows, count)
     cuts = np.cumsum([array.size for array in parameters.values()])[:-1]
     return [

@@ -158,7 +158,7 @@ def _landscape(
     parameters = {name: parameter.data for name, parameter in model.named_parameters()}
     chosen = choose(directions, count, parameters, paths, seed)
     origin, vectors = flattened(parameters), [flattened(direction.vector) for direction in chosen]
-    placed = {name: coordinates(flat(way, parameters), origin, vectors) for name, way in paths.items()}
+    placed = {name: coordinates(flat([way], parameters), origin, vectors) for name, way in paths.items()}
     grids = _grids(extent, points, chosen, [nearest for nearest, _ in placed.values()])
 
     norms = [module for module in model.modules() if isinstance(module, (BatchNorm1d, BatchNorm2d))]
