@@ -26,6 +26,7 @@ __all__ = [
     "checked",
     "computed",
     "computing_dtype",
+    "enable_grad",
     "gradients",
     "no_grad",
     "recording",
@@ -114,6 +115,17 @@ class no_grad:
                 return function(*args, **kwargs)
 
         return without_tape  # type: ignore[return-value]
+
+
+@contextmanager
+def enable_grad() -> Iterator[None]:
+    """Within it everything is recorded on the tape, also inside `no_grad`; for the calling thread alone."""
+    before = _mode.recording
+    _mode.recording = True
+    try:
+        yield
+    finally:
+        _mode.recording = before
 
 
 def computing_dtype(arrays: Iterable[Any]) -> np.dtype[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastnn as fnn
 from fastnn import nn, recipes
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.insight import class_weights, feature_maps, filters
@@ -102,6 +103,16 @@ def test_feature_maps_are_what_the_layers_give(rng: np.random.Generator) -> None
     assert [row[0].get_ylabel().split("\n")[0] for row in rows] == list(maps.names)
     np.testing.assert_array_equal(rows[4, 1].images[0].get_array(), maps["3 relu"][1])
     assert not rows[0, 1].get_visible()
+
+
+def test_feature_maps_are_seen_under_no_grad_too(rng: np.random.Generator) -> None:
+    model, image = recipes.fast(), rng.random((1, 28, 28), dtype=np.float32)
+    expected = feature_maps(model, image)
+    with fnn.no_grad():
+        maps = feature_maps(model, image)
+        assert not (fnn.Tensor([1.0], requires_grad=True) * 2).requires_grad  # it holds again
+    assert maps.names == expected.names
+    assert len(maps) == 8
 
 
 def test_feature_maps_of_a_models_own_forward(rng: np.random.Generator) -> None:

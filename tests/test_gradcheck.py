@@ -155,6 +155,17 @@ def test_a_wrong_entry_of_a_large_array_is_found(rng: np.random.Generator, monke
         fnn.gradcheck(Cube.apply, rng.normal(size=(100, 100)))
 
 
+def test_a_function_s_own_model_keeps_its_gradients(rng: np.random.Generator) -> None:
+    model = nn.Linear(4, 3).double()
+    model.weight.grad = rng.normal(size=(3, 4))
+    kept = model.weight.grad.copy()
+    with fnn.no_grad():  # which the check does not need to know of
+        assert fnn.gradcheck(lambda x: (model(x) ** 2).sum(), rng.normal(size=(2, 4)))
+    np.testing.assert_array_equal(model.weight.grad, kept)
+    assert model.bias.grad is None
+    assert fnn.gradcheck(lambda x: x, np.ones(2))  # nothing is computed
+
+
 def test_at_a_kink() -> None:
     with pytest.raises(ArgumentError, match=r"input 0 \(2, 3\) is at a kink .* try other inputs"):
         fnn.gradcheck(nn.ReLU(), np.zeros((2, 3)))

@@ -73,6 +73,13 @@ def test_gradients_agree_with_backward(rng: np.random.Generator) -> None:
         assert layer(report, name).shape[0] == 5
 
 
+def test_signals_are_seen_under_no_grad_too(rng: np.random.Generator) -> None:
+    model, x = nn.Sequential(nn.Linear(3, 4), nn.ReLU()), rng.normal(size=(5, 3))
+    expected = repr(fnn.signal_report(model, x, np.arange(5) % 4))
+    with fnn.no_grad():
+        assert repr(fnn.signal_report(model, x, np.arange(5) % 4)) == expected
+
+
 def test_the_model_is_left_as_it_was(rng: np.random.Generator) -> None:
     model = nn.Sequential(nn.Normalize(0.5, 0.5), nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
     model[2].weight.grad = np.ones((8, 16), np.float32)
@@ -121,6 +128,12 @@ def test_bad_input_is_refused() -> None:
         fnn.signal_report(lambda x: x, np.ones((2, 3)), [0, 1])  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match=r"a loss of one number, got shape \(2,\)"):
         fnn.signal_report(model, np.ones((2, 3)), [0, 1], nn.CrossEntropyLoss(reduction="none"))
+    with pytest.raises(ArgumentError, match=r"a loss such as nn.CrossEntropyLoss\(\), got"):
+        fnn.signal_report(model, np.ones((2, 3)), [0, 1], "ce")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"one image or more, got shape \(0, 3\)"):
+        fnn.signal_report(model, np.ones((0, 3)), [])
+    with pytest.raises(ArgumentError, match="depends on the model's outputs"):
+        fnn.signal_report(model, np.ones((2, 3)), [0, 1], lambda outputs, y: fnn.Tensor([1.0]))
     report = fnn.signal_report(model, np.ones((2, 3)), [0, 1])
     with pytest.raises(ArgumentError, match=r"expected one of layer, .* got 'loss'"):
         report["loss"]

@@ -15,7 +15,7 @@ from fastnn.insight.graph import operator_name
 from fastnn.insight.signals import on_the_tape
 from fastnn.nn import Conv2d, Linear, Module
 from fastnn.nn.module import mode
-from fastnn.tape import Array, computed
+from fastnn.tape import Array, computed, enable_grad
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -172,7 +172,7 @@ def feature_maps(model: Module, x: Any) -> FeatureMaps:
         given = on_the_tape(given.data[np.newaxis])
     if given.ndim != 4 or given.shape[0] != 1:
         raise ShapeError(f"feature_maps: expected one image (C, H, W), got {given.shape}")
-    with mode(model, training=False):
+    with mode(model, training=False), enable_grad():  # what is not on the tape is not seen
         output = model(given)
     names = {id(module): name for name, module in model.named_modules()}
     found = [("input", given.data[0])]

@@ -15,9 +15,10 @@ from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.insight.graph import operator_name
 from fastnn.nn import CrossEntropyLoss, Module
-from fastnn.tape import Array, computed, gradients
+from fastnn.tape import Array, computed, enable_grad, gradients
 from fastnn.tensor import Tensor
 from fastnn.train import Callback, Training
+from fastnn.train.checks import check_loss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,7 +146,7 @@ def signal_report(model: Module, x: Any, y: Any, loss_fn: Callable[..., Any] | N
         y: its labels or targets.
         loss_fn: maps (outputs, y) to one number; by default ``nn.CrossEntropyLoss()``.
 
-    Raises ArgumentError for a loss of more than one number, and what the model raises.
+    Raises ArgumentError for a loss of more than one number, an empty batch and the like, and what the model raises.
 
     >>> import fastnn as fnn
     >>> from fastnn import nn
@@ -157,12 +158,17 @@ def signal_report(model: Module, x: Any, y: Any, loss_fn: Callable[..., Any] | N
     """
     if not isinstance(model, Module):
         raise ArgumentError(f"signal_report: expected a model (nn.Module), got {type(model).__name__}")
+    check_loss("signal_report", loss_fn)
     loss_fn = CrossEntropyLoss() if loss_fn is None else loss_fn
     given = on_the_tape(x)
-    with _left_as_it_is(model):
+    if not given.ndim or not len(given):
+        raise ArgumentError(f"signal_report: expected a batch of one image or more, got shape {given.shape}")
+    with _left_as_it_is(model), enable_grad():
         loss = loss_fn(model(given), y)
     if loss.numel() != 1:
         raise ArgumentError(f"signal_report: expected a loss of one number, got shape {loss.shape}")
+    if loss.node is None:
+        raise ArgumentError("signal_report: expected a loss that depends on the model's outputs, got a constant")
     of_nodes, of_leaves = gradients(loss.node, np.ones(loss.shape, loss.dtype))
     names = {id(module): name for name, module in model.named_modules()}
     layers = [_signal("input", "", given.data, of_leaves.get(id(given)), None)]
