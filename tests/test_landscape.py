@@ -99,6 +99,23 @@ def test_towards_another_model_it_is_the_interpolation(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.losses, between.losses)
 
 
+@pytest.mark.parametrize("points", [2, 3, 5, 7, 25, 51])
+def test_towards_another_model_both_are_on_the_grid(points: int) -> None:
+    one, other = quadratic()[0], quadratic()[0]
+    other.weight.data[...] += 1
+    measured = landscape.line(one, (X, Y), other, points=points, loss=nn.MSELoss(), progress=False)
+    values = measured.axes[0].values.tolist()
+    assert len(values) == points
+    assert {0.0, 1.0} <= set(values)
+    expected = fnn.evaluate(other, (X, Y), loss=nn.MSELoss()).loss
+    assert measured.losses[values.index(1)] == pytest.approx(expected, rel=1e-5)
+    if points >= 25:
+        assert values[0] == pytest.approx(-0.25, abs=0.04)
+        assert values[-1] == pytest.approx(1.25, abs=0.04)
+    plane = landscape.plane(one, (X, Y), (other, "random"), points=points, loss=nn.MSELoss(), progress=False)
+    assert (plane.axes[0].values.tolist(), plane.axes[1].values[-1]) == (values, 1)
+
+
 def test_images_that_no_layer_normalises_are_put_on_the_scale_of_evaluate() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(144, 4))
     result = landscape.line(model, IMAGES, points=1, extent=(0, 1), progress=False)

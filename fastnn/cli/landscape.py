@@ -44,7 +44,7 @@ def add_commands(commands: Any) -> None:
         "--directions", choices=("pca", "filter", "random"), help="default pca where there is a path, else see below"
     )
     parser.add_argument("--points", type=options.positive_int, metavar="N", help="a side; default 25, with --line 51")
-    parser.add_argument("--extent", type=options.positive_float, metavar="R", help="from -R to R; default 1")
+    parser.add_argument("--extent", type=options.positive_float, metavar="R", help="from -R to R; default what shows the runs, or 1")
     parser.add_argument("--images", type=options.positive_int, default=2000, metavar="N", help="default 2000")
     parser.add_argument("--part", choices=("train", "test"), default="train", help="whose images; default train")
     parser.add_argument("--batch-norm", choices=("keep", "recompute"), default="keep", help="statistics; default keep")

@@ -39,11 +39,13 @@ Vector = dict[str, Array]
 
 @dataclass(frozen=True, eq=False)
 class Direction:
-    """A vector, what it is called, and the share of the paths' variance along it if it is a principal component."""
+    """A vector, what it is called, the share of the paths' variance along it if it is a principal component, and
+    whether another model lies at its end."""
 
     name: str
     vector: Vector
     explained: float | None = None
+    towards: bool = False
 
 
 def choose(
@@ -69,11 +71,13 @@ def _direction(wanted: Any, parameters: Vector, rng: np.random.Generator) -> Dir
     if wanted == "filter":
         return Direction("filter-normalised direction", filter_normalised(parameters, rng))
     if isinstance(wanted, Module):
-        return Direction("towards the other model", _towards(dict(wanted.state_dict()), parameters))
+        vector = _towards(dict(wanted.state_dict()), parameters)
+        return Direction("towards the other model", vector, towards=True)
     if isinstance(wanted, Mapping):
         return Direction("given direction", _given(wanted, parameters))
     if isinstance(wanted, (str, os.PathLike)) and Path(wanted).is_dir():
-        return Direction(f"towards {Path(wanted).name}", _towards(weights.load(Path(wanted) / WEIGHTS), parameters))
+        vector = _towards(weights.load(Path(wanted) / WEIGHTS), parameters)
+        return Direction(f"towards {Path(wanted).name}", vector, towards=True)
     raise ArgumentError(
         f"landscape: expected a direction among {', '.join(map(repr, KINDS))}, arrays by parameters' names, another "
         f"model or a run's folder, got {wanted if isinstance(wanted, str) else type(wanted).__name__!r}"

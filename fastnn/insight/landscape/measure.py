@@ -21,7 +21,7 @@ from .result import Axis, Landscape, Trajectory
 
 __all__ = ["line", "plane", "sample", "trajectory"]
 
-MARGIN = 0.25  # of a path's width, that a plane of principal components shows on each side of it
+MARGIN = 0.25  # of a path's width, or of the way to another model, that is shown on each side of it
 NARROWEST = 0.4  # of the wider side of such a plane: what the other one has at least
 
 Extent = float | tuple[float, float] | tuple[tuple[float, float], tuple[float, float]] | None
@@ -29,7 +29,7 @@ Paths = ParameterPath | Mapping[str, ParameterPath] | None
 
 
 def line(model: Module, data: Any, direction: Any = "filter", *, points: int = 51, **options: Any) -> Landscape:
-    """The loss at w* + t·d for t in linspace(-1, 1): exactly L(w*) at t = 0.
+    """The loss at w* + t·d for t from -1 to 1 (see extent): exactly L(w*) at t = 0.
 
     Args:
         points: how many; odd numbers have one at t = 0.
@@ -53,7 +53,7 @@ def plane(
     points: int | tuple[int, int] = 25,
     **options: Any,
 ) -> Landscape:
-    """The loss at w* + t·d + s·p for t and s in linspace(-1, 1), in eval mode: exactly what `evaluate` gives at (0, 0).
+    """The loss at w* + t·d + s·p for t and s from -1 to 1, in eval mode: exactly what `evaluate` gives at (0, 0).
 
     Directions are a kind for both, or a pair of what follows, also mixed:
 
@@ -77,7 +77,7 @@ def plane(
         loss: as for `evaluate`; cross-entropy by default.
         images: at most so many, a sample of each class (`sample` makes the same); 2,000 by default.
         extent: t and s go from -extent to extent, or (low, high), or a pair of those; 1 by default, or what shows the
-            paths, for principal components.
+            paths, for principal components; towards another model about (-1/4, 5/4), so that both are inside.
         seed: of random directions.
         batch_norm: ``"keep"`` uses the running statistics of w* everywhere; ``"recompute"`` takes new ones of the
             images at each point, which costs more than the rest, and by which the centre is no longer `evaluate`'s.
@@ -225,14 +225,25 @@ def _grids(extent: Extent, points: tuple[int, ...], chosen: list[Direction], see
     """The multiples of each direction."""
     if extent is None and seen and all(direction.explained is not None for direction in chosen):
         return _around(np.concatenate([*seen, np.zeros((1, len(chosen)))]), points)
-    spans: Any = 1.0 if extent is None else extent
-    if np.ndim(spans) == 0:
-        spans = (-spans, spans)
-    if np.ndim(spans) == 1:
-        spans = (spans,) * len(chosen)
-    if np.shape(spans) != (len(chosen), 2) or not all(low < high for low, high in spans):
+    if extent is None:
+        return [_between(n) if d.towards else _grid(-1.0, 1.0, n) for d, n in zip(chosen, points, strict=True)]
+    try:
+        spans = np.asarray(extent, np.float64)
+    except (TypeError, ValueError):
+        spans = np.zeros(0)
+    if spans.ndim == 0:
+        spans = np.stack([-spans, spans])
+    if spans.ndim == 1:
+        spans = np.stack([spans] * len(chosen))
+    if spans.shape != (len(chosen), 2) or not np.isfinite(spans).all() or not (spans[:, 0] < spans[:, 1]).all():
         raise ArgumentError(f"landscape: expected an extent above 0, (low, high) or a pair of those, got {extent!r}")
-    return [_grid(float(low), float(high), n) for (low, high), n in zip(spans, points, strict=True)]
+    return [_grid(low, high, n) for (low, high), n in zip(spans.tolist(), points, strict=True)]
+
+
+def _between(n: int) -> Array:
+    """n numbers from about -1/4 to 5/4, evenly spaced, of which one is 0 and one is 1, where the other model lies."""
+    steps = max(1, round((n - 1) / (1 + 2 * MARGIN)))  # from 0 to 1
+    return (np.arange(n) - max(0, n - 1 - steps) // 2) / steps
 
 
 def _grid(low: float, high: float, n: int) -> Array:
