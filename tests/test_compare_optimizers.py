@@ -149,6 +149,16 @@ def test_on_a_network_it_says_who_trains_and_paths_share_the_memory(monkeypatch:
         ((nn.Linear(2, 2),), {}),
         ((nn.Linear(2, 2), DATA), {"steps": 5}),
         (("ravine",), {"start": (np.inf, 0)}),
+        (("ravine",), {"start": 1}),
+        (("ravine",), {"start": ("a", "b")}),
+        (("ravine",), {"epochs": 3}),
+        (("ravine",), {"optimizers": {}}),
+        (("ravine",), {"optimizers": ["SGD"]}),
+        (("ravine",), {"optimizers": {"SGD": "SGD"}}),
+        (("ravine",), {"optimizers": {"SGD": optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)}}),
+        ((5,), {}),
+        ((nn.Linear(2, 2), DATA), {"epochs": 0}),
+        ((nn.Linear(2, 2), DATA), {"optimizers": {}}),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: Any, options: Any) -> None:

@@ -213,12 +213,17 @@ def test_directions_that_do_not_fit_are_refused(directions: Any, error: type[Exc
 
 @pytest.mark.parametrize(
     "options",
-    [{"points": -1}, {"points": 2.5}, {"extent": 0}, {"extent": (1, -1)}, {"images": 0}, {"batch_norm": "new"}],
-)
-def test_numbers_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    [
+        {"points": -1}, {"points": 0}, {"points": 2.5}, {"extent": 0}, {"extent": (1, -1)}, {"extent": "a"},
+        {"extent": np.inf}, {"images": 0}, {"images": "all"}, {"batch_norm": "new"}, {"seed": -1}, {"seed": 0.5},
+        {"path": "run"}, {"path": {"a": "run"}},
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     model, _ = quadratic()
-    with pytest.raises(ArgumentError, match="expected"):
-        landscape.plane(model, (X, Y), loss=nn.MSELoss(), **options)
+    for measure, directions in ((landscape.plane, "random"), (landscape.line, "random")):
+        with pytest.raises(ArgumentError, match="expected"):
+            measure(model, (X, Y), directions, loss=nn.MSELoss(), **options)
 
 
 def test_vectors_alone_have_no_filters() -> None:

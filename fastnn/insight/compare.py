@@ -49,7 +49,7 @@ def compare_optimizers(
     optimizers: Mapping[str, Callable[[Any], Any]] | None = None,
     steps: int | None = None,
     start: tuple[float, float] | None = None,
-    epochs: int = 3,
+    epochs: int | None = None,
     batch_size: int = 32,
     loss: Any = None,
     seed: int = 0,
@@ -69,7 +69,8 @@ def compare_optimizers(
             is like.
         steps: updates of each, on a function of two numbers; by default as many as tell its story.
         start: (x, y) on it, likewise.
-        epochs, batch_size, loss, seed: of each training of a network, as for `fit`.
+        epochs: of each training of a network; 3 by default.
+        batch_size, loss, seed: of each training of a network, as for `fit`.
         options: of `landscape.plane`, for a network: points, images, progress, ...
 
     Returns:
@@ -87,12 +88,18 @@ def compare_optimizers(
         if data is None or steps is not None or start is not None:
             raise ArgumentError("compare_optimizers: a model expects data, and epochs instead of steps and start")
         small = {"Rprop": lambda params: optim.Rprop(params, RATES["Rprop"], step_sizes=(1e-6, LARGEST_RPROP))}
-        chosen = {**_at(RATES), **small} if optimizers is None else optimizers
+        chosen = {**_at(RATES), **small} if optimizers is None else _checked(optimizers)
+        epochs = 3 if epochs is None else epochs
+        if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 1:
+            raise ArgumentError(f"compare_optimizers: expected at least one epoch, got epochs={epochs!r}")
         return _on_network(surface, data, chosen, epochs, batch_size, loss, seed, options)
-    if data is not None or options:
-        raise ArgumentError("compare_optimizers: expected a model with data and options of a landscape, got a surface")
+    if data is not None or epochs is not None or loss is not None or options:
+        raise ArgumentError(
+            "compare_optimizers: expected a model with data, epochs, loss and options of a landscape, got a surface, "
+            "which takes steps and start"
+        )
     if not isinstance(surface, Surface):
-        if surface not in SURFACES:
+        if not isinstance(surface, str) or surface not in SURFACES:
             raise ArgumentError(
                 f"compare_optimizers: expected a model, a Surface, or one of {', '.join(SURFACES)}, got {surface!r}"
             )
@@ -100,8 +107,22 @@ def compare_optimizers(
     steps = surface.steps if steps is None else steps
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
         raise ArgumentError(f"compare_optimizers: expected at least one step, got steps={steps!r}")
-    chosen = _at({**dict.fromkeys(OPTIMIZERS, 0.01), **surface.rates}) if optimizers is None else optimizers
-    return _on_surface(surface, chosen, steps, surface.start if start is None else start)
+    rates = {**dict.fromkeys(OPTIMIZERS, 0.01), **surface.rates}
+    chosen = _at(rates) if optimizers is None else _checked(optimizers)
+    start = surface.start if start is None else start
+    if np.shape(start) != (2,) or not all(isinstance(value, (int, float, np.number)) for value in start):
+        raise ArgumentError(f"compare_optimizers: expected start=(x, y), two numbers, got {start!r}")
+    return _on_surface(surface, chosen, steps, start)
+
+
+def _checked(optimizers: Any) -> Mapping[str, Callable[[Any], Any]]:
+    """ArgumentError unless there are functions by names."""
+    if not isinstance(optimizers, Mapping) or not optimizers or not all(map(callable, optimizers.values())):
+        raise ArgumentError(
+            'compare_optimizers: expected functions by name, optimizers={"SGD": lambda params: optim.SGD(params, '
+            f"lr=0.1)}}, got {optimizers!r}"
+        )
+    return optimizers
 
 
 def _at(rates: Mapping[str, float]) -> dict[str, Callable[[Any], Any]]:

@@ -56,15 +56,16 @@ def learning_curves(history: History, acceptable: float | None = None, test: flo
     return drawing
 
 
-def confusion_matrix(confusion: Array, classes: Sequence[str] = ()) -> Figure:
-    """`Evaluation.confusion` (K, K) as a picture: row = true class, column = found. Right ones gray, mistakes orange by
+def confusion_matrix(confusion: Array | Sequence[Sequence[int]], classes: Sequence[str] = ()) -> Figure:
+    """`Evaluation.confusion` (K, K), or lists like it, as a picture: row = true class, column = found. Right ones gray, mistakes orange by
     their share of the row, so that a few mistakes among many right ones are seen.
 
     >>> import numpy as np
     >>> len(confusion_matrix(np.array([[3, 0], [1, 4]]), ("cat", "dog")).axes)
     1
     """
-    count = len(confusion)
+    confusion = np.asarray(confusion)
+    count = len(confusion) if confusion.ndim else 0
     if confusion.shape != (count, count):
         raise ArgumentError(f"confusion_matrix: expected a matrix (K, K), got {confusion.shape}")
     names = tuple(classes) or tuple(map(str, range(count)))
@@ -151,7 +152,7 @@ def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
         data: as for `evaluate`: a name (its test part), a `Dataset`, or ``(images, labels)`` with integer labels.
         count: at most so many.
 
-    Raises ArgumentError for labels that are no classes.
+    Raises ArgumentError for labels that are no classes, and a count below 0.
 
     >>> import fastnn as fnn
     >>> fnn.manual_seed(0)
@@ -159,6 +160,8 @@ def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
     >>> len(fnn.insight.worst_mistakes(model, "digits", count=8))
     8
     """
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:
+        raise ArgumentError(f"worst_mistakes: expected a whole number of mistakes, 0 or more, got count={count!r}")
     dataset = as_dataset(data, "test")
     if dataset.labels.ndim != 1 or dataset.labels.dtype.kind not in "iu" or dataset.images.ndim != 4:
         raise ArgumentError(f"worst_mistakes: expected images (N, C, H, W) with integer labels, got {dataset!r}")

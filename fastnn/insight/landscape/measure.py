@@ -42,7 +42,7 @@ def line(model: Module, data: Any, direction: Any = "filter", *, points: int = 5
     >>> between.axes[0].values, bool(abs(between.losses[-1] - fnn.evaluate(other, "digits").loss) < 1e-5)
     (array([0.  , 0.25, 0.5 , 0.75, 1.  ]), True)
     """
-    return _landscape(model, data, direction, 1, points=(points,), **options)
+    return _landscape(model, data, direction, 1, points=_counts((points,), 1), **options)
 
 
 def plane(
@@ -99,7 +99,7 @@ def plane(
     if directions is None:
         directions = "filter" if options.get("path") is None else "pca"
     pair = points if isinstance(points, tuple) else (points, points)
-    return _landscape(model, data, directions, 2, points=pair, **options)
+    return _landscape(model, data, directions, 2, points=_counts(pair, 2), **options)
 
 
 def trajectory(model: Module, data: Any, path: ParameterPath, directions: Any = "pca", **options: Any) -> Trajectory:
@@ -128,7 +128,7 @@ def sample(data: Any, images: int = 2000) -> Dataset:
     100
     """
     dataset = as_dataset(data, "test")
-    if not len(dataset) or images < 1:
+    if not len(dataset) or not _whole(images, 1):
         raise ArgumentError(f"landscape: expected at least one image, got images={images} of {dataset!r}")
     return dataset if len(dataset) <= images else dataset.split(int(images))[1]
 
@@ -150,10 +150,10 @@ def _landscape(
     compile: bool = True,
     progress: bool = True,
 ) -> Landscape:
-    _check(model, points, count, batch_norm)
+    _check(model, batch_norm, seed)
     check_loss("landscape", loss)
+    paths = _paths(path)
     dataset = sample(data, images)
-    paths = {"path": path} if isinstance(path, ParameterPath) else dict(path or {})
     loss = CrossEntropyLoss() if loss is None else loss
     parameters = {name: parameter.data for name, parameter in model.named_parameters()}
     chosen = choose(directions, count, parameters, paths, seed)
@@ -266,16 +266,37 @@ def _around(points: Array, counts: tuple[int, ...]) -> list[Array]:
     return grids
 
 
-def _check(model: Any, points: tuple[int, ...], count: int, batch_norm: str) -> None:
+def _check(model: Any, batch_norm: str, seed: Any) -> None:
     if not isinstance(model, Module):
         raise ArgumentError(f"landscape: expected a model (an nn.Module), got {type(model).__name__}")
     if next(iter(model.parameters()), None) is None:
         raise ArgumentError("landscape: expected a model with parameters, got one without")
-    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0 for n in points)
-    if len(points) != count or not whole:
-        raise ArgumentError(f"landscape: expected a whole number of points along each direction, got {points}")
+    if not _whole(seed, 0):
+        raise ArgumentError(f"landscape: expected a whole number as seed, 0 or more, got {seed!r}")
     if batch_norm not in ("keep", "recompute"):
         raise ArgumentError(f"landscape: expected batch_norm 'keep' or 'recompute', got {batch_norm!r}")
+
+
+def _whole(number: Any, least: int) -> bool:
+    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and number >= least
+
+
+def _counts(points: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Points along each direction. ArgumentError unless they are."""
+    if len(points) != count or not all(_whole(n, 1) for n in points):
+        raise ArgumentError(f"landscape: expected a whole number of points along each direction, got {points}")
+    return points
+
+
+def _paths(path: Paths) -> dict[str, ParameterPath]:
+    """By name. ArgumentError unless they are paths."""
+    paths = {"path": path} if isinstance(path, ParameterPath) else path or {}
+    if not isinstance(paths, Mapping) or not all(isinstance(each, ParameterPath) for each in paths.values()):
+        raise ArgumentError(
+            f"landscape: expected a path, or several by name, got {path!r}: train.ParameterPath.load(folder) reads "
+            "that of a run"
+        )
+    return dict(paths)
 
 
 def _bar(total: int, progress: bool) -> Any:
