@@ -91,8 +91,11 @@ def test_runs_on_other_data_are_refused_and_other_normalisation_is_told(
     out = capsys.readouterr().out
     assert f"note: {changed} normalises by" in out
     assert "std [0.5]" in out
-    assert main(["landscape", runs["a"], runs["b"], *SMALL]) == 0
-    assert "note:" not in capsys.readouterr().out
+    assert "nothing drawn: give --html FILE or --png FILE" in out
+    assert main(["landscape", runs["a"], runs["b"], *SMALL, "--save", str(tmp_path / "l.npz")]) == 0
+    out = capsys.readouterr().out
+    assert "note:" not in out
+    assert "nothing drawn" not in out
 
 
 def test_a_run_without_a_path_is_seen_along_random_directions(runs: dict[str, str], tmp_path: Path) -> None:
@@ -133,6 +136,7 @@ def test_what_makes_no_sense_is_refused_before_the_work(
     refused(3, "the folder of a run", "landscape", str(tmp_path))
     refused(1, "expected a path with", "landscape", runs["a"], runs["other"], *SMALL)
     refused(2, "different runs", "landscape", runs["a"], runs["a"])
+    refused(2, "different runs", "landscape", runs["a"], runs["a"] + "/")
     refused(2, "RecordPath", "landscape", runs["plain"], "--directions", "pca")
     refused(2, "--epochs: expected with --model", "compare-optimizers", "--epochs", "3")
     refused(2, "--steps: expected with a surface", "compare-optimizers", "--model", "linear", "--steps", "3")

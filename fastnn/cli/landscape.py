@@ -20,7 +20,7 @@ from fastnn.train import ParameterPath
 EXAMPLES = """examples:
   fastnn train mnist --epochs 2 --out run --record-path && fastnn landscape run --html out.html
   fastnn landscape run another --html out.html          both paths on one surface
-  fastnn landscape run --line --png out.png             along one random direction
+  fastnn landscape run --line --directions random --png out.png
 
 Without a path, directions are random and normalised filter by filter (arXiv 1712.09913); with several runs, they are
 those to the second run and the third.
@@ -79,6 +79,8 @@ def write_outputs(arguments: argparse.Namespace, result: landscape.Landscape) ->
     if arguments.html is not None:
         landscape.view(result, arguments.html, show=False)
         print(f"open {arguments.html} in a browser")
+    if all(getattr(arguments, name) is None for name in ("html", "png", "save", "json")):
+        print("nothing drawn: give --html FILE or --png FILE")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -183,8 +185,8 @@ def _directions(models: list[Module], paths: dict[str, ParameterPath]) -> Any:
 
 def _names(folders: list[str]) -> list[str]:
     """The folders' own names, or all of each where that says too little."""
-    short = [Path(folder).resolve().name for folder in folders]
-    names = short if len(set(short)) == len(short) else folders
-    if len(set(names)) < len(names):
+    places = [Path(folder).resolve() for folder in folders]
+    if len(set(places)) < len(places):
         raise ArgumentError(f"landscape: expected different runs, got {' '.join(folders)}")
-    return names
+    short = [place.name for place in places]
+    return short if len(set(short)) == len(short) else folders
