@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -330,6 +331,20 @@ def test_a_run_that_stopped_early_is_not_told_to(tmp_path: Path, capsys: pytest.
     assert told.startswith("overfits: ")
     assert "weight decay" in told
     assert "EarlyStopping" not in told
+
+
+def test_the_command_notices_first_that_pictures_have_no_place(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("fastnn.cli.diagnose.evaluate", lambda *_: pytest.fail("it worked first"))
+    (tmp_path / "file").touch()
+    for out in ("file", "file/below"):
+        assert main(["diagnose", str(run), "--out", str(tmp_path / out)]) == 3
+        assert f"--out: expected a folder that can be written, got {tmp_path / out}" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["diagnose", str(run), "--out", str(tmp_path / "out")]) == 1
+    assert 'pip install "fastnn[plot]"' in capsys.readouterr().err
 
 
 def test_the_command_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
 from fastnn.cli import options
 from fastnn.data import Dataset, load
 from fastnn.errors import DataError
-from fastnn.insight import confusion_matrix, diagnose, worst_mistakes
+from fastnn.insight import confusion_matrix, diagnose, landscape, worst_mistakes
 from fastnn.insight.diagnosis import STOPPING
 from fastnn.recipes import load_run
 from fastnn.train import evaluate
@@ -40,6 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     options.set_threads(arguments)
     options.check_writable(arguments.json)
     model, config, history = load_run(arguments.run_folder)
+    folder = _folder(arguments)
     train, test = (_load(config, part, arguments) for part in ("train", "test"))
     held = None
     if config["val"] is not None:
@@ -69,17 +71,29 @@ def run(arguments: argparse.Namespace) -> int:
             "confusion": tested.confusion.tolist(),
         },
     )
-    folder = Path(arguments.run_folder) / "diagnosis" if arguments.out is None else Path(arguments.out)
     pictures = {
         "learning_curves.png": diagnosis.plot(),
         "confusion.png": confusion_matrix(tested.confusion, test.classes),
         "mistakes.png": worst_mistakes(model, test, MISTAKES_SHOWN).plot(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for name, figure in pictures.items():
         figure.savefig(folder / name)
     print(f"drawn in {folder}: {', '.join(pictures)}")
     return 0
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    """Where the pictures go. Notices before the work what would fail after it: no Matplotlib, no place to write."""
+    landscape.figure()
+    folder = Path(arguments.run_folder) / "diagnosis" if arguments.out is None else Path(arguments.out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"--out: expected a folder that can be written, got {folder}: {reason}") from error
+    if not os.access(folder, os.W_OK):
+        raise DataError(f"--out: expected a folder that can be written, got {folder}")
+    return folder
 
 
 def _load(config: dict[str, Any], split: str, arguments: argparse.Namespace) -> Dataset:
