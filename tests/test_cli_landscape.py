@@ -98,6 +98,18 @@ def test_runs_on_other_data_are_refused_and_other_normalisation_is_told(
     assert "nothing drawn" not in out
 
 
+def test_a_run_whose_images_have_changed_is_refused(
+    runs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(runs["plain"], changed)
+    config = json.loads((changed / "config.json").read_text())
+    (changed / "config.json").write_text(json.dumps({**config, "image_shape": [1, 14, 56]}))
+    for command in ("landscape", "diagnose", "eval"):
+        assert main([command, str(changed)]) == 3
+        assert "expected images (1, 14, 56) of 10 classes, as the run has them" in capsys.readouterr().err
+
+
 def test_a_run_without_a_path_is_seen_along_random_directions(runs: dict[str, str], tmp_path: Path) -> None:
     path = tmp_path / "l.npz"
     assert main(["landscape", runs["plain"], *SMALL, "--save", str(path), "--extent", "0.5"]) == 0

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.cli import options
-from fastnn.data import Dataset, load
 from fastnn.errors import DataError
 from fastnn.insight import confusion_matrix, diagnose, landscape, worst_mistakes
 from fastnn.insight.diagnosis import STOPPING
@@ -24,9 +23,9 @@ def add_commands(commands: Any) -> None:
         "diagnose",
         help="say what is wrong with a run, and draw it",
         description="Whether a run underfits, overfits, is not finished, learned nothing, diverged, was trained on "
-        "other data than it is tested on, or went well; with the numbers that tell, and what helps. Draws learning curves, the confusion "
-        "matrix of the test images and the worst mistakes, as PNG files; the pictures need Matplotlib: "
-        'pip install "fastnn[plot]".',
+        "other data than it is tested on, or went well; with the numbers that tell, and what helps. Draws "
+        "learning curves, the confusion matrix of the test images and the worst mistakes, as PNG files; the pictures "
+        'need Matplotlib: pip install "fastnn[plot]".',
     )
     parser.set_defaults(run=run)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
@@ -42,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     options.check_writable(arguments.json)
     model, config, history = load_run(arguments.run_folder)
     folder = _folder(arguments)
-    train, test = (_load(config, part, arguments) for part in ("train", "test"))
+    train, test = (options.load_data(config, part, arguments.data_dir, config) for part in ("train", "test"))
     held = None
     if config["val"] is not None:
         train, held = train.split(config["val"], config["seed"])
@@ -94,21 +93,3 @@ def _folder(arguments: argparse.Namespace) -> Path:
     if not os.access(folder, os.W_OK):
         raise DataError(f"--out: expected a folder that can be written, got {folder}")
     return folder
-
-
-def _load(config: dict[str, Any], split: str, arguments: argparse.Namespace) -> Dataset:
-    """The run's own data; folders of images as the run has them."""
-    size = config.get("size")
-    data = load(
-        config["dataset"],
-        split=split,
-        data_dir=arguments.data_dir,
-        size=None if size is None else tuple(size),
-        gray=config.get("gray"),
-    )
-    if data.image_shape != tuple(config["image_shape"]) or len(data.classes) != len(config["classes"]):
-        raise DataError(
-            f"expected images {tuple(config['image_shape'])} of {len(config['classes'])} classes, as the run in "
-            f"{arguments.run_folder} has them, got {data!r}"
-        )
-    return data

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.cli import options
-from fastnn.data import Dataset, load
+from fastnn.data import Dataset
 from fastnn.errors import ArgumentError
 from fastnn.insight import landscape, viewer
 from fastnn.nn import Module
@@ -44,7 +44,9 @@ def add_commands(commands: Any) -> None:
         "--directions", choices=("pca", "filter", "random"), help="default pca where there is a path, else see below"
     )
     parser.add_argument("--points", type=options.positive_int, metavar="N", help="a side; default 25, with --line 51")
-    parser.add_argument("--extent", type=options.positive_float, metavar="R", help="from -R to R; default what shows the runs, or 1")
+    parser.add_argument(
+        "--extent", type=options.positive_float, metavar="R", help="from -R to R; default what shows the runs, or 1"
+    )
     parser.add_argument("--images", type=options.positive_int, default=2000, metavar="N", help="default 2000")
     parser.add_argument("--part", choices=("train", "test"), default="train", help="whose images; default train")
     parser.add_argument("--batch-norm", choices=("keep", "recompute"), default="keep", help="statistics; default keep")
@@ -135,14 +137,7 @@ def summary(result: landscape.Landscape) -> dict[str, Any]:
 
 def _images(config: dict[str, Any], part: str, data_dir: str | None) -> Dataset:
     """What the run was trained on (without what it was watched by), or its test images."""
-    size = config.get("size")
-    dataset = load(
-        config["dataset"],
-        split=part,
-        data_dir=data_dir,
-        size=None if size is None else tuple(size),
-        gray=config.get("gray"),
-    )
+    dataset = options.load_data(config, part, data_dir, config)
     if part == "train" and config["val"] is not None:
         return dataset.split(config["val"], config["seed"])[0]
     return dataset

@@ -6,9 +6,12 @@ import argparse
 import json
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from fastnn import backends
+from fastnn.data import Dataset, load
+from fastnn.errors import DataError
 from fastnn.weights import write_atomically
 
 
@@ -37,6 +40,29 @@ def add_pictures(parser: argparse.ArgumentParser, default: str) -> None:
 def set_threads(arguments: argparse.Namespace) -> None:
     if arguments.threads is not None:
         backends.set_num_threads(arguments.threads)
+
+
+def load_data(
+    settings: Mapping[str, Any], split: str, data_dir: str | None, run: Mapping[str, Any] | None = None
+) -> Dataset:
+    """A part of the data set that settings, such as a run's config, name; of a folder, pictures as they say.
+
+    DataError unless the images have the shape of those of `run`, a config, and as many classes.
+    """
+    size = settings.get("size")
+    data = load(
+        settings["dataset"],
+        split=split,
+        data_dir=data_dir,
+        size=None if size is None else tuple(size),
+        gray=settings.get("gray"),
+    )
+    if run is not None and (data.image_shape, len(data.classes)) != (tuple(run["image_shape"]), len(run["classes"])):
+        raise DataError(
+            f"expected images {tuple(run['image_shape'])} of {len(run['classes'])} classes, as the run has them, "
+            f"got {data!r}"
+        )
+    return data
 
 
 def write_json(path: str | None, result: dict[str, Any]) -> None:

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 
 from fastnn.cli import images, options
-from fastnn.data import load
-from fastnn.errors import DataError
 from fastnn.ops import softmax
 from fastnn.recipes import load_run
 from fastnn.tensor import Tensor
@@ -54,18 +52,11 @@ def run_eval(arguments: argparse.Namespace) -> int:
     options.set_threads(arguments)
     model, config, _ = load_run(arguments.run_folder)
     name = arguments.dataset or config["dataset"]
-    pictures: dict[str, Any] = {key: config.get(key) if arguments.dataset is None else None for key in ("size", "gray")}
-    for key in pictures:
-        if getattr(arguments, key) is not None:
-            pictures[key] = getattr(arguments, key)
-    if pictures["size"] is not None:
-        pictures["size"] = tuple(pictures["size"])
-    test = load(name, split="test", data_dir=arguments.data_dir, **pictures)
-    if test.image_shape != tuple(config["image_shape"]) or len(test.classes) != len(config["classes"]):
-        raise DataError(
-            f"expected images {tuple(config['image_shape'])} of {len(config['classes'])} classes, as the run in "
-            f"{arguments.run_folder} has them, got {test!r}"
-        )
+    settings = {"dataset": name}
+    for key in ("size", "gray"):
+        given = getattr(arguments, key)
+        settings[key] = config.get(key) if given is None and arguments.dataset is None else given
+    test = options.load_data(settings, "test", arguments.data_dir, config)
     result = evaluate(model, test)
     assert result.accuracy is not None  # the labels of a data set are classes
     assert result.confusion is not None

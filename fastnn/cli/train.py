@@ -10,7 +10,7 @@ from typing import Any
 
 from fastnn import backends, config, recipes
 from fastnn.cli import optimization, options
-from fastnn.data import SOURCES, Batches, Dataset, load
+from fastnn.data import SOURCES, Batches, Dataset
 from fastnn.data.centre import extent
 from fastnn.errors import ArgumentError, DataError
 from fastnn.random import manual_seed
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = resumed or _settings(arguments)
     if settings.get("early_stopping") is not None and settings["val"] is None:
         raise ArgumentError("--early-stopping needs --val SHARE, images to watch by")
-    train, test = (_load(settings, part, arguments) for part in ("train", "test"))
+    train, test = (options.load_data(settings, part, arguments.data_dir) for part in ("train", "test"))
     held = None
     if settings["val"] is not None:
         train, held = train.split(settings["val"], settings["seed"])
@@ -182,17 +182,6 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     if os.path.isdir(settings["dataset"]):
         settings["dataset"] = os.path.abspath(settings["dataset"])
     return settings
-
-
-def _load(settings: dict[str, Any], split: str, arguments: argparse.Namespace) -> Dataset:
-    size = settings.get("size")
-    return load(
-        settings["dataset"],
-        split=split,
-        data_dir=arguments.data_dir,
-        size=None if size is None else tuple(size),
-        gray=settings.get("gray"),
-    )
 
 
 def _path(folder: Path | None, arguments: argparse.Namespace) -> list[RecordPath]:

@@ -57,8 +57,8 @@ def learning_curves(history: History, acceptable: float | None = None, test: flo
 
 
 def confusion_matrix(confusion: Array | Sequence[Sequence[int]], classes: Sequence[str] = ()) -> Figure:
-    """`Evaluation.confusion` (K, K), or lists like it, as a picture: row = true class, column = found. Right ones gray, mistakes orange by
-    their share of the row, so that a few mistakes among many right ones are seen.
+    """`Evaluation.confusion` (K, K), or lists like it, as a picture: row = true class, column = found. Right ones gray,
+    mistakes orange by their share of the row, so that a few mistakes among many right ones are seen.
 
     >>> import numpy as np
     >>> len(confusion_matrix(np.array([[3, 0], [1, 4]]), ("cat", "dog")).axes)
