@@ -190,11 +190,11 @@ def _on_network(
     shown = sample(train, options.get("images", 2000))
     paths, ends = {}, []
     before = random.get_state()
-    shares = {"per_epoch": max(4, round(40 / epochs)), "most_bytes": PATHS_BYTES // len(optimizers)}
+    most_bytes = PATHS_BYTES // len(optimizers)
     try:
         for name, make in _with_bar(optimizers, options.get("progress", True)):
             own = copy.deepcopy(model)
-            record = RecordPath(**shares)
+            record = RecordPath(per_epoch=max(4, round(40 / epochs)), most_bytes=most_bytes)
             fit(
                 own,
                 train,

@@ -278,7 +278,7 @@ def _check(model: Any, batch_norm: str, seed: Any) -> None:
 
 
 def _whole(number: Any, least: int) -> bool:
-    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and number >= least
+    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and bool(number >= least)
 
 
 def _counts(points: tuple[int, ...], count: int) -> tuple[int, ...]:
