@@ -21,7 +21,7 @@ from .surfaces import SURFACES, Surface
 
 __all__ = ["OPTIMIZERS", "compare_optimizers"]
 
-PATHS_BYTES = 200_000_000  # that the paths on a network may take, all together
+PATHS_BYTES = 350_000_000  # that the paths on a network may take, all together
 GRID = 101  # points of a function of two numbers, along each axis
 
 # By name, of parameters and a learning rate.
