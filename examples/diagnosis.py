@@ -1,6 +1,6 @@
 """Under- and overfitting, and how to tell: three trainings on the digits, each diagnosed.
 
-    python examples/diagnosis.py [--out FOLDER]
+    python examples/diagnosis.py [--out FOLDER] [--full]
 
 * A linear classifier of digits that are moved about: it underfits, for no weights fit all places.
 * A large network and a hundred images: it overfits, for it can learn them by heart.
@@ -38,8 +38,8 @@ def diagnosed(model: str, train: Any, val: Any, epochs: int) -> Diagnosis:
     return fnn.diagnose(history)
 
 
-def main(out: Path) -> dict[str, Diagnosis]:
-    digits = fnn.data.load("digits")
+def main(out: Path, full: bool = False) -> dict[str, Diagnosis]:
+    digits = fnn.data.load("mnist" if full else "digits")
     rest, held = digits.split(0.2)
     few = rest.split(100)[1]
     diagnoses = {

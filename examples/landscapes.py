@@ -1,6 +1,6 @@
 """The loss around a trained network: along lines, and over a plane, with the way that its training took.
 
-    python examples/landscapes.py [--out FOLDER]
+    python examples/landscapes.py [--out FOLDER] [--full]
 
 Two networks are trained from different random numbers. What to see: along a random direction w* + t·d the loss rises
 on both sides of t = 0, where it is exactly that of the network; on the straight line to the other network, which is as
@@ -19,9 +19,11 @@ from fastnn import optim
 from fastnn.insight import plots
 
 
-def main(out: Path, epochs: int = 8, points: int = 25) -> dict[str, fnn.landscape.Landscape]:
+def main(
+    out: Path, full: bool = False, epochs: int | None = None, points: int = 25
+) -> dict[str, fnn.landscape.Landscape]:
     """Draws the pictures; gives both lines and the plane."""
-    digits = fnn.data.load("digits")
+    digits, epochs = fnn.data.load("mnist" if full else "digits"), epochs or (2 if full else 8)
     models, paths = [], []
     for seed in (0, 1):
         fnn.manual_seed(seed)

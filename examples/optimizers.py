@@ -1,6 +1,6 @@
 """Optimisers side by side, from one start: in a ravine, and on the loss of a network.
 
-    python examples/optimizers.py [--out FOLDER]
+    python examples/optimizers.py [--out FOLDER] [--full]
 
 What to see in the ravine, 100 times as steep across as along: plain descent (SGD) goes from side to side and hardly
 forward, so that its loss is still 0.4 after 120 steps; momentum gathers speed and runs past the minimum, but ends at
@@ -19,10 +19,10 @@ from _shared import run, save
 import fastnn as fnn
 
 
-def main(out: Path, points: int = 25) -> dict[str, fnn.landscape.Landscape]:
+def main(out: Path, full: bool = False, points: int = 25) -> dict[str, fnn.landscape.Landscape]:
     """Draws the pictures; gives surfaces and paths."""
     fnn.manual_seed(0)
-    digits = fnn.data.load("digits")
+    digits = fnn.data.load("mnist" if full else "digits")
     model = fnn.recipes.fast((1, 28, 28), 10, *digits.statistics())
     results = {
         "ravine": fnn.compare_optimizers("ravine"),

@@ -1,6 +1,6 @@
 """Regularisation: what dropout, weight decay and penalties do to a network that overfits.
 
-    python examples/regularisation.py [--out FOLDER]
+    python examples/regularisation.py [--out FOLDER] [--full]
 
 A network of 50,000 parameters is trained on 300 digits, every fifth of them under a wrong label, and watched on others
 under the right ones: without regularisation and with four kinds of it. What to see: without, it learns the mistakes by
@@ -38,9 +38,9 @@ def network(mean: float, std: float, dropout: float) -> nn.Sequential:
     )  # fmt: skip
 
 
-def main(out: Path, epochs: int = 60) -> dict[str, tuple[fnn.History, np.ndarray]]:
+def main(out: Path, full: bool = False, epochs: int = 60) -> dict[str, tuple[fnn.History, np.ndarray]]:
     """Draws the picture; gives history and first weights of each network."""
-    rest, few = fnn.data.load("digits").split(300)
+    rest, few = fnn.data.load("mnist" if full else "digits").split(300)
     few.labels[::5] = (few.labels[::5] + 1) % 10
     figure = plots.figure(9, 3.4)
     train, val, size = figure.subplots(1, 3)

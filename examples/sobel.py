@@ -1,6 +1,6 @@
 """Sobel's filters (1968): a convolution with fixed kernels finds the edges of an image, with nothing learned.
 
-    python examples/sobel.py [--out FOLDER]
+    python examples/sobel.py [--out FOLDER] [--full]
 
 Layers do not compute true convolutions but correlations, out(x, y) = Σ K(i, j)·in(x + i, y + j): the kernels are not
 turned over, as in scipy.ndimage.correlate, with which the result agrees.
@@ -28,9 +28,9 @@ def sobel() -> nn.Conv2d:
     return layer
 
 
-def main(out: Path) -> Any:
+def main(out: Path, full: bool = False) -> Any:
     """Draws the picture; gives the figure."""
-    images = fnn.data.load("digits").images[:6].astype(np.float32) / 255
+    images = fnn.data.load("mnist" if full else "digits").images[:6].astype(np.float32) / 255
     edges = sobel()(images).numpy()
     figure = plots.figure(6.5, 4.6)
     for row, (image, (across, down)) in zip(figure.subplots(4, 6).T, zip(images, edges, strict=True), strict=True):

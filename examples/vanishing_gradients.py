@@ -1,6 +1,6 @@
 """Vanishing gradients: 20 layers of sigmoids or ReLUs, initialised naively, after Glorot (Xavier), after He (Kaiming).
 
-    python examples/vanishing_gradients.py [--out FOLDER]
+    python examples/vanishing_gradients.py [--out FOLDER] [--full]
 
 For each of the six networks: how far the outputs of each layer are spread, how large the gradient of each layer's
 weights is, before any training, and how the loss falls in ten epochs on the digits. What to see:
@@ -44,9 +44,9 @@ def network(activation: str, initialisation: str, layers: int, width: int = 64) 
     return model
 
 
-def main(out: Path, layers: int = 20, epochs: int = 10) -> dict[tuple[str, str], Any]:
+def main(out: Path, full: bool = False, layers: int = 20, epochs: int | None = None) -> dict[tuple[str, str], Any]:
     """Draws the picture; gives (signal report, history) of each network."""
-    digits = fnn.data.load("digits")
+    digits, epochs = fnn.data.load("mnist" if full else "digits"), epochs or (1 if full else 10)
     results: dict[tuple[str, str], tuple[SignalReport, fnn.History]] = {}
     print("20 layers        std, layer 1 → last     gradient, layer 1 → last    loss before → after training")
     for key in ((a, i) for a in ACTIVATIONS for i in INITIALISATIONS):
