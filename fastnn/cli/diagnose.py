@@ -10,7 +10,7 @@ from typing import Any
 
 from fastnn.cli import options
 from fastnn.errors import DataError
-from fastnn.insight import confusion_matrix, diagnose, landscape, worst_mistakes
+from fastnn.insight import confusion_matrix, diagnose, plots, worst_mistakes
 from fastnn.insight.diagnosis import STOPPING
 from fastnn.recipes import load_run
 from fastnn.train import evaluate
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _folder(arguments: argparse.Namespace) -> Path:
     """Where the pictures go. Notices before the work what would fail after it: no Matplotlib, no place to write."""
-    landscape.figure()
+    plots.figure(1, 1)
     folder = Path(arguments.run_folder) / "diagnosis" if arguments.out is None else Path(arguments.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import numpy as np
 from fastnn.cli import options
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError
-from fastnn.insight import landscape, viewer
+from fastnn.insight import landscape, plots, viewer
 from fastnn.nn import Module
 from fastnn.recipes import load_run
 from fastnn.train import ParameterPath
@@ -70,7 +70,7 @@ def check_outputs(arguments: argparse.Namespace) -> None:
     if arguments.html is not None:
         viewer.script()
     if arguments.png is not None:
-        landscape.figure()
+        plots.figure(1, 1)
 
 
 def write_outputs(arguments: argparse.Namespace, result: landscape.Landscape) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import random
-from fastnn.errors import ArgumentError, MissingExtraError, NonFiniteError
+from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.nn.module import mode
 from fastnn.optim import GradientDescent, Rprop
 
@@ -168,18 +168,15 @@ class LRFinder(Callback):
 
         Raises MissingExtraError where Matplotlib is not installed.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise MissingExtraError("Matplotlib", "plot") from error
+        from fastnn.insight import plots
 
-        figure = Figure(figsize=(6, 3.5), layout="constrained")
-        axes = figure.subplots()
+        figure = plots.figure(6, 3.5)
+        axes = plots.styled(figure.subplots(), x="learning rate", y="loss")
         axes.plot(self.rates, self.losses, color="lightgray", label="batch")
         axes.plot(self.centres, self.smoothed, label="running mean")
         if self.suggestion is not None:
             axes.axvline(self.suggestion, linestyle="--", color="black", label=f"suggestion {self.suggestion:.2g}")
-        axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
+        axes.set(xscale="log")
         axes.legend()
         return figure
 

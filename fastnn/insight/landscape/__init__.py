@@ -13,7 +13,7 @@
 """
 
 from .measure import line, plane, sample, trajectory
-from .picture import figure, picture
+from .picture import picture
 from .result import Axis, Landscape, Trajectory, load
 from .view import view
 
@@ -21,7 +21,6 @@ __all__ = [
     "Axis",
     "Landscape",
     "Trajectory",
-    "figure",
     "line",
     "load",
     "picture",

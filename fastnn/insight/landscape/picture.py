@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastnn.errors import MissingExtraError
+from fastnn.insight import plots
 from fastnn.weights import write_atomically
 
 from .result import Landscape
@@ -38,9 +38,8 @@ def picture(result: Landscape, path: str | os.PathLike[str] | None = None, *, lo
     >>> len(fnn.landscape.picture(result).axes)  # the surface, the contours and their scale
     3
     """
-    figure_class = figure()
     log = result.wants_log if log is None else log and result.floor is not None
-    drawn = (_curve if len(result.axes) == 1 else _surface)(figure_class, result, log)
+    drawn = (_curve if len(result.axes) == 1 else _surface)(result, log)
     if path is not None:
         stream = io.BytesIO()
         drawn.savefig(stream, format="png", dpi=150)
@@ -48,17 +47,8 @@ def picture(result: Landscape, path: str | os.PathLike[str] | None = None, *, lo
     return drawn
 
 
-def figure() -> Any:
-    """Matplotlib's Figure, the class. Raises MissingExtraError without Matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("Matplotlib", "plot") from error
-    return Figure
-
-
-def _curve(figure_class: Any, result: Landscape, log: bool) -> Figure:
-    drawn = figure_class(figsize=(7, 4.5), layout="constrained")
+def _curve(result: Landscape, log: bool) -> Figure:
+    drawn = plots.figure(7, 4.5)
     axes = drawn.subplots()
     axes.plot(result.axes[0].values, result.losses, color="#2a5d9f", marker=".")
     for path, color in zip(result.paths, COLORS * len(result.paths), strict=False):
@@ -72,7 +62,8 @@ def _curve(figure_class: Any, result: Landscape, log: bool) -> Figure:
     return drawn
 
 
-def _surface(figure_class: Any, result: Landscape, log: bool) -> Figure:
+def _surface(result: Landscape, log: bool) -> Figure:
+    drawn = plots.figure(13, 5.6)
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.ticker import FuncFormatter
 
@@ -80,7 +71,6 @@ def _surface(figure_class: Any, result: Landscape, log: bool) -> Figure:
     colors = LinearSegmentedColormap.from_list("landscape", SCALE)
     corner = result.open_corner
     t, s = np.meshgrid(*(axis.values for axis in result.axes))
-    drawn = figure_class(figsize=(13, 5.6), layout="constrained")
     drawn.suptitle(result.title)
     solid = drawn.add_subplot(1, 2, 1, projection="3d")
     solid.computed_zorder = False  # so that paths lie on the surface and not within
@@ -88,7 +78,7 @@ def _surface(figure_class: Any, result: Landscape, log: bool) -> Figure:
     solid.view_init(elev=42, azim=np.degrees(np.arctan2(1.07 * corner[1], 0.98 * corner[0])))
     solid.set_box_aspect((1, 1, 0.5))
     axes = drawn.add_subplot(1, 2, 2)
-    drawn.get_layout_engine().set(wspace=0.08)
+    drawn.set_layout_engine("constrained", wspace=0.08)
     filled = axes.contourf(t, s, heights, levels=LEVELS, cmap=colors)
     axes.contour(t, s, heights, levels=LEVELS, colors=[(0.1, 0.15, 0.2, 0.35)], linewidths=0.5, linestyles="solid")
     numbers = FuncFormatter(lambda at, _: _number(at, log))
