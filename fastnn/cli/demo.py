@@ -6,7 +6,7 @@ import argparse
 import webbrowser
 from typing import Any
 
-from fastnn.cli import options
+from fastnn.cli import images, options
 from fastnn.errors import ArgumentError
 from fastnn.recipes import load_run
 
@@ -44,7 +44,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
             image_shape=tuple(config["image_shape"]),
             classes=tuple(config["classes"]),
             fill=config["extent"],
-            light_on_dark=sum(config["mean"]) / len(config["mean"]) < 0.5,
+            light_on_dark=images.are_light_on_dark(config["mean"]),
             port=port,
         )
 

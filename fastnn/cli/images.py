@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fastnn.data.centre import centred, resized
 from fastnn.errors import DataError, MissingExtraError
+
+
+def are_light_on_dark(mean: Sequence[float]) -> bool:
+    """Of images whose channels have these means, from 0 to 1."""
+    return sum(mean) / len(mean) < 0.5
 
 
 def read(path: str, image_shape: tuple[int, ...], *, light_on_dark: bool, fill: float) -> tuple[np.ndarray, str]:

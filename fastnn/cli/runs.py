@@ -98,7 +98,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     options.set_threads(arguments)
     model, config, _ = load_run(arguments.run_folder)
     classes, shape = config["classes"], tuple(config["image_shape"])
-    light_on_dark = sum(config["mean"]) / len(config["mean"]) < 0.5
+    light_on_dark = images.are_light_on_dark(config["mean"])
     results = {}
     for path in arguments.images:
         image, changes = images.read(path, shape, light_on_dark=light_on_dark, fill=config["extent"])

@@ -87,8 +87,8 @@ class DemoServer(ThreadingHTTPServer):
         if not self.light_on_dark:
             image = 255 - image
         logits = self._predict(image[np.newaxis])
-        layers = []
-        for name, maps in zip(*_layers(self.model, image), strict=True):
+        layers, found = [], feature_maps(self.model, image)
+        for name, maps in zip(found.names[1:], found.maps[1:], strict=True):  # without the input
             shown = _as_bytes(maps[:MOST_MAPS])
             layers.append({"name": name, "shape": maps.shape, "maps": [_encoded(channel) for channel in shown]})
         return {
@@ -96,11 +96,6 @@ class DemoServer(ThreadingHTTPServer):
             "probabilities": softmax(Tensor(logits)).data[0].tolist(),
             "layers": layers,
         }
-
-
-def _layers(model: Module, image: Array) -> tuple[tuple[str, ...], tuple[Array, ...]]:
-    found = feature_maps(model, image)
-    return found.names[1:], found.maps[1:]
 
 
 def _as_bytes(maps: Array) -> Array:

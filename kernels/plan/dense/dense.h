@@ -26,6 +26,8 @@
 #ifndef FASTNN_DENSE_H
 #define FASTNN_DENSE_H
 
+#include <math.h>
+
 #include "base/lanes.h"
 #include "plan/stages.h"
 #include "base/threads.h"
@@ -44,6 +46,15 @@ enum {
     DENSE_PANEL = 48,               /* input columns: a multiple of DENSE_NV vectors of any width */
     DENSE_TASKS = 8,                /* a layer is cut into so many tasks or more, where it is large enough */
 };
+
+/* ---- background: what most of an input is, whose products with a weight need but the sum of its rows ---- */
+
+/* Of floats, the first, where more than half are the same. */
+INLINE int dense_first_is_background(const float *x, i64 count) {
+    i64 same = 0;
+    for (i64 i = 0; i < count; i++) same += x[i] == x[0];
+    return 2 * same > count && isfinite(x[0]);
+}
 
 /* ---- sparse input: lists in the work memory, one for each group of images or of pixels (dense/sparse.h) ---- */
 

@@ -12,8 +12,6 @@
 #ifndef FASTNN_DENSE_FROZEN_H
 #define FASTNN_DENSE_FROZEN_H
 
-#include <math.h>
-
 #include "plan/dense/dense.h"
 
 struct frozen_task {
@@ -63,9 +61,7 @@ static void frozen_list(struct frozen_task *t, i64 n) {
         }
     } else {
         const float *x = (const float *)t->input + n * d->I;
-        i64 firsts = 0;
-        for (i64 i = 0; i < d->I; i++) firsts += x[i] == x[0];
-        const float c = 2 * firsts > d->I && isfinite(x[0]) ? x[0] : 0;
+        const float c = dense_first_is_background(x, d->I) ? x[0] : 0;
         t->base[n] = c;
         for (i64 i = 0; i < d->I; i++) {
             at[count] = (int32_t)i;

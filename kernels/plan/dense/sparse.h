@@ -227,15 +227,6 @@ static void dense_sparse_backward_panel(void *context, i64 index) {
 
 /* ---- the stage ---- */
 
-/* The first of the floats; *most says whether more than half of the first image is the same. */
-INLINE float dense_first_float(const struct dense *d, const struct program *program, int *most) {
-    const float *x = program->input;
-    i64 same = 0;
-    for (i64 i = 0; i < d->I; i++) same += x[i] == x[0];
-    *most = 2 * same > d->I && x[0] - x[0] == 0;    /* and finite */
-    return x[0];
-}
-
 /* Whether it did the forward. */
 INLINE int dense_sparse_forward(const struct dense *d, const struct program *program, int *status) {
     struct dense_layout at = dense_layout(d);
@@ -243,9 +234,9 @@ INLINE int dense_sparse_forward(const struct dense *d, const struct program *pro
     int32_t *sparse = (int32_t *)(work + at.sparse);
     i64 groups = ceil_div(d->N, DENSE_GROUP), entries = 0;
     struct dense_sparse_task t = {.d = d, .input = program->input, .lists = dense_lists(work + at.lists, groups, d->I)};
-    *sparse = 1;
-    if (!d->table) t.background = dense_first_float(d, program, sparse);
+    *sparse = d->table || dense_first_is_background(program->input, d->I);
     if (!*sparse) return 0;
+    if (!d->table) t.background = *(const float *)program->input;
     fastnn_parallel(groups, 10.0 * (double)(d->N * d->I), d->table ? dense_list_pixels : dense_list_float_pixels, &t);
     for (i64 i = 0; i < groups; i++) entries += t.lists.count[i];
     *sparse = (double)entries * (double)round_up(d->O, DENSE_PANEL) < DENSE_SPARSE_SHARE * (double)(groups * d->I) * (double)d->O;

@@ -10,6 +10,7 @@
 #ifndef FASTNN_NARROW_CHAIN_H
 #define FASTNN_NARROW_CHAIN_H
 
+#include "plan/layers.h"
 #include "plan/narrow/winograd_grad.h"
 #include "base/threads.h"
 
@@ -92,15 +93,6 @@ KERNEL i64 narrow_chain_state_bytes(const struct chain *c) {
     return c->training ? p.blocks * (p.block_bytes + p.sums * (i64)sizeof(float)) : 0;
 }
 
-INLINE double narrow_chain_flops(const struct chain *c) {
-    double flops = 0;
-    for (i64 i = 0; i < c->layers; i++) {
-        const struct chain_layer *l = &c->layer[i];
-        flops += 2.0 * (double)(c->N * l->O * l->OH * l->OW) * (double)(l->C * l->kh * l->kw);
-    }
-    return flops;
-}
-
 /* ---- forward ---- */
 
 static void narrow_forward_block(void *context, i64 index) {
@@ -146,7 +138,7 @@ KERNEL int narrow_chain_forward(const void *arguments, struct program *program) 
     }
     p.weight = packed;
     p.input = c->x ? (const void *)c->x : program->input;
-    fastnn_parallel(p.blocks, narrow_chain_flops(c), narrow_forward_block, &p);
+    fastnn_parallel(p.blocks, chain_flops(c), narrow_forward_block, &p);
     return p.failed ? -1 : 0;
 }
 
@@ -230,7 +222,7 @@ KERNEL int narrow_chain_backward(const void *arguments, struct program *program)
         else narrow_pack_turned(l->O, l->C, l->kh * l->kw, l->weight, packed + p.packed[i]);
     }
     p.weight = packed;
-    fastnn_parallel(p.blocks, 2 * narrow_chain_flops(c), narrow_backward_block, &p);
+    fastnn_parallel(p.blocks, 2 * chain_flops(c), narrow_backward_block, &p);
     if (p.failed) return -1;
     fastnn_parallel(ceil_div(p.sums, NARROW_ADD_FLOATS), (double)(p.blocks * p.sums), narrow_add_chunk, &p);
     for (i64 i = p.last_gradient; i < c->layers; i++) {

@@ -282,13 +282,13 @@ KERNEL int norm_chain_backward(const void *arguments, struct program *program) {
     job.partial = fastnn_scratch(SCRATCH_PARTIAL, (size_t)(plan.blocks * plan.most_partial) * sizeof(float));
     if (!job.packed || !job.partial) return -1;
     normed_pack(&job, 1);
-    fastnn_parallel(plan.blocks, normed_flops(c), normed_upstream_block, &job);
+    fastnn_parallel(plan.blocks, chain_flops(c), normed_upstream_block, &job);
     for (i64 l = c->layers - 1; l >= 0; l--) {
         job.pass++;
         job.layer = l;
         normed_join_sums(&plan, l);
         if (!plan.layer[l].l->grad_weight && !normed_wants_input(c, l)) break;
-        fastnn_parallel(plan.blocks, normed_flops(c), normed_backward_block, &job);
+        fastnn_parallel(plan.blocks, chain_flops(c), normed_backward_block, &job);
         if (plan.layer[l].l->grad_weight)
             fastnn_parallel(c->layer[l].C, 2.0 * (double)(plan.blocks * plan.layer[l].partial_floats), normed_add_partials, &job);
     }

@@ -290,15 +290,6 @@ static void normed_infer_block(void *context, int64_t index) {
         normed_store_output(p, constants, at + k, before + k * p->layer[p->c->layers - 1].z_image, z);
 }
 
-KERNEL double normed_flops(const struct chain *c) {
-    double flops = 0;
-    for (i64 i = 0; i < c->layers; i++) {
-        const struct chain_layer *l = &c->layer[i];
-        flops += 2.0 * (double)(c->N * l->O * l->OH * l->OW * l->C * l->kh * l->kw);
-    }
-    return flops;
-}
-
 static int normed_infer(struct normed_job *job) {
     struct normed_plan plan = *job->plan;     /* constants lie close together: there is no z between them */
     i64 floats = plan.packed_floats;
@@ -310,7 +301,7 @@ static int normed_infer(struct normed_job *job) {
     for (i64 l = 0; l < plan.c->layers; l++) normed_constants_given(&plan.layer[l], 0, job->constants + plan.layer[l].constants_at);
     normed_pack(job, 0);
     job->pass = ceil_div(plan.c->N, 4);     /* tasks: nothing is summed, so blocks may be small */
-    fastnn_parallel(job->pass, normed_flops(plan.c), normed_infer_block, job);
+    fastnn_parallel(job->pass, chain_flops(plan.c), normed_infer_block, job);
     return job->failed ? -1 : 0;
 }
 
@@ -326,10 +317,10 @@ KERNEL int norm_chain_forward(const void *arguments, struct program *program) {
         const struct normed_layer *m = &plan.layer[l];
         job.layer = l;
         normed_constants_given(m, 1, normed_constants(&plan, l));
-        fastnn_parallel(plan.blocks, normed_flops(c), normed_forward_block, &job);
+        fastnn_parallel(plan.blocks, chain_flops(c), normed_forward_block, &job);
         if (m->l->norm) normed_join(&plan, l);
     }
-    fastnn_parallel(plan.blocks, normed_flops(c), normed_output_block, &job);
+    fastnn_parallel(plan.blocks, chain_flops(c), normed_output_block, &job);
     return job.failed ? -1 : 0;
 }
 

@@ -19,6 +19,7 @@
 
 #include <math.h>
 
+#include "plan/layers.h"
 #include "plan/wide/layout.h"
 #include "ops/wide_conv_weight.h"
 #include "plan/wide/winograd_backward.h"

@@ -9,6 +9,7 @@
 #define FASTNN_PLANES_CHAIN_H
 
 #include "base/threads.h"
+#include "plan/layers.h"
 #include "plan/planes/winograd.h"
 
 struct planes_layer {
@@ -56,7 +57,7 @@ INLINE struct planes_plan planes_make_plan(const struct chain *c) {
         q->packed_at = p.state;
         q->bias_at = q->packed_at + OB * VL * (q->m ? PLANES_ENTRIES * w.taps : K);
         q->copy_at = q->bias_at + OB * VL;
-        p.state = q->copy_at + round_up(l->O * (K + 1), 16);
+        p.state = q->copy_at + round_up(chain_given_floats(l), 16);
         work = i64_max(work, OB * VL * (q->H * W + l->PH * l->PW) + (q->m ? w.input + w.products : 0));
     }
     p.work_at = p.scratch;
@@ -66,20 +67,13 @@ INLINE struct planes_plan planes_make_plan(const struct chain *c) {
 
 KERNEL i64 planes_chain_state_bytes(const struct chain *c) { return planes_make_plan(c).state * (i64)sizeof(float); }
 
-/* Packs what has changed since the last call: state keeps what the packed weights were made of. It is zero at first, which is right for
- * weights that are zero. */
+/* Packs what has changed since the last call: state keeps what the packed weights were made of. */
 INLINE void planes_pack(const struct chain_layer *l, const struct planes_layer *q, float *state) {
-    const i64 K = l->C * l->kh * l->kw;
-    const size_t weight = (size_t)(l->O * K) * sizeof(float), bias = l->bias ? (size_t)l->O * sizeof(float) : 0;
     const struct wide_conv s = {l->C, l->O, l->kh, l->kw, 0, 0, 0, 0};
-    float *copy = state + q->copy_at;
-    if (!memcmp(copy, l->weight, weight) && (!bias || !memcmp(copy + l->O * K, l->bias, bias))) return;
-    memcpy(copy, l->weight, weight);
+    if (!chain_given_changed(l, state + q->copy_at)) return;
     if (q->m) planes_winograd_pack(l, state + q->packed_at);
     else wide_first_pack(&s, l->weight, state + q->packed_at);
-    if (!bias) return;
-    memcpy(copy + l->O * K, l->bias, bias);
-    memcpy(state + q->bias_at, l->bias, bias);
+    if (l->bias) memcpy(state + q->bias_at, l->bias, (size_t)l->O * sizeof(float));
 }
 
 static void planes_by_channels(const struct planes_conv *t, const struct planes_layer *q, const float *state, float *work) {
@@ -128,14 +122,10 @@ static void planes_forward_image(void *context, i64 n) {
 KERNEL int planes_chain_forward(const void *arguments, struct program *program) {
     const struct chain *c = arguments;
     struct planes_plan p = planes_make_plan(c);
-    double flops = 0;
     p.input = c->x ? (const void *)c->x : program->input;
-    for (i64 i = 0; i < c->layers; i++) {
-        const struct chain_layer *l = &c->layer[i];
-        if (p.layer[i].by_channels) planes_pack(l, &p.layer[i], c->state);
-        flops += 2.0 * (double)(c->N * l->O * l->OH * l->OW) * (double)(l->C * l->kh * l->kw);
-    }
-    fastnn_parallel(c->N, flops, planes_forward_image, &p);
+    for (i64 i = 0; i < c->layers; i++)
+        if (p.layer[i].by_channels) planes_pack(&c->layer[i], &p.layer[i], c->state);
+    fastnn_parallel(c->N, chain_flops(c), planes_forward_image, &p);
     return p.failed ? -1 : 0;
 }
 

@@ -279,7 +279,7 @@ KERNEL int wide_chain_backward(const void *arguments, struct program *program) {
         if (plan.layer[l].sparse) wide_pack_by_channel(c, transposed + plan.layer[l].transposed_at);
         else wide_conv_pack_transposed(&plan.layer[l].conv, c->weight, transposed + plan.layer[l].transposed_at);
     }
-    fastnn_parallel(plan.blocks, 2 * wide_flops(plan.chain), wide_backward_block, &job);
+    fastnn_parallel(plan.blocks, 2 * chain_flops(plan.chain), wide_backward_block, &job);
     if (job.job.failed) return -1;
     fastnn_parallel(WIDE_SUM_TASKS, 4.0 * (double)(plan.blocks * plan.partial), wide_add_partials, &plan);  /* bound by memory */
     wide_store_gradients(&plan);

@@ -98,16 +98,6 @@ static void wide_forward_block(void *context, int64_t block) {
     for (i64 n = block * p->block; n < i64_min(p->chain->N, (block + 1) * p->block); n++) wide_forward_image(p, job->packed, n, scratch);
 }
 
-INLINE double wide_flops(const struct chain *c) {
-    double flops = 0;
-    for (i64 l = 0; l < c->layers; l++)
-        flops += 2.0 * (double)(c->layer[l].C * c->layer[l].kh * c->layer[l].kw * c->layer[l].O * c->layer[l].OH * c->layer[l].OW);
-    return flops * (double)c->N;
-}
-
-/* Floats of a layer's weight and bias, as they are given. */
-INLINE i64 wide_given_floats(const struct chain_layer *c) { return c->O * (c->C * c->kh * c->kw + 1); }
-
 /* All layers' weights as the loops want them. For a few images packing takes longer than the convolutions: inference keeps what it
  * has packed in state, beside a copy of what it was made of, which takes little time to compare. */
 static float *wide_packed_weights(const struct wide_plan *p) {
@@ -117,16 +107,9 @@ static float *wide_packed_weights(const struct wide_plan *p) {
         for (i64 l = 0; packed && l < p->L; l++) wide_pack_layer(p, l, packed);
         return packed;
     }
-    float *packed = c->state, *copy = packed + p->packed; /* zero at first: right for weights that are zero */
-    for (i64 l = 0; l < p->L; copy += wide_given_floats(&c->layer[l]), l++) {
-        const struct chain_layer *layer = &c->layer[l];
-        const size_t bias = layer->bias ? (size_t)layer->O : 0, weight = (size_t)wide_given_floats(layer) - (size_t)layer->O;
-        if (!memcmp(copy, layer->weight, weight * sizeof(float)) &&
-            (!bias || !memcmp(copy + weight, layer->bias, bias * sizeof(float)))) continue;
-        memcpy(copy, layer->weight, weight * sizeof(float));
-        if (bias) memcpy(copy + weight, layer->bias, bias * sizeof(float));
-        wide_pack_layer(p, l, packed);
-    }
+    float *packed = c->state, *copy = packed + p->packed;
+    for (i64 l = 0; l < p->L; copy += chain_given_floats(&c->layer[l]), l++)
+        if (chain_given_changed(&c->layer[l], copy)) wide_pack_layer(p, l, packed);
     return packed;
 }
 
@@ -136,7 +119,7 @@ KERNEL int wide_chain_forward(const void *arguments, struct program *program) {
     struct wide_job job = {.plan = &plan, .packed = packed};
     if (!packed) return -1;
     plan.input = plan.chain->x ? (const void *)plan.chain->x : program->input;
-    fastnn_parallel(plan.blocks, wide_flops(plan.chain), wide_forward_block, &job);
+    fastnn_parallel(plan.blocks, chain_flops(plan.chain), wide_forward_block, &job);
     return job.failed ? -1 : 0;
 }
 

@@ -8,6 +8,7 @@
 #define FASTNN_WIDE_PLAN_H
 
 #include "base/threads.h"
+#include "plan/layers.h"
 #include "plan/wide/first.h"
 #include "plan/wide/flat.h"
 #include "plan/wide/pool.h"
