@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn import locks
 from fastnn.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class _Source:
     """The process's random numbers; the generator is made on first use, because importing numpy.random costs 10 ms."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = locks.lock()
         self.seed = int.from_bytes(os.urandom(8), "little")
         self.streams = 0  # numbers of streams handed out since the seed was set
         self.generator: Generator | None = None

@@ -1,7 +1,9 @@
-"""Binding only: buffers in, one call into the kernel table without the GIL. Shapes are checked by fastnn.backends.native.
+"""Binding only: buffers in, one call into the kernel table without the GIL. fastnn.backends.native finds out which arrays fit,
+and says so in the user's words.
 
-Every array must be C-contiguous, aligned float32 (labels int64, argmax int32) unless strides are passed; what is not raises
-TypeError here, so that no kernel can be handed memory of another kind.
+Every array must be C-contiguous, aligned float32 (labels int64, argmax int32) unless strides are passed, of the size that the
+kernel will touch, and writable where it writes. What is not raises DTypeError or ShapeError here, so that no kernel can be
+handed memory of another kind.
 """
 # cython: language_level=3, boundscheck=False, wraparound=False
 
@@ -11,61 +13,14 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 
 cnp.import_array()
 
+from fastnn.errors import DTypeError, ShapeError, StateError
+
 include "stages.pxi"
 include "table.pxi"  # what table.h and threads.h declare
 
 fastnn_select_isa(NULL)  # the best this CPU has: the table is never empty
 
-
-# ---- arrays ----
-
-cdef void *data_of(cnp.ndarray array, int type_number) except? NULL:
-    if not cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(array), type_number) or not cnp.PyArray_ISCARRAY_RO(array):
-        raise TypeError("a kernel was given an array of another type, or one that is not C-contiguous and aligned")
-    return cnp.PyArray_DATA(array)
-
-cdef inline float *f32(cnp.ndarray array) except? NULL:
-    return <float *> data_of(array, cnp.NPY_FLOAT32)
-
-cdef inline float *f32_or_null(array) except? NULL:
-    return NULL if array is None else <float *> data_of(array, cnp.NPY_FLOAT32)
-
-cdef class Memory:
-    """What holds a large array; it is given back when nothing refers to the array any more."""
-    cdef void *data
-    cdef size_t bytes
-
-    def __dealloc__(self):
-        if self.data != NULL:
-            fastnn_give_memory(self.data, self.bytes)
-
-
-def empty(tuple shape, cnp.dtype dtype not None):
-    """np.empty, for types without Python objects; what is large lies in memory that is used again (base/memory.c)."""
-    cdef double size = dtype.itemsize
-    for n in shape:
-        size *= n
-    if not FASTNN_LARGE <= size < 1e15:
-        return np.empty(shape, dtype)
-    cdef Memory memory = Memory()
-    memory.bytes = <size_t> size
-    memory.data = fastnn_take_memory(&memory.bytes)
-    if memory.data == NULL:
-        raise MemoryError(f"no memory for an array of shape {shape}")
-    cdef cnp.npy_intp sizes[64]
-    cdef int i = 0
-    for n in shape:
-        sizes[i] = n
-        i += 1
-    array = cnp.PyArray_SimpleNewFromData(i, sizes, dtype.type_num, memory.data)
-    cnp.set_array_base(array, memory)
-    return array
-
-
-cdef inline int check(int status) except -1:
-    if status:
-        raise MemoryError("no memory for a kernel's working buffer")
-    return 0
+include "arrays.pxi"
 
 
 # ---- instruction set and threads ----
@@ -110,15 +65,16 @@ def get_num_threads():
 
 def sgemm(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray c):
     """c (M, N) = a (M, K) @ b (K, N) + bias (N,); a and b with any strides that are multiples of the item."""
-    if cnp.PyArray_TYPE(a) != cnp.NPY_FLOAT32 or cnp.PyArray_TYPE(b) != cnp.NPY_FLOAT32 or (
-            not cnp.PyArray_ISALIGNED(a) or not cnp.PyArray_ISALIGNED(b)):
-        raise TypeError("sgemm takes aligned float32")
+    if not is_matrix(a) or not is_matrix(b):
+        raise DTypeError(f"sgemm: expected aligned float32 matrices, got {described(a)} and {described(b)}")
     cdef int64_t M = a.shape[0], K = a.shape[1], N = b.shape[1]
+    if b.shape[0] != K:
+        raise ShapeError(f"sgemm: expected (M, K) and (K, N), got {described(a)} and {described(b)}")
     cdef const float *pa = <const float *> cnp.PyArray_DATA(a)
     cdef const float *pb = <const float *> cnp.PyArray_DATA(b)
     cdef int64_t a_row = a.strides[0] // 4, a_col = a.strides[1] // 4, b_row = b.strides[0] // 4, b_col = b.strides[1] // 4
-    cdef float *pbias = f32_or_null(bias)
-    cdef float *pc = f32(c)
+    cdef float *pbias = f32_or_null(bias, N)
+    cdef float *pc = f32_out(c, M * N)
     cdef int status
     with nogil:
         status = fastnn_kernels.sgemm(M, N, K, pa, a_row, a_col, pb, b_row, b_col, pbias, pc)
@@ -129,6 +85,9 @@ def sgemm(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray c):
 
 cdef conv2d_shape conv_shape(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray y, stride, padding, dilation, int64_t groups):
     cdef conv2d_shape s
+    check_ndim(x, 4)
+    check_ndim(weight, 4)
+    check_ndim(y, 4)
     s.N, s.C, s.H, s.W = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
     s.O, s.kh, s.kw = weight.shape[0], weight.shape[2], weight.shape[3]
     s.OH, s.OW = y.shape[2], y.shape[3]
@@ -136,6 +95,10 @@ cdef conv2d_shape conv_shape(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray y, s
     s.pad_h, s.pad_w = padding
     s.dilation_h, s.dilation_w = dilation
     s.groups = groups
+    check_windows(s.H, s.kh, s.OH, s.stride_h, s.pad_h, s.dilation_h)
+    check_windows(s.W, s.kw, s.OW, s.stride_w, s.pad_w, s.dilation_w)
+    if y.shape[0] != s.N or y.shape[1] != s.O or groups < 1 or weight.shape[1] * groups != s.C or s.O % groups:
+        raise ShapeError(f"a kernel was given a convolution of {described(x)} by {described(weight)} to {described(y)}")
     if s.OH == 1:
         s.stride_h = 1  # no second step is taken: however long it is, it must not size a buffer
     if s.OW == 1:
@@ -146,10 +109,10 @@ cdef conv2d_shape conv_shape(cnp.ndarray x, cnp.ndarray weight, cnp.ndarray y, s
 def conv2d_forward(cnp.ndarray x, cnp.ndarray weight, bias, stride, padding, dilation, int64_t groups, int algorithm,
                    cnp.ndarray y):
     cdef conv2d_shape s = conv_shape(x, weight, y, stride, padding, dilation, groups)
-    cdef float *px = f32(x)
-    cdef float *pw = f32(weight)
-    cdef float *pb = f32_or_null(bias)
-    cdef float *py = f32(y)
+    cdef float *px = f32(x, x.size)
+    cdef float *pw = f32(weight, weight.size)
+    cdef float *pb = f32_or_null(bias, s.O)
+    cdef float *py = f32_out(y, y.size)
     cdef int status
     with nogil:
         status = fastnn_kernels.conv2d_forward(&s, algorithm, px, pw, pb, py)
@@ -159,9 +122,9 @@ def conv2d_forward(cnp.ndarray x, cnp.ndarray weight, bias, stride, padding, dil
 def conv2d_backward_input(cnp.ndarray grad, cnp.ndarray weight, stride, padding, dilation, int64_t groups, int algorithm,
                           cnp.ndarray grad_x):
     cdef conv2d_shape s = conv_shape(grad_x, weight, grad, stride, padding, dilation, groups)
-    cdef float *pg = f32(grad)
-    cdef float *pw = f32(weight)
-    cdef float *px = f32(grad_x)
+    cdef float *pg = f32(grad, grad.size)
+    cdef float *pw = f32(weight, weight.size)
+    cdef float *px = f32_out(grad_x, grad_x.size)
     cdef int status
     with nogil:
         status = fastnn_kernels.conv2d_backward_input(&s, algorithm, pg, pw, px)
@@ -171,10 +134,10 @@ def conv2d_backward_input(cnp.ndarray grad, cnp.ndarray weight, stride, padding,
 def conv2d_backward_weight(cnp.ndarray grad, cnp.ndarray x, stride, padding, dilation, int64_t groups, int algorithm,
                            cnp.ndarray grad_weight, cnp.ndarray grad_bias):
     cdef conv2d_shape s = conv_shape(x, grad_weight, grad, stride, padding, dilation, groups)
-    cdef float *pg = f32(grad)
-    cdef float *px = f32(x)
-    cdef float *pw = f32(grad_weight)
-    cdef float *pb = f32(grad_bias)
+    cdef float *pg = f32(grad, grad.size)
+    cdef float *px = f32(x, x.size)
+    cdef float *pw = f32_out(grad_weight, grad_weight.size)
+    cdef float *pb = f32_out(grad_bias, s.O)
     cdef int status
     with nogil:
         status = fastnn_kernels.conv2d_backward_weight(&s, algorithm, pg, px, pw, pb)
@@ -185,12 +148,18 @@ def conv2d_backward_weight(cnp.ndarray grad, cnp.ndarray x, stride, padding, dil
 
 cdef pool2d_shape pool_shape(cnp.ndarray x, kernel_size, stride, padding, bint count_include_pad, cnp.ndarray y):
     cdef pool2d_shape s
+    check_ndim(x, 4)
+    check_ndim(y, 4)
     s.planes, s.H, s.W = x.shape[0] * x.shape[1], x.shape[2], x.shape[3]
     s.OH, s.OW = y.shape[2], y.shape[3]
     s.kh, s.kw = kernel_size
     s.stride_h, s.stride_w = stride
     s.pad_h, s.pad_w = padding
     s.count_include_pad = count_include_pad
+    check_windows(s.H, s.kh, s.OH, s.stride_h, s.pad_h, 1)
+    check_windows(s.W, s.kw, s.OW, s.stride_w, s.pad_w, 1)
+    if y.shape[0] != x.shape[0] or y.shape[1] != x.shape[1]:
+        raise ShapeError(f"a kernel was given a pooling of {described(x)} to {described(y)}")
     if s.OH == 1:
         s.stride_h = 1  # as in conv_shape
     if s.OW == 1:
@@ -200,9 +169,9 @@ cdef pool2d_shape pool_shape(cnp.ndarray x, kernel_size, stride, padding, bint c
 
 def max_pool2d_forward(cnp.ndarray x, kernel_size, stride, padding, cnp.ndarray y, cnp.ndarray argmax):
     cdef pool2d_shape s = pool_shape(x, kernel_size, stride, padding, True, y)
-    cdef float *px = f32(x)
-    cdef float *py = f32(y)
-    cdef int32_t *pa = <int32_t *> data_of(argmax, cnp.NPY_INT32)
+    cdef float *px = f32(x, x.size)
+    cdef float *py = f32_out(y, y.size)
+    cdef int32_t *pa = <int32_t *> data_of(argmax, cnp.NPY_INT32, y.size, True)
     cdef int status
     with nogil:
         status = fastnn_kernels.max_pool2d_forward(&s, px, py, pa)
@@ -210,19 +179,21 @@ def max_pool2d_forward(cnp.ndarray x, kernel_size, stride, padding, cnp.ndarray 
 
 
 def max_pool2d_backward_input(cnp.ndarray grad, cnp.ndarray argmax, cnp.ndarray grad_x):
+    check_ndim(grad, 4)
+    check_ndim(grad_x, 4)
     cdef int64_t planes = grad.shape[0] * grad.shape[1]
     cdef int64_t pixels = grad_x.shape[2] * grad_x.shape[3], outputs = grad.shape[2] * grad.shape[3]
-    cdef float *pg = f32(grad)
-    cdef float *px = f32(grad_x)
-    cdef int32_t *pa = <int32_t *> data_of(argmax, cnp.NPY_INT32)
+    cdef float *pg = f32(grad, planes * outputs)
+    cdef float *px = f32_out(grad_x, planes * pixels)
+    cdef int32_t *pa = <int32_t *> data_of(argmax, cnp.NPY_INT32, planes * outputs, False)
     with nogil:
         fastnn_kernels.max_pool2d_backward_input(planes, pixels, outputs, pg, pa, px)
 
 
 def avg_pool2d_forward(cnp.ndarray x, kernel_size, stride, padding, bint count_include_pad, cnp.ndarray y):
     cdef pool2d_shape s = pool_shape(x, kernel_size, stride, padding, count_include_pad, y)
-    cdef float *px = f32(x)
-    cdef float *py = f32(y)
+    cdef float *px = f32(x, x.size)
+    cdef float *py = f32_out(y, y.size)
     cdef int status
     with nogil:
         status = fastnn_kernels.avg_pool2d_forward(&s, px, py)
@@ -231,8 +202,8 @@ def avg_pool2d_forward(cnp.ndarray x, kernel_size, stride, padding, bint count_i
 
 def avg_pool2d_backward_input(cnp.ndarray grad, kernel_size, stride, padding, bint count_include_pad, cnp.ndarray grad_x):
     cdef pool2d_shape s = pool_shape(grad_x, kernel_size, stride, padding, count_include_pad, grad)
-    cdef float *pg = f32(grad)
-    cdef float *px = f32(grad_x)
+    cdef float *pg = f32(grad, grad.size)
+    cdef float *px = f32_out(grad_x, grad_x.size)
     cdef int status
     with nogil:
         status = fastnn_kernels.avg_pool2d_backward_input(&s, pg, px)
@@ -240,17 +211,19 @@ def avg_pool2d_backward_input(cnp.ndarray grad, kernel_size, stride, padding, bi
 
 
 def global_avg_pool2d_forward(cnp.ndarray x, cnp.ndarray y):
+    check_ndim(x, 4)
     cdef int64_t planes = x.shape[0] * x.shape[1], pixels = x.shape[2] * x.shape[3]
-    cdef float *px = f32(x)
-    cdef float *py = f32(y)
+    cdef float *px = f32(x, planes * pixels)
+    cdef float *py = f32_out(y, planes)
     with nogil:
         fastnn_kernels.global_avg_pool2d_forward(planes, pixels, px, py)
 
 
 def global_avg_pool2d_backward_input(cnp.ndarray grad, cnp.ndarray grad_x):
+    check_ndim(grad_x, 4)
     cdef int64_t planes = grad_x.shape[0] * grad_x.shape[1], pixels = grad_x.shape[2] * grad_x.shape[3]
-    cdef float *pg = f32(grad)
-    cdef float *px = f32(grad_x)
+    cdef float *pg = f32(grad, planes)
+    cdef float *px = f32_out(grad_x, planes * pixels)
     with nogil:
         fastnn_kernels.global_avg_pool2d_backward_input(planes, pixels, pg, px)
 
@@ -259,9 +232,9 @@ def global_avg_pool2d_backward_input(cnp.ndarray grad, cnp.ndarray grad_x):
 
 cdef int elementwise(elementwise_kernel kernel, cnp.ndarray a, b, float parameter, cnp.ndarray y) except -1:
     cdef int64_t count = cnp.PyArray_SIZE(y)
-    cdef float *pa = f32(a)
-    cdef float *pb = f32_or_null(b)
-    cdef float *py = f32(y)
+    cdef float *pa = f32(a, count)
+    cdef float *pb = f32_or_null(b, count)
+    cdef float *py = f32_out(y, count)
     with nogil:
         kernel(count, pa, pb, parameter, py)
     return 0
@@ -324,10 +297,11 @@ def silu_backward_input(grad, x, grad_x):
 
 
 cdef int rows(rows_kernel kernel, cnp.ndarray a, y, cnp.ndarray out) except -1:
+    check_ndim(out, 2)
     cdef int64_t N = out.shape[0], C = out.shape[1]
-    cdef float *pa = f32(a)
-    cdef float *py = f32_or_null(y)
-    cdef float *po = f32(out)
+    cdef float *pa = f32(a, N * C)
+    cdef float *py = f32_or_null(y, N * C)
+    cdef float *po = f32_out(out, N * C)
     with nogil:
         kernel(N, C, pa, py, po)
     return 0
@@ -351,23 +325,25 @@ def log_softmax_backward_input(grad, y, grad_x):
 
 def dropout_forward(cnp.ndarray x, double p, uint64_t seed, uint64_t stream, cnp.ndarray y):
     cdef int64_t count = cnp.PyArray_SIZE(y)
-    cdef float *px = f32(x)
-    cdef float *py = f32(y)
+    cdef float *px = f32(x, count)
+    cdef float *py = f32_out(y, count)
     with nogil:
         fastnn_kernels.dropout_forward(count, px, p, seed, stream, py)
 
 
 # ---- batch norm: x (N, C) or (N, C, H, W) ----
 
-cdef inline int64_t pixels_of(cnp.ndarray x):
+cdef int64_t pixels_of(cnp.ndarray x) except -1:
+    if x is None or x.ndim not in (2, 4):
+        raise ShapeError("a kernel was given neither (N, C) nor (N, C, H, W)")
     return x.shape[2] * x.shape[3] if x.ndim == 4 else 1
 
 
 def batch_norm_statistics(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var):
-    cdef int64_t N = x.shape[0], C = x.shape[1], HW = pixels_of(x)
-    cdef float *px = f32(x)
-    cdef float *pm = f32(mean)
-    cdef float *pv = f32(var)
+    cdef int64_t HW = pixels_of(x), N = x.shape[0], C = x.shape[1]
+    cdef float *px = f32(x, N * C * HW)
+    cdef float *pm = f32_out(mean, C)
+    cdef float *pv = f32_out(var, C)
     cdef int status
     with nogil:
         status = fastnn_kernels.batch_norm_statistics(N, C, HW, px, pm, pv)
@@ -375,13 +351,13 @@ def batch_norm_statistics(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var):
 
 
 def batch_norm_forward(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, weight, bias, double eps, cnp.ndarray y):
-    cdef int64_t N = x.shape[0], C = x.shape[1], HW = pixels_of(x)
-    cdef float *px = f32(x)
-    cdef float *pm = f32(mean)
-    cdef float *pv = f32(var)
-    cdef float *pw = f32_or_null(weight)
-    cdef float *pb = f32_or_null(bias)
-    cdef float *py = f32(y)
+    cdef int64_t HW = pixels_of(x), N = x.shape[0], C = x.shape[1]
+    cdef float *px = f32(x, N * C * HW)
+    cdef float *pm = f32(mean, C)
+    cdef float *pv = f32(var, C)
+    cdef float *pw = f32_or_null(weight, C)
+    cdef float *pb = f32_or_null(bias, C)
+    cdef float *py = f32_out(y, N * C * HW)
     cdef int status
     with nogil:
         status = fastnn_kernels.batch_norm_forward(N, C, HW, px, pm, pv, pw, pb, eps, py)
@@ -390,13 +366,13 @@ def batch_norm_forward(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, weight,
 
 def batch_norm_backward_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, double eps,
                                cnp.ndarray grad_weight, cnp.ndarray grad_bias):
-    cdef int64_t N = x.shape[0], C = x.shape[1], HW = pixels_of(x)
-    cdef float *pg = f32(grad)
-    cdef float *px = f32(x)
-    cdef float *pm = f32(mean)
-    cdef float *pv = f32(var)
-    cdef float *pw = f32(grad_weight)
-    cdef float *pb = f32(grad_bias)
+    cdef int64_t HW = pixels_of(x), N = x.shape[0], C = x.shape[1]
+    cdef float *pg = f32(grad, N * C * HW)
+    cdef float *px = f32(x, N * C * HW)
+    cdef float *pm = f32(mean, C)
+    cdef float *pv = f32(var, C)
+    cdef float *pw = f32_out(grad_weight, C)
+    cdef float *pb = f32_out(grad_bias, C)
     cdef int status
     with nogil:
         status = fastnn_kernels.batch_norm_backward_weight(N, C, HW, pg, px, pm, pv, eps, pw, pb)
@@ -405,15 +381,15 @@ def batch_norm_backward_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray mean
 
 def batch_norm_backward_input(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, weight, grad_weight,
                               grad_bias, double eps, cnp.ndarray grad_x):
-    cdef int64_t N = x.shape[0], C = x.shape[1], HW = pixels_of(x)
-    cdef float *pg = f32(grad)
-    cdef float *px = f32(x)
-    cdef float *pm = f32(mean)
-    cdef float *pv = f32(var)
-    cdef float *pw = f32_or_null(weight)
-    cdef float *pgw = f32_or_null(grad_weight)
-    cdef float *pgb = f32_or_null(grad_bias)
-    cdef float *po = f32(grad_x)
+    cdef int64_t HW = pixels_of(x), N = x.shape[0], C = x.shape[1]
+    cdef float *pg = f32(grad, N * C * HW)
+    cdef float *px = f32(x, N * C * HW)
+    cdef float *pm = f32(mean, C)
+    cdef float *pv = f32(var, C)
+    cdef float *pw = f32_or_null(weight, C)
+    cdef float *pgw = f32_or_null(grad_weight, C)
+    cdef float *pgb = f32_or_null(grad_bias, C)
+    cdef float *po = f32_out(grad_x, N * C * HW)
     cdef int status
     with nogil:
         status = fastnn_kernels.batch_norm_backward_input(N, C, HW, pg, px, pm, pv, pw, pgw, pgb, eps, po)
@@ -425,13 +401,14 @@ def batch_norm_backward_input(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray mean,
 def softmax_cross_entropy(cnp.ndarray logits, cnp.ndarray target, double label_smoothing, double scale, cnp.ndarray loss,
                           cnp.ndarray grad):
     """target: int64 labels (N,), or float32 (N, C)."""
+    check_ndim(logits, 2)
     cdef int64_t N = logits.shape[0], C = logits.shape[1]
     cdef bint soft = cnp.PyArray_TYPE(target) == cnp.NPY_FLOAT32
-    cdef float *pl = f32(logits)
-    cdef float *pt = f32(target) if soft else NULL
-    cdef int64_t *labels = NULL if soft else <int64_t *> data_of(target, cnp.NPY_INT64)
-    cdef float *po = f32(loss)
-    cdef float *pg = f32(grad)
+    cdef float *pl = f32(logits, N * C)
+    cdef float *pt = f32(target, N * C) if soft else NULL
+    cdef int64_t *labels = NULL if soft else <int64_t *> data_of(target, cnp.NPY_INT64, N, False)
+    cdef float *po = f32_out(loss, N)
+    cdef float *pg = f32_out(grad, N * C)
     with nogil:
         fastnn_kernels.softmax_cross_entropy(N, C, pl, labels, pt, label_smoothing, scale, po, pg)
 
@@ -439,10 +416,10 @@ def softmax_cross_entropy(cnp.ndarray logits, cnp.ndarray target, double label_s
 cdef int elementwise_loss(elementwise_loss_kernel kernel, cnp.ndarray x, cnp.ndarray target, double scale, cnp.ndarray loss,
                           cnp.ndarray grad) except -1:
     cdef int64_t count = cnp.PyArray_SIZE(x)
-    cdef float *px = f32(x)
-    cdef float *pt = f32(target)
-    cdef float *pl = f32(loss)
-    cdef float *pg = f32(grad)
+    cdef float *px = f32(x, count)
+    cdef float *pt = f32(target, count)
+    cdef float *pl = f32_out(loss, count)
+    cdef float *pg = f32_out(grad, count)
     with nogil:
         kernel(count, px, pt, scale, pl, pg)
     return 0

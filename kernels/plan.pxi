@@ -3,13 +3,16 @@ from libc.string cimport memcmp, memcpy
 
 MOST_CHAIN_LAYERS = CHAIN_MOST_LAYERS
 
-# What a compiled plan holds: stages with their arguments, and programs that run them. Shapes are checked by fastnn.plan.
+# What a compiled plan holds: stages with their arguments, and programs that run them. fastnn.plan finds out which arrays fit,
+# and says so in the user's words; here no address is taken of an array that has not the size, type and layout that the kernel
+# will touch, and none is used after the array has changed.
+
 
 def sum_of_squares(cnp.ndarray x):
     """Of all entries of a float32 array, in double precision chunk by chunk: the same for any number of threads."""
     cdef double total
-    cdef float *data = f32(x)
-    cdef int64_t count = x.size
+    cdef int64_t count = cnp.PyArray_SIZE(x)
+    cdef float *data = f32(x, count)
     cdef int status
     with nogil:
         status = fastnn_kernels.sum_of_squares(count, data, &total)
@@ -61,42 +64,98 @@ cdef class Numbers:
         self.o.scale = factor
 
 
-cdef int fill_states(float **to, list states) except -1:
-    cdef int k
+cdef int check_states(list states) except -1:
     if len(states) > UPDATE_STATES:
         raise ValueError(f"a parameter has at most {UPDATE_STATES} arrays of state")
-    for k in range(UPDATE_STATES):
-        to[k] = f32_or_null(states[k]) if k < len(states) else NULL
     return 0
 
 
-def update_array(cnp.ndarray param, cnp.ndarray grad, list states, Numbers numbers):
+def update_array(cnp.ndarray param, cnp.ndarray grad, list states, Numbers numbers not None):
     """One step in place; states as kernels/ops/update.h has them, None where the optimiser keeps none."""
     cdef int64_t count = cnp.PyArray_SIZE(param)
-    cdef float *pp = f32(param)
-    cdef float *pg = f32(grad)
+    cdef float *pp = f32_out(param, count)
+    cdef float *pg = f32(grad, count)
     cdef float *ps[UPDATE_STATES]
-    fill_states(ps, states)
+    cdef int k
+    check_states(states)
+    for k in range(UPDATE_STATES):
+        ps[k] = NULL if k >= len(states) or states[k] is None else f32_out(states[k], count)
     with nogil:
         fastnn_kernels.update(&numbers.o, count, pp, pg, ps)
 
 
+cdef class Held:
+    """An array, and what it was when somebody came to rely on it; whose data it is, or None for an array of nobody's."""
+    cdef object tensor
+    cdef cnp.ndarray array, like
+    cdef object dtype
+    cdef const void *data
+    cdef int flags
+
+    def __init__(self, tensor, cnp.ndarray array not None):
+        self.tensor, self.array, self.dtype = tensor, array, (<object> array).dtype
+        self.like = np.broadcast_to(np.zeros((), np.uint8), (<object> array).shape)  # the shape alone
+        self.data, self.flags = cnp.PyArray_DATA(array), cnp.PyArray_FLAGS(array)
+
+    cdef bint stands(self):
+        return (cnp.PyArray_DATA(self.array) == self.data and cnp.PyArray_FLAGS(self.array) == self.flags
+                and <void *> cnp.PyArray_DESCR(self.array) == <void *> self.dtype
+                and cnp.PyArray_SAMESHAPE(self.array, self.like)
+                and (self.tensor is None or self.tensor._data is self.array))
+
+
+cdef class Watch:
+    """Arrays that a plan relies on, as pairs (whose data it is or None, the array)."""
+    cdef list held
+
+    def __init__(self, pairs):
+        self.held = [Held(tensor, array) for tensor, array in pairs]
+
+    cpdef bint stands(self):
+        """Whether each is the array that it was: its memory, shape, type and flags; and still its tensor's data."""
+        cdef Held one
+        for one in self.held:
+            if not one.stands():
+                return False
+        return True
+
+
 cdef class Stage:
     """A stage's arguments. What it points to is kept alive as long as it is."""
-    cdef list kept
+    cdef list kept, held
     cdef const void *arguments
     cdef stage_function forward_function, backward_function
     cdef readonly str kernels
+    cdef int64_t inputs, labels  # that it reads of the program's input, and of its labels
+    cdef int input_type
 
     def __cinit__(self, *args, **kwargs):
-        self.kept = []
+        self.kept, self.held = [], []
 
-    cdef float *hold(self, array) except? NULL:
-        """The address of a float32 array that stays alive with the stage; NULL for None."""
+    cdef float *own(self, array, int64_t count) except? NULL:
+        """The address of an array of the plan's own, with so many float32 to be read and written; NULL for None."""
         if array is None:
             return NULL
         self.kept.append(array)
-        return f32(array)
+        return f32_out(array, count)
+
+    cdef float *hold(self, array, int64_t count, bint written=False) except? NULL:
+        """The same of an array that others have hands on, too: the program looks at it before each run."""
+        if array is None:
+            return NULL
+        self.held.append(Held(None, array))
+        return f32_out(array, count) if written else f32(array, count)
+
+    cdef int hold_states(self, float **to, list states, int64_t count) except -1:
+        cdef int k
+        check_states(states)
+        for k in range(UPDATE_STATES):
+            to[k] = self.hold(states[k], count, written=True) if k < len(states) else NULL
+        return 0
+
+    cdef int read_input(self, int64_t count, bint table) except -1:
+        self.inputs, self.input_type = count, cnp.NPY_UINT8 if table else cnp.NPY_FLOAT32
+        return 0
 
     cdef void *memory(self, int64_t size) except? NULL:
         """Working memory of the stage's own, zero at first, on a cache line's boundary."""
@@ -114,7 +173,8 @@ cdef class ChainStage(Stage):
     cdef readonly int64_t bytes
 
     def __init__(self, int64_t N, list layers, *, bint training, bint exact, bint dense, x, table, y, grad_y, grad_x):
-        cdef chain_layer *to
+        cdef chain_layer *to = &self.c.layer[0]
+        cdef int64_t weights, inputs, outputs
         if not layers or len(layers) > CHAIN_MOST_LAYERS:
             raise ValueError(f"a chain has 1 to {CHAIN_MOST_LAYERS} layers")
         self.c.N, self.c.layers, self.c.training, self.c.exact, self.c.dense = N, len(layers), training, exact, dense
@@ -128,16 +188,21 @@ cdef class ChainStage(Stage):
             to.PH, to.PW = to.OH // to.pool, to.OW // to.pool
             if to.global_average:
                 to.PH = to.PW = 1
-            to.weight, to.bias = self.hold(layer["weight"]), self.hold(layer["bias"])
-            to.grad_weight, to.grad_bias = self.hold(layer["grad_weight"]), self.hold(layer["grad_bias"])
+            weights = to.O * to.C * to.kh * to.kw
+            to.weight, to.bias = self.hold(layer["weight"], weights), self.hold(layer["bias"], to.O)
+            to.grad_weight, to.grad_bias = self.own(layer["grad_weight"], weights), self.own(layer["grad_bias"], to.O)
             to.norm = layer["norm"]
             if to.norm:
                 to.eps, to.momentum = layer["eps"], layer["momentum"]
-                to.gamma, to.beta = self.hold(layer["gamma"]), self.hold(layer["beta"])
-                to.running_mean, to.running_var = self.hold(layer["running_mean"]), self.hold(layer["running_var"])
-                to.grad_gamma, to.grad_beta = self.hold(layer["grad_gamma"]), self.hold(layer["grad_beta"])
-        self.c.x, self.c.table, self.c.y = self.hold(x), self.hold(table), self.hold(y)
-        self.c.grad_y, self.c.grad_x = self.hold(grad_y), self.hold(grad_x)
+                to.gamma, to.beta = self.hold(layer["gamma"], to.O), self.hold(layer["beta"], to.O)
+                to.running_mean = self.hold(layer["running_mean"], to.O, written=training)
+                to.running_var = self.hold(layer["running_var"], to.O, written=training)
+                to.grad_gamma, to.grad_beta = self.own(layer["grad_gamma"], to.O), self.own(layer["grad_beta"], to.O)
+        inputs, outputs = N * self.c.layer[0].C * self.c.layer[0].H * self.c.layer[0].W, N * to.O * to.PH * to.PW
+        self.c.x, self.c.table = self.own(x, inputs), self.own(table, self.c.layer[0].C * 256)
+        self.c.y, self.c.grad_y, self.c.grad_x = self.own(y, outputs), self.own(grad_y, outputs), self.own(grad_x, inputs)
+        if x is None:
+            self.read_input(inputs, table is not None)
         self.arguments = &self.c
         self.forward_function, self.backward_function = fastnn_kernels.chain_forward, fastnn_kernels.chain_backward
         self.kernels = "chain " + fastnn_kernels.chain_name(&self.c).decode()
@@ -159,20 +224,28 @@ cdef class DenseStage(Stage):
 
     def __init__(self, int64_t N, weight, bias, *, bint relu, x, table, int64_t channels, y, grad_y, grad_x, grad_weight, grad_bias,
                  Numbers numbers, Numbers bias_numbers, list weight_states, list bias_states, bint frozen):
+        cdef bint updated = numbers is not None
+        cdef int64_t O, I
+        O, I = weight.shape
+        if table is not None and (channels < 1 or I % channels):
+            raise ShapeError(f"a dense stage of {I} inputs was given a table for {channels} channels")
         self.d.frozen = frozen
-        self.d.N, self.d.O, self.d.I = N, weight.shape[0], weight.shape[1]
+        self.d.N, self.d.O, self.d.I = N, O, I
         self.d.activation, self.d.channels = relu, channels
-        self.d.weight, self.d.bias, self.d.x, self.d.table = self.hold(weight), self.hold(bias), self.hold(x), self.hold(table)
-        self.d.y, self.d.grad_y, self.d.grad_x = self.hold(y), self.hold(grad_y), self.hold(grad_x)
-        self.d.grad_weight, self.d.grad_bias = self.hold(grad_weight), self.hold(grad_bias)
-        if numbers is not None:
-            self.kept += [numbers, weight_states]
+        self.d.weight, self.d.bias = self.hold(weight, O * I, updated), self.hold(bias, O, updated)
+        self.d.x, self.d.table = self.own(x, N * I), self.own(table, channels * 256)
+        self.d.y, self.d.grad_y, self.d.grad_x = self.own(y, N * O), self.own(grad_y, N * O), self.own(grad_x, N * I)
+        self.d.grad_weight, self.d.grad_bias = self.own(grad_weight, O * I), self.own(grad_bias, O)
+        if x is None:
+            self.read_input(N * I, table is not None)
+        if updated:
+            self.kept.append(numbers)
             self.d.optimizer = &numbers.o
-            fill_states(self.d.weight_state, weight_states)
+            self.hold_states(self.d.weight_state, weight_states, O * I)
             if bias is not None:
-                self.kept += [bias_numbers, bias_states]
+                self.kept.append(bias_numbers)
                 self.d.bias_optimizer = &bias_numbers.o
-                fill_states(self.d.bias_state, bias_states)
+                self.hold_states(self.d.bias_state, bias_states, O)
         self.bytes = fastnn_kernels.dense_work_bytes(&self.d)
         self.d.work = self.memory(self.bytes)
         self.arguments = &self.d
@@ -185,9 +258,11 @@ cdef class CrossEntropyStage(Stage):
     cdef cross_entropy c
 
     def __init__(self, logits, grad, *, double label_smoothing, bint mean):
-        self.c.N, self.c.C = logits.shape[0], logits.shape[1]
-        self.c.logits, self.c.grad = self.hold(logits), self.hold(grad)
-        self.c.losses = self.hold(np.empty(len(logits), np.float32))
+        cdef int64_t N, C
+        N, C = logits.shape
+        self.c.N, self.c.C, self.labels = N, C, N
+        self.c.logits, self.c.grad = self.own(logits, N * C), self.own(grad, N * C)
+        self.c.losses = self.own(np.empty(N, np.float32), N)
         self.c.label_smoothing, self.c.mean = label_smoothing, mean
         self.arguments = &self.c
         self.forward_function = fastnn_kernels.cross_entropy_stage
@@ -198,11 +273,11 @@ cdef class UpdateStage(Stage):
     """One parameter's step from its gradient: struct update."""
     cdef update u
 
-    def __init__(self, param, grad, list states, Numbers numbers):
+    def __init__(self, param, grad, list states, Numbers numbers not None):
         self.u.count = param.size
-        self.u.param, self.u.grad = self.hold(param), self.hold(grad)
-        fill_states(self.u.state, states)
-        self.kept += [numbers, states]
+        self.u.param, self.u.grad = self.hold(param, self.u.count, written=True), self.own(grad, self.u.count)
+        self.hold_states(self.u.state, states, self.u.count)
+        self.kept.append(numbers)
         self.u.optimizer = &numbers.o
         self.arguments = &self.u
         self.forward_function = fastnn_kernels.update_stage
@@ -213,16 +288,22 @@ cdef class Program:
     """Stages that run one after another, in one call without the GIL."""
     DONE, NON_FINITE, BAD_LABEL = PROGRAM_DONE, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL
     cdef program p
-    cdef list kept
+    cdef list kept, held
+    cdef int64_t inputs, labels  # that its stages read
+    cdef int input_type
 
     def __cinit__(self):
-        self.kept = []
+        self.kept, self.held = [], []
         self.p.loss = NAN
 
     def add(self, Stage stage, bint backward=False):
         if self.p.stages == PROGRAM_MOST_STAGES:
             raise ValueError(f"a program has at most {PROGRAM_MOST_STAGES} stages")
         self.kept.append(stage)
+        self.held += stage.held
+        if stage.inputs:
+            self.inputs, self.input_type = stage.inputs, stage.input_type
+        self.labels = max(self.labels, stage.labels)
         self.p.function[self.p.stages] = stage.backward_function if backward else stage.forward_function
         self.p.arguments[self.p.stages] = stage.arguments
         self.p.stages += 1
@@ -241,10 +322,18 @@ cdef class Program:
         return [self.p.seconds[i] for i in range(self.p.stages)]
 
     cpdef int run(self, cnp.ndarray x, cnp.ndarray labels) except -2:
-        """Status: 0, or why it stopped before its end."""
+        """Status: 0, or why it stopped before its end. StateError where an array has changed under its hands."""
         cdef int status
-        self.p.input = cnp.PyArray_DATA(x)
-        self.p.labels = NULL if labels is None else <int64_t *> cnp.PyArray_DATA(labels)
+        cdef Held held
+        for held in self.held:
+            if not held.stands():
+                raise StateError(f"an array that a compiled plan is running on was resized, reshaped, cast in place, or made "
+                                 f"read-only meanwhile: it is now {described(held.array)}")
+        self.p.input, self.p.labels = NULL, NULL
+        if self.inputs:
+            self.p.input = data_of(x, self.input_type, self.inputs, False)
+        if self.labels:
+            self.p.labels = <int64_t *> data_of(labels, cnp.NPY_INT64, self.labels, False)
         with nogil:
             status = fastnn_run(&self.p)
         check(status == PROGRAM_NO_MEMORY)
@@ -254,17 +343,18 @@ cdef class Program:
 cdef class Call:
     """A plan that is one program, from inputs of one shape to outputs, as one call that looks at what it relies on first.
 
-    `bound` are pairs (tensor, its array); `watched` are arrays that tables were made of.
+    `relied_on` are the model's arrays, `tabled` those that tables were made of.
     """
     cdef Program program
     cdef cnp.ndarray inputs, outputs
-    cdef list bound, watched, copies
+    cdef Watch relied_on
+    cdef list tabled, copies
     cdef const char *isa
 
-    def __init__(self, Program program, cnp.ndarray inputs, cnp.ndarray outputs, list bound, list watched):
-        self.program, self.outputs, self.bound = program, outputs, bound
+    def __init__(self, Program program, cnp.ndarray inputs, cnp.ndarray outputs, Watch relied_on not None, list tabled):
+        self.program, self.outputs, self.relied_on = program, outputs, relied_on
         self.inputs = np.broadcast_to(np.zeros((), inputs.dtype), (<object> inputs).shape)  # their shape and type, not they
-        self.watched, self.copies = watched, [array.copy() for array in watched]
+        self.tabled, self.copies = tabled, [array.copy() for array in tabled]
         self.isa = fastnn_kernels.isa
 
     cdef bint fits(self, array, cnp.ndarray like, bint written):
@@ -279,12 +369,10 @@ cdef class Call:
     cpdef bint stands(self):
         """Whether arrays, tables and instruction set are what they were."""
         cdef cnp.ndarray array, copy
-        cdef tuple pair
-        for pair in self.bound:
-            if pair[0]._data is not pair[1]:
-                return False
-        for i in range(len(self.watched)):
-            array, copy = self.watched[i], self.copies[i]
+        if not self.relied_on.stands():
+            return False
+        for i in range(len(self.tabled)):
+            array, copy = self.tabled[i], self.copies[i]
             if memcmp(cnp.PyArray_DATA(array), cnp.PyArray_DATA(copy), cnp.PyArray_NBYTES(copy)):
                 return False
         return self.isa == fastnn_kernels.isa

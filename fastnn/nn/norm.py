@@ -62,7 +62,8 @@ class _BatchNorm(Module):
             self.running_mean[...], self.running_var[...], self.num_batches_tracked[...] = 0, 1, 0
 
     def forward(self, x: Any) -> Tensor:
-        x = floating(x, next((a.dtype for a in (self.weight, self.running_mean) if a is not None), None))
+        own = next((a for a in (self.weight, self.running_mean) if isinstance(a, (Tensor, np.ndarray))), None)
+        x = floating(x, None if own is None else own.dtype)
         if x.ndim != self.ndim or x.shape[1] != self.num_features:
             expected = self.layout.replace("C", str(self.num_features))
             raise ShapeError(f"batch_norm: expected input of shape {expected}, got {x.shape}")
@@ -74,7 +75,6 @@ class _BatchNorm(Module):
             raise ShapeError(f"batch_norm: expected more than one value per channel in training, got {x.shape}")
         running = None
         if self.training and self.running_mean is not None and self.running_var is not None:
-            assert self.num_batches_tracked is not None
             running = Running(self.running_mean, self.running_var, self.num_batches_tracked, self.momentum)
         return ops.batch_norm_training(x, self.weight, self.bias, self.eps, running)
 

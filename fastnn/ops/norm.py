@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.errors import ShapeError
+from fastnn.errors import DTypeError, ShapeError, StateError
 from fastnn.ops.common import floating
 from fastnn.tensor import Array, Context, Function, Tensor
 
@@ -55,7 +55,7 @@ class Running:
 
     mean: Array
     var: Array
-    batches: Array
+    batches: Any  # an integer array of shape ()
     momentum: float | None
 
     def follow(self, mean: Array, unbiased_var: Array) -> None:
@@ -120,6 +120,32 @@ class Normalize(Function):
         return grad / std, None, None
 
 
+def _check_statistics(op: str, shape: tuple[int, ...], *, written: bool = False, **arrays: Any) -> None:
+    """Raises DTypeError, ShapeError or StateError for all but floating arrays of this shape, writable if `written`.
+
+    These arrays are attributes that anybody may replace, and kernels take them by address.
+    """
+    for name, value in arrays.items():
+        array = value.data if isinstance(value, Tensor) else value
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+            raise DTypeError(f"{op}: expected {name} to be an array of shape {shape}, got {type(value).__name__}")
+        if array.dtype not in (np.float32, np.float64):
+            raise DTypeError(f"{op}: expected {name} of type float32 or float64, got {array.dtype}")
+        if array.shape != shape:
+            raise ShapeError(f"{op}: expected {name} of shape {shape} (one value per channel), got {array.shape}")
+        if written and not array.flags.writeable:
+            raise StateError(f"{op}: expected {name} that follows the batches, got a read-only array")
+
+
+def _check_count(batches: Any) -> None:
+    array = batches.data if isinstance(batches, Tensor) else batches
+    if not isinstance(array, np.ndarray) or array.shape != () or array.dtype.kind not in "iuf":
+        got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(batches).__name__
+        raise DTypeError(f"batch_norm: expected num_batches_tracked to be an integer array of shape (), got {got}")
+    if not array.flags.writeable:
+        raise StateError("batch_norm: expected num_batches_tracked that counts the batches, got a read-only array")
+
+
 def batch_norm(
     x: Any,
     mean: Array,
@@ -129,6 +155,8 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel; x (N, C) or (N, C, H, W), the rest (C,)."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    _check_statistics("batch_norm", x.shape[1:2], running_mean=mean, running_var=var)
     return BatchNorm.apply(floating(x, mean.dtype), mean, var, weight, bias, eps=eps)
 
 
@@ -140,7 +168,14 @@ def batch_norm_training(
     running: Running | None = None,
 ) -> Tensor:
     """batch_norm by the mean and the (biased) variance of x itself; the running statistics follow them."""
-    return BatchNormTraining.apply(floating(x), weight, bias, eps=eps, running=running)
+    x = floating(x)
+    if running is not None:
+        _check_statistics("batch_norm", x.shape[1:2], written=True, running_mean=running.mean, running_var=running.var)
+        _check_count(running.batches)
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is not None and tensor.shape != x.shape[1:2]:
+            raise ShapeError(f"batch_norm: expected {name} of shape {x.shape[1:2]}, got {tensor.shape}")
+    return BatchNormTraining.apply(x, weight, bias, eps=eps, running=running)
 
 
 def normalize(x: Any, mean: Array, std: Array) -> Tensor:
@@ -149,6 +184,7 @@ def normalize(x: Any, mean: Array, std: Array) -> Tensor:
     The result has mean's type. Raises ShapeError if the channels do not fit.
     """
     x = x if isinstance(x, Tensor) else Tensor(x)
-    if x.ndim < 2 or len(mean) not in (1, x.shape[1]):
-        raise ShapeError(f"normalize: expected input of shape (N, {len(mean)}, ...), got {x.shape}")
+    if x.ndim < 2 or (np.shape(mean) != (1,) and np.shape(mean) != x.shape[1:2]):
+        raise ShapeError(f"normalize: expected input of shape (N, {np.size(mean)}, ...), got {x.shape}")
+    _check_statistics("normalize", np.shape(mean), mean=mean, std=std)
     return Normalize.apply(x, mean, std)

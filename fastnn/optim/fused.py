@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fastnn import backends
+from fastnn.errors import StateError
 
 from .optimizer import Array, Group, Optimizer
 
@@ -31,18 +33,48 @@ class FusedOptimizer(Optimizer):
         raise NotImplementedError
 
     def steps_made(self, state: dict[str, Any]) -> int:
-        """Of the parameter with this state."""
-        return int(state.get("step", 0)) if self.counts else int(bool(state))
+        """Of the parameter with this state. StateError if its "step" is no such number."""
+        if not self.counts:
+            return int(bool(state))
+        try:
+            step = index(state.get("step", 0))
+        except TypeError:
+            step = -1
+        if step < 0:
+            raise StateError(f"{self._name}: expected step to be a parameter's number of steps, got {state['step']!r}")
+        return step
+
+    def arrays(self, param: Array, state: dict[str, Any], group: Group) -> dict[str, Array]:
+        """The parameter's arrays of state, in the kernel's order: those in `state`, and new ones where it has none yet.
+
+        An array of another floating type, as of a model that was double meanwhile, is cast. StateError for one that the
+        kernel cannot step in place: of another shape, not C-contiguous or not aligned, or read-only.
+        """
+        arrays = {}
+        for name, value in self.initial(group).items():
+            if value is None:
+                continue
+            array = state[name] if name in state else np.full(param.shape, value, param.dtype)
+            if isinstance(array, np.ndarray) and array.dtype != param.dtype and array.dtype.kind == "f":
+                array = array.astype(param.dtype, order="C")
+            self._check_array(name, array, param)
+            arrays[name] = array
+        return arrays
+
+    def _check_array(self, name: str, array: Any, param: Array) -> None:
+        expected = f"{self._name}: expected {name} of a parameter of shape {param.shape}"
+        if not isinstance(array, np.ndarray):
+            raise StateError(f"{expected} to be an array, got {type(array).__name__}")
+        if array.shape != param.shape or array.dtype != param.dtype:
+            raise StateError(f"{expected} to be {param.dtype} of that shape, got {array.dtype} {array.shape}")
+        if not array.flags.carray:
+            raise StateError(f"{expected} to be C-contiguous, aligned and writable, got an array that is not")
 
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
         step = self.steps_made(state) + 1
+        arrays = self.arrays(param, state, group)
+        in_order = [arrays.get(name) for name in self.initial(group)]
+        getattr(backends.kernels(param.dtype), self.kernel)(param, grad, *in_order, **self.numbers(group, step))
+        state.update(arrays)
         if self.counts:
             state["step"] = step
-        arrays: list[Array | None] = []
-        for name, value in self.initial(group).items():
-            if value is not None and name not in state:
-                state[name] = np.full(param.shape, value, param.dtype)
-            elif value is not None and state[name].dtype != param.dtype:  # the model was made double since, or single
-                state[name] = state[name].astype(param.dtype)
-            arrays.append(None if value is None else state[name])
-        getattr(backends.kernels(param.dtype), self.kernel)(param, grad, *arrays, **self.numbers(group, step))

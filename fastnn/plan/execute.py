@@ -19,7 +19,7 @@ from fastnn.errors import NonFiniteError
 from fastnn.ops.norm import Running
 from fastnn.plan.fuse import Chain, Dense, Single, Stage
 from fastnn.plan.gradients import Gradients
-from fastnn.plan.memory import Arena
+from fastnn.plan.memory import Arena, Watch, read_by, statistics
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
 from fastnn.tape import Context, checked, computing_dtype
@@ -76,7 +76,7 @@ class Execution:
         self.updates = updates if at_once else None
         self.arena = Arena()
         self.parts: list[Part] = []
-        self.bound = [(v.tensor, v.tensor.data) for v in graph.leaves if v.tensor is not None]
+        self._relied_on = Watch([*read_by(graph), *((None, array) for array in statistics(graph))])
         self.gradients: list[tuple[Tensor, Array]] = []  # rewritten in every step
         self.updated: set[int] = set()  # ids of the parameters that their stage updates at once
         self.running: list[Running] = []  # statistics that native stages let follow
@@ -201,8 +201,8 @@ class Execution:
         self.parts[-1].names.append((stage, name, "its own" if stage else "NumPy"))
 
     def stands(self) -> bool:
-        """Whether parameters and constants still are the arrays that they were."""
-        return all(tensor._data is array for tensor, array in self.bound)
+        """Whether parameters, constants and statistics still are the arrays that they were, and as they were."""
+        return self._relied_on.stands()
 
     # ---- running ---------------------------------------------------------------------------------------------------
 
@@ -227,14 +227,15 @@ class Execution:
 
     def call(self, x: Array) -> Any:
         """The run for inputs such as x in one call (fastnn._kernels.Call); None where it is more than one program."""
-        watched = [array for table in self._tables for array in (table.mean, table.std)]
+        tabled = [array for table in self._tables for array in (table.mean, table.std)]
         whole = len(self.parts) == 1 and self.parts[0].program is not None and id(self.graph.outputs) in self._buffers
-        if self.training or not whole or not all(array.flags.c_contiguous for array in watched):
+        if self.training or not whole or not all(array.flags.c_contiguous for array in tabled):
             return None
         from fastnn._kernels import Call
 
         if self._call is None or not self._call.stands():
-            self._call = Call(self.parts[0].program, x, self.outputs, [] if self.frozen else self.bound, watched)
+            relied_on = Watch([]) if self.frozen else self._relied_on
+            self._call = Call(self.parts[0].program, x, self.outputs, relied_on, tabled)
         return self._call
 
     def _run_program(self, program: Any, x: Array, y: Array | None) -> None:

@@ -134,8 +134,10 @@ class _Fuser:
         """Batch norm by the batch in training, by running statistics in inference; no average over all batches."""
         if self.graph.loss is None:
             return op.function is norm.BatchNorm
-        running = op.attributes.get("running")
-        return op.function is norm.BatchNormTraining and (running is None or running.momentum is not None)
+        if op.function is not norm.BatchNormTraining:
+            return False
+        running = op.attributes["running"]
+        return running is None or (running.momentum is not None and _readable(running.mean) and _readable(running.var))
 
     def _dense(self, first: Operator) -> Dense | None:
         op: Operator | None = first

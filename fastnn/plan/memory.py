@@ -1,12 +1,20 @@
-"""The arrays of a plan: one for each value and gradient that a native stage reads or writes."""
+"""The arrays of a plan: its own, one for each value and gradient of native stages, and the model's that it relies on."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from fastnn.tensor import Array
+from fastnn.ops.norm import Running
+from fastnn.tensor import Array, Tensor
 
-__all__ = ["Arena"]
+if TYPE_CHECKING:
+    from fastnn.plan.trace import Graph
+
+__all__ = ["Arena", "Watch", "overlap", "read_by", "statistics"]
 
 _LINE = 64  # bytes of a cache line
 _PAGE = 4096
@@ -25,10 +33,73 @@ class Arena:
         Each starts some lines further into its page than the one before: arrays that are used together, at one place
         each, should not meet in one set of the first-level cache.
         """
-        size = int(np.prod(shape)) * 4
+        size = math.prod(shape) * 4
         self.bytes += size
         offset = self._count * 5 * _LINE % _PAGE
         self._count += 1
         block = np.empty(size + _PAGE + offset, np.uint8)
         start = -block.ctypes.data % _PAGE + offset if size >= _PAGE else -block.ctypes.data % _LINE
         return block[start : start + size].view(np.float32).reshape(shape)
+
+
+class _Watch:
+    """fastnn._kernels.Watch, where the package was installed without its extension."""
+
+    def __init__(self, pairs: Iterable[tuple[Tensor | None, Array]]) -> None:
+        self._seen = [(tensor, array, _facts(array)) for tensor, array in pairs]
+
+    def stands(self) -> bool:
+        return all(
+            (tensor is None or tensor._data is array) and _facts(array) == facts for tensor, array, facts in self._seen
+        )
+
+
+def _facts(array: Array) -> tuple[Any, ...]:
+    return array.ctypes.data, array.shape, array.dtype, array.flags.num
+
+
+if TYPE_CHECKING:
+    Watch = _Watch
+else:
+    try:
+        from fastnn._kernels import Watch
+    except ImportError:
+        Watch = _Watch
+
+
+def read_by(graph: Graph) -> list[tuple[Tensor | None, Array]]:
+    """Every array that exists and that an operator reads, each with the tensor whose data it is, or None."""
+    found: list[tuple[Tensor | None, Array]] = [(v.tensor, v.tensor.data) for v in graph.leaves if v.tensor is not None]
+    return found + [(None, x) for op in graph.operators for x in op.inputs if isinstance(x, np.ndarray)]
+
+
+def statistics(graph: Graph) -> list[Array]:
+    """The arrays that batch norms let follow their batches; those of a layer that is used twice come once."""
+    found = {}
+    for op in graph.operators:
+        running = op.attributes.get("running")
+        if isinstance(running, Running):
+            arrays = [a for a in (running.mean, running.var, running.batches) if isinstance(a, np.ndarray)]
+            found[tuple(map(id, arrays))] = arrays
+    return [array for arrays in found.values() for array in arrays]
+
+
+def overlap(written: Iterable[Array], read: Iterable[Array]) -> bool:
+    """Whether an array that is written may share memory with another one, written or read."""
+    spans = [(*_span(array), True) for array in written if array.size]
+    spans += [(*_span(array), False) for array in read if array.size]
+    end_of_written = end_of_any = 0
+    for begin, end, is_written in sorted(spans):
+        if begin < (end_of_any if is_written else end_of_written):
+            return True
+        end_of_any = max(end_of_any, end)
+        if is_written:
+            end_of_written = max(end_of_written, end)
+    return False
+
+
+def _span(array: Array) -> tuple[int, int]:
+    """The first address of an array, and the one behind its last."""
+    reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+    begin = array.ctypes.data + sum(step for step in reach if step < 0)
+    return begin, array.ctypes.data + sum(step for step in reach if step > 0) + array.itemsize

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from fastnn import backends
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn import backends, locks
+from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.nn import Module
 from fastnn.nn.module import mode
 from fastnn.optim import Optimizer
 from fastnn.plan.describe import description
 from fastnn.plan.execute import Execution
-from fastnn.plan.fuse import fuse
+from fastnn.plan.fuse import FUSIONS, fuse
+from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.native import chain_is_supported
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.stepping import Stepping
@@ -36,10 +36,24 @@ class Plan:
 
     def __init__(self, model: Module, options: frozenset[str], *others: Any) -> None:
         self.model, self.options = model, options
-        self._structure = Structure(model, *(other for other in others if isinstance(other, Module)))
+        self._lock = locks.lock(self._start_over)
+        self._others = [other for other in others if isinstance(other, Module)]
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Forgets everything that was made: in a forked child, where a run that another thread had begun never ends."""
+        self._structure = Structure(self.model, *self._others)
         self._executions: OrderedDict[Any, Any] = OrderedDict()
         self._last: Execution | None = None
-        self._lock = threading.Lock()
+
+    def _turn(self) -> Any:
+        """The lock to hold while the plan is in use. Raises GraphError if the calling thread holds it already."""
+        if self._lock._is_owned():
+            raise GraphError(
+                "a compiled plan was called while it is running: by a signal handler, a schedule, an optimiser or a "
+                "Function that it runs itself: call it when it has returned, or compile a plan of its own for that"
+            )
+        return self._lock
 
     def _find(self, key: Any, make: Callable[[], Any], stands: Callable[[Any], bool]) -> Any:
         """What was made for this key; made anew where what it relies on has changed since."""
@@ -61,7 +75,9 @@ class Plan:
 
     def _stages(self, graph: Graph, training: bool) -> list[Any]:
         native = backends.name() == "native"
-        disable = self.options if native else frozenset(("chain", "dense", "cross_entropy"))
+        disable = self.options if native else frozenset(FUSIONS)
+        if training and overlap(statistics(graph), [array for _, array in read_by(graph)]):
+            disable = frozenset(FUSIONS)  # operators, one by one, write and read in the order of the eager step
         return fuse(graph, disable, lambda layers: chain_is_supported(layers, training))
 
     def describe(self) -> str:
@@ -77,6 +93,9 @@ class Predictor(Plan):
     def __init__(self, model: Module, options: frozenset[str], frozen: bool) -> None:
         super().__init__(model, options)
         self.frozen = frozen
+
+    def _start_over(self) -> None:
+        super()._start_over()
         self._call: Any = None  # what ran last, ready to run again
 
     def __call__(self, x: Any, out: Array | None = None) -> Array:
@@ -85,7 +104,7 @@ class Predictor(Plan):
         Where each image's outputs depend on that image alone, 256 are in work at a time. Raises ShapeError or
         DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
         """
-        with self._lock:
+        with self._turn():
             if not self.frozen and self._follow_model():
                 self._call = None
             outputs = None if self._call is None else self._call(x, out)
@@ -94,6 +113,8 @@ class Predictor(Plan):
     def _predict(self, x: Array, out: Array | None) -> Array:
         if len(x) <= MOST_IMAGES or not image_by_image(self._execution(x[:MOST_IMAGES]).graph):
             return _into(out, self._outputs(x))
+        if out is not None and isinstance(out, np.ndarray) and np.may_share_memory(x, out):
+            x = x.copy()  # images that are still to be read must not be written over
         for start in range(0, len(x), MOST_IMAGES):
             part = self._outputs(x[start : start + MOST_IMAGES])
             if out is None:
@@ -135,6 +156,9 @@ class Step(Plan):
         super().__init__(model, options, loss_fn)
         self.loss_fn, self.optimizer = loss_fn, optimizer
         self.clip_norm, self.accumulate = clip_norm, accumulate
+
+    def _start_over(self) -> None:
+        super()._start_over()
         self.updates: Updates | None = None  # of all executions
         self.sums: dict[Tensor, Array] = {}  # of gradients, where several batches make one update
         self.collected = 0  # batches in them
@@ -144,7 +168,7 @@ class Step(Plan):
         """What the model gave in the last step, before the update: (N, ...), overwritten by the next one."""
         if self._last is None:
             raise ArgumentError("outputs: expected a plan that has run: call it once")
-        return self._last.outputs
+        return self._last.outputs.view()  # whose shape, unlike the plan's own, anybody may set
 
     def __call__(self, x: Any, y: Any) -> float:
         """One step on the batch x (N, ...) with targets y: the loss, before the update.
@@ -152,19 +176,19 @@ class Step(Plan):
         Raises NonFiniteError, and updates nothing, if the loss is infinite or not a number; LabelError for labels that
         the model has no output for.
         """
-        x, y = _input(x), _target(y)
-        with self._lock:
+        with self._turn():
             return self._run(x, y)
 
     def prepare(self, x: Any, y: Any, check: Callable[[tuple[int, ...]], None] | None = None) -> None:
         """Make the plan for such a batch without running it; `check` is shown the shape of the model's outputs."""
         x, y = _input(x), _target(y)
-        with self._lock:
+        with self._turn():
             stepping = self._stepping(x, y)
             if check is not None:
                 check(stepping.execution.graph.outputs.shape)
 
-    def _run(self, x: Array, y: Array) -> float:
+    def _run(self, x: Any, y: Any) -> float:
+        x, y = _input(x), _target(y)
         stepping = self._stepping(x, y)
         self._last = stepping.execution
         return stepping.run(x, y)
@@ -211,7 +235,7 @@ class Step(Plan):
         from fastnn.plan.epoch import run_epoch
 
         images, labels = np.asarray(images), _target(labels)
-        with self._lock:
+        with self._turn():
             summed = getattr(self.loss_fn, "reduction", "mean") == "sum"
             return run_epoch(self._run, images, labels, permutation, batch_size, scheduler, progress, summed)
 
@@ -245,6 +269,8 @@ def _check_out(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None
     if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
         got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
         raise ShapeError(f"predict: expected out to be an array {dtype} {shape}, got {got}")
+    if not out.flags.writeable:
+        raise ArgumentError("predict: expected out to be an array that can be written to, got a read-only one")
 
 
 def _into(out: Array | None, outputs: Array) -> Array:

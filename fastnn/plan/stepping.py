@@ -12,6 +12,7 @@ from fastnn import backends
 from fastnn.errors import NonFiniteError
 from fastnn.plan.execute import Execution
 from fastnn.plan.fuse import Stage
+from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.trace import Graph
 from fastnn.plan.update import Updates
 from fastnn.tensor import Array
@@ -54,6 +55,10 @@ class Stepping:
         known = self.step.updates  # of another shape of input: its arrays and counts serve here, too
         if known is None or known.wanted != {id(p) for p in held} or not known.stand():
             known = self.step.updates = Updates(self.optimizer, held)
+        wanted = {id(p) for p in held}
+        others = [array for tensor, array in read_by(graph) if id(tensor) not in wanted]
+        if overlap([*(p.data for p in held), *known.states_of_all()], [*others, *statistics(graph)]):
+            return None  # the order of the steps counts where parameters share memory
         return known
 
     def _add_updates(self, updates: Updates) -> list[Any]:

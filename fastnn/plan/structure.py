@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fastnn import locks
 from fastnn.nn import Module
 
 __all__ = ["MODES", "Structure"]
 
-MODES = threading.RLock()  # held by plans that put modules into eval mode for a trace, and by those that read modes
+MODES = locks.lock()  # held by plans that put modules into eval mode for a trace, and by those that read modes
 _PLAIN = (bool, int, float, str, tuple, type(None))
 
 

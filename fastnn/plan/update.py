@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from fastnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, Rprop
 from fastnn.optim.fused import FusedOptimizer
 from fastnn.optim.optimizer import is_penalized
+from fastnn.plan.memory import Watch
 from fastnn.tensor import Array, Tensor
 
 __all__ = ["Slot", "Updates"]
@@ -59,23 +58,23 @@ class Updates:
         self._write = optimizer.kernel.removesuffix("_update")  # the method of Numbers
         self.wanted = wanted = {id(p) for p in params}
         for index, group in enumerate(optimizer.param_groups):
-            initial = {name: value for name, value in optimizer.initial(group).items() if value is not None}
+            names = tuple(name for name, value in optimizer.initial(group).items() if value is not None)
             for p in group["params"]:
                 if id(p) in wanted:
                     state = optimizer.state.get(p, _EMPTY)
                     steps = optimizer.steps_made(state)
-                    self._arrays[id(p)] = arrays = {
-                        name: np.asarray(state[name], p.dtype, order="C")  # the model may have been double meanwhile
-                        if name in state
-                        else np.full(p.shape, value, p.dtype)
-                        for name, value in initial.items()
-                    }
+                    self._arrays[id(p)] = arrays = optimizer.arrays(p.data, state, group)
                     state.update({name: array for name, array in arrays.items() if steps or name in state})
                     penalized = is_penalized(group, p.data)
-                    new = Slot(group, Numbers(), steps, tuple(initial), penalized)
+                    new = Slot(group, Numbers(), steps, names, penalized)
                     slot = self.slots.setdefault((index, steps, penalized), new)
                     slot.params.append(p)
                     self._slot_of[id(p)] = slot
+        self._relied_on = Watch([(None, array) for array in self.states_of_all()])
+
+    def states_of_all(self) -> list[Array]:
+        """Every array of state that a step writes."""
+        return [array for arrays in self._arrays.values() for array in arrays.values()]
 
     def holds(self, p: Tensor) -> bool:
         return id(p) in self._slot_of
@@ -101,7 +100,7 @@ class Updates:
                 return False
             if len(now) != len(params) or not all(map(operator.is_, now, params)):
                 return False
-        return all(map(self._follow, self.slots.values()))
+        return self._relied_on.stands() and all(map(self._follow, self.slots.values()))
 
     def _kind(self, group: dict[str, Any]) -> list[Any]:
         """What of a group decides which arrays are kept, and which parameters are penalised."""

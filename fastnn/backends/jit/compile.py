@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -16,6 +15,7 @@ from typing import Any
 
 import numba
 
+from fastnn import locks
 from fastnn.backends.shapes import Array
 
 # An elementwise loop goes by pieces of this many elements. Pieces, like all that is summed piecewise, are cut by the
@@ -45,17 +45,7 @@ EXACT: set[str] = set()
 # not; in return it aborts the process if two Python threads use it at once, so here they take turns.
 if "NUMBA_THREADING_LAYER_PRIORITY" not in os.environ:
     numba.config.THREADING_LAYER_PRIORITY = ["tbb", "workqueue", "omp"]
-_turn = threading.Lock()
-
-
-def _new_turn() -> None:
-    """In a forked child: the thread that held the lock is not there to release it."""
-    global _turn
-    _turn = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_turn)
+_turn = locks.lock()
 
 
 def _cache_is_writable() -> bool:

@@ -1,0 +1,44 @@
+"""Locks that a forked child finds free, whoever held them in the parent."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary, WeakMethod
+
+__all__ = ["lock"]
+
+_locks: WeakKeyDictionary[Any, Callable[[], Any]] = WeakKeyDictionary()  # each with what finds its `lost`
+
+
+def lock(lost: Callable[[], None] | None = None) -> Any:
+    """Returns a new threading.RLock.
+
+    Of its parent's threads a forked child has only the one that forked: it inherits the locks that the others held, and
+    nobody to release them. Such a lock is made free there, and `lost`, a bound method, is called to clear up what its
+    holder may have left half done.
+    """
+    new = threading.RLock()
+    _locks[new] = (lambda: None) if lost is None else WeakMethod(lost)
+    return new
+
+
+def _free_locks_of_lost_threads() -> None:
+    for one, find_lost in list(_locks.items()):
+        if one.acquire(blocking=False):  # free, or held by the thread that forked
+            one.release()
+            continue
+        one._at_fork_reinit()
+        lost = find_lost()
+        if lost is not None:
+            lost()
+    tqdm = sys.modules.get("tqdm")
+    if tqdm is not None:  # all bars of a process share one lock, which tqdm itself does not renew
+        tqdm.tqdm.set_lock(threading.RLock())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_locks_of_lost_threads)
