@@ -127,5 +127,9 @@ class Normalize(Module):
         return ops.normalize(x, self.mean, self.std)
 
     def extra_repr(self) -> str:
-        mean, std = (", ".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
-        return f"mean=[{mean}], std=[{std}]"
+        return f"mean=[{_listed(self.mean)}], std=[{_listed(self.std)}]"
+
+
+def _listed(values: Any) -> str:
+    """Whatever stands in the place of the array, too: an error about it names the layer."""
+    return ", ".join(f"{v:g}" if isinstance(v, np.floating) else str(v) for v in np.ravel(values))

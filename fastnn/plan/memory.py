@@ -1,4 +1,4 @@
-"""The arrays of a plan: its own, one for each value and gradient of native stages, and the model's that it relies on."""
+"""The arrays of a plan: its own, one for each value and gradient of native stages, and those of the model."""
 
 from __future__ import annotations
 
