@@ -28,9 +28,12 @@ def relu_forward(x: Array, *, out: Array | None = None) -> Array:
 
 
 def relu_backward_input(grad: Array, x: Array, *, out: Array | None = None) -> Array:
-    """grad where x > 0, else 0, even if grad is not finite there. x may be the input or the output: the mask is one."""
+    """0 where x <= 0, even if grad is not finite there, else grad: NaN passes it, as in PyTorch.
+
+    x may be the input or the output: the mask is one.
+    """
     grad_x = shapes.elementwise("relu_backward_input", grad, x, out, FLOATING)
-    grad_x[...] = np.where(x > 0, grad, 0)
+    grad_x[...] = np.where(x <= 0, 0, grad)
     return grad_x
 
 
