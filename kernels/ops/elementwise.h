@@ -74,7 +74,7 @@ INLINE vf below_zero(vf x) { return v_min((vf){0}, x); }
 /* ---- the kernels: forward takes a = x; backward takes a = grad and b = x, or the output where the formula says y ---- */
 
 ELEMENTWISE(relu_forward, 1, 0, (vf)((vi)a & ~(a <= (vf){0})))                      /* NaN <= 0 is false: NaN stays */
-ELEMENTWISE(relu_backward_input, 2, 0, (vf)((vi)a & ~(b <= (vf){0})))
+ELEMENTWISE(relu_backward_input, 2, 0, (vf)((vi)a & (b > (vf){0})))
 ELEMENTWISE(leaky_relu_forward, 1, 0, v_select(a > (vf){0}, a, p * a))
 ELEMENTWISE(leaky_relu_backward_input, 2, 0, v_select(b > (vf){0}, a, p * a))
 ELEMENTWISE(elu_forward, 1, 20, v_select(a > (vf){0}, a, p * v_expm1(below_zero(a))))

@@ -142,7 +142,7 @@ def _relu_backward(grad: Array, x: Array, grad_x: Array) -> None:
     for k in prange(pieces(x.size)):
         g, u, v = piece(grad, k), piece(x, k), piece(grad_x, k)
         for i in range(u.size):
-            v[i] = _ZERO if u[i] <= 0 else g[i]
+            v[i] = g[i] if u[i] > 0 else _ZERO
 
 
 @kernel()

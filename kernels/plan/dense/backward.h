@@ -28,7 +28,7 @@ static void dense_pack_task(void *context, i64 index) {
         for (i64 j = 0; j < o1 - o0; j += VL) {
             i64 lanes = i64_min(VL, o1 - o0 - j);
             vf g = v_load_lanes(grad + j, lanes, 0);
-            if (d->activation == DENSE_RELU) g = (vf)((vi)g & ~(v_load_lanes(y + j, lanes, 0) <= (vf){0}));
+            if (d->activation == DENSE_RELU) g = (vf)((vi)g & (v_load_lanes(y + j, lanes, 0) > (vf){0}));
             v_store(row + j, g);
             v_store(sums + j, v_load(sums + j) + g);
         }

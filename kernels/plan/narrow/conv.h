@@ -108,7 +108,7 @@ INLINE void narrow_pool(const int count, const vf *v, int relu, float *y, int8_t
         place = (vi)v_select(wins, (vf)v_set1_int(k), (vf)place);
     }
     v_store(y, relu ? v_max((vf){0}, best) : best);
-    if (relu) place |= best <= (vf){0};             /* all bits: DEAD */
+    if (relu) place |= ~(best > (vf){0});           /* all bits: DEAD */
     *(vb_unaligned *)where = __builtin_convertvector(place, vb);
 }
 
@@ -202,7 +202,7 @@ KERNEL void narrow_pool_strip(const struct narrow_conv *t, i64 first, int tile, 
             }
             v_store(t->y.at + (first + o) * t->y.plane + h * t->y.row + w * VL, t->relu ? v_max((vf){0}, best) : best);
             if (t->where) {
-                if (t->relu) place |= best <= (vf){0};
+                if (t->relu) place |= ~(best > (vf){0});
                 *(vb_unaligned *)(t->where + (((first + o) * PH + h) * PW + w) * VL) = __builtin_convertvector(place, vb);
             }
         }

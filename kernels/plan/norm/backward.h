@@ -34,7 +34,7 @@ INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const
     if (l->global_average) {
         const vf share = v_load(d) / (float)pixels;
         for (i64 i = 0; i < pixels; i++) {
-            vf x = v_load(z + i * VL), g = v_select(x * scale + shift <= least, (vf){0}, share);
+            vf x = v_load(z + i * VL), g = v_select(x * scale + shift > least, share, (vf){0});
             a += g;
             b += g * (x - mean);
         }
@@ -44,7 +44,7 @@ INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const
         vi live = {0};
         for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) {
             vf x = v_load(from + i * row + j * VL), y = x * scale + shift;
-            vi better = pool == 1 ? ~(y <= best) : v_beats(y, best);
+            vi better = y > best;
             winner = v_select(better, x, winner);
             best = v_select(better, y, best);
             live |= better;
@@ -68,7 +68,7 @@ INLINE void normed_gradient_block(const i64 pool, const struct chain_layer *l, c
         const vf share = v_load(d) / (float)(OH * OW);
         const int average = l->global_average;
         for (i64 h = 0; h < OH; h++) for (i64 w = 0; w < OW; w++, z += VL) {
-            vf x = v_load(z), g = v_select(x * scale + shift <= least, (vf){0}, average ? share : v_load(d + (h * OW + w) * VL));
+            vf x = v_load(z), g = v_select(x * scale + shift > least, average ? share : v_load(d + (h * OW + w) * VL), (vf){0});
             v_store(out + h * out_row + w * VL, (x * from_z + from_one) + g * from_d);
         }
         return;
@@ -78,12 +78,11 @@ INLINE void normed_gradient_block(const i64 pool, const struct chain_layer *l, c
         float *to = out + h * pool * out_row + w * pool * VL;
         vf best = least, g = v_load(d) * from_d;
         for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++)
-            best = v_max_nan(best, v_load(from + i * row + j * VL) * scale + shift);
-        vi open = ~(best <= least);
+            best = v_max(best, v_load(from + i * row + j * VL) * scale + shift);
+        vi open = best > least;
         for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) {
             vf x = v_load(from + i * row + j * VL);
-            vf y = x * scale + shift;
-            vi won = ((y == best) | (y != y)) & open;   /* where there is a NaN, best is one */
+            vi won = (x * scale + shift == best) & open;
             open &= ~won;
             v_store(to + i * out_row + j * VL, (x * from_z + from_one) + v_select(won, g, (vf){0}));
         }

@@ -90,7 +90,7 @@ static void wide_relu_backward(i64 OB, i64 H, i64 W, struct wide_view grad, stru
             float *d = to.at + ob * to.plane + h * to.row;
             for (i64 w = 0; w < W * VL; w += VL) {
                 vf v = v_load(g + w);
-                if (o) v = v_select(v_load(o + w) <= (vf){0}, (vf){0}, v);
+                if (o) v = v_select(v_load(o + w) > (vf){0}, v, (vf){0});
                 sum += v;
                 v_store(d + w, v);
             }

@@ -110,7 +110,7 @@ INLINE void wide_first_entries(const int NV, i64 n, i64 K, const struct wide_con
             vf g[2];
             UNROLL for (int j = 0; j < NV; j++) {
                 g[j] = v_load(grad.at + j * grad.plane + h * grad.row + w * VL);
-                if (y) g[j] = v_select(v_load(y->at + j * y->plane + h * y->row + w * VL) <= (vf){0}, (vf){0}, g[j]);
+                if (y) g[j] = v_select(v_load(y->at + j * y->plane + h * y->row + w * VL) > (vf){0}, g[j], (vf){0});
                 sum[j] += g[j];
             }
             UNROLL for (int i = 0; i < E; i++) {

@@ -19,7 +19,7 @@ INLINE void wide_pool_take(vf v, int k, vf *best, vi *place) {
 
 /* Writes a window's output and, where wanted, the place of its maximum. */
 INLINE void wide_pool_give(vf best, vi place, int relu, float *y, int8_t *where) {
-    if (where) v_store_bytes(where, relu ? place | (best <= (vf){0}) : place);
+    if (where) v_store_bytes(where, relu ? place | ~(best > (vf){0}) : place);
     v_store(y, relu ? v_max((vf){0}, best) : best);
 }
 
