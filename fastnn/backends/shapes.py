@@ -185,12 +185,19 @@ def _pool_size(op: str, size: Pair, kernel_size: Pair, stride: Pair, padding: Pa
     return oh, ow
 
 
+def _check_positions(op: str, h: int, w: int) -> None:
+    """Positions in a plane are kept as int32."""
+    if h * w > 1 << 31:
+        raise ShapeError(f"{op}: expected planes of at most 2**31 pixels, got {(h, w)}")
+
+
 def max_pool2d_forward(
     x: Array, kernel_size: Pair, stride: Pair, padding: Pair,
     out: Outs, dtypes: DTypes,
 ) -> tuple[Array, Array]:  # fmt: skip
     dtype = common_dtype("max_pool2d", dtypes, x)
     n, c, h, w = image_shape("max_pool2d", "input", x)
+    _check_positions("max_pool2d", h, w)
     oh, ow = _pool_size("max_pool2d", (h, w), kernel_size, stride, padding)
     shape = (n, c, oh, ow)
     return outputs("max_pool2d", (shape, shape), (dtype, _INT32), out)
@@ -204,6 +211,7 @@ def max_pool2d_backward_input(grad: Array, argmax: Array, input_size: Pair, out:
     n, c, _, _ = image_shape(op, "grad", grad)
     check_shape(op, "argmax", argmax, grad.shape, " (as grad)")
     h, w = check_pair(op, "input_size", input_size, 1)
+    _check_positions(op, h, w)
     if argmax.size and argmax.view(np.uint32).max() >= h * w:  # seen as unsigned, a negative position is a huge one
         raise ArgumentError(f"{op}: expected argmax in 0 .. {h * w - 1} (input is {(h, w)}), got others")
     return output(op, (n, c, h, w), dtype, out)

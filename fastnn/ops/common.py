@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.backends.sums import total
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.tensor import Array, Tensor
 
@@ -68,6 +69,6 @@ def sum_to(grad: Array, shape: tuple[int, ...]) -> Array:
     """The transpose of broadcasting: sum over the dimensions along which `shape` was stretched."""
     if grad.shape == shape:
         return grad
-    grad = grad.sum(axis=tuple(range(grad.ndim - len(shape))))
-    stretched = tuple(d for d, size in enumerate(shape) if size == 1 and grad.shape[d] != 1)
-    return grad.sum(axis=stretched, keepdims=True) if stretched else grad
+    added = grad.ndim - len(shape)
+    stretched = tuple(added + d for d, size in enumerate(shape) if size == 1 and grad.shape[added + d] != 1)
+    return total(grad, (*range(added), *stretched)).reshape(shape)

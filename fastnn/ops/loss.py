@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.backends.sums import total
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.ops.common import constant, floating
 from fastnn.tensor import Array, Context, Function, Tensor
@@ -22,11 +23,11 @@ def _scale(reduction: str, count: int) -> float:
 def _reduce(losses: Array, reduction: str) -> Array:
     if reduction == "none":
         return losses
-    total = losses.sum()
+    summed = total(losses)
     if reduction == "sum":
-        return total
+        return summed
     with np.errstate(invalid="ignore"):  # the mean of no losses is NaN, as in PyTorch
-        return np.true_divide(total, losses.dtype.type(losses.size))
+        return np.true_divide(summed, losses.dtype.type(losses.size))
 
 
 def _scaled(saved: Array, grad: Array) -> Array:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.backends.sums import total
 from fastnn.errors import ShapeError
+from fastnn.ops.arithmetic import Sqrt
 from fastnn.ops.common import axis, floating
 from fastnn.tensor import Array, Context, Function, Tensor
 
@@ -20,7 +22,7 @@ class Sum(Function):
     @staticmethod
     def forward(ctx: Context, x: Array, *, dim: Dim, keepdim: bool) -> Array:
         ctx.save_for_backward(x.shape)
-        return x.sum(axis=dim, keepdims=keepdim)
+        return total(x, dim, keepdim)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
@@ -29,6 +31,15 @@ class Sum(Function):
         if dim is not None and not ctx.attributes["keepdim"]:
             grad = np.expand_dims(grad, dim)
         return np.broadcast_to(grad, shape)
+
+
+class Deviation(Sqrt):
+    """The square root of a variance, whose slope where all values are equal is taken as 0, as in PyTorch."""
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        (y,) = ctx.saved_tensors
+        return np.divide(grad, 2 * y, out=np.zeros_like(y), where=y != 0)
 
 
 class Extremum(Function):
@@ -171,8 +182,8 @@ def var(x: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) 
 
 
 def std(x: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
-    """The square root of the variance."""
-    return var(x, dim, correction, keepdim).sqrt()
+    """The square root of the variance; its gradient where all values are equal is 0."""
+    return Deviation.apply(var(x, dim, correction, keepdim))
 
 
 def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:

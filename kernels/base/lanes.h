@@ -30,6 +30,12 @@ INLINE vf v_max(vf a, vf b) { return v_select(a > b, a, b); }
 INLINE vf v_min(vf a, vf b) { return v_select(a < b, a, b); }
 #endif
 
+/* The larger of two; NaN where either is. */
+INLINE vf v_max_nan(vf a, vf b) { return v_select(a == a, v_max(a, b), a); }
+
+/* Whether max-pooling takes v over the best so far: it is larger, or the first NaN. */
+INLINE vi v_beats(vf v, vf best) { return ~(v <= best) & (best == best); }
+
 /* Lanes of two vectors of one type, numbered on from the first to the second. */
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)

@@ -55,7 +55,7 @@ INLINE vf v_load_strided(const float *p, const int known_stride, i64 stride) {
 
 /* best, index <- v, at wherever v wins: it is larger, or the first NaN */
 INLINE void max_take(vf v, vi at, vf *best, vi *index) {
-    vi wins = ~(v <= *best) & (*best == *best);
+    vi wins = v_beats(v, *best);
     *best = v_select(wins, v, *best);
     *index = (wins & at) | (~wins & *index);
 }

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastnn import _kernels
 from fastnn.backends import shapes
 from fastnn.backends.native.arrays import contiguous
 from fastnn.backends.shapes import FLOAT32, Array
+from fastnn.backends.sums import total
 
 
 def _strided(x: Array) -> Array:
@@ -42,5 +41,5 @@ def linear_backward_weight(
 ) -> tuple[Array, Array]:
     grad_weight, grad_bias = shapes.linear_backward_weight(grad, x, out, FLOAT32)
     _kernels.sgemm(_strided(grad.T), _strided(x), None, grad_weight)
-    np.sum(grad, axis=0, out=grad_bias)
+    grad_bias[...] = total(grad, 0)
     return grad_weight, grad_bias

@@ -15,6 +15,7 @@ from fastnn.backends import shapes
 from fastnn.backends.reference.erf import erf
 from fastnn.backends.reference.philox import uniform24
 from fastnn.backends.shapes import FLOATING, Array
+from fastnn.backends.sums import total
 
 
 def relu_forward(x: Array, *, out: Array | None = None) -> Array:
@@ -145,7 +146,7 @@ def softmax_forward(x: Array, *, out: Array | None = None) -> Array:
 def softmax_backward_input(grad: Array, y: Array, *, out: Array | None = None) -> Array:
     """y * (grad - sum(grad * y)) in each row; y (N, C) is the output."""
     grad_x = shapes.softmax("softmax_backward_input", grad, y, out, FLOATING)
-    grad_x[...] = y * (grad - np.sum(grad * y, axis=1, keepdims=True))
+    grad_x[...] = y * (grad - total(grad * y, 1, keepdims=True))
     return grad_x
 
 
@@ -159,7 +160,7 @@ def log_softmax_forward(x: Array, *, out: Array | None = None) -> Array:
 def log_softmax_backward_input(grad: Array, y: Array, *, out: Array | None = None) -> Array:
     """grad - exp(y) * sum(grad) in each row; y (N, C) is the output, the log-probabilities."""
     grad_x = shapes.softmax("log_softmax_backward_input", grad, y, out, FLOATING)
-    grad_x[...] = grad - np.exp(y) * np.sum(grad, axis=1, keepdims=True)
+    grad_x[...] = grad - np.exp(y) * total(grad, 1, keepdims=True)
     return grad_x
 
 
@@ -186,7 +187,7 @@ def dropout_forward(x: Array, p: float, seed: int, stream: int, *, out: Array | 
 def log_softmax(x: Array) -> Array:
     """Log-probabilities of the rows of x (N, C); without checks, shared with the loss."""
     shifted = x - np.max(x, axis=1, keepdims=True)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
+    return shifted - np.log(total(np.exp(shifted), 1, keepdims=True))
 
 
 def _sigmoid(x: Array) -> Array:

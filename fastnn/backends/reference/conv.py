@@ -18,6 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from fastnn.backends import shapes
 from fastnn.backends.shapes import FLOATING, Array, Pair
+from fastnn.backends.sums import product, total
 
 
 def conv2d_forward(
@@ -53,8 +54,9 @@ def conv2d_forward(
         n, o, oh, ow = y.shape
         windows = _windows(padded, weight.shape[2:], stride, dilation, groups)
         filters = weight.reshape(groups, o // groups, -1)
-        product = np.matmul(windows, filters.transpose(0, 2, 1))  # (groups, N*OH*OW, O/groups)
-        y[...] = product.reshape(groups, n, oh, ow, o // groups).transpose(1, 0, 4, 2, 3).reshape(y.shape)
+        sums = np.empty((groups, n * oh * ow, o // groups), y.dtype)
+        product(windows, filters.transpose(0, 2, 1), sums)
+        y[...] = sums.reshape(groups, n, oh, ow, o // groups).transpose(1, 0, 4, 2, 3).reshape(y.shape)
     if bias is not None:
         y += bias[:, None, None]
     return y
@@ -89,8 +91,9 @@ def conv2d_backward_input(
         _, o, oh, ow = grad.shape
         kh, kw = weight.shape[2:]
         filters = weight.reshape(groups, o // groups, -1)
-        product = np.matmul(_rows(grad, groups), filters)  # (groups, N*OH*OW, C/groups*kh*kw)
-        terms = product.reshape(groups, n, oh, ow, c // groups, kh, kw).transpose(1, 0, 4, 5, 6, 2, 3)
+        sums = np.empty((groups, n * oh * ow, filters.shape[2]), grad.dtype)
+        product(_rows(grad, groups), filters, sums)
+        terms = sums.reshape(groups, n, oh, ow, c // groups, kh, kw).transpose(1, 0, 4, 5, 6, 2, 3)
         terms = terms.reshape(n, c, kh, kw, oh, ow)
         (sh, sw), (dh, dw) = stride, dilation
         for u in range(kh):
@@ -129,9 +132,8 @@ def conv2d_backward_weight(
         _backward_weight_direct(grad, padded, stride, dilation, groups, grad_weight)
     else:
         windows = _windows(padded, kernel_size, stride, dilation, groups)
-        product = np.matmul(_rows(grad, groups).transpose(0, 2, 1), windows)  # (groups, O/groups, C/groups*kh*kw)
-        grad_weight[...] = product.reshape(grad_weight.shape)
-    np.sum(grad, axis=(0, 2, 3), out=grad_bias)
+        product(_rows(grad, groups).transpose(0, 2, 1), windows, grad_weight.reshape(groups, -1, windows.shape[2]))
+    grad_bias[...] = total(grad, (0, 2, 3))
     return grad_weight, grad_bias
 
 

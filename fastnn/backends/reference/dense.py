@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
+import numpy as np  # noqa: F401  (of the doctests)
 
 from fastnn.backends import shapes
 from fastnn.backends.shapes import FLOATING, Array
+from fastnn.backends.sums import product, total
 
 
 def matmul(
@@ -24,7 +25,7 @@ def matmul(
     Raises ShapeError where the shapes do not fit, DTypeError where the dtypes are not one floating type.
     """
     out = shapes.matmul(a, b, transpose_a, transpose_b, out, FLOATING)
-    np.matmul(a.T if transpose_a else a, b.T if transpose_b else b, out=out)
+    product(a.T if transpose_a else a, b.T if transpose_b else b, out)
     return out
 
 
@@ -38,7 +39,7 @@ def linear_forward(x: Array, weight: Array, bias: Array | None, *, out: Array | 
     array([[11.5]])
     """
     out = shapes.linear_forward(x, weight, bias, out, FLOATING)
-    np.matmul(x, weight.T, out=out)
+    product(x, weight.T, out)
     if bias is not None:
         out += bias
     return out
@@ -50,7 +51,7 @@ def linear_backward_input(grad: Array, weight: Array, *, out: Array | None = Non
     grad is (N, O), weight (O, I). Returns (N, I). `out` is overwritten and must not overlap an input.
     """
     out = shapes.linear_backward_input(grad, weight, out, FLOATING)
-    np.matmul(grad, weight, out=out)
+    product(grad, weight, out)
     return out
 
 
@@ -63,6 +64,6 @@ def linear_backward_weight(
     Both of `out` are overwritten, not added to, and must not overlap an input.
     """
     grad_weight, grad_bias = shapes.linear_backward_weight(grad, x, out, FLOATING)
-    np.matmul(grad.T, x, out=grad_weight)
-    np.sum(grad, axis=0, out=grad_bias)
+    product(grad.T, x, grad_weight)
+    grad_bias[...] = total(grad, 0)
     return grad_weight, grad_bias

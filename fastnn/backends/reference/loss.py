@@ -12,6 +12,7 @@ import numpy as np
 from fastnn.backends import shapes
 from fastnn.backends.reference.activations import log_softmax
 from fastnn.backends.shapes import FLOATING, Array
+from fastnn.backends.sums import total
 
 
 def softmax_cross_entropy(
@@ -30,6 +31,8 @@ def softmax_cross_entropy(
 
         loss = -sum(t * log_softmax(logits)),   grad = scale * (softmax(logits) * sum(t) - t)
 
+    A term with t = 0 is 0, also where its logit is minus infinity, as 0 log 0 is.
+
     >>> loss, grad = softmax_cross_entropy(np.zeros((1, 2)), np.array([1]), scale=0.5)
     >>> loss, grad
     (array([0.69314718]), array([[ 0.25, -0.25]]))
@@ -43,15 +46,15 @@ def softmax_cross_entropy(
     kept, spread = 1 - label_smoothing, label_smoothing / c
     if target.ndim == 1:
         rows = np.arange(n)
-        loss[...] = -kept * log_probabilities[rows, target]
+        loss[...] = -_times(kept, log_probabilities[rows, target])
         if spread:
-            loss -= spread * log_probabilities.sum(axis=1)
+            loss -= spread * total(log_probabilities, 1)
         grad[...] = np.exp(log_probabilities) - spread
         grad[rows, target] -= kept
     else:
         smooth = kept * target + spread
-        loss[...] = -np.sum(smooth * log_probabilities, axis=1)
-        grad[...] = np.exp(log_probabilities) * smooth.sum(axis=1, keepdims=True) - smooth
+        loss[...] = -total(_times(smooth, log_probabilities), 1)
+        grad[...] = np.exp(log_probabilities) * total(smooth, 1, keepdims=True) - smooth
     grad *= scale
     return loss, grad
 
@@ -66,7 +69,8 @@ def bce_with_logits(
     """Binary cross-entropy of sigmoid(logits), elementwise.
 
     logits and target (probabilities) have the same shape, any. Returns, both of that shape, z being the logits and t
-    the target: loss = max(z, 0) - z*t + log(1 + exp(-|z|)), grad = scale * (sigmoid(z) - t).
+    the target: loss = max(z, 0) - z*t + log(1 + exp(-|z|)), grad = scale * (sigmoid(z) - t). Where z is infinite and t says
+    the same, 0 or 1, the loss is 0.
 
     >>> loss, grad = bce_with_logits(np.array([0.0, 1000.0]), np.array([1.0, 0.0]))
     >>> loss, grad
@@ -74,7 +78,7 @@ def bce_with_logits(
     """
     loss, grad = shapes.elementwise_loss("bce_with_logits", logits, target, out, FLOATING)
     e = np.exp(-np.abs(logits))
-    loss[...] = np.maximum(logits, 0) - logits * target + np.log1p(e)
+    loss[...] = _times(np.where(logits > 0, 1 - target, target), np.abs(logits)) + np.log1p(e)
     grad[...] = scale * (np.where(logits >= 0, 1, e) / (1 + e) - target)
     return loss, grad
 
@@ -95,3 +99,9 @@ def mse(
     loss[...] = difference * difference
     grad[...] = 2 * scale * difference
     return loss, grad
+
+
+def _times(weight: Array | float, value: Array) -> Array:
+    """weight * value, 0 where the weight is 0 and the value infinite."""
+    none = (np.asarray(weight) == 0) & np.isinf(value)
+    return np.where(none, 0, weight * np.where(none, 0, value))

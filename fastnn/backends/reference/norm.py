@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnn.backends import shapes
 from fastnn.backends.shapes import FLOATING, Array
+from fastnn.backends.sums import total
 
 
 def batch_norm_statistics(x: Array, *, out: tuple[Array | None, Array | None] | None = None) -> tuple[Array, Array]:
@@ -24,8 +25,9 @@ def batch_norm_statistics(x: Array, *, out: tuple[Array | None, Array | None] | 
     (array([2., 5.]), array([1., 0.]))
     """
     mean, var = shapes.batch_norm_statistics(x, out, FLOATING)
-    np.mean(x, axis=_others(x), out=mean)
-    np.mean((x - _spread(mean, x)) ** 2, axis=_others(x), out=var)
+    m = x.size // x.shape[1]
+    np.divide(total(x, _others(x)), m, out=mean)
+    np.divide(total((x - _spread(mean, x)) ** 2, _others(x)), m, out=var)
     return mean, var
 
 
@@ -66,8 +68,8 @@ def batch_norm_backward_weight(
     Both of `out` are overwritten, not added to, and must not overlap an input.
     """
     grad_weight, grad_bias = shapes.batch_norm_backward_weight(grad, x, mean, var, out, FLOATING)
-    np.sum(grad * _normalised(x, mean, var, eps), axis=_others(x), out=grad_weight)
-    np.sum(grad, axis=_others(x), out=grad_bias)
+    grad_weight[...] = total(grad * _normalised(x, mean, var, eps), _others(x))
+    grad_bias[...] = total(grad, _others(x))
     return grad_weight, grad_bias
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn.backends import shapes
 from fastnn.backends.shapes import FLOATING, Array, Pair
+from fastnn.backends.sums import total
 
 
 def max_pool2d_forward(
@@ -109,7 +110,7 @@ def avg_pool2d_backward_input(
 def global_avg_pool2d_forward(x: Array, *, out: Array | None = None) -> Array:
     """The mean of each channel of each image: x (N, C, H, W) -> (N, C, 1, 1). `out` is overwritten, not in x."""
     y = shapes.global_avg_pool2d_forward(x, out, FLOATING)
-    np.mean(x, axis=(2, 3), keepdims=True, out=y)
+    np.divide(total(x, (2, 3), keepdims=True), x[0, 0].size if len(x) else 1, out=y)
     return y
 
 

@@ -93,14 +93,21 @@ INLINE void narrow_outputs(const int OT, const int R, const int Q, const struct 
         }
 }
 
-/* The largest of a window's outputs v, its ReLU to y, and its place: the first of equals. A NaN counts only if all are NaN. */
+/* The largest of a window's outputs v, its ReLU to y, and its place: the first of equals, or the first NaN. */
 INLINE void narrow_pool(const int count, const vf *v, int relu, float *y, int8_t *where) {
     vf best = v[0];
-    UNROLL for (int k = 1; k < count; k++) best = v_max(v[k], best);
+    vi place = {0};
+    if (!where) {
+        UNROLL for (int k = 1; k < count; k++) best = v_max_nan(best, v[k]);
+        v_store(y, relu ? v_max((vf){0}, best) : best);
+        return;
+    }
+    UNROLL for (int k = 1; k < count; k++) {
+        const vi wins = v_beats(v[k], best);
+        best = v_select(wins, v[k], best);
+        place = (vi)v_select(wins, (vf)v_set1_int(k), (vf)place);
+    }
     v_store(y, relu ? v_max((vf){0}, best) : best);
-    if (!where) return;
-    vi place = v_set1_int(count - 1);
-    UNROLL for (int k = count - 2; k >= 0; k--) place = (vi)v_select(v[k] == best, (vf)v_set1_int(k), (vf)place);
     if (relu) place |= ~(best > (vf){0});           /* all bits: DEAD */
     *(vb_unaligned *)where = __builtin_convertvector(place, vb);
 }
@@ -189,9 +196,9 @@ KERNEL void narrow_pool_strip(const struct narrow_conv *t, i64 first, int tile, 
             vi place = {0};
             for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) {
                 vf other = v_load(v + (i * t->W + j) * VL);
-                vi larger = other > best;
-                best = v_select(larger, other, best);
-                place = (vi)v_select(larger, (vf)v_set1_int((int32_t)(i * pool + j)), (vf)place);
+                vi wins = v_beats(other, best);
+                best = v_select(wins, other, best);
+                place = (vi)v_select(wins, (vf)v_set1_int((int32_t)(i * pool + j)), (vf)place);
             }
             v_store(t->y.at + (first + o) * t->y.plane + h * t->y.row + w * VL, t->relu ? v_max((vf){0}, best) : best);
             if (t->where) {

@@ -35,8 +35,10 @@ INLINE void normed_activate_block(const i64 pool, const struct chain_layer *l, c
     for (i64 h = 0; h < PH; h++) for (i64 w = 0; w < PW; w++) {
         const float *from = z + h * pool * row + w * pool * VL;
         vf best = least;
-        for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++)
-            best = v_max(best, v_load(from + i * row + j * VL) * scale + shift);
+        for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) {
+            const vf y = v_load(from + i * row + j * VL) * scale + shift;
+            best = pool == 1 ? v_max(best, y) : v_max_nan(best, y);
+        }
         v_store(out + h * out_row + w * VL, best);
     }
 }

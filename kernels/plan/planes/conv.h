@@ -20,9 +20,6 @@ struct planes_conv {
     const i64 *offset;                  /* (K,) */
 };
 
-/* The larger of two; NaN where either is. */
-INLINE vf planes_max(vf a, vf b) { return v_select((b > a) | (b != b), b, a); }
-
 /* Rows h * rows ... of the convolution's output, columns w ..., MO channels. */
 INLINE void planes_tile(const int rows, const int NV, const int MO, const struct planes_conv *t, i64 o, i64 h, i64 w) {
     const struct chain_layer *l = t->layer;
@@ -47,8 +44,8 @@ INLINE void planes_tile(const int rows, const int NV, const int MO, const struct
         float *y = t->dst.at + (o + m) * t->dst.plane + h * t->dst.row + w / rows;
         const int vectors = rows == 2 ? 1 : NV;
         vf out[PLANES_NV];
-        UNROLL for (int j = 0; j < NV; j++) out[j] = rows == 2 ? planes_max(sum[0][j][m], sum[1][j][m]) : sum[0][j][m];
-        if (rows == 2) out[0] = planes_max(V_EVEN(out[0], out[NV - 1]), V_ODD(out[0], out[NV - 1]));
+        UNROLL for (int j = 0; j < NV; j++) out[j] = rows == 2 ? v_max_nan(sum[0][j][m], sum[1][j][m]) : sum[0][j][m];
+        if (rows == 2) out[0] = v_max_nan(V_EVEN(out[0], out[NV - 1]), V_ODD(out[0], out[NV - 1]));
         UNROLL for (int j = 0; j < vectors; j++) {
             const i64 lanes = i64_min(left - j * VL, rows == 2 && NV == 1 ? VL / 2 : VL);
             if (lanes > 0) v_store_lanes(y + j * VL, l->relu ? v_max((vf){0}, out[j]) : out[j], lanes);

@@ -10,11 +10,11 @@
 
 enum { WIDE_MOST_POOL = 4 };
 
-/* Takes v at place k of a window into its maximum: the first of equals counts, NaN is larger than all. */
+/* Takes v at place k of a window into its maximum: the first of equals, or the first NaN. */
 INLINE void wide_pool_take(vf v, int k, vf *best, vi *place) {
-    const vi larger = (v > *best) | (v != v);
-    *best = v_select(larger, v, *best);
-    *place = (vi)v_select(larger, (vf)v_set1_int(k), (vf)*place);
+    const vi wins = v_beats(v, *best);
+    *best = v_select(wins, v, *best);
+    *place = (vi)v_select(wins, (vf)v_set1_int(k), (vf)*place);
 }
 
 /* Writes a window's output and, where wanted, the place of its maximum. */

@@ -1,0 +1,74 @@
+"""Sums of float32 arrays that keep their digits however many terms they have.
+
+NumPy adds along the axis that is contiguous in memory pairwise, but along any other one term after the other: the mean
+of four million rows of 0.1 is then 4 % off. Here single precision adds short runs, whose sums are joined in double
+precision.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastnn.backends.checks import Array
+
+__all__ = ["product", "total"]
+
+_RUN = 16  # terms that are added in single precision
+_DEPTH = 1024  # terms that BLAS adds in single precision
+
+
+def total(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Array:
+    """x.sum(axis, keepdims=keepdims); of float32 with a relative error of about 1e-6 of the sum of |x|, or less.
+
+    >>> total(np.full((1_000_000, 2), 0.1, np.float32), 0).round()
+    array([100000., 100000.], dtype=float32)
+    """
+    if x.dtype != np.float32 or x.size <= _RUN or (axis is None and x.flags.c_contiguous):
+        sums: Array = x.sum(axis=axis, keepdims=keepdims)
+        return sums
+    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, (int, np.integer)) else axis
+    axes = tuple(a % x.ndim for a in axes)
+    sums = x
+    for a in sorted(axes, key=lambda a: abs(x.strides[a])):
+        sums = _along(sums, a)
+    kept = tuple(1 if a in axes else size for a, size in enumerate(x.shape) if keepdims or a not in axes)
+    return sums.reshape(kept)
+
+
+def product(a: Array, b: Array, out: Array) -> Array:
+    """np.matmul(a, b, out=out); float32 loses no digits over a long inner dimension."""
+    depth = a.shape[-1]
+    if a.dtype != np.float32 or depth <= _DEPTH:
+        return np.matmul(a, b, out=out)
+    sums = np.zeros(out.shape)
+    for k in range(0, depth, _DEPTH):
+        part = slice(k, k + _DEPTH)
+        sums += np.matmul(a[..., part].astype(np.float64), b[..., part, :].astype(np.float64))
+    out[...] = sums
+    return out
+
+
+def _along(x: Array, axis: int) -> Array:
+    """The sum along one axis, which stays with size 1."""
+    n = x.shape[axis]
+    if n <= _RUN or _is_pairwise(x, axis):
+        return np.add.reduce(x, axis=axis, keepdims=True)
+    runs = n // _RUN
+    before, after = x.shape[:axis], x.shape[axis + 1 :]
+    # Of each run one term after the other, for all runs side by side: long loops over neighbours in memory.
+    terms = x[(slice(None),) * axis + (slice(runs * _RUN),)].reshape(*before, _RUN, runs, *after)
+    rest = x[(slice(None),) * axis + (slice(runs * _RUN, None),)]
+    sums = np.add.reduce(terms, axis=axis)
+    wide = np.float32 if runs <= _RUN else np.float64
+    joined = np.add.reduce(sums, axis=axis, keepdims=True, dtype=wide)
+    if n > runs * _RUN:
+        joined += np.add.reduce(rest, axis=axis, keepdims=True)
+    return joined.astype(np.float32, copy=False)
+
+
+def _is_pairwise(x: Array, axis: int) -> bool:
+    """Whether NumPy's innermost loop, which adds pairwise, runs along this axis: no other one has as small a stride."""
+    step = x.strides[axis]
+    return step == x.itemsize and all(
+        abs(stride) > step for a, (stride, size) in enumerate(zip(x.strides, x.shape, strict=True)) if a != axis and size > 1
+    )
