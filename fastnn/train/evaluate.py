@@ -90,7 +90,7 @@ def measure(predict: Callable[[np.ndarray], np.ndarray], dataset: Dataset, loss:
         if not tally.count:
             check_labels(dataset.labels, outputs.shape, loss)
         with np.errstate(over="ignore", invalid="ignore"):  # the loss says it: infinite, or not a number
-            value = loss(Tensor(outputs), labels)
+            value = loss(Tensor(outputs), Tensor(labels))
         if value.ndim:
             raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {value.shape}")
         tally.add(value.item(), outputs, labels, classes=len(dataset.classes))

@@ -15,7 +15,7 @@ from fastnn.data import Batches
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
 from fastnn.nn import CrossEntropyLoss
-from fastnn.nn.module import mode
+from fastnn.nn.modes import training_mode
 from fastnn.optim import Adam, GradientDescent, Optimizer
 from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
 
@@ -72,7 +72,10 @@ def fit(
             A model that reads values of its tensors to decide what to do needs False (GraphError tells).
 
     Returns:
-        The epochs' measurements. The model is trained in place, and back in the mode (train or eval) that it came in.
+        The epochs' measurements. The model is trained in place, and its modes (train or eval) are those that it came
+        with. It trains in training mode, but parts that you have put into eval mode stay in it, and so does batch norm
+        in parts that are frozen (`Module.freeze`). Where the model itself is in eval mode, all of it is trained, unless
+        `train()` was called on parts of it: then those alone are in training mode.
 
     Raises:
         NonFiniteError: the loss became infinite or not a number; it was used for no update.
@@ -109,7 +112,7 @@ def fit(
         penalty=_penalty(optimizer), loss_fn=loss, compile=compile, val=held, callbacks=callbacks,
     )  # fmt: skip
 
-    with mode(model, training=True), Interrupts() as interrupts:
+    with training_mode(model), Interrupts() as interrupts:
         begun: list[Callback] = []
         try:
             for callback in callbacks:

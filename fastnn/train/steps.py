@@ -11,6 +11,7 @@ from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.nn import Dropout, Module
 from fastnn.optim import GradientDescent, Optimizer
 from fastnn.plan import compile
+from fastnn.tensor import Tensor
 
 __all__ = ["EagerStep", "make_step"]
 
@@ -35,7 +36,7 @@ class EagerStep:
             self.check(outputs.shape)
             self.check = None
         with np.errstate(over="ignore", invalid="ignore"):  # said below, better than NumPy's warning does
-            loss = self.loss(outputs, y)
+            loss = self.loss(outputs, Tensor(y))  # a plan's loss sees a tensor, too
         if loss.ndim:
             raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {loss.shape}")
         value = float(loss.item())
