@@ -13,7 +13,7 @@ from fastnn.errors import ArgumentError
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["generator", "get_state", "manual_seed", "next_stream", "set_state"]
+__all__ = ["generator", "get_state", "is_in_use", "manual_seed", "next_stream", "set_state"]
 
 
 class _Source:
@@ -55,8 +55,13 @@ def generator() -> Generator:
         return _source.generator
 
 
+def is_in_use() -> bool:
+    """Whether generator() was called since the seed was set."""
+    return _source.generator is not None
+
+
 def next_stream() -> tuple[int, int]:
-    """(seed, stream) for one call of the kernel dropout_forward; every call of next_stream gives another stream."""
+    """(seed, stream) for one draw by dropout, randn_like and others; every call of next_stream gives another stream."""
     with _source.lock:
         _source.streams += 1
         return _source.seed, _source.streams - 1

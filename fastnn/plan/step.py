@@ -20,7 +20,8 @@ from fastnn.plan.fuse import fuse
 from fastnn.plan.native import chain_is_supported
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.stepping import Stepping
-from fastnn.plan.structure import MODES, Structure
+from fastnn.plan.steady import CHECKED, check_again, steady_graph
+from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates
 from fastnn.tensor import Array, Tensor
@@ -36,7 +37,7 @@ class Plan:
 
     def __init__(self, model: Module, options: frozenset[str], *others: Any) -> None:
         self.model, self.options = model, options
-        self._structure = Structure(model, *(other for other in others if isinstance(other, Module)))
+        self._structure = Structure(model, *others)
         self._executions: OrderedDict[Any, Any] = OrderedDict()
         self._last: Execution | None = None
         self._lock = threading.Lock()
@@ -78,6 +79,7 @@ class Predictor(Plan):
         super().__init__(model, options)
         self.frozen = frozen
         self._call: Any = None  # what ran last, ready to run again
+        self._calls = 0
 
     def __call__(self, x: Any, out: Array | None = None) -> Array:
         """The model's outputs for x (N, ...), an ndarray; with `out`, an array of their shape and type, in that one.
@@ -86,7 +88,8 @@ class Predictor(Plan):
         DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
         """
         with self._lock:
-            if not self.frozen and self._follow_model():
+            self._calls += 1
+            if not self.frozen and (self._follow_model() or self._calls in CHECKED):
                 self._call = None
             outputs = None if self._call is None else self._call(x, out)
             return self._predict(_input(x), out) if outputs is None else outputs
@@ -112,11 +115,18 @@ class Predictor(Plan):
 
     def _execution(self, x: Array) -> Execution:
         key = (x.shape, x.dtype, _kernels_in_use())
-        return self._find(key, lambda: self._make(x), Execution.stands)
+        known = self._executions.get(key)
+        found: Execution = self._find(key, lambda: self._make(x), Execution.stands)
+        if found is known and self._calls in CHECKED and not self.frozen:
+            check_again(self._structure, found.graph, lambda: self._trace(x), parameters=False)
+        return found
+
+    def _trace(self, x: Array) -> Graph:
+        with mode(self.model, training=False):
+            return trace(self.model, None, (x.shape, x.dtype), None)
 
     def _make(self, x: Array) -> Execution:
-        with MODES, self._structure.kept(), mode(self.model, training=False):
-            graph = trace(self.model, None, (x.shape, x.dtype), None)
+        graph = steady_graph(self._structure, lambda: self._trace(x), parameters=False)
         return Execution(graph, self._stages(graph, False), training=False, frozen=self.frozen, options=self.options)
 
 
@@ -166,17 +176,23 @@ class Step(Plan):
 
     def _run(self, x: Array, y: Array) -> float:
         stepping = self._stepping(x, y)
+        stepping.calls += 1
+        if stepping.calls in CHECKED:
+            graph = stepping.execution.graph
+            check_again(self._structure, graph, lambda: self._trace(x, y), parameters=True)
         self._last = stepping.execution
         return stepping.run(x, y)
 
     def _stepping(self, x: Array, y: Array) -> Stepping:
-        with MODES:
-            key = (x.shape, x.dtype, y.shape, y.dtype, _kernels_in_use(), *self._structure.modes())
-            return self._find(key, lambda: self._make(x, y), Stepping.stands)
+        key = (x.shape, x.dtype, y.shape, y.dtype, _kernels_in_use(), *self._structure.modes())
+        found: Stepping = self._find(key, lambda: self._make(x, y), Stepping.stands)
+        return found
+
+    def _trace(self, x: Array, y: Array) -> Graph:
+        return trace(self.model, self.loss_fn, (x.shape, x.dtype), (y.shape, y.dtype))
 
     def _make(self, x: Array, y: Array) -> Stepping:
-        with self._structure.kept():
-            graph = trace(self.model, self.loss_fn, (x.shape, x.dtype), (y.shape, y.dtype))
+        graph = steady_graph(self._structure, lambda: self._trace(x, y), parameters=True)
         assert graph.loss is not None
         if graph.loss.shape != ():
             raise ArgumentError(

@@ -14,9 +14,11 @@ from fastnn.data import Batches, Dataset
 from fastnn.errors import ArgumentError
 from fastnn.nn import CrossEntropyLoss, Module, Normalize
 from fastnn.nn.module import mode
+from fastnn.plan.steady import Unsteady
 from fastnn.tensor import Tensor, no_grad
 
 from .checks import check_data, check_labels, check_loss, check_model
+from .unplanned import tell_without_plan
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -78,8 +80,27 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
 def predictor(model: Any, compile: bool) -> Callable[[np.ndarray], np.ndarray]:
     """What gives a model's outputs for images as a data set holds them."""
     to_input = input_for(model)
-    predict = plan.compile(model) if compile and isinstance(model, Module) else lambda images: model(images).data
-    return lambda images: predict(to_input(images))
+
+    def eager(images: np.ndarray) -> np.ndarray:
+        outputs: np.ndarray = model(to_input(images)).data
+        return outputs
+
+    if not (compile and isinstance(model, Module)):
+        return eager
+    planned: Any = plan.compile(model)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        nonlocal planned
+        if planned is not None:
+            try:
+                outputs: np.ndarray = planned(to_input(images))
+                return outputs
+            except Unsteady as error:
+                planned = None
+                tell_without_plan("evaluate", model, error)
+        return eager(images)
+
+    return predict
 
 
 def measure(predict: Callable[[np.ndarray], np.ndarray], dataset: Dataset, loss: Any, batch_size: int) -> Tally:
