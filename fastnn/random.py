@@ -13,7 +13,9 @@ from fastnn.errors import ArgumentError
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["generator", "get_state", "is_in_use", "manual_seed", "next_stream", "set_state"]
+__all__ = ["generator", "get_state", "is_in_use", "manual_seed", "next_generator", "next_stream", "set_state"]
+
+_OF_STREAMS = 0x9E3779B97F4A7C15
 
 
 class _Source:
@@ -65,6 +67,15 @@ def next_stream() -> tuple[int, int]:
     with _source.lock:
         _source.streams += 1
         return _source.seed, _source.streams - 1
+
+
+def next_generator() -> Generator:
+    """A NumPy generator for one draw: what it gives depends on the seed and on the number of streams before it alone.
+
+    Its key's upper half keeps it apart from generator() and from the kernels' Philox, which have the seed as theirs.
+    """
+    seed, stream = next_stream()
+    return np.random.Generator(np.random.Philox(key=seed | _OF_STREAMS << 64, counter=stream << 128))
 
 
 def get_state() -> dict[str, Any]:

@@ -209,8 +209,8 @@ class Module:
     def training(self) -> bool:
         """Whether the module is in training mode; a new one is.
 
-        Inside `fit`, `evaluate` and others that borrow a model, this is the mode that they have put it into, which holds
-        in their thread alone. What is set in a callback of theirs is forgotten when they end.
+        Inside `fit`, `evaluate` and others that borrow a model, this is the mode that they have put it into. It holds in
+        their thread alone, and what is set in a callback of theirs is forgotten when they end.
         """
         return mode_of(self)
 
@@ -276,7 +276,7 @@ class Module:
 
     @property
     def frozen(self) -> bool:
-        """Whether `freeze` was called on this module or one that holds it, and none of its own parameters is learned."""
+        """Whether `freeze` was called on this module or one that holds it, and no parameter of its own is learned."""
         return self._frozen and not any(parameter.requires_grad for parameter in self.parameters(recurse=False))
 
     def double(self: M) -> M:

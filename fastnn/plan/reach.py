@@ -47,9 +47,10 @@ def same(a: Any, b: Any) -> bool:
 class Place:
     """Somewhere that values are read from: a namespace, a container, a cell, an array, a generator.
 
-    `read` gives its entries by their names, `write` puts such entries back, `named` says what a reader calls one of them
-    (WarmUp.calls, the variable weight), `verb` what code does that changes them. `each_step`: nothing else tells of a change, so it is looked at in every step.
-    `shared`: other threads write there, too, so a change need not come from the one that looks.
+    `read` gives its entries by their names, `write` puts such entries back. `named` says what a reader calls one of
+    them (WarmUp.calls, the variable weight), `verb` what code that changes it does. With `each_step` nothing else tells
+    of a change, so the place is looked at in every step. Other threads write to `shared` places, too: a change there
+    need not come from the one that looks.
     """
 
     def __init__(
@@ -84,8 +85,7 @@ class Place:
 
 
 class Reach:
-    """The modules, and the other places, that these roots (a model, a loss) can read; whether there is code in them that
-    is not fastnn's.
+    """The modules and the other places that these roots (a model, a loss) can read; `has_users_code`: not just fastnn's.
 
     With `whole`, also arrays of any size, and with `parameters` those of all parameters and buffers.
     """
@@ -175,7 +175,9 @@ class Reach:
         space = vars(owner)
         names = [name for name in self.names if name in space]
         values = {name: space[name] for name in names}
-        held = [name for name in names if not isinstance(values[name], (FunctionType, property, staticmethod, classmethod))]
+        held = [
+            name for name in names if not isinstance(values[name], (FunctionType, property, staticmethod, classmethod))
+        ]
         if held:
             self._add_names(label, owner, lambda: vars(owner), held, lambda name, value: setattr(owner, name, value))
         for name, value in values.items():
@@ -298,8 +300,9 @@ class Reach:
     def _add_generator(self, generator: Any, label: str, shared: bool = False) -> None:
         if not self.whole:
             return
-        self._seen[id(generator)] = generator
-        read, write = _state_of(generator)
+        state = _state_of(generator)
+        assert state is not None
+        read, write = state
         self.places.append(
             Place(
                 lambda _: label, generator, lambda: {None: pickle.dumps(read())},
@@ -321,7 +324,7 @@ class Reach:
         numpy_random = sys.modules.get("numpy.random")
         if numpy_random is not None:
             self._add_generator(numpy_random.mtrand._rand, "np.random", shared=True)
-        self._add_generator(python_random._inst, "random", shared=True)  # type: ignore[attr-defined]
+        self._add_generator(python_random._inst, "random", shared=True)
         if random.is_in_use():
             self._add_generator(random.generator(), "fnn.random.generator()", shared=True)
 

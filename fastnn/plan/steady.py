@@ -18,7 +18,7 @@ import numpy as np
 from fastnn.errors import GraphError
 from fastnn.plan.reach import PLAIN, Place, Reach, same
 from fastnn.plan.structure import Structure
-from fastnn.plan.trace import Graph, Operator, Traced, Value
+from fastnn.plan.trace import Graph, Traced, Value
 from fastnn.tensor import Array
 
 __all__ = ["CHECKED", "Unsteady", "check_again", "steady_graph"]
@@ -44,8 +44,8 @@ class Unsteady(GraphError):
 def steady_graph(structure: Structure, make: Callable[[], Graph], parameters: bool) -> Graph:
     """The graph that `make` traces, if a second trace gives the same one and leaves everything as it is; else Unsteady.
 
-    fastnn's own layers and losses need no second one. What the first trace alone creates, such as a table that forward keeps from its first call on, stays. With
-    `parameters`, forward may not write into parameters and buffers either.
+    fastnn's own layers and losses need no second one. What the first trace alone creates, such as a table that forward
+    keeps from its first call on, stays. With `parameters`, forward may not write into parameters and buffers either.
     """
     if not structure.has_users_code:
         return make()
@@ -98,7 +98,7 @@ class _State:
     def reason(self, differs: str | None, structure: Structure, make: Callable[[], Graph]) -> str | None:
         """Why traces are not steady, in words, beginning with what names it best; `differs`: how their graphs differ.
 
-        Where only such places have changed that other threads write to as well, further traces have to change them, too.
+        Where only places have changed that other threads write to as well, further traces have to change them, too.
         """
         own, changes = self.changes(own=True), self.changes()
         for place, entry in own or (changes if differs else ()):
@@ -130,7 +130,7 @@ class _State:
 def _holds_traced(value: Any, depth: int = 3) -> bool:
     if isinstance(value, Traced):
         return True
-    if not depth or isinstance(value, PLAIN) and not isinstance(value, tuple):
+    if not depth or (isinstance(value, PLAIN) and not isinstance(value, tuple)):
         return False
     if isinstance(value, (list, tuple, set)):
         return any(_holds_traced(entry, depth - 1) for entry in value)
@@ -155,7 +155,9 @@ def difference(a: Graph, b: Graph, structure: Structure) -> str | None:
             return f"forward does not give {name} the same options at every call"
         where[id(one.output)] = where[id(other.output)] = "operator", index
     if len(a.operators) != len(b.operators):
-        return f"forward does not run the same operators at every call (once {len(a.operators)}, once {len(b.operators)})"
+        return (
+            f"forward does not run the same operators at every call (once {len(a.operators)}, once {len(b.operators)})"
+        )
     if where.get(id(a.outputs)) != where.get(id(b.outputs)):
         return "forward does not return the same tensor at every call"
     return None
@@ -183,7 +185,9 @@ def _equal(a: Any, b: Any, where: dict[int, Any], depth: int = 6) -> bool:
         return same(a, b)
     if isinstance(a, FunctionType):
         cells = [[cell.cell_contents for cell in f.__closure__ or ()] for f in (a, b)]
-        return a.__code__ is b.__code__ and _equal([cells[0], a.__defaults__], [cells[1], b.__defaults__], where, depth - 1)
+        return a.__code__ is b.__code__ and _equal(
+            [cells[0], a.__defaults__], [cells[1], b.__defaults__], where, depth - 1
+        )
     if is_dataclass(a):
         return all(_equal(getattr(a, f.name), getattr(b, f.name), where, depth - 1) for f in fields(a))
     if type(a).__eq__ is not object.__eq__:

@@ -19,8 +19,8 @@ from fastnn.plan.execute import Execution
 from fastnn.plan.fuse import fuse
 from fastnn.plan.native import chain_is_supported
 from fastnn.plan.shapes import image_by_image
-from fastnn.plan.stepping import Stepping
 from fastnn.plan.steady import CHECKED, check_again, steady_graph
+from fastnn.plan.stepping import Stepping
 from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates

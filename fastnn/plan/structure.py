@@ -1,4 +1,4 @@
-"""What a plan relies on besides arrays: the model's layers, their options and modes, and what its code reads elsewhere."""
+"""What a plan relies on besides arrays: the model's layers, options and modes, and what its code reads elsewhere."""
 
 from __future__ import annotations
 
@@ -32,14 +32,16 @@ class Structure:
         self.changed()
 
     def changed(self) -> bool:
-        """Whether layers, parameters, buffers, options and what else the code reads are others than at the last call."""
+        """Whether layers, parameters, buffers, options or what else the code reads are others than at the last call."""
         if self._seen == Module.changes and not any(place.changes() for place in self._loose):
             return False
         self._seen = Module.changes
         reach = Reach(self.roots)
         self._modules = reach.modules
         self.has_users_code = reach.has_users_code
-        self._parameters = list({id(p): p for module in reach.modules for p in module.parameters(recurse=False)}.values())
+        self._parameters = list(
+            {id(p): p for module in reach.modules for p in module.parameters(recurse=False)}.values()
+        )
         self._loose = [place for place in reach.places if place.each_step and not self._is_live(place)]
         before, self._print = self._print, self._summary()
         # kept, so that nothing else can come to have the id of what was replaced

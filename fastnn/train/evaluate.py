@@ -72,17 +72,18 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
     if not len(dataset):
         raise ArgumentError(f"evaluate: expected at least one image, got {dataset!r}")
     loss = CrossEntropyLoss() if loss is None else loss
-    with mode(model, training=False), no_grad():
+    with mode(model, training=False), no_grad():  # of the loss, too, and once for all batches
         tally = measure(predictor(model, compile), dataset, loss, batch_size)
     return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count)
 
 
 def predictor(model: Any, compile: bool) -> Callable[[np.ndarray], np.ndarray]:
-    """What gives a model's outputs for images as a data set holds them."""
+    """What gives a model's outputs, in eval mode, for images as a data set holds them."""
     to_input = input_for(model)
 
     def eager(images: np.ndarray) -> np.ndarray:
-        outputs: np.ndarray = model(to_input(images)).data
+        with mode(model, training=False), no_grad():
+            outputs: np.ndarray = model(to_input(images)).data
         return outputs
 
     if not (compile and isinstance(model, Module)):

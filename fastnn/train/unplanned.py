@@ -18,7 +18,8 @@ def tell_without_plan(where: str, model: Any, error: Unsteady, steps: int = 0) -
     known = _told.get(id(model))
     if where != "fit" and known is not None and known() is model:
         return
-    _told[id(model)] = weakref.ref(model, lambda _, key=id(model): _told.pop(key, None))  # type: ignore[misc]
+    key = id(model)
+    _told[key] = weakref.ref(model, lambda _: _told.pop(key, None))
     late = f", which was found out after {steps} compiled steps" if steps else ""
     warnings.warn(
         f"{where}: this model runs operator by operator, not compiled: {error.reason}{late}. Draw by fnn.randn_like, "
