@@ -13,7 +13,7 @@ from fastnn.errors import ArgumentError
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["generator", "get_state", "is_in_use", "manual_seed", "next_generator", "next_stream", "set_state"]
+__all__ = ["generator", "get_state", "manual_seed", "next_generator", "next_stream", "peek", "put_back", "set_state"]
 
 _OF_STREAMS = 0x9E3779B97F4A7C15
 
@@ -57,9 +57,19 @@ def generator() -> Generator:
         return _source.generator
 
 
-def is_in_use() -> bool:
-    """Whether generator() was called since the seed was set."""
-    return _source.generator is not None
+def peek() -> dict[str, Any] | None:
+    """The state of generator(), for `put_back`; None where it was not asked for since the seed was set."""
+    with _source.lock:
+        return None if _source.generator is None else dict(_source.generator.bit_generator.state)
+
+
+def put_back(state: dict[str, Any] | None) -> None:
+    """Let generator() go on from where it was when `peek` was called."""
+    with _source.lock:
+        if state is None:
+            _source.generator = None
+        else:
+            generator().bit_generator.state = state
 
 
 def next_stream() -> tuple[int, int]:

@@ -209,7 +209,7 @@ class Module:
     def training(self) -> bool:
         """Whether the module is in training mode; a new one is.
 
-        Inside `fit`, `evaluate` and others that borrow a model, this is the mode that they have put it into. It holds in
+        Inside `fit`, `evaluate` and others that borrow a model, it is the mode that they have put it into. It holds in
         their thread alone, and what is set in a callback of theirs is forgotten when they end.
         """
         return mode_of(self)

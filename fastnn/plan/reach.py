@@ -31,6 +31,7 @@ MOST_ENTRIES = 256  # of a container that is looked into; of a longer one the le
 WATCHED_BYTES = 1024  # arrays up to this size are compared at every step, larger ones when the model is traced
 
 _MISSING = object()
+_PACKAGES = {"site-packages", "dist-packages"}
 
 
 def same(a: Any, b: Any) -> bool:
@@ -69,9 +70,9 @@ class Place:
         self.each_step, self.shared = each_step, shared
         self.seen = read()
 
-    def changes(self) -> list[Any]:
-        """The names of the entries that are others now, or have come or gone."""
-        now, seen = self.read(), self.seen
+    def changes(self, seen: dict[Any, Any] | None = None) -> list[Any]:
+        """The names of the entries that are others now than in `seen` (else when the place was found), or have gone."""
+        now, seen = self.read(), self.seen if seen is None else seen
         found = []
         for name, value in now.items():
             before = seen.get(name, _MISSING)
@@ -85,7 +86,7 @@ class Place:
 
 
 class Reach:
-    """The modules and the other places that these roots (a model, a loss) can read; `has_users_code`: not just fastnn's.
+    """The modules and other places that these roots (a model, a loss) can read; `has_users_code`: not just fastnn's.
 
     With `whole`, also arrays of any size, and with `parameters` those of all parameters and buffers.
     """
@@ -197,6 +198,8 @@ class Reach:
             self._visit(value, f"a default argument of {function.__qualname__}")
         if _is_foreign(function.__code__.co_filename):
             return
+        self._visit_names(function, function.__qualname__)
+        self._add_defaults(function)
         found = set(_names_in(function.__code__))
         self.names |= found
         space = function.__globals__
@@ -281,6 +284,20 @@ class Reach:
 
         self.places.append(Place(lambda _: f"the variable {name}", cell, lambda: {None: _content(cell)}, write))
 
+    def _add_defaults(self, function: FunctionType) -> None:
+        names = ("__defaults__", "__kwdefaults__")
+
+        def write(entries: dict[str, Any]) -> None:
+            for name, value in entries.items():
+                setattr(function, name, value)
+
+        def read() -> dict[str, Any]:
+            return {name: getattr(function, name) for name in names if getattr(function, name)}
+
+        if read():
+            named = f"{function.__qualname__}.{{}}".format
+            self.places.append(Place(named, function, read, write))
+
     def _add_array(self, array: Any, label: str, shared: bool = False) -> None:
         small = array.nbytes <= WATCHED_BYTES
         if array.dtype.hasobject or not (small or self.whole):
@@ -298,11 +315,13 @@ class Reach:
         )  # fmt: skip
 
     def _add_generator(self, generator: Any, label: str, shared: bool = False) -> None:
-        if not self.whole:
-            return
         state = _state_of(generator)
-        assert state is not None
-        read, write = state
+        if self.whole and state is not None:
+            self._add_state_of_generator(generator, *state, label, shared)
+
+    def _add_state_of_generator(
+        self, generator: Any, read: Callable[[], Any], write: Callable[[Any], Any], label: str, shared: bool
+    ) -> None:
         self.places.append(
             Place(
                 lambda _: label, generator, lambda: {None: pickle.dumps(read())},
@@ -325,8 +344,7 @@ class Reach:
         if numpy_random is not None:
             self._add_generator(numpy_random.mtrand._rand, "np.random", shared=True)
         self._add_generator(python_random._inst, "random", shared=True)
-        if random.is_in_use():
-            self._add_generator(random.generator(), "fnn.random.generator()", shared=True)
+        self._add_state_of_generator(random, random.peek, random.put_back, "fnn.random.generator()", shared=True)
 
 
 def _names_in(code: CodeType) -> Iterator[str]:
@@ -344,7 +362,7 @@ def _content(cell: Any) -> Any:
 
 
 def _owner_label(owner: Any, label: str) -> str:
-    return label if isinstance(owner, (np.ndarray, dict, list)) else type(owner).__name__
+    return label if isinstance(owner, (np.ndarray, dict, list)) or _state_of(owner) else type(owner).__name__
 
 
 def _state_of(value: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]] | None:
@@ -371,7 +389,7 @@ def _foreign_folders() -> tuple[str, ...]:
 
 def _is_foreign(file: str | None) -> bool:
     """Whether code of this file is the standard library's, an installed package's or fastnn's own."""
-    return file is not None and file.startswith(_foreign_folders())
+    return file is not None and (file.startswith(_foreign_folders()) or bool(_PACKAGES & {*file.split(os.sep)}))
 
 
 def _is_fastnns(defined: Any) -> bool:

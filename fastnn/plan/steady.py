@@ -7,10 +7,12 @@ error here. fit then runs the model operator by operator.
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from types import FunctionType
+from types import FrameType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -49,70 +51,83 @@ def steady_graph(structure: Structure, make: Callable[[], Graph], parameters: bo
     """
     if not structure.has_users_code:
         return make()
-    with _tracing:
-        before = _State(structure, parameters)
-        try:
-            first = make()
-            settled = before
-            if before.changes(own=True):
-                before.refuse_traced_values()
-                settled = _State(structure, parameters)
+    with _tracing, _State(structure, parameters) as before:
+        first = make()
+        settled = before
+        if before.changes(own=True):
+            before.refuse_traced_values()
+            settled = _State(structure, parameters)
+        with _Entropy() as entropy:
             second = make()
-            reason = settled.reason(difference(first, second, structure), structure, make)
-            if reason:
-                raise Unsteady(reason)
-        except BaseException:
-            before.restore()
-            raise
+        settled.check(difference(first, second, structure) or entropy.reason, make)
     structure.leave_to_plan([array for op in second.operators for array in map(_array, op.inputs) if array is not None])
     return second
 
 
 def check_again(structure: Structure, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
     """Unsteady where a new trace differs from the graph that a plan was made of some calls ago."""
-    if not structure.has_users_code:
-        return
-    with _tracing:
-        state = _State(structure, parameters)
-        try:
-            reason = state.reason(difference(graph, make(), structure), structure, make)
-            if reason:
-                raise Unsteady(reason)
-        except BaseException:
-            state.restore()
-            raise
+    if structure.has_users_code:
+        with _tracing, _State(structure, parameters) as state:
+            state.check(difference(graph, make(), structure), make)
+
+
+class _Entropy:
+    """Context that notices where code asks the operating system for random numbers, to seed a new generator by."""
+
+    reason: str | None = None
+
+    def __enter__(self) -> _Entropy:
+        self._free = sys.getprofile() is None  # a profiler is not disturbed
+        if self._free:
+            sys.setprofile(self._look)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._free:
+            sys.setprofile(None)
+
+    def _look(self, frame: FrameType, event: str, called: Any) -> None:
+        if event == "c_call" and called is os.urandom:
+            self.reason = "forward draws random numbers from a generator without a seed"
 
 
 class _State:
-    """Everything that a model can read, as it is at one time."""
+    """Everything that a model can read, as it is at one time; a context that puts it back where an error is raised."""
 
     def __init__(self, structure: Structure, parameters: bool) -> None:
-        self.parameters = parameters
         self.places = Reach(structure.roots, whole=True, parameters=parameters).places
+
+    def __enter__(self) -> _State:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
+        if error is not None:  # what other threads write to as well is only put back where forward has changed it
+            for place, _ in self.changes(own=not isinstance(error, Unsteady)):
+                place.write(place.seen)
 
     def changes(self, own: bool = False) -> list[tuple[Place, Any]]:
         """Places that have changed since, each with the name of one entry; `own`: not those that threads share."""
         found = [(place, place.changes()) for place in self.places if not (own and place.shared)]
         return [(place, entries[0]) for place, entries in found if entries]
 
-    def reason(self, differs: str | None, structure: Structure, make: Callable[[], Graph]) -> str | None:
-        """Why traces are not steady, in words, beginning with what names it best; `differs`: how their graphs differ.
+    def check(self, differs: str | None, make: Callable[[], Graph]) -> None:
+        """Raise Unsteady if anything has changed since, or graphs differ (`differs` says how): by what names it best.
 
         Where only places have changed that other threads write to as well, further traces have to change them, too.
         """
-        own, changes = self.changes(own=True), self.changes()
-        for place, entry in own or (changes if differs else ()):
-            return f"forward {place.verb} {place.named(entry)}"
-        if differs or not changes:
-            return differs
-        for _ in range(ATTEMPTS - 2):
-            state = _State(structure, self.parameters)
-            make()
-            changes = state.changes()
-            if not changes:
-                return None
-        place, entry = changes[0]
-        return f"forward {place.verb} {place.named(entry)}"
+        changes = self.changes(own=True) or self.changes()
+        if changes and not differs and all(place.shared for place, _ in changes):
+            for _ in range(ATTEMPTS - 2):
+                for place, _ in changes:  # arrays from the same start: what is written there may be the same each time
+                    if isinstance(place.owner, np.ndarray):
+                        place.write(place.seen)
+                before = [(place, place.read()) for place, _ in changes]
+                make()
+                changes = [(place, entries[0]) for place, seen in before if (entries := place.changes(seen))]
+        for place, entry in changes:
+            raise Unsteady(f"forward {place.verb} {place.named(entry)}")
+        if differs:
+            raise Unsteady(differs)
 
     def refuse_traced_values(self) -> None:
         """Raise Unsteady if something now holds a value that only exists while a trace is made."""
@@ -121,10 +136,6 @@ class _State:
             for entry in place.changes():
                 if _holds_traced(now.get(entry)):
                     raise Unsteady(f"forward keeps a tensor that it has computed in {place.named(entry)}")
-
-    def restore(self) -> None:
-        for place, _ in self.changes():
-            place.write(place.seen)
 
 
 def _holds_traced(value: Any, depth: int = 3) -> bool:
