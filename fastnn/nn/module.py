@@ -394,10 +394,12 @@ def mode(model: Any, *, training: bool) -> Iterator[None]:
 
 def _as_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments as forward shall see them: arrays that a Tensor can hold as tensors, everything else as it is."""
-    if args and _holds_numbers(args[0]):
+    if args and type(args[0]) is list and _holds_numbers(args[0]):
         args = (Tensor(args[0]), *args[1:])
-    if any(isinstance(value, np.ndarray) for value in args):
-        args = tuple([Tensor(value) if _fits(value) else value for value in args])
+    for value in args:
+        if isinstance(value, np.ndarray):
+            args = tuple([Tensor(value) if _fits(value) else value for value in args])
+            break
     for name, value in kwargs.items():
         if _fits(value):
             kwargs[name] = Tensor(value)

@@ -57,18 +57,16 @@ def steady_graph(structure: Structure, make: Callable[[], Graph], parameters: bo
         if before.changes(own=True):
             before.refuse_traced_values()
             settled = _State(structure, parameters)
-        with _Entropy() as entropy:
-            second = make()
-        settled.check(difference(first, second, structure) or entropy.reason, make)
-    structure.leave_to_plan([array for op in second.operators for array in map(_array, op.inputs) if array is not None])
-    return second
+        graph = settled.checked(first, make, structure)
+    structure.leave_to_plan([array for op in graph.operators for array in map(_array, op.inputs) if array is not None])
+    return graph
 
 
 def check_again(structure: Structure, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
     """Unsteady where a new trace differs from the graph that a plan was made of some calls ago."""
     if structure.has_users_code:
         with _tracing, _State(structure, parameters) as state:
-            state.check(difference(graph, make(), structure), make)
+            state.checked(graph, make, structure)
 
 
 class _Entropy:
@@ -110,24 +108,33 @@ class _State:
         found = [(place, place.changes()) for place in self.places if not (own and place.shared)]
         return [(place, entries[0]) for place, entries in found if entries]
 
-    def check(self, differs: str | None, make: Callable[[], Graph]) -> None:
-        """Raise Unsteady if anything has changed since, or graphs differ (`differs` says how): by what names it best.
+    def checked(self, graph: Graph, make: Callable[[], Graph], structure: Structure) -> Graph:
+        """A new trace, if it is equal to `graph` and changes nothing; else Unsteady, which begins with what says most.
 
-        Where only places have changed that other threads write to as well, further traces have to change them, too.
+        Other threads may have come between: where there are any, and where only such places have changed that all of
+        them write to, it counts if every trace of a few does so.
         """
-        changes = self.changes(own=True) or self.changes()
-        if changes and not differs and all(place.shared for place, _ in changes):
-            for _ in range(ATTEMPTS - 2):
-                for place, _ in changes:  # arrays from the same start: what is written there may be the same each time
-                    if isinstance(place.owner, np.ndarray):
-                        place.write(place.seen)
-                before = [(place, place.read()) for place, _ in changes]
-                make()
-                changes = [(place, entries[0]) for place, seen in before if (entries := place.changes(seen))]
-        for place, entry in changes:
-            raise Unsteady(f"forward {place.verb} {place.named(entry)}")
-        if differs:
-            raise Unsteady(differs)
+        seen = {place: place.seen for place in self.places}
+        for _ in range(ATTEMPTS):
+            with _Entropy() as entropy:
+                now = make()
+            differs = difference(graph, now, structure) or entropy.reason
+            changes = [(place, names[0]) for place in seen if (names := place.changes(seen[place]))]
+            if not changes and not differs:
+                return now
+            shared = not differs and all(place.shared for place, _ in changes)
+            if not shared and threading.active_count() == 1:
+                break
+            graph = now
+            for place, _ in changes:
+                if place.shared and isinstance(place.owner, np.ndarray):
+                    place.write(place.seen)  # the same may be written each time: only from the same start it is seen
+                else:
+                    seen[place] = place.read()
+        for place, name in sorted(changes, key=lambda change: change[0].shared):
+            raise Unsteady(f"forward {place.verb} {place.named(name)}")
+        assert differs is not None
+        raise Unsteady(differs)
 
     def refuse_traced_values(self) -> None:
         """Raise Unsteady if something now holds a value that only exists while a trace is made."""

@@ -19,7 +19,7 @@ from fastnn.plan.execute import Execution
 from fastnn.plan.fuse import fuse
 from fastnn.plan.native import chain_is_supported
 from fastnn.plan.shapes import image_by_image
-from fastnn.plan.steady import CHECKED, check_again, steady_graph
+from fastnn.plan.steady import CHECKED, Unsteady, check_again, steady_graph
 from fastnn.plan.stepping import Stepping
 from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
@@ -60,6 +60,14 @@ class Plan:
             self._executions.clear()
         return changed
 
+    def _check_again(self, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
+        """Unsteady, and the plans forgotten, where the model now does something else than what a plan was made of."""
+        try:
+            check_again(self._structure, graph, make, parameters)
+        except Unsteady:
+            self._executions.clear()
+            raise
+
     def _stages(self, graph: Graph, training: bool) -> list[Any]:
         native = backends.name() == "native"
         disable = self.options if native else frozenset(("chain", "dense", "cross_entropy"))
@@ -79,7 +87,7 @@ class Predictor(Plan):
         super().__init__(model, options)
         self.frozen = frozen
         self._call: Any = None  # what ran last, ready to run again
-        self._calls = 0
+        self._calls = 0  # of a model with users' code, which is looked at again and again
 
     def __call__(self, x: Any, out: Array | None = None) -> Array:
         """The model's outputs for x (N, ...), an ndarray; with `out`, an array of their shape and type, in that one.
@@ -88,11 +96,15 @@ class Predictor(Plan):
         DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
         """
         with self._lock:
-            self._calls += 1
-            if not self.frozen and (self._follow_model() or self._calls in CHECKED):
+            if not self.frozen and (self._follow_model() or (self._structure.has_users_code and self._is_checked())):
                 self._call = None
             outputs = None if self._call is None else self._call(x, out)
             return self._predict(_input(x), out) if outputs is None else outputs
+
+    def _is_checked(self) -> bool:
+        """Count a call; whether the plan is compared with a new trace before it."""
+        self._calls += 1
+        return self._calls in CHECKED
 
     def _predict(self, x: Array, out: Array | None) -> Array:
         if len(x) <= MOST_IMAGES or not image_by_image(self._execution(x[:MOST_IMAGES]).graph):
@@ -117,8 +129,8 @@ class Predictor(Plan):
         key = (x.shape, x.dtype, _kernels_in_use())
         known = self._executions.get(key)
         found: Execution = self._find(key, lambda: self._make(x), Execution.stands)
-        if found is known and self._calls in CHECKED and not self.frozen:
-            check_again(self._structure, found.graph, lambda: self._trace(x), parameters=False)
+        if found is known and self._calls in CHECKED:
+            self._check_again(found.graph, lambda: self._trace(x), parameters=False)
         return found
 
     def _trace(self, x: Array) -> Graph:
@@ -178,8 +190,7 @@ class Step(Plan):
         stepping = self._stepping(x, y)
         stepping.calls += 1
         if stepping.calls in CHECKED:
-            graph = stepping.execution.graph
-            check_again(self._structure, graph, lambda: self._trace(x, y), parameters=True)
+            self._check_again(stepping.execution.graph, lambda: self._trace(x, y), parameters=True)
         self._last = stepping.execution
         return stepping.run(x, y)
 

@@ -33,7 +33,7 @@ class Structure:
 
     def changed(self) -> bool:
         """Whether layers, parameters, buffers, options or what else the code reads are others than at the last call."""
-        if self._seen == Module.changes and not any(place.changes() for place in self._loose):
+        if self._seen == Module.changes and (not self._loose or not any(place.changes() for place in self._loose)):
             return False
         self._seen = Module.changes
         reach = Reach(self.roots)

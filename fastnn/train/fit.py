@@ -69,7 +69,9 @@ def fit(
         verbose: whether to show progress: a table of the epochs on standard output, and on standard error a bar (plain
             lines where that is no terminal).
         compile: whether the steps are compiled (`fnn.compile`): the same mathematics, faster. `.grad` then stays None.
-            A model that reads values of its tensors to decide what to do needs False (GraphError tells).
+            A model that reads values of its tensors to decide what to do needs False (GraphError tells). Where forward
+            or the loss does not do the same at every call (draws in NumPy, counts its calls, writes into attributes),
+            a warning says so, and the training runs operator by operator.
 
     Returns:
         The epochs' measurements. The model is trained in place, and its modes (train or eval) are those that it came
