@@ -19,6 +19,7 @@ from fastnn import errors, init, nn, ops, optim, random
 from fastnn.backends import get_num_threads, set_num_threads
 from fastnn.errors import FastnnError
 from fastnn.habits import no_such_name
+from fastnn.ops import bernoulli, rand_like, randn_like
 from fastnn.random import manual_seed
 from fastnn.tape import no_grad
 from fastnn.tensor import Function, Tensor
@@ -45,6 +46,7 @@ __all__ = [
     "Function",
     "History",
     "Tensor",
+    "bernoulli",
     "compare_optimizers",
     "compile",
     "data",
@@ -66,6 +68,8 @@ __all__ = [
     "ops",
     "optim",
     "plan",
+    "rand_like",
+    "randn_like",
     "random",
     "recipes",
     "set_num_threads",

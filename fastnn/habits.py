@@ -19,8 +19,8 @@ HINTS = {
         **{name: _ARRAY.format(name) for name in ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")},
         **{name: _ARRAY.format(name) for name in ("zeros_like", "ones_like", "stack", "where", "einsum")},
         "cat": _ARRAY.format("concatenate"),
-        "randn": _ARRAY.format("random.default_rng().standard_normal"),
-        "rand": _ARRAY.format("random.default_rng().random"),
+        "randn": f"{_ARRAY.format('random.default_rng().standard_normal')}; in a model, fnn.randn_like draws anew",
+        "rand": f"{_ARRAY.format('random.default_rng().random')}; in a model, fnn.rand_like draws anew",
         "randint": _ARRAY.format("random.default_rng().integers"),
         "randperm": _ARRAY.format("random.default_rng().permutation"),
         "from_numpy": "fnn.Tensor(array) shares the array's memory",
@@ -76,6 +76,11 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "ignore_index": (-100,),
     "size_average": (None,),
     "reduce": (None,),
+    "layout": (None,),
+    "memory_format": (None,),
+    "requires_grad": (False,),
+    "generator": (None,),
+    "out": (None,),
 }
 
 

@@ -13,7 +13,9 @@ from fastnn.errors import ArgumentError
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["generator", "get_state", "manual_seed", "next_stream", "set_state"]
+__all__ = ["generator", "get_state", "manual_seed", "next_generator", "next_stream", "peek", "put_back", "set_state"]
+
+_OF_STREAMS = 0x9E3779B97F4A7C15
 
 
 class _Source:
@@ -55,11 +57,35 @@ def generator() -> Generator:
         return _source.generator
 
 
+def peek() -> dict[str, Any] | None:
+    """The state of generator(), for `put_back`; None where it was not asked for since the seed was set."""
+    with _source.lock:
+        return None if _source.generator is None else dict(_source.generator.bit_generator.state)
+
+
+def put_back(state: dict[str, Any] | None) -> None:
+    """Let generator() go on from where it was when `peek` was called."""
+    with _source.lock:
+        if state is None:
+            _source.generator = None
+        else:
+            generator().bit_generator.state = state
+
+
 def next_stream() -> tuple[int, int]:
-    """(seed, stream) for one call of the kernel dropout_forward; every call of next_stream gives another stream."""
+    """(seed, stream) for one draw by dropout, randn_like and others; every call of next_stream gives another stream."""
     with _source.lock:
         _source.streams += 1
         return _source.seed, _source.streams - 1
+
+
+def next_generator() -> Generator:
+    """A NumPy generator for one draw: what it gives depends on the seed and on the number of streams before it alone.
+
+    Its key's upper half keeps it apart from generator() and from the kernels' Philox, which have the seed as theirs.
+    """
+    seed, stream = next_stream()
+    return np.random.Generator(np.random.Philox(key=seed | _OF_STREAMS << 64, counter=stream << 128))
 
 
 def get_state() -> dict[str, Any]:

@@ -26,6 +26,7 @@ __all__ = [
     "checked",
     "computed",
     "computing_dtype",
+    "current_module",
     "enable_grad",
     "gradients",
     "no_grad",
@@ -71,6 +72,11 @@ def set_module(module: Any) -> Any:
     before = _mode.module
     _mode.module = module
     return before
+
+
+def current_module() -> Any:
+    """Whose forward runs in the calling thread; None outside of all."""
+    return _mode.module
 
 
 @contextmanager

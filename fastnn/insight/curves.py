@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn import plan
 from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.nn import Module
 from fastnn.ops import log_softmax
 from fastnn.tape import Array
 from fastnn.tensor import Tensor
-from fastnn.train.evaluate import as_dataset, input_for
+from fastnn.train.evaluate import as_dataset, predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -165,7 +164,7 @@ def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
     dataset = as_dataset(data, "test")
     if dataset.labels.ndim != 1 or dataset.labels.dtype.kind not in "iu" or dataset.images.ndim != 4:
         raise ArgumentError(f"worst_mistakes: expected images (N, C, H, W) with integer labels, got {dataset!r}")
-    logits = plan.compile(model)(input_for(model)(dataset.images))
+    logits = predictor(model, compile=True)(dataset.images)
     logarithms = log_softmax(Tensor(logits), 1).data
     found = logits.argmax(axis=1)
     of_truth = logarithms[np.arange(len(found)), dataset.labels]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -10,10 +11,12 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
+from fastnn.nn.modes import borrowed, mode_of, set_mode
 from fastnn.tape import set_module
 from fastnn.tensor import Array, Tensor, no_half, no_such_device, target_dtype
 
 M = TypeVar("M", bound="Module")
+_changes = itertools.count(1)
 
 
 class Parameter(Tensor):
@@ -63,10 +66,13 @@ class Module:
 
     Attributes are kept where Python keeps them, so the order of assignment is the order of the names. Lists of
     modules go into a ModuleList. An error from within names the layers that it passed through (`error.layers`).
+
+    `forward` always sees tensors: arrays among the arguments of a call become tensors, of the same type and without a
+    copy, and so does a list of numbers as the first argument.
     """
 
-    training: bool = True
     _buffers: tuple[str, ...] = ()
+    _frozen: bool = False
     changes: ClassVar[int] = 0  # of attributes of any module: whoever relies on a model's structure watches this number
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -76,6 +82,8 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outer = set_module(self)
         try:
+            if outer is None:
+                args, kwargs = _as_tensors(args, kwargs)
             output = self.forward(*args, **kwargs)
             if output is None:
                 raise ArgumentError("forward returned None: does it end with a return?")
@@ -105,13 +113,13 @@ class Module:
                 f"{type(self).__name__}.{name} is a parameter: expected nn.Parameter or None, got "
                 f"{type(value).__name__}; to change its values write {name}.data[...] = ..."
             )
-        if name != "training":
-            Module.changes += 1
         object.__setattr__(self, name, value)
+        if name != "training":
+            Module.changes = next(_changes)  # now, not before: another thread may look at any time
 
     def __delattr__(self, name: str) -> None:
-        Module.changes += 1
         object.__delattr__(self, name)
+        Module.changes = next(_changes)
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """The same as setting the attribute; None stands for a parameter that this layer goes without."""
@@ -197,10 +205,29 @@ class Module:
         function(self)
         return self
 
+    @property
+    def training(self) -> bool:
+        """Whether the module is in training mode; a new one is.
+
+        Inside `fit`, `evaluate` and others that borrow a model, it is the mode that they have put it into. It holds in
+        their thread alone, and what is set in a callback of theirs is forgotten when they end.
+        """
+        return mode_of(self)
+
+    @training.setter
+    def training(self, training: bool) -> None:
+        set_mode(self, bool(training))
+
     def train(self: M, mode: bool = True) -> M:
-        """Training mode (dropout drops, batch norm uses the batch's statistics), or eval mode."""
+        """Training mode (dropout drops, batch norm uses the batch's statistics), or eval mode, for all modules below.
+
+        Modules below that define `train` themselves have it called, after their own modules' mode was set.
+        """
         for module in self.modules():
             module.training = bool(mode)
+        for module in self.modules():
+            if type(module).train is not Module.train and module is not self:
+                module.train(mode)
         return self
 
     def eval(self: M) -> M:
@@ -216,10 +243,41 @@ class Module:
                 parameter.grad[...] = 0
 
     def requires_grad_(self: M, requires_grad: bool = True) -> M:
-        """Whether the parameters are to be learned."""
+        """Whether the parameters are to be learned; True also ends what `freeze` began."""
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
+        if requires_grad:
+            for module in self.modules():
+                if module._frozen:
+                    module._frozen = False
         return self
+
+    def freeze(self: M) -> M:
+        """Keep this module as it is: no parameter of it is learned, and batch norm keeps its statistics.
+
+        Batch norm in a frozen module runs on its running statistics in training mode, too. Dropout, which has nothing
+        to keep, goes on dropping in training mode; `eval()` on that part switches it off. `unfreeze` ends all this. A
+        copy of a frozen module is frozen; `state_dict` says nothing of it.
+
+        >>> from fastnn import nn
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+        >>> _ = model[:2].freeze()
+        >>> [name for name, p in model.named_parameters() if p.requires_grad]
+        ['2.weight', '2.bias']
+        """
+        self.requires_grad_(False)
+        for module in self.modules():
+            module._frozen = True
+        return self
+
+    def unfreeze(self: M) -> M:
+        """Let all parameters of this module be learned and all statistics follow the batches again."""
+        return self.requires_grad_(True)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether `freeze` was called on this module or one that holds it, and no parameter of its own is learned."""
+        return self._frozen and not any(parameter.requires_grad for parameter in self.parameters(recurse=False))
 
     def double(self: M) -> M:
         """Parameters and buffers to float64: from now on the reference kernels compute."""
@@ -318,6 +376,8 @@ class Module:
 
     def __repr__(self) -> str:
         name, extra = type(self).__name__, self.extra_repr()
+        if self.frozen:
+            extra = f"{extra}, frozen" if extra else "frozen"
         children = [f"({key}): " + repr(child).replace("\n", "\n  ") for key, child in _held(self)]
         if not children:
             return f"{name}({extra})"
@@ -326,14 +386,37 @@ class Module:
 
 @contextmanager
 def mode(model: Any, *, training: bool) -> Iterator[None]:
-    """Training or eval mode for a while; each module then gets back the mode that it had."""
-    before = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    try:
+    """Training or eval mode for a while, in the calling thread alone."""
+    with borrowed(model):
+        model.train(training)
         yield
-    finally:
-        for module, was in before:
-            module.training = was
+
+
+def _as_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments as forward shall see them: arrays that a Tensor can hold as tensors, everything else as it is."""
+    if args and type(args[0]) is list and _holds_numbers(args[0]):
+        args = (Tensor(args[0]), *args[1:])
+    for value in args:
+        if isinstance(value, np.ndarray):
+            args = tuple([Tensor(value) if _fits(value) else value for value in args])
+            break
+    for name, value in kwargs.items():
+        if _fits(value):
+            kwargs[name] = Tensor(value)
+    return args, kwargs
+
+
+def _fits(value: Any) -> bool:
+    """Whether it is an array of a type that tensors have; others get to forward, where they may be meant."""
+    return isinstance(value, np.ndarray) and (value.dtype.kind in "iub" or value.dtype.type in (np.float32, np.float64))
+
+
+def _holds_numbers(value: Any) -> bool:
+    """Whether it is a list of numbers, or a list of such lists, as far as its first entry tells."""
+    found = value
+    while isinstance(found, list) and found:
+        found = found[0]
+    return found is not value and isinstance(found, (int, float, np.number, np.bool_))
 
 
 def _held(module: Module) -> list[tuple[str, Module]]:

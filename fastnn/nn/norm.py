@@ -23,6 +23,7 @@ class _BatchNorm(Module):
     In training mean and var are the batch's, and the running ones follow them: running += momentum·(batch's - running),
     with the unbiased variance; `momentum=None` averages over all batches. In eval mode the running ones are used.
     `affine=False` goes without weight and bias; `track_running_stats=False` always uses the batch's statistics.
+    A layer that `freeze` keeps as it is uses the running ones in training, too.
     """
 
     layout: str
@@ -67,14 +68,15 @@ class _BatchNorm(Module):
         if x.ndim != self.ndim or x.shape[1] != self.num_features:
             expected = self.layout.replace("C", str(self.num_features))
             raise ShapeError(f"batch_norm: expected input of shape {expected}, got {x.shape}")
-        if self.running_mean is not None and self.running_var is not None and not self.training:
+        follows = self.training and not self.frozen
+        if self.running_mean is not None and self.running_var is not None and not follows:
             mean, var = self.running_mean, self.running_var
             return ops.batch_norm(x, mean, var, self.weight, self.bias, self.eps)
         count = x.numel() // self.num_features
         if count == 1:
             raise ShapeError(f"batch_norm: expected more than one value per channel in training, got {x.shape}")
         running = None
-        if self.training and self.running_mean is not None and self.running_var is not None:
+        if follows and self.running_mean is not None and self.running_var is not None:
             running = Running(self.running_mean, self.running_var, self.num_batches_tracked, self.momentum)
         return ops.batch_norm_training(x, self.weight, self.bias, self.eps, running)
 

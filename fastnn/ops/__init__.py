@@ -19,6 +19,7 @@ from fastnn.ops.activations import (
 )
 from fastnn.ops.conv import conv2d
 from fastnn.ops.dense import linear, matmul
+from fastnn.ops.draws import bernoulli, rand_like, randn_like
 from fastnn.ops.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -35,6 +36,7 @@ __all__ = [
     "avg_pool2d",
     "batch_norm",
     "batch_norm_training",
+    "bernoulli",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "conv2d",
@@ -52,6 +54,8 @@ __all__ = [
     "mse_loss",
     "nll_loss",
     "normalize",
+    "rand_like",
+    "randn_like",
     "relu",
     "sigmoid",
     "silu",

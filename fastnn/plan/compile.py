@@ -50,9 +50,13 @@ def compile(
     where the time goes. Parameters stay live: what is written to `.data` counts from the next call on.
 
     Args:
-        model: a Module. What it computes may depend on shapes and on its mode, but not on values (GraphError); what
-            its forward does besides, in NumPy or to attributes, happens once a shape, while it is traced.
-        loss_fn: maps (outputs, targets) to a scalar.
+        model: a Module. What it computes may depend on shapes and on its mode, but not on values (GraphError). Forward
+            has to do the same at every call: `fnn.randn_like` and its kin draw anew in a plan, too, but where forward
+            draws in NumPy, counts its calls or writes into attributes and arrays, GraphError says so. It is traced
+            twice, and again before the 2nd, 11th, 101st, ... call, to find that out; what it keeps from its first call
+            on, such as a table, is all right.
+        loss_fn: maps (outputs, targets) to a scalar, under the same conditions. Attributes, closures, globals and
+            lists that forward or a plain function read may change between calls: that makes a new plan.
         optimizer: holds parameters of the model. Those of fastnn.optim step by kernels, others by their own step().
         clip_norm: where the norm of all gradients together is larger, they are scaled down to it.
         accumulate: batches whose mean gradient makes one update.

@@ -1,7 +1,7 @@
 """Shape and type of what an operator makes of values that do not exist yet.
 
-The common operators have a rule here, which also makes their kernels' checks; any other operator, one that a user wrote
-among them, is tried once on ones of the right shapes.
+The common operators have a rule here, which also makes their kernels' checks, and so have those that draw random
+numbers; any other operator, one that a user wrote among them, is tried once on ones of the right shapes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.backends import shapes
-from fastnn.ops import activations, conv, dense, loss, norm, pool, shaping
+from fastnn.ops import activations, conv, dense, draws, loss, norm, pool, shaping
 from fastnn.tape import Context, computing_dtype
 from fastnn.tensor import Array, Cast, Function
 
@@ -26,6 +26,10 @@ Rule = Callable[..., Any]  # of the inputs' arrays, which have shape and type al
 
 def _same(x: Array, *_: Any, **__: Any) -> Array:
     return x
+
+
+def _drawn_like(x: Array, *, dtype: np.dtype[Any]) -> Array:
+    return _of(x.shape, dtype)
 
 
 def _conv2d(x: Array, weight: Array, bias: Array | None, **attributes: Any) -> Array:
@@ -68,6 +72,9 @@ _RULES: dict[type[Function], Rule] = {
     activations.ReLU: _same,
     conv.Conv2d: _conv2d,
     dense.Linear: _linear,
+    draws.Bernoulli: _same,
+    draws.RandLike: _drawn_like,
+    draws.RandnLike: _drawn_like,
     loss.CrossEntropy: _cross_entropy,
     norm.BatchNormTraining: _batch_norm_training,
     norm.Normalize: _normalize,

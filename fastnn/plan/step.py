@@ -19,8 +19,9 @@ from fastnn.plan.fuse import FUSIONS, fuse
 from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.native import chain_is_supported
 from fastnn.plan.shapes import image_by_image
+from fastnn.plan.steady import CHECKED, Unsteady, check_again, steady_graph
 from fastnn.plan.stepping import Stepping
-from fastnn.plan.structure import MODES, Structure
+from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates
 from fastnn.tensor import Array, Tensor
@@ -37,7 +38,7 @@ class Plan:
     def __init__(self, model: Module, options: frozenset[str], *others: Any) -> None:
         self.model, self.options = model, options
         self._lock = locks.lock(self._start_over)
-        self._others = [other for other in others if isinstance(other, Module)]
+        self._others = others
         self._start_over()
 
     def _start_over(self) -> None:
@@ -73,6 +74,14 @@ class Plan:
             self._executions.clear()
         return changed
 
+    def _check_again(self, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
+        """Unsteady, and the plans forgotten, where the model now does something else than what a plan was made of."""
+        try:
+            check_again(self._structure, graph, make, parameters)
+        except Unsteady:
+            self._executions.clear()
+            raise
+
     def _stages(self, graph: Graph, training: bool) -> list[Any]:
         native = backends.name() == "native"
         disable = self.options if native else frozenset(FUSIONS)
@@ -97,6 +106,7 @@ class Predictor(Plan):
     def _start_over(self) -> None:
         super()._start_over()
         self._call: Any = None  # what ran last, ready to run again
+        self._calls = 0  # of a model with users' code, which is looked at again and again
 
     def __call__(self, x: Any, out: Array | None = None) -> Array:
         """The model's outputs for x (N, ...), an ndarray; with `out`, an array of their shape and type, in that one.
@@ -105,10 +115,15 @@ class Predictor(Plan):
         DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
         """
         with self._turn():
-            if not self.frozen and self._follow_model():
+            if not self.frozen and (self._follow_model() or (self._structure.has_users_code and self._is_checked())):
                 self._call = None
             outputs = None if self._call is None else self._call(x, out)
             return self._predict(_input(x), out) if outputs is None else outputs
+
+    def _is_checked(self) -> bool:
+        """Count a call; whether the plan is compared with a new trace before it."""
+        self._calls += 1
+        return self._calls in CHECKED
 
     def _predict(self, x: Array, out: Array | None) -> Array:
         if len(x) <= MOST_IMAGES or not image_by_image(self._execution(x[:MOST_IMAGES]).graph):
@@ -133,11 +148,18 @@ class Predictor(Plan):
 
     def _execution(self, x: Array) -> Execution:
         key = (x.shape, x.dtype, _kernels_in_use())
-        return self._find(key, lambda: self._make(x), Execution.stands)
+        known = self._executions.get(key)
+        found: Execution = self._find(key, lambda: self._make(x), Execution.stands)
+        if found is known and self._calls in CHECKED:
+            self._check_again(found.graph, lambda: self._trace(x), parameters=False)
+        return found
+
+    def _trace(self, x: Array) -> Graph:
+        with mode(self.model, training=False):
+            return trace(self.model, None, (x.shape, x.dtype), None)
 
     def _make(self, x: Array) -> Execution:
-        with MODES, self._structure.kept(), mode(self.model, training=False):
-            graph = trace(self.model, None, (x.shape, x.dtype), None)
+        graph = steady_graph(self._structure, lambda: self._trace(x), parameters=False)
         return Execution(graph, self._stages(graph, False), training=False, frozen=self.frozen, options=self.options)
 
 
@@ -190,17 +212,22 @@ class Step(Plan):
     def _run(self, x: Any, y: Any) -> float:
         x, y = _input(x), _target(y)
         stepping = self._stepping(x, y)
+        stepping.calls += 1
+        if stepping.calls in CHECKED:
+            self._check_again(stepping.execution.graph, lambda: self._trace(x, y), parameters=True)
         self._last = stepping.execution
         return stepping.run(x, y)
 
     def _stepping(self, x: Array, y: Array) -> Stepping:
-        with MODES:
-            key = (x.shape, x.dtype, y.shape, y.dtype, _kernels_in_use(), *self._structure.modes())
-            return self._find(key, lambda: self._make(x, y), Stepping.stands)
+        key = (x.shape, x.dtype, y.shape, y.dtype, _kernels_in_use(), *self._structure.modes())
+        found: Stepping = self._find(key, lambda: self._make(x, y), Stepping.stands)
+        return found
+
+    def _trace(self, x: Array, y: Array) -> Graph:
+        return trace(self.model, self.loss_fn, (x.shape, x.dtype), (y.shape, y.dtype))
 
     def _make(self, x: Array, y: Array) -> Stepping:
-        with self._structure.kept():
-            graph = trace(self.model, self.loss_fn, (x.shape, x.dtype), (y.shape, y.dtype))
+        graph = steady_graph(self._structure, lambda: self._trace(x, y), parameters=True)
         assert graph.loss is not None
         if graph.loss.shape != ():
             raise ArgumentError(

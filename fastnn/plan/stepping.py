@@ -28,6 +28,7 @@ class Stepping:
 
     def __init__(self, graph: Graph, stages: list[Stage], step: Step) -> None:
         self.step, self.optimizer = step, step.optimizer
+        self.calls = 0
         self.updates = self._known_updates(graph)
         self.whole = step.clip_norm is None and step.accumulate == 1  # nothing looks at gradients before the update
         self.execution = Execution(

@@ -1,71 +1,91 @@
-"""What a plan relies on besides arrays: the model's layers, their options and modes."""
+"""What a plan relies on besides arrays: the model's layers, options and modes, and what its code reads elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from fastnn import locks
+import numpy as np
+
 from fastnn.nn import Module
+from fastnn.nn.modes import modes_in_force
+from fastnn.plan.reach import PLAIN, Place, Reach
+from fastnn.tensor import Array
 
-__all__ = ["MODES", "Structure"]
-
-MODES = locks.lock()  # held by plans that put modules into eval mode for a trace, and by those that read modes
-_PLAIN = (bool, int, float, str, tuple, type(None))
+__all__ = ["Structure"]
 
 
 class Structure:
     """Modules and parameters of a model (and of a loss), and whether they are still what they were.
 
     Walking through a model takes longer than a small network's step: it is done only after an attribute of some module
-    was set.
+    was set, or where one of the places that tell nobody of a change (closures, globals, lists) has changed.
     """
 
-    def __init__(self, *roots: Module) -> None:
-        self._roots = roots
+    def __init__(self, *roots: Any) -> None:
+        self.roots = roots
         self._seen = -1
         self._print: list[Any] = []
         self._kept: list[Any] = []
+        self._loose: list[Place] = []
+        self._live: list[Array] = []  # arrays that the plan itself reads: what is written into them counts anyway
+        self._modes_of: Any = None
         self.changed()
 
     def changed(self) -> bool:
-        """Whether layers, parameters, buffers or options are others than at the last call."""
-        if self._seen == Module.changes:
+        """Whether layers, parameters, buffers, options or what else the code reads are others than at the last call."""
+        if self._seen == Module.changes and (not self._loose or not any(place.changes() for place in self._loose)):
             return False
         self._seen = Module.changes
-        self._modules = [module for root in self._roots for module in root.modules()]
-        self._parameters = [parameter for root in self._roots for parameter in root.parameters()]
-        before, self._print = self._print, list(map(_fingerprint, self._modules))
+        reach = Reach(self.roots)
+        self._modules = reach.modules
+        self.has_users_code = reach.has_users_code
+        self._parameters = list(
+            {id(p): p for module in reach.modules for p in module.parameters(recurse=False)}.values()
+        )
+        self._loose = [place for place in reach.places if place.each_step and not self._is_live(place)]
+        before, self._print = self._print, self._summary()
         # kept, so that nothing else can come to have the id of what was replaced
-        self._kept = [value for module in self._modules for value in vars(module).values()]
-        return before != self._print
+        self._kept = [reach, [value for module in self._modules for value in vars(module).values()]]
+        self._modes_of = None
+        if before != self._print:
+            self._live = []
+            return True
+        return False
 
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Afterwards every module has the attributes that it had before: a trace leaves nothing behind."""
-        before = [(module, dict(vars(module))) for module in self._modules]
-        try:
-            yield
-        finally:
-            for module, attributes in before:
-                now = vars(module)
-                if now.keys() != attributes.keys() or any(now[name] is not value for name, value in attributes.items()):
-                    now.clear()
-                    now.update(attributes)
+    def leave_to_plan(self, arrays: list[Array]) -> None:
+        """Watch the contents of these arrays no longer: a plan reads them where they lie."""
+        self._live += arrays
+        self._loose = [place for place in self._loose if not self._is_live(place)]
+        self._print = self._summary()
+
+    def _is_live(self, place: Place) -> bool:
+        owner = place.owner
+        return isinstance(owner, np.ndarray) and any(np.may_share_memory(owner, array) for array in self._live)
+
+    def _summary(self) -> list[Any]:
+        return [*map(_fingerprint, self._modules), *(place.print() for place in self._loose)]
+
+    def name_of(self, module: Module | None) -> str:
+        """How a message names a module: its class, and where it lies in the model."""
+        for root in self.roots:
+            for name, found in root.named_modules() if isinstance(root, Module) else ():
+                if found is module:
+                    return f"{type(found).__name__} ({name})" if name else type(found).__name__
+        return "the loss" if module is None else type(module).__name__
 
     def modes(self) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
-        """Which modules are in training mode, and which parameters want a gradient."""
-        return (
-            tuple([module.training for module in self._modules]),
-            tuple([parameter._requires_grad for parameter in self._parameters]),
-        )
+        """Which modules are in training mode for the calling thread, and which parameters want a gradient."""
+        overlays, change = modes_in_force()
+        known = self._modes_of
+        if known is None or known[0] is not overlays or known[1] != change:
+            self._modes_of = known = overlays, change, tuple([module.training for module in self._modules])
+        return known[2], tuple([parameter._requires_grad for parameter in self._parameters])
 
 
 def _fingerprint(module: Module) -> list[Any]:
     """The module's identity, and its attributes: plain ones by value, others by identity."""
     options = [
-        (name, repr(value) if isinstance(value, _PLAIN) else id(value))
+        (name, repr(value) if isinstance(value, PLAIN) else id(value))
         for name, value in vars(module).items()
         if name != "training"
     ]

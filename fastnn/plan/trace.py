@@ -14,7 +14,7 @@ import numpy as np
 
 from fastnn.errors import GraphError
 from fastnn.plan.shapes import output_of
-from fastnn.tape import recording, traced_by
+from fastnn.tape import current_module, recording, traced_by
 from fastnn.tensor import Array, Function, Tensor
 
 __all__ = ["Graph", "Operator", "Traced", "Value", "trace"]
@@ -34,13 +34,17 @@ class Value:
 
 @dataclass(eq=False)
 class Operator:
-    """A Function applied: `inputs` are Values, live arrays and constants; `needs` says which gradients are wanted."""
+    """A Function applied, in the forward of `module` (None: in none); `needs` says which gradients are wanted.
+
+    `inputs` are Values, live arrays and constants.
+    """
 
     function: type[Function]
     inputs: tuple[Any, ...]
     attributes: dict[str, Any]
     output: Value
     needs: tuple[bool, ...]
+    module: Any = None
 
 
 @dataclass
@@ -128,7 +132,7 @@ class _Recorder:
         needs = tuple(on_tape and isinstance(v, Value) and v.requires_grad for v in given)
         shape, dtype = output_of(function, given, attributes, needs)
         output = Value(shape, dtype, requires_grad=any(needs))
-        output.producer = Operator(function, given, attributes, output, needs)
+        output.producer = Operator(function, given, attributes, output, needs, current_module())
         self.operators.append(output.producer)
         return Traced.of(output)
 

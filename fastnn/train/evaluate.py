@@ -14,9 +14,11 @@ from fastnn.data import Batches, Dataset
 from fastnn.errors import ArgumentError
 from fastnn.nn import CrossEntropyLoss, Module, Normalize
 from fastnn.nn.module import mode
+from fastnn.plan.steady import Unsteady
 from fastnn.tensor import Tensor, no_grad
 
 from .checks import check_data, check_labels, check_loss, check_model
+from .unplanned import tell_without_plan
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -70,16 +72,36 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
     if not len(dataset):
         raise ArgumentError(f"evaluate: expected at least one image, got {dataset!r}")
     loss = CrossEntropyLoss() if loss is None else loss
-    with mode(model, training=False), no_grad():
+    with mode(model, training=False), no_grad():  # of the loss, too, and once for all batches
         tally = measure(predictor(model, compile), dataset, loss, batch_size)
     return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count)
 
 
 def predictor(model: Any, compile: bool) -> Callable[[np.ndarray], np.ndarray]:
-    """What gives a model's outputs for images as a data set holds them."""
+    """What gives a model's outputs, in eval mode, for images as a data set holds them."""
     to_input = input_for(model)
-    predict = plan.compile(model) if compile and isinstance(model, Module) else lambda images: model(images).data
-    return lambda images: predict(to_input(images))
+
+    def eager(images: np.ndarray) -> np.ndarray:
+        with mode(model, training=False), no_grad():
+            outputs: np.ndarray = model(to_input(images)).data
+        return outputs
+
+    if not (compile and isinstance(model, Module)):
+        return eager
+    planned: Any = plan.compile(model)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        nonlocal planned
+        if planned is not None:
+            try:
+                outputs: np.ndarray = planned(to_input(images))
+                return outputs
+            except Unsteady as error:
+                planned = None
+                tell_without_plan("evaluate", model, error)
+        return eager(images)
+
+    return predict
 
 
 def measure(predict: Callable[[np.ndarray], np.ndarray], dataset: Dataset, loss: Any, batch_size: int) -> Tally:
@@ -90,7 +112,7 @@ def measure(predict: Callable[[np.ndarray], np.ndarray], dataset: Dataset, loss:
         if not tally.count:
             check_labels(dataset.labels, outputs.shape, loss)
         with np.errstate(over="ignore", invalid="ignore"):  # the loss says it: infinite, or not a number
-            value = loss(Tensor(outputs), labels)
+            value = loss(Tensor(outputs), Tensor(labels))
         if value.ndim:
             raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {value.shape}")
         tally.add(value.item(), outputs, labels, classes=len(dataset.classes))

@@ -15,7 +15,7 @@ from fastnn.data import Batches
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
 from fastnn.nn import CrossEntropyLoss
-from fastnn.nn.module import mode
+from fastnn.nn.modes import training_mode
 from fastnn.optim import Adam, GradientDescent, Optimizer
 from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
 
@@ -69,10 +69,15 @@ def fit(
         verbose: whether to show progress: a table of the epochs on standard output, and on standard error a bar (plain
             lines where that is no terminal).
         compile: whether the steps are compiled (`fnn.compile`): the same mathematics, faster. `.grad` then stays None.
-            A model that reads values of its tensors to decide what to do needs False (GraphError tells).
+            A model that reads values of its tensors to decide what to do needs False (GraphError tells). Where forward
+            or the loss does not do the same at every call (draws in NumPy, counts its calls, writes into attributes),
+            a warning says so, and the training runs operator by operator.
 
     Returns:
-        The epochs' measurements. The model is trained in place, and back in the mode (train or eval) that it came in.
+        The epochs' measurements. The model is trained in place, and its modes (train or eval) are those that it came
+        with. It trains in training mode, but parts that you have put into eval mode stay in it, and so does batch norm
+        in parts that are frozen (`Module.freeze`). Where the model itself is in eval mode, all of it is trained, unless
+        `train()` was called on parts of it: then those alone are in training mode.
 
     Raises:
         NonFiniteError: the loss became infinite or not a number; it was used for no update.
@@ -109,7 +114,7 @@ def fit(
         penalty=_penalty(optimizer), loss_fn=loss, compile=compile, val=held, callbacks=callbacks,
     )  # fmt: skip
 
-    with mode(model, training=True), Interrupts() as interrupts:
+    with training_mode(model), Interrupts() as interrupts:
         begun: list[Callback] = []
         try:
             for callback in callbacks:

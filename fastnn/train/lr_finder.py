@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn import random
 from fastnn.errors import ArgumentError, NonFiniteError
-from fastnn.nn.module import mode
+from fastnn.nn.modes import training_mode
 from fastnn.optim import GradientDescent, Rprop
 
 from .callbacks import Callback, Training
@@ -129,7 +129,7 @@ class LRFinder(Callback):
         centres: list[float] = []
         rates = np.geomspace(self.start, self.end, self.steps)
         means = np.zeros(2)  # of the losses, and of the rates' logarithms
-        with mode(model, training=True):
+        with training_mode(model):
             for rate in rates:
                 batch = next(epoch, None)
                 if batch is None:

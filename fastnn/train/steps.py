@@ -11,6 +11,10 @@ from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.nn import Dropout, Module
 from fastnn.optim import GradientDescent, Optimizer
 from fastnn.plan import compile
+from fastnn.plan.steady import Unsteady
+from fastnn.tensor import Tensor
+
+from .unplanned import tell_without_plan
 
 __all__ = ["EagerStep", "make_step"]
 
@@ -35,7 +39,7 @@ class EagerStep:
             self.check(outputs.shape)
             self.check = None
         with np.errstate(over="ignore", invalid="ignore"):  # said below, better than NumPy's warning does
-            loss = self.loss(outputs, y)
+            loss = self.loss(outputs, Tensor(y))  # a plan's loss sees a tensor, too
         if loss.ndim:
             raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {loss.shape}")
         value = float(loss.item())
@@ -50,6 +54,43 @@ class EagerStep:
         return value
 
 
+class CompiledStep:
+    """A compiled step, until the plan finds that forward does not do the same at every call: then operator by operator.
+
+    That is said once, by a warning. A plan tells before it has changed anything, so no step is lost or made twice.
+    """
+
+    def __init__(self, model: Any, loss: Any, optimizer: Any) -> None:
+        self.eager = EagerStep(model, loss, optimizer)
+        self._step: Any = compile(model, loss, optimizer)
+        self._made = 0
+
+    @property
+    def outputs(self) -> np.ndarray:
+        outputs: np.ndarray = self._step.outputs
+        return outputs
+
+    def prepare(self, x: np.ndarray, y: np.ndarray, check: Callable[[tuple[int, ...]], None]) -> None:
+        try:
+            self._step.prepare(x, y, check)
+        except Unsteady as error:
+            self._go_on_without_plan(error)
+            self._step.prepare(x, y, check)
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
+        try:
+            loss: float = self._step(x, y)
+        except Unsteady as error:
+            self._go_on_without_plan(error)
+            return self(x, y)
+        self._made += 1
+        return loss
+
+    def _go_on_without_plan(self, error: Unsteady) -> None:
+        self._step = self.eager
+        tell_without_plan("fit", self.eager.model, error, self._made)
+
+
 class DescentStep:
     """A step of `optim.GradientDescent`, which asks for the loss at several points of the same batch.
 
@@ -60,7 +101,7 @@ class DescentStep:
     def __init__(self, model: Any, loss: Any, optimizer: GradientDescent, compiled: bool) -> None:
         self.model, self.optimizer = model, optimizer
         self.outputs: np.ndarray = np.zeros(0)
-        self._evaluate: Any = compile(model, loss) if compiled else EagerStep(model, loss, None)
+        self._evaluate: Any = (CompiledStep if compiled else EagerStep)(model, loss, None)
 
     def prepare(self, x: np.ndarray, y: np.ndarray, check: Callable[[tuple[int, ...]], None]) -> None:
         if any(isinstance(module, Dropout) and module.p > 0 for module in self.model.modules()):
@@ -94,5 +135,5 @@ def make_step(model: Any, loss: Any, optimizer: Any, compiled: bool) -> Any:
     if isinstance(optimizer, GradientDescent):
         return DescentStep(model, loss, optimizer, compiled and isinstance(model, Module))
     if compiled and isinstance(model, Module) and isinstance(optimizer, Optimizer):
-        return compile(model, loss, optimizer)
+        return CompiledStep(model, loss, optimizer)
     return EagerStep(model, loss, optimizer)

@@ -162,7 +162,7 @@ def _landscape(
     grids = _grids(extent, points, chosen, [nearest for nearest, _ in placed.values()])
 
     norms = [module for module in model.modules() if isinstance(module, (BatchNorm1d, BatchNorm2d))]
-    norms = [norm for norm in norms if norm.running_mean is not None]
+    norms = [norm for norm in norms if norm.running_mean is not None and not norm.frozen]
     shape = tuple(len(grid) for grid in reversed(grids))
     losses, accuracies = np.full(shape, np.nan), np.full(shape, np.nan)
     trajectories = []

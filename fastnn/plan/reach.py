@@ -1,0 +1,404 @@
+"""What forward and a loss can read besides arrays: attributes, closures, globals, lists, random generators.
+
+A walk from the model and the loss finds the places that they are read from. Of plain objects, classes and globals only
+those names count that occur in the code which is followed: a trainer's list of losses is none of its model's business.
+The code of the standard library and of installed packages is not followed.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+import random as python_random
+import sys
+import sysconfig
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from fastnn import random
+from fastnn.nn import Module, Parameter
+from fastnn.tensor import Tensor
+
+__all__ = ["PLAIN", "Place", "Reach", "same"]
+
+PLAIN = (bool, int, float, complex, str, bytes, tuple, np.generic, type(None))
+MOST_ENTRIES = 256  # of a container that is looked into; of a longer one the length counts
+WATCHED_BYTES = 1024  # arrays up to this size are compared at every step, larger ones when the model is traced
+
+_MISSING = object()
+_PACKAGES = {"site-packages", "dist-packages"}
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether a place holds what it held: the very object, or an equal number, text or tuple of such."""
+    if a is b:
+        return True
+    if type(a) is not type(b) or not isinstance(a, PLAIN):
+        return False
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(a == b) or (a != a and b != b)
+
+
+class Place:
+    """Somewhere that values are read from: a namespace, a container, a cell, an array, a generator.
+
+    `read` gives its entries by their names, `write` puts such entries back. `named` says what a reader calls one of
+    them (WarmUp.calls, the variable weight), `verb` what code that changes it does. With `each_step` nothing else tells
+    of a change, so the place is looked at in every step. Other threads write to `shared` places, too: a change there
+    need not come from the one that looks.
+    """
+
+    def __init__(
+        self,
+        named: Callable[[Any], str],
+        owner: Any,
+        read: Callable[[], dict[Any, Any]],
+        write: Callable[[dict[Any, Any]], None],
+        *,
+        verb: str = "changes",
+        each_step: bool = True,
+        shared: bool = False,
+    ) -> None:
+        self.verb = verb
+        self.named, self.owner, self.read, self.write = named, owner, read, write
+        self.each_step, self.shared = each_step, shared
+        self.seen = read()
+
+    def changes(self, seen: dict[Any, Any] | None = None) -> list[Any]:
+        """The names of the entries that are others now than in `seen` (else when the place was found), or have gone."""
+        now, seen = self.read(), self.seen if seen is None else seen
+        found = []
+        for name, value in now.items():
+            before = seen.get(name, _MISSING)
+            if before is not value and not same(before, value):
+                found.append(name)
+        return found if len(now) == len(seen) else [*found, *(name for name in seen if name not in now)]
+
+    def print(self) -> list[Any]:
+        """A summary that is equal as long as the entries are: plain ones by value, others by identity."""
+        return [id(self.owner), *((k, repr(v) if isinstance(v, PLAIN) else id(v)) for k, v in self.seen.items())]
+
+
+class Reach:
+    """The modules and other places that these roots (a model, a loss) can read; `has_users_code`: not just fastnn's.
+
+    With `whole`, also arrays of any size, and with `parameters` those of all parameters and buffers.
+    """
+
+    def __init__(self, roots: tuple[Any, ...], *, whole: bool = False, parameters: bool = False) -> None:
+        self.whole = whole
+        self.names = {"forward", "__call__"}
+        known = -1
+        while len(self.names) != known:  # code that is found may name what was passed over
+            known = len(self.names)
+            self.modules: list[Module] = []
+            self.places: list[Place] = []
+            self._seen: dict[int, Any] = {}  # held: an id is its object's as long as that lives
+            self._classes: set[type] = set()
+            self.has_users_code = False
+            for root in roots:
+                self.has_users_code |= not _is_fastnns(root if isinstance(root, FunctionType) else type(root))
+                self._visit(root, type(root).__name__ if isinstance(root, Module) else "the loss")
+        if parameters:
+            self._add_state(roots)
+        if whole:
+            self._add_globals()
+
+    # ---- the walk --------------------------------------------------------------------------------------------------
+
+    def _visit(self, value: Any, label: str) -> None:
+        if id(value) in self._seen or (isinstance(value, PLAIN) and not isinstance(value, tuple)):
+            return
+        self._seen[id(value)] = value
+        if isinstance(value, Module):
+            self._visit_model(value, label)
+        elif isinstance(value, np.ndarray):
+            self._add_array(value, label)
+        elif isinstance(value, Tensor):
+            if not isinstance(value, Parameter) and type(value) is Tensor:
+                self._add_array(value.data, label)
+        elif isinstance(value, (dict, list, tuple, set, frozenset, deque)):
+            self._visit_container(value, label)
+        elif isinstance(value, FunctionType):
+            self._visit_function(value, label)
+        elif isinstance(value, functools.partial):
+            for part in (value.func, value.args, value.keywords):
+                self._visit(part, label)
+        elif isinstance(value, MethodType):
+            self._visit(value.__self__, _owner_label(value.__self__, label))
+            self._visit(value.__func__, label)
+        elif _state_of(value) is not None:
+            self._add_generator(value, label)
+        elif isinstance(value, (BuiltinFunctionType, np.ufunc)) or type(value).__name__ == "cython_function_or_method":
+            self._visit(getattr(value, "__self__", None), label)
+        elif isinstance(value, ModuleType):
+            if not _is_foreign(getattr(value, "__file__", None)):
+                self._visit_names(value, value.__name__)
+        elif isinstance(value, type):
+            self._visit_class(value)
+        elif not _is_foreign_class(type(value)) and hasattr(value, "__dict__"):
+            self._visit_names(value, _owner_label(value, label))
+            self._visit_class(type(value))
+
+    def _visit_model(self, model: Module, label: str) -> None:
+        for name, module in model.named_modules():
+            self._seen[id(module)] = module
+            self.modules.append(module)
+            self.has_users_code |= not (_is_fastnns(type(module)) and _is_fastnns(type(module).forward))
+            path = f"{label}.{name}" if name else label
+            if not _is_foreign_class(type(module)):
+                self._visit_class(type(module))
+                entries = [(key, value) for key, value in vars(module).items() if key in self.names]
+                buffers = [(key, vars(module).get(key)) for key in module._buffers]
+                for key, value in (*entries, *buffers):
+                    if not isinstance(value, Module):
+                        self._visit(value, f"{path}.{key}")
+            elif "forward" in vars(module):
+                self.has_users_code = True
+                self._visit(vars(module)["forward"], f"{path}.forward")
+            if self.whole:
+                self._add_attributes(module, path)
+
+    def _visit_class(self, cls: type) -> None:
+        for base in cls.__mro__:
+            if base not in self._classes and not _is_foreign_class(base):
+                self._classes.add(base)
+                self._visit_names(base, base.__name__)
+
+    def _visit_names(self, owner: Any, label: str) -> None:
+        """What followed code may read of an object, a class or a Python module."""
+        space = vars(owner)
+        names = [name for name in self.names if name in space]
+        values = {name: space[name] for name in names}
+        held = [
+            name for name in names if not isinstance(values[name], (FunctionType, property, staticmethod, classmethod))
+        ]
+        if held:
+            self._add_names(label, owner, lambda: vars(owner), held, lambda name, value: setattr(owner, name, value))
+        for name, value in values.items():
+            if isinstance(value, property):
+                value = value.fget
+            elif isinstance(value, (staticmethod, classmethod)):
+                value = value.__func__
+            self._visit(value, f"{label}.{name}")
+
+    def _visit_function(self, function: FunctionType, label: str) -> None:
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            value = _content(cell)
+            if not _is_foreign(function.__code__.co_filename):
+                self._add_cell(name, cell)
+            self._visit(value, name)
+        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self._visit(value, f"a default argument of {function.__qualname__}")
+        if _is_foreign(function.__code__.co_filename):
+            return
+        self._visit_names(function, function.__qualname__)
+        self._add_defaults(function)
+        found = set(_names_in(function.__code__))
+        self.names |= found
+        space = function.__globals__
+        read = [name for name in sorted(found) if name in space]
+        if read:
+            self._add_names("", space, lambda: space, read, space.__setitem__)
+        for name in read:
+            self._visit(space[name], name)
+
+    def _visit_container(self, value: Any, label: str) -> None:
+        if len(value) > MOST_ENTRIES:
+            if not isinstance(value, (tuple, frozenset)):
+                self.places.append(Place(lambda _: label, value, lambda: {None: len(value)}, lambda _: None))
+            return
+
+        def named(entry: Any) -> str:
+            return f"{label}[{entry!r}]"
+
+        if isinstance(value, dict):
+
+            def write(entries: dict[Any, Any]) -> None:
+                for name in [name for name in value if name not in entries]:
+                    del value[name]
+                value.update(entries)
+
+            self.places.append(Place(named, value, lambda: dict(value), write))
+        elif isinstance(value, (list, deque)):
+
+            def refill(entries: dict[Any, Any]) -> None:
+                value.clear()
+                value.extend(entries.values())
+
+            self.places.append(Place(named, value, lambda: dict(enumerate(value)), refill))
+        elif isinstance(value, set):
+
+            def regain(entries: dict[Any, Any]) -> None:
+                value.clear()
+                value.update(entries)
+
+            self.places.append(Place(lambda _: label, value, lambda: dict.fromkeys(value), regain))
+        for entry in list(value.values() if isinstance(value, dict) else value):
+            self._visit(entry, label)
+
+    # ---- the places ------------------------------------------------------------------------------------------------
+
+    def _add_attributes(self, module: Module, label: str) -> None:
+        def read() -> dict[str, Any]:
+            return {name: value for name, value in vars(module).items() if name != "training"}
+
+        def write(entries: dict[str, Any]) -> None:
+            for name in [name for name in read() if name not in entries]:
+                delattr(module, name)
+            for name, value in entries.items():
+                if vars(module).get(name, _MISSING) is not value:
+                    vars(module).pop(name, None)  # a parameter may come back where something else was put
+                    setattr(module, name, value)
+
+        self.places.append(Place(lambda entry: f"{label}.{entry}", module, read, write, each_step=False))
+
+    def _add_names(
+        self, label: str, owner: Any, space: Callable[[], Any], names: list[str], put: Callable[[str, Any], None]
+    ) -> None:
+        def read() -> dict[str, Any]:
+            now = space()
+            return {name: now.get(name, _MISSING) for name in names}
+
+        def write(entries: dict[str, Any]) -> None:
+            for name, value in entries.items():
+                if space().get(name, _MISSING) is not value and value is not _MISSING:
+                    put(name, value)
+
+        form = f"{label}.{{}}" if label else "the global variable {}"
+        self.places.append(Place(form.format, owner, read, write))
+
+    def _add_cell(self, name: str, cell: Any) -> None:
+        if id(cell) in self._seen:
+            return
+        self._seen[id(cell)] = cell
+
+        def write(entries: dict[Any, Any]) -> None:
+            cell.cell_contents = entries[None]
+
+        self.places.append(Place(lambda _: f"the variable {name}", cell, lambda: {None: _content(cell)}, write))
+
+    def _add_defaults(self, function: FunctionType) -> None:
+        names = ("__defaults__", "__kwdefaults__")
+
+        def write(entries: dict[str, Any]) -> None:
+            for name, value in entries.items():
+                setattr(function, name, value)
+
+        def read() -> dict[str, Any]:
+            return {name: getattr(function, name) for name in names if getattr(function, name)}
+
+        if read():
+            named = f"{function.__qualname__}.{{}}".format
+            self.places.append(Place(named, function, read, write))
+
+    def _add_array(self, array: Any, label: str, shared: bool = False) -> None:
+        small = array.nbytes <= WATCHED_BYTES
+        if array.dtype.hasobject or not (small or self.whole):
+            return
+
+        def write(entries: dict[Any, Any]) -> None:
+            if array.flags.writeable:
+                array[...] = np.frombuffer(entries[None], array.dtype).reshape(array.shape)
+
+        self.places.append(
+            Place(
+                lambda _: label, array, lambda: {None: array.tobytes()}, write,
+                verb="writes into", each_step=small and not shared, shared=shared,
+            )
+        )  # fmt: skip
+
+    def _add_generator(self, generator: Any, label: str, shared: bool = False) -> None:
+        state = _state_of(generator)
+        if self.whole and state is not None:
+            self._add_state_of_generator(generator, *state, label, shared)
+
+    def _add_state_of_generator(
+        self, generator: Any, read: Callable[[], Any], write: Callable[[Any], Any], label: str, shared: bool
+    ) -> None:
+        self.places.append(
+            Place(
+                lambda _: label, generator, lambda: {None: pickle.dumps(read())},
+                lambda entries: write(pickle.loads(entries[None])),
+                verb="draws random numbers from", each_step=False, shared=shared,
+            )
+        )  # fmt: skip
+
+    def _add_state(self, roots: tuple[Any, ...]) -> None:
+        for root in roots:
+            if isinstance(root, Module):
+                name = type(root).__name__
+                for key, array in root.state_dict().items():
+                    if id(array) not in self._seen:
+                        self._add_array(array, f"{name}.{key}", shared=True)
+
+    def _add_globals(self) -> None:
+        """The generators that every function can draw from; NumPy's only where it has been imported."""
+        numpy_random = sys.modules.get("numpy.random")
+        if numpy_random is not None:
+            self._add_generator(numpy_random.mtrand._rand, "np.random", shared=True)
+        self._add_generator(python_random._inst, "random", shared=True)
+        self._add_state_of_generator(random, random.peek, random.put_back, "fnn.random.generator()", shared=True)
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_in(constant)
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not yet filled
+        return None
+
+
+def _owner_label(owner: Any, label: str) -> str:
+    return label if isinstance(owner, (np.ndarray, dict, list)) or _state_of(owner) else type(owner).__name__
+
+
+def _state_of(value: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]] | None:
+    """How the state of a random generator is read and written; None for what is no generator."""
+    if isinstance(value, python_random.Random):
+        return value.getstate, value.setstate
+    if type(value).__module__.split(".")[:2] != ["numpy", "random"]:
+        return None
+    bits = getattr(value, "bit_generator", getattr(value, "_bit_generator", value))
+    if not hasattr(type(bits), "state"):
+        return None
+    if hasattr(value, "get_state"):  # RandomState, which also keeps half of a pair of normal numbers
+        return lambda: value.get_state(legacy=False), value.set_state
+    return lambda: bits.state, lambda state: setattr(bits, "state", state)
+
+
+@functools.cache
+def _foreign_folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    own = sys.modules["fastnn"].__path__[0]
+    folders = {own, *(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))}
+    return ("<frozen", *(os.path.join(folder, "") for folder in folders))
+
+
+def _is_foreign(file: str | None) -> bool:
+    """Whether code of this file is the standard library's, an installed package's or fastnn's own."""
+    return file is not None and (file.startswith(_foreign_folders()) or bool(_PACKAGES & {*file.split(os.sep)}))
+
+
+def _is_fastnns(defined: Any) -> bool:
+    """Whether fastnn defines this class or function."""
+    return bool(defined.__module__.split(".")[0] == "fastnn")
+
+
+def _is_foreign_class(cls: type) -> bool:
+    if cls.__module__ in ("argparse", "types"):  # Namespace and SimpleNamespace hold users' values
+        return False
+    module = sys.modules.get(cls.__module__)
+    return cls.__module__ in sys.builtin_module_names or _is_foreign(getattr(module, "__file__", None))

@@ -1,0 +1,228 @@
+"""Whether a trace says what every call would do: the model is traced twice, and again after some steps.
+
+A plan repeats for ever what forward did while it was traced. What forward draws itself, counts, or takes from places
+that the plan does not follow would stay as it was then, without a word; so all that differs between two traces is an
+error here. fit then runs the model operator by operator.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from types import FrameType, FunctionType
+from typing import Any
+
+import numpy as np
+
+from fastnn.errors import GraphError
+from fastnn.plan.reach import PLAIN, Place, Reach, same
+from fastnn.plan.structure import Structure
+from fastnn.plan.trace import Graph, Traced, Value
+from fastnn.tensor import Array
+
+__all__ = ["CHECKED", "Unsteady", "check_again", "steady_graph"]
+
+CHECKED = frozenset(10**k + 1 for k in range(12))  # the calls of a plan before which it is compared with a new trace
+ATTEMPTS = 4  # traces until a change in a place that other threads use, too, counts as forward's own
+
+_tracing = threading.RLock()  # a trace puts back what it changed in the model: two at a time would mix that up
+
+
+class Unsteady(GraphError):
+    """A model whose forward does not do the same at every call; `reason` says what differs."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"compile: {reason}. A plan would repeat the first call for ever: draw by fnn.randn_like, fnn.rand_like, "
+            "fnn.bernoulli or nn.Dropout, change attributes outside of forward, or run the model uncompiled "
+            "(compile=False)"
+        )
+        self.reason = reason
+
+
+def steady_graph(structure: Structure, make: Callable[[], Graph], parameters: bool) -> Graph:
+    """The graph that `make` traces, if a second trace gives the same one and leaves everything as it is; else Unsteady.
+
+    fastnn's own layers and losses need no second one. What the first trace alone creates, such as a table that forward
+    keeps from its first call on, stays. With `parameters`, forward may not write into parameters and buffers either.
+    """
+    if not structure.has_users_code:
+        return make()
+    with _tracing, _State(structure, parameters) as before:
+        first = make()
+        settled = before
+        if before.changes(own=True):
+            before.refuse_traced_values()
+            settled = _State(structure, parameters)
+        graph = settled.checked(first, make, structure)
+    structure.leave_to_plan([array for op in graph.operators for array in map(_array, op.inputs) if array is not None])
+    return graph
+
+
+def check_again(structure: Structure, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
+    """Unsteady where a new trace differs from the graph that a plan was made of some calls ago."""
+    if structure.has_users_code:
+        with _tracing, _State(structure, parameters) as state:
+            state.checked(graph, make, structure)
+
+
+class _Entropy:
+    """Context that notices where code asks the operating system for random numbers, to seed a new generator by."""
+
+    reason: str | None = None
+
+    def __enter__(self) -> _Entropy:
+        self._free = sys.getprofile() is None  # a profiler is not disturbed
+        if self._free:
+            sys.setprofile(self._look)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._free:
+            sys.setprofile(None)
+
+    def _look(self, frame: FrameType, event: str, called: Any) -> None:
+        if event == "c_call" and called is os.urandom:
+            self.reason = "forward draws random numbers from a generator without a seed"
+
+
+class _State:
+    """Everything that a model can read, as it is at one time; a context that puts it back where an error is raised."""
+
+    def __init__(self, structure: Structure, parameters: bool) -> None:
+        self.places = Reach(structure.roots, whole=True, parameters=parameters).places
+
+    def __enter__(self) -> _State:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
+        if error is not None:  # what other threads write to as well is only put back where forward has changed it
+            for place, _ in self.changes(own=not isinstance(error, Unsteady)):
+                place.write(place.seen)
+
+    def changes(self, own: bool = False) -> list[tuple[Place, Any]]:
+        """Places that have changed since, each with the name of one entry; `own`: not those that threads share."""
+        found = [(place, place.changes()) for place in self.places if not (own and place.shared)]
+        return [(place, entries[0]) for place, entries in found if entries]
+
+    def checked(self, graph: Graph, make: Callable[[], Graph], structure: Structure) -> Graph:
+        """A new trace, if it is equal to `graph` and changes nothing; else Unsteady, which begins with what says most.
+
+        Other threads may have come between: where there are any, and where only such places have changed that all of
+        them write to, it counts if every trace of a few does so.
+        """
+        seen = {place: place.seen for place in self.places}
+        for _ in range(ATTEMPTS):
+            with _Entropy() as entropy:
+                now = make()
+            differs = difference(graph, now, structure) or entropy.reason
+            changes = [(place, names[0]) for place in seen if (names := place.changes(seen[place]))]
+            if not changes and not differs:
+                return now
+            shared = not differs and all(place.shared for place, _ in changes)
+            if not shared and threading.active_count() == 1:
+                break
+            graph = now
+            for place, _ in changes:
+                if place.shared and isinstance(place.owner, np.ndarray):
+                    place.write(place.seen)  # the same may be written each time: only from the same start it is seen
+                else:
+                    seen[place] = place.read()
+        for place, name in sorted(changes, key=lambda change: change[0].shared):
+            raise Unsteady(f"forward {place.verb} {place.named(name)}")
+        assert differs is not None
+        raise Unsteady(differs)
+
+    def refuse_traced_values(self) -> None:
+        """Raise Unsteady if something now holds a value that only exists while a trace is made."""
+        for place, _ in self.changes(own=True):
+            now = place.read()
+            for entry in place.changes():
+                if _holds_traced(now.get(entry)):
+                    raise Unsteady(f"forward keeps a tensor that it has computed in {place.named(entry)}")
+
+
+def _holds_traced(value: Any, depth: int = 3) -> bool:
+    if isinstance(value, Traced):
+        return True
+    if not depth or (isinstance(value, PLAIN) and not isinstance(value, tuple)):
+        return False
+    if isinstance(value, (list, tuple, set)):
+        return any(_holds_traced(entry, depth - 1) for entry in value)
+    if isinstance(value, dict):
+        return any(_holds_traced(entry, depth - 1) for entry in value.values())
+    return any(_holds_traced(entry, depth - 1) for entry in getattr(value, "__dict__", {}).values())
+
+
+def difference(a: Graph, b: Graph, structure: Structure) -> str | None:
+    """In which operator two graphs of one model differ, in words; None where they are the same."""
+    where = {id(v): ("value", i) for g in (a, b) for i, v in enumerate([g.x] + ([g.y] if g.y else []))}
+    for index, (one, other) in enumerate(zip(a.operators, b.operators, strict=False)):
+        name = f"{other.function.__name__} in {structure.name_of(other.module)}"
+        if one.function is not other.function or len(one.inputs) != len(other.inputs):
+            first = f"{one.function.__name__} in {structure.name_of(one.module)}"
+            return f"forward does not run the same operators at every call (once {first}, once {name})"
+        if one.needs != other.needs or one.output.shape != other.output.shape:
+            return f"forward does not give {name} the same inputs at every call"
+        if not all(_equal(x, y, where) for x, y in zip(one.inputs, other.inputs, strict=True)):
+            return f"forward does not give {name} the same inputs at every call"
+        if not _equal(one.attributes, other.attributes, where):
+            return f"forward does not give {name} the same options at every call"
+        where[id(one.output)] = where[id(other.output)] = "operator", index
+    if len(a.operators) != len(b.operators):
+        return (
+            f"forward does not run the same operators at every call (once {len(a.operators)}, once {len(b.operators)})"
+        )
+    if where.get(id(a.outputs)) != where.get(id(b.outputs)):
+        return "forward does not return the same tensor at every call"
+    return None
+
+
+def _equal(a: Any, b: Any, where: dict[int, Any], depth: int = 6) -> bool:
+    """Whether two operators were given the same: the same value of their graphs, or equal constants."""
+    if a is b:
+        return True
+    if isinstance(a, Value) and isinstance(b, Value):
+        if a.tensor is not None and b.tensor is not None:
+            return a.tensor is b.tensor or (
+                a.requires_grad == b.requires_grad and _equal_arrays(a.tensor.data, b.tensor.data)
+            )
+        return id(a) in where and where[id(a)] == where.get(id(b))
+    if type(a) is not type(b) or not depth:
+        return type(a) is type(b)
+    if isinstance(a, np.ndarray):
+        return _equal_arrays(a, b)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(_equal(x, y, where, depth - 1) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key], where, depth - 1) for key in a)
+    if isinstance(a, PLAIN):
+        return same(a, b)
+    if isinstance(a, FunctionType):
+        cells = [[cell.cell_contents for cell in f.__closure__ or ()] for f in (a, b)]
+        return a.__code__ is b.__code__ and _equal(
+            [cells[0], a.__defaults__], [cells[1], b.__defaults__], where, depth - 1
+        )
+    if is_dataclass(a):
+        return all(_equal(getattr(a, f.name), getattr(b, f.name), where, depth - 1) for f in fields(a))
+    if type(a).__eq__ is not object.__eq__:
+        return bool(a == b)
+    return _equal(getattr(a, "__dict__", None), getattr(b, "__dict__", None), where, depth - 1)
+
+
+def _equal_arrays(a: Array, b: Array) -> bool:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.__array_interface__["data"] == b.__array_interface__["data"] and a.strides == b.strides:
+        return True
+    return a.tobytes() == b.tobytes()
+
+
+def _array(given: Any) -> Array | None:
+    """The array that an operator reads its input from in every step."""
+    if isinstance(given, Value):
+        return None if given.tensor is None else given.tensor.data
+    return given if isinstance(given, np.ndarray) else None

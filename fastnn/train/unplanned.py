@@ -1,0 +1,30 @@
+"""The warning that a model runs operator by operator, because a plan of it would not do what it does."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from typing import Any
+
+from fastnn.plan.steady import Unsteady
+
+__all__ = ["tell_without_plan"]
+
+_told: dict[int, weakref.ref[Any]] = {}  # models that evaluations have been warned of
+
+
+def tell_without_plan(where: str, model: Any, error: Unsteady, steps: int = 0) -> None:
+    """Warn that `where` runs this model without a plan: each training says it once, evaluations once for each model."""
+    known = _told.get(id(model))
+    if where != "fit" and known is not None and known() is model:
+        return
+    key = id(model)
+    _told[key] = weakref.ref(model, lambda _: _told.pop(key, None))
+    late = f", which was found out after {steps} compiled steps" if steps else ""
+    warnings.warn(
+        f"{where}: this model runs operator by operator, not compiled: {error.reason}{late}. Draw by fnn.randn_like, "
+        "fnn.rand_like, fnn.bernoulli or nn.Dropout, and change attributes outside of forward, for compiled steps; "
+        "compile=False is the same without this warning",
+        UserWarning,
+        stacklevel=2,
+    )

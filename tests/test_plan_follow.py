@@ -1,0 +1,137 @@
+"""What forward and losses read besides tensors may change between steps: a plan follows attributes, closures, globals.
+
+The right losses are those of the same training operator by operator, from the same seeds.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from steady_models import CROSS_ENTROPY, Change, Do, Helper, Model, X, trained
+
+import fastnn as fnn
+from fastnn.errors import GraphError
+
+WEIGHT = 0.0
+CONFIG = {"weight": 0.0}
+
+
+def set_weight(name: str) -> Change:
+    return lambda model, loss, weight: exec(f"model.{name} = weight", {"model": model, "weight": weight})
+
+
+OUTSIDE: dict[str, tuple[Do, str]] = {
+    "attribute": (lambda m, x, h: h * (1 + m.weight), "weight"),
+    "list": (lambda m, x, h: h * (1 + m.list[0]), "list[0]"),
+    "dict": (lambda m, x, h: h * (1 + m.dict["n"]), "dict['n']"),
+    "namespace": (lambda m, x, h: h * (1 + m.options.weight), "options.weight"),
+    "helper": (lambda m, x, h: m.helper.weighted(h), "helper.weight"),
+    "number in an array": (lambda m, x, h: h * (1 + float(m.number)), "number[...]"),
+    "array of another type": (lambda m, x, h: h * (1 + m.number), "number[...]"),
+    "array": (lambda m, x, h: h * m.live + h, "live[...]"),
+    "large array": (lambda m, x, h: h + (h @ m.large[:2, :2]), "large[...]"),
+    "tensor": (lambda m, x, h: h * m.tensor + h, "tensor.data[...]"),
+    "tensor's value": (lambda m, x, h: h * (1 + m.tensor.data[0]), "tensor.data[...]"),
+    "buffer": (lambda m, x, h: h * m.buffer + h, "buffer[...]"),
+    "class": (lambda m, x, h: h * (1 + m.per_class), "__class__.per_class"),
+}
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("kind", OUTSIDE)
+def test_what_is_changed_between_steps_counts(kind: str, every: int) -> None:
+    do, name = OUTSIDE[kind]
+    losses, said, _ = trained(lambda: Model(do), True, change=set_weight(name), every=every)
+    expected, _, _ = trained(lambda: Model(do), False, change=set_weight(name), every=every)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    assert not said
+
+
+def in_a_cell() -> tuple[Any, Change]:
+    weight = 0.0
+
+    def change(model: Any, loss: Any, to: float) -> None:
+        nonlocal weight
+        weight = to
+
+    return lambda outputs, y: CROSS_ENTROPY(outputs, y) * (1 + weight), change
+
+
+def in_a_global() -> tuple[Any, Change]:
+    def change(model: Any, loss: Any, to: float) -> None:
+        global WEIGHT
+        WEIGHT = to
+
+    return lambda outputs, y: CROSS_ENTROPY(outputs, y) * (1 + WEIGHT), change
+
+
+def as_a_default() -> tuple[Any, Change]:
+    weights = [0.0]
+    return (
+        lambda outputs, y, weights=weights: CROSS_ENTROPY(outputs, y) * (1 + weights[0]),
+        lambda model, loss, to: weights.__setitem__(0, to),
+    )
+
+
+def as_an_attribute_of_the_function() -> tuple[Any, Change]:
+    def loss(outputs: Any, y: Any) -> Any:
+        return CROSS_ENTROPY(outputs, y) * (1 + loss.weight)
+
+    loss.weight = 0.0
+    return loss, lambda model, loss, to: setattr(loss, "weight", to)
+
+
+def in_a_partial() -> tuple[Any, Change]:
+    def weighted(outputs: Any, y: Any, weight: float) -> Any:
+        return CROSS_ENTROPY(outputs, y) * (1 + weight)
+
+    return functools.partial(weighted, weight=0.0), lambda model, loss, to: loss.keywords.update(weight=to)
+
+
+LOSSES: dict[str, Callable[[], tuple[Any, Change]]] = {
+    "closure": in_a_cell,
+    "global": in_a_global,
+    "global dict": lambda: (
+        lambda outputs, y: CROSS_ENTROPY(outputs, y) * (1 + CONFIG["weight"]),
+        lambda model, loss, to: CONFIG.update(weight=to),
+    ),
+    "default argument": as_a_default,
+    "attribute of a function": as_an_attribute_of_the_function,
+    "partial": in_a_partial,
+    "callable": lambda: (Helper(), lambda model, loss, to: setattr(loss, "weight", to)),
+    "bound method": lambda: (Helper().loss, lambda model, loss, to: setattr(loss.__self__, "weight", to)),
+}
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("kind", LOSSES)
+def test_what_a_plain_loss_reads_is_followed(kind: str, every: int) -> None:
+    global WEIGHT
+    found = []
+    for compile in (True, False):
+        WEIGHT = CONFIG["weight"] = 0.0
+        loss, change = LOSSES[kind]()
+        losses, said, _ = trained(lambda: Model(lambda m, x, h: h), compile, loss, change, every)
+        assert not said
+        found.append(losses)
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+def test_a_compiled_prediction_follows_what_is_changed() -> None:
+    model = Model(lambda m, x, h: h * (1 + m.list[0]))
+    predict = fnn.compile(model)
+    first = predict(X)
+    model.list[0] = 1.0
+    np.testing.assert_allclose(predict(X), 2 * first, rtol=1e-6)
+    model.do = lambda m, x, h: h * float(m.linear.bias.data[0])
+    model.linear.bias.data[0] = 1
+    predict = fnn.compile(model)
+    predict(X)
+    model.linear.bias.data[0] = 2
+    with pytest.raises(GraphError, match="Mul in Model"):
+        predict(X)
+    np.testing.assert_allclose(predict(X), model.eval()(X).data, rtol=1e-6)
