@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastnn import random
+from fastnn import random, versions
 from fastnn.errors import ArgumentError, ShapeError
 
 __all__ = [
@@ -38,22 +38,17 @@ def uniform_(tensor: P, a: float = 0.0, b: float = 1.0) -> P:
     >>> bool((np.abs(w) <= 1).all())
     True
     """
-    array = _array(tensor)
-    array[...] = random.generator().uniform(a, b, array.shape)
-    return tensor
+    return _filled(tensor, random.generator().uniform(a, b, _array(tensor).shape))
 
 
 def normal_(tensor: P, mean: float = 0.0, std: float = 1.0) -> P:
     """Numbers from the normal distribution."""
-    array = _array(tensor)
-    array[...] = random.generator().normal(mean, std, array.shape)
-    return tensor
+    return _filled(tensor, random.generator().normal(mean, std, _array(tensor).shape))
 
 
 def constant_(tensor: P, val: float) -> P:
     """The same number everywhere."""
-    _array(tensor)[...] = val
-    return tensor
+    return _filled(tensor, val)
 
 
 def zeros_(tensor: P) -> P:
@@ -117,6 +112,13 @@ def _fan(array: np.ndarray[Any, Any], mode: str) -> int:
     if mode not in ("fan_in", "fan_out"):
         raise ArgumentError(f"init: expected mode 'fan_in' or 'fan_out', got {mode!r}")
     return fans(array)[mode == "fan_out"]
+
+
+def _filled(tensor: P, values: Any) -> P:
+    array = _array(tensor)
+    array[...] = values
+    versions.wrote(array)
+    return tensor
 
 
 def _array(tensor: Any) -> np.ndarray[Any, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
 from fastnn.habits import CalledModule
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
+from fastnn.versions import wrote
 
 __all__ = ["Array", "Context", "Function", "Tensor", "no_grad"]
 
@@ -40,8 +41,10 @@ class Tensor:
     floats become float32. `data` stays a live, writable ndarray; `grad` is an ndarray of the same shape and type once
     backward() has run, `None` before. What is assigned to either is cast to the tensor's type, and must have its shape
     (ShapeError). `x += y`, `-=`, `*=` and `/=` write into `data`, which they may only off the tape (GraphError): under
-    no_grad, or where no gradient is required. Raises DTypeError for complex numbers, objects and text, and for
-    `requires_grad=True` on integers.
+    no_grad, or where no gradient is required. backward() raises GraphError where it would read what fastnn has written
+    to since, through this tensor or a view; what NumPy writes by itself, ``x.data[0] = 1``, is not noticed.
+
+    Raises DTypeError for complex numbers, objects and text, and for `requires_grad=True` on integers.
 
     >>> import fastnn as fnn
     >>> w = fnn.Tensor([1.0, 2.0, 3.0], requires_grad=True)
@@ -123,10 +126,16 @@ class Tensor:
     # ---- what it is ------------------------------------------------------------------------------------------------
 
     def _set_data(self, value: Any) -> None:
-        self._data = self._like("data", value)
+        array = self._like("data", value)
+        if array is self._data:  # x.data += y: Python hands back what it has changed in place
+            wrote(array)
+        self._data = array
 
     def _set_grad(self, value: Any) -> None:
-        self._grad = None if value is None else self._like("grad", value)
+        array = None if value is None else self._like("grad", value)
+        if array is not None and array is self._grad:
+            wrote(array)
+        self._grad = array
 
     def _like(self, name: str, value: Any) -> Array:
         """`value` as an array of this tensor's shape and type: itself if it is one."""

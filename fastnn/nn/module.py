@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastnn import versions
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
 from fastnn.tape import set_module
 from fastnn.tensor import Array, Tensor, no_half, no_such_device, target_dtype
@@ -214,6 +215,7 @@ class Module:
                 parameter.grad = None
             else:
                 parameter.grad[...] = 0
+                versions.wrote(parameter.grad)
 
     def requires_grad_(self: M, requires_grad: bool = True) -> M:
         """Whether the parameters are to be learned."""
@@ -308,6 +310,7 @@ class Module:
         for name, array in own.items():
             if name in given:
                 array[...] = given[name]
+                versions.wrote(array)
         return keys
 
     # ---- repr ------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.common import sum_to
 from fastnn.tape import recording, tracer
 from fastnn.tensor import Array, Context, Function, Tensor
+from fastnn.versions import wrote
 
 
 class Add(Function):
@@ -41,43 +42,44 @@ class Sub(Function):
 
 
 class Mul(Function):
-    """a * b. Saves both."""
+    """a * b. Saves of each the shape, and itself where the other one's gradient needs it."""
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
-        ctx.save_for_backward(a, b)
+        need_a, need_b = ctx.needs_input_grad
+        ctx.save_for_backward(a if need_b else None, b if need_a else None, a.shape, b.shape)
         return a * b
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
-        a, b = ctx.saved_tensors
+        a, b, a_shape, b_shape = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
-        return sum_to(grad * b, a.shape) if need_a else None, sum_to(grad * a, b.shape) if need_b else None
+        return sum_to(grad * b, a_shape) if need_a else None, sum_to(grad * a, b_shape) if need_b else None
 
 
 class Div(Function):
-    """a / b. Saves both."""
+    """a / b. Saves b, the shape of a, and a where b's gradient needs it."""
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
-        ctx.save_for_backward(a, b)
+        ctx.save_for_backward(a if ctx.needs_input_grad[1] else None, b, a.shape)
         return a / b
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
-        a, b = ctx.saved_tensors
+        a, b, a_shape = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
         grad_a = grad / b
-        return sum_to(grad_a, a.shape) if need_a else None, sum_to(-grad_a * a / b, b.shape) if need_b else None
+        return sum_to(grad_a, a_shape) if need_a else None, sum_to(-grad_a * a / b, b.shape) if need_b else None
 
 
 class Pow(Function):
-    """a ** b. Saves both and the result."""
+    """a ** b. Saves both, and the result where b's gradient needs it."""
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
         y = a**b
-        ctx.save_for_backward(a, b, y)
+        ctx.save_for_backward(a, b, y if ctx.needs_input_grad[1] else None)
         return y
 
     @staticmethod
@@ -86,7 +88,7 @@ class Pow(Function):
         need_a, need_b = ctx.needs_input_grad
         grad_a = grad_b = None
         if need_a:  # at b = 0 the slope is 0, also where a = 0
-            slope = np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)).astype(y.dtype, copy=False)
+            slope = np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)).astype(grad.dtype, copy=False)
             grad_a = sum_to(grad * slope, a.shape)
         if need_b:  # a = 0: 0 ** b does not change with b > 0
             grad_b = sum_to(grad * y * np.log(np.where(a == 0, 1, a)), b.shape)
@@ -286,6 +288,7 @@ def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:
             raise ShapeError(f"{sign}=: expected a shape that broadcasts to {a.shape}, got {other.shape}") from None
         except TypeError:
             raise DTypeError(f"{sign}=: the result does not fit into a tensor of {a.dtype}") from None
+        wrote(a.data)
         return a
 
     return update

@@ -12,11 +12,12 @@ from fastnn.tensor import Array, Context, Function, Tensor
 
 
 class MatMul(Function):
-    """a (M, K) @ b (K, N). Saves both; kernel matmul, thrice."""
+    """a (M, K) @ b (K, N). Saves each where the other one's gradient needs it; kernel matmul, three times."""
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
-        ctx.save_for_backward(a, b)
+        need_a, need_b = ctx.needs_input_grad
+        ctx.save_for_backward(a if need_b else None, b if need_a else None)
         return ctx.kernels.matmul(a, b)
 
     @staticmethod
@@ -30,20 +31,24 @@ class MatMul(Function):
 
 
 class StackedMatMul(Function):
-    """a (..., M, K) @ b (..., K, N), the dimensions before broadcast. Saves both; kernel matmul, for each pair."""
+    """a (..., M, K) @ b (..., K, N), the dimensions before broadcast; kernel matmul, for each pair.
+
+    Saves the shapes, and each where the other one's gradient needs it.
+    """
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
-        ctx.save_for_backward(a, b)
+        need_a, need_b = ctx.needs_input_grad
+        ctx.save_for_backward(a if need_b else None, b if need_a else None, a.shape, b.shape)
         return _each(ctx, a, b)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
-        a, b = ctx.saved_tensors
+        a, b, a_shape, b_shape = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
         return (
-            sum_to(_each(ctx, grad, b, transpose_b=True), a.shape) if need_a else None,
-            sum_to(_each(ctx, a, grad, transpose_a=True), b.shape) if need_b else None,
+            sum_to(_each(ctx, grad, b, transpose_b=True), a_shape) if need_a else None,
+            sum_to(_each(ctx, a, grad, transpose_a=True), b_shape) if need_b else None,
         )
 
 
@@ -57,11 +62,15 @@ def _each(ctx: Context, a: Array, b: Array, transpose_a: bool = False, transpose
 
 
 class Linear(Function):
-    """x (N, I), weight (O, I), bias (O,) or None -> (N, O). Saves x and weight; kernels linear_*."""
+    """x (N, I), weight (O, I), bias (O,) or None -> (N, O); kernels linear_*.
+
+    Saves x and weight, each where it is needed: x for the parameters' gradients, weight for that of x.
+    """
 
     @staticmethod
     def forward(ctx: Context, x: Array, weight: Array, bias: Array | None) -> Array:
-        ctx.save_for_backward(x, weight)
+        need_x, *need_parameters = ctx.needs_input_grad
+        ctx.save_for_backward(x if any(need_parameters) else None, weight if need_x else None)
         return ctx.kernels.linear_forward(x, weight, bias)
 
     @staticmethod

@@ -15,8 +15,8 @@ from fastnn.tensor import Array, Context, Function, Tensor
 class BatchNorm(Function):
     """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel; kernels batch_norm_*.
 
-    Saves x and the channels' numbers. x (N, C) or (N, C, H, W); mean, var (C,), constants; weight, bias (C,) or None.
-    Attribute: eps.
+    Saves x and the channels' numbers, of mean and var copies: running statistics may follow another batch meanwhile.
+    x (N, C) or (N, C, H, W); mean, var (C,), constants; weight, bias (C,) or None. Attribute: eps.
     """
 
     @staticmethod
@@ -30,7 +30,8 @@ class BatchNorm(Function):
         *,
         eps: float,
     ) -> Array:
-        ctx.save_for_backward(x, mean, var, weight)
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(x, mean.copy(), var.copy(), weight if ctx.needs_input_grad[0] else None)
         return ctx.kernels.batch_norm_forward(x, mean, var, weight, bias, eps)
 
     @staticmethod
@@ -81,7 +82,7 @@ class BatchNormTraining(Function):
         if running is not None:
             count = x.size // x.shape[1]
             running.follow(mean, var * (count / (count - 1)))
-        ctx.save_for_backward(x, mean, var, weight)
+        ctx.save_for_backward(x, mean, var, weight if ctx.needs_input_grad[0] else None)
         return ctx.kernels.batch_norm_forward(x, mean, var, weight, bias, eps)
 
     @staticmethod

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import versions
 from fastnn.errors import ArgumentError, NonFiniteError, ShapeError
 
 from .optimizer import Array, Group, Optimizer, is_penalized, penalty_gradient
@@ -102,6 +103,7 @@ class GradientDescent(Optimizer):
             if self.alpha == 0:
                 for p, start, _, _ in moves:
                     p.data[...] = start
+                    versions.wrote(p.data)
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -144,5 +146,6 @@ class GradientDescent(Optimizer):
         moved = False
         for p, start, g, rate in moves:
             np.subtract(start, g.dtype.type(alpha * rate) * g, out=p.data)
+            versions.wrote(p.data)
             moved = moved or not np.array_equal(p.data, start)
         return moved

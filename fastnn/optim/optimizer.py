@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import versions
 from fastnn.errors import ArgumentError, ShapeError, StateError
 
 __all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "penalty_gradient"]
@@ -155,6 +156,7 @@ class Optimizer:
                     p.grad = None
                 else:
                     p.grad[...] = 0
+                    versions.wrote(p.grad)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient. `closure`, if given, computes loss and gradients first; its loss
@@ -169,6 +171,7 @@ class Optimizer:
                     if is_penalized(group, p.data):
                         grad = grad + penalty_gradient(p.data, group)
                     self._update(p.data, grad, self.state.setdefault(p, {}), group)
+                    versions.wrote(p.data)
         return loss
 
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:

@@ -24,6 +24,7 @@ from fastnn.plan.structure import MODES, Structure
 from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates
 from fastnn.tensor import Array, Tensor
+from fastnn.versions import wrote
 
 __all__ = ["Plan", "Predictor", "Step"]
 
@@ -89,7 +90,11 @@ class Predictor(Plan):
             if not self.frozen and self._follow_model():
                 self._call = None
             outputs = None if self._call is None else self._call(x, out)
-            return self._predict(_input(x), out) if outputs is None else outputs
+            if outputs is None:
+                outputs = self._predict(_input(x), out)
+        if out is not None:
+            wrote(out)
+        return outputs
 
     def _predict(self, x: Array, out: Array | None) -> Array:
         if len(x) <= MOST_IMAGES or not image_by_image(self._execution(x[:MOST_IMAGES]).graph):

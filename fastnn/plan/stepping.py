@@ -15,6 +15,7 @@ from fastnn.plan.fuse import Stage
 from fastnn.plan.trace import Graph
 from fastnn.plan.update import Updates
 from fastnn.tensor import Array
+from fastnn.versions import Writer
 
 if TYPE_CHECKING:
     from fastnn.plan.step import Step
@@ -41,6 +42,7 @@ class Stepping:
         if step.accumulate > 1:
             self.gradients = [(p, step.sums.setdefault(p, np.zeros_like(g))) for p, g in self.gradients]
         self._programs = [] if self.updates is None else self._add_updates(self.updates)
+        self._written = Writer(p.data for p, _ in self.execution.bound if self.updates and self.updates.holds(p))
 
     def _known_updates(self, graph: Graph) -> Updates | None:
         """The optimiser's kernels for the parameters of this graph; None where it steps by itself, or there is none."""
@@ -84,6 +86,7 @@ class Stepping:
         self.execution.run(x, y)
         if self.updates is not None and self.whole:
             self.updates.after_step()
+            self._written.wrote()
         else:
             start = time.perf_counter()
             self._finish()
@@ -100,6 +103,7 @@ class Stepping:
             for program in self._programs:
                 program.run(_NOTHING, None)
             self.updates.after_step()
+            self._written.wrote()
             return
         gradients = self.gradients
         if self.optimizer is not None:
