@@ -14,11 +14,20 @@ _WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.
 _CPU = "fastnn runs on the CPU: leave it out"
 _OPTIMISERS = "there are SGD, Rprop, Adagrad, RMSprop, Adam, AdamW and GradientDescent, which backtracks"
 
+_METHODS = (
+    "abs", "argmax", "clamp", "exp", "log", "max", "mean", "min", "permute", "pow", "reshape", "sqrt", "squeeze",
+    "std", "sum", "transpose", "unsqueeze", "var",
+)  # fmt: skip
+_OPS = ("dropout", "flatten", "log_softmax", "matmul", "relu", "sigmoid", "softmax", "tanh")
+
 HINTS = {
     "fastnn": {
         **{name: _ARRAY.format(name) for name in ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")},
-        **{name: _ARRAY.format(name) for name in ("zeros_like", "ones_like", "stack", "where", "einsum")},
-        "cat": _ARRAY.format("concatenate"),
+        **{f"{name}_like": f"np.{name}(x.shape, x.dtype) makes an array" for name in ("zeros", "ones", "empty")},
+        **dict.fromkeys(("concat", "concatenate"), "fnn.cat"),
+        "einsum": "matmul (@), * and .sum() keep gradients, NumPy's functions do not",
+        **{name: f"a method of tensors: x.{name}(...)" for name in _METHODS},
+        **{name: f"fnn.ops.{name}" for name in _OPS},
         "randn": _ARRAY.format("random.default_rng().standard_normal"),
         "rand": _ARRAY.format("random.default_rng().random"),
         "randint": _ARRAY.format("random.default_rng().integers"),

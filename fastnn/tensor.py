@@ -55,7 +55,6 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "_data", "_grad", "_requires_grad", "node")
-    __array_ufunc__ = None  # ndarray + Tensor is Tensor.__radd__'s affair
 
     if TYPE_CHECKING:  # what fastnn.ops hangs on; this file need not know it
 
@@ -76,6 +75,7 @@ class Tensor:
         def __gt__(self, other: Any) -> Tensor: ...
         def __ge__(self, other: Any) -> Tensor: ...
         def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
         def __iter__(self) -> Iterator[Tensor]: ...
         def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
         def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
@@ -116,7 +116,10 @@ class Tensor:
         def T(self) -> Tensor: ...
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        self._data: Array = _as_array(data.data if isinstance(data, Tensor) else data)
+        if isinstance(data, Tensor):
+            given, data = data, data.data
+            check_off_tape("Tensor(tensor)", given)
+        self._data: Array = _as_array(data)
         self._grad: Array | None = None
         self.node: Node | None = None
         self._requires_grad = False
@@ -210,6 +213,8 @@ class Tensor:
         return self.data
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        """What NumPy's functions see. Raises GraphError where the tape would be cut without a word."""
+        check_off_tape("NumPy (np.asarray)", self)
         array = self.data if dtype is None else self.data.astype(dtype, copy=False)
         return array.copy() if copy else array
 
@@ -330,13 +335,22 @@ class Tensor:
                 )
             start = np.ones(self.shape, self.dtype)
         else:
-            start = np.asarray(gradient, dtype=self.dtype)
+            start = np.asarray(gradient.data if isinstance(gradient, Tensor) else gradient, dtype=self.dtype)
             if start.shape != self.shape:
                 raise ShapeError(f"backward: expected a gradient of shape {self.shape}, got {start.shape}")
         if self.node is None:
             self.grad = start.copy() if self.grad is None else self.grad + start
         else:
             run_backward(self.node, start, retain_graph)
+
+
+def check_off_tape(reader: str, x: Tensor) -> None:
+    """GraphError where `reader` would cut `x`, which needs a gradient, off the tape."""
+    if x._requires_grad and (recording() or tracer() is not None):
+        raise GraphError(
+            f"{reader} would cut a tensor that needs a gradient off the tape: use fastnn's operators (+, tensor.exp(), "
+            "tensor.mean(), fnn.cat, fnn.stack, fnn.where, ...), or .detach() where no gradient is wanted"
+        )
 
 
 def no_such_device(device: object, habit: str) -> BackendError:

@@ -191,7 +191,9 @@ def test_forward_without_return() -> None:
     ("module", "name", "hint"),
     [
         (fnn, "zeros", "np.zeros"),
-        (fnn, "cat", "np.concatenate"),
+        (fnn, "concat", "fnn.cat"),
+        (fnn, "exp", r"x.exp\(...\)"),
+        (fnn, "relu", "fnn.ops.relu"),
         (fnn, "from_numpy", r"fnn.Tensor\(array\)"),
         (fnn, "cuda", "CPU"),
         (fnn, "utils", "fnn.data.Batches"),

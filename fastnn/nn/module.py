@@ -32,7 +32,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(data)
+        super().__init__(data.data if isinstance(data, Tensor) else data)
         if not isinstance(data, Tensor) and self.dtype == np.float64:
             self._data = self.data.astype(np.float32)
         self.requires_grad_(requires_grad)
@@ -294,7 +294,7 @@ class Module:
                 f"{type(state_dict).__name__}: a file is read by fnn.weights.load"
             )
         own = self.state_dict()
-        given = {name: np.asarray(value) for name, value in state_dict.items()}
+        given = {n: v.data if isinstance(v, Tensor) else np.asarray(v) for n, v in state_dict.items()}
         keys = LoadedKeys([name for name in own if name not in given], [name for name in given if name not in own])
         problems = []
         if strict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -195,6 +196,21 @@ def _operand(value: Any, other: Tensor) -> Any:
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
+def common_type(values: Iterable[Any]) -> list[Tensor]:
+    """All as tensors of one type: numbers and arrays take that of the first tensor among them."""
+    values = list(values)
+    first = next((value for value in values if isinstance(value, Tensor)), None)
+    tensors = [
+        value if isinstance(value, Tensor) else Tensor(value if first is None else _operand(value, first))
+        for value in values
+    ]
+    dtypes = {tensor.dtype for tensor in tensors}
+    if len(dtypes) == 1:
+        return tensors
+    dtype = np.result_type(*({dtype for dtype in dtypes if dtype.kind == "f"} or dtypes))
+    return [tensor.astype(dtype) for tensor in tensors]
+
+
 def _binary(function: type[Function], a: Any, b: Any) -> Tensor:
     """Bring a and b, one a Tensor at least, to one type and apply the operator."""
     if isinstance(a, Tensor):
@@ -304,7 +320,9 @@ class Compare(Function):
         return ufunc(a, b)
 
 
-def _compared(ufunc: np.ufunc) -> Any:
+def compared(ufunc: np.ufunc) -> Any:
+    """The operator `a < b` and the like; no gradient passes."""
+
     def compare(a: Tensor, b: Any) -> Tensor:
         return Compare.apply(a, b, ufunc=ufunc)
 
@@ -334,10 +352,10 @@ METHODS: dict[str, Any] = {
     "exp": exp,
     "log": log,
     "sqrt": sqrt,
-    "__eq__": _compared(np.equal),
-    "__ne__": _compared(np.not_equal),
-    "__lt__": _compared(np.less),
-    "__le__": _compared(np.less_equal),
-    "__gt__": _compared(np.greater),
-    "__ge__": _compared(np.greater_equal),
+    "__eq__": compared(np.equal),
+    "__ne__": compared(np.not_equal),
+    "__lt__": compared(np.less),
+    "__le__": compared(np.less_equal),
+    "__gt__": compared(np.greater),
+    "__ge__": compared(np.greater_equal),
 }

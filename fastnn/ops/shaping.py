@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.errors import ShapeError
+from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.ops.common import axis, floating
+from fastnn.tape import recording, tracer
 from fastnn.tensor import Array, Context, Function, Tensor
+from fastnn.versions import wrote
 
 Dim = int | tuple[int, ...] | None
 
@@ -243,12 +245,33 @@ def permute(x: Tensor, *dims: Any) -> Tensor:
 
 def index(x: Tensor, key: Any) -> Tensor:
     """x[key]: integers, slices, None, boolean and integer arrays, as NumPy."""
-    parts = key if isinstance(key, tuple) else (key,)
-    parts = tuple(p.data if isinstance(p, Tensor) else np.asarray(p) if isinstance(p, list) else p for p in parts)
     try:
-        return Index.apply(x, index=parts)
+        return Index.apply(x, index=_places(key))
     except IndexError as error:
         raise ShapeError(f"index: {error} (input is {x.shape})") from None
+
+
+def set_index(x: Tensor, key: Any, value: Any) -> None:
+    """x[key] = value, off the tape. Raises GraphError on it, ShapeError for what does not fit."""
+    given = value.data if isinstance(value, Tensor) and tracer() is None else value
+    needs_gradient = x.requires_grad or (isinstance(value, Tensor) and value.requires_grad)
+    if tracer() is not None or (recording() and needs_gradient):
+        raise GraphError(
+            "x[...] = ...: entries are set off the tape alone, under fnn.no_grad() or where no gradient is needed: "
+            "fnn.where(condition, a, b) and fnn.cat make a new tensor on it"
+        )
+    if not x.data.flags.writeable:
+        raise ArgumentError("x[...] = ...: expected a tensor that can be written to, got read-only data")
+    try:
+        x.data[_places(key)] = given
+    except (IndexError, ValueError) as error:
+        raise ShapeError(f"x[...] = ...: {error} (x is {x.shape})") from None
+    wrote(x.data)
+
+
+def _places(key: Any) -> tuple[Any, ...]:
+    parts = key if isinstance(key, tuple) else (key,)
+    return tuple(p.data if isinstance(p, Tensor) else np.asarray(p) if isinstance(p, list) else p for p in parts)
 
 
 def _dims(op: str, x: Tensor, dim: Dim) -> tuple[int, ...] | None:
@@ -259,6 +282,7 @@ def _dims(op: str, x: Tensor, dim: Dim) -> tuple[int, ...] | None:
 
 METHODS: dict[str, Any] = {
     "__getitem__": index,
+    "__setitem__": set_index,
     "__iter__": lambda x: (index(x, i) for i in range(len(x))),
     "sum": sum,
     "mean": mean,
