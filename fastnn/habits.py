@@ -70,10 +70,30 @@ class CalledModule(ModuleType):
         raise ArgumentError("fnn.tensor is a module: expected fnn.Tensor(data), with a capital T")
 
 
-# What PyTorch's layers take and fastnn's do not, with the values that change nothing.
+# What PyTorch's functions and classes take and fastnn's do not, with the values that change nothing; the first is said.
+_SPEED: tuple[Any, ...] = (None, False, True)  # says how PyTorch computes, not what
 OPTIONS: dict[str, tuple[Any, ...]] = {
+    "amsgrad": (False,),
+    "assign": (False,),
+    "bias": (True,),
+    "capturable": _SPEED,
+    "copy": (False,),
+    "create_graph": (False,),
+    "decoupled_weight_decay": (False,),
     "device": (None, "cpu"),
-    "dtype": (None, np.float32, "float32"),
+    "differentiable": (False,),
+    "dtype": (None, np.float32, np.dtype(np.float32), "float32"),
+    "foreach": _SPEED,
+    "fused": _SPEED,
+    "generator": (None,),
+    "inputs": (None,),
+    "last_epoch": (-1,),
+    "maximize": (False,),
+    "non_blocking": _SPEED,
+    "out": (None,),
+    "persistent": (True,),
+    "remove_duplicate": (True,),
+    "three_phase": (False,),
     "padding_mode": ("zeros",),
     "dilation": (1, (1, 1)),
     "ceil_mode": (False,),
@@ -88,14 +108,13 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def check_options(layer: str, given: dict[str, Any], known: str) -> None:
-    """Raise ArgumentError for options of PyTorch's layer (`known`) that have no effect here, unless they ask for none.
+def check_options(owner: str, **given: Any) -> None:
+    """Raise ArgumentError for options of PyTorch that fastnn does not have, unless they ask for nothing.
 
-    >>> check_options("MaxPool2d", {"ceil_mode": False}, "dilation ceil_mode")
+    >>> check_options("MaxPool2d", dilation=1, ceil_mode=False)
     """
     for name, value in given.items():
-        if name not in known.split():
-            raise TypeError(f"{layer}() got an unexpected keyword argument {name!r}")
         harmless = OPTIONS[name]
         if not any(value is same or (type(value) is type(same) and value == same) for same in harmless):
-            raise ArgumentError(f"{layer}: expected {name}={harmless[0]!r}, all that fastnn has, got {value!r}")
+            got = f"an array of shape {value.shape}" if hasattr(value, "shape") else repr(value)
+            raise ArgumentError(f"{owner}: expected {name}={harmless[0]!r}, all that fastnn has, got {got}")

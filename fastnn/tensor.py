@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
-from fastnn.habits import CalledModule
+from fastnn.habits import CalledModule, check_options
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
 from fastnn.versions import wrote
 
@@ -116,6 +116,11 @@ class Tensor:
         def T(self) -> Tensor: ...
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        if not isinstance(requires_grad, (bool, np.bool_)):
+            raise ArgumentError(
+                f"Tensor: expected an array or a list, and requires_grad=True or False, got {data!r} and "
+                f"{requires_grad!r}: np.zeros((2, 3)) makes an array of a shape"
+            )
         if isinstance(data, Tensor):
             given, data = data, data.data
             check_off_tape("Tensor(tensor)", given)
@@ -301,9 +306,7 @@ class Tensor:
             return self
         if dtype.kind not in "fiub" or (dtype.kind == "f" and dtype.itemsize not in (4, 8)):
             raise DTypeError(f"astype: expected float32, float64, an integer type or bool, got {dtype}")
-        if dtype.kind == "f":
-            return Cast.apply(self, dtype=dtype)
-        return Tensor(self.data.astype(dtype))
+        return (Cast if dtype.kind == "f" else Round).apply(self, dtype=dtype)
 
     # ---- copies ----------------------------------------------------------------------------------------------------
 
@@ -318,13 +321,18 @@ class Tensor:
 
     # ---- backward --------------------------------------------------------------------------------------------------
 
-    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+    def backward(
+        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: None = None
+    ) -> None:
         """Add the gradient of this tensor to `.grad` of every leaf that it was computed from and that asks for one.
 
         `gradient` (same shape; 1 if absent, which only a tensor with one entry may leave out) is where the chain rule
         starts. The graph is freed on the way, unless `retain_graph`. Raises GraphError if there is no graph, if it
-        was freed already, or if a gradient is needed and absent; ShapeError for a gradient of another shape.
+        was freed already, or if a gradient is needed and absent; ShapeError for a gradient of another shape;
+        ArgumentError for PyTorch's `create_graph` and `inputs`.
         """
+        if create_graph or inputs is not None:
+            check_options("backward", create_graph=create_graph, inputs=inputs)
         if not self._requires_grad:
             raise GraphError("backward: nothing here requires a gradient (no parameters, or under no_grad)")
         if gradient is None:
@@ -341,7 +349,7 @@ class Tensor:
         if self.node is None:
             self.grad = start.copy() if self.grad is None else self.grad + start
         else:
-            run_backward(self.node, start, retain_graph)
+            run_backward(self.node, start, bool(retain_graph))
 
 
 def check_off_tape(reader: str, x: Tensor) -> None:
@@ -444,6 +452,16 @@ class Cast(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
         return grad
+
+
+class Round(Function):
+    """An integer type, or booleans: no gradient passes. Attribute: dtype."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, dtype: np.dtype[Any]) -> Array:
+        return x.astype(dtype)
 
 
 sys.modules[__name__].__class__ = CalledModule  # fnn.tensor([1.0]) says what to write

@@ -171,7 +171,7 @@ def test_one_sentence(make: Any, message: str) -> None:
 
 
 def test_unknown_options_stay_pythons_error() -> None:
-    with pytest.raises(TypeError, match=r"MaxPool2d\(\) got an unexpected keyword argument 'kernel'"):
+    with pytest.raises(TypeError, match=r"MaxPool2d.* got an unexpected keyword argument 'kernel'"):
         nn.MaxPool2d(2, kernel=2)
 
 

@@ -18,9 +18,9 @@ class ModuleList(Module):
     (2, ['0.weight', '0.bias', '1.weight', '1.bias'])
     """
 
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
-        self.extend(modules)
+        self.extend(() if modules is None else modules)
 
     def append(self, module: Module) -> ModuleList:
         self.add_module(str(len(self)), module)

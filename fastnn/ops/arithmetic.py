@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -250,9 +251,9 @@ def div(a: Any, b: Any) -> Tensor:
     return _binary(Div, a, b)
 
 
-def pow(a: Any, b: Any) -> Tensor:
-    """a ** b, in floating point."""
-    return _binary(Pow, a, b)
+def pow(input: Any, exponent: Any) -> Tensor:
+    """input ** exponent, in floating point."""
+    return _binary(Pow, input, exponent)
 
 
 def neg(x: Tensor) -> Tensor:
@@ -260,31 +261,35 @@ def neg(x: Tensor) -> Tensor:
     return Neg.apply(x)
 
 
-def abs(x: Tensor) -> Tensor:
+def abs(input: Tensor) -> Tensor:
     """|x|; the slope at 0 is 0."""
-    return Abs.apply(x)
+    return Abs.apply(input)
 
 
-def exp(x: Tensor) -> Tensor:
+def exp(input: Tensor) -> Tensor:
     """exp(x)."""
-    return Exp.apply(x)
+    return Exp.apply(input)
 
 
-def log(x: Tensor) -> Tensor:
+def log(input: Tensor) -> Tensor:
     """The natural logarithm."""
-    return Log.apply(x)
+    return Log.apply(input)
 
 
-def sqrt(x: Tensor) -> Tensor:
+def sqrt(input: Tensor) -> Tensor:
     """The square root."""
-    return Sqrt.apply(x)
+    return Sqrt.apply(input)
 
 
-def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """x between the numbers min and max; None where there is no bound."""
     if min is None and max is None:
         raise ArgumentError("clamp: expected min or max or both")
-    return Clamp.apply(x, min=min, max=max)
+    for bound in (min, max):
+        if bound is not None and not isinstance(bound, Real):
+            got = type(bound).__name__
+            raise ArgumentError(f"clamp: expected numbers as bounds, got {got}: fnn.where takes tensors")
+    return Clamp.apply(input, min=min, max=max)
 
 
 def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:

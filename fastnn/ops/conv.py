@@ -35,7 +35,7 @@ class Conv2d(Function):
 
 
 def conv2d(
-    x: Any,
+    input: Any,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Size = 1,
@@ -43,9 +43,9 @@ def conv2d(
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    """x (N, C, H, W), weight (O, C/groups, kh, kw), bias (O,) or None -> (N, O, OH, OW).
+    """input (N, C, H, W), weight (O, C/groups, kh, kw), bias (O,) or None -> (N, O, OH, OW).
 
-    Cross-correlation, as in PyTorch: OH = (H + 2·padding - dilation·(kh - 1) - 1) // stride + 1. x is cast to the
+    Cross-correlation, as in PyTorch: OH = (H + 2·padding - dilation·(kh - 1) - 1) // stride + 1. `input` is cast to the
     weight's type. Raises ShapeError for channels that do not fit and images smaller than the kernel, DTypeError for
     uint8 images.
 
@@ -58,7 +58,7 @@ def conv2d(
            [8., 8., 8.]], dtype=float32)
     """
     return Conv2d.apply(
-        layer_input("conv2d", x, weight),
+        layer_input("conv2d", input, weight),
         weight,
         bias,
         stride=pair("stride", stride),

@@ -83,8 +83,8 @@ class Linear(Function):
         return ctx.kernels.linear_backward_input(grad, weight) if need_x else None, grad_weight, grad_bias
 
 
-def matmul(a: Any, b: Any) -> Tensor:
-    """a @ b, as NumPy: vectors, matrices, and stacks of matrices (..., M, K) @ (..., K, N), which broadcast.
+def matmul(input: Any, other: Any) -> Tensor:
+    """input @ other, as NumPy: vectors, matrices, and stacks of matrices (..., M, K) @ (..., K, N), which broadcast.
 
     Raises ShapeError for numbers, and for shapes that do not fit.
 
@@ -94,8 +94,8 @@ def matmul(a: Any, b: Any) -> Tensor:
     >>> fnn.ops.matmul(np.ones((5, 1, 2, 3)), np.ones((4, 3, 6))).shape
     (5, 4, 2, 6)
     """
-    dtype = next((x.dtype for x in (a, b) if isinstance(x, Tensor) and x.dtype.kind == "f"), None)
-    a, b = floating(a, dtype), floating(b, dtype)
+    dtype = next((x.dtype for x in (input, other) if isinstance(x, Tensor) and x.dtype.kind == "f"), None)
+    a, b = floating(input, dtype), floating(other, dtype)
     if a.ndim == 0 or b.ndim == 0:
         raise ShapeError(f"matmul: expected vectors or matrices, got {a.shape} and {b.shape}")
     left = a if a.ndim > 1 else a.reshape(1, -1)
@@ -121,12 +121,13 @@ def _check_stacks(a: tuple[int, ...], b: tuple[int, ...]) -> None:
         raise ShapeError(f"matmul: expected (..., M, K) and (..., K, N) that broadcast, got {a} and {b}")
 
 
-def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (N, I) or (..., I), weight (O, I), bias (O,) or None -> (N, O) or (..., O): x @ weight.T + bias.
+def linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """input (N, I) or (..., I), weight (O, I), bias (O,) or None -> (N, O) or (..., O): input @ weight.T + bias.
 
-    x is cast to the weight's type. Raises DTypeError for uint8, ShapeError if I differs, or for one unbatched vector.
+    `input` is cast to the weight's type. Raises DTypeError for uint8, ShapeError if I differs, or for one unbatched
+    vector.
     """
-    x = layer_input("linear", x, weight)
+    x = layer_input("linear", input, weight)
     if x.ndim == 1:
         raise ShapeError(f"linear: expected input of shape (N, {weight.shape[1]}), got {x.shape}: add a batch, x[None]")
     if x.ndim == 2:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.errors import ShapeError
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import floating
 from fastnn.tensor import Array, Context, Function, Tensor
+from fastnn.versions import wrote
 
 
 class BatchNorm(Function):
@@ -65,6 +66,7 @@ class Running:
         for running, batch in ((self.mean, mean), (self.var, unbiased_var)):
             running *= 1 - momentum
             running += momentum * batch
+            wrote(running)
 
 
 class BatchNormTraining(Function):
@@ -122,15 +124,35 @@ class Normalize(Function):
 
 
 def batch_norm(
-    x: Any,
-    mean: Array,
-    var: Array,
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel; x (N, C) or (N, C, H, W), the rest (C,)."""
-    return BatchNorm.apply(floating(x, mean.dtype), mean, var, weight, bias, eps=eps)
+    """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel; x (N, C) or (N, C, H, W), the rest (C,).
+
+    mean and var are the running statistics, arrays or tensors; with `training` those of x itself, which the running
+    ones, unless they are None, then follow: running += momentum·(batch's - running), with the unbiased variance.
+
+    Raises ArgumentError for statistics that are None without `training`, and for an `eps` or `training` of another
+    kind; ShapeError for one value per channel in training.
+    """
+    if not isinstance(training, (bool, np.bool_)):
+        raise ArgumentError(f"batch_norm: expected training=True or False as sixth argument, got {training!r}")
+    mean, var = (s.data if isinstance(s, Tensor) else s for s in (running_mean, running_var))
+    if training:
+        x = floating(input, next((a.dtype for a in (weight, mean) if a is not None), None))
+        running = None if mean is None or var is None else Running(mean, var, np.zeros((), np.int64), momentum)
+        if x.ndim > 1 and x.numel() == x.shape[1]:
+            raise ShapeError(f"batch_norm: expected more than one value per channel in training, got {x.shape}")
+        return batch_norm_training(x, weight, bias, eps, running)
+    if mean is None or var is None:
+        raise ArgumentError("batch_norm: expected running_mean and running_var, or training=True, got None")
+    return BatchNorm.apply(floating(input, mean.dtype), mean, var, weight, bias, eps=eps)
 
 
 def batch_norm_training(
@@ -147,8 +169,14 @@ def batch_norm_training(
 def normalize(x: Any, mean: Array, std: Array) -> Tensor:
     """(x - mean) / std for each channel of x (N, C, ...), mean and std (C,) or (1,); uint8 is divided by 255 first.
 
-    The result has mean's type. Raises ShapeError if the channels do not fit.
+    The result has mean's type. Raises ShapeError if the channels do not fit, ArgumentError for mean and std that are no
+    arrays: PyTorch's function of this name makes vectors of length 1.
     """
+    if not isinstance(mean, np.ndarray) or not isinstance(std, np.ndarray):
+        raise ArgumentError(
+            "normalize: expected arrays mean and std, one number per channel; for vectors of length 1 write "
+            "x / (x * x).sum(dim, keepdim=True).sqrt()"
+        )
     x = x if isinstance(x, Tensor) else Tensor(x)
     if x.ndim < 2 or len(mean) not in (1, x.shape[1]):
         raise ShapeError(f"normalize: expected input of shape (N, {len(mean)}, ...), got {x.shape}")

@@ -58,7 +58,7 @@ class GradientDescent(Optimizer):
         c: float = 1e-4,
         contraction: float = 0.5,
         max_trials: int = 50,
-        **penalty: Any,
+        **options: Any,
     ) -> None:
         for name, value in (("c", c), ("contraction", contraction)):
             if not 0 < value < 1:
@@ -68,7 +68,7 @@ class GradientDescent(Optimizer):
         self.c, self.contraction, self.max_trials = c, contraction, int(max_trials)
         self.alpha: float | None = None
         self.trials = 0
-        super().__init__(params, {"lr": lr}, **penalty)
+        super().__init__(params, {"lr": lr}, **options)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; the loss before it, as the closure gave it, is returned.

@@ -10,11 +10,14 @@ import numpy as np
 
 from fastnn import versions
 from fastnn.errors import ArgumentError, ShapeError, StateError
+from fastnn.habits import check_options
 
 __all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "penalty_gradient"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Group = dict[str, Any]
+
+_UNUSED = ("amsgrad", "capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused", "maximize")
 
 
 def is_penalized(group: Mapping[str, Any], param: Array | None = None) -> bool:
@@ -50,6 +53,8 @@ class Optimizer:
             to the gradient, all but AdamW and Rprop, ``weight_decay=2 * l2`` makes the same steps, but is not reported.
         penalize_bias: whether parameters of one dimension count, too: biases, and the scales of batch norm. By default
             they do not (Goodfellow et al. 2016, section 7.1): they say where a unit works, not how much it does.
+        options: PyTorch's that fastnn does not have, such as amsgrad and maximize; ArgumentError unless they ask for
+            nothing.
 
     >>> import numpy as np
     >>> from fastnn import nn, optim
@@ -67,7 +72,12 @@ class Optimizer:
         l1: float = 0.0,
         l2: float = 0.0,
         penalize_bias: bool = False,
+        **options: Any,
     ) -> None:
+        unknown = next((name for name in options if name not in _UNUSED), None)
+        if unknown is not None:
+            raise TypeError(f"{self._name}() got an unexpected keyword argument {unknown!r}")
+        check_options(self._name, **options)
         self.defaults = {**defaults, "l1": l1, "l2": l2, "penalize_bias": penalize_bias}
         self.state: dict[Any, dict[str, Any]] = {}  # by parameter
         self.param_groups: list[Group] = []
