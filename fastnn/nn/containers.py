@@ -70,10 +70,10 @@ class Sequential(Module):
         for name, module in named.items():
             self.add_module(name, module)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, input: Any) -> Any:
         for module in _items(self).values():
-            x = module(x)
-        return x
+            input = module(input)
+        return input
 
     def append(self, module: Module) -> Sequential:
         self.add_module(str(len(self)), module)

@@ -163,9 +163,9 @@ class Module:
             for name, child in self.named_children():
                 yield from child.named_modules(memo, _joined(prefix, name))
 
-    def modules(self) -> Iterator[Module]:
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
         """This module and all below it, each once, parents first."""
-        for _, module in self.named_modules():
+        for _, module in self.named_modules(remove_duplicate=remove_duplicate):
             yield module
 
     def named_parameters(

@@ -73,7 +73,7 @@ def constant(op: str, prediction: Any, target: Any) -> Tensor:
             if getattr(prediction, "requires_grad", False):
                 raise ArgumentError(
                     f"{op}: no gradient flows into the target, though it needs one, as the input does: write the loss "
-                    "with operators on tensors, such as ((a - b) ** 2).mean(), or pass target.detach() if it is a constant"
+                    "with operators on tensors, such as ((a - b) ** 2).mean(), or pass target.detach() for a constant"
                 )
             raise ArgumentError(
                 f"{op}: no gradient flows into the target, and the input needs none: the order is (input, target), so "

@@ -46,8 +46,8 @@ class Adagrad(FusedOptimizer):
         defaults["initial_accumulator_value"] = initial_accumulator_value
         super().__init__(params, defaults, foreach=foreach, **options)
 
-    def add_param_group(self, group: Mapping[str, Any]) -> None:
-        super().add_param_group(group)
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        super().add_param_group(param_group)
         added = self.param_groups[-1]
         for p in added["params"]:
             total = np.full(p.data.shape, added["initial_accumulator_value"], p.data.dtype)

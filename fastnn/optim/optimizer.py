@@ -99,14 +99,15 @@ class Optimizer:
     def _name(self) -> str:
         return type(self).__name__
 
-    def add_param_group(self, group: Mapping[str, Any]) -> None:
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """{"params": [...], "lr": ..., ...}; options that are left out take the optimiser's own.
 
         Raises ArgumentError for what is not a parameter, for one that is in a group already, for unknown options and
         for values that make no sense.
         """
-        if not isinstance(group, Mapping) or "params" not in group:
-            raise ArgumentError(f'{self._name}: expected a group {{"params": [...], ...}}, got {group!r}')
+        if not isinstance(param_group, Mapping) or "params" not in param_group:
+            raise ArgumentError(f'{self._name}: expected a group {{"params": [...], ...}}, got {param_group!r}')
+        group = param_group
         params = [group["params"]] if hasattr(group["params"], "data") else list(group["params"])
         unknown = [key for key in group if key != "params" and key not in self.defaults]
         if unknown:
