@@ -19,7 +19,7 @@ from fastnn import errors, init, nn, ops, optim, random
 from fastnn.backends import get_num_threads, set_num_threads
 from fastnn.errors import FastnnError
 from fastnn.habits import no_such_name
-from fastnn.ops import bernoulli, rand_like, randn_like
+from fastnn.ops import bernoulli, cat, rand_like, randn_like, stack, where
 from fastnn.random import manual_seed
 from fastnn.tape import no_grad
 from fastnn.tensor import Function, Tensor
@@ -47,6 +47,7 @@ __all__ = [
     "History",
     "Tensor",
     "bernoulli",
+    "cat",
     "compare_optimizers",
     "compile",
     "data",
@@ -75,8 +76,10 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "signal_report",
+    "stack",
     "train",
     "weights",
+    "where",
 ]
 
 _ON_FIRST_USE = {

@@ -14,11 +14,20 @@ _WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.
 _CPU = "fastnn runs on the CPU: leave it out"
 _OPTIMISERS = "there are SGD, Rprop, Adagrad, RMSprop, Adam, AdamW and GradientDescent, which backtracks"
 
+_METHODS = (
+    "abs", "argmax", "clamp", "exp", "log", "max", "mean", "min", "permute", "pow", "reshape", "sqrt", "squeeze",
+    "std", "sum", "transpose", "unsqueeze", "var",
+)  # fmt: skip
+_OPS = ("dropout", "flatten", "log_softmax", "matmul", "relu", "sigmoid", "softmax", "tanh")
+
 HINTS = {
     "fastnn": {
         **{name: _ARRAY.format(name) for name in ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")},
-        **{name: _ARRAY.format(name) for name in ("zeros_like", "ones_like", "stack", "where", "einsum")},
-        "cat": _ARRAY.format("concatenate"),
+        **{f"{name}_like": f"np.{name}(x.shape, x.dtype) makes an array" for name in ("zeros", "ones", "empty")},
+        **dict.fromkeys(("concat", "concatenate"), "fnn.cat"),
+        "einsum": "matmul (@), * and .sum() keep gradients, NumPy's functions do not",
+        **{name: f"a method of tensors: x.{name}(...)" for name in _METHODS},
+        **{name: f"fnn.ops.{name}" for name in _OPS},
         "randn": f"{_ARRAY.format('random.default_rng().standard_normal')}; in a model, fnn.randn_like draws anew",
         "rand": f"{_ARRAY.format('random.default_rng().random')}; in a model, fnn.rand_like draws anew",
         "randint": _ARRAY.format("random.default_rng().integers"),
@@ -61,10 +70,30 @@ class CalledModule(ModuleType):
         raise ArgumentError("fnn.tensor is a module: expected fnn.Tensor(data), with a capital T")
 
 
-# What PyTorch's layers take and fastnn's do not, with the values that change nothing.
+# What PyTorch's functions and classes take and fastnn's do not, with the values that change nothing; the first is said.
+_SPEED: tuple[Any, ...] = (None, False, True)  # says how PyTorch computes, not what
 OPTIONS: dict[str, tuple[Any, ...]] = {
+    "amsgrad": (False,),
+    "assign": (False,),
+    "bias": (True,),
+    "capturable": _SPEED,
+    "copy": (False,),
+    "create_graph": (False,),
+    "decoupled_weight_decay": (False,),
     "device": (None, "cpu"),
-    "dtype": (None, np.float32, "float32"),
+    "differentiable": (False,),
+    "dtype": (None, np.float32, np.dtype(np.float32), "float32"),
+    "foreach": _SPEED,
+    "fused": _SPEED,
+    "generator": (None,),
+    "inputs": (None,),
+    "last_epoch": (-1,),
+    "maximize": (False,),
+    "non_blocking": _SPEED,
+    "out": (None,),
+    "persistent": (True,),
+    "remove_duplicate": (True,),
+    "three_phase": (False,),
     "padding_mode": ("zeros",),
     "dilation": (1, (1, 1)),
     "ceil_mode": (False,),
@@ -84,14 +113,13 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def check_options(layer: str, given: dict[str, Any], known: str) -> None:
-    """Raise ArgumentError for options of PyTorch's layer (`known`) that have no effect here, unless they ask for none.
+def check_options(owner: str, **given: Any) -> None:
+    """Raise ArgumentError for options of PyTorch that fastnn does not have, unless they ask for nothing.
 
-    >>> check_options("MaxPool2d", {"ceil_mode": False}, "dilation ceil_mode")
+    >>> check_options("MaxPool2d", dilation=1, ceil_mode=False)
     """
     for name, value in given.items():
-        if name not in known.split():
-            raise TypeError(f"{layer}() got an unexpected keyword argument {name!r}")
         harmless = OPTIONS[name]
         if not any(value is same or (type(value) is type(same) and value == same) for same in harmless):
-            raise ArgumentError(f"{layer}: expected {name}={harmless[0]!r}, all that fastnn has, got {value!r}")
+            got = f"an array of shape {value.shape}" if hasattr(value, "shape") else repr(value)
+            raise ArgumentError(f"{owner}: expected {name}={harmless[0]!r}, all that fastnn has, got {got}")

@@ -1,7 +1,7 @@
 """Initialisers, by PyTorch's names: each fills a parameter in place and returns it.
 
 Xavier: Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html. Kaiming: He et al. 2015,
-https://arxiv.org/abs/1502.01852. Random numbers come from `fnn.manual_seed`.
+https://arxiv.org/abs/1502.01852. Random numbers come from `fnn.manual_seed`, never from a `generator` (ArgumentError).
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastnn import random
+from fastnn import random, versions
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.habits import check_options
 
 __all__ = [
     "calculate_gain",
@@ -30,7 +31,7 @@ __all__ = [
 P = TypeVar("P")  # a parameter, or an ndarray itself
 
 
-def uniform_(tensor: P, a: float = 0.0, b: float = 1.0) -> P:
+def uniform_(tensor: P, a: float = 0.0, b: float = 1.0, generator: None = None) -> P:
     """Numbers from the uniform distribution on [a, b).
 
     >>> import numpy as np, fastnn as fnn
@@ -38,22 +39,19 @@ def uniform_(tensor: P, a: float = 0.0, b: float = 1.0) -> P:
     >>> bool((np.abs(w) <= 1).all())
     True
     """
-    array = _array(tensor)
-    array[...] = random.generator().uniform(a, b, array.shape)
-    return tensor
+    check_options("uniform_", generator=generator)
+    return _filled(tensor, random.generator().uniform(a, b, _array(tensor).shape))
 
 
-def normal_(tensor: P, mean: float = 0.0, std: float = 1.0) -> P:
+def normal_(tensor: P, mean: float = 0.0, std: float = 1.0, generator: None = None) -> P:
     """Numbers from the normal distribution."""
-    array = _array(tensor)
-    array[...] = random.generator().normal(mean, std, array.shape)
-    return tensor
+    check_options("normal_", generator=generator)
+    return _filled(tensor, random.generator().normal(mean, std, _array(tensor).shape))
 
 
 def constant_(tensor: P, val: float) -> P:
     """The same number everywhere."""
-    _array(tensor)[...] = val
-    return tensor
+    return _filled(tensor, val)
 
 
 def zeros_(tensor: P) -> P:
@@ -66,26 +64,30 @@ def ones_(tensor: P) -> P:
     return constant_(tensor, 1.0)
 
 
-def xavier_uniform_(tensor: P, gain: float = 1.0) -> P:
+def xavier_uniform_(tensor: P, gain: float = 1.0, generator: None = None) -> P:
     """Uniform on ±gain·sqrt(6 / (fan_in + fan_out)): the variance of signals and gradients is kept."""
     bound = gain * math.sqrt(6.0 / sum(fans(_array(tensor))))
-    return uniform_(tensor, -bound, bound)
+    return uniform_(tensor, -bound, bound, generator)
 
 
-def xavier_normal_(tensor: P, gain: float = 1.0) -> P:
+def xavier_normal_(tensor: P, gain: float = 1.0, generator: None = None) -> P:
     """Normal with standard deviation gain·sqrt(2 / (fan_in + fan_out))."""
-    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fans(_array(tensor)))))
+    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fans(_array(tensor)))), generator)
 
 
-def kaiming_uniform_(tensor: P, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> P:
+def kaiming_uniform_(
+    tensor: P, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: None = None
+) -> P:
     """Uniform on ±gain·sqrt(3 / fan); `a` is LeakyReLU's slope, `mode` is "fan_in" or "fan_out"."""
     bound = calculate_gain(nonlinearity, a) * math.sqrt(3.0 / _fan(_array(tensor), mode))
-    return uniform_(tensor, -bound, bound)
+    return uniform_(tensor, -bound, bound, generator)
 
 
-def kaiming_normal_(tensor: P, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> P:
+def kaiming_normal_(
+    tensor: P, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: None = None
+) -> P:
     """Normal with standard deviation gain / sqrt(fan); `a` is LeakyReLU's slope, `mode` is "fan_in" or "fan_out"."""
-    return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(_array(tensor), mode)))
+    return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(_array(tensor), mode)), generator)
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -117,6 +119,13 @@ def _fan(array: np.ndarray[Any, Any], mode: str) -> int:
     if mode not in ("fan_in", "fan_out"):
         raise ArgumentError(f"init: expected mode 'fan_in' or 'fan_out', got {mode!r}")
     return fans(array)[mode == "fan_out"]
+
+
+def _filled(tensor: P, values: Any) -> P:
+    array = _array(tensor)
+    array[...] = values
+    versions.wrote(array)
+    return tensor
 
 
 def _array(tensor: Any) -> np.ndarray[Any, Any]:

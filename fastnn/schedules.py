@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from fastnn.errors import ArgumentError, StateError
+from fastnn.habits import check_options
 
 __all__ = [
     "CosineAnnealingLR",
@@ -30,7 +31,12 @@ class _Optimizer(Protocol):
 class LRScheduler:
     """What the schedules by formula share. A subclass defines `rate(base_lr, i)`, group i's rate at last_epoch."""
 
-    def __init__(self, optimizer: _Optimizer) -> None:
+    def __init__(self, optimizer: _Optimizer, last_epoch: int = -1) -> None:
+        if last_epoch != -1:
+            raise ArgumentError(
+                f"{type(self).__name__}: expected last_epoch=-1, got {last_epoch!r}: to go on where a schedule "
+                "stood, use load_state_dict()"
+            )
         self.optimizer = _checked(type(self).__name__, optimizer)
         self.base_lrs = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
         self.last_epoch = -1
@@ -77,9 +83,9 @@ class StepLR(LRScheduler):
     [1.0, 1.0, 0.5, 0.5, 0.25]
     """
 
-    def __init__(self, optimizer: _Optimizer, step_size: int, gamma: float = 0.1) -> None:
+    def __init__(self, optimizer: _Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
         self.step_size, self.gamma = _at_least_one("StepLR", "step_size", step_size), gamma
-        super().__init__(optimizer)
+        super().__init__(optimizer, last_epoch)
 
     def rate(self, base_lr: float, i: int) -> float:
         return base_lr * self.gamma ** (self.last_epoch // self.step_size)
@@ -88,9 +94,9 @@ class StepLR(LRScheduler):
 class ExponentialLR(LRScheduler):
     """lr₀ · gamma^t."""
 
-    def __init__(self, optimizer: _Optimizer, gamma: float) -> None:
+    def __init__(self, optimizer: _Optimizer, gamma: float, last_epoch: int = -1) -> None:
         self.gamma = gamma
-        super().__init__(optimizer)
+        super().__init__(optimizer, last_epoch)
 
     def rate(self, base_lr: float, i: int) -> float:
         return base_lr * self.gamma**self.last_epoch
@@ -99,9 +105,9 @@ class ExponentialLR(LRScheduler):
 class CosineAnnealingLR(LRScheduler):
     """eta_min + (lr₀ - eta_min)·(1 + cos(π·t / T_max)) / 2 (Loshchilov and Hutter 2017, without the restarts)."""
 
-    def __init__(self, optimizer: _Optimizer, T_max: int, eta_min: float = 0.0) -> None:
+    def __init__(self, optimizer: _Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         self.T_max, self.eta_min = _at_least_one("CosineAnnealingLR", "T_max", T_max), eta_min
-        super().__init__(optimizer)
+        super().__init__(optimizer, last_epoch)
 
     def rate(self, base_lr: float, i: int) -> float:
         return self.eta_min + (base_lr - self.eta_min) * (1 + math.cos(math.pi * self.last_epoch / self.T_max)) / 2
@@ -111,14 +117,17 @@ class LambdaLR(LRScheduler):
     """lr₀ · lr_lambda(t); one function, or one for each group."""
 
     def __init__(
-        self, optimizer: _Optimizer, lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]]
+        self,
+        optimizer: _Optimizer,
+        lr_lambda: Callable[[int], float] | Sequence[Callable[[int], float]],
+        last_epoch: int = -1,
     ) -> None:
         groups = len(_checked("LambdaLR", optimizer).param_groups)
         given = [lr_lambda] * groups if callable(lr_lambda) else lr_lambda
         self.lr_lambdas = list(given) if isinstance(given, Sequence) else []
         if len(self.lr_lambdas) != groups or not all(map(callable, self.lr_lambdas)):
             raise ArgumentError(f"LambdaLR: expected a function, or {groups} for {groups} groups, got {lr_lambda!r}")
-        super().__init__(optimizer)
+        super().__init__(optimizer, last_epoch)
 
     def rate(self, base_lr: float, i: int) -> float:
         return base_lr * self.lr_lambdas[i](self.last_epoch)
@@ -146,7 +155,10 @@ class OneCycleLR(LRScheduler):
         max_momentum: float = 0.95,
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
+        three_phase: bool = False,
+        last_epoch: int = -1,
     ) -> None:
+        check_options("OneCycleLR", three_phase=three_phase)
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise ArgumentError("OneCycleLR: expected total_steps, or epochs and steps_per_epoch")
@@ -167,7 +179,7 @@ class OneCycleLR(LRScheduler):
         self.final_div_factor = final_div_factor
         for group, peak in zip(groups, self.max_lrs, strict=True):
             group["initial_lr"] = peak / div_factor
-        super().__init__(optimizer)
+        super().__init__(optimizer, last_epoch)
 
     def step(self) -> None:
         if self.last_epoch >= self.total_steps:
@@ -287,9 +299,13 @@ def _described(schedule: Any) -> str:
     return f"{type(schedule).__name__}(last_epoch={schedule.last_epoch}, lr=[{rates}])"
 
 
-def _at_least_one(schedule: str, name: str, value: int) -> int:
+def _at_least_one(schedule: str, name: str, value: Any) -> int:
     if not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{schedule}: expected {name} to be a positive integer, got {value!r}")
+        whole = isinstance(value, float) and value >= 1 and value.is_integer()
+        raise ArgumentError(
+            f"{schedule}: expected {name} to be a positive integer, got {value!r}"
+            + (f", a float: write {int(value)}" if whole else "")
+        )
     return value
 
 

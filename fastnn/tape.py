@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastnn import backends
+from fastnn import backends, versions
 from fastnn.errors import GraphError, ShapeError
 
 if TYPE_CHECKING:
@@ -54,7 +53,6 @@ class _Mode(threading.local):
 
 
 _mode = _Mode()
-_order = itertools.count()  # a node's number is higher than its inputs': sorted by it, the graph is in order
 
 
 def recording() -> bool:
@@ -177,7 +175,7 @@ class Node:
         self.attributes = attributes
         self.ctx: Context | None = ctx
         self.module = _mode.module
-        self.number = next(_order)
+        self.number = next(versions.clock)  # higher than its inputs': sorted by it, the graph is in order
 
     def free(self) -> None:
         self.ctx = None
@@ -192,7 +190,11 @@ def run_backward(last: Node, start: Array, retain_graph: bool) -> None:
         if grad is not None:  # None: no path to here carries a gradient
             for x, result in _gradients(node, grad):
                 if x.node is None:
-                    x._grad = result if x._grad is None else np.add(x._grad, result, out=x._grad)
+                    if x._grad is None:
+                        x._grad = result
+                    else:
+                        np.add(x._grad, result, out=x._grad)
+                        versions.wrote(x._grad)
                 else:
                     before = grads.get(x.node.number)
                     grads[x.node.number] = result if before is None else before + result
@@ -270,6 +272,8 @@ def _gradients(node: Node, grad: Array) -> Iterator[tuple[Tensor, Array]]:
     """One node's backward: each tensor that wants a gradient, and that gradient, checked and of the tensor's type."""
     ctx = node.ctx
     assert ctx is not None
+    if versions.latest > node.number:
+        _check_unchanged(node, ctx)
     results = checked(node.function, node.inputs, node.function.backward(ctx, grad))
     inputs = [x.data if hasattr(x, "node") else x for x in node.inputs]
     for i, (x, needed, result) in enumerate(zip(node.inputs, ctx.needs_input_grad, results, strict=True)):
@@ -280,3 +284,44 @@ def _gradients(node: Node, grad: Array) -> Iterator[tuple[Tensor, Array]]:
                 shared = any(isinstance(other, np.ndarray) and np.may_share_memory(other, array) for other in others)
                 array = array.copy() if shared or not array.flags.writeable else array
             yield x, array
+
+
+def _check_unchanged(node: Node, ctx: Context) -> None:
+    """GraphError if an array that backward may read was written in place since forward kept it."""
+    for array in _arrays(vars(ctx)):
+        if versions.written_since(array, node.number):
+            raise GraphError(
+                f"backward: {_described(array, node)} was modified in place after {node.function.__name__} had kept it "
+                "for its gradient: call backward() before what changes it (an optimiser's step(), +=, "
+                "load_state_dict()), or run the forward pass again"
+            )
+
+
+def _arrays(kept: Any) -> Iterator[Array]:
+    """The arrays in what a Context holds, those in tuples, lists and dicts too."""
+    if isinstance(kept, np.ndarray):
+        yield kept
+    elif hasattr(kept, "node"):
+        yield kept.data
+    elif isinstance(kept, (tuple, list, dict)):
+        for value in kept.values() if isinstance(kept, dict) else kept:
+            yield from _arrays(value)
+
+
+def _described(array: Array, node: Node) -> str:
+    """The tensor that `array` is, or is a view of: a parameter by its name, others by shape and operator."""
+    memory = versions.owner(array)
+    module, maker, found = node.module, node, None
+    while maker is not None:
+        given = [x for x in maker.inputs if hasattr(x, "node") and versions.owner(x.data) is memory]
+        if not given:
+            break
+        found, maker, module = given[0], given[0].node, maker.module
+    if found is None:
+        return f"the output {array.shape} of {node.function.__name__}"
+    if maker is not None:
+        return f"the output {found.shape} of {maker.function.__name__}"
+    for name, parameter in module.named_parameters() if module is not None else ():
+        if parameter is found:
+            return f"{name} {found.shape} of {type(module).__name__}"
+    return f"a tensor of shape {found.shape}"

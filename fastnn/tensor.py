@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
-from fastnn.habits import CalledModule
+from fastnn.habits import CalledModule, check_options
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
+from fastnn.versions import wrote
 
 __all__ = ["Array", "Context", "Function", "Tensor", "no_grad"]
 
@@ -40,8 +41,10 @@ class Tensor:
     floats become float32. `data` stays a live, writable ndarray; `grad` is an ndarray of the same shape and type once
     backward() has run, `None` before. What is assigned to either is cast to the tensor's type, and must have its shape
     (ShapeError). `x += y`, `-=`, `*=` and `/=` write into `data`, which they may only off the tape (GraphError): under
-    no_grad, or where no gradient is required. Raises DTypeError for complex numbers, objects and text, and for
-    `requires_grad=True` on integers.
+    no_grad, or where no gradient is required. backward() raises GraphError where it would read what fastnn has written
+    to since, through this tensor or a view; what NumPy writes by itself, ``x.data[0] = 1``, is not noticed.
+
+    Raises DTypeError for complex numbers, objects and text, and for `requires_grad=True` on integers.
 
     >>> import fastnn as fnn
     >>> w = fnn.Tensor([1.0, 2.0, 3.0], requires_grad=True)
@@ -52,7 +55,6 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "_data", "_grad", "_requires_grad", "node")
-    __array_ufunc__ = None  # ndarray + Tensor is Tensor.__radd__'s affair
 
     if TYPE_CHECKING:  # what fastnn.ops hangs on; this file need not know it
 
@@ -73,6 +75,7 @@ class Tensor:
         def __gt__(self, other: Any) -> Tensor: ...
         def __ge__(self, other: Any) -> Tensor: ...
         def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
         def __iter__(self) -> Iterator[Tensor]: ...
         def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
         def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
@@ -113,7 +116,15 @@ class Tensor:
         def T(self) -> Tensor: ...
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        self._data: Array = _as_array(data.data if isinstance(data, Tensor) else data)
+        if not isinstance(requires_grad, (bool, np.bool_)):
+            raise ArgumentError(
+                f"Tensor: expected an array or a list, and requires_grad=True or False, got {data!r} and "
+                f"{requires_grad!r}: np.zeros((2, 3)) makes an array of a shape"
+            )
+        if isinstance(data, Tensor):
+            given, data = data, data.data
+            check_off_tape("Tensor(tensor)", given)
+        self._data: Array = _as_array(data)
         self._grad: Array | None = None
         self.node: Node | None = None
         self._requires_grad = False
@@ -123,10 +134,16 @@ class Tensor:
     # ---- what it is ------------------------------------------------------------------------------------------------
 
     def _set_data(self, value: Any) -> None:
-        self._data = self._like("data", value)
+        array = self._like("data", value)
+        if array is self._data:  # x.data += y: Python hands back what it has changed in place
+            wrote(array)
+        self._data = array
 
     def _set_grad(self, value: Any) -> None:
-        self._grad = None if value is None else self._like("grad", value)
+        array = None if value is None else self._like("grad", value)
+        if array is not None and array is self._grad:
+            wrote(array)
+        self._grad = array
 
     def _like(self, name: str, value: Any) -> Array:
         """`value` as an array of this tensor's shape and type: itself if it is one."""
@@ -201,6 +218,8 @@ class Tensor:
         return self.data
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        """What NumPy's functions see. Raises GraphError where the tape would be cut without a word."""
+        check_off_tape("NumPy (np.asarray)", self)
         array = self.data if dtype is None else self.data.astype(dtype, copy=False)
         return array.copy() if copy else array
 
@@ -287,9 +306,7 @@ class Tensor:
             return self
         if dtype.kind not in "fiub" or (dtype.kind == "f" and dtype.itemsize not in (4, 8)):
             raise DTypeError(f"astype: expected float32, float64, an integer type or bool, got {dtype}")
-        if dtype.kind == "f":
-            return Cast.apply(self, dtype=dtype)
-        return Tensor(self.data.astype(dtype))
+        return (Cast if dtype.kind == "f" else Round).apply(self, dtype=dtype)
 
     # ---- copies ----------------------------------------------------------------------------------------------------
 
@@ -304,13 +321,18 @@ class Tensor:
 
     # ---- backward --------------------------------------------------------------------------------------------------
 
-    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+    def backward(
+        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: None = None
+    ) -> None:
         """Add the gradient of this tensor to `.grad` of every leaf that it was computed from and that asks for one.
 
         `gradient` (same shape; 1 if absent, which only a tensor with one entry may leave out) is where the chain rule
         starts. The graph is freed on the way, unless `retain_graph`. Raises GraphError if there is no graph, if it
-        was freed already, or if a gradient is needed and absent; ShapeError for a gradient of another shape.
+        was freed already, or if a gradient is needed and absent; ShapeError for a gradient of another shape;
+        ArgumentError for PyTorch's `create_graph` and `inputs`.
         """
+        if create_graph or inputs is not None:
+            check_options("backward", create_graph=create_graph, inputs=inputs)
         if not self._requires_grad:
             raise GraphError("backward: nothing here requires a gradient (no parameters, or under no_grad)")
         if gradient is None:
@@ -321,13 +343,22 @@ class Tensor:
                 )
             start = np.ones(self.shape, self.dtype)
         else:
-            start = np.asarray(gradient, dtype=self.dtype)
+            start = np.asarray(gradient.data if isinstance(gradient, Tensor) else gradient, dtype=self.dtype)
             if start.shape != self.shape:
                 raise ShapeError(f"backward: expected a gradient of shape {self.shape}, got {start.shape}")
         if self.node is None:
             self.grad = start.copy() if self.grad is None else self.grad + start
         else:
-            run_backward(self.node, start, retain_graph)
+            run_backward(self.node, start, bool(retain_graph))
+
+
+def check_off_tape(reader: str, x: Tensor) -> None:
+    """GraphError where `reader` would cut `x`, which needs a gradient, off the tape."""
+    if x._requires_grad and (recording() or tracer() is not None):
+        raise GraphError(
+            f"{reader} would cut a tensor that needs a gradient off the tape: use fastnn's operators (+, tensor.exp(), "
+            "tensor.mean(), fnn.cat, fnn.stack, fnn.where, ...), or .detach() where no gradient is wanted"
+        )
 
 
 def no_such_device(device: object, habit: str) -> BackendError:
@@ -421,6 +452,16 @@ class Cast(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
         return grad
+
+
+class Round(Function):
+    """An integer type, or booleans: no gradient passes. Attribute: dtype."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, dtype: np.dtype[Any]) -> Array:
+        return x.astype(dtype)
 
 
 sys.modules[__name__].__class__ = CalledModule  # fnn.tensor([1.0]) says what to write

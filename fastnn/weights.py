@@ -48,7 +48,8 @@ def save(model: Any, path: str | os.PathLike[str], *, note: str | None = None) -
     if not isinstance(state, Mapping):
         raise ArgumentError(f"expected a model or a mapping from names to arrays, got {type(state).__name__}")
     # safetensors reads the memory behind an array and heeds no strides.
-    arrays = {name: np.asarray(array, order="C") for name, array in state.items()}
+    off_tape = {name: array.detach() if hasattr(array, "detach") else array for name, array in state.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in off_tape.items()}
     try:
         content = to_bytes(arrays, metadata=None if note is None else {NOTE: note})
     except (SafetensorError, ValueError) as error:

@@ -36,6 +36,7 @@ OPERATORS: dict[str, Case] = {
     "bernoulli": (lambda x: x * ops.bernoulli(SHARES), (ROWS,)),
     "binary_cross_entropy": (lambda p: ops.binary_cross_entropy(p, SHARES[::-1]), (SHARES,)),
     "binary_cross_entropy_with_logits": (lambda z: ops.binary_cross_entropy_with_logits(z, SHARES), (ROWS,)),
+    "cat": (lambda x, y: ops.cat([x, y, x], 1), (ROWS, POSITIVE[:, :2])),
     "conv2d": (lambda x, w, b: ops.conv2d(x, w, b, (2, 1), 1, groups=2), (IMAGES, KERNELS, KERNELS[:, 0, 0, 0])),
     "cross_entropy": (lambda z: ops.cross_entropy(z, LABELS, label_smoothing=0.1), (ROWS,)),
     "dropout": (lambda x: ops.dropout(x, 0.4), (ROWS,)),
@@ -57,7 +58,9 @@ OPERATORS: dict[str, Case] = {
     "sigmoid": (ops.sigmoid, (ROWS,)),
     "silu": (ops.silu, (ROWS,)),
     "softmax": (lambda x: ops.softmax(x, 0), (ROWS,)),
+    "stack": (lambda x, y: ops.stack([x, y], 1), (ROWS, POSITIVE)),
     "tanh": (ops.tanh, (ROWS,)),
+    "where": (lambda x, y: ops.where(SHARES > 0.5, x, y), (ROWS, VECTOR)),
 }  # fmt: skip
 
 METHODS: dict[str, Case] = {
@@ -107,6 +110,7 @@ METHODS: dict[str, Case] = {
 }
 WITHOUT_GRADIENT = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "argmax"}
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on
+NO_OPERATORS = {"__array_ufunc__", "__setitem__"}
 
 MODULES: dict[str, Callable[[], Case]] = {
     "AdaptiveAvgPool2d": lambda: (nn.AdaptiveAvgPool2d(1), (IMAGES,)),
@@ -151,7 +155,7 @@ def test_nothing_is_forgotten() -> None:
     """Add a case above for what is named here."""
     modules = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)} - {"Parameter"}
     assert set(ops.__all__) - set(OPERATORS) == set()
-    assert set(ops._METHODS) - set(METHODS) - WITHOUT_GRADIENT - IN_PLACE == set()
+    assert set(ops._METHODS) - set(METHODS) - WITHOUT_GRADIENT - IN_PLACE - NO_OPERATORS == set()
     assert modules - set(MODULES) - WITHOUT_FORWARD == set()
     used = {function for name in CASES for function in functions_of(*CASES[name]())}
     assert {function.__name__ for function in functions() - used} == set()

@@ -204,6 +204,7 @@ def _gradients(output: Tensor, gradient: Any) -> tuple[dict[int, Array], dict[in
     assert output.node is not None
     if gradient is None and output.numel() != 1:
         return {}, {}
+    gradient = gradient.data if isinstance(gradient, Tensor) else gradient
     start = np.ones(output.shape, output.dtype) if gradient is None else np.asarray(gradient, output.dtype)
     if start.shape != output.shape:
         raise ShapeError(f"graph: expected a gradient of shape {output.shape}, got {start.shape}")

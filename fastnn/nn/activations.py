@@ -14,7 +14,10 @@ from fastnn.tensor import Tensor
 
 
 class Identity(Module):
-    """Its input."""
+    """Its input; arguments are taken, as by PyTorch's, and say nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
 
     def forward(self, x: Any) -> Any:
         return x
@@ -75,9 +78,9 @@ class Tanh(Module):
 class GELU(Module):
     """x·Φ(x) with the exact Φ (Hendrycks and Gimpel 2016)."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, approximate: str = "none") -> None:
         super().__init__()
-        check_options("GELU", options, "approximate")
+        check_options("GELU", approximate=approximate)
 
     def forward(self, x: Any) -> Tensor:
         return ops.gelu(x)

@@ -18,9 +18,9 @@ class ModuleList(Module):
     (2, ['0.weight', '0.bias', '1.weight', '1.bias'])
     """
 
-    def __init__(self, modules: Iterable[Module] = ()) -> None:
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
-        self.extend(modules)
+        self.extend(() if modules is None else modules)
 
     def append(self, module: Module) -> ModuleList:
         self.add_module(str(len(self)), module)
@@ -70,10 +70,10 @@ class Sequential(Module):
         for name, module in named.items():
             self.add_module(name, module)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, input: Any) -> Any:
         for module in _items(self).values():
-            x = module(x)
-        return x
+            input = module(input)
+        return input
 
     def append(self, module: Module) -> Sequential:
         self.add_module(str(len(self)), module)

@@ -41,10 +41,12 @@ class Conv2d(Module):
         dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
-        **options: Any,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
-        check_options("Conv2d", options, "padding_mode device dtype")
+        check_options("Conv2d", padding_mode=padding_mode, device=device, dtype=dtype)
         self.in_channels = positive("Conv2d", "in_channels", in_channels)
         self.out_channels = positive("Conv2d", "out_channels", out_channels)
         self.groups = positive("Conv2d", "groups", groups)

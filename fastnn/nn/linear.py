@@ -27,9 +27,11 @@ class Linear(Module):
 
     bias: Parameter | None
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, **options: Any) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
         super().__init__()
-        check_options("Linear", options, "device dtype")
+        check_options("Linear", device=device, dtype=dtype)
         self.in_features = positive("Linear", "in_features", in_features)
         self.out_features = positive("Linear", "out_features", out_features)
         self.weight = Parameter(np.empty((out_features, in_features), np.float32))

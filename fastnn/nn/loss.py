@@ -1,4 +1,7 @@
-"""Losses as modules; `reduction` is "mean", "sum" or "none" (one loss per row, or per entry)."""
+"""Losses as modules; `reduction` is "mean", "sum" or "none" (one loss per row, or per entry).
+
+The order of arguments is PyTorch's; those that fastnn does not have raise ArgumentError unless they ask for nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,9 @@ from fastnn.tensor import Tensor
 
 
 class _Loss(Module):
-    options = "size_average reduce"  # of PyTorch's, which have no effect
-
-    def __init__(self, *, reduction: str = "mean", **options: Any) -> None:
+    def __init__(self, reduction: str, **options: Any) -> None:
         super().__init__()
-        check_options(type(self).__name__, options, self.options)
+        check_options(type(self).__name__, **options)
         check_reduction(type(self).__name__, reduction)
         self.reduction = reduction
 
@@ -32,52 +33,80 @@ class CrossEntropyLoss(_Loss):
     0.126928...
     """
 
-    options = "weight size_average ignore_index reduce"
-
-    def __init__(self, *, reduction: str = "mean", label_smoothing: float = 0.0, **options: Any) -> None:
-        super().__init__(reduction=reduction, **options)
+    def __init__(
+        self,
+        weight: None = None,
+        size_average: None = None,
+        ignore_index: int = -100,
+        reduce: None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(reduction, weight=weight, size_average=size_average, ignore_index=ignore_index, reduce=reduce)
         if not 0 <= label_smoothing <= 1:
             raise ArgumentError(f"CrossEntropyLoss: expected label_smoothing from 0 to 1, got {label_smoothing!r}")
         self.label_smoothing = label_smoothing
 
-    def forward(self, logits: Any, target: Any) -> Tensor:
-        return ops.cross_entropy(logits, target, reduction=self.reduction, label_smoothing=self.label_smoothing)
+    def forward(self, input: Any, target: Any) -> Tensor:
+        return ops.cross_entropy(input, target, reduction=self.reduction, label_smoothing=self.label_smoothing)
 
 
 class NLLLoss(_Loss):
     """-input[n, target[n]]: input (N, C) are log-probabilities, as LogSoftmax gives them; target labels (N,)."""
 
-    options = "weight size_average ignore_index reduce"
+    def __init__(
+        self,
+        weight: None = None,
+        size_average: None = None,
+        ignore_index: int = -100,
+        reduce: None = None,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__(reduction, weight=weight, size_average=size_average, ignore_index=ignore_index, reduce=reduce)
 
-    def forward(self, log_probs: Any, target: Any) -> Tensor:
-        return ops.nll_loss(log_probs, target, reduction=self.reduction)
+    def forward(self, input: Any, target: Any) -> Tensor:
+        return ops.nll_loss(input, target, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
     """Sigmoid and binary cross-entropy in one: logits and target (from 0 to 1) of one shape."""
 
-    options = "weight size_average reduce pos_weight"
+    def __init__(
+        self,
+        weight: None = None,
+        size_average: None = None,
+        reduce: None = None,
+        reduction: str = "mean",
+        pos_weight: None = None,
+    ) -> None:
+        super().__init__(reduction, weight=weight, size_average=size_average, reduce=reduce, pos_weight=pos_weight)
 
-    def forward(self, logits: Any, target: Any) -> Tensor:
-        return ops.binary_cross_entropy_with_logits(logits, target, reduction=self.reduction)
+    def forward(self, input: Any, target: Any) -> Tensor:
+        return ops.binary_cross_entropy_with_logits(input, target, reduction=self.reduction)
 
 
 class BCELoss(_Loss):
     """Binary cross-entropy -(t·log p + (1 - t)·log(1 - p)): probabilities p and target t of one shape, from 0 to 1."""
 
-    options = "weight size_average reduce"
+    def __init__(
+        self, weight: None = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction, weight=weight, size_average=size_average, reduce=reduce)
 
-    def forward(self, probabilities: Any, target: Any) -> Tensor:
-        return ops.binary_cross_entropy(probabilities, target, reduction=self.reduction)
+    def forward(self, input: Any, target: Any) -> Tensor:
+        return ops.binary_cross_entropy(input, target, reduction=self.reduction)
 
 
 class MSELoss(_Loss):
-    """The squared error (prediction - target)², of one shape.
+    """The squared error (input - target)², of one shape.
 
     >>> from fastnn import nn
     >>> nn.MSELoss()([1.0, 2.0], [0.0, 0.0]).item()
     2.5
     """
 
-    def forward(self, prediction: Any, target: Any) -> Tensor:
-        return ops.mse_loss(prediction, target, reduction=self.reduction)
+    def __init__(self, size_average: None = None, reduce: None = None, reduction: str = "mean") -> None:
+        super().__init__(reduction, size_average=size_average, reduce=reduce)
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        return ops.mse_loss(input, target, reduction=self.reduction)

@@ -10,7 +10,9 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastnn import versions
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
+from fastnn.habits import check_options
 from fastnn.nn.modes import borrowed, mode_of, set_mode
 from fastnn.tape import set_module
 from fastnn.tensor import Array, Tensor, no_half, no_such_device, target_dtype
@@ -34,7 +36,7 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(data)
+        super().__init__(data.data if isinstance(data, Tensor) else data)
         if not isinstance(data, Tensor) and self.dtype == np.float64:
             self._data = self.data.astype(np.float32)
         self.requires_grad_(requires_grad)
@@ -126,10 +128,11 @@ class Module:
         self._check_name(name)
         setattr(self, name, param)
 
-    def register_buffer(self, name: str, array: Any) -> None:
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """An array that belongs to the state but is not learned, such as running means; None for one that is absent."""
         self._check_name(name)
-        setattr(self, name, None if array is None else np.array(array.data if isinstance(array, Tensor) else array))
+        check_options("register_buffer", persistent=persistent)
+        setattr(self, name, None if tensor is None else np.array(tensor.data if isinstance(tensor, Tensor) else tensor))
         self._buffers = (*self._buffers, name)
 
     def add_module(self, name: str, module: Module) -> None:
@@ -156,24 +159,30 @@ class Module:
         for _, child in self.named_children():
             yield child
 
-    def named_modules(self, prefix: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Module]]:
-        """This module (named `prefix`) and all below it, each once, parents first."""
-        seen = set() if seen is None else seen
-        if id(self) not in seen:
-            seen.add(id(self))
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """This module (named `prefix`) and all below it that are not in `memo`, each once, parents first."""
+        check_options("named_modules", remove_duplicate=remove_duplicate)
+        memo = set() if memo is None else memo
+        if self not in memo:
+            memo.add(self)
             yield prefix, self
             for name, child in self.named_children():
-                yield from child.named_modules(_joined(prefix, name), seen)
+                yield from child.named_modules(memo, _joined(prefix, name))
 
-    def modules(self) -> Iterator[Module]:
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
         """This module and all below it, each once, parents first."""
-        for _, module in self.named_modules():
+        for _, module in self.named_modules(remove_duplicate=remove_duplicate):
             yield module
 
-    def named_parameters(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
         """Names as PyTorch's ("0.weight"); a parameter that several layers share comes once."""
+        check_options("named_parameters", remove_duplicate=remove_duplicate)
         seen = set()
-        for path, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
+        for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
             for name, value in vars(module).items():
                 if isinstance(value, Parameter) and id(value) not in seen:
                     seen.add(id(value))
@@ -184,9 +193,12 @@ class Module:
         for _, parameter in self.named_parameters(recurse=recurse):
             yield parameter
 
-    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Iterator[tuple[str, Array]]:
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Array]]:
         """Live arrays, by name."""
-        for path, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
+        check_options("named_buffers", remove_duplicate=remove_duplicate)
+        for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
             for name in module._buffers:
                 if getattr(module, name) is not None:
                     yield _joined(path, name), getattr(module, name)
@@ -198,11 +210,11 @@ class Module:
 
     # ---- what is done to all of it ---------------------------------------------------------------------------------
 
-    def apply(self: M, function: Callable[[Module], Any]) -> M:
-        """Call `function` on every module below, then on this one."""
+    def apply(self: M, fn: Callable[[Module], Any]) -> M:
+        """Call `fn` on every module below, then on this one."""
         for child in self.children():
-            child.apply(function)
-        function(self)
+            child.apply(fn)
+        fn(self)
         return self
 
     @property
@@ -241,6 +253,7 @@ class Module:
                 parameter.grad = None
             else:
                 parameter.grad[...] = 0
+                versions.wrote(parameter.grad)
 
     def requires_grad_(self: M, requires_grad: bool = True) -> M:
         """Whether the parameters are to be learned; True also ends what `freeze` began."""
@@ -320,7 +333,7 @@ class Module:
 
     # ---- state -----------------------------------------------------------------------------------------------------
 
-    def state_dict(self, prefix: str = "") -> dict[str, Array]:
+    def state_dict(self, *, prefix: str = "") -> dict[str, Array]:
         """All parameters and buffers, by PyTorch's names: the live arrays, not copies; what is written there counts.
 
         >>> from fastnn import nn
@@ -335,22 +348,23 @@ class Module:
             state[prefix + name] = buffer
         for name, value in vars(self).items():
             if isinstance(value, Module):
-                state.update(value.state_dict(prefix + name + "."))
+                state.update(value.state_dict(prefix=prefix + name + "."))
         return state
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadedKeys:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> LoadedKeys:
         """Copy the arrays into this module's own, casting them to its type.
 
         Raises StateError, and changes nothing, if any entry has another shape or is no array of numbers or, with
         `strict`, if any is missing or unexpected; the one message names them all. Returns the names that are.
         """
+        check_options("load_state_dict", assign=assign)
         if not isinstance(state_dict, Mapping):
             raise StateError(
                 f"load_state_dict({type(self).__name__}): expected what state_dict() returned, got "
                 f"{type(state_dict).__name__}: a file is read by fnn.weights.load"
             )
         own = self.state_dict()
-        given = {name: np.asarray(value) for name, value in state_dict.items()}
+        given = {n: v.data if isinstance(v, Tensor) else np.asarray(v) for n, v in state_dict.items()}
         keys = LoadedKeys([name for name in own if name not in given], [name for name in given if name not in own])
         problems = []
         if strict:
@@ -366,6 +380,7 @@ class Module:
         for name, array in own.items():
             if name in given:
                 array[...] = given[name]
+                versions.wrote(array)
         return keys
 
     # ---- repr ------------------------------------------------------------------------------------------------------

@@ -41,10 +41,13 @@ class _BatchNorm(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        **options: Any,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        check_options(type(self).__name__, options, "device dtype")
+        check_options(type(self).__name__, device=device, dtype=dtype, bias=bias)
         self.num_features = positive(type(self).__name__, "num_features", num_features)
         self.eps, self.momentum = eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
@@ -71,7 +74,7 @@ class _BatchNorm(Module):
         follows = self.training and not self.frozen
         if self.running_mean is not None and self.running_var is not None and not follows:
             mean, var = self.running_mean, self.running_var
-            return ops.batch_norm(x, mean, var, self.weight, self.bias, self.eps)
+            return ops.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
         count = x.numel() // self.num_features
         if count == 1:
             raise ShapeError(f"batch_norm: expected more than one value per channel in training, got {x.shape}")

@@ -21,9 +21,17 @@ class MaxPool2d(Module):
     (8, 64, 12, 12)
     """
 
-    def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, **options: Any) -> None:
+    def __init__(
+        self,
+        kernel_size: Size,
+        stride: Size | None = None,
+        padding: Size = 0,
+        dilation: Size = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
         super().__init__()
-        check_options("MaxPool2d", options, "dilation return_indices ceil_mode")
+        check_options("MaxPool2d", dilation=dilation, return_indices=return_indices, ceil_mode=ceil_mode)
         self.kernel_size, self.padding = kernel_size, padding
         self.stride = kernel_size if stride is None else stride
         _check("MaxPool2d", self.kernel_size, self.stride, self.padding)
@@ -43,12 +51,12 @@ class AvgPool2d(Module):
         kernel_size: Size,
         stride: Size | None = None,
         padding: Size = 0,
-        *,
+        ceil_mode: bool = False,
         count_include_pad: bool = True,
-        **options: Any,
+        divisor_override: int | None = None,
     ) -> None:
         super().__init__()
-        check_options("AvgPool2d", options, "ceil_mode divisor_override")
+        check_options("AvgPool2d", ceil_mode=ceil_mode, divisor_override=divisor_override)
         self.kernel_size, self.padding, self.count_include_pad = kernel_size, padding, count_include_pad
         self.stride = kernel_size if stride is None else stride
         _check("AvgPool2d", self.kernel_size, self.stride, self.padding)

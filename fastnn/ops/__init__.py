@@ -4,7 +4,7 @@ Each file holds Functions, which say what they save and which kernels they call,
 PyTorch's `torch.nn.functional`, by the same names.
 """
 
-from fastnn.ops import activations, arithmetic, shaping
+from fastnn.ops import activations, arithmetic, shaping, ufuncs
 from fastnn.ops.activations import (
     dropout,
     elu,
@@ -20,6 +20,7 @@ from fastnn.ops.activations import (
 from fastnn.ops.conv import conv2d
 from fastnn.ops.dense import linear, matmul
 from fastnn.ops.draws import bernoulli, rand_like, randn_like
+from fastnn.ops.joining import cat, stack, where
 from fastnn.ops.loss import (
     binary_cross_entropy,
     binary_cross_entropy_with_logits,
@@ -39,6 +40,7 @@ __all__ = [
     "bernoulli",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cat",
     "conv2d",
     "cross_entropy",
     "dropout",
@@ -60,12 +62,15 @@ __all__ = [
     "sigmoid",
     "silu",
     "softmax",
+    "stack",
     "tanh",
+    "where",
 ]
 
 _METHODS = {
     **arithmetic.METHODS,
     **shaping.METHODS,
+    "__array_ufunc__": ufuncs.array_ufunc,
     "__matmul__": matmul,
     "__rmatmul__": lambda b, a: matmul(a, b),
     "matmul": matmul,

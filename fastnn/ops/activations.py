@@ -1,4 +1,7 @@
-"""Activations, element by element; softmax and its logarithm along one dimension; dropout."""
+"""Activations, element by element; softmax and its logarithm along one dimension; dropout.
+
+`inplace` is taken for PyTorch's sake: it says nothing about the result, and nothing is written in place.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Any
 
 from fastnn import random
 from fastnn.errors import ArgumentError
+from fastnn.habits import check_options
 from fastnn.ops.common import axis, floating
 from fastnn.tensor import Array, Context, Function, Tensor
 
@@ -149,47 +153,48 @@ class Dropout(Function):
         return ctx.kernels.dropout_forward(grad, ctx.attributes["p"], *ctx.saved_tensors)
 
 
-def relu(x: Any) -> Tensor:
+def relu(input: Any, inplace: bool = False) -> Tensor:
     """max(x, 0).
 
     >>> import fastnn as fnn
     >>> fnn.ops.relu([-1.0, 2.0])
     Tensor([0., 2.])
     """
-    return ReLU.apply(floating(x))
+    return ReLU.apply(floating(input))
 
 
-def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
+def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, negative_slope·x elsewhere."""
-    return LeakyReLU.apply(floating(x), negative_slope=negative_slope)
+    return LeakyReLU.apply(floating(input), negative_slope=negative_slope)
 
 
-def elu(x: Any, alpha: float = 1.0) -> Tensor:
+def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, alpha·(exp(x) - 1) elsewhere."""
-    return ELU.apply(floating(x), alpha=alpha)
+    return ELU.apply(floating(input), alpha=alpha)
 
 
-def sigmoid(x: Any) -> Tensor:
+def sigmoid(input: Any) -> Tensor:
     """1 / (1 + exp(-x))."""
-    return Sigmoid.apply(floating(x))
+    return Sigmoid.apply(floating(input))
 
 
-def tanh(x: Any) -> Tensor:
+def tanh(input: Any) -> Tensor:
     """The hyperbolic tangent."""
-    return Tanh.apply(floating(x))
+    return Tanh.apply(floating(input))
 
 
-def gelu(x: Any) -> Tensor:
-    """x·Φ(x), with the normal distribution's exact Φ (by erf)."""
-    return GELU.apply(floating(x))
+def gelu(input: Any, approximate: str = "none") -> Tensor:
+    """x·Φ(x), with the normal distribution's exact Φ (by erf); no other `approximate` than "none"."""
+    check_options("gelu", approximate=approximate)
+    return GELU.apply(floating(input))
 
 
-def silu(x: Any) -> Tensor:
+def silu(input: Any, inplace: bool = False) -> Tensor:
     """x·sigmoid(x)."""
-    return SiLU.apply(floating(x))
+    return SiLU.apply(floating(input))
 
 
-def softmax(x: Any, dim: int = -1) -> Tensor:
+def softmax(input: Any, dim: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along dim, of any shape; stable for large entries.
 
     >>> import fastnn as fnn
@@ -197,12 +202,12 @@ def softmax(x: Any, dim: int = -1) -> Tensor:
     Tensor([[0.5, 0.5],
             [1. , 0. ]])
     """
-    return _along(Softmax, "softmax", x, dim)
+    return _along(Softmax, "softmax", input, dim)
 
 
-def log_softmax(x: Any, dim: int = -1) -> Tensor:
+def log_softmax(input: Any, dim: int = -1) -> Tensor:
     """log(softmax(x)) along dim, of any shape; stable for large entries."""
-    return _along(LogSoftmax, "log_softmax", x, dim)
+    return _along(LogSoftmax, "log_softmax", input, dim)
 
 
 def _along(function: type[Function], op: str, x: Any, dim: int) -> Tensor:
@@ -217,14 +222,14 @@ def _along(function: type[Function], op: str, x: Any, dim: int) -> Tensor:
     return function.apply(moved.reshape(-1, moved.shape[-1])).reshape(moved.shape).transpose(dim, x.ndim - 1)
 
 
-def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
-    """Each entry zero with probability p, the others divided by 1 - p; x itself unless training.
+def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Each entry zero with probability p, the others divided by 1 - p; `input` itself unless training.
 
     Every call takes new random numbers (`fnn.manual_seed` starts them afresh). Raises ArgumentError unless 0 ≤ p ≤ 1.
     """
     if not 0 <= p <= 1:
         raise ArgumentError(f"dropout: expected p from 0 to 1, got {p!r}")
-    x = floating(x)
+    x = floating(input)
     if not training or p == 0:
         return x
     return Dropout.apply(x, p=p)

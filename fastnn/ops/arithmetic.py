@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.common import sum_to
 from fastnn.tape import recording, tracer
 from fastnn.tensor import Array, Context, Function, Tensor
+from fastnn.versions import wrote
 
 
 class Add(Function):
@@ -41,43 +44,44 @@ class Sub(Function):
 
 
 class Mul(Function):
-    """a * b. Saves both."""
+    """a * b. Saves of each the shape, and itself where the other one's gradient needs it."""
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
-        ctx.save_for_backward(a, b)
+        need_a, need_b = ctx.needs_input_grad
+        ctx.save_for_backward(a if need_b else None, b if need_a else None, a.shape, b.shape)
         return a * b
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
-        a, b = ctx.saved_tensors
+        a, b, a_shape, b_shape = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
-        return sum_to(grad * b, a.shape) if need_a else None, sum_to(grad * a, b.shape) if need_b else None
+        return sum_to(grad * b, a_shape) if need_a else None, sum_to(grad * a, b_shape) if need_b else None
 
 
 class Div(Function):
-    """a / b. Saves both."""
+    """a / b. Saves b, the shape of a, and a where b's gradient needs it."""
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
-        ctx.save_for_backward(a, b)
+        ctx.save_for_backward(a if ctx.needs_input_grad[1] else None, b, a.shape)
         return a / b
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
-        a, b = ctx.saved_tensors
+        a, b, a_shape = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
         grad_a = grad / b
-        return sum_to(grad_a, a.shape) if need_a else None, sum_to(-grad_a * a / b, b.shape) if need_b else None
+        return sum_to(grad_a, a_shape) if need_a else None, sum_to(-grad_a * a / b, b.shape) if need_b else None
 
 
 class Pow(Function):
-    """a ** b. Saves both and the result."""
+    """a ** b. Saves both, and the result where b's gradient needs it."""
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
         y = a**b
-        ctx.save_for_backward(a, b, y)
+        ctx.save_for_backward(a, b, y if ctx.needs_input_grad[1] else None)
         return y
 
     @staticmethod
@@ -86,7 +90,7 @@ class Pow(Function):
         need_a, need_b = ctx.needs_input_grad
         grad_a = grad_b = None
         if need_a:  # at b = 0 the slope is 0, also where a = 0
-            slope = np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)).astype(y.dtype, copy=False)
+            slope = np.where(b == 0, 0, b * a ** np.where(b == 0, 1, b - 1)).astype(grad.dtype, copy=False)
             grad_a = sum_to(grad * slope, a.shape)
         if need_b:  # a = 0: 0 ** b does not change with b > 0
             grad_b = sum_to(grad * y * np.log(np.where(a == 0, 1, a)), b.shape)
@@ -193,6 +197,21 @@ def _operand(value: Any, other: Tensor) -> Any:
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
+def common_type(values: Iterable[Any]) -> list[Tensor]:
+    """All as tensors of one type: numbers and arrays take that of the first tensor among them."""
+    values = list(values)
+    first = next((value for value in values if isinstance(value, Tensor)), None)
+    tensors = [
+        value if isinstance(value, Tensor) else Tensor(value if first is None else _operand(value, first))
+        for value in values
+    ]
+    dtypes = {tensor.dtype for tensor in tensors}
+    if len(dtypes) == 1:
+        return tensors
+    dtype = np.result_type(*({dtype for dtype in dtypes if dtype.kind == "f"} or dtypes))
+    return [tensor.astype(dtype) for tensor in tensors]
+
+
 def _binary(function: type[Function], a: Any, b: Any) -> Tensor:
     """Bring a and b, one a Tensor at least, to one type and apply the operator."""
     if isinstance(a, Tensor):
@@ -232,9 +251,9 @@ def div(a: Any, b: Any) -> Tensor:
     return _binary(Div, a, b)
 
 
-def pow(a: Any, b: Any) -> Tensor:
-    """a ** b, in floating point."""
-    return _binary(Pow, a, b)
+def pow(input: Any, exponent: Any) -> Tensor:
+    """input ** exponent, in floating point."""
+    return _binary(Pow, input, exponent)
 
 
 def neg(x: Tensor) -> Tensor:
@@ -242,31 +261,35 @@ def neg(x: Tensor) -> Tensor:
     return Neg.apply(x)
 
 
-def abs(x: Tensor) -> Tensor:
+def abs(input: Tensor) -> Tensor:
     """|x|; the slope at 0 is 0."""
-    return Abs.apply(x)
+    return Abs.apply(input)
 
 
-def exp(x: Tensor) -> Tensor:
+def exp(input: Tensor) -> Tensor:
     """exp(x)."""
-    return Exp.apply(x)
+    return Exp.apply(input)
 
 
-def log(x: Tensor) -> Tensor:
+def log(input: Tensor) -> Tensor:
     """The natural logarithm."""
-    return Log.apply(x)
+    return Log.apply(input)
 
 
-def sqrt(x: Tensor) -> Tensor:
+def sqrt(input: Tensor) -> Tensor:
     """The square root."""
-    return Sqrt.apply(x)
+    return Sqrt.apply(input)
 
 
-def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """x between the numbers min and max; None where there is no bound."""
     if min is None and max is None:
         raise ArgumentError("clamp: expected min or max or both")
-    return Clamp.apply(x, min=min, max=max)
+    for bound in (min, max):
+        if bound is not None and not isinstance(bound, Real):
+            got = type(bound).__name__
+            raise ArgumentError(f"clamp: expected numbers as bounds, got {got}: fnn.where takes tensors")
+    return Clamp.apply(input, min=min, max=max)
 
 
 def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:
@@ -286,6 +309,7 @@ def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:
             raise ShapeError(f"{sign}=: expected a shape that broadcasts to {a.shape}, got {other.shape}") from None
         except TypeError:
             raise DTypeError(f"{sign}=: the result does not fit into a tensor of {a.dtype}") from None
+        wrote(a.data)
         return a
 
     return update
@@ -301,7 +325,9 @@ class Compare(Function):
         return ufunc(a, b)
 
 
-def _compared(ufunc: np.ufunc) -> Any:
+def compared(ufunc: np.ufunc) -> Any:
+    """The operator `a < b` and the like; no gradient passes."""
+
     def compare(a: Tensor, b: Any) -> Tensor:
         return Compare.apply(a, b, ufunc=ufunc)
 
@@ -331,10 +357,10 @@ METHODS: dict[str, Any] = {
     "exp": exp,
     "log": log,
     "sqrt": sqrt,
-    "__eq__": _compared(np.equal),
-    "__ne__": _compared(np.not_equal),
-    "__lt__": _compared(np.less),
-    "__le__": _compared(np.less_equal),
-    "__gt__": _compared(np.greater),
-    "__ge__": _compared(np.greater_equal),
+    "__eq__": compared(np.equal),
+    "__ne__": compared(np.not_equal),
+    "__lt__": compared(np.less),
+    "__le__": compared(np.less_equal),
+    "__gt__": compared(np.greater),
+    "__ge__": compared(np.greater_equal),
 }

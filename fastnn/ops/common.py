@@ -9,9 +9,11 @@ import numpy as np
 
 from fastnn.backends.sums import total
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
+from fastnn.tape import recording
 from fastnn.tensor import Array, Tensor
 
 Size = int | tuple[int, int]
+Dim = int | Sequence[int] | None
 
 
 def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:
@@ -47,17 +49,37 @@ def pair(name: str, value: Size) -> tuple[int, int]:
 
 
 def axis(op: str, dim: int, ndim: int) -> int:
-    """`dim` counted from the front."""
+    """`dim` counted from the front; ArgumentError for what is no integer, ShapeError for one out of range."""
+    if isinstance(dim, (bool, np.bool_)) or not hasattr(dim, "__index__"):
+        raise ArgumentError(f"{op}: expected a dimension as an integer, got {dim!r}")
     if not -ndim <= dim < ndim:
         raise ShapeError(f"{op}: expected a dimension from {-ndim} to {ndim - 1}, got {dim}")
-    return dim % ndim
+    return int(dim) % ndim
 
 
-def constant(op: str, target: Any) -> Tensor:
+def axes(op: str, dim: Dim, ndim: int) -> tuple[int, ...] | None:
+    """One dimension or several, counted from the front; None stands for all, as PyTorch's empty tuple does."""
+    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
+        return None
+    found = tuple(axis(op, d, ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,)))
+    if len(set(found)) < len(found):
+        raise ShapeError(f"{op}: expected every dimension once, got {dim}")
+    return found
+
+
+def constant(op: str, prediction: Any, target: Any) -> Tensor:
     """A loss's target; gradients do not flow into it."""
     if isinstance(target, Tensor):
-        if target.requires_grad:
-            raise ArgumentError(f"{op}: no gradient flows into the target: pass target.detach()")
+        if target.requires_grad and recording():
+            if getattr(prediction, "requires_grad", False):
+                raise ArgumentError(
+                    f"{op}: no gradient flows into the target, though it needs one, as the input does: write the loss "
+                    "with operators on tensors, such as ((a - b) ** 2).mean(), or pass target.detach() for a constant"
+                )
+            raise ArgumentError(
+                f"{op}: no gradient flows into the target, and the input needs none: the order is (input, target), so "
+                "exchange them (target.detach() would cut off the only gradient)"
+            )
         return target
     array = np.asarray(target)
     if array.dtype.kind not in "fiub":

@@ -12,11 +12,12 @@ from fastnn.tensor import Array, Context, Function, Tensor
 
 
 class MatMul(Function):
-    """a (M, K) @ b (K, N). Saves both; kernel matmul, thrice."""
+    """a (M, K) @ b (K, N). Saves each where the other one's gradient needs it; kernel matmul, three times."""
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
-        ctx.save_for_backward(a, b)
+        need_a, need_b = ctx.needs_input_grad
+        ctx.save_for_backward(a if need_b else None, b if need_a else None)
         return ctx.kernels.matmul(a, b)
 
     @staticmethod
@@ -30,20 +31,24 @@ class MatMul(Function):
 
 
 class StackedMatMul(Function):
-    """a (..., M, K) @ b (..., K, N), the dimensions before broadcast. Saves both; kernel matmul, for each pair."""
+    """a (..., M, K) @ b (..., K, N), the dimensions before broadcast; kernel matmul, for each pair.
+
+    Saves the shapes, and each where the other one's gradient needs it.
+    """
 
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
-        ctx.save_for_backward(a, b)
+        need_a, need_b = ctx.needs_input_grad
+        ctx.save_for_backward(a if need_b else None, b if need_a else None, a.shape, b.shape)
         return _each(ctx, a, b)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
-        a, b = ctx.saved_tensors
+        a, b, a_shape, b_shape = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
         return (
-            sum_to(_each(ctx, grad, b, transpose_b=True), a.shape) if need_a else None,
-            sum_to(_each(ctx, a, grad, transpose_a=True), b.shape) if need_b else None,
+            sum_to(_each(ctx, grad, b, transpose_b=True), a_shape) if need_a else None,
+            sum_to(_each(ctx, a, grad, transpose_a=True), b_shape) if need_b else None,
         )
 
 
@@ -57,11 +62,15 @@ def _each(ctx: Context, a: Array, b: Array, transpose_a: bool = False, transpose
 
 
 class Linear(Function):
-    """x (N, I), weight (O, I), bias (O,) or None -> (N, O). Saves x and weight; kernels linear_*."""
+    """x (N, I), weight (O, I), bias (O,) or None -> (N, O); kernels linear_*.
+
+    Saves x and weight, each where it is needed: x for the parameters' gradients, weight for that of x.
+    """
 
     @staticmethod
     def forward(ctx: Context, x: Array, weight: Array, bias: Array | None) -> Array:
-        ctx.save_for_backward(x, weight)
+        need_x, *need_parameters = ctx.needs_input_grad
+        ctx.save_for_backward(x if any(need_parameters) else None, weight if need_x else None)
         return ctx.kernels.linear_forward(x, weight, bias)
 
     @staticmethod
@@ -74,8 +83,8 @@ class Linear(Function):
         return ctx.kernels.linear_backward_input(grad, weight) if need_x else None, grad_weight, grad_bias
 
 
-def matmul(a: Any, b: Any) -> Tensor:
-    """a @ b, as NumPy: vectors, matrices, and stacks of matrices (..., M, K) @ (..., K, N), which broadcast.
+def matmul(input: Any, other: Any) -> Tensor:
+    """input @ other, as NumPy: vectors, matrices, and stacks of matrices (..., M, K) @ (..., K, N), which broadcast.
 
     Raises ShapeError for numbers, and for shapes that do not fit.
 
@@ -85,8 +94,8 @@ def matmul(a: Any, b: Any) -> Tensor:
     >>> fnn.ops.matmul(np.ones((5, 1, 2, 3)), np.ones((4, 3, 6))).shape
     (5, 4, 2, 6)
     """
-    dtype = next((x.dtype for x in (a, b) if isinstance(x, Tensor) and x.dtype.kind == "f"), None)
-    a, b = floating(a, dtype), floating(b, dtype)
+    dtype = next((x.dtype for x in (input, other) if isinstance(x, Tensor) and x.dtype.kind == "f"), None)
+    a, b = floating(input, dtype), floating(other, dtype)
     if a.ndim == 0 or b.ndim == 0:
         raise ShapeError(f"matmul: expected vectors or matrices, got {a.shape} and {b.shape}")
     left = a if a.ndim > 1 else a.reshape(1, -1)
@@ -112,12 +121,13 @@ def _check_stacks(a: tuple[int, ...], b: tuple[int, ...]) -> None:
         raise ShapeError(f"matmul: expected (..., M, K) and (..., K, N) that broadcast, got {a} and {b}")
 
 
-def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (N, I) or (..., I), weight (O, I), bias (O,) or None -> (N, O) or (..., O): x @ weight.T + bias.
+def linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """input (N, I) or (..., I), weight (O, I), bias (O,) or None -> (N, O) or (..., O): input @ weight.T + bias.
 
-    x is cast to the weight's type. Raises DTypeError for uint8, ShapeError if I differs, or for one unbatched vector.
+    `input` is cast to the weight's type. Raises DTypeError for uint8, ShapeError if I differs, or for one unbatched
+    vector.
     """
-    x = layer_input("linear", x, weight)
+    x = layer_input("linear", input, weight)
     if x.ndim == 1:
         raise ShapeError(f"linear: expected input of shape (N, {weight.shape[1]}), got {x.shape}: add a batch, x[None]")
     if x.ndim == 2:

@@ -1,6 +1,7 @@
 """Losses: a kernel gives loss and gradient in one pass, so that forward saves the gradient and backward scales it.
 
-`reduction` is "mean" (the default), "sum" or "none", as in PyTorch.
+`reduction` is "mean" (the default), "sum" or "none", as in PyTorch, whose order of arguments this is. Those of them
+that fastnn does not have, such as weight and ignore_index, raise ArgumentError unless they ask for nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 
 from fastnn.backends.sums import total
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
+from fastnn.habits import check_options
 from fastnn.ops.common import constant, floating
 from fastnn.tensor import Array, Context, Function, Tensor
 
@@ -141,27 +143,43 @@ def check_reduction(op: str, reduction: str) -> None:
         raise ArgumentError(f"{op}: expected reduction 'mean', 'sum' or 'none', got {reduction!r}")
 
 
-def _same_shape(op: str, x: Any, target: Any, reduction: str) -> tuple[Tensor, Tensor]:
-    """Prediction and target of one shape and type."""
+def _check(op: str, reduction: str, **options: Any) -> None:
     check_reduction(op, reduction)
-    x, target = floating(x), constant(op, target)
+    if any(value is not None for value in options.values()):
+        check_options(op, **options)
+
+
+def _same_shape(op: str, x: Any, target: Any) -> tuple[Tensor, Tensor]:
+    """Prediction and target of one shape and type."""
+    x, target = floating(x), constant(op, x, target)
     if x.shape != target.shape:
         raise ShapeError(f"{op}: expected target of shape {x.shape}, as the input, got {target.shape}")
     return x, target.astype(x.dtype)
 
 
-def cross_entropy(logits: Any, target: Any, *, reduction: str = "mean", label_smoothing: float = 0.0) -> Tensor:
-    """-sum_c q_c · log softmax(logits)_c for each row; "mean" divides by N.
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: None = None,
+    size_average: None = None,
+    ignore_index: int = -100,
+    reduce: None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """-sum_c q_c · log softmax(input)_c for each row; "mean" divides by N.
 
-    logits (N, C); target: labels (N,) of any integer type, or probabilities (N, C): one-hot or soft. q is the target,
-    mixed with the uniform distribution by label_smoothing. Raises LabelError for labels outside 0 .. C-1, ShapeError.
+    input: logits (N, C); target: labels (N,) of any integer type, or probabilities (N, C): one-hot or soft. q is the
+    target, mixed with the uniform distribution by label_smoothing. Raises LabelError for labels outside 0 .. C-1,
+    ShapeError.
 
     >>> import fastnn as fnn
     >>> fnn.ops.cross_entropy([[2.0, 0.0], [0.0, 2.0]], [0, 1]).item()  # log(1 + exp(-2))
     0.126928...
     """
-    check_reduction("cross_entropy", reduction)
-    logits, target = floating(logits), constant("cross_entropy", target)
+    _check("cross_entropy", reduction, weight=weight, size_average=size_average, reduce=reduce)
+    check_ignore_index("cross_entropy", ignore_index)
+    logits, target = floating(input), constant("cross_entropy", input, target)
     if logits.ndim != 2 or target.shape not in (logits.shape[:1], logits.shape):
         raise ShapeError(
             "cross_entropy: expected logits (N, C) and as target labels (N,) or probabilities (N, C), "
@@ -173,10 +191,19 @@ def cross_entropy(logits: Any, target: Any, *, reduction: str = "mean", label_sm
     return CrossEntropy.apply(logits, target, label_smoothing=label_smoothing, reduction=reduction)
 
 
-def nll_loss(log_probs: Any, target: Any, *, reduction: str = "mean") -> Tensor:
-    """-log_probs[n, target[n]] for each row of log_probs (N, C), as log_softmax gives them; target: integers (N,)."""
-    check_reduction("nll_loss", reduction)
-    log_probs, target = floating(log_probs), constant("nll_loss", target)
+def nll_loss(
+    input: Any,
+    target: Any,
+    weight: None = None,
+    size_average: None = None,
+    ignore_index: int = -100,
+    reduce: None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """-input[n, target[n]] for each row of input (N, C): log-probabilities, as log_softmax gives them; target: (N,)."""
+    _check("nll_loss", reduction, weight=weight, size_average=size_average, reduce=reduce)
+    check_ignore_index("nll_loss", ignore_index)
+    log_probs, target = floating(input), constant("nll_loss", input, target)
     if log_probs.ndim != 2 or target.shape != log_probs.shape[:1]:
         raise ShapeError(f"nll_loss: expected input (N, C) and target (N,), got {log_probs.shape} and {target.shape}")
     if target.dtype.kind not in "iu":
@@ -184,19 +211,47 @@ def nll_loss(log_probs: Any, target: Any, *, reduction: str = "mean") -> Tensor:
     return NLL.apply(log_probs, target, reduction=reduction)
 
 
-def binary_cross_entropy_with_logits(logits: Any, target: Any, *, reduction: str = "mean") -> Tensor:
+def binary_cross_entropy_with_logits(
+    input: Any,
+    target: Any,
+    weight: None = None,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+    pos_weight: None = None,
+) -> Tensor:
     """-(t·log σ(z) + (1 - t)·log(1 - σ(z))) for each entry; logits z and target t of one shape, t from 0 to 1."""
-    return BCEWithLogits.apply(
-        *_same_shape("binary_cross_entropy_with_logits", logits, target, reduction), reduction=reduction
-    )
+    op = "binary_cross_entropy_with_logits"
+    _check(op, reduction, weight=weight, size_average=size_average, reduce=reduce, pos_weight=pos_weight)
+    return BCEWithLogits.apply(*_same_shape(op, input, target), reduction=reduction)
 
 
-def binary_cross_entropy(probabilities: Any, target: Any, *, reduction: str = "mean") -> Tensor:
+def binary_cross_entropy(
+    input: Any,
+    target: Any,
+    weight: None = None,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+) -> Tensor:
     """-(t·log p + (1 - t)·log(1 - p)) for each entry; p and t of one shape, from 0 to 1, else ArgumentError."""
-    p, target = _same_shape("binary_cross_entropy", probabilities, target, reduction)
-    return BCE.apply(p, target, reduction=reduction)
+    _check("binary_cross_entropy", reduction, weight=weight, size_average=size_average, reduce=reduce)
+    return BCE.apply(*_same_shape("binary_cross_entropy", input, target), reduction=reduction)
 
 
-def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Tensor:
-    """(prediction - target)² for each entry, of one shape."""
-    return MSE.apply(*_same_shape("mse_loss", prediction, target, reduction), reduction=reduction)
+def mse_loss(
+    input: Any,
+    target: Any,
+    size_average: None = None,
+    reduce: None = None,
+    reduction: str = "mean",
+    weight: None = None,
+) -> Tensor:
+    """(input - target)² for each entry, of one shape."""
+    _check("mse_loss", reduction, size_average=size_average, reduce=reduce, weight=weight)
+    return MSE.apply(*_same_shape("mse_loss", input, target), reduction=reduction)
+
+
+def check_ignore_index(op: str, ignore_index: int) -> None:
+    if ignore_index != -100:
+        check_options(op, ignore_index=ignore_index)

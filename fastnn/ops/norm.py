@@ -7,16 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.errors import DTypeError, ShapeError, StateError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError, StateError
 from fastnn.ops.common import floating
 from fastnn.tensor import Array, Context, Function, Tensor
+from fastnn.versions import wrote
 
 
 class BatchNorm(Function):
     """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel; kernels batch_norm_*.
 
-    Saves x and the channels' numbers. x (N, C) or (N, C, H, W); mean, var (C,), constants; weight, bias (C,) or None.
-    Attribute: eps.
+    Saves x and the channels' numbers, of mean and var copies: running statistics may follow another batch meanwhile.
+    x (N, C) or (N, C, H, W); mean, var (C,), constants; weight, bias (C,) or None. Attribute: eps.
     """
 
     @staticmethod
@@ -30,7 +31,8 @@ class BatchNorm(Function):
         *,
         eps: float,
     ) -> Array:
-        ctx.save_for_backward(x, mean, var, weight)
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(x, mean.copy(), var.copy(), weight if ctx.needs_input_grad[0] else None)
         return ctx.kernels.batch_norm_forward(x, mean, var, weight, bias, eps)
 
     @staticmethod
@@ -64,6 +66,7 @@ class Running:
         for running, batch in ((self.mean, mean), (self.var, unbiased_var)):
             running *= 1 - momentum
             running += momentum * batch
+            wrote(running)
 
 
 class BatchNormTraining(Function):
@@ -81,7 +84,7 @@ class BatchNormTraining(Function):
         if running is not None:
             count = x.size // x.shape[1]
             running.follow(mean, var * (count / (count - 1)))
-        ctx.save_for_backward(x, mean, var, weight)
+        ctx.save_for_backward(x, mean, var, weight if ctx.needs_input_grad[0] else None)
         return ctx.kernels.batch_norm_forward(x, mean, var, weight, bias, eps)
 
     @staticmethod
@@ -147,15 +150,35 @@ def _check_count(batches: Any) -> None:
 
 
 def batch_norm(
-    x: Any,
-    mean: Array,
-    var: Array,
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel; x (N, C) or (N, C, H, W), the rest (C,)."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel; x (N, C) or (N, C, H, W), the rest (C,).
+
+    mean and var are the running statistics, arrays or tensors; with `training` those of x itself, which the running
+    ones, unless they are None, then follow: running += momentum·(batch's - running), with the unbiased variance.
+
+    Raises ArgumentError for statistics that are None without `training`, and for an `eps` or `training` of another
+    kind; ShapeError for one value per channel in training.
+    """
+    if not isinstance(training, (bool, np.bool_)):
+        raise ArgumentError(f"batch_norm: expected training=True or False as sixth argument, got {training!r}")
+    mean, var = (s.data if isinstance(s, Tensor) else s for s in (running_mean, running_var))
+    if training:
+        x = floating(input, next((a.dtype for a in (weight, mean) if a is not None), None))
+        running = None if mean is None or var is None else Running(mean, var, np.zeros((), np.int64), momentum)
+        if x.ndim > 1 and x.numel() == x.shape[1]:
+            raise ShapeError(f"batch_norm: expected more than one value per channel in training, got {x.shape}")
+        return batch_norm_training(x, weight, bias, eps, running)
+    if mean is None or var is None:
+        raise ArgumentError("batch_norm: expected running_mean and running_var, or training=True, got None")
+    x = input if isinstance(input, Tensor) else Tensor(input)
     _check_statistics("batch_norm", x.shape[1:2], running_mean=mean, running_var=var)
     return BatchNorm.apply(floating(x, mean.dtype), mean, var, weight, bias, eps=eps)
 
@@ -181,8 +204,14 @@ def batch_norm_training(
 def normalize(x: Any, mean: Array, std: Array) -> Tensor:
     """(x - mean) / std for each channel of x (N, C, ...), mean and std (C,) or (1,); uint8 is divided by 255 first.
 
-    The result has mean's type. Raises ShapeError if the channels do not fit.
+    The result has mean's type. Raises ShapeError if the channels do not fit, ArgumentError for mean and std that are no
+    arrays: PyTorch's function of this name makes vectors of length 1.
     """
+    if not isinstance(mean, np.ndarray) or not isinstance(std, np.ndarray):
+        raise ArgumentError(
+            "normalize: expected arrays mean and std, one number per channel; for vectors of length 1 write "
+            "x / (x * x).sum(dim, keepdim=True).sqrt()"
+        )
     x = x if isinstance(x, Tensor) else Tensor(x)
     if x.ndim < 2 or (np.shape(mean) != (1,) and np.shape(mean) != x.shape[1:2]):
         raise ShapeError(f"normalize: expected input of shape (N, {np.size(mean)}, ...), got {x.shape}")

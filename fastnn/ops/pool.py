@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastnn.habits import check_options
 from fastnn.ops.common import Size, floating, pair
 from fastnn.tensor import Array, Context, Function, Tensor
 
@@ -57,29 +58,48 @@ class GlobalAvgPool2d(Function):
         return ctx.kernels.global_avg_pool2d_backward_input(grad, input_size)
 
 
-def max_pool2d(x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> Tensor:
+def max_pool2d(
+    input: Any,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    dilation: Size = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
     """The largest entry of each window: (N, C, H, W) -> (N, C, OH, OW); stride defaults to kernel_size.
+
+    The last three are PyTorch's, and have no other value here (ArgumentError).
 
     >>> import numpy as np, fastnn as fnn
     >>> fnn.ops.max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2).numpy()[0, 0]
     array([[ 5.,  7.],
            [13., 15.]])
     """
+    check_options("max_pool2d", dilation=dilation, ceil_mode=ceil_mode, return_indices=return_indices)
     kernel_size = pair("kernel_size", kernel_size)
     stride = kernel_size if stride is None else pair("stride", stride)
-    return MaxPool2d.apply(floating(x), kernel_size=kernel_size, stride=stride, padding=pair("padding", padding))
+    return MaxPool2d.apply(floating(input), kernel_size=kernel_size, stride=stride, padding=pair("padding", padding))
 
 
 def avg_pool2d(
-    x: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0, *, count_include_pad: bool = True
+    input: Any,
+    kernel_size: Size,
+    stride: Size | None = None,
+    padding: Size = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Tensor:
     """The mean of each window: (N, C, H, W) -> (N, C, OH, OW); stride defaults to kernel_size.
 
-    `count_include_pad=False` divides by the entries inside the image alone.
+    `count_include_pad=False` divides by the entries inside the image alone. `ceil_mode` and `divisor_override` are
+    PyTorch's, and have no other value here (ArgumentError).
     """
+    check_options("avg_pool2d", ceil_mode=ceil_mode, divisor_override=divisor_override)
     kernel_size = pair("kernel_size", kernel_size)
     return AvgPool2d.apply(
-        floating(x),
+        floating(input),
         kernel_size=kernel_size,
         stride=kernel_size if stride is None else pair("stride", stride),
         padding=pair("padding", padding),

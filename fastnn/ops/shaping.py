@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
 
 from fastnn.backends.sums import total
-from fastnn.errors import ShapeError
+from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.ops.arithmetic import Sqrt
-from fastnn.ops.common import axis, floating
+from fastnn.ops.common import Dim, axes, axis, floating
+from fastnn.tape import recording, tracer
 from fastnn.tensor import Array, Context, Function, Tensor
-
-Dim = int | tuple[int, ...] | None
+from fastnn.versions import wrote
 
 
 class Sum(Function):
     """x summed over the dimensions `dim` (all if None). Saves the shape. Attributes: dim, keepdim."""
 
     @staticmethod
-    def forward(ctx: Context, x: Array, *, dim: Dim, keepdim: bool) -> Array:
+    def forward(ctx: Context, x: Array, *, dim: tuple[int, ...] | None, keepdim: bool) -> Array:
         ctx.save_for_backward(x.shape)
         return total(x, dim, keepdim)
 
@@ -126,25 +127,25 @@ class Index(Function):
         return grad_x
 
 
-def sum(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+def sum(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The sum over one dimension, several, or all.
 
     >>> import fastnn as fnn
     >>> fnn.Tensor([[1.0, 2.0], [3.0, 4.0]]).sum(0)
     Tensor([4., 6.])
     """
-    return Sum.apply(x, dim=_dims("sum", x, dim), keepdim=keepdim)
+    return Sum.apply(input, dim=axes("sum", dim, input.ndim), keepdim=keepdim)
 
 
-def mean(x: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
+def mean(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The mean over one dimension, several, or all."""
-    x = floating(x)
-    dims = _dims("mean", x, dim)
+    x = floating(input)
+    dims = axes("mean", dim, x.ndim)
     count = x.numel() if dims is None else math.prod(x.shape[d] for d in dims)
     return Sum.apply(x, dim=dims, keepdim=keepdim) / count
 
 
-def max(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+def max(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """The largest entry; with `dim`, as in PyTorch, a pair: the largest along it, and their indices.
 
     >>> import fastnn as fnn
@@ -152,15 +153,18 @@ def max(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     >>> values, indices.numpy()
     (Tensor([5., 4.]), array([1, 0]))
     """
-    return _extremum("max", x, dim, keepdim, np.argmax)
+    return _extremum("max", input, dim, keepdim, np.argmax)
 
 
-def min(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+def min(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """The smallest entry; with `dim` a pair: the smallest along it, and their indices."""
-    return _extremum("min", x, dim, keepdim, np.argmin)
+    return _extremum("min", input, dim, keepdim, np.argmin)
 
 
 def _extremum(op: str, x: Tensor, dim: int | None, keepdim: bool, pick: Any) -> Any:
+    if isinstance(dim, (Tensor, np.ndarray)):
+        sign = ">" if op == "max" else "<"
+        raise ArgumentError(f"{op}: expected a dimension, got a tensor: of two, fnn.where(a {sign} b, a, b)")
     if x.numel() == 0:
         raise ShapeError(f"{op}: expected at least one entry, got shape {x.shape}")
     if dim is None:
@@ -170,34 +174,53 @@ def _extremum(op: str, x: Tensor, dim: int | None, keepdim: bool, pick: Any) -> 
     return values, Place.apply(x, dim=dim, keepdim=keepdim, pick=pick)
 
 
-def var(x: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
-    """The variance over one dimension, several, or all: squared deviations summed, divided by count - correction."""
-    x = floating(x)
-    dims = _dims("var", x, dim)
+def var(
+    input: Tensor, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+) -> Tensor:
+    """The variance over one dimension, several, or all: squared deviations summed, divided by count - correction.
+
+    `unbiased` is PyTorch's older name: True for a correction of 1, which is the default, False for 0; ``x.var(False)``
+    says it of all entries.
+    """
+    x = floating(input)
+    dim, correction = _correction("var", dim, unbiased, correction)
+    dims = axes("var", dim, x.ndim)
     count = x.numel() if dims is None else math.prod(x.shape[d] for d in dims)
     if count <= correction:
-        raise ShapeError(f"var: expected more than {correction} entries, got {count} (input is {x.shape})")
+        raise ShapeError(f"var: expected more than {correction:g} entries, got {count} (input is {x.shape})")
     away = x - mean(x, tuple(range(x.ndim)) if dims is None else dims, True)
     return sum(away * away, dims, keepdim) / (count - correction)
 
 
-def std(x: Tensor, dim: Dim = None, correction: int = 1, keepdim: bool = False) -> Tensor:
-    """The square root of the variance; its gradient where all values are equal is 0."""
-    return Deviation.apply(var(x, dim, correction, keepdim))
+def std(
+    input: Tensor, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+) -> Tensor:
+    """The square root of the variance, by the same arguments; its gradient where all values are equal is 0."""
+    dim, correction = _correction("std", dim, unbiased, correction)
+    return Deviation.apply(var(input, dim, keepdim=keepdim, correction=correction))
 
 
-def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def _correction(op: str, dim: Any, unbiased: Any, correction: float | None) -> tuple[Dim, float]:
+    """`dim` and the correction: a flag in the place of dim is `unbiased`, as in PyTorch."""
+    if isinstance(dim, (bool, np.bool_)):
+        dim, unbiased = None, dim
+    if not isinstance(unbiased, (bool, np.bool_)):
+        raise ArgumentError(f"{op}: expected unbiased=True or False, got {unbiased!r}: correction= is given by name")
+    return dim, float(unbiased) if correction is None else correction
+
+
+def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index of the largest entry along `dim`, or in the flattened tensor; int64, off the tape."""
-    if x.numel() == 0:
-        raise ShapeError(f"argmax: expected at least one entry, got shape {x.shape}")
+    if input.numel() == 0:
+        raise ShapeError(f"argmax: expected at least one entry, got shape {input.shape}")
     if dim is None:
-        return Place.apply(x, dim=None, keepdim=False, pick=np.argmax)
-    return Place.apply(x, dim=axis("argmax", dim, x.ndim), keepdim=keepdim, pick=np.argmax)
+        return Place.apply(input, dim=None, keepdim=False, pick=np.argmax)
+    return Place.apply(input, dim=axis("argmax", dim, input.ndim), keepdim=keepdim, pick=np.argmax)
 
 
-def reshape(x: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same entries in another shape; one -1 stands for what is left. A view where NumPy can give one."""
-    wanted = tuple(int(s) for s in (shape[0] if len(shape) == 1 and not np.isscalar(shape[0]) else shape))
+    x, wanted = input, _ints("reshape", shape)
     known = math.prod(s for s in wanted if s != -1)
     fits = x.numel() % known == 0 if known and wanted.count(-1) == 1 else -1 not in wanted and known == x.numel()
     if not fits or any(s < -1 for s in wanted):
@@ -205,9 +228,9 @@ def reshape(x: Tensor, *shape: Any) -> Tensor:
     return Reshape.apply(x, shape=wanted)
 
 
-def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Dimensions start_dim to end_dim made one."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = input if isinstance(input, Tensor) else Tensor(input)
     if x.ndim == 0:
         return x.reshape(1)
     first, last = axis("flatten", start_dim, x.ndim), axis("flatten", end_dim, x.ndim)
@@ -216,60 +239,84 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return x.reshape(*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :])
 
 
-def squeeze(x: Tensor, dim: int | None = None) -> Tensor:
-    """Without the dimensions of size 1; with `dim`, without that one, if its size is 1."""
-    dims = range(x.ndim) if dim is None else (axis("squeeze", dim, x.ndim),)
-    return reshape(x, tuple(size for d, size in enumerate(x.shape) if size != 1 or d not in dims))
+def squeeze(input: Tensor, dim: Dim = None) -> Tensor:
+    """Without the dimensions of size 1; with `dim`, without that one, or those, where the size is 1."""
+    dims = range(input.ndim) if dim is None else axes("squeeze", dim, input.ndim) or ()
+    return reshape(input, tuple(size for d, size in enumerate(input.shape) if size != 1 or d not in dims))
 
 
-def unsqueeze(x: Tensor, dim: int) -> Tensor:
+def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A new dimension of size 1 at place `dim`, counted in the result."""
-    dim = axis("unsqueeze", dim, x.ndim + 1)
-    return reshape(x, (*x.shape[:dim], 1, *x.shape[dim:]))
+    dim = axis("unsqueeze", dim, input.ndim + 1)
+    return reshape(input, (*input.shape[:dim], 1, *input.shape[dim:]))
 
 
-def t(x: Tensor) -> Tensor:
+def t(input: Tensor) -> Tensor:
     """A matrix transposed."""
-    if x.ndim > 2:
-        raise ShapeError(f"t: expected a vector or a matrix, got {x.shape}: use .transpose(dim0, dim1)")
-    return permute(x, *reversed(range(x.ndim)))
+    if input.ndim > 2:
+        raise ShapeError(f"t: expected a vector or a matrix, got {input.shape}: use .transpose(dim0, dim1)")
+    return permute(input, *reversed(range(input.ndim)))
 
 
-def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dimensions exchanged."""
-    dims = list(range(x.ndim))
-    dim0, dim1 = axis("transpose", dim0, x.ndim), axis("transpose", dim1, x.ndim)
+    dims = list(range(input.ndim))
+    dim0, dim1 = axis("transpose", dim0, input.ndim), axis("transpose", dim1, input.ndim)
     dims[dim0], dims[dim1] = dim1, dim0
-    return Permute.apply(x, dims=tuple(dims))
+    return Permute.apply(input, dims=tuple(dims))
 
 
-def permute(x: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *dims: Any) -> Tensor:
     """The dimensions in the given order."""
-    order = tuple(dims[0] if len(dims) == 1 and not np.isscalar(dims[0]) else dims)
-    order = tuple(axis("permute", d, x.ndim) for d in order)
-    if sorted(order) != list(range(x.ndim)):
-        raise ShapeError(f"permute: expected an order of {x.ndim} dimensions, got {order}")
-    return Permute.apply(x, dims=order)
+    order = tuple(axis("permute", d, input.ndim) for d in _ints("permute", dims))
+    if sorted(order) != list(range(input.ndim)):
+        raise ShapeError(f"permute: expected an order of {input.ndim} dimensions, got {order}")
+    return Permute.apply(input, dims=order)
+
+
+def _ints(op: str, given: tuple[Any, ...]) -> tuple[int, ...]:
+    """Integers, given one by one or as one tuple."""
+    values = given[0] if len(given) == 1 and not hasattr(given[0], "__index__") else given
+    try:
+        return tuple(map(operator.index, values))
+    except TypeError:
+        raise ArgumentError(f"{op}: expected integers, got {', '.join(map(repr, given))}") from None
 
 
 def index(x: Tensor, key: Any) -> Tensor:
     """x[key]: integers, slices, None, boolean and integer arrays, as NumPy."""
-    parts = key if isinstance(key, tuple) else (key,)
-    parts = tuple(p.data if isinstance(p, Tensor) else np.asarray(p) if isinstance(p, list) else p for p in parts)
     try:
-        return Index.apply(x, index=parts)
+        return Index.apply(x, index=_places(key))
     except IndexError as error:
         raise ShapeError(f"index: {error} (input is {x.shape})") from None
 
 
-def _dims(op: str, x: Tensor, dim: Dim) -> tuple[int, ...] | None:
-    if dim is None:
-        return None
-    return tuple(axis(op, d, x.ndim) for d in (dim if isinstance(dim, tuple) else (dim,)))
+def set_index(x: Tensor, key: Any, value: Any) -> None:
+    """x[key] = value, off the tape. Raises GraphError on it, ShapeError for what does not fit."""
+    given = value.data if isinstance(value, Tensor) and tracer() is None else value
+    needs_gradient = x.requires_grad or (isinstance(value, Tensor) and value.requires_grad)
+    if tracer() is not None or (recording() and needs_gradient):
+        raise GraphError(
+            "x[...] = ...: entries are set off the tape alone, under fnn.no_grad() or where no gradient is needed: "
+            "fnn.where(condition, a, b) and fnn.cat make a new tensor on it"
+        )
+    if not x.data.flags.writeable:
+        raise ArgumentError("x[...] = ...: expected a tensor that can be written to, got read-only data")
+    try:
+        x.data[_places(key)] = given
+    except (IndexError, ValueError) as error:
+        raise ShapeError(f"x[...] = ...: {error} (x is {x.shape})") from None
+    wrote(x.data)
+
+
+def _places(key: Any) -> tuple[Any, ...]:
+    parts = key if isinstance(key, tuple) else (key,)
+    return tuple(p.data if isinstance(p, Tensor) else np.asarray(p) if isinstance(p, list) else p for p in parts)
 
 
 METHODS: dict[str, Any] = {
     "__getitem__": index,
+    "__setitem__": set_index,
     "__iter__": lambda x: (index(x, i) for i in range(len(x))),
     "sum": sum,
     "mean": mean,

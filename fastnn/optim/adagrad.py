@@ -39,13 +39,15 @@ class Adagrad(FusedOptimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
-        **penalty: Any,
+        foreach: bool | None = None,
+        **options: Any,
     ) -> None:
-        options = {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, {**options, "initial_accumulator_value": initial_accumulator_value}, **penalty)
+        defaults = {"lr": lr, "lr_decay": lr_decay, "eps": eps, "weight_decay": weight_decay}
+        defaults["initial_accumulator_value"] = initial_accumulator_value
+        super().__init__(params, defaults, foreach=foreach, **options)
 
-    def add_param_group(self, group: Mapping[str, Any]) -> None:
-        super().add_param_group(group)
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        super().add_param_group(param_group)
         added = self.param_groups[-1]
         for p in added["params"]:
             total = np.full(p.data.shape, added["initial_accumulator_value"], p.data.dtype)

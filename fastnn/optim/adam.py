@@ -21,10 +21,10 @@ class _Adaptive(FusedOptimizer):
         betas: tuple[float, float],
         eps: float,
         weight_decay: float,
-        **penalty: Any,
+        **options: Any,
     ) -> None:
-        options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, options, **penalty)
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults, **options)
 
     def initial(self, group: Group) -> dict[str, float | None]:
         return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
@@ -51,9 +51,10 @@ class Adam(_Adaptive):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        **penalty: Any,
+        amsgrad: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, **penalty)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad=amsgrad, **options)
 
 
 class AdamW(_Adaptive):
@@ -71,6 +72,7 @@ class AdamW(_Adaptive):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
-        **penalty: Any,
+        amsgrad: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, **penalty)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad=amsgrad, **options)

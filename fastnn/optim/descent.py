@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import versions
 from fastnn.errors import ArgumentError, NonFiniteError, ShapeError
 
 from .optimizer import Array, Group, Optimizer, is_penalized, penalty_gradient
@@ -57,7 +58,7 @@ class GradientDescent(Optimizer):
         c: float = 1e-4,
         contraction: float = 0.5,
         max_trials: int = 50,
-        **penalty: Any,
+        **options: Any,
     ) -> None:
         for name, value in (("c", c), ("contraction", contraction)):
             if not 0 < value < 1:
@@ -67,7 +68,7 @@ class GradientDescent(Optimizer):
         self.c, self.contraction, self.max_trials = c, contraction, int(max_trials)
         self.alpha: float | None = None
         self.trials = 0
-        super().__init__(params, {"lr": lr}, **penalty)
+        super().__init__(params, {"lr": lr}, **options)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; the loss before it, as the closure gave it, is returned.
@@ -102,6 +103,7 @@ class GradientDescent(Optimizer):
             if self.alpha == 0:
                 for p, start, _, _ in moves:
                     p.data[...] = start
+                    versions.wrote(p.data)
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -144,5 +146,6 @@ class GradientDescent(Optimizer):
         moved = False
         for p, start, g, rate in moves:
             np.subtract(start, g.dtype.type(alpha * rate) * g, out=p.data)
+            versions.wrote(p.data)
             moved = moved or not np.array_equal(p.data, start)
         return moved

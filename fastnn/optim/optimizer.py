@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import versions
 from fastnn.errors import ArgumentError, ShapeError, StateError
+from fastnn.habits import check_options
 
 __all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "penalty_gradient"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Group = dict[str, Any]
+
+_UNUSED = ("amsgrad", "capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused", "maximize")
 
 
 def is_penalized(group: Mapping[str, Any], param: Array | None = None) -> bool:
@@ -49,6 +53,8 @@ class Optimizer:
             to the gradient, all but AdamW and Rprop, ``weight_decay=2 * l2`` makes the same steps, but is not reported.
         penalize_bias: whether parameters of one dimension count, too: biases, and the scales of batch norm. By default
             they do not (Goodfellow et al. 2016, section 7.1): they say where a unit works, not how much it does.
+        options: PyTorch's that fastnn does not have, such as amsgrad and maximize; ArgumentError unless they ask for
+            nothing.
 
     >>> import numpy as np
     >>> from fastnn import nn, optim
@@ -66,7 +72,12 @@ class Optimizer:
         l1: float = 0.0,
         l2: float = 0.0,
         penalize_bias: bool = False,
+        **options: Any,
     ) -> None:
+        unknown = next((name for name in options if name not in _UNUSED), None)
+        if unknown is not None:
+            raise TypeError(f"{self._name}() got an unexpected keyword argument {unknown!r}")
+        check_options(self._name, **options)
         self.defaults = {**defaults, "l1": l1, "l2": l2, "penalize_bias": penalize_bias}
         self.state: dict[Any, dict[str, Any]] = {}  # by parameter
         self.param_groups: list[Group] = []
@@ -88,14 +99,15 @@ class Optimizer:
     def _name(self) -> str:
         return type(self).__name__
 
-    def add_param_group(self, group: Mapping[str, Any]) -> None:
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """{"params": [...], "lr": ..., ...}; options that are left out take the optimiser's own.
 
         Raises ArgumentError for what is not a parameter, for one that is in a group already, for unknown options and
         for values that make no sense.
         """
-        if not isinstance(group, Mapping) or "params" not in group:
-            raise ArgumentError(f'{self._name}: expected a group {{"params": [...], ...}}, got {group!r}')
+        if not isinstance(param_group, Mapping) or "params" not in param_group:
+            raise ArgumentError(f'{self._name}: expected a group {{"params": [...], ...}}, got {param_group!r}')
+        group = param_group
         params = [group["params"]] if hasattr(group["params"], "data") else list(group["params"])
         unknown = [key for key in group if key != "params" and key not in self.defaults]
         if unknown:
@@ -155,6 +167,7 @@ class Optimizer:
                     p.grad = None
                 else:
                     p.grad[...] = 0
+                    versions.wrote(p.grad)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient. `closure`, if given, computes loss and gradients first; its loss
@@ -169,6 +182,7 @@ class Optimizer:
                     if is_penalized(group, p.data):
                         grad = grad + penalty_gradient(p.data, group)
                     self._update(p.data, grad, self.state.setdefault(p, {}), group)
+                    versions.wrote(p.data)
         return loss
 
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:

@@ -37,10 +37,21 @@ class RMSprop(FusedOptimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
-        **penalty: Any,
+        capturable: bool = False,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        **options: Any,
     ) -> None:
-        options = {"lr": lr, "momentum": momentum, "alpha": alpha, "eps": eps}
-        super().__init__(params, {**options, "centered": centered, "weight_decay": weight_decay}, **penalty)
+        defaults = {"lr": lr, "momentum": momentum, "alpha": alpha, "eps": eps}
+        defaults.update(centered=centered, weight_decay=weight_decay)
+        unused: dict[str, Any] = {
+            "capturable": capturable,
+            "foreach": foreach,
+            "maximize": maximize,
+            "differentiable": differentiable,
+        }
+        super().__init__(params, defaults, **unused, **options)
 
     def initial(self, group: Group) -> dict[str, float | None]:
         momentum, centered = group["momentum"], group["centered"]

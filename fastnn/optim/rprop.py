@@ -45,9 +45,9 @@ class Rprop(FusedOptimizer):
         lr: float = 1e-2,
         etas: tuple[float, float] = (0.5, 1.2),
         step_sizes: tuple[float, float] = (1e-6, 50),
-        **penalty: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(params, {"lr": lr, "etas": etas, "step_sizes": step_sizes}, **penalty)
+        super().__init__(params, {"lr": lr, "etas": etas, "step_sizes": step_sizes}, **options)
 
     def _check(self, options: Mapping[str, Any]) -> None:
         super()._check(options)

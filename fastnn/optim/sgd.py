@@ -38,10 +38,10 @@ class SGD(FusedOptimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
-        **penalty: Any,
+        **options: Any,
     ) -> None:
-        options = {"lr": lr, "momentum": momentum, "dampening": dampening}
-        super().__init__(params, {**options, "weight_decay": weight_decay, "nesterov": nesterov}, **penalty)
+        defaults = {"lr": lr, "momentum": momentum, "dampening": dampening}
+        super().__init__(params, {**defaults, "weight_decay": weight_decay, "nesterov": nesterov}, **options)
 
     def _check(self, options: Mapping[str, Any]) -> None:
         super()._check(options)

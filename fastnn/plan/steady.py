@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import locks
 from fastnn.errors import GraphError
 from fastnn.plan.reach import PLAIN, Place, Reach, same
 from fastnn.plan.structure import Structure
@@ -28,7 +29,7 @@ __all__ = ["CHECKED", "Unsteady", "check_again", "steady_graph"]
 CHECKED = frozenset(10**k + 1 for k in range(12))  # the calls of a plan before which it is compared with a new trace
 ATTEMPTS = 4  # traces until a change in a place that other threads use, too, counts as forward's own
 
-_tracing = threading.RLock()  # a trace puts back what it changed in the model: two at a time would mix that up
+_tracing = locks.lock()  # a trace puts back what it changed in the model: two at a time would mix that up
 
 
 class Unsteady(GraphError):

@@ -25,6 +25,7 @@ from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates
 from fastnn.tensor import Array, Tensor
+from fastnn.versions import wrote
 
 __all__ = ["Plan", "Predictor", "Step"]
 
@@ -118,7 +119,11 @@ class Predictor(Plan):
             if not self.frozen and (self._follow_model() or (self._structure.has_users_code and self._is_checked())):
                 self._call = None
             outputs = None if self._call is None else self._call(x, out)
-            return self._predict(_input(x), out) if outputs is None else outputs
+            if outputs is None:
+                outputs = self._predict(_input(x), out)
+        if out is not None:
+            wrote(out)
+        return outputs
 
     def _is_checked(self) -> bool:
         """Count a call; whether the plan is compared with a new trace before it."""

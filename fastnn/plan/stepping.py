@@ -16,6 +16,7 @@ from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.trace import Graph
 from fastnn.plan.update import Updates
 from fastnn.tensor import Array
+from fastnn.versions import Writer
 
 if TYPE_CHECKING:
     from fastnn.plan.step import Step
@@ -43,6 +44,9 @@ class Stepping:
         if step.accumulate > 1:
             self.gradients = [(p, step.sums.setdefault(p, np.zeros_like(g))) for p, g in self.gradients]
         self._programs = [] if self.updates is None else self._add_updates(self.updates)
+        updated = [p.data for p, _ in self.execution.bound if self.updates is not None and self.updates.holds(p)]
+        followed = [array for running in self.execution.running for array in (running.mean, running.var)]
+        self._updated, self._followed = Writer(updated), Writer(followed)
 
     def _known_updates(self, graph: Graph) -> Updates | None:
         """The optimiser's kernels for the parameters of this graph; None where it steps by itself, or there is none."""
@@ -88,8 +92,11 @@ class Stepping:
         if self.updates is not None:
             self.updates.before_step()
         self.execution.run(x, y)
+        if self.execution.running:
+            self._followed.wrote()
         if self.updates is not None and self.whole:
             self.updates.after_step()
+            self._updated.wrote()
         else:
             start = time.perf_counter()
             self._finish()
@@ -106,6 +113,7 @@ class Stepping:
             for program in self._programs:
                 program.run(_NOTHING, None)
             self.updates.after_step()
+            self._updated.wrote()
             return
         gradients = self.gradients
         if self.optimizer is not None:

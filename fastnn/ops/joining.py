@@ -1,0 +1,109 @@
+"""What makes one tensor of several: one after the other, in a new dimension, or entry by entry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
+from fastnn.ops.arithmetic import common_type
+from fastnn.ops.common import axis, sum_to
+from fastnn.tensor import Array, Context, Function, Tensor
+
+
+class Cat(Function):
+    """Arrays one after the other along `dim`. Saves their lengths; in NumPy. Attribute: dim."""
+
+    @staticmethod
+    def forward(ctx: Context, *arrays: Array, dim: int) -> Array:
+        ctx.save_for_backward([array.shape[dim] for array in arrays])
+        return np.concatenate(arrays, axis=dim)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array, ...]:
+        (lengths,) = ctx.saved_tensors
+        return tuple(np.split(grad, np.cumsum(lengths)[:-1], axis=ctx.attributes["dim"]))
+
+
+class Where(Function):
+    """a where condition (booleans) holds, b elsewhere, with broadcasting. Saves condition and the shapes; in NumPy."""
+
+    @staticmethod
+    def forward(ctx: Context, condition: Array, a: Array, b: Array) -> Array:
+        ctx.save_for_backward(condition, a.shape, b.shape)
+        return np.where(condition, a, b)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[None, Array, Array]:
+        condition, a_shape, b_shape = ctx.saved_tensors
+        return None, sum_to(np.where(condition, grad, 0), a_shape), sum_to(np.where(condition, 0, grad), b_shape)
+
+
+def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Tensors, or arrays, one after the other along `dim`; their other dimensions are equal.
+
+    Raises ArgumentError for no tensors, ShapeError for shapes that do not fit.
+
+    >>> import fastnn as fnn
+    >>> fnn.cat([fnn.Tensor([1.0, 2.0]), [3.0]])
+    Tensor([1., 2., 3.])
+    """
+    parts = _parts("cat", tensors)
+    shapes = [part.shape for part in parts]
+    if parts[0].ndim == 0:
+        raise ShapeError("cat: expected at least one dimension, got numbers: fnn.stack makes a vector of them")
+    dim = axis("cat", dim, parts[0].ndim)
+    if len({(len(shape), *shape[:dim], *shape[dim + 1 :]) for shape in shapes}) > 1:
+        got = ", ".join(map(str, shapes))
+        raise ShapeError(f"cat: expected shapes that differ in dimension {dim} alone, got {got}")
+    return Cat.apply(*parts, dim=dim)
+
+
+def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
+    """Tensors, or arrays, of one shape along a new dimension at place `dim`, counted in the result.
+
+    Raises ArgumentError for no tensors, ShapeError for different shapes.
+
+    >>> import fastnn as fnn
+    >>> fnn.stack([fnn.Tensor([1.0, 2.0]), [3.0, 4.0]], 1)
+    Tensor([[1., 3.],
+            [2., 4.]])
+    """
+    parts = _parts("stack", tensors)
+    shapes = [part.shape for part in parts]
+    if len(set(shapes)) > 1:
+        raise ShapeError(f"stack: expected tensors of one shape, got {', '.join(map(str, shapes))}")
+    dim = axis("stack", dim, parts[0].ndim + 1)
+    return Cat.apply(*(part.unsqueeze(dim) for part in parts), dim=dim)
+
+
+def where(condition: Any, input: Any, other: Any) -> Tensor:
+    """`input` where `condition` holds, `other` elsewhere; the three broadcast. Each gets the gradient of its entries.
+
+    Raises DTypeError for a condition that is not of booleans, ShapeError for shapes that do not broadcast.
+
+    >>> import fastnn as fnn
+    >>> x = fnn.Tensor([-1.0, 2.0])
+    >>> fnn.where(x > 0, x, 0.0)
+    Tensor([0., 2.])
+    """
+    condition = condition if isinstance(condition, Tensor) else Tensor(condition)
+    if condition.dtype != np.bool_:
+        raise DTypeError(f"where: expected a condition of booleans, such as x > 0, got {condition.dtype}")
+    a, b = common_type((input, other))
+    try:
+        np.broadcast_shapes(condition.shape, a.shape, b.shape)
+    except ValueError:
+        raise ShapeError(
+            f"where: expected shapes that broadcast, got {condition.shape}, {a.shape} and {b.shape}"
+        ) from None
+    return Where.apply(condition, a, b)
+
+
+def _parts(op: str, tensors: Any) -> list[Tensor]:
+    if isinstance(tensors, Tensor) or not isinstance(tensors, Sequence) or not len(tensors):
+        got = "none" if isinstance(tensors, Sequence) else f"a {type(tensors).__name__}"
+        raise ArgumentError(f"{op}: expected a list of tensors, got {got}")
+    return common_type(tensors)

@@ -1,0 +1,69 @@
+"""When arrays were written in place: what backward asks before it reads what forward has kept.
+
+One clock numbers the nodes of the tape and the writes, so whether an array was written after a node had kept it is a
+comparison of two numbers, and recording a node costs nothing. A view counts as the array that owns its memory.
+
+Seen is what fastnn writes itself: in-place operators, optimisers, compiled steps, initialisers, load_state_dict, and
+`x.data += y`, which ends with an assignment. What NumPy alone writes (``x.data[0] = 1``) is not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["Writer", "clock", "owner", "written_since", "wrote"]
+
+clock = itertools.count()
+latest = -1  # the number of the last write of all: a node that is younger has nothing to ask
+
+# An entry may outlive its array, whose id then passes to a new one: its number is lower than that of any node that
+# keeps the new one, so it says nothing.
+_writes: dict[int, int] = {}  # by the id of the owner
+_writers: dict[int, weakref.ref[Writer]] = {}
+
+
+def owner(array: Any) -> Any:
+    """What the memory of `array` belongs to: itself, or what it is a view of in the end."""
+    while (base := getattr(array, "base", None)) is not None:
+        array = base
+    return array
+
+
+def wrote(array: Any) -> None:
+    """Note that `array` has just been written in place."""
+    global latest
+    number = next(clock)
+    _writes[id(owner(array))] = number
+    latest = number
+
+
+class Writer:
+    """One number for arrays that are written together over and over, such as those that a compiled step updates.
+
+    It does not keep the arrays alive; whoever holds it has to.
+    """
+
+    __slots__ = ("__weakref__", "number", "owners")
+
+    def __init__(self, arrays: Iterable[Any]) -> None:
+        self.owners = frozenset(id(owner(array)) for array in arrays)
+        self.number = -1
+        key = id(self)
+        _writers[key] = weakref.ref(self, lambda _: _writers.pop(key, None))
+
+    def wrote(self) -> None:
+        """Note that all of them have just been written."""
+        global latest
+        self.number = latest = next(clock)
+
+
+def written_since(array: Any, number: int) -> bool:
+    """Whether anything has noted a write to the memory of `array` after the clock had given `number`."""
+    key = id(owner(array))
+    if _writes.get(key, -1) > number:
+        return True
+    alive = [writer for ref in _writers.copy().values() if (writer := ref()) is not None]
+    return any(writer.number > number and key in writer.owners for writer in alive)
