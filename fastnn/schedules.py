@@ -59,8 +59,8 @@ class LRScheduler:
         groups = self.optimizer.param_groups
         if len(groups) != len(self.base_lrs):
             raise ArgumentError(
-                f"{type(self).__name__}: expected an optimiser of {len(self.base_lrs)} groups, as when the schedule was "
-                f"made, got {len(groups)}: make the schedule after the last add_param_group"
+                f"{type(self).__name__}: expected an optimiser of {len(self.base_lrs)} groups, as when the schedule "
+                f"was made, got {len(groups)}: make the schedule after the last add_param_group"
             )
         return groups
 

@@ -16,6 +16,7 @@ __all__ = ["run_epoch"]
 
 def run_epoch(
     step: Callable[[Array, Array], float],
+    flush: Callable[[], object],
     images: Array,
     labels: Array,
     permutation: Array | None,
@@ -24,7 +25,7 @@ def run_epoch(
     progress: bool,
     summed: bool,
 ) -> float:
-    """See `Step.run_epoch`; `step` takes whole batches, and its loss is a sum or a mean over them."""
+    """See `Step.run_epoch`. `step` takes whole batches; its loss is a sum or a mean over them; `flush` comes last."""
     from tqdm import tqdm
 
     order = _checked(images, labels, permutation, batch_size)
@@ -42,6 +43,8 @@ def run_epoch(
             np.take(images, chosen, axis=0, out=x[:n], mode="clip")  # checked above; "raise" would buffer
             np.take(labels, chosen, axis=0, out=y[:n], mode="clip")
             total += step(x[:n], y[:n]) * (1 if summed else n)
+            if start + n == len(order):
+                flush()  # before the schedule goes on: at the rate of its batches
             if scheduler is not None:
                 scheduler.step()
             bar.update(n)

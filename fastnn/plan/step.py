@@ -14,12 +14,13 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.nn import Module
 from fastnn.nn.module import mode
 from fastnn.optim import Optimizer
+from fastnn.plan.accumulation import Accumulation
 from fastnn.plan.describe import description
 from fastnn.plan.execute import Execution
 from fastnn.plan.fuse import fuse
 from fastnn.plan.native import chain_is_supported
 from fastnn.plan.shapes import image_by_image
-from fastnn.plan.stepping import Stepping
+from fastnn.plan.stepping import Stepping, scale_of, update
 from fastnn.plan.structure import MODES, Structure
 from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates
@@ -136,8 +137,7 @@ class Step(Plan):
         self.loss_fn, self.optimizer = loss_fn, optimizer
         self.clip_norm, self.accumulate = clip_norm, accumulate
         self.updates: Updates | None = None  # of all executions
-        self.sums: dict[Tensor, Array] = {}  # of gradients, where several batches make one update
-        self.collected = 0  # batches in them
+        self.group = Accumulation(accumulate) if accumulate > 1 else None
 
     @property
     def outputs(self) -> Array:
@@ -163,6 +163,22 @@ class Step(Plan):
             stepping = self._stepping(x, y)
             if check is not None:
                 check(stepping.execution.graph.outputs.shape)
+
+    def flush(self) -> bool:
+        """With `accumulate`: make the update of a group that is not complete, by the mean over the batches it has.
+
+        Call it at the end of an epoch of your own, before parameters are measured or saved; `run_epoch` does. Returns
+        whether there was one. Raises NonFiniteError, and drops the group, where clip_norm finds no finite norm.
+        """
+        with self._lock:
+            return self._flush()
+
+    def _flush(self) -> bool:
+        if self.group is None or not self.group.count:
+            return False
+        gradients, count = self.group.take()
+        update(self.optimizer, gradients, scale_of(gradients, count, self.clip_norm))
+        return True
 
     def _run(self, x: Array, y: Array) -> float:
         stepping = self._stepping(x, y)
@@ -199,6 +215,8 @@ class Step(Plan):
     ) -> float:
         """One epoch: a step on each batch of images[permutation], the short last one too; the mean loss of the images.
 
+        With `accumulate`, what is left at the end makes an update by itself (`flush`).
+
         Args:
             images: (N, ...), such as (N, C, H, W) uint8. labels: (N,) integers, or targets (N, ...).
             permutation: (n,) indices, the order; None takes all as they are.
@@ -206,14 +224,21 @@ class Step(Plan):
             scheduler: a schedule on the optimiser, stepped after each batch.
             progress: whether to show a bar on a terminal's standard error.
 
-        Ctrl-C stops it after a whole step. Raises what a step raises; ArgumentError for indices out of range.
+        Ctrl-C stops it after a whole step; with `accumulate`, a group that was not complete by then, or when anything
+        else was raised, is dropped. Raises what a step raises; ArgumentError for indices out of range.
         """
         from fastnn.plan.epoch import run_epoch
 
         images, labels = np.asarray(images), _target(labels)
         with self._lock:
             summed = getattr(self.loss_fn, "reduction", "mean") == "sum"
-            return run_epoch(self._run, images, labels, permutation, batch_size, scheduler, progress, summed)
+            try:
+                return run_epoch(
+                    self._run, self._flush, images, labels, permutation, batch_size, scheduler, progress, summed
+                )
+            finally:
+                if self.group is not None:
+                    self.group.drop()
 
 
 def _kernels_in_use() -> str:
