@@ -17,6 +17,7 @@ from fastnn.optim import Optimizer
 from fastnn.plan.accumulation import Accumulation
 from fastnn.plan.describe import description
 from fastnn.plan.execute import Execution
+from fastnn.plan.fewest import fewest_in_training
 from fastnn.plan.fuse import fuse
 from fastnn.plan.native import chain_is_supported
 from fastnn.plan.shapes import image_by_image
@@ -26,8 +27,12 @@ from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates
 from fastnn.tensor import Array, Tensor
 
-__all__ = ["Plan", "Predictor", "Step"]
+__all__ = ["NOTHING_TO_TRAIN", "Plan", "Predictor", "Step"]
 
+NOTHING_TO_TRAIN = (
+    "expected a loss with a gradient for some parameter of the optimiser, got one that reaches none: they are frozen "
+    "(requires_grad is False), or something on the way cuts gradients off (detach, no_grad)"
+)
 MOST_SHAPES = 8  # executions kept; the one that was not used for longest goes
 MOST_IMAGES = 256  # that are predicted at a time
 
@@ -173,6 +178,10 @@ class Step(Plan):
         with self._lock:
             return self._flush()
 
+    def _fewest(self, images: Array) -> int:
+        with MODES:
+            return fewest_in_training(self.model, lambda: images)
+
     def _flush(self) -> bool:
         if self.group is None or not self.group.count:
             return False
@@ -198,10 +207,20 @@ class Step(Plan):
             raise ArgumentError(
                 f"expected a loss of one number (reduction 'mean' or 'sum'), got shape {graph.loss.shape}"
             )
-        held = {id(p) for group in (self.optimizer.param_groups if self.optimizer else ()) for p in group["params"]}
-        if held and not any(id(leaf.tensor) in held for leaf in graph.leaves):
-            raise ArgumentError("compile: expected an optimiser of this model's parameters, got one of none of them")
+        self._check_reached(graph)
         return Stepping(graph, self._stages(graph, True), self)
+
+    def _check_reached(self, graph: Graph) -> None:
+        """ArgumentError for an optimiser whose steps would change nothing."""
+        if self.optimizer is None:
+            return
+        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        used = [leaf for leaf in graph.leaves if id(leaf.tensor) in held]
+        if not used:
+            raise ArgumentError("compile: expected an optimiser of this model's parameters, got one of none of them")
+        reached = graph.reached_by_gradients()
+        if not any(id(leaf) in reached for leaf in used):
+            raise ArgumentError(NOTHING_TO_TRAIN)
 
     def run_epoch(
         self,
@@ -215,7 +234,8 @@ class Step(Plan):
     ) -> float:
         """One epoch: a step on each batch of images[permutation], the short last one too; the mean loss of the images.
 
-        With `accumulate`, what is left at the end makes an update by itself (`flush`).
+        With `accumulate`, what is left at the end makes an update by itself (`flush`). A single image that is left
+        joins the batch before it where the model cannot take one alone, as with batch norm of features.
 
         Args:
             images: (N, ...), such as (N, C, H, W) uint8. labels: (N,) integers, or targets (N, ...).
@@ -234,8 +254,9 @@ class Step(Plan):
             summed = getattr(self.loss_fn, "reduction", "mean") == "sum"
             try:
                 return run_epoch(
-                    self._run, self._flush, images, labels, permutation, batch_size, scheduler, progress, summed
-                )
+                    self._run, self._flush, self._fewest,
+                    images, labels, permutation, batch_size, scheduler, progress, summed,
+                )  # fmt: skip
             finally:
                 if self.group is not None:
                     self.group.drop()

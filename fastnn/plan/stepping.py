@@ -87,7 +87,11 @@ class Stepping:
             self.updates.after_step()
         else:
             start = time.perf_counter()
-            self._finish()
+            try:
+                self._finish()
+            except NonFiniteError:  # of the gradient's norm
+                self.execution.put_back()
+                raise
             self.execution.seconds_after = time.perf_counter() - start
         return self.execution.loss
 

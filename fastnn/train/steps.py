@@ -11,6 +11,8 @@ from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.nn import Dropout, Module
 from fastnn.optim import GradientDescent, Optimizer
 from fastnn.plan import compile
+from fastnn.plan.memory import Buffers, Kept
+from fastnn.plan.step import NOTHING_TO_TRAIN
 
 __all__ = ["EagerStep", "make_step"]
 
@@ -25,11 +27,25 @@ class EagerStep:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.outputs: np.ndarray = np.zeros(0)
         self.check: Callable[[tuple[int, ...]], None] | None = None  # is shown the shape of the first outputs
+        self._buffers = Buffers(model)
+        self._reaches = False  # whether gradients are known to get to the optimiser's parameters
 
     def prepare(self, x: np.ndarray, y: np.ndarray, check: Callable[[tuple[int, ...]], None]) -> None:
         self.check = check  # nothing is known before the first batch has run
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
+        self._buffers.keep()
+        try:
+            value = self._gradients(x, y)
+        except BaseException:
+            self._buffers.put_back()
+            raise
+        if self.optimizer is not None:
+            self.optimizer.step()
+        return value
+
+    def _gradients(self, x: np.ndarray, y: np.ndarray) -> float:
+        """The loss; its gradients are in `.grad` then."""
         outputs = self.model(x)
         if self.check is not None:
             self.check(outputs.shape)
@@ -43,11 +59,20 @@ class EagerStep:
             raise NonFiniteError(f"the loss became {value}: nothing was updated from it")
         if self.optimizer is not None:
             self.optimizer.zero_grad()
+            if not loss.requires_grad:
+                raise ArgumentError(NOTHING_TO_TRAIN)
         loss.backward()
-        if self.optimizer is not None:
-            self.optimizer.step()
+        if self.optimizer is not None and not self._reaches:
+            check_reached(self.optimizer)
+            self._reaches = True
         self.outputs = outputs.data
         return value
+
+
+def check_reached(optimizer: Any) -> None:
+    """ArgumentError where no parameter of the optimiser has got a gradient."""
+    if all(p.grad is None for group in optimizer.param_groups for p in group["params"]):
+        raise ArgumentError(NOTHING_TO_TRAIN)
 
 
 class DescentStep:
@@ -71,22 +96,23 @@ class DescentStep:
         self._evaluate.prepare(x, y, check)
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
-        buffers: list[tuple[np.ndarray, np.ndarray]] = []
+        buffers: list[Kept] = []
 
         def closure() -> float:
             self.optimizer.zero_grad()
             value = float(self._evaluate(x, y))
             if not buffers:
+                check_reached(self.optimizer)
                 self.outputs = self._evaluate.outputs.copy()
-                buffers.extend((buffer, buffer.copy()) for buffer in self.model.buffers())
+                buffers.append(Kept(self.model.buffers()))
             return value
 
         try:
             return float(self.optimizer.step(closure))
         finally:
             self.optimizer.zero_grad()
-            for buffer, kept in buffers:
-                buffer[...] = kept
+            for kept in buffers:
+                kept.put_back()
 
 
 def make_step(model: Any, loss: Any, optimizer: Any, compiled: bool) -> Any:
