@@ -57,10 +57,10 @@ class EagerStep:
         value = float(loss.item())
         if not np.isfinite(value):
             raise NonFiniteError(f"the loss became {value}: nothing was updated from it")
+        if not loss.requires_grad:
+            raise ArgumentError(NOTHING_TO_TRAIN)
         if self.optimizer is not None:
             self.optimizer.zero_grad()
-            if not loss.requires_grad:
-                raise ArgumentError(NOTHING_TO_TRAIN)
         loss.backward()
         if self.optimizer is not None and not self._reaches:
             check_reached(self.optimizer)

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastnn.errors import ArgumentError, LabelError
 from fastnn.nn import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, NLLLoss
+from fastnn.tensor import Tensor
 
 __all__ = ["check_outputs", "check_probabilities", "check_targets"]
 
@@ -54,9 +55,14 @@ def check_targets(where: str, targets: np.ndarray, loss: Any) -> None:
 
 
 def check_outputs(targets: np.ndarray, outputs: tuple[int, ...], loss: Any) -> None:
-    """ArgumentError where cross-entropy of outputs of that shape has only one class; LabelError, which names the first
-    index in the data, where it has not that of a target.
+    """ArgumentError where cross-entropy of outputs of that shape has only one class, or where a loss pairs each output
+    with every target; LabelError, which names the first index in the data, where cross-entropy has no such class.
     """
+    if outputs[1:] == (1,) and targets.ndim == 1 and targets.dtype.kind == "f" and _pairs_all(loss):
+        raise ArgumentError(
+            f"the loss broadcasts outputs {outputs} and targets {outputs[:1]} to {outputs[:1] * 2}, each output against"
+            " every target: pass targets[:, np.newaxis]"
+        )
     if not isinstance(loss, CrossEntropyLoss) or len(outputs) != 2:
         return
     classes = outputs[1]
@@ -73,6 +79,18 @@ def check_outputs(targets: np.ndarray, outputs: tuple[int, ...], loss: Any) -> N
             f"expected labels 0 to {classes - 1}, since the model has {classes} outputs, "
             f"got {targets[wrong[0]]} at index {wrong[0]} of the data"
         )
+
+
+def _pairs_all(loss: Any) -> bool:
+    """Whether a user's loss broadcasts outputs (N, 1) and targets (N,) to (N, N): of equal numbers it then is not 0."""
+    if type(loss).__module__.startswith("fastnn."):
+        return False  # these compare shapes
+    values = np.array([0.0, 1.0], np.float32)
+    outputs = Tensor(values[:, np.newaxis])
+    try:
+        return loss(outputs, values).item() != 0 and loss(outputs, values[:, np.newaxis]).item() == 0
+    except Exception:  # whatever it raises for such numbers: it is no such loss
+        return False
 
 
 def check_probabilities(where: str, outputs: np.ndarray, loss: Any) -> None:
