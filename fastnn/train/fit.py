@@ -25,7 +25,7 @@ from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
 from . import finite
 from .callbacks import Callback, Training
 from .checks import check_fit, check_trainable
-from .evaluate import Tally, as_dataset, evaluate, input_for
+from .evaluate import Evaluation, Tally, as_dataset, evaluate, input_for
 from .history import EpochRecord, History
 from .interrupts import Interrupted
 from .progress import Progress
@@ -181,7 +181,7 @@ def _run_epoch(
             return
     seconds = training.seconds
     _check_finite(training)
-    watched = None if watch is None else watch()
+    watched = None if watch is None else _watched(watch, training.epoch)
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(tally.loss if watched is None else watched.loss)
     elif scheduler is not None and not isinstance(scheduler, OneCycleLR):
@@ -253,6 +253,14 @@ def _tried_out(training: Training) -> Iterator[None]:
         yield
     finally:
         batches.fewest = before
+
+
+def _watched(watch: Any, epoch: int) -> Evaluation:
+    try:
+        result: Evaluation = watch()
+        return result
+    except NonFiniteError as error:
+        raise NonFiniteError(f"in the validation of epoch {epoch}: {error}") from None
 
 
 def _cause(training: Training, images: np.ndarray, labels: np.ndarray) -> str:
