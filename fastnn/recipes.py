@@ -33,6 +33,7 @@ from fastnn.nn import (
 )
 from fastnn.optim import SGD, Adagrad, Adam, AdamW, GradientDescent, Optimizer, RMSprop, Rprop
 from fastnn.schedules import LambdaLR, LRScheduler, OneCycleLR
+from fastnn.train.finite import check_model as check_finite
 from fastnn.train.history import History
 from fastnn.train.path import ParameterPath, recorded
 from fastnn.train.runs import HISTORIES, WEIGHTS, read_config
@@ -324,7 +325,8 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[Sequential, dict[str, Any]
 
     What ``train.Checkpoint`` keeps for a training in Python is no such folder, for lack of a description of the model.
 
-    Raises DataError where there is no run, or one that has not finished an epoch, or one that is damaged.
+    Raises DataError where there is no run, or one that has not finished an epoch, or one that is damaged, and
+    NonFiniteError where the weights are not finite.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -335,6 +337,7 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[Sequential, dict[str, Any]
         model.load_state_dict(weights.load(folder / WEIGHTS))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"expected config and weights of one run in {folder}, got others ({error})") from error
+    check_finite(f"the run in {folder}", model)
     history = History.load(folder / HISTORIES[0])
     if recorded(folder):
         history.path = ParameterPath.load(folder)

@@ -1,7 +1,12 @@
 """Learning-rate schedules, by PyTorch's names; users find them as `optim.lr_scheduler`.
 
 A schedule sets `group["lr"]` of each of the optimiser's groups: once when it is made (t = 0) and again at every
-`step()`, by a formula of the step t and the group's first rate alone. So one optimiser has one schedule at a time.
+`step()`, by a formula of the step t and the rate lr₀ that you set last. What an earlier schedule made of that rate does
+not count: each group remembers, as "initial_lr" and "scheduled_lr", the rate that you set and the one that a schedule
+set last.
+
+A rate that you change while a schedule runs counts, too: from then on, all rates of the schedule are multiplied by the
+ratio of the new rate to the scheduled one. (Where the scheduled rate is 0 there is no ratio: the next step overwrites.)
 """
 
 from __future__ import annotations
@@ -29,27 +34,57 @@ class _Optimizer(Protocol):
 
 
 class LRScheduler:
-    """What the schedules by formula share. A subclass defines `rate(base_lr, i)`, group i's rate at last_epoch."""
+    """What the schedules by formula share. A subclass defines `rate(base_lr, i)`, group i's rate at last_epoch.
 
-    def __init__(self, optimizer: _Optimizer, last_epoch: int = -1) -> None:
+    `base_lrs` are the rates to start from; None: those that the user set last.
+    """
+
+    def __init__(
+        self, optimizer: _Optimizer, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None
+    ) -> None:
         if last_epoch != -1:
             raise ArgumentError(
                 f"{type(self).__name__}: expected last_epoch=-1, got {last_epoch!r}: to go on where a schedule "
                 "stood, use load_state_dict()"
             )
         self.optimizer = _checked(type(self).__name__, optimizer)
-        self.base_lrs = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
-        self.last_epoch = -1
-        self.step()
+        own = [_own_rate(group) for group in optimizer.param_groups]
+        self.base_lrs = own if base_lrs is None else list(base_lrs)
+        self.factors = [1.0] * len(own)  # by which the user has changed the rates since
+        self.last_epoch = 0
+        self._apply()
 
     def rate(self, base_lr: float, i: int) -> float:
         raise NotImplementedError
 
     def step(self) -> None:
         """Go on to the next t; after `optimizer.step()`."""
+        self._follow_user()
         self.last_epoch += 1
-        for i, (group, base_lr) in enumerate(zip(self.optimizer.param_groups, self.base_lrs, strict=True)):
-            group["lr"] = self.rate(base_lr, i)
+        self._apply()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self.base_lrs):
+            raise ArgumentError(
+                f"{type(self).__name__}: expected an optimiser of {len(self.base_lrs)} groups, as when the schedule "
+                f"was made, got {len(groups)}: make the schedule after the last add_param_group"
+            )
+        return groups
+
+    def _follow_user(self) -> None:
+        """Multiply what follows by the change where a rate is no longer the one that was scheduled."""
+        for i, group in enumerate(self._groups()):
+            if group["lr"] != group.get("scheduled_lr", group["lr"]):
+                planned = self.rate(self.base_lrs[i], i)
+                if planned:
+                    self.factors[i] = group["lr"] / planned
+                _schedule(group, _own_rate(group))
+
+    def _apply(self) -> None:
+        """Set the optimiser to the present t."""
+        for i, group in enumerate(self._groups()):
+            _schedule(group, self.factors[i] * self.rate(self.base_lrs[i], i))
 
     def get_last_lr(self) -> list[float]:
         """The groups' present rates."""
@@ -60,11 +95,27 @@ class LRScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule stands, as plain values; functions are not in it."""
-        return {"base_lrs": list(self.base_lrs), "last_epoch": self.last_epoch}
+        self._follow_user()
+        return {
+            "base_lrs": list(self.base_lrs),
+            "last_epoch": self.last_epoch,
+            "factors": list(self.factors),
+            "last_lr": self.get_last_lr(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there; the optimiser's own state_dict holds the rates."""
+        """Go on from there, at the rates of that time, whether the optimiser's own state is loaded before or after.
+
+        Raises StateError for the state of another schedule, or of an optimiser with another number of groups.
+        """
+        given = state_dict.get("base_lrs", ()) if isinstance(state_dict, Mapping) else ()
+        if given and len(given) != len(self.base_lrs):
+            raise StateError(f"{type(self).__name__}: expected {len(self.base_lrs)} base_lrs, got {len(given)}")
         _load(self, state_dict, ("base_lrs", "last_epoch"))
+        self.factors = list(state_dict.get("factors", [1.0] * len(self.base_lrs)))  # older states have none
+        self._apply()
+        for group, lr in zip(self._groups(), state_dict.get("last_lr", self.get_last_lr()), strict=True):
+            _schedule(group, lr)
 
 
 class StepLR(LRScheduler):
@@ -177,14 +228,15 @@ class OneCycleLR(LRScheduler):
         self.pct_start, self.anneal_strategy, self.cycle_momentum = pct_start, anneal_strategy, cycle_momentum
         self.base_momentum, self.max_momentum = base_momentum, max_momentum
         self.final_div_factor = final_div_factor
-        for group, peak in zip(groups, self.max_lrs, strict=True):
-            group["initial_lr"] = peak / div_factor
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, last_epoch, base_lrs=[peak / div_factor for peak in self.max_lrs])
 
     def step(self) -> None:
         if self.last_epoch >= self.total_steps:
             raise ArgumentError(f"OneCycleLR: expected at most {self.total_steps} steps, got one more")
         super().step()
+
+    def _apply(self) -> None:
+        super()._apply()
         if self.cycle_momentum:
             momentum = self._at(self.max_momentum, self.base_momentum, self.max_momentum)
             for group in self.optimizer.param_groups:
@@ -263,7 +315,8 @@ class ReduceLROnPlateau:
             for group, least in zip(self.optimizer.param_groups, self.min_lrs, strict=True):
                 lr = max(group["lr"] * self.factor, least)
                 if group["lr"] - lr > self.eps:
-                    group["lr"] = lr
+                    _own_rate(group)
+                    _schedule(group, lr)
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
 
     def _better(self, metric: float) -> bool:
@@ -292,6 +345,17 @@ def _checked(schedule: str, optimizer: _Optimizer) -> _Optimizer:
     if not hasattr(optimizer, "param_groups"):
         raise ArgumentError(f"{schedule}: expected an optimiser, got {type(optimizer).__name__}")
     return optimizer
+
+
+def _own_rate(group: dict[str, Any]) -> float:
+    """The rate that the user set last: the present one, unless a schedule has set that."""
+    if group["lr"] != group.get("scheduled_lr"):
+        group["initial_lr"] = group["lr"]
+    return float(group.get("initial_lr", group["lr"]))
+
+
+def _schedule(group: dict[str, Any], lr: float) -> None:
+    group["lr"] = group["scheduled_lr"] = lr
 
 
 def _described(schedule: Any) -> str:

@@ -24,6 +24,8 @@ class Batches:
         seed: 0 to 2**64 - 1, for the order and the augmentation; None draws one, where there is anything random, from
             the numbers that ``fnn.manual_seed`` sets off.
         drop_last: whether an incomplete last batch is dropped.
+        fewest: images that the last batch must have; where fewer are left, they are joined to the batch before it.
+            (Batch norm, in training, cannot take a single image: `fit` asks for 2 where it finds that.)
         augment: ``augment(images, generator) -> images``, applied to every batch, such as :class:`Augment`.
             ``generator`` is a ``numpy.random.Generator`` of its own for each seed, epoch and batch.
 
@@ -32,8 +34,8 @@ class Batches:
             training.
 
     Raises:
-        ShapeError: images and labels of different number. ArgumentError: a batch size below 1, or dropping the only
-            batch.
+        ShapeError: images and labels of different number. ArgumentError: a batch size or `fewest` below 1, or dropping
+            the only batch.
 
     Without shuffling and augmentation a batch is a view of the arrays, not a copy.
 
@@ -51,6 +53,7 @@ class Batches:
         shuffle: bool = False,
         seed: int | None = None,
         drop_last: bool = False,
+        fewest: int = 1,
         augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     ) -> None:
         self.images, self.labels = np.asarray(images), np.asarray(labels)
@@ -61,6 +64,8 @@ class Batches:
             )
         if not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ArgumentError(f"expected a whole batch size of at least 1, got {batch_size}")
+        if not isinstance(fewest, int | np.integer) or fewest < 1:
+            raise ArgumentError(f"expected fewest to be a whole number of at least 1, got {fewest}")
         if drop_last and 0 < len(self.images) < batch_size:
             raise ArgumentError(
                 "expected at least one whole batch with drop_last=True, "
@@ -69,13 +74,14 @@ class Batches:
         if seed is None:
             seed = int(generator().integers(2**63)) if shuffle or augment else 0
         self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
-        self.augment = augment
+        self.fewest, self.augment = fewest, augment
         self.epoch = 0
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
-        whole, left = divmod(len(self.images), self.batch_size)
-        return whole + (left > 0 and not self.drop_last)
+        if self.drop_last:
+            return len(self.images) // self.batch_size
+        return number_of_batches(len(self.images), self.batch_size, self.fewest)
 
     def __repr__(self) -> str:
         order = f"shuffled by seed {self.seed}" if self.shuffle else "in order"
@@ -96,10 +102,22 @@ class Batches:
 
     def _batches_of(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         order = self.order(epoch) if self.shuffle else None
-        for batch in range(len(self)):
-            span = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        batches = len(self)
+        for batch in range(batches):
+            rest = batch == batches - 1 and not self.drop_last
+            span = slice(batch * self.batch_size, None if rest else (batch + 1) * self.batch_size)
             chosen = span if order is None else order[span]
             images, labels = self.images[chosen], self.labels[chosen]
             if self.augment is not None:
                 images = self.augment(images, np.random.Generator(philox(self.seed, AUGMENT, epoch, batch)))
             yield images, labels
+
+
+def number_of_batches(count: int, size: int, fewest: int = 1) -> int:
+    """Of `count` images in batches of `size`; a rest of less than `fewest` is no batch of its own.
+
+    >>> number_of_batches(33, 16), number_of_batches(33, 16, fewest=2), number_of_batches(1, 16, fewest=2)
+    (3, 2, 1)
+    """
+    whole, left = divmod(count, size)
+    return whole + (left >= fewest or (left > 0 and not whole))

@@ -24,6 +24,9 @@ class _BatchNorm(Module):
     with the unbiased variance; `momentum=None` averages over all batches. In eval mode the running ones are used.
     `affine=False` goes without weight and bias; `track_running_stats=False` always uses the batch's statistics.
     A layer that `freeze` keeps as it is uses the running ones in training, too.
+
+    The running ones follow within forward. `fit` and compiled steps put them back where the loss turns out not to be
+    finite; a loop of your own has to look at its inputs.
     """
 
     layout: str

@@ -153,7 +153,12 @@ def _same_shape(op: str, x: Any, target: Any) -> tuple[Tensor, Tensor]:
     """Prediction and target of one shape and type."""
     x, target = floating(x), constant(op, x, target)
     if x.shape != target.shape:
-        raise ShapeError(f"{op}: expected target of shape {x.shape}, as the input, got {target.shape}")
+        hint = ""
+        if x.shape[:1] == target.shape[:1] and x.numel() == target.numel():
+            hint = f": write target.reshape({', '.join(map(str, (-1, *x.shape[1:])))})"
+        elif x.shape[:1] == target.shape and target.dtype.kind in "iu":
+            hint = ": class labels are for CrossEntropyLoss"
+        raise ShapeError(f"{op}: expected target of shape {x.shape}, as the input, got {target.shape}{hint}")
     return x, target.astype(x.dtype)
 
 

@@ -59,7 +59,8 @@ def compile(
             lists that forward or a plain function read may change between calls: that makes a new plan.
         optimizer: holds parameters of the model. Those of fastnn.optim step by kernels, others by their own step().
         clip_norm: where the norm of all gradients together is larger, they are scaled down to it.
-        accumulate: batches whose mean gradient makes one update.
+        accumulate: batches whose mean gradient makes one update. What is left of them at the end of an epoch makes one,
+            too: `run_epoch` sees to it, a loop of your own calls `step.flush()`.
         frozen: inference on a copy of the model as it is now: what becomes of its parameters later is not seen, and
             dense layers' weights are kept in the order that answers up to four images fastest: a copy of them for
             each of these batch sizes that is met. ArgumentError for a model that cannot be copied.

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.data.batches import number_of_batches
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.interrupts import Interrupts
 from fastnn.tensor import Array
@@ -16,6 +17,8 @@ __all__ = ["run_epoch"]
 
 def run_epoch(
     step: Callable[[Array, Array], float],
+    flush: Callable[[], object],
+    fewest: Callable[[Array], int],
     images: Array,
     labels: Array,
     permutation: Array | None,
@@ -24,24 +27,32 @@ def run_epoch(
     progress: bool,
     summed: bool,
 ) -> float:
-    """See `Step.run_epoch`; `step` takes whole batches, and its loss is a sum or a mean over them."""
+    """See `Step.run_epoch`. `step` takes whole batches; its loss is a sum or a mean over them; `flush` comes last.
+
+    `fewest` says how many images, 1 or 2, a batch must have; it is asked, with two of them, where a single one is left.
+    """
     from tqdm import tqdm
 
     order = _checked(images, labels, permutation, batch_size)
     batch_size = min(batch_size, len(order))
-    x = np.empty((batch_size, *images.shape[1:]), images.dtype)
-    y = np.empty((batch_size, *labels.shape[1:]), labels.dtype)
+    alone = len(order) % batch_size == 1 and len(order) > 1
+    batches = number_of_batches(len(order), batch_size, fewest(images[order[:2]]) if alone else 1)
+    last = len(order) - (batches - 1) * batch_size  # images in the last batch, which may be one more than the others
+    x = np.empty((max(batch_size, last), *images.shape[1:]), images.dtype)
+    y = np.empty((max(batch_size, last), *labels.shape[1:]), labels.dtype)
     total = 0.0
     with (
         Interrupts() as interrupts,
         tqdm(total=len(order), unit="image", leave=False, disable=None if progress else True) as bar,
     ):
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            n = len(chosen)
+        for batch in range(batches):
+            start, n = batch * batch_size, batch_size if batch < batches - 1 else last
+            chosen = order[start : start + n]
             np.take(images, chosen, axis=0, out=x[:n], mode="clip")  # checked above; "raise" would buffer
             np.take(labels, chosen, axis=0, out=y[:n], mode="clip")
             total += step(x[:n], y[:n]) * (1 if summed else n)
+            if batch == batches - 1:
+                flush()  # before the schedule goes on: at the rate of its batches
             if scheduler is not None:
                 scheduler.step()
             bar.update(n)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from fastnn.errors import NonFiniteError
 from fastnn.ops.norm import Running
 from fastnn.plan.fuse import Chain, Dense, Single, Stage
 from fastnn.plan.gradients import Gradients
-from fastnn.plan.memory import Arena, Watch, read_by, statistics
+from fastnn.plan.memory import Arena, Kept, Watch, read_by, statistics
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
 from fastnn.tape import Context, checked, computing_dtype
@@ -80,6 +80,7 @@ class Execution:
         self.gradients: list[tuple[Tensor, Array]] = []  # rewritten in every step
         self.updated: set[int] = set()  # ids of the parameters that their stage updates at once
         self.running: list[Running] = []  # statistics that native stages let follow
+        self._statistics = Kept(_statistics(graph) if training else ())
         self._tables: list[_Table] = []
         self.loss = math.nan
         self.seconds_after = 0.0  # spent after the parts: on an update that looks at the whole gradient, or fills .grad
@@ -208,6 +209,7 @@ class Execution:
 
     def run(self, x: Array, y: Array | None) -> None:
         """All parts, for this input. Raises LabelError and NonFiniteError, before anything is updated."""
+        self._statistics.keep()
         self._flow.forget()
         self._values = {id(self.graph.x): x}
         if self.graph.y is not None and y is not None:
@@ -220,10 +222,17 @@ class Execution:
                     part.run_work()
                 else:
                     self._run_program(part.program, x, y)
+        except BaseException:
+            self.put_back()
+            raise
         finally:
             self._contexts.clear()
         for running in self.running:
             running.batches += 1
+
+    def put_back(self) -> None:
+        """Undo what the last run did to batch norm's running statistics, which forward writes: its step failed."""
+        self._statistics.put_back()
 
     def call(self, x: Array) -> Any:
         """The run for inputs such as x in one call (fastnn._kernels.Call); None where it is more than one program."""
@@ -293,6 +302,14 @@ class Execution:
         for value, needed, result in zip(op.inputs, op.needs, checked(op.function, op.inputs, results), strict=True):
             if needed and result is not None:
                 self._flow.add(value, np.asarray(result).astype(value.dtype, copy=False))
+
+
+def _statistics(graph: Graph) -> Iterator[Array]:
+    """The arrays of all running statistics that follow the batches of this graph."""
+    for op in graph.operators:
+        running = op.attributes.get("running")
+        if isinstance(running, Running):
+            yield from (running.mean, running.var, running.batches)
 
 
 class _Table:

@@ -1,4 +1,4 @@
-"""The arrays of a plan: its own, one for each value and gradient of native stages, and those of the model."""
+"""The arrays of a plan: its own, one for each value and gradient of native stages, those of the model, and copies."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.nn import Module
 from fastnn.ops.norm import Running
 from fastnn.tensor import Array, Tensor
 
 if TYPE_CHECKING:
     from fastnn.plan.trace import Graph
 
-__all__ = ["Arena", "Watch", "overlap", "read_by", "statistics"]
+__all__ = ["Arena", "Buffers", "Kept", "Watch", "overlap", "read_by", "statistics"]
 
 _LINE = 64  # bytes of a cache line
 _PAGE = 4096
@@ -103,3 +104,47 @@ def _span(array: Array) -> tuple[int, int]:
     reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
     begin = array.ctypes.data + sum(step for step in reach if step < 0)
     return begin, array.ctypes.data + sum(step for step in reach if step > 0) + array.itemsize
+
+
+class Kept:
+    """Copies of small arrays that a step writes to before it is known whether it succeeds."""
+
+    def __init__(self, arrays: Iterable[Array]) -> None:
+        self._pairs = [(array, array.copy()) for array in arrays]
+
+    def keep(self) -> None:
+        """Copy the arrays as they are now."""
+        for array, copy in self._pairs:
+            copy[...] = array
+
+    def put_back(self) -> None:
+        """Make the arrays again what they were at the last `keep`."""
+        for array, copy in self._pairs:
+            array[...] = copy
+
+
+class Buffers:
+    """A model's buffers, kept before a forward pass that may fail after it has written to them, or set others."""
+
+    def __init__(self, model: Any) -> None:
+        self._modules = list(model.modules()) if isinstance(model, Module) else []
+        self._places: list[tuple[Module, str, Array]] = []
+        self._kept = Kept(())
+        self._seen = -1  # Module.changes when the buffers were looked up: that takes longer than to copy them
+
+    def keep(self) -> None:
+        """Copy them as they are now."""
+        if self._seen == Module.changes:
+            self._kept.keep()
+            return
+        held = [(module, name, getattr(module, name)) for module in self._modules for name in module._buffers]
+        self._places = [place for place in held if place[2] is not None]
+        self._kept = Kept(array for _, _, array in self._places)
+        self._seen = Module.changes
+
+    def put_back(self) -> None:
+        """Make them again what they were at the last `keep`."""
+        self._kept.put_back()
+        for module, name, array in self._places:
+            if getattr(module, name) is not array:
+                setattr(module, name, array)

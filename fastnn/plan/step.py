@@ -13,22 +13,28 @@ from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.nn import Module
 from fastnn.nn.module import mode
 from fastnn.optim import Optimizer
+from fastnn.plan.accumulation import Accumulation
 from fastnn.plan.describe import description
 from fastnn.plan.execute import Execution
+from fastnn.plan.fewest import fewest_in_training
 from fastnn.plan.fuse import FUSIONS, fuse
 from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.native import chain_is_supported
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED, Unsteady, check_again, steady_graph
-from fastnn.plan.stepping import Stepping
+from fastnn.plan.stepping import Stepping, scale_of, update
 from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates
 from fastnn.tensor import Array, Tensor
 from fastnn.versions import wrote
 
-__all__ = ["Plan", "Predictor", "Step"]
+__all__ = ["NOTHING_TO_TRAIN", "Plan", "Predictor", "Step"]
 
+NOTHING_TO_TRAIN = (
+    "expected a loss with a gradient for some parameter of the optimiser, got one that reaches none: they are frozen "
+    "(requires_grad is False), or something on the way cuts gradients off (detach, no_grad)"
+)
 MOST_SHAPES = 8  # executions kept; the one that was not used for longest goes
 MOST_IMAGES = 256  # that are predicted at a time
 
@@ -180,15 +186,14 @@ class Step(Plan):
         clip_norm: float | None,
         accumulate: int,
     ) -> None:
-        super().__init__(model, options, loss_fn)
         self.loss_fn, self.optimizer = loss_fn, optimizer
         self.clip_norm, self.accumulate = clip_norm, accumulate
+        super().__init__(model, options, loss_fn)
 
     def _start_over(self) -> None:
         super()._start_over()
         self.updates: Updates | None = None  # of all executions
-        self.sums: dict[Tensor, Array] = {}  # of gradients, where several batches make one update
-        self.collected = 0  # batches in them
+        self.group = Accumulation(self.accumulate) if self.accumulate > 1 else None
 
     @property
     def outputs(self) -> Array:
@@ -214,6 +219,25 @@ class Step(Plan):
             if check is not None:
                 check(stepping.execution.graph.outputs.shape)
 
+    def flush(self) -> bool:
+        """With `accumulate`: make the update of a group that is not complete, by the mean over the batches it has.
+
+        Call it at the end of an epoch of your own, before parameters are measured or saved; `run_epoch` does. Returns
+        whether there was one. Raises NonFiniteError, and drops the group, where clip_norm finds no finite norm.
+        """
+        with self._turn():
+            return self._flush()
+
+    def _fewest(self, images: Array) -> int:
+        return fewest_in_training(self.model, lambda: images)
+
+    def _flush(self) -> bool:
+        if self.group is None or not self.group.count:
+            return False
+        gradients, count = self.group.take()
+        update(self.optimizer, gradients, scale_of(gradients, count, self.clip_norm))
+        return True
+
     def _run(self, x: Any, y: Any) -> float:
         x, y = _input(x), _target(y)
         stepping = self._stepping(x, y)
@@ -238,10 +262,20 @@ class Step(Plan):
             raise ArgumentError(
                 f"expected a loss of one number (reduction 'mean' or 'sum'), got shape {graph.loss.shape}"
             )
-        held = {id(p) for group in (self.optimizer.param_groups if self.optimizer else ()) for p in group["params"]}
-        if held and not any(id(leaf.tensor) in held for leaf in graph.leaves):
-            raise ArgumentError("compile: expected an optimiser of this model's parameters, got one of none of them")
+        self._check_reached(graph)
         return Stepping(graph, self._stages(graph, True), self)
+
+    def _check_reached(self, graph: Graph) -> None:
+        """ArgumentError for an optimiser whose steps would change nothing."""
+        if self.optimizer is None:
+            return
+        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        used = [leaf for leaf in graph.leaves if id(leaf.tensor) in held]
+        if not used:
+            raise ArgumentError("compile: expected an optimiser of this model's parameters, got one of none of them")
+        reached = graph.reached_by_gradients()
+        if not any(id(leaf) in reached for leaf in used):
+            raise ArgumentError(NOTHING_TO_TRAIN)
 
     def run_epoch(
         self,
@@ -255,6 +289,9 @@ class Step(Plan):
     ) -> float:
         """One epoch: a step on each batch of images[permutation], the short last one too; the mean loss of the images.
 
+        With `accumulate`, what is left at the end makes an update by itself (`flush`). A single image that is left
+        joins the batch before it where the model cannot take one alone, as with batch norm of features.
+
         Args:
             images: (N, ...), such as (N, C, H, W) uint8. labels: (N,) integers, or targets (N, ...).
             permutation: (n,) indices, the order; None takes all as they are.
@@ -262,14 +299,22 @@ class Step(Plan):
             scheduler: a schedule on the optimiser, stepped after each batch.
             progress: whether to show a bar on a terminal's standard error.
 
-        Ctrl-C stops it after a whole step. Raises what a step raises; ArgumentError for indices out of range.
+        Ctrl-C stops it after a whole step; with `accumulate`, a group that was not complete by then, or when anything
+        else was raised, is dropped. Raises what a step raises; ArgumentError for indices out of range.
         """
         from fastnn.plan.epoch import run_epoch
 
         images, labels = np.asarray(images), _target(labels)
         with self._turn():
             summed = getattr(self.loss_fn, "reduction", "mean") == "sum"
-            return run_epoch(self._run, images, labels, permutation, batch_size, scheduler, progress, summed)
+            try:
+                return run_epoch(
+                    self._run, self._flush, self._fewest,
+                    images, labels, permutation, batch_size, scheduler, progress, summed,
+                )  # fmt: skip
+            finally:
+                if self.group is not None:
+                    self.group.drop()
 
 
 def _kernels_in_use() -> str:

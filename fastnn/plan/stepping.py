@@ -10,18 +10,19 @@ import numpy as np
 
 from fastnn import backends
 from fastnn.errors import NonFiniteError
+from fastnn.optim import Optimizer
 from fastnn.plan.execute import Execution
 from fastnn.plan.fuse import Stage
 from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.trace import Graph
 from fastnn.plan.update import Updates
-from fastnn.tensor import Array
+from fastnn.tensor import Array, Tensor
 from fastnn.versions import Writer
 
 if TYPE_CHECKING:
     from fastnn.plan.step import Step
 
-__all__ = ["Stepping"]
+__all__ = ["Stepping", "scale_of", "update"]
 
 
 class Stepping:
@@ -41,8 +42,8 @@ class Stepping:
             at_once=self.whole and "update" not in step.options and all(map(_cannot_fail, stages)),
         )
         self.gradients = self.execution.gradients
-        if step.accumulate > 1:
-            self.gradients = [(p, step.sums.setdefault(p, np.zeros_like(g))) for p, g in self.gradients]
+        if step.group is not None:
+            self.gradients = [(p, step.group.sum_of(p, grad)) for p, grad in self.gradients]
         self._programs = [] if self.updates is None else self._add_updates(self.updates)
         updated = [p.data for p, _ in self.execution.bound if self.updates is not None and self.updates.holds(p)]
         followed = [array for running in self.execution.running for array in (running.mean, running.var)]
@@ -99,58 +100,59 @@ class Stepping:
             self._updated.wrote()
         else:
             start = time.perf_counter()
-            self._finish()
+            try:
+                self._finish()
+            except NonFiniteError:  # of the gradient's norm
+                self.execution.put_back()
+                raise
             self.execution.seconds_after = time.perf_counter() - start
         return self.execution.loss
 
     def _finish(self) -> None:
         """What comes after the gradients where they are looked at as a whole."""
-        if not self._collect():
+        gradients, count = self.gradients, 1
+        if self.step.group is not None:
+            if not self.step.group.add(self.execution.gradients):
+                return
+            gradients, count = self.step.group.take()
+        factor = scale_of(gradients, count, self.step.clip_norm)
+        # Batches of another shape may have reached other parameters: then this shape's kernels are not those to call.
+        if self.updates is None or {id(p) for p, _ in gradients} != {id(p) for p, _ in self.gradients}:
+            update(self.optimizer, gradients, factor)
             return
-        factor = self._factor()
-        if self.updates is not None:
-            self.updates.scale(factor)
-            for program in self._programs:
-                program.run(_NOTHING, None)
-            self.updates.after_step()
-            self._updated.wrote()
-            return
-        gradients = self.gradients
-        if self.optimizer is not None:
-            self.optimizer.zero_grad()
-            held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-            gradients = [(p, grad) for p, grad in gradients if id(p) in held]
-        for p, grad in gradients:
-            part = grad * grad.dtype.type(factor)
-            if p.grad is None:
-                p.grad = part
-            else:
-                p.grad += part
-        if self.optimizer is not None:
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+        self.updates.scale(factor)
+        for program in self._programs:
+            program.run(_NOTHING, None)
+        self.updates.after_step()
+        self._updated.wrote()
 
-    def _collect(self) -> bool:
-        """Add this step's gradients to those before it; whether an update is due."""
-        if self.step.accumulate == 1:
-            return True
-        if self.step.collected == 0:
-            for total in self.step.sums.values():
-                total[...] = 0
-        for (_, total), (_, grad) in zip(self.gradients, self.execution.gradients, strict=True):
-            total += grad
-        self.step.collected = (self.step.collected + 1) % self.step.accumulate
-        return self.step.collected == 0
 
-    def _factor(self) -> float:
-        """What the collected gradients are multiplied by: 1/accumulate, and less where their norm is to be clipped."""
-        factor = 1 / self.step.accumulate
-        if self.step.clip_norm is not None:
-            norm = factor * math.sqrt(math.fsum(_sum_of_squares(grad) for _, grad in self.gradients))
-            if not math.isfinite(norm):
-                raise NonFiniteError(f"clip_norm: the norm of the gradient became {norm}: nothing was updated from it")
-            factor *= min(1.0, self.step.clip_norm / (norm + 1e-6))
-        return factor
+def scale_of(gradients: list[tuple[Tensor, Array]], count: int, clip_norm: float | None) -> float:
+    """What sums over `count` batches are multiplied by: 1 / count, and less where the norm of their mean is clipped."""
+    factor = 1 / count
+    if clip_norm is not None:
+        norm = factor * math.sqrt(math.fsum(_sum_of_squares(grad) for _, grad in gradients))
+        if not math.isfinite(norm):
+            raise NonFiniteError(f"clip_norm: the norm of the gradient became {norm}: nothing was updated from it")
+        factor *= min(1.0, clip_norm / (norm + 1e-6))
+    return factor
+
+
+def update(optimizer: Optimizer | None, gradients: list[tuple[Tensor, Array]], factor: float) -> None:
+    """The optimiser's own step by these gradients times `factor`; without an optimiser they are added to `.grad`."""
+    if optimizer is not None:
+        optimizer.zero_grad()
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        gradients = [(p, grad) for p, grad in gradients if id(p) in held]
+    for p, grad in gradients:
+        part = grad * grad.dtype.type(factor)
+        if p.grad is None:
+            p.grad = part
+        else:
+            p.grad += part
+    if optimizer is not None:
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def _cannot_fail(stage: Stage) -> bool:

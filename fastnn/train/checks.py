@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.errors import ArgumentError, LabelError
-from fastnn.nn import CrossEntropyLoss
+from fastnn.errors import ArgumentError
 
 from .callbacks import Callback
 
-__all__ = ["check_data", "check_fit", "check_labels", "check_loss", "check_model"]
+__all__ = ["check_data", "check_fit", "check_loss", "check_model", "check_trainable"]
 
 
 def check_fit(model: Any, loss: Any, optimizer: Any, scheduler: Any, epochs: Any, callbacks: Any) -> None:
@@ -67,18 +66,20 @@ def check_data(data: Any) -> None:
         )
 
 
-def check_labels(labels: np.ndarray, outputs: tuple[int, ...], loss: Any) -> None:
-    """LabelError, with the first index in the data, where cross-entropy of outputs of that shape has no such class."""
-    if not isinstance(loss, CrossEntropyLoss) or labels.ndim != 1 or labels.dtype.kind not in "iu":
-        return
-    if len(outputs) != 2:
-        return
-    classes = outputs[1]
-    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
-    if len(wrong):
-        raise LabelError(
-            f"expected labels 0 to {classes - 1}, since the model has {classes} outputs, "
-            f"got {labels[wrong[0]]} at index {wrong[0]} of the data"
+def check_trainable(model: Any, optimizer: Any) -> None:
+    """ArgumentError unless the optimiser holds parameters of this model alone, and one at least is to be learned."""
+    own = {id(parameter) for parameter in model.parameters()}
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    others = [p.shape for p in held if id(p) not in own]
+    if others:
+        raise ArgumentError(
+            f"fit: expected an optimiser of this model's parameters, got one that holds another, of shape {others[0]}"
+        )
+    if not any(p.requires_grad for p in held):
+        whose = "the model's" if len(held) == len(own) else "the optimiser's"
+        raise ArgumentError(
+            f"fit: expected a parameter to train, but {whose} {len(held)} parameters are all frozen: "
+            "call requires_grad_() on what is to be learned"
         )
 
 

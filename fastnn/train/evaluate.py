@@ -11,13 +11,16 @@ import numpy as np
 from fastnn import data as datasets
 from fastnn import plan
 from fastnn.data import Batches, Dataset
-from fastnn.errors import ArgumentError
+from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.nn import CrossEntropyLoss, Module, Normalize
 from fastnn.nn.module import mode
+from fastnn.plan.fewest import fewest_for
 from fastnn.plan.steady import Unsteady
 from fastnn.tensor import Tensor, no_grad
 
-from .checks import check_data, check_labels, check_loss, check_model
+from . import finite
+from .checks import check_data, check_loss, check_model
+from .targets import check_outputs, check_probabilities, check_targets
 from .unplanned import tell_without_plan
 
 __all__ = ["Evaluation", "evaluate"]
@@ -57,8 +60,10 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
         compile: whether the model is compiled (`fnn.compile`), as for `fit`.
 
     Raises:
-        DataError: no such data. ArgumentError: no images, or a loss without reduction. LabelError: a label that the
-        model has no output for.
+        DataError: no such data. ArgumentError: no images, a loss without reduction, or one that cannot be right for
+        such targets and outputs. LabelError: a label that the model has no output for, or targets that are none for
+        this loss. NonFiniteError: parameters, buffers, outputs or a loss that are not finite; it says which, and where.
+        (Outputs of -inf are taken: a masked class.)
 
     >>> import fastnn as fnn
     >>> model = fnn.nn.Sequential(fnn.nn.Normalize(0.5, 0.5), fnn.nn.Flatten(), fnn.nn.Linear(784, 10))
@@ -72,8 +77,10 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
     if not len(dataset):
         raise ArgumentError(f"evaluate: expected at least one image, got {dataset!r}")
     loss = CrossEntropyLoss() if loss is None else loss
+    check_targets("evaluate", dataset.labels, loss)
+    finite.check_model("evaluate", model)
     with mode(model, training=False), no_grad():  # of the loss, too, and once for all batches
-        tally = measure(predictor(model, compile), dataset, loss, batch_size)
+        tally = measure(predictor(model, compile), dataset, loss, batch_size, _Finite(model, dataset))
     return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count)
 
 
@@ -104,19 +111,51 @@ def predictor(model: Any, compile: bool) -> Callable[[np.ndarray], np.ndarray]:
     return predict
 
 
-def measure(predict: Callable[[np.ndarray], np.ndarray], dataset: Dataset, loss: Any, batch_size: int) -> Tally:
-    """Loss and confusions of all images, batch by batch, in their order."""
+def measure(
+    predict: Callable[[np.ndarray], np.ndarray],
+    dataset: Dataset,
+    loss: Any,
+    batch_size: int,
+    check: Callable[[int, np.ndarray, float], None] | None = None,
+) -> Tally:
+    """Loss and confusions of all images, batch by batch, in their order.
+
+    `check` is shown where each batch starts, its outputs and its loss.
+    """
     tally = Tally(loss)
-    for images, labels in Batches(dataset.images, dataset.labels, batch_size):
+    batches = Batches(dataset.images, dataset.labels, batch_size)
+    if batch_size > 1 and len(dataset) % batch_size == 1 < len(dataset):
+        batches.fewest = fewest_for(predict, dataset.images[:2])
+    for images, labels in batches:
         outputs = predict(images)
         if not tally.count:
-            check_labels(dataset.labels, outputs.shape, loss)
+            check_outputs(dataset.labels, outputs.shape, loss)
+            check_probabilities("evaluate", outputs, loss)
         with np.errstate(over="ignore", invalid="ignore"):  # the loss says it: infinite, or not a number
             value = loss(Tensor(outputs), Tensor(labels))
         if value.ndim:
             raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {value.shape}")
+        if check is not None:
+            check(tally.count, outputs, value.item())
         tally.add(value.item(), outputs, labels, classes=len(dataset.classes))
     return tally
+
+
+class _Finite:
+    """NonFiniteError for outputs or a loss that are not finite."""
+
+    def __init__(self, model: Any, dataset: Dataset) -> None:
+        self._model, self._dataset = model, dataset
+
+    def __call__(self, start: int, outputs: np.ndarray, loss: float) -> None:
+        if np.isfinite(loss) and (outputs < np.inf).all():  # -inf may stand for a class that is masked
+            return
+        span = slice(start, start + len(outputs))
+        numbers = np.arange(start, start + len(outputs))
+        bad = np.flatnonzero(~(outputs < np.inf).reshape(len(outputs), -1).all(axis=1))
+        what = f"the outputs for image {numbers[bad[0]]} became non-finite" if len(bad) else f"the loss became {loss}"
+        reason = finite.cause(self._model, self._dataset.images[span], self._dataset.labels[span], numbers)
+        raise NonFiniteError(f"evaluate: {what}: {reason}")
 
 
 def as_dataset(data: Any, split: str) -> Dataset:

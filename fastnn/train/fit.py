@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,18 +16,21 @@ from fastnn import random
 from fastnn.data import Batches
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
-from fastnn.nn import CrossEntropyLoss
+from fastnn.nn import CrossEntropyLoss, NLLLoss
 from fastnn.nn.modes import training_mode
 from fastnn.optim import Adam, GradientDescent, Optimizer
+from fastnn.plan.fewest import fewest_in_training, trial
 from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
 
+from . import finite
 from .callbacks import Callback, Training
-from .checks import check_fit, check_labels
-from .evaluate import Tally, as_dataset, evaluate, input_for
+from .checks import check_fit, check_trainable
+from .evaluate import Evaluation, Tally, as_dataset, evaluate, input_for
 from .history import EpochRecord, History
 from .interrupts import Interrupted
 from .progress import Progress
 from .steps import make_step
+from .targets import check_outputs, check_probabilities, check_targets
 
 __all__ = ["fit"]
 
@@ -51,7 +56,8 @@ def fit(
         model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
         train: a data set's name or an image folder (its training part), a `Dataset`, ``(images, labels)``, or
             `Batches`, which keep their own size, order and augmentation. uint8 images are divided by 255, here or by
-            the model's own ``nn.Normalize``.
+            the model's own ``nn.Normalize``. Where a single image would be left for the last batch and the model cannot
+            take one alone, as with batch norm of features, it joins the batch before.
         val: what to watch by, never trained on: a fraction or a number of the training images (stratified by class), a
             `Dataset`, ``(images, labels)``, or the name of a data set (its test part).
         loss: maps (outputs, labels) to one number; by default ``nn.CrossEntropyLoss()``.
@@ -80,11 +86,14 @@ def fit(
         `train()` was called on parts of it: then those alone are in training mode.
 
     Raises:
-        NonFiniteError: the loss became infinite or not a number; it was used for no update.
+        NonFiniteError: the loss became infinite or not a number (it was used for no update, and batch norm's statistics
+            are as before that batch), or a parameter, a buffer or the optimiser's state did, which is noticed at the
+            end of an epoch at the latest, before anything is kept of it. The message says which, and where.
         Interrupted: a KeyboardInterrupt, by Ctrl-C or SIGTERM, raised after a whole update; the model is usable, and
             the exception holds the history. (Only in the main thread, where Python lets signals be handled.)
-        ArgumentError: options that make no sense. LabelError: a label that the model has no output for.
-        DataError: no such data.
+        ArgumentError: options that make no sense; among them a loss that cannot be right for such targets and outputs,
+            and parameters of which none is to be learned, or none gets a gradient. LabelError: a label that the model
+            has no output for, or targets that are none for this loss. DataError: no such data.
 
     >>> import fastnn as fnn
     >>> from fastnn import nn
@@ -100,7 +109,9 @@ def fit(
     batches, held = _data(train, val, batch_size, seed)
     loss = CrossEntropyLoss() if loss is None else loss
     optimizer = Adam(model.parameters(), lr=1e-3) if optimizer is None else optimizer
-    _check_same_parameters(model, optimizer)
+    check_trainable(model, optimizer)
+    check_targets("fit", batches.labels, loss)
+    finite.check_model("fit", model)
     if isinstance(optimizer, GradientDescent) and len(batches) > 1:
         raise ArgumentError(
             f"fit: expected one batch of all images for GradientDescent, got {len(batches)} batches an epoch: give "
@@ -114,13 +125,14 @@ def fit(
         penalty=_penalty(optimizer), loss_fn=loss, compile=compile, val=held, callbacks=callbacks,
     )  # fmt: skip
 
-    with training_mode(model), Interrupts() as interrupts:
+    with training_mode(model), Interrupts() as interrupts, _tried_out(training):
         begun: list[Callback] = []
         try:
             for callback in callbacks:
                 callback.on_train_begin(training)
                 begun.append(callback)
             if training.history:  # restored
+                finite.check_model("fit, going on with a kept training", model)
                 _stop_without_descent(training)
             while len(training.history) < epochs and not training.stopped:
                 _run_epoch(training, step, loss, watch, callbacks, interrupts)
@@ -149,15 +161,15 @@ def _run_epoch(
     for images, labels in training.batches:
         images = to_input(images)
         if not training.batch:
-            step.prepare(images, labels, lambda shape: check_labels(training.batches.labels, shape, loss))
+            step.prepare(images, labels, lambda shape: check_outputs(training.batches.labels, shape, loss))
         penalty = _penalty(optimizer)
         try:
             value = step(images, labels)
         except NonFiniteError:
             raise NonFiniteError(
                 f"the training loss became infinite or not a number in epoch {training.epoch}, batch "
-                f"{training.batch + 1}, at learning rate {_rate(optimizer):g}: no update was made from it; try a "
-                "smaller learning rate, and look for non-finite inputs"
+                f"{training.batch + 1}, at learning rate {_rate(optimizer):g}, and no update was made from it: "
+                f"{_cause(training, images, labels)}"
             ) from None
         tally.add(value, step.outputs, labels)
         rate = _rate(optimizer)
@@ -170,10 +182,11 @@ def _run_epoch(
         _call(callbacks, "on_batch_end", training)
         interrupts.heed()
         if training.stopped:
+            _check_finite(training)
             return
     seconds = training.seconds
-    _check_finite(model, training.epoch, _rate(optimizer))
-    watched = None if watch is None else watch()
+    _check_finite(training)
+    watched = None if watch is None else _watched(watch, training.epoch)
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(tally.loss if watched is None else watched.loss)
     elif scheduler is not None and not isinstance(scheduler, OneCycleLR):
@@ -219,22 +232,58 @@ def _data(train: Any, val: Any, batch_size: int | str, seed: int | None) -> tupl
     return batches, None if held is None else as_dataset(held, "test")
 
 
-def _check_same_parameters(model: Any, optimizer: Any) -> None:
-    own = {id(parameter) for parameter in model.parameters()}
-    others = [p.shape for group in optimizer.param_groups for p in group["params"] if id(p) not in own]
-    if others:
-        raise ArgumentError(
-            f"fit: expected an optimiser of this model's parameters, got one that holds another, of shape {others[0]}"
-        )
+@contextmanager
+def _tried_out(training: Training) -> Iterator[None]:
+    """Context in which no batch is of a single image unless the model takes one; what has to be tried out for that, and
+    to judge the loss, is tried before anything is updated."""
+    model, batches, loss, scheduler = training.model, training.batches, training.loss_fn, training.scheduler
 
+    def images() -> np.ndarray:
+        """Two of the first batch, as the model is given them."""
+        first, _ = next(iter(copy.copy(batches)))
+        return to_input(first[:2])
 
-def _check_finite(model: Any, epoch: int, rate: float) -> None:
-    """A gradient can overflow where the loss does not: the next batch would show it, but the last has none."""
-    for name, parameter in model.named_parameters():
-        if not np.isfinite(parameter.data).all():
-            raise NonFiniteError(
-                f"the parameter {name} became non-finite in epoch {epoch}, at learning rate {rate:g}: try a smaller one"
+    to_input, before, number = input_for(model), batches.fewest, len(batches)
+    if isinstance(loss, NLLLoss):
+        check_probabilities("fit", trial(model, images()), loss)
+    if batches.batch_size > 1 and len(batches.images) % batches.batch_size == 1 and not batches.drop_last:
+        batches.fewest = max(before, fewest_in_training(model, images))
+    try:
+        steps = training.epochs * len(batches)
+        if isinstance(scheduler, OneCycleLR) and scheduler.total_steps == training.epochs * number != steps:
+            raise ArgumentError(
+                f"fit: expected OneCycleLR(total_steps={steps}), got {scheduler.total_steps}: the single image that is "
+                f"left over in each epoch joins the batch before it, so there are {len(batches)}"
             )
+        yield
+    finally:
+        batches.fewest = before
+
+
+def _watched(watch: Any, epoch: int) -> Evaluation:
+    try:
+        result: Evaluation = watch()
+        return result
+    except NonFiniteError as error:
+        raise NonFiniteError(f"in the validation of epoch {epoch}: {error}") from None
+
+
+def _cause(training: Training, images: np.ndarray, labels: np.ndarray) -> str:
+    """Where the loss of the batch under way comes from, which is not finite."""
+    batches = training.batches
+    order, start = batches.order(batches.epoch - 1), training.batch * batches.batch_size
+    found = finite.cause(training.model, images, labels, order[start : start + len(images)])
+    return f"{found}; try a smaller learning rate" if "overflowed" in found else found
+
+
+def _check_finite(training: Training) -> None:
+    """A gradient can overflow where the loss does not, and a statistic where it leaves no trace in the loss."""
+    found = finite.in_training(training.model, training.optimizer)
+    if found:
+        raise NonFiniteError(
+            f"{found} became non-finite in epoch {training.epoch}, at learning rate {_rate(training.optimizer):g}: "
+            "try a smaller one"
+        )
 
 
 def _stop_without_descent(training: Training) -> None:

@@ -11,7 +11,9 @@ from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.nn import Dropout, Module
 from fastnn.optim import GradientDescent, Optimizer
 from fastnn.plan import compile
+from fastnn.plan.memory import Buffers, Kept
 from fastnn.plan.steady import Unsteady
+from fastnn.plan.step import NOTHING_TO_TRAIN
 from fastnn.tensor import Tensor
 
 from .unplanned import tell_without_plan
@@ -29,11 +31,25 @@ class EagerStep:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.outputs: np.ndarray = np.zeros(0)
         self.check: Callable[[tuple[int, ...]], None] | None = None  # is shown the shape of the first outputs
+        self._buffers = Buffers(model)
+        self._reaches = False  # whether gradients are known to get to the optimiser's parameters
 
     def prepare(self, x: np.ndarray, y: np.ndarray, check: Callable[[tuple[int, ...]], None]) -> None:
         self.check = check  # nothing is known before the first batch has run
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
+        self._buffers.keep()
+        try:
+            value = self._gradients(x, y)
+        except BaseException:
+            self._buffers.put_back()
+            raise
+        if self.optimizer is not None:
+            self.optimizer.step()
+        return value
+
+    def _gradients(self, x: np.ndarray, y: np.ndarray) -> float:
+        """The loss; its gradients are in `.grad` then."""
         outputs = self.model(x)
         if self.check is not None:
             self.check(outputs.shape)
@@ -45,11 +61,14 @@ class EagerStep:
         value = float(loss.item())
         if not np.isfinite(value):
             raise NonFiniteError(f"the loss became {value}: nothing was updated from it")
+        if not loss.requires_grad:
+            raise ArgumentError(NOTHING_TO_TRAIN)
         if self.optimizer is not None:
             self.optimizer.zero_grad()
         loss.backward()
-        if self.optimizer is not None:
-            self.optimizer.step()
+        if self.optimizer is not None and not self._reaches:
+            check_reached(self.optimizer)
+            self._reaches = True
         self.outputs = outputs.data
         return value
 
@@ -91,6 +110,12 @@ class CompiledStep:
         tell_without_plan("fit", self.eager.model, error, self._made)
 
 
+def check_reached(optimizer: Any) -> None:
+    """ArgumentError where no parameter of the optimiser has got a gradient."""
+    if all(p.grad is None for group in optimizer.param_groups for p in group["params"]):
+        raise ArgumentError(NOTHING_TO_TRAIN)
+
+
 class DescentStep:
     """A step of `optim.GradientDescent`, which asks for the loss at several points of the same batch.
 
@@ -112,22 +137,23 @@ class DescentStep:
         self._evaluate.prepare(x, y, check)
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
-        buffers: list[tuple[np.ndarray, np.ndarray]] = []
+        buffers: list[Kept] = []
 
         def closure() -> float:
             self.optimizer.zero_grad()
             value = float(self._evaluate(x, y))
             if not buffers:
+                check_reached(self.optimizer)
                 self.outputs = self._evaluate.outputs.copy()
-                buffers.extend((buffer, buffer.copy()) for buffer in self.model.buffers())
+                buffers.append(Kept(self.model.buffers()))
             return value
 
         try:
             return float(self.optimizer.step(closure))
         finally:
             self.optimizer.zero_grad()
-            for buffer, kept in buffers:
-                buffer[...] = kept
+            for kept in buffers:
+                kept.put_back()
 
 
 def make_step(model: Any, loss: Any, optimizer: Any, compiled: bool) -> Any:

@@ -1,0 +1,173 @@
+"""Which rate a schedule starts from, and what becomes of a rate that is changed by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastnn import nn, optim
+from fastnn.errors import ArgumentError, StateError
+from fastnn.optim import lr_scheduler
+from fastnn.train import fit
+
+GAMMA = 0.5
+
+
+def sgd(lr: float = 0.1, groups: int = 2) -> optim.SGD:
+    return optim.SGD([{"params": [nn.Parameter([0.0])], "lr": lr * (i + 1)} for i in range(groups)], lr=lr)
+
+
+# each with the rate after t steps from lr0, by the formula of its documentation
+SCHEDULES: dict[str, tuple[Callable[[Any], Any], Callable[[float, int], float]]] = {
+    "step": (lambda o: lr_scheduler.StepLR(o, 2, GAMMA), lambda lr, t: lr * GAMMA ** (t // 2)),
+    "exponential": (lambda o: lr_scheduler.ExponentialLR(o, GAMMA), lambda lr, t: lr * GAMMA**t),
+    "cosine": (
+        lambda o: lr_scheduler.CosineAnnealingLR(o, 10),
+        lambda lr, t: lr * (1 + math.cos(math.pi * t / 10)) / 2,
+    ),
+    "lambda": (lambda o: lr_scheduler.LambdaLR(o, lambda t: 1 / (1 + t)), lambda lr, t: lr / (1 + t)),
+}
+every_schedule = pytest.mark.parametrize("name", SCHEDULES)
+
+
+@every_schedule
+@pytest.mark.parametrize("before", ["none", "step", "one cycle", "plateau"])
+def test_a_schedule_starts_from_the_rate_that_was_set_last(name: str, before: str) -> None:
+    make, rate = SCHEDULES[name]
+    opt = sgd()
+    if before == "step":
+        first = lr_scheduler.StepLR(opt, 1)
+        first.step()
+    elif before == "one cycle":
+        first = lr_scheduler.OneCycleLR(opt, 1.0, total_steps=4, cycle_momentum=False)
+        first.step()
+    elif before == "plateau":
+        plateau = lr_scheduler.ReduceLROnPlateau(opt, patience=0)
+        for _ in range(2):
+            plateau.step(1.0)
+    opt.param_groups[0]["lr"], opt.param_groups[1]["lr"] = 0.5, 0.7
+    schedule = make(opt)
+    for t in range(5):
+        np.testing.assert_allclose(schedule.get_last_lr(), [rate(0.5, t), rate(0.7, t)], rtol=1e-12)
+        schedule.step()
+
+
+@every_schedule
+@pytest.mark.parametrize("first", ["exponential", "one cycle", "plateau"])
+def test_what_another_schedule_made_of_the_rate_does_not_count(name: str, first: str) -> None:
+    make, rate = SCHEDULES[name]
+    opt = sgd()
+    if first == "exponential":
+        other = lr_scheduler.ExponentialLR(opt, 0.1)
+    elif first == "one cycle":
+        other = lr_scheduler.OneCycleLR(opt, 1.0, total_steps=4, cycle_momentum=False)
+    else:
+        other = lr_scheduler.ReduceLROnPlateau(opt, patience=0)
+    for _ in range(3):
+        other.step(1.0) if first == "plateau" else other.step()
+    schedule = make(opt)
+    np.testing.assert_allclose(schedule.get_last_lr(), [rate(0.1, 0), rate(0.2, 0)], rtol=1e-12)
+
+
+@every_schedule
+def test_a_rate_changed_under_way_scales_what_follows(name: str) -> None:
+    make, rate = SCHEDULES[name]
+    opt = sgd()
+    schedule = make(opt)
+    for _ in range(3):
+        schedule.step()
+    opt.param_groups[0]["lr"] = 7.0
+    for t in range(4, 8):
+        schedule.step()
+        expected = [7.0 * rate(0.1, t) / rate(0.1, 3), rate(0.2, t)]
+        np.testing.assert_allclose(schedule.get_last_lr(), expected, rtol=1e-12)
+    opt.param_groups[0]["lr"] = 0.0  # frozen for a while
+    schedule.step()
+    assert schedule.get_last_lr()[0] == 0
+    opt.param_groups[0]["lr"] = 3.0
+    schedule.step()
+    np.testing.assert_allclose(schedule.get_last_lr()[0], 3.0 * rate(0.1, 9) / rate(0.1, 8), rtol=1e-12)
+    np.testing.assert_allclose(make(opt).get_last_lr(), [rate(3.0, 0), rate(0.2, 0)], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["StepLR", "ExponentialLR", "CosineAnnealingLR"])
+def test_a_rate_changed_under_way_counts_as_in_torch(kind: str) -> None:
+    """PyTorch's schedules that go on from the present rate."""
+    torch = pytest.importorskip("torch")
+    options = {"StepLR": {"step_size": 2}, "ExponentialLR": {"gamma": 0.9}, "CosineAnnealingLR": {"T_max": 20}}[kind]
+    own, other = sgd(groups=1), torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule, twin = (
+        getattr(lr_scheduler, kind)(own, **options),
+        getattr(torch.optim.lr_scheduler, kind)(other, **options),
+    )
+    for t in range(10):
+        if t == 4:
+            own.param_groups[0]["lr"] = other.param_groups[0]["lr"] = 0.5
+        other.step()
+        schedule.step()
+        twin.step()
+        np.testing.assert_allclose(schedule.get_last_lr(), twin.get_last_lr(), rtol=1e-9)
+
+
+ALL: dict[str, Callable[[Any], Any]] = {
+    **{name: make for name, (make, _) in SCHEDULES.items()},
+    "one cycle": lambda o: lr_scheduler.OneCycleLR(o, 1.0, total_steps=30, cycle_momentum=False),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("order", ["optimiser first", "schedule first", "schedule made last"])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_resumed_schedule_has_the_same_rates_in_every_order(name: str, order: str, by_hand: bool) -> None:
+    first, second = sgd(), sgd()
+    straight = ALL[name](first)
+    for _ in range(7):
+        straight.step()
+    if by_hand:
+        first.param_groups[0]["lr"] = 0.3
+    kept = straight.state_dict(), first.state_dict()
+    if order == "schedule made last":
+        second.load_state_dict(kept[1])
+        resumed = ALL[name](second)
+        resumed.load_state_dict(kept[0])
+    else:
+        resumed = ALL[name](second)
+        for i in (1, 0) if order == "optimiser first" else (0, 1):
+            (resumed, second)[i].load_state_dict(kept[i])
+    for _ in range(10):
+        assert resumed.get_last_lr() == straight.get_last_lr()
+        straight.step()
+        resumed.step()
+
+
+def test_a_state_from_before_hand_set_rates_were_followed_can_be_loaded() -> None:
+    opt = sgd()
+    schedule = lr_scheduler.ExponentialLR(opt, GAMMA)
+    schedule.load_state_dict({"base_lrs": [0.1, 0.2], "last_epoch": 3})
+    assert schedule.get_last_lr() == [0.1 * GAMMA**3, 0.2 * GAMMA**3]
+
+
+def test_groups_that_do_not_fit_are_refused() -> None:
+    opt = sgd()
+    schedule = lr_scheduler.StepLR(opt, 1)
+    opt.add_param_group({"params": [nn.Parameter([0.0])]})
+    with pytest.raises(ArgumentError, match="2 groups, as when the schedule was made, got 3"):
+        schedule.step()
+    with pytest.raises(StateError, match="expected 3 base_lrs, got 2"):
+        lr_scheduler.StepLR(opt, 1).load_state_dict({"base_lrs": [1, 1], "last_epoch": 0})
+
+
+def test_fit_trains_at_the_rate_that_was_set_last() -> None:
+    """Two trainings with one optimiser, as one tunes by hand: the second one's history shows the second rate."""
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(8, 3)).astype(np.float32), np.arange(8) % 2
+    model = nn.Linear(3, 2)
+    opt = optim.SGD(model.parameters(), lr=0.1)
+    fit(model, data, optimizer=opt, scheduler=lr_scheduler.StepLR(opt, 1), epochs=3, verbose=False)
+    opt.param_groups[0]["lr"] = 0.05
+    history = fit(model, data, optimizer=opt, scheduler=lr_scheduler.StepLR(opt, 1), epochs=2, verbose=False)
+    np.testing.assert_allclose(history["lr"], [0.05, 0.005], rtol=1e-12)
