@@ -45,7 +45,8 @@ class Stepping:
         if step.group is not None:
             self.gradients = [(p, step.group.sum_of(p, grad)) for p, grad in self.gradients]
         self._programs = [] if self.updates is None else self._add_updates(self.updates)
-        updated = [p.data for p, _ in self.execution.bound if self.updates is not None and self.updates.holds(p)]
+        slots = () if self.updates is None else self.updates.slots.values()
+        updated = [p.data for slot in slots for p in slot.params]
         followed = [array for running in self.execution.running for array in (running.mean, running.var)]
         self._updated, self._followed = Writer(updated), Writer(followed)
 
