@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
 from fastnn.tape import set_module
 from fastnn.tensor import Array, Tensor, no_half, no_such_device, target_dtype
@@ -292,7 +293,7 @@ class Module:
                 f"{type(state_dict).__name__}: a file is read by fnn.weights.load"
             )
         own = self.state_dict()
-        given = {name: np.asarray(value) for name, value in state_dict.items()}
+        given = {name: as_array(value) for name, value in state_dict.items()}
         keys = LoadedKeys([name for name in own if name not in given], [name for name in given if name not in own])
         problems = []
         if strict:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.tensor import Array, Tensor
 
@@ -58,7 +59,7 @@ def constant(op: str, target: Any) -> Tensor:
         if target.requires_grad:
             raise ArgumentError(f"{op}: no gradient flows into the target: pass target.detach()")
         return target
-    array = np.asarray(target)
+    array = as_array(target)
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"{op}: expected numbers as target, got {array.dtype}")
     return Tensor(array)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.errors import ShapeError
+from fastnn.errors import DTypeError, ShapeError
 from fastnn.ops.common import floating
 from fastnn.tensor import Array, Context, Function, Tensor
 
@@ -96,8 +96,30 @@ class BatchNormTraining(Function):
         )
 
 
+def on_scale(x: Array, dtype: np.dtype[Any]) -> Array:
+    """A copy of `x` as `dtype`: integers are pixels from 0 to 255 and are divided by 255, whatever their type; floating
+    numbers and booleans are taken as they are.
+
+    Raises DTypeError for integers beyond 0 to 255, of which nobody knows the scale.
+    """
+    check_pixels(x)
+    y = x.astype(dtype)
+    if x.dtype.kind in "iu":
+        y /= 255
+    return y
+
+
+def check_pixels(x: Array) -> None:
+    """DTypeError for integers beyond 0 to 255."""
+    if x.dtype.kind in "iu" and x.dtype != np.uint8 and x.size and not (x.min() >= 0 and x.max() <= 255):
+        raise DTypeError(
+            f"expected pixels from 0 to 255 or floating numbers, got {x.dtype} from {x.min()} to {x.max()}: "
+            "pass floating numbers on the scale of the training images"
+        )
+
+
 class Normalize(Function):
-    """(x - mean) / std, channel by channel; uint8 is divided by 255 first. Saves std; in NumPy.
+    """(x - mean) / std, channel by channel, of x `on_scale`. Saves std; in NumPy.
 
     x (N, C, ...) of any type, mean and std (C,) or (1,).
     """
@@ -107,9 +129,7 @@ class Normalize(Function):
         channels = (1, -1) + (1,) * (x.ndim - 2)
         mean, std = mean.reshape(channels), std.reshape(channels)
         ctx.save_for_backward(std)
-        y = x.astype(mean.dtype)
-        if x.dtype == np.uint8:
-            y /= 255
+        y = on_scale(x, mean.dtype)
         y -= mean
         y /= std
         return y
@@ -144,9 +164,10 @@ def batch_norm_training(
 
 
 def normalize(x: Any, mean: Array, std: Array) -> Tensor:
-    """(x - mean) / std for each channel of x (N, C, ...), mean and std (C,) or (1,); uint8 is divided by 255 first.
+    """(x - mean) / std for each channel of x (N, C, ...), mean and std (C,) or (1,); integers, of any type, are pixels
+    from 0 to 255 and are divided by 255 first.
 
-    The result has mean's type. Raises ShapeError if the channels do not fit.
+    The result has mean's type. Raises ShapeError if the channels do not fit, DTypeError for integers beyond 0 to 255.
     """
     x = x if isinstance(x, Tensor) else Tensor(x)
     if x.ndim < 2 or len(mean) not in (1, x.shape[1]):

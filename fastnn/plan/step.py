@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import backends
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.nn import Module
 from fastnn.nn.module import mode
@@ -210,7 +211,7 @@ class Step(Plan):
         """
         from fastnn.plan.epoch import run_epoch
 
-        images, labels = np.asarray(images), _target(labels)
+        images, labels = as_array(images), _target(labels)
         with self._lock:
             summed = getattr(self.loss_fn, "reduction", "mean") == "sum"
             return run_epoch(self._run, images, labels, permutation, batch_size, scheduler, progress, summed)

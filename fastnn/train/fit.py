@@ -16,12 +16,13 @@ from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
 from fastnn.nn import CrossEntropyLoss
 from fastnn.nn.module import mode
+from fastnn.ops.norm import check_pixels
 from fastnn.optim import Adam, GradientDescent, Optimizer
 from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
 
 from .callbacks import Callback, Training
 from .checks import check_fit, check_labels
-from .evaluate import Tally, as_dataset, evaluate, input_for
+from .evaluate import Tally, are_pixels, as_dataset, evaluate, input_for
 from .history import EpochRecord, History
 from .interrupts import Interrupted
 from .progress import Progress
@@ -50,8 +51,9 @@ def fit(
     Args:
         model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
         train: a data set's name or an image folder (its training part), a `Dataset`, ``(images, labels)``, or
-            `Batches`, which keep their own size, order and augmentation. uint8 images are divided by 255, here or by
-            the model's own ``nn.Normalize``.
+            `Batches`, which keep their own size, order and augmentation. uint8 images, (N, H, W) or (N, C, H, W), are
+            divided by 255, here or by the model's own ``nn.Normalize``; the features (N, F) of a table are divided only
+            by the latter.
         val: what to watch by, never trained on: a fraction or a number of the training images (stratified by class), a
             `Dataset`, ``(images, labels)``, or the name of a data set (its test part).
         loss: maps (outputs, labels) to one number; by default ``nn.CrossEntropyLoss()``.
@@ -93,6 +95,8 @@ def fit(
     if seed is not None:
         random.manual_seed(seed)
     batches, held = _data(train, val, batch_size, seed)
+    if are_pixels(model, batches.images):
+        check_pixels(batches.images)
     loss = CrossEntropyLoss() if loss is None else loss
     optimizer = Adam(model.parameters(), lr=1e-3) if optimizer is None else optimizer
     _check_same_parameters(model, optimizer)
