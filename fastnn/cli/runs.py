@@ -34,7 +34,8 @@ def add_commands(commands: Any) -> None:
         description="Classes of images, and how sure the model is. An image of the run's own size is taken as it is. "
         "Any other is made to look like the training images: a gray one is turned light on dark if they are, cut to "
         "what is drawn on it, scaled, and centred by its centre of mass; a colour one is cut to their aspect and "
-        'scaled. Image files need Pillow: pip install "fastnn[images]"; arrays (.npy) of the run\'s own size do not.',
+        "scaled; for a run with --size, any is resized as its folder's were. What is transparent becomes white, or black "
+        'if all that is visible is nearly white. Image files need Pillow: pip install "fastnn[images]"; arrays (.npy) of the run\'s own size do not.',
     )
     parser.set_defaults(run=run_predict)
     parser.add_argument(
@@ -101,7 +102,9 @@ def run_predict(arguments: argparse.Namespace) -> int:
     light_on_dark = images.are_light_on_dark(config["mean"])
     results = {}
     for path in arguments.images:
-        image, changes = images.read(path, shape, light_on_dark=light_on_dark, fill=config["extent"])
+        image, changes = images.read(
+            path, shape, light_on_dark=light_on_dark, fill=config["extent"], resize=config.get("size") is not None
+        )
         probabilities = softmax(Tensor(model(image[np.newaxis]).data)).data[0]
         best = np.argsort(-probabilities, kind="stable")[: arguments.top]
         named = ", ".join(f"{classes[i]} ({100 * probabilities[i]:.1f} %)" for i in best)
