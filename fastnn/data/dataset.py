@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.arrays import as_array
+from fastnn.console import shown
 from fastnn.errors import DTypeError, LabelError, ShapeError
 
 from .split import stratified_split
@@ -76,7 +77,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         return (
-            f"Dataset({self.name}: images {self.images.shape} {self.images.dtype}, "
+            f"Dataset({shown(self.name)}: images {self.images.shape} {self.images.dtype}, "
             f"labels {self.labels.shape} {self.labels.dtype}, {len(self.classes)} classes)"
         )
 

@@ -151,7 +151,7 @@ class FeatureMaps:
             for axes in line[len(shown) :]:
                 axes.set_visible(False)
             size = "×".join(map(str, array.shape))
-            line[0].set_ylabel(f"{name}\n{size}", rotation=0, ha="right", va="center", fontsize=8)
+            line[0].set_ylabel(f"{plots.label(name)}\n{size}", rotation=0, ha="right", va="center", fontsize=8)
         return drawing
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.console import bar
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.interrupts import Interrupts
 from fastnn.tensor import Array
@@ -25,8 +26,6 @@ def run_epoch(
     summed: bool,
 ) -> float:
     """See `Step.run_epoch`; `step` takes whole batches, and its loss is a sum or a mean over them."""
-    from tqdm import tqdm
-
     order = _checked(images, labels, permutation, batch_size)
     batch_size = min(batch_size, len(order))
     x = np.empty((batch_size, *images.shape[1:]), images.dtype)
@@ -34,7 +33,7 @@ def run_epoch(
     total = 0.0
     with (
         Interrupts() as interrupts,
-        tqdm(total=len(order), unit="image", leave=False, disable=None if progress else True) as bar,
+        bar(None if progress else False, total=len(order), unit="image", leave=False) as shown,
     ):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
@@ -44,7 +43,7 @@ def run_epoch(
             total += step(x[:n], y[:n]) * (1 if summed else n)
             if scheduler is not None:
                 scheduler.step()
-            bar.update(n)
+            shown.update(n)
             interrupts.heed()
     return total / len(order)
 
