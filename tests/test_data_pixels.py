@@ -107,6 +107,19 @@ def test_uint8_features_of_a_table_are_numbers(compile: bool) -> None:
     assert report["mean"][0] == pytest.approx(floats.mean(), rel=1e-6)
 
 
+def test_fit_says_that_it_divides(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "pixels are divided by 255, since the model has no nn.Normalize"
+    for images, layers, expected in (
+        (PIXELS, [], True),
+        (PIXELS.astype(np.int64), [], True),
+        (PIXELS, [nn.Normalize(MEAN, STD)], False),
+        (PIXELS / 255, [], False),
+        (PIXELS.reshape(12, 16), [], False),
+    ):
+        fnn.fit(a_model(*layers), fnn.data.Batches(images, LABELS, 4))
+        assert (said in capsys.readouterr().out.splitlines()) == expected
+
+
 def test_what_looks_into_a_model_takes_pixels_as_fit_does() -> None:
     for make in ([], [nn.Normalize(MEAN, STD)]):
         model = a_model(*make)

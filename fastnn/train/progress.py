@@ -8,6 +8,7 @@ from typing import Any
 from fastnn.console import bar, has_terminal, say
 
 from .callbacks import Callback, Training
+from .evaluate import are_pixels, normalizes
 from .history import table_header, table_row
 
 __all__ = ["Progress"]
@@ -29,6 +30,8 @@ class Progress(Callback):
 
     def on_train_begin(self, training: Training) -> None:
         self._penalized = training.penalty is not None
+        if are_pixels(training.model, training.batches.images) and not normalizes(training.model):
+            say("pixels are divided by 255, since the model has no nn.Normalize")
         say(table_header(self._penalized))
         for record in training.history:  # of a training that goes on
             say(table_row(record, self._penalized))
