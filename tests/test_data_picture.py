@@ -186,6 +186,18 @@ def test_16_bits_are_scaled_or_refused_and_never_clipped(tmp_path: Path) -> None
                 read(tmp_path / name)
 
 
+def test_arrays_of_integers_are_pixels_and_floats_are_shares(tmp_path: Path) -> None:
+    pixels = drawing(0) // 2 + np.arange(SIDE, dtype=np.uint8)
+    for kind, values in (("i8", pixels), ("u2", pixels), ("u1", pixels), ("f4", pixels / np.float32(255))):
+        np.save(tmp_path / "x.npy", values.astype(kind))
+        found, _ = images.read(str(tmp_path / "x.npy"), (1, SIDE, SIDE), light_on_dark=True, fill=1.0)
+        np.testing.assert_array_equal(found[0], pixels)
+    for kind, wrong in (("i8", -1), ("u2", 256), ("f4", 2.0), ("f8", np.nan), ("?", 1), ("c8", 1)):
+        np.save(tmp_path / "x.npy", np.full((SIDE, SIDE), wrong).astype(kind))
+        with pytest.raises(DataError, match=r"x\.npy: expected"):
+            images.read(str(tmp_path / "x.npy"), (1, SIDE, SIDE), light_on_dark=True, fill=1.0)
+
+
 def test_animations_give_their_first_picture_and_say_so(tmp_path: Path) -> None:
     def save(file: Path, n: int) -> None:
         first, *rest = (Image.fromarray(np.roll(drawing(n), shift)) for shift in (0, 1, 2))

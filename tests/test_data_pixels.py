@@ -174,6 +174,10 @@ PLACES: dict[str, Callable[[Any, Any], Any]] = {
     "run_epoch": lambda x, y: fnn.compile(MODEL, nn.CrossEntropyLoss()).run_epoch(x, LABELS, progress=False),
     "load_state_dict": lambda x, y: nn.Linear(16, 12).load_state_dict({"weight": x, "bias": np.zeros(12)}),
     "save": lambda x, y: fnn.weights.save({"x": x}, "never.safetensors"),
+    "gradcheck": lambda x, y: fnn.gradcheck(lambda v: v.sum(), x),
+    "numeric_gradient": lambda x, y: fnn.numeric_gradient(lambda v: v.sum(), x),
+    "register_buffer": lambda x, y: nn.Linear(1, 1).register_buffer("kept", x),
+    "Normalize": lambda x, y: nn.Normalize(x[0], np.ones(16)),
     "signal_report": lambda x, y: fnn.signal_report(MODEL, x, LABELS),
 }  # fmt: skip
 

@@ -24,7 +24,7 @@ def read(
 
     Args:
         path: an image file, read as those of a folder of images are (`fastnn.data.picture`), or ``.npy`` with an array
-            (H, W) or (C, H, W), uint8 or from 0 to 1.
+            (H, W) or (C, H, W), integers from 0 to 255 or floating numbers from 0 to 1.
         image_shape: (C, H, W) of the model. An image of that size is taken as it is.
         light_on_dark: whether the model's images are so; a gray image of another size is then made so too, cut to what
             is drawn on it, and centred by its centre of mass, as those of MNIST were.
@@ -68,16 +68,15 @@ def _read_array(path: str, channels: int) -> np.ndarray:
         raise DataError(f"{path}: expected an array saved by numpy.save ({reason})") from error
     if array.ndim == 2:
         array = array[np.newaxis]
-    if array.ndim != 3 or array.shape[0] != channels or array.size == 0 or array.dtype.kind not in "uf":
+    if array.ndim != 3 or array.shape[0] != channels or array.size == 0 or array.dtype.kind not in "iuf":
         raise DataError(
-            f"{path}: expected one image (H, W) or ({channels}, H, W), uint8 or from 0 to 1, "
+            f"{path}: expected one image (H, W) or ({channels}, H, W), integers from 0 to 255 or numbers from 0 to 1, "
             f"got {array.dtype} {array.shape}"
         )
-    if array.dtype != np.uint8:
-        if not (array.min() >= 0 and array.max() <= 1):
-            raise DataError(f"{path}: expected {array.dtype} from 0 to 1, got {array.min():g} to {array.max():g}")
-        array = np.rint(255 * array).astype(np.uint8)
-    return array
+    most = 1 if array.dtype.kind == "f" else 255
+    if not (array.min() >= 0 and array.max() <= most):
+        raise DataError(f"{path}: expected {array.dtype} from 0 to {most}, got {array.min():g} to {array.max():g}")
+    return np.rint(array * (255 / most)).astype(np.uint8)
 
 
 def _scaled(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

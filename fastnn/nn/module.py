@@ -122,7 +122,8 @@ class Module:
     def register_buffer(self, name: str, array: Any) -> None:
         """An array that belongs to the state but is not learned, such as running means; None for one that is absent."""
         self._check_name(name)
-        setattr(self, name, None if array is None else np.array(array.data if isinstance(array, Tensor) else array))
+        given = array.data if isinstance(array, Tensor) else array
+        setattr(self, name, None if given is None else np.array(as_array(given)))
         self._buffers = (*self._buffers, name)
 
     def add_module(self, name: str, module: Module) -> None:

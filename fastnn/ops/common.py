@@ -29,7 +29,10 @@ def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:
 def layer_input(op: str, x: Any, weight: Tensor) -> Tensor:
     """What a layer with weights computes on: `x` in the weight's type. DTypeError for raw images, not on scale."""
     if getattr(x, "dtype", None) == np.uint8:
-        raise DTypeError(f"{op}: expected float images, got uint8: put nn.Normalize first or divide by 255")
+        raise DTypeError(
+            f"{op}: expected float images, got uint8: put nn.Normalize first or divide by 255; numbers of a table "
+            "are x.astype(np.float32)"
+        )
     return floating(x, weight.dtype)
 
 
