@@ -136,6 +136,7 @@ def _flat(image: Image, colour: bool) -> np.ndarray:
 
 def _is_light(image: Image) -> bool:
     """Whether what an RGBA image shows would hardly be seen on white."""
-    alpha = np.asarray(image.getchannel("A"), np.float64)
-    brightness = np.asarray(image.convert("RGB").convert("L"), np.float64)
-    return bool((brightness * alpha).sum() > LIGHT * alpha.sum())
+    alpha, brightness = (np.asarray(part) for part in (image.getchannel("A"), image.convert("RGB").convert("L")))
+    # Row by row: large pictures are not held in eight bytes a pixel.
+    light = sum(int(row.astype(np.int64) @ visible) for row, visible in zip(brightness, alpha, strict=True))
+    return light > LIGHT * int(alpha.sum(dtype=np.int64))

@@ -24,7 +24,7 @@ __all__ = ["finite", "page", "script"]
 def page(result: Landscape) -> str:
     """The whole page. Raises MissingExtraError without plotly."""
     parts = {name: (files(__package__) / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
-    numbers = json.dumps(finite(numbers_of(result)), separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    numbers = json.dumps(finite(numbers_of(result)), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     filled = {
         "title": html.escape(shown(result.title)),
         "about": html.escape(shown(" · ".join(_about(result)))),
