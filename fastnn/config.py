@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import backends
+from fastnn.console import say
 
 __all__ = ["configuration", "show_config", "version"]
 
@@ -37,7 +38,7 @@ def show_config() -> None:
         "optional": ", ".join(chosen["optional"]) or "nothing installed",
     }
     for name, text in rows.items():
-        print(f"{name:<12}{text}")
+        say(f"{name:<12}{text}")
 
 
 def configuration() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
 from fastnn.habits import CalledModule, check_options
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
@@ -21,10 +22,7 @@ __all__ = ["Array", "Context", "Function", "Tensor", "no_grad"]
 
 def _as_array(data: Any) -> Array:
     """NumPy's view of `data`: float32 and float64 stay, integers and booleans stay, Python floats become float32."""
-    try:
-        array = np.asarray(data)
-    except ValueError as error:  # lists of unequal lengths
-        raise ShapeError(f"Tensor: expected an array or lists of equal lengths ({error})") from None
+    array = as_array(data)
     kind, size = array.dtype.kind, array.dtype.itemsize
     if kind in "iub":
         return array
@@ -343,7 +341,7 @@ class Tensor:
                 )
             start = np.ones(self.shape, self.dtype)
         else:
-            start = np.asarray(gradient.data if isinstance(gradient, Tensor) else gradient, dtype=self.dtype)
+            start = as_array(gradient.data if isinstance(gradient, Tensor) else gradient).astype(self.dtype, copy=False)
             if start.shape != self.shape:
                 raise ShapeError(f"backward: expected a gradient of shape {self.shape}, got {start.shape}")
         if self.node is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, DataError, DTypeError
 
 __all__ = ["load", "load_with_note", "save", "write_atomically"]
@@ -49,7 +50,7 @@ def save(model: Any, path: str | os.PathLike[str], *, note: str | None = None) -
         raise ArgumentError(f"expected a model or a mapping from names to arrays, got {type(state).__name__}")
     # safetensors reads the memory behind an array and heeds no strides.
     off_tape = {name: array.detach() if hasattr(array, "detach") else array for name, array in state.items()}
-    arrays = {name: np.asarray(array, order="C") for name, array in off_tape.items()}
+    arrays = {name: np.asarray(as_array(array), order="C") for name, array in off_tape.items()}
     try:
         content = to_bytes(arrays, metadata=None if note is None else {NOTE: note})
     except (SafetensorError, ValueError) as error:

@@ -27,7 +27,7 @@ MOST_LINES = 500
 # From the ground up. What stands on a floor imports what stands on lower ones, and itself.
 FLOORS = (
     ("errors", "locks"),
-    ("habits", "interrupts", "random", "versions"),
+    ("arrays", "console", "habits", "interrupts", "random", "versions"),
     ("_kernels", "data", "init", "schedules", "weights"),
     ("backends",),
     ("config", "optim", "tape", "tensor"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
+from fastnn import console
 from fastnn.errors import ArgumentError, BackendError, DataError, FastnnError, NonFiniteError
 
 __all__ = ["main"]
@@ -34,18 +37,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     digits.npz: ok...
     0
     """
+    before, warnings.formatwarning = warnings.formatwarning, _in_a_line
     try:
         with _Terminable():
             arguments = _parser().parse_args(argv)
             _check_environment()
             code: int = arguments.run(arguments)
-            sys.stdout.flush()
+            console.flush()
         return code
     except (ArgumentError, BackendError) as error:
         return _fail(2, str(error))
     except (DataError, OSError) as error:
         if isinstance(error, BrokenPipeError):  # whoever read our output has had enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # a stream that is none of the system's
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at exit
             return 128 + signal.SIGPIPE
         return _fail(3, _in_words(error))
     except NonFiniteError as error:
@@ -54,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(1, str(error))
     except KeyboardInterrupt as stop:
         return _fail(128 + getattr(stop, "signal", signal.SIGINT), str(stop) or "stopped by SIGINT")
+    finally:
+        warnings.formatwarning = before
 
 
 def _check_environment() -> None:
@@ -89,11 +96,23 @@ class _Terminable:
 
 
 def _fail(code: int, message: str) -> int:
-    print(f"fastnn: {message}", file=sys.stderr)
+    console.say(f"fastnn: {console.shown(message)}", error=True)
     return code
 
 
-class _Command(argparse.ArgumentParser):
+def _in_a_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    """A warning without the line of Python that gave it, which is none of the user's."""
+    return f"fastnn: {console.shown(message)}\n"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Help and errors on any terminal."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        console.write(message, file)
+
+
+class _Command(_Parser):
     """A subcommand that refuses unknown options itself, and so with its own usage, not with that of `fastnn`."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -108,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     from fastnn.cli import compare_optimizers, data, demo, diagnose, info, landscape, runs, summary, train
     from fastnn.config import version
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fastnn",
         description="Train small neural networks on the CPU, and look at them.",
         epilog=EXIT_CODES,

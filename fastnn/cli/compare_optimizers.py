@@ -8,6 +8,7 @@ from typing import Any
 
 from fastnn.cli import options
 from fastnn.cli.landscape import add_outputs, check_outputs, summary, write_outputs
+from fastnn.console import say
 from fastnn.data import load
 from fastnn.errors import ArgumentError
 from fastnn.insight import compare_optimizers
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         model = MODELS[arguments.model](dataset.image_shape, len(dataset.classes), mean, std)
         result = compare_optimizers(model, dataset, **given)
         result = dataclasses.replace(result, title=f"Optimisers of {arguments.model} on {dataset.name}")
-    print(result)
+    say(result)
     write_outputs(arguments, result)
     options.write_json(arguments.json, summary(result))
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from fastnn.console import say
 from fastnn.data import SOURCES, fetch, verify
 
 
@@ -32,18 +33,18 @@ def add_commands(commands: Any) -> None:
 def run_list(arguments: argparse.Namespace) -> int:
     for name, source in SOURCES.items():
         shape = "×".join(map(str, source.image_shape))
-        print(f"{name:<15}{shape:<9}{source.title}; licence: {source.licence}\n{'':<24}{source.homepage}")
+        say(f"{name:<15}{shape:<9}{source.title}; licence: {source.licence}\n{'':<24}{source.homepage}")
     return 0
 
 
 def run_fetch(arguments: argparse.Namespace) -> int:
     for name in arguments.names:
-        print(f"{name}: {fetch(name, data_dir=arguments.data_dir)}")
+        say(f"{name}: {fetch(name, data_dir=arguments.data_dir)}")
     return 0
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
     reports = [report for name in arguments.names for report in verify(name, data_dir=arguments.data_dir)]
     for report in reports:
-        print(report)
+        say(report)
     return 0 if all(report.ok for report in reports) else 3

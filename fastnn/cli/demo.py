@@ -7,6 +7,7 @@ import webbrowser
 from typing import Any
 
 from fastnn.cli import images, options
+from fastnn.console import say
 from fastnn.errors import ArgumentError
 from fastnn.recipes import load_run
 
@@ -57,7 +58,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
             ) from error
         server = serve(0)
     with server:
-        print(f"Draw at {server.url}  (Ctrl-C ends it)", flush=True)
+        say(f"Draw at {server.url}  (Ctrl-C ends it)")
         if not arguments.no_browser:
             webbrowser.open(server.url)
         server.serve_forever(poll_interval=0.1)

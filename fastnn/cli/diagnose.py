@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.cli import options
+from fastnn.console import say, shown
 from fastnn.errors import DataError
 from fastnn.insight import confusion_matrix, diagnose, plots, worst_mistakes
 from fastnn.insight.diagnosis import STOPPING
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     if config.get("early_stopping") is not None:  # it stopped there
         remedies = tuple(remedy for remedy in diagnosis.remedies if remedy != STOPPING)
         diagnosis = dataclasses.replace(diagnosis, remedies=remedies)
-    print(diagnosis)
+    say(diagnosis)
     options.write_json(
         arguments.json,
         {
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     for name, figure in pictures.items():
         figure.savefig(folder / name)
-    print(f"drawn in {folder}: {', '.join(pictures)}")
+    say(f"drawn in {shown(folder)}: {', '.join(pictures)}")
     return 0
 
 

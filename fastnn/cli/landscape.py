@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.cli import options
+from fastnn.console import say, shown
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError
 from fastnn.insight import landscape, plots, viewer
@@ -80,9 +81,9 @@ def write_outputs(arguments: argparse.Namespace, result: landscape.Landscape) ->
         landscape.picture(result, arguments.png)
     if arguments.html is not None:
         landscape.view(result, arguments.html, show=False)
-        print(f"open {arguments.html} in a browser")
+        say(f"open {shown(arguments.html)} in a browser")
     if all(getattr(arguments, name) is None for name in ("html", "png", "save", "json")):
-        print("nothing drawn: give --html FILE or --png FILE")
+        say("nothing drawn: give --html FILE or --png FILE")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -111,10 +112,10 @@ def run(arguments: argparse.Namespace) -> int:
         batch_norm=arguments.batch_norm,
         seed=arguments.seed,
     )
-    title = f"Loss of {config['model']} on {Path(str(config['dataset'])).name}"
+    title = f"Loss of {config['model']} on {shown(Path(str(config['dataset'])).name)}"
     words = {"data": f"{result.about['data']} ({'training' if arguments.part == 'train' else 'test'} part)"}
     result = dataclasses.replace(result, title=title, about={**result.about, **words})
-    print(result)
+    say(result)
     write_outputs(arguments, result)
     options.write_json(arguments.json, summary(result))
     return 0
@@ -154,9 +155,9 @@ def _check_alike(folders: list[str], configs: list[dict[str, Any]]) -> None:
                     f"{folder} with {config[key]}"
                 )
         if any(config[key] != configs[0][key] for key in ("mean", "std")):
-            print(
-                f"note: {folder} normalises by mean {config['mean']} and std {config['std']}; here its weights are "
-                f"measured with those of {folders[0]}, {configs[0]['mean']} and {configs[0]['std']}"
+            say(
+                f"note: {shown(folder)} normalises by mean {config['mean']} and std {config['std']}; here its weights "
+                f"are measured with those of {shown(folders[0])}, {configs[0]['mean']} and {configs[0]['std']}"
             )
 
 

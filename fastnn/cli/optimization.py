@@ -9,6 +9,7 @@ from typing import Any
 
 from fastnn import recipes
 from fastnn.cli import options
+from fastnn.console import say
 from fastnn.data import Batches
 from fastnn.errors import ArgumentError
 from fastnn.train import Callback, Checkpoint, EarlyStopping, LRFinder, StopOnPlateau, StopOnStep
@@ -69,7 +70,7 @@ def with_rate_found(recipe: recipes.Recipe, model: Any, batches: Batches, compil
     if finder.suggestion is None:
         raise ArgumentError("--lr find: the loss falls at no learning rate: give one, --lr RATE")
     found = float(f"{finder.suggestion:.2g}")
-    print(f"rate     {found:g}, found by {len(finder.rates)} steps with rates from {finder.start:g} on")
+    say(f"rate     {found:g}, found by {len(finder.rates)} steps with rates from {finder.start:g} on")
     return dataclasses.replace(recipe, lr=found)
 
 

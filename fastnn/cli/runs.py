@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.cli import images, options
+from fastnn.console import say, shown
 from fastnn.ops import softmax
 from fastnn.recipes import load_run
 from fastnn.tensor import Tensor
@@ -34,7 +35,9 @@ def add_commands(commands: Any) -> None:
         description="Classes of images, and how sure the model is. An image of the run's own size is taken as it is. "
         "Any other is made to look like the training images: a gray one is turned light on dark if they are, cut to "
         "what is drawn on it, scaled, and centred by its centre of mass; a colour one is cut to their aspect and "
-        'scaled. Image files need Pillow: pip install "fastnn[images]"; arrays (.npy) of the run\'s own size do not.',
+        "scaled; for a run with --size, any is resized as its folder's were. What is transparent becomes white, or "
+        'black if all that is visible is nearly white. Image files need Pillow: pip install "fastnn[images]"; arrays '
+        "(.npy) of the run's own size do not.",
     )
     parser.set_defaults(run=run_predict)
     parser.add_argument(
@@ -60,9 +63,10 @@ def run_eval(arguments: argparse.Namespace) -> int:
     result = evaluate(model, test)
     assert result.accuracy is not None  # the labels of a data set are classes
     assert result.confusion is not None
-    print(f"{test.name}: accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f}, {result.count:,} test images")
+    measured = f"accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f}, {result.count:,} test images"
+    say(f"{shown(test.name)}: {measured}")
     if len(test.classes) <= MOST_CLASSES_SHOWN:
-        print(confusion_table(result.confusion, test.classes))
+        say(confusion_table(result.confusion, test.classes))
     options.write_json(
         arguments.json,
         {
@@ -85,7 +89,7 @@ def confusion_table(confusion: np.ndarray, classes: tuple[str, ...]) -> str:
     0 cat  3
     1 dog  1  4
     """
-    names = [name if name == str(i) else f"{i} {name}" for i, name in enumerate(classes)]
+    names = [name if name == str(i) else f"{i} {shown(name)}" for i, name in enumerate(classes)]
     left = max(map(len, names))
     width = 2 + max(len(str(confusion.max())), len(str(len(classes) - 1)))
     lines = [" " * left + "".join(f"{i:>{width}}" for i in range(len(classes)))]
@@ -101,11 +105,13 @@ def run_predict(arguments: argparse.Namespace) -> int:
     light_on_dark = images.are_light_on_dark(config["mean"])
     results = {}
     for path in arguments.images:
-        image, changes = images.read(path, shape, light_on_dark=light_on_dark, fill=config["extent"])
+        image, changes = images.read(
+            path, shape, light_on_dark=light_on_dark, fill=config["extent"], resize=config.get("size") is not None
+        )
         probabilities = softmax(Tensor(model(image[np.newaxis]).data)).data[0]
         best = np.argsort(-probabilities, kind="stable")[: arguments.top]
-        named = ", ".join(f"{classes[i]} ({100 * probabilities[i]:.1f} %)" for i in best)
-        print(f"{path}: {named}{f'  [{changes}]' if changes else ''}")
+        named = ", ".join(f"{shown(classes[i])} ({100 * probabilities[i]:.1f} %)" for i in best)
+        say(f"{shown(path)}: {named}{f'  [{changes}]' if changes else ''}")
         results[path] = {
             "class": classes[best[0]],
             "probabilities": dict(zip(classes, probabilities.tolist(), strict=True)),

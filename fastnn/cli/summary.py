@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.cli import options
+from fastnn.console import say, shown
 from fastnn.data import SOURCES, load
 from fastnn.nn import Conv2d, Linear, Sequential
 from fastnn.recipes import MODELS, load_run
@@ -82,8 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
             shape, classes = dataset.image_shape, len(dataset.classes)
         model = MODELS[name](shape, classes)
     layers = layers_of(model, shape)
-    print(f"{name}, images {'×'.join(map(str, shape))} ({title})")
-    print(table(layers))
+    say(f"{name}, images {'×'.join(map(str, shape))} ({shown(title)})")
+    say(table(layers))
     rows = [{**asdict(layer), "bytes": layer.bytes} for layer in layers]
     totals = {number: sum(row[number] for row in rows) for number in NUMBERS}
     options.write_json(arguments.json, {"model": name, "image_shape": shape, **totals, "layers": rows})

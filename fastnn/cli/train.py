@@ -10,6 +10,7 @@ from typing import Any
 
 from fastnn import backends, config, recipes
 from fastnn.cli import optimization, options
+from fastnn.console import say, shown
 from fastnn.data import SOURCES, Batches, Dataset
 from fastnn.data.centre import extent
 from fastnn.errors import ArgumentError, DataError
@@ -136,13 +137,16 @@ def run(arguments: argparse.Namespace) -> int:
     done = 0 if resumed is None or folder is None else _epochs_done(folder)
     if done and recipe.epochs <= done:
         recipe = dataclasses.replace(recipe, epochs=done)
-        print(f"the run in {folder} already has {_epochs(done)}: nothing is trained; a larger --epochs goes on with it")
+        say(
+            f"the run in {shown(folder)} already has {_epochs(done)}: nothing is trained; a larger --epochs goes on "
+            "with it"
+        )
     elif folder is not None:
         if arguments.force:
             runs.clear(folder)
         planned = recipe.epochs if resumed is None else resumed["recipe"]["epochs"]
         if done and recipe.patience is None and recipe.epochs != planned:
-            print(
+            say(
                 f"the learning rate was planned for {_epochs(planned)}: it goes on where that of {recipe.epochs} would "
                 f"be by now, so the result is not that of {_epochs(recipe.epochs)} in one go"
             )
@@ -164,9 +168,10 @@ def run(arguments: argparse.Namespace) -> int:
     except Interrupted as stop:
         raise Interrupted(f"{stop}; {_what_is_kept(folder, stop.history)}", stop.history, stop.signal) from None
     result = evaluate(model, test, compile=not arguments.eager)
-    print(f"test accuracy {100 * (result.accuracy or 0):.2f} % ({result.count:,} images, loss {result.loss:.4f})")
+    say(f"test accuracy {100 * (result.accuracy or 0):.2f} % ({result.count:,} images, loss {result.loss:.4f})")
     if folder is not None:
-        print(f"kept in {folder}: fastnn eval {folder}, fastnn predict --run {folder} IMAGE...")
+        run = shown(folder)
+        say(f"kept in {run}: fastnn eval {run}, fastnn predict --run {run} IMAGE...")
     options.write_json(arguments.json, _summary(settings, recipe, model, history, result))
     return 0
 
@@ -294,10 +299,10 @@ def _print_header(recipe: recipes.Recipe, model: Any, train: Dataset, test: Data
     watched = "" if held is None else f", {len(held):,} to watch by"
     parameters = sum(parameter.data.size for parameter in model.parameters())
     isa = f", {chosen['isa']}" if chosen["isa"] else ""
-    print(f"data     {train.name}: {len(train):,} training images {shape}{watched}, {len(test):,} test images")
-    print(f"model    {recipe.model}: {parameters:,} parameters, {len(train.classes)} classes")
-    print(f"recipe   {recipe}")
-    print(f"kernels  {chosen['backend']}{isa}, threads: {chosen['threads']}", flush=True)
+    say(f"data     {shown(train.name)}: {len(train):,} training images {shape}{watched}, {len(test):,} test images")
+    say(f"model    {recipe.model}: {parameters:,} parameters, {len(train.classes)} classes")
+    say(f"recipe   {recipe}")
+    say(f"kernels  {chosen['backend']}{isa}, threads: {chosen['threads']}")
 
 
 def _what_is_kept(folder: Path | None, history: History) -> str:

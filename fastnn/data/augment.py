@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 
 _BLOCK = 32  # images moved at once, so that coordinates and weights stay in the cache, and malloc keeps its pages
 _PAIR = np.uint32(0x00FF00FF)  # the two bytes of a left or right edge, with room for a product beside each
@@ -27,7 +27,8 @@ class Augment:
     ``numpy.random.Generator``, it returns new images of the same shape and type.
 
     Raises:
-        ArgumentError: a negative number, or an infinite one. ShapeError, when called: images that are not (N, C, H, W).
+        ArgumentError: a negative number, or an infinite one. When called: ShapeError for images that are not
+        (N, C, H, W), DTypeError for images that are neither uint8 nor floating.
 
     >>> moved = Augment(shift=1)(np.full((2, 1, 3, 3), 9, np.uint8), np.random.default_rng(3))
     >>> moved.shape, moved.dtype.name, sorted(set(moved.flat))
@@ -55,6 +56,8 @@ class Augment:
         """Images (N, C, H, W), each moved by its own random numbers."""
         if images.ndim != 4:
             raise ShapeError(f"expected images (N, C, H, W) to augment, got {images.shape}")
+        if images.dtype != np.uint8 and images.dtype.kind != "f":
+            raise DTypeError(f"expected uint8 or floating images to augment, got {images.dtype}")
         n = len(images)
         dy, dx = generator.integers(-self.shift, self.shift, (2, n, 1), endpoint=True)
         angle = np.deg2rad(generator.uniform(-self.rotate, self.rotate, (n, 1)).astype(np.float32))

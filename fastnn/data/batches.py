@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.random import generator
 
@@ -56,7 +57,7 @@ class Batches:
         fewest: int = 1,
         augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     ) -> None:
-        self.images, self.labels = np.asarray(images), np.asarray(labels)
+        self.images, self.labels = as_array(images), as_array(labels)
         if self.images.ndim == 0 or self.images.shape[:1] != self.labels.shape[:1]:
             raise ShapeError(
                 "expected images (N, ...) and labels (N, ...), "

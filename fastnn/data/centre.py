@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnn.errors import MissingExtraError
+from .picture import pillow
 
 __all__ = ["centred", "extent", "resized"]
 
@@ -72,8 +72,5 @@ def resized(plane: np.ndarray, height: int, width: int) -> np.ndarray:
 
     Raises MissingExtraError where Pillow is not installed.
     """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError("Pillow", "images") from error
-    return np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))
+    image = pillow()
+    return np.asarray(image.fromarray(plane).resize((width, height), image.Resampling.BILINEAR))

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import as_array
+from fastnn.console import shown
 from fastnn.errors import DTypeError, LabelError, ShapeError
 
 from .split import stratified_split
@@ -26,8 +28,13 @@ class Dataset:
             targets.
         name: what the data set is called in messages and results.
 
+    uint8 images, (N, H, W) or (N, C, H, W), are pixels: they are divided by 255 before a model sees them, by
+    ``nn.Normalize`` or else by ``fnn.fit`` and ``fnn.evaluate``. uint8 samples (N, F) are a table's numbers, which
+    these two leave as they are.
+
     Raises:
-        ShapeError: images and labels of different number. DTypeError: images that are neither uint8 nor floating.
+        ShapeError: images and labels of different number. DTypeError: images that are neither uint8 nor floating, or
+        masked.
         LabelError: labels outside 0 .. K - 1, or of a shape that is none of the above.
 
     >>> Dataset(np.zeros((3, 1, 4, 4), np.uint8), [0, 2, 1], name="three")
@@ -40,7 +47,7 @@ class Dataset:
     name: str
 
     def __init__(self, images: Any, labels: Any, classes: Sequence[str] = (), name: str = "arrays") -> None:
-        images, labels = np.asarray(images), np.asarray(labels)
+        images, labels = as_array(images), as_array(labels)
         if images.ndim < 2:
             raise ShapeError(
                 f"expected images (N, C, H, W) or other samples (N, ...), got an array of shape {images.shape}"
@@ -70,7 +77,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         return (
-            f"Dataset({self.name}: images {self.images.shape} {self.images.dtype}, "
+            f"Dataset({shown(self.name)}: images {self.images.shape} {self.images.dtype}, "
             f"labels {self.labels.shape} {self.labels.dtype}, {len(self.classes)} classes)"
         )
 
@@ -102,7 +109,8 @@ class Dataset:
         """Mean and standard deviation per channel, for ``nn.Normalize(*train.statistics())``: take them from training
         data alone.
 
-        uint8 images count as divided by 255, as ``nn.Normalize`` divides them; floating ones as they are. The deviation
+        uint8 images count as divided by 255, as ``nn.Normalize`` divides them, whatever their shape; floating ones as
+        they are. The deviation
         is the biased one; a channel that never changes gets 1, so that nothing is divided by zero. Images that are not
         (N, C, H, W) are taken as one channel.
 

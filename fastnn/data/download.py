@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from fastnn.console import bar
 from fastnn.errors import DataError
 
 from .idx import read_content
@@ -113,16 +114,14 @@ def _retrieve(url: str, path: Path, progress: bool | None) -> Path:
     import logging
 
     import pooch
-    from tqdm import tqdm
 
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.WARNING)  # pooch would advise the user to note down the download's hash
-    hidden = None if progress is None else not progress  # None: shown on a terminal only
     try:
-        with tqdm(desc=path.name, unit="B", unit_scale=True, disable=hidden) as bar:
-            bar.total = math.inf  # pooch asks for bool(bar), which a bar of unknown total does not have
-            downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=(10, 60))
+        with bar(progress, desc=path.name, unit="B", unit_scale=True) as moving:
+            moving.total = math.inf  # pooch asks for its bool, which a bar of unknown total does not have
+            downloader = pooch.HTTPDownloader(progressbar=moving, chunk_size=1 << 16, timeout=(10, 60))
             return Path(pooch.retrieve(url, None, fname=path.name, path=path.parent, downloader=downloader))
     finally:
         logger.setLevel(level)

@@ -46,7 +46,8 @@ def load(
             the user's cache and downloaded when missing.
         raw: the digits as they are, uint8 (N, 1, 8, 8) from 0 to 16, instead of enlarged to 28x28.
         size: (H, W) to which the images of a folder are resized; without it they must all have one size.
-        gray: whether the images of a folder are read as gray (1 channel) or as RGB (3); None goes by the first of them.
+        gray: whether the images of a folder are read as gray (1 channel) or as RGB (3); None: as RGB if any of them is
+            in colour.
 
     Returns:
         Dataset with uint8 images (N, C, H, W) and int64 labels (N,). The arrays of named data sets are read-only: copy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError
 
 SPLIT, SHUFFLE, AUGMENT = range(3)  # what random numbers are for; each purpose has its own stream of a seed
@@ -55,7 +56,7 @@ def stratified_split(labels: np.ndarray, held: float | int, seed: int = 0) -> tu
     >>> [int((np.array([0, 0, 0, 0, 1, 1, 1, 1])[part] == 1).sum()) for part in (rest, held)]
     [2, 2]
     """
-    labels = np.asarray(labels)
+    labels = as_array(labels)
     n = len(labels)
     count = round(held * n) if isinstance(held, float) else int(held)
     if not 0 < count < n or (isinstance(held, float) and not 0 < held < 1):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import optim, random
+from fastnn.console import bar, shown
 from fastnn.errors import ArgumentError
 from fastnn.nn import Module
 from fastnn.tensor import Tensor
@@ -217,12 +218,10 @@ def _on_network(
 
 def _with_bar(optimizers: Mapping[str, Callable[[Any], Any]], progress: bool) -> Iterator[tuple[str, Any]]:
     """The optimisers, with a bar that names the one that trains."""
-    from tqdm import tqdm
-
-    with tqdm(
-        desc="optimisers", total=len(optimizers), unit=" trained", leave=False, disable=None if progress else True
-    ) as bar:
+    with bar(
+        None if progress else False, desc="optimisers", total=len(optimizers), unit=" trained", leave=False
+    ) as moving:
         for name, make in optimizers.items():
-            bar.set_postfix_str(name)
+            moving.set_postfix_str(shown(name))
             yield name, make
-            bar.update()
+            moving.update()

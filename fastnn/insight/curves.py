@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.console import shown
 from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.nn import Module
@@ -67,7 +68,7 @@ def confusion_matrix(confusion: Array | Sequence[Sequence[int]], classes: Sequen
     count = len(confusion) if confusion.ndim else 0
     if confusion.shape != (count, count):
         raise ArgumentError(f"confusion_matrix: expected a matrix (K, K), got {confusion.shape}")
-    names = tuple(classes) or tuple(map(str, range(count)))
+    names = [plots.label(name) for name in classes] or [str(i) for i in range(count)]
     mistakes = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     np.fill_diagonal(mistakes, 0)
     shades = np.where(np.eye(count, dtype=bool), np.nan, mistakes)
@@ -123,7 +124,7 @@ class Mistakes:
     def __repr__(self) -> str:
         rows = zip(self.indices, self.labels, self.found, self.probabilities, strict=True)
         return "\n".join(
-            f"image {i}: {self.classes[label]} taken for {self.classes[found]} ({100 * share:.1f} %)"
+            f"image {i}: {shown(self.classes[label])} taken for {shown(self.classes[found])} ({100 * share:.1f} %)"
             for i, label, found, share in rows
         )
 

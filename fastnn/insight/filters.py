@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.insight import plots
 from fastnn.insight.graph import operator_name
@@ -16,6 +17,7 @@ from fastnn.insight.signals import on_the_tape
 from fastnn.nn import Conv2d, Linear, Module
 from fastnn.nn.module import mode
 from fastnn.tape import Array, computed, enable_grad
+from fastnn.tensor import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -149,7 +151,7 @@ class FeatureMaps:
             for axes in line[len(shown) :]:
                 axes.set_visible(False)
             size = "×".join(map(str, array.shape))
-            line[0].set_ylabel(f"{name}\n{size}", rotation=0, ha="right", va="center", fontsize=8)
+            line[0].set_ylabel(f"{plots.label(name)}\n{size}", rotation=0, ha="right", va="center", fontsize=8)
         return drawing
 
 
@@ -167,9 +169,8 @@ def feature_maps(model: Module, x: Any) -> FeatureMaps:
     >>> feature_maps(fnn.recipes.fast(), image).names
     ('input', '0 normalize', '1 conv2d', '2 relu', '3 max_pool2d', '4 conv2d', '5 relu', '6 max_pool2d')
     """
-    given = on_the_tape(x)
-    if given.ndim == 3:
-        given = on_the_tape(given.data[np.newaxis])
+    image = x.data if isinstance(x, Tensor) else as_array(x)
+    given = on_the_tape(model, image[np.newaxis] if image.ndim == 3 else image)
     if given.ndim != 4 or given.shape[0] != 1:
         raise ShapeError(f"feature_maps: expected one image (C, H, W), got {given.shape}")
     with mode(model, training=False), enable_grad():  # what is not on the tape is not seen

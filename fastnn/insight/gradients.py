@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import random
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, FastnnError
 from fastnn.nn import Module
 from fastnn.tape import Array, enable_grad, gradients, no_grad
@@ -39,7 +40,7 @@ def numeric_gradient(f: Callable[[Array], Any], x: Any, eps: float = 1e-6, one_s
     >>> fnn.numeric_gradient(lambda w: (w ** 2).sum(), np.array([1.0, -3.0])).round(6)
     array([ 2., -6.])
     """
-    x = np.array(x.data if isinstance(x, Tensor) else x, np.float64)
+    x = np.array(x.data if isinstance(x, Tensor) else as_array(x), np.float64)
     gradient = np.empty_like(x)
     middle = _number(f(x)) if one_sided else 0.0
     for i in np.ndindex(x.shape):
@@ -53,7 +54,7 @@ def numeric_gradient(f: Callable[[Array], Any], x: Any, eps: float = 1e-6, one_s
 
 
 def _number(value: Any) -> float:
-    array = value.data if isinstance(value, Tensor) else np.asarray(value)
+    array = value.data if isinstance(value, Tensor) else as_array(value)
     if array.size != 1:
         raise ArgumentError(f"numeric_gradient: expected a function that gives one number, got shape {array.shape}")
     return float(array.item())
@@ -207,7 +208,7 @@ def gradcheck(
     arguments: list[Any] = []
     leaves: dict[str, Tensor] = {}
     for i, value in enumerate(given):
-        array = value.data if isinstance(value, Tensor) else np.asarray(value)
+        array = value.data if isinstance(value, Tensor) else as_array(value)
         if array.dtype.kind == "f":
             leaves[f"input {i}"] = Tensor(array.astype(np.float64), requires_grad=True)
             arguments.append(leaves[f"input {i}"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.console import shown
 from fastnn.errors import MissingExtraError
 from fastnn.tape import Array
 
@@ -14,7 +15,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GRAY", "GREEN", "ORANGE", "RED", "by_depth", "figure", "heading", "picture", "styled", "tiles"]
+__all__ = [
+    "BLUE",
+    "GRAY",
+    "GREEN",
+    "ORANGE",
+    "RED",
+    "by_depth",
+    "figure",
+    "heading",
+    "label",
+    "picture",
+    "styled",
+    "tiles",
+]
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 BLUE, ORANGE, GREEN, RED, GRAY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#7f7f7f"
@@ -38,15 +52,24 @@ def styled(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(label(title), loc="left", fontsize=10)
     axes.set(xlabel=x, ylabel=y)
     axes.tick_params(which="both", labelsize=8)
     return axes
 
 
+def label(text: Any) -> str:
+    r"""A name as Matplotlib shows it: no formula between dollars, and nothing that it cannot draw.
+
+    >>> print(label("5$ or 10$\x1b"))
+    5\$ or 10\$\x1b
+    """
+    return shown(text).replace("$", r"\$")
+
+
 def heading(drawing: Figure, text: str) -> None:
     """What the whole figure shows."""
-    drawing.suptitle(text, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    drawing.suptitle(label(text), x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
 def picture(axes: Axes, image: Array, *, limit: float | None = None, title: str = "") -> Any:
@@ -65,7 +88,7 @@ def picture(axes: Axes, image: Array, *, limit: float | None = None, title: str 
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     if title:
-        axes.set_title(title, fontsize=8, pad=3)
+        axes.set_title(label(title), fontsize=8, pad=3)
     return shown
 
 

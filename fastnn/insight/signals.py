@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from fastnn import random
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.insight.graph import operator_name
 from fastnn.nn import CrossEntropyLoss, Module
+from fastnn.ops.norm import on_scale
 from fastnn.tape import Array, computed, enable_grad, gradients
 from fastnn.tensor import Tensor
 from fastnn.train import Callback, Training
 from fastnn.train.checks import check_loss
+from fastnn.train.evaluate import are_pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,7 +145,7 @@ def signal_report(model: Module, x: Any, y: Any, loss_fn: Callable[..., Any] | N
 
     Args:
         model: any module; what its forward computes is seen operator by operator.
-        x: (N, ...) a batch, as the model takes it; uint8 is put on the scale 0 .. 1, as in `fit`.
+        x: (N, ...) a batch, as the model takes it; pixels are put on the scale 0 .. 1, as in `fit`.
         y: its labels or targets.
         loss_fn: maps (outputs, y) to one number; by default ``nn.CrossEntropyLoss()``.
 
@@ -160,7 +163,7 @@ def signal_report(model: Module, x: Any, y: Any, loss_fn: Callable[..., Any] | N
         raise ArgumentError(f"signal_report: expected a model (nn.Module), got {type(model).__name__}")
     check_loss("signal_report", loss_fn)
     loss_fn = CrossEntropyLoss() if loss_fn is None else loss_fn
-    given = on_the_tape(x)
+    given = on_the_tape(model, x)
     if not given.ndim or not len(given):
         raise ArgumentError(f"signal_report: expected a batch of one image or more, got shape {given.shape}")
     with _left_as_it_is(model), enable_grad():
@@ -182,14 +185,14 @@ def signal_report(model: Module, x: Any, y: Any, loss_fn: Callable[..., Any] | N
     return SignalReport(layers, float(loss.item()))
 
 
-def on_the_tape(x: Any) -> Tensor:
+def on_the_tape(model: Module, x: Any) -> Tensor:
     """A batch as floats that ask for a gradient: then every operator on them is recorded, also without parameters.
 
-    uint8 is put on the scale 0 .. 1, which `nn.Normalize` would do and `fit` does.
+    Pixels are put on the scale 0 .. 1, as the model's `nn.Normalize` or `fit` would do.
     """
-    array = x.data if isinstance(x, Tensor) else np.asarray(x)
-    if array.dtype == np.uint8:
-        array = array.astype(np.float32) / 255
+    array = x.data if isinstance(x, Tensor) else as_array(x)
+    if are_pixels(model, array):
+        array = on_scale(array, np.dtype(np.float32))
     return Tensor(array if array.dtype.kind == "f" else array.astype(np.float32), requires_grad=True)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn import versions
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
 from fastnn.habits import check_options
 from fastnn.nn.modes import borrowed, mode_of, set_mode
@@ -132,7 +133,8 @@ class Module:
         """An array that belongs to the state but is not learned, such as running means; None for one that is absent."""
         self._check_name(name)
         check_options("register_buffer", persistent=persistent)
-        setattr(self, name, None if tensor is None else np.array(tensor.data if isinstance(tensor, Tensor) else tensor))
+        given = tensor.data if isinstance(tensor, Tensor) else tensor
+        setattr(self, name, None if given is None else np.array(as_array(given)))
         self._buffers = (*self._buffers, name)
 
     def add_module(self, name: str, module: Module) -> None:
@@ -364,7 +366,7 @@ class Module:
                 f"{type(state_dict).__name__}: a file is read by fnn.weights.load"
             )
         own = self.state_dict()
-        given = {n: v.data if isinstance(v, Tensor) else np.asarray(v) for n, v in state_dict.items()}
+        given = {n: v.data if isinstance(v, Tensor) else as_array(v) for n, v in state_dict.items()}
         keys = LoadedKeys([name for name in own if name not in given], [name for name in given if name not in own])
         problems = []
         if strict:

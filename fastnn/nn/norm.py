@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import init, ops
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.checks import positive
@@ -112,8 +113,10 @@ class BatchNorm2d(_BatchNorm):
 class Normalize(Module):
     """(x - mean) / std channel by channel, input (N, C, ...): the first layer of a model that takes raw images.
 
-    uint8 images are divided by 255 first; floating ones are taken as they are. `mean` and `std` are numbers or one
-    number per channel, of the training images after that division. They are buffers: saved and loaded with the weights.
+    Integers, such as uint8 images or lists out of JSON, are pixels from 0 to 255 and are divided by 255 first
+    (DTypeError for any beyond); floating numbers and booleans are taken as they are. `mean` and `std` are numbers or
+    one number per channel, of the training images after that division. They are buffers: saved and loaded with the
+    weights.
 
     >>> import numpy as np
     >>> from fastnn import nn
@@ -126,8 +129,8 @@ class Normalize(Module):
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("mean", np.atleast_1d(np.asarray(mean, np.float32)))
-        self.register_buffer("std", np.atleast_1d(np.asarray(std, np.float32)))
+        self.register_buffer("mean", np.atleast_1d(as_array(mean).astype(np.float32)))
+        self.register_buffer("std", np.atleast_1d(as_array(std).astype(np.float32)))
         if self.mean.shape != self.std.shape or self.mean.ndim != 1 or not (self.std > 0).all():
             raise ArgumentError(f"Normalize: expected mean and std of one length, std positive, got {mean} and {std}")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.common import sum_to
 from fastnn.tape import recording, tracer
@@ -189,7 +190,7 @@ def _operand(value: Any, other: Tensor) -> Any:
     """A number or array that meets the tensor `other` takes its type: 2.0 never makes float64 of float32."""
     if isinstance(value, Tensor):
         return value
-    array = np.asarray(value)
+    array = as_array(value)
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"arithmetic: expected numbers, got {type(value).__name__} of type {array.dtype}")
     if other.dtype.kind == "f" or (isinstance(value, int) and other.dtype.kind in "iu"):

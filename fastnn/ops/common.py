@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import as_array
 from fastnn.backends.sums import total
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.tape import recording
@@ -31,7 +32,10 @@ def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:
 def layer_input(op: str, x: Any, weight: Tensor) -> Tensor:
     """What a layer with weights computes on: `x` in the weight's type. DTypeError for raw images, not on scale."""
     if getattr(x, "dtype", None) == np.uint8:
-        raise DTypeError(f"{op}: expected float images, got uint8: put nn.Normalize first or divide by 255")
+        raise DTypeError(
+            f"{op}: expected float images, got uint8: put nn.Normalize first or divide by 255; numbers of a table "
+            "are x.astype(np.float32)"
+        )
     return floating(x, weight.dtype)
 
 
@@ -81,7 +85,7 @@ def constant(op: str, prediction: Any, target: Any) -> Tensor:
                 "exchange them (target.detach() would cut off the only gradient)"
             )
         return target
-    array = np.asarray(target)
+    array = as_array(target)
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"{op}: expected numbers as target, got {array.dtype}")
     return Tensor(array)

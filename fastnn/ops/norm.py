@@ -99,8 +99,30 @@ class BatchNormTraining(Function):
         )
 
 
+def on_scale(x: Array, dtype: np.dtype[Any]) -> Array:
+    """A copy of `x` as `dtype`: integers are pixels from 0 to 255 and are divided by 255, whatever their type; floating
+    numbers and booleans are taken as they are.
+
+    Raises DTypeError for integers beyond 0 to 255, of which nobody knows the scale.
+    """
+    check_pixels(x)
+    y = x.astype(dtype)
+    if x.dtype.kind in "iu":
+        y /= 255
+    return y
+
+
+def check_pixels(x: Array) -> None:
+    """DTypeError for integers beyond 0 to 255."""
+    if x.dtype.kind in "iu" and x.dtype != np.uint8 and x.size and not (x.min() >= 0 and x.max() <= 255):
+        raise DTypeError(
+            f"expected pixels from 0 to 255 or floating numbers, got {x.dtype} from {x.min()} to {x.max()}: "
+            "pass floating numbers on the scale of the training images"
+        )
+
+
 class Normalize(Function):
-    """(x - mean) / std, channel by channel; uint8 is divided by 255 first. Saves std; in NumPy.
+    """(x - mean) / std, channel by channel, of x `on_scale`. Saves std; in NumPy.
 
     x (N, C, ...) of any type, mean and std (C,) or (1,).
     """
@@ -110,9 +132,7 @@ class Normalize(Function):
         channels = (1, -1) + (1,) * (x.ndim - 2)
         mean, std = mean.reshape(channels), std.reshape(channels)
         ctx.save_for_backward(std)
-        y = x.astype(mean.dtype)
-        if x.dtype == np.uint8:
-            y /= 255
+        y = on_scale(x, mean.dtype)
         y -= mean
         y /= std
         return y
@@ -202,10 +222,11 @@ def batch_norm_training(
 
 
 def normalize(x: Any, mean: Array, std: Array) -> Tensor:
-    """(x - mean) / std for each channel of x (N, C, ...), mean and std (C,) or (1,); uint8 is divided by 255 first.
+    """(x - mean) / std for each channel of x (N, C, ...), mean and std (C,) or (1,); integers, of any type, are pixels
+    from 0 to 255 and are divided by 255 first.
 
-    The result has mean's type. Raises ShapeError if the channels do not fit, ArgumentError for mean and std that are no
-    arrays: PyTorch's function of this name makes vectors of length 1.
+    The result has mean's type. Raises ShapeError if the channels do not fit, DTypeError for integers beyond 0 to 255,
+    ArgumentError for mean and std that are no arrays: PyTorch's function of this name makes vectors of length 1.
     """
     if not isinstance(mean, np.ndarray) or not isinstance(std, np.ndarray):
         raise ArgumentError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.console import bar
 from fastnn.data.batches import number_of_batches
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.interrupts import Interrupts
@@ -31,8 +32,6 @@ def run_epoch(
 
     `fewest` says how many images, 1 or 2, a batch must have; it is asked, with two of them, where a single one is left.
     """
-    from tqdm import tqdm
-
     order = _checked(images, labels, permutation, batch_size)
     batch_size = min(batch_size, len(order))
     alone = len(order) % batch_size == 1 and len(order) > 1
@@ -43,7 +42,7 @@ def run_epoch(
     total = 0.0
     with (
         Interrupts() as interrupts,
-        tqdm(total=len(order), unit="image", leave=False, disable=None if progress else True) as bar,
+        bar(None if progress else False, total=len(order), unit="image", leave=False) as shown,
     ):
         for batch in range(batches):
             start, n = batch * batch_size, batch_size if batch < batches - 1 else last
@@ -55,7 +54,7 @@ def run_epoch(
                 flush()  # before the schedule goes on: at the rate of its batches
             if scheduler is not None:
                 scheduler.step()
-            bar.update(n)
+            shown.update(n)
             interrupts.heed()
     return total / len(order)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import backends, locks
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.nn import Module
 from fastnn.nn.module import mode
@@ -304,7 +305,7 @@ class Step(Plan):
         """
         from fastnn.plan.epoch import run_epoch
 
-        images, labels = np.asarray(images), _target(labels)
+        images, labels = as_array(images), _target(labels)
         with self._turn():
             summed = getattr(self.loss_fn, "reduction", "mean") == "sum"
             try:

@@ -14,6 +14,7 @@ from fastnn.data import Batches, Dataset
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.nn import CrossEntropyLoss, Module, Normalize
 from fastnn.nn.module import mode
+from fastnn.ops.norm import on_scale
 from fastnn.plan.fewest import fewest_for
 from fastnn.plan.steady import Unsteady
 from fastnn.tensor import Tensor, no_grad
@@ -53,8 +54,8 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
     Args:
         model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
         data: a data set's name or an image folder (its test part), a `Dataset`, ``(images, labels)``, or `Batches`, of
-            which only the images and labels count, not their order or augmentation. uint8 images are divided by 255, as
-            `fit` does.
+            which only the images and labels count, not their order or augmentation. uint8 images are divided by 255,
+            and uint8 features (N, F) are not, as in `fit`.
         loss: as for `fit`; cross-entropy by default.
         batch_size: images at a time; the result hardly depends on it.
         compile: whether the model is compiled (`fnn.compile`), as for `fit`.
@@ -167,10 +168,30 @@ def as_dataset(data: Any, split: str) -> Dataset:
 
 
 def input_for(model: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """What images go through before this model: uint8 is put on the scale 0 .. 1, unless `nn.Normalize` does that."""
-    if any(isinstance(module, Normalize) for module in model.modules()):
-        return lambda images: images
-    return lambda images: images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
+    """What samples go through before this model.
+
+    Integers (N, H, W) or (N, C, H, W) are pixels, and are put on the scale 0 .. 1, unless the model's own
+    `nn.Normalize` does that. The features (N, F) of a table are numbers, whatever their type.
+    """
+    if normalizes(model):
+        return lambda samples: samples
+
+    def numbers(samples: np.ndarray) -> np.ndarray:
+        if are_pixels(model, samples):
+            return on_scale(samples, np.dtype(np.float32))
+        return samples.astype(np.float32) if samples.dtype == np.uint8 else samples
+
+    return numbers
+
+
+def normalizes(model: Any) -> bool:
+    """Whether the model puts pixels on scale by itself."""
+    return any(isinstance(module, Normalize) for module in model.modules())
+
+
+def are_pixels(model: Any, samples: np.ndarray) -> bool:
+    """Whether samples (N, ...) are integers from 0 to 255 that stand for 0 to 1, not the features of a table."""
+    return samples.dtype.kind in "iu" and (samples.ndim > 2 or normalizes(model))
 
 
 class Tally:

@@ -18,6 +18,7 @@ from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
 from fastnn.nn import CrossEntropyLoss, NLLLoss
 from fastnn.nn.modes import training_mode
+from fastnn.ops.norm import check_pixels
 from fastnn.optim import Adam, GradientDescent, Optimizer
 from fastnn.plan.fewest import fewest_in_training, trial
 from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
@@ -25,7 +26,7 @@ from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
 from . import finite
 from .callbacks import Callback, Training
 from .checks import check_fit, check_trainable
-from .evaluate import Evaluation, Tally, as_dataset, evaluate, input_for
+from .evaluate import Evaluation, Tally, are_pixels, as_dataset, evaluate, input_for
 from .history import EpochRecord, History
 from .interrupts import Interrupted
 from .progress import Progress
@@ -55,9 +56,10 @@ def fit(
     Args:
         model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
         train: a data set's name or an image folder (its training part), a `Dataset`, ``(images, labels)``, or
-            `Batches`, which keep their own size, order and augmentation. uint8 images are divided by 255, here or by
-            the model's own ``nn.Normalize``. Where a single image would be left for the last batch and the model cannot
-            take one alone, as with batch norm of features, it joins the batch before.
+            `Batches`, which keep their own size, order and augmentation. uint8 images, (N, H, W) or (N, C, H, W), are
+            divided by 255, here or by the model's own ``nn.Normalize``; the features (N, F) of a table are divided only
+            by the latter. Where a single image would be left for the last batch and the model cannot take one alone, as
+            with batch norm of features, it joins the batch before.
         val: what to watch by, never trained on: a fraction or a number of the training images (stratified by class), a
             `Dataset`, ``(images, labels)``, or the name of a data set (its test part).
         loss: maps (outputs, labels) to one number; by default ``nn.CrossEntropyLoss()``.
@@ -107,6 +109,8 @@ def fit(
     if seed is not None:
         random.manual_seed(seed)
     batches, held = _data(train, val, batch_size, seed)
+    if are_pixels(model, batches.images):
+        check_pixels(batches.images)
     loss = CrossEntropyLoss() if loss is None else loss
     optimizer = Adam(model.parameters(), lr=1e-3) if optimizer is None else optimizer
     check_trainable(model, optimizer)

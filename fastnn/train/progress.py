@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
+from fastnn.console import bar, has_terminal, say
+
 from .callbacks import Callback, Training
+from .evaluate import are_pixels, normalizes
 from .history import table_header, table_row
 
 __all__ = ["Progress"]
@@ -17,7 +19,8 @@ SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to draw a bar on
 class Progress(Callback):
     """The table of the epochs on standard output; images per second, loss and time left on standard error.
 
-    The latter is a bar that moves if standard error is a terminal, and a line every ten seconds if it is not.
+    The latter is a bar that moves if standard error is a terminal, and a line every ten seconds if it is not. Where one
+    of the two is closed, nothing is shown there.
     """
 
     def __init__(self) -> None:
@@ -27,37 +30,36 @@ class Progress(Callback):
 
     def on_train_begin(self, training: Training) -> None:
         self._penalized = training.penalty is not None
-        print(table_header(self._penalized), flush=True)
+        if are_pixels(training.model, training.batches.images) and not normalizes(training.model):
+            say("pixels are divided by 255, since the model has no nn.Normalize")
+        say(table_header(self._penalized))
         for record in training.history:  # of a training that goes on
-            print(table_row(record, self._penalized), flush=True)
+            say(table_row(record, self._penalized))
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
     def on_batch_end(self, training: Training) -> None:
-        if sys.stderr.isatty():
+        if has_terminal():
             self._move_bar(training)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
-            print(progress_line(training), file=sys.stderr, flush=True)
+            say(progress_line(training), error=True)
 
     def on_epoch_end(self, training: Training) -> None:
         self._remove_bar()
-        print(table_row(training.history[-1], self._penalized), flush=True)
+        say(table_row(training.history[-1], self._penalized))
 
     def on_train_end(self, training: Training) -> None:
         self._remove_bar()
         if training.stopped:
-            print(f"stopped in epoch {training.epoch}: {training.stopped}", flush=True)
+            say(f"stopped in epoch {training.epoch}: {training.stopped}")
 
     def _move_bar(self, training: Training) -> None:
         if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
+            self._bar = bar(
                 desc=f"epoch {training.epoch}/{training.epochs}",
                 total=images_per_epoch(training),
                 unit=" images",
                 leave=False,
-                file=sys.stderr,
             )
         self._bar.set_postfix_str(losses(training), refresh=False)
         self._bar.update(training.images - self._bar.n)

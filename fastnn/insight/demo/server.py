@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import threading
+from http.server import BaseHTTPRequestHandler
 from importlib import resources
 from typing import Any
 
 import numpy as np
 
+from fastnn.console import shown
 from fastnn.data.centre import centred
-from fastnn.errors import ArgumentError
+from fastnn.errors import ArgumentError, NonFiniteError
+from fastnn.insight.demo.bounded import BoundedServer
 from fastnn.insight.filters import feature_maps
 from fastnn.nn import Module
 from fastnn.ops import softmax
@@ -32,7 +36,7 @@ FILES = {
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:"
 
 
-class DemoServer(ThreadingHTTPServer):
+class DemoServer(BoundedServer):
     """Serves the page on 127.0.0.1; `serve_forever()` runs it, `url` is where.
 
     Args:
@@ -46,8 +50,6 @@ class DemoServer(ThreadingHTTPServer):
 
     Raises ArgumentError for a model of colour images; OSError for a port that is taken.
     """
-
-    daemon_threads = True
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class DemoServer(ThreadingHTTPServer):
         self.model, self.title, self.image_shape = model, title, tuple(image_shape)
         self.classes, self.fill, self.light_on_dark = tuple(classes), fill, light_on_dark
         self._predict = compile(model, frozen=True)
+        self._turn = threading.Lock()  # drawings are answered one at a time
         super().__init__(("127.0.0.1", port), _Handler)
 
     @property
@@ -74,19 +77,26 @@ class DemoServer(ThreadingHTTPServer):
     def describe(self) -> dict[str, Any]:
         """What the page needs to know before the first stroke."""
         _, height, width = self.image_shape
-        return {"title": self.title, "classes": self.classes, "height": height, "width": width, "scale": SCALE}
+        classes = [shown(name) for name in self.classes]
+        return {"title": shown(self.title), "classes": classes, "height": height, "width": width, "scale": SCALE}
 
     def answer(self, drawing: Array) -> dict[str, Any]:
         """What the model makes of a drawing (H0, W0) uint8, white on black.
 
         The image that it sees, the probabilities of the classes, and of each layer the first maps, each from its least
-        (0) to its largest (255).
+        (0) to its largest (255). Raises NonFiniteError for a model that gives no numbers.
         """
+        with self._turn:
+            return self._answer(drawing)
+
+    def _answer(self, drawing: Array) -> dict[str, Any]:
         _, height, width = self.image_shape
         image, _ = centred(drawing, height, width, self.fill)
         if not self.light_on_dark:
             image = 255 - image
         logits = self._predict(image[np.newaxis])
+        if not np.isfinite(logits).all():
+            raise NonFiniteError("the model's outputs are infinite or not numbers: look at its weights")
         layers, found = [], feature_maps(self.model, image)
         for name, maps in zip(found.names[1:], found.maps[1:], strict=True):  # without the input
             shown = _as_bytes(maps[:MOST_MAPS])
@@ -114,6 +124,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: DemoServer
     protocol_version = "HTTP/1.1"
+    _served = False  # whether this connection had an answer before
+
+    def handle_one_request(self) -> None:
+        if self._served:
+            self.server.wait_for(self.connection, self.server.idle)
+            self.rfile.peek(1)  # type: ignore[attr-defined]  # a BufferedReader, which waits here for the next request
+        self.server.wait_for(self.connection)
+        super().handle_one_request()
+        self._served = True
 
     def do_GET(self) -> None:
         if not self._is_ours():
@@ -123,28 +142,56 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path in FILES:
             name, kind = FILES[self.path]
             self._send(resources.files(__package__).joinpath(name).read_bytes(), kind)
+        elif self.path == "/draw":
+            self._refuse_method("POST")
         else:
             self.send_error(404)
+
+    do_HEAD = do_GET
 
     def do_POST(self) -> None:
         if not self._is_ours():
             return
         _, height, width = self.server.image_shape
         expected = height * SCALE * width * SCALE
-        if self.path != "/draw" or self.headers.get("Content-Length") != str(expected):
-            self.close_connection = True  # its body is not read
-            self.send_error(400, f"expected a drawing of {expected} bytes")
+        if self.path == "/model" or self.path in FILES:
+            self._refuse_method("GET, HEAD")
+        elif self.path != "/draw" or self.headers.get_all("Content-Length") != [str(expected)]:
+            self._refuse(400, f"expected a drawing of {expected} bytes")
+        else:
+            content = self.rfile.read(expected)
+            if len(content) < expected:  # the client is gone
+                self.close_connection = True
+                return
+            self._answer(np.frombuffer(content, np.uint8).reshape(height * SCALE, width * SCALE))
+
+    def _answer(self, drawing: Array) -> None:
+        self.server.work(self.connection)
+        try:
+            answer = json.dumps(self.server.answer(drawing), allow_nan=False)
+        except Exception as error:  # whatever a model may do: the page says it, and the server goes on
+            self.server.wait_for(self.connection)
+            self._refuse(500, shown(error))
             return
-        drawing = np.frombuffer(self.rfile.read(expected), np.uint8).reshape(height * SCALE, width * SCALE)
-        self._send(json.dumps(self.server.answer(drawing)).encode(), "application/json")
+        self.server.wait_for(self.connection)
+        self._send(answer.encode(), "application/json")
 
     def _is_ours(self) -> bool:
-        """Refuse pages of other places that got their name to mean this machine."""
+        """Refuse pages of other places: those that got their name to mean this machine, and those that send it forms;
+        and requests that two programs could read in two ways."""
         port = self.server.server_address[1]
-        if self.headers.get("Host") in (f"127.0.0.1:{port}", f"localhost:{port}"):
+        names = (f"127.0.0.1:{port}", f"localhost:{port}")
+        hosts, origins = (self.headers.get_all(name, []) for name in ("Host", "Origin"))
+        if len(hosts) != 1 or hosts[0].lower() not in names:
+            self._refuse(403, "expected a request to this machine")
+        elif origins not in ([], *([f"http://{name}"] for name in names)):
+            self._refuse(403, "expected a request of this server's own page")
+        elif self.headers.defects or "Transfer-Encoding" in self.headers:
+            self._refuse(400, "expected plain headers, and a body of a known length")
+        elif self.command != "POST" and self.headers.get_all("Content-Length", ["0"]) != ["0"]:
+            self._refuse(400, "expected no body")
+        else:
             return True
-        self.close_connection = True
-        self.send_error(403)
         return False
 
     def _send(self, body: bytes, kind: str) -> None:
@@ -154,7 +201,31 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Security-Policy", POLICY)
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _refuse(self, code: int, reason: str) -> None:
+        """Answer with an error, and part: what else the client sends is not read, but for what is on its way."""
+        self.close_connection = True
+        self.send_error(code, explain=reason)
+        with contextlib.suppress(OSError):
+            self.connection.settimeout(0.2)
+            for _ in range(16):  # closing at once would take the answer back from a client that is still sending
+                if not self.connection.recv(1 << 16):
+                    break
+
+    def _refuse_method(self, allowed: str = "GET, HEAD, POST") -> None:
+        self.close_connection = True
+        self.send_response(405)
+        self.send_header("Allow", allowed)
+        self.send_header("Content-Length", "0")
+        self.send_header("Connection", "close")
+        self.end_headers()
+
+    def do_PUT(self) -> None:
+        self._refuse_method()
+
+    do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = do_PUT
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the terminal is the user's."""

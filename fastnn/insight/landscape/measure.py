@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.console import bar
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError
 from fastnn.nn import BatchNorm1d, BatchNorm2d, CrossEntropyLoss, Module
@@ -300,6 +301,4 @@ def _paths(path: Paths) -> dict[str, ParameterPath]:
 
 
 def _bar(total: int, progress: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(desc="landscape", total=total, unit=" points", leave=False, disable=None if progress else True)
+    return bar(None if progress else False, desc="landscape", total=total, unit=" points", leave=False)

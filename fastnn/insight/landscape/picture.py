@@ -54,8 +54,13 @@ def _curve(result: Landscape, log: bool) -> Figure:
     for path, color in zip(result.paths, COLORS * len(result.paths), strict=False):
         heights = result.heights(path.coordinates, log=log)  # of the curve below it, as in the page
         heights = 10**heights if log else heights
-        axes.plot(path.coordinates[:, 0], heights, color=color, marker="o", markersize=3, label=path.name)
-    axes.set(xlabel=result.axes[0].label, ylabel="loss", title=result.title, yscale="log" if log else "linear")
+        axes.plot(path.coordinates[:, 0], heights, color=color, marker="o", markersize=3, label=plots.label(path.name))
+    axes.set(
+        xlabel=plots.label(result.axes[0].label),
+        ylabel="loss",
+        title=plots.label(result.title),
+        yscale="log" if log else "linear",
+    )
     axes.grid(alpha=0.3)
     if result.paths:
         axes.legend(frameon=False)
@@ -71,7 +76,7 @@ def _surface(result: Landscape, log: bool) -> Figure:
     colors = LinearSegmentedColormap.from_list("landscape", SCALE)
     corner = result.open_corner
     t, s = np.meshgrid(*(axis.values for axis in result.axes))
-    drawn.suptitle(result.title)
+    drawn.suptitle(plots.label(result.title))
     solid = drawn.add_subplot(1, 2, 1, projection="3d")
     solid.computed_zorder = False  # so that paths lie on the surface and not within
     solid.plot_surface(t, s, heights, cmap=colors, rstride=1, cstride=1, linewidth=0.2, edgecolor=(0.1, 0.15, 0.2, 0.2))
@@ -88,7 +93,9 @@ def _surface(result: Landscape, log: bool) -> Figure:
     drawn.colorbar(filled, ax=axes, label="loss", format=numbers, ticks=ticks)
     for path, color in zip(result.paths, COLORS * len(result.paths), strict=False):
         marker = "o" if len(path.times) <= 60 else None
-        axes.plot(*path.coordinates.T, color=color, marker=marker, markersize=3, linewidth=1.5, label=path.name)
+        axes.plot(
+            *path.coordinates.T, color=color, marker=marker, markersize=3, linewidth=1.5, label=plots.label(path.name)
+        )
         places = path.drawn()[1]
         solid.plot(*places.T, result.heights(places, log=log), color=color, linewidth=1.5, zorder=5)
         axes.plot(*path.coordinates[-1], color=color, marker="o", markersize=8, markeredgecolor="white")
@@ -96,7 +103,7 @@ def _surface(result: Landscape, log: bool) -> Figure:
     if result.paths:
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.12), ncols=4, frameon=False)
     for one in (solid, axes):
-        one.set(xlabel=result.axes[0].label, ylabel=result.axes[1].label)
+        one.set(xlabel=plots.label(result.axes[0].label), ylabel=plots.label(result.axes[1].label))
     if ticks is not None:
         solid.set_zticks(ticks)
         solid.set_zlim(heights.min(), heights.max())

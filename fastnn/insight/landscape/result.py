@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.console import shown
 from fastnn.errors import DataError
 from fastnn.weights import write_atomically
 
@@ -74,7 +75,8 @@ class Trajectory:
         return times, np.stack(places, axis=1)
 
     def __repr__(self) -> str:
-        return f"Trajectory({self.name}: {len(self.times)} points, loss {self.losses[0]:.4g} to {self.losses[-1]:.4g})"
+        first, last = self.losses[0], self.losses[-1]
+        return f"Trajectory({shown(self.name)}: {len(self.times)} points, loss {first:.4g} to {last:.4g})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +203,7 @@ class Landscape:
         around = "" if self.centre is None else f", {self.centre:.4g} at the centre"
         finite = self.losses[np.isfinite(self.losses)]
         span = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "nowhere finite"
-        words = [f"{self.title}: {size} points, loss {span}{around}"]
+        words = [f"{shown(self.title)}: {size} points, loss {span}{around}"]
         words += [f"  {axis.label}" for axis in self.axes]
         words += [f"  {path!r}" for path in self.paths]
         return "\n".join(words)

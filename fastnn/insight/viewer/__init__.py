@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.console import shown
 from fastnn.errors import MissingExtraError
 from fastnn.insight.landscape.result import Landscape, Trajectory
 
@@ -23,10 +24,10 @@ __all__ = ["finite", "page", "script"]
 def page(result: Landscape) -> str:
     """The whole page. Raises MissingExtraError without plotly."""
     parts = {name: (files(__package__) / f"page.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
-    numbers = json.dumps(finite(numbers_of(result)), separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    numbers = json.dumps(finite(numbers_of(result)), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     filled = {
-        "title": html.escape(result.title),
-        "about": html.escape(" · ".join(_about(result))),
+        "title": html.escape(shown(result.title)),
+        "about": html.escape(shown(" · ".join(_about(result)))),
         "css": parts["css"],
         "js": parts["js"],
         "numbers": numbers,
@@ -53,7 +54,7 @@ def numbers_of(result: Landscape) -> dict[str, Any]:
     """What the page draws: grid, losses, paths with their height on the surface, and which scale to open with."""
     floor = result.floor
     return {
-        "title": result.title,
+        "title": shown(result.title),
         "time": result.time,
         "labels": [axis.label for axis in result.axes],
         "symbols": [axis.symbol for axis in result.axes],
@@ -71,7 +72,7 @@ def numbers_of(result: Landscape) -> dict[str, Any]:
 def _path(result: Landscape, path: Trajectory, floor: float | None) -> dict[str, Any]:
     """Its points, and the line through them, which follows the surface between two points that are far apart."""
     return {
-        "name": path.name,
+        "name": shown(path.name),
         "points": {
             **_placed(result, path.times, path.coordinates, floor),
             "losses": path.losses,

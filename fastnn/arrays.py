@@ -1,0 +1,58 @@
+"""What users pass as an array, as an ndarray."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from fastnn.errors import DTypeError, FastnnError, ShapeError
+
+__all__ = ["as_array"]
+
+
+def as_array(data: Any) -> np.ndarray[Any, Any]:
+    """`data` as ``np.asarray`` gives it: an ndarray itself, or whatever NumPy makes an array of, without need no copy.
+
+    Raises:
+        DTypeError: a masked array, or a list with one, of which entries are masked: ``np.asarray`` would let the mask
+            go and compute with what lies behind it. Also an object whose own ``__array__`` fails.
+        ShapeError: lists of unequal lengths.
+
+    >>> as_array([[1, 2]]).shape
+    (1, 2)
+    >>> as_array(np.ma.masked_equal([1.0, -9.0], -9.0))
+    Traceback (most recent call last):
+    fastnn.errors.DTypeError: expected an array without masked entries, got 1 masked of 2: fill them (.filled(value)) \
+or leave them out
+    """
+    if type(data) is np.ndarray:
+        return data
+    _refuse_masks(data)
+    try:
+        return np.asarray(data)
+    except FastnnError:  # a tensor's own
+        raise
+    except ValueError as error:  # lists of unequal lengths
+        raise ShapeError(f"expected an array or lists of equal lengths ({error})") from None
+    except Exception as error:  # whatever somebody's __array__ raises
+        raise DTypeError(
+            f"expected an array of numbers, got an object of type {type(data).__name__} ({error})"
+        ) from error
+
+
+def _refuse_masks(data: Any) -> None:
+    masked = sys.modules.get("numpy.ma")
+    if masked is None:  # then nobody has a masked array
+        return
+    if isinstance(data, (list, tuple)):
+        if any(issubclass(kind, (list, tuple, np.ndarray)) for kind in set(map(type, data))):
+            for entry in data:
+                _refuse_masks(entry)
+    elif isinstance(data, masked.MaskedArray) and masked.is_masked(data):
+        count = int(np.count_nonzero(masked.getmaskarray(data)))
+        raise DTypeError(
+            f"expected an array without masked entries, got {count} masked of {data.size}: fill them "
+            "(.filled(value)) or leave them out"
+        )

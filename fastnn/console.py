@@ -1,0 +1,98 @@
+"""What fastnn prints: it arrives on any terminal, and does without one."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import unicodedata
+from typing import Any
+
+__all__ = ["bar", "flush", "has_terminal", "say", "shown", "write"]
+
+# What fastnn prints besides ASCII, for terminals that have nothing else.
+_PLAIN = str.maketrans(
+    {"×": "x", "·": ".", "–": "-", "—": "-", "…": "...", "’": "'", "²": "^2", "Σ": "sum ", "→": "->"}
+)
+# A descriptor that is not open, and a terminal that has hung up: there is nobody to read.
+_NOBODY = (errno.EBADF, errno.EIO)
+
+
+def shown(text: Any, keep: str = "") -> str:
+    r"""`text` so that printing it can only show it. What the name of a file or a class may hold besides letters is
+    escaped: terminal commands, line ends, changes of direction, bytes that are no text; the characters `keep` are not.
+
+    >>> print(shown("cat\x1b[2J\n"), shown("caf\udce9"), shown("naïve 猫"))
+    cat\x1b[2J\n caf\xe9 naïve 猫
+    """
+    text = str(text)
+    return text if text.isprintable() else "".join(c if c in keep else _shown(c) for c in text)
+
+
+def say(text: Any = "", *, error: bool = False) -> None:
+    """Print lines on standard output, or on standard error with `error`; see `write`."""
+    write(f"{text}\n", sys.stderr if error else sys.stdout)
+
+
+def write(text: str, stream: Any) -> None:
+    """Put a text on a stream of the terminal, at once. Nothing happens where there is no stream or nobody at its end;
+    what would do more than be read is escaped, and so is what the stream's encoding lacks.
+
+    Raises OSError where standard output goes to a file or a pipe that takes no more.
+    """
+    if not hasattr(stream, "write"):  # None, as a rule
+        return
+    text = shown(text, keep="\n")
+    try:
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(_encodable(text, stream))
+        _flush(stream)
+    except OSError as problem:
+        if stream is not sys.stderr and problem.errno not in _NOBODY:
+            raise
+    except ValueError:  # it was closed
+        pass
+
+
+def flush() -> None:
+    """Have all of standard output written. Raises OSError as `write` does."""
+    write("", sys.stdout)
+
+
+def has_terminal() -> bool:
+    """Whether standard error is a terminal, on which a bar can move."""
+    try:
+        return bool(sys.stderr.isatty())
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+def bar(show: bool | None = None, **options: Any) -> Any:
+    """A bar of tqdm on standard error; by default (None) if that is a terminal. `options` are tqdm's."""
+    from tqdm import tqdm
+
+    wanted = has_terminal() if show is None else show and sys.stderr is not None
+    return tqdm(file=sys.stderr, disable=not wanted, **options)
+
+
+def _shown(character: str) -> str:
+    code = ord(character)
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    if 0xDC80 <= code <= 0xDCFF:  # a byte in the name of a file that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _encodable(text: str, stream: Any) -> str:
+    try:
+        encoding = stream.encoding or "ascii"
+        return str(text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding))
+    except (AttributeError, LookupError, UnicodeError):
+        return text.translate(_PLAIN).encode("ascii", "backslashreplace").decode("ascii")
+
+
+def _flush(stream: Any) -> None:
+    if hasattr(stream, "flush"):
+        stream.flush()
