@@ -7,6 +7,7 @@ The code of the standard library and of installed packages is not followed.
 
 from __future__ import annotations
 
+import dis
 import functools
 import os
 import pickle
@@ -14,7 +15,7 @@ import random as python_random
 import sys
 import sysconfig
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -28,9 +29,11 @@ __all__ = ["PLAIN", "Place", "Reach", "same"]
 
 PLAIN = (bool, int, float, complex, str, bytes, tuple, np.generic, type(None))
 MOST_ENTRIES = 256  # of a container that is looked into; of a longer one the length counts
-WATCHED_BYTES = 1024  # arrays up to this size are compared at every step, larger ones when the model is traced
+WATCHED_BYTES = 1024  # arrays up to this size are compared at every step, larger ones when the model is traced,
+MOST_BYTES = 1 << 24  # and those beyond this size not at all
 
 _MISSING = object()
+_OF_GLOBALS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"}
 _PACKAGES = {"site-packages", "dist-packages"}
 
 
@@ -88,12 +91,15 @@ class Place:
 class Reach:
     """The modules and other places that these roots (a model, a loss) can read; `has_users_code`: not just fastnn's.
 
-    With `whole`, also arrays of any size, and with `parameters` those of all parameters and buffers.
+    With `whole`, also arrays of any size, and with `parameters` those of all parameters and buffers. `names` that an
+    earlier walk has found save the repetitions that would find them.
     """
 
-    def __init__(self, roots: tuple[Any, ...], *, whole: bool = False, parameters: bool = False) -> None:
+    def __init__(
+        self, roots: tuple[Any, ...], names: Iterable[str] = (), *, whole: bool = False, parameters: bool = False
+    ) -> None:
         self.whole = whole
-        self.names = {"forward", "__call__"}
+        self.names = {"forward", "__call__", *names}
         known = -1
         while len(self.names) != known:  # code that is found may name what was passed over
             known = len(self.names)
@@ -200,10 +206,10 @@ class Reach:
             return
         self._visit_names(function, function.__qualname__)
         self._add_defaults(function)
-        found = set(_names_in(function.__code__))
-        self.names |= found
+        of_variables, others = _names_in(function.__code__)
+        self.names |= others
         space = function.__globals__
-        read = [name for name in sorted(found) if name in space]
+        read = [name for name in sorted(of_variables) if name in space]
         if read:
             self._add_names("", space, lambda: space, read, space.__setitem__)
         for name in read:
@@ -300,7 +306,7 @@ class Reach:
 
     def _add_array(self, array: Any, label: str, shared: bool = False) -> None:
         small = array.nbytes <= WATCHED_BYTES
-        if array.dtype.hasobject or not (small or self.whole):
+        if array.dtype.hasobject or array.nbytes > MOST_BYTES or not (small or self.whole):
             return
 
         def write(entries: dict[Any, Any]) -> None:
@@ -347,11 +353,17 @@ class Reach:
         self._add_state_of_generator(random, random.peek, random.put_back, "fnn.random.generator()", shared=True)
 
 
-def _names_in(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
+@functools.lru_cache(maxsize=1024)
+def _names_in(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """The global variables that code reads or sets, and all names in it: attributes', too."""
+    of_variables = {each.argval for each in dis.get_instructions(code) if each.opname in _OF_GLOBALS}
+    names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names_in(constant)
+            inner = _names_in(constant)
+            of_variables |= inner[0]
+            names |= inner[1]
+    return frozenset(of_variables), frozenset(names)
 
 
 def _content(cell: Any) -> Any:

@@ -20,7 +20,7 @@ import numpy as np
 from fastnn.errors import GraphError
 from fastnn.plan.reach import PLAIN, Place, Reach, same
 from fastnn.plan.structure import Structure
-from fastnn.plan.trace import Graph, Traced, Value
+from fastnn.plan.trace import Graph, Operator, Traced, Value
 from fastnn.tensor import Array
 
 __all__ = ["CHECKED", "Unsteady", "check_again", "steady_graph"]
@@ -46,11 +46,9 @@ class Unsteady(GraphError):
 def steady_graph(structure: Structure, make: Callable[[], Graph], parameters: bool) -> Graph:
     """The graph that `make` traces, if a second trace gives the same one and leaves everything as it is; else Unsteady.
 
-    fastnn's own layers and losses need no second one. What the first trace alone creates, such as a table that forward
-    keeps from its first call on, stays. With `parameters`, forward may not write into parameters and buffers either.
+    What the first trace alone creates, such as a table that forward keeps from its first call on, stays. With
+    `parameters`, forward may not write into parameters and buffers either.
     """
-    if not structure.has_users_code:
-        return make()
     with _tracing, _State(structure, parameters) as before:
         first = make()
         settled = before
@@ -64,9 +62,8 @@ def steady_graph(structure: Structure, make: Callable[[], Graph], parameters: bo
 
 def check_again(structure: Structure, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
     """Unsteady where a new trace differs from the graph that a plan was made of some calls ago."""
-    if structure.has_users_code:
-        with _tracing, _State(structure, parameters) as state:
-            state.checked(graph, make, structure)
+    with _tracing, _State(structure, parameters) as state:
+        state.checked(graph, make, structure)
 
 
 class _Entropy:
@@ -93,7 +90,7 @@ class _State:
     """Everything that a model can read, as it is at one time; a context that puts it back where an error is raised."""
 
     def __init__(self, structure: Structure, parameters: bool) -> None:
-        self.places = Reach(structure.roots, whole=True, parameters=parameters).places
+        self.places = Reach(structure.roots, structure.names, whole=True, parameters=parameters).places
 
     def __enter__(self) -> _State:
         return self
@@ -160,17 +157,21 @@ def _holds_traced(value: Any, depth: int = 3) -> bool:
 def difference(a: Graph, b: Graph, structure: Structure) -> str | None:
     """In which operator two graphs of one model differ, in words; None where they are the same."""
     where = {id(v): ("value", i) for g in (a, b) for i, v in enumerate([g.x] + ([g.y] if g.y else []))}
+
+    def named(op: Operator) -> str:
+        return f"{op.function.__name__} in {structure.name_of(op.module)}"
+
     for index, (one, other) in enumerate(zip(a.operators, b.operators, strict=False)):
-        name = f"{other.function.__name__} in {structure.name_of(other.module)}"
         if one.function is not other.function or len(one.inputs) != len(other.inputs):
-            first = f"{one.function.__name__} in {structure.name_of(one.module)}"
-            return f"forward does not run the same operators at every call (once {first}, once {name})"
-        if one.needs != other.needs or one.output.shape != other.output.shape:
-            return f"forward does not give {name} the same inputs at every call"
-        if not all(_equal(x, y, where) for x, y in zip(one.inputs, other.inputs, strict=True)):
-            return f"forward does not give {name} the same inputs at every call"
+            return f"forward does not run the same operators at every call (once {named(one)}, once {named(other)})"
+        if not (
+            one.needs == other.needs
+            and one.output.shape == other.output.shape
+            and all(_equal(x, y, where) for x, y in zip(one.inputs, other.inputs, strict=True))
+        ):
+            return f"forward does not give {named(other)} the same inputs at every call"
         if not _equal(one.attributes, other.attributes, where):
-            return f"forward does not give {name} the same options at every call"
+            return f"forward does not give {named(other)} the same options at every call"
         where[id(one.output)] = where[id(other.output)] = "operator", index
     if len(a.operators) != len(b.operators):
         return (

@@ -30,6 +30,7 @@ __all__ = ["Plan", "Predictor", "Step"]
 
 MOST_SHAPES = 8  # executions kept; the one that was not used for longest goes
 MOST_IMAGES = 256  # that are predicted at a time
+MOST_COMPARED = 4  # changes of a model after each of which it is traced twice
 
 
 class Plan:
@@ -40,6 +41,7 @@ class Plan:
         self._structure = Structure(model, *others)
         self._executions: OrderedDict[Any, Any] = OrderedDict()
         self._last: Execution | None = None
+        self._changes = 0  # of the model
         self._lock = threading.Lock()
 
     def _find(self, key: Any, make: Callable[[], Any], stands: Callable[[Any], bool]) -> Any:
@@ -57,11 +59,21 @@ class Plan:
         """Forget what was made for a model of other layers: whether it was."""
         changed = self._structure.changed()
         if changed:
+            self._changes += 1
             self._executions.clear()
         return changed
 
+    def _steady_graph(self, make: Callable[[], Graph], parameters: bool) -> Graph:
+        """The graph that is traced, compared with a second one; but where the model changes all the time (a weight that
+        is scheduled by steps), only now and then."""
+        if not self._structure.has_users_code or (self._changes > MOST_COMPARED and self._changes not in CHECKED):
+            return make()
+        return steady_graph(self._structure, make, parameters)
+
     def _check_again(self, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
         """Unsteady, and the plans forgotten, where the model now does something else than what a plan was made of."""
+        if not self._structure.has_users_code:
+            return
         try:
             check_again(self._structure, graph, make, parameters)
         except Unsteady:
@@ -138,7 +150,7 @@ class Predictor(Plan):
             return trace(self.model, None, (x.shape, x.dtype), None)
 
     def _make(self, x: Array) -> Execution:
-        graph = steady_graph(self._structure, lambda: self._trace(x), parameters=False)
+        graph = self._steady_graph(lambda: self._trace(x), parameters=False)
         return Execution(graph, self._stages(graph, False), training=False, frozen=self.frozen, options=self.options)
 
 
@@ -203,7 +215,7 @@ class Step(Plan):
         return trace(self.model, self.loss_fn, (x.shape, x.dtype), (y.shape, y.dtype))
 
     def _make(self, x: Array, y: Array) -> Stepping:
-        graph = steady_graph(self._structure, lambda: self._trace(x, y), parameters=True)
+        graph = self._steady_graph(lambda: self._trace(x, y), parameters=True)
         assert graph.loss is not None
         if graph.loss.shape != ():
             raise ArgumentError(
