@@ -202,6 +202,22 @@ def _with_calls(model: Any, calls: int) -> Any:
     return model
 
 
+class Noise(fnn.Function):
+    """An operator of a user's, which draws when it runs."""
+
+    calls = 0
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
+        Noise.calls += 1
+        fresh = np.random.default_rng().random() * 0
+        return x + np.random.standard_normal(x.shape).astype(x.dtype) * random.random() + np.float32(fresh)  # noqa: NPY002
+
+    @staticmethod
+    def backward(ctx: Any, grad: np.ndarray) -> np.ndarray:
+        return grad
+
+
 # ---- what is steady --------------------------------------------------------------------------------------------------
 
 STEADY: dict[str, Do] = {
@@ -211,6 +227,7 @@ STEADY: dict[str, Do] = {
     "a table made at the first call": with_table,
     "another thing in eval mode": lambda m, x, h: h if m.training else h * 2,
     "fastnn's own draws": lambda m, x, h: h + fnn.randn_like(h) * fnn.bernoulli(fnn.rand_like(h)),
+    "an operator that draws": lambda m, x, h: Noise.apply(h),
     "a live buffer": lambda m, x, h: h * m.buffer + h,
 }
 

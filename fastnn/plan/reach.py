@@ -2,7 +2,7 @@
 
 A walk from the model and the loss finds the places that they are read from. Of plain objects, classes and globals only
 those names count that occur in the code which is followed: a trainer's list of losses is none of its model's business.
-The code of the standard library and of installed packages is not followed.
+The code of the standard library and of installed packages is not followed, nor that of operators, which a plan runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 
 from fastnn import random
 from fastnn.nn import Module, Parameter
-from fastnn.tensor import Tensor
+from fastnn.tensor import Function, Tensor
 
 __all__ = ["PLAIN", "Place", "Reach", "same"]
 
@@ -173,7 +173,7 @@ class Reach:
 
     def _visit_class(self, cls: type) -> None:
         for base in cls.__mro__:
-            if base not in self._classes and not _is_foreign_class(base):
+            if base not in self._classes and not _is_foreign_class(base) and not issubclass(base, Function):
                 self._classes.add(base)
                 self._visit_names(base, base.__name__)
 

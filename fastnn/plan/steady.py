@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from types import FrameType, FunctionType
 from typing import Any
@@ -19,14 +20,17 @@ import numpy as np
 
 from fastnn.errors import GraphError
 from fastnn.plan.reach import PLAIN, Place, Reach, same
+from fastnn.plan.shapes import trials
 from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, Operator, Traced, Value
 from fastnn.tensor import Array
 
-__all__ = ["CHECKED", "Unsteady", "check_again", "steady_graph"]
+__all__ = ["CHECKED", "Unsteady", "check_again", "first_graph", "steady_graph"]
 
 CHECKED = frozenset(10**k + 1 for k in range(12))  # the calls of a plan before which it is compared with a new trace
 ATTEMPTS = 4  # traces until a change in a place that other threads use, too, counts as forward's own
+
+UNSEEDED = "forward draws random numbers from a generator without a seed"
 
 _tracing = threading.RLock()  # a trace puts back what it changed in the model: two at a time would mix that up
 
@@ -50,7 +54,7 @@ def steady_graph(structure: Structure, make: Callable[[], Graph], parameters: bo
     `parameters`, forward may not write into parameters and buffers either.
     """
     with _tracing, _State(structure, parameters) as before:
-        first = make()
+        first = before.traced(make)
         settled = before
         if before.changes(own=True):
             before.refuse_traced_values()
@@ -60,36 +64,26 @@ def steady_graph(structure: Structure, make: Callable[[], Graph], parameters: bo
     return graph
 
 
+def first_graph(structure: Structure, make: Callable[[], Graph]) -> Graph:
+    """The graph that `make` traces, compared with nothing."""
+    before, trials.apart = trials.apart, lambda: _State(structure, parameters=False).apart()
+    try:
+        return make()
+    finally:
+        trials.apart = before
+
+
 def check_again(structure: Structure, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
     """Unsteady where a new trace differs from the graph that a plan was made of some calls ago."""
     with _tracing, _State(structure, parameters) as state:
         state.checked(graph, make, structure)
 
 
-class _Entropy:
-    """Context that notices where code asks the operating system for random numbers, to seed a new generator by."""
-
-    reason: str | None = None
-
-    def __enter__(self) -> _Entropy:
-        self._free = sys.getprofile() is None  # a profiler is not disturbed
-        if self._free:
-            sys.setprofile(self._look)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self._free:
-            sys.setprofile(None)
-
-    def _look(self, frame: FrameType, event: str, called: Any) -> None:
-        if event == "c_call" and called is os.urandom:
-            self.reason = "forward draws random numbers from a generator without a seed"
-
-
 class _State:
     """Everything that a model can read, as it is at one time; a context that puts it back where an error is raised."""
 
     def __init__(self, structure: Structure, parameters: bool) -> None:
+        self.unseeded = False  # whether the last trace seeded a generator by chance
         self.places = Reach(structure.roots, structure.names, whole=True, parameters=parameters).places
 
     def __enter__(self) -> _State:
@@ -99,6 +93,38 @@ class _State:
         if error is not None:  # what other threads write to as well is only put back where forward has changed it
             for place, _ in self.changes(own=not isinstance(error, Unsteady)):
                 place.write(place.seen)
+
+    def traced(self, make: Callable[[], Graph]) -> Graph:
+        """A trace, in which a trial of a user's operator leaves nothing: it draws and counts when it runs in a plan."""
+        before, trials.apart = trials.apart, self.apart
+        watches = sys.getprofile() is None  # a profiler is not disturbed
+        self.unseeded = False
+        if watches:
+            sys.setprofile(self._look)
+        try:
+            return make()
+        finally:
+            if watches:
+                sys.setprofile(None)
+            trials.apart = before
+
+    def _look(self, frame: FrameType, event: str, called: Any) -> None:
+        """Notice where code asks the operating system for random numbers, to seed a new generator by."""
+        if event == "c_call" and called is os.urandom:
+            self.unseeded = True
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Context after which nothing is left of what was done in it, but to arrays."""
+        seen = [(place, place.read()) for place in self.places if not isinstance(place.owner, np.ndarray)]
+        unseeded = self.unseeded
+        try:
+            yield
+        finally:
+            self.unseeded = unseeded
+            for place, entries in seen:
+                if place.changes(entries):
+                    place.write(entries)
 
     def changes(self, own: bool = False) -> list[tuple[Place, Any]]:
         """Places that have changed since, each with the name of one entry; `own`: not those that threads share."""
@@ -113,9 +139,8 @@ class _State:
         """
         seen = {place: place.seen for place in self.places}
         for _ in range(ATTEMPTS):
-            with _Entropy() as entropy:
-                now = make()
-            differs = difference(graph, now, structure) or entropy.reason
+            now = self.traced(make)
+            differs = difference(graph, now, structure) or (UNSEEDED if self.unseeded else None)
             changes = [(place, names[0]) for place in seen if (names := place.changes(seen[place]))]
             if not changes and not differs:
                 return now

@@ -19,7 +19,7 @@ from fastnn.plan.execute import Execution
 from fastnn.plan.fuse import fuse
 from fastnn.plan.native import chain_is_supported
 from fastnn.plan.shapes import image_by_image
-from fastnn.plan.steady import CHECKED, Unsteady, check_again, steady_graph
+from fastnn.plan.steady import CHECKED, Unsteady, check_again, first_graph, steady_graph
 from fastnn.plan.stepping import Stepping
 from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
@@ -66,8 +66,10 @@ class Plan:
     def _steady_graph(self, make: Callable[[], Graph], parameters: bool) -> Graph:
         """The graph that is traced, compared with a second one; but where the model changes all the time (a weight that
         is scheduled by steps), only now and then."""
-        if not self._structure.has_users_code or (self._changes > MOST_COMPARED and self._changes not in CHECKED):
+        if not self._structure.has_users_code:
             return make()
+        if self._changes > MOST_COMPARED and self._changes not in CHECKED:
+            return first_graph(self._structure, make)
         return steady_graph(self._structure, make, parameters)
 
     def _check_again(self, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
