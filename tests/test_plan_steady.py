@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 import warnings
 from typing import Any
 
@@ -186,6 +187,49 @@ def test_a_compiled_step_that_was_right_at_first_is_refused_later_and_then_made_
     assert np.array_equal(model.linear.weight.data, before)
     expected = CROSS_ENTROPY(model(X), Y).item()
     assert step(X, Y) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["first call", "a weight's value", "counter", "coin", "weights", "list"])
+def test_other_threads_hide_nothing(kind: str) -> None:
+    """Where there are any, what looks like their doing is tried again."""
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        test_fit_does_what_forward_says_at_every_call(kind)
+    finally:
+        end.set()
+        thread.join()
+
+
+def test_what_other_threads_draw_and_change_is_not_forwards_doing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here they do so after two of three traces."""
+    model, trace, counts = Model(lambda m, x, h: h * (1 + m.dict["n"])), fnn.plan.step.trace, iter(range(100))
+    position = np.random.get_state()[2]  # noqa: NPY002
+
+    def meddle() -> None:
+        np.random.rand()  # noqa: NPY002
+        model.calls += 1
+
+    def traced_and_meddled_with(*args: Any) -> Any:
+        graph = trace(*args)
+        if next(counts) % 3 < 2:
+            thread = threading.Thread(target=meddle)
+            thread.start()
+            thread.join()
+        return graph
+
+    monkeypatch.setattr(fnn.plan.step, "trace", traced_and_meddled_with)
+    end = threading.Event()
+    waiting = threading.Thread(target=end.wait)
+    waiting.start()
+    try:
+        fnn.compile(model, CROSS_ENTROPY)(X, Y)
+    finally:
+        end.set()
+        waiting.join()
+    assert model.calls == 2, "what the thread has set is still there"
+    assert np.random.get_state()[2] != position  # noqa: NPY002
 
 
 def test_evaluate_goes_on_without_a_plan_and_says_so_once() -> None:

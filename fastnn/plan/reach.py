@@ -406,7 +406,7 @@ def _is_foreign(file: str | None) -> bool:
 
 def _is_fastnns(defined: Any) -> bool:
     """Whether fastnn defines this class or function."""
-    return bool(defined.__module__.split(".")[0] == "fastnn")
+    return str(defined.__module__).split(".")[0] == "fastnn"
 
 
 def _is_foreign_class(cls: type) -> bool:

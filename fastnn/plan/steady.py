@@ -59,7 +59,7 @@ def steady_graph(structure: Structure, make: Callable[[], Graph], parameters: bo
         if before.changes(own=True):
             before.refuse_traced_values()
             settled = _State(structure, parameters)
-        graph = settled.checked(first, make, structure)
+        graph = settled.checked(first, make, structure, fixed=False)
     structure.leave_to_plan([array for op in graph.operators for array in map(_array, op.inputs) if array is not None])
     return graph
 
@@ -76,7 +76,7 @@ def first_graph(structure: Structure, make: Callable[[], Graph]) -> Graph:
 def check_again(structure: Structure, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
     """Unsteady where a new trace differs from the graph that a plan was made of some calls ago."""
     with _tracing, _State(structure, parameters) as state:
-        state.checked(graph, make, structure)
+        state.checked(graph, make, structure, fixed=True)
 
 
 class _State:
@@ -131,11 +131,11 @@ class _State:
         found = [(place, place.changes()) for place in self.places if not (own and place.shared)]
         return [(place, entries[0]) for place, entries in found if entries]
 
-    def checked(self, graph: Graph, make: Callable[[], Graph], structure: Structure) -> Graph:
+    def checked(self, graph: Graph, make: Callable[[], Graph], structure: Structure, *, fixed: bool) -> Graph:
         """A new trace, if it is equal to `graph` and changes nothing; else Unsteady, which begins with what says most.
 
         Other threads may have come between: where there are any, and where only such places have changed that all of
-        them write to, it counts if every trace of a few does so.
+        them write to, it counts if every trace of a few does so. Unless `fixed`, each is then compared with the last.
         """
         seen = {place: place.seen for place in self.places}
         for _ in range(ATTEMPTS):
@@ -145,9 +145,9 @@ class _State:
             if not changes and not differs:
                 return now
             shared = not differs and all(place.shared for place, _ in changes)
-            if not shared and threading.active_count() == 1:
+            if not changes or (not shared and threading.active_count() == 1):
                 break
-            graph = now
+            graph = graph if fixed else now
             for place, _ in changes:
                 if place.shared and isinstance(place.owner, np.ndarray):
                     place.write(place.seen)  # the same may be written each time: only from the same start it is seen
