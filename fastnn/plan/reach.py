@@ -7,22 +7,20 @@ The code of the standard library and of installed packages is not followed, nor 
 
 from __future__ import annotations
 
-import dis
 import functools
-import os
 import pickle
 import random as python_random
 import sys
-import sysconfig
 from collections import deque
 from collections.abc import Callable, Iterable
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from fastnn import random
 from fastnn.nn import Module, Parameter
+from fastnn.plan.code import is_fastnns, is_foreign, is_foreign_class, names_in
 from fastnn.tensor import Function, Tensor
 
 __all__ = ["PLAIN", "Place", "Reach", "same"]
@@ -33,8 +31,6 @@ WATCHED_BYTES = 1024  # arrays up to this size are compared at every step, large
 MOST_BYTES = 1 << 24  # and those beyond this size not at all
 
 _MISSING = object()
-_OF_GLOBALS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"}
-_PACKAGES = {"site-packages", "dist-packages"}
 
 
 def same(a: Any, b: Any) -> bool:
@@ -109,7 +105,7 @@ class Reach:
             self._classes: set[type] = set()
             self.has_users_code = False
             for root in roots:
-                self.has_users_code |= not _is_fastnns(root if isinstance(root, FunctionType) else type(root))
+                self.has_users_code |= not is_fastnns(root if isinstance(root, FunctionType) else type(root))
                 self._visit(root, type(root).__name__ if isinstance(root, Module) else "the loss")
         if parameters:
             self._add_state(roots)
@@ -144,11 +140,11 @@ class Reach:
         elif isinstance(value, (BuiltinFunctionType, np.ufunc)) or type(value).__name__ == "cython_function_or_method":
             self._visit(getattr(value, "__self__", None), label)
         elif isinstance(value, ModuleType):
-            if not _is_foreign(getattr(value, "__file__", None)):
+            if not is_foreign(getattr(value, "__file__", None)):
                 self._visit_names(value, value.__name__)
         elif isinstance(value, type):
             self._visit_class(value)
-        elif not _is_foreign_class(type(value)) and hasattr(value, "__dict__"):
+        elif not is_foreign_class(type(value)) and hasattr(value, "__dict__"):
             self._visit_names(value, _owner_label(value, label))
             self._visit_class(type(value))
 
@@ -156,9 +152,9 @@ class Reach:
         for name, module in model.named_modules():
             self._seen[id(module)] = module
             self.modules.append(module)
-            self.has_users_code |= not (_is_fastnns(type(module)) and _is_fastnns(type(module).forward))
+            self.has_users_code |= not (is_fastnns(type(module)) and is_fastnns(type(module).forward))
             path = f"{label}.{name}" if name else label
-            if not _is_foreign_class(type(module)):
+            if not is_foreign_class(type(module)):
                 self._visit_class(type(module))
                 entries = [(key, value) for key, value in vars(module).items() if key in self.names]
                 buffers = [(key, vars(module).get(key)) for key in module._buffers]
@@ -173,7 +169,7 @@ class Reach:
 
     def _visit_class(self, cls: type) -> None:
         for base in cls.__mro__:
-            if base not in self._classes and not _is_foreign_class(base) and not issubclass(base, Function):
+            if base not in self._classes and not is_foreign_class(base) and not issubclass(base, Function):
                 self._classes.add(base)
                 self._visit_names(base, base.__name__)
 
@@ -197,16 +193,16 @@ class Reach:
     def _visit_function(self, function: FunctionType, label: str) -> None:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             value = _content(cell)
-            if not _is_foreign(function.__code__.co_filename):
+            if not is_foreign(function.__code__.co_filename):
                 self._add_cell(name, cell)
             self._visit(value, name)
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._visit(value, f"a default argument of {function.__qualname__}")
-        if _is_foreign(function.__code__.co_filename):
+        if is_foreign(function.__code__.co_filename):
             return
         self._visit_names(function, function.__qualname__)
         self._add_defaults(function)
-        of_variables, others = _names_in(function.__code__)
+        of_variables, others = names_in(function.__code__)
         self.names |= others
         space = function.__globals__
         read = [name for name in sorted(of_variables) if name in space]
@@ -353,19 +349,6 @@ class Reach:
         self._add_state_of_generator(random, random.peek, random.put_back, "fnn.random.generator()", shared=True)
 
 
-@functools.lru_cache(maxsize=1024)
-def _names_in(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The global variables that code reads or sets, and all names in it: attributes', too."""
-    of_variables = {each.argval for each in dis.get_instructions(code) if each.opname in _OF_GLOBALS}
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            inner = _names_in(constant)
-            of_variables |= inner[0]
-            names |= inner[1]
-    return frozenset(of_variables), frozenset(names)
-
-
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
@@ -389,28 +372,3 @@ def _state_of(value: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]] | No
     if hasattr(value, "get_state"):  # RandomState, which also keeps half of a pair of normal numbers
         return lambda: value.get_state(legacy=False), value.set_state
     return lambda: bits.state, lambda state: setattr(bits, "state", state)
-
-
-@functools.cache
-def _foreign_folders() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    own = sys.modules["fastnn"].__path__[0]
-    folders = {own, *(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))}
-    return ("<frozen", *(os.path.join(folder, "") for folder in folders))
-
-
-def _is_foreign(file: str | None) -> bool:
-    """Whether code of this file is the standard library's, an installed package's or fastnn's own."""
-    return file is not None and (file.startswith(_foreign_folders()) or bool(_PACKAGES & {*file.split(os.sep)}))
-
-
-def _is_fastnns(defined: Any) -> bool:
-    """Whether fastnn defines this class or function."""
-    return str(defined.__module__).split(".")[0] == "fastnn"
-
-
-def _is_foreign_class(cls: type) -> bool:
-    if cls.__module__ in ("argparse", "types"):  # Namespace and SimpleNamespace hold users' values
-        return False
-    module = sys.modules.get(cls.__module__)
-    return cls.__module__ in sys.builtin_module_names or _is_foreign(getattr(module, "__file__", None))

@@ -12,7 +12,7 @@ import numpy as np
 from fastnn import backends
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.nn import Module
-from fastnn.nn.module import mode
+from fastnn.nn.modes import mode
 from fastnn.optim import Optimizer
 from fastnn.plan.describe import description
 from fastnn.plan.execute import Execution
