@@ -121,6 +121,8 @@ UNSTEADY: dict[str, tuple[Do, str]] = {
     "weights": (clip_weights, "writes into Model.linear.weight"),
     "activation kept": (keep, "keeps a tensor .* Model.kept"),
     "first activation kept": (keep_first, "keeps a tensor .* Model.kept"),
+    "iterator": (lambda m, x, h: h * float(next(m.numbers)), "takes values from Model.numbers, an iterator"),
+    "late iterator": (lambda m, x, h: h * (2 if next(m.counter) < 9 else 1), "takes values from Model.counter"),
     "first call": (first_is_another, "does not run the same operators"),
     "a weight's value": (
         lambda m, x, h: h * float(abs(m.linear.weight.data).max()),

@@ -21,6 +21,8 @@ def names_in(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
     """The global variables that code reads or sets, and all names in it: attributes', too."""
     of_variables = {each.argval for each in dis.get_instructions(code) if each.opname in _OF_GLOBALS}
     names = set(code.co_names)
+    if "getattr" in names:
+        names |= {constant for constant in code.co_consts if isinstance(constant, str)}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             inner = names_in(constant)

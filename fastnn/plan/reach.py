@@ -8,11 +8,12 @@ The code of the standard library and of installed packages is not followed, nor 
 from __future__ import annotations
 
 import functools
+import io
 import pickle
 import random as python_random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -104,6 +105,7 @@ class Reach:
             self._seen: dict[int, Any] = {}  # held: an id is its object's as long as that lives
             self._classes: set[type] = set()
             self.has_users_code = False
+            self.iterator: str | None = None  # one that values may be taken from
             for root in roots:
                 self.has_users_code |= not is_fastnns(root if isinstance(root, FunctionType) else type(root))
                 self._visit(root, type(root).__name__ if isinstance(root, Module) else "the loss")
@@ -144,9 +146,13 @@ class Reach:
                 self._visit_names(value, value.__name__)
         elif isinstance(value, type):
             self._visit_class(value)
-        elif not is_foreign_class(type(value)) and hasattr(value, "__dict__"):
+        elif isinstance(value, Iterator) and not isinstance(value, io.IOBase):
+            self.iterator = label
+        elif not is_foreign_class(type(value)):
             self._visit_names(value, _owner_label(value, label))
             self._visit_class(type(value))
+        elif is_fastnns(type(value)):  # an optimiser, say, whose rate is read
+            self._visit_names(value, _owner_label(value, label))
 
     def _visit_model(self, model: Module, label: str) -> None:
         for name, module in model.named_modules():
@@ -175,14 +181,16 @@ class Reach:
 
     def _visit_names(self, owner: Any, label: str) -> None:
         """What followed code may read of an object, a class or a Python module."""
-        space = vars(owner)
+        space = _space_of(owner)
         names = [name for name in self.names if name in space]
         values = {name: space[name] for name in names}
         held = [
             name for name in names if not isinstance(values[name], (FunctionType, property, staticmethod, classmethod))
         ]
         if held:
-            self._add_names(label, owner, lambda: vars(owner), held, lambda name, value: setattr(owner, name, value))
+            self._add_names(
+                label, owner, lambda: _space_of(owner), held, lambda name, value: setattr(owner, name, value)
+            )
         for name, value in values.items():
             if isinstance(value, property):
                 value = value.fget
@@ -347,6 +355,20 @@ class Reach:
             self._add_generator(numpy_random.mtrand._rand, "np.random", shared=True)
         self._add_generator(python_random._inst, "random", shared=True)
         self._add_state_of_generator(random, random.peek, random.put_back, "fnn.random.generator()", shared=True)
+
+
+def _space_of(owner: Any) -> Mapping[str, Any]:
+    """The attributes of an object, a class or a Python module, those in slots among them."""
+    slots = [] if isinstance(owner, type) else [name for cls in type(owner).__mro__ for name in _slots_of(cls)]
+    held = {name: getattr(owner, name) for name in slots if hasattr(owner, name)}
+    space: Mapping[str, Any] = getattr(owner, "__dict__", {})
+    return {**held, **space} if held else space
+
+
+def _slots_of(cls: type) -> tuple[str, ...]:
+    slots = vars(cls).get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(name for name in names if not name.startswith("__"))
 
 
 def _content(cell: Any) -> Any:

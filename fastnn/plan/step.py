@@ -68,6 +68,8 @@ class Plan:
         is scheduled by steps), only now and then."""
         if not self._structure.has_users_code:
             return make()
+        if self._structure.iterator is not None:
+            raise Unsteady(f"forward takes values from {self._structure.iterator}, an iterator")
         if self._changes > MOST_COMPARED and self._changes not in CHECKED:
             return first_graph(self._structure, make)
         return steady_graph(self._structure, make, parameters)

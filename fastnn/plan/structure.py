@@ -40,7 +40,7 @@ class Structure:
         reach = Reach(self.roots, self.names)
         self.names = reach.names
         self._modules = reach.modules
-        self.has_users_code = reach.has_users_code
+        self.has_users_code, self.iterator = reach.has_users_code, reach.iterator
         self._parameters = list(
             {id(p): p for module in reach.modules for p in module.parameters(recurse=False)}.values()
         )
