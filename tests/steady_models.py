@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 import types
 import warnings
@@ -42,6 +43,13 @@ class Helper:
         return self.loss(outputs, y)
 
 
+class Slotted:
+    __slots__ = ("weight",)
+
+    def __init__(self) -> None:
+        self.weight = 0.0
+
+
 class Model(nn.Module):
     """A dense layer, and what forward does with its outputs."""
 
@@ -57,6 +65,8 @@ class Model(nn.Module):
         self.options = types.SimpleNamespace(weight=0.0)
         self.number, self.live, self.large = np.zeros(()), np.zeros(2, np.float32), np.zeros((64, 64), np.float32)
         self.tensor = fnn.Tensor(np.zeros(2, np.float32))
+        self.numbers, self.counter = iter(np.linspace(0, 1, 100)), itertools.count()
+        self.slotted, self.optimizer = Slotted(), optim.SGD(self.parameters(), lr=1.0)
         self.table: Any = None
         self.kept: Any = None
         self.register_buffer("buffer", np.zeros(2, np.float32))

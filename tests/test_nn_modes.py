@@ -13,8 +13,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import nn, optim
-from fastnn.nn.modes import borrowed
-from fastnn.nn.module import mode
+from fastnn.nn.modes import borrowed, mode
 from fastnn.train import Callback, Training
 
 X = (5 + np.random.default_rng(0).standard_normal((64, 1, 8, 8))).astype(np.float32)

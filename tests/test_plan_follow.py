@@ -30,6 +30,9 @@ OUTSIDE: dict[str, tuple[Do, str]] = {
     "dict": (lambda m, x, h: h * (1 + m.dict["n"]), "dict['n']"),
     "namespace": (lambda m, x, h: h * (1 + m.options.weight), "options.weight"),
     "helper": (lambda m, x, h: m.helper.weighted(h), "helper.weight"),
+    "slots": (lambda m, x, h: h * (1 + m.slotted.weight), "slotted.weight"),
+    "getattr": (lambda m, x, h: h * (1 + getattr(m.helper, "weight")), "helper.weight"),  # noqa: B009
+    "rate of an optimiser": (lambda m, x, h: h * m.optimizer.param_groups[0]["lr"], "optimizer.param_groups[0]['lr']"),
     "number in an array": (lambda m, x, h: h * (1 + float(m.number)), "number[...]"),
     "array of another type": (lambda m, x, h: h * (1 + m.number), "number[...]"),
     "array": (lambda m, x, h: h * m.live + h, "live[...]"),

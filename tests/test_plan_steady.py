@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 import warnings
 from typing import Any
 
@@ -120,6 +121,8 @@ UNSTEADY: dict[str, tuple[Do, str]] = {
     "weights": (clip_weights, "writes into Model.linear.weight"),
     "activation kept": (keep, "keeps a tensor .* Model.kept"),
     "first activation kept": (keep_first, "keeps a tensor .* Model.kept"),
+    "iterator": (lambda m, x, h: h * float(next(m.numbers)), "takes values from Model.numbers, an iterator"),
+    "late iterator": (lambda m, x, h: h * (2 if next(m.counter) < 9 else 1), "takes values from Model.counter"),
     "first call": (first_is_another, "does not run the same operators"),
     "a weight's value": (
         lambda m, x, h: h * float(abs(m.linear.weight.data).max()),
@@ -188,6 +191,49 @@ def test_a_compiled_step_that_was_right_at_first_is_refused_later_and_then_made_
     assert step(X, Y) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["first call", "a weight's value", "counter", "coin", "weights", "list"])
+def test_other_threads_hide_nothing(kind: str) -> None:
+    """Where there are any, what looks like their doing is tried again."""
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        test_fit_does_what_forward_says_at_every_call(kind)
+    finally:
+        end.set()
+        thread.join()
+
+
+def test_what_other_threads_draw_and_change_is_not_forwards_doing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here they do so after two of three traces."""
+    model, trace, counts = Model(lambda m, x, h: h * (1 + m.dict["n"])), fnn.plan.step.trace, iter(range(100))
+    position = np.random.get_state()[2]  # noqa: NPY002
+
+    def meddle() -> None:
+        np.random.rand()  # noqa: NPY002
+        model.calls += 1
+
+    def traced_and_meddled_with(*args: Any) -> Any:
+        graph = trace(*args)
+        if next(counts) % 3 < 2:
+            thread = threading.Thread(target=meddle)
+            thread.start()
+            thread.join()
+        return graph
+
+    monkeypatch.setattr(fnn.plan.step, "trace", traced_and_meddled_with)
+    end = threading.Event()
+    waiting = threading.Thread(target=end.wait)
+    waiting.start()
+    try:
+        fnn.compile(model, CROSS_ENTROPY)(X, Y)
+    finally:
+        end.set()
+        waiting.join()
+    assert model.calls == 2, "what the thread has set is still there"
+    assert np.random.get_state()[2] != position  # noqa: NPY002
+
+
 def test_evaluate_goes_on_without_a_plan_and_says_so_once() -> None:
     model = Model(UNSTEADY["counter"][0])
     with warnings.catch_warnings(record=True) as said:
@@ -202,6 +248,22 @@ def _with_calls(model: Any, calls: int) -> Any:
     return model
 
 
+class Noise(fnn.Function):
+    """An operator of a user's, which draws when it runs."""
+
+    calls = 0
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
+        Noise.calls += 1
+        fresh = np.random.default_rng().random() * 0
+        return x + np.random.standard_normal(x.shape).astype(x.dtype) * random.random() + np.float32(fresh)  # noqa: NPY002
+
+    @staticmethod
+    def backward(ctx: Any, grad: np.ndarray) -> np.ndarray:
+        return grad
+
+
 # ---- what is steady --------------------------------------------------------------------------------------------------
 
 STEADY: dict[str, Do] = {
@@ -211,6 +273,7 @@ STEADY: dict[str, Do] = {
     "a table made at the first call": with_table,
     "another thing in eval mode": lambda m, x, h: h if m.training else h * 2,
     "fastnn's own draws": lambda m, x, h: h + fnn.randn_like(h) * fnn.bernoulli(fnn.rand_like(h)),
+    "an operator that draws": lambda m, x, h: Noise.apply(h),
     "a live buffer": lambda m, x, h: h * m.buffer + h,
 }
 

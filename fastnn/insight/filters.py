@@ -15,7 +15,7 @@ from fastnn.insight import plots
 from fastnn.insight.graph import operator_name
 from fastnn.insight.signals import on_the_tape
 from fastnn.nn import Conv2d, Linear, Module
-from fastnn.nn.module import mode
+from fastnn.nn.modes import mode
 from fastnn.tape import Array, computed, enable_grad
 from fastnn.tensor import Tensor
 

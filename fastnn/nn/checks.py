@@ -1,10 +1,14 @@
-"""Checks of the numbers that layers are made with."""
+"""What layers are made with and called with, checked and brought into form."""
 
 from __future__ import annotations
 
 import operator
+from typing import Any
+
+import numpy as np
 
 from fastnn.errors import ArgumentError
+from fastnn.tensor import Tensor
 
 
 def positive(layer: str, name: str, value: int) -> int:
@@ -16,3 +20,30 @@ def positive(layer: str, name: str, value: int) -> int:
     if number < 1:
         raise ArgumentError(f"{layer}: expected {name} to be a positive integer, got {value!r}")
     return number
+
+
+def as_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments as forward shall see them: arrays that a Tensor can hold as tensors, everything else as it is."""
+    if args and type(args[0]) is list and _holds_numbers(args[0]):
+        args = (Tensor(args[0]), *args[1:])
+    for value in args:
+        if isinstance(value, np.ndarray):
+            args = tuple([Tensor(value) if _fits(value) else value for value in args])
+            break
+    for name, value in kwargs.items():
+        if _fits(value):
+            kwargs[name] = Tensor(value)
+    return args, kwargs
+
+
+def _fits(value: Any) -> bool:
+    """Whether it is an array of a type that tensors have; others get to forward, where they may be meant."""
+    return isinstance(value, np.ndarray) and (value.dtype.kind in "iub" or value.dtype.type in (np.float32, np.float64))
+
+
+def _holds_numbers(value: Any) -> bool:
+    """Whether it is a list of numbers, or a list of such lists, as far as its first entry tells."""
+    found = value
+    while isinstance(found, list) and found:
+        found = found[0]
+    return found is not value and isinstance(found, (int, float, np.number, np.bool_))

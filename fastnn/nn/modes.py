@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["borrowed", "mode_of", "modes_in_force", "set_mode", "training_mode"]
+__all__ = ["borrowed", "mode", "mode_of", "modes_in_force", "set_mode", "training_mode"]
 
 
 class _Overlay(dict[int, bool]):
@@ -35,8 +35,9 @@ _last_change = 0
 def mode_of(module: Any) -> bool:
     """Whether the module is in training mode, as the calling thread sees it."""
     for overlay in reversed(_thread.overlays):
-        if id(module) in overlay:
-            return overlay[id(module)]
+        found = overlay.get(id(module))
+        if found is not None:
+            return found
     own: bool = vars(module).get("training", True)
     return own
 
@@ -78,6 +79,14 @@ def borrowed(model: Any) -> Iterator[None]:
         overlay.clear()  # should a generator that was inside end in another thread, then nothing is left in its own
         for module, was in others:
             module.training = was
+
+
+@contextmanager
+def mode(model: Any, *, training: bool) -> Iterator[None]:
+    """Training or eval mode for a while, in the calling thread alone."""
+    with borrowed(model):
+        model.train(training)
+        yield
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -14,7 +13,8 @@ from fastnn import versions
 from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
 from fastnn.habits import check_options
-from fastnn.nn.modes import borrowed, mode_of, set_mode
+from fastnn.nn.checks import as_tensors
+from fastnn.nn.modes import mode_of, set_mode
 from fastnn.tape import set_module
 from fastnn.tensor import Array, Tensor, no_half, no_such_device, target_dtype
 
@@ -86,7 +86,7 @@ class Module:
         outer = set_module(self)
         try:
             if outer is None:
-                args, kwargs = _as_tensors(args, kwargs)
+                args, kwargs = as_tensors(args, kwargs)
             output = self.forward(*args, **kwargs)
             if output is None:
                 raise ArgumentError("forward returned None: does it end with a return?")
@@ -399,41 +399,6 @@ class Module:
         if not children:
             return f"{name}({extra})"
         return "\n  ".join([f"{name}(" + extra, *children]) + "\n)"
-
-
-@contextmanager
-def mode(model: Any, *, training: bool) -> Iterator[None]:
-    """Training or eval mode for a while, in the calling thread alone."""
-    with borrowed(model):
-        model.train(training)
-        yield
-
-
-def _as_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments as forward shall see them: arrays that a Tensor can hold as tensors, everything else as it is."""
-    if args and type(args[0]) is list and _holds_numbers(args[0]):
-        args = (Tensor(args[0]), *args[1:])
-    for value in args:
-        if isinstance(value, np.ndarray):
-            args = tuple([Tensor(value) if _fits(value) else value for value in args])
-            break
-    for name, value in kwargs.items():
-        if _fits(value):
-            kwargs[name] = Tensor(value)
-    return args, kwargs
-
-
-def _fits(value: Any) -> bool:
-    """Whether it is an array of a type that tensors have; others get to forward, where they may be meant."""
-    return isinstance(value, np.ndarray) and (value.dtype.kind in "iub" or value.dtype.type in (np.float32, np.float64))
-
-
-def _holds_numbers(value: Any) -> bool:
-    """Whether it is a list of numbers, or a list of such lists, as far as its first entry tells."""
-    found = value
-    while isinstance(found, list) and found:
-        found = found[0]
-    return found is not value and isinstance(found, (int, float, np.number, np.bool_))
 
 
 def _held(module: Module) -> list[tuple[str, Module]]:

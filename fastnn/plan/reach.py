@@ -2,36 +2,36 @@
 
 A walk from the model and the loss finds the places that they are read from. Of plain objects, classes and globals only
 those names count that occur in the code which is followed: a trainer's list of losses is none of its model's business.
-The code of the standard library and of installed packages is not followed.
+The code of the standard library and of installed packages is not followed, nor that of operators, which a plan runs.
 """
 
 from __future__ import annotations
 
 import functools
-import os
+import io
 import pickle
 import random as python_random
 import sys
-import sysconfig
 from collections import deque
-from collections.abc import Callable, Iterator
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from fastnn import random
 from fastnn.nn import Module, Parameter
-from fastnn.tensor import Tensor
+from fastnn.plan.code import is_fastnns, is_foreign, is_foreign_class, names_in
+from fastnn.tensor import Function, Tensor
 
 __all__ = ["PLAIN", "Place", "Reach", "same"]
 
 PLAIN = (bool, int, float, complex, str, bytes, tuple, np.generic, type(None))
 MOST_ENTRIES = 256  # of a container that is looked into; of a longer one the length counts
-WATCHED_BYTES = 1024  # arrays up to this size are compared at every step, larger ones when the model is traced
+WATCHED_BYTES = 1024  # arrays up to this size are compared at every step, larger ones when the model is traced,
+MOST_BYTES = 1 << 24  # and those beyond this size not at all
 
 _MISSING = object()
-_PACKAGES = {"site-packages", "dist-packages"}
 
 
 def same(a: Any, b: Any) -> bool:
@@ -88,12 +88,15 @@ class Place:
 class Reach:
     """The modules and other places that these roots (a model, a loss) can read; `has_users_code`: not just fastnn's.
 
-    With `whole`, also arrays of any size, and with `parameters` those of all parameters and buffers.
+    With `whole`, also arrays of any size, and with `parameters` those of all parameters and buffers. `names` that an
+    earlier walk has found save the repetitions that would find them.
     """
 
-    def __init__(self, roots: tuple[Any, ...], *, whole: bool = False, parameters: bool = False) -> None:
+    def __init__(
+        self, roots: tuple[Any, ...], names: Iterable[str] = (), *, whole: bool = False, parameters: bool = False
+    ) -> None:
         self.whole = whole
-        self.names = {"forward", "__call__"}
+        self.names = {"forward", "__call__", *names}
         known = -1
         while len(self.names) != known:  # code that is found may name what was passed over
             known = len(self.names)
@@ -102,8 +105,9 @@ class Reach:
             self._seen: dict[int, Any] = {}  # held: an id is its object's as long as that lives
             self._classes: set[type] = set()
             self.has_users_code = False
+            self.iterator: str | None = None  # one that values may be taken from
             for root in roots:
-                self.has_users_code |= not _is_fastnns(root if isinstance(root, FunctionType) else type(root))
+                self.has_users_code |= not is_fastnns(root if isinstance(root, FunctionType) else type(root))
                 self._visit(root, type(root).__name__ if isinstance(root, Module) else "the loss")
         if parameters:
             self._add_state(roots)
@@ -138,21 +142,25 @@ class Reach:
         elif isinstance(value, (BuiltinFunctionType, np.ufunc)) or type(value).__name__ == "cython_function_or_method":
             self._visit(getattr(value, "__self__", None), label)
         elif isinstance(value, ModuleType):
-            if not _is_foreign(getattr(value, "__file__", None)):
+            if not is_foreign(getattr(value, "__file__", None)):
                 self._visit_names(value, value.__name__)
         elif isinstance(value, type):
             self._visit_class(value)
-        elif not _is_foreign_class(type(value)) and hasattr(value, "__dict__"):
+        elif isinstance(value, Iterator) and not isinstance(value, io.IOBase):
+            self.iterator = label
+        elif not is_foreign_class(type(value)):
             self._visit_names(value, _owner_label(value, label))
             self._visit_class(type(value))
+        elif is_fastnns(type(value)):  # an optimiser, say, whose rate is read
+            self._visit_names(value, _owner_label(value, label))
 
     def _visit_model(self, model: Module, label: str) -> None:
         for name, module in model.named_modules():
             self._seen[id(module)] = module
             self.modules.append(module)
-            self.has_users_code |= not (_is_fastnns(type(module)) and _is_fastnns(type(module).forward))
+            self.has_users_code |= not (is_fastnns(type(module)) and is_fastnns(type(module).forward))
             path = f"{label}.{name}" if name else label
-            if not _is_foreign_class(type(module)):
+            if not is_foreign_class(type(module)):
                 self._visit_class(type(module))
                 entries = [(key, value) for key, value in vars(module).items() if key in self.names]
                 buffers = [(key, vars(module).get(key)) for key in module._buffers]
@@ -167,20 +175,22 @@ class Reach:
 
     def _visit_class(self, cls: type) -> None:
         for base in cls.__mro__:
-            if base not in self._classes and not _is_foreign_class(base):
+            if base not in self._classes and not is_foreign_class(base) and not issubclass(base, Function):
                 self._classes.add(base)
                 self._visit_names(base, base.__name__)
 
     def _visit_names(self, owner: Any, label: str) -> None:
         """What followed code may read of an object, a class or a Python module."""
-        space = vars(owner)
+        space = _space_of(owner)
         names = [name for name in self.names if name in space]
         values = {name: space[name] for name in names}
         held = [
             name for name in names if not isinstance(values[name], (FunctionType, property, staticmethod, classmethod))
         ]
         if held:
-            self._add_names(label, owner, lambda: vars(owner), held, lambda name, value: setattr(owner, name, value))
+            self._add_names(
+                label, owner, lambda: _space_of(owner), held, lambda name, value: setattr(owner, name, value)
+            )
         for name, value in values.items():
             if isinstance(value, property):
                 value = value.fget
@@ -191,19 +201,19 @@ class Reach:
     def _visit_function(self, function: FunctionType, label: str) -> None:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             value = _content(cell)
-            if not _is_foreign(function.__code__.co_filename):
+            if not is_foreign(function.__code__.co_filename):
                 self._add_cell(name, cell)
             self._visit(value, name)
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._visit(value, f"a default argument of {function.__qualname__}")
-        if _is_foreign(function.__code__.co_filename):
+        if is_foreign(function.__code__.co_filename):
             return
         self._visit_names(function, function.__qualname__)
         self._add_defaults(function)
-        found = set(_names_in(function.__code__))
-        self.names |= found
+        of_variables, others = names_in(function.__code__)
+        self.names |= others
         space = function.__globals__
-        read = [name for name in sorted(found) if name in space]
+        read = [name for name in sorted(of_variables) if name in space]
         if read:
             self._add_names("", space, lambda: space, read, space.__setitem__)
         for name in read:
@@ -300,7 +310,7 @@ class Reach:
 
     def _add_array(self, array: Any, label: str, shared: bool = False) -> None:
         small = array.nbytes <= WATCHED_BYTES
-        if array.dtype.hasobject or not (small or self.whole):
+        if array.dtype.hasobject or array.nbytes > MOST_BYTES or not (small or self.whole):
             return
 
         def write(entries: dict[Any, Any]) -> None:
@@ -347,11 +357,18 @@ class Reach:
         self._add_state_of_generator(random, random.peek, random.put_back, "fnn.random.generator()", shared=True)
 
 
-def _names_in(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names_in(constant)
+def _space_of(owner: Any) -> Mapping[str, Any]:
+    """The attributes of an object, a class or a Python module, those in slots among them."""
+    slots = [] if isinstance(owner, type) else [name for cls in type(owner).__mro__ for name in _slots_of(cls)]
+    held = {name: getattr(owner, name) for name in slots if hasattr(owner, name)}
+    space: Mapping[str, Any] = getattr(owner, "__dict__", {})
+    return {**held, **space} if held else space
+
+
+def _slots_of(cls: type) -> tuple[str, ...]:
+    slots = vars(cls).get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else tuple(slots)
+    return tuple(name for name in names if not name.startswith("__"))
 
 
 def _content(cell: Any) -> Any:
@@ -377,28 +394,3 @@ def _state_of(value: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]] | No
     if hasattr(value, "get_state"):  # RandomState, which also keeps half of a pair of normal numbers
         return lambda: value.get_state(legacy=False), value.set_state
     return lambda: bits.state, lambda state: setattr(bits, "state", state)
-
-
-@functools.cache
-def _foreign_folders() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    own = sys.modules["fastnn"].__path__[0]
-    folders = {own, *(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))}
-    return ("<frozen", *(os.path.join(folder, "") for folder in folders))
-
-
-def _is_foreign(file: str | None) -> bool:
-    """Whether code of this file is the standard library's, an installed package's or fastnn's own."""
-    return file is not None and (file.startswith(_foreign_folders()) or bool(_PACKAGES & {*file.split(os.sep)}))
-
-
-def _is_fastnns(defined: Any) -> bool:
-    """Whether fastnn defines this class or function."""
-    return bool(defined.__module__.split(".")[0] == "fastnn")
-
-
-def _is_foreign_class(cls: type) -> bool:
-    if cls.__module__ in ("argparse", "types"):  # Namespace and SimpleNamespace hold users' values
-        return False
-    module = sys.modules.get(cls.__module__)
-    return cls.__module__ in sys.builtin_module_names or _is_foreign(getattr(module, "__file__", None))

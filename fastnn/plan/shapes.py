@@ -6,7 +6,9 @@ numbers; any other operator, one that a user wrote among them, is tried once on 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,16 @@ from fastnn.tensor import Array, Cast, Function
 if TYPE_CHECKING:
     from fastnn.plan.trace import Graph
 
-__all__ = ["image_by_image", "output_of"]
+__all__ = ["image_by_image", "output_of", "trials"]
+
+
+class _Trials(threading.local):
+    """What an operator is tried in: a context after which nothing that it did besides is left."""
+
+    apart: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)
+
+
+trials = _Trials()
 
 Rule = Callable[..., Any]  # of the inputs' arrays, which have shape and type alone, and the attributes
 
@@ -97,7 +108,7 @@ def output_of(
     else:
         make = {True: np.ones, False: np.zeros}  # zero is a label, or an index, that there always is
         arrays = [make[x.dtype.kind == "f"](x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs]
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), trials.apart():
             output = np.asarray(
                 function.forward(Context(computing_dtype(arrays), needs, attributes), *arrays, **attributes)
             )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from types import FrameType, FunctionType
 from typing import Any
@@ -20,14 +21,17 @@ import numpy as np
 from fastnn import locks
 from fastnn.errors import GraphError
 from fastnn.plan.reach import PLAIN, Place, Reach, same
+from fastnn.plan.shapes import trials
 from fastnn.plan.structure import Structure
-from fastnn.plan.trace import Graph, Traced, Value
+from fastnn.plan.trace import Graph, Operator, Traced, Value
 from fastnn.tensor import Array
 
-__all__ = ["CHECKED", "Unsteady", "check_again", "steady_graph"]
+__all__ = ["CHECKED", "Unsteady", "check_again", "first_graph", "steady_graph"]
 
 CHECKED = frozenset(10**k + 1 for k in range(12))  # the calls of a plan before which it is compared with a new trace
 ATTEMPTS = 4  # traces until a change in a place that other threads use, too, counts as forward's own
+
+UNSEEDED = "forward draws random numbers from a generator without a seed"
 
 _tracing = locks.lock()  # a trace puts back what it changed in the model: two at a time would mix that up
 
@@ -47,54 +51,41 @@ class Unsteady(GraphError):
 def steady_graph(structure: Structure, make: Callable[[], Graph], parameters: bool) -> Graph:
     """The graph that `make` traces, if a second trace gives the same one and leaves everything as it is; else Unsteady.
 
-    fastnn's own layers and losses need no second one. What the first trace alone creates, such as a table that forward
-    keeps from its first call on, stays. With `parameters`, forward may not write into parameters and buffers either.
+    What the first trace alone creates, such as a table that forward keeps from its first call on, stays. With
+    `parameters`, forward may not write into parameters and buffers either.
     """
-    if not structure.has_users_code:
-        return make()
     with _tracing, _State(structure, parameters) as before:
-        first = make()
+        first = before.traced(make)
         settled = before
         if before.changes(own=True):
             before.refuse_traced_values()
             settled = _State(structure, parameters)
-        graph = settled.checked(first, make, structure)
+        graph = settled.checked(first, make, structure, fixed=False)
     structure.leave_to_plan([array for op in graph.operators for array in map(_array, op.inputs) if array is not None])
     return graph
 
 
+def first_graph(structure: Structure, make: Callable[[], Graph]) -> Graph:
+    """The graph that `make` traces, compared with nothing."""
+    before, trials.apart = trials.apart, lambda: _State(structure, parameters=False).apart()
+    try:
+        return make()
+    finally:
+        trials.apart = before
+
+
 def check_again(structure: Structure, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
     """Unsteady where a new trace differs from the graph that a plan was made of some calls ago."""
-    if structure.has_users_code:
-        with _tracing, _State(structure, parameters) as state:
-            state.checked(graph, make, structure)
-
-
-class _Entropy:
-    """Context that notices where code asks the operating system for random numbers, to seed a new generator by."""
-
-    reason: str | None = None
-
-    def __enter__(self) -> _Entropy:
-        self._free = sys.getprofile() is None  # a profiler is not disturbed
-        if self._free:
-            sys.setprofile(self._look)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self._free:
-            sys.setprofile(None)
-
-    def _look(self, frame: FrameType, event: str, called: Any) -> None:
-        if event == "c_call" and called is os.urandom:
-            self.reason = "forward draws random numbers from a generator without a seed"
+    with _tracing, _State(structure, parameters) as state:
+        state.checked(graph, make, structure, fixed=True)
 
 
 class _State:
     """Everything that a model can read, as it is at one time; a context that puts it back where an error is raised."""
 
     def __init__(self, structure: Structure, parameters: bool) -> None:
-        self.places = Reach(structure.roots, whole=True, parameters=parameters).places
+        self.unseeded = False  # whether the last trace seeded a generator by chance
+        self.places = Reach(structure.roots, structure.names, whole=True, parameters=parameters).places
 
     def __enter__(self) -> _State:
         return self
@@ -104,29 +95,60 @@ class _State:
             for place, _ in self.changes(own=not isinstance(error, Unsteady)):
                 place.write(place.seen)
 
+    def traced(self, make: Callable[[], Graph]) -> Graph:
+        """A trace, in which a trial of a user's operator leaves nothing: it draws and counts when it runs in a plan."""
+        before, trials.apart = trials.apart, self.apart
+        watches = sys.getprofile() is None  # a profiler is not disturbed
+        self.unseeded = False
+        if watches:
+            sys.setprofile(self._look)
+        try:
+            return make()
+        finally:
+            if watches:
+                sys.setprofile(None)
+            trials.apart = before
+
+    def _look(self, frame: FrameType, event: str, called: Any) -> None:
+        """Notice where code asks the operating system for random numbers, to seed a new generator by."""
+        if event == "c_call" and called is os.urandom:
+            self.unseeded = True
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Context after which nothing is left of what was done in it, but to arrays."""
+        seen = [(place, place.read()) for place in self.places if not isinstance(place.owner, np.ndarray)]
+        unseeded = self.unseeded
+        try:
+            yield
+        finally:
+            self.unseeded = unseeded
+            for place, entries in seen:
+                if place.changes(entries):
+                    place.write(entries)
+
     def changes(self, own: bool = False) -> list[tuple[Place, Any]]:
         """Places that have changed since, each with the name of one entry; `own`: not those that threads share."""
         found = [(place, place.changes()) for place in self.places if not (own and place.shared)]
         return [(place, entries[0]) for place, entries in found if entries]
 
-    def checked(self, graph: Graph, make: Callable[[], Graph], structure: Structure) -> Graph:
+    def checked(self, graph: Graph, make: Callable[[], Graph], structure: Structure, *, fixed: bool) -> Graph:
         """A new trace, if it is equal to `graph` and changes nothing; else Unsteady, which begins with what says most.
 
         Other threads may have come between: where there are any, and where only such places have changed that all of
-        them write to, it counts if every trace of a few does so.
+        them write to, it counts if every trace of a few does so. Unless `fixed`, each is then compared with the last.
         """
         seen = {place: place.seen for place in self.places}
         for _ in range(ATTEMPTS):
-            with _Entropy() as entropy:
-                now = make()
-            differs = difference(graph, now, structure) or entropy.reason
+            now = self.traced(make)
+            differs = difference(graph, now, structure) or (UNSEEDED if self.unseeded else None)
             changes = [(place, names[0]) for place in seen if (names := place.changes(seen[place]))]
             if not changes and not differs:
                 return now
             shared = not differs and all(place.shared for place, _ in changes)
-            if not shared and threading.active_count() == 1:
+            if not changes or (not shared and threading.active_count() == 1):
                 break
-            graph = now
+            graph = graph if fixed else now
             for place, _ in changes:
                 if place.shared and isinstance(place.owner, np.ndarray):
                     place.write(place.seen)  # the same may be written each time: only from the same start it is seen
@@ -161,17 +183,21 @@ def _holds_traced(value: Any, depth: int = 3) -> bool:
 def difference(a: Graph, b: Graph, structure: Structure) -> str | None:
     """In which operator two graphs of one model differ, in words; None where they are the same."""
     where = {id(v): ("value", i) for g in (a, b) for i, v in enumerate([g.x] + ([g.y] if g.y else []))}
+
+    def named(op: Operator) -> str:
+        return f"{op.function.__name__} in {structure.name_of(op.module)}"
+
     for index, (one, other) in enumerate(zip(a.operators, b.operators, strict=False)):
-        name = f"{other.function.__name__} in {structure.name_of(other.module)}"
         if one.function is not other.function or len(one.inputs) != len(other.inputs):
-            first = f"{one.function.__name__} in {structure.name_of(one.module)}"
-            return f"forward does not run the same operators at every call (once {first}, once {name})"
-        if one.needs != other.needs or one.output.shape != other.output.shape:
-            return f"forward does not give {name} the same inputs at every call"
-        if not all(_equal(x, y, where) for x, y in zip(one.inputs, other.inputs, strict=True)):
-            return f"forward does not give {name} the same inputs at every call"
+            return f"forward does not run the same operators at every call (once {named(one)}, once {named(other)})"
+        if not (
+            one.needs == other.needs
+            and one.output.shape == other.output.shape
+            and all(_equal(x, y, where) for x, y in zip(one.inputs, other.inputs, strict=True))
+        ):
+            return f"forward does not give {named(other)} the same inputs at every call"
         if not _equal(one.attributes, other.attributes, where):
-            return f"forward does not give {name} the same options at every call"
+            return f"forward does not give {named(other)} the same options at every call"
         where[id(one.output)] = where[id(other.output)] = "operator", index
     if len(a.operators) != len(b.operators):
         return (

@@ -12,7 +12,7 @@ from fastnn import backends, locks
 from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.nn import Module
-from fastnn.nn.module import mode
+from fastnn.nn.modes import mode
 from fastnn.optim import Optimizer
 from fastnn.plan.accumulation import Accumulation
 from fastnn.plan.describe import description
@@ -22,7 +22,7 @@ from fastnn.plan.fuse import FUSIONS, fuse
 from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.native import chain_is_supported
 from fastnn.plan.shapes import image_by_image
-from fastnn.plan.steady import CHECKED, Unsteady, check_again, steady_graph
+from fastnn.plan.steady import CHECKED, Unsteady, check_again, first_graph, steady_graph
 from fastnn.plan.stepping import Stepping, scale_of, update
 from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
@@ -38,6 +38,7 @@ NOTHING_TO_TRAIN = (
 )
 MOST_SHAPES = 8  # executions kept; the one that was not used for longest goes
 MOST_IMAGES = 256  # that are predicted at a time
+MOST_COMPARED = 4  # changes of a model after each of which it is traced twice
 
 
 class Plan:
@@ -54,6 +55,7 @@ class Plan:
         self._structure = Structure(self.model, *self._others)
         self._executions: OrderedDict[Any, Any] = OrderedDict()
         self._last: Execution | None = None
+        self._changes = 0  # of the model
 
     def _turn(self) -> Any:
         """The lock to hold while the plan is in use. Raises GraphError if the calling thread holds it already."""
@@ -79,11 +81,25 @@ class Plan:
         """Forget what was made for a model of other layers: whether it was."""
         changed = self._structure.changed()
         if changed:
+            self._changes += 1
             self._executions.clear()
         return changed
 
+    def _steady_graph(self, make: Callable[[], Graph], parameters: bool) -> Graph:
+        """The graph that is traced, compared with a second one; but where the model changes all the time (a weight that
+        is scheduled by steps), only now and then."""
+        if not self._structure.has_users_code:
+            return make()
+        if self._structure.iterator is not None:
+            raise Unsteady(f"forward takes values from {self._structure.iterator}, an iterator")
+        if self._changes > MOST_COMPARED and self._changes not in CHECKED:
+            return first_graph(self._structure, make)
+        return steady_graph(self._structure, make, parameters)
+
     def _check_again(self, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
         """Unsteady, and the plans forgotten, where the model now does something else than what a plan was made of."""
+        if not self._structure.has_users_code:
+            return
         try:
             check_again(self._structure, graph, make, parameters)
         except Unsteady:
@@ -171,7 +187,7 @@ class Predictor(Plan):
             return trace(self.model, None, (x.shape, x.dtype), None)
 
     def _make(self, x: Array) -> Execution:
-        graph = steady_graph(self._structure, lambda: self._trace(x), parameters=False)
+        graph = self._steady_graph(lambda: self._trace(x), parameters=False)
         return Execution(graph, self._stages(graph, False), training=False, frozen=self.frozen, options=self.options)
 
 
@@ -257,7 +273,7 @@ class Step(Plan):
         return trace(self.model, self.loss_fn, (x.shape, x.dtype), (y.shape, y.dtype))
 
     def _make(self, x: Array, y: Array) -> Stepping:
-        graph = steady_graph(self._structure, lambda: self._trace(x, y), parameters=True)
+        graph = self._steady_graph(lambda: self._trace(x, y), parameters=True)
         assert graph.loss is not None
         if graph.loss.shape != ():
             raise ArgumentError(

@@ -23,6 +23,7 @@ class Structure:
 
     def __init__(self, *roots: Any) -> None:
         self.roots = roots
+        self.names: set[str] = set()
         self._seen = -1
         self._print: list[Any] = []
         self._kept: list[Any] = []
@@ -36,9 +37,10 @@ class Structure:
         if self._seen == Module.changes and (not self._loose or not any(place.changes() for place in self._loose)):
             return False
         self._seen = Module.changes
-        reach = Reach(self.roots)
+        reach = Reach(self.roots, self.names)
+        self.names = reach.names
         self._modules = reach.modules
-        self.has_users_code = reach.has_users_code
+        self.has_users_code, self.iterator = reach.has_users_code, reach.iterator
         self._parameters = list(
             {id(p): p for module in reach.modules for p in module.parameters(recurse=False)}.values()
         )

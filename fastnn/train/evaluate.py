@@ -13,7 +13,7 @@ from fastnn import plan
 from fastnn.data import Batches, Dataset
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.nn import CrossEntropyLoss, Module, Normalize
-from fastnn.nn.module import mode
+from fastnn.nn.modes import mode
 from fastnn.ops.norm import on_scale
 from fastnn.plan.fewest import fewest_for
 from fastnn.plan.steady import Unsteady

@@ -10,7 +10,7 @@ from typing import Any
 from fastnn.data import Batches, Dataset
 from fastnn.interrupts import Interrupts
 from fastnn.nn import Module
-from fastnn.nn.module import mode
+from fastnn.nn.modes import mode
 from fastnn.tape import no_grad
 from fastnn.train.evaluate import input_for, measure, predictor
 
