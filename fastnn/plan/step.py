@@ -189,7 +189,7 @@ class Step(Plan):
             )
         held = {id(p) for group in (self.optimizer.param_groups if self.optimizer else ()) for p in group["params"]}
         if held and not any(id(leaf.tensor) in held for leaf in graph.leaves):
-            raise ArgumentError("compile: expected an optimiser of this model's parameters, got one of none of them")
+            raise ArgumentError("compile: expected an optimiser of this model's parameters, got one that holds none")
         return Stepping(graph, self._stages(graph, True), self)
 
     def run_epoch(
