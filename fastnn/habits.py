@@ -23,7 +23,7 @@ _OPS = ("dropout", "flatten", "log_softmax", "matmul", "relu", "sigmoid", "softm
 HINTS = {
     "fastnn": {
         **{name: _ARRAY.format(name) for name in ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")},
-        **{f"{name}_like": f"np.{name}(x.shape, x.dtype) makes an array" for name in ("zeros", "ones", "empty")},
+        **{name: _ARRAY.format(name) for name in ("zeros_like", "ones_like", "empty_like", "full_like")},
         **dict.fromkeys(("concat", "concatenate"), "use fnn.cat"),
         "einsum": "matmul (@), * and .sum() keep gradients, NumPy's functions do not",
         **{name: f"it is a method of tensors, x.{name}(...)" for name in _METHODS},
