@@ -60,6 +60,17 @@ class BackendError(FastnnError, RuntimeError):
     """A backend, ISA or device that this machine or installation does not have."""
 
 
+def unreadable(error: Exception) -> str:
+    """Why np.load failed, in words: without Python's "[Errno 2]", and without NumPy's advice to trust what is no array.
+
+    >>> unreadable(FileNotFoundError(2, "No such file or directory"))
+    'No such file or directory'
+    """
+    if "allow_pickle" in str(error):
+        return "it is no file of arrays"
+    return str(getattr(error, "strerror", None) or error)
+
+
 class MissingExtraError(FastnnError, ImportError):
     """An optional package is absent; the message names the extra that installs it."""
 

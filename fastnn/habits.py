@@ -23,11 +23,11 @@ _OPS = ("dropout", "flatten", "log_softmax", "matmul", "relu", "sigmoid", "softm
 HINTS = {
     "fastnn": {
         **{name: _ARRAY.format(name) for name in ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")},
-        **{f"{name}_like": f"np.{name}(x.shape, x.dtype) makes an array" for name in ("zeros", "ones", "empty")},
-        **dict.fromkeys(("concat", "concatenate"), "fnn.cat"),
+        **{name: _ARRAY.format(name) for name in ("zeros_like", "ones_like", "empty_like", "full_like")},
+        **dict.fromkeys(("concat", "concatenate"), "use fnn.cat"),
         "einsum": "matmul (@), * and .sum() keep gradients, NumPy's functions do not",
-        **{name: f"a method of tensors: x.{name}(...)" for name in _METHODS},
-        **{name: f"fnn.ops.{name}" for name in _OPS},
+        **{name: f"it is a method of tensors, x.{name}(...)" for name in _METHODS},
+        **{name: f"use fnn.ops.{name}" for name in _OPS},
         "randn": f"{_ARRAY.format('random.default_rng().standard_normal')}; in a model, fnn.randn_like draws anew",
         "rand": f"{_ARRAY.format('random.default_rng().random')}; in a model, fnn.rand_like draws anew",
         "randint": _ARRAY.format("random.default_rng().integers"),
@@ -108,8 +108,12 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "layout": (None,),
     "memory_format": (None,),
     "requires_grad": (False,),
-    "generator": (None,),
-    "out": (None,),
+}
+_INSTEAD = {
+    "device": "fastnn runs on the CPU",
+    "dtype": "model.double() makes a model float64",
+    "ignore_index": "leave such rows out, logits[keep] and target[keep]",
+    "generator": "random numbers come from fnn.manual_seed",
 }
 
 
@@ -121,5 +125,7 @@ def check_options(owner: str, **given: Any) -> None:
     for name, value in given.items():
         harmless = OPTIONS[name]
         if not any(value is same or (type(value) is type(same) and value == same) for same in harmless):
-            got = f"an array of shape {value.shape}" if hasattr(value, "shape") else repr(value)
-            raise ArgumentError(f"{owner}: expected {name}={harmless[0]!r}, all that fastnn has, got {got}")
+            shape = getattr(value, "shape", None)
+            got = f"an array of shape {shape}" if isinstance(shape, tuple) else repr(value)
+            instead = f": {_INSTEAD[name]}" if name in _INSTEAD else ""
+            raise ArgumentError(f"{owner}: expected {name}={harmless[0]!r}, all that fastnn has, got {got}{instead}")

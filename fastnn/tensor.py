@@ -117,7 +117,7 @@ class Tensor:
         if not isinstance(requires_grad, (bool, np.bool_)):
             raise ArgumentError(
                 f"Tensor: expected an array or a list, and requires_grad=True or False, got {data!r} and "
-                f"{requires_grad!r}: np.zeros((2, 3)) makes an array of a shape"
+                f"{requires_grad!r}: for a tensor of a shape write fnn.Tensor(np.zeros((2, 3)))"
             )
         if isinstance(data, Tensor):
             given, data = data, data.data

@@ -110,7 +110,7 @@ METHODS: dict[str, Case] = {
 }
 WITHOUT_GRADIENT = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "argmax"}
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on
-NO_OPERATORS = {"__array_ufunc__", "__setitem__"}
+NO_OPERATORS = {"__array_function__", "__array_ufunc__", "__setitem__"}
 
 MODULES: dict[str, Callable[[], Case]] = {
     "AdaptiveAvgPool2d": lambda: (nn.AdaptiveAvgPool2d(1), (IMAGES,)),

@@ -16,6 +16,7 @@ import importlib.util
 import os
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,8 @@ def _choose() -> tuple[str, str]:
     has_extension = importlib.util.find_spec("fastnn._kernels") is not None
     has_numba = importlib.util.find_spec("numba") is not None
     if asked == "native" and not has_extension:
-        raise BackendError(
-            "FASTNN_BACKEND=native, but fastnn was installed without its compiled kernels:"
-            " reinstall it with a C compiler (GCC or Clang)"
-        )
+        fault, remedy = _without_extension()
+        raise BackendError(f"FASTNN_BACKEND=native, but fastnn {fault}: {remedy}")
     if asked == "jit" and not has_numba:
         raise MissingExtraError("Numba", "jit")
     if asked:
@@ -52,17 +51,30 @@ def _choose() -> tuple[str, str]:
     if has_extension:
         return "native", "the compiled extension is installed"
     if has_numba:
+        fault, remedy = _without_extension()
         warnings.warn(
-            "fastnn was installed without its compiled kernels and runs on Numba: the first use of each kernel compiles"
-            " it (seconds), and convolutions and matrix products run several times slower."
-            " Reinstall with a C compiler (GCC or Clang) for full speed.",
+            f"fastnn {fault} and runs on Numba: the first use of each kernel compiles it (seconds), and convolutions"
+            f" and matrix products run several times slower. For full speed {remedy}.",
             stacklevel=2,
         )
         return "jit", "the compiled extension is absent, Numba is installed"
+    fault, remedy = _without_extension()
     raise BackendError(
-        "fastnn was installed without its compiled kernels and Numba is absent: reinstall it with a C compiler"
-        ' (GCC or Clang), or pip install "fastnn[jit]", or set FASTNN_BACKEND=reference for slow NumPy'
+        f"fastnn {fault} and Numba is absent: {remedy},"
+        ' or pip install "fastnn[jit]", or set FASTNN_BACKEND=reference for slow NumPy'
     )
+
+
+def _without_extension() -> tuple[str, str]:
+    """Why the extension is absent, and what to do: a source folder that is imported as it is was never installed."""
+    source = Path(__file__).parents[2]
+    if (source / "setup.py").is_file() and (source / "kernels").is_dir():
+        return (
+            "is imported from its source folder, in which its kernels are not compiled,",
+            "run python setup.py build_ext --inplace in it, which needs a C compiler (GCC or Clang),"
+            " or start Python elsewhere if fastnn is installed",
+        )
+    return "was installed without its compiled kernels", "reinstall it with a C compiler (GCC or Clang)"
 
 
 @functools.cache

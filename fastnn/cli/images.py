@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn.data.centre import centred, resized
 from fastnn.data.picture import channels_first, read_picture
-from fastnn.errors import DataError
+from fastnn.errors import DataError, unreadable
 
 
 def are_light_on_dark(mean: Sequence[float]) -> bool:
@@ -64,8 +64,7 @@ def _read_array(path: str, channels: int) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or error  # without Python's "[Errno 2]"
-        raise DataError(f"{path}: expected an array saved by numpy.save ({reason})") from error
+        raise DataError(f"{path}: expected an array saved by numpy.save ({unreadable(error)})") from error
     if array.ndim == 2:
         array = array[np.newaxis]
     if array.ndim != 3 or array.shape[0] != channels or array.size == 0 or array.dtype.kind not in "iuf":

@@ -81,7 +81,14 @@ def read_folder(
     found.warn()
     images = np.stack([channels_first(pixels, gray) for pixels in pictures])
     whole = Dataset(images, labels, classes, root.resolve().name)
-    return whole if own_split else whole.split(_TEST_SHARE)[split == "test"]
+    if own_split:
+        return whole
+    if not round(_TEST_SHARE * len(whole)):
+        raise DataError(
+            f"{root}: expected images enough to keep {_TEST_SHARE:.0%} of them for the test, at least 3, or folders "
+            f"train and test, found {len(whole)}"
+        )
+    return whole.split(_TEST_SHARE)[split == "test"]
 
 
 def read_image(path: PathLike, image_shape: tuple[int, int, int]) -> np.ndarray:

@@ -72,7 +72,7 @@ def load(
     named = isinstance(source, str) and (source in SOURCES or not Path(source).expanduser().is_dir())
     if isinstance(source, str | os.PathLike) and not named:
         return read_folder(source, split=split, size=size, gray=gray)
-    if size is not None or gray is not None:
+    if (size is not None or gray is not None) and (not isinstance(source, str) or source in SOURCES):
         raise ArgumentError("size and gray are for folders of images, got them for another source")
     if isinstance(source, Dataset):
         return source

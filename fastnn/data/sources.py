@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from fastnn.errors import DataError
@@ -161,6 +162,8 @@ def find_source(name: str) -> Source:
         return SOURCES[name]
     from difflib import get_close_matches
 
+    is_path = "/" in name or os.sep in name or name.startswith((".", "~"))
     near = get_close_matches(name.lower(), SOURCES, n=1)
     hint = f"did you mean {near[0]!r}? There are " if near else "there are "
-    raise DataError(f"no data set {name!r}: {hint}{', '.join(SOURCES)}")
+    absent = f"no folder {name!r}, and no data set of that name" if is_path else f"no data set {name!r}"
+    raise DataError(f"{absent}: {hint}{', '.join(SOURCES)}")

@@ -60,8 +60,9 @@ def stratified_split(labels: np.ndarray, held: float | int, seed: int = 0) -> tu
     n = len(labels)
     count = round(held * n) if isinstance(held, float) else int(held)
     if not 0 < count < n or (isinstance(held, float) and not 0 < held < 1):
+        rounded = f", which is {count} of them" if isinstance(held, float) and 0 < held < 1 else ""
         raise ArgumentError(
-            f"expected a fraction between 0 and 1 or a number from 1 to {n - 1} of {n} images, got {held}"
+            f"expected a fraction between 0 and 1 or a number from 1 to {n - 1} of {n} images, got {held}{rounded}"
         )
     by_class = labels.ndim == 1 and labels.dtype.kind in "iu"
     _, strata, sizes = np.unique(labels if by_class else np.zeros(n, np.int64), return_inverse=True, return_counts=True)

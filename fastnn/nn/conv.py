@@ -75,7 +75,7 @@ class Conv2d(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Any) -> Tensor:
-        if np.ndim(x) == 3:
+        if (x.ndim if isinstance(x, Tensor) else np.ndim(x)) == 3:
             raise ShapeError(f"conv2d: expected input of shape (N, C, H, W), got {np.shape(x)}: add a batch, x[None]")
         return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 

@@ -71,6 +71,7 @@ _METHODS = {
     **arithmetic.METHODS,
     **shaping.METHODS,
     "__array_ufunc__": ufuncs.array_ufunc,
+    "__array_function__": ufuncs.array_function,
     "__matmul__": matmul,
     "__rmatmul__": lambda b, a: matmul(a, b),
     "matmul": matmul,

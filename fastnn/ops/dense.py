@@ -101,6 +101,8 @@ def matmul(input: Any, other: Any) -> Tensor:
     left = a if a.ndim > 1 else a.reshape(1, -1)
     right = b if b.ndim > 1 else b.reshape(-1, 1)
     if left.ndim == right.ndim == 2:
+        if left.shape[1] != right.shape[0]:
+            raise ShapeError(f"matmul: expected (M, K) and (K, N), got {a.shape} and {b.shape}")
         product = MatMul.apply(left, right)
     else:
         _check_stacks(left.shape, right.shape)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.backends.checks import ignored
 from fastnn.backends.sums import total
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.habits import check_options
@@ -65,7 +66,10 @@ class NLL(Function):
     def forward(ctx: Context, log_probs: Array, target: Array, *, reduction: str) -> Array:
         classes = log_probs.shape[1]
         if target.size and not (target.min() >= 0 and target.max() < classes):
-            raise LabelError(f"nll_loss: expected labels from 0 to {classes - 1}, got {target.min()} to {target.max()}")
+            least, most = target.min(), target.max()
+            raise LabelError(
+                f"nll_loss: expected labels from 0 to {classes - 1}, got {least} to {most}{ignored(least)}"
+            )
         ctx.save_for_backward(target, log_probs.shape)
         return _reduce(-log_probs[np.arange(len(target)), target], reduction)
 

@@ -37,3 +37,30 @@ def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options
         if isinstance(x, Tensor):
             check_off_tape(f"np.{ufunc.__name__}", x)
     return getattr(ufunc, method)(*(x.data if isinstance(x, Tensor) else x for x in inputs), **options)
+
+
+# Functions that ask for shape and type alone, of their first argument; and those that write into it.
+_OF_SHAPE = {np.shape, np.ndim, np.size, np.zeros_like, np.ones_like, np.empty_like, np.full_like}
+_WRITING = {np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_along_axis}
+
+
+def array_function(_: Tensor, function: Any, types: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """NumPy's hook for all other functions. Raises GraphError where the tape would be cut."""
+    name, first = f"np.{function.__name__}", args[0] if args else None
+    if isinstance(options.get("out"), Tensor) or (function in _WRITING and isinstance(first, Tensor)):
+        return NotImplemented
+    if function in _OF_SHAPE and isinstance(first, Tensor):
+        args = np.broadcast_to(np.zeros((), first.dtype), first.shape), *args[1:]
+    return function(*_seen(name, args), **_seen(name, options))
+
+
+def _seen(name: str, value: Any) -> Any:
+    """`value` with arrays in the place of tensors, in tuples, lists and dicts too."""
+    if isinstance(value, Tensor):
+        check_off_tape(name, value)
+        return value.data
+    if isinstance(value, (tuple, list)):
+        return type(value)(_seen(name, entry) for entry in value)
+    if isinstance(value, dict):
+        return {key: _seen(name, entry) for key, entry in value.items()}
+    return value

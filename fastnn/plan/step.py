@@ -289,7 +289,7 @@ class Step(Plan):
         held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         used = [leaf for leaf in graph.leaves if id(leaf.tensor) in held]
         if not used:
-            raise ArgumentError("compile: expected an optimiser of this model's parameters, got one of none of them")
+            raise ArgumentError("compile: expected an optimiser of this model's parameters, got one that holds none")
         reached = graph.reached_by_gradients()
         if not any(id(leaf) in reached for leaf in used):
             raise ArgumentError(NOTHING_TO_TRAIN)

@@ -285,7 +285,7 @@ def _whole(number: Any, least: int) -> bool:
 def _counts(points: tuple[int, ...], count: int) -> tuple[int, ...]:
     """Points along each direction. ArgumentError unless they are."""
     if len(points) != count or not all(_whole(n, 1) for n in points):
-        raise ArgumentError(f"landscape: expected a whole number of points along each direction, got {points}")
+        raise ArgumentError(f"landscape: expected whole numbers of points, one for each direction, got {points}")
     return points
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.console import shown
-from fastnn.errors import DataError
+from fastnn.errors import DataError, unreadable
 from fastnn.weights import write_atomically
 
 __all__ = ["Axis", "Landscape", "Trajectory", "load"]
@@ -231,5 +231,4 @@ def load(path: str | os.PathLike[str]) -> Landscape:
             **{name: words[name] for name in ("centre", "title", "about", "time", "lowest", "log")},
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"expected a landscape that was saved, got {os.fspath(path)} ({reason})") from error
+        raise DataError(f"expected a landscape that was saved, got {os.fspath(path)} ({unreadable(error)})") from error
