@@ -87,6 +87,7 @@ cdef class Stage:
     cdef const void *arguments
     cdef stage_function forward_function, backward_function
     cdef readonly str kernels
+    cdef bint updates  # parameters: a dense stage in backward, an update in any case
 
     def __cinit__(self, *args, **kwargs):
         self.kept = []
@@ -166,6 +167,7 @@ cdef class DenseStage(Stage):
         self.d.y, self.d.grad_y, self.d.grad_x = self.hold(y), self.hold(grad_y), self.hold(grad_x)
         self.d.grad_weight, self.d.grad_bias = self.hold(grad_weight), self.hold(grad_bias)
         if numbers is not None:
+            self.updates = True
             self.kept += [numbers, weight_states]
             self.d.optimizer = &numbers.o
             fill_states(self.d.weight_state, weight_states)
@@ -199,6 +201,7 @@ cdef class UpdateStage(Stage):
     cdef update u
 
     def __init__(self, param, grad, list states, Numbers numbers):
+        self.updates = True
         self.u.count = param.size
         self.u.param, self.u.grad = self.hold(param), self.hold(grad)
         fill_states(self.u.state, states)
@@ -211,18 +214,21 @@ cdef class UpdateStage(Stage):
 
 cdef class Program:
     """Stages that run one after another, in one call without the GIL."""
-    DONE, NON_FINITE, BAD_LABEL = PROGRAM_DONE, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL
+    DONE, NON_FINITE, BAD_LABEL, STOPPED = PROGRAM_DONE, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL, PROGRAM_STOPPED
     cdef program p
     cdef list kept
 
     def __cinit__(self):
         self.kept = []
         self.p.loss = NAN
+        self.p.updates_from = PROGRAM_MOST_STAGES
 
     def add(self, Stage stage, bint backward=False):
         if self.p.stages == PROGRAM_MOST_STAGES:
             raise ValueError(f"a program has at most {PROGRAM_MOST_STAGES} stages")
         self.kept.append(stage)
+        if stage.updates and (backward or isinstance(stage, UpdateStage)) and self.p.updates_from == PROGRAM_MOST_STAGES:
+            self.p.updates_from = self.p.stages
         self.p.function[self.p.stages] = stage.backward_function if backward else stage.forward_function
         self.p.arguments[self.p.stages] = stage.arguments
         self.p.stages += 1

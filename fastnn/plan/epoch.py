@@ -57,6 +57,7 @@ def run_epoch(
                 scheduler.step()
             bar.update(n)
             interrupts.heed()
+    interrupts.heed()  # what came since; from now on signals take their own course again
     return total / len(order)
 
 
