@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during long work: noted at once, heeded between two steps."""
+"""Ctrl-C and SIGTERM during long work: noted when they come, raised where the work can be left."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "at_once", "heed", "innermost"]
+
+_active: list[Interrupts] = []  # the main thread's, outermost first
 
 
 class Interrupts:
-    """Context in which the two signals are only noted in `caught`; a second SIGINT is not waited with.
+    """Context in which SIGINT and SIGTERM are recorded in `caught`, not raised; only a second Ctrl-C is raised at once.
 
-    Python lets only the main thread set handlers: in any other, nothing is noted.
+    `heed()` raises what was recorded. While `patient` is set it does not, nor does anything else: what ends the work,
+    such as a last checkpoint, is not to be left either. Python lets only the main thread set handlers: in any other
+    thread nothing is recorded.
     """
 
     def __init__(self) -> None:
         self.caught: int | None = None
+        self.patient = False
+        self.raising = 0  # contexts `at_once` that are open
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -26,20 +32,50 @@ class Interrupts:
                 # Left alone: what the program ignores, as nohup does, or handles outside of Python (then it is None).
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._note)
+            _active.append(self)
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.caught == number == signal.SIGINT:
-            raise KeyboardInterrupt
+        again = self.caught == number == signal.SIGINT
         self.caught = number
+        if again or (self.raising and not self.patient):
+            raise KeyboardInterrupt
 
     def heed(self) -> None:
         """Raise KeyboardInterrupt if a signal came."""
-        if self.caught is not None:
+        if self.caught is not None and not self.patient:
             raise KeyboardInterrupt
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self in _active:
+            _active.remove(self)
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def innermost() -> Interrupts | None:
+    """The calling thread's innermost `Interrupts`; None where signals take their own course."""
+    return _active[-1] if _active and threading.current_thread() is threading.main_thread() else None
+
+
+def heed() -> None:
+    """Raise KeyboardInterrupt if a signal was recorded: for work that does not know whose part it is."""
+    interrupts = innermost()
+    if interrupts is not None:
+        interrupts.heed()
+
+
+class at_once:
+    """Context of work that may be left at any point: signals raise KeyboardInterrupt instead of being recorded only."""
+
+    def __enter__(self) -> None:
+        self._interrupts = innermost()
+        if self._interrupts is not None:
+            self._interrupts.heed()
+            self._interrupts.raising += 1
+
+    def __exit__(self, *_: object) -> None:
+        if self._interrupts is not None:
+            self._interrupts.raising -= 1

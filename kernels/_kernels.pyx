@@ -61,6 +61,18 @@ def get_num_threads():
     return fastnn_get_threads()
 
 
+# ---- giving up: see fastnn.backends.stopping ----
+
+def stoppable_begin(bint on_interrupt, bint on_terminate):
+    """Main thread: what it computes from here on may be given up when SIGINT, or SIGTERM, comes."""
+    fastnn_stoppable_begin(on_interrupt, on_terminate)
+
+
+def stoppable_end():
+    """Whether it was given up: then the results since are undefined."""
+    return fastnn_stoppable_end() != 0
+
+
 # ---- dense ----
 
 def sgemm(cnp.ndarray a, cnp.ndarray b, bias, cnp.ndarray c):

@@ -128,6 +128,7 @@ cdef class Stage:
     cdef readonly str kernels
     cdef int64_t inputs, labels  # that it reads of the program's input, and of its labels
     cdef int input_type
+    cdef bint updates  # parameters: a dense stage in backward, an update in any case
 
     def __cinit__(self, *args, **kwargs):
         self.kept, self.held = [], []
@@ -239,6 +240,7 @@ cdef class DenseStage(Stage):
         if x is None:
             self.read_input(N * I, table is not None)
         if updated:
+            self.updates = True
             self.kept.append(numbers)
             self.d.optimizer = &numbers.o
             self.hold_states(self.d.weight_state, weight_states, O * I)
@@ -274,6 +276,7 @@ cdef class UpdateStage(Stage):
     cdef update u
 
     def __init__(self, param, grad, list states, Numbers numbers not None):
+        self.updates = True
         self.u.count = param.size
         self.u.param, self.u.grad = self.hold(param, self.u.count, written=True), self.own(grad, self.u.count)
         self.hold_states(self.u.state, states, self.u.count)
@@ -286,7 +289,7 @@ cdef class UpdateStage(Stage):
 
 cdef class Program:
     """Stages that run one after another, in one call without the GIL."""
-    DONE, NON_FINITE, BAD_LABEL = PROGRAM_DONE, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL
+    DONE, NON_FINITE, BAD_LABEL, STOPPED = PROGRAM_DONE, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL, PROGRAM_STOPPED
     cdef program p
     cdef list kept, held
     cdef int64_t inputs, labels  # that its stages read
@@ -295,6 +298,7 @@ cdef class Program:
     def __cinit__(self):
         self.kept, self.held = [], []
         self.p.loss = NAN
+        self.p.updates_from = PROGRAM_MOST_STAGES
 
     def add(self, Stage stage, bint backward=False):
         if self.p.stages == PROGRAM_MOST_STAGES:
@@ -304,6 +308,8 @@ cdef class Program:
         if stage.inputs:
             self.inputs, self.input_type = stage.inputs, stage.input_type
         self.labels = max(self.labels, stage.labels)
+        if stage.updates and (backward or isinstance(stage, UpdateStage)) and self.p.updates_from == PROGRAM_MOST_STAGES:
+            self.p.updates_from = self.p.stages
         self.p.function[self.p.stages] = stage.backward_function if backward else stage.forward_function
         self.p.arguments[self.p.stages] = stage.arguments
         self.p.stages += 1

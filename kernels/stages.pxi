@@ -2,7 +2,7 @@
 
 cdef extern from "plan/stages.h" nogil:
     enum: CHAIN_MOST_LAYERS, PROGRAM_MOST_STAGES
-    enum: PROGRAM_DONE, PROGRAM_NO_MEMORY, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL
+    enum: PROGRAM_DONE, PROGRAM_NO_MEMORY, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL, PROGRAM_STOPPED
     enum: OPTIMIZER_SGD, OPTIMIZER_RPROP, OPTIMIZER_ADAGRAD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM
     enum: UPDATE_STATES
     ctypedef int (*stage_function)(const void *, program *) noexcept nogil
@@ -11,6 +11,7 @@ cdef extern from "plan/stages.h" nogil:
         stage_function function[64]
         const void *arguments[64]
         double seconds[64]
+        int64_t updates_from
         const void *input
         const int64_t *labels
         double loss

@@ -58,6 +58,10 @@ cdef extern from "base/threads.h" nogil:
     void fastnn_set_threads(int)
     int fastnn_get_threads()
 
+cdef extern from "base/stopping.h" nogil:
+    void fastnn_stoppable_begin(int, int)
+    int fastnn_stoppable_end()
+
 cdef extern from "base/memory.h" nogil:
     const size_t FASTNN_LARGE
     void *fastnn_take_memory(size_t *)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.interrupts import at_once
 from fastnn.random import generator
 
 from .split import AUGMENT, permutation, philox
@@ -110,7 +111,8 @@ class Batches:
             chosen = span if order is None else order[span]
             images, labels = self.images[chosen], self.labels[chosen]
             if self.augment is not None:
-                images = self.augment(images, np.random.Generator(philox(self.seed, AUGMENT, epoch, batch)))
+                with at_once():
+                    images = self.augment(images, np.random.Generator(philox(self.seed, AUGMENT, epoch, batch)))
             yield images, labels
 
 

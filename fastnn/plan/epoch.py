@@ -56,6 +56,7 @@ def run_epoch(
                 scheduler.step()
             shown.update(n)
             interrupts.heed()
+    interrupts.heed()  # what came since; from now on signals take their own course again
     return total / len(order)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import shapes
+from fastnn.backends.stopping import LONG, Stoppable
 from fastnn.errors import NonFiniteError
 from fastnn.ops.norm import Running
 from fastnn.plan.fuse import Chain, Dense, Single, Stage
@@ -80,6 +81,7 @@ class Execution:
         self.gradients: list[tuple[Tensor, Array]] = []  # rewritten in every step
         self.updated: set[int] = set()  # ids of the parameters that their stage updates at once
         self.running: list[Running] = []  # statistics that native stages let follow
+        self._long, self._broken = math.prod(graph.x.shape) >= LONG, False
         self._statistics = Kept(_statistics(graph) if training else ())
         self._tables: list[_Table] = []
         self.loss = math.nan
@@ -203,7 +205,7 @@ class Execution:
 
     def stands(self) -> bool:
         """Whether parameters, constants and statistics still are the arrays that they were, and as they were."""
-        return self._relied_on.stands()
+        return not self._broken and self._relied_on.stands()
 
     # ---- running ---------------------------------------------------------------------------------------------------
 
@@ -217,18 +219,26 @@ class Execution:
         for table in self._tables:
             table.refresh()
         try:
-            for part in self.parts:
-                if part.program is None:
-                    part.run_work()
-                else:
-                    self._run_program(part.program, x, y)
-        except BaseException:
+            if self._long:
+                with Stoppable():
+                    self._run_parts(x, y)
+            else:
+                self._run_parts(x, y)
+        except BaseException as error:
             self.put_back()
+            self._broken = isinstance(error, KeyboardInterrupt)  # stages may have kept half of something
             raise
         finally:
             self._contexts.clear()
         for running in self.running:
             running.batches += 1
+
+    def _run_parts(self, x: Array, y: Array | None) -> None:
+        for part in self.parts:
+            if part.program is None:
+                part.run_work()
+            else:
+                self._run_program(part.program, x, y)
 
     def put_back(self) -> None:
         """Undo what the last run did to batch norm's running statistics, which forward writes: its step failed."""

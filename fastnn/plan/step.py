@@ -169,7 +169,7 @@ class Predictor(Plan):
         return out
 
     def _outputs(self, x: Array) -> Array:
-        self._last = self._execution(x)
+        self._last, self._call = self._execution(x), None
         self._last.run(x, None)
         self._call = self._last.call(x)
         return self._last.outputs

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Stepping", "scale_of", "update"]
 
+VERY_LONG = 1 << 20  # numbers in a batch: with more, all updates come last, so that Ctrl-C can end the step before them
+
 
 class Stepping:
     """One shape's training step."""
@@ -33,13 +35,14 @@ class Stepping:
         self.calls = 0
         self.updates = self._known_updates(graph)
         self.whole = step.clip_norm is None and step.accumulate == 1  # nothing looks at gradients before the update
+        soon = math.prod(graph.x.shape) < VERY_LONG
         self.execution = Execution(
             graph,
             stages,
             training=True,
             options=step.options,
             updates=self.updates,
-            at_once=self.whole and "update" not in step.options and all(map(_cannot_fail, stages)),
+            at_once=self.whole and soon and "update" not in step.options and all(map(_cannot_fail, stages)),
         )
         self.gradients = self.execution.gradients
         if step.group is not None:

@@ -10,8 +10,10 @@ import numpy as np
 
 from fastnn import data as datasets
 from fastnn import plan
+from fastnn.backends.stopping import Stoppable
 from fastnn.data import Batches, Dataset
 from fastnn.errors import ArgumentError, NonFiniteError
+from fastnn.interrupts import at_once
 from fastnn.nn import CrossEntropyLoss, Module, Normalize
 from fastnn.nn.modes import mode
 from fastnn.ops.norm import on_scale
@@ -128,7 +130,8 @@ def measure(
     if batch_size > 1 and len(dataset) % batch_size == 1 < len(dataset):
         batches.fewest = fewest_for(predict, dataset.images[:2])
     for images, labels in batches:
-        outputs = predict(images)
+        with at_once(), Stoppable():
+            outputs = predict(images)
         if not tally.count:
             check_outputs(dataset.labels, outputs.shape, loss)
             check_probabilities("evaluate", outputs, loss)

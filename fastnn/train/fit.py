@@ -129,27 +129,32 @@ def fit(
         penalty=_penalty(optimizer), loss_fn=loss, compile=compile, val=held, callbacks=callbacks,
     )  # fmt: skip
 
-    with training_mode(model), Interrupts() as interrupts, _tried_out(training):
-        begun: list[Callback] = []
-        try:
-            for callback in callbacks:
-                callback.on_train_begin(training)
-                begun.append(callback)
-            if training.history:  # restored
-                finite.check_model("fit, going on with a kept training", model)
-                _stop_without_descent(training)
-            while len(training.history) < epochs and not training.stopped:
-                _run_epoch(training, step, loss, watch, callbacks, interrupts)
-        except KeyboardInterrupt as error:
-            number = interrupts.caught or signal.SIGINT
-            raise Interrupted(
-                f"training was stopped by {signal.Signals(number).name} in epoch {training.epoch}, "
-                f"after {training.batch} of {len(training.batches)} batches",
-                training.history,
-                number,
-            ) from error
-        finally:
-            _end(begun, training)
+    interrupts = Interrupts()
+    try:
+        with training_mode(model), interrupts, _tried_out(training):
+            begun: list[Callback] = []
+            try:
+                for callback in callbacks:
+                    callback.on_train_begin(training)
+                    begun.append(callback)
+                if training.history:  # restored
+                    finite.check_model("fit, going on with a kept training", model)
+                    _stop_without_descent(training)
+                while len(training.history) < epochs and not training.stopped:
+                    _run_epoch(training, step, loss, watch, callbacks, interrupts)
+            finally:
+                interrupts.patient = True
+                _end(begun, training)
+        interrupts.patient = False
+        interrupts.heed()  # what came while callbacks ended; from now on signals take their own course again
+    except KeyboardInterrupt as error:
+        number = interrupts.caught or signal.SIGINT
+        raise Interrupted(
+            f"training was stopped by {signal.Signals(number).name} in epoch {training.epoch}, "
+            f"after {training.batch} of {len(training.batches)} batches",
+            training.history,
+            number,
+        ) from error
     return training.history
 
 
@@ -171,7 +176,7 @@ def _run_epoch(
             value = step(images, labels)
         except NonFiniteError:
             raise NonFiniteError(
-                f"the training loss became infinite or not a number in epoch {training.epoch}, batch "
+                f"the training loss became non-finite in epoch {training.epoch}, batch "
                 f"{training.batch + 1}, at learning rate {_rate(optimizer):g}, and no update was made from it: "
                 f"{_cause(training, images, labels)}"
             ) from None

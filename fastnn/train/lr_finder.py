@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnn import random
 from fastnn.errors import ArgumentError, NonFiniteError
+from fastnn.interrupts import heed
 from fastnn.nn.modes import training_mode
 from fastnn.optim import GradientDescent, Rprop
 
@@ -135,6 +136,7 @@ class LRFinder(Callback):
                 if batch is None:
                     epoch = iter(batches)
                     batch = next(epoch)
+                heed()
                 _set_rate(optimizer, ratios, float(rate))
                 try:
                     loss = step(to_input(batch[0]), batch[1])

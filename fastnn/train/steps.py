@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.backends.stopping import Stoppable
 from fastnn.errors import ArgumentError, NonFiniteError
+from fastnn.interrupts import at_once, heed
 from fastnn.nn import Dropout, Module
 from fastnn.optim import GradientDescent, Optimizer
 from fastnn.plan import compile
@@ -40,7 +42,8 @@ class EagerStep:
     def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
         self._buffers.keep()
         try:
-            value = self._gradients(x, y)
+            with at_once(), Stoppable():
+                value = self._gradients(x, y)
         except BaseException:
             self._buffers.put_back()
             raise
@@ -141,6 +144,7 @@ class DescentStep:
 
         def closure() -> float:
             self.optimizer.zero_grad()
+            heed()
             value = float(self._evaluate(x, y))
             if not buffers:
                 check_reached(self.optimizer)

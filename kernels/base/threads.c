@@ -9,6 +9,7 @@
  * condition variable. pthread_atfork empties the pool in the child, which starts threads of its own when it needs them.
  */
 #include "base/threads.h"
+#include "base/stopping.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -31,6 +32,7 @@ static struct {
     fastnn_task task;
     void *context;
     _Atomic int64_t count, next;
+    atomic_int stopped;
 } job;
 
 static atomic_int job_open, inside, sleepers, stopping;
@@ -40,12 +42,20 @@ static pthread_t workers[MAX_THREADS];
 static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER; /* held while a job runs or the pool changes size */
 static pthread_mutex_t bed = PTHREAD_MUTEX_INITIALIZER;    /* guards falling asleep */
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
-static _Thread_local int in_task;
+static _Thread_local int in_task, is_worker, owns_job;
+
+int fastnn_stopped(void) {
+    if (is_worker) return atomic_load_explicit(&job.stopped, memory_order_relaxed);
+    if (!fastnn_stop_noted()) return 0;
+    if (owns_job) atomic_store(&job.stopped, 1);
+    return 1;
+}
 
 static void take_tasks(void) {
     int64_t i;
     in_task = 1;
-    while ((i = atomic_fetch_add(&job.next, 1)) < job.count) job.task(job.context, i);
+    while ((i = atomic_fetch_add(&job.next, 1)) < job.count)
+        if (!fastnn_stopped()) job.task(job.context, i);
     in_task = 0;
 }
 
@@ -53,6 +63,7 @@ static int work_left(void) { return atomic_load(&job_open) && atomic_load(&job.n
 
 static void *worker(void *unused) {
     (void)unused;
+    is_worker = 1;
     for (;;) {
         for (int round = 0; round < SPIN_ROUNDS && !work_left() && !atomic_load(&stopping); round++) pause_cpu();
         if (!work_left()) {
@@ -110,22 +121,26 @@ static void start_workers(void) {
 
 void fastnn_parallel(int64_t count, double flops, fastnn_task task, void *context) {
     if (count <= 1 || wanted == 1 || in_task || flops < SERIAL_FLOPS || pthread_mutex_trylock(&in_use)) {
-        for (int64_t i = 0; i < count; i++) task(context, i);
+        for (int64_t i = 0; i < count && !fastnn_stopped(); i++) task(context, i);
         return;
     }
     if (running != wanted - 1) start_workers();
     job.task = task;
     job.context = context;
     job.count = count;
+    atomic_store(&job.stopped, 0);
     atomic_store(&job.next, 0);
     atomic_store(&job_open, 1);
+    owns_job = 1;
     wake_sleepers();
     take_tasks();
     atomic_store(&job_open, 0);
     for (int round = 0; atomic_load(&inside) > 0; round++) {
+        fastnn_stopped(); /* for the workers, who cannot know */
         if (round < SPIN_ROUNDS) pause_cpu();
         else sched_yield();
     }
+    owns_job = 0;
     pthread_mutex_unlock(&in_use);
 }
 

@@ -13,6 +13,10 @@ typedef void (*fastnn_task)(void *context, int64_t index);
  * A call from inside a task, or while another thread uses the pool, runs on the calling thread alone. */
 void fastnn_parallel(int64_t count, double flops, fastnn_task task, void *context);
 
+/* Whether the work under way is given up (see base/stopping.h): fastnn_parallel then leaves out what has not begun, and a loop over
+ * many images within a task asks, and ends. */
+int fastnn_stopped(void);
+
 void fastnn_set_threads(int count);
 int fastnn_get_threads(void);
 

@@ -153,7 +153,7 @@ static void conv_blocks_weight_part(void *context, i64 part) {
     if (!x) { t->failed = 1; return; }
     float *grad = x + t->images * x_floats, *partial = t->partial + part * t->groups * t->partial_floats;
     memset(partial, 0, sizeof *partial * (size_t)(t->groups * t->partial_floats));
-    for (i64 n = part * t->N / t->parts, end = (part + 1) * t->N / t->parts; n < end; n += t->images)
+    for (i64 n = part * t->N / t->parts, end = (part + 1) * t->N / t->parts; n < end && !fastnn_stopped(); n += t->images)
         for (i64 g = 0; g < t->groups; g++) for (i64 first = 0; first < t->conv.OH; first += t->rows) {
             struct wide_conv c = t->conv;
             c.OH = i64_min(t->rows, c.OH - first);

@@ -113,7 +113,7 @@ static void im2col_backward_weight_part(void *context, i64 part) {
     i64 row = t->K + 1, begin = part * s->N / t->parts;
     float *partial = t->partial + part * s->O * row;
     memset(partial, 0, sizeof(float) * (size_t)(s->O * row));
-    for (i64 n = begin; n < (part + 1) * s->N / t->parts; n++) for (i64 g = 0; g < s->groups; g++) {
+    for (i64 n = begin; n < (part + 1) * s->N / t->parts && !fastnn_stopped(); n++) for (i64 g = 0; g < s->groups; g++) {
         const float *col = make_col(t, t->x + (n * s->C + g * t->C) * s->H * s->W);
         const float *grad = t->grad + (n * s->O + g * t->O) * t->P;
         float *sums = partial + g * t->O * row;

@@ -78,7 +78,7 @@ static void conv_grad_part(void *context, i64 part) {
     float *grad = image + image_floats, *partial = t->partial + part * s->O * row;
     memset(partial, 0, sizeof(float) * (size_t)(s->O * row));
     memset(image, 0, sizeof(float) * (size_t)(image_floats + O * grad_pitch));
-    for (i64 n = part * s->N / t->parts, end = (part + 1) * s->N / t->parts; n < end; n += images) {
+    for (i64 n = part * s->N / t->parts, end = (part + 1) * s->N / t->parts; n < end && !fastnn_stopped(); n += images) {
         i64 stacked = i64_min(images, end - n);
         if (stacked < images) memset(image, 0, sizeof(float) * (size_t)(image_floats + O * grad_pitch));
         for (i64 g = 0; g < s->groups; g++) {

@@ -113,13 +113,14 @@ struct update {
 /* ---- the program ---- */
 
 enum { PROGRAM_MOST_STAGES = 64 };
-enum program_status { PROGRAM_DONE = 0, PROGRAM_NO_MEMORY = -1, PROGRAM_NON_FINITE = 1, PROGRAM_BAD_LABEL = 2 };
+enum program_status { PROGRAM_DONE = 0, PROGRAM_NO_MEMORY = -1, PROGRAM_NON_FINITE = 1, PROGRAM_BAD_LABEL = 2, PROGRAM_STOPPED = 3 };
 
 struct program {
     int64_t stages;
     stage_function function[PROGRAM_MOST_STAGES];
     const void *arguments[PROGRAM_MOST_STAGES];
     double seconds[PROGRAM_MOST_STAGES];    /* that the last run spent in each */
+    int64_t updates_from;                   /* the first stage that changes parameters: from there on nothing is given up */
     const void *input;                  /* (N, ...) float32 or uint8 */
     const int64_t *labels;              /* (N,) */
     double loss;

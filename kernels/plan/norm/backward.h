@@ -252,7 +252,7 @@ static void normed_backward_block(void *context, int64_t index) {
     normed_clear(&m->grad, m->group, hands.grad);
     if (!m->winograd) memset(hands.partial, 0, (size_t)m->partial_floats * sizeof(float));
     if (wants_input && layer) memset(sums, 0, (size_t)(2 * before->Op) * sizeof *sums);
-    for (i64 n = begin; n < end; n += m->group) {
+    for (i64 n = begin; n < end && !fastnn_stopped(); n += m->group) {
         const i64 count = i64_min(m->group, end - n);
         for (i64 k = 0; k < count; k++)
             normed_gradient_image(m, normed_constants(p, layer), normed_z(p, layer, n + k), normed_d(p, layer, n + k),

@@ -233,7 +233,7 @@ static void normed_forward_block(void *context, int64_t index) {
     const float *constants = layer ? normed_constants(p, layer - 1) : NULL;
     float *sums = normed_block_sums(p, block);
     i64 seen = 0;
-    for (i64 n = normed_block_begin(p, block); n < end; n += m->group) {
+    for (i64 n = normed_block_begin(p, block); n < end && !fastnn_stopped(); n += m->group) {
         const i64 count = i64_min(m->group, end - n);
         normed_load_input(job, layer, constants, n, count, layer ? normed_z(p, layer - 1, n) : NULL, input);
         normed_convolve(m, layer == 0, count, job->packed + m->packed_at, input, normed_z(p, layer, n), input + p->input_floats);

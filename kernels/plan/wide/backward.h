@@ -215,7 +215,8 @@ static void wide_backward_block(void *context, int64_t block) {
     if (!scratch) { j->job.failed = 1; return; }
     wide_clear_scratch(p, scratch);
     memset(partial, 0, (size_t)p->partial * sizeof(float));
-    for (i64 n = block * p->block; n < i64_min(p->chain->N, (block + 1) * p->block); n++) wide_backward_image(j, n, scratch, partial);
+    for (i64 n = block * p->block; n < i64_min(p->chain->N, (block + 1) * p->block) && !fastnn_stopped(); n++)
+        wide_backward_image(j, n, scratch, partial);
 }
 
 /* A part of the blocks' partial gradients, added into the first block's. */

@@ -95,7 +95,8 @@ static void wide_forward_block(void *context, int64_t block) {
     float *scratch = fastnn_scratch(SCRATCH_WIDE, (size_t)p->scratch * sizeof(float));
     if (!scratch) { job->failed = 1; return; }
     wide_clear_scratch(p, scratch);
-    for (i64 n = block * p->block; n < i64_min(p->chain->N, (block + 1) * p->block); n++) wide_forward_image(p, job->packed, n, scratch);
+    for (i64 n = block * p->block; n < i64_min(p->chain->N, (block + 1) * p->block) && !fastnn_stopped(); n++)
+        wide_forward_image(p, job->packed, n, scratch);
 }
 
 /* All layers' weights as the loops want them. For a few images packing takes longer than the convolutions: inference keeps what it
