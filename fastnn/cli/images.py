@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastnn import formats
 from fastnn.data.centre import centred, resized
 from fastnn.errors import DataError, MissingExtraError
 
@@ -41,8 +42,8 @@ def read(path: str, image_shape: tuple[int, ...], *, light_on_dark: bool, fill: 
 def _read_array(path: str, channels: int) -> np.ndarray:
     """uint8 (C, H, W)."""
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = formats.read_npy(path)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error  # without Python's "[Errno 2]"
         raise DataError(f"{path}: expected an array saved by numpy.save ({reason})") from error
     if array.ndim == 2:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastnn.files import write_atomically
 from fastnn.insight import plots
-from fastnn.weights import write_atomically
 
 from .result import Landscape
 
