@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.checks import whole
 from fastnn.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -41,10 +42,9 @@ def manual_seed(seed: int) -> None:
     >>> bool((fnn.nn.Linear(3, 2).weight.numpy() == first).all())
     True
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
-        raise ArgumentError(f"manual_seed: expected an integer from 0 to 2**64 - 1, got {seed!r}")
+    seed = whole("manual_seed", "seed", seed, 0, 2**64 - 1, "an integer from 0 to 2**64 - 1")
     with _source.lock:
-        _source.seed, _source.streams, _source.generator = int(seed), 0, None
+        _source.seed, _source.streams, _source.generator = seed, 0, None
 
 
 def generator() -> Generator:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fastnn import weights
+from fastnn.checks import number, whole
 from fastnn.data import Augment, Dataset
 from fastnn.errors import ArgumentError, DataError
 from fastnn.nn import (
@@ -220,6 +221,24 @@ class Recipe:
     l2: float = 0.0
     penalize_bias: bool = False
 
+    def __post_init__(self) -> None:
+        _algorithm(self.algorithm)
+        if self.model not in MODELS:
+            raise ArgumentError(f"expected a model among {', '.join(MODELS)}, got {self.model!r}")
+        plain: dict[str, Any] = {
+            name: whole("Recipe", name, getattr(self, name), 1) for name in ("epochs", "batch_size")
+        }
+        for name in ("lr", "momentum", "weight_decay", "l1", "l2"):
+            plain[name] = number("Recipe", name, getattr(self, name), 0)
+        for name in ("rise", "label_smoothing"):
+            plain[name] = number("Recipe", name, getattr(self, name), 0, 1)
+        if self.patience is not None:
+            plain["patience"] = number("Recipe", "patience", self.patience, above=0)
+        for name in ("augment", "penalize_bias"):
+            plain[name] = bool(getattr(self, name))
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+
     def build(self, train: Dataset) -> Sequential:
         """The model for images such as these, normalised by their statistics; ArgumentError if they are too small."""
         mean, std = train.statistics()
@@ -285,11 +304,7 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
     >>> recipe("cnn", fnn.data.load("digits"), epochs=5).epochs
     5
     """
-    if model not in MODELS:
-        raise ArgumentError(f"expected a model among {', '.join(MODELS)}, got {model!r}")
-    name = changes.get("algorithm", "nesterov")
-    if name not in ALGORITHMS:
-        raise ArgumentError(f"expected an algorithm among {', '.join(ALGORITHMS)}, got {name!r}")
+    algorithm = _algorithm(changes.get("algorithm", "nesterov"))
     few = len(train) < 10_000  # then small batches and more epochs make up for the updates
     if model == "fast":
         epochs, batch, lr = (20, 32, 0.05) if few else (3, 64, 0.15)
@@ -301,12 +316,18 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
         base = Recipe(model, epochs=10, batch_size=16, lr=0.02, patience=3, augment=True)
     else:
         base = Recipe(model, epochs=3, batch_size=64, lr=0.02 if model == "linear" else 0.05, patience=1)
-    changes = {**ALGORITHMS[name].numbers, **changes}
-    if ALGORITHMS[name].whole:
+    changes = {**algorithm.numbers, **changes}
+    if algorithm.whole:
         changes = {"batch_size": FULL, "epochs": 100, "augment": False, "weight_decay": 0.0, **changes}
     if changes.get("batch_size") == FULL:
         changes["batch_size"] = len(train)
     return dataclasses.replace(base, **changes)
+
+
+def _algorithm(name: str) -> Algorithm:
+    if name not in ALGORITHMS:
+        raise ArgumentError(f"expected an algorithm among {', '.join(ALGORITHMS)}, got {name!r}")
+    return ALGORITHMS[name]
 
 
 def augmentation(dataset: str, model: str = "cnn") -> Augment:

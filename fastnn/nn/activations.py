@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import ops
+from fastnn.checks import number, whole
 from fastnn.habits import check_options
 from fastnn.nn.module import Module
 from fastnn.tensor import Tensor
@@ -35,7 +36,7 @@ class LeakyReLU(Module):
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
-        self.negative_slope = negative_slope
+        self.negative_slope = number("LeakyReLU", "negative_slope", negative_slope)
 
     def forward(self, x: Any) -> Tensor:
         return ops.leaky_relu(x, self.negative_slope)
@@ -49,7 +50,7 @@ class ELU(Module):
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
-        self.alpha = alpha
+        self.alpha = number("ELU", "alpha", alpha)
 
     def forward(self, x: Any) -> Tensor:
         return ops.elu(x, self.alpha)
@@ -103,7 +104,7 @@ class Softmax(Module):
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim = whole("Softmax", "dim", dim)
 
     def forward(self, x: Any) -> Tensor:
         return ops.softmax(x, self.dim)
@@ -117,7 +118,7 @@ class LogSoftmax(Module):
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim = whole("LogSoftmax", "dim", dim)
 
     def forward(self, x: Any) -> Tensor:
         return ops.log_softmax(x, self.dim)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import ops
-from fastnn.errors import ArgumentError
+from fastnn.checks import number
 from fastnn.habits import check_options
 from fastnn.nn.module import Module
 from fastnn.ops.loss import check_reduction
@@ -36,9 +36,7 @@ class CrossEntropyLoss(_Loss):
 
     def __init__(self, *, reduction: str = "mean", label_smoothing: float = 0.0, **options: Any) -> None:
         super().__init__(reduction=reduction, **options)
-        if not 0 <= label_smoothing <= 1:
-            raise ArgumentError(f"CrossEntropyLoss: expected label_smoothing from 0 to 1, got {label_smoothing!r}")
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = number("CrossEntropyLoss", "label_smoothing", label_smoothing, 0, 1)
 
     def forward(self, logits: Any, target: Any) -> Tensor:
         return ops.cross_entropy(logits, target, reduction=self.reduction, label_smoothing=self.label_smoothing)

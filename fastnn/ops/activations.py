@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import random
-from fastnn.errors import ArgumentError
+from fastnn.checks import number
 from fastnn.ops.common import axis, floating
 from fastnn.tensor import Array, Context, Function, Tensor
 
@@ -161,12 +161,12 @@ def relu(x: Any) -> Tensor:
 
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     """x where x > 0, negative_slope·x elsewhere."""
-    return LeakyReLU.apply(floating(x), negative_slope=negative_slope)
+    return LeakyReLU.apply(floating(x), negative_slope=number("leaky_relu", "negative_slope", negative_slope))
 
 
 def elu(x: Any, alpha: float = 1.0) -> Tensor:
     """x where x > 0, alpha·(exp(x) - 1) elsewhere."""
-    return ELU.apply(floating(x), alpha=alpha)
+    return ELU.apply(floating(x), alpha=number("elu", "alpha", alpha))
 
 
 def sigmoid(x: Any) -> Tensor:
@@ -222,8 +222,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
 
     Every call takes new random numbers (`fnn.manual_seed` starts them afresh). Raises ArgumentError unless 0 ≤ p ≤ 1.
     """
-    if not 0 <= p <= 1:
-        raise ArgumentError(f"dropout: expected p from 0 to 1, got {p!r}")
+    p = number("dropout", "p", p, 0, 1)
     x = floating(x)
     if not training or p == 0:
         return x

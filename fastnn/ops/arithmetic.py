@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.checks import number
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.common import sum_to
 from fastnn.tape import recording, tracer
@@ -188,7 +189,7 @@ def _operand(value: Any, other: Tensor) -> Any:
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"arithmetic: expected numbers, got {type(value).__name__} of type {array.dtype}")
-    if other.dtype.kind == "f" or (isinstance(value, int) and other.dtype.kind in "iu"):
+    if other.dtype.kind == "f" or (isinstance(value, (int, np.integer)) and other.dtype.kind in "iu"):
         return array.astype(other.dtype, copy=False)
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
@@ -266,7 +267,8 @@ def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tens
     """x between the numbers min and max; None where there is no bound."""
     if min is None and max is None:
         raise ArgumentError("clamp: expected min or max or both")
-    return Clamp.apply(x, min=min, max=max)
+    low, high = (None if bound is None else number("clamp", "bound", bound, finite=False) for bound in (min, max))
+    return Clamp.apply(x, min=low, max=high)
 
 
 def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from fastnn.checks import whole
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.tensor import Array, Tensor
 
@@ -38,15 +40,18 @@ def pair(name: str, value: Size) -> tuple[int, int]:
     >>> pair("stride", 2)
     (2, 2)
     """
-    if isinstance(value, (int, np.integer)):
-        return int(value), int(value)
-    if isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, (int, np.integer)) for v in value):
-        return int(value[0]), int(value[1])
+    both: Any = value if isinstance(value, (Sequence, np.ndarray)) and np.ndim(value) else (value, value)
+    try:
+        if len(both) == 2 and not any(isinstance(each, bool) for each in both):
+            return operator.index(both[0]), operator.index(both[1])
+    except TypeError:
+        pass
     raise ArgumentError(f"{name}: expected an int or two ints, got {value!r}")
 
 
 def axis(op: str, dim: int, ndim: int) -> int:
     """`dim` counted from the front."""
+    dim = whole(op, "dim", dim)
     if not -ndim <= dim < ndim:
         raise ShapeError(f"{op}: expected a dimension from {-ndim} to {ndim - 1}, got {dim}")
     return dim % ndim

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.checks import whole
 from fastnn.errors import ShapeError
 from fastnn.ops.common import axis, floating
 from fastnn.tensor import Array, Context, Function, Tensor
@@ -186,7 +187,8 @@ def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
 
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """The same entries in another shape; one -1 stands for what is left. A view where NumPy can give one."""
-    wanted = tuple(int(s) for s in (shape[0] if len(shape) == 1 and not np.isscalar(shape[0]) else shape))
+    given = shape[0] if len(shape) == 1 and np.ndim(shape[0]) else shape
+    wanted = tuple(whole("reshape", "shape", size) for size in given)
     known = math.prod(s for s in wanted if s != -1)
     fits = x.numel() % known == 0 if known and wanted.count(-1) == 1 else -1 not in wanted and known == x.numel()
     if not fits or any(s < -1 for s in wanted):
@@ -234,7 +236,7 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
 
 def permute(x: Tensor, *dims: Any) -> Tensor:
     """The dimensions in the given order."""
-    order = tuple(dims[0] if len(dims) == 1 and not np.isscalar(dims[0]) else dims)
+    order = tuple(dims[0] if len(dims) == 1 and np.ndim(dims[0]) else dims)
     order = tuple(axis("permute", d, x.ndim) for d in order)
     if sorted(order) != list(range(x.ndim)):
         raise ShapeError(f"permute: expected an order of {x.ndim} dimensions, got {order}")

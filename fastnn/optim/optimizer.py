@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from fastnn.checks import is_number, number
 from fastnn.errors import ArgumentError, ShapeError, StateError
+from fastnn.formats import plain
 
 __all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "penalty_gradient"]
 
@@ -30,7 +31,7 @@ def penalty_gradient(param: Array, group: Mapping[str, Any]) -> Array:
 
 def is_pair(value: Any) -> bool:
     """Whether it is two numbers."""
-    return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(number, Real) for number in value)
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))
 
 
 class Optimizer:
@@ -107,7 +108,7 @@ class Optimizer:
             if id(p) in taken:
                 raise ArgumentError(f"{self._name}: a parameter of shape {p.data.shape} is given twice")
             taken.add(id(p))
-        options = {**self.defaults, **{key: value for key, value in group.items() if key != "params"}}
+        options = plain({**self.defaults, **{key: value for key, value in group.items() if key != "params"}})
         self._check(options)
         if "l1" in group or "l2" in group:
             self._check_penalty([{"params": params, **options}])
@@ -117,8 +118,8 @@ class Optimizer:
         for name in (
             "lr", "weight_decay", "eps", "momentum", "lr_decay", "initial_accumulator_value", "alpha", "l1", "l2",
         ):  # fmt: skip
-            if name in options and not (isinstance(options[name], Real) and options[name] >= 0):
-                raise ArgumentError(f"{self._name}: expected {name} of at least 0, got {options[name]!r}")
+            if name in options:
+                number(self._name, name, options[name], 0)
         betas = options.get("betas", (0.0, 0.0))
         if not is_pair(betas) or not all(0 <= beta < 1 for beta in betas):
             raise ArgumentError(f"{self._name}: expected two betas of at least 0 and below 1, got {betas!r}")

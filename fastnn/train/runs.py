@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import random, weights
+from fastnn.checks import whole
 from fastnn.errors import ArgumentError, DataError, StateError
 
 from .callbacks import Callback, Training
@@ -71,9 +72,8 @@ class Checkpoint(Callback):
     def __init__(
         self, folder: str | os.PathLike[str], *, resume: bool = False, every: int = 1, best: str | None = None
     ) -> None:
-        if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
-            raise ArgumentError(f"Checkpoint: expected every to be at least 1 epoch, got {every!r}")
-        self.folder, self.every, self.best = Path(folder), every, best
+        self.folder, self.best = Path(folder), best
+        self.every = whole("Checkpoint", "every", every, 1, expected="every to be at least 1 epoch")
         self._mode = "min" if best is None else check_monitor("Checkpoint", best)
         self._resume = resume
         self._not_kept: _Epoch | None = None  # the last epoch, where it was not yet due
