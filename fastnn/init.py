@@ -7,6 +7,9 @@ https://arxiv.org/abs/1502.01852. Random numbers come from `fnn.manual_seed`.
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +33,19 @@ __all__ = [
 P = TypeVar("P")  # a parameter, or an ndarray itself
 
 
+_local = threading.local()
+
+
+@contextmanager
+def left_out() -> Iterator[None]:
+    """Context in which this thread's initialisers change nothing and draw nothing: for weights that are loaded next."""
+    before, _local.left_out = getattr(_local, "left_out", False), True
+    try:
+        yield
+    finally:
+        _local.left_out = before
+
+
 def uniform_(tensor: P, a: float = 0.0, b: float = 1.0) -> P:
     """Numbers from the uniform distribution on [a, b).
 
@@ -39,14 +55,16 @@ def uniform_(tensor: P, a: float = 0.0, b: float = 1.0) -> P:
     True
     """
     array = _array(tensor)
-    array[...] = random.generator().uniform(a, b, array.shape)
+    if not getattr(_local, "left_out", False):
+        array[...] = random.generator().uniform(a, b, array.shape)
     return tensor
 
 
 def normal_(tensor: P, mean: float = 0.0, std: float = 1.0) -> P:
     """Numbers from the normal distribution."""
     array = _array(tensor)
-    array[...] = random.generator().normal(mean, std, array.shape)
+    if not getattr(_local, "left_out", False):
+        array[...] = random.generator().normal(mean, std, array.shape)
     return tensor
 
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastnn import weights
+from fastnn import init, weights
 from fastnn.checks import number, whole
 from fastnn.data import Augment, Dataset
 from fastnn.errors import ArgumentError, DataError
@@ -34,9 +34,10 @@ from fastnn.nn import (
 )
 from fastnn.optim import SGD, Adagrad, Adam, AdamW, GradientDescent, Optimizer, RMSprop, Rprop
 from fastnn.schedules import LambdaLR, LRScheduler, OneCycleLR
+from fastnn.train.config import WEIGHTS, read_config
 from fastnn.train.history import History
 from fastnn.train.path import ParameterPath, recorded
-from fastnn.train.runs import HISTORIES, WEIGHTS, read_config
+from fastnn.train.runs import HISTORIES
 
 __all__ = [
     "ALGORITHMS",
@@ -339,6 +340,14 @@ def augmentation(dataset: str, model: str = "cnn") -> Augment:
     return Augment(shift=2, rotate=10, scale=0.1, shear=0.1) if model == "best" else Augment(shift=1, rotate=10)
 
 
+def recipe_of(config: Mapping[str, Any]) -> Recipe:
+    """The recipe in a run's config. Raises DataError for one that is none."""
+    try:
+        return Recipe(**config["recipe"])
+    except (TypeError, ArgumentError) as error:
+        raise DataError(f"expected a recipe in the config of the run, got {config['recipe']} ({error})") from error
+
+
 def load_run(folder: str | os.PathLike[str]) -> tuple[Sequential, dict[str, Any], History]:
     """``(model, config, history)`` out of the folder that ``fastnn train --out`` made; the model is in eval mode, and
     ``history.path`` is what ``--record-path`` recorded, or None.
@@ -352,9 +361,12 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[Sequential, dict[str, Any]
     if not (folder / WEIGHTS).exists():
         raise DataError(f"the run in {folder} has not finished an epoch: it has no weights yet")
     try:
-        model = MODELS[config["model"]](config["image_shape"], len(config["classes"]), config["mean"], config["std"])
+        with init.left_out():  # of a config that is not true, memory is asked for but never touched
+            model = MODELS[config["model"]](
+                config["image_shape"], len(config["classes"]), config["mean"], config["std"]
+            )
         model.load_state_dict(weights.load(folder / WEIGHTS))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, MemoryError, OverflowError) as error:
         raise DataError(f"expected config and weights of one run in {folder}, got others ({error})") from error
     history = History.load(folder / HISTORIES[0])
     if recorded(folder):

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn.errors import MissingExtraError
+from fastnn.files import write_atomically
 from fastnn.tape import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["BLUE", "GRAY", "GREEN", "ORANGE", "RED", "by_depth", "figure", "heading", "picture", "styled", "tiles"]
+__all__ = [
+    "BLUE",
+    "GRAY",
+    "GREEN",
+    "ORANGE",
+    "RED",
+    "by_depth",
+    "figure",
+    "heading",
+    "picture",
+    "save",
+    "styled",
+    "tiles",
+]
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 BLUE, ORANGE, GREEN, RED, GRAY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#7f7f7f"
@@ -92,6 +108,13 @@ def tiles(
         bar = drawing.colorbar(shown, ax=grid, shrink=min(1.0, 2.2 / (rows * height)), aspect=15)
         bar.ax.tick_params(labelsize=8)
     return drawing
+
+
+def save(drawing: Figure, path: str | os.PathLike[str], **options: Any) -> None:
+    """Write a figure as a PNG file, whole or not at all; `options` are those of Matplotlib's `savefig`."""
+    stream = io.BytesIO()
+    drawing.savefig(stream, format="png", **options)
+    write_atomically(path, stream.getvalue())
 
 
 def by_depth(count: int) -> list[Any]:

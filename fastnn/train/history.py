@@ -110,12 +110,12 @@ class History:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the epochs as JSON lines (``.jsonl``, an object a line) or a table (``.csv``, empty for None)."""
         if _suffix(path) == ".jsonl":
-            text = "".join(formats.to_json(_row(record)) + "\n" for record in self._records)
+            text = "".join(formats.to_json(row_of(record)) + "\n" for record in self._records)
         else:
             stream = io.StringIO()
             rows = csv.writer(stream, lineterminator="\n")
             rows.writerow(FIELDS)
-            rows.writerows(_row(record).values() for record in self._records)
+            rows.writerows(row_of(record).values() for record in self._records)
             text = stream.getvalue()
         files.write_atomically(path, text.encode())
 
@@ -188,7 +188,7 @@ def _number(name: str, value: Any) -> float:
         raise ValueError(f"{name} is too large") from None
 
 
-def _row(record: EpochRecord) -> dict[str, Any]:
+def row_of(record: EpochRecord) -> dict[str, Any]:
     """The fields by name, as Python's numbers; as text where JSON has no such number: "nan", "inf"."""
     values = formats.plain(dataclasses.asdict(record))
     return {n: str(v) if isinstance(v, float) and not math.isfinite(v) else v for n, v in values.items()}
