@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from fastnn.checks import is_number, number, whole
+from fastnn.checks import is_number, is_whole, number, whole
 from fastnn.errors import ArgumentError, StateError
+from fastnn.formats import plain
 
 __all__ = [
     "CosineAnnealingLR",
@@ -305,5 +306,16 @@ def _load(schedule: Any, state_dict: dict[str, Any], names: Sequence[str]) -> No
     missing = [name for name in names if name not in state_dict]
     if missing:
         raise StateError(f"{type(schedule).__name__}: expected {list(names)}, missing {missing}")
+    wrong = [name for name in names if not _is_alike(state_dict[name], getattr(schedule, name))]
+    if wrong:
+        got = ", ".join(f"{name}={state_dict[name]!r:.50}" for name in wrong)
+        raise StateError(f"{type(schedule).__name__}: expected what state_dict() returned, got {got}")
     for name in names:
-        setattr(schedule, name, state_dict[name])
+        setattr(schedule, name, plain(state_dict[name]))
+
+
+def _is_alike(value: Any, present: Any) -> bool:
+    """Whether it can take the place of a number, or of one number for each group."""
+    if isinstance(present, list):
+        return isinstance(value, (list, tuple)) and len(value) == len(present) and all(map(is_number, value))
+    return is_whole(value, -1) if isinstance(present, int) else is_number(value)

@@ -109,7 +109,8 @@ class GradientDescent(Optimizer):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """What `state_dict` gave; raises StateError, and changes nothing, if it does not fit."""
         super().load_state_dict(state_dict)
-        self.alpha = state_dict.get("alpha")
+        alpha = state_dict.get("alpha")
+        self.alpha = None if alpha is None else float(number("GradientDescent", "alpha", alpha, 0))
 
     def _with_gradients(self) -> list[tuple[Group, Any]]:
         found = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import is_number, number
+from fastnn.checks import is_number, number, whole
 from fastnn.errors import ArgumentError, ShapeError, StateError
 from fastnn.formats import plain
 
@@ -194,9 +194,23 @@ class Optimizer:
             raise StateError(f"{self._name}: expected what state_dict() returned, got the keys {list(state_dict)}")
         params = [p for group in self.param_groups for p in group["params"]]
         sizes = [len(group["params"]) for group in self.param_groups]
+        try:
+            return self._load(params, sizes, state_dict)
+        except (ArgumentError, TypeError, ValueError, LookupError, AttributeError) as error:
+            if isinstance(error, StateError):
+                raise
+            raise StateError(f"{self._name}: expected what state_dict() returned, got another ({error})") from error
+
+    def _load(self, params: list[Any], sizes: list[int], state_dict: Mapping[str, Any]) -> None:
         given = [len(group["params"]) for group in state_dict["param_groups"]]
         if sizes != given:
             raise StateError(f"{self._name}: expected groups of {sizes} parameters, got {given}")
+        options = [
+            plain({**group, **{key: value for key, value in new.items() if key != "params"}, "params": []})
+            for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True)
+        ]
+        for each in options:
+            self._check(each)
         loaded = {}
         for i, state in state_dict["state"].items():
             p = params[int(i)]
@@ -210,9 +224,10 @@ class Optimizer:
                 for name, value in state.items()
                 if value is not None
             }
+            whole(self._name, "step", loaded[p].get("step", 0), 0)
         self.state = loaded
-        for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True):
-            group.update({key: value for key, value in new.items() if key != "params"})
+        for group, new in zip(self.param_groups, options, strict=True):
+            group.update({**new, "params": group["params"]})
 
     def __repr__(self) -> str:
         groups = [

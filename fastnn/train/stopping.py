@@ -79,7 +79,7 @@ class StopOnStep(StoppingRule):
         return {"length": self._length}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._length = float(state_dict["length"])
+        self._length = float(number("StopOnStep", "length", state_dict["length"], 0, finite=False))
 
 
 class StopOnPlateau(StoppingRule):
@@ -182,7 +182,8 @@ class EarlyStopping(StoppingRule):
         return {"best_epoch": self.best_epoch, "weights": dict(self._weights)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_epoch = state_dict["best_epoch"]
+        epoch = state_dict["best_epoch"]
+        self.best_epoch = None if epoch is None else whole("EarlyStopping", "best_epoch", epoch, 1)
         self._weights = {name: np.array(value) for name, value in state_dict["weights"].items()}
 
 
