@@ -213,8 +213,8 @@ def _create_temporary(target: Path, mode: int) -> tuple[Path, int]:
     while True:
         temporary = target.with_name(f".{_stem(target.name)}.{os.getpid()}-{os.urandom(8).hex()}.tmp")
         descriptor = os.open(temporary, flags, mode)
-        _locked(descriptor)
-        if temporary.exists():  # it was not yet locked when somebody cleared leftovers, otherwise
+        # Who clears leftovers may have been faster than the lock: then that one has it, or has removed the file.
+        if _locked(descriptor) and temporary.exists():
             return temporary, descriptor
         os.close(descriptor)
 

@@ -7,7 +7,7 @@ A schedule sets `group["lr"]` of each of the optimiser's groups: once when it is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from fastnn.checks import is_number, is_whole, number, whole
@@ -293,7 +293,8 @@ def _described(schedule: Any) -> str:
 
 def _each(schedule: str, what: str, value: float | Sequence[float], groups: int) -> list[float]:
     """One number for each group, or the one for all of them."""
-    values = [value] * groups if is_number(value) else list(value)  # type: ignore[arg-type]  # no number: a sequence
+    many = isinstance(value, Iterable) and not isinstance(value, str) and not is_number(value)  # an array of one is both
+    values = list(value) if many else [value] * groups  # type: ignore[arg-type]
     if len(values) != groups:
         raise ArgumentError(f"{schedule}: expected {groups} {what} for {groups} groups, got {value!r}")
     return [number(schedule, what, each, 0) for each in values]

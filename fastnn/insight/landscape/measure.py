@@ -152,7 +152,8 @@ def _landscape(
     compile: bool = True,
     progress: bool = True,
 ) -> Landscape:
-    _check(model, batch_norm, seed)
+    _check(model, batch_norm)
+    seed = whole("landscape", "seed", seed, 0)
     check_loss("landscape", loss)
     paths = _paths(path)
     dataset = sample(data, images)
@@ -268,12 +269,11 @@ def _around(points: Array, counts: tuple[int, ...]) -> list[Array]:
     return grids
 
 
-def _check(model: Any, batch_norm: str, seed: Any) -> None:
+def _check(model: Any, batch_norm: str) -> None:
     if not isinstance(model, Module):
         raise ArgumentError(f"landscape: expected a model (an nn.Module), got {type(model).__name__}")
     if next(iter(model.parameters()), None) is None:
         raise ArgumentError("landscape: expected a model with parameters, got one without")
-    whole("landscape", "seed", seed, 0)
     if batch_norm not in ("keep", "recompute"):
         raise ArgumentError(f"landscape: expected batch_norm 'keep' or 'recompute', got {batch_norm!r}")
 
