@@ -293,7 +293,7 @@ def _described(schedule: Any) -> str:
 
 def _each(schedule: str, what: str, value: float | Sequence[float], groups: int) -> list[float]:
     """One number for each group, or the one for all of them."""
-    many = isinstance(value, Iterable) and not isinstance(value, str) and not is_number(value)  # an array of one is both
+    many = isinstance(value, Iterable) and not isinstance(value, str) and not is_number(value)
     values = list(value) if many else [value] * groups  # type: ignore[arg-type]
     if len(values) != groups:
         raise ArgumentError(f"{schedule}: expected {groups} {what} for {groups} groups, got {value!r}")
