@@ -7,6 +7,9 @@ https://arxiv.org/abs/1502.01852. Random numbers come from `fnn.manual_seed`, ne
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,6 +34,19 @@ __all__ = [
 P = TypeVar("P")  # a parameter, or an ndarray itself
 
 
+_local = threading.local()
+
+
+@contextmanager
+def left_out() -> Iterator[None]:
+    """Context in which this thread's initialisers change nothing and draw nothing: for weights that are loaded next."""
+    before, _local.left_out = getattr(_local, "left_out", False), True
+    try:
+        yield
+    finally:
+        _local.left_out = before
+
+
 def uniform_(tensor: P, a: float = 0.0, b: float = 1.0, generator: None = None) -> P:
     """Numbers from the uniform distribution on [a, b).
 
@@ -40,13 +56,13 @@ def uniform_(tensor: P, a: float = 0.0, b: float = 1.0, generator: None = None) 
     True
     """
     check_options("uniform_", generator=generator)
-    return _filled(tensor, random.generator().uniform(a, b, _array(tensor).shape))
+    return _drawn(tensor, lambda generator, shape: generator.uniform(a, b, shape))
 
 
 def normal_(tensor: P, mean: float = 0.0, std: float = 1.0, generator: None = None) -> P:
     """Numbers from the normal distribution."""
     check_options("normal_", generator=generator)
-    return _filled(tensor, random.generator().normal(mean, std, _array(tensor).shape))
+    return _drawn(tensor, lambda generator, shape: generator.normal(mean, std, shape))
 
 
 def constant_(tensor: P, val: float) -> P:
@@ -119,6 +135,11 @@ def _fan(array: np.ndarray[Any, Any], mode: str) -> int:
     if mode not in ("fan_in", "fan_out"):
         raise ArgumentError(f"init: expected mode 'fan_in' or 'fan_out', got {mode!r}")
     return fans(array)[mode == "fan_out"]
+
+
+def _drawn(tensor: P, draw: Callable[[np.random.Generator, tuple[int, ...]], Any]) -> P:
+    array = _array(tensor)
+    return tensor if getattr(_local, "left_out", False) else _filled(tensor, draw(random.generator(), array.shape))
 
 
 def _filled(tensor: P, values: Any) -> P:

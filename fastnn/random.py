@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import locks
+from fastnn.checks import whole
 from fastnn.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -43,10 +44,9 @@ def manual_seed(seed: int) -> None:
     >>> bool((fnn.nn.Linear(3, 2).weight.numpy() == first).all())
     True
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
-        raise ArgumentError(f"manual_seed: expected an integer from 0 to 2**64 - 1, got {seed!r}")
+    seed = whole("manual_seed", "seed", seed, 0, 2**64 - 1, "an integer from 0 to 2**64 - 1")
     with _source.lock:
-        _source.seed, _source.streams, _source.generator = int(seed), 0, None
+        _source.seed, _source.streams, _source.generator = seed, 0, None
 
 
 def generator() -> Generator:
@@ -119,11 +119,27 @@ def set_state(state: dict[str, Any]) -> None:
     """
     try:
         philox = state["philox"]
-        words = {name: np.array(philox["state"][name], dtype=np.uint64) for name in ("counter", "key")}
+        words = {name: _words(philox["state"][name], count) for name, count in (("counter", 4), ("key", 2))}
+        numbers = {
+            "buffer_pos": whole("", "buffer_pos", philox["buffer_pos"], 0, 4),  # NumPy would read at any place
+            "has_uint32": whole("", "has_uint32", philox["has_uint32"], 0, 1),
+            "uinteger": whole("", "uinteger", philox["uinteger"], 0, 2**32 - 1),
+        }
         fresh = np.random.Generator(np.random.Philox())
-        fresh.bit_generator.state = {**philox, "state": words, "buffer": np.array(philox["buffer"], dtype=np.uint64)}
-        seed, streams = int(state["seed"]), int(state["streams"])
+        fresh.bit_generator.state = {
+            "bit_generator": "Philox", "state": words, "buffer": _words(philox["buffer"], 4), **numbers,
+        }  # fmt: skip
+        seed = whole("", "seed", state["seed"], 0, 2**64 - 1)
+        streams = whole("", "streams", state["streams"], 0, 2**63)
     except (KeyError, TypeError, ValueError) as error:
         raise ArgumentError(f"set_state: expected what get_state() returned, got {state!r}") from error
     with _source.lock:
         _source.seed, _source.streams, _source.generator = seed, streams, fresh
+
+
+def _words(values: Any, count: int) -> np.ndarray[Any, Any]:
+    """So many unsigned words of 64 bits; raises ValueError or TypeError for anything else."""
+    words = [whole("", "word", value, 0, 2**64 - 1) for value in values]
+    if len(words) != count:
+        raise ValueError(f"expected {count} words, got {len(words)}")
+    return np.array(words, np.uint64)

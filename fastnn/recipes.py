@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastnn import weights
+from fastnn import init, weights
+from fastnn.checks import number, whole
 from fastnn.data import Augment, Dataset
 from fastnn.errors import ArgumentError, DataError
 from fastnn.nn import (
@@ -33,10 +34,11 @@ from fastnn.nn import (
 )
 from fastnn.optim import SGD, Adagrad, Adam, AdamW, GradientDescent, Optimizer, RMSprop, Rprop
 from fastnn.schedules import LambdaLR, LRScheduler, OneCycleLR
+from fastnn.train.config import WEIGHTS, read_config
 from fastnn.train.finite import check_model as check_finite
 from fastnn.train.history import History
 from fastnn.train.path import ParameterPath, recorded
-from fastnn.train.runs import HISTORIES, WEIGHTS, read_config
+from fastnn.train.runs import HISTORIES
 
 __all__ = [
     "ALGORITHMS",
@@ -221,6 +223,24 @@ class Recipe:
     l2: float = 0.0
     penalize_bias: bool = False
 
+    def __post_init__(self) -> None:
+        _algorithm(self.algorithm)
+        if self.model not in MODELS:
+            raise ArgumentError(f"expected a model among {', '.join(MODELS)}, got {self.model!r}")
+        plain: dict[str, Any] = {
+            name: whole("Recipe", name, getattr(self, name), 1) for name in ("epochs", "batch_size")
+        }
+        for name in ("lr", "momentum", "weight_decay", "l1", "l2"):
+            plain[name] = number("Recipe", name, getattr(self, name), 0)
+        for name in ("rise", "label_smoothing"):
+            plain[name] = number("Recipe", name, getattr(self, name), 0, 1)
+        if self.patience is not None:
+            plain["patience"] = number("Recipe", "patience", self.patience, above=0)
+        for name in ("augment", "penalize_bias"):
+            plain[name] = bool(getattr(self, name))
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+
     def build(self, train: Dataset) -> Sequential:
         """The model for images such as these, normalised by their statistics; ArgumentError if they are too small."""
         mean, std = train.statistics()
@@ -286,11 +306,7 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
     >>> recipe("cnn", fnn.data.load("digits"), epochs=5).epochs
     5
     """
-    if model not in MODELS:
-        raise ArgumentError(f"expected a model among {', '.join(MODELS)}, got {model!r}")
-    name = changes.get("algorithm", "nesterov")
-    if name not in ALGORITHMS:
-        raise ArgumentError(f"expected an algorithm among {', '.join(ALGORITHMS)}, got {name!r}")
+    algorithm = _algorithm(changes.get("algorithm", "nesterov"))
     few = len(train) < 10_000  # then small batches and more epochs make up for the updates
     if model == "fast":
         epochs, batch, lr = (20, 32, 0.05) if few else (3, 64, 0.15)
@@ -302,12 +318,18 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
         base = Recipe(model, epochs=10, batch_size=16, lr=0.02, patience=3, augment=True)
     else:
         base = Recipe(model, epochs=3, batch_size=64, lr=0.02 if model == "linear" else 0.05, patience=1)
-    changes = {**ALGORITHMS[name].numbers, **changes}
-    if ALGORITHMS[name].whole:
+    changes = {**algorithm.numbers, **changes}
+    if algorithm.whole:
         changes = {"batch_size": FULL, "epochs": 100, "augment": False, "weight_decay": 0.0, **changes}
     if changes.get("batch_size") == FULL:
         changes["batch_size"] = len(train)
     return dataclasses.replace(base, **changes)
+
+
+def _algorithm(name: str) -> Algorithm:
+    if name not in ALGORITHMS:
+        raise ArgumentError(f"expected an algorithm among {', '.join(ALGORITHMS)}, got {name!r}")
+    return ALGORITHMS[name]
 
 
 def augmentation(dataset: str, model: str = "cnn") -> Augment:
@@ -317,6 +339,14 @@ def augmentation(dataset: str, model: str = "cnn") -> Augment:
     if dataset in ("fashion-mnist", "cifar10"):
         return Augment(shift=2, flip=True)
     return Augment(shift=2, rotate=10, scale=0.1, shear=0.1) if model == "best" else Augment(shift=1, rotate=10)
+
+
+def recipe_of(config: Mapping[str, Any]) -> Recipe:
+    """The recipe in a run's config. Raises DataError for one that is none."""
+    try:
+        return Recipe(**config["recipe"])
+    except (TypeError, ArgumentError) as error:
+        raise DataError(f"expected a recipe in the config of the run, got {config['recipe']} ({error})") from error
 
 
 def load_run(folder: str | os.PathLike[str]) -> tuple[Sequential, dict[str, Any], History]:
@@ -333,9 +363,12 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[Sequential, dict[str, Any]
     if not (folder / WEIGHTS).exists():
         raise DataError(f"the run in {folder} has not finished an epoch: it has no weights yet")
     try:
-        model = MODELS[config["model"]](config["image_shape"], len(config["classes"]), config["mean"], config["std"])
+        with init.left_out():  # of a config that is not true, memory is asked for but never touched
+            model = MODELS[config["model"]](
+                config["image_shape"], len(config["classes"]), config["mean"], config["std"]
+            )
         model.load_state_dict(weights.load(folder / WEIGHTS))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, MemoryError, OverflowError) as error:
         raise DataError(f"expected config and weights of one run in {folder}, got others ({error})") from error
     check_finite(f"the run in {folder}", model)
     history = History.load(folder / HISTORIES[0])

@@ -12,10 +12,12 @@ ratio of the new rate to the scheduled one. (Where the scheduled rate is 0 there
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from fastnn.checks import is_number, is_whole, number, whole
 from fastnn.errors import ArgumentError, StateError
+from fastnn.formats import plain
 from fastnn.habits import check_options
 
 __all__ = [
@@ -135,7 +137,8 @@ class StepLR(LRScheduler):
     """
 
     def __init__(self, optimizer: _Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1) -> None:
-        self.step_size, self.gamma = _at_least_one("StepLR", "step_size", step_size), gamma
+        self.step_size = whole("StepLR", "step_size", step_size, 1)
+        self.gamma = number("StepLR", "gamma", gamma, 0)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base_lr: float, i: int) -> float:
@@ -146,7 +149,7 @@ class ExponentialLR(LRScheduler):
     """lr₀ · gamma^t."""
 
     def __init__(self, optimizer: _Optimizer, gamma: float, last_epoch: int = -1) -> None:
-        self.gamma = gamma
+        self.gamma = number("ExponentialLR", "gamma", gamma, 0)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base_lr: float, i: int) -> float:
@@ -157,7 +160,8 @@ class CosineAnnealingLR(LRScheduler):
     """eta_min + (lr₀ - eta_min)·(1 + cos(π·t / T_max)) / 2 (Loshchilov and Hutter 2017, without the restarts)."""
 
     def __init__(self, optimizer: _Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
-        self.T_max, self.eta_min = _at_least_one("CosineAnnealingLR", "T_max", T_max), eta_min
+        self.T_max = whole("CosineAnnealingLR", "T_max", T_max, 1)
+        self.eta_min = number("CosineAnnealingLR", "eta_min", eta_min, 0)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base_lr: float, i: int) -> float:
@@ -213,21 +217,22 @@ class OneCycleLR(LRScheduler):
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise ArgumentError("OneCycleLR: expected total_steps, or epochs and steps_per_epoch")
-            total_steps = epochs * steps_per_epoch
-        self.total_steps = _at_least_one("OneCycleLR", "total_steps", total_steps)
-        if not 0 <= pct_start <= 1:
-            raise ArgumentError(f"OneCycleLR: expected pct_start from 0 to 1, got {pct_start!r}")
+            total_steps = whole("OneCycleLR", "epochs", epochs, 1) * whole(
+                "OneCycleLR", "steps_per_epoch", steps_per_epoch, 1
+            )
+        self.total_steps = whole("OneCycleLR", "total_steps", total_steps, 1)
+        self.pct_start = number("OneCycleLR", "pct_start", pct_start, 0, 1)
         if anneal_strategy not in ("cos", "linear"):
             raise ArgumentError(f"OneCycleLR: expected anneal_strategy 'cos' or 'linear', got {anneal_strategy!r}")
         groups = _checked("OneCycleLR", optimizer).param_groups
-        self.max_lrs = [max_lr] * len(groups) if isinstance(max_lr, (int, float)) else list(max_lr)
-        if len(self.max_lrs) != len(groups):
-            raise ArgumentError(f"OneCycleLR: expected {len(groups)} rates for {len(groups)} groups, got {max_lr!r}")
+        self.max_lrs = _each("OneCycleLR", "rates", max_lr, len(groups))
         if cycle_momentum and not all("momentum" in group or "betas" in group for group in groups):
             raise ArgumentError("OneCycleLR: cycle_momentum expects an optimiser with momentum or betas")
-        self.pct_start, self.anneal_strategy, self.cycle_momentum = pct_start, anneal_strategy, cycle_momentum
-        self.base_momentum, self.max_momentum = base_momentum, max_momentum
-        self.final_div_factor = final_div_factor
+        self.anneal_strategy, self.cycle_momentum = anneal_strategy, cycle_momentum
+        self.base_momentum = number("OneCycleLR", "base_momentum", base_momentum, 0, 1)
+        self.max_momentum = number("OneCycleLR", "max_momentum", max_momentum, 0, 1)
+        self.final_div_factor = number("OneCycleLR", "final_div_factor", final_div_factor, above=0)
+        div_factor = number("OneCycleLR", "div_factor", div_factor, above=0)
         super().__init__(optimizer, last_epoch, base_lrs=[peak / div_factor for peak in self.max_lrs])
 
     def step(self) -> None:
@@ -288,15 +293,14 @@ class ReduceLROnPlateau:
                 "ReduceLROnPlateau: expected mode 'min' or 'max' and threshold_mode 'rel' or 'abs', "
                 f"got {mode!r} and {threshold_mode!r}"
             )
-        if not factor < 1:
-            raise ArgumentError(f"ReduceLROnPlateau: expected factor below 1, got {factor!r}")
         self.optimizer = _checked("ReduceLROnPlateau", optimizer)
-        groups = len(optimizer.param_groups)
-        self.min_lrs = [min_lr] * groups if isinstance(min_lr, (int, float)) else list(min_lr)
-        if len(self.min_lrs) != groups:
-            raise ArgumentError(f"ReduceLROnPlateau: expected {groups} values for {groups} groups, got {min_lr!r}")
-        self.mode, self.factor, self.patience, self.cooldown, self.eps = mode, factor, patience, cooldown, eps
-        self.threshold, self.threshold_mode = threshold, threshold_mode
+        self.min_lrs = _each("ReduceLROnPlateau", "values", min_lr, len(optimizer.param_groups))
+        self.mode, self.threshold_mode = mode, threshold_mode
+        self.factor = number("ReduceLROnPlateau", "factor", factor, 0, below=1, expected="factor below 1, not below 0")
+        self.patience = whole("ReduceLROnPlateau", "patience", patience, 0)
+        self.cooldown = whole("ReduceLROnPlateau", "cooldown", cooldown, 0)
+        self.threshold = number("ReduceLROnPlateau", "threshold", threshold, 0)
+        self.eps = number("ReduceLROnPlateau", "eps", eps, 0)
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
 
@@ -363,14 +367,13 @@ def _described(schedule: Any) -> str:
     return f"{type(schedule).__name__}(last_epoch={schedule.last_epoch}, lr=[{rates}])"
 
 
-def _at_least_one(schedule: str, name: str, value: Any) -> int:
-    if not isinstance(value, int) or value < 1:
-        whole = isinstance(value, float) and value >= 1 and value.is_integer()
-        raise ArgumentError(
-            f"{schedule}: expected {name} to be a positive integer, got {value!r}"
-            + (f", a float: write {int(value)}" if whole else "")
-        )
-    return value
+def _each(schedule: str, what: str, value: float | Sequence[float], groups: int) -> list[float]:
+    """One number for each group, or the one for all of them."""
+    many = isinstance(value, Iterable) and not isinstance(value, str) and not is_number(value)
+    values = list(value) if many else [value] * groups  # type: ignore[arg-type]
+    if len(values) != groups:
+        raise ArgumentError(f"{schedule}: expected {groups} {what} for {groups} groups, got {value!r}")
+    return [number(schedule, what, each, 0) for each in values]
 
 
 def _load(schedule: Any, state_dict: dict[str, Any], names: Sequence[str]) -> None:
@@ -380,5 +383,16 @@ def _load(schedule: Any, state_dict: dict[str, Any], names: Sequence[str]) -> No
     missing = [name for name in names if name not in state_dict]
     if missing:
         raise StateError(f"{type(schedule).__name__}: expected {list(names)}, missing {missing}")
+    wrong = [name for name in names if not _is_alike(state_dict[name], getattr(schedule, name))]
+    if wrong:
+        got = ", ".join(f"{name}={state_dict[name]!r:.50}" for name in wrong)
+        raise StateError(f"{type(schedule).__name__}: expected what state_dict() returned, got {got}")
     for name in names:
-        setattr(schedule, name, state_dict[name])
+        setattr(schedule, name, plain(state_dict[name]))
+
+
+def _is_alike(value: Any, present: Any) -> bool:
+    """Whether it can take the place of a number, or of one number for each group."""
+    if isinstance(present, list):
+        return isinstance(value, (list, tuple)) and len(value) == len(present) and all(map(is_number, value))
+    return is_whole(value, -1) if isinstance(present, int) else is_number(value)

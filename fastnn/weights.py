@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from fastnn import files
 from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, DataError, DTypeError
+from fastnn.files import write_atomically
 
-__all__ = ["load", "load_with_note", "save", "write_atomically"]
+__all__ = ["load", "load_note", "load_with_note", "save", "write_atomically"]
 
 # The one metadata key: the library writes several in random order, and equal weights would give unequal files.
 NOTE = "fastnn"
+MOST_HEADER = 32 << 20  # bytes of names, shapes and note: more than any network has
 
 
 def save(model: Any, path: str | os.PathLike[str], *, note: str | None = None) -> None:
@@ -71,45 +73,35 @@ def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def load_with_note(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], str | None]:
     """``(arrays, note)``: like `load`, and the note that the file was saved with (None without one)."""
+    with _opened(path) as file:
+        # Copies, because what the library gives may lie in the mapped file.
+        arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+        return arrays, (file.metadata() or {}).get(NOTE)
+
+
+def load_note(path: str | os.PathLike[str]) -> str | None:
+    """The note alone; raises DataError as `load` does."""
+    with _opened(path) as file:
+        return (file.metadata() or {}).get(NOTE)
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """A file as the library reads it, after a look at what it is; whatever is wrong with it is a DataError."""
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "is not there"
-        raise DataError(f"expected a safetensors file, got {path}, which {found}")
     try:
+        with files.open_regular(path) as stream:
+            size = int.from_bytes(stream.read(8), "little")
+        if size > MOST_HEADER:
+            raise ValueError(f"it begins with a header of {size:,} bytes")
         with safe_open(path, framework="numpy") as file:
-            # Copies, because what the library gives may lie in the mapped file.
-            arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-            note = (file.metadata() or {}).get(NOTE)
-    except (SafetensorError, KeyError, TypeError, AttributeError, OSError) as error:
+            yield file
+    except FileNotFoundError as error:
+        raise DataError(f"expected a safetensors file, got {os.fspath(path)}, which is not there") from error
+    except IsADirectoryError as error:
+        raise DataError(f"expected a safetensors file, got {os.fspath(path)}, which is a folder") from error
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:
         reason = getattr(error, "strerror", None) or error  # without Python's "[Errno 13]"
-        raise DataError(f"expected a whole safetensors file of NumPy's types, got {path} ({reason})") from error
-    return arrays, note
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Put `content` into the file `path`: what was there stays until the new content lies whole on the disk.
-
-    A symbolic link stays a link; a pipe or a device is written to directly.
-    """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        with open(target, "wb") as stream:
-            stream.write(content)
-        return
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            if not target.parent.is_dir():
-                raise FileNotFoundError(f"cannot write {os.fspath(path)}: there is no folder {target.parent}") from None
-            error.filename, error.filename2 = os.fspath(path), None  # not the temporary file's name
-        raise
+        expected = "expected a whole safetensors file of NumPy's types"
+        raise DataError(f"{expected}, got {os.fspath(path)} ({reason})") from error

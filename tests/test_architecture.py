@@ -27,7 +27,8 @@ MOST_LINES = 500
 # From the ground up. What stands on a floor imports what stands on lower ones, and itself.
 FLOORS = (
     ("errors", "locks"),
-    ("arrays", "console", "habits", "interrupts", "random", "versions"),
+    ("checks", "files"),
+    ("arrays", "console", "formats", "habits", "interrupts", "random", "versions"),
     ("_kernels", "data", "init", "schedules", "weights"),
     ("backends",),
     ("config", "optim", "tape", "tensor"),

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends.threads import MOST_THREADS, default_threads
+from fastnn.checks import whole
 from fastnn.errors import ArgumentError, BackendError, DTypeError, FastnnError, MissingExtraError
 
 NAMES = ("native", "jit", "reference")
@@ -146,11 +147,10 @@ def set_num_threads(count: int) -> None:
     >>> fnn.set_num_threads(before)
     """
     global _set_threads
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise ArgumentError(f"expected a positive number of threads, got {count!r}")
+    count = whole("", "count", count, 1, expected="a positive number of threads")
     if count > MOST_THREADS:
         raise ArgumentError(f"expected at most {MOST_THREADS} threads, got {count}")
-    _set_threads = int(count)
+    _set_threads = count
     for module in _modules.values():
         if module is not _modules.get("reference"):
             module.set_num_threads(_set_threads)

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         "mistakes.png": worst_mistakes(model, test, MISTAKES_SHOWN).plot(),
     }
     for name, figure in pictures.items():
-        figure.savefig(folder / name)
+        plots.save(figure, folder / name)
     say(f"drawn in {shown(folder)}: {', '.join(pictures)}")
     return 0
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastnn import formats
 from fastnn.data.centre import centred, resized
 from fastnn.data.picture import channels_first, read_picture
 from fastnn.errors import DataError, unreadable
@@ -62,8 +63,8 @@ def read(
 def _read_array(path: str, channels: int) -> np.ndarray:
     """uint8 (C, H, W)."""
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = formats.read_npy(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: expected an array saved by numpy.save ({unreadable(error)})") from error
     if array.ndim == 2:
         array = array[np.newaxis]

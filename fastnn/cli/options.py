@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from fastnn import backends
+from fastnn import backends, files
 from fastnn.data import Dataset, load
 from fastnn.errors import DataError
-from fastnn.weights import write_atomically
+from fastnn.formats import to_json
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -68,17 +66,16 @@ def load_data(
 def write_json(path: str | None, result: dict[str, Any]) -> None:
     """One JSON object; nothing without a path."""
     if path is not None:
-        write_atomically(path, (json.dumps(result, indent=2) + "\n").encode())
+        files.write_atomically(path, (to_json(result, indent=2) + "\n").encode())
 
 
 def check_writable(path: str | None, option: str = "--json") -> None:
     """Notice before hours of training, not after them, that the results have nowhere to go."""
     if path is not None:
-        folder = os.path.dirname(os.path.realpath(path))
-        if not os.path.isdir(folder):
-            raise FileNotFoundError(f"{option}: there is no such folder: {folder}")
-        if os.path.isdir(path) or not os.access(folder, os.W_OK):
-            raise PermissionError(f"{option}: cannot write {path}")
+        try:
+            files.check_writable(path)
+        except OSError as error:
+            raise DataError(f"{option}: cannot write {path}: {error.strerror}") from error
 
 
 def port(text: str) -> int:

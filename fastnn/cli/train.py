@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fastnn import backends, config, recipes
+from fastnn import backends, config, files, recipes
 from fastnn.cli import optimization, options
 from fastnn.console import say, shown
 from fastnn.data import SOURCES, Batches, Dataset
 from fastnn.data.centre import extent
 from fastnn.errors import ArgumentError, DataError
 from fastnn.random import manual_seed
-from fastnn.train import Evaluation, History, Interrupted, RecordPath, evaluate, fit, runs
+from fastnn.train import Evaluation, History, Interrupted, RecordPath, ResumeWarning, conditions, evaluate, fit, runs
 from fastnn.train.path import recorded
 
 EXAMPLES = """examples:
@@ -32,7 +35,7 @@ EXAMPLES = """examples:
 
 # What a resumed run keeps, and what it takes anew from the command line.
 DEFAULTS: dict[str, Any] = {
-    "dataset": "digits", "model": "cnn", "seed": 0, "val": None, "augment": None, **optimization.RULES,
+    "dataset": "digits", "model": "cnn", "seed": 0, "val": None, "augment": None, "eager": False, **optimization.RULES,
 }  # fmt: skip
 PICTURES = ("size", "gray")  # likewise; for folders of images
 RECIPE_OPTIONS = ("epochs", "batch_size", "lr", "algorithm", "l1", "l2", "penalize_bias")
@@ -82,7 +85,11 @@ def add_commands(commands: Any) -> None:
         help="move the training images at random; default for best, and but for fast for fewer than 10,000 images",
     )
     optimization.add_options(parser)
-    parser.add_argument("--eager", action="store_true", help="run operator by operator instead of compiled steps")
+    parser.add_argument(
+        "--eager",
+        action=argparse.BooleanOptionalAction,
+        help="run operator by operator instead of compiled steps; default no",
+    )
     options.add_pictures(parser, "as they are, all of one size")
     parser.add_argument("--out", metavar="RUN", help="folder to keep weights, config and history in")
     parser.add_argument(
@@ -100,6 +107,11 @@ def run(arguments: argparse.Namespace) -> int:
     options.set_threads(arguments)
     options.check_writable(arguments.json)
     folder = None if arguments.out is None else Path(arguments.out)
+    with _held(folder):
+        return _run(arguments, folder)
+
+
+def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
     resumed = _config_to_resume(arguments, folder)
     settings = resumed or _settings(arguments)
     if settings.get("early_stopping") is not None and settings["val"] is None:
@@ -121,7 +133,14 @@ def run(arguments: argparse.Namespace) -> int:
                 f"expected the {settings['images']} training images of the run in {folder}, of shape "
                 f"{tuple(settings['image_shape'])}, got {len(train)} of shape {train.image_shape}"
             )
-        recipe = recipes.Recipe(**{**settings["recipe"], "epochs": arguments.epochs or settings["recipe"]["epochs"]})
+        if settings.get("data") not in (None, conditions.fingerprint(train.images, train.labels)):
+            raise DataError(
+                f"expected the training images of the run in {folder}, got others, as many: name another folder, or "
+                "replace the run with --force"
+            )
+        recipe = recipes.recipe_of(resumed)
+        recipe = dataclasses.replace(recipe, epochs=arguments.epochs or recipe.epochs)
+    compiled = not settings["eager"]
     manual_seed(settings["seed"])
     model = recipe.build(train)
     batches = Batches(
@@ -133,8 +152,8 @@ def run(arguments: argparse.Namespace) -> int:
         augment=recipe.augmentation(train.name),
     )
     if resumed is None and arguments.lr == optimization.FIND:
-        recipe = optimization.with_rate_found(recipe, model, batches, not arguments.eager)
-    done = 0 if resumed is None or folder is None else _epochs_done(folder)
+        recipe = optimization.with_rate_found(recipe, model, batches, compiled)
+    done = 0 if resumed is None or folder is None else runs.epochs_kept(folder)
     if done and recipe.epochs <= done:
         recipe = dataclasses.replace(recipe, epochs=done)
         say(
@@ -142,7 +161,7 @@ def run(arguments: argparse.Namespace) -> int:
             "with it"
         )
     elif folder is not None:
-        if arguments.force:
+        if arguments.force or resumed is None:
             runs.clear(folder)
         planned = recipe.epochs if resumed is None else resumed["recipe"]["epochs"]
         if done and recipe.patience is None and recipe.epochs != planned:
@@ -154,26 +173,65 @@ def run(arguments: argparse.Namespace) -> int:
     _print_header(recipe, model, train, test, held)
     optimizer = recipe.optimizer(model)
     try:
-        history = fit(
-            model,
-            batches,
-            held,
-            loss=recipe.loss(),
-            optimizer=optimizer,
-            scheduler=recipe.scheduler(optimizer, len(batches)),
-            epochs=recipe.epochs,
-            compile=not arguments.eager,
-            callbacks=[*optimization.callbacks(settings, folder, arguments.resume), *_path(folder, arguments)],
-        )
+        with _told_plainly():
+            history = fit(
+                model,
+                batches,
+                held,
+                loss=recipe.loss(),
+                optimizer=optimizer,
+                scheduler=recipe.scheduler(optimizer, len(batches)),
+                epochs=recipe.epochs,
+                compile=compiled,
+                callbacks=[*optimization.callbacks(settings, folder, arguments.resume), *_path(folder, arguments)],
+            )
     except Interrupted as stop:
         raise Interrupted(f"{stop}; {_what_is_kept(folder, stop.history)}", stop.history, stop.signal) from None
-    result = evaluate(model, test, compile=not arguments.eager)
+    result = evaluate(model, test, compile=compiled)
     say(f"test accuracy {100 * (result.accuracy or 0):.2f} % ({result.count:,} images, loss {result.loss:.4f})")
     if folder is not None:
         run = shown(folder)
         say(f"kept in {run}: fastnn eval {run}, fastnn predict --run {run} IMAGE...")
     options.write_json(arguments.json, _summary(settings, recipe, model, history, result))
     return 0
+
+
+@contextlib.contextmanager
+def _held(folder: Path | None) -> Iterator[None]:
+    """Context in which no other `fastnn train` takes this folder. Raises ArgumentError where one has it."""
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ArgumentError(f"--out: expected a folder, got the file {folder}")
+    if folder is None:
+        yield
+        return
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with files.holding(folder) as held:
+            if not held:
+                raise ArgumentError(f"--out: another fastnn train is at work in {folder}")
+            yield
+    finally:
+        if new:
+            with contextlib.suppress(OSError):  # unless something was kept in it
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _told_plainly() -> Iterator[None]:
+    """Context in which a ResumeWarning is a line of the command's own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ResumeWarning)
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, ResumeWarning):
+                say(f"note     {message}")
+            else:
+                usual(message, category, *rest)
+
+        warnings.showwarning = show  # type: ignore[assignment]  # the other arguments are handed on
+        yield
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -194,11 +252,6 @@ def _path(folder: Path | None, arguments: argparse.Namespace) -> list[RecordPath
     return [RecordPath(folder)] if folder is not None and (arguments.record_path or recorded(folder)) else []
 
 
-def _epochs_done(folder: Path) -> int:
-    path = folder / runs.HISTORIES[0]
-    return len(History.load(path)) if path.exists() else 0
-
-
 def _epochs(count: int) -> str:
     return f"{count} epoch{'' if count == 1 else 's'}"
 
@@ -209,17 +262,18 @@ def _config_to_resume(arguments: argparse.Namespace, folder: Path | None) -> dic
         if arguments.resume or arguments.force or arguments.record_path:
             raise ArgumentError("--resume, --force and --record-path need --out RUN")
         return None
-    if folder.exists() and not folder.is_dir():
-        raise ArgumentError(f"--out: expected a folder, got the file {folder}")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir():
         return None
-    if not arguments.resume:
+    if not runs.is_begun(folder):  # empty, or killed in its first epoch
+        if not arguments.resume or not (folder / runs.CONFIG).exists():
+            return None
+    elif not arguments.resume:
         if not arguments.force:
             raise ArgumentError(
                 f"--out: the folder {folder} is not empty: add --resume to go on with its run, or --force to replace it"
             )
         return None
-    resumed = runs.read_config(folder)
+    resumed = {**DEFAULTS, **runs.read_config(folder)}
     if (folder / runs.WEIGHTS).exists() and not (folder / runs.CHECKPOINT).exists():
         raise ArgumentError(
             f"--resume: the run in {folder} has weights but no {runs.CHECKPOINT} to go on from: "
@@ -260,6 +314,7 @@ def _config(settings: dict[str, Any], recipe: recipes.Recipe, train: Dataset) ->
         "mean": mean,
         "std": std,
         "extent": extent(train.images),
+        "data": conditions.fingerprint(train.images, train.labels),
         "environment": {name: chosen[name] for name in ("fastnn", "numpy", "backend", "isa", "threads")},
     }
 

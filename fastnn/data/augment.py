@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastnn.errors import ArgumentError, DTypeError, ShapeError
+from fastnn.checks import number, whole
+from fastnn.errors import DTypeError, ShapeError
 
 _BLOCK = 32  # images moved at once, so that coordinates and weights stay in the cache, and malloc keeps its pages
 _PAIR = np.uint32(0x00FF00FF)  # the two bytes of a left or right edge, with room for a product beside each
@@ -42,15 +43,17 @@ class Augment:
     shear: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.shift < 0 or not 0 <= self.rotate < float("inf"):
-            raise ArgumentError(
-                f"expected a shift and a rotation of at least 0, got shift={self.shift}, rotate={self.rotate}"
-            )
-        if not 0 <= self.scale < 1 or not 0 <= self.shear < float("inf"):
-            raise ArgumentError(
-                f"expected a scale from 0 to below 1 and a shear of at least 0, got scale={self.scale}, "
-                f"shear={self.shear}"
-            )
+        moved = "a shift, in whole pixels, and a rotation of at least 0"
+        stretched = "a scale from 0 to below 1 and a shear of at least 0"
+        plain = {
+            "shift": whole("Augment", "shift", self.shift, 0, expected=moved),
+            "rotate": number("Augment", "rotate", self.rotate, 0, expected=moved),
+            "scale": number("Augment", "scale", self.scale, 0, below=1, expected=stretched),
+            "shear": number("Augment", "shear", self.shear, 0, expected=stretched),
+            "flip": bool(self.flip),
+        }
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Images (N, C, H, W), each moved by its own random numbers."""

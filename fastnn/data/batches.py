@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from fastnn.arrays import as_array
+from fastnn.checks import whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.interrupts import at_once
 from fastnn.random import generator
 
-from .split import AUGMENT, permutation, philox
+from .split import AUGMENT, check_seed, permutation, philox
 
 
 class Batches:
@@ -64,10 +65,8 @@ class Batches:
                 "expected images (N, ...) and labels (N, ...), "
                 f"got images {self.images.shape} and labels {self.labels.shape}"
             )
-        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise ArgumentError(f"expected a whole batch size of at least 1, got {batch_size}")
-        if not isinstance(fewest, int | np.integer) or fewest < 1:
-            raise ArgumentError(f"expected fewest to be a whole number of at least 1, got {fewest}")
+        batch_size = whole("", "batch_size", batch_size, 1, expected="a whole batch size of at least 1")
+        fewest = whole("", "fewest", fewest, 1)
         if drop_last and 0 < len(self.images) < batch_size:
             raise ArgumentError(
                 "expected at least one whole batch with drop_last=True, "
@@ -75,6 +74,7 @@ class Batches:
             )
         if seed is None:
             seed = int(generator().integers(2**63)) if shuffle or augment else 0
+        seed = check_seed(seed)
         self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
         self.fewest, self.augment = fewest, augment
         self.epoch = 0

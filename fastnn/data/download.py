@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from fastnn.console import bar
 from fastnn.errors import DataError
+from fastnn.files import holding, write_atomically
 
 from .idx import read_content
 from .local import PathLike, base_folder, check, locate, read_archive, read_verified
 from .sources import File, Source, find_source
+
+SCRATCH = ".download-"  # begins the name of a folder that is loaded into
+YOUNG = 60.0  # seconds in which such a folder may not yet be held
 
 
 def fetch(name: str, *, data_dir: PathLike | None = None, progress: bool | None = None) -> Path:
@@ -68,16 +74,27 @@ def download(source: Source, files: Sequence[File], folder: Path, progress: bool
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
+        _clear_abandoned(folder)
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch, holding(scratch):
             failed: dict[str, str] = {}  # mirror: reason
             for served in [list(files)] if source.archive else [[file] for file in files]:
                 contents = _from_mirrors(source, served, Path(scratch), failed, progress)
                 for file, content in zip(served, contents, strict=True):
-                    whole = Path(scratch) / file.name
-                    whole.write_bytes(content)
-                    whole.replace(folder / file.name)
+                    write_atomically(folder / file.name, content)
     except OSError as error:
         raise DataError(f"cannot keep {source.name} in {folder}: {error.strerror or error}") from error
+
+
+def _clear_abandoned(folder: Path) -> None:
+    """Remove what downloads that were killed left in the folder; what another process is loading stays."""
+    import shutil
+
+    for scratch in folder.glob(f"{SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - scratch.stat().st_mtime > YOUNG:
+                with holding(scratch) as abandoned:
+                    if abandoned:
+                        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _from_mirrors(

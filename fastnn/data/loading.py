@@ -19,7 +19,7 @@ from .folder import read_folder
 from .idx import parse_idx
 from .local import PathLike, base_folder, locate, named_folder, path_of, read_verified
 from .sources import SOURCES, File, Source, find_source
-from .split import stratified_split
+from .split import check_size, stratified_split
 
 _DIGITS_FOR_TEST = 360
 
@@ -70,6 +70,8 @@ def load(
     if raw and source != "digits":
         raise ArgumentError(f"raw=True is for the digits alone, got it for {source!r}")
     named = isinstance(source, str) and (source in SOURCES or not Path(source).expanduser().is_dir())
+    if size is not None:
+        size = check_size("load", size)
     if isinstance(source, str | os.PathLike) and not named:
         return read_folder(source, split=split, size=size, gray=gray)
     if (size is not None or gray is not None) and (not isinstance(source, str) or source in SOURCES):

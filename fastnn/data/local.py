@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from fastnn.errors import DataError
 
-from .idx import read_content
+from .idx import read_content, unpacked
 from .sources import File, Source, find_source
+
+_BLOCK = 512  # of a tar archive
+_MOST_UNPACKED = 512 << 20  # bytes of one; the largest that is published has 184 million
+_MOST_MEMBERS = 10_000
 
 PathLike = str | os.PathLike[str]
 
@@ -129,28 +132,47 @@ def read_archive(path: Path, files: Sequence[File]) -> list[bytes]:
     Raises:
         DataError: the archive is broken, or lacks a file, or a file holds anything but what was published.
     """
-    import tarfile
-
     wanted = {file.name: file for file in files}
     contents: dict[str, bytes] = {}
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                file = wanted.get(Path(member.name).name)
-                if file is None or not member.isreg():
-                    continue
-                stream = cast(IO[bytes], archive.extractfile(member))  # None for links and folders alone
-                content = stream.read(file.bytes + 1)
-                check(content, file, f"{path}: {member.name}")
+    with unpacked(path) as (stream, _, _):
+        for name, size in _members(stream, str(path)):
+            file = wanted.get(Path(name).name)
+            if file is not None:
+                content = stream.read(min(size, file.bytes + 1))
+                check(content, file, f"{path}: {name}")
                 contents[file.name] = content
                 if len(contents) == len(wanted):
                     break  # the rest of a large archive need not be unpacked
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise DataError(f"{path} is truncated or corrupt: expected a tar archive, found: {error}") from error
     missing = [name for name in wanted if name not in contents]
     if missing:
         raise DataError(f"{path}: expected {', '.join(missing)} in the archive, found no such file")
     return [contents[file.name] for file in files]
+
+
+def _members(stream: IO[bytes], where: str) -> Iterator[tuple[str, int]]:
+    """Names and sizes of the files in a tar archive; the stream then stands at the content, which may be read or not.
+
+    POSIX.1-1988, "ustar": blocks of 512 bytes, a header with name, size and checksum before each content. Extensions
+    are passed over: names as long as they are for belong to no data set. So nothing that a header promises is
+    believed, as `tarfile` would.
+    """
+    count = 0
+    while (header := stream.read(_BLOCK)).strip(b"\0"):
+        start = stream.tell()
+        try:
+            size, checksum = (int(header[a:b].strip(b"\0 ") or b"0", 8) for a, b in ((124, 136), (148, 156)))
+        except ValueError:
+            size = checksum = -1
+        if len(header) < _BLOCK or size < 0 or checksum != sum(header) - sum(header[148:156]) + 8 * ord(" "):
+            raise DataError(f"{where} is truncated or corrupt: expected a tar archive, found none at {start - _BLOCK}")
+        count, end = count + 1, start + -(-size // _BLOCK) * _BLOCK
+        if end > _MOST_UNPACKED or count > _MOST_MEMBERS:
+            raise DataError(f"{where}: expected the published archive, found one with far more in it")
+        if header[156:157] in (b"0", b"\0"):
+            yield header[:100].rstrip(b"\0").decode("latin-1"), size
+        while (left := end - stream.tell()) > 0:
+            if not stream.read(min(left, 1 << 20)):
+                raise DataError(f"{where} is truncated or corrupt: expected {end} bytes of a tar archive, found fewer")
 
 
 def check(content: bytes, file: File, where: str) -> None:

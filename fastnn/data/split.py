@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn.arrays import as_array
+from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError
 
 SPLIT, SHUFFLE, AUGMENT = range(3)  # what random numbers are for; each purpose has its own stream of a seed
@@ -18,11 +19,24 @@ def philox(seed: int, purpose: int, *counter: int) -> np.random.Philox:
     >>> int(philox(0, SPLIT).random_raw()) == int(philox(0, SHUFFLE).random_raw())
     False
     """
-    if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
-        raise ArgumentError(f"expected a whole seed from 0 to 2**64 - 1, got {seed}")
+    seed = check_seed(seed)
     words = np.zeros(4, np.uint64)
     words[1 : 1 + len(counter)] = counter
     return np.random.Philox(key=np.array([seed, purpose], np.uint64), counter=words)
+
+
+def check_seed(seed: int) -> int:
+    """The seed as Python's int. Raises ArgumentError unless it is one."""
+    return whole("", "seed", seed, 0, 2**64 - 1, "a whole seed from 0 to 2**64 - 1")
+
+
+def check_size(where: str, size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) as Python's ints. Raises ArgumentError unless it is that."""
+    try:
+        height, width = size
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{where}: expected size=(H, W), got {size!r}") from None
+    return whole(where, "H", height, 1), whole(where, "W", width, 1)
 
 
 def permutation(n: int, seed: int, epoch: int) -> np.ndarray:
@@ -58,12 +72,12 @@ def stratified_split(labels: np.ndarray, held: float | int, seed: int = 0) -> tu
     """
     labels = as_array(labels)
     n = len(labels)
-    count = round(held * n) if isinstance(held, float) else int(held)
+    expected = f"a fraction between 0 and 1 or a number from 1 to {n - 1} of {n} images"
+    held = number("", "held", held, expected=expected)
+    count = round(held * n) if isinstance(held, float) else held
     if not 0 < count < n or (isinstance(held, float) and not 0 < held < 1):
         rounded = f", which is {count} of them" if isinstance(held, float) and 0 < held < 1 else ""
-        raise ArgumentError(
-            f"expected a fraction between 0 and 1 or a number from 1 to {n - 1} of {n} images, got {held}{rounded}"
-        )
+        raise ArgumentError(f"expected {expected}, got {held}{rounded}")
     by_class = labels.ndim == 1 and labels.dtype.kind in "iu"
     _, strata, sizes = np.unique(labels if by_class else np.zeros(n, np.int64), return_inverse=True, return_counts=True)
     quotas = sizes * count  # in units of 1/n image, so that no rounding error decides

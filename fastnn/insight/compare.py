@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import optim, random
+from fastnn.checks import is_number, whole
 from fastnn.console import bar, shown
 from fastnn.errors import ArgumentError
 from fastnn.nn import Module
@@ -91,8 +92,7 @@ def compare_optimizers(
         small = {"Rprop": lambda params: optim.Rprop(params, RATES["Rprop"], step_sizes=(1e-6, LARGEST_RPROP))}
         chosen = {**_at(RATES), **small} if optimizers is None else _checked(optimizers)
         epochs = 3 if epochs is None else epochs
-        if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)) or epochs < 1:
-            raise ArgumentError(f"compare_optimizers: expected at least one epoch, got epochs={epochs!r}")
+        epochs = whole("compare_optimizers", "epochs", epochs, 1)
         return _on_network(surface, data, chosen, epochs, batch_size, loss, seed, options)
     if data is not None or epochs is not None or loss is not None or options:
         raise ArgumentError(
@@ -106,12 +106,11 @@ def compare_optimizers(
             )
         surface = SURFACES[surface]
     steps = surface.steps if steps is None else steps
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ArgumentError(f"compare_optimizers: expected at least one step, got steps={steps!r}")
+    steps = whole("compare_optimizers", "steps", steps, 1)
     rates = {**dict.fromkeys(OPTIMIZERS, 0.01), **surface.rates}
     chosen = _at(rates) if optimizers is None else _checked(optimizers)
     start = surface.start if start is None else start
-    if np.shape(start) != (2,) or not all(isinstance(value, (int, float, np.number)) for value in start):
+    if np.shape(start) != (2,) or not all(map(is_number, start)):
         raise ArgumentError(f"compare_optimizers: expected start=(x, y), two numbers, got {start!r}")
     return _on_surface(surface, chosen, steps, start)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.checks import is_whole
 from fastnn.console import shown
 from fastnn.errors import ArgumentError
 from fastnn.insight import plots
@@ -160,7 +161,7 @@ def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
     >>> len(fnn.insight.worst_mistakes(model, "digits", count=8))
     8
     """
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:
+    if not is_whole(count, 0):
         raise ArgumentError(f"worst_mistakes: expected a whole number of mistakes, 0 or more, got count={count!r}")
     dataset = as_dataset(data, "test")
     if dataset.labels.ndim != 1 or dataset.labels.dtype.kind not in "iu" or dataset.images.ndim != 4:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.checks import is_number
 from fastnn.errors import ArgumentError
 from fastnn.insight.curves import learning_curves
 from fastnn.train import Evaluation, History
@@ -146,7 +147,7 @@ def diagnose(
     last = history[-1]
     classes = last.train_accuracy is not None
     most = 1 if classes else math.inf
-    if acceptable is not None and not (isinstance(acceptable, (int, float, np.number)) and 0 < acceptable < most):
+    if acceptable is not None and not (is_number(acceptable) and 0 < acceptable < most):
         below = " and below 1" if classes else ""
         raise ArgumentError(f"diagnose: expected an acceptable error above 0{below}, got {acceptable!r}")
     numbers: dict[str, float | None] = {

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastnn import random
 from fastnn.arrays import as_array
+from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError, FastnnError
 from fastnn.nn import Module
 from fastnn.tape import Array, enable_grad, gradients, no_grad
@@ -203,6 +204,9 @@ def gradcheck(
     """
     if not callable(function):
         raise ArgumentError(f"gradcheck: expected a model or a function of tensors, got {type(function).__name__}")
+    eps = number("gradcheck", "eps", eps, above=0)
+    atol, rtol = number("gradcheck", "atol", atol, 0), number("gradcheck", "rtol", rtol, 0)
+    seed = whole("gradcheck", "seed", seed, 0)
     call = copy.deepcopy(function).double() if isinstance(function, Module) else function
     given = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
     arguments: list[Any] = []

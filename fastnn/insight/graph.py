@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ArgumentError, GraphError, ShapeError
+from fastnn.files import write_atomically
 from fastnn.nn import Module
 from fastnn.tape import Array, Node, computed, gradients
 from fastnn.tensor import Tensor
-from fastnn.weights import write_atomically
 
 __all__ = ["Graph", "GraphNode", "graph", "operator_name"]
 

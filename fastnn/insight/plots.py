@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from fastnn.console import shown
 from fastnn.errors import MissingExtraError
+from fastnn.files import write_atomically
 from fastnn.tape import Array
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ __all__ = [
     "heading",
     "label",
     "picture",
+    "save",
     "styled",
     "tiles",
 ]
@@ -115,6 +119,13 @@ def tiles(
         bar = drawing.colorbar(shown, ax=grid, shrink=min(1.0, 2.2 / (rows * height)), aspect=15)
         bar.ax.tick_params(labelsize=8)
     return drawing
+
+
+def save(drawing: Figure, path: str | os.PathLike[str], **options: Any) -> None:
+    """Write a figure as a PNG file, whole or not at all; `options` are those of Matplotlib's `savefig`."""
+    stream = io.BytesIO()
+    drawing.savefig(stream, format="png", **options)
+    write_atomically(path, stream.getvalue())
 
 
 def by_depth(count: int) -> list[Any]:

@@ -84,7 +84,7 @@ class SignalReport:
     def __getitem__(self, key: str) -> list[Any]: ...
     def __getitem__(self, key: int | str) -> Any:
         """A layer by its place, or a column by its name, such as "std"."""
-        if isinstance(key, int):
+        if isinstance(key, (int, np.integer)):
             return self.layers[key]
         if key not in LayerSignal.__dataclass_fields__:
             raise ArgumentError(f"expected one of {', '.join(LayerSignal.__dataclass_fields__)}, got {key!r}")

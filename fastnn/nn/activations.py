@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import ops
+from fastnn.checks import number, whole
 from fastnn.habits import check_options
 from fastnn.nn.module import Module
 from fastnn.tensor import Tensor
@@ -38,7 +39,7 @@ class LeakyReLU(Module):
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
-        self.negative_slope = negative_slope
+        self.negative_slope = number("LeakyReLU", "negative_slope", negative_slope)
 
     def forward(self, x: Any) -> Tensor:
         return ops.leaky_relu(x, self.negative_slope)
@@ -52,7 +53,7 @@ class ELU(Module):
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
-        self.alpha = alpha
+        self.alpha = number("ELU", "alpha", alpha)
 
     def forward(self, x: Any) -> Tensor:
         return ops.elu(x, self.alpha)
@@ -106,7 +107,7 @@ class Softmax(Module):
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim = whole("Softmax", "dim", dim)
 
     def forward(self, x: Any) -> Tensor:
         return ops.softmax(x, self.dim)
@@ -120,7 +121,7 @@ class LogSoftmax(Module):
 
     def __init__(self, dim: int = -1) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim = whole("LogSoftmax", "dim", dim)
 
     def forward(self, x: Any) -> Tensor:
         return ops.log_softmax(x, self.dim)

@@ -1,25 +1,12 @@
-"""What layers are made with and called with, checked and brought into form."""
+"""What layers are called with, brought into form."""
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 
-from fastnn.errors import ArgumentError
 from fastnn.tensor import Tensor
-
-
-def positive(layer: str, name: str, value: int) -> int:
-    """`value` as an int of at least 1, else ArgumentError."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ArgumentError(f"{layer}: expected {name} to be a positive integer, got {value!r}")
-    return number
 
 
 def as_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

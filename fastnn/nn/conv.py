@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import init, ops
+from fastnn.checks import whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
-from fastnn.nn.checks import positive
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import Size, pair
 from fastnn.tensor import Tensor
@@ -47,9 +47,9 @@ class Conv2d(Module):
     ) -> None:
         super().__init__()
         check_options("Conv2d", padding_mode=padding_mode, device=device, dtype=dtype)
-        self.in_channels = positive("Conv2d", "in_channels", in_channels)
-        self.out_channels = positive("Conv2d", "out_channels", out_channels)
-        self.groups = positive("Conv2d", "groups", groups)
+        self.in_channels = whole("Conv2d", "in_channels", in_channels, 1)
+        self.out_channels = whole("Conv2d", "out_channels", out_channels, 1)
+        self.groups = whole("Conv2d", "groups", groups, 1)
         self.kernel_size, self.stride = pair("kernel_size", kernel_size), pair("stride", stride)
         self.dilation = pair("dilation", dilation)
         self.padding = _padding(padding, self.kernel_size, self.stride, self.dilation)
@@ -58,13 +58,14 @@ class Conv2d(Module):
                 "Conv2d: expected kernel_size, stride and dilation of at least 1 and padding of at least 0, got "
                 f"{kernel_size}, {stride}, {dilation} and {padding}"
             )
-        if in_channels % groups or out_channels % groups:
+        if self.in_channels % self.groups or self.out_channels % self.groups:
             raise ArgumentError(
                 f"Conv2d: expected in_channels and out_channels divisible by groups={groups}, "
                 f"got {in_channels} and {out_channels}"
             )
-        self.weight = Parameter(np.empty((out_channels, in_channels // groups, *self.kernel_size), np.float32))
-        self.bias = Parameter(np.empty(out_channels, np.float32)) if bias else None
+        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        self.weight = Parameter(np.empty(shape, np.float32))
+        self.bias = Parameter(np.empty(self.out_channels, np.float32)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

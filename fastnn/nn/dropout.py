@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import ops
-from fastnn.errors import ArgumentError
+from fastnn.checks import number
 from fastnn.nn.module import Module
 from fastnn.tensor import Tensor
 
@@ -23,9 +23,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ArgumentError(f"Dropout: expected p from 0 to 1, got {p!r}")
-        self.p = p
+        self.p = number("Dropout", "p", p, 0, 1)
 
     def forward(self, x: Any) -> Tensor:
         return ops.dropout(x, self.p, self.training)

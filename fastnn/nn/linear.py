@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import init, ops
+from fastnn.checks import whole
 from fastnn.habits import check_options
-from fastnn.nn.checks import positive
 from fastnn.nn.module import Module, Parameter
 from fastnn.tensor import Tensor
 
@@ -32,10 +32,10 @@ class Linear(Module):
     ) -> None:
         super().__init__()
         check_options("Linear", device=device, dtype=dtype)
-        self.in_features = positive("Linear", "in_features", in_features)
-        self.out_features = positive("Linear", "out_features", out_features)
-        self.weight = Parameter(np.empty((out_features, in_features), np.float32))
-        self.bias = Parameter(np.empty(out_features, np.float32)) if bias else None
+        self.in_features = whole("Linear", "in_features", in_features, 1)
+        self.out_features = whole("Linear", "out_features", out_features, 1)
+        self.weight = Parameter(np.empty((self.out_features, self.in_features), np.float32))
+        self.bias = Parameter(np.empty(self.out_features, np.float32)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import ops
-from fastnn.errors import ArgumentError
+from fastnn.checks import number
 from fastnn.habits import check_options
 from fastnn.nn.module import Module
 from fastnn.ops.loss import check_reduction
@@ -43,9 +43,7 @@ class CrossEntropyLoss(_Loss):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(reduction, weight=weight, size_average=size_average, ignore_index=ignore_index, reduce=reduce)
-        if not 0 <= label_smoothing <= 1:
-            raise ArgumentError(f"CrossEntropyLoss: expected label_smoothing from 0 to 1, got {label_smoothing!r}")
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = number("CrossEntropyLoss", "label_smoothing", label_smoothing, 0, 1)
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return ops.cross_entropy(input, target, reduction=self.reduction, label_smoothing=self.label_smoothing)

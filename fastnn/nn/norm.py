@@ -9,9 +9,9 @@ import numpy as np
 
 from fastnn import init, ops
 from fastnn.arrays import as_array
+from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
-from fastnn.nn.checks import positive
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import floating
 from fastnn.ops.norm import Running
@@ -52,13 +52,14 @@ class _BatchNorm(Module):
     ) -> None:
         super().__init__()
         check_options(type(self).__name__, device=device, dtype=dtype, bias=bias)
-        self.num_features = positive(type(self).__name__, "num_features", num_features)
-        self.eps, self.momentum = eps, momentum
+        self.num_features = whole(type(self).__name__, "num_features", num_features, 1)
+        self.eps = number(type(self).__name__, "eps", eps, 0)
+        self.momentum = None if momentum is None else number(type(self).__name__, "momentum", momentum, 0, 1)
         self.affine, self.track_running_stats = affine, track_running_stats
-        self.weight = Parameter(np.ones(num_features, np.float32)) if affine else None
-        self.bias = Parameter(np.zeros(num_features, np.float32)) if affine else None
-        self.register_buffer("running_mean", np.zeros(num_features, np.float32) if track_running_stats else None)
-        self.register_buffer("running_var", np.ones(num_features, np.float32) if track_running_stats else None)
+        self.weight = Parameter(np.ones(self.num_features, np.float32)) if affine else None
+        self.bias = Parameter(np.zeros(self.num_features, np.float32)) if affine else None
+        self.register_buffer("running_mean", np.zeros(self.num_features, np.float32) if track_running_stats else None)
+        self.register_buffer("running_var", np.ones(self.num_features, np.float32) if track_running_stats else None)
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if track_running_stats else None)
 
     def reset_parameters(self) -> None:

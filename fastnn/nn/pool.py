@@ -6,6 +6,7 @@ from typing import Any
 
 from fastnn import ops
 from fastnn.errors import ArgumentError
+from fastnn.formats import plain
 from fastnn.habits import check_options
 from fastnn.nn.module import Module
 from fastnn.ops.common import Size, pair
@@ -32,8 +33,8 @@ class MaxPool2d(Module):
     ) -> None:
         super().__init__()
         check_options("MaxPool2d", dilation=dilation, return_indices=return_indices, ceil_mode=ceil_mode)
-        self.kernel_size, self.padding = kernel_size, padding
-        self.stride = kernel_size if stride is None else stride
+        self.kernel_size, self.padding = plain(kernel_size), plain(padding)
+        self.stride = self.kernel_size if stride is None else plain(stride)
         _check("MaxPool2d", self.kernel_size, self.stride, self.padding)
 
     def forward(self, x: Any) -> Tensor:
@@ -57,8 +58,8 @@ class AvgPool2d(Module):
     ) -> None:
         super().__init__()
         check_options("AvgPool2d", ceil_mode=ceil_mode, divisor_override=divisor_override)
-        self.kernel_size, self.padding, self.count_include_pad = kernel_size, padding, count_include_pad
-        self.stride = kernel_size if stride is None else stride
+        self.kernel_size, self.padding, self.count_include_pad = plain(kernel_size), plain(padding), count_include_pad
+        self.stride = self.kernel_size if stride is None else plain(stride)
         _check("AvgPool2d", self.kernel_size, self.stride, self.padding)
 
     def forward(self, x: Any) -> Tensor:
@@ -73,9 +74,9 @@ class AdaptiveAvgPool2d(Module):
 
     def __init__(self, output_size: Size) -> None:
         super().__init__()
-        if output_size not in (1, (1, 1)):
+        if pair("output_size", output_size) != (1, 1):
             raise ArgumentError(f"AdaptiveAvgPool2d: expected output_size=1, got {output_size!r}: use AvgPool2d")
-        self.output_size = output_size
+        self.output_size = plain(output_size)
 
     def forward(self, x: Any) -> Tensor:
         return ops.global_avg_pool2d(x)

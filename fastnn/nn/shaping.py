@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import ops
+from fastnn.checks import whole
 from fastnn.nn.module import Module
 from fastnn.tensor import Tensor
 
@@ -20,7 +21,8 @@ class Flatten(Module):
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
-        self.start_dim, self.end_dim = start_dim, end_dim
+        self.start_dim = whole("Flatten", "start_dim", start_dim)
+        self.end_dim = whole("Flatten", "end_dim", end_dim)
 
     def forward(self, x: Any) -> Tensor:
         return ops.flatten(x, self.start_dim, self.end_dim)
@@ -34,7 +36,8 @@ class Unflatten(Module):
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
         super().__init__()
-        self.dim, self.unflattened_size = dim, tuple(unflattened_size)
+        self.dim = whole("Unflatten", "dim", dim)
+        self.unflattened_size = tuple(whole("Unflatten", "unflattened_size", size) for size in unflattened_size)
 
     def forward(self, x: Any) -> Tensor:
         x = x if isinstance(x, Tensor) else Tensor(x)

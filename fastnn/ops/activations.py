@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import random
-from fastnn.errors import ArgumentError
+from fastnn.checks import number
 from fastnn.habits import check_options
 from fastnn.ops.common import axis, floating
 from fastnn.tensor import Array, Context, Function, Tensor
@@ -165,12 +165,12 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
 
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, negative_slope·x elsewhere."""
-    return LeakyReLU.apply(floating(input), negative_slope=negative_slope)
+    return LeakyReLU.apply(floating(input), negative_slope=number("leaky_relu", "negative_slope", negative_slope))
 
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, alpha·(exp(x) - 1) elsewhere."""
-    return ELU.apply(floating(input), alpha=alpha)
+    return ELU.apply(floating(input), alpha=number("elu", "alpha", alpha))
 
 
 def sigmoid(input: Any) -> Tensor:
@@ -227,8 +227,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
 
     Every call takes new random numbers (`fnn.manual_seed` starts them afresh). Raises ArgumentError unless 0 ≤ p ≤ 1.
     """
-    if not 0 <= p <= 1:
-        raise ArgumentError(f"dropout: expected p from 0 to 1, got {p!r}")
+    p = number("dropout", "p", p, 0, 1)
     x = floating(input)
     if not training or p == 0:
         return x

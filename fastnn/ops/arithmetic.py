@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from fastnn.arrays import as_array
+from fastnn.checks import is_number, number
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.common import sum_to
 from fastnn.tape import recording, tracer
@@ -193,7 +193,7 @@ def _operand(value: Any, other: Tensor) -> Any:
     array = as_array(value)
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"arithmetic: expected numbers, got {type(value).__name__} of type {array.dtype}")
-    if other.dtype.kind == "f" or (isinstance(value, int) and other.dtype.kind in "iu"):
+    if other.dtype.kind == "f" or (isinstance(value, (int, np.integer)) and other.dtype.kind in "iu"):
         return array.astype(other.dtype, copy=False)
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
@@ -287,10 +287,11 @@ def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> 
     if min is None and max is None:
         raise ArgumentError("clamp: expected min or max or both")
     for bound in (min, max):
-        if bound is not None and not isinstance(bound, Real):
+        if bound is not None and not is_number(bound):
             got = type(bound).__name__
             raise ArgumentError(f"clamp: expected numbers as bounds, got {got}: fnn.where takes tensors")
-    return Clamp.apply(input, min=min, max=max)
+    low, high = (None if bound is None else number("clamp", "bound", bound, finite=False) for bound in (min, max))
+    return Clamp.apply(input, min=low, max=high)
 
 
 def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:

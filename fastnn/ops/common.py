@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.backends.sums import total
+from fastnn.checks import is_whole
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.tape import recording
 from fastnn.tensor import Array, Tensor
@@ -45,16 +47,18 @@ def pair(name: str, value: Size) -> tuple[int, int]:
     >>> pair("stride", 2)
     (2, 2)
     """
-    if isinstance(value, (int, np.integer)):
-        return int(value), int(value)
-    if isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, (int, np.integer)) for v in value):
-        return int(value[0]), int(value[1])
+    both: Any = value if isinstance(value, (Sequence, np.ndarray)) and np.ndim(value) else (value, value)
+    try:
+        if len(both) == 2 and not any(isinstance(each, bool) for each in both):
+            return operator.index(both[0]), operator.index(both[1])
+    except TypeError:
+        pass
     raise ArgumentError(f"{name}: expected an int or two ints, got {value!r}")
 
 
 def axis(op: str, dim: int, ndim: int) -> int:
     """`dim` counted from the front; ArgumentError for what is no integer, ShapeError for one out of range."""
-    if isinstance(dim, (bool, np.bool_)) or not hasattr(dim, "__index__"):
+    if not is_whole(dim):
         raise ArgumentError(f"{op}: expected a dimension as an integer, got {dim!r}")
     if not -ndim <= dim < ndim:
         raise ShapeError(f"{op}: expected a dimension from {-ndim} to {ndim - 1}, got {dim}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends.sums import total
+from fastnn.checks import is_whole
 from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.ops.arithmetic import Sqrt
 from fastnn.ops.common import Dim, axes, axis, floating
@@ -276,11 +277,10 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
 
 def _ints(op: str, given: tuple[Any, ...]) -> tuple[int, ...]:
     """Integers, given one by one or as one tuple."""
-    values = given[0] if len(given) == 1 and not hasattr(given[0], "__index__") else given
-    try:
-        return tuple(map(operator.index, values))
-    except TypeError:
-        raise ArgumentError(f"{op}: expected integers, got {', '.join(map(repr, given))}") from None
+    values = given[0] if len(given) == 1 and not is_whole(given[0]) else given
+    if not np.iterable(values) or not all(map(is_whole, values)):
+        raise ArgumentError(f"{op}: expected integers, got {', '.join(map(repr, given))}")
+    return tuple(map(operator.index, values))
 
 
 def index(x: Tensor, key: Any) -> Tensor:

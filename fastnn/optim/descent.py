@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import versions
+from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError, NonFiniteError, ShapeError
 
 from .optimizer import Array, Group, Optimizer, is_penalized, penalty_gradient
@@ -60,12 +61,9 @@ class GradientDescent(Optimizer):
         max_trials: int = 50,
         **options: Any,
     ) -> None:
-        for name, value in (("c", c), ("contraction", contraction)):
-            if not 0 < value < 1:
-                raise ArgumentError(f"GradientDescent: expected {name} between 0 and 1, got {value!r}")
-        if isinstance(max_trials, bool) or not isinstance(max_trials, (int, np.integer)) or max_trials < 1:
-            raise ArgumentError(f"GradientDescent: expected max_trials of at least 1, got {max_trials!r}")
-        self.c, self.contraction, self.max_trials = c, contraction, int(max_trials)
+        self.c = number("GradientDescent", "c", c, above=0, below=1)
+        self.contraction = number("GradientDescent", "contraction", contraction, above=0, below=1)
+        self.max_trials = whole("GradientDescent", "max_trials", max_trials, 1, expected="max_trials of at least 1")
         self.alpha: float | None = None
         self.trials = 0
         super().__init__(params, {"lr": lr}, **options)
@@ -113,7 +111,8 @@ class GradientDescent(Optimizer):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """What `state_dict` gave; raises StateError, and changes nothing, if it does not fit."""
         super().load_state_dict(state_dict)
-        self.alpha = state_dict.get("alpha")
+        alpha = state_dict.get("alpha")
+        self.alpha = None if alpha is None else float(number("GradientDescent", "alpha", alpha, 0))
 
     def _with_gradients(self) -> list[tuple[Group, Any]]:
         found = [(group, p) for group in self.param_groups for p in group["params"] if p.grad is not None]

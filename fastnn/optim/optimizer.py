@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from fastnn import versions
+from fastnn.checks import is_number, number, whole
 from fastnn.errors import ArgumentError, ShapeError, StateError
+from fastnn.formats import plain
 from fastnn.habits import check_options
 
 __all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "penalty_gradient"]
@@ -34,7 +35,7 @@ def penalty_gradient(param: Array, group: Mapping[str, Any]) -> Array:
 
 def is_pair(value: Any) -> bool:
     """Whether it is two numbers."""
-    return isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(number, Real) for number in value)
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))
 
 
 class Optimizer:
@@ -119,7 +120,7 @@ class Optimizer:
             if id(p) in taken:
                 raise ArgumentError(f"{self._name}: a parameter of shape {p.data.shape} is given twice")
             taken.add(id(p))
-        options = {**self.defaults, **{key: value for key, value in group.items() if key != "params"}}
+        options = plain({**self.defaults, **{key: value for key, value in group.items() if key != "params"}})
         self._check(options)
         if "l1" in group or "l2" in group:
             self._check_penalty([{"params": params, **options}])
@@ -129,8 +130,8 @@ class Optimizer:
         for name in (
             "lr", "weight_decay", "eps", "momentum", "lr_decay", "initial_accumulator_value", "alpha", "l1", "l2",
         ):  # fmt: skip
-            if name in options and not (isinstance(options[name], Real) and options[name] >= 0):
-                raise ArgumentError(f"{self._name}: expected {name} of at least 0, got {options[name]!r}")
+            if name in options:
+                number(self._name, name, options[name], 0)
         betas = options.get("betas", (0.0, 0.0))
         if not is_pair(betas) or not all(0 <= beta < 1 for beta in betas):
             raise ArgumentError(f"{self._name}: expected two betas of at least 0 and below 1, got {betas!r}")
@@ -207,9 +208,23 @@ class Optimizer:
             raise StateError(f"{self._name}: expected what state_dict() returned, got the keys {list(state_dict)}")
         params = [p for group in self.param_groups for p in group["params"]]
         sizes = [len(group["params"]) for group in self.param_groups]
+        try:
+            return self._load(params, sizes, state_dict)
+        except (ArgumentError, TypeError, ValueError, LookupError, AttributeError) as error:
+            if isinstance(error, StateError):
+                raise
+            raise StateError(f"{self._name}: expected what state_dict() returned, got another ({error})") from error
+
+    def _load(self, params: list[Any], sizes: list[int], state_dict: Mapping[str, Any]) -> None:
         given = [len(group["params"]) for group in state_dict["param_groups"]]
         if sizes != given:
             raise StateError(f"{self._name}: expected groups of {sizes} parameters, got {given}")
+        options = [
+            plain({**group, **{key: value for key, value in new.items() if key != "params"}, "params": []})
+            for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True)
+        ]
+        for each in options:
+            self._check(each)
         loaded = {}
         for i, state in state_dict["state"].items():
             p = params[int(i)]
@@ -223,9 +238,10 @@ class Optimizer:
                 for name, value in state.items()
                 if value is not None
             }
+            whole(self._name, "step", loaded[p].get("step", 0), 0)
         self.state = loaded
-        for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True):
-            group.update({key: value for key, value in new.items() if key != "params"})
+        for group, new in zip(self.param_groups, options, strict=True):
+            group.update({**new, "params": group["params"]})
 
     def __repr__(self) -> str:
         groups = [

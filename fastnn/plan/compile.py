@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from numbers import Real
 from typing import Any, overload
 
+from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError
 from fastnn.nn import Module
 from fastnn.optim import GradientDescent, Optimizer
@@ -105,10 +105,9 @@ def compile(
             "compile: expected an optimiser that steps by the gradient alone, got GradientDescent, which looks at the "
             "loss of each trial: compile(model, loss_fn) is its closure, and fnn.fit does that by itself"
         )
-    if clip_norm is not None and not (isinstance(clip_norm, Real) and clip_norm > 0):
-        raise ArgumentError(f"compile: expected a clip_norm above 0, got {clip_norm!r}")
-    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
-        raise ArgumentError(f"compile: expected accumulate of at least 1, got {accumulate!r}")
+    if clip_norm is not None:
+        clip_norm = number("compile", "clip_norm", clip_norm, above=0, finite=False)
+    accumulate = whole("compile", "accumulate", accumulate, 1)
     return Step(model, loss_fn, optimizer, options, clip_norm, accumulate)
 
 

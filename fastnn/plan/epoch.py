@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.checks import whole
 from fastnn.console import bar
 from fastnn.data.batches import number_of_batches
 from fastnn.errors import ArgumentError, ShapeError
@@ -65,8 +66,7 @@ def _checked(images: Array, labels: Array, permutation: Array | None, batch_size
         raise ShapeError(
             f"run_epoch: expected images (N, ...) and labels (N, ...), got {images.shape} and {labels.shape}"
         )
-    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-        raise ArgumentError(f"run_epoch: expected a batch size of at least 1, got {batch_size!r}")
+    whole("run_epoch", "batch_size", batch_size, 1)
     order = np.arange(len(images)) if permutation is None else np.asarray(permutation)
     if order.ndim != 1 or not len(order) or order.dtype.kind not in "iu":
         raise ArgumentError(f"run_epoch: expected a permutation of at least one index, got {order.dtype} {order.shape}")

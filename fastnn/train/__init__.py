@@ -1,6 +1,7 @@
 """Training: `fit`, `evaluate`, callbacks, histories, and runs kept in a folder."""
 
 from .callbacks import Callback, Training
+from .conditions import ResumeWarning
 from .evaluate import Evaluation, evaluate
 from .fit import fit
 from .history import EpochRecord, History
@@ -21,6 +22,7 @@ __all__ = [
     "LRFinder",
     "ParameterPath",
     "RecordPath",
+    "ResumeWarning",
     "StopOnPlateau",
     "StopOnStep",
     "StoppingRule",

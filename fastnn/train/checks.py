@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from fastnn.checks import is_whole
 from fastnn.errors import ArgumentError
 
 from .callbacks import Callback
@@ -17,10 +16,8 @@ def check_fit(model: Any, loss: Any, optimizer: Any, scheduler: Any, epochs: Any
     """ArgumentError unless each is what `fit` documents; loss, optimizer and scheduler may be None."""
     check_model("fit", model)
     check_loss("fit", loss)
-    if isinstance(epochs, bool) or not isinstance(epochs, (int, np.integer)):
+    if not is_whole(epochs, 1):
         raise ArgumentError(f"fit: expected a whole number of epochs, got epochs={epochs!r}")
-    if epochs < 1:
-        raise ArgumentError(f"fit: expected at least one epoch, got epochs={epochs}")
     if optimizer is not None and (isinstance(optimizer, type) or not hasattr(optimizer, "param_groups")):
         raise ArgumentError(
             f"fit: expected an optimiser such as optim.SGD(model.parameters(), lr=0.1), got {_named(optimizer)}"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import random
+from fastnn.checks import is_number
 from fastnn.data import Batches
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
@@ -106,6 +107,7 @@ def fit(
     (2, True)
     """
     check_fit(model, loss, optimizer, scheduler, epochs, callbacks)
+    epochs = int(epochs)
     if seed is not None:
         random.manual_seed(seed)
     batches, held = _data(train, val, batch_size, seed)
@@ -220,7 +222,7 @@ def _run_epoch(
 
 def _data(train: Any, val: Any, batch_size: int | str, seed: int | None) -> tuple[Batches, Any]:
     """Training batches, and the data to watch by (None without)."""
-    share = isinstance(val, (int, float))
+    share = is_number(val)
     if isinstance(train, Batches):
         if share:
             raise ArgumentError(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from fastnn import files, formats
 from fastnn.errors import ArgumentError, DataError
-from fastnn.weights import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,27 +110,27 @@ class History:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the epochs as JSON lines (``.jsonl``, an object a line) or a table (``.csv``, empty for None)."""
         if _suffix(path) == ".jsonl":
-            text = "".join(json.dumps(dataclasses.asdict(record)) + "\n" for record in self._records)
+            text = "".join(formats.to_json(row_of(record)) + "\n" for record in self._records)
         else:
             stream = io.StringIO()
             rows = csv.writer(stream, lineterminator="\n")
             rows.writerow(FIELDS)
-            rows.writerows(dataclasses.astuple(record) for record in self._records)
+            rows.writerows(row_of(record).values() for record in self._records)
             text = stream.getvalue()
-        write_atomically(path, text.encode())
+        files.write_atomically(path, text.encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> History:
         """Read what `save` wrote, to the same numbers. Raises DataError for a file that is absent or something else."""
         suffix = _suffix(path)
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = files.read(path, formats.MOST_TEXT).decode()
             if suffix == ".jsonl":
-                rows: Iterable[dict[str, Any]] = (json.loads(line) for line in text.splitlines())
+                rows: Iterable[Any] = (formats.parse_json(line, finite=False) for line in text.splitlines())
             else:
                 rows = csv.DictReader(io.StringIO(text))
             return cls(record_from(row) for row in rows)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, csv.Error) as error:
             reason = getattr(error, "strerror", None) or error  # without Python's "[Errno 2]"
             raise DataError(f"expected a history written by History.save, got {path} ({reason})") from error
 
@@ -164,15 +164,34 @@ def table_row(record: EpochRecord, penalized: bool) -> str:
     )
 
 
-def record_from(row: dict[str, Any]) -> EpochRecord:
+def record_from(row: Any) -> EpochRecord:
     """An epoch from its fields as numbers or text; raises KeyError or ValueError where one is missing or no number."""
+    if not isinstance(row, dict):
+        raise ValueError(f"expected the fields of an epoch, got {type(row).__name__}")
     row = {"penalty": None, **row}  # older files have none
-    values = {name: None if row[name] in (None, "") else float(row[name]) for name in FIELDS}
+    values = {name: None if row[name] in (None, "") else _number(name, row[name]) for name in FIELDS}
     optional = ("_accuracy", "val_loss", "penalty")
     needed = [name for name in FIELDS if values[name] is None and not name.endswith(optional)]
     if needed:
         raise ValueError(f"no {', '.join(needed)}")
-    return EpochRecord(**{**values, "epoch": int(row["epoch"])})  # type: ignore[arg-type]  # None only where it may be
+    if not 1 <= values["epoch"] < 2**53 or values["epoch"] % 1:  # type: ignore[operator]  # it is needed
+        raise ValueError(f"epoch {row['epoch']!r}")
+    return EpochRecord(**{**values, "epoch": int(values["epoch"])})  # type: ignore[arg-type]  # None only where it may be
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(f"{name} is no number: {value!r:.50}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large") from None
+
+
+def row_of(record: EpochRecord) -> dict[str, Any]:
+    """The fields by name, as Python's numbers; as text where JSON has no such number: "nan", "inf"."""
+    values = formats.plain(dataclasses.asdict(record))
+    return {n: str(v) if isinstance(v, float) and not math.isfinite(v) else v for n, v in values.items()}
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import random
+from fastnn.checks import is_number, whole
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import heed
 from fastnn.nn.modes import training_mode
@@ -67,11 +68,10 @@ class LRFinder(Callback):
     """
 
     def __init__(self, start: float = 1e-6, end: float = 10.0, steps: int = 100) -> None:
-        if not (isinstance(start, (int, float)) and isinstance(end, (int, float)) and 0 < start < end < math.inf):
+        if not (is_number(start) and is_number(end) and 0 < start < end < math.inf):
             raise ArgumentError(f"LRFinder: expected 0 < start < end, got start={start!r} and end={end!r}")
-        if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 10:
-            raise ArgumentError(f"LRFinder: expected at least 10 steps, got {steps!r}")
-        self.start, self.end, self.steps = float(start), float(end), int(steps)
+        self.start, self.end = float(start), float(end)
+        self.steps = whole("LRFinder", "steps", steps, 10, expected="at least 10 steps")
         self._only_test = False
         self._forget()
 

@@ -12,6 +12,7 @@ from typing import overload
 import numpy as np
 
 from fastnn import weights
+from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError, DataError
 
 from .callbacks import Callback, Training
@@ -100,10 +101,9 @@ class RecordPath(Callback):
     def __init__(
         self, folder: str | os.PathLike[str] | None = None, *, per_epoch: int = 4, most_bytes: int = 100_000_000
     ) -> None:
-        if isinstance(per_epoch, bool) or not isinstance(per_epoch, int) or per_epoch < 1:
-            raise ArgumentError(f"RecordPath: expected at least one state an epoch, got per_epoch={per_epoch!r}")
+        self._per_epoch = whole("RecordPath", "per_epoch", per_epoch, 1, expected="at least one state an epoch")
+        self._most_bytes = number("RecordPath", "most_bytes", most_bytes, 0, finite=False)
         self._folder = None if folder is None else Path(folder) / FOLDER
-        self._per_epoch, self._most_bytes = per_epoch, most_bytes
         self._kept: list[tuple[float, State | Path]] = []  # epoch and state
         self._every = 1  # of the states that per_epoch asks for, each, or each second, fourth, ... is kept
         self._begun = False

@@ -9,6 +9,7 @@ path/                 the states on the way, if `RecordPath` kept them
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,26 +18,32 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import random, weights
+from fastnn import files, formats, random, weights
+from fastnn.checks import whole
 from fastnn.errors import ArgumentError, DataError, StateError
 
 from .callbacks import Callback, Training
-from .history import History, record_from
+from .conditions import conditions, tell_differences
+from .config import CONFIG, WEIGHTS, read_config, write_config
+from .history import History, record_from, row_of
+from .packing import pack, unpack
+from .path import FOLDER as PATH
 from .path import clear as clear_path
 from .stopping import StoppingRule, best_index, check_monitor
 
-__all__ = ["Checkpoint", "clear", "read_config", "write_config"]
+__all__ = ["Checkpoint", "clear", "clear_leftovers", "epochs_kept", "is_begun", "read_config", "write_config"]
 
-WEIGHTS, CHECKPOINT, CONFIG = "weights.safetensors", "checkpoint.safetensors", "config.json"
+CHECKPOINT = "checkpoint.safetensors"
 HISTORIES = ("history.jsonl", "history.csv")
-CONFIG_KEYS = ("dataset", "model", "seed", "val", "recipe", "images", "image_shape", "classes", "mean", "std", "extent")
 
 
 class Checkpoint(Callback):
     """Keeps a run's folder up to date after every epoch, and continues the training found in it.
 
     A continued training takes the same path, bit for bit, as one that was never stopped, if its data, batch size and
-    options are the same: model, optimiser, schedule, random numbers and the order of the images are all put back.
+    options are the same: model, optimiser, schedule, random numbers and the order of the images are all put back. What
+    else the bits depend on, from the batch size to the instruction set, is kept too; where it has changed, a
+    `ResumeWarning` says so.
 
     The folder holds no config.json, which ``fastnn train --out`` writes beside these files: a model made in Python
     cannot be made again from a description. `load_run`, ``fastnn eval`` and ``predict`` need one; without it, make the
@@ -52,6 +59,7 @@ class Checkpoint(Callback):
 
     Raises:
         DataError: a checkpoint that is damaged, or of another kind of model, optimiser or schedule.
+        ArgumentError: the state of a callback holds what cannot be kept; before the first update, where it is known.
 
     >>> import tempfile, fastnn as fnn
     >>> def run(epochs, folder):
@@ -71,11 +79,12 @@ class Checkpoint(Callback):
     def __init__(
         self, folder: str | os.PathLike[str], *, resume: bool = False, every: int = 1, best: str | None = None
     ) -> None:
-        if isinstance(every, bool) or not isinstance(every, (int, np.integer)) or every < 1:
-            raise ArgumentError(f"Checkpoint: expected every to be at least 1 epoch, got {every!r}")
-        self.folder, self.every, self.best = Path(folder), every, best
+        self.folder, self.best = Path(folder), best
+        self.every = whole("Checkpoint", "every", every, 1, expected="every to be at least 1 epoch")
         self._mode = "min" if best is None else check_monitor("Checkpoint", best)
         self._resume = resume
+        self._conditions: dict[str, Any] = {}
+        self._looked_at_callbacks = False
         self._not_kept: _Epoch | None = None  # the last epoch, where it was not yet due
 
     def on_train_begin(self, training: Training) -> None:
@@ -89,9 +98,12 @@ class Checkpoint(Callback):
         if self.best is not None and self.best.startswith("val_") and training.val is None:
             raise ArgumentError(f"Checkpoint: expected validation data for best={self.best!r}, got none: give fit val=")
         self.folder.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(self.folder)
         self._not_kept = None
+        self._looked_at_callbacks = False
+        self._conditions = conditions(training)
         if self._resume and (self.folder / CHECKPOINT).exists():
-            _restore(training, self.folder / CHECKPOINT)
+            tell_differences(_restore(training, self.folder / CHECKPOINT), self._conditions)
             self._write_results(
                 training.model, training.history
             )  # they are an epoch behind if the process was killed after the checkpoint
@@ -100,14 +112,25 @@ class Checkpoint(Callback):
                 if isinstance(callback, StoppingRule):
                     callback.judge(training)
 
+    def on_epoch_begin(self, training: Training) -> None:
+        """Before the first update, what cannot be kept is noticed, not only after an epoch."""
+        if self._looked_at_callbacks:
+            return
+        self._looked_at_callbacks = True
+        for name, callback in _by_name(training):
+            state = {}
+            with contextlib.suppress(Exception):  # a callback may have no state before its own first epoch
+                state = callback.state_dict()
+            pack(state, {}, f"callbacks.{name}")
+
     def on_epoch_end(self, training: Training) -> None:
         if self.best is not None and self._is_best(training):
             weights.save(training.model, self.folder / WEIGHTS)
         if training.epoch % self.every == 0 or training.epoch == training.epochs or training.stopped:
             self._not_kept = None
-            self._write(_Epoch.of(training))
+            self._write(_Epoch.of(training, self._conditions))
         else:
-            self._not_kept = _Epoch.of(training).copy()
+            self._not_kept = _Epoch.of(training, self._conditions).copy()
 
     def on_train_end(self, training: Training) -> None:
         if self._not_kept is not None:
@@ -141,23 +164,23 @@ class _Epoch:
     history: History
 
     @classmethod
-    def of(cls, training: Training) -> _Epoch:
+    def of(cls, training: Training, conditions: dict[str, Any]) -> _Epoch:
         """With live arrays."""
         model = training.model.state_dict()
         arrays: dict[str, np.ndarray] = {}
         state = {
-            "model": _without_arrays(model, arrays, "model"),
-            "optimizer": _without_arrays(training.optimizer.state_dict(), arrays, "optimizer"),
-            "scheduler": _without_arrays(training.scheduler and training.scheduler.state_dict(), arrays, "scheduler"),
+            "model": pack(model, arrays, "model"),
+            "optimizer": pack(training.optimizer.state_dict(), arrays, "optimizer"),
+            "scheduler": pack(training.scheduler and training.scheduler.state_dict(), arrays, "scheduler"),
             "random": random.get_state(),
-            "order": {"seed": training.batches.seed, "epoch": training.batches.epoch},
-            "history": [dataclasses.asdict(record) for record in training.history],
+            "order": {"seed": int(training.batches.seed), "epoch": int(training.batches.epoch)},
+            "history": [row_of(record) for record in training.history],
             "callbacks": {
-                name: _without_arrays(callback.state_dict(), arrays, f"callbacks.{name}")
-                for name, callback in _by_name(training)
+                name: pack(callback.state_dict(), arrays, f"callbacks.{name}") for name, callback in _by_name(training)
             },
+            "conditions": conditions,
         }
-        return cls(model, arrays, json.dumps(state), training.history[:])
+        return cls(model, arrays, json.dumps(state, allow_nan=False), training.history[:])
 
     def copy(self) -> _Epoch:
         model = {name: array.copy() for name, array in self.model.items()}
@@ -170,78 +193,61 @@ def clear(folder: Path) -> None:
     for name in (CHECKPOINT, WEIGHTS, CONFIG, *HISTORIES):
         (folder / name).unlink(missing_ok=True)
     clear_path(folder)
+    clear_leftovers(folder)
 
 
-def write_config(folder: Path, config: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    weights.write_atomically(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes left behind of files that they were writing."""
+    for place in (folder, folder / PATH):
+        files.clear_leftovers(place)
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """What `write_config` wrote. Raises DataError where `folder` is not the folder of a run of the `fastnn` command."""
-    expected = f"expected the folder of a run, made by fastnn train --out, got {folder}"
-    if not folder.is_dir():
-        raise DataError(f"{expected}: there is no such folder")
-    if not (folder / CONFIG).exists() and (folder / WEIGHTS).exists():
-        raise DataError(
-            f"{expected}: what train.Checkpoint keeps for a training in Python says nothing of how the model was made; "
-            f'make it again, and load model.load_state_dict(weights.load("{folder / WEIGHTS}"))'
-        )
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds anything but a run that was killed before its first epoch was kept."""
+    names = {entry.name for entry in folder.iterdir() if not files.is_leftover(entry.name)}
+    if CONFIG not in names or not names <= {CONFIG, PATH}:
+        return bool(names)
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{expected}: {CONFIG}: {(error.strerror or str(error)).lower()}") from error
-    except ValueError as error:
-        raise DataError(f"{expected}: {CONFIG} is damaged ({error})") from error
-    missing = [key for key in CONFIG_KEYS if key not in config]
-    if missing:
-        raise DataError(f"expected the config of a run in {folder / CONFIG}, got one without {', '.join(missing)}")
-    return dict(config)
+        read_config(folder)
+    except DataError:  # it is another program's
+        return True
+    return False
 
 
-def _restore(training: Training, path: Path) -> None:
+def epochs_kept(folder: Path) -> int:
+    """Epochs that a run's checkpoint holds; 0 without one. Raises DataError for one that is damaged."""
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return 0
+    try:
+        return len(formats.parse_json(weights.load_note(path) or "", finite=False)["history"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"expected the checkpoint of a run in {path}, got another file ({error})") from error
+
+
+def _restore(training: Training, path: Path) -> Any:
+    """Put the training where the checkpoint was made; the conditions under which that was, None in older ones."""
     arrays, note = weights.load_with_note(path)
     try:
-        state = json.loads(note or "")
-        training.model.load_state_dict(_with_arrays(state["model"], arrays))
-        training.optimizer.load_state_dict(_with_arrays(state["optimizer"], arrays))
+        state = formats.parse_json(note or "", finite=False)
+        training.model.load_state_dict(unpack(state["model"], arrays))
+        training.optimizer.load_state_dict(unpack(state["optimizer"], arrays))
         if training.scheduler is not None:
-            training.scheduler.load_state_dict(_with_arrays(state["scheduler"], arrays))
+            training.scheduler.load_state_dict(unpack(state["scheduler"], arrays))
         random.set_state(state["random"])
-        training.batches.seed, training.batches.epoch = state["order"]["seed"], state["order"]["epoch"]
+        training.batches.seed = whole("order", "seed", state["order"]["seed"], 0, 2**64 - 1)
+        training.batches.epoch = whole("order", "epoch", state["order"]["epoch"], 0, 2**63)
         training.history = History(record_from(row) for row in state["history"])
         kept = state.get("callbacks", {})  # older checkpoints have none
         for name, callback in _by_name(training):
             if name in kept:
-                callback.load_state_dict(_with_arrays(kept[name], arrays))
-    except (ValueError, KeyError, TypeError, AttributeError, StateError) as error:
+                callback.load_state_dict(unpack(kept[name], arrays))
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, StateError) as error:
         raise DataError(f"cannot go on from {path}: it was not written by this training ({error})") from error
+    return state.get("conditions")
 
 
 def _by_name(training: Training) -> list[tuple[str, Callback]]:
     """The callbacks by their class, numbered where there are several of one."""
     names = [type(callback).__name__ for callback in training.callbacks]
     return [(f"{name}.{names[:i].count(name)}", training.callbacks[i]) for i, name in enumerate(names)]
-
-
-def _without_arrays(value: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
-    """A state as JSON can hold it: arrays go into `arrays` and are named in it, and a mapping is a list of pairs,
-    because JSON has no keys but text."""
-    if isinstance(value, np.ndarray):
-        arrays[name] = value
-        return {"array": name}
-    if isinstance(value, dict):
-        return {"pairs": [[key, _without_arrays(entry, arrays, f"{name}.{key}")] for key, entry in value.items()]}
-    if isinstance(value, (list, tuple)):
-        return [_without_arrays(entry, arrays, f"{name}.{index}") for index, entry in enumerate(value)]
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    if isinstance(value, dict):
-        if "array" in value:
-            return arrays[value["array"]]
-        return {key: _with_arrays(entry, arrays) for key, entry in value["pairs"]}
-    if isinstance(value, list):
-        return [_with_arrays(entry, arrays) for entry in value]
-    return value

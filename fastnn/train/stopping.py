@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError
 
 from .callbacks import Callback, Training
 
 __all__ = ["EarlyStopping", "StopOnPlateau", "StopOnStep", "StoppingRule", "best_index", "check_monitor"]
 
+PATIENCE = "a patience of at least 1 epoch"
 MONITORED = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
 
 
@@ -46,9 +48,7 @@ class StopOnStep(StoppingRule):
     """
 
     def __init__(self, eps: float) -> None:
-        if not isinstance(eps, (int, float)) or not eps > 0:
-            raise ArgumentError(f"StopOnStep: expected eps above 0, got {eps!r}")
-        self.eps = float(eps)
+        self.eps = float(number("StopOnStep", "eps", eps, above=0))
         self._before: list[np.ndarray] = []
         self._length = math.inf  # of the last update
 
@@ -79,7 +79,7 @@ class StopOnStep(StoppingRule):
         return {"length": self._length}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._length = float(state_dict["length"])
+        self._length = float(number("StopOnStep", "length", state_dict["length"], 0, finite=False))
 
 
 class StopOnPlateau(StoppingRule):
@@ -95,8 +95,8 @@ class StopOnPlateau(StoppingRule):
     """
 
     def __init__(self, patience: int = 1, min_delta: float = 0.0) -> None:
-        _check_patience("StopOnPlateau", patience, min_delta)
-        self.patience, self.min_delta = patience, min_delta
+        self.patience = whole("StopOnPlateau", "patience", patience, 1, expected=PATIENCE)
+        self.min_delta = number("StopOnPlateau", "min_delta", min_delta, 0)
 
     def on_epoch_end(self, training: Training) -> None:
         self.judge(training)
@@ -138,10 +138,11 @@ class EarlyStopping(StoppingRule):
     def __init__(
         self, monitor: str = "val_loss", patience: int = 5, min_delta: float = 0.0, mode: str | None = None
     ) -> None:
-        _check_patience("EarlyStopping", patience, min_delta)
+        self.patience = whole("EarlyStopping", "patience", patience, 1, expected=PATIENCE)
+        self.min_delta = number("EarlyStopping", "min_delta", min_delta, 0)
         if mode not in (None, "min", "max"):
             raise ArgumentError(f'EarlyStopping: expected mode to be "min" or "max", got {mode!r}')
-        self.monitor, self.patience, self.min_delta = monitor, patience, min_delta
+        self.monitor = monitor
         self.mode = check_monitor("EarlyStopping", monitor) if mode is None else mode
         check_monitor("EarlyStopping", monitor)
         self.best_epoch: int | None = None
@@ -181,7 +182,8 @@ class EarlyStopping(StoppingRule):
         return {"best_epoch": self.best_epoch, "weights": dict(self._weights)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_epoch = state_dict["best_epoch"]
+        epoch = state_dict["best_epoch"]
+        self.best_epoch = None if epoch is None else whole("EarlyStopping", "best_epoch", epoch, 1)
         self._weights = {name: np.array(value) for name, value in state_dict["weights"].items()}
 
 
@@ -204,13 +206,6 @@ def check_monitor(who: str, monitor: str) -> str:
     if monitor not in MONITORED:
         raise ArgumentError(f"{who}: expected one of {', '.join(MONITORED)}, got {monitor!r}")
     return "max" if monitor.endswith("accuracy") else "min"
-
-
-def _check_patience(who: str, patience: Any, min_delta: Any) -> None:
-    if isinstance(patience, bool) or not isinstance(patience, (int, np.integer)) or patience < 1:
-        raise ArgumentError(f"{who}: expected a patience of at least 1 epoch, got {patience!r}")
-    if not isinstance(min_delta, (int, float)) or not min_delta >= 0:
-        raise ArgumentError(f"{who}: expected min_delta of at least 0, got {min_delta!r}")
 
 
 def _epochs(count: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.checks import whole
 from fastnn.console import bar
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError
@@ -129,9 +130,10 @@ def sample(data: Any, images: int = 2000) -> Dataset:
     100
     """
     dataset = as_dataset(data, "test")
-    if not len(dataset) or not _whole(images, 1):
-        raise ArgumentError(f"landscape: expected at least one image, got images={images} of {dataset!r}")
-    return dataset if len(dataset) <= images else dataset.split(int(images))[1]
+    images = whole("landscape", "images", images, 1)
+    if not len(dataset):
+        raise ArgumentError(f"landscape: expected at least one image, got {dataset!r}")
+    return dataset if len(dataset) <= images else dataset.split(images)[1]
 
 
 def _landscape(
@@ -151,7 +153,8 @@ def _landscape(
     compile: bool = True,
     progress: bool = True,
 ) -> Landscape:
-    _check(model, batch_norm, seed)
+    _check(model, batch_norm)
+    seed = whole("landscape", "seed", seed, 0)
     check_loss("landscape", loss)
     paths = _paths(path)
     dataset = sample(data, images)
@@ -267,26 +270,20 @@ def _around(points: Array, counts: tuple[int, ...]) -> list[Array]:
     return grids
 
 
-def _check(model: Any, batch_norm: str, seed: Any) -> None:
+def _check(model: Any, batch_norm: str) -> None:
     if not isinstance(model, Module):
         raise ArgumentError(f"landscape: expected a model (an nn.Module), got {type(model).__name__}")
     if next(iter(model.parameters()), None) is None:
         raise ArgumentError("landscape: expected a model with parameters, got one without")
-    if not _whole(seed, 0):
-        raise ArgumentError(f"landscape: expected a whole number as seed, 0 or more, got {seed!r}")
     if batch_norm not in ("keep", "recompute"):
         raise ArgumentError(f"landscape: expected batch_norm 'keep' or 'recompute', got {batch_norm!r}")
 
 
-def _whole(number: Any, least: int) -> bool:
-    return isinstance(number, (int, np.integer)) and not isinstance(number, bool) and bool(number >= least)
-
-
 def _counts(points: tuple[int, ...], count: int) -> tuple[int, ...]:
     """Points along each direction. ArgumentError unless they are."""
-    if len(points) != count or not all(_whole(n, 1) for n in points):
-        raise ArgumentError(f"landscape: expected whole numbers of points, one for each direction, got {points}")
-    return points
+    if len(points) != count:
+        raise ArgumentError(f"landscape: expected a number of points along each direction, got {points}")
+    return tuple(whole("landscape", "points", n, 1) for n in points)
 
 
 def _paths(path: Paths) -> dict[str, ParameterPath]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastnn.insight import plots
-from fastnn.weights import write_atomically
 
 from .result import Landscape
 
@@ -41,9 +39,7 @@ def picture(result: Landscape, path: str | os.PathLike[str] | None = None, *, lo
     log = result.wants_log if log is None else log and result.floor is not None
     drawn = (_curve if len(result.axes) == 1 else _surface)(result, log)
     if path is not None:
-        stream = io.BytesIO()
-        drawn.savefig(stream, format="png", dpi=150)
-        write_atomically(path, stream.getvalue())
+        plots.save(drawn, path, dpi=150)
     return drawn
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fastnn import formats
 from fastnn.console import shown
 from fastnn.errors import DataError, unreadable
-from fastnn.weights import write_atomically
+from fastnn.files import write_atomically
 
 __all__ = ["Axis", "Landscape", "Trajectory", "load"]
 
@@ -195,7 +194,7 @@ class Landscape:
             **{name: getattr(self, name) for name in ("centre", "title", "about", "time", "lowest", "log")},
         }
         stream = io.BytesIO()
-        np.savez_compressed(stream, words=np.array(json.dumps(words)), **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(stream, words=np.array(json.dumps(formats.plain(words))), **arrays)  # type: ignore[arg-type]
         write_atomically(path, stream.getvalue())
 
     def __repr__(self) -> str:
@@ -212,9 +211,8 @@ class Landscape:
 def load(path: str | os.PathLike[str]) -> Landscape:
     """The `Landscape` in a file that `Landscape.save` wrote. Raises DataError for any other file, or none."""
     try:
-        with np.load(Path(path), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        words = json.loads(str(arrays["words"][()]))
+        arrays = formats.read_npz(path)
+        words = formats.parse_json(str(arrays["words"][()]), finite=False)
         if words["format"] != FORMAT:
             raise ValueError(f"format {words['format']}")
         axes = tuple(Axis(values=arrays[f"axis{i}"], **axis) for i, axis in enumerate(words["axes"]))
@@ -223,12 +221,37 @@ def load(path: str | os.PathLike[str]) -> Landscape:
             parts = {name: arrays[f"path{i}_{name}"] for name in ("times", "coordinates", "losses", "distances")}
             explained = None if entry["explained"] is None else tuple(entry["explained"])
             paths.append(Trajectory(name=entry["name"], explained=explained, **parts))
-        return Landscape(
+        result = Landscape(
             losses=arrays["losses"],
             axes=axes,
             accuracies=arrays.get("accuracies"),
             paths=tuple(paths),
             **{name: words[name] for name in ("centre", "title", "about", "time", "lowest", "log")},
         )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        _check(result)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"expected a landscape that was saved, got {os.fspath(path)} ({unreadable(error)})") from error
+    return result
+
+
+def _check(result: Landscape) -> None:
+    """ValueError where the parts of a landscape do not fit together."""
+    shape = tuple(len(axis.values) for axis in reversed(result.axes))
+    arrays = [(axis.values, axis.values.shape[:1]) for axis in result.axes]
+    arrays += [(values, shape) for values in (result.losses, result.accuracies) if values is not None]
+    for path in result.paths:
+        count = len(path.times)
+        arrays += [(values, (count,)) for values in (path.times, path.losses, path.distances)]
+        arrays.append((path.coordinates, (count, len(shape))))
+    words = [result.title, result.time, *(axis.symbol + axis.name for axis in result.axes)]
+    words += [path.name for path in result.paths]
+    numbers = [result.centre, result.lowest, *(axis.explained for axis in result.axes)]
+    numbers += [share for path in result.paths for share in path.explained or ()]
+    if (
+        len(shape) not in (1, 2)
+        or not all(values.dtype.kind == "f" and values.shape == wanted for values, wanted in arrays)
+        or not all(isinstance(word, str) for word in words)
+        or not all(number is None or isinstance(number, (int, float)) for number in numbers)
+        or not isinstance(result.about, dict)
+    ):
+        raise ValueError("its parts do not fit together")

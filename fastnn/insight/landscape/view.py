@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from fastnn.weights import write_atomically
+from fastnn.files import write_atomically
 
 from .result import Landscape
 

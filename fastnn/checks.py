@@ -1,0 +1,136 @@
+"""Checks of numbers that users give: Python's and NumPy's alike, never truth values, never NaN."""
+
+from __future__ import annotations
+
+import math
+import operator
+from numbers import Integral, Real
+from typing import Any, NoReturn
+
+import numpy as np
+
+from fastnn.errors import ArgumentError
+
+__all__ = ["is_number", "is_whole", "number", "whole"]
+
+
+def whole(
+    where: str, name: str, value: Any, least: int | None = None, most: int | None = None, expected: str = ""
+) -> int:
+    """The value as Python's int.
+
+    Args:
+        where: the function or layer, for the message; empty for none.
+        name: of the option.
+        value: a whole number of any integer type of Python or NumPy.
+        least, most: bounds, both allowed themselves.
+        expected: what is expected, in words that name the option; left out, they are made of the bounds.
+
+    Raises ArgumentError for any other number, for truth values, and for what is no number.
+
+    >>> whole("fit", "epochs", np.int32(3), least=1)
+    3
+    >>> whole("fit", "epochs", 2.5, least=1)
+    Traceback (most recent call last):
+    fastnn.errors.ArgumentError: fit: expected epochs to be a positive integer, got 2.5
+    """
+    if is_whole(value, least, most):
+        return operator.index(value)
+    kind = "positive integer" if (least, most) == (1, None) else f"whole number{_bounds(least, most)}"
+    meant = isinstance(value, (float, np.floating)) and math.isfinite(value) and is_whole(int(value), least, most)
+    hint = f", a float: write {int(value)}" if meant and int(value) == value else ""
+    _refuse(where, value, expected or f"{name} to be a {kind}", hint)
+
+
+def number(
+    where: str,
+    name: str,
+    value: Any,
+    least: float | None = None,
+    most: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    finite: bool = True,
+    expected: str = "",
+) -> float:
+    """The value as Python's int or float.
+
+    Args:
+        where, name, expected: as of `whole`.
+        value: a real number of any type of Python or NumPy.
+        least, most: bounds, both allowed themselves.
+        above, below: bounds that are not allowed themselves.
+        finite: whether infinity is refused; NaN always is.
+
+    Raises ArgumentError for any other number, for truth values, and for what is no number.
+
+    >>> number("Dropout", "p", np.float32(0.5), 0, 1)
+    0.5
+    >>> number("Dropout", "p", 1.5, 0, 1)
+    Traceback (most recent call last):
+    fastnn.errors.ArgumentError: Dropout: expected p from 0 to 1, got 1.5
+    """
+    found = _plain(value)
+    if found is not None:
+        try:
+            size = float(found)
+        except OverflowError:  # an int beyond all floats
+            size = math.inf
+        if (
+            not math.isnan(size)
+            and (math.isfinite(size) or not finite)
+            and (least is None or size >= least)
+            and (most is None or size <= most)
+            and (above is None or size > above)
+            and (below is None or size < below)
+        ):
+            return found
+    _refuse(where, value, expected or f"{name}{_bounds(least, most, above, below) or ' to be a finite number'}")
+
+
+def is_whole(value: Any, least: int | None = None, most: int | None = None) -> bool:
+    """Whether it is one whole number within the bounds, of Python's types or NumPy's, and no truth value.
+
+    >>> [is_whole(value, least=0) for value in (1, np.uint8(1), np.array(2), -1, 1.0, True, np.bool_(True), "1")]
+    [True, True, True, False, False, False, False, False]
+    """
+    try:
+        found = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        found = None
+    return found is not None and (least is None or found >= least) and (most is None or found <= most)
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is one real number, of Python's types or NumPy's, and no truth value.
+
+    >>> [is_number(value) for value in (1, np.float32(0.5), np.array(2), True, np.bool_(True), "1", None, [1])]
+    [True, True, True, False, False, False, False, False]
+    """
+    return _plain(value) is not None
+
+
+def _plain(value: Any) -> int | float | None:
+    """A number as Python's; None for anything else."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, bool) or not isinstance(value, Real):  # NumPy's truth values are not
+        return None
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def _bounds(
+    least: float | None, most: float | None = None, above: float | None = None, below: float | None = None
+) -> str:
+    """In words, such as " of at least 1", " from 0 to 1", " between 0 and 1"."""
+    if least is not None and most is not None:
+        return f" from {least} to {most}"
+    if above is not None and below is not None:
+        return f" between {above} and {below}"
+    words = (("of at least", least), ("above", above), ("of at most", most), ("below", below))
+    return " and".join(f" {word} {bound}" for word, bound in words if bound is not None)
+
+
+def _refuse(where: str, value: Any, expected: str, hint: str = "") -> NoReturn:
+    raise ArgumentError(f"{where}{': ' if where else ''}expected {expected}, got {value!r}{hint}")
