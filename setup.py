@@ -1,6 +1,7 @@
 """Builds fastnn's one extension, fastnn._kernels: C11 with one translation unit per instruction set.
 
-Everything else about the package stands in pyproject.toml. FASTNN_NO_NATIVE=1 builds the package without the extension.
+Everything else about the package stands in pyproject.toml. FASTNN_NO_NATIVE=1 builds the package without the extension,
+FASTNN_SANITIZE=1 with one that watches its own memory accesses and arithmetic (.ci/sanitize).
 """
 
 import os
@@ -16,6 +17,10 @@ from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformE
 FLAGS = [
     "-std=gnu11", "-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden",
 ]  # fmt: skip
+SANITIZE = os.environ.get("FASTNN_SANITIZE", "0") not in ("", "0")
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+if SANITIZE:
+    FLAGS += [*SANITIZERS, "-O1", "-g1"]  # at -O3 the checks take a quarter of an hour to compile
 ISA_FLAGS = {
     "isa_avx2.c": ["-mavx2", "-mfma"],
     "isa_avx512.c": ["-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"],
@@ -75,7 +80,7 @@ def extensions() -> list[Extension]:
         depends=glob("kernels/**/*.h", recursive=True),
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), ("_GNU_SOURCE", "1")],
         extra_compile_args=[*FLAGS, "-pthread"],
-        extra_link_args=["-pthread"],
+        extra_link_args=["-pthread", *(SANITIZERS if SANITIZE else [])],
     )
     return cythonize([kernels], build_dir="build", language_level=3)
 

@@ -208,7 +208,7 @@ REPLACE: dict[str, Change] = {
     "read-only": lambda a, r: read_only(a),
     "broadcast": lambda a, r: np.broadcast_to(a.reshape(-1)[:1].reshape((1,) * a.ndim), a.shape),
     "subclass": lambda a, r: a.copy().view(np.memmap),
-    "matrix": lambda a, r: np.matrix(a.reshape(-1)),
+    "masked": lambda a, r: np.ma.masked_less(a, 0.1),
     "list": lambda a, r: a.tolist(),
     "number": lambda a, r: a.dtype.type(1),
     "nothing": lambda a, r: None,
@@ -233,10 +233,10 @@ IN_PLACE: dict[str, Callable[[Array], Any]] = {
 }
 
 
-def fences_stand(arrays: list[Array]) -> bool:
-    """Of those that `fenced` made, whatever became of their shapes."""
+def fences_stand(arrays: list[Any]) -> bool:
+    """Of the arrays that `fenced` made, whatever became of their shapes."""
     for a in arrays:
-        base = a.base
+        base = getattr(a, "base", None)
         if isinstance(base, np.ndarray) and base.ndim == 1 and base.size > 2 * FENCE and base[0] == MARK == base[1]:
             if not ((base[:FENCE] == MARK).all() and (base[-FENCE:] == MARK).all()):
                 return False
@@ -287,7 +287,7 @@ def change(twins: list[Twin], rng: np.random.Generator) -> str:
             return f"{place} shares memory with {other}"
         kind = "replace"
     name = str(rng.choice(list(REPLACE if kind == "replace" else IN_PLACE)))
-    if place[0] == "data" and name in ("list", "number", "nothing"):
+    if place[0] == "data" and name in ("list", "number", "nothing", "masked"):
         name = "smaller"  # a tensor's data are an array
     for twin in twins:
         old = twin.get(place)

@@ -126,9 +126,9 @@ class Updates:
             for name, array in arrays.items():
                 if state.get(name) is not array:
                     return False
-        if steps is not None:
-            slot.steps = steps
-        return True
+        if self.optimizer.counts:
+            slot.steps = self.optimizer.steps_made(slot.shown[0][1])
+        return slot.steps > 0
 
     def before_step(self) -> None:
         """Write the numbers of the coming step."""

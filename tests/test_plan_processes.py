@@ -1,0 +1,308 @@
+"""Forks, threads and signals beside a plan in use: children never hang, and a plan called within itself says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import plan_networks as networks
+import pytest
+
+import fastnn as fnn
+from fastnn import nn, optim
+from fastnn.errors import GraphError
+
+LOSS = nn.CrossEntropyLoss()
+HAS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
+# argv: how many forks. A child that hangs is killed by its alarm, and said to have hung.
+FORKS = """
+import os, signal, sys, threading, time
+import numpy as np
+import fastnn as fnn
+from fastnn import nn, optim
+
+fnn.manual_seed(0)
+model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+                      nn.Dropout(0.1), nn.Linear(8 * 25, 10))
+optimizer = optim.Adam(model.parameters(), lr=1e-3)
+step = fnn.compile(model, nn.CrossEntropyLoss(), optimizer)
+fixed = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 100, 10))
+predict = fnn.compile(fixed)
+rng = np.random.default_rng(0)
+x, y = rng.random((64, 1, 12, 12), np.float32), rng.integers(0, 10, 64)
+wanted = {n: predict(x[:n]) for n in (3, 64)}
+step.run_epoch(x, y, batch_size=32, progress=False)
+fnn.fit(model, (x, y), epochs=1)  # Python itself lets a child hang that imports what a thread was importing: now all is there
+stop = threading.Event()
+
+def train():
+    turn = 0
+    while not stop.is_set():
+        n = 5 + turn * 7 % 59  # more shapes than are kept: plans are made all the time
+        step(x[:n], y[:n])
+        predict(x[:n])
+        fnn.random.next_stream()
+        if turn % 5 == 0:
+            step.run_epoch(x[:20], y[:20], batch_size=10, progress=False)
+        turn += 1
+
+def same_plans():
+    return np.array_equal(predict(x[:3]), wanted[3]) and np.isfinite(step(x[:9], y[:9]))
+
+def own_plans():
+    own = fnn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.01))
+    return np.array_equal(fnn.compile(fixed)(x), wanted[64]) and np.isfinite(own(x, y))
+
+def epochs():
+    return np.isfinite(step.run_epoch(x, y, batch_size=16, progress=False))
+
+def operators():
+    fnn.manual_seed(1)
+    return np.isfinite(nn.CrossEntropyLoss()(model(x), y).item())
+
+def fits():
+    return len(fnn.fit(model, (x, y), epochs=1, batch_size=32)) == 1
+
+works = same_plans, own_plans, epochs, operators, fits
+thread = threading.Thread(target=train, daemon=True)
+thread.start()
+failed = []
+for turn in range(int(sys.argv[1])):
+    work = works[turn % len(works)]
+    time.sleep(0.001 * (turn % 7))
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)
+        code = 3
+        try:
+            code = 0 if work() else 2
+        finally:
+            os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    if status:
+        failed.append((work.__name__, "hung" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM else status))
+stop.set()
+thread.join(60)
+sys.exit(repr(failed) if failed or thread.is_alive() or not np.array_equal(predict(x), wanted[64]) else 0)
+"""
+
+
+@HAS_FORK
+def test_children_of_a_process_whose_thread_trains() -> None:
+    """Which locks the thread holds when the process forks is chance: over 20 forks each of them, mostly."""
+    done = subprocess.run([sys.executable, "-c", FORKS, "20"], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@HAS_FORK
+def test_a_child_while_every_lock_is_held() -> None:
+    """Held for sure: a thread is inside a step, inside the random numbers' lock and inside a bar's."""
+    from tqdm import tqdm
+
+    from fastnn import random
+
+    model = networks.mlp()
+    x, y = networks.batch_for(networks.mlp, 16)
+    step = fnn.compile(model, LOSS, optim.SGD(model.parameters(), lr=0.1))
+    predict = fnn.compile(model)
+    expected = predict(x)
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with step._lock, predict._lock, random._source.lock, tqdm.get_lock():
+            held.set()
+            release.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    try:
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(60)
+            code = 3
+            try:
+                right = np.array_equal(predict(x), expected)
+                fnn.manual_seed(0)
+                code = 0 if right and np.isfinite(step.run_epoch(x, y, batch_size=8)) else 2
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+    finally:
+        release.set()
+        thread.join(60)
+    assert status == 0
+    assert np.array_equal(predict(x), expected)
+
+
+@HAS_FORK
+def test_a_fork_within_a_step_goes_on_in_the_child() -> None:
+    """The thread that forks is in the child: what it holds stays its own, and it may finish what it began."""
+    model = networks.mlp()
+    x, y = networks.batch_for(networks.mlp, 16)
+    step = fnn.compile(model, LOSS, optim.SGD(model.parameters(), lr=0.1))
+    children: list[int] = []
+
+    class Forks:
+        def step(self) -> None:
+            children.append(os.fork())
+
+    try:
+        step.run_epoch(x, y, None, 16, Forks(), progress=False)
+        step(x, y)
+        code = 0
+    except BaseException:
+        code = 1
+        if children[0]:
+            raise
+    finally:
+        if children and not children[0]:
+            os._exit(code)
+    assert os.waitpid(children[0], 0)[1] == 0
+
+
+# ---- a plan called by what it runs itself ----------------------------------------------------------------------------
+
+
+class Calls(fnn.Function):
+    """The identity, which first calls whatever `inner` is."""
+
+    inner: Callable[[], Any] | None = None
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
+        if Calls.inner is not None:
+            Calls.inner()
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, grad: np.ndarray) -> np.ndarray:
+        return grad
+
+
+class Layer(nn.Module):
+    def forward(self, x: fnn.Tensor) -> fnn.Tensor:
+        return Calls.apply(x)
+
+
+class CallingOptimizer(optim.Optimizer):
+    """One that steps by its own code, which calls a plan."""
+
+    inner: Callable[[], Any] | None = None
+
+    def step(self, closure: Any = None) -> Any:
+        if self.inner is not None:
+            self.inner()
+
+
+@pytest.mark.parametrize("who", ["Function", "optimiser", "schedule", "signal handler"])
+def test_a_plan_called_within_itself_says_so(who: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), Layer(), nn.Linear(8, 3))
+    x, y = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32), np.arange(6) % 3
+    optimizer = CallingOptimizer(model.parameters(), {"lr": 0.1})
+    step = fnn.compile(model, LOSS, optimizer)
+    first = step(x, y)
+
+    def inner() -> None:
+        step(x, y)
+
+    class Schedule:
+        step = staticmethod(inner)
+
+    with pytest.raises(GraphError, match="called while it is running: by a signal handler, a schedule"):
+        try:
+            if who == "Function":
+                Calls.inner = inner
+            elif who == "optimiser":
+                optimizer.inner = inner
+            if who == "schedule":
+                step.run_epoch(x, y, None, 6, Schedule(), progress=False)
+            elif who == "signal handler":
+                before = signal.signal(signal.SIGUSR1, lambda *_: inner())
+                Calls.inner = lambda: os.kill(os.getpid(), signal.SIGUSR1)
+                try:
+                    step(x, y)
+                    time.sleep(0.1)
+                finally:
+                    signal.signal(signal.SIGUSR1, before)
+            else:
+                step(x, y)
+        finally:
+            Calls.inner = optimizer.inner = None
+    assert step(x, y) == first, "usable again, and as it was"
+
+
+def test_one_plan_may_run_within_another() -> None:
+    """A schedule that looks at predictions of the model that is being trained, by a plan of its own."""
+    model = networks.mlp()
+    x, y = networks.batch_for(networks.mlp, 16)
+    step, predict = fnn.compile(model, LOSS, optim.SGD(model.parameters(), lr=0.1)), fnn.compile(model)
+    seen: list[np.ndarray] = []
+
+    class Schedule:
+        def step(self) -> None:
+            seen.append(predict(x))
+
+    step.run_epoch(x, y, None, 8, Schedule(), progress=False)
+    assert len(seen) == 2
+    assert not np.array_equal(*seen)
+
+
+def test_ctrl_c_in_a_thread_that_waits_for_a_plan() -> None:
+    """The wait ends, and the plan is neither lost nor taken twice."""
+    predict = fnn.compile(networks.mlp())
+    x, _ = networks.batch_for(networks.mlp, 16)
+    expected = predict(x)
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with predict._lock:
+            held.set()
+            release.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            predict(x)
+    finally:
+        timer.join()
+        release.set()
+        thread.join(60)
+    assert np.array_equal(predict(x), expected)
+
+
+def test_an_error_between_two_programs_leaves_the_plan_usable() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), Layer(), nn.Linear(8, 3))
+    x, y = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32), np.arange(6) % 3
+    step, predict = fnn.compile(model, LOSS), fnn.compile(model)
+    loss, outputs = step(x, y), predict(x)
+    before = [p.grad.copy() for p in model.parameters()]
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    for plan, arguments in ((step, (x, y)), (predict, (x,))):
+        Calls.inner = interrupt
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                plan(*arguments)
+        finally:
+            Calls.inner = None
+    model.zero_grad()
+    assert step(x, y) == loss
+    assert np.array_equal(predict(x), outputs)
+    assert all(np.array_equal(p.grad, grad) for p, grad in zip(model.parameters(), before, strict=True))
