@@ -23,7 +23,7 @@ int fastnn_get_threads(void);
 /* A buffer of this thread's own, 64-byte aligned, kept between calls and grown on demand; its content is undefined.
  * One slot a purpose, so that nested kernels (a convolution calling the matmul) never share one. NULL: out of memory. */
 enum scratch_slot {
-    SCRATCH_GEMM_B, SCRATCH_GEMM_A, SCRATCH_CONV_WEIGHT, SCRATCH_CONV_IMAGE, SCRATCH_CONV_OUTPUT, SCRATCH_PARTIAL,
+    SCRATCH_GEMM_B, SCRATCH_GEMM_A, SCRATCH_GEMM_C, SCRATCH_CONV_WEIGHT, SCRATCH_CONV_IMAGE, SCRATCH_CONV_OUTPUT, SCRATCH_PARTIAL,
     SCRATCH_POOL, SCRATCH_DENSE, SCRATCH_WIDE, SCRATCH_WIDE_WEIGHT,
     SCRATCH_SLOTS
 };

@@ -129,7 +129,8 @@ struct conv_blocks_weight {
     struct conv_source x, grad;
     struct wide_conv conv;
     i64 partial_floats;             /* of a group: packed weight gradient, then the bias gradient (O rounded up) */
-    float *partial;                 /* (parts, groups, partial_floats) */
+    i64 part_floats, runs;          /* runs: that are added to a part's sums */
+    float *partial;                 /* of every part (groups, partial_floats) */
     float *grad_weight, *grad_bias;
     int failed;
 };
@@ -137,11 +138,15 @@ struct conv_blocks_weight {
 /* bias (OB * VL) += sums over P pixels of blocks */
 INLINE void add_pixels(i64 OB, i64 P, const float *blocks, float *bias) {
     for (i64 o = 0; o < OB; o++, blocks += P * VL) {
-        vf sum[4] = {v_load(bias + o * VL)};
-        i64 p = 0;
-        for (; p + 4 <= P; p += 4) UNROLL for (int i = 0; i < 4; i++) sum[i] += v_load(blocks + (p + i) * VL);
-        for (; p < P; p++) sum[0] += v_load(blocks + p * VL);
-        v_store(bias + o * VL, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+        struct v_joined total = {{0}};
+        for (i64 p = 0, end; p < P; p = end) {
+            vf sum[4] = {{0}};
+            end = i64_min(P, p + 4 * SUM_RUN);
+            for (; p + 4 <= end; p += 4) UNROLL for (int i = 0; i < 4; i++) sum[i] += v_load(blocks + (p + i) * VL);
+            for (; p < end; p++) sum[0] += v_load(blocks + p * VL);
+            v_join(&total, (sum[0] + sum[1]) + (sum[2] + sum[3]));
+        }
+        v_store(bias + o * VL, v_load(bias + o * VL) + v_joined_sum(total));
     }
 }
 
@@ -151,31 +156,38 @@ static void conv_blocks_weight_part(void *context, i64 part) {
     const i64 x_floats = seen * source_row_floats(&t->x), grad_floats = t->rows * source_row_floats(&t->grad);
     float *x = fastnn_scratch(SCRATCH_CONV_IMAGE, sizeof *x * (size_t)(t->images * (x_floats + grad_floats)));
     if (!x) { t->failed = 1; return; }
-    float *grad = x + t->images * x_floats, *partial = t->partial + part * t->groups * t->partial_floats;
-    memset(partial, 0, sizeof *partial * (size_t)(t->groups * t->partial_floats));
-    for (i64 n = part * t->N / t->parts, end = (part + 1) * t->N / t->parts; n < end && !fastnn_stopped(); n += t->images)
-        for (i64 g = 0; g < t->groups; g++) for (i64 first = 0; first < t->conv.OH; first += t->rows) {
-            struct wide_conv c = t->conv;
-            c.OH = i64_min(t->rows, c.OH - first);
-            c.top = t->x.top - first, c.H = t->x.H;
-            struct wide_view from = {0}, to = {0};
-            float *sums = partial + g * t->partial_floats, *bias = sums + t->partial_floats - OB * VL;
-            const i64 count = i64_min(t->images, end - n);
-            for (i64 i = count; i-- > 0;) {
-                const i64 image = (n + i) * t->groups + g;
-                from = lay_out_rows(&t->x, image, first, c.OH + c.kh - 1, x + i * x_floats);
-                to = lay_out_rows(&t->grad, image, first, c.OH, grad + i * grad_floats);
-                add_pixels(OB, c.OH * c.OW, to.at, bias);
+    float *grad = x + t->images * x_floats, *partial = t->partial + part * t->part_floats;
+    struct joined sums = joined_at(partial, t->groups * t->partial_floats, t->runs), group = sums;
+    memset(partial, 0, sizeof *partial * (size_t)sums.count);
+    for (i64 n = part * t->N / t->parts, end = (part + 1) * t->N / t->parts; n < end && !fastnn_stopped(); n += t->images) {
+        for (i64 g = 0; g < t->groups; g++) {
+            group = joined_slice(&sums, g * t->partial_floats, t->partial_floats);
+            for (i64 first = 0; first < t->conv.OH; first += t->rows) {
+                struct wide_conv c = t->conv;
+                c.OH = i64_min(t->rows, c.OH - first);
+                c.top = t->x.top - first, c.H = t->x.H;
+                struct wide_view from = {0}, to = {0};
+                float *bias = group.part + t->partial_floats - OB * VL;
+                const i64 count = i64_min(t->images, end - n);
+                for (i64 i = count; i-- > 0;) {
+                    const i64 image = (n + i) * t->groups + g;
+                    from = lay_out_rows(&t->x, image, first, c.OH + c.kh - 1, x + i * x_floats);
+                    to = lay_out_rows(&t->grad, image, first, c.OH, grad + i * grad_floats);
+                    add_pixels(OB, c.OH * c.OW, to.at, bias);
+                }
+                wide_conv_weight_images(&c, (struct wide_images){count, x_floats, grad_floats}, from, to, &group);
             }
-            wide_conv_weight_images(&c, (struct wide_images){count, x_floats, grad_floats}, from, to, sums);
         }
+        sums.added = group.added, sums.used = group.used;
+    }
+    joined_end(&sums);
 }
 
 /* A block of output channels of a group: the sums over the parts */
 static void conv_blocks_weight_sum(void *context, i64 index) {
     const struct conv_blocks_weight *t = context;
     const struct wide_conv *c = &t->conv;
-    const i64 OB = ceil_div(c->O, VL), g = index / OB, block = index % OB, step = t->groups * t->partial_floats;
+    const i64 OB = ceil_div(c->O, VL), g = index / OB, block = index % OB, step = t->part_floats;
     const float *sums = t->partial + g * t->partial_floats, *bias = sums + t->partial_floats - (OB - block) * VL;
     vf total = {0};
     wide_unpack_block(c, sums, t->parts, step, block, t->grad_weight + g * c->O * c->C * c->kh * c->kw);
@@ -195,7 +207,9 @@ KERNEL int conv2d_backward_weight_blocks(const struct conv2d_shape *s, const flo
     const i64 row_floats = source_row_floats(&t.x) + source_row_floats(&t.grad);
     t.rows = conv_strip_rows(CONV_TASKS, s->OH, row_floats, flops);
     t.images = i64_max(1, i64_min(ceil_div(s->N, t.parts), CONV_STRIP_FLOATS / (t.rows * row_floats)));
-    t.partial = fastnn_scratch(SCRATCH_PARTIAL, sizeof(float) * (size_t)(t.parts * t.groups * t.partial_floats));
+    t.runs = ceil_div(s->N, t.parts) * (wide_weight_runs(s->OH * s->OW) + 1);
+    t.part_floats = joined_floats(t.groups * t.partial_floats, t.runs);
+    t.partial = fastnn_scratch(SCRATCH_PARTIAL, sizeof(float) * (size_t)(t.parts * t.part_floats));
     if (!t.partial) return -1;
     fastnn_parallel(t.parts, flops, conv_blocks_weight_part, &t);
     if (t.failed) return -1;

@@ -18,7 +18,7 @@ struct conv_im2col {
     const float *x, *weight, *bias, *grad;
     float *y, *grad_x, *partial;
     i64 C, O, K, P;                 /* of one group */
-    i64 parts;
+    i64 parts, part_floats, runs;   /* as in conv2d_weight.h */
     int plain;                      /* 1x1, no padding, every pixel: an image is its own col */
     int failed;
 };
@@ -107,26 +107,29 @@ static void im2col_backward_input_image(void *context, i64 n) {
     }
 }
 
+/* How often an image's product adds to a sum */
+INLINE i64 im2col_runs(const struct conv_im2col *t) { return t->P > GEMM_LONG ? 1 : ceil_div(t->P, GEMM_KC); }
+
 static void im2col_backward_weight_part(void *context, i64 part) {
     struct conv_im2col *t = context;
     const struct conv2d_shape *s = t->s;
     i64 row = t->K + 1, begin = part * s->N / t->parts;
-    float *partial = t->partial + part * s->O * row;
-    memset(partial, 0, sizeof(float) * (size_t)(s->O * row));
-    for (i64 n = begin; n < (part + 1) * s->N / t->parts && !fastnn_stopped(); n++) for (i64 g = 0; g < s->groups; g++) {
-        const float *col = make_col(t, t->x + (n * s->C + g * t->C) * s->H * s->W);
-        const float *grad = t->grad + (n * s->O + g * t->O) * t->P;
-        float *sums = partial + g * t->O * row;
-        if (!col) return;
-        struct gemm product = {.M = t->O, .N = t->K, .K = t->P, .a = grad, .a_row = t->P, .a_col = 1, .b = col, .b_row = 1,
-                               .b_col = t->P, .c = sums, .c_row = row, .accumulate = 1};
-        if (gemm(&product)) t->failed = 1;
-        for (i64 o = 0; o < t->O; o++) {
-            float total = 0;
-            for (i64 p = 0; p < t->P; p++) total += grad[o * t->P + p];
-            sums[o * row + t->K] += total;
+    struct joined sums = joined_at(t->partial + part * t->part_floats, s->O * row, t->runs);
+    memset(sums.part, 0, sizeof(float) * (size_t)(s->O * row));
+    for (i64 n = begin; n < (part + 1) * s->N / t->parts && !fastnn_stopped(); n++) {
+        for (i64 g = 0; g < s->groups; g++) {
+            const float *col = make_col(t, t->x + (n * s->C + g * t->C) * s->H * s->W);
+            const float *grad = t->grad + (n * s->O + g * t->O) * t->P;
+            float *to = sums.part + g * t->O * row;
+            if (!col) return;
+            struct gemm product = {.M = t->O, .N = t->K, .K = t->P, .a = grad, .a_row = t->P, .a_col = 1, .b = col, .b_row = 1,
+                                   .b_col = t->P, .c = to, .c_row = row, .accumulate = 1};
+            if (gemm(&product)) t->failed = 1;
+            for (i64 o = 0; o < t->O; o++) to[o * row + t->K] += run_sum(grad + o * t->P, t->P);
         }
+        joined_added(&sums, im2col_runs(t));
     }
+    joined_end(&sums);
 }
 
 /* Images over the pool, or, when they are few, one after another with each product over the pool. */
@@ -152,9 +155,11 @@ KERNEL int conv2d_backward_weight_im2col(const struct conv2d_shape *s, const flo
                                          float *grad_bias) {
     struct conv_im2col t = im2col_problem(s);
     t.grad = grad, t.x = x, t.parts = conv_parts(s, t.K);
-    t.partial = fastnn_scratch(SCRATCH_PARTIAL, sizeof(float) * (size_t)(t.parts * s->O * (t.K + 1)));
+    t.runs = ceil_div(s->N, t.parts) * im2col_runs(&t);
+    t.part_floats = joined_floats(s->O * (t.K + 1), t.runs);
+    t.partial = fastnn_scratch(SCRATCH_PARTIAL, sizeof(float) * (size_t)(t.parts * t.part_floats));
     if (!t.partial || im2col_run(&t, t.parts, im2col_backward_weight_part)) return -1;
-    add_parts(t.parts, s->O, t.K, t.partial, grad_weight, grad_bias);
+    add_parts(t.parts, t.part_floats, s->O, t.K, t.partial, grad_weight, grad_bias);
     return 0;
 }
 

@@ -3,7 +3,7 @@
  *   C (M, N) = A (M, K) B (K, N) + bias          all three with any row and column stride, C with unit column stride
  *
  * Goto's scheme: A is packed into panels of MR rows and B into panels of NR columns, each once, in slices of about 8 MiB; a
- * micro-kernel keeps an MR x NR tile of C in registers while it runs down KC of two panels. Every element of C is summed in the
+ * micro-kernel keeps an MR x NR tile of C in registers while it runs down KC of two panels, a run of base/sums.h at a time. Every element of C is summed in the
  * same order whatever the cut into tasks, so results do not depend on the number of threads. Up to SMALL_M rows skip the
  * packing: there B is read once, as it lies.
  *
@@ -13,7 +13,7 @@
 #ifndef FASTNN_GEMM_H
 #define FASTNN_GEMM_H
 
-#include "base/simd.h"
+#include "base/sums.h"
 #include "base/threads.h"
 
 #if VL == 16              /* AVX-512, 32 registers: 24 accumulators, 2 of B, broadcasts folded into the FMA */
@@ -30,6 +30,7 @@ enum {
     GEMM_NC = 2048,
     GEMM_SLICE = 1 << 21,           /* floats of A and of B that are packed at a time */
     GEMM_SMALL_M = 4,
+    GEMM_LONG = 16 * GEMM_KC,       /* so much of K is added to C; the sums over a longer one are joined */
 };
 
 struct gemm {
@@ -48,19 +49,23 @@ struct gemm {
 
 /* tile (MR, NR) = a panel (K, MR) times b panel (K, NR) */
 INLINE void gemm_micro(i64 K, const float *restrict a, const float *restrict b, vf tile[GEMM_MR][GEMM_NV]) {
-    vf acc[GEMM_MR][GEMM_NV];
-    UNROLL for (int i = 0; i < GEMM_MR; i++) UNROLL for (int j = 0; j < GEMM_NV; j++) acc[i][j] = (vf){0};
-    _Pragma("GCC unroll 4") for (i64 k = 0; k < K; k++) {
-        vf bv[GEMM_NV];
-        UNROLL for (int j = 0; j < GEMM_NV; j++) bv[j] = *(const vf *)(b + j * VL);
-        UNROLL for (int i = 0; i < GEMM_MR; i++) {
-            vf av = v_set1(a[i]);
-            UNROLL for (int j = 0; j < GEMM_NV; j++) acc[i][j] += av * bv[j];
+    const i64 run = sum_run(K);
+    for (i64 begin = 0; begin < K; begin += run) {
+        vf acc[GEMM_MR][GEMM_NV];
+        UNROLL for (int i = 0; i < GEMM_MR; i++) UNROLL for (int j = 0; j < GEMM_NV; j++) acc[i][j] = (vf){0};
+        _Pragma("GCC unroll 4") for (i64 k = i64_min(run, K - begin); k > 0; k--) {
+            vf bv[GEMM_NV];
+            UNROLL for (int j = 0; j < GEMM_NV; j++) bv[j] = *(const vf *)(b + j * VL);
+            UNROLL for (int i = 0; i < GEMM_MR; i++) {
+                vf av = v_set1(a[i]);
+                UNROLL for (int j = 0; j < GEMM_NV; j++) acc[i][j] += av * bv[j];
+            }
+            a += GEMM_MR;
+            b += GEMM_NR;
         }
-        a += GEMM_MR;
-        b += GEMM_NR;
+        if (begin) UNROLL for (int i = 0; i < GEMM_MR; i++) UNROLL for (int j = 0; j < GEMM_NV; j++) tile[i][j] += acc[i][j];
+        else UNROLL for (int i = 0; i < GEMM_MR; i++) UNROLL for (int j = 0; j < GEMM_NV; j++) tile[i][j] = acc[i][j];
     }
-    UNROLL for (int i = 0; i < GEMM_MR; i++) UNROLL for (int j = 0; j < GEMM_NV; j++) tile[i][j] = acc[i][j];
 }
 
 /* dst (K, width) panels from src: row k, lane i at src[i*lane + k*step]; lanes past `count` become zeros. */
@@ -164,31 +169,36 @@ static void gemm_block(void *context, i64 index) {
 /* y (M <= SMALL_M, columns n .. n + 2*VL) with unit column stride in B: accumulators along N, K outermost */
 INLINE void gemm_rows_axpy(const struct gemm *g, const int M, i64 n, i64 cols) {
     enum { NV = 2 };
-    vf acc[GEMM_SMALL_M][NV];
-    for (int m = 0; m < M; m++) UNROLL for (int j = 0; j < NV; j++) acc[m][j] = (vf){0};
     if (cols == NV * VL) {
         const float *b = g->b + n;
-        for (i64 k = 0; k < g->K; k++, b += g->b_row) {
-            vf bv[NV];
-            UNROLL for (int j = 0; j < NV; j++) bv[j] = v_load(b + j * VL);
-            UNROLL for (int m = 0; m < M; m++) {
-                vf av = v_set1(g->a[m * g->a_row + k * g->a_col]);
-                UNROLL for (int j = 0; j < NV; j++) acc[m][j] += av * bv[j];
+        const i64 run = sum_run(g->K);
+        struct v_joined total[GEMM_SMALL_M][NV] = {0};
+        for (i64 begin = 0; begin < g->K; begin += run) {
+            vf acc[GEMM_SMALL_M][NV];
+            UNROLL for (int m = 0; m < M; m++) UNROLL for (int j = 0; j < NV; j++) acc[m][j] = (vf){0};
+            for (i64 k = begin; k < i64_min(begin + run, g->K); k++, b += g->b_row) {
+                vf bv[NV];
+                UNROLL for (int j = 0; j < NV; j++) bv[j] = v_load(b + j * VL);
+                UNROLL for (int m = 0; m < M; m++) {
+                    vf av = v_set1(g->a[m * g->a_row + k * g->a_col]);
+                    UNROLL for (int j = 0; j < NV; j++) acc[m][j] += av * bv[j];
+                }
             }
+            UNROLL for (int m = 0; m < M; m++) UNROLL for (int j = 0; j < NV; j++) v_join(&total[m][j], acc[m][j]);
         }
         UNROLL for (int m = 0; m < M; m++) UNROLL for (int j = 0; j < NV; j++) {
             float *c = g->c + m * g->c_row + n + j * VL;
             vf bias = v_set1(g->bias_row ? g->bias_row[m] : 0.0f);
             if (g->bias_col) bias += v_load(g->bias_col + n + j * VL);
-            v_store(c, acc[m][j] + bias);
+            v_store(c, v_joined_sum(total[m][j]) + bias);
         }
         return;
     }
     for (i64 j = n; j < n + cols; j++) {
         for (int m = 0; m < M; m++) {
-            float sum = 0;
-            for (i64 k = 0; k < g->K; k++) sum += g->a[m * g->a_row + k * g->a_col] * g->b[k * g->b_row + j];
-            g->c[m * g->c_row + j] = sum + (g->bias_row ? g->bias_row[m] : 0.0f) + (g->bias_col ? g->bias_col[j] : 0.0f);
+            double sum = 0;
+            for (i64 k = 0; k < g->K; k++) sum += (double)g->a[m * g->a_row + k * g->a_col] * (double)g->b[k * g->b_row + j];
+            g->c[m * g->c_row + j] = (float)sum + (g->bias_row ? g->bias_row[m] : 0.0f) + (g->bias_col ? g->bias_col[j] : 0.0f);
         }
     }
 }
@@ -196,25 +206,30 @@ INLINE void gemm_rows_axpy(const struct gemm *g, const int M, i64 n, i64 cols) {
 /* y (M <= SMALL_M, 2 columns at a time) with unit row stride in A and B: dot products, accumulators along K */
 INLINE void gemm_rows_dot(const struct gemm *g, const int M, i64 n, i64 cols) {
     enum { NC = 2 };
+    const i64 run = sum_run(ceil_div(g->K, VL)) * VL;
     for (; cols > 0; n += NC, cols -= NC) {
         const int last = cols < NC;
         const float *b[NC];
         UNROLL for (int j = 0; j < NC; j++) b[j] = g->b + (n + (last ? 0 : j)) * g->b_col;
-        vf acc[GEMM_SMALL_M][NC];
-        UNROLL for (int m = 0; m < M; m++) UNROLL for (int j = 0; j < NC; j++) acc[m][j] = (vf){0};
-        for (i64 k = 0; k < g->K; k += VL) {
-            i64 lanes = i64_min(VL, g->K - k);
-            vf bv[NC];
-            UNROLL for (int j = 0; j < NC; j++) bv[j] = lanes == VL ? v_load(b[j] + k) : v_load_partial(b[j] + k, lanes, 0);
-            UNROLL for (int m = 0; m < M; m++) {
-                const float *a = g->a + m * g->a_row + k;
-                vf av = lanes == VL ? v_load(a) : v_load_partial(a, lanes, 0);
-                UNROLL for (int j = 0; j < NC; j++) acc[m][j] += av * bv[j];
+        struct v_joined total[GEMM_SMALL_M][NC] = {0};
+        for (i64 begin = 0; begin < g->K; begin += run) {
+            vf acc[GEMM_SMALL_M][NC];
+            UNROLL for (int m = 0; m < M; m++) UNROLL for (int j = 0; j < NC; j++) acc[m][j] = (vf){0};
+            for (i64 k = begin; k < i64_min(begin + run, g->K); k += VL) {
+                i64 lanes = i64_min(VL, g->K - k);
+                vf bv[NC];
+                UNROLL for (int j = 0; j < NC; j++) bv[j] = lanes == VL ? v_load(b[j] + k) : v_load_partial(b[j] + k, lanes, 0);
+                UNROLL for (int m = 0; m < M; m++) {
+                    const float *a = g->a + m * g->a_row + k;
+                    vf av = lanes == VL ? v_load(a) : v_load_partial(a, lanes, 0);
+                    UNROLL for (int j = 0; j < NC; j++) acc[m][j] += av * bv[j];
+                }
             }
+            UNROLL for (int m = 0; m < M; m++) UNROLL for (int j = 0; j < NC; j++) v_join(&total[m][j], acc[m][j]);
         }
         for (int m = 0; m < M; m++) for (int j = 0; j < (last ? 1 : NC); j++) {
             float *c = g->c + m * g->c_row + n + j;
-            *c = v_sum(acc[m][j]) + (g->bias_row ? g->bias_row[m] : 0.0f) + (g->bias_col ? g->bias_col[n + j] : 0.0f);
+            *c = v_sum(v_joined_sum(total[m][j])) + (g->bias_row ? g->bias_row[m] : 0.0f) + (g->bias_col ? g->bias_col[n + j] : 0.0f);
         }
     }
 }
@@ -244,19 +259,8 @@ static void gemm_rows(void *context, i64 index) {
     }
 }
 
-/* C is overwritten, or added to. 0, or -1 out of memory. */
-KERNEL int gemm(struct gemm *g) {
-    double flops = 2.0 * (double)g->M * (double)g->N * (double)g->K;
-    if (g->M == 0 || g->N == 0) return 0;
-    if (g->M <= GEMM_SMALL_M && !g->accumulate && (g->b_col == 1 || (g->b_row == 1 && g->a_col == 1))) {
-        fastnn_parallel(ceil_div(g->N, GEMM_ROWS_STEP), flops, gemm_rows, g);
-        return 0;
-    }
-    if (g->K == 0) {
-        for (i64 m = 0; m < g->M && !g->accumulate; m++) for (i64 n = 0; n < g->N; n++)
-            g->c[m * g->c_row + n] = (g->bias_row ? g->bias_row[m] : 0.0f) + (g->bias_col ? g->bias_col[n] : 0.0f);
-        return 0;
-    }
+/* More than few rows, K up to GEMM_LONG. 0, or -1 out of memory. */
+static int gemm_packed(struct gemm *g) {
     /* deep slices first: each one reads and writes C once; then as many rows as fit */
     i64 n_slice = i64_min(round_up(g->N, GEMM_NR), GEMM_NC), k_slice = i64_min(g->K, GEMM_SLICE / i64_max(n_slice, GEMM_MC) / GEMM_KC * GEMM_KC);
     i64 m_slice = i64_min(round_up(g->M, GEMM_MR), i64_max(1, GEMM_SLICE / k_slice / GEMM_MC) * GEMM_MC);
@@ -279,6 +283,46 @@ KERNEL int gemm(struct gemm *g) {
         }
     }
     return 0;
+}
+
+/* A long K, GEMM_LONG of it at a time */
+static int gemm_long(const struct gemm *g) {
+    const i64 count = g->M * g->N, runs = ceil_div(g->K, SUM_RUN);
+    float *part = fastnn_scratch(SCRATCH_GEMM_C, sizeof *part * (size_t)joined_floats(count, runs));
+    if (!part) return -1;
+    struct joined total = joined_at(part, count, runs);
+    for (i64 k = 0; k < g->K; k += GEMM_LONG) {
+        struct gemm slice = *g;
+        slice.K = i64_min(GEMM_LONG, g->K - k);
+        slice.a += k * g->a_col, slice.b += k * g->b_row;
+        slice.c = part, slice.c_row = g->N;
+        slice.bias_row = slice.bias_col = NULL, slice.accumulate = 0;
+        if (gemm_packed(&slice)) return -1;
+        joined_flush(&total);
+    }
+    joined_end(&total);
+    for (i64 m = 0; m < g->M; m++) for (i64 n = 0; n < g->N; n++) {
+        float *c = g->c + m * g->c_row + n;
+        const float bias = (g->bias_row ? g->bias_row[m] : 0.0f) + (g->bias_col ? g->bias_col[n] : 0.0f);
+        *c = (g->accumulate ? *c : bias) + part[m * g->N + n];
+    }
+    return 0;
+}
+
+/* C is overwritten, or added to. 0, or -1 out of memory. */
+KERNEL int gemm(struct gemm *g) {
+    double flops = 2.0 * (double)g->M * (double)g->N * (double)g->K;
+    if (g->M == 0 || g->N == 0) return 0;
+    if (g->M <= GEMM_SMALL_M && !g->accumulate && (g->b_col == 1 || (g->b_row == 1 && g->a_col == 1))) {
+        fastnn_parallel(ceil_div(g->N, GEMM_ROWS_STEP), flops, gemm_rows, g);
+        return 0;
+    }
+    if (g->K == 0) {
+        for (i64 m = 0; m < g->M && !g->accumulate; m++) for (i64 n = 0; n < g->N; n++)
+            g->c[m * g->c_row + n] = (g->bias_row ? g->bias_row[m] : 0.0f) + (g->bias_col ? g->bias_col[n] : 0.0f);
+        return 0;
+    }
+    return g->K > GEMM_LONG ? gemm_long(g) : gemm_packed(g);
 }
 
 /* The kernel table's entry. Strides in elements. */

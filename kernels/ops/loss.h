@@ -33,7 +33,7 @@ INLINE void cross_entropy_row(const int along, const int soft, const struct soft
                               float *grad, vf *loss, vf *largest) {
     i64 C = t->C;
     const vf m = row_max(along, C, logits);
-    struct folded sum = {{0}, {0}}, sum_t = {{0}, {0}}, sum_td = {{0}, {0}};
+    struct folded sum = {{0}}, sum_t = {{0}}, sum_td = {{0}};
     for (i64 k = 0; k < row_vectors(along, C); k++) {
         i64 lanes = row_lanes(along, C, k);
         vf d = v_load_lanes(logits + k * VL, lanes, -INFINITY) - m, e = v_exp(d);
@@ -42,23 +42,19 @@ INLINE void cross_entropy_row(const int along, const int soft, const struct soft
         if (soft || t->spread != 0) {
             vf q = v_set1(t->spread);
             if (soft) q += t->kept * v_load_lanes(target + k * VL, lanes, 0);
-            if (along) { /* lanes past the row count for nothing: there d is minus infinity */
-                vi inside = lanes_below(lanes);
-                q = (vf)((vi)q & inside);
-                d = (vf)((vi)d & inside);
-            }
+            if (along) q = (vf)((vi)q & lanes_below(lanes));    /* lanes past the row count for nothing */
             fold(&sum_t, q, k);
-            fold(&sum_td, q * d, k);
+            fold(&sum_td, v_select(q == (vf){0}, q, q * d), k);   /* 0 log 0 = 0 */
         }
     }
-    vf S = folded_sum(along, sum), log_sum = v_log(S), factor = 1.0f / S;
+    vf S = row_sum(along, folded_sum(sum)), log_sum = v_log(S), factor = 1.0f / S;
     if (soft) {
-        vf total = folded_sum(along, sum_t);
-        *loss = total * log_sum - folded_sum(along, sum_td);
+        vf total = row_sum(along, folded_sum(sum_t));
+        *loss = total * log_sum - row_sum(along, folded_sum(sum_td));
         factor *= total;
     } else {
         *loss = log_sum;
-        if (t->spread != 0) *loss = t->kept * log_sum + (folded_sum(along, sum_t) * log_sum - folded_sum(along, sum_td));
+        if (t->spread != 0) *loss = t->kept * log_sum + (row_sum(along, folded_sum(sum_t)) * log_sum - row_sum(along, folded_sum(sum_td)));
     }
     for (i64 k = 0; k < row_vectors(along, C); k++) {
         i64 lanes = row_lanes(along, C, k);
@@ -89,7 +85,7 @@ INLINE void cross_entropy_rows(const int soft, const struct softmax_loss *t, i64
         for (i64 i = 0; i < count; i++) {
             if (!soft) {
                 i64 at = (n + i) * C + t->labels[n + i];
-                loss[i] += t->kept * (largest[i] - t->logits[at]);
+                if (t->kept != 0) loss[i] += t->kept * (largest[i] - t->logits[at]);
                 t->grad[at] -= t->scale * t->kept;
             }
             t->loss[n + i] = loss[i];
@@ -123,11 +119,14 @@ struct elementwise_loss {
     float *loss, *grad;
 };
 
-/* max(z, 0) - z*t + log(1 + exp(-|z|)),  scale * (sigmoid(z) - t) */
+/* max(z, 0) - z*t + log(1 + exp(-|z|)) = |z| * (z > 0 ? 1 - t : t) + log(...), where 0 times infinity is 0;
+ * scale * (sigmoid(z) - t) */
 INLINE void bce_formula(vf z, vf t, float scale, vf *loss, vf *grad) {
     vf e = v_exp(-v_abs(z));
-    *loss = v_max((vf){0}, z) - z * t + v_log1p(e);
-    *grad = scale * (v_select(z >= (vf){0}, v_set1(1.0f), e) / (1.0f + e) - t);
+    const vi positive = z >= (vf){0};
+    const vf weight = v_select(positive, 1.0f - t, t);
+    *loss = v_select(weight == (vf){0}, weight, v_abs(z) * weight) + v_log1p(e);
+    *grad = scale * (v_select(positive, v_set1(1.0f), e) / (1.0f + e) - t);
 }
 
 /* (x - t)^2,  2 * scale * (x - t) */

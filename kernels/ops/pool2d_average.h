@@ -5,6 +5,7 @@
 #ifndef FASTNN_POOL2D_AVERAGE_H
 #define FASTNN_POOL2D_AVERAGE_H
 
+#include "base/sums.h"
 #include "ops/pool2d.h"
 
 /* Pixels of the window at output o that lie inside, along one axis; all of it where padding counts. */
@@ -18,17 +19,28 @@ static void window_columns(const struct pool2d_shape *s, float *columns) {
         columns[ow] = window_count(ow, s->stride_w, s->pad_w, s->kw, s->W, s->count_include_pad);
 }
 
+/* The sum of n vectors `step` floats apart from p on, every one from `stride` floats */
+INLINE vf window_sum(const float *p, i64 n, i64 step, const int known_stride, i64 stride) {
+    vf sum = {0};
+    struct folded many = {{0}};
+    if (n <= SUM_SHORT) {
+        for (i64 i = 0; i < n; i++) sum += v_load_strided(p + i * step, known_stride, stride);
+        return sum;
+    }
+    for (i64 i = 0; i < n; i++) fold(&many, v_load_strided(p + i * step, known_stride, stride), i);
+    return folded_sum(many);
+}
+
 /* sums (W,) = sum over rows x, x + W, ...; may write past the end, reads nothing at x_end or after it */
 INLINE void sum_rows(float *restrict sums, const float *restrict x, i64 rows, i64 W, const float *x_end) {
     i64 w = 0;
     for (; w < W && x + (rows - 1) * W + w + VL <= x_end; w += VL) {
-        vf sum = v_load(x + w);
-        for (i64 i = 1; i < rows; i++) sum += v_load(x + i * W + w);
-        v_store(sums + w, sum);
+        v_store(sums + w, window_sum(x + w, rows, W, 1, 1));
     }
     for (; w < W; w++) {
-        sums[w] = x[w];
-        for (i64 i = 1; i < rows; i++) sums[w] += x[i * W + w];
+        double sum = 0;
+        for (i64 i = 0; i < rows; i++) sum += (double)x[i * W + w];
+        sums[w] = (float)sum;
     }
 }
 
@@ -36,8 +48,7 @@ INLINE void sum_rows(float *restrict sums, const float *restrict x, i64 rows, i6
 INLINE void average_row(const struct pool2d_shape *s, const int known_stride, const float *row, float rows, const float *columns,
                         float *y, const float *end) {
     for (i64 ow = 0; ow < s->OW; ow += VL) {
-        vf sum = {0};
-        for (i64 j = 0; j < s->kw; j++) sum += v_load_strided(row + ow * s->stride_w + j, known_stride, s->stride_w);
+        const vf sum = window_sum(row + ow * s->stride_w, s->kw, 1, known_stride, s->stride_w);
         pool_store(y + ow, sum / (rows * v_load(columns + ow)), s->OW - ow, end);
     }
 }
@@ -98,7 +109,8 @@ INLINE void spread_row(const struct pool2d_shape *s, const struct spread *l, con
         vf sum[2];
         for (i64 r = 0; r < stride; r++) {
             vf group = {0};
-            for (i64 i = 0; i * stride + r < s->kw; i++) group += v_load(l->share + l->before + q - i);
+            if (s->kw > SUM_SHORT) group = window_sum(l->share + l->before + q, ceil_div(s->kw - r, stride), -1, 1, 1);
+            else for (i64 i = 0; i * stride + r < s->kw; i++) group += v_load(l->share + l->before + q - i);
             if (known_stride) sum[r] = group;
             else UNROLL for (int lane = 0; lane < VL; lane++) row[(q + lane) * stride + r] = group[lane];
         }
@@ -142,7 +154,8 @@ static void avg_pool_spread(void *context, i64 index) {
             i64 first = below < 0 ? 0 : below / s->stride_h + 1;
             for (i64 w = 0; w < W; w += VL) {
                 vf sum = {0};
-                for (i64 oh = first; oh <= last; oh++) sum += v_load(l.spread + oh * l.pitch + s->pad_w + w);
+                if (s->kh > SUM_SHORT) sum = window_sum(l.spread + first * l.pitch + s->pad_w + w, last - first + 1, l.pitch, 1, 1);
+                else for (i64 oh = first; oh <= last; oh++) sum += v_load(l.spread + oh * l.pitch + s->pad_w + w);
                 pool_store(to + w, sum, W - w, end);
             }
         }
@@ -159,28 +172,6 @@ KERNEL int avg_pool2d_backward_input(const struct pool2d_shape *s, const float *
 /* ---- whole planes ---- */
 
 struct plane_means { i64 planes, pixels, step; const float *in; float *out; };
-
-/* Sum of a run of floats: four accumulators, folded into totals every so often, so that rounding errors stay small. */
-INLINE float run_sum(const float *p, i64 count) {
-    enum { FOLD = 64 * 4 * VL };
-    vf total = {0};
-    float rest = 0;
-    i64 i = 0;
-    while (i + VL <= count) {
-        vf a = {0}, b = {0}, c = {0}, d = {0};
-        i64 end = i64_min(i + FOLD, count);
-        for (; i + 4 * VL <= end; i += 4 * VL) {
-            a += v_load(p + i);
-            b += v_load(p + i + VL);
-            c += v_load(p + i + 2 * VL);
-            d += v_load(p + i + 3 * VL);
-        }
-        for (; i + VL <= end; i += VL) a += v_load(p + i);
-        total += (a + b) + (c + d);
-    }
-    for (; i < count; i++) rest += p[i];
-    return v_sum(total) + rest;
-}
 
 static void plane_means_task(void *context, i64 index) {
     const struct plane_means t = *(const struct plane_means *)context;

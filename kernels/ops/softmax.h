@@ -9,13 +9,13 @@
 
 #include <math.h>
 
+#include "base/sums.h"
 #include "base/threads.h"
 #include "base/vmath.h"
 
 enum {
     ROWS_BLOCK_C = 128,                  /* up to here rows are short */
     ROWS_TASK = 1 << 13,                /* about so many floats a task */
-    ROWS_FOLD = 64,                     /* vectors summed before they join the total: bounds the rounding error */
 };
 
 /* ---- vectors along a row, or along a block ---- */
@@ -38,19 +38,6 @@ INLINE vf row_max(const int along, i64 C, const float *x) {
     }
     return largest;
 }
-
-/* A sum of many vectors, folded now and then into a total. */
-struct folded { vf part, total; };
-
-INLINE void fold(struct folded *sum, vf v, i64 k) {
-    sum->part += v;
-    if (k % ROWS_FOLD == ROWS_FOLD - 1) {
-        sum->total += sum->part;
-        sum->part = (vf){0};
-    }
-}
-
-INLINE vf folded_sum(const int along, struct folded sum) { return row_sum(along, sum.total + sum.part); }
 
 /* block (C, VL) <- rows (n, C), n <= VL; the other lanes become zeros */
 INLINE void pack_rows(float *restrict block, const float *restrict rows, i64 n, i64 C) {
@@ -80,14 +67,14 @@ INLINE void unpack_rows(float *restrict rows, const float *restrict block, i64 n
 
 INLINE void softmax_row(const int along, i64 C, const float *x, float *out) {
     vf largest = row_max(along, C, x);
-    struct folded sum = {{0}, {0}};
+    struct folded sum = {{0}};
     for (i64 k = 0; k < row_vectors(along, C); k++) {
         i64 lanes = row_lanes(along, C, k);
         vf e = v_exp(v_load_lanes(x + k * VL, lanes, -INFINITY) - largest);
         v_store_lanes(out + k * VL, e, lanes);
         fold(&sum, e, k);
     }
-    vf factor = 1.0f / folded_sum(along, sum);
+    vf factor = 1.0f / row_sum(along, folded_sum(sum));
     for (i64 k = 0; k < row_vectors(along, C); k++) {
         i64 lanes = row_lanes(along, C, k);
         v_store_lanes(out + k * VL, v_load_lanes(out + k * VL, lanes, 0) * factor, lanes);
@@ -96,10 +83,10 @@ INLINE void softmax_row(const int along, i64 C, const float *x, float *out) {
 
 INLINE void log_softmax_row(const int along, i64 C, const float *x, float *out) {
     vf largest = row_max(along, C, x);
-    struct folded sum = {{0}, {0}};
+    struct folded sum = {{0}};
     for (i64 k = 0; k < row_vectors(along, C); k++)
         fold(&sum, v_exp(v_load_lanes(x + k * VL, row_lanes(along, C, k), -INFINITY) - largest), k);
-    vf log_sum = v_log(folded_sum(along, sum));
+    vf log_sum = v_log(row_sum(along, folded_sum(sum)));
     for (i64 k = 0; k < row_vectors(along, C); k++) {
         i64 lanes = row_lanes(along, C, k);
         v_store_lanes(out + k * VL, v_load_lanes(x + k * VL, lanes, 0) - largest - log_sum, lanes);
@@ -108,12 +95,12 @@ INLINE void log_softmax_row(const int along, i64 C, const float *x, float *out) 
 
 /* y * (grad - sum(grad * y)) */
 INLINE void softmax_backward_row(const int along, i64 C, const float *grad, const float *y, float *out) {
-    struct folded sum = {{0}, {0}};
+    struct folded sum = {{0}};
     for (i64 k = 0; k < row_vectors(along, C); k++) {
         i64 lanes = row_lanes(along, C, k);
         fold(&sum, v_load_lanes(grad + k * VL, lanes, 0) * v_load_lanes(y + k * VL, lanes, 0), k);
     }
-    vf mean = folded_sum(along, sum);
+    vf mean = row_sum(along, folded_sum(sum));
     for (i64 k = 0; k < row_vectors(along, C); k++) {
         i64 lanes = row_lanes(along, C, k);
         v_store_lanes(out + k * VL, v_load_lanes(y + k * VL, lanes, 0) * (v_load_lanes(grad + k * VL, lanes, 0) - mean), lanes);
@@ -122,9 +109,9 @@ INLINE void softmax_backward_row(const int along, i64 C, const float *grad, cons
 
 /* grad - exp(y) * sum(grad) */
 INLINE void log_softmax_backward_row(const int along, i64 C, const float *grad, const float *y, float *out) {
-    struct folded sum = {{0}, {0}};
+    struct folded sum = {{0}};
     for (i64 k = 0; k < row_vectors(along, C); k++) fold(&sum, v_load_lanes(grad + k * VL, row_lanes(along, C, k), 0), k);
-    vf total = folded_sum(along, sum);
+    vf total = row_sum(along, folded_sum(sum));
     for (i64 k = 0; k < row_vectors(along, C); k++) {
         i64 lanes = row_lanes(along, C, k);
         vf p = v_exp(v_load_lanes(y + k * VL, lanes, 0));

@@ -4,6 +4,7 @@
 #ifndef FASTNN_PLAN_UPDATE_H
 #define FASTNN_PLAN_UPDATE_H
 
+#include "base/sums.h"
 #include "plan/stages.h"
 #include "ops/update.h"
 
@@ -23,14 +24,19 @@ struct squares { i64 count; const float *x; double *partial; };
 static void squares_chunk(void *context, i64 index) {
     const struct squares *t = context;
     i64 i = index * UPDATE_CHUNK, end = i64_min(i + UPDATE_CHUNK, t->count);
-    vf sum[4] = {{0}, {0}, {0}, {0}};
     double total = 0;
-    for (; i + 4 * VL <= end; i += 4 * VL) UNROLL for (int j = 0; j < 4; j++) {
-        vf v = v_load(t->x + i + j * VL);
-        sum[j] += v * v;
+    while (i + VL <= end) {
+        vf sum[4] = {{0}};
+        const i64 stop = i64_min(i + SUM_RUN * 4 * VL, end);
+        for (; i + 4 * VL <= stop; i += 4 * VL) UNROLL for (int j = 0; j < 4; j++) {
+            vf v = v_load(t->x + i + j * VL);
+            sum[j] += v * v;
+        }
+        for (; i + VL <= stop; i += VL) sum[0] += v_load(t->x + i) * v_load(t->x + i);
+        total += (double)v_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
     }
     for (; i < end; i++) total += (double)t->x[i] * (double)t->x[i];
-    t->partial[index] = total + (double)v_sum((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    t->partial[index] = total;
 }
 
 /* total = sum of x[i]^2, chunk by chunk in order; 0, or -1 without memory */

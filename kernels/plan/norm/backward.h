@@ -27,16 +27,23 @@ INLINE struct normed_lanes normed_lanes_at(const struct normed_layer *m, const f
 
 /* sum += g, product += g * (z - mean); d, its rows d_row floats apart, is copied to `keep` unless that is NULL */
 INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const float *restrict z, const float *restrict d,
-                              i64 d_row, float *restrict keep, const struct normed_lanes *k, vf *sum, vf *product) {
+                              i64 d_row, float *restrict keep, const struct normed_lanes *k, struct v_joined *sum,
+                              struct v_joined *product) {
     const vf least = normed_least(l), scale = k->scale, shift = k->shift, mean = k->mean;
     const i64 PH = l->PH, PW = l->PW, row = l->OW * VL, pixels = l->OH * l->OW;
     vf a = {0}, b = {0};
+    i64 run = 0;
     if (l->global_average) {
         const vf share = v_load(d) / (float)pixels;
         for (i64 i = 0; i < pixels; i++) {
             vf x = v_load(z + i * VL), g = v_select(x * scale + shift > least, share, (vf){0});
             a += g;
             b += g * (x - mean);
+            if (++run < SUM_SHORT) continue;
+            v_join(sum, a);
+            v_join(product, b);
+            a = b = (vf){0};
+            run = 0;
         }
     } else for (i64 h = 0; h < PH; h++) for (i64 w = 0; w < PW; w++) {
         const float *from = z + h * pool * row + w * pool * VL;
@@ -53,9 +60,14 @@ INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const
         a += g;
         b += g * (winner - mean);
         if (keep) v_store(keep + (h * PW + w) * VL, all);
+        if (++run < SUM_SHORT) continue;
+        v_join(sum, a);
+        v_join(product, b);
+        a = b = (vf){0};
+        run = 0;
     }
-    *sum += a;
-    *product += b;
+    v_join(sum, a);
+    v_join(product, b);
 }
 
 /* out (OH, OW) = gradient of z */
@@ -91,20 +103,20 @@ INLINE void normed_gradient_block(const i64 pool, const struct chain_layer *l, c
         v_store(out + h * out_row + w * VL, v_load(z + h * row + w * VL) * from_z + from_one);
 }
 
-/* sums: (2, Op); keep: d's place in the state, or NULL where d lies there already */
+/* sums: (NORMED_SUMS, Op); keep: d's place in the state, or NULL where d lies there already */
 KERNEL void normed_sums_image(const struct normed_layer *m, const float *constants, const float *z, struct wide_view d, float *keep,
                               float *sums) {
     const struct chain_layer *l = m->l;
     const i64 pixels = l->PH * l->PW;
     for (i64 o = 0; o < m->OB; o++, z += l->OH * l->OW * VL, d.at += d.plane) {
         struct normed_lanes k = normed_lanes_at(m, constants, o);
-        vf sum = v_load(sums + o * VL), product = v_load(sums + m->Op + o * VL);
+        struct v_joined sum = normed_sum(m, sums, NORMED_FIRST, o * VL), product = normed_sum(m, sums, NORMED_SECOND, o * VL);
         float *to = keep ? keep + o * pixels * VL : NULL;
         if (l->pool == 1) normed_sums_block(1, l, z, d.at, d.row, to, &k, &sum, &product);
         else if (l->pool == 2) normed_sums_block(2, l, z, d.at, d.row, to, &k, &sum, &product);
         else normed_sums_block(l->pool, l, z, d.at, d.row, to, &k, &sum, &product);
-        v_store(sums + o * VL, sum);
-        v_store(sums + m->Op + o * VL, product);
+        normed_set_sum(m, sums, NORMED_FIRST, o * VL, sum);
+        normed_set_sum(m, sums, NORMED_SECOND, o * VL, product);
     }
 }
 
@@ -130,8 +142,8 @@ KERNEL void normed_join_sums(const struct normed_plan *p, i64 layer) {
     for (i64 o = 0; o < l->O; o++) {
         double sum = 0, product = 0;
         for (i64 b = 0; b < p->blocks; b++) {
-            sum += normed_block_sums(p, b)[o];
-            product += normed_block_sums(p, b)[m->Op + o];
+            sum += normed_exact(m, normed_block_sums(p, b), NORMED_FIRST, o);
+            product += normed_exact(m, normed_block_sums(p, b), NORMED_SECOND, o);
         }
         if (!l->norm) {
             if (l->grad_bias) l->grad_bias[o] = (float)sum;
@@ -181,7 +193,7 @@ static void normed_upstream_block(void *context, int64_t index) {
     const struct normed_layer *m = &p->layer[layer];
     const i64 pixels = m->l->PH * m->l->PW;
     float *sums = normed_block_sums(p, block);
-    memset(sums, 0, (size_t)(2 * m->Op) * sizeof *sums);
+    memset(sums, 0, (size_t)(NORMED_SUMS * m->Op) * sizeof *sums);
     for (i64 n = normed_block_begin(p, block); n < normed_block_begin(p, block + 1); n++) {
         const struct wide_view d = normed_compact(m->l, normed_d(p, layer, n));
         wide_to_blocks(m->l->O, m->l->PH, m->l->PW, p->c->grad_y + n * m->l->O * pixels, pixels, d);
@@ -189,26 +201,26 @@ static void normed_upstream_block(void *context, int64_t index) {
     }
 }
 
-/* What a task of a backward pass has in hand */
-struct normed_hands { float *input, *grad, *input_grad, *image, *work, *product, *partial; };
+/* What a task of a backward pass has in hand; weight: the sums of the weight gradient, for Winograd's way transformed, in product */
+struct normed_hands { float *input, *grad, *input_grad, *image, *work, *product, *partial; struct joined weight; };
 
-/* Winograd: product = or += weight gradient of `count` images, input_grad, bordered as the input is */
+/* Winograd: weight = or += weight gradient of `count` images, input_grad, bordered as the input is */
 KERNEL void normed_gradients_winograd(const struct normed_layer *m, i64 count, int add, int wants_input, const float *packed,
-                                      const struct normed_hands *h) {
+                                      struct normed_hands *h) {
     const struct winograd w = normed_winograd(m->l);
     const i64 size = wide_place_floats(&m->input);
     if (wants_input) memset(h->input_grad, 0, (size_t)(count * size) * sizeof(float));
     winograd_backward(&w, count, add, packed, wide_bordered(&m->input, h->input), size, wide_bordered(&m->grad, h->grad),
-                      wide_place_floats(&m->grad), m->l->grad_weight ? h->product : NULL, wants_input ? h->input_grad : NULL, h->work);
+                      wide_place_floats(&m->grad), m->l->grad_weight ? &h->weight : NULL, wants_input ? h->input_grad : NULL, h->work);
 }
 
-/* Direct, one image: partial += weight gradient, image = input gradient */
+/* Direct, one image: weight += weight gradient, image = input gradient */
 KERNEL void normed_gradients_direct(const struct normed_layer *m, int first, int wants_input, const float *packed,
-                                    const struct normed_hands *h) {
+                                    struct normed_hands *h) {
     const struct chain_layer *l = m->l;
     const struct wide_conv s = normed_conv(l), t = normed_conv_input(l);
     const struct wide_view grad = wide_interior(&m->grad, h->grad), input = wide_bordered(&m->input, h->input);
-    if (l->grad_weight) (first ? wide_conv_weight_planes : wide_conv_weight)(&s, input, grad, h->partial);
+    if (l->grad_weight) (first ? wide_conv_weight_planes : wide_conv_weight)(&s, input, grad, &h->weight);
     const struct wide_view image = {h->image, l->H * l->W * VL, l->W * VL};
     if (wants_input) wide_conv_forward(&t, packed, NULL, wide_bordered(&m->grad, h->grad), image);
 }
@@ -250,8 +262,14 @@ static void normed_backward_block(void *context, int64_t index) {
     if (normed_take(p, &hands)) { job->failed = 1; return; }
     normed_clear(&m->input, m->group, hands.input);
     normed_clear(&m->grad, m->group, hands.grad);
-    if (!m->winograd) memset(hands.partial, 0, (size_t)m->partial_floats * sizeof(float));
-    if (wants_input && layer) memset(sums, 0, (size_t)(2 * before->Op) * sizeof *sums);
+    if (m->winograd) {
+        const struct winograd w = normed_winograd(l);
+        hands.weight = joined_at(hands.product, WINOGRAD_POINTS * winograd_step(w.Cp, w.Op), m->runs);
+    } else {
+        hands.weight = joined_at(hands.partial, m->partial_floats, m->runs);
+        memset(hands.partial, 0, (size_t)m->partial_floats * sizeof(float));
+    }
+    if (wants_input && layer) memset(sums, 0, (size_t)(NORMED_SUMS * before->Op) * sizeof *sums);
     for (i64 n = begin; n < end && !fastnn_stopped(); n += m->group) {
         const i64 count = i64_min(m->group, end - n);
         for (i64 k = 0; k < count; k++)
@@ -268,6 +286,7 @@ static void normed_backward_block(void *context, int64_t index) {
             normed_sums_image(before, constants, normed_z(p, layer - 1, n + k), d, normed_d(p, layer - 1, n + k), sums);
         }
     }
+    if (l->grad_weight) joined_end(&hands.weight);
     if (m->winograd && l->grad_weight) {
         const struct winograd w = normed_winograd(l);
         winograd_weight_unpack(&w, hands.product, hands.partial);

@@ -46,9 +46,9 @@ INLINE void normed_activate_block(const i64 pool, const struct chain_layer *l, c
 /* global average */
 INLINE vf normed_average_block(const struct chain_layer *l, const float *z, vf scale, vf shift) {
     const vf least = normed_least(l);
-    vf sum = {0};
-    for (i64 i = 0; i < l->OH * l->OW; i++) sum += v_max(least, v_load(z + i * VL) * scale + shift);
-    return sum / (float)(l->OH * l->OW);
+    struct folded sum = {{0}};
+    for (i64 i = 0; i < l->OH * l->OW; i++) fold(&sum, v_max(least, v_load(z + i * VL) * scale + shift), i);
+    return folded_sum(sum) / (float)(l->OH * l->OW);
 }
 
 /* one image of layer m: z -> out */
@@ -103,33 +103,39 @@ KERNEL void normed_convolve(const struct normed_layer *m, i64 first, i64 count, 
 /* ---- statistics ---- */
 
 /* Joins an image's z (OH * OW, VL) to mean and squares about it of `seen` values a lane */
-INLINE void normed_moments(i64 seen, const struct chain_layer *l, const float *z, vf *mean, vf *squares) {
-    const i64 pixels = l->OH * l->OW;
-    vf shift = *mean, a[4] = {{0}}, b[4] = {{0}};
+INLINE void normed_moments(i64 seen, const struct chain_layer *l, const float *z, struct v_joined *mean, struct v_joined *squares) {
+    const i64 pixels = l->OH * l->OW, run = 4 * sum_run(ceil_div(pixels, 4));
+    struct v_joined sums = {{0}}, products = {{0}};
+    vf shift = mean->sum;
     if (seen == 0) {
         shift = (vf){0};
         for (i64 i = 0; i < l->OW; i++) shift += v_load(z + i * VL);
         shift /= (float)l->OW;
     }
-    i64 i = 0;
-    for (; i + 4 <= pixels; i += 4) UNROLL for (int k = 0; k < 4; k++) {
-        vf x = v_load(z + (i + k) * VL) - shift;
-        a[k] += x;
-        b[k] += x * x;
+    for (i64 i = 0, end; i < pixels; i = end) {
+        vf a[4] = {{0}}, b[4] = {{0}};
+        end = i64_min(pixels, i + run);
+        for (; i + 4 <= end; i += 4) UNROLL for (int k = 0; k < 4; k++) {
+            vf x = v_load(z + (i + k) * VL) - shift;
+            a[k] += x;
+            b[k] += x * x;
+        }
+        for (; i < end; i++) {
+            vf x = v_load(z + i * VL) - shift;
+            a[0] += x;
+            b[0] += x * x;
+        }
+        v_join(&sums, (a[0] + a[1]) + (a[2] + a[3]));
+        v_join(&products, (b[0] + b[1]) + (b[2] + b[3]));
     }
-    for (; i < pixels; i++) {
-        vf x = v_load(z + i * VL) - shift;
-        a[0] += x;
-        b[0] += x * x;
-    }
-    vf sum = (a[0] + a[1]) + (a[2] + a[3]), square = (b[0] + b[1]) + (b[2] + b[3]), share = sum / (float)pixels;
+    const vf sum = v_joined_sum(sums), square = v_joined_sum(products), share = sum / (float)pixels;
     if (seen == 0) {
-        *mean = shift + share;
-        *squares = square - sum * share;
+        *mean = (struct v_joined){shift + share, {0}};
+        *squares = (struct v_joined){square - sum * share, {0}};
     } else {
         float weight = (float)pixels / (float)(seen + pixels);
-        *mean += share * weight;            /* share is also how far this image's mean is from the shift */
-        *squares += square - sum * share + share * share * (weight * (float)seen);
+        v_join(mean, share * weight);       /* share is also how far this image's mean is from the shift */
+        v_join(squares, square - sum * share + share * share * (weight * (float)seen));
     }
 }
 
@@ -152,9 +158,10 @@ KERNEL void normed_join(const struct normed_plan *p, i64 layer) {
         double mean = 0, squares = 0, seen = 0, bias = l->bias ? l->bias[o] : 0;
         for (i64 b = 0; b < p->blocks; b++) {
             const float *sums = normed_block_sums(p, b);
-            double values = pixels * (double)(normed_block_begin(p, b + 1) - normed_block_begin(p, b)), delta = sums[o] - mean;
+            double values = pixels * (double)(normed_block_begin(p, b + 1) - normed_block_begin(p, b));
+            double delta = normed_exact(m, sums, NORMED_FIRST, o) - mean;
             mean += delta * values / (seen + values);
-            squares += sums[m->Op + o] + delta * delta * seen * values / (seen + values);
+            squares += normed_exact(m, sums, NORMED_SECOND, o) + delta * delta * seen * values / (seen + values);
             seen += values;
         }
         normed_fold(m, o, mean, squares / count, normed_constants(p, layer));
@@ -238,10 +245,10 @@ static void normed_forward_block(void *context, int64_t index) {
         normed_load_input(job, layer, constants, n, count, layer ? normed_z(p, layer - 1, n) : NULL, input);
         normed_convolve(m, layer == 0, count, job->packed + m->packed_at, input, normed_z(p, layer, n), input + p->input_floats);
         if (m->l->norm) for (i64 k = 0; k < count; k++, seen += pixels) for (i64 o = 0; o < m->OB; o++) {
-            vf mean = v_load(sums + o * VL), squares = v_load(sums + m->Op + o * VL);
+            struct v_joined mean = normed_sum(m, sums, NORMED_FIRST, o * VL), squares = normed_sum(m, sums, NORMED_SECOND, o * VL);
             normed_moments(seen, m->l, normed_z(p, layer, n + k) + o * pixels * VL, &mean, &squares);
-            v_store(sums + o * VL, mean);
-            v_store(sums + m->Op + o * VL, squares);
+            normed_set_sum(m, sums, NORMED_FIRST, o * VL, mean);
+            normed_set_sum(m, sums, NORMED_SECOND, o * VL, squares);
         }
     }
 }

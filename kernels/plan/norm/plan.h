@@ -34,6 +34,9 @@ enum {
 /* Per layer, (OB * VL) each: y = z * scale + shift; gradient of z = from_d * d + from_z * z + from_one; mean is the batch's */
 enum { NORMED_SCALE, NORMED_SHIFT, NORMED_MEAN, NORMED_FROM_D, NORMED_FROM_Z, NORMED_FROM_ONE, NORMED_CONSTANTS };
 
+/* Of a block and channel: mean and squares about it, or sums of g and of g * (z - mean); and what joining them has rounded off */
+enum { NORMED_FIRST, NORMED_SECOND, NORMED_FIRST_LOW, NORMED_SECOND_LOW, NORMED_SUMS };
+
 struct normed_layer {
     const struct chain_layer *l;
     i64 OB, Op;                             /* blocks of output channels, and channels with the unused lanes */
@@ -43,14 +46,14 @@ struct normed_layer {
     i64 z_image, d_image;                   /* floats an image */
     i64 z_at, d_at, constants_at;           /* floats, in the state */
     i64 packed_at, transposed_at;           /* floats, in the packed weights */
-    i64 partial_floats;                     /* a block's weight gradient */
+    i64 partial_floats, runs;               /* a block's weight gradient, and the runs that are added to it */
 };
 
 struct normed_plan {
     const struct chain *c;
     struct normed_layer layer[CHAIN_MOST_LAYERS];
     i64 blocks;
-    i64 sums_at, state_floats;              /* sums: (blocks, 2, most channels) */
+    i64 sums_at, state_floats;              /* sums: (blocks, NORMED_SUMS, most channels) */
     i64 most_channels, packed_floats, transposed_floats, most_partial;
     i64 input_floats, grad_floats, work_floats, product_floats, image_floats; /* of a task's buffers */
 };
@@ -108,14 +111,15 @@ KERNEL struct normed_plan normed_make_plan(const struct chain *c) {
         m->packed_at = normed_reserve(&p.packed_floats, m->winograd ? winograd_weight_floats(&w) : m->partial_floats);
         m->transposed_at = normed_reserve(&p.transposed_floats,
                                           m->winograd ? winograd_weight_floats(&exchanged) : wide_conv_packed_floats(&t));
+        m->runs = most_images * (m->winograd ? ceil_div(w.TH * w.TW, WINOGRAD_STRIP) : wide_weight_runs(l->OH * l->OW));
         p.most_channels = i64_max(p.most_channels, m->Op);
-        p.most_partial = i64_max(p.most_partial, m->partial_floats);
+        p.most_partial = i64_max(p.most_partial, joined_floats(m->partial_floats, m->winograd ? 1 : m->runs));
         p.input_floats = i64_max(p.input_floats, m->group * wide_place_floats(&m->input));
         p.grad_floats = i64_max(p.grad_floats, m->group * wide_place_floats(&m->grad));
         p.image_floats = i64_max(p.image_floats, i64_max(m->z_image, ceil_div(l->C, VL) * VL * l->H * l->W));
         if (m->winograd) {
             p.work_floats = i64_max(p.work_floats, winograd_work_floats(&w));
-            p.product_floats = i64_max(p.product_floats, WINOGRAD_POINTS * winograd_step(w.Cp, w.Op));
+            p.product_floats = i64_max(p.product_floats, joined_floats(WINOGRAD_POINTS * winograd_step(w.Cp, w.Op), m->runs));
         }
     }
     p.image_floats = round_up(p.image_floats, NORMED_ALIGN);
@@ -125,7 +129,7 @@ KERNEL struct normed_plan normed_make_plan(const struct chain *c) {
     p.product_floats = round_up(p.product_floats, NORMED_ALIGN);
     const i64 even = normed_reserve(&p.state_floats, most_d[0]), odd = normed_reserve(&p.state_floats, most_d[1]);
     for (i64 i = 0; i < c->layers; i++) p.layer[i].d_at = i % 2 ? odd : even;   /* two are in use at a time */
-    p.sums_at = normed_reserve(&p.state_floats, p.blocks * 2 * p.most_channels);
+    p.sums_at = normed_reserve(&p.state_floats, p.blocks * NORMED_SUMS * p.most_channels);
     return p;
 }
 
@@ -138,7 +142,21 @@ INLINE float *normed_d(const struct normed_plan *p, i64 l, i64 n) {
 }
 INLINE float *normed_constants(const struct normed_plan *p, i64 l) { return (float *)p->c->state + p->layer[l].constants_at; }
 INLINE float *normed_block_sums(const struct normed_plan *p, i64 block) {
-    return (float *)p->c->state + p->sums_at + block * 2 * p->most_channels;
+    return (float *)p->c->state + p->sums_at + block * NORMED_SUMS * p->most_channels;
+}
+
+/* Of the block of channels from o on, in such sums */
+INLINE struct v_joined normed_sum(const struct normed_layer *m, const float *sums, int which, i64 o) {
+    return (struct v_joined){v_load(sums + which * m->Op + o), v_load(sums + (which + NORMED_FIRST_LOW) * m->Op + o)};
+}
+INLINE void normed_set_sum(const struct normed_layer *m, float *sums, int which, i64 o, struct v_joined v) {
+    v_store(sums + which * m->Op + o, v.sum);
+    v_store(sums + (which + NORMED_FIRST_LOW) * m->Op + o, v.low);
+}
+/* Of channel o, in double precision */
+INLINE double normed_exact(const struct normed_layer *m, const float *sums, int which, i64 o) {
+    const double sum = sums[which * m->Op + o], low = sums[(which + NORMED_FIRST_LOW) * m->Op + o];
+    return isfinite(low) ? sum + low : sum;
 }
 
 /* This task's block: every other pass goes through the batch backwards, over what the one before left in cache. */

@@ -84,18 +84,20 @@ static void wide_load_gradient(const struct wide_plan *p, i64 n, float *at) {
 /* to = gradient where the layer's output y is positive (y.at NULL: everywhere); adds to grad_bias. grad and to may be the same. */
 static void wide_relu_backward(i64 OB, i64 H, i64 W, struct wide_view grad, struct wide_view y, struct wide_view to, float *grad_bias) {
     for (i64 ob = 0; ob < OB; ob++) {
-        vf sum = v_load(grad_bias + ob * VL);
+        struct v_joined total = {{0}};
         for (i64 h = 0; h < H; h++) {
             const float *g = grad.at + ob * grad.plane + h * grad.row, *o = y.at ? y.at + ob * y.plane + h * y.row : NULL;
             float *d = to.at + ob * to.plane + h * to.row;
+            vf sum = {0};
             for (i64 w = 0; w < W * VL; w += VL) {
                 vf v = v_load(g + w);
                 if (o) v = v_select(v_load(o + w) > (vf){0}, v, (vf){0});
                 sum += v;
                 v_store(d + w, v);
             }
+            v_join(&total, sum);
         }
-        v_store(grad_bias + ob * VL, sum);
+        v_store(grad_bias + ob * VL, v_load(grad_bias + ob * VL) + v_joined_sum(total));
     }
 }
 
@@ -103,24 +105,28 @@ static void wide_relu_backward(i64 OB, i64 H, i64 W, struct wide_view grad, stru
 static void wide_unpool(const struct chain_layer *c, i64 OB, struct wide_view grad, const int8_t *where, struct wide_view to,
                         float *grad_bias) {
     for (i64 ob = 0; ob < OB; ob++) {
-        vf sum = v_load(grad_bias + ob * VL);
-        for (i64 h = 0; h < c->OH; h++) for (i64 w = 0; w < c->OW; w++) {
-            vf v = {0};
-            if (h < c->PH * c->pool && w < c->PW * c->pool) {
-                i64 ph = h / c->pool, pw = w / c->pool;
-                vi at = v_load_bytes(where + ((ph * c->PW + pw) * OB + ob) * VL);
-                vf g = v_load(grad.at + ob * grad.plane + ph * grad.row + pw * VL);
-                v = v_select(at == (int32_t)(h % c->pool * c->pool + w % c->pool), g, (vf){0});
+        struct v_joined total = {{0}};
+        for (i64 h = 0; h < c->OH; h++) {
+            vf sum = {0};
+            for (i64 w = 0; w < c->OW; w++) {
+                vf v = {0};
+                if (h < c->PH * c->pool && w < c->PW * c->pool) {
+                    i64 ph = h / c->pool, pw = w / c->pool;
+                    vi at = v_load_bytes(where + ((ph * c->PW + pw) * OB + ob) * VL);
+                    vf g = v_load(grad.at + ob * grad.plane + ph * grad.row + pw * VL);
+                    v = v_select(at == (int32_t)(h % c->pool * c->pool + w % c->pool), g, (vf){0});
+                }
+                sum += v;
+                v_store(to.at + ob * to.plane + h * to.row + w * VL, v);
             }
-            sum += v;
-            v_store(to.at + ob * to.plane + h * to.row + w * VL, v);
+            v_join(&total, sum);
         }
-        v_store(grad_bias + ob * VL, sum);
+        v_store(grad_bias + ob * VL, v_load(grad_bias + ob * VL) + v_joined_sum(total));
     }
 }
 
 static void wide_sparse_backward(const struct wide_plan *p, const struct wide_back *b, i64 l, i64 n, const float *transposed,
-                                 struct wide_view grad, float *scratch, float *partial) {
+                                 struct wide_view grad, float *scratch, struct joined *sums) {
     const struct wide_layer *m = &p->layer[l];
     const struct chain_layer *c = &p->chain->layer[l];
     struct wide_view src = wide_bordered(&p->place[l], wide_at(p, l, n, scratch));
@@ -137,12 +143,13 @@ static void wide_sparse_backward(const struct wide_plan *p, const struct wide_ba
         wide_flat_windows(&flat, c->PH * c->pool, c->kh, c->kw);
         s.flat_position = wide_first_flat(&flat, c->PH * c->pool, src.row);
     }
-    wide_mark_positions(&s, grad, where, &flat, gradient, mask, partial + m->partial_bias_at);
+    wide_mark_positions(&s, grad, where, &flat, gradient, mask, sums->part + m->partial_bias_at - m->partial_at);
     if (m->wants_weight) {
         wide_list_by_channel(&s, gradient, where, list);
         for (i64 cb = 0; cb < m->CB; cb++)
             wide_sparse_weight(c->O, c->kh, c->kw, list, src.at + cb * src.plane, src.row,
-                               partial + m->partial_at + cb * c->O * taps);
+                               sums->part + cb * c->O * taps);
+        joined_added(sums, ceil_div(c->PH * c->PW, SUM_RUN));
     }
     if (m->wants_input) {
         float *grad_x = scratch + b->grad_at[l % 2];
@@ -153,16 +160,16 @@ static void wide_sparse_backward(const struct wide_plan *p, const struct wide_ba
 }
 
 static void wide_dense_backward(const struct wide_plan *p, const struct wide_back *b, i64 l, i64 n, const float *transposed,
-                                struct wide_view grad, float *scratch, float *partial) {
+                                struct wide_view grad, float *scratch, struct joined *sums) {
     const struct wide_layer *m = &p->layer[l];
     const struct chain_layer *c = &p->chain->layer[l];
     struct wide_view src = wide_bordered(&p->place[l], wide_at(p, l, n, scratch)), to = grad;
     struct wide_place place = wide_dense_place(c, m->wants_input);
     struct wide_conv full = {.C = c->C, .O = c->O, .kh = c->kh, .kw = c->kw, .OH = c->OH, .OW = c->OW};
-    float *bias = partial + m->partial_bias_at;
+    float *bias = sums->part + m->partial_bias_at - m->partial_at;
     struct wide_view y = wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, scratch));
     if (l == 0 && !m->pooled && !m->wants_input) {
-        wide_first_weight(&full, src, grad, c->relu ? &y : NULL, partial + m->partial_at, bias);
+        wide_first_weight(&full, src, grad, c->relu ? &y : NULL, sums, bias);
         return;
     }
     if (m->wants_input || m->pooled) {
@@ -175,8 +182,8 @@ static void wide_dense_backward(const struct wide_plan *p, const struct wide_bac
         if (!c->relu) y.at = NULL;
         wide_relu_backward(m->OB, c->OH, c->OW, grad, y, to, bias);
     }
-    if (m->wants_weight && l == 0) wide_first_weight(&full, src, to, NULL, partial + m->partial_at, NULL);
-    else if (m->wants_weight) wide_conv_weight(&full, src, to, partial + m->partial_at);
+    if (m->wants_weight && l == 0) wide_first_weight(&full, src, to, NULL, sums, NULL);
+    else if (m->wants_weight) wide_conv_weight(&full, src, to, sums);
     if (m->wants_input) {
         struct wide_place at = wide_grad_place(p, l);
         struct wide_conv flipped = {.C = c->O, .O = c->C, .kh = c->kh, .kw = c->kw, .OH = c->H, .OW = c->W};
@@ -185,7 +192,8 @@ static void wide_dense_backward(const struct wide_plan *p, const struct wide_bac
     }
 }
 
-static void wide_backward_image(const struct wide_back_job *j, i64 n, float *scratch, float *partial) {
+/* sums: of every layer */
+static void wide_backward_image(const struct wide_back_job *j, i64 n, float *scratch, struct joined *sums) {
     const struct wide_plan *p = j->job.plan;
     const struct chain *c = p->chain;
     wide_gather(p, n, scratch);
@@ -196,7 +204,7 @@ static void wide_backward_image(const struct wide_back_job *j, i64 n, float *scr
     for (i64 l = p->L - 1; l >= 0; l--) {
         const struct wide_layer *m = &p->layer[l];
         if (!m->wants_weight && !m->wants_input) return;
-        (m->sparse ? wide_sparse_backward : wide_dense_backward)(p, j->back, l, n, j->job.transposed, grad, scratch, partial);
+        (m->sparse ? wide_sparse_backward : wide_dense_backward)(p, j->back, l, n, j->job.transposed, grad, scratch, &sums[l]);
         struct wide_place place = wide_grad_place(p, l);
         grad = wide_interior(&place, scratch + j->back->grad_at[l % 2]);
     }
@@ -214,9 +222,18 @@ static void wide_backward_block(void *context, int64_t block) {
     float *partial = wide_partial(p, block);
     if (!scratch) { j->job.failed = 1; return; }
     wide_clear_scratch(p, scratch);
+    const struct joined all = joined_at(partial, p->partial, p->runs);
+    struct joined sums[CHAIN_MOST_LAYERS];
+    for (i64 l = 0; l < p->L; l++) {
+        const struct wide_layer *m = &p->layer[l];
+        sums[l] = joined_slice(&all, m->partial_at, m->partial_bias_at + m->OB * VL - m->partial_at);
+    }
     memset(partial, 0, (size_t)p->partial * sizeof(float));
-    for (i64 n = block * p->block; n < i64_min(p->chain->N, (block + 1) * p->block) && !fastnn_stopped(); n++)
-        wide_backward_image(j, n, scratch, partial);
+    for (i64 n = block * p->block; n < i64_min(p->chain->N, (block + 1) * p->block); n++) {
+        if (fastnn_stopped()) break;
+        wide_backward_image(j, n, scratch, sums);
+    }
+    for (i64 l = 0; l < p->L; l++) joined_end(&sums[l]);
 }
 
 /* A part of the blocks' partial gradients, added into the first block's. */

@@ -37,7 +37,7 @@ KERNEL i64 wide_chain_state_bytes(const struct chain *c) {
     struct wide_plan p = wide_make_plan(c);
     i64 kept = p.packed;
     for (i64 i = 0; i < c->layers; i++) kept += chain_given_floats(&c->layer[i]);
-    return c->training ? c->N * p.record + p.blocks * p.partial * (i64)sizeof(float) : kept * (i64)sizeof(float);
+    return c->training ? c->N * p.record + p.blocks * joined_floats(p.partial, p.runs) * (i64)sizeof(float) : kept * (i64)sizeof(float);
 }
 
 #endif

@@ -9,6 +9,7 @@
 #ifndef FASTNN_WIDE_FIRST_H
 #define FASTNN_WIDE_FIRST_H
 
+#include "base/sums.h"
 #include "plan/wide/layout.h"
 
 enum {
@@ -105,8 +106,11 @@ INLINE void wide_first_entries(const int NV, i64 n, i64 K, const struct wide_con
         UNROLL for (int j = 0; j < NV; j++) a[i][j] = (vf){0};
     }
     UNROLL for (int j = 0; j < NV; j++) sum[j] = (vf){0};
-    for (i64 h = 0; h < s->OH; h++)
-        for (i64 w = 0; w < s->OW; w++) {
+    i64 run = 0;
+    for (i64 h = 0; h < s->OH; h++) for (i64 first = 0, end; first < s->OW; first = end) {
+        end = i64_min(s->OW, first + SUM_SHORT);
+        run += end - first;
+        for (i64 w = first; w < end; w++) {
             vf g[2];
             UNROLL for (int j = 0; j < NV; j++) {
                 g[j] = v_load(grad.at + j * grad.plane + h * grad.row + w * VL);
@@ -118,18 +122,24 @@ INLINE void wide_first_entries(const int NV, i64 n, i64 K, const struct wide_con
                 UNROLL for (int j = 0; j < NV; j++) a[i][j] += x * g[j];
             }
         }
-    UNROLL for (int i = 0; i < E; i++) UNROLL for (int j = 0; j < NV; j++)
-        if (i < n) v_store(out + (j * K + i) * VL, v_load(out + (j * K + i) * VL) + a[i][j]);
-    if (grad_bias) UNROLL for (int j = 0; j < NV; j++) v_store(grad_bias + j * VL, v_load(grad_bias + j * VL) + sum[j]);
+        if (run < SUM_RUN && (h + 1 < s->OH || end < s->OW)) continue;
+        run = 0;
+        UNROLL for (int i = 0; i < E; i++) UNROLL for (int j = 0; j < NV; j++) {
+            if (i < n) v_store(out + (j * K + i) * VL, v_load(out + (j * K + i) * VL) + a[i][j]);
+            a[i][j] = (vf){0};
+        }
+        UNROLL for (int j = 0; j < NV; j++) {
+            if (grad_bias) v_store(grad_bias + j * VL, v_load(grad_bias + j * VL) + sum[j]);
+            sum[j] = (vf){0};
+        }
+    }
 }
 
 /* packed [OB][K][VL] += gradient of the weights; the mask of the ReLU is y > 0, y NULL: there is none. grad_bias (OB*VL) is added
  * to, or NULL. */
-KERNEL void wide_first_weight(const struct wide_conv *s, struct wide_view src, struct wide_view grad, const struct wide_view *y,
-                              float *packed, float *grad_bias) {
+INLINE void wide_first_weight_rows(const struct wide_conv *s, const i64 *offset, struct wide_view src, struct wide_view grad,
+                                   const struct wide_view *y, float *packed, float *grad_bias) {
     const i64 K = wide_first_taps(s), OB = ceil_div(s->O, VL);
-    i64 offset[WIDE_FIRST_TAPS];
-    wide_first_offsets(s, src, offset);
     for (i64 o = 0; o < OB; o += 2, packed += 2 * K * VL) {
         struct wide_view g = {grad.at + o * grad.plane, grad.plane, grad.row}, mask = {0};
         if (y) mask = (struct wide_view){y->at + o * y->plane, y->plane, y->row};
@@ -143,6 +153,23 @@ KERNEL void wide_first_weight(const struct wide_conv *s, struct wide_view src, s
             else ENTRIES(1, NULL);
 #undef ENTRIES
         }
+    }
+}
+
+/* The same, as many rows at a time as add SUM_ADDS runs; sums: packed, and grad_bias, if it is wanted, in the same sums */
+KERNEL void wide_first_weight(const struct wide_conv *s, struct wide_view src, struct wide_view grad, const struct wide_view *y,
+                              struct joined *sums, float *grad_bias) {
+    const i64 most = i64_max(1, SUM_ADDS * SUM_RUN / s->OW);
+    struct wide_view mask = y ? *y : (struct wide_view){0};
+    i64 offset[WIDE_FIRST_TAPS];
+    wide_first_offsets(s, src, offset);
+    for (i64 first = 0; first < s->OH; first += most) {
+        struct wide_conv part = *s;
+        part.OH = i64_min(most, s->OH - first);
+        wide_first_weight_rows(&part, offset, src, grad, y ? &mask : NULL, sums->part, grad_bias);
+        joined_added(sums, ceil_div(part.OH * s->OW, SUM_RUN));
+        src.at += most * src.row, grad.at += most * grad.row;
+        if (y) mask.at += most * mask.row;
     }
 }
 

@@ -68,9 +68,9 @@ static void wide_forward_image(const struct wide_plan *p, const float *packed, i
     }
     for (i64 o = 0; o < end->C; o += VL) {
         const float *plane = out + o / VL * wide_place_plane(end);
-        vf sum = {0};
-        for (i64 i = 0; i < end->H * end->W; i++) sum += v_load(plane + i * VL);
-        v_store_lanes(c->y + n * end->C + o, sum / (float)(end->H * end->W), i64_min(VL, end->C - o));
+        struct folded sum = {{0}};
+        for (i64 i = 0; i < end->H * end->W; i++) fold(&sum, v_load(plane + i * VL), i);
+        v_store_lanes(c->y + n * end->C + o, folded_sum(sum) / (float)(end->H * end->W), i64_min(VL, end->C - o));
     }
 }
 

@@ -8,6 +8,7 @@
 #define FASTNN_WIDE_PLAN_H
 
 #include "base/threads.h"
+#include "ops/wide_conv_weight.h"
 #include "plan/layers.h"
 #include "plan/wide/first.h"
 #include "plan/wide/flat.h"
@@ -45,7 +46,7 @@ struct wide_plan {
     i64 place_at[CHAIN_MOST_LAYERS + 1];    /* stored: bytes in the record; else floats in scratch */
     i64 record;                     /* bytes an image in state */
     i64 block, blocks;              /* images a block, blocks */
-    i64 partial;                    /* floats a block */
+    i64 partial, runs;              /* floats of a block's sums, runs that are added to them at most */
     int flat;                       /* look for flat parts of the images: for the second layer (wide/flat.h) */
     i64 flat_at, strip_at, work_at, scratch;    /* floats of a thread, forward */
     i64 packed, transposed;         /* floats of weights */
@@ -100,6 +101,7 @@ KERNEL struct wide_plan wide_make_plan(const struct chain *c) {
             m->partial_floats = l->kh * l->kw * m->CB * VL * m->OB * VL;
             m->partial_at = wide_reserve(&p.partial, m->partial_floats, 16);
             m->partial_bias_at = wide_reserve(&p.partial, m->OB * VL, 16);
+            p.runs = i64_max(p.runs, p.block * (wide_weight_runs(l->OH * l->OW) + 1));
             struct wide_conv t = {.C = l->O, .O = l->C, .kh = l->kh, .kw = l->kw, .OH = l->H, .OW = l->W};
             m->transposed_at = wide_reserve(&p.transposed, m->sparse ? m->partial_floats : wide_conv_packed_floats(&t), 16);
             if (m->pooled) m->where_at = wide_reserve(&p.record, l->PH * l->PW * m->OB * VL, 64);
@@ -119,7 +121,7 @@ KERNEL struct wide_plan wide_make_plan(const struct chain *c) {
 
 INLINE char *wide_record(const struct wide_plan *p, i64 n) { return (char *)p->chain->state + n * p->record; }
 INLINE float *wide_partial(const struct wide_plan *p, i64 block) {
-    return (float *)((char *)p->chain->state + p->chain->N * p->record) + block * p->partial;
+    return (float *)((char *)p->chain->state + p->chain->N * p->record) + block * joined_floats(p->partial, p->runs);
 }
 INLINE float *wide_at(const struct wide_plan *p, i64 place, i64 n, float *scratch) {
     return p->stored[place] ? (float *)(wide_record(p, n) + p->place_at[place]) : scratch + p->place_at[place];

@@ -16,6 +16,7 @@
 #ifndef FASTNN_WIDE_SPARSE_H
 #define FASTNN_WIDE_SPARSE_H
 
+#include "base/sums.h"
 #include "plan/wide/flat.h"
 #include "plan/wide/pool.h"
 
@@ -69,7 +70,6 @@ INLINE void wide_mark_pooled(const int pool, const struct wide_pooled *s, struct
                 for (i64 ob = word * in_word; ob < i64_min(OB, (word + 1) * in_word); ob++) {
                     const vi at = v_load_bytes(where + ob * VL);
                     vf g = v_select(at >= 0, v_load(grad.at + ob * grad.plane + h * grad.row + w * VL), (vf){0});
-                    v_store(grad_bias + ob * VL, v_load(grad_bias + ob * VL) + g);
                     if (flat_places) {
                         const vi is_flat = -((v_set1_int(flat_places) >> (at & 31)) & 1);
                         v_store(flat_sum + ob * VL, v_load(flat_sum + ob * VL) + v_select(is_flat, g, (vf){0}));
@@ -82,7 +82,13 @@ INLINE void wide_mark_pooled(const int pool, const struct wide_pooled *s, struct
             }
         }
     memset(mask, 0, (size_t)(places * words) * sizeof *mask);
-    for (i64 ob = 0; ob < OB; ob++) mask[ob / in_word] |= wide_bits(v_load(flat_sum + ob * VL)) << ob % in_word * VL;
+    for (i64 ob = 0; ob < OB; ob++) {
+        const float *by_window = flat_sum - rows * OB * VL + ob * VL;
+        struct folded sum = {{0}};
+        mask[ob / in_word] |= wide_bits(v_load(flat_sum + ob * VL)) << ob % in_word * VL;
+        for (i64 i = 0; i <= rows; i++) fold(&sum, v_load(by_window + i * OB * VL), i);
+        v_store(grad_bias + ob * VL, v_load(grad_bias + ob * VL) + folded_sum(sum));
+    }
 }
 
 /* All by window: gradient [PH*PW + 1][OB*VL], zero where the output has none, and for each place in the window the channels whose
@@ -140,21 +146,24 @@ enum { WIDE_MOST_ACCUMULATORS = VL == 16 ? 25 : 10 };
 INLINE void wide_sparse_weight_rows(const int R, const int KW, i64 n, const float *gradient, const int32_t *offset, const float *x,
                                     i64 x_row, float *grad) {
     vf a[WIDE_MOST_ACCUMULATORS];
-    UNROLL for (int t = 0; t < R * KW; t++) a[t] = v_load(grad + t * VL);
 #define ENTRY(at, by) do { \
         const vf g = v_set1(by); \
         const float *p = x + (at); \
         UNROLL for (int r = 0; r < R; r++, p += x_row) UNROLL for (int c = 0; c < KW; c++) a[r * KW + c] += g * v_load(p + c * VL); \
     } while (0)
-    i64 e = 0;
-    for (; e + 2 <= n; e += 2) {
-        uint64_t two;               /* one load of two offsets: loads are what bounds this loop */
-        memcpy(&two, offset + e, sizeof two);      /* little-endian, as all the ISAs here */
-        UNROLL for (int i = 0; i < 2; i++) ENTRY(i ? two >> 32 : (uint32_t)two, gradient[e + i]);
+    const i64 run = sum_run(n);
+    for (i64 e = 0; e < n;) {
+        const i64 end = i64_min(n, e + run);
+        UNROLL for (int t = 0; t < R * KW; t++) a[t] = (vf){0};
+        for (; e + 2 <= end; e += 2) {
+            uint64_t two;           /* one load of two offsets: loads are what bounds this loop */
+            memcpy(&two, offset + e, sizeof two);  /* little-endian, as all the ISAs here */
+            UNROLL for (int i = 0; i < 2; i++) ENTRY(i ? two >> 32 : (uint32_t)two, gradient[e + i]);
+        }
+        if (e < end) { ENTRY(offset[e], gradient[e]); e++; }
+        UNROLL for (int t = 0; t < R * KW; t++) v_store(grad + t * VL, v_load(grad + t * VL) + a[t]);
     }
-    if (e < n) ENTRY(offset[e], gradient[e]);
 #undef ENTRY
-    UNROLL for (int t = 0; t < R * KW; t++) v_store(grad + t * VL, a[t]);
 }
 
 /* The entries of one window: mask [pool*pool][words]. Where the registers hold all that the positions of a 2x2 window reach, grad_x is

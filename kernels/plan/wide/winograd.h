@@ -161,8 +161,7 @@ KERNEL void winograd_pack(const struct winograd *w, const float *weight, int exc
 INLINE void winograd_product(const int MR, const int NV, int add, i64 K, const float *restrict a, i64 a_row, i64 a_step,
                              const float *restrict b, i64 b_step, float *restrict out, i64 out_row) {
     vf acc[8][WIDE_NV];
-    UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)
-        acc[i][j] = add ? v_load(out + i * out_row + j * VL) : (vf){0};
+    UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = (vf){0};
     for (i64 k = 0; k < K; k++, a += a_step, b += b_step) {
         vf v[WIDE_NV];
         UNROLL for (int j = 0; j < NV; j++) v[j] = v_load(b + j * VL);
@@ -171,7 +170,10 @@ INLINE void winograd_product(const int MR, const int NV, int add, i64 K, const f
             UNROLL for (int j = 0; j < NV; j++) acc[i][j] += s * v[j];
         }
     }
-    UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) v_store(out + i * out_row + j * VL, acc[i][j]);
+    UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) {
+        float *const to = out + i * out_row + j * VL;
+        v_store(to, add ? v_load(to) + acc[i][j] : acc[i][j]);
+    }
 }
 
 /* All rows: MR at a time, then fewer */

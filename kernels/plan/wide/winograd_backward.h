@@ -11,6 +11,7 @@
 #ifndef FASTNN_WIDE_WINOGRAD_BACKWARD_H
 #define FASTNN_WIDE_WINOGRAD_BACKWARD_H
 
+#include "base/sums.h"
 #include "plan/wide/winograd.h"
 
 /* ---- transforms of a line: 4 -> 6, 6 -> 3, 6 -> 6 ---- */
@@ -127,7 +128,7 @@ INLINE void winograd_multiply_weight(const struct winograd *w, i64 T, int add, c
  * over what of 4*TH x 4*TW lies outside OH x OW. U: packed WINOGRAD_EXCHANGED of the shape with C and O exchanged. dU or dX: NULL
  * where not wanted. work: winograd_work_floats */
 KERNEL void winograd_backward(const struct winograd *w, i64 images, int add, const float *U, struct wide_view src, i64 src_image,
-                              struct wide_view grad, i64 grad_image, float *dU, float *dX, float *work) {
+                              struct wide_view grad, i64 grad_image, struct joined *dU, float *dX, float *work) {
     const struct winograd exchanged = winograd_shape(w->O, w->C, w->OH, w->OW);
     const i64 tiles = images * w->TH * w->TW;
     struct winograd_place at = {0};
@@ -140,7 +141,10 @@ KERNEL void winograd_backward(const struct winograd *w, i64 images, int add, con
             const float *from = grad.at + at.image * grad_image + 4 * at.ty * grad.row + 4 * at.tx * VL;
             for (i64 o = 0; o < w->Op; o += VL) winograd_gradient(from + o / VL * grad.plane, grad.row, M + t * w->Op + o, m_step);
         }
-        if (dU) winograd_multiply_weight(w, T, add || t0 > 0, V, M, dU);
+        if (dU) {
+            winograd_multiply_weight(w, T, add || t0 > 0, V, M, dU->part);
+            joined_added(dU, 1);
+        }
         if (!dX) continue;
         winograd_multiply(&exchanged, T, U, M, V);
         for (i64 t = 0; t < T; t++, winograd_next(w, &to)) {
