@@ -34,11 +34,12 @@ _last_change = 0
 
 def mode_of(module: Any) -> bool:
     """Whether the module is in training mode, as the calling thread sees it."""
-    for overlay in reversed(_thread.overlays):
+    overlays = _thread.overlays
+    for overlay in reversed(overlays) if overlays else ():
         found = overlay.get(id(module))
         if found is not None:
             return found
-    own: bool = vars(module).get("training", True)
+    own: bool = module.__dict__.get("training", True)
     return own
 
 
@@ -47,10 +48,10 @@ def set_mode(module: Any, training: bool) -> None:
     global _last_change
     for overlay in reversed(_thread.overlays):
         if id(module) in overlay:
-            overlay[id(module)] = training
+            overlay[id(module)] = bool(training)
             break
     else:
-        vars(module)["training"] = training
+        vars(module)["training"] = bool(training)
     _last_change = next(_changes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -76,6 +76,18 @@ class Module:
 
     _buffers: tuple[str, ...] = ()
     _frozen: bool = False
+    if TYPE_CHECKING:
+        training: bool
+    else:  # not by methods of this class: it is read in every forward of many layers
+        training = property(
+            mode_of,
+            set_mode,
+            doc="""Whether the module is in training mode; a new one is.
+
+        Inside `fit`, `evaluate` and others that borrow a model, it is the mode that they have put it into. It holds in
+        their thread alone, and what is set in a callback of theirs is forgotten when they end.
+        """,
+        )
     changes: ClassVar[int] = 0  # of attributes of any module: whoever relies on a model's structure watches this number
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -218,19 +230,6 @@ class Module:
             child.apply(fn)
         fn(self)
         return self
-
-    @property
-    def training(self) -> bool:
-        """Whether the module is in training mode; a new one is.
-
-        Inside `fit`, `evaluate` and others that borrow a model, it is the mode that they have put it into. It holds in
-        their thread alone, and what is set in a callback of theirs is forgotten when they end.
-        """
-        return mode_of(self)
-
-    @training.setter
-    def training(self, training: bool) -> None:
-        set_mode(self, bool(training))
 
     def train(self: M, mode: bool = True) -> M:
         """Training mode (dropout drops, batch norm uses the batch's statistics), or eval mode, for all modules below.
