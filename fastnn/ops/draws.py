@@ -12,8 +12,6 @@ from fastnn.errors import ArgumentError, DTypeError
 from fastnn.habits import check_options
 from fastnn.tensor import Array, Context, Function, Tensor
 
-_OPTIONS = "layout device memory_format requires_grad"  # of PyTorch's, which have no effect
-
 
 class RandnLike(Function):
     """Standard normal numbers in x's shape. Attribute: dtype."""
@@ -48,7 +46,15 @@ class Bernoulli(Function):
         return (random.next_generator().random(x.shape, x.dtype) < x).astype(x.dtype)
 
 
-def randn_like(input: Any, *, dtype: DTypeLike | None = None, **options: Any) -> Tensor:
+def randn_like(
+    input: Any,
+    *,
+    dtype: DTypeLike | None = None,
+    layout: None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: None = None,
+) -> Tensor:
     """Standard normal numbers in the shape of `input`, of its type or `dtype` (float32 or float64); no gradient.
 
     Every call takes new numbers, in a compiled model, too; `fnn.manual_seed` starts them afresh, for any number of
@@ -59,11 +65,20 @@ def randn_like(input: Any, *, dtype: DTypeLike | None = None, **options: Any) ->
     >>> (mean + std * fnn.randn_like(std)).shape  # a variational autoencoder's draw
     (2,)
     """
-    x = _like("randn_like", input, options)
+    check_options("randn_like", layout=layout, device=device, requires_grad=requires_grad, memory_format=memory_format)
+    x = input if isinstance(input, Tensor) else Tensor(input)
     return RandnLike.apply(x, dtype=_dtype("randn_like", x, dtype))
 
 
-def rand_like(input: Any, *, dtype: DTypeLike | None = None, **options: Any) -> Tensor:
+def rand_like(
+    input: Any,
+    *,
+    dtype: DTypeLike | None = None,
+    layout: None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    memory_format: None = None,
+) -> Tensor:
     """Numbers from [0, 1), all equally likely, in the shape of `input`; everything else as for `randn_like`.
 
     >>> import fastnn as fnn
@@ -71,11 +86,12 @@ def rand_like(input: Any, *, dtype: DTypeLike | None = None, **options: Any) -> 
     >>> drawn.shape, bool((drawn >= 0).all() and (drawn < 1).all())
     ((1, 2), True)
     """
-    x = _like("rand_like", input, options)
+    check_options("rand_like", layout=layout, device=device, requires_grad=requires_grad, memory_format=memory_format)
+    x = input if isinstance(input, Tensor) else Tensor(input)
     return RandLike.apply(x, dtype=_dtype("rand_like", x, dtype))
 
 
-def bernoulli(input: Any, **options: Any) -> Tensor:
+def bernoulli(input: Any, *, generator: None = None, out: None = None) -> Tensor:
     """1 with the probability that `input` holds in that place, else 0, in its shape and type; no gradient.
 
     Every call takes new numbers, as `randn_like` does. Raises ArgumentError for entries that are not from 0 to 1,
@@ -85,15 +101,10 @@ def bernoulli(input: Any, **options: Any) -> Tensor:
     >>> fnn.bernoulli(fnn.Tensor([0.0, 1.0]))
     Tensor([0., 1.])
     """
-    check_options("bernoulli", options, "generator out")
+    check_options("bernoulli", generator=generator, out=out)
     x = input if isinstance(input, Tensor) else Tensor(input)
     _dtype("bernoulli", x, None)
     return Bernoulli.apply(x)
-
-
-def _like(name: str, input: Any, options: dict[str, Any]) -> Tensor:
-    check_options(name, options, _OPTIONS)
-    return input if isinstance(input, Tensor) else Tensor(input)
 
 
 def _dtype(name: str, x: Tensor, dtype: DTypeLike | None) -> np.dtype[Any]:
