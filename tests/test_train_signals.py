@@ -18,7 +18,7 @@ from fastnn.data import Batches
 from fastnn.tensor import Function, Tensor
 from fastnn.train import Callback, Checkpoint, Interrupted, LRFinder, Training, evaluate, fit
 
-COUNT, SIDE, CLASSES = 96, 28, 10  # 75,264 pixels: a step that may be given up
+COUNT, SIDE, CLASSES = 180, 28, 10  # 141,120 pixels: a step that may be given up
 NATIVE = backends.name() == "native"
 compiled = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "eager"])
 numbers = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
