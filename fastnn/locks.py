@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -35,9 +34,6 @@ def _free_locks_of_lost_threads() -> None:
         lost = find_lost()
         if lost is not None:
             lost()
-    tqdm = sys.modules.get("tqdm")
-    if tqdm is not None:  # all bars of a process share one lock, which tqdm itself does not renew
-        tqdm.tqdm.set_lock(threading.RLock())
 
 
 if hasattr(os, "register_at_fork"):

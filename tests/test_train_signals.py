@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from fastnn.data import Batches
 from fastnn.tensor import Function, Tensor
 from fastnn.train import Callback, Checkpoint, Interrupted, LRFinder, Training, evaluate, fit
 
-COUNT, SIDE, CLASSES = 96, 28, 10  # 75,264 pixels: a step that may be given up
+COUNT, SIDE, CLASSES = 180, 28, 10  # 141,120 pixels: a step that may be given up
 NATIVE = backends.name() == "native"
 compiled = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "eager"])
 numbers = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -293,3 +296,32 @@ def test_a_signal_in_the_last_step_of_an_epoch_is_not_lost() -> None:
     step = fnn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
     with pytest.raises(KeyboardInterrupt):
         step.run_epoch(*data(), None, COUNT, Schedule(), progress=False)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_command_ends_within_a_step_over_all_images(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    """Gradient descent with backtracking: an epoch takes seconds, and the run is as it was before it."""
+    command = [
+        sys.executable,
+        "-m",
+        "fastnn",
+        "train",
+        "--optimizer",
+        "gd",
+        "--model",
+        "best",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("epoch"):  # the head of the table: the first step begins
+            assert process.poll() is None
+        time.sleep(0.2)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert f"stopped by {number.name} in epoch 1, after 0 of 1 batches" in errors

@@ -11,7 +11,7 @@ from fastnn import interrupts
 
 __all__ = ["LONG", "Stoppable"]
 
-LONG = 1 << 16  # numbers: computations on arrays of fewer end soon enough
+LONG = 1 << 17  # numbers: computations on inputs of fewer end soon enough
 
 
 class Stoppable:
@@ -19,14 +19,18 @@ class Stoppable:
 
     What was computed inside is undefined in that case, and so is any other error that came of it. Signals count that
     would end the work: Ctrl-C with Python's own handler, and both within `Interrupts` that are not patient. Handlers of
-    others run as they always did. Contexts may be nested: the outermost one counts.
+    others run as they always did. Contexts may be nested: the outermost one counts. Those of inputs of fewer than LONG
+    numbers do nothing.
     """
 
     _depth = 0  # in the main thread
 
+    def __init__(self, size: int) -> None:
+        self._size = size
+
     def __enter__(self) -> None:
         self._begun = False
-        if threading.current_thread() is threading.main_thread():
+        if self._size >= LONG and threading.current_thread() is threading.main_thread():
             interrupts.heed()
             if Stoppable._depth == 0:
                 self._begun = _begin(*map(_ends_work, (signal.SIGINT, signal.SIGTERM)))

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import shapes
-from fastnn.backends.stopping import LONG, Stoppable
+from fastnn.backends.stopping import Stoppable
 from fastnn.errors import NonFiniteError
+from fastnn.interrupts import heed
 from fastnn.ops.norm import Running
 from fastnn.plan.fuse import Chain, Dense, Single, Stage
 from fastnn.plan.gradients import Gradients
@@ -81,7 +82,8 @@ class Execution:
         self.gradients: list[tuple[Tensor, Array]] = []  # rewritten in every step
         self.updated: set[int] = set()  # ids of the parameters that their stage updates at once
         self.running: list[Running] = []  # statistics that native stages let follow
-        self._long, self._broken = math.prod(graph.x.shape) >= LONG, False
+        self._stoppable = Stoppable(math.prod(graph.x.shape))
+        self._broken = False
         self._statistics = Kept(_statistics(graph) if training else ())
         self._tables: list[_Table] = []
         self.loss = math.nan
@@ -219,10 +221,7 @@ class Execution:
         for table in self._tables:
             table.refresh()
         try:
-            if self._long:
-                with Stoppable():
-                    self._run_parts(x, y)
-            else:
+            with self._stoppable:
                 self._run_parts(x, y)
         except BaseException as error:
             self.put_back()
@@ -236,6 +235,8 @@ class Execution:
     def _run_parts(self, x: Array, y: Array | None) -> None:
         for part in self.parts:
             if part.program is None:
+                if self.updates is None:  # else parameters may have been updated already
+                    heed()
                 part.run_work()
             else:
                 self._run_program(part.program, x, y)

@@ -80,7 +80,7 @@ class Place:
                 found.append(name)
         return found if len(now) == len(seen) else [*found, *(name for name in seen if name not in now)]
 
-    def print(self) -> list[Any]:
+    def fingerprint(self) -> list[Any]:
         """A summary that is equal as long as the entries are: plain ones by value, others by identity."""
         return [id(self.owner), *((k, repr(v) if isinstance(v, PLAIN) else id(v)) for k, v in self.seen.items())]
 

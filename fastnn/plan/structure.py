@@ -65,7 +65,7 @@ class Structure:
         return isinstance(owner, np.ndarray) and any(np.may_share_memory(owner, array) for array in self._live)
 
     def _summary(self) -> list[Any]:
-        return [*map(_fingerprint, self._modules), *(place.print() for place in self._loose)]
+        return [*map(_fingerprint, self._modules), *(place.fingerprint() for place in self._loose)]
 
     def name_of(self, module: Module | None) -> str:
         """How a message names a module: its class, and where it lies in the model."""

@@ -130,7 +130,7 @@ def measure(
     if batch_size > 1 and len(dataset) % batch_size == 1 < len(dataset):
         batches.fewest = fewest_for(predict, dataset.images[:2])
     for images, labels in batches:
-        with at_once(), Stoppable():
+        with at_once(), Stoppable(images.size):
             outputs = predict(images)
         if not tally.count:
             check_outputs(dataset.labels, outputs.shape, loss)

@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fastnn.errors import NonFiniteError
+from fastnn.nn import Module
 
-__all__ = ["cause", "check_model", "in_model", "in_training"]
+__all__ = ["Watched", "cause", "check_model"]
+
+
+class Watched:
+    """What a training changes: parameters, buffers, and the optimiser's state, whose sums of squares overflow first."""
+
+    def __init__(self, model: Any, optimizer: Any) -> None:
+        self._model, self._state = model, getattr(optimizer, "state", {})
+        self._parameters: list[Any] = []
+        self._buffers: list[np.ndarray] = []
+        self._seen = -1  # Module.changes when these were looked up
+
+    def found(self) -> str:
+        """Which of it is not finite, in words; empty if all is."""
+        if self._seen != Module.changes:
+            self._seen = Module.changes
+            self._parameters = list(self._model.parameters())
+            self._buffers = list(self._model.buffers()) if isinstance(self._model, Module) else []
+        with np.errstate(all="ignore"):
+            # A fraction of the time that a look at each entry takes. Where the squares overflow, that decides.
+            if all(math.isfinite(np.vdot(array, array)) for array in self._arrays()):
+                return ""
+        return in_model(self._model) or self._in_state()
+
+    def _arrays(self) -> Iterator[np.ndarray]:
+        for parameter in self._parameters:
+            yield parameter.data
+            yield from filter(_is_array, self._state.get(parameter, {}).values())
+        yield from self._buffers
+
+    def _in_state(self) -> str:
+        for name, parameter in self._model.named_parameters():
+            for key, value in self._state.get(parameter, {}).items():
+                where = _bad(value)
+                if where:
+                    return f"the optimiser's {key} of {name} ({where})"
+        return ""
 
 
 def in_model(model: Any) -> str:
@@ -18,19 +56,6 @@ def in_model(model: Any) -> str:
     Buffers that users register may hold infinities, as masks do: of these only NaN counts.
     """
     return next(_bad_arrays(model), "")
-
-
-def in_training(model: Any, optimizer: Any) -> str:
-    """As `in_model`; also of the optimiser's state, whose sums of squares overflow before anything else does."""
-    found = in_model(model)
-    if found:
-        return found
-    for name, parameter in model.named_parameters():
-        for key, value in getattr(optimizer, "state", {}).get(parameter, {}).items():
-            where = _bad(value)
-            if where:
-                return f"the optimiser's {key} of {name} ({where})"
-    return ""
 
 
 def check_model(where: str, model: Any) -> None:
@@ -70,13 +95,17 @@ def _bad_arrays(model: Any) -> Iterator[str]:
                 yield f"the buffer {f'{path}.{name}' if path else name} ({where})"
 
 
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray)
+
+
 def _bad(array: Any) -> str:
     """The first entry that is not finite, in words; empty if there is none, or where it is no array of such numbers."""
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+    if not _is_array(array) or array.dtype.kind != "f":
         return ""
     finite = np.isfinite(array)
     if finite.all():
         return ""
-    index = tuple(int(i) for i in np.argwhere(~finite)[0])
+    index = tuple(map(int, np.argwhere(~finite)[0]))
     at = f" at {list(index)}" if index else ""
     return f"{array[index]}{at}, {np.count_nonzero(~finite)} of {array.size}"

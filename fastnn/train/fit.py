@@ -124,6 +124,7 @@ def fit(
             'batch_size="full", or Batches of that size'
         )
     step = make_step(model, loss, optimizer, compile)
+    numbers = finite.Watched(model, optimizer)
     watch = None if held is None else partial(evaluate, model, held, loss=loss, compile=compile)
     callbacks = [*callbacks, Progress()] if verbose else list(callbacks)
     training = Training(
@@ -143,7 +144,7 @@ def fit(
                     finite.check_model("fit, going on with a kept training", model)
                     _stop_without_descent(training)
                 while len(training.history) < epochs and not training.stopped:
-                    _run_epoch(training, step, loss, watch, callbacks, interrupts)
+                    _run_epoch(training, step, loss, watch, numbers, interrupts)
             finally:
                 interrupts.patient = True
                 _end(begun, training)
@@ -161,12 +162,12 @@ def fit(
 
 
 def _run_epoch(
-    training: Training, step: Any, loss: Any, watch: Any, callbacks: Sequence[Callback], interrupts: Interrupts
+    training: Training, step: Any, loss: Any, watch: Any, numbers: finite.Watched, interrupts: Interrupts
 ) -> None:
     """One epoch: its updates, its validation, its record; or as much of it as there was before somebody stopped it."""
     model, optimizer, scheduler, history = training.model, training.optimizer, training.scheduler, training.history
     training.epoch, training.batch, training.images, training.seconds = len(history) + 1, 0, 0, 0.0
-    tally, to_input, penalties = Tally(loss), input_for(model), 0.0
+    tally, to_input, penalties, callbacks = Tally(loss), input_for(model), 0.0, training.callbacks
     _call(callbacks, "on_epoch_begin", training)
     start = time.perf_counter()
     for images, labels in training.batches:
@@ -193,10 +194,10 @@ def _run_epoch(
         _call(callbacks, "on_batch_end", training)
         interrupts.heed()
         if training.stopped:
-            _check_finite(training)
+            _check_finite(training, numbers)
             return
     seconds = training.seconds
-    _check_finite(training)
+    _check_finite(training, numbers)
     watched = None if watch is None else _watched(watch, training.epoch)
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(tally.loss if watched is None else watched.loss)
@@ -287,9 +288,9 @@ def _cause(training: Training, images: np.ndarray, labels: np.ndarray) -> str:
     return f"{found}; try a smaller learning rate" if "overflowed" in found else found
 
 
-def _check_finite(training: Training) -> None:
+def _check_finite(training: Training, numbers: finite.Watched) -> None:
     """A gradient can overflow where the loss does not, and a statistic where it leaves no trace in the loss."""
-    found = finite.in_training(training.model, training.optimizer)
+    found = numbers.found()
     if found:
         raise NonFiniteError(
             f"{found} became non-finite in epoch {training.epoch}, at learning rate {_rate(training.optimizer):g}: "

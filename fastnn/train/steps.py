@@ -42,7 +42,7 @@ class EagerStep:
     def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
         self._buffers.keep()
         try:
-            with at_once(), Stoppable():
+            with at_once(), Stoppable(np.size(x)):
                 value = self._gradients(x, y)
         except BaseException:
             self._buffers.put_back()

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from fastnn.backends.stopping import Stoppable
 from fastnn.data import Batches, Dataset
-from fastnn.interrupts import Interrupts
+from fastnn.interrupts import Interrupts, at_once
 from fastnn.nn import Module
 from fastnn.nn.modes import mode
 from fastnn.tape import no_grad
@@ -82,7 +83,8 @@ class Meter:
         try:
             for images, _ in Batches(self._data.images, self._data.labels, self._batch_size):
                 if len(images) > 1:  # one image has no spread
-                    self._model(images)
+                    with at_once(), Stoppable(images.size):
+                        self._model(images)
         finally:
             for norm in self._averaged:
                 norm.training = False
