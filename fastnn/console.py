@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
+import threading
 import unicodedata
 from typing import Any
 
@@ -74,6 +76,17 @@ def bar(show: bool | None = None, **options: Any) -> Any:
 
     wanted = has_terminal() if show is None else show and sys.stderr is not None
     return tqdm(file=sys.stderr, disable=not wanted, **options)
+
+
+def _renew_lock_of_bars() -> None:
+    """In a forked child: all bars of a process share one lock, which tqdm does not renew, and its holder may be gone."""
+    tqdm = sys.modules.get("tqdm")
+    if tqdm is not None:
+        tqdm.tqdm.set_lock(threading.RLock())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock_of_bars)
 
 
 def _shown(character: str) -> str:
