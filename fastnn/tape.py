@@ -288,24 +288,22 @@ def _gradients(node: Node, grad: Array) -> Iterator[tuple[Tensor, Array]]:
 
 def _check_unchanged(node: Node, ctx: Context) -> None:
     """GraphError if an array that backward may read was written in place since forward kept it."""
-    for array in _arrays(vars(ctx)):
-        if versions.written_since(array, node.number):
-            raise GraphError(
-                f"backward: {_described(array, node)} was modified in place after {node.function.__name__} had kept it "
-                "for its gradient: call backward() before what changes it (an optimiser's step(), +=, "
-                "load_state_dict()), or run the forward pass again"
-            )
-
-
-def _arrays(kept: Any) -> Iterator[Array]:
-    """The arrays in what a Context holds, those in tuples, lists and dicts too."""
-    if isinstance(kept, np.ndarray):
-        yield kept
-    elif hasattr(kept, "node"):
-        yield kept.data
-    elif isinstance(kept, (tuple, list, dict)):
-        for value in kept.values() if isinstance(kept, dict) else kept:
-            yield from _arrays(value)
+    todo: list[Any] = [*vars(ctx).values()]  # arrays may stand in tuples, lists and dicts
+    while todo:
+        kept = todo.pop()
+        if isinstance(kept, np.ndarray):
+            if versions.written_since(kept, node.number):
+                raise GraphError(
+                    f"backward: {_described(kept, node)} was modified in place after {node.function.__name__} had kept "
+                    "it for its gradient: call backward() before what changes it (an optimiser's step(), +=, "
+                    "load_state_dict()), or run the forward pass again"
+                )
+        elif isinstance(kept, (tuple, list)):
+            todo += kept
+        elif isinstance(kept, dict):
+            todo += kept.values()
+        elif hasattr(kept, "node"):
+            todo.append(kept.data)
 
 
 def _described(array: Array, node: Node) -> str:

@@ -65,5 +65,7 @@ def written_since(array: Any, number: int) -> bool:
     key = id(owner(array))
     if _writes.get(key, -1) > number:
         return True
+    if not _writers:
+        return False
     alive = [writer for ref in _writers.copy().values() if (writer := ref()) is not None]
     return any(writer.number > number and key in writer.owners for writer in alive)

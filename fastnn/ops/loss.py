@@ -147,10 +147,20 @@ def check_reduction(op: str, reduction: str) -> None:
         raise ArgumentError(f"{op}: expected reduction 'mean', 'sum' or 'none', got {reduction!r}")
 
 
-def _check(op: str, reduction: str, **options: Any) -> None:
+def _check(
+    op: str,
+    reduction: str,
+    weight: Any,
+    size_average: Any,
+    reduce: Any,
+    ignore_index: int = -100,
+    pos_weight: Any = None,
+) -> None:
+    """ArgumentError for another reduction, and for options that ask for what fastnn does not have."""
     check_reduction(op, reduction)
-    if any(value is not None for value in options.values()):
-        check_options(op, **options)
+    if not (weight is size_average is reduce is pos_weight is None and ignore_index == -100):
+        check_options(op, weight=weight, size_average=size_average, reduce=reduce)
+        check_options(op, ignore_index=ignore_index, pos_weight=pos_weight)
 
 
 def _same_shape(op: str, x: Any, target: Any) -> tuple[Tensor, Tensor]:
@@ -186,8 +196,7 @@ def cross_entropy(
     >>> fnn.ops.cross_entropy([[2.0, 0.0], [0.0, 2.0]], [0, 1]).item()  # log(1 + exp(-2))
     0.126928...
     """
-    _check("cross_entropy", reduction, weight=weight, size_average=size_average, reduce=reduce)
-    check_ignore_index("cross_entropy", ignore_index)
+    _check("cross_entropy", reduction, weight, size_average, reduce, ignore_index)
     logits, target = floating(input), constant("cross_entropy", input, target)
     if logits.ndim != 2 or target.shape not in (logits.shape[:1], logits.shape):
         raise ShapeError(
@@ -210,8 +219,7 @@ def nll_loss(
     reduction: str = "mean",
 ) -> Tensor:
     """-input[n, target[n]] for each row of input (N, C): log-probabilities, as log_softmax gives them; target: (N,)."""
-    _check("nll_loss", reduction, weight=weight, size_average=size_average, reduce=reduce)
-    check_ignore_index("nll_loss", ignore_index)
+    _check("nll_loss", reduction, weight, size_average, reduce, ignore_index)
     log_probs, target = floating(input), constant("nll_loss", input, target)
     if log_probs.ndim != 2 or target.shape != log_probs.shape[:1]:
         raise ShapeError(f"nll_loss: expected input (N, C) and target (N,), got {log_probs.shape} and {target.shape}")
@@ -231,7 +239,7 @@ def binary_cross_entropy_with_logits(
 ) -> Tensor:
     """-(t·log σ(z) + (1 - t)·log(1 - σ(z))) for each entry; logits z and target t of one shape, t from 0 to 1."""
     op = "binary_cross_entropy_with_logits"
-    _check(op, reduction, weight=weight, size_average=size_average, reduce=reduce, pos_weight=pos_weight)
+    _check(op, reduction, weight, size_average, reduce, pos_weight=pos_weight)
     return BCEWithLogits.apply(*_same_shape(op, input, target), reduction=reduction)
 
 
@@ -244,7 +252,7 @@ def binary_cross_entropy(
     reduction: str = "mean",
 ) -> Tensor:
     """-(t·log p + (1 - t)·log(1 - p)) for each entry; p and t of one shape, from 0 to 1, else ArgumentError."""
-    _check("binary_cross_entropy", reduction, weight=weight, size_average=size_average, reduce=reduce)
+    _check("binary_cross_entropy", reduction, weight, size_average, reduce)
     return BCE.apply(*_same_shape("binary_cross_entropy", input, target), reduction=reduction)
 
 
@@ -257,10 +265,5 @@ def mse_loss(
     weight: None = None,
 ) -> Tensor:
     """(input - target)² for each entry, of one shape."""
-    _check("mse_loss", reduction, size_average=size_average, reduce=reduce, weight=weight)
+    _check("mse_loss", reduction, weight, size_average, reduce)
     return MSE.apply(*_same_shape("mse_loss", input, target), reduction=reduction)
-
-
-def check_ignore_index(op: str, ignore_index: int) -> None:
-    if ignore_index != -100:
-        check_options(op, ignore_index=ignore_index)
