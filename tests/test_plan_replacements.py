@@ -193,16 +193,19 @@ def test_arrays_changed_while_a_plan_runs_are_noticed() -> None:
 
 def tied(how: str) -> nn.Module:
     fnn.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+    hidden = [layer for _ in range(3) for layer in (nn.Linear(8, 8), nn.ReLU())]
+    model = nn.Sequential(*hidden, nn.Linear(8, CLASSES))
     if how == "weights":
-        model[2].weight.data = model[0].weight.data
+        model[2].weight.data = model[4].weight.data
     else:
-        room = np.zeros(16, np.float32)
-        model[0].bias.data, model[2].bias.data = room[:8], room[4:12]
+        room = np.zeros(144, np.float32)
+        rows = np.concatenate([model[2].weight.data.reshape(-1), model[4].weight.data.reshape(-1)])[:96]
+        room[:96] = rows
+        model[2].weight.data, model[4].weight.data = room[:64].reshape(8, 8), room[32:96].reshape(8, 8)
     return model
 
 
-@pytest.mark.parametrize("how", ["weights", "overlapping biases"])
+@pytest.mark.parametrize("how", ["weights", "halves of weights"])
 def test_parameters_that_share_memory(how: str) -> None:
     """Each is updated after all gradients are there, and in the optimiser's order, as uncompiled."""
     model, twin = tied(how), tied(how)
@@ -233,15 +236,17 @@ def test_outputs_over_inputs(n: int) -> None:
 
 
 def test_epochs_of_images_of_other_types() -> None:
-    """What a step casts or copies, an epoch does, too."""
+    """What a step casts, an epoch does, too; and it refuses what a step refuses."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 6)), rng.integers(0, CLASSES, 40)
     losses = []
     for kind in ("<f4", ">f4"):
         fnn.manual_seed(0)
-        step = fnn.compile(nn.Sequential(nn.Linear(6, CLASSES)), LOSS)
+        step = fnn.compile(nn.Sequential(nn.ReLU(), nn.Linear(6, CLASSES)), LOSS)
         losses.append(step.run_epoch(x.astype(kind), y.astype(">i4"), batch_size=16, progress=False))
     assert losses[0] == losses[1]
+    with pytest.raises(DTypeError, match="got complex64"):
+        step.run_epoch(x.astype(np.complex64), y, progress=False)
 
 
 @pytest.mark.skipif(not NATIVE, reason="looks at the binding itself")
