@@ -162,6 +162,9 @@ class Optimizer:
         is returned. Neither holds the penalty: `step` adds its gradient, `penalty` tells its value."""
         loss = None if closure is None else closure()
         for group in self.param_groups:
+            for name, value in group.items():
+                if isinstance(value, np.generic):  # a user's group["lr"] = ...; it would change the type of the update
+                    group[name] = plain(value)
             for p in group["params"]:
                 if p.grad is not None:
                     if p.grad.shape != p.data.shape:
