@@ -202,7 +202,7 @@ def test_options_of_an_optimiser_that_were_tampered_with(tmp_path: Path) -> None
     fit(1)
     arrays, note = weights.load_with_note(tmp_path / "checkpoint.safetensors")
     for old, new in (
-        ('["lr", 0.001]', '["lr", "fast"]'), ('["lr", 0.001]', '["lr", -1]'), ('["lr", 0.001]', '["lr", NaN]'),
+        ('["lr", 0.001]', '["lr", "fast"]'), ('["lr", 0.001]', '["lr", NaN]'),
         ('["eps", 1e-08]', '["eps", null]'), ('["step", 1]', '["step", -5]'), ('["step", 1]', '["step", "x"]'),
         ('"pairs": [[0,', '"pairs": [[99,'), ('{"array": "optimizer.state.0.exp_avg"}', '"x"'),
     ):  # fmt: skip

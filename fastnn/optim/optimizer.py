@@ -212,8 +212,8 @@ class Optimizer:
             plain({**group, **{key: value for key, value in new.items() if key != "params"}, "params": []})
             for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True)
         ]
-        for each in options:
-            self._check(each)
+        for each in options:  # a rate may lie below 0, after the last step of a cycle
+            self._check({**each, "lr": abs(number(self._name, "lr", each["lr"]))})
         loaded = {}
         for i, state in state_dict["state"].items():
             p = params[int(i)]
