@@ -50,6 +50,7 @@ def weights(content: bytes = b"", **entries: tuple[list[int], list[int]]) -> byt
     return tensors(json.dumps(header).encode(), content)
 
 
+NAMED = '"%07d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
 LARGE = "(999999999, 999999)"
 RECORD = {"epoch": 0, **dict.fromkeys(("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr"), 1)}
 RECORD |= {"seconds": 1, "images_per_second": 1}
@@ -78,6 +79,10 @@ BOMBS: dict[str, tuple[str, bytes]] = {
     "weights of a long header": ("a.safetensors", tensors(b"{}", length=2**63)),
     "weights that overlap": ("a.safetensors", weights(bytes(12), a=([2], [0, 8]), b=([2], [4, 12]))),
     "weights of a large shape": ("a.safetensors", weights(bytes(8), a=([2**62, 2**62], [0, 8]))),
+    "weights of many names": (
+        "a.safetensors",
+        tensors(f"{{{','.join(NAMED % i for i in range(300_000))}}}".encode()),
+    ),
     "weights of nests": ("a.safetensors", tensors(b'{"__metadata__":' + b'{"a":' * 100_000)),
     "weights of another note": ("a.safetensors", tensors(b'{"__metadata__":{"fastnn":3}}')),
     "history of one line": ("a.jsonl", b'{"epoch": ' + b"1" * (2 << 20)),

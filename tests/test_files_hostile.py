@@ -258,6 +258,16 @@ def test_configs_that_were_tampered_with(copied: Path, capsys: pytest.CaptureFix
     assert main(["eval", str(copied)]) == 0
 
 
+def test_weights_of_another_size_are_refused_before_they_are_read(copied: Path) -> None:
+    size = 1 << 33
+    header = json.dumps({"2.weight": {"dtype": "F32", "shape": [size], "data_offsets": [0, 4 * size]}}).encode()
+    path = copied / "weights.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    os.truncate(path, 8 + len(header) + 4 * size)  # a file with a hole: more than any memory holds
+    with pytest.raises(DataError, match="config and weights of one run"):
+        fnn.load_run(copied)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
