@@ -86,9 +86,9 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         return
     folder = os.path.dirname(os.path.realpath(path))
     if not os.path.isdir(folder):
-        raise FileNotFoundError(errno.ENOENT, f"there is no such folder: {folder}", os.fspath(path))
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", folder)
     if not os.access(folder, os.W_OK):
-        raise PermissionError(errno.EACCES, f"the folder {folder} cannot be written to", os.fspath(path))
+        raise PermissionError(errno.EACCES, "cannot write into the folder", folder)
 
 
 def clear_leftovers(folder: str | os.PathLike[str], name: str | None = None) -> None:

@@ -367,7 +367,7 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[Sequential, dict[str, Any]
             model = MODELS[config["model"]](
                 config["image_shape"], len(config["classes"]), config["mean"], config["std"]
             )
-        model.load_state_dict(weights.load(folder / WEIGHTS))
+        model.load_state_dict(weights.load(folder / WEIGHTS, like=model.state_dict()))
     except (KeyError, TypeError, ValueError, MemoryError, OverflowError) as error:
         raise DataError(f"expected config and weights of one run in {folder}, got others ({error})") from error
     check_finite(f"the run in {folder}", model)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn import files
 from fastnn.arrays import as_array
-from fastnn.errors import ArgumentError, DataError, DTypeError
+from fastnn.errors import ArgumentError, DataError, DTypeError, StateError
 from fastnn.files import write_atomically
 
 __all__ = ["load", "load_note", "load_with_note", "save", "write_atomically"]
@@ -19,6 +19,7 @@ __all__ = ["load", "load_note", "load_with_note", "save", "write_atomically"]
 # The one metadata key: the library writes several in random order, and equal weights would give unequal files.
 NOTE = "fastnn"
 MOST_HEADER = 32 << 20  # bytes of names, shapes and note: more than any network has
+MOST_ENTRIES = 150_000  # of the header, each in braces
 
 
 def save(model: Any, path: str | os.PathLike[str], *, note: str | None = None) -> None:
@@ -61,13 +62,22 @@ def save(model: Any, path: str | os.PathLike[str], *, note: str | None = None) -
     write_atomically(path, content)
 
 
-def load(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def load(path: str | os.PathLike[str], *, like: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
     """Names and arrays of a safetensors file, for ``model.load_state_dict(...)``; the arrays are writable.
+
+    Args:
+        path: the file.
+        like: names and arrays; a file with others, or others' shapes, is refused before an array of it is read.
 
     Raises:
         DataError: there is no such file, or it is not a whole safetensors file, or holds numbers that NumPy does not
-            have.
+            have. StateError: its names or shapes are not those of `like`.
     """
+    if like is not None:
+        with _opened(path) as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        if shapes != {name: array.shape for name, array in like.items()}:
+            raise StateError(f"expected {len(like)} arrays of other names or shapes than in {os.fspath(path)}")
     return load_with_note(path)[0]
 
 
@@ -93,8 +103,10 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     try:
         with files.open_regular(path) as stream:
             size = int.from_bytes(stream.read(8), "little")
-        if size > MOST_HEADER:
-            raise ValueError(f"it begins with a header of {size:,} bytes")
+            if size > MOST_HEADER:
+                raise ValueError(f"it begins with a header of {size:,} bytes")
+            if stream.read(size).count(b"{") > MOST_ENTRIES:
+                raise ValueError(f"its header has more than {MOST_ENTRIES:,} entries")
         with safe_open(path, framework="numpy") as file:
             yield file
     except FileNotFoundError as error:

@@ -75,7 +75,7 @@ def check_writable(path: str | None, option: str = "--json") -> None:
         try:
             files.check_writable(path)
         except OSError as error:
-            raise DataError(f"{option}: cannot write {path}: {error.strerror}") from error
+            raise DataError(f"{option}: {error.strerror}: {error.filename}") from error
 
 
 def port(text: str) -> int:

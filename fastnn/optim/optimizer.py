@@ -175,6 +175,9 @@ class Optimizer:
         is returned. Neither holds the penalty: `step` adds its gradient, `penalty` tells its value."""
         loss = None if closure is None else closure()
         for group in self.param_groups:
+            for name, value in group.items():
+                if isinstance(value, np.generic):  # a user's group["lr"] = ...; it would change the type of the update
+                    group[name] = plain(value)
             for p in group["params"]:
                 if p.grad is not None:
                     if p.grad.shape != p.data.shape:
@@ -223,8 +226,8 @@ class Optimizer:
             plain({**group, **{key: value for key, value in new.items() if key != "params"}, "params": []})
             for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True)
         ]
-        for each in options:
-            self._check(each)
+        for each in options:  # a rate may lie below 0, after the last step of a cycle
+            self._check({**each, "lr": abs(number(self._name, "lr", each["lr"]))})
         loaded = {}
         for i, state in state_dict["state"].items():
             p = params[int(i)]

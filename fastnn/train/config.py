@@ -16,7 +16,9 @@ __all__ = ["CONFIG", "WEIGHTS", "read_config", "write_config"]
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 MOST = 16 << 20  # bytes
 MOST_SIDE = 1 << 16  # of an image
+MOST_COUNTED = 1 << 48
 LONGEST = 4096  # of a name or path
+LARGEST = 1e30  # of a mean or deviation, which are float32 in the model
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
@@ -67,7 +69,7 @@ def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 def _numbers(least: float) -> Callable[[Any], bool]:
     """Of channels."""
-    return lambda value: isinstance(value, list) and all(is_number(each) and least < each < math.inf for each in value)
+    return lambda value: isinstance(value, list) and all(is_number(each) and least < each < LARGEST for each in value)
 
 
 def _is_text(value: Any) -> bool:
@@ -91,7 +93,7 @@ def _is_positive(value: Any) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return is_whole(value, 1)
+    return is_whole(value, 1, MOST_COUNTED)
 
 
 NEEDED: dict[str, Callable[[Any], bool]] = {
@@ -103,7 +105,7 @@ NEEDED: dict[str, Callable[[Any], bool]] = {
     "images": _is_count,
     "image_shape": _is_shape,
     "classes": lambda value: isinstance(value, list) and len(value) > 0 and all(map(_is_text, value)),
-    "mean": _numbers(-math.inf),
+    "mean": _numbers(-LARGEST),
     "std": _numbers(0.0),
     "extent": lambda value: is_number(value) and 0 <= value <= 1,
 }
