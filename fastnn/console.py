@@ -79,7 +79,7 @@ def bar(show: bool | None = None, **options: Any) -> Any:
 
 
 def _renew_lock_of_bars() -> None:
-    """In a forked child: all bars of a process share one lock, which tqdm does not renew, and its holder may be gone."""
+    """In a forked child: all bars share one lock, which tqdm does not renew, and whoever held it may be gone."""
     tqdm = sys.modules.get("tqdm")
     if tqdm is not None:
         tqdm.tqdm.set_lock(threading.RLock())
