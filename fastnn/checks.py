@@ -1,9 +1,10 @@
-"""Checks of numbers that users give: Python's and NumPy's alike, never truth values, never NaN."""
+"""Numbers that users give, Python's and NumPy's alike: checked (no truth values, no NaN) and made Python's own."""
 
 from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from fastnn.errors import ArgumentError
 
-__all__ = ["is_number", "is_whole", "number", "whole"]
+__all__ = ["is_number", "is_whole", "number", "plain", "whole"]
 
 
 def whole(
@@ -71,7 +72,7 @@ def number(
     Traceback (most recent call last):
     fastnn.errors.ArgumentError: Dropout: expected p from 0 to 1, got 1.5
     """
-    found = _plain(value)
+    found = _as_number(value)
     if found is not None:
         try:
             size = float(found)
@@ -108,10 +109,30 @@ def is_number(value: Any) -> bool:
     >>> [is_number(value) for value in (1, np.float32(0.5), np.array(2), True, np.bool_(True), "1", None, [1])]
     [True, True, True, False, False, False, False, False]
     """
-    return _plain(value) is not None
+    return _as_number(value) is not None
 
 
-def _plain(value: Any) -> int | float | None:
+def plain(value: Any) -> Any:
+    """The value with Python's own numbers, lists and text in place of NumPy's; tuples stay tuples.
+
+    >>> import numpy as np
+    >>> plain({"n": np.int64(3), "p": (np.float32(0.5), np.bool_(True))})
+    {'n': 3, 'p': (0.5, True)}
+    """
+    if isinstance(value, Mapping):
+        return {plain(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [plain(entry) for entry in value]
+    if isinstance(value, tuple):
+        return tuple(plain(entry) for entry in value)
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.floating):
+        return float(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _as_number(value: Any) -> int | float | None:
     """A number as Python's; None for anything else."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]

@@ -9,14 +9,14 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping
 from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from fastnn import files
+from fastnn.checks import plain
 
-__all__ = ["parse_json", "plain", "read_json", "read_npy", "read_npz", "to_json"]
+__all__ = ["parse_json", "read_json", "read_npy", "read_npz", "to_json"]
 
 MOST_TEXT = 64 << 20  # bytes of a JSON file or a table
 MOST_ARRAYS = 128 << 20  # bytes of the arrays in one file, unpacked
@@ -34,26 +34,6 @@ def to_json(value: Any, indent: int | None = None) -> str:
     '{"seed": 3, "loss": null, "mean": [0.5, 1.0]}'
     """
     return json.dumps(_strict(plain(value)), indent=indent, allow_nan=False)
-
-
-def plain(value: Any) -> Any:
-    """The value with Python's own numbers, lists and text in place of NumPy's; tuples stay tuples.
-
-    >>> import numpy as np
-    >>> plain({"n": np.int64(3), "p": (np.float32(0.5), np.bool_(True))})
-    {'n': 3, 'p': (0.5, True)}
-    """
-    if isinstance(value, Mapping):
-        return {plain(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [plain(entry) for entry in value]
-    if isinstance(value, tuple):
-        return tuple(plain(entry) for entry in value)
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.floating):
-        return float(value)
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _strict(value: Any) -> Any:

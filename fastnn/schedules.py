@@ -15,9 +15,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from fastnn.checks import is_number, is_whole, number, whole
+from fastnn.checks import is_number, is_whole, number, plain, whole
 from fastnn.errors import ArgumentError, StateError
-from fastnn.formats import plain
 from fastnn.habits import check_options
 
 __all__ = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import ops
+from fastnn.checks import plain
 from fastnn.errors import ArgumentError
-from fastnn.formats import plain
 from fastnn.habits import check_options
 from fastnn.nn.module import Module
 from fastnn.ops.common import Size, pair

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import versions
-from fastnn.checks import is_number, number, whole
+from fastnn.checks import is_number, number, plain, whole
 from fastnn.errors import ArgumentError, ShapeError, StateError
-from fastnn.formats import plain
 from fastnn.habits import check_options
 
 __all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "penalty_gradient"]

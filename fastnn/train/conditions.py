@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import backends, config
-from fastnn.formats import plain
+from fastnn.checks import plain
 
 from .callbacks import Training
 

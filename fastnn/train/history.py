@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from fastnn import files, formats
+from fastnn.checks import plain
 from fastnn.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def _number(name: str, value: Any) -> float:
 
 def row_of(record: EpochRecord) -> dict[str, Any]:
     """The fields by name, as Python's numbers; as text where JSON has no such number: "nan", "inf"."""
-    values = formats.plain(dataclasses.asdict(record))
+    values = plain(dataclasses.asdict(record))
     return {n: str(v) if isinstance(v, float) and not math.isfinite(v) else v for n, v in values.items()}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import formats
+from fastnn.checks import plain
 from fastnn.console import shown
 from fastnn.errors import DataError, unreadable
 from fastnn.files import write_atomically
@@ -194,7 +195,7 @@ class Landscape:
             **{name: getattr(self, name) for name in ("centre", "title", "about", "time", "lowest", "log")},
         }
         stream = io.BytesIO()
-        np.savez_compressed(stream, words=np.array(json.dumps(formats.plain(words))), **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(stream, words=np.array(json.dumps(plain(words))), **arrays)  # type: ignore[arg-type]
         write_atomically(path, stream.getvalue())
 
     def __repr__(self) -> str:
