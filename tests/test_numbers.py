@@ -251,6 +251,8 @@ NOT_OPTIONS = {"arithmetic", "indexing", "landscape extent", "Normalize"}  # arr
 @pytest.mark.parametrize("name", sorted(WHOLES.keys() - NOT_OPTIONS))
 def test_what_is_no_whole_number_is_refused(name: str) -> None:
     for value in (True, np.bool_(True), 2.5, np.float32(2.5), "2", float("nan"), 1j):
+        if name == "std" and isinstance(value, (bool, np.bool_)):
+            continue  # that is PyTorch's `unbiased`
         with pytest.raises((FastnnError, TypeError)) as caught:
             WHOLES[name](value)
         assert isinstance(caught.value, FastnnError), (value, caught.value)
