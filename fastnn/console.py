@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
-import threading
 import unicodedata
+from functools import cache
 from typing import Any
+
+from fastnn import locks
 
 __all__ = ["bar", "flush", "has_terminal", "say", "shown", "write"]
 
@@ -72,21 +73,21 @@ def has_terminal() -> bool:
 
 def bar(show: bool | None = None, **options: Any) -> Any:
     """A bar of tqdm on standard error; by default (None) if that is a terminal. `options` are tqdm's."""
+    wanted = has_terminal() if show is None else show and sys.stderr is not None
+    return _bars()(file=sys.stderr, disable=not wanted, **options)
+
+
+@cache
+def _bars() -> Any:
+    """tqdm with a lock of fastnn's own: a child process that dies while it holds tqdm's, which processes share, would
+    stop the bars of all others."""
     from tqdm import tqdm
 
-    wanted = has_terminal() if show is None else show and sys.stderr is not None
-    return tqdm(file=sys.stderr, disable=not wanted, **options)
+    class Bar(tqdm):
+        pass
 
-
-def _renew_lock_of_bars() -> None:
-    """In a forked child: all bars share one lock, which tqdm does not renew, and whoever held it may be gone."""
-    tqdm = sys.modules.get("tqdm")
-    if tqdm is not None:
-        tqdm.tqdm.set_lock(threading.RLock())
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock_of_bars)
+    Bar.set_lock(locks.lock())
+    return Bar
 
 
 def _shown(character: str) -> str:

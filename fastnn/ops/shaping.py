@@ -163,7 +163,7 @@ def min(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
 
 
 def _extremum(op: str, x: Tensor, dim: int | None, keepdim: bool, pick: Any) -> Any:
-    if isinstance(dim, (Tensor, np.ndarray)):
+    if isinstance(dim, (Tensor, np.ndarray)) and not is_whole(dim):
         sign = ">" if op == "max" else "<"
         raise ArgumentError(f"{op}: expected a dimension, got a tensor: of two, fnn.where(a {sign} b, a, b)")
     if x.numel() == 0:

@@ -33,8 +33,8 @@ def run_epoch(
 
     `fewest` says how many images, 1 or 2, a batch must have; it is asked, with two of them, where a single one is left.
     """
-    order = _checked(images, labels, permutation, batch_size)
-    batch_size = min(batch_size, len(order))
+    order = _checked(images, labels, permutation)
+    batch_size = min(whole("run_epoch", "batch_size", batch_size, 1), len(order))
     alone = len(order) % batch_size == 1 and len(order) > 1
     batches = number_of_batches(len(order), batch_size, fewest(images[order[:2]]) if alone else 1)
     last = len(order) - (batches - 1) * batch_size  # images in the last batch, which may be one more than the others
@@ -61,12 +61,11 @@ def run_epoch(
     return total / len(order)
 
 
-def _checked(images: Array, labels: Array, permutation: Array | None, batch_size: int) -> Array:
+def _checked(images: Array, labels: Array, permutation: Array | None) -> Array:
     if images.ndim == 0 or images.shape[:1] != labels.shape[:1]:
         raise ShapeError(
             f"run_epoch: expected images (N, ...) and labels (N, ...), got {images.shape} and {labels.shape}"
         )
-    whole("run_epoch", "batch_size", batch_size, 1)
     order = np.arange(len(images)) if permutation is None else np.asarray(permutation)
     if order.ndim != 1 or not len(order) or order.dtype.kind not in "iu":
         raise ArgumentError(f"run_epoch: expected a permutation of at least one index, got {order.dtype} {order.shape}")

@@ -17,7 +17,7 @@ def check_fit(model: Any, loss: Any, optimizer: Any, scheduler: Any, epochs: Any
     check_model("fit", model)
     check_loss("fit", loss)
     if not is_whole(epochs, 1):
-        raise ArgumentError(f"fit: expected at least 1, and a whole number of epochs, got epochs={epochs!r}")
+        raise ArgumentError(f"fit: expected 1 or a larger whole number of epochs, got epochs={epochs!r}")
     if optimizer is not None and (isinstance(optimizer, type) or not hasattr(optimizer, "param_groups")):
         raise ArgumentError(
             f"fit: expected an optimiser such as optim.SGD(model.parameters(), lr=0.1), got {_named(optimizer)}"
