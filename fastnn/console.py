@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import sys
 import unicodedata
-from functools import cache
 from typing import Any
 
 from fastnn import locks
@@ -18,6 +17,7 @@ _PLAIN = str.maketrans(
 )
 # A descriptor that is not open, and a terminal that has hung up: there is nobody to read.
 _NOBODY = (errno.EBADF, errno.EIO)
+_bars = locks.lock()  # held while a bar is drawn
 
 
 def shown(text: Any, keep: str = "") -> str:
@@ -73,21 +73,13 @@ def has_terminal() -> bool:
 
 def bar(show: bool | None = None, **options: Any) -> Any:
     """A bar of tqdm on standard error; by default (None) if that is a terminal. `options` are tqdm's."""
-    wanted = has_terminal() if show is None else show and sys.stderr is not None
-    return _bars()(file=sys.stderr, disable=not wanted, **options)
-
-
-@cache
-def _bars() -> Any:
-    """tqdm with a lock of fastnn's own: a child process that dies while it holds tqdm's, which processes share, would
-    stop the bars of all others."""
     from tqdm import tqdm
 
     class Bar(tqdm):
-        pass
+        _lock = _bars  # processes share tqdm's own: a child that died while holding it would stop the bars of all others
 
-    Bar.set_lock(locks.lock())
-    return Bar
+    wanted = has_terminal() if show is None else show and sys.stderr is not None
+    return Bar(file=sys.stderr, disable=not wanted, **options)
 
 
 def _shown(character: str) -> str:

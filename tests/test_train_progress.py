@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import sys
 
@@ -29,7 +28,12 @@ def train(**options: object) -> None:
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    monkeypatch.setattr(tqdm, "tqdm", functools.partial(tqdm.tqdm, mininterval=0))
+
+    class Eager(tqdm.tqdm):
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, mininterval=0, **options)
+
+    monkeypatch.setattr(tqdm, "tqdm", Eager)
     train()
     drawn = screen.getvalue()
     assert "epoch 1/2" in drawn
