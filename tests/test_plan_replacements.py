@@ -138,7 +138,7 @@ def test_a_number_of_steps_that_is_none_is_refused() -> None:
 
 
 def test_arrays_changed_in_place_are_noticed() -> None:
-    """Shape, type and size of the very array that the plan has; each time the plan follows, or says what does not fit."""
+    """Shape and size of the very array that the plan has: each time the plan follows, or says what does not fit."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(128, 8), nn.ReLU(), nn.Linear(8, CLASSES))
     x = images()[0].astype(np.float32)
     predict = fnn.compile(model)
@@ -247,6 +247,15 @@ def test_epochs_of_images_of_other_types() -> None:
     assert losses[0] == losses[1]
     with pytest.raises(DTypeError, match="got complex64"):
         step.run_epoch(x.astype(np.complex64), y, progress=False)
+
+
+def test_results_larger_than_any_array() -> None:
+    """Bytes that 64 bits cannot count, by padding alone."""
+    for padding in (2**31, 2**62):
+        model = nn.Conv2d(1, 1, 1, padding=padding)
+        for call in (model, fnn.compile(model)):
+            with pytest.raises(ShapeError, match="expected a result that an array can hold"):
+                call(np.ones((1, 1, 4, 4), np.float32))
 
 
 @pytest.mark.skipif(not NATIVE, reason="looks at the binding itself")
