@@ -17,6 +17,7 @@ from plan_replacements import fenced, fences_stand
 import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import DTypeError, FastnnError, ShapeError, StateError
+from fastnn.plan import memory
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -189,6 +190,25 @@ def test_arrays_changed_while_a_plan_runs_are_noticed() -> None:
     Vandal.strike = True
     with pytest.raises(StateError, match=r"running on was resized.*now float32 \(1,\)"):
         step(x, y)
+
+
+@pytest.mark.parametrize("kind", [memory.Watch, memory._Watch], ids=["compiled", "in Python"])
+def test_what_a_watch_sees(kind: Any) -> None:
+    """_Watch serves where the package was installed without its extension."""
+    changes: list[Callable[[fnn.Tensor, np.ndarray], Any]] = [
+        lambda t, a: t._data.setflags(write=False),
+        lambda t, a: setattr(t._data, "shape", (6,)),
+        lambda t, a: setattr(t._data, "dtype", np.int32),
+        lambda t, a: setattr(t, "_data", t._data.copy()),
+        lambda t, a: a.resize((2,), refcheck=False),
+    ]
+    for change in changes:
+        tensor, array = fnn.Tensor(np.ones((2, 3), np.float32)), np.zeros(4)
+        watch = kind([(tensor, tensor.data), (None, array)])
+        tensor.data[...] = 5
+        assert watch.stands()
+        change(tensor, array)
+        assert not watch.stands()
 
 
 def tied(how: str) -> nn.Module:

@@ -173,7 +173,8 @@ class Step(Plan):
         """One step on the batch x (N, ...) with targets y: the loss, before the update.
 
         Raises NonFiniteError, and updates nothing, if the loss is infinite or not a number; LabelError for labels that
-        the model has no output for.
+        the model has no output for; ShapeError, DTypeError or StateError for arrays of model or optimiser that were
+        replaced by some that do not fit; GraphError if the step is running already, in the same thread.
         """
         with self._turn():
             return self._run(x, y)
