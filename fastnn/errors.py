@@ -39,11 +39,11 @@ class ArgumentError(FastnnError, ValueError):
 
 
 class GraphError(FastnnError, RuntimeError):
-    """backward() where there is nothing to differentiate, or twice through one graph."""
+    """backward() where there is nothing to differentiate, or twice through one graph; a plan called within itself."""
 
 
 class StateError(FastnnError, KeyError):
-    """state_dict entries that are missing, unexpected or of another shape."""
+    """state_dict entries that are missing, unexpected or of another shape; state that a step cannot write to."""
 
     __str__ = FastnnError.__str__  # KeyError would print the repr
 

@@ -329,12 +329,16 @@ cdef class Program:
 
     cpdef int run(self, cnp.ndarray x, cnp.ndarray labels) except -2:
         """Status: 0, or why it stopped before its end. StateError where an array has changed under its hands."""
-        cdef int status
         cdef Held held
         for held in self.held:
             if not held.stands():
                 raise StateError(f"an array that a compiled plan is running on was resized, reshaped, cast in place, or made "
                                  f"read-only meanwhile: it is now {described(held.array)}")
+        return self.start(x, labels)
+
+    cdef int start(self, cnp.ndarray x, cnp.ndarray labels) except -2:
+        """A run on arrays that were just looked at."""
+        cdef int status
         self.p.input, self.p.labels = NULL, NULL
         if self.inputs:
             self.p.input = data_of(x, self.input_type, self.inputs, False)
@@ -349,7 +353,7 @@ cdef class Program:
 cdef class Call:
     """A plan that is one program, from inputs of one shape to outputs, as one call that looks at what it relies on first.
 
-    `relied_on` are the model's arrays, `tabled` those that tables were made of.
+    `relied_on` are all arrays of the model, `tabled` those that tables were made of.
     """
     cdef Program program
     cdef cnp.ndarray inputs, outputs
@@ -394,6 +398,6 @@ cdef class Call:
             to = out
         else:
             return None
-        self.program.run(x, None)
+        self.program.start(x, None)
         memcpy(cnp.PyArray_DATA(to), cnp.PyArray_DATA(self.outputs), cnp.PyArray_NBYTES(to))
         return to

@@ -237,8 +237,9 @@ def fences_stand(arrays: list[Any]) -> bool:
     """Of the arrays that `fenced` made, whatever became of their shapes."""
     for a in arrays:
         base = getattr(a, "base", None)
-        if isinstance(base, np.ndarray) and base.ndim == 1 and base.size > 2 * FENCE and base[0] == MARK == base[1]:
-            if not ((base[:FENCE] == MARK).all() and (base[-FENCE:] == MARK).all()):
+        if isinstance(base, np.ndarray) and base.ndim == 1 and base.size > 2 * FENCE and MARK in (base[0], base[-1]):
+            fences = base[:FENCE], base[-FENCE:]
+            if not all((fence == MARK).all() for fence in fences):
                 return False
     return True
 
@@ -311,8 +312,9 @@ def inputs(rng: np.random.Generator, predicting: bool) -> tuple[str, tuple[Any, 
     n = int(rng.choice([6, 6, 6, 6, 1, 0, 7, 300]))
     x, y = batch(rng, n)
     out = None
-    how = str(rng.choice(["plain"] * 6 + ["strided", "unaligned", "subclass", "float", "labels", "backwards", "read-only"]))
-    if how in ("strided", "unaligned", "subclass", "backwards", "read-only") and n:
+    layouts = ("strided", "unaligned", "subclass", "backwards", "read-only")
+    how = str(rng.choice([*["plain"] * 6, *layouts, "float", "labels"]))
+    if how in layouts and n:
         x = REPLACE[how](x, rng)
     elif how == "float":
         x = (x / 255).astype(rng.choice(["f4", "f8", ">f4"]))

@@ -40,7 +40,7 @@ rng = np.random.default_rng(0)
 x, y = rng.random((64, 1, 12, 12), np.float32), rng.integers(0, 10, 64)
 wanted = {n: predict(x[:n]) for n in (3, 64)}
 step.run_epoch(x, y, batch_size=32, progress=False)
-fnn.fit(model, (x, y), epochs=1)  # Python itself lets a child hang that imports what a thread was importing: now all is there
+fnn.fit(model, (x, y), epochs=1)  # all is imported: Python lets a child hang that imports what a thread was importing
 stop = threading.Event()
 
 def train():
@@ -89,7 +89,8 @@ for turn in range(int(sys.argv[1])):
             os._exit(code)
     status = os.waitpid(child, 0)[1]
     if status:
-        failed.append((work.__name__, "hung" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM else status))
+        hung = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+        failed.append((work.__name__, "hung" if hung else status))
 stop.set()
 thread.join(60)
 sys.exit(repr(failed) if failed or thread.is_alive() or not np.array_equal(predict(x), wanted[64]) else 0)
@@ -219,26 +220,20 @@ def test_a_plan_called_within_itself_says_so(who: str) -> None:
     class Schedule:
         step = staticmethod(inner)
 
-    with pytest.raises(GraphError, match="called while it is running: by a signal handler, a schedule"):
-        try:
-            if who == "Function":
-                Calls.inner = inner
-            elif who == "optimiser":
-                optimizer.inner = inner
-            if who == "schedule":
-                step.run_epoch(x, y, None, 6, Schedule(), progress=False)
-            elif who == "signal handler":
-                before = signal.signal(signal.SIGUSR1, lambda *_: inner())
-                Calls.inner = lambda: os.kill(os.getpid(), signal.SIGUSR1)
-                try:
-                    step(x, y)
-                    time.sleep(0.1)
-                finally:
-                    signal.signal(signal.SIGUSR1, before)
-            else:
-                step(x, y)
-        finally:
-            Calls.inner = optimizer.inner = None
+    def raise_signal() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0.1)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: inner())
+    Calls.inner = {"Function": inner, "signal handler": raise_signal}.get(who)
+    optimizer.inner = inner if who == "optimiser" else None
+    schedule = Schedule() if who == "schedule" else None
+    try:
+        with pytest.raises(GraphError, match="called while it is running: by a signal handler, a schedule"):
+            step.run_epoch(x, y, None, 6, schedule, progress=False)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        Calls.inner = optimizer.inner = None
     assert step(x, y) == first, "usable again, and as it was"
 
 

@@ -17,6 +17,7 @@ from plan_replacements import fenced, fences_stand
 import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import DTypeError, FastnnError, ShapeError, StateError
+from fastnn.plan import memory
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -138,7 +139,7 @@ def test_a_number_of_steps_that_is_none_is_refused() -> None:
 
 
 def test_arrays_changed_in_place_are_noticed() -> None:
-    """Shape, type and size of the very array that the plan has; each time the plan follows, or says what does not fit."""
+    """Shape and size of the very array that the plan has: each time the plan follows, or says what does not fit."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(128, 8), nn.ReLU(), nn.Linear(8, CLASSES))
     x = images()[0].astype(np.float32)
     predict = fnn.compile(model)
@@ -189,6 +190,25 @@ def test_arrays_changed_while_a_plan_runs_are_noticed() -> None:
     Vandal.strike = True
     with pytest.raises(StateError, match=r"running on was resized.*now float32 \(1,\)"):
         step(x, y)
+
+
+@pytest.mark.parametrize("kind", [memory.Watch, memory._Watch], ids=["compiled", "in Python"])
+def test_what_a_watch_sees(kind: Any) -> None:
+    """_Watch serves where the package was installed without its extension."""
+    changes: list[Callable[[fnn.Tensor, np.ndarray], Any]] = [
+        lambda t, a: t._data.setflags(write=False),
+        lambda t, a: setattr(t._data, "shape", (6,)),
+        lambda t, a: setattr(t._data, "dtype", np.int32),
+        lambda t, a: setattr(t, "_data", t._data.copy()),
+        lambda t, a: a.resize((2,), refcheck=False),
+    ]
+    for change in changes:
+        tensor, array = fnn.Tensor(np.ones((2, 3), np.float32)), np.zeros(4)
+        watch = kind([(tensor, tensor.data), (None, array)])
+        tensor.data[...] = 5
+        assert watch.stands()
+        change(tensor, array)
+        assert not watch.stands()
 
 
 def tied(how: str) -> nn.Module:
@@ -247,6 +267,15 @@ def test_epochs_of_images_of_other_types() -> None:
     assert losses[0] == losses[1]
     with pytest.raises(DTypeError, match="got complex64"):
         step.run_epoch(x.astype(np.complex64), y, progress=False)
+
+
+def test_results_larger_than_any_array() -> None:
+    """Bytes that 64 bits cannot count, by padding alone."""
+    for padding in (2**31, 2**62):
+        model = nn.Conv2d(1, 1, 1, padding=padding)
+        for call in (model, fnn.compile(model)):
+            with pytest.raises(ShapeError, match="expected a result that an array can hold"):
+                call(np.ones((1, 1, 4, 4), np.float32))
 
 
 @pytest.mark.skipif(not NATIVE, reason="looks at the binding itself")

@@ -47,7 +47,10 @@ def common_dtype(op: str, dtypes: DTypes, *arrays: Array | None) -> np.dtype[Any
 
 def output(op: str, shape: Shape, dtype: np.dtype[Any], out: Array | None) -> Array:
     if out is None:
-        return empty(shape, dtype)
+        try:
+            return empty(shape, dtype)
+        except ValueError:  # more bytes than an address can count
+            raise ShapeError(f"{op}: expected a result that an array can hold, got one of shape {shape}") from None
     if not isinstance(out, np.ndarray) or out.dtype != dtype:
         raise DTypeError(f"{op}: expected out to be a {dtype} array, got {kind_of(out)}")
     if out.shape != shape:

@@ -78,7 +78,8 @@ class Execution:
         self.updates = updates if at_once else None
         self.arena = Arena()
         self.parts: list[Part] = []
-        self._relied_on = Watch([*read_by(graph), *((None, array) for array in statistics(graph))])
+        read = [(None if frozen else tensor, array) for tensor, array in read_by(graph)]
+        self._relied_on = Watch([*read, *((None, array) for array in statistics(graph))])
         self.gradients: list[tuple[Tensor, Array]] = []  # rewritten in every step
         self.updated: set[int] = set()  # ids of the parameters that their stage updates at once
         self.running: list[Running] = []  # statistics that native stages let follow
@@ -254,8 +255,7 @@ class Execution:
         from fastnn._kernels import Call
 
         if self._call is None or not self._call.stands():
-            relied_on = Watch([]) if self.frozen else self._relied_on
-            self._call = Call(self.parts[0].program, x, self.outputs, relied_on, tabled)
+            self._call = Call(self.parts[0].program, x, self.outputs, self._relied_on, tabled)
         return self._call
 
     def _run_program(self, program: Any, x: Array, y: Array | None) -> None:

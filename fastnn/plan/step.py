@@ -60,10 +60,7 @@ class Plan:
     def _turn(self) -> Any:
         """The lock to hold while the plan is in use. Raises GraphError if the calling thread holds it already."""
         if self._lock._is_owned():
-            raise GraphError(
-                "a compiled plan was called while it is running: by a signal handler, a schedule, an optimiser or a "
-                "Function that it runs itself: call it when it has returned, or compile a plan of its own for that"
-            )
+            raise _called_within()
         return self._lock
 
     def _find(self, key: Any, make: Callable[[], Any], stands: Callable[[Any], bool]) -> Any:
@@ -138,7 +135,9 @@ class Predictor(Plan):
         Where each image's outputs depend on that image alone, 256 are in work at a time. Raises ShapeError or
         DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
         """
-        with self._turn():
+        if self._lock._is_owned():  # as in _turn; a small network's whole call takes a microsecond
+            raise _called_within()
+        with self._lock:
             if not self.frozen and (self._follow_model() or (self._structure.has_users_code and self._is_checked())):
                 self._call = None
             outputs = None if self._call is None else self._call(x, out)
@@ -223,7 +222,8 @@ class Step(Plan):
         """One step on the batch x (N, ...) with targets y: the loss, before the update.
 
         Raises NonFiniteError, and updates nothing, if the loss is infinite or not a number; LabelError for labels that
-        the model has no output for.
+        the model has no output for; ShapeError, DTypeError or StateError for arrays of model or optimiser that were
+        replaced by some that do not fit; GraphError if the step is running already, in the same thread.
         """
         with self._turn():
             return self._run(x, y)
@@ -332,6 +332,13 @@ class Step(Plan):
             finally:
                 if self.group is not None:
                     self.group.drop()
+
+
+def _called_within() -> GraphError:
+    return GraphError(
+        "a compiled plan was called while it is running: by a signal handler, a schedule, an optimiser or a Function "
+        "that it runs itself: call it when it has returned, or compile a plan of its own for that"
+    )
 
 
 def _kernels_in_use() -> str:
