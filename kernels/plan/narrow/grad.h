@@ -58,7 +58,7 @@ INLINE void narrow_weight_tile(const int OT, i64 rows, i64 cols, const float *dy
     for (i64 h = 0; h < rows; h++, dy += cols * VL) for (i64 first = 0, end; first < cols; first = end) {
         const float *at[NARROW_TAPS];
         UNROLL for (int t = 0; t < NARROW_TAPS; t++) at[t] = x + tap[t] + h * x_row;
-        end = i64_min(cols, first + SUM_SHORT);
+        end = i64_min(cols, first + sum_run(cols));
         for (i64 i = first * VL; i < end * VL; i += VL) {
             vf d[NARROW_GRAD_TILE];
             UNROLL for (int o = 0; o < OT; o++) d[o] = v_load(dy + o * dy_plane + i);
@@ -68,7 +68,7 @@ INLINE void narrow_weight_tile(const int OT, i64 rows, i64 cols, const float *dy
             }
         }
         run += end - first;
-        if (run + cols <= SUM_SHORT && (h + 1 < rows || end < cols)) continue;
+        if (run + i64_min(cols, SUM_RUN) <= SUM_SHORT && (h + 1 < rows || end < cols)) continue;
         run = 0;
         UNROLL for (int i = 0; i < NARROW_TAPS * OT; i++) {
             v_store(sums + i * VL, v_load(sums + i * VL) + acc[i]);
