@@ -154,9 +154,9 @@ class Optimizer:
                 if is_penalized(group, p.data):
                     values = p.data.reshape(-1)
                     if group["l1"]:
-                        total += group["l1"] * float(np.abs(values).sum())
+                        total += group["l1"] * float(np.abs(values).sum(dtype=np.float64))
                     if group["l2"]:
-                        total += group["l2"] * float(np.dot(values, values))
+                        total += group["l2"] * float(np.square(values, dtype=np.float64).sum())
         return total
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -62,7 +62,7 @@ class StopOnStep(StoppingRule):
         total = 0.0
         for p, before in zip(training.model.parameters(), self._before, strict=True):
             step = np.subtract(p.data, before, out=before).reshape(-1)
-            total += float(np.dot(step, step))
+            total += float(np.square(step).sum(dtype=np.float64))
             before[...] = p.data
         self._length = math.sqrt(total)
         if training.batch < len(training.batches):

@@ -135,15 +135,15 @@ struct conv_blocks_weight {
     int failed;
 };
 
-/* bias (OB * VL) += sums over P pixels of blocks */
-INLINE void add_pixels(i64 OB, i64 P, const float *blocks, float *bias) {
+/* bias (OB * VL) += sums over P pixels of the blocks of some images, `step` floats apart */
+INLINE void add_pixels(i64 OB, i64 P, i64 images, i64 step, const float *blocks, float *bias) {
     for (i64 o = 0; o < OB; o++, blocks += P * VL) {
         struct v_joined total = {{0}};
-        for (i64 p = 0, end; p < P; p = end) {
+        for (i64 n = 0; n < images; n++) for (i64 p = 0, end; p < P; p = end) {
             vf sum[4] = {{0}};
             end = i64_min(P, p + 4 * SUM_RUN);
-            for (; p + 4 <= end; p += 4) UNROLL for (int i = 0; i < 4; i++) sum[i] += v_load(blocks + (p + i) * VL);
-            for (; p < end; p++) sum[0] += v_load(blocks + p * VL);
+            for (; p + 4 <= end; p += 4) UNROLL for (int i = 0; i < 4; i++) sum[i] += v_load(blocks + n * step + (p + i) * VL);
+            for (; p < end; p++) sum[0] += v_load(blocks + n * step + p * VL);
             v_join(&total, (sum[0] + sum[1]) + (sum[2] + sum[3]));
         }
         v_store(bias + o * VL, v_load(bias + o * VL) + v_joined_sum(total));
@@ -173,8 +173,8 @@ static void conv_blocks_weight_part(void *context, i64 part) {
                     const i64 image = (n + i) * t->groups + g;
                     from = lay_out_rows(&t->x, image, first, c.OH + c.kh - 1, x + i * x_floats);
                     to = lay_out_rows(&t->grad, image, first, c.OH, grad + i * grad_floats);
-                    add_pixels(OB, c.OH * c.OW, to.at, bias);
                 }
+                add_pixels(OB, c.OH * c.OW, count, grad_floats, to.at, bias);
                 wide_conv_weight_images(&c, (struct wide_images){count, x_floats, grad_floats}, from, to, &group);
             }
         }

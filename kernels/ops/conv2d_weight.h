@@ -48,6 +48,7 @@ static void conv_grad_stack(const struct conv_backward_weight *t, const float *p
                             struct joined *group) {
     float *sums = group->part;
     const i64 row = t->K + 1, chunk = conv_grad_chunk(grad_pitch);
+    for (i64 o = 0; o < O; o++) sums[o * row + t->K] += run_sum(grad + o * grad_pitch, grad_pitch);     /* of the bias */
     for (i64 p = 0; p < grad_pitch; p += chunk) {
         i64 P = i64_min(chunk, grad_pitch - p), o = 0;
         for (; o + CONV_GRAD_MR <= O; o += CONV_GRAD_MR)
@@ -58,15 +59,13 @@ static void conv_grad_stack(const struct conv_backward_weight *t, const float *p
     }
 }
 
-/* dst (O, grad_pitch) <- grad (O, OH, OW) at the pitch of the planes, the gaps left at zero; sums[K] += bias gradient */
-static void lay_out_grad(const struct conv_backward_weight *t, float *restrict dst, i64 grad_pitch, const float *restrict grad, i64 O,
-                         float *sums) {
+/* dst (O, grad_pitch) <- grad (O, OH, OW) at the pitch of the planes, the gaps left at zero */
+static void lay_out_grad(const struct conv_backward_weight *t, float *restrict dst, i64 grad_pitch, const float *restrict grad, i64 O) {
     const struct conv2d_shape *s = t->s;
     const i64 P = s->OH * s->OW;
     for (i64 o = 0; o < O; o++, grad += P, dst += grad_pitch) {
         for (i64 r = 0; r < s->OH; r++)
             memcpy(dst + r * t->planes.pitch, grad + r * s->OW, sizeof(float) * (size_t)s->OW);
-        sums[o * (t->K + 1) + t->K] += run_sum(grad, P);
     }
 }
 
@@ -96,7 +95,7 @@ static void conv_grad_part(void *context, i64 part) {
             group = joined_slice(&sums, g * O * row, O * row);
             for (i64 i = 0; i < stacked; i++) {
                 fill_planes(image, &t->planes, i, t->x + ((n + i) * s->C + g * C) * s->H * s->W, C, s->H, s->W);
-                lay_out_grad(t, grad + i * image_plane, grad_pitch, t->grad + ((n + i) * s->O + g * O) * s->OH * s->OW, O, group.part);
+                lay_out_grad(t, grad + i * image_plane, grad_pitch, t->grad + ((n + i) * s->O + g * O) * s->OH * s->OW, O);
             }
             conv_grad_stack(t, image, grad, grad_pitch, O, &group);
         }

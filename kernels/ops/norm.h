@@ -14,7 +14,7 @@
 
 #include <math.h>
 
-#include "base/lanes.h"
+#include "base/sums.h"
 #include "base/threads.h"
 
 enum {
@@ -134,9 +134,9 @@ INLINE void column_sums(const int NV, const int backward, const float *x, const 
 /* Columns `at` and on of one run: NORM_ROWS rows at a time, as norm_channels does with blocks */
 INLINE void norm_columns(const int NV, const int backward, const struct norm_sums *t, i64 run, i64 at, i64 lanes) {
     const i64 pitch = t->columns, begin = run_begin(t, run), end = run_begin(t, run + 1);
-    vf first[4], second[4], origin[4], shift[4], a[4], b[4];
+    struct v_joined first[4] = {0}, second[4] = {0};
+    vf origin[4], shift[4], a[4], b[4];
     UNROLL for (int j = 0; j < NV; j++) {
-        first[j] = second[j] = (vf){0};
         origin[j] = shift[j] = v_load_lanes((backward ? t->mean : t->x) + at + j * VL, lanes, 0);
     }
     for (i64 n = begin; n < end; n += NORM_ROWS) {
@@ -152,19 +152,19 @@ INLINE void norm_columns(const int NV, const int backward, const struct norm_sum
         }
         UNROLL for (int j = 0; j < NV; j++) {
             if (backward) {
-                first[j] += a[j];
-                second[j] += b[j];
+                v_join(&first[j], a[j]);
+                v_join(&second[j], b[j]);
             } else {
-                vf delta = (shift[j] - origin[j]) + a[j] * share - first[j];
-                first[j] += delta * weight;
-                second[j] += b[j] - a[j] * a[j] * share + delta * delta * (weight * (float)(n - begin));
-                shift[j] = first[j] + origin[j];
+                vf delta = (shift[j] - origin[j]) + a[j] * share - first[j].sum;
+                v_join(&first[j], delta * weight);
+                v_join(&second[j], b[j] - a[j] * a[j] * share + delta * delta * (weight * (float)(n - begin)));
+                shift[j] = first[j].sum + origin[j];
             }
         }
     }
     UNROLL for (int j = 0; j < NV; j++) {
-        v_store_lanes(t->first + run * pitch + at + j * VL, first[j], lanes);
-        v_store_lanes(t->second + run * pitch + at + j * VL, second[j], lanes);
+        v_store_lanes(t->first + run * pitch + at + j * VL, v_joined_sum(first[j]), lanes);
+        v_store_lanes(t->second + run * pitch + at + j * VL, v_joined_sum(second[j]), lanes);
     }
 }
 

@@ -41,7 +41,7 @@ INLINE void wide_weight_tile(const int MR, const int NV, const int pixel, i64 OW
         for (i64 h = e->first; h < e->end; h++) {
             const float *g = grad.at + n * images->grad + h * grad.row;
             for (i64 w = 0, end; w < OW; w = end) {
-                end = i64_min(OW, w + SUM_SHORT);
+                end = i64_min(OW, w + sum_run(OW));
                 run += end - w;
                 for (i64 k = w; k < end; k++) {
                     vf v[WIDE_NV];
@@ -109,7 +109,7 @@ INLINE void wide_weight(const int pixel, const struct wide_conv *s, struct wide_
         struct wide_conv part = *s;
         part.OH = i64_min(most, s->OH - first), part.top -= first;
         wide_weight_rows(pixel, &part, &images, src, grad, sums->part);
-        joined_added(sums, i64_max(images.count, wide_weight_runs(part.OH * s->OW * images.count)));
+        joined_added(sums, wide_weight_runs(part.OH * s->OW * images.count));
         src.at += most * src.row, grad.at += most * grad.row;
     }
 }

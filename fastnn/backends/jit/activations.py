@@ -275,34 +275,36 @@ def _maximum(row: Array) -> np.float32:
 def _softmax(x: Array, y: Array) -> None:
     for n in prange(x.shape[0]):
         u, v = x[n], y[n]
-        top, total = _maximum(u), _ZERO
+        top, total = _maximum(u), 0.0
         for j in range(u.size):
             e = math.exp(u[j] - top)
             total += e
             v[j] = e
+        divisor = np.float32(total)
         for j in range(v.size):
-            v[j] /= total
+            v[j] /= divisor
 
 
 @kernel()
 def _softmax_backward(grad: Array, y: Array, grad_x: Array) -> None:
     for n in prange(y.shape[0]):
         g, u, v = grad[n], y[n], grad_x[n]
-        total = _ZERO
+        total = 0.0
         for j in range(u.size):
             total += g[j] * u[j]
+        mean = np.float32(total)
         for j in range(u.size):
-            v[j] = u[j] * (g[j] - total)
+            v[j] = u[j] * (g[j] - mean)
 
 
 @kernel()
 def _log_softmax(x: Array, y: Array) -> None:
     for n in prange(x.shape[0]):
         u, v = x[n], y[n]
-        top, total = _maximum(u), _ZERO
+        top, total = _maximum(u), 0.0
         for j in range(u.size):
             total += math.exp(u[j] - top)
-        log_total = math.log(total)
+        log_total = np.float32(math.log(total))
         for j in range(u.size):
             v[j] = u[j] - top - log_total
 
@@ -311,11 +313,12 @@ def _log_softmax(x: Array, y: Array) -> None:
 def _log_softmax_backward(grad: Array, y: Array, grad_x: Array) -> None:
     for n in prange(y.shape[0]):
         g, u, v = grad[n], y[n], grad_x[n]
-        total = _ZERO
+        total = 0.0
         for j in range(u.size):
             total += g[j]
+        upstream = np.float32(total)
         for j in range(u.size):
-            v[j] = g[j] - math.exp(u[j]) * total
+            v[j] = g[j] - math.exp(u[j]) * upstream
 
 
 # ---- dropout ---------------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def conv2d_backward_weight(
     channel_sums(float(grad.size), grad.reshape(n, filters, oh * ow), grad_bias)
     run = conv_direct.backward_weight if _direct(algorithm, oh * ow) else conv_im2col.backward_weight
     count = max(1, min(n, _PARTS, _PARTS_FLOATS // grad_weight.size))
-    parts = np.empty((count, *grad_weight.shape), np.float32)
+    parts = np.empty((count, *grad_weight.shape))  # of many sums in single precision
     run(
         grad.size * grad_weight[0].size * _NS_PER_PRODUCT, grad, contiguous(x),
         _geometry(stride, padding, dilation, oh, ow), int(groups), _splits(count * groups, filters // groups), parts,
@@ -121,8 +121,10 @@ def _sum_parts(parts: Array, total: Array) -> None:
     """total (E,) = parts (P,E)[0] + parts[1] + ..., in that order."""
     for k in prange(pieces(total.size)):
         t = piece(total, k)
-        t[:] = piece(parts[0], k)
+        sums = piece(parts[0], k).copy()
         for part in range(1, parts.shape[0]):
             u = piece(parts[part], k)
             for i in range(t.size):
-                t[i] += u[i]
+                sums[i] += u[i]
+        for i in range(t.size):
+            t[i] = sums[i]

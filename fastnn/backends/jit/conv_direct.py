@@ -24,7 +24,7 @@ from fastnn.backends.jit.tiles import (
 from fastnn.backends.shapes import Array
 
 _CHANNELS = 4  # input channels in one tile of backward_input
-_POSITIONS = 2048  # in one sweep of backward_weight
+_POSITIONS = 512  # in one sweep of backward_weight
 
 
 @inner()

@@ -12,6 +12,7 @@ from fastnn.backends.shapes import FLOAT32, Array
 
 _DOT_LENGTH = 512  # elements of a row in one sweep of dots
 _DOT_COLUMNS = 24
+_SHORT, _RUN = 128, 64  # terms added in single precision: all, or a run of a longer sum
 _NS_PER_PRODUCT = 1 / 30
 
 
@@ -69,9 +70,25 @@ def _matmul_rows(c: Array, a: Array, b: Array, m: int, n: int, k: int, a_row: in
         i0, j0 = task // across * TILE_ROWS, task % across * TILE
         rows, width = min(TILE_ROWS, m - i0), min(TILE, n - j0)
         tile = np.zeros(TILE_ROWS * TILE, np.float32)
-        accumulate(tile, rows, width, a, i0 * a_row, a_row, a_step, k, b, starts, j0)
-        for r in range(rows):
-            c[(i0 + r) * n + j0 :][:width] = tile[r * TILE :][:width]
+        if k <= _SHORT:
+            accumulate(tile, rows, width, a, i0 * a_row, a_row, a_step, k, b, starts, j0)
+            for r in range(rows):
+                c[(i0 + r) * n + j0 :][:width] = tile[r * TILE :][:width]
+        else:  # single precision for a run of k at a time
+            total = np.zeros(TILE_ROWS * TILE)
+            for k0 in range(0, k, _RUN):
+                k1 = min(k, k0 + _RUN)
+                tile[:] = 0
+                first = i0 * a_row + k0 * a_step
+                accumulate(tile, rows, width, a, first, a_row, a_step, k1 - k0, b, starts[k0:k1], j0)
+                for r in range(rows):
+                    u, v = total[r * TILE :][:width], tile[r * TILE :][:width]
+                    for j in range(width):
+                        u[j] += v[j]
+            for r in range(rows):
+                u, to = total[r * TILE :][:width], c[(i0 + r) * n + j0 :][:width]
+                for j in range(width):
+                    to[j] = u[j]
 
 
 @kernel()
@@ -82,10 +99,12 @@ def _matmul_columns(c: Array, a: Array, b: Array, bias: Array, m: int, n: int, k
     for task in prange((m + TILE_ROWS - 1) // TILE_ROWS * across):
         i0, j0 = task // across * TILE_ROWS, task % across * _DOT_COLUMNS
         i1, j1 = min(i0 + TILE_ROWS, m), min(j0 + _DOT_COLUMNS, n)
-        for i in range(i0, i1):
-            c[i * n + j0 : i * n + j1] = bias[j0:j1]
+        total = np.zeros((i1 - i0) * _DOT_COLUMNS)
         for k0 in range(0, k, _DOT_LENGTH):
-            dots(c[i0 * n + j0 :], n, a[i0 * k + k0 :], k, i1 - i0, b, starts[j0:j1], k0, min(_DOT_LENGTH, k - k0))
+            dots(total, _DOT_COLUMNS, a[i0 * k + k0 :], k, i1 - i0, b, starts[j0:j1], k0, min(_DOT_LENGTH, k - k0))
+        for i in range(i0, i1):
+            for j in range(j0, j1):
+                c[i * n + j] = total[(i - i0) * _DOT_COLUMNS + j - j0] + bias[j]
 
 
 @kernel(REORDERED)
@@ -94,10 +113,12 @@ def channel_sums(x: Array, y: Array) -> None:
     n, channels, size = x.shape
     for block in prange((channels + 15) // 16):
         first, last = block * 16, min(block * 16 + 16, channels)
-        y[first:last] = 0
+        totals = np.zeros(16)
         for i in range(n):
             for c in range(first, last):
-                s = np.float32(0)
+                s = 0.0
                 for j in range(size):
                     s += x[i, c, j]
-                y[c] += s
+                totals[c - first] += s
+        for c in range(first, last):
+            y[c] = totals[c - first]

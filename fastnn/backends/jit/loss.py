@@ -61,14 +61,14 @@ def mse(
 @inner()
 def _exponentials(row: Array, e: Array) -> tuple[np.float32, np.float32]:
     """e = exp(row - maximum); returns the maximum and the sum of e. With a NaN in the row the sum is NaN."""
-    top, total = row[0], _ZERO
+    top, total = row[0], 0.0
     for j in range(1, row.size):
         if row[j] > top:
             top = row[j]
     for j in range(row.size):
         e[j] = math.exp(row[j] - top)
         total += e[j]
-    return top, total
+    return top, np.float32(total)
 
 
 @kernel()
@@ -81,10 +81,13 @@ def _cross_entropy_of_labels(
         z, g, label = logits[n], grad[n], target[n]
         top, total = _exponentials(z, g)
         log_total = math.log(total)
-        loss[n] = -keep * (z[label] - top - log_total)
+        sum_loss = 0.0
+        if keep != _ZERO:  # 0 times minus infinity is 0 here
+            sum_loss -= keep * (z[label] - top - log_total)
         if rest != _ZERO:
             for j in range(z.size):
-                loss[n] -= rest * (z[j] - top - log_total)
+                sum_loss -= rest * (z[j] - top - log_total)
+        loss[n] = sum_loss
         for j in range(z.size):
             g[j] = factor * (g[j] / total - rest)
         g[label] -= factor * keep
@@ -100,14 +103,16 @@ def _cross_entropy(
         z, g, u = logits[n], grad[n], target[n]
         top, total = _exponentials(z, g)
         log_total = math.log(total)
-        sum_loss, sum_t = _ZERO, _ZERO
+        sum_loss, sum_t = 0.0, 0.0
         for j in range(z.size):
             t = keep * u[j] + rest
-            sum_loss -= t * (z[j] - top - log_total)
+            if t != _ZERO or z[j] > -math.inf:
+                sum_loss -= t * (z[j] - top - log_total)
             sum_t += t
         loss[n] = sum_loss
+        all_t = np.float32(sum_t)
         for j in range(z.size):
-            g[j] = factor * (g[j] / total * sum_t - (keep * u[j] + rest))
+            g[j] = factor * (g[j] / total * all_t - (keep * u[j] + rest))
 
 
 @kernel()
@@ -118,8 +123,9 @@ def _bce(logits: Array, target: Array, scale: float, loss: Array, grad: Array) -
         z, t, u, g = piece(logits, k), piece(target, k), piece(loss, k), piece(grad, k)
         for i in range(z.size):
             e = math.exp(-abs(z[i]))
-            positive = _ZERO if z[i] <= 0 else z[i]
-            u[i] = positive - z[i] * t[i] + math.log1p(e)
+            weight = _ONE - t[i] if z[i] >= 0 else t[i]
+            linear = _ZERO if weight == _ZERO else abs(z[i]) * weight  # 0 times infinity is 0 here
+            u[i] = linear + math.log1p(e)
             g[i] = factor * ((_ONE if z[i] >= 0 else e) / (_ONE + e) - t[i])
 
 

@@ -114,7 +114,7 @@ def _sums(x: Array, sums: Array) -> None:
         sums[run] = 0
         for i in range(run * n // sums.shape[0], (run + 1) * n // sums.shape[0]):
             for c in range(channels):
-                total = np.float32(0)
+                total = 0.0
                 for j in range(size):
                     total += x[i, c, j]
                 sums[run, c] += total
@@ -128,7 +128,7 @@ def _squares(x: Array, mean: Array, sums: Array) -> None:
         sums[run] = 0
         for i in range(run * n // sums.shape[0], (run + 1) * n // sums.shape[0]):
             for c in range(channels):
-                total = np.float32(0)
+                total = 0.0
                 for j in range(size):
                     total += (x[i, c, j] - mean[c]) * (x[i, c, j] - mean[c])
                 sums[run, c] += total
@@ -142,7 +142,7 @@ def _products(grad: Array, x: Array, mean: Array, sums: Array) -> None:
         sums[run] = 0
         for i in range(run * n // sums.shape[0], (run + 1) * n // sums.shape[0]):
             for c in range(channels):
-                total = np.float32(0)
+                total = 0.0
                 for j in range(size):
                     total += grad[i, c, j] * (x[i, c, j] - mean[c])
                 sums[run, c] += total

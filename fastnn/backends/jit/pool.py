@@ -153,12 +153,12 @@ def _avg_pool(x: Array, kernel_size: Pair, stride: Pair, padding: Pair, count_in
             r0, r1 = _window(i, stride[0], padding[0], kernel_size[0], h)
             for j in range(ow):
                 c0, c1 = _window(j, stride[1], padding[1], kernel_size[1], w)
-                total = np.float32(0)
+                total = 0.0
                 for r in range(r0, r1):
                     for c in range(c0, c1):
                         total += x[plane, r, c]
                 count = kernel_size[0] * kernel_size[1] if count_include_pad else (r1 - r0) * (c1 - c0)
-                y[plane, i, j] = total / np.float32(count)
+                y[plane, i, j] = total / count
 
 
 @kernel()
@@ -169,7 +169,7 @@ def _avg_pool_backward(
     planes, h, w = grad_x.shape
     _, oh, ow = grad.shape
     for plane in prange(planes):
-        grad_x[plane] = 0
+        sums = np.zeros((h, w))
         for i in range(oh):
             r0, r1 = _window(i, stride[0], padding[0], kernel_size[0], h)
             for j in range(ow):
@@ -178,7 +178,10 @@ def _avg_pool_backward(
                 share = grad[plane, i, j] / np.float32(count)
                 for r in range(r0, r1):
                     for c in range(c0, c1):
-                        grad_x[plane, r, c] += share
+                        sums[r, c] += share
+        for r in range(h):
+            for c in range(w):
+                grad_x[plane, r, c] = sums[r, c]
 
 
 @kernel(REORDERED)
@@ -186,10 +189,10 @@ def _global_avg_pool(x: Array, y: Array) -> None:
     """y (P,) from x (P,H*W)."""
     planes, size = x.shape
     for plane in prange(planes):
-        total = np.float32(0)
+        total = 0.0
         for i in range(size):
             total += x[plane, i]
-        y[plane] = total / np.float32(size)
+        y[plane] = total / size
 
 
 @kernel()

@@ -75,10 +75,11 @@ def avg_pool2d_forward(
     """
     y = shapes.avg_pool2d_forward(x, kernel_size, stride, padding, out, FLOATING)
     size = x.shape[2:]
-    y[...] = 0
+    sums = _sums(y, kernel_size)
     for rows, columns, source_rows, source_columns in _taps(size, y.shape[2:], kernel_size, stride, padding):
-        y[:, :, rows, columns] += x[:, :, source_rows, source_columns]
-    y /= _window_counts(size, y.shape[2:], kernel_size, stride, padding, count_include_pad).astype(x.dtype)
+        sums[:, :, rows, columns] += x[:, :, source_rows, source_columns]
+    sums /= _window_counts(size, y.shape[2:], kernel_size, stride, padding, count_include_pad).astype(x.dtype)
+    y[...] = sums
     return y
 
 
@@ -101,9 +102,10 @@ def avg_pool2d_backward_input(
     size, output_size = grad_x.shape[2:], grad.shape[2:]
     counts = _window_counts(size, output_size, kernel_size, stride, padding, count_include_pad)
     share = grad / counts.astype(grad.dtype)
-    grad_x[...] = 0
+    sums = _sums(grad_x, kernel_size)
     for rows, columns, source_rows, source_columns in _taps(size, output_size, kernel_size, stride, padding):
-        grad_x[:, :, source_rows, source_columns] += share[:, :, rows, columns]
+        sums[:, :, source_rows, source_columns] += share[:, :, rows, columns]
+    grad_x[...] = sums
     return grad_x
 
 
@@ -123,6 +125,11 @@ def global_avg_pool2d_backward_input(grad: Array, input_size: Pair, *, out: Arra
     h, w = input_size
     grad_x[...] = grad / (h * w)
     return grad_x
+
+
+def _sums(like: Array, kernel_size: Pair) -> Array:
+    """Zeros in its shape to add windows to; in double precision where windows are large."""
+    return np.zeros(like.shape, np.float64 if kernel_size[0] * kernel_size[1] > 128 else like.dtype)
 
 
 def _axis_taps(size: int, outputs: int, kernel: int, stride: int, padding: int) -> list[tuple[slice, slice]]:

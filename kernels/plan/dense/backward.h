@@ -22,8 +22,9 @@ static void dense_pack_task(void *context, i64 index) {
     const struct dense_backward_task *t = context;
     const struct dense *d = t->d;
     i64 o0 = index * DENSE_PACK_OUTPUTS, o1 = i64_min(o0 + DENSE_PACK_OUTPUTS, d->O), N = d->N, O = d->O;
-    float sums[DENSE_PACK_OUTPUTS] = {0}, row[DENSE_PACK_OUTPUTS] = {0};
-    for (i64 n = 0; n < N; n++) {
+    float sums[3 * DENSE_PACK_OUTPUTS] __attribute__((aligned(64))) = {0}, row[DENSE_PACK_OUTPUTS] = {0};
+    struct joined bias = joined_at(sums, DENSE_PACK_OUTPUTS, N);
+    for (i64 n = 0; n < N; n++, joined_added(&bias, 1)) {
         const float *grad = d->grad_y + n * O + o0, *y = d->y + n * O + o0;
         for (i64 j = 0; j < o1 - o0; j += VL) {
             i64 lanes = i64_min(VL, o1 - o0 - j);
@@ -39,13 +40,14 @@ static void dense_pack_task(void *context, i64 index) {
             for (i64 j = 0; j < o1 - o0; j++) rows[j * DENSE_MR] = row[j];
         }
     }
+    joined_end(&bias);
     for (i64 j = 0; j < o1 - o0; j++) t->grad_bias[o0 + j] = sums[j];
 }
 
 /* ---- one panel ---- */
 
-/* tile (MR, NV vectors at `step`) = a (K, MR) times b (K, step) */
-INLINE void dense_micro(const int NV, i64 K, const float *restrict a, const float *restrict b, i64 step, float *restrict tile) {
+/* tile (MR, NV vectors at `step`) = or += a (K, MR) times b (K, step) */
+INLINE void dense_micro(const int NV, int add, i64 K, const float *restrict a, const float *restrict b, i64 step, float *restrict tile) {
     vf acc[DENSE_MR][DENSE_NV];
     UNROLL for (int i = 0; i < DENSE_MR; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = (vf){0};
     for (i64 k = 0; k < K; k++) {
@@ -58,14 +60,26 @@ INLINE void dense_micro(const int NV, i64 K, const float *restrict a, const floa
         a += DENSE_MR;
         b += step;
     }
-    UNROLL for (int i = 0; i < DENSE_MR; i++) UNROLL for (int j = 0; j < NV; j++) v_store(tile + i * step + j * VL, acc[i][j]);
+    UNROLL for (int i = 0; i < DENSE_MR; i++) UNROLL for (int j = 0; j < NV; j++) {
+        float *const to = tile + i * step + j * VL;
+        v_store(to, add ? v_load(to) + acc[i][j] : acc[i][j]);
+    }
 }
 
-/* tile (MR, width), width a multiple of VL, rows DENSE_PANEL apart */
+/* tile (MR, width), width a multiple of VL, rows DENSE_PANEL apart; with it DENSE_TILE_FLOATS are to be had */
+enum { DENSE_TILE_FLOATS = 3 * DENSE_MR * DENSE_PANEL };
+
 INLINE void dense_tile(i64 K, const float *a, const float *b, i64 width, float *tile) {
-    i64 j = 0;
-    for (; j + DENSE_NV * VL <= width; j += DENSE_NV * VL) dense_micro(DENSE_NV, K, a, b + j, DENSE_PANEL, tile + j);
-    for (; j < width; j += VL) dense_micro(1, K, a, b + j, DENSE_PANEL, tile + j);
+    const i64 run = sum_run(K);
+    struct joined total = joined_at(tile, DENSE_MR * DENSE_PANEL, ceil_div(K, run));
+    for (i64 k = 0; k < K; k += run, joined_added(&total, 1)) {
+        const float *ak = a + k * DENSE_MR, *bk = b + k * DENSE_PANEL;
+        const i64 count = i64_min(run, K - k);
+        i64 j = 0;
+        for (; j + DENSE_NV * VL <= width; j += DENSE_NV * VL) dense_micro(DENSE_NV, k > 0, count, ak, bk + j, DENSE_PANEL, tile + j);
+        for (; j < width; j += VL) dense_micro(1, k > 0, count, ak, bk + j, DENSE_PANEL, tile + j);
+    }
+    joined_end(&total);
 }
 
 /* Task: the panel's columns i0 .. i1 of grad_x, and of the weight's rows o0 .. o1 the gradient or the update. */
@@ -76,7 +90,7 @@ static void dense_backward_panel(void *context, i64 index) {
     i64 i0 = index % panels * DENSE_PANEL, count = i64_min(DENSE_PANEL, I - i0), width = round_up(count, VL);
     i64 o0 = index / panels * t->output_step, o1 = i64_min(o0 + t->output_step, O);
     float *x = fastnn_scratch(SCRATCH_DENSE, sizeof(float) * (size_t)((N + O) * DENSE_PANEL)), *weight = x + N * DENSE_PANEL;
-    float tile[DENSE_MR * DENSE_PANEL] __attribute__((aligned(64)));
+    float tile[DENSE_TILE_FLOATS] __attribute__((aligned(64)));
     if (!x) {
         t->failed = 1;
         return;

@@ -28,7 +28,7 @@
 
 #include <math.h>
 
-#include "base/lanes.h"
+#include "base/sums.h"
 #include "plan/stages.h"
 #include "base/threads.h"
 #include "ops/update.h"
@@ -88,13 +88,13 @@ struct dense_cut { i64 images, outputs, chunk, image_blocks, output_blocks, chun
 INLINE struct dense_cut dense_cut(const struct dense *d) {
     struct dense_cut cut;
     /* rows of weight that only one tile of images uses are streamed: long runs, not chunks */
-    cut.chunks = d->N <= DENSE_IMAGES ? 1 : i64_max(1, ceil_div(d->I, DENSE_CHUNK));
+    cut.chunks = i64_max(1, ceil_div(d->I, d->N <= DENSE_IMAGES ? SUM_ADDS * SUM_RUN * VL : DENSE_CHUNK));
     cut.chunk = round_up(ceil_div(d->I, cut.chunks), 16);
     cut.chunks = i64_max(1, ceil_div(d->I, cut.chunk));
     cut.output_blocks = ceil_div(d->O, d->N <= DENSE_IMAGES ? 16 : 64);
     cut.outputs = round_up(ceil_div(d->O, cut.output_blocks), DENSE_NR);
     cut.output_blocks = ceil_div(d->O, cut.outputs);
-    cut.split = cut.chunks > 1 && cut.output_blocks * ceil_div(d->N, 128) < 2 * DENSE_TASKS;
+    cut.split = cut.chunks > SUM_ADDS || (cut.chunks > 1 && cut.output_blocks * ceil_div(d->N, 128) < 2 * DENSE_TASKS);
     i64 tasks = cut.output_blocks * (cut.split ? cut.chunks : 1);
     cut.image_blocks = i64_max(ceil_div(d->N, 128), i64_min(ceil_div(d->N, 24), ceil_div(DENSE_TASKS, tasks)));
     cut.images = round_up(ceil_div(d->N, cut.image_blocks), DENSE_IMAGES);

@@ -33,13 +33,12 @@ INLINE void dense_lane_sums(const vf v[DENSE_NR], float *out) {
     else UNROLL for (int i = 0; i < DENSE_NR / VL; i++) v_store(out + i * VL, level[i]);
 }
 
-/* sums (MR, NR) of x rows (MR, x_step) times w rows, over K >= VL floats. The last vector is one that ends with the rows, less the
- * lanes that have had their turn: `tail` has the others. */
-INLINE void dense_dot(const int MR, i64 K, const float *x, i64 x_step, const float *const w[DENSE_NR], vi tail,
+/* sums (MR, NR) = or += those of x rows (MR, x_step) times w rows, over the floats [k, K), K >= VL. The last vector is one that ends at
+ * K, less the lanes that have had their turn: `tail` has the others. */
+INLINE void dense_dot(const int MR, int add, i64 k, i64 K, const float *x, i64 x_step, const float *const w[DENSE_NR], vi tail,
                       const float *next_w, float sums[][DENSE_NR]) {
     vf acc[DENSE_IMAGES][DENSE_NR], xv[DENSE_IMAGES];
     UNROLL for (int m = 0; m < MR; m++) UNROLL for (int j = 0; j < DENSE_NR; j++) acc[m][j] = (vf){0};
-    i64 k = 0;
     for (; k + VL <= K; k += VL) {
         __builtin_prefetch(next_w + k, 0, 2);
         UNROLL for (int m = 0; m < MR; m++) xv[m] = dense_hold(v_load(x + m * x_step + k));
@@ -56,7 +55,11 @@ INLINE void dense_dot(const int MR, i64 K, const float *x, i64 x_step, const flo
             UNROLL for (int m = 0; m < MR; m++) acc[m][j] += xv[m] * wv;
         }
     }
-    UNROLL for (int m = 0; m < MR; m++) dense_lane_sums(acc[m], sums[m]);
+    UNROLL for (int m = 0; m < MR; m++) {
+        float run[DENSE_NR];
+        dense_lane_sums(acc[m], add ? run : sums[m]);
+        if (add) UNROLL for (int j = 0; j < DENSE_NR; j++) sums[m][j] += run[j];
+    }
 }
 
 /* The same for rows shorter than a vector. */
@@ -84,7 +87,7 @@ INLINE void dense_emit(i64 rows, i64 outputs, float sums[][DENSE_NR], float *y, 
 /* One chunk of I: y block (n0 .. n1, o0 .. o1) */
 static void dense_forward_chunk(const struct dense_task *t, i64 n0, i64 n1, i64 o0, i64 o1, i64 k0, i64 k1, float *y, int add, int last) {
     const struct dense *d = t->d;
-    const i64 K = k1 - k0;
+    const i64 K = k1 - k0, run = sum_run(K / VL) * VL;
     const int relu = last && d->activation == DENSE_RELU;
     const vi tail = v_count(0, 1) >= v_set1_int((int32_t)(VL - K % VL));
     for (i64 o = o0; o < o1; o += DENSE_NR) {
@@ -99,9 +102,12 @@ static void dense_forward_chunk(const struct dense_task *t, i64 n0, i64 n1, i64 
             i64 rows = i64_min(DENSE_IMAGES, n1 - n);
             const float *next_w = d->weight + i64_min(o + DENSE_NR + (n - n0) / DENSE_IMAGES % DENSE_NR, d->O - 1) * d->I + k0;
             if (K < VL) dense_dot_short(rows, K, x, d->I, w, sums);
-            else if (rows == 1) dense_dot(1, K, x, d->I, w, tail, next_w, sums);
-            else if (rows == 2) dense_dot(2, K, x, d->I, w, tail, next_w, sums);
-            else dense_dot(DENSE_IMAGES, K, x, d->I, w, tail, next_w, sums);
+            else for (i64 k = 0, end; k < K; k = end) {
+                end = K - k < run + VL ? K : k + run;
+                if (rows == 1) dense_dot(1, k > 0, k, end, x, d->I, w, tail, next_w, sums);
+                else if (rows == 2) dense_dot(2, k > 0, k, end, x, d->I, w, tail, next_w, sums);
+                else dense_dot(DENSE_IMAGES, k > 0, k, end, x, d->I, w, tail, next_w, sums);
+            }
             dense_emit(rows, outputs, sums, y + n * d->O + o, d->O, add, bias, relu);
         }
     }
@@ -135,8 +141,9 @@ static void dense_finish_task(void *context, i64 index) {
         for (i64 o = 0; o < d->O; o += VL) {
             i64 lanes = i64_min(VL, d->O - o);
             const float *partial = t->partial + n * d->O + o;
-            vf sum = v_load_lanes(partial, lanes, 0);
-            for (i64 c = 1; c < t->cut.chunks; c++) sum += v_load_lanes(partial + c * step, lanes, 0);
+            struct folded chunks = {{0}};
+            for (i64 c = 0; c < t->cut.chunks; c++) fold(&chunks, v_load_lanes(partial + c * step, lanes, 0), c);
+            vf sum = folded_sum(chunks);
             if (d->bias) sum += v_load_lanes(d->bias + o, lanes, 0);
             if (d->activation == DENSE_RELU) sum = v_max((vf){0}, sum);
             v_store_lanes(d->y + n * d->O + o, sum, lanes);

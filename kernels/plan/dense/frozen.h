@@ -73,14 +73,17 @@ static void frozen_list(struct frozen_task *t, i64 n) {
 }
 
 INLINE void frozen_sums(const int vectors, i64 count, const float *value, const int32_t *at, const float *rows, float *sums) {
-    vf a[FROZEN_VECTORS];
-    UNROLL for (int j = 0; j < vectors; j++) a[j] = (vf){0};
-    for (i64 k = 0; k < count; k++) {
-        const float *row = rows + (i64)at[k] * vectors * VL;
-        const vf v = v_set1(value[k]);
-        UNROLL for (int j = 0; j < vectors; j++) a[j] += v * v_load(row + j * VL);
+    const i64 run = sum_run(count);
+    for (i64 first = 0; first < count; first += run) {
+        vf a[FROZEN_VECTORS];
+        UNROLL for (int j = 0; j < vectors; j++) a[j] = (vf){0};
+        for (i64 k = first; k < i64_min(first + run, count); k++) {
+            const float *row = rows + (i64)at[k] * vectors * VL;
+            const vf v = v_set1(value[k]);
+            UNROLL for (int j = 0; j < vectors; j++) a[j] += v * v_load(row + j * VL);
+        }
+        UNROLL for (int j = 0; j < vectors; j++) v_store(sums + j * VL, first ? v_load(sums + j * VL) + a[j] : a[j]);
     }
-    UNROLL for (int j = 0; j < vectors; j++) v_store(sums + j * VL, a[j]);
 }
 
 /* Task: a chunk of an image's list, for a panel of outputs. */
@@ -110,7 +113,9 @@ static void frozen_finish(const struct frozen_task *t, i64 n) {
         vf sum = v_load(t->work + l->bias + o);
         for (i64 c = 0; c < d->channels; c++)
             sum += v_set1(d->table ? d->table[c * 256] : t->base[n]) * v_load(t->work + l->sums + c * l->O + o);
-        for (i64 c = 0; c < chunks; c++) sum += v_load(t->work + l->partial + (n * l->chunks + c) * l->O + o);
+        struct folded entries = {{0}};
+        for (i64 c = 0; c < chunks; c++) fold(&entries, v_load(t->work + l->partial + (n * l->chunks + c) * l->O + o), c);
+        sum += folded_sum(entries);
         v_store_lanes(d->y + n * d->O + o, d->activation == DENSE_RELU ? v_max((vf){0}, sum) : sum, i64_min(VL, d->O - o));
     }
 }

@@ -140,12 +140,11 @@ static void dense_list_float_images(void *context, i64 group) {
 
 /* ---- panels ---- */
 
-/* tile (DENSE_GROUP, DENSE_PANEL) += sum over the list of value (count, DENSE_GROUP) times rows[at] (DENSE_PANEL) */
-INLINE void dense_sparse_tile(i64 count, const int32_t *at, const float *value, const float *rows, float *restrict tile) {
+/* tile (DENSE_GROUP, DENSE_PANEL) += sum over a run of the list of value (count, DENSE_GROUP) times rows[at] (DENSE_PANEL) */
+INLINE void dense_sparse_run(i64 count, const int32_t *at, const float *value, const float *rows, float *restrict tile) {
     for (int j = 0; j < DENSE_PANEL; j += DENSE_NV * VL) {
         vf acc[DENSE_GROUP][DENSE_NV];
-        UNROLL for (int m = 0; m < DENSE_GROUP; m++) UNROLL for (int v = 0; v < DENSE_NV; v++)
-            acc[m][v] = v_load(tile + m * DENSE_PANEL + j + v * VL);
+        UNROLL for (int m = 0; m < DENSE_GROUP; m++) UNROLL for (int v = 0; v < DENSE_NV; v++) acc[m][v] = (vf){0};
         for (i64 k = 0; k < count; k++) {
             const float *row = rows + (i64)at[k] * DENSE_PANEL + j;
             vf b[DENSE_NV];
@@ -155,9 +154,22 @@ INLINE void dense_sparse_tile(i64 count, const int32_t *at, const float *value, 
                 UNROLL for (int v = 0; v < DENSE_NV; v++) acc[m][v] += a * b[v];
             }
         }
-        UNROLL for (int m = 0; m < DENSE_GROUP; m++) UNROLL for (int v = 0; v < DENSE_NV; v++)
-            v_store(tile + m * DENSE_PANEL + j + v * VL, acc[m][v]);
+        UNROLL for (int m = 0; m < DENSE_GROUP; m++) UNROLL for (int v = 0; v < DENSE_NV; v++) {
+            float *const to = tile + m * DENSE_PANEL + j + v * VL;
+            v_store(to, v_load(to) + acc[m][v]);
+        }
     }
+}
+
+/* The same over the whole list; with the tile DENSE_SPARSE_FLOATS are to be had */
+enum { DENSE_SPARSE_FLOATS = 3 * DENSE_GROUP * DENSE_PANEL };
+
+INLINE void dense_sparse_tile(i64 count, const int32_t *at, const float *value, const float *rows, float *tile) {
+    const i64 run = sum_run(count);
+    struct joined total = joined_at(tile, DENSE_GROUP * DENSE_PANEL, ceil_div(count, i64_max(1, run)));
+    for (i64 k = 0; k < count; k += run, joined_added(&total, 1))
+        dense_sparse_run(i64_min(run, count - k), at + k, value + k * DENSE_GROUP, rows, tile);
+    joined_end(&total);
 }
 
 /* Task: y of a panel of outputs. */
@@ -165,7 +177,7 @@ static void dense_sparse_forward_panel(void *context, i64 index) {
     struct dense_sparse_task *t = context;
     const struct dense *d = t->d;
     i64 o0 = index * DENSE_PANEL, outputs = i64_min(DENSE_PANEL, d->O - o0), per_channel = d->I / d->channels;
-    float base[DENSE_PANEL] = {0}, tile[DENSE_GROUP * DENSE_PANEL] __attribute__((aligned(64)));
+    float base[DENSE_PANEL] = {0}, tile[DENSE_SPARSE_FLOATS] __attribute__((aligned(64)));
     float *weight = fastnn_scratch(SCRATCH_DENSE, sizeof(float) * (size_t)(d->I * DENSE_PANEL));
     if (!weight) {
         t->failed = 1;
@@ -175,10 +187,11 @@ static void dense_sparse_forward_panel(void *context, i64 index) {
     if (d->bias) memcpy(base, d->bias + o0, sizeof(float) * (size_t)outputs);
     for (i64 c = 0; c < d->channels; c++) {
         const float background = dense_background(t, c * per_channel);
-        float sum[DENSE_PANEL] = {0};
-        for (i64 i = c * per_channel; i < (c + 1) * per_channel; i++)
-            for (int j = 0; j < DENSE_PANEL; j++) sum[j] += weight[i * DENSE_PANEL + j];
-        for (int j = 0; j < DENSE_PANEL; j++) base[j] += background * sum[j];
+        for (int j = 0; j < DENSE_PANEL; j += VL) {
+            struct folded sum = {{0}};
+            for (i64 i = 0; i < per_channel; i++) fold(&sum, v_load(weight + (c * per_channel + i) * DENSE_PANEL + j), i);
+            v_store(base + j, v_load(base + j) + background * folded_sum(sum));
+        }
     }
     for (i64 group = 0; group < t->lists.groups; group++) {
         i64 n0 = group * DENSE_GROUP, first = group * t->lists.most;
@@ -196,7 +209,7 @@ static void dense_sparse_backward_panel(void *context, i64 index) {
     struct dense_sparse_task *t = context;
     const struct dense *d = t->d;
     i64 N = d->N, I = d->I, o0 = index * DENSE_PANEL, outputs = i64_min(DENSE_PANEL, d->O - o0);
-    float tile[DENSE_GROUP * DENSE_PANEL] __attribute__((aligned(64))), sums[DENSE_PANEL] = {0};
+    float tile[DENSE_SPARSE_FLOATS] __attribute__((aligned(64))), sums[DENSE_PANEL] = {0};
     float block[DENSE_PANEL * DENSE_PANEL] __attribute__((aligned(64)));
     float *grad = fastnn_scratch(SCRATCH_DENSE, sizeof(float) * (size_t)(N * DENSE_PANEL));
     if (!grad) {

@@ -179,16 +179,11 @@ static void narrow_backward_block(void *context, i64 index) {
 
 /* to[i] = sum over the blocks, in order, of from[block * step + i] */
 KERNEL void narrow_add_blocks(i64 blocks, i64 count, const float *from, i64 step, float *to) {
-    i64 i = 0;
-    for (; i + VL <= count; i += VL) {
-        vf sum = v_load(from + i);
-        for (i64 b = 1; b < blocks; b++) sum += v_load(from + b * step + i);
-        v_store(to + i, sum);
-    }
-    for (; i < count; i++) {
-        float sum = from[i];
-        for (i64 b = 1; b < blocks; b++) sum += from[b * step + i];
-        to[i] = sum;
+    for (i64 i = 0; i < count; i += VL) {
+        const i64 lanes = i64_min(VL, count - i);
+        struct folded sum = {{0}};
+        for (i64 b = 0; b < blocks; b++) fold(&sum, v_load_lanes(from + b * step + i, lanes, 0), b);
+        v_store_lanes(to + i, folded_sum(sum), lanes);
     }
 }
 

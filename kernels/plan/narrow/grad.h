@@ -5,12 +5,13 @@
  *   input gradient: narrow_convolve() of dy in a frame of zeros, with the kernels turned
  *
  * The weight gradient keeps OT channels x T taps of sums in registers, each a vector of the images' own sums, over a band of rows that
- * stays in L1 together with the input below it; bands add up in memory, lanes at the end of the block. 85 % of the FMA peak with 4
+ * stays in L1 together with the input below it; its runs of rows add up in memory, lanes at the end of the block. 85 % of the FMA peak with 4
  * channels, 60 % with 3: of the OT + T loads of a position 8 serve but 15 multiplications then.
  */
 #ifndef FASTNN_NARROW_GRAD_H
 #define FASTNN_NARROW_GRAD_H
 
+#include "base/sums.h"
 #include "plan/narrow/conv.h"
 
 #if VL == 16
@@ -27,8 +28,9 @@ enum {
 KERNEL void narrow_spread(i64 OT, i64 PH, i64 PW, i64 plane, i64 pool, const float *grad, const int8_t *where, struct narrow_view dy,
                           float *sums) {
     for (i64 o = 0; o < OT; o++, grad += plane * VL, where += plane * VL) {
-        vf sum = v_load(sums + o * VL);
-        for (i64 h = 0; h < PH; h++)
+        struct v_joined total = {{0}};
+        for (i64 h = 0; h < PH; h++) {
+            vf sum = {0};
             for (i64 w = 0; w < PW; w++) {
                 vf g = v_load(grad + (h * PW + w) * VL);
                 vi place = v_load_bytes(where + (h * PW + w) * VL);
@@ -41,7 +43,9 @@ KERNEL void narrow_spread(i64 OT, i64 PH, i64 PW, i64 plane, i64 pool, const flo
                         v_store(to + i * dy.row + j * VL, (vf)((vi)g & (place == (int32_t)(i * pool + j))));
                 }
             }
-        v_store(sums + o * VL, sum);
+            v_join(&total, sum);
+        }
+        v_store(sums + o * VL, v_load(sums + o * VL) + v_joined_sum(total));
     }
 }
 
@@ -49,11 +53,13 @@ KERNEL void narrow_spread(i64 OT, i64 PH, i64 PW, i64 plane, i64 pool, const flo
 INLINE void narrow_weight_tile(const int OT, i64 rows, i64 cols, const float *dy, i64 dy_plane, const float *x,
                                const i64 *tap, i64 x_row, float *sums) {
     vf acc[NARROW_TAPS * NARROW_GRAD_TILE];
-    UNROLL for (int i = 0; i < NARROW_TAPS * OT; i++) acc[i] = v_load(sums + i * VL);
-    for (i64 h = 0; h < rows; h++, dy += cols * VL) {
+    i64 run = 0;
+    UNROLL for (int i = 0; i < NARROW_TAPS * OT; i++) acc[i] = (vf){0};
+    for (i64 h = 0; h < rows; h++, dy += cols * VL) for (i64 first = 0, end; first < cols; first = end) {
         const float *at[NARROW_TAPS];
         UNROLL for (int t = 0; t < NARROW_TAPS; t++) at[t] = x + tap[t] + h * x_row;
-        for (i64 i = 0; i < cols * VL; i += VL) {
+        end = i64_min(cols, first + sum_run(cols));
+        for (i64 i = first * VL; i < end * VL; i += VL) {
             vf d[NARROW_GRAD_TILE];
             UNROLL for (int o = 0; o < OT; o++) d[o] = v_load(dy + o * dy_plane + i);
             UNROLL for (int t = 0; t < NARROW_TAPS; t++) {
@@ -61,8 +67,14 @@ INLINE void narrow_weight_tile(const int OT, i64 rows, i64 cols, const float *dy
                 UNROLL for (int o = 0; o < OT; o++) acc[t * OT + o] += d[o] * v;
             }
         }
+        run += end - first;
+        if (run + i64_min(cols, SUM_RUN) <= SUM_SHORT && (h + 1 < rows || end < cols)) continue;
+        run = 0;
+        UNROLL for (int i = 0; i < NARROW_TAPS * OT; i++) {
+            v_store(sums + i * VL, v_load(sums + i * VL) + acc[i]);
+            acc[i] = (vf){0};
+        }
     }
-    UNROLL for (int i = 0; i < NARROW_TAPS * OT; i++) v_store(sums + i * VL, acc[i]);
 }
 
 #define NARROW_WEIGHT_TILE(OT)                                                                                           \
@@ -95,6 +107,9 @@ INLINE i64 narrow_band(const struct chain_layer *l) {
     i64 most = i64_max(1, NARROW_BAND_FLOATS / (i64_min(l->O, NARROW_GRAD_TILE) * l->pool * l->pool * l->PW * VL));
     return ceil_div(l->PH, ceil_div(l->PH, most));
 }
+/* Runs of rows that are added to a sum: of a band, and of all */
+INLINE i64 narrow_band_runs(const struct chain_layer *l) { return ceil_div(narrow_band(l) * l->pool * l->pool * l->PW, SUM_RUN); }
+INLINE i64 narrow_runs(const struct chain_layer *l) { return narrow_band_runs(l) * ceil_div(l->PH, narrow_band(l)); }
 /* dy of a band; also the transposed sums */
 INLINE i64 narrow_band_floats(const struct chain_layer *l) {
     i64 pixels = narrow_band(l) * l->pool * l->pool * l->PW;
@@ -102,7 +117,7 @@ INLINE i64 narrow_band_floats(const struct chain_layer *l) {
 }
 INLINE i64 narrow_grad_floats(const struct chain_layer *l) {
     i64 taps = round_up(l->C * l->kh * l->kw, NARROW_TAPS);
-    return round_up(narrow_band_floats(l), 16) + NARROW_GRAD_TILE * VL * (taps + 1) + 2 * taps;
+    return round_up(narrow_band_floats(l), 16) + joined_floats(NARROW_GRAD_TILE * VL * (taps + 1), narrow_runs(l)) + 2 * taps;
 }
 
 /* A block's part of the gradients: grad_weight (O, K), grad_bias (O,). grad, where [O][PH][PW][VL], x the padded input. */
@@ -110,7 +125,8 @@ KERNEL void narrow_weight_gradient(const struct chain_layer *l, const float *gra
                                    float *grad_weight, float *grad_bias) {
     const i64 K = l->C * l->kh * l->kw, taps = round_up(K, NARROW_TAPS), band = narrow_band(l), plane = l->PH * l->PW;
     const i64 cols = l->PW * l->pool, tiles = ceil_div(l->O, NARROW_GRAD_TILE);
-    float *bias_sums = work, *sums = bias_sums + NARROW_GRAD_TILE * VL, *dy = sums + taps * NARROW_GRAD_TILE * VL;
+    const i64 floats = NARROW_GRAD_TILE * VL * (taps + 1), runs = narrow_runs(l);
+    float *bias_sums = work, *sums = bias_sums + NARROW_GRAD_TILE * VL, *dy = work + joined_floats(floats, runs);
     i64 *tap = (i64 *)(dy + round_up(narrow_band_floats(l), 16));
     for (i64 k = 0; k < taps; k++) {                /* those past K repeat the last, and are not used */
         i64 at = i64_min(k, K - 1);
@@ -118,14 +134,17 @@ KERNEL void narrow_weight_gradient(const struct chain_layer *l, const float *gra
     }
     for (i64 i = 0; i < tiles; i++) {
         i64 o = l->O * i / tiles, OT = l->O * (i + 1) / tiles - o;
-        memset(bias_sums, 0, (size_t)(dy - bias_sums) * sizeof *work);
+        struct joined total = joined_at(work, floats, runs);
+        memset(work, 0, (size_t)floats * sizeof *work);
         for (i64 h = 0; h < l->PH; h += band) {
             i64 PH = i64_min(band, l->PH - h), rows = PH * l->pool, from = (o * plane + h * l->PW) * VL;
             struct narrow_view to = {dy, rows * cols * VL, cols * VL};
             narrow_spread(OT, PH, l->PW, plane, l->pool, grad + from, where + from, to, bias_sums);
             for (i64 k = 0; k < K; k += NARROW_TAPS)
                 narrow_any_weight_tile(OT, rows, cols, dy, to.plane, x.at + h * l->pool * x.row, tap + k, x.row, sums + k * OT * VL);
+            joined_added(&total, narrow_band_runs(l));
         }
+        joined_end(&total);
         narrow_sum_lanes(OT, bias_sums, grad_bias + o);
         narrow_sum_lanes(K * OT, sums, dy);                             /* [k][OT] */
         for (i64 k = 0; k < K; k++) for (i64 j = 0; j < OT; j++) grad_weight[(o + j) * K + k] = dy[k * OT + j];

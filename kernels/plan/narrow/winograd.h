@@ -173,19 +173,32 @@ KERNEL void narrow_any_multiply(i64 AT, i64 K, const float *u, const float *v, i
     }
 }
 
+/* Tiles of a run: as many runs as tiles in a run, where there are many. The transforms round more than a run of 256. */
+INLINE i64 narrow_pairs_run(i64 T) {
+    i64 run = 256;
+    while (run * run < T) run *= 2;
+    return run;
+}
+
 /* out[o][c] = sum over t < T of y[o][t] * v[c][t], o < OT, c < CT, lane by lane; steps in floats */
 INLINE void narrow_pairs(const int OT, const int CT, i64 T, const float *y, i64 y_step, const float *v, float *out, i64 out_step) {
-    vf acc[NARROW_PAIR_O * NARROW_TILE];
-    UNROLL for (int i = 0; i < OT * CT; i++) acc[i] = (vf){0};
-    for (i64 t = 0; t < T * VL; t += VL) {
-        vf b[NARROW_TILE];
-        UNROLL for (int c = 0; c < CT; c++) b[c] = v_load(v + c * T * VL + t);
-        UNROLL for (int o = 0; o < OT; o++) {
-            vf a = v_load(y + o * y_step + t);
-            UNROLL for (int c = 0; c < CT; c++) acc[o * CT + c] += a * b[c];
+    const i64 run = narrow_pairs_run(T);
+    for (i64 first = 0; first < T; first += run) {
+        vf acc[NARROW_PAIR_O * NARROW_TILE];
+        UNROLL for (int i = 0; i < OT * CT; i++) acc[i] = (vf){0};
+        for (i64 t = first * VL; t < i64_min(T, first + run) * VL; t += VL) {
+            vf b[NARROW_TILE];
+            UNROLL for (int c = 0; c < CT; c++) b[c] = v_load(v + c * T * VL + t);
+            UNROLL for (int o = 0; o < OT; o++) {
+                vf a = v_load(y + o * y_step + t);
+                UNROLL for (int c = 0; c < CT; c++) acc[o * CT + c] += a * b[c];
+            }
+        }
+        UNROLL for (int i = 0; i < OT * CT; i++) {
+            float *const to = out + i / CT * out_step + i % CT * VL;
+            v_store(to, first ? v_load(to) + acc[i] : acc[i]);
         }
     }
-    UNROLL for (int i = 0; i < OT * CT; i++) v_store(out + i / CT * out_step + i % CT * VL, acc[i]);
 }
 
 INLINE void narrow_pairs_c(const int OT, int CT, i64 T, const float *y, i64 y_step, const float *v, float *out, i64 out_step) {

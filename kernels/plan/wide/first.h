@@ -108,7 +108,7 @@ INLINE void wide_first_entries(const int NV, i64 n, i64 K, const struct wide_con
     UNROLL for (int j = 0; j < NV; j++) sum[j] = (vf){0};
     i64 run = 0;
     for (i64 h = 0; h < s->OH; h++) for (i64 first = 0, end; first < s->OW; first = end) {
-        end = i64_min(s->OW, first + SUM_SHORT);
+        end = i64_min(s->OW, first + sum_run(s->OW));
         run += end - first;
         for (i64 w = first; w < end; w++) {
             vf g[2];
