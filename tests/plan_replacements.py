@@ -163,7 +163,7 @@ class Twin:
 
 
 def strided_view(a: Array) -> Array:
-    room = np.full((*a.shape[:-1], 2 * a.shape[-1]), MARK, a.dtype) if a.ndim else np.zeros(2, a.dtype)
+    room = np.full((*a.shape[:-1], 2 * a.shape[-1]), MARK - 1, a.dtype) if a.ndim else np.zeros(2, a.dtype)
     view = room[..., ::2] if a.ndim else room[:1].reshape(())
     view[...] = a
     return view
