@@ -52,18 +52,15 @@ INLINE vf folded_sum(struct folded sum) {
 
 /* The sum of `count` floats. */
 INLINE float run_sum(const float *p, i64 count) {
-    struct v_joined total = {{0}, {0}};
-    double rest = 0;
-    i64 i = 0;
-    while (i + VL <= count) {
-        vf part[4] = {{0}};
-        const i64 end = i64_min(i + SUM_RUN * 4 * VL, count);
-        for (; i + 4 * VL <= end; i += 4 * VL) UNROLL for (int j = 0; j < 4; j++) part[j] += v_load(p + i + j * VL);
-        for (; i + VL <= end; i += VL) part[0] += v_load(p + i);
-        v_join(&total, (part[0] + part[1]) + (part[2] + part[3]));
+    struct v_joined total = {{0}};
+    for (i64 i = 0, end; i < count; i = end) {
+        vf part[2] = {{0}};
+        end = i64_min(count, i + 2 * VL * SUM_RUN);
+        for (; i + 2 * VL <= end; i += 2 * VL) UNROLL for (int j = 0; j < 2; j++) part[j] += v_load(p + i + j * VL);
+        for (; i < end; i += VL) part[0] += v_load_lanes(p + i, i64_min(VL, end - i), 0);
+        v_join(&total, part[0] + part[1]);
     }
-    for (; i < count; i++) rest += (double)p[i];
-    return (float)((double)v_sum(v_joined_sum(total)) + rest);
+    return v_sum(v_joined_sum(total));
 }
 
 /* ---- arrays ---- */

@@ -43,24 +43,27 @@ INLINE i64 run_begin(const struct norm_sums *t, i64 run) { return run * t->N / t
 /* *a, *b += sums over `pixels` floats of the plane at x: for the statistics of d = x - shift and of d*d, else of grad and of
  * grad * d */
 INLINE void plane_sums(const int backward, const float *x, const float *grad, i64 pixels, float shift, vf *a, vf *b) {
-    vf a0 = *a, b0 = *b, a1 = {0}, b1 = {0};
     i64 i = 0;
-    for (; i + 2 * VL <= pixels; i += 2 * VL) {
-        vf d0 = v_load(x + i) - shift, g0 = backward ? v_load(grad + i) : d0;
-        vf d1 = v_load(x + i + VL) - shift, g1 = backward ? v_load(grad + i + VL) : d1;
-        a0 += g0;
-        b0 += g0 * d0;
-        a1 += g1;
-        b1 += g1 * d1;
+    while (i < pixels) {
+        vf a0 = {0}, b0 = {0}, a1 = {0}, b1 = {0};
+        const i64 end = i64_min(pixels, i + 2 * VL * SUM_RUN);
+        for (; i + 2 * VL <= end; i += 2 * VL) {
+            vf d0 = v_load(x + i) - shift, g0 = backward ? v_load(grad + i) : d0;
+            vf d1 = v_load(x + i + VL) - shift, g1 = backward ? v_load(grad + i + VL) : d1;
+            a0 += g0;
+            b0 += g0 * d0;
+            a1 += g1;
+            b1 += g1 * d1;
+        }
+        for (; i < end; i += VL) {
+            i64 lanes = i64_min(VL, end - i);
+            vf d = v_load_lanes(x + i, lanes, shift) - shift, g = backward ? v_load_lanes(grad + i, lanes, 0) : d;
+            a1 += g;
+            b1 += g * d;
+        }
+        *a += a0 + a1;
+        *b += b0 + b1;
     }
-    for (; i < pixels; i += VL) {
-        i64 lanes = i64_min(VL, pixels - i);
-        vf d = v_load_lanes(x + i, lanes, shift) - shift, g = backward ? v_load_lanes(grad + i, lanes, 0) : d;
-        a1 += g;
-        b1 += g * d;
-    }
-    *a = a0 + a1;
-    *b = b0 + b1;
 }
 
 /* A block's sum of squares about its mean is b - a*a/size. Where the shift was so far off that this cancels, the block is read

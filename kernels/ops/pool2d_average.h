@@ -19,16 +19,17 @@ static void window_columns(const struct pool2d_shape *s, float *columns) {
         columns[ow] = window_count(ow, s->stride_w, s->pad_w, s->kw, s->W, s->count_include_pad);
 }
 
-/* The sum of n vectors `step` floats apart from p on, every one from `stride` floats */
+/* The sum of n vectors, each of every `stride`-th float from p, p + step, ... on: of many, out of the way of the loops over few */
+static __attribute__((noinline)) vf many_sum(const float *p, i64 n, i64 step, i64 stride) {
+    struct folded sum = {{0}};
+    for (i64 i = 0; i < n; i++) fold(&sum, v_load_strided(p + i * step, 0, stride), i);
+    return folded_sum(sum);
+}
 INLINE vf window_sum(const float *p, i64 n, i64 step, const int known_stride, i64 stride) {
-    vf sum = {0};
-    struct folded many = {{0}};
-    if (n <= SUM_SHORT) {
-        for (i64 i = 0; i < n; i++) sum += v_load_strided(p + i * step, known_stride, stride);
-        return sum;
-    }
-    for (i64 i = 0; i < n; i++) fold(&many, v_load_strided(p + i * step, known_stride, stride), i);
-    return folded_sum(many);
+    if (n > SUM_SHORT) return many_sum(p, n, step, stride);
+    vf sum = v_load_strided(p, known_stride, stride);
+    for (i64 i = 1; i < n; i++) sum += v_load_strided(p + i * step, known_stride, stride);
+    return sum;
 }
 
 /* sums (W,) = sum over rows x, x + W, ...; may write past the end, reads nothing at x_end or after it */
@@ -103,13 +104,13 @@ INLINE struct spread spread_layout(const struct pool2d_shape *s) {
 }
 
 /* row (pitch,), padded columns u = q*stride + r: u is in the windows of the outputs q - i, i*stride + r < kw */
-INLINE void spread_row(const struct pool2d_shape *s, const struct spread *l, const int known_stride, float *row) {
+INLINE void spread_row(const struct pool2d_shape *s, const struct spread *l, const int known_stride, const int many, float *row) {
     const i64 stride = known_stride ? known_stride : s->stride_w;
     for (i64 q = 0; q < l->groups; q += VL) {
         vf sum[2];
         for (i64 r = 0; r < stride; r++) {
             vf group = {0};
-            if (s->kw > SUM_SHORT) group = window_sum(l->share + l->before + q, ceil_div(s->kw - r, stride), -1, 1, 1);
+            if (many) group = many_sum(l->share + l->before + q, ceil_div(s->kw - r, stride), -1, 1);
             else for (i64 i = 0; i * stride + r < s->kw; i++) group += v_load(l->share + l->before + q - i);
             if (known_stride) sum[r] = group;
             else UNROLL for (int lane = 0; lane < VL; lane++) row[(q + lane) * stride + r] = group[lane];
@@ -143,19 +144,24 @@ static void avg_pool_spread(void *context, i64 index) {
             const float *grad = t->in + (p * OH + oh) * OW;
             for (i64 ow = 0; ow < OW; ow++) l.share[l.before + ow] = grad[ow] / (rows * l.columns[ow]);
             float *row = l.spread + oh * l.pitch;
-            if (s->stride_w == 1) spread_row(s, &l, 1, row);
-            else if (s->stride_w == 2) spread_row(s, &l, 2, row);
-            else spread_row(s, &l, 0, row);
+            if (s->kw > SUM_SHORT) spread_row(s, &l, 0, 1, row);
+            else if (s->stride_w == 1) spread_row(s, &l, 1, 0, row);
+            else if (s->stride_w == 2) spread_row(s, &l, 2, 0, row);
+            else spread_row(s, &l, 0, 0, row);
         }
         float *to = t->out + p * H * W;
         for (i64 h = 0; h < H; h++, to += W) {
             /* windows over h: oh*stride <= h + pad < oh*stride + kh */
             i64 last = i64_min(OH - 1, (h + s->pad_h) / s->stride_h), below = h + s->pad_h - s->kh;
             i64 first = below < 0 ? 0 : below / s->stride_h + 1;
+            if (s->kh > SUM_SHORT) {
+                for (i64 w = 0; w < W; w += VL)
+                    pool_store(to + w, many_sum(l.spread + first * l.pitch + s->pad_w + w, last - first + 1, l.pitch, 1), W - w, end);
+                continue;
+            }
             for (i64 w = 0; w < W; w += VL) {
                 vf sum = {0};
-                if (s->kh > SUM_SHORT) sum = window_sum(l.spread + first * l.pitch + s->pad_w + w, last - first + 1, l.pitch, 1, 1);
-                else for (i64 oh = first; oh <= last; oh++) sum += v_load(l.spread + oh * l.pitch + s->pad_w + w);
+                for (i64 oh = first; oh <= last; oh++) sum += v_load(l.spread + oh * l.pitch + s->pad_w + w);
                 pool_store(to + w, sum, W - w, end);
             }
         }

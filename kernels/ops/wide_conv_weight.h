@@ -23,6 +23,7 @@ INLINE void wide_weight_tile(const int MR, const int NV, const int pixel, i64 OW
                              i64 out_row) {
     vf acc[8][WIDE_NV];
     const float *at[8];
+    const i64 most = sum_run(images->count * (e->end - e->first) * OW);
     i64 run = 0;
 #define WIDE_ADD() do { \
         UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) { \
@@ -51,7 +52,7 @@ INLINE void wide_weight_tile(const int MR, const int NV, const int pixel, i64 OW
                         UNROLL for (int j = 0; j < NV; j++) acc[i][j] += x * v[j];
                     }
                 }
-                if (run >= SUM_RUN) WIDE_ADD();
+                if (run >= most) WIDE_ADD();
             }
             UNROLL for (int i = 0; i < MR; i++) at[i] += src.row;
         }

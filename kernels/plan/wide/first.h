@@ -106,6 +106,7 @@ INLINE void wide_first_entries(const int NV, i64 n, i64 K, const struct wide_con
         UNROLL for (int j = 0; j < NV; j++) a[i][j] = (vf){0};
     }
     UNROLL for (int j = 0; j < NV; j++) sum[j] = (vf){0};
+    const i64 most = sum_run(s->OH * s->OW);
     i64 run = 0;
     for (i64 h = 0; h < s->OH; h++) for (i64 first = 0, end; first < s->OW; first = end) {
         end = i64_min(s->OW, first + sum_run(s->OW));
@@ -122,7 +123,7 @@ INLINE void wide_first_entries(const int NV, i64 n, i64 K, const struct wide_con
                 UNROLL for (int j = 0; j < NV; j++) a[i][j] += x * g[j];
             }
         }
-        if (run < SUM_RUN && (h + 1 < s->OH || end < s->OW)) continue;
+        if (run < most && (h + 1 < s->OH || end < s->OW)) continue;
         run = 0;
         UNROLL for (int i = 0; i < E; i++) UNROLL for (int j = 0; j < NV; j++) {
             if (i < n) v_store(out + (j * K + i) * VL, v_load(out + (j * K + i) * VL) + a[i][j]);
