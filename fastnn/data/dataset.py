@@ -53,7 +53,10 @@ class Dataset:
                 f"expected images (N, C, H, W) or other samples (N, ...), got an array of shape {images.shape}"
             )
         if images.dtype != np.uint8 and images.dtype.kind != "f":
-            raise DTypeError(f"expected uint8 or floating images, got {images.dtype}")
+            hint = ""
+            if images.dtype.kind in "iu":
+                hint = ": write .astype(np.uint8) for pixels from 0 to 255, .astype(np.float32) for numbers of a table"
+            raise DTypeError(f"expected uint8 or floating images, got {images.dtype}{hint}")
         labels = _checked_labels(labels)
         if len(labels) != len(images):
             raise ShapeError(f"expected one label for each of {len(images)} images, got {len(labels)} labels")
@@ -133,9 +136,12 @@ def _checked_labels(labels: np.ndarray) -> np.ndarray:
             return labels.astype(np.float32)
     elif labels.dtype.kind == "f" and labels.ndim in (1, 2):
         return labels
+    hint = ""
+    if labels.dtype.kind in "iub" and labels.ndim == 2:
+        hint = ": write .astype(np.float32) for the targets of nn.BCEWithLogitsLoss() or of a regression"
     raise LabelError(
         "expected integer labels (N,), one-hot or soft labels (N, K), or targets (N,), "
-        f"got {labels.dtype} {labels.shape}"
+        f"got {labels.dtype} {labels.shape}{hint}"
     )
 
 
