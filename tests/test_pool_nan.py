@@ -84,7 +84,7 @@ def test_a_step_notices_a_nan_in_every_place_of_a_window(place: int) -> None:
                     step = fnn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
                     x = np.ones((images, 1, 4, 4), np.float32)
                     x[0, 0, place // 2, place % 2] = np.nan
-                    with pytest.raises(FastnnError, match="finite|nan"):
+                    with pytest.raises(FastnnError, match="finite"):
                         step(x, np.zeros(images, int))
 
 
@@ -109,7 +109,7 @@ def test_other_extremes_keep_nan() -> None:
     assert np.isnan(nn.Softmax(1)(x).numpy()).all(1).tolist() == [True, False]
     assert np.isnan(nn.LogSoftmax(1)(x).numpy()).all(1).tolist() == [True, False]
     image = x.reshape(1, 2, 1, 3)
-    for pool in (nn.AvgPool2d((1, 3)), nn.AdaptiveAvgPool2d(1)) if hasattr(nn, "AdaptiveAvgPool2d") else ():
+    for pool in (nn.AvgPool2d((1, 3)), nn.GlobalAvgPool2d()):
         assert np.isnan(pool(image).numpy()).ravel().tolist() == [True, False]
 
 

@@ -72,7 +72,12 @@ def test_total_of_other_types_is_numpys() -> None:
 
 def test_tensor_reductions() -> None:
     t = fnn.Tensor(tenths(MANY, 2))
-    for got, expected in ((t.sum(0), EXACT * MANY), (t.mean(0), EXACT), (t.mean(), EXACT), (t.sum((0, 1)), 2 * EXACT * MANY)):
+    for got, expected in (
+        (t.sum(0), EXACT * MANY),
+        (t.mean(0), EXACT),
+        (t.mean(), EXACT),
+        (t.sum((0, 1)), 2 * EXACT * MANY),
+    ):
         close(got.numpy(), expected)
     noisy = (100 + np.random.default_rng(0).standard_normal((MANY, 2))).astype(np.float32)
     close(fnn.Tensor(noisy).var(0).numpy(), noisy.astype(np.float64).var(0, ddof=1))

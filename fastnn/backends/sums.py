@@ -82,5 +82,7 @@ def _is_pairwise(x: Array, axis: int) -> bool:
     """Whether NumPy's innermost loop, which adds pairwise, runs along this axis: no other one has as small a stride."""
     step = x.strides[axis]
     return step == x.itemsize and all(
-        abs(stride) > step for a, (stride, size) in enumerate(zip(x.strides, x.shape, strict=True)) if a != axis and size > 1
+        abs(stride) > step
+        for a, (stride, size) in enumerate(zip(x.strides, x.shape, strict=True))
+        if a != axis and size > 1
     )

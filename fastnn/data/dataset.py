@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,9 +114,8 @@ class Dataset:
         data alone.
 
         uint8 images count as divided by 255, as ``nn.Normalize`` divides them, whatever their shape; floating ones as
-        they are. The deviation
-        is the biased one; a channel that never changes gets 1, so that nothing is divided by zero. Images that are not
-        (N, C, H, W) are taken as one channel.
+        they are. The deviation is the biased one. A channel whose numbers differ by no more than rounding gets 1, so
+        that nothing is divided by almost zero. Images that are not (N, C, H, W) are taken as one channel.
 
         >>> images = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
         >>> Dataset(images, [0, 1]).statistics()
@@ -125,7 +125,7 @@ class Dataset:
         if self.images.size == 0:
             raise ShapeError(f"expected at least one image to take statistics of, got images {self.images.shape}")
         pairs = [_mean_std(channel) for channel in channels]
-        return tuple(mean for mean, _ in pairs), tuple(std or 1.0 for _, std in pairs)
+        return tuple(mean for mean, _ in pairs), tuple(std for _, std in pairs)
 
 
 def _checked_labels(labels: np.ndarray) -> np.ndarray:
@@ -147,7 +147,7 @@ def _checked_labels(labels: np.ndarray) -> np.ndarray:
 
 def _mean_std(values: np.ndarray) -> tuple[float, float]:
     if values.dtype != np.uint8:
-        return float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+        return _mean_std_of_floats(values)
     # From the histogram: exact whole-number sums, the same on every machine. By blocks, since bincount makes int64 of
     # what it counts.
     blocks = (values[start : start + 1024].reshape(-1) for start in range(0, len(values), 1024))
@@ -155,7 +155,26 @@ def _mean_std(values: np.ndarray) -> tuple[float, float]:
     total = sum(counts)
     first = sum(n * value for value, n in enumerate(counts))
     second = sum(n * value * value for value, n in enumerate(counts))
-    return first / total / 255, (total * second - first * first) ** 0.5 / total / 255
+    return first / total / 255, (total * second - first * first) ** 0.5 / total / 255 or 1.0
+
+
+def _mean_std_of_floats(values: np.ndarray) -> tuple[float, float]:
+    """In double precision and two passes, from the first value on, and on a scale on which no square overflows."""
+    largest = max(abs(float(values.min())), abs(float(values.max())))
+    if largest == 0 or not math.isfinite(largest):
+        return float(values.mean(dtype=np.float64)), 1.0 if largest == 0 else math.nan
+    unit = math.ldexp(1.0, math.frexp(largest)[1] - 1)  # a power of two: dividing by it is exact
+    origin = float(values.flat[0]) / unit
+
+    def mean_of(terms: Callable[[np.ndarray], np.ndarray]) -> float:
+        starts = range(0, len(values), 1024)
+        blocks = (values[i : i + 1024].astype(np.float64) / unit - origin for i in starts)
+        return math.fsum(float(terms(block).sum()) for block in blocks) / values.size
+
+    mean = mean_of(lambda block: block)
+    std = math.sqrt(mean_of(lambda block: np.square(block - mean)))
+    rounding = float(np.finfo(values.dtype).eps) * largest / unit
+    return (origin + mean) * unit, std * unit if std > rounding else 1.0
 
 
 def _histogram(values: np.ndarray) -> np.ndarray:

@@ -69,8 +69,8 @@ def bce_with_logits(
     """Binary cross-entropy of sigmoid(logits), elementwise.
 
     logits and target (probabilities) have the same shape, any. Returns, both of that shape, z being the logits and t
-    the target: loss = max(z, 0) - z*t + log(1 + exp(-|z|)), grad = scale * (sigmoid(z) - t). Where z is infinite and t says
-    the same, 0 or 1, the loss is 0.
+    the target: loss = max(z, 0) - z*t + log(1 + exp(-|z|)), grad = scale * (sigmoid(z) - t). Where z is
+    infinite and t says the same, 0 or 1, the loss is 0.
 
     >>> loss, grad = bce_with_logits(np.array([0.0, 1000.0]), np.array([1.0, 0.0]))
     >>> loss, grad
