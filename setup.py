@@ -71,7 +71,15 @@ def extensions() -> list[Extension]:
     import numpy
     from Cython.Build import cythonize
 
-    shared = ["_kernels.pyx", "dispatch.c", "base/memory.c", "base/stopping.c", "base/threads.c", "plan/program.c", "isa_baseline.c"]
+    shared = [
+        "_kernels.pyx",
+        "dispatch.c",
+        "base/memory.c",
+        "base/stopping.c",
+        "base/threads.c",
+        "plan/program.c",
+        "isa_baseline.c",
+    ]
     sources = [*shared, *UNITS.get(platform.machine(), [])]
     kernels = Extension(
         "fastnn._kernels",

@@ -1,4 +1,4 @@
-"""What users pass as an array, as an ndarray."""
+"""Conversion of user input to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["as_array"]
 
 
 def as_array(data: Any) -> np.ndarray[Any, Any]:
-    """`data` as ``np.asarray`` gives it: an ndarray itself, or whatever NumPy makes an array of, without need no copy.
+    """Returns ``np.asarray(data)``: an ndarray itself, anything else converted, copied only where necessary.
 
     Raises:
-        DTypeError: a masked array, or a list with one, of which entries are masked: ``np.asarray`` would let the mask
-            go and compute with what lies behind it. Also an object whose own ``__array__`` fails.
+        DTypeError: a masked array, or a list with one, with masked entries: ``np.asarray`` would drop the mask
+            and compute with the values behind it. Also an object whose own ``__array__`` fails.
         ShapeError: lists of unequal lengths.
 
     >>> as_array([[1, 2]]).shape
@@ -36,7 +36,7 @@ or leave them out
         raise
     except ValueError as error:  # lists of unequal lengths
         raise ShapeError(f"expected an array or lists of equal lengths ({error})") from None
-    except Exception as error:  # whatever somebody's __array__ raises
+    except Exception as error:  # a user's __array__ may raise anything
         raise DTypeError(
             f"expected an array of numbers, got an object of type {type(data).__name__} ({error})"
         ) from error
@@ -44,7 +44,7 @@ or leave them out
 
 def _refuse_masks(data: Any) -> None:
     masked = sys.modules.get("numpy.ma")
-    if masked is None:  # then nobody has a masked array
+    if masked is None:  # then no masked array can exist
         return
     if isinstance(data, (list, tuple)):
         if any(issubclass(kind, (list, tuple, np.ndarray)) for kind in set(map(type, data))):

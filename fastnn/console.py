@@ -1,4 +1,4 @@
-"""What fastnn prints: it arrives on any terminal, and does without one."""
+"""Output to the terminal: safe in any encoding, and without a terminal."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from fastnn import locks
 
 __all__ = ["bar", "flush", "has_terminal", "say", "shown", "write"]
 
-# What fastnn prints besides ASCII, for terminals that have nothing else.
+# Replacements for the non-ASCII characters that fastnn prints, for terminals limited to ASCII.
 _PLAIN = str.maketrans(
     {"×": "x", "·": ".", "–": "-", "—": "-", "…": "...", "’": "'", "²": "^2", "Σ": "sum ", "→": "->"}
 )
-# A descriptor that is not open, and a terminal that has hung up: there is nobody to read.
-_NOBODY = (errno.EBADF, errno.EIO)
+# The descriptor is closed, or the terminal has hung up: the output cannot be read, so losing it is no error.
+_UNREAD = (errno.EBADF, errno.EIO)
 _bars = locks.lock()  # held while a bar is drawn
 
 
 def shown(text: Any, keep: str = "") -> str:
-    r"""`text` so that printing it can only show it. What the name of a file or a class may hold besides letters is
-    escaped: terminal commands, line ends, changes of direction, bytes that are no text; the characters `keep` are not.
+    r"""Returns `text` in a form that is safe to print: everything unprintable that a file or class name may contain is
+    escaped, such as terminal commands, line ends, changes of direction and invalid bytes, except the characters `keep`.
 
     >>> print(shown("cat\x1b[2J\n"), shown("caf\udce9"), shown("naïve 猫"))
     cat\x1b[2J\n caf\xe9 naïve 猫
@@ -37,10 +37,10 @@ def say(text: Any = "", *, error: bool = False) -> None:
 
 
 def write(text: str, stream: Any) -> None:
-    """Put a text on a stream of the terminal, at once. Nothing happens where there is no stream or nobody at its end;
-    what would do more than be read is escaped, and so is what the stream's encoding lacks.
+    """Writes a text to a stream and flushes it. Does nothing if the stream is missing or closed. Terminal commands, and
+    characters that the stream's encoding lacks, are escaped.
 
-    Raises OSError where standard output goes to a file or a pipe that takes no more.
+    Raises OSError if standard output is a file or pipe that cannot be written to.
     """
     if not hasattr(stream, "write"):  # None, as a rule
         return
@@ -52,14 +52,14 @@ def write(text: str, stream: Any) -> None:
             stream.write(_encodable(text, stream))
         _flush(stream)
     except OSError as problem:
-        if stream is not sys.stderr and problem.errno not in _NOBODY:
+        if stream is not sys.stderr and problem.errno not in _UNREAD:
             raise
     except ValueError:  # it was closed
         pass
 
 
 def flush() -> None:
-    """Have all of standard output written. Raises OSError as `write` does."""
+    """Flushes standard output. Raises OSError as `write` does."""
     write("", sys.stdout)
 
 
@@ -76,7 +76,7 @@ def bar(show: bool | None = None, **options: Any) -> Any:
     from tqdm import tqdm
 
     class Bar(tqdm):
-        _lock = _bars  # processes share tqdm's own: a child that died while holding it would stop the bars of all others
+        _lock = _bars  # tqdm's own is shared by processes: a child that died holding it would block all others
 
     wanted = has_terminal() if show is None else show and sys.stderr is not None
     return Bar(file=sys.stderr, disable=not wanted, **options)

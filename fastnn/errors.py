@@ -61,13 +61,11 @@ class BackendError(FastnnError, RuntimeError):
 
 
 def unreadable(error: Exception) -> str:
-    """Why np.load failed, in words: without Python's "[Errno 2]", and without NumPy's advice to trust what is no array.
+    """Why a file could not be read, in words: without Python's "[Errno 2]".
 
     >>> unreadable(FileNotFoundError(2, "No such file or directory"))
     'No such file or directory'
     """
-    if "allow_pickle" in str(error):
-        return "it is no file of arrays"
     return str(getattr(error, "strerror", None) or error)
 
 

@@ -44,7 +44,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     permissions that `open` would give it, an old one keeps its own. A symbolic link stays a link. Pipes, terminals and
     the like are written to directly.
 
-    Raises OSError: the file cannot be written; nobody reads the pipe.
+    Raises OSError: the file cannot be written; the pipe has no reader.
     """
     own = _DESCRIPTOR.fullmatch(os.fspath(path))
     if own is not None:
@@ -220,7 +220,7 @@ def _create_temporary(target: Path, mode: int) -> tuple[Path, int]:
 
 
 def _locked(descriptor: int) -> bool:
-    """Take the lock of an open file, if nobody has it; True also where the file system has no locks."""
+    """Take the lock of an open file, if it is free; True also where the file system has no locks."""
     try:
         if flock is not None:
             flock(descriptor, LOCK_EX | LOCK_NB)

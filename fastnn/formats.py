@@ -1,4 +1,4 @@
-"""JSON and NumPy's files, as other programs read them, from sources that may be hostile."""
+"""Readers and writers for JSON and NumPy files; the readers withstand hostile files."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def _strict(value: Any) -> Any:
 def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
     """The value in a JSON text, UTF-8 where it is bytes.
 
-    Raises ValueError for whatever is wrong with it, and for what JSON allows and nobody means: a key given twice,
-    nesting without end, numbers beyond all bounds and, where it has to be `finite`, NaN and infinity.
+    Raises ValueError for invalid JSON, and for valid JSON that is almost certainly a mistake: duplicate keys, very deep
+    nesting, huge numbers and, with `finite`, NaN and infinity.
     """
     options: dict[str, Any] = {"object_pairs_hook": _unique, "parse_int": _integer}
     if finite:

@@ -1,4 +1,4 @@
-"""Locks that a forked child finds free, whoever held them in the parent."""
+"""Locks that are free in a forked child, even if a thread of the parent held them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from weakref import WeakKeyDictionary, WeakMethod
 
 __all__ = ["lock"]
 
-_locks: WeakKeyDictionary[Any, Callable[[], Any]] = WeakKeyDictionary()  # each with what finds its `lost`
+_locks: WeakKeyDictionary[Any, Callable[[], Any]] = WeakKeyDictionary()  # each with a reference to its `lost`
 
 
 def lock(lost: Callable[[], None] | None = None) -> Any:
     """Returns a new threading.RLock.
 
-    Of its parent's threads a forked child has only the one that forked: it inherits the locks that the others held, and
-    nobody to release them. Such a lock is made free there, and `lost`, a bound method, is called to clear up what its
-    holder may have left half done.
+    A forked child has only the thread that forked, but inherits the locks that other threads of the parent held. Such a
+    lock is freed in the child, and `lost`, a bound method, is called to clean up what its holder left unfinished.
     """
     new = threading.RLock()
     _locks[new] = (lambda: None) if lost is None else WeakMethod(lost)

@@ -40,9 +40,7 @@ class LRScheduler:
     `base_lrs` are the rates to start from; None: those that the user set last.
     """
 
-    def __init__(
-        self, optimizer: _Optimizer, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None
-    ) -> None:
+    def __init__(self, optimizer: _Optimizer, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None) -> None:
         if last_epoch != -1:
             raise ArgumentError(
                 f"{type(self).__name__}: expected last_epoch=-1, got {last_epoch!r}: to go on where a schedule "

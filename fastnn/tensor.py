@@ -360,12 +360,12 @@ def check_off_tape(reader: str, x: Tensor) -> None:
 
 
 def no_such_device(device: object, habit: str) -> BackendError:
-    """The error for whoever asks for a GPU."""
+    """Raises the error for a request for a GPU."""
     return BackendError(f"fastnn runs on the CPU and has no device {str(device)!r}: leave out {habit}")
 
 
 def no_half() -> DTypeError:
-    """The error for whoever asks for 16 bits."""
+    """Raises the error for a request for 16-bit numbers."""
     return DTypeError("fastnn computes in float32 and float64, not in float16: leave out .half()")
 
 

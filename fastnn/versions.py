@@ -43,7 +43,7 @@ def wrote(array: Any) -> None:
 class Writer:
     """One number for arrays that are written together over and over, such as those that a compiled step updates.
 
-    It does not keep the arrays alive; whoever holds it has to.
+    It does not keep the arrays alive; its owner must.
     """
 
     __slots__ = ("__weakref__", "number", "owners")

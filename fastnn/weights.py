@@ -51,7 +51,7 @@ def save(model: Any, path: str | os.PathLike[str], *, note: str | None = None) -
     state = model.state_dict() if hasattr(model, "state_dict") else model
     if not isinstance(state, Mapping):
         raise ArgumentError(f"expected a model or a mapping from names to arrays, got {type(state).__name__}")
-    # safetensors reads the memory behind an array and heeds no strides.
+    # safetensors reads the memory of an array and ignores its strides.
     off_tape = {name: array.detach() if hasattr(array, "detach") else array for name, array in state.items()}
     arrays = {name: np.asarray(as_array(array), order="C") for name, array in off_tape.items()}
     try:

@@ -10,7 +10,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import nn
-from fastnn.errors import DTypeError, FastnnError
+from fastnn.errors import DTypeError, FastnnError, LabelError
 
 RNG = np.random.default_rng(3)
 PIXELS = RNG.integers(0, 256, (12, 1, 4, 4)).astype(np.uint8)
@@ -105,6 +105,51 @@ def test_uint8_features_of_a_table_are_numbers(compile: bool) -> None:
     assert fnn.evaluate(model, (table, LABELS), compile=compile).loss == pytest.approx(loss, rel=1e-5)
     report = fnn.signal_report(model, table, LABELS)
     assert report["mean"][0] == pytest.approx(floats.mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("layers", [(), (MEAN, STD)], ids=["plain", "normalize"])
+@pytest.mark.parametrize("samples", [PIXELS, PIXELS.reshape(12, 16)], ids=["images", "table"])
+@pytest.mark.parametrize("kind", TYPES)
+def test_evaluate_takes_the_batches_that_fit_takes(samples: np.ndarray, layers: tuple[float, ...], kind: Any) -> None:
+    if layers and samples.ndim == 2:
+        return
+    model = a_model(*([nn.Normalize(*layers)] if layers else []))
+    found = fnn.evaluate(model, fnn.data.Batches(samples.astype(kind), LABELS, 4))
+    assert found.loss == fnn.evaluate(model, (samples, LABELS)).loss
+
+
+def test_integers_of_a_table_may_have_any_size_in_batches() -> None:
+    table = RNG.integers(-1000, 1000, (12, 5))
+    found, expected = (trained(x, True) for x in (table, table.astype(np.float32)))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    model = a_model(inputs=5)
+    losses = [fnn.evaluate(model, fnn.data.Batches(x, LABELS)).loss for x in (table, table.astype(np.float32))]
+    assert losses[0] == losses[1]
+
+
+def test_evaluate_refuses_batches_that_are_no_pixels() -> None:
+    with pytest.raises(DTypeError, match="got int64 from 0 to 300"):
+        fnn.evaluate(
+            a_model(), fnn.data.Batches(np.linspace(0, 300, 12 * 16).astype(np.int64).reshape(12, 4, 4), LABELS)
+        )
+
+
+def test_refused_types_come_with_what_to_write() -> None:
+    for refused in (
+        lambda: fnn.evaluate(a_model(), (PIXELS.astype(int), LABELS)),
+        lambda: fnn.data.Dataset(PIXELS.astype(int), LABELS),
+    ):
+        with pytest.raises(DTypeError, match=r"got int64: write .*np.uint8.* pixels .*np.float32.* table"):
+            refused()
+    with pytest.raises(DTypeError, match=r"got uint8: .*x.astype\(np.float32\)"):
+        a_model(inputs=5)(np.ones((2, 5), np.uint8))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, bool])
+def test_integer_targets_of_one_column_come_with_what_to_write(kind: Any) -> None:
+    targets = (LABELS == 0).astype(kind)[:, np.newaxis]
+    with pytest.raises(LabelError, match=r"\(12, 1\): write .astype\(np.float32\)"):
+        fnn.fit(a_model(), (PIXELS, targets), loss=nn.BCEWithLogitsLoss(), verbose=False)
 
 
 def test_fit_says_that_it_divides(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Long computations that can be given up: a signal need not wait for a step over a whole data set."""
+"""Long computations that a signal can interrupt, such as a step over a whole data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastnn import interrupts
 
 __all__ = ["LONG", "Stoppable"]
 
-LONG = 1 << 17  # numbers: computations on inputs of fewer end soon enough
+LONG = 1 << 17  # numbers: computations on smaller inputs finish quickly
 
 
 class Stoppable:

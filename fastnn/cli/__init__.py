@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ArgumentError, BackendError) as error:
         return _fail(2, str(error))
     except (DataError, OSError) as error:
-        if isinstance(error, BrokenPipeError):  # whoever read our output has had enough
+        if isinstance(error, BrokenPipeError):  # the reader of the output has closed the pipe
             with contextlib.suppress(AttributeError, OSError, ValueError):  # a stream that is none of the system's
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at exit
             return 128 + signal.SIGPIPE

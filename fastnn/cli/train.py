@@ -33,7 +33,7 @@ EXAMPLES = """examples:
                                                         (fast and best: only if --epochs stays what it was)
 """
 
-# What a resumed run keeps, and what it takes anew from the command line.
+# What a resumed run keeps, and what it takes from the command line again.
 DEFAULTS: dict[str, Any] = {
     "dataset": "digits", "model": "cnn", "seed": 0, "val": None, "augment": None, "eager": False, **optimization.RULES,
 }  # fmt: skip

@@ -54,7 +54,10 @@ class Dataset:
                 f"expected images (N, C, H, W) or other samples (N, ...), got an array of shape {images.shape}"
             )
         if images.dtype != np.uint8 and images.dtype.kind != "f":
-            raise DTypeError(f"expected uint8 or floating images, got {images.dtype}")
+            hint = ""
+            if images.dtype.kind in "iu":
+                hint = ": write .astype(np.uint8) for pixels from 0 to 255, .astype(np.float32) for numbers of a table"
+            raise DTypeError(f"expected uint8 or floating images, got {images.dtype}{hint}")
         labels = _checked_labels(labels)
         if len(labels) != len(images):
             raise ShapeError(f"expected one label for each of {len(images)} images, got {len(labels)} labels")
@@ -111,8 +114,8 @@ class Dataset:
         data alone.
 
         uint8 images count as divided by 255, as ``nn.Normalize`` divides them, whatever their shape; floating ones as
-        they are. The deviation is the biased one; a channel that never changes, but for the rounding of its numbers, gets 1, so that nothing is
-        divided by zero or by next to it. Images that are not (N, C, H, W) are taken as one channel.
+        they are. The deviation is the biased one. A channel whose numbers differ by no more than rounding gets 1, so
+        that nothing is divided by almost zero. Images that are not (N, C, H, W) are taken as one channel.
 
         >>> images = np.array([0, 255], np.uint8).reshape(2, 1, 1, 1)
         >>> Dataset(images, [0, 1]).statistics()
@@ -133,9 +136,12 @@ def _checked_labels(labels: np.ndarray) -> np.ndarray:
             return labels.astype(np.float32)
     elif labels.dtype.kind == "f" and labels.ndim in (1, 2):
         return labels
+    hint = ""
+    if labels.dtype.kind in "iub" and labels.ndim == 2:
+        hint = ": write .astype(np.float32) for the targets of nn.BCEWithLogitsLoss() or of a regression"
     raise LabelError(
         "expected integer labels (N,), one-hot or soft labels (N, K), or targets (N,), "
-        f"got {labels.dtype} {labels.shape}"
+        f"got {labels.dtype} {labels.shape}{hint}"
     )
 
 

@@ -20,7 +20,7 @@ from .local import PathLike
 from .picture import channels_first, has_colour, read_picture
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
-# What file managers and systems leave behind: nobody's images, and nothing to speak of.
+# Files that file managers and operating systems leave behind; ignored without a warning.
 _JUNK = {"thumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "system volume information"}
 _PARTS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 _TEST_SHARE = 0.2
@@ -35,7 +35,7 @@ def read_folder(
     below ``path/cat`` are cats, too. Where ``path`` has the subfolders ``train`` and ``test``, each with the classes in
     it, these are the two parts; otherwise a fixed stratified fifth is kept for the test. Names beginning with a dot,
     and what file managers leave behind, are passed over; a UserWarning says whatever else is left out: files without
-    the suffix of an image, images outside the classes, pipes, links that lead nowhere.
+    the suffix of an image, images outside the classes, pipes, broken links.
 
     Args:
         path: the folder.

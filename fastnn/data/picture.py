@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.errors import DataError, MissingExtraError
+from fastnn.files import open_regular
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,7 +44,7 @@ def read_picture(path: Path) -> Picture:
 
     Raises:
         DataError: no such file, no regular file, no image, a damaged one, more pixels than Pillow's
-            ``Image.MAX_IMAGE_PIXELS``, or more than 8 bits a channel, of which nobody knows the range in use: 12-bit
+            ``Image.MAX_IMAGE_PIXELS``, or more than 8 bits a channel, whose range in use is not recorded: 12-bit
             pictures are kept as 16-bit ones.
         MissingExtraError: Pillow is not installed.
     """
@@ -89,9 +88,7 @@ def _opened(path: Path) -> Iterator[Image]:
     """The file, of which only the header is read yet; whatever goes wrong with it is a DataError."""
     library = pillow()
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for its writer, perhaps for ever
-            raise DataError(f"{path}: expected an image, found no regular file")
-        with library.open(path) as image:
+        with open_regular(path) as stream, library.open(stream) as image:
             most = library.MAX_IMAGE_PIXELS
             if most is not None and image.width * image.height > most:
                 raise DataError(

@@ -10,7 +10,7 @@ from fastnn.tensor import Tensor
 
 
 def as_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments as forward shall see them: arrays that a Tensor can hold as tensors, everything else as it is."""
+    """Returns the arguments for forward: arrays that a Tensor can hold as tensors, everything else unchanged."""
     if args and type(args[0]) is list and _holds_numbers(args[0]):
         args = (Tensor(args[0]), *args[1:])
     for value in args:

@@ -1,6 +1,6 @@
 """Activations, element by element; softmax and its logarithm along one dimension; dropout.
 
-`inplace` is taken for PyTorch's sake: it says nothing about the result, and nothing is written in place.
+`inplace` is accepted for compatibility with PyTorch and ignored: nothing is written in place.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ def on_scale(x: Array, dtype: np.dtype[Any]) -> Array:
     """A copy of `x` as `dtype`: integers are pixels from 0 to 255 and are divided by 255, whatever their type; floating
     numbers and booleans are taken as they are.
 
-    Raises DTypeError for integers beyond 0 to 255, of which nobody knows the scale.
+    Raises DTypeError for integers beyond 0 to 255, whose scale is unknown.
     """
     check_pixels(x)
     y = x.astype(dtype)

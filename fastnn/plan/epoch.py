@@ -43,7 +43,7 @@ def run_epoch(
     total = 0.0
     with (
         Interrupts() as interrupts,
-        bar(None if progress else False, total=len(order), unit="image", leave=False) as shown,
+        bar(None if progress else False, total=len(order), unit="image", leave=False) as moving,
     ):
         for batch in range(batches):
             start, n = batch * batch_size, batch_size if batch < batches - 1 else last
@@ -55,7 +55,7 @@ def run_epoch(
                 flush()  # before the schedule goes on: at the rate of its batches
             if scheduler is not None:
                 scheduler.step()
-            shown.update(n)
+            moving.update(n)
             interrupts.heed()
     interrupts.heed()  # what came since; from now on signals take their own course again
     return total / len(order)

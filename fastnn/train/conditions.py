@@ -1,4 +1,4 @@
-"""What the bits of a training depend on besides its state: kept with a run, and compared when it goes on."""
+"""Conditions on which the exact result of a training depends, besides its state; compared when a run is resumed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ ROUNDING = ("instruction set", "kernels", "steps", "fastnn", "NumPy")
 
 
 class ResumeWarning(UserWarning):
-    """A training goes on under other conditions than those it was begun under."""
+    """A training is resumed under conditions that differ from those it began under."""
 
 
 def conditions(training: Training) -> dict[str, Any]:
-    """By name, as numbers and text. Threads are not among them: results do not depend on their number."""
+    """Returns the conditions by name. The number of threads is not among them: results do not depend on it."""
     chosen = backends.describe()
     batches = training.batches
     return {
@@ -50,7 +50,7 @@ def conditions(training: Training) -> dict[str, Any]:
 
 
 def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:
-    """Short text that is another for other arrays (of very large ones, samples count)."""
+    """Returns a short hash of the arrays (of samples only, if they are very large)."""
     digest = hashlib.blake2b(digest_size=12)
     for array in (images, labels):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -60,7 +60,7 @@ def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:
 
 
 def tell_differences(then: Any, now: dict[str, Any]) -> None:
-    """Warn, in one sentence, of what was otherwise when the run was begun; nothing is known of older runs."""
+    """Warns, in one sentence, of what has changed since the run began; older runs recorded nothing to compare."""
     if not isinstance(then, dict):
         return
     changed = {name: value for name, value in now.items() if name in then and then[name] != value}

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastnn import formats, weights
+from fastnn import formats
 from fastnn.checks import is_number, is_whole
 from fastnn.errors import DataError
+from fastnn.files import write_atomically
 
 __all__ = ["CONFIG", "WEIGHTS", "read_config", "write_config"]
 
@@ -23,7 +24,7 @@ LARGEST = 1e30  # of a mean or deviation, which are float32 in the model
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    weights.write_atomically(folder / CONFIG, (formats.to_json(config, indent=2) + "\n").encode())
+    write_atomically(folder / CONFIG, (formats.to_json(config, indent=2) + "\n").encode())
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _numbers(least: float) -> Callable[[Any], bool]:
-    """Of channels."""
+    """Returns the check for a list of numbers, one for each channel, above `least`."""
     return lambda value: isinstance(value, list) and all(is_number(each) and least < each < LARGEST for each in value)
 
 

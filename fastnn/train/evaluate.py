@@ -16,7 +16,7 @@ from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import at_once
 from fastnn.nn import CrossEntropyLoss, Module, Normalize
 from fastnn.nn.modes import mode
-from fastnn.ops.norm import on_scale
+from fastnn.ops.norm import check_pixels, on_scale
 from fastnn.plan.fewest import fewest_for
 from fastnn.plan.steady import Unsteady
 from fastnn.tensor import Tensor, no_grad
@@ -57,7 +57,8 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
         model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
         data: a data set's name or an image folder (its test part), a `Dataset`, ``(images, labels)``, or `Batches`, of
             which only the images and labels count, not their order or augmentation. uint8 images are divided by 255,
-            and uint8 features (N, F) are not, as in `fit`.
+            and uint8 features (N, F) are not, as in `fit`. Other integers are taken in `Batches` alone, as if they
+            were uint8; a `Dataset` or arrays have to be uint8 or floating.
         loss: as for `fit`; cross-entropy by default.
         batch_size: images at a time; the result hardly depends on it.
         compile: whether the model is compiled (`fnn.compile`), as for `fit`.
@@ -165,16 +166,26 @@ class _Finite:
 def as_dataset(data: Any, split: str) -> Dataset:
     """The `Dataset` that a user named, gave as arrays, or has made batches of; `split` counts for names and folders."""
     if isinstance(data, Batches):
-        return Dataset(data.images, data.labels)
+        return Dataset(_as_held(data.images), data.labels)
     check_data(data)
     return datasets.load(data, split=split)
+
+
+def _as_held(images: np.ndarray) -> np.ndarray:
+    """Images of `Batches` in a type that a `Dataset` takes: integers as uint8, larger ones of a table as float32."""
+    if images.dtype.kind not in "iu" or images.dtype == np.uint8 or images.ndim < 2:
+        return images
+    if images.ndim == 2 and images.size and (images.min() < 0 or images.max() > 255):
+        return images.astype(np.float32)
+    check_pixels(images)
+    return images.astype(np.uint8)
 
 
 def input_for(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     """What samples go through before this model.
 
     Integers (N, H, W) or (N, C, H, W) are pixels, and are put on the scale 0 .. 1, unless the model's own
-    `nn.Normalize` does that. The features (N, F) of a table are numbers, whatever their type.
+    `nn.Normalize` does that. The features (N, F) of a table are numbers, and become float32 if they are integers.
     """
     if normalizes(model):
         return lambda samples: samples
@@ -182,7 +193,7 @@ def input_for(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     def numbers(samples: np.ndarray) -> np.ndarray:
         if are_pixels(model, samples):
             return on_scale(samples, np.dtype(np.float32))
-        return samples.astype(np.float32) if samples.dtype == np.uint8 else samples
+        return samples.astype(np.float32) if samples.dtype.kind in "iu" else samples
 
     return numbers
 

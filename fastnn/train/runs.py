@@ -3,7 +3,7 @@
 weights.safetensors   the model's state after the last complete epoch, or after the best one
 history.jsonl, .csv   the epochs so far
 checkpoint.safetensors   all that the next epoch depends on, in one file, so that its parts always belong together
-config.json           how the model was made (written by whoever starts the run)
+config.json           how the model was made (written by the `fastnn` command)
 path/                 the states on the way, if `RecordPath` kept them
 """
 

@@ -1,4 +1,4 @@
-"""The warning that a model runs operator by operator, because a plan of it would not do what it does."""
+"""Warning that a model runs operator by operator because it cannot be compiled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An HTTP server that slow, broken and many clients cannot keep from answering others."""
+"""HTTP server that slow, broken or numerous clients cannot block."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ __all__ = ["BoundedServer"]
 
 
 class BoundedServer(ThreadingHTTPServer):
-    """One thread a connection, and no more than `most`; whoever takes too long loses the connection.
+    """Serves each connection in a thread, at most `most` at a time, and closes connections that take too long.
 
-    Handlers call `wait_for` when they begin to wait for their client, and `work` when they do not.
+    Handlers call `wait_for` when they begin to wait for their client, and `work` when they stop waiting.
     """
 
-    patience = 5.0  # seconds in which a request must have come, and an answer must have gone
+    patience = 5.0  # seconds for receiving a request, and for sending an answer
     idle = 60.0  # seconds that a connection is kept for a next request
     most = 256
-    grace = 0.5  # seconds after which a client that is waited for has to go if there is no room
+    grace = 0.5  # seconds of waiting after which a connection may be closed to make room for another
 
     daemon_threads = True
-    request_queue_size = 256  # that the system holds until they are accepted
+    request_queue_size = 256  # connections that the system queues until they are accepted
 
     def __init__(self, *arguments: Any) -> None:
         self._room = threading.BoundedSemaphore(self.most)
-        self._waiting: dict[socket.socket, tuple[float, float]] = {}  # since when, and for how long
+        self._waiting: dict[socket.socket, tuple[float, float]] = {}  # start of the wait, and its limit
         self._lock = threading.Lock()
         super().__init__(*arguments)
 
     def wait_for(self, connection: socket.socket, seconds: float | None = None) -> None:
-        """The client has so long, from now on, to send or to take what is due; None: as long as a request may take."""
+        """Gives the client this many seconds from now to send or receive; None: `patience`."""
         with self._lock:
             self._waiting[connection] = time.monotonic(), self.patience if seconds is None else seconds
 
     def work(self, connection: socket.socket) -> None:
-        """The client waits for us."""
+        """Sets no time limit: the client is waiting for the server."""
         self.wait_for(connection, math.inf)
 
     def service_actions(self) -> None:
-        """Part with clients that are overdue; `serve_forever` calls this all the time."""
-        self._part_with(lambda waited, seconds: waited > seconds)
+        """Closes connections that have timed out; `serve_forever` calls this every half second."""
+        self._close_if(lambda waited, seconds: waited > seconds)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         for _ in range(20):
             if self._room.acquire(timeout=0.1):
                 break
-            self._part_with(lambda waited, seconds: self.grace < waited and seconds < math.inf)
+            self._close_if(lambda waited, seconds: self.grace < waited and seconds < math.inf)
         else:
             self.shutdown_request(request)
             return
@@ -71,24 +71,24 @@ class BoundedServer(ThreadingHTTPServer):
             self._leave(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A line instead of Python's traceback, and nothing about clients that went away."""
+        """Prints one line instead of a traceback, and nothing for clients that disconnected."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             say(f"a request was not answered: {type(error).__name__}: {shown(error)}", error=True)
 
     def server_close(self) -> None:
         super().server_close()
-        self._part_with(lambda waited, seconds: True)
+        self._close_if(lambda waited, seconds: True)
 
     def _leave(self, connection: socket.socket) -> None:
         with self._lock:
             self._waiting.pop(connection, None)
         self._room.release()
 
-    def _part_with(self, has_to_go: Any) -> None:
+    def _close_if(self, expired: Any) -> None:
         now = time.monotonic()
         with self._lock:
             for connection, (since, seconds) in self._waiting.items():
-                if has_to_go(now - since, seconds):
-                    with contextlib.suppress(OSError):  # it is gone already
-                        connection.shutdown(socket.SHUT_RDWR)  # its thread stops waiting
+                if expired(now - since, seconds):
+                    with contextlib.suppress(OSError):  # already closed
+                        connection.shutdown(socket.SHUT_RDWR)  # ends the wait of its thread

@@ -99,8 +99,8 @@ class DemoServer(BoundedServer):
             raise NonFiniteError("the model's outputs are infinite or not numbers: look at its weights")
         layers, found = [], feature_maps(self.model, image)
         for name, maps in zip(found.names[1:], found.maps[1:], strict=True):  # without the input
-            shown = _as_bytes(maps[:MOST_MAPS])
-            layers.append({"name": name, "shape": maps.shape, "maps": [_encoded(channel) for channel in shown]})
+            first = _as_bytes(maps[:MOST_MAPS])
+            layers.append({"name": name, "shape": maps.shape, "maps": [_encoded(channel) for channel in first]})
         return {
             "image": _encoded(image[0]),
             "probabilities": softmax(Tensor(logits)).data[0].tolist(),

@@ -58,7 +58,7 @@ class Meter:
     """Called, it gives a model's loss and accuracy (NaN without classes) where its parameters are just then.
 
     The model is compiled once; images that it takes as 0 .. 1 are put on that scale once. With `averaged`, layers of
-    batch norm inside `averaging`, their running statistics are made anew from the images each time.
+    batch norm inside `averaging`, their running statistics are recomputed from the images each time.
     """
 
     def __init__(
