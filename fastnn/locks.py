@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary, WeakMethod
 
-__all__ = ["lock"]
+__all__ = ["free_in_children", "lock"]
 
 _locks: WeakKeyDictionary[Any, Callable[[], Any]] = WeakKeyDictionary()  # each with what finds its `lost`
 
@@ -21,8 +21,13 @@ def lock(lost: Callable[[], None] | None = None) -> Any:
     holder may have left half done.
     """
     new = threading.RLock()
-    _locks[new] = (lambda: None) if lost is None else WeakMethod(lost)
+    free_in_children(new, lost)
     return new
+
+
+def free_in_children(known: Any, lost: Callable[[], None] | None = None) -> None:
+    """Let forked children find a lock of somebody else's making free, too."""
+    _locks[known] = (lambda: None) if lost is None else WeakMethod(lost)
 
 
 def _free_locks_of_lost_threads() -> None:
