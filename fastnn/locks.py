@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary, WeakMethod
 
-__all__ = ["lock"]
+__all__ = ["free_in_children", "lock"]
 
 _locks: WeakKeyDictionary[Any, Callable[[], Any]] = WeakKeyDictionary()  # each with a reference to its `lost`
 
@@ -20,8 +20,13 @@ def lock(lost: Callable[[], None] | None = None) -> Any:
     lock is freed in the child, and `lost`, a bound method, is called to clean up what its holder left unfinished.
     """
     new = threading.RLock()
-    _locks[new] = (lambda: None) if lost is None else WeakMethod(lost)
+    free_in_children(new, lost)
     return new
+
+
+def free_in_children(known: Any, lost: Callable[[], None] | None = None) -> None:
+    """Let forked children find a lock of somebody else's making free, too."""
+    _locks[known] = (lambda: None) if lost is None else WeakMethod(lost)
 
 
 def _free_locks_of_lost_threads() -> None:

@@ -53,7 +53,7 @@ def generator() -> Generator:
     """The NumPy generator (Philox) that initialisers and shuffles draw from; any thread may."""
     with _source.lock:
         if _source.generator is None:
-            _source.generator = np.random.Generator(np.random.Philox(_source.seed))
+            _source.generator = _shared(np.random.Philox(_source.seed))
         return _source.generator
 
 
@@ -125,7 +125,7 @@ def set_state(state: dict[str, Any]) -> None:
             "has_uint32": whole("", "has_uint32", philox["has_uint32"], 0, 1),
             "uinteger": whole("", "uinteger", philox["uinteger"], 0, 2**32 - 1),
         }
-        fresh = np.random.Generator(np.random.Philox())
+        fresh = _shared(np.random.Philox())
         fresh.bit_generator.state = {
             "bit_generator": "Philox", "state": words, "buffer": _words(philox["buffer"], 4), **numbers,
         }  # fmt: skip
@@ -135,6 +135,12 @@ def set_state(state: dict[str, Any]) -> None:
         raise ArgumentError(f"set_state: expected what get_state() returned, got {state!r}") from error
     with _source.lock:
         _source.seed, _source.streams, _source.generator = seed, streams, fresh
+
+
+def _shared(philox: np.random.Philox) -> Generator:
+    """A generator that threads share: it has a lock of NumPy's, which one of them may hold when another one forks."""
+    locks.free_in_children(philox.lock)
+    return np.random.Generator(philox)
 
 
 def _words(values: Any, count: int) -> np.ndarray[Any, Any]:

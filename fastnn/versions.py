@@ -37,7 +37,8 @@ def wrote(array: Any) -> None:
     global latest
     number = next(clock)
     _writes[id(owner(array))] = number
-    latest = number
+    if number > latest:  # another thread may have written since; none comes between a comparison and what follows it
+        latest = number
 
 
 class Writer:
@@ -57,7 +58,9 @@ class Writer:
     def wrote(self) -> None:
         """Note that all of them have just been written."""
         global latest
-        self.number = latest = next(clock)
+        self.number = number = next(clock)
+        if number > latest:
+            latest = number
 
 
 def written_since(array: Any, number: int) -> bool:

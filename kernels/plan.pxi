@@ -85,7 +85,7 @@ def update_array(cnp.ndarray param, cnp.ndarray grad, list states, Numbers numbe
 
 
 cdef class Held:
-    """An array, and what it was when somebody came to rely on it; whose data it is, or None for an array of nobody's."""
+    """An array, and what it was when somebody came to rely on it; the tensor whose data it is, or None."""
     cdef object tensor
     cdef cnp.ndarray array, like
     cdef object dtype

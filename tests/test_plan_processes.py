@@ -301,3 +301,29 @@ def test_an_error_between_two_programs_leaves_the_plan_usable() -> None:
     assert step(x, y) == loss
     assert np.array_equal(predict(x), outputs)
     assert all(np.array_equal(p.grad, grad) for p, grad in zip(model.parameters(), before, strict=True))
+
+
+@HAS_FORK
+def test_a_child_draws_random_numbers_that_a_lost_thread_was_drawing() -> None:
+    held, done = threading.Event(), threading.Event()
+
+    def draw() -> None:
+        with fnn.random.generator().bit_generator.lock:
+            held.set()
+            done.wait(60)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    held.wait(60)
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
+        layer = nn.Linear(3, 3)
+        fnn.random.generator().permutation(4)
+        nn.Dropout(0.5)(layer(np.ones((2, 3), np.float32)))
+        fnn.randn_like(layer.weight)
+        os._exit(0)
+    done.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0

@@ -132,6 +132,16 @@ class Module:
         if name != "training":
             Module.changes = next(_changes)  # now, not before: another thread may look at any time
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """What copies and pickles are made of; their mode is the one that the calling thread sees."""
+        reduced = super().__reduce_ex__(protocol)
+        state = reduced[2] if isinstance(reduced, tuple) and len(reduced) > 2 else None
+        own, *slots = state if isinstance(state, tuple) else (state,)
+        if not isinstance(own, dict) or own.get("training") == self.training:
+            return reduced
+        own = {**own, "training": self.training}
+        return (*reduced[:2], (own, *slots) if slots else own, *reduced[3:])
+
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
         Module.changes = next(_changes)

@@ -52,13 +52,16 @@ class BatchNorm(Function):
 class Running:
     """Statistics (C,) that follow the batches': running += momentum·(batch's - running), with the unbiased variance.
 
-    `batches` counts them; momentum None averages over all of them.
+    `batches` counts them; momentum None averages over all of them. Of tensors, the arrays follow.
     """
 
     mean: Array
     var: Array
     batches: Any  # an integer array of shape ()
     momentum: float | None
+
+    def __post_init__(self) -> None:
+        self.mean, self.var, self.batches = map(_array_of, (self.mean, self.var, self.batches))
 
     def follow(self, mean: Array, unbiased_var: Array) -> None:
         self.batches += 1
@@ -143,13 +146,17 @@ class Normalize(Function):
         return grad / std, None, None
 
 
+def _array_of(statistics: Any) -> Any:
+    return statistics.data if isinstance(statistics, Tensor) else statistics
+
+
 def _check_statistics(op: str, shape: tuple[int, ...], *, written: bool = False, **arrays: Any) -> None:
     """Raises DTypeError, ShapeError or StateError for all but floating arrays of this shape, writable if `written`.
 
     These arrays are attributes that anybody may replace, and kernels take them by address.
     """
     for name, value in arrays.items():
-        array = value.data if isinstance(value, Tensor) else value
+        array = _array_of(value)
         if not isinstance(array, np.ndarray) or hasattr(array, "mask"):  # what a masked array hides, a kernel would see
             raise DTypeError(f"{op}: expected {name} to be an array of shape {shape}, got {type(value).__name__}")
         if array.dtype not in (np.float32, np.float64):
@@ -161,7 +168,7 @@ def _check_statistics(op: str, shape: tuple[int, ...], *, written: bool = False,
 
 
 def _check_count(batches: Any) -> None:
-    array = batches.data if isinstance(batches, Tensor) else batches
+    array = _array_of(batches)
     if not isinstance(array, np.ndarray) or array.shape != () or array.dtype.kind not in "iuf":
         got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(batches).__name__
         raise DTypeError(f"batch_norm: expected num_batches_tracked to be an integer array of shape (), got {got}")
@@ -189,7 +196,7 @@ def batch_norm(
     """
     if not isinstance(training, (bool, np.bool_)):
         raise ArgumentError(f"batch_norm: expected training=True or False as sixth argument, got {training!r}")
-    mean, var = (s.data if isinstance(s, Tensor) else s for s in (running_mean, running_var))
+    mean, var = map(_array_of, (running_mean, running_var))
     if training:
         x = floating(input, next((a.dtype for a in (weight, mean) if a is not None), None))
         running = None if mean is None or var is None else Running(mean, var, np.zeros((), np.int64), momentum)

@@ -293,17 +293,18 @@ def index(x: Tensor, key: Any) -> Tensor:
 
 def set_index(x: Tensor, key: Any, value: Any) -> None:
     """x[key] = value, off the tape. Raises GraphError on it, ShapeError for what does not fit."""
-    given = value.data if isinstance(value, Tensor) and tracer() is None else value
     needs_gradient = x.requires_grad or (isinstance(value, Tensor) and value.requires_grad)
-    if tracer() is not None or (recording() and needs_gradient):
+    if recording() and needs_gradient:
         raise GraphError(
             "x[...] = ...: entries are set off the tape alone, under fnn.no_grad() or where no gradient is needed: "
             "fnn.where(condition, a, b) and fnn.cat make a new tensor on it"
         )
+    if (recorder := tracer()) is not None:
+        recorder.refuse_writing()
     if not x.data.flags.writeable:
         raise ArgumentError("x[...] = ...: expected a tensor that can be written to, got read-only data")
     try:
-        x.data[_places(key)] = given
+        x.data[_places(key)] = value.data if isinstance(value, Tensor) else value
     except (IndexError, ValueError) as error:
         raise ShapeError(f"x[...] = ...: {error} (x is {x.shape})") from None
     wrote(x.data)

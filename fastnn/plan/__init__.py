@@ -1,14 +1,25 @@
 """The plan: a model, traced once, fused, and run in a few native calls a step.
 
-trace      the graph of operators, written down without computing
-reach      what else the model's code can read: attributes, closures, globals, random generators
-structure  whether all that is still what it was
-steady     traced twice: whether every call does the same
-fuse       operators become stages: a chain of convolutions, a dense layer, the loss
-native     stages as the kernels take them
-execute    the stages of one shape, run forward and backward
-stepping   and what follows: the optimiser's step (update), clipping, accumulation
-step       what compile() returns: executions by shape
+trace         the graph of operators, written down without computing
+shapes        what shape comes out of an operator, and whether each image is computed by itself
+code          which names stand in functions, and whose code they are
+places        somewhere that values are read from, and whether they have changed
+reach         a walk to what else the model's code can read: attributes, closures, globals, random generators
+structure     whether layers and places are still what they were
+steady        traced twice: whether every call does the same
+fuse          operators become stages: a chain of convolutions, a dense layer, the loss
+native        stages as the kernels take them
+memory        the arrays of a plan, and copies of those that a failed step puts back
+gradients     the gradients on their way through backward
+execute       the stages of one shape, run forward and backward
+accumulation  sums of several batches' gradients
+update        the optimiser's step by kernels
+stepping      what follows on backward: clipping, accumulation, the update
+fewest        how many images a model needs at a time
+epoch         an epoch of steps
+step          what compile() returns: executions by shape
+describe      a plan in words
+compile       the public function
 """
 
 from fastnn.plan.compile import compile

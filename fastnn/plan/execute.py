@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -85,7 +85,7 @@ class Execution:
         self.running: list[Running] = []  # statistics that native stages let follow
         self._stoppable = Stoppable(math.prod(graph.x.shape))
         self._broken = False
-        self._statistics = Kept(_statistics(graph) if training else ())
+        self._statistics = Kept(statistics(graph) if training else ())
         self._tables: list[_Table] = []
         self.loss = math.nan
         self.seconds_after = 0.0  # spent after the parts: on an update that looks at the whole gradient, or fills .grad
@@ -313,14 +313,6 @@ class Execution:
         for value, needed, result in zip(op.inputs, op.needs, checked(op.function, op.inputs, results), strict=True):
             if needed and result is not None:
                 self._flow.add(value, np.asarray(result).astype(value.dtype, copy=False))
-
-
-def _statistics(graph: Graph) -> Iterator[Array]:
-    """The arrays of all running statistics that follow the batches of this graph."""
-    for op in graph.operators:
-        running = op.attributes.get("running")
-        if isinstance(running, Running):
-            yield from (running.mean, running.var, running.batches)
 
 
 class _Table:

@@ -10,6 +10,7 @@ import numpy as np
 from fastnn import random
 from fastnn.nn import BatchNorm1d, BatchNorm2d
 from fastnn.plan.memory import Buffers
+from fastnn.plan.steady import undone
 from fastnn.tape import no_grad
 from fastnn.tensor import Array
 
@@ -41,11 +42,11 @@ def fewest_in_training(model: Any, images: Callable[[], Array]) -> int:
 
 
 def trial(model: Any, images: Array) -> Array:
-    """The model's outputs for these images; its buffers and fastnn's random numbers are as before."""
+    """The model's outputs for these images; its buffers, what else its code reads, and random numbers are as before."""
     buffers, state = Buffers(model), random.get_state()
     buffers.keep()
     try:
-        with no_grad():
+        with undone(model), no_grad():
             outputs: Array = model(images).data
             return outputs
     finally:

@@ -80,7 +80,7 @@ def statistics(graph: Graph) -> list[Array]:
     for op in graph.operators:
         running = op.attributes.get("running")
         if isinstance(running, Running):
-            arrays = [a for a in (running.mean, running.var, running.batches) if isinstance(a, np.ndarray)]
+            arrays = [running.mean, running.var, running.batches]
             found[tuple(map(id, arrays))] = arrays
     return [array for arrays in found.values() for array in arrays]
 
@@ -128,7 +128,7 @@ class Buffers:
 
     def __init__(self, model: Any) -> None:
         self._modules = list(model.modules()) if isinstance(model, Module) else []
-        self._places: list[tuple[Module, str, Array]] = []
+        self._places: list[tuple[Module, str, Any]] = []
         self._kept = Kept(())
         self._seen = -1  # Module.changes when the buffers were looked up: that takes longer than to copy them
 
@@ -137,14 +137,14 @@ class Buffers:
         if self._seen == Module.changes:
             self._kept.keep()
             return
-        held = [(module, name, getattr(module, name)) for module in self._modules for name in module._buffers]
-        self._places = [place for place in held if place[2] is not None]
-        self._kept = Kept(array for _, _, array in self._places)
+        self._places = [(module, name, getattr(module, name)) for module in self._modules for name in module._buffers]
+        arrays = [value.data if isinstance(value, Tensor) else value for _, _, value in self._places]
+        self._kept = Kept(array for array in arrays if isinstance(array, np.ndarray))
         self._seen = Module.changes
 
     def put_back(self) -> None:
         """Make them again what they were at the last `keep`."""
         self._kept.put_back()
-        for module, name, array in self._places:
-            if getattr(module, name) is not array:
-                setattr(module, name, array)
+        for module, name, value in self._places:
+            if getattr(module, name) is not value:
+                setattr(module, name, value)

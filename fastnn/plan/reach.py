@@ -22,74 +22,21 @@ import numpy as np
 from fastnn import random
 from fastnn.nn import Module, Parameter
 from fastnn.plan.code import is_fastnns, is_foreign, is_foreign_class, names_in
+from fastnn.plan.places import MISSING, PLAIN, ArrayPlace, LongPlace, Place
 from fastnn.tensor import Function, Tensor
 
-__all__ = ["PLAIN", "Place", "Reach", "same"]
+__all__ = ["Reach"]
 
-PLAIN = (bool, int, float, complex, str, bytes, tuple, np.generic, type(None))
-MOST_ENTRIES = 256  # of a container that is looked into; of a longer one the length counts
-WATCHED_BYTES = 1024  # arrays up to this size are compared at every step, larger ones when the model is traced,
-MOST_BYTES = 1 << 24  # and those beyond this size not at all
-
-_MISSING = object()
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether a place holds what it held: the very object, or an equal number, text or tuple of such."""
-    if a is b:
-        return True
-    if type(a) is not type(b) or not isinstance(a, PLAIN):
-        return False
-    if isinstance(a, tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return bool(a == b) or (a != a and b != b)
-
-
-class Place:
-    """Somewhere that values are read from: a namespace, a container, a cell, an array, a generator.
-
-    `read` gives its entries by their names, `write` puts such entries back. `named` says what a reader calls one of
-    them (WarmUp.calls, the variable weight), `verb` what code that changes it does. With `each_step` nothing else tells
-    of a change, so the place is looked at in every step. Other threads write to `shared` places, too: a change there
-    need not come from the one that looks.
-    """
-
-    def __init__(
-        self,
-        named: Callable[[Any], str],
-        owner: Any,
-        read: Callable[[], dict[Any, Any]],
-        write: Callable[[dict[Any, Any]], None],
-        *,
-        verb: str = "changes",
-        each_step: bool = True,
-        shared: bool = False,
-    ) -> None:
-        self.verb = verb
-        self.named, self.owner, self.read, self.write = named, owner, read, write
-        self.each_step, self.shared = each_step, shared
-        self.seen = read()
-
-    def changes(self, seen: dict[Any, Any] | None = None) -> list[Any]:
-        """The names of the entries that are others now than in `seen` (else when the place was found), or have gone."""
-        now, seen = self.read(), self.seen if seen is None else seen
-        found = []
-        for name, value in now.items():
-            before = seen.get(name, _MISSING)
-            if before is not value and not same(before, value):
-                found.append(name)
-        return found if len(now) == len(seen) else [*found, *(name for name in seen if name not in now)]
-
-    def fingerprint(self) -> list[Any]:
-        """A summary that is equal as long as the entries are: plain ones by value, others by identity."""
-        return [id(self.owner), *((k, repr(v) if isinstance(v, PLAIN) else id(v)) for k, v in self.seen.items())]
+MOST_ENTRIES = 256  # of a container whose entries are looked into
+MOST_BYTES = 1 << 24  # of an array that is put back
 
 
 class Reach:
     """The modules and other places that these roots (a model, a loss) can read; `has_users_code`: not just fastnn's.
 
-    With `whole`, also arrays of any size, and with `parameters` those of all parameters and buffers. `names` that an
-    earlier walk has found save the repetitions that would find them.
+    With `whole`, what code can change in a place can be put back, and with `parameters` so can all parameters and
+    buffers; without, arrays and long containers are only compared. `names` that an earlier walk has found save the
+    repetitions that would find them.
     """
 
     def __init__(
@@ -108,11 +55,17 @@ class Reach:
             self.iterator: str | None = None  # one that values may be taken from
             for root in roots:
                 self.has_users_code |= not is_fastnns(root if isinstance(root, FunctionType) else type(root))
+                known_places = len(self.places)
                 self._visit(root, type(root).__name__ if isinstance(root, Module) else "the loss")
+                for place in self.places[known_places:]:
+                    place.reader = "forward" if root is roots[0] else "the loss"
         if parameters:
             self._add_state(roots)
         if whole:
+            known_places = len(self.places)
             self._add_globals()
+            for place in self.places[known_places:]:
+                place.reader = "forward" if len(roots) == 1 else "forward or the loss"
 
     # ---- the walk --------------------------------------------------------------------------------------------------
 
@@ -222,7 +175,7 @@ class Reach:
     def _visit_container(self, value: Any, label: str) -> None:
         if len(value) > MOST_ENTRIES:
             if not isinstance(value, (tuple, frozenset)):
-                self.places.append(Place(lambda _: label, value, lambda: {None: len(value)}, lambda _: None))
+                self.places.append(LongPlace(label, value, self.whole))
             return
 
         def named(entry: Any) -> str:
@@ -263,22 +216,22 @@ class Reach:
             for name in [name for name in read() if name not in entries]:
                 delattr(module, name)
             for name, value in entries.items():
-                if vars(module).get(name, _MISSING) is not value:
+                if vars(module).get(name, MISSING) is not value:
                     vars(module).pop(name, None)  # a parameter may come back where something else was put
                     setattr(module, name, value)
 
-        self.places.append(Place(lambda entry: f"{label}.{entry}", module, read, write, each_step=False))
+        self.places.append(Place(lambda entry: f"{label}.{entry}", module, read, write))
 
     def _add_names(
         self, label: str, owner: Any, space: Callable[[], Any], names: list[str], put: Callable[[str, Any], None]
     ) -> None:
         def read() -> dict[str, Any]:
             now = space()
-            return {name: now.get(name, _MISSING) for name in names}
+            return {name: now.get(name, MISSING) for name in names}
 
         def write(entries: dict[str, Any]) -> None:
             for name, value in entries.items():
-                if space().get(name, _MISSING) is not value and value is not _MISSING:
+                if space().get(name, MISSING) is not value and value is not MISSING:
                     put(name, value)
 
         form = f"{label}.{{}}" if label else "the global variable {}"
@@ -309,8 +262,12 @@ class Reach:
             self.places.append(Place(named, function, read, write))
 
     def _add_array(self, array: Any, label: str, shared: bool = False) -> None:
-        small = array.nbytes <= WATCHED_BYTES
-        if array.dtype.hasobject or array.nbytes > MOST_BYTES or not (small or self.whole):
+        if array.dtype.hasobject or not array.nbytes:
+            return
+        if not self.whole:
+            self.places.append(ArrayPlace(label, array))
+            return
+        if array.nbytes > MOST_BYTES:
             return
 
         def write(entries: dict[Any, Any]) -> None:
@@ -320,7 +277,7 @@ class Reach:
         self.places.append(
             Place(
                 lambda _: label, array, lambda: {None: array.tobytes()}, write,
-                verb="writes into", each_step=small and not shared, shared=shared,
+                verb="writes into", shared=shared,
             )
         )  # fmt: skip
 
@@ -336,7 +293,7 @@ class Reach:
             Place(
                 lambda _: label, generator, lambda: {None: pickle.dumps(read())},
                 lambda entries: write(pickle.loads(entries[None])),
-                verb="draws random numbers from", each_step=False, shared=shared,
+                verb="draws random numbers from", shared=shared,
             )
         )  # fmt: skip
 

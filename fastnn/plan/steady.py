@@ -1,4 +1,4 @@
-"""Whether a trace says what every call would do: the model is traced twice, and again after some steps.
+"""Detection of models whose forward differs between calls: they are traced twice, and again after some steps.
 
 A plan repeats for ever what forward did while it was traced. What forward draws itself, counts, or takes from places
 that the plan does not follow would stay as it was then, without a word; so all that differs between two traces is an
@@ -19,33 +19,21 @@ from typing import Any
 import numpy as np
 
 from fastnn import locks
-from fastnn.errors import GraphError
-from fastnn.plan.reach import PLAIN, Place, Reach, same
+from fastnn.plan.places import PLAIN, Place, same
+from fastnn.plan.reach import Reach
 from fastnn.plan.shapes import trials
 from fastnn.plan.structure import Structure
-from fastnn.plan.trace import Graph, Operator, Traced, Value
+from fastnn.plan.trace import Graph, Operator, Traced, Unsteady, Value
 from fastnn.tensor import Array
 
-__all__ = ["CHECKED", "Unsteady", "check_again", "first_graph", "steady_graph"]
+__all__ = ["CHECKED", "Unsteady", "check_again", "first_graph", "steady_graph", "undone"]
 
 CHECKED = frozenset(10**k + 1 for k in range(12))  # the calls of a plan before which it is compared with a new trace
 ATTEMPTS = 4  # traces until a change in a place that other threads use, too, counts as forward's own
 
-UNSEEDED = "forward draws random numbers from a generator without a seed"
+UNSEEDED = "draws random numbers from a generator without a seed"
 
 _tracing = locks.lock()  # a trace puts back what it changed in the model: two at a time would mix that up
-
-
-class Unsteady(GraphError):
-    """A model whose forward does not do the same at every call; `reason` says what differs."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            f"compile: {reason}. A plan would repeat the first call for ever: draw by fnn.randn_like, fnn.rand_like, "
-            "fnn.bernoulli or nn.Dropout, change attributes outside of forward, or run the model uncompiled "
-            "(compile=False)"
-        )
-        self.reason = reason
 
 
 def steady_graph(structure: Structure, make: Callable[[], Graph], parameters: bool) -> Graph:
@@ -78,6 +66,22 @@ def check_again(structure: Structure, graph: Graph, make: Callable[[], Graph], p
     """Unsteady where a new trace differs from the graph that a plan was made of some calls ago."""
     with _tracing, _State(structure, parameters) as state:
         state.checked(graph, make, structure, fixed=True)
+
+
+@contextmanager
+def undone(model: Any) -> Iterator[None]:
+    """Context after which what the model's code can read is as it was before, but for its parameters and buffers."""
+    structure = Structure(model)
+    if not structure.has_users_code:
+        yield
+        return
+    with _tracing:
+        state = _State(structure, parameters=False)
+        try:
+            yield
+        finally:
+            for place, _ in state.changes():
+                place.write(place.seen)
 
 
 class _State:
@@ -141,7 +145,7 @@ class _State:
         seen = {place: place.seen for place in self.places}
         for _ in range(ATTEMPTS):
             now = self.traced(make)
-            differs = difference(graph, now, structure) or (UNSEEDED if self.unseeded else None)
+            differs = difference(graph, now, structure) or (f"{structure.readers} {UNSEEDED}" if self.unseeded else None)
             changes = [(place, names[0]) for place in seen if (names := place.changes(seen[place]))]
             if not changes and not differs:
                 return now
@@ -155,7 +159,7 @@ class _State:
                 else:
                     seen[place] = place.read()
         for place, name in sorted(changes, key=lambda change: change[0].shared):
-            raise Unsteady(f"forward {place.verb} {place.named(name)}")
+            raise Unsteady(f"{place.reader} {place.verb} {place.named(name)}")
         assert differs is not None
         raise Unsteady(differs)
 
@@ -165,7 +169,7 @@ class _State:
             now = place.read()
             for entry in place.changes():
                 if _holds_traced(now.get(entry)):
-                    raise Unsteady(f"forward keeps a tensor that it has computed in {place.named(entry)}")
+                    raise Unsteady(f"{place.reader} keeps a tensor that it has computed in {place.named(entry)}")
 
 
 def _holds_traced(value: Any, depth: int = 3) -> bool:
@@ -189,19 +193,21 @@ def difference(a: Graph, b: Graph, structure: Structure) -> str | None:
 
     for index, (one, other) in enumerate(zip(a.operators, b.operators, strict=False)):
         if one.function is not other.function or len(one.inputs) != len(other.inputs):
-            return f"forward does not run the same operators at every call (once {named(one)}, once {named(other)})"
+            return f"{structure.readers} does not run the same operators at every call (once {named(one)}, once {named(other)})"
+        reader = structure.reader_of(other.module)
         if not (
             one.needs == other.needs
             and one.output.shape == other.output.shape
             and all(_equal(x, y, where) for x, y in zip(one.inputs, other.inputs, strict=True))
         ):
-            return f"forward does not give {named(other)} the same inputs at every call"
+            return f"{reader} does not give {named(other)} the same inputs at every call"
         if not _equal(one.attributes, other.attributes, where):
-            return f"forward does not give {named(other)} the same options at every call"
+            return f"{reader} does not give {named(other)} the same options at every call"
         where[id(one.output)] = where[id(other.output)] = "operator", index
     if len(a.operators) != len(b.operators):
         return (
-            f"forward does not run the same operators at every call (once {len(a.operators)}, once {len(b.operators)})"
+            f"{structure.readers} does not run the same operators at every call "
+            f"(once {len(a.operators)}, once {len(b.operators)})"
         )
     if where.get(id(a.outputs)) != where.get(id(b.outputs)):
         return "forward does not return the same tensor at every call"

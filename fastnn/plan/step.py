@@ -64,7 +64,7 @@ class Plan:
         return self._lock
 
     def _find(self, key: Any, make: Callable[[], Any], stands: Callable[[Any], bool]) -> Any:
-        """What was made for this key; made anew where what it relies on has changed since."""
+        """Returns the execution cached for `key`, rebuilt if anything it depends on has changed."""
         self._follow_model()
         found = self._executions.get(key)
         if found is None or not stands(found):
@@ -75,7 +75,7 @@ class Plan:
         return found
 
     def _follow_model(self) -> bool:
-        """Forget what was made for a model of other layers: whether it was."""
+        """Clears the cache if the model's structure has changed; returns whether it had."""
         changed = self._structure.changed()
         if changed:
             self._changes += 1
@@ -128,6 +128,7 @@ class Predictor(Plan):
         super()._start_over()
         self._call: Any = None  # what ran last, ready to run again
         self._calls = 0  # of a model with users' code, which is looked at again and again
+        self._is_due = False  # whether the call that runs has yet to compare its plan with a new trace
 
     def __call__(self, x: Any, out: Array | None = None) -> Array:
         """The model's outputs for x (N, ...), an ndarray; with `out`, an array of their shape and type, in that one.
@@ -150,7 +151,8 @@ class Predictor(Plan):
     def _is_checked(self) -> bool:
         """Count a call; whether the plan is compared with a new trace before it."""
         self._calls += 1
-        return self._calls in CHECKED
+        self._is_due = self._calls in CHECKED
+        return self._is_due
 
     def _predict(self, x: Array, out: Array | None) -> Array:
         if len(x) <= MOST_IMAGES or not image_by_image(self._execution(x[:MOST_IMAGES]).graph):
@@ -177,7 +179,8 @@ class Predictor(Plan):
         key = (x.shape, x.dtype, _kernels_in_use())
         known = self._executions.get(key)
         found: Execution = self._find(key, lambda: self._make(x), Execution.stands)
-        if found is known and self._calls in CHECKED:
+        due, self._is_due = self._is_due, False  # a call makes one comparison, however many parts its images come in
+        if due and found is known:
             self._check_again(found.graph, lambda: self._trace(x), parameters=False)
         return found
 
@@ -306,8 +309,9 @@ class Step(Plan):
     ) -> float:
         """One epoch: a step on each batch of images[permutation], the short last one too; the mean loss of the images.
 
-        With `accumulate`, what is left at the end makes an update by itself (`flush`). A single image that is left
-        joins the batch before it where the model cannot take one alone, as with batch norm of features.
+        With `accumulate`, the first batch begins a group: batches of an incomplete one before it, for which `flush` was
+        not called, are dropped. What is left at the end makes an update by itself (`flush`). A single image that is
+        left joins the batch before it where the model cannot take one alone, as with batch norm of features.
 
         Args:
             images: (N, ...), such as (N, C, H, W) uint8. labels: (N,) integers, or targets (N, ...).
@@ -324,14 +328,18 @@ class Step(Plan):
         images, labels = as_array(images), _target(labels)
         with self._turn():
             summed = getattr(self.loss_fn, "reduction", "mean") == "sum"
+            self._drop_group()
             try:
                 return run_epoch(
                     self._run, self._flush, self._fewest,
                     images, labels, permutation, batch_size, scheduler, progress, summed,
                 )  # fmt: skip
             finally:
-                if self.group is not None:
-                    self.group.drop()
+                self._drop_group()
+
+    def _drop_group(self) -> None:
+        if self.group is not None:
+            self.group.drop()
 
 
 def _called_within() -> GraphError:

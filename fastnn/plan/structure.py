@@ -8,7 +8,8 @@ import numpy as np
 
 from fastnn.nn import Module
 from fastnn.nn.modes import modes_in_force
-from fastnn.plan.reach import PLAIN, Place, Reach
+from fastnn.plan.places import PLAIN, Place, share_out
+from fastnn.plan.reach import Reach
 from fastnn.tensor import Array
 
 __all__ = ["Structure"]
@@ -18,7 +19,7 @@ class Structure:
     """Modules and parameters of a model (and of a loss), and whether they are still what they were.
 
     Walking through a model takes longer than a small network's step: it is done only after an attribute of some module
-    was set, or where one of the places that tell nobody of a change (closures, globals, lists) has changed.
+    was set, or where one of the places that do not report changes (closures, globals, lists) has changed.
     """
 
     def __init__(self, *roots: Any) -> None:
@@ -44,20 +45,21 @@ class Structure:
         self._parameters = list(
             {id(p): p for module in reach.modules for p in module.parameters(recurse=False)}.values()
         )
-        self._loose = [place for place in reach.places if place.each_step and not self._is_live(place)]
+        self._loose = share_out(place for place in reach.places if not self._is_live(place))
         before, self._print = self._print, self._summary()
         # kept, so that nothing else can come to have the id of what was replaced
         self._kept = [reach, [value for module in self._modules for value in vars(module).values()]]
         self._modes_of = None
         if before != self._print:
             self._live = []
+            self._loose = share_out(reach.places)  # the next plan may read other arrays
             return True
         return False
 
     def leave_to_plan(self, arrays: list[Array]) -> None:
         """Watch the contents of these arrays no longer: a plan reads them where they lie."""
         self._live += arrays
-        self._loose = [place for place in self._loose if not self._is_live(place)]
+        self._loose = share_out(place for place in self._kept[0].places if not self._is_live(place))
         self._print = self._summary()
 
     def _is_live(self, place: Place) -> bool:
@@ -74,6 +76,15 @@ class Structure:
                 if found is module:
                     return f"{type(found).__name__} ({name})" if name else type(found).__name__
         return "the loss" if module is None else type(module).__name__
+
+    @property
+    def readers(self) -> str:
+        """What a message names where any of the roots may be meant."""
+        return "forward" if len(self.roots) == 1 else "forward or the loss"
+
+    def reader_of(self, module: Module | None) -> str:
+        """Which of the roots this module's forward belongs to, as a message names it; no module's is the loss."""
+        return "forward" if any(found is module for found in self.roots[0].modules()) else "the loss"
 
     def modes(self) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
         """Which modules are in training mode for the calling thread, and which parameters want a gradient."""

@@ -17,7 +17,19 @@ from fastnn.plan.shapes import output_of
 from fastnn.tape import current_module, recording, traced_by
 from fastnn.tensor import Array, Function, Tensor
 
-__all__ = ["Graph", "Operator", "Traced", "Value", "trace"]
+__all__ = ["Graph", "Operator", "Traced", "Unsteady", "Value", "trace"]
+
+
+class Unsteady(GraphError):
+    """A model or a loss that does not do the same at every call; `reason` says what differs."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"compile: {reason}. A plan would repeat the first call for ever: draw by fnn.randn_like, fnn.rand_like, "
+            "fnn.bernoulli or nn.Dropout, change attributes outside of forward and the loss, or call the model itself; "
+            "in fit and evaluate, pass compile=False"
+        )
+        self.reason = reason
 
 
 @dataclass(eq=False)
@@ -135,6 +147,10 @@ class _Recorder:
         output.producer = Operator(function, given, attributes, output, needs, current_module())
         self.operators.append(output.producer)
         return Traced.of(output)
+
+    def refuse_writing(self) -> None:
+        """Off the tape, code may write entries of a tensor with what it has computed; a plan would not do it again."""
+        raise Unsteady("forward or the loss writes entries of a tensor (x[...] = ...)")
 
     def _value(self, x: Tensor) -> Value:
         if isinstance(x, Traced):
