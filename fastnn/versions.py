@@ -32,11 +32,12 @@ def owner(array: Any) -> Any:
     return array
 
 
-def wrote(array: Any) -> None:
-    """Note that `array` has just been written in place."""
+def wrote(*arrays: Any) -> None:
+    """Note that these arrays have just been written in place."""
     global latest
     number = next(clock)
-    _writes[id(owner(array))] = number
+    for array in arrays:
+        _writes[id(array if array.base is None else owner(array))] = number
     if number > latest:  # another thread may have written since; none comes between a comparison and what follows it
         latest = number
 

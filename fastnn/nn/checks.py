@@ -11,6 +11,8 @@ from fastnn.tensor import Tensor
 
 def as_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Returns the arguments for forward: arrays that a Tensor can hold as tensors, everything else unchanged."""
+    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):  # as a rule
+        return args, kwargs
     if args and type(args[0]) is list and _holds_numbers(args[0]):
         args = (Tensor(args[0]), *args[1:])
     for value in args:

@@ -244,13 +244,11 @@ class Module:
     def train(self: M, mode: bool = True) -> M:
         """Training mode (dropout drops, batch norm uses the batch's statistics), or eval mode, for all modules below.
 
-        Modules below that define `train` themselves have it called, after their own modules' mode was set.
+        A module below that defines `train` itself has it called, and decides for what it holds.
         """
-        for module in self.modules():
-            module.training = bool(mode)
-        for module in self.modules():
-            if type(module).train is not Module.train and module is not self:
-                module.train(mode)
+        self.training = bool(mode)
+        for child in self.children():
+            child.train(mode)
         return self
 
     def eval(self: M) -> M:

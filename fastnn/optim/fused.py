@@ -44,19 +44,22 @@ class FusedOptimizer(Optimizer):
             raise StateError(f"{self._name}: expected step to be a parameter's number of steps, got {state['step']!r}")
         return step
 
-    def arrays(self, param: Array, state: dict[str, Any], group: Group) -> dict[str, Array]:
-        """The parameter's arrays of state, in the kernel's order: those in `state`, and new ones where it has none yet.
+    def arrays(self, param: Array, state: dict[str, Any], initial: dict[str, float | None]) -> dict[str, Array]:
+        """The parameter's arrays of state: those in `state`, and new ones, of what is `initial`, where it has none yet.
 
         An array of another floating type, as of a model that was double meanwhile, is cast. StateError for one that the
         kernel cannot step in place: of another shape, not C-contiguous or not aligned, or read-only.
         """
         arrays = {}
-        for name, value in self.initial(group).items():
+        for name, value in initial.items():
             if value is None:
                 continue
             array = state[name] if name in state else np.full(param.shape, value, param.dtype)
             if isinstance(array, np.ndarray) and array.dtype != param.dtype and array.dtype.kind == "f":
                 array = array.astype(param.dtype, order="C")
+            elif type(array) is np.ndarray and array.shape == param.shape and array.flags.carray:
+                arrays[name] = array
+                continue
             self._check_array(name, array, param)
             arrays[name] = array
         return arrays
@@ -72,8 +75,9 @@ class FusedOptimizer(Optimizer):
 
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
         step = self.steps_made(state) + 1
-        arrays = self.arrays(param, state, group)
-        in_order = [arrays.get(name) for name in self.initial(group)]
+        initial = self.initial(group)
+        arrays = self.arrays(param, state, initial)
+        in_order = [arrays.get(name) for name in initial]
         getattr(backends.kernels(param.dtype), self.kernel)(param, grad, *in_order, **self.numbers(group, step))
         state.update(arrays)
         if self.counts:

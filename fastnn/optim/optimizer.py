@@ -177,16 +177,22 @@ class Optimizer:
             for name, value in group.items():
                 if isinstance(value, np.generic):  # a user's group["lr"] = ...; it would change the type of the update
                     group[name] = plain(value)
-            for p in group["params"]:
-                if p.grad is not None:
-                    if p.grad.shape != p.data.shape:
-                        raise ShapeError(f"{self._name}: expected .grad of shape {p.data.shape}, got {p.grad.shape}")
-                    grad = p.grad
-                    if is_penalized(group, p.data):
-                        grad = grad + penalty_gradient(p.data, group)
-                    self._update(p.data, grad, self.state.setdefault(p, {}), group)
-                    versions.wrote(p.data)
+            written = [p.data for p in group["params"] if p.grad is not None]
+            try:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        self._step_of(p, group)
+            finally:
+                versions.wrote(*written)
         return loss
+
+    def _step_of(self, p: Any, group: Group) -> None:
+        data, grad = p.data, p.grad
+        if grad.shape != data.shape:
+            raise ShapeError(f"{self._name}: expected .grad of shape {data.shape}, got {grad.shape}")
+        if is_penalized(group, data):
+            grad = grad + penalty_gradient(data, group)
+        self._update(data, grad, self.state.setdefault(p, {}), group)
 
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
         raise NotImplementedError

@@ -63,7 +63,7 @@ class Updates:
                 if id(p) in wanted:
                     state = optimizer.state.get(p, _EMPTY)
                     steps = optimizer.steps_made(state)
-                    self._arrays[id(p)] = arrays = optimizer.arrays(p.data, state, group)
+                    self._arrays[id(p)] = arrays = optimizer.arrays(p.data, state, optimizer.initial(group))
                     state.update({name: array for name, array in arrays.items() if steps or name in state})
                     penalized = is_penalized(group, p.data)
                     new = Slot(group, Numbers(), steps, names, penalized)
