@@ -145,7 +145,9 @@ class _State:
         seen = {place: place.seen for place in self.places}
         for _ in range(ATTEMPTS):
             now = self.traced(make)
-            differs = difference(graph, now, structure) or (f"{structure.readers} {UNSEEDED}" if self.unseeded else None)
+            differs = difference(graph, now, structure) or (
+                f"{structure.readers} {UNSEEDED}" if self.unseeded else None
+            )
             changes = [(place, names[0]) for place in seen if (names := place.changes(seen[place]))]
             if not changes and not differs:
                 return now
