@@ -195,7 +195,10 @@ def difference(a: Graph, b: Graph, structure: Structure) -> str | None:
 
     for index, (one, other) in enumerate(zip(a.operators, b.operators, strict=False)):
         if one.function is not other.function or len(one.inputs) != len(other.inputs):
-            return f"{structure.readers} does not run the same operators at every call (once {named(one)}, once {named(other)})"
+            return (
+                f"{structure.readers} does not run the same operators at every call "
+                f"(once {named(one)}, once {named(other)})"
+            )
         reader = structure.reader_of(other.module)
         if not (
             one.needs == other.needs
