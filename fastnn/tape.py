@@ -45,6 +45,8 @@ class Tracer(Protocol):
 
     def record(self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Tensor: ...
 
+    def refuse_writing(self) -> None: ...
+
 
 class _Mode(threading.local):
     recording = True

@@ -11,7 +11,8 @@ __all__ = ["MISSING", "PLAIN", "ArrayPlace", "LongPlace", "Place", "same", "shar
 
 PLAIN = (bool, int, float, complex, str, bytes, tuple, np.generic, type(None))
 SMALL_BYTES = 1024  # arrays up to this size are compared at every step,
-WATCHED_BYTES = 1 << 20  # and larger ones, the smallest first, as long as they have no more bytes than this together:
+WATCHED_BYTES = 1 << 20  # and larger ones, the smallest first, as long as they have no more bytes than this together
+MOST_WHOLE = 24  # and are no more than this;
 SAMPLED = 8  # of so many others
 SAMPLES = 256  # that many numbers, evenly spaced, are; of the rest, the next trace that is compared tells
 WATCHED_ENTRIES = 10_000  # long containers up to this length are compared at every step, of longer lists samples
@@ -113,13 +114,14 @@ def share_out(places: Iterable[Place]) -> list[Place]:
             arrays.append(place)
         else:
             found.append(place)
-    left, samples = WATCHED_BYTES, SAMPLED
+    left, samples, whole_ones = WATCHED_BYTES, SAMPLED, 0
     for place in sorted(arrays, key=lambda place: place.owner.nbytes):
-        whole = place.owner.nbytes <= left
+        whole = place.owner.nbytes <= left and whole_ones < MOST_WHOLE
         if not whole and not samples:
             break
         place.look(whole)
         left -= place.owner.nbytes if whole else 0
+        whole_ones += whole
         samples -= not whole
         found.append(place)
     return found

@@ -145,7 +145,9 @@ class _State:
         seen = {place: place.seen for place in self.places}
         for _ in range(ATTEMPTS):
             now = self.traced(make)
-            differs = difference(graph, now, structure) or (f"{structure.readers} {UNSEEDED}" if self.unseeded else None)
+            differs = difference(graph, now, structure) or (
+                f"{structure.readers} {UNSEEDED}" if self.unseeded else None
+            )
             changes = [(place, names[0]) for place in seen if (names := place.changes(seen[place]))]
             if not changes and not differs:
                 return now
@@ -193,7 +195,10 @@ def difference(a: Graph, b: Graph, structure: Structure) -> str | None:
 
     for index, (one, other) in enumerate(zip(a.operators, b.operators, strict=False)):
         if one.function is not other.function or len(one.inputs) != len(other.inputs):
-            return f"{structure.readers} does not run the same operators at every call (once {named(one)}, once {named(other)})"
+            return (
+                f"{structure.readers} does not run the same operators at every call "
+                f"(once {named(one)}, once {named(other)})"
+            )
         reader = structure.reader_of(other.module)
         if not (
             one.needs == other.needs
