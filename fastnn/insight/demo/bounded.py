@@ -46,7 +46,7 @@ class BoundedServer(ThreadingHTTPServer):
         self.wait_for(connection, math.inf)
 
     def service_actions(self) -> None:
-        """Closes connections that have timed out; `serve_forever` calls this every half second."""
+        """Closes connections that have timed out; `serve_forever` calls this at every poll."""
         self._close_if(lambda waited, seconds: waited > seconds)
 
     def process_request(self, request: Any, client_address: Any) -> None:
