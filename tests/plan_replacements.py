@@ -257,12 +257,13 @@ def all_arrays(twin: Twin) -> dict[str, Array]:
     return {name: a for name, a in found.items() if isinstance(a, np.ndarray)}
 
 
-def assert_close(found: Any, expected: Any, what: str, some: float = 0.0) -> None:
-    """`some`: the share of entries that may differ, where an optimiser goes by the signs of sums that nearly vanish."""
+def assert_close(found: Any, expected: Any, what: str, by_sign: bool) -> None:
+    """`by_sign`: an optimiser goes by the signs of sums, which nearly vanish for some entries, and then are chance."""
     found, expected = (np.asarray(x, np.float64) for x in (found, expected))
     assert found.shape == expected.shape, f"{what}: shape {found.shape}, uncompiled {expected.shape}"
-    far = np.abs(found - expected) > 1e-3 * max(1.0, float(np.abs(expected).max(initial=0)))
-    assert far.mean() <= some if far.size else True, f"{what}: other numbers than uncompiled"
+    bound = (0.05 if by_sign else 1e-3) * max(1.0, float(np.abs(expected).max(initial=0)))
+    far = np.abs(found - expected) > bound
+    assert far.sum() <= (0.2 * far.size if by_sign else 0), f"{what}: other numbers than uncompiled"
 
 
 def attempt(twin: Twin, *arguments: Any) -> tuple[Any, FastnnError | None]:
@@ -331,7 +332,7 @@ def one_try(seed: int) -> str:
     rng = np.random.default_rng(seed)
     network, plan = NETWORKS[rng.integers(len(NETWORKS))], str(rng.choice(PLANS))
     which = int(rng.integers(len(OPTIMIZERS)))
-    some = 0.2 if which == len(OPTIMIZERS) - 1 else 0.0
+    by_sign = which == len(OPTIMIZERS) - 1
     twins = [Twin(network, OPTIMIZERS[which], plan) for _ in range(2)]
     twins[0].compile()
     for _ in range(int(rng.integers(1, 3)) * 2):
@@ -350,11 +351,11 @@ def one_try(seed: int) -> str:
     if error is None:
         assert refused is None, f"{said}: went on, where uncompiled: {refused}"
     if error is None and "dtype" not in done:  # which turns last bits, in which the twins differ, into first ones
-        assert_close(found, expected, f"{said}: result", some)
+        assert_close(found, expected, f"{said}: result", by_sign)
         theirs = all_arrays(twins[1])
         for name, array in all_arrays(twins[0]).items():
             if not name.startswith("grad") or name in theirs:
-                assert_close(array, theirs[name], f"{said}: {name}", some)
+                assert_close(array, theirs[name], f"{said}: {name}", by_sign)
     twins[0].optimizer.state.clear()
     for place, array in kept[0].items():
         if place[0] != "state":
