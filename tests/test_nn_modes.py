@@ -287,3 +287,23 @@ def test_dropout_in_a_frozen_part_goes_on_dropping() -> None:
     model = nn.Sequential(nn.Dropout(0.5)).freeze()
     assert 0 in model(np.ones(100, np.float32)).data
     assert 0 not in model.eval()(np.ones(100, np.float32)).data
+
+
+def test_train_reaches_each_module_once() -> None:
+    """Also where every one of them defines `train` itself and calls its base class's."""
+    calls = []
+
+    class Nested(nn.Module):
+        def __init__(self, depth: int) -> None:
+            super().__init__()
+            if depth:
+                self.inner = Nested(depth - 1)
+
+        def train(self, mode: bool = True) -> nn.Module:
+            calls.append(mode)
+            return super().train(mode)
+
+    model = Nested(11)
+    model.eval()
+    assert calls == [False] * 12
+    assert not any(module.training for module in model.modules())

@@ -197,16 +197,17 @@ def batch_norm(
     if not isinstance(training, (bool, np.bool_)):
         raise ArgumentError(f"batch_norm: expected training=True or False as sixth argument, got {training!r}")
     mean, var = map(_array_of, (running_mean, running_var))
+    x = input if isinstance(input, Tensor) else Tensor(input)
+    given = {name: s for name, s in (("running_mean", mean), ("running_var", var)) if s is not None}
+    _check_statistics("batch_norm", x.shape[1:2], written=bool(training), **given)
     if training:
-        x = floating(input, next((a.dtype for a in (weight, mean) if a is not None), None))
+        x = floating(x, next((a.dtype for a in (weight, mean) if a is not None), None))
         running = None if mean is None or var is None else Running(mean, var, np.zeros((), np.int64), momentum)
         if x.ndim > 1 and x.numel() == x.shape[1]:
             raise ShapeError(f"batch_norm: expected more than one value per channel in training, got {x.shape}")
         return batch_norm_training(x, weight, bias, eps, running)
     if mean is None or var is None:
         raise ArgumentError("batch_norm: expected running_mean and running_var, or training=True, got None")
-    x = input if isinstance(input, Tensor) else Tensor(input)
-    _check_statistics("batch_norm", x.shape[1:2], running_mean=mean, running_var=var)
     return BatchNorm.apply(floating(x, mean.dtype), mean, var, weight, bias, eps=eps)
 
 

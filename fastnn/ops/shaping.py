@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends.sums import total
-from fastnn.checks import is_whole
+from fastnn.checks import is_whole, number
 from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.ops.arithmetic import Sqrt
 from fastnn.ops.common import Dim, axes, axis, floating
@@ -123,9 +123,19 @@ class Index(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
         (shape,) = ctx.saved_tensors
-        grad_x = np.zeros(shape, grad.dtype)
-        np.add.at(grad_x, ctx.attributes["index"], grad)  # an entry picked twice gets both gradients
-        return grad_x
+        index = ctx.attributes["index"]
+        if all(isinstance(i, (int, np.integer, slice, type(None), type(...))) for i in _tuple(index)):
+            grad_x = np.zeros(shape, grad.dtype)
+            grad_x[index] = grad
+            return grad_x
+        # An entry picked twice gets both gradients; one picked a million times would lose digits in single precision.
+        sums = np.zeros(shape)
+        np.add.at(sums, index, grad.astype(np.float64))
+        return sums.astype(grad.dtype)
+
+
+def _tuple(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)
 
 
 def sum(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
@@ -207,7 +217,7 @@ def _correction(op: str, dim: Any, unbiased: Any, correction: float | None) -> t
         dim, unbiased = None, dim
     if not isinstance(unbiased, (bool, np.bool_)):
         raise ArgumentError(f"{op}: expected unbiased=True or False, got {unbiased!r}: correction= is given by name")
-    return dim, float(unbiased) if correction is None else correction
+    return dim, float(unbiased) if correction is None else number(op, "correction", correction, 0)
 
 
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:

@@ -46,7 +46,7 @@ _WRITING = {np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_al
 
 def array_function(_: Tensor, function: Any, types: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """NumPy's hook for all other functions. Raises GraphError where the tape would be cut."""
-    name, first = f"np.{function.__name__}", args[0] if args else None
+    name, first = f"{function.__module__}.{function.__name__}".replace("numpy.", "np.", 1), args[0] if args else None
     if isinstance(options.get("out"), Tensor) or (function in _WRITING and isinstance(first, Tensor)):
         return NotImplemented
     if function in _OF_SHAPE and isinstance(first, Tensor):
