@@ -89,7 +89,6 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "inputs": (None,),
     "last_epoch": (-1,),
     "maximize": (False,),
-    "non_blocking": _SPEED,
     "out": (None,),
     "persistent": (True,),
     "remove_duplicate": (True,),

@@ -14,7 +14,7 @@ from fastnn import backends
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"scipy", "numba", "matplotlib", "plotly", "torch", "onnx", "sklearn", "mpi4py", "PIL"}
-LATE = {"safetensors", "tqdm", "pooch", "requests", "urllib3"}  # required, but imported where they are used
+LATE = {"safetensors", "tqdm", "pooch", "requests", "urllib3", "json", "zipfile"}  # imported where they are used
 MOST_MILLISECONDS = 60
 
 LOADED = "import sys, fastnn; print(*{name.partition('.')[0] for name in sys.modules})"

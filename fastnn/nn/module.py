@@ -13,7 +13,7 @@ from fastnn import versions
 from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
 from fastnn.habits import check_options
-from fastnn.nn.checks import as_tensors
+from fastnn.nn.arguments import as_tensors
 from fastnn.nn.modes import mode_of, set_mode
 from fastnn.tape import set_module
 from fastnn.tensor import Array, Tensor, no_half, no_such_device, target_dtype

@@ -76,7 +76,7 @@ class _BatchNorm(Module):
         if x.ndim != self.ndim or x.shape[1] != self.num_features:
             expected = self.layout.replace("C", str(self.num_features))
             raise ShapeError(f"batch_norm: expected input of shape {expected}, got {x.shape}")
-        follows = self.training and not (self.frozen)
+        follows = self.training and not self.frozen
         if self.running_mean is not None and self.running_var is not None and not follows:
             mean, var = self.running_mean, self.running_var
             return ops.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
