@@ -57,21 +57,20 @@ class FusedOptimizer(Optimizer):
             array = state[name] if name in state else np.full(param.shape, value, param.dtype)
             if isinstance(array, np.ndarray) and array.dtype != param.dtype and array.dtype.kind == "f":
                 array = array.astype(param.dtype, order="C")
-            elif type(array) is np.ndarray and array.shape == param.shape and array.flags.carray:
-                arrays[name] = array
-                continue
             self._check_array(name, array, param)
             arrays[name] = array
         return arrays
 
     def _check_array(self, name: str, array: Any, param: Array) -> None:
+        same = isinstance(array, np.ndarray) and array.shape == param.shape and array.dtype == param.dtype
+        if same and array.flags.carray:
+            return
         expected = f"{self._name}: expected {name} of a parameter of shape {param.shape}"
         if not isinstance(array, np.ndarray):
             raise StateError(f"{expected} to be an array, got {type(array).__name__}")
-        if array.shape != param.shape or array.dtype != param.dtype:
+        if not same:
             raise StateError(f"{expected} to be {param.dtype} of that shape, got {array.dtype} {array.shape}")
-        if not array.flags.carray:
-            raise StateError(f"{expected} to be C-contiguous, aligned and writable, got an array that is not")
+        raise StateError(f"{expected} to be C-contiguous, aligned and writable, got an array that is not")
 
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
         step = self.steps_made(state) + 1
