@@ -31,43 +31,47 @@ INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const
                               struct v_joined *product) {
     const vf least = normed_least(l), scale = k->scale, shift = k->shift, mean = k->mean;
     const i64 PH = l->PH, PW = l->PW, row = l->OW * VL, pixels = l->OH * l->OW;
-    vf a = {0}, b = {0};
-    i64 run = 0;
     if (l->global_average) {
         const vf share = v_load(d) / (float)pixels;
-        for (i64 i = 0; i < pixels; i++) {
-            vf x = v_load(z + i * VL), g = v_select(x * scale + shift > least, share, (vf){0});
-            a += g;
-            b += g * (x - mean);
-            if (++run < SUM_SHORT) continue;
+        for (i64 i = 0, end; i < pixels; i = end) {
+            vf a = {0}, b = {0};
+            end = i64_min(pixels, i + SUM_SHORT);
+            for (; i < end; i++) {
+                vf x = v_load(z + i * VL), g = v_select(x * scale + shift > least, share, (vf){0});
+                a += g;
+                b += g * (x - mean);
+            }
             v_join(sum, a);
             v_join(product, b);
-            a = b = (vf){0};
-            run = 0;
         }
-    } else for (i64 h = 0; h < PH; h++) for (i64 w = 0; w < PW; w++) {
-        const float *from = z + h * pool * row + w * pool * VL;
-        vf best = least, winner = mean, all = v_load(d + h * d_row + w * VL);
-        vi live = {0};
-        for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) {
-            vf x = v_load(from + i * row + j * VL), y = x * scale + shift;
-            vi better = y > best;
-            winner = v_select(better, x, winner);
-            best = v_select(better, y, best);
-            live |= better;
+        return;
+    }
+    vf a = {0}, b = {0};
+    for (i64 h = 0, run = 0; h < PH; h++) for (i64 first = 0, end; first < PW; first = end) {
+        end = i64_min(PW, first + SUM_SHORT);
+        for (i64 w = first; w < end; w++) {
+            const float *from = z + h * pool * row + w * pool * VL;
+            vf best = least, winner = mean, all = v_load(d + h * d_row + w * VL);
+            vi live = {0};
+            for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) {
+                vf x = v_load(from + i * row + j * VL), y = x * scale + shift;
+                vi better = y > best;
+                winner = v_select(better, x, winner);
+                best = v_select(better, y, best);
+                live |= better;
+            }
+            vf g = v_select(live, all, (vf){0});
+            a += g;
+            b += g * (winner - mean);
+            if (keep) v_store(keep + (h * PW + w) * VL, all);
         }
-        vf g = v_select(live, all, (vf){0});
-        a += g;
-        b += g * (winner - mean);
-        if (keep) v_store(keep + (h * PW + w) * VL, all);
-        if (++run < SUM_SHORT) continue;
+        run += end - first;
+        if (run < SUM_RUN && (h + 1 < PH || end < PW)) continue;
         v_join(sum, a);
         v_join(product, b);
         a = b = (vf){0};
         run = 0;
     }
-    v_join(sum, a);
-    v_join(product, b);
 }
 
 /* out (OH, OW) = gradient of z */
