@@ -52,7 +52,7 @@ INLINE vf folded_sum(struct folded sum) {
 
 /* The sum of `count` floats. */
 INLINE float run_sum(const float *p, i64 count) {
-    struct v_joined total = {{0}};
+    struct v_joined total = {};
     for (i64 i = 0, end; i < count; i = end) {
         vf part[2] = {{0}};
         end = i64_min(count, i + 2 * VL * SUM_RUN);

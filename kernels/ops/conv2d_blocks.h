@@ -138,7 +138,7 @@ struct conv_blocks_weight {
 /* bias (OB * VL) += sums over P pixels of the blocks of some images, `step` floats apart */
 INLINE void add_pixels(i64 OB, i64 P, i64 images, i64 step, const float *blocks, float *bias) {
     for (i64 o = 0; o < OB; o++, blocks += P * VL) {
-        struct v_joined total = {{0}};
+        struct v_joined total = {};
         for (i64 n = 0; n < images; n++) for (i64 p = 0, end; p < P; p = end) {
             vf sum[4] = {{0}};
             end = i64_min(P, p + 4 * SUM_RUN);

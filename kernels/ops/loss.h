@@ -33,7 +33,7 @@ INLINE void cross_entropy_row(const int along, const int soft, const struct soft
                               float *grad, vf *loss, vf *largest) {
     i64 C = t->C;
     const vf m = row_max(along, C, logits);
-    struct folded sum = {{0}}, sum_t = {{0}}, sum_td = {{0}};
+    struct folded sum = {}, sum_t = {}, sum_td = {};
     for (i64 k = 0; k < row_vectors(along, C); k++) {
         i64 lanes = row_lanes(along, C, k);
         vf d = v_load_lanes(logits + k * VL, lanes, -INFINITY) - m, e = v_exp(d);

@@ -21,7 +21,7 @@ static void window_columns(const struct pool2d_shape *s, float *columns) {
 
 /* The sum of n vectors, each of every `stride`-th float from p, p + step, ... on: of many, out of the way of the loops over few */
 static __attribute__((noinline)) vf many_sum(const float *p, i64 n, i64 step, i64 stride) {
-    struct folded sum = {{0}};
+    struct folded sum = {};
     for (i64 i = 0; i < n; i++) fold(&sum, v_load_strided(p + i * step, 0, stride), i);
     return folded_sum(sum);
 }

@@ -67,7 +67,7 @@ INLINE void unpack_rows(float *restrict rows, const float *restrict block, i64 n
 
 INLINE void softmax_row(const int along, i64 C, const float *x, float *out) {
     vf largest = row_max(along, C, x);
-    struct folded sum = {{0}};
+    struct folded sum = {};
     for (i64 k = 0; k < row_vectors(along, C); k++) {
         i64 lanes = row_lanes(along, C, k);
         vf e = v_exp(v_load_lanes(x + k * VL, lanes, -INFINITY) - largest);
@@ -83,7 +83,7 @@ INLINE void softmax_row(const int along, i64 C, const float *x, float *out) {
 
 INLINE void log_softmax_row(const int along, i64 C, const float *x, float *out) {
     vf largest = row_max(along, C, x);
-    struct folded sum = {{0}};
+    struct folded sum = {};
     for (i64 k = 0; k < row_vectors(along, C); k++)
         fold(&sum, v_exp(v_load_lanes(x + k * VL, row_lanes(along, C, k), -INFINITY) - largest), k);
     vf log_sum = v_log(row_sum(along, folded_sum(sum)));
@@ -95,7 +95,7 @@ INLINE void log_softmax_row(const int along, i64 C, const float *x, float *out) 
 
 /* y * (grad - sum(grad * y)) */
 INLINE void softmax_backward_row(const int along, i64 C, const float *grad, const float *y, float *out) {
-    struct folded sum = {{0}};
+    struct folded sum = {};
     for (i64 k = 0; k < row_vectors(along, C); k++) {
         i64 lanes = row_lanes(along, C, k);
         fold(&sum, v_load_lanes(grad + k * VL, lanes, 0) * v_load_lanes(y + k * VL, lanes, 0), k);
@@ -109,7 +109,7 @@ INLINE void softmax_backward_row(const int along, i64 C, const float *grad, cons
 
 /* grad - exp(y) * sum(grad) */
 INLINE void log_softmax_backward_row(const int along, i64 C, const float *grad, const float *y, float *out) {
-    struct folded sum = {{0}};
+    struct folded sum = {};
     for (i64 k = 0; k < row_vectors(along, C); k++) fold(&sum, v_load_lanes(grad + k * VL, row_lanes(along, C, k), 0), k);
     vf total = row_sum(along, folded_sum(sum));
     for (i64 k = 0; k < row_vectors(along, C); k++) {

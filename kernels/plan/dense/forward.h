@@ -141,7 +141,7 @@ static void dense_finish_task(void *context, i64 index) {
         for (i64 o = 0; o < d->O; o += VL) {
             i64 lanes = i64_min(VL, d->O - o);
             const float *partial = t->partial + n * d->O + o;
-            struct folded chunks = {{0}};
+            struct folded chunks = {};
             for (i64 c = 0; c < t->cut.chunks; c++) fold(&chunks, v_load_lanes(partial + c * step, lanes, 0), c);
             vf sum = folded_sum(chunks);
             if (d->bias) sum += v_load_lanes(d->bias + o, lanes, 0);

@@ -113,7 +113,7 @@ static void frozen_finish(const struct frozen_task *t, i64 n) {
         vf sum = v_load(t->work + l->bias + o);
         for (i64 c = 0; c < d->channels; c++)
             sum += v_set1(d->table ? d->table[c * 256] : t->base[n]) * v_load(t->work + l->sums + c * l->O + o);
-        struct folded entries = {{0}};
+        struct folded entries = {};
         for (i64 c = 0; c < chunks; c++) fold(&entries, v_load(t->work + l->partial + (n * l->chunks + c) * l->O + o), c);
         sum += folded_sum(entries);
         v_store_lanes(d->y + n * d->O + o, d->activation == DENSE_RELU ? v_max((vf){0}, sum) : sum, i64_min(VL, d->O - o));

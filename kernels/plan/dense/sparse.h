@@ -188,7 +188,7 @@ static void dense_sparse_forward_panel(void *context, i64 index) {
     for (i64 c = 0; c < d->channels; c++) {
         const float background = dense_background(t, c * per_channel);
         for (int j = 0; j < DENSE_PANEL; j += VL) {
-            struct folded sum = {{0}};
+            struct folded sum = {};
             for (i64 i = 0; i < per_channel; i++) fold(&sum, v_load(weight + (c * per_channel + i) * DENSE_PANEL + j), i);
             v_store(base + j, v_load(base + j) + background * folded_sum(sum));
         }

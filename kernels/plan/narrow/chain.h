@@ -181,7 +181,7 @@ static void narrow_backward_block(void *context, i64 index) {
 KERNEL void narrow_add_blocks(i64 blocks, i64 count, const float *from, i64 step, float *to) {
     for (i64 i = 0; i < count; i += VL) {
         const i64 lanes = i64_min(VL, count - i);
-        struct folded sum = {{0}};
+        struct folded sum = {};
         for (i64 b = 0; b < blocks; b++) fold(&sum, v_load_lanes(from + b * step + i, lanes, 0), b);
         v_store_lanes(to + i, folded_sum(sum), lanes);
     }

@@ -28,7 +28,7 @@ enum {
 KERNEL void narrow_spread(i64 OT, i64 PH, i64 PW, i64 plane, i64 pool, const float *grad, const int8_t *where, struct narrow_view dy,
                           float *sums) {
     for (i64 o = 0; o < OT; o++, grad += plane * VL, where += plane * VL) {
-        struct v_joined total = {{0}};
+        struct v_joined total = {};
         for (i64 h = 0; h < PH; h++) {
             vf sum = {0};
             for (i64 w = 0; w < PW; w++) {

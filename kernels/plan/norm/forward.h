@@ -46,7 +46,7 @@ INLINE void normed_activate_block(const i64 pool, const struct chain_layer *l, c
 /* global average */
 INLINE vf normed_average_block(const struct chain_layer *l, const float *z, vf scale, vf shift) {
     const vf least = normed_least(l);
-    struct folded sum = {{0}};
+    struct folded sum = {};
     for (i64 i = 0; i < l->OH * l->OW; i++) fold(&sum, v_max(least, v_load(z + i * VL) * scale + shift), i);
     return folded_sum(sum) / (float)(l->OH * l->OW);
 }
@@ -105,7 +105,7 @@ KERNEL void normed_convolve(const struct normed_layer *m, i64 first, i64 count, 
 /* Joins an image's z (OH * OW, VL) to mean and squares about it of `seen` values a lane */
 INLINE void normed_moments(i64 seen, const struct chain_layer *l, const float *z, struct v_joined *mean, struct v_joined *squares) {
     const i64 pixels = l->OH * l->OW, run = 4 * sum_run(ceil_div(pixels, 4));
-    struct v_joined sums = {{0}}, products = {{0}};
+    struct v_joined sums = {}, products = {};
     vf shift = mean->sum;
     if (seen == 0) {
         shift = (vf){0};

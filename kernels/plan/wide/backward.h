@@ -84,7 +84,7 @@ static void wide_load_gradient(const struct wide_plan *p, i64 n, float *at) {
 /* to = gradient where the layer's output y is positive (y.at NULL: everywhere); adds to grad_bias. grad and to may be the same. */
 static void wide_relu_backward(i64 OB, i64 H, i64 W, struct wide_view grad, struct wide_view y, struct wide_view to, float *grad_bias) {
     for (i64 ob = 0; ob < OB; ob++) {
-        struct v_joined total = {{0}};
+        struct v_joined total = {};
         for (i64 h = 0; h < H; h++) {
             const float *g = grad.at + ob * grad.plane + h * grad.row, *o = y.at ? y.at + ob * y.plane + h * y.row : NULL;
             float *d = to.at + ob * to.plane + h * to.row;
@@ -105,7 +105,7 @@ static void wide_relu_backward(i64 OB, i64 H, i64 W, struct wide_view grad, stru
 static void wide_unpool(const struct chain_layer *c, i64 OB, struct wide_view grad, const int8_t *where, struct wide_view to,
                         float *grad_bias) {
     for (i64 ob = 0; ob < OB; ob++) {
-        struct v_joined total = {{0}};
+        struct v_joined total = {};
         for (i64 h = 0; h < c->OH; h++) {
             vf sum = {0};
             for (i64 w = 0; w < c->OW; w++) {

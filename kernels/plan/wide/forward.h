@@ -68,7 +68,7 @@ static void wide_forward_image(const struct wide_plan *p, const float *packed, i
     }
     for (i64 o = 0; o < end->C; o += VL) {
         const float *plane = out + o / VL * wide_place_plane(end);
-        struct folded sum = {{0}};
+        struct folded sum = {};
         for (i64 i = 0; i < end->H * end->W; i++) fold(&sum, v_load(plane + i * VL), i);
         v_store_lanes(c->y + n * end->C + o, folded_sum(sum) / (float)(end->H * end->W), i64_min(VL, end->C - o));
     }

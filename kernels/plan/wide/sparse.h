@@ -84,7 +84,7 @@ INLINE void wide_mark_pooled(const int pool, const struct wide_pooled *s, struct
     memset(mask, 0, (size_t)(places * words) * sizeof *mask);
     for (i64 ob = 0; ob < OB; ob++) {
         const float *by_window = flat_sum - rows * OB * VL + ob * VL;
-        struct folded sum = {{0}};
+        struct folded sum = {};
         mask[ob / in_word] |= wide_bits(v_load(flat_sum + ob * VL)) << ob % in_word * VL;
         for (i64 i = 0; i <= rows; i++) fold(&sum, v_load(by_window + i * OB * VL), i);
         v_store(grad_bias + ob * VL, v_load(grad_bias + ob * VL) + folded_sum(sum));

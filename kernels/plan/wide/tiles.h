@@ -70,7 +70,7 @@ static void wide_winograd_layer(const struct wide_plan *p, i64 l, const float *p
     struct wide_tiles t = {m, winograd_shape(m->conv.C, m->conv.O, m->conv.OH, m->conv.OW), later ? strip : dst, pooled ? 2 : 4,
                            pooled ? c->PH : m->conv.OH, pooled ? c->PW : m->conv.OW, pooled ? where : NULL, c->relu && !later};
     const struct winograd *w = &t.shape;
-    struct wide_flat whole = {{0}};
+    struct wide_flat whole = {};
     i64 first_flat = -1, next = 0;
     if (flat) {
         whole = *flat;
