@@ -8,6 +8,8 @@ import numpy as np
 
 from fastnn.tensor import Tensor
 
+_CODES = frozenset(np.typecodes["AllInteger"] + "?fd")  # NumPy's letters for the types that tensors have
+
 
 def as_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Returns the arguments for forward: arrays that a Tensor can hold as tensors, everything else unchanged."""
@@ -15,10 +17,7 @@ def as_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any
         return args, kwargs
     if args and type(args[0]) is list and _holds_numbers(args[0]):
         args = (Tensor(args[0]), *args[1:])
-    for value in args:
-        if isinstance(value, np.ndarray):
-            args = tuple([Tensor(value) if _fits(value) else value for value in args])
-            break
+    args = tuple([Tensor(value) if _fits(value) else value for value in args])
     for name, value in kwargs.items():
         if _fits(value):
             kwargs[name] = Tensor(value)
@@ -27,7 +26,7 @@ def as_tensors(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any
 
 def _fits(value: Any) -> bool:
     """Whether it is an array of a type that tensors have; others get to forward, where they may be meant."""
-    return isinstance(value, np.ndarray) and (value.dtype.kind in "iub" or value.dtype.type in (np.float32, np.float64))
+    return isinstance(value, np.ndarray) and value.dtype.char in _CODES
 
 
 def _holds_numbers(value: Any) -> bool:

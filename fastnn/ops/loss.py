@@ -29,8 +29,9 @@ def _reduce(losses: Array, reduction: str) -> Array:
     summed = total(losses)
     if reduction == "sum":
         return summed
-    with np.errstate(invalid="ignore"):  # the mean of no losses is NaN, as in PyTorch
-        return np.true_divide(summed, losses.dtype.type(losses.size))
+    if not losses.size:
+        return losses.dtype.type(np.nan)  # as in PyTorch
+    return np.true_divide(summed, losses.dtype.type(losses.size))
 
 
 def _scaled(saved: Array, grad: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import index
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ class FusedOptimizer(Optimizer):
 
     kernel: ClassVar[str]  # the name of the kernel
     counts: ClassVar[bool] = True  # whether the state holds "step", the number of steps made
+    _described: dict[tuple[int, int], tuple[dict[str, float | None], dict[str, Any]]]  # in this step, by group and step
 
     def initial(self, group: Group) -> dict[str, float | None]:
         """Arrays of state in the kernel's order, and what each holds before the first step; None: not kept."""
@@ -72,12 +74,19 @@ class FusedOptimizer(Optimizer):
             raise StateError(f"{expected} to be {param.dtype} of that shape, got {array.dtype} {array.shape}")
         raise StateError(f"{expected} to be C-contiguous, aligned and writable, got an array that is not")
 
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        self._described = {}  # users change what stands in the groups
+        return super().step(closure)
+
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
         step = self.steps_made(state) + 1
-        initial = self.initial(group)
+        described = self._described.get((id(group), step))
+        if described is None:  # most parameters of a group have made as many steps
+            described = self._described[id(group), step] = (self.initial(group), self.numbers(group, step))
+        initial, numbers = described
         arrays = self.arrays(param, state, initial)
         in_order = [arrays.get(name) for name in initial]
-        getattr(backends.kernels(param.dtype), self.kernel)(param, grad, *in_order, **self.numbers(group, step))
+        getattr(backends.kernels(param.dtype), self.kernel)(param, grad, *in_order, **numbers)
         state.update(arrays)
         if self.counts:
             state["step"] = step
