@@ -11,7 +11,7 @@ from fastnn.backends.stopping import Stoppable
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import at_once, heed
 from fastnn.nn import Dropout, Module
-from fastnn.optim import GradientDescent, Optimizer
+from fastnn.optim import Optimizer
 from fastnn.plan import compile
 from fastnn.plan.memory import Buffers, Kept
 from fastnn.plan.steady import Unsteady
@@ -120,13 +120,13 @@ def check_reached(optimizer: Any) -> None:
 
 
 class DescentStep:
-    """A step of `optim.GradientDescent`, which asks for the loss at several points of the same batch.
+    """A step of an optimiser that asks for the loss at several points of the same batch.
 
     The outputs, and what batch norm learns of the batch, are those of the point where the step begins. Loss and
     gradients come out of a compiled plan that updates nothing, or of the operators.
     """
 
-    def __init__(self, model: Any, loss: Any, optimizer: GradientDescent, compiled: bool) -> None:
+    def __init__(self, model: Any, loss: Any, optimizer: Optimizer, compiled: bool) -> None:
         self.model, self.optimizer = model, optimizer
         self.outputs: np.ndarray = np.zeros(0)
         self._evaluate: Any = (CompiledStep if compiled else EagerStep)(model, loss, None)
@@ -134,8 +134,8 @@ class DescentStep:
     def prepare(self, x: np.ndarray, y: np.ndarray, check: Callable[[tuple[int, ...]], None]) -> None:
         if any(isinstance(module, Dropout) and module.p > 0 for module in self.model.modules()):
             raise ArgumentError(
-                "GradientDescent: expected a model that gives the same loss for the same parameters, got one with "
-                "Dropout: set its p to 0, or train with another optimiser"
+                f"{type(self.optimizer).__name__}: expected a model that gives the same loss for the same parameters, "
+                "got one with Dropout: set its p to 0, or train with another optimiser"
             )
         self._evaluate.prepare(x, y, check)
 
@@ -160,9 +160,14 @@ class DescentStep:
                 kept.put_back()
 
 
+def needs_closure(optimizer: Any) -> bool:
+    """Whether the optimiser's step asks for the loss at several points."""
+    return bool(getattr(optimizer, "needs_closure", False))
+
+
 def make_step(model: Any, loss: Any, optimizer: Any, compiled: bool) -> Any:
     """A compiled step where that is wanted, and model and optimiser are fastnn's own."""
-    if isinstance(optimizer, GradientDescent):
+    if needs_closure(optimizer):
         return DescentStep(model, loss, optimizer, compiled and isinstance(model, Module))
     if compiled and isinstance(model, Module) and isinstance(optimizer, Optimizer):
         return CompiledStep(model, loss, optimizer)
