@@ -26,6 +26,7 @@ from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
 from fastnn.tape import Context, checked, computing_dtype
 from fastnn.tensor import Array, Tensor
+from fastnn.trees import ARRAY, unflatten
 
 __all__ = ["Execution", "Part"]
 
@@ -212,13 +213,18 @@ class Execution:
 
     # ---- running ---------------------------------------------------------------------------------------------------
 
-    def run(self, x: Array, y: Array | None) -> None:
-        """All parts, for this input. Raises LabelError and NonFiniteError, before anything is updated."""
+    def run(self, inputs: list[Array], targets: list[Array]) -> None:
+        """All parts, for these arrays. Raises LabelError and NonFiniteError, before anything is updated."""
+        x, y = inputs[0], targets[0] if targets else None
         self._statistics.keep()
         self._flow.forget()
-        self._values = {id(self.graph.x): x}
-        if self.graph.y is not None and y is not None:
-            self._values[id(self.graph.y)] = y
+        self._values = {}
+        for value, array in zip([*self.graph.inputs, *self.graph.targets], [*inputs, *targets], strict=True):
+            buffer = self._buffers.get(id(value))
+            if buffer is None:
+                self._values[id(value)] = array
+            else:  # a native stage reads it; only the first input does so where it lies
+                np.copyto(buffer, array)
         for table in self._tables:
             table.refresh()
         try:
@@ -249,7 +255,9 @@ class Execution:
     def call(self, x: Array) -> Any:
         """The run for inputs such as x in one call (fastnn._kernels.Call); None where it is more than one program."""
         tabled = [array for table in self._tables for array in (table.mean, table.std)]
-        whole = len(self.parts) == 1 and self.parts[0].program is not None and id(self.graph.outputs) in self._buffers
+        whole = len(self.parts) == 1 and self.parts[0].program is not None
+        whole = whole and self.graph.structure == ARRAY and id(self.graph.results[0]) in self._buffers
+        whole = whole and len(self.graph.inputs) == 1
         if self.training or not whole or not all(array.flags.c_contiguous for array in tabled):
             return None
         from fastnn._kernels import Call
@@ -280,9 +288,9 @@ class Execution:
         return self._values[id(value)] if found is None else found
 
     @property
-    def outputs(self) -> Array:
-        """What the model gave in the step that ran last."""
-        return self.array(self.graph.outputs)
+    def outputs(self) -> Any:
+        """What the model gave in the step that ran last, in its structure."""
+        return unflatten(self.graph.structure, map(self.array, self.graph.results))
 
     def _forward(self, op: Operator) -> None:
         """One operator, as Function.apply runs it."""

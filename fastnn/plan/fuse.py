@@ -180,7 +180,7 @@ class _Fuser:
     def _next(self, op: Operator) -> Operator | None:
         """The operator that alone uses what this one makes, as its first input."""
         value = op.output
-        if len(value.consumers) != 1 or value is self.graph.outputs or value is self.graph.loss:
+        if len(value.consumers) != 1 or self.graph.is_result(value) or value is self.graph.loss:
             return None
         after = value.consumers[0]
         return after if after.inputs[0] is value else None

@@ -35,7 +35,7 @@ class Stepping:
         self.calls = 0
         self.updates = self._known_updates(graph)
         self.whole = step.clip_norm is None and step.accumulate == 1  # nothing looks at gradients before the update
-        soon = math.prod(graph.x.shape) < VERY_LONG
+        soon = sum(math.prod(value.shape) for value in graph.inputs) < VERY_LONG
         self.execution = Execution(
             graph,
             stages,
@@ -92,11 +92,11 @@ class Stepping:
         """Whether everything that kernels rely on still lies where it lay."""
         return self.execution.stands() and (self.updates is None or self.updates.stand())
 
-    def run(self, x: Array, y: Array) -> float:
+    def run(self, inputs: list[Array], targets: list[Array]) -> float:
         """The loss of this batch; what compile() promised is done."""
         if self.updates is not None:
             self.updates.before_step()
-        self.execution.run(x, y)
+        self.execution.run(inputs, targets)
         if self.execution.running:
             self._followed.wrote()
         if self.updates is not None and self.whole:

@@ -264,8 +264,8 @@ def _tried_out(training: Training) -> Iterator[None]:
         steps = training.epochs * len(batches)
         if _stepped_per(scheduler) == "batch" and scheduler.total_steps == training.epochs * number != steps:
             raise ArgumentError(
-                f"fit: expected {type(scheduler).__name__}(total_steps={steps}), got {scheduler.total_steps}: the single "
-                f"image that is left over in each epoch joins the batch before it, so there are {len(batches)}"
+                f"fit: expected {type(scheduler).__name__}(total_steps={steps}), got {scheduler.total_steps}: the "
+                f"single image that is left over in each epoch joins the batch before it, so there are {len(batches)}"
             )
         yield
     finally:
