@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from fastnn import random
 from fastnn.checks import is_number
 from fastnn.data import Batches
+from fastnn.data.samples import count_of, take
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
 from fastnn.nn import CrossEntropyLoss, NLLLoss
@@ -59,7 +58,8 @@ def fit(
             `Batches`, which keep their own size, order and augmentation. uint8 images, (N, H, W) or (N, C, H, W), are
             divided by 255, here or by the model's own ``nn.Normalize``; the features (N, F) of a table are divided only
             by the latter. Where a single image would be left for the last batch and the model cannot take one alone, as
-            with batch norm of features, it joins the batch before.
+            with batch norm of features, it joins the batch before. Models of several inputs or targets take a tuple or
+            a dict of arrays in the place of either array, as a compiled step does.
         val: what to watch by, never trained on: a fraction or a number of the training images (stratified by class), a
             `Dataset`, ``(images, labels)``, or the name of a data set (its test part).
         loss: maps (outputs, labels) to one number; by default ``nn.CrossEntropyLoss()``.
@@ -188,7 +188,7 @@ def _run_epoch(
         if per == "batch":
             scheduler.step()
         training.batch, training.images, training.loss = training.batch + 1, tally.count, tally.loss
-        penalties += len(labels) * (penalty or 0.0)
+        penalties += count_of(labels) * (penalty or 0.0)
         training.penalty = None if penalty is None else penalties / tally.count
         training.seconds = time.perf_counter() - start
         _call(callbacks, "on_batch_end", training)
@@ -250,15 +250,15 @@ def _tried_out(training: Training) -> Iterator[None]:
     to judge the loss, is tried before anything is updated."""
     model, batches, loss, scheduler = training.model, training.batches, training.loss_fn, training.scheduler
 
-    def images() -> np.ndarray:
+    def images() -> Any:
         """Two of the first batch, as the model is given them."""
         first, _ = next(iter(copy.copy(batches)))
-        return to_input(first[:2])
+        return to_input(take(first, slice(2)))
 
     to_input, before, number = input_for(model), batches.fewest, len(batches)
     if isinstance(loss, NLLLoss):
         check_probabilities("fit", trial(model, images()), loss)
-    if batches.batch_size > 1 and len(batches.images) % batches.batch_size == 1 and not batches.drop_last:
+    if batches.batch_size > 1 and batches.count % batches.batch_size == 1 and not batches.drop_last:
         batches.fewest = max(before, fewest_in_training(model, images))
     try:
         steps = training.epochs * len(batches)
@@ -280,11 +280,11 @@ def _watched(watch: Any, epoch: int) -> Evaluation:
         raise NonFiniteError(f"in the validation of epoch {epoch}: {error}") from None
 
 
-def _cause(training: Training, images: np.ndarray, labels: np.ndarray) -> str:
+def _cause(training: Training, images: Any, labels: Any) -> str:
     """Where the loss of the batch under way comes from, which is not finite."""
     batches = training.batches
     order, start = batches.order(batches.epoch - 1), training.batch * batches.batch_size
-    found = finite.cause(training.model, images, labels, order[start : start + len(images)])
+    found = finite.cause(training.model, images, labels, order[start : start + count_of(images)])
     return f"{found}; try a smaller learning rate" if "overflowed" in found else found
 
 
