@@ -46,8 +46,9 @@ def compile(
     `compile(model, loss_fn)` gives `step(x, y) -> float`: the loss; gradients are added to `.grad`, as by backward().
     `compile(model, loss_fn, optimizer)` gives `step(x, y) -> float`: the loss before the update; parameters and the
     optimiser's state are updated, `.grad` is not; `step.run_epoch(images, labels, permutation, batch_size)` makes a
-    whole epoch. Both take NumPy arrays of any batch size, or tuples, lists and dicts of them where model or loss take
-    several; both have `describe()`, which tells what was fused and where the time goes. Parameters stay live: what is written to `.data` counts from the next call on.
+    whole epoch. All take NumPy arrays of any batch size, and tuples, lists and dicts of them where the model or the
+    loss takes several. All have `describe()`, which tells what was fused and where the time goes. Parameters stay live:
+    what is written to `.data` counts from the next call on.
 
     Args:
         model: a Module. What it computes may depend on shapes and on its mode, but not on values (GraphError). Forward
