@@ -17,15 +17,11 @@
 
 #include <stdint.h>
 
+#include "parts/kinds.h"
+
 enum { REGION_MOST_NODES = 128, REGION_MOST_SOURCES = 4 };
 
 enum region_kind { REGION_INPUT, REGION_CONV, REGION_JOIN, REGION_CONCAT };
-
-/* The number in Python: fastnn.ops says which function has which; parameter: negative_slope of LEAKY_RELU, alpha of ELU */
-enum activation_kind { ACTIVATION_NONE, ACTIVATION_RELU, ACTIVATION_LEAKY_RELU, ACTIVATION_TANH, ACTIVATION_SIGMOID, ACTIVATION_ELU,
-                       ACTIVATION_GELU, ACTIVATION_GELU_TANH, ACTIVATION_SILU };
-
-enum pool_kind { POOL_NONE, POOL_MAX, POOL_AVERAGE, POOL_GLOBAL_AVERAGE };
 
 /* Batch norm of one source: by the batch's statistics where the region trains, else by the running ones. */
 struct region_norm {
