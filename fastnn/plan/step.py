@@ -105,12 +105,14 @@ class Plan:
             self._executions.clear()
             raise
 
-    def _stages(self, graph: Graph, training: bool) -> list[Any]:
+    def _stages(self, graph: Graph, training: bool) -> tuple[list[Any], bool]:
+        """The stages of a graph, and whether operators that are not fused run natively, too."""
         native = backends.name() == "native"
         disable = self.options if native else frozenset(FUSIONS)
         if training and overlap(statistics(graph), [array for _, array in read_by(graph)]):
             disable = frozenset(FUSIONS)  # operators, one by one, write and read in the order of the eager step
-        return fuse(graph, disable, lambda layers: chain_is_supported(layers, training))
+        stages = fuse(graph, disable, lambda layers: chain_is_supported(layers, training))
+        return stages, "operators" not in disable
 
     def describe(self) -> str:
         """The program of the call that ran last, stage by stage: kernels, FLOPs, bytes, and each one's share of it."""
@@ -206,7 +208,10 @@ class Predictor(Plan):
 
     def _make(self, x: Inputs) -> Execution:
         graph = self._steady_graph(lambda: self._trace(x), parameters=False)
-        return Execution(graph, self._stages(graph, False), training=False, frozen=self.frozen, options=self.options)
+        stages, operators = self._stages(graph, False)
+        return Execution(
+            graph, stages, training=False, frozen=self.frozen, options=self.options, operators=operators
+        )
 
 
 class Step(Plan):
@@ -302,7 +307,8 @@ class Step(Plan):
                 f"expected a loss of one number (reduction 'mean' or 'sum'), got shape {graph.loss.shape}"
             )
         self._check_reached(graph)
-        return Stepping(graph, self._stages(graph, True), self)
+        stages, operators = self._stages(graph, True)
+        return Stepping(graph, stages, self, operators=operators)
 
     def _check_reached(self, graph: Graph) -> None:
         """ArgumentError for an optimiser whose steps would change nothing."""

@@ -6,7 +6,7 @@
 #define FASTNN_ELEMENTWISE_H
 
 #include "base/threads.h"
-#include "base/vmath.h"
+#include "parts/activation.h"
 
 enum { ELEMENTWISE_CHUNK = 1 << 14 };   /* floats a task */
 
@@ -42,50 +42,29 @@ struct elementwise {
         fastnn_parallel(ceil_div(count, ELEMENTWISE_CHUNK), flops, NAME##_chunk, &t);                                    \
     }
 
-/* ---- formulas longer than a line ---- */
+/* ---- the kernels: forward takes a = x; backward takes a = grad and b = x, or y = f(x) ---- */
 
-INLINE vf sigmoid(vf x) {
-    vf other;
-    return v_sigmoid(x, &other);
-}
+#define FORWARD(NAME, KIND) ELEMENTWISE(NAME##_forward, 1, activation_flops(KIND), v_activate(KIND, a, p))
+#define BACKWARD(NAME, KIND) ELEMENTWISE(NAME##_backward_input, 2, activation_flops(KIND), v_activate_backward(KIND, a, b, p))
+#define BACKWARD_FROM_Y(NAME, KIND) ELEMENTWISE(NAME##_backward_input, 2, 2, v_activate_backward_from_y(KIND, a, b, p))
 
-INLINE vf silu_slope(vf x) {
-    vf other, s = v_sigmoid(x, &other);
-    return s * (1.0f + x * other);
-}
+FORWARD(relu, ACTIVATION_RELU)
+BACKWARD(relu, ACTIVATION_RELU)
+FORWARD(leaky_relu, ACTIVATION_LEAKY_RELU)
+BACKWARD(leaky_relu, ACTIVATION_LEAKY_RELU)
+FORWARD(elu, ACTIVATION_ELU)
+BACKWARD(elu, ACTIVATION_ELU)
+FORWARD(sigmoid, ACTIVATION_SIGMOID)
+BACKWARD_FROM_Y(sigmoid, ACTIVATION_SIGMOID)
+FORWARD(tanh, ACTIVATION_TANH)
+BACKWARD_FROM_Y(tanh, ACTIVATION_TANH)
+FORWARD(gelu, ACTIVATION_GELU)
+BACKWARD(gelu, ACTIVATION_GELU)
+FORWARD(silu, ACTIVATION_SILU)
+BACKWARD(silu, ACTIVATION_SILU)
 
-INLINE vf normal_cdf(vf x, vf *bell) {
-    vf tail = v_normal_tail(v_abs(x), bell);
-    return v_select(x < (vf){0}, tail, 1.0f - tail);
-}
-
-INLINE vf gelu(vf x) {
-    vf bell;
-    return x * normal_cdf(x, &bell);
-}
-
-INLINE vf gelu_slope(vf x) {
-    vf bell, cdf = normal_cdf(x, &bell);
-    return cdf + x * (bell * 0.398942280f);         /* 1 / sqrt(2 pi) */
-}
-
-INLINE vf below_zero(vf x) { return v_min((vf){0}, x); }
-
-/* ---- the kernels: forward takes a = x; backward takes a = grad and b = x, or the output where the formula says y ---- */
-
-ELEMENTWISE(relu_forward, 1, 0, (vf)((vi)a & ~(a <= (vf){0})))                      /* NaN <= 0 is false: NaN stays */
-ELEMENTWISE(relu_backward_input, 2, 0, (vf)((vi)a & (b > (vf){0})))
-ELEMENTWISE(leaky_relu_forward, 1, 0, v_select(a > (vf){0}, a, p * a))
-ELEMENTWISE(leaky_relu_backward_input, 2, 0, v_select(b > (vf){0}, a, p * a))
-ELEMENTWISE(elu_forward, 1, 20, v_select(a > (vf){0}, a, p * v_expm1(below_zero(a))))
-ELEMENTWISE(elu_backward_input, 2, 25, v_select(b > (vf){0}, a, a * p * v_exp(below_zero(b))))
-ELEMENTWISE(sigmoid_forward, 1, 35, sigmoid(a))
-ELEMENTWISE(sigmoid_backward_input, 2, 0, a * (b * (1.0f - b)))                     /* b = y */
-ELEMENTWISE(tanh_forward, 1, 35, v_tanh(a))
-ELEMENTWISE(tanh_backward_input, 2, 0, a * (1.0f - b * b))                          /* b = y */
-ELEMENTWISE(gelu_forward, 1, 60, gelu(a))
-ELEMENTWISE(gelu_backward_input, 2, 60, a * gelu_slope(b))
-ELEMENTWISE(silu_forward, 1, 35, a * sigmoid(a))
-ELEMENTWISE(silu_backward_input, 2, 40, a * silu_slope(b))
+#undef FORWARD
+#undef BACKWARD
+#undef BACKWARD_FROM_Y
 
 #endif

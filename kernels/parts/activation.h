@@ -1,0 +1,116 @@
+/* Activations on vectors: the one place that holds their formulas, for eager operators and for the stages of plans.
+ *
+ * `kind` is a constant wherever these are inlined, so a switch costs nothing: callers instantiate their loops by kind
+ * (ACTIVATION_CASES below).
+ */
+#ifndef FASTNN_ACTIVATION_H
+#define FASTNN_ACTIVATION_H
+
+#include "base/vmath.h"
+#include "parts/kinds.h"
+
+INLINE vf sigmoid(vf x) {
+    vf other;
+    return v_sigmoid(x, &other);
+}
+
+INLINE vf silu_slope(vf x) {
+    vf other, s = v_sigmoid(x, &other);
+    return s * (1.0f + x * other);
+}
+
+INLINE vf normal_cdf(vf x, vf *bell) {
+    vf tail = v_normal_tail(v_abs(x), bell);
+    return v_select(x < (vf){0}, tail, 1.0f - tail);
+}
+
+INLINE vf gelu(vf x) {
+    vf bell;
+    return x * normal_cdf(x, &bell);
+}
+
+INLINE vf gelu_slope(vf x) {
+    vf bell, cdf = normal_cdf(x, &bell);
+    return cdf + x * (bell * 0.398942280f);         /* 1 / sqrt(2 pi) */
+}
+
+INLINE vf below_zero(vf x) { return v_min((vf){0}, x); }
+
+/* y = f(x); p: the parameter, in all lanes. NaN stays NaN. */
+INLINE vf v_activate(const int kind, vf x, vf p) {
+    switch (kind) {
+    case ACTIVATION_RELU: return (vf)((vi)x & ~(x <= (vf){0}));             /* NaN <= 0 is false */
+    case ACTIVATION_LEAKY_RELU: return v_select(x > (vf){0}, x, p * x);
+    case ACTIVATION_TANH: return v_tanh(x);
+    case ACTIVATION_SIGMOID: return sigmoid(x);
+    case ACTIVATION_ELU: return v_select(x > (vf){0}, x, p * v_expm1(below_zero(x)));
+    case ACTIVATION_GELU: return gelu(x);
+    case ACTIVATION_SILU: return x * sigmoid(x);
+    default: return x;
+    }
+}
+
+/* Whether the slope follows from y = f(x) alone: x need not be kept. (LEAKY_RELU and ELU: for parameters that are positive.) */
+INLINE int activation_slope_from_y(const int kind, double p) {
+    switch (kind) {
+    case ACTIVATION_GELU: case ACTIVATION_SILU: return 0;
+    case ACTIVATION_LEAKY_RELU: case ACTIVATION_ELU: return p > 0;
+    default: return 1;
+    }
+}
+
+/* Whether f never falls: then it commutes with max-pooling. */
+INLINE int activation_is_monotone(const int kind, double p) { return activation_slope_from_y(kind, p); }
+
+/* grad * f'(x), from x */
+INLINE vf v_activate_backward(const int kind, vf grad, vf x, vf p) {
+    switch (kind) {
+    case ACTIVATION_RELU: return (vf)((vi)grad & (x > (vf){0}));
+    case ACTIVATION_LEAKY_RELU: return v_select(x > (vf){0}, grad, p * grad);
+    case ACTIVATION_TANH: {
+        vf y = v_tanh(x);
+        return grad * (1.0f - y * y);
+    }
+    case ACTIVATION_SIGMOID: {
+        vf other, y = v_sigmoid(x, &other);
+        return grad * (y * other);
+    }
+    case ACTIVATION_ELU: return v_select(x > (vf){0}, grad, grad * p * v_exp(below_zero(x)));
+    case ACTIVATION_GELU: return grad * gelu_slope(x);
+    case ACTIVATION_SILU: return grad * silu_slope(x);
+    default: return grad;
+    }
+}
+
+/* grad * f'(x), from y = f(x), where activation_slope_from_y */
+INLINE vf v_activate_backward_from_y(const int kind, vf grad, vf y, vf p) {
+    switch (kind) {
+    case ACTIVATION_RELU: return (vf)((vi)grad & (y > (vf){0}));
+    case ACTIVATION_LEAKY_RELU: return v_select(y > (vf){0}, grad, p * grad);
+    case ACTIVATION_TANH: return grad * (1.0f - y * y);
+    case ACTIVATION_SIGMOID: return grad * (y * (1.0f - y));
+    case ACTIVATION_ELU: return v_select(y > (vf){0}, grad, grad * (y + p));
+    default: return grad;
+    }
+}
+
+/* FLOPs of one value, about: what decides how many threads pay. */
+INLINE double activation_flops(int kind) {
+    static const unsigned char flops[] = {0, 1, 2, 35, 35, 25, 60, 40};
+    return flops[kind];
+}
+
+/* switch over the kinds: CALL(kind) with a constant in each case */
+#define ACTIVATION_CASES(kind, CALL)                                  \
+    switch (kind) {                                                   \
+    case ACTIVATION_RELU: CALL(ACTIVATION_RELU); break;               \
+    case ACTIVATION_LEAKY_RELU: CALL(ACTIVATION_LEAKY_RELU); break;   \
+    case ACTIVATION_TANH: CALL(ACTIVATION_TANH); break;               \
+    case ACTIVATION_SIGMOID: CALL(ACTIVATION_SIGMOID); break;         \
+    case ACTIVATION_ELU: CALL(ACTIVATION_ELU); break;                 \
+    case ACTIVATION_GELU: CALL(ACTIVATION_GELU); break;               \
+    case ACTIVATION_SILU: CALL(ACTIVATION_SILU); break;               \
+    default: CALL(ACTIVATION_NONE);                                   \
+    }
+
+#endif
