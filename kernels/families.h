@@ -12,6 +12,7 @@
 #include "ops/pool2d_average.h"
 #include "plan/loss.h"
 #include "plan/operator.h"
+#include "plan/region/region_stage.h"
 #include "plan/update.h"
 #include "base/random.h"
 #include "ops/softmax.h"
@@ -63,6 +64,11 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->chain_state_bytes = chain_state_bytes;
     t->chain_forward = chain_forward;
     t->chain_backward = chain_backward;
+    t->region_supports = region_supports;
+    t->region_name = region_name;
+    t->region_state_bytes = region_state_bytes;
+    t->region_forward = region_forward;
+    t->region_backward = region_backward;
     t->dense_name = dense_name;
     t->dense_work_bytes = dense_work_bytes;
     t->dense_forward = dense_forward;

@@ -192,11 +192,13 @@ class Lowering(Emitter):
             self._operator(stage.operators[0])
             return None
         if not isinstance(stage, CrossEntropy):
-            self._arrays[id(stage.output)] = self.array(stage.output.shape)
-        source = self.value(stage.input)
-        if source is not self.input and (self.is_brought(source) or not source.flags.c_contiguous):
-            if self.source(stage.input) is not None or not source.flags.c_contiguous:
-                self._arrays[id(stage.input)] = self._copied(source)
+            for value in stage.outputs:
+                self._arrays[id(value)] = self.array(value.shape)
+        for value in stage.inputs:
+            source = self.value(value)
+            if source is not self.input and (self.is_brought(source) or not source.flags.c_contiguous):
+                if self.source(value) is not None or not source.flags.c_contiguous:
+                    self._arrays[id(value)] = self._copied(source)
         step = Step(stage, "forward")
         self.steps.append(step)
         return step
@@ -304,7 +306,7 @@ class Lowering(Emitter):
             if step is not None:
                 step.native = native_stage(self, stage)
                 step.how = step.native.kernels
-                if id(stage.output) in self.reached and stage.output is not self.graph.loss:
+                if stage.output is not self.graph.loss and any(id(value) in self.reached for value in stage.outputs):
                     self.steps.append(Step(stage, "backward", step.how, step.native, backward=True))
             elif id(stage.output) in self.reached:
                 self._operator_backward(stage.operators[0])

@@ -22,6 +22,7 @@ from fastnn.plan.fuse import FUSIONS, fuse
 from fastnn.plan.inputs import Inputs, argument, arguments, arrays_of, target
 from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.native import chain_is_supported
+from fastnn.plan.region_stage import supported_regions
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED, Unsteady, check_again, first_graph, steady_graph
 from fastnn.plan.stepping import Stepping, scale_of, update
@@ -45,6 +46,8 @@ MOST_COMPARED = 4  # changes of a model after each of which it is traced twice
 
 class Plan:
     """Executions of one model by shape, type and mode, made when first needed; one runs at a time, the others wait."""
+
+    frozen = False
 
     def __init__(self, model: Module, options: frozenset[str], *others: Any) -> None:
         self.model, self.options = model, options
@@ -111,7 +114,8 @@ class Plan:
         disable = self.options if native else frozenset(FUSIONS)
         if training and overlap(statistics(graph), [array for _, array in read_by(graph)]):
             disable = frozenset(FUSIONS)  # operators, one by one, write and read in the order of the eager step
-        stages = fuse(graph, disable, lambda layers: chain_is_supported(layers, training))
+        regions = [] if "region" in disable else supported_regions(graph, training, self.frozen, disable)
+        stages = fuse(graph, disable, lambda layers: chain_is_supported(layers, training), regions)
         return stages, "operators" not in disable
 
     def describe(self) -> str:

@@ -1,0 +1,119 @@
+/* Products of pixels and output blocks with channels in the lanes (channels.h): the register tiles of channels_forward.h.
+ *
+ * A tile is up to 6 pixels x 4 vectors or 8 x 2 (AVX2: 6 x 2): each weight vector is loaded once for the pixels, each pixel's float is
+ * broadcast once for the vectors. Pixels are numbered through all rows and images, so that tiles are full whatever the rows' length is.
+ */
+#ifndef FASTNN_CHANNELS_TILES_H
+#define FASTNN_CHANNELS_TILES_H
+
+#include "conv/channels.h"
+#include "parts/kinds.h"
+
+/* What a convolution's sums begin with, and what becomes of them: y = activation(bias + residual + sum).
+ * A residual that is the output itself adds to what is there. Other activations are the caller's, over what was stored. */
+struct channels_ends {
+    const float *bias;                      /* O rounded up to VL, or NULL */
+    struct wide_view residual;              /* .at NULL: none */
+    i64 residual_image;                     /* floats from one image to the next */
+    int activation;                         /* ACTIVATION_NONE, _RELU or _LEAKY_RELU */
+    float slope;                            /* of LEAKY_RELU below zero */
+};
+
+/* Pixels of a product: steps in floats from one image, row and pixel to the next, of what is read, written and added */
+struct channels_grid {
+    i64 images, rows, columns;
+    struct channels_steps { i64 image, row, pixel; } in, out, add;
+};
+
+/* The pixel that comes next: where it reads, where it is written, and where what is added to it lies (or NULL) */
+struct channels_pixel { const float *in; float *out; const float *add; i64 row, column; };
+
+INLINE void channels_next_pixel(const struct channels_grid *g, struct channels_pixel *p) {
+#define STEP(by, of, times) p->by += g->of - (times)
+    if (++p->column < g->columns) { STEP(in, in.pixel, 0), STEP(out, out.pixel, 0), p->add += p->add ? g->add.pixel : 0; return; }
+    p->column = 0;
+#define LAST(of) (g->columns - 1) * g->of.pixel
+    if (++p->row < g->rows) {
+        STEP(in, in.row, LAST(in)), STEP(out, out.row, LAST(out)), p->add += p->add ? g->add.row - (LAST(add)) : 0;
+        return;
+    }
+    p->row = 0;
+#define LAST_ROW(of) LAST(of) + (g->rows - 1) * g->of.row
+    STEP(in, in.image, LAST_ROW(in)), STEP(out, out.image, LAST_ROW(out)), p->add += p->add ? g->add.image - (LAST_ROW(add)) : 0;
+#undef LAST_ROW
+#undef LAST
+#undef STEP
+}
+
+/* The entries of a product from `offset` on, and their weights; what its sums begin with and become */
+struct channels_sums {
+    i64 count;
+    const int32_t *offset;
+    const float *weight, *bias;
+    i64 out_plane, add_plane;
+    int activation;
+    float slope;
+};
+
+INLINE vf channels_activate(const int activation, vf v, float slope) {
+    if (activation == ACTIVATION_RELU) return (vf)((vi)v & ~(v <= (vf){0}));
+    return activation == ACTIVATION_LEAKY_RELU ? v_select(v > (vf){0}, v, slope * v) : v;
+}
+
+/* MR pixels x NV blocks */
+INLINE void channels_tile(const int MR, const int NV, const struct channels_sums *s, const struct channels_pixel *pixel) {
+    vf sum[8][CHANNELS_NV];
+    const float *at[8];
+    UNROLL for (int m = 0; m < MR; m++) {
+        at[m] = pixel[m].in;
+        UNROLL for (int j = 0; j < NV; j++) sum[m][j] = s->bias ? v_load(s->bias + j * VL) : (vf){0};
+    }
+    if (pixel->add) UNROLL for (int m = 0; m < MR; m++) UNROLL for (int j = 0; j < NV; j++)
+        sum[m][j] += v_load(pixel[m].add + j * s->add_plane);
+    const float *w = s->weight;
+    const int32_t *const offset = s->offset;
+    for (i64 k = 0, count = s->count; k < count; k++, w += NV * VL) {
+        const i64 distance = offset[k];
+        vf v[CHANNELS_NV];
+        UNROLL for (int j = 0; j < NV; j++) v[j] = v_load(w + j * VL);
+        UNROLL for (int m = 0; m < MR; m++) {
+            const vf x = v_set1(at[m][distance]);
+            UNROLL for (int j = 0; j < NV; j++) sum[m][j] += x * v[j];
+        }
+    }
+#define STORE(activation) case activation: \
+        UNROLL for (int m = 0; m < MR; m++) UNROLL for (int j = 0; j < NV; j++) \
+            v_store(pixel[m].out + j * s->out_plane, channels_activate(activation, sum[m][j], s->slope)); \
+        break;
+    switch (s->activation) { STORE(ACTIVATION_RELU) STORE(ACTIVATION_LEAKY_RELU) STORE(ACTIVATION_NONE) }
+#undef STORE
+}
+
+/* All pixels in tiles of about the same size, of at most MR */
+INLINE void channels_pixels(const int MR, const int NV, const struct channels_grid *g, struct channels_pixel first, const struct channels_sums *s) {
+    const i64 pixels = g->images * g->rows * g->columns, tiles = ceil_div(pixels, MR);
+    for (i64 p = 0, left = tiles; p < pixels; left--) {
+        struct channels_pixel pixel[8];
+        const i64 n = ceil_div(pixels - p, left);
+        for (i64 m = 0; m < n; m++) pixel[m] = first, channels_next_pixel(g, &first);
+#define PIXELS(mr) case mr: if (mr <= MR) channels_tile(mr, NV, s, pixel); break;
+        switch (n) { PIXELS(8) PIXELS(7) PIXELS(6) PIXELS(5) PIXELS(4) PIXELS(3) PIXELS(2) PIXELS(1) }
+#undef PIXELS
+        p += n;
+    }
+}
+
+#if VL == 16
+#define CHANNELS_TILES(blocks, call) \
+    switch (blocks) { case 4: call(6, 4); break; case 3: call(8, 3); break; case 2: call(8, 2); break; default: call(8, 1); }
+#else
+#define CHANNELS_TILES(blocks, call) switch (blocks) { case 2: call(6, 2); break; default: call(8, 1); }
+#endif
+
+KERNEL void channels_pixels_1(const struct channels_grid *g, struct channels_pixel first, const struct channels_sums *s, i64 blocks) {
+#define CALL(mr, nv) channels_pixels(mr, nv, g, first, s)
+    CHANNELS_TILES(blocks, CALL)
+#undef CALL
+}
+
+#endif
