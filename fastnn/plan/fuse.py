@@ -24,7 +24,15 @@ from fastnn.plan.trace import Graph, Operator, Value
 
 __all__ = ["FUSIONS", "Chain", "ChainLayer", "CrossEntropy", "Dense", "Single", "Stage", "fuse"]
 
-FUSIONS = ("region", "chain", "dense", "cross_entropy", "update", "winograd", "sparse")  # what compile's `disable` may name
+FUSIONS = (
+    "region",
+    "chain",
+    "dense",
+    "cross_entropy",
+    "update",
+    "winograd",
+    "sparse",
+)  # what compile's `disable` may name
 _FLOAT32 = np.dtype(np.float32)
 
 
