@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn.ops import norm
 from fastnn.plan.regions import POOLS, Node, Region, find_regions
-from fastnn.plan.trace import Graph, Operator, Value
+from fastnn.plan.trace import Graph, Operator
 
 if TYPE_CHECKING:
     from fastnn.plan.lower import Lowering
@@ -17,7 +17,7 @@ __all__ = ["region_lines", "region_stage", "supported_regions"]
 
 
 def supported_regions(graph: Graph, training: bool, frozen: bool, options: Container[str]) -> list[Region]:
-    """The regions of a graph that an engine runs. FASTNN_REGION=naive makes that plain loops, which run any, for tests."""
+    """The regions of a graph that an engine runs; with FASTNN_REGION=naive, for tests, plain loops run them all."""
     from fastnn._kernels import MOST_REGION_NODES, MOST_REGION_SOURCES
 
     def supported(region: Region) -> bool:
@@ -35,9 +35,7 @@ def region_stage(plan: Lowering, region: Region) -> Any:
     return native
 
 
-def _stage(
-    region: Region, nodes: list[dict[str, Any]], training: bool, frozen: bool, options: Container[str]
-) -> Any:
+def _stage(region: Region, nodes: list[dict[str, Any]], training: bool, frozen: bool, options: Container[str]) -> Any:
     from fastnn._kernels import RegionStage
 
     return RegionStage(
@@ -90,6 +88,7 @@ def _arrays(plan: Lowering, region: Region, node: Node) -> dict[str, Any]:
             for user in node.value.consumers
             if any(user is op for op in region.operators)
         )
+        assert node.outside is not None
         return {
             "x": plan.source(node.outside),
             "table": plan.table(node.operator),
@@ -146,12 +145,12 @@ def _words(region: Region, node: Node, numbers: dict[int, str], before: int) -> 
     terms = []
     for source, normed in zip(node.sources, node.norms, strict=True):
         one = region.nodes[source]
-        words = numbers.get(source, "") if one.operator is None or one.kind == "input" else _convolution(one, numbers, before)
+        words = _convolution(one, numbers, before) if one.kind == "conv" else numbers[source]
         terms.append(words + ", BatchNorm" * (normed is not None))
-    words = [" + ".join(terms)]
-    words += [op.function.__name__ for op in (node.activation,) if op is not None]
-    words += [_pooling(op) for op in (node.pool,) if op is not None]
-    return ", ".join(words)
+    parts = [" + ".join(terms)]
+    parts += [op.function.__name__ for op in (node.activation,) if op is not None]
+    parts += [_pooling(op) for op in (node.pool,) if op is not None]
+    return ", ".join(parts)
 
 
 def _convolution(node: Node, numbers: dict[int, str], before: int) -> str:

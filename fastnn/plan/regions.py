@@ -2,7 +2,7 @@
 
     input    a value from outside, or the plan's own bytes through a table
     conv     one convolution
-    join     y = pool(activation(sum of sources)), where a source may pass through its convolution's bias and a batch norm
+    join     pool(activation(sum of sources)), where a source may pass through a convolution's bias and a batch norm
     concat   channels of several values
 
 kernels/plan/region/region.h has the kernels' view of the same.
@@ -37,7 +37,7 @@ class Node:
     norms: list[Operator | None] = field(default_factory=list)  # of a join, one a source
     activation: Operator | None = None
     pool: Operator | None = None
-    outside: Value | None = None  # of an input: its array; of an output: what other stages read, the value or a view of it
+    outside: Value | None = None  # an input's array; of an output what others read: the value or a view
 
 
 @dataclass(eq=False)
@@ -109,7 +109,7 @@ def _is_image(x: Any) -> bool:
 
 
 def _grow(operators: list[Operator]) -> list[list[Operator]]:
-    """Connected groups of operators, as large as can be without one that depends on itself by way of what is outside."""
+    """Connected groups of operators, as large as can be without depending on themselves by way of what is outside."""
     groups: dict[int, list[Operator]] = {}  # by the id of each operator in it
     for op in operators:
         before = _before(op)
