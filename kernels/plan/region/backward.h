@@ -145,7 +145,7 @@ KERNEL void region_run_convolve_backward(const struct region_hands *h, const str
         region_source_gradient(h, m->join, m->slot, h->n + k, 0, wide_interior(&conv->grad, to));
     }
     if (c->grad_weight) region_load(h, op->node, h->input);
-    region_convolve_backward(c, conv, h->count, h->n > h->begin, h->job->packed + conv->transposed_at, h->input, h->grad,
+    region_convolve_backward(conv, h->count, h->n > h->begin, h->job->packed + conv->transposed_at, h->input, h->grad,
                              c->grad_weight ? &weight[op->node] : NULL, source->has ? h->input_grad : NULL, h->work);
     if (!source->has) return;
     const struct region_node *x = &h->r->node[c->source[0]];
@@ -217,8 +217,8 @@ INLINE void region_end_sums(const struct region_hands *h, const struct region_op
     if (op->kind != REGION_CONVOLVE_BACKWARD || !c->grad_weight) return;
     float *partial = h->job->partial + h->block * h->p->most_partial + m->partial_at;
     joined_end(&weight[op->node]);
-    if (m->way == REGION_WINOGRAD) {
-        const struct winograd w = region_winograd(c, m);
+    if (m->winograd) {
+        const struct winograd w = region_winograd(m);
         winograd_weight_unpack(&w, weight[op->node].part, partial);
     } else {
         memcpy(partial, weight[op->node].part, (size_t)m->partial_floats * sizeof(float));
@@ -249,9 +249,9 @@ static void region_add_part(void *context, int64_t index) {
         const struct region_node *c = &job->r->node[v];
         const struct region_conv *m = &job->p->value[v].conv;
         if (job->p->op[i].kind != REGION_CONVOLVE_BACKWARD || !c->grad_weight) continue;
-        const i64 tasks = ceil_div(c->C, VL);
+        const i64 tasks = region_add_tasks(m);
         if (index < tasks) {
-            region_add_task(c, m, job->partial + m->partial_at, job->p->blocks, job->p->most_partial, index);
+            region_add_task(m, job->partial + m->partial_at, job->p->blocks, job->p->most_partial, index, c->grad_weight);
             return;
         }
         index -= tasks;
@@ -265,7 +265,7 @@ KERNEL void region_finish(struct region_job *job) {
     for (i64 i = s->begin; i < s->end; i++) {
         const struct region_op *op = &job->p->op[i];
         const struct region_node *n = &job->r->node[op->node];
-        if (op->kind == REGION_CONVOLVE_BACKWARD && n->grad_weight) tasks += ceil_div(n->C, VL);
+        if (op->kind == REGION_CONVOLVE_BACKWARD && n->grad_weight) tasks += region_add_tasks(&job->p->value[op->node].conv);
         if (op->kind != REGION_FORM_BACKWARD) continue;
         for (i64 k = 0; k < n->sources; k++)
             if (region_wants_sums(job->r, n, k)) region_join_sums(job->r, job->p, op->node, k);
@@ -283,7 +283,7 @@ KERNEL void region_clear_gradients(const struct region *r, const struct region_p
         const struct region_node *n = &r->node[v];
         if (p->value[v].has) continue;
         region_zero(n->grad_x, r->N * n->C * n->H * n->W);
-        if (n->kind == REGION_CONV) region_zero(n->grad_weight, region_weights(n, &p->value[v].conv));
+        if (n->kind == REGION_CONV) region_zero(n->grad_weight, region_weights(&p->value[v].conv));
         region_zero(n->grad_bias, n->C);
         for (i64 k = 0; k < n->sources && n->kind == REGION_JOIN; k++)
             region_zero(n->norm[k].grad_gamma, n->C), region_zero(n->norm[k].grad_beta, n->C);

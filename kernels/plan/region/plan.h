@@ -130,14 +130,12 @@ KERNEL void region_plan_values(const struct region *r, struct region_plan *p) {
         struct region_value *m = &p->value[v];
         if (n->kind == REGION_JOIN) m->kept = region_kept(r, p, v);
         if (n->kind != REGION_CONV) continue;
-        const struct region_node *x = &r->node[n->source[0]];
         struct region_conv *c = &m->conv;
-        c->C = x->C, c->H = x->H, c->W = x->W;
-        region_plan_conv(n, x->kind == REGION_INPUT, r->exact != 0, images, c);
+        region_plan_conv(n, &r->node[n->source[0]], r->exact != 0, images, c);
         c->packed_at = region_reserve(&p->packed_floats, c->packed_floats);
         c->transposed_at = region_reserve(&p->transposed_floats, c->transposed_floats);
         p->input_floats = i64_max(p->input_floats, round_up(wide_place_floats(&c->input), REGION_ALIGN));
-        p->input_floats = i64_max(p->input_floats, round_up(ceil_div(c->C, VL) * c->H * c->W * VL, REGION_ALIGN));
+        p->input_floats = i64_max(p->input_floats, round_up(region_input_grad_image(c), REGION_ALIGN));
         p->grad_floats = i64_max(p->grad_floats, round_up(wide_place_floats(&c->grad), REGION_ALIGN));
         p->work_floats = i64_max(p->work_floats, round_up(c->work_floats, REGION_ALIGN));
     }
@@ -223,7 +221,7 @@ KERNEL void region_plan_forward(const struct region *r, struct region_plan *p) {
             region_touch(p, &m->y);
             region_add(p, REGION_CONVOLVE, v, 0);
             p->segment[p->segments].group = i64_max(p->segment[p->segments].group, m->conv.group);
-            p->segment[p->segments].flops += region_conv_flops(n, &m->conv);
+            p->segment[p->segments].flops += region_conv_flops(&m->conv);
             break;
         case REGION_JOIN:
             if (m->kept == REGION_VIRTUAL) break;
@@ -288,12 +286,12 @@ KERNEL void region_plan_backward(const struct region *r, struct region_plan *p) 
                 region_read(r, p, n->source[0]);
                 m->conv.partial_at = region_reserve(&s->partial_floats, m->conv.partial_floats);
                 m->conv.sums_at = region_reserve(&s->sums_floats, m->conv.sums_floats);
-                s->flops += region_conv_flops(n, &m->conv);
+                s->flops += region_conv_flops(&m->conv);
             }
             const int there = p->value[n->source[0]].has ? region_give(p, n->source[0]) : 0;
             region_add(p, REGION_CONVOLVE_BACKWARD, v, 0)->add = there;
             s->group = i64_max(s->group, m->conv.group);
-            s->flops += region_conv_flops(n, &m->conv);
+            s->flops += region_conv_flops(&m->conv);
         } else if (n->kind == REGION_CONCAT) {
             int add = 0;
             region_touch(p, &m->d);
