@@ -82,7 +82,7 @@ static void infer_run_task(void *context, int64_t index) {
 
 static void infer_prepare_tiles(const struct infer_run *t, const struct infer_step *s, struct infer_task *task) {
     const float *state = t->r->state;
-    struct infer_images in = infer_images(t, s->source[0]), none = {{0}};
+    struct infer_images in = infer_images(t, s->source[0]), none = {};
     in.view.at -= s->shape.pad_h * in.view.row + s->shape.pad_w * VL;
     task->tiles = (struct infer_tiles){&s->winograd, s, t->images, in, infer_images(t, s->out),
                                        s->sources > 1 ? infer_images(t, s->source[1]) : none, state + s->packed_at, state + s->bias_at,

@@ -175,7 +175,7 @@ static void infer_add_join(const struct region *r, struct infer_plan *p, i64 v) 
         if (rest >= 0) infer_reads(s, rest, -1, 0);
         s->pooled = pooled;
     }
-    if (s && !later) s->activation = (int)d->activation, s->parameter = (float)d->parameter;
+    if (s && (pooled || !later)) s->activation = (int)d->activation, s->parameter = (float)d->parameter;
     if (!d->pool || pooled) return;
     s = infer_add(p, INFER_POOL, v, v);
     infer_reads(s, out, -1, 0);

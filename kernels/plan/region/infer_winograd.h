@@ -40,9 +40,9 @@ INLINE void infer_rows(const int MR, const int NV, i64 rows, i64 K, const float 
                        i64 out_row) {
     for (i64 i = 0, n, left = ceil_div(rows, MR); i < rows; i += n, left--) {
         n = ceil_div(rows - i, left);
-#define ROWS(mr) case mr: if (mr <= MR) infer_product(mr, NV, K, a + i * a_row, a_row, b, b_step, out + i * out_row, out_row); break;
-        switch (n) { ROWS(8) ROWS(7) ROWS(6) ROWS(5) ROWS(4) ROWS(3) ROWS(2) ROWS(1) }
-#undef ROWS
+#define LINES(mr) case mr: if (mr <= MR) infer_product(mr, NV, K, a + i * a_row, a_row, b, b_step, out + i * out_row, out_row); break;
+        switch (n) { LINES(8) LINES(7) LINES(6) LINES(5) LINES(4) LINES(3) LINES(2) LINES(1) }
+#undef LINES
     }
 }
 
