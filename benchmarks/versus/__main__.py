@@ -41,9 +41,9 @@ EPILOG = """\
 Each library runs in processes of its own and in turns with the others; ratios are medians over rounds, against the
 best mode of the best peer: PyTorch in NCHW, channels_last and by torch.compile, all with the fused optimiser, and for
 inference by torch.jit.optimize_for_inference; JAX in NCHW and NHWC; ONNX Runtime and OpenVINO on one thread and on
-all. A peer that takes longer than 90 s to get ready is left out of that work. Before anything is timed, all must get the
-same losses or outputs from the same weights, within 1e-3. Images are MNIST's where they are found (FASTNN_DATA_DIR, or
-`fastnn data fetch mnist`), else the digits. Let nothing else run meanwhile. Exits with 1 where fastnn failed.
+all. A peer that takes longer than 90 s to get ready is left out of that work. Before anything is timed, all must get
+the same losses or outputs from the same weights, within 1e-3. Images are MNIST's where they are found (FASTNN_DATA_DIR,
+or `fastnn data fetch mnist`), else the digits. Let nothing else run meanwhile. Exits with 1 where fastnn failed.
 
 examples:
   python -m benchmarks.versus --json results.json --png results.png     all of it, about 12 minutes

@@ -119,8 +119,11 @@ class Network:
 
     def __str__(self) -> str:
         """One line: the input's shape, then node by node; a sum or concatenation with what it goes back to."""
-        words = [_word(node, index) for index, node in enumerate(self.nodes)]
-        return f"{by(self.shape)}: {' '.join(word for word in words if word)}"
+        words = []
+        for index, node in enumerate(self.nodes):
+            branch = f"[{index - node.inputs[0]} back] " if node.inputs[0] != index else ""
+            words.append(branch + _word(node, index))
+        return f"{by(self.shape)}: {' '.join(filter(None, words))}"
 
 
 def evaluate(network: Network, x: Any, apply: Callable[[int, Node, list[Any]], Any]) -> Any:
@@ -226,7 +229,7 @@ def _windows(node: Node, shape: Shape, stride: Any, dilation: tuple[int, int]) -
 
 
 def _word(node: Node, index: int) -> str:
-    """A node in few letters: conv32 3×3 /2, dw 3×3, fc 10, max 2, +4."""
+    """A node in few letters: conv32 3×3/2, dw 3×3, fc10, max2×2, +[4 back]."""
     if node.kind == "Conv2d":
         depthwise = node.option("groups", 1) == node.args[0] > 1
         name = "dw" if depthwise else f"conv{node.args[1]}"

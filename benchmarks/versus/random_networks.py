@@ -20,7 +20,7 @@ import numpy as np
 
 from .network import ACTIVATIONS, Builder, Network, Shape
 
-MOST_FLOPS, LEAST_BATCH = 4e9, 4
+MOST_FLOPS, LEAST_BATCH = 8e9, 4
 BATCHES = (8, 16, 32, 50, 64, 100, 128, 256)
 ROW_BATCHES = (16, 32, 64, 128, 200, 256, 1000, 2048)  # of dense networks
 OPTIMIZERS: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = (

@@ -22,10 +22,10 @@ TITLES = (
 DOCUMENT = (
     "# Performance",
     "",
-    "Written by the command below; nothing in it is edited by hand. Each library runs in processes of its own, alternating",
-    "with the others. Times are medians; a ratio is the time of the best mode of the best peer over fastnn's, the median",
-    "over rounds. All start from the same weights and must get the same losses or outputs before they are timed.",
-    "`python -m benchmarks.versus --help` tells what else can be measured; the README has the summary.",
+    "Written by the command below; nothing in it is edited by hand. Each library runs in processes of its own,",
+    "alternating with the others. Times are medians; a ratio is the time of the best mode of the best peer over",
+    "fastnn's, the median over rounds. All start from the same weights and must get the same losses or outputs before",
+    "they are timed. `python -m benchmarks.versus --help` tells what else can be measured; the README has the summary.",
     "",
 )
 RESTLESS = 0.05  # CPUs used while others were timed, from which on it is said

@@ -1,8 +1,8 @@
 """PyTorch, in the mode asked for: "eager" is NCHW, "channels_last", "compile" is torch.compile; "1 thread" after any.
 
-For inference there is "TorchScript", too: torch.jit.optimize_for_inference. The optimiser is the fused one, zeroing sets
-gradients to None, inference runs under inference_mode. uint8 images are normalised in whichever of three ways is the
-fastest for the batch, before anything is timed.
+For inference there is "TorchScript", too: torch.jit.optimize_for_inference. The optimiser is the fused one, zeroing
+sets gradients to None, inference runs under inference_mode. uint8 images are normalised in whichever of three ways is
+the fastest for the batch, before anything is timed.
 """
 
 from __future__ import annotations
