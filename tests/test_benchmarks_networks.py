@@ -19,9 +19,9 @@ import fastnn as fnn
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT))  # `benchmarks` is a folder of the repository, not installed
 
-from benchmarks.versus import fastnn_model, feed, fleet, many, zoo  # noqa: E402
-from benchmarks.versus.duel import _disagreements  # noqa: E402
-from benchmarks.versus.fleet import Contender, Fleet  # noqa: E402
+from versus_networks import with_everything  # noqa: E402
+
+from benchmarks.versus import fastnn_model, feed, many, zoo  # noqa: E402
 from benchmarks.versus.network import ACTIVATIONS, Builder, Network, evaluate  # noqa: E402
 from benchmarks.versus.random_networks import FAMILIES, OPTIMIZERS, draw  # noqa: E402
 from benchmarks.versus.settings import Networks  # noqa: E402
@@ -39,20 +39,8 @@ NETWORKS = {**{name: entry.network for name, entry in zoo.ZOO.items()}, **DRAWN}
 # ---- the description -------------------------------------------------------------------------------------------------
 
 
-def _with_everything() -> Network:
-    """By hand: 6×8×8 → 8×4×4, twice; their sum; beside the mean of all, 8 + 8 features; 5 classes."""
-    net = Builder((6, 8, 8))
-    net.conv(8, 3, stride=2, padding=1, groups=2).norm().layer("LeakyReLU", 0.2)
-    first = net.last
-    net.go(0).conv(8, (1, 3), padding=(0, 2), dilation=(1, 2), bias=False).layer("AvgPool2d", 3, stride=2, padding=1)
-    net.plus(first).layer("GELU").layer("AdaptiveAvgPool2d", 1).layer("Flatten")
-    mean = net.last
-    net.go(first).layer("MaxPool2d", 3, stride=1, padding=1).layer("AdaptiveAvgPool2d", 1).layer("Flatten")
-    return net.cat(mean).layer("Dropout", 0.5).linear(5).build(optimizer=("SGD", (("lr", 0.1),)))
-
-
 def test_shapes_and_flops_by_hand() -> None:
-    network = _with_everything()
+    network = with_everything()
     shapes = [(6, 8, 8), *[(8, 4, 4)] * 3, (8, 8, 8), *[(8, 4, 4)] * 3, (8, 1, 1), (8,), (8, 4, 4), (8, 1, 1), (8,)]
     assert network.shapes == (*shapes, (16,), (16,), (5,))
     products = 8 * 16 * 3 * 9, 8 * 64 * 6 * 3, 80
@@ -62,7 +50,7 @@ def test_shapes_and_flops_by_hand() -> None:
 
 
 def test_one_line() -> None:
-    assert str(_with_everything()) == (
+    assert str(with_everything()) == (
         "6×8×8: conv8 3×3/2 groups 2 norm LeakyReLU [3 back] conv8 1×3 dilated 1 avg3×3/2 +[3 back] GELU mean "
         "[6 back] max3×3/1 mean cat [4 back] dropout 0.5 fc5"
     )
@@ -70,12 +58,12 @@ def test_one_line() -> None:
 
 def test_results_are_forgotten_once_nobody_needs_them() -> None:
     """The input goes with its last use, and no more than three results are held at once."""
-    network = _with_everything()
+    network = with_everything()
     assert [i for each in network.finished for i in each] == [1, 2, 0, 4, 5, 6, 7, 8, 3, 10, 11, 12, 9, 13, 14]
     assert evaluate(network, "x", lambda index, node, inputs: f"{index}({','.join(inputs)})").startswith("14(13(12(")
 
 
-@pytest.mark.parametrize("network", [_with_everything(), zoo.ZOO["alphazero"].network, DRAWN["random 3"]])
+@pytest.mark.parametrize("network", [with_everything(), zoo.ZOO["alphazero"].network, DRAWN["random 3"]])
 def test_by_way_of_json(network: Network) -> None:
     assert Network.from_json(json.loads(json.dumps(network.as_json()))) == network
 
@@ -188,28 +176,6 @@ def test_optimisers_step_alike(optimizer: Any, one_thread: None) -> None:
         assert step(x, y) == pytest.approx(loss.item(), rel=1e-5)
     for name, p in ours.named_parameters():
         np.testing.assert_allclose(p.data, theirs.state_dict()[name].numpy(), rtol=1e-5, atol=1e-6)
-
-
-@pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    folder = tmp_path_factory.mktemp("networks")
-    (folder / "feed").mkdir()
-    feed.add(folder / "feed", "everything", _with_everything(), 8)
-    with Fleet(folder, None) as fleet_of_them:
-        yield fleet_of_them
-
-
-def test_every_peer_that_is_installed_computes_the_same(workers: Fleet) -> None:
-    """Losses of two steps, without the dropout that each draws for itself, and outputs of the inference."""
-    modes = {"fastnn": ["eager", "compiled"], "torch": ["channels_last"], "jax": ["NCHW", "NHWC"]}
-    peers = ["fastnn", *(peer for peer in fleet.PEERS if fleet.installed(peer))]
-    for kind, batch, first in (("step", 8, 2), ("inference", 1, 5)):
-        names = modes if kind == "step" else {**modes, "onnxruntime": ["1 thread"], "openvino": ["1 thread"]}
-        everybody = [Contender(peer, mode, 1) for peer in peers for mode in names.get(peer, [])]
-        firsts = {each: workers.prepare(each, Work(kind, "everything", batch))[0] for each in everybody}
-        assert all(len(result) == first for result in firsts.values())
-        assert _disagreements(firsts) == {}
-        workers.drop()
 
 
 # ---- the zoo and what is printed -------------------------------------------------------------------------------------
