@@ -56,7 +56,8 @@ def add(folder: Path, name: str, network: Network, batch: int = 1) -> None:
     own, rng = folder / name, np.random.default_rng(1)
     own.mkdir()
     (own / "network.json").write_text(json.dumps(network.as_json()))
-    np.savez(own / "weights.npz", **_weights(build, network, rng))
+    weights: dict[str, Any] = _weights(build, network, rng)
+    np.savez(own / "weights.npz", **weights)
     if network.images and network.loss == "CrossEntropyLoss" and network.outputs == CLASSES:
         return
     count = int(np.clip(RANDOM_BYTES / (4 * np.prod(network.shape)), batch, MOST_IMAGES))

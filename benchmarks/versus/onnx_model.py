@@ -85,7 +85,7 @@ class _Graph:
         return self.add(SIMPLE[node.kind], inputs)
 
 
-def _window(node: Node, stride: Any) -> dict[str, list[int]]:
+def _window(node: Node, stride: Any) -> dict[str, Any]:
     return {
         "kernel_shape": list(node.pair("kernel_size", None)),
         "strides": list(node.pair("stride", stride)),
