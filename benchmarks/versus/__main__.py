@@ -73,7 +73,7 @@ def main() -> int:
             _measure(bench, _chosen(arguments))
     print(report.text(bench))
     if arguments.markdown:
-        arguments.markdown.write_text(report.document(bench, shlex.join(sys.argv[1:])))
+        arguments.markdown.write_text(report.document(bench, _asked(sys.argv[1:])))
     if arguments.json:
         arguments.json.write_text(json.dumps(report.as_json(bench), indent=1) + "\n")
     if arguments.png:
@@ -82,6 +82,17 @@ def main() -> int:
         except ImportError:
             print('no chart: it needs Matplotlib, pip install "fastnn[plot]"', file=sys.stderr)
     return 1 if any(failure.startswith("fastnn ") for failure in bench.failures) else 0
+
+
+def _asked(given: list[str]) -> str:
+    """The arguments that say what is measured, without the files that results go to."""
+    outputs = ("--json", "--png", "--markdown")
+    kept = [
+        word
+        for before, word in zip(["", *given], given, strict=False)
+        if before not in outputs and word.partition("=")[0] not in outputs
+    ]
+    return shlex.join(kept)
 
 
 def _chosen(arguments: argparse.Namespace) -> dict[str, Part]:

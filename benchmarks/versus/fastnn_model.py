@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn import nn, ops, optim
 
-from .network import JOINS, Network, Node, evaluate
+from .network import JOINS, Network, forward_of, named
 
 Statistics = tuple[list[float], list[float]]
 
@@ -18,8 +18,8 @@ def build(
     network: Network, weights: Mapping[str, np.ndarray] | None = None, statistics: Statistics | None = None
 ) -> nn.Module:
     """Returns the model with these weights; where images are uint8, with statistics by which they are normalised."""
-    model = _chain(network) if network.is_chain else Graph(network)
-    model.load_state_dict({**model.state_dict(), **(weights or {})})
+    model = _model(network)
+    model.load_state_dict({**model.state_dict(), **named(network, weights or {})})
     return model if statistics is None else nn.Sequential(nn.Normalize(*statistics), model)
 
 
@@ -38,26 +38,12 @@ def policy_value_loss(outputs: Any, targets: Any) -> Any:
     return ops.cross_entropy(outputs[:, :-1], targets[:, :-1]) + ops.mse_loss(outputs[:, -1:], targets[:, -1:])
 
 
-class Graph(nn.Module):
-    """Layers with sums and concatenations between them."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-        for index, node in enumerate(network.nodes):
-            if node.kind not in JOINS:
-                self.add_module(str(index), node.build(nn))
-
-    def forward(self, x: Any) -> Any:
-        return evaluate(self.network, x, self._run)
-
-    def _run(self, index: int, node: Node, inputs: list[Any]) -> Any:
-        if node.kind == "Add":
-            return inputs[0] + inputs[1]
-        if node.kind == "Cat":
-            return ops.cat(inputs, 1)
-        return getattr(self, str(index))(inputs[0])
-
-
-def _chain(network: Network) -> nn.Sequential:
-    return nn.Sequential(*(node.build(nn) for node in network.nodes))
+def _model(network: Network) -> nn.Module:
+    """A Sequential where that will do, else a module with its own forward."""
+    if network.is_chain:
+        return nn.Sequential(*(node.build(nn) for node in network.nodes))
+    model: nn.Module = type("Graph", (nn.Module,), {"forward": forward_of(network, ops.cat), "__module__": __name__})()
+    for index, node in enumerate(network.nodes):
+        if node.kind not in JOINS:
+            model.add_module(f"layer{index}", node.build(nn))
+    return model

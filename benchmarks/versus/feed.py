@@ -77,7 +77,7 @@ def _weights(build: Any, network: Network, rng: np.random.Generator) -> dict[str
     import fastnn as fnn
 
     fnn.manual_seed(0)
-    state: dict[str, np.ndarray] = dict(build(network).state_dict())
+    state = {name.removeprefix("layer"): value for name, value in build(network).state_dict().items()}
     for index, node in enumerate(network.nodes):
         if node.kind.startswith("BatchNorm"):
             for name, least, most in (("weight", 0.7, 1.3), ("running_mean", -0.2, 0.2), ("running_var", 0.5, 1.5)):

@@ -80,7 +80,9 @@ def _inferences(bench: Bench, progress: Progress, name: str, network: Network) -
 
 def random(bench: Bench, progress: Progress) -> None:
     by_onnx: dict[str, list[float]] = {RANDOM_SINGLES: [], RANDOM_BATCHES: []}
-    for name, each in drawn(bench).items():
+    networks = drawn(bench)
+    bench.raw["random networks"] = {name: str(each) for name, each in networks.items()}
+    for name, each in networks.items():
         with _fed(bench, name, each.network, each.batch):
             if not bench.settings.networks.inference:
                 _random_row(
@@ -105,7 +107,8 @@ def random(bench: Bench, progress: Progress) -> None:
 def _random_row(bench: Bench, title: str, each: Drawn, duel: Duel) -> None:
     row = compare(bench, duel, _mode(bench, duel.work), None)
     if row is not None:
-        row.work = f"{duel.work.model.removeprefix('random ')}: {each}"
+        batch = f", B={duel.work.batch}" if duel.work.kind == "step" else ""
+        row.work = f"{duel.work.model.removeprefix('random ')} {each.family}{batch}"
     add(bench, title, row)
 
 
@@ -116,6 +119,7 @@ def _random_row(bench: Bench, title: str, each: Drawn, duel: Duel) -> None:
 def _fed(bench: Bench, name: str, network: Network, batch: int) -> Iterator[None]:
     """While the workers find the network under its name."""
     feed.add(bench.fleet.feed, name, network, batch)
+    bench.raw.setdefault("networks", {})[name] = network.as_json()
     try:
         yield
     finally:

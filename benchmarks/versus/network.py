@@ -7,7 +7,7 @@ Layers carry the names and the argument order that PyTorch and fastnn share. `fa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -134,6 +134,28 @@ def evaluate(network: Network, x: Any, apply: Callable[[int, Node, list[Any]], A
         for i in finished:
             del results[i]
     return results[len(network.nodes)]
+
+
+def forward_of(network: Network, cat: Callable[[Any, int], Any]) -> Callable[[Any, Any], Any]:
+    """Returns forward(self, x) of a module whose layers are self.layer0, self.layer1, ...
+
+    It is compiled from the lines that one would write by hand, so that no library has to look through anything else.
+    """
+    lines = ["def forward(self, x0):"]
+    for index, (node, finished) in enumerate(zip(network.nodes, network.finished, strict=True)):
+        inputs = [f"x{i}" for i in node.inputs]
+        joined = {"Add": " + ".join(inputs), "Cat": f"cat(({', '.join(inputs)}), 1)"}
+        lines.append(f"    x{index + 1} = {joined.get(node.kind, f'self.layer{index}({inputs[0]})')}")
+        lines += [f"    del x{i}" for i in finished]
+    space: dict[str, Any] = {"cat": cat}
+    exec("\n".join([*lines, f"    return x{len(network.nodes)}"]), space)
+    forward: Callable[[Any, Any], Any] = space["forward"]
+    return forward
+
+
+def named(network: Network, weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the weights by the names that they have in such a module, or in a Sequential."""
+    return dict(weights) if network.is_chain else {f"layer{name}": value for name, value in weights.items()}
 
 
 class Builder:

@@ -174,6 +174,7 @@ def _raw(duel: Duel) -> dict[str, Any]:
             "block_medians": own.blocks,
             "block_minima": own.least,
             "idle_cpus": own.idle,
+            "first_seconds": duel.first_seconds[contender],
         }
         for contender, own in duel.series.items()
         if own.blocks

@@ -98,6 +98,7 @@ def _lines(bench: Bench, heading: str = "**{}**") -> Iterator[str]:
         if title in bench.rows:
             yield from ("", heading.format(title), "", *lines(bench.rows[title]))
     yield from _ablation(bench)
+    yield from _random_networks(bench)
     notes = [*bench.notes, *_failures(bench), *_restless(bench)]
     yield from ("", *(f"* {note}" for note in notes)) if notes else ()
 
@@ -113,6 +114,15 @@ def _ablation(bench: Bench) -> Iterator[str]:
         ]
         yield from ("", f"**{parts.ABLATION}: times as long without it**", "")
         yield from markdown(["without", *works], cells)
+
+
+def _random_networks(bench: Bench) -> Iterator[str]:
+    """What each of them is, in one line."""
+    described: dict[str, str] = bench.raw.get("random networks", {})
+    if described:
+        seed = bench.settings.networks.seed
+        yield from ("", f"Random networks of seed {seed} (a number in brackets: how many results back):", "")
+        yield from (f"* {name.removeprefix('random ')}: {text}" for name, text in described.items())
 
 
 def _failures(bench: Bench) -> Iterator[str]:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from .network import JOINS, Network, Node, evaluate
+from .network import JOINS, Network, forward_of, named
 
 Tensor = torch.Tensor
 FUSED = ("SGD", "Adam", "AdamW", "Adagrad")
 
 
 def build(network: Network, weights: Mapping[str, np.ndarray]) -> torch.nn.Module:
-    model = Graph(network) if not network.is_chain else _chain(network)
-    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    model = _model(network)
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in named(network, weights).items()})
     return model
 
 
@@ -39,28 +38,17 @@ def policy_value_loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return policy + functional.mse_loss(outputs[:, -1:], targets[:, -1:])
 
 
-class Graph(torch.nn.Module):
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-        for index, node in enumerate(network.nodes):
-            if node.kind not in JOINS:
-                self.add_module(str(index), node.build(torch.nn))
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = evaluate(self.network, x, self._run)
-        return result
-
-    def _run(self, index: int, node: Node, inputs: list[Tensor]) -> Any:
-        if node.kind == "Add":
-            return inputs[0] + inputs[1]
-        if node.kind == "Cat":
-            return torch.cat(inputs, 1)
-        return getattr(self, str(index))(inputs[0])
-
-
-def _chain(network: Network) -> torch.nn.Sequential:
-    return torch.nn.Sequential(*(node.build(torch.nn) for node in network.nodes))
+def _model(network: Network) -> torch.nn.Module:
+    """A Sequential where that will do, else a module with its own forward."""
+    if network.is_chain:
+        return torch.nn.Sequential(*(node.build(torch.nn) for node in network.nodes))
+    model: torch.nn.Module = type(
+        "Graph", (torch.nn.Module,), {"forward": forward_of(network, torch.cat), "__module__": __name__}
+    )()
+    for index, node in enumerate(network.nodes):
+        if node.kind not in JOINS:
+            model.add_module(f"layer{index}", node.build(torch.nn))
+    return model
 
 
 # ---- uint8 images ----------------------------------------------------------------------------------------------------
