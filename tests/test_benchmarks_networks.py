@@ -21,10 +21,11 @@ sys.path.append(str(ROOT))  # `benchmarks` is a folder of the repository, not in
 
 from versus_networks import with_everything  # noqa: E402
 
-from benchmarks.versus import fastnn_model, feed, many, zoo  # noqa: E402
+from benchmarks.versus import __main__ as command_line  # noqa: E402
+from benchmarks.versus import fastnn_model, feed, many, report, zoo  # noqa: E402
 from benchmarks.versus.network import ACTIVATIONS, Builder, Network, evaluate  # noqa: E402
 from benchmarks.versus.random_networks import FAMILIES, OPTIMIZERS, draw  # noqa: E402
-from benchmarks.versus.settings import Networks  # noqa: E402
+from benchmarks.versus.settings import Bench, Networks  # noqa: E402
 from benchmarks.versus.table import Row  # noqa: E402
 from benchmarks.versus.workloads import Work  # noqa: E402
 
@@ -231,3 +232,19 @@ def test_only(only: tuple[str, ...], expected: int) -> None:
     """A name of the zoo stands for itself; anything else for all that have it in their name or description."""
     known = {"residual": "", "residual-like conv": "", "random 3": "strided, 3×32×32: conv8 fc6"}
     assert sum(Networks(only=only).wants(name, text) for name, text in known.items()) == expected
+
+
+def test_the_document() -> None:
+    """Says command, machine and date, then the tables, then what the random networks are."""
+    about = {
+        "cpu": "A CPU", "isa": "avx2", "all held to it": False, "threads": 2, "date": "2026-11-26T22:00+00:00",
+        "versions": {"fastnn": "1", "torch": "2"}, "images": {"mnist": "mnist"}, "load before": 0.0,
+    }  # fmt: skip
+    bench = Bench(SimpleNamespace(networks=Networks(seed=3)), Path(), None, SimpleNamespace(samples=[]))  # type: ignore[arg-type]
+    bench.raw = {"machine": about, "seconds": 1.0, "random networks": {"random 0": "plain, 1×4×4: fc2; B=8, Adam"}}
+    bench.rows = {many.RANDOM_STEPS: [Row("0 plain, B=8", "1 ms", "PyTorch", "2 ms", 2.0)]}
+    text = report.document(bench, command_line._asked(["--random", "1", "--json", "x", "--markdown=y", "--seed", "3"]))
+    assert "```sh\npython -m benchmarks.versus --random 1 --seed 3\n```" in text
+    assert "A CPU, avx2, 2 threads, 2026-11-26; fastnn 1, torch 2; images: mnist" in text
+    assert "\n## Random networks: training steps\n\n| work         | fastnn |" in text
+    assert text.endswith("* 0: plain, 1×4×4: fc2; B=8, Adam\n")

@@ -105,6 +105,15 @@ def test_a_duel(fleet: Fleet, tmp_path: Path) -> None:
     assert "brakes" in duel.failures[str(unknown)]
 
 
+def test_a_worker_that_takes_too_long_is_left_out(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(fleets, "MOST_SECONDS", 0.001)
+        with pytest.raises(WorkerError, match=r"took longer than 0\.001 s"):
+            fleet.prepare(EAGER, STEPS[0])
+    assert fleet.prepare(EAGER, STEPS[0])[0]  # by a new one
+    assert fleet.peak_memory(EAGER, STEPS[0]) > 10
+
+
 def test_a_worker_that_ends_says_why(fleet: Fleet) -> None:
     with pytest.raises(WorkerError, match="KeyError"):
         fleet.block(Contender("fastnn", "eager", 1), 0.001)

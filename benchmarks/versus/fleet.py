@@ -99,6 +99,7 @@ class Worker:
             self.process.stdin.flush()
             if not select.select([self.process.stdout], [], [], MOST_SECONDS)[0]:
                 self.process.kill()
+                self.process.wait()
                 raise WorkerError(f"took longer than {MOST_SECONDS} s")
             line = self.process.stdout.readline()
         except BrokenPipeError:
