@@ -112,6 +112,7 @@ def test_a_worker_that_takes_too_long_is_left_out(fleet: Fleet, monkeypatch: pyt
             fleet.prepare(EAGER, STEPS[0])
     assert fleet.prepare(EAGER, STEPS[0])[0]  # by a new one
     assert fleet.peak_memory(EAGER, STEPS[0]) > 10
+    fleet.drop()
 
 
 def test_a_worker_that_ends_says_why(fleet: Fleet) -> None:
