@@ -70,7 +70,7 @@ static void wide_load_gradient(const struct wide_plan *p, i64 n, float *at) {
     const struct chain_layer *c = &p->chain->layer[p->L - 1];
     const struct wide_place *q = &p->place[p->L];
     i64 pixels = q->H * q->W;
-    if (!c->global_average) {
+    if (!chain_average(c)) {
         const struct wide_view to = {at, wide_place_plane(q), q->W * VL};
         wide_to_blocks(c->O, q->H, q->W, p->chain->grad_y + n * c->O * pixels, pixels, to);
         return;
@@ -169,7 +169,7 @@ static void wide_dense_backward(const struct wide_plan *p, const struct wide_bac
     float *bias = sums->part + m->partial_bias_at - m->partial_at;
     struct wide_view y = wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, scratch));
     if (l == 0 && !m->pooled && !m->wants_input) {
-        wide_first_weight(&full, src, grad, c->relu ? &y : NULL, sums, bias);
+        wide_first_weight(&full, src, grad, chain_relu(c) ? &y : NULL, sums, bias);
         return;
     }
     if (m->wants_input || m->pooled) {
@@ -179,7 +179,7 @@ static void wide_dense_backward(const struct wide_plan *p, const struct wide_bac
     if (m->pooled) {
         wide_unpool(c, m->OB, grad, (const int8_t *)wide_record(p, n) + m->where_at, to, bias);
     } else {
-        if (!c->relu) y.at = NULL;
+        if (!chain_relu(c)) y.at = NULL;
         wide_relu_backward(m->OB, c->OH, c->OW, grad, y, to, bias);
     }
     if (m->wants_weight && l == 0) wide_first_weight(&full, src, to, NULL, sums, NULL);
@@ -197,7 +197,7 @@ static void wide_backward_image(const struct wide_back_job *j, i64 n, float *scr
     const struct wide_plan *p = j->job.plan;
     const struct chain *c = p->chain;
     wide_gather(p, n, scratch);
-    const int needed = p->L > 1 || (c->layer[0].pool == 1 && c->layer[0].relu);
+    const int needed = p->L > 1 || (c->layer[0].pool == 1 && chain_relu(&c->layer[0]));
     if (needed && !p->stored[1]) wide_forward_layer(p, 0, j->job.packed, n, scratch);
     struct wide_view grad = wide_bordered(&p->place[p->L], scratch + j->back->grad_at[p->L % 2]);
     wide_load_gradient(p, n, grad.at);

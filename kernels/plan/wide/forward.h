@@ -10,7 +10,7 @@ static void wide_direct_layer(const struct wide_plan *p, i64 l, const float *pac
     const struct wide_layer *m = &p->layer[l];
     const struct chain_layer *c = &p->chain->layer[l];
     if (l == 0 && !m->pooled) {
-        wide_first_forward(&m->conv, packed + m->packed_at, packed + m->bias_at, c->relu, src, dst);
+        wide_first_forward(&m->conv, packed + m->packed_at, packed + m->bias_at, chain_relu(c), src, dst);
         return;
     }
     for (i64 h = 0; h < m->conv.OH; h += m->strip_rows) {
@@ -21,9 +21,9 @@ static void wide_direct_layer(const struct wide_plan *p, i64 l, const float *pac
         if (l == 0) wide_first_forward(&s, packed + m->packed_at, packed + m->bias_at, 0, from, strip);
         else wide_conv_forward(&s, packed + m->packed_at, packed + m->bias_at, from, strip);
         struct wide_view to = {dst.at + h / c->pool * dst.row, dst.plane, dst.row};
-        if (m->pooled) wide_pool_strip(c->pool, m->OB, s.OH / c->pool, s.OW / c->pool, strip, c->relu, to,
+        if (m->pooled) wide_pool_strip(c->pool, m->OB, s.OH / c->pool, s.OW / c->pool, strip, chain_relu(c), to,
                                        where ? where + h / c->pool * c->PW * m->OB * VL : NULL);
-        else wide_relu_strip(m->OB, s.OH, s.OW, strip, c->relu, to);
+        else wide_relu_strip(m->OB, s.OH, s.OW, strip, chain_relu(c), to);
     }
 }
 
@@ -61,7 +61,7 @@ static void wide_forward_image(const struct wide_plan *p, const float *packed, i
     wide_gather(p, n, scratch);
     for (i64 l = 0; l < p->L; l++) wide_forward_layer(p, l, packed, n, scratch);
     out = wide_at(p, p->L, n, scratch);
-    if (!last->global_average) {
+    if (!chain_average(last)) {
         const i64 pixels = end->H * end->W;
         wide_from_blocks(end->C, pixels, out, wide_place_plane(end), c->y + n * end->C * pixels, pixels);
         return;

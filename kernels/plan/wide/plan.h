@@ -72,12 +72,12 @@ KERNEL struct wide_plan wide_make_plan(const struct chain *c) {
         const struct chain_layer *l = &c->layer[i < p.L ? i : p.L - 1];
         struct wide_place *q = &p.place[i];
         if (i == p.L) {
-            int average = l->global_average;
+            int average = chain_average(l);
             *q = (struct wide_place){l->O, average ? l->OH : l->PH, average ? l->OW : l->PW, 0, 0, 0, 0, VL};
             q->rows = q->H, q->cols = q->W;
         } else {
             struct wide_layer *m = &p.layer[i];
-            const int whole = l->global_average;
+            const int whole = chain_average(l);
             *m = (struct wide_layer){
                 .conv = {l->C, l->O, l->kh, l->kw, whole ? l->OH : l->PH * l->pool, whole ? l->OW : l->PW * l->pool},
                 .CB = ceil_div(l->C, VL), .OB = ceil_div(l->O, VL), .where_at = -1};
@@ -107,7 +107,7 @@ KERNEL struct wide_plan wide_make_plan(const struct chain *c) {
             if (m->pooled) m->where_at = wide_reserve(&p.record, l->PH * l->PW * m->OB * VL, 64);
         }
         const struct chain_layer *before = i ? &c->layer[i - 1] : NULL;
-        int needed = i > 0 && (i < p.L || (before->pool == 1 && before->relu));
+        int needed = i > 0 && (i < p.L || (before->pool == 1 && chain_relu(before)));
         p.stored[i] = c->training && needed && !(i == 1 && wide_first_again(c));
         if (p.stored[i]) p.place_at[i] = wide_reserve(&p.record, wide_place_floats(q) * 4, 64);
         else p.place_at[i] = wide_reserve(&p.scratch, wide_place_floats(q), 16);

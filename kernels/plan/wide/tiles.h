@@ -68,7 +68,7 @@ static void wide_winograd_layer(const struct wide_plan *p, i64 l, const float *p
     const int pooled = c->pool == 2, later = c->pool > 2;           /* later: from the convolution's own outputs */
     struct wide_view strip = {scratch + p->strip_at, m->conv.OH * m->conv.OW * VL, m->conv.OW * VL};
     struct wide_tiles t = {m, winograd_shape(m->conv.C, m->conv.O, m->conv.OH, m->conv.OW), later ? strip : dst, pooled ? 2 : 4,
-                           pooled ? c->PH : m->conv.OH, pooled ? c->PW : m->conv.OW, pooled ? where : NULL, c->relu && !later};
+                           pooled ? c->PH : m->conv.OH, pooled ? c->PW : m->conv.OW, pooled ? where : NULL, chain_relu(c) && !later};
     const struct winograd *w = &t.shape;
     struct wide_flat whole = {};
     i64 first_flat = -1, next = 0;
@@ -97,7 +97,7 @@ static void wide_winograd_layer(const struct wide_plan *p, i64 l, const float *p
     }
     for (i64 i = first_flat + 1; first_flat >= 0 && i < w->TH * w->TW; i++) if (FLAT(i)) wide_copy_tile(&t, first_flat, i);
 #undef FLAT
-    if (later) wide_pool_strip(c->pool, m->OB, c->PH, c->PW, strip, c->relu, dst, where);
+    if (later) wide_pool_strip(c->pool, m->OB, c->PH, c->PW, strip, chain_relu(c), dst, where);
 }
 
 #endif
