@@ -47,25 +47,37 @@ KERNEL void narrow_activate_backward(const struct chain_layer *l, int from_y, i6
 #undef SLOPES
 }
 
-/* y = the windows of x [O][OH][OW][VL]; where [O][PH][PW][VL], or NULL */
-KERNEL void narrow_pool_planes(const struct chain_layer *l, struct narrow_view x, struct narrow_view y, int8_t *where) {
-    const struct pooling p = narrow_pooling(l);
+INLINE void narrow_windows(const struct pooling p, const struct chain_layer *l, struct narrow_view x, struct narrow_view y, int8_t *where) {
     for (i64 o = 0; o < l->O; o++) for (i64 h = 0; h < l->PH; h++) for (i64 w = 0; w < l->PW; w++) {
         vi place = {0};
         v_store(y.at + o * y.plane + h * y.row + w * VL, pool_value(&p, h, w, x.at + o * x.plane, x.row, &place));
-        if (where) v_store_bytes(where + ((o * l->PH + h) * l->PW + w) * VL, place);
+        if (p.kind == POOL_MAX) v_store_bytes(where + ((o * l->PH + h) * l->PW + w) * VL, place);
     }
+}
+
+/* y = the windows of x [O][OH][OW][VL]; where [O][PH][PW][VL], of maxima */
+KERNEL void narrow_pool_planes(const struct chain_layer *l, struct narrow_view x, struct narrow_view y, int8_t *where) {
+    const struct pooling given = narrow_pooling(l);
+#define WINDOWS(p) narrow_windows(p, l, x, y, where)
+    POOLING_CASES(given, WINDOWS);
+#undef WINDOWS
+}
+
+INLINE void narrow_spread_windows(const struct pooling p, const struct chain_layer *l, const float *grad, const int8_t *where, float *dx) {
+    memset(dx, 0, (size_t)(l->O * l->OH * l->OW * VL) * sizeof *dx);
+    for (i64 o = 0; o < l->O; o++, dx += l->OH * l->OW * VL)
+        for (i64 h = 0; h < l->PH; h++) for (i64 w = 0; w < l->PW; w++, grad += VL) {
+            pool_spread(&p, h, w, v_load(grad), p.kind == POOL_MAX ? v_load_bytes(where) : (vi){0}, dx, l->OW * VL);
+            if (p.kind == POOL_MAX) where += VL;
+        }
 }
 
 /* dx [O][OH][OW][VL] from grad [O][PH][PW][VL] */
 KERNEL void narrow_unpool_planes(const struct chain_layer *l, const float *grad, const int8_t *where, float *dx) {
-    const struct pooling p = narrow_pooling(l);
-    memset(dx, 0, (size_t)(l->O * l->OH * l->OW * VL) * sizeof *dx);
-    for (i64 o = 0; o < l->O; o++, dx += l->OH * l->OW * VL)
-        for (i64 h = 0; h < l->PH; h++) for (i64 w = 0; w < l->PW; w++, grad += VL) {
-            pool_spread(&p, h, w, v_load(grad), where ? v_load_bytes(where) : (vi){0}, dx, l->OW * VL);
-            if (where) where += VL;
-        }
+    const struct pooling given = narrow_pooling(l);
+#define SPREAD(p) narrow_spread_windows(p, l, grad, where, dx)
+    POOLING_CASES(given, SPREAD);
+#undef SPREAD
 }
 
 #endif
