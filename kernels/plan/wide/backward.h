@@ -198,13 +198,14 @@ static void wide_backward_image(const struct wide_back_job *j, i64 n, float *scr
     const struct wide_plan *p = j->job.plan;
     const struct chain *c = p->chain;
     wide_gather(p, n, scratch);
-    const int needed = p->L > 1 || (c->layer[0].pool == 1 && chain_relu(&c->layer[0]));
+    const int needed = p->L > 1 || wide_slope_from_output(&c->layer[0]);
     if (needed && !p->stored[1]) wide_forward_layer(p, 0, j->job.packed, n, scratch);
     struct wide_view grad = wide_bordered(&p->place[p->L], scratch + j->back->grad_at[p->L % 2]);
     wide_load_gradient(p, n, grad.at);
     for (i64 l = p->L - 1; l >= 0; l--) {
         const struct wide_layer *m = &p->layer[l];
         if (!m->wants_weight && !m->wants_input) return;
+        wide_activate_backward(&c->layer[l], wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, scratch)), grad);
         (m->sparse ? wide_sparse_backward : wide_dense_backward)(p, j->back, l, n, j->job.transposed, grad, scratch, &sums[l]);
         struct wide_place place = wide_grad_place(p, l);
         grad = wide_interior(&place, scratch + j->back->grad_at[l % 2]);

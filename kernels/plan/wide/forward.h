@@ -34,6 +34,7 @@ static void wide_forward_layer(const struct wide_plan *p, i64 l, const float *pa
     const struct wide_flat *flat = l == 1 && p->flat ? (const struct wide_flat *)(scratch + p->flat_at) : NULL;
     if (m->winograd) wide_winograd_layer(p, l, packed, n, 1, flat, scratch);
     else wide_direct_layer(p, l, packed, src, dst, wide_where(p, l, n), scratch);
+    wide_activate(&p->chain->layer[l], dst);
 }
 
 /* Planes in scratch keep their zero borders from image to image. */
@@ -78,8 +79,11 @@ static void wide_forward_group(const struct wide_plan *p, const float *packed, i
     }
     for (i64 l = 0; l < p->L; l++) {
         const int together = p->layer[l].winograd && p->chain->layer[l].pool <= 2 && p->group > 1;
-        if (together) wide_winograd_layer(p, l, packed, n, end - n, NULL, scratch);
-        else for (i64 k = n; k < end; k++) wide_forward_layer(p, l, packed, k, scratch);
+        if (together) {
+            wide_winograd_layer(p, l, packed, n, end - n, NULL, scratch);
+            for (i64 k = n; k < end; k++)
+                wide_activate(&p->chain->layer[l], wide_interior(&p->place[l + 1], wide_at(p, l + 1, k, scratch)));
+        } else for (i64 k = n; k < end; k++) wide_forward_layer(p, l, packed, k, scratch);
     }
     for (i64 k = n; k < end; k++) wide_store_output(p, k, scratch);
 }

@@ -40,6 +40,7 @@ static void wide_layer_inputs(void *context, int64_t task) {
     for (i64 n = begin; n < end; n++) {
         const struct wide_view grad = wide_grad_of(p, l + 1, n);
         if (l + 1 == p->L) wide_load_gradient(p, n, grad.at);
+        wide_activate_backward(c, wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, NULL)), grad);
         wide_mark_positions(&s, grad, wide_where(p, l, n), NULL, wide_marked(p, n), mask + (n - begin) * words,
                             wide_partial(p, task) + m->partial_bias_at);
     }
@@ -96,8 +97,10 @@ static void wide_layer_first(void *context, int64_t block) {
     struct joined sums = joined_slice(&all, m->partial_at, m->partial_bias_at + m->OB * VL - m->partial_at);
     wide_clear_scratch(p, scratch);
     for (i64 n = block * p->block; n < i64_min(p->chain->N, (block + 1) * p->block) && !fastnn_stopped(); n++) {
+        const struct wide_view grad = wide_grad_of(p, 1, n);
         wide_gather(p, n, scratch);
-        wide_dense_backward(p, j->all->back, 0, n, j->all->job.transposed, wide_grad_of(p, 1, n), scratch, &sums);
+        wide_activate_backward(&p->chain->layer[0], wide_interior(&p->place[1], wide_at(p, 1, n, scratch)), grad);
+        wide_dense_backward(p, j->all->back, 0, n, j->all->job.transposed, grad, scratch, &sums);
         const struct wide_place place = wide_grad_place(p, 0);
         if (p->chain->grad_x) wide_store_grad_x(p, n, wide_interior(&place, scratch + j->all->back->grad_at[0]));
     }

@@ -76,9 +76,14 @@ INLINE i64 wide_marked_floats(const struct wide_plan *p, i64 l) {
     return p->layer[l].sparse ? (c->PH * c->PW + 1) * p->layer[l].OB * VL : 0;
 }
 
+/* Whether the slope of layer l's activation follows from its output: that of ReLU behind max-pooling is among the places. */
+INLINE int wide_slope_from_output(const struct chain_layer *l) {
+    return l->activation != ACTIVATION_NONE && !(chain_relu(l) && l->pool > 1);
+}
+
 INLINE int wide_first_again(const struct chain *c) {
     const struct chain_layer *l = &c->layer[0];
-    return l->pool == 1 && l->C * l->kh * l->kw <= WIDE_AGAIN_TAPS;
+    return l->pool == 1 && l->activation <= ACTIVATION_LEAKY_RELU && l->C * l->kh * l->kw <= WIDE_AGAIN_TAPS;
 }
 
 /* Layer by layer: where an image by itself would read weights from beyond L2 for a few tiles, and update sums of their size. */
@@ -138,7 +143,7 @@ KERNEL struct wide_plan wide_make_plan(const struct chain *c) {
             if (m->pooled) m->where_at = wide_reserve(&p.record, l->PH * l->PW * m->OB * VL, 64);
         }
         const struct chain_layer *before = i ? &c->layer[i - 1] : NULL;
-        int needed = i > 0 && (i < p.L || (before->pool == 1 && chain_relu(before)));
+        int needed = i > 0 && (i < p.L || wide_slope_from_output(before));
         p.stored[i] = c->training && needed && !(i == 1 && wide_first_again(c) && p.group == 1);
         if (p.stored[i]) p.place_at[i] = wide_reserve(&p.record, wide_place_floats(q) * 4, 64);
         else p.place_at[i] = wide_reserve(&p.scratch, p.group * wide_place_floats(q), 16);

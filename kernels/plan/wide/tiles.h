@@ -14,7 +14,7 @@ INLINE void wide_pool_tile(const vf y[4][4], vf bias, int relu, i64 rows, i64 co
     UNROLL for (int i = 0; i < 2; i++) UNROLL for (int j = 0; j < 2; j++) if (i < rows && j < cols) {
         vf best = y[2 * i][2 * j];
         vi place = {0};
-        UNROLL for (int k = 1; k < 4; k++) wide_pool_take(y[2 * i + k / 2][2 * j + k % 2], k, &best, &place);
+        UNROLL for (int k = 1; k < 4; k++) pool_take(y[2 * i + k / 2][2 * j + k % 2], k, &best, &place);
         wide_pool_give(best + bias, place, relu, dst + i * row + j * VL, where ? where + i * where_row + j * where_step : NULL);
     }
 }
