@@ -186,9 +186,14 @@ cdef class ChainStage(Stage):
             to.O, to.kh, to.kw = layer["kernel"]
             to.pad_h, to.pad_w = layer["padding"]
             to.OH, to.OW = to.H + 2 * to.pad_h - to.kh + 1, to.W + 2 * to.pad_w - to.kw + 1
-            to.pool, to.relu, to.global_average = layer["pool"], layer["relu"], layer["global_average"]
-            to.PH, to.PW = to.OH // to.pool, to.OW // to.pool
-            if to.global_average:
+            to.activation, to.parameter = layer["activation"], layer["parameter"]
+            to.pool_kind, to.pool_first, to.pool_counts_padding = layer["pool_kind"], layer["pool_first"], layer["counts_padding"]
+            to.pool_h, to.pool_w, to.pool_stride_h, to.pool_stride_w, to.pool_pad_h, to.pool_pad_w = layer["window"]
+            to.PH = (to.OH + 2 * to.pool_pad_h - to.pool_h) // to.pool_stride_h + 1
+            to.PW = (to.OW + 2 * to.pool_pad_w - to.pool_w) // to.pool_stride_w + 1
+            plain = to.pool_h == to.pool_w == to.pool_stride_h == to.pool_stride_w and to.pool_pad_h == to.pool_pad_w == 0
+            to.pool = to.pool_h if to.pool_kind == POOL_MAX and plain else 1
+            if to.pool_kind == POOL_GLOBAL_AVERAGE:
                 to.PH = to.PW = 1
             weights = to.O * to.C * to.kh * to.kw
             to.weight, to.bias = self.hold(layer["weight"], weights), self.hold(layer["bias"], to.O)

@@ -19,9 +19,10 @@ cdef extern from "plan/stages.h" nogil:
         double loss
     int fastnn_run(program *)
     struct chain_layer:
-        int64_t C, H, W, O, kh, kw, pad_h, pad_w, OH, OW, pool, PH, PW
-        int relu, global_average, norm
-        double eps, momentum
+        int64_t C, H, W, O, kh, kw, pad_h, pad_w, OH, OW, activation, pool_kind, pool, PH, PW
+        int64_t pool_h, pool_w, pool_stride_h, pool_stride_w, pool_pad_h, pool_pad_w
+        int pool_counts_padding, pool_first, norm
+        double parameter, eps, momentum
         const float *weight
         const float *bias
         const float *gamma

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fastnn.ops import conv, dense, pool
+from fastnn.ops import conv, dense
 from fastnn.plan.fuse import Chain, ChainLayer, Dense, Stage
 from fastnn.plan.region_stage import region_lines
 from fastnn.plan.regions import Region
@@ -74,14 +74,13 @@ def _parts_of(stage: Stage) -> list[str]:
 def _layer(layer: ChainLayer) -> str:
     o, c, kh, kw = layer.conv.inputs[1].shape
     names = [f"Conv2d {c}→{o} {kh}×{kw}"]
-    names += ["BatchNorm"] * bool(layer.norm) + ["ReLU"] * bool(layer.relu)
-    return ", ".join(names + ([_pooling(layer.pool)] if layer.pool else []))
+    return ", ".join(names + [_named(op) for op in layer.operators[1:]])
 
 
-def _pooling(op: Operator) -> str:
-    if op.function is pool.GlobalAvgPool2d:
-        return "GlobalAvgPool2d"
-    return "MaxPool2d {}×{}".format(*op.attributes["kernel_size"])
+def _named(op: Operator) -> str:
+    """The operator's name, and a pooling's window."""
+    name, window = op.function.__name__, op.attributes.get("kernel_size")
+    return name.removesuffix("Training") if window is None else "{} {}×{}".format(name, *window)
 
 
 def _flops(stage: Stage, when: str) -> float:

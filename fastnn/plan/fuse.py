@@ -1,6 +1,6 @@
 """The fuser: a graph of operators becomes a list of stages, each run by one kernel where there is one for it.
 
-    Chain         [Normalize] (Conv2d [BatchNorm] [ReLU] [MaxPool2d | GlobalAvgPool2d])+ [Reshape]
+    Chain         [Normalize] (Conv2d [BatchNorm] [activation] [pooling])+ [Reshape]      pooling before the activation, too
     Dense         [Normalize] [Reshape] Linear [ReLU]
     Region        convolutions with whatever lies between them, see regions.py
     CrossEntropy  the loss, from labels
@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ __all__ = ["FUSIONS", "Chain", "ChainLayer", "CrossEntropy", "Dense", "Single", 
 FUSIONS = (  # what compile's `disable` may name
     "region", "chain", "dense", "cross_entropy", "operators", "update", "winograd", "sparse",
 )  # fmt: skip
+POOLINGS = (None, pool.MaxPool2d, pool.AvgPool2d, pool.GlobalAvgPool2d)  # by their numbers in kernels/parts/kinds.h
 _FLOAT32 = np.dtype(np.float32)
 
 
@@ -66,12 +67,19 @@ class ChainLayer:
 
     conv: Operator
     norm: Operator | None = None
-    relu: Operator | None = None
+    activation: Operator | None = None
     pool: Operator | None = None
+    pool_first: bool = False
 
     @property
     def operators(self) -> list[Operator]:
-        return [op for op in (self.conv, self.norm, self.relu, self.pool) if op is not None]
+        last = (self.pool, self.activation) if self.pool_first else (self.activation, self.pool)
+        return [op for op in (self.conv, self.norm, *last) if op is not None]
+
+    def shorter(self) -> ChainLayer | None:
+        """The layer without its last operator; None where only the convolution is left."""
+        names = [name for name in ("conv", "norm", "activation", "pool") if getattr(self, name) is self.operators[-1]]
+        return None if names == ["conv"] else replace(self, **dict.fromkeys(names), pool_first=False)
 
 
 @dataclass(eq=False)
@@ -162,7 +170,9 @@ class _Fuser:
             layer, op = self._layer(op)
             layers.append(layer)
         while layers and not (self.supported(layers) and all(map(_is_float32, layers))):
-            layers.pop()
+            last = layers.pop().shorter()
+            if last is not None:
+                layers.append(last)
         if not layers:
             return None
         operators = [op for layer in layers for op in layer.operators]
@@ -178,10 +188,11 @@ class _Fuser:
         layer, after = ChainLayer(op), self._next(op)
         if after is not None and self._is_plain_norm(after):
             layer.norm, after = after, self._next(after)
-        if after is not None and after.function is activations.ReLU:
-            layer.relu, after = after, self._next(after)
-        if after is not None and _is_plain_pool(after):
-            layer.pool, after = after, self._next(after)
+        for _ in range(2):
+            if after is not None and layer.activation is None and hasattr(after.function, "kind"):
+                layer.activation, after = after, self._next(after)
+            elif after is not None and layer.pool is None and after.function in POOLINGS:
+                layer.pool, layer.pool_first, after = after, layer.activation is None, self._next(after)
         return layer, after
 
     def _is_plain_norm(self, op: Operator) -> bool:
@@ -254,15 +265,6 @@ def _is_plain_conv(op: Operator) -> bool:
         and parameters_are_float32(op)
         and math.prod(op.output.shape) > 0
     )
-
-
-def _is_plain_pool(op: Operator) -> bool:
-    if op.function is pool.GlobalAvgPool2d:
-        return True
-    if op.function is not pool.MaxPool2d:
-        return False
-    (height, width), stride, padding = (op.attributes[name] for name in ("kernel_size", "stride", "padding"))
-    return height == width and stride == (height, width) and padding == (0, 0)
 
 
 def is_float32_value(x: Any) -> bool:

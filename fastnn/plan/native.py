@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastnn.ops import norm, pool
-from fastnn.plan.fuse import Chain, ChainLayer, CrossEntropy, Dense, Stage
+from fastnn.ops import norm
+from fastnn.plan.fuse import POOLINGS, Chain, ChainLayer, CrossEntropy, Dense, Stage
 from fastnn.plan.region_stage import region_stage
 from fastnn.plan.regions import Region
 from fastnn.plan.trace import Value
@@ -42,6 +42,7 @@ def chain_is_supported(layers: list[ChainLayer], training: bool) -> bool:
     ).supported()
 
 
+_NO_WINDOW = {"kernel_size": (1, 1), "stride": (1, 1), "padding": (0, 0)}
 _ARRAYS = (
     "weight", "bias", "grad_weight", "grad_bias",
     "gamma", "beta", "grad_gamma", "grad_beta", "running_mean", "running_var",
@@ -69,15 +70,18 @@ def _chain(plan: Lowering, stage: Chain) -> Any:
 
 
 def _geometry(layer: ChainLayer) -> dict[str, Any]:
-    conv, pooling = layer.conv, layer.pool
-    average = pooling is not None and pooling.function is pool.GlobalAvgPool2d
+    conv, activation, pooling = layer.conv, layer.activation, layer.pool
+    window = {} if pooling is None else pooling.attributes
     geometry: dict[str, Any] = {
         "input": conv.inputs[0].shape[1:],
         "kernel": (conv.output.shape[1], *conv.inputs[1].shape[2:]),
         "padding": conv.attributes["padding"],
-        "relu": layer.relu is not None,
-        "global_average": average,
-        "pool": 1 if pooling is None or average else pooling.attributes["kernel_size"][0],
+        "activation": 0 if activation is None else activation.function.kind,
+        "parameter": 0.0 if activation is None else next(iter(activation.attributes.values()), 0.0),
+        "pool_kind": 0 if pooling is None else POOLINGS.index(pooling.function),
+        "pool_first": layer.pool_first,
+        "window": [side for name in ("kernel_size", "stride", "padding") for side in window.get(name, _NO_WINDOW[name])],
+        "counts_padding": window.get("count_include_pad", False),
         "norm": layer.norm is not None,
     }
     if layer.norm is not None:

@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#include "parts/kinds.h"
+
 #undef I /* of complex.h, which NumPy brings along: here it is a number of inputs */
 
 struct program;
@@ -19,14 +21,19 @@ typedef int (*stage_function)(const void *arguments, struct program *program);
 
 enum { CHAIN_MOST_LAYERS = 12 };
 
-/* convolution (stride 1, no dilation, one group), bias, batch norm, ReLU, pooling: all but the convolution may be missing */
+/* convolution (stride 1, no dilation, one group), bias, batch norm, activation, pooling: all but the convolution may be missing */
 struct chain_layer {
     int64_t C, H, W;                    /* input */
     int64_t O, kh, kw, pad_h, pad_w;    /* weight (O, C, kh, kw) */
     int64_t OH, OW;                     /* of the convolution */
-    int64_t pool;                       /* max-pooling pool x pool with stride pool, rests dropped; 1: none */
-    int64_t PH, PW;                     /* output (O, PH, PW): OH/pool, OW/pool, or 1, 1 */
-    int relu, global_average;           /* global_average: of the plane, instead of max-pooling */
+    int64_t activation;                 /* enum activation_kind */
+    double parameter;
+    int64_t pool_kind;                  /* enum pool_kind */
+    int64_t pool;                       /* plain max-pooling, pool x pool with stride pool, rests dropped; 1: none, or another pooling */
+    int64_t pool_h, pool_w, pool_stride_h, pool_stride_w, pool_pad_h, pool_pad_w;   /* POOL_MAX and POOL_AVERAGE */
+    int pool_counts_padding;            /* POOL_AVERAGE divides by pool_h * pool_w everywhere */
+    int pool_first;                     /* the activation comes after the pooling */
+    int64_t PH, PW;                     /* output (O, PH, PW) */
     int norm;                           /* batch norm with the batch's statistics when training, else with the running ones */
     double eps, momentum;               /* running += momentum * (batch's - running), variance unbiased */
     const float *weight, *bias;         /* bias (O,) or NULL */

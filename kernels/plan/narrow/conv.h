@@ -10,6 +10,7 @@
 #ifndef FASTNN_NARROW_CONV_H
 #define FASTNN_NARROW_CONV_H
 
+#include "parts/pooling.h"
 #include "plan/narrow/layout.h"
 
 enum { NARROW_DEAD = -1 };              /* in place of a maximum's place: ReLU gave zero */
@@ -102,11 +103,7 @@ INLINE void narrow_pool(const int count, const vf *v, int relu, float *y, int8_t
         v_store(y, relu ? v_max((vf){0}, best) : best);
         return;
     }
-    UNROLL for (int k = 1; k < count; k++) {
-        const vi wins = v_beats(v[k], best);
-        best = v_select(wins, v[k], best);
-        place = (vi)v_select(wins, (vf)v_set1_int(k), (vf)place);
-    }
+    UNROLL for (int k = 1; k < count; k++) pool_take(v[k], k, &best, &place);
     v_store(y, relu ? v_max((vf){0}, best) : best);
     if (relu) place |= ~(best > (vf){0});           /* all bits: DEAD */
     *(vb_unaligned *)where = __builtin_convertvector(place, vb);
@@ -194,12 +191,8 @@ KERNEL void narrow_pool_strip(const struct narrow_conv *t, i64 first, int tile, 
             const float *v = t->strip + o * plane + w * pool * VL;
             vf best = v_load(v);
             vi place = {0};
-            for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++) {
-                vf other = v_load(v + (i * t->W + j) * VL);
-                vi wins = v_beats(other, best);
-                best = v_select(wins, other, best);
-                place = (vi)v_select(wins, (vf)v_set1_int((int32_t)(i * pool + j)), (vf)place);
-            }
+            for (i64 i = 0; i < pool; i++) for (i64 j = 0; j < pool; j++)
+                pool_take(v_load(v + (i * t->W + j) * VL), (int)(i * pool + j), &best, &place);
             v_store(t->y.at + (first + o) * t->y.plane + h * t->y.row + w * VL, t->relu ? v_max((vf){0}, best) : best);
             if (t->where) {
                 if (t->relu) place |= ~(best > (vf){0});

@@ -23,18 +23,24 @@ enum {
     NARROW_BAND_FLOATS = 13 << 9,       /* of dy: 26 KiB of L1 */
 };
 
-/* dy of OT channels and the windows of PH pooled rows; grad and where at the first of these, [O][plane] windows.
- * Added to sums [OT][VL]: the channels' gradients. */
+/* dy of OT channels and the windows of PH pooled rows; grad and where at the first of these, [O][plane] windows. where NULL: there is no
+ * pooling, nor ReLU. Added to sums [OT][VL]: the channels' gradients. */
 KERNEL void narrow_spread(i64 OT, i64 PH, i64 PW, i64 plane, i64 pool, const float *grad, const int8_t *where, struct narrow_view dy,
                           float *sums) {
-    for (i64 o = 0; o < OT; o++, grad += plane * VL, where += plane * VL) {
+    for (i64 o = 0; o < OT; o++, grad += plane * VL) {
         struct v_joined total = {};
+        const int8_t *const places = where ? where + o * plane * VL : NULL;
         for (i64 h = 0; h < PH; h++) {
             vf sum = {0};
             for (i64 w = 0; w < PW; w++) {
                 vf g = v_load(grad + (h * PW + w) * VL);
-                vi place = v_load_bytes(where + (h * PW + w) * VL);
                 float *to = dy.at + o * dy.plane + h * pool * dy.row + w * pool * VL;
+                if (!places) {
+                    sum += g;
+                    v_store(to, g);
+                    continue;
+                }
+                vi place = v_load_bytes(places + (h * PW + w) * VL);
                 sum += (vf)((vi)g & (place >= 0));
                 if (pool == 2) {
                     UNROLL for (int k = 0; k < 4; k++) v_store(to + k / 2 * dy.row + k % 2 * VL, (vf)((vi)g & (place == k)));
@@ -139,7 +145,7 @@ KERNEL void narrow_weight_gradient(const struct chain_layer *l, const float *gra
         for (i64 h = 0; h < l->PH; h += band) {
             i64 PH = i64_min(band, l->PH - h), rows = PH * l->pool, from = (o * plane + h * l->PW) * VL;
             struct narrow_view to = {dy, rows * cols * VL, cols * VL};
-            narrow_spread(OT, PH, l->PW, plane, l->pool, grad + from, where + from, to, bias_sums);
+            narrow_spread(OT, PH, l->PW, plane, l->pool, grad + from, where ? where + from : NULL, to, bias_sums);
             for (i64 k = 0; k < K; k += NARROW_TAPS)
                 narrow_any_weight_tile(OT, rows, cols, dy, to.plane, x.at + h * l->pool * x.row, tap + k, x.row, sums + k * OT * VL);
             joined_added(&total, narrow_band_runs(l));
@@ -166,7 +172,7 @@ KERNEL void narrow_input_gradient(const struct chain_layer *l, const float *grad
     for (i64 o = 0; o < l->O; o++) {
         i64 from = o * l->PH * l->PW * VL;
         struct narrow_view to = {dy + o * plane + row + VL, plane, row};
-        narrow_spread(1, l->PH, l->PW, 0, l->pool, grad + from, where + from, to, unused);
+        narrow_spread(1, l->PH, l->PW, 0, l->pool, grad + from, where ? where + from : NULL, to, unused);
     }
     struct narrow_conv t = {.O = l->C, .C = l->O, .kh = l->kh, .kw = l->kw, .x = {dy, plane, row}, .skip_h = top - 1, .skip_w = left - 1,
                             .top = top, .left = left, .inner_h = rows, .inner_w = cols, .weight = packed, .H = l->H, .W = l->W,

@@ -136,7 +136,7 @@ INLINE void narrow_winograd_backward_m(const int m, const struct chain_layer *l,
         i64 from = o * l->PH * l->PW * VL;
         float sum[VL] = {0};
         struct narrow_view to = {dy + o * plane, plane, TW * m * VL};
-        narrow_spread(1, l->PH, l->PW, 0, l->pool, grad + from, where + from, to, sum);
+        narrow_spread(1, l->PH, l->PW, 0, l->pool, grad + from, where ? where + from : NULL, to, sum);
         if (sums) grad_bias[o] = v_sum(v_load(sum));
     }
     memset(t.v, 0, (size_t)(C * T * VL) * sizeof *t.v); /* what rounding T up has added stays zero */

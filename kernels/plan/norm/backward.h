@@ -31,7 +31,7 @@ INLINE void normed_sums_block(const i64 pool, const struct chain_layer *l, const
                               struct v_joined *product) {
     const vf least = normed_least(l), scale = k->scale, shift = k->shift, mean = k->mean;
     const i64 PH = l->PH, PW = l->PW, row = l->OW * VL, pixels = l->OH * l->OW;
-    if (l->global_average) {
+    if (chain_average(l)) {
         const vf share = v_load(d) / (float)pixels;
         for (i64 i = 0, end; i < pixels; i = end) {
             vf a = {0}, b = {0};
@@ -80,9 +80,9 @@ INLINE void normed_gradient_block(const i64 pool, const struct chain_layer *l, c
     const vf least = normed_least(l), scale = k->scale, shift = k->shift;
     const vf from_d = k->from_d, from_z = k->from_z, from_one = k->from_one;
     const i64 OH = l->OH, OW = l->OW, PH = l->PH, PW = l->PW, row = OW * VL;
-    if (l->global_average || pool == 1) {
+    if (chain_average(l) || pool == 1) {
         const vf share = v_load(d) / (float)(OH * OW);
-        const int average = l->global_average;
+        const int average = chain_average(l);
         for (i64 h = 0; h < OH; h++) for (i64 w = 0; w < OW; w++, z += VL) {
             vf x = v_load(z), g = v_select(x * scale + shift > least, average ? share : v_load(d + (h * OW + w) * VL), (vf){0});
             v_store(out + h * out_row + w * VL, (x * from_z + from_one) + g * from_d);

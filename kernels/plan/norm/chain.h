@@ -7,7 +7,8 @@
 KERNEL i64 norm_chain_supports(const struct chain *c) {
     for (i64 i = 0; i < c->layers; i++) {
         const struct chain_layer *l = &c->layer[i];
-        if (l->pad_h >= l->kh || l->pad_w >= l->kw || (l->global_average && i + 1 < c->layers)) return 0;
+        if (!chain_simple(l) && !(chain_average(l) && l->activation <= ACTIVATION_RELU && !l->pool_first)) return 0;
+        if (l->pad_h >= l->kh || l->pad_w >= l->kw || (chain_average(l) && i + 1 < c->layers)) return 0;
     }
     return c->layers >= 1 && c->layers <= CHAIN_MOST_LAYERS && c->N >= 1;
 }

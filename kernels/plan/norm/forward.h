@@ -25,7 +25,7 @@ struct normed_job {
 
 /* ---- output of a layer from its z ---- */
 
-INLINE vf normed_least(const struct chain_layer *l) { return v_set1(l->relu ? 0.0f : -INFINITY); }
+INLINE vf normed_least(const struct chain_layer *l) { return v_set1(chain_relu(l) ? 0.0f : -INFINITY); }
 
 /* one block of channels: z (OH, OW, VL) -> PH x PW pixels */
 INLINE void normed_activate_block(const i64 pool, const struct chain_layer *l, const float *restrict z, vf scale, vf shift,
@@ -56,7 +56,7 @@ KERNEL void normed_activate(const struct normed_layer *m, const float *constants
     const struct chain_layer *l = m->l;
     for (i64 o = 0; o < m->OB; o++, z += l->OH * l->OW * VL, out.at += out.plane) {
         vf scale = v_load(constants + NORMED_SCALE * m->Op + o * VL), shift = v_load(constants + NORMED_SHIFT * m->Op + o * VL);
-        if (l->global_average) v_store(out.at, normed_average_block(l, z, scale, shift));
+        if (chain_average(l)) v_store(out.at, normed_average_block(l, z, scale, shift));
         else if (l->pool == 1) normed_activate_block(1, l, z, scale, shift, out.at, out.row);
         else if (l->pool == 2) normed_activate_block(2, l, z, scale, shift, out.at, out.row);
         else normed_activate_block(l->pool, l, z, scale, shift, out.at, out.row);

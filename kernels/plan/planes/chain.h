@@ -32,7 +32,7 @@ KERNEL i64 planes_chain_supports(const struct chain *c) {
     if (c->training) return 0;
     for (i64 i = 0; i < c->layers; i++) {
         const struct chain_layer *l = &c->layer[i];
-        if (l->norm || l->global_average || l->pool > 2 || l->PH < 1 || l->PW < 1) return 0;
+        if (l->norm || !chain_simple(l) || l->pool > 2 || l->PH < 1 || l->PW < 1) return 0;
         if (l->C * l->kh * l->kw > WIDE_FIRST_TAPS || l->pad_h >= l->kh || l->pad_w >= l->kw) return 0;
     }
     return 1;
@@ -81,7 +81,7 @@ static void planes_by_channels(const struct planes_conv *t, const struct planes_
     const i64 W = l->PW * l->pool, OB = ceil_div(l->O, VL);
     const float *packed = state + q->packed_at, *bias = state + q->bias_at;
     const struct wide_view strip = {work, q->H * W * VL, W * VL};
-    const int relu = l->relu && l->pool == 1;
+    const int relu = chain_relu(l) && l->pool == 1;
     float *pooled = work + OB * strip.plane, *rest = pooled + OB * VL * l->PH * l->PW;
     if (q->m) {
         const struct planes_winograd w = planes_winograd(l, q->m);

@@ -48,7 +48,7 @@ INLINE void planes_tile(const int rows, const int NV, const int MO, const struct
         if (rows == 2) out[0] = v_max_nan(V_EVEN(out[0], out[NV - 1]), V_ODD(out[0], out[NV - 1]));
         UNROLL for (int j = 0; j < vectors; j++) {
             const i64 lanes = i64_min(left - j * VL, rows == 2 && NV == 1 ? VL / 2 : VL);
-            if (lanes > 0) v_store_lanes(y + j * VL, l->relu ? v_max((vf){0}, out[j]) : out[j], lanes);
+            if (lanes > 0) v_store_lanes(y + j * VL, chain_relu(l) ? v_max((vf){0}, out[j]) : out[j], lanes);
         }
     }
 }
@@ -82,7 +82,7 @@ KERNEL void planes_from_strip(const struct planes_conv *t, struct wide_view stri
     struct wide_view out = strip;
     if (l->pool > 1) {
         out = (struct wide_view){pooled, l->PH * l->PW * VL, l->PW * VL};
-        wide_pool_strip(l->pool, ceil_div(l->O, VL), l->PH, l->PW, strip, l->relu, out, NULL);
+        wide_pool_strip(l->pool, ceil_div(l->O, VL), l->PH, l->PW, strip, chain_relu(l), out, NULL);
     }
     for (i64 o = 0; o < l->O; o++)
         for (i64 h = 0; h < l->PH; h++) {

@@ -25,13 +25,6 @@ INLINE struct wide_place wide_dense_place(const struct chain_layer *c, int borde
     return (struct wide_place){c->O, c->OH, c->OW, c->OH + 2 * top, c->OW + 2 * left, top, left, VL};
 }
 
-/* As place[l], but blocked for the network's input too. */
-INLINE struct wide_place wide_grad_place(const struct wide_plan *p, i64 l) {
-    struct wide_place q = p->place[l];
-    q.lanes = VL;
-    return q;
-}
-
 /* Entries a channel's list has room for: appending writes whole vectors. */
 INLINE i64 wide_capacity(const struct chain_layer *c) { return c->PH * c->PW + 1 + VL; }
 
@@ -47,7 +40,7 @@ KERNEL struct wide_back wide_make_back(const struct wide_plan *p) {
         if (!p->layer[l].sparse) dense = i64_max(dense, wide_place_floats(&d));
         if (p->layer[l].sparse) {
             const i64 Op = p->layer[l].OB * VL, windows = c->PH * c->PW + 1;
-            gradient = i64_max(gradient, windows * Op);
+            gradient = i64_max(gradient, wide_marked_floats(p, l));
             mask = i64_max(mask, 2 * windows * c->pool * c->pool * ceil_div(c->O, 64));
             entries = i64_max(entries, Op * wide_capacity(c));
             channels = i64_max(channels, Op);
@@ -70,7 +63,7 @@ static void wide_load_gradient(const struct wide_plan *p, i64 n, float *at) {
     const struct chain_layer *c = &p->chain->layer[p->L - 1];
     const struct wide_place *q = &p->place[p->L];
     i64 pixels = q->H * q->W;
-    if (!c->global_average) {
+    if (!chain_average(c)) {
         const struct wide_view to = {at, wide_place_plane(q), q->W * VL};
         wide_to_blocks(c->O, q->H, q->W, p->chain->grad_y + n * c->O * pixels, pixels, to);
         return;
@@ -145,7 +138,8 @@ static void wide_sparse_backward(const struct wide_plan *p, const struct wide_ba
     }
     wide_mark_positions(&s, grad, where, &flat, gradient, mask, sums->part + m->partial_bias_at - m->partial_at);
     if (m->wants_weight) {
-        wide_list_by_channel(&s, gradient, where, list);
+        memset(list.count, 0, (size_t)(m->OB * VL) * sizeof *list.count);
+        wide_list_by_channel(&s, 0, m->OB, gradient, where, 0, list);
         for (i64 cb = 0; cb < m->CB; cb++)
             wide_sparse_weight(c->O, c->kh, c->kw, list, src.at + cb * src.plane, src.row,
                                sums->part + cb * c->O * taps);
@@ -169,7 +163,7 @@ static void wide_dense_backward(const struct wide_plan *p, const struct wide_bac
     float *bias = sums->part + m->partial_bias_at - m->partial_at;
     struct wide_view y = wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, scratch));
     if (l == 0 && !m->pooled && !m->wants_input) {
-        wide_first_weight(&full, src, grad, c->relu ? &y : NULL, sums, bias);
+        wide_first_weight(&full, src, grad, chain_relu(c) ? &y : NULL, sums, bias);
         return;
     }
     if (m->wants_input || m->pooled) {
@@ -179,7 +173,7 @@ static void wide_dense_backward(const struct wide_plan *p, const struct wide_bac
     if (m->pooled) {
         wide_unpool(c, m->OB, grad, (const int8_t *)wide_record(p, n) + m->where_at, to, bias);
     } else {
-        if (!c->relu) y.at = NULL;
+        if (!chain_relu(c)) y.at = NULL;
         wide_relu_backward(m->OB, c->OH, c->OW, grad, y, to, bias);
     }
     if (m->wants_weight && l == 0) wide_first_weight(&full, src, to, NULL, sums, NULL);
@@ -192,27 +186,31 @@ static void wide_dense_backward(const struct wide_plan *p, const struct wide_bac
     }
 }
 
+/* grad_x of image n from the gradient of place 0 */
+static void wide_store_grad_x(const struct wide_plan *p, i64 n, struct wide_view grad) {
+    const struct wide_place *q = &p->place[0];
+    for (i64 ch = 0; ch < q->C; ch++) for (i64 h = 0; h < q->H; h++) for (i64 w = 0; w < q->W; w++)
+        p->chain->grad_x[((n * q->C + ch) * q->H + h) * q->W + w] = grad.at[ch / VL * grad.plane + h * grad.row + w * VL + ch % VL];
+}
+
 /* sums: of every layer */
 static void wide_backward_image(const struct wide_back_job *j, i64 n, float *scratch, struct joined *sums) {
     const struct wide_plan *p = j->job.plan;
     const struct chain *c = p->chain;
     wide_gather(p, n, scratch);
-    const int needed = p->L > 1 || (c->layer[0].pool == 1 && c->layer[0].relu);
+    const int needed = p->L > 1 || wide_slope_from_output(&c->layer[0]);
     if (needed && !p->stored[1]) wide_forward_layer(p, 0, j->job.packed, n, scratch);
     struct wide_view grad = wide_bordered(&p->place[p->L], scratch + j->back->grad_at[p->L % 2]);
     wide_load_gradient(p, n, grad.at);
     for (i64 l = p->L - 1; l >= 0; l--) {
         const struct wide_layer *m = &p->layer[l];
         if (!m->wants_weight && !m->wants_input) return;
+        wide_activate_backward(&c->layer[l], wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, scratch)), grad);
         (m->sparse ? wide_sparse_backward : wide_dense_backward)(p, j->back, l, n, j->job.transposed, grad, scratch, &sums[l]);
         struct wide_place place = wide_grad_place(p, l);
         grad = wide_interior(&place, scratch + j->back->grad_at[l % 2]);
     }
-    if (c->grad_x) {
-        const struct wide_place *q = &p->place[0];
-        for (i64 ch = 0; ch < q->C; ch++) for (i64 h = 0; h < q->H; h++) for (i64 w = 0; w < q->W; w++)
-            c->grad_x[((n * q->C + ch) * q->H + h) * q->W + w] = grad.at[ch / VL * grad.plane + h * grad.row + w * VL + ch % VL];
-    }
+    if (c->grad_x) wide_store_grad_x(p, n, grad);
 }
 
 static void wide_backward_block(void *context, int64_t block) {
@@ -249,24 +247,46 @@ static void wide_add_partials(void *context, int64_t task) {
     }
 }
 
-/* weight (O, C, kh, kw) <-> blocks [CB][O][kh*kw][VL], lanes the input channels */
-static void wide_pack_by_channel(const struct chain_layer *c, float *packed) {
-    i64 taps = c->kh * c->kw;
-    for (i64 c0 = 0; c0 < c->C; c0 += VL)
-        for (i64 o = 0; o < c->O; o++, packed += taps * VL) {
-            const float *w = c->weight + (o * c->C + c0) * taps;
-            i64 lanes = i64_min(VL, c->C - c0);
-            for (i64 t = 0; t < taps; t++)
-                for (i64 i = 0; i < VL; i++) packed[t * VL + i] = i < lanes ? w[i * taps + t] : 0.0f;
-        }
+/* weight (O, C, kh, kw) <-> blocks [CB][O][kh*kw][VL], lanes the input channels: one block, and channels from o on */
+static void wide_pack_by_channel(const struct chain_layer *c, i64 c0, float *packed) {
+    const i64 taps = c->kh * c->kw, lanes = i64_min(VL, c->C - c0);
+    for (i64 o = 0; o < c->O; o++, packed += taps * VL) {
+        const float *w = c->weight + (o * c->C + c0) * taps;
+        for (i64 t = 0; t < taps; t++)
+            for (i64 i = 0; i < VL; i++) packed[t * VL + i] = i < lanes ? w[i * taps + t] : 0.0f;
+    }
 }
 
-static void wide_unpack_by_channel(const struct chain_layer *c, const float *packed, float *grad_weight) {
-    i64 taps = c->kh * c->kw;
+static void wide_unpack_by_channel(const struct chain_layer *c, i64 o, i64 count, const float *packed, float *grad_weight) {
+    const i64 taps = c->kh * c->kw;
     for (i64 c0 = 0; c0 < c->C; c0 += VL)
-        for (i64 o = 0; o < c->O; o++, packed += taps * VL)
+        for (i64 k = o; k < o + count; k++, packed += taps * VL)
             for (i64 i = 0; i < i64_min(VL, c->C - c0); i++)
-                for (i64 t = 0; t < taps; t++) grad_weight[((o * c->C + c0) + i) * taps + t] = packed[t * VL + i];
+                for (i64 t = 0; t < taps; t++) grad_weight[((k * c->C + c0) + i) * taps + t] = packed[t * VL + i];
+}
+
+/* Task: a block of layer l's weights for the input gradient */
+static void wide_pack_back_task(void *context, int64_t block) {
+    const struct wide_packing *t = context;
+    const struct wide_layer *m = &t->plan->layer[t->layer];
+    const struct chain_layer *c = &t->plan->chain->layer[t->layer];
+    float *to = t->packed + m->transposed_at;
+    if (m->sparse) {
+        wide_pack_by_channel(c, block * VL, to + block * c->O * c->kh * c->kw * VL);
+        return;
+    }
+    const struct wide_conv flipped = {.C = c->O, .O = c->C, .kh = c->kh, .kw = c->kw};
+    const struct wide_weights given = wide_weights_exchanged(&flipped, c->weight);
+    wide_pack_block(&flipped, VL, &given, block, to);
+}
+
+static void wide_pack_back(const struct wide_plan *p, float *transposed) {
+    for (i64 l = 0; l < p->L; l++) {
+        const struct chain_layer *c = &p->chain->layer[l];
+        struct wide_packing t = {p, l, transposed};
+        if (p->layer[l].wants_input)
+            fastnn_parallel(p->layer[l].CB, 20.0 * (double)(c->C * c->O * c->kh * c->kw), wide_pack_back_task, &t);
+    }
 }
 
 static void wide_store_gradients(const struct wide_plan *p) {
@@ -275,12 +295,14 @@ static void wide_store_gradients(const struct wide_plan *p) {
         const struct wide_layer *m = &p->layer[l];
         const struct chain_layer *c = &p->chain->layer[l];
         if (c->grad_bias) memcpy(c->grad_bias, partial + m->partial_bias_at, (size_t)c->O * sizeof(float));
-        if (!c->grad_weight) continue;
+        if (!c->grad_weight || (l && p->group > 1)) continue;
         if (l == 0) wide_first_unpack(&m->conv, partial + m->partial_at, c->grad_weight);
-        else if (m->sparse) wide_unpack_by_channel(c, partial + m->partial_at, c->grad_weight);
+        else if (m->sparse) wide_unpack_by_channel(c, 0, c->O, partial + m->partial_at, c->grad_weight);
         else wide_conv_weight_unpack(&m->conv, partial + m->partial_at, c->grad_weight);
     }
 }
+
+#include "plan/wide/layers.h"
 
 KERNEL int wide_chain_backward(const void *arguments, struct program *program) {
     struct wide_plan plan = wide_make_plan(arguments);
@@ -291,13 +313,9 @@ KERNEL int wide_chain_backward(const void *arguments, struct program *program) {
     if (!packed) return -1;
     plan.input = plan.chain->x ? (const void *)plan.chain->x : program->input;
     wide_pack_layer(&plan, 0, packed);
-    for (i64 l = 0; l < plan.L; l++) {
-        const struct chain_layer *c = &plan.chain->layer[l];
-        if (!plan.layer[l].wants_input) continue;
-        if (plan.layer[l].sparse) wide_pack_by_channel(c, transposed + plan.layer[l].transposed_at);
-        else wide_conv_pack_transposed(&plan.layer[l].conv, c->weight, transposed + plan.layer[l].transposed_at);
-    }
-    fastnn_parallel(plan.blocks, 2 * chain_flops(plan.chain), wide_backward_block, &job);
+    wide_pack_back(&plan, transposed);
+    if (plan.group > 1) wide_backward_layers(&job);
+    else fastnn_parallel(plan.blocks, 2 * chain_flops(plan.chain), wide_backward_block, &job);
     if (job.job.failed) return -1;
     fastnn_parallel(WIDE_SUM_TASKS, 4.0 * (double)(plan.blocks * plan.partial), wide_add_partials, &plan);  /* bound by memory */
     wide_store_gradients(&plan);

@@ -1,4 +1,4 @@
-/* The wide chain: convolutions with bias, ReLU and pooling, lanes = channels. Good where channels fill vectors.
+/* The wide chain: convolutions with bias, activations that never fall, and max-pooling, lanes = channels. Good where channels fill vectors.
  *
  * Work for each image, images in blocks: what is between the layers stays in one thread's L2, and only pooled outputs and a byte for each
  * reach memory. Measured on one thread of a 2-core Zen 5 (AVX-512, peak 240 GFLOP/s), MNIST, conv 1->32, conv 32->64, 2x2 pool: 33 us
@@ -24,8 +24,9 @@ KERNEL i64 wide_chain_supports(const struct chain *c) {
     if (c->layers < 1 || c->layers > CHAIN_MOST_LAYERS) return 0;
     for (i64 i = 0; i < c->layers; i++) {
         const struct chain_layer *l = &c->layer[i];
+        if (chain_full(l) && !(chain_average(l) && l->activation <= ACTIVATION_RELU && !l->pool_first)) return 0;
         if (l->norm || l->pool < 1 || l->pool > WIDE_MOST_POOL || l->PH < 1 || l->PW < 1) return 0;
-        if (l->global_average && (l->pool > 1 || i + 1 < c->layers)) return 0;
+        if (chain_average(l) && (l->pool > 1 || i + 1 < c->layers)) return 0;
         if (i == 0 && l->C * l->kh * l->kw > WIDE_FIRST_TAPS) return 0;
         if ((l->H + 2 * l->pad_h + 8) * (l->W + 2 * l->pad_w + 8) > most) return 0;
         if (l->kh > 7 || l->kw > 7 || l->pad_h >= l->kh || l->pad_w >= l->kw) return 0;

@@ -6,16 +6,11 @@
 #ifndef FASTNN_WIDE_POOL_H
 #define FASTNN_WIDE_POOL_H
 
+#include "parts/pooling.h"
+#include "plan/layers.h"
 #include "plan/wide/layout.h"
 
 enum { WIDE_MOST_POOL = 4 };
-
-/* Takes v at place k of a window into its maximum: the first of equals, or the first NaN. */
-INLINE void wide_pool_take(vf v, int k, vf *best, vi *place) {
-    const vi wins = v_beats(v, *best);
-    *best = v_select(wins, v, *best);
-    *place = (vi)v_select(wins, (vf)v_set1_int(k), (vf)*place);
-}
 
 /* Writes a window's output and, where wanted, the place of its maximum. */
 INLINE void wide_pool_give(vf best, vi place, int relu, float *y, int8_t *where) {
@@ -28,7 +23,7 @@ INLINE void wide_pool_row(const int pool, i64 PW, const float *src, i64 row, int
     for (i64 w = 0; w < PW; w++, src += pool * VL) {
         vf best = v_load(src);
         vi place = {0};
-        UNROLL for (int k = 1; k < pool * pool; k++) wide_pool_take(v_load(src + k / pool * row + k % pool * VL), k, &best, &place);
+        UNROLL for (int k = 1; k < pool * pool; k++) pool_take(v_load(src + k / pool * row + k % pool * VL), k, &best, &place);
         wide_pool_give(best, place, relu, dst + w * VL, where ? where + w * where_step : NULL);
     }
 }
@@ -43,6 +38,31 @@ KERNEL void wide_pool_strip(i64 pool, i64 OB, i64 PH, i64 PW, struct wide_view s
             else if (pool == 3) wide_pool_row(3, PW, s, src.row, relu, d, a, OB * VL);
             else wide_pool_row(4, PW, s, src.row, relu, d, a, OB * VL);
         }
+}
+
+/* y = f(y), for activations other than ReLU */
+KERNEL void wide_activate(const struct chain_layer *l, struct wide_view y) {
+    const vf p = v_set1((float)l->parameter);
+#define SWEEP(kind)                                                                                                       \
+    for (i64 ob = 0; ob < ceil_div(l->O, VL); ob++) for (i64 h = 0; h < l->PH; h++) {                                     \
+        float *const row = y.at + ob * y.plane + h * y.row;                                                               \
+        for (i64 w = 0; w < l->PW * VL; w += VL) v_store(row + w, v_activate(kind, v_load(row + w), p));                  \
+    }
+    if (l->activation > ACTIVATION_RELU) ACTIVATION_CASES(l->activation, SWEEP)
+#undef SWEEP
+}
+
+/* grad *= f'(y), for activations other than ReLU */
+KERNEL void wide_activate_backward(const struct chain_layer *l, struct wide_view y, struct wide_view grad) {
+    const vf p = v_set1((float)l->parameter);
+#define SWEEP(kind)                                                                                                       \
+    for (i64 ob = 0; ob < ceil_div(l->O, VL); ob++) for (i64 h = 0; h < l->PH; h++) {                                     \
+        float *const row = grad.at + ob * grad.plane + h * grad.row;                                                      \
+        const float *const of = y.at + ob * y.plane + h * y.row;                                                          \
+        for (i64 w = 0; w < l->PW * VL; w += VL) v_store(row + w, v_activate_backward_from_y(kind, v_load(row + w), v_load(of + w), p)); \
+    }
+    if (l->activation > ACTIVATION_RELU) ACTIVATION_CASES(l->activation, SWEEP)
+#undef SWEEP
 }
 
 /* dst = src, or its ReLU */

@@ -101,11 +101,13 @@ KERNEL void wide_mark_positions(const struct wide_pooled *s, struct wide_view gr
     else wide_mark_pooled(4, s, grad, where, flat, gradient, mask, grad_bias);
 }
 
-/* Lists by output channel, from gradient as marked: offsets in a plane of x. */
-KERNEL void wide_list_by_channel(const struct wide_pooled *s, const float *gradient, const int8_t *where, struct wide_entries list) {
+/* Appends to the lists by output channel, of `blocks` blocks from the first on, from gradient as marked: offsets in a plane of x, to which
+ * `base` is added. The list begins with the first block. */
+KERNEL void wide_list_by_channel(const struct wide_pooled *s, i64 first, i64 blocks, const float *gradient, const int8_t *where, i64 base,
+                                 struct wide_entries list) {
     i64 OB = ceil_div(s->O, VL), P = s->PH * s->PW;
-    for (i64 ob = 0; ob < OB; ob++) {
-        int32_t count[VL] = {0};
+    for (i64 ob = first; ob < first + blocks; ob++) {
+        int32_t *const count = list.count + (ob - first) * VL;
         i64 h = 0, w = 0;
         for (i64 p = 0; p < P; p += VL) {
             vf g[VL], o[VL];
@@ -115,26 +117,25 @@ KERNEL void wide_list_by_channel(const struct wide_pooled *s, const float *gradi
                     vi at = v_load_bytes(where + ((p + i) * OB + ob) * VL);
                     vi down = wide_divide_pool(at, s->pool), along = at - down * (int32_t)s->pool;
                     g[i] = v_load(gradient + ((p + i) * OB + ob) * VL);
-                    o[i] = (vf)((down + (int32_t)(h * s->pool)) * (int32_t)s->x_row + (along + (int32_t)(w * s->pool)) * VL);
+                    o[i] = (vf)((down + (int32_t)(h * s->pool)) * (int32_t)s->x_row + (along + (int32_t)(w * s->pool)) * VL + (int32_t)base);
                     if (++w == s->PW) w = 0, h++;
                 }
             }
             v_transpose(g);
             v_transpose(o);
             UNROLL for (int i = 0; i < VL; i++) {
-                i64 to = (ob * VL + i) * list.capacity + count[i];
+                i64 to = ((ob - first) * VL + i) * list.capacity + count[i];
                 count[i] += (int32_t)wide_append(list.gradient + to, list.offset + to, g[i], (vi)o[i]);
             }
         }
         for (i64 i = 0; i < VL; i++) {
-            i64 o = ob * VL + i, to = o * list.capacity + count[i];
+            i64 o = ob * VL + i, to = (o - first * VL) * list.capacity + count[i];
             float flat = gradient[P * OB * VL + o];
             if (flat != 0) {
                 list.gradient[to] = flat;
-                list.offset[to] = (int32_t)s->flat_position;
+                list.offset[to] = (int32_t)(s->flat_position + base);
                 count[i]++;
             }
-            list.count[o] = count[i];
         }
     }
 }

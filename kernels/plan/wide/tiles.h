@@ -14,7 +14,7 @@ INLINE void wide_pool_tile(const vf y[4][4], vf bias, int relu, i64 rows, i64 co
     UNROLL for (int i = 0; i < 2; i++) UNROLL for (int j = 0; j < 2; j++) if (i < rows && j < cols) {
         vf best = y[2 * i][2 * j];
         vi place = {0};
-        UNROLL for (int k = 1; k < 4; k++) wide_pool_take(y[2 * i + k / 2][2 * j + k % 2], k, &best, &place);
+        UNROLL for (int k = 1; k < 4; k++) pool_take(y[2 * i + k / 2][2 * j + k % 2], k, &best, &place);
         wide_pool_give(best + bias, place, relu, dst + i * row + j * VL, where ? where + i * where_row + j * where_step : NULL);
     }
 }
@@ -60,16 +60,26 @@ static void wide_copy_tile(const struct wide_tiles *t, i64 from, i64 to) {
     }
 }
 
-/* flat: of the layer's bordered input, or NULL */
-static void wide_winograd_layer(const struct wide_plan *p, i64 l, const float *packed, struct wide_view src, struct wide_view dst,
-                                int8_t *where, const struct wide_flat *flat, float *scratch) {
+/* Of image n. */
+INLINE struct wide_tiles wide_tiles_of(const struct wide_plan *p, i64 l, i64 n, float *scratch) {
     const struct wide_layer *m = &p->layer[l];
     const struct chain_layer *c = &p->chain->layer[l];
     const int pooled = c->pool == 2, later = c->pool > 2;           /* later: from the convolution's own outputs */
-    struct wide_view strip = {scratch + p->strip_at, m->conv.OH * m->conv.OW * VL, m->conv.OW * VL};
-    struct wide_tiles t = {m, winograd_shape(m->conv.C, m->conv.O, m->conv.OH, m->conv.OW), later ? strip : dst, pooled ? 2 : 4,
-                           pooled ? c->PH : m->conv.OH, pooled ? c->PW : m->conv.OW, pooled ? where : NULL, c->relu && !later};
+    const struct wide_view strip = {scratch + p->strip_at, m->conv.OH * m->conv.OW * VL, m->conv.OW * VL};
+    return (struct wide_tiles){
+        m, winograd_shape(m->conv.C, m->conv.O, m->conv.OH, m->conv.OW),
+        later ? strip : wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, scratch)), pooled ? 2 : 4,
+        pooled ? c->PH : m->conv.OH, pooled ? c->PW : m->conv.OW, pooled ? wide_where(p, l, n) : NULL, chain_relu(c) && !later};
+}
+
+/* Images n ... of several at a time only where no strip is pooled later. flat: of the layer's bordered input, or NULL */
+static void wide_winograd_layer(const struct wide_plan *p, i64 l, const float *packed, i64 n, i64 images, const struct wide_flat *flat,
+                                float *scratch) {
+    const struct wide_layer *m = &p->layer[l];
+    const struct chain_layer *c = &p->chain->layer[l];
+    const struct wide_tiles t = wide_tiles_of(p, l, n, scratch);
     const struct winograd *w = &t.shape;
+    const i64 in_image = w->TH * w->TW;
     struct wide_flat whole = {};
     i64 first_flat = -1, next = 0;
     if (flat) {
@@ -77,9 +87,9 @@ static void wide_winograd_layer(const struct wide_plan *p, i64 l, const float *p
         wide_flat_windows(&whole, m->conv.OH, 6, 6);
     }
 #define FLAT(tile) (whole.row[4 * ((tile) / w->TW)] >> 4 * ((tile) % w->TW) & 1)
-    while (next < w->TH * w->TW) {
+    while (next < in_image * images) {
         i64 tile[WIDE_TILES], T = 0;
-        for (; next < w->TH * w->TW && T < m->tiles; next++) {
+        for (; next < in_image * images && T < m->tiles; next++) {
             if (flat && FLAT(next)) {
                 if (first_flat >= 0) continue;
                 first_flat = next;
@@ -89,15 +99,21 @@ static void wide_winograd_layer(const struct wide_plan *p, i64 l, const float *p
         const i64 v_step = winograd_step(T, w->Cp), m_step = winograd_step(T, w->Op);
         float *V = scratch + p->work_at, *M = V + WINOGRAD_POINTS * v_step;
         for (i64 i = 0; i < T; i++) {
-            const float *from = src.at + 4 * (tile[i] / w->TW) * src.row + 4 * (tile[i] % w->TW) * VL;
+            const struct wide_view src = wide_bordered(&p->place[l], wide_at(p, l, n + tile[i] / in_image, scratch));
+            const float *from = src.at + 4 * (tile[i] % in_image / w->TW) * src.row + 4 * (tile[i] % w->TW) * VL;
             for (i64 cb = 0; cb < m->CB; cb++) winograd_input(from + cb * src.plane, src.row, V + i * w->Cp + cb * VL, v_step);
         }
         winograd_multiply(w, T, packed + m->packed_at, V, M);
-        for (i64 i = 0; i < T; i++) wide_write_tile(&t, tile[i], M + i * w->Op, m_step, packed + m->bias_at);
+        for (i64 i = 0; i < T; i++) {
+            const struct wide_tiles of = wide_tiles_of(p, l, n + tile[i] / in_image, scratch);
+            wide_write_tile(&of, tile[i] % in_image, M + i * w->Op, m_step, packed + m->bias_at);
+        }
     }
-    for (i64 i = first_flat + 1; first_flat >= 0 && i < w->TH * w->TW; i++) if (FLAT(i)) wide_copy_tile(&t, first_flat, i);
+    for (i64 i = first_flat + 1; first_flat >= 0 && i < in_image; i++) if (FLAT(i)) wide_copy_tile(&t, first_flat, i);
 #undef FLAT
-    if (later) wide_pool_strip(c->pool, m->OB, c->PH, c->PW, strip, c->relu, dst, where);
+    if (c->pool <= 2) return;
+    const struct wide_view dst = wide_interior(&p->place[l + 1], wide_at(p, l + 1, n, scratch));
+    wide_pool_strip(c->pool, m->OB, c->PH, c->PW, t.to, chain_relu(c), dst, wide_where(p, l, n));
 }
 
 #endif
