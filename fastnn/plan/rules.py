@@ -223,13 +223,14 @@ def _index(to: Emitter, op: Operator, x: Array, *, index: Any) -> Any:
     parts = index if isinstance(index, tuple) else (index,)
     if not all(isinstance(i, (int, np.integer, slice, type(None), type(...))) for i in parts):
         raise Unlowered("an index that is an array")
+    parts = parts if ... in parts else (*parts, ...)  # a view also where one entry is picked
 
     def backward(grad: Array) -> tuple[Array]:
         grad_x = to.zeros(x.shape)
-        to.map("copy", grad, out=grad_x[*parts, ...])
+        to.map("copy", grad, out=grad_x[parts])
         return (grad_x,)
 
-    return x[*parts, ...] if ... not in parts else x[index], backward
+    return x[parts], backward
 
 
 @rule(joining.Cat)
