@@ -69,7 +69,8 @@ CASES: list[Case] = [
     ("mean", lambda x, p: (p * x).mean() + (p * x).mean(0), (6, 5), [(6, 5)], ANY),
     ("var", lambda x, p: (p * x).var(1).sum() + (p * x).std() + (p + x).std(0), (6, 5), [(6, 5)], ANY),
     ("std of equal", lambda x, p: (p - p).std(0) + (p * x).sum(0), (6, 5), [(6, 5)], ANY),
-    ("max", lambda x, p: (p * x).max() + (p * x).max(1)[0].sum() + (p + x).max(0, keepdim=True)[0], (6, 5), [(6, 5)], ANY),
+    ("max", lambda x, p: (p * x).max() + (p * x).max(1)[0].sum() + (p + x).max(0, keepdim=True)[0],
+     (6, 5), [(6, 5)], ANY),
     ("min", lambda x, p: (p * x).min() + (p * x).min(0)[0], (6, 5, 3), [(5, 1)], ANY),
     ("reshape", lambda x, p: (p * x).reshape(5, -1) + (p * x).flatten()[:12], (4, 5, 3), [(5, 3)], ANY),
     ("reshape, of transposed", lambda x, p: (p * x).T.reshape(-1) * p.reshape(-1), (4, 5), [(4, 5)], ANY),
@@ -85,7 +86,8 @@ CASES: list[Case] = [
     ("detach", lambda x, p: (p * x).detach() * p, (3, 6), [(6,)], ANY),
     ("cast", lambda x, p: fnn.where((x * 3).astype(np.int64).astype(np.float32) > 0, p, x) + (p > 0).astype(np.float32),
      (3, 6), [(6,)], ANY),
-    ("argmax", lambda x, p: p * x.argmax(1, keepdim=True).astype(np.float32) + x.argmax().astype(np.float32), (3, 6), [(6,)], ANY),
+    ("argmax", lambda x, p: p * x.argmax(1, keepdim=True).astype(np.float32) + x.argmax().astype(np.float32),
+     (3, 6), [(6,)], ANY),
     ("matmul", lambda x, p: (x @ p).T @ x, (4, 6), [(6, 3)], ANY),
     ("matmul, vectors", lambda x, p: (x @ p) * (p @ p), (4, 6), [(6,)], ANY),
     ("matmul, stacked", lambda x, p, q: (x @ p) @ q, (2, 1, 4, 6), [(3, 6, 2), (2, 5)], ANY),
@@ -106,24 +108,32 @@ CASES: list[Case] = [
      (2, 4, 7, 6), [(6, 2, 3, 3), (6,)], ANY),
     ("conv2d, dilation", lambda x, p, q: ops.conv2d(ops.conv2d(x, p, dilation=(2, 1)), q, stride=9), (2, 3, 9, 8),
      [(5, 3, 3, 2), (4, 5, 1, 2)], ANY),
-    ("conv2d, transposed input", lambda x, p: ops.conv2d(x.transpose(2, 3), p, stride=2) * 2, (2, 3, 9, 8), [(5, 3, 3, 2)], ANY),
+    ("conv2d, transposed input", lambda x, p: ops.conv2d(x.transpose(2, 3), p, stride=2) * 2,
+     (2, 3, 9, 8), [(5, 3, 3, 2)], ANY),
     ("max_pool2d", lambda x, p: ops.max_pool2d(p * x, 3, 2, 1), (2, 3, 7, 6), [(3, 7, 6)], ANY),
-    ("avg_pool2d", lambda x, p: ops.avg_pool2d(p * x, (3, 2), 2, 1, count_include_pad=False) * ops.avg_pool2d(x, (3, 2), 2, 1),
+    ("avg_pool2d", lambda x, p: ops.avg_pool2d(p * x, (3, 2), 2, 1, count_include_pad=False) * ops.avg_pool2d(x,
+     (3, 2), 2, 1),
      (2, 3, 7, 6), [(3, 7, 6)], ANY),
     ("global_avg_pool2d", lambda x, p: ops.global_avg_pool2d(p * x) * x, (2, 3, 7, 6), [(3, 7, 6)], ANY),
     ("normalize", lambda x, p: ops.normalize(p * x, MEAN, STD) * ops.normalize(x, MEAN, STD), (2, 3, 4), [(3, 4)], ANY),
-    ("batch_norm, by itself", lambda x, p, q, r: ops.batch_norm(r * x, None, None, p, q, True), (8, 3), [(3,), (3,), (3,)], ANY),
-    ("batch_norm, images", lambda x, p, q: ops.batch_norm(x * x, None, None, p, q, True), (4, 3, 5, 6), [(3,), (3,)], ANY),
+    ("batch_norm, by itself", lambda x, p, q, r: ops.batch_norm(r * x, None, None, p, q, True),
+     (8, 3), [(3,), (3,), (3,)], ANY),
+    ("batch_norm, images", lambda x, p, q: ops.batch_norm(x * x, None, None, p, q, True),
+     (4, 3, 5, 6), [(3,), (3,)], ANY),
     ("batch_norm, by constants", lambda x, p, q: ops.batch_norm(p * x, MEAN, STD, p, q), (4, 3), [(3,), (3,)], ANY),
     ("dropout of nothing", lambda x, p: ops.dropout(p * x, 1.0) + p, (5, 9), [(9,)], ANY),
     ("mse, not reduced", lambda x, p: ops.mse_loss(p * x, x.detach(), reduction="none"), (5, 9), [(9,)], ANY),
     ("mse", lambda x, p: ops.mse_loss(p * x, x) * 3 + ops.mse_loss(p + x, x, reduction="sum"), (5, 9), [(9,)], ANY),
     ("bce", lambda x, p: ops.binary_cross_entropy(p * x, x), (5, 9), [(9,)], UNIT),
     ("bce, not reduced", lambda x, p: ops.binary_cross_entropy(p * x, x, reduction="none") * x, (5, 9), [(9,)], UNIT),
-    ("bce_with_logits", lambda x, p: ops.binary_cross_entropy_with_logits(p * x, x, reduction="sum"), (5, 9), [(9,)], UNIT),
-    ("nll", lambda x, p: ops.nll_loss(p * x, LABELS) + ops.nll_loss(p + x, LABELS, reduction="none") * x[:, 0], (5, 9), [(9,)], ANY),
-    ("cross_entropy", lambda x, p: ops.cross_entropy(p * x, LABELS, label_smoothing=0.1, reduction="none") * x[:, 0], (5, 9), [(9,)], ANY),
-    ("cross_entropy, soft", lambda x, p: ops.cross_entropy(p * x, ops.softmax(x), reduction="sum"), (5, 9), [(9,)], ANY),
+    ("bce_with_logits", lambda x, p: ops.binary_cross_entropy_with_logits(p * x, x, reduction="sum"),
+     (5, 9), [(9,)], UNIT),
+    ("nll", lambda x, p: ops.nll_loss(p * x, LABELS) + ops.nll_loss(p + x, LABELS, reduction="none") * x[:, 0],
+     (5, 9), [(9,)], ANY),
+    ("cross_entropy", lambda x, p: ops.cross_entropy(p * x, LABELS, label_smoothing=0.1, reduction="none") * x[:, 0],
+     (5, 9), [(9,)], ANY),
+    ("cross_entropy, soft", lambda x, p: ops.cross_entropy(p * x, ops.softmax(x), reduction="sum"),
+     (5, 9), [(9,)], ANY),
 ]  # fmt: skip
 MEAN, STD = np.array([0.1, -0.2, 0.3], np.float32), np.array([0.5, 1.5, 1.0], np.float32)
 LABELS = np.array([0, 8, 3, 3, 1])
@@ -157,7 +167,11 @@ def compiled(model: nn.Module, loss_fn: Any, x: np.ndarray, y: np.ndarray, **opt
     model.zero_grad()
     step = fnn.compile(model, loss_fn, **options)
     loss = step(x, y)
-    return [step.outputs.copy(), np.float32(loss), *(np.array(p.grad) for p in model.parameters() if p.grad is not None)]
+    return [
+        step.outputs.copy(),
+        np.float32(loss),
+        *(np.array(p.grad) for p in model.parameters() if p.grad is not None),
+    ]
 
 
 def assert_alike(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
@@ -306,14 +320,19 @@ def test_targets_of_other_types_and_views_of_them() -> None:
         assert_alike(compiled(model, loss_fn, x, y), eager(model, loss_fn, x, y))
 
 
+SUMMED = nn.MSELoss(reduction="sum")
+
+
 def networks() -> dict[str, Callable[[], nn.Module]]:
     return {
         "tanh": lambda: nn.Sequential(nn.Linear(9, 16), nn.Tanh(), nn.Linear(16, 16), nn.GELU(), nn.Linear(16, 4)),
         "norm": lambda: nn.Sequential(nn.Linear(9, 16), nn.BatchNorm1d(16), nn.ELU(), nn.Linear(16, 4)),
         "average of all": lambda: nn.Sequential(nn.Linear(9, 16), nn.BatchNorm1d(16, momentum=None), nn.Linear(16, 4)),
-        "dropout": lambda: nn.Sequential(nn.Linear(9, 64), nn.ReLU(), nn.Dropout(0.4), nn.Linear(64, 4), nn.Dropout(0.1)),
+        "dropout": lambda: nn.Sequential(
+            nn.Linear(9, 64), nn.ReLU(), nn.Dropout(0.4), nn.Linear(64, 4), nn.Dropout(0.1)
+        ),
         "image": lambda: nn.Sequential(
-            nn.Unflatten(1, (1, 3, 3)) if hasattr(nn, "Unflatten") else Formula(lambda x: x.reshape(-1, 1, 3, 3), [], 0, 1),
+            Formula(lambda x: x.reshape(-1, 1, 3, 3), [], 0, 1),
             nn.Conv2d(1, 6, 2, stride=2, padding=1), nn.BatchNorm2d(6), nn.LeakyReLU(0.2), nn.AvgPool2d(2, 1),
             nn.Conv2d(6, 6, 1, groups=3), nn.SiLU(), nn.Flatten(), nn.Linear(6, 4),
         ),
@@ -336,7 +355,7 @@ class Residual(nn.Module):
         return self.last(fnn.cat([a, c + noise * fnn.bernoulli(a.sigmoid()), b * c], 1))
 
 
-@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.BCEWithLogitsLoss(), nn.CrossEntropyLoss(), nn.MSELoss(reduction="sum")], ids=str)
+@pytest.mark.parametrize("loss", [nn.MSELoss(), nn.BCEWithLogitsLoss(), nn.CrossEntropyLoss(), SUMMED], ids=str)
 @pytest.mark.parametrize("name", networks())
 def test_steps_are_those_of_eager(name: str, loss: Any) -> None:
     """Losses, parameters, running statistics, and the same random numbers."""
@@ -402,7 +421,12 @@ def test_what_operators_refuse() -> None:
 
 
 def test_the_same_bits_for_every_number_of_threads() -> None:
-    model = Formula(lambda x, p, q: ((x * p).tanh() @ q).sum(0) * (x * p).sum() + (x * x * p).sum((0,))[:40], [(300,), (300, 40)], -1, 1)
+    model = Formula(
+        lambda x, p, q: ((x * p).tanh() @ q).sum(0) * (x * p).sum() + (x * x * p).sum((0,))[:40],
+        [(300,), (300, 40)],
+        -1,
+        1,
+    )
     x, y = np.random.default_rng(0).uniform(-1, 1, (700, 300)).astype(np.float32), np.ones(40, np.float32)
     found = []
     for threads in (1, 2, 3):

@@ -22,7 +22,7 @@ from fastnn.plan.memory import Kept, Watch, read_by, statistics
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
 from fastnn.tape import Context, computing_dtype
-from fastnn.tensor import Array, Tensor
+from fastnn.tensor import Array
 
 __all__ = ["Execution", "Part"]
 
@@ -128,7 +128,7 @@ class Execution:
         """Whether parameters, constants and statistics still are the arrays that they were, and as they were."""
         return not self._broken and self._relied_on.stands()
 
-    # ---- running ---------------------------------------------------------------------------------------------------
+    # ---- running -----------------------------------------------------------------------------------------------------
 
     def run(self, x: Array, y: Array | None) -> None:
         """All parts, for this input. Raises LabelError and NonFiniteError, before anything is updated."""

@@ -22,7 +22,15 @@ from fastnn.plan.trace import Graph, Operator, Value
 
 __all__ = ["FUSIONS", "Chain", "ChainLayer", "CrossEntropy", "Dense", "Single", "Stage", "fuse"]
 
-FUSIONS = ("chain", "dense", "cross_entropy", "operators", "update", "winograd", "sparse")  # what compile's `disable` may name
+FUSIONS = (
+    "chain",
+    "dense",
+    "cross_entropy",
+    "operators",
+    "update",
+    "winograd",
+    "sparse",
+)  # what compile's `disable` may name
 _FLOAT32 = np.dtype(np.float32)
 
 

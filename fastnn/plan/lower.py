@@ -12,28 +12,21 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import NonFiniteError
-from fastnn.ops import activations, draws, joining, loss, norm, shaping
 from fastnn.ops.norm import Running
 from fastnn.plan import kernel_rules  # noqa: F401  (enters its rules)
 from fastnn.plan.emit import Emitter, Step, Unlowered
 from fastnn.plan.fuse import CrossEntropy, Single, Stage
 from fastnn.plan.interpret import Interpreted
 from fastnn.plan.native import native_stage
-from fastnn.plan.rules import RULES, Backward
+from fastnn.plan.rules import OF_ANY_TYPE, RULES, Backward
 from fastnn.plan.tables import Table
-from fastnn.plan.trace import Detach, Graph, Operator, Value
+from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
-from fastnn.tensor import Array, Cast, Tensor
+from fastnn.tensor import Array, Tensor
 
 __all__ = ["Lowering"]
 
 _FLOAT32 = np.dtype(np.float32)
-# Operators whose inputs may have other types than float32: what they cannot do, their rules say.
-_OF_ANY_TYPE = {
-    Cast, Detach, draws.RandLike, draws.RandnLike, joining.Where, loss.CrossEntropy, loss.NLL, norm.Normalize,
-    shaping.Index, shaping.Permute, shaping.Reshape,
-}  # fmt: skip
-_DRAWING = {activations.Dropout, draws.Bernoulli, draws.RandLike, draws.RandnLike}
 
 
 class Lowering(Emitter):
@@ -55,7 +48,6 @@ class Lowering(Emitter):
         self.updates, self.operators = updates, operators
         self.gradients: list[tuple[Tensor, Array]] = []  # of parameters
         self.updated: set[int] = set()  # ids of the parameters that their stage updates at once
-        self.running: list[Running] = []  # statistics that native stages let follow
         self.tables: list[Table] = []
         self.held: list[Array] = []  # parameters and constants in whose memory operators read and write
         self.brought: dict[str, Any] = {}  # the input and the target of the run under way
@@ -65,7 +57,6 @@ class Lowering(Emitter):
         self._parts: dict[int, list[Array]] = {}  # of gradients, by value
         self._uses: dict[int, int] = {}  # how many parts of gradients lie in one memory
         self._backwards: dict[int, Backward] = {}  # by operator
-        self._one = np.ones((), np.float32)
         fused = [(stage, self._forward(stage)) for stage in stages]
         self._keep_outputs()
         if training:
@@ -74,7 +65,7 @@ class Lowering(Emitter):
         if training:
             self._settle_parameters()
 
-    # ---- values ----------------------------------------------------------------------------------------------------
+    # ---- values ------------------------------------------------------------------------------------------------------
 
     def value(self, value: Value) -> Array:
         """The array of a value; the stand-in of what a run brings."""
@@ -103,24 +94,7 @@ class Lowering(Emitter):
         self.tables.append(Table(normalize))
         return self.tables[-1].array
 
-    def momentum(self, running: Running) -> Array:
-        """By how much statistics follow, ()."""
-        before = sum(one is running for one in self.running)
-        self.running.append(running)
-        momentum = np.asarray(0.0 if running.momentum is None else running.momentum, np.float32)
-        if running.momentum is None:
-
-            def average() -> None:
-                momentum[...] = 1 / (float(running.batches) + before + 1)
-
-            self.early(average)
-        return momentum
-
-    # ---- gradients -------------------------------------------------------------------------------------------------
-
-    def is_one(self, grad: Array) -> bool:
-        """Whether it is the gradient of the loss itself."""
-        return grad is self._one
+    # ---- gradients ---------------------------------------------------------------------------------------------------
 
     def contribute(self, value: Value, part: Array) -> None:
         """Enter a part of a value's gradient."""
@@ -180,7 +154,7 @@ class Lowering(Emitter):
         self.python(lambda: _into(total, np.add(a, b)), f"a sum of {a.dtype}")
         return total
 
-    # ---- forward ---------------------------------------------------------------------------------------------------
+    # ---- forward -----------------------------------------------------------------------------------------------------
 
     def _forward(self, stage: Stage) -> Step | None:
         """Take down a stage's forward; of a fused one, whose arrays of backward are not known yet, the step alone."""
@@ -191,9 +165,9 @@ class Lowering(Emitter):
         if not isinstance(stage, CrossEntropy):
             self._arrays[id(stage.output)] = self.array(stage.output.shape)
         source = self.value(stage.input)
-        if source is not self.input and (self.is_brought(source) or not source.flags.c_contiguous):
-            if self.source(stage.input) is not None or not source.flags.c_contiguous:
-                self._arrays[id(stage.input)] = self._copied(source)
+        in_place = self.source(stage.input) is None or not self.is_brought(source)
+        if not (in_place and source.flags.c_contiguous):
+            self._arrays[id(stage.input)] = self._copied(source)
         step = Step(stage, "forward")
         self.steps.append(step)
         return step
@@ -220,13 +194,10 @@ class Lowering(Emitter):
         values = [v for v in op.inputs if isinstance(v, Value)]
         if any(0 in v.shape for v in (*values, op.output)):
             raise Unlowered("an array without entries")
-        others = [str(v.dtype) for v in values if v.dtype != _FLOAT32]
-        if others and op.function not in _OF_ANY_TYPE:
-            raise Unlowered(f"numbers of type {others[0]}")
+        for i, v in enumerate(op.inputs):
+            if isinstance(v, (Value, np.ndarray)) and v.dtype != _FLOAT32 and i not in OF_ANY_TYPE[op.function]:
+                raise Unlowered(f"numbers of type {v.dtype}")
         arrays = [self.value(v) if isinstance(v, Value) else v for v in op.inputs]
-        wrong = [x for v, x in zip(op.inputs, arrays, strict=True) if x is v and isinstance(x, np.ndarray) and x.dtype != _FLOAT32]
-        if wrong:
-            raise Unlowered(f"numbers of type {wrong[0].dtype}")
         output, backward = rule(self, op, *arrays, **op.attributes)
         self.held += [self.value(v) for v in values if v.tensor is not None]
         self.held += [x for x in op.inputs if isinstance(x, np.ndarray)]
@@ -282,9 +253,9 @@ class Lowering(Emitter):
                 self.call("loss", self.contiguous(array), n=(1,))
             else:
                 self.python(lambda: self._check_loss(array), "NumPy")
-        self._one = np.ones((), loss.dtype)
-        self._parts[id(loss)] = [self._one]
-        self._uses[_memory(self._one)] = 2  # nobody may write to it
+        self.one = np.ones((), loss.dtype)
+        self._parts[id(loss)] = [self.one]
+        self._uses[_memory(self.one)] = 2  # nobody may write to it
         self.when = "backward"
 
     def _check_loss(self, array: Array) -> None:
@@ -292,7 +263,7 @@ class Lowering(Emitter):
         if not np.isfinite(self.loss):
             raise NonFiniteError(f"the loss became {self.loss.item()}: nothing was updated from it")
 
-    # ---- backward --------------------------------------------------------------------------------------------------
+    # ---- backward ----------------------------------------------------------------------------------------------------
 
     def _backward(self, stages: list[tuple[Stage, Step | None]]) -> None:
         for stage, step in reversed(stages):
@@ -334,5 +305,3 @@ def _memory(array: Array) -> int:
 
 def _into(array: Array, values: Array) -> None:
     array[...] = values
-
-
