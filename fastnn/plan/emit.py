@@ -15,7 +15,7 @@ import numpy as np
 
 from fastnn.ops.norm import Running
 from fastnn.plan.fuse import Stage
-from fastnn.plan.memory import Arena
+from fastnn.plan.memory import Arena, memory_of
 from fastnn.plan.trace import Graph
 from fastnn.tensor import Array
 
@@ -56,6 +56,8 @@ class Emitter:
         self.stage: Stage | None = None  # whose steps are taken down now
         self.when = "forward"
         self.running: list[Running] = []  # statistics that native stages let follow
+        self.again = False  # whether arrays may lie in memory that earlier steps have released
+        self.taken: list[int] = []  # memory of the arrays that were asked for lately
         self.one = np.ones((), np.float32)  # the gradient of the loss itself, to be told by its identity
 
     # ---- steps -------------------------------------------------------------------------------------------------------
@@ -97,8 +99,10 @@ class Emitter:
     # ---- arrays ------------------------------------------------------------------------------------------------------
 
     def array(self, shape: tuple[int, ...], dtype: Any = _FLOAT32) -> Array:
-        """A new array of the plan's, contiguous."""
-        return self.arena.array(shape, dtype)
+        """An array of the plan's, contiguous, for what the coming steps write."""
+        array = self.arena.array(shape, dtype, again=self.again)
+        self.taken.append(memory_of(array))
+        return array
 
     def is_brought(self, array: Array) -> bool:
         """Whether the array lies in what each run brings."""

@@ -30,13 +30,14 @@ __all__ = ["Execution", "Part"]
 class Part:
     """Something that runs in one go: a Program, or Python between two of them.
 
-    `names` are its stages, each with when it runs and by which kernels; `early` is what the interpreter does first.
+    `names` are its stages, each with when it runs and by which kernels; `early` are steps that
+    the interpreter does first.
     """
 
     def __init__(self, program: Any = None, work: Callable[[], None] | None = None) -> None:
         self.program, self.work = program, work
         self.names: list[tuple[Stage | None, str, str]] = []
-        self.early: list[Callable[[], None]] = []
+        self.early: list[Any] = []  # steps
         self._seconds = 0.0
 
     @property
@@ -94,8 +95,11 @@ class Execution:
         self.arena, self.gradients = self._plan.arena, self._plan.gradients
         self.running = self._plan.running  # statistics that native stages let follow
         self.parts: list[Part] = []
+        place = {id(op): i for i, op in enumerate(graph.operators)}
         for step in self._plan.steps:
             self._add(step)
+        for part in self.parts:  # random numbers are drawn in the order of the operators, whatever that of the stages
+            part.early.sort(key=lambda step: place[id(step.stage.operators[0])])
 
     def _add(self, step: Step) -> None:
         if step.native is not None:
@@ -104,8 +108,7 @@ class Execution:
             part.program.hold(self._plan.held)
             part.names.append((step.stage, step.when, step.how))
         elif step.early:
-            assert step.work is not None
-            self._program().early.append(step.work)
+            self._program().early.append(step)
         else:
             self.parts.append(Part(work=step.work))
             self.parts[-1].names.append((step.stage, step.when, step.how))
@@ -148,8 +151,8 @@ class Execution:
 
     def _run_parts(self, x: Array, y: Array | None) -> None:
         for part in self.parts:
-            for work in part.early:
-                work()
+            for step in part.early:
+                step.work()
             if part.program is None:
                 if not self.at_once:  # else parameters may have been updated already
                     heed()

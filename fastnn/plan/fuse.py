@@ -42,6 +42,14 @@ class Stage:
     input: Any  # a Value, but for a Single, which may begin with something else, or nothing
     output: Value
 
+    @property
+    def inputs(self) -> list[Any]:
+        return [self.input]
+
+    @property
+    def outputs(self) -> list[Value]:
+        return [self.output]
+
 
 class Single(Stage):
     """One operator, run by itself."""

@@ -15,8 +15,9 @@ from fastnn.errors import NonFiniteError
 from fastnn.ops.norm import Running
 from fastnn.plan import kernel_rules  # noqa: F401  (enters its rules)
 from fastnn.plan.emit import Emitter, Step, Unlowered
-from fastnn.plan.fuse import CrossEntropy, Single, Stage
+from fastnn.plan.fuse import Single, Stage
 from fastnn.plan.interpret import Interpreted
+from fastnn.plan.memory import memory_of
 from fastnn.plan.native import native_stage
 from fastnn.plan.rules import OF_ANY_TYPE, RULES, Backward
 from fastnn.plan.tables import Table
@@ -54,13 +55,17 @@ class Lowering(Emitter):
         self.loss = np.zeros(())  # what the interpreter computed of the loss
         self.reached = graph.reached_by_gradients() if training else set()  # ids of values
         self._arrays: dict[int, Array] = {}
+        self._live: dict[int, int] = {}  # how many values lie in one memory
         self._parts: dict[int, list[Array]] = {}  # of gradients, by value
         self._uses: dict[int, int] = {}  # how many parts of gradients lie in one memory
         self._backwards: dict[int, Backward] = {}  # by operator
+        self._users = self._count_users(stages)  # of values, still to come
+        self.again = not training
         fused = [(stage, self._forward(stage)) for stage in stages]
         self._keep_outputs()
         if training:
             self._end_forward()
+        self.again = training
         self._backward(fused)
         if training:
             self._settle_parameters()
@@ -99,35 +104,50 @@ class Lowering(Emitter):
     def contribute(self, value: Value, part: Array) -> None:
         """Enter a part of a value's gradient."""
         self._parts.setdefault(id(value), []).append(part)
-        self._uses[_memory(part)] = self._uses.get(_memory(part), 0) + 1
+        self._uses[memory_of(part)] = self._uses.get(memory_of(part), 0) + 1
+
+    def reaches(self, value: Value) -> bool:
+        """Whether the gradient comes to this value."""
+        return id(value) in self.reached
 
     def target_of(self, value: Value | None) -> Array | None:
         """A new array for a fused stage's part of a gradient; None where none is wanted."""
-        if value is None or id(value) not in self.reached:
+        if value is None or not self.reaches(value):
             return None
-        part = self.array(value.shape, value.dtype)
+        part = self.arena.array(value.shape, value.dtype)  # which a loss writes in forward
         self.contribute(value, part)
         return part
 
     def gradient(self, value: Value) -> Array | None:
         """The whole gradient of a value, all of whose users have left their parts; None where none is wanted."""
-        if id(value) not in self.reached:
+        if not self.reaches(value):
             return None
-        total, *others = self._parts.get(id(value)) or [np.zeros(value.shape, value.dtype)]
+        total, *others = parts = self._parts.get(id(value)) or [np.zeros(value.shape, value.dtype)]
         for part in others:
             if self.operators and part.dtype == _FLOAT32:
                 total = self.map("add", total, part)
             else:
                 total = self._interpreted_sum(total, part)
-        self._parts[id(value)] = [total]
+        if others:
+            self._done_with(parts)
+            self._parts[id(value)] = []
+            self.contribute(value, total)
         return total
+
+    def _done_with(self, parts: list[Array]) -> None:
+        """Release the memory of parts that were used, where no other ones lie in it."""
+        for part in parts:
+            memory = memory_of(part)
+            self._uses[memory] = self._uses.get(memory, 1) - 1
+            if not self._uses[memory]:
+                self.arena.release(memory)
 
     def given(self, value: Value) -> Array | None:
         """The array with the gradient of a fused stage's output, contiguous, and no other's."""
         total = self.gradient(value)
         if total is None:
             return None
-        mine = self._uses.get(_memory(total), 1) == 1 and total.flags.c_contiguous
+        mine = self._uses.get(memory_of(total), 1) == 1 and total.flags.c_contiguous
         return total if mine else self._copied(total)
 
     def updated_at_once(self, *values: Value) -> bool:
@@ -135,7 +155,7 @@ class Lowering(Emitter):
         if self.updates is None:
             return False
         return all(
-            id(value) in self.reached
+            self.reaches(value)
             and len(value.consumers) == 1
             and value.tensor is not None
             and self.updates.holds(value.tensor)
@@ -159,18 +179,58 @@ class Lowering(Emitter):
     def _forward(self, stage: Stage) -> Step | None:
         """Take down a stage's forward; of a fused one, whose arrays of backward are not known yet, the step alone."""
         self.stage = stage
+        self.taken = []
         if isinstance(stage, Single):
             self._operator(stage.operators[0])
+            self._release_forward(stage)
             return None
-        if not isinstance(stage, CrossEntropy):
-            self._arrays[id(stage.output)] = self.array(stage.output.shape)
-        source = self.value(stage.input)
-        in_place = self.source(stage.input) is None or not self.is_brought(source)
-        if not (in_place and source.flags.c_contiguous):
-            self._arrays[id(stage.input)] = self._copied(source)
+        for value in stage.outputs:
+            if value is not self.graph.loss:
+                self._put(value, self.array(value.shape))
+        for value in stage.inputs:
+            source = self.value(value)
+            in_place = self.source(value) is None or not self.is_brought(source)
+            if not (in_place and source.flags.c_contiguous):
+                self._put(value, self._copied(source))
         step = Step(stage, "forward")
         self.steps.append(step)
+        self._release_forward(stage)
         return step
+
+    def _count_users(self, stages: list[Stage]) -> dict[int, int]:
+        """How many stages read each value; the outputs, and what a run brings, are never done with."""
+        users = dict.fromkeys((id(self.graph.outputs), id(self.graph.x)), 1)
+        for stage in stages:
+            for value in {id(v) for op in stage.operators for v in op.inputs if isinstance(v, Value)}:
+                users[value] = users.get(value, 0) + 1
+        return users
+
+    def _put(self, value: Value, array: Array) -> None:
+        """Enter the array of a value, in the place of another one if there is one."""
+        before = self._arrays.get(id(value))
+        self._arrays[id(value)] = array
+        self._live[memory_of(array)] = self._live.get(memory_of(array), 0) + 1
+        if before is not None:
+            self._leave(before)
+
+    def _leave(self, array: Array) -> None:
+        memory = memory_of(array)
+        self._live[memory] -= 1
+        if not self._live[memory] and not self.training:
+            self.arena.release(memory)
+
+    def _release_forward(self, stage: Stage) -> None:
+        """In inference, release what nobody reads any more."""
+        if self.training:
+            return
+        read = {id(v): v for op in stage.operators for v in op.inputs if isinstance(v, Value)}
+        for value in [*read, *(id(v) for v in stage.outputs if not self._users.get(id(v)))]:
+            self._users[value] = self._users.get(value, 1) - 1
+            if not self._users[value] and value in self._arrays:
+                self._leave(self._arrays[value])
+        for memory in self.taken:
+            if not self._live.get(memory):
+                self.arena.release(memory)
 
     def _operator(self, op: Operator) -> None:
         """By its rule; where it has none, in Python."""
@@ -181,7 +241,7 @@ class Lowering(Emitter):
             del self.steps[before:]
             self._interpret(op, str(reason))
             return
-        self._arrays[id(op.output)] = output
+        self._put(op.output, output)
         if backward is not None:
             self._backwards[id(op)] = backward
 
@@ -207,7 +267,8 @@ class Lowering(Emitter):
         return output, backward
 
     def _interpret(self, op: Operator, why: str) -> None:
-        output = self._arrays[id(op.output)] = self.array(op.output.shape, op.output.dtype)
+        output = self.array(op.output.shape, op.output.dtype)
+        self._put(op.output, output)
         interpreted = Interpreted(op, [self._reader(v) for v in op.inputs], output, keeps=self.training)
         self.python(interpreted.forward, why)
 
@@ -239,7 +300,7 @@ class Lowering(Emitter):
         """Give the model's outputs contiguous memory of the plan's own."""
         outputs = self._arrays.get(id(self.graph.outputs))
         if outputs is not None and (self.is_brought(outputs) or not outputs.flags.c_contiguous):
-            self._arrays[id(self.graph.outputs)] = self._copied(outputs)
+            self._put(self.graph.outputs, self._copied(outputs))
 
     def _end_forward(self) -> None:
         """Look at the loss, and begin backward with it."""
@@ -255,7 +316,7 @@ class Lowering(Emitter):
                 self.python(lambda: self._check_loss(array), "NumPy")
         self.one = np.ones((), loss.dtype)
         self._parts[id(loss)] = [self.one]
-        self._uses[_memory(self.one)] = 2  # nobody may write to it
+        self._uses[memory_of(self.one)] = 2  # nobody may write to it
         self.when = "backward"
 
     def _check_loss(self, array: Array) -> None:
@@ -271,36 +332,37 @@ class Lowering(Emitter):
             if step is not None:
                 step.native = native_stage(self, stage)
                 step.how = step.native.kernels
-                if id(stage.output) in self.reached and stage.output is not self.graph.loss:
+                reached = [value for value in stage.outputs if self.reaches(value) and value is not self.graph.loss]
+                if reached:
                     self.steps.append(Step(stage, "backward", step.how, step.native, backward=True))
-            elif id(stage.output) in self.reached:
+                for value in reached:
+                    self._done_with(self._parts[id(value)])
+            elif self.reaches(stage.output):
                 self._operator_backward(stage.operators[0])
 
     def _operator_backward(self, op: Operator) -> None:
         grad = self.gradient(op.output)
         assert grad is not None
+        self.taken = []
         for value, needed, part in zip(op.inputs, op.needs, self._backwards[id(op)](grad), strict=True):
             if needed and part is not None:
                 self.contribute(value, part)
+        self._done_with([grad])
+        for memory in self.taken:
+            if not self._uses.get(memory):
+                self.arena.release(memory)
 
     def _settle_parameters(self) -> None:
         """Bring the gradient of each parameter into one array."""
         self.stage, self.when = None, "sum of gradients"
         for value in self.graph.leaves:
             assert value.tensor is not None
-            if id(value) in self.reached and id(value.tensor) not in self.updated:
+            if self.reaches(value) and id(value.tensor) not in self.updated:
                 total = self.gradient(value)
                 assert total is not None
                 if not total.flags.c_contiguous or self.is_brought(total):
                     total = self._copied(total)
                 self.gradients.append((value.tensor, total))
-
-
-def _memory(array: Array) -> int:
-    """What tells whether arrays share memory: the array that owns it."""
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return id(array)
 
 
 def _into(array: Array, values: Array) -> None:

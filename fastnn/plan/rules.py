@@ -258,7 +258,7 @@ def _drawn(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any]) -> Any:
 
 def _draw(to: Emitter, function: type[Function], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Drawn by the operator itself before the program runs: the numbers depend on the shape alone."""
-    y, like = to.array(shape, dtype), np.broadcast_to(np.zeros((), dtype), shape)
+    y, like = to.arena.array(shape, dtype), np.broadcast_to(np.zeros((), dtype), shape)
 
     def draw() -> None:
         y[...] = function.forward(None, like, dtype=dtype)  # type: ignore[arg-type]
