@@ -11,6 +11,7 @@
 #include "ops/norm_apply.h"
 #include "ops/pool2d_average.h"
 #include "plan/loss.h"
+#include "plan/rows/rows.h"
 #include "plan/update.h"
 #include "base/random.h"
 #include "ops/softmax.h"
@@ -66,6 +67,10 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->dense_work_bytes = dense_work_bytes;
     t->dense_forward = dense_forward;
     t->dense_backward = dense_backward;
-    t->cross_entropy_stage = cross_entropy_stage;
+    t->loss_stage = loss_stage;
+    t->rows_supports = rows_supports;
+    t->rows_work_bytes = rows_work_bytes;
+    t->rows_forward = rows_forward;
+    t->rows_backward = rows_backward;
     t->update_stage = update_stage;
 }

@@ -2,7 +2,7 @@
 
 cdef extern from "plan/stages.h" nogil:
     enum: CHAIN_MOST_LAYERS, PROGRAM_MOST_STAGES
-    enum: PROGRAM_DONE, PROGRAM_NO_MEMORY, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL, PROGRAM_STOPPED
+    enum: PROGRAM_DONE, PROGRAM_NO_MEMORY, PROGRAM_NON_FINITE, PROGRAM_REFUSED, PROGRAM_STOPPED
     enum: OPTIMIZER_SGD, OPTIMIZER_RPROP, OPTIMIZER_ADAGRAD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM
     enum: UPDATE_STATES
     ctypedef int (*stage_function)(const void *, program *) noexcept nogil
@@ -13,7 +13,7 @@ cdef extern from "plan/stages.h" nogil:
         double seconds[64]
         int64_t updates_from
         const void *input
-        const int64_t *labels
+        const void *target
         double loss
     int fastnn_run(program *)
     struct chain_layer:
@@ -46,6 +46,7 @@ cdef extern from "plan/stages.h" nogil:
         double eta_minus, eta_plus, least_step, most_step
     struct dense:
         int64_t N, I, O, activation, channels, frozen
+        double parameter
         const float *x
         const float *table
         float *weight
@@ -60,13 +61,20 @@ cdef extern from "plan/stages.h" nogil:
         float *weight_state[3]
         float *bias_state[3]
         void *work
-    struct cross_entropy:
-        int64_t N, C
-        const float *logits
+    enum: LOSS_NONE, LOSS_CROSS_ENTROPY, LOSS_SOFT_CROSS_ENTROPY, LOSS_NLL, LOSS_BCE, LOSS_BCE_WITH_LOGITS, LOSS_MSE
+    struct loss:
+        int64_t kind, N, C
+        const float *x
         double label_smoothing
         int mean
         float *losses
         float *grad
+    enum: ROWS_MOST_LAYERS
+    struct dense_rows:
+        int64_t layers
+        dense layer[16]
+        loss loss
+        void *work
     struct update:
         int64_t count
         float *param

@@ -17,6 +17,8 @@ from fastnn.tensor import Array, Context, Function, Tensor
 class ReLU(Function):
     """Saves the output, which has the same mask and which the next layer keeps anyway; kernels relu_*."""
 
+    kind = 1
+
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         y = ctx.kernels.relu_forward(x)
@@ -31,6 +33,8 @@ class ReLU(Function):
 class LeakyReLU(Function):
     """Saves x; kernels leaky_relu_*. Attribute: negative_slope."""
 
+    kind = 2
+
     @staticmethod
     def forward(ctx: Context, x: Array, *, negative_slope: float) -> Array:
         ctx.save_for_backward(x)
@@ -44,6 +48,8 @@ class LeakyReLU(Function):
 class ELU(Function):
     """Saves x; kernels elu_*. Attribute: alpha."""
 
+    kind = 5
+
     @staticmethod
     def forward(ctx: Context, x: Array, *, alpha: float) -> Array:
         ctx.save_for_backward(x)
@@ -56,6 +62,8 @@ class ELU(Function):
 
 class Sigmoid(Function):
     """Saves the output; kernels sigmoid_*."""
+
+    kind = 4
 
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
@@ -71,6 +79,8 @@ class Sigmoid(Function):
 class Tanh(Function):
     """Saves the output; kernels tanh_*."""
 
+    kind = 3
+
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         y = ctx.kernels.tanh_forward(x)
@@ -85,6 +95,8 @@ class Tanh(Function):
 class GELU(Function):
     """Saves x; kernels gelu_*."""
 
+    kind = 6
+
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         ctx.save_for_backward(x)
@@ -97,6 +109,8 @@ class GELU(Function):
 
 class SiLU(Function):
     """Saves x; kernels silu_*."""
+
+    kind = 7
 
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends import shapes
 from fastnn.backends.stopping import Stoppable
 from fastnn.errors import NonFiniteError
 from fastnn.interrupts import heed
 from fastnn.ops.norm import Running
-from fastnn.plan.fuse import Chain, Dense, Single, Stage
+from fastnn.plan.fuse import Loss, Single, Stage
 from fastnn.plan.gradients import Gradients
 from fastnn.plan.memory import Arena, Kept, Watch, read_by, statistics
 from fastnn.plan.trace import Graph, Operator, Value
@@ -101,7 +100,7 @@ class Execution:
 
     def _make_buffers(self) -> dict[int, Array]:
         """An array for each value that a native stage makes, or reads from an operator that runs by itself."""
-        made = [stage.output for stage in self.stages if isinstance(stage, (Chain, Dense))]
+        made = [value for stage in self.stages if not isinstance(stage, Single) for value in stage.made]
         read = [stage.input for stage in self.stages if not isinstance(stage, Single)]
         values = {id(value): value for value in made + read if value is not self.graph.x}
         return {key: self.arena.array(value.shape) for key, value in values.items()}
@@ -171,7 +170,7 @@ class Execution:
         if isinstance(stage, Single):
             self.python(stage, "backward", partial(self._backward, stage.operators[0]))
             return
-        if stage.output is self.graph.loss:
+        if isinstance(stage, Loss):
             return  # its forward has computed the gradient
         provided = self._provided.get(id(stage.output))
         if provided is not None:
@@ -265,12 +264,10 @@ class Execution:
         if status == program.NON_FINITE:
             self.loss = program.loss
             raise NonFiniteError(f"the loss became {self.loss}: nothing was updated from it")
-        if status == program.BAD_LABEL:
-            assert y is not None
+        if status == program.REFUSED:
             assert self.graph.loss is not None
             assert self.graph.loss.producer is not None
-            logits = self.array(self.graph.loss.producer.inputs[0])
-            shapes.softmax_cross_entropy(logits, y, 0.0, None, shapes.FLOAT32)  # raises, and says which label
+            self._forward(self.graph.loss.producer)  # raises, and says what is wrong with the target
 
     def array(self, value: Value) -> Array:
         """A value of the step that ran last."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastnn.ops import norm, pool
-from fastnn.plan.fuse import Chain, ChainLayer, CrossEntropy, Dense, Stage
-from fastnn.plan.trace import Value
+from fastnn.plan.fuse import LOSSES, Chain, ChainLayer, Dense, Loss, Rows, Stage
+from fastnn.plan.trace import Operator
 from fastnn.tensor import Array
 
 if TYPE_CHECKING:
     from fastnn.plan.execute import Execution
 
-__all__ = ["chain_is_supported", "native_stage"]
+__all__ = ["chain_is_supported", "is_small_network", "native_stage"]
 
 
 def native_stage(execution: Execution, stage: Stage) -> Any:
@@ -20,9 +23,13 @@ def native_stage(execution: Execution, stage: Stage) -> Any:
     if isinstance(stage, Chain):
         return _chain(execution, stage)
     if isinstance(stage, Dense):
-        return _dense(execution, stage)
-    if isinstance(stage, CrossEntropy):
-        return _cross_entropy(execution, stage)
+        native = _dense(execution, stage)
+        native.reserve()
+        return native
+    if isinstance(stage, Loss):
+        return _loss(execution, stage)
+    if isinstance(stage, Rows):
+        return _rows(execution, stage)
     return None
 
 
@@ -112,7 +119,28 @@ def _arrays(execution: Execution, layer: ChainLayer) -> dict[str, Array | None]:
     return arrays
 
 
-def _dense(execution: Execution, stage: Dense) -> Any:
+def is_small_network(layers: list[Dense]) -> bool:
+    """Whether one stage for all these layers is the way for them."""
+    from fastnn._kernels import rows_support
+
+    return not any(layer.normalize for layer in layers) and rows_support(
+        [layer.linear.inputs[1].shape for layer in layers]
+    )
+
+
+def _rows(execution: Execution, stage: Rows) -> Any:
+    from fastnn._kernels import RowsStage
+
+    last = len(stage.layers) - 1
+    layers = [_dense(execution, layer, i == 0, i == last, stage.loss is None) for i, layer in enumerate(stage.layers)]
+    native = RowsStage(layers, None if stage.loss is None else _loss(execution, stage.loss, within=True))
+    native.reserve()
+    return native
+
+
+def _dense(execution: Execution, stage: Dense, first: bool = True, last: bool = True, ends: bool = True) -> Any:
+    """Arguments of a layer; of a small network only the first one reads, the last one writes, and it ends there or in a
+    loss."""
     from fastnn._kernels import DenseStage
 
     source, weight, bias = stage.linear.inputs
@@ -124,13 +152,13 @@ def _dense(execution: Execution, stage: Dense) -> Any:
         source.shape[0],
         execution.leaf(weight),
         execution.leaf(bias),
-        relu=stage.relu is not None,
-        x=execution.buffer(stage.input),
+        **_activation(stage.activation),
+        x=execution.buffer(stage.input) if first else None,
         table=execution.table(stage.normalize),
         channels=stage.normalize.inputs[0].shape[1] if stage.normalize else 1,
-        y=execution.buffer(stage.output),
-        grad_y=execution.given(stage.output),
-        grad_x=execution.target(stage.input),
+        y=execution.buffer(stage.output) if last else None,
+        grad_y=execution.given(stage.output) if last and ends else None,
+        grad_x=execution.target(stage.input) if first else None,
         grad_weight=None if at_once else execution.target(weight),
         grad_bias=None if at_once else execution.target(bias),
         numbers=None if updates is None else updates.numbers(weight.tensor),
@@ -141,14 +169,29 @@ def _dense(execution: Execution, stage: Dense) -> Any:
     )
 
 
-def _cross_entropy(execution: Execution, stage: CrossEntropy) -> Any:
-    from fastnn._kernels import CrossEntropyStage
+def _activation(op: Operator | None) -> dict[str, Any]:
+    """Number and parameter of an activation."""
+    if op is None:
+        return {"activation": 0, "parameter": 0.0}
+    (parameter,) = op.attributes.values() or (0.0,)  # negative_slope or alpha
+    return {"activation": op.function.kind, "parameter": parameter}
+
+
+def _loss(execution: Execution, stage: Loss, within: bool = False) -> Any:
+    from fastnn._kernels import LossStage
 
     (op,) = stage.operators
-    logits: Value = op.inputs[0]
-    return CrossEntropyStage(
-        execution.buffer(logits),
-        execution.target(logits),
-        label_smoothing=op.attributes["label_smoothing"],
+    x, target = op.inputs
+    kind = LOSSES[op.function]
+    if kind == "cross_entropy" and target.dtype != np.int64:
+        kind = "soft_cross_entropy"
+    n = x.shape[0]
+    return LossStage(
+        kind,
+        n,
+        math.prod(x.shape[1:]),
+        None if within else execution.buffer(x),
+        None if within else execution.target(x),
+        label_smoothing=op.attributes.get("label_smoothing", 0.0),
         mean=op.attributes["reduction"] == "mean",
     )

@@ -20,7 +20,7 @@ from fastnn.plan.execute import Execution
 from fastnn.plan.fewest import fewest_in_training
 from fastnn.plan.fuse import FUSIONS, fuse
 from fastnn.plan.memory import overlap, read_by, statistics
-from fastnn.plan.native import chain_is_supported
+from fastnn.plan.native import chain_is_supported, is_small_network
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED, Unsteady, check_again, first_graph, steady_graph
 from fastnn.plan.stepping import Stepping, scale_of, update
@@ -108,7 +108,7 @@ class Plan:
         disable = self.options if native else frozenset(FUSIONS)
         if training and overlap(statistics(graph), [array for _, array in read_by(graph)]):
             disable = frozenset(FUSIONS)  # operators, one by one, write and read in the order of the eager step
-        return fuse(graph, disable, lambda layers: chain_is_supported(layers, training))
+        return fuse(graph, disable, lambda layers: chain_is_supported(layers, training), is_small_network)
 
     def describe(self) -> str:
         """The program of the call that ran last, stage by stage: kernels, FLOPs, bytes, and each one's share of it."""

@@ -113,4 +113,32 @@ INLINE double activation_flops(int kind) {
     default: CALL(ACTIVATION_NONE);                                   \
     }
 
+/* ---- arrays (count,), for stages whose tiles lie in cache ---- */
+
+/* y = f(x); y may be x */
+KERNEL void activate(int kind, double parameter, i64 count, const float *x, float *y) {
+    const vf p = v_set1((float)parameter);
+#define ACTIVATE(KIND)                                                                                  \
+    for (i64 i = 0; i < count; i += VL) {                                                               \
+        const i64 lanes = i64_min(VL, count - i);                                                       \
+        v_store_lanes(y + i, v_activate(KIND, v_load_lanes(x + i, lanes, 0), p), lanes);                \
+    }
+    ACTIVATION_CASES(kind, ACTIVATE)
+#undef ACTIVATE
+}
+
+/* out = grad * f'; kept: y = f(x) where activation_slope_from_y, else x; out may be grad */
+KERNEL void activate_backward(int kind, double parameter, i64 count, const float *grad, const float *kept, float *out) {
+    const vf p = v_set1((float)parameter);
+    const int from_y = activation_slope_from_y(kind, parameter);
+#define ACTIVATE_BACKWARD(KIND)                                                                         \
+    for (i64 i = 0; i < count; i += VL) {                                                               \
+        const i64 lanes = i64_min(VL, count - i);                                                       \
+        const vf g = v_load_lanes(grad + i, lanes, 0), k = v_load_lanes(kept + i, lanes, 0);            \
+        v_store_lanes(out + i, from_y ? v_activate_backward_from_y(KIND, g, k, p) : v_activate_backward(KIND, g, k, p), lanes); \
+    }
+    ACTIVATION_CASES(kind, ACTIVATE_BACKWARD)
+#undef ACTIVATE_BACKWARD
+}
+
 #endif
