@@ -19,19 +19,21 @@ INLINE vf silu_slope(vf x) {
     return s * (1.0f + x * other);
 }
 
-INLINE vf normal_cdf(vf x, vf *bell) {
-    vf tail = v_normal_tail(v_abs(x), bell);
-    return v_select(x < (vf){0}, tail, 1.0f - tail);
-}
-
+/* x Phi(x): below zero scaled last, as Phi may be less than the least normal number where the product is not */
 INLINE vf gelu(vf x) {
-    vf bell;
-    return x * normal_cdf(x, &bell);
+    vf bell, t, tail = v_normal_tail(v_abs(x), &bell, &t);
+    return v_select(x < (vf){0}, v_scale(v_max(v_set1(-20), x) * tail, t) - (x - x), x * (1.0f - v_scale(tail, t))); /* NaN of -infinity */
 }
 
 INLINE vf gelu_slope(vf x) {
-    vf bell, cdf = normal_cdf(x, &bell);
-    return cdf + x * (bell * 0.398942280f);         /* 1 / sqrt(2 pi) */
+    vf bell, t, tail = v_normal_tail(v_abs(x), &bell, &t), scaled = v_scale(tail, t);
+    return v_select(x < (vf){0}, scaled, 1.0f - scaled) + x * (v_scale(bell, t) * 0.398942280f); /* 1 / sqrt(2 pi) */
+}
+
+/* x sigmoid(x), scaled last for the same reason */
+INLINE vf silu(vf x) {
+    vf small, t, large = v_sigmoid_parts(x, &small, &t);
+    return v_select(x < (vf){0}, v_scale(v_max(v_set1(-130), x) * small, t) - (x - x), x * large);
 }
 
 INLINE vf below_zero(vf x) { return v_min((vf){0}, x); }
@@ -45,7 +47,7 @@ INLINE vf v_activate(const int kind, vf x, vf p) {
     case ACTIVATION_SIGMOID: return sigmoid(x);
     case ACTIVATION_ELU: return v_select(x > (vf){0}, x, p * v_expm1(below_zero(x)));
     case ACTIVATION_GELU: return gelu(x);
-    case ACTIVATION_SILU: return x * sigmoid(x);
+    case ACTIVATION_SILU: return silu(x);
     default: return x;
     }
 }

@@ -26,10 +26,10 @@
 enum {
     ROWS_MOST_WIDTH = 256,              /* features of a layer */
     ROWS_MOST_WEIGHTS = 1 << 16,        /* of all layers: two copies and a partial gradient stay in L2 */
-    ROWS_LEAST = 32, ROWS_MOST = 128,   /* rows of a block, where the batch has as many */
+    ROWS_LEAST = 64, ROWS_MOST = 128,   /* rows of a block, where the batch has as many */
     ROWS_CHUNKS = 64,
 };
-#define ROWS_BLOCK_FLOPS 1e6
+#define ROWS_BLOCK_FLOPS 4e6
 
 /* ---- shapes ---- */
 
@@ -54,7 +54,7 @@ INLINE struct rows_cut rows_cut(const struct dense_rows *r) {
     const double flops = (rows_in_training(r) ? 6.0 : 2.0) * (double)rows_weights(r);
     struct rows_cut cut = {.rows = i64_max(ROWS_LEAST, i64_min(ROWS_MOST, (i64)(ROWS_BLOCK_FLOPS / flops)))};
     cut.blocks = ceil_div(N, cut.rows);
-    if (cut.blocks == 1 && N >= 16 && flops * (double)N > 2 * ROWS_BLOCK_FLOPS) cut.blocks = 2;
+    if (cut.blocks == 1 && N >= 16 && flops * (double)N > ROWS_BLOCK_FLOPS / 2) cut.blocks = 2;
     if (cut.blocks > 1 && cut.blocks < 8) cut.blocks = round_up(cut.blocks, 2);
     cut.rows = ceil_div(N, cut.blocks);
     if (cut.rows > PRODUCT_ROWS) cut.rows = round_up(cut.rows, PRODUCT_ROWS);
