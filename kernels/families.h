@@ -11,6 +11,7 @@
 #include "ops/norm_apply.h"
 #include "ops/pool2d_average.h"
 #include "plan/loss.h"
+#include "plan/operator.h"
 #include "plan/rows/rows.h"
 #include "plan/update.h"
 #include "base/random.h"
@@ -68,6 +69,7 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->dense_forward = dense_forward;
     t->dense_backward = dense_backward;
     t->loss_stage = loss_stage;
+    t->operator_stage = operator_stage;
     t->rows_supports = rows_supports;
     t->rows_work_bytes = rows_work_bytes;
     t->rows_forward = rows_forward;

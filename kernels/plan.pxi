@@ -1,4 +1,7 @@
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
 from libc.math cimport NAN, sqrt
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
 MOST_CHAIN_LAYERS = CHAIN_MOST_LAYERS
@@ -116,6 +119,29 @@ cdef class Watch:
         cdef Held one
         for one in self.held:
             if not one.stands():
+                return False
+        return True
+
+
+cdef class Entries:
+    """Objects that dicts hold, as triples (dict, key, object), and dicts that hold equal numbers under one key."""
+    cdef list triples, dicts
+    cdef object key
+
+    def __init__(self, list triples, list dicts, key):
+        self.triples, self.dicts, self.key = triples, dicts, key
+
+    cpdef bint stand(self):
+        """Whether they still do."""
+        cdef PyObject *found
+        cdef PyObject *first
+        for owner, key, held in self.triples:
+            if PyDict_GetItem(owner, key) != <PyObject *> held:
+                return False
+        first = PyDict_GetItem(self.dicts[0], self.key)
+        for owner in self.dicts:
+            found = PyDict_GetItem(owner, self.key)
+            if found != first and (found == NULL or first == NULL or <object> found != <object> first):
                 return False
         return True
 
@@ -340,37 +366,56 @@ cdef class UpdateStage(Stage):
         self.kernels = "update"
 
 
+include "operators.pxi"
+
+
 cdef class Program:
     """Stages that run one after another, in one call without the GIL."""
     DONE, NON_FINITE, REFUSED, STOPPED = PROGRAM_DONE, PROGRAM_NON_FINITE, PROGRAM_REFUSED, PROGRAM_STOPPED
     cdef program p
     cdef list kept, held
+    cdef set watched
     cdef int64_t inputs, targets  # that its stages read
     cdef int input_type, target_type
 
     def __cinit__(self):
-        self.kept, self.held = [], []
+        self.kept, self.held, self.watched = [], [], set()
         self.p.loss = NAN
-        self.p.updates_from = PROGRAM_MOST_STAGES
+        self.p.updates_from = -1
+
+    def __dealloc__(self):
+        free(self.p.stage)
 
     def add(self, Stage stage, bint backward=False):
-        if self.p.stages == PROGRAM_MOST_STAGES:
-            raise ValueError(f"a program has at most {PROGRAM_MOST_STAGES} stages")
+        cdef program_stage *stages = <program_stage *> realloc(self.p.stage, (self.p.stages + 1) * sizeof(program_stage))
+        if stages == NULL:
+            raise MemoryError("no memory for a program")
+        self.p.stage = stages
         self.kept.append(stage)
-        self.held += stage.held
+        for held in stage.held:
+            self.hold([(<Held> held).array])
         if stage.inputs:
             self.inputs, self.input_type = stage.inputs, stage.input_type
         if stage.targets:
             self.targets, self.target_type = stage.targets, stage.target_type
-        if stage.updates and (backward or isinstance(stage, UpdateStage)) and self.p.updates_from == PROGRAM_MOST_STAGES:
+        if stage.updates and (backward or isinstance(stage, UpdateStage)) and self.p.updates_from < 0:
             self.p.updates_from = self.p.stages
-        self.p.function[self.p.stages] = stage.backward_function if backward else stage.forward_function
-        self.p.arguments[self.p.stages] = stage.arguments
+        stages[self.p.stages].function = stage.backward_function if backward else stage.forward_function
+        stages[self.p.stages].arguments = stage.arguments
+        stages[self.p.stages].seconds = 0
         self.p.stages += 1
 
+    def hold(self, arrays):
+        """Look at these before each run, too: others have hands on them, and stages use their memory."""
+        for array in arrays:
+            if id(array) not in self.watched:
+                self.watched.add(id(array))
+                self.held.append(Held(None, array))
+
     @property
-    def full(self):
-        return self.p.stages == PROGRAM_MOST_STAGES
+    def reached(self):
+        """The number of the stage at which the last run ended."""
+        return self.p.reached
 
     @property
     def loss(self):
@@ -379,7 +424,7 @@ cdef class Program:
     @property
     def seconds(self):
         """That the last run spent in each stage."""
-        return [self.p.seconds[i] for i in range(self.p.stages)]
+        return [self.p.stage[i].seconds for i in range(self.p.stages)]
 
     cpdef int run(self, cnp.ndarray x, cnp.ndarray target) except -2:
         """Status: 0, or why it stopped before its end. StateError where an array has changed under its hands."""

@@ -54,6 +54,7 @@ class Plan:
         """Forgets everything that was made: in a forked child, where a run that another thread had begun never ends."""
         self._structure = Structure(self.model, *self._others)
         self._executions: OrderedDict[Any, Any] = OrderedDict()
+        self._recent: tuple[Any, Any] = None, None  # key and value of the one that was found last
         self._last: Execution | None = None
         self._changes = 0  # of the model
 
@@ -66,12 +67,16 @@ class Plan:
     def _find(self, key: Any, make: Callable[[], Any], stands: Callable[[Any], bool]) -> Any:
         """Returns the execution cached for `key`, rebuilt if anything it depends on has changed."""
         self._follow_model()
+        recent, found = self._recent
+        if recent == key and stands(found):
+            return found
         found = self._executions.get(key)
         if found is None or not stands(found):
             found = self._executions[key] = make()
             if len(self._executions) > MOST_SHAPES:
                 self._executions.popitem(last=False)
         self._executions.move_to_end(key)
+        self._recent = key, found
         return found
 
     def _follow_model(self) -> bool:
@@ -79,7 +84,7 @@ class Plan:
         changed = self._structure.changed()
         if changed:
             self._changes += 1
-            self._executions.clear()
+            self._forget()
         return changed
 
     def _steady_graph(self, make: Callable[[], Graph], parameters: bool) -> Graph:
@@ -100,15 +105,21 @@ class Plan:
         try:
             check_again(self._structure, graph, make, parameters)
         except Unsteady:
-            self._executions.clear()
+            self._forget()
             raise
 
-    def _stages(self, graph: Graph, training: bool) -> list[Any]:
+    def _forget(self) -> None:
+        self._executions.clear()
+        self._recent = None, None
+
+    def _stages(self, graph: Graph, training: bool) -> tuple[list[Any], bool]:
+        """The stages of a graph, and whether operators that are not fused run natively, too."""
         native = backends.name() == "native"
         disable = self.options if native else frozenset(FUSIONS)
         if training and overlap(statistics(graph), [array for _, array in read_by(graph)]):
             disable = frozenset(FUSIONS)  # operators, one by one, write and read in the order of the eager step
-        return fuse(graph, disable, lambda layers: chain_is_supported(layers, training), is_small_network)
+        stages = fuse(graph, disable, lambda layers: chain_is_supported(layers, training), is_small_network)
+        return stages, "operators" not in disable
 
     def describe(self) -> str:
         """The program of the call that ran last, stage by stage: kernels, FLOPs, bytes, and each one's share of it."""
@@ -190,7 +201,8 @@ class Predictor(Plan):
 
     def _make(self, x: Array) -> Execution:
         graph = self._steady_graph(lambda: self._trace(x), parameters=False)
-        return Execution(graph, self._stages(graph, False), training=False, frozen=self.frozen, options=self.options)
+        stages, operators = self._stages(graph, False)
+        return Execution(graph, stages, training=False, frozen=self.frozen, options=self.options, operators=operators)
 
 
 class Step(Plan):
@@ -283,7 +295,8 @@ class Step(Plan):
                 f"expected a loss of one number (reduction 'mean' or 'sum'), got shape {graph.loss.shape}"
             )
         self._check_reached(graph)
-        return Stepping(graph, self._stages(graph, True), self)
+        stages, operators = self._stages(graph, True)
+        return Stepping(graph, stages, self, operators=operators)
 
     def _check_reached(self, graph: Graph) -> None:
         """ArgumentError for an optimiser whose steps would change nothing."""

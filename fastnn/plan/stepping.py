@@ -30,7 +30,7 @@ VERY_LONG = 1 << 20  # numbers in a batch: with more, all updates come last, so 
 class Stepping:
     """One shape's training step."""
 
-    def __init__(self, graph: Graph, stages: list[Stage], step: Step) -> None:
+    def __init__(self, graph: Graph, stages: list[Stage], step: Step, *, operators: bool) -> None:
         self.step, self.optimizer = step, step.optimizer
         self.calls = 0
         self.updates = self._known_updates(graph)
@@ -43,6 +43,7 @@ class Stepping:
             options=step.options,
             updates=self.updates,
             at_once=self.whole and soon and "update" not in step.options and all(map(_cannot_fail, stages)),
+            operators=operators,
         )
         self.gradients = self.execution.gradients
         if step.group is not None:
@@ -81,9 +82,9 @@ class Stepping:
             if updates.holds(p):
                 stage = UpdateStage(p.data, grad, updates.states(p), updates.numbers(p))
                 if self.whole:
-                    self.execution.native(None, "update", stage)
+                    self.execution.add_update(stage)
                     continue
-                if not programs or programs[-1].full:
+                if not programs:
                     programs.append(Program())
                 programs[-1].add(stage)
         return programs
