@@ -13,6 +13,7 @@
 #include "plan/loss.h"
 #include "plan/operator.h"
 #include "plan/region/region_stage.h"
+#include "plan/rows/rows.h"
 #include "plan/update.h"
 #include "base/random.h"
 #include "ops/softmax.h"
@@ -73,7 +74,11 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->dense_work_bytes = dense_work_bytes;
     t->dense_forward = dense_forward;
     t->dense_backward = dense_backward;
-    t->cross_entropy_stage = cross_entropy_stage;
+    t->loss_stage = loss_stage;
     t->operator_stage = operator_stage;
+    t->rows_supports = rows_supports;
+    t->rows_work_bytes = rows_work_bytes;
+    t->rows_forward = rows_forward;
+    t->rows_backward = rows_backward;
     t->update_stage = update_stage;
 }

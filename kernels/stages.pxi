@@ -49,6 +49,7 @@ cdef extern from "plan/stages.h" nogil:
         double eta_minus, eta_plus, least_step, most_step
     struct dense:
         int64_t N, I, O, activation, channels, frozen
+        double parameter
         const float *x
         const float *table
         float *weight
@@ -63,13 +64,20 @@ cdef extern from "plan/stages.h" nogil:
         float *weight_state[3]
         float *bias_state[3]
         void *work
-    struct cross_entropy:
-        int64_t N, C
-        const float *logits
+    enum: LOSS_NONE, LOSS_CROSS_ENTROPY, LOSS_SOFT_CROSS_ENTROPY, LOSS_NLL, LOSS_BCE, LOSS_BCE_WITH_LOGITS, LOSS_MSE
+    struct loss:
+        int64_t kind, N, C
+        const float *x
         double label_smoothing
         int mean
         float *losses
         float *grad
+    enum: ROWS_MOST_LAYERS
+    struct dense_rows:
+        int64_t layers
+        dense layer[16]
+        loss loss
+        void *work
     struct update:
         int64_t count
         float *param

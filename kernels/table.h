@@ -88,7 +88,10 @@ struct kernels {
     stage_function region_forward, region_backward;
     const char *(*dense_name)(const struct dense *);
     int64_t (*dense_work_bytes)(const struct dense *);
-    stage_function dense_forward, dense_backward, cross_entropy_stage, operator_stage, update_stage;
+    stage_function dense_forward, dense_backward, loss_stage, operator_stage, update_stage;
+    int64_t (*rows_supports)(const struct dense_rows *);
+    int64_t (*rows_work_bytes)(const struct dense_rows *);
+    stage_function rows_forward, rows_backward;
 };
 
 extern struct kernels fastnn_kernels;                   /* the table in use */

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fastnn.ops import conv, dense
-from fastnn.plan.fuse import Chain, ChainLayer, Dense, Stage
+from fastnn.ops import conv, dense, pool
+from fastnn.plan.fuse import Chain, ChainLayer, Dense, Rows, Stage
 from fastnn.plan.region_stage import region_lines
 from fastnn.plan.regions import Region
 from fastnn.plan.trace import Operator, Value
@@ -64,9 +64,12 @@ def _parts_of(stage: Stage) -> list[str]:
     if isinstance(stage, Chain):
         lines = [_layer(layer) for layer in stage.layers]
         return [f"Normalize, {lines[0]}", *lines[1:]] if stage.normalize else lines
+    if isinstance(stage, Rows):
+        return [line for part in (*stage.layers, *([stage.loss] if stage.loss else [])) for line in _parts_of(part)]
     if isinstance(stage, Dense):
         features = "{1}→{0}".format(*stage.linear.inputs[1].shape)
-        names = ["Normalize"] * bool(stage.normalize) + [f"Linear {features}"] + ["ReLU"] * bool(stage.relu)
+        names = ["Normalize"] * bool(stage.normalize) + [f"Linear {features}"]
+        names += [stage.activation.function.__name__] if stage.activation else []
         return [", ".join(names)]
     return [" ".join(op.function.__name__ for op in stage.operators)]
 

@@ -1,9 +1,10 @@
 """The fuser: a graph of operators becomes a list of stages, each run by one kernel where there is one for it.
 
     Chain         [Normalize] (Conv2d [BatchNorm] [activation] [pooling])+ [Reshape]      pooling before the activation, too
-    Dense         [Normalize] [Reshape] Linear [ReLU]
+    Dense         [Normalize] [Reshape] Linear [activation]
     Region        convolutions with whatever lies between them, see regions.py
-    CrossEntropy  the loss, from labels
+    Loss          the loss, from the plan's own target
+    Rows          Dense+ [Loss]: a small network
     Single        any other operator, by its own kernels
 
 What is fused into one stage is used by nothing else: a value that two operators need stays a value.
@@ -22,13 +23,20 @@ import numpy as np
 from fastnn.ops import activations, conv, dense, loss, norm, pool, shaping
 from fastnn.plan.trace import Graph, Operator, Value
 
-__all__ = ["FUSIONS", "Chain", "ChainLayer", "CrossEntropy", "Dense", "Single", "Stage", "fuse"]
+__all__ = ["FUSIONS", "LOSSES", "Chain", "ChainLayer", "Dense", "Loss", "Rows", "Single", "Stage", "fuse"]
 
 FUSIONS = (  # what compile's `disable` may name
-    "region", "chain", "dense", "cross_entropy", "operators", "update", "winograd", "sparse",
+    "region", "chain", "dense", "rows", "cross_entropy", "operators", "update", "winograd", "sparse",
 )  # fmt: skip
 POOLINGS = (None, pool.MaxPool2d, pool.AvgPool2d, pool.GlobalAvgPool2d)  # by their numbers in kernels/parts/kinds.h
 _FLOAT32 = np.dtype(np.float32)
+LOSSES = {  # their names among the kernels
+    loss.CrossEntropy: "cross_entropy",
+    loss.NLL: "nll",
+    loss.BCE: "bce",
+    loss.BCEWithLogits: "bce_with_logits",
+    loss.MSE: "mse",
+}
 
 
 @dataclass(eq=False)
@@ -52,8 +60,12 @@ class Single(Stage):
     """One operator, run by itself."""
 
 
-class CrossEntropy(Stage):
-    """Softmax-cross-entropy with the graph's labels, loss and gradient in one pass."""
+class Loss(Stage):
+    """A loss of the graph's own target, loss and gradient in one pass."""
+
+    @property
+    def made(self) -> list[Value]:
+        return []
 
 
 @dataclass(eq=False)
@@ -86,18 +98,30 @@ class Chain(Stage):
 @dataclass(eq=False)
 class Dense(Stage):
     linear: Operator
-    relu: Operator | None = None
+    activation: Operator | None = None
     normalize: Operator | None = None
+
+
+@dataclass(eq=False)
+class Rows(Stage):
+    layers: list[Dense]
+    loss: Loss | None = None
+
+    @property
+    def outputs(self) -> list[Value]:
+        return [self.layers[-1].output, *([] if self.loss is None else [self.output])]
 
 
 def fuse(
     graph: Graph,
     disable: Container[str],
     supported: Callable[[list[ChainLayer]], bool],
-    regions: Iterable[Stage] = (),
+    regions: Iterable[Stage],
+    small: Callable[[list[Dense]], bool],
 ) -> list[Stage]:
-    """Stages in an order in which they can run; `supported` says whether there is a kernel for such layers in a row.
+    """Stages in an order in which they can run.
 
+    `supported` says whether there is a kernel for such layers in a row, `small` whether dense layers are a small network.
     Of `regions`, those that are a plain chain are run as one: it is faster.
     """
     fuser = _Fuser(graph, disable, supported)
@@ -107,7 +131,8 @@ def fuse(
         if id(op) not in fuser.claimed:
             stages.append(fuser.stage_from(op))
             fuser.claimed.update(map(id, stages[-1].operators))
-    return _in_order(graph, stages)
+    stages = _in_order(graph, stages)
+    return stages if "rows" in disable else _with_small_networks(graph, stages, small)
 
 
 def _in_order(graph: Graph, stages: list[Stage]) -> list[Stage]:
@@ -133,6 +158,38 @@ def _in_order(graph: Graph, stages: list[Stage]) -> list[Stage]:
     return ordered
 
 
+def _with_small_networks(graph: Graph, stages: list[Stage], small: Callable[[list[Dense]], bool]) -> list[Stage]:
+    """The same stages, but of dense layers one after the other as many as make a small network in one."""
+    follows = {id(stage.input): stage for stage in stages if isinstance(stage, (Dense, Loss))}
+    placed: dict[int, Stage | None] = {}  # instead of the stages with these ids
+    for stage in stages:
+        if not isinstance(stage, Dense) or id(stage) in placed:
+            continue
+        run, after = [stage], follows.get(id(stage.output))
+        while isinstance(after, Dense) and _is_for_one(run[-1].output, graph):
+            run.append(after)
+            after = follows.get(id(after.output))
+        placed.update((id(one), one) for one in run)
+        loss_of = after if isinstance(after, Loss) and len(run[-1].output.consumers) == 1 else None
+        while run:
+            windows = (run[i : i + n] for n in range(len(run), 0, -1) for i in range(len(run) - n, -1, -1))
+            layers = next(filter(small, windows), None)
+            if layers is None:
+                break
+            ends = loss_of if layers[-1] is run[-1] else None
+            parts: list[Stage] = [*layers, *([ends] if ends else [])]
+            placed.update((id(part), None) for part in parts)
+            operators = [op for part in parts for op in part.operators]
+            placed[id(layers[0])] = Rows(operators, layers[0].input, parts[-1].output, layers, ends)
+            run, loss_of = run[: run.index(layers[0])], None
+    return [new for stage in stages if (new := placed.get(id(stage), stage)) is not None]
+
+
+def _is_for_one(value: Value, graph: Graph) -> bool:
+    """Whether one stage alone sees a value."""
+    return len(value.consumers) == 1 and not graph.is_result(value) and value is not graph.loss
+
+
 class _Fuser:
     def __init__(self, graph: Graph, disable: Container[str], supported: Callable[[list[ChainLayer]], bool]) -> None:
         self.graph, self.disable, self.supported = graph, disable, supported
@@ -152,7 +209,7 @@ class _Fuser:
         if "dense" not in self.disable and (layer := self._dense(op)):
             return layer
         if "cross_entropy" not in self.disable and self._is_loss(op):
-            return CrossEntropy([op], op.inputs[0], op.output)
+            return Loss([op], op.inputs[0], op.output)
         return Single([op], op.inputs[0] if op.inputs else None, op.output)
 
     # ---- which stages there are ----
@@ -218,18 +275,18 @@ class _Fuser:
             return None
         operators.append(op)
         after = self._next(op)
-        relu = after if after is not None and after.function is activations.ReLU else None
-        if relu is not None:
-            operators.append(relu)
-        return Dense(operators, operators[0].inputs[0], operators[-1].output, op, relu, normalize)
+        activation = after if after is not None and vars(after.function).get("kind") else None  # not a subclass's
+        if activation is not None:
+            operators.append(activation)
+        return Dense(operators, operators[0].inputs[0], operators[-1].output, op, activation, normalize)
 
     def _is_loss(self, op: Operator) -> bool:
         return (
-            op.function is loss.CrossEntropy
+            op.function in LOSSES
             and op.output is self.graph.loss
             and op.inputs[1] is self.graph.y
             and self.graph.y is not None
-            and self.graph.y.dtype == np.int64
+            and self.graph.y.dtype in (np.int64, _FLOAT32)
             and is_float32_value(op.inputs[0])
             and op.attributes["reduction"] != "none"
             and math.prod(op.inputs[0].shape) > 0

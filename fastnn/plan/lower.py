@@ -340,7 +340,7 @@ class Lowering(Emitter):
                 if reached:
                     self.steps.append(Step(stage, "backward", step.how, step.native, backward=True))
                 for value in reached:
-                    self._done_with(self._parts[id(value)])
+                    self._done_with(self._parts.get(id(value), []))
             elif self.reaches(stage.output):
                 self._operator_backward(stage.operators[0])
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastnn.ops import norm
-from fastnn.plan.fuse import POOLINGS, Chain, ChainLayer, CrossEntropy, Dense, Stage
+from fastnn.plan.fuse import LOSSES, POOLINGS, Chain, ChainLayer, Dense, Loss, Rows, Stage
 from fastnn.plan.region_stage import region_stage
 from fastnn.plan.regions import Region
-from fastnn.plan.trace import Value
+from fastnn.plan.trace import Operator
 from fastnn.tensor import Array
 
 if TYPE_CHECKING:
     from fastnn.plan.lower import Lowering
 
-__all__ = ["chain_is_supported", "native_stage"]
+__all__ = ["chain_is_supported", "is_small_network", "native_stage"]
 
 
 def native_stage(plan: Lowering, stage: Stage) -> Any:
@@ -24,9 +27,13 @@ def native_stage(plan: Lowering, stage: Stage) -> Any:
     if isinstance(stage, Chain):
         return _chain(plan, stage)
     if isinstance(stage, Dense):
-        return _dense(plan, stage)
-    assert isinstance(stage, CrossEntropy)
-    return _cross_entropy(plan, stage)
+        native = _dense(plan, stage)
+        native.reserve()
+        return native
+    if isinstance(stage, Loss):
+        return _loss(plan, stage)
+    assert isinstance(stage, Rows)
+    return _rows(plan, stage)
 
 
 def chain_is_supported(layers: list[ChainLayer], training: bool) -> bool:
@@ -119,7 +126,28 @@ def _arrays(plan: Lowering, layer: ChainLayer) -> dict[str, Array | None]:
     return arrays
 
 
-def _dense(plan: Lowering, stage: Dense) -> Any:
+def is_small_network(layers: list[Dense]) -> bool:
+    """Whether one stage for all these layers is the way for them."""
+    from fastnn._kernels import rows_support
+
+    return not any(layer.normalize for layer in layers) and rows_support(
+        [layer.linear.inputs[1].shape for layer in layers]
+    )
+
+
+def _rows(plan: Lowering, stage: Rows) -> Any:
+    from fastnn._kernels import RowsStage
+
+    last = len(stage.layers) - 1
+    layers = [_dense(plan, layer, i == 0, i == last, stage.loss is None) for i, layer in enumerate(stage.layers)]
+    native = RowsStage(layers, None if stage.loss is None else _loss(plan, stage.loss, within=True))
+    native.reserve()
+    return native
+
+
+def _dense(plan: Lowering, stage: Dense, first: bool = True, last: bool = True, ends: bool = True) -> Any:
+    """Arguments of a layer; of a small network only the first one reads, the last one writes, and it ends there or in a
+    loss."""
     from fastnn._kernels import DenseStage
 
     source, weight, bias = stage.linear.inputs
@@ -131,13 +159,13 @@ def _dense(plan: Lowering, stage: Dense) -> Any:
         source.shape[0],
         plan.leaf(weight),
         plan.leaf(bias),
-        relu=stage.relu is not None,
-        x=plan.source(stage.input),
+        **_activation(stage.activation),
+        x=plan.source(stage.input) if first else None,
         table=plan.table(stage.normalize),
         channels=stage.normalize.inputs[0].shape[1] if stage.normalize else 1,
-        y=plan.value(stage.output),
-        grad_y=plan.given(stage.output),
-        grad_x=plan.target_of(stage.input),
+        y=plan.value(stage.output) if last else None,
+        grad_y=plan.given(stage.output) if last and ends else None,
+        grad_x=plan.target_of(stage.input) if first else None,
         grad_weight=None if at_once else plan.target_of(weight),
         grad_bias=None if at_once else plan.target_of(bias),
         numbers=None if updates is None else updates.numbers(weight.tensor),
@@ -148,14 +176,29 @@ def _dense(plan: Lowering, stage: Dense) -> Any:
     )
 
 
-def _cross_entropy(plan: Lowering, stage: CrossEntropy) -> Any:
-    from fastnn._kernels import CrossEntropyStage
+def _activation(op: Operator | None) -> dict[str, Any]:
+    """Number and parameter of an activation."""
+    if op is None:
+        return {"activation": 0, "parameter": 0.0}
+    (parameter,) = op.attributes.values() or (0.0,)  # negative_slope or alpha
+    return {"activation": op.function.kind, "parameter": parameter}
+
+
+def _loss(plan: Lowering, stage: Loss, within: bool = False) -> Any:
+    from fastnn._kernels import LossStage
 
     (op,) = stage.operators
-    logits: Value = op.inputs[0]
-    return CrossEntropyStage(
-        plan.value(logits),
-        plan.target_of(logits),
-        label_smoothing=op.attributes["label_smoothing"],
+    x, target = op.inputs
+    kind = LOSSES[op.function]
+    if kind == "cross_entropy" and target.dtype != np.int64:
+        kind = "soft_cross_entropy"
+    n = x.shape[0]
+    return LossStage(
+        kind,
+        n,
+        math.prod(x.shape[1:]),
+        None if within else plan.value(x),
+        None if within else plan.target_of(x),
+        label_smoothing=op.attributes.get("label_smoothing", 0.0),
         mean=op.attributes["reduction"] == "mean",
     )

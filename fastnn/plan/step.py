@@ -21,7 +21,7 @@ from fastnn.plan.fewest import fewest_in_training
 from fastnn.plan.fuse import FUSIONS, fuse
 from fastnn.plan.inputs import Inputs, argument, arguments, arrays_of, target
 from fastnn.plan.memory import overlap, read_by, statistics
-from fastnn.plan.native import chain_is_supported
+from fastnn.plan.native import chain_is_supported, is_small_network
 from fastnn.plan.region_stage import supported_regions
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED, Unsteady, check_again, first_graph, steady_graph
@@ -59,6 +59,7 @@ class Plan:
         """Forgets everything that was made: in a forked child, where a run that another thread had begun never ends."""
         self._structure = Structure(self.model, *self._others)
         self._executions: OrderedDict[Any, Any] = OrderedDict()
+        self._recent: tuple[Any, Any] = None, None  # key and value of the one that was found last
         self._last: Execution | None = None
         self._changes = 0  # of the model
 
@@ -71,12 +72,16 @@ class Plan:
     def _find(self, key: Any, make: Callable[[], Any], stands: Callable[[Any], bool]) -> Any:
         """Returns the execution cached for `key`, rebuilt if anything it depends on has changed."""
         self._follow_model()
+        recent, found = self._recent
+        if recent == key and stands(found):
+            return found
         found = self._executions.get(key)
         if found is None or not stands(found):
             found = self._executions[key] = make()
             if len(self._executions) > MOST_SHAPES:
                 self._executions.popitem(last=False)
         self._executions.move_to_end(key)
+        self._recent = key, found
         return found
 
     def _follow_model(self) -> bool:
@@ -84,7 +89,7 @@ class Plan:
         changed = self._structure.changed()
         if changed:
             self._changes += 1
-            self._executions.clear()
+            self._forget()
         return changed
 
     def _steady_graph(self, make: Callable[[], Graph], parameters: bool) -> Graph:
@@ -105,8 +110,12 @@ class Plan:
         try:
             check_again(self._structure, graph, make, parameters)
         except Unsteady:
-            self._executions.clear()
+            self._forget()
             raise
+
+    def _forget(self) -> None:
+        self._executions.clear()
+        self._recent = None, None
 
     def _stages(self, graph: Graph, training: bool) -> tuple[list[Any], bool]:
         """The stages of a graph, and whether operators that are not fused run natively, too."""
@@ -115,7 +124,7 @@ class Plan:
         if training and overlap(statistics(graph), [array for _, array in read_by(graph)]):
             disable = frozenset(FUSIONS)  # operators, one by one, write and read in the order of the eager step
         regions = [] if "region" in disable else supported_regions(graph, training, self.frozen, disable)
-        stages = fuse(graph, disable, lambda layers: chain_is_supported(layers, training), regions)
+        stages = fuse(graph, disable, lambda layers: chain_is_supported(layers, training), regions, is_small_network)
         return stages, "operators" not in disable
 
     def describe(self) -> str:

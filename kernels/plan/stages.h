@@ -60,8 +60,6 @@ struct chain {
 
 /* ---- dense ---- */
 
-enum dense_activation { DENSE_NONE, DENSE_RELU };
-
 enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_RPROP, OPTIMIZER_ADAGRAD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM };
 enum { UPDATE_STATES = 3 };             /* arrays beside a parameter, at most */
 
@@ -79,7 +77,8 @@ struct optimizer {
 /* y = activation(x weight^T + bias); backward: grad_x, and the weight's gradient, or at once the weight's update */
 struct dense {
     int64_t N, I, O;
-    int64_t activation;                 /* enum dense_activation */
+    int64_t activation;                 /* enum activation_kind */
+    double parameter;                   /* of the activation */
     const float *x;                     /* (N, I), NULL: the program's input */
     const float *table;                 /* NULL, or the program's input is uint8: table[c * 256 + value], I/channels a channel */
     int64_t channels;
@@ -97,14 +96,30 @@ struct dense {
 
 /* ---- loss ---- */
 
-/* loss of the program = mean or sum of the rows' softmax-cross-entropies; grad (N, C) times 1/N for the mean */
-struct cross_entropy {
-    int64_t N, C;
-    const float *logits;
-    double label_smoothing;
+enum loss_kind { LOSS_NONE, LOSS_CROSS_ENTROPY, LOSS_SOFT_CROSS_ENTROPY, LOSS_NLL, LOSS_BCE, LOSS_BCE_WITH_LOGITS, LOSS_MSE };
+
+/* loss of the program = mean or sum of the losses of rows (the first three) or entries, by the program's target: labels (N,) for
+ * CROSS_ENTROPY and NLL, else floats (N, C) */
+struct loss {
+    int64_t kind, N, C;
+    const float *x;                     /* (N, C): logits, log-probabilities, probabilities, or predictions */
+    double label_smoothing;             /* of the cross-entropies */
     int mean;
-    float *losses;                      /* (N,) */
-    float *grad;                        /* (N, C), or NULL */
+    float *losses;                      /* (N,) or (N, C) */
+    float *grad;                        /* (N, C), times 1 / N or 1 / (N C) for the mean; or NULL */
+};
+
+/* ---- a small dense network ---- */
+
+enum { ROWS_MOST_LAYERS = 16 };
+
+/* Dense layers one after the other, the loss of what they give, and the way back. Of the layers, N, table and frozen are all the same;
+ * x and grad_x are the first one's, y and grad_y the last one's, work is none's. */
+struct dense_rows {
+    int64_t layers;
+    struct dense layer[ROWS_MOST_LAYERS];
+    struct loss loss;                   /* LOSS_NONE: none; x and grad are not used */
+    void *work;                         /* rows_work_bytes() of it, 64-byte aligned, zero at first */
 };
 
 /* ---- update of whole parameters, from their gradients ---- */
