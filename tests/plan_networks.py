@@ -191,21 +191,21 @@ def errors_of_torch(twin: Any, loss: Layer, x: np.ndarray, y: np.ndarray) -> dic
     import torch
 
     images = x / np.float32(255) if x.dtype == np.uint8 else x
-    names = ["loss", *(name for name, _ in twin.named_parameters())]
 
     def found(dtype: type, order: np.ndarray) -> dict[str, np.ndarray]:
         one = copy.deepcopy(twin).to(torch.float64 if dtype is np.float64 else torch.float32)
         data, target = images[order].astype(dtype), y[order].astype(dtype if y.ndim > 1 else np.int64)
         value = getattr(torch.nn, loss[0])(**loss[1])(one(torch.from_numpy(data)), torch.from_numpy(target))
         value.backward()
-        return dict(zip(names, [value.detach().numpy(), *(p.grad.numpy() for p in one.parameters())], strict=True))
+        gradients = {name: p.grad.numpy() for name, p in one.named_parameters() if p.grad is not None}
+        return {"loss": value.detach().numpy(), **gradients}
 
     torch.set_num_threads(1)
     orders = [np.arange(len(x)), *(np.random.default_rng(i).permutation(len(x)) for i in range(5))]
     precise = found(np.float64, orders[0])
     runs = [errors(found(np.float32, order), precise) for order in orders]
     runs += [_sensitivity(twin, partial(found, np.float64, orders[0]), precise, seed) for seed in range(4)]
-    return {name: max(run[name] for run in runs) for name in names}
+    return {name: max(run[name] for run in runs) for name in precise}
 
 
 def _sensitivity(

@@ -269,7 +269,7 @@ class Parts(nn.Module):
             p.requires_grad = False
 
     def forward(self, x: fnn.Tensor) -> fnn.Tensor:
-        x = self.a(x).silu()
+        x = fnn.ops.silu(self.a(x))
         with fnn.no_grad():
             kept = self.b(x)
         y = self.b(x.detach()).tanh() + self.fixed(x) + kept
