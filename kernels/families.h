@@ -11,6 +11,7 @@
 #include "ops/norm_apply.h"
 #include "ops/pool2d_average.h"
 #include "plan/loss.h"
+#include "plan/operator.h"
 #include "plan/region/region_stage.h"
 #include "plan/update.h"
 #include "base/random.h"
@@ -73,5 +74,6 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->dense_forward = dense_forward;
     t->dense_backward = dense_backward;
     t->cross_entropy_stage = cross_entropy_stage;
+    t->operator_stage = operator_stage;
     t->update_stage = update_stage;
 }

@@ -1,4 +1,5 @@
 from libc.math cimport NAN, sqrt
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
 MOST_CHAIN_LAYERS = CHAIN_MOST_LAYERS
@@ -126,8 +127,8 @@ cdef class Stage:
     cdef const void *arguments
     cdef stage_function forward_function, backward_function
     cdef readonly str kernels
-    cdef int64_t inputs, labels  # that it reads of the program's input, and of its labels
-    cdef int input_type
+    cdef int64_t inputs, targets  # entries of the program's input and target; 0: it does not read them
+    cdef int input_type, target_type
     cdef bint updates  # parameters: a dense stage in backward, an update in any case
 
     def __cinit__(self, *args, **kwargs):
@@ -262,7 +263,7 @@ cdef class CrossEntropyStage(Stage):
     def __init__(self, logits, grad, *, double label_smoothing, bint mean):
         cdef int64_t N, C
         N, C = logits.shape
-        self.c.N, self.c.C, self.labels = N, C, N
+        self.c.N, self.c.C, self.targets, self.target_type = N, C, N, cnp.NPY_INT64
         self.c.logits, self.c.grad = self.own(logits, N * C), self.own(grad, N * C)
         self.c.losses = self.own(np.empty(N, np.float32), N)
         self.c.label_smoothing, self.c.mean = label_smoothing, mean
@@ -287,36 +288,157 @@ cdef class UpdateStage(Stage):
         self.kernels = "update"
 
 
+OPERATORS = {}  # their numbers by name
+cdef int _number = 0
+while fastnn_operator_names[_number] != NULL:
+    OPERATORS[fastnn_operator_names[_number].decode()] = _number
+    _number += 1
+
+cdef dict ELEMENTS = {cnp.NPY_FLOAT32: ELEMENT_FLOAT, cnp.NPY_FLOAT64: ELEMENT_DOUBLE, cnp.NPY_INT32: ELEMENT_INT32,
+                      cnp.NPY_UINT8: ELEMENT_BYTE, cnp.NPY_BOOL: ELEMENT_BYTE}
+
+
+cdef int64_t element_of(cnp.ndarray array) except -1:
+    """The number of its type; DTypeError for types and byte orders that no operator reads."""
+    if cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(array), cnp.NPY_INT64) and cnp.PyArray_ISNOTSWAPPED(array):
+        return ELEMENT_INT64
+    if cnp.PyArray_TYPE(array) not in ELEMENTS or not cnp.PyArray_ISNOTSWAPPED(array) or not cnp.PyArray_ISALIGNED(array):
+        raise DTypeError(f"an operator was given an array of another type: {described(array)}")
+    return ELEMENTS[cnp.PyArray_TYPE(array)]
+
+
+cdef class OperatorStage(Stage):
+    """One operator's kernel with its arrays, None where there is none: struct operator_call, n and p as kernels/plan/operator.h has them.
+
+    With `shape`, arrays have any strides: the output of a map and its inputs all have this shape; a sum's input has it, and its
+    output the first `kept` dimensions of it; before a matmul's matrices come these dimensions. `input` and `target` stand for
+    what a run brings: arrays that lie in their memory are looked for in the run's.
+    """
+    cdef operator_call o
+
+    def __init__(self, str kind, tuple arrays, tuple n, tuple p, *, tuple shape, int kept, input, target):
+        cdef int64_t counts[8]  # OPERATOR_ARRAYS
+        cdef cnp.ndarray array
+        if len(arrays) > OPERATOR_ARRAYS or len(n) > OPERATOR_SIZES or len(p) > 2:
+            raise ValueError(f"{kind}: too many arrays or numbers for an operator")
+        self.o.kind, self.o.operands = OPERATORS[kind], len(arrays)
+        for k, size in enumerate(n):
+            self.o.n[k] = size
+        for k, number in enumerate(p):
+            self.o.p[k] = number
+        fastnn_operator_counts(&self.o, counts)
+        for k, each in enumerate(arrays):
+            if each is None:
+                continue
+            array = each
+            if shape is None:
+                if array.size != counts[k] or not cnp.PyArray_ISCARRAY_RO(array) or element_of(array) != fastnn_operator_element(&self.o, k):
+                    raise ShapeError(f"{kind} was given for array {k} of {counts[k]} entries {described(array)}")
+            self.o.operand[k].element = element_of(array)
+            self.locate(&self.o.operand[k], array, input, target)
+        self.kept.append(arrays)
+        if shape is not None:
+            self.lay_out(arrays, shape, kept)
+        self.arguments = &self.o
+        self.forward_function = fastnn_kernels.operator_stage
+        self.kernels = kind
+
+    cdef int locate(self, operand *to, cnp.ndarray array, input, target) except -1:
+        """Its address; within the program's input or target the distance from the beginning."""
+        cdef char *data = <char *> cnp.PyArray_DATA(array)
+        cdef cnp.ndarray whole
+        to.place, to.data = OPERAND_FIXED, data
+        for place, each in ((OPERAND_INPUT, input), (OPERAND_TARGET, target)):
+            if each is None:
+                continue
+            whole = each
+            if <char *> cnp.PyArray_DATA(whole) <= data < <char *> cnp.PyArray_DATA(whole) + cnp.PyArray_NBYTES(whole):
+                to.place, to.data = place, <char *> <size_t> (data - <char *> cnp.PyArray_DATA(whole))
+                if place == OPERAND_INPUT:
+                    self.inputs, self.input_type = whole.size, cnp.PyArray_TYPE(whole)
+                else:
+                    self.targets, self.target_type = whole.size, cnp.PyArray_TYPE(whole)
+        return 0
+
+    cdef int lay_out(self, tuple arrays, tuple shape, int kept) except -1:
+        """Sizes and strides, with as few dimensions as will do."""
+        cdef bint matmul = self.o.kind == OPERATORS["matmul"], summed = self.o.kind == OPERATORS["sum"]
+        cdef list strided = [1, 2] if matmul else [1] if summed else [k for k, each in enumerate(arrays) if each is not None]
+        cdef list sizes = [], strides = []
+        cdef int last = -1  # the dimension that sizes ends with
+        for k in strided:
+            if arrays[k].shape[:len(shape)] != shape:
+                raise ShapeError(f"an operator of shape {shape} was given {described(arrays[k])}")
+        for d in range(len(shape)):
+            steps = [arrays[k].strides[d] for k in strided]
+            if shape[d] == 1 and not matmul and d < len(shape) - 1:
+                continue
+            if (sizes and not matmul and (d < kept) == (last < kept)
+                    and all(before == step * shape[d] for before, step in zip(strides[-1], steps))):
+                sizes[-1] *= shape[d]
+                strides[-1] = steps
+            else:
+                sizes.append(shape[d])
+                strides.append(steps)
+                self.o.kept += d < kept
+            last = d
+        if len(sizes) > OPERATOR_DIMS:
+            raise ShapeError(f"an operator was given more than {OPERATOR_DIMS} dimensions of strides of their own: {shape}")
+        self.o.dims = len(sizes)
+        for d in range(len(sizes)):
+            self.o.size[d] = sizes[d]
+            for k, step in zip(strided, strides[d]):
+                self.o.operand[k].stride[d] = step
+        return 0
+
+
 cdef class Program:
     """Stages that run one after another, in one call without the GIL."""
-    DONE, NON_FINITE, BAD_LABEL, STOPPED = PROGRAM_DONE, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL, PROGRAM_STOPPED
+    DONE, NON_FINITE, REFUSED, STOPPED = PROGRAM_DONE, PROGRAM_NON_FINITE, PROGRAM_REFUSED, PROGRAM_STOPPED
     cdef program p
     cdef list kept, held
-    cdef int64_t inputs, labels  # that its stages read
-    cdef int input_type
+    cdef set watched
+    cdef int64_t inputs, targets  # that its stages read
+    cdef int input_type, target_type
 
     def __cinit__(self):
-        self.kept, self.held = [], []
+        self.kept, self.held, self.watched = [], [], set()
         self.p.loss = NAN
-        self.p.updates_from = PROGRAM_MOST_STAGES
+        self.p.updates_from = -1
+
+    def __dealloc__(self):
+        free(self.p.stage)
 
     def add(self, Stage stage, bint backward=False):
-        if self.p.stages == PROGRAM_MOST_STAGES:
-            raise ValueError(f"a program has at most {PROGRAM_MOST_STAGES} stages")
+        cdef program_stage *stages = <program_stage *> realloc(self.p.stage, (self.p.stages + 1) * sizeof(program_stage))
+        if stages == NULL:
+            raise MemoryError("no memory for a program")
+        self.p.stage = stages
         self.kept.append(stage)
-        self.held += stage.held
+        for held in stage.held:
+            self.hold([(<Held> held).array])
         if stage.inputs:
             self.inputs, self.input_type = stage.inputs, stage.input_type
-        self.labels = max(self.labels, stage.labels)
-        if stage.updates and (backward or isinstance(stage, UpdateStage)) and self.p.updates_from == PROGRAM_MOST_STAGES:
+        if stage.targets:
+            self.targets, self.target_type = stage.targets, stage.target_type
+        if stage.updates and (backward or isinstance(stage, UpdateStage)) and self.p.updates_from < 0:
             self.p.updates_from = self.p.stages
-        self.p.function[self.p.stages] = stage.backward_function if backward else stage.forward_function
-        self.p.arguments[self.p.stages] = stage.arguments
+        stages[self.p.stages].function = stage.backward_function if backward else stage.forward_function
+        stages[self.p.stages].arguments = stage.arguments
+        stages[self.p.stages].seconds = 0
         self.p.stages += 1
 
+    def hold(self, arrays):
+        """Look at these before each run, too: others have hands on them, and stages use their memory."""
+        for array in arrays:
+            if id(array) not in self.watched:
+                self.watched.add(id(array))
+                self.held.append(Held(None, array))
+
     @property
-    def full(self):
-        return self.p.stages == PROGRAM_MOST_STAGES
+    def reached(self):
+        """The number of the stage at which the last run ended."""
+        return self.p.reached
 
     @property
     def loss(self):
@@ -325,25 +447,25 @@ cdef class Program:
     @property
     def seconds(self):
         """That the last run spent in each stage."""
-        return [self.p.seconds[i] for i in range(self.p.stages)]
+        return [self.p.stage[i].seconds for i in range(self.p.stages)]
 
-    cpdef int run(self, cnp.ndarray x, cnp.ndarray labels) except -2:
+    cpdef int run(self, cnp.ndarray x, cnp.ndarray target) except -2:
         """Status: 0, or why it stopped before its end. StateError where an array has changed under its hands."""
         cdef Held held
         for held in self.held:
             if not held.stands():
                 raise StateError(f"an array that a compiled plan is running on was resized, reshaped, cast in place, or made "
                                  f"read-only meanwhile: it is now {described(held.array)}")
-        return self.start(x, labels)
+        return self.start(x, target)
 
-    cdef int start(self, cnp.ndarray x, cnp.ndarray labels) except -2:
+    cdef int start(self, cnp.ndarray x, cnp.ndarray target) except -2:
         """A run on arrays that were just looked at."""
         cdef int status
-        self.p.input, self.p.labels = NULL, NULL
+        self.p.input, self.p.target = NULL, NULL
         if self.inputs:
             self.p.input = data_of(x, self.input_type, self.inputs, False)
-        if self.labels:
-            self.p.labels = <int64_t *> data_of(labels, cnp.NPY_INT64, self.labels, False)
+        if self.targets:
+            self.p.target = data_of(target, self.target_type, self.targets, False)
         with nogil:
             status = fastnn_run(&self.p)
         check(status == PROGRAM_NO_MEMORY)

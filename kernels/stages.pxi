@@ -1,19 +1,21 @@
 # stages.h, as Cython has to be told
 
 cdef extern from "plan/stages.h" nogil:
-    enum: CHAIN_MOST_LAYERS, PROGRAM_MOST_STAGES
-    enum: PROGRAM_DONE, PROGRAM_NO_MEMORY, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL, PROGRAM_STOPPED
+    enum: CHAIN_MOST_LAYERS
+    enum: PROGRAM_DONE, PROGRAM_NO_MEMORY, PROGRAM_NON_FINITE, PROGRAM_REFUSED, PROGRAM_STOPPED
     enum: OPTIMIZER_SGD, OPTIMIZER_RPROP, OPTIMIZER_ADAGRAD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM
     enum: UPDATE_STATES
     ctypedef int (*stage_function)(const void *, program *) noexcept nogil
+    struct program_stage:
+        stage_function function
+        const void *arguments
+        double seconds
     struct program:
         int64_t stages
-        stage_function function[64]
-        const void *arguments[64]
-        double seconds[64]
-        int64_t updates_from
+        program_stage *stage
+        int64_t updates_from, reached
         const void *input
-        const int64_t *labels
+        const void *target
         double loss
     int fastnn_run(program *)
     struct chain_layer:
@@ -73,3 +75,19 @@ cdef extern from "plan/stages.h" nogil:
         const float *grad
         float *state[3]
         const optimizer *optimizer
+    enum: OPERATOR_DIMS, OPERATOR_ARRAYS, OPERATOR_SIZES
+    enum: ELEMENT_FLOAT, ELEMENT_DOUBLE, ELEMENT_INT64, ELEMENT_INT32, ELEMENT_BYTE
+    enum: OPERAND_FIXED, OPERAND_INPUT, OPERAND_TARGET
+    struct operand:
+        int64_t place, element
+        char *data
+        int64_t stride[8]
+    struct operator_call:
+        int64_t kind, dims, kept, operands
+        int64_t size[8]
+        operand operand[8]
+        int64_t n[16]
+        double p[2]
+    const char *const fastnn_operator_names[]
+    void fastnn_operator_counts(const operator_call *, int64_t *)
+    int64_t fastnn_operator_element(const operator_call *, int64_t)

@@ -88,7 +88,7 @@ struct kernels {
     stage_function region_forward, region_backward;
     const char *(*dense_name)(const struct dense *);
     int64_t (*dense_work_bytes)(const struct dense *);
-    stage_function dense_forward, dense_backward, cross_entropy_stage, update_stage;
+    stage_function dense_forward, dense_backward, cross_entropy_stage, operator_stage, update_stage;
 };
 
 extern struct kernels fastnn_kernels;                   /* the table in use */

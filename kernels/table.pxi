@@ -86,7 +86,7 @@ cdef extern from "table.h" nogil:
         stage_function region_forward, region_backward
         const char *(*dense_name)(const dense *) noexcept nogil
         int64_t (*dense_work_bytes)(const dense *) noexcept nogil
-        stage_function dense_forward, dense_backward, cross_entropy_stage, update_stage
+        stage_function dense_forward, dense_backward, cross_entropy_stage, operator_stage, update_stage
     kernels fastnn_kernels
     const char *const fastnn_isa_names[]
     int fastnn_isa_supported(const char *)

@@ -31,10 +31,8 @@ def description(execution: Execution) -> str:
         rows.append(("after", "gradients as a whole", "", "", "", f"{after * 1e3:.3f}", f"{after / total:.1%}"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     calls = sum(part.program is not None for part in execution.parts)
-    shape = "×".join(map(str, execution.graph.x.shape))
-    lines = [
-        f"input {shape} {execution.graph.x.dtype}; native calls: {calls}; arrays: {execution.arena.bytes / 1e6:.1f} MB"
-    ]
+    inputs = ", ".join(f"{'×'.join(map(str, value.shape))} {value.dtype}" for value in execution.graph.inputs)
+    lines = [f"input {inputs}; native calls: {calls}; arrays: {execution.arena.bytes / 1e6:.1f} MB"]
     for row in rows:
         words = [cell.ljust(w) for cell, w in zip(row[:_TEXT], widths, strict=False)]
         numbers = [cell.rjust(w) for cell, w in zip(row[_TEXT:], widths[_TEXT:], strict=True)]

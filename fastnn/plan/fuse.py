@@ -24,15 +24,9 @@ from fastnn.plan.trace import Graph, Operator, Value
 
 __all__ = ["FUSIONS", "Chain", "ChainLayer", "CrossEntropy", "Dense", "Single", "Stage", "fuse"]
 
-FUSIONS = (
-    "region",
-    "chain",
-    "dense",
-    "cross_entropy",
-    "update",
-    "winograd",
-    "sparse",
-)  # what compile's `disable` may name
+FUSIONS = (  # what compile's `disable` may name
+    "region", "chain", "dense", "cross_entropy", "operators", "update", "winograd", "sparse",
+)  # fmt: skip
 _FLOAT32 = np.dtype(np.float32)
 
 
@@ -240,7 +234,7 @@ class _Fuser:
     def _next(self, op: Operator) -> Operator | None:
         """The operator that alone uses what this one makes, as its first input."""
         value = op.output
-        if len(value.consumers) != 1 or value is self.graph.outputs or value is self.graph.loss:
+        if len(value.consumers) != 1 or self.graph.is_result(value) or value is self.graph.loss:
             return None
         after = value.consumers[0]
         return after if after.inputs[0] is value and id(after) not in self.claimed else None

@@ -28,19 +28,19 @@ class Arena:
         self.bytes = 0
         self._count = 0
 
-    def array(self, shape: tuple[int, ...]) -> Array:
-        """float32, aligned to a cache line, its content undefined.
+    def array(self, shape: tuple[int, ...], dtype: Any = np.float32) -> Array:
+        """Aligned to a cache line, its content undefined.
 
         Each starts some lines further into its page than the one before: arrays that are used together, at one place
         each, should not meet in one set of the first-level cache.
         """
-        size = math.prod(shape) * 4
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         self.bytes += size
         offset = self._count * 5 * _LINE % _PAGE
         self._count += 1
         block = np.empty(size + _PAGE + offset, np.uint8)
         start = -block.ctypes.data % _PAGE + offset if size >= _PAGE else -block.ctypes.data % _LINE
-        return block[start : start + size].view(np.float32).reshape(shape)
+        return block[start : start + size].view(dtype).reshape(shape)
 
 
 class _Watch:

@@ -12,22 +12,21 @@ from fastnn.plan.trace import Value
 from fastnn.tensor import Array
 
 if TYPE_CHECKING:
-    from fastnn.plan.execute import Execution
+    from fastnn.plan.lower import Lowering
 
 __all__ = ["chain_is_supported", "native_stage"]
 
 
-def native_stage(execution: Execution, stage: Stage) -> Any:
-    """The stage's arguments, all its arrays bound; None for an operator that runs by itself."""
+def native_stage(plan: Lowering, stage: Stage) -> Any:
+    """A fused stage's arguments, all its arrays bound."""
     if isinstance(stage, Region):
-        return region_stage(execution, stage)
+        return region_stage(plan, stage)
     if isinstance(stage, Chain):
-        return _chain(execution, stage)
+        return _chain(plan, stage)
     if isinstance(stage, Dense):
-        return _dense(execution, stage)
-    if isinstance(stage, CrossEntropy):
-        return _cross_entropy(execution, stage)
-    return None
+        return _dense(plan, stage)
+    assert isinstance(stage, CrossEntropy)
+    return _cross_entropy(plan, stage)
 
 
 def chain_is_supported(layers: list[ChainLayer], training: bool) -> bool:
@@ -49,21 +48,21 @@ _ARRAYS = (
 )  # fmt: skip
 
 
-def _chain(execution: Execution, stage: Chain) -> Any:
+def _chain(plan: Lowering, stage: Chain) -> Any:
     from fastnn._kernels import ChainStage
 
-    given = execution.given(stage.output)
+    given = plan.given(stage.output)
     native = ChainStage(
         stage.layers[0].conv.inputs[0].shape[0],
-        [{**_geometry(layer), **_arrays(execution, layer)} for layer in stage.layers],
-        training=execution.training,
-        exact="winograd" in execution.options,
-        dense="sparse" in execution.options,
-        x=execution.buffer(stage.input),
-        table=execution.table(stage.normalize),
-        y=execution.buffer(stage.output),
+        [{**_geometry(layer), **_arrays(plan, layer)} for layer in stage.layers],
+        training=plan.training,
+        exact="winograd" in plan.options,
+        dense="sparse" in plan.options,
+        x=plan.source(stage.input),
+        table=plan.table(stage.normalize),
+        y=plan.value(stage.output),
         grad_y=given,
-        grad_x=execution.target(stage.input),
+        grad_x=plan.target_of(stage.input),
     )
     native.reserve()
     return native
@@ -87,14 +86,14 @@ def _geometry(layer: ChainLayer) -> dict[str, Any]:
     return geometry
 
 
-def _arrays(execution: Execution, layer: ChainLayer) -> dict[str, Array | None]:
+def _arrays(plan: Lowering, layer: ChainLayer) -> dict[str, Array | None]:
     weight, bias = layer.conv.inputs[1:]
     arrays = dict.fromkeys(_ARRAYS)
     arrays.update(
-        weight=execution.leaf(weight),
-        bias=execution.leaf(bias),
-        grad_weight=execution.target(weight),
-        grad_bias=execution.target(bias),
+        weight=plan.leaf(weight),
+        bias=plan.leaf(bias),
+        grad_weight=plan.target_of(weight),
+        grad_bias=plan.target_of(bias),
     )
     if layer.norm is not None:
         if layer.norm.function is norm.BatchNormTraining:
@@ -102,57 +101,57 @@ def _arrays(execution: Execution, layer: ChainLayer) -> dict[str, Array | None]:
             running = layer.norm.attributes["running"]
             mean, var = (None, None) if running is None else (running.mean, running.var)
             if running is not None:
-                execution.running.append(running)
+                plan.running.append(running)
         else:
             _, mean, var, gamma, beta = layer.norm.inputs
         arrays.update(
-            gamma=execution.leaf(gamma),
-            beta=execution.leaf(beta),
-            grad_gamma=execution.target(gamma),
-            grad_beta=execution.target(beta),
+            gamma=plan.leaf(gamma),
+            beta=plan.leaf(beta),
+            grad_gamma=plan.target_of(gamma),
+            grad_beta=plan.target_of(beta),
             running_mean=mean,
             running_var=var,
         )
     return arrays
 
 
-def _dense(execution: Execution, stage: Dense) -> Any:
+def _dense(plan: Lowering, stage: Dense) -> Any:
     from fastnn._kernels import DenseStage
 
     source, weight, bias = stage.linear.inputs
-    at_once = execution.updated_at_once(weight, *([] if bias is None else [bias]))
-    updates = execution.updates if at_once else None
+    at_once = plan.updated_at_once(weight, *([] if bias is None else [bias]))
+    updates = plan.updates if at_once else None
     if updates is not None:
-        execution.updated.update(id(v.tensor) for v in (weight, bias) if v is not None)
+        plan.updated.update(id(v.tensor) for v in (weight, bias) if v is not None)
     return DenseStage(
         source.shape[0],
-        execution.leaf(weight),
-        execution.leaf(bias),
+        plan.leaf(weight),
+        plan.leaf(bias),
         relu=stage.relu is not None,
-        x=execution.buffer(stage.input),
-        table=execution.table(stage.normalize),
+        x=plan.source(stage.input),
+        table=plan.table(stage.normalize),
         channels=stage.normalize.inputs[0].shape[1] if stage.normalize else 1,
-        y=execution.buffer(stage.output),
-        grad_y=execution.given(stage.output),
-        grad_x=execution.target(stage.input),
-        grad_weight=None if at_once else execution.target(weight),
-        grad_bias=None if at_once else execution.target(bias),
+        y=plan.value(stage.output),
+        grad_y=plan.given(stage.output),
+        grad_x=plan.target_of(stage.input),
+        grad_weight=None if at_once else plan.target_of(weight),
+        grad_bias=None if at_once else plan.target_of(bias),
         numbers=None if updates is None else updates.numbers(weight.tensor),
         bias_numbers=None if updates is None or bias is None else updates.numbers(bias.tensor),
         weight_states=[] if updates is None else updates.states(weight.tensor),
         bias_states=[] if updates is None or bias is None else updates.states(bias.tensor),
-        frozen=execution.frozen,
+        frozen=plan.frozen,
     )
 
 
-def _cross_entropy(execution: Execution, stage: CrossEntropy) -> Any:
+def _cross_entropy(plan: Lowering, stage: CrossEntropy) -> Any:
     from fastnn._kernels import CrossEntropyStage
 
     (op,) = stage.operators
     logits: Value = op.inputs[0]
     return CrossEntropyStage(
-        execution.buffer(logits),
-        execution.target(logits),
+        plan.value(logits),
+        plan.target_of(logits),
         label_smoothing=op.attributes["label_smoothing"],
         mean=op.attributes["reduction"] == "mean",
     )

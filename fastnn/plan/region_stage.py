@@ -11,7 +11,7 @@ from fastnn.plan.regions import POOLS, Node, Region, find_regions
 from fastnn.plan.trace import Graph, Operator
 
 if TYPE_CHECKING:
-    from fastnn.plan.execute import Execution
+    from fastnn.plan.lower import Lowering
 
 __all__ = ["region_lines", "region_stage", "supported_regions"]
 
@@ -27,10 +27,10 @@ def supported_regions(graph: Graph, training: bool, frozen: bool, options: Conta
     return list(find_regions(graph, supported, MOST_REGION_NODES, MOST_REGION_SOURCES))
 
 
-def region_stage(execution: Execution, region: Region) -> Any:
+def region_stage(plan: Lowering, region: Region) -> Any:
     """The stage's arguments, all its arrays bound."""
-    nodes = [{**_ABSENT, **_geometry(region, node), **_arrays(execution, region, node)} for node in region.nodes]
-    native = _stage(region, nodes, execution.training, execution.frozen, execution.options)
+    nodes = [{**_ABSENT, **_geometry(region, node), **_arrays(plan, region, node)} for node in region.nodes]
+    native = _stage(region, nodes, plan.training, plan.frozen, plan.options)
     native.reserve()
     return native
 
@@ -81,45 +81,45 @@ def _norm(op: Operator) -> dict[str, Any]:
     return {**numbers, **dict.fromkeys(_NORM_ARRAYS)}
 
 
-def _arrays(execution: Execution, region: Region, node: Node) -> dict[str, Any]:
+def _arrays(plan: Lowering, region: Region, node: Node) -> dict[str, Any]:
     if node.kind == "input":
         reached = any(
-            execution.reaches(user.output)
+            id(user.output) in plan.reached
             for user in node.value.consumers
             if any(user is op for op in region.operators)
         )
         assert node.outside is not None
         return {
-            "x": execution.buffer(node.outside),
-            "table": execution.table(node.operator),
-            "grad_x": execution.target(node.outside) if reached else None,
+            "x": plan.source(node.outside),
+            "table": plan.table(node.operator),
+            "grad_x": plan.target_of(node.outside) if reached else None,
         }
     found: dict[str, Any] = {}
     if node.outside is not None:
-        found.update(y=execution.buffer(node.outside), grad_y=execution.given(node.outside))
+        found.update(y=plan.value(node.outside), grad_y=plan.given(node.outside))
     if node.operator is not None:
-        found.update(_parameters(execution, node.operator, "weight", "bias"))
+        found.update(_parameters(plan, node.operator, "weight", "bias"))
     if node.kind == "join":
-        found["norms"] = [None if op is None else _norm_arrays(execution, op) for op in node.norms]
+        found["norms"] = [None if op is None else _norm_arrays(plan, op) for op in node.norms]
     return found
 
 
-def _norm_arrays(execution: Execution, op: Operator) -> dict[str, Any]:
-    found = {**_norm(op), **_parameters(execution, op, "gamma", "beta")}
+def _norm_arrays(plan: Lowering, op: Operator) -> dict[str, Any]:
+    found = {**_norm(op), **_parameters(plan, op, "gamma", "beta")}
     if op.function is norm.BatchNorm:
         found["running_mean"], found["running_var"] = op.inputs[1:3]
     elif (running := op.attributes["running"]) is not None:
         found["running_mean"], found["running_var"] = running.mean, running.var
-        execution.running.append(running)
+        plan.running.append(running)
     return found
 
 
-def _parameters(execution: Execution, op: Operator, *names: str) -> dict[str, Any]:
+def _parameters(plan: Lowering, op: Operator, *names: str) -> dict[str, Any]:
     """The last two inputs of an operator, and where their gradients go."""
     found: dict[str, Any] = {}
     for name, value in zip(names, op.inputs[-2:], strict=True):
-        found[name] = execution.leaf(value)
-        found["grad_" + name] = execution.target(value) if execution.reaches(op.output) else None
+        found[name] = plan.leaf(value)
+        found["grad_" + name] = plan.target_of(value) if id(op.output) in plan.reached else None
     return found
 
 

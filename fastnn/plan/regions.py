@@ -181,7 +181,7 @@ class _Lowering:
             node = self._nodes[number]
             if node.kind != "input" and self._is_read_outside(node.value):
                 node.outside = self._view(node.value)
-        region = Region(self.operators, self._nodes[0].outside, self.graph.outputs, self._nodes)
+        region = Region(self.operators, self._nodes[0].outside, self.graph.results[0], self._nodes)
         region.output = region.outputs[0]
         return region
 
@@ -191,12 +191,12 @@ class _Lowering:
         return value.producer if inside and len(value.consumers) == 1 else None
 
     def _is_read_outside(self, value: Value) -> bool:
-        return value is self.graph.outputs or any(id(op) not in self._inside for op in value.consumers)
+        return self.graph.is_result(value) or any(id(op) not in self._inside for op in value.consumers)
 
     def _view(self, value: Value) -> Value:
         """What other stages read of an output: where only a Reshape does, what it makes."""
         outside = [op for op in value.consumers if id(op) not in self._inside]
-        if value is self.graph.outputs or len(outside) != 1 or outside[0].function is not shaping.Reshape:
+        if self.graph.is_result(value) or len(outside) != 1 or outside[0].function is not shaping.Reshape:
             return value
         self.operators.append(outside[0])
         return outside[0].output

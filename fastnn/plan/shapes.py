@@ -118,7 +118,7 @@ def output_of(
 def image_by_image(graph: Graph) -> bool:
     """Whether each image's outputs depend on that image alone, as far as the operators are known to work so."""
     n = graph.x.shape[:1]
-    return graph.outputs.shape[:1] == n and all(
+    return all(value.shape[:1] == n for value in (*graph.inputs, *graph.results)) and all(
         op.function in _IMAGE_BY_IMAGE and op.output.shape[:1] == n for op in graph.operators
     )
 

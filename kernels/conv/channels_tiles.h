@@ -25,24 +25,32 @@ struct channels_grid {
     struct channels_steps { i64 image, row, pixel; } in, out, add;
 };
 
-/* The pixel that comes next: where it reads, where it is written, and where what is added to it lies (or NULL) */
-struct channels_pixel { const float *in; float *out; const float *add; i64 row, column; };
+/* A pixel: where it reads, where it is written, and where what is added to it lies (or NULL) */
+struct channels_pixel { const float *in; float *out; const float *add; };
 
-INLINE void channels_next_pixel(const struct channels_grid *g, struct channels_pixel *p) {
-#define STEP(by, of, times) p->by += g->of - (times)
-    if (++p->column < g->columns) { STEP(in, in.pixel, 0), STEP(out, out.pixel, 0), p->add += p->add ? g->add.pixel : 0; return; }
-    p->column = 0;
-#define LAST(of) (g->columns - 1) * g->of.pixel
-    if (++p->row < g->rows) {
-        STEP(in, in.row, LAST(in)), STEP(out, out.row, LAST(out)), p->add += p->add ? g->add.row - (LAST(add)) : 0;
-        return;
-    }
-    p->row = 0;
-#define LAST_ROW(of) LAST(of) + (g->rows - 1) * g->of.row
-    STEP(in, in.image, LAST_ROW(in)), STEP(out, out.image, LAST_ROW(out)), p->add += p->add ? g->add.image - (LAST_ROW(add)) : 0;
-#undef LAST_ROW
-#undef LAST
+/* The next n pixels of the grid from `row` and `column` of an image on; first: its pixel (row, 0) */
+struct channels_walk { struct channels_pixel first; i64 row, column; };
+
+INLINE void channels_move(struct channels_pixel *p, i64 in, i64 out, i64 add) {
+    p->in += in, p->out += out;
+    if (p->add) p->add += add;
+}
+
+INLINE void channels_walk(const struct channels_grid *g, struct channels_walk *w, i64 n, struct channels_pixel *pixel) {
+    while (n) {
+        const i64 here = i64_min(n, g->columns - w->column);
+        struct channels_pixel p = w->first;
+        channels_move(&p, w->column * g->in.pixel, w->column * g->out.pixel, w->column * g->add.pixel);
+        for (i64 m = 0; m < here; m++) *pixel++ = p, channels_move(&p, g->in.pixel, g->out.pixel, g->add.pixel);
+        n -= here, w->column += here;
+        if (w->column < g->columns) continue;
+        w->column = 0;
+        if (++w->row < g->rows) { channels_move(&w->first, g->in.row, g->out.row, g->add.row); continue; }
+        w->row = 0;
+#define STEP(of) g->of.image - (g->rows - 1) * g->of.row
+        channels_move(&w->first, STEP(in), STEP(out), STEP(add));
 #undef STEP
+    }
 }
 
 /* The entries of a product from `offset` on, and their weights; what its sums begin with and become */
@@ -92,10 +100,11 @@ INLINE void channels_tile(const int MR, const int NV, const struct channels_sums
 /* All pixels in tiles of about the same size, of at most MR */
 INLINE void channels_pixels(const int MR, const int NV, const struct channels_grid *g, struct channels_pixel first, const struct channels_sums *s) {
     const i64 pixels = g->images * g->rows * g->columns, tiles = ceil_div(pixels, MR);
+    struct channels_walk walk = {first, 0, 0};
     for (i64 p = 0, left = tiles; p < pixels; left--) {
         struct channels_pixel pixel[8];
         const i64 n = ceil_div(pixels - p, left);
-        for (i64 m = 0; m < n; m++) pixel[m] = first, channels_next_pixel(g, &first);
+        channels_walk(g, &walk, n, pixel);
 #define PIXELS(mr) case mr: if (mr <= MR) channels_tile(mr, NV, s, pixel); break;
         switch (n) { PIXELS(8) PIXELS(7) PIXELS(6) PIXELS(5) PIXELS(4) PIXELS(3) PIXELS(2) PIXELS(1) }
 #undef PIXELS

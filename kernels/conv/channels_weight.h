@@ -48,13 +48,14 @@ INLINE void channels_weight_entries(const int MR, const int NV, const struct cha
 /* All entries of a tile, MR at a time, and what is left of them in narrower ones */
 INLINE void channels_weight_tile(const int MR, const int NV, const struct channels_conv *s, i64 rows, const struct channels_images *images,
                                  const struct channels_tile *t, struct wide_view src, struct wide_view grad, float *sums) {
-    struct channels_entries e = {.rows = {s->kh, 0, s->dilation_h}, .columns = {s->kw, 0, s->dilation_w}, .pixel = s->pixel,
+    int32_t offset[CHANNELS_ENTRIES + VL];
+    struct channels_entries e = {.offset = offset, .rows = {s->kh, 0, s->dilation_h}, .columns = {s->kw, 0, s->dilation_w}, .pixel = s->pixel,
                                  .row = src.row, .plane = src.plane, .c = t->first, .end = t->end};
     grad.at += t->block * grad.plane;
     while (channels_next_entries(&e)) {
         i64 k = 0;
 #define ENTRIES(mr) for (; k + mr <= e.count; k += mr, sums += mr * NV * VL) \
-        channels_weight_entries(mr, NV, s, rows, images, e.offset + k, src, grad, sums)
+        channels_weight_entries(mr, NV, s, rows, images, offset + k, src, grad, sums)
         ENTRIES(MR);
         if (MR == 8) ENTRIES(4);
         ENTRIES(2);

@@ -94,11 +94,12 @@ INLINE void depthwise_taps(const int T, const struct channels_conv *s, i64 rows,
 KERNEL void depthwise_weight(const struct channels_conv *s, i64 rows, const struct channels_images *images, struct wide_view src,
                              struct wide_view grad, float *sums) {
     for (i64 block = 0; block < ceil_div(s->C, VL); block++, src.at += src.plane, grad.at += grad.plane) {
-        struct channels_entries e = {.rows = {s->kh, 0, s->dilation_h}, .columns = {s->kw, 0, s->dilation_w}, .pixel = VL,
+        int32_t offset[CHANNELS_ENTRIES + VL];
+        struct channels_entries e = {.offset = offset, .rows = {s->kh, 0, s->dilation_h}, .columns = {s->kw, 0, s->dilation_w}, .pixel = VL,
                                      .row = src.row, .plane = src.plane, .end = 1};
         while (channels_next_entries(&e)) {
             i64 k = 0;
-#define TAPS(t) for (; k + t <= e.count; k += t, sums += t * VL) depthwise_taps(t, s, rows, images, e.offset + k, src, grad, sums)
+#define TAPS(t) for (; k + t <= e.count; k += t, sums += t * VL) depthwise_taps(t, s, rows, images, offset + k, src, grad, sums)
             TAPS(9);
             TAPS(6);
             TAPS(4);

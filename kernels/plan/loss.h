@@ -11,12 +11,13 @@
  * not finite end the program before anything is updated. */
 KERNEL int cross_entropy_stage(const void *arguments, struct program *program) {
     const struct cross_entropy *t = arguments;
+    const int64_t *labels = program->target;
     float *grad = t->grad;
     double total = 0;
     for (i64 n = 0; n < t->N; n++)
-        if (program->labels[n] < 0 || program->labels[n] >= t->C) return PROGRAM_BAD_LABEL;
+        if (labels[n] < 0 || labels[n] >= t->C) return PROGRAM_REFUSED;
     if (!grad && !(grad = fastnn_scratch(SCRATCH_PARTIAL, sizeof(float) * (size_t)(t->N * t->C)))) return PROGRAM_NO_MEMORY;
-    softmax_cross_entropy(t->N, t->C, t->logits, program->labels, NULL, t->label_smoothing, t->mean ? 1.0 / (double)t->N : 1.0,
+    softmax_cross_entropy(t->N, t->C, t->logits, labels, NULL, t->label_smoothing, t->mean ? 1.0 / (double)t->N : 1.0,
                           t->losses, grad);
     for (i64 n = 0; n < t->N; n++) total += t->losses[n];
     program->loss = t->mean ? total / (double)t->N : total;

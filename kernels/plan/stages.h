@@ -110,19 +110,47 @@ struct update {
     const struct optimizer *optimizer;
 };
 
+/* ---- an operator by itself ---- */
+
+enum { OPERATOR_DIMS = 8, OPERATOR_ARRAYS = 8, OPERATOR_SIZES = 16 };
+enum element { ELEMENT_FLOAT, ELEMENT_DOUBLE, ELEMENT_INT64, ELEMENT_INT32, ELEMENT_BYTE };
+enum operand_place { OPERAND_FIXED, OPERAND_INPUT, OPERAND_TARGET };
+
+/* An array of an operator; what lies in the program's input or target is found anew in each run. */
+struct operand {
+    int64_t place;                      /* enum operand_place */
+    char *data;                         /* its address; of OPERAND_INPUT and OPERAND_TARGET the distance from the beginning */
+    int64_t element;                    /* enum element */
+    int64_t stride[OPERATOR_DIMS];      /* in bytes, of operators that take any */
+};
+
+struct operator_call {
+    int64_t kind;                       /* enum operator_kind of operators.h */
+    int64_t dims, kept, size[OPERATOR_DIMS]; /* of operators that take any strides; kept: the first ones, which `sum` leaves */
+    int64_t operands;
+    struct operand operand[OPERATOR_ARRAYS];
+    int64_t n[OPERATOR_SIZES];          /* the sizes that a kernel takes */
+    double p[2];                        /* its other numbers */
+};
+
+extern const char *const fastnn_operator_names[];   /* by kind, NULL at the end */
+/* Entries of each operand of a kernel that takes contiguous arrays of one type, by kind and n; 0 for those that have none */
+void fastnn_operator_counts(const struct operator_call *, int64_t count[OPERATOR_ARRAYS]);
+int64_t fastnn_operator_element(const struct operator_call *, int64_t operand); /* and their type */
+
 /* ---- the program ---- */
 
-enum { PROGRAM_MOST_STAGES = 64 };
-enum program_status { PROGRAM_DONE = 0, PROGRAM_NO_MEMORY = -1, PROGRAM_NON_FINITE = 1, PROGRAM_BAD_LABEL = 2, PROGRAM_STOPPED = 3 };
+/* REFUSED: the operator raises an error when it is run on the same arrays in Python, which says what is wrong with them. */
+enum program_status { PROGRAM_DONE = 0, PROGRAM_NO_MEMORY = -1, PROGRAM_NON_FINITE = 1, PROGRAM_REFUSED = 2, PROGRAM_STOPPED = 3 };
+
+struct program_stage { stage_function function; const void *arguments; double seconds; /* that the last run spent in it */ };
 
 struct program {
     int64_t stages;
-    stage_function function[PROGRAM_MOST_STAGES];
-    const void *arguments[PROGRAM_MOST_STAGES];
-    double seconds[PROGRAM_MOST_STAGES];    /* that the last run spent in each */
-    int64_t updates_from;                   /* the first stage that changes parameters: from there on nothing is given up */
-    const void *input;                  /* (N, ...) float32 or uint8 */
-    const int64_t *labels;              /* (N,) */
+    struct program_stage *stage;
+    int64_t updates_from;               /* the first stage that changes parameters: from there on nothing is given up */
+    int64_t reached;                    /* the stage at which the last run ended */
+    const void *input, *target;         /* (N, ...) of any type */
     double loss;
 };
 

@@ -1,122 +1,79 @@
-/* Regions that train, backward: through poolings and activations, norms and convolutions. See region/plan.h for the operations. */
+/* Regions that train, backward: the operations of region/plan.h, segment by segment. */
 #ifndef FASTNN_REGION_BACKWARD_H
 #define FASTNN_REGION_BACKWARD_H
 
 #include "plan/region/forward.h"
+#include "plan/region/gradient.h"
 
-/* ---- through pooling ---- */
+/* ---- joins ---- */
 
-/* g (inner_H, inner_W, VL) = gradient of y, its activation's values, from d (H, W, VL), the gradient of what was pooled */
-static void region_unpool_plane(const struct region_node *j, const float *y, const float *d, float *g) {
-    const i64 inner = j->inner_W, pixels = region_inner(j);
-    if (j->pool == POOL_GLOBAL_AVERAGE) {
-        const vf share = v_load(d) / (float)pixels;
-        for (i64 i = 0; i < pixels; i++) v_store(g + i * VL, share);
-        return;
-    }
-    memset(g, 0, (size_t)(pixels * VL) * sizeof(float));
-    for (i64 h = 0; h < j->H; h++) for (i64 w = 0; w < j->W; w++, d += VL) {
-        const struct region_window rows = region_rows(j, h), columns = region_columns(j, w);
-        vf all = v_load(d);
-        if (j->pool == POOL_AVERAGE) {
-            all *= region_share(j, rows, columns);
-            for (i64 a = rows.begin; a < rows.end; a++) for (i64 b = columns.begin; b < columns.end; b++) {
-                float *to = g + (a * inner + b) * VL;
-                v_store(to, v_load(to) + all);
-            }
-            continue;
-        }
-        vf best = v_load(y + (rows.begin * inner + columns.begin) * VL);
-        vi at = {0};
-        int32_t k = 0;
-        for (i64 a = rows.begin; a < rows.end; a++) for (i64 b = columns.begin; b < columns.end; b++, k++) {
-            const vf x = v_load(y + (a * inner + b) * VL);
-            const vi better = v_beats(x, best);
-            best = v_select(better, x, best);
-            at = (better & v_set1_int(k)) | (~better & at);
-        }
-        k = 0;
-        for (i64 a = rows.begin; a < rows.end; a++) for (i64 b = columns.begin; b < columns.end; b++, k++) {
-            float *to = g + (a * inner + b) * VL;
-            v_store(to, v_load(to) + v_select(at == k, all, (vf){0}));
-        }
-    }
+INLINE vf region_mean(const struct region_hands *h, i64 v, i64 k, i64 o) {
+    return v_load(region_constants(h->r, h->p, v, k) + REGION_MEAN * h->p->value[v].Cp + o);
 }
 
-/* ---- through the activation ---- */
-
-/* g = d * slope, from the values y, or where that is NULL from the sum; g may be d */
-INLINE void region_slope_rows(const int kind, const int from_y, const i64 count, const struct region_terms *given, i64 pixels,
-                              const float *y, const float *d, float *g) {
-    const struct region_terms t = *given;
-    for (i64 i = 0; i < pixels * VL; i += VL) {
-        const vf grad = v_load(d + i);
-        v_store(g + i, from_y ? v_activate_backward_from_y(kind, grad, v_load(y + i), t.parameter)
-                              : v_activate_backward(kind, grad, region_sum(count, &t, i), t.parameter));
-    }
-}
-
-static void region_slope(int activation, const struct region_terms *t, i64 pixels, const float *y, const float *d, float *g) {
-#define CALL(kind) \
-    if (y) region_slope_rows(kind, 1, 0, t, pixels, y, d, g); \
-    else if (t->count == 1) region_slope_rows(kind, 0, 1, t, pixels, y, d, g); \
-    else region_slope_rows(kind, 0, t->count, t, pixels, y, d, g)
-    ACTIVATION_CASES(activation, CALL)
-#undef CALL
-}
-
-/* Operation: d of JOIN v, image n -> g, its sums, and what it adds to the gradients of sources that are not normed */
-KERNEL void region_form_backward(const struct region_hands *h, const struct region_op *op, i64 n) {
+/* Operation: d of JOIN v, image n -> g, its sums, and what it adds to the gradients of sources that are not normed. fresh: what the
+ * convolution just made of d, unless .at is NULL; there: more of it lies in d. */
+KERNEL void region_form_backward(const struct region_hands *h, const struct region_op *op, i64 n, struct wide_view fresh, int there) {
     const i64 v = op->node;
     const struct region_node *j = &h->r->node[v];
     const struct region_value *m = &h->p->value[v];
-    const i64 pixels = region_inner(j), plane = pixels * VL;
-    const int from_y = region_from_y(j, m->kept), pooled = j->pool != POOL_NONE;
+    const i64 plane = region_inner(j) * VL, d_plane = j->H * j->W * VL;
+    const int from_y = region_from_y(j, m->kept), pooled = j->pool != POOL_NONE, winners = region_by_winners(h->r, v);
     const int slope_from_y = activation_slope_from_y((int)j->activation, j->parameter);
-    const float *d = region_at(h, &m->d, n), *y = from_y ? region_value_at(h, v, n) : NULL;
+    const float *y = from_y ? region_value_at(h, v, n) : NULL, *stored = region_at(h, &m->d, n);
     float *g = region_at(h, region_g(h->r, (struct region_plan *)h->p, v), n);
-    for (i64 o = 0; o < m->CB; o++, g += plane, d += j->H * j->W * VL) {
-        struct region_terms t = {.parameter = v_set1((float)j->parameter)};
-        const float *values = from_y ? y + o * plane : NULL, *grad = d;
-        if (!from_y) t = region_terms(h, v, n, o);
-        if (pooled) {
-            if (j->pool == POOL_MAX || (slope_from_y && j->activation != ACTIVATION_NONE)) {
-                region_activate((int)j->activation, &t, j->inner_H, j->inner_W, h->plane, j->inner_W * VL);
-                values = slope_from_y ? h->plane : NULL;
-            }
-            region_unpool_plane(j, h->plane, d, g);
-            grad = g;
-        }
-        if (j->activation != ACTIVATION_NONE) region_slope((int)j->activation, &t, pixels, values, grad, g);
+    const i64 g_plane = winners ? d_plane : plane;
+    for (i64 o = 0; o < m->CB; o++, g += g_plane, stored += d_plane, fresh.at += fresh.plane) {
+        struct region_terms t = {.count = 1, .parameter = v_set1((float)j->parameter)};
+        struct region_grads d = {stored, NULL, j->W * VL, j->W * VL};
+        const float *values = from_y ? y + o * plane : NULL;
+        if (op->fresh) d = (struct region_grads){fresh.at, there ? stored : NULL, fresh.row, j->W * VL};
+        if (!from_y || j->norm[0].used) t = region_terms(h, v, n, o);
+        else t.x[0] = values;
+        struct region_two_sums sums[REGION_MOST_SOURCES];
         for (i64 k = 0; k < j->sources; k++) {
-            if (!region_wants_sums(h->r, j, k)) continue;
-            const float *x = j->norm[k].used ? region_value_at(h, j->source[k], n) + o * plane : g;
-            const vf mean = v_load(region_constants(h->r, h->p, v, k) + REGION_MEAN * m->Cp + o * VL);
-            float *sums = region_sums(h->r, h->p, v, k, h->block);
-            struct v_joined sum = region_get_sum(sums, m->Cp, REGION_FIRST, o * VL), product = region_get_sum(sums, m->Cp, REGION_SECOND, o * VL);
-            region_gradient_sums(pixels, g, x, mean, &sum, &product);
-            region_set_sum(sums, m->Cp, REGION_FIRST, o * VL, sum);
-            region_set_sum(sums, m->Cp, REGION_SECOND, o * VL, product);
+            const float *at = region_sums(h->r, h->p, v, k, h->block);
+            sums[k] = (struct region_two_sums){region_get_sum(at, m->Cp, REGION_FIRST, o * VL), region_get_sum(at, m->Cp, REGION_SECOND, o * VL)};
+        }
+        if (winners) {
+            region_winners(j, &t, &d, g, region_mean(h, v, 0, o * VL), &sums[0]);
+        } else {
+            if (pooled) {
+                if (j->pool == POOL_MAX || (slope_from_y && j->activation != ACTIVATION_NONE)) {
+                    region_activate((int)j->activation, &t, j->inner_H, j->inner_W, h->plane, j->inner_W * VL);
+                    values = slope_from_y ? h->plane : NULL;
+                }
+                region_unpool_plane(j, h->plane, &d, g);
+                d = (struct region_grads){g, NULL, j->inner_W * VL, 0};
+            }
+            region_slope((int)j->activation, &t, j->inner_H, j->inner_W, values, &d, g, region_mean(h, v, 0, o * VL), &sums[0]);
+        }
+        for (i64 k = 0; k < j->sources; k++) {
+            float *at = region_sums(h->r, h->p, v, k, h->block);
+            if (k && region_wants_sums(h->r, j, k))
+                region_gradient_sums(region_inner(j), g, j->norm[k].used ? region_value_at(h, j->source[k], n) + o * plane : g,
+                                     region_mean(h, v, k, o * VL), &sums[k].sum, &sums[k].product);
+            region_set_sum(at, m->Cp, REGION_FIRST, o * VL, sums[k].sum);
+            region_set_sum(at, m->Cp, REGION_SECOND, o * VL, sums[k].product);
         }
     }
-    g -= m->CB * plane;
+    g -= m->CB * g_plane;
     for (i64 k = 0; k < j->sources; k++) {
         const i64 s = j->source[k];
         if (j->norm[k].used || h->r->node[s].kind == REGION_CONV || !h->p->value[s].has) continue;
         const struct wide_view from = {g, plane, plane}, to = {region_at(h, &h->p->value[s].d, n), plane, plane};
-        region_copy(m->CB, 1, pixels, op->add >> k & 1, from, to);
+        region_copy(m->CB, 1, region_inner(j), op->add >> k & 1, from, to);
     }
 }
 
-/* ---- through norms ---- */
-
-/* out (H, W) = or += gradient of source k of JOIN v, image n */
+/* out (inner_H, inner_W) = or += gradient of source k of JOIN v, image n */
 KERNEL void region_source_gradient(const struct region_hands *h, i64 v, i64 k, i64 n, int add, struct wide_view out) {
     const struct region_node *j = &h->r->node[v];
     const struct region_value *m = &h->p->value[v];
     const i64 H = j->inner_H, W = j->inner_W, plane = H * W * VL;
+    const int winners = region_by_winners(h->r, v);
     const float *g = region_at(h, region_g(h->r, (struct region_plan *)h->p, v), n);
-    if (!j->norm[k].used) {
+    if (!j->norm[k].used && !winners) {
         region_copy(m->CB, H, W, add, (struct wide_view){(float *)g, plane, W * VL}, out);
         return;
     }
@@ -124,6 +81,13 @@ KERNEL void region_source_gradient(const struct region_hands *h, i64 v, i64 k, i
     for (i64 o = 0; o < m->CB; o++, out.at += out.plane) {
         const float *c = region_constants(h->r, h->p, v, k) + o * VL;
         const vf from_g = v_load(c + REGION_FROM_G * m->Cp), from_x = v_load(c + REGION_FROM_X * m->Cp), from_one = v_load(c + REGION_FROM_ONE * m->Cp);
+        if (winners) {
+            const vf scale = v_load(c + REGION_SCALE * m->Cp), shift = v_load(c + REGION_SHIFT * m->Cp);
+            if (j->pool_h == 2 && j->pool_w == 2) region_winners_gradient(2, 2, j, x, g, scale, shift, from_g, from_x, from_one, out.at, out.row);
+            else region_winners_gradient(j->pool_h, j->pool_w, j, x, g, scale, shift, from_g, from_x, from_one, out.at, out.row);
+            x += plane, g += j->H * j->W * VL;
+            continue;
+        }
         for (i64 i = 0; i < H; i++) for (i64 w = 0; w < W * VL; w += VL, x += VL, g += VL) {
             float *to = out.at + i * out.row + w;
             const vf grad = (v_load(x) * from_x + from_one) + v_load(g) * from_g;
@@ -145,9 +109,9 @@ KERNEL void region_run_convolve_backward(const struct region_hands *h, const str
         region_source_gradient(h, m->join, m->slot, h->n + k, 0, wide_interior(&conv->grad, to));
     }
     if (c->grad_weight) region_load(h, op->node, h->input);
-    region_convolve_backward(c, conv, h->count, h->n > h->begin, h->job->packed + conv->transposed_at, h->input, h->grad,
+    region_convolve_backward(conv, h->count, h->n > h->begin, h->job->packed + conv->transposed_at, h->input, h->grad,
                              c->grad_weight ? &weight[op->node] : NULL, source->has ? h->input_grad : NULL, h->work);
-    if (!source->has) return;
+    if (!source->has || op->fresh) return;
     const struct region_node *x = &h->r->node[c->source[0]];
     for (i64 k = 0; k < h->count; k++)
         region_copy(source->CB, x->H, x->W, op->add, region_input_grad(conv, h->input_grad, k), region_compact(x, region_at(h, &source->d, h->n + k)));
@@ -188,7 +152,12 @@ KERNEL void region_run_backward(const struct region_hands *h, const struct regio
     for (i64 k = n; k < n + h->count; k++)
         switch (op->kind) {
         case REGION_GRAD_OUTPUT: region_grad_output(h, op, k); break;
-        case REGION_FORM_BACKWARD: region_form_backward(h, op, k); break;
+        case REGION_FORM_BACKWARD: {
+            const struct wide_view none = {0};
+            const struct region_conv *before = &h->p->value[op[-1].node].conv;
+            region_form_backward(h, op, k, op->fresh ? region_input_grad(before, h->input_grad, k - n) : none, op[-1].add);
+            break;
+        }
         case REGION_CONCATENATE_BACKWARD: region_concatenate_backward(h, op, k); break;
         case REGION_SPREAD: {
             const i64 x = s->source[op->slot];
@@ -217,8 +186,8 @@ INLINE void region_end_sums(const struct region_hands *h, const struct region_op
     if (op->kind != REGION_CONVOLVE_BACKWARD || !c->grad_weight) return;
     float *partial = h->job->partial + h->block * h->p->most_partial + m->partial_at;
     joined_end(&weight[op->node]);
-    if (m->way == REGION_WINOGRAD) {
-        const struct winograd w = region_winograd(c, m);
+    if (m->winograd) {
+        const struct winograd w = region_winograd(m);
         winograd_weight_unpack(&w, weight[op->node].part, partial);
     } else {
         memcpy(partial, weight[op->node].part, (size_t)m->partial_floats * sizeof(float));
@@ -249,9 +218,9 @@ static void region_add_part(void *context, int64_t index) {
         const struct region_node *c = &job->r->node[v];
         const struct region_conv *m = &job->p->value[v].conv;
         if (job->p->op[i].kind != REGION_CONVOLVE_BACKWARD || !c->grad_weight) continue;
-        const i64 tasks = ceil_div(c->C, VL);
+        const i64 tasks = region_add_tasks(m);
         if (index < tasks) {
-            region_add_task(c, m, job->partial + m->partial_at, job->p->blocks, job->p->most_partial, index);
+            region_add_task(m, job->partial + m->partial_at, job->p->blocks, job->p->most_partial, index, c->grad_weight);
             return;
         }
         index -= tasks;
@@ -265,7 +234,7 @@ KERNEL void region_finish(struct region_job *job) {
     for (i64 i = s->begin; i < s->end; i++) {
         const struct region_op *op = &job->p->op[i];
         const struct region_node *n = &job->r->node[op->node];
-        if (op->kind == REGION_CONVOLVE_BACKWARD && n->grad_weight) tasks += ceil_div(n->C, VL);
+        if (op->kind == REGION_CONVOLVE_BACKWARD && n->grad_weight) tasks += region_add_tasks(&job->p->value[op->node].conv);
         if (op->kind != REGION_FORM_BACKWARD) continue;
         for (i64 k = 0; k < n->sources; k++)
             if (region_wants_sums(job->r, n, k)) region_join_sums(job->r, job->p, op->node, k);
@@ -283,7 +252,7 @@ KERNEL void region_clear_gradients(const struct region *r, const struct region_p
         const struct region_node *n = &r->node[v];
         if (p->value[v].has) continue;
         region_zero(n->grad_x, r->N * n->C * n->H * n->W);
-        if (n->kind == REGION_CONV) region_zero(n->grad_weight, region_weights(n, &p->value[v].conv));
+        if (n->kind == REGION_CONV) region_zero(n->grad_weight, region_weights(&p->value[v].conv));
         region_zero(n->grad_bias, n->C);
         for (i64 k = 0; k < n->sources && n->kind == REGION_JOIN; k++)
             region_zero(n->norm[k].grad_gamma, n->C), region_zero(n->norm[k].grad_beta, n->C);

@@ -1,28 +1,23 @@
-/* The convolutions of a region that trains: which way each is done, and its passes over some images.
- *
- *   planes     few input channels that lie as planes, as an image comes from outside: direct loops
- *   direct     stride 1, blocks of channels: direct loops; the input gradient by the flipped weights
- *   winograd   3x3, stride 1: both directions in Winograd's domain
- *   general    any stride, dilation and groups
+/* The convolutions of a region that trains, over some images: 3x3 with stride 1 in Winograd's domain where that pays, all others by the
+ * products of conv/channels.h, from planes where few channels come from outside.
  *
  * Weights are packed in every step, forward and for the input gradients, on all threads. A block of images has weight gradients of
- * its own, packed (k, O), which are added in order of the blocks.
+ * its own, packed, which are added in order of the blocks.
  */
 #ifndef FASTNN_REGION_CONV_H
 #define FASTNN_REGION_CONV_H
 
-#include "ops/wide_conv_weight.h"
+#include "conv/channels_forward.h"
+#include "conv/channels_weight.h"
 #include "plan/region/region.h"
 #include "plan/wide/layout.h"
 #include "plan/wide/winograd_backward.h"
 
-enum region_way { REGION_PLANES, REGION_DIRECT, REGION_WINOGRAD, REGION_GENERAL };
-
-enum { REGION_ALIGN = 64 / sizeof(float) };
+enum { REGION_ALIGN = 64 / sizeof(float), REGION_PIXELS = 128 };   /* images go together until they have so many pixels */
 
 struct region_conv {
-    int way;
-    i64 C, H, W;                            /* of its input */
+    struct channels_conv shape;
+    int winograd;
     struct wide_place input, grad;          /* with borders: what it reads, and the gradient of z */
     i64 group;                              /* images at a time, at least, where there are as many */
     i64 packed_at, packed_floats, transposed_at, transposed_floats;     /* in the packed weights */
@@ -31,69 +26,53 @@ struct region_conv {
     i64 partial_at, sums_at, work_floats;   /* in a block's partial gradients, and in a task's scratch */
 };
 
-INLINE struct wide_conv region_wide(const struct region_node *c, const struct region_conv *m) {
-    return (struct wide_conv){.C = m->C, .O = c->C, .kh = c->kh, .kw = c->kw, .OH = c->H, .OW = c->W};
-}
-INLINE struct wide_conv region_wide_exchanged(const struct region_node *c, const struct region_conv *m) {
-    return (struct wide_conv){.C = c->C, .O = m->C, .kh = c->kh, .kw = c->kw, .OH = m->H, .OW = m->W};
-}
-INLINE struct winograd region_winograd(const struct region_node *c, const struct region_conv *m) {
-    return winograd_shape(m->C, c->C, c->H, c->W);
-}
-INLINE struct winograd region_winograd_exchanged(const struct region_node *c, const struct region_conv *m) {
-    return winograd_shape(c->C, m->C, c->H, c->W);
+INLINE struct winograd region_winograd(const struct region_conv *m) { return winograd_shape(m->shape.C, m->shape.O, m->shape.OH, m->shape.OW); }
+INLINE struct winograd region_winograd_exchanged(const struct region_conv *m) {
+    return winograd_shape(m->shape.O, m->shape.C, m->shape.OH, m->shape.OW);
 }
 
-INLINE i64 region_taps(const struct region_node *c) { return c->kh * c->kw; }
-INLINE i64 region_weights(const struct region_node *c, const struct region_conv *m) { return c->C * (m->C / c->groups) * region_taps(c); }
-INLINE double region_conv_flops(const struct region_node *c, const struct region_conv *m) {
-    return 2.0 * (double)(c->H * c->W) * (double)region_weights(c, m);
-}
+INLINE i64 region_weights(const struct region_conv *m) { return m->shape.O * (m->shape.C / m->shape.groups) * m->shape.kh * m->shape.kw; }
+INLINE double region_conv_flops(const struct region_conv *m) { return 2.0 * (double)(m->shape.OH * m->shape.OW) * (double)region_weights(m); }
 
-/* Chosen by shape alone; planar: the input lies outside */
-INLINE enum region_way region_way(const struct region_node *c, const struct region_conv *m, int planar, int exact) {
-    const int plain = c->stride_h == 1 && c->stride_w == 1 && c->dilation_h == 1 && c->dilation_w == 1 && c->groups == 1 &&
-                      c->pad_h < c->kh && c->pad_w < c->kw;
-    if (!plain) return REGION_GENERAL;
-    if (planar && m->C < 8) return REGION_PLANES;
-    if (!exact && c->kh == 3 && c->kw == 3 && m->C >= 8 && c->C >= 8 && 2 * c->H * c->W >= round_up(c->H, 4) * round_up(c->W, 4))
-        return REGION_WINOGRAD;
-    return REGION_DIRECT;
+/* Winograd pays where there are enough channels to sum over and the tiles are mostly full. */
+INLINE int region_wants_winograd(const struct channels_conv *s) {
+    return s->kh == 3 && s->kw == 3 && s->stride_h == 1 && s->stride_w == 1 && s->dilation_h == 1 && s->dilation_w == 1 && s->groups == 1 &&
+           s->pad_h < 3 && s->pad_w < 3 && s->C >= 8 && s->O >= 8 && 2 * s->OH * s->OW >= round_up(s->OH, 4) * round_up(s->OW, 4);
 }
 
 /* images: of the largest block */
-KERNEL void region_plan_conv(const struct region_node *c, int planar, int exact, i64 images, struct region_conv *m) {
-    const struct winograd w = region_winograd(c, m), exchanged = region_winograd_exchanged(c, m);
-    const struct wide_conv s = region_wide(c, m), t = region_wide_exchanged(c, m);
-    m->way = region_way(c, m, planar, exact);
-    m->input = (struct wide_place){m->C, m->H, m->W, m->H + 2 * c->pad_h, m->W + 2 * c->pad_w, c->pad_h, c->pad_w,
-                                   m->way == REGION_PLANES ? 1 : VL};
-    m->grad = (struct wide_place){c->C, c->H, c->W, m->H + c->kh - 1, m->W + c->kw - 1, c->kh - 1 - c->pad_h, c->kw - 1 - c->pad_w, VL};
-    m->group = 1;
-    m->partial_floats = wide_conv_packed_floats(&s);
-    m->transposed_floats = wide_conv_packed_floats(&t);
-    m->runs = images * wide_weight_runs(c->H * c->W);
-    switch (m->way) {
-    case REGION_PLANES: m->partial_floats = wide_conv_planes_floats(&s); break;
-    case REGION_GENERAL:
-        m->grad = (struct wide_place){c->C, c->H, c->W, c->H, c->W, 0, 0, VL};
-        m->partial_floats = region_weights(c, m);
-        m->transposed_floats = 0;
-        break;
-    case REGION_WINOGRAD:
-        m->input.rows = i64_max(m->input.rows, 4 * w.TH + 2);
-        m->input.cols = i64_max(m->input.cols, 4 * w.TW + 2);
+KERNEL void region_plan_conv(const struct region_node *c, const struct region_node *x, int exact, i64 images, struct region_conv *m) {
+    const int planar = x->kind == REGION_INPUT && x->C < 8 && c->groups == 1;
+    m->shape = (struct channels_conv){x->C, c->C, x->H, x->W, c->H, c->W, c->kh, c->kw, c->stride_h, c->stride_w, c->pad_h, c->pad_w,
+                                      c->dilation_h, c->dilation_w, c->groups, planar ? 1 : VL};
+    const struct channels_conv *s = &m->shape;
+    const i64 rows = i64_max(x->H + 2 * c->pad_h, (c->H - 1) * c->stride_h + (c->kh - 1) * c->dilation_h + 1);
+    const i64 columns = i64_max(x->W + 2 * c->pad_w, (c->W - 1) * c->stride_w + (c->kw - 1) * c->dilation_w + 1);
+    m->winograd = !exact && !planar && region_wants_winograd(s);
+    m->input = (struct wide_place){x->C, x->H, x->W, rows, columns, c->pad_h, c->pad_w, planar ? 1 : VL};
+    if (m->winograd) {
+        const struct winograd w = region_winograd(m), exchanged = region_winograd_exchanged(m);
+        m->input.rows = i64_max(rows, 4 * w.TH + 2);
+        m->input.cols = i64_max(columns, 4 * w.TW + 2);
         m->grad = (struct wide_place){c->C, c->H, c->W, 4 * w.TH, 4 * w.TW, 0, 0, VL};
         m->group = i64_max(1, i64_min(images, WINOGRAD_STRIP / (w.TH * w.TW)));
         m->runs = images * ceil_div(w.TH * w.TW, WINOGRAD_STRIP);
         m->work_floats = winograd_work_floats(&w);
-        m->partial_floats = m->C * 9 * w.Op;
+        m->packed_floats = winograd_weight_floats(&w);
         m->transposed_floats = winograd_weight_floats(&exchanged);
-        break;
-    default: break;
+        m->partial_floats = x->C * 9 * w.Op;
+        m->sums_count = WINOGRAD_POINTS * winograd_step(w.Cp, w.Op);
+    } else {
+        const struct channels_packing p = channels_packing(s), exchanged = channels_packing_input(s);
+        i64 top, left, bottom, right;
+        channels_grad_border(x->H, c->H, c->kh, c->stride_h, c->dilation_h, c->pad_h, &top, &bottom);
+        channels_grad_border(x->W, c->W, c->kw, c->stride_w, c->dilation_w, c->pad_w, &left, &right);
+        m->grad = (struct wide_place){c->C, c->H, c->W, top + c->H + bottom, left + c->W + right, top, left, VL};
+        m->group = i64_max(1, i64_min(images, REGION_PIXELS / (c->H * c->W)));
+        m->runs = images * channels_weight_runs(c->H * c->W);
+        m->packed_floats = m->partial_floats = m->sums_count = channels_packed_floats(&p);
+        m->transposed_floats = channels_packed_floats(&exchanged);
     }
-    m->packed_floats = m->way == REGION_WINOGRAD ? winograd_weight_floats(&w) : m->way == REGION_GENERAL ? 0 : m->partial_floats;
-    m->sums_count = m->way == REGION_WINOGRAD ? WINOGRAD_POINTS * winograd_step(w.Cp, w.Op) : m->partial_floats;
     m->sums_floats = joined_floats(m->sums_count, m->runs);
 }
 
@@ -101,138 +80,91 @@ KERNEL void region_plan_conv(const struct region_node *c, int planar, int exact,
 
 enum { REGION_PACK_ROWS = 8 };              /* of Winograd's weights, a task */
 
-INLINE i64 region_pack_tasks(const struct region_node *c, const struct region_conv *m, int transposed) {
-    return m->way == REGION_GENERAL ? 0 : m->way == REGION_WINOGRAD ? ceil_div(transposed ? c->C : m->C, REGION_PACK_ROWS) : 1;
+INLINE struct channels_packing region_packing(const struct region_conv *m, int transposed) {
+    return transposed ? channels_packing_input(&m->shape) : channels_packing(&m->shape);
 }
 
-KERNEL void region_pack_task(const struct region_node *c, const struct region_conv *m, int transposed, i64 task, float *to) {
-    const struct wide_conv s = region_wide(c, m);
-    if (m->way == REGION_WINOGRAD) {
-        const struct winograd w = transposed ? region_winograd_exchanged(c, m) : region_winograd(c, m);
-        winograd_pack(&w, c->weight, transposed, to, task * REGION_PACK_ROWS, i64_min(w.C, (task + 1) * REGION_PACK_ROWS));
-    } else if (transposed) {
-        wide_conv_pack_transposed(&s, c->weight, to);
-    } else {
-        (m->way == REGION_PLANES ? wide_conv_pack_planes : wide_conv_pack)(&s, c->weight, to);
+INLINE i64 region_pack_tasks(const struct region_conv *m, int transposed) {
+    const struct channels_packing p = region_packing(m, transposed);
+    return m->winograd ? ceil_div(p.from, REGION_PACK_ROWS) : channels_tiles(&p);
+}
+
+KERNEL void region_pack_task(const struct region_conv *m, const float *weight, int transposed, i64 task, float *to) {
+    if (m->winograd) {
+        const struct winograd w = transposed ? region_winograd_exchanged(m) : region_winograd(m);
+        winograd_pack(&w, weight, transposed, to, task * REGION_PACK_ROWS, i64_min(w.C, (task + 1) * REGION_PACK_ROWS));
+        return;
     }
-}
-
-/* ---- any stride, dilation, groups ---- */
-
-/* For each entry of the weight and pixel of the output whose input pixel is inside: BODY with o, lanes `from` and `to` and the entry */
-#define REGION_GENERAL_LOOP(BODY) do { \
-    const i64 Cg = m->C / c->groups, Og = c->C / c->groups; \
-    for (i64 o = 0; o < c->C; o++) for (i64 k = 0; k < Cg; k++) for (i64 i = 0; i < c->kh; i++) for (i64 j = 0; j < c->kw; j++) { \
-        const i64 channel = o / Og * Cg + k, entry = ((o * Cg + k) * c->kh + i) * c->kw + j; \
-        for (i64 h = 0; h < c->H; h++) for (i64 w = 0; w < c->W; w++) { \
-            const i64 from = channel / VL * src.plane + (h * c->stride_h + i * c->dilation_h) * src.row + \
-                             (w * c->stride_w + j * c->dilation_w) * VL + channel % VL; \
-            const i64 to = o / VL * grad.plane + h * grad.row + w * VL + o % VL; \
-            BODY; \
-        } \
-    } \
-} while (0)
-
-KERNEL void region_general_forward(const struct region_node *c, const struct region_conv *m, struct wide_view src, struct wide_view grad) {
-    for (i64 o = 0; o < ceil_div(c->C, VL); o++) for (i64 h = 0; h < c->H; h++)
-        memset(grad.at + o * grad.plane + h * grad.row, 0, (size_t)(c->W * VL) * sizeof(float));
-    REGION_GENERAL_LOOP(grad.at[to] += src.at[from] * c->weight[entry]);
-}
-KERNEL void region_general_weight(const struct region_node *c, const struct region_conv *m, struct wide_view src, struct wide_view grad,
-                                  float *sums) {
-    REGION_GENERAL_LOOP(sums[entry] += src.at[from] * grad.at[to]);
-}
-KERNEL void region_general_input(const struct region_node *c, const struct region_conv *m, struct wide_view src, struct wide_view grad) {
-    REGION_GENERAL_LOOP(src.at[from] += grad.at[to] * c->weight[entry]);
+    const struct channels_packing p = region_packing(m, transposed);
+    struct channels_tile t = {0};
+    while (channels_next_tile(&p, &t) && task--) {}
+    channels_pack_tile(&p, &t, weight, to);
 }
 
 /* ---- passes over `count` images ---- */
 
 /* z, its images z_image apart, from the bordered input */
-KERNEL void region_convolve(const struct region_node *c, const struct region_conv *m, i64 count, const float *packed, float *input,
-                            float *z, i64 z_image, float *work) {
-    const i64 input_image = wide_place_floats(&m->input);
-    struct wide_view src = wide_bordered(&m->input, input), dst = {z, c->H * c->W * VL, c->W * VL};
-    if (m->way == REGION_WINOGRAD) {
-        const struct winograd w = region_winograd(c, m);
-        winograd_forward(&w, count, packed, src, input_image, dst, z_image, work);
-        return;
-    }
-    const struct wide_conv s = region_wide(c, m);
-    for (i64 k = 0; k < count; k++, src.at += input_image, dst.at += z_image) {
-        if (m->way == REGION_PLANES) wide_conv_forward_planes(&s, packed, NULL, src, dst);
-        else if (m->way == REGION_DIRECT) wide_conv_forward(&s, packed, NULL, src, dst);
-        else region_general_forward(c, m, src, dst);
-    }
+KERNEL void region_convolve(const struct region_conv *m, i64 count, const float *packed, float *input, float *z, i64 z_image, float *work) {
+    const i64 image = wide_place_floats(&m->input);
+    const struct wide_view src = wide_bordered(&m->input, input), dst = {z, m->shape.OH * m->shape.OW * VL, m->shape.OW * VL};
+    const struct winograd w = region_winograd(m);
+    if (m->winograd) winograd_forward(&w, count, packed, src, image, dst, z_image, work);
+    else channels_forward(&m->shape, (struct channels_images){count, image, z_image}, packed, src, dst, (struct channels_ends){0});
+}
+
+/* Where region_convolve_backward leaves an image's input gradient */
+INLINE i64 region_input_grad_image(const struct region_conv *m) {
+    return m->winograd ? wide_place_floats(&m->input) : ceil_div(m->shape.C, VL) * m->shape.H * m->shape.W * VL;
+}
+INLINE struct wide_view region_input_grad(const struct region_conv *m, float *input_grad, i64 image) {
+    const i64 plane = m->shape.H * m->shape.W * VL;
+    input_grad += image * region_input_grad_image(m);
+    return m->winograd ? wide_interior(&m->input, input_grad) : (struct wide_view){input_grad, plane, m->shape.W * VL};
 }
 
 /* weight += gradient of the weight (add: there is something), input_grad = that of the input, for region_input_grad; both unless NULL.
  * input, grad: bordered */
-KERNEL void region_convolve_backward(const struct region_node *c, const struct region_conv *m, i64 count, int add, const float *packed,
-                                     float *input, float *grad, struct joined *weight, float *input_grad, float *work) {
-    const i64 size = wide_place_floats(&m->input), grad_image = wide_place_floats(&m->grad);
-    struct wide_view src = wide_bordered(&m->input, input), at = wide_interior(&m->grad, grad);
-    if (input_grad && (m->way == REGION_WINOGRAD || m->way == REGION_GENERAL)) memset(input_grad, 0, (size_t)(count * size) * sizeof(float));
-    if (m->way == REGION_WINOGRAD) {
-        const struct winograd w = region_winograd(c, m);
-        winograd_backward(&w, count, add, packed, src, size, wide_bordered(&m->grad, grad), grad_image, weight, input_grad, work);
+KERNEL void region_convolve_backward(const struct region_conv *m, i64 count, int add, const float *packed, float *input, float *grad,
+                                     struct joined *weight, float *input_grad, float *work) {
+    const i64 image = wide_place_floats(&m->input), grad_image = wide_place_floats(&m->grad), to_image = region_input_grad_image(m);
+    const struct wide_view src = wide_bordered(&m->input, input), at = wide_interior(&m->grad, grad);
+    if (m->winograd) {
+        const struct winograd w = region_winograd(m);
+        if (input_grad) memset(input_grad, 0, (size_t)(count * to_image) * sizeof(float));
+        winograd_backward(&w, count, add, packed, src, image, at, grad_image, weight, input_grad, work);
         return;
     }
-    const struct wide_conv s = region_wide(c, m), t = region_wide_exchanged(c, m);
-    const i64 compact = ceil_div(m->C, VL) * m->H * m->W * VL;
-    for (i64 k = 0; k < count; k++, src.at += size, at.at += grad_image) {
-        if (m->way == REGION_GENERAL) {
-            if (weight) {
-                region_general_weight(c, m, src, at, weight->part);
-                joined_added(weight, wide_weight_runs(c->H * c->W));
-            }
-            if (input_grad) region_general_input(c, m, wide_bordered(&m->input, input_grad + k * size), at);
-            continue;
-        }
-        if (weight) (m->way == REGION_PLANES ? wide_conv_weight_planes : wide_conv_weight)(&s, src, at, weight);
-        if (input_grad)
-            wide_conv_forward(&t, packed, NULL, wide_bordered(&m->grad, grad + k * grad_image),
-                              (struct wide_view){input_grad + k * compact, m->H * m->W * VL, m->W * VL});
-    }
-}
-/* Where region_convolve_backward leaves an image's input gradient */
-INLINE struct wide_view region_input_grad(const struct region_conv *m, float *input_grad, i64 image) {
-    if (m->way == REGION_WINOGRAD || m->way == REGION_GENERAL)
-        return wide_interior(&m->input, input_grad + image * wide_place_floats(&m->input));
-    const i64 plane = m->H * m->W * VL;
-    return (struct wide_view){input_grad + image * ceil_div(m->C, VL) * plane, plane, m->W * VL};
+    if (weight) channels_backward_weight(&m->shape, (struct channels_images){count, image, grad_image}, src, at, weight);
+    if (input_grad) channels_backward_input(&m->shape, (struct channels_images){count, grad_image, to_image}, packed, at,
+                                            region_input_grad(m, input_grad, 0), (struct channels_ends){0});
 }
 
 /* ---- the blocks' weight gradients, added in order ---- */
 
-/* One block of output channels of `parts` partial gradients, step floats apart */
-KERNEL void region_add_task(const struct region_node *c, const struct region_conv *m, const float *partial, i64 parts, i64 step,
-                            i64 block) {
-    const i64 taps = region_taps(c), K = m->C / c->groups * taps, Op = round_up(c->C, VL), lanes = i64_min(VL, c->C - block * VL);
-    float *to = c->grad_weight + block * VL * K;
-    if (m->way == REGION_GENERAL) {
-        for (i64 i = 0; i < lanes * K; i += VL) {
-            vf sum = {0};
-            const i64 n = i64_min(VL, lanes * K - i);
-            for (i64 part = 0; part < parts; part++) sum += v_load_lanes(partial + block * VL * K + i + part * step, n, 0);
-            v_store_lanes(to + i, sum, n);
-        }
+INLINE i64 region_add_tasks(const struct region_conv *m) {
+    const struct channels_packing p = channels_packing(&m->shape);
+    return m->winograd ? ceil_div(m->shape.O, VL) : channels_tiles(&p);
+}
+
+/* grad_weight <- the sum of `parts` partial gradients, step floats apart: a tile, or block of output channels */
+KERNEL void region_add_task(const struct region_conv *m, const float *partial, i64 parts, i64 step, i64 task, float *grad_weight) {
+    if (!m->winograd) {
+        const struct channels_packing p = channels_packing(&m->shape);
+        struct channels_tile t = {0};
+        while (channels_next_tile(&p, &t) && task--) {}
+        channels_unpack_tile(&p, &t, partial, parts, step, grad_weight);
         return;
     }
-    const struct wide_conv s = region_wide(c, m);
+    const i64 K = m->shape.C * 9, Op = round_up(m->shape.O, VL), lanes = i64_min(VL, m->shape.O - task * VL);
     for (i64 k = 0; k < K; k += VL) {
         vf r[VL];
         const i64 n = i64_min(VL, K - k);
-        i64 channel = k / taps, tap = k % taps;
         UNROLL for (int i = 0; i < VL; i++) {
             r[i] = (vf){0};
-            if (i >= n) continue;
-            const i64 entry = m->way == REGION_DIRECT ? wide_conv_entry(&s, VL, channel, tap) : k + i;
-            for (i64 part = 0; part < parts; part++) r[i] += v_load(partial + part * step + entry * Op + block * VL);
-            if (++tap == taps) tap = 0, channel++;
+            for (i64 part = 0; part < parts && i < n; part++) r[i] += v_load(partial + part * step + (k + i) * Op + task * VL);
         }
         v_transpose(r);
-        UNROLL for (int i = 0; i < VL; i++) if (i < lanes) v_store_lanes(to + i * K + k, r[i], n);
+        UNROLL for (int i = 0; i < VL; i++) if (i < lanes) v_store_lanes(grad_weight + (task * VL + i) * K + k, r[i], n);
     }
 }
 

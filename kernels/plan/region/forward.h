@@ -11,9 +11,9 @@ static void region_pack_part(void *context, int64_t index) {
         const struct region_node *c = &job->r->node[v];
         const struct region_conv *m = &job->p->value[v].conv;
         if (c->kind != REGION_CONV) continue;
-        const i64 tasks = region_pack_tasks(c, m, job->backward);
+        const i64 tasks = region_pack_tasks(m, job->backward);
         if (index < tasks) {
-            region_pack_task(c, m, job->backward, index, job->packed + (job->backward ? m->transposed_at : m->packed_at));
+            region_pack_task(m, c->weight, job->backward, index, job->packed + (job->backward ? m->transposed_at : m->packed_at));
             return;
         }
         index -= tasks;
@@ -28,8 +28,8 @@ KERNEL int region_pack(struct region_job *job) {
     if (!job->packed) return -1;
     for (i64 v = 0; v < job->r->nodes; v++) {
         if (job->r->node[v].kind != REGION_CONV) continue;
-        tasks += region_pack_tasks(&job->r->node[v], &job->p->value[v].conv, job->backward);
-        weights += region_weights(&job->r->node[v], &job->p->value[v].conv);
+        tasks += region_pack_tasks(&job->p->value[v].conv, job->backward);
+        weights += region_weights(&job->p->value[v].conv);
     }
     fastnn_parallel(tasks, 25.0 * (double)weights, region_pack_part, job);
     return 0;
@@ -79,7 +79,7 @@ KERNEL void region_run_forward(const struct region_hands *h, const struct region
     if (op->kind == REGION_CONVOLVE) {
         const struct region_value *m = &h->p->value[v];
         region_load(h, v, h->input);
-        region_convolve(node, &m->conv, h->count, h->job->packed + m->conv.packed_at, h->input, region_value_at(h, v, n),
+        region_convolve(&m->conv, h->count, h->job->packed + m->conv.packed_at, h->input, region_value_at(h, v, n),
                         m->y.image, h->work);
         return;
     }

@@ -57,8 +57,9 @@ enum region_op_kind {
     REGION_GRAD_OUTPUT, REGION_FORM_BACKWARD, REGION_SPREAD, REGION_CONVOLVE_BACKWARD, REGION_CONCATENATE_BACKWARD, REGION_GRAD_INPUT,
 };
 
-/* add: bits of the sources whose gradients are added to, not written */
-struct region_op { int kind, add; i64 node, slot; };
+/* add: bits of the sources whose gradients are added to, not written. fresh: what CONVOLVE_BACKWARD leaves in scratch is taken from there
+ * by FORM_BACKWARD, which comes next */
+struct region_op { int kind, add, fresh; i64 node, slot; };
 
 /* Operations [begin, end); group: images at a time; floats of a task's scratch, of a block's partial gradients */
 struct region_segment { i64 begin, end, group, local_floats, sums_floats, partial_floats; double flops; };
@@ -130,14 +131,12 @@ KERNEL void region_plan_values(const struct region *r, struct region_plan *p) {
         struct region_value *m = &p->value[v];
         if (n->kind == REGION_JOIN) m->kept = region_kept(r, p, v);
         if (n->kind != REGION_CONV) continue;
-        const struct region_node *x = &r->node[n->source[0]];
         struct region_conv *c = &m->conv;
-        c->C = x->C, c->H = x->H, c->W = x->W;
-        region_plan_conv(n, x->kind == REGION_INPUT, r->exact != 0, images, c);
+        region_plan_conv(n, &r->node[n->source[0]], r->exact != 0, images, c);
         c->packed_at = region_reserve(&p->packed_floats, c->packed_floats);
         c->transposed_at = region_reserve(&p->transposed_floats, c->transposed_floats);
         p->input_floats = i64_max(p->input_floats, round_up(wide_place_floats(&c->input), REGION_ALIGN));
-        p->input_floats = i64_max(p->input_floats, round_up(ceil_div(c->C, VL) * c->H * c->W * VL, REGION_ALIGN));
+        p->input_floats = i64_max(p->input_floats, round_up(region_input_grad_image(c), REGION_ALIGN));
         p->grad_floats = i64_max(p->grad_floats, round_up(wide_place_floats(&c->grad), REGION_ALIGN));
         p->work_floats = i64_max(p->work_floats, round_up(c->work_floats, REGION_ALIGN));
     }
@@ -172,7 +171,7 @@ INLINE void region_new_segment(struct region_plan *p) {
 }
 
 INLINE struct region_op *region_add(struct region_plan *p, int kind, i64 node, i64 slot) {
-    p->op[p->ops] = (struct region_op){kind, 0, node, slot};
+    p->op[p->ops] = (struct region_op){.kind = kind, .node = node, .slot = slot};
     return &p->op[p->ops++];
 }
 
@@ -187,9 +186,16 @@ INLINE int region_in_place(const struct region_plan *p, i64 v) { return p->value
 INLINE struct region_buffer *region_y(const struct region *r, struct region_plan *p, i64 v) {
     return &p->value[region_in_place(p, v) ? r->node[v].source[0] : v].y;
 }
+
+/* Whether a JOIN's windows lie side by side and the largest of z tells the winner: then only what the winners get is kept of its gradient. */
+INLINE int region_by_winners(const struct region *r, i64 v) {
+    const struct region_node *j = &r->node[v];
+    return j->pool == POOL_MAX && j->sources == 1 && r->node[j->source[0]].kind == REGION_CONV && j->pool_h == j->pool_stride_h &&
+           j->pool_w == j->pool_stride_w && !j->pool_pad_h && !j->pool_pad_w && activation_is_monotone((int)j->activation, j->parameter);
+}
 /* Where the gradient of a JOIN's sum lies */
 INLINE struct region_buffer *region_g(const struct region *r, struct region_plan *p, i64 v) {
-    return r->node[v].pool == POOL_NONE ? &p->value[v].d : &p->value[v].g;
+    return r->node[v].pool == POOL_NONE || region_by_winners(r, v) ? &p->value[v].d : &p->value[v].g;
 }
 
 /* The statistics that join v's constants are made of must be known. */
@@ -223,7 +229,7 @@ KERNEL void region_plan_forward(const struct region *r, struct region_plan *p) {
             region_touch(p, &m->y);
             region_add(p, REGION_CONVOLVE, v, 0);
             p->segment[p->segments].group = i64_max(p->segment[p->segments].group, m->conv.group);
-            p->segment[p->segments].flops += region_conv_flops(n, &m->conv);
+            p->segment[p->segments].flops += region_conv_flops(&m->conv);
             break;
         case REGION_JOIN:
             if (m->kept == REGION_VIRTUAL) break;
@@ -283,17 +289,17 @@ KERNEL void region_plan_backward(const struct region *r, struct region_plan *p) 
             if (full || (j->norm[m->slot].used && p->value[m->join].summed == p->segments)) region_new_segment(p);
             s = &p->segment[p->segments];
             region_touch(p, region_g(r, p, m->join));
-            if (j->norm[m->slot].used) region_touch(p, &m->y);
+            if (j->norm[m->slot].used || region_by_winners(r, m->join)) region_touch(p, &m->y);
             if (n->grad_weight) {
                 region_read(r, p, n->source[0]);
                 m->conv.partial_at = region_reserve(&s->partial_floats, m->conv.partial_floats);
                 m->conv.sums_at = region_reserve(&s->sums_floats, m->conv.sums_floats);
-                s->flops += region_conv_flops(n, &m->conv);
+                s->flops += region_conv_flops(&m->conv);
             }
             const int there = p->value[n->source[0]].has ? region_give(p, n->source[0]) : 0;
             region_add(p, REGION_CONVOLVE_BACKWARD, v, 0)->add = there;
             s->group = i64_max(s->group, m->conv.group);
-            s->flops += region_conv_flops(n, &m->conv);
+            s->flops += region_conv_flops(&m->conv);
         } else if (n->kind == REGION_CONCAT) {
             int add = 0;
             region_touch(p, &m->d);
@@ -324,6 +330,9 @@ KERNEL void region_plan_backward(const struct region *r, struct region_plan *p) 
         }
     }
     region_new_segment(p);
+    for (i64 i = 0; i + 1 < p->ops; i++)
+        if (p->op[i].kind == REGION_CONVOLVE_BACKWARD && p->op[i + 1].kind == REGION_FORM_BACKWARD && r->node[p->op[i].node].source[0] == p->op[i + 1].node)
+            p->op[i].fresh = p->op[i + 1].fresh = 1;
 }
 
 /* ---- memory ---- */

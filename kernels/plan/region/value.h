@@ -206,7 +206,7 @@ KERNEL void region_load(const struct region_hands *h, i64 c, float *to) {
     for (i64 k = 0; k < h->count; k++, to += wide_place_floats(&conv->input)) {
         const struct wide_view inside = wide_interior(&conv->input, to);
         wide_clear_border(&conv->input, to);
-        if (conv->way == REGION_PLANES) wide_load_image(&conv->input, region_outside(h, n), n->table, h->n + k, to);
+        if (conv->input.lanes == 1) wide_load_image(&conv->input, region_outside(h, n), n->table, h->n + k, to);
         else if (m->planar) region_load_input(h, n, h->n + k, h->input_grad, inside);
         else if (m->kept == REGION_VIRTUAL) region_form(h, v, h->n + k, inside);
         else region_copy(m->CB, n->H, n->W, 0, region_compact(n, region_value_at(h, v, h->n + k)), inside);
