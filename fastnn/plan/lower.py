@@ -130,9 +130,9 @@ class Lowering(Emitter):
         self._parts.setdefault(id(value), []).append(part)
         self._uses[_memory(part)] = self._uses.get(_memory(part), 0) + 1
 
-    def target_of(self, value: Value | None) -> Array | None:
-        """A new array for a fused stage's part of a gradient; None where none is wanted."""
-        if value is None or id(value) not in self.reached:
+    def target_of(self, value: Value | None, by: Operator) -> Array | None:
+        """A new array for the part of a gradient that comes through the operator `by` of a fused stage; None for none."""
+        if value is None or id(value) not in self.reached or id(by.output) not in self.reached:
             return None
         part = self.array(value.shape, value.dtype)
         self.contribute(value, part)
@@ -229,7 +229,11 @@ class Lowering(Emitter):
         if others and op.function not in _OF_ANY_TYPE:
             raise Unlowered(f"numbers of type {others[0]}")
         arrays = [self.value(v) if isinstance(v, Value) else v for v in op.inputs]
-        wrong = [x for v, x in zip(op.inputs, arrays, strict=True) if x is v and isinstance(x, np.ndarray) and x.dtype != _FLOAT32]
+        wrong = [
+            x
+            for v, x in zip(op.inputs, arrays, strict=True)
+            if x is v and isinstance(x, np.ndarray) and x.dtype != _FLOAT32
+        ]
         if wrong:
             raise Unlowered(f"numbers of type {wrong[0].dtype}")
         output, backward = rule(self, op, *arrays, **op.attributes)
@@ -340,5 +344,3 @@ def _memory(array: Array) -> int:
 
 def _into(array: Array, values: Array) -> None:
     array[...] = values
-
-

@@ -62,7 +62,7 @@ def _chain(plan: Lowering, stage: Chain) -> Any:
         table=plan.table(stage.normalize),
         y=plan.value(stage.output),
         grad_y=given,
-        grad_x=plan.target_of(stage.input),
+        grad_x=plan.target_of(stage.input, stage.operators[0]),
     )
     native.reserve()
     return native
@@ -92,8 +92,8 @@ def _arrays(plan: Lowering, layer: ChainLayer) -> dict[str, Array | None]:
     arrays.update(
         weight=plan.leaf(weight),
         bias=plan.leaf(bias),
-        grad_weight=plan.target_of(weight),
-        grad_bias=plan.target_of(bias),
+        grad_weight=plan.target_of(weight, layer.conv),
+        grad_bias=plan.target_of(bias, layer.conv),
     )
     if layer.norm is not None:
         if layer.norm.function is norm.BatchNormTraining:
@@ -107,8 +107,8 @@ def _arrays(plan: Lowering, layer: ChainLayer) -> dict[str, Array | None]:
         arrays.update(
             gamma=plan.leaf(gamma),
             beta=plan.leaf(beta),
-            grad_gamma=plan.target_of(gamma),
-            grad_beta=plan.target_of(beta),
+            grad_gamma=plan.target_of(gamma, layer.norm),
+            grad_beta=plan.target_of(beta, layer.norm),
             running_mean=mean,
             running_var=var,
         )
@@ -133,9 +133,9 @@ def _dense(plan: Lowering, stage: Dense) -> Any:
         channels=stage.normalize.inputs[0].shape[1] if stage.normalize else 1,
         y=plan.value(stage.output),
         grad_y=plan.given(stage.output),
-        grad_x=plan.target_of(stage.input),
-        grad_weight=None if at_once else plan.target_of(weight),
-        grad_bias=None if at_once else plan.target_of(bias),
+        grad_x=plan.target_of(stage.input, stage.operators[0]),
+        grad_weight=None if at_once else plan.target_of(weight, stage.linear),
+        grad_bias=None if at_once else plan.target_of(bias, stage.linear),
         numbers=None if updates is None else updates.numbers(weight.tensor),
         bias_numbers=None if updates is None or bias is None else updates.numbers(bias.tensor),
         weight_states=[] if updates is None else updates.states(weight.tensor),
@@ -151,7 +151,7 @@ def _cross_entropy(plan: Lowering, stage: CrossEntropy) -> Any:
     logits: Value = op.inputs[0]
     return CrossEntropyStage(
         plan.value(logits),
-        plan.target_of(logits),
+        plan.target_of(logits, op),
         label_smoothing=op.attributes["label_smoothing"],
         mean=op.attributes["reduction"] == "mean",
     )

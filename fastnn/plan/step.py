@@ -213,9 +213,7 @@ class Predictor(Plan):
     def _make(self, x: Inputs) -> Execution:
         graph = self._steady_graph(lambda: self._trace(x), parameters=False)
         stages, operators = self._stages(graph, False)
-        return Execution(
-            graph, stages, training=False, frozen=self.frozen, options=self.options, operators=operators
-        )
+        return Execution(graph, stages, training=False, frozen=self.frozen, options=self.options, operators=operators)
 
 
 class Step(Plan):
