@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.ops.norm import Running
 from fastnn.plan.fuse import Stage
-from fastnn.plan.memory import Arena
+from fastnn.plan.memory import Arena, memory_of
 from fastnn.plan.trace import Graph
 from fastnn.tensor import Array
 
@@ -30,7 +31,7 @@ class Unlowered(Exception):
 
 @dataclass(eq=False)
 class Step:
-    """What runs as one: a native stage, or work for the interpreter; `when` is forward, backward, ..., `how` its kernels.
+    """What runs as one: a native stage, or work for Python; `when` is forward, backward, ..., `how` names its kernels.
 
     Work that is `early` depends on nothing that the plan computes: it is done before the program that follows.
     """
@@ -54,8 +55,12 @@ class Emitter:
         self.target = None if graph.y is None else np.empty(graph.y.shape, graph.y.dtype)
         self.stage: Stage | None = None  # whose steps are taken down now
         self.when = "forward"
+        self.running: list[Running] = []  # statistics that native stages let follow
+        self.again = False  # whether arrays may lie in memory that earlier steps have released
+        self.taken: list[int] = []  # memory of the arrays that were asked for lately
+        self.one = np.ones((), np.float32)  # the gradient of the loss itself, to be told by its identity
 
-    # ---- steps -----------------------------------------------------------------------------------------------------
+    # ---- steps -------------------------------------------------------------------------------------------------------
 
     def native(self, native: Any) -> None:
         """Add a stage of fastnn._kernels."""
@@ -78,11 +83,26 @@ class Emitter:
         layout = {"shape": None, "kept": 0} | layout
         self.native(OperatorStage(kind, arrays, n, p, input=self.input, target=self.target, **layout))
 
-    # ---- arrays ----------------------------------------------------------------------------------------------------
+    def momentum(self, running: Running) -> Array:
+        """By how much statistics follow in the use of them that is taken down now, ()."""
+        before = sum(one is running for one in self.running)
+        self.running.append(running)
+        momentum = np.asarray(0.0 if running.momentum is None else running.momentum, np.float32)
+        if running.momentum is None:
+
+            def average() -> None:
+                momentum[...] = 1 / (float(running.batches) + before + 1)
+
+            self.early(average)
+        return momentum
+
+    # ---- arrays ------------------------------------------------------------------------------------------------------
 
     def array(self, shape: tuple[int, ...], dtype: Any = _FLOAT32) -> Array:
-        """A new array of the plan's, contiguous."""
-        return self.arena.array(shape, dtype)
+        """An array of the plan's, contiguous, for what the coming steps write."""
+        array = self.arena.array(shape, dtype, again=self.again)
+        self.taken.append(memory_of(array))
+        return array
 
     def is_brought(self, array: Array) -> bool:
         """Whether the array lies in what each run brings."""

@@ -22,7 +22,7 @@ from fastnn.plan.memory import Kept, Watch, read_by, statistics
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
 from fastnn.tape import Context, computing_dtype
-from fastnn.tensor import Array, Tensor
+from fastnn.tensor import Array
 from fastnn.trees import ARRAY, unflatten
 
 __all__ = ["Execution", "Part"]
@@ -31,13 +31,14 @@ __all__ = ["Execution", "Part"]
 class Part:
     """Something that runs in one go: a Program, or Python between two of them.
 
-    `names` are its stages, each with when it runs and by which kernels; `early` is what the interpreter does first.
+    `names` are its stages, each with when it runs and by which kernels; `early` are steps that
+    the interpreter does first.
     """
 
     def __init__(self, program: Any = None, work: Callable[[], None] | None = None) -> None:
         self.program, self.work = program, work
         self.names: list[tuple[Stage | None, str, str]] = []
-        self.early: list[Callable[[], None]] = []
+        self.early: list[Any] = []  # steps
         self._seconds = 0.0
 
     @property
@@ -95,8 +96,11 @@ class Execution:
         self.arena, self.gradients = self._plan.arena, self._plan.gradients
         self.running = self._plan.running  # statistics that native stages let follow
         self.parts: list[Part] = []
+        place = {id(op): i for i, op in enumerate(graph.operators)}
         for step in self._plan.steps:
             self._add(step)
+        for part in self.parts:  # random numbers are drawn in the order of the operators, whatever that of the stages
+            part.early.sort(key=lambda step: place[id(step.stage.operators[0])])
 
     def _add(self, step: Step) -> None:
         if step.native is not None:
@@ -105,8 +109,7 @@ class Execution:
             part.program.hold(self._plan.held)
             part.names.append((step.stage, step.when, step.how))
         elif step.early:
-            assert step.work is not None
-            self._program().early.append(step.work)
+            self._program().early.append(step)
         else:
             self.parts.append(Part(work=step.work))
             self.parts[-1].names.append((step.stage, step.when, step.how))
@@ -129,7 +132,7 @@ class Execution:
         """Whether parameters, constants and statistics still are the arrays that they were, and as they were."""
         return not self._broken and self._relied_on.stands()
 
-    # ---- running ---------------------------------------------------------------------------------------------------
+    # ---- running -----------------------------------------------------------------------------------------------------
 
     def run(self, inputs: list[Array], targets: list[Array]) -> None:
         """All parts, for these arrays. Raises LabelError and NonFiniteError, before anything is updated."""
@@ -153,8 +156,8 @@ class Execution:
 
     def _run_parts(self, x: Array, y: Array | None) -> None:
         for part in self.parts:
-            for work in part.early:
-                work()
+            for step in part.early:
+                step.work()
             if part.program is None:
                 if not self.at_once:  # else parameters may have been updated already
                     heed()

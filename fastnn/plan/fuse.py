@@ -46,11 +46,6 @@ class Stage:
     def outputs(self) -> list[Value]:
         return [self.output]
 
-    @property
-    def reads(self) -> list[Value]:
-        """The values to whose gradients it contributes, each as often as it does."""
-        return [v for op in self.operators for v in op.inputs if isinstance(v, Value)]
-
 
 class Single(Stage):
     """One operator, run by itself."""

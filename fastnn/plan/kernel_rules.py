@@ -16,7 +16,7 @@ from fastnn.tensor import Array, Function
 __all__: list[str] = []
 
 
-# ---- activations -------------------------------------------------------------------------------------------------------
+# ---- activations -----------------------------------------------------------------------------------------------------
 
 # The kernels' name, the attribute that is their parameter, and whether backward sees the output rather than the input.
 _ACTIVATIONS: dict[type[Function], tuple[str, str | None, bool]] = {
@@ -80,7 +80,7 @@ def _dropout(to: Emitter, op: Operator, x: Array, *, p: float) -> Any:
     return dropped(x), lambda grad: (dropped(grad),)
 
 
-# ---- products ----------------------------------------------------------------------------------------------------------
+# ---- products --------------------------------------------------------------------------------------------------------
 
 
 def _product(to: Emitter, a: Array, b: Array, bias: Array | None = None) -> Array:
@@ -112,7 +112,7 @@ def _linear(to: Emitter, op: Operator, x: Array, weight: Array, bias: Array | No
     )
 
 
-# ---- convolution, pooling ----------------------------------------------------------------------------------------------
+# ---- convolution, pooling --------------------------------------------------------------------------------------------
 
 
 def _strides(stride: tuple[int, int], outputs: tuple[int, ...]) -> tuple[int, ...]:
@@ -185,7 +185,7 @@ def _global_avg_pool2d(to: Emitter, op: Operator, x: Array) -> Any:
     return y, backward
 
 
-# ---- batch norm --------------------------------------------------------------------------------------------------------
+# ---- batch norm ------------------------------------------------------------------------------------------------------
 
 
 @rule(norm.BatchNormTraining)
@@ -243,7 +243,8 @@ def _batch_norm(
     to.call("batch_norm_forward", y, x, mean, var, weight, bias, n=sizes, p=p)
 
     def backward(grad: Array) -> tuple[Array | None, ...]:
-        grad, grad_x, sums = to.contiguous(grad), None, (None, None)
+        grad, grad_x = to.contiguous(grad), None
+        sums: tuple[Array | None, Array | None] = (None, None)
         if op.needs[3] or op.needs[4]:
             sums = to.array(mean.shape), to.array(mean.shape)
             to.call("batch_norm_backward_weight", *sums, grad, x, mean, var, n=sizes, p=p)
@@ -268,7 +269,7 @@ def _check_running(running: norm.Running) -> None:
             raise Unlowered("running statistics that kernels cannot write in place")
 
 
-# ---- losses ------------------------------------------------------------------------------------------------------------
+# ---- losses ----------------------------------------------------------------------------------------------------------
 
 
 def _reduced(to: Emitter, op: Operator, losses: Array, saved: Array | None) -> Any:
@@ -282,7 +283,7 @@ def _reduced(to: Emitter, op: Operator, losses: Array, saved: Array | None) -> A
 
     def backward(grad: Array) -> tuple[Array | None, None]:
         assert saved is not None
-        if to.is_one(grad):
+        if grad is to.one:
             return saved, None
         return to.map("mul", saved, to.reshape(grad, grad.shape + (1,) * (saved.ndim - grad.ndim))), None
 
@@ -293,7 +294,7 @@ def _scale(op: Operator, count: int) -> float:
     return 1.0 / count if op.attributes["reduction"] == "mean" else 1.0
 
 
-@rule(loss.CrossEntropy)
+@rule(loss.CrossEntropy, any_type=(1,))
 def _cross_entropy(to: Emitter, op: Operator, logits: Array, target: Array, *, label_smoothing: float, **_: Any) -> Any:
     logits, target = to.contiguous(logits), to.contiguous(target)
     soft = target.dtype == np.float32
@@ -321,7 +322,7 @@ def _bce(to: Emitter, op: Operator, x: Array, target: Array, **_: Any) -> Any:
     return y, lambda grad: (to.map("bce_backward", grad, x, target, p=p), None)
 
 
-@rule(loss.NLL)
+@rule(loss.NLL, any_type=(1,))
 def _nll(to: Emitter, op: Operator, x: Array, target: Array, **_: Any) -> Any:
     if target.dtype != np.int64:
         raise Unlowered(f"labels of type {target.dtype}")

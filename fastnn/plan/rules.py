@@ -17,19 +17,21 @@ from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.trace import Detach, Operator
 from fastnn.tensor import Array, Cast, Function, Round
 
-__all__ = ["RULES", "Backward", "Rule", "rule"]
+__all__ = ["OF_ANY_TYPE", "RULES", "Backward", "Rule", "rule"]
 
 Backward = Callable[[Array], tuple[Array | None, ...]]
 Rule = Callable[..., tuple[Array, Backward | None]]
 
 RULES: dict[type[Function], Rule] = {}
+OF_ANY_TYPE: dict[type[Function], tuple[int, ...]] = {}  # inputs that may be of other types than float32
 
 
-def rule(*functions: type[Function]) -> Callable[[Rule], Rule]:
-    """Decorator: these Functions are lowered so."""
+def rule(*functions: type[Function], any_type: tuple[int, ...] = ()) -> Callable[[Rule], Rule]:
+    """Decorator: these Functions are lowered so. Inputs at `any_type` need not be float32; the rule checks them."""
 
     def enter(lowered: Rule) -> Rule:
         RULES.update(dict.fromkeys(functions, lowered))
+        OF_ANY_TYPE.update(dict.fromkeys(functions, any_type))
         return lowered
 
     return enter
@@ -124,7 +126,7 @@ def _compare(to: Emitter, op: Operator, a: Array, b: Any, *, ufunc: np.ufunc) ->
     return to.map(ufunc.__name__, a, b, dtype=np.bool_), None
 
 
-@rule(joining.Where)
+@rule(joining.Where, any_type=(0,))
 def _where(to: Emitter, op: Operator, condition: Array, a: Array, b: Array) -> Any:
     return to.map("where", condition, a, b), lambda grad: (
         None,
@@ -133,7 +135,7 @@ def _where(to: Emitter, op: Operator, condition: Array, a: Array, b: Array) -> A
     )
 
 
-@rule(norm.Normalize)
+@rule(norm.Normalize, any_type=(0,))
 def _normalize(to: Emitter, op: Operator, x: Array, mean: Array, std: Array) -> Any:
     if x.dtype.kind == "i":
         raise Unlowered(f"pixels of type {x.dtype}")
@@ -146,7 +148,7 @@ def _normalize(to: Emitter, op: Operator, x: Array, mean: Array, std: Array) -> 
 # ---- types -----------------------------------------------------------------------------------------------------------
 
 
-@rule(Cast)
+@rule(Cast, any_type=(0,))
 def _cast(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any]) -> Any:
     if dtype != np.float32 and x.dtype != np.float32:
         raise Unlowered(f"from {x.dtype} to {dtype}")
@@ -160,12 +162,12 @@ def _round(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any]) -> Any:
     return to.map("not_equal", x, ZERO, dtype=dtype) if dtype == np.bool_ else to.map("copy", x, dtype=dtype), None
 
 
-@rule(Detach)
+@rule(Detach, any_type=(0,))
 def _detach(to: Emitter, op: Operator, x: Array) -> Any:
     return x, None
 
 
-# ---- sums, extrema -----------------------------------------------------------------------------------------------------
+# ---- sums, extrema ---------------------------------------------------------------------------------------------------
 
 
 @rule(shaping.Sum)
@@ -205,31 +207,32 @@ def _around(shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
     return int(np.prod(shape[:dim], dtype=int)), shape[dim], int(np.prod(shape[dim + 1 :], dtype=int))
 
 
-# ---- what moves entries ------------------------------------------------------------------------------------------------
+# ---- what moves entries ----------------------------------------------------------------------------------------------
 
 
-@rule(shaping.Reshape)
+@rule(shaping.Reshape, any_type=(0,))
 def _reshape(to: Emitter, op: Operator, x: Array, *, shape: tuple[int, ...]) -> Any:
     return to.reshape(x, op.output.shape), lambda grad: (to.reshape(grad, x.shape),)
 
 
-@rule(shaping.Permute)
+@rule(shaping.Permute, any_type=(0,))
 def _permute(to: Emitter, op: Operator, x: Array, *, dims: tuple[int, ...]) -> Any:
     return x.transpose(dims), lambda grad: (grad.transpose(np.argsort(dims)),)
 
 
-@rule(shaping.Index)
+@rule(shaping.Index, any_type=(0,))
 def _index(to: Emitter, op: Operator, x: Array, *, index: Any) -> Any:
     parts = index if isinstance(index, tuple) else (index,)
     if not all(isinstance(i, (int, np.integer, slice, type(None), type(...))) for i in parts):
         raise Unlowered("an index that is an array")
+    parts = parts if ... in parts else (*parts, ...)  # a view also where one entry is picked
 
     def backward(grad: Array) -> tuple[Array]:
         grad_x = to.zeros(x.shape)
-        to.map("copy", grad, out=grad_x[*parts, ...])
+        to.map("copy", grad, out=grad_x[parts])
         return (grad_x,)
 
-    return x[*parts, ...] if ... not in parts else x[index], backward
+    return x[parts], backward
 
 
 @rule(joining.Cat)
@@ -245,17 +248,17 @@ def _cat(to: Emitter, op: Operator, *arrays: Array, dim: int) -> Any:
     )
 
 
-# ---- random numbers ------------------------------------------------------------------------------------------------------
+# ---- random numbers --------------------------------------------------------------------------------------------------
 
 
-@rule(draws.RandnLike, draws.RandLike)
+@rule(draws.RandnLike, draws.RandLike, any_type=(0,))
 def _drawn(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any]) -> Any:
     return _draw(to, op.function, x.shape, dtype), None
 
 
 def _draw(to: Emitter, function: type[Function], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Drawn by the operator itself before the program runs: the numbers depend on the shape alone."""
-    y, like = to.array(shape, dtype), np.broadcast_to(np.zeros((), dtype), shape)
+    y, like = to.arena.array(shape, dtype), np.broadcast_to(np.zeros((), dtype), shape)
 
     def draw() -> None:
         y[...] = function.forward(None, like, dtype=dtype)  # type: ignore[arg-type]
