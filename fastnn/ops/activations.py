@@ -168,6 +168,9 @@ class Dropout(Function):
         return ctx.kernels.dropout_forward(grad, ctx.attributes["p"], *ctx.saved_tensors)
 
 
+KINDS = tuple(function for function in list(vars().values()) if hasattr(function, "kind"))  # all of them
+
+
 def relu(input: Any, inplace: bool = False) -> Tensor:
     """max(x, 0).
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fastnn.ops import conv, dense, pool
+from fastnn.ops import conv, dense
 from fastnn.plan.fuse import Chain, ChainLayer, Dense, Rows, Stage
 from fastnn.plan.region_stage import region_lines
 from fastnn.plan.regions import Region

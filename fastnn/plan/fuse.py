@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.ops import activations, conv, dense, loss, norm, pool, shaping
+from fastnn.ops import conv, dense, loss, norm, pool, shaping
 from fastnn.plan.trace import Graph, Operator, Value
 
 __all__ = ["FUSIONS", "LOSSES", "Chain", "ChainLayer", "Dense", "Loss", "Rows", "Single", "Stage", "fuse"]

@@ -112,9 +112,9 @@ class Lowering(Emitter):
         """Whether the gradient comes to this value."""
         return id(value) in self.reached
 
-    def target_of(self, value: Value | None) -> Array | None:
-        """A new array for a fused stage's part of a gradient; None where none is wanted."""
-        if value is None or not self.reaches(value):
+    def target_of(self, value: Value | None, by: Operator) -> Array | None:
+        """A new array for the part of a gradient that comes through an operator of a fused stage; None for none."""
+        if value is None or not self.reaches(value) or not self.reaches(by.output):
             return None
         part = self.arena.array(value.shape, value.dtype)  # which a loss writes in forward
         self.contribute(value, part)
@@ -201,8 +201,8 @@ class Lowering(Emitter):
 
     def _count_users(self, stages: list[Stage]) -> dict[int, int]:
         """How many stages read each value; the outputs, and what a run brings, are never done with."""
-        graph = self.graph
-        users = {id(value): 1 for value in (*graph.results, *graph.inputs, *graph.targets)}
+        kept = (*self.graph.results, *self.graph.inputs, *self.graph.targets)
+        users = dict.fromkeys(map(id, kept), 1)
         for stage in stages:
             for value in {id(v) for op in stage.operators for v in op.inputs if isinstance(v, Value)}:
                 users[value] = users.get(value, 0) + 1

@@ -70,7 +70,7 @@ def _chain(plan: Lowering, stage: Chain) -> Any:
         table=plan.table(stage.normalize),
         y=plan.value(stage.output),
         grad_y=given,
-        grad_x=plan.target_of(stage.input),
+        grad_x=plan.target_of(stage.input, stage.operators[0]),
     )
     native.reserve()
     return native
@@ -103,8 +103,8 @@ def _arrays(plan: Lowering, layer: ChainLayer) -> dict[str, Array | None]:
     arrays.update(
         weight=plan.leaf(weight),
         bias=plan.leaf(bias),
-        grad_weight=plan.target_of(weight),
-        grad_bias=plan.target_of(bias),
+        grad_weight=plan.target_of(weight, layer.conv),
+        grad_bias=plan.target_of(bias, layer.conv),
     )
     if layer.norm is not None:
         if layer.norm.function is norm.BatchNormTraining:
@@ -118,8 +118,8 @@ def _arrays(plan: Lowering, layer: ChainLayer) -> dict[str, Array | None]:
         arrays.update(
             gamma=plan.leaf(gamma),
             beta=plan.leaf(beta),
-            grad_gamma=plan.target_of(gamma),
-            grad_beta=plan.target_of(beta),
+            grad_gamma=plan.target_of(gamma, layer.norm),
+            grad_beta=plan.target_of(beta, layer.norm),
             running_mean=mean,
             running_var=var,
         )
@@ -165,9 +165,9 @@ def _dense(plan: Lowering, stage: Dense, first: bool = True, last: bool = True, 
         channels=stage.normalize.inputs[0].shape[1] if stage.normalize else 1,
         y=plan.value(stage.output) if last else None,
         grad_y=plan.given(stage.output) if last and ends else None,
-        grad_x=plan.target_of(stage.input) if first else None,
-        grad_weight=None if at_once else plan.target_of(weight),
-        grad_bias=None if at_once else plan.target_of(bias),
+        grad_x=plan.target_of(stage.input, stage.operators[0]) if first else None,
+        grad_weight=None if at_once else plan.target_of(weight, stage.linear),
+        grad_bias=None if at_once else plan.target_of(bias, stage.linear),
         numbers=None if updates is None else updates.numbers(weight.tensor),
         bias_numbers=None if updates is None or bias is None else updates.numbers(bias.tensor),
         weight_states=[] if updates is None else updates.states(weight.tensor),
@@ -198,7 +198,7 @@ def _loss(plan: Lowering, stage: Loss, within: bool = False) -> Any:
         n,
         math.prod(x.shape[1:]),
         None if within else plan.value(x),
-        None if within else plan.target_of(x),
+        None if within else plan.target_of(x, op),
         label_smoothing=op.attributes.get("label_smoothing", 0.0),
         mean=op.attributes["reduction"] == "mean",
     )

@@ -83,16 +83,13 @@ def _norm(op: Operator) -> dict[str, Any]:
 
 def _arrays(plan: Lowering, region: Region, node: Node) -> dict[str, Any]:
     if node.kind == "input":
-        reached = any(
-            id(user.output) in plan.reached
-            for user in node.value.consumers
-            if any(user is op for op in region.operators)
-        )
         assert node.outside is not None
+        inside = {id(op) for op in region.operators}
+        users = [op for op in node.value.consumers if id(op) in inside and id(op.output) in plan.reached]
         return {
             "x": plan.source(node.outside),
             "table": plan.table(node.operator),
-            "grad_x": plan.target_of(node.outside) if reached else None,
+            "grad_x": plan.target_of(node.outside, users[0]) if users else None,
         }
     found: dict[str, Any] = {}
     if node.outside is not None:
@@ -119,7 +116,7 @@ def _parameters(plan: Lowering, op: Operator, *names: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in zip(names, op.inputs[-2:], strict=True):
         found[name] = plan.leaf(value)
-        found["grad_" + name] = plan.target_of(value) if id(op.output) in plan.reached else None
+        found["grad_" + name] = plan.target_of(value, op)
     return found
 
 

@@ -52,11 +52,6 @@ class Region(Stage):
     def outputs(self) -> list[Value]:
         return [node.outside for node in self.nodes if node.kind != "input" and node.outside is not None]
 
-    @property
-    def reads(self) -> list[Value]:
-        leaves = [v for op in self.operators for v in op.inputs if isinstance(v, Value) and v.tensor is not None]
-        return [*self.inputs, *leaves]
-
 
 def find_regions(
     graph: Graph, supported: Callable[[Region], bool], most_nodes: int, most_sources: int

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.backends import shapes
-from fastnn.ops import activations, conv, dense, draws, loss, norm, pool, shaping
+from fastnn.ops import activations, arithmetic, conv, dense, draws, joining, loss, norm, pool, shaping
 from fastnn.tape import Context, computing_dtype
 from fastnn.tensor import Array, Cast, Function
 
 if TYPE_CHECKING:
-    from fastnn.plan.trace import Graph
+    from fastnn.plan.trace import Graph, Operator
 
 __all__ = ["image_by_image", "output_of", "trials"]
 
@@ -55,6 +55,10 @@ def _max_pool2d(x: Array, **attributes: Any) -> Array:
     return shapes.max_pool2d_forward(x, **attributes, out=None, dtypes=shapes.FLOATING)[0]
 
 
+def _avg_pool2d(x: Array, *, count_include_pad: bool, **attributes: Any) -> Array:
+    return shapes.avg_pool2d_forward(x, **attributes, out=None, dtypes=shapes.FLOATING)
+
+
 def _global_avg_pool2d(x: Array) -> Array:
     return shapes.global_avg_pool2d_forward(x, None, shapes.FLOATING)
 
@@ -63,10 +67,24 @@ def _normalize(x: Array, mean: Array, std: Array) -> Array:
     return _of(x.shape, mean.dtype)
 
 
+def _batch_norm(x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, *, eps: float) -> Array:
+    return shapes.batch_norm_forward(x, mean, var, weight, bias, None, shapes.FLOATING)
+
+
 def _batch_norm_training(x: Array, weight: Array | None, bias: Array | None, **_: Any) -> Array:
     if x.shape[0]:
         shapes.batch_norm_statistics(x, None, shapes.FLOATING)
     return x
+
+
+def _add(a: Array, b: Array) -> Array:
+    return _of(np.broadcast_shapes(a.shape, b.shape), np.result_type(a, b))
+
+
+def _cat(*arrays: Array, dim: int) -> Array:
+    shape = list(arrays[0].shape)
+    shape[dim] = sum(array.shape[dim] for array in arrays)
+    return _of(tuple(shape), np.result_type(*arrays))
 
 
 def _reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
@@ -79,16 +97,20 @@ def _cross_entropy(logits: Array, target: Array, *, label_smoothing: float, redu
 
 
 _RULES: dict[type[Function], Rule] = {
+    **dict.fromkeys(activations.KINDS, _same),
     activations.Dropout: _same,
-    activations.ReLU: _same,
+    arithmetic.Add: _add,
     conv.Conv2d: _conv2d,
     dense.Linear: _linear,
     draws.Bernoulli: _same,
     draws.RandLike: _drawn_like,
     draws.RandnLike: _drawn_like,
+    joining.Cat: _cat,
     loss.CrossEntropy: _cross_entropy,
+    norm.BatchNorm: _batch_norm,
     norm.BatchNormTraining: _batch_norm_training,
     norm.Normalize: _normalize,
+    pool.AvgPool2d: _avg_pool2d,
     pool.GlobalAvgPool2d: _global_avg_pool2d,
     pool.MaxPool2d: _max_pool2d,
     shaping.Reshape: _reshape,
@@ -119,13 +141,19 @@ def image_by_image(graph: Graph) -> bool:
     """Whether each image's outputs depend on that image alone, as far as the operators are known to work so."""
     n = graph.x.shape[:1]
     return all(value.shape[:1] == n for value in (*graph.inputs, *graph.results)) and all(
-        op.function in _IMAGE_BY_IMAGE and op.output.shape[:1] == n for op in graph.operators
+        op.output.shape[:1] == n and (op.function in _IMAGE_BY_IMAGE or _joins_images(op, n)) for op in graph.operators
     )
 
 
+def _joins_images(op: Operator, n: tuple[int, ...]) -> bool:
+    """Whether it is a sum or concatenation of values that have images, each with those of the same place."""
+    if op.function not in (arithmetic.Add, joining.Cat) or op.attributes.get("dim") == 0:
+        return False
+    return all(getattr(v, "tensor", v) is None and v.shape[:1] == n for v in op.inputs)
+
+
 _IMAGE_BY_IMAGE = {
-    activations.ELU, activations.GELU, activations.LeakyReLU, activations.ReLU, activations.SiLU, activations.Sigmoid,
-    activations.Tanh, conv.Conv2d, dense.Linear, norm.BatchNorm, norm.Normalize, pool.AvgPool2d, pool.GlobalAvgPool2d,
+    *activations.KINDS, conv.Conv2d, dense.Linear, norm.BatchNorm, norm.Normalize, pool.AvgPool2d, pool.GlobalAvgPool2d,
     pool.MaxPool2d, shaping.Reshape, Cast,
 }  # fmt: skip
 
