@@ -131,4 +131,5 @@ cdef class RegionStage(Stage):
     def reserve(self):
         """Take the memory that it needs between its calls."""
         self.bytes = fastnn_kernels.region_state_bytes(&self.r)
+        check(self.bytes < 0)
         self.r.state = self.memory(self.bytes)

@@ -1,6 +1,7 @@
 """Activations, element by element; softmax and its logarithm along one dimension; dropout.
 
-`inplace` is accepted for compatibility with PyTorch and ignored: nothing is written in place.
+`inplace` is accepted for compatibility with PyTorch and ignored: nothing is written in place. An activation's `kind` is
+its number in kernels/parts/kinds.h, by which fused kernels know it; its parameter is its only attribute.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from fastnn.tensor import Array, Context, Function, Tensor
 class ReLU(Function):
     """Saves the output, which has the same mask and which the next layer keeps anyway; kernels relu_*."""
 
+    kind = 1
+
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         y = ctx.kernels.relu_forward(x)
@@ -31,6 +34,8 @@ class ReLU(Function):
 class LeakyReLU(Function):
     """Saves x; kernels leaky_relu_*. Attribute: negative_slope."""
 
+    kind = 2
+
     @staticmethod
     def forward(ctx: Context, x: Array, *, negative_slope: float) -> Array:
         ctx.save_for_backward(x)
@@ -44,6 +49,8 @@ class LeakyReLU(Function):
 class ELU(Function):
     """Saves x; kernels elu_*. Attribute: alpha."""
 
+    kind = 5
+
     @staticmethod
     def forward(ctx: Context, x: Array, *, alpha: float) -> Array:
         ctx.save_for_backward(x)
@@ -56,6 +63,8 @@ class ELU(Function):
 
 class Sigmoid(Function):
     """Saves the output; kernels sigmoid_*."""
+
+    kind = 4
 
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
@@ -71,6 +80,8 @@ class Sigmoid(Function):
 class Tanh(Function):
     """Saves the output; kernels tanh_*."""
 
+    kind = 3
+
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         y = ctx.kernels.tanh_forward(x)
@@ -85,6 +96,8 @@ class Tanh(Function):
 class GELU(Function):
     """Saves x; kernels gelu_*."""
 
+    kind = 6
+
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         ctx.save_for_backward(x)
@@ -97,6 +110,8 @@ class GELU(Function):
 
 class SiLU(Function):
     """Saves x; kernels silu_*."""
+
+    kind = 7
 
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:

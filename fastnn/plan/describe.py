@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from fastnn.ops import conv, dense, pool
 from fastnn.plan.fuse import Chain, ChainLayer, Dense, Stage
+from fastnn.plan.region_stage import region_lines
+from fastnn.plan.regions import Region
 from fastnn.plan.trace import Operator, Value
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ def _rows(part: Part, total: float) -> Iterator[Row]:
 
 def _parts_of(stage: Stage) -> list[str]:
     """What a stage fuses: one line, and one more for each further layer of a chain."""
+    if isinstance(stage, Region):
+        return region_lines(stage)
     if isinstance(stage, Chain):
         lines = [_layer(layer) for layer in stage.layers]
         return [f"Normalize, {lines[0]}", *lines[1:]] if stage.normalize else lines
@@ -93,6 +97,8 @@ def _flops(stage: Stage, when: str) -> float:
 
 
 def _bytes(stage: Stage) -> int:
-    """Of the stage's input, parameters and output."""
-    values = [stage.input, stage.output, *(v for op in stage.operators for v in op.inputs[1:])]
+    """Of the stage's inputs, parameters and outputs."""
+    made = {id(op.output) for op in stage.operators}
+    others = [v for op in stage.operators for v in op.inputs[1:] if id(v) not in made]
+    values = {id(v): v for v in [*stage.inputs, *stage.outputs, *others]}.values()
     return sum(math.prod(v.shape) * v.dtype.itemsize for v in values if isinstance(v, Value))

@@ -19,7 +19,7 @@ from fastnn.backends.stopping import Stoppable
 from fastnn.errors import NonFiniteError
 from fastnn.interrupts import heed
 from fastnn.ops.norm import Running
-from fastnn.plan.fuse import Chain, Dense, Single, Stage
+from fastnn.plan.fuse import Single, Stage
 from fastnn.plan.gradients import Gradients
 from fastnn.plan.memory import Arena, Kept, Watch, read_by, statistics
 from fastnn.plan.trace import Graph, Operator, Value
@@ -89,7 +89,7 @@ class Execution:
         self._tables: list[_Table] = []
         self.loss = math.nan
         self.seconds_after = 0.0  # spent after the parts: on an update that looks at the whole gradient, or fills .grad
-        self._flow = Gradients(self.arena)
+        self._flow = Gradients(self.arena, (value for stage in stages for value in stage.reads))
         self._call: Any = None
         self._values: dict[int, Array] = {}  # this step's, of operators that run by themselves
         self._contexts: dict[int, Context] = {}
@@ -101,8 +101,9 @@ class Execution:
 
     def _make_buffers(self) -> dict[int, Array]:
         """An array for each value that a native stage makes, or reads from an operator that runs by itself."""
-        made = [stage.output for stage in self.stages if isinstance(stage, (Chain, Dense))]
-        read = [stage.input for stage in self.stages if not isinstance(stage, Single)]
+        native = [stage for stage in self.stages if not isinstance(stage, Single)]
+        made = [value for stage in native for value in stage.outputs if value is not self.graph.loss]
+        read = [value for stage in native for value in stage.inputs]
         values = {id(value): value for value in made + read if value is not self.graph.x}
         return {key: self.arena.array(value.shape) for key, value in values.items()}
 
@@ -113,6 +114,10 @@ class Execution:
     def leaf(self, value: Value | None) -> Array | None:
         """The array of a parameter or constant, on whose address native stages rely as long as the plan stands."""
         return None if value is None or value.tensor is None else value.tensor.data
+
+    def reaches(self, value: Value) -> bool:
+        """Whether the gradient comes to this value."""
+        return id(value) in self._reached
 
     def target(self, value: Value | None) -> Array | None:
         """Where a native stage writes a gradient; None where none is wanted."""
@@ -163,7 +168,7 @@ class Execution:
         if isinstance(self.stages[-1], Single):
             self.python(None, "loss", self._start_backward)
         for stage in reversed(self.stages):
-            if id(stage.output) in self._reached:
+            if any(map(self.reaches, stage.outputs)):
                 self._add_backward(stage, native[id(stage)])
         self._add_parameters()
 
@@ -173,9 +178,10 @@ class Execution:
             return
         if stage.output is self.graph.loss:
             return  # its forward has computed the gradient
-        provided = self._provided.get(id(stage.output))
-        if provided is not None:
-            self.python(None, "sum of gradients", partial(self._flow.copy_total, stage.output, provided))
+        for output in stage.outputs:
+            provided = self._provided.get(id(output))
+            if provided is not None:
+                self.python(None, "sum of gradients", partial(self._flow.copy_total, output, provided))
         self.native(stage, "backward", native, backward=True)
 
     def _add_parameters(self) -> None:

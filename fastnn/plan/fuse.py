@@ -2,6 +2,7 @@
 
     Chain         [Normalize] (Conv2d [BatchNorm] [ReLU] [MaxPool2d | GlobalAvgPool2d])+ [Reshape]
     Dense         [Normalize] [Reshape] Linear [ReLU]
+    Region        convolutions with whatever lies between them, see regions.py
     CrossEntropy  the loss, from labels
     Single        any other operator, by its own kernels
 
@@ -10,8 +11,9 @@ What is fused into one stage is used by nothing else: a value that two operators
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +24,15 @@ from fastnn.plan.trace import Graph, Operator, Value
 
 __all__ = ["FUSIONS", "Chain", "ChainLayer", "CrossEntropy", "Dense", "Single", "Stage", "fuse"]
 
-FUSIONS = ("chain", "dense", "cross_entropy", "update", "winograd", "sparse")  # what compile's `disable` may name
+FUSIONS = (
+    "region",
+    "chain",
+    "dense",
+    "cross_entropy",
+    "update",
+    "winograd",
+    "sparse",
+)  # what compile's `disable` may name
 _FLOAT32 = np.dtype(np.float32)
 
 
@@ -33,6 +43,19 @@ class Stage:
     operators: list[Operator]
     input: Any  # a Value, but for a Single, which may begin with something else, or nothing
     output: Value
+
+    @property
+    def inputs(self) -> list[Any]:
+        return [self.input]
+
+    @property
+    def outputs(self) -> list[Value]:
+        return [self.output]
+
+    @property
+    def reads(self) -> list[Value]:
+        """The values to whose gradients it contributes, each as often as it does."""
+        return [v for op in self.operators for v in op.inputs if isinstance(v, Value)]
 
 
 class Single(Stage):
@@ -70,23 +93,60 @@ class Dense(Stage):
     normalize: Operator | None = None
 
 
-def fuse(graph: Graph, disable: Container[str], supported: Callable[[list[ChainLayer]], bool]) -> list[Stage]:
-    """Stages in an order in which they can run; `supported` says whether there is a kernel for such layers in a row."""
+def fuse(
+    graph: Graph,
+    disable: Container[str],
+    supported: Callable[[list[ChainLayer]], bool],
+    regions: Iterable[Stage] = (),
+) -> list[Stage]:
+    """Stages in an order in which they can run; `supported` says whether there is a kernel for such layers in a row.
+
+    Of `regions`, those that are a plain chain are run as one: it is faster.
+    """
     fuser = _Fuser(graph, disable, supported)
-    stages: list[Stage] = []
-    claimed: set[int] = set()
+    stages: list[Stage] = [region for region in regions if not fuser.is_chain(region)]
+    fuser.claimed.update(id(op) for stage in stages for op in stage.operators)
     for op in graph.operators:
-        if id(op) in claimed:
-            continue
-        stage = fuser.stage_from(op)
-        stages.append(stage)
-        claimed.update(id(one) for one in stage.operators)
-    return stages
+        if id(op) not in fuser.claimed:
+            stages.append(fuser.stage_from(op))
+            fuser.claimed.update(map(id, stages[-1].operators))
+    return _in_order(graph, stages)
+
+
+def _in_order(graph: Graph, stages: list[Stage]) -> list[Stage]:
+    """The stages, each behind those whose values it reads; else in the order of their first operators."""
+    place = {id(op): k for k, op in enumerate(graph.operators)}
+    of = {id(op.output): stage for stage in stages for op in stage.operators}
+    after: dict[int, list[Stage]] = {}
+    waits: dict[int, int] = {}
+    for stage in stages:
+        before = {id(of[id(v)]) for op in stage.operators for v in op.inputs if id(v) in of} - {id(stage)}
+        waits[id(stage)] = len(before)
+        for one in before:
+            after.setdefault(one, []).append(stage)
+    ready = [(place[id(stage.operators[0])], stage) for stage in stages if not waits[id(stage)]]
+    heapq.heapify(ready)
+    ordered: list[Stage] = []
+    while ready:
+        ordered.append(heapq.heappop(ready)[1])
+        for stage in after.get(id(ordered[-1]), []):
+            waits[id(stage)] -= 1
+            if not waits[id(stage)]:
+                heapq.heappush(ready, (place[id(stage.operators[0])], stage))
+    return ordered
 
 
 class _Fuser:
     def __init__(self, graph: Graph, disable: Container[str], supported: Callable[[list[ChainLayer]], bool]) -> None:
         self.graph, self.disable, self.supported = graph, disable, supported
+        self.claimed: set[int] = set()  # ids of operators that belong to a stage
+
+    def is_chain(self, stage: Stage) -> bool:
+        """Whether a chain without batch norm does all that this stage does."""
+        chain = None if "chain" in self.disable else self._chain(stage.operators[0])
+        if chain is None or any(layer.norm for layer in chain.layers):
+            return False
+        return {id(op) for op in stage.operators} <= {id(op) for op in chain.operators}
 
     def stage_from(self, op: Operator) -> Stage:
         """The longest stage that begins with this operator."""
@@ -137,7 +197,7 @@ class _Fuser:
         if op.function is not norm.BatchNormTraining:
             return False
         running = op.attributes["running"]
-        return running is None or (running.momentum is not None and _readable(running.mean) and _readable(running.var))
+        return running is None or (running.momentum is not None and readable(running.mean) and readable(running.var))
 
     def _dense(self, first: Operator) -> Dense | None:
         op: Operator | None = first
@@ -152,9 +212,9 @@ class _Fuser:
             while op is not None and op.function is shaping.Reshape and op.output.shape[:1] == op.inputs[0].shape[:1]:
                 operators.append(op)
                 op = self._next(op)
-        if op is None or op.function is not dense.Linear or not _parameters_are_float32(op):
+        if op is None or op.function is not dense.Linear or not parameters_are_float32(op):
             return None
-        if not _is_float32_value(op.inputs[0]) or not math.prod(op.output.shape) or not op.inputs[0].shape[1]:
+        if not is_float32_value(op.inputs[0]) or not math.prod(op.output.shape) or not op.inputs[0].shape[1]:
             return None
         operators.append(op)
         after = self._next(op)
@@ -170,7 +230,7 @@ class _Fuser:
             and op.inputs[1] is self.graph.y
             and self.graph.y is not None
             and self.graph.y.dtype == np.int64
-            and _is_float32_value(op.inputs[0])
+            and is_float32_value(op.inputs[0])
             and op.attributes["reduction"] != "none"
             and math.prod(op.inputs[0].shape) > 0
         )
@@ -183,7 +243,7 @@ class _Fuser:
         if len(value.consumers) != 1 or value is self.graph.outputs or value is self.graph.loss:
             return None
         after = value.consumers[0]
-        return after if after.inputs[0] is value else None
+        return after if after.inputs[0] is value and id(after) not in self.claimed else None
 
     def _folded(self, op: Operator) -> Operator | None:
         """A Normalize of the plan's own uint8 images, which the next stage can read through a table."""
@@ -196,8 +256,8 @@ def _is_plain_conv(op: Operator) -> bool:
     return (
         op.function is conv.Conv2d
         and all(op.attributes[name] == value for name, value in plain.items())
-        and _is_float32_value(op.inputs[0])
-        and _parameters_are_float32(op)
+        and is_float32_value(op.inputs[0])
+        and parameters_are_float32(op)
         and math.prod(op.output.shape) > 0
     )
 
@@ -211,16 +271,16 @@ def _is_plain_pool(op: Operator) -> bool:
     return height == width and stride == (height, width) and padding == (0, 0)
 
 
-def _is_float32_value(x: Any) -> bool:
+def is_float32_value(x: Any) -> bool:
     """Whether it is made in each step, as float32: not a parameter, nor a constant."""
     return isinstance(x, Value) and x.tensor is None and x.dtype == _FLOAT32
 
 
 def _is_float32(layer: ChainLayer) -> bool:
-    return layer.norm is None or _parameters_are_float32(layer.norm)
+    return layer.norm is None or parameters_are_float32(layer.norm)
 
 
-def _parameters_are_float32(op: Operator) -> bool:
+def parameters_are_float32(op: Operator) -> bool:
     """Whether all but its first input are float32 tensors that exist, or absent, and a kernel can read them in place.
 
     The statistics of a batch norm are arrays.
@@ -228,10 +288,10 @@ def _parameters_are_float32(op: Operator) -> bool:
     given = [v.tensor.data if isinstance(v, Value) and v.tensor is not None else v for v in op.inputs[1:]]
     arrays = op.inputs[1:3] if op.function is norm.BatchNorm else ()
     return all(
-        array is None or (_readable(array) and (isinstance(v, Value) or any(v is one for one in arrays)))
+        array is None or (readable(array) and (isinstance(v, Value) or any(v is one for one in arrays)))
         for v, array in zip(op.inputs[1:], given, strict=True)
     )
 
 
-def _readable(array: Any) -> bool:
+def readable(array: Any) -> bool:
     return isinstance(array, np.ndarray) and array.dtype == _FLOAT32 and array.flags.carray

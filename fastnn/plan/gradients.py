@@ -6,6 +6,9 @@ its own, fixed when the plan is built; an operator that runs by itself brings a 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 import numpy as np
 
 from fastnn.plan.memory import Arena
@@ -16,10 +19,11 @@ __all__ = ["Gradients"]
 
 
 class Gradients:
-    """The contributions to each value's gradient, and their sum."""
+    """The contributions to each value's gradient, and their sum; `reads` names a value once for each."""
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: Arena, reads: Iterable[Value]) -> None:
         self.arena = arena
+        self._contributions = Counter(map(id, reads))
         self._fixed: dict[int, list[Array]] = {}
         self._brought: dict[int, Array] = {}
 
@@ -41,7 +45,7 @@ class Gradients:
     def settled(self, value: Value) -> Array | None:
         """The array that holds the whole gradient in every step, because one native stage alone uses the value."""
         fixed = self._fixed.get(id(value), [])
-        return fixed[0] if len(fixed) == len(value.consumers) == 1 else None
+        return fixed[0] if len(fixed) == self._contributions[id(value)] == 1 else None
 
     def total(self, value: Value) -> Array | None:
         """The gradient in this step; None where no path led back to the value."""

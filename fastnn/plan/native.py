@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastnn.ops import norm, pool
 from fastnn.plan.fuse import Chain, ChainLayer, CrossEntropy, Dense, Stage
+from fastnn.plan.region_stage import region_stage
+from fastnn.plan.regions import Region
 from fastnn.plan.trace import Value
 from fastnn.tensor import Array
 
@@ -17,6 +19,8 @@ __all__ = ["chain_is_supported", "native_stage"]
 
 def native_stage(execution: Execution, stage: Stage) -> Any:
     """The stage's arguments, all its arrays bound; None for an operator that runs by itself."""
+    if isinstance(stage, Region):
+        return region_stage(execution, stage)
     if isinstance(stage, Chain):
         return _chain(execution, stage)
     if isinstance(stage, Dense):

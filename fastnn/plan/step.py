@@ -21,6 +21,7 @@ from fastnn.plan.fewest import fewest_in_training
 from fastnn.plan.fuse import FUSIONS, fuse
 from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.native import chain_is_supported
+from fastnn.plan.region_stage import supported_regions
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED, Unsteady, check_again, first_graph, steady_graph
 from fastnn.plan.stepping import Stepping, scale_of, update
@@ -43,6 +44,8 @@ MOST_COMPARED = 4  # changes of a model after each of which it is traced twice
 
 class Plan:
     """Executions of one model by shape, type and mode, made when first needed; one runs at a time, the others wait."""
+
+    frozen = False
 
     def __init__(self, model: Module, options: frozenset[str], *others: Any) -> None:
         self.model, self.options = model, options
@@ -108,7 +111,8 @@ class Plan:
         disable = self.options if native else frozenset(FUSIONS)
         if training and overlap(statistics(graph), [array for _, array in read_by(graph)]):
             disable = frozenset(FUSIONS)  # operators, one by one, write and read in the order of the eager step
-        return fuse(graph, disable, lambda layers: chain_is_supported(layers, training))
+        regions = [] if "region" in disable else supported_regions(graph, training, self.frozen, disable)
+        return fuse(graph, disable, lambda layers: chain_is_supported(layers, training), regions)
 
     def describe(self) -> str:
         """The program of the call that ran last, stage by stage: kernels, FLOPs, bytes, and each one's share of it."""

@@ -54,26 +54,28 @@ KERNEL void naive_convolve(const struct region *r, const struct region_node *d, 
                            int backward) {
     const struct region_node *s = &r->node[d->source[0]];
     const i64 C = s->C / d->groups, O = d->C / d->groups;
-    for (i64 n = 0; n < r->N; n++)
-        for (i64 o = 0; o < d->C; o++)
-            for (i64 i = 0; i < d->H; i++)
-                for (i64 j = 0; j < d->W; j++) {
-                    const i64 at = ((n * d->C + o) * d->H + i) * d->W + j;
-                    for (i64 c = 0; c < C; c++)
-                        for (i64 a = 0; a < d->kh; a++)
-                            for (i64 b = 0; b < d->kw; b++) {
-                                const i64 h = i * d->stride_h - d->pad_h + a * d->dilation_h;
-                                const i64 w = j * d->stride_w - d->pad_w + b * d->dilation_w;
-                                if (h < 0 || h >= s->H || w < 0 || w >= s->W) continue;
-                                const i64 from = ((n * s->C + o / O * C + c) * s->H + h) * s->W + w;
-                                const i64 tap = ((o * C + c) * d->kh + a) * d->kw + b;
-                                if (!backward) y->value[at] += d->weight[tap] * x->value[from];
-                                else {
-                                    x->grad[from] += d->weight[tap] * y->grad[at];
-                                    y->grad_weight[tap] += x->value[from] * y->grad[at];
-                                }
-                            }
+    for (i64 plane = 0; plane < r->N * d->C; plane++)
+        for (i64 tap = 0; tap < C * d->kh * d->kw; tap++) {
+            const i64 n = plane / d->C, o = plane % d->C, b = tap % d->kw, a = tap / d->kw % d->kh, c = tap / d->kw / d->kh;
+            const i64 from = (n * s->C + o / O * C + c) * s->H * s->W, left = b * d->dilation_w - d->pad_w;
+            const double weight = d->weight[o * C * d->kh * d->kw + tap];
+            double sum = 0;
+            for (i64 i = 0; i < d->H; i++) {
+                const i64 h = i * d->stride_h - d->pad_h + a * d->dilation_h, at = (plane * d->H + i) * d->W;
+                const i64 first = left < 0 ? ceil_div(-left, d->stride_w) : 0;
+                const i64 end = s->W > left ? i64_min(d->W, ceil_div(s->W - left, d->stride_w)) : 0;
+                if (h < 0 || h >= s->H) continue;
+                for (i64 j = first; j < end; j++) {
+                    const i64 w = from + h * s->W + j * d->stride_w + left;
+                    if (!backward) y->value[at + j] += weight * x->value[w];
+                    else {
+                        x->grad[w] += weight * y->grad[at + j];
+                        sum += x->value[w] * y->grad[at + j];
+                    }
                 }
+            }
+            if (backward) y->grad_weight[o * C * d->kh * d->kw + tap] += sum;
+        }
 }
 
 /* ---- activation and pooling of a JOIN ---- */

@@ -3,18 +3,35 @@
 #define FASTNN_REGION_STAGE_H
 
 #include "plan/region/naive.h"
+#include "plan/region/train.h"
 
-KERNEL i64 region_supports(const struct region *r) { return r->naive; }
+enum region_engine { REGION_NONE, REGION_NAIVE, REGION_TRAIN };
 
-KERNEL const char *region_name(const struct region *r) { return r->naive ? "naive" : "none"; }
+INLINE enum region_engine region_engine(const struct region *r) {
+    if (r->naive) return REGION_NAIVE;
+    return r->training && region_train_supports(r) ? REGION_TRAIN : REGION_NONE;
+}
 
-KERNEL i64 region_state_bytes(const struct region *r) { return region_naive_state_bytes(r); }
+KERNEL i64 region_supports(const struct region *r) { return region_engine(r) != REGION_NONE; }
 
-KERNEL int region_forward(const void *arguments, struct program *program) { return region_naive_forward(arguments, program); }
+KERNEL const char *region_name(const struct region *r) {
+    static const char *const names[] = {"none", "naive", "train"};
+    return names[region_engine(r)];
+}
+
+/* -1: no memory */
+KERNEL i64 region_state_bytes(const struct region *r) {
+    return region_engine(r) == REGION_TRAIN ? region_train_state_bytes(r) : region_naive_state_bytes(r);
+}
+
+KERNEL int region_forward(const void *arguments, struct program *program) {
+    const struct region *r = arguments;
+    return region_engine(r) == REGION_TRAIN ? region_train_forward(r, program) : region_naive_forward(r, program);
+}
 
 KERNEL int region_backward(const void *arguments, struct program *program) {
-    (void)program;
-    return region_naive_backward(arguments);
+    const struct region *r = arguments;
+    return region_engine(r) == REGION_TRAIN ? region_train_backward(r, program) : region_naive_backward(r);
 }
 
 #endif
