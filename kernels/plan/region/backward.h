@@ -103,11 +103,8 @@ KERNEL void region_run_convolve_backward(const struct region_hands *h, const str
     const struct region_node *c = &h->r->node[op->node];
     const struct region_value *m = &h->p->value[op->node], *source = &h->p->value[c->source[0]];
     const struct region_conv *conv = &m->conv;
-    for (i64 k = 0; k < h->count; k++) {
-        float *to = h->grad + k * wide_place_floats(&conv->grad);
-        wide_clear_border(&conv->grad, to);
-        region_source_gradient(h, m->join, m->slot, h->n + k, 0, wide_interior(&conv->grad, to));
-    }
+    region_clear(conv, &conv->grad, h->count, h->grad);
+    for (i64 k = 0; k < h->count; k++) region_source_gradient(h, m->join, m->slot, h->n + k, 0, region_cell(conv, &conv->grad, h->grad, k));
     if (c->grad_weight) region_load(h, op->node, h->input);
     region_convolve_backward(conv, h->count, h->n > h->begin, h->job->packed + conv->transposed_at, h->input, h->grad,
                              c->grad_weight ? &weight[op->node] : NULL, source->has ? h->input_grad : NULL, h->work);

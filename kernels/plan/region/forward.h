@@ -38,15 +38,15 @@ KERNEL int region_pack(struct region_job *job) {
 /* A task's buffers; 0, or -1: no memory */
 KERNEL int region_take(const struct region_job *job, i64 block, struct region_hands *h) {
     const struct region_plan *p = job->p;
-    const i64 group = p->most_group, images = 2 * group * p->input_floats;
+    const i64 images = 2 * p->input_floats;
     *h = (struct region_hands){.job = job, .r = job->r, .p = p, .block = block, .begin = region_block_begin(job->r, p, block)};
     h->input = fastnn_scratch(SCRATCH_CONV_IMAGE, (size_t)(images + p->work_floats + p->most_sums) * sizeof(float));
-    h->grad = fastnn_scratch(SCRATCH_CONV_OUTPUT, (size_t)(group * p->grad_floats + p->plane_floats + p->most_local + 1) * sizeof(float));
+    h->grad = fastnn_scratch(SCRATCH_CONV_OUTPUT, (size_t)(p->grad_floats + p->plane_floats + p->most_local + 1) * sizeof(float));
     if (!h->input || !h->grad) return -1;
-    h->input_grad = h->input + group * p->input_floats;
+    h->input_grad = h->input + p->input_floats;
     h->work = h->input + images;
     h->sums = h->work + p->work_floats;
-    h->plane = h->grad + group * p->grad_floats;
+    h->plane = h->grad + p->grad_floats;
     h->local = h->plane + p->plane_floats;
     return 0;
 }
@@ -80,7 +80,7 @@ KERNEL void region_run_forward(const struct region_hands *h, const struct region
         const struct region_value *m = &h->p->value[v];
         region_load(h, v, h->input);
         region_convolve(&m->conv, h->count, h->job->packed + m->conv.packed_at, h->input, region_value_at(h, v, n),
-                        m->y.image, h->work);
+                        m->y.image, h->work, h->input_grad);
         return;
     }
     for (i64 k = n; k < n + h->count; k++)

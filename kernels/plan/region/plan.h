@@ -22,8 +22,8 @@
 
 enum {
     REGION_BLOCKS = 16,                     /* at most, */
-    REGION_IMAGES = 4,                      /* of so many images or more, */
-    REGION_FEW = 4,                         /* but at least so many blocks */
+    REGION_IMAGES = 8,                      /* of so many images or more, */
+    REGION_FEW = 8,                         /* but at least so many blocks */
     REGION_MOST_OPS = 8 * REGION_MOST_NODES,
     REGION_MOST_BUFFERS = 3 * REGION_MOST_NODES,
     REGION_MOST_PARTIAL = 4 << 20,          /* floats of partial gradients of a segment with several convolutions */
@@ -67,8 +67,8 @@ struct region_segment { i64 begin, end, group, local_floats, sums_floats, partia
 struct region_plan {
     i64 made;
     i64 blocks, ops, segments, forward_segments;
-    i64 input_floats, grad_floats, work_floats, plane_floats;       /* of an image of a task's buffers; of the whole; of a plane */
-    i64 packed_floats, transposed_floats, most_partial, most_local, most_sums, most_group;
+    i64 input_floats, grad_floats, work_floats, plane_floats;       /* of a task's buffers */
+    i64 packed_floats, transposed_floats, most_partial, most_local, most_sums;
     i64 arena_at, state_floats;
     struct region_op op[REGION_MOST_OPS];
     struct region_segment segment[REGION_MOST_OPS];
@@ -80,6 +80,8 @@ INLINE i64 region_reserve(i64 *total, i64 floats) {
     *total += round_up(floats, REGION_ALIGN);
     return at;
 }
+
+INLINE void region_most(i64 *most, i64 floats) { *most = i64_max(*most, round_up(floats, REGION_ALIGN)); }
 
 INLINE i64 region_block_begin(const struct region *r, const struct region_plan *p, i64 block) { return block * r->N / p->blocks; }
 
@@ -135,13 +137,9 @@ KERNEL void region_plan_values(const struct region *r, struct region_plan *p) {
         region_plan_conv(n, &r->node[n->source[0]], r->exact != 0, images, c);
         c->packed_at = region_reserve(&p->packed_floats, c->packed_floats);
         c->transposed_at = region_reserve(&p->transposed_floats, c->transposed_floats);
-        p->input_floats = i64_max(p->input_floats, round_up(wide_place_floats(&c->input), REGION_ALIGN));
-        p->input_floats = i64_max(p->input_floats, round_up(region_input_grad_image(c), REGION_ALIGN));
-        p->grad_floats = i64_max(p->grad_floats, round_up(wide_place_floats(&c->grad), REGION_ALIGN));
-        p->work_floats = i64_max(p->work_floats, round_up(c->work_floats, REGION_ALIGN));
     }
     for (i64 v = 0; v < r->nodes; v++)      /* an INPUT or output is turned round in the same scratch */
-        p->input_floats = i64_max(p->input_floats, round_up(i64_max(p->value[v].y.image, r->node[v].C * r->node[v].H * r->node[v].W), REGION_ALIGN));
+        region_most(&p->input_floats, i64_max(p->value[v].y.image, r->node[v].C * r->node[v].H * r->node[v].W));
 }
 
 /* Which gradients are wanted and which arrive */
@@ -373,7 +371,14 @@ KERNEL void region_plan_memory(const struct region *r, struct region_plan *p) {
         struct region_segment *s = &p->segment[i];
         s->group = i64_max(s->group, 1);
         s->flops = s->flops * (double)r->N + 1e5;
-        p->most_group = i64_max(p->most_group, s->group);
+        for (i64 k = s->begin; k < s->end; k++) {
+            const struct region_conv *c = &p->value[p->op[k].node].conv;
+            if (p->op[k].kind != REGION_CONVOLVE && p->op[k].kind != REGION_CONVOLVE_BACKWARD) continue;
+            region_most(&p->input_floats, region_mosaics(c, s->group) * wide_place_floats(&c->input));
+            region_most(&p->input_floats, i64_max(region_mosaic_floats(c, s->group), region_input_grad_floats(c, s->group)));
+            region_most(&p->grad_floats, region_mosaics(c, s->group) * wide_place_floats(&c->grad));
+            region_most(&p->work_floats, c->work_floats);
+        }
         p->most_partial = i64_max(p->most_partial, s->partial_floats);
         p->most_local = i64_max(p->most_local, s->local_floats);
         p->most_sums = i64_max(p->most_sums, s->sums_floats);

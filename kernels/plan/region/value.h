@@ -151,17 +151,6 @@ KERNEL void region_form(const struct region_hands *h, i64 v, i64 n, struct wide_
 
 /* ---- copies ---- */
 
-/* H x W pixels of `blocks` blocks: to = or += from */
-KERNEL void region_copy(i64 blocks, i64 H, i64 W, int add, struct wide_view from, struct wide_view to) {
-    if (from.row == W * VL && to.row == W * VL) W *= H, H = 1;
-    for (i64 o = 0; o < blocks; o++, from.at += from.plane, to.at += to.plane) for (i64 h = 0; h < H; h++) {
-        const float *source = from.at + h * from.row;
-        float *target = to.at + h * to.row;
-        if (!add) memcpy(target, source, (size_t)(W * VL) * sizeof(float));
-        else for (i64 i = 0; i < W * VL; i += VL) v_store(target + i, v_load(target + i) + v_load(source + i));
-    }
-}
-
 /* `channels` channels of (pixels) each, from the first of `from` on, to or from the channel `at` of `whole`: where they lie in blocks */
 KERNEL void region_copy_channels(i64 channels, i64 pixels, i64 at, int gather, int add, float *part, float *whole) {
     if (at % VL == 0) {                     /* whole blocks; unused lanes of the last one belong to others */
@@ -203,10 +192,10 @@ KERNEL void region_load(const struct region_hands *h, i64 c, float *to) {
     const struct region_node *n = &h->r->node[v];
     const struct region_value *m = &h->p->value[v];
     const struct region_conv *conv = &h->p->value[c].conv;
-    for (i64 k = 0; k < h->count; k++, to += wide_place_floats(&conv->input)) {
-        const struct wide_view inside = wide_interior(&conv->input, to);
-        wide_clear_border(&conv->input, to);
-        if (conv->input.lanes == 1) wide_load_image(&conv->input, region_outside(h, n), n->table, h->n + k, to);
+    region_clear(conv, &conv->input, h->count, to);
+    for (i64 k = 0; k < h->count; k++) {
+        const struct wide_view inside = region_cell(conv, &conv->input, to, k);
+        if (conv->input.lanes == 1) wide_load_image(&conv->input, region_outside(h, n), n->table, h->n + k, to + k * wide_place_floats(&conv->input));
         else if (m->planar) region_load_input(h, n, h->n + k, h->input_grad, inside);
         else if (m->kept == REGION_VIRTUAL) region_form(h, v, h->n + k, inside);
         else region_copy(m->CB, n->H, n->W, 0, region_compact(n, region_value_at(h, v, h->n + k)), inside);
