@@ -112,6 +112,50 @@ INLINE void channels_pixels(const int MR, const int NV, const struct channels_gr
     }
 }
 
+enum { CHANNELS_PATCH = VL == 16 ? 8 : 6 };      /* columns of a patch */
+
+/* R rows x Q pixels of one block, `step` floats apart, which is a constant: one block wants more sums than there are registers for the
+ * addresses of pixels. */
+INLINE void channels_patch(const int R, const int Q, const int step, const struct channels_grid *g, const struct channels_sums *s,
+                           const struct channels_pixel *p) {
+    vf sum[2][8];
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int q = 0; q < Q; q++) {
+        sum[r][q] = s->bias ? v_load(s->bias) : (vf){0};
+        if (p->add) sum[r][q] += v_load(p->add + r * g->add.row + q * g->add.pixel);
+    }
+    for (i64 k = 0; k < s->count; k++) {
+        const float *at[2] = {p->in + s->offset[k], p->in + s->offset[k] + g->in.row};
+        const vf w = v_load(s->weight + k * VL);
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int q = 0; q < Q; q++) sum[r][q] += v_set1(at[r][q * step]) * w;
+    }
+#define STORE(activation) case activation: \
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int q = 0; q < Q; q++) \
+            v_store(p->out + r * g->out.row + q * g->out.pixel, channels_activate(activation, sum[r][q], s->slope)); \
+        break;
+    switch (s->activation) { STORE(ACTIVATION_RELU) STORE(ACTIVATION_LEAKY_RELU) STORE(ACTIVATION_NONE) }
+#undef STORE
+}
+
+INLINE void channels_patches(const int step, const struct channels_grid *g, struct channels_pixel image,
+                             const struct channels_sums *s) {
+    for (i64 n = 0; n < g->images; n++, channels_move(&image, g->in.image, g->out.image, g->add.image)) {
+        struct channels_pixel row = image;
+        for (i64 h = 0; h < g->rows; h += 2, channels_move(&row, 2 * g->in.row, 2 * g->out.row, 2 * g->add.row)) {
+            struct channels_pixel p = row;
+            for (i64 w = 0, left = ceil_div(g->columns, CHANNELS_PATCH); w < g->columns; left--) {
+                const i64 wide = ceil_div(g->columns - w, left);
+#define PIXELS(q) case q: if (q <= CHANNELS_PATCH) { \
+        if (h + 1 < g->rows) channels_patch(2, q, step, g, s, &p); \
+        else channels_patch(1, q, step, g, s, &p); \
+    } break;
+                switch (wide) { PIXELS(8) PIXELS(7) PIXELS(6) PIXELS(5) PIXELS(4) PIXELS(3) PIXELS(2) PIXELS(1) }
+#undef PIXELS
+                w += wide, channels_move(&p, wide * g->in.pixel, wide * g->out.pixel, wide * g->add.pixel);
+            }
+        }
+    }
+}
+
 #if VL == 16
 #define CHANNELS_TILES(blocks, call) \
     switch (blocks) { case 4: call(6, 4); break; case 3: call(8, 3); break; case 2: call(8, 2); break; default: call(8, 1); }
@@ -119,9 +163,13 @@ INLINE void channels_pixels(const int MR, const int NV, const struct channels_gr
 #define CHANNELS_TILES(blocks, call) switch (blocks) { case 2: call(6, 2); break; default: call(8, 1); }
 #endif
 
+/* All pixels of the grid x `blocks` blocks */
 KERNEL void channels_pixels_1(const struct channels_grid *g, struct channels_pixel first, const struct channels_sums *s, i64 blocks) {
+    if (blocks == 1 && g->columns >= 4 && g->in.pixel == VL) channels_patches(VL, g, first, s);
+    else if (blocks == 1 && g->columns >= 4 && g->in.pixel == 1) channels_patches(1, g, first, s);
+    else
 #define CALL(mr, nv) channels_pixels(mr, nv, g, first, s)
-    CHANNELS_TILES(blocks, CALL)
+        CHANNELS_TILES(blocks, CALL)
 #undef CALL
 }
 

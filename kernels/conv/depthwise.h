@@ -28,8 +28,12 @@ INLINE void depthwise_tile(const int R, const int Q, i64 step, const struct chan
         UNROLL for (int q = 0; q < Q; q++) sum[0][q] += w * v_load(at + q * step);
         if (R == 2) UNROLL for (int q = 0; q < Q; q++) sum[1][q] += w * v_load(below + q * step);
     }
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int q = 0; q < Q; q++)
-        v_store(first->out + r * g->out.row + q * g->out.pixel, channels_activate(s->activation, sum[r][q], s->slope));
+#define STORE(activation) case activation: \
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int q = 0; q < Q; q++) \
+            v_store(first->out + r * g->out.row + q * g->out.pixel, channels_activate(activation, sum[r][q], s->slope)); \
+        break;
+    switch (s->activation) { STORE(ACTIVATION_RELU) STORE(ACTIVATION_LEAKY_RELU) STORE(ACTIVATION_NONE) }
+#undef STORE
 }
 
 INLINE void depthwise_rows(const int R, i64 step, const struct channels_grid *g, const struct channels_sums *s, struct channels_pixel p) {
