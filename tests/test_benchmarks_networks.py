@@ -23,6 +23,8 @@ from versus_networks import with_everything  # noqa: E402
 
 from benchmarks.versus import __main__ as command_line  # noqa: E402
 from benchmarks.versus import fastnn_model, feed, many, report, zoo  # noqa: E402
+from benchmarks.versus.duel import Duel, Series  # noqa: E402
+from benchmarks.versus.fleet import Contender  # noqa: E402
 from benchmarks.versus.network import ACTIVATIONS, Builder, Network, evaluate  # noqa: E402
 from benchmarks.versus.random_networks import FAMILIES, OPTIMIZERS, draw  # noqa: E402
 from benchmarks.versus.settings import Bench, Networks  # noqa: E402
@@ -222,6 +224,35 @@ def test_rows_below_the_table() -> None:
     ]
     many._summarise(bench, many.RANDOM_STEPS, {}, [3.0, 3.0])
     assert bench.rows[many.RANDOM_STEPS][-1].cells()[0] == "worst of 2 against ONNX Runtime"
+
+
+def test_a_part_goes_on_where_one_network_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows, what they have in common, and the failure; the targets of single inputs are against ONNX Runtime."""
+    settings: Any = SimpleNamespace(
+        networks=Networks(random=3, seed=1, inference=True), peers=("torch", "onnxruntime"), threads=1, compiled=True,
+        compile="none", held=False, isa="avx512",
+    )  # fmt: skip
+    bench = Bench(settings, tmp_path, SimpleNamespace(feed=tmp_path), None)  # type: ignore[arg-type]
+
+    def run(bench: Bench, work: Work, everybody: list[Contender]) -> Duel:
+        assert (tmp_path / work.model / "network.json").exists()
+        if work.model == "random 1":
+            raise ValueError("no such operator")
+        seconds = {"fastnn": 1.0, "torch": 3.0, "onnxruntime": 4.0}
+        return Duel(work, {each: Series(each, [seconds[each.peer]]) for each in everybody}, [None], {})
+
+    monkeypatch.setattr(many, "run", run)
+    told: list[str] = []
+    many.random(bench, told.append)
+    assert [text.split(",")[0] for text in told] == [
+        "random 0 inference", "random 0 inference", "random 1 inference", "random 2 inference", "random 2 inference",
+    ]  # fmt: skip
+    rows = [row.cells() for row in bench.rows[many.RANDOM_SINGLES]]
+    assert rows[0] == ("0 plain", "1.00 s", "PyTorch eager", "3.00 s", "3.00×", "", "")
+    assert rows[2][::4] == ("geometric mean of 2", "3.00×")
+    assert rows[5] == ("geometric mean of 2 against ONNX Runtime", "", "", "", "4.00×", "≥ 1.3×", "yes")
+    assert bench.failures == {"fastnn or its benchmark: ValueError: no such operator": ["random 1"]}
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def add(folder: Path, name: str, network: Network, batch: int = 1) -> None:
 
 
 def remove(folder: Path, name: str) -> None:
-    shutil.rmtree(folder / name)
+    shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _weights(build: Any, network: Network, rng: np.random.Generator) -> dict[str, np.ndarray]:

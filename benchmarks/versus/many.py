@@ -55,20 +55,25 @@ def drawn(bench: Bench) -> dict[str, Drawn]:
 
 
 def zoo(bench: Bench, progress: Progress) -> None:
-    entries = zoo_entries(bench)
-    for name, entry in entries.items():
-        with _fed(bench, name, entry.network, entry.batch):
-            work = Work("step", name, entry.batch)
-            duel = _duel(bench, progress, work, entry.network)
-            add(bench, STEPS, compare(bench, duel, _mode(bench, work), TARGETS.get(work)))
-            _besides_speed(bench, entry, duel)
-            if entry.inference:
-                _inferences(bench, progress, name, entry.network)
-            if entry.memory and "torch" in bench.settings.peers:
-                progress(f"{name}, memory")
-                add(bench, BESIDES, _memory(bench, work))
-    for title in (STEPS, SINGLES, BATCHES):
-        _summarise(bench, title, {})
+    try:
+        for name, entry in zoo_entries(bench).items():
+            with _fed(bench, name, entry.network, entry.batch):
+                _of_the_zoo(bench, progress, name, entry)
+    finally:  # also of a run that was stopped
+        for title in (STEPS, SINGLES, BATCHES):
+            _summarise(bench, title, {})
+
+
+def _of_the_zoo(bench: Bench, progress: Progress, name: str, entry: Entry) -> None:
+    work = Work("step", name, entry.batch)
+    duel = _duel(bench, progress, work, entry.network)
+    add(bench, STEPS, compare(bench, duel, _mode(bench, work), TARGETS.get(work)))
+    _besides_speed(bench, entry, duel)
+    if entry.inference:
+        _inferences(bench, progress, name, entry.network)
+    if entry.memory and "torch" in bench.settings.peers:
+        progress(f"{name}, memory")
+        add(bench, BESIDES, _memory(bench, work))
 
 
 def _inferences(bench: Bench, progress: Progress, name: str, network: Network) -> None:
@@ -82,26 +87,32 @@ def random(bench: Bench, progress: Progress) -> None:
     by_onnx: dict[str, list[float]] = {RANDOM_SINGLES: [], RANDOM_BATCHES: []}
     networks = drawn(bench)
     bench.raw["random networks"] = {name: str(each) for name, each in networks.items()}
-    for name, each in networks.items():
-        with _fed(bench, name, each.network, each.batch):
-            if not bench.settings.networks.inference:
-                _random_row(
-                    bench, RANDOM_STEPS, each, _duel(bench, progress, Work("step", name, each.batch), each.network)
-                )
-                continue
-            for batch, title in ((1, RANDOM_SINGLES), (INFERENCE_BATCH, RANDOM_BATCHES)):
-                duel = _duel(bench, progress, Work("inference", name, batch), each.network)
-                _random_row(bench, title, each, duel)
-                row = compare(bench, duel, _mode(bench, duel.work), None, lambda c: c.peer == "onnxruntime")
-                if row is not None and row.ratio is not None:
-                    by_onnx[title].append(row.ratio)
-    targets = dict(RANDOM_TARGETS["step"])
-    if bench.settings.held and bench.settings.isa == "avx2":
-        targets = {GEOMETRIC_MEAN: AVX2_STEP_MEAN}
-    _summarise(bench, RANDOM_STEPS, targets)
-    for title, ratios in by_onnx.items():
-        _summarise(bench, title, {})
-        _summarise(bench, title, RANDOM_TARGETS["inference 1" if title == RANDOM_SINGLES else "inference 32"], ratios)
+    try:
+        for name, each in networks.items():
+            with _fed(bench, name, each.network, each.batch):
+                if bench.settings.networks.inference:
+                    _random_inferences(bench, progress, name, each, by_onnx)
+                else:
+                    duel = _duel(bench, progress, Work("step", name, each.batch), each.network)
+                    _random_row(bench, RANDOM_STEPS, each, duel)
+    finally:
+        avx2 = bench.settings.held and bench.settings.isa == "avx2"
+        _summarise(bench, RANDOM_STEPS, {GEOMETRIC_MEAN: AVX2_STEP_MEAN} if avx2 else RANDOM_TARGETS["step"])
+        for title, targets in ((RANDOM_SINGLES, "inference 1"), (RANDOM_BATCHES, "inference 32")):
+            _summarise(bench, title, {})
+            _summarise(bench, title, RANDOM_TARGETS[targets], by_onnx[title])
+
+
+def _random_inferences(
+    bench: Bench, progress: Progress, name: str, each: Drawn, by_onnx: dict[str, list[float]]
+) -> None:
+    """Rows against the best peer; ratios against ONNX Runtime, which there are targets for, go into `by_onnx`."""
+    for batch, title in ((1, RANDOM_SINGLES), (INFERENCE_BATCH, RANDOM_BATCHES)):
+        duel = _duel(bench, progress, Work("inference", name, batch), each.network)
+        _random_row(bench, title, each, duel)
+        row = compare(bench, duel, _mode(bench, duel.work), None, lambda contender: contender.peer == "onnxruntime")
+        if row is not None and row.ratio is not None:
+            by_onnx[title].append(row.ratio)
 
 
 def _random_row(bench: Bench, title: str, each: Drawn, duel: Duel) -> None:
@@ -117,11 +128,13 @@ def _random_row(bench: Bench, title: str, each: Drawn, duel: Duel) -> None:
 
 @contextmanager
 def _fed(bench: Bench, name: str, network: Network, batch: int) -> Iterator[None]:
-    """While the workers find the network under its name."""
-    feed.add(bench.fleet.feed, name, network, batch)
+    """While it lasts, the workers find the network under its name. What fails is noted: there are other networks."""
     bench.raw.setdefault("networks", {})[name] = network.as_json()
     try:
+        feed.add(bench.fleet.feed, name, network, batch)
         yield
+    except Exception as error:
+        bench.failed("fastnn or its benchmark", f"{type(error).__name__}: {error}", name)
     finally:
         feed.remove(bench.fleet.feed, name)
 
