@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.backends import shapes
-from fastnn.ops import activations, conv, dense, draws, loss, norm, pool, shaping
+from fastnn.ops import activations, arithmetic, conv, dense, draws, loss, norm, pool, shaping
 from fastnn.tape import Context, computing_dtype
 from fastnn.tensor import Array, Cast, Function
 
@@ -78,17 +78,40 @@ def _cross_entropy(logits: Array, target: Array, *, label_smoothing: float, redu
     return losses if reduction == "none" else _of((), losses.dtype)
 
 
+def _avg_pool2d(x: Array, *, count_include_pad: bool, **attributes: Any) -> Array:
+    return shapes.avg_pool2d_forward(x, **attributes, out=None, dtypes=shapes.FLOATING)
+
+
+def _batch_norm(x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, *, eps: float) -> Array:
+    return shapes.batch_norm_forward(x, mean, var, weight, bias, None, shapes.FLOATING)
+
+
+def _broadcast(*arrays: Array) -> Array:
+    return _of(np.broadcast_shapes(*(x.shape for x in arrays)), np.result_type(*(x.dtype for x in arrays)))
+
+
+_ELEMENTWISE = (  # of arrays that broadcast
+    arithmetic.Abs, arithmetic.Add, arithmetic.Div, arithmetic.Exp, arithmetic.Log, arithmetic.Mul, arithmetic.Neg,
+    arithmetic.Sqrt, arithmetic.Sub,
+)  # fmt: skip
+_ACTIVATIONS = (
+    activations.ELU, activations.GELU, activations.LeakyReLU, activations.ReLU, activations.SiLU, activations.Sigmoid,
+    activations.Tanh,
+)  # fmt: skip
 _RULES: dict[type[Function], Rule] = {
+    **dict.fromkeys(_ELEMENTWISE, _broadcast),
+    **dict.fromkeys(_ACTIVATIONS, _same),
     activations.Dropout: _same,
-    activations.ReLU: _same,
     conv.Conv2d: _conv2d,
     dense.Linear: _linear,
     draws.Bernoulli: _same,
     draws.RandLike: _drawn_like,
     draws.RandnLike: _drawn_like,
     loss.CrossEntropy: _cross_entropy,
+    norm.BatchNorm: _batch_norm,
     norm.BatchNormTraining: _batch_norm_training,
     norm.Normalize: _normalize,
+    pool.AvgPool2d: _avg_pool2d,
     pool.GlobalAvgPool2d: _global_avg_pool2d,
     pool.MaxPool2d: _max_pool2d,
     shaping.Reshape: _reshape,
@@ -118,16 +141,30 @@ def output_of(
 def image_by_image(graph: Graph) -> bool:
     """Whether each image's outputs depend on that image alone, as far as the operators are known to work so."""
     n = graph.x.shape[:1]
-    return graph.outputs.shape[:1] == n and all(
-        op.function in _IMAGE_BY_IMAGE and op.output.shape[:1] == n for op in graph.operators
-    )
+    fixed: set[int] = set()  # ids of values that do not depend on the images
+    for op in graph.operators:
+        known = op.function in _IMAGE_BY_IMAGE or op.function in _ELEMENTWISE
+        if known and all(
+            value.tensor is not None or id(value) in fixed for value in op.inputs if hasattr(value, "tensor")
+        ):
+            fixed.add(id(op.output))
+        elif not known or op.output.shape[:1] != n or (op.function in _ELEMENTWISE and not all(_is_along(v, op.output.shape, fixed) for v in op.inputs)):
+            return False
+    return graph.outputs.shape[:1] == n
 
 
 _IMAGE_BY_IMAGE = {
-    activations.ELU, activations.GELU, activations.LeakyReLU, activations.ReLU, activations.SiLU, activations.Sigmoid,
-    activations.Tanh, conv.Conv2d, dense.Linear, norm.BatchNorm, norm.Normalize, pool.AvgPool2d, pool.GlobalAvgPool2d,
-    pool.MaxPool2d, shaping.Reshape, Cast,
+    *_ACTIVATIONS, activations.LogSoftmax, activations.Softmax, conv.Conv2d, dense.Linear, norm.BatchNorm,
+    norm.Normalize, pool.AvgPool2d, pool.GlobalAvgPool2d, pool.MaxPool2d, shaping.Reshape, Cast,
 }  # fmt: skip
+
+
+def _is_along(value: Any, shape: tuple[int, ...], fixed: set[int]) -> bool:
+    """Whether a value of a result of this shape has an entry for each image, or is one and the same for all."""
+    whole = len(value.shape) == len(shape)
+    if value.tensor is None and id(value) not in fixed:
+        return whole and value.shape[0] == shape[0]
+    return not whole or value.shape[0] == 1
 
 
 def _of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
