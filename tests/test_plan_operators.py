@@ -436,7 +436,7 @@ def test_the_same_bits_for_every_number_of_threads() -> None:
 
 
 def random_formula(seed: int) -> Callable[..., fnn.Tensor]:
-    """Some thirty operators, most of which read two of the values before them: many share memory, or have many users."""
+    """Thirty operators that read one or two values before them: many share memory, or have many users."""
     rng = np.random.default_rng(seed)
     unary: list[Any] = [
         lambda a: a.tanh(), lambda a: a.T.T, lambda a: ops.sigmoid(a.T).T, lambda a: -a, lambda a: ops.gelu(a),
@@ -499,3 +499,21 @@ def test_memory_is_used_again() -> None:
     step(x, y)
     assert predict._last.arena.bytes < 3.5 * x.nbytes
     assert step._last.arena.bytes < 32 * x.nbytes
+
+
+@pytest.mark.parametrize(
+    ("formula", "shapes", "parts"),
+    [
+        (lambda x, p: (x * p).tanh() + x / (p * p + 1), [(5,)], True),
+        (lambda x, p: ops.softmax(x * p) - p, [(1, 5)], True),
+        (lambda x, p: x * (x * p).sum(), [(5,)], False),
+        (lambda x, p: ops.softmax(x * p, 0), [(5,)], False),
+    ],
+)
+def test_predictions_of_many_images(formula: Any, shapes: list[Shape], parts: bool) -> None:
+    """In parts of 256 where each image's outputs depend on it alone."""
+    model = Formula(formula, shapes, -1, 1)
+    x = np.random.default_rng(0).uniform(-1, 1, (600, 5)).astype(np.float32)
+    predict = fnn.compile(model)
+    assert_alike([predict(x)], [model(x).numpy()])
+    assert (len(predict._last.outputs) == 600 % 256) == parts

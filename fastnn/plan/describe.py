@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ def description(execution: Execution) -> str:
 
 def _rows(part: Part, total: float) -> Iterator[Row]:
     updates = 0.0
-    for (stage, when, kernels), spent in zip(part.names, part.seconds, strict=True):
+    for stage, when, kernels, spent in _together(part):
         if stage is None and when == "update":
             updates += spent
             continue
@@ -55,6 +56,15 @@ def _rows(part: Part, total: float) -> Iterator[Row]:
         yield from (("", line, *("" for _ in _HEAD[2:])) for line in more)
     if updates:
         yield "update", "the other parameters", "update", "", "", f"{updates * 1e3:.3f}", f"{updates / total:.1%}"
+
+
+def _together(part: Part) -> Iterator[tuple[Stage | None, str, str, float]]:
+    """Stage, when, kernels and seconds of what runs; the kernels of one operator in a row as one."""
+    steps = zip(part.names, part.seconds, strict=True)
+    for (_, when), group in itertools.groupby(steps, lambda step: (id(step[0][0]), step[0][1])):
+        names, seconds = zip(*group, strict=True)
+        kernels = ", ".join(dict.fromkeys(name for _, _, name in names))
+        yield names[0][0], when, kernels, math.fsum(seconds)
 
 
 def _parts_of(stage: Stage) -> list[str]:
