@@ -12,8 +12,12 @@ regions       graphs of convolutions and of what lies between them
 region_stage  regions as the kernels take them, and in words
 native        stages as the kernels take them
 memory        the arrays of a plan, and copies of those that a failed step puts back
-gradients     the gradients on their way through backward
-execute       the stages of one shape, run forward and backward
+tables        what Normalize makes of each byte
+emit          the kernels that a lowered operator is made of, on views of the plan's memory
+rules         how each operator is lowered; kernel_rules: those with kernels of their own
+interpret     operators that stay in Python: a user's own, and those on other types than float32
+lower         stages with their arrays, and all gradients on their way back
+execute       the lowered stages of one shape as programs, and how they are run
 accumulation  sums of several batches' gradients
 update        the optimiser's step by kernels
 stepping      what follows on backward: clipping, accumulation, the update

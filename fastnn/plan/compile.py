@@ -66,8 +66,9 @@ def compile(
             dense layers' weights are kept in the order that answers up to four images fastest: a copy of them for
             each of these batch sizes that is met. ArgumentError for a model that cannot be copied.
         exact: no Winograd convolutions, which round a little worse than direct ones (see the README).
-        disable: names of fusions to do without, to see what each gives: "region", "chain", "dense", "cross_entropy",
-            "update" (inside backward), "winograd", "sparse" (gradients behind max-pooling).
+        disable: names of fusions to do without, to see what each gives: "region", "chain", "dense", "rows" (small
+            dense networks), "cross_entropy", "operators" (native stages of their own), "update" (inside backward),
+            "winograd", "sparse" (gradients behind max-pooling).
 
     Raises ArgumentError for arguments that make no sense. On the backends jit and reference nothing is fused.
 

@@ -31,7 +31,7 @@ _FLOAT32 = np.dtype(np.float32)
 
 
 class Lowering(Emitter):
-    """The steps of one graph. `disable` holds "operators": then those that are not fused run in Python."""
+    """The steps of one graph. Without `operators`, those that are not fused run in Python."""
 
     def __init__(
         self,
