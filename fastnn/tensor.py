@@ -413,7 +413,6 @@ class Function:
     """
 
     differentiable: ClassVar[bool] = True
-    kind: ClassVar[int] = 0  # an activation's number among the kernels' (kernels/parts/kinds.h)
 
     @staticmethod
     def forward(ctx: Context, *inputs: Any, **attributes: Any) -> Array:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.ops import conv, dense, loss, norm, pool, shaping
+from fastnn.ops import activations, conv, dense, loss, norm, pool, shaping
 from fastnn.plan.trace import Graph, Operator, Value
 
 __all__ = ["FUSIONS", "LOSSES", "Chain", "ChainLayer", "Dense", "Loss", "Rows", "Single", "Stage", "fuse"]
@@ -241,7 +241,7 @@ class _Fuser:
         if after is not None and self._is_plain_norm(after):
             layer.norm, after = after, self._next(after)
         for _ in range(2):
-            if after is not None and layer.activation is None and hasattr(after.function, "kind"):
+            if after is not None and layer.activation is None and after.function in activations.KINDS:
                 layer.activation, after = after, self._next(after)
             elif after is not None and layer.pool is None and after.function in POOLINGS:
                 layer.pool, layer.pool_first, after = after, layer.activation is None, self._next(after)
@@ -275,7 +275,7 @@ class _Fuser:
             return None
         operators.append(op)
         after = self._next(op)
-        activation = after if after is not None and vars(after.function).get("kind") else None  # not a subclass's
+        activation = after if after is not None and after.function in activations.KINDS else None
         if activation is not None:
             operators.append(activation)
         return Dense(operators, operators[0].inputs[0], operators[-1].output, op, activation, normalize)

@@ -96,7 +96,7 @@ def _fits(op: Operator, graph: Graph) -> bool:
         return bool(op.inputs[0].shape == op.inputs[1].shape)
     if function is joining.Cat:
         return bool(op.attributes["dim"] == 1)
-    return function in POOLS or hasattr(function, "kind")
+    return function in POOLS or function in activations.KINDS
 
 
 def _is_image(x: Any) -> bool:
@@ -241,7 +241,7 @@ class _Lowering:
         if node.pool is None and op is not None and op.function in POOLS:
             node.pool, of = op, op.inputs[0]
             op = self._alone(of)
-        if node.activation is None and op is not None and hasattr(op.function, "kind"):
+        if node.activation is None and op is not None and op.function in activations.KINDS:
             node.activation, of = op, op.inputs[0]
             op = self._alone(of)
         for term in self._terms(of, op):
