@@ -92,14 +92,6 @@ def _cross_entropy(logits: Array, target: Array, *, label_smoothing: float, redu
     return losses if reduction == "none" else _of((), losses.dtype)
 
 
-def _avg_pool2d(x: Array, *, count_include_pad: bool, **attributes: Any) -> Array:
-    return shapes.avg_pool2d_forward(x, **attributes, out=None, dtypes=shapes.FLOATING)
-
-
-def _batch_norm(x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, *, eps: float) -> Array:
-    return shapes.batch_norm_forward(x, mean, var, weight, bias, None, shapes.FLOATING)
-
-
 def _broadcast(*arrays: Array) -> Array:
     return _of(np.broadcast_shapes(*(x.shape for x in arrays)), np.result_type(*(x.dtype for x in arrays)))
 
