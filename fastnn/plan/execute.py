@@ -101,12 +101,13 @@ class Execution:
             self._add(step)
         for part in self.parts:  # random numbers are drawn in the order of the operators, whatever that of the stages
             part.early.sort(key=lambda step: place[id(step.stage.operators[0])])
+            if part.program is not None:
+                part.program.hold(self._plan.held)
 
     def _add(self, step: Step) -> None:
         if step.native is not None:
             part = self._program()
             part.program.add(step.native, step.backward)
-            part.program.hold(self._plan.held)
             part.names.append((step.stage, step.when, step.how))
         elif step.early:
             self._program().early.append(step)

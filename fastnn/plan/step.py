@@ -181,7 +181,7 @@ class Predictor(Plan):
     def _predict(self, x: Inputs, out: Array | None) -> Any:
         count = len(x.arrays[0])
         first = x.part(slice(0, MOST_IMAGES)) if count > MOST_IMAGES else x
-        if count <= MOST_IMAGES or not image_by_image(self._execution(first).graph):
+        if count <= MOST_IMAGES or not self._may_be_cut(first):
             return _into(out, self._outputs(x))
         if out is not None and isinstance(out, np.ndarray):  # images still to be read must not be written over
             arrays = [array.copy() if np.may_share_memory(array, out) else array for array in x.arrays]
@@ -199,6 +199,13 @@ class Predictor(Plan):
             for part, whole in zip(parts, to, strict=True):
                 whole[start : start + len(part)] = part
         return unflatten(structure, to)
+
+    def _may_be_cut(self, first: Inputs) -> bool:
+        """Whether the images can be predicted in parts; not by a model that takes one size of batch alone."""
+        try:
+            return image_by_image(self._execution(first).graph)
+        except ShapeError:
+            return False
 
     def _outputs(self, x: Inputs) -> Any:
         self._last, self._call = self._execution(x), None

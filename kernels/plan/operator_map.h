@@ -49,7 +49,7 @@ INLINE void map_store(i64 element, char *p, i64 stride, i64 n, const float *from
 }
 #undef SCATTER
 
-/* A position among the entries, and how far each of some arrays' entry there lies from the array's beginning. */
+/* A position among the entries of arrays of one shape. */
 struct odometer { i64 dims; const int64_t *size; i64 index[OPERATOR_DIMS]; };
 
 INLINE struct odometer odometer_at(i64 dims, const int64_t *size, i64 position) {
@@ -71,17 +71,28 @@ INLINE void odometer_advance(struct odometer *at, i64 entries) {
     for (; d > 0 && at->index[d] == at->size[d]; d--) at->index[d] = 0, at->index[d - 1]++;
 }
 
-/* n entries from `at` on, gathered (to) or scattered (from) */
+/* n entries from `at` on, gathered (to) or scattered (from). Rows that repeat, as those of a bias, are read once. */
 INLINE void map_move(const int store, const struct operand *a, char *base, struct odometer at, i64 n, float *chunk) {
-    const i64 last = at.dims - 1, stride = a->stride[last];
+    const i64 last = at.dims - 1, stride = a->stride[last], row = at.size[last];
+    const int repeats = !store && last > 0 && a->stride[last - 1] == 0 && 2 * row <= n;
     while (n > 0) {
-        const i64 run = i64_min(n, at.size[last] - at.index[last]);
+        const i64 run = i64_min(n, row - at.index[last]);
         char *p = base + odometer_offset(&at, a->stride);
         if (store) map_store(a->element, p, stride, run, chunk);
         else map_load(a->element, p, stride, run, chunk);
-        chunk += run;
-        n -= run;
-        odometer_advance(&at, run);
+        if (repeats && run == row) {
+            const i64 rows = i64_min(n / row, at.size[last - 1] - at.index[last - 1]), all = rows * row;
+            for (i64 done = row; done < all; done = i64_min(2 * done, all))
+                memcpy(chunk + done, chunk, (size_t)i64_min(done, all - done) * sizeof(float));
+            chunk += all;
+            n -= all;
+            at.index[last - 1] += rows - 1;
+            odometer_advance(&at, row);
+        } else {
+            chunk += run;
+            n -= run;
+            odometer_advance(&at, run);
+        }
     }
 }
 
