@@ -1,6 +1,6 @@
 """The fuser: a graph of operators becomes a list of stages, each run by one kernel where there is one for it.
 
-    Chain         [Normalize] (Conv2d [BatchNorm] [activation] [pooling])+ [Reshape]      pooling before the activation, too
+    Chain         [Normalize] (Conv2d [BatchNorm] [activation] [pooling])+ [Reshape]; pooling before the activation, too
     Dense         [Normalize] [Reshape] Linear [activation]
     Region        convolutions with whatever lies between them, see regions.py
     Loss          the loss, from the plan's own target
@@ -86,7 +86,7 @@ class ChainLayer:
     def shorter(self) -> ChainLayer | None:
         """The layer without its last operator; None where only the convolution is left."""
         names = [name for name in ("conv", "norm", "activation", "pool") if getattr(self, name) is self.operators[-1]]
-        return None if names == ["conv"] else replace(self, **dict.fromkeys(names), pool_first=False)
+        return None if names == ["conv"] else replace(self, **dict.fromkeys(names), pool_first=False)  # type: ignore[arg-type]
 
 
 @dataclass(eq=False)
@@ -121,7 +121,7 @@ def fuse(
 ) -> list[Stage]:
     """Stages in an order in which they can run.
 
-    `supported` says whether there is a kernel for such layers in a row, `small` whether dense layers are a small network.
+    `supported` says whether a kernel takes such layers in a row, `small` whether dense layers are a small network.
     Of `regions`, those that are a plain chain are run as one: it is faster.
     """
     fuser = _Fuser(graph, disable, supported)
