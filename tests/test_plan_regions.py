@@ -38,9 +38,14 @@ def torch_twin(described: region_networks.Described, model: nn.Module) -> Any:
     return twin
 
 
+def stages(plan: Any) -> list[Any]:
+    """The stages of the plan that ran last, as forward has them."""
+    found = [stage for part in plan._last.parts for stage, when, _ in part.names if when == "forward"]
+    return list({id(stage): stage for stage in found}.values())
+
+
 def regions(plan: Any) -> list[Any]:
-    """The regions of the plan that ran last."""
-    return [stage for stage in plan._last.stages if type(stage).__name__ == "Region"]
+    return [stage for stage in stages(plan) if type(stage).__name__ == "Region"]
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=["usual", "naive"])
@@ -169,7 +174,7 @@ def images(n: int, *shape: int) -> np.ndarray:
 def test_a_residual_network_is_one_region_between_bytes_and_logits() -> None:
     x = np.random.default_rng(0).integers(0, 256, (4, 3, 12, 12)).astype(np.uint8)
     step = compiled(resnet(), x)
-    assert [type(stage).__name__ for stage in step._last.stages] == ["Region", "Dense", "CrossEntropy"]
+    assert [type(stage).__name__ for stage in stages(step)] == ["Region", "Dense", "Loss"]
     (region,) = regions(step)
     assert [node.kind for node in region.nodes].count("conv") == 6
     assert [node.kind for node in region.nodes].count("join") == 5  # a projection adds none
@@ -191,7 +196,7 @@ def test_regions_can_be_switched_off() -> None:
 def test_a_plain_chain_without_batch_norm_stays_one() -> None:
     layers = [nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten()]
     step = compiled(nn.Sequential(*layers, nn.Linear(128, CLASSES)), images(4, 1, 14, 14))
-    assert [type(stage).__name__ for stage in step._last.stages] == ["Chain", "Dense", "CrossEntropy"]
+    assert [type(stage).__name__ for stage in stages(step)] == ["Chain", "Dense", "Loss"]
 
 
 def test_an_activation_behind_max_pooling_joins_it() -> None:
@@ -255,7 +260,9 @@ def test_a_network_of_more_nodes_than_a_region_holds_is_several() -> None:
     assert len(found) == 3
     assert all(len(region.nodes) <= 128 for region in found)
     exact = networks.exact_gradients(model, nn.CrossEntropyLoss(), x, y)
-    networks.assert_close(networks.compiled_gradients(model, nn.CrossEntropyLoss(), x, y, exact=True), exact)
+    networks.assert_close(
+        networks.compiled_gradients(model, nn.CrossEntropyLoss(), x, y, exact=True), exact, 1e-4
+    )  # rounded 90 times
 
 
 class Parts(nn.Module):
