@@ -57,7 +57,7 @@ def regions(plan: Any) -> list[Any]:
 @pytest.mark.parametrize("engine", ENGINES, ids=["usual", "naive"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_graphs_give_the_gradients_of_float64(seed: int, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within 1e-5 of each one's largest entry, or 3 times the error of PyTorch's float32; ten times that with Winograd."""
+    """Within 1e-5 of each one's largest entry, or 3 times PyTorch's error in float32; ten times that with Winograd."""
     monkeypatch.setenv("FASTNN_REGION", engine)
     if engine and seed >= 30:
         pytest.skip("the plain loops are slow")
