@@ -150,9 +150,9 @@ static void region_winners(const struct region_node *j, const struct region_term
 #undef CALL
 }
 
-/* out (inner_H, inner_W) = x * from_x + from_one, and for winners + g * from_g */
+/* out (inner_H, inner_W) = (x - mean) * from_x + from_one, and for winners + g * from_g */
 INLINE void region_winners_gradient(const i64 ph, const i64 pw, const struct region_node *j, const float *x, const float *g, vf scale, vf shift,
-                                    vf from_g, vf from_x, vf from_one, float *out, i64 out_row) {
+                                    vf mean, vf from_g, vf from_x, vf from_one, float *out, i64 out_row) {
     const i64 row = j->inner_W * VL;
     for (i64 h = 0; h < j->H; h++) for (i64 w = 0; w < j->W; w++, g += VL) {
         const float *from = x + h * ph * row + w * pw * VL;
@@ -162,10 +162,10 @@ INLINE void region_winners_gradient(const i64 ph, const i64 pw, const struct reg
         vi at;
         region_winner(ph, pw, from, row, scale, shift, &value, &at);
         for (i64 i = 0; i < ph; i++) for (i64 k = 0; k < pw; k++)
-            v_store(to + i * out_row + k * VL, (v_load(from + i * row + k * VL) * from_x + from_one) + v_select(at == (int32_t)(i * pw + k), grad, (vf){0}));
+            v_store(to + i * out_row + k * VL, ((v_load(from + i * row + k * VL) - mean) * from_x + from_one) + v_select(at == (int32_t)(i * pw + k), grad, (vf){0}));
     }
     for (i64 h = 0; h < j->inner_H; h++) for (i64 w = h < j->H * ph ? j->W * pw : 0; w < j->inner_W; w++)   /* dropped by pooling */
-        v_store(out + h * out_row + w * VL, v_load(x + h * row + w * VL) * from_x + from_one);
+        v_store(out + h * out_row + w * VL, (v_load(x + h * row + w * VL) - mean) * from_x + from_one);
 }
 
 #endif

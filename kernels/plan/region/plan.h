@@ -34,7 +34,7 @@ enum region_kept { REGION_STORED, REGION_VIRTUAL, REGION_IN_PLACE };
 /* (images, blocks, pixels, VL): `image` floats an image, in the arena or, local, in scratch; lives in segments first to last */
 struct region_buffer { i64 image, at, first, last; int used, local; };
 
-/* Of a source of a JOIN, (Cp) each: affine(x) = x * scale + shift; gradient of x = from_g * g + from_x * x + from_one; the batch's mean */
+/* Of a source of a JOIN, (Cp) each: affine(x) = x * scale + shift; gradient of x = from_g * g + from_x * (x - mean) + from_one; the batch's mean */
 enum { REGION_SCALE, REGION_SHIFT, REGION_MEAN, REGION_FROM_G, REGION_FROM_X, REGION_FROM_ONE, REGION_CONSTANTS };
 
 /* Of a block and channel: mean and squares about it, or sums of g and of g * (x - mean); and what joining them has rounded off */
