@@ -188,7 +188,7 @@ struct channels_entries {
     i64 pixel, row, plane;                  /* of the source */
     i64 end, c, i, j;                       /* channels up to end; the next one, and its tap */
     i64 count;
-    int32_t offset[CHANNELS_ENTRIES + VL];
+    int32_t *offset;                        /* CHANNELS_ENTRIES + VL of them */
 };
 
 INLINE int channels_next_entries(struct channels_entries *e) {

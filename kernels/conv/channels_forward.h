@@ -16,11 +16,12 @@ static void channels_product(int depthwise, const struct channels_tile *t, const
                              i64 pixel, struct wide_view src, const struct channels_grid *g, float *out, i64 out_plane,
                              const float *add, const struct channels_ends *ends) {
     if (depthwise) src.at += t->block * src.plane;
-    struct channels_entries e = {.rows = rows, .columns = columns, .pixel = pixel, .row = src.row, .plane = src.plane, .c = t->first,
+    int32_t offset[CHANNELS_ENTRIES + VL];
+    struct channels_entries e = {.offset = offset, .rows = rows, .columns = columns, .pixel = pixel, .row = src.row, .plane = src.plane, .c = t->first,
                                  .end = rows.count && columns.count ? t->end : t->first};
-    struct channels_sums s = {.offset = e.offset, .weight = weight, .bias = ends->bias ? ends->bias + t->block * VL : NULL,
+    struct channels_sums s = {.offset = offset, .weight = weight, .bias = ends->bias ? ends->bias + t->block * VL : NULL,
                               .out_plane = out_plane, .add_plane = ends->residual.plane};
-    struct channels_pixel first = {src.at, out + t->block * out_plane, add ? add + t->block * ends->residual.plane : NULL, 0, 0};
+    struct channels_pixel first = {src.at, out + t->block * out_plane, add ? add + t->block * ends->residual.plane : NULL};
     struct channels_grid grid = *g;
     do {
         channels_next_entries(&e);
