@@ -114,7 +114,7 @@ def fuse(
 ) -> list[Stage]:
     """Stages in an order in which they can run.
 
-    `supported` says whether there is a kernel for such layers in a row, `small` whether dense layers are a small network.
+    `supported` says whether there is a kernel for a chain of layers, `small` whether dense layers are a small network.
     """
     fuser = _Fuser(graph, disable, supported)
     stages: list[Stage] = []
