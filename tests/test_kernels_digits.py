@@ -12,7 +12,24 @@ from targets import Target
 from fastnn.backends import reference
 
 SAMPLE = np.arange(0, 1 << 32, 4093, dtype=np.uint64).astype(np.uint32).view(np.float32)  # 2^20 of them
-SPECIAL = [0, -0.0, 1e-45, -1e-45, 1e-38, -1e-38, 88.7, -87.4, -88.8, -103.9, -104, 3.4e38, -3.4e38, np.inf, -np.inf, np.nan]
+SPECIAL = [
+    0,
+    -0.0,
+    1e-45,
+    -1e-45,
+    1e-38,
+    -1e-38,
+    88.7,
+    -87.4,
+    -88.8,
+    -103.9,
+    -104,
+    3.4e38,
+    -3.4e38,
+    np.inf,
+    -np.inf,
+    np.nan,
+]
 
 
 def gelu(x: np.ndarray) -> np.ndarray:

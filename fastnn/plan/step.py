@@ -112,13 +112,13 @@ class Plan:
         self._executions.clear()
         self._recent = None, None
 
-    def _stages(self, graph: Graph, training: bool) -> tuple[list[Any], bool]:
+    def _stages(self, graph: Graph, training: bool, frozen: bool = False) -> tuple[list[Any], bool]:
         """The stages of a graph, and whether operators that are not fused run natively, too."""
         native = backends.name() == "native"
         disable = self.options if native else frozenset(FUSIONS)
         if training and overlap(statistics(graph), [array for _, array in read_by(graph)]):
             disable = frozenset(FUSIONS)  # operators, one by one, write and read in the order of the eager step
-        stages = fuse(graph, disable, lambda layers: chain_is_supported(layers, training), is_small_network)
+        stages = fuse(graph, disable, lambda layers: chain_is_supported(layers, training), is_small_network, frozen)
         return stages, "operators" not in disable
 
     def describe(self) -> str:
@@ -201,7 +201,7 @@ class Predictor(Plan):
 
     def _make(self, x: Array) -> Execution:
         graph = self._steady_graph(lambda: self._trace(x), parameters=False)
-        stages, operators = self._stages(graph, False)
+        stages, operators = self._stages(graph, False, self.frozen)
         return Execution(graph, stages, training=False, frozen=self.frozen, options=self.options, operators=operators)
 
 
