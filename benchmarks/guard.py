@@ -1,7 +1,8 @@
 """Fails when a kernel or a training step has become slower: ``python -m benchmarks.guard``.
 
-Times every kernel, and the steps of cnn, lenet5 and mlp, in turns with vectorised NumPy doing the same, in one process
-and on one thread, so that neighbours on the machine slow both. The ratio of the least times is compared with the one in
+Times every kernel, the steps of cnn, lenet5 and mlp, and steps and single inputs of some networks of the zoo
+(versus/zoo.py), in turns with vectorised NumPy doing the same, in one process and on one thread, so that neighbours on
+the machine slow both. The ratio of the least times is compared with the one in
 recorded_ratios.json, where ``--record`` has written it, by instruction set and CPU: below 0.7 of it is a failure, when
 three more and longer tries have not changed it. On a CPU without a record, below half of the least of the others'.
 """
@@ -29,6 +30,7 @@ ROUNDS, TRIES, GROWTH = 5, 3, 3  # each further try takes so many times as many 
 RECORDED_PASSES = 5  # over all cases; the least ratio of each is recorded
 BLOCK_SECONDS = 5e-3  # that short calls are repeated for
 STEP_BATCHES = {"cnn": 16, "lenet5": 64, "mlp": 128}
+ZOO_BATCHES = {"residual": 4, "separable": 2, "strided-leaky": 16, "lenet-tanh": 32, "policy": 64}
 
 Call = Callable[[], Any]
 Records = dict[str, dict[str, dict[str, float]]]  # ISA, CPU, case: how many times NumPy's time is fastnn's
@@ -98,7 +100,7 @@ def _seconds(call: Call, repeats: int) -> float:
 
 
 def cases() -> Iterator[Case]:
-    """Every kernel, by all cases of its benchmarks; then the steps."""
+    """Every kernel, by all cases of its benchmarks; then the steps, and the networks of the zoo."""
     from op_cases import KERNELS, case_id
 
     for kernel in KERNELS.values():
@@ -109,6 +111,9 @@ def cases() -> Iterator[Case]:
     for model, batch in STEP_BATCHES.items():
         for mode in ("eager", "compiled") if hasattr(fnn, "compile") else ("eager",):
             yield Case(f"{model} step, {mode}, batch {batch}", partial(_steps, model, batch, mode))
+    for name, batch in ZOO_BATCHES.items():
+        yield Case(f"zoo {name} step, compiled, batch {batch}", partial(_zoo_steps, name, batch))
+        yield Case(f"zoo {name} inference, frozen, one input", partial(_zoo_inferences, name))
 
 
 def _kernel(kernel: Any, case: Mapping[str, Any]) -> tuple[Call, Call]:
@@ -137,16 +142,66 @@ def _step(model: str, batch: int, mode: str) -> Call:
     from fastnn import nn, optim, recipes
 
     digits = fnn.data.load("digits")
-    x, y = digits.images[:batch], digits.labels[:batch]
     fnn.manual_seed(0)
     layers = recipes.recipe(model, digits).build(digits)
-    loss_fn, optimizer = nn.CrossEntropyLoss(), optim.SGD(layers.parameters(), lr=0.001, momentum=0.9)
+    optimizer = optim.SGD(layers.parameters(), lr=0.001, momentum=0.9)
+    return _step_of(layers, nn.CrossEntropyLoss(), optimizer, digits.images[:batch], digits.labels[:batch], mode)
+
+
+def _zoo_steps(name: str, batch: int) -> tuple[Call, Call]:
+    return _zoo_step(name, batch, "compiled"), _zoo_step(name, batch, "numpy")
+
+
+def _zoo_step(name: str, batch: int, mode: str) -> Call:
+    import numpy as np
+
+    from .versus import fastnn_model
+
+    network, model = _zoo_network(name)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, *network.shape), np.float32)
+    optimizer = fastnn_model.optimizer_of(network, model)
+    targets = rng.integers(network.outputs, size=batch)
+    return _step_of(model, fastnn_model.loss_of(network), optimizer, x, targets, mode)
+
+
+def _zoo_inferences(name: str) -> tuple[Call, Call]:
+    import numpy as np
+
+    import fastnn as fnn
+
+    network, model = _zoo_network(name)
+    predict: Any = fnn.compile(model.eval(), frozen=True)
+    x = np.random.default_rng(0).standard_normal((1, *network.shape), np.float32)
+
+    def by_numpy() -> None:
+        with _on_the_reference(), fnn.no_grad():
+            model(x)
+
+    return lambda: predict(x), by_numpy
+
+
+def _zoo_network(name: str) -> tuple[Any, Any]:
+    """A network of the zoo and fastnn's model of it."""
+    import fastnn as fnn
+
+    from .versus.fastnn_model import build
+    from .versus.zoo import ZOO
+
+    fnn.manual_seed(0)
+    return ZOO[name].network, build(ZOO[name].network)
+
+
+def _step_of(model: Any, loss_fn: Any, optimizer: Any, x: Any, y: Any, mode: str) -> Call:
+    """The step compiled, operator by operator ("eager"), or so by the reference ("numpy")."""
+    import fastnn as fnn
+
     if mode == "compiled":
-        step: Any = fnn.compile(layers, loss_fn, optimizer)
+        step: Any = fnn.compile(model, loss_fn, optimizer)
         return lambda: step(x, y)
 
     def by_operators() -> None:
-        loss = loss_fn(layers(x), y)
+        loss = loss_fn(model(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -199,6 +254,8 @@ def main() -> int:
         own = records.setdefault(isa, {}).setdefault(cpu, {})
         if not arguments.k:
             own.clear()  # of cases that are no more
+        for case in chosen:  # what is faster now may rise
+            own.pop(case.name, None)
         for case in tqdm(chosen * RECORDED_PASSES, unit="case", leave=False):
             own[case.name] = float(f"{min(measure(case, ROUNDS), own.get(case.name, math.inf)):.3g}")
         RECORD.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from fastnn.checks import is_number, is_whole, number, plain, whole
 from fastnn.errors import ArgumentError, StateError
@@ -39,6 +39,8 @@ class LRScheduler:
 
     `base_lrs` are the rates to start from; None: those that the user set last.
     """
+
+    per: ClassVar[str] = "epoch"  # step() is called after each "batch" or "epoch"; "metric": with a metric, each epoch
 
     def __init__(self, optimizer: _Optimizer, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None) -> None:
         if last_epoch != -1:
@@ -193,6 +195,8 @@ class OneCycleLR(LRScheduler):
     base_momentum, unless `cycle_momentum=False`. Raises ArgumentError for a step too many.
     """
 
+    per = "batch"
+
     def __init__(
         self,
         optimizer: _Optimizer,
@@ -271,6 +275,7 @@ class ReduceLROnPlateau:
     changes of `eps` or less are left out.
     """
 
+    per: ClassVar[str] = "metric"
     STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
     def __init__(

@@ -448,3 +448,4 @@ def mse(prediction, target, double scale, loss, grad):
 # ---- optimiser updates, and plans ----
 
 include "plan.pxi"
+include "region.pxi"

@@ -11,6 +11,9 @@
 #include "ops/norm_apply.h"
 #include "ops/pool2d_average.h"
 #include "plan/loss.h"
+#include "plan/operator.h"
+#include "plan/region/region_stage.h"
+#include "plan/rows/rows.h"
 #include "plan/update.h"
 #include "base/random.h"
 #include "ops/softmax.h"
@@ -62,10 +65,20 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->chain_state_bytes = chain_state_bytes;
     t->chain_forward = chain_forward;
     t->chain_backward = chain_backward;
+    t->region_supports = region_supports;
+    t->region_name = region_name;
+    t->region_state_bytes = region_state_bytes;
+    t->region_forward = region_forward;
+    t->region_backward = region_backward;
     t->dense_name = dense_name;
     t->dense_work_bytes = dense_work_bytes;
     t->dense_forward = dense_forward;
     t->dense_backward = dense_backward;
-    t->cross_entropy_stage = cross_entropy_stage;
+    t->loss_stage = loss_stage;
+    t->operator_stage = operator_stage;
+    t->rows_supports = rows_supports;
+    t->rows_work_bytes = rows_work_bytes;
+    t->rows_forward = rows_forward;
+    t->rows_backward = rows_backward;
     t->update_stage = update_stage;
 }

@@ -1,4 +1,7 @@
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
 from libc.math cimport NAN, sqrt
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy
 
 MOST_CHAIN_LAYERS = CHAIN_MOST_LAYERS
@@ -120,14 +123,37 @@ cdef class Watch:
         return True
 
 
+cdef class Entries:
+    """Objects that dicts hold, as triples (dict, key, object), and dicts that hold equal numbers under one key."""
+    cdef list triples, dicts
+    cdef object key
+
+    def __init__(self, list triples, list dicts, key):
+        self.triples, self.dicts, self.key = triples, dicts, key
+
+    cpdef bint stand(self):
+        """Whether they still do."""
+        cdef PyObject *found
+        cdef PyObject *first
+        for owner, key, held in self.triples:
+            if PyDict_GetItem(owner, key) != <PyObject *> held:
+                return False
+        first = PyDict_GetItem(self.dicts[0], self.key)
+        for owner in self.dicts:
+            found = PyDict_GetItem(owner, self.key)
+            if found != first and (found == NULL or first == NULL or <object> found != <object> first):
+                return False
+        return True
+
+
 cdef class Stage:
     """A stage's arguments. What it points to is kept alive as long as it is."""
     cdef list kept, held
     cdef const void *arguments
     cdef stage_function forward_function, backward_function
     cdef readonly str kernels
-    cdef int64_t inputs, labels  # that it reads of the program's input, and of its labels
-    cdef int input_type
+    cdef int64_t inputs, targets  # entries of the program's input and target; 0: it does not read them
+    cdef int input_type, target_type
     cdef bint updates  # parameters: a dense stage in backward, an update in any case
 
     def __cinit__(self, *args, **kwargs):
@@ -228,7 +254,7 @@ cdef class DenseStage(Stage):
     cdef dense d
     cdef readonly int64_t bytes
 
-    def __init__(self, int64_t N, weight, bias, *, bint relu, x, table, int64_t channels, y, grad_y, grad_x, grad_weight, grad_bias,
+    def __init__(self, int64_t N, weight, bias, *, int64_t activation, double parameter, x, table, int64_t channels, y, grad_y, grad_x, grad_weight, grad_bias,
                  Numbers numbers, Numbers bias_numbers, list weight_states, list bias_states, bint frozen):
         cdef bint updated = numbers is not None
         cdef int64_t O, I
@@ -237,7 +263,7 @@ cdef class DenseStage(Stage):
             raise ShapeError(f"a dense stage of {I} inputs was given a table for {channels} channels")
         self.d.frozen = frozen
         self.d.N, self.d.O, self.d.I = N, O, I
-        self.d.activation, self.d.channels = relu, channels
+        self.d.activation, self.d.parameter, self.d.channels = activation, parameter, channels
         self.d.weight, self.d.bias = self.hold(weight, O * I, updated), self.hold(bias, O, updated)
         self.d.x, self.d.table = self.own(x, N * I), self.own(table, channels * 256)
         self.d.y, self.d.grad_y, self.d.grad_x = self.own(y, N * O), self.own(grad_y, N * O), self.own(grad_x, N * I)
@@ -253,27 +279,80 @@ cdef class DenseStage(Stage):
                 self.kept.append(bias_numbers)
                 self.d.bias_optimizer = &bias_numbers.o
                 self.hold_states(self.d.bias_state, bias_states, O)
-        self.bytes = fastnn_kernels.dense_work_bytes(&self.d)
-        self.d.work = self.memory(self.bytes)
         self.arguments = &self.d
         self.forward_function, self.backward_function = fastnn_kernels.dense_forward, fastnn_kernels.dense_backward
         self.kernels = fastnn_kernels.dense_name(&self.d).decode() + ("" if numbers is None else ", update")
 
+    def reserve(self):
+        """Take its working memory; a layer of a RowsStage has none."""
+        self.bytes = fastnn_kernels.dense_work_bytes(&self.d)
+        self.d.work = self.memory(self.bytes)
 
-cdef class CrossEntropyStage(Stage):
-    """Softmax-cross-entropy of the program's labels: struct cross_entropy."""
-    cdef cross_entropy c
 
-    def __init__(self, logits, grad, *, double label_smoothing, bint mean):
-        cdef int64_t N, C
-        N, C = logits.shape
-        self.c.N, self.c.C, self.labels = N, C, N
-        self.c.logits, self.c.grad = self.own(logits, N * C), self.own(grad, N * C)
-        self.c.losses = self.own(np.empty(N, np.float32), N)
-        self.c.label_smoothing, self.c.mean = label_smoothing, mean
-        self.arguments = &self.c
-        self.forward_function = fastnn_kernels.cross_entropy_stage
-        self.kernels = "cross_entropy"
+LOSSES = {"cross_entropy": LOSS_CROSS_ENTROPY, "soft_cross_entropy": LOSS_SOFT_CROSS_ENTROPY, "nll": LOSS_NLL, "bce": LOSS_BCE,
+          "bce_with_logits": LOSS_BCE_WITH_LOGITS, "mse": LOSS_MSE}
+
+
+cdef class LossStage(Stage):
+    """A loss by the program's target, labels or floats: struct loss. x and grad (N, C); x None: what stands before it in a stage."""
+    cdef loss l
+
+    def __init__(self, str kind, int64_t N, int64_t C, x, grad, *, double label_smoothing, bint mean):
+        cdef bint labels = kind in ("cross_entropy", "nll")
+        cdef int64_t terms = N if labels or kind == "soft_cross_entropy" else N * C
+        self.l.kind, self.l.N, self.l.C = LOSSES[kind], N, C
+        self.targets, self.target_type = (N, cnp.NPY_INT64) if labels else (N * C, cnp.NPY_FLOAT32)
+        self.l.x, self.l.grad = self.own(x, N * C), self.own(grad, N * C)
+        self.l.losses = self.own(np.empty(terms, np.float32), terms)
+        self.l.label_smoothing, self.l.mean = label_smoothing, mean
+        self.arguments = &self.l
+        self.forward_function = fastnn_kernels.loss_stage
+        self.kernels = kind
+
+
+cdef class RowsStage(Stage):
+    """A small dense network: struct dense_rows, of the arguments of these stages; `loss` may be None."""
+    cdef dense_rows r
+    cdef readonly int64_t bytes
+
+    def __init__(self, list layers, LossStage loss):
+        cdef DenseStage layer
+        if not 1 <= len(layers) <= ROWS_MOST_LAYERS:
+            raise ValueError(f"a small dense network has 1 to {ROWS_MOST_LAYERS} layers")
+        self.r.layers = len(layers)
+        for i, layer in enumerate(layers):
+            if i and (layer.d.I != self.r.layer[i - 1].O or layer.d.N != self.r.layer[0].N):
+                raise ShapeError(f"layer {i} of a small dense network does not take what the one before gives")
+            self.r.layer[i] = layer.d
+            self.held += layer.held
+            self.updates |= layer.updates
+        if loss is not None:
+            if (loss.l.N, loss.l.C) != (layer.d.N, layer.d.O):
+                raise ShapeError("the loss of a small dense network does not take what its last layer gives")
+            self.r.loss = loss.l
+            self.targets, self.target_type = loss.targets, loss.target_type
+        self.kept += [layers, loss]
+        layer = layers[0]
+        self.inputs, self.input_type = layer.inputs, layer.input_type
+        self.arguments = &self.r
+        self.forward_function, self.backward_function = fastnn_kernels.rows_forward, fastnn_kernels.rows_backward
+        self.kernels = "rows" + (f", {loss.kernels}" if loss is not None else "") + (", update" if self.updates else "")
+
+    def reserve(self):
+        """Take its working memory."""
+        self.bytes = fastnn_kernels.rows_work_bytes(&self.r)
+        self.r.work = self.memory(self.bytes)
+
+
+def rows_support(list shapes):
+    """Whether one RowsStage is the way for layers whose weights have these shapes."""
+    cdef dense_rows r
+    if len(shapes) > ROWS_MOST_LAYERS:
+        return False
+    r.layers = len(shapes)
+    for i, (O, I) in enumerate(shapes):
+        r.layer[i].O, r.layer[i].I = O, I
+    return fastnn_kernels.rows_supports(&r) != 0
 
 
 cdef class UpdateStage(Stage):
@@ -292,36 +371,56 @@ cdef class UpdateStage(Stage):
         self.kernels = "update"
 
 
+include "operators.pxi"
+
+
 cdef class Program:
     """Stages that run one after another, in one call without the GIL."""
-    DONE, NON_FINITE, BAD_LABEL, STOPPED = PROGRAM_DONE, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL, PROGRAM_STOPPED
+    DONE, NON_FINITE, REFUSED, STOPPED = PROGRAM_DONE, PROGRAM_NON_FINITE, PROGRAM_REFUSED, PROGRAM_STOPPED
     cdef program p
     cdef list kept, held
-    cdef int64_t inputs, labels  # that its stages read
-    cdef int input_type
+    cdef set watched
+    cdef int64_t inputs, targets  # that its stages read
+    cdef int input_type, target_type
 
     def __cinit__(self):
-        self.kept, self.held = [], []
+        self.kept, self.held, self.watched = [], [], set()
         self.p.loss = NAN
-        self.p.updates_from = PROGRAM_MOST_STAGES
+        self.p.updates_from = -1
+
+    def __dealloc__(self):
+        free(self.p.stage)
 
     def add(self, Stage stage, bint backward=False):
-        if self.p.stages == PROGRAM_MOST_STAGES:
-            raise ValueError(f"a program has at most {PROGRAM_MOST_STAGES} stages")
+        cdef program_stage *stages = <program_stage *> realloc(self.p.stage, (self.p.stages + 1) * sizeof(program_stage))
+        if stages == NULL:
+            raise MemoryError("no memory for a program")
+        self.p.stage = stages
         self.kept.append(stage)
-        self.held += stage.held
+        for held in stage.held:
+            self.hold([(<Held> held).array])
         if stage.inputs:
             self.inputs, self.input_type = stage.inputs, stage.input_type
-        self.labels = max(self.labels, stage.labels)
-        if stage.updates and (backward or isinstance(stage, UpdateStage)) and self.p.updates_from == PROGRAM_MOST_STAGES:
+        if stage.targets:
+            self.targets, self.target_type = stage.targets, stage.target_type
+        if stage.updates and (backward or isinstance(stage, UpdateStage)) and self.p.updates_from < 0:
             self.p.updates_from = self.p.stages
-        self.p.function[self.p.stages] = stage.backward_function if backward else stage.forward_function
-        self.p.arguments[self.p.stages] = stage.arguments
+        stages[self.p.stages].function = stage.backward_function if backward else stage.forward_function
+        stages[self.p.stages].arguments = stage.arguments
+        stages[self.p.stages].seconds = 0
         self.p.stages += 1
 
+    def hold(self, arrays):
+        """Look at these before each run, too: others have hands on them, and stages use their memory."""
+        for array in arrays:
+            if id(array) not in self.watched:
+                self.watched.add(id(array))
+                self.held.append(Held(None, array))
+
     @property
-    def full(self):
-        return self.p.stages == PROGRAM_MOST_STAGES
+    def reached(self):
+        """The number of the stage at which the last run ended."""
+        return self.p.reached
 
     @property
     def loss(self):
@@ -330,25 +429,25 @@ cdef class Program:
     @property
     def seconds(self):
         """That the last run spent in each stage."""
-        return [self.p.seconds[i] for i in range(self.p.stages)]
+        return [self.p.stage[i].seconds for i in range(self.p.stages)]
 
-    cpdef int run(self, cnp.ndarray x, cnp.ndarray labels) except -2:
+    cpdef int run(self, cnp.ndarray x, cnp.ndarray target) except -2:
         """Status: 0, or why it stopped before its end. StateError where an array has changed under its hands."""
         cdef Held held
         for held in self.held:
             if not held.stands():
                 raise StateError(f"an array that a compiled plan is running on was resized, reshaped, cast in place, or made "
                                  f"read-only meanwhile: it is now {described(held.array)}")
-        return self.start(x, labels)
+        return self.start(x, target)
 
-    cdef int start(self, cnp.ndarray x, cnp.ndarray labels) except -2:
+    cdef int start(self, cnp.ndarray x, cnp.ndarray target) except -2:
         """A run on arrays that were just looked at."""
         cdef int status
-        self.p.input, self.p.labels = NULL, NULL
+        self.p.input, self.p.target = NULL, NULL
         if self.inputs:
             self.p.input = data_of(x, self.input_type, self.inputs, False)
-        if self.labels:
-            self.p.labels = <int64_t *> data_of(labels, cnp.NPY_INT64, self.labels, False)
+        if self.targets:
+            self.p.target = data_of(target, self.target_type, self.targets, False)
         with nogil:
             status = fastnn_run(&self.p)
         check(status == PROGRAM_NO_MEMORY)

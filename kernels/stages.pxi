@@ -1,20 +1,21 @@
 # stages.h, as Cython has to be told
 
 cdef extern from "plan/stages.h" nogil:
-    enum: POOL_NONE, POOL_MAX, POOL_AVERAGE, POOL_GLOBAL_AVERAGE
-    enum: CHAIN_MOST_LAYERS, PROGRAM_MOST_STAGES
-    enum: PROGRAM_DONE, PROGRAM_NO_MEMORY, PROGRAM_NON_FINITE, PROGRAM_BAD_LABEL, PROGRAM_STOPPED
+    enum: CHAIN_MOST_LAYERS
+    enum: PROGRAM_DONE, PROGRAM_NO_MEMORY, PROGRAM_NON_FINITE, PROGRAM_REFUSED, PROGRAM_STOPPED
     enum: OPTIMIZER_SGD, OPTIMIZER_RPROP, OPTIMIZER_ADAGRAD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM
     enum: UPDATE_STATES
     ctypedef int (*stage_function)(const void *, program *) noexcept nogil
+    struct program_stage:
+        stage_function function
+        const void *arguments
+        double seconds
     struct program:
         int64_t stages
-        stage_function function[64]
-        const void *arguments[64]
-        double seconds[64]
-        int64_t updates_from
+        program_stage *stage
+        int64_t updates_from, reached
         const void *input
-        const int64_t *labels
+        const void *target
         double loss
     int fastnn_run(program *)
     struct chain_layer:
@@ -48,6 +49,7 @@ cdef extern from "plan/stages.h" nogil:
         double eta_minus, eta_plus, least_step, most_step
     struct dense:
         int64_t N, I, O, activation, channels, frozen
+        double parameter
         const float *x
         const float *table
         float *weight
@@ -62,16 +64,39 @@ cdef extern from "plan/stages.h" nogil:
         float *weight_state[3]
         float *bias_state[3]
         void *work
-    struct cross_entropy:
-        int64_t N, C
-        const float *logits
+    enum: LOSS_NONE, LOSS_CROSS_ENTROPY, LOSS_SOFT_CROSS_ENTROPY, LOSS_NLL, LOSS_BCE, LOSS_BCE_WITH_LOGITS, LOSS_MSE
+    struct loss:
+        int64_t kind, N, C
+        const float *x
         double label_smoothing
         int mean
         float *losses
         float *grad
+    enum: ROWS_MOST_LAYERS
+    struct dense_rows:
+        int64_t layers
+        dense layer[16]
+        loss loss
+        void *work
     struct update:
         int64_t count
         float *param
         const float *grad
         float *state[3]
         const optimizer *optimizer
+    enum: OPERATOR_DIMS, OPERATOR_ARRAYS, OPERATOR_SIZES
+    enum: ELEMENT_FLOAT, ELEMENT_DOUBLE, ELEMENT_INT64, ELEMENT_INT32, ELEMENT_BYTE
+    enum: OPERAND_FIXED, OPERAND_INPUT, OPERAND_TARGET
+    struct operand:
+        int64_t place, element
+        char *data
+        int64_t stride[8]
+    struct operator_call:
+        int64_t kind, dims, kept, operands
+        int64_t size[8]
+        operand operand[8]
+        int64_t n[16]
+        double p[2]
+    const char *const fastnn_operator_names[]
+    void fastnn_operator_counts(const operator_call *, int64_t *)
+    int64_t fastnn_operator_element(const operator_call *, int64_t)

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "plan/region/region.h"
 #include "plan/stages.h"
 
 enum conv2d_algorithm { CONV2D_AUTO, CONV2D_DIRECT, CONV2D_IM2COL };
@@ -81,9 +82,16 @@ struct kernels {
     const char *(*chain_name)(const struct chain *);
     int64_t (*chain_state_bytes)(const struct chain *);
     stage_function chain_forward, chain_backward;
+    int64_t (*region_supports)(const struct region *);
+    const char *(*region_name)(const struct region *);
+    int64_t (*region_state_bytes)(const struct region *);
+    stage_function region_forward, region_backward;
     const char *(*dense_name)(const struct dense *);
     int64_t (*dense_work_bytes)(const struct dense *);
-    stage_function dense_forward, dense_backward, cross_entropy_stage, update_stage;
+    stage_function dense_forward, dense_backward, loss_stage, operator_stage, update_stage;
+    int64_t (*rows_supports)(const struct dense_rows *);
+    int64_t (*rows_work_bytes)(const struct dense_rows *);
+    stage_function rows_forward, rows_backward;
 };
 
 extern struct kernels fastnn_kernels;                   /* the table in use */

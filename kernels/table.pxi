@@ -1,5 +1,39 @@
 # table.h and threads.h, as Cython has to be told
 
+cdef extern from "plan/region/region.h" nogil:
+    enum: REGION_MOST_NODES, REGION_MOST_SOURCES, REGION_INPUT, REGION_CONV, REGION_JOIN, REGION_CONCAT
+    enum: POOL_NONE, POOL_MAX, POOL_AVERAGE, POOL_GLOBAL_AVERAGE
+    struct region_norm:
+        int64_t used
+        double eps, momentum
+        const float *gamma
+        const float *beta
+        float *running_mean
+        float *running_var
+        float *grad_gamma
+        float *grad_beta
+    struct region_node:
+        int64_t kind, C, H, W, sources
+        int64_t source[4]
+        const float *x
+        const float *table
+        float *grad_x
+        int64_t kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups
+        const float *weight
+        const float *bias
+        float *grad_weight
+        float *grad_bias
+        region_norm norm[4]
+        int64_t activation
+        double parameter
+        int64_t pool, pool_h, pool_w, pool_stride_h, pool_stride_w, pool_pad_h, pool_pad_w, pool_counts_padding, inner_H, inner_W
+        float *y
+        const float *grad_y
+    struct region:
+        int64_t N, nodes, naive, exact, dense, training, frozen
+        region_node *node
+        void *state
+
 cdef extern from "table.h" nogil:
     enum: CONV2D_AUTO, CONV2D_DIRECT, CONV2D_IM2COL
     struct conv2d_shape:
@@ -46,9 +80,16 @@ cdef extern from "table.h" nogil:
         const char *(*chain_name)(const chain *) noexcept nogil
         int64_t (*chain_state_bytes)(const chain *) noexcept nogil
         stage_function chain_forward, chain_backward
+        int64_t (*region_supports)(const region *) noexcept nogil
+        const char *(*region_name)(const region *) noexcept nogil
+        int64_t (*region_state_bytes)(const region *) noexcept nogil
+        stage_function region_forward, region_backward
         const char *(*dense_name)(const dense *) noexcept nogil
         int64_t (*dense_work_bytes)(const dense *) noexcept nogil
-        stage_function dense_forward, dense_backward, cross_entropy_stage, update_stage
+        stage_function dense_forward, dense_backward, loss_stage, operator_stage, update_stage
+        int64_t (*rows_supports)(const dense_rows *) noexcept nogil
+        int64_t (*rows_work_bytes)(const dense_rows *) noexcept nogil
+        stage_function rows_forward, rows_backward
     kernels fastnn_kernels
     const char *const fastnn_isa_names[]
     int fastnn_isa_supported(const char *)

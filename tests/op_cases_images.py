@@ -162,7 +162,32 @@ _CONVS: list[Case] = [
     dict(N=2, C=36, H=6, W=17, O=28, kernel=(5, 3), padding=(4, 0), groups=2),
     dict(N=1, C=61, H=28, W=40, O=62, kernel=(3, 3), padding=(1, 2)),
     dict(N=20, C=16, H=3, W=3, O=48, kernel=(2, 2)),
+    # Strides: of several rests, larger than the kernel, from planes, in several strips, small images together.
+    dict(N=3, C=32, H=15, W=13, O=48, kernel=(3, 3), stride=(2, 2), padding=(1, 1)),
+    dict(N=2, C=18, H=17, W=12, O=33, kernel=(5, 2), stride=(3, 2), padding=(2, 1)),
+    dict(N=2, C=4, H=22, W=20, O=32, kernel=(8, 8), stride=(4, 4)),
+    dict(N=2, C=32, H=9, W=10, O=64, kernel=(1, 1), stride=(2, 2)),
+    dict(N=2, C=16, H=10, W=11, O=32, kernel=(2, 1), stride=(3, 2)),
+    dict(N=1, C=64, H=57, W=56, O=64, kernel=(3, 3), stride=(2, 2), padding=(1, 1)),
+    dict(N=20, C=16, H=5, W=5, O=32, kernel=(3, 3), stride=(2, 2), padding=(1, 1)),
+    # Dilations, alone and with strides that share a factor with them, and more padding than the kernel is wide.
+    dict(N=2, C=16, H=14, W=13, O=32, kernel=(3, 3), dilation=(2, 2), padding=(2, 2)),
+    dict(N=2, C=16, H=20, W=21, O=16, kernel=(3, 4), stride=(4, 2), dilation=(2, 3), padding=(1, 2)),
+    dict(N=2, C=16, H=5, W=6, O=32, kernel=(3, 3), padding=(4, 5)),
+    # Depthwise: rest lanes, rest columns and rows, more taps than are kept in registers; twice as many channels.
+    dict(N=2, C=40, H=9, W=18, O=40, kernel=(3, 3), padding=(1, 1), groups=40),
+    dict(N=3, C=32, H=11, W=15, O=32, kernel=(3, 3), stride=(2, 2), padding=(1, 1), groups=32),
+    dict(N=2, C=16, H=12, W=9, O=16, kernel=(5, 5), stride=(1, 3), dilation=(2, 1), padding=(4, 2), groups=16),
+    dict(N=2, C=16, H=7, W=7, O=32, kernel=(3, 3), padding=(1, 1), groups=16),
+    # Groups: of whole blocks, of parts of one, and some that lie across two.
+    dict(N=2, C=48, H=8, W=9, O=96, kernel=(3, 3), padding=(1, 1), groups=3),
+    dict(N=2, C=32, H=8, W=9, O=32, kernel=(3, 2), stride=(2, 1), groups=4),
+    dict(N=2, C=36, H=6, W=7, O=60, kernel=(3, 3), stride=(1, 2), padding=(2, 1), groups=3),
+    # More entries than are taken at a time.
+    dict(N=2, C=128, H=4, W=5, O=33, kernel=(3, 3), stride=(1, 2), padding=(1, 1)),
 ]
+# Every rest of pixels of a tile, for every number of blocks.
+_CONVS += [dict(N=1, C=16, H=1, W=width, O=outputs, kernel=(1, 1)) for width in range(1, 10) for outputs in (16, 32, 48, 64)]
 _CONV_BENCHMARKS: list[Case] = [
     dict(N=128, C=1, H=28, W=28, O=32, kernel=(3, 3)),
     dict(N=128, C=32, H=26, W=26, O=64, kernel=(3, 3)),

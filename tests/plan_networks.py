@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,45 @@ def assert_close(
         others = excuse()
         too_far = {name: error for name, error in too_far.items() if not error <= 3 * others[name]}
     assert not too_far, too_far
+
+
+def errors_of_torch(twin: Any, loss: Layer, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """How far PyTorch's float32 is from its float64: the most of six runs with the batch in another order each."""
+    import torch
+
+    images = x / np.float32(255) if x.dtype == np.uint8 else x
+
+    def found(dtype: type, order: np.ndarray) -> dict[str, np.ndarray]:
+        one = copy.deepcopy(twin).to(torch.float64 if dtype is np.float64 else torch.float32)
+        data, target = images[order].astype(dtype), y[order].astype(dtype if y.ndim > 1 else np.int64)
+        value = getattr(torch.nn, loss[0])(**loss[1])(one(torch.from_numpy(data)), torch.from_numpy(target))
+        value.backward()
+        gradients = {name: p.grad.numpy() for name, p in one.named_parameters() if p.grad is not None}
+        return {"loss": value.detach().numpy(), **gradients}
+
+    torch.set_num_threads(1)
+    orders = [np.arange(len(x)), *(np.random.default_rng(i).permutation(len(x)) for i in range(5))]
+    precise = found(np.float64, orders[0])
+    runs = [errors(found(np.float32, order), precise) for order in orders]
+    runs += [_sensitivity(twin, partial(found, np.float64, orders[0]), precise, seed) for seed in range(4)]
+    return {name: max(run[name] for run in runs) for name in precise}
+
+
+def _sensitivity(
+    twin: Any, found: Callable[[], dict[str, np.ndarray]], precise: dict[str, np.ndarray], seed: int
+) -> dict[str, float]:
+    """What a change of the weights by one rounding each does in float64: much, where two entries of a window tie."""
+    import torch
+
+    before = copy.deepcopy(twin.state_dict())
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        for p in twin.parameters():
+            p.mul_(torch.from_numpy(1 + np.asarray(rng.choice([-1e-7, 1e-7], p.shape), np.float32)))
+    try:
+        return errors(found(), precise)
+    finally:
+        twin.load_state_dict(before)
 
 
 def parameters(model: nn.Module) -> dict[str, np.ndarray]:

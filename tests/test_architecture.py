@@ -28,7 +28,7 @@ MOST_LINES = 500
 FLOORS = (
     ("errors", "locks"),
     ("checks", "files"),
-    ("arrays", "console", "formats", "habits", "interrupts", "random", "versions"),
+    ("arrays", "trees", "console", "formats", "habits", "interrupts", "random", "versions"),
     ("_kernels", "data", "init", "schedules", "weights"),
     ("backends",),
     ("config", "optim", "tape", "tensor"),

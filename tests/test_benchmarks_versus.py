@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT))  # `benchmarks` is a folder of the repository, not installed
 
+from versus_networks import with_everything  # noqa: E402
+
 from benchmarks.versus import feed as feeding  # noqa: E402
 from benchmarks.versus import fleet as fleets  # noqa: E402
 from benchmarks.versus.duel import Duel as Timed  # noqa: E402
@@ -21,11 +23,16 @@ from benchmarks.versus.duel import Series, _disagreements, _still_in, fight, rat
 from benchmarks.versus.fleet import Contender, Fleet, WorkerError, environment  # noqa: E402
 from benchmarks.versus.peak import Peak  # noqa: E402
 from benchmarks.versus.table import Row, at_least, lines, time_of  # noqa: E402
-from benchmarks.versus.workloads import MODELS, Work, step_flops, works  # noqa: E402
+from benchmarks.versus.workloads import MODELS, Work, works  # noqa: E402
 
 EAGER = Contender("fastnn", "eager", 1)
 PEERS = [peer for peer in ("torch", "jax") if fleets.installed(peer)]
-STEPS = [Work("step", "lenet5", 4), Work("step", "cifar", 4), Work("step", "linear", 4, uint8=True)]
+STEPS = [
+    Work("step", "lenet5", 4),
+    Work("step", "cifar", 4),
+    Work("step", "linear", 4, uint8=True),
+    Work("step", "everything", 4),  # with its dropout, which is left out before anything is compared
+]
 INFERENCES = [Work("inference", work.model, 1, work.uint8) for work in STEPS]
 
 
@@ -38,6 +45,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         patch.setattr(feeding, "MOST_IMAGES", 8)
         patch.setattr(feeding, "_found", lambda name: None)
         origin = feeding.write(folder / "feed")
+        feeding.add(folder / "feed", "everything", with_everything())
     assert origin["mnist"] == "digits"
     with Fleet(folder, None) as workers:
         yield workers
@@ -45,7 +53,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 def test_flops_of_the_cnn() -> None:
     """71.6 MFLOP: conv1 0.78 (no gradient of the images), conv2 63.7, dense 7.1."""
-    assert step_flops("cnn") == 2 * (2 * 9 * 32 * 26 * 26 + 3 * (9 * 32 * 64 * 24 * 24 + 9216 * 128 + 1280))
+    assert MODELS["cnn"].step_flops == 2 * (2 * 9 * 32 * 26 * 26 + 3 * (9 * 32 * 64 * 24 * 24 + 9216 * 128 + 1280))
 
 
 def test_works_by_model_and_batch() -> None:
@@ -72,14 +80,17 @@ def test_everybody_infers_the_same(fleet: Fleet, work: Work) -> None:
     modes = {"torch": ["eager"], "jax": ["NCHW"]}
     everybody = [EAGER, Contender("fastnn", "compiled", 1)]
     everybody += [Contender(peer, mode, 1) for peer in PEERS for mode in modes[peer]]
+    if fleets.installed("openvino"):
+        everybody.append(Contender("openvino", "1 thread", 1))
     if fleets.installed("onnxruntime"):
         everybody += [Contender("onnxruntime", mode, 1) for mode in (["in graph", "table"] if work.uint8 else [""])]
     _all_agree(fleet, work, everybody)
 
 
 def _all_agree(fleet: Fleet, work: Work, everybody: list[Contender]) -> None:
-    firsts = {contender: fleet.prepare(contender, work) for contender in everybody}
-    assert all(len(first) == (1 if work.kind == "step" else 10) for first in firsts.values())
+    firsts = {contender: fleet.prepare(contender, work)[0] for contender in everybody}
+    outputs = 5 if work.model == "everything" else 10
+    assert all(len(first) == (2 if work.kind == "step" else outputs) for first in firsts.values())
     assert _disagreements(firsts) == {}
     fleet.drop()
 
@@ -94,6 +105,16 @@ def test_a_duel(fleet: Fleet, tmp_path: Path) -> None:
     assert "brakes" in duel.failures[str(unknown)]
 
 
+def test_a_worker_that_takes_too_long_is_left_out(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(fleets, "MOST_SECONDS", 0.001)
+        with pytest.raises(WorkerError, match=r"took longer than 0\.001 s"):
+            fleet.prepare(EAGER, STEPS[0])
+    assert fleet.prepare(EAGER, STEPS[0])[0]  # by a new one
+    assert fleet.peak_memory(EAGER, STEPS[0]) > 10
+    fleet.drop()
+
+
 def test_a_worker_that_ends_says_why(fleet: Fleet) -> None:
     with pytest.raises(WorkerError, match="KeyError"):
         fleet.block(Contender("fastnn", "eager", 1), 0.001)
@@ -104,7 +125,7 @@ def test_a_worker_that_ends_says_why(fleet: Fleet) -> None:
     worker.process.wait()
     with pytest.raises(WorkerError, match="the process ended with -9"):
         worker.ask(do="drop")
-    assert fleet.prepare(EAGER, STEPS[0])  # by a new one
+    assert fleet.prepare(EAGER, STEPS[0])[0]  # by a new one
 
 
 def _timed(blocks: dict[Contender, list[float]]) -> Timed:
@@ -131,7 +152,7 @@ def test_who_goes_on_after_the_trial() -> None:
 
 def test_another_result_is_not_the_same_work() -> None:
     torch, jax = Contender("torch", "eager", 1), Contender("jax", "NCHW", 1)
-    assert list(_disagreements({EAGER: [2.3], torch: [2.301], jax: [2.5]})) == [jax]
+    assert list(_disagreements({EAGER: [2.3], torch: [2.301], jax: [2.31]})) == [jax]
     assert list(_disagreements({EAGER: [1.0, -3.0], torch: [1.001, -3.0], jax: [1.0]})) == [jax]
 
 
@@ -191,10 +212,3 @@ def test_the_recipe_for_pytorch(name: str, monkeypatch: pytest.MonkeyPatch) -> N
         np.testing.assert_allclose(other(torch.from_numpy(x)).numpy(), own(x).data, atol=1e-4)
     assert len(recipe["learning_rates"]) == 2 * 15
     assert len(set(recipe["learning_rates"])) == (30 if name == "fast" else 2)
-
-
-def test_models_are_of_layers_that_fastnn_has() -> None:
-    from fastnn import nn
-
-    for layers in MODELS.values():
-        assert nn.Sequential(*(layer.build(nn) for layer in layers))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import functools
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import numpy as np
 import plan_networks as networks
@@ -27,43 +24,9 @@ def drawn(seed: int) -> tuple[list[networks.Layer], tuple[int, ...], bool]:
 def errors_of_torch(
     model: nn.Module, layers: list[networks.Layer], loss: networks.Layer, x: np.ndarray, y: np.ndarray
 ) -> dict[str, float]:
-    """How far PyTorch's float32 is from its float64: the most of six runs with the batch in another order each."""
-    torch = pytest.importorskip("torch")
-    twin = torch_twins.build(layers, torch.nn)
+    twin = torch_twins.build(layers, pytest.importorskip("torch").nn)
     torch_twins.copy_weights(model, twin)
-    images = x / np.float32(255) if x.dtype == np.uint8 else x
-    names = ["loss", *(name for name, _ in model.named_parameters())]
-
-    def found(dtype: type, order: np.ndarray) -> dict[str, np.ndarray]:
-        one = copy.deepcopy(twin).to(torch.float64 if dtype is np.float64 else torch.float32)
-        data, target = images[order].astype(dtype), y[order].astype(dtype if y.ndim > 1 else np.int64)
-        value = getattr(torch.nn, loss[0])(**loss[1])(one(torch.from_numpy(data)), torch.from_numpy(target))
-        value.backward()
-        return dict(zip(names, [value.detach().numpy(), *(p.grad.numpy() for p in one.parameters())], strict=True))
-
-    torch.set_num_threads(1)
-    orders = [np.arange(len(x)), *(np.random.default_rng(i).permutation(len(x)) for i in range(5))]
-    precise = found(np.float64, orders[0])
-    runs = [networks.errors(found(np.float32, order), precise) for order in orders]
-    runs += [sensitivity(twin, functools.partial(found, np.float64, orders[0]), precise, seed) for seed in range(4)]
-    return {name: max(run[name] for run in runs) for name in names}
-
-
-def sensitivity(
-    twin: Any, found: Callable[[], dict[str, np.ndarray]], precise: dict[str, np.ndarray], seed: int
-) -> dict[str, float]:
-    """What a change of the weights by one rounding each does in float64: much, where two entries of a window tie."""
-    import torch
-
-    before = copy.deepcopy(twin.state_dict())
-    rng = np.random.default_rng(seed)
-    with torch.no_grad():
-        for p in twin.parameters():
-            p.mul_(torch.from_numpy(1 + np.asarray(rng.choice([-1e-7, 1e-7], p.shape), np.float32)))
-    try:
-        return networks.errors(found(), precise)
-    finally:
-        twin.load_state_dict(before)
+    return networks.errors_of_torch(twin, loss, x, y)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -84,7 +47,8 @@ def test_random_networks_give_the_gradients_of_float64(seed: int) -> None:
         for without in (False, True) if winograd else (False,):
             found = networks.compiled_gradients(model, loss_fn, x, y, exact=without)
             bound = WINOGRAD if winograd and not without else EXACT
-            networks.assert_close(found, exact, bound, lambda: errors_of_torch(model, layers, loss, x, y))
+            excuse = partial(errors_of_torch, model, layers, loss, x, y)
+            networks.assert_close(found, exact, bound, excuse)
 
 
 def test_random_networks_hold_everything() -> None:

@@ -109,7 +109,7 @@ def test_reading_a_value_is_refused_and_said(what: Callable[[fnn.Tensor], Any]) 
 
 def test_a_model_has_to_return_a_tensor_that_depends_on_its_input() -> None:
     x, y = rows()
-    for what in (lambda h: (h, h), lambda h: 3.0, lambda h: fnn.Tensor(np.ones((5, CLASSES)))):
+    for what in (lambda h: (h, 3.0), lambda h: 3.0, lambda h: fnn.Tensor(np.ones((5, CLASSES)))):
         with pytest.raises(GraphError, match="expected the model to return a tensor"):
             fnn.compile(Head(what))(x)
     with pytest.raises(GraphError, match="expected the loss to return a tensor"):

@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 
-from . import chart, feed, parts, report, whole
+from . import chart, feed, many, parts, report, whole
 from .fleet import PEERS, Fleet
 from .peak import Peak
-from .settings import Bench, Settings, usable_peers
+from .settings import Bench, Networks, Settings, usable_peers
 from .workloads import BATCHES, WORKLOADS
+from .zoo import ZOO
 
 Part = Callable[[Bench, parts.Progress], None]
 PARTS: dict[str, Part] = {
@@ -30,20 +32,27 @@ PARTS: dict[str, Part] = {
     "memory": whole.memory,
     "runs": whole.runs,
 }
+OF_NETWORKS: dict[str, Part] = {"zoo": many.zoo, "random": many.random}  # instead of the parts, if asked for
 WHOLE_RUNS = ("memory", "runs")
 QUICK_BATCHES = ["1", "128"]
 PEAK_SAMPLES = 10
 
 EPILOG = """\
 Each library runs in processes of its own and in turns with the others; ratios are medians over rounds, against the
-best mode of the best peer: PyTorch in NCHW, channels_last and by torch.compile, all with the fused optimiser, JAX in
-NCHW and NHWC, ONNX Runtime on one thread and on all. Images are MNIST's where they are found (FASTNN_DATA_DIR, or
-`fastnn data fetch mnist`), else the digits. Let nothing else run meanwhile. Exits with 1 where fastnn failed.
+best mode of the best peer: PyTorch in NCHW, channels_last and by torch.compile, all with the fused optimiser, and for
+inference by torch.jit.optimize_for_inference; JAX in NCHW and NHWC; ONNX Runtime and OpenVINO on one thread and on
+all. A peer that takes longer than 90 s to get ready is left out of that work. Before anything is timed, all must get
+the same losses or outputs from the same weights, within 1e-3. Images are MNIST's where they are found (FASTNN_DATA_DIR,
+or `fastnn data fetch mnist`), else the digits. Let nothing else run meanwhile. Exits with 1 where fastnn failed.
 
 examples:
   python -m benchmarks.versus --json results.json --png results.png     all of it, about 12 minutes
   python -m benchmarks.versus --quick --workloads cnn,lenet5 --batches 128 --parts steps
   python -m benchmarks.versus --isa avx2                                all held to AVX2
+  python -m benchmarks.versus --zoo --markdown docs/PERFORMANCE.md      networks that people train, about half an hour
+  python -m benchmarks.versus --zoo --quick --only residual,policy
+  python -m benchmarks.versus --random 64 --seed 1                      one line for each, and what is true of them all
+  python -m benchmarks.versus --random 32 --inference --only separable
 """
 
 
@@ -61,9 +70,10 @@ def main() -> int:
             bench.raw["machine"] = report.machine(settings, origin)
             if bench.peak.sample() is None:
                 bench.note("no C compiler: the FMA peak is not known")
-            chosen = [part for part in arguments.parts if not (arguments.no_runs and part in WHOLE_RUNS)]
-            _measure(bench, chosen)
+            _measure(bench, _chosen(arguments))
     print(report.text(bench))
+    if arguments.markdown:
+        arguments.markdown.write_text(report.document(bench, _asked(sys.argv[1:])))
     if arguments.json:
         arguments.json.write_text(json.dumps(report.as_json(bench), indent=1) + "\n")
     if arguments.png:
@@ -74,7 +84,25 @@ def main() -> int:
     return 1 if any(failure.startswith("fastnn ") for failure in bench.failures) else 0
 
 
-def _measure(bench: Bench, chosen: list[str]) -> None:
+def _asked(given: list[str]) -> str:
+    """The arguments that say what is measured, without the files that results go to."""
+    outputs = ("--json", "--png", "--markdown")
+    kept = [
+        word
+        for before, word in zip(["", *given], given, strict=False)
+        if before not in outputs and word.partition("=")[0] not in outputs
+    ]
+    return shlex.join(kept)
+
+
+def _chosen(arguments: argparse.Namespace) -> dict[str, Part]:
+    asked = {"zoo": arguments.zoo, "random": arguments.random}
+    if any(asked.values()):
+        return {name: part for name, part in OF_NETWORKS.items() if asked[name]}
+    return {name: PARTS[name] for name in arguments.parts if not (arguments.no_runs and name in WHOLE_RUNS)}
+
+
+def _measure(bench: Bench, chosen: dict[str, Part]) -> None:
     from tqdm import tqdm
 
     started = time.perf_counter()
@@ -85,19 +113,19 @@ def _measure(bench: Bench, chosen: list[str]) -> None:
             bar.update(int(bool(bar.desc)))  # the one before is done
             bar.set_description_str(what)
 
-        for part in chosen:
+        for name, part in chosen.items():
             try:
-                PARTS[part](bench, progress)
+                part(bench, progress)
             except KeyboardInterrupt:
                 bench.note(f"stopped in {bar.desc}: what was finished is shown")
                 break
             except Exception as error:  # the other parts are worth having
-                bench.failed("fastnn or its benchmark", f"{part}: {type(error).__name__}: {error}", part)
+                bench.failed("fastnn or its benchmark", f"{name}: {type(error).__name__}: {error}", name)
     bench.raw["peak after"] = [bench.peak.sample() for _ in range(PEAK_SAMPLES)]
     bench.raw["seconds"] = time.perf_counter() - started
 
 
-def _length(bench: Bench, chosen: list[str]) -> int:
+def _length(bench: Bench, chosen: Iterable[str]) -> int:
     """How often the parts report progress, about."""
     lengths = {
         "steps": len(parts.step_works(bench)),
@@ -106,6 +134,8 @@ def _length(bench: Bench, chosen: list[str]) -> int:
         "ablation": len(parts.ABLATED) if bench.settings.fusions else 0,
         "memory": 2,
         "runs": bench.settings.seeds + whole.PEER_SEEDS + 1,
+        "zoo": sum(1 + 2 * entry.inference + entry.memory for entry in many.zoo_entries(bench).values()),
+        "random": len(many.drawn(bench)) * (2 if bench.settings.networks.inference else 1),
     }
     return sum(lengths.get(part, 1) for part in chosen)
 
@@ -116,7 +146,7 @@ def _length(bench: Bench, chosen: list[str]) -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.versus",
-        description="Measure fastnn against PyTorch, JAX and ONNX Runtime on this machine.",
+        description="Measure fastnn against PyTorch, JAX, ONNX Runtime and OpenVINO on this machine.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -144,6 +174,33 @@ def _arguments() -> argparse.Namespace:
     option("--workloads", WORKLOADS, WORKLOADS, "models")
     option("--batches", batches, batches, "batch sizes; inference takes those of 1 and 32; with --quick 1,128")
     option("--parts", tuple(PARTS), tuple(PARTS), "what to measure")
+    several_networks = parser.add_argument_group(
+        "many networks", "instead of the parts above: training steps, single inputs and batches of 32 of each"
+    )
+    several_networks.add_argument("--zoo", action="store_true", help="networks that people train")
+    several_networks.add_argument(
+        "--random",
+        type=int,
+        default=0,
+        metavar="N",
+        help="as many random ones: plain, strided, residual, separable, dense",
+    )
+    several_networks.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="which random ones, default %(default)s"
+    )
+    several_networks.add_argument(
+        "--inference", action="store_true", help="of random networks time single inputs and batches of 32, not training"
+    )
+    several_networks.add_argument(
+        "--only", type=lambda text: tuple(part for part in text.split(",") if part), default=(), metavar="NAME,NAME",
+        help="those of the zoo by name, or all that have this in their name or description: " + ", ".join(ZOO),
+    )  # fmt: skip
+    several_networks.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="PATH",
+        help="write the tables there as a document that names command and machine",
+    )
     parser.add_argument("--threads", type=int, default=min(2, cpus), metavar="N", help="default %(default)s")
     parser.add_argument("--isa", choices=("avx2", "avx512"), help="hold all to it; default: the best of this CPU")
     parser.add_argument(
@@ -160,6 +217,8 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if min(arguments.threads, arguments.seeds) < 1:
         parser.error("--threads, --seeds: expected 1 or more")
+    if min(arguments.random, arguments.seed) < 0:
+        parser.error("--random, --seed: expected 0 or more")
     if arguments.quick:
         arguments.no_runs, arguments.compile = True, "none"
         if arguments.batches == list(batches):
@@ -195,6 +254,7 @@ def _settings(arguments: argparse.Namespace, notes: list[str]) -> Settings:
         seeds=arguments.seeds,
         compiled=compiled,
         fusions=_fusions() if compiled else (),
+        networks=Networks(arguments.random, arguments.seed, arguments.inference, arguments.only),
     )
 
 

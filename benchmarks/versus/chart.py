@@ -45,7 +45,8 @@ def draw(path: Path, rows: Mapping[str, Sequence[Row]], subtitle: str) -> None:
                 target = float(row.target[1:-1])
                 axis.plot([target] * 2, [place - 0.4, place + 0.4], color=TARGET, linewidth=1.5)
                 end = max(end, target)
-            axis.text(end, place, f"  {row.ratio:.2f}× {row.peer}", va="center", fontsize=6)
+            told = axis.text(end, place, f"  {row.ratio:.2f}× {row.peer}", va="center", fontsize=6)
+            told.set_in_layout(False)  # it may reach beyond the axes
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1, 0].set_xlabel("times as fast as the best peer; a dark stroke is the target", fontsize=8)
     widest = max(min(row.ratio or 0, WIDEST) for each in groups.values() for row in each)

@@ -19,7 +19,8 @@ GAP_SECONDS, MOST_GAPS, ASLEEP = 0.03, 10, 0.02  # a thread pool that spins has 
 TRIAL_ROUNDS = 2
 STILL_IN = 1.3  # times the best of the library
 WAY_BEHIND = 2.0  # times the best of all libraries
-APART = 2e-2  # how far first results may lie apart, of the largest
+ALWAYS_IN = ("fastnn", "torch", "onnxruntime")  # whose best is always known: there are targets against them
+APART = 1e-3  # how far first results may lie apart, of the largest
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Duel:
     series: dict[Contender, Series]
     peaks: list[float | None]  # GFLOP/s, read at the beginning of each round
     failures: dict[str, str]
+    first_seconds: dict[Contender, float] = field(default_factory=dict)  # of the very first iteration
 
     def of(self, peer: str, accept: Callable[[Contender], bool] = lambda contender: True) -> list[Series]:
         """The series of a library that ran to the end, best first."""
@@ -66,16 +68,17 @@ def fight(
     """Time the work by all that can do it."""
     failures: dict[str, str] = {}
     firsts: dict[Contender, list[float]] = {}
+    first_seconds: dict[Contender, float] = {}
     for contender in contenders:
         try:
-            firsts[contender] = fleet.prepare(contender, work)
+            firsts[contender], first_seconds[contender] = fleet.prepare(contender, work)
         except WorkerError as error:
             failures[str(contender)] = str(error)
     if work.kind != "matmul":
         for contender, problem in _disagreements(firsts).items():
             failures[str(contender)] = problem
             del firsts[contender]
-    duel = Duel(work, {contender: Series(contender) for contender in firsts}, [], failures)
+    duel = Duel(work, {contender: Series(contender) for contender in firsts}, [], failures, first_seconds)
     remaining = list(firsts)
     for number in range(rounds):
         if number == TRIAL_ROUNDS:
@@ -121,13 +124,13 @@ def _short(numbers: Iterable[float]) -> str:
 
 
 def _still_in(duel: Duel, running: list[Contender]) -> list[Contender]:
-    """All of fastnn's modes, the best ones of PyTorch, and those of others that are near the best of all."""
+    """All of fastnn's modes, the best ones of some, and those of others that are near the best of all."""
     seconds = {contender: duel.series[contender].seconds for contender in running}
     remaining = []
     for contender, own in seconds.items():
         rivals = [c for c in seconds if c.peer != "fastnn" and _kind(c) == _kind(contender)]
         of_its_library = [seconds[c] for c in rivals if c.peer == contender.peer]
-        near = contender.peer in ("fastnn", "torch") or own <= WAY_BEHIND * min(seconds[c] for c in rivals)
+        near = contender.peer in ALWAYS_IN or own <= WAY_BEHIND * min(seconds[c] for c in rivals)
         if contender.peer == "fastnn" or (near and own <= STILL_IN * min(of_its_library)):
             remaining.append(contender)
     return remaining

@@ -6,39 +6,34 @@ from __future__ import annotations
 from typing import Any
 
 import fastnn as fnn
-from fastnn import backends, nn, optim
+from fastnn import backends, nn
 
+from . import fastnn_model
 from .feed import Feed, batches
+from .network import Network
 from .worker import Call, serve
-from .workloads import MODELS, SGD, Work
+from .workloads import Work
 
 WITHOUT = "compiled without "  # and a name out of fastnn.plan.FUSIONS
 
 
-def prepare(work: Work, mode: str, feed: Feed) -> Call:
-    if work.kind == "matmul":
-        a, b = feed.matrices()
-        matmul = backends.get(backends.name()).matmul
-        return lambda: matmul(a, b)
-    model = _model(work, feed)
+def matmul(feed: Feed) -> Call:
+    a, b = feed.matrices()
+    product = backends.get(backends.name()).matmul
+    return lambda: product(a, b)
+
+
+def prepare(network: Network, work: Work, mode: str, feed: Feed) -> Call:
+    model = fastnn_model.build(network, feed.weights(work), feed.statistics(work) if work.uint8 else None)
     disable = (mode.removeprefix(WITHOUT),) if mode.startswith(WITHOUT) else ()
-    images = feed.images(work)
+    inputs = feed.inputs(work)
     if work.kind == "inference":
-        return _inference(model, mode, disable, batches((images,), work.batch))
-    optimizer = optim.SGD(model.parameters(), **SGD)
-    return _step(model, optimizer, mode, disable, batches((images, feed.labels(work)), work.batch))
+        return _inference(model, mode, disable, batches((inputs,), work.batch))
+    return _step(network, model, mode, disable, batches((inputs, feed.targets(work)), work.batch))
 
 
-def _model(work: Work, feed: Feed) -> nn.Sequential:
-    layers: list[Any] = [nn.Normalize(*feed.statistics(work))] if work.uint8 else []
-    model = nn.Sequential(*layers, *(layer.build(nn) for layer in MODELS[work.model]))
-    state = model.state_dict()
-    model.load_state_dict({**state, **feed.weights(work)})
-    return model
-
-
-def _step(model: nn.Sequential, optimizer: optim.SGD, mode: str, disable: tuple[str, ...], feed: Any) -> Call:
-    loss_fn = nn.CrossEntropyLoss()
+def _step(network: Network, model: nn.Module, mode: str, disable: tuple[str, ...], feed: Any) -> Call:
+    loss_fn, optimizer = fastnn_model.loss_of(network), fastnn_model.optimizer_of(network, model)
     if mode != "eager":
         compiled: Any = fnn.compile(model, loss_fn, optimizer, disable=disable)
         return lambda: compiled(*next(feed))
@@ -54,7 +49,7 @@ def _step(model: nn.Sequential, optimizer: optim.SGD, mode: str, disable: tuple[
     return step
 
 
-def _inference(model: nn.Sequential, mode: str, disable: tuple[str, ...], feed: Any) -> Call:
+def _inference(model: nn.Module, mode: str, disable: tuple[str, ...], feed: Any) -> Call:
     if mode != "eager":
         predict: Any = fnn.compile(model, frozen=mode == "frozen", disable=disable)
         return lambda: predict(*next(feed))
@@ -68,4 +63,4 @@ def _inference(model: nn.Sequential, mode: str, disable: tuple[str, ...], feed: 
 
 
 if __name__ == "__main__":
-    serve(prepare)
+    serve(prepare, matmul)

@@ -1,19 +1,23 @@
-"""The images, labels and first weights that all peers get, as files: only fastnn's own worker needs fastnn."""
+"""The networks, inputs, targets and first weights that all peers get, as files: only fastnn's worker needs fastnn."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .network import Network
 from .workloads import MODELS, SHAPES, Work
 
 MOST_IMAGES = 12_800  # 40 MB of float32: more than caches hold, and a whole number of batches
+RANDOM_BYTES = 32e6  # likewise, of random inputs
 MATRICES = "matrices.npy"
+CLASSES = 10  # of the images
 
 
 def write(folder: Path) -> dict[str, str]:
@@ -39,12 +43,58 @@ def write(folder: Path) -> dict[str, str]:
         np.save(folder / f"{name}-float32.npy", normalised.astype(np.float32))
         statistics = {"mean": mean.tolist(), "std": std.tolist()}
         (folder / f"{name}.json").write_text(json.dumps(statistics))
-    for name, layers in MODELS.items():
-        fnn.manual_seed(0)
-        state: dict[str, Any] = fnn.nn.Sequential(*(layer.build(fnn.nn) for layer in layers)).state_dict()
-        np.savez(folder / f"{name}-weights.npz", **state)
+    for name, network in MODELS.items():
+        add(folder, name, network)
     np.save(folder / MATRICES, rng.standard_normal((2, 1024, 1024), np.float32))
     return origin
+
+
+def add(folder: Path, name: str, network: Network, batch: int = 1) -> None:
+    """Write a network, its weights and, where images and labels will not do, random inputs and targets of a batch."""
+    from .fastnn_model import build
+
+    own, rng = folder / name, np.random.default_rng(1)
+    own.mkdir()
+    (own / "network.json").write_text(json.dumps(network.as_json()))
+    weights: dict[str, Any] = _weights(build, network, rng)
+    np.savez(own / "weights.npz", **weights)
+    if network.images and network.loss == "CrossEntropyLoss" and network.outputs == CLASSES:
+        return
+    count = int(np.clip(RANDOM_BYTES / (4 * np.prod(network.shape)), batch, MOST_IMAGES))
+    if network.images:
+        count = MOST_IMAGES
+    else:
+        np.save(own / "inputs.npy", rng.standard_normal((count, *network.shape), np.float32))
+    np.save(own / "targets.npy", _targets(network, count, rng))
+
+
+def remove(folder: Path, name: str) -> None:
+    shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _weights(build: Any, network: Network, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """First weights by fastnn; batch norm's and its running statistics as if it had been trained."""
+    import fastnn as fnn
+
+    fnn.manual_seed(0)
+    state = {name.removeprefix("layer"): value for name, value in build(network).state_dict().items()}
+    for index, node in enumerate(network.nodes):
+        if node.kind.startswith("BatchNorm"):
+            for name, least, most in (("weight", 0.7, 1.3), ("running_mean", -0.2, 0.2), ("running_var", 0.5, 1.5)):
+                values = rng.uniform(least, most, node.args[0])
+                state[f"{index}.{name}"] = values.astype(np.float32)
+    return state
+
+
+def _targets(network: Network, count: int, rng: np.random.Generator) -> np.ndarray:
+    shape = count, network.outputs
+    if network.loss == "CrossEntropyLoss":
+        return rng.integers(network.outputs, size=count)
+    targets = rng.standard_normal(shape, np.float32)
+    if network.loss == "PolicyValueLoss":
+        policy = np.exp(targets[:, :-1])
+        return np.hstack([policy / policy.sum(1, keepdims=True), np.tanh(targets[:, -1:])])
+    return targets
 
 
 def _found(name: str) -> Any:
@@ -70,30 +120,33 @@ class Feed:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def images(self, work: Work) -> np.ndarray:
-        """(N, C, H, W), uint8 as published, or float32 and normalised."""
-        return np.load(self.folder / f"{work.images}-{'uint8' if work.uint8 else 'float32'}.npy")
+    def network(self, work: Work) -> Network:
+        return Network.from_json(json.loads((self.folder / work.model / "network.json").read_text()))
 
-    def labels(self, work: Work) -> np.ndarray:
-        return np.load(self.folder / f"{work.images}-labels.npy")
+    def inputs(self, work: Work) -> np.ndarray:
+        """(N, C, H, W) or (N, C), float32; images are normalised, or uint8 as published where the work takes these."""
+        own = self.folder / work.model / "inputs.npy"
+        if own.exists():
+            return np.load(own)
+        return np.load(self.folder / f"{self.network(work).images}-{'uint8' if work.uint8 else 'float32'}.npy")
+
+    def targets(self, work: Work) -> np.ndarray:
+        """(N,) classes, or (N, outputs)."""
+        own = self.folder / work.model / "targets.npy"
+        return np.load(own if own.exists() else self.folder / f"{self.network(work).images}-labels.npy")
 
     def statistics(self, work: Work) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel, of pixels divided by 255."""
-        read = json.loads((self.folder / f"{work.images}.json").read_text())
+        read = json.loads((self.folder / f"{self.network(work).images}.json").read_text())
         return read["mean"], read["std"]
 
     def weights(self, work: Work) -> dict[str, np.ndarray]:
-        """By the names of a Sequential of the model's layers, with Normalize before them where images are uint8."""
-        with np.load(self.folder / f"{work.model}-weights.npz") as saved:
-            return {_shifted(name, int(work.uint8)): saved[name] for name in saved.files}
+        """By the positions of the nodes: "0.weight"."""
+        with np.load(self.folder / work.model / "weights.npz") as saved:
+            return {name: saved[name] for name in saved.files}
 
     def matrices(self) -> np.ndarray:
         return np.load(self.folder / MATRICES)
-
-
-def _shifted(name: str, places: int) -> str:
-    index, _, rest = name.partition(".")
-    return f"{int(index) + places}.{rest}"
 
 
 def batches(arrays: tuple[Any, ...], batch: int) -> Iterator[tuple[Any, ...]]:

@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,9 +18,20 @@ from typing import Any
 from .workloads import Work
 
 ROOT = Path(__file__).parent.parent.parent
-PEERS = {"torch": "PyTorch", "jax": "JAX", "onnxruntime": "ONNX Runtime"}
-REQUIRED = {"torch": ("torch",), "jax": ("jax",), "onnxruntime": ("onnxruntime", "onnx")}
-WORKERS = {"fastnn": "fastnn_worker", "torch": "torch_worker", "jax": "jax_worker", "onnxruntime": "onnx_worker"}
+PEERS = {"torch": "PyTorch", "jax": "JAX", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+REQUIRED = {
+    "torch": ("torch",),
+    "jax": ("jax",),
+    "onnxruntime": ("onnxruntime", "onnx"),
+    "openvino": ("openvino", "onnx"),
+}
+WORKERS = {
+    "fastnn": "fastnn_worker",
+    "torch": "torch_worker",
+    "jax": "jax_worker",
+    "onnxruntime": "onnx_worker",
+    "openvino": "openvino_worker",
+}
 POOLS = ("FASTNN", "OMP", "OPENBLAS", "MKL")
 HELD_TO_AVX2 = {
     "FASTNN_ISA": "avx2",
@@ -31,7 +43,8 @@ HELD_TO_AVX2 = {
 }
 DEFAULT_MODES = ("all threads", "jit")  # that need not be said
 SECONDS_TO_END = 10
-NOT_HELD = ("onnxruntime",)  # nothing keeps it from AVX-512
+MOST_SECONDS = 90  # for a request: whoever takes longer, such as a compiler, is left out of that work
+NOT_HELD = ("onnxruntime", "openvino")  # nothing keeps them from AVX-512
 
 
 class WorkerError(Exception):
@@ -84,6 +97,10 @@ class Worker:
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
+            if not select.select([self.process.stdout], [], [], MOST_SECONDS)[0]:
+                self.process.kill()
+                self.process.wait()
+                raise WorkerError(f"took longer than {MOST_SECONDS} s")
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
@@ -130,11 +147,23 @@ class Fleet:
         for worker in self._workers.values():
             worker.close()
 
-    def prepare(self, contender: Contender, work: Work) -> list[float]:
-        """Have the work ready to run; returns the loss of its first step, or the first image's logits."""
-        request = {"do": "prepare", "key": contender.mode, "work": dataclasses.asdict(work), "mode": contender.mode}
-        first: list[float] = self._worker(contender).ask(**request)["first"]
-        return first
+    def prepare(self, contender: Contender, work: Work) -> tuple[list[float], float]:
+        """Have the work ready to run.
+
+        Returns the losses of two steps, or the first image's outputs, and how long the very first iteration took.
+        """
+        reply = _prepare(self._worker(contender), contender, work)
+        return reply.get("first", []), reply.get("first_seconds", 0.0)
+
+    def peak_memory(self, contender: Contender, work: Work) -> float:
+        """The most megabytes that a process of its own holds while it runs the work for a second."""
+        worker = self._start(contender)
+        try:
+            _prepare(worker, contender, work)
+            worker.ask(do="block", key=contender.mode, seconds=1.0)
+            return float(worker.ask(do="memory")["bytes"]) / 1e6
+        finally:
+            worker.close()
 
     def block(self, contender: Contender, seconds: float) -> tuple[list[float], float]:
         """Times of the iterations of one block, and how many CPUs the worker used while it was to be idle."""
@@ -158,9 +187,16 @@ class Fleet:
     def _worker(self, contender: Contender) -> Worker:
         key = contender.peer, contender.mode.partition(" without ")[0], contender.threads
         if key not in self._workers or self._workers[key].process.poll() is not None:
-            log = self._folder / f"{'-'.join(map(str, key)).replace(' ', '_')}.log"
-            self._workers[key] = Worker(contender.peer, contender.threads, self.isa, self.feed, log)
+            self._workers[key] = self._start(contender)
         return self._workers[key]
+
+    def _start(self, contender: Contender) -> Worker:
+        log = self._folder / f"{contender.peer}-{contender.mode}-{contender.threads}.log".replace(" ", "_")
+        return Worker(contender.peer, contender.threads, self.isa, self.feed, log)
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
+
+
+def _prepare(worker: Worker, contender: Contender, work: Work) -> dict[str, Any]:
+    return worker.ask(do="prepare", key=contender.mode, work=dataclasses.asdict(work), mode=contender.mode)

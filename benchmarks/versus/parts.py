@@ -23,10 +23,10 @@ from .workloads import (
     INFERENCE_TARGETS,
     MATMUL,
     MATMUL_TARGETS,
+    MODELS,
     SCALING_TARGETS,
     TARGETS,
     Work,
-    step_flops,
     works,
 )
 
@@ -48,11 +48,11 @@ def inference_works(bench: Bench) -> list[Work]:
 def steps(bench: Bench, progress: Progress) -> None:
     for work in step_works(bench):
         progress(str(work))
-        duel = _fight(bench, work, contenders(bench.settings, work))
-        _add(bench, STEPS, _row(bench, duel, "compiled", TARGETS.get(work)))
-        _add(bench, EAGER, _row(bench, duel, "eager", EAGER_TARGETS.get(work), _is_eager))
+        duel = run(bench, work, contenders(bench.settings, work, MODELS.get(work.model)))
+        add(bench, STEPS, compare(bench, duel, "compiled", TARGETS.get(work)))
+        add(bench, EAGER, compare(bench, duel, "eager", EAGER_TARGETS.get(work), _is_eager))
         if work == DENSE_TIME_WORK:
-            _add(bench, PEAK, _dense_time(duel, "compiled" if bench.settings.compiled else "eager"))
+            add(bench, PEAK, _dense_time(duel, "compiled" if bench.settings.compiled else "eager"))
 
 
 def _is_eager(contender: Contender) -> bool:
@@ -65,32 +65,32 @@ def inference(bench: Bench, progress: Progress) -> None:
     modes = ["frozen", "compiled"] if bench.settings.compiled else ["eager"]
     for work in inference_works(bench):
         progress(str(work))
-        duel = _fight(bench, work, contenders(bench.settings, work))
+        duel = run(bench, work, contenders(bench.settings, work, MODELS.get(work.model)))
         target = INFERENCE_TARGETS.get(work) if "onnxruntime" in bench.settings.peers else None
         aimed = target is not None and bool(duel.of("onnxruntime"))
         for mode in modes:
-            row = _row(bench, duel, mode, None if mode == "compiled" else target, _is_onnx if aimed else _anyone)
+            row = compare(bench, duel, mode, None if mode == "compiled" else target, _is_onnx if aimed else anyone)
             if row is not None and mode == "compiled":
                 row.work += ", live parameters"
-            _add(bench, INFERENCE, row)
+            add(bench, INFERENCE, row)
         if aimed and any(duel.of(peer) for peer in bench.settings.peers if peer != "onnxruntime"):
-            _add(bench, INFERENCE, _row(bench, duel, modes[0], None, lambda c: c.peer != "onnxruntime"))
+            add(bench, INFERENCE, compare(bench, duel, modes[0], None, lambda c: c.peer != "onnxruntime"))
 
 
 def _is_onnx(contender: Contender) -> bool:
     return contender.peer == "onnxruntime"
 
 
-def _anyone(contender: Contender) -> bool:
+def anyone(contender: Contender) -> bool:
     return True
 
 
 def matmul(bench: Bench, progress: Progress) -> None:
     work = Work("matmul")
     progress(str(work))
-    duel = _fight(bench, work, contenders(bench.settings, work))
-    _add(bench, EAGER, _row(bench, duel, "eager", None))
-    own, shares = _own(duel, "eager"), []
+    duel = run(bench, work, contenders(bench.settings, work, MODELS.get(work.model)))
+    add(bench, EAGER, compare(bench, duel, "eager", None))
+    own, shares = ours(duel, "eager"), []
     if own is not None:
         shares = duel.shares_of_peak(own, 2.0 * MATMUL**3)
     if not shares:
@@ -99,13 +99,13 @@ def matmul(bench: Bench, progress: Progress) -> None:
     row = Row(f"{work}, share of the FMA peak", f"{100 * share:.0f} %")
     if target is not None:
         row.target, row.met = f"≥ {100 * target:.0f} %", share >= target
-    _add(bench, PEAK, row)
+    add(bench, PEAK, row)
 
 
 def _dense_time(duel: Duel, mode: str) -> Row | None:
     """The step against its dense arithmetic at the peak that was read between the blocks."""
-    own = _own(duel, mode)
-    shares = duel.shares_of_peak(own, step_flops(duel.work.model) * duel.work.batch) if own is not None else []
+    own = ours(duel, mode)
+    shares = duel.shares_of_peak(own, MODELS[duel.work.model].step_flops * duel.work.batch) if own is not None else []
     if not shares:
         return None
     value = statistics.median(1 / share for share in shares)
@@ -123,7 +123,7 @@ def threads(bench: Bench, progress: Progress) -> None:
         progress(f"{work} on 1 and {settings.threads} threads")
         modes = [("fastnn", mode)] + [("torch", "channels_last")] * ("torch" in settings.peers)
         everybody = [Contender(peer, mode, count) for peer, mode in modes for count in (1, settings.threads)]
-        duel = _fight(bench, work, everybody, "threads")
+        duel = run(bench, work, everybody, "threads")
         for peer, _ in modes:
             one = duel.of(peer, lambda c: c.threads == 1)
             all_of_them = duel.of(peer, lambda c: c.threads > 1)
@@ -131,7 +131,7 @@ def threads(bench: Bench, progress: Progress) -> None:
                 gain = ratio(one[0], all_of_them[0])
                 name = f"{work}, 1 → {settings.threads} threads{'' if peer == 'fastnn' else f', {PEERS[peer]}'}"
                 row = Row(name, f"{time_of(one[0].seconds)} → {time_of(all_of_them[0].seconds)}", ratio=gain)
-                _add(bench, THREADS, at_least(row, target if peer == "fastnn" and settings.threads == 2 else None))
+                add(bench, THREADS, at_least(row, target if peer == "fastnn" and settings.threads == 2 else None))
 
 
 def ablation(bench: Bench, progress: Progress) -> None:
@@ -142,10 +142,10 @@ def ablation(bench: Bench, progress: Progress) -> None:
             continue
         progress(f"{work} without one idea at a time")
         modes = ["compiled", *(f"compiled without {name}" for name in bench.settings.fusions)]
-        duel = _fight(bench, work, [Contender("fastnn", mode, bench.settings.threads) for mode in modes], "ablation")
-        whole = _own(duel, "compiled")
+        duel = run(bench, work, [Contender("fastnn", mode, bench.settings.threads) for mode in modes], "ablation")
+        whole = ours(duel, "compiled")
         for name in bench.settings.fusions:
-            series = _own(duel, f"compiled without {name}")
+            series = ours(duel, f"compiled without {name}")
             if whole is not None and series is not None:
                 gave.setdefault(name, {})[str(work)] = ratio(series, whole)
     if gave:
@@ -155,7 +155,8 @@ def ablation(bench: Bench, progress: Progress) -> None:
 # ---- helpers ---------------------------------------------------------------------------------------------------------
 
 
-def _fight(bench: Bench, work: Work, everybody: list[Contender], part: str = "works") -> Duel:
+def run(bench: Bench, work: Work, everybody: list[Contender], part: str = "works") -> Duel:
+    """Time a work; failures and raw numbers go into the bench."""
     settings = bench.settings
     rounds = settings.rounds if has_target(work) else settings.other_rounds
     duel = fight(bench.fleet, bench.peak, work, everybody, rounds, settings.block_seconds)
@@ -173,6 +174,7 @@ def _raw(duel: Duel) -> dict[str, Any]:
             "block_medians": own.blocks,
             "block_minima": own.least,
             "idle_cpus": own.idle,
+            "first_seconds": duel.first_seconds[contender],
         }
         for contender, own in duel.series.items()
         if own.blocks
@@ -180,30 +182,30 @@ def _raw(duel: Duel) -> dict[str, Any]:
     return {"work": str(duel.work), "peak_gflops": duel.peaks, "series": series}
 
 
-def _own(duel: Duel, mode: str) -> Series | None:
+def ours(duel: Duel, mode: str) -> Series | None:
     found = duel.of("fastnn", lambda contender: contender.mode == mode)
     return found[0] if found else None
 
 
-def _row(
-    bench: Bench, duel: Duel, mode: str, target: float | None, accept: Callable[[Contender], bool] = _anyone
+def compare(
+    bench: Bench, duel: Duel, mode: str, target: float | None, accept: Callable[[Contender], bool] = anyone
 ) -> Row | None:
     """fastnn in one mode against the best series of those accepted."""
-    own = _own(duel, mode)
+    own = ours(duel, mode)
     if own is None:
         return None
-    others = _best(duel, bench.settings.peers, accept)
+    others = best(duel, bench.settings.peers, accept)
     row = Row(str(duel.work), time_of(own.seconds))
     if others is not None:
         row.peer, row.theirs, row.ratio = str(others.contender), time_of(others.seconds), ratio(others, own)
     return at_least(row, target)
 
 
-def _best(duel: Duel, peers: Iterable[str], accept: Callable[[Contender], bool]) -> Series | None:
+def best(duel: Duel, peers: Iterable[str], accept: Callable[[Contender], bool]) -> Series | None:
     found = [series for peer in peers for series in duel.of(peer, accept)]
     return min(found, key=lambda series: series.seconds, default=None)
 
 
-def _add(bench: Bench, title: str, row: Row | None) -> None:
+def add(bench: Bench, title: str, row: Row | None) -> None:
     if row is not None:
         bench.rows.setdefault(title, []).append(row)

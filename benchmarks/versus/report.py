@@ -11,13 +11,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from . import parts, whole
+from . import many, parts, whole
 from .settings import Bench, Settings
 from .table import Row, lines, markdown
 
 TITLES = (
     parts.STEPS, parts.EAGER, parts.INFERENCE, parts.PEAK, parts.THREADS, whole.RUNS, whole.MEMORY, whole.IMPORT,
+    *many.TITLES,
 )  # fmt: skip
+DOCUMENT = (
+    "# Performance",
+    "",
+    "Written by the command below; nothing in it is edited by hand. Each library runs in processes of its own,",
+    "alternating with the others. Times are medians; a ratio is the time of the best mode of the best peer over",
+    "fastnn's, the median over rounds. All start from the same weights and must get the same losses or outputs before",
+    "they are timed. `python -m benchmarks.versus --help` tells what else can be measured; the README has the summary.",
+    "",
+)
 RESTLESS = 0.05  # CPUs used while others were timed, from which on it is said
 
 
@@ -55,6 +65,11 @@ def text(bench: Bench) -> str:
     return "\n".join(_lines(bench))
 
 
+def document(bench: Bench, arguments: str) -> str:
+    """The same as a document of its own: what was measured, where, when and by which command."""
+    return "\n".join([*DOCUMENT, f"```sh\npython -m benchmarks.versus {arguments}\n```", *_lines(bench, "## {}"), ""])
+
+
 def as_json(bench: Bench) -> dict[str, Any]:
     def filled(row: Row) -> dict[str, Any]:
         return {name: value for name, value in vars(row).items() if value not in ("", None)}
@@ -67,7 +82,7 @@ def as_json(bench: Bench) -> dict[str, Any]:
     }
 
 
-def _lines(bench: Bench) -> Iterator[str]:
+def _lines(bench: Bench, heading: str = "**{}**") -> Iterator[str]:
     about = bench.raw["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     yield ""
@@ -81,8 +96,9 @@ def _lines(bench: Bench) -> Iterator[str]:
         )
     for title in TITLES:
         if title in bench.rows:
-            yield from ("", f"**{title}**", "", *lines(bench.rows[title]))
+            yield from ("", heading.format(title), "", *lines(bench.rows[title]))
     yield from _ablation(bench)
+    yield from _random_networks(bench)
     notes = [*bench.notes, *_failures(bench), *_restless(bench)]
     yield from ("", *(f"* {note}" for note in notes)) if notes else ()
 
@@ -98,6 +114,15 @@ def _ablation(bench: Bench) -> Iterator[str]:
         ]
         yield from ("", f"**{parts.ABLATION}: times as long without it**", "")
         yield from markdown(["without", *works], cells)
+
+
+def _random_networks(bench: Bench) -> Iterator[str]:
+    """What each of them is, in one line."""
+    described: dict[str, str] = bench.raw.get("random networks", {})
+    if described:
+        seed = bench.settings.networks.seed
+        yield from ("", f"Random networks of seed {seed} (a number in brackets: how many results back):", "")
+        yield from (f"* {name.removeprefix('random ')}: {text}" for name, text in described.items())
 
 
 def _failures(bench: Bench) -> Iterator[str]:

@@ -6,13 +6,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import zoo
 from .fleet import NOT_HELD, PEERS, Contender, Fleet, installed
+from .network import Network
 from .peak import Peak
 from .table import Row
 from .workloads import EAGER_TARGETS, INFERENCE_TARGETS, MODELS, TARGETS, Work
 
-CONVOLUTIONS = ("Conv2d",)
-SMALL_BATCH = 32
+MATMUL_MODES = {"torch": ["eager"], "jax": ["jit"]}
+SMALL_BATCH, SMALL_FLOPS = 32, 1e8  # up to which a peer may be faster on one thread than on all that it is given
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What is asked of the zoo and of random networks."""
+
+    random: int = 0
+    seed: int = 0
+    inference: bool = False  # of random networks, instead of training
+    only: tuple[str, ...] = ()  # names, or parts of descriptions; all where there are none
+
+    def wants(self, name: str, description: str = "") -> bool:
+        return not self.only or any(
+            part == name if part in zoo.ZOO else part in f"{name} {description}" for part in self.only
+        )
 
 
 @dataclass(frozen=True)
@@ -30,6 +47,7 @@ class Settings:
     seeds: int
     compiled: bool  # whether fastnn has compile
     fusions: tuple[str, ...]  # what compile(disable=) takes
+    networks: Networks = Networks()
 
 
 @dataclass
@@ -66,11 +84,11 @@ def usable_peers(bench_notes: list[str], asked: tuple[str, ...], isa: str, held:
     return tuple(usable)
 
 
-def contenders(settings: Settings, work: Work) -> list[Contender]:
-    """Everybody who runs a work, fastnn first."""
+def contenders(settings: Settings, work: Work, network: Network | None = None) -> list[Contender]:
+    """Everybody who runs a work, fastnn first; the network, where the work is one."""
     modes = {"fastnn": _fastnn_modes(settings, work)}
     for peer in settings.peers:
-        modes[peer] = _MODES[peer](settings, work)
+        modes[peer] = MATMUL_MODES.get(peer, []) if network is None else _MODES[peer](settings, work, network)
     return [Contender(peer, mode, settings.threads) for peer, names in modes.items() for mode in names]
 
 
@@ -78,44 +96,47 @@ def _fastnn_modes(settings: Settings, work: Work) -> list[str]:
     if work.kind == "matmul" or not settings.compiled:
         return ["eager"]
     if work.kind == "inference":
-        return ["frozen", "compiled"]
+        return ["frozen", "compiled"] if work.model in MODELS else ["frozen"]
     return ["compiled", "eager"] if work in EAGER_TARGETS else ["compiled"]
 
 
 def has_target(work: Work) -> bool:
-    return work in TARGETS or work in INFERENCE_TARGETS or work.kind == "matmul"
+    tables = TARGETS, INFERENCE_TARGETS, zoo.TARGETS, zoo.SINGLE_TARGETS
+    return work.kind == "matmul" or any(work in targets for targets in tables)
 
 
-def _torch_modes(settings: Settings, work: Work) -> list[str]:
-    if work.kind == "matmul":
-        return ["eager"]
-    layouts = ["eager", "channels_last"] if _has_convolutions(work) else ["eager"]
-    modes = [*layouts, *(f"{layout}, 1 thread" for layout in layouts if _one_thread_may_do(settings, work))]
+def _torch_modes(settings: Settings, work: Work, network: Network) -> list[str]:
+    modes = ["eager", "channels_last"] if network.has("Conv2d") else ["eager"]
+    if work.kind == "inference":
+        modes.append("TorchScript")
+    modes += [f"{mode}, 1 thread" for mode in modes if _one_thread_may_do(settings, work, network)]
     if settings.compile == "all" or (settings.compile == "targets" and has_target(work)):
         modes.append("compile")
     return modes
 
 
-def _jax_modes(settings: Settings, work: Work) -> list[str]:
-    return ["NCHW", "NHWC"] if work.kind != "matmul" and _has_convolutions(work) else ["jit"]
+def _jax_modes(settings: Settings, work: Work, network: Network) -> list[str]:
+    return ["NCHW", "NHWC"] if network.has("Conv2d") else ["jit"]
 
 
-def _onnx_modes(settings: Settings, work: Work) -> list[str]:
+def _onnx_modes(settings: Settings, work: Work, network: Network) -> list[str]:
     if work.kind != "inference":
         return []
     modes = ["in graph", "table"] if work.uint8 else ["all threads"]
-    if not _one_thread_may_do(settings, work):
+    if not _one_thread_may_do(settings, work, network):
         return modes
     return [*modes, *(f"{mode}, 1 thread" if work.uint8 else "1 thread" for mode in modes)]
 
 
-def _one_thread_may_do(settings: Settings, work: Work) -> bool:
-    """Whether a peer may be faster on one thread than on all that it is given."""
-    return settings.threads > 1 and (work.batch <= SMALL_BATCH or work.model == "linear")
+def _openvino_modes(settings: Settings, work: Work, network: Network) -> list[str]:
+    if work.kind != "inference":
+        return []
+    return ["all threads", *["1 thread"] * _one_thread_may_do(settings, work, network)]
 
 
-def _has_convolutions(work: Work) -> bool:
-    return any(layer.kind in CONVOLUTIONS for layer in MODELS[work.model])
+def _one_thread_may_do(settings: Settings, work: Work, network: Network) -> bool:
+    small = work.batch <= SMALL_BATCH or work.batch * network.step_flops <= SMALL_FLOPS
+    return settings.threads > 1 and small
 
 
-_MODES = {"torch": _torch_modes, "jax": _jax_modes, "onnxruntime": _onnx_modes}
+_MODES = {"torch": _torch_modes, "jax": _jax_modes, "onnxruntime": _onnx_modes, "openvino": _openvino_modes}

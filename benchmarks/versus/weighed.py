@@ -7,7 +7,6 @@ Linux, at least what the parent held when it started the child.
 from __future__ import annotations
 
 import json
-import resource
 import runpy
 import sys
 from pathlib import Path
@@ -19,6 +18,8 @@ def peak_bytes() -> int:
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
+    import resource  # which Windows lacks
+
     unit = 1 if sys.platform == "darwin" else 1024
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

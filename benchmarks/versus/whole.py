@@ -15,7 +15,7 @@ from .table import Row, time_of
 from .workloads import MEMORY_MB, RUN_ACCURACY, RUN_RATIO, RUN_SECONDS
 
 IMPORT, MEMORY, RUNS = "Import", "Peak memory", "Whole runs"
-PACKAGES = {"torch": "torch", "jax": "jax", "onnxruntime": "onnxruntime"}
+PACKAGES = {"torch": "torch", "jax": "jax", "onnxruntime": "onnxruntime", "openvino": "openvino"}
 IMPORT_ROUNDS = 5
 FAST = "fast"
 STEPS_FOR_MEMORY = 200  # of PyTorch, which holds its most by then

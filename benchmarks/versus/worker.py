@@ -1,10 +1,10 @@
 """A worker: one library in one process, told line by line on standard input what to prepare and when to run.
 
 Requests and replies are lines of JSON. {"do": "prepare", "work": {...}, "mode": ...} builds a model, runs it until
-it is warm and replies with what came out of the first run; {"do": "block", "seconds": s} runs it and replies with the
-times of the iterations; {"do": "rest"} says that others may be timed from now on; {"do": "drop"} forgets all. While
-others are timed a worker should use no CPU: replies to a block and to a rest say how much it used since the request
-before.
+it is warm and replies with what came out of its first runs; {"do": "block", "seconds": s} runs it and replies with the
+times of the iterations; {"do": "rest"} says that others may be timed from now on; {"do": "memory"} asks for the most
+bytes that the process ever held; {"do": "drop"} forgets all. While others are timed a worker should use no CPU: replies
+to a block and to a rest say how much it used since the request before.
 """
 
 from __future__ import annotations
@@ -20,16 +20,22 @@ from pathlib import Path
 from typing import Any
 
 from .feed import Feed
+from .network import Network
+from .weighed import peak_bytes
 from .workloads import Work
 
-Call = Callable[[], Any]  # one iteration: a step on the next batch, with its loss, or an inference, with its logits
-Prepare = Callable[[Work, str, Feed], Call]
+Call = Callable[[], Any]  # one iteration: a step on the next batch, with its loss, or an inference, with its outputs
+Prepare = Callable[[Network, Work, str, Feed], Call]
 
 WARM_SECONDS = 0.2
 LEAST_CALLS, LONG_SECONDS = 3, 1.0  # so many calls of a block or for warming, unless they take that long
 
 
-def serve(prepare: Prepare, set_up: Callable[[int], None] | None = None) -> None:
+def serve(
+    prepare: Prepare,
+    matmul: Callable[[Feed], Call] | None = None,
+    set_up: Callable[[int], None] | None = None,
+) -> None:
     """Answer requests until standard input ends. Arguments of the process: the feed's folder, the number of threads."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print does not get into the replies
@@ -44,13 +50,21 @@ def serve(prepare: Prepare, set_up: Callable[[int], None] | None = None) -> None
         reply: dict[str, Any] = {}
         try:
             if request["do"] == "prepare":
-                calls[key] = prepare(Work(**request["work"]), request["mode"], feed)
-                reply["first"] = plain(_warm(calls[key]))
+                work = Work(**request["work"])
+                if work.kind == "matmul":
+                    calls[key] = matmul(feed) if matmul is not None else _impossible
+                    calls[key]()
+                else:
+                    calls[key], reply = _prepared(prepare, work, request["mode"], feed)
+                _block(calls[key], WARM_SECONDS)
+                gc.collect()
             elif request["do"] == "block":
                 reply["idle"] = _idle_share(rested)
                 reply["times"] = _block(calls[key], request["seconds"])
             elif request["do"] == "rest":
                 reply["idle"] = _idle_share(rested)
+            elif request["do"] == "memory":
+                reply["bytes"] = peak_bytes()
             elif request["do"] == "drop":
                 calls.clear()
                 gc.collect()
@@ -62,17 +76,34 @@ def serve(prepare: Prepare, set_up: Callable[[int], None] | None = None) -> None
         replies.flush()
 
 
+def _prepared(prepare: Prepare, work: Work, mode: str, feed: Feed) -> tuple[Call, dict[str, Any]]:
+    """Returns the call, and what its first runs gave and how long the very first one took.
+
+    Random masks differ from library to library: a step with dropout is checked on the same network without it.
+    """
+    network = feed.network(work)
+    checked: Call | None = None
+    if work.kind == "step" and network.has("Dropout"):
+        checked = prepare(network.without_dropout(), work, mode, feed)
+    call = prepare(network, work, mode, feed)
+    started = time.perf_counter()
+    results = [call()]
+    seconds = time.perf_counter() - started
+    if checked is not None:
+        results = [checked()]
+    if work.kind == "step":  # the second loss is one after an update
+        results.append((checked or call)())
+    return call, {"first": [value for result in results for value in plain(result)], "first_seconds": seconds}
+
+
+def _impossible() -> None:
+    raise NotImplementedError("this library multiplies no matrices by itself")
+
+
 def plain(result: Any) -> list[float]:
-    """A loss, or the first image's logits, as numbers for JSON."""
+    """A loss, or the first image's outputs, as numbers for JSON."""
     row = result[0] if getattr(result, "ndim", 0) == 2 else result
     return [float(value) for value in (row if getattr(row, "ndim", 0) else (row,))]
-
-
-def _warm(call: Call) -> Any:
-    first = call()
-    _block(call, WARM_SECONDS)
-    gc.collect()
-    return first
 
 
 def _block(call: Call, seconds: float) -> list[float]:

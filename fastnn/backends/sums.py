@@ -30,10 +30,9 @@ def total(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = 
         plain: Array = x.sum(axis=axis, keepdims=keepdims)
         return plain
     axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    if (
-        (x.flags.c_contiguous and (axis is None or axes in ((-1,), (x.ndim - 1,))))
-        or math.prod([x.shape[a] for a in axes]) <= _SHORT
-    ):
+    if (x.flags.c_contiguous and (axis is None or axes in ((-1,), (x.ndim - 1,)))) or math.prod(
+        [x.shape[a] for a in axes]
+    ) <= _SHORT:
         return x.sum(axis=axis, keepdims=keepdims)
     axes = tuple(a % x.ndim for a in axes)
     kept = tuple(1 if a in axes else size for a, size in enumerate(x.shape) if keepdims or a not in axes)

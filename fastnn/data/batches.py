@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.arrays import as_array
 from fastnn.checks import whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.interrupts import at_once
 from fastnn.random import generator
+from fastnn.trees import flatten
 
+from .samples import count_of, in_arrays, take
 from .split import AUGMENT, check_seed, permutation, philox
 
 
@@ -20,8 +21,8 @@ class Batches:
     """Iterable over ``(images, labels)`` batches; each ``for`` loop over it is one epoch.
 
     Args:
-        images: (N, ...) array of any dtype, such as (N, C, H, W) uint8.
-        labels: (N, ...) array.
+        images: (N, ...) array of any dtype, such as (N, C, H, W) uint8; or a tuple or dict of arrays.
+        labels: (N, ...) array, or a tuple or dict of arrays.
         batch_size: images in a batch; the last batch of an epoch holds what is left, unless it is dropped.
         shuffle: whether each epoch has a random order of its own, given by seed and epoch alone.
         seed: 0 to 2**64 - 1, for the order and the augmentation; None draws one, where there is anything random, from
@@ -33,6 +34,7 @@ class Batches:
             ``generator`` is a ``numpy.random.Generator`` of its own for each seed, epoch and batch.
 
     Attributes:
+        count: number of images.
         epoch: the number of the epoch that the next loop goes through; it counts up by itself. Set it to resume a
             training.
 
@@ -59,18 +61,20 @@ class Batches:
         fewest: int = 1,
         augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     ) -> None:
-        self.images, self.labels = as_array(images), as_array(labels)
-        if self.images.ndim == 0 or self.images.shape[:1] != self.labels.shape[:1]:
+        self.images, self.labels = in_arrays(images), in_arrays(labels)
+        shapes = [[array.shape for array in flatten(tree)[0]] for tree in (self.images, self.labels)]
+        if any(not shape or shape[0] != shapes[0][0][0] for shape in (*shapes[0], *shapes[1])):
+            found = [", ".join(map(str, of_tree)) for of_tree in shapes]
             raise ShapeError(
-                "expected images (N, ...) and labels (N, ...), "
-                f"got images {self.images.shape} and labels {self.labels.shape}"
+                f"expected images (N, ...) and labels (N, ...), got images {found[0]} and labels {found[1]}"
             )
+        self.count = count_of(self.images)
         batch_size = whole("", "batch_size", batch_size, 1, expected="a whole batch size of at least 1")
         fewest = whole("", "fewest", fewest, 1)
-        if drop_last and 0 < len(self.images) < batch_size:
+        if drop_last and 0 < self.count < batch_size:
             raise ArgumentError(
                 "expected at least one whole batch with drop_last=True, "
-                f"got {len(self.images)} images for batches of {batch_size}"
+                f"got {self.count} images for batches of {batch_size}"
             )
         if seed is None:
             seed = int(generator().integers(2**63)) if shuffle or augment else 0
@@ -82,12 +86,12 @@ class Batches:
     def __len__(self) -> int:
         """Number of batches in an epoch."""
         if self.drop_last:
-            return len(self.images) // self.batch_size
-        return number_of_batches(len(self.images), self.batch_size, self.fewest)
+            return self.count // self.batch_size
+        return number_of_batches(self.count, self.batch_size, self.fewest)
 
     def __repr__(self) -> str:
         order = f"shuffled by seed {self.seed}" if self.shuffle else "in order"
-        return f"Batches({len(self)} of {self.batch_size}, {len(self.images)} images {order})"
+        return f"Batches({len(self)} of {self.batch_size}, {self.count} images {order})"
 
     def order(self, epoch: int) -> np.ndarray:
         """Indices of all images in the order of that epoch: int64 (N,).
@@ -95,21 +99,21 @@ class Batches:
         >>> Batches(np.zeros((3, 1)), np.zeros(3)).order(7)
         array([0, 1, 2])
         """
-        n = len(self.images)
+        n = self.count
         return permutation(n, self.seed, epoch) if self.shuffle else np.arange(n)
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
         epoch, self.epoch = self.epoch, self.epoch + 1
         return self._batches_of(epoch)
 
-    def _batches_of(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _batches_of(self, epoch: int) -> Iterator[tuple[Any, Any]]:
         order = self.order(epoch) if self.shuffle else None
         batches = len(self)
         for batch in range(batches):
             rest = batch == batches - 1 and not self.drop_last
             span = slice(batch * self.batch_size, None if rest else (batch + 1) * self.batch_size)
             chosen = span if order is None else order[span]
-            images, labels = self.images[chosen], self.labels[chosen]
+            images, labels = take(self.images, chosen), take(self.labels, chosen)
             if self.augment is not None:
                 with at_once():
                     images = self.augment(images, np.random.Generator(philox(self.seed, AUGMENT, epoch, batch)))

@@ -1,7 +1,7 @@
 """Activations, element by element; softmax and its logarithm along one dimension; dropout.
 
-`inplace` is accepted for compatibility with PyTorch and ignored: nothing is written in place. The `kind` of an activation is its
-number in kernels/parts/kinds.h; its one attribute, if any, the parameter there.
+`inplace` is accepted for compatibility with PyTorch and ignored: nothing is written in place. An activation's `kind` is
+its number in kernels/parts/kinds.h, by which fused kernels know it; its parameter is its only attribute.
 """
 
 from __future__ import annotations
@@ -166,6 +166,9 @@ class Dropout(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
         return ctx.kernels.dropout_forward(grad, ctx.attributes["p"], *ctx.saved_tensors)
+
+
+KINDS = tuple(function for function in list(vars().values()) if hasattr(function, "kind"))  # all of them
 
 
 def relu(input: Any, inplace: bool = False) -> Tensor:

@@ -52,6 +52,9 @@ class GradientDescent(Optimizer):
     (20.0, True, 0.0625)
     """
 
+    needs_closure = True
+    follows_lr = False
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -103,6 +106,11 @@ class GradientDescent(Optimizer):
                     p.data[...] = start
                     versions.wrote(p.data)
         return loss
+
+    @property
+    def converged(self) -> bool:  # type: ignore[override]
+        """Whether the last step found that none along the gradient decreases what is minimised."""
+        return self.alpha == 0
 
     def state_dict(self) -> dict[str, Any]:
         """As of all optimisers, and "alpha": that of the last step, which says whether there is any use in another."""

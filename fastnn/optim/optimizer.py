@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -63,6 +63,10 @@ class Optimizer:
     >>> optim.SGD(layer.parameters(), lr=0.1, l1=0.5, l2=0.01).penalty()
     3.75
     """
+
+    needs_closure: ClassVar[bool] = False  # whether step() asks for the loss at several points
+    follows_lr: ClassVar[bool] = True  # whether a step is as long as its group's lr says
+    converged: bool = False  # whether the last step found that none decreases the loss
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class Rprop(FusedOptimizer):
     """
 
     kernel = "rprop_update"
+    follows_lr = False
 
     def __init__(
         self,

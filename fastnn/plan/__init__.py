@@ -8,6 +8,8 @@ reach         a walk to what else the model's code can read: attributes, closure
 structure     whether layers and places are still what they were
 steady        traced twice: whether every call does the same
 fuse          operators become stages: a chain of convolutions, a dense layer, the loss
+regions       graphs of convolutions and of what lies between them
+region_stage  regions as the kernels take them, and in words
 native        stages as the kernels take them
 memory        the arrays of a plan, and copies of those that a failed step puts back
 gradients     the gradients on their way through backward

@@ -9,7 +9,7 @@ from typing import Any, overload
 from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError
 from fastnn.nn import Module
-from fastnn.optim import GradientDescent, Optimizer
+from fastnn.optim import Optimizer
 from fastnn.plan.fuse import FUSIONS
 from fastnn.plan.step import Predictor, Step
 
@@ -46,8 +46,9 @@ def compile(
     `compile(model, loss_fn)` gives `step(x, y) -> float`: the loss; gradients are added to `.grad`, as by backward().
     `compile(model, loss_fn, optimizer)` gives `step(x, y) -> float`: the loss before the update; parameters and the
     optimiser's state are updated, `.grad` is not; `step.run_epoch(images, labels, permutation, batch_size)` makes a
-    whole epoch. Both take NumPy arrays of any batch size, and both have `describe()`, which tells what was fused and
-    where the time goes. Parameters stay live: what is written to `.data` counts from the next call on.
+    whole epoch. All take NumPy arrays of any batch size, and tuples, lists and dicts of them where the model or the
+    loss takes several. All have `describe()`, which tells what was fused and where the time goes. Parameters stay live:
+    what is written to `.data` counts from the next call on.
 
     Args:
         model: a Module. What it computes may depend on shapes and on its mode, but not on values (GraphError). Forward
@@ -65,8 +66,8 @@ def compile(
             dense layers' weights are kept in the order that answers up to four images fastest: a copy of them for
             each of these batch sizes that is met. ArgumentError for a model that cannot be copied.
         exact: no Winograd convolutions, which round a little worse than direct ones (see the README).
-        disable: names of fusions to do without, to see what each gives: "chain", "dense", "cross_entropy", "update"
-            (inside backward), "winograd", "sparse" (gradients behind max-pooling).
+        disable: names of fusions to do without, to see what each gives: "region", "chain", "dense", "cross_entropy",
+            "update" (inside backward), "winograd", "sparse" (gradients behind max-pooling).
 
     Raises ArgumentError for arguments that make no sense. On the backends jit and reference nothing is fused.
 
@@ -100,10 +101,10 @@ def compile(
         raise ArgumentError(f"compile: expected loss_fn(outputs, targets), got {type(loss_fn).__name__}")
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise ArgumentError(f"compile: expected an optimiser of fastnn.optim, got {type(optimizer).__name__}")
-    if isinstance(optimizer, GradientDescent):
+    if optimizer is not None and optimizer.needs_closure:
         raise ArgumentError(
-            "compile: expected an optimiser that steps by the gradient alone, got GradientDescent, which looks at the "
-            "loss of each trial: compile(model, loss_fn) is its closure, and fnn.fit does that by itself"
+            f"compile: expected an optimiser that steps by the gradient alone, got {type(optimizer).__name__}, which "
+            "looks at the loss of each trial: compile(model, loss_fn) is its closure, and fnn.fit does that by itself"
         )
     if clip_norm is not None:
         clip_norm = number("compile", "clip_norm", clip_norm, above=0, finite=False)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fastnn.ops import conv, dense
-from fastnn.plan.fuse import Chain, ChainLayer, Dense, Stage
+from fastnn.plan.fuse import Chain, ChainLayer, Dense, Rows, Stage
+from fastnn.plan.region_stage import region_lines
+from fastnn.plan.regions import Region
 from fastnn.plan.trace import Operator, Value
 
 if TYPE_CHECKING:
@@ -29,10 +32,8 @@ def description(execution: Execution) -> str:
         rows.append(("after", "gradients as a whole", "", "", "", f"{after * 1e3:.3f}", f"{after / total:.1%}"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     calls = sum(part.program is not None for part in execution.parts)
-    shape = "×".join(map(str, execution.graph.x.shape))
-    lines = [
-        f"input {shape} {execution.graph.x.dtype}; native calls: {calls}; arrays: {execution.arena.bytes / 1e6:.1f} MB"
-    ]
+    inputs = ", ".join(f"{'×'.join(map(str, value.shape))} {value.dtype}" for value in execution.graph.inputs)
+    lines = [f"input {inputs}; native calls: {calls}; arrays: {execution.arena.bytes / 1e6:.1f} MB"]
     for row in rows:
         words = [cell.ljust(w) for cell, w in zip(row[:_TEXT], widths, strict=False)]
         numbers = [cell.rjust(w) for cell, w in zip(row[_TEXT:], widths[_TEXT:], strict=True)]
@@ -42,7 +43,7 @@ def description(execution: Execution) -> str:
 
 def _rows(part: Part, total: float) -> Iterator[Row]:
     updates = 0.0
-    for (stage, when, kernels), spent in zip(part.names, part.seconds, strict=True):
+    for stage, when, kernels, spent in _together(part):
         if stage is None and when == "update":
             updates += spent
             continue
@@ -57,14 +58,28 @@ def _rows(part: Part, total: float) -> Iterator[Row]:
         yield "update", "the other parameters", "update", "", "", f"{updates * 1e3:.3f}", f"{updates / total:.1%}"
 
 
+def _together(part: Part) -> Iterator[tuple[Stage | None, str, str, float]]:
+    """Stage, when, kernels and seconds of what runs; the kernels of one operator in a row as one."""
+    steps = zip(part.names, part.seconds, strict=True)
+    for (_, when), group in itertools.groupby(steps, lambda step: (id(step[0][0]), step[0][1])):
+        names, seconds = zip(*group, strict=True)
+        kernels = ", ".join(dict.fromkeys(name for _, _, name in names))
+        yield names[0][0], when, kernels, math.fsum(seconds)
+
+
 def _parts_of(stage: Stage) -> list[str]:
     """What a stage fuses: one line, and one more for each further layer of a chain."""
+    if isinstance(stage, Region):
+        return region_lines(stage)
     if isinstance(stage, Chain):
         lines = [_layer(layer) for layer in stage.layers]
         return [f"Normalize, {lines[0]}", *lines[1:]] if stage.normalize else lines
+    if isinstance(stage, Rows):
+        return [line for part in (*stage.layers, *([stage.loss] if stage.loss else [])) for line in _parts_of(part)]
     if isinstance(stage, Dense):
         features = "{1}→{0}".format(*stage.linear.inputs[1].shape)
-        names = ["Normalize"] * bool(stage.normalize) + [f"Linear {features}"] + ["ReLU"] * bool(stage.relu)
+        names = ["Normalize"] * bool(stage.normalize) + [f"Linear {features}"]
+        names += [stage.activation.function.__name__] if stage.activation else []
         return [", ".join(names)]
     return [" ".join(op.function.__name__ for op in stage.operators)]
 
@@ -92,6 +107,8 @@ def _flops(stage: Stage, when: str) -> float:
 
 
 def _bytes(stage: Stage) -> int:
-    """Of the stage's input, parameters and output."""
-    values = [stage.input, stage.output, *(v for op in stage.operators for v in op.inputs[1:])]
+    """Of the stage's inputs, parameters and outputs."""
+    made = {id(op.output) for op in stage.operators}
+    others = [v for op in stage.operators for v in op.inputs[1:] if id(v) not in made]
+    values = {id(v): v for v in [*stage.inputs, *stage.outputs, *others]}.values()
     return sum(math.prod(v.shape) * v.dtype.itemsize for v in values if isinstance(v, Value))

@@ -13,33 +13,38 @@ from fastnn.data.batches import number_of_batches
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.interrupts import Interrupts
 from fastnn.tensor import Array
+from fastnn.trees import flatten, map_arrays, unflatten
 
 __all__ = ["run_epoch"]
 
 
 def run_epoch(
-    step: Callable[[Array, Array], float],
+    step: Callable[[Any, Any], float],
     flush: Callable[[], object],
-    fewest: Callable[[Array], int],
-    images: Array,
-    labels: Array,
+    fewest: Callable[[Any], int],
+    images: Any,
+    labels: Any,
     permutation: Array | None,
     batch_size: int,
     scheduler: Any,
     progress: bool,
     summed: bool,
 ) -> float:
-    """See `Step.run_epoch`. `step` takes whole batches; its loss is a sum or a mean over them; `flush` comes last.
+    """See `Step.run_epoch`: images and labels are arrays, or trees of them.
+
+    `step` takes whole batches; its loss is a sum or a mean over them; `flush` comes last.
 
     `fewest` says how many images, 1 or 2, a batch must have; it is asked, with two of them, where a single one is left.
     """
-    order = _checked(images, labels, permutation)
+    (inputs, inputs_of), (targets, targets_of) = flatten(images), flatten(labels)
+    arrays = [*inputs, *targets]
+    order = _checked(arrays, permutation)
     batch_size = min(whole("run_epoch", "batch_size", batch_size, 1), len(order))
     alone = len(order) % batch_size == 1 and len(order) > 1
-    batches = number_of_batches(len(order), batch_size, fewest(images[order[:2]]) if alone else 1)
+    least = fewest(map_arrays(lambda array: array[order[:2]], images)) if alone else 1
+    batches = number_of_batches(len(order), batch_size, least)
     last = len(order) - (batches - 1) * batch_size  # images in the last batch, which may be one more than the others
-    x = np.empty((max(batch_size, last), *images.shape[1:]), images.dtype)
-    y = np.empty((max(batch_size, last), *labels.shape[1:]), labels.dtype)
+    held = [np.empty((max(batch_size, last), *array.shape[1:]), array.dtype) for array in arrays]
     total = 0.0
     with (
         Interrupts() as interrupts,
@@ -48,9 +53,11 @@ def run_epoch(
         for batch in range(batches):
             start, n = batch * batch_size, batch_size if batch < batches - 1 else last
             chosen = order[start : start + n]
-            np.take(images, chosen, axis=0, out=x[:n], mode="clip")  # checked above; "raise" would buffer
-            np.take(labels, chosen, axis=0, out=y[:n], mode="clip")
-            total += step(x[:n], y[:n]) * (1 if summed else n)
+            batch_of = [to[:n] for to in held]
+            for array, to in zip(arrays, batch_of, strict=True):
+                np.take(array, chosen, axis=0, out=to, mode="clip")  # checked above; "raise" would buffer
+            x, y = unflatten(inputs_of, batch_of[: len(inputs)]), unflatten(targets_of, batch_of[len(inputs) :])
+            total += step(x, y) * (1 if summed else n)
             if batch == batches - 1:
                 flush()  # before the schedule goes on: at the rate of its batches
             if scheduler is not None:
@@ -61,10 +68,12 @@ def run_epoch(
     return total / len(order)
 
 
-def _checked(images: Array, labels: Array, permutation: Array | None) -> Array:
-    if images.ndim == 0 or images.shape[:1] != labels.shape[:1]:
+def _checked(arrays: list[Array], permutation: Array | None) -> Array:
+    images = arrays[0]
+    if images.ndim == 0 or any(array.shape[:1] != images.shape[:1] for array in arrays):
         raise ShapeError(
-            f"run_epoch: expected images (N, ...) and labels (N, ...), got {images.shape} and {labels.shape}"
+            "run_epoch: expected images (N, ...) and labels (N, ...), got "
+            + " and ".join(str(array.shape) for array in arrays)
         )
     order = np.arange(len(images)) if permutation is None else np.asarray(permutation)
     if order.ndim != 1 or not len(order) or order.dtype.kind not in "iu":

@@ -9,46 +9,48 @@ import numpy as np
 
 from fastnn import random
 from fastnn.nn import BatchNorm1d, BatchNorm2d
+from fastnn.nn.arguments import spread
 from fastnn.plan.memory import Buffers
 from fastnn.plan.steady import undone
 from fastnn.tape import no_grad
-from fastnn.tensor import Array
+from fastnn.trees import flatten, map_arrays
 
 __all__ = ["fewest_for", "fewest_in_training", "trial"]
 
 
-def fewest_for(forward: Callable[[Array], Any], images: Array) -> int:
+def fewest_for(forward: Callable[[Any], Any], images: Any) -> int:
     """2 where `forward` fails for one image, or gives other than finite numbers, and does not for two; else 1.
 
     So do statistics of a batch: batch norm raises, and the standard deviation of one number is not a number. images is
-    (2, ...) or more.
+    (2, ...) or more, or a tree of such arrays.
     """
 
     def works(n: int) -> bool:
         try:
             with np.errstate(all="ignore"):
-                return bool(np.isfinite(np.asarray(forward(images[:n]))).all())
+                outputs, _ = flatten(forward(map_arrays(lambda array: array[:n], images)))
+                return all(np.isfinite(np.asarray(output)).all() for output in outputs)
         except Exception:  # whatever a user's forward raises for it
             return False
 
     return 1 if works(1) or not works(2) else 2
 
 
-def fewest_in_training(model: Any, images: Callable[[], Array]) -> int:
+def fewest_in_training(model: Any, images: Callable[[], Any]) -> int:
     """As `fewest_for`, in the model's present mode; `images` is called only where statistics of a batch may be used."""
     if all(type(m).__module__.startswith("fastnn.") and not isinstance(m, _NORMS) for m in model.modules()):
         return 1
     return fewest_for(lambda batch: trial(model, batch), images())
 
 
-def trial(model: Any, images: Array) -> Array:
+def trial(model: Any, images: Any) -> Any:
     """The model's outputs for these images; its buffers, what else its code reads, and random numbers are as before."""
     buffers, state = Buffers(model), random.get_state()
     buffers.keep()
     try:
         with undone(model), no_grad():
-            outputs: Array = model(images).data
-            return outputs
+            args, kwargs = spread(model, images)
+            return map_arrays(lambda output: output.data, model(*args, **kwargs))
     finally:
         buffers.put_back()
         random.set_state(state)

@@ -1,8 +1,10 @@
 """The fuser: a graph of operators becomes a list of stages, each run by one kernel where there is one for it.
 
     Chain         [Normalize] (Conv2d [BatchNorm] [activation] [pooling])+ [Reshape]      pooling before the activation, too
-    Dense         [Normalize] [Reshape] Linear [ReLU]
-    CrossEntropy  the loss, from labels
+    Dense         [Normalize] [Reshape] Linear [activation]
+    Region        convolutions with whatever lies between them, see regions.py
+    Loss          the loss, from the plan's own target
+    Rows          Dense+ [Loss]: a small network
     Single        any other operator, by its own kernels
 
 What is fused into one stage is used by nothing else: a value that two operators need stays a value.
@@ -10,8 +12,9 @@ What is fused into one stage is used by nothing else: a value that two operators
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,11 +23,20 @@ import numpy as np
 from fastnn.ops import activations, conv, dense, loss, norm, pool, shaping
 from fastnn.plan.trace import Graph, Operator, Value
 
-__all__ = ["FUSIONS", "Chain", "ChainLayer", "CrossEntropy", "Dense", "Single", "Stage", "fuse"]
+__all__ = ["FUSIONS", "LOSSES", "Chain", "ChainLayer", "Dense", "Loss", "Rows", "Single", "Stage", "fuse"]
 
-FUSIONS = ("chain", "dense", "cross_entropy", "update", "winograd", "sparse")  # what compile's `disable` may name
+FUSIONS = (  # what compile's `disable` may name
+    "region", "chain", "dense", "rows", "cross_entropy", "operators", "update", "winograd", "sparse",
+)  # fmt: skip
 POOLINGS = (None, pool.MaxPool2d, pool.AvgPool2d, pool.GlobalAvgPool2d)  # by their numbers in kernels/parts/kinds.h
 _FLOAT32 = np.dtype(np.float32)
+LOSSES = {  # their names among the kernels
+    loss.CrossEntropy: "cross_entropy",
+    loss.NLL: "nll",
+    loss.BCE: "bce",
+    loss.BCEWithLogits: "bce_with_logits",
+    loss.MSE: "mse",
+}
 
 
 @dataclass(eq=False)
@@ -35,13 +47,25 @@ class Stage:
     input: Any  # a Value, but for a Single, which may begin with something else, or nothing
     output: Value
 
+    @property
+    def inputs(self) -> list[Any]:
+        return [self.input]
+
+    @property
+    def outputs(self) -> list[Value]:
+        return [self.output]
+
 
 class Single(Stage):
     """One operator, run by itself."""
 
 
-class CrossEntropy(Stage):
-    """Softmax-cross-entropy with the graph's labels, loss and gradient in one pass."""
+class Loss(Stage):
+    """A loss of the graph's own target, loss and gradient in one pass."""
+
+    @property
+    def made(self) -> list[Value]:
+        return []
 
 
 @dataclass(eq=False)
@@ -74,27 +98,109 @@ class Chain(Stage):
 @dataclass(eq=False)
 class Dense(Stage):
     linear: Operator
-    relu: Operator | None = None
+    activation: Operator | None = None
     normalize: Operator | None = None
 
 
-def fuse(graph: Graph, disable: Container[str], supported: Callable[[list[ChainLayer]], bool]) -> list[Stage]:
-    """Stages in an order in which they can run; `supported` says whether there is a kernel for such layers in a row."""
+@dataclass(eq=False)
+class Rows(Stage):
+    layers: list[Dense]
+    loss: Loss | None = None
+
+    @property
+    def outputs(self) -> list[Value]:
+        return [self.layers[-1].output, *([] if self.loss is None else [self.output])]
+
+
+def fuse(
+    graph: Graph,
+    disable: Container[str],
+    supported: Callable[[list[ChainLayer]], bool],
+    regions: Iterable[Stage],
+    small: Callable[[list[Dense]], bool],
+) -> list[Stage]:
+    """Stages in an order in which they can run.
+
+    `supported` says whether there is a kernel for such layers in a row, `small` whether dense layers are a small network.
+    Of `regions`, those that are a plain chain are run as one: it is faster.
+    """
     fuser = _Fuser(graph, disable, supported)
-    stages: list[Stage] = []
-    claimed: set[int] = set()
+    stages: list[Stage] = [region for region in regions if not fuser.is_chain(region)]
+    fuser.claimed.update(id(op) for stage in stages for op in stage.operators)
     for op in graph.operators:
-        if id(op) in claimed:
+        if id(op) not in fuser.claimed:
+            stages.append(fuser.stage_from(op))
+            fuser.claimed.update(map(id, stages[-1].operators))
+    stages = _in_order(graph, stages)
+    return stages if "rows" in disable else _with_small_networks(graph, stages, small)
+
+
+def _in_order(graph: Graph, stages: list[Stage]) -> list[Stage]:
+    """The stages, each behind those whose values it reads; else in the order of their first operators."""
+    place = {id(op): k for k, op in enumerate(graph.operators)}
+    of = {id(op.output): stage for stage in stages for op in stage.operators}
+    after: dict[int, list[Stage]] = {}
+    waits: dict[int, int] = {}
+    for stage in stages:
+        before = {id(of[id(v)]) for op in stage.operators for v in op.inputs if id(v) in of} - {id(stage)}
+        waits[id(stage)] = len(before)
+        for one in before:
+            after.setdefault(one, []).append(stage)
+    ready = [(place[id(stage.operators[0])], stage) for stage in stages if not waits[id(stage)]]
+    heapq.heapify(ready)
+    ordered: list[Stage] = []
+    while ready:
+        ordered.append(heapq.heappop(ready)[1])
+        for stage in after.get(id(ordered[-1]), []):
+            waits[id(stage)] -= 1
+            if not waits[id(stage)]:
+                heapq.heappush(ready, (place[id(stage.operators[0])], stage))
+    return ordered
+
+
+def _with_small_networks(graph: Graph, stages: list[Stage], small: Callable[[list[Dense]], bool]) -> list[Stage]:
+    """The same stages, but of dense layers one after the other as many as make a small network in one."""
+    follows = {id(stage.input): stage for stage in stages if isinstance(stage, (Dense, Loss))}
+    placed: dict[int, Stage | None] = {}  # instead of the stages with these ids
+    for stage in stages:
+        if not isinstance(stage, Dense) or id(stage) in placed:
             continue
-        stage = fuser.stage_from(op)
-        stages.append(stage)
-        claimed.update(id(one) for one in stage.operators)
-    return stages
+        run, after = [stage], follows.get(id(stage.output))
+        while isinstance(after, Dense) and _is_for_one(run[-1].output, graph):
+            run.append(after)
+            after = follows.get(id(after.output))
+        placed.update((id(one), one) for one in run)
+        loss_of = after if isinstance(after, Loss) and len(run[-1].output.consumers) == 1 else None
+        while run:
+            windows = (run[i : i + n] for n in range(len(run), 0, -1) for i in range(len(run) - n, -1, -1))
+            layers = next(filter(small, windows), None)
+            if layers is None:
+                break
+            ends = loss_of if layers[-1] is run[-1] else None
+            parts: list[Stage] = [*layers, *([ends] if ends else [])]
+            placed.update((id(part), None) for part in parts)
+            operators = [op for part in parts for op in part.operators]
+            placed[id(layers[0])] = Rows(operators, layers[0].input, parts[-1].output, layers, ends)
+            run, loss_of = run[: run.index(layers[0])], None
+    return [new for stage in stages if (new := placed.get(id(stage), stage)) is not None]
+
+
+def _is_for_one(value: Value, graph: Graph) -> bool:
+    """Whether one stage alone sees a value."""
+    return len(value.consumers) == 1 and not graph.is_result(value) and value is not graph.loss
 
 
 class _Fuser:
     def __init__(self, graph: Graph, disable: Container[str], supported: Callable[[list[ChainLayer]], bool]) -> None:
         self.graph, self.disable, self.supported = graph, disable, supported
+        self.claimed: set[int] = set()  # ids of operators that belong to a stage
+
+    def is_chain(self, stage: Stage) -> bool:
+        """Whether a chain without batch norm does all that this stage does."""
+        chain = None if "chain" in self.disable else self._chain(stage.operators[0])
+        if chain is None or any(layer.norm for layer in chain.layers):
+            return False
+        return {id(op) for op in stage.operators} <= {id(op) for op in chain.operators}
 
     def stage_from(self, op: Operator) -> Stage:
         """The longest stage that begins with this operator."""
@@ -103,7 +209,7 @@ class _Fuser:
         if "dense" not in self.disable and (layer := self._dense(op)):
             return layer
         if "cross_entropy" not in self.disable and self._is_loss(op):
-            return CrossEntropy([op], op.inputs[0], op.output)
+            return Loss([op], op.inputs[0], op.output)
         return Single([op], op.inputs[0] if op.inputs else None, op.output)
 
     # ---- which stages there are ----
@@ -135,7 +241,7 @@ class _Fuser:
         if after is not None and self._is_plain_norm(after):
             layer.norm, after = after, self._next(after)
         for _ in range(2):
-            if after is not None and layer.activation is None and hasattr(after.function, "kind"):
+            if after is not None and layer.activation is None and after.function in activations.KINDS:
                 layer.activation, after = after, self._next(after)
             elif after is not None and layer.pool is None and after.function in POOLINGS:
                 layer.pool, layer.pool_first, after = after, layer.activation is None, self._next(after)
@@ -148,7 +254,7 @@ class _Fuser:
         if op.function is not norm.BatchNormTraining:
             return False
         running = op.attributes["running"]
-        return running is None or (running.momentum is not None and _readable(running.mean) and _readable(running.var))
+        return running is None or (running.momentum is not None and readable(running.mean) and readable(running.var))
 
     def _dense(self, first: Operator) -> Dense | None:
         op: Operator | None = first
@@ -163,25 +269,25 @@ class _Fuser:
             while op is not None and op.function is shaping.Reshape and op.output.shape[:1] == op.inputs[0].shape[:1]:
                 operators.append(op)
                 op = self._next(op)
-        if op is None or op.function is not dense.Linear or not _parameters_are_float32(op):
+        if op is None or op.function is not dense.Linear or not parameters_are_float32(op):
             return None
-        if not _is_float32_value(op.inputs[0]) or not math.prod(op.output.shape) or not op.inputs[0].shape[1]:
+        if not is_float32_value(op.inputs[0]) or not math.prod(op.output.shape) or not op.inputs[0].shape[1]:
             return None
         operators.append(op)
         after = self._next(op)
-        relu = after if after is not None and after.function is activations.ReLU else None
-        if relu is not None:
-            operators.append(relu)
-        return Dense(operators, operators[0].inputs[0], operators[-1].output, op, relu, normalize)
+        activation = after if after is not None and after.function in activations.KINDS else None
+        if activation is not None:
+            operators.append(activation)
+        return Dense(operators, operators[0].inputs[0], operators[-1].output, op, activation, normalize)
 
     def _is_loss(self, op: Operator) -> bool:
         return (
-            op.function is loss.CrossEntropy
+            op.function in LOSSES
             and op.output is self.graph.loss
             and op.inputs[1] is self.graph.y
             and self.graph.y is not None
-            and self.graph.y.dtype == np.int64
-            and _is_float32_value(op.inputs[0])
+            and self.graph.y.dtype in (np.int64, _FLOAT32)
+            and is_float32_value(op.inputs[0])
             and op.attributes["reduction"] != "none"
             and math.prod(op.inputs[0].shape) > 0
         )
@@ -191,10 +297,10 @@ class _Fuser:
     def _next(self, op: Operator) -> Operator | None:
         """The operator that alone uses what this one makes, as its first input."""
         value = op.output
-        if len(value.consumers) != 1 or value is self.graph.outputs or value is self.graph.loss:
+        if len(value.consumers) != 1 or self.graph.is_result(value) or value is self.graph.loss:
             return None
         after = value.consumers[0]
-        return after if after.inputs[0] is value else None
+        return after if after.inputs[0] is value and id(after) not in self.claimed else None
 
     def _folded(self, op: Operator) -> Operator | None:
         """A Normalize of the plan's own uint8 images, which the next stage can read through a table."""
@@ -207,22 +313,22 @@ def _is_plain_conv(op: Operator) -> bool:
     return (
         op.function is conv.Conv2d
         and all(op.attributes[name] == value for name, value in plain.items())
-        and _is_float32_value(op.inputs[0])
-        and _parameters_are_float32(op)
+        and is_float32_value(op.inputs[0])
+        and parameters_are_float32(op)
         and math.prod(op.output.shape) > 0
     )
 
 
-def _is_float32_value(x: Any) -> bool:
+def is_float32_value(x: Any) -> bool:
     """Whether it is made in each step, as float32: not a parameter, nor a constant."""
     return isinstance(x, Value) and x.tensor is None and x.dtype == _FLOAT32
 
 
 def _is_float32(layer: ChainLayer) -> bool:
-    return layer.norm is None or _parameters_are_float32(layer.norm)
+    return layer.norm is None or parameters_are_float32(layer.norm)
 
 
-def _parameters_are_float32(op: Operator) -> bool:
+def parameters_are_float32(op: Operator) -> bool:
     """Whether all but its first input are float32 tensors that exist, or absent, and a kernel can read them in place.
 
     The statistics of a batch norm are arrays.
@@ -230,10 +336,10 @@ def _parameters_are_float32(op: Operator) -> bool:
     given = [v.tensor.data if isinstance(v, Value) and v.tensor is not None else v for v in op.inputs[1:]]
     arrays = op.inputs[1:3] if op.function is norm.BatchNorm else ()
     return all(
-        array is None or (_readable(array) and (isinstance(v, Value) or any(v is one for one in arrays)))
+        array is None or (readable(array) and (isinstance(v, Value) or any(v is one for one in arrays)))
         for v, array in zip(op.inputs[1:], given, strict=True)
     )
 
 
-def _readable(array: Any) -> bool:
+def readable(array: Any) -> bool:
     return isinstance(array, np.ndarray) and array.dtype == _FLOAT32 and array.flags.carray

@@ -15,32 +15,67 @@ from fastnn.tensor import Array, Tensor
 if TYPE_CHECKING:
     from fastnn.plan.trace import Graph
 
-__all__ = ["Arena", "Buffers", "Kept", "Watch", "overlap", "read_by", "statistics"]
+__all__ = ["Arena", "Buffers", "Kept", "Watch", "memory_of", "overlap", "read_by", "statistics"]
 
 _LINE = 64  # bytes of a cache line
 _PAGE = 4096
 
 
 class Arena:
-    """Arrays that are made once and live as long as the plan; none begins where another one's page does."""
+    """Arrays that live as long as the plan; none begins where another one's page does.
+
+    Memory that is released is handed out again to those who ask for it: what they write there, they write after its
+    earlier user has been read for the last time in a run.
+    """
 
     def __init__(self) -> None:
         self.bytes = 0
         self._count = 0
+        self._blocks: dict[int, Array] = {}  # by memory_of() an array in them
+        self._free: list[Array] = []
 
-    def array(self, shape: tuple[int, ...]) -> Array:
-        """float32, aligned to a cache line, its content undefined.
+    def array(self, shape: tuple[int, ...], dtype: Any = np.float32, *, again: bool = False) -> Array:
+        """Aligned to a cache line, its content undefined; with `again`, in released memory where some suits.
 
         Each starts some lines further into its page than the one before: arrays that are used together, at one place
         each, should not meet in one set of the first-level cache.
         """
-        size = math.prod(shape) * 4
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        block = self._released(size) if again else None
+        if block is None:
+            block = self._new(size)
+        return block[:size].view(dtype).reshape(shape)
+
+    def _new(self, size: int) -> Array:
         self.bytes += size
         offset = self._count * 5 * _LINE % _PAGE
         self._count += 1
-        block = np.empty(size + _PAGE + offset, np.uint8)
-        start = -block.ctypes.data % _PAGE + offset if size >= _PAGE else -block.ctypes.data % _LINE
-        return block[start : start + size].view(np.float32).reshape(shape)
+        whole = np.empty(size + _PAGE + offset, np.uint8)
+        start = -whole.ctypes.data % _PAGE + offset if size >= _PAGE else -whole.ctypes.data % _LINE
+        self._blocks[id(whole)] = whole[start : start + size]
+        return self._blocks[id(whole)]
+
+    def _released(self, size: int) -> Array | None:
+        """The smallest released block that holds so many bytes and not twice as many."""
+        fitting = [block for block in self._free if size <= block.size <= max(2 * size, _PAGE)]
+        if not fitting:
+            return None
+        best = min(fitting, key=len)
+        self._free = [block for block in self._free if block is not best]
+        return best
+
+    def release(self, memory: int) -> None:
+        """Let others have the memory (see memory_of) from here on; what is not the arena's stays as it is."""
+        block = self._blocks.get(memory)
+        if block is not None and all(block is not other for other in self._free):
+            self._free.append(block)
+
+
+def memory_of(array: Array) -> int:
+    """What tells whether arrays share memory: the id of the array that owns it."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return id(array)
 
 
 class _Watch:

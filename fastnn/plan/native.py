@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastnn.ops import norm
-from fastnn.plan.fuse import POOLINGS, Chain, ChainLayer, CrossEntropy, Dense, Stage
-from fastnn.plan.trace import Value
+from fastnn.plan.fuse import LOSSES, POOLINGS, Chain, ChainLayer, Dense, Loss, Rows, Stage
+from fastnn.plan.region_stage import region_stage
+from fastnn.plan.regions import Region
+from fastnn.plan.trace import Operator
 from fastnn.tensor import Array
 
 if TYPE_CHECKING:
-    from fastnn.plan.execute import Execution
+    from fastnn.plan.lower import Lowering
 
-__all__ = ["chain_is_supported", "native_stage"]
+__all__ = ["chain_is_supported", "is_small_network", "native_stage"]
 
 
-def native_stage(execution: Execution, stage: Stage) -> Any:
-    """The stage's arguments, all its arrays bound; None for an operator that runs by itself."""
+def native_stage(plan: Lowering, stage: Stage) -> Any:
+    """A fused stage's arguments, all its arrays bound."""
+    if isinstance(stage, Region):
+        return region_stage(plan, stage)
     if isinstance(stage, Chain):
-        return _chain(execution, stage)
+        return _chain(plan, stage)
     if isinstance(stage, Dense):
-        return _dense(execution, stage)
-    if isinstance(stage, CrossEntropy):
-        return _cross_entropy(execution, stage)
-    return None
+        native = _dense(plan, stage)
+        native.reserve()
+        return native
+    if isinstance(stage, Loss):
+        return _loss(plan, stage)
+    assert isinstance(stage, Rows)
+    return _rows(plan, stage)
 
 
 def chain_is_supported(layers: list[ChainLayer], training: bool) -> bool:
@@ -46,21 +56,21 @@ _ARRAYS = (
 )  # fmt: skip
 
 
-def _chain(execution: Execution, stage: Chain) -> Any:
+def _chain(plan: Lowering, stage: Chain) -> Any:
     from fastnn._kernels import ChainStage
 
-    given = execution.given(stage.output)
+    given = plan.given(stage.output)
     native = ChainStage(
         stage.layers[0].conv.inputs[0].shape[0],
-        [{**_geometry(layer), **_arrays(execution, layer)} for layer in stage.layers],
-        training=execution.training,
-        exact="winograd" in execution.options,
-        dense="sparse" in execution.options,
-        x=execution.buffer(stage.input),
-        table=execution.table(stage.normalize),
-        y=execution.buffer(stage.output),
+        [{**_geometry(layer), **_arrays(plan, layer)} for layer in stage.layers],
+        training=plan.training,
+        exact="winograd" in plan.options,
+        dense="sparse" in plan.options,
+        x=plan.source(stage.input),
+        table=plan.table(stage.normalize),
+        y=plan.value(stage.output),
         grad_y=given,
-        grad_x=execution.target(stage.input),
+        grad_x=plan.target_of(stage.input, stage.operators[0]),
     )
     native.reserve()
     return native
@@ -87,14 +97,14 @@ def _geometry(layer: ChainLayer) -> dict[str, Any]:
     return geometry
 
 
-def _arrays(execution: Execution, layer: ChainLayer) -> dict[str, Array | None]:
+def _arrays(plan: Lowering, layer: ChainLayer) -> dict[str, Array | None]:
     weight, bias = layer.conv.inputs[1:]
     arrays = dict.fromkeys(_ARRAYS)
     arrays.update(
-        weight=execution.leaf(weight),
-        bias=execution.leaf(bias),
-        grad_weight=execution.target(weight),
-        grad_bias=execution.target(bias),
+        weight=plan.leaf(weight),
+        bias=plan.leaf(bias),
+        grad_weight=plan.target_of(weight, layer.conv),
+        grad_bias=plan.target_of(bias, layer.conv),
     )
     if layer.norm is not None:
         if layer.norm.function is norm.BatchNormTraining:
@@ -102,57 +112,93 @@ def _arrays(execution: Execution, layer: ChainLayer) -> dict[str, Array | None]:
             running = layer.norm.attributes["running"]
             mean, var = (None, None) if running is None else (running.mean, running.var)
             if running is not None:
-                execution.running.append(running)
+                plan.running.append(running)
         else:
             _, mean, var, gamma, beta = layer.norm.inputs
         arrays.update(
-            gamma=execution.leaf(gamma),
-            beta=execution.leaf(beta),
-            grad_gamma=execution.target(gamma),
-            grad_beta=execution.target(beta),
+            gamma=plan.leaf(gamma),
+            beta=plan.leaf(beta),
+            grad_gamma=plan.target_of(gamma, layer.norm),
+            grad_beta=plan.target_of(beta, layer.norm),
             running_mean=mean,
             running_var=var,
         )
     return arrays
 
 
-def _dense(execution: Execution, stage: Dense) -> Any:
+def is_small_network(layers: list[Dense]) -> bool:
+    """Whether one stage for all these layers is the way for them."""
+    from fastnn._kernels import rows_support
+
+    return not any(layer.normalize for layer in layers) and rows_support(
+        [layer.linear.inputs[1].shape for layer in layers]
+    )
+
+
+def _rows(plan: Lowering, stage: Rows) -> Any:
+    from fastnn._kernels import RowsStage
+
+    last = len(stage.layers) - 1
+    layers = [_dense(plan, layer, i == 0, i == last, stage.loss is None) for i, layer in enumerate(stage.layers)]
+    native = RowsStage(layers, None if stage.loss is None else _loss(plan, stage.loss, within=True))
+    native.reserve()
+    return native
+
+
+def _dense(plan: Lowering, stage: Dense, first: bool = True, last: bool = True, ends: bool = True) -> Any:
+    """Arguments of a layer; of a small network only the first one reads, the last one writes, and it ends there or in a
+    loss."""
     from fastnn._kernels import DenseStage
 
     source, weight, bias = stage.linear.inputs
-    at_once = execution.updated_at_once(weight, *([] if bias is None else [bias]))
-    updates = execution.updates if at_once else None
+    at_once = plan.updated_at_once(weight, *([] if bias is None else [bias]))
+    updates = plan.updates if at_once else None
     if updates is not None:
-        execution.updated.update(id(v.tensor) for v in (weight, bias) if v is not None)
+        plan.updated.update(id(v.tensor) for v in (weight, bias) if v is not None)
     return DenseStage(
         source.shape[0],
-        execution.leaf(weight),
-        execution.leaf(bias),
-        relu=stage.relu is not None,
-        x=execution.buffer(stage.input),
-        table=execution.table(stage.normalize),
+        plan.leaf(weight),
+        plan.leaf(bias),
+        **_activation(stage.activation),
+        x=plan.source(stage.input) if first else None,
+        table=plan.table(stage.normalize),
         channels=stage.normalize.inputs[0].shape[1] if stage.normalize else 1,
-        y=execution.buffer(stage.output),
-        grad_y=execution.given(stage.output),
-        grad_x=execution.target(stage.input),
-        grad_weight=None if at_once else execution.target(weight),
-        grad_bias=None if at_once else execution.target(bias),
+        y=plan.value(stage.output) if last else None,
+        grad_y=plan.given(stage.output) if last and ends else None,
+        grad_x=plan.target_of(stage.input, stage.operators[0]) if first else None,
+        grad_weight=None if at_once else plan.target_of(weight, stage.linear),
+        grad_bias=None if at_once else plan.target_of(bias, stage.linear),
         numbers=None if updates is None else updates.numbers(weight.tensor),
         bias_numbers=None if updates is None or bias is None else updates.numbers(bias.tensor),
         weight_states=[] if updates is None else updates.states(weight.tensor),
         bias_states=[] if updates is None or bias is None else updates.states(bias.tensor),
-        frozen=execution.frozen,
+        frozen=plan.frozen,
     )
 
 
-def _cross_entropy(execution: Execution, stage: CrossEntropy) -> Any:
-    from fastnn._kernels import CrossEntropyStage
+def _activation(op: Operator | None) -> dict[str, Any]:
+    """Number and parameter of an activation."""
+    if op is None:
+        return {"activation": 0, "parameter": 0.0}
+    (parameter,) = op.attributes.values() or (0.0,)  # negative_slope or alpha
+    return {"activation": op.function.kind, "parameter": parameter}
+
+
+def _loss(plan: Lowering, stage: Loss, within: bool = False) -> Any:
+    from fastnn._kernels import LossStage
 
     (op,) = stage.operators
-    logits: Value = op.inputs[0]
-    return CrossEntropyStage(
-        execution.buffer(logits),
-        execution.target(logits),
-        label_smoothing=op.attributes["label_smoothing"],
+    x, target = op.inputs
+    kind = LOSSES[op.function]
+    if kind == "cross_entropy" and target.dtype != np.int64:
+        kind = "soft_cross_entropy"
+    n = x.shape[0]
+    return LossStage(
+        kind,
+        n,
+        math.prod(x.shape[1:]),
+        None if within else plan.value(x),
+        None if within else plan.target_of(x, op),
+        label_smoothing=op.attributes.get("label_smoothing", 0.0),
         mean=op.attributes["reduction"] == "mean",
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.backends import shapes
-from fastnn.ops import activations, conv, dense, draws, loss, norm, pool, shaping
+from fastnn.ops import activations, arithmetic, conv, dense, draws, joining, loss, norm, pool, shaping
 from fastnn.tape import Context, computing_dtype
 from fastnn.tensor import Array, Cast, Function
 
@@ -55,6 +55,10 @@ def _max_pool2d(x: Array, **attributes: Any) -> Array:
     return shapes.max_pool2d_forward(x, **attributes, out=None, dtypes=shapes.FLOATING)[0]
 
 
+def _avg_pool2d(x: Array, *, count_include_pad: bool, **attributes: Any) -> Array:
+    return shapes.avg_pool2d_forward(x, **attributes, out=None, dtypes=shapes.FLOATING)
+
+
 def _global_avg_pool2d(x: Array) -> Array:
     return shapes.global_avg_pool2d_forward(x, None, shapes.FLOATING)
 
@@ -63,10 +67,20 @@ def _normalize(x: Array, mean: Array, std: Array) -> Array:
     return _of(x.shape, mean.dtype)
 
 
+def _batch_norm(x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, *, eps: float) -> Array:
+    return shapes.batch_norm_forward(x, mean, var, weight, bias, None, shapes.FLOATING)
+
+
 def _batch_norm_training(x: Array, weight: Array | None, bias: Array | None, **_: Any) -> Array:
     if x.shape[0]:
         shapes.batch_norm_statistics(x, None, shapes.FLOATING)
     return x
+
+
+def _cat(*arrays: Array, dim: int) -> Array:
+    shape = list(arrays[0].shape)
+    shape[dim] = sum(array.shape[dim] for array in arrays)
+    return _of(tuple(shape), np.result_type(*arrays))
 
 
 def _reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
@@ -78,17 +92,37 @@ def _cross_entropy(logits: Array, target: Array, *, label_smoothing: float, redu
     return losses if reduction == "none" else _of((), losses.dtype)
 
 
+def _avg_pool2d(x: Array, *, count_include_pad: bool, **attributes: Any) -> Array:
+    return shapes.avg_pool2d_forward(x, **attributes, out=None, dtypes=shapes.FLOATING)
+
+
+def _batch_norm(x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, *, eps: float) -> Array:
+    return shapes.batch_norm_forward(x, mean, var, weight, bias, None, shapes.FLOATING)
+
+
+def _broadcast(*arrays: Array) -> Array:
+    return _of(np.broadcast_shapes(*(x.shape for x in arrays)), np.result_type(*(x.dtype for x in arrays)))
+
+
+_ELEMENTWISE = (  # of arrays that broadcast
+    arithmetic.Abs, arithmetic.Add, arithmetic.Div, arithmetic.Exp, arithmetic.Log, arithmetic.Mul, arithmetic.Neg,
+    arithmetic.Sqrt, arithmetic.Sub,
+)  # fmt: skip
 _RULES: dict[type[Function], Rule] = {
+    **dict.fromkeys(_ELEMENTWISE, _broadcast),
+    **dict.fromkeys(activations.KINDS, _same),
     activations.Dropout: _same,
-    activations.ReLU: _same,
     conv.Conv2d: _conv2d,
     dense.Linear: _linear,
     draws.Bernoulli: _same,
     draws.RandLike: _drawn_like,
     draws.RandnLike: _drawn_like,
+    joining.Cat: _cat,
     loss.CrossEntropy: _cross_entropy,
+    norm.BatchNorm: _batch_norm,
     norm.BatchNormTraining: _batch_norm_training,
     norm.Normalize: _normalize,
+    pool.AvgPool2d: _avg_pool2d,
     pool.GlobalAvgPool2d: _global_avg_pool2d,
     pool.MaxPool2d: _max_pool2d,
     shaping.Reshape: _reshape,
@@ -118,16 +152,34 @@ def output_of(
 def image_by_image(graph: Graph) -> bool:
     """Whether each image's outputs depend on that image alone, as far as the operators are known to work so."""
     n = graph.x.shape[:1]
-    return graph.outputs.shape[:1] == n and all(
-        op.function in _IMAGE_BY_IMAGE and op.output.shape[:1] == n for op in graph.operators
-    )
+    if any(value.shape[:1] != n for value in (*graph.inputs, *graph.results)):
+        return False
+    fixed: set[int] = set()  # ids of values that do not depend on the images
+    for op in graph.operators:
+        values = [v for v in op.inputs if hasattr(v, "tensor")]
+        joins = op.function in _ELEMENTWISE or (op.function is joining.Cat and op.attributes["dim"] != 0)
+        if not joins and op.function not in _IMAGE_BY_IMAGE:
+            return False
+        if all(value.tensor is not None or id(value) in fixed for value in values):
+            fixed.add(id(op.output))
+        elif op.output.shape[:1] != n or (joins and not all(_is_along(v, op.output.shape, fixed) for v in op.inputs)):
+            return False
+    return True
 
 
 _IMAGE_BY_IMAGE = {
-    activations.ELU, activations.GELU, activations.LeakyReLU, activations.ReLU, activations.SiLU, activations.Sigmoid,
-    activations.Tanh, conv.Conv2d, dense.Linear, norm.BatchNorm, norm.Normalize, pool.AvgPool2d, pool.GlobalAvgPool2d,
-    pool.MaxPool2d, shaping.Reshape, Cast,
+    *activations.KINDS, activations.LogSoftmax, activations.Softmax, conv.Conv2d, dense.Linear, norm.BatchNorm,
+    norm.Normalize, pool.AvgPool2d, pool.GlobalAvgPool2d, pool.MaxPool2d, shaping.Reshape, Cast,
 }  # fmt: skip
+
+
+def _is_along(value: Any, shape: tuple[int, ...], fixed: set[int]) -> bool:
+    """Whether a value of a result of this shape has an entry for each image, or is one and the same for all."""
+    of_value = np.shape(value) if not hasattr(value, "tensor") else value.shape
+    whole = len(of_value) == len(shape)
+    if hasattr(value, "tensor") and value.tensor is None and id(value) not in fixed:
+        return whole and of_value[0] == shape[0]
+    return not whole or of_value[0] == 1
 
 
 def _of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

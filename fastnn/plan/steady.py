@@ -188,7 +188,7 @@ def _holds_traced(value: Any, depth: int = 3) -> bool:
 
 def difference(a: Graph, b: Graph, structure: Structure) -> str | None:
     """In which operator two graphs of one model differ, in words; None where they are the same."""
-    where = {id(v): ("value", i) for g in (a, b) for i, v in enumerate([g.x] + ([g.y] if g.y else []))}
+    where = {id(v): ("value", i) for g in (a, b) for i, v in enumerate([*g.inputs, *g.targets])}
 
     def named(op: Operator) -> str:
         return f"{op.function.__name__} in {structure.name_of(op.module)}"
@@ -214,7 +214,7 @@ def difference(a: Graph, b: Graph, structure: Structure) -> str | None:
             f"{structure.readers} does not run the same operators at every call "
             f"(once {len(a.operators)}, once {len(b.operators)})"
         )
-    if where.get(id(a.outputs)) != where.get(id(b.outputs)):
+    if [where.get(id(v)) for v in a.results] != [where.get(id(v)) for v in b.results]:
         return "forward does not return the same tensor at every call"
     return None
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import backends, locks
-from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.nn import Module
+from fastnn.nn.arguments import positional_parameters
 from fastnn.nn.modes import mode
 from fastnn.optim import Optimizer
 from fastnn.plan.accumulation import Accumulation
@@ -19,15 +19,18 @@ from fastnn.plan.describe import description
 from fastnn.plan.execute import Execution
 from fastnn.plan.fewest import fewest_in_training
 from fastnn.plan.fuse import FUSIONS, fuse
+from fastnn.plan.inputs import Inputs, argument, arguments, arrays_of, target
 from fastnn.plan.memory import overlap, read_by, statistics
-from fastnn.plan.native import chain_is_supported
+from fastnn.plan.native import chain_is_supported, is_small_network
+from fastnn.plan.region_stage import supported_regions
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED, Unsteady, check_again, first_graph, steady_graph
 from fastnn.plan.stepping import Stepping, scale_of, update
 from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates
-from fastnn.tensor import Array, Tensor
+from fastnn.tensor import Array
+from fastnn.trees import ARRAY, Nesting, flatten, map_arrays, unflatten
 from fastnn.versions import wrote
 
 __all__ = ["NOTHING_TO_TRAIN", "Plan", "Predictor", "Step"]
@@ -44,6 +47,8 @@ MOST_COMPARED = 4  # changes of a model after each of which it is traced twice
 class Plan:
     """Executions of one model by shape, type and mode, made when first needed; one runs at a time, the others wait."""
 
+    frozen = False
+
     def __init__(self, model: Module, options: frozenset[str], *others: Any) -> None:
         self.model, self.options = model, options
         self._lock = locks.lock(self._start_over)
@@ -54,6 +59,7 @@ class Plan:
         """Forgets everything that was made: in a forked child, where a run that another thread had begun never ends."""
         self._structure = Structure(self.model, *self._others)
         self._executions: OrderedDict[Any, Any] = OrderedDict()
+        self._recent: tuple[Any, Any] = None, None  # key and value of the one that was found last
         self._last: Execution | None = None
         self._changes = 0  # of the model
 
@@ -66,12 +72,16 @@ class Plan:
     def _find(self, key: Any, make: Callable[[], Any], stands: Callable[[Any], bool]) -> Any:
         """Returns the execution cached for `key`, rebuilt if anything it depends on has changed."""
         self._follow_model()
+        recent, found = self._recent
+        if recent == key and stands(found):
+            return found
         found = self._executions.get(key)
         if found is None or not stands(found):
             found = self._executions[key] = make()
             if len(self._executions) > MOST_SHAPES:
                 self._executions.popitem(last=False)
         self._executions.move_to_end(key)
+        self._recent = key, found
         return found
 
     def _follow_model(self) -> bool:
@@ -79,7 +89,7 @@ class Plan:
         changed = self._structure.changed()
         if changed:
             self._changes += 1
-            self._executions.clear()
+            self._forget()
         return changed
 
     def _steady_graph(self, make: Callable[[], Graph], parameters: bool) -> Graph:
@@ -100,15 +110,22 @@ class Plan:
         try:
             check_again(self._structure, graph, make, parameters)
         except Unsteady:
-            self._executions.clear()
+            self._forget()
             raise
 
-    def _stages(self, graph: Graph, training: bool) -> list[Any]:
+    def _forget(self) -> None:
+        self._executions.clear()
+        self._recent = None, None
+
+    def _stages(self, graph: Graph, training: bool) -> tuple[list[Any], bool]:
+        """The stages of a graph, and whether operators that are not fused run natively, too."""
         native = backends.name() == "native"
         disable = self.options if native else frozenset(FUSIONS)
         if training and overlap(statistics(graph), [array for _, array in read_by(graph)]):
             disable = frozenset(FUSIONS)  # operators, one by one, write and read in the order of the eager step
-        return fuse(graph, disable, lambda layers: chain_is_supported(layers, training))
+        regions = [] if "region" in disable else supported_regions(graph, training, self.frozen, disable)
+        stages = fuse(graph, disable, lambda layers: chain_is_supported(layers, training), regions, is_small_network)
+        return stages, "operators" not in disable
 
     def describe(self) -> str:
         """The program of the call that ran last, stage by stage: kernels, FLOPs, bytes, and each one's share of it."""
@@ -123,6 +140,7 @@ class Predictor(Plan):
     def __init__(self, model: Module, options: frozenset[str], frozen: bool) -> None:
         super().__init__(model, options)
         self.frozen = frozen
+        self._takes_one = len(positional_parameters(model)) == 1  # then a second positional argument is `out`
 
     def _start_over(self) -> None:
         super()._start_over()
@@ -130,20 +148,26 @@ class Predictor(Plan):
         self._calls = 0  # of a model with users' code, which is looked at again and again
         self._is_due = False  # whether the call that runs has yet to compare its plan with a new trace
 
-    def __call__(self, x: Any, out: Array | None = None) -> Array:
+    def __call__(self, *args: Any, out: Array | None = None, **named: Any) -> Any:
         """The model's outputs for x (N, ...), an ndarray; with `out`, an array of their shape and type, in that one.
+
+        Models of several inputs take them as in ``model(*args, **named)``: arrays, and tuples, lists and dicts of
+        them. Outputs come in the structure in which the model returns them; `out` is for a single one.
 
         Where each image's outputs depend on that image alone, 256 are in work at a time. Raises ShapeError or
         DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
         """
+        if len(args) == 2 and self._takes_one and not named:
+            x, out = args
+            args = (x,)
         if self._lock._is_owned():  # as in _turn; a small network's whole call takes a microsecond
             raise _called_within()
         with self._lock:
             if not self.frozen and (self._follow_model() or (self._structure.has_users_code and self._is_checked())):
                 self._call = None
-            outputs = None if self._call is None else self._call(x, out)
+            outputs = None if self._call is None or len(args) != 1 or named else self._call(*args, out)
             if outputs is None:
-                outputs = self._predict(_input(x), out)
+                outputs = self._predict(arguments(self.model, args, named), out)
         if out is not None:
             wrote(out)
         return outputs
@@ -154,29 +178,36 @@ class Predictor(Plan):
         self._is_due = self._calls in CHECKED
         return self._is_due
 
-    def _predict(self, x: Array, out: Array | None) -> Array:
-        if len(x) <= MOST_IMAGES or not image_by_image(self._execution(x[:MOST_IMAGES]).graph):
+    def _predict(self, x: Inputs, out: Array | None) -> Any:
+        count = len(x.arrays[0])
+        first = x.part(slice(0, MOST_IMAGES)) if count > MOST_IMAGES else x
+        if count <= MOST_IMAGES or not image_by_image(self._execution(first).graph):
             return _into(out, self._outputs(x))
-        if out is not None and isinstance(out, np.ndarray) and np.may_share_memory(x, out):
-            x = x.copy()  # images that are still to be read must not be written over
-        for start in range(0, len(x), MOST_IMAGES):
-            part = self._outputs(x[start : start + MOST_IMAGES])
-            if out is None:
-                out = np.empty((len(x), *part.shape[1:]), part.dtype)
-            elif start == 0:
-                _check_out(out, (len(x), *part.shape[1:]), part.dtype)
-            out[start : start + len(part)] = part
-        assert out is not None
-        return out
+        if out is not None and isinstance(out, np.ndarray):  # images still to be read must not be written over
+            arrays = [array.copy() if np.may_share_memory(array, out) else array for array in x.arrays]
+            x = Inputs(arrays, x.positional, x.named)
+        to: list[Array] = []
+        structure: Nesting = ARRAY
+        for start in range(0, count, MOST_IMAGES):
+            outputs = self._outputs(x.part(slice(start, start + MOST_IMAGES)))
+            parts, structure = flatten(outputs)
+            if not start:
+                shapes = [((count, *part.shape[1:]), part.dtype) for part in parts]
+                if out is not None:
+                    _check_out(out, structure, *shapes[0])
+                to = [np.empty(*shape) for shape in shapes] if out is None else [out]
+            for part, whole in zip(parts, to, strict=True):
+                whole[start : start + len(part)] = part
+        return unflatten(structure, to)
 
-    def _outputs(self, x: Array) -> Array:
+    def _outputs(self, x: Inputs) -> Any:
         self._last, self._call = self._execution(x), None
-        self._last.run(x, None)
-        self._call = self._last.call(x)
+        self._last.run(x.arrays, [])
+        self._call = self._last.call(x.arrays[0])
         return self._last.outputs
 
-    def _execution(self, x: Array) -> Execution:
-        key = (x.shape, x.dtype, _kernels_in_use())
+    def _execution(self, x: Inputs) -> Execution:
+        key = (x.key, _kernels_in_use())
         known = self._executions.get(key)
         found: Execution = self._find(key, lambda: self._make(x), Execution.stands)
         due, self._is_due = self._is_due, False  # a call makes one comparison, however many parts its images come in
@@ -184,13 +215,14 @@ class Predictor(Plan):
             self._check_again(found.graph, lambda: self._trace(x), parameters=False)
         return found
 
-    def _trace(self, x: Array) -> Graph:
+    def _trace(self, x: Inputs) -> Graph:
         with mode(self.model, training=False):
-            return trace(self.model, None, (x.shape, x.dtype), None)
+            return trace(self.model, None, x)
 
-    def _make(self, x: Array) -> Execution:
+    def _make(self, x: Inputs) -> Execution:
         graph = self._steady_graph(lambda: self._trace(x), parameters=False)
-        return Execution(graph, self._stages(graph, False), training=False, frozen=self.frozen, options=self.options)
+        stages, operators = self._stages(graph, False)
+        return Execution(graph, stages, training=False, frozen=self.frozen, options=self.options, operators=operators)
 
 
 class Step(Plan):
@@ -215,14 +247,17 @@ class Step(Plan):
         self.group = Accumulation(self.accumulate) if self.accumulate > 1 else None
 
     @property
-    def outputs(self) -> Array:
+    def outputs(self) -> Any:
         """What the model gave in the last step, before the update: (N, ...), overwritten by the next one."""
         if self._last is None:
             raise ArgumentError("outputs: expected a plan that has run: call it once")
-        return self._last.outputs.view()  # whose shape, unlike the plan's own, anybody may set
+        return map_arrays(np.ndarray.view, self._last.outputs)  # whose shapes, unlike the plan's own, anybody may set
 
     def __call__(self, x: Any, y: Any) -> float:
         """One step on the batch x (N, ...) with targets y: the loss, before the update.
+
+        Several arrays come in tuples, lists and dicts: the loss is given y in its structure; a tuple x is spread over
+        the parameters of the model's forward where there are several, and so is a dict that has their names.
 
         Raises NonFiniteError, and updates nothing, if the loss is infinite or not a number; LabelError for labels that
         the model has no output for; ShapeError, DTypeError or StateError for arrays of model or optimiser that were
@@ -233,11 +268,11 @@ class Step(Plan):
 
     def prepare(self, x: Any, y: Any, check: Callable[[tuple[int, ...]], None] | None = None) -> None:
         """Make the plan for such a batch without running it; `check` is shown the shape of the model's outputs."""
-        x, y = _input(x), _target(y)
+        given, wanted = argument(self.model, x), target(self.loss_fn, y)
         with self._turn():
-            stepping = self._stepping(x, y)
-            if check is not None:
-                check(stepping.execution.graph.outputs.shape)
+            graph = self._stepping(given, wanted).execution.graph
+            if check is not None and graph.structure == ARRAY:
+                check(graph.results[0].shape)
 
     def flush(self) -> bool:
         """With `accumulate`: make the update of a group that is not complete, by the mean over the batches it has.
@@ -248,7 +283,7 @@ class Step(Plan):
         with self._turn():
             return self._flush()
 
-    def _fewest(self, images: Array) -> int:
+    def _fewest(self, images: Any) -> int:
         return fewest_in_training(self.model, lambda: images)
 
     def _flush(self) -> bool:
@@ -259,23 +294,23 @@ class Step(Plan):
         return True
 
     def _run(self, x: Any, y: Any) -> float:
-        x, y = _input(x), _target(y)
-        stepping = self._stepping(x, y)
+        given, wanted = argument(self.model, x), target(self.loss_fn, y)
+        stepping = self._stepping(given, wanted)
         stepping.calls += 1
         if stepping.calls in CHECKED:
-            self._check_again(stepping.execution.graph, lambda: self._trace(x, y), parameters=True)
+            self._check_again(stepping.execution.graph, lambda: self._trace(given, wanted), parameters=True)
         self._last = stepping.execution
-        return stepping.run(x, y)
+        return stepping.run(given.arrays, wanted.arrays)
 
-    def _stepping(self, x: Array, y: Array) -> Stepping:
-        key = (x.shape, x.dtype, y.shape, y.dtype, _kernels_in_use(), *self._structure.modes())
+    def _stepping(self, x: Inputs, y: Inputs) -> Stepping:
+        key = (x.key, y.key, _kernels_in_use(), *self._structure.modes())
         found: Stepping = self._find(key, lambda: self._make(x, y), Stepping.stands)
         return found
 
-    def _trace(self, x: Array, y: Array) -> Graph:
-        return trace(self.model, self.loss_fn, (x.shape, x.dtype), (y.shape, y.dtype))
+    def _trace(self, x: Inputs, y: Inputs) -> Graph:
+        return trace(self.model, self.loss_fn, x, y)
 
-    def _make(self, x: Array, y: Array) -> Stepping:
+    def _make(self, x: Inputs, y: Inputs) -> Stepping:
         graph = self._steady_graph(lambda: self._trace(x, y), parameters=True)
         assert graph.loss is not None
         if graph.loss.shape != ():
@@ -283,7 +318,8 @@ class Step(Plan):
                 f"expected a loss of one number (reduction 'mean' or 'sum'), got shape {graph.loss.shape}"
             )
         self._check_reached(graph)
-        return Stepping(graph, self._stages(graph, True), self)
+        stages, operators = self._stages(graph, True)
+        return Stepping(graph, stages, self, operators=operators)
 
     def _check_reached(self, graph: Graph) -> None:
         """ArgumentError for an optimiser whose steps would change nothing."""
@@ -299,8 +335,8 @@ class Step(Plan):
 
     def run_epoch(
         self,
-        images: Array,
-        labels: Array,
+        images: Any,
+        labels: Any,
         permutation: Array | None = None,
         batch_size: int = 128,
         scheduler: Any = None,
@@ -314,7 +350,8 @@ class Step(Plan):
         left joins the batch before it where the model cannot take one alone, as with batch norm of features.
 
         Args:
-            images: (N, ...), such as (N, C, H, W) uint8. labels: (N,) integers, or targets (N, ...).
+            images: (N, ...), such as (N, C, H, W) uint8. labels: (N,) integers, or targets (N, ...). Both may be
+                tuples, lists and dicts of arrays, as in a step.
             permutation: (n,) indices, the order; None takes all as they are.
             batch_size: images in a batch.
             scheduler: a schedule on the optimiser, stepped after each batch.
@@ -325,7 +362,7 @@ class Step(Plan):
         """
         from fastnn.plan.epoch import run_epoch
 
-        images, labels = as_array(images), _target(labels)
+        images, labels = arrays_of(self.model, images), arrays_of(self.loss_fn, labels)
         with self._turn():
             summed = getattr(self.loss_fn, "reduction", "mean") == "sum"
             self._drop_group()
@@ -355,26 +392,9 @@ def _kernels_in_use() -> str:
     return backends.get(name).isa() if name == "native" else name
 
 
-_TAKEN = {np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint8), np.dtype(np.int64)}
-
-
-def _input(x: Any) -> Array:
-    if type(x) is np.ndarray and x.dtype in _TAKEN:
-        array = x
-    else:
-        array = x.data if isinstance(x, Tensor) else Tensor(x).data
-    if array.ndim == 0:
-        raise ShapeError(f"compile: expected a batch (N, ...), got {array.shape}")
-    flags = array.flags
-    return array if flags.c_contiguous and flags.aligned else array.copy()
-
-
-def _target(y: Any) -> Array:
-    array = _input(y)
-    return array.astype(np.int64, copy=False) if array.dtype.kind in "iu" else array
-
-
-def _check_out(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def _check_out(out: Array, structure: Nesting, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if structure != ARRAY:
+        raise ArgumentError("predict: expected no out for a model of several outputs")
     if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
         got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
         raise ShapeError(f"predict: expected out to be an array {dtype} {shape}, got {got}")
@@ -382,9 +402,11 @@ def _check_out(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None
         raise ArgumentError("predict: expected out to be an array that can be written to, got a read-only one")
 
 
-def _into(out: Array | None, outputs: Array) -> Array:
+def _into(out: Array | None, outputs: Any) -> Any:
+    """Copies of the outputs, which the next call overwrites."""
     if out is None:
-        return outputs.copy()
-    _check_out(out, outputs.shape, outputs.dtype)
+        return map_arrays(np.ndarray.copy, outputs)
+    arrays, structure = flatten(outputs)
+    _check_out(out, structure, arrays[0].shape, arrays[0].dtype)
     np.copyto(out, outputs)
     return out

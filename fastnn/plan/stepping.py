@@ -30,12 +30,12 @@ VERY_LONG = 1 << 20  # numbers in a batch: with more, all updates come last, so 
 class Stepping:
     """One shape's training step."""
 
-    def __init__(self, graph: Graph, stages: list[Stage], step: Step) -> None:
+    def __init__(self, graph: Graph, stages: list[Stage], step: Step, *, operators: bool) -> None:
         self.step, self.optimizer = step, step.optimizer
         self.calls = 0
         self.updates = self._known_updates(graph)
         self.whole = step.clip_norm is None and step.accumulate == 1  # nothing looks at gradients before the update
-        soon = math.prod(graph.x.shape) < VERY_LONG
+        soon = sum(math.prod(value.shape) for value in graph.inputs) < VERY_LONG
         self.execution = Execution(
             graph,
             stages,
@@ -43,6 +43,7 @@ class Stepping:
             options=step.options,
             updates=self.updates,
             at_once=self.whole and soon and "update" not in step.options and all(map(_cannot_fail, stages)),
+            operators=operators,
         )
         self.gradients = self.execution.gradients
         if step.group is not None:
@@ -81,9 +82,9 @@ class Stepping:
             if updates.holds(p):
                 stage = UpdateStage(p.data, grad, updates.states(p), updates.numbers(p))
                 if self.whole:
-                    self.execution.native(None, "update", stage)
+                    self.execution.add_update(stage)
                     continue
-                if not programs or programs[-1].full:
+                if not programs:
                     programs.append(Program())
                 programs[-1].add(stage)
         return programs
@@ -92,11 +93,11 @@ class Stepping:
         """Whether everything that kernels rely on still lies where it lay."""
         return self.execution.stands() and (self.updates is None or self.updates.stand())
 
-    def run(self, x: Array, y: Array) -> float:
+    def run(self, inputs: list[Array], targets: list[Array]) -> float:
         """The loss of this batch; what compile() promised is done."""
         if self.updates is not None:
             self.updates.before_step()
-        self.execution.run(x, y)
+        self.execution.run(inputs, targets)
         if self.execution.running:
             self._followed.wrote()
         if self.updates is not None and self.whole:

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import GraphError
+from fastnn.plan.inputs import Inputs
 from fastnn.plan.shapes import output_of
 from fastnn.tape import current_module, recording, traced_by
 from fastnn.tensor import Array, Function, Tensor
+from fastnn.trees import ARRAY, Nesting, flatten, is_tree
 
 __all__ = ["Graph", "Operator", "Traced", "Unsteady", "Value", "trace"]
 
@@ -63,11 +65,26 @@ class Operator:
 class Graph:
     """Operators in the order in which they ran, those left out that nothing depends on."""
 
-    x: Value
-    y: Value | None  # the target; None for inference
+    inputs: list[Value]
+    targets: list[Value]  # none for inference
     operators: list[Operator]
-    outputs: Value  # of the model
+    results: list[Value]  # the model's outputs
+    structure: Nesting  # in which the model returns them
     loss: Value | None  # None for inference
+
+    @property
+    def x(self) -> Value:
+        """The first input, which a program reads where it lies."""
+        return self.inputs[0]
+
+    @property
+    def y(self) -> Value | None:
+        """The first target, which a program reads where it lies."""
+        return self.targets[0] if self.targets else None
+
+    def is_result(self, value: Value) -> bool:
+        """Whether it is among the model's outputs."""
+        return any(value is result for result in self.results)
 
     @property
     def leaves(self) -> list[Value]:
@@ -161,30 +178,34 @@ class _Recorder:
 
 
 def trace(
-    model: Callable[[Any], Any],
-    loss: Callable[[Any, Any], Any] | None,
-    x: tuple[tuple[int, ...], np.dtype[Any]],
-    y: tuple[tuple[int, ...], np.dtype[Any]] | None,
+    model: Callable[..., Any], loss: Callable[..., Any] | None, inputs: Inputs, targets: Inputs | None = None
 ) -> Graph:
-    """The graph of model(x), or of loss(model(x), y), for inputs of these shapes and types.
+    """The graph of model(inputs), or of loss(model(inputs), targets), for arrays of these shapes and types.
 
     Raises GraphError where the model needs values, and whatever the model itself raises for such shapes.
     """
     recorder = _Recorder()
-    given = Traced.of(Value(*x))
-    target = None if y is None else Traced.of(Value(*y))
+    given = [Traced.of(Value(array.shape, array.dtype)) for array in inputs.arrays]
+    wanted = [] if targets is None else [Traced.of(Value(array.shape, array.dtype)) for array in targets.arrays]
     with traced_by(recorder, recording=loss is not None):
-        outputs = model(given)
-        result = outputs if loss is None else loss(outputs, target)
-    for name, found in (("the model", outputs), ("the loss", result)):
-        if not isinstance(found, Traced):
-            raise GraphError(f"compile: expected {name} to return a tensor that depends on its input, got {found!r}")
+        outputs = inputs.call(model, (), given)
+        result = None if loss is None or targets is None else targets.call(loss, (outputs,), wanted)
+    found, structure = flatten(outputs) if is_tree(outputs) else ([outputs], ARRAY)
+    for name, tensors in (("the model", found), ("the loss", [result] if loss is not None else [])):
+        for tensor in tensors:
+            if not isinstance(tensor, Traced):
+                raise GraphError(
+                    f"compile: expected {name} to return a tensor that depends on its input, got {tensor!r}"
+                )
+    results = [tensor.value for tensor in found]
+    last = None if result is None else result.value
     graph = Graph(
-        given.value,
-        None if target is None else target.value,
-        _needed(recorder.operators, [result.value, outputs.value]),
-        outputs.value,
-        None if loss is None else result.value,
+        [tensor.value for tensor in given],
+        [tensor.value for tensor in wanted],
+        _needed(recorder.operators, [*results, *([] if last is None else [last])]),
+        results,
+        structure,
+        last,
     )
     for op in graph.operators:
         for value in op.inputs:

@@ -33,6 +33,7 @@ class Slot:
     penalized: bool
     params: list[Tensor] = field(default_factory=list)
     shown: list[tuple[Tensor, dict[str, Any], dict[str, Array]]] = field(default_factory=list)  # parameters' states
+    entries: Any = None  # fastnn._kernels.Entries: what was shown, as the optimiser has to keep it
 
 
 class Updates:
@@ -119,13 +120,8 @@ class Updates:
                 for name, array in arrays.items()
             ) and not any(self.optimizer.steps_made(self._state.get(p, _EMPTY)) for p in slot.params)
         self._show(slot)
-        steps = slot.shown[0][1].get("step")
-        for p, state, arrays in slot.shown:
-            if self._state.get(p) is not state or state.get("step") != steps:
-                return False
-            for name, array in arrays.items():
-                if state.get(name) is not array:
-                    return False
+        if not slot.entries.stand():
+            return False
         if self.optimizer.counts:
             slot.steps = self.optimizer.steps_made(slot.shown[0][1])
         return slot.steps > 0
@@ -167,8 +163,14 @@ class Updates:
 
     def _show(self, slot: Slot) -> None:
         """Look up once where the optimiser keeps the slot's state."""
-        if not slot.shown:
-            slot.shown = [(p, self._state.get(p, _EMPTY), self._arrays[id(p)]) for p in slot.params]
+        if slot.shown:
+            return
+        from fastnn._kernels import Entries
+
+        slot.shown = [(p, self._state.get(p, _EMPTY), self._arrays[id(p)]) for p in slot.params]
+        states = [(self._state, p, state) for p, state, _ in slot.shown]
+        arrays = [(state, name, array) for _, state, arrays in slot.shown for name, array in arrays.items()]
+        slot.entries = Entries([*states, *arrays], [state for _, state, _ in slot.shown], "step")
 
     def scale(self, factor: float) -> None:
         """Multiply every gradient of the coming steps by this first."""

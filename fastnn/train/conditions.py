@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnn import backends, config
 from fastnn.checks import plain
+from fastnn.trees import flatten
 
 from .callbacks import Training
 
@@ -49,10 +50,10 @@ def conditions(training: Training) -> dict[str, Any]:
     }
 
 
-def fingerprint(images: np.ndarray, labels: np.ndarray) -> str:
+def fingerprint(images: Any, labels: Any) -> str:
     """Returns a short hash of the arrays (of samples only, if they are very large)."""
     digest = hashlib.blake2b(digest_size=12)
-    for array in (images, labels):
+    for array in (*flatten(images)[0], *flatten(labels)[0]):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         if array.ndim and not array.dtype.hasobject:
             digest.update(np.ascontiguousarray(array[:: max(1, -(-array.nbytes // MOST_HASHED))]).data)

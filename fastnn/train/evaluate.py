@@ -12,14 +12,17 @@ from fastnn import data as datasets
 from fastnn import plan
 from fastnn.backends.stopping import Stoppable
 from fastnn.data import Batches, Dataset
+from fastnn.data.samples import Samples, count_of, is_several, take
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import at_once
 from fastnn.nn import CrossEntropyLoss, Module, Normalize
+from fastnn.nn.arguments import spread
 from fastnn.nn.modes import mode
 from fastnn.ops.norm import check_pixels, on_scale
 from fastnn.plan.fewest import fewest_for
 from fastnn.plan.steady import Unsteady
 from fastnn.tensor import Tensor, no_grad
+from fastnn.trees import flatten, is_tree, map_arrays
 
 from . import finite
 from .checks import check_data, check_loss, check_model
@@ -58,7 +61,8 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
         data: a data set's name or an image folder (its test part), a `Dataset`, ``(images, labels)``, or `Batches`, of
             which only the images and labels count, not their order or augmentation. uint8 images are divided by 255,
             and uint8 features (N, F) are not, as in `fit`. Other integers are taken in `Batches` alone, as if they
-            were uint8; a `Dataset` or arrays have to be uint8 or floating.
+            were uint8; a `Dataset` or arrays have to be uint8 or floating. Images and labels may each be a tuple or a
+            dict of arrays, as in `fit`.
         loss: as for `fit`; cross-entropy by default.
         batch_size: images at a time; the result hardly depends on it.
         compile: whether the model is compiled (`fnn.compile`), as for `fit`.
@@ -88,25 +92,25 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
     return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count)
 
 
-def predictor(model: Any, compile: bool) -> Callable[[np.ndarray], np.ndarray]:
+def predictor(model: Any, compile: bool) -> Callable[[Any], Any]:
     """What gives a model's outputs, in eval mode, for images as a data set holds them."""
     to_input = input_for(model)
 
-    def eager(images: np.ndarray) -> np.ndarray:
+    def eager(images: Any) -> Any:
+        args, kwargs = spread(model, to_input(images))
         with mode(model, training=False), no_grad():
-            outputs: np.ndarray = model(to_input(images)).data
-        return outputs
+            return map_arrays(lambda output: output.data, model(*args, **kwargs))
 
     if not (compile and isinstance(model, Module)):
         return eager
     planned: Any = plan.compile(model)
 
-    def predict(images: np.ndarray) -> np.ndarray:
+    def predict(images: Any) -> Any:
         nonlocal planned
         if planned is not None:
             try:
-                outputs: np.ndarray = planned(to_input(images))
-                return outputs
+                args, kwargs = spread(model, to_input(images))
+                return planned(*args, **kwargs)
             except Unsteady as error:
                 planned = None
                 tell_without_plan("evaluate", model, error)
@@ -116,11 +120,11 @@ def predictor(model: Any, compile: bool) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def measure(
-    predict: Callable[[np.ndarray], np.ndarray],
-    dataset: Dataset,
+    predict: Callable[[Any], Any],
+    dataset: Dataset | Samples,
     loss: Any,
     batch_size: int,
-    check: Callable[[int, np.ndarray, float], None] | None = None,
+    check: Callable[[int, Any, float], None] | None = None,
 ) -> Tally:
     """Loss and confusions of all images, batch by batch, in their order.
 
@@ -129,15 +133,15 @@ def measure(
     tally = Tally(loss)
     batches = Batches(dataset.images, dataset.labels, batch_size)
     if batch_size > 1 and len(dataset) % batch_size == 1 < len(dataset):
-        batches.fewest = fewest_for(predict, dataset.images[:2])
+        batches.fewest = fewest_for(predict, take(dataset.images, slice(2)))
     for images, labels in batches:
-        with at_once(), Stoppable(images.size):
+        with at_once(), Stoppable(sum(array.size for array in flatten(images)[0])):
             outputs = predict(images)
-        if not tally.count:
+        if not tally.count and not is_tree(outputs):
             check_outputs(dataset.labels, outputs.shape, loss)
             check_probabilities("evaluate", outputs, loss)
         with np.errstate(over="ignore", invalid="ignore"):  # the loss says it: infinite, or not a number
-            value = loss(Tensor(outputs), Tensor(labels))
+            value = loss(map_arrays(Tensor, outputs), map_arrays(Tensor, labels))
         if value.ndim:
             raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {value.shape}")
         if check is not None:
@@ -149,24 +153,36 @@ def measure(
 class _Finite:
     """NonFiniteError for outputs or a loss that are not finite."""
 
-    def __init__(self, model: Any, dataset: Dataset) -> None:
+    def __init__(self, model: Any, dataset: Dataset | Samples) -> None:
         self._model, self._dataset = model, dataset
 
-    def __call__(self, start: int, outputs: np.ndarray, loss: float) -> None:
-        if np.isfinite(loss) and (outputs < np.inf).all():  # -inf may stand for a class that is masked
+    def __call__(self, start: int, outputs: Any, loss: float) -> None:
+        arrays, _ = flatten(outputs)
+        if np.isfinite(loss) and all((array < np.inf).all() for array in arrays):  # -inf may stand for a masked class
             return
-        span = slice(start, start + len(outputs))
-        numbers = np.arange(start, start + len(outputs))
-        bad = np.flatnonzero(~(outputs < np.inf).reshape(len(outputs), -1).all(axis=1))
+        count = len(arrays[0])
+        numbers = np.arange(start, start + count)
+        rows = [~(array < np.inf).reshape(count, -1).all(axis=1) for array in arrays if len(array) == count]
+        bad = np.flatnonzero(np.any(rows, axis=0))
         what = f"the outputs for image {numbers[bad[0]]} became non-finite" if len(bad) else f"the loss became {loss}"
-        reason = finite.cause(self._model, self._dataset.images[span], self._dataset.labels[span], numbers)
+        images, labels = take(self._dataset.images, numbers), take(self._dataset.labels, numbers)
+        reason = finite.cause(self._model, images, labels, numbers)
         raise NonFiniteError(f"evaluate: {what}: {reason}")
 
 
-def as_dataset(data: Any, split: str) -> Dataset:
-    """The `Dataset` that a user named, gave as arrays, or has made batches of; `split` counts for names and folders."""
+def as_dataset(data: Any, split: str) -> Any:
+    """The `Dataset` that a user named, gave as arrays, or has made batches of; `split` counts for names and folders.
+
+    Where samples are several arrays, `Samples`.
+    """
+    if isinstance(data, Samples):
+        return data
     if isinstance(data, Batches):
-        return Dataset(_as_held(data.images), data.labels)
+        data = (data.images, data.labels)
+        if not any(map(is_several, data)):
+            return Dataset(_as_held(data[0]), data[1])
+    if isinstance(data, tuple) and len(data) == 2 and any(map(is_several, data)):
+        return Samples(*data)
     check_data(data)
     return datasets.load(data, split=split)
 
@@ -181,7 +197,7 @@ def _as_held(images: np.ndarray) -> np.ndarray:
     return images.astype(np.uint8)
 
 
-def input_for(model: Any) -> Callable[[np.ndarray], np.ndarray]:
+def input_for(model: Any) -> Callable[[Any], Any]:
     """What samples go through before this model.
 
     Integers (N, H, W) or (N, C, H, W) are pixels, and are put on the scale 0 .. 1, unless the model's own
@@ -190,7 +206,9 @@ def input_for(model: Any) -> Callable[[np.ndarray], np.ndarray]:
     if normalizes(model):
         return lambda samples: samples
 
-    def numbers(samples: np.ndarray) -> np.ndarray:
+    def numbers(samples: Any) -> Any:
+        if is_several(samples):
+            return map_arrays(numbers, samples)
         if are_pixels(model, samples):
             return on_scale(samples, np.dtype(np.float32))
         return samples.astype(np.float32) if samples.dtype.kind in "iu" else samples
@@ -203,8 +221,10 @@ def normalizes(model: Any) -> bool:
     return any(isinstance(module, Normalize) for module in model.modules())
 
 
-def are_pixels(model: Any, samples: np.ndarray) -> bool:
+def are_pixels(model: Any, samples: Any) -> bool:
     """Whether samples (N, ...) are integers from 0 to 255 that stand for 0 to 1, not the features of a table."""
+    if is_several(samples):
+        return False
     return samples.dtype.kind in "iu" and (samples.ndim > 2 or normalizes(model))
 
 
@@ -218,11 +238,14 @@ class Tally:
         self._correct: int | None = None
         self.confusion: np.ndarray | None = None
 
-    def add(self, loss: float, outputs: np.ndarray, labels: np.ndarray, classes: int = 0) -> None:
+    def add(self, loss: float, outputs: Any, labels: Any, classes: int = 0) -> None:
         """Count one batch: its reduced loss, outputs (N, ...), labels; with `classes`, also who was taken for whom."""
         summed = getattr(self._loss, "reduction", "mean") == "sum"
-        self._total += loss * (1 if summed else len(labels))
-        self.count += len(labels)
+        count = count_of(labels)
+        self._total += loss * (1 if summed else count)
+        self.count += count
+        if is_tree(outputs) or is_tree(labels):
+            return
         if outputs.ndim != 2 or outputs.shape[1] < 2:
             return
         if labels.ndim == 2 and isinstance(self._loss, CrossEntropyLoss):

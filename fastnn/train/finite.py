@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn.errors import NonFiniteError
 from fastnn.nn import Module
+from fastnn.trees import flatten
 
 __all__ = ["Watched", "cause", "check_model"]
 
@@ -65,13 +66,13 @@ def check_model(where: str, model: Any) -> None:
         raise NonFiniteError(f"{where}: expected a model of finite numbers, got other ones in {found}")
 
 
-def cause(model: Any, images: np.ndarray, targets: np.ndarray, numbers: np.ndarray) -> str:
+def cause(model: Any, images: Any, targets: Any, numbers: np.ndarray) -> str:
     """Where a loss or an output that is not finite comes from, in words.
 
     images (N, ...) and targets (N, ...) are a batch as the model was given it; numbers (N,) say which those are in the
     data.
     """
-    for name, values in (("image", images), ("target", targets)):
+    for name, values in [("image", x) for x in flatten(images)[0]] + [("target", y) for y in flatten(targets)[0]]:
         if values.dtype.kind == "f":
             rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
             if len(rows):

@@ -10,19 +10,17 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from fastnn import random
 from fastnn.checks import is_number
 from fastnn.data import Batches
+from fastnn.data.samples import count_of, take
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
 from fastnn.nn import CrossEntropyLoss, NLLLoss
 from fastnn.nn.modes import training_mode
 from fastnn.ops.norm import check_pixels
-from fastnn.optim import Adam, GradientDescent, Optimizer
+from fastnn.optim import Adam, Optimizer
 from fastnn.plan.fewest import fewest_in_training, trial
-from fastnn.schedules import OneCycleLR, ReduceLROnPlateau
 
 from . import finite
 from .callbacks import Callback, Training
@@ -31,7 +29,7 @@ from .evaluate import Evaluation, Tally, are_pixels, as_dataset, evaluate, input
 from .history import EpochRecord, History
 from .interrupts import Interrupted
 from .progress import Progress
-from .steps import make_step
+from .steps import make_step, needs_closure
 from .targets import check_outputs, check_probabilities, check_targets
 
 __all__ = ["fit"]
@@ -60,7 +58,8 @@ def fit(
             `Batches`, which keep their own size, order and augmentation. uint8 images, (N, H, W) or (N, C, H, W), are
             divided by 255, here or by the model's own ``nn.Normalize``; the features (N, F) of a table are divided only
             by the latter. Where a single image would be left for the last batch and the model cannot take one alone, as
-            with batch norm of features, it joins the batch before.
+            with batch norm of features, it joins the batch before. Models of several inputs or targets take a tuple or
+            a dict of arrays in the place of either array, as a compiled step does.
         val: what to watch by, never trained on: a fraction or a number of the training images (stratified by class), a
             `Dataset`, ``(images, labels)``, or the name of a data set (its test part).
         loss: maps (outputs, labels) to one number; by default ``nn.CrossEntropyLoss()``.
@@ -118,10 +117,10 @@ def fit(
     check_trainable(model, optimizer)
     check_targets("fit", batches.labels, loss)
     finite.check_model("fit", model)
-    if isinstance(optimizer, GradientDescent) and len(batches) > 1:
+    if needs_closure(optimizer) and len(batches) > 1:
         raise ArgumentError(
-            f"fit: expected one batch of all images for GradientDescent, got {len(batches)} batches an epoch: give "
-            'batch_size="full", or Batches of that size'
+            f"fit: expected one batch of all images for {type(optimizer).__name__}, got {len(batches)} batches an "
+            'epoch: give batch_size="full", or Batches of that size'
         )
     step = make_step(model, loss, optimizer, compile)
     numbers = finite.Watched(model, optimizer)
@@ -167,6 +166,7 @@ def _run_epoch(
     """One epoch: its updates, its validation, its record; or as much of it as there was before somebody stopped it."""
     model, optimizer, scheduler, history = training.model, training.optimizer, training.scheduler, training.history
     training.epoch, training.batch, training.images, training.seconds = len(history) + 1, 0, 0, 0.0
+    per = _stepped_per(scheduler)
     tally, to_input, penalties, callbacks = Tally(loss), input_for(model), 0.0, training.callbacks
     _call(callbacks, "on_epoch_begin", training)
     start = time.perf_counter()
@@ -185,10 +185,10 @@ def _run_epoch(
             ) from None
         tally.add(value, step.outputs, labels)
         rate = _rate(optimizer)
-        if isinstance(scheduler, OneCycleLR):
+        if per == "batch":
             scheduler.step()
         training.batch, training.images, training.loss = training.batch + 1, tally.count, tally.loss
-        penalties += len(labels) * (penalty or 0.0)
+        penalties += count_of(labels) * (penalty or 0.0)
         training.penalty = None if penalty is None else penalties / tally.count
         training.seconds = time.perf_counter() - start
         _call(callbacks, "on_batch_end", training)
@@ -199,9 +199,9 @@ def _run_epoch(
     seconds = training.seconds
     _check_finite(training, numbers)
     watched = None if watch is None else _watched(watch, training.epoch)
-    if isinstance(scheduler, ReduceLROnPlateau):
+    if per == "metric":
         scheduler.step(tally.loss if watched is None else watched.loss)
-    elif scheduler is not None and not isinstance(scheduler, OneCycleLR):
+    elif per == "epoch":
         scheduler.step()
     history.append(
         EpochRecord(
@@ -250,22 +250,22 @@ def _tried_out(training: Training) -> Iterator[None]:
     to judge the loss, is tried before anything is updated."""
     model, batches, loss, scheduler = training.model, training.batches, training.loss_fn, training.scheduler
 
-    def images() -> np.ndarray:
+    def images() -> Any:
         """Two of the first batch, as the model is given them."""
         first, _ = next(iter(copy.copy(batches)))
-        return to_input(first[:2])
+        return to_input(take(first, slice(2)))
 
     to_input, before, number = input_for(model), batches.fewest, len(batches)
     if isinstance(loss, NLLLoss):
         check_probabilities("fit", trial(model, images()), loss)
-    if batches.batch_size > 1 and len(batches.images) % batches.batch_size == 1 and not batches.drop_last:
+    if batches.batch_size > 1 and batches.count % batches.batch_size == 1 and not batches.drop_last:
         batches.fewest = max(before, fewest_in_training(model, images))
     try:
         steps = training.epochs * len(batches)
-        if isinstance(scheduler, OneCycleLR) and scheduler.total_steps == training.epochs * number != steps:
+        if _stepped_per(scheduler) == "batch" and scheduler.total_steps == training.epochs * number != steps:
             raise ArgumentError(
-                f"fit: expected OneCycleLR(total_steps={steps}), got {scheduler.total_steps}: the single image that is "
-                f"left over in each epoch joins the batch before it, so there are {len(batches)}"
+                f"fit: expected {type(scheduler).__name__}(total_steps={steps}), got {scheduler.total_steps}: the "
+                f"single image that is left over in each epoch joins the batch before it, so there are {len(batches)}"
             )
         yield
     finally:
@@ -280,11 +280,11 @@ def _watched(watch: Any, epoch: int) -> Evaluation:
         raise NonFiniteError(f"in the validation of epoch {epoch}: {error}") from None
 
 
-def _cause(training: Training, images: np.ndarray, labels: np.ndarray) -> str:
+def _cause(training: Training, images: Any, labels: Any) -> str:
     """Where the loss of the batch under way comes from, which is not finite."""
     batches = training.batches
     order, start = batches.order(batches.epoch - 1), training.batch * batches.batch_size
-    found = finite.cause(training.model, images, labels, order[start : start + len(images)])
+    found = finite.cause(training.model, images, labels, order[start : start + count_of(images)])
     return f"{found}; try a smaller learning rate" if "overflowed" in found else found
 
 
@@ -298,8 +298,13 @@ def _check_finite(training: Training, numbers: finite.Watched) -> None:
         )
 
 
+def _stepped_per(scheduler: Any) -> str | None:
+    """How often the schedule is stepped: once per "batch", per "epoch", or per "metric"; None without a schedule."""
+    return None if scheduler is None else getattr(scheduler, "per", "epoch")
+
+
 def _stop_without_descent(training: Training) -> None:
-    if isinstance(training.optimizer, GradientDescent) and training.optimizer.alpha == 0:
+    if getattr(training.optimizer, "converged", False):
         training.stop("no step along the gradient decreases what is minimised")
 
 

@@ -14,7 +14,6 @@ from fastnn.checks import is_number, whole
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import heed
 from fastnn.nn.modes import training_mode
-from fastnn.optim import GradientDescent, Rprop
 
 from .callbacks import Callback, Training
 from .evaluate import input_for
@@ -95,7 +94,7 @@ class LRFinder(Callback):
         return self
 
     def on_train_begin(self, training: Training) -> None:
-        if isinstance(training.optimizer, (GradientDescent, Rprop)):
+        if not getattr(training.optimizer, "follows_lr", True):
             name = type(training.optimizer).__name__
             raise ArgumentError(f"LRFinder: expected an optimiser whose steps follow its lr, got {name}")
         if self._only_test:

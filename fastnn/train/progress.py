@@ -88,4 +88,4 @@ def losses(training: Training) -> str:
 
 def images_per_epoch(training: Training) -> int:
     batches = training.batches
-    return len(batches) * batches.batch_size if batches.drop_last else len(batches.images)
+    return len(batches) * batches.batch_size if batches.drop_last else batches.count

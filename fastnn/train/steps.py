@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends.stopping import Stoppable
+from fastnn.data.samples import is_several
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import at_once, heed
 from fastnn.nn import Dropout, Module
-from fastnn.optim import GradientDescent, Optimizer
+from fastnn.nn.arguments import spread
+from fastnn.optim import Optimizer
 from fastnn.plan import compile
 from fastnn.plan.memory import Buffers, Kept
 from fastnn.plan.steady import Unsteady
 from fastnn.plan.step import NOTHING_TO_TRAIN
 from fastnn.tensor import Tensor
+from fastnn.trees import flatten, is_tree, map_arrays
 
 from .unplanned import tell_without_plan
 
@@ -31,18 +34,18 @@ class EagerStep:
 
     def __init__(self, model: Any, loss: Any, optimizer: Any) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.outputs: np.ndarray = np.zeros(0)
+        self.outputs: Any = np.zeros(0)
         self.check: Callable[[tuple[int, ...]], None] | None = None  # is shown the shape of the first outputs
         self._buffers = Buffers(model)
         self._reaches = False  # whether gradients are known to get to the optimiser's parameters
 
-    def prepare(self, x: np.ndarray, y: np.ndarray, check: Callable[[tuple[int, ...]], None]) -> None:
+    def prepare(self, x: Any, y: Any, check: Callable[[tuple[int, ...]], None]) -> None:
         self.check = check  # nothing is known before the first batch has run
 
-    def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
+    def __call__(self, x: Any, y: Any) -> float:
         self._buffers.keep()
         try:
-            with at_once(), Stoppable(np.size(x)):
+            with at_once(), Stoppable(sum(map(np.size, flatten(x)[0]))):
                 value = self._gradients(x, y)
         except BaseException:
             self._buffers.put_back()
@@ -51,14 +54,16 @@ class EagerStep:
             self.optimizer.step()
         return value
 
-    def _gradients(self, x: np.ndarray, y: np.ndarray) -> float:
+    def _gradients(self, x: Any, y: Any) -> float:
         """The loss; its gradients are in `.grad` then."""
-        outputs = self.model(x)
+        args, kwargs = spread(self.model, x)
+        outputs = self.model(*args, **kwargs)
         if self.check is not None:
-            self.check(outputs.shape)
+            if not is_tree(outputs):
+                self.check(outputs.shape)
             self.check = None
         with np.errstate(over="ignore", invalid="ignore"):  # said below, better than NumPy's warning does
-            loss = self.loss(outputs, Tensor(y))  # a plan's loss sees a tensor, too
+            loss = self.loss(outputs, map_arrays(Tensor, y) if is_several(y) else Tensor(y))  # as in a plan
         if loss.ndim:
             raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {loss.shape}")
         value = float(loss.item())
@@ -72,7 +77,7 @@ class EagerStep:
         if self.optimizer is not None and not self._reaches:
             check_reached(self.optimizer)
             self._reaches = True
-        self.outputs = outputs.data
+        self.outputs = map_arrays(lambda output: output.data, outputs)
         return value
 
 
@@ -88,18 +93,17 @@ class CompiledStep:
         self._made = 0
 
     @property
-    def outputs(self) -> np.ndarray:
-        outputs: np.ndarray = self._step.outputs
-        return outputs
+    def outputs(self) -> Any:
+        return self._step.outputs
 
-    def prepare(self, x: np.ndarray, y: np.ndarray, check: Callable[[tuple[int, ...]], None]) -> None:
+    def prepare(self, x: Any, y: Any, check: Callable[[tuple[int, ...]], None]) -> None:
         try:
             self._step.prepare(x, y, check)
         except Unsteady as error:
             self._go_on_without_plan(error)
             self._step.prepare(x, y, check)
 
-    def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
+    def __call__(self, x: Any, y: Any) -> float:
         try:
             loss: float = self._step(x, y)
         except Unsteady as error:
@@ -120,26 +124,26 @@ def check_reached(optimizer: Any) -> None:
 
 
 class DescentStep:
-    """A step of `optim.GradientDescent`, which asks for the loss at several points of the same batch.
+    """A step of an optimiser that asks for the loss at several points of the same batch.
 
     The outputs, and what batch norm learns of the batch, are those of the point where the step begins. Loss and
     gradients come out of a compiled plan that updates nothing, or of the operators.
     """
 
-    def __init__(self, model: Any, loss: Any, optimizer: GradientDescent, compiled: bool) -> None:
+    def __init__(self, model: Any, loss: Any, optimizer: Optimizer, compiled: bool) -> None:
         self.model, self.optimizer = model, optimizer
-        self.outputs: np.ndarray = np.zeros(0)
+        self.outputs: Any = np.zeros(0)
         self._evaluate: Any = (CompiledStep if compiled else EagerStep)(model, loss, None)
 
-    def prepare(self, x: np.ndarray, y: np.ndarray, check: Callable[[tuple[int, ...]], None]) -> None:
+    def prepare(self, x: Any, y: Any, check: Callable[[tuple[int, ...]], None]) -> None:
         if any(isinstance(module, Dropout) and module.p > 0 for module in self.model.modules()):
             raise ArgumentError(
-                "GradientDescent: expected a model that gives the same loss for the same parameters, got one with "
-                "Dropout: set its p to 0, or train with another optimiser"
+                f"{type(self.optimizer).__name__}: expected a model that gives the same loss for the same parameters, "
+                "got one with Dropout: set its p to 0, or train with another optimiser"
             )
         self._evaluate.prepare(x, y, check)
 
-    def __call__(self, x: np.ndarray, y: np.ndarray) -> float:
+    def __call__(self, x: Any, y: Any) -> float:
         buffers: list[Kept] = []
 
         def closure() -> float:
@@ -148,7 +152,7 @@ class DescentStep:
             value = float(self._evaluate(x, y))
             if not buffers:
                 check_reached(self.optimizer)
-                self.outputs = self._evaluate.outputs.copy()
+                self.outputs = map_arrays(np.ndarray.copy, self._evaluate.outputs)
                 buffers.append(Kept(self.model.buffers()))
             return value
 
@@ -160,9 +164,14 @@ class DescentStep:
                 kept.put_back()
 
 
+def needs_closure(optimizer: Any) -> bool:
+    """Whether the optimiser's step asks for the loss at several points."""
+    return bool(getattr(optimizer, "needs_closure", False))
+
+
 def make_step(model: Any, loss: Any, optimizer: Any, compiled: bool) -> Any:
     """A compiled step where that is wanted, and model and optimiser are fastnn's own."""
-    if isinstance(optimizer, GradientDescent):
+    if needs_closure(optimizer):
         return DescentStep(model, loss, optimizer, compiled and isinstance(model, Module))
     if compiled and isinstance(model, Module) and isinstance(optimizer, Optimizer):
         return CompiledStep(model, loss, optimizer)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.data.samples import is_several
 from fastnn.errors import ArgumentError, LabelError
 from fastnn.nn import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, NLLLoss
 from fastnn.tensor import Tensor
@@ -16,11 +17,13 @@ ROUNDING = 1e-3  # by which the sum of a row of probabilities may differ from 1
 REGRESSION = "for a regression pass loss=nn.MSELoss()"
 
 
-def check_targets(where: str, targets: np.ndarray, loss: Any) -> None:
+def check_targets(where: str, targets: Any, loss: Any) -> None:
     """ArgumentError or LabelError where the targets (N, ...) of a data set do not go with the loss, whatever the model.
 
     `where` begins the sentence.
     """
+    if is_several(targets):
+        return
     if isinstance(loss, (BCELoss, BCEWithLogitsLoss)):
         outside = np.flatnonzero(~((targets >= 0) & (targets <= 1)).reshape(len(targets), -1).all(axis=1))
         if len(outside):
@@ -54,10 +57,12 @@ def check_targets(where: str, targets: np.ndarray, loss: Any) -> None:
             )
 
 
-def check_outputs(targets: np.ndarray, outputs: tuple[int, ...], loss: Any) -> None:
+def check_outputs(targets: Any, outputs: tuple[int, ...], loss: Any) -> None:
     """ArgumentError where cross-entropy of outputs of that shape has only one class, or where a loss pairs each output
     with every target; LabelError, which names the first index in the data, where cross-entropy has no such class.
     """
+    if is_several(targets):
+        return
     if outputs[1:] == (1,) and targets.ndim == 1 and targets.dtype.kind == "f" and _pairs_all(loss):
         raise ArgumentError(
             f"the loss broadcasts outputs {outputs} and targets {outputs[:1]} to {outputs[:1] * 2}, each output against"

@@ -21,18 +21,17 @@ INLINE int conv_offsets_fit(const struct conv2d_shape *s) {
 enum conv2d_pass { CONV2D_FORWARD, CONV2D_BACKWARD_INPUT, CONV2D_BACKWARD_WEIGHT };
 enum conv2d_loops { CONV2D_BLOCKS, CONV2D_PLANES, CONV2D_PRODUCT };
 
-/* Blocks win, 1.1 to 2 times and more where planes are small, wherever the channels that are written fill their lanes and those that
- * are read are not just a few (measured on AVX2 and AVX-512, 1 to 512 channels, planes of 4 x 4 to 56 x 56). But an input gradient
- * much larger than what it comes from is mostly zeros; and where weights are so many that few parts of the batch can have sums
- * of their own, threads are left idle. */
+/* Blocks win, 1.1 to 2 times and more, wherever the lanes of what is written are filled and a product is not too short to repay the
+ * copies (measured on AVX2 and AVX-512: 1 to 512 channels, planes of 4 x 4 to 84 x 84, kernels of 1 x 1 to 8 x 8, strides of 1, 2 and
+ * 4); a weight gradient repays them sooner. But an input gradient much larger than what it comes from is mostly zeros; and where weights
+ * are so many that few parts of the batch can have sums of their own, threads are left idle. */
 INLINE int conv_blocks_suit(const struct conv2d_shape *s, enum conv2d_pass pass) {
-    i64 C = s->C / s->groups, O = s->O / s->groups, from = C, to = O;
-    if (s->dilation_h != 1 || s->dilation_w != 1 || s->pad_h >= s->kh || s->pad_w >= s->kw) return 0;
-    if (s->OH != s->H + 2 * s->pad_h - s->kh + 1 || s->OW != s->W + 2 * s->pad_w - s->kw + 1) return 0;     /* a stride */
-    if (pass == CONV2D_BACKWARD_INPUT) from = O, to = C;
-    if (pass == CONV2D_BACKWARD_INPUT && 2 * s->W >= 3 * s->OW && s->kw > 1) return 0;
-    if (pass == CONV2D_BACKWARD_WEIGHT && s->O * C * s->kh * s->kw > 1 << 20) return 0;
-    return 10 * to >= 7 * round_up(to, VL) && from >= 4 && 3 * from >= VL;
+    const struct channels_conv c = conv_channels(s);
+    const struct channels_packing p = pass == CONV2D_BACKWARD_INPUT ? channels_packing_input(&c) : channels_packing(&c);
+    const i64 K = p.from / p.groups * p.kh * p.kw, filled = 100 * p.to * K / channels_packed_floats(&p);
+    if (pass == CONV2D_BACKWARD_WEIGHT) return s->O * K <= 1 << 20 && filled >= 25 && (p.groups == 1 || filled >= 50);
+    if (pass == CONV2D_BACKWARD_INPUT && 2 * s->W >= 3 * s->OW * s->stride_w && s->kw > 1) return 0;
+    return filled >= (p.groups == 1 ? 50 : 70) && (p.depthwise || K >= 16);
 }
 
 /* Loops over planes win wherever their tiles are well filled. They compute (pitch - OW) positions a row for nothing, a weight

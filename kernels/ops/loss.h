@@ -153,7 +153,33 @@ INLINE void mse_formula(vf x, vf t, float scale, vf *loss, vf *grad) {
         fastnn_parallel(ceil_div(count, LOSS_CHUNK), (16.0 + FLOPS) * (double)count, NAME##_chunk, &t);                  \
     }
 
+/* log(x) for 0 <= x <= 1, no less than -100 */
+INLINE vf log_of_probability(vf x) {
+    const vi tiny = x < v_set1(0x1p-126f);              /* v_log takes normal numbers */
+    const vf log = v_log(v_select(tiny, x * 0x1p24f, x)) - v_select(tiny, v_set1(16.6355323f), (vf){0});
+    return v_select(x == (vf){0}, v_set1(-100), v_max(v_set1(-100), log));
+}
+
+/* -(t log p + (1 - t) log(1 - p)),  scale * (p - t) / (p (1 - p)), where the divisor is no less than 1e-12 */
+INLINE void probability_formula(vf p, vf t, float scale, vf *loss, vf *grad) {
+    const vi small = p < v_set1(0.25f);
+    const vf log_q = v_select(small, v_log1p(-v_select(small, p, (vf){0})), log_of_probability(1.0f - p));
+    *loss = (t - 1.0f) * log_q - t * log_of_probability(p);
+    *grad = scale * ((p - t) / v_max(v_set1(1e-12f), (1.0f - p) * p));
+}
+
+ELEMENTWISE_LOSS(bce, 100, probability_formula)
 ELEMENTWISE_LOSS(bce_with_logits, 50, bce_formula)
 ELEMENTWISE_LOSS(mse, 0, mse_formula)
+
+/* ---- of log-probabilities x (N, C) and labels (N,): loss -x[label], and the gradient's one entry a row ---- */
+
+KERNEL void nll(i64 N, i64 C, const float *x, const int64_t *labels, double scale, float *loss, float *grad) {
+    memset(grad, 0, (size_t)(N * C) * sizeof(float));
+    for (i64 n = 0; n < N; n++) {
+        loss[n] = -x[n * C + labels[n]];
+        grad[n * C + labels[n]] = (float)-scale;
+    }
+}
 
 #endif

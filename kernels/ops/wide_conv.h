@@ -16,7 +16,7 @@
 #ifndef FASTNN_WIDE_CONV_H
 #define FASTNN_WIDE_CONV_H
 
-#include "ops/wide_blocks.h"
+#include "conv/blocks.h"
 
 #if VL == 16
 enum { WIDE_NV = 4 };                       /* vectors of output channels of a register tile */

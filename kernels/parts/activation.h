@@ -19,19 +19,21 @@ INLINE vf silu_slope(vf x) {
     return s * (1.0f + x * other);
 }
 
-INLINE vf normal_cdf(vf x, vf *bell) {
-    vf tail = v_normal_tail(v_abs(x), bell);
-    return v_select(x < (vf){0}, tail, 1.0f - tail);
-}
-
+/* x Phi(x): below zero scaled last, as Phi may be less than the least normal number where the product is not */
 INLINE vf gelu(vf x) {
-    vf bell;
-    return x * normal_cdf(x, &bell);
+    vf bell, t, tail = v_normal_tail(v_abs(x), &bell, &t);
+    return v_select(x < (vf){0}, v_scale(v_max(v_set1(-20), x) * tail, t) - (x - x), x * (1.0f - v_scale(tail, t))); /* NaN of -infinity */
 }
 
 INLINE vf gelu_slope(vf x) {
-    vf bell, cdf = normal_cdf(x, &bell);
-    return cdf + x * (bell * 0.398942280f);         /* 1 / sqrt(2 pi) */
+    vf bell, t, tail = v_normal_tail(v_abs(x), &bell, &t), scaled = v_scale(tail, t);
+    return v_select(x < (vf){0}, scaled, 1.0f - scaled) + x * (v_scale(bell, t) * 0.398942280f); /* 1 / sqrt(2 pi) */
+}
+
+/* x sigmoid(x), scaled last for the same reason */
+INLINE vf silu(vf x) {
+    vf small, t, large = v_sigmoid_parts(x, &small, &t);
+    return v_select(x < (vf){0}, v_scale(v_max(v_set1(-130), x) * small, t) - (x - x), x * large);
 }
 
 INLINE vf below_zero(vf x) { return v_min((vf){0}, x); }
@@ -45,7 +47,7 @@ INLINE vf v_activate(const int kind, vf x, vf p) {
     case ACTIVATION_SIGMOID: return sigmoid(x);
     case ACTIVATION_ELU: return v_select(x > (vf){0}, x, p * v_expm1(below_zero(x)));
     case ACTIVATION_GELU: return gelu(x);
-    case ACTIVATION_SILU: return x * sigmoid(x);
+    case ACTIVATION_SILU: return silu(x);
     default: return x;
     }
 }
@@ -112,5 +114,33 @@ INLINE double activation_flops(int kind) {
     case ACTIVATION_SILU: CALL(ACTIVATION_SILU); break;               \
     default: CALL(ACTIVATION_NONE);                                   \
     }
+
+/* ---- arrays (count,), for stages whose tiles lie in cache ---- */
+
+/* y = f(x); y may be x */
+KERNEL void activate(int kind, double parameter, i64 count, const float *x, float *y) {
+    const vf p = v_set1((float)parameter);
+#define ACTIVATE(KIND)                                                                                  \
+    for (i64 i = 0; i < count; i += VL) {                                                               \
+        const i64 lanes = i64_min(VL, count - i);                                                       \
+        v_store_lanes(y + i, v_activate(KIND, v_load_lanes(x + i, lanes, 0), p), lanes);                \
+    }
+    ACTIVATION_CASES(kind, ACTIVATE)
+#undef ACTIVATE
+}
+
+/* out = grad * f'; kept: y = f(x) where activation_slope_from_y, else x; out may be grad */
+KERNEL void activate_backward(int kind, double parameter, i64 count, const float *grad, const float *kept, float *out) {
+    const vf p = v_set1((float)parameter);
+    const int from_y = activation_slope_from_y(kind, parameter);
+#define ACTIVATE_BACKWARD(KIND)                                                                         \
+    for (i64 i = 0; i < count; i += VL) {                                                               \
+        const i64 lanes = i64_min(VL, count - i);                                                       \
+        const vf g = v_load_lanes(grad + i, lanes, 0), k = v_load_lanes(kept + i, lanes, 0);            \
+        v_store_lanes(out + i, from_y ? v_activate_backward_from_y(KIND, g, k, p) : v_activate_backward(KIND, g, k, p), lanes); \
+    }
+    ACTIVATION_CASES(kind, ACTIVATE_BACKWARD)
+#undef ACTIVATE_BACKWARD
+}
 
 #endif

@@ -60,8 +60,6 @@ struct chain {
 
 /* ---- dense ---- */
 
-enum dense_activation { DENSE_NONE, DENSE_RELU };
-
 enum optimizer_kind { OPTIMIZER_SGD, OPTIMIZER_RPROP, OPTIMIZER_ADAGRAD, OPTIMIZER_RMSPROP, OPTIMIZER_ADAM };
 enum { UPDATE_STATES = 3 };             /* arrays beside a parameter, at most */
 
@@ -79,7 +77,8 @@ struct optimizer {
 /* y = activation(x weight^T + bias); backward: grad_x, and the weight's gradient, or at once the weight's update */
 struct dense {
     int64_t N, I, O;
-    int64_t activation;                 /* enum dense_activation */
+    int64_t activation;                 /* enum activation_kind */
+    double parameter;                   /* of the activation */
     const float *x;                     /* (N, I), NULL: the program's input */
     const float *table;                 /* NULL, or the program's input is uint8: table[c * 256 + value], I/channels a channel */
     int64_t channels;
@@ -97,14 +96,30 @@ struct dense {
 
 /* ---- loss ---- */
 
-/* loss of the program = mean or sum of the rows' softmax-cross-entropies; grad (N, C) times 1/N for the mean */
-struct cross_entropy {
-    int64_t N, C;
-    const float *logits;
-    double label_smoothing;
+enum loss_kind { LOSS_NONE, LOSS_CROSS_ENTROPY, LOSS_SOFT_CROSS_ENTROPY, LOSS_NLL, LOSS_BCE, LOSS_BCE_WITH_LOGITS, LOSS_MSE };
+
+/* loss of the program = mean or sum of the losses of rows (the first three) or entries, by the program's target: labels (N,) for
+ * CROSS_ENTROPY and NLL, else floats (N, C) */
+struct loss {
+    int64_t kind, N, C;
+    const float *x;                     /* (N, C): logits, log-probabilities, probabilities, or predictions */
+    double label_smoothing;             /* of the cross-entropies */
     int mean;
-    float *losses;                      /* (N,) */
-    float *grad;                        /* (N, C), or NULL */
+    float *losses;                      /* (N,) or (N, C) */
+    float *grad;                        /* (N, C), times 1 / N or 1 / (N C) for the mean; or NULL */
+};
+
+/* ---- a small dense network ---- */
+
+enum { ROWS_MOST_LAYERS = 16 };
+
+/* Dense layers one after the other, the loss of what they give, and the way back. Of the layers, N, table and frozen are all the same;
+ * x and grad_x are the first one's, y and grad_y the last one's, work is none's. */
+struct dense_rows {
+    int64_t layers;
+    struct dense layer[ROWS_MOST_LAYERS];
+    struct loss loss;                   /* LOSS_NONE: none; x and grad are not used */
+    void *work;                         /* rows_work_bytes() of it, 64-byte aligned, zero at first */
 };
 
 /* ---- update of whole parameters, from their gradients ---- */
@@ -117,19 +132,47 @@ struct update {
     const struct optimizer *optimizer;
 };
 
+/* ---- an operator by itself ---- */
+
+enum { OPERATOR_DIMS = 8, OPERATOR_ARRAYS = 8, OPERATOR_SIZES = 16 };
+enum element { ELEMENT_FLOAT, ELEMENT_DOUBLE, ELEMENT_INT64, ELEMENT_INT32, ELEMENT_BYTE };
+enum operand_place { OPERAND_FIXED, OPERAND_INPUT, OPERAND_TARGET };
+
+/* An array of an operator; what lies in the program's input or target is found anew in each run. */
+struct operand {
+    int64_t place;                      /* enum operand_place */
+    char *data;                         /* its address; of OPERAND_INPUT and OPERAND_TARGET the distance from the beginning */
+    int64_t element;                    /* enum element */
+    int64_t stride[OPERATOR_DIMS];      /* in bytes, of operators that take any */
+};
+
+struct operator_call {
+    int64_t kind;                       /* enum operator_kind of operators.h */
+    int64_t dims, kept, size[OPERATOR_DIMS]; /* of operators that take any strides; kept: the first ones, which `sum` leaves */
+    int64_t operands;
+    struct operand operand[OPERATOR_ARRAYS];
+    int64_t n[OPERATOR_SIZES];          /* the sizes that a kernel takes */
+    double p[2];                        /* its other numbers */
+};
+
+extern const char *const fastnn_operator_names[];   /* by kind, NULL at the end */
+/* Entries of each operand of a kernel that takes contiguous arrays of one type, by kind and n; 0 for those that have none */
+void fastnn_operator_counts(const struct operator_call *, int64_t count[OPERATOR_ARRAYS]);
+int64_t fastnn_operator_element(const struct operator_call *, int64_t operand); /* and their type */
+
 /* ---- the program ---- */
 
-enum { PROGRAM_MOST_STAGES = 64 };
-enum program_status { PROGRAM_DONE = 0, PROGRAM_NO_MEMORY = -1, PROGRAM_NON_FINITE = 1, PROGRAM_BAD_LABEL = 2, PROGRAM_STOPPED = 3 };
+/* REFUSED: the operator raises an error when it is run on the same arrays in Python, which says what is wrong with them. */
+enum program_status { PROGRAM_DONE = 0, PROGRAM_NO_MEMORY = -1, PROGRAM_NON_FINITE = 1, PROGRAM_REFUSED = 2, PROGRAM_STOPPED = 3 };
+
+struct program_stage { stage_function function; const void *arguments; double seconds; /* that the last run spent in it */ };
 
 struct program {
     int64_t stages;
-    stage_function function[PROGRAM_MOST_STAGES];
-    const void *arguments[PROGRAM_MOST_STAGES];
-    double seconds[PROGRAM_MOST_STAGES];    /* that the last run spent in each */
-    int64_t updates_from;                   /* the first stage that changes parameters: from there on nothing is given up */
-    const void *input;                  /* (N, ...) float32 or uint8 */
-    const int64_t *labels;              /* (N,) */
+    struct program_stage *stage;
+    int64_t updates_from;               /* the first stage that changes parameters: from there on nothing is given up */
+    int64_t reached;                    /* the stage at which the last run ended */
+    const void *input, *target;         /* (N, ...) of any type */
     double loss;
 };
 

@@ -14,7 +14,7 @@ struct dense_backward_task {
     int failed;                         /* no memory for a scratch */
 };
 
-/* ---- the gradient of y: masked by the activation, packed both ways, summed for the bias ---- */
+/* ---- the gradient of y: times the activation's slope, packed both ways, summed for the bias ---- */
 
 enum { DENSE_PACK_OUTPUTS = 48 };       /* a task: a multiple of DENSE_MR */
 
@@ -24,15 +24,11 @@ static void dense_pack_task(void *context, i64 index) {
     i64 o0 = index * DENSE_PACK_OUTPUTS, o1 = i64_min(o0 + DENSE_PACK_OUTPUTS, d->O), N = d->N, O = d->O;
     float sums[3 * DENSE_PACK_OUTPUTS] __attribute__((aligned(64))) = {0}, row[DENSE_PACK_OUTPUTS] = {0};
     struct joined bias = joined_at(sums, DENSE_PACK_OUTPUTS, N);
+    const i64 kept_at = dense_layout(d).kept;
+    const float *kept = kept_at < 0 ? d->y : (const float *)d->work + kept_at;
     for (i64 n = 0; n < N; n++, joined_added(&bias, 1)) {
-        const float *grad = d->grad_y + n * O + o0, *y = d->y + n * O + o0;
-        for (i64 j = 0; j < o1 - o0; j += VL) {
-            i64 lanes = i64_min(VL, o1 - o0 - j);
-            vf g = v_load_lanes(grad + j, lanes, 0);
-            if (d->activation == DENSE_RELU) g = (vf)((vi)g & (v_load_lanes(y + j, lanes, 0) > (vf){0}));
-            v_store(row + j, g);
-            v_store(sums + j, v_load(sums + j) + g);
-        }
+        activate_backward((int)d->activation, d->parameter, o1 - o0, d->grad_y + n * O + o0, kept + n * O + o0, row);
+        for (i64 j = 0; j < o1 - o0; j += VL) v_store(sums + j, v_load(sums + j) + v_load(row + j));
         for (i64 j = 0; j < o1 - o0; j += DENSE_MR)
             memcpy(t->grad_columns + (o0 + j) * N + n * DENSE_MR, row + j, DENSE_MR * sizeof(float));
         if (t->grad_rows) {

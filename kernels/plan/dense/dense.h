@@ -32,6 +32,7 @@
 #include "plan/stages.h"
 #include "base/threads.h"
 #include "ops/update.h"
+#include "parts/activation.h"
 
 /* Tiles of images x outputs (forward) and rows x vectors (backward). */
 #if VL == 16 || (VL == 4 && defined(__aarch64__))     /* 32 registers: 24 sums */
@@ -75,6 +76,7 @@ struct dense_layout {
     i64 x;                          /* (N, I): the input as floats, where it comes through a table */
     i64 sparse;                     /* one int: whether the forward has found the input sparse (dense/sparse.h) */
     i64 lists;                      /* its lists */
+    i64 kept;                       /* (N, O): y before the activation, where its slope does not follow from y; else -1 */
     i64 partial;                    /* forward: (chunks, N, O) where chunks are separate tasks */
     i64 grad_rows;                  /* backward: [images / MR][O][MR], masked gradient of y, for grad_x */
     i64 grad_columns;               /* backward: [O / MR][N][MR], the same for grad_weight */
@@ -137,7 +139,7 @@ INLINE struct frozen_layout frozen_layout(const struct dense *d) {
 /* ---- the work memory ---- */
 
 INLINE struct dense_layout dense_layout(const struct dense *d) {
-    struct dense_layout at = {0};
+    struct dense_layout at = {.kept = -1};
     if (dense_is_frozen(d)) {
         at.total = frozen_layout(d).total;
         return at;
@@ -149,6 +151,7 @@ INLINE struct dense_layout dense_layout(const struct dense *d) {
         at.sparse = end, end += 16;
         at.lists = end, end += i64_max(dense_lists_floats(ceil_div(d->N, DENSE_GROUP), d->I), dense_lists_floats(ceil_div(d->I, DENSE_GROUP), d->N));
     }
+    if (d->grad_y && !activation_slope_from_y((int)d->activation, d->parameter)) at.kept = end, end += round_up(d->N * d->O, 16);
     i64 kept = end;                 /* forward and backward share the rest */
     at.partial = end;
     if (cut.split) at.total = end + cut.chunks * round_up(d->N * d->O, 16);
@@ -164,6 +167,17 @@ INLINE struct dense_layout dense_layout(const struct dense *d) {
 
 KERNEL const char *dense_name(const struct dense *d) { return dense_is_frozen(d) ? "dense, frozen" : "dense"; }
 KERNEL i64 dense_work_bytes(const struct dense *d) { return dense_layout(d).total * (i64)sizeof(float); }
+
+/* y (n0 .. n1, o0 .. o1), which is before the activation, becomes what is after it; but ReLU is applied where y is stored. */
+INLINE void dense_activate(const struct dense *d, i64 n0, i64 n1, i64 o0, i64 o1) {
+    if (d->activation == ACTIVATION_NONE || d->activation == ACTIVATION_RELU) return;
+    const struct dense_layout at = dense_layout(d);
+    for (i64 n = n0; n < n1; n++) {
+        float *y = d->y + n * d->O + o0;
+        if (at.kept >= 0) memcpy((float *)d->work + at.kept + n * d->O + o0, y, (size_t)(o1 - o0) * sizeof(float));
+        activate((int)d->activation, d->parameter, o1 - o0, y, y);
+    }
+}
 
 /* Keeps a loaded vector in a register: without it the compiler loads it again at each of its uses, and loads run out first. */
 INLINE vf dense_hold(vf v) {

@@ -88,7 +88,7 @@ INLINE void dense_emit(i64 rows, i64 outputs, float sums[][DENSE_NR], float *y, 
 static void dense_forward_chunk(const struct dense_task *t, i64 n0, i64 n1, i64 o0, i64 o1, i64 k0, i64 k1, float *y, int add, int last) {
     const struct dense *d = t->d;
     const i64 K = k1 - k0, run = sum_run(K / VL) * VL;
-    const int relu = last && d->activation == DENSE_RELU;
+    const int relu = last && d->activation == ACTIVATION_RELU;
     const vi tail = v_count(0, 1) >= v_set1_int((int32_t)(VL - K % VL));
     for (i64 o = o0; o < o1; o += DENSE_NR) {
         const float *w[DENSE_NR];
@@ -128,6 +128,7 @@ static void dense_forward_task(void *context, i64 index) {
     }
     for (i64 c = 0; c < cut->chunks; c++)
         dense_forward_chunk(t, n0, n1, o0, o1, c * cut->chunk, i64_min((c + 1) * cut->chunk, d->I), d->y, c > 0, c == cut->chunks - 1);
+    dense_activate(d, n0, n1, o0, o1);
 }
 
 enum { DENSE_FINISH_ROWS = 16 };
@@ -145,10 +146,11 @@ static void dense_finish_task(void *context, i64 index) {
             for (i64 c = 0; c < t->cut.chunks; c++) fold(&chunks, v_load_lanes(partial + c * step, lanes, 0), c);
             vf sum = folded_sum(chunks);
             if (d->bias) sum += v_load_lanes(d->bias + o, lanes, 0);
-            if (d->activation == DENSE_RELU) sum = v_max((vf){0}, sum);
+            if (d->activation == ACTIVATION_RELU) sum = v_max((vf){0}, sum);
             v_store_lanes(d->y + n * d->O + o, sum, lanes);
         }
     }
+    dense_activate(d, index * DENSE_FINISH_ROWS, n1, 0, d->O);
 }
 
 /* Task: one image through the table. */

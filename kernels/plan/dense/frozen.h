@@ -116,8 +116,9 @@ static void frozen_finish(const struct frozen_task *t, i64 n) {
         struct folded entries = {};
         for (i64 c = 0; c < chunks; c++) fold(&entries, v_load(t->work + l->partial + (n * l->chunks + c) * l->O + o), c);
         sum += folded_sum(entries);
-        v_store_lanes(d->y + n * d->O + o, d->activation == DENSE_RELU ? v_max((vf){0}, sum) : sum, i64_min(VL, d->O - o));
+        v_store_lanes(d->y + n * d->O + o, d->activation == ACTIVATION_RELU ? v_max((vf){0}, sum) : sum, i64_min(VL, d->O - o));
     }
+    dense_activate(d, n, n + 1, 0, d->O);
 }
 
 INLINE void dense_frozen_forward(const struct dense *d, const struct program *program) {

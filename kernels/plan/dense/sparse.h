@@ -197,10 +197,11 @@ static void dense_sparse_forward_panel(void *context, i64 index) {
         i64 n0 = group * DENSE_GROUP, first = group * t->lists.most;
         UNROLL for (int m = 0; m < DENSE_GROUP; m++) memcpy(tile + m * DENSE_PANEL, base, sizeof base);
         dense_sparse_tile(t->lists.count[group], t->lists.at + first, t->lists.value + first * DENSE_GROUP, weight, tile);
-        if (d->activation == DENSE_RELU)
+        if (d->activation == ACTIVATION_RELU)
             for (int j = 0; j < DENSE_GROUP * DENSE_PANEL; j += VL) v_store(tile + j, v_max((vf){0}, v_load(tile + j)));
         for (i64 m = 0; m < i64_min(DENSE_GROUP, d->N - n0); m++)
             memcpy(d->y + (n0 + m) * d->O + o0, tile + m * DENSE_PANEL, sizeof(float) * (size_t)outputs);
+        dense_activate(d, n0, i64_min(n0 + DENSE_GROUP, d->N), o0, o0 + outputs);
     }
 }
 

@@ -6,11 +6,13 @@
  *   INPUT   an array from outside: float32, or the program's own bytes through a table
  *   CONV    z = convolution of one value, WITHOUT its bias. Its value is read by exactly one node, a JOIN
  *   JOIN    y = pool(activation(sum over sources of affine(source)))       1 to REGION_MOST_SOURCES sources of one shape
- *           affine: batch norm where norm.used, else + bias of a CONV that has one, else nothing. So a JOIN of one source is the
+ *           affine: + bias of a CONV that has one, then batch norm where norm.used. (By the batch's statistics the bias falls out of
+ *           y again, and its gradient is 0; the running mean follows the mean with it.) So a JOIN of one source is the
  *           tail of a convolution, one of two is a residual sum, and one of an INPUT or a JOIN a pooling or activation by itself
  *   CONCAT  channels of its sources, one after the other                  sources are INPUTs, JOINs or CONCATs
  *
- * Any value but a CONV's may be an output, besides being read by other nodes.
+ * A node may be a source twice (x + x). Any value but a CONV's may be an output, besides being read by other nodes. Gradients flow
+ * where grad_y and the nodes' grad_ arrays make them: what has none of its own, and reads nothing that has, needs none.
  */
 #ifndef FASTNN_REGION_H
 #define FASTNN_REGION_H
@@ -60,6 +62,7 @@ struct region_node {
 struct region {
     int64_t N, nodes;
     struct region_node *node;
+    int64_t naive;                      /* by plain loops, naive.h: what the engines are tested against */
     int64_t exact;                      /* no Winograd */
     int64_t dense;                      /* backward through max-pooling without leaving out what is zero */
     int64_t training;                   /* keep in state what backward needs */

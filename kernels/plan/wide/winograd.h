@@ -176,16 +176,17 @@ INLINE void winograd_product(const int MR, const int NV, int add, i64 K, const f
     }
 }
 
-/* All rows: MR at a time, then fewer */
+/* All rows, in tiles of about the same size, of at most MR */
 INLINE void winograd_rows(const int MR, const int NV, int add, i64 rows, i64 K, const float *a, i64 a_row, i64 a_step,
                           const float *b, i64 b_step, float *out, i64 out_row) {
-    i64 i = 0;
-#define ROWS(mr) for (; i + mr <= rows; i += mr) \
-    winograd_product(mr, NV, add, K, a + i * a_row, a_row, a_step, b, b_step, out + i * out_row, out_row)
-    ROWS(MR);
-    if (MR > 4) ROWS(4);
-    ROWS(1);
+    for (i64 i = 0, left = ceil_div(rows, MR), n; i < rows; i += n) {
+        n = ceil_div(rows - i, left--);
+#define ROWS(mr) case mr: \
+        if (mr <= MR) winograd_product(mr, NV, add, K, a + i * a_row, a_row, a_step, b, b_step, out + i * out_row, out_row); \
+        break;
+        switch (n) { ROWS(8) ROWS(7) ROWS(6) ROWS(5) ROWS(4) ROWS(3) ROWS(2) ROWS(1) }
 #undef ROWS
+    }
 }
 
 static void winograd_panel(i64 blocks, int add, i64 rows, i64 K, const float *a, i64 a_row, i64 a_step, const float *b, i64 b_step,

@@ -1,8 +1,8 @@
 /* Images in blocks of channels: [ceil(C / VL)][H][W][VL], lanes = channels, unused lanes zero; and the copies from planes
  * [C][H][W] and back.
  */
-#ifndef FASTNN_WIDE_BLOCKS_H
-#define FASTNN_WIDE_BLOCKS_H
+#ifndef FASTNN_CONV_BLOCKS_H
+#define FASTNN_CONV_BLOCKS_H
 
 #include "base/lanes.h"
 

@@ -1,0 +1,80 @@
+"""Data whose samples are several arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnn.arrays import as_array
+from fastnn.errors import ShapeError
+from fastnn.trees import flatten, is_tree, map_arrays
+
+from .split import stratified_split
+
+__all__ = ["Samples", "count_of", "in_arrays", "is_several", "take"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs and targets of a model that takes or gives several arrays; a `Dataset` holds one of each.
+
+    Args:
+        images: (N, ...) array, or a tuple or dict of such arrays.
+        labels: the same.
+
+    Raises ShapeError for arrays of different numbers of samples.
+
+    >>> samples = Samples({"board": np.zeros((8, 3, 9, 9)), "clock": np.zeros((8, 1))}, np.zeros(8, int))
+    >>> len(samples), [len(part) for part in samples.split(0.25)]
+    (8, [6, 2])
+    """
+
+    images: Any
+    labels: Any
+    classes: tuple[str, ...] = ()
+    name: str = "arrays"
+
+    def __post_init__(self) -> None:
+        for name in ("images", "labels"):
+            object.__setattr__(self, name, in_arrays(getattr(self, name)))
+        shapes = [array.shape for tree in (self.images, self.labels) for array in flatten(tree)[0]]
+        if any(shape[:1] != shapes[0][:1] or not shape for shape in shapes):
+            raise ShapeError(
+                "expected arrays (N, ...) of the same number of samples, got " + ", ".join(map(str, shapes))
+            )
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return count_of(self.images)
+
+    def subset(self, indices: np.ndarray | slice) -> Samples:
+        """The samples at ``indices``."""
+        return Samples(take(self.images, indices), take(self.labels, indices), self.classes, self.name)
+
+    def split(self, held: float | int, seed: int = 0) -> tuple[Samples, Samples]:
+        """``(rest, held out)``, stratified where labels (N,) are the only targets; see `stratified_split`."""
+        labels = self.labels if isinstance(self.labels, np.ndarray) else np.zeros(len(self))
+        rest, chosen = stratified_split(labels, held, seed)
+        return self.subset(rest), self.subset(chosen)
+
+
+def is_several(value: Any) -> bool:
+    """Whether a data set's inputs or targets are several arrays: a dict, or a tuple of arrays."""
+    return isinstance(value, (tuple, dict)) and is_tree(value)
+
+
+def in_arrays(value: Any) -> Any:
+    """Returns one array, or a tree of arrays."""
+    return map_arrays(as_array, value) if is_several(value) else as_array(value)
+
+
+def take(value: Any, indices: Any) -> Any:
+    """Returns these samples of each array."""
+    return map_arrays(lambda array: array[indices], value) if is_tree(value) else value[indices]
+
+
+def count_of(value: Any) -> int:
+    """Returns the number of samples."""
+    return len(flatten(value)[0][0])

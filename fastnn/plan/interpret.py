@@ -1,0 +1,37 @@
+"""Operators that run in Python within a plan: a user's own, and those on other types than float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.plan.trace import Operator
+from fastnn.tape import Context, checked, computing_dtype
+from fastnn.tensor import Array
+
+__all__ = ["Interpreted"]
+
+
+class Interpreted:
+    """One operator, run as Function.apply runs it, from and to arrays of the plan."""
+
+    def __init__(self, op: Operator, inputs: list[Callable[[], Any]], output: Array, *, keeps: bool) -> None:
+        self._op, self._inputs, self._output, self._keeps = op, inputs, output, keeps
+        self._context: Context | None = None
+
+    def forward(self) -> None:
+        arrays = [value() for value in self._inputs]
+        context = Context(computing_dtype(arrays), self._op.needs, self._op.attributes)
+        np.copyto(self._output, self._op.function.forward(context, *arrays, **self._op.attributes))
+        self._context = context if self._keeps else None
+
+    def backward(self, grad: Array, parts: tuple[Array | None, ...]) -> None:
+        """Write the inputs' gradients to `parts`; zeros where the operator gives none."""
+        op, context, self._context = self._op, self._context, None
+        assert context is not None
+        results = checked(op.function, op.inputs, op.function.backward(context, grad))
+        for part, result in zip(parts, results, strict=True):
+            if part is not None:
+                np.copyto(part, 0 if result is None else result, casting="unsafe")

@@ -1,0 +1,274 @@
+"""How operators are lowered: for each Function of fastnn.ops the kernels of its forward, and of its backward.
+
+A rule takes the emitter, the operator, and its inputs (arrays of the plan in the place of values); it adds the steps of
+forward, and returns the output and a function that does the same for backward: from the output's gradient to those of
+the inputs. It reads like the Function itself. Rules of the operators that have kernels of their own: kernel_rules.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.ops import arithmetic, draws, joining, norm, shaping
+from fastnn.plan.emit import ZERO, Emitter, Unlowered
+from fastnn.plan.trace import Detach, Operator
+from fastnn.tensor import Array, Cast, Function, Round
+
+__all__ = ["OF_ANY_TYPE", "RULES", "Backward", "Rule", "rule"]
+
+Backward = Callable[[Array], tuple[Array | None, ...]]
+Rule = Callable[..., tuple[Array, Backward | None]]
+
+RULES: dict[type[Function], Rule] = {}
+OF_ANY_TYPE: dict[type[Function], tuple[int, ...]] = {}  # inputs that may be of other types than float32
+
+
+def rule(*functions: type[Function], any_type: tuple[int, ...] = ()) -> Callable[[Rule], Rule]:
+    """Decorator: these Functions are lowered so. Inputs at `any_type` need not be float32; the rule checks them."""
+
+    def enter(lowered: Rule) -> Rule:
+        RULES.update(dict.fromkeys(functions, lowered))
+        OF_ANY_TYPE.update(dict.fromkeys(functions, any_type))
+        return lowered
+
+    return enter
+
+
+# ---- arithmetic ------------------------------------------------------------------------------------------------------
+
+
+@rule(arithmetic.Add)
+def _add(to: Emitter, op: Operator, a: Array, b: Array) -> Any:
+    return to.map("add", a, b), lambda grad: (
+        to.sum_to(grad, a.shape) if op.needs[0] else None,
+        to.sum_to(grad, b.shape) if op.needs[1] else None,
+    )
+
+
+@rule(arithmetic.Sub)
+def _sub(to: Emitter, op: Operator, a: Array, b: Array) -> Any:
+    return to.map("sub", a, b), lambda grad: (
+        to.sum_to(grad, a.shape) if op.needs[0] else None,
+        to.map("neg", to.sum_to(grad, b.shape)) if op.needs[1] else None,
+    )
+
+
+@rule(arithmetic.Mul)
+def _mul(to: Emitter, op: Operator, a: Array, b: Array) -> Any:
+    return to.map("mul", a, b), lambda grad: (
+        to.sum_to(to.map("mul", grad, b), a.shape) if op.needs[0] else None,
+        to.sum_to(to.map("mul", grad, a), b.shape) if op.needs[1] else None,
+    )
+
+
+@rule(arithmetic.Div)
+def _div(to: Emitter, op: Operator, a: Array, b: Array) -> Any:
+    return to.map("div", a, b), lambda grad: (
+        to.sum_to(to.map("div", grad, b), a.shape) if op.needs[0] else None,
+        to.sum_to(to.map("div_backward_b", grad, a, b), b.shape) if op.needs[1] else None,
+    )
+
+
+@rule(arithmetic.Pow)
+def _pow(to: Emitter, op: Operator, a: Array, b: Array) -> Any:
+    y = to.map("pow", a, b)
+    return y, lambda grad: (
+        to.sum_to(to.map("pow_backward_a", grad, a, b), a.shape) if op.needs[0] else None,
+        to.sum_to(to.map("pow_backward_b", grad, y, a), b.shape) if op.needs[1] else None,
+    )
+
+
+@rule(arithmetic.Neg)
+def _neg(to: Emitter, op: Operator, x: Array) -> Any:
+    return to.map("neg", x), lambda grad: (to.map("neg", grad),)
+
+
+@rule(arithmetic.Abs)
+def _abs(to: Emitter, op: Operator, x: Array) -> Any:
+    return to.map("abs", x), lambda grad: (to.map("abs_backward", grad, x),)
+
+
+@rule(arithmetic.Exp)
+def _exp(to: Emitter, op: Operator, x: Array) -> Any:
+    y = to.map("exp", x)
+    return y, lambda grad: (to.map("mul", grad, y),)
+
+
+@rule(arithmetic.Log)
+def _log(to: Emitter, op: Operator, x: Array) -> Any:
+    return to.map("log", x), lambda grad: (to.map("div", grad, x),)
+
+
+@rule(arithmetic.Sqrt, shaping.Deviation)
+def _sqrt(to: Emitter, op: Operator, x: Array) -> Any:
+    y = to.map("sqrt", x)
+    slope = "sqrt_backward" if op.function is arithmetic.Sqrt else "deviation_backward"
+    return y, lambda grad: (to.map(slope, grad, y),)
+
+
+@rule(arithmetic.Clamp)
+def _clamp(to: Emitter, op: Operator, x: Array, *, min: float | None, max: float | None) -> Any:
+    bounds = (-np.inf if min is None else min, np.inf if max is None else max)
+    return to.map("clamp", x, p=bounds), lambda grad: (to.map("clamp_backward", grad, x, p=bounds),)
+
+
+@rule(arithmetic.Compare)
+def _compare(to: Emitter, op: Operator, a: Array, b: Any, *, ufunc: np.ufunc) -> Any:
+    if not isinstance(b, np.ndarray):
+        if not isinstance(b, (bool, int, float)):
+            raise Unlowered(f"compared with {type(b).__name__}")
+        b = np.asarray(b, np.float32)
+    if a.dtype != np.float32 or b.dtype != np.float32:
+        raise Unlowered("it compares other numbers than float32")
+    return to.map(ufunc.__name__, a, b, dtype=np.bool_), None
+
+
+@rule(joining.Where, any_type=(0,))
+def _where(to: Emitter, op: Operator, condition: Array, a: Array, b: Array) -> Any:
+    return to.map("where", condition, a, b), lambda grad: (
+        None,
+        to.sum_to(to.map("where", condition, grad, ZERO), a.shape) if op.needs[1] else None,
+        to.sum_to(to.map("where", condition, ZERO, grad), b.shape) if op.needs[2] else None,
+    )
+
+
+@rule(norm.Normalize, any_type=(0,))
+def _normalize(to: Emitter, op: Operator, x: Array, mean: Array, std: Array) -> Any:
+    if x.dtype.kind == "i":
+        raise Unlowered(f"pixels of type {x.dtype}")
+    channels = (1, -1) + (1,) * (x.ndim - 2)
+    mean, std = mean.reshape(channels), std.reshape(channels)
+    y = to.map("normalize", x, mean, std, p=(255.0 if x.dtype == np.uint8 else 1.0,))
+    return y, lambda grad: (to.map("div", grad, std), None, None)
+
+
+# ---- types -----------------------------------------------------------------------------------------------------------
+
+
+@rule(Cast, any_type=(0,))
+def _cast(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any]) -> Any:
+    if dtype != np.float32 and x.dtype != np.float32:
+        raise Unlowered(f"from {x.dtype} to {dtype}")
+    return to.map("copy", x, dtype=dtype), lambda grad: (to.map("copy", grad, dtype=x.dtype),)
+
+
+@rule(Round)
+def _round(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any]) -> Any:
+    if x.dtype != np.float32 or dtype not in (np.bool_, np.int32, np.int64):
+        raise Unlowered(f"from {x.dtype} to {dtype}")
+    return to.map("not_equal", x, ZERO, dtype=dtype) if dtype == np.bool_ else to.map("copy", x, dtype=dtype), None
+
+
+@rule(Detach, any_type=(0,))
+def _detach(to: Emitter, op: Operator, x: Array) -> Any:
+    return x, None
+
+
+# ---- sums, extrema ---------------------------------------------------------------------------------------------------
+
+
+@rule(shaping.Sum)
+def _sum(to: Emitter, op: Operator, x: Array, *, dim: tuple[int, ...] | None, keepdim: bool) -> Any:
+    axes = tuple(range(x.ndim)) if dim is None else tuple(d % x.ndim for d in dim)
+    single = tuple(1 if d in axes else size for d, size in enumerate(x.shape))
+
+    def backward(grad: Array) -> tuple[Array]:
+        return (np.broadcast_to(to.reshape(grad, single), x.shape),)
+
+    y = to.sum(x, axes)
+    return (to.reshape(y, single) if keepdim else y), backward
+
+
+@rule(shaping.Extremum, shaping.Place)
+def _extremum(to: Emitter, op: Operator, x: Array, *, dim: int | None, keepdim: bool, pick: Any) -> Any:
+    whole = to.contiguous(x)
+    outer, size, inner = (1, x.size, 1) if dim is None else _around(x.shape, dim)
+    n = (outer, size, inner, int(pick is np.argmin))
+    where = to.array((outer, inner), np.int64)
+    if op.function is shaping.Place:
+        to.call("extremum", None, where, whole, n=n)
+        return where.reshape(op.output.shape), None
+    y = to.array((outer, inner))
+    to.call("extremum", y, where, whole, n=n)
+
+    def backward(grad: Array) -> tuple[Array]:
+        grad_x = to.array(x.shape)
+        to.call("extremum_backward", grad_x, to.contiguous(grad), where, n=n)
+        return (grad_x,)
+
+    return y.reshape(op.output.shape), backward
+
+
+def _around(shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
+    """Sizes before, at and after a dimension."""
+    return int(np.prod(shape[:dim], dtype=int)), shape[dim], int(np.prod(shape[dim + 1 :], dtype=int))
+
+
+# ---- what moves entries ----------------------------------------------------------------------------------------------
+
+
+@rule(shaping.Reshape, any_type=(0,))
+def _reshape(to: Emitter, op: Operator, x: Array, *, shape: tuple[int, ...]) -> Any:
+    return to.reshape(x, op.output.shape), lambda grad: (to.reshape(grad, x.shape),)
+
+
+@rule(shaping.Permute, any_type=(0,))
+def _permute(to: Emitter, op: Operator, x: Array, *, dims: tuple[int, ...]) -> Any:
+    return x.transpose(dims), lambda grad: (grad.transpose(np.argsort(dims)),)
+
+
+@rule(shaping.Index, any_type=(0,))
+def _index(to: Emitter, op: Operator, x: Array, *, index: Any) -> Any:
+    parts = index if isinstance(index, tuple) else (index,)
+    if not all(isinstance(i, (int, np.integer, slice, type(None), type(...))) for i in parts):
+        raise Unlowered("an index that is an array")
+    parts = parts if ... in parts else (*parts, ...)  # a view also where one entry is picked
+
+    def backward(grad: Array) -> tuple[Array]:
+        grad_x = to.zeros(x.shape)
+        to.map("copy", grad, out=grad_x[parts])
+        return (grad_x,)
+
+    return x[parts], backward
+
+
+@rule(joining.Cat)
+def _cat(to: Emitter, op: Operator, *arrays: Array, dim: int) -> Any:
+    y = to.array(op.output.shape)
+    ends = np.cumsum([x.shape[dim] for x in arrays])
+    places = [(slice(None),) * dim + (slice(end - x.shape[dim], end),) for x, end in zip(arrays, ends, strict=True)]
+    for x, place in zip(arrays, places, strict=True):
+        if x.size:
+            to.map("copy", x, out=y[place])
+    return y, lambda grad: tuple(
+        grad[place] if needed else None for place, needed in zip(places, op.needs, strict=True)
+    )
+
+
+# ---- random numbers --------------------------------------------------------------------------------------------------
+
+
+@rule(draws.RandnLike, draws.RandLike, any_type=(0,))
+def _drawn(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any]) -> Any:
+    return _draw(to, op.function, x.shape, dtype), None
+
+
+def _draw(to: Emitter, function: type[Function], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Drawn by the operator itself before the program runs: the numbers depend on the shape alone."""
+    y, like = to.arena.array(shape, dtype), np.broadcast_to(np.zeros((), dtype), shape)
+
+    def draw() -> None:
+        y[...] = function.forward(None, like, dtype=dtype)  # type: ignore[arg-type]
+
+    to.early(draw)
+    return y
+
+
+@rule(draws.Bernoulli)
+def _bernoulli(to: Emitter, op: Operator, x: Array) -> Any:
+    x = to.contiguous(x)
+    to.call("within", x, n=(x.size, 0))
+    return to.map("less", _draw(to, draws.RandLike, x.shape, x.dtype), x), None

@@ -1,0 +1,176 @@
+/* Products of pixels and output blocks with channels in the lanes (channels.h): the register tiles of channels_forward.h.
+ *
+ * A tile is up to 6 pixels x 4 vectors or 8 x 2 (AVX2: 6 x 2): each weight vector is loaded once for the pixels, each pixel's float is
+ * broadcast once for the vectors. Pixels are numbered through all rows and images, so that tiles are full whatever the rows' length is.
+ */
+#ifndef FASTNN_CHANNELS_TILES_H
+#define FASTNN_CHANNELS_TILES_H
+
+#include "conv/channels.h"
+#include "parts/kinds.h"
+
+/* What a convolution's sums begin with, and what becomes of them: y = activation(bias + residual + sum).
+ * A residual that is the output itself adds to what is there. Other activations are the caller's, over what was stored. */
+struct channels_ends {
+    const float *bias;                      /* O rounded up to VL, or NULL */
+    struct wide_view residual;              /* .at NULL: none */
+    i64 residual_image;                     /* floats from one image to the next */
+    int activation;                         /* ACTIVATION_NONE, _RELU or _LEAKY_RELU */
+    float slope;                            /* of LEAKY_RELU below zero */
+};
+
+/* Pixels of a product: steps in floats from one image, row and pixel to the next, of what is read, written and added */
+struct channels_grid {
+    i64 images, rows, columns;
+    struct channels_steps { i64 image, row, pixel; } in, out, add;
+};
+
+/* A pixel: where it reads, where it is written, and where what is added to it lies (or NULL) */
+struct channels_pixel { const float *in; float *out; const float *add; };
+
+/* The next n pixels of the grid from `row` and `column` of an image on; first: its pixel (row, 0) */
+struct channels_walk { struct channels_pixel first; i64 row, column; };
+
+INLINE void channels_move(struct channels_pixel *p, i64 in, i64 out, i64 add) {
+    p->in += in, p->out += out;
+    if (p->add) p->add += add;
+}
+
+INLINE void channels_walk(const struct channels_grid *g, struct channels_walk *w, i64 n, struct channels_pixel *pixel) {
+    while (n) {
+        const i64 here = i64_min(n, g->columns - w->column);
+        struct channels_pixel p = w->first;
+        channels_move(&p, w->column * g->in.pixel, w->column * g->out.pixel, w->column * g->add.pixel);
+        for (i64 m = 0; m < here; m++) *pixel++ = p, channels_move(&p, g->in.pixel, g->out.pixel, g->add.pixel);
+        n -= here, w->column += here;
+        if (w->column < g->columns) continue;
+        w->column = 0;
+        if (++w->row < g->rows) { channels_move(&w->first, g->in.row, g->out.row, g->add.row); continue; }
+        w->row = 0;
+#define STEP(of) g->of.image - (g->rows - 1) * g->of.row
+        channels_move(&w->first, STEP(in), STEP(out), STEP(add));
+#undef STEP
+    }
+}
+
+/* The entries of a product from `offset` on, and their weights; what its sums begin with and become */
+struct channels_sums {
+    i64 count;
+    const int32_t *offset;
+    const float *weight, *bias;
+    i64 out_plane, add_plane;
+    int activation;
+    float slope;
+};
+
+INLINE vf channels_activate(const int activation, vf v, float slope) {
+    if (activation == ACTIVATION_RELU) return (vf)((vi)v & ~(v <= (vf){0}));
+    return activation == ACTIVATION_LEAKY_RELU ? v_select(v > (vf){0}, v, slope * v) : v;
+}
+
+/* MR pixels x NV blocks */
+INLINE void channels_tile(const int MR, const int NV, const struct channels_sums *s, const struct channels_pixel *pixel) {
+    vf sum[8][CHANNELS_NV];
+    const float *at[8];
+    UNROLL for (int m = 0; m < MR; m++) {
+        at[m] = pixel[m].in;
+        UNROLL for (int j = 0; j < NV; j++) sum[m][j] = s->bias ? v_load(s->bias + j * VL) : (vf){0};
+    }
+    if (pixel->add) UNROLL for (int m = 0; m < MR; m++) UNROLL for (int j = 0; j < NV; j++)
+        sum[m][j] += v_load(pixel[m].add + j * s->add_plane);
+    const float *w = s->weight;
+    const int32_t *const offset = s->offset;
+    for (i64 k = 0, count = s->count; k < count; k++, w += NV * VL) {
+        const i64 distance = offset[k];
+        vf v[CHANNELS_NV];
+        UNROLL for (int j = 0; j < NV; j++) v[j] = v_load(w + j * VL);
+        UNROLL for (int m = 0; m < MR; m++) {
+            const vf x = v_set1(at[m][distance]);
+            UNROLL for (int j = 0; j < NV; j++) sum[m][j] += x * v[j];
+        }
+    }
+#define STORE(activation) case activation: \
+        UNROLL for (int m = 0; m < MR; m++) UNROLL for (int j = 0; j < NV; j++) \
+            v_store(pixel[m].out + j * s->out_plane, channels_activate(activation, sum[m][j], s->slope)); \
+        break;
+    switch (s->activation) { STORE(ACTIVATION_RELU) STORE(ACTIVATION_LEAKY_RELU) STORE(ACTIVATION_NONE) }
+#undef STORE
+}
+
+/* All pixels in tiles of about the same size, of at most MR */
+INLINE void channels_pixels(const int MR, const int NV, const struct channels_grid *g, struct channels_pixel first, const struct channels_sums *s) {
+    const i64 pixels = g->images * g->rows * g->columns, tiles = ceil_div(pixels, MR);
+    struct channels_walk walk = {first, 0, 0};
+    for (i64 p = 0, left = tiles; p < pixels; left--) {
+        struct channels_pixel pixel[8];
+        const i64 n = ceil_div(pixels - p, left);
+        channels_walk(g, &walk, n, pixel);
+#define PIXELS(mr) case mr: if (mr <= MR) channels_tile(mr, NV, s, pixel); break;
+        switch (n) { PIXELS(8) PIXELS(7) PIXELS(6) PIXELS(5) PIXELS(4) PIXELS(3) PIXELS(2) PIXELS(1) }
+#undef PIXELS
+        p += n;
+    }
+}
+
+enum { CHANNELS_PATCH = VL == 16 ? 8 : 6 };      /* columns of a patch */
+
+/* R rows x Q pixels of one block, `step` floats apart, which is a constant: one block wants more sums than there are registers for the
+ * addresses of pixels. */
+INLINE void channels_patch(const int R, const int Q, const int step, const struct channels_grid *g, const struct channels_sums *s,
+                           const struct channels_pixel *p) {
+    vf sum[2][8];
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int q = 0; q < Q; q++) {
+        sum[r][q] = s->bias ? v_load(s->bias) : (vf){0};
+        if (p->add) sum[r][q] += v_load(p->add + r * g->add.row + q * g->add.pixel);
+    }
+    for (i64 k = 0; k < s->count; k++) {
+        const float *at[2] = {p->in + s->offset[k], p->in + s->offset[k] + g->in.row};
+        const vf w = v_load(s->weight + k * VL);
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int q = 0; q < Q; q++) sum[r][q] += v_set1(at[r][q * step]) * w;
+    }
+#define STORE(activation) case activation: \
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int q = 0; q < Q; q++) \
+            v_store(p->out + r * g->out.row + q * g->out.pixel, channels_activate(activation, sum[r][q], s->slope)); \
+        break;
+    switch (s->activation) { STORE(ACTIVATION_RELU) STORE(ACTIVATION_LEAKY_RELU) STORE(ACTIVATION_NONE) }
+#undef STORE
+}
+
+INLINE void channels_patches(const int step, const struct channels_grid *g, struct channels_pixel image,
+                             const struct channels_sums *s) {
+    for (i64 n = 0; n < g->images; n++, channels_move(&image, g->in.image, g->out.image, g->add.image)) {
+        struct channels_pixel row = image;
+        for (i64 h = 0; h < g->rows; h += 2, channels_move(&row, 2 * g->in.row, 2 * g->out.row, 2 * g->add.row)) {
+            struct channels_pixel p = row;
+            for (i64 w = 0, left = ceil_div(g->columns, CHANNELS_PATCH); w < g->columns; left--) {
+                const i64 wide = ceil_div(g->columns - w, left);
+#define PIXELS(q) case q: if (q <= CHANNELS_PATCH) { \
+        if (h + 1 < g->rows) channels_patch(2, q, step, g, s, &p); \
+        else channels_patch(1, q, step, g, s, &p); \
+    } break;
+                switch (wide) { PIXELS(8) PIXELS(7) PIXELS(6) PIXELS(5) PIXELS(4) PIXELS(3) PIXELS(2) PIXELS(1) }
+#undef PIXELS
+                w += wide, channels_move(&p, wide * g->in.pixel, wide * g->out.pixel, wide * g->add.pixel);
+            }
+        }
+    }
+}
+
+#if VL == 16
+#define CHANNELS_TILES(blocks, call) \
+    switch (blocks) { case 4: call(6, 4); break; case 3: call(8, 3); break; case 2: call(8, 2); break; default: call(8, 1); }
+#else
+#define CHANNELS_TILES(blocks, call) switch (blocks) { case 2: call(6, 2); break; default: call(8, 1); }
+#endif
+
+/* All pixels of the grid x `blocks` blocks */
+KERNEL void channels_pixels_1(const struct channels_grid *g, struct channels_pixel first, const struct channels_sums *s, i64 blocks) {
+    if (blocks == 1 && g->columns >= 4 && g->in.pixel == VL) channels_patches(VL, g, first, s);
+    else if (blocks == 1 && g->columns >= 4 && g->in.pixel == 1) channels_patches(1, g, first, s);
+    else
+#define CALL(mr, nv) channels_pixels(mr, nv, g, first, s)
+        CHANNELS_TILES(blocks, CALL)
+#undef CALL
+}
+
+#endif

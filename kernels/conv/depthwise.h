@@ -1,0 +1,117 @@
+/* Depthwise convolution (groups = C = O) with channels in the lanes (channels.h): a product of vectors for each tap.
+ *
+ *   y[c, h, w] = bias[c] + sum over (i, j) of weight[c, i, j] * x[c, h * stride + i * dilation - pad, ...]
+ *
+ * A register tile is 2 rows x up to 8 pixels (AVX2: 6) of one block; a tap's weights are loaded once for them, and each product reads its
+ * operand from L1. So the floor is a load for each product: as long as the products themselves on CPUs that begin two of either in a cycle.
+ * The weight gradient keeps up to 9 taps in registers and reads the gradient once for them.
+ */
+#ifndef FASTNN_CONV_DEPTHWISE_H
+#define FASTNN_CONV_DEPTHWISE_H
+
+#include "base/sums.h"
+#include "conv/channels_tiles.h"
+
+enum { DEPTHWISE_COLUMNS = VL == 16 ? 8 : 6 };
+
+/* R rows x Q pixels of one block; step: floats from one pixel read to the next */
+INLINE void depthwise_tile(const int R, const int Q, i64 step, const struct channels_grid *g, const struct channels_sums *s,
+                           const struct channels_pixel *first) {
+    vf sum[2][8];
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int q = 0; q < Q; q++) {
+        sum[r][q] = s->bias ? v_load(s->bias) : (vf){0};
+        if (first->add) sum[r][q] += v_load(first->add + r * g->add.row + q * g->add.pixel);
+    }
+    for (i64 k = 0; k < s->count; k++) {
+        const float *at = first->in + s->offset[k], *below = at + g->in.row;
+        const vf w = v_load(s->weight + k * VL);
+        UNROLL for (int q = 0; q < Q; q++) sum[0][q] += w * v_load(at + q * step);
+        if (R == 2) UNROLL for (int q = 0; q < Q; q++) sum[1][q] += w * v_load(below + q * step);
+    }
+#define STORE(activation) case activation: \
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int q = 0; q < Q; q++) \
+            v_store(first->out + r * g->out.row + q * g->out.pixel, channels_activate(activation, sum[r][q], s->slope)); \
+        break;
+    switch (s->activation) { STORE(ACTIVATION_RELU) STORE(ACTIVATION_LEAKY_RELU) STORE(ACTIVATION_NONE) }
+#undef STORE
+}
+
+INLINE void depthwise_rows(const int R, i64 step, const struct channels_grid *g, const struct channels_sums *s, struct channels_pixel p) {
+    for (i64 w = 0, left = ceil_div(g->columns, DEPTHWISE_COLUMNS); w < g->columns; left--) {
+        const i64 n = ceil_div(g->columns - w, left);
+#define PIXELS(n) case n: if (n <= DEPTHWISE_COLUMNS) depthwise_tile(R, n, step, g, s, &p); break;
+        switch (n) { PIXELS(8) PIXELS(7) PIXELS(6) PIXELS(5) PIXELS(4) PIXELS(3) PIXELS(2) PIXELS(1) }
+#undef PIXELS
+        w += n, p.in += n * step, p.out += n * g->out.pixel, p.add += p.add ? n * g->add.pixel : 0;
+    }
+}
+
+INLINE void depthwise_image(i64 step, const struct channels_grid *g, const struct channels_sums *s, struct channels_pixel p) {
+    for (i64 h = 0; h < g->rows; h += 2) {
+        if (h + 1 < g->rows) depthwise_rows(2, step, g, s, p);
+        else depthwise_rows(1, step, g, s, p);
+        p.in += 2 * g->in.row, p.out += 2 * g->out.row, p.add += p.add ? 2 * g->add.row : 0;
+    }
+}
+
+KERNEL void depthwise_pixels(const struct channels_grid *g, struct channels_pixel first, const struct channels_sums *s) {
+    for (i64 n = 0; n < g->images; n++) {
+        if (g->in.pixel == VL) depthwise_image(VL, g, s, first);
+        else if (g->in.pixel == 2 * VL) depthwise_image(2 * VL, g, s, first);
+        else depthwise_image(g->in.pixel, g, s, first);
+        first.in += g->in.image, first.out += g->out.image, first.add += first.add ? g->add.image : 0;
+    }
+}
+
+/* T taps: sums[tap] += the sums over images, rows and columns */
+INLINE void depthwise_taps(const int T, const struct channels_conv *s, i64 rows, const struct channels_images *images, const int32_t *offset,
+                           struct wide_view src, struct wide_view grad, float *restrict sums) {
+    const i64 row = s->stride_h * src.row, step = s->stride_w * VL, most = sum_run(images->count * rows * s->OW);
+    vf sum[9];
+    i64 run = 0;
+    UNROLL for (int t = 0; t < T; t++) sum[t] = (vf){0};
+#define ADD() do { \
+        UNROLL for (int t = 0; t < T; t++) { \
+            v_store(sums + t * VL, v_load(sums + t * VL) + sum[t]); \
+            sum[t] = (vf){0}; \
+        } \
+        run = 0; \
+    } while (0)
+    for (i64 n = 0; n < images->count; n++) for (i64 h = 0; h < rows; h++) {
+        const float *at[9], *g = grad.at + n * images->output + h * grad.row;
+        UNROLL for (int t = 0; t < T; t++) at[t] = src.at + n * images->input + h * row + offset[t];
+        for (i64 w = 0, end; w < s->OW; w = end) {
+            end = i64_min(s->OW, w + sum_run(s->OW));
+            run += end - w;
+            for (i64 k = w; k < end; k++) {
+                const vf v = v_load(g + k * VL);
+                UNROLL for (int t = 0; t < T; t++) sum[t] += v * v_load(at[t] + k * step);
+            }
+            if (run >= most) ADD();
+        }
+    }
+    if (run) ADD();
+#undef ADD
+}
+
+/* sums [block][tap][VL] += the weight gradient of some rows of the images */
+KERNEL void depthwise_weight(const struct channels_conv *s, i64 rows, const struct channels_images *images, struct wide_view src,
+                             struct wide_view grad, float *sums) {
+    for (i64 block = 0; block < ceil_div(s->C, VL); block++, src.at += src.plane, grad.at += grad.plane) {
+        int32_t offset[CHANNELS_ENTRIES + VL];
+        struct channels_entries e = {.offset = offset, .rows = {s->kh, 0, s->dilation_h}, .columns = {s->kw, 0, s->dilation_w}, .pixel = VL,
+                                     .row = src.row, .plane = src.plane, .end = 1};
+        while (channels_next_entries(&e)) {
+            i64 k = 0;
+#define TAPS(t) for (; k + t <= e.count; k += t, sums += t * VL) depthwise_taps(t, s, rows, images, offset + k, src, grad, sums)
+            TAPS(9);
+            TAPS(6);
+            TAPS(4);
+            TAPS(2);
+            TAPS(1);
+#undef TAPS
+        }
+    }
+}
+
+#endif

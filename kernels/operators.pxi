@@ -1,0 +1,104 @@
+# Operators as stages of a plan (kernels/plan/operator.h); part of plan.pxi.
+
+OPERATORS = {}  # their numbers by name
+cdef int _number = 0
+while fastnn_operator_names[_number] != NULL:
+    OPERATORS[fastnn_operator_names[_number].decode()] = _number
+    _number += 1
+
+cdef dict ELEMENTS = {cnp.NPY_FLOAT32: ELEMENT_FLOAT, cnp.NPY_FLOAT64: ELEMENT_DOUBLE, cnp.NPY_INT32: ELEMENT_INT32,
+                      cnp.NPY_UINT8: ELEMENT_BYTE, cnp.NPY_BOOL: ELEMENT_BYTE}
+
+
+cdef int64_t element_of(cnp.ndarray array) except -1:
+    """The number of its type; DTypeError for types and byte orders that no operator reads."""
+    if cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(array), cnp.NPY_INT64) and cnp.PyArray_ISNOTSWAPPED(array):
+        return ELEMENT_INT64
+    if cnp.PyArray_TYPE(array) not in ELEMENTS or not cnp.PyArray_ISNOTSWAPPED(array) or not cnp.PyArray_ISALIGNED(array):
+        raise DTypeError(f"an operator was given an array of another type: {described(array)}")
+    return ELEMENTS[cnp.PyArray_TYPE(array)]
+
+
+cdef class OperatorStage(Stage):
+    """One operator's kernel with its arrays, None where there is none: struct operator_call, n and p as kernels/plan/operator.h has them.
+
+    With `shape`, arrays have any strides: the output of a map and its inputs all have this shape; a sum's input has it, and its
+    output the first `kept` dimensions of it; before a matmul's matrices come these dimensions. `input` and `target` stand for
+    what a run brings: arrays that lie in their memory are looked for in the run's.
+    """
+    cdef operator_call o
+
+    def __init__(self, str kind, tuple arrays, tuple n, tuple p, *, tuple shape, int kept, input, target):
+        cdef int64_t counts[8]  # OPERATOR_ARRAYS
+        cdef cnp.ndarray array
+        if len(arrays) > OPERATOR_ARRAYS or len(n) > OPERATOR_SIZES or len(p) > 2:
+            raise ValueError(f"{kind}: too many arrays or numbers for an operator")
+        self.o.kind, self.o.operands = OPERATORS[kind], len(arrays)
+        for k, size in enumerate(n):
+            self.o.n[k] = size
+        for k, number in enumerate(p):
+            self.o.p[k] = number
+        fastnn_operator_counts(&self.o, counts)
+        for k, each in enumerate(arrays):
+            if each is None:
+                continue
+            array = each
+            if shape is None:
+                if array.size != counts[k] or not cnp.PyArray_ISCARRAY_RO(array) or element_of(array) != fastnn_operator_element(&self.o, k):
+                    raise ShapeError(f"{kind} was given for array {k} of {counts[k]} entries {described(array)}")
+            self.o.operand[k].element = element_of(array)
+            self.locate(&self.o.operand[k], array, input, target)
+        self.kept.append(arrays)
+        if shape is not None:
+            self.lay_out(arrays, shape, kept)
+        self.arguments = &self.o
+        self.forward_function = fastnn_kernels.operator_stage
+        self.kernels = kind
+
+    cdef int locate(self, operand *to, cnp.ndarray array, input, target) except -1:
+        """Its address; within the program's input or target the distance from the beginning."""
+        cdef char *data = <char *> cnp.PyArray_DATA(array)
+        cdef cnp.ndarray whole
+        to.place, to.data = OPERAND_FIXED, data
+        for place, each in ((OPERAND_INPUT, input), (OPERAND_TARGET, target)):
+            if each is None:
+                continue
+            whole = each
+            if <char *> cnp.PyArray_DATA(whole) <= data < <char *> cnp.PyArray_DATA(whole) + cnp.PyArray_NBYTES(whole):
+                to.place, to.data = place, <char *> <size_t> (data - <char *> cnp.PyArray_DATA(whole))
+                if place == OPERAND_INPUT:
+                    self.inputs, self.input_type = whole.size, cnp.PyArray_TYPE(whole)
+                else:
+                    self.targets, self.target_type = whole.size, cnp.PyArray_TYPE(whole)
+        return 0
+
+    cdef int lay_out(self, tuple arrays, tuple shape, int kept) except -1:
+        """Sizes and strides, with as few dimensions as will do."""
+        cdef bint matmul = self.o.kind == OPERATORS["matmul"], summed = self.o.kind == OPERATORS["sum"]
+        cdef list strided = [1, 2] if matmul else [1] if summed else [k for k, each in enumerate(arrays) if each is not None]
+        cdef list sizes = [], strides = []
+        cdef int last = -1  # the dimension that sizes ends with
+        for k in strided:
+            if arrays[k].shape[:len(shape)] != shape:
+                raise ShapeError(f"an operator of shape {shape} was given {described(arrays[k])}")
+        for d in range(len(shape)):
+            steps = [arrays[k].strides[d] for k in strided]
+            if shape[d] == 1 and not matmul and d < len(shape) - 1:
+                continue
+            if (sizes and not matmul and (d < kept) == (last < kept)
+                    and all(before == step * shape[d] for before, step in zip(strides[-1], steps))):
+                sizes[-1] *= shape[d]
+                strides[-1] = steps
+            else:
+                sizes.append(shape[d])
+                strides.append(steps)
+                self.o.kept += d < kept
+            last = d
+        if len(sizes) > OPERATOR_DIMS:
+            raise ShapeError(f"an operator was given more than {OPERATOR_DIMS} dimensions of strides of their own: {shape}")
+        self.o.dims = len(sizes)
+        for d in range(len(sizes)):
+            self.o.size[d] = sizes[d]
+            for k, step in zip(strided, strides[d]):
+                self.o.operand[k].stride[d] = step
+        return 0

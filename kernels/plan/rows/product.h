@@ -1,0 +1,87 @@
+/* The product of small matrices that rows.h is made of, for operands that lie in L1 or L2 as they are:
+ *
+ *   c (M, N) = from + a (M, K) b (K, N)           a[m * am + k * ak], b[k * bk + n], c[m * cm + n], from[m * from_step + n]
+ *
+ * N is a multiple of VL: lanes run along the columns of b, the entries of a are broadcast. from: NULL for zero, a bias with from_step 0,
+ * or c itself, which is added to. A tile is MR rows by up to PRODUCT_NV vectors of sums in registers; panels of columns are as equal as
+ * can be. Sums of more than SUM_SHORT terms are made in runs.
+ *
+ * Cost: 2 M N K FLOPs; a vector operation needs one load of b a row of the tile and one broadcast a vector of it.
+ */
+#ifndef FASTNN_ROWS_PRODUCT_H
+#define FASTNN_ROWS_PRODUCT_H
+
+#include "base/sums.h"
+
+#if VL == 16 || (VL == 4 && defined(__aarch64__))     /* 32 registers */
+enum { PRODUCT_NV = 4, PRODUCT_ROWS = 8, PRODUCT_ROWS_WIDE = 6 };
+#else                                                   /* 16 registers */
+enum { PRODUCT_NV = 3, PRODUCT_ROWS = 6, PRODUCT_ROWS_WIDE = 4 };
+#endif
+
+struct product {
+    i64 M, N, K;
+    const float *a;
+    i64 am, ak;
+    const float *b;
+    i64 bk;
+    const float *from;
+    i64 from_step;
+    float *c;
+    i64 cm;
+};
+
+INLINE void product_tile(const int MR, const int NV, const struct product *p, i64 K, const float *a, const float *b, const float *from,
+                         i64 from_step, float *c) {
+    const i64 am = p->am, ak = p->ak, bk = p->bk, cm = p->cm;
+    vf acc[PRODUCT_ROWS][PRODUCT_NV];
+    UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++)
+        acc[i][j] = from ? v_load(from + i * from_step + j * VL) : (vf){0};
+    for (i64 k = 0; k < K; k++, a += ak, b += bk) {
+        vf bv[PRODUCT_NV];
+        UNROLL for (int j = 0; j < NV; j++) bv[j] = v_load(b + j * VL);
+        UNROLL for (int i = 0; i < MR; i++) {
+            const vf av = v_set1(a[i * am]);
+            UNROLL for (int j = 0; j < NV; j++) acc[i][j] += av * bv[j];
+        }
+    }
+    UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) v_store(c + i * cm + j * VL, acc[i][j]);
+}
+
+/* MR rows, all columns in panels of NV vectors */
+INLINE void product_strip(const int MR, const int NV, const struct product *p, i64 m) {
+    const i64 run = sum_run(p->K);
+    for (i64 n = 0; n < p->N; n += NV * VL) {
+        float *const c = p->c + m * p->cm + n;
+        for (i64 k = 0; k < p->K; k += run) {
+            const float *a = p->a + m * p->am + k * p->ak, *b = p->b + k * p->bk + n;
+            const float *from = k ? c : p->from ? p->from + m * p->from_step + n : NULL;
+            const i64 step = k ? p->cm : p->from_step, count = i64_min(run, p->K - k), vectors = i64_min(NV, (p->N - n) / VL);
+            if (vectors == NV) product_tile(MR, NV, p, count, a, b, from, step, c);
+            else if (NV > 1 && vectors == NV - 1) product_tile(MR, NV - 1, p, count, a, b, from, step, c);
+            else for (i64 j = 0; j < vectors * VL; j += VL) product_tile(MR, 1, p, count, a, b + j, from ? from + j : NULL, step, c + j);
+        }
+    }
+}
+
+/* Rows m0 .. m1; MR at a time, then fewer. */
+INLINE void product_panels(const int MR, const int NV, const struct product *p, i64 m, i64 m1) {
+    for (; m + MR <= m1; m += MR) product_strip(MR, NV, p, m);
+    if (m + 4 <= m1 && MR > 4) product_strip(4, NV, p, m), m += 4;
+    if (m + 2 <= m1) product_strip(2, NV, p, m), m += 2;
+    if (m < m1) product_strip(1, NV, p, m);
+    if (m + 1 < m1) product_strip(1, NV, p, m + 1);
+}
+
+/* Rows m0 .. m1 of c; K > 0 */
+KERNEL void product_rows(const struct product *p, i64 m0, i64 m1) {
+    const i64 vectors = p->N / VL;
+    switch (ceil_div(vectors, ceil_div(vectors, PRODUCT_NV))) { /* of a panel */
+    case 1: product_panels(PRODUCT_ROWS, 1, p, m0, m1); break;
+    case 2: product_panels(PRODUCT_ROWS, 2, p, m0, m1); break;
+    case 3: product_panels(PRODUCT_NV == 3 ? PRODUCT_ROWS_WIDE : PRODUCT_ROWS, 3, p, m0, m1); break;
+    default: product_panels(PRODUCT_ROWS_WIDE, PRODUCT_NV, p, m0, m1);
+    }
+}
+
+#endif

@@ -1,0 +1,387 @@
+/* Small dense networks as one stage: all layers, the loss and the way back for a block of rows of the batch at a time, while they lie in
+ * L1 and L2; then the gradients of all parameters at once, or their steps.
+ *
+ * Layer l: y (N, O) = f(x (N, I) weight^T + bias). In a block of R rows every matrix has rows of features, padded to vectors, and all
+ * three products are product.h's, with nothing transposed but the weights, once a call:
+ *   y (R, O)           = x (R, I) weight^T (I, O) + bias
+ *   grad_x (R, I)      = grad (R, O) weight (O, I)
+ *   grad_weight (O, I) = grad^T (O, R) x (R, I), or its transpose x^T grad where that pads less
+ * Activations act on strips of rows that the product has just stored.
+ *
+ * Blocks are cut by shape alone and belong to at most ROWS_CHUNKS chunks, tasks with a partial gradient each; these are added in order,
+ * VL rows of a weight at a time, into a tile that goes into the update of the weight and of the optimiser's state.
+ *
+ * 6 FLOPs a weight and row of the batch in training, 2 forward.
+ */
+#ifndef FASTNN_ROWS_H
+#define FASTNN_ROWS_H
+
+#include "base/threads.h"
+#include "ops/update.h"
+#include "parts/activation.h"
+#include "plan/loss.h"
+#include "plan/rows/product.h"
+#include "plan/stages.h"
+
+enum {
+    ROWS_MOST_WIDTH = 256,              /* features of a layer */
+    ROWS_MOST_WEIGHTS = 1 << 16,        /* of all layers: two copies and a partial gradient stay in L2 */
+    ROWS_LEAST = 64, ROWS_MOST = 128,   /* rows of a block, where the batch has as many */
+    ROWS_CHUNKS = 64,
+};
+#define ROWS_BLOCK_FLOPS 4e6
+
+/* ---- shapes ---- */
+
+INLINE i64 rows_padded(i64 features) { return round_up(features, VL); }
+INLINE i64 rows_weights(const struct dense_rows *r) {
+    i64 total = 0;
+    for (i64 l = 0; l < r->layers; l++) total += r->layer[l].I * r->layer[l].O;
+    return total;
+}
+INLINE int rows_in_training(const struct dense_rows *r) { return r->loss.kind != LOSS_NONE || r->layer[r->layers - 1].grad_y; }
+
+/* Whether there is a grad_x of layer l, and whether its weight's gradient is made as (I, O). */
+INLINE int rows_goes_on(const struct dense_rows *r, i64 l) { return l > 0 || r->layer[0].grad_x; }
+INLINE int rows_is_transposed(const struct dense *d) { return d->I * rows_padded(d->O) < d->O * rows_padded(d->I); }
+INLINE int rows_keeps_x(const struct dense *d) { return !activation_slope_from_y((int)d->activation, d->parameter); }
+
+/* How the batch is cut: blocks of `rows` rows, `step` of them in a chunk */
+struct rows_cut { i64 rows, blocks, step, chunks; };
+
+INLINE struct rows_cut rows_cut(const struct dense_rows *r) {
+    const i64 N = r->layer[0].N;
+    const double flops = (rows_in_training(r) ? 6.0 : 2.0) * (double)rows_weights(r);
+    struct rows_cut cut = {.rows = i64_max(ROWS_LEAST, i64_min(ROWS_MOST, (i64)(ROWS_BLOCK_FLOPS / flops)))};
+    cut.blocks = ceil_div(N, cut.rows);
+    if (cut.blocks == 1 && N >= 16 && flops * (double)N > ROWS_BLOCK_FLOPS / 2) cut.blocks = 2;
+    if (cut.blocks > 1 && cut.blocks < 8) cut.blocks = round_up(cut.blocks, 2);
+    cut.rows = ceil_div(N, cut.blocks);
+    if (cut.rows > PRODUCT_ROWS) cut.rows = round_up(cut.rows, PRODUCT_ROWS);
+    cut.blocks = ceil_div(N, cut.rows);
+    cut.step = ceil_div(cut.blocks, ROWS_CHUNKS);
+    cut.chunks = ceil_div(cut.blocks, cut.step);
+    return cut;
+}
+
+/* ---- memory, in floats ---- */
+
+/* A block's: each layer's y, and where backward needs it what it was before the activation; the input where it has to be padded. */
+struct rows_block_layout { i64 y[ROWS_MOST_LAYERS], kept[ROWS_MOST_LAYERS], x, grad[2], compact, total; };
+
+INLINE struct rows_block_layout rows_block_layout(const struct dense_rows *r, i64 rows) {
+    struct rows_block_layout at = {};
+    i64 widest = rows_padded(r->layer[0].I), end = 0;
+    for (i64 l = 0; l < r->layers; l++) {
+        const i64 floats = rows * rows_padded(r->layer[l].O);
+        at.y[l] = at.kept[l] = end, end += floats;
+        if (rows_keeps_x(&r->layer[l])) at.kept[l] = end, end += floats;
+        widest = i64_max(widest, rows_padded(r->layer[l].O));
+    }
+    at.x = end, end += rows * rows_padded(r->layer[0].I);
+    if (rows_in_training(r)) {
+        at.grad[0] = end, end += rows * widest;
+        at.grad[1] = end, end += rows * widest;
+        at.compact = end, end += rows * r->layer[r->layers - 1].O + VL;
+    }
+    at.total = round_up(end, 16);
+    return at;
+}
+
+/* A partial gradient: each layer's weight and bias. */
+struct rows_gradient_layout { i64 weight[ROWS_MOST_LAYERS], bias[ROWS_MOST_LAYERS], total; };
+
+INLINE struct rows_gradient_layout rows_gradient_layout(const struct dense_rows *r) {
+    struct rows_gradient_layout at = {};
+    i64 end = 0;
+    for (i64 l = 0; l < r->layers; l++) {
+        const struct dense *d = &r->layer[l];
+        at.weight[l] = end, end += rows_is_transposed(d) ? d->I * rows_padded(d->O) : d->O * rows_padded(d->I);
+        at.bias[l] = end, end += rows_padded(d->O);
+    }
+    at.total = round_up(end, 16);
+    return at;
+}
+
+/* The work memory. */
+struct rows_layout {
+    i64 ready;                          /* an int: whether weights that never change are packed */
+    i64 forward[ROWS_MOST_LAYERS];      /* weight^T (I, O) */
+    i64 bias[ROWS_MOST_LAYERS];         /* (O,) */
+    i64 backward[ROWS_MOST_LAYERS];     /* weight (O, I), where there is a grad_x */
+    i64 sums;                           /* doubles: a block's sum of losses */
+    i64 partial, partial_step;          /* the chunks' gradients, as struct joined has them */
+    i64 blocks;                         /* all blocks, where forward and backward are two calls */
+    i64 total;
+};
+
+INLINE struct rows_layout rows_layout(const struct dense_rows *r) {
+    struct rows_layout at = {};
+    const struct rows_cut cut = rows_cut(r);
+    i64 end = 16;
+    for (i64 l = 0; l < r->layers; l++) {
+        const struct dense *d = &r->layer[l];
+        at.forward[l] = end, end += round_up(d->I * rows_padded(d->O), 16);
+        at.bias[l] = end, end += round_up(rows_padded(d->O), 16);
+        if (rows_in_training(r) && rows_goes_on(r, l)) at.backward[l] = end, end += round_up(d->O * rows_padded(d->I), 16);
+    }
+    if (rows_in_training(r)) {
+        at.sums = end, end += round_up(2 * cut.blocks, 16);
+        at.partial = end, at.partial_step = joined_floats(rows_gradient_layout(r).total, cut.step), end += cut.chunks * at.partial_step;
+        if (!r->loss.kind) at.blocks = end, end += cut.blocks * rows_block_layout(r, cut.rows).total;
+    }
+    at.total = end + VL;
+    return at;
+}
+
+KERNEL i64 rows_work_bytes(const struct dense_rows *r) { return rows_layout(r).total * (i64)sizeof(float); }
+
+/* Layers that this is the way for; elsewhere a layer by itself is cut better. */
+KERNEL i64 rows_supports(const struct dense_rows *r) {
+    for (i64 l = 0; l < r->layers; l++)
+        if (i64_max(r->layer[l].I, r->layer[l].O) > ROWS_MOST_WIDTH) return 0;
+    return r->layers > 1 && rows_weights(r) <= ROWS_MOST_WEIGHTS;
+}
+
+/* ---- parts of the way ---- */
+
+struct rows_task {
+    const struct dense_rows *r;
+    struct program *program;
+    struct rows_cut cut;
+    struct rows_layout at;
+    struct rows_block_layout block;
+    struct rows_gradient_layout gradient;
+    float *work;
+    const float *x;                     /* (N, I) */
+    int forward, backward;              /* what of a block is to be done */
+    int failed;                         /* enum program_status */
+};
+
+INLINE struct rows_task rows_task(const struct dense_rows *r, struct program *program) {
+    const struct rows_cut cut = rows_cut(r);
+    return (struct rows_task){.r = r, .program = program, .cut = cut, .at = rows_layout(r), .block = rows_block_layout(r, cut.rows),
+                              .gradient = rows_gradient_layout(r), .work = r->work, .x = r->layer[0].x ? r->layer[0].x : program->input};
+}
+
+/* dst (rows, width) <- src (rows, padded), one after the other: whole vectors, but none past the last row. */
+INLINE void rows_compact(float *dst, i64 rows, i64 width, const float *src, i64 padded) {
+    for (i64 n = 0; n < rows; n++) for (i64 j = 0; j < width; j += VL) {
+        const i64 left = (rows - n) * width - j;
+        v_store_lanes(dst + n * width + j, v_load(src + n * padded + j), left >= VL ? VL : i64_min(left, width - j));
+    }
+}
+
+/* dst (rows, padded) <- src (rows, width), which may be followed by anything but the end of its memory; padded by what follows. */
+INLINE void rows_padded_copy(float *dst, i64 rows, i64 width, const float *src, i64 padded) {
+    for (i64 n = 0; n < rows; n++) for (i64 j = 0; j < width; j += VL) {
+        const i64 left = (rows - n) * width - j;
+        v_store(dst + n * padded + j, v_load_lanes(src + n * width + j, i64_min(VL, left), 0));
+    }
+}
+
+/* What the products read of the weights, padded with zeros: the work memory was zero at first. */
+static void rows_pack(const struct rows_task *t) {
+    for (i64 l = 0; l < t->r->layers; l++) {
+        const struct dense *d = &t->r->layer[l];
+        const i64 I = d->I, O = d->O, padded = rows_padded(O);
+        float *forward = t->work + t->at.forward[l];
+        for (i64 i = 0; i < I; i += VL) for (i64 o = 0; o < O; o += VL) {
+            const i64 lanes = i64_min(VL, I - i), rows = i64_min(VL, O - o);
+            vf tile[VL];
+            UNROLL for (int j = 0; j < VL; j++) tile[j] = j < rows ? v_load_lanes(d->weight + (o + j) * I + i, lanes, 0) : (vf){0};
+            v_transpose(tile);
+            for (i64 j = 0; j < lanes; j++) v_store(forward + (i + j) * padded + o, tile[j]);
+        }
+        if (d->bias) memcpy(t->work + t->at.bias[l], d->bias, (size_t)O * sizeof(float));
+        if (t->at.backward[l]) for (i64 o = 0; o < O; o++) memcpy(t->work + t->at.backward[l] + o * rows_padded(I), d->weight + o * I, (size_t)I * sizeof(float));
+    }
+}
+
+/* Layer l of a block: y from x (rows, x_step), a strip at a time. */
+static void rows_layer_forward(const struct rows_task *t, i64 l, i64 rows, const float *x, i64 x_step, float *block) {
+    const struct dense *d = &t->r->layer[l];
+    const i64 padded = rows_padded(d->O);
+    const int keeps = t->block.kept[l] != t->block.y[l];
+    float *y = block + t->block.y[l], *before = block + t->block.kept[l];
+    const struct product p = {rows, padded, d->I, x, x_step, 1, t->work + t->at.forward[l], padded, t->work + t->at.bias[l], 0, before, padded};
+    if (!d->activation) {
+        product_rows(&p, 0, rows);
+        return;
+    }
+    for (i64 m = 0, end; m < rows; m = end) {
+        end = i64_min(rows, m + 2 * PRODUCT_ROWS * PRODUCT_ROWS_WIDE / 4);
+        product_rows(&p, m, end);
+        activate((int)d->activation, d->parameter, (end - m) * padded, before + m * padded, y + m * padded);
+    }
+    (void)keeps;
+}
+
+/* sums (padded,) = or += the columns' sums of grad (rows, padded) */
+INLINE void rows_column_sums(i64 rows, i64 padded, const float *grad, float *sums, int add) {
+    for (i64 o = 0; o < padded; o += VL) {
+        vf sum[4] = {};
+        i64 m = 0;
+        for (; m + 4 <= rows; m += 4) UNROLL for (int j = 0; j < 4; j++) sum[j] += v_load(grad + (m + j) * padded + o);
+        for (; m < rows; m++) sum[0] += v_load(grad + m * padded + o);
+        const vf total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        v_store(sums + o, add ? v_load(sums + o) + total : total);
+    }
+}
+
+/* Backward of a block: grad (rows, O) of the last layer's y, padded, into gradients at `partial`, which it is added to if `add`. */
+static void rows_block_backward(const struct rows_task *t, i64 n0, i64 rows, const float *x, float *block, float *partial, int add) {
+    const struct dense_rows *r = t->r;
+    float *grad = block + t->block.grad[0], *next = block + t->block.grad[1];
+    const struct dense *last = &r->layer[r->layers - 1];
+    activate_backward((int)last->activation, last->parameter, rows * rows_padded(last->O), grad, block + t->block.kept[r->layers - 1], grad);
+    for (i64 l = r->layers - 1; l >= 0; l--) {
+        const struct dense *d = &r->layer[l];
+        const i64 I = rows_padded(d->I), O = rows_padded(d->O);
+        const float *in = l ? block + t->block.y[l - 1] : x;
+        float *weight = partial + t->gradient.weight[l];
+        const float *from = add ? weight : NULL;
+        rows_column_sums(rows, O, grad, partial + t->gradient.bias[l], add);
+        const struct product straight = {d->O, I, rows, grad, 1, O, in, I, from, I, weight, I};
+        const struct product transposed = {d->I, O, rows, in, 1, I, grad, O, from, O, weight, O};
+        const struct product *p = rows_is_transposed(d) ? &transposed : &straight;
+        product_rows(p, 0, p->M);
+        if (!rows_goes_on(r, l)) break;
+        const struct product back = {rows, I, d->O, grad, O, 1, t->work + t->at.backward[l], I, NULL, 0, next, I};
+        product_rows(&back, 0, rows);
+        if (l) {
+            const struct dense *before = d - 1;
+            activate_backward((int)before->activation, before->parameter, rows * I, next, block + t->block.kept[l - 1], next);
+        } else {
+            rows_compact(d->grad_x + n0 * d->I, rows, d->I, next, I);
+        }
+        float *const swapped = grad;
+        grad = next, next = swapped;
+    }
+}
+
+/* The loss of a block, and the gradient of its y. */
+INLINE int rows_block_loss(const struct rows_task *t, i64 index, i64 n0, i64 rows, float *block) {
+    const struct dense *last = &t->r->layer[t->r->layers - 1];
+    const i64 O = last->O, padded = rows_padded(O);
+    float *y = last->y + n0 * O, *compact = block + t->block.compact;
+    const int64_t *labels = t->program->target;
+    if (!loss_takes(&t->r->loss, y, loss_has_labels(&t->r->loss) ? labels : NULL, n0, n0 + rows)) return 0;
+    ((double *)(t->work + t->at.sums))[index] = loss_rows(&t->r->loss, t->program->target, n0, n0 + rows, y, compact);
+    rows_padded_copy(block + t->block.grad[0], rows, O, compact, padded);
+    return 1;
+}
+
+/* Task: the blocks of a chunk, one after the other. */
+static void rows_chunk(void *context, i64 chunk) {
+    struct rows_task *t = context;
+    const struct dense_rows *r = t->r;
+    const struct dense *first = &r->layer[0], *last = &r->layer[r->layers - 1];
+    const i64 padded = rows_padded(first->I), end = i64_min((chunk + 1) * t->cut.step, t->cut.blocks);
+    struct joined gradient = {};
+    float *scratch = t->at.blocks ? NULL : fastnn_scratch(SCRATCH_DENSE, sizeof(float) * (size_t)t->block.total);
+    if (!scratch && !t->at.blocks) {
+        t->failed = PROGRAM_NO_MEMORY;
+        return;
+    }
+    if (t->backward) gradient = joined_at(t->work + t->at.partial + chunk * t->at.partial_step, t->gradient.total, t->cut.step);
+    for (i64 b = chunk * t->cut.step; b < end && !fastnn_stopped(); b++) {
+        const i64 n0 = b * t->cut.rows, rows = i64_min(t->cut.rows, first->N - n0);
+        float *block = scratch ? scratch : t->work + t->at.blocks + b * t->block.total;
+        const float *x = t->x + n0 * first->I;
+        if (padded != first->I && t->backward) {    /* the forward reads its rows as they are */
+            rows_padded_copy(block + t->block.x, rows, first->I, x, padded);
+            x = block + t->block.x;
+        }
+        if (t->forward) {
+            for (i64 l = 0; l < r->layers; l++) {
+                const float *in = l ? block + t->block.y[l - 1] : x;
+                rows_layer_forward(t, l, rows, in, l ? rows_padded(r->layer[l].I) : x == block + t->block.x ? padded : first->I, block);
+            }
+            rows_compact(last->y + n0 * last->O, rows, last->O, block + t->block.y[r->layers - 1], rows_padded(last->O));
+        }
+        if (!t->backward) continue;
+        if (!t->forward) rows_padded_copy(block + t->block.grad[0], rows, last->O, last->grad_y + n0 * last->O, rows_padded(last->O));
+        else if (!rows_block_loss(t, b, n0, rows, block)) {
+            t->failed = PROGRAM_REFUSED;
+            return;
+        }
+        rows_block_backward(t, n0, rows, x, block, gradient.part, b > chunk * t->cut.step && gradient.added > 0);
+        joined_added(&gradient, 1);
+    }
+    if (t->backward) joined_end(&gradient);
+}
+
+/* ---- the gradients, in order of the chunks ---- */
+
+/* Task: VL rows of a layer's weight, and as much of its bias. */
+static void rows_finish(void *context, i64 index) {
+    const struct rows_task *t = context;
+    i64 l = 0;
+    for (; index >= ceil_div(t->r->layer[l].O, VL); l++) index -= ceil_div(t->r->layer[l].O, VL);
+    const struct dense *d = &t->r->layer[l];
+    const i64 o = index * VL, rows = i64_min(VL, d->O - o), I = d->I, step = t->at.partial_step;
+    const int transposed = rows_is_transposed(d);
+    const float *weight = t->work + t->at.partial + t->gradient.weight[l], *bias = t->work + t->at.partial + t->gradient.bias[l];
+    float tile[VL * ROWS_MOST_WIDTH + VL] __attribute__((aligned(64)));
+    for (i64 j = 0; j < (transposed ? I : rows); j++) for (i64 i = 0; i < (transposed ? VL : I); i += VL) {
+        const float *from = transposed ? weight + j * rows_padded(d->O) + o : weight + (o + j) * rows_padded(I) + i;
+        vf sum = v_load(from);
+        for (i64 c = 1; c < t->cut.chunks; c++) sum += v_load(from + c * step);
+        if (!transposed) v_store(tile + j * I + i, sum);
+        else UNROLL for (int k = 0; k < VL; k++) if (k < rows) tile[k * I + j] = sum[k];
+    }
+    vf sum = v_load(bias + o);
+    for (i64 c = 1; c < t->cut.chunks; c++) sum += v_load(bias + o + c * step);
+    if (d->optimizer) {
+        const struct update_numbers numbers = update_numbers(d->optimizer, d->weight_state);
+        update_rows(&numbers, 1, rows * I, tile, 0, d->weight, d->weight_state, o * I, 0);
+    } else if (d->grad_weight) {
+        memcpy(d->grad_weight + o * I, tile, (size_t)(rows * I) * sizeof(float));
+    }
+    v_store(tile, sum);
+    if (d->bias && d->bias_optimizer) {
+        const struct update_numbers numbers = update_numbers(d->bias_optimizer, d->bias_state);
+        update_rows(&numbers, 1, rows, tile, 0, d->bias, d->bias_state, o, 0);
+    } else if (d->grad_bias) {
+        memcpy(d->grad_bias + o, tile, (size_t)rows * sizeof(float));
+    }
+}
+
+/* ---- the stage: forward, with a loss also the way back; backward, without one also the way back ---- */
+
+INLINE int rows_run(struct rows_task *t) {
+    const double pass = 2.0 * (double)t->r->layer[0].N * (double)rows_weights(t->r);
+    fastnn_parallel(t->cut.chunks, pass * (t->forward + 2 * t->backward), rows_chunk, t);
+    return t->failed;
+}
+
+KERNEL int rows_forward(const void *arguments, struct program *program) {
+    const struct dense_rows *r = arguments;
+    struct rows_task t = rows_task(r, program);
+    int32_t *ready = (int32_t *)t.work;
+    if (!*ready) rows_pack(&t);
+    *ready = (int32_t)r->layer[0].frozen;
+    t.forward = 1, t.backward = r->loss.kind != LOSS_NONE;
+    const int status = rows_run(&t);
+    if (status || !t.backward) return status;
+    double total = 0;
+    for (i64 b = 0; b < t.cut.blocks; b++) total += ((const double *)(t.work + t.at.sums))[b];
+    return loss_end(&r->loss, program, total);
+}
+
+KERNEL int rows_backward(const void *arguments, struct program *program) {
+    const struct dense_rows *r = arguments;
+    struct rows_task t = rows_task(r, program);
+    if (!r->loss.kind) {
+        t.backward = 1;
+        const int status = rows_run(&t);
+        if (status) return status;
+    }
+    i64 tasks = 0;
+    for (i64 l = 0; l < r->layers; l++) tasks += ceil_div(r->layer[l].O, VL);
+    fastnn_parallel(tasks, (double)(t.cut.chunks + 40) * (double)rows_weights(r), rows_finish, &t);
+    return PROGRAM_DONE;
+}
+
+#endif
