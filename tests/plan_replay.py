@@ -1,4 +1,4 @@
-"""Bit replay: hashes of what compiled plans compute for forty fixed networks, on every instruction set and with one and two threads.
+"""Bit replay: hashes of what compiled plans compute for forty fixed networks, by instruction set and number of threads.
 
 python tests/plan_replay.py FILE     records the hashes where FILE does not exist, and else compares with it
 

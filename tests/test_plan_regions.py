@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,17 @@ pytestmark = pytest.mark.skipif(not NATIVE, reason="the other backends run opera
 
 
 def problem(seed: int) -> tuple[region_networks.Described, nn.Module, np.ndarray, np.ndarray]:
-    """The network of this seed, and a batch."""
+    """The network of this seed, with random norms, and a batch."""
     rng = np.random.default_rng(seed)
     fnn.manual_seed(seed)
     described = region_networks.described(seed)
     x, y = networks.draw_batch(rng, (described.batch, *described.shape), described.uint8, seed % len(LOSSES))
-    return described, described.build(), x, y
+    model = described.build()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.weight is not None and module.bias is not None:
+            module.weight.data[...] = rng.uniform(0.5, 1.5, module.weight.shape)  # at 1 and 0 much would fall out again
+            module.bias.data[...] = rng.normal(size=module.bias.shape)
+    return described, model, x, y
 
 
 def torch_twin(described: region_networks.Described, model: nn.Module) -> Any:
@@ -38,15 +44,20 @@ def torch_twin(described: region_networks.Described, model: nn.Module) -> Any:
     return twin
 
 
+def stages(plan: Any) -> list[Any]:
+    """The stages of the plan that ran last, as forward has them."""
+    found = [stage for part in plan._last.parts for stage, when, _ in part.names if when == "forward"]
+    return list({id(stage): stage for stage in found}.values())
+
+
 def regions(plan: Any) -> list[Any]:
-    """The regions of the plan that ran last."""
-    return [stage for stage in plan._last.stages if type(stage).__name__ == "Region"]
+    return [stage for stage in stages(plan) if type(stage).__name__ == "Region"]
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=["usual", "naive"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_graphs_give_the_gradients_of_float64(seed: int, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within 1e-5 of each one's largest entry, 1e-4 with Winograd, or 3 times the error of PyTorch's float32."""
+    """Within 1e-5 of each one's largest entry, or 3 times PyTorch's error in float32; ten times that with Winograd."""
     monkeypatch.setenv("FASTNN_REGION", engine)
     if engine and seed >= 30:
         pytest.skip("the plain loops are slow")
@@ -54,11 +65,16 @@ def test_random_graphs_give_the_gradients_of_float64(seed: int, engine: str, mon
     loss = LOSSES[seed % len(LOSSES)]
     loss_fn = getattr(nn, loss[0])(**loss[1])
     exact = networks.exact_gradients(model, loss_fn, x, y)
-    excuse = functools.cache(lambda: networks.errors_of_torch(torch_twin(described, model), loss, x, y))
+    others = functools.cache(lambda: networks.errors_of_torch(torch_twin(described, model), loss, x, y))
     with running_on(ISAS[seed % len(ISAS)], threads=1 + seed % 2):
-        for without in (False, True):
+        for without, share in ((False, WINOGRAD / EXACT), (True, 1.0)):
             found = networks.compiled_gradients(model, loss_fn, x, y, exact=without)
-            networks.assert_close(found, exact, EXACT if without else WINOGRAD, excuse)
+            excuse = functools.partial(_times, share, others)
+            networks.assert_close(found, exact, share * EXACT, excuse)
+
+
+def _times(share: float, others: Callable[[], dict[str, float]]) -> dict[str, float]:
+    return {name: share * error for name, error in others().items()}
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=["usual", "naive"])
@@ -169,7 +185,7 @@ def images(n: int, *shape: int) -> np.ndarray:
 def test_a_residual_network_is_one_region_between_bytes_and_logits() -> None:
     x = np.random.default_rng(0).integers(0, 256, (4, 3, 12, 12)).astype(np.uint8)
     step = compiled(resnet(), x)
-    assert [type(stage).__name__ for stage in step._last.stages] == ["Region", "Dense", "CrossEntropy"]
+    assert [type(stage).__name__ for stage in stages(step)] == ["Region", "Dense", "Loss"]
     (region,) = regions(step)
     assert [node.kind for node in region.nodes].count("conv") == 6
     assert [node.kind for node in region.nodes].count("join") == 5  # a projection adds none
@@ -191,7 +207,7 @@ def test_regions_can_be_switched_off() -> None:
 def test_a_plain_chain_without_batch_norm_stays_one() -> None:
     layers = [nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten()]
     step = compiled(nn.Sequential(*layers, nn.Linear(128, CLASSES)), images(4, 1, 14, 14))
-    assert [type(stage).__name__ for stage in step._last.stages] == ["Chain", "Dense", "CrossEntropy"]
+    assert [type(stage).__name__ for stage in stages(step)] == ["Chain", "Dense", "Loss"]
 
 
 def test_an_activation_behind_max_pooling_joins_it() -> None:
@@ -255,7 +271,8 @@ def test_a_network_of_more_nodes_than_a_region_holds_is_several() -> None:
     assert len(found) == 3
     assert all(len(region.nodes) <= 128 for region in found)
     exact = networks.exact_gradients(model, nn.CrossEntropyLoss(), x, y)
-    networks.assert_close(networks.compiled_gradients(model, nn.CrossEntropyLoss(), x, y, exact=True), exact)
+    found = networks.compiled_gradients(model, nn.CrossEntropyLoss(), x, y, exact=True)
+    networks.assert_close(found, exact, 1e-4)  # so deep a network multiplies what each layer rounds
 
 
 class Parts(nn.Module):

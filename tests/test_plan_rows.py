@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from typing import Any
 
@@ -229,3 +230,27 @@ def test_a_model_with_two_heads_and_a_loss_of_its_own() -> None:
     networks.assert_close(
         networks.compiled_gradients(model, loss_fn, x, y), networks.exact_gradients(model, loss_fn, x, y)
     )
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("widths", [[7, 20, 5], [7, 300, 5]], ids=["rows", "dense"])
+def test_batch_norm_is_folded_where_the_model_never_changes(widths: list[int], affine: bool) -> None:
+    first, hidden, last = widths
+    model = nn.Sequential(
+        nn.Linear(first, hidden), nn.BatchNorm1d(hidden, affine=affine), nn.Tanh(), nn.Linear(hidden, last, bias=False)
+    )
+    model.append(nn.BatchNorm1d(last))
+    rng = np.random.default_rng(0)
+    for name, array in model.state_dict().items():
+        if "num_batches" not in name:
+            array[...] = rng.uniform(0.5, 2, array.shape) * (1 if "var" in name else rng.choice([-1, 1], array.shape))
+    x, _ = batch(33, first, last, "MSELoss")
+    model.eval()
+    expected = copy.deepcopy(model).double()(x.astype(np.float64)).numpy()
+    frozen = fnn.compile(model, frozen=True)
+    np.testing.assert_allclose(frozen(x), expected, rtol=1e-5, atol=2e-5)
+    assert not NATIVE or ("Linear" in frozen.describe() and len(frozen.describe().splitlines()) == 5)
+    live = fnn.compile(model)
+    live(x)
+    model[1].running_mean += 1
+    np.testing.assert_allclose(live(x), model(x).numpy(), rtol=1e-5, atol=2e-5)

@@ -79,6 +79,7 @@ def _parts_of(stage: Stage) -> list[str]:
     if isinstance(stage, Dense):
         features = "{1}→{0}".format(*stage.linear.inputs[1].shape)
         names = ["Normalize"] * bool(stage.normalize) + [f"Linear {features}"]
+        names += ["BatchNorm"] * bool(stage.norm)
         names += [stage.activation.function.__name__] if stage.activation else []
         return [", ".join(names)]
     return [" ".join(op.function.__name__ for op in stage.operators)]

@@ -1,7 +1,7 @@
 """The fuser: a graph of operators becomes a list of stages, each run by one kernel where there is one for it.
 
     Chain         [Normalize] (Conv2d [BatchNorm] [activation] [pooling])+ [Reshape]; pooling before the activation, too
-    Dense         [Normalize] [Reshape] Linear [activation]
+    Dense         [Normalize] [Reshape] Linear [BatchNorm, of a model that never changes] [activation]
     Region        convolutions with whatever lies between them, see regions.py
     Loss          the loss, from the plan's own target
     Rows          Dense+ [Loss]: a small network
@@ -98,6 +98,7 @@ class Chain(Stage):
 @dataclass(eq=False)
 class Dense(Stage):
     linear: Operator
+    norm: Operator | None = None  # by running statistics, folded into the weights
     activation: Operator | None = None
     normalize: Operator | None = None
 
@@ -118,13 +119,14 @@ def fuse(
     supported: Callable[[list[ChainLayer]], bool],
     regions: Iterable[Stage],
     small: Callable[[list[Dense]], bool],
+    frozen: bool,
 ) -> list[Stage]:
     """Stages in an order in which they can run.
 
-    `supported` says whether a kernel takes such layers in a row, `small` whether dense layers are a small network.
-    Of `regions`, those that are a plain chain are run as one: it is faster.
+    `supported` says whether there is a kernel for a chain of layers, `small` whether dense layers are a small network,
+    `frozen` whether the model never changes. Of `regions`, those that are a plain chain are run as one: it is faster.
     """
-    fuser = _Fuser(graph, disable, supported)
+    fuser = _Fuser(graph, disable, supported, frozen)
     stages: list[Stage] = [region for region in regions if not fuser.is_chain(region)]
     fuser.claimed.update(id(op) for stage in stages for op in stage.operators)
     for op in graph.operators:
@@ -191,8 +193,10 @@ def _is_for_one(value: Value, graph: Graph) -> bool:
 
 
 class _Fuser:
-    def __init__(self, graph: Graph, disable: Container[str], supported: Callable[[list[ChainLayer]], bool]) -> None:
-        self.graph, self.disable, self.supported = graph, disable, supported
+    def __init__(
+        self, graph: Graph, disable: Container[str], supported: Callable[[list[ChainLayer]], bool], frozen: bool
+    ) -> None:
+        self.graph, self.disable, self.supported, self.frozen = graph, disable, supported, frozen
         self.claimed: set[int] = set()  # ids of operators that belong to a stage
 
     def is_chain(self, stage: Stage) -> bool:
@@ -274,11 +278,14 @@ class _Fuser:
         if not is_float32_value(op.inputs[0]) or not math.prod(op.output.shape) or not op.inputs[0].shape[1]:
             return None
         operators.append(op)
-        after = self._next(op)
+        after, normed = self._next(op), None
+        if self.frozen and after is not None and after.function is norm.BatchNorm and parameters_are_float32(after):
+            operators.append(after)
+            after, normed = self._next(after), after
         activation = after if after is not None and after.function in activations.KINDS else None
         if activation is not None:
             operators.append(activation)
-        return Dense(operators, operators[0].inputs[0], operators[-1].output, op, activation, normalize)
+        return Dense(operators, operators[0].inputs[0], operators[-1].output, op, normed, activation, normalize)
 
     def _is_loss(self, op: Operator) -> bool:
         return (

@@ -157,8 +157,7 @@ def _dense(plan: Lowering, stage: Dense, first: bool = True, last: bool = True, 
         plan.updated.update(id(v.tensor) for v in (weight, bias) if v is not None)
     return DenseStage(
         source.shape[0],
-        plan.leaf(weight),
-        plan.leaf(bias),
+        *(plan.leaf(weight), plan.leaf(bias)) if stage.norm is None else _folded(stage.linear, stage.norm),
         **_activation(stage.activation),
         x=plan.source(stage.input) if first else None,
         table=plan.table(stage.normalize),
@@ -174,6 +173,18 @@ def _dense(plan: Lowering, stage: Dense, first: bool = True, last: bool = True, 
         bias_states=[] if updates is None or bias is None else updates.states(bias.tensor),
         frozen=plan.frozen,
     )
+
+
+def _folded(linear: Operator, norm: Operator) -> tuple[Array, Array]:
+    """Weight and bias of a linear layer with the batch norm behind it."""
+    weight, bias, gamma, beta = (
+        None if v is None else v.tensor.data.astype(np.float64) for v in (*linear.inputs[1:], *norm.inputs[3:])
+    )
+    mean, var = norm.inputs[1:3]
+    factor = (1 if gamma is None else gamma) / np.sqrt(var.astype(np.float64) + norm.attributes["eps"])
+    shift = (0 if bias is None else bias) - mean
+    weight, bias = weight * factor[:, None], shift * factor + (0 if beta is None else beta)
+    return weight.astype(np.float32), bias.astype(np.float32)
 
 
 def _activation(op: Operator | None) -> dict[str, Any]:

@@ -199,15 +199,14 @@ def difference(a: Graph, b: Graph, structure: Structure) -> str | None:
                 f"{structure.readers} does not run the same operators at every call "
                 f"(once {named(one)}, once {named(other)})"
             )
-        reader = structure.reader_of(other.module)
         if not (
             one.needs == other.needs
             and one.output.shape == other.output.shape
             and all(_equal(x, y, where) for x, y in zip(one.inputs, other.inputs, strict=True))
         ):
-            return f"{reader} does not give {named(other)} the same inputs at every call"
+            return f"{structure.reader_of(other.module)} does not give {named(other)} the same inputs at every call"
         if not _equal(one.attributes, other.attributes, where):
-            return f"{reader} does not give {named(other)} the same options at every call"
+            return f"{structure.reader_of(other.module)} does not give {named(other)} the same options at every call"
         where[id(one.output)] = where[id(other.output)] = "operator", index
     if len(a.operators) != len(b.operators):
         return (

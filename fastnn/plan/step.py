@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,8 @@ class Plan:
         if training and overlap(statistics(graph), [array for _, array in read_by(graph)]):
             disable = frozenset(FUSIONS)  # operators, one by one, write and read in the order of the eager step
         regions = [] if "region" in disable else supported_regions(graph, training, self.frozen, disable)
-        stages = fuse(graph, disable, lambda layers: chain_is_supported(layers, training), regions, is_small_network)
+        chains = partial(chain_is_supported, training=training)
+        stages = fuse(graph, disable, chains, regions, is_small_network, self.frozen)
         return stages, "operators" not in disable
 
     def describe(self) -> str:

@@ -3,6 +3,7 @@
  *   packed[k][o] += sum over pixels of x[pixel + distance of entry k] * grad[pixel][o]          layout: channels_packing
  *
  * A register tile is 6 entries x 4 vectors of output channels, 8 x 2 or 16 x 1; a sum runs along some rows of pixels, then joins memory.
+ * Measured as in channels_tiles.h: 86-94 % of the FMA peak from 32 channels to 32 and more, 69 % for 16 -> 16.
  */
 #ifndef FASTNN_CHANNELS_WEIGHT_H
 #define FASTNN_CHANNELS_WEIGHT_H

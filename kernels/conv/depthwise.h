@@ -5,6 +5,9 @@
  * A register tile is 2 rows x up to 8 pixels (AVX2: 6) of one block; a tap's weights are loaded once for them, and each product reads its
  * operand from L1. So the floor is a load for each product: as long as the products themselves on CPUs that begin two of either in a cycle.
  * The weight gradient keeps up to 9 taps in registers and reads the gradient once for them.
+ *
+ * Measured as in channels_tiles.h, 64 channels of 16x16, which come from L2: 42 % of the FMA peak for 3x3, 57 % for 5x5; weight gradient 40 %.
+ * With a stride of 2 there is a quarter of the products for as much input: 22 %.
  */
 #ifndef FASTNN_CONV_DEPTHWISE_H
 #define FASTNN_CONV_DEPTHWISE_H

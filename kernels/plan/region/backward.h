@@ -81,16 +81,17 @@ KERNEL void region_source_gradient(const struct region_hands *h, i64 v, i64 k, i
     for (i64 o = 0; o < m->CB; o++, out.at += out.plane) {
         const float *c = region_constants(h->r, h->p, v, k) + o * VL;
         const vf from_g = v_load(c + REGION_FROM_G * m->Cp), from_x = v_load(c + REGION_FROM_X * m->Cp), from_one = v_load(c + REGION_FROM_ONE * m->Cp);
+        const vf mean = v_load(c + REGION_MEAN * m->Cp);
         if (winners) {
             const vf scale = v_load(c + REGION_SCALE * m->Cp), shift = v_load(c + REGION_SHIFT * m->Cp);
-            if (j->pool_h == 2 && j->pool_w == 2) region_winners_gradient(2, 2, j, x, g, scale, shift, from_g, from_x, from_one, out.at, out.row);
-            else region_winners_gradient(j->pool_h, j->pool_w, j, x, g, scale, shift, from_g, from_x, from_one, out.at, out.row);
+            if (j->pool_h == 2 && j->pool_w == 2) region_winners_gradient(2, 2, j, x, g, scale, shift, mean, from_g, from_x, from_one, out.at, out.row);
+            else region_winners_gradient(j->pool_h, j->pool_w, j, x, g, scale, shift, mean, from_g, from_x, from_one, out.at, out.row);
             x += plane, g += j->H * j->W * VL;
             continue;
         }
         for (i64 i = 0; i < H; i++) for (i64 w = 0; w < W * VL; w += VL, x += VL, g += VL) {
             float *to = out.at + i * out.row + w;
-            const vf grad = (v_load(x) * from_x + from_one) + v_load(g) * from_g;
+            const vf grad = ((v_load(x) - mean) * from_x + from_one) + v_load(g) * from_g;
             v_store(to, add ? v_load(to) + grad : grad);
         }
     }

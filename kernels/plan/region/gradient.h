@@ -73,7 +73,7 @@ INLINE void region_slope_rows(const int kind, const int from_y, const i64 count,
             a[i] += v; \
             b[i] += v * (v_load(t.x[0] + k) - mean); \
         }
-        PIXELS(4)
+        if (kind <= ACTIVATION_LEAKY_RELU) PIXELS(4)    /* the others take longer than their sums */
         PIXELS(1)
 #undef PIXELS
         if (run < 2 * SUM_RUN && (h + 1 < H || w < W)) continue;
@@ -87,10 +87,11 @@ INLINE void region_slope_rows(const int kind, const int from_y, const i64 count,
 static void region_slope(int activation, const struct region_terms *t, i64 H, i64 W, const float *y, const struct region_grads *d, float *g,
                          vf mean, struct region_two_sums *sums) {
     if (d->row == W * VL && (!d->more || d->more_row == W * VL)) W *= H, H = 1;
+    const int alone = !d->more && (y || t->count == 1);
 #define CALL(kind) \
-    if (y && d->more) region_slope_rows(kind, 1, 0, 1, t, H, W, y, d, g, mean, sums); \
-    else if (y) region_slope_rows(kind, 1, 0, 0, t, H, W, y, d, g, mean, sums); \
-    else if (t->count == 1 && !d->more) region_slope_rows(kind, 0, 1, 0, t, H, W, y, d, g, mean, sums); \
+    if (kind <= ACTIVATION_LEAKY_RELU && alone && y) region_slope_rows(kind, 1, 0, 0, t, H, W, y, d, g, mean, sums); \
+    else if (kind <= ACTIVATION_LEAKY_RELU && alone) region_slope_rows(kind, 0, 1, 0, t, H, W, y, d, g, mean, sums); \
+    else if (y) region_slope_rows(kind, 1, 0, d->more != NULL, t, H, W, y, d, g, mean, sums); \
     else region_slope_rows(kind, 0, t->count, d->more != NULL, t, H, W, y, d, g, mean, sums)
     ACTIVATION_CASES(activation, CALL)
 #undef CALL
@@ -144,15 +145,16 @@ INLINE void region_winners_rows(const int kind, const i64 ph, const i64 pw, cons
 static void region_winners(const struct region_node *j, const struct region_terms *t, const struct region_grads *d, float *g, vf mean,
                            struct region_two_sums *sums) {
 #define CALL(kind) \
-    if (j->pool_h == 2 && j->pool_w == 2) region_winners_rows(kind, 2, 2, j, t, d, g, mean, sums); \
+    if (!activation_is_monotone(kind, 1)) break; \
+    if (kind <= ACTIVATION_LEAKY_RELU && j->pool_h == 2 && j->pool_w == 2) region_winners_rows(kind, 2, 2, j, t, d, g, mean, sums); \
     else region_winners_rows(kind, j->pool_h, j->pool_w, j, t, d, g, mean, sums)
     ACTIVATION_CASES((int)j->activation, CALL)
 #undef CALL
 }
 
-/* out (inner_H, inner_W) = x * from_x + from_one, and for winners + g * from_g */
+/* out (inner_H, inner_W) = (x - mean) * from_x + from_one, and for winners + g * from_g */
 INLINE void region_winners_gradient(const i64 ph, const i64 pw, const struct region_node *j, const float *x, const float *g, vf scale, vf shift,
-                                    vf from_g, vf from_x, vf from_one, float *out, i64 out_row) {
+                                    vf mean, vf from_g, vf from_x, vf from_one, float *out, i64 out_row) {
     const i64 row = j->inner_W * VL;
     for (i64 h = 0; h < j->H; h++) for (i64 w = 0; w < j->W; w++, g += VL) {
         const float *from = x + h * ph * row + w * pw * VL;
@@ -162,10 +164,10 @@ INLINE void region_winners_gradient(const i64 ph, const i64 pw, const struct reg
         vi at;
         region_winner(ph, pw, from, row, scale, shift, &value, &at);
         for (i64 i = 0; i < ph; i++) for (i64 k = 0; k < pw; k++)
-            v_store(to + i * out_row + k * VL, (v_load(from + i * row + k * VL) * from_x + from_one) + v_select(at == (int32_t)(i * pw + k), grad, (vf){0}));
+            v_store(to + i * out_row + k * VL, ((v_load(from + i * row + k * VL) - mean) * from_x + from_one) + v_select(at == (int32_t)(i * pw + k), grad, (vf){0}));
     }
     for (i64 h = 0; h < j->inner_H; h++) for (i64 w = h < j->H * ph ? j->W * pw : 0; w < j->inner_W; w++)   /* dropped by pooling */
-        v_store(out + h * out_row + w * VL, v_load(x + h * row + w * VL) * from_x + from_one);
+        v_store(out + h * out_row + w * VL, (v_load(x + h * row + w * VL) - mean) * from_x + from_one);
 }
 
 #endif

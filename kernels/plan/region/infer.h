@@ -18,7 +18,7 @@
 
 enum {
     INFER_SHARED_FLOPS = 1500000,       /* of a step that several threads share: some 15 us of one */
-    INFER_MOST_TASKS = 32,              /* that a batch is cut into */
+    INFER_SHARES = 4,                   /* of a batch, for each thread */
 };
 
 KERNEL i64 region_infer_supports(const struct region *r) { return !r->training && r->nodes <= REGION_MOST_NODES; }
@@ -150,7 +150,7 @@ KERNEL int region_infer_forward(const struct region *r, struct program *program)
         struct infer_run t = {r, p, program->input, (float *)r->state + p->arena_at, 0, 1, fastnn_get_threads()};
         return infer_group(&t);
     }
-    struct infer_job job = {r, p, program->input, i64_min(ceil_div(r->N, p->group), INFER_MOST_TASKS), 0};
+    struct infer_job job = {r, p, program->input, i64_min(ceil_div(r->N, p->group), INFER_SHARES * fastnn_get_threads()), 0};
     fastnn_parallel(job.tasks, p->flops * (double)r->N, infer_some, &job);
     return job.failed ? -1 : 0;
 }

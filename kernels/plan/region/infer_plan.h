@@ -22,7 +22,7 @@ enum {
     INFER_VALUES = 3, INFER_STEPS = 4,  /* for each node, at most */
     INFER_PLANAR = VL < 8 ? VL : 8,     /* an INPUT of fewer channels lies in planes */
     INFER_ALIGN = 64 / sizeof(float),
-    INFER_ARENA = 1 << 17,              /* floats of a group's arena, about: it stays in L2 */
+    INFER_ARENA = 1 << 17,              /* floats of a group's arena: it stays in L2, or is no larger than the weights that pass by */
     INFER_GROUP = 8,                    /* images of a group at most, */
     INFER_TASKS = 4,                    /* groups that a batch of so many images is cut into, at least */
     INFER_PIXELS = 256,                 /* and no more than make so many pixels of the smallest plane that is convolved */
@@ -56,6 +56,7 @@ struct infer_step {
 
 struct infer_plan {
     i64 made, packed;                   /* once at least */
+    i64 packed_floats;
     i64 values, steps, group;
     i64 arena_at, arena, state;         /* floats: of one image's arena; of all */
     double flops;                       /* of an image */
@@ -134,6 +135,7 @@ static struct infer_step *infer_add_conv(const struct region *r, struct infer_pl
     s->rows = d->H, s->columns = d->W;
     s->packed_at = infer_reserve(&p->state, by_winograd ? winograd_weight_floats(&s->winograd) : channels_packed_floats(&s->packing));
     s->bias_at = infer_reserve(&p->state, round_up(d->C, VL));
+    p->packed_floats += s->bias_at - s->packed_at;
     s->given_floats = d->C * (x->C / d->groups * d->kh * d->kw + 5);
     s->copy_at = infer_reserve(&p->state, r->frozen ? 0 : s->given_floats);
     s->pieces = by_winograd ? ceil_div(x->C, 8) : channels_tiles(&s->packing);
@@ -231,7 +233,7 @@ KERNEL void infer_choose_group(const struct region *r, struct infer_plan *p) {
         const struct infer_step *s = &p->step[i];
         if (s->kind == INFER_CONV || s->kind == INFER_WINOGRAD) least = i64_min(least, s->rows * s->columns), p->flops += s->flops;
     }
-    const i64 fit = i64_max(1, INFER_ARENA / i64_max(1, p->arena));
+    const i64 fit = i64_max(INFER_ARENA, p->packed_floats) / i64_max(1, p->arena);
     p->group = i64_max(1, i64_min(i64_min(r->N / INFER_TASKS, INFER_GROUP), i64_min(fit, ceil_div(INFER_PIXELS, least))));
 }
 

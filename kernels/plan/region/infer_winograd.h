@@ -8,7 +8,10 @@
 
 #include "plan/region/infer_value.h"
 
-enum { INFER_STRIP_FLOATS = 1 << 16 };      /* of a strip's transformed inputs, about */
+enum {
+    INFER_STRIP = 48,                       /* tiles of a strip, at most */
+    INFER_STRIP_FLOATS = 1 << 16,           /* of its transformed inputs, or half as many as of the weights that it makes pass by */
+};
 
 struct infer_tiles {
     const struct winograd *w;
@@ -124,8 +127,9 @@ static void infer_winograd_strip(const struct infer_tiles *t, i64 strip, i64 fir
 
 /* Tiles at a time: their transformed inputs stay in L2, and, cut for the threads, there is a strip for each. */
 INLINE i64 infer_strip(const struct winograd *w, i64 images, i64 pieces) {
-    const i64 tiles = images * w->TH * w->TW, most = i64_max(4, INFER_STRIP_FLOATS / (WINOGRAD_POINTS * w->Cp));
-    const i64 strips = i64_max(ceil_div(tiles, i64_min(most, WINOGRAD_STRIP)), i64_min(pieces, tiles / 4));
+    const i64 floats = i64_max(INFER_STRIP_FLOATS, winograd_weight_floats(w) / 2) / (WINOGRAD_POINTS * w->Cp);
+    const i64 tiles = images * w->TH * w->TW, most = i64_max(4, i64_min(floats, INFER_STRIP));
+    const i64 strips = i64_max(ceil_div(tiles, most), i64_min(pieces, tiles / 4));
     return ceil_div(tiles, i64_max(1, strips));
 }
 INLINE i64 infer_winograd_work_floats(const struct winograd *w, i64 strip) {

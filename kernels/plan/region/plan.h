@@ -26,7 +26,9 @@ enum {
     REGION_FEW = 8,                         /* but at least so many blocks */
     REGION_MOST_OPS = 8 * REGION_MOST_NODES,
     REGION_MOST_BUFFERS = 3 * REGION_MOST_NODES,
-    REGION_MOST_PARTIAL = 4 << 20,          /* floats of partial gradients of a segment with several convolutions */
+    REGION_MOST_PARTIAL = 4 << 20,          /* floats of partial gradients of a segment with several convolutions, */
+    REGION_MOST_WEIGHTS = 24 << 20,         /* and of the largest convolution alone, unless there are no more than */
+    REGION_LEAST_BLOCKS = 4,
 };
 
 enum region_kept { REGION_STORED, REGION_VIRTUAL, REGION_IN_PLACE };
@@ -34,7 +36,7 @@ enum region_kept { REGION_STORED, REGION_VIRTUAL, REGION_IN_PLACE };
 /* (images, blocks, pixels, VL): `image` floats an image, in the arena or, local, in scratch; lives in segments first to last */
 struct region_buffer { i64 image, at, first, last; int used, local; };
 
-/* Of a source of a JOIN, (Cp) each: affine(x) = x * scale + shift; gradient of x = from_g * g + from_x * x + from_one; the batch's mean */
+/* Of a source of a JOIN, (Cp) each: affine(x) = x * scale + shift; gradient of x = from_g * g + from_x * (x - mean) + from_one; the batch's mean */
 enum { REGION_SCALE, REGION_SHIFT, REGION_MEAN, REGION_FROM_G, REGION_FROM_X, REGION_FROM_ONE, REGION_CONSTANTS };
 
 /* Of a block and channel: mean and squares about it, or sums of g and of g * (x - mean); and what joining them has rounded off */
@@ -370,10 +372,15 @@ KERNEL void region_plan_memory(const struct region *r, struct region_plan *p) {
     for (i64 i = 0; i < p->segments; i++) {
         struct region_segment *s = &p->segment[i];
         s->group = i64_max(s->group, 1);
-        s->flops = s->flops * (double)r->N + 1e5;
+        s->flops *= (double)r->N;
         for (i64 k = s->begin; k < s->end; k++) {
             const struct region_conv *c = &p->value[p->op[k].node].conv;
-            if (p->op[k].kind != REGION_CONVOLVE && p->op[k].kind != REGION_CONVOLVE_BACKWARD) continue;
+            if (p->op[k].kind != REGION_CONVOLVE && p->op[k].kind != REGION_CONVOLVE_BACKWARD) {
+                const struct region_node *n = &r->node[p->op[k].node];
+                const double values = (double)(p->value[p->op[k].node].Cp * (n->kind == REGION_JOIN ? region_inner(n) : n->H * n->W));
+                s->flops += values * (double)r->N * (5 + (n->kind == REGION_JOIN ? activation_flops((int)n->activation) : 0));
+                continue;
+            }
             region_most(&p->input_floats, region_mosaics(c, s->group) * wide_place_floats(&c->input));
             region_most(&p->input_floats, i64_max(region_mosaic_floats(c, s->group), region_input_grad_floats(c, s->group)));
             region_most(&p->grad_floats, region_mosaics(c, s->group) * wide_place_floats(&c->grad));
@@ -385,9 +392,20 @@ KERNEL void region_plan_memory(const struct region *r, struct region_plan *p) {
     }
 }
 
+/* Blocks of images, by the batch and the weights alone */
+INLINE i64 region_blocks(const struct region *r) {
+    const i64 blocks = i64_min(REGION_BLOCKS, i64_max(r->N / REGION_IMAGES, i64_min(r->N, REGION_FEW)));
+    i64 weights = 1;
+    for (i64 v = 0; v < r->nodes; v++) {
+        const struct region_node *c = &r->node[v];
+        if (c->kind == REGION_CONV) weights = i64_max(weights, c->C * r->node[c->source[0]].C / c->groups * c->kh * c->kw);
+    }
+    return i64_min(blocks, i64_max(REGION_LEAST_BLOCKS, REGION_MOST_WEIGHTS / weights));
+}
+
 KERNEL void region_make_plan(const struct region *r, struct region_plan *p) {
     memset(p, 0, sizeof *p);
-    p->blocks = i64_min(REGION_BLOCKS, i64_max(r->N / REGION_IMAGES, i64_min(r->N, REGION_FEW)));
+    p->blocks = region_blocks(r);
     p->state_floats = round_up((i64)(sizeof *p / sizeof(float)) + 1, REGION_ALIGN);
     region_plan_values(r, p);
     region_plan_gradients(r, p);

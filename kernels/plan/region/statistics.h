@@ -179,7 +179,7 @@ KERNEL void region_join_sums(const struct region *r, const struct region_plan *p
         if (norm->grad_gamma) norm->grad_gamma[o] = (float)(product * sqrt(square));
         c[REGION_FROM_G * Cp + o] = (float)scale;
         c[REGION_FROM_X * Cp + o] = (float)from_x;
-        c[REGION_FROM_ONE * Cp + o] = (float)(-scale * sum / count - from_x * c[REGION_MEAN * Cp + o]);
+        c[REGION_FROM_ONE * Cp + o] = (float)(-scale * sum / count);
     }
 }
 

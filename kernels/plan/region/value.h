@@ -76,8 +76,8 @@ INLINE void region_activate_rows(const int kind, const i64 count, const struct r
 static void region_activate(int activation, const struct region_terms *t, i64 H, i64 W, float *out, i64 row) {
     if (row == W * VL) W *= H, H = 1;
 #define CALL(kind) \
-    if (t->count == 1) region_activate_rows(kind, 1, t, H, W, out, row); \
-    else if (t->count == 2) region_activate_rows(kind, 2, t, H, W, out, row); \
+    if (kind <= ACTIVATION_LEAKY_RELU && t->count == 1) region_activate_rows(kind, 1, t, H, W, out, row); \
+    else if (kind <= ACTIVATION_LEAKY_RELU && t->count == 2) region_activate_rows(kind, 2, t, H, W, out, row); \
     else region_activate_rows(kind, t->count, t, H, W, out, row)
     ACTIVATION_CASES(activation, CALL)
 #undef CALL

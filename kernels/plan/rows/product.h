@@ -70,7 +70,6 @@ INLINE void product_panels(const int MR, const int NV, const struct product *p, 
     if (m + 4 <= m1 && MR > 4) product_strip(4, NV, p, m), m += 4;
     if (m + 2 <= m1) product_strip(2, NV, p, m), m += 2;
     if (m < m1) product_strip(1, NV, p, m);
-    if (m + 1 < m1) product_strip(1, NV, p, m + 1);
 }
 
 /* Rows m0 .. m1 of c; K > 0 */

@@ -302,24 +302,4 @@ static void wide_store_gradients(const struct wide_plan *p) {
     }
 }
 
-#include "plan/wide/layers.h"
-
-KERNEL int wide_chain_backward(const void *arguments, struct program *program) {
-    struct wide_plan plan = wide_make_plan(arguments);
-    struct wide_back back = wide_make_back(&plan);
-    float *packed = fastnn_scratch(SCRATCH_WIDE_WEIGHT, (size_t)(plan.packed + plan.transposed) * sizeof(float));
-    float *transposed = packed + plan.packed;
-    struct wide_back_job job = {{.plan = &plan, .packed = packed, .transposed = transposed}, &back};
-    if (!packed) return -1;
-    plan.input = plan.chain->x ? (const void *)plan.chain->x : program->input;
-    wide_pack_layer(&plan, 0, packed);
-    wide_pack_back(&plan, transposed);
-    if (plan.group > 1) wide_backward_layers(&job);
-    else fastnn_parallel(plan.blocks, 2 * chain_flops(plan.chain), wide_backward_block, &job);
-    if (job.job.failed) return -1;
-    fastnn_parallel(WIDE_SUM_TASKS, 4.0 * (double)(plan.blocks * plan.partial), wide_add_partials, &plan);  /* bound by memory */
-    wide_store_gradients(&plan);
-    return 0;
-}
-
 #endif

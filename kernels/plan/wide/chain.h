@@ -13,11 +13,12 @@
  * wide/forward.h   an image through all layers
  * wide/sparse.h    gradients of pooled convolutions, from lists of what is not zero
  * wide/backward.h  an image back through all layers; partial gradients
+ * wide/layers.h    a layer's gradients of all images, where its weights exceed L2
  */
 #ifndef FASTNN_WIDE_CHAIN_H
 #define FASTNN_WIDE_CHAIN_H
 
-#include "plan/wide/backward.h"
+#include "plan/wide/layers.h"
 
 KERNEL i64 wide_chain_supports(const struct chain *c) {
     const i64 most = INT32_MAX / VL;    /* pixels of a plane: lists of positions are int32 */
@@ -39,6 +40,24 @@ KERNEL i64 wide_chain_state_bytes(const struct chain *c) {
     i64 kept = p.packed;
     for (i64 i = 0; i < c->layers; i++) kept += chain_given_floats(&c->layer[i]);
     return c->training ? c->N * p.record + p.blocks * joined_floats(p.partial, p.runs) * (i64)sizeof(float) : kept * (i64)sizeof(float);
+}
+
+KERNEL int wide_chain_backward(const void *arguments, struct program *program) {
+    struct wide_plan plan = wide_make_plan(arguments);
+    struct wide_back back = wide_make_back(&plan);
+    float *packed = fastnn_scratch(SCRATCH_WIDE_WEIGHT, (size_t)(plan.packed + plan.transposed) * sizeof(float));
+    float *transposed = packed + plan.packed;
+    struct wide_back_job job = {{.plan = &plan, .packed = packed, .transposed = transposed}, &back};
+    if (!packed) return -1;
+    plan.input = plan.chain->x ? (const void *)plan.chain->x : program->input;
+    wide_pack_layer(&plan, 0, packed);
+    wide_pack_back(&plan, transposed);
+    if (plan.group > 1) wide_backward_layers(&job);
+    else fastnn_parallel(plan.blocks, 2 * chain_flops(plan.chain), wide_backward_block, &job);
+    if (job.job.failed) return -1;
+    fastnn_parallel(WIDE_SUM_TASKS, 4.0 * (double)(plan.blocks * plan.partial), wide_add_partials, &plan);  /* bound by memory */
+    wide_store_gradients(&plan);
+    return 0;
 }
 
 #endif

@@ -12,6 +12,8 @@
 #ifndef FASTNN_WIDE_LAYERS_H
 #define FASTNN_WIDE_LAYERS_H
 
+#include "plan/wide/backward.h"
+
 enum { WIDE_LIST_BLOCKS = 2, WIDE_X_FLOATS = 8 << 10 };     /* of a task (W); of the input planes in L1 */
 
 struct wide_layer_job { struct wide_back_job *all; i64 l; };

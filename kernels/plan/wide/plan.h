@@ -23,7 +23,8 @@ enum {
     WIDE_TILES = 40,                /* Winograd tiles at a time: what they need stays in L2 with the weights */
     WIDE_LARGE = 1 << 18,           /* entries of a weight that does not: then several images go through a layer together, */
     WIDE_TASKS = 4, WIDE_FEW = 8,   /* in so many tasks or more, of batches of so many or more */
-    WIDE_MOST_GROUP = 32,           /* images */
+    WIDE_MOST_GROUP = 32,           /* images, */
+    WIDE_GROUP_FLOATS = 1 << 21,    /* and in inference so many floats between two layers */
 };
 
 struct wide_layer {
@@ -88,14 +89,16 @@ INLINE int wide_first_again(const struct chain *c) {
 
 /* Layer by layer: where an image by itself would read weights from beyond L2 for a few tiles, and update sums of their size. */
 INLINE i64 wide_group(const struct chain *c) {
-    int large = 0;
+    i64 large = 0, floats = 1;
     for (i64 i = 1; i < c->layers; i++) {
         const struct chain_layer *l = &c->layer[i];
         if (c->training && (l->pool == 1 || c->dense)) return 1;    /* backward is for layers that are pooled */
         large |= l->C * l->O * l->kh * l->kw >= WIDE_LARGE;
+        floats = i64_max(floats, l->C * l->H * l->W);
     }
     const i64 images = i64_max(i64_min(WIDE_MOST_GROUP, ceil_div(c->N, WIDE_TASKS)), ceil_div(c->N, WIDE_BLOCKS));
-    return large && c->N >= WIDE_FEW ? images : 1;
+    if (!large || c->N < WIDE_FEW) return 1;
+    return c->training ? images : i64_max(1, i64_min(images, WIDE_GROUP_FLOATS / floats));
 }
 
 KERNEL struct wide_plan wide_make_plan(const struct chain *c) {
