@@ -288,7 +288,8 @@ class Parts(nn.Module):
     def forward(self, x: fnn.Tensor) -> fnn.Tensor:
         x = fnn.ops.silu(self.a(x))
         with fnn.no_grad():
-            kept = self.b(x)
+            kept, active = self.b(x), x.tanh()
+        x = x + active
         y = self.b(x.detach()).tanh() + self.fixed(x) + kept
         return self.last(fnn.ops.global_avg_pool2d(y.relu()).flatten(1))
 
