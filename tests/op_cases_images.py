@@ -187,7 +187,9 @@ _CONVS: list[Case] = [
     dict(N=2, C=128, H=4, W=5, O=33, kernel=(3, 3), stride=(1, 2), padding=(1, 1)),
 ]
 # Every rest of pixels of a tile, for every number of blocks.
-_CONVS += [dict(N=1, C=16, H=1, W=width, O=outputs, kernel=(1, 1)) for width in range(1, 10) for outputs in (16, 32, 48, 64)]
+_CONVS += [
+    dict(N=1, C=16, H=1, W=width, O=outputs, kernel=(1, 1)) for width in range(1, 10) for outputs in (16, 32, 48, 64)
+]
 _CONV_BENCHMARKS: list[Case] = [
     dict(N=128, C=1, H=28, W=28, O=32, kernel=(3, 3)),
     dict(N=128, C=32, H=26, W=26, O=64, kernel=(3, 3)),

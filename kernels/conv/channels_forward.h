@@ -12,13 +12,13 @@ KERNEL void channels_pack(const struct channels_packing *p, const float *weight,
 }
 
 /* One product of one tile: the entries of the channels [t->first, t->end) and of the taps, for all pixels of the grid */
-static void channels_product(int depthwise, const struct channels_tile *t, const float *weight, struct channels_taps rows, struct channels_taps columns,
-                             i64 pixel, struct wide_view src, const struct channels_grid *g, float *out, i64 out_plane,
-                             const float *add, const struct channels_ends *ends) {
+static void channels_product(int depthwise, const struct channels_tile *t, const float *weight, struct channels_taps rows,
+                             struct channels_taps columns, i64 pixel, struct wide_view src, const struct channels_grid *g, float *out,
+                             i64 out_plane, const float *add, const struct channels_ends *ends) {
     if (depthwise) src.at += t->block * src.plane;
     int32_t offset[CHANNELS_ENTRIES + VL];
-    struct channels_entries e = {.offset = offset, .rows = rows, .columns = columns, .pixel = pixel, .row = src.row, .plane = src.plane, .c = t->first,
-                                 .end = rows.count && columns.count ? t->end : t->first};
+    struct channels_entries e = {.offset = offset, .rows = rows, .columns = columns, .pixel = pixel, .row = src.row, .plane = src.plane,
+                                 .c = t->first, .end = rows.count && columns.count ? t->end : t->first};
     struct channels_sums s = {.offset = offset, .weight = weight, .bias = ends->bias ? ends->bias + t->block * VL : NULL,
                               .out_plane = out_plane, .add_plane = ends->residual.plane};
     struct channels_pixel first = {src.at, out + t->block * out_plane, add ? add + t->block * ends->residual.plane : NULL};
@@ -28,7 +28,7 @@ static void channels_product(int depthwise, const struct channels_tile *t, const
         s.count = e.count;
         if (e.c == e.end) s.activation = ends->activation, s.slope = ends->slope;
         if (depthwise) depthwise_pixels(&grid, first, &s);
-        else channels_pixels_1(&grid, first, &s, t->blocks);
+        else channels_blocks(&grid, first, &s, t->blocks);
         s.weight += e.count * t->blocks * VL;
         s.bias = NULL, s.add_plane = out_plane, first.add = first.out, grid.add = grid.out;     /* go on with what is there */
     } while (e.c < e.end);
@@ -39,8 +39,9 @@ KERNEL void channels_forward_tile(const struct channels_conv *s, const struct ch
                                   const float *packed, struct wide_view src, struct wide_view dst, struct channels_ends ends) {
     const struct channels_grid grid = {images.count, s->OH, s->OW, {images.input, s->stride_h * src.row, s->stride_w * s->pixel},
                                        {images.output, dst.row, VL}, {ends.residual_image, ends.residual.row, VL}};
-    channels_product(channels_packing(s).depthwise, t, packed + t->at, (struct channels_taps){s->kh, 0, s->dilation_h}, (struct channels_taps){s->kw, 0, s->dilation_w},
-                     s->pixel, src, &grid, dst.at, dst.plane, ends.residual.at, &ends);
+    const struct channels_taps rows = {s->kh, 0, s->dilation_h}, columns = {s->kw, 0, s->dilation_w};
+    channels_product(channels_packing(s).depthwise, t, packed + t->at, rows, columns, s->pixel, src, &grid, dst.at, dst.plane,
+                     ends.residual.at, &ends);
 }
 
 /* Of the input's rows phase, phase + stride, ... of one direction: those there are, where they read, and the class of taps that they see.
@@ -78,7 +79,8 @@ KERNEL void channels_backward_input_tile(const struct channels_conv *s, const st
         const i64 before = channels_before(s->kh, step_h, row.r) * s->kw + row.taps.count * channels_before(s->kw, step_w, column.r);
         const float *weight = packed + t->at + (t->end - t->first) * before * t->blocks * VL;
         const float *add = ends.residual.at ? ends.residual.at + a * ends.residual.row + b * VL : NULL;
-        channels_product(channels_packing(s).depthwise, t, weight, row.taps, column.taps, VL, grad, &grid, dst.at + a * dst.row + b * VL, dst.plane, add, &ends);
+        channels_product(channels_packing(s).depthwise, t, weight, row.taps, column.taps, VL, grad, &grid, dst.at + a * dst.row + b * VL,
+                         dst.plane, add, &ends);
     }
 }
 

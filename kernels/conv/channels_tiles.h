@@ -104,7 +104,8 @@ INLINE void channels_tile(const int MR, const int NV, const struct channels_sums
 }
 
 /* All pixels in tiles of about the same size, of at most MR */
-INLINE void channels_pixels(const int MR, const int NV, const struct channels_grid *g, struct channels_pixel first, const struct channels_sums *s) {
+INLINE void channels_pixels(const int MR, const int NV, const struct channels_grid *g, struct channels_pixel first,
+                            const struct channels_sums *s) {
     const i64 pixels = g->images * g->rows * g->columns, tiles = ceil_div(pixels, MR);
     struct channels_walk walk = {first, 0, 0};
     for (i64 p = 0, left = tiles; p < pixels; left--) {
@@ -170,7 +171,7 @@ INLINE void channels_patches(const int step, const struct channels_grid *g, stru
 #endif
 
 /* All pixels of the grid x `blocks` blocks */
-KERNEL void channels_pixels_1(const struct channels_grid *g, struct channels_pixel first, const struct channels_sums *s, i64 blocks) {
+KERNEL void channels_blocks(const struct channels_grid *g, struct channels_pixel first, const struct channels_sums *s, i64 blocks) {
     if (blocks == 1 && g->columns >= 4 && g->in.pixel == VL) channels_patches(VL, g, first, s);
     else if (blocks == 1 && g->columns >= 4 && g->in.pixel == 1) channels_patches(1, g, first, s);
     else

@@ -11,8 +11,9 @@
 #include "conv/depthwise.h"
 
 /* MR entries x NV blocks: sums[entry][block] += the sums over images, rows and columns; lanes: the entries are lanes of one pixel */
-INLINE void channels_weight_entries(const int MR, const int NV, const int lanes, const struct channels_conv *s, i64 rows, const struct channels_images *images,
-                                    const int32_t *offset, struct wide_view src, struct wide_view grad, float *restrict sums) {
+INLINE void channels_weight_entries(const int MR, const int NV, const int lanes, const struct channels_conv *s, i64 rows,
+                                    const struct channels_images *images, const int32_t *offset, struct wide_view src,
+                                    struct wide_view grad, float *restrict sums) {
     const i64 row = s->stride_h * src.row, step = s->stride_w * s->pixel, most = sum_run(images->count * rows * s->OW);
     vf sum[VL > 8 ? VL : 8][CHANNELS_NV];
     i64 run = 0;
@@ -67,7 +68,7 @@ INLINE void channels_weight_tile(const int MR, const int NV, const struct channe
     }
 }
 
-KERNEL void channels_weight_tile_1(const struct channels_conv *s, i64 rows, const struct channels_images *images, const struct channels_tile *t,
+KERNEL void channels_weight_blocks(const struct channels_conv *s, i64 rows, const struct channels_images *images, const struct channels_tile *t,
                                    struct wide_view src, struct wide_view grad, float *sums) {
 #define CALL(mr, nv) channels_weight_tile(mr, nv, s, rows, images, t, src, grad, sums)
     CHANNELS_TILES(t->blocks, CALL)
@@ -87,7 +88,7 @@ KERNEL void channels_backward_weight(const struct channels_conv *s, struct chann
         const i64 rows = i64_min(most, s->OH - first);
         if (p.depthwise) depthwise_weight(s, rows, &images, src, grad, sums->part);
         else for (struct channels_tile t = {0}; channels_next_tile(&p, &t);)
-            channels_weight_tile_1(s, rows, &images, &t, src, grad, sums->part + t.at);
+            channels_weight_blocks(s, rows, &images, &t, src, grad, sums->part + t.at);
         joined_added(sums, channels_weight_runs(rows * s->OW * images.count));
         src.at += most * s->stride_h * src.row, grad.at += most * grad.row;
     }
