@@ -14,6 +14,7 @@ from plan_networks import ISAS, NATIVE, running_on
 import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, LabelError, NonFiniteError
+from fastnn.ops import activations
 
 ACTIVATIONS: list[tuple[str, dict[str, Any]]] = [
     ("Identity", {}),
@@ -254,3 +255,32 @@ def test_batch_norm_is_folded_where_the_model_never_changes(widths: list[int], a
     live(x)
     model[1].running_mean += 1
     np.testing.assert_allclose(live(x), model(x).numpy(), rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["MSELoss", "BCEWithLogitsLoss"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_losses_of_images(name: str, reduction: str) -> None:
+    """Of predictions with more dimensions than two."""
+    fnn.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 3))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(9, 1, 8, 8)).astype(np.float32), rng.uniform(size=(9, 2, 4, 4)).astype(np.float32)
+    loss_fn = getattr(nn, name)(reduction=reduction)
+    exact = networks.exact_gradients(model, loss_fn, x, y)
+    networks.assert_close(networks.compiled_gradients(model, loss_fn, x, y, exact=True), exact)
+
+
+def test_a_users_activation_is_not_taken_for_what_it_derives_from() -> None:
+    class Doubled(activations.Tanh):
+        @staticmethod
+        def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
+            return 2 * activations.Tanh.forward(ctx, x)
+
+    class Layer(nn.Module):
+        def forward(self, x: fnn.Tensor) -> fnn.Tensor:
+            return Doubled.apply(x)
+
+    fnn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 20), Layer(), nn.Linear(20, 3))
+    x, _ = batch(7, 5, 3, "MSELoss")
+    np.testing.assert_allclose(fnn.compile(model)(x), model(x).numpy(), rtol=1e-5, atol=1e-6)
