@@ -83,11 +83,11 @@ def _geometry(layer: ChainLayer) -> dict[str, Any]:
         "input": conv.inputs[0].shape[1:],
         "kernel": (conv.output.shape[1], *conv.inputs[1].shape[2:]),
         "padding": conv.attributes["padding"],
-        "activation": 0 if activation is None else activation.function.kind,
+        "activation": getattr(activation and activation.function, "kind", 0),
         "parameter": 0.0 if activation is None else next(iter(activation.attributes.values()), 0.0),
         "pool_kind": 0 if pooling is None else POOLINGS.index(pooling.function),
         "pool_first": layer.pool_first,
-        "window": [side for name in ("kernel_size", "stride", "padding") for side in window.get(name, _NO_WINDOW[name])],
+        "window": [side for name, none in _NO_WINDOW.items() for side in window.get(name, none)],
         "counts_padding": window.get("count_include_pad", False),
         "norm": layer.norm is not None,
     }
@@ -181,7 +181,7 @@ def _activation(op: Operator | None) -> dict[str, Any]:
     if op is None:
         return {"activation": 0, "parameter": 0.0}
     (parameter,) = op.attributes.values() or (0.0,)  # negative_slope or alpha
-    return {"activation": op.function.kind, "parameter": parameter}
+    return {"activation": getattr(op.function, "kind", 0), "parameter": parameter}
 
 
 def _loss(plan: Lowering, stage: Loss, within: bool = False) -> Any:
