@@ -59,12 +59,12 @@ def assert_plan_is_right(model: nn.Module, x: np.ndarray, isa: str | None, bound
     found = []
     for threads in (1, 2):
         with running_on(isa, threads):
-            found.append(networks.compiled_gradients(model, loss, x, y, **options))
-            found[-1]["outputs"] = fnn.compile(copy.deepcopy(model), **options)(x)
+            found.append(networks.compiled_gradients(model, loss, x, y, disable="region", **options))
+            found[-1]["outputs"] = fnn.compile(copy.deepcopy(model), disable="region", **options)(x)
     networks.assert_close(found[0], exact | {"outputs": outputs}, bound)
     for name, values in found[0].items():
         assert np.array_equal(values, found[1][name]), name
-    step = fnn.compile(copy.deepcopy(model), loss, **options)
+    step = fnn.compile(copy.deepcopy(model), loss, disable="region", **options)
     step(x, y)
     return str(step.describe())
 
@@ -112,7 +112,7 @@ def test_ties_are_broken_as_in_the_reference(pooling: networks.Layer, n: int, is
 
     exact = networks.exact_gradients(model, weighted, x, y)
     with running_on(isa):
-        found = networks.compiled_gradients(model, weighted, x, y, exact=True)
+        found = networks.compiled_gradients(model, weighted, x, y, exact=True, disable="region")
     for name, values in exact.items():
         np.testing.assert_array_equal(found[name], values, err_msg=name)
 
@@ -129,7 +129,9 @@ def test_poolings_keep_nan(engine: str, isa: str | None) -> None:
         expected = np.isnan(copy.deepcopy(model).double()(fnn.Tensor(x.astype(np.float64))).numpy())
         assert 0 < expected.sum() < expected.size
         with running_on(isa):
-            predict = fnn.compile(model, exact=True)  # the transforms of Winograd spread it over their tiles
+            predict = fnn.compile(
+                model, exact=True, disable="region"
+            )  # the transforms of Winograd spread it over their tiles
             assert np.array_equal(np.isnan(predict(x)), expected), (pooling, activation)
 
 

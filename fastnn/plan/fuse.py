@@ -1,6 +1,6 @@
 """The fuser: a graph of operators becomes a list of stages, each run by one kernel where there is one for it.
 
-    Chain         [Normalize] (Conv2d [BatchNorm] [activation] [pooling])+ [Reshape]; pooling before the activation, too
+    Chain         [Normalize] (Conv2d [BatchNorm] [activation] [pooling])+ [Reshape], or pooling before activation
     Dense         [Normalize] [Reshape] Linear [BatchNorm, of a model that never changes] [activation]
     Region        convolutions with whatever lies between them, see regions.py
     Loss          the loss, from the plan's own target
@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -85,8 +85,9 @@ class ChainLayer:
 
     def shorter(self) -> ChainLayer | None:
         """The layer without its last operator; None where only the convolution is left."""
-        names = [name for name in ("conv", "norm", "activation", "pool") if getattr(self, name) is self.operators[-1]]
-        return None if names == ["conv"] else replace(self, **dict.fromkeys(names), pool_first=False)  # type: ignore[arg-type]
+        *rest, last = self.operators
+        norm, activation, pool = (op if op in rest else None for op in (self.norm, self.activation, self.pool))
+        return ChainLayer(self.conv, norm, activation, pool) if last is not self.conv else None
 
 
 @dataclass(eq=False)
