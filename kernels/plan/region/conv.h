@@ -27,7 +27,9 @@ struct region_conv {
     i64 partial_at, sums_at, work_floats;   /* in a block's partial gradients, and in a task's scratch */
 };
 
-/* ---- mosaics: several small images, a border apart, as one image of Winograd's, so that tiles are full at their edges ---- */
+/* ---- mosaics: several small images, a border apart, as one image of Winograd's, so that tiles are full at their edges ----
+ *
+ * What is not finite spreads over a tile, and so here over its neighbours in a batch. */
 
 INLINE i64 region_cells(const struct region_conv *m) { return m->down * m->across; }
 INLINE i64 region_mosaics(const struct region_conv *m, i64 images) { return ceil_div(images, region_cells(m)); }
