@@ -80,13 +80,16 @@ def test_poolings_by_winners(pool: tuple[int, int], activation: Callable[[], nn.
     """Windows side by side, with rows and columns that they leave out."""
     fnn.manual_seed(1)
     model = classifier(
-        20 * (7 // pool[0]) * (11 // pool[1]),
-        nn.Conv2d(3, 12, 3, padding=1), activation(), nn.Conv2d(12, 20, 3, padding=1), nn.BatchNorm2d(20), activation(), nn.MaxPool2d(pool),
+        20 * (7 // pool[0]) * (11 // pool[1]), nn.Conv2d(3, 12, 3, padding=1), activation(),
+        nn.Conv2d(12, 20, 3, padding=1), nn.BatchNorm2d(20), activation(), nn.MaxPool2d(pool),
     )  # fmt: skip
     compare(model, (9, 3, 7, 11), EXACT, exact=True)
 
 
 def test_large_weights_have_few_blocks() -> None:
     fnn.manual_seed(2)
-    compare(classifier(640, nn.Conv2d(3, 640, 3, padding=1), nn.ReLU(), nn.Conv2d(640, 640, 3), nn.BatchNorm2d(640), nn.ReLU(),
-                       nn.AdaptiveAvgPool2d(1)), (32, 3, 6, 6), WINOGRAD)  # fmt: skip
+    model = classifier(
+        640, nn.Conv2d(3, 640, 3, padding=1), nn.ReLU(), nn.Conv2d(640, 640, 3), nn.BatchNorm2d(640), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+    )  # fmt: skip
+    compare(model, (32, 3, 6, 6), WINOGRAD)
