@@ -27,7 +27,9 @@ struct region_conv {
     i64 partial_at, sums_at, work_floats;   /* in a block's partial gradients, and in a task's scratch */
 };
 
-/* ---- mosaics: several small images, a border apart, as one image of Winograd's, so that tiles are full at their edges ---- */
+/* ---- mosaics: several small images, a border apart, as one image of Winograd's, so that tiles are full at their edges ----
+ *
+ * What is not finite spreads over a tile, and so here over its neighbours in a batch. */
 
 INLINE i64 region_cells(const struct region_conv *m) { return m->down * m->across; }
 INLINE i64 region_mosaics(const struct region_conv *m, i64 images) { return ceil_div(images, region_cells(m)); }
@@ -100,12 +102,12 @@ KERNEL void region_plan_conv(const struct region_node *c, const struct region_no
     if (m->winograd) {
         region_choose_mosaic(images, m);
         const struct winograd w = region_winograd(m), exchanged = region_winograd_exchanged(m);
-        const i64 tiles = w.TH * w.TW, cells = region_cells(m);
+        const i64 tiles = w.TH * w.TW, cells = region_cells(m), strip = winograd_strip(&w);
         m->input.rows = i64_max((m->down - 1) * m->step_h + rows, 4 * w.TH + 2);
         m->input.cols = i64_max((m->across - 1) * m->step_w + columns, 4 * w.TW + 2);
         m->grad = (struct wide_place){c->C, c->H, c->W, 4 * w.TH, 4 * w.TW, 0, 0, VL};
-        m->group = i64_max(cells, i64_min(images, WINOGRAD_STRIP / tiles * cells));
-        m->runs = region_mosaics(m, images) * ceil_div(tiles, WINOGRAD_STRIP);
+        m->group = i64_max(cells, i64_min(images, strip / tiles * cells));
+        m->runs = region_mosaics(m, images) * ceil_div(tiles, strip);
         m->work_floats = winograd_work_floats(&w);
         m->packed_floats = winograd_weight_floats(&w);
         m->transposed_floats = winograd_weight_floats(&exchanged);

@@ -20,7 +20,9 @@
 
 enum {
     WINOGRAD_POINTS = 36,
-    WINOGRAD_STRIP = 32,                    /* tiles at a time */
+    WINOGRAD_STRIP = 32,                    /* tiles at a time, */
+    WINOGRAD_LONG = 96,                     /* or so many where weights fill L2 and are read again for each strip: */
+    WINOGRAD_LARGE = 32 << 10,              /* from so many weights of a point on */
 };
 
 struct winograd {
@@ -36,9 +38,10 @@ INLINE struct winograd winograd_shape(i64 C, i64 O, i64 OH, i64 OW) {
 /* Floats from one point to the next of a matrix of `rows` rows: not a multiple of 4 KiB, or all points would share cache sets. */
 INLINE i64 winograd_step(i64 rows, i64 columns) { return rows * columns + VL; }
 
+INLINE i64 winograd_strip(const struct winograd *w) { return w->Cp * w->Op < WINOGRAD_LARGE ? WINOGRAD_STRIP : WINOGRAD_LONG; }
 INLINE i64 winograd_weight_floats(const struct winograd *w) { return WINOGRAD_POINTS * winograd_step(w->C, w->Op); }
 INLINE i64 winograd_work_floats(const struct winograd *w) {
-    return WINOGRAD_POINTS * (winograd_step(WINOGRAD_STRIP, w->Cp) + winograd_step(WINOGRAD_STRIP, w->Op));
+    return WINOGRAD_POINTS * (winograd_step(winograd_strip(w), w->Cp) + winograd_step(winograd_strip(w), w->Op));
 }
 
 /* ---- transforms of a line: 6 -> 6, 6 -> 4, 3 -> 6 ---- */
@@ -242,10 +245,10 @@ INLINE void winograd_strip_input(const struct winograd *w, struct winograd_place
 /* dst (OH x OW) = convolution of src, which must be readable over (4*TH + 2) x (4*TW + 2) pixels; work: winograd_work_floats */
 KERNEL void winograd_forward(const struct winograd *w, i64 images, const float *U, struct wide_view src, i64 src_image,
                              struct wide_view dst, i64 dst_image, float *work) {
-    const i64 tiles = images * w->TH * w->TW;
+    const i64 tiles = images * w->TH * w->TW, strip = winograd_strip(w);
     struct winograd_place in = {0}, out = {0};
-    for (i64 t0 = 0; t0 < tiles; t0 += WINOGRAD_STRIP) {
-        const i64 T = i64_min(WINOGRAD_STRIP, tiles - t0), step = winograd_step(T, w->Op);
+    for (i64 t0 = 0; t0 < tiles; t0 += strip) {
+        const i64 T = i64_min(strip, tiles - t0), step = winograd_step(T, w->Op);
         float *V = work, *M = V + WINOGRAD_POINTS * winograd_step(T, w->Cp);
         winograd_strip_input(w, in, T, src, src_image, V);
         for (i64 t = 0; t < T; t++) winograd_next(w, &in);

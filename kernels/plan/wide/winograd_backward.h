@@ -130,10 +130,10 @@ INLINE void winograd_multiply_weight(const struct winograd *w, i64 T, int add, c
 KERNEL void winograd_backward(const struct winograd *w, i64 images, int add, const float *U, struct wide_view src, i64 src_image,
                               struct wide_view grad, i64 grad_image, struct joined *dU, float *dX, float *work) {
     const struct winograd exchanged = winograd_shape(w->O, w->C, w->OH, w->OW);
-    const i64 tiles = images * w->TH * w->TW;
+    const i64 tiles = images * w->TH * w->TW, strip = winograd_strip(w);
     struct winograd_place at = {0};
-    for (i64 t0 = 0; t0 < tiles; t0 += WINOGRAD_STRIP) {
-        const i64 T = i64_min(WINOGRAD_STRIP, tiles - t0), v_step = winograd_step(T, w->Cp), m_step = winograd_step(T, w->Op);
+    for (i64 t0 = 0; t0 < tiles; t0 += strip) {
+        const i64 T = i64_min(strip, tiles - t0), v_step = winograd_step(T, w->Cp), m_step = winograd_step(T, w->Op);
         float *V = work, *M = V + WINOGRAD_POINTS * v_step;
         struct winograd_place to = at;
         if (dU) winograd_strip_input(w, at, T, src, src_image, V);
