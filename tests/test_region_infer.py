@@ -97,7 +97,9 @@ class Drawn:
             if node.pop("wanted", False):
                 node["y"] = np.full((self.N, *shape), np.nan, np.float32)
                 found.append(node["y"])
-        stage = _kernels.RegionStage(self.N, nodes, training=False, exact=exact, dense=False, frozen=frozen, naive=naive)
+        stage = _kernels.RegionStage(
+            self.N, nodes, training=False, exact=exact, dense=False, frozen=frozen, naive=naive
+        )
         assert stage.supported()
         stage.reserve()
         program = _kernels.Program()

@@ -6,6 +6,11 @@
  *
  * A batch is split among the threads by images, each running all steps on its own. A single image is split inside of those steps that
  * take long enough to be worth handing over, and runs on one thread where none is.
+ *
+ * Measured (Sapphire Rapids, AVX-512, one thread, peak 177 GFLOP/s), single images, as the rate that direct loops would have: residual
+ * 16-32-64, 25 MFLOP, 98 us or 1.45 times the peak; Keras' convnet 17 us; four depthwise separable layers of 32 to 256 channels,
+ * 24 MFLOP, 162 to 182 us, 0.75 to 0.8 of it (1x1 0.86 to 0.95, depthwise 0.26 to 0.44: loads from L2); NatureCNN's strided layers 0.99.
+ * Where the transformed weights of a region exceed L2, a single image waits for them: 64 channels of 9x9 take 34 us a layer, not 21.
  */
 #ifndef FASTNN_INFER_H
 #define FASTNN_INFER_H
