@@ -1,4 +1,4 @@
-"""Inference of regions against plain loops in double precision: random graphs, all kinds of convolutions, activations and poolings."""
+"""Inference of regions against plain loops in double precision, on random graphs."""
 
 from __future__ import annotations
 
