@@ -1,4 +1,4 @@
-"""Inference of regions against plain loops in double precision: random graphs, all kinds of convolutions, activations and poolings."""
+"""Inference of regions against plain loops in double precision, on random graphs."""
 
 from __future__ import annotations
 
@@ -97,7 +97,9 @@ class Drawn:
             if node.pop("wanted", False):
                 node["y"] = np.full((self.N, *shape), np.nan, np.float32)
                 found.append(node["y"])
-        stage = _kernels.RegionStage(self.N, nodes, training=False, exact=exact, dense=False, frozen=frozen, naive=naive)
+        stage = _kernels.RegionStage(
+            self.N, nodes, training=False, exact=exact, dense=False, frozen=frozen, naive=naive
+        )
         assert stage.supported()
         stage.reserve()
         program = _kernels.Program()
