@@ -91,7 +91,8 @@ def _takes_trees(function: Callable[..., Any]) -> bool:
     """Whether it is a user's own code: fastnn's layers and losses take lists of arrays as one array."""
     while isinstance(function, Sequential) and len(function):
         function = function[0]
-    return not (isinstance(function, Module) and type(function).forward.__module__.startswith("fastnn."))
+    forward_of = type(function).forward.__module__ if isinstance(function, Module) else None  # None where code was made
+    return not (forward_of or "").startswith("fastnn.")
 
 
 def _array(x: Any) -> Array:
