@@ -118,7 +118,7 @@ INLINE struct narrow_view narrow_compact(float *at, i64 H, i64 W) { return (stru
 
 /* Layer i's kept values; those of plain layers are the next layer's input. */
 INLINE struct narrow_view narrow_kept(const struct narrow_chain *p, i64 i, char *block) {
-    const struct chain_layer *l = &p->c->layer[i], *next = l + 1;
+    const struct chain_layer *l = &p->c->layer[i], *next = &p->bare[i + 1];
     if (!chain_full(l) && i + 1 < p->c->layers) return narrow_inside(next, p->m[i + 1], (float *)(block + p->x[i + 1]));
     const int whole = chain_full(l) && !l->pool_first;
     return narrow_compact((float *)(block + p->kept[i]), whole ? l->OH : l->PH, whole ? l->OW : l->PW);
@@ -164,7 +164,7 @@ static void narrow_forward_block(void *context, i64 index) {
     float *full = scratch + p->plane + p->forward;
     char *block = c->training ? (char *)c->state + index * p->block_bytes : (char *)scratch + work;
     for (i64 i = 0; i <= last; i++) {
-        const struct chain_layer *l = &p->bare[i], *next = &c->layer[i + 1];
+        const struct chain_layer *l = &p->bare[i], *next = &p->bare[i + 1];
         const i64 m = p->m[i], image = l->C * l->H * l->W;
         float *x = (float *)(block + p->x[i]);
         narrow_clear_frame(l->C, narrow_rows(l, m), narrow_cols(l, m), l->pad_h, l->pad_w, l->H, l->W, x);

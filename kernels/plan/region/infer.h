@@ -6,11 +6,6 @@
  *
  * A batch is split among the threads by images, each running all steps on its own. A single image is split inside of those steps that
  * take long enough to be worth handing over, and runs on one thread where none is.
- *
- * Measured (Sapphire Rapids, AVX-512, one thread, peak 177 GFLOP/s), single images, as the rate that direct loops would have: residual
- * 16-32-64, 25 MFLOP, 98 us or 1.45 times the peak; Keras' convnet 17 us; four depthwise separable layers of 32 to 256 channels,
- * 24 MFLOP, 162 to 182 us, 0.75 to 0.8 of it (1x1 0.86 to 0.95, depthwise 0.26 to 0.44: loads from L2); NatureCNN's strided layers 0.99.
- * Where the transformed weights of a region exceed L2, a single image waits for them: 64 channels of 9x9 take 34 us a layer, not 21.
  */
 #ifndef FASTNN_INFER_H
 #define FASTNN_INFER_H
@@ -23,7 +18,6 @@
 
 enum {
     INFER_SHARED_FLOPS = 1500000,       /* of a step that several threads share: some 15 us of one */
-    INFER_ROWS_FLOATS = 1 << 15,        /* of a convolution's rows that the next step reads at once */
     INFER_SHARES = 4,                   /* of a batch, for each thread */
 };
 
@@ -58,25 +52,6 @@ static void infer_conv_rows(const struct infer_run *t, const struct infer_step *
     infer_activate(s->activation, s->parameter, &out, t->images, tile->blocks, bottom - top, s->columns);
 }
 
-/* Rows [top, bottom) of one tile of output blocks, or of all (tile -1) */
-static void infer_conv(const struct infer_run *t, const struct infer_step *s, i64 which, i64 top, i64 bottom) {
-    struct channels_tile tile = {0};
-    for (i64 i = 0; channels_next_tile(&s->packing, &tile); i++)
-        if (which < 0 || i == which) infer_conv_rows(t, s, &tile, top, bottom);
-}
-
-/* Rows [top, bottom) of the step after s, and those of s that they are made of: so many at a time that these stay in L2 */
-static void infer_fused(const struct infer_run *t, const struct infer_step *s, i64 top, i64 bottom) {
-    const struct infer_step *next = s + 1;
-    const i64 row = s->fused * s->columns * round_up(s->shape.O, VL) * t->images, rows = i64_max(2, INFER_ROWS_FLOATS / row);
-    for (i64 h = top, end; h < bottom; h = end) {
-        end = i64_min(bottom, h + rows);
-        infer_conv(t, s, -1, h * s->fused, end * s->fused);
-        if (next->kind == INFER_CONV) infer_conv(t, next, -1, h, end);
-        else infer_pool(t, next, 0, ceil_div(s->shape.O, VL), h, end);
-    }
-}
-
 static void infer_run_task(void *context, int64_t index) {
     struct infer_task *task = context;
     const struct infer_run *t = task->run;
@@ -89,11 +64,11 @@ static void infer_run_task(void *context, int64_t index) {
     case INFER_STORE: infer_store(t, s); break;
     case INFER_CONCAT: infer_concat(t, s); break;
     case INFER_JOIN: infer_join(t, s, begin, end); break;
-    case INFER_POOL: infer_pool(t, s, begin, end, 0, s->rows); break;
+    case INFER_POOL: infer_pool_step(t, s, begin, end); break;
     case INFER_CONV: {
-        const i64 rows = s->fused ? s[1].rows : s->rows, top = piece * rows / task->across, bottom = (piece + 1) * rows / task->across;
-        if (s->fused) infer_fused(t, s, top, bottom);
-        else infer_conv(t, s, task->parts > 1 ? part : -1, top, bottom);
+        struct channels_tile tile = {0};
+        for (i64 i = 0; channels_next_tile(&s->packing, &tile); i++)
+            if (task->parts == 1 || i == part) infer_conv_rows(t, s, &tile, piece * s->rows / task->across, (piece + 1) * s->rows / task->across);
         break;
     }
     case INFER_WINOGRAD: {
@@ -118,15 +93,14 @@ static void infer_prepare_tiles(const struct infer_run *t, const struct infer_st
 static int infer_run_step(const struct infer_run *run, const struct infer_step *s) {
     struct infer_run t = *run;
     struct infer_task task = {.run = &t, .step = s, .across = 1, .parts = 1};
-    const double flops = s->flops + (s->fused ? s[1].flops : 0);
-    const int shared = t.pieces > 1 && flops * (double)t.images >= INFER_SHARED_FLOPS;
+    const int shared = t.pieces > 1 && s->flops * (double)t.images >= INFER_SHARED_FLOPS;
     if (!shared) t.pieces = 1;
     if (s->kind == INFER_WINOGRAD) {
         infer_prepare_tiles(&t, s, &task);
         if (task.across < t.pieces) task.parts = i64_min(ceil_div(t.pieces, task.across), s->winograd.Op / VL);
     } else if (s->kind == INFER_CONV && t.pieces > 1) {
-        if (s->pieces >= t.pieces && !s->fused) task.parts = s->pieces;
-        else task.across = i64_min(s->fused ? s[1].rows : s->rows, t.pieces);
+        if (s->pieces >= t.pieces) task.parts = s->pieces;
+        else task.across = i64_min(s->rows, t.pieces);
     }
     fastnn_parallel(task.across * task.parts, shared ? 1e9 : 0, infer_run_task, &task);
     if (s->kind == INFER_WINOGRAD && s->activation > ACTIVATION_LEAKY_RELU) {
@@ -141,8 +115,7 @@ struct infer_job { const struct region *r; const struct infer_plan *plan; const 
 
 static int infer_group(struct infer_run *t) {
     int failed = 0;
-    for (const struct infer_step *s = t->plan->step; s < t->plan->step + t->plan->steps && !failed; s += s->fused ? 2 : 1)
-        failed = infer_run_step(t, s);
+    for (i64 i = 0; i < t->plan->steps && !failed; i++) failed = infer_run_step(t, &t->plan->step[i]);
     return failed;
 }
 

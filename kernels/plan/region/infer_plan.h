@@ -46,7 +46,6 @@ struct infer_step {
     /* convolution */
     i64 conv, join, join_slot;          /* nodes: itself; whose affine is folded */
     int pooled;                         /* WINOGRAD: 2x2 maxima are written */
-    i64 fused;                          /* CONV: rows of it that make a row of the next step, which runs with it; 0: alone */
     struct channels_conv shape;
     struct channels_packing packing;
     struct winograd winograd;
@@ -203,45 +202,27 @@ INLINE int infer_same_geometry(const struct wide_place *a, const struct wide_pla
            a->top == b->top && a->left == b->left && a->lanes == b->lanes;
 }
 
-/* Gives each value a slot: one that is free before its step, of its geometry or, without a border, of any; or a new one. */
+/* Gives each value a slot: one that was free before its step, of its geometry, or a new one. */
 KERNEL void infer_lay_out(struct infer_plan *p) {
-    struct { i64 value, floats, at; int bordered; } slot[INFER_VALUES * REGION_MOST_NODES];
-    i64 slots = 0;
-    for (i64 v = 0; v < p->values; v++) p->value[v].image = wide_place_floats(&p->value[v].place), p->value[v].at = -1;
+    i64 placed[INFER_VALUES * REGION_MOST_NODES], count = 0;
+    for (i64 v = 0; v < p->values; v++) p->value[v].image = wide_place_floats(&p->value[v].place), p->value[v].last = -1;
     for (i64 i = 0; i < p->steps; i++) {
         p->value[p->step[i].out].last = i;
         for (i64 k = 0; k < p->step[i].sources; k++) p->value[p->step[i].source[k]].last = i;
     }
     for (i64 i = 0; i < p->steps; i++) {
-        struct infer_value *to = &p->value[p->step[i].out];
-        if (to->at >= 0) continue;
-        const int bordered = to->place.rows > to->place.H || to->place.cols > to->place.W;
-        i64 a = 0;
-        for (; a < slots; a++) {
-            const struct infer_value *other = &p->value[slot[a].value];
-            if (other->last < i && bordered == slot[a].bordered && (!bordered || infer_same_geometry(&other->place, &to->place))) break;
+        const i64 v = p->step[i].out;
+        struct infer_value *to = &p->value[v];
+        if (p->step[i].kind == INFER_STORE) continue;
+        to->at = -1;
+        for (i64 a = 0; a < count && to->at < 0; a++) {
+            const struct infer_value *other = &p->value[placed[a]];
+            int free = infer_same_geometry(&other->place, &to->place);
+            for (i64 b = 0; b < count; b++) free &= p->value[placed[b]].at != other->at || p->value[placed[b]].last < i;
+            if (free) to->at = other->at;
         }
-        if (a == slots) slot[slots].floats = 0, slot[slots++].bordered = bordered;
-        slot[a].value = p->step[i].out;
-        slot[a].floats = i64_max(slot[a].floats, to->image);
-        to->at = a;
-    }
-    for (i64 a = 0; a < slots; a++) slot[a].at = infer_reserve(&p->arena, slot[a].floats);
-    for (i64 v = 0; v < p->values; v++) if (p->value[v].at >= 0) p->value[v].at = slot[p->value[v].at].at;
-}
-
-/* Whether step n reads the value of the convolution s alone, row by row, so that they can run together, some rows at a time */
-KERNEL void infer_fuse(const struct region *r, struct infer_plan *p) {
-    for (i64 i = 0; i + 1 < p->steps; i++) {
-        struct infer_step *s = &p->step[i];
-        const struct infer_step *n = s + 1;
-        const struct region_node *d = &r->node[n->node];
-        const struct channels_conv *c = &n->shape;
-        const int alone = n->source[0] == s->out && p->value[s->out].last == i + 1 && (n->sources < 2 || n->source[1] != s->out);
-        if (s->kind != INFER_CONV || !alone) continue;
-        if (n->kind == INFER_CONV && c->kh == 1 && c->kw == 1 && c->stride_h == 1 && c->stride_w == 1 && !c->pad_h && !c->pad_w) s->fused = 1;
-        if (n->kind == INFER_POOL && d->pool != POOL_GLOBAL_AVERAGE && !d->pool_pad_h && d->pool_stride_h == d->pool_h) s->fused = d->pool_h;
-        if (s->fused) i++;
+        if (to->at < 0) to->at = infer_reserve(&p->arena, to->image);
+        placed[count++] = v;
     }
 }
 
@@ -267,7 +248,6 @@ KERNEL struct infer_plan *infer_make_plan(const struct region *r, void *memory) 
     for (i64 v = 0; v < r->nodes; v++) infer_place(r, v, &p->value[v]);
     for (i64 v = 0; v < r->nodes; v++) infer_add_node(r, p, v);
     infer_lay_out(p);
-    infer_fuse(r, p);
     infer_choose_group(r, p);
     p->arena_at = infer_reserve(&p->state, r->N == 1 ? p->arena : 0);
     p->made = 1;

@@ -127,20 +127,19 @@ INLINE vf infer_sum(const float *at, i64 row, i64 h0, i64 h1, i64 w0, i64 w1) {
     return folded_sum(sum);
 }
 
-/* Rows [top, bottom) of blocks [begin, end) */
-static void infer_pool(const struct infer_run *t, const struct infer_step *s, i64 begin, i64 end, i64 top, i64 bottom) {
-    const struct region_node *d = &t->r->node[s->node];
-    const struct infer_images in = infer_images(t, s->source[0]), out = infer_images(t, s->out);
-    const i64 row = in.view.row;
+/* Pooling of blocks [begin, end), rows [top, bottom) of the output; in, out: from block 0, row 0 on */
+static void infer_pool(const struct region_node *d, const struct infer_images *in, const struct infer_images *out, i64 images,
+                       i64 begin, i64 end) {
+    const i64 row = in->view.row;
     const int all = d->pool == POOL_GLOBAL_AVERAGE;
     const int two = d->pool_h == 2 && d->pool_w == 2, three = d->pool_h == 3 && d->pool_w == 3;
-    for (i64 n = 0; n < t->images; n++) for (i64 b = begin; b < end; b++) for (i64 h = top; h < bottom; h++) {
-        const float *from = infer_row(&in, n, b, 0);
-        float *to = infer_row(&out, n, b, h);
-        const i64 up = h * d->pool_stride_h - d->pool_pad_h, h0 = i64_max(0, up), h1 = i64_min(up + d->pool_h, d->inner_H);
+    for (i64 n = 0; n < images; n++) for (i64 b = begin; b < end; b++) for (i64 h = 0; h < d->H; h++) {
+        const float *from = infer_row(in, n, b, 0);
+        float *to = infer_row(out, n, b, h);
+        const i64 top = h * d->pool_stride_h - d->pool_pad_h, h0 = i64_max(0, top), h1 = i64_min(top + d->pool_h, d->inner_H);
         for (i64 w = 0; w < d->W; w++) {
             const i64 left = w * d->pool_stride_w - d->pool_pad_w, w0 = i64_max(0, left), w1 = i64_min(left + d->pool_w, d->inner_W);
-            const int whole = h1 - h0 == d->pool_h && w1 - w0 == d->pool_w;
+            const int whole = !all && h1 - h0 == d->pool_h && w1 - w0 == d->pool_w;
             const float *at = from + h0 * row + w0 * VL;
             vf v;
             if (all) v = infer_sum(from, row, 0, d->inner_H, 0, d->inner_W) / (float)(d->inner_H * d->inner_W);
@@ -152,9 +151,14 @@ static void infer_pool(const struct infer_run *t, const struct infer_step *s, i6
             v_store(to + w * VL, v);
         }
     }
+}
+
+static void infer_pool_step(const struct infer_run *t, const struct infer_step *s, i64 begin, i64 end) {
+    const struct infer_images in = infer_images(t, s->source[0]), out = infer_images(t, s->out);
+    infer_pool(&t->r->node[s->node], &in, &out, t->images, begin, end);
     struct infer_images part = out;
-    part.view.at += begin * out.view.plane + top * out.view.row;
-    if (s->activation) infer_activate(s->activation, s->parameter, &part, t->images, end - begin, bottom - top, s->columns);
+    part.view.at += begin * out.view.plane;
+    if (s->activation) infer_activate(s->activation, s->parameter, &part, t->images, end - begin, s->rows, s->columns);
 }
 
 /* ---- concatenation ---- */
