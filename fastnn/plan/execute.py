@@ -138,6 +138,7 @@ class Execution:
     def run(self, inputs: list[Array], targets: list[Array]) -> None:
         """All parts, for these arrays. Raises LabelError and NonFiniteError, before anything is updated."""
         x, y = inputs[0], targets[0] if targets else None
+        self.loss = math.nan
         self._statistics.keep()
         self._plan.brought.update(x=x, y=y)
         others = [*self.graph.inputs[1:], *self.graph.targets[1:]]
