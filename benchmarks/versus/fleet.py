@@ -43,7 +43,7 @@ HELD_TO_AVX2 = {
 }
 DEFAULT_MODES = ("all threads", "jit")  # that need not be said
 SECONDS_TO_END = 10
-MOST_SECONDS = 90  # for a request: whoever takes longer, such as a compiler, is left out of that work
+MOST_SECONDS = 90  # that a peer may take to answer; a slower one is left out of that work
 NOT_HELD = ("onnxruntime", "openvino")  # nothing keeps them from AVX-512
 
 

@@ -65,7 +65,7 @@ class Network:
 
     @property
     def is_chain(self) -> bool:
-        """Whether each node takes the result of the one before, so that a Sequential will do."""
+        """Whether each node reads the one before, as in a Sequential."""
         return all(node.inputs == (index,) for index, node in enumerate(self.nodes))
 
     @cached_property

@@ -62,7 +62,7 @@ def draw(seed: int, number: int) -> Drawn:
 
 
 class Style:
-    """What the layers of one network have in common."""
+    """The choices that all layers of a network share."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         relu = rng.random() < MONOTONE_SHARE

@@ -117,7 +117,7 @@ def _ablation(bench: Bench) -> Iterator[str]:
 
 
 def _random_networks(bench: Bench) -> Iterator[str]:
-    """What each of them is, in one line."""
+    """Yields a line that describes each random network."""
     described: dict[str, str] = bench.raw.get("random networks", {})
     if described:
         seed = bench.settings.networks.seed

@@ -19,7 +19,7 @@ SMALL_BATCH, SMALL_FLOPS = 32, 1e8  # up to which a peer may be faster on one th
 
 @dataclass(frozen=True)
 class Networks:
-    """What is asked of the zoo and of random networks."""
+    """Options of the zoo and of random networks."""
 
     random: int = 0
     seed: int = 0

@@ -1,4 +1,4 @@
-"""What is measured: networks, the works made of them, and what is aimed at."""
+"""Networks, the works made of them, and their targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The zoo: networks that people train, each with its batch and what is aimed at."""
+"""The zoo: networks that people train, each with its batch size and targets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Entry:
 
 REFERENCE_GFLOPS = 230.0  # of all threads together, for bounds in milliseconds
 GEOMETRIC_MEAN, PERCENTILE_10, WORST = "geometric mean", "10th percentile", "worst"
-# Of random networks, at least: training; single inputs and batches of 32 against ONNX Runtime.
+# Least ratios of random networks: training steps; single inputs and batches of 32, against ONNX Runtime.
 RANDOM_TARGETS: dict[str, dict[str, float]] = {
     "step": {GEOMETRIC_MEAN: 3.0, PERCENTILE_10: 1.5, WORST: 1.0},
     "inference 1": {GEOMETRIC_MEAN: 1.3, PERCENTILE_10: 0.8},
@@ -129,7 +129,7 @@ def _keyword_spotting() -> Network:
 
 
 def _nature_cnn() -> Network:
-    """Of Mnih et al. 2015, with the values of six actions."""
+    """The network of Mnih et al. 2015, for six actions."""
     net = Builder((4, 84, 84))
     for channels, size, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
         net.conv(channels, size, stride=stride).layer("ReLU")
