@@ -293,3 +293,21 @@ def print_errors() -> None:
 
 if __name__ == "__main__":
     print_errors()
+
+
+class Cube(fnn.Function):
+    """An operator that a user wrote; it can be told to fail."""
+
+    fails = False
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx: Any, grad: np.ndarray) -> np.ndarray:
+        if Cube.fails:
+            raise KeyboardInterrupt
+        (x,) = ctx.saved_tensors
+        return grad * 3 * x**2

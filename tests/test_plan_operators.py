@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from operator_cases import CASES, Case, Formula, assert_alike, compiled, drawn, eager, interpreted, weighted
-from plan_networks import ISAS, NATIVE, running_on
+from plan_networks import ISAS, NATIVE, Cube, running_on
 
 import fastnn as fnn
 from fastnn import nn, ops, optim
@@ -108,22 +108,8 @@ def test_batches_without_entries() -> None:
     assert fnn.compile(model)(x).shape == (0,)
 
 
-class Cubed(Function):
-    """An operator that a user wrote."""
-
-    @staticmethod
-    def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
-        ctx.save_for_backward(x)
-        return x**3
-
-    @staticmethod
-    def backward(ctx: Any, grad: np.ndarray) -> np.ndarray:
-        (x,) = ctx.saved_tensors
-        return 3 * x**2 * grad
-
-
 def test_a_users_operator_stands_between_native_ones() -> None:
-    model = Formula(lambda x, p, q: (Cubed.apply(p * x) * q + Cubed.apply(x)).tanh(), [(4,), (3, 4)], -1, 1)
+    model = Formula(lambda x, p, q: (Cube.apply(p * x) * q + Cube.apply(x)).tanh(), [(4,), (3, 4)], -1, 1)
     x, y = np.random.default_rng(0).uniform(-1, 1, (2, 3, 4)).astype(np.float32)
     assert_alike(compiled(model, weighted, x, y), eager(model, weighted, x, y))
     assert_alike([fnn.compile(model)(x)], [model(x).numpy()])

@@ -256,24 +256,6 @@ def test_losses_with_a_penalty() -> None:
         networks.assert_close(found | {name: p.grad for name, p in model.named_parameters()}, expected)
 
 
-class Cube(fnn.Function):
-    """An operator that a user wrote; it can be told to fail."""
-
-    fails = False
-
-    @staticmethod
-    def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
-        ctx.save_for_backward(x)
-        return x**3
-
-    @staticmethod
-    def backward(ctx: Any, grad: np.ndarray) -> np.ndarray:
-        if Cube.fails:
-            raise KeyboardInterrupt
-        (x,) = ctx.saved_tensors
-        return grad * 3 * x**2
-
-
 class Cubic(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -282,7 +264,7 @@ class Cubic(nn.Module):
 
     def forward(self, x: fnn.Tensor) -> fnn.Tensor:
         h = self.conv(x)
-        return self.last((Cube.apply(h) + h.relu()).flatten(1))
+        return self.last((networks.Cube.apply(h) + h.relu()).flatten(1))
 
 
 def test_operators_that_users_write_stand_between_fused_stages() -> None:
@@ -292,14 +274,14 @@ def test_operators_that_users_write_stand_between_fused_stages() -> None:
     step = fnn.compile(model, LOSS)
     for interrupted in (False, True, False):
         model.zero_grad()
-        Cube.fails = interrupted
+        networks.Cube.fails = interrupted
         try:
             if interrupted:  # in the middle of backward: nothing of it is left for the next step
                 with pytest.raises(KeyboardInterrupt):
                     step(x, y)
                 continue
         finally:
-            Cube.fails = False
+            networks.Cube.fails = False
         found = {"loss": np.asarray(step(x, y))} | {name: p.grad for name, p in model.named_parameters()}
         networks.assert_close(found, exact)
 
