@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["ARRAY", "Nesting", "flatten", "is_tree", "map_arrays", "unflatten"]
+__all__ = ["ARRAY", "Nesting", "count_of", "flatten", "is_tree", "map_arrays", "take", "unflatten"]
 
 ARRAY = "array"  # the structure of a single array
 Nesting = Any  # ARRAY, or (type, keys of a dict or None, structures of the entries): hashable
@@ -83,3 +83,13 @@ def map_arrays(function: Callable[[Any], Any], tree: Any) -> Any:
     """
     leaves, structure = flatten(tree)
     return unflatten(structure, [function(leaf) for leaf in leaves])
+
+
+def take(tree: Any, indices: Any) -> Any:
+    """Returns the samples at ``indices`` of each array (N, ...)."""
+    return map_arrays(lambda array: array[indices], tree)
+
+
+def count_of(tree: Any) -> int:
+    """Returns the number of samples."""
+    return len(flatten(tree)[0][0])

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from fastnn.checks import whole
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError
 from fastnn.interrupts import at_once
 from fastnn.random import generator
-from fastnn.trees import flatten
+from fastnn.trees import count_of, take
 
-from .samples import count_of, in_arrays, take
+from .samples import check_counts, in_arrays
 from .split import AUGMENT, check_seed, permutation, philox
 
 
@@ -62,12 +62,7 @@ class Batches:
         augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     ) -> None:
         self.images, self.labels = in_arrays(images), in_arrays(labels)
-        shapes = [[array.shape for array in flatten(tree)[0]] for tree in (self.images, self.labels)]
-        if any(not shape or shape[0] != shapes[0][0][0] for shape in (*shapes[0], *shapes[1])):
-            found = [", ".join(map(str, of_tree)) for of_tree in shapes]
-            raise ShapeError(
-                f"expected images (N, ...) and labels (N, ...), got images {found[0]} and labels {found[1]}"
-            )
+        check_counts(self.images, self.labels)
         self.count = count_of(self.images)
         batch_size = whole("", "batch_size", batch_size, 1, expected="a whole batch size of at least 1")
         fewest = whole("", "fewest", fewest, 1)

@@ -9,11 +9,11 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.errors import ShapeError
-from fastnn.trees import flatten, is_tree, map_arrays
+from fastnn.trees import count_of, flatten, is_tree, map_arrays, take
 
 from .split import stratified_split
 
-__all__ = ["Samples", "count_of", "in_arrays", "is_several", "take"]
+__all__ = ["Samples", "check_counts", "in_arrays", "is_several"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,7 @@ class Samples:
     def __post_init__(self) -> None:
         for name in ("images", "labels"):
             object.__setattr__(self, name, in_arrays(getattr(self, name)))
-        shapes = [array.shape for tree in (self.images, self.labels) for array in flatten(tree)[0]]
-        if any(shape[:1] != shapes[0][:1] or not shape for shape in shapes):
-            raise ShapeError(
-                "expected arrays (N, ...) of the same number of samples, got " + ", ".join(map(str, shapes))
-            )
+        check_counts(self.images, self.labels)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -70,11 +66,9 @@ def in_arrays(value: Any) -> Any:
     return map_arrays(as_array, value) if is_several(value) else as_array(value)
 
 
-def take(value: Any, indices: Any) -> Any:
-    """Returns these samples of each array."""
-    return map_arrays(lambda array: array[indices], value) if is_tree(value) else value[indices]
-
-
-def count_of(value: Any) -> int:
-    """Returns the number of samples."""
-    return len(flatten(value)[0][0])
+def check_counts(images: Any, labels: Any) -> None:
+    """Raises ShapeError unless all arrays are of the same number of samples."""
+    shapes = [[array.shape for array in flatten(tree)[0]] for tree in (images, labels)]
+    if any(not shape or shape[0] != shapes[0][0][0] for shape in (*shapes[0], *shapes[1])):
+        found = [", ".join(map(str, of_tree)) for of_tree in shapes]
+        raise ShapeError(f"expected images (N, ...) and labels (N, ...), got images {found[0]} and labels {found[1]}")

@@ -13,7 +13,7 @@ from fastnn.data.batches import number_of_batches
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.interrupts import Interrupts
 from fastnn.tensor import Array
-from fastnn.trees import flatten, map_arrays, unflatten
+from fastnn.trees import flatten, take, unflatten
 
 __all__ = ["run_epoch"]
 
@@ -41,7 +41,7 @@ def run_epoch(
     order = _checked(arrays, permutation)
     batch_size = min(whole("run_epoch", "batch_size", batch_size, 1), len(order))
     alone = len(order) % batch_size == 1 and len(order) > 1
-    least = fewest(map_arrays(lambda array: array[order[:2]], images)) if alone else 1
+    least = fewest(take(images, order[:2])) if alone else 1
     batches = number_of_batches(len(order), batch_size, least)
     last = len(order) - (batches - 1) * batch_size  # images in the last batch, which may be one more than the others
     held = [np.empty((max(batch_size, last), *array.shape[1:]), array.dtype) for array in arrays]

@@ -13,7 +13,7 @@ from fastnn.nn.arguments import spread
 from fastnn.plan.memory import Buffers
 from fastnn.plan.steady import undone
 from fastnn.tape import no_grad
-from fastnn.trees import flatten, map_arrays
+from fastnn.trees import flatten, map_arrays, take
 
 __all__ = ["fewest_for", "fewest_in_training", "trial"]
 
@@ -28,7 +28,7 @@ def fewest_for(forward: Callable[[Any], Any], images: Any) -> int:
     def works(n: int) -> bool:
         try:
             with np.errstate(all="ignore"):
-                outputs, _ = flatten(forward(map_arrays(lambda array: array[:n], images)))
+                outputs, _ = flatten(forward(take(images, slice(n))))
                 return all(np.isfinite(np.asarray(output)).all() for output in outputs)
         except Exception:  # whatever a user's forward raises for it
             return False

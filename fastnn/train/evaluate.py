@@ -12,7 +12,7 @@ from fastnn import data as datasets
 from fastnn import plan
 from fastnn.backends.stopping import Stoppable
 from fastnn.data import Batches, Dataset
-from fastnn.data.samples import Samples, count_of, is_several, take
+from fastnn.data.samples import Samples, is_several
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import at_once
 from fastnn.nn import CrossEntropyLoss, Module, Normalize
@@ -22,7 +22,7 @@ from fastnn.ops.norm import check_pixels, on_scale
 from fastnn.plan.fewest import fewest_for
 from fastnn.plan.steady import Unsteady
 from fastnn.tensor import Tensor, no_grad
-from fastnn.trees import flatten, is_tree, map_arrays
+from fastnn.trees import count_of, flatten, is_tree, map_arrays, take
 
 from . import finite
 from .checks import check_data, check_loss, check_model

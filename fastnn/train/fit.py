@@ -13,7 +13,6 @@ from typing import Any
 from fastnn import random
 from fastnn.checks import is_number
 from fastnn.data import Batches
-from fastnn.data.samples import count_of, take
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
 from fastnn.nn import CrossEntropyLoss, NLLLoss
@@ -21,6 +20,7 @@ from fastnn.nn.modes import training_mode
 from fastnn.ops.norm import check_pixels
 from fastnn.optim import Adam, Optimizer
 from fastnn.plan.fewest import fewest_in_training, trial
+from fastnn.trees import count_of, take
 
 from . import finite
 from .callbacks import Callback, Training
