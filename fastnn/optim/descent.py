@@ -108,7 +108,7 @@ class GradientDescent(Optimizer):
         return loss
 
     @property
-    def converged(self) -> bool:  # type: ignore[override]
+    def converged(self) -> bool:
         """Whether the last step found that none along the gradient decreases what is minimised."""
         return self.alpha == 0
 

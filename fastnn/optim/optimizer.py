@@ -66,7 +66,6 @@ class Optimizer:
 
     needs_closure: ClassVar[bool] = False  # whether step() asks for the loss at several points
     follows_lr: ClassVar[bool] = True  # whether a step is as long as its group's lr says
-    converged: bool = False  # whether the last step found that none decreases the loss
 
     def __init__(
         self,
@@ -98,6 +97,11 @@ class Optimizer:
         for group in given if isinstance(given[0], Mapping) else [{"params": given}]:
             self.add_param_group(group)
         self._check_penalty(self.param_groups)
+
+    @property
+    def converged(self) -> bool:
+        """Whether the last step found that no step decreases the loss; False where an optimiser cannot know."""
+        return False
 
     @property
     def _name(self) -> str:

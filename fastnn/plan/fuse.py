@@ -23,7 +23,10 @@ import numpy as np
 from fastnn.ops import activations, conv, dense, loss, norm, pool, shaping
 from fastnn.plan.trace import Graph, Operator, Value
 
-__all__ = ["FUSIONS", "LOSSES", "Chain", "ChainLayer", "Dense", "Loss", "Rows", "Single", "Stage", "fuse"]
+__all__ = [
+    "FUSIONS", "LOSSES", "POOLINGS", "Chain", "ChainLayer", "Dense", "Loss", "Rows", "Single", "Stage",
+    "activation_numbers", "fuse",
+]  # fmt: skip
 
 FUSIONS = (  # what compile's `disable` may name
     "region", "chain", "dense", "rows", "cross_entropy", "operators", "update", "winograd", "sparse",
@@ -62,10 +65,6 @@ class Single(Stage):
 
 class Loss(Stage):
     """A loss of the graph's own target, loss and gradient in one pass."""
-
-    @property
-    def made(self) -> list[Value]:
-        return []
 
 
 @dataclass(eq=False)
@@ -112,6 +111,14 @@ class Rows(Stage):
     @property
     def outputs(self) -> list[Value]:
         return [self.layers[-1].output, *([] if self.loss is None else [self.output])]
+
+
+def activation_numbers(op: Operator | None) -> dict[str, Any]:
+    """Returns an activation's number among the kernels', 0 without one, and its parameter."""
+    if op is None:
+        return {"activation": 0, "parameter": 0.0}
+    (parameter,) = op.attributes.values() or (0.0,)  # negative_slope or alpha
+    return {"activation": activations.KINDS[op.function], "parameter": parameter}
 
 
 def fuse(

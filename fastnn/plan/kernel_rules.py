@@ -9,9 +9,11 @@ import numpy as np
 from fastnn import random
 from fastnn.ops import activations, conv, dense, loss, norm, pool
 from fastnn.plan.emit import Emitter, Unlowered
-from fastnn.plan.rules import rule
+from fastnn.plan.rules import RULES, rule
 from fastnn.plan.trace import Operator
 from fastnn.tensor import Array, Function
+
+__all__ = ["RULES"]
 
 __all__: list[str] = []
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.ops import norm
-from fastnn.plan.fuse import LOSSES, POOLINGS, Chain, ChainLayer, Dense, Loss, Rows, Stage
+from fastnn.plan.fuse import LOSSES, POOLINGS, Chain, ChainLayer, Dense, Loss, Rows, Stage, activation_numbers
 from fastnn.plan.region_stage import region_stage
 from fastnn.plan.regions import Region
 from fastnn.plan.trace import Operator
@@ -77,14 +77,13 @@ def _chain(plan: Lowering, stage: Chain) -> Any:
 
 
 def _geometry(layer: ChainLayer) -> dict[str, Any]:
-    conv, activation, pooling = layer.conv, layer.activation, layer.pool
+    conv, pooling = layer.conv, layer.pool
     window = {} if pooling is None else pooling.attributes
     geometry: dict[str, Any] = {
         "input": conv.inputs[0].shape[1:],
         "kernel": (conv.output.shape[1], *conv.inputs[1].shape[2:]),
         "padding": conv.attributes["padding"],
-        "activation": 0 if activation is None else activation.function.kind,  # type: ignore[attr-defined]
-        "parameter": 0.0 if activation is None else next(iter(activation.attributes.values()), 0.0),
+        **activation_numbers(layer.activation),
         "pool_kind": 0 if pooling is None else POOLINGS.index(pooling.function),
         "pool_first": layer.pool_first,
         "window": [n for name in ("kernel_size", "stride", "padding") for n in window.get(name, _NO_WINDOW[name])],
@@ -158,7 +157,7 @@ def _dense(plan: Lowering, stage: Dense, first: bool = True, last: bool = True, 
     return DenseStage(
         source.shape[0],
         *(plan.leaf(weight), plan.leaf(bias)) if stage.norm is None else _folded(stage.linear, stage.norm),
-        **_activation(stage.activation),
+        **activation_numbers(stage.activation),
         x=plan.source(stage.input) if first else None,
         table=plan.table(stage.normalize),
         channels=stage.normalize.inputs[0].shape[1] if stage.normalize else 1,
@@ -185,14 +184,6 @@ def _folded(linear: Operator, norm: Operator) -> tuple[Array, Array]:
     shift = (0 if bias is None else bias) - mean
     weight, bias = weight * factor[:, None], shift * factor + (0 if beta is None else beta)
     return weight.astype(np.float32), bias.astype(np.float32)
-
-
-def _activation(op: Operator | None) -> dict[str, Any]:
-    """Number and parameter of an activation."""
-    if op is None:
-        return {"activation": 0, "parameter": 0.0}
-    (parameter,) = op.attributes.values() or (0.0,)  # negative_slope or alpha
-    return {"activation": op.function.kind, "parameter": parameter}  # type: ignore[attr-defined]
 
 
 def _loss(plan: Lowering, stage: Loss, within: bool = False) -> Any:

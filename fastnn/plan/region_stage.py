@@ -7,6 +7,7 @@ from collections.abc import Container
 from typing import TYPE_CHECKING, Any
 
 from fastnn.ops import norm
+from fastnn.plan.fuse import activation_numbers
 from fastnn.plan.regions import POOLS, Node, Region, find_regions
 from fastnn.plan.trace import Graph, Operator
 
@@ -62,11 +63,9 @@ def _geometry(region: Region, node: Node) -> dict[str, Any]:
         out, _, kh, kw = node.operator.inputs[1].shape
         found.update(node.operator.attributes, kernel=(out, kh, kw))
     elif node.kind == "join":
-        activation = node.activation
         found.update(
             norms=[None if op is None else _norm(op) for op in node.norms],
-            activation=0 if activation is None else activation.function.kind,  # type: ignore[attr-defined]
-            parameter=0.0 if activation is None else next(iter(activation.attributes.values()), 0.0),
+            **activation_numbers(node.activation),
             pool=None if node.pool is None else {"kind": POOLS[node.pool.function], **node.pool.attributes},
         )
     return found

@@ -15,7 +15,7 @@ import numpy as np
 from fastnn.ops import arithmetic, draws, joining, norm, shaping
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.trace import Detach, Operator
-from fastnn.tensor import Array, Cast, Function, Round
+from fastnn.tensor import Array, Cast, Context, Function, Round
 
 __all__ = ["OF_ANY_TYPE", "RULES", "Backward", "Rule", "rule"]
 
@@ -259,9 +259,10 @@ def _drawn(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any]) -> Any:
 def _draw(to: Emitter, function: type[Function], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Drawn by the operator itself before the program runs: the numbers depend on the shape alone."""
     y, like = to.arena.array(shape, dtype), np.broadcast_to(np.zeros((), dtype), shape)
+    ctx = Context(dtype, (False,), {})
 
     def draw() -> None:
-        y[...] = function.forward(None, like, dtype=dtype)  # type: ignore[arg-type]
+        y[...] = function.forward(ctx, like, dtype=dtype)
 
     to.early(draw)
     return y
