@@ -15,8 +15,6 @@ from fastnn.tensor import Array, Function
 
 __all__ = ["RULES"]
 
-__all__: list[str] = []
-
 
 # ---- activations -----------------------------------------------------------------------------------------------------
 
