@@ -3,15 +3,13 @@
  * Training: a pass a layer, over all blocks of images: padded input from the layer before's z, convolution to z, statistics of z
  * while it is in cache; then the blocks' statistics are joined. Not training: nothing couples the images, so a block goes through
  * all layers at once, its z in scratch; the running statistics make scale and shift.
- *
- * Statistics of an image are sums about a shift, its block's mean so far (at first the mean of a row), and are joined by Chan,
- * Golub and LeVeque's formula.
  */
 #ifndef FASTNN_NORM_CHAIN_FORWARD_H
 #define FASTNN_NORM_CHAIN_FORWARD_H
 
 #include "plan/norm/plan.h"
 #include "base/threads.h"
+#include "parts/moments.h"
 
 struct normed_job {
     const struct normed_plan *plan;
@@ -101,43 +99,6 @@ KERNEL void normed_convolve(const struct normed_layer *m, i64 first, i64 count, 
 }
 
 /* ---- statistics ---- */
-
-/* Joins an image's z (OH * OW, VL) to mean and squares about it of `seen` values a lane */
-INLINE void normed_moments(i64 seen, const struct chain_layer *l, const float *z, struct v_joined *mean, struct v_joined *squares) {
-    const i64 pixels = l->OH * l->OW, run = 4 * sum_run(ceil_div(pixels, 4));
-    struct v_joined sums = {}, products = {};
-    vf shift = mean->sum;
-    if (seen == 0) {
-        shift = (vf){0};
-        for (i64 i = 0; i < l->OW; i++) shift += v_load(z + i * VL);
-        shift /= (float)l->OW;
-    }
-    for (i64 i = 0, end; i < pixels; i = end) {
-        vf a[4] = {{0}}, b[4] = {{0}};
-        end = i64_min(pixels, i + run);
-        for (; i + 4 <= end; i += 4) UNROLL for (int k = 0; k < 4; k++) {
-            vf x = v_load(z + (i + k) * VL) - shift;
-            a[k] += x;
-            b[k] += x * x;
-        }
-        for (; i < end; i++) {
-            vf x = v_load(z + i * VL) - shift;
-            a[0] += x;
-            b[0] += x * x;
-        }
-        v_join(&sums, (a[0] + a[1]) + (a[2] + a[3]));
-        v_join(&products, (b[0] + b[1]) + (b[2] + b[3]));
-    }
-    const vf sum = v_joined_sum(sums), square = v_joined_sum(products), share = sum / (float)pixels;
-    if (seen == 0) {
-        *mean = (struct v_joined){shift + share, {0}};
-        *squares = (struct v_joined){square - sum * share, {0}};
-    } else {
-        float weight = (float)pixels / (float)(seen + pixels);
-        v_join(mean, share * weight);       /* share is also how far this image's mean is from the shift */
-        v_join(squares, square - sum * share + share * share * (weight * (float)seen));
-    }
-}
 
 /* scale and shift of y = (z + bias - mean) / sqrt(var + eps) * gamma + beta; var about mean, which is that of z without bias */
 KERNEL void normed_fold(const struct normed_layer *m, i64 o, double mean, double var, float *constants) {
@@ -246,7 +207,7 @@ static void normed_forward_block(void *context, int64_t index) {
         normed_convolve(m, layer == 0, count, job->packed + m->packed_at, input, normed_z(p, layer, n), input + p->input_floats);
         if (m->l->norm) for (i64 k = 0; k < count; k++, seen += pixels) for (i64 o = 0; o < m->OB; o++) {
             struct v_joined mean = normed_sum(m, sums, NORMED_FIRST, o * VL), squares = normed_sum(m, sums, NORMED_SECOND, o * VL);
-            normed_moments(seen, m->l, normed_z(p, layer, n + k) + o * pixels * VL, &mean, &squares);
+            v_moments(seen, pixels, m->l->OW, normed_z(p, layer, n + k) + o * pixels * VL, &mean, &squares);
             normed_set_sum(m, sums, NORMED_FIRST, o * VL, mean);
             normed_set_sum(m, sums, NORMED_SECOND, o * VL, squares);
         }

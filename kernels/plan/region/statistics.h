@@ -1,7 +1,6 @@
 /* What a region sums over the batch: statistics of norms, and the two sums of their gradients.
  *
- * Statistics of an image are sums about a shift, its block's mean so far (at first the mean of a row), and are joined by Chan, Golub
- * and LeVeque's formula. With g the gradient of affine(x) and m values a channel,
+ * Statistics: parts/moments.h. With g the gradient of affine(x) and m values a channel,
  *
  *   grad_beta = sum g,  grad_gamma = sum g * xhat,  grad x = scale * (g - grad_beta / m - xhat * grad_gamma / m)
  */
@@ -10,7 +9,7 @@
 
 #include <math.h>
 
-#include "base/sums.h"
+#include "parts/moments.h"
 #include "plan/region/value.h"
 
 /* Of the block of channels from o on, in such sums */
@@ -29,43 +28,6 @@ INLINE double region_exact(const float *sums, i64 Cp, int which, i64 o) {
 
 /* ---- statistics ---- */
 
-/* Joins an image's x (pixels, VL) to mean and squares about it of `seen` values a lane; W: pixels that a first shift is made of */
-INLINE void region_moments(i64 seen, i64 pixels, i64 W, const float *x, struct v_joined *mean, struct v_joined *squares) {
-    const i64 run = 4 * sum_run(ceil_div(pixels, 4));
-    struct v_joined sums = {}, products = {};
-    vf shift = mean->sum;
-    if (seen == 0) {
-        shift = (vf){0};
-        for (i64 i = 0; i < W; i++) shift += v_load(x + i * VL);
-        shift /= (float)W;
-    }
-    for (i64 i = 0, end; i < pixels; i = end) {
-        vf a[4] = {{0}}, b[4] = {{0}};
-        end = i64_min(pixels, i + run);
-        for (; i + 4 <= end; i += 4) UNROLL for (int k = 0; k < 4; k++) {
-            const vf v = v_load(x + (i + k) * VL) - shift;
-            a[k] += v;
-            b[k] += v * v;
-        }
-        for (; i < end; i++) {
-            const vf v = v_load(x + i * VL) - shift;
-            a[0] += v;
-            b[0] += v * v;
-        }
-        v_join(&sums, (a[0] + a[1]) + (a[2] + a[3]));
-        v_join(&products, (b[0] + b[1]) + (b[2] + b[3]));
-    }
-    const vf sum = v_joined_sum(sums), square = v_joined_sum(products), share = sum / (float)pixels;
-    if (seen == 0) {
-        *mean = (struct v_joined){shift + share, {0}};
-        *squares = (struct v_joined){square - sum * share, {0}};
-    } else {
-        const float weight = (float)pixels / (float)(seen + pixels);
-        v_join(mean, share * weight);       /* share is also how far this image's mean is from the shift */
-        v_join(squares, square - sum * share + share * share * (weight * (float)seen));
-    }
-}
-
 /* Operation: image n of source k of JOIN v */
 KERNEL void region_statistics(const struct region_hands *h, i64 v, i64 k, i64 n) {
     const struct region_node *j = &h->r->node[v];
@@ -74,7 +36,7 @@ KERNEL void region_statistics(const struct region_hands *h, i64 v, i64 k, i64 n)
     float *sums = region_sums(h->r, h->p, v, k, h->block);
     for (i64 o = 0; o < Cp; o += VL, x += pixels * VL) {
         struct v_joined mean = region_get_sum(sums, Cp, REGION_FIRST, o), squares = region_get_sum(sums, Cp, REGION_SECOND, o);
-        region_moments((n - h->begin) * pixels, pixels, j->inner_W, x, &mean, &squares);
+        v_moments((n - h->begin) * pixels, pixels, j->inner_W, x, &mean, &squares);
         region_set_sum(sums, Cp, REGION_FIRST, o, mean);
         region_set_sum(sums, Cp, REGION_SECOND, o, squares);
     }
