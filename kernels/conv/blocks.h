@@ -6,6 +6,12 @@
 
 #include "base/lanes.h"
 
+#if VL == 16
+enum { CHANNELS_NV = 4 };                   /* vectors of output channels of a register tile */
+#else
+enum { CHANNELS_NV = 2 };
+#endif
+
 /* Pixels of one image: at[block * plane + row * i + pixel * j]; the border that a padded convolution reads lies around them. */
 struct wide_view { float *at; i64 plane, row; };
 

@@ -21,12 +21,6 @@
 
 #include "conv/blocks.h"
 
-#if VL == 16
-enum { CHANNELS_NV = 4 };                   /* vectors of output channels of a register tile */
-#else
-enum { CHANNELS_NV = 2 };
-#endif
-
 struct channels_conv {
     i64 C, O, H, W, OH, OW;                 /* x (C, H, W), y (O, OH, OW) */
     i64 kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups;

@@ -18,12 +18,6 @@
 
 #include "conv/blocks.h"
 
-#if VL == 16
-enum { WIDE_NV = 4 };                       /* vectors of output channels of a register tile */
-#else
-enum { WIDE_NV = 2 };
-#endif
-
 /* Rows of src outside [top, top + H) are border: their taps are skipped, and they need not be there. H = 0: all rows count. */
 struct wide_conv { i64 C, O, kh, kw, OH, OW, top, H; };
 
@@ -39,11 +33,11 @@ INLINE i64 wide_conv_planes_floats(const struct wide_conv *s) { return wide_conv
 /* How weights lie in memory: entry (o, c, tap) at o * by_o + c * by_c + tap, taps from the last where flipped, `floats` in all. */
 struct wide_weights { const float *at; i64 by_o, by_c, floats; int flipped; };
 
-/* A block of VL output channels of packed [group of WIDE_NV blocks][k][group]; channels past O become zero. VL entries of VL
+/* A block of VL output channels of packed [group of CHANNELS_NV blocks][k][group]; channels past O become zero. VL entries of VL
  * channels are transposed at a time, along what is contiguous: all taps of all channels, or the taps of one. */
 static void wide_pack_block(const struct wide_conv *s, const int pixel, const struct wide_weights *w, i64 block, float *packed) {
     const i64 taps = s->kh * s->kw, Op = round_up(s->O, VL), K = wide_conv_entries(s, pixel), o = block * VL;
-    const i64 group = block / WIDE_NV * WIDE_NV * VL, wide = i64_min(WIDE_NV * VL, Op - group), lanes = i64_min(VL, s->O - o);
+    const i64 group = block / CHANNELS_NV * CHANNELS_NV * VL, wide = i64_min(CHANNELS_NV * VL, Op - group), lanes = i64_min(VL, s->O - o);
     const int whole = w->by_c == taps;
     const i64 run = whole ? s->C * taps : taps;
     float *const to = packed + group * K + o - group;
@@ -93,7 +87,7 @@ INLINE void wide_tile(const int MR, const int NV, const int pixel, const struct 
                       const float *restrict weight, const float *bias, const float *restrict src, struct wide_view from,
                       float *restrict out, i64 out_plane) {
     const i64 blocks = ceil_div(s->C, pixel), run = s->kw * pixel;
-    vf acc[8][WIDE_NV];
+    vf acc[8][CHANNELS_NV];
     UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = bias ? v_load(bias + j * VL) : (vf){0};
     for (i64 c = 0; c < blocks; c++) {
         /* a kernel row is one run of entries; where the block's last lanes hold no channel, a run for each pixel */
@@ -102,7 +96,7 @@ INLINE void wide_tile(const int MR, const int NV, const int pixel, const struct 
         for (i64 i = top; i < end_row; i++) for (i64 first = 0; first < run; first += step, w += step * NV * VL) {
             const float *at = src + c * from.plane + i * from.row + first;
             for (i64 k = 0; k < end; k++) {
-                vf v[WIDE_NV];
+                vf v[CHANNELS_NV];
                 UNROLL for (int j = 0; j < NV; j++) v[j] = v_load(w + (k * NV + j) * VL);
                 UNROLL for (int m = 0; m < MR; m++) {
                     vf x = v_set1(at[k + m * pixel]);
@@ -144,8 +138,8 @@ INLINE void wide_rows(const int MR, const int NV, const int pixel, const struct 
 INLINE void wide_forward(const int pixel, const struct wide_conv *s, const float *packed, const float *bias, struct wide_view src,
                          struct wide_view dst) {
     const i64 OB = ceil_div(s->O, VL), K = wide_conv_entries(s, pixel);
-    for (i64 o = 0; o < OB; o += WIDE_NV, dst.at += WIDE_NV * dst.plane) {
-        const i64 blocks = i64_min(WIDE_NV, OB - o);
+    for (i64 o = 0; o < OB; o += CHANNELS_NV, dst.at += CHANNELS_NV * dst.plane) {
+        const i64 blocks = i64_min(CHANNELS_NV, OB - o);
         const float *w = packed + o * VL * K, *b = bias ? bias + o * VL : NULL;
 #define CALL(mr, nv) wide_rows(mr, nv, pixel, s, w, b, src, dst)
         WIDE_GROUPS(CALL)

@@ -21,7 +21,7 @@ struct wide_images { i64 count, src, grad; };
 INLINE void wide_weight_tile(const int MR, const int NV, const int pixel, i64 OW, const struct wide_images *images,
                              const struct wide_taps *e, int m, struct wide_view src, struct wide_view grad, float *restrict out,
                              i64 out_row) {
-    vf acc[8][WIDE_NV];
+    vf acc[8][CHANNELS_NV];
     const float *at[8];
     const i64 most = sum_run(images->count * (e->end - e->first) * OW);
     i64 run = 0;
@@ -45,7 +45,7 @@ INLINE void wide_weight_tile(const int MR, const int NV, const int pixel, i64 OW
                 end = i64_min(OW, w + sum_run(OW));
                 run += end - w;
                 for (i64 k = w; k < end; k++) {
-                    vf v[WIDE_NV];
+                    vf v[CHANNELS_NV];
                     UNROLL for (int j = 0; j < NV; j++) v[j] = v_load(g + k * VL + j * grad.plane);
                     UNROLL for (int i = 0; i < MR; i++) {
                         vf x = v_set1(at[i][k * pixel]);
@@ -94,8 +94,8 @@ INLINE i64 wide_weight_runs(i64 P) { return ceil_div(P, SUM_RUN); }
 INLINE void wide_weight_rows(const int pixel, const struct wide_conv *s, const struct wide_images *images, struct wide_view src,
                              struct wide_view grad, float *packed) {
     const i64 OB = ceil_div(s->O, VL);
-    for (i64 o = 0; o < OB; o += WIDE_NV, grad.at += WIDE_NV * grad.plane, packed += WIDE_NV * VL) {
-        const i64 blocks = i64_min(WIDE_NV, OB - o);
+    for (i64 o = 0; o < OB; o += CHANNELS_NV, grad.at += CHANNELS_NV * grad.plane, packed += CHANNELS_NV * VL) {
+        const i64 blocks = i64_min(CHANNELS_NV, OB - o);
 #define CALL(mr, nv) wide_weight_entries(mr, nv, pixel, s, images, src, grad, packed, OB * VL)
         WIDE_GROUPS(CALL)
 #undef CALL

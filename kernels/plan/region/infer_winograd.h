@@ -25,10 +25,10 @@ struct infer_tiles {
 /* out (MR, NV) = sum over k of a[i * a_row + k] * b[k * b_step] */
 INLINE void infer_product(const int MR, const int NV, i64 K, const float *restrict a, i64 a_row, const float *restrict b, i64 b_step,
                           float *restrict out, i64 out_row) {
-    vf acc[8][WIDE_NV];
+    vf acc[8][CHANNELS_NV];
     UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = (vf){0};
     for (i64 k = 0; k < K; k++, b += b_step) {
-        vf v[WIDE_NV];
+        vf v[CHANNELS_NV];
         UNROLL for (int j = 0; j < NV; j++) v[j] = v_load(b + j * VL);
         UNROLL for (int i = 0; i < MR; i++) {
             const vf s = v_set1(a[i * a_row + k]);
@@ -115,8 +115,8 @@ static void infer_winograd_strip(const struct infer_tiles *t, i64 strip, i64 fir
     float *V = work, *M = V + WINOGRAD_POINTS * v_step;
     winograd_strip_input(w, at, T, t->in.view, t->in.image, V);
     for (i64 b = first, end; b < last; b = end) {
-        const i64 group = b / WIDE_NV * WIDE_NV, wide = i64_min(WIDE_NV, w->Op / VL - group) * VL;
-        end = i64_min(last, group + WIDE_NV);
+        const i64 group = b / CHANNELS_NV * CHANNELS_NV, wide = i64_min(CHANNELS_NV, w->Op / VL - group) * VL;
+        end = i64_min(last, group + CHANNELS_NV);
         const i64 O = (end - b) * VL, m_step = winograd_step(T, O);
         const float *U = t->packed + group * VL * w->C + (b - group) * VL;
         for (i64 p = 0; p < WINOGRAD_POINTS; p++)
@@ -133,7 +133,7 @@ INLINE i64 infer_strip(const struct winograd *w, i64 images, i64 pieces) {
     return ceil_div(tiles, i64_max(1, strips));
 }
 INLINE i64 infer_winograd_work_floats(const struct winograd *w, i64 strip) {
-    return WINOGRAD_POINTS * (winograd_step(strip, w->Cp) + winograd_step(strip, WIDE_NV * VL));
+    return WINOGRAD_POINTS * (winograd_step(strip, w->Cp) + winograd_step(strip, CHANNELS_NV * VL));
 }
 
 #endif

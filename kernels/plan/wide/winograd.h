@@ -136,13 +136,13 @@ INLINE void winograd_output(const float *restrict M, i64 step, vf y[4][4]) {
     UNROLL for (int i = 0; i < 4; i++) winograd_line_output(&half[0][i], 4, y[i]);
 }
 
-/* ---- weights: U [point][group of WIDE_NV blocks][C][group] ---- */
+/* ---- weights: U [point][group of CHANNELS_NV blocks][C][group] ---- */
 
 /* Rows [c0, c1) of U from weight (O, C, 3, 3); exchanged: from that of a convolution with C and O exchanged, for winograd_backward */
 KERNEL void winograd_pack(const struct winograd *w, const float *weight, int exchanged, float *U, i64 c0, i64 c1) {
     const i64 step = winograd_step(w->C, w->Op), by_c = exchanged ? w->O * 9 : 9, by_o = exchanged ? 9 : w->C * 9;
     for (i64 c = c0; c < c1; c++) for (i64 o = 0; o < w->Op; o += VL) {
-        i64 group = o / (WIDE_NV * VL) * WIDE_NV * VL, wide = i64_min(WIDE_NV * VL, w->Op - group);
+        i64 group = o / (CHANNELS_NV * VL) * CHANNELS_NV * VL, wide = i64_min(CHANNELS_NV * VL, w->Op - group);
         float *to = U + group * w->C + c * wide + o - group;
         vf g[9] = {{0}}, half[3][6];        /* half: [column][row] */
         for (i64 lane = 0; lane < i64_min(VL, w->O - o); lane++) {
@@ -163,10 +163,10 @@ KERNEL void winograd_pack(const struct winograd *w, const float *weight, int exc
 /* out[i][NV vectors] = or += sum over k of a[i * a_row + k * a_step] * b[k * b_step] for MR rows i */
 INLINE void winograd_product(const int MR, const int NV, int add, i64 K, const float *restrict a, i64 a_row, i64 a_step,
                              const float *restrict b, i64 b_step, float *restrict out, i64 out_row) {
-    vf acc[8][WIDE_NV];
+    vf acc[8][CHANNELS_NV];
     UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = (vf){0};
     for (i64 k = 0; k < K; k++, a += a_step, b += b_step) {
-        vf v[WIDE_NV];
+        vf v[CHANNELS_NV];
         UNROLL for (int j = 0; j < NV; j++) v[j] = v_load(b + j * VL);
         UNROLL for (int i = 0; i < MR; i++) {
             vf s = v_set1(a[i * a_row]);
@@ -207,8 +207,8 @@ static void winograd_multiply_share(void *context, i64 share) {
     const struct winograd_products *t = context;
     const struct winograd *w = t->w;
     const i64 u_step = winograd_step(w->C, w->Op), v_step = winograd_step(t->T, w->Cp), m_step = winograd_step(t->T, w->Op);
-    for (i64 p = share * WINOGRAD_SHARE; p < (share + 1) * WINOGRAD_SHARE; p++) for (i64 o = 0; o < w->Op; o += WIDE_NV * VL) {
-        i64 blocks = i64_min(WIDE_NV, (w->Op - o) / VL);
+    for (i64 p = share * WINOGRAD_SHARE; p < (share + 1) * WINOGRAD_SHARE; p++) for (i64 o = 0; o < w->Op; o += CHANNELS_NV * VL) {
+        i64 blocks = i64_min(CHANNELS_NV, (w->Op - o) / VL);
         winograd_panel(blocks, 0, t->T, w->C, t->V + p * v_step, w->Cp, 1, t->U + p * u_step + o * w->C, blocks * VL,
                        t->M + p * m_step + o, w->Op);
     }

@@ -118,8 +118,8 @@ KERNEL void winograd_weight_unpack(const struct winograd *w, const float *dU, fl
 /* dU [point][Cp][Op] = or += V' M */
 INLINE void winograd_multiply_weight(const struct winograd *w, i64 T, int add, const float *V, const float *M, float *dU) {
     const i64 u_step = winograd_step(w->Cp, w->Op), v_step = winograd_step(T, w->Cp), m_step = winograd_step(T, w->Op);
-    for (i64 p = 0; p < WINOGRAD_POINTS; p++) for (i64 o = 0; o < w->Op; o += WIDE_NV * VL) {
-        i64 blocks = i64_min(WIDE_NV, (w->Op - o) / VL);
+    for (i64 p = 0; p < WINOGRAD_POINTS; p++) for (i64 o = 0; o < w->Op; o += CHANNELS_NV * VL) {
+        i64 blocks = i64_min(CHANNELS_NV, (w->Op - o) / VL);
         winograd_panel(blocks, add, w->C, T, V + p * v_step, 1, w->Cp, M + p * m_step + o, w->Op, dU + p * u_step + o, w->Op);
     }
 }
