@@ -448,4 +448,6 @@ def mse(prediction, target, double scale, loss, grad):
 # ---- optimiser updates, and plans ----
 
 include "plan.pxi"
+include "operators.pxi"
+include "program.pxi"
 include "region.pxi"
