@@ -18,7 +18,7 @@ THREADS = os.environ.get("FASTNN_NUM_THREADS") or str(len(os.sched_getaffinity(0
 for pool in ("OPENBLAS", "MKL", "OMP", "NUMBA"):  # read when NumPy, PyTorch and Numba are first imported
     os.environ.setdefault(f"{pool}_NUM_THREADS", THREADS)
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests")]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests" / "support")]
 
 # Doctests are looked for by importing: PyTorch may not be there, and versus is a program.
 collect_ignore_glob = ["torch_*.py", "versus"]

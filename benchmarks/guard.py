@@ -239,7 +239,7 @@ def main() -> int:
     arguments = parser.parse_args()
     for pool in ("FASTNN", "OMP", "OPENBLAS", "MKL", "NUMBA"):  # before NumPy is imported
         os.environ[f"{pool}_NUM_THREADS"] = "1"
-    sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
+    sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "support")]
     from tqdm import tqdm
 
     from fastnn import backends

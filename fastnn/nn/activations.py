@@ -11,7 +11,7 @@ from fastnn import ops
 from fastnn.checks import number, whole
 from fastnn.habits import check_options
 from fastnn.nn.module import Module
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 
 
 class Identity(Module):

@@ -15,7 +15,7 @@ import numpy as np
 from fastnn.ops import arithmetic, draws, joining, norm, shaping
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.trace import Detach, Operator
-from fastnn.tensor import Array, Cast, Context, Function, Round
+from fastnn.tensors import Array, Cast, Context, Function, Round
 
 __all__ = ["OF_ANY_TYPE", "RULES", "Backward", "Rule", "rule"]
 

@@ -16,7 +16,7 @@ import numpy as np
 from fastnn.backends import shapes
 from fastnn.ops import activations, arithmetic, conv, dense, draws, joining, loss, norm, pool, shaping
 from fastnn.tape import Context, computing_dtype
-from fastnn.tensor import Array, Cast, Function
+from fastnn.tensors import Array, Cast, Function
 
 if TYPE_CHECKING:
     from fastnn.plan.trace import Graph

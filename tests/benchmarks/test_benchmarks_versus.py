@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))  # `benchmarks` is a folder of the repository, not installed
 
 from versus_networks import with_everything  # noqa: E402

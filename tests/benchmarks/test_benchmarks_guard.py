@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))  # `benchmarks` is a folder of the repository, not installed
 
 from benchmarks import guard  # noqa: E402

@@ -1,6 +1,6 @@
 """What the tests of the compiled plan share: random networks of fused and unfused neighbours, compared with float64.
 
-python tests/plan_networks.py     prints the error of fused stages beside that of the same stages unfused
+python tests/support/plan_networks.py     prints the error of fused stages beside that of the same stages unfused
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ LOSS = nn.CrossEntropyLoss()
 
 @pytest.mark.parametrize("first", range(0, 120, 20))
 def test_random_replacements(first: int) -> None:
-    """tests/plan_replacements.py says what is asserted; .ci/sanitize tries 500 under AddressSanitizer."""
+    """tests/support/plan_replacements.py says what is asserted; .ci/sanitize tries 500 under AddressSanitizer."""
     assert len(list(replacements.tries(20, first))) == 20
 
 

@@ -1,6 +1,6 @@
 """Bit replay: hashes of what compiled plans compute for forty fixed networks, by instruction set and number of threads.
 
-python tests/plan_replay.py FILE     records the hashes where FILE does not exist, and else compares with it
+python tests/support/plan_replay.py FILE     records the hashes where FILE does not exist, and else compares with it
 
 A pure refactoring of kernels or of the plan changes none of them. Networks, weights and data come from seeds alone.
 """

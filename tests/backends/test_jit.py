@@ -20,7 +20,7 @@ numba = pytest.importorskip("numba")
 from fastnn.backends import jit  # noqa: E402
 from fastnn.backends.jit import compile, dense  # noqa: E402
 
-PACKAGE = Path(__file__).parent.parent / "fastnn"
+PACKAGE = Path(__file__).parents[2] / "fastnn"
 
 # Prints how many kernels came from the cache and how many were compiled.
 PROGRAM = """

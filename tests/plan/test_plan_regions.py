@@ -312,7 +312,7 @@ def test_kinds_are_those_of_the_kernels() -> None:
 
     from fastnn.ops import activations
 
-    text = (pathlib.Path(__file__).parent.parent / "kernels" / "parts" / "kinds.h").read_text()
+    text = (pathlib.Path(__file__).parents[2] / "kernels" / "parts" / "kinds.h").read_text()
     names = text.split("enum activation_kind {")[1].split("}")[0].replace("ACTIVATION_", "").replace("_", "").split(",")
     kinds = {name.strip().lower(): k for k, name in enumerate(names) if name.strip() and name.strip() != "NONE"}
     functions = [f for f in vars(activations).values() if isinstance(f, type) and hasattr(f, "kind")]
