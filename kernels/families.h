@@ -61,6 +61,7 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->update = update_array;
     t->sum_of_squares = sum_of_squares;
     t->chain_supports = chain_supports;
+    t->chain_is_fast = chain_is_fast;
     t->chain_name = chain_name;
     t->chain_state_bytes = chain_state_bytes;
     t->chain_forward = chain_forward;

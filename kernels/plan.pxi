@@ -243,6 +243,10 @@ cdef class ChainStage(Stage):
         """Whether a kernel for such a chain exists."""
         return fastnn_kernels.chain_supports(&self.c) != 0
 
+    def fast(self):
+        """Whether it is no slower than the same layers as a region."""
+        return fastnn_kernels.chain_is_fast(&self.c) != 0
+
     def reserve(self):
         """Take the memory that it needs between its calls."""
         self.bytes = fastnn_kernels.chain_state_bytes(&self.c)
@@ -344,15 +348,16 @@ cdef class RowsStage(Stage):
         self.r.work = self.memory(self.bytes)
 
 
-def rows_support(list shapes):
-    """Whether one RowsStage is the way for layers whose weights have these shapes."""
+def rows_support(list shapes, int64_t N, *, bint training, bint frozen):
+    """Whether one RowsStage is the way for N rows through layers whose weights have these shapes."""
     cdef dense_rows r
     if len(shapes) > ROWS_MOST_LAYERS:
         return False
     r.layers = len(shapes)
+    r.layer[0].N, r.layer[0].frozen = N, frozen
     for i, (O, I) in enumerate(shapes):
         r.layer[i].O, r.layer[i].I = O, I
-    return fastnn_kernels.rows_supports(&r) != 0
+    return fastnn_kernels.rows_supports(&r, training) != 0
 
 
 cdef class UpdateStage(Stage):

@@ -79,6 +79,7 @@ struct kernels {
 
     /* stages of a plan */
     int64_t (*chain_supports)(const struct chain *);
+    int64_t (*chain_is_fast)(const struct chain *);
     const char *(*chain_name)(const struct chain *);
     int64_t (*chain_state_bytes)(const struct chain *);
     stage_function chain_forward, chain_backward;
@@ -89,7 +90,7 @@ struct kernels {
     const char *(*dense_name)(const struct dense *);
     int64_t (*dense_work_bytes)(const struct dense *);
     stage_function dense_forward, dense_backward, loss_stage, operator_stage, update_stage;
-    int64_t (*rows_supports)(const struct dense_rows *);
+    int64_t (*rows_supports)(const struct dense_rows *, int64_t training);
     int64_t (*rows_work_bytes)(const struct dense_rows *);
     stage_function rows_forward, rows_backward;
 };

@@ -77,6 +77,7 @@ cdef extern from "table.h" nogil:
         void (*update)(const optimizer *, int64_t, float *, const float *, float *const *) noexcept nogil
         int (*sum_of_squares)(int64_t, const float *, double *) noexcept nogil
         int64_t (*chain_supports)(const chain *) noexcept nogil
+        int64_t (*chain_is_fast)(const chain *) noexcept nogil
         const char *(*chain_name)(const chain *) noexcept nogil
         int64_t (*chain_state_bytes)(const chain *) noexcept nogil
         stage_function chain_forward, chain_backward
@@ -87,7 +88,7 @@ cdef extern from "table.h" nogil:
         const char *(*dense_name)(const dense *) noexcept nogil
         int64_t (*dense_work_bytes)(const dense *) noexcept nogil
         stage_function dense_forward, dense_backward, loss_stage, operator_stage, update_stage
-        int64_t (*rows_supports)(const dense_rows *) noexcept nogil
+        int64_t (*rows_supports)(const dense_rows *, int64_t training) noexcept nogil
         int64_t (*rows_work_bytes)(const dense_rows *) noexcept nogil
         stage_function rows_forward, rows_backward
     kernels fastnn_kernels

@@ -124,14 +124,14 @@ def activation_numbers(op: Operator | None) -> dict[str, Any]:
 def fuse(
     graph: Graph,
     disable: Container[str],
-    supported: Callable[[list[ChainLayer]], bool],
+    supported: Callable[..., bool],
     regions: Iterable[Stage],
     small: Callable[[list[Dense]], bool],
     frozen: bool,
 ) -> list[Stage]:
     """Stages in an order in which they can run.
 
-    `supported` says whether there is a kernel for a chain of layers, `small` whether dense layers are a small network,
+    `supported` says whether there is a kernel for a chain of layers, and a `fast` one, `small` whether dense layers are a small network,
     `frozen` whether the model never changes. Of `regions`, those that are a plain chain are run as one: it is faster.
     """
     fuser = _Fuser(graph, disable, supported, frozen)
@@ -202,7 +202,7 @@ def _is_for_one(value: Value, graph: Graph) -> bool:
 
 class _Fuser:
     def __init__(
-        self, graph: Graph, disable: Container[str], supported: Callable[[list[ChainLayer]], bool], frozen: bool
+        self, graph: Graph, disable: Container[str], supported: Callable[..., bool], frozen: bool
     ) -> None:
         self.graph, self.disable, self.supported, self.frozen = graph, disable, supported, frozen
         self.claimed: set[int] = set()  # ids of operators that belong to a stage
@@ -212,7 +212,8 @@ class _Fuser:
         chain = None if "chain" in self.disable else self._chain(stage.operators[0])
         if chain is None or (self.graph.loss is None and any(layer.norm for layer in chain.layers)):
             return False
-        return {id(op) for op in stage.operators} <= {id(op) for op in chain.operators}
+        all_of_it = {id(op) for op in stage.operators} <= {id(op) for op in chain.operators}
+        return all_of_it and self.supported(chain.layers, fast=True)
 
     def stage_from(self, op: Operator) -> Stage:
         """The longest stage that begins with this operator."""

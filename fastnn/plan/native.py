@@ -36,17 +36,18 @@ def native_stage(plan: Lowering, stage: Stage) -> Any:
     return _rows(plan, stage)
 
 
-def chain_is_supported(layers: list[ChainLayer], training: bool) -> bool:
-    """Whether there is a kernel for a chain of these layers."""
+def chain_is_supported(layers: list[ChainLayer], training: bool, fast: bool = False) -> bool:
+    """Whether there is a kernel for a chain of these layers; with `fast`, one that is no slower than a region."""
     from fastnn._kernels import MOST_CHAIN_LAYERS, ChainStage
 
     if len(layers) > MOST_CHAIN_LAYERS:
         return False
     described = [{**_geometry(layer), **dict.fromkeys(_ARRAYS)} for layer in layers]
     n = layers[0].conv.inputs[0].shape[0]
-    return ChainStage(
+    stage = ChainStage(
         n, described, training=training, exact=False, dense=False, x=None, table=None, y=None, grad_y=None, grad_x=None
-    ).supported()
+    )
+    return stage.supported() and (stage.fast() or not fast)
 
 
 _NO_WINDOW = {"kernel_size": (1, 1), "stride": (1, 1), "padding": (0, 0)}
@@ -125,13 +126,12 @@ def _arrays(plan: Lowering, layer: ChainLayer) -> dict[str, Array | None]:
     return arrays
 
 
-def is_small_network(layers: list[Dense]) -> bool:
+def is_small_network(layers: list[Dense], training: bool, frozen: bool) -> bool:
     """Whether one stage for all these layers is the way for them."""
     from fastnn._kernels import rows_support
 
-    return not any(layer.normalize for layer in layers) and rows_support(
-        [layer.linear.inputs[1].shape for layer in layers]
-    )
+    shapes, n = [layer.linear.inputs[1].shape for layer in layers], layers[0].linear.inputs[0].shape[0]
+    return not any(layer.normalize for layer in layers) and rows_support(shapes, n, training=training, frozen=frozen)
 
 
 def _rows(plan: Lowering, stage: Rows) -> Any:

@@ -126,7 +126,8 @@ class Plan:
             disable = frozenset(FUSIONS)  # operators, one by one, write and read in the order of the eager step
         regions = [] if "region" in disable else supported_regions(graph, training, self.frozen, disable)
         chains = partial(chain_is_supported, training=training)
-        stages = fuse(graph, disable, chains, regions, is_small_network, self.frozen)
+        small = partial(is_small_network, training=training, frozen=self.frozen)
+        stages = fuse(graph, disable, chains, regions, small, self.frozen)
         return stages, "operators" not in disable
 
     def describe(self) -> str:

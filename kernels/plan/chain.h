@@ -44,6 +44,9 @@ INLINE enum chain_kind chain_kind(const struct chain *c) {
 
 KERNEL i64 chain_supports(const struct chain *c) { return chain_kind(c) != CHAIN_NONE; }
 
+/* Whether the same layers take longer as a region: not where most lanes would have no image. */
+KERNEL i64 chain_is_fast(const struct chain *c) { return chain_kind(c) != CHAIN_NARROW || c->N >= VL / 2; }
+
 KERNEL const char *chain_name(const struct chain *c) {
     static const char *const names[] = {"none", "norm", "narrow", "planes", "wide"};
     return names[chain_kind(c)];

@@ -18,6 +18,7 @@ enum { PRODUCT_NV = 4, PRODUCT_ROWS = 8, PRODUCT_ROWS_WIDE = 6 };
 #else                                                   /* 16 registers */
 enum { PRODUCT_NV = 3, PRODUCT_ROWS = 6, PRODUCT_ROWS_WIDE = 4 };
 #endif
+enum { PRODUCT_FITS = 1 << 15 };                        /* floats of b that strips of rows may each go through */
 
 struct product {
     i64 M, N, K;
@@ -48,15 +49,15 @@ INLINE void product_tile(const int MR, const int NV, const struct product *p, i6
     UNROLL for (int i = 0; i < MR; i++) UNROLL for (int j = 0; j < NV; j++) v_store(c + i * cm + j * VL, acc[i][j]);
 }
 
-/* MR rows, all columns in panels of NV vectors */
-INLINE void product_strip(const int MR, const int NV, const struct product *p, i64 m) {
+/* MR rows, columns n .. end in panels of NV vectors */
+INLINE void product_strip(const int MR, const int NV, const struct product *p, i64 m, i64 n, i64 end) {
     const i64 run = sum_run(p->K);
-    for (i64 n = 0; n < p->N; n += NV * VL) {
+    for (; n < end; n += NV * VL) {
         float *const c = p->c + m * p->cm + n;
         for (i64 k = 0; k < p->K; k += run) {
             const float *a = p->a + m * p->am + k * p->ak, *b = p->b + k * p->bk + n;
             const float *from = k ? c : p->from ? p->from + m * p->from_step + n : NULL;
-            const i64 step = k ? p->cm : p->from_step, count = i64_min(run, p->K - k), vectors = i64_min(NV, (p->N - n) / VL);
+            const i64 step = k ? p->cm : p->from_step, count = i64_min(run, p->K - k), vectors = i64_min(NV, (end - n) / VL);
             if (vectors == NV) product_tile(MR, NV, p, count, a, b, from, step, c);
             else if (NV > 1 && vectors == NV - 1) product_tile(MR, NV - 1, p, count, a, b, from, step, c);
             else for (i64 j = 0; j < vectors * VL; j += VL) product_tile(MR, 1, p, count, a, b + j, from ? from + j : NULL, step, c + j);
@@ -64,12 +65,17 @@ INLINE void product_strip(const int MR, const int NV, const struct product *p, i
     }
 }
 
-/* Rows m0 .. m1; MR at a time, then fewer. */
-INLINE void product_panels(const int MR, const int NV, const struct product *p, i64 m, i64 m1) {
-    for (; m + MR <= m1; m += MR) product_strip(MR, NV, p, m);
-    if (m + 4 <= m1 && MR > 4) product_strip(4, NV, p, m), m += 4;
-    if (m + 2 <= m1) product_strip(2, NV, p, m), m += 2;
-    if (m < m1) product_strip(1, NV, p, m);
+/* Rows m0 .. m1: MR at a time, then fewer; all panels of as many columns as leave b room in L2, or one that leaves it room in L1. */
+INLINE void product_panels(const int MR, const int NV, const struct product *p, i64 m0, i64 m1) {
+    const i64 width = p->N * p->K <= PRODUCT_FITS ? p->N : NV * VL;
+    for (i64 n = 0; n < p->N; n += width) {
+        const i64 end = i64_min(n + width, p->N);
+        i64 m = m0;
+        for (; m + MR <= m1; m += MR) product_strip(MR, NV, p, m, n, end);
+        if (m + 4 <= m1 && MR > 4) product_strip(4, NV, p, m, n, end), m += 4;
+        if (m + 2 <= m1) product_strip(2, NV, p, m, n, end), m += 2;
+        if (m < m1) product_strip(1, NV, p, m, n, end);
+    }
 }
 
 /* Rows m0 .. m1 of c; K > 0 */

@@ -26,10 +26,11 @@
 #include "plan/stages.h"
 
 enum {
-    ROWS_MOST_WIDTH = 256,              /* features of a layer */
-    ROWS_MOST_WEIGHTS = 1 << 16,        /* of all layers: two copies and a partial gradient stay in L2 */
+    ROWS_MOST_WIDTH = 512,              /* features of a layer */
+    ROWS_MOST_WEIGHTS = 1 << 18,        /* of all layers */
+    ROWS_LARGE = 1 << 16,               /* of all layers: with more, two copies and a partial gradient do not stay in L2 */
     ROWS_LEAST = 64, ROWS_MOST = 128,   /* rows of a block, where the batch has as many */
-    ROWS_CHUNKS = 64,
+    ROWS_CHUNKS = 64, ROWS_CHUNKS_LARGE = 8,
     ROWS_STRIP = 24,                    /* rows that an activation follows the product in */
 };
 #define ROWS_BLOCK_FLOPS 4e6
@@ -62,7 +63,7 @@ INLINE struct rows_cut rows_cut(const struct dense_rows *r) {
     cut.rows = ceil_div(N, cut.blocks);
     if (cut.rows > PRODUCT_ROWS) cut.rows = round_up(cut.rows, PRODUCT_ROWS);
     cut.blocks = ceil_div(N, cut.rows);
-    cut.step = ceil_div(cut.blocks, ROWS_CHUNKS);
+    cut.step = ceil_div(cut.blocks, rows_weights(r) > ROWS_LARGE ? ROWS_CHUNKS_LARGE : ROWS_CHUNKS);
     cut.chunks = ceil_div(cut.blocks, cut.step);
     return cut;
 }
@@ -140,11 +141,14 @@ INLINE struct rows_layout rows_layout(const struct dense_rows *r) {
 
 KERNEL i64 rows_work_bytes(const struct dense_rows *r) { return rows_layout(r).total * (i64)sizeof(float); }
 
-/* Layers that this is the way for; elsewhere a layer by itself is cut better. */
-KERNEL i64 rows_supports(const struct dense_rows *r) {
+/* Layers that this is the way for; elsewhere a layer by itself is cut better. Weights are transposed first, which has to pay: once
+ * where they never change, else at each call. */
+KERNEL i64 rows_supports(const struct dense_rows *r, i64 training) {
     for (i64 l = 0; l < r->layers; l++)
         if (i64_max(r->layer[l].I, r->layer[l].O) > ROWS_MOST_WIDTH) return 0;
-    return r->layers > 1 && rows_weights(r) <= ROWS_MOST_WEIGHTS;
+    const int large = rows_weights(r) > ROWS_LARGE;
+    const i64 least = training ? large ? 64 : 1 : !r->layer[0].frozen ? 8 : large ? 4 : 1;
+    return r->layers > 1 && rows_weights(r) <= ROWS_MOST_WEIGHTS && r->layer[0].N >= least;
 }
 
 /* ---- parts of the way ---- */
