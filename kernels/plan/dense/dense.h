@@ -44,6 +44,7 @@ enum {
     DENSE_IMAGES = 3,               /* of a forward tile */
     DENSE_NV = 3,                   /* vectors of a backward tile */
     DENSE_CHUNK = 1024,             /* floats of a row */
+    DENSE_NEAR = 4096,              /* floats of all rows that are used again soon: half of L1 */
     DENSE_PANEL = 48,               /* input columns: a multiple of DENSE_NV vectors of any width */
     DENSE_TASKS = 8,                /* a layer is cut into so many tasks or more, where it is large enough */
 };

@@ -85,7 +85,7 @@ INLINE void dense_emit(i64 rows, i64 outputs, float sums[][DENSE_NR], float *y, 
 }
 
 /* One chunk of I: y block (n0 .. n1, o0 .. o1) */
-static void dense_forward_chunk(const struct dense_task *t, i64 n0, i64 n1, i64 o0, i64 o1, i64 k0, i64 k1, float *y, int add, int last) {
+static void dense_forward_block(const struct dense_task *t, i64 n0, i64 n1, i64 o0, i64 o1, i64 k0, i64 k1, float *y, int add, int last) {
     const struct dense *d = t->d;
     const i64 K = k1 - k0, run = sum_run(K / VL) * VL;
     const int relu = last && d->activation == ACTIVATION_RELU;
@@ -111,6 +111,13 @@ static void dense_forward_chunk(const struct dense_task *t, i64 n0, i64 n1, i64 
             dense_emit(rows, outputs, sums, y + n * d->O + o, d->O, add, bias, relu);
         }
     }
+}
+
+/* The same by as many images as leave their rows in L1 while the outputs pass, where those are at least two tiles. */
+static void dense_forward_chunk(const struct dense_task *t, i64 n0, i64 n1, i64 o0, i64 o1, i64 k0, i64 k1, float *y, int add, int last) {
+    const i64 tiles = DENSE_NEAR / ((k1 - k0) * DENSE_IMAGES), images = tiles < 2 ? n1 - n0 : tiles * DENSE_IMAGES;
+    for (i64 n = n0; n < n1; n += images)
+        dense_forward_block(t, n, i64_min(n + images, n1), o0, o1, k0, k1, y, add, last);
 }
 
 static void dense_forward_task(void *context, i64 index) {
