@@ -9,7 +9,9 @@ import numpy as np
 
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
-__all__ = ["as_array"]
+__all__ = ["as_array", "without_numbers"]
+
+_ZERO = bytes(16)  # of any type's one entry
 
 
 def as_array(data: Any) -> np.ndarray[Any, Any]:
@@ -40,6 +42,11 @@ or leave them out
         raise DTypeError(
             f"expected an array of numbers, got an object of type {type(data).__name__} ({error})"
         ) from error
+
+
+def without_numbers(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+    """Returns a read-only array of that shape and type that takes no memory: all of its entries are one zero."""
+    return np.ndarray(shape, dtype, _ZERO, strides=(0,) * len(shape))
 
 
 def _refuse_masks(data: Any) -> None:

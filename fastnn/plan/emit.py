@@ -120,7 +120,7 @@ class Emitter:
                 raise Unlowered(f"numbers of type {x.dtype}")
         shape = np.broadcast_shapes(*(x.shape for x in inputs))
         out = self.array(shape, dtype) if out is None else out
-        arrays = [np.broadcast_to(x, shape) for x in inputs]
+        arrays = [x if x.shape == shape else np.broadcast_to(x, shape) for x in inputs]
         if not shape:
             shape, arrays = (1,), [x.reshape(1) for x in arrays]
         self.call(kind, out.reshape(1) if out.ndim == 0 else out, *arrays, p=p, shape=shape)

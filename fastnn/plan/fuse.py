@@ -131,8 +131,9 @@ def fuse(
 ) -> list[Stage]:
     """Stages in an order in which they can run.
 
-    `supported` says whether there is a kernel for a chain of layers, and a `fast` one, `small` whether dense layers are a small network,
-    `frozen` whether the model never changes. Of `regions`, those that are a plain chain are run as one: it is faster.
+    `supported` says whether there is a kernel for a chain of layers, and whether a `fast` one, `small` whether dense
+    layers are a small network, `frozen` whether the model never changes. Of `regions`, those that are a plain chain are
+    run as one: it is faster.
     """
     fuser = _Fuser(graph, disable, supported, frozen)
     stages: list[Stage] = [region for region in regions if not fuser.is_chain(region)]
@@ -201,9 +202,7 @@ def _is_for_one(value: Value, graph: Graph) -> bool:
 
 
 class _Fuser:
-    def __init__(
-        self, graph: Graph, disable: Container[str], supported: Callable[..., bool], frozen: bool
-    ) -> None:
+    def __init__(self, graph: Graph, disable: Container[str], supported: Callable[..., bool], frozen: bool) -> None:
         self.graph, self.disable, self.supported, self.frozen = graph, disable, supported, frozen
         self.claimed: set[int] = set()  # ids of operators that belong to a stage
 

@@ -137,8 +137,9 @@ def overlap(written: Iterable[Array], read: Iterable[Array]) -> bool:
 def _span(array: Array) -> tuple[int, int]:
     """The first address of an array, and the one behind its last."""
     reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
-    begin = array.ctypes.data + sum(step for step in reach if step < 0)
-    return begin, array.ctypes.data + sum(step for step in reach if step > 0) + array.itemsize
+    data = array.__array_interface__["data"][0]
+    below = sum(step for step in reach if step < 0)
+    return data + below, data + sum(reach) - below + array.itemsize
 
 
 class Kept:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import without_numbers
 from fastnn.ops import arithmetic, draws, joining, norm, shaping
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.trace import Detach, Operator
@@ -258,7 +259,7 @@ def _drawn(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any]) -> Any:
 
 def _draw(to: Emitter, function: type[Function], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Drawn by the operator itself before the program runs: the numbers depend on the shape alone."""
-    y, like = to.arena.array(shape, dtype), np.broadcast_to(np.zeros((), dtype), shape)
+    y, like = to.arena.array(shape, dtype), without_numbers(shape, dtype)
     ctx = Context(dtype, (False,), {})
 
     def draw() -> None:

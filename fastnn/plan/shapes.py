@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.arrays import without_numbers
 from fastnn.backends import shapes
 from fastnn.ops import activations, arithmetic, conv, dense, draws, joining, loss, norm, pool, shaping
 from fastnn.tape import Context, computing_dtype
@@ -40,7 +41,7 @@ def _same(x: Array, *_: Any, **__: Any) -> Array:
 
 
 def _drawn_like(x: Array, *, dtype: np.dtype[Any]) -> Array:
-    return _of(x.shape, dtype)
+    return without_numbers(x.shape, dtype)
 
 
 def _conv2d(x: Array, weight: Array, bias: Array | None, **attributes: Any) -> Array:
@@ -64,7 +65,7 @@ def _global_avg_pool2d(x: Array) -> Array:
 
 
 def _normalize(x: Array, mean: Array, std: Array) -> Array:
-    return _of(x.shape, mean.dtype)
+    return without_numbers(x.shape, mean.dtype)
 
 
 def _batch_norm(x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, *, eps: float) -> Array:
@@ -80,7 +81,7 @@ def _batch_norm_training(x: Array, weight: Array | None, bias: Array | None, **_
 def _cat(*arrays: Array, dim: int) -> Array:
     shape = list(arrays[0].shape)
     shape[dim] = sum(array.shape[dim] for array in arrays)
-    return _of(tuple(shape), np.result_type(*arrays))
+    return without_numbers(tuple(shape), np.result_type(*arrays))
 
 
 def _reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
@@ -89,11 +90,11 @@ def _reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
 
 def _cross_entropy(logits: Array, target: Array, *, label_smoothing: float, reduction: str) -> Array:
     losses, _ = shapes.softmax_cross_entropy(logits, target, label_smoothing, None, shapes.FLOATING)
-    return losses if reduction == "none" else _of((), losses.dtype)
+    return losses if reduction == "none" else without_numbers((), losses.dtype)
 
 
 def _broadcast(*arrays: Array) -> Array:
-    return _of(np.broadcast_shapes(*(x.shape for x in arrays)), np.result_type(*(x.dtype for x in arrays)))
+    return without_numbers(np.broadcast_shapes(*(x.shape for x in arrays)), np.result_type(*(x.dtype for x in arrays)))
 
 
 _ELEMENTWISE = (  # of arrays that broadcast
@@ -130,7 +131,9 @@ def output_of(
     """
     rule = _RULES.get(function)
     if rule is not None:
-        output = rule(*(_of(x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs), **attributes)
+        output = rule(
+            *(without_numbers(x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs), **attributes
+        )
     else:
         make = {True: np.ones, False: np.zeros}  # zero is a label, or an index, that there always is
         arrays = [make[x.dtype.kind == "f"](x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs]
@@ -172,8 +175,3 @@ def _is_along(value: Any, shape: tuple[int, ...], fixed: set[int]) -> bool:
     if hasattr(value, "tensor") and value.tensor is None and id(value) not in fixed:
         return whole and of_value[0] == shape[0]
     return not whole or of_value[0] == 1
-
-
-def _of(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """An array of that shape and type that takes no memory."""
-    return np.broadcast_to(np.zeros((), dtype), shape)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import without_numbers
 from fastnn.errors import GraphError
 from fastnn.plan.inputs import Inputs
 from fastnn.plan.shapes import output_of
@@ -110,7 +111,7 @@ class Traced(Tensor):
     @classmethod
     def of(cls, value: Value) -> Traced:
         traced = cls.__new__(cls)
-        traced._data = np.broadcast_to(np.zeros((), value.dtype), value.shape)  # shape and type, and no memory
+        traced._data = without_numbers(value.shape, value.dtype)
         traced._grad = traced.node = None
         traced._requires_grad = value.requires_grad
         traced.value = value
