@@ -148,6 +148,7 @@ class Predictor(Plan):
     def _start_over(self) -> None:
         super()._start_over()
         self._call: Any = None  # what ran last, ready to run again
+        self._of_one_size: set[Any] = set()  # inputs that the model, as it is now, does not take
         self._calls = 0  # of a model with users' code, which is looked at again and again
         self._is_due = False  # whether the call that runs has yet to compare its plan with a new trace
 
@@ -174,6 +175,10 @@ class Predictor(Plan):
         if out is not None:
             wrote(out)
         return outputs
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._of_one_size.clear()
 
     def _is_checked(self) -> bool:
         """Count a call; whether the plan is compared with a new trace before it."""
@@ -205,9 +210,12 @@ class Predictor(Plan):
 
     def _may_be_cut(self, first: Inputs) -> bool:
         """Whether the images can be predicted in parts; not by a model that takes one size of batch alone."""
+        if first.key in self._of_one_size:
+            return False
         try:
             return image_by_image(self._execution(first).graph)
         except ShapeError:
+            self._of_one_size.add(first.key)  # so that the next call does not trace it again
             return False
 
     def _outputs(self, x: Inputs) -> Any:

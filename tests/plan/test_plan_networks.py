@@ -117,7 +117,7 @@ def test_ties_and_zeros_are_broken_as_in_the_reference(
 @pytest.mark.parametrize("network", [networks.lenet, networks.normed, networks.mlp], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("disable", [*((name,) for name in fnn.plan.FUSIONS), fnn.plan.FUSIONS], ids="+".join)
 def test_without_a_fusion_the_gradients_are_the_same(network, disable: tuple[str, ...], record_property) -> None:
-    """Each fusion switched off; the error of what stays fused stands beside it (`python tests/support/plan_networks.py`)."""
+    """Each fusion switched off; `python tests/support/plan_networks.py` prints the error of what stays fused."""
     x, y = networks.batch_for(network, 17)
     exact = networks.exact_gradients(network(), nn.CrossEntropyLoss(), x, y)
     unfused = networks.compiled_gradients(network(), nn.CrossEntropyLoss(), x, y, disable=disable)

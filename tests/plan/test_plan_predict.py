@@ -16,6 +16,7 @@ from plan_networks import BATCHES, CLASSES, ISAS, NATIVE, running_on
 import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.plan.step import Predictor
 
 NETWORKS = [networks.lenet, networks.normed, networks.mlp]
 
@@ -367,3 +368,17 @@ def test_describe_tells_the_stages_and_their_work() -> None:
     one = fnn.compile(wide)
     one(np.ones((50, 500), np.float32))
     assert "50.0" in one.describe(), "2 · 50 · 500 · 1000 FLOPs"
+
+
+def test_a_model_of_one_batch_size_is_not_traced_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Whole(nn.Module):
+        def forward(self, x: fnn.Tensor) -> fnn.Tensor:
+            return x.reshape(300, 2, 2).sum(2)
+
+    traces = []
+    trace = Predictor._trace
+    monkeypatch.setattr(Predictor, "_trace", lambda self, x: traces.append(1) or trace(self, x))
+    predict, x = fnn.compile(Whole()), np.ones((300, 4), np.float32)
+    for _ in range(20):
+        np.testing.assert_array_equal(predict(x), np.full((300, 2), 2, np.float32))
+    assert len(traces) < 10  # the plan is compared with a new trace now and then
