@@ -1,6 +1,6 @@
 """Random replacements of the arrays that plans hold: parameters, buffers, optimisers' state, inputs and outputs.
 
-python tests/support/plan_replacements.py 500  tries so many; under AddressSanitizer (.ci/sanitize) it sees stray reads, too
+python tests/support/plan_replacements.py 500     tries so many; AddressSanitizer (.ci/sanitize) sees stray reads, too
 
 One model is compiled, its twin is not; both suffer the same change after a first step. The next call has to raise a
 FastnnError or to agree with the twin, nothing outside the arrays may have been written to, and with the old arrays put
