@@ -40,6 +40,15 @@ static struct block remove_block(int i) {
 /* in_use is held */
 static void free_oldest(void) { free(remove_block(0).data); }
 
+void *fastnn_new_memory(size_t alignment, size_t bytes) {
+    void *data = NULL;
+    if (posix_memalign(&data, bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : alignment, bytes)) return NULL;
+#ifdef MADV_HUGEPAGE
+    if (bytes >= 2 * HUGE_PAGE) madvise(data, bytes, MADV_HUGEPAGE);       /* refused: small pages, a little slower */
+#endif
+    return data;
+}
+
 void *fastnn_take_memory(size_t *bytes) {
     int best = -1;
     void *data = NULL;
@@ -54,12 +63,7 @@ void *fastnn_take_memory(size_t *bytes) {
     requests++;
     while (count && requests - waiting[0].since > PATIENCE) free_oldest();
     unlock();
-    if (data) return data;
-    if (posix_memalign(&data, *bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : 64, *bytes)) return NULL;
-#ifdef MADV_HUGEPAGE
-    if (*bytes >= 2 * HUGE_PAGE) madvise(data, *bytes, MADV_HUGEPAGE);     /* refused: small pages, a little slower */
-#endif
-    return data;
+    return data ? data : fastnn_new_memory(64, *bytes);
 }
 
 void fastnn_give_memory(void *data, size_t bytes) {

@@ -6,6 +6,8 @@
 
 enum { FASTNN_LARGE = 256 << 10 };      /* bytes; smaller ones come back from malloc as they went */
 
+/* New memory, in huge pages where it is large; for free(). NULL: out of memory. */
+void *fastnn_new_memory(size_t alignment, size_t bytes);
 /* At least *bytes, which becomes what it holds; its content is undefined. NULL: out of memory. */
 void *fastnn_take_memory(size_t *bytes);
 /* What was taken, with the size that it holds; it may be handed out again at once. */

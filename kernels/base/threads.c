@@ -9,6 +9,7 @@
  * condition variable. pthread_atfork empties the pool in the child, which starts threads of its own when it needs them.
  */
 #include "base/threads.h"
+#include "base/memory.h"
 #include "base/stopping.h"
 
 #include <pthread.h>
@@ -182,8 +183,8 @@ void *fastnn_scratch(enum scratch_slot slot, size_t bytes) {
         size_t size = (bytes + 4095) / 4096 * 4096 + 4096;
         free(own->data[slot]);
         own->bytes[slot] = 0;
-        own->data[slot] = NULL;
-        if (posix_memalign(&own->data[slot], 4096, size)) return own->data[slot] = NULL;
+        own->data[slot] = fastnn_new_memory(4096, size);
+        if (!own->data[slot]) return NULL;
         own->bytes[slot] = size;
     }
     return own->data[slot];
