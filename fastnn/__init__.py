@@ -22,7 +22,7 @@ from fastnn.habits import no_such_name
 from fastnn.ops import bernoulli, cat, rand_like, randn_like, stack, where
 from fastnn.random import manual_seed
 from fastnn.tape import no_grad
-from fastnn.tensors import Function, Tensor
+from fastnn.tensor import Function, Tensor
 
 if TYPE_CHECKING:
     __version__: str

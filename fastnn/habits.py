@@ -64,7 +64,7 @@ def no_such_name(module: str, name: str) -> AttributeError:
 
 
 class CalledModule(ModuleType):
-    """The class of fastnn.tensors, which in PyTorch is a function."""
+    """The class of fastnn.tensor, which in PyTorch is a function."""
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
         raise ArgumentError("fnn.tensor is a module: expected fnn.Tensor(data), with a capital T")

@@ -16,7 +16,7 @@ from fastnn import backends, versions
 from fastnn.errors import GraphError, ShapeError
 
 if TYPE_CHECKING:
-    from fastnn.tensors import Function, Tensor
+    from fastnn.tensor import Function, Tensor
 
 __all__ = [
     "Context",

@@ -31,7 +31,7 @@ FLOORS = (
     ("arrays", "trees", "console", "formats", "habits", "interrupts", "random", "versions"),
     ("_kernels", "data", "init", "schedules", "weights"),
     ("backends",),
-    ("config", "optim", "tape", "tensors"),
+    ("config", "optim", "tape", "tensor"),
     ("ops",),
     ("nn",),
     ("plan",),
@@ -42,7 +42,7 @@ FLOORS = (
     ("__init__", "__main__"),
 )
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
-ONE_THING = {"tape": "tensors"}  # the tape and what it records
+ONE_THING = {"tape": "tensor"}  # the tape and what it records
 
 RUNTIME = {"fastnn", "numpy"}
 
@@ -115,13 +115,13 @@ def test_only_numpy_is_imported_at_module_level(path: Path) -> None:
     ("file", "source", "upward", "early"),
     [
         ("ops/conv.py", "from fastnn.nn import Module", ["fastnn.nn"], []),
-        ("ops/conv.py", "from fastnn import nn, tensors", ["fastnn.nn"], []),
+        ("ops/conv.py", "from fastnn import nn, tensor", ["fastnn.nn"], []),
         ("ops/conv.py", "from ..nn.conv import Conv2d", ["fastnn.nn.conv"], []),
         ("ops/conv.py", "from .. import nn", ["fastnn.nn"], []),
         ("nn/conv.py", "from fastnn import Tensor", ["fastnn"], []),
         ("nn/conv.py", "import fastnn", ["fastnn"], []),
-        ("optim.py", "import fastnn.tensors", ["fastnn.tensors"], []),
-        ("tape.py", "import fastnn.tensors", [], []),
+        ("optim.py", "import fastnn.tensor", ["fastnn.tensor"], []),
+        ("tape.py", "import fastnn.tensor", [], []),
         ("weights.py", "if True:\n    import fastnn.data", ["fastnn.data"], []),
         ("weights.py", "class A:\n    import safetensors.numpy", [], ["safetensors"]),
         ("weights.py", "try:\n    import tqdm\nexcept ImportError:\n    import scipy", [], ["scipy", "tqdm"]),

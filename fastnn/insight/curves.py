@@ -15,7 +15,7 @@ from fastnn.insight import plots
 from fastnn.nn import Module
 from fastnn.ops import log_softmax
 from fastnn.tape import Array
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 from fastnn.train.evaluate import as_dataset, predictor
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from fastnn.insight.signals import on_the_tape
 from fastnn.nn import Conv2d, Linear, Module
 from fastnn.nn.modes import mode
 from fastnn.tape import Array, computed, enable_grad
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError, FastnnError
 from fastnn.nn import Module
 from fastnn.tape import Array, enable_grad, gradients, no_grad
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 
 __all__ = ["GradientError", "gradcheck", "numeric_gradient"]
 

@@ -15,7 +15,7 @@ from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.files import write_atomically
 from fastnn.nn import Module
 from fastnn.tape import Array, Node, computed, gradients
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 
 __all__ = ["Graph", "GraphNode", "graph", "operator_name"]
 

@@ -18,7 +18,7 @@ from fastnn.insight.graph import operator_name
 from fastnn.nn import CrossEntropyLoss, Module
 from fastnn.ops.norm import on_scale
 from fastnn.tape import Array, computed, enable_grad, gradients
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 from fastnn.train import Callback, Training
 from fastnn.train.checks import check_loss
 from fastnn.train.evaluate import are_pixels

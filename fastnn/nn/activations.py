@@ -11,7 +11,7 @@ from fastnn import ops
 from fastnn.checks import number, whole
 from fastnn.habits import check_options
 from fastnn.nn.module import Module
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 
 
 class Identity(Module):

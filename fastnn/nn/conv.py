@@ -13,7 +13,7 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import Size, pair
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 
 
 class Conv2d(Module):

@@ -12,7 +12,7 @@ from fastnn.checks import number
 from fastnn.habits import check_options
 from fastnn.nn.module import Module
 from fastnn.ops.loss import check_reduction
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 
 
 class _Loss(Module):

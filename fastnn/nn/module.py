@@ -16,7 +16,7 @@ from fastnn.habits import check_options
 from fastnn.nn.arguments import as_tensors
 from fastnn.nn.modes import mode_of, set_mode
 from fastnn.tape import set_module
-from fastnn.tensors import Array, Tensor, no_half, no_such_device, target_dtype
+from fastnn.tensor import Array, Tensor, no_half, no_such_device, target_dtype
 
 M = TypeVar("M", bound="Module")
 _changes = itertools.count(1)

@@ -15,7 +15,7 @@ from fastnn.habits import check_options
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import floating
 from fastnn.ops.norm import Running
-from fastnn.tensors import Array, Tensor
+from fastnn.tensor import Array, Tensor
 
 
 class _BatchNorm(Module):

@@ -10,7 +10,7 @@ from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
 from fastnn.nn.module import Module
 from fastnn.ops.common import Size, pair
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 
 
 class MaxPool2d(Module):

@@ -31,7 +31,7 @@ from fastnn.ops.loss import (
 from fastnn.ops.norm import batch_norm, batch_norm_training, normalize
 from fastnn.ops.pool import avg_pool2d, global_avg_pool2d, max_pool2d
 from fastnn.ops.shaping import flatten
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 
 __all__ = [
     "avg_pool2d",

@@ -12,7 +12,7 @@ from fastnn import random
 from fastnn.checks import number
 from fastnn.habits import check_options
 from fastnn.ops.common import axis, floating
-from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.tensor import Array, Context, Function, Tensor
 
 
 class ReLU(Function):

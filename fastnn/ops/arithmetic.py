@@ -12,7 +12,7 @@ from fastnn.checks import is_number, number
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.common import sum_to
 from fastnn.tape import recording, tracer
-from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.tensor import Array, Context, Function, Tensor
 from fastnn.versions import wrote
 
 

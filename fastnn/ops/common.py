@@ -13,7 +13,7 @@ from fastnn.backends.sums import total
 from fastnn.checks import is_whole
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.tape import recording
-from fastnn.tensors import Array, Tensor
+from fastnn.tensor import Array, Tensor
 
 Size = int | tuple[int, int]
 Dim = int | Sequence[int] | None

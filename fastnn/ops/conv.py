@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.ops.common import Size, layer_input, pair
-from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.tensor import Array, Context, Function, Tensor
 
 
 class Conv2d(Function):

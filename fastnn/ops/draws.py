@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 from fastnn import random
 from fastnn.errors import ArgumentError, DTypeError
 from fastnn.habits import check_options
-from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.tensor import Array, Context, Function, Tensor
 
 
 class RandnLike(Function):

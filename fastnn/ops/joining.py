@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.ops.arithmetic import common_type
 from fastnn.ops.common import axis, sum_to
-from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.tensor import Array, Context, Function, Tensor
 
 
 class Cat(Function):

@@ -15,7 +15,7 @@ from fastnn.backends.sums import total
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.habits import check_options
 from fastnn.ops.common import constant, floating
-from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.tensor import Array, Context, Function, Tensor
 
 
 def _scale(reduction: str, count: int) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn.errors import ArgumentError, DTypeError, ShapeError, StateError
 from fastnn.ops.common import floating
-from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.tensor import Array, Context, Function, Tensor
 from fastnn.versions import wrote
 
 

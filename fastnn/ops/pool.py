@@ -6,7 +6,7 @@ from typing import Any
 
 from fastnn.habits import check_options
 from fastnn.ops.common import Size, floating, pair
-from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.tensor import Array, Context, Function, Tensor
 
 
 class MaxPool2d(Function):

@@ -14,7 +14,7 @@ from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.ops.arithmetic import Sqrt
 from fastnn.ops.common import Dim, axes, axis, floating
 from fastnn.tape import recording, tracer
-from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.tensor import Array, Context, Function, Tensor
 from fastnn.versions import wrote
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn.ops import arithmetic
 from fastnn.ops.dense import matmul
-from fastnn.tensors import Tensor, check_off_tape
+from fastnn.tensor import Tensor, check_off_tape
 
 # ndarray + Tensor comes here as np.add(array, tensor).
 _OPERATORS: dict[np.ufunc, Any] = {

@@ -17,7 +17,7 @@ from fastnn.ops.norm import Running
 from fastnn.plan.fuse import Stage
 from fastnn.plan.memory import Arena, memory_of
 from fastnn.plan.trace import Graph
-from fastnn.tensors import Array
+from fastnn.tensor import Array
 
 __all__ = ["Emitter", "Step", "Unlowered"]
 

@@ -22,7 +22,7 @@ from fastnn.plan.memory import Kept, Watch, read_by, statistics
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
 from fastnn.tape import Context, computing_dtype
-from fastnn.tensors import Array
+from fastnn.tensor import Array
 from fastnn.trees import ARRAY, unflatten
 
 __all__ = ["Execution", "Part"]

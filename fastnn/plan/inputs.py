@@ -11,7 +11,7 @@ from fastnn.arrays import as_array
 from fastnn.errors import ShapeError
 from fastnn.nn import Module, Sequential
 from fastnn.nn.arguments import spread
-from fastnn.tensors import Array, Tensor
+from fastnn.tensor import Array, Tensor
 from fastnn.trees import ARRAY, Nesting, flatten, is_tree, map_arrays, unflatten
 
 __all__ = ["Inputs", "argument", "arguments", "arrays_of", "target"]

@@ -11,7 +11,7 @@ from fastnn.ops import activations, conv, dense, loss, norm, pool
 from fastnn.plan.emit import Emitter, Unlowered
 from fastnn.plan.rules import RULES, rule
 from fastnn.plan.trace import Operator
-from fastnn.tensors import Array, Function
+from fastnn.tensor import Array, Function
 
 __all__ = ["RULES"]
 

@@ -23,7 +23,7 @@ from fastnn.plan.rules import OF_ANY_TYPE, Backward
 from fastnn.plan.tables import Table
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
-from fastnn.tensors import Array, Tensor
+from fastnn.tensor import Array, Tensor
 
 __all__ = ["Lowering"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.nn import Module
 from fastnn.ops.norm import Running
-from fastnn.tensors import Array, Tensor
+from fastnn.tensor import Array, Tensor
 
 if TYPE_CHECKING:
     from fastnn.plan.trace import Graph

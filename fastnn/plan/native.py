@@ -12,7 +12,7 @@ from fastnn.plan.fuse import LOSSES, POOLINGS, Chain, ChainLayer, Dense, Loss, R
 from fastnn.plan.region_stage import region_stage
 from fastnn.plan.regions import Region
 from fastnn.plan.trace import Operator
-from fastnn.tensors import Array
+from fastnn.tensor import Array
 
 if TYPE_CHECKING:
     from fastnn.plan.lower import Lowering

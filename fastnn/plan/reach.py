@@ -23,7 +23,7 @@ from fastnn import random
 from fastnn.nn import Module, Parameter
 from fastnn.plan.code import is_fastnns, is_foreign, is_foreign_class, names_in
 from fastnn.plan.places import MISSING, PLAIN, ArrayPlace, LongPlace, Place
-from fastnn.tensors import Function, Tensor
+from fastnn.tensor import Function, Tensor
 
 __all__ = ["Reach"]
 

@@ -16,7 +16,7 @@ from fastnn.arrays import without_numbers
 from fastnn.ops import arithmetic, draws, joining, norm, shaping
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.trace import Detach, Operator
-from fastnn.tensors import Array, Cast, Context, Function, Round
+from fastnn.tensor import Array, Cast, Context, Function, Round
 
 __all__ = ["OF_ANY_TYPE", "RULES", "Backward", "Rule", "rule"]
 

@@ -17,7 +17,7 @@ from fastnn.arrays import without_numbers
 from fastnn.backends import shapes
 from fastnn.ops import activations, arithmetic, conv, dense, draws, joining, loss, norm, pool, shaping
 from fastnn.tape import Context, computing_dtype
-from fastnn.tensors import Array, Cast, Function
+from fastnn.tensor import Array, Cast, Function
 
 if TYPE_CHECKING:
     from fastnn.plan.trace import Graph

@@ -24,7 +24,7 @@ from fastnn.plan.reach import Reach
 from fastnn.plan.shapes import trials
 from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, Operator, Traced, Unsteady, Value
-from fastnn.tensors import Array
+from fastnn.tensor import Array
 
 __all__ = ["CHECKED", "Unsteady", "check_again", "first_graph", "steady_graph", "undone"]
 

@@ -30,7 +30,7 @@ from fastnn.plan.stepping import Stepping, scale_of, update
 from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates
-from fastnn.tensors import Array
+from fastnn.tensor import Array
 from fastnn.trees import ARRAY, Nesting, flatten, map_arrays, unflatten
 from fastnn.versions import wrote
 

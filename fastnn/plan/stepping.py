@@ -16,7 +16,7 @@ from fastnn.plan.fuse import Stage
 from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.trace import Graph
 from fastnn.plan.update import Updates
-from fastnn.tensors import Array, Tensor
+from fastnn.tensor import Array, Tensor
 from fastnn.versions import Writer
 
 if TYPE_CHECKING:

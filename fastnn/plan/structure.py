@@ -10,7 +10,7 @@ from fastnn.nn import Module
 from fastnn.nn.modes import modes_in_force
 from fastnn.plan.places import PLAIN, Place, share_out
 from fastnn.plan.reach import Reach
-from fastnn.tensors import Array
+from fastnn.tensor import Array
 
 __all__ = ["Structure"]
 

@@ -17,7 +17,7 @@ from fastnn.errors import GraphError
 from fastnn.plan.inputs import Inputs
 from fastnn.plan.shapes import output_of
 from fastnn.tape import current_module, recording, traced_by
-from fastnn.tensors import Array, Function, Tensor
+from fastnn.tensor import Array, Function, Tensor
 from fastnn.trees import ARRAY, Nesting, flatten, is_tree
 
 __all__ = ["Graph", "Operator", "Traced", "Unsteady", "Value", "trace"]

@@ -14,7 +14,7 @@ from fastnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, Rprop
 from fastnn.optim.fused import FusedOptimizer
 from fastnn.optim.optimizer import is_penalized
 from fastnn.plan.memory import Watch
-from fastnn.tensors import Array, Tensor
+from fastnn.tensor import Array, Tensor
 
 __all__ = ["Slot", "Updates"]
 

@@ -21,7 +21,7 @@ from fastnn.nn.modes import mode
 from fastnn.ops.norm import check_pixels, on_scale
 from fastnn.plan.fewest import fewest_for
 from fastnn.plan.steady import Unsteady
-from fastnn.tensors import Tensor, no_grad
+from fastnn.tensor import Tensor, no_grad
 from fastnn.trees import count_of, flatten, is_tree, map_arrays, take
 
 from . import finite

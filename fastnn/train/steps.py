@@ -18,7 +18,7 @@ from fastnn.plan import compile
 from fastnn.plan.memory import Buffers, Kept
 from fastnn.plan.steady import Unsteady
 from fastnn.plan.step import NOTHING_TO_TRAIN
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 from fastnn.trees import flatten, is_tree, map_arrays
 
 from .unplanned import tell_without_plan

@@ -9,7 +9,7 @@ import numpy as np
 from fastnn.data.samples import is_several
 from fastnn.errors import ArgumentError, LabelError
 from fastnn.nn import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, NLLLoss
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 
 __all__ = ["check_outputs", "check_probabilities", "check_targets"]
 

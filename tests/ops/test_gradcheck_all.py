@@ -18,7 +18,7 @@ import fastnn as fnn
 from fastnn import nn, ops
 from fastnn.insight.gradients import GradientError
 from fastnn.tape import computed
-from fastnn.tensors import Cast
+from fastnn.tensor import Cast
 
 RNG = np.random.default_rng(7)
 ROWS, IMAGES = RNG.normal(size=(5, 4)), RNG.normal(size=(2, 4, 6, 5))

@@ -12,7 +12,7 @@ import pytest
 
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, ShapeError, StateError
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 
 
 def parameter(*values: float, grad: list[float] | None = None, dtype: type = np.float32) -> nn.Parameter:

@@ -15,7 +15,7 @@ from plan_networks import ISAS, NATIVE, Cube, running_on
 import fastnn as fnn
 from fastnn import nn, ops, optim
 from fastnn.plan.trace import Detach
-from fastnn.tensors import Cast, Function, Round
+from fastnn.tensor import Cast, Function, Round
 
 pytestmark = pytest.mark.skipif(not NATIVE, reason="compiled operators need the native kernels")
 

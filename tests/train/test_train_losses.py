@@ -11,7 +11,7 @@ import pytest
 import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, FastnnError, LabelError
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 from fastnn.train import evaluate, fit
 
 RNG = np.random.default_rng(0)

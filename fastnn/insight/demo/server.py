@@ -21,7 +21,7 @@ from fastnn.nn import Module
 from fastnn.ops import softmax
 from fastnn.plan import compile
 from fastnn.tape import Array
-from fastnn.tensors import Tensor
+from fastnn.tensor import Tensor
 
 __all__ = ["DemoServer"]
 

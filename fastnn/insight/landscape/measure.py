@@ -12,7 +12,7 @@ from fastnn.console import bar
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError
 from fastnn.nn import BatchNorm1d, BatchNorm2d, CrossEntropyLoss, Module
-from fastnn.tensors import Array
+from fastnn.tensor import Array
 from fastnn.train.checks import check_loss
 from fastnn.train.evaluate import as_dataset
 from fastnn.train.path import ParameterPath
