@@ -19,7 +19,7 @@ from fastnn import errors, init, nn, ops, optim, random
 from fastnn.backends import get_num_threads, set_num_threads
 from fastnn.errors import FastnnError
 from fastnn.habits import no_such_name
-from fastnn.ops import bernoulli, cat, rand_like, randn_like, stack, where
+from fastnn.ops.names import find, having
 from fastnn.random import manual_seed
 from fastnn.tape import no_grad
 from fastnn.tensors import Function, Tensor
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fastnn.insight.gradients import gradcheck, numeric_gradient
     from fastnn.insight.graph import graph
     from fastnn.insight.signals import signal_report
+    from fastnn.ops import *  # noqa: F403
     from fastnn.plan.compile import compile
     from fastnn.recipes import load_run
     from fastnn.train.evaluate import evaluate
@@ -46,8 +47,6 @@ __all__ = [
     "Function",
     "History",
     "Tensor",
-    "bernoulli",
-    "cat",
     "compare_optimizers",
     "compile",
     "data",
@@ -69,17 +68,14 @@ __all__ = [
     "ops",
     "optim",
     "plan",
-    "rand_like",
-    "randn_like",
     "random",
     "recipes",
     "set_num_threads",
     "show_config",
     "signal_report",
-    "stack",
     "train",
     "weights",
-    "where",
+    *having("f"),  # the operators
 ]
 
 _ON_FIRST_USE = {
@@ -97,6 +93,7 @@ _ON_FIRST_USE = {
     "show_config": "fastnn.config",
     "signal_report": "fastnn.insight.signals",
 }
+_OPERATORS = frozenset(having("f"))
 _MODULES = ("data", "insight", "plan", "recipes", "train", "weights")
 
 
@@ -105,6 +102,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_ON_FIRST_USE[name]), name)
     elif name in _MODULES:
         value = import_module(f"fastnn.{name}")
+    elif name in _OPERATORS:
+        value = find(name)
     elif name == "__version__":
         value = import_module("fastnn.config").version()
     else:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -14,20 +13,11 @@ _WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.
 _CPU = "fastnn runs on the CPU: leave it out"
 _OPTIMISERS = "there are SGD, Rprop, Adagrad, RMSprop, Adam, AdamW and GradientDescent, which backtracks"
 
-_METHODS = (
-    "abs", "argmax", "clamp", "exp", "log", "max", "mean", "min", "permute", "pow", "reshape", "sqrt", "squeeze",
-    "std", "sum", "transpose", "unsqueeze", "var",
-)  # fmt: skip
-_OPS = ("dropout", "flatten", "log_softmax", "matmul", "relu", "sigmoid", "softmax", "tanh")
-
 HINTS = {
     "fastnn": {
         **{name: _ARRAY.format(name) for name in ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")},
         **{name: _ARRAY.format(name) for name in ("zeros_like", "ones_like", "empty_like", "full_like")},
-        **dict.fromkeys(("concat", "concatenate"), "use fnn.cat"),
         "einsum": "matmul (@), * and .sum() keep gradients, NumPy's functions do not",
-        **{name: f"it is a method of tensors, x.{name}(...)" for name in _METHODS},
-        **{name: f"use fnn.ops.{name}" for name in _OPS},
         "randn": f"{_ARRAY.format('random.default_rng().standard_normal')}; in a model, fnn.randn_like",
         "rand": f"{_ARRAY.format('random.default_rng().random')}; in a model, fnn.rand_like",
         "randint": _ARRAY.format("random.default_rng().integers"),
@@ -59,15 +49,8 @@ HINTS = {
 
 def no_such_name(module: str, name: str) -> AttributeError:
     """The error for `module.name`, with a hint if PyTorch has it."""
-    hint = HINTS[module].get(name)
+    hint = HINTS.get(module, {}).get(name)
     return AttributeError(f"module {module!r} has no attribute {name!r}" + (f": {hint}" if hint else ""))
-
-
-class CalledModule(ModuleType):
-    """The class of fastnn.tensors, which in PyTorch is a function."""
-
-    def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        raise ArgumentError("fnn.tensor is a module: expected fnn.Tensor(data), with a capital T")
 
 
 # What PyTorch's functions and classes take and fastnn's do not, with the values that change nothing; the first is said.

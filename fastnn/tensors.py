@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import operator
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
-from fastnn.habits import CalledModule, check_options
+from fastnn.habits import check_options
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
 from fastnn.versions import wrote
 
@@ -97,8 +96,12 @@ class Tensor:
         def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor: ...
         def pow(self, exponent: Any) -> Tensor: ...
         def clamp(self, min: builtins.float | None = None, max: builtins.float | None = None) -> Tensor: ...
-        def var(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Tensor: ...
-        def std(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Tensor: ...
+        def var(
+            self, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None
+        ) -> Tensor: ...
+        def std(
+            self, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None
+        ) -> Tensor: ...
         def max(self, dim: int | None = None, keepdim: bool = False) -> Any: ...
         def min(self, dim: int | None = None, keepdim: bool = False) -> Any: ...
         def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor: ...
@@ -460,6 +463,3 @@ class Round(Function):
     @staticmethod
     def forward(ctx: Context, x: Array, *, dtype: np.dtype[Any]) -> Array:
         return x.astype(dtype)
-
-
-sys.modules[__name__].__class__ = CalledModule  # fnn.tensor([1.0]) says what to write
