@@ -8,31 +8,16 @@ import numpy as np
 
 from fastnn.errors import ArgumentError
 
-_ARRAY = "fastnn takes NumPy's arrays: np.{}, and fnn.Tensor(array) for a tensor"
 _WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.load(path)) keep weights as safetensors"
 _CPU = "fastnn runs on the CPU: leave it out"
 _OPTIMISERS = "there are SGD, Rprop, Adagrad, RMSprop, Adam, AdamW and GradientDescent, which backtracks"
 
 HINTS = {
     "fastnn": {
-        **{name: _ARRAY.format(name) for name in ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")},
-        **{name: _ARRAY.format(name) for name in ("zeros_like", "ones_like", "empty_like", "full_like")},
         "einsum": "matmul (@), * and .sum() keep gradients, NumPy's functions do not",
-        "randn": f"{_ARRAY.format('random.default_rng().standard_normal')}; in a model, fnn.randn_like",
-        "rand": f"{_ARRAY.format('random.default_rng().random')}; in a model, fnn.rand_like",
-        "randint": _ARRAY.format("random.default_rng().integers"),
-        "randperm": _ARRAY.format("random.default_rng().permutation"),
-        "from_numpy": "fnn.Tensor(array) shares the array's memory",
-        "as_tensor": "fnn.Tensor(array) shares the array's memory",
         "save": _WEIGHTS,
         "load": _WEIGHTS,
-        "cuda": _CPU,
-        "backends": _CPU,
-        "device": _CPU,
         "utils": "fnn.data.Batches gives shuffled batches of arrays, in the place of a DataLoader",
-        "float": "types are NumPy's: np.float32",
-        **{name: f"types are NumPy's: np.{name}" for name in ("float32", "float64", "int64", "uint8")},
-        "long": "types are NumPy's: np.int64",
         "autograd": "fnn.Function is for operators of your own, tensor.backward() for gradients",
     },
     "fastnn.nn": {
@@ -105,7 +90,7 @@ def check_options(owner: str, **given: Any) -> None:
     >>> check_options("MaxPool2d", dilation=1, ceil_mode=False)
     """
     for name, value in given.items():
-        harmless = OPTIONS[name]
+        harmless, value = OPTIONS[name], str(value) if isinstance(value, str) else value  # a device is text, too
         if not any(value is same or (type(value) is type(same) and value == same) for same in harmless):
             shape = getattr(value, "shape", None)
             got = f"an array of shape {shape}" if isinstance(shape, tuple) else repr(value)

@@ -188,9 +188,6 @@ def test_forward_without_return() -> None:
 @pytest.mark.parametrize(
     ("module", "name", "hint"),
     [
-        (fnn, "zeros", "np.zeros"),
-        (fnn, "from_numpy", r"fnn.Tensor\(array\)"),
-        (fnn, "cuda", "CPU"),
         (fnn, "utils", "fnn.data.Batches"),
         (fnn, "save", "fnn.weights.save"),
         (nn, "utils", "clip gradients"),

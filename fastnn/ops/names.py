@@ -25,9 +25,19 @@ TABLE: dict[str, dict[str, str]] = {
         "F": "elu gelu leaky_relu silu",
     },
     "arithmetic": {"fmi": "abs add clamp div exp log mul neg pow sqrt sub", "fm": "eq ge gt le lt ne"},
+    "casting": {
+        "fm": "is_floating_point numel",
+        "m": "bool byte contiguous data_ptr element_size get_device int is_contiguous is_pinned ndimension nelement "
+        "pin_memory short stride type type_as view_as",
+    },
     "conv": {"fF": "conv2d"},
+    "creation": {
+        "f": "arange as_tensor empty empty_like eye from_numpy full full_like linspace logspace normal ones ones_like "
+        "rand randint randint_like randn randperm tensor zeros zeros_like",
+        "m": "new_empty new_full new_ones new_tensor new_zeros",
+    },
     "dense": {"fm": "matmul", "F": "linear"},
-    "draws": {"f": "rand_like randn_like", "fm": "bernoulli"},
+    "draws": {"f": "Generator rand_like randn_like", "fmi": "bernoulli"},
     "joining": {"f": "cat stack where"},
     "loss": {"F": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy mse_loss nll_loss"},
     "norm": {"fF": "batch_norm", "F": "normalize", "": "batch_norm_training"},

@@ -114,7 +114,9 @@ METHODS: dict[str, Case] = {
     "view": (lambda x: x.view(-1), (ROWS,)),
 }
 COMPARISONS = ("eq", "ge", "gt", "le", "lt", "ne")
-WITHOUT_GRADIENT = {"argmax", *COMPARISONS, *(f"__{name}__" for name in COMPARISONS)}
+WITHOUT_GRADIENT = {"argmax", *COMPARISONS, *(f"__{name}__" for name in COMPARISONS)} | {
+    name for name, (file, _) in ops.names.FORMS.items() if file in ("casting", "creation", "draws")
+}
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on
 NO_OPERATORS = {"__array_function__", "__array_ufunc__", "__setitem__"}
 
