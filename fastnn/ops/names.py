@@ -54,10 +54,12 @@ TABLE: dict[str, dict[str, str]] = {
     "loss": {"F": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy mse_loss nll_loss"},
     "norm": {"fF": "batch_norm", "F": "normalize", "": "batch_norm_training"},
     "pool": {"F": "avg_pool2d max_pool2d", "": "global_avg_pool2d"},
-    "shaping": {
-        "fm": "argmax flatten max mean min permute reshape squeeze std sum t transpose unsqueeze var",
-        "m": "view",
+    "reductions": {
+        "f": "std_mean var_mean",
+        "fm": "all amax amin aminmax any argmax argmin count_nonzero max mean median min nanmean nansum prod std sum "
+        "var",
     },
+    "shaping": {"fm": "flatten permute reshape squeeze t transpose unsqueeze", "m": "view"},
 }
 # Second names for the same function, in the same forms.
 ALIASES = {
