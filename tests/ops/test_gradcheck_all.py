@@ -173,7 +173,7 @@ WITHOUT_GRADIENT |= {
     name for name, (file, _) in ops.names.FORMS.items() if file in ("casting", "creation", "draws", "logic")
 }
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on
-NO_OPERATORS = {"__array_function__", "__array_ufunc__", "__setitem__"}
+NO_OPERATORS = {"__getattr__", "__array_function__", "__array_ufunc__", "__setitem__"}
 
 MODULES: dict[str, Callable[[], Case]] = {
     "AdaptiveAvgPool2d": lambda: (nn.AdaptiveAvgPool2d(1), (IMAGES,)),
