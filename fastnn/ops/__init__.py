@@ -7,6 +7,7 @@ which are methods of tensors; a family is imported when one of its names is used
 
 from typing import TYPE_CHECKING, Any
 
+from fastnn.habits import no_such_method
 from fastnn.ops import arithmetic, logic, names, shaping, ufuncs
 from fastnn.ops.dense import matmul
 from fastnn.tensors import Tensor
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from fastnn.ops.loss import *  # noqa: F403
     from fastnn.ops.norm import *  # noqa: F403
     from fastnn.ops.pool import *  # noqa: F403
+    from fastnn.ops.reductions import *  # noqa: F403
     from fastnn.ops.shaping import *  # noqa: F403
 
 __all__ = sorted(names.FORMS)
@@ -48,11 +50,16 @@ class _Late:
         return getattr(owner if tensor is None else tensor, self.name)
 
 
+def _no_such_method(x: Tensor, name: str) -> Any:
+    raise no_such_method(type(x).__name__, name)
+
+
 # What Python and NumPy call by themselves, and properties.
 _SPECIAL: dict[str, Any] = {
     **arithmetic.SPECIAL,
     **logic.SPECIAL,
     **shaping.SPECIAL,
+    "__getattr__": _no_such_method,
     "__array_ufunc__": ufuncs.array_ufunc,
     "__array_function__": ufuncs.array_function,
     "__matmul__": matmul,
