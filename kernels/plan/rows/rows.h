@@ -147,7 +147,7 @@ KERNEL i64 rows_supports(const struct dense_rows *r, i64 training) {
     for (i64 l = 0; l < r->layers; l++)
         if (i64_max(r->layer[l].I, r->layer[l].O) > ROWS_MOST_WIDTH) return 0;
     const int large = rows_weights(r) > ROWS_LARGE;
-    const i64 least = training ? large ? 64 : 1 : !r->layer[0].frozen ? 8 : large ? 4 : 1;
+    const i64 least = training ? large ? 64 : 1 : !r->layer[0].frozen ? 8 : rows_weights(r) > ROWS_LARGE / 2 ? 2 : 1;
     return r->layers > 1 && rows_weights(r) <= ROWS_MOST_WEIGHTS && r->layer[0].N >= least;
 }
 
