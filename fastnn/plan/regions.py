@@ -100,7 +100,7 @@ def _fits(op: Operator, graph: Graph) -> bool:
 
 
 def _is_image(x: Any) -> bool:
-    return is_float32_value(x) and len(x.shape) == 4 and math.prod(x.shape) > 0
+    return is_float32_value(x) and len(x.shape) in (3, 4) and math.prod(x.shape) > 0  # or of height 1, without it
 
 
 def _grow(operators: list[Operator]) -> list[list[Operator]]:
@@ -271,4 +271,6 @@ def _commutes_with_maximum(op: Operator) -> bool:
     """Whether it is an activation that never falls."""
     if op.function in (activations.LeakyReLU, activations.ELU):
         return all(parameter > 0 for parameter in op.attributes.values())
-    return op.function in (activations.ReLU, activations.Sigmoid, activations.Tanh)
+    return op.function in (
+        activations.ReLU, activations.ReLU6, activations.Sigmoid, activations.Softplus, activations.Tanh
+    )  # fmt: skip
