@@ -15,19 +15,21 @@ Layers and losses are in `fnn.nn`, optimisers in `fnn.optim`, data sets in `fnn.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastnn import errors, init, nn, ops, optim, random
+from fastnn import backends, errors, init, nn, ops, optim, random
 from fastnn.backends import get_num_threads, set_num_threads
+from fastnn.devices import device
+from fastnn.dtypes import OF_TENSORS, TYPES, get_default_dtype, set_default_dtype
 from fastnn.errors import FastnnError
 from fastnn.habits import no_such_name
-from fastnn.ops import bernoulli, cat, rand_like, randn_like, stack, where
-from fastnn.random import manual_seed
+from fastnn.ops.names import find, having
+from fastnn.random import initial_seed, manual_seed, seed
 from fastnn.tape import no_grad
-from fastnn.tensors import Function, Tensor
+from fastnn.tensors import Function, Size, Tensor
 
 if TYPE_CHECKING:
     __version__: str
 
-    from fastnn import data, insight, plan, recipes, train, weights
+    from fastnn import accelerator, cuda, data, insight, plan, recipes, train, weights
     from fastnn.config import show_config
     from fastnn.insight import landscape
     from fastnn.insight.compare import compare_optimizers
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from fastnn.insight.gradients import gradcheck, numeric_gradient
     from fastnn.insight.graph import graph
     from fastnn.insight.signals import signal_report
+    from fastnn.ops import *  # noqa: F403
     from fastnn.plan.compile import compile
     from fastnn.recipes import load_run
     from fastnn.train.evaluate import evaluate
@@ -45,20 +48,25 @@ __all__ = [
     "FastnnError",
     "Function",
     "History",
+    "Size",
     "Tensor",
-    "bernoulli",
-    "cat",
+    "accelerator",
+    "backends",
     "compare_optimizers",
     "compile",
+    "cuda",
     "data",
+    "device",
     "diagnose",
     "errors",
     "evaluate",
     "fit",
+    "get_default_dtype",
     "get_num_threads",
     "gradcheck",
     "graph",
     "init",
+    "initial_seed",
     "insight",
     "landscape",
     "load_run",
@@ -69,20 +77,29 @@ __all__ = [
     "ops",
     "optim",
     "plan",
-    "rand_like",
-    "randn_like",
     "random",
     "recipes",
+    "seed",
+    "set_default_dtype",
     "set_num_threads",
     "show_config",
     "signal_report",
-    "stack",
     "train",
     "weights",
-    "where",
+    *OF_TENSORS,
+    *TYPES,
+    *having("f"),  # the operators
 ]
 
+_SETTINGS = (
+    "are_deterministic_algorithms_enabled", "e", "get_default_device", "get_rng_state", "inf", "is_tensor", "nan", "pi",
+    "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
+    "set_printoptions", "set_rng_state", "use_deterministic_algorithms",
+)  # fmt: skip
+__all__ += _SETTINGS
+
 _ON_FIRST_USE = {
+    **dict.fromkeys(_SETTINGS, "fastnn.settings"),
     "History": "fastnn.train",
     "compare_optimizers": "fastnn.insight",
     "compile": "fastnn.plan",
@@ -97,7 +114,8 @@ _ON_FIRST_USE = {
     "show_config": "fastnn.config",
     "signal_report": "fastnn.insight.signals",
 }
-_MODULES = ("data", "insight", "plan", "recipes", "train", "weights")
+_OPERATORS = frozenset(having("f"))
+_MODULES = ("accelerator", "cuda", "data", "insight", "plan", "recipes", "train", "weights")
 
 
 def __getattr__(name: str) -> Any:
@@ -105,6 +123,12 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_ON_FIRST_USE[name]), name)
     elif name in _MODULES:
         value = import_module(f"fastnn.{name}")
+    elif name in _OPERATORS:
+        value = find(name)
+    elif name in TYPES:
+        value = TYPES[name]
+    elif name in OF_TENSORS:
+        value = import_module("fastnn.settings").tensor_type(name)
     elif name == "__version__":
         value = import_module("fastnn.config").version()
     else:

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from fastnn.errors import ArgumentError
 
-_ARRAY = "fastnn takes NumPy's arrays: np.{}, and fnn.Tensor(array) for a tensor"
 _WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.load(path)) keep weights as safetensors"
 _CPU = "fastnn runs on the CPU: leave it out"
 _OPTIMISERS = "there are SGD, Rprop, Adagrad, RMSprop, Adam, AdamW and GradientDescent, which backtracks"
 
-_METHODS = (
-    "abs", "argmax", "clamp", "exp", "log", "max", "mean", "min", "permute", "pow", "reshape", "sqrt", "squeeze",
-    "std", "sum", "transpose", "unsqueeze", "var",
-)  # fmt: skip
-_OPS = ("dropout", "flatten", "log_softmax", "matmul", "relu", "sigmoid", "softmax", "tanh")
-
 HINTS = {
     "fastnn": {
-        **{name: _ARRAY.format(name) for name in ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")},
-        **{name: _ARRAY.format(name) for name in ("zeros_like", "ones_like", "empty_like", "full_like")},
-        **dict.fromkeys(("concat", "concatenate"), "use fnn.cat"),
         "einsum": "matmul (@), * and .sum() keep gradients, NumPy's functions do not",
-        **{name: f"it is a method of tensors, x.{name}(...)" for name in _METHODS},
-        **{name: f"use fnn.ops.{name}" for name in _OPS},
-        "randn": f"{_ARRAY.format('random.default_rng().standard_normal')}; in a model, fnn.randn_like",
-        "rand": f"{_ARRAY.format('random.default_rng().random')}; in a model, fnn.rand_like",
-        "randint": _ARRAY.format("random.default_rng().integers"),
-        "randperm": _ARRAY.format("random.default_rng().permutation"),
-        "from_numpy": "fnn.Tensor(array) shares the array's memory",
-        "as_tensor": "fnn.Tensor(array) shares the array's memory",
         "save": _WEIGHTS,
         "load": _WEIGHTS,
-        "cuda": _CPU,
-        "backends": _CPU,
-        "device": _CPU,
         "utils": "fnn.data.Batches gives shuffled batches of arrays, in the place of a DataLoader",
-        "float": "types are NumPy's: np.float32",
-        **{name: f"types are NumPy's: np.{name}" for name in ("float32", "float64", "int64", "uint8")},
-        "long": "types are NumPy's: np.int64",
         "autograd": "fnn.Function is for operators of your own, tensor.backward() for gradients",
     },
     "fastnn.nn": {
@@ -57,15 +32,8 @@ HINTS = {
 
 def no_such_name(module: str, name: str) -> AttributeError:
     """The error for `module.name`, with a hint if PyTorch has it."""
-    hint = HINTS[module].get(name)
+    hint = HINTS.get(module, {}).get(name)
     return AttributeError(f"module {module!r} has no attribute {name!r}" + (f": {hint}" if hint else ""))
-
-
-class CalledModule(ModuleType):
-    """The class of fastnn.tensors, which in PyTorch is a function."""
-
-    def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        raise ArgumentError("fnn.tensor is a module: expected fnn.Tensor(data), with a capital T")
 
 
 # What PyTorch's functions and classes take and fastnn's do not, with the values that change nothing; the first is said.
@@ -119,7 +87,7 @@ def check_options(owner: str, **given: Any) -> None:
     >>> check_options("BatchNorm2d", device=None, bias=True)
     """
     for name, value in given.items():
-        harmless = OPTIONS[name]
+        harmless, value = OPTIONS[name], str(value) if isinstance(value, str) else value  # a device is text, too
         if not any(value is same or (type(value) is type(same) and value == same) for same in harmless):
             shape = getattr(value, "shape", None)
             got = f"an array of shape {shape}" if isinstance(shape, tuple) else repr(value)

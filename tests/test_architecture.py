@@ -27,13 +27,13 @@ MOST_LINES = 500
 # From the ground up. What stands on a floor imports what stands on lower ones, and itself.
 FLOORS = (
     ("errors", "locks"),
-    ("checks", "files"),
+    ("checks", "devices", "dtypes", "files"),
     ("arrays", "trees", "console", "formats", "habits", "interrupts", "random", "versions"),
-    ("_kernels", "data", "init", "schedules", "weights"),
-    ("backends",),
+    ("_kernels", "cuda", "data", "init", "schedules", "weights"),
+    ("accelerator", "backends"),
     ("config", "optim", "tape", "tensors"),
     ("ops",),
-    ("nn",),
+    ("nn", "settings"),
     ("plan",),
     ("train",),
     ("distributed", "insight", "interop"),

@@ -19,6 +19,7 @@ import fastnn as fnn
 import fastnn.nn.functional as F
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, FastnnError, ShapeError
+from fastnn.ops.names import having
 
 KEPT = Path(__file__).parent / "torch_order.txt"
 WRITTEN_IN_C = """
@@ -67,10 +68,10 @@ F.conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)
 F.conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)
 F.conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1)
 F.conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1)
-F.flatten(input, start_dim=0, end_dim=-1)
+flatten(input, start_dim=0, end_dim=-1)
 F.gelu(input, approximate='none')
 F.linear(input, weight, bias=None)
-F.matmul(input, other)
+matmul(input, other)
 F.max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False)
 F.sigmoid(input)
 F.tanh(input)
@@ -82,7 +83,7 @@ NOT_PYTORCHS = {"F.normalize"}  # refuses PyTorch's arguments, see below
 
 def offered() -> Iterator[tuple[str, Any]]:
     """What fastnn has where PyTorch may have something of that name."""
-    for name in ("cat", "stack", "where"):
+    for name in having("f"):
         yield name, getattr(fnn, name)
     for name in F.__all__:
         yield f"F.{name}", getattr(F, name)
@@ -100,7 +101,8 @@ def offered() -> Iterator[tuple[str, Any]]:
         ("optim.lr_scheduler.LRScheduler", optim.lr_scheduler.LRScheduler),
         ("optim.lr_scheduler.ReduceLROnPlateau", optim.lr_scheduler.ReduceLROnPlateau))  # fmt: skip
     for path, owner in owners:
-        for name, value in vars(owner).items():
+        for name in [*vars(owner)]:
+            value = getattr(owner, name)
             if inspect.isfunction(value) and not name.startswith("_"):
                 yield f"{path}.{name}", value
 

@@ -143,13 +143,13 @@ class LogSoftmax(Module):
 
 
 class _Applied(Module):
-    """A function of fastnn.ops, with the options that its __init__ keeps."""
+    """A function of fastnn.ops, by its name, with the options that its __init__ keeps."""
 
-    function: Any
+    function: str
     options: tuple[str, ...] = ()
 
     def forward(self, input: Any) -> Tensor:
-        result: Tensor = type(self).function(input, *(getattr(self, name) for name in self.options))
+        result: Tensor = getattr(ops, self.function)(input, *(getattr(self, name) for name in self.options))
         return result
 
     def extra_repr(self) -> str:
@@ -176,49 +176,49 @@ class _WithDim(_Applied):
 class ReLU6(_Plain):
     """min(max(x, 0), 6)."""
 
-    function = staticmethod(ops.relu6)
+    function = "relu6"
 
 
 class Hardswish(_Plain):
     """x·min(max(x + 3, 0), 6)/6 (Howard et al. 2019)."""
 
-    function = staticmethod(ops.hardswish)
+    function = "hardswish"
 
 
 class Hardsigmoid(_Plain):
     """min(max(x + 3, 0), 6)/6."""
 
-    function = staticmethod(ops.hardsigmoid)
+    function = "hardsigmoid"
 
 
 class Mish(_Plain):
     """x·tanh(softplus(x)) (Misra 2019)."""
 
-    function = staticmethod(ops.mish)
+    function = "mish"
 
 
 class SELU(_Plain):
     """1.0507·elu(x, 1.6733), which keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
 
-    function = staticmethod(ops.selu)
+    function = "selu"
 
 
 class Softsign(_Applied):
     """x/(1 + |x|)."""
 
-    function = staticmethod(ops.softsign)
+    function = "softsign"
 
 
 class LogSigmoid(_Applied):
     """log(sigmoid(x))."""
 
-    function = staticmethod(ops.logsigmoid)
+    function = "logsigmoid"
 
 
 class Tanhshrink(_Applied):
     """x - tanh(x)."""
 
-    function = staticmethod(ops.tanhshrink)
+    function = "tanhshrink"
 
 
 class Softmax2d(Module):
@@ -231,19 +231,19 @@ class Softmax2d(Module):
 class Softmin(_WithDim):
     """softmax(-x) along dim."""
 
-    function = staticmethod(ops.softmin)
+    function = "softmin"
 
 
 class GLU(_WithDim):
     """a·sigmoid(b), where a and b are the halves along dim (Dauphin et al. 2017)."""
 
-    function = staticmethod(ops.glu)
+    function = "glu"
 
 
 class Softplus(_Applied):
     """log(1 + exp(beta·x))/beta, and x itself where beta·x > threshold."""
 
-    function, options = staticmethod(ops.softplus), ("beta", "threshold")
+    function, options = "softplus", ("beta", "threshold")
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__()
@@ -253,7 +253,7 @@ class Softplus(_Applied):
 class Hardtanh(_Applied):
     """x between min_val and max_val."""
 
-    function, options = staticmethod(ops.hardtanh), ("min_val", "max_val")
+    function, options = "hardtanh", ("min_val", "max_val")
 
     def __init__(
         self,
@@ -272,7 +272,7 @@ class Hardtanh(_Applied):
 class CELU(_Applied):
     """max(x, 0) + min(alpha·(exp(x/alpha) - 1), 0) (Barron 2017)."""
 
-    function, options = staticmethod(ops.celu), ("alpha",)
+    function, options = "celu", ("alpha",)
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
@@ -282,7 +282,7 @@ class CELU(_Applied):
 class Softshrink(_Applied):
     """x drawn towards 0 by lambd, and 0 where it would pass it."""
 
-    function, options = staticmethod(ops.softshrink), ("lambd",)
+    function, options = "softshrink", ("lambd",)
 
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
@@ -292,7 +292,7 @@ class Softshrink(_Applied):
 class Hardshrink(_Applied):
     """x, and 0 where |x| ≤ lambd."""
 
-    function, options = staticmethod(ops.hardshrink), ("lambd",)
+    function, options = "hardshrink", ("lambd",)
 
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
@@ -302,7 +302,7 @@ class Hardshrink(_Applied):
 class Threshold(_Applied):
     """x where it is above threshold, value elsewhere."""
 
-    function, options = staticmethod(ops.threshold), ("threshold", "value")
+    function, options = "threshold", ("threshold", "value")
 
     def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
         super().__init__()

@@ -33,32 +33,32 @@ class Dropout(Module):
 
 
 class _DropoutOf(Dropout):
-    function: Any
+    function: str  # of fastnn.ops
 
     def forward(self, x: Any) -> Tensor:
-        result: Tensor = type(self).function(x, self.p, self.training)
+        result: Tensor = getattr(ops, self.function)(x, self.p, self.training)
         return result
 
 
 class Dropout1d(_DropoutOf):
     """In training each channel of (N, C, L) is zero with probability p, the others are divided by 1 - p."""
 
-    function = staticmethod(ops.dropout1d)
+    function = "dropout1d"
 
 
 class Dropout2d(_DropoutOf):
     """In training each channel of (N, C, H, W) is zero with probability p, the others are divided by 1 - p."""
 
-    function = staticmethod(ops.dropout2d)
+    function = "dropout2d"
 
 
 class Dropout3d(_DropoutOf):
     """In training each channel of (N, C, D, H, W) is zero with probability p, the others are divided by 1 - p."""
 
-    function = staticmethod(ops.dropout3d)
+    function = "dropout3d"
 
 
 class AlphaDropout(_DropoutOf):
     """Dropout that keeps mean 0 and variance 1 behind SELU (Klambauer et al. 2017)."""
 
-    function = staticmethod(ops.alpha_dropout)
+    function = "alpha_dropout"

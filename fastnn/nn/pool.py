@@ -121,14 +121,14 @@ class AvgPool2d(_AvgPool):
 
 
 class _Adaptive(Module):
-    pool: Any  # of ops
+    pool: str  # of fastnn.ops
 
     def __init__(self, output_size: Any) -> None:
         super().__init__()
         self.output_size = plain(output_size)
 
     def forward(self, input: Any) -> Tensor:
-        found: Tensor = type(self).pool(input, self.output_size)
+        found: Tensor = getattr(ops, self.pool)(input, self.output_size)
         return found
 
     def extra_repr(self) -> str:
@@ -138,7 +138,7 @@ class _Adaptive(Module):
 class AdaptiveAvgPool1d(_Adaptive):
     """The means of `output_size` windows that are as even as can be: (N, C, L) -> (N, C, output_size)."""
 
-    pool = staticmethod(ops.adaptive_avg_pool1d)
+    pool = "adaptive_avg_pool1d"
 
 
 class AdaptiveAvgPool2d(_Adaptive):
@@ -151,19 +151,19 @@ class AdaptiveAvgPool2d(_Adaptive):
     (8, 64, 3, 1)
     """
 
-    pool = staticmethod(ops.adaptive_avg_pool2d)
+    pool = "adaptive_avg_pool2d"
 
 
 class AdaptiveMaxPool1d(_Adaptive):
     """The largest entries of the windows of AdaptiveAvgPool1d."""
 
-    pool = staticmethod(ops.adaptive_max_pool1d)
+    pool = "adaptive_max_pool1d"
 
 
 class AdaptiveMaxPool2d(_Adaptive):
     """The largest entries of the windows of AdaptiveAvgPool2d."""
 
-    pool = staticmethod(ops.adaptive_max_pool2d)
+    pool = "adaptive_max_pool2d"
 
 
 class GlobalAvgPool2d(AdaptiveAvgPool2d):

@@ -327,16 +327,37 @@ class Compare(Function):
         return ufunc(a, b)
 
 
-def compared(ufunc: np.ufunc) -> Any:
-    """The operator `a < b` and the like; no gradient passes."""
-
-    def compare(a: Tensor, b: Any) -> Tensor:
-        return Compare.apply(a, b, ufunc=ufunc)
-
-    return compare
+def eq(input: Any, other: Any) -> Tensor:
+    """input == other, entry by entry; booleans, off the tape."""
+    return Compare.apply(input, other, ufunc=np.equal)
 
 
-METHODS: dict[str, Any] = {
+def ne(input: Any, other: Any) -> Tensor:
+    """input != other, entry by entry; booleans, off the tape."""
+    return Compare.apply(input, other, ufunc=np.not_equal)
+
+
+def lt(input: Any, other: Any) -> Tensor:
+    """input < other, entry by entry; booleans, off the tape."""
+    return Compare.apply(input, other, ufunc=np.less)
+
+
+def le(input: Any, other: Any) -> Tensor:
+    """input <= other, entry by entry; booleans, off the tape."""
+    return Compare.apply(input, other, ufunc=np.less_equal)
+
+
+def gt(input: Any, other: Any) -> Tensor:
+    """input > other, entry by entry; booleans, off the tape."""
+    return Compare.apply(input, other, ufunc=np.greater)
+
+
+def ge(input: Any, other: Any) -> Tensor:
+    """input >= other, entry by entry; booleans, off the tape."""
+    return Compare.apply(input, other, ufunc=np.greater_equal)
+
+
+SPECIAL: dict[str, Any] = {
     "__add__": add,
     "__radd__": lambda a, b: add(b, a),
     "__sub__": sub,
@@ -353,16 +374,10 @@ METHODS: dict[str, Any] = {
     "__itruediv__": _in_place(np.true_divide, div, "/"),
     "__neg__": neg,
     "__abs__": abs,
-    "abs": abs,
-    "clamp": clamp,
-    "pow": pow,
-    "exp": exp,
-    "log": log,
-    "sqrt": sqrt,
-    "__eq__": compared(np.equal),
-    "__ne__": compared(np.not_equal),
-    "__lt__": compared(np.less),
-    "__le__": compared(np.less_equal),
-    "__gt__": compared(np.greater),
-    "__ge__": compared(np.greater_equal),
+    "__eq__": eq,
+    "__ne__": ne,
+    "__lt__": lt,
+    "__le__": le,
+    "__gt__": gt,
+    "__ge__": ge,
 }

@@ -325,24 +325,11 @@ def _places(key: Any) -> tuple[Any, ...]:
     return tuple(p.data if isinstance(p, Tensor) else np.asarray(p) if isinstance(p, list) else p for p in parts)
 
 
-METHODS: dict[str, Any] = {
+view = reshape  # a view where NumPy can give one
+
+SPECIAL: dict[str, Any] = {
     "__getitem__": index,
     "__setitem__": set_index,
     "__iter__": lambda x: (index(x, i) for i in range(len(x))),
-    "sum": sum,
-    "mean": mean,
-    "var": var,
-    "std": std,
-    "max": max,
-    "min": min,
-    "argmax": argmax,
-    "reshape": reshape,
-    "view": reshape,
-    "squeeze": squeeze,
-    "unsqueeze": unsqueeze,
-    "flatten": flatten,
-    "transpose": transpose,
-    "permute": permute,
-    "t": t,
     "T": property(lambda x: permute(x, *reversed(range(x.ndim)))),
 }

@@ -18,10 +18,12 @@ _OPERATORS: dict[np.ufunc, Any] = {
     np.true_divide: arithmetic.div,
     np.power: arithmetic.pow,
     np.matmul: matmul,
-    **{
-        ufunc: arithmetic.compared(ufunc)
-        for ufunc in (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
-    },
+    np.equal: arithmetic.eq,
+    np.not_equal: arithmetic.ne,
+    np.less: arithmetic.lt,
+    np.less_equal: arithmetic.le,
+    np.greater: arithmetic.gt,
+    np.greater_equal: arithmetic.ge,
 }
 
 

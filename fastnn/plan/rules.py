@@ -251,18 +251,20 @@ def _cat(to: Emitter, op: Operator, *arrays: Array, dim: int) -> Any:
 # ---- random numbers --------------------------------------------------------------------------------------------------
 
 
-@rule(draws.RandnLike, draws.RandLike, any_type=(0,))
-def _drawn(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any]) -> Any:
-    return _draw(to, op.function, x.shape, dtype), None
+@rule(draws.RandnLike, draws.RandLike, draws.RandintLike, draws.Permutation, any_type=(0,))
+def _drawn(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any], **attributes: Any) -> Any:
+    return _draw(to, op.function, x.shape, dtype, **attributes), None
 
 
-def _draw(to: Emitter, function: type[Function], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def _draw(
+    to: Emitter, function: type[Function], shape: tuple[int, ...], dtype: np.dtype[Any], **attributes: Any
+) -> Array:
     """Drawn by the operator itself before the program runs: the numbers depend on the shape alone."""
     y, like = to.arena.array(shape, dtype), np.broadcast_to(np.zeros((), dtype), shape)
     ctx = Context(dtype, (False,), {})
 
     def draw() -> None:
-        y[...] = function.forward(ctx, like, dtype=dtype)
+        y[...] = function.forward(ctx, like, dtype=dtype, **attributes)
 
     to.early(draw)
     return y

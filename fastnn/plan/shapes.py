@@ -40,7 +40,7 @@ def _same(x: Array, *_: Any, **__: Any) -> Array:
     return x
 
 
-def _drawn_like(x: Array, *, dtype: np.dtype[Any]) -> Array:
+def _drawn_like(x: Array, *, dtype: np.dtype[Any], **_: Any) -> Array:
     return _of(x.shape, dtype)
 
 
@@ -109,7 +109,9 @@ _RULES: dict[type[Function], Rule] = {
     conv.Conv2d: _conv2d,
     dense.Linear: _linear,
     draws.Bernoulli: _same,
+    draws.Permutation: _drawn_like,
     draws.RandLike: _drawn_like,
+    draws.RandintLike: _drawn_like,
     draws.RandnLike: _drawn_like,
     joining.Cat: _cat,
     loss.CrossEntropy: _cross_entropy,

@@ -128,7 +128,9 @@ METHODS: dict[str, Case] = {
     "__sub__": (lambda x, y: x - y, (ROWS, VECTOR)),
     "__truediv__": (lambda x, y: x / y, (ROWS, POSITIVE)),
     "abs": (lambda x: x.abs(), (ROWS,)),
+    "add": (lambda x, y: x.add(y), (ROWS, VECTOR)),
     "clamp": (lambda x: x.clamp(-0.5, 0.5), (ROWS,)),
+    "div": (lambda x, y: x.div(y), (ROWS, POSITIVE)),
     "exp": (lambda x: x.exp(), (ROWS,)),
     "flatten": (lambda x: x.flatten(), (IMAGES,)),
     "log": (lambda x: x.log(), (POSITIVE,)),
@@ -137,6 +139,8 @@ METHODS: dict[str, Case] = {
     "max": (lambda x: x.max(0)[0] + x.max(), (ROWS,)),
     "mean": (lambda x: x.mean((0, 2)), (IMAGES,)),
     "min": (lambda x: x.min(0, keepdim=True)[0] * x.min(), (ROWS,)),
+    "mul": (lambda x, y: x.mul(y), (ROWS, VECTOR)),
+    "neg": (lambda x: x.neg(), (ROWS,)),
     "permute": (lambda x: x.permute(2, 0, 3, 1), (IMAGES,)),
     "pow": (lambda x: x.pow(3), (ROWS,)),
     "relu": (lambda x: x.relu(), (ROWS,)),
@@ -146,6 +150,7 @@ METHODS: dict[str, Case] = {
     "sqrt": (lambda x: x.sqrt(), (POSITIVE,)),
     "squeeze": (lambda x: x[:, :1].squeeze(1), (ROWS,)),
     "std": (lambda x: x.std(1), (ROWS,)),
+    "sub": (lambda x, y: x.sub(y), (ROWS, VECTOR)),
     "sum": (lambda x: x.sum(1), (ROWS,)),
     "t": (lambda x: x.t(), (ROWS,)),
     "tanh": (lambda x: x.tanh(), (ROWS,)),
@@ -154,7 +159,10 @@ METHODS: dict[str, Case] = {
     "var": (lambda x: x.var(0), (ROWS,)),
     "view": (lambda x: x.view(-1), (ROWS,)),
 }
-WITHOUT_GRADIENT = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "argmax"}
+COMPARISONS = ("eq", "ge", "gt", "le", "lt", "ne")
+WITHOUT_GRADIENT = {"argmax", *COMPARISONS, *(f"__{name}__" for name in COMPARISONS)} | {
+    name for name, (file, _) in ops.names.FORMS.items() if file in ("casting", "creation", "draws")
+}
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on
 NO_OPERATORS = {"__array_function__", "__array_ufunc__", "__setitem__"}
 
@@ -256,8 +264,8 @@ CASES: dict[str, Callable[[], Case]] = {
 def test_nothing_is_forgotten() -> None:
     """Add a case above for what is named here."""
     modules = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)} - {"Parameter"}
-    assert set(ops.__all__) - set(OPERATORS) == set()
-    assert set(ops._METHODS) - set(METHODS) - WITHOUT_GRADIENT - IN_PLACE - NO_OPERATORS == set()
+    operators = {*ops.names.FORMS, *ops._SPECIAL} - set(ops.names.ALIASES)
+    assert operators - set(OPERATORS) - set(METHODS) - WITHOUT_GRADIENT - IN_PLACE - NO_OPERATORS == set()
     assert modules - set(MODULES) - WITHOUT_FORWARD == set()
     used = {function for name in CASES for function in functions_of(*CASES[name]())}
     assert {function.__name__ for function in functions() - used} == set()

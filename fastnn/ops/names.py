@@ -1,0 +1,117 @@
+"""Which operator there is, in which file, and in which forms: the one table.
+
+`fastnn`, `fastnn.nn.functional`, `fastnn.ops` and Tensor's methods take their names from here. An operator is written
+once, as a function whose first argument is the tensor; its file is imported when a name of it is used first.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["ALIASES", "FORMS", "TABLE", "find", "having", "method"]
+
+# File of fastnn.ops -> forms -> names. The forms, in this order:
+#   f  a function of fastnn                            fnn.exp(x)
+#   F  a function of fastnn.nn.functional              F.relu(x)
+#   m  a method of tensors                             x.exp()
+#   i  a method that writes the result into x itself   x.exp_()
+# No form at all ("") stands for what only fastnn.ops has.
+TABLE: dict[str, dict[str, str]] = {
+    "activations": {
+        "fFmi": "relu sigmoid tanh",
+        "fFm": "log_softmax softmax",
+        "fF": "dropout",
+        "F": "elu gelu hardswish leaky_relu mish relu6 silu softplus",
+    },
+    "arithmetic": {"fmi": "abs add clamp div exp log mul neg pow sqrt sub", "fm": "eq ge gt le lt ne"},
+    "casting": {
+        "fm": "is_floating_point numel",
+        "m": "bool byte contiguous data_ptr element_size get_device int is_contiguous is_pinned ndimension nelement "
+        "pin_memory short stride type type_as view_as",
+    },
+    "conv": {"fF": "conv1d conv2d conv_transpose1d conv_transpose2d"},
+    "creation": {
+        "f": "arange as_tensor empty empty_like eye from_numpy full full_like linspace logspace normal ones ones_like "
+        "rand randint randint_like randn randperm tensor zeros zeros_like",
+        "m": "new_empty new_full new_ones new_tensor new_zeros",
+    },
+    "dense": {"fm": "matmul", "F": "linear"},
+    "draws": {"f": "Generator rand_like randn_like", "fmi": "bernoulli"},
+    "joining": {"f": "cat stack where"},
+    "lookup": {"F": "embedding embedding_bag"},
+    "loss": {"F": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy mse_loss nll_loss"},
+    "nonlinear": {
+        "fF": "alpha_dropout celu prelu rrelu selu threshold",
+        "F": "dropout1d dropout2d dropout3d glu hardshrink hardsigmoid hardtanh logsigmoid softmin softshrink softsign "
+        "tanhshrink",
+    },
+    "norm": {"fF": "batch_norm", "F": "instance_norm normalize", "": "batch_norm_training"},
+    "padding": {"F": "pad"},
+    "pool": {
+        "fF": "adaptive_avg_pool1d avg_pool1d max_pool1d max_pool2d",
+        "F": "adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d avg_pool2d",
+        "": "global_avg_pool2d",
+    },
+    "resizing": {
+        "fF": "channel_shuffle pixel_shuffle pixel_unshuffle",
+        "F": "fold interpolate unfold upsample",
+    },
+    "shaping": {
+        "fm": "argmax flatten max mean min permute reshape squeeze std sum t transpose unsqueeze var",
+        "m": "view",
+    },
+    "similarity": {"fF": "bilinear cosine_similarity pairwise_distance"},
+}
+# Second names for the same function, in the same forms.
+ALIASES = {
+    "absolute": "abs",
+    "clip": "clamp",
+    "concat": "cat",
+    "concatenate": "cat",
+    "divide": "div",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "less": "lt",
+    "less_equal": "le",
+    "multiply": "mul",
+    "negative": "neg",
+    "not_equal": "ne",
+    "subtract": "sub",
+    "swapaxes": "transpose",
+    "swapdims": "transpose",
+    "true_divide": "div",
+}
+
+FORMS: dict[str, tuple[str, str]] = {  # name -> file and forms
+    name: (file, forms) for file, rows in TABLE.items() for forms, names in rows.items() for name in names.split()
+}
+FORMS |= {alias: FORMS[name] for alias, name in ALIASES.items()}
+
+
+def having(*forms: str) -> list[str]:
+    """The names that have one of these forms, sorted.
+
+    >>> "exp" in having("f", "F"), "view" in having("f", "F")
+    (True, False)
+    """
+    return sorted(name for name, (_, found) in FORMS.items() if any(form in found for form in forms))
+
+
+def find(name: str) -> Any:
+    """The operator of this name; imports its file."""
+    return getattr(import_module(f"fastnn.ops.{FORMS[name][0]}"), ALIASES.get(name, name))
+
+
+def method(name: str) -> Any:
+    """The function behind the tensor's method `name`: an operator, or the form of one that writes in place (`exp_`)."""
+    if name in FORMS:
+        return find(name)
+    from fastnn.ops.in_place import in_place
+
+    return in_place(name, find(name[:-1]))
+
+
+def methods() -> list[str]:
+    """The names of all methods that operators give to tensors."""
+    return sorted([*having("m"), *(f"{name}_" for name in having("i"))])
