@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import math
 import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastnn.arrays import as_array
+from fastnn.arrays import Size, as_array
 from fastnn.devices import CPU, device
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
 from fastnn.habits import check_options
@@ -19,20 +18,6 @@ from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recordin
 from fastnn.versions import wrote
 
 __all__ = ["Array", "Context", "Function", "Size", "Tensor", "no_grad"]
-
-
-class Size(tuple[int, ...]):
-    """A shape: a tuple that knows how many entries it stands for."""
-
-    __slots__ = ()
-
-    def numel(self) -> int:
-        """The product of the sizes."""
-        return math.prod(self)
-
-    def __getitem__(self, index: Any) -> Any:
-        found = super().__getitem__(index)
-        return Size(found) if isinstance(index, slice) else found
 
 
 def _as_array(data: Any) -> Array:
@@ -92,6 +77,12 @@ class Tensor:
         def __iter__(self) -> Iterator[Tensor]: ...
         def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
         def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __and__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __xor__(self, other: Any) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
         def __iadd__(self, other: Any) -> Tensor: ...
         def __isub__(self, other: Any) -> Tensor: ...
         def __imul__(self, other: Any) -> Tensor: ...

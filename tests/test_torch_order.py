@@ -269,7 +269,6 @@ def loss_arguments(loss: Callable[..., Any]) -> tuple[Any, ...]:
         (lambda: fnn.Tensor(x, True).sum().backward(None, False, True), "create_graph=False"),
         (lambda: F.normalize(x, 2.0, 1), "vectors of length 1"),
         (lambda: fnn.Tensor(x).max(fnn.Tensor(x)), r"fnn\.where\(a > b, a, b\)"),
-        (lambda: fnn.Tensor(x).clamp(fnn.Tensor(x)), "numbers as bounds, got Tensor"),
     ],
 )
 def test_what_fastnn_lacks_is_refused_where_it_stands(call: Callable[[], Any], message: str) -> None:

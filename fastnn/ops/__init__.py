@@ -7,7 +7,7 @@ which are methods of tensors; a family is imported when one of its names is used
 
 from typing import TYPE_CHECKING, Any
 
-from fastnn.ops import arithmetic, names, shaping, ufuncs
+from fastnn.ops import arithmetic, logic, names, shaping, ufuncs
 from fastnn.ops.dense import matmul
 from fastnn.tensors import Tensor
 
@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from fastnn.ops.activations import *  # noqa: F403
     from fastnn.ops.arithmetic import *  # noqa: F403
     from fastnn.ops.conv import *  # noqa: F403
+    from fastnn.ops.creation import *  # noqa: F403
     from fastnn.ops.dense import *  # noqa: F403
     from fastnn.ops.draws import *  # noqa: F403
+    from fastnn.ops.elementwise import *  # noqa: F403
     from fastnn.ops.joining import *  # noqa: F403
+    from fastnn.ops.logic import *  # noqa: F403
     from fastnn.ops.loss import *  # noqa: F403
     from fastnn.ops.norm import *  # noqa: F403
     from fastnn.ops.pool import *  # noqa: F403
@@ -47,13 +50,18 @@ class _Late:
 
 
 # What Python and NumPy call by themselves, and properties.
-_SPECIAL = {
+_SPECIAL: dict[str, Any] = {
     **arithmetic.SPECIAL,
+    **logic.SPECIAL,
     **shaping.SPECIAL,
     "__array_ufunc__": ufuncs.array_ufunc,
     "__array_function__": ufuncs.array_function,
     "__matmul__": matmul,
     "__rmatmul__": lambda b, a: matmul(a, b),
+    "__floordiv__": lambda a, b: names.find("floor_divide")(a, b),
+    "__rfloordiv__": lambda a, b: names.find("floor_divide")(b, a),
+    "__mod__": lambda a, b: names.find("remainder")(a, b),
+    "__rmod__": lambda a, b: names.find("remainder")(b, a),
 }
 for _name, _method in _SPECIAL.items():
     setattr(Tensor, _name, _method)

@@ -24,7 +24,7 @@ TABLE: dict[str, dict[str, str]] = {
         "fF": "dropout",
         "F": "elu gelu hardswish leaky_relu mish relu6 silu softplus",
     },
-    "arithmetic": {"fmi": "abs add clamp div exp log mul neg pow sqrt sub", "fm": "eq ge gt le lt ne"},
+    "arithmetic": {"fmi": "abs add exp log mul neg pow sqrt sub true_divide"},
     "casting": {
         "fm": "is_floating_point numel",
         "m": "bool byte contiguous data_ptr element_size get_device int is_contiguous is_pinned ndimension nelement "
@@ -38,7 +38,19 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "dense": {"fm": "matmul", "F": "linear"},
     "draws": {"f": "Generator rand_like randn_like", "fmi": "bernoulli"},
+    "elementwise": {
+        "fmi": "acos acosh addcdiv addcmul asin asinh atan atan2 atanh ceil clamp clamp_max clamp_min cos cosh deg2rad "
+        "div erf erfc exp2 expm1 floor floor_divide fmod frac lerp log10 log1p log2 logit nan_to_num rad2deg "
+        "reciprocal remainder round rsqrt sign sin sinh square tan trunc",
+        "fm": "maximum minimum",
+        "": "rint",
+    },
     "joining": {"f": "cat stack where"},
+    "logic": {
+        "fmi": "bitwise_and bitwise_not bitwise_or bitwise_xor eq ge gt le logical_and logical_not logical_or "
+        "logical_xor lt ne",
+        "fm": "allclose equal isclose isfinite isinf isnan isneginf isposinf signbit",
+    },
     "lookup": {"F": "embedding embedding_bag"},
     "loss": {"F": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy mse_loss nll_loss"},
     "nonlinear": {
@@ -66,10 +78,18 @@ TABLE: dict[str, dict[str, str]] = {
 # Second names for the same function, in the same forms.
 ALIASES = {
     "absolute": "abs",
+    "arccos": "acos",
+    "arccosh": "acosh",
+    "arcsin": "asin",
+    "arcsinh": "asinh",
+    "arctan": "atan",
+    "arctan2": "atan2",
+    "arctanh": "atanh",
     "clip": "clamp",
     "concat": "cat",
     "concatenate": "cat",
     "divide": "div",
+    "fix": "trunc",
     "greater": "gt",
     "greater_equal": "ge",
     "less": "lt",
@@ -78,9 +98,9 @@ ALIASES = {
     "negative": "neg",
     "not_equal": "ne",
     "subtract": "sub",
+    "sgn": "sign",
     "swapaxes": "transpose",
     "swapdims": "transpose",
-    "true_divide": "div",
 }
 
 FORMS: dict[str, tuple[str, str]] = {  # name -> file and forms

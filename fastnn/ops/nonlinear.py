@@ -11,9 +11,9 @@ from fastnn.errors import ShapeError
 from fastnn.ops.activations import dropout as drop_entries
 from fastnn.ops.activations import elu, sigmoid, softmax, softplus, tanh
 from fastnn.ops.arithmetic import abs as absolute
-from fastnn.ops.arithmetic import clamp
 from fastnn.ops.common import axis, floating
 from fastnn.ops.draws import rand_like
+from fastnn.ops.elementwise import clamp
 from fastnn.ops.joining import where
 from fastnn.tensors import Tensor
 

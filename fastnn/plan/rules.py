@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.ops import arithmetic, draws, joining, norm, shaping
+from fastnn.ops import arithmetic, draws, elementwise, joining, norm, shaping
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.trace import Detach, Operator
 from fastnn.tensors import Array, Cast, Context, Function, Round
@@ -115,15 +115,23 @@ def _clamp(to: Emitter, op: Operator, x: Array, *, min: float | None, max: float
     return to.map("clamp", x, p=bounds), lambda grad: (to.map("clamp_backward", grad, x, p=bounds),)
 
 
-@rule(arithmetic.Compare)
+_OF_TRUTH = {"logical_and": "mul", "bitwise_and": "mul", "logical_xor": "not_equal", "bitwise_xor": "not_equal"}
+
+
+@rule(arithmetic.Compare, any_type=(0, 1))
 def _compare(to: Emitter, op: Operator, a: Array, b: Any, *, ufunc: np.ufunc) -> Any:
     if not isinstance(b, np.ndarray):
         if not isinstance(b, (bool, int, float)):
             raise Unlowered(f"compared with {type(b).__name__}")
-        b = np.asarray(b, np.float32)
-    if a.dtype != np.float32 or b.dtype != np.float32:
+        b = np.asarray(b, np.bool_ if isinstance(b, bool) else np.float32)
+    name = ufunc.__name__
+    if a.dtype == b.dtype == np.bool_ and name in ("logical_or", "bitwise_or"):
+        return to.map("where", a, np.ones((), np.float32), b, dtype=np.bool_), None
+    if a.dtype == np.bool_ and (b.dtype == np.bool_ or not b.ndim) and name in ("equal", "not_equal", *_OF_TRUTH):
+        return to.map(_OF_TRUTH.get(name, name), a, b, dtype=np.bool_), None
+    if a.dtype != np.float32 or b.dtype != np.float32 or name.startswith("logical"):
         raise Unlowered("it compares other numbers than float32")
-    return to.map(ufunc.__name__, a, b, dtype=np.bool_), None
+    return to.map(name, a, b, dtype=np.bool_), None
 
 
 @rule(joining.Where, any_type=(0,))
@@ -143,6 +151,49 @@ def _normalize(to: Emitter, op: Operator, x: Array, mean: Array, std: Array) -> 
     mean, std = mean.reshape(channels), std.reshape(channels)
     y = to.map("normalize", x, mean, std, p=(255.0 if x.dtype == np.uint8 else 1.0,))
     return y, lambda grad: (to.map("div", grad, std), None, None)
+
+
+_KINDS = {  # NumPy's names that are not the maps'
+    "absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan",
+    "arctan2": "atan2", "arctanh": "atanh", "divide": "div", "multiply": "mul", "negative": "neg", "power": "pow",
+    "rint": "round", "subtract": "sub",
+}  # fmt: skip
+
+
+class _Taken(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array of the plan's that takes NumPy's functions down as maps: what formulas of elementwise.py are given."""
+
+    def __init__(self, to: Emitter, array: Array) -> None:
+        self.to, self.array = to, array
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **_: Any) -> _Taken:
+        return self._map(_KINDS.get(ufunc.__name__, ufunc.__name__), *inputs)
+
+    def _map(self, kind: str, *inputs: Any) -> _Taken:
+        arrays = [x.array if isinstance(x, _Taken) else np.asarray(x, np.float32) for x in inputs]
+        return _Taken(self.to, self.to.map(kind, *arrays))
+
+    def erf(self) -> _Taken:
+        return self._map("erf", self)
+
+    def sign(self) -> _Taken:
+        return self._map("sign", self)
+
+    def share(self, a: _Taken, b: _Taken) -> _Taken:
+        return self._map("share", self, a, b)
+
+
+@rule(*elementwise.FORMULAS)
+def _elementwise(to: Emitter, op: Operator, *arrays: Array) -> Any:
+    inputs = [_Taken(to, array) for array in arrays]
+    y = elementwise.FORMULAS[op.function](*inputs)
+    named = dict(zip(elementwise.names_of(len(arrays)), (*inputs, y), strict=True))
+
+    def backward(grad: Array) -> tuple[Array | None, ...]:
+        found = elementwise.gradients_of(op.function, op.needs, _Taken(to, grad), named)
+        return tuple(None if g is None else to.sum_to(g.array, x.shape) for g, x in zip(found, arrays, strict=True))
+
+    return y.array, backward
 
 
 # ---- types -----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.backends import shapes
-from fastnn.ops import activations, arithmetic, conv, dense, draws, joining, loss, norm, pool, shaping
+from fastnn.ops import activations, arithmetic, conv, dense, draws, elementwise, joining, loss, norm, pool, shaping
 from fastnn.ops.common import low, tall
 from fastnn.tape import Context, computing_dtype
 from fastnn.tensors import Array, Cast, Function
@@ -98,9 +98,9 @@ def _broadcast(*arrays: Array) -> Array:
     return _of(np.broadcast_shapes(*(x.shape for x in arrays)), np.result_type(*(x.dtype for x in arrays)))
 
 
-_ELEMENTWISE = (  # of arrays that broadcast
+_ELEMENTWISE: tuple[type[Function], ...] = (  # of arrays that broadcast
     arithmetic.Abs, arithmetic.Add, arithmetic.Div, arithmetic.Exp, arithmetic.Log, arithmetic.Mul, arithmetic.Neg,
-    arithmetic.Sqrt, arithmetic.Sub,
+    arithmetic.Sqrt, arithmetic.Sub, *elementwise.FORMULAS,
 )  # fmt: skip
 _RULES: dict[type[Function], Rule] = {
     **dict.fromkeys(_ELEMENTWISE, _broadcast),

@@ -154,7 +154,6 @@ OPERATORS: Calls = {
     "var of one": lambda _: t(1).var(),
     "var by position": lambda _: t(2).var(0, 0),
     "clamp": lambda _: t(2).clamp(),
-    "clamp by a tensor": lambda _: t(2).clamp(t(2)),
     "cat": lambda _: fnn.cat([t(2, 3), t(2, 4)]),
     "cat of nothing": lambda _: fnn.cat([]),
     "stack": lambda _: fnn.stack([t(2), t(3)]),
