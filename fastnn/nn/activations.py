@@ -14,6 +14,7 @@ from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
 from fastnn.init import constant_
+from fastnn.nn.applied import Applied
 from fastnn.nn.module import Module, Parameter
 from fastnn.tensors import Tensor
 
@@ -142,28 +143,14 @@ class LogSoftmax(Module):
 # ---- activations of other operators ----------------------------------------------------------------------------------
 
 
-class _Applied(Module):
-    """A function of fastnn.ops, by its name, with the options that its __init__ keeps."""
-
-    function: str
-    options: tuple[str, ...] = ()
-
-    def forward(self, input: Any) -> Tensor:
-        result: Tensor = getattr(ops, self.function)(input, *(getattr(self, name) for name in self.options))
-        return result
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)}" for name in self.options)
-
-
-class _Plain(_Applied):
+class _Plain(Applied):
     """One without options, but for PyTorch's `inplace`."""
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
 
 
-class _WithDim(_Applied):
+class _WithDim(Applied):
     """One along a dimension."""
 
     options = ("dim",)
@@ -203,19 +190,19 @@ class SELU(_Plain):
     function = "selu"
 
 
-class Softsign(_Applied):
+class Softsign(Applied):
     """x/(1 + |x|)."""
 
     function = "softsign"
 
 
-class LogSigmoid(_Applied):
+class LogSigmoid(Applied):
     """log(sigmoid(x))."""
 
     function = "logsigmoid"
 
 
-class Tanhshrink(_Applied):
+class Tanhshrink(Applied):
     """x - tanh(x)."""
 
     function = "tanhshrink"
@@ -240,7 +227,7 @@ class GLU(_WithDim):
     function = "glu"
 
 
-class Softplus(_Applied):
+class Softplus(Applied):
     """log(1 + exp(beta·x))/beta, and x itself where beta·x > threshold."""
 
     function, options = "softplus", ("beta", "threshold")
@@ -250,7 +237,7 @@ class Softplus(_Applied):
         self.beta, self.threshold = number("Softplus", "beta", beta), number("Softplus", "threshold", threshold)
 
 
-class Hardtanh(_Applied):
+class Hardtanh(Applied):
     """x between min_val and max_val."""
 
     function, options = "hardtanh", ("min_val", "max_val")
@@ -269,7 +256,7 @@ class Hardtanh(_Applied):
         self.max_val = number("Hardtanh", "max_val", high, self.min_val)
 
 
-class CELU(_Applied):
+class CELU(Applied):
     """max(x, 0) + min(alpha·(exp(x/alpha) - 1), 0) (Barron 2017)."""
 
     function, options = "celu", ("alpha",)
@@ -279,7 +266,7 @@ class CELU(_Applied):
         self.alpha = number("CELU", "alpha", alpha)
 
 
-class Softshrink(_Applied):
+class Softshrink(Applied):
     """x drawn towards 0 by lambd, and 0 where it would pass it."""
 
     function, options = "softshrink", ("lambd",)
@@ -289,7 +276,7 @@ class Softshrink(_Applied):
         self.lambd = number("Softshrink", "lambd", lambd, 0)
 
 
-class Hardshrink(_Applied):
+class Hardshrink(Applied):
     """x, and 0 where |x| ≤ lambd."""
 
     function, options = "hardshrink", ("lambd",)
@@ -299,7 +286,7 @@ class Hardshrink(_Applied):
         self.lambd = number("Hardshrink", "lambd", lambd)
 
 
-class Threshold(_Applied):
+class Threshold(Applied):
     """x where it is above threshold, value elsewhere."""
 
     function, options = "threshold", ("threshold", "value")
@@ -308,21 +295,6 @@ class Threshold(_Applied):
         super().__init__()
         self.threshold = number("Threshold", "threshold", threshold)
         self.value = number("Threshold", "value", value)
-
-
-class RReLU(Module):
-    """x where x ≥ 0, elsewhere x times a number from [lower, upper): drawn in training, else the middle."""
-
-    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
-        super().__init__()
-        self.lower = number("RReLU", "lower", lower)
-        self.upper = number("RReLU", "upper", upper, self.lower)
-
-    def forward(self, input: Any) -> Tensor:
-        return ops.rrelu(input, self.lower, self.upper, self.training)
-
-    def extra_repr(self) -> str:
-        return f"lower={self.lower}, upper={self.upper}"
 
 
 class PReLU(Module):

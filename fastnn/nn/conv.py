@@ -12,7 +12,7 @@ from fastnn.checks import whole
 from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
 from fastnn.nn.module import Module, Parameter
-from fastnn.ops.common import Size, sizes
+from fastnn.ops.common import sizes
 from fastnn.ops.conv import paddings
 from fastnn.tensors import Tensor
 
@@ -27,10 +27,22 @@ class _Conv(Module):
     weight: Parameter
     bias: Parameter | None
 
-    def _set_up(
-        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
-        groups: int, bias: bool, padding_mode: str,
-    ) -> None:  # fmt: skip
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        check_options(type(self).__name__, device=device, dtype=dtype)
         name, dims = type(self).__name__, self.dims
         self.in_channels = whole(name, "in_channels", in_channels, 1)
         self.out_channels = whole(name, "out_channels", out_channels, 1)
@@ -110,26 +122,6 @@ class Conv1d(_Conv):
 
     dims = 1
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int],
-        stride: int | tuple[int] = 1,
-        padding: int | tuple[int] | str = 0,
-        dilation: int | tuple[int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__()
-        check_options("Conv1d", device=device, dtype=dtype)
-        self._set_up(
-            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode
-        )  # fmt: skip
-
 
 class Conv2d(_Conv):
     """Convolution (cross-correlation): input (N, in_channels, H, W), output (N, out_channels, OH, OW).
@@ -146,24 +138,6 @@ class Conv2d(_Conv):
     """
 
     dims = 2
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size | str = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__()
-        check_options("Conv2d", device=device, dtype=dtype)
-        self._set_up(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode)
 
 
 class _ConvTranspose(_Conv):
@@ -184,11 +158,11 @@ class _ConvTranspose(_Conv):
         device: Any = None,
         dtype: Any = None,
     ) -> None:
-        super().__init__()
-        check_options(type(self).__name__, device=device, dtype=dtype)
-        self.output_padding = sizes("output_padding", output_padding, self.dims)
         padding = sizes("padding", padding, self.dims)  # no words
-        self._set_up(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode)
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
+        )
+        self.output_padding = sizes("output_padding", output_padding, self.dims)
 
     def forward(self, input: Any, output_size: Any = None) -> Tensor:
         transpose = ops.conv_transpose1d if self.dims == 1 else ops.conv_transpose2d

@@ -12,6 +12,7 @@ from fastnn.arrays import as_array
 from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
+from fastnn.nn.applied import Applied
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.lookup import padding_row
 from fastnn.tensors import Tensor, wrote
@@ -174,30 +175,22 @@ class Bilinear(Module):
         return f"{sizes}, bias={self.bias is not None}"
 
 
-class CosineSimilarity(Module):
+class CosineSimilarity(Applied):
     """The cosine of the angle between two vectors along dim."""
+
+    function, options = "cosine_similarity", ("dim", "eps")
 
     def __init__(self, dim: int = 1, eps: float = 1e-8) -> None:
         super().__init__()
         self.dim, self.eps = whole("CosineSimilarity", "dim", dim), number("CosineSimilarity", "eps", eps, 0)
 
-    def forward(self, x1: Any, x2: Any) -> Tensor:
-        return ops.cosine_similarity(x1, x2, self.dim, self.eps)
 
-    def extra_repr(self) -> str:
-        return f"dim={self.dim}, eps={self.eps}"
-
-
-class PairwiseDistance(Module):
+class PairwiseDistance(Applied):
     """The p-norm of x1 - x2 + eps along the last dimension."""
+
+    function, options = "pairwise_distance", ("norm", "eps", "keepdim")
 
     def __init__(self, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> None:
         super().__init__()
         self.norm, self.eps = number("PairwiseDistance", "p", p, 0, finite=False), eps
         self.keepdim = keepdim
-
-    def forward(self, x1: Any, x2: Any) -> Tensor:
-        return ops.pairwise_distance(x1, x2, self.norm, self.eps, self.keepdim)
-
-    def extra_repr(self) -> str:
-        return f"p={self.norm}, eps={self.eps}, keepdim={self.keepdim}"

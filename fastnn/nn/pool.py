@@ -7,8 +7,9 @@ from typing import Any
 from fastnn import ops
 from fastnn.checks import plain
 from fastnn.errors import ArgumentError
+from fastnn.nn.applied import Applied
 from fastnn.nn.module import Module
-from fastnn.ops.common import Size, sizes
+from fastnn.ops.common import sizes
 from fastnn.tensors import Tensor
 
 
@@ -64,12 +65,20 @@ class MaxPool2d(_MaxPool):
 
 class _AvgPool(Module):
     dims: int
-    divisor_override: int | None = None
 
-    def _set_up(self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool) -> None:
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
+        super().__init__()
         self.kernel_size, self.padding, self.count_include_pad = plain(kernel_size), plain(padding), count_include_pad
         self.stride = self.kernel_size if stride is None else plain(stride)
-        self.ceil_mode = ceil_mode
+        self.ceil_mode, self.divisor_override = ceil_mode, divisor_override
         _check(type(self).__name__, self.dims, self.kernel_size, self.stride, self.padding)
 
     def forward(self, input: Any) -> Tensor:
@@ -83,20 +92,9 @@ class _AvgPool(Module):
 
 
 class AvgPool1d(_AvgPool):
-    """The mean of each window: (N, C, L) -> (N, C, OL); all else as AvgPool2d."""
+    """The mean of each window: (N, C, L) -> (N, C, OL); all else as AvgPool2d, without divisor_override."""
 
     dims = 1
-
-    def __init__(
-        self,
-        kernel_size: int | tuple[int],
-        stride: int | tuple[int] | None = None,
-        padding: int | tuple[int] = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-    ) -> None:
-        super().__init__()
-        self._set_up(kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
 class AvgPool2d(_AvgPool):
@@ -106,39 +104,19 @@ class AvgPool2d(_AvgPool):
 
     dims = 2
 
-    def __init__(
-        self,
-        kernel_size: Size,
-        stride: Size | None = None,
-        padding: Size = 0,
-        ceil_mode: bool = False,
-        count_include_pad: bool = True,
-        divisor_override: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.divisor_override = divisor_override
-        self._set_up(kernel_size, stride, padding, ceil_mode, count_include_pad)
 
-
-class _Adaptive(Module):
-    pool: str  # of fastnn.ops
+class _Adaptive(Applied):
+    options = ("output_size",)
 
     def __init__(self, output_size: Any) -> None:
         super().__init__()
         self.output_size = plain(output_size)
 
-    def forward(self, input: Any) -> Tensor:
-        found: Tensor = getattr(ops, self.pool)(input, self.output_size)
-        return found
-
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}"
-
 
 class AdaptiveAvgPool1d(_Adaptive):
     """The means of `output_size` windows that are as even as can be: (N, C, L) -> (N, C, output_size)."""
 
-    pool = "adaptive_avg_pool1d"
+    function = "adaptive_avg_pool1d"
 
 
 class AdaptiveAvgPool2d(_Adaptive):
@@ -151,19 +129,19 @@ class AdaptiveAvgPool2d(_Adaptive):
     (8, 64, 3, 1)
     """
 
-    pool = "adaptive_avg_pool2d"
+    function = "adaptive_avg_pool2d"
 
 
 class AdaptiveMaxPool1d(_Adaptive):
     """The largest entries of the windows of AdaptiveAvgPool1d."""
 
-    pool = "adaptive_max_pool1d"
+    function = "adaptive_max_pool1d"
 
 
 class AdaptiveMaxPool2d(_Adaptive):
     """The largest entries of the windows of AdaptiveAvgPool2d."""
 
-    pool = "adaptive_max_pool2d"
+    function = "adaptive_max_pool2d"
 
 
 class GlobalAvgPool2d(AdaptiveAvgPool2d):

@@ -8,12 +8,13 @@ from typing import Any
 from fastnn import ops
 from fastnn.checks import number, plain, whole
 from fastnn.errors import ShapeError
+from fastnn.nn.applied import Applied
 from fastnn.nn.module import Module
 from fastnn.ops.common import Size, pair, sizes
 from fastnn.tensors import Tensor
 
 
-class Upsample(Module):
+class Upsample(Applied):
     """(N, C, H, W) or (N, C, L) in another size, by `size` or `scale_factor`, as fastnn.ops.interpolate.
 
     >>> from fastnn import nn
@@ -21,6 +22,9 @@ class Upsample(Module):
     Tensor([[[[1., 1., 2., 2.],
               [1., 1., 2., 2.]]]])
     """
+
+    function = "interpolate"
+    options = ("size", "scale_factor", "mode", "align_corners", "recompute_scale_factor")
 
     def __init__(
         self,
@@ -33,11 +37,6 @@ class Upsample(Module):
         super().__init__()
         self.size, self.scale_factor, self.mode = plain(size), plain(scale_factor), mode
         self.align_corners, self.recompute_scale_factor = align_corners, recompute_scale_factor
-
-    def forward(self, input: Any) -> Tensor:
-        return ops.interpolate(
-            input, self.size, self.scale_factor, self.mode, self.align_corners, self.recompute_scale_factor
-        )
 
     def extra_repr(self) -> str:
         size = f"scale_factor={self.scale_factor}" if self.size is None else f"size={self.size}"
@@ -58,77 +57,58 @@ class UpsamplingBilinear2d(Upsample):
         super().__init__(size, scale_factor, "bilinear", align_corners=True)
 
 
-class PixelShuffle(Module):
+class PixelShuffle(Applied):
     """(..., C·r², H, W) -> (..., C, H·r, W·r): channels become places (Shi et al. 2016)."""
+
+    function, options = "pixel_shuffle", ("upscale_factor",)
 
     def __init__(self, upscale_factor: int) -> None:
         super().__init__()
         self.upscale_factor = whole("PixelShuffle", "upscale_factor", upscale_factor, 1)
 
-    def forward(self, input: Any) -> Tensor:
-        return ops.pixel_shuffle(input, self.upscale_factor)
 
-    def extra_repr(self) -> str:
-        return f"upscale_factor={self.upscale_factor}"
-
-
-class PixelUnshuffle(Module):
+class PixelUnshuffle(Applied):
     """(..., C, H·r, W·r) -> (..., C·r², H, W): places become channels."""
+
+    function, options = "pixel_unshuffle", ("downscale_factor",)
 
     def __init__(self, downscale_factor: int) -> None:
         super().__init__()
         self.downscale_factor = whole("PixelUnshuffle", "downscale_factor", downscale_factor, 1)
 
-    def forward(self, input: Any) -> Tensor:
-        return ops.pixel_unshuffle(input, self.downscale_factor)
 
-    def extra_repr(self) -> str:
-        return f"downscale_factor={self.downscale_factor}"
-
-
-class ChannelShuffle(Module):
+class ChannelShuffle(Applied):
     """(N, C, ...) with the first channels of all groups first, then the second ones (Zhang et al. 2018)."""
+
+    function, options = "channel_shuffle", ("groups",)
 
     def __init__(self, groups: int) -> None:
         super().__init__()
         self.groups = whole("ChannelShuffle", "groups", groups, 1)
 
-    def forward(self, input: Any) -> Tensor:
-        return ops.channel_shuffle(input, self.groups)
 
-    def extra_repr(self) -> str:
-        return f"groups={self.groups}"
-
-
-class Unfold(Module):
+class Unfold(Applied):
     """(N, C, H, W) -> (N, C·kh·kw, windows): each window of a convolution as a column."""
+
+    function = "unfold"
+    options: tuple[str, ...] = ("kernel_size", "dilation", "padding", "stride")
 
     def __init__(self, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1) -> None:
         super().__init__()
         self.kernel_size, self.dilation = pair("kernel_size", kernel_size), pair("dilation", dilation)
         self.padding, self.stride = pair("padding", padding), pair("stride", stride)
 
-    def forward(self, input: Any) -> Tensor:
-        return ops.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, dilation={self.dilation}, padding={self.padding}, stride={self.stride}"
-
 
 class Fold(Unfold):
     """(N, C·kh·kw, windows) -> (N, C, H, W): the columns of Unfold added where they came from."""
+
+    function, options = "fold", ("output_size", *Unfold.options)
 
     def __init__(
         self, output_size: Size, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
     ) -> None:
         super().__init__(kernel_size, dilation, padding, stride)
         self.output_size = pair("output_size", output_size)
-
-    def forward(self, input: Any) -> Tensor:
-        return ops.fold(input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
-
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}, {super().extra_repr()}"
 
 
 # ---- around ----------------------------------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ TABLE: dict[str, dict[str, str]] = {
     "lookup": {"F": "embedding embedding_bag"},
     "loss": {"F": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy mse_loss nll_loss"},
     "nonlinear": {
-        "fF": "alpha_dropout celu prelu rrelu selu threshold",
+        "fF": "alpha_dropout celu prelu selu threshold",
         "F": "dropout1d dropout2d dropout3d glu hardshrink hardsigmoid hardtanh logsigmoid softmin softshrink softsign "
         "tanhshrink",
     },

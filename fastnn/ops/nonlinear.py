@@ -19,7 +19,7 @@ from fastnn.tensors import Tensor
 
 __all__ = [
     "alpha_dropout", "celu", "dropout1d", "dropout2d", "dropout3d", "glu", "hardshrink", "hardsigmoid", "hardtanh",
-    "logsigmoid", "prelu", "rrelu", "selu", "softmin", "softshrink", "softsign", "tanhshrink", "threshold",
+    "logsigmoid", "prelu", "selu", "softmin", "softshrink", "softsign", "tanhshrink", "threshold",
 ]  # fmt: skip
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, arXiv:1706.02515
@@ -99,15 +99,6 @@ def prelu(input: Any, weight: Tensor) -> Tensor:
         raise ShapeError(f"prelu: expected weight of shape (1,) or ({channels},), got {weight.shape}")
     slopes = weight.reshape(-1, *(1,) * max(0, x.ndim - 2)) if weight.numel() > 1 else weight
     return where(x > 0, x, slopes * x)
-
-
-def rrelu(
-    input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
-) -> Tensor:
-    """x where x ≥ 0, elsewhere x times a number from [lower, upper): drawn in training, else the middle."""
-    x = floating(input)
-    slopes = rand_like(x) * (upper - lower) + lower if training else (lower + upper) / 2
-    return where(x >= 0, x, x * slopes)
 
 
 def glu(input: Any, dim: int = -1) -> Tensor:

@@ -38,7 +38,7 @@ def test_sequential() -> None:
     with pytest.raises(ArgumentError, match="insert: expected a place up to 3, got 9"):
         plain.insert(9, nn.ReLU())
     with pytest.raises(ArgumentError, match="another Sequential"):
-        plain + [nn.ReLU()]
+        plain + nn.ModuleList([nn.ReLU()])
 
 
 def test_module_list() -> None:
@@ -46,7 +46,7 @@ def test_module_list() -> None:
     layers.insert(0, nn.ReLU())
     layers += [nn.Tanh()]
     layers[2] = nn.Sigmoid()
-    assert kinds(layers + [nn.Mish()]) == ["ReLU", "Linear", "Sigmoid", "Mish"]
+    assert kinds(layers + nn.ModuleList([nn.Mish()])) == ["ReLU", "Linear", "Sigmoid", "Mish"]
     assert kinds(layers[1:]) == ["Linear", "Sigmoid"]
     assert names(layers) == ["1.weight", "1.bias"]
     del layers[0]

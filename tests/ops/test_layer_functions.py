@@ -95,7 +95,6 @@ CASES: list[tuple[str, Callable[..., Any], list[tuple[int, ...]]]] = [
     ("glu", lambda f, x: f.glu(x) + f.glu(x, -1), [ROWS]),
     ("glu, channels", lambda f, x: f.glu(x, dim=1), [IMG]),
     ("softmin", lambda f, x: f.softmin(x, dim=1), [ROWS]),
-    ("rrelu", lambda f, x: f.rrelu(x, 0.1, 0.4), [ROWS]),
     ("prelu", lambda f, x, w: f.prelu(x, w), [IMG, (4,)]),
     ("prelu, one", lambda f, x, w: f.prelu(x, w), [ROWS, (1,)]),
     ("instance_norm", lambda f, x, w, b: f.instance_norm(x, None, None, w, b, True, 0.1, 1e-3), [IMG, (4,), (4,)]),

@@ -1,4 +1,4 @@
-"""Networks of sequences, of transposed convolutions and of token ids, compiled: what runs them, and the same as eager."""
+"""Networks of sequences, of transposed convolutions and of words, compiled: what runs them, and the same as eager."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def sequences() -> nn.Module:
     return nn.Sequential(
         nn.Conv1d(2, 8, 5, padding=2), nn.ReLU(), nn.MaxPool1d(2),
         nn.Conv1d(8, 12, 3, stride=2, padding=1), nn.BatchNorm1d(12), nn.Hardswish(), nn.AvgPool1d(2),
-        nn.Conv1d(12, 12, 3, padding=1, dilation=2, groups=4), nn.Softplus(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(12, 5),
+        nn.Conv1d(12, 12, 3, padding=1, dilation=2, groups=4), nn.Softplus(), nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(), nn.Linear(12, 5),
     )  # fmt: skip
 
 
@@ -58,13 +59,14 @@ def decoder() -> nn.Module:
 def generator() -> nn.Module:
     """Begins with images of one entry, and ends with one window for the whole image: matrix products."""
     return nn.Sequential(
-        nn.Flatten(), nn.Unflatten(1, (64, 1, 1)), nn.ConvTranspose2d(64, 32, 4), nn.ReLU(), nn.Conv2d(32, 160, 4, bias=False),
-        nn.Flatten(), nn.Linear(160, 5),
+        nn.Flatten(), nn.Unflatten(1, (64, 1, 1)), nn.ConvTranspose2d(64, 32, 4), nn.ReLU(),
+        nn.Conv2d(32, 160, 4, bias=False), nn.Flatten(), nn.Linear(160, 5),
     )  # fmt: skip
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {  # and how many regions
-    "sequences": (sequences, 1), "plain sequences": (plain_sequences, 1), "residual": (Residual1d, 1), "decoder": (decoder, 1),
+    "sequences": (sequences, 1), "plain sequences": (plain_sequences, 1), "residual": (Residual1d, 1),
+    "decoder": (decoder, 1),
     "generator": (generator, 0),
 }  # fmt: skip
 
@@ -153,8 +155,8 @@ def test_words_and_masks_as_inputs() -> None:
             )
             model.eval()
             inputs = x if isinstance(x, tuple) else (x,)
-            predict = fnn.compile(model) if compiled else lambda *a: model(*map(fnn.Tensor, a)).numpy()
-            results.append([*(np.array(v) for v in model.state_dict().values()), np.array(predict(*inputs))])
+            outputs = fnn.compile(model)(*inputs) if compiled else model(*map(fnn.Tensor, inputs)).numpy()
+            results.append([*(np.array(v) for v in model.state_dict().values()), np.array(outputs)])
             assert (results[-1][0][0] == 0).all()
         assert_alike(*results)
 
