@@ -16,7 +16,7 @@ from fastnn.ops.norm import Running
 from fastnn.plan.emit import Emitter, Step, Unlowered
 from fastnn.plan.fuse import Single, Stage
 from fastnn.plan.interpret import Interpreted
-from fastnn.plan.kernel_rules import RULES
+from fastnn.plan.layer_rules import RULES
 from fastnn.plan.memory import memory_of
 from fastnn.plan.native import native_stage
 from fastnn.plan.rules import OF_ANY_TYPE, Backward
