@@ -21,18 +21,25 @@ from fastnn.errors import FastnnError
 from fastnn.habits import no_such_name
 from fastnn.ops import bernoulli, cat, rand_like, randn_like, stack, where
 from fastnn.random import manual_seed
-from fastnn.tape import no_grad
+from fastnn.recording import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from fastnn.tensors import Function, Tensor
 
 if TYPE_CHECKING:
     __version__: str
 
-    from fastnn import data, insight, plan, recipes, train, weights
+    from fastnn import autograd, data, func, insight, plan, recipes, train, weights
     from fastnn.config import show_config
     from fastnn.insight import landscape
     from fastnn.insight.compare import compare_optimizers
     from fastnn.insight.diagnosis import diagnose
-    from fastnn.insight.gradients import gradcheck, numeric_gradient
+    from fastnn.insight.gradients import gradcheck, gradgradcheck, numeric_gradient
     from fastnn.insight.graph import graph
     from fastnn.insight.signals import signal_report
     from fastnn.plan.compile import compile
@@ -46,20 +53,27 @@ __all__ = [
     "Function",
     "History",
     "Tensor",
+    "autograd",
     "bernoulli",
     "cat",
     "compare_optimizers",
     "compile",
     "data",
     "diagnose",
+    "enable_grad",
     "errors",
     "evaluate",
     "fit",
+    "func",
     "get_num_threads",
     "gradcheck",
+    "gradgradcheck",
     "graph",
+    "inference_mode",
     "init",
     "insight",
+    "is_grad_enabled",
+    "is_inference_mode_enabled",
     "landscape",
     "load_run",
     "manual_seed",
@@ -73,6 +87,7 @@ __all__ = [
     "randn_like",
     "random",
     "recipes",
+    "set_grad_enabled",
     "set_num_threads",
     "show_config",
     "signal_report",
@@ -90,6 +105,7 @@ _ON_FIRST_USE = {
     "evaluate": "fastnn.train",
     "fit": "fastnn.train",
     "gradcheck": "fastnn.insight.gradients",
+    "gradgradcheck": "fastnn.insight.gradients",
     "graph": "fastnn.insight.graph",
     "landscape": "fastnn.insight",
     "load_run": "fastnn.recipes",
@@ -97,7 +113,7 @@ _ON_FIRST_USE = {
     "show_config": "fastnn.config",
     "signal_report": "fastnn.insight.signals",
 }
-_MODULES = ("data", "insight", "plan", "recipes", "train", "weights")
+_MODULES = ("autograd", "data", "func", "insight", "plan", "recipes", "train", "weights")
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from fastnn.insight.compare import compare_optimizers
 from fastnn.insight.curves import Mistakes, confusion_matrix, learning_curves, worst_mistakes
 from fastnn.insight.diagnosis import Diagnosis, diagnose
 from fastnn.insight.filters import FeatureMaps, Weights, class_weights, feature_maps, filters
-from fastnn.insight.gradients import GradientError, gradcheck, numeric_gradient
+from fastnn.insight.gradients import GradientError, gradcheck, gradgradcheck, numeric_gradient
 from fastnn.insight.graph import Graph, GraphNode, graph
 from fastnn.insight.signals import LayerSignal, SignalRecorder, SignalReport, signal_report
 
@@ -27,6 +27,7 @@ __all__ = [
     "feature_maps",
     "filters",
     "gradcheck",
+    "gradgradcheck",
     "graph",
     "landscape",
     "learning_curves",

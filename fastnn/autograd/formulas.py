@@ -1,0 +1,417 @@
+"""Kernels as differentiable operators, NumPy's functions as fastnn's, and the backward of operators that need formulas.
+
+Three ways to one end, shortest first. A kernel that an operator's backward calls stands in `Kernels`, by its name, as
+an expression of tensors. An operator whose forward keeps other numbers than its inputs and output is *composed*: said
+again by operators that have derivatives, whose gradient is then its own. What is left has a formula.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn import ops
+from fastnn.autograd.second import Given, formula, operator_named
+from fastnn.backends.reference.erf import erf
+from fastnn.hooks import key_of
+from fastnn.ops import arithmetic, conv, dense, joining, loss, norm, pool, shaping
+from fastnn.ops.common import sum_to
+from fastnn.tensors import Array, Context, Function, Tensor
+
+__all__ = ["NUMPY", "Kernels"]
+
+
+# ---- operators that stand in backward alone --------------------------------------------------------------------------
+
+
+class ConvolutionInput(Function):
+    """conv2d_backward_input as an operator: grad (N, O, OH, OW), weight -> (N, C, H, W). Attribute: image_size, and
+    those of Conv2d. The three products of a convolution are each other's gradients."""
+
+    @staticmethod
+    def forward(ctx: Context, grad: Array, weight: Array, *, image_size: tuple[int, int], **options: Any) -> Array:
+        ctx.save_for_backward(grad, weight)
+        return ctx.kernels.conv2d_backward_input(grad, weight, image_size, **options)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
+        (given, weight), options = ctx.saved_tensors, _without(ctx.attributes, "image_size")
+        need_given, need_weight = ctx.needs_input_grad
+        return (
+            ctx.kernels.conv2d_forward(grad, weight, None, **options) if need_given else None,
+            ctx.kernels.conv2d_backward_weight(given, grad, weight.shape[2:], **options)[0] if need_weight else None,
+        )
+
+
+class ConvolutionWeight(Function):
+    """conv2d_backward_weight as an operator, without the bias: grad (N, O, OH, OW), x -> (O, C/g, kh, kw). Attribute:
+    kernel_size, and those of Conv2d."""
+
+    @staticmethod
+    def forward(ctx: Context, grad: Array, x: Array, *, kernel_size: tuple[int, int], **options: Any) -> Array:
+        ctx.save_for_backward(grad, x)
+        return ctx.kernels.conv2d_backward_weight(grad, x, kernel_size, **options)[0]
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
+        (given, x), options = ctx.saved_tensors, _without(ctx.attributes, "kernel_size")
+        need_given, need_x = ctx.needs_input_grad
+        return (
+            ctx.kernels.conv2d_forward(x, grad, None, **options) if need_given else None,
+            ctx.kernels.conv2d_backward_input(given, grad, x.shape[2:], **options) if need_x else None,
+        )
+
+
+class AveragePoolInput(Function):
+    """avg_pool2d_backward_input as an operator. Attribute: input_size, and those of AvgPool2d."""
+
+    @staticmethod
+    def forward(ctx: Context, grad: Array, *, input_size: tuple[int, int], **options: Any) -> Array:
+        return ctx.kernels.avg_pool2d_backward_input(grad, input_size, **options)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return ctx.kernels.avg_pool2d_forward(grad, **_without(ctx.attributes, "input_size"))
+
+
+class MaxPoolInput(Function):
+    """max_pool2d_backward_input as an operator: entries go where the maxima were. Attributes: argmax, input_size."""
+
+    @staticmethod
+    def forward(ctx: Context, grad: Array, *, argmax: Array, input_size: tuple[int, int]) -> Array:
+        return ctx.kernels.max_pool2d_backward_input(grad, argmax, input_size)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return _picked(grad, ctx.attributes["argmax"])
+
+
+class Pick(Function):
+    """The entries of x (N, C, H, W) at `argmax` (N, C, OH, OW), counted within each plane. Saves the shape."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, argmax: Array) -> Array:
+        ctx.save_for_backward(x.shape[2:])
+        return _picked(x, argmax)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        (input_size,) = ctx.saved_tensors
+        return ctx.kernels.max_pool2d_backward_input(grad, ctx.attributes["argmax"], input_size)
+
+
+def _picked(x: Array, argmax: Array) -> Array:
+    planes = (*x.shape[:2], -1)
+    return np.take_along_axis(x.reshape(planes), argmax.reshape(planes), 2).reshape(argmax.shape)
+
+
+class Spread(Function):
+    """Zeros of `shape` with x added at `index`: the transpose of indexing. Attributes: shape, index."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, shape: tuple[int, ...], index: Any) -> Array:
+        indexed = Context(ctx.dtype, (True,), {"index": index})
+        indexed.save_for_backward(shape)
+        return shaping.Index.backward(indexed, x)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return grad[ctx.attributes["index"]]
+
+
+class NormalCdf(Function):
+    """Φ(x), the normal distribution's. Saves x."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        ctx.save_for_backward(x)
+        return 0.5 * (1 + erf(x * math.sqrt(0.5)))
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        (x,) = ctx.saved_tensors
+        return grad * np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+
+
+def _without(attributes: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in attributes.items() if key != name}
+
+
+# ---- kernels ---------------------------------------------------------------------------------------------------------
+
+
+def _positive(x: Tensor) -> Array:
+    return x.detach().numpy() > 0
+
+
+def _elu_slope(grad: Tensor, x: Tensor, alpha: float = 1.0) -> Tensor:
+    return ops.where(_positive(x), grad, grad * x.clamp(max=0).exp() * alpha)  # no overflow in what is not taken
+
+
+def _silu_slope(grad: Tensor, x: Tensor) -> Tensor:
+    s = ops.sigmoid(x)
+    return grad * s * (1 + x * (1 - s))
+
+
+def _dropped(x: Tensor, p: float, seed: int, stream: int) -> Tensor:
+    from fastnn import backends
+
+    return x * backends.kernels(x.dtype).dropout_forward(np.ones(x.shape, x.dtype), p, seed, stream)
+
+
+def _matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
+    return ops.matmul(a.t() if transpose_a else a, b.t() if transpose_b else b)
+
+
+class Kernels:
+    """The kernels of fastnn.backends, by their names, on tensors."""
+
+    matmul = staticmethod(_matmul)
+    linear_forward = staticmethod(ops.linear)
+    linear_backward_input = staticmethod(lambda grad, weight: grad @ weight)
+    linear_backward_weight = staticmethod(lambda grad, x: (grad.t() @ x, grad.sum(0)))
+    conv2d_forward = staticmethod(conv.Conv2d.apply)
+    conv2d_backward_input = staticmethod(
+        lambda grad, weight, image_size, **options: ConvolutionInput.apply(
+            grad, weight, image_size=image_size, **options
+        )
+    )
+    conv2d_backward_weight = staticmethod(
+        lambda grad, x, kernel_size, **options: (
+            ConvolutionWeight.apply(grad, x, kernel_size=kernel_size, **options), grad.sum((0, 2, 3))
+        )
+    )  # fmt: skip
+    avg_pool2d_forward = staticmethod(pool.AvgPool2d.apply)
+    avg_pool2d_backward_input = staticmethod(
+        lambda grad, input_size, **options: AveragePoolInput.apply(grad, input_size=input_size, **options)
+    )
+    global_avg_pool2d_backward_input = staticmethod(
+        lambda grad, size: _broadcast_to(grad / (size[0] * size[1]), (*grad.shape[:2], *size))
+    )
+    max_pool2d_backward_input = staticmethod(
+        lambda grad, argmax, input_size: MaxPoolInput.apply(grad, argmax=argmax, input_size=input_size)
+    )
+    relu_backward_input = staticmethod(lambda grad, y: ops.where(_positive(y), grad, 0.0))
+    leaky_relu_backward_input = staticmethod(lambda grad, x, slope: ops.where(_positive(x), grad, grad * slope))
+    elu_backward_input = staticmethod(_elu_slope)
+    sigmoid_backward_input = staticmethod(lambda grad, y: grad * y * (1 - y))
+    tanh_backward_input = staticmethod(lambda grad, y: grad * (1 - y * y))
+    silu_backward_input = staticmethod(_silu_slope)
+    gelu_backward_input = staticmethod(
+        lambda grad, x: grad * (NormalCdf.apply(x) + x * (-0.5 * x * x).exp() * (1 / math.sqrt(2 * math.pi)))
+    )
+    softmax_backward_input = staticmethod(lambda grad, y: y * (grad - (grad * y).sum(1, keepdim=True)))
+    log_softmax_backward_input = staticmethod(lambda grad, y: grad - y.exp() * grad.sum(1, keepdim=True))
+    dropout_forward = staticmethod(_dropped)
+
+
+# ---- NumPy's functions -----------------------------------------------------------------------------------------------
+
+
+def _broadcast_to(x: Any, shape: tuple[int, ...]) -> Tensor:
+    return x if x.shape == tuple(shape) else x + np.broadcast_to(np.zeros((), x.dtype), shape)
+
+
+def _expand_dims(x: Tensor, axis: Any) -> Tensor:
+    places = axis if isinstance(axis, tuple) else (axis,)
+    ndim = x.ndim + len(places)
+    sizes, new = iter(x.shape), {place % ndim for place in places}
+    return x.reshape(tuple(1 if d in new else next(sizes) for d in range(ndim)))
+
+
+def _split(x: Tensor, ends: Any, axis: int = 0) -> list[Tensor]:
+    starts, stops = [0, *map(int, ends)], [*map(int, ends), x.shape[axis]]
+    return [x[(slice(None),) * axis + (slice(a, b),)] for a, b in zip(starts, stops, strict=True)]
+
+
+def _sum(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    return x.sum(axis, keepdims)
+
+
+# Functions whose operator has another name; others are looked up by their own.
+_ALIASES = {"absolute": "abs", "negative": "neg", "arctan": "atan", "arcsin": "asin", "arccos": "acos"}
+
+
+class _NumPy(dict[Any, Any]):
+    """By NumPy function the operator; None where fastnn has none."""
+
+    def __missing__(self, function: Any) -> Any:
+        name = function.__name__
+        found = operator_named(_ALIASES.get(name, name)) if isinstance(function, np.ufunc) else None
+        self[function] = found
+        return found
+
+
+NUMPY = _NumPy(
+    {
+        np.where: ops.where,
+        np.broadcast_to: _broadcast_to,
+        np.expand_dims: _expand_dims,
+        np.split: _split,
+        np.sum: _sum,
+        np.mean: lambda x, axis=None, keepdims=False: x.mean(axis, keepdims),
+        np.sign: lambda x: Tensor(np.sign(x.detach().numpy())),
+        np.square: lambda x: x * x,
+        np.reciprocal: lambda x: 1 / x,
+        np.transpose: lambda x, axes=None: x.T if axes is None else x.permute(*map(int, axes)),
+        np.swapaxes: lambda x, a, b: x.transpose(a, b),
+        np.clip: lambda x, low, high: x.clamp(low, high),
+    }
+)
+
+
+# ---- composed operators ----------------------------------------------------------------------------------------------
+
+
+def composed(*functions: type[Function]) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Decorator: what these Functions compute, said by operators that have derivatives."""
+
+    def enter(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def backward(op: Given, grad: Tensor) -> tuple[Tensor | None, ...]:
+            from fastnn.autograd.engine import flow
+
+            # Other names for the inputs: each gets its own gradient, and that alone, even where two are one tensor.
+            inputs = [
+                shaping.Reshape.apply(x, shape=x.shape) if needed else x
+                for x, needed in zip(op.inputs, op.needs, strict=True)
+            ]
+            output = forward(*inputs, **op.attributes)
+            wanted = [x for x, needed in zip(inputs, op.needs, strict=True) if needed]
+            found = flow([(output, grad)], wanted, graph=True, keep=True, partial=True)
+            return tuple(found.get(key_of(x)) if needed else None for x, needed in zip(inputs, op.needs, strict=True))
+
+        formula(*functions)(backward)
+        return forward
+
+    return enter
+
+
+def _reduced(losses: Tensor, reduction: str) -> Tensor:
+    return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
+
+
+@composed(loss.MSE)
+def _mse(x: Tensor, target: Any, *, reduction: str) -> Tensor:
+    return _reduced((x - target) * (x - target), reduction)
+
+
+@composed(loss.BCEWithLogits)
+def _bce_with_logits(z: Tensor, target: Any, *, reduction: str) -> Tensor:
+    """max(z, 0) - z·t + log(1 + exp(-|z|)), the last two by log_softmax of (0, z), which is smooth."""
+    pairs = ops.stack([z * 0, z], -1)
+    logs = ops.log_softmax(pairs, -1)
+    return _reduced(-(logs[..., 1] * target + logs[..., 0] * (1 - target)), reduction)
+
+
+@composed(loss.CrossEntropy)
+def _cross_entropy(z: Tensor, target: Any, *, label_smoothing: float, reduction: str) -> Tensor:
+    logs, classes = ops.log_softmax(z, 1), z.shape[1]
+    q = target
+    if target.dtype.kind in "iu":
+        q = np.zeros(z.shape, z.dtype)
+        q[np.arange(len(q)), target.numpy()] = 1
+    return _reduced(-(logs * (q * (1 - label_smoothing) + label_smoothing / classes)).sum(1), reduction)
+
+
+@composed(loss.NLL)
+def _nll(x: Tensor, target: Any, *, reduction: str) -> Tensor:
+    return _reduced(-x[np.arange(x.shape[0]), target], reduction)
+
+
+def _channels(x: Any, ndim: int) -> Any:
+    return x.reshape((1, -1) + (1,) * (ndim - 2))
+
+
+@composed(norm.BatchNorm)
+def _batch_norm(x: Tensor, mean: Any, var: Any, weight: Any, bias: Any, *, eps: float) -> Tensor:
+    scale = _channels(1 / np.sqrt(np.asarray(var) + eps), x.ndim)
+    y = (x - _channels(np.asarray(mean), x.ndim)) * scale
+    y = y if weight is None else y * _channels(weight, x.ndim)
+    return y if bias is None else y + _channels(bias, x.ndim)
+
+
+@composed(norm.BatchNormTraining)
+def _batch_norm_training(x: Tensor, weight: Any, bias: Any, *, eps: float, running: Any) -> Tensor:
+    others = (0, *range(2, x.ndim))
+    away = x - x.mean(others, True)
+    y = away / ((away * away).mean(others, True) + eps).sqrt()
+    y = y if weight is None else y * _channels(weight, x.ndim)
+    return y if bias is None else y + _channels(bias, x.ndim)
+
+
+# ---- formulas --------------------------------------------------------------------------------------------------------
+
+
+@formula(dense.StackedMatMul)
+def _stacked(op: Given, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    a, b = op.inputs
+    return (
+        sum_to(grad @ b.transpose(-1, -2), a.shape) if op.needs[0] else None,
+        sum_to(a.transpose(-1, -2) @ grad, b.shape) if op.needs[1] else None,
+    )
+
+
+@formula(loss.BCE)
+def _bce(op: Given, grad: Tensor) -> tuple[Tensor, None]:
+    p, target = op.inputs
+    scale = 1 / p.numel() if op.attributes["reduction"] == "mean" else 1.0
+    return (p - target) / ((1 - p) * p).clamp(min=1e-12) * (grad * scale), None
+
+
+@formula(arithmetic.Pow)
+def _pow(op: Given, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    a, b = (x if isinstance(x, Tensor) else Tensor(x) for x in op.inputs)
+    grad_a = grad_b = None
+    if op.needs[0]:  # at b = 0 the slope is 0, also where a = 0
+        none = b.detach().numpy() == 0
+        grad_a = sum_to(grad * ops.where(none, 0.0, b * a ** ops.where(none, 1.0, b - 1)), a.shape)
+    if op.needs[1]:  # a = 0: 0 ** b does not change with b > 0
+        grad_b = sum_to(grad * op.output * ops.where(a.detach().numpy() == 0, 1.0, a).log(), b.shape)
+    return grad_a, grad_b
+
+
+@formula(arithmetic.Clamp)
+def _clamp(op: Given, grad: Tensor) -> Tensor:
+    x, (low, high) = op.inputs[0].detach().numpy(), (op.attributes["min"], op.attributes["max"])
+    outside = (x < (-np.inf if low is None else low)) | (x > (np.inf if high is None else high))
+    return ops.where(outside, 0.0, grad)
+
+
+@formula(shaping.Deviation)
+def _deviation(op: Given, grad: Tensor) -> Tensor:
+    none = op.output.detach().numpy() == 0
+    return ops.where(none, 0.0, grad / (2 * ops.where(none, 1.0, op.output)))
+
+
+@formula(shaping.Extremum)
+def _extremum(op: Given, grad: Tensor) -> Tensor:
+    (shape, where), dim = op.saved, op.attributes["dim"]
+    if dim is None:
+        return Spread.apply(grad, shape=shape, index=np.unravel_index(where, shape))
+    index = list(np.ogrid[tuple(slice(size) for size in where.shape)])
+    index[dim] = where
+    return Spread.apply(grad.reshape(where.shape), shape=shape, index=tuple(index))
+
+
+@formula(shaping.Index)
+def _index(op: Given, grad: Tensor) -> Tensor:
+    return Spread.apply(grad, shape=op.inputs[0].shape, index=op.attributes["index"])
+
+
+@formula(MaxPoolInput)
+def _max_pool_input(op: Given, grad: Tensor) -> Tensor:
+    return Pick.apply(grad, argmax=op.attributes["argmax"])
+
+
+@formula(shaping.Permute)
+def _permute(op: Given, grad: Tensor) -> Tensor:
+    return grad.permute(*map(int, np.argsort(op.attributes["dims"])))
+
+
+@formula(joining.Cat)
+def _cat(op: Given, grad: Tensor) -> tuple[Tensor, ...]:
+    ends = np.cumsum([x.shape[op.attributes["dim"]] for x in op.inputs])[:-1]
+    return tuple(_split(grad, ends, op.attributes["dim"]))
