@@ -74,7 +74,6 @@ class CalledModule(ModuleType):
 _SPEED: tuple[Any, ...] = (None, False, True)  # says how PyTorch computes, not what
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "amsgrad": (False,),
-    "assign": (False,),
     "bias": (True,),
     "capturable": _SPEED,
     "copy": (False,),
@@ -88,7 +87,6 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "last_epoch": (-1,),
     "maximize": (False,),
     "out": (None,),
-    "persistent": (True,),
     "remove_duplicate": (True,),
     "three_phase": (False,),
     "padding_mode": ("zeros",),

@@ -19,7 +19,7 @@ from fastnn.tape import current_module, recording, traced_by
 from fastnn.tensors import Array, Function, Tensor
 from fastnn.trees import ARRAY, Nesting, flatten, is_tree
 
-__all__ = ["Graph", "Operator", "Traced", "Unsteady", "Value", "trace"]
+__all__ = ["Graph", "HasHooks", "Operator", "Traced", "Unsteady", "Value", "trace"]
 
 
 class Unsteady(GraphError):
@@ -32,6 +32,18 @@ class Unsteady(GraphError):
             "in fit and evaluate, pass compile=False"
         )
         self.reason = reason
+
+
+class HasHooks(Unsteady):
+    """A model with hooks, which a plan would not call."""
+
+    def __init__(self, name: str) -> None:
+        GraphError.__init__(
+            self,
+            f"compile: {name} has hooks, which a plan would call once, at tracing: remove() them, or call the model "
+            "itself; in fit and evaluate, pass compile=False",
+        )
+        self.reason = f"{name} has hooks"
 
 
 @dataclass(eq=False)
