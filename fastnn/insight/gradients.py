@@ -19,7 +19,8 @@ from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError, FastnnError
 from fastnn.nn import Module
 from fastnn.ops import cat
-from fastnn.tape import Array, enable_grad, gradients, no_grad
+from fastnn.recording import enable_grad, no_grad, recording
+from fastnn.tape import Array, gradients
 from fastnn.tensors import Tensor
 
 __all__ = ["GradientError", "gradcheck", "gradgradcheck", "numeric_gradient"]
@@ -250,8 +251,15 @@ class _Slopes(Module):
         wanted = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
         if isinstance(self.function, Module):
             wanted += [p for p in self.function.parameters() if p.requires_grad]
+        on_tape = recording()  # finite differences are those of the ordinary backward
         with enable_grad():
-            found = grad(self.function(*inputs), wanted, weights, create_graph=True, allow_unused=True)
+            output = self.function(*inputs)
+            found = grad(output, wanted, weights, retain_graph=on_tape, allow_unused=True)
+            if on_tape:
+                ordinary, found = found, grad(output, wanted, weights, create_graph=True, allow_unused=True)
+                for one, other in zip(ordinary, found, strict=True):
+                    if one is not None and not np.allclose(one.data, other.data, 1e-7, 1e-9, equal_nan=True):
+                        raise GradientError("gradgradcheck: backward on the tape gives other gradients than backward")
             return cat([slope.reshape(-1) for slope in found if slope is not None])
 
 
