@@ -122,6 +122,19 @@ class Spread(Function):
         return grad[ctx.attributes["index"]]
 
 
+class ReLUInput(Function):
+    """relu_backward_input as an operator: grad where y > 0, else 0; linear in grad. Saves y."""
+
+    @staticmethod
+    def forward(ctx: Context, grad: Array, y: Array) -> Array:
+        ctx.save_for_backward(y)
+        return ctx.kernels.relu_backward_input(grad, y)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array, None]:
+        return ctx.kernels.relu_backward_input(grad, *ctx.saved_tensors), None
+
+
 class NormalCdf(Function):
     """Φ(x), the normal distribution's. Saves x."""
 
@@ -143,8 +156,8 @@ def _without(attributes: dict[str, Any], name: str) -> dict[str, Any]:
 # ---- kernels ---------------------------------------------------------------------------------------------------------
 
 
-def _positive(x: Tensor) -> Array:
-    return x.detach().numpy() > 0
+def _positive(x: Tensor) -> Tensor:
+    return x.detach() > 0
 
 
 def _elu_slope(grad: Tensor, x: Tensor, alpha: float = 1.0) -> Tensor:
@@ -194,7 +207,7 @@ class Kernels:
     max_pool2d_backward_input = staticmethod(
         lambda grad, argmax, input_size: MaxPoolInput.apply(grad, argmax=argmax, input_size=input_size)
     )
-    relu_backward_input = staticmethod(lambda grad, y: ops.where(_positive(y), grad, 0.0))
+    relu_backward_input = staticmethod(lambda grad, y: ReLUInput.apply(grad, y.detach()))
     leaky_relu_backward_input = staticmethod(lambda grad, x, slope: ops.where(_positive(x), grad, grad * slope))
     elu_backward_input = staticmethod(_elu_slope)
     sigmoid_backward_input = staticmethod(lambda grad, y: grad * y * (1 - y))

@@ -7,6 +7,7 @@ from fastnn.insight.diagnosis import Diagnosis, diagnose
 from fastnn.insight.filters import FeatureMaps, Weights, class_weights, feature_maps, filters
 from fastnn.insight.gradients import GradientError, gradcheck, gradgradcheck, numeric_gradient
 from fastnn.insight.graph import Graph, GraphNode, graph
+from fastnn.insight.hessian import Sharpness, sharpness
 from fastnn.insight.signals import LayerSignal, SignalRecorder, SignalReport, signal_report
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "GraphNode",
     "LayerSignal",
     "Mistakes",
+    "Sharpness",
     "SignalRecorder",
     "SignalReport",
     "Weights",
@@ -32,6 +34,7 @@ __all__ = [
     "landscape",
     "learning_curves",
     "numeric_gradient",
+    "sharpness",
     "signal_report",
     "worst_mistakes",
 ]
