@@ -1,8 +1,8 @@
 """How sharply the loss bends where a model is: eigenvalues, trace and spectral density of its Hessian.
 
-As PyHessian gives them (Yao et al. 2020, https://arxiv.org/abs/1912.07145), all from Lanczos runs: their Ritz values are
-the largest eigenvalues, and as nodes of a quadrature (Golub and Welsch 1969) they give trace and density, averaged over
-random vectors (stochastic Lanczos quadrature, Ubaru, Chen and Saad 2017).
+As PyHessian gives them (Yao et al. 2020, https://arxiv.org/abs/1912.07145), all from Lanczos runs: their Ritz values
+are the largest eigenvalues, and as nodes of a quadrature (Golub and Welsch 1969) they give trace and density, averaged
+over random vectors (stochastic Lanczos quadrature, Ubaru, Chen and Saad 2017).
 
 Products of the Hessian with vectors are by two backwards, exact to rounding. Differences of gradients would be faster
 (about 0.5 s against 1.5 s for 2,000 images through LeNet-5), but wherever ReLU or max-pooling changes sides between the
@@ -155,10 +155,8 @@ def sharpness(
         with bar(progress, total=vectors * size, desc="Hessian", leave=False) as shown:
             for i in range(vectors):
                 start = generator.choice((-1.0, 1.0), count) / np.sqrt(count)
-                wanted = top if i == 0 else 0
-                runs.append(
-                    _lanczos(hessian, start, size, largest if wanted else size, min(wanted, count), shown.update)
-                )
+                most, wanted = (largest, min(top, count)) if i == 0 else (size, 0)
+                runs.append(_lanczos(hessian, start, size, most, wanted, shown.update))
     values, components, residual = runs[0]
     order = np.argsort(values)[::-1][:top]
     nodes, weights = _padded([(values, components[0] ** 2) for values, components, _ in runs])
@@ -238,7 +236,9 @@ def _lanczos(
     Each new direction is made orthogonal to all before, twice, so that no eigenvalue comes again. Goes on after `steps`
     until the `wanted` largest are right, and at most to `most`. `start` has length 1.
     """
-    basis, alphas, betas = [start], [], []
+    basis = [start]
+    alphas: list[float] = []
+    betas: list[float] = []
     while True:
         following = product(basis[-1])
         advance()

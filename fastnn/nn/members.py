@@ -156,10 +156,11 @@ class Members:
                 raise StateError(f"get_submodule: {type(self).__name__} has no module {target!r}")
         return found
 
-    def set_submodule(self, target: str, module: Module) -> None:
-        """Put a module in the place of the one of this name."""
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put a module in the place of this name, where one has to be already with `strict`."""
         path, _, name = target.rpartition(".")
-        self.get_submodule(target)
+        if strict:
+            self.get_submodule(target)
         self.get_submodule(path).add_module(name, module)
 
     def get_parameter(self, target: str) -> Parameter:

@@ -1,4 +1,4 @@
-"""autograd.grad, backward(create_graph=) and what programs make of them, against PyTorch and numbers worked out by hand."""
+"""autograd.grad and backward(create_graph=True), and programs that use them, by hand and against PyTorch."""
 
 from __future__ import annotations
 
