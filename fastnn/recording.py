@@ -40,6 +40,8 @@ class Tracer(Protocol):
 
     def refuse_writing(self) -> None: ...
 
+    def trial(self, function: type[Function], inputs: Any, attributes: dict[str, Any], needs: Any) -> Any: ...
+
 
 class _State(threading.local):
     recording = True

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import ops
+from fastnn import backends, ops
 from fastnn.autograd.second import Given, formula, operator_named
 from fastnn.backends.reference.erf import erf
+from fastnn.errors import GraphError
 from fastnn.hooks import key_of
 from fastnn.ops import arithmetic, conv, dense, joining, loss, norm, pool, shaping
 from fastnn.ops.common import sum_to
+from fastnn.recording import tracer
 from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = ["NUMPY", "Kernels"]
@@ -170,9 +172,13 @@ def _silu_slope(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def _dropped(x: Tensor, p: float, seed: int, stream: int) -> Tensor:
-    from fastnn import backends
-
+    _need_values("what was dropped")
     return x * backends.kernels(x.dtype).dropout_forward(np.ones(x.shape, x.dtype), p, seed, stream)
+
+
+def _need_values(what: str) -> None:
+    if tracer() is not None:
+        raise GraphError(f"compile: {what} is not known while a plan is made: use the model uncompiled")
 
 
 def _matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
@@ -244,6 +250,11 @@ def _sum(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
     return x.sum(axis, keepdims)
 
 
+def _sign(x: Tensor) -> Tensor:
+    x = x.detach()
+    return (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
+
+
 # Functions whose operator has another name; others are looked up by their own.
 _ALIASES = {"absolute": "abs", "negative": "neg", "arctan": "atan", "arcsin": "asin", "arccos": "acos"}
 
@@ -266,7 +277,7 @@ NUMPY = _NumPy(
         np.split: _split,
         np.sum: _sum,
         np.mean: lambda x, axis=None, keepdims=False: x.mean(axis, keepdims),
-        np.sign: lambda x: Tensor(np.sign(x.detach().numpy())),
+        np.sign: _sign,
         np.square: lambda x: x * x,
         np.reciprocal: lambda x: 1 / x,
         np.transpose: lambda x, axes=None: x.T if axes is None else x.permute(*map(int, axes)),
@@ -376,31 +387,36 @@ def _bce(op: Given, grad: Tensor) -> tuple[Tensor, None]:
 
 @formula(arithmetic.Pow)
 def _pow(op: Given, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    a, b = (x if isinstance(x, Tensor) else Tensor(x) for x in op.inputs)
+    a, b = op.inputs
     grad_a = grad_b = None
-    if op.needs[0]:  # at b = 0 the slope is 0, also where a = 0
-        none = b.detach().numpy() == 0
+    if op.needs[0] and isinstance(b, np.ndarray) and b.all():
+        grad_a = sum_to(grad * (b * a ** (b - 1)), a.shape)
+    elif op.needs[0]:  # at b = 0 the slope is 0, also where a = 0
+        b = b if isinstance(b, Tensor) else Tensor(b)
+        none = b.detach() == 0
         grad_a = sum_to(grad * ops.where(none, 0.0, b * a ** ops.where(none, 1.0, b - 1)), a.shape)
     if op.needs[1]:  # a = 0: 0 ** b does not change with b > 0
-        grad_b = sum_to(grad * op.output * ops.where(a.detach().numpy() == 0, 1.0, a).log(), b.shape)
+        a = a if isinstance(a, Tensor) else Tensor(a)
+        grad_b = sum_to(grad * op.output * ops.where(a.detach() == 0, 1.0, a).log(), b.shape)
     return grad_a, grad_b
 
 
 @formula(arithmetic.Clamp)
 def _clamp(op: Given, grad: Tensor) -> Tensor:
-    x, (low, high) = op.inputs[0].detach().numpy(), (op.attributes["min"], op.attributes["max"])
-    outside = (x < (-np.inf if low is None else low)) | (x > (np.inf if high is None else high))
-    return ops.where(outside, 0.0, grad)
+    x, (low, high) = op.inputs[0].detach(), (op.attributes["min"], op.attributes["max"])
+    grad = grad if low is None else ops.where(x < low, 0.0, grad)
+    return grad if high is None else ops.where(x > high, 0.0, grad)
 
 
 @formula(shaping.Deviation)
 def _deviation(op: Given, grad: Tensor) -> Tensor:
-    none = op.output.detach().numpy() == 0
+    none = op.output.detach() == 0
     return ops.where(none, 0.0, grad / (2 * ops.where(none, 1.0, op.output)))
 
 
 @formula(shaping.Extremum)
 def _extremum(op: Given, grad: Tensor) -> Tensor:
+    _need_values("where the extremum is")
     (shape, where), dim = op.saved, op.attributes["dim"]
     if dim is None:
         return Spread.apply(grad, shape=shape, index=np.unravel_index(where, shape))

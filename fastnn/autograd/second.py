@@ -16,7 +16,7 @@ import numpy as np
 
 from fastnn import ops, versions
 from fastnn.errors import FastnnError, GraphError
-from fastnn.recording import enable_grad, state
+from fastnn.recording import enable_grad, state, tracer
 from fastnn.tape import Context, Node, check_unchanged, checked
 from fastnn.tensors import Tensor
 
@@ -44,10 +44,14 @@ class _OnTape(Context):
     """The context of an operator that ran, with tensors in the place of arrays."""
 
     def __init__(self, node: Node, needs: tuple[bool, ...], output: Tensor) -> None:
-        assert node.ctx is not None
-        known = {id(x._data): x for x in node.inputs if isinstance(x, Tensor)} | {id(output._data): output}
+        ctx, arrays, y = node.ctx, [x._data if isinstance(x, Tensor) else x for x in node.inputs], output._data
+        if (plan := tracer()) is not None:
+            ctx, arrays, y = plan.trial(node.function, node.inputs, node.attributes, needs)
+        assert ctx is not None
+        pairs = zip(arrays, node.inputs, strict=True)
+        known = {id(array): x for array, x in pairs if isinstance(x, Tensor)} | {id(y): output}
         constants = {id(versions.owner(x)) for x in node.inputs if isinstance(x, np.ndarray)}
-        vars(self).update({name: _swapped(v, known, constants, output) for name, v in vars(node.ctx).items()})
+        vars(self).update({name: _swapped(v, known, constants, y, output) for name, v in vars(ctx).items()})
         self.needs_input_grad = needs
 
     @property
@@ -57,24 +61,24 @@ class _OnTape(Context):
         return Kernels
 
 
-def _swapped(value: Any, known: dict[int, Tensor], constants: set[int], output: Tensor) -> Any:
+def _swapped(value: Any, known: dict[int, Tensor], constants: set[int], y: Any, output: Tensor) -> Any:
     """What forward kept, with tensors for the arrays that it was given or gave. GraphError for floats that are neither:
-    as constants they would give a wrong derivative."""
+    as constants they would give a wrong derivative. In a trial, which has no values yet, that holds for any numbers."""
     if isinstance(value, Tensor):
-        found = _swapped(value._data, known, constants, output)
+        found = _swapped(value._data, known, constants, y, output)
         return found if isinstance(found, Tensor) else value
     if isinstance(value, (tuple, list)):
-        return type(value)(_swapped(entry, known, constants, output) for entry in value)
+        return type(value)(_swapped(entry, known, constants, y, output) for entry in value)
     if isinstance(value, dict):
-        return {key: _swapped(entry, known, constants, output) for key, entry in value.items()}
+        return {key: _swapped(entry, known, constants, y, output) for key, entry in value.items()}
     if isinstance(value, np.ndarray):
         if id(value) in known:
             return known[id(value)]
-        if value.dtype.kind != "f" or id(versions.owner(value)) in constants:
+        if id(versions.owner(value)) in constants or (value.dtype.kind != "f" and tracer() is None):
             return value
     elif not isinstance(value, np.floating):
         return value
-    if output.ndim == 0 and np.ndim(value) == 0 and value == output._data:  # NumPy made a scalar of it
+    if output.ndim == 0 and np.ndim(value) == 0 and value == y:  # NumPy made a scalar of it
         return output
     raise GraphError("its forward keeps numbers that are neither an input nor the output, so their derivative is lost")
 
@@ -89,11 +93,11 @@ def backward_on_tape(node: Node, needs: tuple[bool, ...], grad: Tensor, output: 
     assert node.ctx is not None
     function = node.function
     known = FORMULAS.get(function)
-    if versions.latest > node.number:
+    if versions.latest > node.number and tracer() is None:
         check_unchanged(node, vars(node.ctx).values() if known is None else (vars(node.ctx), node.inputs, output))
     with enable_grad(), _numpy_means(formulas.NUMPY):
         if known is not None:
-            saved = node.ctx.saved_tensors
+            saved = node.ctx.saved_tensors  # nothing yet while a plan is made
             results = known(
                 Given(inputs=node.inputs, output=output, attributes=node.attributes, needs=needs, saved=saved), grad
             )

@@ -120,15 +120,29 @@ def _strides(stride: tuple[int, int], outputs: tuple[int, ...]) -> tuple[int, ..
     return tuple(1 if size == 1 else step for step, size in zip(stride, outputs, strict=True))
 
 
+def convolution_sizes(
+    x: tuple[int, ...],
+    weight: tuple[int, ...],
+    y: tuple[int, ...],
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+    **_: Any,
+) -> tuple[int, ...]:
+    """The numbers of a convolution's kernels, of the three shapes."""
+    kernel = weight[2:]
+    return (*x, weight[0], *kernel, *y[2:], *_strides(stride, y[2:]), *padding, *dilation, groups)
+
+
 @rule(conv.Conv2d)
 def _conv2d(
     to: Emitter, op: Operator, x: Array, weight: Array, bias: Array | None, *, groups: int, **pairs: tuple[int, int]
 ) -> Any:
     x, weight = to.contiguous(x), to.contiguous(weight)
-    y = to.array(op.output.shape)
-    o, _, *kernel = weight.shape
-    stride = _strides(pairs["stride"], y.shape[2:])
-    n = (*x.shape, o, *kernel, *y.shape[2:], *stride, *pairs["padding"], *pairs["dilation"], groups)
+    y, o = to.array(op.output.shape), len(weight)
+    n = convolution_sizes(x.shape, weight.shape, y.shape, groups=groups, **pairs)
     to.call("conv2d_forward", y, x, weight, *([] if bias is None else [to.contiguous(bias)]), n=n)
 
     def backward(grad: Array) -> tuple[Array | None, ...]:
