@@ -15,12 +15,14 @@ Layers and losses are in `fnn.nn`, optimisers in `fnn.optim`, data sets in `fnn.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastnn import errors, init, nn, ops, optim, random
+from fastnn import backends, errors, init, nn, ops, optim, random
 from fastnn.backends import get_num_threads, set_num_threads
+from fastnn.devices import device
+from fastnn.dtypes import OF_TENSORS, TYPES, get_default_dtype, set_default_dtype
 from fastnn.errors import FastnnError
 from fastnn.habits import no_such_name
-from fastnn.ops import bernoulli, cat, rand_like, randn_like, stack, where
-from fastnn.random import manual_seed
+from fastnn.ops.names import having, in_place, method
+from fastnn.random import initial_seed, manual_seed, seed
 from fastnn.recording import (
     enable_grad,
     inference_mode,
@@ -29,12 +31,12 @@ from fastnn.recording import (
     no_grad,
     set_grad_enabled,
 )
-from fastnn.tensors import Function, Tensor
+from fastnn.tensors import Function, Size, Tensor
 
 if TYPE_CHECKING:
     __version__: str
 
-    from fastnn import autograd, data, func, insight, plan, recipes, train, weights
+    from fastnn import accelerator, autograd, cuda, data, func, insight, plan, recipes, train, weights
     from fastnn.config import show_config
     from fastnn.insight import landscape
     from fastnn.insight.compare import compare_optimizers
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from fastnn.insight.gradients import gradcheck, gradgradcheck, numeric_gradient
     from fastnn.insight.graph import graph
     from fastnn.insight.signals import signal_report
+    from fastnn.ops import *  # noqa: F403
     from fastnn.plan.compile import compile
     from fastnn.recipes import load_run
     from fastnn.train.evaluate import evaluate
@@ -52,25 +55,30 @@ __all__ = [
     "FastnnError",
     "Function",
     "History",
+    "Size",
     "Tensor",
+    "accelerator",
     "autograd",
-    "bernoulli",
-    "cat",
+    "backends",
     "compare_optimizers",
     "compile",
+    "cuda",
     "data",
+    "device",
     "diagnose",
     "enable_grad",
     "errors",
     "evaluate",
     "fit",
     "func",
+    "get_default_dtype",
     "get_num_threads",
     "gradcheck",
     "gradgradcheck",
     "graph",
     "inference_mode",
     "init",
+    "initial_seed",
     "insight",
     "is_grad_enabled",
     "is_inference_mode_enabled",
@@ -83,21 +91,31 @@ __all__ = [
     "ops",
     "optim",
     "plan",
-    "rand_like",
-    "randn_like",
     "random",
     "recipes",
+    "seed",
+    "set_default_dtype",
     "set_grad_enabled",
     "set_num_threads",
     "show_config",
     "signal_report",
-    "stack",
     "train",
     "weights",
-    "where",
+    *OF_TENSORS,
+    *TYPES,
+    *having("f"),  # the operators
 ]
 
+_SETTINGS = (
+    "are_deterministic_algorithms_enabled", "channels_last", "contiguous_format", "dtype", "e", "finfo",
+    "get_default_device", "get_rng_state", "iinfo", "inf", "is_tensor", "nan", "pi", "preserve_format",
+    "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
+    "set_printoptions", "set_rng_state", "use_deterministic_algorithms",
+)  # fmt: skip
+__all__ += _SETTINGS
+
 _ON_FIRST_USE = {
+    **dict.fromkeys(_SETTINGS, "fastnn.settings"),
     "History": "fastnn.train",
     "compare_optimizers": "fastnn.insight",
     "compile": "fastnn.plan",
@@ -113,7 +131,8 @@ _ON_FIRST_USE = {
     "show_config": "fastnn.config",
     "signal_report": "fastnn.insight.signals",
 }
-_MODULES = ("autograd", "data", "func", "insight", "plan", "recipes", "train", "weights")
+_OPERATORS = frozenset([*having("f"), *in_place("f")])
+_MODULES = ("accelerator", "autograd", "cuda", "data", "func", "insight", "plan", "recipes", "train", "weights")
 
 
 def __getattr__(name: str) -> Any:
@@ -121,6 +140,12 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_ON_FIRST_USE[name]), name)
     elif name in _MODULES:
         value = import_module(f"fastnn.{name}")
+    elif name in _OPERATORS:
+        value = method(name)
+    elif name in TYPES:
+        value = TYPES[name]
+    elif name in OF_TENSORS:
+        value = import_module("fastnn.settings").tensor_type(name)
     elif name == "__version__":
         value = import_module("fastnn.config").version()
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -9,7 +10,21 @@ import numpy as np
 
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
-__all__ = ["as_array"]
+__all__ = ["Size", "as_array"]
+
+
+class Size(tuple[int, ...]):
+    """A shape: a tuple that knows how many entries it stands for."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """The product of the sizes."""
+        return math.prod(self)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return Size(found) if isinstance(index, slice) else found
 
 
 def as_array(data: Any) -> np.ndarray[Any, Any]:

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any, NoReturn
+import sys
+from types import FrameType
+from typing import Any
 
 import numpy as np
 
 from fastnn.errors import ArgumentError
 
-_ARRAY = "fastnn takes NumPy's arrays: np.{}, and fnn.Tensor(array) for a tensor"
 _WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.load(path)) keep weights as safetensors"
 _CPU = "fastnn runs on the CPU: leave it out"
 _OPTIMISERS = "there are SGD, Rprop, Adagrad, RMSprop, Adam, AdamW and GradientDescent, which backtracks"
 
-_METHODS = (
-    "abs", "argmax", "clamp", "exp", "log", "max", "mean", "min", "permute", "pow", "reshape", "sqrt", "squeeze",
-    "std", "sum", "transpose", "unsqueeze", "var",
-)  # fmt: skip
-_OPS = ("dropout", "flatten", "log_softmax", "matmul", "relu", "sigmoid", "softmax", "tanh")
-
 HINTS = {
     "fastnn": {
-        **{name: _ARRAY.format(name) for name in ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")},
-        **{name: _ARRAY.format(name) for name in ("zeros_like", "ones_like", "empty_like", "full_like")},
-        **dict.fromkeys(("concat", "concatenate"), "use fnn.cat"),
         "einsum": "matmul (@), * and .sum() keep gradients, NumPy's functions do not",
-        **{name: f"it is a method of tensors, x.{name}(...)" for name in _METHODS},
-        **{name: f"use fnn.ops.{name}" for name in _OPS},
-        "randn": f"{_ARRAY.format('random.default_rng().standard_normal')}; in a model, fnn.randn_like",
-        "rand": f"{_ARRAY.format('random.default_rng().random')}; in a model, fnn.rand_like",
-        "randint": _ARRAY.format("random.default_rng().integers"),
-        "randperm": _ARRAY.format("random.default_rng().permutation"),
-        "from_numpy": "fnn.Tensor(array) shares the array's memory",
-        "as_tensor": "fnn.Tensor(array) shares the array's memory",
         "save": _WEIGHTS,
         "load": _WEIGHTS,
-        "cuda": _CPU,
-        "backends": _CPU,
-        "device": _CPU,
         "utils": "fnn.data.Batches gives shuffled batches of arrays, in the place of a DataLoader",
-        "float": "types are NumPy's: np.float32",
-        **{name: f"types are NumPy's: np.{name}" for name in ("float32", "float64", "int64", "uint8")},
-        "long": "types are NumPy's: np.int64",
     },
     "fastnn.autograd": {"profiler": "model.describe() of a compiled step tells where the time goes"},
     "fastnn.nn": {
@@ -57,17 +34,37 @@ HINTS = {
 }
 
 
-def no_such_name(module: str, name: str) -> AttributeError:
-    """The error for `module.name`, with a hint if PyTorch has it."""
-    hint = HINTS[module].get(name)
+def no_such_name(module: str, name: str) -> Exception:
+    """The error for `module.name`, with a hint if PyTorch has it; of an import, where one asks from the module itself.
+
+    For a module's ``__getattr__``, which raises it. ``from module import name`` would replace an AttributeError by one
+    of its own, without the hint; it lets an ImportError pass.
+    """
+    hint = _hint(module, name)
+    if hint and _imports(sys._getframe(2)):
+        return ImportError(f"cannot import name {name!r} from {module!r}: {hint}")
     return AttributeError(f"module {module!r} has no attribute {name!r}" + (f": {hint}" if hint else ""))
 
 
-class CalledModule(ModuleType):
-    """The class of fastnn.tensors, which in PyTorch is a function."""
+def no_such_method(kind: str, name: str) -> AttributeError:
+    """The error for a tensor's `name`."""
+    hint = _hint("fastnn.Tensor", name)
+    return AttributeError(f"{kind!r} object has no attribute {name!r}" + (f": {hint}" if hint else ""))
 
-    def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        raise ArgumentError("fnn.tensor is a module: expected fnn.Tensor(data), with a capital T")
+
+def _hint(module: str, name: str) -> str | None:
+    if name.startswith("_"):  # what Python asks of any object
+        return None
+    from fastnn.absent import hint_of
+
+    return hint_of(module, name)
+
+
+def _imports(frame: FrameType) -> bool:
+    """Whether the frame's code is at ``from ... import``."""
+    from opcode import opmap
+
+    return frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
 
 
 # What PyTorch's functions and classes take and fastnn's do not, with the values that change nothing; the first is said.
@@ -118,7 +115,7 @@ def check_options(owner: str, **given: Any) -> None:
     >>> check_options("MaxPool2d", dilation=1, ceil_mode=False)
     """
     for name, value in given.items():
-        harmless = OPTIONS[name]
+        harmless, value = OPTIONS[name], str(value) if isinstance(value, str) else value  # a device is text, too
         if not any(value is same or (type(value) is type(same) and value == same) for same in harmless):
             shape = getattr(value, "shape", None)
             got = f"an array of shape {shape}" if isinstance(shape, tuple) else repr(value)

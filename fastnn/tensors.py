@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import builtins
 import operator
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastnn.arrays import as_array
+from fastnn.arrays import Size, as_array
+from fastnn.devices import CPU, device
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
-from fastnn.habits import CalledModule
 from fastnn.hooks import Hookable
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
 from fastnn.versions import wrote
 
-__all__ = ["Array", "Context", "Function", "Tensor", "no_grad"]
+__all__ = ["Array", "Context", "Function", "Size", "Tensor", "no_grad"]
 
 
 def _as_array(data: Any) -> Array:
@@ -78,12 +77,19 @@ class Tensor(Hookable):
         def __iter__(self) -> Iterator[Tensor]: ...
         def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
         def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __and__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __xor__(self, other: Any) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
         def __iadd__(self, other: Any) -> Tensor: ...
         def __isub__(self, other: Any) -> Tensor: ...
         def __imul__(self, other: Any) -> Tensor: ...
         def __itruediv__(self, other: Any) -> Tensor: ...
         def __neg__(self) -> Tensor: ...
         def __abs__(self) -> Tensor: ...
+        def __getattr__(self, name: str) -> Any: ...  # all others that stand in fastnn/ops/names.py
         def abs(self) -> Tensor: ...
         def exp(self) -> Tensor: ...
         def log(self) -> Tensor: ...
@@ -98,8 +104,12 @@ class Tensor(Hookable):
         def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor: ...
         def pow(self, exponent: Any) -> Tensor: ...
         def clamp(self, min: builtins.float | None = None, max: builtins.float | None = None) -> Tensor: ...
-        def var(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Tensor: ...
-        def std(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Tensor: ...
+        def var(
+            self, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None
+        ) -> Tensor: ...
+        def std(
+            self, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None
+        ) -> Tensor: ...
         def max(self, dim: int | None = None, keepdim: bool = False) -> Any: ...
         def min(self, dim: int | None = None, keepdim: bool = False) -> Any: ...
         def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor: ...
@@ -161,9 +171,13 @@ class Tensor(Hookable):
         grad = property(operator.attrgetter("_grad"), _set_grad, doc="The gradient, an ndarray, or None.")
 
     @property
-    def device(self) -> str:
-        """Always "cpu"."""
-        return "cpu"
+    def device(self) -> device:
+        """Always the CPU, which equals "cpu"."""
+        return CPU
+
+    @property
+    def is_cuda(self) -> bool:
+        return False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -192,13 +206,10 @@ class Tensor(Hookable):
 
     def size(self, dim: int | None = None) -> Any:
         """The shape, or one entry of it."""
-        return self.shape if dim is None else self.shape[dim]
+        return Size(self.shape) if dim is None else self.shape[dim]
 
     def dim(self) -> int:
         return self._data.ndim
-
-    def numel(self) -> int:
-        return self._data.size
 
     def __len__(self) -> int:
         return len(self._data)
@@ -246,12 +257,6 @@ class Tensor(Hookable):
             raise ShapeError(f"bool: expected a tensor with one entry, got shape {self.shape}: use .any() or .all()")
         return bool(self.data.item())
 
-    def any(self) -> bool:
-        return bool(self.data.any())
-
-    def all(self) -> bool:
-        return bool(self.data.all())
-
     def detach(self) -> Tensor:
         """The same data, off the tape."""
         return Tensor(self.data)
@@ -281,10 +286,21 @@ class Tensor(Hookable):
     def cuda(self, *_: Any, **__: Any) -> Tensor:
         raise no_such_device("cuda", ".cuda()")
 
-    def to(self, target: Any = None, *, device: Any = None, dtype: Any = None) -> Tensor:
-        """`to("cpu")` is the tensor itself; `to("float64")` casts. `device` and `dtype` name what is meant."""
-        wanted = target_dtype(target, device, dtype)
-        return self if wanted is None else self.astype(wanted)
+    def to(
+        self, *target: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False, copy: bool = False,
+        memory_format: Any = None,
+    ) -> Tensor:  # fmt: skip
+        """Itself on the CPU; its numbers in the type that is asked for: a dtype, or that of another tensor.
+
+        >>> import fastnn as fnn
+        >>> x = fnn.tensor([1.5])
+        >>> x.to("cpu") is x, x.to(fnn.device("cpu"), fnn.int64), x.to(fnn.tensor([True])).dtype
+        (True, Tensor([1], dtype=int64), dtype('bool'))
+        """
+        wanted = target_dtype(*target, device, dtype)
+        if wanted is None or wanted == self.dtype:
+            return self.clone() if copy else self
+        return self.astype(wanted)
 
     def float(self) -> Tensor:
         return self.astype(np.float32)
@@ -376,15 +392,17 @@ def no_half() -> DTypeError:
     return DTypeError("fastnn computes in float32 and float64, not in float16: leave out .half()")
 
 
-def target_dtype(target: Any, device: Any = None, dtype: Any = None) -> np.dtype[Any] | None:
-    """What `.to(target)` asks for: a dtype, or None for the CPU; BackendError for any other device."""
-    wanted = [found for found in map(_target, (target, device, dtype)) if found is not None]
+def target_dtype(*targets: Any) -> np.dtype[Any] | None:
+    """What `.to(...)` asks for: a dtype, or None for the CPU; BackendError for any other device."""
+    wanted = [found for found in map(_target, targets) if found is not None]
     return wanted[-1] if wanted else None
 
 
 def _target(target: Any) -> np.dtype[Any] | None:
-    if target is None or str(target) == "cpu":
+    if target is None or target is True or target is False or str(target) in ("cpu", "cpu:0"):
         return None
+    if isinstance(target, Tensor):
+        return target.dtype
     if str(target).split(":")[0] in ("cuda", "mps", "xpu", "gpu"):
         raise no_such_device(target, f".to({str(target)!r})")
     try:
@@ -467,6 +485,3 @@ class Round(Function):
     @staticmethod
     def forward(ctx: Context, x: Array, *, dtype: np.dtype[Any]) -> Array:
         return x.astype(dtype)
-
-
-sys.modules[__name__].__class__ = CalledModule  # fnn.tensor([1.0]) says what to write

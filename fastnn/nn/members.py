@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fastnn.arrays import as_array
+from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, StateError
 from fastnn.habits import check_options
 from fastnn.tensors import Array, Tensor
@@ -21,8 +22,8 @@ __all__ = ["Members", "Parameter"]
 class Parameter(Tensor):
     """A tensor that a module learns: an attribute of this type is found by `parameters()`.
 
-    Numbers and arrays become float32, also those of float64, which NumPy makes by default; `Module.double()` makes the
-    parameters float64. A Tensor keeps its type.
+    Numbers and arrays become float32 (or what `fnn.set_default_dtype` says), also those of float64, which NumPy makes
+    by default; `Module.double()` makes the parameters float64. A Tensor keeps its type.
 
     >>> import numpy as np
     >>> from fastnn import nn
@@ -34,8 +35,8 @@ class Parameter(Tensor):
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         super().__init__(data.data if isinstance(data, Tensor) else data)
-        if not isinstance(data, Tensor) and self.dtype == np.float64:
-            self._data = self.data.astype(np.float32)
+        if not isinstance(data, Tensor) and self.dtype.kind == "f":
+            self._data = self.data.astype(get_default_dtype(), copy=False)
         self.requires_grad_(requires_grad)
 
     def __repr__(self) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.ops import arithmetic
+from fastnn.ops import arithmetic, logic
 from fastnn.ops.dense import matmul
+from fastnn.ops.names import find
 from fastnn.recording import state
 from fastnn.tensors import Tensor, check_off_tape
 
@@ -16,13 +17,20 @@ _OPERATORS: dict[np.ufunc, Any] = {
     np.add: arithmetic.add,
     np.subtract: arithmetic.sub,
     np.multiply: arithmetic.mul,
-    np.true_divide: arithmetic.div,
+    np.true_divide: arithmetic.true_divide,
     np.power: arithmetic.pow,
     np.matmul: matmul,
-    **{
-        ufunc: arithmetic.compared(ufunc)
-        for ufunc in (np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal)
-    },
+    np.equal: logic.eq,
+    np.not_equal: logic.ne,
+    np.less: logic.lt,
+    np.less_equal: logic.le,
+    np.greater: logic.gt,
+    np.greater_equal: logic.ge,
+    np.bitwise_and: logic.bitwise_and,
+    np.bitwise_or: logic.bitwise_or,
+    np.bitwise_xor: logic.bitwise_xor,
+    np.floor_divide: lambda a, b: find("floor_divide")(a, b),
+    np.remainder: lambda a, b: find("remainder")(a, b),
 }
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.backends import shapes
-from fastnn.ops import activations, arithmetic, conv, dense, draws, joining, loss, norm, pool, shaping
+from fastnn.ops import activations, arithmetic, conv, dense, draws, elementwise, joining, loss, norm, pool, shaping
 from fastnn.tape import Context, computing_dtype
 from fastnn.tensors import Array, Cast, Function
 
@@ -39,7 +39,7 @@ def _same(x: Array, *_: Any, **__: Any) -> Array:
     return x
 
 
-def _drawn_like(x: Array, *, dtype: np.dtype[Any]) -> Array:
+def _drawn_like(x: Array, *, dtype: np.dtype[Any], **_: Any) -> Array:
     return _of(x.shape, dtype)
 
 
@@ -96,9 +96,9 @@ def _broadcast(*arrays: Array) -> Array:
     return _of(np.broadcast_shapes(*(x.shape for x in arrays)), np.result_type(*(x.dtype for x in arrays)))
 
 
-_ELEMENTWISE = (  # of arrays that broadcast
+_ELEMENTWISE: tuple[type[Function], ...] = (  # of arrays that broadcast
     arithmetic.Abs, arithmetic.Add, arithmetic.Div, arithmetic.Exp, arithmetic.Log, arithmetic.Mul, arithmetic.Neg,
-    arithmetic.Sqrt, arithmetic.Sub,
+    arithmetic.Sqrt, arithmetic.Sub, *elementwise.FORMULAS,
 )  # fmt: skip
 _RULES: dict[type[Function], Rule] = {
     **dict.fromkeys(_ELEMENTWISE, _broadcast),
@@ -107,7 +107,9 @@ _RULES: dict[type[Function], Rule] = {
     conv.Conv2d: _conv2d,
     dense.Linear: _linear,
     draws.Bernoulli: _same,
+    draws.Permutation: _drawn_like,
     draws.RandLike: _drawn_like,
+    draws.RandintLike: _drawn_like,
     draws.RandnLike: _drawn_like,
     joining.Cat: _cat,
     loss.CrossEntropy: _cross_entropy,

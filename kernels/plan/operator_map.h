@@ -115,6 +115,11 @@ INLINE vf at_least(vf x, float least) { return v_max(v_set1(least), x); } /* NaN
 /* max(log(p), -100) and the like: as PyTorch does */
 INLINE vf bce_loss(vf p, vf t) { return (t - 1.0f) * at_least(log_rest(p), -100.0f) - t * at_least(log_any(p), -100.0f); }
 
+INLINE float map_remainder(float a, float b) {
+    const float rest = fmodf(a, b);
+    return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
+}
+
 #define EACH(FORMULA) { for (i64 i = 0; i < n; i++) y[i] = (FORMULA); return; }
 #define EACH_VECTOR(FORMULA)                                                                    \
     { for (i64 i = 0; i < n; i += VL) {                                                         \
@@ -148,6 +153,33 @@ static void map_formula(const struct operator_call *o, i64 n, const float *a, co
             y[i] = least > q ? q : least;
         }
         return;
+    case OPERATOR_sin: EACH(sinf(a[i]))
+    case OPERATOR_cos: EACH(cosf(a[i]))
+    case OPERATOR_tan: EACH(tanf(a[i]))
+    case OPERATOR_asin: EACH(asinf(a[i]))
+    case OPERATOR_acos: EACH(acosf(a[i]))
+    case OPERATOR_atan: EACH(atanf(a[i]))
+    case OPERATOR_sinh: EACH(sinhf(a[i]))
+    case OPERATOR_cosh: EACH(coshf(a[i]))
+    case OPERATOR_asinh: EACH(asinhf(a[i]))
+    case OPERATOR_acosh: EACH(acoshf(a[i]))
+    case OPERATOR_atanh: EACH(atanhf(a[i]))
+    case OPERATOR_expm1: EACH(expm1f(a[i]))
+    case OPERATOR_log1p: EACH(log1pf(a[i]))
+    case OPERATOR_exp2: EACH(exp2f(a[i]))
+    case OPERATOR_log2: EACH(log2f(a[i]))
+    case OPERATOR_log10: EACH(log10f(a[i]))
+    case OPERATOR_erf: EACH(erff(a[i]))
+    case OPERATOR_sign: EACH((float)((a[i] > 0) - (a[i] < 0)))
+    case OPERATOR_floor: EACH(floorf(a[i]))
+    case OPERATOR_ceil: EACH(ceilf(a[i]))
+    case OPERATOR_round: EACH(rintf(a[i]))                                           /* halves to the even number */
+    case OPERATOR_trunc: EACH(truncf(a[i]))
+    case OPERATOR_atan2: EACH(atan2f(a[i], b[i]))
+    case OPERATOR_fmod: EACH(fmodf(a[i], b[i]))                                      /* the sign of a */
+    case OPERATOR_remainder: EACH(map_remainder(a[i], b[i]))                         /* the sign of b */
+    case OPERATOR_minimum: EACH(a[i] <= b[i] || a[i] != a[i] ? a[i] : b[i])          /* NaN stays */
+    case OPERATOR_maximum: EACH(a[i] >= b[i] || a[i] != a[i] ? a[i] : b[i])
     case OPERATOR_where: EACH(a[i] != 0 ? b[i] : c[i])
     case OPERATOR_equal: EACH(a[i] == b[i])
     case OPERATOR_not_equal: EACH(a[i] != b[i])
@@ -165,6 +197,7 @@ static void map_formula(const struct operator_call *o, i64 n, const float *a, co
     case OPERATOR_sqrt_backward: EACH(a[i] / (2 * b[i]))
     case OPERATOR_deviation_backward: EACH(b[i] != 0 ? a[i] / (2 * b[i]) : 0)
     case OPERATOR_clamp_backward: EACH(b[i] < p || b[i] > q ? 0 : a[i])
+    case OPERATOR_share: EACH(b[i] > c[i] ? 0 : b[i] == c[i] ? a[i] / 2 : a[i])      /* of minimum by b, of maximum by c */
     case OPERATOR_normalize: EACH((a[i] / p - b[i]) / c[i])
     case OPERATOR_follow: EACH(a[i] * (1 - c[i]) + c[i] * (b[i] * p))                /* running, batch's, momentum */
     case OPERATOR_bce: EACH_VECTOR(bce_loss(v, w))

@@ -22,7 +22,7 @@ CUTS: dict[str, Callable[[Any], Any]] = {
     "tanh": np.tanh,
     "negative": np.negative,
     "maximum": lambda t: np.maximum(t, 0),
-    "floor_divide": lambda t: np.ones((2, 2)) // t,
+    "hypot": lambda t: np.hypot(np.ones((2, 2)), t),
     "add.reduce": np.add.reduce,
     "add into an array": lambda t: np.add(np.ones((2, 2)), t, out=np.zeros((2, 2))),
     "concatenate": lambda t: np.concatenate([t, t]),

@@ -1,0 +1,129 @@
+"""Which operator there is, in which file, and in which forms: the one table.
+
+`fastnn`, `fastnn.nn.functional`, `fastnn.ops` and Tensor's methods take their names from here. An operator is written
+once, as a function whose first argument is the tensor; its file is imported when a name of it is used first.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["ALIASES", "FORMS", "TABLE", "find", "having", "in_place", "method", "methods"]
+
+# File of fastnn.ops -> forms -> names. The forms, in this order:
+#   f  a function of fastnn                            fnn.exp(x)
+#   F  a function of fastnn.nn.functional              F.relu(x)
+#   m  a method of tensors                             x.exp()
+#   i  what writes the result into x itself            x.exp_(), and with f or F fnn.exp_(x), F.relu_(x)
+# No form at all ("") stands for what only fastnn.ops has.
+TABLE: dict[str, dict[str, str]] = {
+    "activations": {
+        "fFmi": "relu sigmoid tanh",
+        "fFm": "log_softmax softmax",
+        "fF": "dropout",
+        "F": "elu gelu leaky_relu silu",
+    },
+    "arithmetic": {"fmi": "abs add exp log mul neg pow sqrt sub true_divide"},
+    "casting": {
+        "f": "clone detach",
+        "fm": "is_complex is_floating_point is_nonzero numel",
+        "m": "bool byte char contiguous data_ptr element_size get_device int is_contiguous is_pinned ndimension "
+        "nelement pin_memory short stride type type_as view_as",
+    },
+    "conv": {"fF": "conv2d"},
+    "creation": {
+        "f": "arange as_tensor empty empty_like eye from_numpy full full_like linspace logspace normal ones ones_like "
+        "rand randint randint_like randn randperm tensor zeros zeros_like",
+        "m": "new_empty new_full new_ones new_tensor new_zeros",
+    },
+    "dense": {"fm": "matmul", "F": "linear"},
+    "draws": {"f": "Generator rand_like randn_like", "fmi": "bernoulli"},
+    "elementwise": {
+        "fmi": "acos acosh addcdiv addcmul asin asinh atan atan2 atanh ceil clamp clamp_max clamp_min cos cosh deg2rad "
+        "div erf erfc exp2 expm1 floor floor_divide fmod frac lerp log10 log1p log2 logit nan_to_num rad2deg "
+        "reciprocal remainder round rsqrt sign sin sinh square tan trunc",
+        "fm": "maximum minimum",
+        "": "rint",
+    },
+    "joining": {"f": "cat stack where"},
+    "logic": {
+        "fmi": "bitwise_and bitwise_not bitwise_or bitwise_xor eq ge gt le logical_and logical_not logical_or "
+        "logical_xor lt ne",
+        "fm": "allclose equal isclose isfinite isinf isnan isneginf isposinf signbit",
+    },
+    "loss": {"F": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy mse_loss nll_loss"},
+    "norm": {"fF": "batch_norm", "F": "normalize", "": "batch_norm_training"},
+    "pool": {"F": "avg_pool2d max_pool2d", "": "global_avg_pool2d"},
+    "reductions": {
+        "f": "std_mean var_mean",
+        "fm": "all amax amin aminmax any argmax argmin count_nonzero max mean median min nanmean nansum prod std sum "
+        "var",
+    },
+    "shaping": {"fm": "flatten permute reshape squeeze t transpose unsqueeze", "m": "view"},
+}
+# Second names for the same function, in the same forms.
+ALIASES = {
+    "absolute": "abs",
+    "arccos": "acos",
+    "arccosh": "acosh",
+    "arcsin": "asin",
+    "arcsinh": "asinh",
+    "arctan": "atan",
+    "arctan2": "atan2",
+    "arctanh": "atanh",
+    "clip": "clamp",
+    "concat": "cat",
+    "concatenate": "cat",
+    "divide": "div",
+    "fix": "trunc",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "less": "lt",
+    "less_equal": "le",
+    "multiply": "mul",
+    "negative": "neg",
+    "not_equal": "ne",
+    "subtract": "sub",
+    "sgn": "sign",
+    "swapaxes": "transpose",
+    "swapdims": "transpose",
+}
+
+FORMS: dict[str, tuple[str, str]] = {  # name -> file and forms
+    name: (file, forms) for file, rows in TABLE.items() for forms, names in rows.items() for name in names.split()
+}
+FORMS |= {alias: FORMS[name] for alias, name in ALIASES.items()}
+
+
+def having(*forms: str) -> list[str]:
+    """The names that have one of these forms, sorted.
+
+    >>> "exp" in having("f", "F"), "view" in having("f", "F")
+    (True, False)
+    """
+    return sorted(name for name, (_, found) in FORMS.items() if any(form in found for form in forms))
+
+
+def find(name: str) -> Any:
+    """The operator of this name; imports its file."""
+    return getattr(import_module(f"fastnn.ops.{FORMS[name][0]}"), ALIASES.get(name, name))
+
+
+def method(name: str) -> Any:
+    """The function behind `name`: an operator, or the form of one that writes in place (`exp_`)."""
+    if name in FORMS:
+        return find(name)
+    from fastnn.ops.in_place import written
+
+    return written(name, find(name[:-1]))
+
+
+def in_place(form: str) -> list[str]:
+    """The names that write in place, of operators with this form: methods ("m"), or functions."""
+    return [f"{name}_" for name in having("i") if form in FORMS[name][1]]
+
+
+def methods() -> list[str]:
+    """The names of all methods that operators give to tensors."""
+    return sorted([*having("m"), *in_place("m")])
