@@ -25,8 +25,6 @@ HINTS = {
     "fastnn.nn": {
         "utils": "clip gradients by hand: p.grad *= limit / norm, over model.parameters()",
         "DataParallel": _CPU,
-        "Dropout2d": "nn.Dropout drops single entries",
-        "Hardswish": "nn.SiLU is close to it",
     },
     "fastnn.optim": {
         **dict.fromkeys(("Adadelta", "Adamax", "ASGD", "LBFGS", "NAdam", "RAdam", "SparseAdam"), _OPTIMISERS),
@@ -84,14 +82,13 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "last_epoch": (-1,),
     "maximize": (False,),
     "out": (None,),
+    "max_norm": (None,),
+    "scale_grad_by_freq": (False,),
+    "include_last_offset": (False,),
+    "padding_idx": (None,),
+    "track_running_stats": (False,),
     "remove_duplicate": (True,),
     "three_phase": (False,),
-    "padding_mode": ("zeros",),
-    "dilation": (1, (1, 1)),
-    "ceil_mode": (False,),
-    "return_indices": (False,),
-    "divisor_override": (None,),
-    "approximate": ("none",),
     "weight": (None,),
     "pos_weight": (None,),
     "ignore_index": (-100,),
@@ -112,7 +109,7 @@ _INSTEAD = {
 def check_options(owner: str, **given: Any) -> None:
     """Raise ArgumentError for options of PyTorch that fastnn does not have, unless they ask for nothing.
 
-    >>> check_options("MaxPool2d", dilation=1, ceil_mode=False)
+    >>> check_options("BatchNorm2d", device=None, bias=True)
     """
     for name, value in given.items():
         harmless, value = OPTIONS[name], str(value) if isinstance(value, str) else value  # a device is text, too

@@ -308,6 +308,23 @@ def silu_backward_input(grad, x, grad_x):
     elementwise(fastnn_kernels.silu_backward_input, grad, x, 0, grad_x)
 
 
+def activation_forward(cnp.ndarray x, int kind, double parameter, cnp.ndarray y):
+    cdef int64_t count = cnp.PyArray_SIZE(y)
+    cdef float *px = f32(x, count)
+    cdef float *py = f32_out(y, count)
+    with nogil:
+        fastnn_kernels.activation_forward(kind, parameter, count, px, py)
+
+
+def activation_backward_input(cnp.ndarray grad, cnp.ndarray x, int kind, double parameter, cnp.ndarray grad_x):
+    cdef int64_t count = cnp.PyArray_SIZE(grad_x)
+    cdef float *pg = f32(grad, count)
+    cdef float *px = f32(x, count)
+    cdef float *py = f32_out(grad_x, count)
+    with nogil:
+        fastnn_kernels.activation_backward_input(kind, parameter, count, pg, px, py)
+
+
 cdef int rows(rows_kernel kernel, cnp.ndarray a, y, cnp.ndarray out) except -1:
     check_ndim(out, 2)
     cdef int64_t N = out.shape[0], C = out.shape[1]
@@ -343,12 +360,12 @@ def dropout_forward(cnp.ndarray x, double p, uint64_t seed, uint64_t stream, cnp
         fastnn_kernels.dropout_forward(count, px, p, seed, stream, py)
 
 
-# ---- batch norm: x (N, C) or (N, C, H, W) ----
+# ---- batch norm: x (N, C), (N, C, L) or (N, C, H, W) ----
 
 cdef int64_t pixels_of(cnp.ndarray x) except -1:
-    if x is None or x.ndim not in (2, 4):
-        raise ShapeError("a kernel was given neither (N, C) nor (N, C, H, W)")
-    return x.shape[2] * x.shape[3] if x.ndim == 4 else 1
+    if x is None or x.ndim not in (2, 3, 4):
+        raise ShapeError("a kernel was given neither (N, C) nor (N, C, L) nor (N, C, H, W)")
+    return x.shape[2] * x.shape[3] if x.ndim == 4 else x.shape[2] if x.ndim == 3 else 1
 
 
 def batch_norm_statistics(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var):

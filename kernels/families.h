@@ -46,6 +46,8 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->gelu_backward_input = gelu_backward_input;
     t->silu_forward = silu_forward;
     t->silu_backward_input = silu_backward_input;
+    t->activation_forward = activation_forward;
+    t->activation_backward_input = activation_backward_input;
     t->softmax_forward = softmax_forward;
     t->softmax_backward_input = softmax_backward_input;
     t->log_softmax_forward = log_softmax_forward;

@@ -56,6 +56,8 @@ struct kernels {
     elementwise_kernel relu_forward, relu_backward_input, leaky_relu_forward, leaky_relu_backward_input, elu_forward,
         elu_backward_input, sigmoid_forward, sigmoid_backward_input, tanh_forward, tanh_backward_input, gelu_forward,
         gelu_backward_input, silu_forward, silu_backward_input;
+    void (*activation_forward)(int kind, double parameter, int64_t count, const float *x, float *y);
+    void (*activation_backward_input)(int kind, double parameter, int64_t count, const float *grad, const float *x, float *grad_x);
     rows_kernel softmax_forward, softmax_backward_input, log_softmax_forward, log_softmax_backward_input;
     void (*dropout_forward)(int64_t count, const float *x, double p, uint64_t seed, uint64_t stream, float *y);
 

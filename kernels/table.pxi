@@ -62,6 +62,8 @@ cdef extern from "table.h" nogil:
         elementwise_kernel elu_forward, elu_backward_input, sigmoid_forward, sigmoid_backward_input
         elementwise_kernel tanh_forward, tanh_backward_input, gelu_forward, gelu_backward_input
         elementwise_kernel silu_forward, silu_backward_input
+        void (*activation_forward)(int, double, int64_t, const float *, float *) noexcept nogil
+        void (*activation_backward_input)(int, double, int64_t, const float *, const float *, float *) noexcept nogil
         rows_kernel softmax_forward, softmax_backward_input, log_softmax_forward, log_softmax_backward_input
         void (*dropout_forward)(int64_t, const float *, double, uint64_t, uint64_t, float *) noexcept nogil
         int (*batch_norm_statistics)(int64_t, int64_t, int64_t, const float *, float *, float *) noexcept nogil

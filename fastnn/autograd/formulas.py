@@ -15,144 +15,25 @@ import numpy as np
 
 from fastnn import backends, ops
 from fastnn.autograd.second import Given, formula, operator_named
-from fastnn.backends.reference.erf import erf
+from fastnn.autograd.transposes import (
+    AveragePoolInput,
+    ConvolutionInput,
+    ConvolutionWeight,
+    MaxPoolInput,
+    NormalCdf,
+    Pick,
+    ReLUInput,
+    Spread,
+)
+from fastnn.backends.reference import kinds
 from fastnn.errors import GraphError
 from fastnn.hooks import key_of
-from fastnn.ops import arithmetic, conv, dense, joining, loss, norm, pool, shaping
-from fastnn.ops.common import sum_to
+from fastnn.ops import activations, arithmetic, conv, dense, joining, lookup, loss, norm, pool, shaping
+from fastnn.ops.common import low, sum_to, tall, tall_shape
 from fastnn.recording import tracer
-from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.tensors import Array, Function, Tensor
 
 __all__ = ["NUMPY", "Kernels"]
-
-
-# ---- operators that stand in backward alone --------------------------------------------------------------------------
-
-
-class ConvolutionInput(Function):
-    """conv2d_backward_input as an operator: grad (N, O, OH, OW), weight -> (N, C, H, W). Attribute: image_size, and
-    those of Conv2d. The three products of a convolution are each other's gradients."""
-
-    @staticmethod
-    def forward(ctx: Context, grad: Array, weight: Array, *, image_size: tuple[int, int], **options: Any) -> Array:
-        ctx.save_for_backward(grad, weight)
-        return ctx.kernels.conv2d_backward_input(grad, weight, image_size, **options)
-
-    @staticmethod
-    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
-        (given, weight), options = ctx.saved_tensors, _without(ctx.attributes, "image_size")
-        need_given, need_weight = ctx.needs_input_grad
-        return (
-            ctx.kernels.conv2d_forward(grad, weight, None, **options) if need_given else None,
-            ctx.kernels.conv2d_backward_weight(given, grad, weight.shape[2:], **options)[0] if need_weight else None,
-        )
-
-
-class ConvolutionWeight(Function):
-    """conv2d_backward_weight as an operator, without the bias: grad (N, O, OH, OW), x -> (O, C/g, kh, kw). Attribute:
-    kernel_size, and those of Conv2d."""
-
-    @staticmethod
-    def forward(ctx: Context, grad: Array, x: Array, *, kernel_size: tuple[int, int], **options: Any) -> Array:
-        ctx.save_for_backward(grad, x)
-        return ctx.kernels.conv2d_backward_weight(grad, x, kernel_size, **options)[0]
-
-    @staticmethod
-    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
-        (given, x), options = ctx.saved_tensors, _without(ctx.attributes, "kernel_size")
-        need_given, need_x = ctx.needs_input_grad
-        return (
-            ctx.kernels.conv2d_forward(x, grad, None, **options) if need_given else None,
-            ctx.kernels.conv2d_backward_input(given, grad, x.shape[2:], **options) if need_x else None,
-        )
-
-
-class AveragePoolInput(Function):
-    """avg_pool2d_backward_input as an operator. Attribute: input_size, and those of AvgPool2d."""
-
-    @staticmethod
-    def forward(ctx: Context, grad: Array, *, input_size: tuple[int, int], **options: Any) -> Array:
-        return ctx.kernels.avg_pool2d_backward_input(grad, input_size, **options)
-
-    @staticmethod
-    def backward(ctx: Context, grad: Array) -> Array:
-        return ctx.kernels.avg_pool2d_forward(grad, **_without(ctx.attributes, "input_size"))
-
-
-class MaxPoolInput(Function):
-    """max_pool2d_backward_input as an operator: entries go where the maxima were. Attributes: argmax, input_size."""
-
-    @staticmethod
-    def forward(ctx: Context, grad: Array, *, argmax: Array, input_size: tuple[int, int]) -> Array:
-        return ctx.kernels.max_pool2d_backward_input(grad, argmax, input_size)
-
-    @staticmethod
-    def backward(ctx: Context, grad: Array) -> Array:
-        return _picked(grad, ctx.attributes["argmax"])
-
-
-class Pick(Function):
-    """The entries of x (N, C, H, W) at `argmax` (N, C, OH, OW), counted within each plane. Saves the shape."""
-
-    @staticmethod
-    def forward(ctx: Context, x: Array, *, argmax: Array) -> Array:
-        ctx.save_for_backward(x.shape[2:])
-        return _picked(x, argmax)
-
-    @staticmethod
-    def backward(ctx: Context, grad: Array) -> Array:
-        (input_size,) = ctx.saved_tensors
-        return ctx.kernels.max_pool2d_backward_input(grad, ctx.attributes["argmax"], input_size)
-
-
-def _picked(x: Array, argmax: Array) -> Array:
-    planes = (*x.shape[:2], -1)
-    return np.take_along_axis(x.reshape(planes), argmax.reshape(planes), 2).reshape(argmax.shape)
-
-
-class Spread(Function):
-    """Zeros of `shape` with x added at `index`: the transpose of indexing. Attributes: shape, index."""
-
-    @staticmethod
-    def forward(ctx: Context, x: Array, *, shape: tuple[int, ...], index: Any) -> Array:
-        indexed = Context(ctx.dtype, (True,), {"index": index})
-        indexed.save_for_backward(shape)
-        return shaping.Index.backward(indexed, x)
-
-    @staticmethod
-    def backward(ctx: Context, grad: Array) -> Array:
-        return grad[ctx.attributes["index"]]
-
-
-class ReLUInput(Function):
-    """relu_backward_input as an operator: grad where y > 0, else 0; linear in grad. Saves y."""
-
-    @staticmethod
-    def forward(ctx: Context, grad: Array, y: Array) -> Array:
-        ctx.save_for_backward(y)
-        return ctx.kernels.relu_backward_input(grad, y)
-
-    @staticmethod
-    def backward(ctx: Context, grad: Array) -> tuple[Array, None]:
-        return ctx.kernels.relu_backward_input(grad, *ctx.saved_tensors), None
-
-
-class NormalCdf(Function):
-    """Φ(x), the normal distribution's. Saves x."""
-
-    @staticmethod
-    def forward(ctx: Context, x: Array) -> Array:
-        ctx.save_for_backward(x)
-        return 0.5 * (1 + erf(x * math.sqrt(0.5)))
-
-    @staticmethod
-    def backward(ctx: Context, grad: Array) -> Array:
-        (x,) = ctx.saved_tensors
-        return grad * np.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
-
-
-def _without(attributes: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in attributes.items() if key != name}
 
 
 # ---- kernels ---------------------------------------------------------------------------------------------------------
@@ -164,6 +45,14 @@ def _positive(x: Tensor) -> Tensor:
 
 def _elu_slope(grad: Tensor, x: Tensor, alpha: float = 1.0) -> Tensor:
     return ops.where(_positive(x), grad, grad * x.clamp(max=0).exp() * alpha)  # no overflow in what is not taken
+
+
+def _slope_by_kind(grad: Tensor, x: Tensor, kind: int) -> Tensor:
+    """By the formula of the reference, which NumPy's functions make."""
+    if kind == activations.Softplus.kind:
+        return grad * ops.where(x.detach() > 20, 1.0, ops.sigmoid(x))
+    slope: Any = kinds.FORMULAS[kind][2]
+    return grad * slope(x)
 
 
 def _silu_slope(grad: Tensor, x: Tensor) -> Tensor:
@@ -179,6 +68,14 @@ def _dropped(x: Tensor, p: float, seed: int, stream: int) -> Tensor:
 def _need_values(what: str) -> None:
     if tracer() is not None:
         raise GraphError(f"compile: {what} is not known while a plan is made: use the model uncompiled")
+
+
+def _values(what: str, x: Any) -> Array:
+    """The numbers of an input, which only a run knows."""
+    if not isinstance(x, Tensor):
+        return x
+    _need_values(what)
+    return x.detach().numpy()
 
 
 def _matmul(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
@@ -213,6 +110,7 @@ class Kernels:
     max_pool2d_backward_input = staticmethod(
         lambda grad, argmax, input_size: MaxPoolInput.apply(grad, argmax=argmax, input_size=input_size)
     )
+    activation_backward_input = staticmethod(_slope_by_kind)
     relu_backward_input = staticmethod(lambda grad, y: ReLUInput.apply(grad, y.detach()))
     leaky_relu_backward_input = staticmethod(lambda grad, x, slope: ops.where(_positive(x), grad, grad * slope))
     elu_backward_input = staticmethod(_elu_slope)
@@ -428,6 +326,28 @@ def _extremum(op: Given, grad: Tensor) -> Tensor:
 @formula(shaping.Index)
 def _index(op: Given, grad: Tensor) -> Tensor:
     return Spread.apply(grad, shape=op.inputs[0].shape, index=op.attributes["index"])
+
+
+@formula(lookup.Embedding)
+def _embedding(op: Given, grad: Tensor) -> tuple[Tensor, None]:
+    weight, index = op.inputs
+    found = Spread.apply(grad, shape=weight.shape, index=_values("the index of an embedding", index))
+    kept = np.ones((len(weight), 1), weight.dtype)
+    if op.attributes["padding_idx"] >= 0:
+        kept[op.attributes["padding_idx"]] = 0
+    return found * kept, None
+
+
+@formula(conv.ConvTranspose2d)
+def _conv_transpose2d(op: Given, grad: Any) -> tuple[Any, ...]:
+    x, weight, _ = op.inputs
+    options = {name: value for name, value in op.attributes.items() if name != "output_padding"}
+    size, images = tall_shape(weight.shape)[2:], tall(grad)
+    return (
+        low(Kernels.conv2d_forward(images, tall(weight), None, **options), x) if op.needs[0] else None,
+        low(Kernels.conv2d_backward_weight(tall(x), images, size, **options)[0], x) if op.needs[1] else None,
+        images.sum((0, 2, 3)) if op.needs[2] else None,
+    )
 
 
 @formula(MaxPoolInput)

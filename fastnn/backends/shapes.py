@@ -286,8 +286,10 @@ def dropout_forward(x: Array, p: float, seed: int, stream: int, out: Array | Non
 
 def _channels(op: str, name: str, array: Array) -> int:
     shape = array.shape
-    if len(shape) not in (2, 4) or 0 in shape[1:]:
-        raise ShapeError(f"{op}: expected {name} of shape (N, C) or (N, C, H, W), only N may be 0, got {shape}")
+    if len(shape) not in (2, 3, 4) or 0 in shape[1:]:
+        raise ShapeError(
+            f"{op}: expected {name} of shape (N, C), (N, C, L) or (N, C, H, W), only N may be 0, got {shape}"
+        )
     return shape[1]
 
 

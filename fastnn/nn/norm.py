@@ -31,7 +31,7 @@ class _BatchNorm(Module):
     """
 
     layout: str
-    ndim: int
+    ndims: tuple[int, ...]
     weight: Parameter | None
     bias: Parameter | None
     running_mean: Array | None
@@ -73,7 +73,7 @@ class _BatchNorm(Module):
     def forward(self, x: Any) -> Tensor:
         own = next((a for a in (self.weight, self.running_mean) if isinstance(a, (Tensor, np.ndarray))), None)
         x = floating(x, None if own is None else own.dtype)
-        if x.ndim != self.ndim or x.shape[1] != self.num_features:
+        if x.ndim not in self.ndims or x.shape[1] != self.num_features:
             expected = self.layout.replace("C", str(self.num_features))
             raise ShapeError(f"batch_norm: expected input of shape {expected}, got {x.shape}")
         follows = self.training and not self.frozen
@@ -96,11 +96,11 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    __doc__ = f"""Batch normalisation of features, input (N, C).
+    __doc__ = f"""Batch normalisation of features, input (N, C), or of sequences, (N, C, L).
 
     {_BatchNorm.__doc__}
     """
-    layout, ndim = "(N, C)", 2
+    layout, ndims = "(N, C) or (N, C, L)", (2, 3)
 
 
 class BatchNorm2d(_BatchNorm):
@@ -108,7 +108,55 @@ class BatchNorm2d(_BatchNorm):
 
     {_BatchNorm.__doc__}
     """
-    layout, ndim = "(N, C, H, W)", 4
+    layout, ndims = "(N, C, H, W)", (4,)
+
+
+class _InstanceNorm(Module):
+    ndim: int
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        check_options(name, track_running_stats=track_running_stats, device=device, dtype=dtype)
+        self.num_features, self.eps = whole(name, "num_features", num_features, 1), number(name, "eps", eps, 0)
+        self.affine, self.momentum = affine, momentum
+        self.weight = Parameter(np.ones(self.num_features, np.float32)) if affine else None
+        self.bias = Parameter(np.zeros(self.num_features, np.float32)) if affine else None
+
+    def forward(self, input: Any) -> Tensor:
+        if np.ndim(input) != self.ndim or input.shape[1] != self.num_features:
+            expected = f"(N, {self.num_features}, {'L' if self.ndim == 3 else 'H, W'})"
+            raise ShapeError(f"instance_norm: expected input of shape {expected}, got {np.shape(input)}")
+        return ops.instance_norm(input, None, None, self.weight, self.bias, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Normalisation of each channel of each sequence by itself, input (N, C, L); all else as InstanceNorm2d."""
+
+    ndim = 3
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Normalisation of each channel of each image by itself, input (N, C, H, W) (Ulyanov et al. 2016).
+
+    `affine` adds weight and bias (C,), which start as 1 and 0. Running statistics are not kept (ArgumentError).
+    """
+
+    ndim = 4
 
 
 class Normalize(Module):

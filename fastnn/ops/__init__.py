@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastnn.ops.pool import *  # noqa: F403
     from fastnn.ops.reductions import *  # noqa: F403
     from fastnn.ops.shaping import *  # noqa: F403
+    from fastnn.ops.similarity import *  # noqa: F403
 
 __all__ = sorted(names.FORMS)
 

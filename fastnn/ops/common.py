@@ -13,7 +13,7 @@ from fastnn.backends.sums import total
 from fastnn.checks import is_whole
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.tape import recording
-from fastnn.tensors import Tensor
+from fastnn.tensors import Array, Tensor
 
 Size = int | tuple[int, int]
 Dim = int | Sequence[int] | None
@@ -47,13 +47,44 @@ def pair(name: str, value: Size) -> tuple[int, int]:
     >>> pair("stride", 2)
     (2, 2)
     """
-    both: Any = value if isinstance(value, (Sequence, np.ndarray)) and np.ndim(value) else (value, value)
+    height, width = sizes(name, value, 2)
+    return height, width
+
+
+def sizes(name: str, value: Any, count: int) -> tuple[int, ...]:
+    """An int, which stands for `count` of them, or so many ints; ArgumentError for anything else."""
+    all_of_them: Any = value if isinstance(value, (Sequence, np.ndarray)) and np.ndim(value) else (value,) * count
     try:
-        if len(both) == 2 and not any(isinstance(each, bool) for each in both):
-            return operator.index(both[0]), operator.index(both[1])
+        if len(all_of_them) == count and not any(isinstance(each, bool) for each in all_of_them):
+            return tuple(map(operator.index, all_of_them))
     except TypeError:
         pass
-    raise ArgumentError(f"{name}: expected an int or two ints, got {value!r}")
+    words = "an int or two ints" if count == 2 else "an int" if count == 1 else f"an int or {count} ints"
+    raise ArgumentError(f"{name}: expected {words}, got {value!r}")
+
+
+def window(name: str, value: Any, dims: int, beside: int = 1) -> tuple[int, int]:
+    """`value` as a pair (height, width); with `dims` 1 it goes along the length, and `beside` is for the height.
+
+    >>> window("padding", 2, 1, 0)
+    (0, 2)
+    """
+    return pair(name, value) if dims == 2 else (beside, sizes(name, value, 1)[0])
+
+
+def tall(x: Array) -> Array:
+    """(N, C, L) as images of height 1, which the kernels take; images as they are."""
+    return x[:, :, None] if x.ndim == 3 else x
+
+
+def tall_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of `tall` of an array of that shape."""
+    return (*shape[:2], 1, *shape[2:]) if len(shape) == 3 else shape
+
+
+def low(images: Array, like: Array) -> Array:
+    """What was made of images of height 1 in the form of `like`, (N, C, L) or (N, C, H, W)."""
+    return images[:, :, 0] if like.ndim == 3 else images
 
 
 def axis(op: str, dim: int, ndim: int) -> int:

@@ -22,7 +22,7 @@ TABLE: dict[str, dict[str, str]] = {
         "fFmi": "relu sigmoid tanh",
         "fFm": "log_softmax softmax",
         "fF": "dropout",
-        "F": "elu gelu leaky_relu silu",
+        "F": "elu gelu hardswish leaky_relu mish relu6 silu softplus",
     },
     "arithmetic": {"fmi": "abs add exp log mul neg pow sqrt sub true_divide"},
     "casting": {
@@ -31,7 +31,7 @@ TABLE: dict[str, dict[str, str]] = {
         "m": "bool byte char contiguous data_ptr element_size get_device int is_contiguous is_pinned ndimension "
         "nelement pin_memory short stride type type_as view_as",
     },
-    "conv": {"fF": "conv2d"},
+    "conv": {"fF": "conv1d conv2d conv_transpose1d conv_transpose2d"},
     "creation": {
         "f": "arange as_tensor empty empty_like eye from_numpy full full_like linspace logspace normal ones ones_like "
         "rand randint randint_like randn randperm tensor zeros zeros_like",
@@ -52,15 +52,31 @@ TABLE: dict[str, dict[str, str]] = {
         "logical_xor lt ne",
         "fm": "allclose equal isclose isfinite isinf isnan isneginf isposinf signbit",
     },
+    "lookup": {"F": "embedding embedding_bag"},
     "loss": {"F": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy mse_loss nll_loss"},
-    "norm": {"fF": "batch_norm", "F": "normalize", "": "batch_norm_training"},
-    "pool": {"F": "avg_pool2d max_pool2d", "": "global_avg_pool2d"},
+    "nonlinear": {
+        "fF": "alpha_dropout celu prelu rrelu selu threshold",
+        "F": "dropout1d dropout2d dropout3d glu hardshrink hardsigmoid hardtanh logsigmoid softmin softshrink softsign "
+        "tanhshrink",
+    },
+    "norm": {"fF": "batch_norm", "F": "instance_norm normalize", "": "batch_norm_training"},
+    "padding": {"F": "pad"},
+    "pool": {
+        "fF": "adaptive_avg_pool1d avg_pool1d max_pool1d max_pool2d",
+        "F": "adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d avg_pool2d",
+        "": "global_avg_pool2d",
+    },
     "reductions": {
         "f": "std_mean var_mean",
         "fm": "all amax amin aminmax any argmax argmin count_nonzero max mean median min nanmean nansum prod std sum "
         "var",
     },
+    "resizing": {
+        "fF": "channel_shuffle pixel_shuffle pixel_unshuffle",
+        "F": "fold interpolate unfold upsample",
+    },
     "shaping": {"fm": "flatten permute reshape squeeze t transpose unsqueeze", "m": "view"},
+    "similarity": {"fF": "bilinear cosine_similarity pairwise_distance"},
 }
 # Second names for the same function, in the same forms.
 ALIASES = {

@@ -208,9 +208,13 @@ class _Fuser:
         self.claimed: set[int] = set()  # ids of operators that belong to a stage
 
     def is_chain(self, stage: Stage) -> bool:
-        """Whether a chain does all that this stage does, and faster: in inference none with batch norm is."""
+        """Whether a chain does all that this stage does, and faster: in inference none with batch norm is, and none of
+        sequences, images of one row.
+        """
         chain = None if "chain" in self.disable else self._chain(stage.operators[0])
         if chain is None or (self.graph.loss is None and any(layer.norm for layer in chain.layers)):
+            return False
+        if len(chain.layers[0].conv.output.shape) == 3:
             return False
         return {id(op) for op in stage.operators} <= {id(op) for op in chain.operators}
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from fastnn import random
 from fastnn.ops import activations, conv, dense, loss, norm, pool
+from fastnn.ops.common import tall_shape
 from fastnn.plan.emit import Emitter, Unlowered
 from fastnn.plan.rules import RULES, rule
 from fastnn.plan.trace import Operator
 from fastnn.tensors import Array, Function
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "conv2d_numbers"]
 
 
 # ---- activations -----------------------------------------------------------------------------------------------------
@@ -120,29 +122,19 @@ def _strides(stride: tuple[int, int], outputs: tuple[int, ...]) -> tuple[int, ..
     return tuple(1 if size == 1 else step for step, size in zip(stride, outputs, strict=True))
 
 
-def convolution_sizes(
-    x: tuple[int, ...],
-    weight: tuple[int, ...],
-    y: tuple[int, ...],
-    *,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
-    **_: Any,
+def conv2d_numbers(
+    x: tuple[int, ...], weight: tuple[int, ...], y: tuple[int, ...], *, groups: int, **pairs: tuple[int, int]
 ) -> tuple[int, ...]:
-    """The numbers of a convolution's kernels, of the three shapes."""
-    kernel = weight[2:]
-    return (*x, weight[0], *kernel, *y[2:], *_strides(stride, y[2:]), *padding, *dilation, groups)
+    """What the kernels of a convolution take, from the shapes of images."""
+    o, _, *kernel = weight
+    return (*x, o, *kernel, *y[2:], *_strides(pairs["stride"], y[2:]), *pairs["padding"], *pairs["dilation"], groups)
 
 
 @rule(conv.Conv2d)
-def _conv2d(
-    to: Emitter, op: Operator, x: Array, weight: Array, bias: Array | None, *, groups: int, **pairs: tuple[int, int]
-) -> Any:
+def _conv2d(to: Emitter, op: Operator, x: Array, weight: Array, bias: Array | None, **attributes: Any) -> Any:
     x, weight = to.contiguous(x), to.contiguous(weight)
-    y, o = to.array(op.output.shape), len(weight)
-    n = convolution_sizes(x.shape, weight.shape, y.shape, groups=groups, **pairs)
+    y = to.array(op.output.shape)
+    n = conv2d_numbers(tall_shape(x.shape), tall_shape(weight.shape), tall_shape(y.shape), **attributes)
     to.call("conv2d_forward", y, x, weight, *([] if bias is None else [to.contiguous(bias)]), n=n)
 
     def backward(grad: Array) -> tuple[Array | None, ...]:
@@ -151,7 +143,7 @@ def _conv2d(
             grad_x = to.array(x.shape)
             to.call("conv2d_backward_input", grad_x, grad, weight, n=n)
         if any(op.needs[1:]):
-            grad_weight, grad_bias = to.array(weight.shape), to.array((o,))
+            grad_weight, grad_bias = to.array(weight.shape), to.array((len(weight),))
             to.call("conv2d_backward_weight", grad_weight, grad_bias, grad, x, n=n)
         return grad_x, grad_weight, grad_bias
 
@@ -173,8 +165,10 @@ def _pool2d(
     y = to.array(op.output.shape)
     largest = op.function is pool.MaxPool2d
     name, where = ("max_pool2d", [to.array(y.shape, np.int32)]) if largest else ("avg_pool2d", [])
-    planes, steps = x.shape[0] * x.shape[1], _strides(stride, y.shape[2:])
-    n = (planes, *x.shape[2:], *kernel_size, *y.shape[2:], *steps, *padding, int(count_include_pad))
+    (_, _, *before), (*planes, oh, ow) = tall_shape(x.shape), tall_shape(y.shape)
+    n = (
+        math.prod(planes), *before, *kernel_size, oh, ow, *_strides(stride, (oh, ow)), *padding, int(count_include_pad)
+    )  # fmt: skip
     to.call(f"{name}_forward", y, *where, x, n=n)
 
     def backward(grad: Array) -> tuple[Array]:
@@ -188,7 +182,7 @@ def _pool2d(
 @rule(pool.GlobalAvgPool2d)
 def _global_avg_pool2d(to: Emitter, op: Operator, x: Array) -> Any:
     x = to.contiguous(x)
-    y, n = to.array(op.output.shape), (x.shape[0] * x.shape[1], x.shape[2] * x.shape[3])
+    y, n = to.array(op.output.shape), (x.shape[0] * x.shape[1], math.prod(x.shape[2:]))
     to.call("global_avg_pool2d_forward", y, x, n=n)
 
     def backward(grad: Array) -> tuple[Array]:
@@ -272,7 +266,7 @@ def _batch_norm(
 
 def _sizes(x: Array) -> tuple[int, int, int]:
     """N, C, and the pixels of a plane."""
-    if x.ndim not in (2, 4):
+    if x.ndim not in (2, 3, 4):
         raise Unlowered(f"batch norm of {x.ndim} dimensions")
     return x.shape[0], x.shape[1], int(np.prod(x.shape[2:], dtype=int))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.ops import norm
+from fastnn.ops.common import tall_shape
 from fastnn.plan.fuse import LOSSES, POOLINGS, Chain, ChainLayer, Dense, Loss, Rows, Stage, activation_numbers
 from fastnn.plan.region_stage import region_stage
 from fastnn.plan.regions import Region
@@ -80,8 +81,8 @@ def _geometry(layer: ChainLayer) -> dict[str, Any]:
     conv, pooling = layer.conv, layer.pool
     window = {} if pooling is None else pooling.attributes
     geometry: dict[str, Any] = {
-        "input": conv.inputs[0].shape[1:],
-        "kernel": (conv.output.shape[1], *conv.inputs[1].shape[2:]),
+        "input": tall_shape(conv.inputs[0].shape)[1:],
+        "kernel": (conv.output.shape[1], *tall_shape(conv.inputs[1].shape)[2:]),
         "padding": conv.attributes["padding"],
         **activation_numbers(layer.activation),
         "pool_kind": 0 if pooling is None else POOLINGS.index(pooling.function),

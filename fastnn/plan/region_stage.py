@@ -7,6 +7,7 @@ from collections.abc import Container
 from typing import TYPE_CHECKING, Any
 
 from fastnn.ops import norm
+from fastnn.ops.common import tall_shape
 from fastnn.plan.fuse import activation_numbers
 from fastnn.plan.regions import POOLS, Node, Region, find_regions
 from fastnn.plan.trace import Graph, Operator
@@ -57,10 +58,10 @@ def _geometry(region: Region, node: Node) -> dict[str, Any]:
     """All of a node but its arrays."""
     found: dict[str, Any] = {"kind": node.kind, "sources": node.sources}
     if node.kind == "input":
-        found["shape"] = node.value.shape[1:]
+        found["shape"] = tall_shape(node.value.shape)[1:]
     elif node.kind == "conv":
         assert node.operator is not None
-        out, _, kh, kw = node.operator.inputs[1].shape
+        out, _, kh, kw = tall_shape(node.operator.inputs[1].shape)
         found.update(node.operator.attributes, kernel=(out, kh, kw))
     elif node.kind == "join":
         found.update(
@@ -152,7 +153,7 @@ def _words(region: Region, node: Node, numbers: dict[int, str], before: int) -> 
 def _convolution(node: Node, numbers: dict[int, str], before: int) -> str:
     op = node.operator
     assert op is not None
-    out, _, kh, kw = op.inputs[1].shape
+    out, _, kh, kw = tall_shape(op.inputs[1].shape)
     groups, stride, dilation = (op.attributes[name] for name in ("groups", "stride", "dilation"))
     words = f"Conv2d {op.inputs[0].shape[1]}→{out} {kh}×{kw}"
     words += f" stride {stride[0]}×{stride[1]}" * (stride != (1, 1))

@@ -85,7 +85,7 @@ def _fits(op: Operator, graph: Graph) -> bool:
     if graph.loss is not None and tuple(wanted) != op.needs:
         return False  # forward keeps it off the tape: no gradient flows, though its inputs have one
     if function is conv.Conv2d:
-        return parameters_are_float32(op)
+        return parameters_are_float32(op) and not _is_large_product(op)
     if function is norm.BatchNorm:
         return graph.loss is None and parameters_are_float32(op)
     if function is norm.BatchNormTraining:
@@ -99,8 +99,15 @@ def _fits(op: Operator, graph: Graph) -> bool:
     return function in POOLS or function in activations.KINDS
 
 
+def _is_large_product(op: Operator) -> bool:
+    """Whether it is a convolution of whole images with many weights: one matrix product, by a kernel of its own."""
+    x, weight = op.inputs[0].shape, op.inputs[1].shape
+    whole = weight[1:] == x[1:] and not any(op.attributes["padding"])
+    return bool(whole and x[0] >= 8 and math.prod(weight) >= 1 << 16)
+
+
 def _is_image(x: Any) -> bool:
-    return is_float32_value(x) and len(x.shape) == 4 and math.prod(x.shape) > 0
+    return is_float32_value(x) and len(x.shape) in (3, 4) and math.prod(x.shape) > 0  # or of height 1, without it
 
 
 def _grow(operators: list[Operator]) -> list[list[Operator]]:
@@ -271,4 +278,6 @@ def _commutes_with_maximum(op: Operator) -> bool:
     """Whether it is an activation that never falls."""
     if op.function in (activations.LeakyReLU, activations.ELU):
         return all(parameter > 0 for parameter in op.attributes.values())
-    return op.function in (activations.ReLU, activations.Sigmoid, activations.Tanh)
+    return op.function in (
+        activations.ReLU, activations.ReLU6, activations.Sigmoid, activations.Softplus, activations.Tanh
+    )  # fmt: skip

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.autograd import formulas
+from fastnn.autograd import transposes
 from fastnn.plan.emit import Emitter
-from fastnn.plan.kernel_rules import RULES, convolution_sizes
+from fastnn.plan.kernel_rules import conv2d_numbers
+from fastnn.plan.layer_rules import RULES
 from fastnn.plan.rules import basic_index, rule
 from fastnn.plan.trace import Operator
 from fastnn.tensors import Array
@@ -14,7 +15,7 @@ from fastnn.tensors import Array
 __all__ = ["RULES"]
 
 
-@rule(formulas.ReLUInput)
+@rule(transposes.ReLUInput)
 def _relu_input(to: Emitter, op: Operator, grad: Array, y: Array) -> Any:
     y = to.contiguous(y)
 
@@ -26,7 +27,7 @@ def _relu_input(to: Emitter, op: Operator, grad: Array, y: Array) -> Any:
     return masked(grad), lambda given: (masked(given), None)
 
 
-@rule(formulas.Spread)
+@rule(transposes.Spread)
 def _spread(to: Emitter, op: Operator, x: Array, *, shape: tuple[int, ...], index: Any) -> Any:
     parts = basic_index(index)
     y = to.zeros(shape)
@@ -34,13 +35,13 @@ def _spread(to: Emitter, op: Operator, x: Array, *, shape: tuple[int, ...], inde
     return y, lambda grad: (grad[parts],)
 
 
-@rule(formulas.ConvolutionInput, formulas.ConvolutionWeight)
+@rule(transposes.ConvolutionInput, transposes.ConvolutionWeight)
 def _convolution(to: Emitter, op: Operator, grad: Array, other: Array, **attributes: Any) -> Any:
     """The product of a convolution that makes x, or weight, of the two others; its gradients are those two."""
-    makes_x = op.function is formulas.ConvolutionInput
+    makes_x = op.function is transposes.ConvolutionInput
     grad, other, made = to.contiguous(grad), to.contiguous(other), to.array(op.output.shape)
     x, weight = (made, other) if makes_x else (other, made)
-    n = convolution_sizes(x.shape, weight.shape, grad.shape, **attributes)
+    n = conv2d_numbers(x.shape, weight.shape, grad.shape, **attributes)
 
     def product(name: str, x: Array, weight: Array, grad: Array) -> None:
         if name == "conv2d_backward_weight":

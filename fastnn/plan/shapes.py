@@ -15,6 +15,7 @@ import numpy as np
 
 from fastnn.backends import shapes
 from fastnn.ops import activations, arithmetic, conv, dense, draws, elementwise, joining, loss, norm, pool, shaping
+from fastnn.ops.common import low, tall
 from fastnn.tape import Context, computing_dtype
 from fastnn.tensors import Array, Cast, Function
 
@@ -44,7 +45,8 @@ def _drawn_like(x: Array, *, dtype: np.dtype[Any], **_: Any) -> Array:
 
 
 def _conv2d(x: Array, weight: Array, bias: Array | None, **attributes: Any) -> Array:
-    return shapes.conv2d_forward(x, weight, bias, **attributes, algorithm="auto", out=None, dtypes=shapes.FLOATING)
+    options = {**attributes, "algorithm": "auto", "out": None, "dtypes": shapes.FLOATING}
+    return low(shapes.conv2d_forward(tall(x), tall(weight), bias, **options), weight)
 
 
 def _linear(x: Array, weight: Array, bias: Array | None) -> Array:
@@ -52,15 +54,15 @@ def _linear(x: Array, weight: Array, bias: Array | None) -> Array:
 
 
 def _max_pool2d(x: Array, **attributes: Any) -> Array:
-    return shapes.max_pool2d_forward(x, **attributes, out=None, dtypes=shapes.FLOATING)[0]
+    return low(shapes.max_pool2d_forward(tall(x), **attributes, out=None, dtypes=shapes.FLOATING)[0], x)
 
 
 def _avg_pool2d(x: Array, *, count_include_pad: bool, **attributes: Any) -> Array:
-    return shapes.avg_pool2d_forward(x, **attributes, out=None, dtypes=shapes.FLOATING)
+    return low(shapes.avg_pool2d_forward(tall(x), **attributes, out=None, dtypes=shapes.FLOATING), x)
 
 
 def _global_avg_pool2d(x: Array) -> Array:
-    return shapes.global_avg_pool2d_forward(x, None, shapes.FLOATING)
+    return low(shapes.global_avg_pool2d_forward(tall(x), None, shapes.FLOATING), x)
 
 
 def _normalize(x: Array, mean: Array, std: Array) -> Array:

@@ -147,7 +147,7 @@ class Traced(Tensor):
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """From here on it is another value, by whose gradient the model may ask; the input's own is not computed."""
         if requires_grad and not self._requires_grad:
-            self.value = Reshape.apply(self, shape=self.shape).value  # type: ignore[attr-defined]
+            self.value = Reshape.apply(self, shape=self.shape).value
             self.value.requires_grad = self._requires_grad = True
         return self
 

@@ -15,7 +15,7 @@ from fastnn.data import Batches, Dataset
 from fastnn.data.samples import Samples, is_several
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import at_once
-from fastnn.nn import CrossEntropyLoss, Module, Normalize
+from fastnn.nn import CrossEntropyLoss, Embedding, EmbeddingBag, Module, Normalize
 from fastnn.nn.arguments import spread
 from fastnn.nn.modes import mode
 from fastnn.ops.norm import check_pixels, on_scale
@@ -201,17 +201,19 @@ def input_for(model: Any) -> Callable[[Any], Any]:
     """What samples go through before this model.
 
     Integers (N, H, W) or (N, C, H, W) are pixels, and are put on the scale 0 .. 1, unless the model's own
-    `nn.Normalize` does that. The features (N, F) of a table are numbers, and become float32 if they are integers.
+    `nn.Normalize` does that. The features (N, F) of a table are numbers, and become float32 if they are integers; but
+    for a model with an `nn.Embedding` they are the numbers of its rows.
     """
     if normalizes(model):
         return lambda samples: samples
+    of_rows = any(isinstance(module, (Embedding, EmbeddingBag)) for module in model.modules())
 
     def numbers(samples: Any) -> Any:
         if is_several(samples):
             return map_arrays(numbers, samples)
         if are_pixels(model, samples):
             return on_scale(samples, np.dtype(np.float32))
-        return samples.astype(np.float32) if samples.dtype.kind in "iu" else samples
+        return samples.astype(np.float32) if samples.dtype.kind in "iu" and not of_rows else samples
 
     return numbers
 

@@ -54,6 +54,16 @@ static int operator_matmul(const struct operator_call *o, char *const *at) {
     return 0;
 }
 
+/* grad_table (V, D): the rows of grad (N, D) added where index says, but for one row, `left_out` */
+static void take_rows_backward(i64 N, i64 D, i64 V, i64 left_out, const float *grad, const int64_t *index, float *grad_table) {
+    memset(grad_table, 0, (size_t)(V * D) * sizeof(float));
+    for (i64 i = 0; i < N; i++) {
+        float *to = grad_table + index[i] * D;
+        if (index[i] != left_out)
+            for (i64 d = 0; d < D; d++) to[d] += grad[i * D + d];
+    }
+}
+
 static int labels_fit(i64 N, i64 C, const int64_t *labels) {
     for (i64 i = 0; i < N; i++)
         if (labels[i] < 0 || labels[i] >= C) return 0;
@@ -99,6 +109,15 @@ KERNEL int operator_stage(const void *arguments, struct program *program) {
     case OPERATOR_extremum: operator_extremum(n, n[3] != 0, F(2), F(0), I(1)); return PROGRAM_DONE;
     case OPERATOR_extremum_backward: operator_extremum_backward(n, F(1), I(2), F(0)); return PROGRAM_DONE;
     case OPERATOR_matmul: return operator_matmul(o, at);
+    case OPERATOR_activation_forward: activation_forward((int)n[1], o->p[0], n[0], F(1), F(0)); return PROGRAM_DONE;
+    case OPERATOR_activation_backward_input: activation_backward_input((int)n[1], o->p[0], n[0], F(1), F(2), F(0)); return PROGRAM_DONE;
+    case OPERATOR_take_rows: /* y (N, D), table (V, D), index (N,); N, D, V */
+        if (!labels_fit(n[0], n[2], I(2))) return PROGRAM_REFUSED;
+        for (i64 i = 0; i < n[0]; i++) memcpy(F(0) + i * n[1], F(1) + I(2)[i] * n[1], (size_t)n[1] * sizeof(float));
+        return PROGRAM_DONE;
+    case OPERATOR_take_rows_backward: /* gradient of table, of y, index; N, D, V, the row without gradient or -1 */
+        take_rows_backward(n[0], n[1], n[2], n[3], F(1), I(2), F(0));
+        return PROGRAM_DONE;
     case OPERATOR_dropout: dropout_forward(n[0], F(1), o->p[0], ((uint64_t *)at[2])[0], ((uint64_t *)at[2])[1], F(0)); return PROGRAM_DONE;
     case OPERATOR_conv2d_forward: return conv2d_forward(conv, CONV2D_AUTO, F(1), F(2), F(3), F(0));
     case OPERATOR_conv2d_backward_input: return conv2d_backward_input(conv, CONV2D_AUTO, F(1), F(2), F(0));

@@ -26,7 +26,8 @@
     X(softmax_forward) X(softmax_backward_input) X(log_softmax_forward) X(log_softmax_backward_input)
 #define OPERATOR_LOSSES(X) X(mse) X(bce_with_logits)
 #define OPERATOR_OTHERS(X)                                                                                                     \
-    X(sum) X(extremum) X(extremum_backward) X(matmul) X(dropout) X(conv2d_forward) X(conv2d_backward_input)                    \
+    X(sum) X(extremum) X(extremum_backward) X(activation_forward) X(activation_backward_input) X(take_rows)                    \
+    X(take_rows_backward) X(matmul) X(dropout) X(conv2d_forward) X(conv2d_backward_input)                    \
     X(conv2d_backward_weight) X(max_pool2d_forward) X(max_pool2d_backward_input) X(avg_pool2d_forward)                         \
     X(avg_pool2d_backward_input) X(global_avg_pool2d_forward) X(global_avg_pool2d_backward_input) X(batch_norm_statistics)     \
     X(batch_norm_forward) X(batch_norm_backward_weight) X(batch_norm_backward_input) X(softmax_cross_entropy) X(nll)           \

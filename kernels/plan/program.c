@@ -50,6 +50,10 @@ void fastnn_operator_counts(const struct operator_call *o, int64_t count[OPERATO
     OPERATOR_LOSSES(SAME_FOUR)
     case OPERATOR_extremum: COUNTS(n[0] * n[2], n[0] * n[2], n[0] * n[1] * n[2]);
     case OPERATOR_extremum_backward: COUNTS(n[0] * n[1] * n[2], n[0] * n[2], n[0] * n[2]);
+    case OPERATOR_activation_forward: COUNTS(n[0], n[0]);
+    case OPERATOR_activation_backward_input: COUNTS(n[0], n[0], n[0]);
+    case OPERATOR_take_rows: COUNTS(n[0] * n[1], n[2] * n[1], n[0]);
+    case OPERATOR_take_rows_backward: COUNTS(n[2] * n[1], n[0] * n[1], n[0]);
     case OPERATOR_dropout: COUNTS(n[0], n[0], 2);
     case OPERATOR_conv2d_forward: COUNTS(y, x, weight, c->O);
     case OPERATOR_conv2d_backward_input: COUNTS(x, y, weight);
@@ -79,6 +83,7 @@ int64_t fastnn_operator_element(const struct operator_call *o, int64_t operand) 
     case OPERATOR_max_pool2d_backward_input: return operand == 2 ? ELEMENT_INT32 : ELEMENT_FLOAT;
     case OPERATOR_extremum: return operand == 1 ? ELEMENT_INT64 : ELEMENT_FLOAT;
     case OPERATOR_dropout: case OPERATOR_extremum_backward: case OPERATOR_nll: case OPERATOR_nll_backward:
+    case OPERATOR_take_rows: case OPERATOR_take_rows_backward:
         return operand == 2 ? ELEMENT_INT64 : ELEMENT_FLOAT;
     case OPERATOR_softmax_cross_entropy: return operand == 3 && !o->n[2] ? ELEMENT_INT64 : ELEMENT_FLOAT;
     default: return ELEMENT_FLOAT;

@@ -161,7 +161,7 @@ def test_sequential_is_a_list() -> None:
     assert [name for name, _ in model.named_children()] == ["0", "1", "2"]
     with pytest.raises(IndexError):
         model[3]
-    with pytest.raises(ArgumentError, match="expected a Module at 0"):
+    with pytest.raises(ArgumentError, match="expected a Module as '0'"):
         model[0] = "layer"
 
 

@@ -9,6 +9,8 @@ import numba
 
 from fastnn.backends.jit import compile
 from fastnn.backends.jit.activations import (
+    activation_backward_input,
+    activation_forward,
     dropout_forward,
     elu_backward_input,
     elu_forward,
@@ -56,6 +58,8 @@ from fastnn.backends.jit.update import (
 )
 
 __all__ = [
+    "activation_backward_input",
+    "activation_forward",
     "adagrad_update",
     "adam_update",
     "adamw_update",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from fastnn import _kernels
 from fastnn._kernels import get_num_threads, isa, isas, set_num_threads
 from fastnn.backends.native.activations import (
+    activation_backward_input,
+    activation_forward,
     dropout_forward,
     elu_backward_input,
     elu_forward,
@@ -57,6 +59,8 @@ from fastnn.backends.native.update import (
 from fastnn.errors import BackendError
 
 __all__ = [
+    "activation_backward_input",
+    "activation_forward",
     "adagrad_update",
     "adam_update",
     "adamw_update",

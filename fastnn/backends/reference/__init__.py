@@ -30,6 +30,7 @@ from fastnn.backends.reference.activations import (
 )
 from fastnn.backends.reference.conv import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
 from fastnn.backends.reference.dense import linear_backward_input, linear_backward_weight, linear_forward, matmul
+from fastnn.backends.reference.kinds import activation_backward_input, activation_forward
 from fastnn.backends.reference.loss import bce_with_logits, mse, softmax_cross_entropy
 from fastnn.backends.reference.norm import (
     batch_norm_backward_input,
@@ -55,6 +56,8 @@ from fastnn.backends.reference.update import (
 )
 
 __all__ = [
+    "activation_backward_input",
+    "activation_forward",
     "adagrad_update",
     "adam_update",
     "adamw_update",
