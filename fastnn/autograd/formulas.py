@@ -342,10 +342,11 @@ def _embedding(op: Given, grad: Tensor) -> tuple[Tensor, None]:
 def _conv_transpose2d(op: Given, grad: Any) -> tuple[Any, ...]:
     x, weight, _ = op.inputs
     options = {name: value for name, value in op.attributes.items() if name != "output_padding"}
+    kernels: Any = Kernels
     size, images = tall_shape(weight.shape)[2:], tall(grad)
     return (
-        low(Kernels.conv2d_forward(images, tall(weight), None, **options), x) if op.needs[0] else None,
-        low(Kernels.conv2d_backward_weight(tall(x), images, size, **options)[0], x) if op.needs[1] else None,
+        low(kernels.conv2d_forward(images, tall(weight), None, **options), x) if op.needs[0] else None,
+        low(kernels.conv2d_backward_weight(tall(x), images, size, **options)[0], x) if op.needs[1] else None,
         images.sum((0, 2, 3)) if op.needs[2] else None,
     )
 
