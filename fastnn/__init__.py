@@ -23,18 +23,25 @@ from fastnn.errors import FastnnError
 from fastnn.habits import no_such_name
 from fastnn.ops.names import having, in_place, method
 from fastnn.random import initial_seed, manual_seed, seed
-from fastnn.tape import no_grad
+from fastnn.recording import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from fastnn.tensors import Function, Size, Tensor
 
 if TYPE_CHECKING:
     __version__: str
 
-    from fastnn import accelerator, cuda, data, insight, plan, recipes, train, weights
+    from fastnn import accelerator, autograd, cuda, data, func, insight, plan, recipes, train, weights
     from fastnn.config import show_config
     from fastnn.insight import landscape
     from fastnn.insight.compare import compare_optimizers
     from fastnn.insight.diagnosis import diagnose
-    from fastnn.insight.gradients import gradcheck, numeric_gradient
+    from fastnn.insight.gradients import gradcheck, gradgradcheck, numeric_gradient
     from fastnn.insight.graph import graph
     from fastnn.insight.signals import signal_report
     from fastnn.ops import *  # noqa: F403
@@ -51,6 +58,7 @@ __all__ = [
     "Size",
     "Tensor",
     "accelerator",
+    "autograd",
     "backends",
     "compare_optimizers",
     "compile",
@@ -58,16 +66,22 @@ __all__ = [
     "data",
     "device",
     "diagnose",
+    "enable_grad",
     "errors",
     "evaluate",
     "fit",
+    "func",
     "get_default_dtype",
     "get_num_threads",
     "gradcheck",
+    "gradgradcheck",
     "graph",
+    "inference_mode",
     "init",
     "initial_seed",
     "insight",
+    "is_grad_enabled",
+    "is_inference_mode_enabled",
     "landscape",
     "load_run",
     "manual_seed",
@@ -81,6 +95,7 @@ __all__ = [
     "recipes",
     "seed",
     "set_default_dtype",
+    "set_grad_enabled",
     "set_num_threads",
     "show_config",
     "signal_report",
@@ -108,6 +123,7 @@ _ON_FIRST_USE = {
     "evaluate": "fastnn.train",
     "fit": "fastnn.train",
     "gradcheck": "fastnn.insight.gradients",
+    "gradgradcheck": "fastnn.insight.gradients",
     "graph": "fastnn.insight.graph",
     "landscape": "fastnn.insight",
     "load_run": "fastnn.recipes",
@@ -116,7 +132,7 @@ _ON_FIRST_USE = {
     "signal_report": "fastnn.insight.signals",
 }
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
-_MODULES = ("accelerator", "cuda", "data", "insight", "plan", "recipes", "train", "weights")
+_MODULES = ("accelerator", "autograd", "cuda", "data", "func", "insight", "plan", "recipes", "train", "weights")
 
 
 def __getattr__(name: str) -> Any:

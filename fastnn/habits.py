@@ -20,8 +20,8 @@ HINTS = {
         "save": _WEIGHTS,
         "load": _WEIGHTS,
         "utils": "fnn.data.Batches gives shuffled batches of arrays, in the place of a DataLoader",
-        "autograd": "fnn.Function is for operators of your own, tensor.backward() for gradients",
     },
+    "fastnn.autograd": {"profiler": "model.describe() of a compiled step tells where the time goes"},
     "fastnn.nn": {
         "utils": "clip gradients by hand: p.grad *= limit / norm, over model.parameters()",
         "DataParallel": _CPU,
@@ -69,11 +69,9 @@ def _imports(frame: FrameType) -> bool:
 _SPEED: tuple[Any, ...] = (None, False, True)  # says how PyTorch computes, not what
 OPTIONS: dict[str, tuple[Any, ...]] = {
     "amsgrad": (False,),
-    "assign": (False,),
     "bias": (True,),
     "capturable": _SPEED,
     "copy": (False,),
-    "create_graph": (False,),
     "decoupled_weight_decay": (False,),
     "device": (None, "cpu"),
     "differentiable": (False,),
@@ -81,7 +79,6 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "foreach": _SPEED,
     "fused": _SPEED,
     "generator": (None,),
-    "inputs": (None,),
     "last_epoch": (-1,),
     "maximize": (False,),
     "out": (None,),
@@ -90,7 +87,6 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "include_last_offset": (False,),
     "padding_idx": (None,),
     "track_running_stats": (False,),
-    "persistent": (True,),
     "remove_duplicate": (True,),
     "three_phase": (False,),
     "weight": (None,),

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 from fastnn.arrays import Size, as_array
 from fastnn.devices import CPU, device
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
-from fastnn.habits import check_options
+from fastnn.hooks import Hookable
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
 from fastnn.versions import wrote
 
@@ -32,7 +32,7 @@ def _as_array(data: Any) -> Array:
     return array.astype(np.float64 if precise else np.float32, copy=False)
 
 
-class Tensor:
+class Tensor(Hookable):
     """An array that can remember how it was computed.
 
     `data` is anything NumPy takes: float32 and float64 arrays and integers keep their type (no copy is made), lists of
@@ -337,17 +337,21 @@ class Tensor:
     # ---- backward --------------------------------------------------------------------------------------------------
 
     def backward(
-        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: None = None
+        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
     ) -> None:
         """Add the gradient of this tensor to `.grad` of every leaf that it was computed from and that asks for one.
 
         `gradient` (same shape; 1 if absent, which only a tensor with one entry may leave out) is where the chain rule
-        starts. The graph is freed on the way, unless `retain_graph`. Raises GraphError if there is no graph, if it
-        was freed already, or if a gradient is needed and absent; ShapeError for a gradient of another shape;
-        ArgumentError for PyTorch's `create_graph` and `inputs`.
+        starts. The graph is freed on the way, unless `retain_graph`. With `create_graph`, `.grad` is a tensor on the
+        tape, which has derivatives itself; `inputs` names the tensors whose `.grad` is wanted alone. Raises GraphError
+        if there is no graph, if it was freed already, or if a gradient is needed and absent; ShapeError for a gradient
+        of another shape.
         """
         if create_graph or inputs is not None:
-            check_options("backward", create_graph=create_graph, inputs=inputs)
+            from fastnn.autograd.engine import backward
+
+            backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+            return
         if not self._requires_grad:
             raise GraphError("backward: nothing here requires a gradient (no parameters, or under no_grad)")
         if gradient is None:
@@ -362,7 +366,9 @@ class Tensor:
             if start.shape != self.shape:
                 raise ShapeError(f"backward: expected a gradient of shape {self.shape}, got {start.shape}")
         if self.node is None:
-            self.grad = start.copy() if self.grad is None else self.grad + start
+            from fastnn.autograd.engine import backward
+
+            backward(self, start)
         else:
             run_backward(self.node, start, bool(retain_graph))
 

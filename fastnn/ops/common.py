@@ -128,10 +128,12 @@ def constant(op: str, prediction: Any, target: Any) -> Tensor:
     return Tensor(array)
 
 
-def sum_to(grad: Array, shape: tuple[int, ...]) -> Array:
+def sum_to(grad: Any, shape: tuple[int, ...]) -> Any:
     """The transpose of broadcasting: sum over the dimensions along which `shape` was stretched."""
     if grad.shape == shape:
         return grad
     added = grad.ndim - len(shape)
     stretched = tuple(added + d for d, size in enumerate(shape) if size == 1 and grad.shape[added + d] != 1)
+    if isinstance(grad, Tensor):  # where backward is differentiated
+        return grad.sum((*range(added), *stretched)).reshape(shape)
     return total(grad, (*range(added), *stretched)).reshape(shape)

@@ -9,6 +9,7 @@ import numpy as np
 from fastnn.ops import arithmetic, logic
 from fastnn.ops.dense import matmul
 from fastnn.ops.names import find
+from fastnn.recording import state
 from fastnn.tensors import Tensor, check_off_tape
 
 # ndarray + Tensor comes here as np.add(array, tensor).
@@ -37,6 +38,8 @@ def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options
     """NumPy's hook for universal functions. Raises GraphError where the tape would be cut."""
     out = options.get("out")
     operator = _OPERATORS.get(ufunc) if method == "__call__" else None
+    if operator is None and state.on_tape is not None and method == "__call__":
+        operator = state.on_tape[ufunc]
     if operator is not None and (not options or (len(options) == 1 and out is not None and out[0] is inputs[0])):
         return operator(*inputs)  # array += tensor, too: the name then stands for a tensor
     if out is not None and any(isinstance(array, Tensor) for array in out):
@@ -54,6 +57,8 @@ _WRITING = {np.copyto, np.put, np.place, np.putmask, np.fill_diagonal, np.put_al
 
 def array_function(_: Tensor, function: Any, types: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """NumPy's hook for all other functions. Raises GraphError where the tape would be cut."""
+    if state.on_tape is not None and (operator := state.on_tape[function]) is not None:
+        return operator(*args, **options)
     name, first = f"{function.__module__}.{function.__name__}".replace("numpy.", "np.", 1), args[0] if args else None
     if isinstance(options.get("out"), Tensor) or (function in _WRITING and isinstance(first, Tensor)):
         return NotImplemented

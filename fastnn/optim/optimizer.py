@@ -196,6 +196,8 @@ class Optimizer:
 
     def _step_of(self, p: Any, group: Group) -> None:
         data, grad = p.data, p.grad
+        if not isinstance(grad, np.ndarray) and hasattr(grad, "detach"):  # a tensor on the tape, by create_graph
+            grad = grad.detach().numpy()
         if grad.shape != data.shape:
             raise ShapeError(f"{self._name}: expected .grad of shape {data.shape}, got {grad.shape}")
         if is_penalized(group, data):

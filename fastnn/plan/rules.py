@@ -228,7 +228,8 @@ def _sum(to: Emitter, op: Operator, x: Array, *, dim: tuple[int, ...] | None, ke
     single = tuple(1 if d in axes else size for d, size in enumerate(x.shape))
 
     def backward(grad: Array) -> tuple[Array]:
-        return (np.broadcast_to(to.reshape(grad, single), x.shape),)
+        grad = to.reshape(grad, single)
+        return (grad if single == x.shape else np.broadcast_to(grad, x.shape),)  # which nobody may write to
 
     y = to.sum(x, axes)
     return (to.reshape(y, single) if keepdim else y), backward
@@ -300,12 +301,17 @@ def _permute(to: Emitter, op: Operator, x: Array, *, dims: tuple[int, ...]) -> A
     return x.transpose(dims), lambda grad: (grad.transpose(np.argsort(dims)),)
 
 
-@rule(shaping.Index, any_type=(0,))
-def _index(to: Emitter, op: Operator, x: Array, *, index: Any) -> Any:
+def basic_index(index: Any) -> tuple[Any, ...]:
+    """Integers and slices, by which NumPy gives a view, also where one entry is picked."""
     parts = index if isinstance(index, tuple) else (index,)
     if not all(isinstance(i, (int, np.integer, slice, type(None), type(...))) for i in parts):
         raise Unlowered("an index that is an array")
-    parts = parts if ... in parts else (*parts, ...)  # a view also where one entry is picked
+    return parts if ... in parts else (*parts, ...)
+
+
+@rule(shaping.Index, any_type=(0,))
+def _index(to: Emitter, op: Operator, x: Array, *, index: Any) -> Any:
+    parts = basic_index(index)
 
     def backward(grad: Array) -> tuple[Array]:
         grad_x = to.zeros(x.shape)

@@ -139,13 +139,19 @@ def output_of(
             *(without_numbers(x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs), **attributes
         )
     else:
-        make = {True: np.ones, False: np.zeros}  # zero is a label, or an index, that there always is
-        arrays = [make[x.dtype.kind == "f"](x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs]
-        with np.errstate(all="ignore"), trials.apart():
-            output = np.asarray(
-                function.forward(Context(computing_dtype(arrays), needs, attributes), *arrays, **attributes)
-            )
+        output = tried(function, inputs, attributes, needs)[2]
     return output.shape, output.dtype
+
+
+def tried(
+    function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any], needs: tuple[bool, ...]
+) -> tuple[Context, list[Any], Array]:
+    """The operator on ones of the right shapes: its context, the arrays that it was given, and its output."""
+    make = {True: np.ones, False: np.zeros}  # zero is a label, or an index, that there always is
+    arrays = [make[x.dtype.kind == "f"](x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs]
+    context = Context(computing_dtype(arrays), needs, attributes)
+    with np.errstate(all="ignore"), trials.apart():
+        return context, arrays, np.asarray(function.forward(context, *arrays, **attributes))
 
 
 def image_by_image(graph: Graph) -> bool:

@@ -96,6 +96,7 @@ class Plan:
     def _steady_graph(self, make: Callable[[], Graph], parameters: bool) -> Graph:
         """The graph that is traced, compared with a second one; but where the model changes all the time (a weight that
         is scheduled by steps), only now and then."""
+        self._structure.check_hooks()
         if not self._structure.has_users_code:
             return make()
         if self._structure.iterator is not None:

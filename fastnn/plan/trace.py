@@ -14,13 +14,14 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.errors import GraphError
+from fastnn.ops.shaping import Reshape
 from fastnn.plan.inputs import Inputs
-from fastnn.plan.shapes import output_of
-from fastnn.tape import current_module, recording, traced_by
+from fastnn.plan.shapes import output_of, tried
+from fastnn.tape import Context, Node, current_module, recording, traced_by
 from fastnn.tensors import Array, Function, Tensor
 from fastnn.trees import ARRAY, Nesting, flatten, is_tree
 
-__all__ = ["Graph", "Operator", "Traced", "Unsteady", "Value", "trace"]
+__all__ = ["Graph", "HasHooks", "Operator", "Traced", "Unsteady", "Value", "trace"]
 
 
 class Unsteady(GraphError):
@@ -33,6 +34,18 @@ class Unsteady(GraphError):
             "in fit and evaluate, pass compile=False"
         )
         self.reason = reason
+
+
+class HasHooks(Unsteady):
+    """A model with hooks, which a plan would not call."""
+
+    def __init__(self, name: str) -> None:
+        GraphError.__init__(
+            self,
+            f"compile: {name} has hooks, which a plan would call once, at tracing: remove() them, or call the model "
+            "itself; in fit and evaluate, pass compile=False",
+        )
+        self.reason = f"{name} has hooks"
 
 
 @dataclass(eq=False)
@@ -130,7 +143,14 @@ class Traced(Tensor):
 
     @property
     def is_leaf(self) -> bool:
-        return self.value.producer is None
+        return self.node is None
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """From here on it is another value, by whose gradient the model may ask; the input's own is not computed."""
+        if requires_grad and not self._requires_grad:
+            self.value = Reshape.apply(self, shape=self.shape).value
+            self.value.requires_grad = self._requires_grad = True
+        return self
 
     def detach(self) -> Tensor:
         return Detach.apply(self)
@@ -164,7 +184,16 @@ class _Recorder:
         output = Value(shape, dtype, requires_grad=any(needs))
         output.producer = Operator(function, given, attributes, output, needs, current_module())
         self.operators.append(output.producer)
-        return Traced.of(output)
+        traced = Traced.of(output)
+        if any(needs):  # for derivatives that the model or the loss takes itself
+            traced.node = Node(function, inputs, attributes, Context(dtype, needs, attributes))
+        return traced
+
+    def trial(
+        self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any], needs: tuple[bool, ...]
+    ) -> tuple[Context, list[Any], Array]:
+        """What forward keeps, of arrays of the right shapes: its context, the arrays, and the output."""
+        return tried(function, tuple(self._value(x) if isinstance(x, Tensor) else x for x in inputs), attributes, needs)
 
     def refuse_writing(self) -> None:
         """Off the tape, code may write entries of a tensor with what it has computed; a plan would not do it again."""
@@ -186,8 +215,9 @@ def trace(
     Raises GraphError where the model needs values, and whatever the model itself raises for such shapes.
     """
     recorder = _Recorder()
-    given = [Traced.of(Value(array.shape, array.dtype)) for array in inputs.arrays]
-    wanted = [] if targets is None else [Traced.of(Value(array.shape, array.dtype)) for array in targets.arrays]
+    taken = [Value(array.shape, array.dtype) for array in inputs.arrays]
+    aims = [] if targets is None else [Value(array.shape, array.dtype) for array in targets.arrays]
+    given, wanted = [Traced.of(value) for value in taken], [Traced.of(value) for value in aims]
     with traced_by(recorder, recording=loss is not None):
         outputs = inputs.call(model, (), given)
         result = None if loss is None or targets is None else targets.call(loss, (outputs,), wanted)
@@ -201,8 +231,8 @@ def trace(
     results = [tensor.value for tensor in found]
     last = None if result is None else result.value
     graph = Graph(
-        [tensor.value for tensor in given],
-        [tensor.value for tensor in wanted],
+        taken,
+        aims,
         _needed(recorder.operators, [*results, *([] if last is None else [last])]),
         results,
         structure,

@@ -14,7 +14,7 @@ from fastnn.interrupts import at_once, heed
 from fastnn.nn import Dropout, Module
 from fastnn.nn.arguments import spread
 from fastnn.optim import Optimizer
-from fastnn.plan import compile
+from fastnn.plan.compile import compile
 from fastnn.plan.memory import Buffers, Kept
 from fastnn.plan.steady import Unsteady
 from fastnn.plan.step import NOTHING_TO_TRAIN

@@ -74,6 +74,19 @@ def changed_before_backward() -> None:
     loss.backward()
 
 
+class KeepsMore(fnn.Function):
+    """Its forward keeps what is neither an input nor the output."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_backward(x * x)
+        return x * x * x
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        return 3 * ctx.saved_tensors[0] * grad
+
+
 def twice(x: Any) -> None:
     y = (x * x).sum()
     y.backward()
@@ -126,7 +139,9 @@ BACKWARD: Calls = {
     "no scalar": lambda _: (t(2) * 2).backward(),
     "a start of another shape": lambda _: (t(2) * 2).backward(ROWS),
     "twice": lambda _: twice(t(2)),
-    "create_graph": lambda _: t(2).sum().backward(create_graph=True),
+    "no second derivative": lambda _: KeepsMore.apply(t(2)).sum().backward(create_graph=True),
+    "a gradient that nothing flows to": lambda _: fnn.autograd.grad(t(2).sum(), t(2)),
+    "a gradient of what needs none": lambda _: fnn.autograd.grad(t(2).sum(), t(2, grad=False)),
     "a weight that was changed": lambda _: changed_before_backward(),
     "in place on a parameter": lambda _: in_place(t(2)),
     "entries of a parameter": lambda _: set_entry(t(2)),
