@@ -80,7 +80,7 @@ def current_module() -> Any:
 
 
 @contextmanager
-def traced_by(tracer: Tracer, *, recording: bool) -> Iterator[None]:
+def traced_by(tracer: Tracer | None, *, recording: bool) -> Iterator[None]:
     """Within it, Function.apply hands every operator of the calling thread to `tracer`; `recording` begins as said."""
     before = _mode.tracer, _mode.recording
     _mode.tracer, _mode.recording = tracer, recording
@@ -277,7 +277,7 @@ def _gradients(node: Node, grad: Array) -> Iterator[tuple[Tensor, Array]]:
     if versions.latest > node.number:
         _check_unchanged(node, ctx)
     results = checked(node.function, node.inputs, node.function.backward(ctx, grad))
-    inputs = [x.data if hasattr(x, "node") else x for x in node.inputs]
+    inputs = [x._data if hasattr(x, "node") else x for x in node.inputs]
     for i, (x, needed, result) in enumerate(zip(node.inputs, ctx.needs_input_grad, results, strict=True)):
         if needed and result is not None:
             array = np.asarray(result).astype(x.dtype, copy=False)
@@ -305,7 +305,7 @@ def _check_unchanged(node: Node, ctx: Context) -> None:
         elif isinstance(kept, dict):
             todo += kept.values()
         elif hasattr(kept, "node"):
-            todo.append(kept.data)
+            todo.append(kept._data)
 
 
 def _described(array: Array, node: Node) -> str:
@@ -313,7 +313,7 @@ def _described(array: Array, node: Node) -> str:
     memory = versions.owner(array)
     module, maker, found = node.module, node, None
     while maker is not None:
-        given = [x for x in maker.inputs if hasattr(x, "node") and versions.owner(x.data) is memory]
+        given = [x for x in maker.inputs if hasattr(x, "node") and versions.owner(x._data) is memory]
         if not given:
             break
         found, maker, module = given[0], given[0].node, maker.module

@@ -31,7 +31,7 @@ FLOORS = (
     ("arrays", "trees", "console", "formats", "habits", "interrupts", "random", "versions"),
     ("_kernels", "data", "init", "schedules", "weights"),
     ("backends",),
-    ("config", "optim", "tape", "tensors"),
+    ("config", "optim", "tape", "tensors", "values"),
     ("ops",),
     ("nn",),
     ("plan",),
@@ -42,7 +42,7 @@ FLOORS = (
     ("__init__", "__main__"),
 )
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
-ONE_THING = {"tape": "tensors"}  # the tape and what it records
+ONE_THING = {"tape": "tensors", "values": "tensors"}  # the tape, what it records, and the arrays of it
 
 RUNTIME = {"fastnn", "numpy"}
 

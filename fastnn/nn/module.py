@@ -17,6 +17,7 @@ from fastnn.nn.arguments import as_tensors
 from fastnn.nn.modes import mode_of, set_mode
 from fastnn.tape import set_module
 from fastnn.tensors import Array, Tensor, no_half, no_such_device, target_dtype
+from fastnn.values import Values, plain
 
 M = TypeVar("M", bound="Module")
 _changes = itertools.count(1)
@@ -37,9 +38,9 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(data.data if isinstance(data, Tensor) else data)
-        if not isinstance(data, Tensor) and self.dtype == np.float64:
-            self._data = self.data.astype(np.float32)
+        super().__init__(data.numpy() if isinstance(data, Tensor) else data)
+        if not isinstance(data, (Tensor, Values)) and self.dtype == np.float64:
+            self._data = self._data.astype(np.float32)
         self.requires_grad_(requires_grad)
 
     def __repr__(self) -> str:
@@ -155,8 +156,8 @@ class Module:
         """An array that belongs to the state but is not learned, such as running means; None for one that is absent."""
         self._check_name(name)
         check_options("register_buffer", persistent=persistent)
-        given = tensor.data if isinstance(tensor, Tensor) else tensor
-        setattr(self, name, None if given is None else np.array(as_array(given)))
+        given = tensor.numpy() if isinstance(tensor, Tensor) else tensor
+        setattr(self, name, None if given is None else np.array(as_array(given)).view(Values))
         self._buffers = (*self._buffers, name)
 
     def add_module(self, name: str, module: Module) -> None:
@@ -311,14 +312,14 @@ class Module:
 
     def _cast(self: M, dtype: DTypeLike) -> M:
         for parameter in self.parameters():
-            parameter._data = parameter.data.astype(dtype)
-            if parameter.grad is not None:
-                parameter._grad = parameter.grad.astype(dtype)
+            parameter._data = parameter._data.astype(dtype)
+            if parameter._grad is not None:
+                parameter._grad = parameter._grad.astype(dtype)
         for module in self.modules():
             for name in module._buffers:
                 buffer = getattr(module, name)
                 if buffer is not None and buffer.dtype.kind == "f":
-                    setattr(module, name, buffer.astype(dtype))
+                    setattr(module, name, plain(buffer).astype(dtype).view(Values))
         return self
 
     def half(self: M) -> M:
@@ -342,19 +343,19 @@ class Module:
 
     # ---- state -----------------------------------------------------------------------------------------------------
 
-    def state_dict(self, *, prefix: str = "") -> dict[str, Array]:
+    def state_dict(self, *, prefix: str = "") -> dict[str, Values]:
         """All parameters and buffers, by PyTorch's names: the live arrays, not copies; what is written there counts.
 
         >>> from fastnn import nn
         >>> list(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).state_dict())  # doctest: +NORMALIZE_WHITESPACE
         ['0.weight', '0.bias', '1.weight', '1.bias', '1.running_mean', '1.running_var', '1.num_batches_tracked']
         """
-        state: dict[str, Array] = {}
+        state: dict[str, Values] = {}
         for name, value in vars(self).items():
             if isinstance(value, Parameter):
                 state[prefix + name] = value.data
         for name, buffer in self.named_buffers(recurse=False):
-            state[prefix + name] = buffer
+            state[prefix + name] = buffer.view(Values)
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 state.update(value.state_dict(prefix=prefix + name + "."))
@@ -373,7 +374,7 @@ class Module:
                 f"{type(state_dict).__name__}: a file is read by fnn.weights.load"
             )
         own = self.state_dict()
-        given = {n: v.data if isinstance(v, Tensor) else as_array(v) for n, v in state_dict.items()}
+        given = {n: v.numpy() if isinstance(v, Tensor) else as_array(v) for n, v in state_dict.items()}
         keys = LoadedKeys([name for name in own if name not in given], [name for name in given if name not in own])
         problems = []
         if strict:

@@ -1,6 +1,7 @@
 """Runs the programs of tests/programs under PyTorch and under fastnn, with only their import lines changed.
 
-A program is a file written for PyTorch, with one function ``run(fill, draw)``, which returns ten losses or more. ``fill(model)`` puts the same numbers into the parameters of both packages' models and returns the model;
+A program is a file written for PyTorch, with one function ``run(fill, draw)``, which returns ten losses or more.
+``fill(model)`` puts the same numbers into the parameters of both packages' models and returns the model;
 ``draw.normal(8, 3)``, ``.uniform``, ``.labels(classes, 8)``, ``.bytes`` and ``.permutation`` give NumPy arrays.
 Where the program trains one model with one loss, its function ``build(fill, draw)`` returns (model, criterion,
 optimizer, batches of inputs and targets): ``fastnn.compile`` is then run on the same. `CLIP_NORM` in it is compile's.
