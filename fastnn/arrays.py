@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
-__all__ = ["Size", "as_array", "without_numbers"]
+__all__ = ["Size", "as_array", "live", "without_numbers"]
 
 _ZERO = bytes(16)  # of any type's one entry
 
@@ -78,3 +78,10 @@ def _refuse_masks(data: Any) -> None:
             f"expected an array without masked entries, got {count} masked of {data.size}: fill them "
             "(.filled(value)) or leave them out"
         )
+
+
+def live(parameter: Any) -> tuple[Any, Any]:
+    """Returns the arrays behind `.data` and `.grad` of a tensor, or of anything that has both; None for no gradient."""
+    if hasattr(parameter, "_data"):
+        return parameter._data, parameter._grad
+    return parameter.data, parameter.grad

@@ -227,7 +227,7 @@ def node_gradients(node: Node, ctx: Context | None, grad: Array) -> Iterator[tup
     if versions.latest > node.number:
         check_unchanged(node, vars(ctx).values())
     results = checked(node.function, node.inputs, node.function.backward(ctx, grad))
-    inputs = [x.data if hasattr(x, "node") else x for x in node.inputs]
+    inputs = [x._data if hasattr(x, "node") else x for x in node.inputs]
     for i, (x, needed, result) in enumerate(zip(node.inputs, ctx.needs_input_grad, results, strict=True)):
         if needed and result is not None:
             array = np.asarray(result).astype(x.dtype, copy=False)
@@ -255,7 +255,7 @@ def check_unchanged(node: Node, kept_values: Iterable[Any]) -> None:
         elif isinstance(kept, dict):
             todo += kept.values()
         elif hasattr(kept, "node"):
-            todo.append(kept.data)
+            todo.append(kept._data)
 
 
 def _described(array: Array, node: Node) -> str:
@@ -263,7 +263,7 @@ def _described(array: Array, node: Node) -> str:
     memory = versions.owner(array)
     module, maker, found = node.module, node, None
     while maker is not None:
-        given = [x for x in maker.inputs if hasattr(x, "node") and versions.owner(x.data) is memory]
+        given = [x for x in maker.inputs if hasattr(x, "node") and versions.owner(x._data) is memory]
         if not given:
             break
         found, maker, module = given[0], given[0].node, maker.module

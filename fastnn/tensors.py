@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +14,7 @@ from fastnn.devices import CPU, device
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
 from fastnn.hooks import Hookable
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
+from fastnn.values import Values, plain
 from fastnn.versions import wrote
 
 __all__ = ["Array", "Context", "Function", "Size", "Tensor", "no_grad"]
@@ -30,6 +30,13 @@ def _as_array(data: Any) -> Array:
         raise DTypeError(f"Tensor: expected float32, float64, integers or booleans, got {array.dtype}")
     precise = size == 8 and hasattr(data, "dtype")  # numbers and lists of numbers have no precision of their own
     return array.astype(np.float64 if precise else np.float32, copy=False)
+
+
+def _is_all_of(value: Any, array: Array | None) -> bool:
+    """Whether it is that array, or the Values of it, whole."""
+    if array is None or type(value) is not Values:
+        return array is not None and value is array
+    return value.base is array and value.shape == array.shape and value.strides == array.strides
 
 
 class Tensor(Hookable):
@@ -131,7 +138,7 @@ class Tensor(Hookable):
                 f"{requires_grad!r}: for a tensor of a shape write fnn.Tensor(np.zeros((2, 3)))"
             )
         if isinstance(data, Tensor):
-            given, data = data, data.data
+            given, data = data, data.numpy()
             check_off_tape("Tensor(tensor)", given)
         self._data: Array = _as_array(data)
         self._grad: Array | None = None
@@ -142,21 +149,28 @@ class Tensor(Hookable):
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 
+    def _get_data(self) -> Values:
+        return self._data.view(Values)
+
+    def _get_grad(self) -> Values | None:
+        # a tensor after backward(create_graph=True)
+        return self._grad.view(Values) if isinstance(self._grad, np.ndarray) else self._grad
+
     def _set_data(self, value: Any) -> None:
-        array = self._like("data", value)
-        if array is self._data:  # x.data += y: Python hands back what it has changed in place
-            wrote(array)
-        self._data = array
+        if _is_all_of(value, self._data):  # x.data += y: Python hands back what it has changed in place
+            wrote(self._data)
+        else:
+            self._data = self._like("data", value)
 
     def _set_grad(self, value: Any) -> None:
-        array = None if value is None else self._like("grad", value)
-        if array is not None and array is self._grad:
-            wrote(array)
-        self._grad = array
+        if _is_all_of(value, self._grad):
+            wrote(self._grad)
+        else:
+            self._grad = None if value is None else self._like("grad", value)
 
     def _like(self, name: str, value: Any) -> Array:
         """`value` as an array of this tensor's shape and type: itself if it is one."""
-        array = value.data if isinstance(value, Tensor) else _as_array(value)
+        array = value.numpy() if isinstance(value, Tensor) else _as_array(value)
         if array.shape != self._data.shape:
             raise ShapeError(f".{name}: expected shape {self._data.shape}, got {array.shape}")
         if array.dtype.kind == "f" and self._data.dtype.kind != "f":
@@ -166,9 +180,9 @@ class Tensor(Hookable):
     if TYPE_CHECKING:
         data: Any
         grad: Any
-    else:  # attrgetter: reading them costs no Python call
-        data = property(operator.attrgetter("_data"), _set_data, doc="The live, writable ndarray.")
-        grad = property(operator.attrgetter("_grad"), _set_grad, doc="The gradient, an ndarray, or None.")
+    else:
+        data = property(_get_data, _set_data, doc="The live, writable ndarray, with a tensor's methods: see Values.")
+        grad = property(_get_grad, _set_grad, doc="The gradient, such an ndarray, or None.")
 
     @property
     def device(self) -> device:
@@ -215,7 +229,7 @@ class Tensor(Hookable):
         return len(self._data)
 
     def __repr__(self) -> str:
-        body = np.array2string(self.data, separator=", ", prefix="Tensor(")
+        body = np.array2string(self.numpy(), separator=", ", prefix="Tensor(")
         kind = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         if self.node is not None:
             return f"Tensor({body}{kind}, from={self.node.function.__name__})"
@@ -225,22 +239,22 @@ class Tensor(Hookable):
 
     def numpy(self) -> Array:
         """The live ndarray itself, not a copy."""
-        return self.data
+        return self._data
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         """What NumPy's functions see. Raises GraphError where the tape would be cut without a word."""
         check_off_tape("NumPy (np.asarray)", self)
-        array = self.data if dtype is None else self.data.astype(dtype, copy=False)
+        array = self._data if dtype is None else self._data.astype(dtype, copy=False)
         return array.copy() if copy else array
 
     def item(self) -> Any:
         """The one entry as a Python number; ShapeError if there are more."""
-        if self.data.size != 1:
+        if self._data.size != 1:
             raise ShapeError(f"item: expected a tensor with one entry, got shape {self.shape}")
-        return self.data.item()
+        return self._data.item()
 
     def tolist(self) -> Any:
-        return self.data.tolist()
+        return self._data.tolist()
 
     def __float__(self) -> builtins.float:
         return builtins.float(self.item())
@@ -253,13 +267,13 @@ class Tensor(Hookable):
         return format(self.item(), spec) if spec else str(self)
 
     def __bool__(self) -> bool:
-        if self.data.size != 1:
+        if self._data.size != 1:
             raise ShapeError(f"bool: expected a tensor with one entry, got shape {self.shape}: use .any() or .all()")
-        return bool(self.data.item())
+        return bool(self._data.item())
 
     def detach(self) -> Tensor:
         """The same data, off the tape."""
-        return Tensor(self.data)
+        return Tensor(self._data)
 
     def clone(self) -> Tensor:
         """A copy of the data that gradients pass through."""
@@ -271,7 +285,7 @@ class Tensor(Hookable):
         """Ask for (or renounce) a gradient; a leaf only."""
         if self.node is not None and not requires_grad:
             raise GraphError("requires_grad can only be switched off on leaves: use .detach()")
-        if requires_grad and self.data.dtype.kind != "f":
+        if requires_grad and self._data.dtype.kind != "f":
             raise DTypeError(f"requires_grad: expected float32 or float64, got {self.dtype}")
         self._requires_grad = bool(requires_grad)
         return self
@@ -328,7 +342,7 @@ class Tensor(Hookable):
     def __getstate__(self) -> tuple[Array, Array | None, bool]:
         if self.node is not None:
             raise GraphError("copying or pickling a tensor that is on the tape: copy its .detach() instead")
-        return self.data, self.grad, self._requires_grad
+        return self._data, self._grad, self._requires_grad
 
     def __setstate__(self, state: tuple[Array, Array | None, bool]) -> None:
         self._data, self._grad, self._requires_grad = state
@@ -355,14 +369,15 @@ class Tensor(Hookable):
         if not self._requires_grad:
             raise GraphError("backward: nothing here requires a gradient (no parameters, or under no_grad)")
         if gradient is None:
-            if self.data.size != 1:
+            if self._data.size != 1:
                 raise GraphError(
                     f"backward: expected a scalar, got shape {self.shape}: reduce it with .mean() or .sum(), "
                     "or pass the gradient"
                 )
             start = np.ones(self.shape, self.dtype)
         else:
-            start = as_array(gradient.data if isinstance(gradient, Tensor) else gradient).astype(self.dtype, copy=False)
+            given = gradient.numpy() if isinstance(gradient, Tensor) else as_array(gradient)
+            start = given.astype(self.dtype, copy=False)
             if start.shape != self.shape:
                 raise ShapeError(f"backward: expected a gradient of shape {self.shape}, got {start.shape}")
         if self.node is None:
@@ -450,10 +465,12 @@ class Function:
     @classmethod
     def apply(cls, *inputs: Any, **attributes: Any) -> Tensor:
         """Run forward on the inputs' arrays and, if any of them requires a gradient, record it on the tape."""
+        if Values in map(type, inputs):
+            inputs = tuple(map(plain, inputs))
         plan = tracer()
         if plan is not None:
             return plan.record(cls, inputs, attributes)
-        arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+        arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
         on_tape = recording() and cls.differentiable
         needs = tuple(on_tape and isinstance(x, Tensor) and x._requires_grad for x in inputs)
         ctx = Context(computing_dtype(arrays), needs, attributes)
@@ -485,3 +502,6 @@ class Round(Function):
     @staticmethod
     def forward(ctx: Context, x: Array, *, dtype: np.dtype[Any]) -> Array:
         return x.astype(dtype)
+
+
+Values.tensor = Tensor

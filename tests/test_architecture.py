@@ -32,7 +32,7 @@ FLOORS = (
     ("_kernels", "absent", "cuda", "data", "init", "schedules", "weights"),
     ("accelerator", "backends"),
     ("config", "hooks", "optim", "recording"),
-    ("tape", "tensors"),
+    ("tape", "tensors", "values"),
     ("ops",),
     ("autograd",),
     ("nn", "settings"),
@@ -44,7 +44,7 @@ FLOORS = (
     ("__init__", "__main__"),
 )
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
-ONE_THING = {"tape": "tensors"}  # the tape and what it records
+ONE_THING = {"tape": "tensors", "values": "tensors"}  # the tape, what it records, and the arrays of it
 
 RUNTIME = {"fastnn", "numpy"}
 

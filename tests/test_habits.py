@@ -17,7 +17,7 @@ from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError, Sta
 
 def test_a_step_by_hand() -> None:
     p = nn.Parameter([1.0, 2.0])
-    same, array = p, p.data
+    same, array = p, p.numpy()
     (p * p).sum().backward()
     with fnn.no_grad():
         p -= 0.5 * p.grad
@@ -25,7 +25,7 @@ def test_a_step_by_hand() -> None:
         p *= 3
         p /= fnn.Tensor([2.0, 1.0])
     assert p is same
-    assert p.data is array
+    assert p.numpy() is array
     assert p.is_leaf
     assert p.requires_grad
     assert p.tolist() == [1.5, 3.0]
@@ -75,11 +75,11 @@ def test_assigned_data_and_gradients_are_cast() -> None:
     assert nn.Parameter(fnn.Tensor(np.ones(3))).dtype == np.float64
     array = np.zeros(3, np.float32)
     p.data = array
-    assert p.data is array
+    assert p.numpy() is array
     for name in ("data", "grad"):
         for value in (np.full(3, 2.0), fnn.Tensor([2.0, 2.0, 2.0]), [2, 2, 2]):
             setattr(p, name, value)
-            assert type(getattr(p, name)) is np.ndarray
+            assert isinstance(getattr(p, name), np.ndarray)
             assert getattr(p, name).dtype == np.float32
             assert getattr(p, name).tolist() == [2, 2, 2]
         with pytest.raises(ShapeError, match=rf"\.{name}: expected shape \(3,\), got \(2,\)"):

@@ -287,7 +287,7 @@ def test_pytorchs_defaults_are_taken() -> None:
     assert F.relu(x, True).numpy().min() >= 0
     assert nn.CrossEntropyLoss(None, None, -100, None, "none")(x, labels).shape == (4,)
     assert repr(nn.Conv2d(1, 1, 1, 1, 0, 1, 1, True, "zeros", "cpu", np.float32)) == repr(nn.Conv2d(1, 1, 1))
-    assert nn.Identity(54, unused=True)(x).data is x
+    assert nn.Identity(54, unused=True)(x).numpy() is x
     optim.Adam([nn.Parameter([1.0])], 0.1, (0.9, 0.99), 1e-8, 0.0, False, foreach=True, maximize=False, fused=None)
     optim.RMSprop([nn.Parameter([1.0])], 0.1, 0.9, 1e-8, 0, 0, False, False, None, False, False)
     optim.lr_scheduler.CosineAnnealingLR(optim.SGD([nn.Parameter([1.0])]), 3, 0.0, -1)

@@ -44,7 +44,7 @@ def numeric_gradient(f: Callable[[Array], Any], x: Any, eps: float = 1e-6, one_s
     >>> fnn.numeric_gradient(lambda w: (w ** 2).sum(), np.array([1.0, -3.0])).round(6)
     array([ 2., -6.])
     """
-    x = np.array(x.data if isinstance(x, Tensor) else as_array(x), np.float64)
+    x = np.array(x.numpy() if isinstance(x, Tensor) else as_array(x), np.float64)
     gradient = np.empty_like(x)
     middle = _number(f(x)) if one_sided else 0.0
     for i in np.ndindex(x.shape):
@@ -58,7 +58,7 @@ def numeric_gradient(f: Callable[[Array], Any], x: Any, eps: float = 1e-6, one_s
 
 
 def _number(value: Any) -> float:
-    array = value.data if isinstance(value, Tensor) else as_array(value)
+    array = value.numpy() if isinstance(value, Tensor) else as_array(value)
     if array.size != 1:
         raise ArgumentError(f"numeric_gradient: expected a function that gives one number, got shape {array.shape}")
     return float(array.item())
@@ -79,8 +79,8 @@ class _Check:
         if not output.requires_grad:
             raise ArgumentError("gradcheck: expected a result that depends on a floating input or a parameter")
         self.weights = self.generator.uniform(0.5, 1.5, output.shape)
-        self.middle = float((output.data * self.weights).sum())
-        self.noise = 1e-14 * (1.0 + float(np.abs(output.data * self.weights).sum()))  # rounding of one evaluation
+        self.middle = float((output.numpy() * self.weights).sum())
+        self.noise = 1e-14 * (1.0 + float(np.abs(output.numpy() * self.weights).sum()))  # rounding of one evaluation
         start = self.weights.astype(output.dtype)
         # Not by backward(): it would add to .grad of what a function closes over.
         found = {id(output): start} if output.node is None else gradients(output.node, start)[1]
@@ -94,11 +94,11 @@ class _Check:
         return output
 
     def _value(self, leaf: Tensor, shift: Array) -> float:
-        kept = leaf.data
+        kept = leaf.numpy()
         leaf.data = kept + shift
         try:
             with no_grad():
-                return float((self._output().data * self.weights).sum())
+                return float((self._output().numpy() * self.weights).sum())
         finally:
             leaf.data = kept
 
@@ -215,7 +215,7 @@ def gradcheck(
     arguments: list[Any] = []
     leaves: dict[str, Tensor] = {}
     for i, value in enumerate(given):
-        array = value.data if isinstance(value, Tensor) else as_array(value)
+        array = value.numpy() if isinstance(value, Tensor) else as_array(value)
         if array.dtype.kind == "f":
             leaves[f"input {i}"] = Tensor(array.astype(np.float64), requires_grad=True)
             arguments.append(leaves[f"input {i}"])

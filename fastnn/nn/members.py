@@ -12,6 +12,7 @@ from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, StateError
 from fastnn.habits import check_options
 from fastnn.tensors import Array, Tensor
+from fastnn.values import Values
 
 if TYPE_CHECKING:
     from fastnn.nn.module import Module
@@ -34,9 +35,9 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(data.data if isinstance(data, Tensor) else data)
-        if not isinstance(data, Tensor) and self.dtype.kind == "f":
-            self._data = self.data.astype(get_default_dtype(), copy=False)
+        super().__init__(data.numpy() if isinstance(data, Tensor) else data)
+        if not isinstance(data, (Tensor, Values)) and self.dtype.kind == "f":
+            self._data = self._data.astype(get_default_dtype(), copy=False)
         self.requires_grad_(requires_grad)
 
     def __repr__(self) -> str:
@@ -60,8 +61,8 @@ class Members:
         `persistent=False` keeps it out of `state_dict`.
         """
         self._check_name(name)
-        given = tensor.data if isinstance(tensor, Tensor) else tensor
-        setattr(self, name, None if given is None else np.array(as_array(given)))
+        given = tensor.numpy() if isinstance(tensor, Tensor) else tensor
+        setattr(self, name, None if given is None else np.array(as_array(given)).view(Values))
         self._buffers = (*(known for known in self._buffers if known != name), name)
         kept_out = tuple(known for known in self._transient if known != name)
         self._transient = kept_out if persistent else (*kept_out, name)

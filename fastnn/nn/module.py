@@ -18,6 +18,7 @@ from fastnn.nn.members import Members, Parameter
 from fastnn.nn.modes import mode_of, set_mode
 from fastnn.tape import set_module
 from fastnn.tensors import Array, Tensor, no_half, no_such_device, target_dtype
+from fastnn.values import Values, plain
 
 M = TypeVar("M", bound="Module")
 _changes = itertools.count(1)
@@ -201,14 +202,14 @@ class Module(Members, Hooked):
 
     def _cast(self: M, dtype: DTypeLike) -> M:
         for parameter in self.parameters():
-            parameter._data = parameter.data.astype(dtype)
-            if parameter.grad is not None:
-                parameter._grad = parameter.grad.astype(dtype)
+            parameter._data = parameter._data.astype(dtype)
+            if parameter._grad is not None:
+                parameter._grad = parameter._grad.astype(dtype)
         for module in self.modules():
             for name in module._buffers:
                 buffer = getattr(module, name)
                 if buffer is not None and buffer.dtype.kind == "f":
-                    setattr(module, name, buffer.astype(dtype))
+                    setattr(module, name, plain(buffer).astype(dtype).view(Values))
         return self
 
     def half(self: M) -> M:
@@ -236,20 +237,20 @@ class Module(Members, Hooked):
 
     # ---- state -----------------------------------------------------------------------------------------------------
 
-    def state_dict(self, *, prefix: str = "") -> dict[str, Array]:
+    def state_dict(self, *, prefix: str = "") -> dict[str, Values]:
         """All parameters and buffers, by PyTorch's names: the live arrays, not copies; what is written there counts.
 
         >>> from fastnn import nn
         >>> list(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).state_dict())  # doctest: +NORMALIZE_WHITESPACE
         ['0.weight', '0.bias', '1.weight', '1.bias', '1.running_mean', '1.running_var', '1.num_batches_tracked']
         """
-        state: dict[str, Array] = {}
+        state: dict[str, Values] = {}
         for name, value in vars(self).items():
             if isinstance(value, Parameter):
                 state[prefix + name] = value.data
         for name, buffer in self.named_buffers(recurse=False):
             if name not in self._transient:
-                state[prefix + name] = buffer
+                state[prefix + name] = buffer.view(Values)
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 state.update(value.state_dict(prefix=prefix + name + "."))
@@ -267,7 +268,7 @@ class Module(Members, Hooked):
                 f"{type(state_dict).__name__}: a file is read by fnn.weights.load"
             )
         own = self.state_dict()
-        given = {n: v.data if isinstance(v, Tensor) else as_array(v) for n, v in state_dict.items()}
+        given = {n: v.numpy() if isinstance(v, Tensor) else as_array(v) for n, v in state_dict.items()}
         keys = LoadedKeys([name for name in own if name not in given], [name for name in given if name not in own])
         problems = []
         if strict:

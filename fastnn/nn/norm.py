@@ -16,6 +16,7 @@ from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import floating
 from fastnn.ops.norm import Running
 from fastnn.tensors import Array, Tensor
+from fastnn.values import plain
 
 
 class _BatchNorm(Module):
@@ -85,7 +86,8 @@ class _BatchNorm(Module):
             raise ShapeError(f"batch_norm: expected more than one value per channel in training, got {x.shape}")
         running = None
         if follows and self.running_mean is not None and self.running_var is not None:
-            running = Running(self.running_mean, self.running_var, self.num_batches_tracked, self.momentum)
+            batches = self.num_batches_tracked
+            running = Running(plain(self.running_mean), plain(self.running_var), plain(batches), self.momentum)
         return ops.batch_norm_training(x, self.weight, self.bias, self.eps, running)
 
     def extra_repr(self) -> str:

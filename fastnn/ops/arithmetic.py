@@ -309,7 +309,7 @@ def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:
         if not a.data.flags.writeable:
             raise ArgumentError(f"{sign}=: expected a tensor that can be written to, got read-only data")
         try:
-            ufunc(a.data, other.data if isinstance(other, Tensor) else other, out=a.data, casting="same_kind")
+            ufunc(a.data, other.numpy() if isinstance(other, Tensor) else other, out=a.data, casting="same_kind")
         except ValueError:
             raise ShapeError(f"{sign}=: expected a shape that broadcasts to {a.shape}, got {other.shape}") from None
         except TypeError:

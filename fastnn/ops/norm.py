@@ -148,7 +148,7 @@ class Normalize(Function):
 
 
 def _array_of(statistics: Any) -> Any:
-    return statistics.data if isinstance(statistics, Tensor) else statistics
+    return statistics.numpy() if isinstance(statistics, Tensor) else statistics
 
 
 def _check_statistics(op: str, shape: tuple[int, ...], *, written: bool = False, **arrays: Any) -> None:

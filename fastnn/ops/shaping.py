@@ -217,7 +217,7 @@ def set_index(x: Tensor, key: Any, value: Any) -> None:
     if not x.data.flags.writeable:
         raise ArgumentError("x[...] = ...: expected a tensor that can be written to, got read-only data")
     try:
-        x.data[_places(key)] = value.data if isinstance(value, Tensor) else value
+        x.data[_places(key)] = value.numpy() if isinstance(value, Tensor) else value
     except (IndexError, ValueError) as error:
         raise ShapeError(f"x[...] = ...: {error} (x is {x.shape})") from None
     wrote(x.data)
@@ -225,7 +225,7 @@ def set_index(x: Tensor, key: Any, value: Any) -> None:
 
 def _places(key: Any) -> tuple[Any, ...]:
     parts = key if isinstance(key, tuple) else (key,)
-    return tuple(p.data if isinstance(p, Tensor) else np.asarray(p) if isinstance(p, list) else p for p in parts)
+    return tuple(p.numpy() if isinstance(p, Tensor) else np.asarray(p) if isinstance(p, list) else p for p in parts)
 
 
 view = reshape  # a view where NumPy can give one

@@ -47,7 +47,7 @@ def array_ufunc(_: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options
     for x in inputs:
         if isinstance(x, Tensor):
             check_off_tape(f"np.{ufunc.__name__}", x)
-    return getattr(ufunc, method)(*(x.data if isinstance(x, Tensor) else x for x in inputs), **options)
+    return getattr(ufunc, method)(*(x.numpy() if isinstance(x, Tensor) else x for x in inputs), **options)
 
 
 # Functions that ask for shape and type alone, of their first argument; and those that write into it.
@@ -71,7 +71,7 @@ def _seen(name: str, value: Any) -> Any:
     """`value` with arrays in the place of tensors, in tuples, lists and dicts too."""
     if isinstance(value, Tensor):
         check_off_tape(name, value)
-        return value.data
+        return value.numpy()
     if isinstance(value, (tuple, list)):
         return type(value)(_seen(name, entry) for entry in value)
     if isinstance(value, dict):

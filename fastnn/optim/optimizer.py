@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import versions
+from fastnn.arrays import live
 from fastnn.checks import is_number, number, plain, whole
 from fastnn.errors import ArgumentError, ShapeError, StateError
 from fastnn.habits import check_options
@@ -185,18 +186,18 @@ class Optimizer:
             for name, value in group.items():
                 if isinstance(value, np.generic):  # a user's group["lr"] = ...; it would change the type of the update
                     group[name] = plain(value)
-            written = [p.data for p in group["params"] if p.grad is not None]
+            written = [data for data, grad in map(live, group["params"]) if grad is not None]
             try:
                 for p in group["params"]:
-                    if p.grad is not None:
+                    if live(p)[1] is not None:
                         self._step_of(p, group)
             finally:
                 versions.wrote(*written)
         return loss
 
     def _step_of(self, p: Any, group: Group) -> None:
-        data, grad = p.data, p.grad
-        if not isinstance(grad, np.ndarray) and hasattr(grad, "detach"):  # a tensor on the tape, by create_graph
+        data, grad = live(p)
+        if not isinstance(grad, np.ndarray):  # a tensor on the tape, by create_graph
             grad = grad.detach().numpy()
         if grad.shape != data.shape:
             raise ShapeError(f"{self._name}: expected .grad of shape {data.shape}, got {grad.shape}")

@@ -352,7 +352,7 @@ def parameters_are_float32(op: Operator) -> bool:
 
     The statistics of a batch norm are arrays.
     """
-    given = [v.tensor.data if isinstance(v, Value) and v.tensor is not None else v for v in op.inputs[1:]]
+    given = [v.tensor._data if isinstance(v, Value) and v.tensor is not None else v for v in op.inputs[1:]]
     arrays = op.inputs[1:3] if op.function is norm.BatchNorm else ()
     return all(
         array is None or (readable(array) and (isinstance(v, Value) or any(v is one for one in arrays)))

@@ -99,7 +99,7 @@ def _array(x: Any) -> Array:
     if type(x) is np.ndarray and x.dtype in _TAKEN:
         array = x
     else:
-        array = x.data if isinstance(x, Tensor) else Tensor(x).data
+        array = x.numpy() if isinstance(x, Tensor) else Tensor(x).numpy()
     flags = array.flags
     return array if flags.c_contiguous and flags.aligned else array.copy()
 

@@ -77,7 +77,7 @@ class Lowering(Emitter):
     def value(self, value: Value) -> Array:
         """The array of a value; the stand-in of what a run brings."""
         if value.tensor is not None:
-            return value.tensor.data
+            return value.tensor._data
         if value is self.graph.x:
             return self.input
         if value is self.graph.y:
@@ -92,7 +92,7 @@ class Lowering(Emitter):
 
     def leaf(self, value: Value | None) -> Array | None:
         """The array of a parameter or constant, on whose address native stages rely as long as the plan stands."""
-        return None if value is None or value.tensor is None else value.tensor.data
+        return None if value is None or value.tensor is None else value.tensor._data
 
     def table(self, normalize: Operator | None) -> Array | None:
         """What Normalize makes of each byte, (C, 256); kept up to date."""
@@ -290,7 +290,7 @@ class Lowering(Emitter):
             return lambda: value
         if value.tensor is not None:
             tensor = value.tensor
-            return lambda: tensor.data
+            return lambda: tensor._data
         if value is self.graph.x or value is self.graph.y:
             name = "x" if value is self.graph.x else "y"
             return lambda: self.brought[name]

@@ -178,7 +178,7 @@ def _dense(plan: Lowering, stage: Dense, first: bool = True, last: bool = True, 
 def _folded(linear: Operator, norm: Operator) -> tuple[Array, Array]:
     """Weight and bias of a linear layer with the batch norm behind it."""
     weight, bias, gamma, beta = (
-        None if v is None else v.tensor.data.astype(np.float64) for v in (*linear.inputs[1:], *norm.inputs[3:])
+        None if v is None else v.tensor._data.astype(np.float64) for v in (*linear.inputs[1:], *norm.inputs[3:])
     )
     mean, var = norm.inputs[1:3]
     factor = (1 if gamma is None else gamma) / np.sqrt(var.astype(np.float64) + norm.attributes["eps"])

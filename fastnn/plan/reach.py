@@ -79,7 +79,7 @@ class Reach:
             self._add_array(value, label)
         elif isinstance(value, Tensor):
             if not isinstance(value, Parameter) and type(value) is Tensor:
-                self._add_array(value.data, label)
+                self._add_array(value._data, label)
         elif isinstance(value, (dict, list, tuple, set, frozenset, deque)):
             self._visit_container(value, label)
         elif isinstance(value, FunctionType):

@@ -64,9 +64,9 @@ class Updates:
                 if id(p) in wanted:
                     state = optimizer.state.get(p, _EMPTY)
                     steps = optimizer.steps_made(state)
-                    self._arrays[id(p)] = arrays = optimizer.arrays(p.data, state, optimizer.initial(group))
+                    self._arrays[id(p)] = arrays = optimizer.arrays(p._data, state, optimizer.initial(group))
                     state.update({name: array for name, array in arrays.items() if steps or name in state})
-                    penalized = is_penalized(group, p.data)
+                    penalized = is_penalized(group, p._data)
                     new = Slot(group, Numbers(), steps, names, penalized)
                     slot = self.slots.setdefault((index, steps, penalized), new)
                     slot.params.append(p)

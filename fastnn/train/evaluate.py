@@ -99,7 +99,7 @@ def predictor(model: Any, compile: bool) -> Callable[[Any], Any]:
     def eager(images: Any) -> Any:
         args, kwargs = spread(model, to_input(images))
         with mode(model, training=False), no_grad():
-            return map_arrays(lambda output: output.data, model(*args, **kwargs))
+            return map_arrays(lambda output: output.numpy(), model(*args, **kwargs))
 
     if not (compile and isinstance(model, Module)):
         return eager

@@ -77,7 +77,7 @@ class EagerStep:
         if self.optimizer is not None and not self._reaches:
             check_reached(self.optimizer)
             self._reaches = True
-        self.outputs = map_arrays(lambda output: output.data, outputs)
+        self.outputs = map_arrays(lambda output: output.numpy(), outputs)
         return value
 
 

@@ -159,7 +159,7 @@ def _landscape(
     paths = _paths(path)
     dataset = sample(data, images)
     loss = CrossEntropyLoss() if loss is None else loss
-    parameters = {name: parameter.data for name, parameter in model.named_parameters()}
+    parameters = {name: parameter.numpy() for name, parameter in model.named_parameters()}
     chosen = choose(directions, count, parameters, paths, seed)
     origin, vectors = flattened(parameters), [flattened(direction.vector) for direction in chosen]
     placed = {name: coordinates(flat([way], parameters), origin, vectors) for name, way in paths.items()}
