@@ -142,7 +142,8 @@ class Tensor:
         return self._data.view(Values)
 
     def _get_grad(self) -> Values | None:
-        return None if self._grad is None else self._grad.view(Values)
+        grad = self._grad
+        return grad.view(Values) if isinstance(grad, np.ndarray) else grad
 
     def _set_data(self, value: Any) -> None:
         if _is_all_of(value, self._data):  # x.data += y: Python hands back what it has changed in place
