@@ -153,8 +153,8 @@ class Tensor(Hookable):
         return self._data.view(Values)
 
     def _get_grad(self) -> Values | None:
-        # a tensor after backward(create_graph=True)
-        return self._grad.view(Values) if isinstance(self._grad, np.ndarray) else self._grad
+        grad = self._grad
+        return grad.view(Values) if isinstance(grad, np.ndarray) else grad
 
     def _set_data(self, value: Any) -> None:
         if _is_all_of(value, self._data):  # x.data += y: Python hands back what it has changed in place
