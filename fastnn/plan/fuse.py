@@ -335,7 +335,15 @@ def _is_plain_conv(op: Operator) -> bool:
         and is_float32_value(op.inputs[0])
         and parameters_are_float32(op)
         and math.prod(op.output.shape) > 0
+        and not is_large_product(op)
     )
+
+
+def is_large_product(op: Operator) -> bool:
+    """Whether it is a convolution of whole images with many weights: one matrix product, by a kernel of its own."""
+    x, weight = op.inputs[0].shape, op.inputs[1].shape
+    whole = weight[1:] == x[1:] and not any(op.attributes["padding"])
+    return bool(whole and x[0] >= 8 and math.prod(weight) >= 1 << 16)
 
 
 def is_float32_value(x: Any) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.ops import activations, arithmetic, conv, joining, norm, pool, shaping
-from fastnn.plan.fuse import Stage, is_float32_value, parameters_are_float32, readable
+from fastnn.plan.fuse import Stage, is_float32_value, is_large_product, parameters_are_float32, readable
 from fastnn.plan.trace import Graph, Operator, Value
 
 __all__ = ["POOLS", "Node", "Region", "find_regions"]
@@ -85,7 +85,7 @@ def _fits(op: Operator, graph: Graph) -> bool:
     if graph.loss is not None and tuple(wanted) != op.needs:
         return False  # forward keeps it off the tape: no gradient flows, though its inputs have one
     if function is conv.Conv2d:
-        return parameters_are_float32(op) and not _is_large_product(op)
+        return parameters_are_float32(op) and not is_large_product(op)
     if function is norm.BatchNorm:
         return graph.loss is None and parameters_are_float32(op)
     if function is norm.BatchNormTraining:
@@ -97,13 +97,6 @@ def _fits(op: Operator, graph: Graph) -> bool:
     if function is joining.Cat:
         return bool(op.attributes["dim"] == 1)
     return function in POOLS or function in activations.KINDS
-
-
-def _is_large_product(op: Operator) -> bool:
-    """Whether it is a convolution of whole images with many weights: one matrix product, by a kernel of its own."""
-    x, weight = op.inputs[0].shape, op.inputs[1].shape
-    whole = weight[1:] == x[1:] and not any(op.attributes["padding"])
-    return bool(whole and x[0] >= 8 and math.prod(weight) >= 1 << 16)
 
 
 def _is_image(x: Any) -> bool:
