@@ -32,13 +32,16 @@ struct infer_task {
     int failed;
 };
 
-static void infer_conv_rows(const struct infer_run *t, const struct infer_step *s, const struct channels_tile *tile, i64 top, i64 bottom) {
+/* Rows [top, bottom) of one tile of outputs or (-1) of all of them */
+static void infer_conv_rows(const struct infer_run *t, const struct infer_step *s, i64 only, i64 top, i64 bottom) {
     const float *state = t->r->state;
     struct infer_images in = infer_images(t, s->source[0]), out = infer_images(t, s->out);
     struct channels_conv part = s->shape;
+    struct channels_shared shared;
+    struct channels_tile tile = {0};
     const int inside = s->activation == ACTIVATION_RELU || s->activation == ACTIVATION_LEAKY_RELU;
     struct channels_ends ends = {.bias = state + s->bias_at, .activation = inside ? s->activation : ACTIVATION_NONE, .slope = s->parameter};
-    part.OH = bottom - top;
+    part.OH = bottom - top, shared.end = -1;
     in.view.at += (top * part.stride_h - part.pad_h) * in.view.row - part.pad_w * part.pixel;
     out.view.at += top * out.view.row;
     if (s->sources > 1) {
@@ -46,10 +49,15 @@ static void infer_conv_rows(const struct infer_run *t, const struct infer_step *
         ends.residual = residual.view, ends.residual_image = residual.image;
         ends.residual.at += top * residual.view.row;
     }
-    channels_forward_tile(&part, tile, (struct channels_images){t->images, in.image, out.image}, state + s->packed_at, in.view, out.view, ends);
-    if (inside || !s->activation) return;
-    out.view.at += tile->block * out.view.plane;
-    infer_activate(s->activation, s->parameter, &out, t->images, tile->blocks, bottom - top, s->columns);
+    for (i64 i = 0; channels_next_tile(&s->packing, &tile); i++) {
+        if (only >= 0 && i != only) continue;
+        channels_forward_tile(&part, &tile, (struct channels_images){t->images, in.image, out.image}, state + s->packed_at, in.view, out.view,
+                              ends, &shared);
+        if (inside || !s->activation) continue;
+        struct infer_images made = out;
+        made.view.at += tile.block * out.view.plane;
+        infer_activate(s->activation, s->parameter, &made, t->images, tile.blocks, bottom - top, s->columns);
+    }
 }
 
 static void infer_run_task(void *context, int64_t index) {
@@ -65,12 +73,9 @@ static void infer_run_task(void *context, int64_t index) {
     case INFER_CONCAT: infer_concat(t, s); break;
     case INFER_JOIN: infer_join(t, s, begin, end); break;
     case INFER_POOL: infer_pool_step(t, s, begin, end); break;
-    case INFER_CONV: {
-        struct channels_tile tile = {0};
-        for (i64 i = 0; channels_next_tile(&s->packing, &tile); i++)
-            if (task->parts == 1 || i == part) infer_conv_rows(t, s, &tile, piece * s->rows / task->across, (piece + 1) * s->rows / task->across);
+    case INFER_CONV:
+        infer_conv_rows(t, s, task->parts == 1 ? -1 : part, piece * s->rows / task->across, (piece + 1) * s->rows / task->across);
         break;
-    }
     case INFER_WINOGRAD: {
         float *work = fastnn_scratch(SCRATCH_CONV_IMAGE, (size_t)infer_winograd_work_floats(&s->winograd, task->tiles.strip) * sizeof(float));
         if (!work) { task->failed = 1; return; }
