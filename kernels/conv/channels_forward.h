@@ -25,6 +25,8 @@ static void channels_product(int depthwise, const struct channels_tile *t, const
                               .out_plane = out_plane, .add_plane = ends->residual.plane};
     struct channels_pixel first = {src.at, out + t->block * out_plane, add ? add + t->block * ends->residual.plane : NULL};
     struct channels_grid grid = *g;
+    const int plain = rows.count == 3 && columns.count == 3 && rows.by == 1 && columns.by == 1;
+    const i64 stride = grid.in.pixel / VL;
     do {
         if (shared->first == t->first && shared->end == e.end) e.c = e.end, e.count = shared->count;
         else {
@@ -34,7 +36,7 @@ static void channels_product(int depthwise, const struct channels_tile *t, const
         }
         s.count = e.count;
         if (e.c == e.end) s.activation = ends->activation, s.slope = ends->slope;
-        if (depthwise) depthwise_pixels(&grid, first, &s);
+        if (depthwise) depthwise_pixels(&grid, first, &s, plain && stride * src.row == grid.in.row ? stride : 0);
         else channels_blocks(&grid, first, &s, t->blocks);
         s.weight += e.count * t->blocks * VL;
         s.bias = NULL, s.add_plane = out_plane, first.add = first.out, grid.add = grid.out;     /* go on with what is there */
