@@ -90,8 +90,8 @@ static void infer_prepare_tiles(const struct infer_run *t, const struct infer_st
     struct infer_images in = infer_images(t, s->source[0]), none = {};
     in.view.at -= s->shape.pad_h * in.view.row + s->shape.pad_w * VL;
     task->tiles = (struct infer_tiles){&s->winograd, s, t->images, in, infer_images(t, s->out),
-                                       s->sources > 1 ? infer_images(t, s->source[1]) : none, state + s->packed_at, state + s->bias_at,
-                                       infer_strip(&s->winograd, t->images, t->pieces)};
+                                       s->sources > 1 ? infer_images(t, s->source[1]) : none, &t->plan->value[s->out].place,
+                                       state + s->packed_at, state + s->bias_at, infer_strip(&s->winograd, t->images, t->pieces)};
     task->across = ceil_div(t->images * s->winograd.TH * s->winograd.TW, task->tiles.strip);
 }
 
@@ -106,13 +106,8 @@ static int infer_run_step(const struct infer_run *run, const struct infer_step *
     } else if (s->kind == INFER_CONV && t.pieces > 1) {
         if (s->pieces >= t.pieces) task.parts = s->pieces;
         else task.across = i64_min(s->rows, t.pieces);
-    }
+    } else if ((s->kind == INFER_JOIN || s->kind == INFER_POOL) && t.pieces > 1) task.parts = i64_min(ceil_div(t.plan->value[s->out].place.C, VL), t.pieces);
     fastnn_parallel(task.across * task.parts, shared ? 1e9 : 0, infer_run_task, &task);
-    if (s->kind == INFER_WINOGRAD && s->activation > ACTIVATION_LEAKY_RELU) {
-        const struct infer_images out = infer_images(&t, s->out);
-        const struct wide_place *p = &t.plan->value[s->out].place;
-        infer_activate(s->activation, s->parameter, &out, t.images, wide_place_planes(p), p->H, p->W);
-    }
     return task.failed ? -1 : 0;
 }
 
