@@ -120,6 +120,12 @@ INLINE void infer_reads(struct infer_step *s, i64 value, i64 affine_at, i64 slot
     s->source[s->sources] = value, s->affine_at[s->sources] = affine_at, s->slot[s->sources++] = slot;
 }
 
+INLINE void infer_activates(const struct infer_plan *p, struct infer_step *s, const struct region_node *join) {
+    const struct wide_place *to = &p->value[s->out].place;
+    s->activation = (int)join->activation, s->parameter = (float)join->parameter;
+    s->flops += activation_flops(s->activation) * (double)(to->C * to->H * to->W);
+}
+
 /* The convolution that is source `slot` of the JOIN, with its bias and norm */
 static struct infer_step *infer_add_conv(const struct region *r, struct infer_plan *p, i64 join, i64 slot, i64 out) {
     const i64 conv = r->node[join].source[slot];
@@ -177,11 +183,11 @@ static void infer_add_join(const struct region *r, struct infer_plan *p, i64 v) 
         if (rest >= 0) infer_reads(s, rest, -1, 0);
         s->pooled = pooled;
     }
-    if (s && (pooled || !later)) s->activation = (int)d->activation, s->parameter = (float)d->parameter;
+    if (s && (pooled || !later)) infer_activates(p, s, d);
     if (!d->pool || pooled) return;
     s = infer_add(p, INFER_POOL, v, v);
     infer_reads(s, out, -1, 0);
-    if (later) s->activation = (int)d->activation, s->parameter = (float)d->parameter;
+    if (later) infer_activates(p, s, d);
 }
 
 KERNEL void infer_add_node(const struct region *r, struct infer_plan *p, i64 v) {
