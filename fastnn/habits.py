@@ -50,6 +50,7 @@ HINTS = {
         "DataParallel": _CPU,
         "Dropout2d": "nn.Dropout drops single entries",
         "Hardswish": "nn.SiLU is close to it",
+        "CTCLoss": "fastnn has no loss for sequences without alignment",
     },
     "fastnn.optim": {
         **dict.fromkeys(("Adadelta", "Adamax", "ASGD", "LBFGS", "NAdam", "RAdam", "SparseAdam"), _OPTIMISERS),
@@ -99,9 +100,6 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "return_indices": (False,),
     "divisor_override": (None,),
     "approximate": ("none",),
-    "weight": (None,),
-    "pos_weight": (None,),
-    "ignore_index": (-100,),
     "size_average": (None,),
     "reduce": (None,),
     "layout": (None,),
@@ -111,7 +109,6 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 _INSTEAD = {
     "device": "fastnn runs on the CPU",
     "dtype": "model.double() makes a model float64",
-    "ignore_index": "leave such rows out, logits[keep] and target[keep]",
     "generator": "random numbers come from fnn.manual_seed",
 }
 

@@ -41,7 +41,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Tracer(Protocol):
-    """What writes operators down without computing them."""
+    """What writes operators down without computing them; `ignores`: the labels may hold cross-entropy's -100."""
+
+    ignores: bool
 
     def record(self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Tensor: ...
 
