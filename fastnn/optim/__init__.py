@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn import schedules as lr_scheduler
 from fastnn.habits import no_such_name
 
+from . import lr_scheduler
 from .adagrad import Adagrad
 from .adam import Adam, AdamW
 from .descent import GradientDescent
