@@ -12,7 +12,8 @@ from fastnn.errors import ArgumentError
 _ARRAY = "fastnn takes NumPy's arrays: np.{}, and fnn.Tensor(array) for a tensor"
 _WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.load(path)) keep weights as safetensors"
 _CPU = "fastnn runs on the CPU: leave it out"
-_OPTIMISERS = "there are SGD, Rprop, Adagrad, RMSprop, Adam, AdamW and GradientDescent, which backtracks"
+_OPTIMISERS = "fnn.optim has SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop, Rprop, ASGD and LBFGS"
+_NORMED = "in a module's forward, w = v * (g / v.norm()) is weight normalisation; fastnn does not rewrite modules"
 
 _METHODS = (
     "abs", "argmax", "clamp", "exp", "log", "max", "mean", "min", "permute", "pow", "reshape", "sqrt", "squeeze",
@@ -46,14 +47,19 @@ HINTS = {
         "autograd": "fnn.Function is for operators of your own, tensor.backward() for gradients",
     },
     "fastnn.nn": {
-        "utils": "clip gradients by hand: p.grad *= limit / norm, over model.parameters()",
         "DataParallel": _CPU,
         "Dropout2d": "nn.Dropout drops single entries",
         "Hardswish": "nn.SiLU is close to it",
         "CTCLoss": "fastnn has no loss for sequences without alignment",
     },
+    "fastnn.nn.utils": {
+        **dict.fromkeys(("weight_norm", "spectral_norm", "parametrizations", "parametrize"), _NORMED),
+        "rnn": "pad sequences with fnn.cat or fnn.ops.pad: fastnn has no packed sequences",
+        "prune": "write zeros into weight.data, and mask weight.grad before each step",
+    },
+    "fastnn.optim.swa_utils": {},
     "fastnn.optim": {
-        **dict.fromkeys(("Adadelta", "Adamax", "ASGD", "LBFGS", "NAdam", "RAdam", "SparseAdam"), _OPTIMISERS),
+        **dict.fromkeys(("SparseAdam", "Adafactor", "Muon"), _OPTIMISERS),
     },
 }
 
@@ -74,7 +80,6 @@ class CalledModule(ModuleType):
 # What PyTorch's functions and classes take and fastnn's do not, with the values that change nothing; the first is said.
 _SPEED: tuple[Any, ...] = (None, False, True)  # says how PyTorch computes, not what
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "amsgrad": (False,),
     "assign": (False,),
     "bias": (True,),
     "capturable": _SPEED,
@@ -89,7 +94,6 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "generator": (None,),
     "inputs": (None,),
     "last_epoch": (-1,),
-    "maximize": (False,),
     "out": (None,),
     "persistent": (True,),
     "remove_duplicate": (True,),

@@ -253,8 +253,6 @@ def loss_arguments(loss: Callable[..., Any]) -> tuple[Any, ...]:
         (lambda: nn.Linear(1, 1, True, "cuda"), "device=None"),
         (lambda: nn.BatchNorm1d(3, bias=False), "bias=True"),
         (lambda: F.gelu(x, "tanh"), "gelu: expected approximate='none'"),
-        (lambda: optim.Adam([nn.Parameter([1.0])], 0.1, (0.9, 0.99), 1e-8, 0, True), "Adam: expected amsgrad=False"),
-        (lambda: optim.AdamW([nn.Parameter([1.0])], maximize=True), "AdamW: expected maximize=False"),
         (lambda: optim.lr_scheduler.StepLR(optim.SGD([nn.Parameter([1.0])]), 3, 0.1, 5), "StepLR: expected last_epoch"),
         (lambda: nn.init.normal_(np.zeros(3), 0.0, 1.0, np.random.default_rng()), "expected generator=None"),
         (lambda: nn.Module().register_buffer("a", x, False), "persistent=True"),

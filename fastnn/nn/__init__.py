@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from fastnn import init
 from fastnn.habits import no_such_name
-from fastnn.nn import functional
+from fastnn.nn import functional, init, utils
 from fastnn.nn.activations import ELU, GELU, Identity, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from fastnn.nn.containers import ModuleList, Sequential
 from fastnn.nn.conv import Conv2d
@@ -86,6 +85,7 @@ __all__ = [
     "Unflatten",
     "functional",
     "init",
+    "utils",
 ]
 
 

@@ -193,8 +193,6 @@ LOSSES: Calls = {
     "reduction": lambda _: nn.MSELoss(reduction="avg"),
     "probabilities": lambda _: F.binary_cross_entropy(ROWS, ROWS),
     "shapes": lambda _: F.mse_loss(ROWS, LABELS),
-    "prediction and target exchanged": lambda _: F.mse_loss(ROWS, t(2, 3)),
-    "a gradient for both": lambda _: F.mse_loss(t(2, 3), t(2, 3)),
 }
 
 LAYERS: Calls = {
@@ -246,7 +244,6 @@ OPTIMISERS: Calls = {
     "a rate of text": lambda _: sgd(lr="0.1"),
     "nesterov": lambda _: sgd(nesterov=True),
     "betas": lambda _: optim.Adam([nn.Parameter([1.0])], betas=(0.9, 1.0)),
-    "amsgrad": lambda _: optim.Adam([nn.Parameter([1.0])], amsgrad=True),
     "an unknown option": lambda _: optim.Adam([nn.Parameter([1.0])], learning_rate=0.1),
     "an unknown option of a group": lambda _: optim.SGD([{"params": [nn.Parameter([1.0])], "rate": 1}], lr=0.1),
     "a group without parameters": lambda _: sgd().add_param_group({"lr": 1}),
