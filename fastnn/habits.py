@@ -12,7 +12,8 @@ from fastnn.errors import ArgumentError
 
 _WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.load(path)) keep weights as safetensors"
 _CPU = "fastnn runs on the CPU: leave it out"
-_OPTIMISERS = "there are SGD, Rprop, Adagrad, RMSprop, Adam, AdamW and GradientDescent, which backtracks"
+_OPTIMISERS = "fnn.optim has SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop, Rprop, ASGD and LBFGS"
+_NORMED = "in a module's forward, w = v * (g / v.norm()) is weight normalisation; fastnn does not rewrite modules"
 
 HINTS = {
     "fastnn": {
@@ -23,11 +24,16 @@ HINTS = {
     },
     "fastnn.autograd": {"profiler": "model.describe() of a compiled step tells where the time goes"},
     "fastnn.nn": {
-        "utils": "clip gradients by hand: p.grad *= limit / norm, over model.parameters()",
         "DataParallel": _CPU,
     },
+    "fastnn.nn.utils": {
+        **dict.fromkeys(("weight_norm", "spectral_norm", "parametrizations", "parametrize"), _NORMED),
+        "rnn": "pad sequences with fnn.cat or fnn.ops.pad: fastnn has no packed sequences",
+        "prune": "write zeros into weight.data, and mask weight.grad before each step",
+    },
+    "fastnn.optim.swa_utils": {},
     "fastnn.optim": {
-        **dict.fromkeys(("Adadelta", "Adamax", "ASGD", "LBFGS", "NAdam", "RAdam", "SparseAdam"), _OPTIMISERS),
+        **dict.fromkeys(("SparseAdam", "Adafactor", "Muon"), _OPTIMISERS),
     },
 }
 
@@ -68,7 +74,6 @@ def _imports(frame: FrameType) -> bool:
 # What PyTorch's functions and classes take and fastnn's do not, with the values that change nothing; the first is said.
 _SPEED: tuple[Any, ...] = (None, False, True)  # says how PyTorch computes, not what
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "amsgrad": (False,),
     "bias": (True,),
     "capturable": _SPEED,
     "copy": (False,),
@@ -80,7 +85,6 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "fused": _SPEED,
     "generator": (None,),
     "last_epoch": (-1,),
-    "maximize": (False,),
     "out": (None,),
     "max_norm": (None,),
     "scale_grad_by_freq": (False,),
@@ -89,9 +93,6 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "track_running_stats": (False,),
     "remove_duplicate": (True,),
     "three_phase": (False,),
-    "weight": (None,),
-    "pos_weight": (None,),
-    "ignore_index": (-100,),
     "size_average": (None,),
     "reduce": (None,),
     "layout": (None,),
@@ -101,7 +102,6 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 _INSTEAD = {
     "device": "fastnn runs on the CPU",
     "dtype": "model.double() makes a model float64",
-    "ignore_index": "leave such rows out, logits[keep] and target[keep]",
     "generator": "random numbers come from fnn.manual_seed",
 }
 

@@ -34,7 +34,9 @@ _GENERATOR = 0x20  # among the flags of a function's code
 
 
 class Tracer(Protocol):
-    """What writes operators down without computing them."""
+    """What writes operators down without computing them; `ignores`: the labels may hold cross-entropy's -100."""
+
+    ignores: bool
 
     def record(self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Tensor: ...
 

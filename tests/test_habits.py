@@ -144,9 +144,6 @@ def test_options_without_effect_are_taken() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.CrossEntropyLoss(weight=np.ones(3)), "CrossEntropyLoss: expected weight=None"),
-        (lambda: nn.CrossEntropyLoss(ignore_index=0), "expected ignore_index=-100"),
-        (lambda: nn.BCEWithLogitsLoss(pos_weight=fnn.Tensor([1.0])), "expected pos_weight=None"),
         (lambda: nn.Linear(1, 1, device="cuda"), "Linear: expected device=None"),
         (lambda: nn.Conv2d(1, 1, 1, dtype=np.float64), "expected dtype=None"),
         (lambda: nn.BatchNorm2d(1, device="cuda"), "BatchNorm2d: expected device=None"),

@@ -23,7 +23,6 @@ from fastnn.backends.checks import (
     check_pair,
     check_shape,
     common_dtype,
-    ignored,
     image_shape,
     kind_of,
     matrix_shape,
@@ -363,9 +362,7 @@ def softmax_cross_entropy(
         # Seen as unsigned, a negative label is a huge one: one pass finds both kinds of bad label.
         if n and target.view(np.uint64).max() >= c:
             bad = int(np.flatnonzero((target < 0) | (target >= c))[0])
-            raise LabelError(
-                f"{op}: expected labels in 0 .. {c - 1}, got {target[bad]} at position {bad}{ignored(target[bad])}"
-            )
+            raise LabelError(f"{op}: expected labels in 0 .. {c - 1}, got {target[bad]} at position {bad}")
     return outputs(op, ((n,), (n, c)), (dtype, dtype), out)
 
 

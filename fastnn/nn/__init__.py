@@ -34,7 +34,9 @@ _LAYERS = {  # by the file that they are in
     "dropout": "AlphaDropout Dropout Dropout1d Dropout2d Dropout3d",
     "embedding": "Bilinear CosineSimilarity Embedding EmbeddingBag PairwiseDistance",
     "linear": "Linear",
-    "loss": "BCELoss BCEWithLogitsLoss CrossEntropyLoss MSELoss NLLLoss",
+    "loss": "BCELoss BCEWithLogitsLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss "
+    "HuberLoss KLDivLoss L1Loss MSELoss MarginRankingLoss MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss "
+    "PoissonNLLLoss SmoothL1Loss SoftMarginLoss TripletMarginLoss",
     "norm": "BatchNorm1d BatchNorm2d InstanceNorm1d InstanceNorm2d Normalize",
     "pool": "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AvgPool1d AvgPool2d "
     "GlobalAvgPool2d MaxPool1d MaxPool2d",
@@ -45,10 +47,12 @@ _LAYERS = {  # by the file that they are in
 }
 _FILES = {name: file for file, names in _LAYERS.items() for name in names.split()}
 
-__all__ = sorted([*_FILES, "Module", "Parameter", "functional", "init"])
+__all__ = sorted([*_FILES, "Module", "Parameter", "functional", "init", "utils"])
 
 
 def __getattr__(name: str) -> Any:
+    if name == "utils":
+        return import_module("fastnn.nn.utils")
     if name not in _FILES:
         raise no_such_name("fastnn.nn", name)
     globals()[name] = value = getattr(import_module(f"fastnn.nn.{_FILES[name]}"), name)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fastnn.ops.joining import *  # noqa: F403
     from fastnn.ops.logic import *  # noqa: F403
     from fastnn.ops.loss import *  # noqa: F403
+    from fastnn.ops.loss_entries import *  # noqa: F403
+    from fastnn.ops.loss_margins import *  # noqa: F403
     from fastnn.ops.norm import *  # noqa: F403
     from fastnn.ops.pool import *  # noqa: F403
     from fastnn.ops.reductions import *  # noqa: F403

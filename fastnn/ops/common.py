@@ -12,7 +12,6 @@ from fastnn.arrays import as_array
 from fastnn.backends.sums import total
 from fastnn.checks import is_whole
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.tape import recording
 from fastnn.tensors import Array, Tensor
 
 Size = int | tuple[int, int]
@@ -108,23 +107,13 @@ def axes(op: str, dim: Dim, ndim: int) -> tuple[int, ...] | None:
     return found
 
 
-def constant(op: str, prediction: Any, target: Any) -> Tensor:
-    """A loss's target; gradients do not flow into it."""
+def loss_target(op: str, target: Any, what: str = "target") -> Tensor:
+    """A loss's target, or its weights, as a tensor."""
     if isinstance(target, Tensor):
-        if target.requires_grad and recording():
-            if getattr(prediction, "requires_grad", False):
-                raise ArgumentError(
-                    f"{op}: no gradient flows into the target, though it needs one, as the input does: write the loss "
-                    "with operators on tensors, such as ((a - b) ** 2).mean(), or pass target.detach() for a constant"
-                )
-            raise ArgumentError(
-                f"{op}: no gradient flows into the target, and the input needs none: the order is (input, target), so "
-                "exchange them (target.detach() would cut off the only gradient)"
-            )
         return target
     array = as_array(target)
     if array.dtype.kind not in "fiub":
-        raise DTypeError(f"{op}: expected numbers as target, got {array.dtype}")
+        raise DTypeError(f"{op}: expected numbers as {what}, got {array.dtype}")
     return Tensor(array)
 
 

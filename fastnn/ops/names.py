@@ -53,7 +53,12 @@ TABLE: dict[str, dict[str, str]] = {
         "fm": "allclose equal isclose isfinite isinf isnan isneginf isposinf signbit",
     },
     "lookup": {"F": "embedding embedding_bag"},
-    "loss": {"F": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy mse_loss nll_loss"},
+    "loss": {"F": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy nll_loss"},
+    "loss_entries": {"F": "gaussian_nll_loss huber_loss kl_div l1_loss mse_loss poisson_nll_loss smooth_l1_loss"},
+    "loss_margins": {
+        "F": "cosine_embedding_loss hinge_embedding_loss margin_ranking_loss multi_margin_loss "
+        "multilabel_soft_margin_loss soft_margin_loss triplet_margin_loss",
+    },
     "nonlinear": {
         "fF": "alpha_dropout celu prelu selu threshold",
         "F": "dropout1d dropout2d dropout3d glu hardshrink hardsigmoid hardtanh logsigmoid softmin softshrink softsign "

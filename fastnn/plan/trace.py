@@ -172,7 +172,8 @@ class Detach(Function):
 class _Recorder:
     """Takes operators down as they are applied."""
 
-    def __init__(self) -> None:
+    def __init__(self, ignores: bool) -> None:
+        self.ignores = ignores
         self.operators: list[Operator] = []
         self.leaves: dict[int, Value] = {}
 
@@ -208,13 +209,19 @@ class _Recorder:
 
 
 def trace(
-    model: Callable[..., Any], loss: Callable[..., Any] | None, inputs: Inputs, targets: Inputs | None = None
+    model: Callable[..., Any],
+    loss: Callable[..., Any] | None,
+    inputs: Inputs,
+    targets: Inputs | None = None,
+    ignores: bool = False,
 ) -> Graph:
     """The graph of model(inputs), or of loss(model(inputs), targets), for arrays of these shapes and types.
 
+    `ignores` says that targets may hold -100, which cross-entropy leaves out.
+
     Raises GraphError where the model needs values, and whatever the model itself raises for such shapes.
     """
-    recorder = _Recorder()
+    recorder = _Recorder(ignores)
     taken = [Value(array.shape, array.dtype) for array in inputs.arrays]
     aims = [] if targets is None else [Value(array.shape, array.dtype) for array in targets.arrays]
     given, wanted = [Traced.of(value) for value in taken], [Traced.of(value) for value in aims]
