@@ -21,7 +21,7 @@ from fastnn.devices import device
 from fastnn.dtypes import OF_TENSORS, TYPES, get_default_dtype, set_default_dtype
 from fastnn.errors import FastnnError
 from fastnn.habits import no_such_name
-from fastnn.ops.names import find, having
+from fastnn.ops.names import having, in_place, method
 from fastnn.random import initial_seed, manual_seed, seed
 from fastnn.tape import no_grad
 from fastnn.tensors import Function, Size, Tensor
@@ -92,7 +92,8 @@ __all__ = [
 ]
 
 _SETTINGS = (
-    "are_deterministic_algorithms_enabled", "e", "get_default_device", "get_rng_state", "inf", "is_tensor", "nan", "pi",
+    "are_deterministic_algorithms_enabled", "channels_last", "contiguous_format", "dtype", "e", "finfo",
+    "get_default_device", "get_rng_state", "iinfo", "inf", "is_tensor", "nan", "pi", "preserve_format",
     "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
     "set_printoptions", "set_rng_state", "use_deterministic_algorithms",
 )  # fmt: skip
@@ -114,7 +115,7 @@ _ON_FIRST_USE = {
     "show_config": "fastnn.config",
     "signal_report": "fastnn.insight.signals",
 }
-_OPERATORS = frozenset(having("f"))
+_OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = ("accelerator", "cuda", "data", "insight", "plan", "recipes", "train", "weights")
 
 
@@ -124,7 +125,7 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = import_module(f"fastnn.{name}")
     elif name in _OPERATORS:
-        value = find(name)
+        value = method(name)
     elif name in TYPES:
         value = TYPES[name]
     elif name in OF_TENSORS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -30,10 +32,37 @@ HINTS = {
 }
 
 
-def no_such_name(module: str, name: str) -> AttributeError:
-    """The error for `module.name`, with a hint if PyTorch has it."""
-    hint = HINTS.get(module, {}).get(name)
+def no_such_name(module: str, name: str) -> Exception:
+    """The error for `module.name`, with a hint if PyTorch has it; of an import, where one asks from the module itself.
+
+    For a module's ``__getattr__``, which raises it. ``from module import name`` would replace an AttributeError by one
+    of its own, without the hint; it lets an ImportError pass.
+    """
+    hint = _hint(module, name)
+    if hint and _imports(sys._getframe(2)):
+        return ImportError(f"cannot import name {name!r} from {module!r}: {hint}")
     return AttributeError(f"module {module!r} has no attribute {name!r}" + (f": {hint}" if hint else ""))
+
+
+def no_such_method(kind: str, name: str) -> AttributeError:
+    """The error for a tensor's `name`."""
+    hint = _hint("fastnn.Tensor", name)
+    return AttributeError(f"{kind!r} object has no attribute {name!r}" + (f": {hint}" if hint else ""))
+
+
+def _hint(module: str, name: str) -> str | None:
+    if name.startswith("_"):  # what Python asks of any object
+        return None
+    from fastnn.absent import hint_of
+
+    return hint_of(module, name)
+
+
+def _imports(frame: FrameType) -> bool:
+    """Whether the frame's code is at ``from ... import``."""
+    from opcode import opmap
+
+    return frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
 
 
 # What PyTorch's functions and classes take and fastnn's do not, with the values that change nothing; the first is said.

@@ -16,7 +16,7 @@ import numpy as np
 
 from fastnn import random, versions
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.habits import check_options
+from fastnn.habits import check_options, no_such_name
 
 __all__ = [
     "calculate_gain",
@@ -154,3 +154,7 @@ def _array(tensor: Any) -> np.ndarray[Any, Any]:
     if not isinstance(array, np.ndarray):
         raise ArgumentError(f"init: expected a parameter, such as layer.weight, got {type(tensor).__name__}")
     return array
+
+
+def __getattr__(name: str) -> Any:
+    raise no_such_name("fastnn.nn.init", name)

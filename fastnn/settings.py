@@ -14,12 +14,15 @@ from fastnn.ops.creation import empty, tensor
 from fastnn.tensors import Tensor
 
 __all__ = [
-    "are_deterministic_algorithms_enabled", "e", "get_default_device", "get_rng_state", "inf", "is_tensor", "nan",
-    "pi", "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
+    "are_deterministic_algorithms_enabled", "channels_last", "contiguous_format", "dtype", "e", "finfo",
+    "get_default_device", "get_rng_state", "iinfo", "inf", "is_tensor", "nan", "pi", "preserve_format",
+    "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
     "set_printoptions", "set_rng_state", "tensor_type", "use_deterministic_algorithms",
 ]  # fmt: skip
 
 e, inf, nan, pi = np.e, np.inf, np.nan, np.pi
+finfo, iinfo, dtype = np.finfo, np.iinfo, np.dtype
+channels_last, contiguous_format, preserve_format = "channels_last", "contiguous_format", "preserve_format"
 get_rng_state, set_rng_state = random.get_state, random.set_state
 
 

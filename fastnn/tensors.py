@@ -257,12 +257,6 @@ class Tensor:
             raise ShapeError(f"bool: expected a tensor with one entry, got shape {self.shape}: use .any() or .all()")
         return bool(self.data.item())
 
-    def any(self) -> bool:
-        return bool(self.data.any())
-
-    def all(self) -> bool:
-        return bool(self.data.all())
-
     def detach(self) -> Tensor:
         """The same data, off the tape."""
         return Tensor(self.data)

@@ -29,7 +29,7 @@ FLOORS = (
     ("errors", "locks"),
     ("checks", "devices", "dtypes", "files"),
     ("arrays", "trees", "console", "formats", "habits", "interrupts", "random", "versions"),
-    ("_kernels", "cuda", "data", "init", "schedules", "weights"),
+    ("_kernels", "absent", "cuda", "data", "init", "schedules", "weights"),
     ("accelerator", "backends"),
     ("config", "optim", "tape", "tensors"),
     ("ops",),

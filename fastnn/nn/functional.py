@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from fastnn.habits import no_such_name
-from fastnn.ops.names import find, having
+from fastnn.ops.names import having, in_place, method
 
 if TYPE_CHECKING:
     from fastnn.ops import *  # noqa: F403
@@ -12,9 +12,9 @@ __all__ = having("F")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in __all__ and name not in in_place("F"):
         raise no_such_name("fastnn.nn.functional", name)
-    globals()[name] = value = find(name)
+    globals()[name] = value = method(name)
     return value
 
 

@@ -7,6 +7,7 @@ which are methods of tensors; a family is imported when one of its names is used
 
 from typing import TYPE_CHECKING, Any
 
+from fastnn.habits import no_such_method
 from fastnn.ops import arithmetic, logic, names, shaping, ufuncs
 from fastnn.ops.dense import matmul
 from fastnn.tensors import Tensor
@@ -21,9 +22,14 @@ if TYPE_CHECKING:
     from fastnn.ops.elementwise import *  # noqa: F403
     from fastnn.ops.joining import *  # noqa: F403
     from fastnn.ops.logic import *  # noqa: F403
+    from fastnn.ops.lookup import *  # noqa: F403
     from fastnn.ops.loss import *  # noqa: F403
+    from fastnn.ops.nonlinear import *  # noqa: F403
     from fastnn.ops.norm import *  # noqa: F403
+    from fastnn.ops.padding import *  # noqa: F403
     from fastnn.ops.pool import *  # noqa: F403
+    from fastnn.ops.reductions import *  # noqa: F403
+    from fastnn.ops.resizing import *  # noqa: F403
     from fastnn.ops.shaping import *  # noqa: F403
     from fastnn.ops.similarity import *  # noqa: F403
 
@@ -49,11 +55,16 @@ class _Late:
         return getattr(owner if tensor is None else tensor, self.name)
 
 
+def _no_such_method(x: Tensor, name: str) -> Any:
+    raise no_such_method(type(x).__name__, name)
+
+
 # What Python and NumPy call by themselves, and properties.
 _SPECIAL: dict[str, Any] = {
     **arithmetic.SPECIAL,
     **logic.SPECIAL,
     **shaping.SPECIAL,
+    "__getattr__": _no_such_method,
     "__array_ufunc__": ufuncs.array_ufunc,
     "__array_function__": ufuncs.array_function,
     "__matmul__": matmul,

@@ -13,13 +13,18 @@ from fastnn.tensors import Tensor
 __all__ = [
     "bool",
     "byte",
+    "char",
+    "clone",
     "contiguous",
     "data_ptr",
+    "detach",
     "element_size",
     "get_device",
     "int",
+    "is_complex",
     "is_contiguous",
     "is_floating_point",
+    "is_nonzero",
     "is_pinned",
     "ndimension",
     "nelement",
@@ -30,7 +35,7 @@ __all__ = [
     "type",
     "type_as",
     "view_as",
-]  # fmt: skip
+]
 
 
 def bool(input: Tensor) -> Tensor:
@@ -41,6 +46,11 @@ def bool(input: Tensor) -> Tensor:
 def byte(input: Tensor) -> Tensor:
     """The numbers as uint8."""
     return input.astype(np.uint8)
+
+
+def char(input: Tensor) -> Tensor:
+    """The numbers as int8."""
+    return input.astype(np.int8)
 
 
 def short(input: Tensor) -> Tensor:
@@ -83,6 +93,26 @@ def view_as(input: Tensor, other: Tensor) -> Tensor:
 def is_floating_point(input: Tensor) -> Any:
     """Whether it holds float32 or float64."""
     return input.dtype.kind == "f"
+
+
+def is_complex(input: Tensor) -> Any:
+    """False: there are no complex numbers."""
+    return False
+
+
+def is_nonzero(input: Tensor) -> Any:
+    """Whether its one entry is not 0; ShapeError if there are more."""
+    return input.__bool__()
+
+
+def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
+    """A copy of the data that gradients pass through."""
+    return input.clone()
+
+
+def detach(input: Tensor) -> Tensor:
+    """The same data, off the tape."""
+    return input.detach()
 
 
 def numel(input: Tensor) -> Any:

@@ -12,10 +12,10 @@ from fastnn.tape import no_grad, recording, tracer
 from fastnn.tensors import Tensor
 from fastnn.versions import wrote
 
-__all__ = ["in_place", "writable", "write"]
+__all__ = ["writable", "write", "written"]
 
 
-def in_place(name: str, function: Any) -> Any:
+def written(name: str, function: Any) -> Any:
     """The method `name` that computes ``function(x, ...)`` and writes the result into x's own data; returns x.
 
     Off the tape alone, because the gradient needs what stood there: GraphError where x or an argument requires one.

@@ -9,13 +9,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["ALIASES", "FORMS", "TABLE", "find", "having", "method"]
+__all__ = ["ALIASES", "FORMS", "TABLE", "find", "having", "in_place", "method", "methods"]
 
 # File of fastnn.ops -> forms -> names. The forms, in this order:
 #   f  a function of fastnn                            fnn.exp(x)
 #   F  a function of fastnn.nn.functional              F.relu(x)
 #   m  a method of tensors                             x.exp()
-#   i  a method that writes the result into x itself   x.exp_()
+#   i  what writes the result into x itself            x.exp_(), and with f or F fnn.exp_(x), F.relu_(x)
 # No form at all ("") stands for what only fastnn.ops has.
 TABLE: dict[str, dict[str, str]] = {
     "activations": {
@@ -26,9 +26,10 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "arithmetic": {"fmi": "abs add exp log mul neg pow sqrt sub true_divide"},
     "casting": {
-        "fm": "is_floating_point numel",
-        "m": "bool byte contiguous data_ptr element_size get_device int is_contiguous is_pinned ndimension nelement "
-        "pin_memory short stride type type_as view_as",
+        "f": "clone detach",
+        "fm": "is_complex is_floating_point is_nonzero numel",
+        "m": "bool byte char contiguous data_ptr element_size get_device int is_contiguous is_pinned ndimension "
+        "nelement pin_memory short stride type type_as view_as",
     },
     "conv": {"fF": "conv1d conv2d conv_transpose1d conv_transpose2d"},
     "creation": {
@@ -65,14 +66,16 @@ TABLE: dict[str, dict[str, str]] = {
         "F": "adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d avg_pool2d",
         "": "global_avg_pool2d",
     },
+    "reductions": {
+        "f": "std_mean var_mean",
+        "fm": "all amax amin aminmax any argmax argmin count_nonzero max mean median min nanmean nansum prod std sum "
+        "var",
+    },
     "resizing": {
         "fF": "channel_shuffle pixel_shuffle pixel_unshuffle",
         "F": "fold interpolate unfold upsample",
     },
-    "shaping": {
-        "fm": "argmax flatten max mean min permute reshape squeeze std sum t transpose unsqueeze var",
-        "m": "view",
-    },
+    "shaping": {"fm": "flatten permute reshape squeeze t transpose unsqueeze", "m": "view"},
     "similarity": {"fF": "bilinear cosine_similarity pairwise_distance"},
 }
 # Second names for the same function, in the same forms.
@@ -124,14 +127,19 @@ def find(name: str) -> Any:
 
 
 def method(name: str) -> Any:
-    """The function behind the tensor's method `name`: an operator, or the form of one that writes in place (`exp_`)."""
+    """The function behind `name`: an operator, or the form of one that writes in place (`exp_`)."""
     if name in FORMS:
         return find(name)
-    from fastnn.ops.in_place import in_place
+    from fastnn.ops.in_place import written
 
-    return in_place(name, find(name[:-1]))
+    return written(name, find(name[:-1]))
+
+
+def in_place(form: str) -> list[str]:
+    """The names that write in place, of operators with this form: methods ("m"), or functions."""
+    return [f"{name}_" for name in having("i") if form in FORMS[name][1]]
 
 
 def methods() -> list[str]:
     """The names of all methods that operators give to tensors."""
-    return sorted([*having("m"), *(f"{name}_" for name in having("i"))])
+    return sorted([*having("m"), *in_place("m")])

@@ -124,7 +124,7 @@ class Traced(Tensor):
         )
 
     data = property(_refuse, _refuse)
-    numpy = item = tolist = any = all = backward = _refuse
+    numpy = item = tolist = backward = _refuse
     __array__ = __bool__ = __float__ = __int__ = _refuse
 
     @property
