@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from fastnn.ops.elementwise import *  # noqa: F403
     from fastnn.ops.joining import *  # noqa: F403
     from fastnn.ops.logic import *  # noqa: F403
+    from fastnn.ops.lookup import *  # noqa: F403
     from fastnn.ops.loss import *  # noqa: F403
     from fastnn.ops.loss_entries import *  # noqa: F403
     from fastnn.ops.loss_margins import *  # noqa: F403
+    from fastnn.ops.nonlinear import *  # noqa: F403
     from fastnn.ops.norm import *  # noqa: F403
+    from fastnn.ops.padding import *  # noqa: F403
     from fastnn.ops.pool import *  # noqa: F403
     from fastnn.ops.reductions import *  # noqa: F403
+    from fastnn.ops.resizing import *  # noqa: F403
     from fastnn.ops.shaping import *  # noqa: F403
     from fastnn.ops.similarity import *  # noqa: F403
 
