@@ -211,10 +211,10 @@ def checked(function: type[Function], inputs: tuple[Any, ...], results: Any) -> 
             f"{function.__name__}.backward: expected {len(inputs)} gradients, one per input, got {len(results)}"
         )
     for x, result in zip(inputs, results, strict=True):
-        if result is not None and hasattr(x, "requires_grad") and np.shape(result) != x.shape:
-            raise ShapeError(
-                f"{function.__name__}.backward: expected a gradient of shape {x.shape}, got {np.shape(result)}"
-            )
+        if result is not None and hasattr(x, "requires_grad"):
+            shape = result.shape if hasattr(result, "shape") else np.shape(result)  # np.shape() is slow
+            if shape != x.shape:
+                raise ShapeError(f"{function.__name__}.backward: expected a gradient of shape {x.shape}, got {shape}")
     return results
 
 
