@@ -17,6 +17,7 @@ from fastnn.ops.activations import (
     softmax,
     tanh,
 )
+from fastnn.ops.attention import scaled_dot_product_attention
 from fastnn.ops.conv import conv2d
 from fastnn.ops.dense import linear, matmul
 from fastnn.ops.draws import bernoulli, rand_like, randn_like
@@ -30,6 +31,7 @@ from fastnn.ops.loss import (
 )
 from fastnn.ops.norm import batch_norm, batch_norm_training, normalize
 from fastnn.ops.pool import avg_pool2d, global_avg_pool2d, max_pool2d
+from fastnn.ops.sample_norm import group_norm, layer_norm, rms_norm
 from fastnn.ops.shaping import flatten
 from fastnn.tensors import Tensor
 
@@ -48,6 +50,8 @@ __all__ = [
     "flatten",
     "gelu",
     "global_avg_pool2d",
+    "group_norm",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log_softmax",
@@ -59,6 +63,8 @@ __all__ = [
     "rand_like",
     "randn_like",
     "relu",
+    "rms_norm",
+    "scaled_dot_product_attention",
     "sigmoid",
     "silu",
     "softmax",

@@ -16,10 +16,10 @@ from fastnn.ops.norm import Running
 from fastnn.plan.emit import Emitter, Step, Unlowered
 from fastnn.plan.fuse import Single, Stage
 from fastnn.plan.interpret import Interpreted
-from fastnn.plan.kernel_rules import RULES
 from fastnn.plan.memory import memory_of
 from fastnn.plan.native import native_stage
 from fastnn.plan.rules import OF_ANY_TYPE, Backward
+from fastnn.plan.sequence_rules import RULES
 from fastnn.plan.tables import Table
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates

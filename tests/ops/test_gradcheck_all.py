@@ -25,6 +25,7 @@ ROWS, IMAGES = RNG.normal(size=(5, 4)), RNG.normal(size=(2, 4, 6, 5))
 POSITIVE, SHARES = RNG.uniform(0.5, 2, (5, 4)), RNG.uniform(0.1, 0.9, (5, 4))
 LABELS = np.array([0, 3, 1, 1, 2])
 MATRIX, VECTOR, KERNELS = RNG.normal(size=(3, 4)), RNG.normal(size=4), RNG.normal(size=(6, 2, 3, 2))
+SEQUENCE, STATES = RNG.normal(size=(3, 2, 4)), RNG.normal(size=(1, 2, 3))
 MEAN, VARIANCE = RNG.normal(size=4), RNG.uniform(0.5, 2, 4)
 
 Case = tuple[Any, tuple[Any, ...]]  # what is checked, and on what
@@ -44,6 +45,8 @@ OPERATORS: dict[str, Case] = {
     "flatten": (lambda x: ops.flatten(x, 1), (IMAGES,)),
     "gelu": (ops.gelu, (ROWS,)),
     "global_avg_pool2d": (ops.global_avg_pool2d, (IMAGES,)),
+    "group_norm": (lambda x, w, b: ops.group_norm(x, 2, w, b), (IMAGES, VECTOR, VARIANCE)),
+    "layer_norm": (lambda x, w, b: ops.layer_norm(x, [4], w, b), (ROWS, VECTOR, VARIANCE)),
     "leaky_relu": (lambda x: ops.leaky_relu(x, 0.2), (ROWS,)),
     "linear": (ops.linear, (ROWS, MATRIX, MATRIX[:, 0])),
     "log_softmax": (ops.log_softmax, (ROWS,)),
@@ -55,6 +58,8 @@ OPERATORS: dict[str, Case] = {
     "rand_like": (lambda x: x * ops.rand_like(x), (ROWS,)),
     "randn_like": (lambda x: x * ops.randn_like(x), (ROWS,)),
     "relu": (ops.relu, (ROWS,)),
+    "rms_norm": (lambda x, w: ops.rms_norm(x, [4], w), (ROWS, VECTOR)),
+    "scaled_dot_product_attention": (ops.scaled_dot_product_attention, (ROWS, MATRIX, MATRIX)),
     "sigmoid": (ops.sigmoid, (ROWS,)),
     "silu": (ops.silu, (ROWS,)),
     "softmax": (lambda x: ops.softmax(x, 0), (ROWS,)),
@@ -125,21 +130,33 @@ MODULES: dict[str, Callable[[], Case]] = {
     "ELU": lambda: (nn.ELU(), (ROWS,)),
     "Flatten": lambda: (nn.Flatten(), (IMAGES,)),
     "GELU": lambda: (nn.GELU(), (ROWS,)),
+    "GRU": lambda: (lambda x, h: nn.GRU(4, 3)(x, h)[0], (SEQUENCE, STATES)),
+    "GRUCell": lambda: (nn.GRUCell(4, 3), (ROWS,)),
     "GlobalAvgPool2d": lambda: (nn.GlobalAvgPool2d(), (IMAGES,)),
+    "GroupNorm": lambda: (nn.GroupNorm(2, 4), (IMAGES,)),
     "Identity": lambda: (nn.Identity(), (ROWS,)),
+    "LSTM": lambda: (lambda x: nn.LSTM(4, 3, bidirectional=True)(x)[0], (SEQUENCE,)),
+    "LSTMCell": lambda: (lambda x: nn.LSTMCell(4, 3)(x)[1], (ROWS,)),
+    "LayerNorm": lambda: (nn.LayerNorm(4), (ROWS,)),
     "LeakyReLU": lambda: (nn.LeakyReLU(), (ROWS,)),
     "Linear": lambda: (nn.Linear(4, 3), (ROWS,)),
     "LogSoftmax": lambda: (nn.LogSoftmax(), (ROWS,)),
     "MSELoss": lambda: (lambda x: nn.MSELoss()(x, POSITIVE), (ROWS,)),
     "MaxPool2d": lambda: (nn.MaxPool2d(3, 2, 1), (IMAGES,)),
+    "MultiheadAttention": lambda: (lambda x: nn.MultiheadAttention(4, 2)(x, x, x)[0], (SEQUENCE,)),
     "NLLLoss": lambda: (lambda x: nn.NLLLoss()(x, LABELS), (ROWS,)),
     "Normalize": lambda: (nn.Normalize(0.3, 2.0), (IMAGES,)),
+    "RMSNorm": lambda: (nn.RMSNorm(4), (ROWS,)),
+    "RNN": lambda: (lambda x: nn.RNN(4, 3)(x)[0], (SEQUENCE,)),
+    "RNNCell": lambda: (nn.RNNCell(4, 3), (ROWS,)),
     "ReLU": lambda: (nn.ReLU(), (ROWS,)),
     "Sequential": lambda: (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), (ROWS,)),
     "SiLU": lambda: (nn.SiLU(), (ROWS,)),
     "Sigmoid": lambda: (nn.Sigmoid(), (ROWS,)),
     "Softmax": lambda: (nn.Softmax(), (ROWS,)),
     "Tanh": lambda: (nn.Tanh(), (ROWS,)),
+    "TransformerEncoder": lambda: (nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 5), 1), (SEQUENCE,)),
+    "TransformerEncoderLayer": lambda: (nn.TransformerEncoderLayer(4, 2, 5), (SEQUENCE,)),
     "Unflatten": lambda: (nn.Unflatten(1, (2, 2)), (ROWS,)),
 }
 WITHOUT_FORWARD = {"Module", "ModuleList"}
