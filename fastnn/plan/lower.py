@@ -13,13 +13,13 @@ import numpy as np
 
 from fastnn.errors import NonFiniteError
 from fastnn.ops.norm import Running
+from fastnn.plan import layer_rules, second_rules, sequence_rules  # noqa: F401 - they enter their rules
 from fastnn.plan.emit import Emitter, Step, Unlowered
 from fastnn.plan.fuse import Single, Stage
 from fastnn.plan.interpret import Interpreted
 from fastnn.plan.memory import memory_of
 from fastnn.plan.native import native_stage
-from fastnn.plan.rules import OF_ANY_TYPE, Backward
-from fastnn.plan.second_rules import RULES
+from fastnn.plan.rules import OF_ANY_TYPE, RULES, Backward
 from fastnn.plan.tables import Table
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates

@@ -27,6 +27,7 @@ POSITIVE, SHARES = RNG.uniform(0.5, 2, (5, 4)), RNG.uniform(0.1, 0.9, (5, 4))
 LABELS = np.array([0, 3, 1, 1, 2])
 SIGNS, SIGN = np.where(SHARES > 0.4, 1, -1), np.array([1, -1, 1, -1, 1])
 MATRIX, VECTOR, KERNELS = RNG.normal(size=(3, 4)), RNG.normal(size=4), RNG.normal(size=(6, 2, 3, 2))
+SEQUENCE, STATES = RNG.normal(size=(3, 2, 4)), RNG.normal(size=(1, 2, 3))
 MEAN, VARIANCE = RNG.normal(size=4), RNG.uniform(0.5, 2, 4)
 
 Case = tuple[Any, tuple[Any, ...]]  # what is checked, and on what
@@ -69,6 +70,7 @@ OPERATORS: dict[str, Case] = {
     "gelu": (ops.gelu, (ROWS,)),
     "global_avg_pool2d": (ops.global_avg_pool2d, (IMAGES,)),
     "glu": (ops.glu, (ROWS,)),
+    "group_norm": (lambda x, w, b: ops.group_norm(x, 2, w, b), (IMAGES, VECTOR, VARIANCE)),
     "hardshrink": (ops.hardshrink, (ROWS,)),
     "hardsigmoid": (ops.hardsigmoid, (ROWS,)),
     "hardswish": (ops.hardswish, (ROWS,)),
@@ -79,6 +81,7 @@ OPERATORS: dict[str, Case] = {
     "interpolate": (lambda x: ops.interpolate(x, (8, 5)) + ops.interpolate(x, (8, 5), mode="bilinear"), (IMAGES,)),
     "kl_div": (ops.kl_div, (ROWS, SHARES)),
     "l1_loss": (ops.l1_loss, (ROWS, POSITIVE)),
+    "layer_norm": (lambda x, w, b: ops.layer_norm(x, [4], w, b), (ROWS, VECTOR, VARIANCE)),
     "leaky_relu": (lambda x: ops.leaky_relu(x, 0.2), (ROWS,)),
     "linear": (ops.linear, (ROWS, MATRIX, MATRIX[:, 0])),
     "log_softmax": (ops.log_softmax, (ROWS,)),
@@ -103,6 +106,8 @@ OPERATORS: dict[str, Case] = {
     "randn_like": (lambda x: x * ops.randn_like(x), (ROWS,)),
     "relu": (ops.relu, (ROWS,)),
     "relu6": (ops.relu6, (ROWS,)),
+    "rms_norm": (lambda x, w: ops.rms_norm(x, [4], w), (ROWS, VECTOR)),
+    "scaled_dot_product_attention": (ops.scaled_dot_product_attention, (ROWS, MATRIX, MATRIX)),
     "selu": (ops.selu, (ROWS,)),
     "sigmoid": (ops.sigmoid, (ROWS,)),
     "silu": (ops.silu, (ROWS,)),
@@ -272,8 +277,11 @@ MODULES: dict[str, Callable[[], Case]] = {
     "Fold": lambda: (nn.Fold((6, 5), 1), (IMAGES.reshape(2, 4, 30),)),
     "GELU": lambda: (nn.GELU(), (ROWS,)),
     "GLU": lambda: (nn.GLU(), (ROWS,)),
+    "GRU": lambda: (lambda x, h: nn.GRU(4, 3)(x, h)[0], (SEQUENCE, STATES)),
+    "GRUCell": lambda: (nn.GRUCell(4, 3), (ROWS,)),
     "GaussianNLLLoss": lambda: (nn.GaussianNLLLoss(), (ROWS, ROWS[::-1], POSITIVE)),
     "GlobalAvgPool2d": lambda: (nn.GlobalAvgPool2d(), (IMAGES,)),
+    "GroupNorm": lambda: (nn.GroupNorm(2, 4), (IMAGES,)),
     "Hardshrink": lambda: (nn.Hardshrink(), (ROWS,)),
     "Hardsigmoid": lambda: (nn.Hardsigmoid(), (ROWS,)),
     "Hardswish": lambda: (nn.Hardswish(), (ROWS,)),
@@ -285,6 +293,9 @@ MODULES: dict[str, Callable[[], Case]] = {
     "InstanceNorm2d": lambda: (nn.InstanceNorm2d(4), (IMAGES,)),
     "KLDivLoss": lambda: (nn.KLDivLoss(reduction="batchmean"), (ROWS, SHARES)),
     "L1Loss": lambda: (nn.L1Loss(), (ROWS, POSITIVE)),
+    "LSTM": lambda: (lambda x: nn.LSTM(4, 3, bidirectional=True)(x)[0], (SEQUENCE,)),
+    "LSTMCell": lambda: (lambda x: nn.LSTMCell(4, 3)(x)[1], (ROWS,)),
+    "LayerNorm": lambda: (nn.LayerNorm(4), (ROWS,)),
     "LeakyReLU": lambda: (nn.LeakyReLU(), (ROWS,)),
     "Linear": lambda: (nn.Linear(4, 3), (ROWS,)),
     "LogSigmoid": lambda: (nn.LogSigmoid(), (ROWS,)),
@@ -296,6 +307,7 @@ MODULES: dict[str, Callable[[], Case]] = {
     "Mish": lambda: (nn.Mish(), (ROWS,)),
     "MultiLabelSoftMarginLoss": lambda: (nn.MultiLabelSoftMarginLoss(VARIANCE), (ROWS, SHARES)),
     "MultiMarginLoss": lambda: (lambda x: nn.MultiMarginLoss()(x, LABELS), (ROWS,)),
+    "MultiheadAttention": lambda: (lambda x: nn.MultiheadAttention(4, 2)(x, x, x)[0], (SEQUENCE,)),
     "NLLLoss": lambda: (lambda x: nn.NLLLoss()(x, LABELS), (ROWS,)),
     "Normalize": lambda: (nn.Normalize(0.3, 2.0), (IMAGES,)),
     "PReLU": lambda: (nn.PReLU(), (ROWS,)),
@@ -303,6 +315,9 @@ MODULES: dict[str, Callable[[], Case]] = {
     "PixelShuffle": lambda: (nn.PixelShuffle(2), (IMAGES,)),
     "PixelUnshuffle": lambda: (nn.PixelUnshuffle(3), (IMAGES[..., :3],)),
     "PoissonNLLLoss": lambda: (nn.PoissonNLLLoss(full=True), (ROWS, POSITIVE)),
+    "RMSNorm": lambda: (nn.RMSNorm(4), (ROWS,)),
+    "RNN": lambda: (lambda x: nn.RNN(4, 3)(x)[0], (SEQUENCE,)),
+    "RNNCell": lambda: (nn.RNNCell(4, 3), (ROWS,)),
     "ReLU": lambda: (nn.ReLU(), (ROWS,)),
     "ReLU6": lambda: (nn.ReLU6(), (ROWS,)),
     "ReflectionPad1d": lambda: (nn.ReflectionPad1d(2), (SEQUENCES,)),
@@ -324,6 +339,8 @@ MODULES: dict[str, Callable[[], Case]] = {
     "Tanh": lambda: (nn.Tanh(), (ROWS,)),
     "Tanhshrink": lambda: (nn.Tanhshrink(), (ROWS,)),
     "Threshold": lambda: (nn.Threshold(0.1, 3), (ROWS,)),
+    "TransformerEncoder": lambda: (nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 5), 1), (SEQUENCE,)),
+    "TransformerEncoderLayer": lambda: (nn.TransformerEncoderLayer(4, 2, 5), (SEQUENCE,)),
     "TripletMarginLoss": lambda: (nn.TripletMarginLoss(), (ROWS, POSITIVE, POSITIVE[::-1])),
     "Unflatten": lambda: (nn.Unflatten(1, (2, 2)), (ROWS,)),
     "Unfold": lambda: (nn.Unfold(2), (IMAGES,)),
