@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,8 @@ def filler(name: str, dtype: str, package: str) -> Callable[[Any], Any]:
     def fill(model: Any) -> Any:
         nonlocal calls
         calls += 1
+        if dtype == "float64":
+            model.double()
         for path, parameter in model.named_parameters():
             shape = tuple(parameter.shape)
             rng = np.random.default_rng(zlib.crc32(f"{name} {calls} {path} {shape}".encode()))
@@ -87,25 +91,31 @@ def filler(name: str, dtype: str, package: str) -> Callable[[Any], Any]:
                 parameter.data.copy_(torch.from_numpy(values))
             else:
                 parameter.data[...] = values
-        return model.double() if dtype == "float64" else model
+        return model
 
     return fill
 
 
+@contextmanager
+def defaults(package: str, dtype: str) -> Iterator[None]:
+    """Within it new tensors are of that type, and PyTorch computes with one thread."""
+    library = import_module(package)
+    set_default = getattr(library, "set_default_dtype", lambda _: None)
+    threads = library.get_num_threads()
+    set_default(getattr(library, dtype, dtype))
+    if package == "torch":
+        library.set_num_threads(1)
+    try:
+        yield
+    finally:
+        set_default(getattr(library, "float32", None))
+        library.set_num_threads(threads)
+
+
 def run(name: str, package: str, dtype: str) -> list[float]:
     """The losses of the program."""
-    if package == "fastnn":
+    with defaults(package, dtype):
         return [float(loss) for loss in load(name, package)["run"](filler(name, dtype, package), Draw(name, dtype))]
-    import torch
-
-    before, threads = torch.get_default_dtype(), torch.get_num_threads()
-    torch.set_default_dtype(getattr(torch, dtype))
-    torch.set_num_threads(1)
-    try:
-        return [float(loss) for loss in load(name, package)["run"](filler(name, dtype, package), Draw(name, dtype))]
-    finally:
-        torch.set_default_dtype(before)
-        torch.set_num_threads(threads)
 
 
 def can_be_compiled(name: str) -> bool:
@@ -116,7 +126,8 @@ def run_compiled(name: str, dtype: str) -> tuple[list[float], str]:
     """The losses of fastnn.compile's steps on what the program builds, and the plan's description."""
     import fastnn as fnn
 
-    program = load(name, "fastnn")
-    model, criterion, optimizer, batches = program["build"](filler(name, dtype, "fastnn"), Draw(name, dtype))
-    step = fnn.compile(model.train(), criterion, optimizer, clip_norm=program.get("CLIP_NORM"))
-    return [step(inputs, targets) for inputs, targets in batches], step.describe()
+    with defaults("fastnn", dtype):
+        program = load(name, "fastnn")
+        model, criterion, optimizer, batches = program["build"](filler(name, dtype, "fastnn"), Draw(name, dtype))
+        step = fnn.compile(model.train(), criterion, optimizer, clip_norm=program.get("CLIP_NORM"))
+        return [step(inputs, targets) for inputs, targets in batches], step.describe()
