@@ -86,6 +86,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "maximize": (False,),
     "out": (None,),
     "max_norm": (None,),
+    "return_indices": (False,),
     "scale_grad_by_freq": (False,),
     "include_last_offset": (False,),
     "padding_idx": (None,),
