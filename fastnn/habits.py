@@ -87,6 +87,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "last_epoch": (-1,),
     "out": (None,),
     "max_norm": (None,),
+    "return_indices": (False,),
     "scale_grad_by_freq": (False,),
     "include_last_offset": (False,),
     "padding_idx": (None,),

@@ -7,6 +7,7 @@ from typing import Any
 from fastnn import ops
 from fastnn.checks import plain
 from fastnn.errors import ArgumentError
+from fastnn.habits import check_options
 from fastnn.nn.applied import Applied
 from fastnn.nn.module import Module
 from fastnn.ops.common import sizes
@@ -132,13 +133,19 @@ class AdaptiveAvgPool2d(_Adaptive):
     function = "adaptive_avg_pool2d"
 
 
-class AdaptiveMaxPool1d(_Adaptive):
+class _AdaptiveMax(_Adaptive):
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        super().__init__(output_size)
+        check_options(type(self).__name__, return_indices=return_indices)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMax):
     """The largest entries of the windows of AdaptiveAvgPool1d."""
 
     function = "adaptive_max_pool1d"
 
 
-class AdaptiveMaxPool2d(_Adaptive):
+class AdaptiveMaxPool2d(_AdaptiveMax):
     """The largest entries of the windows of AdaptiveAvgPool2d."""
 
     function = "adaptive_max_pool2d"

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnn.checks import whole
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.habits import check_options
 from fastnn.ops.common import Size, floating, low, tall, window
 from fastnn.ops.dense import matmul
 from fastnn.ops.joining import stack
@@ -281,13 +282,15 @@ def adaptive_avg_pool2d(input: Any, output_size: int | Sequence[int | None]) -> 
     return _adaptive_avg_pool("adaptive_avg_pool2d", 2, input, output_size)
 
 
-def adaptive_max_pool1d(input: Any, output_size: int | tuple[int]) -> Tensor:
+def adaptive_max_pool1d(input: Any, output_size: int | tuple[int], return_indices: bool = False) -> Tensor:
     """(N, C, L) -> (N, C, output_size), as adaptive_max_pool2d."""
+    check_options("adaptive_max_pool1d", return_indices=return_indices)
     return _adaptive_max_pool("adaptive_max_pool1d", 1, input, output_size)
 
 
-def adaptive_max_pool2d(input: Any, output_size: int | Sequence[int | None]) -> Tensor:
-    """(N, C, H, W) -> (N, C, OH, OW): the largest entries of the windows of adaptive_avg_pool2d."""
+def adaptive_max_pool2d(input: Any, output_size: int | Sequence[int | None], return_indices: bool = False) -> Tensor:
+    """(N, C, H, W) -> (N, C, OH, OW): the largest entries of the windows of adaptive_avg_pool2d; no indices."""
+    check_options("adaptive_max_pool2d", return_indices=return_indices)
     return _adaptive_max_pool("adaptive_max_pool2d", 2, input, output_size)
 
 
