@@ -53,12 +53,12 @@ DIFFERENCES = {
     "torch.Tensor.data": "an ndarray",
     "torch.Tensor.grad": "an ndarray, or None",
     "torch.Tensor.numpy": "of a tensor on the tape, too: the live array",
+    "torch.Tensor.shape": "a plain tuple; `x.size()` has `.numel()`",
     "torch.Tensor.T": "of any number of dimensions",
     "torch.Tensor.contiguous": "the tensor itself: operators copy what they need in one piece",
     "torch.Tensor.view": "copies where no view is possible, as `reshape` does",
     "torch.Tensor.half": "raises: there is no float16",
     "torch.Tensor.cuda": "raises: there is no GPU",
-    "torch.nn.functional.normalize": "(x - mean) / std by channel, the operator of `nn.Normalize`",
     "torch.nn.functional.softmax": "`dim` is -1 if it is left out",
     "torch.nn.functional.log_softmax": "`dim` is -1 if it is left out",
 }

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastnn import random
-from fastnn.checks import is_whole
+from fastnn.checks import is_whole, whole
 from fastnn.devices import cpu_only
-from fastnn.errors import ArgumentError, DTypeError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.habits import check_options
 from fastnn.tape import tracer
 from fastnn.tensors import Array, Context, Function, Tensor
 
-__all__ = ["Generator", "bernoulli", "rand_like", "randn_like"]
+__all__ = ["Generator", "bernoulli", "multinomial", "rand_like", "randn_like"]
 
 
 class RandnLike(Function):
@@ -88,6 +88,31 @@ class Bernoulli(Function):
             wrong = x[~((x >= 0) & (x <= 1))][0]
             raise ArgumentError(f"bernoulli: expected probabilities from 0 to 1, got {wrong}")
         return (random.next_generator().random(x.shape, x.dtype) < x).astype(x.dtype)
+
+
+class Multinomial(Function):
+    """(N, C) shares, not negative -> (N, num_samples) indices, drawn by them. Attributes: num_samples, replacement."""
+
+    differentiable = False
+
+    @staticmethod
+    def draw(source: np.random.Generator, x: Array, *, num_samples: int, replacement: bool) -> Array:
+        if not (np.isfinite(x) & (x >= 0)).all() or not (x.sum(-1) > 0).all():
+            raise ArgumentError("multinomial: expected shares that are finite, not negative, and not all 0")
+        if not replacement and (np.count_nonzero(x, -1) < num_samples).any():
+            raise ArgumentError(f"multinomial: expected {num_samples} shares above 0 where none is drawn twice")
+        if replacement:  # where a number from [0, 1) falls among the sums of shares
+            ends = np.cumsum(x, -1, dtype=np.float64)
+            points = source.random((len(x), num_samples)) * ends[:, -1:]
+            return np.stack([np.searchsorted(row, at, side="right") for row, at in zip(ends, points, strict=True)])
+        # The order of exponential times at these rates (Efraimidis and Spirakis 2006).
+        with np.errstate(divide="ignore"):
+            times = source.standard_exponential(x.shape) / x
+        return np.argsort(times, -1)[:, :num_samples]
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, num_samples: int, replacement: bool) -> Array:
+        return Multinomial.draw(random.next_generator(), x, num_samples=num_samples, replacement=replacement)
 
 
 class Generator:
@@ -213,6 +238,35 @@ def bernoulli(input: Any, p: Any = None, *, generator: Any = None, out: None = N
     if generator is not None:
         return (drawn(RandLike, "bernoulli", x.shape, generator, dtype=x.dtype) < x).astype(x.dtype)
     return Bernoulli.apply(x)
+
+
+def multinomial(
+    input: Any, num_samples: int, replacement: bool = False, *, generator: Any = None, out: None = None
+) -> Tensor:
+    """So many indices drawn by the shares that `input` holds, (C,) or (N, C), each row for itself; int64, no gradient.
+
+    Shares need not sum to 1. Without `replacement` no index is drawn twice. Raises ArgumentError for shares that are
+    negative, not finite, or all 0, and for too few to draw from.
+
+    >>> import fastnn as fnn
+    >>> fnn.multinomial(fnn.tensor([0.0, 3.0]), 3, replacement=True)
+    Tensor([1, 1, 1], dtype=int64)
+    """
+    check_options("multinomial", out=out)
+    x = input if isinstance(input, Tensor) else Tensor(input)
+    _dtype("multinomial", x, None)
+    if x.ndim not in (1, 2) or not x.shape[-1]:
+        raise ShapeError(f"multinomial: expected shares (C,) or (N, C), got {x.shape}")
+    rows = x if x.ndim == 2 else x.reshape(1, -1)
+    options: dict[str, Any] = {
+        "num_samples": whole("multinomial", "num_samples", num_samples, 1),
+        "replacement": bool(replacement),
+    }
+    if generator is None:
+        found = Multinomial.apply(rows, **options)
+    else:
+        found = Tensor(Multinomial.draw(source_of("multinomial", generator), rows.detach().data, **options))
+    return found if x.ndim == 2 else found.reshape(-1)
 
 
 def _dtype(name: str, x: Tensor, dtype: DTypeLike | None) -> np.dtype[Any]:

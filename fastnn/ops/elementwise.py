@@ -129,7 +129,7 @@ def _erf(x: Any) -> Any:
 
 
 def _sign(x: Any) -> Any:
-    return x.sign() if not isinstance(x, (np.ndarray, np.generic)) else np.sign(np.where(x == x, x, 0))
+    return np.subtract(x > 0, x < 0, dtype=x.dtype) if isinstance(x, np.ndarray) else x.sign()
 
 
 def _share(g: Any, a: Any, b: Any) -> Any:

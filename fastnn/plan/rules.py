@@ -361,3 +361,8 @@ def _bernoulli(to: Emitter, op: Operator, x: Array) -> Any:
     x = to.contiguous(x)
     to.call("within", x, n=(x.size, 0))
     return to.map("less", _draw(to, draws.RandLike, x.shape, x.dtype), x), None
+
+
+@rule(draws.Multinomial)
+def _multinomial(to: Emitter, op: Operator, x: Array, **_: Any) -> Any:
+    raise Unlowered("it draws indices")

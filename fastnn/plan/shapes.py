@@ -45,6 +45,10 @@ def _drawn_like(x: Array, *, dtype: np.dtype[Any], **_: Any) -> Array:
     return without_numbers(x.shape, dtype)
 
 
+def _multinomial(x: Array, *, num_samples: int, **_: Any) -> Array:
+    return _of((len(x), num_samples), np.dtype(np.int64))
+
+
 def _conv2d(x: Array, weight: Array, bias: Array | None, **attributes: Any) -> Array:
     options = {**attributes, "algorithm": "auto", "out": None, "dtypes": shapes.FLOATING}
     return low(shapes.conv2d_forward(tall(x), tall(weight), bias, **options), weight)
@@ -110,6 +114,7 @@ _RULES: dict[type[Function], Rule] = {
     conv.Conv2d: _conv2d,
     dense.Linear: _linear,
     draws.Bernoulli: _same,
+    draws.Multinomial: _multinomial,
     draws.Permutation: _drawn_like,
     draws.RandLike: _drawn_like,
     draws.RandintLike: _drawn_like,

@@ -15,6 +15,7 @@
 #include "base/sums.h"
 #include "base/threads.h"
 #include "base/vmath.h"
+#include "plan/operator_functions.h"
 #include "plan/operators.h"
 #include "plan/stages.h"
 
@@ -110,6 +111,12 @@ INLINE vf log_any(vf x) {
 /* log(1 - p) for 0 <= p <= 1, or NaN */
 INLINE vf log_rest(vf p) { return v_select(p <= v_set1(0.25f), v_log1p(-v_min(v_set1(0.25f), p)), log_any(1.0f - p)); }
 
+/* log(1 + x) for any x; where 1 + x is rounded it costs no digits */
+INLINE vf log1p_any(vf x) {
+    const vi near = (x >= v_set1(-0.3f)) & (x <= v_set1(1.0f));
+    return v_select(near, v_select(v_abs(x) < v_set1(0x1p-100f), x, v_log1p(v_select(near, x, (vf){0}))), log_any(1.0f + x));
+}
+
 INLINE vf at_least(vf x, float least) { return v_max(v_set1(least), x); } /* NaN stays */
 
 /* max(log(p), -100) and the like: as PyTorch does */
@@ -127,6 +134,14 @@ INLINE float map_remainder(float a, float b) {
         const vf v = v_load_lanes(a + i, lanes, 1), w = b ? v_load_lanes(b + i, lanes, 1) : v;  \
         (void)w;                                                                                \
         v_store_lanes(y + i, FORMULA, lanes);                                                   \
+    } return; }
+
+#define EACH_SINE(VECTOR, FUNCTION)                                                             \
+    { for (i64 i = 0; i < n; i += VL) {                                                         \
+        const i64 lanes = i64_min(VL, n - i);                                                   \
+        const vf v = v_load_lanes(a + i, lanes, 1);                                             \
+        if (v_any(beyond_sines(v))) for (i64 j = i; j < i + lanes; j++) y[j] = FUNCTION(a[j]);  \
+        else v_store_lanes(y + i, VECTOR(v), lanes);                                            \
     } return; }
 
 /* y, a, b, c (n,): what there are of them. `alike`: all entries of b are the same. y may be one of the others. */
@@ -153,23 +168,23 @@ static void map_formula(const struct operator_call *o, i64 n, const float *a, co
             y[i] = least > q ? q : least;
         }
         return;
-    case OPERATOR_sin: EACH(sinf(a[i]))
-    case OPERATOR_cos: EACH(cosf(a[i]))
-    case OPERATOR_tan: EACH(tanf(a[i]))
+    case OPERATOR_sin: EACH_SINE(v_sin, sinf)
+    case OPERATOR_cos: EACH_SINE(v_cos, cosf)
+    case OPERATOR_tan: EACH_SINE(v_tan, tanf)
     case OPERATOR_asin: EACH(asinf(a[i]))
     case OPERATOR_acos: EACH(acosf(a[i]))
-    case OPERATOR_atan: EACH(atanf(a[i]))
+    case OPERATOR_atan: EACH_VECTOR(v_atan(v))
     case OPERATOR_sinh: EACH(sinhf(a[i]))
     case OPERATOR_cosh: EACH(coshf(a[i]))
     case OPERATOR_asinh: EACH(asinhf(a[i]))
     case OPERATOR_acosh: EACH(acoshf(a[i]))
     case OPERATOR_atanh: EACH(atanhf(a[i]))
-    case OPERATOR_expm1: EACH(expm1f(a[i]))
-    case OPERATOR_log1p: EACH(log1pf(a[i]))
-    case OPERATOR_exp2: EACH(exp2f(a[i]))
+    case OPERATOR_expm1: EACH_VECTOR(v_expm1_any(v))
+    case OPERATOR_log1p: EACH_VECTOR(log1p_any(v))
+    case OPERATOR_exp2: EACH_VECTOR(v_exp2(v))
     case OPERATOR_log2: EACH(log2f(a[i]))
     case OPERATOR_log10: EACH(log10f(a[i]))
-    case OPERATOR_erf: EACH(erff(a[i]))
+    case OPERATOR_erf: EACH_VECTOR(v_erf(v))
     case OPERATOR_sign: EACH((float)((a[i] > 0) - (a[i] < 0)))
     case OPERATOR_floor: EACH(floorf(a[i]))
     case OPERATOR_ceil: EACH(ceilf(a[i]))
@@ -206,6 +221,7 @@ static void map_formula(const struct operator_call *o, i64 n, const float *a, co
 }
 #undef EACH
 #undef EACH_VECTOR
+#undef EACH_SINE
 
 /* ---- maps ---- */
 
