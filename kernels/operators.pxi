@@ -29,7 +29,7 @@ cdef class OperatorStage(Stage):
     cdef operator_call o
 
     def __init__(self, str kind, tuple arrays, tuple n, tuple p, *, tuple shape, int kept, input, target):
-        cdef int64_t counts[8]  # OPERATOR_ARRAYS
+        cdef int64_t counts[12]  # OPERATOR_ARRAYS
         cdef cnp.ndarray array
         if len(arrays) > OPERATOR_ARRAYS or len(n) > OPERATOR_SIZES or len(p) > 2:
             raise ValueError(f"{kind}: too many arrays or numbers for an operator")

@@ -14,14 +14,17 @@ from fastnn.nn.module import Parameter as Parameter
 
 if TYPE_CHECKING:
     from fastnn.nn.activations import *  # noqa: F403
+    from fastnn.nn.attention import *  # noqa: F403
     from fastnn.nn.containers import *  # noqa: F403
     from fastnn.nn.conv import *  # noqa: F403
     from fastnn.nn.dropout import *  # noqa: F403
     from fastnn.nn.embedding import *  # noqa: F403
+    from fastnn.nn.layer_norm import *  # noqa: F403
     from fastnn.nn.linear import *  # noqa: F403
     from fastnn.nn.loss import *  # noqa: F403
     from fastnn.nn.norm import *  # noqa: F403
     from fastnn.nn.pool import *  # noqa: F403
+    from fastnn.nn.recurrent import *  # noqa: F403
     from fastnn.nn.resizing import *  # noqa: F403
     from fastnn.nn.shaping import *  # noqa: F403
 
@@ -29,15 +32,18 @@ _LAYERS = {  # by the file that they are in
     "activations": "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh Identity LeakyReLU LogSigmoid "
     "LogSoftmax Mish PReLU RReLU ReLU ReLU6 SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign "
     "Tanh Tanhshrink Threshold",
+    "attention": "MultiheadAttention TransformerEncoder TransformerEncoderLayer",
     "containers": "ModuleDict ModuleList ParameterDict ParameterList Sequential",
     "conv": "Conv1d Conv2d ConvTranspose1d ConvTranspose2d",
     "dropout": "AlphaDropout Dropout Dropout1d Dropout2d Dropout3d",
     "embedding": "Bilinear CosineSimilarity Embedding EmbeddingBag PairwiseDistance",
+    "layer_norm": "GroupNorm LayerNorm RMSNorm",
     "linear": "Linear",
     "loss": "BCELoss BCEWithLogitsLoss CrossEntropyLoss MSELoss NLLLoss",
     "norm": "BatchNorm1d BatchNorm2d InstanceNorm1d InstanceNorm2d Normalize",
     "pool": "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AvgPool1d AvgPool2d "
     "GlobalAvgPool2d MaxPool1d MaxPool2d",
+    "recurrent": "GRU GRUCell LSTM LSTMCell RNN RNNCell",
     "resizing": "ChannelShuffle CircularPad1d CircularPad2d ConstantPad1d ConstantPad2d Fold PixelShuffle "
     "PixelUnshuffle ReflectionPad1d ReflectionPad2d ReplicationPad1d ReplicationPad2d Unfold Upsample "
     "UpsamplingBilinear2d UpsamplingNearest2d ZeroPad1d ZeroPad2d",

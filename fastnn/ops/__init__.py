@@ -15,6 +15,7 @@ from fastnn.tensors import Tensor
 if TYPE_CHECKING:
     from fastnn.ops.activations import *  # noqa: F403
     from fastnn.ops.arithmetic import *  # noqa: F403
+    from fastnn.ops.attention import *  # noqa: F403
     from fastnn.ops.conv import *  # noqa: F403
     from fastnn.ops.creation import *  # noqa: F403
     from fastnn.ops.dense import *  # noqa: F403
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from fastnn.ops.norm import *  # noqa: F403
     from fastnn.ops.pool import *  # noqa: F403
     from fastnn.ops.reductions import *  # noqa: F403
+    from fastnn.ops.sample_norm import *  # noqa: F403
     from fastnn.ops.shaping import *  # noqa: F403
     from fastnn.ops.similarity import *  # noqa: F403
 

@@ -25,6 +25,7 @@ TABLE: dict[str, dict[str, str]] = {
         "F": "elu gelu hardswish leaky_relu mish relu6 silu softplus",
     },
     "arithmetic": {"fmi": "abs add exp log mul neg pow sqrt sub true_divide"},
+    "attention": {"F": "scaled_dot_product_attention"},
     "casting": {
         "f": "clone detach",
         "fm": "is_complex is_floating_point is_nonzero numel",
@@ -75,6 +76,7 @@ TABLE: dict[str, dict[str, str]] = {
         "fF": "channel_shuffle pixel_shuffle pixel_unshuffle",
         "F": "fold interpolate unfold upsample",
     },
+    "sample_norm": {"F": "group_norm layer_norm rms_norm"},
     "shaping": {"fm": "flatten permute reshape squeeze t transpose unsqueeze", "m": "view"},
     "similarity": {"fF": "bilinear cosine_similarity pairwise_distance"},
 }

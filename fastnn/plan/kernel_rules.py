@@ -15,7 +15,7 @@ from fastnn.plan.rules import RULES, rule
 from fastnn.plan.trace import Operator
 from fastnn.tensors import Array, Function
 
-__all__ = ["RULES", "conv2d_numbers"]
+__all__ = ["RULES", "conv2d_numbers", "product"]
 
 
 # ---- activations -----------------------------------------------------------------------------------------------------
@@ -85,12 +85,12 @@ def _dropout(to: Emitter, op: Operator, x: Array, *, p: float) -> Any:
 # ---- products --------------------------------------------------------------------------------------------------------
 
 
-def _product(to: Emitter, a: Array, b: Array, bias: Array | None = None) -> Array:
-    """a (..., M, K) @ b (..., K, N) + bias (N,), the dimensions before broadcast."""
+def product(to: Emitter, a: Array, b: Array, bias: Array | None = None, out: Array | None = None) -> Array:
+    """a (..., M, K) @ b (..., K, N) + bias (N,), the dimensions before broadcast; written to `out`, if given."""
     stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, b = (np.broadcast_to(x, stack + x.shape[-2:]) for x in (a, b))
     m, k, n = *a.shape[-2:], b.shape[-1]
-    y = to.array((*stack, m, n))
+    y = to.array((*stack, m, n)) if out is None else out
     strides = [stride // 4 for x in (a, b) for stride in x.strides[-2:]]
     bias = None if bias is None else to.contiguous(bias)
     to.call("matmul", y, a, b, *([] if bias is None else [bias]), n=(m, n, k, *strides), shape=stack)
@@ -99,17 +99,17 @@ def _product(to: Emitter, a: Array, b: Array, bias: Array | None = None) -> Arra
 
 @rule(dense.MatMul, dense.StackedMatMul)
 def _matmul(to: Emitter, op: Operator, a: Array, b: Array) -> Any:
-    return _product(to, a, b), lambda grad: (
-        to.sum_to(_product(to, grad, b.swapaxes(-1, -2)), a.shape) if op.needs[0] else None,
-        to.sum_to(_product(to, a.swapaxes(-1, -2), grad), b.shape) if op.needs[1] else None,
+    return product(to, a, b), lambda grad: (
+        to.sum_to(product(to, grad, b.swapaxes(-1, -2)), a.shape) if op.needs[0] else None,
+        to.sum_to(product(to, a.swapaxes(-1, -2), grad), b.shape) if op.needs[1] else None,
     )
 
 
 @rule(dense.Linear)
 def _linear(to: Emitter, op: Operator, x: Array, weight: Array, bias: Array | None) -> Any:
-    return _product(to, x, weight.T, bias), lambda grad: (
-        _product(to, grad, weight) if op.needs[0] else None,
-        _product(to, grad.T, x) if op.needs[1] else None,
+    return product(to, x, weight.T, bias), lambda grad: (
+        product(to, grad, weight) if op.needs[0] else None,
+        product(to, grad.T, x) if op.needs[1] else None,
         to.sum(grad, (0,)) if op.needs[2] else None,
     )
 

@@ -9,11 +9,15 @@
 #include "ops/conv2d.h"
 #include "ops/elementwise.h"
 #include "ops/gemm.h"
+#include "ops/group_norm.h"
 #include "ops/loss.h"
 #include "ops/norm_apply.h"
 #include "ops/pool2d_average.h"
+#include "ops/recurrent.h"
 #include "ops/softmax.h"
 #include "plan/operator_map.h"
+
+enum { MATMUL_MANY = 8 };            /* so many products are shared out whole */
 
 /* ---- operators that eager code does in NumPy ---- */
 
@@ -41,17 +45,29 @@ static void operator_extremum_backward(const int64_t *n, const float *grad, cons
 
 /* y (.., M, N) = a (.., M, K) @ b (.., K, N), the sizes before M and N being size[0 .. dims-1]; n: M, N, K and the strides in floats of
  * a and b within a matrix */
-static int operator_matmul(const struct operator_call *o, char *const *at) {
+struct operator_products { const struct operator_call *o; char *const *at; int failed; };
+
+/* Task: the product of one pair of matrices */
+static void operator_matmul_task(void *context, i64 i) {
+    struct operator_products *t = context;
+    const struct operator_call *o = t->o;
     const int64_t *n = o->n;
+    const struct odometer place = odometer_at(o->dims, o->size, i);
+    const float *a = (const float *)(t->at[1] + odometer_offset(&place, o->operand[1].stride));
+    const float *b = (const float *)(t->at[2] + odometer_offset(&place, o->operand[2].stride));
+    if (sgemm(n[0], n[1], n[2], a, n[3], n[4], b, n[5], n[6], (const float *)t->at[3], (float *)t->at[0] + i * n[0] * n[1]))
+        __atomic_store_n(&t->failed, -1, __ATOMIC_RELAXED);
+}
+
+/* Threads share the pairs, or, of a few large ones, each product. */
+static int operator_matmul(const struct operator_call *o, char *const *at) {
+    struct operator_products t = {o, at, 0};
+    const double flops = 2.0 * (double)o->n[0] * (double)o->n[1] * (double)o->n[2];
     i64 count = 1;
     for (i64 d = 0; d < o->dims; d++) count *= o->size[d];
-    for (i64 i = 0; i < count; i++) {
-        const struct odometer place = odometer_at(o->dims, o->size, i);
-        const float *a = (const float *)(at[1] + odometer_offset(&place, o->operand[1].stride));
-        const float *b = (const float *)(at[2] + odometer_offset(&place, o->operand[2].stride));
-        if (sgemm(n[0], n[1], n[2], a, n[3], n[4], b, n[5], n[6], (const float *)at[3], (float *)at[0] + i * n[0] * n[1])) return -1;
-    }
-    return 0;
+    if (count >= MATMUL_MANY) fastnn_parallel(count, flops * (double)count, operator_matmul_task, &t);
+    else for (i64 i = 0; i < count; i++) operator_matmul_task(&t, i);
+    return t.failed;
 }
 
 /* grad_table (V, D): the rows of grad (N, D) added where index says, but for one row, `left_out` */
@@ -149,6 +165,22 @@ KERNEL int operator_stage(const void *arguments, struct program *program) {
         memset(at[0], 0, (size_t)(n[0] * n[1]) * sizeof(float));
         for (i64 i = 0; i < n[0]; i++) F(0)[i * n[1] + I(2)[i]] = -p * F(1)[n[2] == 1 ? 0 : i];
         return PROGRAM_DONE;
+    case OPERATOR_group_norm_forward: /* y, statistics, x, weight, bias; N, C, P, groups, centred */
+        group_norm_forward(n[0], n[1], n[2], n[3], n[4] != 0, F(2), F(3), F(4), o->p[0], F(0), F(1));
+        return PROGRAM_DONE;
+    case OPERATOR_group_norm_backward_input: /* grad_x, grad, x, statistics, weight */
+        group_norm_backward_input(n[0], n[1], n[2], n[3], n[4] != 0, F(1), F(2), F(3), F(4), F(0));
+        return PROGRAM_DONE;
+    case OPERATOR_group_norm_backward_weight: /* grad_weight, grad_bias, grad, x, statistics */
+        return group_norm_backward_weight(n[0], n[1], n[2], n[3], F(2), F(3), F(4), F(0), F(1));
+    case OPERATOR_recurrent_forward: /* y, gates, extra, weight, bias, h0, c0; T, B, H, mode, reverse */
+        return recurrent_forward(&(struct recurrent){
+            .mode = n[3], .T = n[0], .B = n[1], .H = n[2], .reverse = n[4], .gates = F(1), .y = F(0), .extra = F(2), .weight = F(3),
+            .bias = F(4), .h0 = F(5), .c0 = F(6)});
+    case OPERATOR_recurrent_backward: /* grad_gates, grad_extra, grad_h0, grad_c0, grad, gates, y, extra, weight, h0, c0 */
+        return recurrent_backward(&(struct recurrent){
+            .mode = n[3], .T = n[0], .B = n[1], .H = n[2], .reverse = n[4], .gates = F(5), .y = F(6), .extra = F(7), .weight = F(8),
+            .h0 = F(9), .c0 = F(10), .grad = F(4), .grad_gates = F(0), .grad_extra = F(1), .grad_h0 = F(2), .grad_c0 = F(3)});
     case OPERATOR_within: return all_within(n[0], F(0), n[1] != 0) ? PROGRAM_DONE : PROGRAM_REFUSED;
     case OPERATOR_loss:
         program->loss = *F(0);

@@ -26,6 +26,7 @@ SEQUENCES = IMAGES[:, :, 0]
 POSITIVE, SHARES = RNG.uniform(0.5, 2, (5, 4)), RNG.uniform(0.1, 0.9, (5, 4))
 LABELS = np.array([0, 3, 1, 1, 2])
 MATRIX, VECTOR, KERNELS = RNG.normal(size=(3, 4)), RNG.normal(size=4), RNG.normal(size=(6, 2, 3, 2))
+SEQUENCE, STATES = RNG.normal(size=(3, 2, 4)), RNG.normal(size=(1, 2, 3))
 MEAN, VARIANCE = RNG.normal(size=4), RNG.uniform(0.5, 2, 4)
 
 Case = tuple[Any, tuple[Any, ...]]  # what is checked, and on what
@@ -71,6 +72,8 @@ OPERATORS: dict[str, Case] = {
     "hardtanh": (ops.hardtanh, (ROWS,)),
     "instance_norm": (lambda x, w, b: ops.instance_norm(x, None, None, w, b), (IMAGES, VECTOR, VARIANCE)),
     "interpolate": (lambda x: ops.interpolate(x, (8, 5)) + ops.interpolate(x, (8, 5), mode="bilinear"), (IMAGES,)),
+    "group_norm": (lambda x, w, b: ops.group_norm(x, 2, w, b), (IMAGES, VECTOR, VARIANCE)),
+    "layer_norm": (lambda x, w, b: ops.layer_norm(x, [4], w, b), (ROWS, VECTOR, VARIANCE)),
     "leaky_relu": (lambda x: ops.leaky_relu(x, 0.2), (ROWS,)),
     "linear": (ops.linear, (ROWS, MATRIX, MATRIX[:, 0])),
     "log_softmax": (ops.log_softmax, (ROWS,)),
@@ -93,6 +96,8 @@ OPERATORS: dict[str, Case] = {
     "relu6": (ops.relu6, (ROWS,)),
     "rrelu": (ops.rrelu, (ROWS,)),
     "selu": (ops.selu, (ROWS,)),
+    "rms_norm": (lambda x, w: ops.rms_norm(x, [4], w), (ROWS, VECTOR)),
+    "scaled_dot_product_attention": (ops.scaled_dot_product_attention, (ROWS, MATRIX, MATRIX)),
     "sigmoid": (ops.sigmoid, (ROWS,)),
     "silu": (ops.silu, (ROWS,)),
     "softmax": (lambda x: ops.softmax(x, 0), (ROWS,)),
@@ -265,6 +270,12 @@ MODULES: dict[str, Callable[[], Case]] = {
     "Identity": lambda: (nn.Identity(), (ROWS,)),
     "InstanceNorm1d": lambda: (nn.InstanceNorm1d(4, affine=True), (SEQUENCES,)),
     "InstanceNorm2d": lambda: (nn.InstanceNorm2d(4), (IMAGES,)),
+    "GRU": lambda: (lambda x, h: nn.GRU(4, 3)(x, h)[0], (SEQUENCE, STATES)),
+    "GRUCell": lambda: (nn.GRUCell(4, 3), (ROWS,)),
+    "GroupNorm": lambda: (nn.GroupNorm(2, 4), (IMAGES,)),
+    "LSTM": lambda: (lambda x: nn.LSTM(4, 3, bidirectional=True)(x)[0], (SEQUENCE,)),
+    "LSTMCell": lambda: (lambda x: nn.LSTMCell(4, 3)(x)[1], (ROWS,)),
+    "LayerNorm": lambda: (nn.LayerNorm(4), (ROWS,)),
     "LeakyReLU": lambda: (nn.LeakyReLU(), (ROWS,)),
     "Linear": lambda: (nn.Linear(4, 3), (ROWS,)),
     "LogSigmoid": lambda: (nn.LogSigmoid(), (ROWS,)),
@@ -280,6 +291,10 @@ MODULES: dict[str, Callable[[], Case]] = {
     "PixelShuffle": lambda: (nn.PixelShuffle(2), (IMAGES,)),
     "PixelUnshuffle": lambda: (nn.PixelUnshuffle(3), (IMAGES[..., :3],)),
     "RReLU": lambda: (nn.RReLU(), (ROWS,)),
+    "MultiheadAttention": lambda: (lambda x: nn.MultiheadAttention(4, 2)(x, x, x)[0], (SEQUENCE,)),
+    "RMSNorm": lambda: (nn.RMSNorm(4), (ROWS,)),
+    "RNN": lambda: (lambda x: nn.RNN(4, 3)(x)[0], (SEQUENCE,)),
+    "RNNCell": lambda: (nn.RNNCell(4, 3), (ROWS,)),
     "ReLU": lambda: (nn.ReLU(), (ROWS,)),
     "ReLU6": lambda: (nn.ReLU6(), (ROWS,)),
     "ReflectionPad1d": lambda: (nn.ReflectionPad1d(2), (SEQUENCES,)),
@@ -299,6 +314,8 @@ MODULES: dict[str, Callable[[], Case]] = {
     "Tanh": lambda: (nn.Tanh(), (ROWS,)),
     "Tanhshrink": lambda: (nn.Tanhshrink(), (ROWS,)),
     "Threshold": lambda: (nn.Threshold(0.1, 3), (ROWS,)),
+    "TransformerEncoder": lambda: (nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 5), 1), (SEQUENCE,)),
+    "TransformerEncoderLayer": lambda: (nn.TransformerEncoderLayer(4, 2, 5), (SEQUENCE,)),
     "Unflatten": lambda: (nn.Unflatten(1, (2, 2)), (ROWS,)),
     "Unfold": lambda: (nn.Unfold(2), (IMAGES,)),
     "Upsample": lambda: (nn.Upsample((3, 9), mode="bicubic"), (IMAGES,)),

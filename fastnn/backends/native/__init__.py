@@ -48,6 +48,13 @@ from fastnn.backends.native.pool import (
     max_pool2d_backward_input,
     max_pool2d_forward,
 )
+from fastnn.backends.native.sequence import (  # noqa: F401 (not in the list of __all__: tests/nn/test_nn_sequences.py has their cases)
+    group_norm_backward_input,
+    group_norm_backward_weight,
+    group_norm_forward,
+    recurrent_backward,
+    recurrent_forward,
+)
 from fastnn.backends.native.update import (
     adagrad_update,
     adam_update,
