@@ -28,7 +28,20 @@ from fastnn.autograd.transposes import (
 from fastnn.backends.reference import kinds
 from fastnn.errors import GraphError
 from fastnn.hooks import key_of
-from fastnn.ops import activations, arithmetic, conv, dense, joining, lookup, loss, norm, pool, shaping
+from fastnn.ops import (
+    activations,
+    arithmetic,
+    conv,
+    dense,
+    joining,
+    lookup,
+    loss,
+    norm,
+    pool,
+    recurrent,
+    sample_norm,
+    shaping,
+)
 from fastnn.ops.common import low, sum_to, tall, tall_shape
 from fastnn.recording import tracer
 from fastnn.tensors import Array, Function, Tensor
@@ -262,6 +275,42 @@ def _batch_norm_training(x: Tensor, weight: Any, bias: Any, *, eps: float, runni
     y = away / ((away * away).mean(others, True) + eps).sqrt()
     y = y if weight is None else y * _channels(weight, x.ndim)
     return y if bias is None else y + _channels(bias, x.ndim)
+
+
+@composed(sample_norm.GroupNorm)
+def _group_norm(x: Tensor, weight: Any, bias: Any, *, groups: int, eps: float, centred: bool) -> Tensor:
+    rows = x.reshape(x.shape[0], groups, -1)
+    away = rows - rows.mean(2, True) if centred else rows
+    y = (away / ((away * away).mean(2, True) + eps).sqrt()).reshape(x.shape)
+    y = y if weight is None else y * weight.reshape(-1, 1)
+    return y if bias is None else y + bias.reshape(-1, 1)
+
+
+@composed(recurrent.Recurrent)
+def _recurrent(
+    x: Tensor, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, h0: Any, c0: Any, *, mode: int, reverse: bool
+) -> Tensor:
+    """The formulas of backends/reference/sequence.py, time by time."""
+    times, batch, size = x.shape[0], x.shape[1], w_hh.shape[1]
+    zeros = Tensor(np.zeros((batch, size), x.dtype))
+    h, c = (zeros if state is None else state for state in (h0, c0))
+    states: list[Any] = [None] * times
+    for t in reversed(range(times)) if reverse else range(times):
+        given, kept = x[t] @ w_ih.t(), h @ w_hh.t()
+        given, kept = (given, kept) if b_ih is None else (given + b_ih, kept + b_hh)
+        parts = [(given[:, k : k + size], kept[:, k : k + size]) for k in range(0, given.shape[1], size)]
+        if mode == recurrent.GRU:
+            r, z = (ops.sigmoid(a + b) for a, b in parts[:2])
+            n = ops.tanh(parts[2][0] + r * parts[2][1])
+            h = n + z * (h - n)
+        elif mode == recurrent.LSTM:
+            i, f, o = (ops.sigmoid(parts[k][0] + parts[k][1]) for k in (0, 1, 3))
+            c = f * c + i * ops.tanh(parts[2][0] + parts[2][1])
+            h = o * ops.tanh(c)
+        else:
+            h = (ops.tanh if mode == recurrent.TANH else ops.relu)(parts[0][0] + parts[0][1])
+        states[t] = h
+    return ops.stack([*states, c] if mode == recurrent.LSTM else states)
 
 
 # ---- formulas --------------------------------------------------------------------------------------------------------

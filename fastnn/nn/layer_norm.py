@@ -15,6 +15,8 @@ from fastnn.nn.module import Module, Parameter
 from fastnn.ops import sample_norm as ops
 from fastnn.tensors import Tensor
 
+__all__ = ["GroupNorm", "LayerNorm", "RMSNorm"]
+
 
 class _Affine(Module):
     weight: Parameter | None

@@ -18,6 +18,8 @@ from fastnn.ops.recurrent import GRU as _GRU
 from fastnn.ops.recurrent import LSTM as _LSTM
 from fastnn.tensors import Tensor
 
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
+
 _DOC = """Input (T, B, input_size), with batch_first (B, T, input_size), or (T, input_size) without a batch. Outputs the
     last layer's states (..., hidden_size), twice as many with `bidirectional`, and the states at the end
     (layers · directions, B, hidden_size); initial states of that shape, zeros unless given. `dropout` drops entries
@@ -30,6 +32,7 @@ class RNNBase(Module):
     """What RNN, GRU and LSTM have in common."""
 
     mode: int
+    weight_ih_l0: Parameter
 
     def __init__(
         self,
@@ -200,6 +203,7 @@ class RNNCellBase(Module):
     """One step: input (B, input_size) or (input_size,), state (B, hidden_size), zeros unless given."""
 
     mode: int
+    weight_ih_l0: Parameter
     bias_ih: Parameter | None
     bias_hh: Parameter | None
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.autograd import transposes
+from fastnn.plan import layer_rules as layer_rules  # which enters its rules
 from fastnn.plan.emit import Emitter
 from fastnn.plan.kernel_rules import conv2d_numbers
-from fastnn.plan.layer_rules import RULES
 from fastnn.plan.rules import basic_index, rule
+from fastnn.plan.sequence_rules import RULES
 from fastnn.plan.trace import Operator
 from fastnn.tensors import Array
 
