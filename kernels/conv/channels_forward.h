@@ -19,8 +19,8 @@ static void channels_product(int depthwise, const struct channels_tile *t, const
                              struct channels_taps columns, i64 pixel, struct wide_view src, const struct channels_grid *g, float *out,
                              i64 out_plane, const float *add, const struct channels_ends *ends, struct channels_shared *shared) {
     if (depthwise) src.at += t->block * src.plane;
-    struct channels_entries e = {.offset = shared->offset, .rows = rows, .columns = columns, .pixel = pixel, .row = src.row, .plane = src.plane,
-                                 .c = t->first, .end = rows.count && columns.count ? t->end : t->first};
+    struct channels_entries e = {.offset = shared->offset, .rows = rows, .columns = columns, .pixel = pixel, .row = src.row,
+                                 .plane = src.plane, .c = t->first, .end = rows.count && columns.count ? t->end : t->first};
     struct channels_sums s = {.offset = shared->offset, .weight = weight, .bias = ends->bias ? ends->bias + t->block * VL : NULL,
                               .out_plane = out_plane, .add_plane = ends->residual.plane};
     struct channels_pixel first = {src.at, out + t->block * out_plane, add ? add + t->block * ends->residual.plane : NULL};

@@ -7,7 +7,8 @@
  * The floor is the products themselves. Measured (Xeon with two 512-bit units, one thread, share of the FMA peak of 178 GFLOP/s), AVX-512:
  * 96-98 % from 32 channels to 32 and more, 3x3 and 4x4, strides of 1 and 2, dilation 2, 9x9 to 32x32 outputs; 91 % for 1x1 64 -> 128;
  * 93 % for 8x8/4 from planes of 4 channels; 84 % for 16 -> 16; 73 % for 3 -> 16 and 54 % for 1 -> 32 from planes, which the stores bound;
- * 75 % for 256 -> 256 on eight images of 4x4, and 35-45 % on one, which reads 2.3 MB of weights for 16 pixels.
+ * 75 % for 256 -> 256 on eight images of 4x4, and 35-45 % on one, which reads 2.3 MB of weights for 16 pixels. AVX2 (Zen 3, peak 96
+ * GFLOP/s): 95 % for 8x8/4 and 4x4/2, 93 % for 1x1 128 -> 128, 81 % for 1x1 32 -> 64, whose sums are short beside a tile's ends.
  */
 #ifndef FASTNN_CHANNELS_TILES_H
 #define FASTNN_CHANNELS_TILES_H

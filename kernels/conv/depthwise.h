@@ -7,7 +7,8 @@
  * The weight gradient keeps up to 9 taps in registers and reads the gradient once for them.
  *
  * Measured as in channels_tiles.h, 64 channels of 16x16, which come from L2: 42 % of the FMA peak for 3x3, 57 % for 5x5; weight gradient 40 %.
- * With a stride of 2 there is a quarter of the products for as much input: 22 %.
+ * With a stride of 2 there is a quarter of the products for as much input: 22 %. AVX2 (Zen 3, peak 96 GFLOP/s), 3x3 unrolled: 55 %, and
+ * 42 % with a stride of 2.
  */
 #ifndef FASTNN_CONV_DEPTHWISE_H
 #define FASTNN_CONV_DEPTHWISE_H

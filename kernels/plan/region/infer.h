@@ -17,7 +17,7 @@
 #include "plan/stages.h"
 
 enum {
-    INFER_SHARED_FLOPS = 1500000,       /* of a step that several threads share: some 15 us of one */
+    INFER_SHARED_FLOPS = 1000000,       /* of a step that several threads share: some 10 us of one */
     INFER_SHARES = 4,                   /* of a batch, for each thread */
 };
 
@@ -106,7 +106,7 @@ static int infer_run_step(const struct infer_run *run, const struct infer_step *
     } else if (s->kind == INFER_CONV && t.pieces > 1) {
         if (s->pieces >= t.pieces) task.parts = s->pieces;
         else task.across = i64_min(s->rows, t.pieces);
-    } else if ((s->kind == INFER_JOIN || s->kind == INFER_POOL) && t.pieces > 1) task.parts = i64_min(ceil_div(t.plan->value[s->out].place.C, VL), t.pieces);
+    } else if (s->kind == INFER_JOIN || s->kind == INFER_POOL) task.parts = i64_min(ceil_div(t.plan->value[s->out].place.C, VL), t.pieces);
     fastnn_parallel(task.across * task.parts, shared ? 1e9 : 0, infer_run_task, &task);
     return task.failed ? -1 : 0;
 }

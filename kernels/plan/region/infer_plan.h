@@ -26,6 +26,7 @@ enum {
     INFER_GROUP = 8,                    /* images of a group at most, */
     INFER_TASKS = 4,                    /* groups that a batch of so many images is cut into, at least */
     INFER_PIXELS = 256,                 /* and no more than make so many pixels of the smallest plane that is convolved */
+    INFER_TRANSFORMS = 440,             /* FLOPs in the time that Winograd's transforms of a tile take for each channel in or out */
     INFER_TILES = 4,                    /* Winograd's tiles that a layer has at least */
 };
 
@@ -145,7 +146,9 @@ static struct infer_step *infer_add_conv(const struct region *r, struct infer_pl
     s->given_floats = d->C * (x->C / d->groups * d->kh * d->kw + 5);
     s->copy_at = infer_reserve(&p->state, r->frozen ? 0 : s->given_floats);
     s->pieces = by_winograd ? ceil_div(x->C, 8) : channels_tiles(&s->packing);
-    s->flops = 2.0 * (double)(d->C * d->H * d->W) * (double)(x->C / d->groups * d->kh * d->kw) * (by_winograd ? 0.3 : 1.0);
+    s->flops = 2.0 * (double)(d->C * d->H * d->W) * (double)(x->C / d->groups * d->kh * d->kw);
+    if (by_winograd) s->flops = 0.25 * s->flops + INFER_TRANSFORMS * (double)(s->winograd.TH * s->winograd.TW * (s->winograd.Cp + s->winograd.Op));
+    if (s->packing.depthwise) s->flops *= 2;                /* half as fast */
     return s;
 }
 
