@@ -46,7 +46,7 @@ def _drawn_like(x: Array, *, dtype: np.dtype[Any], **_: Any) -> Array:
 
 
 def _multinomial(x: Array, *, num_samples: int, **_: Any) -> Array:
-    return _of((len(x), num_samples), np.dtype(np.int64))
+    return without_numbers((len(x), num_samples), np.dtype(np.int64))
 
 
 def _conv2d(x: Array, weight: Array, bias: Array | None, **attributes: Any) -> Array:
