@@ -360,120 +360,6 @@ def dropout_forward(cnp.ndarray x, double p, uint64_t seed, uint64_t stream, cnp
         fastnn_kernels.dropout_forward(count, px, p, seed, stream, py)
 
 
-# ---- batch norm: x (N, C), (N, C, L) or (N, C, H, W) ----
-
-cdef int64_t pixels_of(cnp.ndarray x) except -1:
-    if x is None or x.ndim not in (2, 3, 4):
-        raise ShapeError("a kernel was given neither (N, C) nor (N, C, L) nor (N, C, H, W)")
-    return x.shape[2] * x.shape[3] if x.ndim == 4 else x.shape[2] if x.ndim == 3 else 1
-
-
-def batch_norm_statistics(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var):
-    cdef int64_t HW = pixels_of(x), N = x.shape[0], C = x.shape[1]
-    cdef float *px = f32(x, N * C * HW)
-    cdef float *pm = f32_out(mean, C)
-    cdef float *pv = f32_out(var, C)
-    cdef int status
-    with nogil:
-        status = fastnn_kernels.batch_norm_statistics(N, C, HW, px, pm, pv)
-    check(status)
-
-
-def batch_norm_forward(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, weight, bias, double eps, cnp.ndarray y):
-    cdef int64_t HW = pixels_of(x), N = x.shape[0], C = x.shape[1]
-    cdef float *px = f32(x, N * C * HW)
-    cdef float *pm = f32(mean, C)
-    cdef float *pv = f32(var, C)
-    cdef float *pw = f32_or_null(weight, C)
-    cdef float *pb = f32_or_null(bias, C)
-    cdef float *py = f32_out(y, N * C * HW)
-    cdef int status
-    with nogil:
-        status = fastnn_kernels.batch_norm_forward(N, C, HW, px, pm, pv, pw, pb, eps, py)
-    check(status)
-
-
-def batch_norm_backward_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, double eps,
-                               cnp.ndarray grad_weight, cnp.ndarray grad_bias):
-    cdef int64_t HW = pixels_of(x), N = x.shape[0], C = x.shape[1]
-    cdef float *pg = f32(grad, N * C * HW)
-    cdef float *px = f32(x, N * C * HW)
-    cdef float *pm = f32(mean, C)
-    cdef float *pv = f32(var, C)
-    cdef float *pw = f32_out(grad_weight, C)
-    cdef float *pb = f32_out(grad_bias, C)
-    cdef int status
-    with nogil:
-        status = fastnn_kernels.batch_norm_backward_weight(N, C, HW, pg, px, pm, pv, eps, pw, pb)
-    check(status)
-
-
-def batch_norm_backward_input(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, weight, grad_weight,
-                              grad_bias, double eps, cnp.ndarray grad_x):
-    cdef int64_t HW = pixels_of(x), N = x.shape[0], C = x.shape[1]
-    cdef float *pg = f32(grad, N * C * HW)
-    cdef float *px = f32(x, N * C * HW)
-    cdef float *pm = f32(mean, C)
-    cdef float *pv = f32(var, C)
-    cdef float *pw = f32_or_null(weight, C)
-    cdef float *pgw = f32_or_null(grad_weight, C)
-    cdef float *pgb = f32_or_null(grad_bias, C)
-    cdef float *po = f32_out(grad_x, N * C * HW)
-    cdef int status
-    with nogil:
-        status = fastnn_kernels.batch_norm_backward_input(N, C, HW, pg, px, pm, pv, pw, pgw, pgb, eps, po)
-    check(status)
-
-
-# ---- layer, group and RMS norm: x (N, C, P) ----
-
-cdef int check_groups(cnp.ndarray x, int64_t groups) except -1:
-    check_ndim(x, 3)
-    if groups < 1 or x.shape[1] < 1 or x.shape[2] < 1 or x.shape[1] % groups:
-        raise ShapeError(f"a kernel was given {groups} groups of {described(x)}")
-    return 0
-
-
-def group_norm_forward(cnp.ndarray x, weight, bias, int64_t groups, double eps, bint centred, cnp.ndarray y, cnp.ndarray statistics):
-    check_groups(x, groups)
-    cdef int64_t N = x.shape[0], C = x.shape[1], P = x.shape[2]
-    cdef float *px = f32(x, N * C * P)
-    cdef float *pw = f32_or_null(weight, C)
-    cdef float *pb = f32_or_null(bias, C)
-    cdef float *py = f32_out(y, N * C * P)
-    cdef float *ps = f32_out(statistics, 2 * N * groups)
-    with nogil:
-        fastnn_kernels.group_norm_forward(N, C, P, groups, centred, px, pw, pb, eps, py, ps)
-
-
-def group_norm_backward_input(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray statistics, weight, int64_t groups, bint centred,
-                              cnp.ndarray grad_x):
-    check_groups(x, groups)
-    cdef int64_t N = x.shape[0], C = x.shape[1], P = x.shape[2]
-    cdef float *pg = f32(grad, N * C * P)
-    cdef float *px = f32(x, N * C * P)
-    cdef float *ps = f32(statistics, 2 * N * groups)
-    cdef float *pw = f32_or_null(weight, C)
-    cdef float *po = f32_out(grad_x, N * C * P)
-    with nogil:
-        fastnn_kernels.group_norm_backward_input(N, C, P, groups, centred, pg, px, ps, pw, po)
-
-
-def group_norm_backward_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray statistics, int64_t groups, cnp.ndarray grad_weight,
-                               cnp.ndarray grad_bias):
-    check_groups(x, groups)
-    cdef int64_t N = x.shape[0], C = x.shape[1], P = x.shape[2]
-    cdef float *pg = f32(grad, N * C * P)
-    cdef float *px = f32(x, N * C * P)
-    cdef float *ps = f32(statistics, 2 * N * groups)
-    cdef float *pw = f32_out(grad_weight, C)
-    cdef float *pb = f32_out(grad_bias, C)
-    cdef int status
-    with nogil:
-        status = fastnn_kernels.group_norm_backward_weight(N, C, P, groups, pg, px, ps, pw, pb)
-    check(status)
-
-
 # ---- losses ----
 
 def softmax_cross_entropy(cnp.ndarray logits, cnp.ndarray target, double label_smoothing, double scale, cnp.ndarray loss,
@@ -513,6 +399,7 @@ def mse(prediction, target, double scale, loss, grad):
 
 # ---- optimiser updates, and plans ----
 
+include "norm.pxi"
 include "recurrent.pxi"
 include "plan.pxi"
 include "operators.pxi"
