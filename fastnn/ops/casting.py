@@ -7,60 +7,27 @@ from typing import Any
 import numpy as np
 
 from fastnn.dtypes import OF_TENSORS, dtype_of
+from fastnn.ops.names import of
 from fastnn.ops.shaping import reshape
 from fastnn.tensors import Tensor
 
-__all__ = [
-    "bool",
-    "byte",
-    "char",
-    "clone",
-    "contiguous",
-    "data_ptr",
-    "detach",
-    "element_size",
-    "get_device",
-    "int",
-    "is_complex",
-    "is_contiguous",
-    "is_floating_point",
-    "is_nonzero",
-    "is_pinned",
-    "ndimension",
-    "nelement",
-    "numel",
-    "pin_memory",
-    "short",
-    "stride",
-    "type",
-    "type_as",
-    "view_as",
-]
+__all__ = of("casting")
 
 
-def bool(input: Tensor) -> Tensor:
-    """True where the entry is not 0."""
-    return input.astype(np.bool_)
+def _cast(name: str, dtype: Any, doc: str) -> Any:
+    def operator(input: Tensor) -> Tensor:
+        return input.astype(dtype)
+
+    operator.__name__ = operator.__qualname__ = name
+    operator.__doc__ = doc
+    return operator
 
 
-def byte(input: Tensor) -> Tensor:
-    """The numbers as uint8."""
-    return input.astype(np.uint8)
-
-
-def char(input: Tensor) -> Tensor:
-    """The numbers as int8."""
-    return input.astype(np.int8)
-
-
-def short(input: Tensor) -> Tensor:
-    """The numbers as int16."""
-    return input.astype(np.int16)
-
-
-def int(input: Tensor) -> Tensor:
-    """The numbers as int32."""
-    return input.astype(np.int32)
+bool = _cast("bool", np.bool_, "True where the entry is not 0.")
+byte = _cast("byte", np.uint8, "The numbers as uint8.")
+char = _cast("char", np.int8, "The numbers as int8.")
+int = _cast("int", np.int32, "The numbers as int32.")
+short = _cast("short", np.int16, "The numbers as int16.")
 
 
 def type(input: Tensor, dtype: Any = None) -> Any:

@@ -21,13 +21,10 @@ from fastnn.dtypes import dtype_of, get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.habits import check_options
 from fastnn.ops.draws import Permutation, RandintLike, RandLike, RandnLike, drawn
+from fastnn.ops.names import of
 from fastnn.tensors import Array, Function, Tensor
 
-__all__ = [
-    "arange", "as_tensor", "empty", "empty_like", "eye", "from_numpy", "full", "full_like", "linspace",
-    "logspace", "new_empty", "new_full", "new_ones", "new_tensor", "new_zeros", "normal", "ones", "ones_like", "rand",
-    "randint", "randint_like", "randn", "randperm", "tensor", "zeros", "zeros_like",
-]  # fmt: skip
+__all__ = of("creation")
 
 _TAKEN: dict[str, Any] = {"layout": None, "pin_memory": False, "memory_format": None, "out": None}
 
@@ -248,13 +245,6 @@ def linspace(
     (count,) = sizes("linspace", (steps,))
     array = np.linspace(number("linspace", "start", start), number("linspace", "end", end), count)
     return _made("linspace", array, dtype or get_default_dtype(), device, requires_grad, rest)
-
-
-def logspace(start: float, end: float, steps: int, base: float = 10.0, **options: Any) -> Tensor:
-    """base ** start to base ** end, at equal ratios; the options of `linspace`."""
-    exponents = linspace(start, end, steps, dtype=np.float64).data
-    return _made("logspace", base**exponents, options.pop("dtype", None) or get_default_dtype(),
-                 options.pop("device", None), options.pop("requires_grad", False), options)  # fmt: skip
 
 
 def eye(

@@ -13,10 +13,11 @@ from fastnn.checks import is_whole, whole
 from fastnn.devices import cpu_only
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.habits import check_options
+from fastnn.ops.names import of
 from fastnn.tape import tracer
 from fastnn.tensors import Array, Context, Function, Tensor
 
-__all__ = ["Generator", "bernoulli", "multinomial", "rand_like", "randn_like"]
+__all__ = of("draws")
 
 
 class RandnLike(Function):

@@ -21,55 +21,10 @@ from fastnn.ops.arithmetic import FLOATING, add, binary, clamp_numbers, mul, sub
 from fastnn.ops.common import floating, sum_to
 from fastnn.ops.joining import where
 from fastnn.ops.logic import eq, isnan, lt
+from fastnn.ops.names import of
 from fastnn.tensors import Array, Context, Function, Tensor
 
-__all__ = [
-    "acos",
-    "acosh",
-    "addcdiv",
-    "addcmul",
-    "asin",
-    "asinh",
-    "atan",
-    "atan2",
-    "atanh",
-    "ceil",
-    "clamp",
-    "clamp_max",
-    "clamp_min",
-    "cos",
-    "cosh",
-    "deg2rad",
-    "div",
-    "erf",
-    "erfc",
-    "exp2",
-    "expm1",
-    "floor",
-    "floor_divide",
-    "fmod",
-    "frac",
-    "lerp",
-    "log1p",
-    "log2",
-    "log10",
-    "logit",
-    "maximum",
-    "minimum",
-    "nan_to_num",
-    "rad2deg",
-    "reciprocal",
-    "remainder",
-    "rint",
-    "round",
-    "rsqrt",
-    "sign",
-    "sin",
-    "sinh",
-    "square",
-    "tan",
-    "trunc",
-]  # fmt: skip
+__all__ = of("elementwise")
 
 Formula = Callable[..., Any]
 FORMULAS: dict[type[Function], Formula] = {}  # of the forward
@@ -323,16 +278,6 @@ def logit(input: Any, eps: float | None = None) -> Tensor:
     """log(x / (1 - x)), x first brought between eps and 1 - eps."""
     x = floating(input) if eps is None else clamp(floating(input), eps, 1 - eps)
     return (x / (1 - x)).log()
-
-
-def deg2rad(input: Any) -> Tensor:
-    """Degrees as radians."""
-    return mul(floating(input), math.pi / 180)
-
-
-def rad2deg(input: Any) -> Tensor:
-    """Radians as degrees."""
-    return mul(floating(input), 180 / math.pi)
 
 
 def lerp(input: Any, end: Any, weight: Any) -> Tensor:

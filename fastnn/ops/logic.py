@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -10,70 +11,38 @@ import numpy as np
 from fastnn.arrays import as_array
 from fastnn.errors import DTypeError, ShapeError
 from fastnn.ops.arithmetic import Compare, abs, sub
+from fastnn.ops.names import of
 from fastnn.tensors import Tensor
 
-__all__ = [
-    "allclose", "bitwise_and", "bitwise_not", "bitwise_or", "bitwise_xor", "eq", "equal", "ge", "gt", "isclose",
-    "isfinite", "isinf", "isnan", "isneginf", "isposinf", "le", "logical_and", "logical_not", "logical_or",
-    "logical_xor", "lt", "ne", "signbit",
-]  # fmt: skip
+__all__ = of("logic")
 
 
-def _compared(a: Any, b: Any, ufunc: np.ufunc) -> Tensor:
-    """The ufunc of two tensors, arrays or numbers that broadcast; of numbers as NumPy does."""
-    try:
-        return Compare.apply(a, b, ufunc=ufunc)
-    except ValueError as error:
-        if isinstance(error, ShapeError):
+def _of_two(name: str, ufunc: np.ufunc, doc: str) -> Any:
+    """The ufunc of two tensors, arrays or numbers that broadcast."""
+
+    def operator(input: Any, other: Any) -> Tensor:
+        try:
+            return Compare.apply(input, other, ufunc=ufunc)
+        except ShapeError:
             raise
-        raise ShapeError(
-            f"{ufunc.__name__}: expected shapes that broadcast, got {np.shape(a)} and {np.shape(b)}"
-        ) from None
+        except ValueError:
+            got = f"{np.shape(input)} and {np.shape(other)}"
+            raise ShapeError(f"{name}: expected shapes that broadcast, got {got}") from None
+
+    operator.__name__ = operator.__qualname__ = name
+    operator.__doc__ = f"{doc}, entry by entry; off the tape."
+    return operator
 
 
-def eq(input: Any, other: Any) -> Tensor:
-    """input == other, entry by entry; booleans, off the tape."""
-    return _compared(input, other, np.equal)
-
-
-def ne(input: Any, other: Any) -> Tensor:
-    """input != other, entry by entry; booleans, off the tape."""
-    return _compared(input, other, np.not_equal)
-
-
-def lt(input: Any, other: Any) -> Tensor:
-    """input < other, entry by entry; booleans, off the tape."""
-    return _compared(input, other, np.less)
-
-
-def le(input: Any, other: Any) -> Tensor:
-    """input <= other, entry by entry; booleans, off the tape."""
-    return _compared(input, other, np.less_equal)
-
-
-def gt(input: Any, other: Any) -> Tensor:
-    """input > other, entry by entry; booleans, off the tape."""
-    return _compared(input, other, np.greater)
-
-
-def ge(input: Any, other: Any) -> Tensor:
-    """input >= other, entry by entry; booleans, off the tape."""
-    return _compared(input, other, np.greater_equal)
-
-
-def logical_and(input: Any, other: Any) -> Tensor:
-    """Whether both are not 0."""
-    return _compared(input, other, np.logical_and)
-
-
-def logical_or(input: Any, other: Any) -> Tensor:
-    """Whether one at least is not 0."""
-    return _compared(input, other, np.logical_or)
-
-
-def logical_xor(input: Any, other: Any) -> Tensor:
-    """Whether one alone is not 0."""
-    return _compared(input, other, np.logical_xor)
+eq = _of_two("eq", np.equal, "input == other")
+ne = _of_two("ne", np.not_equal, "input != other")
+lt = _of_two("lt", np.less, "input < other")
+le = _of_two("le", np.less_equal, "input <= other")
+gt = _of_two("gt", np.greater, "input > other")
+ge = _of_two("ge", np.greater_equal, "input >= other")
+logical_and = _of_two("logical_and", np.logical_and, "Whether both are not 0")
+logical_or = _of_two("logical_or", np.logical_or, "Whether one at least is not 0")
+logical_xor = _of_two("logical_xor", np.logical_xor, "Whether one alone is not 0")
 
 
 def logical_not(input: Any) -> Tensor:
@@ -82,18 +51,17 @@ def logical_not(input: Any) -> Tensor:
 
 
 def _bitwise(name: str, ufunc: np.ufunc, doc: str) -> Any:
-    def operator(input: Any, other: Any) -> Tensor:
+    operator = _of_two(name, ufunc, f"{doc} of booleans, or of the bits of integers")
+
+    @functools.wraps(operator)
+    def checked(input: Any, other: Any) -> Tensor:
         for each in (input, other):
             dtype = each.dtype if hasattr(each, "dtype") else as_array(each).dtype
             if dtype.kind not in "biu":
-                raise DTypeError(
-                    f"{name}: expected booleans or integers, got {dtype}: compare first, (x > 0) & (y > 0)"
-                )
-        return _compared(input, other, ufunc)
+                raise DTypeError(f"{name}: expected booleans or integers, got {dtype}: write (x > 0) & (y > 0)")
+        return operator(input, other)
 
-    operator.__name__ = operator.__qualname__ = name
-    operator.__doc__ = f"{doc} of booleans, or of the bits of integers."
-    return operator
+    return checked
 
 
 bitwise_and = _bitwise("bitwise_and", np.bitwise_and, "Both")
@@ -119,22 +87,6 @@ def isinf(input: Any) -> Tensor:
 def isfinite(input: Any) -> Tensor:
     """Where it is neither infinite nor NaN."""
     return lt(abs(_constant(input)), math.inf)
-
-
-def isposinf(input: Any) -> Tensor:
-    """Where it is infinite and positive."""
-    return eq(input, math.inf)
-
-
-def isneginf(input: Any) -> Tensor:
-    """Where it is infinite and negative."""
-    return eq(input, -math.inf)
-
-
-def signbit(input: Any) -> Tensor:
-    """Where it is negative, -0.0 among it."""
-    x = _constant(input)
-    return lt(x, 0) if x.dtype.kind != "f" else lt(x, 0) | (eq(x, 0) & lt(1 / x, 0))
 
 
 def isclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:

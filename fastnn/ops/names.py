@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["ALIASES", "FORMS", "TABLE", "find", "having", "in_place", "method", "methods"]
+__all__ = ["ALIASES", "FORMS", "TABLE", "find", "having", "in_place", "method", "methods", "of"]
 
 # File of fastnn.ops -> forms -> names. The forms, in this order:
 #   f  a function of fastnn                            fnn.exp(x)
@@ -34,15 +34,15 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "conv": {"fF": "conv1d conv2d conv_transpose1d conv_transpose2d"},
     "creation": {
-        "f": "arange as_tensor empty empty_like eye from_numpy full full_like linspace logspace normal ones ones_like "
+        "f": "arange as_tensor empty empty_like eye from_numpy full full_like linspace normal ones ones_like "
         "rand randint randint_like randn randperm tensor zeros zeros_like",
         "m": "new_empty new_full new_ones new_tensor new_zeros",
     },
     "dense": {"fm": "matmul", "F": "linear"},
     "draws": {"f": "Generator rand_like randn_like", "fm": "multinomial", "fmi": "bernoulli"},
     "elementwise": {
-        "fmi": "acos acosh addcdiv addcmul asin asinh atan atan2 atanh ceil clamp clamp_max clamp_min cos cosh deg2rad "
-        "div erf erfc exp2 expm1 floor floor_divide fmod frac lerp log10 log1p log2 logit nan_to_num rad2deg "
+        "fmi": "acos acosh addcdiv addcmul asin asinh atan atan2 atanh ceil clamp clamp_max clamp_min cos cosh "
+        "div erf erfc exp2 expm1 floor floor_divide fmod frac lerp log10 log1p log2 logit nan_to_num "
         "reciprocal remainder round rsqrt sign sin sinh square tan trunc",
         "fm": "maximum minimum",
         "": "rint",
@@ -51,7 +51,7 @@ TABLE: dict[str, dict[str, str]] = {
     "logic": {
         "fmi": "bitwise_and bitwise_not bitwise_or bitwise_xor eq ge gt le logical_and logical_not logical_or "
         "logical_xor lt ne",
-        "fm": "allclose equal isclose isfinite isinf isnan isneginf isposinf signbit",
+        "fm": "allclose equal isclose isfinite isinf isnan",
     },
     "lookup": {"F": "embedding embedding_bag"},
     "loss": {"F": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy nll_loss"},
@@ -73,9 +73,8 @@ TABLE: dict[str, dict[str, str]] = {
         "": "global_avg_pool2d",
     },
     "reductions": {
-        "f": "std_mean var_mean",
-        "fm": "all amax amin aminmax any argmax argmin count_nonzero max mean median min nanmean nansum prod std sum "
-        "var",
+        "f": "var_mean",
+        "fm": "all amax amin aminmax any argmax argmin count_nonzero max mean median min prod std sum var",
     },
     "resizing": {
         "fF": "channel_shuffle pixel_shuffle pixel_unshuffle",
@@ -126,6 +125,15 @@ def having(*forms: str) -> list[str]:
     (True, False)
     """
     return sorted(name for name, (_, found) in FORMS.items() if any(form in found for form in forms))
+
+
+def of(file: str) -> list[str]:
+    """The names in a file: what it offers.
+
+    >>> of("dense")
+    ['linear', 'matmul']
+    """
+    return sorted(name for names in TABLE[file].values() for name in names.split())
 
 
 def find(name: str) -> Any:

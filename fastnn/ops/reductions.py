@@ -15,15 +15,13 @@ from fastnn.checks import is_whole, number
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import Dim, axes, axis, floating
-from fastnn.ops.joining import cat, where
-from fastnn.ops.logic import isnan, ne
+from fastnn.ops.joining import cat
+from fastnn.ops.logic import ne
+from fastnn.ops.names import of
 from fastnn.ops.shaping import Deviation, Extremum, Place, Sum
 from fastnn.tensors import Array, Context, Function, Tensor
 
-__all__ = [
-    "all", "amax", "amin", "aminmax", "any", "argmax", "argmin", "count_nonzero", "max", "mean", "median", "min",
-    "nanmean", "nansum", "prod", "std", "std_mean", "sum", "var", "var_mean",
-]  # fmt: skip
+__all__ = of("reductions")
 F = TypeVar("F")
 
 
@@ -113,18 +111,6 @@ def mean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = Non
 
 def _count(x: Tensor, dims: tuple[int, ...] | None) -> int:
     return math.prod(x.shape if dims is None else (x.shape[d] for d in dims))
-
-
-@numpys_names
-def nansum(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The sum of what is not NaN."""
-    return sum(where(isnan(input), 0, input), dim, keepdim, dtype=dtype)
-
-
-@numpys_names
-def nanmean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
-    """The mean of what is not NaN."""
-    return nansum(input, dim, keepdim, dtype=dtype) / sum(~isnan(input), dim, keepdim)
 
 
 @numpys_names
@@ -290,15 +276,6 @@ def var_mean(
 ) -> tuple[Tensor, Tensor]:
     """The variance and the mean, by the arguments of `var`."""
     return _moments("var_mean", input, dim, unbiased, keepdim, correction)
-
-
-@numpys_names
-def std_mean(
-    input: Any, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
-) -> tuple[Tensor, Tensor]:
-    """The standard deviation and the mean, by the arguments of `var`."""
-    variance, middle = _moments("std_mean", input, dim, unbiased, keepdim, correction)
-    return Deviation.apply(variance), middle
 
 
 def _moments(

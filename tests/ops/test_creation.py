@@ -51,7 +51,6 @@ CALLS: list[tuple[Callable[[Any], Any], str, Any]] = [
     (lambda t: t.arange(0), "int64", []),
     (lambda t: t.linspace(0, 1, 5), "float32", [0, 0.25, 0.5, 0.75, 1]),
     (lambda t: t.linspace(-1, 1, steps=1), "float32", [-1]),
-    (lambda t: t.logspace(0, 2, 3), "float32", [1, 10, 100]),
     (lambda t: t.eye(2), "float32", [[1, 0], [0, 1]]),
     (lambda t: t.eye(2, 3, dtype=t.int64), "int64", [[1, 0, 0], [0, 1, 0]]),
     (lambda t: t.ones(1, dtype=t.int64).new_zeros(2), "int64", [0, 0]),

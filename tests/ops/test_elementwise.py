@@ -18,8 +18,7 @@ UNIT, POSITIVE = RNG.uniform(0.01, 0.99, (4, 6)), RNG.uniform(0.1, 5, (4, 6))
 HALVES = np.array([-2.5, -1.5, -0.5, -0.0, 0.0, 0.5, 1.5, 2.5])
 EDGES = np.array([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-300, -1e300, 0.5])
 ANY = ("asinh", "atan", "ceil", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "floor", "frac", "round", "sign",
-       "sin", "sinh", "square", "tan", "trunc", "abs", "neg", "sigmoid", "tanh", "relu", "nan_to_num", "deg2rad",
-       "rad2deg")  # fmt: skip
+       "sin", "sinh", "square", "tan", "trunc", "abs", "neg", "sigmoid", "tanh", "relu", "nan_to_num")  # fmt: skip
 OF_UNIT = ("acos", "asin", "atanh", "logit", "log10", "log1p", "log2", "log", "sqrt", "reciprocal", "rsqrt")
 
 # Functions of the package, fastnn or PyTorch, and what they are computed on.
@@ -124,9 +123,6 @@ KNOWN: list[tuple[Callable[[], Any], Any]] = [
     (lambda: fnn.isnan(fnn.tensor([1.0, math.nan])), [False, True]),
     (lambda: fnn.isinf(fnn.tensor([1.0, -math.inf, math.nan])), [False, True, False]),
     (lambda: fnn.isfinite(fnn.tensor([1.0, -math.inf, math.nan])), [True, False, False]),
-    (lambda: fnn.isposinf(fnn.tensor([math.inf, -math.inf])), [True, False]),
-    (lambda: fnn.isneginf(fnn.tensor([math.inf, -math.inf])), [False, True]),
-    (lambda: fnn.signbit(fnn.tensor([-0.0, 0.0, -1.0])), [True, False, True]),
     (lambda: fnn.isfinite(fnn.tensor([1])), [True]),
     (lambda: (fnn.tensor([1, 2]) > 1) & fnn.tensor([True, True]), [False, True]),
     (lambda: (fnn.tensor([1, 2]) > 1) | (fnn.tensor([1, 2]) < 2), [True, True]),
@@ -181,7 +177,7 @@ def test_in_place_forms() -> None:
     ("call", "error", "message"),
     [
         (lambda: fnn.maximum(fnn.ones(2), fnn.ones(3)), ShapeError, r"maximum: expected shapes that broadcast"),
-        (lambda: fnn.ones(2) < fnn.ones(3), ShapeError, r"less: expected shapes that broadcast"),
+        (lambda: fnn.ones(2) < fnn.ones(3), ShapeError, r"lt: expected shapes that broadcast"),
         (lambda: fnn.ones(2) & True, DTypeError, "bitwise_and: expected booleans or integers, got float32"),
         (lambda: fnn.div(fnn.ones(2), 2, rounding_mode="up"), ArgumentError, "rounding_mode=None, 'trunc' or 'floor'"),
         (lambda: fnn.clamp(fnn.ones(2)), ArgumentError, "expected min or max or both"),
