@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.backends.sums import total
 from fastnn.checks import whole
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.habits import check_options
@@ -13,6 +14,9 @@ from fastnn.ops.joining import cat
 from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = ["embedding", "embedding_bag"]
+
+
+_FEW = 16  # terms that are added one by one, for all rows at once
 
 
 class Embedding(Function):
@@ -34,12 +38,15 @@ class Embedding(Function):
     def backward(ctx: Context, grad: Array) -> tuple[Array, None]:
         index, rows = ctx.saved_tensors
         order = np.argsort(index, axis=None, kind="stable")
-        found = index.reshape(-1)[order]
+        found, terms = index.reshape(-1)[order], grad.reshape(-1, grad.shape[-1])[order]
+        starts = np.flatnonzero(np.diff(found, prepend=-1))
+        counts = np.diff(starts, append=len(found))
         grad_weight = np.zeros((rows, grad.shape[-1]), grad.dtype)
-        if found.size:  # sums in double precision: a row may have been taken a million times
-            starts = np.flatnonzero(np.r_[True, found[1:] != found[:-1]])
-            terms = grad.reshape(-1, grad.shape[-1])[order]
-            grad_weight[found[starts]] = np.add.reduceat(terms, starts, axis=0, dtype=np.float64)
+        for k in range(min(_FEW, counts.max(initial=0))):  # of each row that was taken a few times the next term
+            at = starts[(counts > k) & (counts <= _FEW)]
+            grad_weight[found[at]] += terms[at + k]
+        for start, count in zip(starts[counts > _FEW], counts[counts > _FEW], strict=True):
+            grad_weight[found[start]] = total(terms[start : start + count], 0)
         if ctx.attributes["padding_idx"] >= 0:
             grad_weight[ctx.attributes["padding_idx"]] = 0
         return grad_weight, None

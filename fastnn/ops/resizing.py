@@ -15,7 +15,7 @@ from fastnn.ops.conv import conv_transpose2d
 from fastnn.ops.joining import stack
 from fastnn.ops.padding import pad
 from fastnn.ops.pool import adaptive_avg_pool1d, adaptive_avg_pool2d, mapped, taps_of
-from fastnn.tensors import Array, Tensor
+from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = ["channel_shuffle", "fold", "interpolate", "pixel_shuffle", "pixel_unshuffle", "unfold", "upsample"]
 
@@ -27,6 +27,33 @@ _DIMENSIONS = {
     "nearest-exact": (3, 4),
     "area": (3, 4),
 }
+
+
+class Repeat(Function):
+    """Each entry so many times along each dimension. Attribute: repeats, one a dimension."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, repeats: tuple[int, ...]) -> Array:
+        y = np.empty([size * count for size, count in zip(x.shape, repeats, strict=True)], x.dtype)
+        for places in _copies(repeats):
+            y[places] = x
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        first, *others = _copies(ctx.attributes["repeats"])
+        grad_x = grad[first].copy()
+        for places in others:
+            grad_x += grad[places]
+        return grad_x
+
+
+def _copies(repeats: tuple[int, ...]) -> list[tuple[slice, ...]]:
+    """Where the first copies of all entries are, then the second ones, and so on."""
+    return [
+        tuple(slice(first, None, count) for first, count in zip(firsts, repeats, strict=True))
+        for firsts in np.ndindex(*repeats)
+    ]
 
 
 def interpolate(
@@ -128,9 +155,7 @@ def _nearest(x: Tensor, sources: list[Array]) -> Tensor:
             x = x[(slice(None),) * dim + (part,)]
     if set(repeats) == {1}:
         return x
-    beside = [n for size, factor in zip(x.shape, repeats, strict=True) for n in (size, 1)]
-    ones = np.ones([n for factor in repeats for n in (1, factor)], x.dtype)
-    return (x.reshape(beside) * ones).reshape([n * factor for n, factor in zip(x.shape, repeats, strict=True)])
+    return Repeat.apply(x, repeats=tuple(repeats))
 
 
 def _places(outputs: int, scale: float, size: int, align_corners: bool) -> Array:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.ops import activations, conv, lookup, padding
+from fastnn.ops import activations, conv, lookup, padding, resizing
 from fastnn.ops.common import tall_shape
 from fastnn.plan.emit import Emitter
 from fastnn.plan.kernel_rules import RULES, conv2d_numbers
@@ -77,3 +77,13 @@ def _embedding(to: Emitter, op: Operator, weight: Array, index: Array, *, paddin
         return grad_weight, None
 
     return y, backward
+
+
+@rule(resizing.Repeat)
+def _repeat(to: Emitter, op: Operator, x: Array, *, repeats: tuple[int, ...]) -> Any:
+    beside = tuple(n for size in x.shape for n in (size, 1))
+    apart = tuple(n for size, count in zip(x.shape, repeats, strict=True) for n in (size, count))
+    y = to.array(op.output.shape)
+    to.map("copy", np.broadcast_to(to.reshape(x, beside), apart), out=y.reshape(apart))
+    copies = tuple(range(1, len(apart), 2))
+    return y, lambda grad: (to.sum(to.reshape(grad, apart), copies),)

@@ -191,6 +191,14 @@ def test_embedding(shape: tuple[int, ...], padding_idx: int | None) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=1e-10)
 
 
+def test_rows_taken_often_and_seldom() -> None:
+    index, table = np.r_[np.zeros(40, int), np.arange(6), np.full(17, 3), 5, 5], np.ones((7, 2))
+    for mine, theirs in zip(
+        *both(lambda f, w: f.embedding(torch.tensor(index) if f is T else index, w), [table]), strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12)
+
+
 @pytest.mark.parametrize("mode", ["sum", "mean", "max"])
 def test_embedding_bag(mode: str) -> None:
     rng = np.random.default_rng(0)
