@@ -27,7 +27,7 @@ from fastnn.tensors import Function, Tensor
 if TYPE_CHECKING:
     __version__: str
 
-    from fastnn import data, insight, plan, recipes, train, weights
+    from fastnn import data, distributions, insight, plan, recipes, train, utils, weights
     from fastnn.config import show_config
     from fastnn.insight import landscape
     from fastnn.insight.compare import compare_optimizers
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fastnn.insight.signals import signal_report
     from fastnn.plan.compile import compile
     from fastnn.recipes import load_run
+    from fastnn.saving import load, save
     from fastnn.train.evaluate import evaluate
     from fastnn.train.fit import fit
     from fastnn.train.history import History
@@ -52,6 +53,7 @@ __all__ = [
     "compile",
     "data",
     "diagnose",
+    "distributions",
     "errors",
     "evaluate",
     "fit",
@@ -61,6 +63,7 @@ __all__ = [
     "init",
     "insight",
     "landscape",
+    "load",
     "load_run",
     "manual_seed",
     "nn",
@@ -73,11 +76,13 @@ __all__ = [
     "randn_like",
     "random",
     "recipes",
+    "save",
     "set_num_threads",
     "show_config",
     "signal_report",
     "stack",
     "train",
+    "utils",
     "weights",
     "where",
 ]
@@ -92,12 +97,14 @@ _ON_FIRST_USE = {
     "gradcheck": "fastnn.insight.gradients",
     "graph": "fastnn.insight.graph",
     "landscape": "fastnn.insight",
+    "load": "fastnn.saving",
     "load_run": "fastnn.recipes",
     "numeric_gradient": "fastnn.insight.gradients",
+    "save": "fastnn.saving",
     "show_config": "fastnn.config",
     "signal_report": "fastnn.insight.signals",
 }
-_MODULES = ("data", "insight", "plan", "recipes", "train", "weights")
+_MODULES = ("data", "distributions", "insight", "plan", "recipes", "train", "utils", "weights")
 
 
 def __getattr__(name: str) -> Any:

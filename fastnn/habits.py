@@ -10,7 +10,6 @@ import numpy as np
 from fastnn.errors import ArgumentError
 
 _ARRAY = "fastnn takes NumPy's arrays: np.{}, and fnn.Tensor(array) for a tensor"
-_WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.load(path)) keep weights as safetensors"
 _CPU = "fastnn runs on the CPU: leave it out"
 _OPTIMISERS = "fnn.optim has SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop, Rprop, ASGD and LBFGS"
 _NORMED = "in a module's forward, w = v * (g / v.norm()) is weight normalisation; fastnn does not rewrite modules"
@@ -35,12 +34,9 @@ HINTS = {
         "randperm": _ARRAY.format("random.default_rng().permutation"),
         "from_numpy": "fnn.Tensor(array) shares the array's memory",
         "as_tensor": "fnn.Tensor(array) shares the array's memory",
-        "save": _WEIGHTS,
-        "load": _WEIGHTS,
         "cuda": _CPU,
         "backends": _CPU,
         "device": _CPU,
-        "utils": "fnn.data.Batches gives shuffled batches of arrays, in the place of a DataLoader",
         "float": "types are NumPy's: np.float32",
         **{name: f"types are NumPy's: np.{name}" for name in ("float32", "float64", "int64", "uint8")},
         "long": "types are NumPy's: np.int64",
@@ -58,6 +54,7 @@ HINTS = {
         "prune": "write zeros into weight.data, and mask weight.grad before each step",
     },
     "fastnn.optim.swa_utils": {},
+    "fastnn.utils": {"tensorboard": "history.json holds what fit has seen; History.plot draws it"},
     "fastnn.optim": {
         **dict.fromkeys(("SparseAdam", "Adafactor", "Muon"), _OPTIMISERS),
     },

@@ -33,7 +33,7 @@ FLOORS = (
     ("backends",),
     ("config", "optim", "tape", "tensors"),
     ("ops",),
-    ("nn",),
+    ("distributions", "nn", "saving", "utils"),
     ("plan",),
     ("train",),
     ("distributed", "insight", "interop"),
