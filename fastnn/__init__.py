@@ -36,7 +36,20 @@ from fastnn.tensors import Function, Size, Tensor
 if TYPE_CHECKING:
     __version__: str
 
-    from fastnn import accelerator, autograd, cuda, data, func, insight, plan, recipes, train, weights
+    from fastnn import (
+        accelerator,
+        autograd,
+        cuda,
+        data,
+        distributions,
+        func,
+        insight,
+        plan,
+        recipes,
+        train,
+        utils,
+        weights,
+    )
     from fastnn.config import show_config
     from fastnn.insight import landscape
     from fastnn.insight.compare import compare_optimizers
@@ -47,6 +60,7 @@ if TYPE_CHECKING:
     from fastnn.ops import *  # noqa: F403
     from fastnn.plan.compile import compile
     from fastnn.recipes import load_run
+    from fastnn.saving import load, save
     from fastnn.train.evaluate import evaluate
     from fastnn.train.fit import fit
     from fastnn.train.history import History
@@ -66,6 +80,7 @@ __all__ = [
     "data",
     "device",
     "diagnose",
+    "distributions",
     "enable_grad",
     "errors",
     "evaluate",
@@ -83,6 +98,7 @@ __all__ = [
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "landscape",
+    "load",
     "load_run",
     "manual_seed",
     "nn",
@@ -93,6 +109,7 @@ __all__ = [
     "plan",
     "random",
     "recipes",
+    "save",
     "seed",
     "set_default_dtype",
     "set_grad_enabled",
@@ -100,6 +117,7 @@ __all__ = [
     "show_config",
     "signal_report",
     "train",
+    "utils",
     "weights",
     *OF_TENSORS,
     *TYPES,
@@ -126,13 +144,18 @@ _ON_FIRST_USE = {
     "gradgradcheck": "fastnn.insight.gradients",
     "graph": "fastnn.insight.graph",
     "landscape": "fastnn.insight",
+    "load": "fastnn.saving",
     "load_run": "fastnn.recipes",
     "numeric_gradient": "fastnn.insight.gradients",
+    "save": "fastnn.saving",
     "show_config": "fastnn.config",
     "signal_report": "fastnn.insight.signals",
 }
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
-_MODULES = ("accelerator", "autograd", "cuda", "data", "func", "insight", "plan", "recipes", "train", "weights")
+_MODULES = (
+    "accelerator", "autograd", "cuda", "data", "distributions", "func", "insight", "plan", "recipes", "train", "utils",
+    "weights",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

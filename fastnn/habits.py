@@ -10,7 +10,6 @@ import numpy as np
 
 from fastnn.errors import ArgumentError
 
-_WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.load(path)) keep weights as safetensors"
 _CPU = "fastnn runs on the CPU: leave it out"
 _OPTIMISERS = "fnn.optim has SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop, Rprop, ASGD and LBFGS"
 _NORMED = "in a module's forward, w = v * (g / v.norm()) is weight normalisation; fastnn does not rewrite modules"
@@ -18,9 +17,6 @@ _NORMED = "in a module's forward, w = v * (g / v.norm()) is weight normalisation
 HINTS = {
     "fastnn": {
         "einsum": "matmul (@), * and .sum() keep gradients, NumPy's functions do not",
-        "save": _WEIGHTS,
-        "load": _WEIGHTS,
-        "utils": "fnn.data.Batches gives shuffled batches of arrays, in the place of a DataLoader",
     },
     "fastnn.autograd": {"profiler": "model.describe() of a compiled step tells where the time goes"},
     "fastnn.nn": {
@@ -32,6 +28,7 @@ HINTS = {
         "prune": "write zeros into weight.data, and mask weight.grad before each step",
     },
     "fastnn.optim.swa_utils": {},
+    "fastnn.utils": {"tensorboard": "history.json holds what fit has seen; History.plot draws it"},
     "fastnn.optim": {
         **dict.fromkeys(("SparseAdam", "Adafactor", "Muon"), _OPTIMISERS),
     },

@@ -35,7 +35,7 @@ FLOORS = (
     ("tape", "tensors", "values"),
     ("ops",),
     ("autograd",),
-    ("nn", "settings"),
+    ("distributions", "nn", "saving", "settings", "utils"),
     ("func", "plan"),
     ("train",),
     ("distributed", "insight", "interop"),

@@ -1,0 +1,26 @@
+"""Probability distributions, by PyTorch's names: sample, rsample, log_prob, entropy, kl_divergence.
+
+Parameters are tensors, arrays or numbers that broadcast; gradients flow through log_prob, entropy and rsample. In
+compiled plans they run as the arithmetic that they are. Each call draws anew, from what `fnn.manual_seed` starts.
+"""
+
+from .base import Distribution, Independent
+from .continuous import Exponential, Laplace, LogNormal, MultivariateNormal, Normal, Uniform
+from .discrete import Bernoulli, Categorical, OneHotCategorical, Poisson
+from .divergence import kl_divergence
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Distribution",
+    "Exponential",
+    "Independent",
+    "Laplace",
+    "LogNormal",
+    "MultivariateNormal",
+    "Normal",
+    "OneHotCategorical",
+    "Poisson",
+    "Uniform",
+    "kl_divergence",
+]
