@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import is_number, whole
+from fastnn.checks import whole
 from fastnn.errors import ArgumentError
 from fastnn.ops.arithmetic import FLOATING, add, binary, clamp_numbers, mul, sub, true_divide
 from fastnn.ops.common import floating, sum_to
@@ -217,12 +217,14 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     x = input if isinstance(input, Tensor) else Tensor(input)
     if min is None and max is None:
         raise ArgumentError("clamp: expected min or max or both")
-    bounds = (min, max)
-    if all(bound is None or is_number(bound) for bound in bounds):
-        return clamp_numbers(x, *bounds)
+    tensors = [isinstance(bound, Tensor) for bound in (min, max)]
+    if not any(tensors):
+        return clamp_numbers(x, min, max)
     if min is not None:
-        x = where(lt(x, min), min, x)
-    return x if max is None else where(lt(max, x) if isinstance(max, Tensor) else x > max, max, x)
+        x = where(lt(x, min), min, x) if tensors[0] else clamp_numbers(x, min, None)
+    if max is not None:
+        x = where(lt(max, x), max, x) if tensors[1] else clamp_numbers(x, None, max)
+    return x
 
 
 def clamp_min(input: Any, min: Any) -> Tensor:
