@@ -7,7 +7,7 @@ which are methods of tensors; a family is imported when one of its names is used
 
 from typing import TYPE_CHECKING, Any
 
-from fastnn.ops import arithmetic, logic, names, shaping, ufuncs
+from fastnn.ops import arithmetic, logic, names, places, shaping, ufuncs
 from fastnn.ops.dense import matmul
 from fastnn.tensors import Tensor
 
@@ -52,6 +52,7 @@ class _Late:
 _SPECIAL: dict[str, Any] = {
     **arithmetic.SPECIAL,
     **logic.SPECIAL,
+    **places.SPECIAL,
     **shaping.SPECIAL,
     "__array_ufunc__": ufuncs.array_ufunc,
     "__array_function__": ufuncs.array_function,
