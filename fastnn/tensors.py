@@ -139,6 +139,8 @@ class Tensor:
         self._requires_grad = False
         if requires_grad:
             self.requires_grad_()
+        if (recorder := tracer()) is not None:
+            recorder.made(self)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 
@@ -256,12 +258,6 @@ class Tensor:
         if self.data.size != 1:
             raise ShapeError(f"bool: expected a tensor with one entry, got shape {self.shape}: use .any() or .all()")
         return bool(self.data.item())
-
-    def any(self) -> bool:
-        return bool(self.data.any())
-
-    def all(self) -> bool:
-        return bool(self.data.all())
 
     def detach(self) -> Tensor:
         """The same data, off the tape."""

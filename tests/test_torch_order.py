@@ -270,7 +270,6 @@ def loss_arguments(loss: Callable[..., Any]) -> tuple[Any, ...]:
         (lambda: nn.Linear(1, 1).load_state_dict({}, False, True), "assign=False"),
         (lambda: fnn.Tensor(x, True).sum().backward(None, False, True), "create_graph=False"),
         (lambda: F.normalize(x, 2.0, 1), "vectors of length 1"),
-        (lambda: fnn.Tensor(x).max(fnn.Tensor(x)), r"fnn\.where\(a > b, a, b\)"),
     ],
 )
 def test_what_fastnn_lacks_is_refused_where_it_stands(call: Callable[[], Any], message: str) -> None:

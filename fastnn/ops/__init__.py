@@ -22,9 +22,15 @@ if TYPE_CHECKING:
     from fastnn.ops.joining import *  # noqa: F403
     from fastnn.ops.logic import *  # noqa: F403
     from fastnn.ops.loss import *  # noqa: F403
+    from fastnn.ops.moving import *  # noqa: F403
     from fastnn.ops.norm import *  # noqa: F403
+    from fastnn.ops.places import *  # noqa: F403
     from fastnn.ops.pool import *  # noqa: F403
+    from fastnn.ops.products import *  # noqa: F403
+    from fastnn.ops.reductions import *  # noqa: F403
     from fastnn.ops.shaping import *  # noqa: F403
+    from fastnn.ops.sorting import *  # noqa: F403
+    from fastnn.ops.writing import *  # noqa: F403
 
 __all__ = sorted(names.FORMS)
 

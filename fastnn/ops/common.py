@@ -74,7 +74,9 @@ def axes(op: str, dim: Dim, ndim: int) -> tuple[int, ...] | None:
     """One dimension or several, counted from the front; None stands for all, as PyTorch's empty tuple does."""
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return None
-    found = tuple(axis(op, d, ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,)))
+    found = tuple(axis(op, d, max(ndim, 1)) for d in (dim if isinstance(dim, (tuple, list)) else (dim,)))
+    if ndim == 0:  # a number has one entry along what is its only dimension
+        return None
     if len(set(found)) < len(found):
         raise ShapeError(f"{op}: expected every dimension once, got {dim}")
     return found

@@ -45,18 +45,51 @@ TABLE: dict[str, dict[str, str]] = {
         "fm": "maximum minimum",
         "": "rint",
     },
-    "joining": {"f": "cat stack where"},
+    "joining": {
+        "f": "atleast_1d atleast_2d atleast_3d cat column_stack dstack hstack stack vstack",
+        "fm": "where",
+    },
     "logic": {
         "fmi": "bitwise_and bitwise_not bitwise_or bitwise_xor eq ge gt le logical_and logical_not logical_or "
         "logical_xor lt ne",
         "fm": "allclose equal isclose isfinite isinf isnan isneginf isposinf signbit",
     },
     "loss": {"F": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy mse_loss nll_loss"},
-    "norm": {"fF": "batch_norm", "F": "normalize", "": "batch_norm_training"},
+    "moving": {
+        "f": "broadcast_tensors cartesian_prod meshgrid tril_indices triu_indices",
+        "fm": "broadcast_to chunk diag diag_embed diagonal flip fliplr flipud movedim narrow ravel "
+        "repeat_interleave roll rot90 select split split_with_sizes tensor_split tile unbind unflatten",
+        "fmi": "tril triu",
+        "m": "expand_as repeat unfold",
+    },
+    "norm": {"fF": "batch_norm", "": "batch_norm_training normalize_channels"},
+    "places": {
+        "fm": "argwhere gather index_select masked_select nonzero take take_along_dim",
+        "fmi": "index_add index_copy index_fill index_put masked_fill masked_scatter scatter scatter_add "
+        "scatter_reduce",
+    },
     "pool": {"F": "avg_pool2d max_pool2d", "": "global_avg_pool2d"},
-    "shaping": {
-        "fm": "argmax flatten max mean min permute reshape squeeze std sum t transpose unsqueeze var",
-        "m": "view",
+    "products": {
+        "f": "cdist chain_matmul einsum tensordot",
+        "fm": "bmm dist dot ger inner kron logsumexp mm mv norm outer trace vdot",
+        "fmi": "addbmm addmm addmv addr baddbmm",
+        "F": "normalize",
+    },
+    "reductions": {
+        "f": "std_mean var_mean",
+        "fm": "all amax amin aminmax any argmax argmin count_nonzero max mean median min nanmean nansum prod std sum "
+        "var",
+    },
+    "shaping": {"fm": "flatten permute reshape squeeze t transpose unsqueeze", "m": "expand view"},
+    "sorting": {
+        "f": "bucketize searchsorted unique_consecutive",
+        "fm": "argsort bincount diff histc kthvalue logcumsumexp msort sort topk unique",
+        "fmi": "cumprod cumsum",
+        "F": "one_hot",
+    },
+    "writing": {
+        "m": "copy_ detach_ exponential_ fill_ fill_diagonal_ geometric_ log_normal_ normal_ random_ squeeze_ t_ transpose_ "
+        "uniform_ unsqueeze_ zero_",
     },
 }
 # Second names for the same function, in the same forms.
@@ -78,9 +111,11 @@ ALIASES = {
     "greater_equal": "ge",
     "less": "lt",
     "less_equal": "le",
+    "moveaxis": "movedim",
     "multiply": "mul",
     "negative": "neg",
     "not_equal": "ne",
+    "row_stack": "vstack",
     "subtract": "sub",
     "sgn": "sign",
     "swapaxes": "transpose",

@@ -229,7 +229,7 @@ def batch_norm_training(
     return BatchNormTraining.apply(x, weight, bias, eps=eps, running=running)
 
 
-def normalize(x: Any, mean: Array, std: Array) -> Tensor:
+def normalize_channels(x: Any, mean: Array, std: Array) -> Tensor:
     """(x - mean) / std for each channel of x (N, C, ...), mean and std (C,) or (1,); integers, of any type, are pixels
     from 0 to 255 and are divided by 255 first.
 

@@ -16,6 +16,7 @@ from fastnn.ops.joining import where
 from fastnn.ops.shaping import Index, expand
 from fastnn.tape import tracer
 from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.versions import wrote
 
 __all__ = [
     "argwhere", "gather", "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
@@ -164,6 +165,11 @@ def _check_mask(x: Tensor, parts: list[Any], places: list[Any], mask: Array) -> 
         )
 
 
+def _alone(x: Tensor, parts: Key) -> Key:
+    """The integers of a key, with slices in the place of its other parts."""
+    return tuple(p if isinstance(p, int) or p is ... else slice(None) for p in parts if p is not None)
+
+
 def index(x: Tensor, key: Any) -> Tensor:
     """x[key]: integers, slices, None, ..., lists, boolean and integer arrays or tensors, as NumPy and PyTorch have them.
 
@@ -171,9 +177,20 @@ def index(x: Tensor, key: Any) -> Tensor:
     """
     parts, places = _key(x, key)
     try:
-        return Pick.apply(x, *places, key=parts) if places else Index.apply(x, index=parts)
+        if not places:
+            return Index.apply(x, index=parts)
+        if any(isinstance(part, int) for part in parts):  # PyTorch takes integers first, NumPy as arrays among others
+            x, parts = Index.apply(x, index=_alone(x, parts)), tuple(p for p in parts if not isinstance(p, int))
+        return Pick.apply(x, *places, key=parts)
     except IndexError as error:
         raise ShapeError(f"index: {error} (input is {x.shape})") from None
+
+
+def _check_recordable(parts: Key) -> None:
+    """GraphError for integers apart from arrays, whose result NumPy shapes in another way than PyTorch."""
+    advanced = [i for i, part in enumerate(parts) if part is SLOT or isinstance(part, int)]
+    if SLOT in parts and any(isinstance(p, int) for p in parts) and advanced[-1] - advanced[0] >= len(advanced):
+        raise GraphError("x[...] = ...: on the tape, integers and arrays of indices apart from one another are not taken")
 
 
 def set_index(x: Tensor, key: Any, value: Any) -> None:
@@ -187,10 +204,15 @@ def set_index(x: Tensor, key: Any, value: Any) -> None:
     parts, places = _key(x, key)
     try:
         if recorded(x, values):
+            _check_recordable(parts)
             taken_over("x[...] = ...", x, lambda old: Put.apply(old, values.astype(x.dtype), *places, key=parts))
         else:
             writable("x[...] = ...", x)
-            x.data[filled(parts, places)] = values.data
+            target = x.data
+            if places and any(isinstance(part, int) for part in parts):
+                target, parts = target[_alone(x, parts)], tuple(p for p in parts if not isinstance(p, int))
+            target[filled(parts, places)] = values.data
+            wrote(x.data)
     except (IndexError, ValueError) as error:
         if isinstance(error, ShapeError):
             raise
@@ -217,7 +239,9 @@ def _along(op: str, x: Tensor, dim: int, index: Any, *, fits: bool = True) -> tu
     if fits and any(have > size for d, (have, size) in enumerate(zip(found.shape, x.shape, strict=True)) if d != dim):
         raise ShapeError(f"{op}: expected an index no larger than the input outside of {dim}, got {found.shape}")
     grid = np.ogrid[tuple(slice(size) for size in found.shape)]
-    places: list[Any] = list(grid) if isinstance(grid, (list, tuple)) else [grid]
+    places: list[Any] = list(map(np.array, grid if isinstance(grid, (list, tuple)) else [grid]))
+    for each in places:  # what marks a grid for plans
+        each.flags.writeable = False
     places[dim] = found
     return (SLOT,) * x.ndim, places
 

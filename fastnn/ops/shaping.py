@@ -1,4 +1,4 @@
-"""Sums and other reductions, and what moves entries without changing them: reshape, transpose, indexing."""
+"""What moves entries without changing them: reshape, transpose, indexing; and the Functions of reductions.py."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends.sums import total
-from fastnn.checks import is_whole, number
+from fastnn.checks import is_whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.arithmetic import Sqrt
-from fastnn.ops.common import Dim, axes, axis, floating, sum_to, tensor_of
+from fastnn.ops.common import Dim, axes, axis, sum_to, tensor_of
 from fastnn.tensors import Array, Context, Function, Tensor
 
 
@@ -43,18 +43,15 @@ class Deviation(Sqrt):
 
 
 class Extremum(Function):
-    """The entry that `pick` (np.argmax, np.argmin) finds along dim, or of all (None): of equal ones the first, which
-    takes the gradient. Saves where.
+    """The entry that `pick` (np.argmax, np.argmin) finds along dim: of equal ones the first, which takes the gradient.
+    Saves where.
 
     Attributes: dim, keepdim, pick.
     """
 
     @staticmethod
-    def forward(ctx: Context, x: Array, *, dim: int | None, keepdim: bool, pick: Any) -> Array:
+    def forward(ctx: Context, x: Array, *, dim: int, keepdim: bool, pick: Any) -> Array:
         where = pick(x, axis=dim, keepdims=True)
-        if dim is None:
-            ctx.save_for_backward(x.shape, where.item())
-            return x.flat[where.item()]
         ctx.save_for_backward(x.shape, where)
         y = np.take_along_axis(x, where, dim)
         return y if keepdim else y.squeeze(dim)
@@ -64,10 +61,7 @@ class Extremum(Function):
         shape, where = ctx.saved_tensors
         dim = ctx.attributes["dim"]
         grad_x = np.zeros(shape, grad.dtype)
-        if dim is None:
-            grad_x.flat[where] = grad
-        else:
-            np.put_along_axis(grad_x, where, grad if ctx.attributes["keepdim"] else np.expand_dims(grad, dim), dim)
+        np.put_along_axis(grad_x, where, grad if ctx.attributes["keepdim"] else np.expand_dims(grad, dim), dim)
         return grad_x
 
 
@@ -147,97 +141,6 @@ class Index(Function):
 
 def _tuple(index: Any) -> tuple[Any, ...]:
     return index if isinstance(index, tuple) else (index,)
-
-
-def sum(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """The sum over one dimension, several, or all.
-
-    >>> import fastnn as fnn
-    >>> fnn.Tensor([[1.0, 2.0], [3.0, 4.0]]).sum(0)
-    Tensor([4., 6.])
-    """
-    return Sum.apply(input, dim=axes("sum", dim, input.ndim), keepdim=keepdim)
-
-
-def mean(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """The mean over one dimension, several, or all."""
-    x = floating(input)
-    dims = axes("mean", dim, x.ndim)
-    count = x.numel() if dims is None else math.prod(x.shape[d] for d in dims)
-    return Sum.apply(x, dim=dims, keepdim=keepdim) / count
-
-
-def max(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The largest entry; with `dim`, as in PyTorch, a pair: the largest along it, and their indices.
-
-    >>> import fastnn as fnn
-    >>> values, indices = fnn.Tensor([[1.0, 5.0], [4.0, 3.0]]).max(1)
-    >>> values, indices.numpy()
-    (Tensor([5., 4.]), array([1, 0]))
-    """
-    return _extremum("max", input, dim, keepdim, np.argmax)
-
-
-def min(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The smallest entry; with `dim` a pair: the smallest along it, and their indices."""
-    return _extremum("min", input, dim, keepdim, np.argmin)
-
-
-def _extremum(op: str, x: Tensor, dim: int | None, keepdim: bool, pick: Any) -> Any:
-    if isinstance(dim, (Tensor, np.ndarray)) and not is_whole(dim):
-        sign = ">" if op == "max" else "<"
-        raise ArgumentError(f"{op}: expected a dimension, got a tensor: of two, fnn.where(a {sign} b, a, b)")
-    if x.numel() == 0:
-        raise ShapeError(f"{op}: expected at least one entry, got shape {x.shape}")
-    if dim is None:
-        return Extremum.apply(x, dim=None, keepdim=False, pick=pick)
-    dim = axis(op, dim, x.ndim)
-    values = Extremum.apply(x, dim=dim, keepdim=keepdim, pick=pick)
-    return values, Place.apply(x, dim=dim, keepdim=keepdim, pick=pick)
-
-
-def var(
-    input: Tensor, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
-) -> Tensor:
-    """The variance over one dimension, several, or all: squared deviations summed, divided by count - correction.
-
-    `unbiased` is PyTorch's older name: True for a correction of 1, which is the default, False for 0; ``x.var(False)``
-    says it of all entries.
-    """
-    x = floating(input)
-    dim, correction = _correction("var", dim, unbiased, correction)
-    dims = axes("var", dim, x.ndim)
-    count = x.numel() if dims is None else math.prod(x.shape[d] for d in dims)
-    if count <= correction:
-        raise ShapeError(f"var: expected more than {correction:g} entries, got {count} (input is {x.shape})")
-    away = x - mean(x, tuple(range(x.ndim)) if dims is None else dims, True)
-    return sum(away * away, dims, keepdim) / (count - correction)
-
-
-def std(
-    input: Tensor, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
-) -> Tensor:
-    """The square root of the variance, by the same arguments; its gradient where all values are equal is 0."""
-    dim, correction = _correction("std", dim, unbiased, correction)
-    return Deviation.apply(var(input, dim, keepdim=keepdim, correction=correction))
-
-
-def _correction(op: str, dim: Any, unbiased: Any, correction: float | None) -> tuple[Dim, float]:
-    """`dim` and the correction: a flag in the place of dim is `unbiased`, as in PyTorch."""
-    if isinstance(dim, (bool, np.bool_)):
-        dim, unbiased = None, dim
-    if not isinstance(unbiased, (bool, np.bool_)):
-        raise ArgumentError(f"{op}: expected unbiased=True or False, got {unbiased!r}: correction= is given by name")
-    return dim, float(unbiased) if correction is None else number(op, "correction", correction, 0)
-
-
-def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The index of the largest entry along `dim`, or in the flattened tensor; int64, off the tape."""
-    if input.numel() == 0:
-        raise ShapeError(f"argmax: expected at least one entry, got shape {input.shape}")
-    if dim is None:
-        return Place.apply(input, dim=None, keepdim=False, pick=np.argmax)
-    return Place.apply(input, dim=axis("argmax", dim, input.ndim), keepdim=keepdim, pick=np.argmax)
 
 
 def reshape(input: Tensor, *shape: Any) -> Tensor:

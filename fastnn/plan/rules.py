@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.ops import arithmetic, draws, elementwise, joining, norm, shaping
+from fastnn.ops import arithmetic, draws, elementwise, joining, norm, reductions, shaping
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.trace import Detach, Operator
 from fastnn.tensors import Array, Cast, Context, Function, Round
 
-__all__ = ["OF_ANY_TYPE", "RULES", "Backward", "Rule", "rule"]
+__all__ = ["OF_ANY_TYPE", "RULES", "Backward", "Rule", "around", "rule"]
 
 Backward = Callable[[Array], tuple[Array | None, ...]]
 Rule = Callable[..., tuple[Array, Backward | None]]
@@ -235,8 +235,10 @@ def _sum(to: Emitter, op: Operator, x: Array, *, dim: tuple[int, ...] | None, ke
 
 @rule(shaping.Extremum, shaping.Place)
 def _extremum(to: Emitter, op: Operator, x: Array, *, dim: int | None, keepdim: bool, pick: Any) -> Any:
+    if pick not in (np.argmax, np.argmin):
+        raise Unlowered("it sorts")
     whole = to.contiguous(x)
-    outer, size, inner = (1, x.size, 1) if dim is None else _around(x.shape, dim)
+    outer, size, inner = (1, x.size, 1) if dim is None else around(x.shape, dim)
     n = (outer, size, inner, int(pick is np.argmin))
     where = to.array((outer, inner), np.int64)
     if op.function is shaping.Place:
@@ -253,7 +255,33 @@ def _extremum(to: Emitter, op: Operator, x: Array, *, dim: int | None, keepdim: 
     return y.reshape(op.output.shape), backward
 
 
-def _around(shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
+@rule(reductions.Peak)
+def _peak(to: Emitter, op: Operator, x: Array, *, dim: tuple[int, ...] | None, keepdim: bool, largest: bool) -> Any:
+    axes = tuple(range(x.ndim)) if dim is None else dim
+    kept = tuple(d for d in range(x.ndim) if d not in axes)
+    single = tuple(1 if d in axes else size for d, size in enumerate(x.shape))
+    outer = int(np.prod([x.shape[d] for d in kept], dtype=int))
+    whole = to.contiguous(x.transpose(*kept, *axes))
+    y, where = to.array((outer, 1)), to.array((outer, 1), np.int64)
+    to.call("extremum", y, where, whole, n=(outer, x.size // outer, 1, int(not largest)))
+    y = y.reshape(single)
+
+    def backward(grad: Array) -> tuple[Array]:
+        same = to.map("equal", x, y)
+        return (to.map("mul", same, to.map("div", to.reshape(grad, single), to.sum_to(same, single))),)
+
+    return y.reshape(op.output.shape), backward
+
+
+@rule(reductions.Truth, any_type=(0,))
+def _truth(to: Emitter, op: Operator, x: Array, *, dim: tuple[int, ...] | None, keepdim: bool, every: bool) -> Any:
+    counted = to.map("equal" if every else "not_equal", x, ZERO)
+    total = to.sum(counted, tuple(range(x.ndim)) if dim is None else dim)
+    y = to.map("equal" if every else "not_equal", total, ZERO, dtype=np.bool_)
+    return y.reshape(op.output.shape), None
+
+
+def around(shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
     """Sizes before, at and after a dimension."""
     return int(np.prod(shape[:dim], dtype=int)), shape[dim], int(np.prod(shape[dim + 1 :], dtype=int))
 

@@ -30,7 +30,7 @@
     X(conv2d_backward_weight) X(max_pool2d_forward) X(max_pool2d_backward_input) X(avg_pool2d_forward)                         \
     X(avg_pool2d_backward_input) X(global_avg_pool2d_forward) X(global_avg_pool2d_backward_input) X(batch_norm_statistics)     \
     X(batch_norm_forward) X(batch_norm_backward_weight) X(batch_norm_backward_input) X(softmax_cross_entropy) X(nll)           \
-    X(nll_backward) X(within) X(loss)
+    X(nll_backward) X(within) X(loss) X(cumsum) X(pick) X(spread) X(put)
 #define OPERATORS(X) OPERATOR_MAPS(X) OPERATOR_ELEMENTS(X) OPERATOR_ROWS(X) OPERATOR_LOSSES(X) OPERATOR_OTHERS(X)
 
 #define ENTRY(NAME) OPERATOR_##NAME,

@@ -89,6 +89,9 @@ METHODS: dict[str, Case] = {
     "add": (lambda x, y: x.add(y), (ROWS, VECTOR)),
     "addcdiv": (lambda x, y, z: x.addcdiv(y, z, value=0.5), (ROWS, VECTOR, POSITIVE)),
     "addcmul": (lambda x, y, z: x.addcmul(y, z, value=0.5), (ROWS, VECTOR, POSITIVE)),
+    "amax": (lambda x: x.amax((0, 2)), (IMAGES,)),
+    "amin": (lambda x: x.amin(1, keepdim=True), (ROWS,)),
+    "aminmax": (lambda x: x.aminmax(dim=0).max - x.aminmax().min, (ROWS,)),
     "asin": (lambda x: x.asin(), (SHARES,)),
     "asinh": (lambda x: x.asinh(), (ROWS,)),
     "atan": (lambda x: x.atan(), (ROWS,)),
@@ -122,13 +125,17 @@ METHODS: dict[str, Case] = {
     "max": (lambda x: x.max(0)[0] + x.max(), (ROWS,)),
     "maximum": (lambda x, y: x.maximum(y), (ROWS, VECTOR)),
     "mean": (lambda x: x.mean((0, 2)), (IMAGES,)),
+    "median": (lambda x: x.median(0).values + x.median(), (ROWS,)),
     "min": (lambda x: x.min(0, keepdim=True)[0] * x.min(), (ROWS,)),
     "minimum": (lambda x, y: x.minimum(y), (ROWS, VECTOR)),
     "mul": (lambda x, y: x.mul(y), (ROWS, VECTOR)),
     "nan_to_num": (lambda x: x.nan_to_num(), (ROWS,)),
+    "nanmean": (lambda x: x.nanmean(1), (ROWS,)),
+    "nansum": (lambda x: x.nansum(1), (ROWS,)),
     "neg": (lambda x: x.neg(), (ROWS,)),
     "permute": (lambda x: x.permute(2, 0, 3, 1), (IMAGES,)),
     "pow": (lambda x: x.pow(3), (ROWS,)),
+    "prod": (lambda x: x.prod(1) + x.prod(), (ROWS,)),
     "rad2deg": (lambda x: x.rad2deg(), (ROWS,)),
     "reciprocal": (lambda x: x.reciprocal(), (POSITIVE,)),
     "relu": (lambda x: x.relu(), (ROWS,)),
@@ -146,6 +153,7 @@ METHODS: dict[str, Case] = {
     "square": (lambda x: x.square(), (ROWS,)),
     "squeeze": (lambda x: x[:, :1].squeeze(1), (ROWS,)),
     "std": (lambda x: x.std(1), (ROWS,)),
+    "std_mean": (lambda x: sum(ops.std_mean(x, 1)), (ROWS,)),
     "sub": (lambda x, y: x.sub(y), (ROWS, VECTOR)),
     "sum": (lambda x: x.sum(1), (ROWS,)),
     "t": (lambda x: x.t(), (ROWS,)),
@@ -156,9 +164,12 @@ METHODS: dict[str, Case] = {
     "trunc": (lambda x: x.trunc(), (SHARES,)),
     "unsqueeze": (lambda x: x.unsqueeze(1), (ROWS,)),
     "var": (lambda x: x.var(0), (ROWS,)),
+    "var_mean": (lambda x: sum(ops.var_mean(x)), (ROWS,)),
     "view": (lambda x: x.view(-1), (ROWS,)),
 }
-WITHOUT_GRADIENT = {"__floordiv__", "__rfloordiv__", "argmax", "floor_divide", *ops.logic.SPECIAL} | {
+WITHOUT_GRADIENT = {"__floordiv__", "__rfloordiv__", *ops.logic.SPECIAL}
+WITHOUT_GRADIENT |= {"all", "any", "argmax", "argmin", "count_nonzero", "floor_divide"}
+WITHOUT_GRADIENT |= {
     name for name, (file, _) in ops.names.FORMS.items() if file in ("casting", "creation", "draws", "logic")
 }
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on

@@ -82,6 +82,12 @@ CASES: list[Case] = [
     ("max", lambda x, p: (p * x).max() + (p * x).max(1)[0].sum() + (p + x).max(0, keepdim=True)[0],
      (6, 5), [(6, 5)], ANY),
     ("min", lambda x, p: (p * x).min() + (p * x).min(0)[0], (6, 5, 3), [(5, 1)], ANY),
+    ("amax", lambda x, p: (p * x).amax((0, 2)) + (p - x).amin(1).sum() + (p + x).amax(1, keepdim=True)[0, 0, 0]
+     + (p - p).amax(1).sum(), (3, 4, 5), [(4, 5)], ANY),
+    ("prod", lambda x, p: (p * x).prod(0) + (p + x).prod() * 1e-3 + (p * x)[:3].prod(1).sum(), (5, 3), [(3,)], ANY),
+    ("truth", lambda x, p: fnn.where((x > p).any(0), p, -p) + fnn.where((x > p).all(), p, x) +
+     fnn.where((x > 0).all(1, keepdim=True), p, x), (5, 3), [(3,)], ANY),
+    ("moments", lambda x, p: sum(fnn.var_mean(p * x, 1)).sum() + sum(fnn.std_mean(p * x)), (5, 3), [(3,)], ANY),
     ("reshape", lambda x, p: (p * x).reshape(5, -1) + (p * x).flatten()[:12], (4, 5, 3), [(5, 3)], ANY),
     ("reshape, of transposed", lambda x, p: (p * x).T.reshape(-1) * p.reshape(-1), (4, 5), [(4, 5)], ANY),
     ("views of the input", lambda x, p: x.T.reshape(4, 5) * p + x.flatten()[3:7].unsqueeze(1), (4, 5), [(4, 5)], ANY),

@@ -149,7 +149,6 @@ OPERATORS: Calls = {
     "sum over what is not there": lambda _: t(2).sum(1),
     "sum over a flag": lambda _: t(2).sum(True),
     "sum over one twice": lambda _: t(2, 3).sum((0, 0)),
-    "max of two": lambda _: t(2).max(t(2)),
     "max of nothing": lambda _: fnn.Tensor([]).max(),
     "var of one": lambda _: t(1).var(),
     "var by position": lambda _: t(2).var(0, 0),
