@@ -95,21 +95,59 @@ class Node:
     `ctx` is None once backward has freed it.
     """
 
-    __slots__ = ("__weakref__", "attributes", "ctx", "function", "inputs", "module", "number")
+    __slots__ = ("__weakref__", "_inputs", "attributes", "ctx", "function", "module", "number")
 
     def __init__(
         self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any], ctx: Context
     ) -> None:
         self.function = function
-        self.inputs = inputs  # Tensors, arrays and other values, as they were given to apply()
+        self._inputs = inputs  # Tensors, arrays and other values, as they were given to apply()
         self.attributes = attributes
         self.ctx: Context | None = ctx
         self.module = state.module
         self.number = next(versions.clock)  # higher than its inputs': sorted by it, the graph is in order
 
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """What it ran on; a tensor that was written in place since, as it was then."""
+        if versions.recorded:
+            self._inputs = tuple([_as_it_was(x, self) if hasattr(x, "node") else x for x in self._inputs])
+        return self._inputs
+
     def free(self) -> None:
         self.ctx = None
-        self.inputs = ()
+        self._inputs = ()
+
+
+class Write(Node):
+    """A write in place that is on the tape: `tensor`, which it was made of by `node`, goes on as its output; `before` is
+    the tensor as it was, which operators that ran earlier have seen."""
+
+    __slots__ = ("before",)
+
+    def __init__(self, node: Node, tensor: Tensor, before: Tensor) -> None:
+        assert node.ctx is not None
+        super().__init__(node.function, node.inputs, node.attributes, node.ctx)
+        self.module, self.before = node.module, before
+        versions.record_write(tensor.data, self.number)
+
+
+def _as_it_was(x: Any, user: Node) -> Any:
+    """The tensor that `user` saw, behind the writes that came later. GraphError where another one's write came between
+    the two in their common memory, so that the gradient that x passes on would miss it."""
+    while x.node is not None and x.node.number > user.number:
+        if not isinstance(x.node, Write):  # not one of fastnn's
+            return x
+        x = x.node.before
+    if x._requires_grad:
+        made = -1 if x.node is None else x.node.number
+        if versions.recorded_between(x._data, made, user.number):
+            raise GraphError(
+                f"backward: {user.function.__name__} read a tensor of shape {x.shape} after entries of it were written "
+                "in place through another tensor, a view of the same memory, so its gradient would miss the write: "
+                "read entries after writing them, or use fnn.where, fnn.cat, x.masked_fill or x.clone()"
+            )
+    return x
 
     def name(self) -> str:
         """PyTorch's name for what computes this operator's gradient."""

@@ -146,6 +146,8 @@ class Tensor(Hookable):
         self._requires_grad = False
         if requires_grad:
             self.requires_grad_()
+        if (recorder := tracer()) is not None:
+            recorder.made(self)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 

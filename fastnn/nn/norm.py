@@ -186,7 +186,7 @@ class Normalize(Module):
             raise ArgumentError(f"Normalize: expected mean and std of one length, std positive, got {mean} and {std}")
 
     def forward(self, x: Any) -> Tensor:
-        return ops.normalize(x, self.mean, self.std)
+        return ops.normalize_channels(x, self.mean, self.std)
 
     def extra_repr(self) -> str:
         return f"mean=[{_listed(self.mean)}], std=[{_listed(self.std)}]"

@@ -8,7 +8,7 @@ which are methods of tensors; a family is imported when one of its names is used
 from typing import TYPE_CHECKING, Any
 
 from fastnn.habits import no_such_method
-from fastnn.ops import arithmetic, logic, names, shaping, ufuncs
+from fastnn.ops import arithmetic, logic, names, places, shaping, ufuncs
 from fastnn.ops.dense import matmul
 from fastnn.tensors import Tensor
 
@@ -27,15 +27,20 @@ if TYPE_CHECKING:
     from fastnn.ops.loss import *  # noqa: F403
     from fastnn.ops.loss_entries import *  # noqa: F403
     from fastnn.ops.loss_margins import *  # noqa: F403
+    from fastnn.ops.moving import *  # noqa: F403
     from fastnn.ops.nonlinear import *  # noqa: F403
     from fastnn.ops.norm import *  # noqa: F403
     from fastnn.ops.padding import *  # noqa: F403
+    from fastnn.ops.places import *  # noqa: F403
     from fastnn.ops.pool import *  # noqa: F403
+    from fastnn.ops.products import *  # noqa: F403
     from fastnn.ops.reductions import *  # noqa: F403
     from fastnn.ops.resizing import *  # noqa: F403
     from fastnn.ops.sample_norm import *  # noqa: F403
     from fastnn.ops.shaping import *  # noqa: F403
     from fastnn.ops.similarity import *  # noqa: F403
+    from fastnn.ops.sorting import *  # noqa: F403
+    from fastnn.ops.writing import *  # noqa: F403
 
 __all__ = sorted(names.FORMS)
 
@@ -67,6 +72,7 @@ def _no_such_method(x: Tensor, name: str) -> Any:
 _SPECIAL: dict[str, Any] = {
     **arithmetic.SPECIAL,
     **logic.SPECIAL,
+    **places.SPECIAL,
     **shaping.SPECIAL,
     "__getattr__": _no_such_method,
     "__array_ufunc__": ufuncs.array_ufunc,

@@ -18,6 +18,11 @@ Size = int | tuple[int, int]
 Dim = int | Sequence[int] | None
 
 
+def tensor_of(x: Any) -> Tensor:
+    """`x` itself, or what NumPy takes as a tensor."""
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
 def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:
     """`x` as a tensor of `dtype`, the type of the layer's weights.
 

@@ -47,7 +47,10 @@ TABLE: dict[str, dict[str, str]] = {
         "fm": "maximum minimum",
         "": "rint",
     },
-    "joining": {"f": "cat stack where"},
+    "joining": {
+        "f": "atleast_1d atleast_2d atleast_3d cat column_stack dstack hstack stack vstack",
+        "fm": "where",
+    },
     "logic": {
         "fmi": "bitwise_and bitwise_not bitwise_or bitwise_xor eq ge gt le logical_and logical_not logical_or "
         "logical_xor lt ne",
@@ -60,17 +63,35 @@ TABLE: dict[str, dict[str, str]] = {
         "F": "cosine_embedding_loss hinge_embedding_loss margin_ranking_loss multi_margin_loss "
         "multilabel_soft_margin_loss soft_margin_loss triplet_margin_loss",
     },
+    "moving": {
+        "f": "broadcast_tensors cartesian_prod meshgrid tril_indices triu_indices",
+        "fm": "broadcast_to chunk diag diag_embed diagonal flip fliplr flipud movedim narrow ravel "
+        "repeat_interleave roll rot90 select split split_with_sizes tensor_split tile unbind unflatten",
+        "fmi": "tril triu",
+        "m": "expand_as repeat unfold",
+    },
     "nonlinear": {
         "fF": "alpha_dropout celu prelu selu threshold",
         "F": "dropout1d dropout2d dropout3d glu hardshrink hardsigmoid hardtanh logsigmoid softmin softshrink softsign "
         "tanhshrink",
     },
-    "norm": {"fF": "batch_norm", "F": "instance_norm normalize", "": "batch_norm_training"},
+    "norm": {"fF": "batch_norm", "F": "instance_norm", "": "batch_norm_training normalize_channels"},
     "padding": {"F": "pad"},
+    "places": {
+        "fm": "argwhere gather index_select masked_select nonzero take take_along_dim",
+        "fmi": "index_add index_copy index_fill index_put masked_fill masked_scatter scatter scatter_add "
+        "scatter_reduce",
+    },
     "pool": {
         "fF": "adaptive_avg_pool1d avg_pool1d max_pool1d max_pool2d",
         "F": "adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d avg_pool2d",
         "": "global_avg_pool2d",
+    },
+    "products": {
+        "f": "cdist chain_matmul einsum tensordot",
+        "fm": "bmm dist dot ger inner kron logsumexp mm mv norm outer trace vdot",
+        "fmi": "addbmm addmm addmv addr baddbmm",
+        "F": "normalize",
     },
     "reductions": {
         "f": "var_mean",
@@ -81,8 +102,18 @@ TABLE: dict[str, dict[str, str]] = {
         "F": "fold interpolate unfold upsample",
     },
     "sample_norm": {"fF": "group_norm layer_norm rms_norm"},
-    "shaping": {"fm": "flatten permute reshape squeeze t transpose unsqueeze", "m": "view"},
+    "shaping": {"fm": "flatten permute reshape squeeze t transpose unsqueeze", "m": "expand view"},
     "similarity": {"fF": "bilinear cosine_similarity pairwise_distance"},
+    "sorting": {
+        "f": "bucketize searchsorted unique_consecutive",
+        "fm": "argsort bincount diff histc kthvalue logcumsumexp msort sort topk unique",
+        "fmi": "cumprod cumsum",
+        "F": "one_hot",
+    },
+    "writing": {
+        "m": "copy_ detach_ exponential_ fill_ fill_diagonal_ geometric_ log_normal_ normal_ random_ squeeze_ t_ "
+        "transpose_ uniform_ unsqueeze_ zero_",
+    },
 }
 # Second names for the same function, in the same forms.
 ALIASES = {
@@ -103,9 +134,11 @@ ALIASES = {
     "greater_equal": "ge",
     "less": "lt",
     "less_equal": "le",
+    "moveaxis": "movedim",
     "multiply": "mul",
     "negative": "neg",
     "not_equal": "ne",
+    "row_stack": "vstack",
     "subtract": "sub",
     "sgn": "sign",
     "swapaxes": "transpose",

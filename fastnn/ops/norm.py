@@ -265,7 +265,7 @@ def instance_norm(
     return y if bias is None else y + bias.reshape(channels)
 
 
-def normalize(x: Any, mean: Array, std: Array) -> Tensor:
+def normalize_channels(x: Any, mean: Array, std: Array) -> Tensor:
     """(x - mean) / std for each channel of x (N, C, ...), mean and std (C,) or (1,); integers, of any type, are pixels
     from 0 to 255 and are divided by 255 first.
 

@@ -10,12 +10,10 @@ import numpy as np
 
 from fastnn.backends.sums import total
 from fastnn.checks import is_whole
-from fastnn.errors import ArgumentError, GraphError, ShapeError
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.arithmetic import Sqrt
-from fastnn.ops.common import Dim, axes, axis
-from fastnn.tape import recording, tracer
+from fastnn.ops.common import Dim, axes, axis, sum_to, tensor_of
 from fastnn.tensors import Array, Context, Function, Tensor
-from fastnn.versions import wrote
 
 
 class Sum(Function):
@@ -104,6 +102,19 @@ class Permute(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
         return grad.transpose(np.argsort(ctx.attributes["dims"]))
+
+
+class Expand(Function):
+    """x stretched to a shape, a view. Saves the old shape. Attribute: shape."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, shape: tuple[int, ...]) -> Array:
+        ctx.save_for_backward(x.shape)
+        return np.broadcast_to(x, shape)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return sum_to(grad, *ctx.saved_tensors)
 
 
 class Index(Function):
@@ -196,43 +207,27 @@ def _ints(op: str, given: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(map(operator.index, values))
 
 
-def index(x: Tensor, key: Any) -> Tensor:
-    """x[key]: integers, slices, None, boolean and integer arrays, as NumPy."""
-    try:
-        return Index.apply(x, index=_places(key))
-    except IndexError as error:
-        raise ShapeError(f"index: {error} (input is {x.shape})") from None
+def expand(input: Any, *sizes: Any) -> Tensor:
+    """A view in which dimensions of size 1 are stretched, and new ones put before; -1 leaves a size as it is. The
+    gradient is summed over what was stretched.
 
-
-def set_index(x: Tensor, key: Any, value: Any) -> None:
-    """x[key] = value, off the tape. Raises GraphError on it, ShapeError for what does not fit."""
-    needs_gradient = x.requires_grad or (isinstance(value, Tensor) and value.requires_grad)
-    if recording() and needs_gradient:
-        raise GraphError(
-            "x[...] = ...: entries are set off the tape alone, under fnn.no_grad() or where no gradient is needed: "
-            "fnn.where(condition, a, b) and fnn.cat make a new tensor on it"
-        )
-    if (recorder := tracer()) is not None:
-        recorder.refuse_writing()
-    if not x.data.flags.writeable:
-        raise ArgumentError("x[...] = ...: expected a tensor that can be written to, got read-only data")
-    try:
-        x.data[_places(key)] = value.numpy() if isinstance(value, Tensor) else value
-    except (IndexError, ValueError) as error:
-        raise ShapeError(f"x[...] = ...: {error} (x is {x.shape})") from None
-    wrote(x.data)
-
-
-def _places(key: Any) -> tuple[Any, ...]:
-    parts = key if isinstance(key, tuple) else (key,)
-    return tuple(p.numpy() if isinstance(p, Tensor) else np.asarray(p) if isinstance(p, list) else p for p in parts)
+    >>> import fastnn as fnn
+    >>> fnn.tensor([[1.0], [2.0]]).expand(-1, 3)
+    Tensor([[1., 1., 1.],
+            [2., 2., 2.]])
+    """
+    x = tensor_of(input)
+    wanted = _ints("expand", sizes)
+    added = len(wanted) - x.ndim
+    shape = tuple(x.shape[d - added] if size == -1 and d >= added else size for d, size in enumerate(wanted))
+    stretched = zip(shape[max(added, 0) :], x.shape, strict=False)
+    if added < 0 or -1 in shape or any(have not in (1, size) for size, have in stretched):
+        raise ShapeError(f"expand: expected sizes to which {x.shape} can be stretched, got {wanted}")
+    return x if shape == x.shape else Expand.apply(x, shape=shape)
 
 
 view = reshape  # a view where NumPy can give one
 
 SPECIAL: dict[str, Any] = {
-    "__getitem__": index,
-    "__setitem__": set_index,
-    "__iter__": lambda x: (index(x, i) for i in range(len(x))),
     "T": property(lambda x: permute(x, *reversed(range(x.ndim)))),
 }

@@ -11,7 +11,8 @@ from fastnn import random
 from fastnn.ops import activations, conv, dense, loss, norm, pool
 from fastnn.ops.common import tall_shape
 from fastnn.plan.emit import Emitter, Unlowered
-from fastnn.plan.rules import RULES, rule
+from fastnn.plan.place_rules import RULES
+from fastnn.plan.rules import rule
 from fastnn.plan.trace import Operator
 from fastnn.tensors import Array, Function
 

@@ -18,7 +18,7 @@ from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.trace import Detach, Operator
 from fastnn.tensors import Array, Cast, Context, Function, Round
 
-__all__ = ["OF_ANY_TYPE", "RULES", "Backward", "Rule", "rule"]
+__all__ = ["OF_ANY_TYPE", "RULES", "Backward", "Rule", "around", "rule"]
 
 Backward = Callable[[Array], tuple[Array | None, ...]]
 Rule = Callable[..., tuple[Array, Backward | None]]
@@ -240,7 +240,7 @@ def _extremum(to: Emitter, op: Operator, x: Array, *, dim: int | None, keepdim: 
     if pick not in (np.argmax, np.argmin):
         raise Unlowered("it sorts")
     whole = to.contiguous(x)
-    outer, size, inner = (1, x.size, 1) if dim is None else _around(x.shape, dim)
+    outer, size, inner = (1, x.size, 1) if dim is None else around(x.shape, dim)
     n = (outer, size, inner, int(pick is np.argmin))
     where = to.array((outer, inner), np.int64)
     if op.function is shaping.Place:
@@ -283,7 +283,7 @@ def _truth(to: Emitter, op: Operator, x: Array, *, dim: tuple[int, ...] | None, 
     return y.reshape(op.output.shape), None
 
 
-def _around(shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
+def around(shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
     """Sizes before, at and after a dimension."""
     return int(np.prod(shape[:dim], dtype=int)), shape[dim], int(np.prod(shape[dim + 1 :], dtype=int))
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.errors import GraphError
-from fastnn.ops.shaping import Reshape
+from fastnn.ops import shaping
 from fastnn.plan.inputs import Inputs
 from fastnn.plan.shapes import output_of, tried
 from fastnn.tape import Context, Node, current_module, recording, traced_by
@@ -118,15 +118,22 @@ class Graph:
 class Traced(Tensor):
     """A tensor without numbers: it has shape and dtype; whoever asks for its values is told that there are none."""
 
-    __slots__ = ("value",)
-    value: Value
+    __slots__ = ()  # laid out as any tensor, so that one can become one that is traced
+
+    @property
+    def value(self) -> Value:
+        return self._grad  # type: ignore[return-value]
+
+    @value.setter
+    def value(self, value: Value) -> None:
+        self._data = without_numbers(value.shape, value.dtype)
+        self._grad: Any = value
+        self._requires_grad = value.requires_grad
+        self.node = None
 
     @classmethod
     def of(cls, value: Value) -> Traced:
         traced = cls.__new__(cls)
-        traced._data = without_numbers(value.shape, value.dtype)
-        traced._grad = traced.node = None
-        traced._requires_grad = value.requires_grad
         traced.value = value
         return traced
 
@@ -148,7 +155,7 @@ class Traced(Tensor):
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """From here on it is another value, by whose gradient the model may ask; the input's own is not computed."""
         if requires_grad and not self._requires_grad:
-            self.value = Reshape.apply(self, shape=self.shape).value
+            self.value = shaping.Reshape.apply(self, shape=self.shape).value
             self.value.requires_grad = self._requires_grad = True
         return self
 
@@ -169,6 +176,9 @@ class Detach(Function):
         return x
 
 
+_VIEWS = (shaping.Reshape, shaping.Permute, shaping.Index, shaping.Expand, Detach)
+
+
 class _Recorder:
     """Takes operators down as they are applied."""
 
@@ -176,6 +186,9 @@ class _Recorder:
         self.ignores = ignores
         self.operators: list[Operator] = []
         self.leaves: dict[int, Value] = {}
+        self._made: dict[int, Tensor] = {}
+        self._befores: dict[int, Value] = {}  # by the id of what a write has made of a value
+        self._writes: dict[int, int] = {}  # by the id of the value that owns the memory: the last operator that wrote
 
     def record(self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Tensor:
         given = tuple(self._value(x) if isinstance(x, Tensor) else x for x in inputs)
@@ -196,12 +209,54 @@ class _Recorder:
         """What forward keeps, of arrays of the right shapes: its context, the arrays, and the output."""
         return tried(function, tuple(self._value(x) if isinstance(x, Tensor) else x for x in inputs), attributes, needs)
 
+    def made(self, tensor: Tensor) -> None:
+        """A tensor came into being in the course of the trace: it may be written to."""
+        self._made[id(tensor)] = tensor
+
+    def take_over(self, tensor: Tensor, make: Callable[[Tensor], Tensor]) -> None:
+        """Let `tensor` go on as what `make` makes of it, in the place of a write."""
+        if not isinstance(tensor, Traced):
+            if id(tensor) not in self._made:
+                self.refuse_writing()
+            before = self._value(Tensor(tensor.data))
+            tensor.__class__ = Traced
+        else:
+            before = tensor.value
+        result = make(Traced.of(before))
+        assert isinstance(result, Traced)
+        root = self._root(before)
+        self._befores[id(result.value)] = before
+        self._writes[id(root)] = self._place(result.value)
+        tensor.value = result.value  # type: ignore[attr-defined]
+
+    def _root(self, value: Value) -> Value:
+        """The value in whose memory this one lies in eager."""
+        while True:
+            if id(value) in self._befores:
+                value = self._befores[id(value)]
+            elif value.producer is not None and value.producer.function in _VIEWS:
+                value = value.producer.inputs[0]
+            else:
+                return value
+
+    def _place(self, value: Value) -> int:
+        return -1 if value.producer is None else self.operators.index(value.producer)
+
+    def check_fresh(self, value: Value) -> None:
+        """GraphError for a value whose memory has been written to through another tensor."""
+        if self._writes and self._place(value) < self._writes.get(id(self._root(value)), -1):
+            raise GraphError(
+                "compile: the model reads a tensor after entries of it were written in place through another tensor, a "
+                "view of the same memory: read entries after writing them, or use fnn.where, fnn.cat or x.clone()"
+            )
+
     def refuse_writing(self) -> None:
         """Off the tape, code may write entries of a tensor with what it has computed; a plan would not do it again."""
         raise Unsteady("forward or the loss writes entries of a tensor (x[...] = ...)")
 
     def _value(self, x: Tensor) -> Value:
         if isinstance(x, Traced):
+            self.check_fresh(x.value)
             return x.value
         if id(x) not in self.leaves:  # kept alive by the Value: its id stays its own
             self.leaves[id(x)] = Value(x.shape, x.dtype, x.requires_grad, tensor=x)
@@ -236,6 +291,8 @@ def trace(
                     f"compile: expected {name} to return a tensor that depends on its input, got {tensor!r}"
                 )
     results = [tensor.value for tensor in found]
+    for value in results:
+        recorder.check_fresh(value)
     last = None if result is None else result.value
     graph = Graph(
         taken,

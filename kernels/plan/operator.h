@@ -43,6 +43,54 @@ static void operator_extremum_backward(const int64_t *n, const float *grad, cons
     for (i64 i = 0; i < n[0] * n[2]; i++) grad_x[i / n[2] * n[1] * n[2] + index[i] * n[2] + i % n[2]] = grad[i];
 }
 
+/* x (outer, size, inner) -> y: sums of each column up to each entry; from behind if `reversed` */
+static void operator_cumsum(const int64_t *n, int reversed, const float *x, float *y) {
+    const i64 size = n[1], inner = n[2], step = reversed ? -inner : inner;
+    for (i64 i = 0; i < n[0] * inner; i++) {
+        i64 at = i / inner * size * inner + i % inner + (reversed ? (size - 1) * inner : 0);
+        double sum = 0;
+        for (i64 k = 0; k < size; k++, at += step) y[at] = (float)(sum += x[at]);
+    }
+}
+
+/* Entries by one or two arrays of places, all arrays of one shape with any strides; n: how many places there are of each kind (0: no
+ * second array), and by how many bytes each moves.
+ *
+ *   pick     y[i] = x[i; places[i]]        y, x, places       x float
+ *   spread   y[i; places[i]] += x[i]       y, x, places       y double, so that places that come often lose no digits
+ *   put      y[i; places[i]] = x[i]        y, x, places       of several the last one stays
+ *
+ * A negative place counts from behind; one out of range is refused. */
+static int operator_places(const struct operator_call *o, char *const *at) {
+    const i64 last = o->dims - 1, row = o->size[last], arrays = o->n[1] ? 2 : 1;
+    const int fixed = o->operand[2].stride[last] == 0 && (arrays == 1 || o->operand[3].stride[last] == 0);
+    const i64 to = o->operand[0].stride[last], from = o->operand[1].stride[last];
+    i64 count = 1;
+    for (i64 d = 0; d < o->dims; d++) count *= o->size[d];
+    for (i64 i = 0; i < count; i += row) {
+        const struct odometer place = odometer_at(o->dims, o->size, i);
+        char *y = at[0] + odometer_offset(&place, o->operand[0].stride);
+        const char *x = at[1] + odometer_offset(&place, o->operand[1].stride);
+        i64 moved = 0;
+        for (i64 j = 0; j < row; j++, y += to, x += from) {
+            if (j == 0 || !fixed) {
+                moved = 0;
+                for (i64 k = 0; k < arrays; k++) {
+                    const struct operand *a = &o->operand[2 + k];
+                    i64 found = *(const int64_t *)(at[2 + k] + odometer_offset(&place, a->stride) + j * a->stride[last]);
+                    found += found < 0 ? o->n[k] : 0;
+                    if (found < 0 || found >= o->n[k]) return PROGRAM_REFUSED;
+                    moved += found * o->n[2 + k];
+                }
+            }
+            if (o->kind == OPERATOR_pick) *(float *)y = *(const float *)(x + moved);
+            else if (o->kind == OPERATOR_put) *(float *)(y + moved) = *(const float *)x;
+            else *(double *)(y + moved) += *(const float *)x;
+        }
+    }
+    return PROGRAM_DONE;
+}
+
 /* y (.., M, N) = a (.., M, K) @ b (.., K, N), the sizes before M and N being size[0 .. dims-1]; n: M, N, K and the strides in floats of
  * a and b within a matrix */
 struct operator_products { const struct operator_call *o; char *const *at; int failed; };
@@ -182,6 +230,8 @@ KERNEL int operator_stage(const void *arguments, struct program *program) {
             .mode = n[3], .T = n[0], .B = n[1], .H = n[2], .reverse = n[4], .gates = F(5), .y = F(6), .extra = F(7), .weight = F(8),
             .h0 = F(9), .c0 = F(10), .grad = F(4), .grad_gates = F(0), .grad_extra = F(1), .grad_h0 = F(2), .grad_c0 = F(3)});
     case OPERATOR_within: return all_within(n[0], F(0), n[1] != 0) ? PROGRAM_DONE : PROGRAM_REFUSED;
+    case OPERATOR_cumsum: operator_cumsum(n, n[3] != 0, F(1), F(0)); return PROGRAM_DONE;
+    case OPERATOR_pick: case OPERATOR_spread: case OPERATOR_put: return operator_places(o, at);
     case OPERATOR_loss:
         program->loss = *F(0);
         return isfinite(program->loss) ? PROGRAM_DONE : PROGRAM_NON_FINITE;

@@ -83,6 +83,7 @@ void fastnn_operator_counts(const struct operator_call *o, int64_t count[OPERATO
                n[1] * n[2], n[1] * n[2]);
     case OPERATOR_within: COUNTS(n[0]);
     case OPERATOR_loss: COUNTS(1);
+    case OPERATOR_cumsum: COUNTS(n[0] * n[1] * n[2], n[0] * n[1] * n[2]);
     default: COUNTS(0);
     }
 }

@@ -95,7 +95,7 @@ OPERATORS: dict[str, Case] = {
     "multi_margin_loss": (lambda x: ops.multi_margin_loss(x, LABELS, 2), (ROWS,)),
     "multilabel_soft_margin_loss": (ops.multilabel_soft_margin_loss, (ROWS, SHARES)),
     "nll_loss": (lambda x: ops.nll_loss(x, LABELS, VARIANCE, None, 1), (ROWS,)),
-    "normalize": (lambda x: ops.normalize(x, MEAN, VARIANCE), (IMAGES,)),
+    "normalize_channels": (lambda x: ops.normalize_channels(x, MEAN, VARIANCE), (IMAGES,)),
     "pad": (lambda x: ops.pad(x, (1, -1, 2, 0), value=3) + ops.pad(x, (1, -1, 2, 0), "reflect"), (IMAGES,)),
     "pairwise_distance": (ops.pairwise_distance, (ROWS, POSITIVE)),
     "pixel_shuffle": (lambda x: ops.pixel_shuffle(x, 2), (IMAGES,)),

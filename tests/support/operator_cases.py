@@ -166,7 +166,7 @@ CASES: list[Case] = [
      (3, 2), 2, 1),
      (2, 3, 7, 6), [(3, 7, 6)], ANY),
     ("global_avg_pool2d", lambda x, p: ops.global_avg_pool2d(p * x) * x, (2, 3, 7, 6), [(3, 7, 6)], ANY),
-    ("normalize", lambda x, p: ops.normalize(p * x, MEAN, STD) * ops.normalize(x, MEAN, STD), (2, 3, 4), [(3, 4)], ANY),
+    ("normalize", lambda x, p: ops.normalize_channels(p * x, MEAN, STD) * ops.normalize_channels(x, MEAN, STD), (2, 3, 4), [(3, 4)], ANY),
     ("batch_norm, by itself", lambda x, p, q, r: ops.batch_norm(r * x, None, None, p, q, True),
      (8, 3), [(3,), (3,), (3,)], ANY),
     ("batch_norm, images", lambda x, p, q: ops.batch_norm(x * x, None, None, p, q, True),
