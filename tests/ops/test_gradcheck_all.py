@@ -117,6 +117,12 @@ WITHOUT_GRADIENT = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", 
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on
 NO_OPERATORS = {"__array_function__", "__array_ufunc__", "__setitem__"}
 
+
+def part_of(module: nn.Module, place: int) -> Callable[..., Any]:
+    """One of several outputs."""
+    return lambda *inputs: module(*inputs)[place]
+
+
 MODULES: dict[str, Callable[[], Case]] = {
     "AdaptiveAvgPool2d": lambda: (nn.AdaptiveAvgPool2d(1), (IMAGES,)),
     "AvgPool2d": lambda: (nn.AvgPool2d(2), (IMAGES,)),
@@ -130,24 +136,24 @@ MODULES: dict[str, Callable[[], Case]] = {
     "ELU": lambda: (nn.ELU(), (ROWS,)),
     "Flatten": lambda: (nn.Flatten(), (IMAGES,)),
     "GELU": lambda: (nn.GELU(), (ROWS,)),
-    "GRU": lambda: (lambda x, h: nn.GRU(4, 3)(x, h)[0], (SEQUENCE, STATES)),
+    "GRU": lambda: (part_of(nn.GRU(4, 3), 0), (SEQUENCE, STATES)),
     "GRUCell": lambda: (nn.GRUCell(4, 3), (ROWS,)),
     "GlobalAvgPool2d": lambda: (nn.GlobalAvgPool2d(), (IMAGES,)),
     "GroupNorm": lambda: (nn.GroupNorm(2, 4), (IMAGES,)),
     "Identity": lambda: (nn.Identity(), (ROWS,)),
-    "LSTM": lambda: (lambda x: nn.LSTM(4, 3, bidirectional=True)(x)[0], (SEQUENCE,)),
-    "LSTMCell": lambda: (lambda x: nn.LSTMCell(4, 3)(x)[1], (ROWS,)),
+    "LSTM": lambda: (part_of(nn.LSTM(4, 3, bidirectional=True), 0), (SEQUENCE,)),
+    "LSTMCell": lambda: (part_of(nn.LSTMCell(4, 3), 1), (ROWS,)),
     "LayerNorm": lambda: (nn.LayerNorm(4), (ROWS,)),
     "LeakyReLU": lambda: (nn.LeakyReLU(), (ROWS,)),
     "Linear": lambda: (nn.Linear(4, 3), (ROWS,)),
     "LogSoftmax": lambda: (nn.LogSoftmax(), (ROWS,)),
     "MSELoss": lambda: (lambda x: nn.MSELoss()(x, POSITIVE), (ROWS,)),
     "MaxPool2d": lambda: (nn.MaxPool2d(3, 2, 1), (IMAGES,)),
-    "MultiheadAttention": lambda: (lambda x: nn.MultiheadAttention(4, 2)(x, x, x)[0], (SEQUENCE,)),
+    "MultiheadAttention": lambda: (part_of(nn.MultiheadAttention(4, 2), 0), (SEQUENCE, SEQUENCE[::-1], -SEQUENCE)),
     "NLLLoss": lambda: (lambda x: nn.NLLLoss()(x, LABELS), (ROWS,)),
     "Normalize": lambda: (nn.Normalize(0.3, 2.0), (IMAGES,)),
     "RMSNorm": lambda: (nn.RMSNorm(4), (ROWS,)),
-    "RNN": lambda: (lambda x: nn.RNN(4, 3)(x)[0], (SEQUENCE,)),
+    "RNN": lambda: (part_of(nn.RNN(4, 3), 0), (SEQUENCE,)),
     "RNNCell": lambda: (nn.RNNCell(4, 3), (ROWS,)),
     "ReLU": lambda: (nn.ReLU(), (ROWS,)),
     "Sequential": lambda: (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), (ROWS,)),
