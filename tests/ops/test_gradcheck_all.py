@@ -119,7 +119,8 @@ NO_OPERATORS = {"__array_function__", "__array_ufunc__", "__setitem__"}
 
 
 def part_of(module: nn.Module, place: int) -> Callable[..., Any]:
-    """One of several outputs."""
+    """One of several outputs, in float64."""
+    module.double()
     return lambda *inputs: module(*inputs)[place]
 
 
