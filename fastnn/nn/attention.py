@@ -122,7 +122,7 @@ class MultiheadAttention(Module):
         else:
             places = [slice(i * e, (i + 1) * e) for i in range(3)]
             parts = [
-                ops.linear(x, self.in_proj_weight[place], None if bias is None else bias[place])  # type: ignore[arg-type]
+                ops.linear(x, self.in_proj_weight[place], None if bias is None else bias[place])
                 for x, place in zip(given, places, strict=True)
             ]
         return [p.reshape(p.shape[0], p.shape[1], self.num_heads, self.head_dim).transpose(1, 2) for p in parts]

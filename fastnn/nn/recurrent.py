@@ -30,6 +30,7 @@ class RNNBase(Module):
     """What RNN, GRU and LSTM have in common."""
 
     mode: int
+    weight_ih_l0: Parameter
 
     def __init__(
         self,
