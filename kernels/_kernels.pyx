@@ -397,10 +397,9 @@ def mse(prediction, target, double scale, loss, grad):
     elementwise_loss(fastnn_kernels.mse, prediction, target, scale, loss, grad)
 
 
-# ---- optimiser updates, and plans ----
+# ---- norms of samples and recurrent layers, optimiser updates, and plans ----
 
 include "norm.pxi"
-include "recurrent.pxi"
 include "plan.pxi"
 include "operators.pxi"
 include "program.pxi"

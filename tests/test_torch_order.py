@@ -118,7 +118,8 @@ def positions(signature: inspect.Signature) -> list[str]:
         if parameter.kind is parameter.VAR_POSITIONAL:
             shown.append(f"*{parameter.name}")
         elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+            value = getattr(parameter.default, "__name__", parameter.default)  # of a function its name
+            default = "" if parameter.default is parameter.empty else f"={value!r}"
             shown.append(parameter.name + default)
     return shown
 

@@ -78,7 +78,7 @@ class RMSNorm(_Affine):
     >>> import numpy as np
     >>> from fastnn import nn
     >>> nn.RMSNorm(2, eps=0.0)(np.array([[1.0, 7.0]], np.float32))
-    Tensor([[0.2, 1.4]], grad_fn=...)
+    Tensor([[0.2, 1.4]], from=Reshape)
     """
 
     def __init__(

@@ -235,6 +235,13 @@ WITHOUT_GRADIENT |= {
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on
 NO_OPERATORS = {"__getattr__", "__array_function__", "__array_ufunc__", "__setitem__"}
 
+
+def part_of(module: nn.Module, place: int) -> Callable[..., Any]:
+    """One of several outputs, in float64."""
+    module.double()
+    return lambda *inputs: module(*inputs)[place]
+
+
 MODULES: dict[str, Callable[[], Case]] = {
     "AdaptiveAvgPool1d": lambda: (nn.AdaptiveAvgPool1d(2), (SEQUENCES,)),
     "AdaptiveAvgPool2d": lambda: (nn.AdaptiveAvgPool2d(1), (IMAGES,)),
@@ -272,7 +279,7 @@ MODULES: dict[str, Callable[[], Case]] = {
     "Fold": lambda: (nn.Fold((6, 5), 1), (IMAGES.reshape(2, 4, 30),)),
     "GELU": lambda: (nn.GELU(), (ROWS,)),
     "GLU": lambda: (nn.GLU(), (ROWS,)),
-    "GRU": lambda: (lambda x, h: nn.GRU(4, 3)(x, h)[0], (SEQUENCE, STATES)),
+    "GRU": lambda: (part_of(nn.GRU(4, 3), 0), (SEQUENCE, STATES)),
     "GRUCell": lambda: (nn.GRUCell(4, 3), (ROWS,)),
     "GaussianNLLLoss": lambda: (nn.GaussianNLLLoss(), (ROWS, ROWS[::-1], POSITIVE)),
     "GlobalAvgPool2d": lambda: (nn.GlobalAvgPool2d(), (IMAGES,)),
@@ -288,8 +295,8 @@ MODULES: dict[str, Callable[[], Case]] = {
     "InstanceNorm2d": lambda: (nn.InstanceNorm2d(4), (IMAGES,)),
     "KLDivLoss": lambda: (nn.KLDivLoss(reduction="batchmean"), (ROWS, SHARES)),
     "L1Loss": lambda: (nn.L1Loss(), (ROWS, POSITIVE)),
-    "LSTM": lambda: (lambda x: nn.LSTM(4, 3, bidirectional=True)(x)[0], (SEQUENCE,)),
-    "LSTMCell": lambda: (lambda x: nn.LSTMCell(4, 3)(x)[1], (ROWS,)),
+    "LSTM": lambda: (part_of(nn.LSTM(4, 3, bidirectional=True), 0), (SEQUENCE,)),
+    "LSTMCell": lambda: (part_of(nn.LSTMCell(4, 3), 1), (ROWS,)),
     "LayerNorm": lambda: (nn.LayerNorm(4), (ROWS,)),
     "LeakyReLU": lambda: (nn.LeakyReLU(), (ROWS,)),
     "Linear": lambda: (nn.Linear(4, 3), (ROWS,)),
@@ -302,7 +309,7 @@ MODULES: dict[str, Callable[[], Case]] = {
     "Mish": lambda: (nn.Mish(), (ROWS,)),
     "MultiLabelSoftMarginLoss": lambda: (nn.MultiLabelSoftMarginLoss(VARIANCE), (ROWS, SHARES)),
     "MultiMarginLoss": lambda: (lambda x: nn.MultiMarginLoss()(x, LABELS), (ROWS,)),
-    "MultiheadAttention": lambda: (lambda x: nn.MultiheadAttention(4, 2)(x, x, x)[0], (SEQUENCE,)),
+    "MultiheadAttention": lambda: (part_of(nn.MultiheadAttention(4, 2), 0), (SEQUENCE, SEQUENCE[::-1], -SEQUENCE)),
     "NLLLoss": lambda: (lambda x: nn.NLLLoss()(x, LABELS), (ROWS,)),
     "Normalize": lambda: (nn.Normalize(0.3, 2.0), (IMAGES,)),
     "PReLU": lambda: (nn.PReLU(), (ROWS,)),
@@ -311,7 +318,7 @@ MODULES: dict[str, Callable[[], Case]] = {
     "PixelUnshuffle": lambda: (nn.PixelUnshuffle(3), (IMAGES[..., :3],)),
     "PoissonNLLLoss": lambda: (nn.PoissonNLLLoss(full=True), (ROWS, POSITIVE)),
     "RMSNorm": lambda: (nn.RMSNorm(4), (ROWS,)),
-    "RNN": lambda: (lambda x: nn.RNN(4, 3)(x)[0], (SEQUENCE,)),
+    "RNN": lambda: (part_of(nn.RNN(4, 3), 0), (SEQUENCE,)),
     "RNNCell": lambda: (nn.RNNCell(4, 3), (ROWS,)),
     "ReLU": lambda: (nn.ReLU(), (ROWS,)),
     "ReLU6": lambda: (nn.ReLU6(), (ROWS,)),

@@ -175,7 +175,7 @@ CASES: list[Case] = [
      (4, 3, 5), [(3,), (3,)], ANY),
     ("batch_norm, by constants", lambda x, p, q: ops.batch_norm(p * x, MEAN, STD, p, q), (4, 3), [(3,), (3,)], ANY),
     ("layer_norm", lambda x, p, q: ops.layer_norm(x * x, [6], p, q), (4, 3, 6), [(6,), (6,)], ANY),
-    ("gru", lambda x, *p: nn.recurrent.Recurrent.apply(x, *p, None, None, None, mode=2, reverse=True),
+    ("gru", lambda x, *p: nn.recurrent.Recurrent.apply(x, *p, None, None, None, None, mode=2, reverse=True),
      (4, 3, 5), [(6, 5), (6, 2)], ANY),
     ("dropout of nothing", lambda x, p: ops.dropout(p * x, 1.0) + p, (5, 9), [(9,)], ANY),
     ("mse, not reduced", lambda x, p: ops.mse_loss(p * x, x.detach(), reduction="none"), (5, 9), [(9,)], ANY),

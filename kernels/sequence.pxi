@@ -1,3 +1,54 @@
+# Layer, group and RMS norm (kernels/ops/group_norm.h), recurrent layers (recurrent.h); part of _kernels.pyx.
+
+# ---- layer, group and RMS norm: x (N, C, P) ----
+
+cdef int check_groups(cnp.ndarray x, int64_t groups) except -1:
+    check_ndim(x, 3)
+    if groups < 1 or x.shape[1] < 1 or x.shape[2] < 1 or x.shape[1] % groups:
+        raise ShapeError(f"a kernel was given {groups} groups of {described(x)}")
+    return 0
+
+
+def group_norm_forward(cnp.ndarray x, weight, bias, int64_t groups, double eps, bint centred, cnp.ndarray y, cnp.ndarray statistics):
+    check_groups(x, groups)
+    cdef int64_t N = x.shape[0], C = x.shape[1], P = x.shape[2]
+    cdef float *px = f32(x, N * C * P)
+    cdef float *pw = f32_or_null(weight, C)
+    cdef float *pb = f32_or_null(bias, C)
+    cdef float *py = f32_out(y, N * C * P)
+    cdef float *ps = f32_out(statistics, 2 * N * groups)
+    with nogil:
+        fastnn_kernels.group_norm_forward(N, C, P, groups, centred, px, pw, pb, eps, py, ps)
+
+
+def group_norm_backward_input(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray statistics, weight, int64_t groups, bint centred,
+                              cnp.ndarray grad_x):
+    check_groups(x, groups)
+    cdef int64_t N = x.shape[0], C = x.shape[1], P = x.shape[2]
+    cdef float *pg = f32(grad, N * C * P)
+    cdef float *px = f32(x, N * C * P)
+    cdef float *ps = f32(statistics, 2 * N * groups)
+    cdef float *pw = f32_or_null(weight, C)
+    cdef float *po = f32_out(grad_x, N * C * P)
+    with nogil:
+        fastnn_kernels.group_norm_backward_input(N, C, P, groups, centred, pg, px, ps, pw, po)
+
+
+def group_norm_backward_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray statistics, int64_t groups, cnp.ndarray grad_weight,
+                               cnp.ndarray grad_bias):
+    check_groups(x, groups)
+    cdef int64_t N = x.shape[0], C = x.shape[1], P = x.shape[2]
+    cdef float *pg = f32(grad, N * C * P)
+    cdef float *px = f32(x, N * C * P)
+    cdef float *ps = f32(statistics, 2 * N * groups)
+    cdef float *pw = f32_out(grad_weight, C)
+    cdef float *pb = f32_out(grad_bias, C)
+    cdef int status
+    with nogil:
+        status = fastnn_kernels.group_norm_backward_weight(N, C, P, groups, pg, px, ps, pw, pb)
+    check(status)
+
+
 # ---- recurrent layers: gates (T, B, G H) ----
 
 cdef recurrent recurrent_of(cnp.ndarray gates, cnp.ndarray y, extra, cnp.ndarray weight, h0, c0, int64_t mode,
