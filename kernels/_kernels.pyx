@@ -400,6 +400,7 @@ def mse(prediction, target, double scale, loss, grad):
 # ---- norms of samples and recurrent layers, optimiser updates, and plans ----
 
 include "norm.pxi"
+include "sequence.pxi"
 include "plan.pxi"
 include "operators.pxi"
 include "program.pxi"

@@ -80,7 +80,7 @@ def loss_fn(pred, target):
 
 def build(fill, draw):
     model = fill(UNet(n_channels=3, n_classes=1))
-    optimizer = optim.RMSprop(model.parameters(), lr=1e-3, weight_decay=1e-8, momentum=0.9)
+    optimizer = optim.RMSprop(model.parameters(), lr=1e-5, weight_decay=1e-8, momentum=0.999)
     batches = []
     for _ in range(10):
         mask = (torch.from_numpy(draw.uniform(2, 1, 14, 18)) > 0.5).to(dtype=torch.get_default_dtype())
