@@ -182,7 +182,8 @@ def dirac_(tensor: P, groups: int = 1) -> P:
     centre = tuple(size // 2 for size in array.shape[2:])
     for group in range(groups):
         for i in range(min(each, array.shape[1])):
-            values[(group * each + i, i, *centre)] = 1
+            place = (group * each + i, i, *centre)
+            values[place] = 1
     return _filled(tensor, values)
 
 

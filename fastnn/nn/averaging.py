@@ -84,6 +84,8 @@ class AveragedModel(Module):
     (3.0, 3)
     """
 
+    n_averaged: Array
+
     def __init__(
         self,
         model: Module,
@@ -124,7 +126,7 @@ def _arrays(model: Module, with_buffers: bool) -> list[Array]:
     return [np.asarray(p.data) for p in model.parameters()] + (_buffers(model) if with_buffers else [])
 
 
-def _copy(to: list[Array], values: list[Array]) -> None:
+def _copy(to: list[Array], values: list[Any]) -> None:
     for mine, value in zip(to, values, strict=True):
         mine[...] = value
 
@@ -140,7 +142,7 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
         return
     before, training = [norm.momentum for norm in norms], model.training
     for norm in norms:
-        norm.running_mean[...], norm.running_var[...], norm.num_batches_tracked[...] = 0, 1, 0
+        _copy([norm.running_mean, norm.running_var, norm.num_batches_tracked], [0, 1, 0])  # type: ignore[list-item]
         norm.momentum = None  # the mean over the batches
     model.train()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ class LBFGS(Optimizer):
                 break
             start, more = [p.data.copy() for p in group["params"]], 0
             if group["line_search_fn"] is not None:
-                search = _Search(lambda t, d=d, start=start: self._at(closure, start, t, d), d, loss, grad, slope)
+                search = _Search(partial(self._at, closure, start, d), d, loss, grad, slope)
                 loss, grad, t = search.run(t, group["tolerance_change"], group["max_eval"] - calls)
                 kept["t"], more = t, search.calls
                 self._put(start, t, d)
@@ -159,7 +160,7 @@ class LBFGS(Optimizer):
             versions.wrote(p.data)
             at += before.size
 
-    def _at(self, closure: Callable[[], Any], start: list[Array], t: float, d: Array) -> tuple[float, Array]:
+    def _at(self, closure: Callable[[], Any], start: list[Array], d: Array, t: float) -> tuple[float, Array]:
         self._put(start, t, d)
         return self._objective(closure()), self._gradient()
 
@@ -230,7 +231,7 @@ class _Search:
             least, largest = sorted(each.t for each in bracket)
             if (largest - least) * size < tolerance:
                 break
-            t, margin = _cubic(*bracket, (least, largest)), 0.1 * (largest - least)
+            t, margin = _cubic(bracket[0], bracket[1], (least, largest)), 0.1 * (largest - least)
             if min(largest - t, t - least) < margin:
                 if near_an_end or t >= largest or t <= least:
                     t = largest - margin if abs(t - largest) < abs(t - least) else least + margin

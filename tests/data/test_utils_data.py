@@ -76,7 +76,7 @@ def test_shuffled_epochs_differ_and_a_seed_repeats_them() -> None:
     assert epochs[0] == epochs[1]
     assert len({str(epoch) for epoch in epochs[0]}) > 1
     for epoch in epochs[0]:
-        assert sorted(sum(epoch, [])) == list(range(7))
+        assert sorted(i for batch in epoch for i in batch) == list(range(7))
     for x, y in loader:
         np.testing.assert_array_equal(x.numpy(), X[y.numpy()])
     twice = [

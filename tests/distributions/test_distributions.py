@@ -1,4 +1,4 @@
-"""Distributions beside PyTorch's: log_prob, entropy, moments, divergences, their gradients; samples by their moments."""
+"""Distributions beside PyTorch's: log_prob, entropy, moments, divergences and gradients; samples by moments."""
 
 from __future__ import annotations
 
