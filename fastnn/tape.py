@@ -120,8 +120,8 @@ class Node:
 
 
 class Write(Node):
-    """A write in place that is on the tape: `tensor`, which it was made of by `node`, goes on as its output; `before` is
-    the tensor as it was, which operators that ran earlier have seen."""
+    """A write in place that is on the tape: `tensor`, which it was made of by `node`, goes on as its output; `before`
+    is the tensor as it was, which operators that ran earlier have seen."""
 
     __slots__ = ("before",)
 

@@ -171,7 +171,7 @@ def _alone(x: Tensor, parts: Key) -> Key:
 
 
 def index(x: Tensor, key: Any) -> Tensor:
-    """x[key]: integers, slices, None, ..., lists, boolean and integer arrays or tensors, as NumPy and PyTorch have them.
+    """x[key]: integers, slices, None, ..., lists, boolean and integer arrays or tensors, as in NumPy and PyTorch.
 
     An entry picked twice gets both gradients.
     """
@@ -338,7 +338,7 @@ def scatter(
 
 
 def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
-    """`input` with the values of `src` added at the places along `dim` that `index` holds; several for one place add up.
+    """`input` with the values of `src` added at the places along `dim` that `index` holds; several for a place add up.
 
     >>> import fastnn as fnn
     >>> fnn.zeros(3).scatter_add(0, fnn.tensor([0, 2, 0]), fnn.tensor([1.0, 2.0, 3.0]))
@@ -430,7 +430,7 @@ def _mask(op: str, mask: Any) -> Tensor:
 
 
 def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
-    """`value`, a number or a tensor with one entry, where `mask` holds; `input` elsewhere. The mask broadcasts to input.
+    """`value`, a number or a tensor with one entry, where `mask` holds, else `input`. The mask broadcasts to input.
 
     >>> import fastnn as fnn
     >>> fnn.tensor([1.0, 2.0]).masked_fill(fnn.tensor([True, False]), 0)

@@ -123,8 +123,8 @@ def _ordered(x: Tensor, dim: int, descending: bool, count: int | None = None) ->
 
 
 def sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = True) -> ValuesAndIndices:
-    """The entries along `dim` in order (NaN is the largest), and their places; equal entries keep their order. Gradients
-    go to where the entries stood.
+    """The entries along `dim` in order (NaN is the largest), and their places; equal entries keep their order.
+    Gradients go to where the entries stood.
 
     >>> import fastnn as fnn
     >>> fnn.tensor([3.0, 1.0, 2.0]).sort()
@@ -172,8 +172,8 @@ def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Values
 def unique(
     input: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
-    """The distinct values in order, or the distinct slices along `dim`; with them the places at which each entry's value
-    stands, and how often each comes. Off the tape."""
+    """The distinct values in order, or the distinct slices along `dim`; with them the places at which each entry's
+    value stands, and how often each comes. Off the tape."""
     return _counted(
         np.unique(tensor_of(input).detach().data, False, True, True, dim), input, dim, return_inverse, return_counts
     )
@@ -209,7 +209,7 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
 
 
 def histc(input: Any, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
-    """How many entries lie in each of `bins` equal intervals from min to max, or from the least to the largest entry."""
+    """How many entries lie in each of `bins` equal intervals from min to max, or from the least entry to the largest."""
     x = floating(input).detach().data
     low, high = (min, max) if min != max or not x.size else (x.min(), x.max())
     low, high = (low - 1, high + 1) if low == high else (low, high)

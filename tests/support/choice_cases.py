@@ -1,6 +1,6 @@
 """Expressions that join, choose, move, sort and multiply, written once for fastnn and for PyTorch.
 
-Each is a function of the package `t`, its functional module `F`, and the tensors a (3, 4), b (3, 4), v (4,), s (2, 3, 4)
+Each is a function of the package `t`, its functional module `F`, and tensors a (3, 4), b (3, 4), v (4,), s (2, 3, 4)
 and q (4, 4); what it returns is a tensor, or several.
 """
 
