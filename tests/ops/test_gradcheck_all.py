@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choice_cases import SINGLE
+from choice_cases import inputs as choice_inputs
 
 import fastnn as fnn
 from fastnn import nn, ops
@@ -51,7 +53,7 @@ OPERATORS: dict[str, Case] = {
     "max_pool2d": (lambda x: ops.max_pool2d(x, 2), (IMAGES,)),
     "mse_loss": (lambda x: ops.mse_loss(x, POSITIVE), (ROWS,)),
     "nll_loss": (lambda x: ops.nll_loss(x, LABELS), (ROWS,)),
-    "normalize": (lambda x: ops.normalize(x, MEAN, VARIANCE), (IMAGES,)),
+    "normalize_channels": (lambda x: ops.normalize_channels(x, MEAN, VARIANCE), (IMAGES,)),
     "rand_like": (lambda x: x * ops.rand_like(x), (ROWS,)),
     "randn_like": (lambda x: x * ops.randn_like(x), (ROWS,)),
     "relu": (ops.relu, (ROWS,)),
@@ -108,6 +110,7 @@ METHODS: dict[str, Case] = {
     "erf": (lambda x: x.erf(), (ROWS,)),
     "erfc": (lambda x: x.erfc(), (ROWS,)),
     "exp": (lambda x: x.exp(), (ROWS,)),
+    "expand": (lambda x: x.expand(2, -1, -1), (ROWS,)),
     "exp2": (lambda x: x.exp2(), (ROWS,)),
     "expm1": (lambda x: x.expm1(), (ROWS,)),
     "flatten": (lambda x: x.flatten(), (IMAGES,)),
@@ -173,7 +176,7 @@ WITHOUT_GRADIENT |= {
     name for name, (file, _) in ops.names.FORMS.items() if file in ("casting", "creation", "draws", "logic")
 }
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on
-NO_OPERATORS = {"__array_function__", "__array_ufunc__", "__setitem__"}
+NO_OPERATORS = {"__array_function__", "__array_ufunc__", "__setitem__", "where"}
 
 MODULES: dict[str, Callable[[], Case]] = {
     "AdaptiveAvgPool2d": lambda: (nn.AdaptiveAvgPool2d(1), (IMAGES,)),
@@ -207,7 +210,18 @@ MODULES: dict[str, Callable[[], Case]] = {
 }
 WITHOUT_FORWARD = {"Module", "ModuleList"}
 
+# What joins, chooses, moves, sorts and multiplies: the expressions that are compared with PyTorch, too.
+CHOICES: dict[str, Case] = {
+    name: (lambda *x, each=each: each(fnn, ops, *x), tuple(choice_inputs().values())) for name, each in SINGLE.items()
+}
+IN_CHOICES = {
+    name
+    for name, (file, _) in ops.names.FORMS.items()
+    if file in ("joining", "moving", "places", "products", "sorting", "writing")
+}
+
 CASES: dict[str, Callable[[], Case]] = {
+    **{f"choice: {name}": (lambda case=case: case) for name, case in CHOICES.items()},
     **{f"ops.{name}": (lambda case=case: case) for name, case in OPERATORS.items()},
     **{f"Tensor.{name}": (lambda case=case: case) for name, case in METHODS.items()},
     **{f"nn.{name}": make for name, make in MODULES.items()},
@@ -218,7 +232,7 @@ def test_nothing_is_forgotten() -> None:
     """Add a case above for what is named here."""
     modules = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)} - {"Parameter"}
     operators = {*ops.names.FORMS, *ops._SPECIAL} - set(ops.names.ALIASES)
-    assert operators - set(OPERATORS) - set(METHODS) - WITHOUT_GRADIENT - IN_PLACE - NO_OPERATORS == set()
+    assert operators - set(OPERATORS) - set(METHODS) - WITHOUT_GRADIENT - IN_PLACE - NO_OPERATORS - IN_CHOICES == set()
     assert modules - set(MODULES) - WITHOUT_FORWARD == set()
     used = {function for name in CASES for function in functions_of(*CASES[name]())}
     assert {function.__name__ for function in functions() - used} == set()
