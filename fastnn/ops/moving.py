@@ -81,7 +81,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """So many parts along `dim`, the first ones larger by 1 where it does not divide; or parts between these indices."""
+    """So many parts along `dim`, the first ones larger by 1 where it does not divide; or parts between indices."""
     x = tensor_of(input)
     dim = axis("tensor_split", dim, x.ndim)
     length = x.shape[dim]
@@ -334,7 +334,9 @@ def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
     x = tensor_of(input)
     size = x.shape[-1] + abs(offset)
     zeros = Tensor(np.zeros((*x.shape[:-1], size, size), x.dtype))
-    return movedim(Put.apply(zeros, x, *_on_diagonal(size, size, offset), key=(..., SLOT, SLOT)), (-2, -1), (dim1, dim2))
+    return movedim(
+        Put.apply(zeros, x, *_on_diagonal(size, size, offset), key=(..., SLOT, SLOT)), (-2, -1), (dim1, dim2)
+    )
 
 
 def diag(input: Any, diagonal: int = 0) -> Tensor:
@@ -349,8 +351,10 @@ def diag(input: Any, diagonal: int = 0) -> Tensor:
 
 
 def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
-    """Vectors stretched to the grid that they span, one dimension each; with `indexing` "xy" the first two exchanged."""
-    given = [tensor_of(x) for x in (tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors)]
+    """Vectors stretched to the grid that they span, one dimension each; `indexing` "xy" exchanges the first two."""
+    given = [
+        tensor_of(x) for x in (tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors)
+    ]
     if indexing not in (None, "ij", "xy"):
         raise ArgumentError(f"meshgrid: expected indexing 'ij' or 'xy', got {indexing!r}")
     if any(x.ndim > 1 for x in given):

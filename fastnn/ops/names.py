@@ -87,8 +87,8 @@ TABLE: dict[str, dict[str, str]] = {
         "F": "one_hot",
     },
     "writing": {
-        "m": "copy_ detach_ exponential_ fill_ fill_diagonal_ geometric_ log_normal_ normal_ random_ squeeze_ t_ transpose_ "
-        "uniform_ unsqueeze_ zero_",
+        "m": "copy_ detach_ exponential_ fill_ fill_diagonal_ geometric_ log_normal_ normal_ random_ squeeze_ t_ "
+        "transpose_ uniform_ unsqueeze_ zero_",
     },
 }
 # Second names for the same function, in the same forms.

@@ -171,7 +171,7 @@ def _alone(x: Tensor, parts: Key) -> Key:
 
 
 def index(x: Tensor, key: Any) -> Tensor:
-    """x[key]: integers, slices, None, ..., lists, boolean and integer arrays or tensors, as NumPy and PyTorch have them.
+    """x[key]: integers, slices, None, ..., lists, boolean and integer arrays or tensors, as in NumPy and PyTorch.
 
     An entry picked twice gets both gradients.
     """
@@ -190,7 +190,9 @@ def _check_recordable(parts: Key) -> None:
     """GraphError for integers apart from arrays, whose result NumPy shapes in another way than PyTorch."""
     advanced = [i for i, part in enumerate(parts) if part is SLOT or isinstance(part, int)]
     if SLOT in parts and any(isinstance(p, int) for p in parts) and advanced[-1] - advanced[0] >= len(advanced):
-        raise GraphError("x[...] = ...: on the tape, integers and arrays of indices apart from one another are not taken")
+        raise GraphError(
+            "x[...] = ...: on the tape, integers and arrays of indices apart from one another are not taken"
+        )
 
 
 def set_index(x: Tensor, key: Any, value: Any) -> None:
@@ -309,7 +311,9 @@ def _values(op: str, x: Tensor, src: Any, shape: tuple[int, ...]) -> Tensor:
     return values[tuple(slice(size) for size in shape)].astype(x.dtype)
 
 
-def scatter(input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None) -> Tensor:
+def scatter(
+    input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None
+) -> Tensor:
     """`input` with the values of `src`, a tensor or a number, at the places along `dim` that `index` holds:
     y[i, index[i, j]] = src[i, j] for dim 1. Of several for one place the last one stays. `reduce` "add" adds them,
     "multiply" multiplies (without a gradient into src).

@@ -133,7 +133,9 @@ def kron(input: Any, other: Any) -> Tensor:
     dims = max(a.ndim, b.ndim)
     a, b = (reshape(x, (1,) * (dims - x.ndim) + x.shape) if x.ndim < dims else x for x in (a, b))
     pairs = list(zip(a.shape, b.shape, strict=True))
-    wide = reshape(a, [size for n, _ in pairs for size in (n, 1)]) * reshape(b, [size for _, m in pairs for size in (1, m)])
+    wide = reshape(a, [size for n, _ in pairs for size in (n, 1)]) * reshape(
+        b, [size for _, m in pairs for size in (1, m)]
+    )
     return reshape(wide, [n * m for n, m in pairs])
 
 
@@ -146,7 +148,9 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
         left, right = ([each] if is_whole(each) else list(each) for each in dims)
     left, right = [axis("tensordot", d, a.ndim) for d in left], [axis("tensordot", d, b.ndim) for d in right]
     if [a.shape[d] for d in left] != [b.shape[d] for d in right]:
-        raise ShapeError(f"tensordot: expected dimensions of equal sizes, got {left} of {a.shape}, {right} of {b.shape}")
+        raise ShapeError(
+            f"tensordot: expected dimensions of equal sizes, got {left} of {a.shape}, {right} of {b.shape}"
+        )
     names_a = list(range(a.ndim))
     names_b = [left[right.index(d)] if d in right else a.ndim + d for d in range(b.ndim)]
     kept = [name for d, name in enumerate(names_a) if d not in left] + [n for n in names_b if n >= a.ndim]
@@ -235,10 +239,17 @@ def _pair(a: Tensor, a_names: Sequence[Any], b: Tensor, b_names: Sequence[Any], 
     """The products of two tensors, summed over the labels that are not kept, in the order of `kept`: one matmul."""
     a, left = _summed(a, a_names, {*b_names, *kept})
     b, right = _summed(b, b_names, {*a_names, *kept})
-    for one, other in ((0, 1), (1, 0)):  # a dimension of size 1 that meets a larger one broadcasts: summed, it is a factor
+    for one, other in (
+        (0, 1),
+        (1, 0),
+    ):  # a dimension of size 1 that meets a larger one broadcasts: summed, it is a factor
         x, names = ((a, left), (b, right))[one]
         y, others = ((a, left), (b, right))[other]
-        gone = [n for n in names if n in others and n not in kept and x.shape[names.index(n)] != y.shape[others.index(n)] == 1]
+        gone = [
+            n
+            for n in names
+            if n in others and n not in kept and x.shape[names.index(n)] != y.shape[others.index(n)] == 1
+        ]
         if gone:
             y, others = _summed(y, others, set(others) - set(gone))
             x, names = _summed(x, names, set(names) - set(gone))
@@ -254,7 +265,9 @@ def _pair(a: Tensor, a_names: Sequence[Any], b: Tensor, b_names: Sequence[Any], 
 
     def matrix(x: Tensor, names: list[Any], size: dict[Any, int], first: list[Any], second: list[Any]) -> Tensor:
         x = _in_order(x, names, [*stack, *first, *second])
-        return reshape(x, *(size[n] for n in stack), math.prod(size[n] for n in first), math.prod(size[n] for n in second))
+        return reshape(
+            x, *(size[n] for n in stack), math.prod(size[n] for n in first), math.prod(size[n] for n in second)
+        )
 
     y = _product(matrix(a, left, a_size, rows, inner), matrix(b, right, b_size, inner, columns))
     shape = (*y.shape[: len(stack)], *(a_size[n] for n in rows), *(b_size[n] for n in columns))
@@ -346,4 +359,3 @@ def logsumexp(input: Any, dim: Dim, keepdim: bool = False) -> Tensor:
     largest = where(largest.abs() == math.inf, 0, largest)
     total = (x - largest).exp().sum(dims, keepdim).log()
     return total + (largest if keepdim else reshape(largest, total.shape))
-

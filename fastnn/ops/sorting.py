@@ -83,7 +83,9 @@ class CumProd(Function):
         zeros = np.cumsum(zero, axis=dim)
         first = zero & (zeros == 1)
         without = np.where(zeros == 1, np.cumprod(np.where(first, 1, x), axis=dim), 0)
-        return np.where(zeros == 0, after(grad * y) / np.where(zero, 1, x), 0) + np.where(first, after(grad * without), 0)
+        return np.where(zeros == 0, after(grad * y) / np.where(zero, 1, x), 0) + np.where(
+            first, after(grad * without), 0
+        )
 
 
 class LogCumSumExp(Function):
@@ -172,7 +174,9 @@ def unique(
 ) -> Any:
     """The distinct values in order, or the distinct slices along `dim`; with them the places at which each entry's value
     stands, and how often each comes. Off the tape."""
-    return _counted(np.unique(tensor_of(input).detach().data, False, True, True, dim), input, dim, return_inverse, return_counts)
+    return _counted(
+        np.unique(tensor_of(input).detach().data, False, True, True, dim), input, dim, return_inverse, return_counts
+    )
 
 
 def _counted(found: Any, input: Any, dim: int | None, inverse: bool, counts: bool) -> Any:
@@ -237,9 +241,7 @@ class OneHot(Function):
     @staticmethod
     def forward(ctx: Context, labels: Array, *, classes: int) -> Array:
         if labels.size and not 0 <= labels.min() <= labels.max() < classes:
-            raise LabelError(
-                f"one_hot: expected labels from 0 to {classes - 1}, got {labels.min()} to {labels.max()}"
-            )
+            raise LabelError(f"one_hot: expected labels from 0 to {classes - 1}, got {labels.min()} to {labels.max()}")
         return (labels[..., None] == np.arange(classes)).astype(np.int64)
 
 
