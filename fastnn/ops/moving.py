@@ -81,7 +81,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
-    """So many parts along `dim`, the first ones larger by 1 where it does not divide, or parts between indices."""
+    """So many parts along `dim`, the first ones larger by 1 where it does not divide; or parts between indices."""
     x = tensor_of(input)
     dim = axis("tensor_split", dim, x.ndim)
     length = x.shape[dim]
@@ -351,7 +351,7 @@ def diag(input: Any, diagonal: int = 0) -> Tensor:
 
 
 def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
-    """Vectors stretched to the grid that they span, a dimension each; with `indexing` "xy" the first two exchanged."""
+    """Vectors stretched to the grid that they span, one dimension each; `indexing` "xy" exchanges the first two."""
     given = [
         tensor_of(x) for x in (tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors)
     ]

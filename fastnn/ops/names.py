@@ -48,8 +48,7 @@ TABLE: dict[str, dict[str, str]] = {
         "": "rint",
     },
     "joining": {
-        "f": "atleast_1d atleast_2d atleast_3d cat column_stack dstack hstack stack vstack",
-        "fm": "where",
+        "f": "atleast_1d atleast_2d atleast_3d cat column_stack dstack hstack stack vstack where",
     },
     "logic": {
         "fmi": "bitwise_and bitwise_not bitwise_or bitwise_xor eq ge gt le logical_and logical_not logical_or "

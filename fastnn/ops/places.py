@@ -476,6 +476,7 @@ def argwhere(input: Any) -> Tensor:
 
 
 SPECIAL: dict[str, Any] = {
+    "where": lambda x, condition, other: where(condition, x, other),
     "__getitem__": index,
     "__setitem__": set_index,
     "__iter__": lambda x: (index(x, i) for i in range(len(x))),

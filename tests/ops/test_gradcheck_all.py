@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choice_cases import SINGLE
+from choice_cases import inputs as choice_inputs
 
 import fastnn as fnn
 from fastnn import nn, ops
@@ -172,6 +174,7 @@ METHODS: dict[str, Case] = {
     "erf": (lambda x: x.erf(), (ROWS,)),
     "erfc": (lambda x: x.erfc(), (ROWS,)),
     "exp": (lambda x: x.exp(), (ROWS,)),
+    "expand": (lambda x: x.expand(2, -1, -1), (ROWS,)),
     "exp2": (lambda x: x.exp2(), (ROWS,)),
     "expm1": (lambda x: x.expm1(), (ROWS,)),
     "flatten": (lambda x: x.flatten(), (IMAGES,)),
@@ -233,7 +236,7 @@ WITHOUT_GRADIENT |= {
     name for name, (file, _) in ops.names.FORMS.items() if file in ("casting", "creation", "draws", "logic")
 }
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on
-NO_OPERATORS = {"__getattr__", "__array_function__", "__array_ufunc__", "__setitem__"}
+NO_OPERATORS = {"__getattr__", "__array_function__", "__array_ufunc__", "__setitem__", "where"}
 
 
 def part_of(module: nn.Module, place: int) -> Callable[..., Any]:
@@ -354,7 +357,18 @@ MODULES: dict[str, Callable[[], Case]] = {
 }
 WITHOUT_FORWARD = {"Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList"}
 
+# What joins, chooses, moves, sorts and multiplies: the expressions that are compared with PyTorch, too.
+CHOICES: dict[str, Case] = {
+    name: (lambda *x, each=each: each(fnn, ops, *x), tuple(choice_inputs().values())) for name, each in SINGLE.items()
+}
+IN_CHOICES = {
+    name
+    for name, (file, _) in ops.names.FORMS.items()
+    if file in ("joining", "moving", "places", "products", "sorting", "writing")
+}
+
 CASES: dict[str, Callable[[], Case]] = {
+    **{f"choice: {name}": (lambda case=case: case) for name, case in CHOICES.items()},
     **{f"ops.{name}": (lambda case=case: case) for name, case in OPERATORS.items()},
     **{f"Tensor.{name}": (lambda case=case: case) for name, case in METHODS.items()},
     **{f"nn.{name}": make for name, make in MODULES.items()},
@@ -365,7 +379,7 @@ def test_nothing_is_forgotten() -> None:
     """Add a case above for what is named here."""
     modules = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)} - {"Parameter"}
     operators = {*ops.names.FORMS, *ops._SPECIAL} - set(ops.names.ALIASES)
-    assert operators - set(OPERATORS) - set(METHODS) - WITHOUT_GRADIENT - IN_PLACE - NO_OPERATORS == set()
+    assert operators - set(OPERATORS) - set(METHODS) - WITHOUT_GRADIENT - IN_PLACE - NO_OPERATORS - IN_CHOICES == set()
     assert modules - set(MODULES) - WITHOUT_FORWARD == set()
     used = {function for name in CASES for function in functions_of(*CASES[name]())}
     assert {function.__name__ for function in functions() - used} == set()

@@ -72,7 +72,7 @@ SINGLE: dict[str, Expression] = {
     "index by tensor": lambda t, F, a, b, v, s, q: v[long(t, INDEX)] * s[:, 1, long(t, [3, 0, 0])],
     "index by mask": lambda t, F, a, b, v, s, q: a[a > 0] * 2,
     "index by row mask": lambda t, F, a, b, v, s, q: (
-        a[long(t, [True, False, True])] * s[0, long(t, [False, True, True]), 1:]
+        a[long(t, [True, False, True])][:, 1:] * s[0, long(t, [False, True, True]), 1:]
     ),
     "index, apart": lambda t, F, a, b, v, s, q: (
         s[0, :, long(t, [0, 1, 1])] + s[long(t, [0, 1, 0]), :, long(t, [2, 2, 3])]
