@@ -190,10 +190,14 @@ class ASGD(_Moments):
         t0: float = 1e6,
         weight_decay: float = 0.0,
         foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
         **options: Any,
     ) -> None:
         defaults = {"lr": lr, "lambd": lambd, "alpha": alpha, "t0": t0, "weight_decay": weight_decay}
-        super().__init__(params, defaults, foreach=foreach, **options)
+        unused: dict[str, Any] = {"foreach": foreach, "differentiable": differentiable, "capturable": capturable}
+        super().__init__(params, defaults, maximize=maximize, **unused, **options)
 
     def _move(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
         lr, decay = group["lr"], group["lambd"]
