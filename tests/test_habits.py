@@ -119,14 +119,8 @@ def test_new_methods_refuse() -> None:
 
 
 def test_functional_and_init() -> None:
-<<<<<<< HEAD
     assert F.relu is nn.functional.relu is fnn.ops.relu is fnn.relu
-    assert nn.init is fnn.init
-=======
-    assert F.relu is nn.functional.relu is fnn.ops.relu
-    assert set(F.__all__) == set(fnn.ops.__all__) <= set(vars(F))
     assert nn.init.xavier_uniform_ is fnn.init.xavier_uniform_
->>>>>>> h-losses
 
 
 def test_options_without_effect_are_taken() -> None:
@@ -187,19 +181,6 @@ def test_forward_without_return() -> None:
 @pytest.mark.parametrize(
     ("module", "name", "hint"),
     [
-<<<<<<< HEAD
-        (fnn, "utils", "fnn.data.Batches"),
-        (fnn, "save", "fnn.weights.save"),
-        (nn, "utils", "clip gradients"),
-        (optim, "LBFGS", "SGD, Rprop, Adagrad, RMSprop, Adam, AdamW"),
-=======
-        (fnn, "zeros", "np.zeros"),
-        (fnn, "concat", "fnn.cat"),
-        (fnn, "exp", r"x.exp\(...\)"),
-        (fnn, "relu", "fnn.ops.relu"),
-        (fnn, "from_numpy", r"fnn.Tensor\(array\)"),
-        (fnn, "cuda", "CPU"),
->>>>>>> h-losses
         (fnn, "nonsense", "no attribute 'nonsense'$"),
         (nn, "Nonsense", "no attribute 'Nonsense'$"),
     ],

@@ -112,15 +112,7 @@ TENSOR: Calls = {
     "a shape in the place of data": lambda _: fnn.Tensor(2, 3),
     "a gradient for integers": lambda _: fnn.Tensor([1, 2], requires_grad=True),
     "fnn.einsum": lambda _: fnn.einsum("ij->i", ROWS),
-<<<<<<< HEAD
-    "fnn.save": lambda _: fnn.save({}, "file"),
     "fnn.device": lambda _: fnn.device("cuda"),
-    "fnn.utils": lambda _: fnn.utils.data,
-=======
-    "fnn.from_numpy": lambda _: fnn.from_numpy(ROWS),
-    "fnn.device": lambda _: fnn.device("cuda"),
-    "fnn.float32": lambda _: fnn.float32,
->>>>>>> h-losses
     "an unknown name": lambda _: fnn.nonsense,
     "cuda": lambda _: t(2).cuda(),
     "to cuda": lambda _: t(2).to("cuda:0"),
