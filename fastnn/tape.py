@@ -118,6 +118,18 @@ class Node:
         self.ctx = None
         self._inputs = ()
 
+    def name(self) -> str:
+        """PyTorch's name for what computes this operator's gradient."""
+        return f"{self.function.__name__}Backward"
+
+    @property
+    def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
+        """The nodes that the gradient goes on to, one entry an input, each with PyTorch's 0; None for none."""
+        return tuple((getattr(x, "node", None), 0) for x in self.inputs)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
+
 
 class Write(Node):
     """A write in place that is on the tape: `tensor`, which it was made of by `node`, goes on as its output; `before`
@@ -148,18 +160,6 @@ def _as_it_was(x: Any, user: Node) -> Any:
                 "read entries after writing them, or use fnn.where, fnn.cat, x.masked_fill or x.clone()"
             )
     return x
-
-    def name(self) -> str:
-        """PyTorch's name for what computes this operator's gradient."""
-        return f"{self.function.__name__}Backward"
-
-    @property
-    def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
-        """The nodes that the gradient goes on to, one entry an input, each with PyTorch's 0; None for none."""
-        return tuple((getattr(x, "node", None), 0) for x in self.inputs)
-
-    def __repr__(self) -> str:
-        return f"<{self.name()}>"
 
 
 def run_backward(last: Node, start: Array, retain_graph: bool) -> None:

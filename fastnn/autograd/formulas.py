@@ -36,7 +36,6 @@ from fastnn.ops import (
     joining,
     lookup,
     loss,
-    norm,
     pool,
     recurrent,
     sample_norm,
@@ -260,7 +259,7 @@ def _channels(x: Any, ndim: int) -> Any:
     return x.reshape((1, -1) + (1,) * (ndim - 2))
 
 
-@composed(norm.BatchNorm)
+@composed(norms.BatchNorm)
 def _batch_norm(x: Tensor, mean: Any, var: Any, weight: Any, bias: Any, *, eps: float) -> Tensor:
     scale = _channels(1 / np.sqrt(np.asarray(var) + eps), x.ndim)
     y = (x - _channels(np.asarray(mean), x.ndim)) * scale
@@ -268,7 +267,7 @@ def _batch_norm(x: Tensor, mean: Any, var: Any, weight: Any, bias: Any, *, eps: 
     return y if bias is None else y + _channels(bias, x.ndim)
 
 
-@composed(norm.BatchNormTraining)
+@composed(norms.BatchNormTraining)
 def _batch_norm_training(x: Tensor, weight: Any, bias: Any, *, eps: float, running: Any) -> Tensor:
     others = (0, *range(2, x.ndim))
     away = x - x.mean(others, True)

@@ -16,7 +16,7 @@ from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.insight.graph import operator_name
 from fastnn.nn import CrossEntropyLoss, Module
-from fastnn.ops.norm import on_scale
+from fastnn.ops.norms import on_scale
 from fastnn.tape import Array, computed, enable_grad, gradients
 from fastnn.tensors import Tensor
 from fastnn.train import Callback, Training

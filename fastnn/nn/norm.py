@@ -14,7 +14,7 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import floating
-from fastnn.ops.norm import Running
+from fastnn.ops.norms import Running
 from fastnn.tensors import Array, Tensor
 from fastnn.values import plain
 

@@ -13,6 +13,18 @@ from fastnn.nn.module import Module
 from fastnn.ops.common import sizes
 from fastnn.tensors import Tensor
 
+__all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "GlobalAvgPool2d",
+    "MaxPool1d",
+    "MaxPool2d",
+]
+
 
 class _MaxPool(Module):
     dims: int

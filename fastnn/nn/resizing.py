@@ -13,6 +13,27 @@ from fastnn.nn.module import Module
 from fastnn.ops.common import Size, pair, sizes
 from fastnn.tensors import Tensor
 
+__all__ = [
+    "ChannelShuffle",
+    "CircularPad1d",
+    "CircularPad2d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "Fold",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "Unfold",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
+    "ZeroPad1d",
+    "ZeroPad2d",
+]
+
 
 class Upsample(Applied):
     """(N, C, H, W) or (N, C, L) in another size, by `size` or `scale_factor`, as fastnn.ops.interpolate.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fastnn.ops.loss_margins import *  # noqa: F403
     from fastnn.ops.moving import *  # noqa: F403
     from fastnn.ops.nonlinear import *  # noqa: F403
-    from fastnn.ops.norm import *  # noqa: F403
+    from fastnn.ops.norms import *  # noqa: F403
     from fastnn.ops.padding import *  # noqa: F403
     from fastnn.ops.places import *  # noqa: F403
     from fastnn.ops.pool import *  # noqa: F403

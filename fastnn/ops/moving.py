@@ -21,7 +21,7 @@ __all__ = [
     "broadcast_tensors", "broadcast_to", "cartesian_prod", "chunk", "diag", "diag_embed", "diagonal", "expand_as",
     "flip", "fliplr", "flipud", "meshgrid", "movedim", "narrow", "ravel", "repeat", "repeat_interleave", "roll",
     "rot90", "select", "split", "split_with_sizes", "tensor_split", "tile", "tril", "tril_indices", "triu",
-    "triu_indices", "unbind", "unflatten", "unfold",
+    "triu_indices", "unbind", "unflatten",
 ]  # fmt: skip
 
 
@@ -265,23 +265,6 @@ def unflatten(input: Any, dim: int, sizes: Sequence[int]) -> Tensor:
     return reshape(x, *x.shape[:dim], *found, *x.shape[dim + 1 :])
 
 
-def unfold(input: Any, dimension: int, size: int, step: int) -> Tensor:
-    """All windows of `size` entries along a dimension, `step` apart; the entries of a window in a new last dimension.
-
-    >>> import fastnn as fnn
-    >>> fnn.arange(4).unfold(0, 2, 1)
-    Tensor([[0, 1],
-            [1, 2],
-            [2, 3]], dtype=int64)
-    """
-    x = tensor_of(input)
-    dim = axis("unfold", dimension, x.ndim)
-    length = x.shape[dim]
-    size, step = whole("unfold", "size", size, 0, length), whole("unfold", "step", step, 1)
-    windows = np.arange(0, length - size + 1, step)[:, None] + np.arange(size)
-    return movedim(_sliced(x, dim, windows), dim + 1, -1)
-
-
 # ---- triangles and diagonals -----------------------------------------------------------------------------------------
 
 
@@ -299,7 +282,7 @@ def _triangle(op: str, input: Any, diagonal: int, *, lower: bool) -> Tensor:
     x = tensor_of(input)
     if x.ndim < 2:
         raise ShapeError(f"{op}: expected matrices, got {x.shape}")
-    kept = np.tri(*x.shape[-2:], k=whole(op, "diagonal", diagonal) - (not lower), dtype=bool)
+    kept = np.tri(x.shape[-2], x.shape[-1], k=whole(op, "diagonal", diagonal) - (not lower), dtype=bool)
     return where(kept if lower else ~kept, x, Tensor(np.zeros((), x.dtype)))
 
 
@@ -326,7 +309,7 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tenso
     if a == b:
         raise ShapeError(f"diagonal: expected two dimensions, got {dim1} twice")
     x = movedim(x, (a, b), (-2, -1))
-    return Pick.apply(x, *_on_diagonal(*x.shape[-2:], offset), key=(..., SLOT, SLOT))
+    return Pick.apply(x, *_on_diagonal(x.shape[-2], x.shape[-1], offset), key=(..., SLOT, SLOT))
 
 
 def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:

@@ -67,14 +67,14 @@ TABLE: dict[str, dict[str, str]] = {
         "fm": "broadcast_to chunk diag diag_embed diagonal flip fliplr flipud movedim narrow ravel "
         "repeat_interleave roll rot90 select split split_with_sizes tensor_split tile unbind unflatten",
         "fmi": "tril triu",
-        "m": "expand_as repeat unfold",
+        "m": "expand_as repeat",
     },
     "nonlinear": {
         "fF": "alpha_dropout celu prelu selu threshold",
         "F": "dropout1d dropout2d dropout3d glu hardshrink hardsigmoid hardtanh logsigmoid softmin softshrink softsign "
         "tanhshrink",
     },
-    "norm": {"fF": "batch_norm", "F": "instance_norm", "": "batch_norm_training normalize_channels"},
+    "norms": {"fF": "batch_norm", "F": "instance_norm", "": "batch_norm_training normalize_channels"},
     "padding": {"F": "pad"},
     "places": {
         "fm": "argwhere gather index_select masked_select nonzero take take_along_dim",

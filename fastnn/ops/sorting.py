@@ -209,7 +209,7 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
 
 
 def histc(input: Any, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
-    """How many entries lie in each of `bins` equal intervals from min to max, or from the least entry to the largest."""
+    """How many entries lie in each of `bins` equal intervals from min to max, or from the least to the largest."""
     x = floating(input).detach().data
     low, high = (min, max) if min != max or not x.size else (x.min(), x.max())
     low, high = (low - 1, high + 1) if low == high else (low, high)

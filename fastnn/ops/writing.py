@@ -42,7 +42,7 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 @_writing
 def fill_(input: Tensor, value: Any) -> Tensor:
     """Write one number into all entries."""
-    if not is_number(value) and not isinstance(value, (bool, np.bool_)) and getattr(value, "ndim", 1):
+    if not is_number(value) and not isinstance(value, (bool, np.bool_)) and getattr(value, "ndim", True):
         raise ArgumentError(f"fill_: expected one number, got {value!r}")
     return expand(tensor_of(value).astype(input.dtype), input.shape)
 

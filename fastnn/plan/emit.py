@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.ops.norm import Running
+from fastnn.ops.norms import Running
 from fastnn.plan.fuse import Stage
 from fastnn.plan.memory import Arena, memory_of
 from fastnn.plan.trace import Graph

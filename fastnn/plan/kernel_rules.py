@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import random
-from fastnn.ops import activations, conv, dense, loss, norm, pool
+from fastnn.ops import activations, conv, dense, loss, norms, pool
 from fastnn.ops.common import tall_shape
 from fastnn.plan.emit import Emitter, Unlowered
 from fastnn.plan.place_rules import RULES
@@ -197,7 +197,7 @@ def _global_avg_pool2d(to: Emitter, op: Operator, x: Array) -> Any:
 # ---- batch norm ------------------------------------------------------------------------------------------------------
 
 
-@rule(norm.BatchNormTraining)
+@rule(norms.BatchNormTraining)
 def _batch_norm_training(
     to: Emitter,
     op: Operator,
@@ -206,7 +206,7 @@ def _batch_norm_training(
     bias: Array | None,
     *,
     eps: float,
-    running: norm.Running | None,
+    running: norms.Running | None,
 ) -> Any:
     if running is not None:
         _check_running(running)
@@ -233,7 +233,7 @@ def _batch_norm_training(
     return y, backward
 
 
-@rule(norm.BatchNorm)
+@rule(norms.BatchNorm)
 def _batch_norm(
     to: Emitter,
     op: Operator,
@@ -272,7 +272,7 @@ def _sizes(x: Array) -> tuple[int, int, int]:
     return x.shape[0], x.shape[1], int(np.prod(x.shape[2:], dtype=int))
 
 
-def _check_running(running: norm.Running) -> None:
+def _check_running(running: norms.Running) -> None:
     for array in (running.mean, running.var):
         if array.dtype != np.float32 or not array.flags.carray:
             raise Unlowered("running statistics that kernels cannot write in place")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import NonFiniteError
-from fastnn.ops.norm import Running
+from fastnn.ops.norms import Running
 from fastnn.plan import layer_rules, place_rules, second_rules, sequence_rules  # noqa: F401 - they enter their rules
 from fastnn.plan.emit import Emitter, Step, Unlowered
 from fastnn.plan.fuse import Single, Stage

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.nn import Module
-from fastnn.ops.norm import Running
+from fastnn.ops.norms import Running
 from fastnn.tensors import Array, Tensor
 
 if TYPE_CHECKING:

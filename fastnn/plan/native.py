@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.ops import norm
+from fastnn.ops import norms
 from fastnn.ops.common import tall_shape
 from fastnn.plan.fuse import LOSSES, POOLINGS, Chain, ChainLayer, Dense, Loss, Rows, Stage, activation_numbers
 from fastnn.plan.region_stage import region_stage
@@ -108,7 +108,7 @@ def _arrays(plan: Lowering, layer: ChainLayer) -> dict[str, Array | None]:
         grad_bias=plan.target_of(bias, layer.conv),
     )
     if layer.norm is not None:
-        if layer.norm.function is norm.BatchNormTraining:
+        if layer.norm.function is norms.BatchNormTraining:
             _, gamma, beta = layer.norm.inputs
             running = layer.norm.attributes["running"]
             mean, var = (None, None) if running is None else (running.mean, running.var)

@@ -128,7 +128,8 @@ def _moved(to: Emitter, kind: str, values: Array, whole: Array, key: places.Key,
     parts = _spelled(key, whole.ndim)
     advanced = [i for i, part in enumerate(parts) if part is places.SLOT or isinstance(part, int)]
     adjacent = advanced[-1] - advanced[0] + 1 == len(advanced)
-    view = whole[(*(0 if part is places.SLOT else part for part in parts), ...)]
+    first = (*(0 if part is places.SLOT else part for part in parts), ...)
+    view = whole[first]
     lead = advanced[0] if adjacent else 0
     shape = np.broadcast_shapes(*(place.shape for place in given))
     strides, indices, sizes, steps = [0] * len(shape), [], [], []

@@ -6,7 +6,7 @@ import os
 from collections.abc import Container
 from typing import TYPE_CHECKING, Any
 
-from fastnn.ops import norm
+from fastnn.ops import norms
 from fastnn.ops.common import tall_shape
 from fastnn.plan.fuse import activation_numbers
 from fastnn.plan.regions import POOLS, Node, Region, find_regions
@@ -103,7 +103,7 @@ def _arrays(plan: Lowering, region: Region, node: Node) -> dict[str, Any]:
 
 def _norm_arrays(plan: Lowering, op: Operator) -> dict[str, Any]:
     found = {**_norm(op), **_parameters(plan, op, "gamma", "beta")}
-    if op.function is norm.BatchNorm:
+    if op.function is norms.BatchNorm:
         found["running_mean"], found["running_var"] = op.inputs[1:3]
     elif (running := op.attributes["running"]) is not None:
         found["running_mean"], found["running_var"] = running.mean, running.var

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.arrays import without_numbers
-from fastnn.ops import arithmetic, draws, elementwise, joining, norm, reductions, shaping
+from fastnn.ops import arithmetic, draws, elementwise, joining, norms, reductions, shaping
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.trace import Detach, Operator
 from fastnn.tensors import Array, Cast, Context, Function, Round
@@ -144,7 +144,7 @@ def _where(to: Emitter, op: Operator, condition: Array, a: Array, b: Array) -> A
     )
 
 
-@rule(norm.Normalize, any_type=(0,))
+@rule(norms.Normalize, any_type=(0,))
 def _normalize(to: Emitter, op: Operator, x: Array, mean: Array, std: Array) -> Any:
     if x.dtype.kind == "i":
         raise Unlowered(f"pixels of type {x.dtype}")

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.backends import shapes
-from fastnn.ops import activations, arithmetic, conv, dense, draws, elementwise, joining, loss, norm, pool, shaping
+from fastnn.ops import activations, arithmetic, conv, dense, draws, elementwise, joining, loss, norms, pool, shaping
 from fastnn.ops.common import low, tall
 from fastnn.tape import Context, computing_dtype
 from fastnn.tensors import Array, Cast, Function
@@ -121,9 +121,9 @@ _RULES: dict[type[Function], Rule] = {
     draws.RandnLike: _drawn_like,
     joining.Cat: _cat,
     loss.CrossEntropy: _cross_entropy,
-    norm.BatchNorm: _batch_norm,
-    norm.BatchNormTraining: _batch_norm_training,
-    norm.Normalize: _normalize,
+    norms.BatchNorm: _batch_norm,
+    norms.BatchNormTraining: _batch_norm_training,
+    norms.Normalize: _normalize,
     pool.AvgPool2d: _avg_pool2d,
     pool.GlobalAvgPool2d: _global_avg_pool2d,
     pool.MaxPool2d: _max_pool2d,
@@ -178,8 +178,8 @@ def image_by_image(graph: Graph) -> bool:
 
 
 _IMAGE_BY_IMAGE = {
-    *activations.KINDS, activations.LogSoftmax, activations.Softmax, conv.Conv2d, dense.Linear, norm.BatchNorm,
-    norm.Normalize, pool.AvgPool2d, pool.GlobalAvgPool2d, pool.MaxPool2d, shaping.Reshape, Cast,
+    *activations.KINDS, activations.LogSoftmax, activations.Softmax, conv.Conv2d, dense.Linear, norms.BatchNorm,
+    norms.Normalize, pool.AvgPool2d, pool.GlobalAvgPool2d, pool.MaxPool2d, shaping.Reshape, Cast,
 }  # fmt: skip
 
 

@@ -122,7 +122,7 @@ class Traced(Tensor):
 
     @property
     def value(self) -> Value:
-        return self._grad  # type: ignore[return-value]
+        return self._grad
 
     @value.setter
     def value(self, value: Value) -> None:

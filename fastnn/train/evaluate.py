@@ -18,7 +18,7 @@ from fastnn.interrupts import at_once
 from fastnn.nn import CrossEntropyLoss, Embedding, EmbeddingBag, Module, Normalize
 from fastnn.nn.arguments import spread
 from fastnn.nn.modes import mode
-from fastnn.ops.norm import check_pixels, on_scale
+from fastnn.ops.norms import check_pixels, on_scale
 from fastnn.plan.fewest import fewest_for
 from fastnn.plan.steady import Unsteady
 from fastnn.tensors import Tensor, no_grad

@@ -64,7 +64,6 @@ SINGLE: dict[str, Expression] = {
     ),
     "reshape": lambda t, F, a, b, v, s, q: s.unflatten(2, (2, -1)).flatten(2) * t.ravel(s).view(2, 3, 4),
     "squeeze": lambda t, F, a, b, v, s, q: a.unsqueeze(0).unsqueeze(-1).squeeze((0, 3)) * a[None].squeeze(),
-    "unfold": lambda t, F, a, b, v, s, q: a.unfold(1, 3, 1) * s.unfold(2, 2, 2)[0, :, :1, :1],
     "pad by zeros": lambda t, F, a, b, v, s, q: t.cat([t.zeros(3, 1, dtype=a.dtype), a], 1),
     # ---- choose
     "index by lists": lambda t, F, a, b, v, s, q: a[[0, 2, 2]] * a[:, [0, 1, 1, 3]] + a[[-1, 0, 1]],
@@ -224,8 +223,10 @@ WRITTEN: dict[str, Expression] = {
     "copy_": lambda t, x, y: [x.copy_(y[0])],
     "fill_": lambda t, x, y: [x[:, 1].sum(), x.mul_(2), x.masked_fill_(y > 0, 3.0)],
     "add_": lambda t, x, y: [x.add_(y), x.mul_(y), x.sub_(1), x.div_(2)],
-    "scatter_": lambda t, x, y: [x.scatter_(1, long(t, [[0], [1], [3]]), y[:, :1]), x.index_fill_(0, long(t, [1]), 2.0)],
-    "scatter_add_": lambda t, x, y: [x.scatter_add_(1, long(t, [[0], [1], [3]]), y[:, :1]), x.index_add_(0, long(t, [1, 1]), y[:2])],
+    "scatter_": lambda t, x, y: [
+        x.scatter_(1, long(t, [[0], [1], [3]]), y[:, :1]), x.index_fill_(0, long(t, [1]), 2.0)],
+    "scatter_add_": lambda t, x, y: [
+        x.scatter_add_(1, long(t, [[0], [1], [3]]), y[:, :1]), x.index_add_(0, long(t, [1, 1]), y[:2])],
     "zero_": lambda t, x, y: [x.zero_(), x.add_(y)],
     "tril_": lambda t, x, y: [x.tril_(), x.clamp_(-0.5, 0.5), x.exp_()],
     "index_put_": lambda t, x, y: [x.index_put_((long(t, [0, 2]),), y[:2]), x.index_copy_(1, long(t, [2]), y[:, :1])],
