@@ -36,6 +36,7 @@ from fastnn.ops import (
     joining,
     lookup,
     loss,
+    norms,
     pool,
     recurrent,
     sample_norm,
