@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from fastnn.arrays import Size, as_array
 from fastnn.devices import CPU, device
+from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
 from fastnn.hooks import Hookable
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
@@ -29,7 +30,7 @@ def _as_array(data: Any) -> Array:
     if kind != "f" or size > 8:
         raise DTypeError(f"Tensor: expected float32, float64, integers or booleans, got {array.dtype}")
     precise = size == 8 and hasattr(data, "dtype")  # numbers and lists of numbers have no precision of their own
-    return array.astype(np.float64 if precise else np.float32, copy=False)
+    return array.astype(np.float64 if precise else get_default_dtype(), copy=False)
 
 
 def _is_all_of(value: Any, array: Array | None) -> bool:

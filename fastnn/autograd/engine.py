@@ -210,6 +210,7 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
     is_grads_batched: bool = False,
     materialize_grads: bool = False,
@@ -220,6 +221,7 @@ def grad(
     outputs' shapes; scalars need none. With `create_graph` the results are on the tape themselves, for derivatives of
     any order. The graph is freed on the way unless `retain_graph`, which defaults to `create_graph`. For an input that
     the outputs do not depend on: GraphError, None with `allow_unused`, or zeros with `materialize_grads`.
+    `only_inputs` is taken and says nothing, as in PyTorch.
 
     >>> import fastnn as fnn
     >>> x = fnn.Tensor([1.0, 2.0], requires_grad=True)

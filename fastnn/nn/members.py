@@ -37,7 +37,8 @@ class Parameter(Tensor):
     def __init__(self, data: Any, requires_grad: bool = True) -> None:
         super().__init__(data.numpy() if isinstance(data, Tensor) else data)
         if not isinstance(data, (Tensor, Values)) and self.dtype.kind == "f":
-            self._data = self._data.astype(get_default_dtype(), copy=False)
+            with np.errstate(invalid="ignore"):  # in memory that is yet to be initialised
+                self._data = self._data.astype(get_default_dtype(), copy=False)
         self.requires_grad_(requires_grad)
 
     def __repr__(self) -> str:

@@ -281,25 +281,25 @@ def softplus(input: Any, beta: float = 1, threshold: float = 20) -> Tensor:
     return y if threshold == 20 else where(scaled > threshold, x, y)
 
 
-def softmax(input: Any, dim: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along dim, of any shape; stable for large entries.
+def softmax(input: Any, dim: int = -1, *, axis: int | None = None, dtype: Any = None) -> Tensor:
+    """exp(x) / sum(exp(x)) along dim, of any shape; stable for large entries. `axis` is NumPy's name for dim.
 
     >>> import fastnn as fnn
     >>> fnn.ops.softmax([[0.0, 0.0], [1e4, -1e4]])
     Tensor([[0.5, 0.5],
             [1. , 0. ]])
     """
-    return _along(Softmax, "softmax", input, dim)
+    return _along(Softmax, "softmax", input, dim if axis is None else axis, dtype)
 
 
-def log_softmax(input: Any, dim: int = -1) -> Tensor:
-    """log(softmax(x)) along dim, of any shape; stable for large entries."""
-    return _along(LogSoftmax, "log_softmax", input, dim)
+def log_softmax(input: Any, dim: int = -1, *, axis: int | None = None, dtype: Any = None) -> Tensor:
+    """log(softmax(x)) along dim, of any shape; stable for large entries. `axis` is NumPy's name for dim."""
+    return _along(LogSoftmax, "log_softmax", input, dim if axis is None else axis, dtype)
 
 
-def _along(function: type[Function], op: str, x: Any, dim: int) -> Tensor:
+def _along(function: type[Function], op: str, x: Any, dim: int, dtype: Any) -> Tensor:
     """The kernels take matrices and go along the rows: bring any other shape into that form and back."""
-    x = floating(x)
+    x = floating(x) if dtype is None else floating(x).to(dtype)
     dim = axis(op, dim, x.ndim)
     if x.numel() == 0:
         return x

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.checks import number
+from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.common import floating, sum_to
 from fastnn.tape import recording, tracer
@@ -195,7 +196,7 @@ def _operand(value: Any, other: Tensor) -> Any:
         raise DTypeError(f"arithmetic: expected numbers, got {type(value).__name__} of type {array.dtype}")
     if other.dtype.kind == "f" or (isinstance(value, (int, np.integer)) and other.dtype.kind in "iu"):
         return array.astype(other.dtype, copy=False)
-    return array.astype(np.float32) if array.dtype.kind == "f" else array
+    return array.astype(get_default_dtype()) if array.dtype.kind == "f" else array
 
 
 def common_type(values: Iterable[Any]) -> list[Tensor]:
@@ -228,7 +229,7 @@ def binary(function: type[Function], a: Any, b: Any) -> Tensor:
         dtype = np.result_type(*({x.dtype for x in (a, b) if x.dtype.kind == "f"} or {a.dtype, b.dtype}))
         a, b = a.astype(dtype), b.astype(dtype)
     if function in FLOATING and a.dtype.kind != "f":
-        a, b = a.astype(np.float32), b.astype(np.float32)
+        a, b = a.astype(get_default_dtype()), b.astype(get_default_dtype())
     try:
         return function.apply(a, b)
     except ValueError:

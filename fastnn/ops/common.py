@@ -11,6 +11,7 @@ import numpy as np
 from fastnn.arrays import as_array
 from fastnn.backends.sums import total
 from fastnn.checks import is_whole
+from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.tensors import Array, Tensor
 
@@ -26,12 +27,12 @@ def tensor_of(x: Any) -> Tensor:
 def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:
     """`x` as a tensor of `dtype`, the type of the layer's weights.
 
-    Without weights (`dtype` None) float64 stays float64, and integers become float32.
+    Without weights (`dtype` None) float64 stays float64, and integers become floats of the default type.
     """
     if not isinstance(x, Tensor):
         x = Tensor(x)
     if dtype is None:
-        return x if x.dtype.kind == "f" else x.float()
+        return x if x.dtype.kind == "f" else x.astype(get_default_dtype())
     return x.astype(dtype)
 
 

@@ -134,9 +134,9 @@ class Emitter:
         """x as kernels take it, C-contiguous: itself or a copy."""
         return x if x.flags.c_contiguous and x.flags.aligned else self.map("copy", x, dtype=x.dtype)
 
-    def zeros(self, shape: tuple[int, ...]) -> Array:
+    def zeros(self, shape: tuple[int, ...], dtype: Any = _FLOAT32) -> Array:
         """A new array that is set to zero in each run."""
-        return self.map("copy", np.broadcast_to(ZERO, shape))
+        return self.map("copy", np.broadcast_to(ZERO, shape), dtype=dtype)
 
     def sum(self, x: Array, axes: tuple[int, ...]) -> Array:
         """x summed over some dimensions, which are left out."""

@@ -18,6 +18,8 @@ __all__ = ["RULES"]
 
 @rule(shaping.Expand, any_type=(0,))
 def _expand(to: Emitter, op: Operator, x: Array, *, shape: tuple[int, ...]) -> Any:
+    if op.needs[0] and x.dtype != np.float32:
+        raise Unlowered(f"numbers of type {x.dtype}")
     return np.broadcast_to(x, shape), lambda grad: (to.sum_to(grad, x.shape),)
 
 

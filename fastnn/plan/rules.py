@@ -314,7 +314,7 @@ def _index(to: Emitter, op: Operator, x: Array, *, index: Any) -> Any:
     parts = basic_index(index)
 
     def backward(grad: Array) -> tuple[Array]:
-        grad_x = to.zeros(x.shape)
+        grad_x = to.zeros(x.shape, x.dtype)
         to.map("copy", grad, out=grad_x[parts])
         return (grad_x,)
 

@@ -114,7 +114,14 @@ class SWALR(LRScheduler):
         super().__init__(optimizer, last_epoch, base_lrs=[group["lr"] for group in groups])
 
     def rate(self, base_lr: float, i: int) -> float:
-        share = min(1.0, self.last_epoch / self.anneal_epochs) if self.anneal_epochs else 1.0
-        if self.anneal_strategy == "cos":
-            share = (1 - math.cos(math.pi * share)) / 2
-        return self.swa_lrs[i] * share + base_lr * (1 - share)
+        # from the present rate, which other schedules may have changed
+        present, before, share = self.optimizer.param_groups[i]["lr"], self._share(-1), self._share(0)
+        start = present if before == 1 else (present - before * self.swa_lrs[i]) / (1 - before)
+        return self.swa_lrs[i] * share + start * (1 - share)
+
+    def _share(self, later: int) -> float:
+        """How far the rate has come, `later` steps from now."""
+        if not self.anneal_epochs:
+            return float(later == 0)
+        share = min(1.0, max(0.0, (self.last_epoch + later) / self.anneal_epochs))
+        return (1 - math.cos(math.pi * share)) / 2 if self.anneal_strategy == "cos" else share
