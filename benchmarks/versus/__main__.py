@@ -49,7 +49,7 @@ examples:
   python -m benchmarks.versus --json results.json --png results.png     all of it, about 12 minutes
   python -m benchmarks.versus --quick --workloads cnn,lenet5 --batches 128 --parts steps
   python -m benchmarks.versus --isa avx2                                all held to AVX2
-  python -m benchmarks.versus --zoo --markdown zoo.md      networks that people train, about half an hour
+  python -m benchmarks.versus --zoo --markdown zoo.md                   networks that people train, about half an hour
   python -m benchmarks.versus --zoo --quick --only residual,policy
   python -m benchmarks.versus --random 64 --seed 1                      one line for each, and what is true of them all
   python -m benchmarks.versus --random 32 --inference --only separable

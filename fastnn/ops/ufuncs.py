@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import without_numbers
 from fastnn.ops import arithmetic, logic
 from fastnn.ops.dense import matmul
 from fastnn.ops.names import find
@@ -63,7 +64,7 @@ def array_function(_: Tensor, function: Any, types: Any, args: tuple[Any, ...], 
     if isinstance(options.get("out"), Tensor) or (function in _WRITING and isinstance(first, Tensor)):
         return NotImplemented
     if function in _OF_SHAPE and isinstance(first, Tensor):
-        args = np.broadcast_to(np.zeros((), first.dtype), first.shape), *args[1:]
+        args = without_numbers(first.shape, first.dtype), *args[1:]
     return function(*_seen(name, args), **_seen(name, options))
 
 

@@ -38,7 +38,7 @@ def native_stage(plan: Lowering, stage: Stage) -> Any:
 
 
 def chain_is_supported(layers: list[ChainLayer], training: bool, fast: bool = False) -> bool:
-    """Whether there is a kernel for a chain of these layers; with `fast`, one that is no slower than a region."""
+    """Whether a kernel runs a chain of these layers; with `fast`, whether it is also no slower than a region."""
     from fastnn._kernels import MOST_CHAIN_LAYERS, ChainStage
 
     if len(layers) > MOST_CHAIN_LAYERS:

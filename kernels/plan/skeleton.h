@@ -37,7 +37,7 @@ KERNEL int skeleton_forward(const void *arguments, struct program *program) {
     const struct skeleton *s = arguments;
     struct skeleton_task t = {s, s->x ? s->x : program->input};
     /* the second argument is the work in FLOPs: little of it runs on one thread */
-    fastnn_parallel((s->N + SKELETON_ROWS - 1) / SKELETON_ROWS, (double)(s->N * s->C), skeleton_rows, &t);
+    fastnn_parallel(ceil_div(s->N, SKELETON_ROWS), (double)(s->N * s->C), skeleton_rows, &t);
     return PROGRAM_DONE;
 }
 
