@@ -161,6 +161,8 @@ gelu_forward = _elementwise(lambda x: x * _normal_cdf(x))
 gelu_backward_input = _elementwise(lambda grad, x: grad * _gelu_slope(x))
 silu_forward = _elementwise(lambda x: x * _sigmoid(x))
 silu_backward_input = _elementwise(lambda grad, x: grad * _sigmoid(x) * (1 + x * (1 - _sigmoid(x))))
+activation_forward = _elementwise(lambda x, kind: x * min(max(x + 3, 0), 6) / 6)  # hardswish alone
+activation_backward_input = _elementwise(lambda grad, x, kind: grad * (0 if x <= -3 else 1 if x >= 3 else x / 3 + 0.5))
 mse = _elementwise(lambda p, t, scale=1.0: ((p - t) ** 2, 2 * scale * (p - t)), outputs=2)
 bce_with_logits = _elementwise(
     lambda z, t, scale=1.0: (max(z, 0) - z * t + math.log1p(math.exp(-abs(z))), scale * (_sigmoid(z) - t)), outputs=2

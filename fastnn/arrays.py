@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any
 
@@ -9,9 +10,23 @@ import numpy as np
 
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
-__all__ = ["as_array", "without_numbers"]
+__all__ = ["Size", "as_array", "live", "without_numbers"]
 
 _ZERO = bytes(16)  # of any type's one entry
+
+
+class Size(tuple[int, ...]):
+    """A shape: a tuple that knows how many entries it stands for."""
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """The product of the sizes."""
+        return math.prod(self)
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return Size(found) if isinstance(index, slice) else found
 
 
 def as_array(data: Any) -> np.ndarray[Any, Any]:
@@ -63,3 +78,10 @@ def _refuse_masks(data: Any) -> None:
             f"expected an array without masked entries, got {count} masked of {data.size}: fill them "
             "(.filled(value)) or leave them out"
         )
+
+
+def live(parameter: Any) -> tuple[Any, Any]:
+    """Returns the arrays behind `.data` and `.grad` of a tensor, or of anything that has both; None for no gradient."""
+    if hasattr(parameter, "_data"):
+        return parameter._data, parameter._grad
+    return parameter.data, parameter.grad

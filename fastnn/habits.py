@@ -2,83 +2,78 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any, NoReturn
+import sys
+from types import FrameType
+from typing import Any
 
 import numpy as np
 
 from fastnn.errors import ArgumentError
 
-_ARRAY = "fastnn takes NumPy's arrays: np.{}, and fnn.Tensor(array) for a tensor"
-_WEIGHTS = "fnn.weights.save(model, path) and model.load_state_dict(fnn.weights.load(path)) keep weights as safetensors"
 _CPU = "fastnn runs on the CPU: leave it out"
-_OPTIMISERS = "there are SGD, Rprop, Adagrad, RMSprop, Adam, AdamW and GradientDescent, which backtracks"
-
-_METHODS = (
-    "abs", "argmax", "clamp", "exp", "log", "max", "mean", "min", "permute", "pow", "reshape", "sqrt", "squeeze",
-    "std", "sum", "transpose", "unsqueeze", "var",
-)  # fmt: skip
-_OPS = ("dropout", "flatten", "log_softmax", "matmul", "relu", "sigmoid", "softmax", "tanh")
+_OPTIMISERS = "fnn.optim has SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop, Rprop, ASGD and LBFGS"
+_NORMED = "in a module's forward, w = v * (g / v.norm()) is weight normalisation; fastnn does not rewrite modules"
 
 HINTS = {
     "fastnn": {
-        **{name: _ARRAY.format(name) for name in ("zeros", "ones", "full", "empty", "arange", "linspace", "eye")},
-        **{name: _ARRAY.format(name) for name in ("zeros_like", "ones_like", "empty_like", "full_like")},
-        **dict.fromkeys(("concat", "concatenate"), "use fnn.cat"),
         "einsum": "matmul (@), * and .sum() keep gradients, NumPy's functions do not",
-        **{name: f"it is a method of tensors, x.{name}(...)" for name in _METHODS},
-        **{name: f"use fnn.ops.{name}" for name in _OPS},
-        "randn": f"{_ARRAY.format('random.default_rng().standard_normal')}; in a model, fnn.randn_like",
-        "rand": f"{_ARRAY.format('random.default_rng().random')}; in a model, fnn.rand_like",
-        "randint": _ARRAY.format("random.default_rng().integers"),
-        "randperm": _ARRAY.format("random.default_rng().permutation"),
-        "from_numpy": "fnn.Tensor(array) shares the array's memory",
-        "as_tensor": "fnn.Tensor(array) shares the array's memory",
-        "save": _WEIGHTS,
-        "load": _WEIGHTS,
-        "cuda": _CPU,
-        "backends": _CPU,
-        "device": _CPU,
-        "utils": "fnn.data.Batches gives shuffled batches of arrays, in the place of a DataLoader",
-        "float": "types are NumPy's: np.float32",
-        **{name: f"types are NumPy's: np.{name}" for name in ("float32", "float64", "int64", "uint8")},
-        "long": "types are NumPy's: np.int64",
-        "autograd": "fnn.Function is for operators of your own, tensor.backward() for gradients",
     },
+    "fastnn.autograd": {"profiler": "model.describe() of a compiled step tells where the time goes"},
     "fastnn.nn": {
-        "utils": "clip gradients by hand: p.grad *= limit / norm, over model.parameters()",
         "DataParallel": _CPU,
-        "Dropout2d": "nn.Dropout drops single entries",
-        "Hardswish": "nn.SiLU is close to it",
     },
+    "fastnn.nn.utils": {
+        **dict.fromkeys(("weight_norm", "spectral_norm", "parametrizations", "parametrize"), _NORMED),
+        "rnn": "pad sequences with fnn.cat or fnn.ops.pad: fastnn has no packed sequences",
+        "prune": "write zeros into weight.data, and mask weight.grad before each step",
+    },
+    "fastnn.optim.swa_utils": {},
+    "fastnn.utils": {"tensorboard": "history.json holds what fit has seen; History.plot draws it"},
     "fastnn.optim": {
-        **dict.fromkeys(("Adadelta", "Adamax", "ASGD", "LBFGS", "NAdam", "RAdam", "SparseAdam"), _OPTIMISERS),
+        **dict.fromkeys(("SparseAdam", "Adafactor", "Muon"), _OPTIMISERS),
     },
 }
 
 
-def no_such_name(module: str, name: str) -> AttributeError:
-    """The error for `module.name`, with a hint if PyTorch has it."""
-    hint = HINTS[module].get(name)
+def no_such_name(module: str, name: str) -> Exception:
+    """The error for `module.name`, with a hint if PyTorch has it; of an import, where one asks from the module itself.
+
+    For a module's ``__getattr__``, which raises it. ``from module import name`` would replace an AttributeError by one
+    of its own, without the hint; it lets an ImportError pass.
+    """
+    hint = _hint(module, name)
+    if hint and _imports(sys._getframe(2)):
+        return ImportError(f"cannot import name {name!r} from {module!r}: {hint}")
     return AttributeError(f"module {module!r} has no attribute {name!r}" + (f": {hint}" if hint else ""))
 
 
-class CalledModule(ModuleType):
-    """The class of fastnn.tensor, which in PyTorch is a function."""
+def no_such_method(kind: str, name: str) -> AttributeError:
+    """The error for a tensor's `name`."""
+    hint = _hint("fastnn.Tensor", name)
+    return AttributeError(f"{kind!r} object has no attribute {name!r}" + (f": {hint}" if hint else ""))
 
-    def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        raise ArgumentError("fnn.tensor is a module: expected fnn.Tensor(data), with a capital T")
+
+def _hint(module: str, name: str) -> str | None:
+    if name.startswith("_"):  # what Python asks of any object
+        return None
+    from fastnn.absent import hint_of
+
+    return hint_of(module, name)
+
+
+def _imports(frame: FrameType) -> bool:
+    """Whether the frame's code is at ``from ... import``."""
+    from opcode import opmap
+
+    return frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
 
 
 # What PyTorch's functions and classes take and fastnn's do not, with the values that change nothing; the first is said.
 _SPEED: tuple[Any, ...] = (None, False, True)  # says how PyTorch computes, not what
 OPTIONS: dict[str, tuple[Any, ...]] = {
-    "amsgrad": (False,),
-    "assign": (False,),
     "bias": (True,),
     "capturable": _SPEED,
     "copy": (False,),
-    "create_graph": (False,),
     "decoupled_weight_decay": (False,),
     "device": (None, "cpu"),
     "differentiable": (False,),
@@ -86,22 +81,16 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "foreach": _SPEED,
     "fused": _SPEED,
     "generator": (None,),
-    "inputs": (None,),
     "last_epoch": (-1,),
-    "maximize": (False,),
     "out": (None,),
-    "persistent": (True,),
+    "max_norm": (None,),
+    "return_indices": (False,),
+    "scale_grad_by_freq": (False,),
+    "include_last_offset": (False,),
+    "padding_idx": (None,),
+    "track_running_stats": (False,),
     "remove_duplicate": (True,),
     "three_phase": (False,),
-    "padding_mode": ("zeros",),
-    "dilation": (1, (1, 1)),
-    "ceil_mode": (False,),
-    "return_indices": (False,),
-    "divisor_override": (None,),
-    "approximate": ("none",),
-    "weight": (None,),
-    "pos_weight": (None,),
-    "ignore_index": (-100,),
     "size_average": (None,),
     "reduce": (None,),
     "layout": (None,),
@@ -111,7 +100,6 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
 _INSTEAD = {
     "device": "fastnn runs on the CPU",
     "dtype": "model.double() makes a model float64",
-    "ignore_index": "leave such rows out, logits[keep] and target[keep]",
     "generator": "random numbers come from fnn.manual_seed",
 }
 
@@ -119,10 +107,10 @@ _INSTEAD = {
 def check_options(owner: str, **given: Any) -> None:
     """Raise ArgumentError for options of PyTorch that fastnn does not have, unless they ask for nothing.
 
-    >>> check_options("MaxPool2d", dilation=1, ceil_mode=False)
+    >>> check_options("BatchNorm2d", device=None, bias=True)
     """
     for name, value in given.items():
-        harmless = OPTIONS[name]
+        harmless, value = OPTIONS[name], str(value) if isinstance(value, str) else value  # a device is text, too
         if not any(value is same or (type(value) is type(same) and value == same) for same in harmless):
             shape = getattr(value, "shape", None)
             got = f"an array of shape {shape}" if isinstance(shape, tuple) else repr(value)

@@ -16,15 +16,20 @@ import numpy as np
 
 from fastnn import random, versions
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.habits import check_options
+from fastnn.habits import check_options, no_such_name
 
 __all__ = [
     "calculate_gain",
     "constant_",
+    "dirac_",
+    "eye_",
     "kaiming_normal_",
     "kaiming_uniform_",
     "normal_",
     "ones_",
+    "orthogonal_",
+    "sparse_",
+    "trunc_normal_",
     "uniform_",
     "xavier_normal_",
     "xavier_uniform_",
@@ -106,6 +111,82 @@ def kaiming_normal_(
     return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(_array(tensor), mode)), generator)
 
 
+def trunc_normal_(
+    tensor: P, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: None = None
+) -> P:
+    """Numbers from the normal distribution, those outside [a, b] drawn again.
+
+    >>> import numpy as np, fastnn as fnn
+    >>> w = fnn.init.trunc_normal_(np.empty(1000), 0, 1, -0.5, 2)
+    >>> bool(w.min() >= -0.5 and w.max() <= 2)
+    True
+    """
+    check_options("trunc_normal_", generator=generator)
+    if not a < b or std <= 0 or a > mean + 5 * std or b < mean - 5 * std:
+        raise ArgumentError(
+            f"trunc_normal_: expected a < b within 5 std of the mean, std above 0, got {(mean, std, a, b)}"
+        )
+
+    def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        values = generator.normal(mean, std, shape)
+        while (outside := (values < a) | (values > b)).any():
+            values[outside] = generator.normal(mean, std, int(outside.sum()))
+        return values
+
+    return _drawn(tensor, draw)
+
+
+def orthogonal_(tensor: P, gain: float = 1.0, generator: None = None) -> P:
+    """A random (semi-)orthogonal matrix times gain, the dimensions after the first taken as one (Saxe et al. 2014)."""
+    check_options("orthogonal_", generator=generator)
+    array = _array(tensor)
+    if array.ndim < 2:
+        raise ShapeError(f"orthogonal_: expected at least two dimensions, got {array.shape}")
+
+    def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        rows, columns = shape[0], math.prod(shape[1:])
+        q, r = np.linalg.qr(generator.normal(size=(max(rows, columns), min(rows, columns))))
+        q = q * np.sign(np.diag(r))  # then all orthogonal matrices are equally likely
+        return gain * (q if rows >= columns else q.T).reshape(shape)
+
+    return _drawn(tensor, draw)
+
+
+def sparse_(tensor: P, sparsity: float, std: float = 0.01, generator: None = None) -> P:
+    """Normal, with the share `sparsity` of each column's entries set to 0 (Martens 2010); a matrix."""
+    check_options("sparse_", generator=generator)
+    rows = _matrix("sparse_", tensor)[0]
+
+    def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        values = generator.normal(0, std, shape)
+        first = math.ceil(sparsity * rows)
+        for column in values.T:
+            column[generator.permutation(rows)[:first]] = 0
+        return values
+
+    return _drawn(tensor, draw)
+
+
+def eye_(tensor: P) -> P:
+    """The identity matrix."""
+    return _filled(tensor, np.eye(*_matrix("eye_", tensor)))
+
+
+def dirac_(tensor: P, groups: int = 1) -> P:
+    """A convolution (out, in/groups, k, ...) that gives its input back, as many channels of each group as it has."""
+    array = _array(tensor)
+    if array.ndim not in (3, 4, 5) or array.shape[0] % groups:
+        raise ShapeError(f"dirac_: expected a convolution's weight for {groups} groups, got {array.shape}")
+    values = np.zeros(array.shape, array.dtype)
+    each = array.shape[0] // groups
+    centre = tuple(size // 2 for size in array.shape[2:])
+    for group in range(groups):
+        for i in range(min(each, array.shape[1])):
+            place = (group * each + i, i, *centre)
+            values[place] = 1
+    return _filled(tensor, values)
+
+
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """What the activation's shrinking of the signal must be made up for with; `param` is LeakyReLU's slope (0.01).
 
@@ -115,7 +196,15 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     >>> fnn.init.calculate_gain("relu")
     1.4142135623730951
     """
-    gains = {"linear": 1.0, "conv2d": 1.0, "sigmoid": 1.0, "tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 0.75}
+    gains = {
+        "linear": 1.0,
+        "conv1d": 1.0,
+        "conv2d": 1.0,
+        "sigmoid": 1.0,
+        "tanh": 5.0 / 3,
+        "relu": math.sqrt(2.0),
+        "selu": 0.75,
+    }
     if nonlinearity == "leaky_relu":
         return math.sqrt(2.0 / (1 + (0.01 if param is None else param) ** 2))
     if nonlinearity not in gains:
@@ -129,6 +218,13 @@ def fans(array: np.ndarray[Any, Any]) -> tuple[int, int]:
         raise ShapeError(f"init: expected a weight with at least two dimensions, got {array.shape}")
     window = math.prod(array.shape[2:])
     return array.shape[1] * window, array.shape[0] * window
+
+
+def _matrix(op: str, tensor: Any) -> tuple[int, int]:
+    shape = _array(tensor).shape
+    if len(shape) != 2:
+        raise ShapeError(f"{op}: expected a matrix, got shape {shape}")
+    return shape
 
 
 def _fan(array: np.ndarray[Any, Any], mode: str) -> int:
@@ -154,3 +250,7 @@ def _array(tensor: Any) -> np.ndarray[Any, Any]:
     if not isinstance(array, np.ndarray):
         raise ArgumentError(f"init: expected a parameter, such as layer.weight, got {type(tensor).__name__}")
     return array
+
+
+def __getattr__(name: str) -> Any:
+    raise no_such_name("fastnn.nn.init", name)

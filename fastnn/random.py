@@ -14,7 +14,10 @@ from fastnn.errors import ArgumentError
 if TYPE_CHECKING:
     from numpy.random import Generator
 
-__all__ = ["generator", "get_state", "manual_seed", "next_generator", "next_stream", "peek", "put_back", "set_state"]
+__all__ = [
+    "generator", "get_state", "initial_seed", "manual_seed", "next_generator", "next_stream", "peek", "put_back",
+    "seed", "set_state",
+]  # fmt: skip
 
 _OF_STREAMS = 0x9E3779B97F4A7C15
 
@@ -47,6 +50,17 @@ def manual_seed(seed: int) -> None:
     seed = whole("manual_seed", "seed", seed, 0, 2**64 - 1, "an integer from 0 to 2**64 - 1")
     with _source.lock:
         _source.seed, _source.streams, _source.generator = seed, 0, None
+
+
+def seed() -> int:
+    """Start all random numbers afresh from a seed of the operating system's; returns it."""
+    manual_seed(int.from_bytes(os.urandom(8), "little"))
+    return _source.seed
+
+
+def initial_seed() -> int:
+    """The seed that random numbers were started from."""
+    return _source.seed
 
 
 def generator() -> Generator:

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-import functools
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastnn import backends, versions
 from fastnn.errors import GraphError, ShapeError
+from fastnn.hooks import hooks
+from fastnn.recording import (
+    Tracer,
+    current_module,
+    enable_grad,
+    no_grad,
+    recording,
+    set_module,
+    state,
+    traced_by,
+    tracer,
+)
 
 if TYPE_CHECKING:
-    from fastnn.tensor import Function, Tensor
+    from fastnn.tensors import Function, Tensor
 
 __all__ = [
     "Context",
     "Node",
     "Tracer",
+    "check_unchanged",
     "checked",
     "computed",
     "computing_dtype",
@@ -29,6 +39,7 @@ __all__ = [
     "enable_grad",
     "gradients",
     "no_grad",
+    "node_gradients",
     "recording",
     "run_backward",
     "set_module",
@@ -37,101 +48,6 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Tracer(Protocol):
-    """What writes operators down without computing them."""
-
-    def record(self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Tensor: ...
-
-    def refuse_writing(self) -> None: ...
-
-
-class _Mode(threading.local):
-    recording = True
-    tracer: Tracer | None = None
-    module: Any = None
-
-
-_mode = _Mode()
-
-
-def recording() -> bool:
-    """Whether the calling thread records what it computes."""
-    return _mode.recording
-
-
-def tracer() -> Tracer | None:
-    """Who gets the calling thread's operators instead of them being computed; None unless a plan is being made."""
-    return _mode.tracer
-
-
-def set_module(module: Any) -> Any:
-    """Say whose forward begins in the calling thread: nodes remember it. Returns whose it was, to be set again."""
-    before = _mode.module
-    _mode.module = module
-    return before
-
-
-def current_module() -> Any:
-    """Whose forward runs in the calling thread; None outside of all."""
-    return _mode.module
-
-
-@contextmanager
-def traced_by(tracer: Tracer, *, recording: bool) -> Iterator[None]:
-    """Within it, Function.apply hands every operator of the calling thread to `tracer`; `recording` begins as said."""
-    before = _mode.tracer, _mode.recording
-    _mode.tracer, _mode.recording = tracer, recording
-    try:
-        yield
-    finally:
-        _mode.tracer, _mode.recording = before
-
-
-class no_grad:
-    """Within it nothing is recorded on the tape: a context manager and a decorator, for the calling thread alone.
-
-    >>> import fastnn as fnn
-    >>> w = fnn.Tensor([1.0, 2.0], requires_grad=True)
-    >>> with fnn.no_grad():
-    ...     y = w * 3
-    >>> y.requires_grad
-    False
-    """
-
-    def __init__(self) -> None:
-        self.before: list[bool] = []  # one entry for each time that this object was entered
-
-    def __enter__(self) -> no_grad:
-        self.before.append(_mode.recording)
-        _mode.recording = False
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _mode.recording = self.before.pop()
-
-    def __call__(self, function: F) -> F:
-        @functools.wraps(function)
-        def without_tape(*args: Any, **kwargs: Any) -> Any:
-            with no_grad():
-                return function(*args, **kwargs)
-
-        return without_tape  # type: ignore[return-value]
-
-
-@contextmanager
-def enable_grad() -> Iterator[None]:
-    """Within it everything is recorded on the tape, also inside `no_grad`; for the calling thread alone."""
-    before = _mode.recording
-    _mode.recording = True
-    try:
-        yield
-    finally:
-        _mode.recording = before
 
 
 def computing_dtype(arrays: Iterable[Any]) -> np.dtype[Any]:
@@ -153,8 +69,20 @@ class Context:
         self.attributes = attributes
         self.saved_tensors: tuple[Any, ...] = ()
 
+    non_differentiable = False
+
     def save_for_backward(self, *values: Any) -> None:
         self.saved_tensors = values
+
+    def mark_non_differentiable(self, *outputs: Any) -> None:
+        """No gradient flows through the output (of a fnn.autograd.Function)."""
+        self.non_differentiable = True
+
+    def mark_dirty(self, *inputs: Any) -> None:
+        raise GraphError("mark_dirty: expected a forward that leaves its inputs as they are: return a new tensor")
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Accepted as PyTorch has it: a Function has one output, whose gradient is there when backward is called."""
 
     @property
     def kernels(self) -> ModuleType:
@@ -167,33 +95,90 @@ class Node:
     `ctx` is None once backward has freed it.
     """
 
-    __slots__ = ("attributes", "ctx", "function", "inputs", "module", "number")
+    __slots__ = ("__weakref__", "_inputs", "attributes", "ctx", "function", "module", "number")
 
     def __init__(
         self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any], ctx: Context
     ) -> None:
         self.function = function
-        self.inputs = inputs  # Tensors, arrays and other values, as they were given to apply()
+        self._inputs = inputs  # Tensors, arrays and other values, as they were given to apply()
         self.attributes = attributes
         self.ctx: Context | None = ctx
-        self.module = _mode.module
+        self.module = state.module
         self.number = next(versions.clock)  # higher than its inputs': sorted by it, the graph is in order
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """What it ran on; a tensor that was written in place since, as it was then."""
+        if versions.recorded:
+            self._inputs = tuple([_as_it_was(x, self) if hasattr(x, "node") else x for x in self._inputs])
+        return self._inputs
 
     def free(self) -> None:
         self.ctx = None
-        self.inputs = ()
+        self._inputs = ()
+
+    def name(self) -> str:
+        """PyTorch's name for what computes this operator's gradient."""
+        return f"{self.function.__name__}Backward"
+
+    @property
+    def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
+        """The nodes that the gradient goes on to, one entry an input, each with PyTorch's 0; None for none."""
+        return tuple((getattr(x, "node", None), 0) for x in self.inputs)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
+
+
+class Write(Node):
+    """A write in place that is on the tape: `tensor`, which it was made of by `node`, goes on as its output; `before`
+    is the tensor as it was, which operators that ran earlier have seen."""
+
+    __slots__ = ("before",)
+
+    def __init__(self, node: Node, tensor: Tensor, before: Tensor) -> None:
+        assert node.ctx is not None
+        super().__init__(node.function, node.inputs, node.attributes, node.ctx)
+        self.module, self.before = node.module, before
+        versions.record_write(tensor.data, self.number)
+
+
+def _as_it_was(x: Any, user: Node) -> Any:
+    """The tensor that `user` saw, behind the writes that came later. GraphError where another one's write came between
+    the two in their common memory, so that the gradient that x passes on would miss it."""
+    while x.node is not None and x.node.number > user.number:
+        if not isinstance(x.node, Write):  # not one of fastnn's
+            return x
+        x = x.node.before
+    if x._requires_grad:
+        made = -1 if x.node is None else x.node.number
+        if versions.recorded_between(x._data, made, user.number):
+            raise GraphError(
+                f"backward: {user.function.__name__} read a tensor of shape {x.shape} after entries of it were written "
+                "in place through another tensor, a view of the same memory, so its gradient would miss the write: "
+                "read entries after writing them, or use fnn.where, fnn.cat, x.masked_fill or x.clone()"
+            )
+    return x
 
 
 def run_backward(last: Node, start: Array, retain_graph: bool) -> None:
     """The chain rule from `last` down to the leaves."""
+    if hooks or state.anomaly:
+        from fastnn.autograd.engine import watched_backward
+
+        watched_backward(last, start, retain_graph)
+        return
     grads: dict[int, Array] = {last.number: start}
-    for node in _in_reverse(last):
+    for node in in_reverse([last]):
         grad = grads.pop(node.number, None)
         if grad is not None:  # None: no path to here carries a gradient
-            for x, result in _gradients(node, grad):
+            for x, result in node_gradients(node, node.ctx, grad):
                 if x.node is None:
                     if x._grad is None:
                         x._grad = result
+                    elif not isinstance(x._grad, np.ndarray):  # a tensor, by create_graph
+                        x._grad = x._grad + result
                     else:
                         np.add(x._grad, result, out=x._grad)
                         versions.wrote(x._grad)
@@ -230,17 +215,18 @@ def gradients(last: Node, start: Array) -> tuple[dict[int, Array], dict[int, Arr
     """
     nodes: dict[int, Array] = {last.number: start}
     leaves: dict[int, Array] = {}
-    for node in _in_reverse(last):
+    for node in in_reverse([last]):
         if node.number in nodes:
-            for x, result in _gradients(node, nodes[node.number]):
+            for x, result in node_gradients(node, node.ctx, nodes[node.number]):
                 found, key = (leaves, id(x)) if x.node is None else (nodes, x.node.number)
                 found[key] = found[key] + result if key in found else result
     return nodes, leaves
 
 
-def _in_reverse(last: Node) -> list[Node]:
-    """All nodes that `last` was computed from, and itself, later ones first."""
-    nodes, todo = {last.number: last}, [last]
+def in_reverse(last: Iterable[Node]) -> list[Node]:
+    """All nodes that those of `last` were computed from, and themselves, later ones first."""
+    todo = list(last)
+    nodes = {node.number: node for node in todo}
     while todo:
         node = todo.pop()
         if node.ctx is None:
@@ -263,21 +249,23 @@ def checked(function: type[Function], inputs: tuple[Any, ...], results: Any) -> 
             f"{function.__name__}.backward: expected {len(inputs)} gradients, one per input, got {len(results)}"
         )
     for x, result in zip(inputs, results, strict=True):
-        if result is not None and hasattr(x, "requires_grad") and np.shape(result) != x.shape:
-            raise ShapeError(
-                f"{function.__name__}.backward: expected a gradient of shape {x.shape}, got {np.shape(result)}"
-            )
+        if result is not None and hasattr(x, "requires_grad"):
+            shape = result.shape if hasattr(result, "shape") else np.shape(result)  # np.shape() is slow
+            if shape != x.shape:
+                raise ShapeError(f"{function.__name__}.backward: expected a gradient of shape {x.shape}, got {shape}")
     return results
 
 
-def _gradients(node: Node, grad: Array) -> Iterator[tuple[Tensor, Array]]:
-    """One node's backward: each tensor that wants a gradient, and that gradient, checked and of the tensor's type."""
-    ctx = node.ctx
+def node_gradients(node: Node, ctx: Context | None, grad: Array) -> Iterator[tuple[Tensor, Array]]:
+    """One node's backward: each tensor that wants a gradient, and that gradient, checked and of the tensor's type.
+
+    `ctx` is the node's, or a copy of it that wants fewer gradients.
+    """
     assert ctx is not None
     if versions.latest > node.number:
-        _check_unchanged(node, ctx)
+        check_unchanged(node, vars(ctx).values())
     results = checked(node.function, node.inputs, node.function.backward(ctx, grad))
-    inputs = [x.data if hasattr(x, "node") else x for x in node.inputs]
+    inputs = [x._data if hasattr(x, "node") else x for x in node.inputs]
     for i, (x, needed, result) in enumerate(zip(node.inputs, ctx.needs_input_grad, results, strict=True)):
         if needed and result is not None:
             array = np.asarray(result).astype(x.dtype, copy=False)
@@ -288,9 +276,9 @@ def _gradients(node: Node, grad: Array) -> Iterator[tuple[Tensor, Array]]:
             yield x, array
 
 
-def _check_unchanged(node: Node, ctx: Context) -> None:
+def check_unchanged(node: Node, kept_values: Iterable[Any]) -> None:
     """GraphError if an array that backward may read was written in place since forward kept it."""
-    todo: list[Any] = [*vars(ctx).values()]  # arrays may stand in tuples, lists and dicts
+    todo: list[Any] = [*kept_values]  # arrays may stand in tuples, lists and dicts
     while todo:
         kept = todo.pop()
         if isinstance(kept, np.ndarray):
@@ -305,7 +293,7 @@ def _check_unchanged(node: Node, ctx: Context) -> None:
         elif isinstance(kept, dict):
             todo += kept.values()
         elif hasattr(kept, "node"):
-            todo.append(kept.data)
+            todo.append(kept._data)
 
 
 def _described(array: Array, node: Node) -> str:
@@ -313,7 +301,7 @@ def _described(array: Array, node: Node) -> str:
     memory = versions.owner(array)
     module, maker, found = node.module, node, None
     while maker is not None:
-        given = [x for x in maker.inputs if hasattr(x, "node") and versions.owner(x.data) is memory]
+        given = [x for x in maker.inputs if hasattr(x, "node") and versions.owner(x._data) is memory]
         if not given:
             break
         found, maker, module = given[0], given[0].node, maker.module

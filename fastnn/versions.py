@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["Writer", "clock", "owner", "written_since", "wrote"]
+__all__ = ["Writer", "clock", "owner", "record_write", "recorded_between", "written_since", "wrote"]
 
 clock = itertools.count()
 latest = -1  # the number of the last write of all: a node that is younger has nothing to ask
@@ -73,3 +73,21 @@ def written_since(array: Any, number: int) -> bool:
         return False
     alive = [writer for ref in _writers.copy().values() if (writer := ref()) is not None]
     return any(writer.number > number and key in writer.owners for writer in alive)
+
+
+recorded: dict[int, list[int]] = {}  # by the id of the owner, while it lives: its writes that are on the tape
+
+
+def record_write(array: Any, number: int) -> None:
+    """Note that the node with this number on the tape wrote to `array`."""
+    memory = owner(array)
+    key = id(memory)
+    if key not in recorded:
+        recorded[key] = []
+        weakref.finalize(memory, recorded.pop, key, None)
+    recorded[key].append(number)
+
+
+def recorded_between(array: Any, first: int, last: int) -> bool:
+    """Whether a node that is younger than `first` and older than `last` wrote to the memory of `array`."""
+    return any(first < number < last for number in recorded.get(id(owner(array)), ()))

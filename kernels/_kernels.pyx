@@ -308,6 +308,23 @@ def silu_backward_input(grad, x, grad_x):
     elementwise(fastnn_kernels.silu_backward_input, grad, x, 0, grad_x)
 
 
+def activation_forward(cnp.ndarray x, int kind, double parameter, cnp.ndarray y):
+    cdef int64_t count = cnp.PyArray_SIZE(y)
+    cdef float *px = f32(x, count)
+    cdef float *py = f32_out(y, count)
+    with nogil:
+        fastnn_kernels.activation_forward(kind, parameter, count, px, py)
+
+
+def activation_backward_input(cnp.ndarray grad, cnp.ndarray x, int kind, double parameter, cnp.ndarray grad_x):
+    cdef int64_t count = cnp.PyArray_SIZE(grad_x)
+    cdef float *pg = f32(grad, count)
+    cdef float *px = f32(x, count)
+    cdef float *py = f32_out(grad_x, count)
+    with nogil:
+        fastnn_kernels.activation_backward_input(kind, parameter, count, pg, px, py)
+
+
 cdef int rows(rows_kernel kernel, cnp.ndarray a, y, cnp.ndarray out) except -1:
     check_ndim(out, 2)
     cdef int64_t N = out.shape[0], C = out.shape[1]
@@ -341,71 +358,6 @@ def dropout_forward(cnp.ndarray x, double p, uint64_t seed, uint64_t stream, cnp
     cdef float *py = f32_out(y, count)
     with nogil:
         fastnn_kernels.dropout_forward(count, px, p, seed, stream, py)
-
-
-# ---- batch norm: x (N, C) or (N, C, H, W) ----
-
-cdef int64_t pixels_of(cnp.ndarray x) except -1:
-    if x is None or x.ndim not in (2, 4):
-        raise ShapeError("a kernel was given neither (N, C) nor (N, C, H, W)")
-    return x.shape[2] * x.shape[3] if x.ndim == 4 else 1
-
-
-def batch_norm_statistics(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var):
-    cdef int64_t HW = pixels_of(x), N = x.shape[0], C = x.shape[1]
-    cdef float *px = f32(x, N * C * HW)
-    cdef float *pm = f32_out(mean, C)
-    cdef float *pv = f32_out(var, C)
-    cdef int status
-    with nogil:
-        status = fastnn_kernels.batch_norm_statistics(N, C, HW, px, pm, pv)
-    check(status)
-
-
-def batch_norm_forward(cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, weight, bias, double eps, cnp.ndarray y):
-    cdef int64_t HW = pixels_of(x), N = x.shape[0], C = x.shape[1]
-    cdef float *px = f32(x, N * C * HW)
-    cdef float *pm = f32(mean, C)
-    cdef float *pv = f32(var, C)
-    cdef float *pw = f32_or_null(weight, C)
-    cdef float *pb = f32_or_null(bias, C)
-    cdef float *py = f32_out(y, N * C * HW)
-    cdef int status
-    with nogil:
-        status = fastnn_kernels.batch_norm_forward(N, C, HW, px, pm, pv, pw, pb, eps, py)
-    check(status)
-
-
-def batch_norm_backward_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, double eps,
-                               cnp.ndarray grad_weight, cnp.ndarray grad_bias):
-    cdef int64_t HW = pixels_of(x), N = x.shape[0], C = x.shape[1]
-    cdef float *pg = f32(grad, N * C * HW)
-    cdef float *px = f32(x, N * C * HW)
-    cdef float *pm = f32(mean, C)
-    cdef float *pv = f32(var, C)
-    cdef float *pw = f32_out(grad_weight, C)
-    cdef float *pb = f32_out(grad_bias, C)
-    cdef int status
-    with nogil:
-        status = fastnn_kernels.batch_norm_backward_weight(N, C, HW, pg, px, pm, pv, eps, pw, pb)
-    check(status)
-
-
-def batch_norm_backward_input(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray mean, cnp.ndarray var, weight, grad_weight,
-                              grad_bias, double eps, cnp.ndarray grad_x):
-    cdef int64_t HW = pixels_of(x), N = x.shape[0], C = x.shape[1]
-    cdef float *pg = f32(grad, N * C * HW)
-    cdef float *px = f32(x, N * C * HW)
-    cdef float *pm = f32(mean, C)
-    cdef float *pv = f32(var, C)
-    cdef float *pw = f32_or_null(weight, C)
-    cdef float *pgw = f32_or_null(grad_weight, C)
-    cdef float *pgb = f32_or_null(grad_bias, C)
-    cdef float *po = f32_out(grad_x, N * C * HW)
-    cdef int status
-    with nogil:
-        status = fastnn_kernels.batch_norm_backward_input(N, C, HW, pg, px, pm, pv, pw, pgw, pgb, eps, po)
-    check(status)
 
 
 # ---- losses ----
@@ -445,8 +397,10 @@ def mse(prediction, target, double scale, loss, grad):
     elementwise_loss(fastnn_kernels.mse, prediction, target, scale, loss, grad)
 
 
-# ---- optimiser updates, and plans ----
+# ---- norms of samples and recurrent layers, optimiser updates, and plans ----
 
+include "norm.pxi"
+include "sequence.pxi"
 include "plan.pxi"
 include "operators.pxi"
 include "program.pxi"

@@ -7,9 +7,11 @@
 #include "plan/dense/backward.h"
 #include "plan/dense/forward.h"
 #include "ops/elementwise.h"
+#include "ops/group_norm.h"
 #include "ops/loss.h"
 #include "ops/norm_apply.h"
 #include "ops/pool2d_average.h"
+#include "ops/recurrent.h"
 #include "plan/loss.h"
 #include "plan/operator.h"
 #include "plan/region/region_stage.h"
@@ -46,6 +48,8 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->gelu_backward_input = gelu_backward_input;
     t->silu_forward = silu_forward;
     t->silu_backward_input = silu_backward_input;
+    t->activation_forward = activation_forward;
+    t->activation_backward_input = activation_backward_input;
     t->softmax_forward = softmax_forward;
     t->softmax_backward_input = softmax_backward_input;
     t->log_softmax_forward = log_softmax_forward;
@@ -55,6 +59,11 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->batch_norm_forward = batch_norm_forward;
     t->batch_norm_backward_weight = batch_norm_backward_weight;
     t->batch_norm_backward_input = batch_norm_backward_input;
+    t->group_norm_forward = group_norm_forward;
+    t->group_norm_backward_input = group_norm_backward_input;
+    t->group_norm_backward_weight = group_norm_backward_weight;
+    t->recurrent_forward = recurrent_forward;
+    t->recurrent_backward = recurrent_backward;
     t->softmax_cross_entropy = softmax_cross_entropy;
     t->bce_with_logits = bce_with_logits;
     t->mse = mse;

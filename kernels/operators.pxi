@@ -29,7 +29,7 @@ cdef class OperatorStage(Stage):
     cdef operator_call o
 
     def __init__(self, str kind, tuple arrays, tuple n, tuple p, *, tuple shape, int kept, input, target):
-        cdef int64_t counts[8]  # OPERATOR_ARRAYS
+        cdef int64_t counts[12]  # OPERATOR_ARRAYS
         cdef cnp.ndarray array
         if len(arrays) > OPERATOR_ARRAYS or len(n) > OPERATOR_SIZES or len(p) > 2:
             raise ValueError(f"{kind}: too many arrays or numbers for an operator")
@@ -51,9 +51,30 @@ cdef class OperatorStage(Stage):
         self.kept.append(arrays)
         if shape is not None:
             self.lay_out(arrays, shape, kept)
+        if kind in ("pick", "spread", "put"):
+            self.check_places(kind, arrays[:4], self.kept.pop()[4])
+            self.kept.append(arrays)
+            self.o.operands = 4 if arrays[3] is not None else 3
         self.arguments = &self.o
         self.forward_function = fastnn_kernels.operator_stage
         self.kernels = kind
+
+    cdef int check_places(self, str kind, tuple arrays, whole) except -1:
+        """ShapeError unless every place that the indices can name lies within `whole`, the array that is moved in."""
+        moved = arrays[1 if kind == "pick" else 0]
+        first, last = moved.ctypes.data - whole.ctypes.data, moved.ctypes.data - whole.ctypes.data + whole.itemsize
+        steps = (self.o.n[0], self.o.n[2]), (self.o.n[1] or 1, self.o.n[3])
+        for size, step in (*zip(moved.shape, moved.strides), *steps):
+            if size < 1:
+                raise ShapeError(f"{kind} was given no places")
+            first, last = first + min(0, (size - 1) * step), last + max(0, (size - 1) * step)
+        types = [np.float64 if kind == "spread" else np.float32, np.float32, np.int64, np.int64]
+        fits = True
+        for each, type in zip(arrays, types):
+            fits = fits and (each is None or each.dtype == type)
+        if not fits or not whole.flags.c_contiguous or first < 0 or last > whole.nbytes:
+            raise ShapeError(f"{kind} was given {described(moved)} and places beyond {described(whole)}")
+        return 0
 
     cdef int locate(self, operand *to, cnp.ndarray array, input, target) except -1:
         """Its address; within the program's input or target the distance from the beginning."""
@@ -75,7 +96,7 @@ cdef class OperatorStage(Stage):
     cdef int lay_out(self, tuple arrays, tuple shape, int kept) except -1:
         """Sizes and strides, with as few dimensions as will do."""
         cdef bint matmul = self.o.kind == OPERATORS["matmul"], summed = self.o.kind == OPERATORS["sum"]
-        cdef list strided = [1, 2] if matmul else [1] if summed else [k for k, each in enumerate(arrays) if each is not None]
+        cdef list strided = [1, 2] if matmul else [1] if summed else [k for k, each in enumerate(arrays[:4]) if each is not None]
         cdef list sizes = [], strides = []
         cdef int last = -1  # the dimension that sizes ends with
         for k in strided:

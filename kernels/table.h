@@ -25,6 +25,21 @@ struct pool2d_shape {
     int count_include_pad;          /* of averages: divide by kh*kw everywhere */
 };
 
+enum recurrent_mode { RECURRENT_TANH, RECURRENT_RELU, RECURRENT_GRU, RECURRENT_LSTM };
+
+/* One layer and direction of a recurrent network; G: 1 for the first two modes, 3 for GRU (r, z, n), 4 for LSTM (i, f, g, o) */
+struct recurrent {
+    int64_t mode, T, B, H, reverse; /* reverse: from the last time to the first */
+    float *gates;                   /* (T, B, G H): the input's part, biases included; then the gates' values (not of the RNNs) */
+    float *y;                       /* (T, B, H) and for LSTM behind it the last c (B, H) */
+    float *extra;                   /* (T, B, H): of GRU W_n h + b_n, of LSTM c; else NULL */
+    const float *weight, *bias;     /* (G H, H); GRU's b_n (H,) or NULL */
+    const float *h0, *c0;           /* (B, H), or NULL: zeros */
+    const float *grad;              /* as y */
+    float *grad_gates, *grad_extra; /* of gates; of GRU's extra */
+    float *grad_h0, *grad_c0;       /* (B, H), or NULL: not wanted */
+};
+
 /* y[i] = f(a[i], b[i]): forward a is x; backward a is the output gradient and b what the kernel's docstring says. */
 typedef void (*elementwise_kernel)(int64_t count, const float *a, const float *b, float parameter, float *y);
 /* Rows (N, C), C at least 1: a is x, or the output gradient and y the output. */
@@ -56,6 +71,8 @@ struct kernels {
     elementwise_kernel relu_forward, relu_backward_input, leaky_relu_forward, leaky_relu_backward_input, elu_forward,
         elu_backward_input, sigmoid_forward, sigmoid_backward_input, tanh_forward, tanh_backward_input, gelu_forward,
         gelu_backward_input, silu_forward, silu_backward_input;
+    void (*activation_forward)(int kind, double parameter, int64_t count, const float *x, float *y);
+    void (*activation_backward_input)(int kind, double parameter, int64_t count, const float *grad, const float *x, float *grad_x);
     rows_kernel softmax_forward, softmax_backward_input, log_softmax_forward, log_softmax_backward_input;
     void (*dropout_forward)(int64_t count, const float *x, double p, uint64_t seed, uint64_t stream, float *y);
 
@@ -68,6 +85,17 @@ struct kernels {
     int (*batch_norm_backward_input)(int64_t N, int64_t C, int64_t HW, const float *grad, const float *x, const float *mean,
                                      const float *var, const float *weight, const float *grad_weight, const float *grad_bias,
                                      double eps, float *grad_x);
+
+    /* x (N, C, P), statistics (N, groups, 2): mean and 1 / sqrt(variance + eps) */
+    void (*group_norm_forward)(int64_t N, int64_t C, int64_t P, int64_t groups, int centred, const float *x, const float *weight,
+                               const float *bias, double eps, float *y, float *statistics);
+    void (*group_norm_backward_input)(int64_t N, int64_t C, int64_t P, int64_t groups, int centred, const float *grad, const float *x,
+                                      const float *statistics, const float *weight, float *grad_x);
+    int (*group_norm_backward_weight)(int64_t N, int64_t C, int64_t P, int64_t groups, const float *grad, const float *x,
+                                      const float *statistics, float *grad_weight, float *grad_bias);
+
+    int (*recurrent_forward)(const struct recurrent *);
+    int (*recurrent_backward)(const struct recurrent *);
 
     void (*softmax_cross_entropy)(int64_t N, int64_t C, const float *logits, const int64_t *labels, const float *target,
                                   double label_smoothing, double scale, float *loss, float *grad);

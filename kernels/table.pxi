@@ -41,6 +41,20 @@ cdef extern from "table.h" nogil:
     struct pool2d_shape:
         int64_t planes, H, W, kh, kw, OH, OW, stride_h, stride_w, pad_h, pad_w
         int count_include_pad
+    struct recurrent:
+        int64_t mode, T, B, H, reverse
+        float *gates
+        float *y
+        float *extra
+        const float *weight
+        const float *bias
+        const float *h0
+        const float *c0
+        const float *grad
+        float *grad_gates
+        float *grad_extra
+        float *grad_h0
+        float *grad_c0
     ctypedef void (*elementwise_kernel)(int64_t, const float *, const float *, float, float *) noexcept nogil
     ctypedef void (*rows_kernel)(int64_t, int64_t, const float *, const float *, float *) noexcept nogil
     ctypedef void (*elementwise_loss_kernel)(int64_t, const float *, const float *, double, float *, float *) noexcept nogil
@@ -62,6 +76,8 @@ cdef extern from "table.h" nogil:
         elementwise_kernel elu_forward, elu_backward_input, sigmoid_forward, sigmoid_backward_input
         elementwise_kernel tanh_forward, tanh_backward_input, gelu_forward, gelu_backward_input
         elementwise_kernel silu_forward, silu_backward_input
+        void (*activation_forward)(int, double, int64_t, const float *, float *) noexcept nogil
+        void (*activation_backward_input)(int, double, int64_t, const float *, const float *, float *) noexcept nogil
         rows_kernel softmax_forward, softmax_backward_input, log_softmax_forward, log_softmax_backward_input
         void (*dropout_forward)(int64_t, const float *, double, uint64_t, uint64_t, float *) noexcept nogil
         int (*batch_norm_statistics)(int64_t, int64_t, int64_t, const float *, float *, float *) noexcept nogil
@@ -71,6 +87,14 @@ cdef extern from "table.h" nogil:
                                           const float *, double, float *, float *) noexcept nogil
         int (*batch_norm_backward_input)(int64_t, int64_t, int64_t, const float *, const float *, const float *, const float *,
                                          const float *, const float *, const float *, double, float *) noexcept nogil
+        void (*group_norm_forward)(int64_t, int64_t, int64_t, int64_t, int, const float *, const float *, const float *, double,
+                                   float *, float *) noexcept nogil
+        void (*group_norm_backward_input)(int64_t, int64_t, int64_t, int64_t, int, const float *, const float *, const float *,
+                                          const float *, float *) noexcept nogil
+        int (*group_norm_backward_weight)(int64_t, int64_t, int64_t, int64_t, const float *, const float *, const float *,
+                                          float *, float *) noexcept nogil
+        int (*recurrent_forward)(const recurrent *) noexcept nogil
+        int (*recurrent_backward)(const recurrent *) noexcept nogil
         void (*softmax_cross_entropy)(int64_t, int64_t, const float *, const int64_t *, const float *, double, double,
                                       float *, float *) noexcept nogil
         elementwise_loss_kernel bce_with_logits, mse

@@ -75,6 +75,7 @@ def test_source_distribution(sources: Path, tmp_path: Path) -> None:
     written |= files("fastnn/**/*.py", "tests/*.py", "benchmarks/**/*.py", "benchmarks/**/*.c")
     written |= files("examples/*.py", "docs/**/*.md", "docs/**/*.png", "docs/**/*.svg")
     written |= files("LICENSE", "*.md", "setup.py", "pyproject.toml", "fastnn/py.typed", "fastnn/data/digits.npz")
+    written |= files("fastnn/*.txt", "docs/*.py")
     assert {"kernels/_kernels.pyx", "kernels/dispatch.c", "kernels/base/simd.h", "fastnn/data/digits.npz"} <= written
     assert written - names == set()
     assert [name for name in names if name.endswith((".c", ".h", ".pyx")) and name not in written] == []
@@ -85,7 +86,7 @@ def test_wheel_holds_the_package_and_nothing_else(without_kernels: Path) -> None
     held = {str(path.relative_to(without_kernels)) for path in without_kernels.rglob("*") if path.is_file()}
     code = {name for name in held if name.endswith(".py")}
     assert code == files("fastnn/**/*.py")
-    assert {"fastnn/py.typed", "fastnn/data/digits.npz", "fastnn/data/DIGITS.md"} <= held
+    assert {"fastnn/py.typed", "fastnn/pytorch_names.txt", "fastnn/data/digits.npz", "fastnn/data/DIGITS.md"} <= held
     assert {name.split("/")[0] for name in held if not name.endswith(".whl")} - {"fastnn"} == {
         f"fastnn-{name.split('-')[1]}.dist-info" for name in held if name.endswith(".whl")
     }

@@ -19,6 +19,10 @@ import fastnn as fnn
 import fastnn.nn.functional as F
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, FastnnError, ShapeError
+from fastnn.hooks import Hookable
+from fastnn.nn.hooks import Hooked
+from fastnn.nn.members import Members
+from fastnn.ops.names import having
 
 KEPT = Path(__file__).parent / "torch_order.txt"
 WRITTEN_IN_C = """
@@ -60,12 +64,17 @@ Tensor.view(*shape)
 cat(tensors, dim=0)
 stack(tensors, dim=0)
 where(condition, input, other)
+F.adaptive_avg_pool1d(input, output_size)
+F.avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True)
 F.avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None)
+F.conv1d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)
 F.conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1)
-F.flatten(input, start_dim=0, end_dim=-1)
+F.conv_transpose1d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1)
+F.conv_transpose2d(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1)
+flatten(input, start_dim=0, end_dim=-1)
 F.gelu(input, approximate='none')
 F.linear(input, weight, bias=None)
-F.matmul(input, other)
+matmul(input, other)
 F.max_pool2d(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False)
 F.sigmoid(input)
 F.tanh(input)
@@ -77,7 +86,7 @@ NOT_PYTORCHS = {"F.normalize"}  # refuses PyTorch's arguments, see below
 
 def offered() -> Iterator[tuple[str, Any]]:
     """What fastnn has where PyTorch may have something of that name."""
-    for name in ("cat", "stack", "where"):
+    for name in having("f"):
         yield name, getattr(fnn, name)
     for name in F.__all__:
         yield f"F.{name}", getattr(F, name)
@@ -90,12 +99,14 @@ def offered() -> Iterator[tuple[str, Any]]:
         for name in module.__all__:
             if isinstance(getattr(module, name), type):
                 yield f"{path}.{name}", getattr(module, name)
-    owners = (("Tensor", fnn.Tensor), ("nn.Module", nn.Module), ("nn.ModuleList", nn.ModuleList),
+    owners = (("Tensor", fnn.Tensor), ("Tensor", Hookable), ("nn.Module", nn.Module), ("nn.Module", Members),
+        ("nn.Module", Hooked), ("nn.ModuleList", nn.ModuleList),
         ("nn.Sequential", nn.Sequential), ("optim.Optimizer", optim.Optimizer),
         ("optim.lr_scheduler.LRScheduler", optim.lr_scheduler.LRScheduler),
         ("optim.lr_scheduler.ReduceLROnPlateau", optim.lr_scheduler.ReduceLROnPlateau))  # fmt: skip
     for path, owner in owners:
-        for name, value in vars(owner).items():
+        for name in [*vars(owner)]:
+            value = getattr(owner, name)
             if inspect.isfunction(value) and not name.startswith("_"):
                 yield f"{path}.{name}", value
 
@@ -107,7 +118,8 @@ def positions(signature: inspect.Signature) -> list[str]:
         if parameter.kind is parameter.VAR_POSITIONAL:
             shown.append(f"*{parameter.name}")
         elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+            value = getattr(parameter.default, "__name__", parameter.default)  # of a function its name
+            default = "" if parameter.default is parameter.empty else f"={value!r}"
             shown.append(parameter.name + default)
     return shown
 
@@ -242,34 +254,13 @@ def loss_arguments(loss: Callable[..., Any]) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: F.cross_entropy(*loss_arguments(F.cross_entropy), np.ones(3)), "weight=None, .* an array of shape"),
         (lambda: F.cross_entropy(*loss_arguments(F.cross_entropy), None, True), "size_average=None"),
-        (lambda: F.cross_entropy(*loss_arguments(F.cross_entropy), None, None, 0), "ignore_index=-100"),
-        (lambda: F.nll_loss(*loss_arguments(F.nll_loss), None, None, -1), "ignore_index=-100"),
         (lambda: F.mse_loss(*loss_arguments(F.mse_loss), False), "size_average=None"),
-        (lambda: F.binary_cross_entropy(*loss_arguments(F.mse_loss), x), "weight=None"),
-        (lambda: F.binary_cross_entropy_with_logits(*loss_arguments(F.mse_loss), pos_weight=x), "pos_weight=None"),
-        (lambda: nn.CrossEntropyLoss(np.ones(3)), "CrossEntropyLoss: expected weight=None"),
-        (lambda: nn.NLLLoss(None, None, 5), "NLLLoss: expected ignore_index=-100"),
-        (lambda: F.max_pool2d(np.ones((1, 1, 4, 4)), 2, 2, 0, 2), "dilation=1"),
-        (lambda: F.max_pool2d(np.ones((1, 1, 4, 4)), 2, 2, 0, 1, False, True), "return_indices=False"),
-        (lambda: F.avg_pool2d(np.ones((1, 1, 4, 4)), 2, 2, 0, True), "ceil_mode=False"),
-        (lambda: nn.MaxPool2d(2, 2, 0, 1, True), "return_indices=False"),
-        (lambda: nn.AvgPool2d(2, 2, 0, True), "ceil_mode=False"),
-        (lambda: nn.Conv2d(1, 1, 1, 1, 0, 1, 1, True, "reflect"), "padding_mode='zeros'"),
         (lambda: nn.Linear(1, 1, True, "cuda"), "device=None"),
         (lambda: nn.BatchNorm1d(3, bias=False), "bias=True"),
-        (lambda: F.gelu(x, "tanh"), "gelu: expected approximate='none'"),
-        (lambda: optim.Adam([nn.Parameter([1.0])], 0.1, (0.9, 0.99), 1e-8, 0, True), "Adam: expected amsgrad=False"),
-        (lambda: optim.AdamW([nn.Parameter([1.0])], maximize=True), "AdamW: expected maximize=False"),
         (lambda: optim.lr_scheduler.StepLR(optim.SGD([nn.Parameter([1.0])]), 3, 0.1, 5), "StepLR: expected last_epoch"),
         (lambda: nn.init.normal_(np.zeros(3), 0.0, 1.0, np.random.default_rng()), "expected generator=None"),
-        (lambda: nn.Module().register_buffer("a", x, False), "persistent=True"),
-        (lambda: nn.Linear(1, 1).load_state_dict({}, False, True), "assign=False"),
-        (lambda: fnn.Tensor(x, True).sum().backward(None, False, True), "create_graph=False"),
         (lambda: F.normalize(x, 2.0, 1), "vectors of length 1"),
-        (lambda: fnn.Tensor(x).max(fnn.Tensor(x)), r"fnn\.where\(a > b, a, b\)"),
-        (lambda: fnn.Tensor(x).clamp(fnn.Tensor(x)), "numbers as bounds, got Tensor"),
     ],
 )
 def test_what_fastnn_lacks_is_refused_where_it_stands(call: Callable[[], Any], message: str) -> None:
@@ -288,7 +279,7 @@ def test_pytorchs_defaults_are_taken() -> None:
     assert F.relu(x, True).numpy().min() >= 0
     assert nn.CrossEntropyLoss(None, None, -100, None, "none")(x, labels).shape == (4,)
     assert repr(nn.Conv2d(1, 1, 1, 1, 0, 1, 1, True, "zeros", "cpu", np.float32)) == repr(nn.Conv2d(1, 1, 1))
-    assert nn.Identity(54, unused=True)(x).data is x
+    assert nn.Identity(54, unused=True)(x).numpy() is x
     optim.Adam([nn.Parameter([1.0])], 0.1, (0.9, 0.99), 1e-8, 0.0, False, foreach=True, maximize=False, fused=None)
     optim.RMSprop([nn.Parameter([1.0])], 0.1, 0.9, 1e-8, 0, 0, False, False, None, False, False)
     optim.lr_scheduler.CosineAnnealingLR(optim.SGD([nn.Parameter([1.0])]), 3, 0.0, -1)

@@ -175,5 +175,12 @@ def describe() -> dict[str, Any]:
     }
 
 
+def __getattr__(name: str) -> Any:
+    """PyTorch's settings of other devices, which programs make first of all."""
+    if name not in ("cuda", "cudnn", "mps"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.{name}")
+
+
 if not os.environ.get("FASTNN_BACKEND"):
     _choice()

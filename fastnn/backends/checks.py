@@ -98,11 +98,6 @@ def check_pair(op: str, name: str, value: Pair, least: int) -> Pair:
     return h, w
 
 
-def ignored(label: int) -> str:
-    """What to add about a label that PyTorch leaves out by default."""
-    return ": fastnn ignores no label, so leave such rows out, logits[keep] and target[keep]" if label == -100 else ""
-
-
 def check_fraction(op: str, name: str, value: float) -> None:
     if not 0.0 <= value <= 1.0:
         raise ArgumentError(f"{op}: expected {name} between 0 and 1, got {value!r}")

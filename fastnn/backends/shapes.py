@@ -23,7 +23,6 @@ from fastnn.backends.checks import (
     check_pair,
     check_shape,
     common_dtype,
-    ignored,
     image_shape,
     kind_of,
     matrix_shape,
@@ -286,8 +285,10 @@ def dropout_forward(x: Array, p: float, seed: int, stream: int, out: Array | Non
 
 def _channels(op: str, name: str, array: Array) -> int:
     shape = array.shape
-    if len(shape) not in (2, 4) or 0 in shape[1:]:
-        raise ShapeError(f"{op}: expected {name} of shape (N, C) or (N, C, H, W), only N may be 0, got {shape}")
+    if len(shape) not in (2, 3, 4) or 0 in shape[1:]:
+        raise ShapeError(
+            f"{op}: expected {name} of shape (N, C), (N, C, L) or (N, C, H, W), only N may be 0, got {shape}"
+        )
     return shape[1]
 
 
@@ -361,9 +362,7 @@ def softmax_cross_entropy(
         # Seen as unsigned, a negative label is a huge one: one pass finds both kinds of bad label.
         if n and target.view(np.uint64).max() >= c:
             bad = int(np.flatnonzero((target < 0) | (target >= c))[0])
-            raise LabelError(
-                f"{op}: expected labels in 0 .. {c - 1}, got {target[bad]} at position {bad}{ignored(target[bad])}"
-            )
+            raise LabelError(f"{op}: expected labels in 0 .. {c - 1}, got {target[bad]} at position {bad}")
     return outputs(op, ((n,), (n, c)), (dtype, dtype), out)
 
 

@@ -11,7 +11,7 @@ from fastnn.cli import images, options
 from fastnn.console import say, shown
 from fastnn.ops import softmax
 from fastnn.recipes import load_run
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 from fastnn.train import evaluate
 
 MOST_CLASSES_SHOWN = 20  # a larger confusion matrix fits no screen

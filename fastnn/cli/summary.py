@@ -14,7 +14,7 @@ from fastnn.console import say, shown
 from fastnn.data import SOURCES, load
 from fastnn.nn import Conv2d, Linear, Sequential
 from fastnn.recipes import MODELS, load_run
-from fastnn.tensor import no_grad
+from fastnn.tensors import no_grad
 
 NUMBERS = ("parameters", "macs", "bytes")
 

@@ -31,7 +31,7 @@ class Dataset:
 
     uint8 images, (N, H, W) or (N, C, H, W), are pixels: they are divided by 255 before a model sees them, by
     ``nn.Normalize`` or else by ``fnn.fit`` and ``fnn.evaluate``. uint8 samples (N, F) are a table's numbers, which
-    these two leave as they are.
+    these two leave as they are. Samples (N, F) may be integers of any type, such as the numbers of words, and booleans.
 
     Raises:
         ShapeError: images and labels of different number. DTypeError: images that are neither uint8 nor floating, or
@@ -53,10 +53,10 @@ class Dataset:
             raise ShapeError(
                 f"expected images (N, C, H, W) or other samples (N, ...), got an array of shape {images.shape}"
             )
-        if images.dtype != np.uint8 and images.dtype.kind != "f":
+        if images.dtype != np.uint8 and images.dtype.kind not in ("f" if images.ndim > 2 else "fiub"):
             hint = ""
             if images.dtype.kind in "iu":
-                hint = ": write .astype(np.uint8) for pixels from 0 to 255, .astype(np.float32) for numbers of a table"
+                hint = ": write .astype(np.uint8) for pixels from 0 to 255, .astype(np.float32) for other numbers"
             raise DTypeError(f"expected uint8 or floating images, got {images.dtype}{hint}")
         labels = _checked_labels(labels)
         if len(labels) != len(images):

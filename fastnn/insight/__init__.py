@@ -5,8 +5,9 @@ from fastnn.insight.compare import compare_optimizers
 from fastnn.insight.curves import Mistakes, confusion_matrix, learning_curves, worst_mistakes
 from fastnn.insight.diagnosis import Diagnosis, diagnose
 from fastnn.insight.filters import FeatureMaps, Weights, class_weights, feature_maps, filters
-from fastnn.insight.gradients import GradientError, gradcheck, numeric_gradient
+from fastnn.insight.gradients import GradientError, gradcheck, gradgradcheck, numeric_gradient
 from fastnn.insight.graph import Graph, GraphNode, graph
+from fastnn.insight.hessian import Sharpness, sharpness
 from fastnn.insight.signals import LayerSignal, SignalRecorder, SignalReport, signal_report
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "GraphNode",
     "LayerSignal",
     "Mistakes",
+    "Sharpness",
     "SignalRecorder",
     "SignalReport",
     "Weights",
@@ -27,10 +29,12 @@ __all__ = [
     "feature_maps",
     "filters",
     "gradcheck",
+    "gradgradcheck",
     "graph",
     "landscape",
     "learning_curves",
     "numeric_gradient",
+    "sharpness",
     "signal_report",
     "worst_mistakes",
 ]

@@ -14,7 +14,7 @@ from fastnn.checks import is_number, whole
 from fastnn.console import bar, shown
 from fastnn.errors import ArgumentError
 from fastnn.nn import Module
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 from fastnn.train import RecordPath, evaluate, fit
 from fastnn.train.evaluate import as_dataset
 

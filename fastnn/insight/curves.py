@@ -15,7 +15,7 @@ from fastnn.insight import plots
 from fastnn.nn import Module
 from fastnn.ops import log_softmax
 from fastnn.tape import Array
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 from fastnn.train.evaluate import as_dataset, predictor
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
     if dataset.labels.ndim != 1 or dataset.labels.dtype.kind not in "iu" or dataset.images.ndim != 4:
         raise ArgumentError(f"worst_mistakes: expected images (N, C, H, W) with integer labels, got {dataset!r}")
     logits = predictor(model, compile=True)(dataset.images)
-    logarithms = log_softmax(Tensor(logits), 1).data
+    logarithms = log_softmax(Tensor(logits), 1).numpy()
     found = logits.argmax(axis=1)
     of_truth = logarithms[np.arange(len(found)), dataset.labels]
     wrong = np.nonzero(found != dataset.labels)[0]

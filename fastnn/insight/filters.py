@@ -17,7 +17,7 @@ from fastnn.insight.signals import on_the_tape
 from fastnn.nn import Conv2d, Linear, Module
 from fastnn.nn.modes import mode
 from fastnn.tape import Array, computed, enable_grad
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def class_weights(
             f"class_weights: expected a model with one layer of weights, an nn.Linear, got {len(layers)} layers: "
             "filters(model) and feature_maps(model, x) are for others"
         )
-    weight = layers[0].weight.data
+    weight = layers[0].weight.numpy()
     shape = _square(weight.shape[1]) if image_shape is None else tuple(image_shape)
     if shape is None or len(shape) != 3 or math.prod(shape) != weight.shape[1]:
         raise ShapeError(
@@ -110,7 +110,7 @@ def filters(model: Module, layer: str | None = None) -> Weights:
         wanted = "" if layer is None else f" named {layer!r}"
         got = ", ".join(found) or "none"
         raise ArgumentError(f"filters: expected a model with an nn.Conv2d{wanted}, got one with {got}")
-    weight = found[name].weight.data
+    weight = found[name].weight.numpy()
     size = "×".join(map(str, weight.shape[1:]))
     return Weights(weight.copy(), (), f"{len(weight)} filters {size}{f' of layer {name}' if name else ''}")
 
@@ -169,15 +169,15 @@ def feature_maps(model: Module, x: Any) -> FeatureMaps:
     >>> feature_maps(fnn.recipes.fast(), image).names
     ('input', '0 normalize', '1 conv2d', '2 relu', '3 max_pool2d', '4 conv2d', '5 relu', '6 max_pool2d')
     """
-    image = x.data if isinstance(x, Tensor) else as_array(x)
+    image = x.numpy() if isinstance(x, Tensor) else as_array(x)
     given = on_the_tape(model, image[np.newaxis] if image.ndim == 3 else image)
     if given.ndim != 4 or given.shape[0] != 1:
         raise ShapeError(f"feature_maps: expected one image (C, H, W), got {given.shape}")
     with mode(model, training=False), enable_grad():  # what is not on the tape is not seen
         output = model(given)
     names = {id(module): name for name, module in model.named_modules()}
-    found = [("input", given.data[0])]
+    found = [("input", given.numpy()[0])]
     for tensor, node in computed(output):
         if tensor.ndim == 4 and id(node.module) in names:
-            found.append((f"{names[id(node.module)]} {operator_name(node)}".strip(), tensor.data[0]))
+            found.append((f"{names[id(node.module)]} {operator_name(node)}".strip(), tensor.numpy()[0]))
     return FeatureMaps(tuple(name for name, _ in found), tuple(array.copy() for _, array in found))

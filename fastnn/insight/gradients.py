@@ -14,13 +14,16 @@ import numpy as np
 
 from fastnn import random
 from fastnn.arrays import as_array
+from fastnn.autograd.engine import grad
 from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError, FastnnError
 from fastnn.nn import Module
-from fastnn.tape import Array, enable_grad, gradients, no_grad
-from fastnn.tensor import Tensor
+from fastnn.ops import cat
+from fastnn.recording import enable_grad, no_grad, recording
+from fastnn.tape import Array, gradients
+from fastnn.tensors import Tensor
 
-__all__ = ["GradientError", "gradcheck", "numeric_gradient"]
+__all__ = ["GradientError", "gradcheck", "gradgradcheck", "numeric_gradient"]
 
 DIRECTIONS = 3  # per array: an error hides from none but by rounding
 ATTEMPTS = 10  # directions tried per array before its surroundings are called kinked
@@ -41,7 +44,7 @@ def numeric_gradient(f: Callable[[Array], Any], x: Any, eps: float = 1e-6, one_s
     >>> fnn.numeric_gradient(lambda w: (w ** 2).sum(), np.array([1.0, -3.0])).round(6)
     array([ 2., -6.])
     """
-    x = np.array(x.data if isinstance(x, Tensor) else as_array(x), np.float64)
+    x = np.array(x.numpy() if isinstance(x, Tensor) else as_array(x), np.float64)
     gradient = np.empty_like(x)
     middle = _number(f(x)) if one_sided else 0.0
     for i in np.ndindex(x.shape):
@@ -55,7 +58,7 @@ def numeric_gradient(f: Callable[[Array], Any], x: Any, eps: float = 1e-6, one_s
 
 
 def _number(value: Any) -> float:
-    array = value.data if isinstance(value, Tensor) else as_array(value)
+    array = value.numpy() if isinstance(value, Tensor) else as_array(value)
     if array.size != 1:
         raise ArgumentError(f"numeric_gradient: expected a function that gives one number, got shape {array.shape}")
     return float(array.item())
@@ -76,8 +79,8 @@ class _Check:
         if not output.requires_grad:
             raise ArgumentError("gradcheck: expected a result that depends on a floating input or a parameter")
         self.weights = self.generator.uniform(0.5, 1.5, output.shape)
-        self.middle = float((output.data * self.weights).sum())
-        self.noise = 1e-14 * (1.0 + float(np.abs(output.data * self.weights).sum()))  # rounding of one evaluation
+        self.middle = float((output.numpy() * self.weights).sum())
+        self.noise = 1e-14 * (1.0 + float(np.abs(output.numpy() * self.weights).sum()))  # rounding of one evaluation
         start = self.weights.astype(output.dtype)
         # Not by backward(): it would add to .grad of what a function closes over.
         found = {id(output): start} if output.node is None else gradients(output.node, start)[1]
@@ -91,11 +94,11 @@ class _Check:
         return output
 
     def _value(self, leaf: Tensor, shift: Array) -> float:
-        kept = leaf.data
+        kept = leaf.numpy()
         leaf.data = kept + shift
         try:
             with no_grad():
-                return float((self._output().data * self.weights).sum())
+                return float((self._output().numpy() * self.weights).sum())
         finally:
             leaf.data = kept
 
@@ -212,7 +215,7 @@ def gradcheck(
     arguments: list[Any] = []
     leaves: dict[str, Tensor] = {}
     for i, value in enumerate(given):
-        array = value.data if isinstance(value, Tensor) else as_array(value)
+        array = value.numpy() if isinstance(value, Tensor) else as_array(value)
         if array.dtype.kind == "f":
             leaves[f"input {i}"] = Tensor(array.astype(np.float64), requires_grad=True)
             arguments.append(leaves[f"input {i}"])
@@ -234,3 +237,62 @@ def gradcheck(
     finally:
         random.set_state(state)
     return True
+
+
+class _Slopes(Module):
+    """What gradgradcheck checks: the gradients of a model or function, as one vector, on the tape."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *arguments: Any) -> Tensor:
+        *inputs, weights = arguments
+        wanted = [x for x in inputs if isinstance(x, Tensor) and x.requires_grad]
+        if isinstance(self.function, Module):
+            wanted += [p for p in self.function.parameters() if p.requires_grad]
+        on_tape = recording()  # finite differences are those of the ordinary backward
+        with enable_grad():
+            output = self.function(*inputs)
+            found = grad(output, wanted, weights, retain_graph=on_tape, allow_unused=True)
+            if on_tape:
+                ordinary, found = found, grad(output, wanted, weights, create_graph=True, allow_unused=True)
+                for one, other in zip(ordinary, found, strict=True):
+                    if one is not None and not np.allclose(one.data, other.data, 1e-7, 1e-9, equal_nan=True):
+                        raise GradientError("gradgradcheck: backward on the tape gives other gradients than backward")
+            return cat([slope.reshape(-1) for slope in found if slope is not None])
+
+
+def gradgradcheck(
+    function: Callable[..., Any],
+    inputs: Any,
+    grad_outputs: Any = None,
+    eps: float = 1e-6,
+    atol: float = 1e-6,
+    rtol: float = 1e-4,
+    raise_exception: bool = True,
+    *,
+    seed: int = 0,
+) -> bool:
+    """Do second derivatives agree with finite differences of first ones? In float64, arguments as for `gradcheck`.
+
+    `grad_outputs`, the gradient that the first backward starts from, is checked as an input, too; random if absent.
+
+    >>> import numpy as np, fastnn as fnn
+    >>> fnn.gradgradcheck(lambda x: x.tanh(), np.array([0.3, -1.0]))
+    True
+    """
+    if not callable(function):
+        raise ArgumentError(f"gradgradcheck: expected a model or a function of tensors, got {type(function).__name__}")
+    given = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+    if grad_outputs is None:
+        state = random.get_state()
+        twin = copy.deepcopy(function).double() if isinstance(function, Module) else function
+        arrays = [x.data if isinstance(x, Tensor) else as_array(x) for x in given]
+        with no_grad():
+            output = twin(*(Tensor(x.astype(np.float64) if x.dtype.kind == "f" else x) for x in arrays))
+        random.set_state(state)
+        grad_outputs = np.random.default_rng(seed).uniform(0.5, 1.5, output.shape)
+    return gradcheck(
+        _Slopes(function), (*given, grad_outputs), eps, atol, rtol, raise_exception=raise_exception, seed=seed
+    )

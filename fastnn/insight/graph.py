@@ -15,7 +15,7 @@ from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.files import write_atomically
 from fastnn.nn import Module
 from fastnn.tape import Array, Node, computed, gradients
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 
 __all__ = ["Graph", "GraphNode", "graph", "operator_name"]
 
@@ -149,7 +149,7 @@ def graph(
     counts = {"operator": 0, "parameter": 0, "constant": 0}
 
     def add(x: Any, kind: str, group: str, operator: str = "", inputs: tuple[Any, ...] = ()) -> None:
-        value = x.data if isinstance(x, Tensor) else x
+        value = x.numpy() if isinstance(x, Tensor) else x
         name = called.get(id(x)) or (_plain(value) if kind == "constant" and value.size == 1 else "")
         if not name:
             counts[kind] += 1
@@ -204,7 +204,7 @@ def _gradients(output: Tensor, gradient: Any) -> tuple[dict[int, Array], dict[in
     assert output.node is not None
     if gradient is None and output.numel() != 1:
         return {}, {}
-    gradient = gradient.data if isinstance(gradient, Tensor) else gradient
+    gradient = gradient.numpy() if isinstance(gradient, Tensor) else gradient
     start = np.ones(output.shape, output.dtype) if gradient is None else np.asarray(gradient, output.dtype)
     if start.shape != output.shape:
         raise ShapeError(f"graph: expected a gradient of shape {output.shape}, got {start.shape}")

@@ -16,9 +16,9 @@ from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.insight.graph import operator_name
 from fastnn.nn import CrossEntropyLoss, Module
-from fastnn.ops.norm import on_scale
+from fastnn.ops.norms import on_scale
 from fastnn.tape import Array, computed, enable_grad, gradients
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 from fastnn.train import Callback, Training
 from fastnn.train.checks import check_loss
 from fastnn.train.evaluate import are_pixels
@@ -174,14 +174,14 @@ def signal_report(model: Module, x: Any, y: Any, loss_fn: Callable[..., Any] | N
         raise ArgumentError("signal_report: expected a loss that depends on the model's outputs, got a constant")
     of_nodes, of_leaves = gradients(loss.node, np.ones(loss.shape, loss.dtype))
     names = {id(module): name for name, module in model.named_modules()}
-    layers = [_signal("input", "", given.data, of_leaves.get(id(given)), None)]
+    layers = [_signal("input", "", given.numpy(), of_leaves.get(id(given)), None)]
     for tensor, node in computed(loss):
         operator = operator_name(node)
         if id(node.module) not in names or operator in UNCHANGED:  # the loss's own, or nothing new
             continue
         learned = [of_leaves[id(p)] for p in node.inputs if id(p) in of_leaves and p is not given]
         gradient = of_nodes.get(node.number)
-        layers.append(_signal(names[id(node.module)], operator, tensor.data, gradient, learned or None))
+        layers.append(_signal(names[id(node.module)], operator, tensor.numpy(), gradient, learned or None))
     return SignalReport(layers, float(loss.item()))
 
 
@@ -190,7 +190,7 @@ def on_the_tape(model: Module, x: Any) -> Tensor:
 
     Pixels are put on the scale 0 .. 1, as the model's `nn.Normalize` or `fit` would do.
     """
-    array = x.data if isinstance(x, Tensor) else as_array(x)
+    array = x.numpy() if isinstance(x, Tensor) else as_array(x)
     if are_pixels(model, array):
         array = on_scale(array, np.dtype(np.float32))
     return Tensor(array if array.dtype.kind == "f" else array.astype(np.float32), requires_grad=True)

@@ -1,60 +1,68 @@
-"""Layers and losses, by PyTorch's names and in its argument order."""
+"""Layers and losses, by PyTorch's names and in its argument order.
 
-from typing import Any
+A file of layers is imported when one of its names is used first.
+"""
 
-from fastnn import init
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fastnn import init as init
 from fastnn.habits import no_such_name
-from fastnn.nn import functional
-from fastnn.nn.activations import ELU, GELU, Identity, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Tanh
-from fastnn.nn.containers import ModuleList, Sequential
-from fastnn.nn.conv import Conv2d
-from fastnn.nn.dropout import Dropout
-from fastnn.nn.linear import Linear
-from fastnn.nn.loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, MSELoss, NLLLoss
-from fastnn.nn.module import Module, Parameter
-from fastnn.nn.norm import BatchNorm1d, BatchNorm2d, Normalize
-from fastnn.nn.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
-from fastnn.nn.shaping import Flatten, Unflatten
+from fastnn.nn import functional as functional
+from fastnn.nn.module import Module as Module
+from fastnn.nn.module import Parameter as Parameter
 
-__all__ = [
-    "ELU",
-    "GELU",
-    "AdaptiveAvgPool2d",
-    "AvgPool2d",
-    "BCELoss",
-    "BCEWithLogitsLoss",
-    "BatchNorm1d",
-    "BatchNorm2d",
-    "Conv2d",
-    "CrossEntropyLoss",
-    "Dropout",
-    "Flatten",
-    "GlobalAvgPool2d",
-    "Identity",
-    "LeakyReLU",
-    "Linear",
-    "LogSoftmax",
-    "MSELoss",
-    "MaxPool2d",
-    "Module",
-    "ModuleList",
-    "NLLLoss",
-    "Normalize",
-    "Parameter",
-    "ReLU",
-    "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "Tanh",
-    "Unflatten",
-    "functional",
-    "init",
-]
+if TYPE_CHECKING:
+    from fastnn.nn.activations import *  # noqa: F403
+    from fastnn.nn.attention import *  # noqa: F403
+    from fastnn.nn.containers import *  # noqa: F403
+    from fastnn.nn.conv import *  # noqa: F403
+    from fastnn.nn.dropout import *  # noqa: F403
+    from fastnn.nn.embedding import *  # noqa: F403
+    from fastnn.nn.layer_norm import *  # noqa: F403
+    from fastnn.nn.linear import *  # noqa: F403
+    from fastnn.nn.loss import *  # noqa: F403
+    from fastnn.nn.norm import *  # noqa: F403
+    from fastnn.nn.pool import *  # noqa: F403
+    from fastnn.nn.recurrent import *  # noqa: F403
+    from fastnn.nn.resizing import *  # noqa: F403
+    from fastnn.nn.shaping import *  # noqa: F403
+
+_LAYERS = {  # by the file that they are in
+    "activations": "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh Identity LeakyReLU LogSigmoid "
+    "LogSoftmax Mish PReLU ReLU ReLU6 SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign "
+    "Tanh Tanhshrink Threshold",
+    "attention": "MultiheadAttention TransformerEncoder TransformerEncoderLayer",
+    "containers": "ModuleDict ModuleList ParameterDict ParameterList Sequential",
+    "conv": "Conv1d Conv2d ConvTranspose1d ConvTranspose2d",
+    "dropout": "AlphaDropout Dropout Dropout1d Dropout2d Dropout3d",
+    "embedding": "Bilinear CosineSimilarity Embedding EmbeddingBag PairwiseDistance",
+    "layer_norm": "GroupNorm LayerNorm RMSNorm",
+    "linear": "Linear",
+    "loss": "BCELoss BCEWithLogitsLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss "
+    "HuberLoss KLDivLoss L1Loss MSELoss MarginRankingLoss MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss "
+    "PoissonNLLLoss SmoothL1Loss SoftMarginLoss TripletMarginLoss",
+    "norm": "BatchNorm1d BatchNorm2d InstanceNorm1d InstanceNorm2d Normalize",
+    "pool": "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AvgPool1d AvgPool2d "
+    "GlobalAvgPool2d MaxPool1d MaxPool2d",
+    "recurrent": "GRU GRUCell LSTM LSTMCell RNN RNNCell",
+    "resizing": "ChannelShuffle CircularPad1d CircularPad2d ConstantPad1d ConstantPad2d Fold PixelShuffle "
+    "PixelUnshuffle ReflectionPad1d ReflectionPad2d ReplicationPad1d ReplicationPad2d Unfold Upsample "
+    "UpsamplingBilinear2d UpsamplingNearest2d ZeroPad1d ZeroPad2d",
+    "shaping": "Flatten Unflatten",
+}
+_FILES = {name: file for file, names in _LAYERS.items() for name in names.split()}
+
+__all__ = sorted([*_FILES, "Module", "Parameter", "functional", "init", "utils"])
 
 
 def __getattr__(name: str) -> Any:
-    raise no_such_name("fastnn.nn", name)
+    if name == "utils":
+        return import_module("fastnn.nn.utils")
+    if name not in _FILES:
+        raise no_such_name("fastnn.nn", name)
+    globals()[name] = value = getattr(import_module(f"fastnn.nn.{_FILES[name]}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fastnn import ops
 from fastnn.checks import number, whole
+from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
-from fastnn.nn.module import Module
-from fastnn.tensor import Tensor
+from fastnn.init import constant_
+from fastnn.nn.applied import Applied
+from fastnn.nn.module import Module, Parameter
+from fastnn.tensors import Tensor
 
 
 class Identity(Module):
@@ -77,14 +82,19 @@ class Tanh(Module):
 
 
 class GELU(Module):
-    """x·Φ(x) with the exact Φ (Hendrycks and Gimpel 2016)."""
+    """x·Φ(x) with the exact Φ, or with `approximate` "tanh" near it (Hendrycks and Gimpel 2016)."""
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
-        check_options("GELU", approximate=approximate)
+        if approximate not in ("none", "tanh"):
+            raise ArgumentError(f"GELU: expected approximate='none' or 'tanh', got {approximate!r}")
+        self.approximate = approximate
 
     def forward(self, x: Any) -> Tensor:
-        return ops.gelu(x)
+        return ops.gelu(x, self.approximate)
+
+    def extra_repr(self) -> str:
+        return "" if self.approximate == "none" else f"approximate={self.approximate!r}"
 
 
 class SiLU(Module):
@@ -128,3 +138,182 @@ class LogSoftmax(Module):
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"
+
+
+# ---- activations of other operators ----------------------------------------------------------------------------------
+
+
+class _Plain(Applied):
+    """One without options, but for PyTorch's `inplace`."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+
+
+class _WithDim(Applied):
+    """One along a dimension."""
+
+    options = ("dim",)
+
+    def __init__(self, dim: int = -1) -> None:
+        super().__init__()
+        self.dim = whole(type(self).__name__, "dim", dim)
+
+
+class ReLU6(_Plain):
+    """min(max(x, 0), 6)."""
+
+    function = "relu6"
+
+
+class Hardswish(_Plain):
+    """x·min(max(x + 3, 0), 6)/6 (Howard et al. 2019)."""
+
+    function = "hardswish"
+
+
+class Hardsigmoid(_Plain):
+    """min(max(x + 3, 0), 6)/6."""
+
+    function = "hardsigmoid"
+
+
+class Mish(_Plain):
+    """x·tanh(softplus(x)) (Misra 2019)."""
+
+    function = "mish"
+
+
+class SELU(_Plain):
+    """1.0507·elu(x, 1.6733), which keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
+
+    function = "selu"
+
+
+class Softsign(Applied):
+    """x/(1 + |x|)."""
+
+    function = "softsign"
+
+
+class LogSigmoid(Applied):
+    """log(sigmoid(x))."""
+
+    function = "logsigmoid"
+
+
+class Tanhshrink(Applied):
+    """x - tanh(x)."""
+
+    function = "tanhshrink"
+
+
+class Softmax2d(Module):
+    """Softmax over the channels of (N, C, H, W) or (C, H, W)."""
+
+    def forward(self, input: Any) -> Tensor:
+        return ops.softmax(input, -3)
+
+
+class Softmin(_WithDim):
+    """softmax(-x) along dim."""
+
+    function = "softmin"
+
+
+class GLU(_WithDim):
+    """a·sigmoid(b), where a and b are the halves along dim (Dauphin et al. 2017)."""
+
+    function = "glu"
+
+
+class Softplus(Applied):
+    """log(1 + exp(beta·x))/beta, and x itself where beta·x > threshold."""
+
+    function, options = "softplus", ("beta", "threshold")
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        super().__init__()
+        self.beta, self.threshold = number("Softplus", "beta", beta), number("Softplus", "threshold", threshold)
+
+
+class Hardtanh(Applied):
+    """x between min_val and max_val."""
+
+    function, options = "hardtanh", ("min_val", "max_val")
+
+    def __init__(
+        self,
+        min_val: float = -1.0,
+        max_val: float = 1.0,
+        inplace: bool = False,
+        min_value: float | None = None,
+        max_value: float | None = None,
+    ) -> None:
+        super().__init__()
+        low, high = min_val if min_value is None else min_value, max_val if max_value is None else max_value
+        self.min_val = number("Hardtanh", "min_val", low)
+        self.max_val = number("Hardtanh", "max_val", high, self.min_val)
+
+
+class CELU(Applied):
+    """max(x, 0) + min(alpha·(exp(x/alpha) - 1), 0) (Barron 2017)."""
+
+    function, options = "celu", ("alpha",)
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__()
+        self.alpha = number("CELU", "alpha", alpha)
+
+
+class Softshrink(Applied):
+    """x drawn towards 0 by lambd, and 0 where it would pass it."""
+
+    function, options = "softshrink", ("lambd",)
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__()
+        self.lambd = number("Softshrink", "lambd", lambd, 0)
+
+
+class Hardshrink(Applied):
+    """x, and 0 where |x| ≤ lambd."""
+
+    function, options = "hardshrink", ("lambd",)
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        super().__init__()
+        self.lambd = number("Hardshrink", "lambd", lambd)
+
+
+class Threshold(Applied):
+    """x where it is above threshold, value elsewhere."""
+
+    function, options = "threshold", ("threshold", "value")
+
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
+        super().__init__()
+        self.threshold = number("Threshold", "threshold", threshold)
+        self.value = number("Threshold", "value", value)
+
+
+class PReLU(Module):
+    """x where x > 0, weight·x elsewhere, with a weight that is learned, (1,) or (C,); it starts as `init` (He et al.
+    2015).
+    """
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        check_options("PReLU", device=device, dtype=dtype)
+        self.num_parameters, self.init = whole("PReLU", "num_parameters", num_parameters, 1), init
+        self.weight = Parameter(np.full(self.num_parameters, init, np.float32))
+
+    def reset_parameters(self) -> None:
+        """All weights as they started."""
+        constant_(self.weight, self.init)
+
+    def forward(self, input: Any) -> Tensor:
+        return ops.prelu(input, self.weight)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"

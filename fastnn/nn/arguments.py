@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 from fastnn.trees import flatten, is_tree, map_arrays
 
 if TYPE_CHECKING:

@@ -1,15 +1,76 @@
-"""Modules that hold other modules: Sequential, ModuleList."""
+"""Modules that hold others: Sequential, ModuleList, ModuleDict; and parameters: ParameterList, ParameterDict."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from fastnn.errors import ArgumentError
-from fastnn.nn.module import Module
+from fastnn.nn.module import Module, Parameter
+
+L = TypeVar("L", bound="_Listed")
 
 
-class ModuleList(Module):
+class _Listed(Module):
+    """What Sequential and ModuleList share: entries by number, each an attribute."""
+
+    def append(self: L, module: Any) -> L:
+        self._put(str(len(self)), module)
+        return self
+
+    def extend(self: L, modules: Iterable[Any]) -> L:
+        if not isinstance(modules, Iterable):
+            raise ArgumentError(f"{type(self).__name__}.extend: expected several modules, got {modules!r}")
+        for module in list(modules):
+            self.append(module)
+        return self
+
+    def insert(self: L, index: int, module: Any) -> L:
+        entries = list(self)
+        if not -len(entries) <= index <= len(entries):
+            raise ArgumentError(f"{type(self).__name__}.insert: expected a place up to {len(entries)}, got {index}")
+        entries.insert(index, module)
+        self._refill(entries)
+        return self
+
+    def pop(self, index: int = -1) -> Any:
+        entry = self[index]
+        del self[index]
+        return entry
+
+    def __len__(self) -> int:
+        return len(_items(self))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(_items(self).values())
+
+    def __getitem__(self, index: int | slice) -> Any:
+        entries = list(self)
+        of_its_kind: Any = type(self)
+        return of_its_kind(entries[index]) if isinstance(index, slice) else entries[index]
+
+    def __setitem__(self, index: int, module: Any) -> None:
+        self._put(list(_items(self))[index], module)
+
+    def __delitem__(self, index: int | slice) -> None:
+        named = list(_items(self).items())
+        del named[index]
+        self._refill([entry for _, entry in named], [name for name, _ in named])
+
+    def _put(self, name: str, module: Any) -> None:
+        self.add_module(name, module)
+
+    def _refill(self, entries: list[Any], names: list[str] | None = None) -> None:
+        """These entries alone, under these names or numbers."""
+        for name in _items(self):
+            delattr(self, name)
+        if names is None or all(name.isdigit() for name in names):
+            names = [str(i) for i in range(len(entries))]
+        for name, entry in zip(names, entries, strict=True):
+            self._put(name, entry)
+
+
+class ModuleList(_Listed):
     """A list of modules, whose parameters are found; it has no forward of its own.
 
     >>> from fastnn import nn
@@ -22,27 +83,14 @@ class ModuleList(Module):
         super().__init__()
         self.extend(() if modules is None else modules)
 
-    def append(self, module: Module) -> ModuleList:
-        self.add_module(str(len(self)), module)
-        return self
+    def __add__(self, other: Iterable[Module]) -> ModuleList:
+        return ModuleList([*self, *other])
 
-    def extend(self, modules: Iterable[Module]) -> ModuleList:
-        for module in modules:
-            self.append(module)
-        return self
-
-    def __len__(self) -> int:
-        return len(_items(self))
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(_items(self).values())
-
-    def __getitem__(self, index: int | slice) -> Any:
-        modules = list(self)
-        return ModuleList(modules[index]) if isinstance(index, slice) else modules[index]
+    def __iadd__(self, modules: Iterable[Module]) -> ModuleList:
+        return self.extend(modules)
 
 
-class Sequential(Module):
+class Sequential(_Listed):
     """Modules one after the other: Sequential(a, b) or Sequential({"first": a, "second": b}).
 
     >>> from fastnn import nn
@@ -75,36 +123,119 @@ class Sequential(Module):
             input = module(input)
         return input
 
-    def append(self, module: Module) -> Sequential:
-        self.add_module(str(len(self)), module)
-        return self
-
-    def __len__(self) -> int:
-        return len(_items(self))
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(_items(self).values())
-
     def __getitem__(self, index: int | slice) -> Any:
         named = list(_items(self).items())
         return Sequential(dict(named[index])) if isinstance(index, slice) else named[index][1]
 
-    def __setitem__(self, index: int, module: Module) -> None:
-        name = list(_items(self))[index]
-        if not isinstance(module, Module):
-            raise ArgumentError(f"Sequential: expected a Module at {index}, got {module!r}")
-        setattr(self, name, module)
+    def __add__(self, other: Sequential) -> Sequential:
+        if not isinstance(other, Sequential):
+            raise ArgumentError(f"Sequential: expected another Sequential to be added, got {other!r}")
+        return Sequential(*self, *other)
 
-    def __delitem__(self, index: int) -> None:
-        named = list(_items(self).items())
-        del named[index]
-        for name in _items(self):
-            delattr(self, name)
-        numbered = all(name.isdigit() for name, _ in named)
-        for i, (name, module) in enumerate(named):
-            self.add_module(str(i) if numbered else name, module)
+    def __iadd__(self, other: Sequential) -> Sequential:
+        return self.extend(other)
 
 
-def _items(container: Module) -> dict[str, Module]:
-    """The modules by name; one that stands twice is there twice."""
-    return {name: value for name, value in vars(container).items() if isinstance(value, Module)}
+class ParameterList(_Listed):
+    """A list of parameters; tensors and arrays become parameters.
+
+    >>> from fastnn import nn
+    >>> scales = nn.ParameterList([nn.Parameter([1.0]), nn.Parameter([2.0, 3.0])])
+    >>> [name for name, _ in scales.named_parameters()]
+    ['0', '1']
+    """
+
+    def __init__(self, values: Iterable[Any] | None = None) -> None:
+        super().__init__()
+        self.extend(() if values is None else values)
+
+    def _put(self, name: str, parameter: Any) -> None:
+        setattr(self, name, _as_parameter(parameter))
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"({name}): Parameter of shape {p.shape}" for name, p in _items(self).items())
+
+
+class _Named(Module):
+    """What ModuleDict and ParameterDict share: entries by name."""
+
+    def update(self, entries: Any) -> None:
+        for name, entry in entries.items() if isinstance(entries, (Mapping, _Named)) else entries:
+            self[name] = entry
+
+    def __getitem__(self, key: str) -> Any:
+        return _items(self)[key]
+
+    def __setitem__(self, key: str, entry: Any) -> None:
+        self.add_module(key, entry)
+
+    def __delitem__(self, key: str) -> None:
+        self[key]
+        delattr(self, key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in _items(self)
+
+    def __len__(self) -> int:
+        return len(_items(self))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_items(self))
+
+    def keys(self) -> Iterable[str]:
+        return _items(self).keys()
+
+    def values(self) -> Iterable[Any]:
+        return _items(self).values()
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        return _items(self).items()
+
+    def pop(self, key: str) -> Any:
+        entry = self[key]
+        del self[key]
+        return entry
+
+    def clear(self) -> None:
+        for key in list(self):
+            del self[key]
+
+
+class ModuleDict(_Named):
+    """Modules by name, whose parameters are found; it has no forward of its own.
+
+    >>> from fastnn import nn
+    >>> heads = nn.ModuleDict({"policy": nn.Linear(4, 2), "value": nn.Linear(4, 1)})
+    >>> [name for name, _ in heads.named_parameters()]
+    ['policy.weight', 'policy.bias', 'value.weight', 'value.bias']
+    """
+
+    def __init__(self, modules: Any = None) -> None:
+        super().__init__()
+        self.update({} if modules is None else modules)
+
+
+class ParameterDict(_Named):
+    """Parameters by name; tensors and arrays become parameters."""
+
+    def __init__(self, parameters: Any = None) -> None:
+        super().__init__()
+        self.update({} if parameters is None else parameters)
+
+    def __setitem__(self, key: str, entry: Any) -> None:
+        self.register_parameter(key, _as_parameter(entry))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return _items(self).get(key, default)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"({name}): Parameter of shape {p.shape}" for name, p in _items(self).items())
+
+
+def _as_parameter(value: Any) -> Parameter:
+    return value if isinstance(value, Parameter) else Parameter(value)
+
+
+def _items(container: Module) -> dict[str, Any]:
+    """The modules, or parameters, by name; one that stands twice is there twice."""
+    return {name: value for name, value in vars(container).items() if isinstance(value, (Module, Parameter))}

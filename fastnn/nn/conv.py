@@ -1,4 +1,4 @@
-"""The convolutional layer."""
+"""Convolutional layers, and their transposes."""
 
 from __future__ import annotations
 
@@ -9,36 +9,32 @@ import numpy as np
 
 from fastnn import init, ops
 from fastnn.checks import whole
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
 from fastnn.nn.module import Module, Parameter
-from fastnn.ops.common import Size, pair
-from fastnn.tensor import Tensor
+from fastnn.ops.common import sizes
+from fastnn.ops.conv import paddings
+from fastnn.tensors import Tensor
+
+_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class Conv2d(Module):
-    """Convolution (cross-correlation): input (N, in_channels, H, W), output (N, out_channels, OH, OW).
+class _Conv(Module):
+    """What all of them share; `dims` counts the dimensions of a kernel."""
 
-    OH = (H + 2·padding - dilation·(kernel_size - 1) - 1) // stride + 1. Sizes are ints or pairs (height, width);
-    `padding` may be "valid" (none) or "same" (the output has the input's size; stride 1). weight
-    (out_channels, in_channels/groups, kh, kw) and bias start uniform on ±1/sqrt(fan_in), as in PyTorch.
-
-    >>> import numpy as np
-    >>> from fastnn import nn
-    >>> nn.Conv2d(1, 32, 3)(np.zeros((8, 1, 28, 28), np.float32)).shape
-    (8, 32, 26, 26)
-    """
-
+    dims: int
+    transposed = False
+    weight: Parameter
     bias: Parameter | None
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Size,
-        stride: Size = 1,
-        padding: Size | str = 0,
-        dilation: Size = 1,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
@@ -46,27 +42,48 @@ class Conv2d(Module):
         dtype: Any = None,
     ) -> None:
         super().__init__()
-        check_options("Conv2d", padding_mode=padding_mode, device=device, dtype=dtype)
-        self.in_channels = whole("Conv2d", "in_channels", in_channels, 1)
-        self.out_channels = whole("Conv2d", "out_channels", out_channels, 1)
-        self.groups = whole("Conv2d", "groups", groups, 1)
-        self.kernel_size, self.stride = pair("kernel_size", kernel_size), pair("stride", stride)
-        self.dilation = pair("dilation", dilation)
-        self.padding = _padding(padding, self.kernel_size, self.stride, self.dilation)
-        if min(*self.kernel_size, *self.stride, *self.dilation) < 1 or min(self.padding) < 0:
+        check_options(type(self).__name__, device=device, dtype=dtype)
+        name, dims = type(self).__name__, self.dims
+        self.in_channels = whole(name, "in_channels", in_channels, 1)
+        self.out_channels = whole(name, "out_channels", out_channels, 1)
+        self.groups = whole(name, "groups", groups, 1)
+        self.kernel_size: Any = sizes("kernel_size", kernel_size, dims)
+        self.stride: Any = sizes("stride", stride, dims)
+        self.dilation: Any = sizes("dilation", dilation, dims)
+        if padding_mode not in _PADDING_MODES or (self.transposed and padding_mode != "zeros"):
+            expected = "'zeros'" if self.transposed else f"one of {', '.join(_PADDING_MODES)}"
+            raise ArgumentError(f"{name}: expected padding_mode to be {expected}, got {padding_mode!r}")
+        self.padding_mode = padding_mode
+        self.padding: Any = padding if isinstance(padding, str) else sizes("padding", padding, dims)
+        pads_less = not isinstance(self.padding, str) and min(self.padding) < 0
+        if min(*self.kernel_size, *self.stride, *self.dilation) < 1 or pads_less:
             raise ArgumentError(
-                "Conv2d: expected kernel_size, stride and dilation of at least 1 and padding of at least 0, got "
+                f"{name}: expected kernel_size, stride and dilation of at least 1 and padding of at least 0, got "
                 f"{kernel_size}, {stride}, {dilation} and {padding}"
             )
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise ArgumentError(
-                f"Conv2d: expected in_channels and out_channels divisible by groups={groups}, "
+                f"{name}: expected in_channels and out_channels divisible by groups={groups}, "
                 f"got {in_channels} and {out_channels}"
             )
-        shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+        self._around = self._pads_around()
+        rows, columns = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
+        shape = (rows, columns // self.groups, *self.kernel_size)
         self.weight = Parameter(np.empty(shape, np.float32))
         self.bias = Parameter(np.empty(self.out_channels, np.float32)) if bias else None
         self.reset_parameters()
+
+    def _pads_around(self) -> tuple[int, ...]:
+        """What `pad` puts around the input: with other modes than zeros the convolution itself pads nothing."""
+        beside = 2 - self.dims
+        before, more = self.padding, (0,) * self.dims
+        if isinstance(self.padding, str):
+            kernel, stride, dilation = ((1,) * beside + each for each in (self.kernel_size, self.stride, self.dilation))
+            both = paddings(type(self).__name__, self.padding, kernel, stride, dilation)
+            before, more = (each[beside:] for each in both)
+        if self.padding_mode == "zeros":
+            return ()
+        return tuple(n for b, m in zip(reversed(before), reversed(more), strict=True) for n in (b, b + m))
 
     def reset_parameters(self) -> None:
         """Fresh random weights."""
@@ -75,34 +92,110 @@ class Conv2d(Module):
             bound = 1 / math.sqrt(init.fans(self.weight.data)[0])
             init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: Any) -> Tensor:
-        if (x.ndim if isinstance(x, Tensor) else np.ndim(x)) == 3:
-            raise ShapeError(f"conv2d: expected input of shape (N, C, H, W), got {np.shape(x)}: add a batch, x[None]")
-        return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+    def forward(self, input: Any) -> Tensor:
+        convolve = ops.conv1d if self.dims == 1 else ops.conv2d
+        padding = self.padding
+        if self._around:
+            input, padding = ops.pad(input, self._around, self.padding_mode), 0
+        return convolve(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
+        nothing, ones = (0,) * self.dims, (1,) * self.dims
         parts = [f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"]
-        parts += [f"padding={self.padding}"] if self.padding != (0, 0) else []
-        parts += [f"dilation={self.dilation}"] if self.dilation != (1, 1) else []
+        parts += [f"padding={self.padding}"] if self.padding != nothing else []
+        parts += [f"dilation={self.dilation}"] if self.dilation != ones else []
+        parts += [f"output_padding={more}"] if (more := getattr(self, "output_padding", nothing)) != nothing else []
         parts += [f"groups={self.groups}"] if self.groups != 1 else []
         parts += ["bias=False"] if self.bias is None else []
+        parts += [f"padding_mode={self.padding_mode}"] if self.padding_mode != "zeros" else []
         return ", ".join(parts)
 
 
-def _padding(
-    padding: Size | str, kernel_size: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[int, int]:
-    """`padding` as a pair; "same" wants stride 1 and windows that can lie in the middle."""
-    if not isinstance(padding, str):
-        return pair("padding", padding)
-    if padding == "valid":
-        return 0, 0
-    if padding != "same":
-        raise ArgumentError(f"Conv2d: expected padding of ints, 'same' or 'valid', got {padding!r}")
-    reach = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
-    if stride != (1, 1) or reach[0] % 2 or reach[1] % 2:
-        raise ArgumentError(
-            "Conv2d: padding='same' expects stride 1 and an odd kernel_size (or even dilation), got "
-            f"stride={stride}, kernel_size={kernel_size}, dilation={dilation}"
+class Conv1d(_Conv):
+    """Convolution of sequences: input (N, in_channels, L), output (N, out_channels, OL); all else as Conv2d.
+
+    >>> import numpy as np
+    >>> from fastnn import nn
+    >>> nn.Conv1d(1, 16, 3, padding=1)(np.zeros((8, 1, 100), np.float32)).shape
+    (8, 16, 100)
+    """
+
+    dims = 1
+
+
+class Conv2d(_Conv):
+    """Convolution (cross-correlation): input (N, in_channels, H, W), output (N, out_channels, OH, OW).
+
+    OH = (H + 2·padding - dilation·(kernel_size - 1) - 1) // stride + 1. Sizes are ints or pairs (height, width);
+    `padding` may be "valid" (none) or "same" (the output has the input's size; stride 1; where it is uneven there is
+    one more on the right and below). `padding_mode` "reflect", "replicate" or "circular" pads by the image itself.
+    weight (out_channels, in_channels/groups, kh, kw) and bias start uniform on ±1/sqrt(fan_in), as in PyTorch.
+
+    >>> import numpy as np
+    >>> from fastnn import nn
+    >>> nn.Conv2d(1, 32, 3)(np.zeros((8, 1, 28, 28), np.float32)).shape
+    (8, 32, 26, 26)
+    """
+
+    dims = 2
+
+
+class _ConvTranspose(_Conv):
+    transposed = True
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Any = 1,
+        padding_mode: str = "zeros",
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        padding = sizes("padding", padding, self.dims)  # no words
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
         )
-    return reach[0] // 2, reach[1] // 2
+        self.output_padding = sizes("output_padding", output_padding, self.dims)
+
+    def forward(self, input: Any, output_size: Any = None) -> Tensor:
+        transpose = ops.conv_transpose1d if self.dims == 1 else ops.conv_transpose2d
+        more: Any = self.output_padding if output_size is None else self._padding_for(input.shape, output_size)
+        return transpose(
+            input, self.weight, self.bias, self.stride, self.padding, more, self.groups, self.dilation
+        )  # fmt: skip
+
+    def _padding_for(self, shape: tuple[int, ...], output_size: Any) -> tuple[int, ...]:
+        """The output_padding that gives this size, of the last dimensions or of all."""
+        wanted = tuple(output_size)[-self.dims :]
+        each = zip(shape[2:], self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
+        least = [(size - 1) * s - 2 * p + d * (k - 1) + 1 for size, k, s, p, d in each]
+        return tuple(size - n for size, n in zip(wanted, least, strict=True))
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """The transpose of Conv1d: input (N, in_channels, L), output (N, out_channels, OL); all else as ConvTranspose2d."""
+
+    dims = 1
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """The transpose of Conv2d as a linear map: input (N, in_channels, H, W), output (N, out_channels, OH, OW).
+
+    OH = (H - 1)·stride - 2·padding + dilation·(kernel_size - 1) + output_padding + 1; `output_padding` is less than
+    stride. A call may name the `output_size` instead. weight (in_channels, out_channels/groups, kh, kw) and bias start
+    uniform on ±1/sqrt(out_channels/groups·kh·kw), as in PyTorch.
+
+    >>> import numpy as np
+    >>> from fastnn import nn
+    >>> nn.ConvTranspose2d(8, 4, 3, stride=2, padding=1, output_padding=1)(np.zeros((2, 8, 7, 7), np.float32)).shape
+    (2, 4, 14, 14)
+    """
+
+    dims = 2

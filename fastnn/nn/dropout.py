@@ -7,7 +7,7 @@ from typing import Any
 from fastnn import ops
 from fastnn.checks import number
 from fastnn.nn.module import Module
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 
 
 class Dropout(Module):
@@ -30,3 +30,35 @@ class Dropout(Module):
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
+
+
+class _DropoutOf(Dropout):
+    function: str  # of fastnn.ops
+
+    def forward(self, x: Any) -> Tensor:
+        result: Tensor = getattr(ops, self.function)(x, self.p, self.training)
+        return result
+
+
+class Dropout1d(_DropoutOf):
+    """In training each channel of (N, C, L) is zero with probability p, the others are divided by 1 - p."""
+
+    function = "dropout1d"
+
+
+class Dropout2d(_DropoutOf):
+    """In training each channel of (N, C, H, W) is zero with probability p, the others are divided by 1 - p."""
+
+    function = "dropout2d"
+
+
+class Dropout3d(_DropoutOf):
+    """In training each channel of (N, C, D, H, W) is zero with probability p, the others are divided by 1 - p."""
+
+    function = "dropout3d"
+
+
+class AlphaDropout(_DropoutOf):
+    """Dropout that keeps mean 0 and variance 1 behind SELU (Klambauer et al. 2017)."""
+
+    function = "alpha_dropout"

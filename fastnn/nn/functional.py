@@ -1,4 +1,22 @@
-"""PyTorch's name for fastnn.ops: ``import fastnn.nn.functional as F``."""
+"""PyTorch's functional interface: ``import fastnn.nn.functional as F``. Its names stand in fastnn/ops/names.py."""
 
-from fastnn.ops import *  # noqa: F403
-from fastnn.ops import __all__ as __all__
+from typing import TYPE_CHECKING, Any
+
+from fastnn.habits import no_such_name
+from fastnn.ops.names import having, in_place, method
+
+if TYPE_CHECKING:
+    from fastnn.ops import *  # noqa: F403
+
+__all__ = having("F")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__ and name not in in_place("F"):
+        raise no_such_name("fastnn.nn.functional", name)
+    globals()[name] = value = method(name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -11,7 +11,7 @@ from fastnn import init, ops
 from fastnn.checks import whole
 from fastnn.habits import check_options
 from fastnn.nn.module import Module, Parameter
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 
 
 class Linear(Module):

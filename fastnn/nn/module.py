@@ -1,9 +1,9 @@
-"""Parameter and Module: what holds parameters, buffers and other modules, and knows them by name."""
+"""Module: what computes with parameters, buffers and other modules, and what is done to all of them at once."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -12,38 +12,16 @@ from numpy.typing import DTypeLike
 from fastnn import versions
 from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
-from fastnn.habits import check_options
 from fastnn.nn.arguments import as_tensors
+from fastnn.nn.hooks import Hooked
+from fastnn.nn.members import Members, Parameter
 from fastnn.nn.modes import mode_of, set_mode
 from fastnn.tape import set_module
-from fastnn.tensor import Array, Tensor, no_half, no_such_device, target_dtype
+from fastnn.tensors import Array, Tensor, no_half, no_such_device, target_dtype
+from fastnn.values import Values, plain
 
 M = TypeVar("M", bound="Module")
 _changes = itertools.count(1)
-
-
-class Parameter(Tensor):
-    """A tensor that a module learns: an attribute of this type is found by `parameters()`.
-
-    Numbers and arrays become float32, also those of float64, which NumPy makes by default; `Module.double()` makes the
-    parameters float64. A Tensor keeps its type.
-
-    >>> import numpy as np
-    >>> from fastnn import nn
-    >>> nn.Parameter(np.zeros(2, np.float32))
-    Parameter([0., 0.], requires_grad=True)
-    """
-
-    __slots__ = ()
-
-    def __init__(self, data: Any, requires_grad: bool = True) -> None:
-        super().__init__(data.data if isinstance(data, Tensor) else data)
-        if not isinstance(data, Tensor) and self.dtype == np.float64:
-            self._data = self.data.astype(np.float32)
-        self.requires_grad_(requires_grad)
-
-    def __repr__(self) -> str:
-        return super().__repr__().replace("Tensor(", "Parameter(", 1).replace("\n       ", "\n          ")
 
 
 class LoadedKeys(NamedTuple):
@@ -53,7 +31,7 @@ class LoadedKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
-class Module:
+class Module(Members, Hooked):
     """Base of all layers and models. A subclass sets parameters and modules as attributes and defines `forward`.
 
     >>> from fastnn import nn
@@ -74,7 +52,6 @@ class Module:
     copy, and so does a list of numbers as the first argument.
     """
 
-    _buffers: tuple[str, ...] = ()
     _frozen: bool = False
     if TYPE_CHECKING:
         training: bool
@@ -99,7 +76,7 @@ class Module:
         try:
             if outer is None:
                 args, kwargs = as_tensors(args, kwargs)
-            output = self.forward(*args, **kwargs)
+            output = self._with_hooks(args, kwargs) if self._hooks else self.forward(*args, **kwargs)
             if output is None:
                 raise ArgumentError("forward returned None: does it end with a return?")
             return output
@@ -145,92 +122,6 @@ class Module:
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
         Module.changes = next(_changes)
-
-    def register_parameter(self, name: str, param: Parameter | None) -> None:
-        """The same as setting the attribute; None stands for a parameter that this layer goes without."""
-        self._check_name(name)
-        setattr(self, name, param)
-
-    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
-        """An array that belongs to the state but is not learned, such as running means; None for one that is absent."""
-        self._check_name(name)
-        check_options("register_buffer", persistent=persistent)
-        given = tensor.data if isinstance(tensor, Tensor) else tensor
-        setattr(self, name, None if given is None else np.array(as_array(given)))
-        self._buffers = (*self._buffers, name)
-
-    def add_module(self, name: str, module: Module) -> None:
-        """The same as setting the attribute."""
-        self._check_name(name)
-        if not isinstance(module, Module):
-            raise ArgumentError(f"{type(self).__name__}: expected a Module as {name!r}, got {_described(module)}")
-        setattr(self, name, module)
-
-    def _check_name(self, name: str) -> None:
-        if not isinstance(name, str) or not name or "." in name or (hasattr(self, name) and name not in vars(self)):
-            raise ArgumentError(f"{type(self).__name__}: expected a name that is free and without dots, got {name!r}")
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        """The modules held directly, each once."""
-        seen = set()
-        for name, value in vars(self).items():
-            if isinstance(value, Module) and id(value) not in seen:
-                seen.add(id(value))
-                yield name, value
-
-    def children(self) -> Iterator[Module]:
-        """The modules held directly, each once."""
-        for _, child in self.named_children():
-            yield child
-
-    def named_modules(
-        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Module]]:
-        """This module (named `prefix`) and all below it that are not in `memo`, each once, parents first."""
-        check_options("named_modules", remove_duplicate=remove_duplicate)
-        memo = set() if memo is None else memo
-        if self not in memo:
-            memo.add(self)
-            yield prefix, self
-            for name, child in self.named_children():
-                yield from child.named_modules(memo, _joined(prefix, name))
-
-    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
-        """This module and all below it, each once, parents first."""
-        for _, module in self.named_modules(remove_duplicate=remove_duplicate):
-            yield module
-
-    def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Parameter]]:
-        """Names as PyTorch's ("0.weight"); a parameter that several layers share comes once."""
-        check_options("named_parameters", remove_duplicate=remove_duplicate)
-        seen = set()
-        for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
-            for name, value in vars(module).items():
-                if isinstance(value, Parameter) and id(value) not in seen:
-                    seen.add(id(value))
-                    yield _joined(path, name), value
-
-    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
-        """What an optimiser takes: every parameter once; without `recurse` those of this module alone."""
-        for _, parameter in self.named_parameters(recurse=recurse):
-            yield parameter
-
-    def named_buffers(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, Array]]:
-        """Live arrays, by name."""
-        check_options("named_buffers", remove_duplicate=remove_duplicate)
-        for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
-            for name in module._buffers:
-                if getattr(module, name) is not None:
-                    yield _joined(path, name), getattr(module, name)
-
-    def buffers(self, recurse: bool = True) -> Iterator[Array]:
-        """Live arrays that belong to the state but are not learned."""
-        for _, buffer in self.named_buffers(recurse=recurse):
-            yield buffer
 
     # ---- what is done to all of it ---------------------------------------------------------------------------------
 
@@ -311,18 +202,22 @@ class Module:
 
     def _cast(self: M, dtype: DTypeLike) -> M:
         for parameter in self.parameters():
-            parameter._data = parameter.data.astype(dtype)
-            if parameter.grad is not None:
-                parameter._grad = parameter.grad.astype(dtype)
+            parameter._data = parameter._data.astype(dtype)
+            if parameter._grad is not None:
+                parameter._grad = parameter._grad.astype(dtype)
         for module in self.modules():
             for name in module._buffers:
                 buffer = getattr(module, name)
                 if buffer is not None and buffer.dtype.kind == "f":
-                    setattr(module, name, buffer.astype(dtype))
+                    setattr(module, name, plain(buffer).astype(dtype).view(Values))
         return self
 
     def half(self: M) -> M:
         raise no_half()
+
+    def type(self: M, dst_type: Any) -> M:
+        """The same as `to(dst_type)`."""
+        return self.to(dst_type)
 
     def to(self: M, target: Any = None, *, device: Any = None, dtype: Any = None) -> M:
         """`to("cpu")` changes nothing, `to("float64")` is double(); BackendError for any other device.
@@ -342,38 +237,38 @@ class Module:
 
     # ---- state -----------------------------------------------------------------------------------------------------
 
-    def state_dict(self, *, prefix: str = "") -> dict[str, Array]:
+    def state_dict(self, *, prefix: str = "") -> dict[str, Values]:
         """All parameters and buffers, by PyTorch's names: the live arrays, not copies; what is written there counts.
 
         >>> from fastnn import nn
         >>> list(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).state_dict())  # doctest: +NORMALIZE_WHITESPACE
         ['0.weight', '0.bias', '1.weight', '1.bias', '1.running_mean', '1.running_var', '1.num_batches_tracked']
         """
-        state: dict[str, Array] = {}
+        state: dict[str, Values] = {}
         for name, value in vars(self).items():
             if isinstance(value, Parameter):
                 state[prefix + name] = value.data
         for name, buffer in self.named_buffers(recurse=False):
-            state[prefix + name] = buffer
+            if name not in self._transient:
+                state[prefix + name] = buffer.view(Values)
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 state.update(value.state_dict(prefix=prefix + name + "."))
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> LoadedKeys:
-        """Copy the arrays into this module's own, casting them to its type.
+        """Copy the arrays into this module's own, casting them to its type; with `assign`, put them in their place.
 
         Raises StateError, and changes nothing, if any entry has another shape or is no array of numbers or, with
         `strict`, if any is missing or unexpected; the one message names them all. Returns the names that are.
         """
-        check_options("load_state_dict", assign=assign)
         if not isinstance(state_dict, Mapping):
             raise StateError(
                 f"load_state_dict({type(self).__name__}): expected what state_dict() returned, got "
                 f"{type(state_dict).__name__}: a file is read by fnn.weights.load"
             )
         own = self.state_dict()
-        given = {n: v.data if isinstance(v, Tensor) else as_array(v) for n, v in state_dict.items()}
+        given = {n: v.numpy() if isinstance(v, Tensor) else as_array(v) for n, v in state_dict.items()}
         keys = LoadedKeys([name for name in own if name not in given], [name for name in given if name not in own])
         problems = []
         if strict:
@@ -387,10 +282,21 @@ class Module:
         if problems:
             raise StateError(f"load_state_dict({type(self).__name__}): {'; '.join(problems)}")
         for name, array in own.items():
-            if name in given:
+            if name in given and assign:
+                self._assign(name, np.array(given[name], order="C"))
+            elif name in given:
                 array[...] = given[name]
                 versions.wrote(array)
         return keys
+
+    def _assign(self, name: str, array: Array) -> None:
+        path, _, attribute = name.rpartition(".")
+        owner = self.get_submodule(path)
+        if isinstance(held := getattr(owner, attribute), Parameter):
+            held._data = array
+            Module.changes = next(_changes)
+        else:
+            setattr(owner, attribute, array)
 
     # ---- repr ------------------------------------------------------------------------------------------------------
 
@@ -410,13 +316,3 @@ class Module:
 
 def _held(module: Module) -> list[tuple[str, Module]]:
     return [(name, value) for name, value in vars(module).items() if isinstance(value, Module)]
-
-
-def _joined(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, type):
-        return f"the class {value.__name__}: call it, {value.__name__}()"
-    return f"a {type(value).__name__}: unpack it, *layers" if isinstance(value, (list, tuple)) else repr(value)

@@ -14,8 +14,9 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import floating
-from fastnn.ops.norm import Running
-from fastnn.tensor import Array, Tensor
+from fastnn.ops.norms import Running
+from fastnn.tensors import Array, Tensor
+from fastnn.values import plain
 
 
 class _BatchNorm(Module):
@@ -31,7 +32,7 @@ class _BatchNorm(Module):
     """
 
     layout: str
-    ndim: int
+    ndims: tuple[int, ...]
     weight: Parameter | None
     bias: Parameter | None
     running_mean: Array | None
@@ -73,7 +74,7 @@ class _BatchNorm(Module):
     def forward(self, x: Any) -> Tensor:
         own = next((a for a in (self.weight, self.running_mean) if isinstance(a, (Tensor, np.ndarray))), None)
         x = floating(x, None if own is None else own.dtype)
-        if x.ndim != self.ndim or x.shape[1] != self.num_features:
+        if x.ndim not in self.ndims or x.shape[1] != self.num_features:
             expected = self.layout.replace("C", str(self.num_features))
             raise ShapeError(f"batch_norm: expected input of shape {expected}, got {x.shape}")
         follows = self.training and not self.frozen
@@ -85,7 +86,8 @@ class _BatchNorm(Module):
             raise ShapeError(f"batch_norm: expected more than one value per channel in training, got {x.shape}")
         running = None
         if follows and self.running_mean is not None and self.running_var is not None:
-            running = Running(self.running_mean, self.running_var, self.num_batches_tracked, self.momentum)
+            batches = self.num_batches_tracked
+            running = Running(plain(self.running_mean), plain(self.running_var), plain(batches), self.momentum)
         return ops.batch_norm_training(x, self.weight, self.bias, self.eps, running)
 
     def extra_repr(self) -> str:
@@ -96,11 +98,11 @@ class _BatchNorm(Module):
 
 
 class BatchNorm1d(_BatchNorm):
-    __doc__ = f"""Batch normalisation of features, input (N, C).
+    __doc__ = f"""Batch normalisation of features, input (N, C), or of sequences, (N, C, L).
 
     {_BatchNorm.__doc__}
     """
-    layout, ndim = "(N, C)", 2
+    layout, ndims = "(N, C) or (N, C, L)", (2, 3)
 
 
 class BatchNorm2d(_BatchNorm):
@@ -108,7 +110,55 @@ class BatchNorm2d(_BatchNorm):
 
     {_BatchNorm.__doc__}
     """
-    layout, ndim = "(N, C, H, W)", 4
+    layout, ndims = "(N, C, H, W)", (4,)
+
+
+class _InstanceNorm(Module):
+    ndim: int
+    weight: Parameter | None
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        check_options(name, track_running_stats=track_running_stats, device=device, dtype=dtype)
+        self.num_features, self.eps = whole(name, "num_features", num_features, 1), number(name, "eps", eps, 0)
+        self.affine, self.momentum = affine, momentum
+        self.weight = Parameter(np.ones(self.num_features, np.float32)) if affine else None
+        self.bias = Parameter(np.zeros(self.num_features, np.float32)) if affine else None
+
+    def forward(self, input: Any) -> Tensor:
+        if np.ndim(input) != self.ndim or input.shape[1] != self.num_features:
+            expected = f"(N, {self.num_features}, {'L' if self.ndim == 3 else 'H, W'})"
+            raise ShapeError(f"instance_norm: expected input of shape {expected}, got {np.shape(input)}")
+        return ops.instance_norm(input, None, None, self.weight, self.bias, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+
+
+class InstanceNorm1d(_InstanceNorm):
+    """Normalisation of each channel of each sequence by itself, input (N, C, L); all else as InstanceNorm2d."""
+
+    ndim = 3
+
+
+class InstanceNorm2d(_InstanceNorm):
+    """Normalisation of each channel of each image by itself, input (N, C, H, W) (Ulyanov et al. 2016).
+
+    `affine` adds weight and bias (C,), which start as 1 and 0. Running statistics are not kept (ArgumentError).
+    """
+
+    ndim = 4
 
 
 class Normalize(Module):
@@ -136,7 +186,7 @@ class Normalize(Module):
             raise ArgumentError(f"Normalize: expected mean and std of one length, std positive, got {mean} and {std}")
 
     def forward(self, x: Any) -> Tensor:
-        return ops.normalize(x, self.mean, self.std)
+        return ops.normalize_channels(x, self.mean, self.std)
 
     def extra_repr(self) -> str:
         return f"mean=[{_listed(self.mean)}], std=[{_listed(self.std)}]"

@@ -1,4 +1,4 @@
-"""Pooling layers: input (N, C, H, W), output (N, C, OH, OW)."""
+"""Pooling layers: input (N, C, H, W) or (N, C, L), output (N, C, OH, OW) or (N, C, OL)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,64 @@ from fastnn import ops
 from fastnn.checks import plain
 from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
+from fastnn.nn.applied import Applied
 from fastnn.nn.module import Module
-from fastnn.ops.common import Size, pair
-from fastnn.tensor import Tensor
+from fastnn.ops.common import sizes
+from fastnn.tensors import Tensor
+
+__all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "GlobalAvgPool2d",
+    "MaxPool1d",
+    "MaxPool2d",
+]
 
 
-class MaxPool2d(Module):
+class _MaxPool(Module):
+    dims: int
+
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.padding, self.dilation = plain(kernel_size), plain(padding), plain(dilation)
+        self.stride = self.kernel_size if stride is None else plain(stride)
+        self.return_indices, self.ceil_mode = return_indices, ceil_mode
+        _check(type(self).__name__, self.dims, self.kernel_size, self.stride, self.padding)
+
+    def forward(self, input: Any) -> Any:
+        pool = ops.max_pool1d if self.dims == 1 else ops.max_pool2d
+        return pool(
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        )
+
+    def extra_repr(self) -> str:
+        parts = f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+        return f"{parts}, dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+
+
+class MaxPool1d(_MaxPool):
+    """The largest entry of each window: (N, C, L) -> (N, C, OL); all else as MaxPool2d."""
+
+    dims = 1
+
+
+class MaxPool2d(_MaxPool):
     """The largest entry of each window; stride defaults to kernel_size, padding is at most half of it.
+
+    With `ceil_mode` the last window may reach beyond the padding; `return_indices` gives a pair, maxima and where they
+    were in their planes.
 
     >>> import numpy as np
     >>> from fastnn import nn
@@ -22,67 +73,94 @@ class MaxPool2d(Module):
     (8, 64, 12, 12)
     """
 
-    def __init__(
-        self,
-        kernel_size: Size,
-        stride: Size | None = None,
-        padding: Size = 0,
-        dilation: Size = 1,
-        return_indices: bool = False,
-        ceil_mode: bool = False,
-    ) -> None:
-        super().__init__()
-        check_options("MaxPool2d", dilation=dilation, return_indices=return_indices, ceil_mode=ceil_mode)
-        self.kernel_size, self.padding = plain(kernel_size), plain(padding)
-        self.stride = self.kernel_size if stride is None else plain(stride)
-        _check("MaxPool2d", self.kernel_size, self.stride, self.padding)
-
-    def forward(self, x: Any) -> Tensor:
-        return ops.max_pool2d(x, self.kernel_size, self.stride, self.padding)
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+    dims = 2
 
 
-class AvgPool2d(Module):
-    """The mean of each window; stride defaults to kernel_size. `count_include_pad=False` leaves the padding out."""
+class _AvgPool(Module):
+    dims: int
 
     def __init__(
         self,
-        kernel_size: Size,
-        stride: Size | None = None,
-        padding: Size = 0,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> None:
         super().__init__()
-        check_options("AvgPool2d", ceil_mode=ceil_mode, divisor_override=divisor_override)
         self.kernel_size, self.padding, self.count_include_pad = plain(kernel_size), plain(padding), count_include_pad
         self.stride = self.kernel_size if stride is None else plain(stride)
-        _check("AvgPool2d", self.kernel_size, self.stride, self.padding)
+        self.ceil_mode, self.divisor_override = ceil_mode, divisor_override
+        _check(type(self).__name__, self.dims, self.kernel_size, self.stride, self.padding)
 
-    def forward(self, x: Any) -> Tensor:
-        return ops.avg_pool2d(x, self.kernel_size, self.stride, self.padding, count_include_pad=self.count_include_pad)
+    def forward(self, input: Any) -> Tensor:
+        options = (self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+        return ops.avg_pool1d(input, *options) if self.dims == 1 else ops.avg_pool2d(
+            input, *options, self.divisor_override
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class AdaptiveAvgPool2d(Module):
-    """The mean of each plane, (N, C, H, W) -> (N, C, 1, 1), by PyTorch's name; output_size is 1, no other."""
+class AvgPool1d(_AvgPool):
+    """The mean of each window: (N, C, L) -> (N, C, OL); all else as AvgPool2d, without divisor_override."""
 
-    def __init__(self, output_size: Size) -> None:
+    dims = 1
+
+
+class AvgPool2d(_AvgPool):
+    """The mean of each window; stride defaults to kernel_size. `count_include_pad=False` leaves the padding out,
+    `divisor_override` divides the sums by that number, `ceil_mode` lets the last window reach beyond the padding.
+    """
+
+    dims = 2
+
+
+class _Adaptive(Applied):
+    options = ("output_size",)
+
+    def __init__(self, output_size: Any) -> None:
         super().__init__()
-        if pair("output_size", output_size) != (1, 1):
-            raise ArgumentError(f"AdaptiveAvgPool2d: expected output_size=1, got {output_size!r}: use AvgPool2d")
         self.output_size = plain(output_size)
 
-    def forward(self, x: Any) -> Tensor:
-        return ops.global_avg_pool2d(x)
 
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}"
+class AdaptiveAvgPool1d(_Adaptive):
+    """The means of `output_size` windows that are as even as can be: (N, C, L) -> (N, C, output_size)."""
+
+    function = "adaptive_avg_pool1d"
+
+
+class AdaptiveAvgPool2d(_Adaptive):
+    """The means of windows that are as even as can be, (N, C, H, W) -> (N, C, OH, OW); output_size is an int or a pair,
+    in which None keeps a size.
+
+    >>> import numpy as np
+    >>> from fastnn import nn
+    >>> nn.AdaptiveAvgPool2d((3, 1))(np.zeros((8, 64, 7, 7), np.float32)).shape
+    (8, 64, 3, 1)
+    """
+
+    function = "adaptive_avg_pool2d"
+
+
+class _AdaptiveMax(_Adaptive):
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        super().__init__(output_size)
+        check_options(type(self).__name__, return_indices=return_indices)
+
+
+class AdaptiveMaxPool1d(_AdaptiveMax):
+    """The largest entries of the windows of AdaptiveAvgPool1d."""
+
+    function = "adaptive_max_pool1d"
+
+
+class AdaptiveMaxPool2d(_AdaptiveMax):
+    """The largest entries of the windows of AdaptiveAvgPool2d."""
+
+    function = "adaptive_max_pool2d"
 
 
 class GlobalAvgPool2d(AdaptiveAvgPool2d):
@@ -95,8 +173,9 @@ class GlobalAvgPool2d(AdaptiveAvgPool2d):
         return ""
 
 
-def _check(layer: str, kernel_size: Size, stride: Size, padding: Size) -> None:
-    kernels, strides, pads = pair("kernel_size", kernel_size), pair("stride", stride), pair("padding", padding)
+def _check(layer: str, dims: int, kernel_size: Any, stride: Any, padding: Any) -> None:
+    named = (("kernel_size", kernel_size), ("stride", stride), ("padding", padding))
+    kernels, strides, pads = (sizes(name, value, dims) for name, value in named)
     if min(*kernels, *strides) < 1 or any(not 0 <= p <= k // 2 for p, k in zip(pads, kernels, strict=True)):
         raise ArgumentError(
             f"{layer}: expected kernel_size and stride of at least 1 and padding from 0 to half of kernel_size, got "

@@ -7,7 +7,7 @@ from typing import Any
 from fastnn import ops
 from fastnn.checks import whole
 from fastnn.nn.module import Module
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 
 
 class Flatten(Module):

@@ -1,85 +1,91 @@
 """Differentiable operators: functions of tensors (or of anything NumPy takes), by family.
 
 Each file holds Functions, which say what they save and which kernels they call, and the functions that users call:
-PyTorch's `torch.nn.functional`, by the same names.
+PyTorch's, by the same names. names.py says which of them are functions of fastnn and of fastnn.nn.functional, and
+which are methods of tensors; a family is imported when one of its names is used first.
 """
 
-from fastnn.ops import activations, arithmetic, shaping, ufuncs
-from fastnn.ops.activations import (
-    dropout,
-    elu,
-    gelu,
-    leaky_relu,
-    log_softmax,
-    relu,
-    sigmoid,
-    silu,
-    softmax,
-    tanh,
-)
-from fastnn.ops.conv import conv2d
-from fastnn.ops.dense import linear, matmul
-from fastnn.ops.draws import bernoulli, rand_like, randn_like
-from fastnn.ops.joining import cat, stack, where
-from fastnn.ops.loss import (
-    binary_cross_entropy,
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    mse_loss,
-    nll_loss,
-)
-from fastnn.ops.norm import batch_norm, batch_norm_training, normalize
-from fastnn.ops.pool import avg_pool2d, global_avg_pool2d, max_pool2d
-from fastnn.ops.shaping import flatten
-from fastnn.tensor import Tensor
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "avg_pool2d",
-    "batch_norm",
-    "batch_norm_training",
-    "bernoulli",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "cat",
-    "conv2d",
-    "cross_entropy",
-    "dropout",
-    "elu",
-    "flatten",
-    "gelu",
-    "global_avg_pool2d",
-    "leaky_relu",
-    "linear",
-    "log_softmax",
-    "matmul",
-    "max_pool2d",
-    "mse_loss",
-    "nll_loss",
-    "normalize",
-    "rand_like",
-    "randn_like",
-    "relu",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "stack",
-    "tanh",
-    "where",
-]
+from fastnn.habits import no_such_method
+from fastnn.ops import arithmetic, logic, names, places, shaping, ufuncs
+from fastnn.ops.dense import matmul
+from fastnn.tensors import Tensor
 
-_METHODS = {
-    **arithmetic.METHODS,
-    **shaping.METHODS,
+if TYPE_CHECKING:
+    from fastnn.ops.activations import *  # noqa: F403
+    from fastnn.ops.arithmetic import *  # noqa: F403
+    from fastnn.ops.attention import *  # noqa: F403
+    from fastnn.ops.conv import *  # noqa: F403
+    from fastnn.ops.creation import *  # noqa: F403
+    from fastnn.ops.dense import *  # noqa: F403
+    from fastnn.ops.draws import *  # noqa: F403
+    from fastnn.ops.elementwise import *  # noqa: F403
+    from fastnn.ops.joining import *  # noqa: F403
+    from fastnn.ops.logic import *  # noqa: F403
+    from fastnn.ops.lookup import *  # noqa: F403
+    from fastnn.ops.loss import *  # noqa: F403
+    from fastnn.ops.loss_entries import *  # noqa: F403
+    from fastnn.ops.loss_margins import *  # noqa: F403
+    from fastnn.ops.moving import *  # noqa: F403
+    from fastnn.ops.nonlinear import *  # noqa: F403
+    from fastnn.ops.norms import *  # noqa: F403
+    from fastnn.ops.padding import *  # noqa: F403
+    from fastnn.ops.places import *  # noqa: F403
+    from fastnn.ops.pool import *  # noqa: F403
+    from fastnn.ops.products import *  # noqa: F403
+    from fastnn.ops.reductions import *  # noqa: F403
+    from fastnn.ops.resizing import *  # noqa: F403
+    from fastnn.ops.sample_norm import *  # noqa: F403
+    from fastnn.ops.shaping import *  # noqa: F403
+    from fastnn.ops.similarity import *  # noqa: F403
+    from fastnn.ops.sorting import *  # noqa: F403
+    from fastnn.ops.writing import *  # noqa: F403
+
+__all__ = sorted(names.FORMS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in names.FORMS:
+        raise AttributeError(f"module 'fastnn.ops' has no attribute {name!r}")
+    value = names.find(name)
+    globals()[name] = value
+    return value
+
+
+class _Late:
+    """A method that is looked up in the table when it is used first, and then stands in this one's place."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, tensor: Any, owner: type) -> Any:
+        setattr(Tensor, self.name, names.method(self.name))
+        return getattr(owner if tensor is None else tensor, self.name)
+
+
+def _no_such_method(x: Tensor, name: str) -> Any:
+    raise no_such_method(type(x).__name__, name)
+
+
+# What Python and NumPy call by themselves, and properties.
+_SPECIAL: dict[str, Any] = {
+    **arithmetic.SPECIAL,
+    **logic.SPECIAL,
+    **places.SPECIAL,
+    **shaping.SPECIAL,
+    "__getattr__": _no_such_method,
     "__array_ufunc__": ufuncs.array_ufunc,
     "__array_function__": ufuncs.array_function,
     "__matmul__": matmul,
     "__rmatmul__": lambda b, a: matmul(a, b),
-    "matmul": matmul,
-    "relu": activations.relu,
-    "sigmoid": activations.sigmoid,
-    "tanh": activations.tanh,
-    "softmax": activations.softmax,
-    "log_softmax": activations.log_softmax,
+    "__floordiv__": lambda a, b: names.find("floor_divide")(a, b),
+    "__rfloordiv__": lambda a, b: names.find("floor_divide")(b, a),
+    "__mod__": lambda a, b: names.find("remainder")(a, b),
+    "__rmod__": lambda a, b: names.find("remainder")(b, a),
 }
-for _name, _method in _METHODS.items():
+for _name, _method in _SPECIAL.items():
     setattr(Tensor, _name, _method)
+for _name in names.methods():
+    setattr(Tensor, _name, _late := _Late())
+    _late.__set_name__(Tensor, _name)

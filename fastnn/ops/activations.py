@@ -6,13 +6,15 @@ its number in kernels/parts/kinds.h, by which fused kernels know it; its paramet
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastnn import random
 from fastnn.checks import number
-from fastnn.habits import check_options
+from fastnn.errors import ArgumentError
 from fastnn.ops.common import axis, floating
-from fastnn.tensor import Array, Context, Function, Tensor
+from fastnn.ops.joining import where
+from fastnn.tensors import Array, Context, Function, Tensor
 
 
 class ReLU(Function):
@@ -123,6 +125,37 @@ class SiLU(Function):
         return ctx.kernels.silu_backward_input(grad, *ctx.saved_tensors)
 
 
+class _ByKind:
+    """Saves x; kernels activation_*, by the kind."""
+
+    kind: int
+
+    @classmethod
+    def forward(cls, ctx: Context, x: Array) -> Array:
+        ctx.save_for_backward(x)
+        return ctx.kernels.activation_forward(x, cls.kind)
+
+    @classmethod
+    def backward(cls, ctx: Context, grad: Array) -> Array:
+        return ctx.kernels.activation_backward_input(grad, *ctx.saved_tensors, cls.kind)
+
+
+class ReLU6(_ByKind, Function):
+    kind = 8
+
+
+class Hardswish(_ByKind, Function):
+    kind = 9
+
+
+class Softplus(_ByKind, Function):
+    kind = 10
+
+
+class Mish(_ByKind, Function):
+    kind = 11
+
+
 class Softmax(Function):
     """x (N, C) -> (N, C), along C. Saves the output; kernels softmax_*."""
 
@@ -202,9 +235,15 @@ def tanh(input: Any) -> Tensor:
 
 
 def gelu(input: Any, approximate: str = "none") -> Tensor:
-    """x·Φ(x), with the normal distribution's exact Φ (by erf); no other `approximate` than "none"."""
-    check_options("gelu", approximate=approximate)
-    return GELU.apply(floating(input))
+    """x·Φ(x), with the normal distribution's exact Φ (by erf), or with `approximate` "tanh" near it:
+    x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2 (Hendrycks and Gimpel 2016).
+    """
+    x = floating(input)
+    if approximate == "none":
+        return GELU.apply(x)
+    if approximate != "tanh":
+        raise ArgumentError(f"gelu: expected approximate='none' or 'tanh', got {approximate!r}")
+    return x * sigmoid(x * (x * x * 0.044715 + 1) * math.sqrt(8 / math.pi))  # (1 + tanh(u))/2 = sigmoid(2u)
 
 
 def silu(input: Any, inplace: bool = False) -> Tensor:
@@ -212,25 +251,55 @@ def silu(input: Any, inplace: bool = False) -> Tensor:
     return SiLU.apply(floating(input))
 
 
-def softmax(input: Any, dim: int = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along dim, of any shape; stable for large entries.
+def relu6(input: Any, inplace: bool = False) -> Tensor:
+    """min(max(x, 0), 6)."""
+    return ReLU6.apply(floating(input))
+
+
+def hardswish(input: Any, inplace: bool = False) -> Tensor:
+    """x·min(max(x + 3, 0), 6)/6."""
+    return Hardswish.apply(floating(input))
+
+
+def mish(input: Any, inplace: bool = False) -> Tensor:
+    """x·tanh(softplus(x))."""
+    return Mish.apply(floating(input))
+
+
+def softplus(input: Any, beta: float = 1, threshold: float = 20) -> Tensor:
+    """log(1 + exp(beta·x))/beta, and x itself where beta·x > threshold.
+
+    >>> import fastnn as fnn
+    >>> fnn.ops.softplus([-1000.0, 100.0])
+    Tensor([  0., 100.])
+    """
+    x, beta = floating(input), number("softplus", "beta", beta)
+    threshold = number("softplus", "threshold", threshold)
+    scaled = x if beta == 1 else x * beta
+    y = Softplus.apply(scaled)
+    y = y if beta == 1 else y / beta
+    return y if threshold == 20 else where(scaled > threshold, x, y)
+
+
+def softmax(input: Any, dim: int = -1, *, axis: int | None = None, dtype: Any = None) -> Tensor:
+    """exp(x) / sum(exp(x)) along dim, of any shape; stable for large entries. `axis` is NumPy's name for dim.
 
     >>> import fastnn as fnn
     >>> fnn.ops.softmax([[0.0, 0.0], [1e4, -1e4]])
     Tensor([[0.5, 0.5],
             [1. , 0. ]])
     """
-    return _along(Softmax, "softmax", input, dim)
+    return _along(Softmax, "softmax", input, dim if axis is None else axis, dtype)
 
 
-def log_softmax(input: Any, dim: int = -1) -> Tensor:
-    """log(softmax(x)) along dim, of any shape; stable for large entries."""
-    return _along(LogSoftmax, "log_softmax", input, dim)
+def log_softmax(input: Any, dim: int = -1, *, axis: int | None = None, dtype: Any = None) -> Tensor:
+    """log(softmax(x)) along dim, of any shape; stable for large entries. `axis` is NumPy's name for dim."""
+    return _along(LogSoftmax, "log_softmax", input, dim if axis is None else axis, dtype)
 
 
-def _along(function: type[Function], op: str, x: Any, dim: int) -> Tensor:
+def _along(function: type[Function], op: str, x: Any, dim: int, dtype: Any) -> Tensor:
     """The kernels take matrices and go along the rows: bring any other shape into that form and back."""
-    x = floating(x)
+    x = floating(x) if dtype is None else floating(x).to(dtype)
     dim = axis(op, dim, x.ndim)
     if x.numel() == 0:
         return x

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from fastnn.arrays import as_array
-from fastnn.checks import is_number, number
+from fastnn.checks import number
+from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
-from fastnn.ops.common import sum_to
+from fastnn.ops.common import floating, sum_to
 from fastnn.tape import recording, tracer
-from fastnn.tensor import Array, Context, Function, Tensor
+from fastnn.tensors import Array, Context, Function, Tensor
 from fastnn.versions import wrote
 
 
@@ -195,7 +196,7 @@ def _operand(value: Any, other: Tensor) -> Any:
         raise DTypeError(f"arithmetic: expected numbers, got {type(value).__name__} of type {array.dtype}")
     if other.dtype.kind == "f" or (isinstance(value, (int, np.integer)) and other.dtype.kind in "iu"):
         return array.astype(other.dtype, copy=False)
-    return array.astype(np.float32) if array.dtype.kind == "f" else array
+    return array.astype(get_default_dtype()) if array.dtype.kind == "f" else array
 
 
 def common_type(values: Iterable[Any]) -> list[Tensor]:
@@ -213,8 +214,13 @@ def common_type(values: Iterable[Any]) -> list[Tensor]:
     return [tensor.astype(dtype) for tensor in tensors]
 
 
-def _binary(function: type[Function], a: Any, b: Any) -> Tensor:
-    """Bring a and b, one a Tensor at least, to one type and apply the operator."""
+FLOATING: set[type[Function]] = {Div, Pow}  # whose results of whole numbers are none
+
+
+def binary(function: type[Function], a: Any, b: Any) -> Tensor:
+    """Bring a and b to one type and apply the operator."""
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
+        a = Tensor(a)
     if isinstance(a, Tensor):
         b = _operand(b, a)
     else:
@@ -222,8 +228,8 @@ def _binary(function: type[Function], a: Any, b: Any) -> Tensor:
     if a.dtype != b.dtype:
         dtype = np.result_type(*({x.dtype for x in (a, b) if x.dtype.kind == "f"} or {a.dtype, b.dtype}))
         a, b = a.astype(dtype), b.astype(dtype)
-    if function in (Div, Pow) and a.dtype.kind != "f":
-        a, b = a.astype(np.float32), b.astype(np.float32)
+    if function in FLOATING and a.dtype.kind != "f":
+        a, b = a.astype(get_default_dtype()), b.astype(get_default_dtype())
     try:
         return function.apply(a, b)
     except ValueError:
@@ -232,64 +238,62 @@ def _binary(function: type[Function], a: Any, b: Any) -> Tensor:
         ) from None
 
 
-def add(a: Any, b: Any) -> Tensor:
-    """a + b."""
-    return _binary(Add, a, b)
+def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """input + alpha · other."""
+    return binary(Add, input, other if alpha == 1 else mul(other, alpha))
 
 
-def sub(a: Any, b: Any) -> Tensor:
-    """a - b."""
-    return _binary(Sub, a, b)
+def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
+    """input - alpha · other."""
+    return binary(Sub, input, other if alpha == 1 else mul(other, alpha))
 
 
-def mul(a: Any, b: Any) -> Tensor:
-    """a * b."""
-    return _binary(Mul, a, b)
+def mul(input: Any, other: Any) -> Tensor:
+    """input * other."""
+    return binary(Mul, input, other)
 
 
-def div(a: Any, b: Any) -> Tensor:
-    """a / b, never rounded to integers."""
-    return _binary(Div, a, b)
+def true_divide(input: Any, other: Any) -> Tensor:
+    """input / other, never rounded to integers."""
+    return binary(Div, input, other)
 
 
 def pow(input: Any, exponent: Any) -> Tensor:
     """input ** exponent, in floating point."""
-    return _binary(Pow, input, exponent)
+    return binary(Pow, input, exponent)
 
 
-def neg(x: Tensor) -> Tensor:
+def _tensor(x: Any) -> Tensor:
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
+def neg(input: Any) -> Tensor:
     """-x."""
-    return Neg.apply(x)
+    return Neg.apply(_tensor(input))
 
 
-def abs(input: Tensor) -> Tensor:
+def abs(input: Any) -> Tensor:
     """|x|; the slope at 0 is 0."""
-    return Abs.apply(input)
+    return Abs.apply(_tensor(input))
 
 
-def exp(input: Tensor) -> Tensor:
+def exp(input: Any) -> Tensor:
     """exp(x)."""
-    return Exp.apply(input)
+    return Exp.apply(floating(input))
 
 
-def log(input: Tensor) -> Tensor:
+def log(input: Any) -> Tensor:
     """The natural logarithm."""
-    return Log.apply(input)
+    return Log.apply(floating(input))
 
 
-def sqrt(input: Tensor) -> Tensor:
+def sqrt(input: Any) -> Tensor:
     """The square root."""
-    return Sqrt.apply(input)
+    return Sqrt.apply(floating(input))
 
 
-def clamp(input: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
-    """x between the numbers min and max; None where there is no bound."""
-    if min is None and max is None:
-        raise ArgumentError("clamp: expected min or max or both")
-    for bound in (min, max):
-        if bound is not None and not is_number(bound):
-            got = type(bound).__name__
-            raise ArgumentError(f"clamp: expected numbers as bounds, got {got}: fnn.where takes tensors")
+def clamp_numbers(input: Tensor, min: float | None, max: float | None) -> Tensor:
+    """x between two numbers; None where there is no bound."""
     low, high = (None if bound is None else number("clamp", "bound", bound, finite=False) for bound in (min, max))
     return Clamp.apply(input, min=low, max=high)
 
@@ -306,7 +310,7 @@ def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:
         if not a.data.flags.writeable:
             raise ArgumentError(f"{sign}=: expected a tensor that can be written to, got read-only data")
         try:
-            ufunc(a.data, other.data if isinstance(other, Tensor) else other, out=a.data, casting="same_kind")
+            ufunc(a.data, other.numpy() if isinstance(other, Tensor) else other, out=a.data, casting="same_kind")
         except ValueError:
             raise ShapeError(f"{sign}=: expected a shape that broadcasts to {a.shape}, got {other.shape}") from None
         except TypeError:
@@ -327,42 +331,21 @@ class Compare(Function):
         return ufunc(a, b)
 
 
-def compared(ufunc: np.ufunc) -> Any:
-    """The operator `a < b` and the like; no gradient passes."""
-
-    def compare(a: Tensor, b: Any) -> Tensor:
-        return Compare.apply(a, b, ufunc=ufunc)
-
-    return compare
-
-
-METHODS: dict[str, Any] = {
+SPECIAL: dict[str, Any] = {
     "__add__": add,
     "__radd__": lambda a, b: add(b, a),
     "__sub__": sub,
     "__rsub__": lambda a, b: sub(b, a),
     "__mul__": mul,
     "__rmul__": lambda a, b: mul(b, a),
-    "__truediv__": div,
-    "__rtruediv__": lambda a, b: div(b, a),
+    "__truediv__": true_divide,
+    "__rtruediv__": lambda a, b: true_divide(b, a),
     "__pow__": pow,
     "__rpow__": lambda a, b: pow(b, a),
     "__iadd__": _in_place(np.add, add, "+"),
     "__isub__": _in_place(np.subtract, sub, "-"),
     "__imul__": _in_place(np.multiply, mul, "*"),
-    "__itruediv__": _in_place(np.true_divide, div, "/"),
+    "__itruediv__": _in_place(np.true_divide, true_divide, "/"),
     "__neg__": neg,
     "__abs__": abs,
-    "abs": abs,
-    "clamp": clamp,
-    "pow": pow,
-    "exp": exp,
-    "log": log,
-    "sqrt": sqrt,
-    "__eq__": compared(np.equal),
-    "__ne__": compared(np.not_equal),
-    "__lt__": compared(np.less),
-    "__le__": compared(np.less_equal),
-    "__gt__": compared(np.greater),
-    "__ge__": compared(np.greater_equal),
 }

@@ -11,23 +11,28 @@ import numpy as np
 from fastnn.arrays import as_array
 from fastnn.backends.sums import total
 from fastnn.checks import is_whole
+from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.tape import recording
-from fastnn.tensor import Array, Tensor
+from fastnn.tensors import Array, Tensor
 
 Size = int | tuple[int, int]
 Dim = int | Sequence[int] | None
 
 
+def tensor_of(x: Any) -> Tensor:
+    """`x` itself, or what NumPy takes as a tensor."""
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
 def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:
     """`x` as a tensor of `dtype`, the type of the layer's weights.
 
-    Without weights (`dtype` None) float64 stays float64, and integers become float32.
+    Without weights (`dtype` None) float64 stays float64, and integers become floats of the default type.
     """
     if not isinstance(x, Tensor):
         x = Tensor(x)
     if dtype is None:
-        return x if x.dtype.kind == "f" else x.float()
+        return x if x.dtype.kind == "f" else x.astype(get_default_dtype())
     return x.astype(dtype)
 
 
@@ -47,13 +52,44 @@ def pair(name: str, value: Size) -> tuple[int, int]:
     >>> pair("stride", 2)
     (2, 2)
     """
-    both: Any = value if isinstance(value, (Sequence, np.ndarray)) and np.ndim(value) else (value, value)
+    height, width = sizes(name, value, 2)
+    return height, width
+
+
+def sizes(name: str, value: Any, count: int) -> tuple[int, ...]:
+    """An int, which stands for `count` of them, or so many ints; ArgumentError for anything else."""
+    all_of_them: Any = value if isinstance(value, (Sequence, np.ndarray)) and np.ndim(value) else (value,) * count
     try:
-        if len(both) == 2 and not any(isinstance(each, bool) for each in both):
-            return operator.index(both[0]), operator.index(both[1])
+        if len(all_of_them) == count and not any(isinstance(each, bool) for each in all_of_them):
+            return tuple(map(operator.index, all_of_them))
     except TypeError:
         pass
-    raise ArgumentError(f"{name}: expected an int or two ints, got {value!r}")
+    words = "an int or two ints" if count == 2 else "an int" if count == 1 else f"an int or {count} ints"
+    raise ArgumentError(f"{name}: expected {words}, got {value!r}")
+
+
+def window(name: str, value: Any, dims: int, beside: int = 1) -> tuple[int, int]:
+    """`value` as a pair (height, width); with `dims` 1 it goes along the length, and `beside` is for the height.
+
+    >>> window("padding", 2, 1, 0)
+    (0, 2)
+    """
+    return pair(name, value) if dims == 2 else (beside, sizes(name, value, 1)[0])
+
+
+def tall(x: Array) -> Array:
+    """(N, C, L) as images of height 1, which the kernels take; images as they are."""
+    return x[:, :, None] if x.ndim == 3 else x
+
+
+def tall_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of `tall` of an array of that shape."""
+    return (*shape[:2], 1, *shape[2:]) if len(shape) == 3 else shape
+
+
+def low(images: Array, like: Array) -> Array:
+    """What was made of images of height 1 in the form of `like`, (N, C, L) or (N, C, H, W)."""
+    return images[:, :, 0] if like.ndim == 3 else images
 
 
 def axis(op: str, dim: int, ndim: int) -> int:
@@ -69,36 +105,30 @@ def axes(op: str, dim: Dim, ndim: int) -> tuple[int, ...] | None:
     """One dimension or several, counted from the front; None stands for all, as PyTorch's empty tuple does."""
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return None
-    found = tuple(axis(op, d, ndim) for d in (dim if isinstance(dim, (tuple, list)) else (dim,)))
+    found = tuple(axis(op, d, max(ndim, 1)) for d in (dim if isinstance(dim, (tuple, list)) else (dim,)))
+    if ndim == 0:  # a number has one entry along what is its only dimension
+        return None
     if len(set(found)) < len(found):
         raise ShapeError(f"{op}: expected every dimension once, got {dim}")
     return found
 
 
-def constant(op: str, prediction: Any, target: Any) -> Tensor:
-    """A loss's target; gradients do not flow into it."""
+def loss_target(op: str, target: Any, what: str = "target") -> Tensor:
+    """A loss's target, or its weights, as a tensor."""
     if isinstance(target, Tensor):
-        if target.requires_grad and recording():
-            if getattr(prediction, "requires_grad", False):
-                raise ArgumentError(
-                    f"{op}: no gradient flows into the target, though it needs one, as the input does: write the loss "
-                    "with operators on tensors, such as ((a - b) ** 2).mean(), or pass target.detach() for a constant"
-                )
-            raise ArgumentError(
-                f"{op}: no gradient flows into the target, and the input needs none: the order is (input, target), so "
-                "exchange them (target.detach() would cut off the only gradient)"
-            )
         return target
     array = as_array(target)
     if array.dtype.kind not in "fiub":
-        raise DTypeError(f"{op}: expected numbers as target, got {array.dtype}")
+        raise DTypeError(f"{op}: expected numbers as {what}, got {array.dtype}")
     return Tensor(array)
 
 
-def sum_to(grad: Array, shape: tuple[int, ...]) -> Array:
+def sum_to(grad: Any, shape: tuple[int, ...]) -> Any:
     """The transpose of broadcasting: sum over the dimensions along which `shape` was stretched."""
     if grad.shape == shape:
         return grad
     added = grad.ndim - len(shape)
     stretched = tuple(added + d for d, size in enumerate(shape) if size == 1 and grad.shape[added + d] != 1)
+    if isinstance(grad, Tensor):  # where backward is differentiated
+        return grad.sum((*range(added), *stretched)).reshape(shape)
     return total(grad, (*range(added), *stretched)).reshape(shape)

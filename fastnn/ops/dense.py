@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn.errors import ShapeError
 from fastnn.ops.common import floating, layer_input, sum_to
-from fastnn.tensor import Array, Context, Function, Tensor
+from fastnn.tensors import Array, Context, Function, Tensor
 
 
 class MatMul(Function):

@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.ops.arithmetic import common_type
 from fastnn.ops.common import axis, sum_to
-from fastnn.tensor import Array, Context, Function, Tensor
+from fastnn.tensors import Array, Context, Function, Tensor
 
 
 class Cat(Function):
@@ -107,3 +107,55 @@ def _parts(op: str, tensors: Any) -> list[Tensor]:
         got = "none" if isinstance(tensors, Sequence) else f"a {type(tensors).__name__}"
         raise ArgumentError(f"{op}: expected a list of tensors, got {got}")
     return common_type(tensors)
+
+
+# ---- stacks of one dimension or another ------------------------------------------------------------------------------
+
+
+def _at_least(dims: int, tensors: Any) -> Any:
+    """Tensors with dimensions of size 1 put where NumPy and PyTorch put them; one tensor alone, a list, or a tuple."""
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        return tuple(_at_least(dims, (x,)) for x in tensors[0])
+    if len(tensors) > 1:
+        return tuple(_at_least(dims, (x,)) for x in tensors)
+    x = tensors[0] if isinstance(tensors[0], Tensor) else Tensor(tensors[0])
+    shapes = {0: ((1,), (1, 1), (1, 1, 1)), 1: (None, (1, -1), (1, -1, 1)), 2: (None, None, (*x.shape, 1))}
+    shape = None if x.ndim >= dims else shapes[x.ndim][dims - 1]
+    return x if shape is None else x.reshape(shape)
+
+
+def atleast_1d(*tensors: Any) -> Any:
+    """Tensors with at least one dimension."""
+    return _at_least(1, tensors)
+
+
+def atleast_2d(*tensors: Any) -> Any:
+    """Tensors with at least two dimensions; a vector becomes a row."""
+    return _at_least(2, tensors)
+
+
+def atleast_3d(*tensors: Any) -> Any:
+    """Tensors with at least three dimensions; a matrix gets a last one."""
+    return _at_least(3, tensors)
+
+
+def hstack(tensors: Sequence[Any]) -> Tensor:
+    """One after the other along the second dimension, vectors along the first."""
+    parts = atleast_1d(_parts("hstack", tensors))
+    return cat(parts, 0 if parts[0].ndim == 1 else 1)
+
+
+def vstack(tensors: Sequence[Any]) -> Tensor:
+    """One under the other along the first dimension; vectors become rows."""
+    return cat(atleast_2d(_parts("vstack", tensors)), 0)
+
+
+def dstack(tensors: Sequence[Any]) -> Tensor:
+    """One behind the other along the third dimension."""
+    return cat(atleast_3d(_parts("dstack", tensors)), 2)
+
+
+def column_stack(tensors: Sequence[Any]) -> Tensor:
+    """As hstack, but that vectors become columns."""
+    parts = _parts("column_stack", tensors)
+    return hstack([part if part.ndim > 1 else part.reshape(-1, 1) for part in parts])

@@ -1,21 +1,34 @@
 """Losses: a kernel gives loss and gradient in one pass, so that forward saves the gradient and backward scales it.
 
-`reduction` is "mean" (the default), "sum" or "none", as in PyTorch, whose order of arguments this is. Those of them
-that fastnn does not have, such as weight and ignore_index, raise ArgumentError unless they ask for nothing.
+`reduction` is "mean" (the default), "sum" or "none", as in PyTorch, whose order of arguments this is. What no kernel
+does (weights, ignored labels, a gradient of the target) is composed of other operators, which compiled plans know, too.
+Losses of pairs of entries are in loss_entries.py, those with margins in loss_margins.py.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from fastnn.backends.checks import ignored
 from fastnn.backends.sums import total
+from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.habits import check_options
-from fastnn.ops.common import constant, floating
-from fastnn.tensor import Array, Context, Function, Tensor
+from fastnn.ops.activations import log_softmax
+from fastnn.ops.arithmetic import Compare
+from fastnn.ops.common import floating, loss_target
+from fastnn.ops.joining import where
+from fastnn.tape import recording, tracer
+from fastnn.tensors import Array, Context, Function, Tensor
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "nll_loss",
+]
 
 
 def _scale(reduction: str, count: int) -> float:
@@ -68,9 +81,7 @@ class NLL(Function):
         classes = log_probs.shape[1]
         if target.size and not (target.min() >= 0 and target.max() < classes):
             least, most = target.min(), target.max()
-            raise LabelError(
-                f"nll_loss: expected labels from 0 to {classes - 1}, got {least} to {most}{ignored(least)}"
-            )
+            raise LabelError(f"nll_loss: expected labels from 0 to {classes - 1}, got {least} to {most}")
         ctx.save_for_backward(target, log_probs.shape)
         return _reduce(-log_probs[np.arange(len(target)), target], reduction)
 
@@ -143,128 +154,251 @@ class MSE(Function):
         return _scaled(saved, grad), None
 
 
-def check_reduction(op: str, reduction: str) -> None:
-    if reduction not in ("mean", "sum", "none"):
-        raise ArgumentError(f"{op}: expected reduction 'mean', 'sum' or 'none', got {reduction!r}")
+def check_reduction(op: str, reduction: str, allowed: tuple[str, ...] = ("mean", "sum", "none")) -> None:
+    if reduction not in allowed:
+        *most, last = map(repr, allowed)
+        raise ArgumentError(f"{op}: expected reduction {', '.join(most)} or {last}, got {reduction!r}")
 
 
-def _check(
-    op: str,
-    reduction: str,
-    weight: Any,
-    size_average: Any,
-    reduce: Any,
-    ignore_index: int = -100,
-    pos_weight: Any = None,
-) -> None:
-    """ArgumentError for another reduction, and for options that ask for what fastnn does not have."""
+def check_loss(op: str, reduction: str, size_average: Any = None, reduce: Any = None) -> None:
+    """ArgumentError for another reduction, and for what PyTorch has in its place since long ago."""
     check_reduction(op, reduction)
-    if not (weight is size_average is reduce is pos_weight is None and ignore_index == -100):
-        check_options(op, weight=weight, size_average=size_average, reduce=reduce)
-        check_options(op, ignore_index=ignore_index, pos_weight=pos_weight)
+    if not (size_average is reduce is None):
+        check_options(op, size_average=size_average, reduce=reduce)
 
 
-def _same_shape(op: str, x: Any, target: Any) -> tuple[Tensor, Tensor]:
-    """Prediction and target of one shape and type."""
-    x, target = floating(x), constant(op, x, target)
-    if x.shape != target.shape:
-        hint = ""
-        if x.shape[:1] == target.shape[:1] and x.numel() == target.numel():
-            hint = f": write target.reshape({', '.join(map(str, (-1, *x.shape[1:])))})"
-        elif x.shape[:1] == target.shape and target.dtype.kind in "iu":
-            hint = ": class labels are for CrossEntropyLoss"
-        raise ShapeError(f"{op}: expected target of shape {x.shape}, as the input, got {target.shape}{hint}")
-    return x, target.astype(x.dtype)
+def reduced(losses: Tensor, reduction: str, weight: Tensor | None = None) -> Tensor:
+    """The losses as the reduction wants them; the mean of weighted ones is by the sum of the weights."""
+    if reduction == "none":
+        return losses
+    if reduction == "sum" or weight is not None:
+        summed = losses.sum()
+        return summed if reduction == "sum" or weight is None else summed / weight.sum()
+    return losses.mean()
+
+
+def on_tape(x: Tensor) -> bool:
+    """Whether gradients flow into it."""
+    return x.requires_grad and recording()
+
+
+def given_weight(op: str, weight: Any, like: Tensor, size: int | None = None) -> Tensor | None:
+    """Weights as a tensor of the type of `like`: one for each class, or (`size` None) what broadcasts to `like`."""
+    if weight is None:
+        return None
+    found = loss_target(op, weight, "weights")
+    shape = like.shape if size is None else (size,)
+    try:
+        fits = found.shape == shape if size is not None else np.broadcast_shapes(found.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ShapeError(f"{op}: expected weights of shape {shape}, got {found.shape}")
+    return found.astype(like.dtype)
+
+
+# ---- one class of several --------------------------------------------------------------------------------------------
 
 
 def cross_entropy(
     input: Any,
     target: Any,
-    weight: None = None,
+    weight: Any = None,
     size_average: None = None,
     ignore_index: int = -100,
     reduce: None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """-sum_c q_c · log softmax(input)_c for each row; "mean" divides by N.
+    """-sum_c w_c · q_c · log softmax(input)_c for each row; "mean" divides by N, or by the sum of the labels' weights.
 
-    input: logits (N, C); target: labels (N,) of any integer type, or probabilities (N, C): one-hot or soft. q is the
-    target, mixed with the uniform distribution by label_smoothing. Raises LabelError for labels outside 0 .. C-1,
-    ShapeError.
+    input: logits (N, C), (N, C, d1, ...) or (C,); target: labels (N,), (N, d1, ...) or () of any integer type, or
+    probabilities in the input's shape: one-hot or soft. q is the target, mixed with the uniform distribution by
+    label_smoothing; `weight` (C,) is 1 by default. Labels equal to `ignore_index` count nowhere. Raises LabelError for
+    other labels outside 0 .. C-1, ShapeError.
 
     >>> import fastnn as fnn
     >>> fnn.ops.cross_entropy([[2.0, 0.0], [0.0, 2.0]], [0, 1]).item()  # log(1 + exp(-2))
     0.126928...
     """
-    _check("cross_entropy", reduction, weight, size_average, reduce, ignore_index)
-    logits, target = floating(input), constant("cross_entropy", input, target)
-    if logits.ndim != 2 or target.shape not in (logits.shape[:1], logits.shape):
-        raise ShapeError(
-            "cross_entropy: expected logits (N, C) and as target labels (N,) or probabilities (N, C), "
-            f"got {logits.shape} and {target.shape}"
-        )
-    if target.ndim == 1 and target.dtype.kind not in "iu":
-        raise DTypeError(f"cross_entropy: expected labels to be integers, got {target.dtype}")
-    target = target.astype(np.int64 if target.ndim == 1 else logits.dtype)
-    return CrossEntropy.apply(logits, target, label_smoothing=label_smoothing, reduction=reduction)
+    check_loss("cross_entropy", reduction, size_average, reduce)
+    smoothing = number("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
+    logits, target = floating(input), loss_target("cross_entropy", target)
+    rows, places = _rows("cross_entropy", logits, target)
+    classes = rows.shape[1]
+    weight = given_weight("cross_entropy", weight, rows, classes)
+    if target.shape == logits.shape:
+        q = _rows("cross_entropy", target.astype(logits.dtype), target)[0]
+        if weight is None and not on_tape(q):
+            losses = CrossEntropy.apply(rows, q, label_smoothing=smoothing, reduction=reduction)
+        else:
+            q = q * (1 - smoothing) + smoothing / classes
+            terms = log_softmax(rows, 1) * (q if weight is None else q * weight)
+            losses = reduced(-terms.sum(1), reduction)
+        return losses.reshape(places) if reduction == "none" else losses
+    labels, valid = _labels("cross_entropy", target, ignore_index)
+    if weight is None and valid is None:
+        losses = CrossEntropy.apply(rows, labels, label_smoothing=smoothing, reduction=reduction)
+        return losses.reshape(places) if reduction == "none" else losses
+    share = _shares(labels, valid, weight, rows)
+    plain = 0.0 if weight is not None else smoothing
+    losses = CrossEntropy.apply(rows, labels, label_smoothing=plain, reduction="none") * share
+    if smoothing > plain:
+        uniform = -(log_softmax(rows, 1) * weight).sum(1) / classes
+        uniform = uniform if valid is None else uniform * valid.astype(rows.dtype)
+        losses = losses * (1 - smoothing) + uniform * smoothing
+    losses = reduced(losses, reduction, share)
+    return losses.reshape(places) if reduction == "none" else losses
 
 
 def nll_loss(
     input: Any,
     target: Any,
-    weight: None = None,
+    weight: Any = None,
     size_average: None = None,
     ignore_index: int = -100,
     reduce: None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """-input[n, target[n]] for each row of input (N, C): log-probabilities, as log_softmax gives them; target: (N,)."""
-    _check("nll_loss", reduction, weight, size_average, reduce, ignore_index)
-    log_probs, target = floating(input), constant("nll_loss", input, target)
-    if log_probs.ndim != 2 or target.shape != log_probs.shape[:1]:
+    """-weight[target[n]] · input[n, target[n]] for each row of log-probabilities, as log_softmax gives them.
+
+    Shapes, `weight`, `ignore_index` and "mean" as for `cross_entropy`; the target holds labels.
+    """
+    check_loss("nll_loss", reduction, size_average, reduce)
+    log_probs, target = floating(input), loss_target("nll_loss", target)
+    if target.ndim >= log_probs.ndim:
         raise ShapeError(f"nll_loss: expected input (N, C) and target (N,), got {log_probs.shape} and {target.shape}")
+    rows, places = _rows("nll_loss", log_probs, target)
+    weight = given_weight("nll_loss", weight, rows, rows.shape[1])
+    labels, valid = _labels("nll_loss", target, ignore_index)
+    if weight is None and valid is None:
+        losses = NLL.apply(rows, labels, reduction=reduction)
+    else:
+        share = _shares(labels, valid, weight, rows)
+        losses = reduced(NLL.apply(rows, labels, reduction="none") * share, reduction, share)
+    return losses.reshape(places) if reduction == "none" else losses
+
+
+def _rows(op: str, x: Tensor, target: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """x (N, C, d1, ...) or (C,) with the classes last, as a matrix; and the shape of as many losses."""
+    places = x.shape[:1] + x.shape[2:] if x.ndim > 1 else ()
+    if x.ndim < 1 or target.shape not in (places, x.shape):
+        raise ShapeError(
+            f"{op}: expected logits (N, C) or (N, C, d1, ...) and as target labels (N,) or (N, d1, ...), or "
+            f"probabilities of the logits' shape, got {x.shape} and {target.shape}"
+        )
+    if x.ndim != 2:
+        moved = x if x.ndim == 1 else x.permute(0, *range(2, x.ndim), 1)
+        x = moved.reshape(math.prod(places), moved.shape[-1])
+    return x, places
+
+
+def _labels(op: str, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor | None]:
+    """Labels (N,) as int64, with 0 in the place of those to ignore; where the others stand, None where all count.
+
+    What a plan will be given is not known: of -100, PyTorch's default, it is told, once such a label has come.
+    """
     if target.dtype.kind not in "iu":
-        raise DTypeError(f"nll_loss: expected integer labels, got {target.dtype}")
-    return NLL.apply(log_probs, target, reduction=reduction)
+        raise DTypeError(f"{op}: expected labels to be integers, got {target.dtype}")
+    ignore_index = whole(op, "ignore_index", ignore_index)
+    labels = target.astype(np.int64)
+    labels = labels if labels.ndim == 1 else labels.reshape(target.numel())
+    plan = tracer()
+    ignores = ignore_index != -100 or plan.ignores if plan is not None else (labels.data == ignore_index).any()
+    if not ignores:
+        return labels, None
+    numbers = labels.float()  # in which compiled plans compare; exact for 16 million classes
+    valid = Compare.apply(numbers, float(ignore_index), ufunc=np.not_equal)
+    return (numbers * valid.float()).astype(np.int64), valid
+
+
+def _shares(labels: Tensor, valid: Tensor | None, weight: Tensor | None, rows: Tensor) -> Tensor:
+    """What each label counts for: the weight of its class, 0 where it is ignored; (N,)."""
+    counts = None if valid is None else valid.astype(rows.dtype)
+    if weight is None:
+        assert counts is not None
+        return counts
+    picked = where(is_class(labels, rows.shape[1]), weight, 0.0).sum(1)
+    return picked if counts is None else picked * counts
+
+
+def is_class(labels: Tensor, classes: int) -> Tensor:
+    """Whether class c is the label of row n: booleans (N, C)."""
+    numbers = np.arange(classes, dtype=np.float32)[np.newaxis]
+    return Compare.apply(labels.float().reshape(labels.numel(), 1), numbers, ufunc=np.equal)
+
+
+# ---- yes or no -------------------------------------------------------------------------------------------------------
+
+
+def same_shape(op: str, x: Any, target: Any) -> tuple[Tensor, Tensor]:
+    """Prediction and target of one shape and type."""
+    x, target = floating(x), loss_target(op, target)
+    if x.shape != target.shape:
+        raise ShapeError(f"{op}: expected target of shape {x.shape}, as the input, got {target.shape}{hint(x, target)}")
+    return x, target.astype(x.dtype)
+
+
+def hint(x: Tensor, target: Tensor) -> str:
+    """What to write where the shapes of a prediction and its target differ."""
+    if x.shape[:1] == target.shape[:1] and x.numel() == target.numel():
+        return f": write target.reshape({', '.join(map(str, (-1, *x.shape[1:])))})"
+    if x.shape[:1] == target.shape and target.dtype.kind in "iu":
+        return ": class labels are for CrossEntropyLoss"
+    return ""
 
 
 def binary_cross_entropy_with_logits(
     input: Any,
     target: Any,
-    weight: None = None,
+    weight: Any = None,
     size_average: None = None,
     reduce: None = None,
     reduction: str = "mean",
-    pos_weight: None = None,
+    pos_weight: Any = None,
 ) -> Tensor:
-    """-(t·log σ(z) + (1 - t)·log(1 - σ(z))) for each entry; logits z and target t of one shape, t from 0 to 1."""
+    """-w · (p·t·log σ(z) + (1 - t)·log(1 - σ(z))) for each entry; logits z and target t of one shape, t from 0 to 1.
+
+    The weights w (`weight`) and p (`pos_weight`, of entries that are true) broadcast to that shape; 1 by default.
+    """
     op = "binary_cross_entropy_with_logits"
-    _check(op, reduction, weight, size_average, reduce, pos_weight=pos_weight)
-    return BCEWithLogits.apply(*_same_shape(op, input, target), reduction=reduction)
+    check_loss(op, reduction, size_average, reduce)
+    z, t = same_shape(op, input, target)
+    weight, positive = given_weight(op, weight, z), given_weight(op, pos_weight, z)
+    if weight is positive is None and not on_tape(t):
+        return BCEWithLogits.apply(z, t, reduction=reduction)
+    softplus = log1p_exp(-z)
+    log_weight = softplus if positive is None else ((positive - 1) * t + 1) * softplus
+    losses = (1 - t) * z + log_weight
+    return reduced(losses if weight is None else losses * weight, reduction)
+
+
+def log1p_exp(x: Tensor) -> Tensor:
+    """log(1 + exp(x)), which does not overflow: the binary cross-entropy of logits where nothing is true."""
+    return BCEWithLogits.apply(x, np.zeros(x.shape, x.dtype), reduction="none")
 
 
 def binary_cross_entropy(
     input: Any,
     target: Any,
-    weight: None = None,
+    weight: Any = None,
     size_average: None = None,
     reduce: None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """-(t·log p + (1 - t)·log(1 - p)) for each entry; p and t of one shape, from 0 to 1, else ArgumentError."""
-    _check("binary_cross_entropy", reduction, weight, size_average, reduce)
-    return BCE.apply(*_same_shape("binary_cross_entropy", input, target), reduction=reduction)
+    """-w · (t·log p + (1 - t)·log(1 - p)) for each entry; p and t of one shape, p from 0 to 1, else ArgumentError."""
+    check_loss("binary_cross_entropy", reduction, size_average, reduce)
+    p, t = same_shape("binary_cross_entropy", input, target)
+    weight = given_weight("binary_cross_entropy", weight, p)
+    if weight is None and not on_tape(t):
+        return BCE.apply(p, t, reduction=reduction)
+    losses = BCE.apply(p, t.detach(), reduction="none")
+    if on_tape(t):  # adds 0, with the gradient log(1 - p) - log p
+        fixed = p.detach()
+        losses = losses + (t - t.detach()) * (_log(1 - fixed) - _log(fixed))
+    return reduced(losses if weight is None else losses * weight, reduction)
 
 
-def mse_loss(
-    input: Any,
-    target: Any,
-    size_average: None = None,
-    reduce: None = None,
-    reduction: str = "mean",
-    weight: None = None,
-) -> Tensor:
-    """(input - target)² for each entry, of one shape."""
-    _check("mse_loss", reduction, weight, size_average, reduce)
-    return MSE.apply(*_same_shape("mse_loss", input, target), reduction=reduction)
+def _log(p: Tensor) -> Tensor:
+    """log(p), and -100 in the place of less."""
+    return where(p > 0, p.clamp(min=1e-37).log(), -100.0)

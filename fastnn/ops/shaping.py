@@ -1,4 +1,4 @@
-"""Sums and other reductions, and what moves entries without changing them: reshape, transpose, indexing."""
+"""What moves entries without changing them: reshape, transpose, indexing; and the Functions of reductions.py."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends.sums import total
-from fastnn.checks import is_whole, number
-from fastnn.errors import ArgumentError, GraphError, ShapeError
+from fastnn.checks import is_whole
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.arithmetic import Sqrt
-from fastnn.ops.common import Dim, axes, axis, floating
-from fastnn.tape import recording, tracer
-from fastnn.tensor import Array, Context, Function, Tensor
-from fastnn.versions import wrote
+from fastnn.ops.common import Dim, axes, axis, sum_to, tensor_of
+from fastnn.tensors import Array, Context, Function, Tensor
 
 
 class Sum(Function):
@@ -45,18 +43,15 @@ class Deviation(Sqrt):
 
 
 class Extremum(Function):
-    """The entry that `pick` (np.argmax, np.argmin) finds along dim, or of all (None): of equal ones the first, which
-    takes the gradient. Saves where.
+    """The entry that `pick` (np.argmax, np.argmin) finds along dim: of equal ones the first, which takes the gradient.
+    Saves where.
 
     Attributes: dim, keepdim, pick.
     """
 
     @staticmethod
-    def forward(ctx: Context, x: Array, *, dim: int | None, keepdim: bool, pick: Any) -> Array:
+    def forward(ctx: Context, x: Array, *, dim: int, keepdim: bool, pick: Any) -> Array:
         where = pick(x, axis=dim, keepdims=True)
-        if dim is None:
-            ctx.save_for_backward(x.shape, where.item())
-            return x.flat[where.item()]
         ctx.save_for_backward(x.shape, where)
         y = np.take_along_axis(x, where, dim)
         return y if keepdim else y.squeeze(dim)
@@ -66,10 +61,7 @@ class Extremum(Function):
         shape, where = ctx.saved_tensors
         dim = ctx.attributes["dim"]
         grad_x = np.zeros(shape, grad.dtype)
-        if dim is None:
-            grad_x.flat[where] = grad
-        else:
-            np.put_along_axis(grad_x, where, grad if ctx.attributes["keepdim"] else np.expand_dims(grad, dim), dim)
+        np.put_along_axis(grad_x, where, grad if ctx.attributes["keepdim"] else np.expand_dims(grad, dim), dim)
         return grad_x
 
 
@@ -112,6 +104,19 @@ class Permute(Function):
         return grad.transpose(np.argsort(ctx.attributes["dims"]))
 
 
+class Expand(Function):
+    """x stretched to a shape, a view. Saves the old shape. Attribute: shape."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, shape: tuple[int, ...]) -> Array:
+        ctx.save_for_backward(x.shape)
+        return np.broadcast_to(x, shape)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        return sum_to(grad, *ctx.saved_tensors)
+
+
 class Index(Function):
     """x[index]. Saves the shape. Attribute: index."""
 
@@ -136,97 +141,6 @@ class Index(Function):
 
 def _tuple(index: Any) -> tuple[Any, ...]:
     return index if isinstance(index, tuple) else (index,)
-
-
-def sum(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """The sum over one dimension, several, or all.
-
-    >>> import fastnn as fnn
-    >>> fnn.Tensor([[1.0, 2.0], [3.0, 4.0]]).sum(0)
-    Tensor([4., 6.])
-    """
-    return Sum.apply(input, dim=axes("sum", dim, input.ndim), keepdim=keepdim)
-
-
-def mean(input: Tensor, dim: Dim = None, keepdim: bool = False) -> Tensor:
-    """The mean over one dimension, several, or all."""
-    x = floating(input)
-    dims = axes("mean", dim, x.ndim)
-    count = x.numel() if dims is None else math.prod(x.shape[d] for d in dims)
-    return Sum.apply(x, dim=dims, keepdim=keepdim) / count
-
-
-def max(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The largest entry; with `dim`, as in PyTorch, a pair: the largest along it, and their indices.
-
-    >>> import fastnn as fnn
-    >>> values, indices = fnn.Tensor([[1.0, 5.0], [4.0, 3.0]]).max(1)
-    >>> values, indices.numpy()
-    (Tensor([5., 4.]), array([1, 0]))
-    """
-    return _extremum("max", input, dim, keepdim, np.argmax)
-
-
-def min(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The smallest entry; with `dim` a pair: the smallest along it, and their indices."""
-    return _extremum("min", input, dim, keepdim, np.argmin)
-
-
-def _extremum(op: str, x: Tensor, dim: int | None, keepdim: bool, pick: Any) -> Any:
-    if isinstance(dim, (Tensor, np.ndarray)) and not is_whole(dim):
-        sign = ">" if op == "max" else "<"
-        raise ArgumentError(f"{op}: expected a dimension, got a tensor: of two, fnn.where(a {sign} b, a, b)")
-    if x.numel() == 0:
-        raise ShapeError(f"{op}: expected at least one entry, got shape {x.shape}")
-    if dim is None:
-        return Extremum.apply(x, dim=None, keepdim=False, pick=pick)
-    dim = axis(op, dim, x.ndim)
-    values = Extremum.apply(x, dim=dim, keepdim=keepdim, pick=pick)
-    return values, Place.apply(x, dim=dim, keepdim=keepdim, pick=pick)
-
-
-def var(
-    input: Tensor, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
-) -> Tensor:
-    """The variance over one dimension, several, or all: squared deviations summed, divided by count - correction.
-
-    `unbiased` is PyTorch's older name: True for a correction of 1, which is the default, False for 0; ``x.var(False)``
-    says it of all entries.
-    """
-    x = floating(input)
-    dim, correction = _correction("var", dim, unbiased, correction)
-    dims = axes("var", dim, x.ndim)
-    count = x.numel() if dims is None else math.prod(x.shape[d] for d in dims)
-    if count <= correction:
-        raise ShapeError(f"var: expected more than {correction:g} entries, got {count} (input is {x.shape})")
-    away = x - mean(x, tuple(range(x.ndim)) if dims is None else dims, True)
-    return sum(away * away, dims, keepdim) / (count - correction)
-
-
-def std(
-    input: Tensor, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
-) -> Tensor:
-    """The square root of the variance, by the same arguments; its gradient where all values are equal is 0."""
-    dim, correction = _correction("std", dim, unbiased, correction)
-    return Deviation.apply(var(input, dim, keepdim=keepdim, correction=correction))
-
-
-def _correction(op: str, dim: Any, unbiased: Any, correction: float | None) -> tuple[Dim, float]:
-    """`dim` and the correction: a flag in the place of dim is `unbiased`, as in PyTorch."""
-    if isinstance(dim, (bool, np.bool_)):
-        dim, unbiased = None, dim
-    if not isinstance(unbiased, (bool, np.bool_)):
-        raise ArgumentError(f"{op}: expected unbiased=True or False, got {unbiased!r}: correction= is given by name")
-    return dim, float(unbiased) if correction is None else number(op, "correction", correction, 0)
-
-
-def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
-    """The index of the largest entry along `dim`, or in the flattened tensor; int64, off the tape."""
-    if input.numel() == 0:
-        raise ShapeError(f"argmax: expected at least one entry, got shape {input.shape}")
-    if dim is None:
-        return Place.apply(input, dim=None, keepdim=False, pick=np.argmax)
-    return Place.apply(input, dim=axis("argmax", dim, input.ndim), keepdim=keepdim, pick=np.argmax)
 
 
 def reshape(input: Tensor, *shape: Any) -> Tensor:
@@ -293,56 +207,27 @@ def _ints(op: str, given: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(map(operator.index, values))
 
 
-def index(x: Tensor, key: Any) -> Tensor:
-    """x[key]: integers, slices, None, boolean and integer arrays, as NumPy."""
-    try:
-        return Index.apply(x, index=_places(key))
-    except IndexError as error:
-        raise ShapeError(f"index: {error} (input is {x.shape})") from None
+def expand(input: Any, *sizes: Any) -> Tensor:
+    """A view in which dimensions of size 1 are stretched, and new ones put before; -1 leaves a size as it is. The
+    gradient is summed over what was stretched.
+
+    >>> import fastnn as fnn
+    >>> fnn.tensor([[1.0], [2.0]]).expand(-1, 3)
+    Tensor([[1., 1., 1.],
+            [2., 2., 2.]])
+    """
+    x = tensor_of(input)
+    wanted = _ints("expand", sizes)
+    added = len(wanted) - x.ndim
+    shape = tuple(x.shape[d - added] if size == -1 and d >= added else size for d, size in enumerate(wanted))
+    stretched = zip(shape[max(added, 0) :], x.shape, strict=False)
+    if added < 0 or -1 in shape or any(have not in (1, size) for size, have in stretched):
+        raise ShapeError(f"expand: expected sizes to which {x.shape} can be stretched, got {wanted}")
+    return x if shape == x.shape else Expand.apply(x, shape=shape)
 
 
-def set_index(x: Tensor, key: Any, value: Any) -> None:
-    """x[key] = value, off the tape. Raises GraphError on it, ShapeError for what does not fit."""
-    needs_gradient = x.requires_grad or (isinstance(value, Tensor) and value.requires_grad)
-    if recording() and needs_gradient:
-        raise GraphError(
-            "x[...] = ...: entries are set off the tape alone, under fnn.no_grad() or where no gradient is needed: "
-            "fnn.where(condition, a, b) and fnn.cat make a new tensor on it"
-        )
-    if (recorder := tracer()) is not None:
-        recorder.refuse_writing()
-    if not x.data.flags.writeable:
-        raise ArgumentError("x[...] = ...: expected a tensor that can be written to, got read-only data")
-    try:
-        x.data[_places(key)] = value.data if isinstance(value, Tensor) else value
-    except (IndexError, ValueError) as error:
-        raise ShapeError(f"x[...] = ...: {error} (x is {x.shape})") from None
-    wrote(x.data)
+view = reshape  # a view where NumPy can give one
 
-
-def _places(key: Any) -> tuple[Any, ...]:
-    parts = key if isinstance(key, tuple) else (key,)
-    return tuple(p.data if isinstance(p, Tensor) else np.asarray(p) if isinstance(p, list) else p for p in parts)
-
-
-METHODS: dict[str, Any] = {
-    "__getitem__": index,
-    "__setitem__": set_index,
-    "__iter__": lambda x: (index(x, i) for i in range(len(x))),
-    "sum": sum,
-    "mean": mean,
-    "var": var,
-    "std": std,
-    "max": max,
-    "min": min,
-    "argmax": argmax,
-    "reshape": reshape,
-    "view": reshape,
-    "squeeze": squeeze,
-    "unsqueeze": unsqueeze,
-    "flatten": flatten,
-    "transpose": transpose,
-    "permute": permute,
-    "t": t,
+SPECIAL: dict[str, Any] = {
     "T": property(lambda x: permute(x, *reversed(range(x.ndim)))),
 }

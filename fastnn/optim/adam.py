@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from .fused import FusedOptimizer
-from .optimizer import Group
+from .optimizer import Array, Group
 
 __all__ = ["Adam", "AdamW"]
 
@@ -21,13 +24,36 @@ class _Adaptive(FusedOptimizer):
         betas: tuple[float, float],
         eps: float,
         weight_decay: float,
+        amsgrad: bool,
         **options: Any,
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
         super().__init__(params, defaults, **options)
 
     def initial(self, group: Group) -> dict[str, float | None]:
-        return {"exp_avg": 0.0, "exp_avg_sq": 0.0}
+        more: dict[str, float | None] = {"max_exp_avg_sq": 0.0} if group["amsgrad"] else {}
+        return {"exp_avg": 0.0, "exp_avg_sq": 0.0, **more}
+
+    def has_kernel(self, group: Group) -> bool:
+        return not group["amsgrad"]
+
+    def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
+        if not group["amsgrad"]:
+            super()._update(param, grad, state, group)
+            return
+        step, (beta1, beta2) = self.steps_made(state) + 1, group["betas"]
+        arrays = self.arrays(param, state, self.initial(group))
+        m, v, most = arrays.values()
+        if self.kernel == "adamw_update":
+            param *= 1 - group["lr"] * group["weight_decay"]
+        elif group["weight_decay"]:
+            grad = grad + group["weight_decay"] * param
+        m += (1 - beta1) * (grad - m)
+        v *= beta2
+        v += (1 - beta2) * grad * grad
+        np.maximum(most, v, out=most)
+        param -= group["lr"] / (1 - beta1**step) * m / (np.sqrt(most) / math.sqrt(1 - beta2**step) + group["eps"])
+        state.update(arrays, step=step)
 
     def numbers(self, group: Group, step: int) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
@@ -39,7 +65,8 @@ class Adam(_Adaptive):
     """Kingma and Ba 2015, https://arxiv.org/abs/1412.6980; weight decay is added to the gradient.
 
     g ← g + λθ;  m ← β₁m + (1 - β₁)g;  v ← β₂v + (1 - β₂)g²;  θ ← θ - γ·m̂ / (sqrt(v̂) + ε),
-    with m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ).
+    with m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ). With `amsgrad` (Reddi et al. 2018) the largest v so far stands for v;
+    that is done in NumPy, in compiled plans between two programs.
     """
 
     kernel = "adam_update"
@@ -54,7 +81,7 @@ class Adam(_Adaptive):
         amsgrad: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad=amsgrad, **options)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, **options)
 
 
 class AdamW(_Adaptive):
@@ -75,4 +102,4 @@ class AdamW(_Adaptive):
         amsgrad: bool = False,
         **options: Any,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad=amsgrad, **options)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, **options)

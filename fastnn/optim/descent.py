@@ -70,6 +70,8 @@ class GradientDescent(Optimizer):
         self.alpha: float | None = None
         self.trials = 0
         super().__init__(params, {"lr": lr}, **options)
+        if any(group["maximize"] for group in self.param_groups):
+            raise ArgumentError("GradientDescent: expected maximize=False: let the closure return the negative loss")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; the loss before it, as the closure gave it, is returned.

@@ -30,6 +30,10 @@ class FusedOptimizer(Optimizer):
         """Arrays of state in the kernel's order, and what each holds before the first step; None: not kept."""
         raise NotImplementedError
 
+    def has_kernel(self, group: Group) -> bool:
+        """Whether the kernel makes the steps of this group."""
+        return True
+
     def numbers(self, group: Group, step: int) -> dict[str, Any]:
         """The kernel's keywords for this step, counted from 1; where steps are not counted, 2 stands for all others."""
         raise NotImplementedError

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import versions
+from fastnn.arrays import live
 from fastnn.checks import is_number, number, plain, whole
 from fastnn.errors import ArgumentError, ShapeError, StateError
 from fastnn.habits import check_options
@@ -17,7 +18,14 @@ __all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "penalty_gr
 Array = np.ndarray[Any, np.dtype[Any]]
 Group = dict[str, Any]
 
-_UNUSED = ("amsgrad", "capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused", "maximize")
+_UNUSED = ("capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused")
+
+_NUMBERS: dict[str, Any] = {
+    "step": int,
+    "mu_product": float,
+    "eta": float,
+    "mu": float,
+}  # of a parameter's state; all else are arrays
 
 
 def is_penalized(group: Mapping[str, Any], param: Array | None = None) -> bool:
@@ -53,8 +61,9 @@ class Optimizer:
             to the gradient, all but AdamW and Rprop, ``weight_decay=2 * l2`` makes the same steps, but is not reported.
         penalize_bias: whether parameters of one dimension count, too: biases, and the scales of batch norm. By default
             they do not (Goodfellow et al. 2016, section 7.1): they say where a unit works, not how much it does.
-        options: PyTorch's that fastnn does not have, such as amsgrad and maximize; ArgumentError unless they ask for
-            nothing.
+        maximize: whether the loss shall grow: its gradients count with the other sign, those of penalties do not.
+        options: PyTorch's that say how it computes, foreach, fused and capturable, change nothing; for others that
+            fastnn does not have ArgumentError, unless they ask for nothing.
 
     >>> import numpy as np
     >>> from fastnn import nn, optim
@@ -75,13 +84,14 @@ class Optimizer:
         l1: float = 0.0,
         l2: float = 0.0,
         penalize_bias: bool = False,
+        maximize: bool = False,
         **options: Any,
     ) -> None:
         unknown = next((name for name in options if name not in _UNUSED), None)
         if unknown is not None:
             raise TypeError(f"{self._name}() got an unexpected keyword argument {unknown!r}")
         check_options(self._name, **options)
-        self.defaults = {**defaults, "l1": l1, "l2": l2, "penalize_bias": penalize_bias}
+        self.defaults = {**defaults, "l1": l1, "l2": l2, "penalize_bias": penalize_bias, "maximize": maximize}
         self.state: dict[Any, dict[str, Any]] = {}  # by parameter
         self.param_groups: list[Group] = []
         if hasattr(params, "parameters"):
@@ -185,19 +195,23 @@ class Optimizer:
             for name, value in group.items():
                 if isinstance(value, np.generic):  # a user's group["lr"] = ...; it would change the type of the update
                     group[name] = plain(value)
-            written = [p.data for p in group["params"] if p.grad is not None]
+            written = [data for data, grad in map(live, group["params"]) if grad is not None]
             try:
                 for p in group["params"]:
-                    if p.grad is not None:
+                    if live(p)[1] is not None:
                         self._step_of(p, group)
             finally:
                 versions.wrote(*written)
         return loss
 
     def _step_of(self, p: Any, group: Group) -> None:
-        data, grad = p.data, p.grad
+        data, grad = live(p)
+        if not isinstance(grad, np.ndarray):  # a tensor on the tape, by create_graph
+            grad = grad.detach().numpy()
         if grad.shape != data.shape:
             raise ShapeError(f"{self._name}: expected .grad of shape {data.shape}, got {grad.shape}")
+        if group["maximize"]:
+            grad = -grad
         if is_penalized(group, data):
             grad = grad + penalty_gradient(data, group)
         self._update(data, grad, self.state.setdefault(p, {}), group)
@@ -245,12 +259,12 @@ class Optimizer:
         for i, state in state_dict["state"].items():
             p = params[int(i)]
             for name, value in state.items():
-                if name != "step" and value is not None and np.shape(value) != p.data.shape:
+                if name not in _NUMBERS and value is not None and np.shape(value) != p.data.shape:
                     raise StateError(
                         f"{self._name}: expected {name} of parameter {i} of shape {p.data.shape}, got {np.shape(value)}"
                     )
             loaded[p] = {
-                name: int(value) if name == "step" else np.array(value, p.data.dtype, order="C")
+                name: _NUMBERS[name](value) if name in _NUMBERS else np.array(value, p.data.dtype, order="C")
                 for name, value in state.items()
                 if value is not None
             }

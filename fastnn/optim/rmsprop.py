@@ -48,10 +48,9 @@ class RMSprop(FusedOptimizer):
         unused: dict[str, Any] = {
             "capturable": capturable,
             "foreach": foreach,
-            "maximize": maximize,
             "differentiable": differentiable,
         }
-        super().__init__(params, defaults, **unused, **options)
+        super().__init__(params, defaults, maximize=maximize, **unused, **options)
 
     def initial(self, group: Group) -> dict[str, float | None]:
         momentum, centered = group["momentum"], group["centered"]

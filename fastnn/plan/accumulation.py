@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fastnn.tensor import Array, Tensor
+from fastnn.tensors import Array, Tensor
 
 __all__ = ["Accumulation"]
 

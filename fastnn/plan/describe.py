@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fastnn.ops import conv, dense
+from fastnn.ops.common import tall_shape
 from fastnn.plan.fuse import Chain, ChainLayer, Dense, Rows, Stage
 from fastnn.plan.region_stage import region_lines
 from fastnn.plan.regions import Region
@@ -86,7 +87,7 @@ def _parts_of(stage: Stage) -> list[str]:
 
 
 def _layer(layer: ChainLayer) -> str:
-    o, c, kh, kw = layer.conv.inputs[1].shape
+    o, c, kh, kw = tall_shape(layer.conv.inputs[1].shape)
     names = [f"Conv2d {c}→{o} {kh}×{kw}"]
     return ", ".join(names + [_named(op) for op in layer.operators[1:]])
 

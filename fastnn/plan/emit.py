@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.ops.norm import Running
+from fastnn.ops.norms import Running
 from fastnn.plan.fuse import Stage
 from fastnn.plan.memory import Arena, memory_of
 from fastnn.plan.trace import Graph
-from fastnn.tensor import Array
+from fastnn.tensors import Array
 
 __all__ = ["Emitter", "Step", "Unlowered"]
 
@@ -121,6 +121,10 @@ class Emitter:
         shape = np.broadcast_shapes(*(x.shape for x in inputs))
         out = self.array(shape, dtype) if out is None else out
         arrays = [x if x.shape == shape else np.broadcast_to(x, shape) for x in inputs]
+        if kind == "copy" and out.dtype.itemsize == 8 and out.dtype == arrays[0].dtype:  # maps compute in float32
+            arrays, halves = [_halves(arrays[0])], _halves(out)
+            self.call(kind, halves, *arrays, p=p, shape=halves.shape)
+            return out
         if not shape:
             shape, arrays = (1,), [x.reshape(1) for x in arrays]
         self.call(kind, out.reshape(1) if out.ndim == 0 else out, *arrays, p=p, shape=shape)
@@ -130,9 +134,9 @@ class Emitter:
         """x as kernels take it, C-contiguous: itself or a copy."""
         return x if x.flags.c_contiguous and x.flags.aligned else self.map("copy", x, dtype=x.dtype)
 
-    def zeros(self, shape: tuple[int, ...]) -> Array:
+    def zeros(self, shape: tuple[int, ...], dtype: Any = _FLOAT32) -> Array:
         """A new array that is set to zero in each run."""
-        return self.map("copy", np.broadcast_to(ZERO, shape))
+        return self.map("copy", np.broadcast_to(ZERO, shape), dtype=dtype)
 
     def sum(self, x: Array, axes: tuple[int, ...]) -> Array:
         """x summed over some dimensions, which are left out."""
@@ -160,6 +164,11 @@ class Emitter:
         except AttributeError:
             view = self.contiguous(x).reshape(shape)
         return view
+
+
+def _halves(x: Array) -> Array:
+    """The bits of numbers of eight bytes as two of four: (..., 2) float32."""
+    return x[..., np.newaxis].view(np.float32)
 
 
 ZERO = np.zeros((), np.float32)

@@ -12,7 +12,7 @@ from fastnn.console import bar
 from fastnn.data.batches import number_of_batches
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.interrupts import Interrupts
-from fastnn.tensor import Array
+from fastnn.tensors import Array
 from fastnn.trees import flatten, take, unflatten
 
 __all__ = ["run_epoch"]

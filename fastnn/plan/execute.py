@@ -22,7 +22,7 @@ from fastnn.plan.memory import Kept, Watch, read_by, statistics
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
 from fastnn.tape import Context, computing_dtype
-from fastnn.tensor import Array
+from fastnn.tensors import Array
 from fastnn.trees import ARRAY, unflatten
 
 __all__ = ["Execution", "Part"]
@@ -204,6 +204,9 @@ class Execution:
 
     def _refused(self, op: Operator) -> None:
         """Run an operator whose kernel does not take its arrays in Python, which raises and says what is wrong."""
+        for stand_in, name in ((self._plan.input, "x"), (self._plan.target, "y")):
+            if stand_in is not None:  # inputs may be views of it
+                np.copyto(stand_in, self._plan.brought[name])
         arrays = [self.array(v) if isinstance(v, Value) else v for v in op.inputs]
         op.function.forward(Context(computing_dtype(arrays), op.needs, op.attributes), *arrays, **op.attributes)
         raise AssertionError(f"{op.function.__name__}: its kernel refused what it takes in Python")

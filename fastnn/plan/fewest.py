@@ -50,7 +50,7 @@ def trial(model: Any, images: Any) -> Any:
     try:
         with undone(model), no_grad():
             args, kwargs = spread(model, images)
-            return map_arrays(lambda output: output.data, model(*args, **kwargs))
+            return map_arrays(lambda output: output.numpy(), model(*args, **kwargs))
     finally:
         buffers.put_back()
         random.set_state(state)

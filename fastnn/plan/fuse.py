@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.ops import activations, conv, dense, loss, norm, pool, shaping
+from fastnn.ops import activations, conv, dense, loss, norms, pool, shaping
 from fastnn.plan.trace import Graph, Operator, Value
 
 __all__ = [
@@ -207,9 +207,13 @@ class _Fuser:
         self.claimed: set[int] = set()  # ids of operators that belong to a stage
 
     def is_chain(self, stage: Stage) -> bool:
-        """Whether a chain does all that this stage does, and faster: in inference none with batch norm is."""
+        """Whether a chain does all that this stage does, and faster: in inference none with batch norm is, and none of
+        sequences, images of one row.
+        """
         chain = None if "chain" in self.disable else self._chain(stage.operators[0])
         if chain is None or (self.graph.loss is None and any(layer.norm for layer in chain.layers)):
+            return False
+        if len(chain.layers[0].conv.output.shape) == 3:
             return False
         all_of_it = {id(op) for op in stage.operators} <= {id(op) for op in chain.operators}
         return all_of_it and self.supported(chain.layers, fast=True)
@@ -262,8 +266,8 @@ class _Fuser:
     def _is_plain_norm(self, op: Operator) -> bool:
         """Batch norm by the batch in training, by running statistics in inference; no average over all batches."""
         if self.graph.loss is None:
-            return op.function is norm.BatchNorm
-        if op.function is not norm.BatchNormTraining:
+            return op.function is norms.BatchNorm
+        if op.function is not norms.BatchNormTraining:
             return False
         running = op.attributes["running"]
         return running is None or (running.momentum is not None and readable(running.mean) and readable(running.var))
@@ -287,7 +291,7 @@ class _Fuser:
             return None
         operators.append(op)
         after, normed = self._next(op), None
-        if self.frozen and after is not None and after.function is norm.BatchNorm and parameters_are_float32(after):
+        if self.frozen and after is not None and after.function is norms.BatchNorm and parameters_are_float32(after):
             operators.append(after)
             after, normed = self._next(after), after
         activation = after if after is not None and after.function in activations.KINDS else None
@@ -319,7 +323,7 @@ class _Fuser:
 
     def _folded(self, op: Operator) -> Operator | None:
         """A Normalize of the plan's own uint8 images, which the next stage can read through a table."""
-        folds = op.function is norm.Normalize and op.inputs[0] is self.graph.x and self.graph.x.dtype == np.uint8
+        folds = op.function is norms.Normalize and op.inputs[0] is self.graph.x and self.graph.x.dtype == np.uint8
         return op if folds and op.output.dtype == _FLOAT32 else None
 
 
@@ -331,7 +335,15 @@ def _is_plain_conv(op: Operator) -> bool:
         and is_float32_value(op.inputs[0])
         and parameters_are_float32(op)
         and math.prod(op.output.shape) > 0
+        and not is_large_product(op)
     )
+
+
+def is_large_product(op: Operator) -> bool:
+    """Whether it is a convolution of whole images with many weights: one matrix product, by a kernel of its own."""
+    x, weight = op.inputs[0].shape, op.inputs[1].shape
+    whole = weight[1:] == x[1:] and not any(op.attributes["padding"])
+    return bool(whole and x[0] >= 8 and math.prod(weight) >= 1 << 16)
 
 
 def is_float32_value(x: Any) -> bool:
@@ -348,8 +360,8 @@ def parameters_are_float32(op: Operator) -> bool:
 
     The statistics of a batch norm are arrays.
     """
-    given = [v.tensor.data if isinstance(v, Value) and v.tensor is not None else v for v in op.inputs[1:]]
-    arrays = op.inputs[1:3] if op.function is norm.BatchNorm else ()
+    given = [v.tensor._data if isinstance(v, Value) and v.tensor is not None else v for v in op.inputs[1:]]
+    arrays = op.inputs[1:3] if op.function is norms.BatchNorm else ()
     return all(
         array is None or (readable(array) and (isinstance(v, Value) or any(v is one for one in arrays)))
         for v, array in zip(op.inputs[1:], given, strict=True)

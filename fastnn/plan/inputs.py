@@ -11,7 +11,7 @@ from fastnn.arrays import as_array
 from fastnn.errors import ShapeError
 from fastnn.nn import Module, Sequential
 from fastnn.nn.arguments import spread
-from fastnn.tensor import Array, Tensor
+from fastnn.tensors import Array, Tensor
 from fastnn.trees import ARRAY, Nesting, flatten, is_tree, map_arrays, unflatten
 
 __all__ = ["Inputs", "argument", "arguments", "arrays_of", "target"]
@@ -99,7 +99,7 @@ def _array(x: Any) -> Array:
     if type(x) is np.ndarray and x.dtype in _TAKEN:
         array = x
     else:
-        array = x.data if isinstance(x, Tensor) else Tensor(x).data
+        array = x.numpy() if isinstance(x, Tensor) else Tensor(x).numpy()
     flags = array.flags
     return array if flags.c_contiguous and flags.aligned else array.copy()
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastnn.plan.trace import Operator
 from fastnn.tape import Context, checked, computing_dtype
-from fastnn.tensor import Array
+from fastnn.tensors import Array
 
 __all__ = ["Interpreted"]
 

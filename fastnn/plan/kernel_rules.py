@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from fastnn import random
-from fastnn.ops import activations, conv, dense, loss, norm, pool
+from fastnn.ops import activations, conv, dense, loss, norms, pool
+from fastnn.ops.common import tall_shape
 from fastnn.plan.emit import Emitter, Unlowered
-from fastnn.plan.rules import RULES, rule
+from fastnn.plan.place_rules import RULES
+from fastnn.plan.rules import rule
 from fastnn.plan.trace import Operator
-from fastnn.tensor import Array, Function
+from fastnn.tensors import Array, Function
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "conv2d_numbers", "product"]
 
 
 # ---- activations -----------------------------------------------------------------------------------------------------
@@ -83,12 +86,12 @@ def _dropout(to: Emitter, op: Operator, x: Array, *, p: float) -> Any:
 # ---- products --------------------------------------------------------------------------------------------------------
 
 
-def _product(to: Emitter, a: Array, b: Array, bias: Array | None = None) -> Array:
-    """a (..., M, K) @ b (..., K, N) + bias (N,), the dimensions before broadcast."""
+def product(to: Emitter, a: Array, b: Array, bias: Array | None = None, out: Array | None = None) -> Array:
+    """a (..., M, K) @ b (..., K, N) + bias (N,), the dimensions before broadcast; written to `out`, if given."""
     stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, b = (np.broadcast_to(x, stack + x.shape[-2:]) for x in (a, b))
     m, k, n = *a.shape[-2:], b.shape[-1]
-    y = to.array((*stack, m, n))
+    y = to.array((*stack, m, n)) if out is None else out
     strides = [stride // 4 for x in (a, b) for stride in x.strides[-2:]]
     bias = None if bias is None else to.contiguous(bias)
     to.call("matmul", y, a, b, *([] if bias is None else [bias]), n=(m, n, k, *strides), shape=stack)
@@ -97,17 +100,17 @@ def _product(to: Emitter, a: Array, b: Array, bias: Array | None = None) -> Arra
 
 @rule(dense.MatMul, dense.StackedMatMul)
 def _matmul(to: Emitter, op: Operator, a: Array, b: Array) -> Any:
-    return _product(to, a, b), lambda grad: (
-        to.sum_to(_product(to, grad, b.swapaxes(-1, -2)), a.shape) if op.needs[0] else None,
-        to.sum_to(_product(to, a.swapaxes(-1, -2), grad), b.shape) if op.needs[1] else None,
+    return product(to, a, b), lambda grad: (
+        to.sum_to(product(to, grad, b.swapaxes(-1, -2)), a.shape) if op.needs[0] else None,
+        to.sum_to(product(to, a.swapaxes(-1, -2), grad), b.shape) if op.needs[1] else None,
     )
 
 
 @rule(dense.Linear)
 def _linear(to: Emitter, op: Operator, x: Array, weight: Array, bias: Array | None) -> Any:
-    return _product(to, x, weight.T, bias), lambda grad: (
-        _product(to, grad, weight) if op.needs[0] else None,
-        _product(to, grad.T, x) if op.needs[1] else None,
+    return product(to, x, weight.T, bias), lambda grad: (
+        product(to, grad, weight) if op.needs[0] else None,
+        product(to, grad.T, x) if op.needs[1] else None,
         to.sum(grad, (0,)) if op.needs[2] else None,
     )
 
@@ -120,15 +123,19 @@ def _strides(stride: tuple[int, int], outputs: tuple[int, ...]) -> tuple[int, ..
     return tuple(1 if size == 1 else step for step, size in zip(stride, outputs, strict=True))
 
 
+def conv2d_numbers(
+    x: tuple[int, ...], weight: tuple[int, ...], y: tuple[int, ...], *, groups: int, **pairs: tuple[int, int]
+) -> tuple[int, ...]:
+    """What the kernels of a convolution take, from the shapes of images."""
+    o, _, *kernel = weight
+    return (*x, o, *kernel, *y[2:], *_strides(pairs["stride"], y[2:]), *pairs["padding"], *pairs["dilation"], groups)
+
+
 @rule(conv.Conv2d)
-def _conv2d(
-    to: Emitter, op: Operator, x: Array, weight: Array, bias: Array | None, *, groups: int, **pairs: tuple[int, int]
-) -> Any:
+def _conv2d(to: Emitter, op: Operator, x: Array, weight: Array, bias: Array | None, **attributes: Any) -> Any:
     x, weight = to.contiguous(x), to.contiguous(weight)
     y = to.array(op.output.shape)
-    o, _, *kernel = weight.shape
-    stride = _strides(pairs["stride"], y.shape[2:])
-    n = (*x.shape, o, *kernel, *y.shape[2:], *stride, *pairs["padding"], *pairs["dilation"], groups)
+    n = conv2d_numbers(tall_shape(x.shape), tall_shape(weight.shape), tall_shape(y.shape), **attributes)
     to.call("conv2d_forward", y, x, weight, *([] if bias is None else [to.contiguous(bias)]), n=n)
 
     def backward(grad: Array) -> tuple[Array | None, ...]:
@@ -137,7 +144,7 @@ def _conv2d(
             grad_x = to.array(x.shape)
             to.call("conv2d_backward_input", grad_x, grad, weight, n=n)
         if any(op.needs[1:]):
-            grad_weight, grad_bias = to.array(weight.shape), to.array((o,))
+            grad_weight, grad_bias = to.array(weight.shape), to.array((len(weight),))
             to.call("conv2d_backward_weight", grad_weight, grad_bias, grad, x, n=n)
         return grad_x, grad_weight, grad_bias
 
@@ -159,8 +166,10 @@ def _pool2d(
     y = to.array(op.output.shape)
     largest = op.function is pool.MaxPool2d
     name, where = ("max_pool2d", [to.array(y.shape, np.int32)]) if largest else ("avg_pool2d", [])
-    planes, steps = x.shape[0] * x.shape[1], _strides(stride, y.shape[2:])
-    n = (planes, *x.shape[2:], *kernel_size, *y.shape[2:], *steps, *padding, int(count_include_pad))
+    (_, _, *before), (*planes, oh, ow) = tall_shape(x.shape), tall_shape(y.shape)
+    n = (
+        math.prod(planes), *before, *kernel_size, oh, ow, *_strides(stride, (oh, ow)), *padding, int(count_include_pad)
+    )  # fmt: skip
     to.call(f"{name}_forward", y, *where, x, n=n)
 
     def backward(grad: Array) -> tuple[Array]:
@@ -174,7 +183,7 @@ def _pool2d(
 @rule(pool.GlobalAvgPool2d)
 def _global_avg_pool2d(to: Emitter, op: Operator, x: Array) -> Any:
     x = to.contiguous(x)
-    y, n = to.array(op.output.shape), (x.shape[0] * x.shape[1], x.shape[2] * x.shape[3])
+    y, n = to.array(op.output.shape), (x.shape[0] * x.shape[1], math.prod(x.shape[2:]))
     to.call("global_avg_pool2d_forward", y, x, n=n)
 
     def backward(grad: Array) -> tuple[Array]:
@@ -188,7 +197,7 @@ def _global_avg_pool2d(to: Emitter, op: Operator, x: Array) -> Any:
 # ---- batch norm ------------------------------------------------------------------------------------------------------
 
 
-@rule(norm.BatchNormTraining)
+@rule(norms.BatchNormTraining)
 def _batch_norm_training(
     to: Emitter,
     op: Operator,
@@ -197,7 +206,7 @@ def _batch_norm_training(
     bias: Array | None,
     *,
     eps: float,
-    running: norm.Running | None,
+    running: norms.Running | None,
 ) -> Any:
     if running is not None:
         _check_running(running)
@@ -224,7 +233,7 @@ def _batch_norm_training(
     return y, backward
 
 
-@rule(norm.BatchNorm)
+@rule(norms.BatchNorm)
 def _batch_norm(
     to: Emitter,
     op: Operator,
@@ -258,12 +267,12 @@ def _batch_norm(
 
 def _sizes(x: Array) -> tuple[int, int, int]:
     """N, C, and the pixels of a plane."""
-    if x.ndim not in (2, 4):
+    if x.ndim not in (2, 3, 4):
         raise Unlowered(f"batch norm of {x.ndim} dimensions")
     return x.shape[0], x.shape[1], int(np.prod(x.shape[2:], dtype=int))
 
 
-def _check_running(running: norm.Running) -> None:
+def _check_running(running: norms.Running) -> None:
     for array in (running.mean, running.var):
         if array.dtype != np.float32 or not array.flags.carray:
             raise Unlowered("running statistics that kernels cannot write in place")

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import NonFiniteError
-from fastnn.ops.norm import Running
+from fastnn.ops.norms import Running
+from fastnn.plan import layer_rules, place_rules, second_rules, sequence_rules  # noqa: F401 - they enter their rules
 from fastnn.plan.emit import Emitter, Step, Unlowered
 from fastnn.plan.fuse import Single, Stage
 from fastnn.plan.interpret import Interpreted
-from fastnn.plan.kernel_rules import RULES
 from fastnn.plan.memory import memory_of
 from fastnn.plan.native import native_stage
-from fastnn.plan.rules import OF_ANY_TYPE, Backward
+from fastnn.plan.rules import OF_ANY_TYPE, RULES, Backward
 from fastnn.plan.tables import Table
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
-from fastnn.tensor import Array, Tensor
+from fastnn.tensors import Array, Tensor
 
 __all__ = ["Lowering"]
 
@@ -77,7 +77,7 @@ class Lowering(Emitter):
     def value(self, value: Value) -> Array:
         """The array of a value; the stand-in of what a run brings."""
         if value.tensor is not None:
-            return value.tensor.data
+            return value.tensor._data
         if value is self.graph.x:
             return self.input
         if value is self.graph.y:
@@ -92,7 +92,7 @@ class Lowering(Emitter):
 
     def leaf(self, value: Value | None) -> Array | None:
         """The array of a parameter or constant, on whose address native stages rely as long as the plan stands."""
-        return None if value is None or value.tensor is None else value.tensor.data
+        return None if value is None or value.tensor is None else value.tensor._data
 
     def table(self, normalize: Operator | None) -> Array | None:
         """What Normalize makes of each byte, (C, 256); kept up to date."""
@@ -290,7 +290,7 @@ class Lowering(Emitter):
             return lambda: value
         if value.tensor is not None:
             tensor = value.tensor
-            return lambda: tensor.data
+            return lambda: tensor._data
         if value is self.graph.x or value is self.graph.y:
             name = "x" if value is self.graph.x else "y"
             return lambda: self.brought[name]

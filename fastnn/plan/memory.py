@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.nn import Module
-from fastnn.ops.norm import Running
-from fastnn.tensor import Array, Tensor
+from fastnn.ops.norms import Running
+from fastnn.tensors import Array, Tensor
 
 if TYPE_CHECKING:
     from fastnn.plan.trace import Graph
@@ -105,7 +105,9 @@ else:
 
 def read_by(graph: Graph) -> list[tuple[Tensor | None, Array]]:
     """Every array that exists and that an operator reads, each with the tensor whose data it is, or None."""
-    found: list[tuple[Tensor | None, Array]] = [(v.tensor, v.tensor.data) for v in graph.leaves if v.tensor is not None]
+    found: list[tuple[Tensor | None, Array]] = [
+        (v.tensor, v.tensor._data) for v in graph.leaves if v.tensor is not None
+    ]
     return found + [(None, x) for op in graph.operators for x in op.inputs if isinstance(x, np.ndarray)]
 
 
@@ -174,7 +176,7 @@ class Buffers:
             self._kept.keep()
             return
         self._places = [(module, name, getattr(module, name)) for module in self._modules for name in module._buffers]
-        arrays = [value.data if isinstance(value, Tensor) else value for _, _, value in self._places]
+        arrays = [value._data if isinstance(value, Tensor) else value for _, _, value in self._places]
         self._kept = Kept(array for array in arrays if isinstance(array, np.ndarray))
         self._seen = Module.changes
 

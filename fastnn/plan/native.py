@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.ops import norm
+from fastnn.ops import norms
+from fastnn.ops.common import tall_shape
 from fastnn.plan.fuse import LOSSES, POOLINGS, Chain, ChainLayer, Dense, Loss, Rows, Stage, activation_numbers
 from fastnn.plan.region_stage import region_stage
 from fastnn.plan.regions import Region
 from fastnn.plan.trace import Operator
-from fastnn.tensor import Array
+from fastnn.tensors import Array
 
 if TYPE_CHECKING:
     from fastnn.plan.lower import Lowering
@@ -81,8 +82,8 @@ def _geometry(layer: ChainLayer) -> dict[str, Any]:
     conv, pooling = layer.conv, layer.pool
     window = {} if pooling is None else pooling.attributes
     geometry: dict[str, Any] = {
-        "input": conv.inputs[0].shape[1:],
-        "kernel": (conv.output.shape[1], *conv.inputs[1].shape[2:]),
+        "input": tall_shape(conv.inputs[0].shape)[1:],
+        "kernel": (conv.output.shape[1], *tall_shape(conv.inputs[1].shape)[2:]),
         "padding": conv.attributes["padding"],
         **activation_numbers(layer.activation),
         "pool_kind": 0 if pooling is None else POOLINGS.index(pooling.function),
@@ -107,7 +108,7 @@ def _arrays(plan: Lowering, layer: ChainLayer) -> dict[str, Array | None]:
         grad_bias=plan.target_of(bias, layer.conv),
     )
     if layer.norm is not None:
-        if layer.norm.function is norm.BatchNormTraining:
+        if layer.norm.function is norms.BatchNormTraining:
             _, gamma, beta = layer.norm.inputs
             running = layer.norm.attributes["running"]
             mean, var = (None, None) if running is None else (running.mean, running.var)
@@ -177,7 +178,7 @@ def _dense(plan: Lowering, stage: Dense, first: bool = True, last: bool = True, 
 def _folded(linear: Operator, norm: Operator) -> tuple[Array, Array]:
     """Weight and bias of a linear layer with the batch norm behind it."""
     weight, bias, gamma, beta = (
-        None if v is None else v.tensor.data.astype(np.float64) for v in (*linear.inputs[1:], *norm.inputs[3:])
+        None if v is None else v.tensor._data.astype(np.float64) for v in (*linear.inputs[1:], *norm.inputs[3:])
     )
     mean, var = norm.inputs[1:3]
     factor = (1 if gamma is None else gamma) / np.sqrt(var.astype(np.float64) + norm.attributes["eps"])

@@ -23,7 +23,7 @@ from fastnn import random
 from fastnn.nn import Module, Parameter
 from fastnn.plan.code import is_fastnns, is_foreign, is_foreign_class, names_in
 from fastnn.plan.places import MISSING, PLAIN, ArrayPlace, LongPlace, Place
-from fastnn.tensor import Function, Tensor
+from fastnn.tensors import Function, Tensor
 
 __all__ = ["Reach"]
 
@@ -79,7 +79,7 @@ class Reach:
             self._add_array(value, label)
         elif isinstance(value, Tensor):
             if not isinstance(value, Parameter) and type(value) is Tensor:
-                self._add_array(value.data, label)
+                self._add_array(value._data, label)
         elif isinstance(value, (dict, list, tuple, set, frozenset, deque)):
             self._visit_container(value, label)
         elif isinstance(value, FunctionType):

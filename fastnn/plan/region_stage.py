@@ -6,7 +6,8 @@ import os
 from collections.abc import Container
 from typing import TYPE_CHECKING, Any
 
-from fastnn.ops import norm
+from fastnn.ops import norms
+from fastnn.ops.common import tall_shape
 from fastnn.plan.fuse import activation_numbers
 from fastnn.plan.regions import POOLS, Node, Region, find_regions
 from fastnn.plan.trace import Graph, Operator
@@ -57,10 +58,10 @@ def _geometry(region: Region, node: Node) -> dict[str, Any]:
     """All of a node but its arrays."""
     found: dict[str, Any] = {"kind": node.kind, "sources": node.sources}
     if node.kind == "input":
-        found["shape"] = node.value.shape[1:]
+        found["shape"] = tall_shape(node.value.shape)[1:]
     elif node.kind == "conv":
         assert node.operator is not None
-        out, _, kh, kw = node.operator.inputs[1].shape
+        out, _, kh, kw = tall_shape(node.operator.inputs[1].shape)
         found.update(node.operator.attributes, kernel=(out, kh, kw))
     elif node.kind == "join":
         found.update(
@@ -102,7 +103,7 @@ def _arrays(plan: Lowering, region: Region, node: Node) -> dict[str, Any]:
 
 def _norm_arrays(plan: Lowering, op: Operator) -> dict[str, Any]:
     found = {**_norm(op), **_parameters(plan, op, "gamma", "beta")}
-    if op.function is norm.BatchNorm:
+    if op.function is norms.BatchNorm:
         found["running_mean"], found["running_var"] = op.inputs[1:3]
     elif (running := op.attributes["running"]) is not None:
         found["running_mean"], found["running_var"] = running.mean, running.var
@@ -152,7 +153,7 @@ def _words(region: Region, node: Node, numbers: dict[int, str], before: int) -> 
 def _convolution(node: Node, numbers: dict[int, str], before: int) -> str:
     op = node.operator
     assert op is not None
-    out, _, kh, kw = op.inputs[1].shape
+    out, _, kh, kw = tall_shape(op.inputs[1].shape)
     groups, stride, dilation = (op.attributes[name] for name in ("groups", "stride", "dilation"))
     words = f"Conv2d {op.inputs[0].shape[1]}→{out} {kh}×{kw}"
     words += f" stride {stride[0]}×{stride[1]}" * (stride != (1, 1))

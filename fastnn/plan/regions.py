@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.ops import activations, arithmetic, conv, joining, norm, pool, shaping
-from fastnn.plan.fuse import Stage, is_float32_value, parameters_are_float32, readable
+from fastnn.ops import activations, arithmetic, conv, joining, norms, pool, shaping
+from fastnn.plan.fuse import Stage, is_float32_value, is_large_product, parameters_are_float32, readable
 from fastnn.plan.trace import Graph, Operator, Value
 
 __all__ = ["POOLS", "Node", "Region", "find_regions"]
@@ -85,10 +85,10 @@ def _fits(op: Operator, graph: Graph) -> bool:
     if graph.loss is not None and tuple(wanted) != op.needs:
         return False  # forward keeps it off the tape: no gradient flows, though its inputs have one
     if function is conv.Conv2d:
-        return parameters_are_float32(op)
-    if function is norm.BatchNorm:
+        return parameters_are_float32(op) and not is_large_product(op)
+    if function is norms.BatchNorm:
         return graph.loss is None and parameters_are_float32(op)
-    if function is norm.BatchNormTraining:
+    if function is norms.BatchNormTraining:
         running = op.attributes["running"]
         follows = running is None or (running.momentum is not None and readable(running.mean) and readable(running.var))
         return graph.loss is not None and follows and parameters_are_float32(op)
@@ -100,7 +100,7 @@ def _fits(op: Operator, graph: Graph) -> bool:
 
 
 def _is_image(x: Any) -> bool:
-    return is_float32_value(x) and len(x.shape) == 4 and math.prod(x.shape) > 0
+    return is_float32_value(x) and len(x.shape) in (3, 4) and math.prod(x.shape) > 0  # or of height 1, without it
 
 
 def _grow(operators: list[Operator]) -> list[list[Operator]]:
@@ -217,7 +217,7 @@ class _Lowering:
         op, x = value.producer, self.graph.x
         if op is None or op.inputs[0] is not x or not all(id(user) in self._inside for user in value.consumers):
             return Node("input", value, outside=value)
-        if op.function is norm.Normalize and x.dtype == np.uint8:
+        if op.function is norms.Normalize and x.dtype == np.uint8:
             self.operators.insert(0, op)
             return Node("input", value, operator=op, outside=x)
         if op.function is shaping.Reshape and x.dtype == np.float32:
@@ -260,7 +260,7 @@ class _Lowering:
                 if len(both[0]) + len(both[1]) > self.most_sources:
                     both[k] = [_Term(op.inputs[k])]
             return both[0] + both[1]
-        if op.function in (norm.BatchNorm, norm.BatchNormTraining):
+        if op.function in (norms.BatchNorm, norms.BatchNormTraining):
             before = self._alone(op.inputs[0])
             is_conv = before is not None and before.function is conv.Conv2d
             return [_Term(op.inputs[0], before if is_conv else None, op)]
@@ -271,4 +271,6 @@ def _commutes_with_maximum(op: Operator) -> bool:
     """Whether it is an activation that never falls."""
     if op.function in (activations.LeakyReLU, activations.ELU):
         return all(parameter > 0 for parameter in op.attributes.values())
-    return op.function in (activations.ReLU, activations.Sigmoid, activations.Tanh)
+    return op.function in (
+        activations.ReLU, activations.ReLU6, activations.Sigmoid, activations.Softplus, activations.Tanh
+    )  # fmt: skip

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from fastnn.arrays import without_numbers
-from fastnn.ops import arithmetic, draws, joining, norm, shaping
+from fastnn.ops import arithmetic, draws, elementwise, joining, norms, reductions, shaping
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.trace import Detach, Operator
-from fastnn.tensor import Array, Cast, Context, Function, Round
+from fastnn.tensors import Array, Cast, Context, Function, Round
 
-__all__ = ["OF_ANY_TYPE", "RULES", "Backward", "Rule", "rule"]
+__all__ = ["OF_ANY_TYPE", "RULES", "Backward", "Rule", "around", "rule"]
 
 Backward = Callable[[Array], tuple[Array | None, ...]]
 Rule = Callable[..., tuple[Array, Backward | None]]
@@ -116,15 +116,23 @@ def _clamp(to: Emitter, op: Operator, x: Array, *, min: float | None, max: float
     return to.map("clamp", x, p=bounds), lambda grad: (to.map("clamp_backward", grad, x, p=bounds),)
 
 
-@rule(arithmetic.Compare)
+_OF_TRUTH = {"logical_and": "mul", "bitwise_and": "mul", "logical_xor": "not_equal", "bitwise_xor": "not_equal"}
+
+
+@rule(arithmetic.Compare, any_type=(0, 1))
 def _compare(to: Emitter, op: Operator, a: Array, b: Any, *, ufunc: np.ufunc) -> Any:
     if not isinstance(b, np.ndarray):
         if not isinstance(b, (bool, int, float)):
             raise Unlowered(f"compared with {type(b).__name__}")
-        b = np.asarray(b, np.float32)
-    if a.dtype != np.float32 or b.dtype != np.float32:
+        b = np.asarray(b, np.bool_ if isinstance(b, bool) else np.float32)
+    name = ufunc.__name__
+    if a.dtype == b.dtype == np.bool_ and name in ("logical_or", "bitwise_or"):
+        return to.map("where", a, np.ones((), np.float32), b, dtype=np.bool_), None
+    if a.dtype == np.bool_ and (b.dtype == np.bool_ or not b.ndim) and name in ("equal", "not_equal", *_OF_TRUTH):
+        return to.map(_OF_TRUTH.get(name, name), a, b, dtype=np.bool_), None
+    if a.dtype != np.float32 or b.dtype != np.float32 or name.startswith("logical"):
         raise Unlowered("it compares other numbers than float32")
-    return to.map(ufunc.__name__, a, b, dtype=np.bool_), None
+    return to.map(name, a, b, dtype=np.bool_), None
 
 
 @rule(joining.Where, any_type=(0,))
@@ -136,7 +144,7 @@ def _where(to: Emitter, op: Operator, condition: Array, a: Array, b: Array) -> A
     )
 
 
-@rule(norm.Normalize, any_type=(0,))
+@rule(norms.Normalize, any_type=(0,))
 def _normalize(to: Emitter, op: Operator, x: Array, mean: Array, std: Array) -> Any:
     if x.dtype.kind == "i":
         raise Unlowered(f"pixels of type {x.dtype}")
@@ -144,6 +152,49 @@ def _normalize(to: Emitter, op: Operator, x: Array, mean: Array, std: Array) -> 
     mean, std = mean.reshape(channels), std.reshape(channels)
     y = to.map("normalize", x, mean, std, p=(255.0 if x.dtype == np.uint8 else 1.0,))
     return y, lambda grad: (to.map("div", grad, std), None, None)
+
+
+_KINDS = {  # NumPy's names that are not the maps'
+    "absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh", "arctan": "atan",
+    "arctan2": "atan2", "arctanh": "atanh", "divide": "div", "multiply": "mul", "negative": "neg", "power": "pow",
+    "rint": "round", "subtract": "sub",
+}  # fmt: skip
+
+
+class _Taken(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array of the plan's that takes NumPy's functions down as maps: what formulas of elementwise.py are given."""
+
+    def __init__(self, to: Emitter, array: Array) -> None:
+        self.to, self.array = to, array
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **_: Any) -> _Taken:
+        return self._map(_KINDS.get(ufunc.__name__, ufunc.__name__), *inputs)
+
+    def _map(self, kind: str, *inputs: Any) -> _Taken:
+        arrays = [x.array if isinstance(x, _Taken) else np.asarray(x, np.float32) for x in inputs]
+        return _Taken(self.to, self.to.map(kind, *arrays))
+
+    def erf(self) -> _Taken:
+        return self._map("erf", self)
+
+    def sign(self) -> _Taken:
+        return self._map("sign", self)
+
+    def share(self, a: _Taken, b: _Taken) -> _Taken:
+        return self._map("share", self, a, b)
+
+
+@rule(*elementwise.FORMULAS)
+def _elementwise(to: Emitter, op: Operator, *arrays: Array) -> Any:
+    inputs = [_Taken(to, array) for array in arrays]
+    y = elementwise.FORMULAS[op.function](*inputs)
+    named = dict(zip(elementwise.names_of(len(arrays)), (*inputs, y), strict=True))
+
+    def backward(grad: Array) -> tuple[Array | None, ...]:
+        found = elementwise.gradients_of(op.function, op.needs, _Taken(to, grad), named)
+        return tuple(None if g is None else to.sum_to(g.array, x.shape) for g, x in zip(found, arrays, strict=True))
+
+    return y.array, backward
 
 
 # ---- types -----------------------------------------------------------------------------------------------------------
@@ -177,7 +228,8 @@ def _sum(to: Emitter, op: Operator, x: Array, *, dim: tuple[int, ...] | None, ke
     single = tuple(1 if d in axes else size for d, size in enumerate(x.shape))
 
     def backward(grad: Array) -> tuple[Array]:
-        return (np.broadcast_to(to.reshape(grad, single), x.shape),)
+        grad = to.reshape(grad, single)
+        return (grad if single == x.shape else np.broadcast_to(grad, x.shape),)  # which nobody may write to
 
     y = to.sum(x, axes)
     return (to.reshape(y, single) if keepdim else y), backward
@@ -185,8 +237,10 @@ def _sum(to: Emitter, op: Operator, x: Array, *, dim: tuple[int, ...] | None, ke
 
 @rule(shaping.Extremum, shaping.Place)
 def _extremum(to: Emitter, op: Operator, x: Array, *, dim: int | None, keepdim: bool, pick: Any) -> Any:
+    if pick not in (np.argmax, np.argmin):
+        raise Unlowered("it sorts")
     whole = to.contiguous(x)
-    outer, size, inner = (1, x.size, 1) if dim is None else _around(x.shape, dim)
+    outer, size, inner = (1, x.size, 1) if dim is None else around(x.shape, dim)
     n = (outer, size, inner, int(pick is np.argmin))
     where = to.array((outer, inner), np.int64)
     if op.function is shaping.Place:
@@ -203,7 +257,33 @@ def _extremum(to: Emitter, op: Operator, x: Array, *, dim: int | None, keepdim: 
     return y.reshape(op.output.shape), backward
 
 
-def _around(shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
+@rule(reductions.Peak)
+def _peak(to: Emitter, op: Operator, x: Array, *, dim: tuple[int, ...] | None, keepdim: bool, largest: bool) -> Any:
+    axes = tuple(range(x.ndim)) if dim is None else dim
+    kept = tuple(d for d in range(x.ndim) if d not in axes)
+    single = tuple(1 if d in axes else size for d, size in enumerate(x.shape))
+    outer = int(np.prod([x.shape[d] for d in kept], dtype=int))
+    whole = to.contiguous(x.transpose(*kept, *axes))
+    y, where = to.array((outer, 1)), to.array((outer, 1), np.int64)
+    to.call("extremum", y, where, whole, n=(outer, x.size // outer, 1, int(not largest)))
+    y = y.reshape(single)
+
+    def backward(grad: Array) -> tuple[Array]:
+        same = to.map("equal", x, y)
+        return (to.map("mul", same, to.map("div", to.reshape(grad, single), to.sum_to(same, single))),)
+
+    return y.reshape(op.output.shape), backward
+
+
+@rule(reductions.Truth, any_type=(0,))
+def _truth(to: Emitter, op: Operator, x: Array, *, dim: tuple[int, ...] | None, keepdim: bool, every: bool) -> Any:
+    counted = to.map("equal" if every else "not_equal", x, ZERO)
+    total = to.sum(counted, tuple(range(x.ndim)) if dim is None else dim)
+    y = to.map("equal" if every else "not_equal", total, ZERO, dtype=np.bool_)
+    return y.reshape(op.output.shape), None
+
+
+def around(shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
     """Sizes before, at and after a dimension."""
     return int(np.prod(shape[:dim], dtype=int)), shape[dim], int(np.prod(shape[dim + 1 :], dtype=int))
 
@@ -221,15 +301,20 @@ def _permute(to: Emitter, op: Operator, x: Array, *, dims: tuple[int, ...]) -> A
     return x.transpose(dims), lambda grad: (grad.transpose(np.argsort(dims)),)
 
 
-@rule(shaping.Index, any_type=(0,))
-def _index(to: Emitter, op: Operator, x: Array, *, index: Any) -> Any:
+def basic_index(index: Any) -> tuple[Any, ...]:
+    """Integers and slices, by which NumPy gives a view, also where one entry is picked."""
     parts = index if isinstance(index, tuple) else (index,)
     if not all(isinstance(i, (int, np.integer, slice, type(None), type(...))) for i in parts):
         raise Unlowered("an index that is an array")
-    parts = parts if ... in parts else (*parts, ...)  # a view also where one entry is picked
+    return parts if ... in parts else (*parts, ...)
+
+
+@rule(shaping.Index, any_type=(0,))
+def _index(to: Emitter, op: Operator, x: Array, *, index: Any) -> Any:
+    parts = basic_index(index)
 
     def backward(grad: Array) -> tuple[Array]:
-        grad_x = to.zeros(x.shape)
+        grad_x = to.zeros(x.shape, x.dtype)
         to.map("copy", grad, out=grad_x[parts])
         return (grad_x,)
 
@@ -252,18 +337,20 @@ def _cat(to: Emitter, op: Operator, *arrays: Array, dim: int) -> Any:
 # ---- random numbers --------------------------------------------------------------------------------------------------
 
 
-@rule(draws.RandnLike, draws.RandLike, any_type=(0,))
-def _drawn(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any]) -> Any:
-    return _draw(to, op.function, x.shape, dtype), None
+@rule(draws.RandnLike, draws.RandLike, draws.RandintLike, draws.Permutation, any_type=(0,))
+def _drawn(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any], **attributes: Any) -> Any:
+    return _draw(to, op.function, x.shape, dtype, **attributes), None
 
 
-def _draw(to: Emitter, function: type[Function], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+def _draw(
+    to: Emitter, function: type[Function], shape: tuple[int, ...], dtype: np.dtype[Any], **attributes: Any
+) -> Array:
     """Drawn by the operator itself before the program runs: the numbers depend on the shape alone."""
     y, like = to.arena.array(shape, dtype), without_numbers(shape, dtype)
     ctx = Context(dtype, (False,), {})
 
     def draw() -> None:
-        y[...] = function.forward(ctx, like, dtype=dtype)
+        y[...] = function.forward(ctx, like, dtype=dtype, **attributes)
 
     to.early(draw)
     return y
@@ -274,3 +361,8 @@ def _bernoulli(to: Emitter, op: Operator, x: Array) -> Any:
     x = to.contiguous(x)
     to.call("within", x, n=(x.size, 0))
     return to.map("less", _draw(to, draws.RandLike, x.shape, x.dtype), x), None
+
+
+@rule(draws.Multinomial)
+def _multinomial(to: Emitter, op: Operator, x: Array, **_: Any) -> Any:
+    raise Unlowered("it draws indices")

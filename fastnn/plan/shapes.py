@@ -15,9 +15,10 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.backends import shapes
-from fastnn.ops import activations, arithmetic, conv, dense, draws, joining, loss, norm, pool, shaping
+from fastnn.ops import activations, arithmetic, conv, dense, draws, elementwise, joining, loss, norms, pool, shaping
+from fastnn.ops.common import low, tall
 from fastnn.tape import Context, computing_dtype
-from fastnn.tensor import Array, Cast, Function
+from fastnn.tensors import Array, Cast, Function
 
 if TYPE_CHECKING:
     from fastnn.plan.trace import Graph
@@ -40,12 +41,17 @@ def _same(x: Array, *_: Any, **__: Any) -> Array:
     return x
 
 
-def _drawn_like(x: Array, *, dtype: np.dtype[Any]) -> Array:
+def _drawn_like(x: Array, *, dtype: np.dtype[Any], **_: Any) -> Array:
     return without_numbers(x.shape, dtype)
 
 
+def _multinomial(x: Array, *, num_samples: int, **_: Any) -> Array:
+    return without_numbers((len(x), num_samples), np.dtype(np.int64))
+
+
 def _conv2d(x: Array, weight: Array, bias: Array | None, **attributes: Any) -> Array:
-    return shapes.conv2d_forward(x, weight, bias, **attributes, algorithm="auto", out=None, dtypes=shapes.FLOATING)
+    options = {**attributes, "algorithm": "auto", "out": None, "dtypes": shapes.FLOATING}
+    return low(shapes.conv2d_forward(tall(x), tall(weight), bias, **options), weight)
 
 
 def _linear(x: Array, weight: Array, bias: Array | None) -> Array:
@@ -53,15 +59,15 @@ def _linear(x: Array, weight: Array, bias: Array | None) -> Array:
 
 
 def _max_pool2d(x: Array, **attributes: Any) -> Array:
-    return shapes.max_pool2d_forward(x, **attributes, out=None, dtypes=shapes.FLOATING)[0]
+    return low(shapes.max_pool2d_forward(tall(x), **attributes, out=None, dtypes=shapes.FLOATING)[0], x)
 
 
 def _avg_pool2d(x: Array, *, count_include_pad: bool, **attributes: Any) -> Array:
-    return shapes.avg_pool2d_forward(x, **attributes, out=None, dtypes=shapes.FLOATING)
+    return low(shapes.avg_pool2d_forward(tall(x), **attributes, out=None, dtypes=shapes.FLOATING), x)
 
 
 def _global_avg_pool2d(x: Array) -> Array:
-    return shapes.global_avg_pool2d_forward(x, None, shapes.FLOATING)
+    return low(shapes.global_avg_pool2d_forward(tall(x), None, shapes.FLOATING), x)
 
 
 def _normalize(x: Array, mean: Array, std: Array) -> Array:
@@ -97,9 +103,9 @@ def _broadcast(*arrays: Array) -> Array:
     return without_numbers(np.broadcast_shapes(*(x.shape for x in arrays)), np.result_type(*(x.dtype for x in arrays)))
 
 
-_ELEMENTWISE = (  # of arrays that broadcast
+_ELEMENTWISE: tuple[type[Function], ...] = (  # of arrays that broadcast
     arithmetic.Abs, arithmetic.Add, arithmetic.Div, arithmetic.Exp, arithmetic.Log, arithmetic.Mul, arithmetic.Neg,
-    arithmetic.Sqrt, arithmetic.Sub,
+    arithmetic.Sqrt, arithmetic.Sub, *elementwise.FORMULAS,
 )  # fmt: skip
 _RULES: dict[type[Function], Rule] = {
     **dict.fromkeys(_ELEMENTWISE, _broadcast),
@@ -108,13 +114,16 @@ _RULES: dict[type[Function], Rule] = {
     conv.Conv2d: _conv2d,
     dense.Linear: _linear,
     draws.Bernoulli: _same,
+    draws.Multinomial: _multinomial,
+    draws.Permutation: _drawn_like,
     draws.RandLike: _drawn_like,
+    draws.RandintLike: _drawn_like,
     draws.RandnLike: _drawn_like,
     joining.Cat: _cat,
     loss.CrossEntropy: _cross_entropy,
-    norm.BatchNorm: _batch_norm,
-    norm.BatchNormTraining: _batch_norm_training,
-    norm.Normalize: _normalize,
+    norms.BatchNorm: _batch_norm,
+    norms.BatchNormTraining: _batch_norm_training,
+    norms.Normalize: _normalize,
     pool.AvgPool2d: _avg_pool2d,
     pool.GlobalAvgPool2d: _global_avg_pool2d,
     pool.MaxPool2d: _max_pool2d,
@@ -135,13 +144,19 @@ def output_of(
             *(without_numbers(x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs), **attributes
         )
     else:
-        make = {True: np.ones, False: np.zeros}  # zero is a label, or an index, that there always is
-        arrays = [make[x.dtype.kind == "f"](x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs]
-        with np.errstate(all="ignore"), trials.apart():
-            output = np.asarray(
-                function.forward(Context(computing_dtype(arrays), needs, attributes), *arrays, **attributes)
-            )
+        output = tried(function, inputs, attributes, needs)[2]
     return output.shape, output.dtype
+
+
+def tried(
+    function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any], needs: tuple[bool, ...]
+) -> tuple[Context, list[Any], Array]:
+    """The operator on ones of the right shapes: its context, the arrays that it was given, and its output."""
+    make = {True: np.ones, False: np.zeros}  # zero is a label, or an index, that there always is
+    arrays = [make[x.dtype.kind == "f"](x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs]
+    context = Context(computing_dtype(arrays), needs, attributes)
+    with np.errstate(all="ignore"), trials.apart():
+        return context, arrays, np.asarray(function.forward(context, *arrays, **attributes))
 
 
 def image_by_image(graph: Graph) -> bool:
@@ -163,8 +178,8 @@ def image_by_image(graph: Graph) -> bool:
 
 
 _IMAGE_BY_IMAGE = {
-    *activations.KINDS, activations.LogSoftmax, activations.Softmax, conv.Conv2d, dense.Linear, norm.BatchNorm,
-    norm.Normalize, pool.AvgPool2d, pool.GlobalAvgPool2d, pool.MaxPool2d, shaping.Reshape, Cast,
+    *activations.KINDS, activations.LogSoftmax, activations.Softmax, conv.Conv2d, dense.Linear, norms.BatchNorm,
+    norms.Normalize, pool.AvgPool2d, pool.GlobalAvgPool2d, pool.MaxPool2d, shaping.Reshape, Cast,
 }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from fastnn.plan.reach import Reach
 from fastnn.plan.shapes import trials
 from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, Operator, Traced, Unsteady, Value
-from fastnn.tensor import Array
+from fastnn.tensors import Array
 
 __all__ = ["CHECKED", "Unsteady", "check_again", "first_graph", "steady_graph", "undone"]
 
@@ -225,7 +225,7 @@ def _equal(a: Any, b: Any, where: dict[int, Any], depth: int = 6) -> bool:
     if isinstance(a, Value) and isinstance(b, Value):
         if a.tensor is not None and b.tensor is not None:
             return a.tensor is b.tensor or (
-                a.requires_grad == b.requires_grad and _equal_arrays(a.tensor.data, b.tensor.data)
+                a.requires_grad == b.requires_grad and _equal_arrays(a.tensor._data, b.tensor._data)
             )
         return id(a) in where and where[id(a)] == where.get(id(b))
     if type(a) is not type(b) or not depth:
@@ -261,5 +261,5 @@ def _equal_arrays(a: Array, b: Array) -> bool:
 def _array(given: Any) -> Array | None:
     """The array that an operator reads its input from in every step."""
     if isinstance(given, Value):
-        return None if given.tensor is None else given.tensor.data
+        return None if given.tensor is None else given.tensor._data
     return given if isinstance(given, np.ndarray) else None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import backends, locks
-from fastnn.errors import ArgumentError, GraphError, ShapeError
+from fastnn.errors import ArgumentError, GraphError, LabelError, ShapeError
 from fastnn.nn import Module
 from fastnn.nn.arguments import positional_parameters
 from fastnn.nn.modes import mode
@@ -30,7 +30,7 @@ from fastnn.plan.stepping import Stepping, scale_of, update
 from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates
-from fastnn.tensor import Array
+from fastnn.tensors import Array
 from fastnn.trees import ARRAY, Nesting, flatten, map_arrays, unflatten
 from fastnn.versions import wrote
 
@@ -96,6 +96,7 @@ class Plan:
     def _steady_graph(self, make: Callable[[], Graph], parameters: bool) -> Graph:
         """The graph that is traced, compared with a second one; but where the model changes all the time (a weight that
         is scheduled by steps), only now and then."""
+        self._structure.check_hooks()
         if not self._structure.has_users_code:
             return make()
         if self._structure.iterator is not None:
@@ -262,6 +263,7 @@ class Step(Plan):
     def _start_over(self) -> None:
         super()._start_over()
         self.updates: Updates | None = None  # of all executions
+        self._ignores = False  # whether a target has held -100, which losses leave out: later plans reckon with it
         self.group = Accumulation(self.accumulate) if self.accumulate > 1 else None
 
     @property
@@ -318,15 +320,21 @@ class Step(Plan):
         if stepping.calls in CHECKED:
             self._check_again(stepping.execution.graph, lambda: self._trace(given, wanted), parameters=True)
         self._last = stepping.execution
-        return stepping.run(given.arrays, wanted.arrays)
+        try:
+            return stepping.run(given.arrays, wanted.arrays)
+        except LabelError:
+            if self._ignores or not any(-100 in array for array in wanted.arrays if array.dtype == np.int64):
+                raise
+        self._ignores = True
+        return self._run(x, y)
 
     def _stepping(self, x: Inputs, y: Inputs) -> Stepping:
-        key = (x.key, y.key, _kernels_in_use(), *self._structure.modes())
+        key = (x.key, y.key, self._ignores, _kernels_in_use(), *self._structure.modes())
         found: Stepping = self._find(key, lambda: self._make(x, y), Stepping.stands)
         return found
 
     def _trace(self, x: Inputs, y: Inputs) -> Graph:
-        return trace(self.model, self.loss_fn, x, y)
+        return trace(self.model, self.loss_fn, x, y, self._ignores)
 
     def _make(self, x: Inputs, y: Inputs) -> Stepping:
         graph = self._steady_graph(lambda: self._trace(x, y), parameters=True)

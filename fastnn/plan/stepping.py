@@ -16,7 +16,7 @@ from fastnn.plan.fuse import Stage
 from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.trace import Graph
 from fastnn.plan.update import Updates
-from fastnn.tensor import Array, Tensor
+from fastnn.tensors import Array, Tensor
 from fastnn.versions import Writer
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Stepping:
             self.gradients = [(p, step.group.sum_of(p, grad)) for p, grad in self.gradients]
         self._programs = [] if self.updates is None else self._add_updates(self.updates)
         slots = () if self.updates is None else self.updates.slots.values()
-        updated = [p.data for slot in slots for p in slot.params]
+        updated = [p._data for slot in slots for p in slot.params]
         followed = [array for running in self.execution.running for array in (running.mean, running.var)]
         self._updated, self._followed = Writer(updated), Writer(followed)
 
@@ -61,14 +61,14 @@ class Stepping:
         reached = graph.reached_by_gradients()
         leaves = {id(v.tensor) for v in graph.leaves if id(v) in reached}
         held = [p for group in self.optimizer.param_groups for p in group["params"] if id(p) in leaves]
-        if not all(p.dtype == np.float32 and p.data.flags.carray for p in held):
+        if not all(p.dtype == np.float32 and p._data.flags.carray for p in held):
             return None
         known = self.step.updates  # of another shape of input: its arrays and counts serve here, too
         if known is None or known.wanted != {id(p) for p in held} or not known.stand():
             known = self.step.updates = Updates(self.optimizer, held)
         wanted = {id(p) for p in held}
         others = [array for tensor, array in read_by(graph) if id(tensor) not in wanted]
-        if overlap([*(p.data for p in held), *known.states_of_all()], [*others, *statistics(graph)]):
+        if overlap([*(p._data for p in held), *known.states_of_all()], [*others, *statistics(graph)]):
             return None  # the order of the steps counts where parameters share memory
         return known
 
@@ -80,7 +80,7 @@ class Stepping:
         programs: list[Any] = []
         for p, grad in self.gradients:
             if updates.holds(p):
-                stage = UpdateStage(p.data, grad, updates.states(p), updates.numbers(p))
+                stage = UpdateStage(p._data, grad, updates.states(p), updates.numbers(p))
                 if self.whole:
                     self.execution.add_update(stage)
                     continue

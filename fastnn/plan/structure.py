@@ -10,7 +10,8 @@ from fastnn.nn import Module
 from fastnn.nn.modes import modes_in_force
 from fastnn.plan.places import PLAIN, Place, share_out
 from fastnn.plan.reach import Reach
-from fastnn.tensor import Array
+from fastnn.plan.trace import HasHooks
+from fastnn.tensors import Array
 
 __all__ = ["Structure"]
 
@@ -55,6 +56,12 @@ class Structure:
             self._loose = share_out(reach.places)  # the next plan may read other arrays
             return True
         return False
+
+    def check_hooks(self) -> None:
+        """Raises HasHooks where a module has hooks."""
+        for module in self._modules:
+            if module._hooks:
+                raise HasHooks(self.name_of(module))
 
     def leave_to_plan(self, arrays: list[Array]) -> None:
         """Watch the contents of these arrays no longer: a plan reads them where they lie."""

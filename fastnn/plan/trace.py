@@ -14,13 +14,14 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.errors import GraphError
+from fastnn.ops import shaping
 from fastnn.plan.inputs import Inputs
-from fastnn.plan.shapes import output_of
-from fastnn.tape import current_module, recording, traced_by
-from fastnn.tensor import Array, Function, Tensor
+from fastnn.plan.shapes import output_of, tried
+from fastnn.tape import Context, Node, current_module, recording, traced_by
+from fastnn.tensors import Array, Function, Tensor
 from fastnn.trees import ARRAY, Nesting, flatten, is_tree
 
-__all__ = ["Graph", "Operator", "Traced", "Unsteady", "Value", "trace"]
+__all__ = ["Graph", "HasHooks", "Operator", "Traced", "Unsteady", "Value", "trace"]
 
 
 class Unsteady(GraphError):
@@ -33,6 +34,18 @@ class Unsteady(GraphError):
             "in fit and evaluate, pass compile=False"
         )
         self.reason = reason
+
+
+class HasHooks(Unsteady):
+    """A model with hooks, which a plan would not call."""
+
+    def __init__(self, name: str) -> None:
+        GraphError.__init__(
+            self,
+            f"compile: {name} has hooks, which a plan would call once, at tracing: remove() them, or call the model "
+            "itself; in fit and evaluate, pass compile=False",
+        )
+        self.reason = f"{name} has hooks"
 
 
 @dataclass(eq=False)
@@ -105,15 +118,22 @@ class Graph:
 class Traced(Tensor):
     """A tensor without numbers: it has shape and dtype; whoever asks for its values is told that there are none."""
 
-    __slots__ = ("value",)
-    value: Value
+    __slots__ = ()  # laid out as any tensor, so that one can become one that is traced
+
+    @property
+    def value(self) -> Value:
+        return self._grad
+
+    @value.setter
+    def value(self, value: Value) -> None:
+        self._data = without_numbers(value.shape, value.dtype)
+        self._grad: Any = value
+        self._requires_grad = value.requires_grad
+        self.node = None
 
     @classmethod
     def of(cls, value: Value) -> Traced:
         traced = cls.__new__(cls)
-        traced._data = without_numbers(value.shape, value.dtype)
-        traced._grad = traced.node = None
-        traced._requires_grad = value.requires_grad
         traced.value = value
         return traced
 
@@ -125,12 +145,19 @@ class Traced(Tensor):
         )
 
     data = property(_refuse, _refuse)
-    numpy = item = tolist = any = all = backward = _refuse
+    numpy = item = tolist = backward = _refuse
     __array__ = __bool__ = __float__ = __int__ = _refuse
 
     @property
     def is_leaf(self) -> bool:
-        return self.value.producer is None
+        return self.node is None
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """From here on it is another value, by whose gradient the model may ask; the input's own is not computed."""
+        if requires_grad and not self._requires_grad:
+            self.value = shaping.Reshape.apply(self, shape=self.shape).value
+            self.value.requires_grad = self._requires_grad = True
+        return self
 
     def detach(self) -> Tensor:
         return Detach.apply(self)
@@ -149,12 +176,19 @@ class Detach(Function):
         return x
 
 
+_VIEWS = (shaping.Reshape, shaping.Permute, shaping.Index, shaping.Expand, Detach)
+
+
 class _Recorder:
     """Takes operators down as they are applied."""
 
-    def __init__(self) -> None:
+    def __init__(self, ignores: bool) -> None:
+        self.ignores = ignores
         self.operators: list[Operator] = []
         self.leaves: dict[int, Value] = {}
+        self._made: dict[int, Tensor] = {}
+        self._befores: dict[int, Value] = {}  # by the id of what a write has made of a value
+        self._writes: dict[int, int] = {}  # by the id of the value that owns the memory: the last operator that wrote
 
     def record(self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Tensor:
         given = tuple(self._value(x) if isinstance(x, Tensor) else x for x in inputs)
@@ -164,7 +198,57 @@ class _Recorder:
         output = Value(shape, dtype, requires_grad=any(needs))
         output.producer = Operator(function, given, attributes, output, needs, current_module())
         self.operators.append(output.producer)
-        return Traced.of(output)
+        traced = Traced.of(output)
+        if any(needs):  # for derivatives that the model or the loss takes itself
+            traced.node = Node(function, inputs, attributes, Context(dtype, needs, attributes))
+        return traced
+
+    def trial(
+        self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any], needs: tuple[bool, ...]
+    ) -> tuple[Context, list[Any], Array]:
+        """What forward keeps, of arrays of the right shapes: its context, the arrays, and the output."""
+        return tried(function, tuple(self._value(x) if isinstance(x, Tensor) else x for x in inputs), attributes, needs)
+
+    def made(self, tensor: Tensor) -> None:
+        """A tensor came into being in the course of the trace: it may be written to."""
+        self._made[id(tensor)] = tensor
+
+    def take_over(self, tensor: Tensor, make: Callable[[Tensor], Tensor]) -> None:
+        """Let `tensor` go on as what `make` makes of it, in the place of a write."""
+        if not isinstance(tensor, Traced):
+            if id(tensor) not in self._made:
+                self.refuse_writing()
+            before = self._value(Tensor(tensor.data))
+            tensor.__class__ = Traced
+        else:
+            before = tensor.value
+        result = make(Traced.of(before))
+        assert isinstance(result, Traced)
+        root = self._root(before)
+        self._befores[id(result.value)] = before
+        self._writes[id(root)] = self._place(result.value)
+        tensor.value = result.value  # type: ignore[attr-defined]
+
+    def _root(self, value: Value) -> Value:
+        """The value in whose memory this one lies in eager."""
+        while True:
+            if id(value) in self._befores:
+                value = self._befores[id(value)]
+            elif value.producer is not None and value.producer.function in _VIEWS:
+                value = value.producer.inputs[0]
+            else:
+                return value
+
+    def _place(self, value: Value) -> int:
+        return -1 if value.producer is None else self.operators.index(value.producer)
+
+    def check_fresh(self, value: Value) -> None:
+        """GraphError for a value whose memory has been written to through another tensor."""
+        if self._writes and self._place(value) < self._writes.get(id(self._root(value)), -1):
+            raise GraphError(
+                "compile: the model reads a tensor after entries of it were written in place through another tensor, a "
+                "view of the same memory: read entries after writing them, or use fnn.where, fnn.cat or x.clone()"
+            )
 
     def refuse_writing(self) -> None:
         """Off the tape, code may write entries of a tensor with what it has computed; a plan would not do it again."""
@@ -172,6 +256,7 @@ class _Recorder:
 
     def _value(self, x: Tensor) -> Value:
         if isinstance(x, Traced):
+            self.check_fresh(x.value)
             return x.value
         if id(x) not in self.leaves:  # kept alive by the Value: its id stays its own
             self.leaves[id(x)] = Value(x.shape, x.dtype, x.requires_grad, tensor=x)
@@ -179,15 +264,22 @@ class _Recorder:
 
 
 def trace(
-    model: Callable[..., Any], loss: Callable[..., Any] | None, inputs: Inputs, targets: Inputs | None = None
+    model: Callable[..., Any],
+    loss: Callable[..., Any] | None,
+    inputs: Inputs,
+    targets: Inputs | None = None,
+    ignores: bool = False,
 ) -> Graph:
     """The graph of model(inputs), or of loss(model(inputs), targets), for arrays of these shapes and types.
 
+    `ignores` says that targets may hold -100, which cross-entropy leaves out.
+
     Raises GraphError where the model needs values, and whatever the model itself raises for such shapes.
     """
-    recorder = _Recorder()
-    given = [Traced.of(Value(array.shape, array.dtype)) for array in inputs.arrays]
-    wanted = [] if targets is None else [Traced.of(Value(array.shape, array.dtype)) for array in targets.arrays]
+    recorder = _Recorder(ignores)
+    taken = [Value(array.shape, array.dtype) for array in inputs.arrays]
+    aims = [] if targets is None else [Value(array.shape, array.dtype) for array in targets.arrays]
+    given, wanted = [Traced.of(value) for value in taken], [Traced.of(value) for value in aims]
     with traced_by(recorder, recording=loss is not None):
         outputs = inputs.call(model, (), given)
         result = None if loss is None or targets is None else targets.call(loss, (outputs,), wanted)
@@ -199,10 +291,12 @@ def trace(
                     f"compile: expected {name} to return a tensor that depends on its input, got {tensor!r}"
                 )
     results = [tensor.value for tensor in found]
+    for value in results:
+        recorder.check_fresh(value)
     last = None if result is None else result.value
     graph = Graph(
-        [tensor.value for tensor in given],
-        [tensor.value for tensor in wanted],
+        taken,
+        aims,
         _needed(recorder.operators, [*results, *([] if last is None else [last])]),
         results,
         structure,

@@ -14,7 +14,7 @@ from fastnn.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, Rprop
 from fastnn.optim.fused import FusedOptimizer
 from fastnn.optim.optimizer import is_penalized
 from fastnn.plan.memory import Watch
-from fastnn.tensor import Array, Tensor
+from fastnn.tensors import Array, Tensor
 
 __all__ = ["Slot", "Updates"]
 
@@ -45,7 +45,7 @@ class Updates:
 
     @staticmethod
     def known(optimizer: Optimizer) -> bool:
-        return type(optimizer) in _KNOWN
+        return type(optimizer) in _KNOWN and all(map(optimizer.has_kernel, optimizer.param_groups))  # type: ignore[attr-defined]
 
     def __init__(self, optimizer: Any, params: Iterable[Tensor]) -> None:
         from fastnn._kernels import Numbers
@@ -64,9 +64,9 @@ class Updates:
                 if id(p) in wanted:
                     state = optimizer.state.get(p, _EMPTY)
                     steps = optimizer.steps_made(state)
-                    self._arrays[id(p)] = arrays = optimizer.arrays(p.data, state, optimizer.initial(group))
+                    self._arrays[id(p)] = arrays = optimizer.arrays(p._data, state, optimizer.initial(group))
                     state.update({name: array for name, array in arrays.items() if steps or name in state})
-                    penalized = is_penalized(group, p.data)
+                    penalized = is_penalized(group, p._data)
                     new = Slot(group, Numbers(), steps, names, penalized)
                     slot = self.slots.setdefault((index, steps, penalized), new)
                     slot.params.append(p)
@@ -134,6 +134,7 @@ class Updates:
             getattr(slot.numbers, self._write)(**self.optimizer.numbers(slot.group, slot.steps + 1))
             if slot.penalized:
                 slot.numbers.penalty(slot.group["l1"], slot.group["l2"])
+            slot.numbers.scale(_sign(slot.group))
 
     def _begin(self, slot: Slot) -> None:
         """Before a first step: what state holds at first may have been changed since the plan was made."""
@@ -175,4 +176,9 @@ class Updates:
     def scale(self, factor: float) -> None:
         """Multiply every gradient of the coming steps by this first."""
         for slot in self.slots.values():
-            slot.numbers.scale(factor)
+            slot.numbers.scale(factor * _sign(slot.group))
+
+
+def _sign(group: dict[str, Any]) -> float:
+    """What gradients are multiplied by: -1 where the loss is maximised."""
+    return -1.0 if group["maximize"] else 1.0

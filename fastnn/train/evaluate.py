@@ -15,13 +15,13 @@ from fastnn.data import Batches, Dataset
 from fastnn.data.samples import Samples, is_several
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import at_once
-from fastnn.nn import CrossEntropyLoss, Module, Normalize
+from fastnn.nn import CrossEntropyLoss, Embedding, EmbeddingBag, Module, Normalize
 from fastnn.nn.arguments import spread
 from fastnn.nn.modes import mode
-from fastnn.ops.norm import check_pixels, on_scale
+from fastnn.ops.norms import check_pixels, on_scale
 from fastnn.plan.fewest import fewest_for
 from fastnn.plan.steady import Unsteady
-from fastnn.tensor import Tensor, no_grad
+from fastnn.tensors import Tensor, no_grad
 from fastnn.trees import count_of, flatten, is_tree, map_arrays, take
 
 from . import finite
@@ -99,7 +99,7 @@ def predictor(model: Any, compile: bool) -> Callable[[Any], Any]:
     def eager(images: Any) -> Any:
         args, kwargs = spread(model, to_input(images))
         with mode(model, training=False), no_grad():
-            return map_arrays(lambda output: output.data, model(*args, **kwargs))
+            return map_arrays(lambda output: output.numpy(), model(*args, **kwargs))
 
     if not (compile and isinstance(model, Module)):
         return eager
@@ -201,17 +201,19 @@ def input_for(model: Any) -> Callable[[Any], Any]:
     """What samples go through before this model.
 
     Integers (N, H, W) or (N, C, H, W) are pixels, and are put on the scale 0 .. 1, unless the model's own
-    `nn.Normalize` does that. The features (N, F) of a table are numbers, and become float32 if they are integers.
+    `nn.Normalize` does that. The features (N, F) of a table are numbers, and become float32 if they are integers; but
+    for a model with an `nn.Embedding` they are the numbers of its rows.
     """
     if normalizes(model):
         return lambda samples: samples
+    of_rows = any(isinstance(module, (Embedding, EmbeddingBag)) for module in model.modules())
 
     def numbers(samples: Any) -> Any:
         if is_several(samples):
             return map_arrays(numbers, samples)
         if are_pixels(model, samples):
             return on_scale(samples, np.dtype(np.float32))
-        return samples.astype(np.float32) if samples.dtype.kind in "iu" else samples
+        return samples.astype(np.float32) if samples.dtype.kind in "iu" and not of_rows else samples
 
     return numbers
 

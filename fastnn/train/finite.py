@@ -38,7 +38,7 @@ class Watched:
 
     def _arrays(self) -> Iterator[np.ndarray]:
         for parameter in self._parameters:
-            yield parameter.data
+            yield parameter.numpy()
             yield from filter(_is_array, self._state.get(parameter, {}).values())
         yield from self._buffers
 
@@ -85,7 +85,7 @@ def cause(model: Any, images: Any, targets: Any, numbers: np.ndarray) -> str:
 
 def _bad_arrays(model: Any) -> Iterator[str]:
     for name, parameter in model.named_parameters():
-        where = _bad(parameter.data)
+        where = _bad(parameter.numpy())
         if where:
             yield f"the parameter {name} ({where})"
     for path, module in model.named_modules():

@@ -17,7 +17,7 @@ from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
 from fastnn.nn import CrossEntropyLoss, NLLLoss
 from fastnn.nn.modes import training_mode
-from fastnn.ops.norm import check_pixels
+from fastnn.ops.norms import check_pixels
 from fastnn.optim import Adam, Optimizer
 from fastnn.plan.fewest import fewest_in_training, trial
 from fastnn.trees import count_of, take

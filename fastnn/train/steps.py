@@ -14,11 +14,11 @@ from fastnn.interrupts import at_once, heed
 from fastnn.nn import Dropout, Module
 from fastnn.nn.arguments import spread
 from fastnn.optim import Optimizer
-from fastnn.plan import compile
+from fastnn.plan.compile import compile
 from fastnn.plan.memory import Buffers, Kept
 from fastnn.plan.steady import Unsteady
 from fastnn.plan.step import NOTHING_TO_TRAIN
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 from fastnn.trees import flatten, is_tree, map_arrays
 
 from .unplanned import tell_without_plan
@@ -77,7 +77,7 @@ class EagerStep:
         if self.optimizer is not None and not self._reaches:
             check_reached(self.optimizer)
             self._reaches = True
-        self.outputs = map_arrays(lambda output: output.data, outputs)
+        self.outputs = map_arrays(lambda output: output.numpy(), outputs)
         return value
 
 

@@ -24,7 +24,7 @@ int fastnn_get_threads(void);
  * One slot a purpose, so that nested kernels (a convolution calling the matmul) never share one. NULL: out of memory. */
 enum scratch_slot {
     SCRATCH_GEMM_B, SCRATCH_GEMM_A, SCRATCH_GEMM_C, SCRATCH_CONV_WEIGHT, SCRATCH_CONV_IMAGE, SCRATCH_CONV_OUTPUT, SCRATCH_PARTIAL,
-    SCRATCH_POOL, SCRATCH_DENSE, SCRATCH_WIDE, SCRATCH_WIDE_WEIGHT,
+    SCRATCH_POOL, SCRATCH_DENSE, SCRATCH_WIDE, SCRATCH_WIDE_WEIGHT, SCRATCH_RECURRENT,
     SCRATCH_SLOTS
 };
 void *fastnn_scratch(enum scratch_slot slot, size_t bytes);

@@ -7,7 +7,8 @@
  * The floor is the products themselves. Measured (Xeon with two 512-bit units, one thread, share of the FMA peak of 178 GFLOP/s), AVX-512:
  * 96-98 % from 32 channels to 32 and more, 3x3 and 4x4, strides of 1 and 2, dilation 2, 9x9 to 32x32 outputs; 91 % for 1x1 64 -> 128;
  * 93 % for 8x8/4 from planes of 4 channels; 84 % for 16 -> 16; 73 % for 3 -> 16 and 54 % for 1 -> 32 from planes, which the stores bound;
- * 75 % for 256 -> 256 on eight images of 4x4, and 35-45 % on one, which reads 2.3 MB of weights for 16 pixels.
+ * 75 % for 256 -> 256 on eight images of 4x4, and 35-45 % on one, which reads 2.3 MB of weights for 16 pixels. AVX2 (Zen 3, peak 96
+ * GFLOP/s): 95 % for 8x8/4 and 4x4/2, 93 % for 1x1 128 -> 128, 81 % for 1x1 32 -> 64, whose sums are short beside a tile's ends.
  */
 #ifndef FASTNN_CHANNELS_TILES_H
 #define FASTNN_CHANNELS_TILES_H
@@ -34,28 +35,34 @@ struct channels_grid {
 /* A pixel: where it reads, where it is written, and where what is added to it lies (or NULL) */
 struct channels_pixel { const float *in; float *out; const float *add; };
 
-/* The next n pixels of the grid from `row` and `column` of an image on; first: its pixel (row, 0) */
-struct channels_walk { struct channels_pixel first; i64 row, column; };
-
 INLINE void channels_move(struct channels_pixel *p, i64 in, i64 out, i64 add) {
     p->in += in, p->out += out;
     if (p->add) p->add += add;
 }
 
-INLINE void channels_walk(const struct channels_grid *g, struct channels_walk *w, i64 n, struct channels_pixel *pixel) {
-    while (n) {
-        const i64 here = i64_min(n, g->columns - w->column);
-        struct channels_pixel p = w->first;
-        channels_move(&p, w->column * g->in.pixel, w->column * g->out.pixel, w->column * g->add.pixel);
-        for (i64 m = 0; m < here; m++) *pixel++ = p, channels_move(&p, g->in.pixel, g->out.pixel, g->add.pixel);
-        n -= here, w->column += here;
-        if (w->column < g->columns) continue;
-        w->column = 0;
-        if (++w->row < g->rows) { channels_move(&w->first, g->in.row, g->out.row, g->add.row); continue; }
-        w->row = 0;
-#define STEP(of) g->of.image - (g->rows - 1) * g->of.row
-        channels_move(&w->first, STEP(in), STEP(out), STEP(add));
-#undef STEP
+enum { CHANNELS_LISTED = 32 * 8 };          /* pixels of a list, at most */
+
+/* Distances of pixels from the first one of the grid: the list goes on from `image`, `row` and `column`. */
+struct channels_list { i64 image, row, column; int32_t in[CHANNELS_LISTED + VL], out[CHANNELS_LISTED + VL], add[CHANNELS_LISTED + VL]; };
+
+INLINE void channels_next_list(const struct channels_grid *g, i64 pixels, struct channels_list *list) {
+    for (i64 p = 0; p < pixels;) {
+        const i64 here = i64_min(pixels - p, g->columns - list->column);
+#define LIST(of) do { \
+        const i64 at = list->image * g->of.image + list->row * g->of.row + list->column * g->of.pixel; \
+        for (i64 i = 0; i < here; i += VL) { \
+            const vi v = v_count(at + i * g->of.pixel, g->of.pixel); \
+            memcpy(list->of + p + i, &v, sizeof v); \
+        } \
+    } while (0)
+        LIST(in);
+        LIST(out);
+        LIST(add);
+#undef LIST
+        p += here, list->column += here;
+        if (list->column < g->columns) continue;
+        list->column = 0;
+        if (++list->row == g->rows) list->row = 0, list->image++;
     }
 }
 
@@ -75,15 +82,16 @@ INLINE vf channels_activate(const int activation, vf v, float slope) {
 }
 
 /* MR pixels x NV blocks */
-INLINE void channels_tile(const int MR, const int NV, const struct channels_sums *s, const struct channels_pixel *pixel) {
+INLINE void channels_tile(const int MR, const int NV, const struct channels_sums *s, const struct channels_pixel *first,
+                          const int32_t *in, const int32_t *out, const int32_t *add) {
     vf sum[8][CHANNELS_NV];
     const float *at[8];
     UNROLL for (int m = 0; m < MR; m++) {
-        at[m] = pixel[m].in;
+        at[m] = first->in + in[m];
         UNROLL for (int j = 0; j < NV; j++) sum[m][j] = s->bias ? v_load(s->bias + j * VL) : (vf){0};
     }
-    if (pixel->add) UNROLL for (int m = 0; m < MR; m++) UNROLL for (int j = 0; j < NV; j++)
-        sum[m][j] += v_load(pixel[m].add + j * s->add_plane);
+    if (first->add) UNROLL for (int m = 0; m < MR; m++) UNROLL for (int j = 0; j < NV; j++)
+        sum[m][j] += v_load(first->add + add[m] + j * s->add_plane);
     const float *w = s->weight;
     const int32_t *const offset = s->offset;
     for (i64 k = 0, count = s->count; k < count; k++, w += NV * VL) {
@@ -97,7 +105,7 @@ INLINE void channels_tile(const int MR, const int NV, const struct channels_sums
     }
 #define STORE(activation) case activation: \
         UNROLL for (int m = 0; m < MR; m++) UNROLL for (int j = 0; j < NV; j++) \
-            v_store(pixel[m].out + j * s->out_plane, channels_activate(activation, sum[m][j], s->slope)); \
+            v_store(first->out + out[m] + j * s->out_plane, channels_activate(activation, sum[m][j], s->slope)); \
         break;
     switch (s->activation) { STORE(ACTIVATION_RELU) STORE(ACTIVATION_LEAKY_RELU) STORE(ACTIVATION_NONE) }
 #undef STORE
@@ -106,16 +114,21 @@ INLINE void channels_tile(const int MR, const int NV, const struct channels_sums
 /* All pixels in tiles of about the same size, of at most MR */
 INLINE void channels_pixels(const int MR, const int NV, const struct channels_grid *g, struct channels_pixel first,
                             const struct channels_sums *s) {
-    const i64 pixels = g->images * g->rows * g->columns, tiles = ceil_div(pixels, MR);
-    struct channels_walk walk = {first, 0, 0};
-    for (i64 p = 0, left = tiles; p < pixels; left--) {
-        struct channels_pixel pixel[8];
-        const i64 n = ceil_div(pixels - p, left);
-        channels_walk(g, &walk, n, pixel);
-#define PIXELS(mr) case mr: if (mr <= MR) channels_tile(mr, NV, s, pixel); break;
-        switch (n) { PIXELS(8) PIXELS(7) PIXELS(6) PIXELS(5) PIXELS(4) PIXELS(3) PIXELS(2) PIXELS(1) }
+    struct channels_list list;
+    list.image = list.row = list.column = 0;
+    i64 pixels = g->images * g->rows * g->columns;
+    for (i64 tiles = ceil_div(pixels, MR), now; tiles; tiles -= now) {
+        now = i64_min(tiles, CHANNELS_LISTED / MR);
+        const i64 count = pixels * now / tiles;
+        channels_next_list(g, count, &list);
+        pixels -= count;
+        for (i64 p = 0, left = now; left; left--) {
+            const i64 n = ceil_div(count - p, left);
+#define PIXELS(mr) case mr: if (mr <= MR) channels_tile(mr, NV, s, &first, list.in + p, list.out + p, list.add + p); break;
+            switch (n) { PIXELS(8) PIXELS(7) PIXELS(6) PIXELS(5) PIXELS(4) PIXELS(3) PIXELS(2) PIXELS(1) }
 #undef PIXELS
-        p += n;
+            p += n;
+        }
     }
 }
 

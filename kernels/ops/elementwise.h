@@ -63,6 +63,48 @@ BACKWARD(gelu, ACTIVATION_GELU)
 FORWARD(silu, ACTIVATION_SILU)
 BACKWARD(silu, ACTIVATION_SILU)
 
+/* ---- any activation by its number, so that a new one needs nothing here ---- */
+
+struct any_activation {
+    int kind;
+    double parameter;
+    i64 count;
+    const float *a, *x;                 /* x: NULL in forward, where a is x */
+    float *y;
+};
+
+static void any_activation_chunk(void *context, i64 index) {
+    const struct any_activation *t = context;
+    const i64 start = index * ELEMENTWISE_CHUNK, count = i64_min(ELEMENTWISE_CHUNK, t->count - start);
+    const float *a = t->a + start, *x = t->x + start;
+    const vf p = v_set1((float)t->parameter);
+    float *y = t->y + start;
+    if (!t->x) {
+        activate(t->kind, t->parameter, count, a, y);
+        return;
+    }
+#define SLOPES(KIND)                                                                                    \
+    for (i64 i = 0; i < count; i += VL) {                                                               \
+        const i64 lanes = i64_min(VL, count - i);                                                       \
+        const vf grad = v_load_lanes(a + i, lanes, 0), at = v_load_lanes(x + i, lanes, 0);              \
+        v_store_lanes(y + i, v_activate_backward(KIND, grad, at, p), lanes);                            \
+    }
+    ACTIVATION_CASES(t->kind, SLOPES)
+#undef SLOPES
+}
+
+/* y = f(x) */
+KERNEL void activation_forward(int kind, double parameter, i64 count, const float *x, float *y) {
+    struct any_activation t = {kind, parameter, count, x, NULL, y};
+    fastnn_parallel(ceil_div(count, ELEMENTWISE_CHUNK), (double)count * (8 + activation_flops(kind)), any_activation_chunk, &t);
+}
+
+/* grad_x = grad f'(x) */
+KERNEL void activation_backward_input(int kind, double parameter, i64 count, const float *grad, const float *x, float *grad_x) {
+    struct any_activation t = {kind, parameter, count, grad, x, grad_x};
+    fastnn_parallel(ceil_div(count, ELEMENTWISE_CHUNK), (double)count * (12 + activation_flops(kind)), any_activation_chunk, &t);
+}
+
 #undef FORWARD
 #undef BACKWARD
 #undef BACKWARD_FROM_Y

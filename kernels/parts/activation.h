@@ -36,6 +36,33 @@ INLINE vf silu(vf x) {
     return v_select(x < (vf){0}, v_scale(v_max(v_set1(-130), x) * small, t) - (x - x), x * large);
 }
 
+/* max(x, 0) + log(1 + exp(-|x|)) */
+INLINE vf softplus(vf x) { return (vf)((vi)x & ~(x <= (vf){0})) + v_log1p(v_exp(-v_abs(x))); }
+
+/* min(max(x + 3, 0), 6) / 6 */
+INLINE vf hard_sigmoid(vf x) { return v_min(v_set1(6), v_max((vf){0}, x + 3.0f)) * (1.0f / 6); }
+
+INLINE vf hardswish_slope(vf x) { return v_select(x <= v_set1(-3), (vf){0}, v_select(x < v_set1(3), x * (1.0f / 3) + 0.5f, v_set1(1) + (x - x))); }
+
+/* tanh(softplus(x)) = n / (n + 2) with n = e (e + 2), e = exp(x); above 20 it is 1 */
+INLINE vf mish_share(vf x, vf *e, vf *rest) {
+    *e = v_exp(v_min(v_set1(20), x));
+    const vf n = *e * (*e + 2.0f);
+    *rest = 1.0f / (n + 2.0f);
+    return n * *rest;
+}
+
+INLINE vf mish(vf x) {
+    vf e, rest, share = mish_share(x, &e, &rest);
+    return x * share;
+}
+
+/* The share, and x times its slope, 4 e (e + 1) / (n + 2)^2 */
+INLINE vf mish_slope(vf x) {
+    vf e, rest, share = mish_share(x, &e, &rest);
+    return share + x * (4.0f * e * rest * ((e + 1.0f) * rest));
+}
+
 INLINE vf below_zero(vf x) { return v_min((vf){0}, x); }
 
 /* y = f(x); p: the parameter, in all lanes. NaN stays NaN. */
@@ -48,6 +75,10 @@ INLINE vf v_activate(const int kind, vf x, vf p) {
     case ACTIVATION_ELU: return v_select(x > (vf){0}, x, p * v_expm1(below_zero(x)));
     case ACTIVATION_GELU: return gelu(x);
     case ACTIVATION_SILU: return silu(x);
+    case ACTIVATION_RELU6: return v_min(v_set1(6), (vf)((vi)x & ~(x <= (vf){0})));
+    case ACTIVATION_HARDSWISH: return x * hard_sigmoid(x);
+    case ACTIVATION_SOFTPLUS: return softplus(x);
+    case ACTIVATION_MISH: return mish(x);
     default: return x;
     }
 }
@@ -55,7 +86,7 @@ INLINE vf v_activate(const int kind, vf x, vf p) {
 /* Whether the slope follows from y = f(x) alone: x need not be kept. (LEAKY_RELU and ELU: for parameters that are positive.) */
 INLINE int activation_slope_from_y(const int kind, double p) {
     switch (kind) {
-    case ACTIVATION_GELU: case ACTIVATION_SILU: return 0;
+    case ACTIVATION_GELU: case ACTIVATION_SILU: case ACTIVATION_HARDSWISH: case ACTIVATION_MISH: return 0;
     case ACTIVATION_LEAKY_RELU: case ACTIVATION_ELU: return p > 0;
     default: return 1;
     }
@@ -80,6 +111,10 @@ INLINE vf v_activate_backward(const int kind, vf grad, vf x, vf p) {
     case ACTIVATION_ELU: return v_select(x > (vf){0}, grad, grad * p * v_exp(below_zero(x)));
     case ACTIVATION_GELU: return grad * gelu_slope(x);
     case ACTIVATION_SILU: return grad * silu_slope(x);
+    case ACTIVATION_RELU6: return (vf)((vi)grad & (x > (vf){0}) & (x < v_set1(6)));
+    case ACTIVATION_HARDSWISH: return grad * hardswish_slope(x);
+    case ACTIVATION_SOFTPLUS: return grad * sigmoid(x);
+    case ACTIVATION_MISH: return grad * mish_slope(x);
     default: return grad;
     }
 }
@@ -92,13 +127,15 @@ INLINE vf v_activate_backward_from_y(const int kind, vf grad, vf y, vf p) {
     case ACTIVATION_TANH: return grad * (1.0f - y * y);
     case ACTIVATION_SIGMOID: return grad * (y * (1.0f - y));
     case ACTIVATION_ELU: return v_select(y > (vf){0}, grad, grad * (y + p));
+    case ACTIVATION_RELU6: return (vf)((vi)grad & (y > (vf){0}) & (y < v_set1(6)));
+    case ACTIVATION_SOFTPLUS: return grad * -v_expm1(-y);                   /* 1 - exp(-y) is sigmoid(x) */
     default: return grad;
     }
 }
 
 /* FLOPs of one value, about: what decides how many threads pay. */
 INLINE double activation_flops(int kind) {
-    static const unsigned char flops[] = {0, 1, 2, 35, 35, 25, 60, 40};
+    static const unsigned char flops[] = {0, 1, 2, 35, 35, 25, 60, 40, 2, 5, 45, 40};
     return flops[kind];
 }
 
@@ -112,6 +149,10 @@ INLINE double activation_flops(int kind) {
     case ACTIVATION_ELU: CALL(ACTIVATION_ELU); break;                 \
     case ACTIVATION_GELU: CALL(ACTIVATION_GELU); break;               \
     case ACTIVATION_SILU: CALL(ACTIVATION_SILU); break;               \
+    case ACTIVATION_RELU6: CALL(ACTIVATION_RELU6); break;             \
+    case ACTIVATION_HARDSWISH: CALL(ACTIVATION_HARDSWISH); break;     \
+    case ACTIVATION_SOFTPLUS: CALL(ACTIVATION_SOFTPLUS); break;       \
+    case ACTIVATION_MISH: CALL(ACTIVATION_MISH); break;               \
     default: CALL(ACTIVATION_NONE);                                   \
     }
 

@@ -15,6 +15,7 @@
 #include "base/sums.h"
 #include "base/threads.h"
 #include "base/vmath.h"
+#include "plan/operator_functions.h"
 #include "plan/operators.h"
 #include "plan/stages.h"
 
@@ -110,10 +111,21 @@ INLINE vf log_any(vf x) {
 /* log(1 - p) for 0 <= p <= 1, or NaN */
 INLINE vf log_rest(vf p) { return v_select(p <= v_set1(0.25f), v_log1p(-v_min(v_set1(0.25f), p)), log_any(1.0f - p)); }
 
+/* log(1 + x) for any x; where 1 + x is rounded it costs no digits */
+INLINE vf log1p_any(vf x) {
+    const vi near = (x >= v_set1(-0.3f)) & (x <= v_set1(1.0f));
+    return v_select(near, v_select(v_abs(x) < v_set1(0x1p-100f), x, v_log1p(v_select(near, x, (vf){0}))), log_any(1.0f + x));
+}
+
 INLINE vf at_least(vf x, float least) { return v_max(v_set1(least), x); } /* NaN stays */
 
 /* max(log(p), -100) and the like: as PyTorch does */
 INLINE vf bce_loss(vf p, vf t) { return (t - 1.0f) * at_least(log_rest(p), -100.0f) - t * at_least(log_any(p), -100.0f); }
+
+INLINE float map_remainder(float a, float b) {
+    const float rest = fmodf(a, b);
+    return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
+}
 
 #define EACH(FORMULA) { for (i64 i = 0; i < n; i++) y[i] = (FORMULA); return; }
 #define EACH_VECTOR(FORMULA)                                                                    \
@@ -122,6 +134,14 @@ INLINE vf bce_loss(vf p, vf t) { return (t - 1.0f) * at_least(log_rest(p), -100.
         const vf v = v_load_lanes(a + i, lanes, 1), w = b ? v_load_lanes(b + i, lanes, 1) : v;  \
         (void)w;                                                                                \
         v_store_lanes(y + i, FORMULA, lanes);                                                   \
+    } return; }
+
+#define EACH_SINE(VECTOR, FUNCTION)                                                             \
+    { for (i64 i = 0; i < n; i += VL) {                                                         \
+        const i64 lanes = i64_min(VL, n - i);                                                   \
+        const vf v = v_load_lanes(a + i, lanes, 1);                                             \
+        if (v_any(beyond_sines(v))) for (i64 j = i; j < i + lanes; j++) y[j] = FUNCTION(a[j]);  \
+        else v_store_lanes(y + i, VECTOR(v), lanes);                                            \
     } return; }
 
 /* y, a, b, c (n,): what there are of them. `alike`: all entries of b are the same. y may be one of the others. */
@@ -148,6 +168,33 @@ static void map_formula(const struct operator_call *o, i64 n, const float *a, co
             y[i] = least > q ? q : least;
         }
         return;
+    case OPERATOR_sin: EACH_SINE(v_sin, sinf)
+    case OPERATOR_cos: EACH_SINE(v_cos, cosf)
+    case OPERATOR_tan: EACH_SINE(v_tan, tanf)
+    case OPERATOR_asin: EACH(asinf(a[i]))
+    case OPERATOR_acos: EACH(acosf(a[i]))
+    case OPERATOR_atan: EACH_VECTOR(v_atan(v))
+    case OPERATOR_sinh: EACH(sinhf(a[i]))
+    case OPERATOR_cosh: EACH(coshf(a[i]))
+    case OPERATOR_asinh: EACH(asinhf(a[i]))
+    case OPERATOR_acosh: EACH(acoshf(a[i]))
+    case OPERATOR_atanh: EACH(atanhf(a[i]))
+    case OPERATOR_expm1: EACH_VECTOR(v_expm1_any(v))
+    case OPERATOR_log1p: EACH_VECTOR(log1p_any(v))
+    case OPERATOR_exp2: EACH_VECTOR(v_exp2(v))
+    case OPERATOR_log2: EACH(log2f(a[i]))
+    case OPERATOR_log10: EACH(log10f(a[i]))
+    case OPERATOR_erf: EACH_VECTOR(v_erf(v))
+    case OPERATOR_sign: EACH((float)((a[i] > 0) - (a[i] < 0)))
+    case OPERATOR_floor: EACH(floorf(a[i]))
+    case OPERATOR_ceil: EACH(ceilf(a[i]))
+    case OPERATOR_round: EACH(rintf(a[i]))                                           /* halves to the even number */
+    case OPERATOR_trunc: EACH(truncf(a[i]))
+    case OPERATOR_atan2: EACH(atan2f(a[i], b[i]))
+    case OPERATOR_fmod: EACH(fmodf(a[i], b[i]))                                      /* the sign of a */
+    case OPERATOR_remainder: EACH(map_remainder(a[i], b[i]))                         /* the sign of b */
+    case OPERATOR_minimum: EACH(a[i] <= b[i] || a[i] != a[i] ? a[i] : b[i])          /* NaN stays */
+    case OPERATOR_maximum: EACH(a[i] >= b[i] || a[i] != a[i] ? a[i] : b[i])
     case OPERATOR_where: EACH(a[i] != 0 ? b[i] : c[i])
     case OPERATOR_equal: EACH(a[i] == b[i])
     case OPERATOR_not_equal: EACH(a[i] != b[i])
@@ -165,6 +212,7 @@ static void map_formula(const struct operator_call *o, i64 n, const float *a, co
     case OPERATOR_sqrt_backward: EACH(a[i] / (2 * b[i]))
     case OPERATOR_deviation_backward: EACH(b[i] != 0 ? a[i] / (2 * b[i]) : 0)
     case OPERATOR_clamp_backward: EACH(b[i] < p || b[i] > q ? 0 : a[i])
+    case OPERATOR_share: EACH(b[i] > c[i] ? 0 : b[i] == c[i] ? a[i] / 2 : a[i])      /* of minimum by b, of maximum by c */
     case OPERATOR_normalize: EACH((a[i] / p - b[i]) / c[i])
     case OPERATOR_follow: EACH(a[i] * (1 - c[i]) + c[i] * (b[i] * p))                /* running, batch's, momentum */
     case OPERATOR_bce: EACH_VECTOR(bce_loss(v, w))
@@ -173,6 +221,7 @@ static void map_formula(const struct operator_call *o, i64 n, const float *a, co
 }
 #undef EACH
 #undef EACH_VECTOR
+#undef EACH_SINE
 
 /* ---- maps ---- */
 

@@ -134,7 +134,7 @@ struct update {
 
 /* ---- an operator by itself ---- */
 
-enum { OPERATOR_DIMS = 8, OPERATOR_ARRAYS = 8, OPERATOR_SIZES = 16 };
+enum { OPERATOR_DIMS = 8, OPERATOR_ARRAYS = 12, OPERATOR_SIZES = 16 };
 enum element { ELEMENT_FLOAT, ELEMENT_DOUBLE, ELEMENT_INT64, ELEMENT_INT32, ELEMENT_BYTE };
 enum operand_place { OPERAND_FIXED, OPERAND_INPUT, OPERAND_TARGET };
 

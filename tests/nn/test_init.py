@@ -68,9 +68,9 @@ def test_filled_in_place_in_any_type() -> None:
     array = np.empty((3, 4))
     assert init.xavier_uniform_(array) is array
     weight = nn.Linear(4, 3).double().weight
-    kept = weight.data
+    kept = weight.numpy()
     init.kaiming_normal_(weight)
-    assert weight.data is kept
+    assert weight.numpy() is kept
     assert kept.dtype == np.float64
 
 

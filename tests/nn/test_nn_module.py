@@ -82,7 +82,7 @@ def test_tied_parameters_are_updated_once() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     model[1].weight = model[0].weight
     assert len(list(model.parameters())) == 3
-    assert model.state_dict()["0.weight"] is model.state_dict()["1.weight"]
+    assert np.shares_memory(model.state_dict()["0.weight"], model.state_dict()["1.weight"])
     model(np.ones((1, 2))).sum().backward()
     twin = copy.deepcopy(model)
     assert twin[0].weight is twin[1].weight
@@ -161,7 +161,7 @@ def test_sequential_is_a_list() -> None:
     assert [name for name, _ in model.named_children()] == ["0", "1", "2"]
     with pytest.raises(IndexError):
         model[3]
-    with pytest.raises(ArgumentError, match="expected a Module at 0"):
+    with pytest.raises(ArgumentError, match="expected a Module as '0'"):
         model[0] = "layer"
 
 
@@ -232,12 +232,12 @@ def test_double_and_float() -> None:
 
 def test_state_dict_is_live_and_loading_is_in_place() -> None:
     model, other = small(), small()
-    kept = model[0].weight.data
+    kept = model[0].weight.numpy()
     model.state_dict()["4.bias"][...] = 5
     assert model[4].bias.tolist() == [5] * 4
     keys = model.load_state_dict({name: a.astype(np.float64) for name, a in other.state_dict().items()})
     assert keys == ([], [])
-    assert model[0].weight.data is kept
+    assert model[0].weight.numpy() is kept
     assert kept.dtype == np.float32
     for name, array in other.state_dict().items():
         np.testing.assert_array_equal(model.state_dict()[name], array)

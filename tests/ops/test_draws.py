@@ -12,7 +12,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import nn, optim
-from fastnn.errors import ArgumentError, DTypeError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 
 N = 200_000
 ONES = np.ones(N, np.float32)
@@ -113,8 +113,7 @@ def test_arguments() -> None:
         assert draw(x, device="cpu", requires_grad=False, layout=None, memory_format=None).shape == (2, 3)
         with pytest.raises(DTypeError, match="expected float32 or float64, got int64"):
             draw(np.zeros(2, np.int64))
-        with pytest.raises(ArgumentError, match="requires_grad"):
-            draw(x, requires_grad=True)
+        assert draw(x, requires_grad=True).is_leaf
     assert fnn.randn_like(np.ones((0, 3))).shape == (0, 3)
     assert fnn.bernoulli(x * 0, generator=None).shape == (2, 3)
     for wrong in (-0.1, 1.5, np.nan, np.inf):
@@ -197,3 +196,49 @@ def test_gradients_pass_by() -> None:
     noise = fnn.randn_like(x)
     (x * noise).sum().backward()
     np.testing.assert_array_equal(x.grad, noise.data)
+
+
+def test_multinomial() -> None:
+    """Frequencies by the shares; without replacement none twice, and none with share 0."""
+    fnn.manual_seed(2)
+    shares = fnn.tensor([[1.0, 0.0, 3.0], [2.0, 2.0, 0.0]])
+    drawn = fnn.multinomial(shares, 4000, replacement=True)
+    assert drawn.shape == (2, 4000)
+    assert drawn.dtype == np.int64
+    counts = np.stack([np.bincount(row, minlength=3) for row in drawn.numpy()]) / 4000
+    np.testing.assert_allclose(counts, [[0.25, 0, 0.75], [0.5, 0.5, 0]], atol=0.04)
+    pairs = np.array([shares[0].multinomial(2).numpy() for _ in range(400)])
+    assert {tuple(pair) for pair in pairs.tolist()} == {(0, 2), (2, 0)}
+    assert np.mean(pairs[:, 0] == 2) == pytest.approx(0.75, abs=0.08)
+    g = fnn.Generator().manual_seed(1)
+    first = fnn.multinomial(shares, 2, generator=g).tolist()
+    assert fnn.multinomial(shares, 2, generator=g.manual_seed(1)).tolist() == first
+    for wrong, error in (
+        (lambda: fnn.multinomial([-1.0, 2.0], 1), ArgumentError),
+        (lambda: fnn.multinomial([0.0, 0.0], 1), ArgumentError),
+        (lambda: fnn.multinomial([1.0, 0.0], 2), ArgumentError),
+        (lambda: fnn.multinomial([1.0, 0.0], 0), ArgumentError),
+        (lambda: fnn.multinomial([[[1.0]]], 1), ShapeError),
+        (lambda: fnn.multinomial([1, 2], 1), DTypeError),
+    ):
+        with pytest.raises(error, match="multinomial: expected"):
+            wrong()
+
+
+def test_multinomial_in_a_compiled_model() -> None:
+    """New numbers at every call, those of eager, between two programs."""
+    model = nn.Sequential(nn.Softmax(-1), Drawing())
+    x = np.zeros((40, 7), np.float32)
+    plan = fnn.compile(model)
+    plan(x)
+    fnn.manual_seed(3)
+    found = [plan(x).copy() for _ in range(2)]
+    assert (found[0] != found[1]).any()
+    fnn.manual_seed(3)
+    for one in found:
+        np.testing.assert_array_equal(model(x).numpy(), one)
+
+
+class Drawing(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return fnn.multinomial(x, 3).float()

@@ -17,7 +17,7 @@ import fastnn as fnn
 import fastnn.nn.functional as F
 from fastnn import nn, optim
 from fastnn.errors import GraphError
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 
 MODIFIED = "modified in place"
 

@@ -22,7 +22,7 @@ CUTS: dict[str, Callable[[Any], Any]] = {
     "tanh": np.tanh,
     "negative": np.negative,
     "maximum": lambda t: np.maximum(t, 0),
-    "floor_divide": lambda t: np.ones((2, 2)) // t,
+    "hypot": lambda t: np.hypot(np.ones((2, 2)), t),
     "add.reduce": np.add.reduce,
     "add into an array": lambda t: np.add(np.ones((2, 2)), t, out=np.zeros((2, 2))),
     "concatenate": lambda t: np.concatenate([t, t]),
@@ -96,7 +96,7 @@ def test_numpy_does_not_write_into_tensors_unseen() -> None:
 
 def test_reads_stay_allowed() -> None:
     given = fnn.Tensor(x, requires_grad=True)
-    assert given.numpy() is given.data
+    assert given.numpy() is given.data.base
     assert (float(given[0, 0]), given.sum().item(), given.tolist()) == (0.5, 1.75, x.tolist())
     assert np.shape(given) == (2, 2)
     assert np.ndim(given) == 2

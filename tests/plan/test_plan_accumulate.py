@@ -11,7 +11,7 @@ import pytest
 import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import NonFiniteError
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 
 INPUTS, OUTPUTS, SIZE = 5, 2, 4
 RNG = np.random.default_rng(0)

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.skipif(not NATIVE, reason="the other backends fuse noth
 
 ACTIVATIONS: list[networks.Layer | None] = [
     ("ReLU", {}), ("LeakyReLU", {"negative_slope": 0.1}), ("LeakyReLU", {"negative_slope": -0.1}), ("Tanh", {}),
-    ("Sigmoid", {}), ("ELU", {"alpha": 0.7}), ("GELU", {}), ("SiLU", {}), None,
+    ("Sigmoid", {}), ("ELU", {"alpha": 0.7}), ("GELU", {}), ("SiLU", {}),
+    ("Softplus", {}), ("Hardswish", {}), None,
 ]  # fmt: skip
 POOLINGS: list[networks.Layer | None] = [
     None,

@@ -27,6 +27,10 @@ ACTIVATIONS: list[tuple[str, dict[str, Any]]] = [
     ("ELU", {"alpha": -0.7}),
     ("GELU", {}),
     ("SiLU", {}),
+    ("ReLU6", {}),
+    ("Hardswish", {}),
+    ("Softplus", {}),
+    ("Mish", {}),
 ]
 LOSSES: list[tuple[str, dict[str, Any]]] = [
     ("MSELoss", {}),

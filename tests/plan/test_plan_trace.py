@@ -130,7 +130,7 @@ def test_making_a_plan_has_no_side_effects() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(16, 1, 8, 8)).astype(np.float32), rng.integers(0, CLASSES, 16)
     x_before, y_before = x.copy(), y.copy()
-    before, arrays = networks.parameters(model), [p.data for p in model.parameters()]
+    before, arrays = networks.parameters(model), [p.numpy() for p in model.parameters()]
     modes = [module.training for module in model.modules()]
     fnn.manual_seed(4)
     expected_draw = ops.dropout(np.ones(100, np.float32)).numpy().copy()
@@ -140,7 +140,7 @@ def test_making_a_plan_has_no_side_effects() -> None:
     fnn.compile(model)(x[:0])
     assert np.array_equal(ops.dropout(np.ones(100, np.float32)).numpy(), expected_draw)
     assert all(np.array_equal(before[name], values) for name, values in model.state_dict().items())
-    assert all(p.data is array for p, array in zip(model.parameters(), arrays, strict=True))
+    assert all(p.numpy() is array for p, array in zip(model.parameters(), arrays, strict=True))
     assert all(p.grad is None for p in model.parameters())
     assert [module.training for module in model.modules()] == modes
     assert not optimizer.state_dict()["state"]

@@ -107,6 +107,7 @@ GRADIENTS = [
     _activation("tanh", "y"),
     _activation("gelu", "x"),
     _activation("silu", "x"),
+    _activation("activation", "x", "kind"),
     _activation("softmax", "y"),
     _activation("log_softmax", "y"),
     Gradient("dropout_forward", "x", _forward("dropout_forward"), "dropout_forward",

@@ -131,6 +131,8 @@ def _positions(a: Arguments) -> int:
 
 
 _CONVS: list[Case] = [
+    dict(N=9, C=32, H=4, W=5, O=40, kernel=(4, 5)),  # one matrix product, as the next one
+    dict(N=8, C=16, H=5, W=1, O=256, kernel=(5, 1), bias=False),
     dict(N=1, C=1, H=3, W=3, O=1, kernel=(3, 3)),
     dict(N=2, C=1, H=4, W=5, O=5, kernel=(1, 1)),
     dict(N=2, C=1, H=28, W=28, O=32, kernel=(3, 3)),

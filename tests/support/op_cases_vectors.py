@@ -55,6 +55,16 @@ def _activation(
     ]  # fmt: skip
 
 
+def _activation_by_kind(way: str, inputs: Callable[..., Arguments], flops: int) -> list[Kernel]:
+    """relu6, hardswish, softplus and mish."""
+    shapes: list[Shape] = [(33,), (2, 3, 5, 7), (0,), (100_003,)]
+    cases = [dict(shape=shape, kind=kind) for kind in (8, 9, 10, 11) for shape in shapes]
+    return [
+        Kernel(f"activation_{way}", inputs, cases, [dict(shape=(128, 128), kind=9)],
+               lambda a: flops * a["x"].size, terms=lambda a: 4, size=lambda a: 1, first_may_be_out=True)
+    ]  # fmt: skip
+
+
 _ROWS: list[Case] = [dict(shape=shape) for shape in
                      [(1, 1), (3, 2), (5, 10), (4, 16), (7, 17), (9, 33), (3, 1000), (2, 9001), (3000, 10),
                       (0, 10)]]  # fmt: skip
@@ -77,6 +87,8 @@ ACTIVATIONS = [
     *_activation("tanh", 1, 3, _grad_and_y(np.tanh)),
     *_activation("gelu", 5, 9, _grad_and_x),
     *_activation("silu", 4, 7, _grad_and_x),
+    *_activation_by_kind("forward", _x, 6),
+    *_activation_by_kind("backward_input", _grad_and_x, 9),
     Kernel("softmax_forward", _x, _ROWS, _ROW_BENCHMARKS, lambda a: 5 * a["x"].size,
            terms=_columns, first_may_be_out=True),
     Kernel("softmax_backward_input", _grad_and_y(_softmax), _ROWS, _ROW_BENCHMARKS, lambda a: 4 * a["grad"].size,

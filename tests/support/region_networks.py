@@ -19,6 +19,10 @@ ACTIVATIONS: list[Layer] = [
     ("ELU", {"alpha": 0.7}),
     ("GELU", {}),
     ("SiLU", {}),
+    ("ReLU6", {}),
+    ("Hardswish", {}),
+    ("Softplus", {}),
+    ("Mish", {}),
 ]
 Shape = tuple[int, int, int]
 Pair = tuple[int, int]

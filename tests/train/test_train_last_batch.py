@@ -13,7 +13,7 @@ from fastnn import nn, optim
 from fastnn.data import Batches
 from fastnn.errors import ArgumentError, FastnnError, ShapeError
 from fastnn.schedules import OneCycleLR
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 from fastnn.train import Callback, Checkpoint, LRFinder, Training, evaluate, fit
 
 RNG = np.random.default_rng(0)

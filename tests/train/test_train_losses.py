@@ -11,7 +11,7 @@ import pytest
 import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, FastnnError, LabelError
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 from fastnn.train import evaluate, fit
 
 RNG = np.random.default_rng(0)
@@ -40,7 +40,7 @@ WRONG: dict[str, tuple[int, np.ndarray, Any, type[FastnnError], str]] = {
     "classes for bits": (3, CLASSES, nn.BCEWithLogitsLoss(), LabelError, r"nn\.CrossEntropyLoss\(\)"),
     "logits for logarithms": (3, CLASSES, nn.NLLLoss(), ArgumentError, r"nn\.LogSoftmax\(\)"),
     "classes for numbers": (3, CLASSES, nn.MSELoss(), FastnnError, "CrossEntropyLoss"),
-    "(N,) for (N, 1)": (1, VALUES, nn.MSELoss(), FastnnError, r"reshape\(-1, 1\)"),
+    "(N,) for (N, 1)": (1, VALUES, nn.MSELoss(), FastnnError, r"pass targets\[:, np.newaxis\]"),
     "(N,) for (N, 1) in a loss of one's own": (
         1, VALUES, lambda outputs, y: ((outputs - y) ** 2).mean(), ArgumentError, r"targets\[:, np\.newaxis\]"
     ),

@@ -15,7 +15,7 @@ from fastnn import nn, optim, recipes, weights
 from fastnn.cli import main
 from fastnn.data import Batches
 from fastnn.errors import NonFiniteError
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 from fastnn.train import Callback, Checkpoint, EarlyStopping, LRFinder, Training, evaluate, fit
 
 CLASSES, SIDE = 3, 4

@@ -18,7 +18,7 @@ import pytest
 import fastnn as fnn
 from fastnn import backends, nn, optim
 from fastnn.data import Batches
-from fastnn.tensor import Function, Tensor
+from fastnn.tensors import Function, Tensor
 from fastnn.train import Callback, Checkpoint, Interrupted, LRFinder, Training, evaluate, fit
 
 COUNT, SIDE, CLASSES = 180, 28, 10  # 141,120 pixels: a step that may be given up

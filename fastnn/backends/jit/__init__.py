@@ -9,6 +9,8 @@ import numba
 
 from fastnn.backends.jit import compile
 from fastnn.backends.jit.activations import (
+    activation_backward_input,
+    activation_forward,
     dropout_forward,
     elu_backward_input,
     elu_forward,
@@ -54,8 +56,17 @@ from fastnn.backends.jit.update import (
     rprop_update,
     sgd_update,
 )
+from fastnn.backends.reference.sequence import (  # noqa: F401 (not in the list of __all__: tests/nn/test_nn_sequences.py has their cases)
+    group_norm_backward_input,
+    group_norm_backward_weight,
+    group_norm_forward,
+    recurrent_backward,
+    recurrent_forward,
+)
 
 __all__ = [
+    "activation_backward_input",
+    "activation_forward",
     "adagrad_update",
     "adam_update",
     "adamw_update",

@@ -9,6 +9,7 @@ from numba import prange
 
 from fastnn.backends import shapes
 from fastnn.backends.jit.compile import CHUNK, Kernel, contiguous, flat, inner, kernel, piece, pieces
+from fastnn.backends.reference.kinds import FORMULAS, name_of
 from fastnn.backends.shapes import FLOAT32, Array
 
 _ZERO = np.float32(0)
@@ -78,6 +79,19 @@ def silu_forward(x: Array, *, out: Array | None = None) -> Array:
 
 def silu_backward_input(grad: Array, x: Array, *, out: Array | None = None) -> Array:
     return _map2("silu_backward_input", _silu_backward, _NS_EXP, grad, x, out)
+
+
+def activation_forward(x: Array, kind: int, *, out: Array | None = None) -> Array:
+    """In NumPy, as the reference."""
+    y = shapes.elementwise(name_of(kind), x, None, out, FLOAT32)
+    y[...] = FORMULAS[kind][1](x)
+    return y
+
+
+def activation_backward_input(grad: Array, x: Array, kind: int, *, out: Array | None = None) -> Array:
+    grad_x = shapes.elementwise(f"{name_of(kind)}_backward_input", grad, x, out, FLOAT32)
+    grad_x[...] = grad * FORMULAS[kind][2](x)
+    return grad_x
 
 
 def softmax_forward(x: Array, *, out: Array | None = None) -> Array:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from fastnn import _kernels
 from fastnn._kernels import get_num_threads, isa, isas, set_num_threads
 from fastnn.backends.native.activations import (
+    activation_backward_input,
+    activation_forward,
     dropout_forward,
     elu_backward_input,
     elu_forward,
@@ -46,6 +48,13 @@ from fastnn.backends.native.pool import (
     max_pool2d_backward_input,
     max_pool2d_forward,
 )
+from fastnn.backends.native.sequence import (  # noqa: F401 (not in the list of __all__: tests/nn/test_nn_sequences.py has their cases)
+    group_norm_backward_input,
+    group_norm_backward_weight,
+    group_norm_forward,
+    recurrent_backward,
+    recurrent_forward,
+)
 from fastnn.backends.native.update import (
     adagrad_update,
     adam_update,
@@ -57,6 +66,8 @@ from fastnn.backends.native.update import (
 from fastnn.errors import BackendError
 
 __all__ = [
+    "activation_backward_input",
+    "activation_forward",
     "adagrad_update",
     "adam_update",
     "adamw_update",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastnn import _kernels
 from fastnn.backends import shapes
 from fastnn.backends.native.arrays import contiguous
+from fastnn.backends.reference.kinds import name_of
 from fastnn.backends.shapes import FLOAT32, Array
 
 
@@ -91,6 +92,18 @@ def silu_forward(x: Array, *, out: Array | None = None) -> Array:
 def silu_backward_input(grad: Array, x: Array, *, out: Array | None = None) -> Array:
     grad_x = shapes.elementwise("silu_backward_input", grad, x, out, FLOAT32)
     _kernels.silu_backward_input(contiguous(grad), contiguous(x), grad_x)
+    return grad_x
+
+
+def activation_forward(x: Array, kind: int, *, out: Array | None = None) -> Array:
+    y = shapes.elementwise(name_of(kind), x, None, out, FLOAT32)
+    _kernels.activation_forward(contiguous(x), kind, 0.0, y)
+    return y
+
+
+def activation_backward_input(grad: Array, x: Array, kind: int, *, out: Array | None = None) -> Array:
+    grad_x = shapes.elementwise(f"{name_of(kind)}_backward_input", grad, x, out, FLOAT32)
+    _kernels.activation_backward_input(contiguous(grad), contiguous(x), kind, 0.0, grad_x)
     return grad_x
 
 

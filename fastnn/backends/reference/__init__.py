@@ -30,6 +30,7 @@ from fastnn.backends.reference.activations import (
 )
 from fastnn.backends.reference.conv import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
 from fastnn.backends.reference.dense import linear_backward_input, linear_backward_weight, linear_forward, matmul
+from fastnn.backends.reference.kinds import activation_backward_input, activation_forward
 from fastnn.backends.reference.loss import bce_with_logits, mse, softmax_cross_entropy
 from fastnn.backends.reference.norm import (
     batch_norm_backward_input,
@@ -45,6 +46,13 @@ from fastnn.backends.reference.pool import (
     max_pool2d_backward_input,
     max_pool2d_forward,
 )
+from fastnn.backends.reference.sequence import (  # noqa: F401 (not in the list of __all__: tests/nn/test_nn_sequences.py has their cases)
+    group_norm_backward_input,
+    group_norm_backward_weight,
+    group_norm_forward,
+    recurrent_backward,
+    recurrent_forward,
+)
 from fastnn.backends.reference.update import (
     adagrad_update,
     adam_update,
@@ -55,6 +63,8 @@ from fastnn.backends.reference.update import (
 )
 
 __all__ = [
+    "activation_backward_input",
+    "activation_forward",
     "adagrad_update",
     "adam_update",
     "adamw_update",

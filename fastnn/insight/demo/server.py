@@ -21,7 +21,7 @@ from fastnn.nn import Module
 from fastnn.ops import softmax
 from fastnn.plan import compile
 from fastnn.tape import Array
-from fastnn.tensor import Tensor
+from fastnn.tensors import Tensor
 
 __all__ = ["DemoServer"]
 
@@ -103,7 +103,7 @@ class DemoServer(BoundedServer):
             layers.append({"name": name, "shape": maps.shape, "maps": [_encoded(channel) for channel in first]})
         return {
             "image": _encoded(image[0]),
-            "probabilities": softmax(Tensor(logits)).data[0].tolist(),
+            "probabilities": softmax(Tensor(logits)).numpy()[0].tolist(),
             "layers": layers,
         }
 

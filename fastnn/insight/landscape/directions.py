@@ -17,7 +17,7 @@ import numpy as np
 from fastnn import weights
 from fastnn.errors import ArgumentError, ShapeError, StateError
 from fastnn.nn import Module
-from fastnn.tensor import Array
+from fastnn.tensors import Array
 from fastnn.train.path import ParameterPath
 from fastnn.train.runs import WEIGHTS
 

@@ -12,7 +12,7 @@ from fastnn.console import bar
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError
 from fastnn.nn import BatchNorm1d, BatchNorm2d, CrossEntropyLoss, Module
-from fastnn.tensor import Array
+from fastnn.tensors import Array
 from fastnn.train.checks import check_loss
 from fastnn.train.evaluate import as_dataset
 from fastnn.train.path import ParameterPath
@@ -159,7 +159,7 @@ def _landscape(
     paths = _paths(path)
     dataset = sample(data, images)
     loss = CrossEntropyLoss() if loss is None else loss
-    parameters = {name: parameter.data for name, parameter in model.named_parameters()}
+    parameters = {name: parameter.numpy() for name, parameter in model.named_parameters()}
     chosen = choose(directions, count, parameters, paths, seed)
     origin, vectors = flattened(parameters), [flattened(direction.vector) for direction in chosen]
     placed = {name: coordinates(flat([way], parameters), origin, vectors) for name, way in paths.items()}

@@ -17,7 +17,7 @@
 #include "plan/stages.h"
 
 enum {
-    INFER_SHARED_FLOPS = 1500000,       /* of a step that several threads share: some 15 us of one */
+    INFER_SHARED_FLOPS = 1000000,       /* of a step that several threads share: some 10 us of one */
     INFER_SHARES = 4,                   /* of a batch, for each thread */
 };
 
@@ -32,13 +32,16 @@ struct infer_task {
     int failed;
 };
 
-static void infer_conv_rows(const struct infer_run *t, const struct infer_step *s, const struct channels_tile *tile, i64 top, i64 bottom) {
+/* Rows [top, bottom) of one tile of outputs or (-1) of all of them */
+static void infer_conv_rows(const struct infer_run *t, const struct infer_step *s, i64 only, i64 top, i64 bottom) {
     const float *state = t->r->state;
     struct infer_images in = infer_images(t, s->source[0]), out = infer_images(t, s->out);
     struct channels_conv part = s->shape;
+    struct channels_shared shared;
+    struct channels_tile tile = {0};
     const int inside = s->activation == ACTIVATION_RELU || s->activation == ACTIVATION_LEAKY_RELU;
     struct channels_ends ends = {.bias = state + s->bias_at, .activation = inside ? s->activation : ACTIVATION_NONE, .slope = s->parameter};
-    part.OH = bottom - top;
+    part.OH = bottom - top, shared.end = -1;
     in.view.at += (top * part.stride_h - part.pad_h) * in.view.row - part.pad_w * part.pixel;
     out.view.at += top * out.view.row;
     if (s->sources > 1) {
@@ -46,10 +49,15 @@ static void infer_conv_rows(const struct infer_run *t, const struct infer_step *
         ends.residual = residual.view, ends.residual_image = residual.image;
         ends.residual.at += top * residual.view.row;
     }
-    channels_forward_tile(&part, tile, (struct channels_images){t->images, in.image, out.image}, state + s->packed_at, in.view, out.view, ends);
-    if (inside || !s->activation) return;
-    out.view.at += tile->block * out.view.plane;
-    infer_activate(s->activation, s->parameter, &out, t->images, tile->blocks, bottom - top, s->columns);
+    for (i64 i = 0; channels_next_tile(&s->packing, &tile); i++) {
+        if (only >= 0 && i != only) continue;
+        channels_forward_tile(&part, &tile, (struct channels_images){t->images, in.image, out.image}, state + s->packed_at, in.view, out.view,
+                              ends, &shared);
+        if (inside || !s->activation) continue;
+        struct infer_images made = out;
+        made.view.at += tile.block * out.view.plane;
+        infer_activate(s->activation, s->parameter, &made, t->images, tile.blocks, bottom - top, s->columns);
+    }
 }
 
 static void infer_run_task(void *context, int64_t index) {
@@ -65,12 +73,9 @@ static void infer_run_task(void *context, int64_t index) {
     case INFER_CONCAT: infer_concat(t, s); break;
     case INFER_JOIN: infer_join(t, s, begin, end); break;
     case INFER_POOL: infer_pool_step(t, s, begin, end); break;
-    case INFER_CONV: {
-        struct channels_tile tile = {0};
-        for (i64 i = 0; channels_next_tile(&s->packing, &tile); i++)
-            if (task->parts == 1 || i == part) infer_conv_rows(t, s, &tile, piece * s->rows / task->across, (piece + 1) * s->rows / task->across);
+    case INFER_CONV:
+        infer_conv_rows(t, s, task->parts == 1 ? -1 : part, piece * s->rows / task->across, (piece + 1) * s->rows / task->across);
         break;
-    }
     case INFER_WINOGRAD: {
         float *work = fastnn_scratch(SCRATCH_CONV_IMAGE, (size_t)infer_winograd_work_floats(&s->winograd, task->tiles.strip) * sizeof(float));
         if (!work) { task->failed = 1; return; }
@@ -85,8 +90,8 @@ static void infer_prepare_tiles(const struct infer_run *t, const struct infer_st
     struct infer_images in = infer_images(t, s->source[0]), none = {};
     in.view.at -= s->shape.pad_h * in.view.row + s->shape.pad_w * VL;
     task->tiles = (struct infer_tiles){&s->winograd, s, t->images, in, infer_images(t, s->out),
-                                       s->sources > 1 ? infer_images(t, s->source[1]) : none, state + s->packed_at, state + s->bias_at,
-                                       infer_strip(&s->winograd, t->images, t->pieces)};
+                                       s->sources > 1 ? infer_images(t, s->source[1]) : none, &t->plan->value[s->out].place,
+                                       state + s->packed_at, state + s->bias_at, infer_strip(&s->winograd, t->images, t->pieces)};
     task->across = ceil_div(t->images * s->winograd.TH * s->winograd.TW, task->tiles.strip);
 }
 
@@ -101,13 +106,8 @@ static int infer_run_step(const struct infer_run *run, const struct infer_step *
     } else if (s->kind == INFER_CONV && t.pieces > 1) {
         if (s->pieces >= t.pieces) task.parts = s->pieces;
         else task.across = i64_min(s->rows, t.pieces);
-    }
+    } else if (s->kind == INFER_JOIN || s->kind == INFER_POOL) task.parts = i64_min(ceil_div(t.plan->value[s->out].place.C, VL), t.pieces);
     fastnn_parallel(task.across * task.parts, shared ? 1e9 : 0, infer_run_task, &task);
-    if (s->kind == INFER_WINOGRAD && s->activation > ACTIVATION_LEAKY_RELU) {
-        const struct infer_images out = infer_images(&t, s->out);
-        const struct wide_place *p = &t.plan->value[s->out].place;
-        infer_activate(s->activation, s->parameter, &out, t.images, wide_place_planes(p), p->H, p->W);
-    }
     return task.failed ? -1 : 0;
 }
 

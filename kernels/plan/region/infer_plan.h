@@ -26,6 +26,7 @@ enum {
     INFER_GROUP = 8,                    /* images of a group at most, */
     INFER_TASKS = 4,                    /* groups that a batch of so many images is cut into, at least */
     INFER_PIXELS = 256,                 /* and no more than make so many pixels of the smallest plane that is convolved */
+    INFER_TRANSFORMS = 440,             /* FLOPs in the time that Winograd's transforms of a tile take for each channel in or out */
     INFER_TILES = 4,                    /* Winograd's tiles that a layer has at least */
 };
 
@@ -120,6 +121,12 @@ INLINE void infer_reads(struct infer_step *s, i64 value, i64 affine_at, i64 slot
     s->source[s->sources] = value, s->affine_at[s->sources] = affine_at, s->slot[s->sources++] = slot;
 }
 
+INLINE void infer_activates(const struct infer_plan *p, struct infer_step *s, const struct region_node *join) {
+    const struct wide_place *to = &p->value[s->out].place;
+    s->activation = (int)join->activation, s->parameter = (float)join->parameter;
+    s->flops += activation_flops(s->activation) * (double)(to->C * to->H * to->W);
+}
+
 /* The convolution that is source `slot` of the JOIN, with its bias and norm */
 static struct infer_step *infer_add_conv(const struct region *r, struct infer_plan *p, i64 join, i64 slot, i64 out) {
     const i64 conv = r->node[join].source[slot];
@@ -139,7 +146,9 @@ static struct infer_step *infer_add_conv(const struct region *r, struct infer_pl
     s->given_floats = d->C * (x->C / d->groups * d->kh * d->kw + 5);
     s->copy_at = infer_reserve(&p->state, r->frozen ? 0 : s->given_floats);
     s->pieces = by_winograd ? ceil_div(x->C, 8) : channels_tiles(&s->packing);
-    s->flops = 2.0 * (double)(d->C * d->H * d->W) * (double)(x->C / d->groups * d->kh * d->kw) * (by_winograd ? 0.3 : 1.0);
+    s->flops = 2.0 * (double)(d->C * d->H * d->W) * (double)(x->C / d->groups * d->kh * d->kw);
+    if (by_winograd) s->flops = 0.25 * s->flops + INFER_TRANSFORMS * (double)(s->winograd.TH * s->winograd.TW * (s->winograd.Cp + s->winograd.Op));
+    if (s->packing.depthwise) s->flops *= 2;                /* half as fast */
     return s;
 }
 
@@ -177,11 +186,11 @@ static void infer_add_join(const struct region *r, struct infer_plan *p, i64 v) 
         if (rest >= 0) infer_reads(s, rest, -1, 0);
         s->pooled = pooled;
     }
-    if (s && (pooled || !later)) s->activation = (int)d->activation, s->parameter = (float)d->parameter;
+    if (s && (pooled || !later)) infer_activates(p, s, d);
     if (!d->pool || pooled) return;
     s = infer_add(p, INFER_POOL, v, v);
     infer_reads(s, out, -1, 0);
-    if (later) s->activation = (int)d->activation, s->parameter = (float)d->parameter;
+    if (later) infer_activates(p, s, d);
 }
 
 KERNEL void infer_add_node(const struct region *r, struct infer_plan *p, i64 v) {

@@ -18,6 +18,7 @@ struct infer_tiles {
     const struct infer_step *step;
     i64 images;
     struct infer_images in, out, residual;  /* in: from the padding on */
+    const struct wide_place *place;         /* of out */
     const float *packed, *bias;
     i64 strip;                              /* tiles of one */
 };
@@ -80,6 +81,7 @@ INLINE void infer_finish_tile(const int activation, const int pooled, vf y[4][4]
 /* Blocks [begin, end) of the tiles of one strip from M [point][T][end - begin] */
 static void infer_finish_strip(const struct infer_tiles *t, struct winograd_place at, i64 T, i64 begin, i64 end, const float *M) {
     const struct winograd *w = t->w;
+    const struct wide_place *p = t->place;
     const i64 O = (end - begin) * VL, step = winograd_step(T, O);
     const i64 size = t->step->pooled ? 2 : 4;
     const int inside = t->step->activation == ACTIVATION_RELU || t->step->activation == ACTIVATION_LEAKY_RELU;
@@ -102,6 +104,10 @@ static void infer_finish_strip(const struct infer_tiles *t, struct winograd_plac
             else SIZES(ACTIVATION_LEAKY_RELU);
 #undef SIZES
 #undef FINISH
+            if (inside || !t->step->activation) continue;
+            const struct infer_images made = {{to, 0, t->out.view.row}, 0};
+            infer_activate(t->step->activation, t->step->parameter, &made, 1, 1, i64_min(size, p->H - size * at.ty),
+                           i64_min(size, p->W - size * at.tx));
         }
     }
 }

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import builtins
-import operator
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastnn.arrays import as_array
+from fastnn.arrays import Size, as_array
+from fastnn.devices import CPU, device
+from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
-from fastnn.habits import CalledModule, check_options
+from fastnn.hooks import Hookable
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
+from fastnn.values import Values, plain
 from fastnn.versions import wrote
 
-__all__ = ["Array", "Context", "Function", "Tensor", "no_grad"]
+__all__ = ["Array", "Context", "Function", "Size", "Tensor", "no_grad"]
 
 
 def _as_array(data: Any) -> Array:
@@ -29,10 +30,17 @@ def _as_array(data: Any) -> Array:
     if kind != "f" or size > 8:
         raise DTypeError(f"Tensor: expected float32, float64, integers or booleans, got {array.dtype}")
     precise = size == 8 and hasattr(data, "dtype")  # numbers and lists of numbers have no precision of their own
-    return array.astype(np.float64 if precise else np.float32, copy=False)
+    return array.astype(np.float64 if precise else get_default_dtype(), copy=False)
 
 
-class Tensor:
+def _is_all_of(value: Any, array: Array | None) -> bool:
+    """Whether it is that array, or the Values of it, whole."""
+    if array is None or type(value) is not Values:
+        return array is not None and value is array
+    return value.base is array and value.shape == array.shape and value.strides == array.strides
+
+
+class Tensor(Hookable):
     """An array that can remember how it was computed.
 
     `data` is anything NumPy takes: float32 and float64 arrays and integers keep their type (no copy is made), lists of
@@ -77,12 +85,19 @@ class Tensor:
         def __iter__(self) -> Iterator[Tensor]: ...
         def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
         def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
+        def __and__(self, other: Any) -> Tensor: ...
+        def __or__(self, other: Any) -> Tensor: ...
+        def __xor__(self, other: Any) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __mod__(self, other: Any) -> Tensor: ...
+        def __floordiv__(self, other: Any) -> Tensor: ...
         def __iadd__(self, other: Any) -> Tensor: ...
         def __isub__(self, other: Any) -> Tensor: ...
         def __imul__(self, other: Any) -> Tensor: ...
         def __itruediv__(self, other: Any) -> Tensor: ...
         def __neg__(self) -> Tensor: ...
         def __abs__(self) -> Tensor: ...
+        def __getattr__(self, name: str) -> Any: ...  # all others that stand in fastnn/ops/names.py
         def abs(self) -> Tensor: ...
         def exp(self) -> Tensor: ...
         def log(self) -> Tensor: ...
@@ -97,8 +112,12 @@ class Tensor:
         def mean(self, dim: Any = None, keepdim: bool = False) -> Tensor: ...
         def pow(self, exponent: Any) -> Tensor: ...
         def clamp(self, min: builtins.float | None = None, max: builtins.float | None = None) -> Tensor: ...
-        def var(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Tensor: ...
-        def std(self, dim: Any = None, correction: int = 1, keepdim: bool = False) -> Tensor: ...
+        def var(
+            self, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None
+        ) -> Tensor: ...
+        def std(
+            self, dim: Any = None, unbiased: bool = True, keepdim: bool = False, *, correction: Any = None
+        ) -> Tensor: ...
         def max(self, dim: int | None = None, keepdim: bool = False) -> Any: ...
         def min(self, dim: int | None = None, keepdim: bool = False) -> Any: ...
         def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor: ...
@@ -120,7 +139,7 @@ class Tensor:
                 f"{requires_grad!r}: for a tensor of a shape write fnn.Tensor(np.zeros((2, 3)))"
             )
         if isinstance(data, Tensor):
-            given, data = data, data.data
+            given, data = data, data.numpy()
             check_off_tape("Tensor(tensor)", given)
         self._data: Array = _as_array(data)
         self._grad: Array | None = None
@@ -128,24 +147,33 @@ class Tensor:
         self._requires_grad = False
         if requires_grad:
             self.requires_grad_()
+        if (recorder := tracer()) is not None:
+            recorder.made(self)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 
+    def _get_data(self) -> Values:
+        return self._data.view(Values)
+
+    def _get_grad(self) -> Values | None:
+        grad = self._grad
+        return grad.view(Values) if isinstance(grad, np.ndarray) else grad
+
     def _set_data(self, value: Any) -> None:
-        array = self._like("data", value)
-        if array is self._data:  # x.data += y: Python hands back what it has changed in place
-            wrote(array)
-        self._data = array
+        if _is_all_of(value, self._data):  # x.data += y: Python hands back what it has changed in place
+            wrote(self._data)
+        else:
+            self._data = self._like("data", value)
 
     def _set_grad(self, value: Any) -> None:
-        array = None if value is None else self._like("grad", value)
-        if array is not None and array is self._grad:
-            wrote(array)
-        self._grad = array
+        if _is_all_of(value, self._grad):
+            wrote(self._grad)
+        else:
+            self._grad = None if value is None else self._like("grad", value)
 
     def _like(self, name: str, value: Any) -> Array:
         """`value` as an array of this tensor's shape and type: itself if it is one."""
-        array = value.data if isinstance(value, Tensor) else _as_array(value)
+        array = value.numpy() if isinstance(value, Tensor) else _as_array(value)
         if array.shape != self._data.shape:
             raise ShapeError(f".{name}: expected shape {self._data.shape}, got {array.shape}")
         if array.dtype.kind == "f" and self._data.dtype.kind != "f":
@@ -155,14 +183,18 @@ class Tensor:
     if TYPE_CHECKING:
         data: Any
         grad: Any
-    else:  # attrgetter: reading them costs no Python call
-        data = property(operator.attrgetter("_data"), _set_data, doc="The live, writable ndarray.")
-        grad = property(operator.attrgetter("_grad"), _set_grad, doc="The gradient, an ndarray, or None.")
+    else:
+        data = property(_get_data, _set_data, doc="The live, writable ndarray, with a tensor's methods: see Values.")
+        grad = property(_get_grad, _set_grad, doc="The gradient, such an ndarray, or None.")
 
     @property
-    def device(self) -> str:
-        """Always "cpu"."""
-        return "cpu"
+    def device(self) -> device:
+        """Always the CPU, which equals "cpu"."""
+        return CPU
+
+    @property
+    def is_cuda(self) -> bool:
+        return False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -191,19 +223,16 @@ class Tensor:
 
     def size(self, dim: int | None = None) -> Any:
         """The shape, or one entry of it."""
-        return self.shape if dim is None else self.shape[dim]
+        return Size(self.shape) if dim is None else self.shape[dim]
 
     def dim(self) -> int:
         return self._data.ndim
-
-    def numel(self) -> int:
-        return self._data.size
 
     def __len__(self) -> int:
         return len(self._data)
 
     def __repr__(self) -> str:
-        body = np.array2string(self.data, separator=", ", prefix="Tensor(")
+        body = np.array2string(self.numpy(), separator=", ", prefix="Tensor(")
         kind = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
         if self.node is not None:
             return f"Tensor({body}{kind}, from={self.node.function.__name__})"
@@ -213,22 +242,22 @@ class Tensor:
 
     def numpy(self) -> Array:
         """The live ndarray itself, not a copy."""
-        return self.data
+        return self._data
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         """What NumPy's functions see. Raises GraphError where the tape would be cut without a word."""
         check_off_tape("NumPy (np.asarray)", self)
-        array = self.data if dtype is None else self.data.astype(dtype, copy=False)
+        array = self._data if dtype is None else self._data.astype(dtype, copy=False)
         return array.copy() if copy else array
 
     def item(self) -> Any:
         """The one entry as a Python number; ShapeError if there are more."""
-        if self.data.size != 1:
+        if self._data.size != 1:
             raise ShapeError(f"item: expected a tensor with one entry, got shape {self.shape}")
-        return self.data.item()
+        return self._data.item()
 
     def tolist(self) -> Any:
-        return self.data.tolist()
+        return self._data.tolist()
 
     def __float__(self) -> builtins.float:
         return builtins.float(self.item())
@@ -241,19 +270,13 @@ class Tensor:
         return format(self.item(), spec) if spec else str(self)
 
     def __bool__(self) -> bool:
-        if self.data.size != 1:
+        if self._data.size != 1:
             raise ShapeError(f"bool: expected a tensor with one entry, got shape {self.shape}: use .any() or .all()")
-        return bool(self.data.item())
-
-    def any(self) -> bool:
-        return bool(self.data.any())
-
-    def all(self) -> bool:
-        return bool(self.data.all())
+        return bool(self._data.item())
 
     def detach(self) -> Tensor:
         """The same data, off the tape."""
-        return Tensor(self.data)
+        return Tensor(self._data)
 
     def clone(self) -> Tensor:
         """A copy of the data that gradients pass through."""
@@ -265,7 +288,7 @@ class Tensor:
         """Ask for (or renounce) a gradient; a leaf only."""
         if self.node is not None and not requires_grad:
             raise GraphError("requires_grad can only be switched off on leaves: use .detach()")
-        if requires_grad and self.data.dtype.kind != "f":
+        if requires_grad and self._data.dtype.kind != "f":
             raise DTypeError(f"requires_grad: expected float32 or float64, got {self.dtype}")
         self._requires_grad = bool(requires_grad)
         return self
@@ -280,10 +303,21 @@ class Tensor:
     def cuda(self, *_: Any, **__: Any) -> Tensor:
         raise no_such_device("cuda", ".cuda()")
 
-    def to(self, target: Any = None, *, device: Any = None, dtype: Any = None) -> Tensor:
-        """`to("cpu")` is the tensor itself; `to("float64")` casts. `device` and `dtype` name what is meant."""
-        wanted = target_dtype(target, device, dtype)
-        return self if wanted is None else self.astype(wanted)
+    def to(
+        self, *target: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False, copy: bool = False,
+        memory_format: Any = None,
+    ) -> Tensor:  # fmt: skip
+        """Itself on the CPU; its numbers in the type that is asked for: a dtype, or that of another tensor.
+
+        >>> import fastnn as fnn
+        >>> x = fnn.tensor([1.5])
+        >>> x.to("cpu") is x, x.to(fnn.device("cpu"), fnn.int64), x.to(fnn.tensor([True])).dtype
+        (True, Tensor([1], dtype=int64), dtype('bool'))
+        """
+        wanted = target_dtype(*target, device, dtype)
+        if wanted is None or wanted == self.dtype:
+            return self.clone() if copy else self
+        return self.astype(wanted)
 
     def float(self) -> Tensor:
         return self.astype(np.float32)
@@ -311,7 +345,7 @@ class Tensor:
     def __getstate__(self) -> tuple[Array, Array | None, bool]:
         if self.node is not None:
             raise GraphError("copying or pickling a tensor that is on the tape: copy its .detach() instead")
-        return self.data, self.grad, self._requires_grad
+        return self._data, self._grad, self._requires_grad
 
     def __setstate__(self, state: tuple[Array, Array | None, bool]) -> None:
         self._data, self._grad, self._requires_grad = state
@@ -320,32 +354,39 @@ class Tensor:
     # ---- backward --------------------------------------------------------------------------------------------------
 
     def backward(
-        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: None = None
+        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
     ) -> None:
         """Add the gradient of this tensor to `.grad` of every leaf that it was computed from and that asks for one.
 
         `gradient` (same shape; 1 if absent, which only a tensor with one entry may leave out) is where the chain rule
-        starts. The graph is freed on the way, unless `retain_graph`. Raises GraphError if there is no graph, if it
-        was freed already, or if a gradient is needed and absent; ShapeError for a gradient of another shape;
-        ArgumentError for PyTorch's `create_graph` and `inputs`.
+        starts. The graph is freed on the way, unless `retain_graph`. With `create_graph`, `.grad` is a tensor on the
+        tape, which has derivatives itself; `inputs` names the tensors whose `.grad` is wanted alone. Raises GraphError
+        if there is no graph, if it was freed already, or if a gradient is needed and absent; ShapeError for a gradient
+        of another shape.
         """
         if create_graph or inputs is not None:
-            check_options("backward", create_graph=create_graph, inputs=inputs)
+            from fastnn.autograd.engine import backward
+
+            backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+            return
         if not self._requires_grad:
             raise GraphError("backward: nothing here requires a gradient (no parameters, or under no_grad)")
         if gradient is None:
-            if self.data.size != 1:
+            if self._data.size != 1:
                 raise GraphError(
                     f"backward: expected a scalar, got shape {self.shape}: reduce it with .mean() or .sum(), "
                     "or pass the gradient"
                 )
             start = np.ones(self.shape, self.dtype)
         else:
-            start = as_array(gradient.data if isinstance(gradient, Tensor) else gradient).astype(self.dtype, copy=False)
+            given = gradient.numpy() if isinstance(gradient, Tensor) else as_array(gradient)
+            start = given.astype(self.dtype, copy=False)
             if start.shape != self.shape:
                 raise ShapeError(f"backward: expected a gradient of shape {self.shape}, got {start.shape}")
         if self.node is None:
-            self.grad = start.copy() if self.grad is None else self.grad + start
+            from fastnn.autograd.engine import backward
+
+            backward(self, start)
         else:
             run_backward(self.node, start, bool(retain_graph))
 
@@ -369,15 +410,17 @@ def no_half() -> DTypeError:
     return DTypeError("fastnn computes in float32 and float64, not in float16: leave out .half()")
 
 
-def target_dtype(target: Any, device: Any = None, dtype: Any = None) -> np.dtype[Any] | None:
-    """What `.to(target)` asks for: a dtype, or None for the CPU; BackendError for any other device."""
-    wanted = [found for found in map(_target, (target, device, dtype)) if found is not None]
+def target_dtype(*targets: Any) -> np.dtype[Any] | None:
+    """What `.to(...)` asks for: a dtype, or None for the CPU; BackendError for any other device."""
+    wanted = [found for found in map(_target, targets) if found is not None]
     return wanted[-1] if wanted else None
 
 
 def _target(target: Any) -> np.dtype[Any] | None:
-    if target is None or str(target) == "cpu":
+    if target is None or target is True or target is False or str(target) in ("cpu", "cpu:0"):
         return None
+    if isinstance(target, Tensor):
+        return target.dtype
     if str(target).split(":")[0] in ("cuda", "mps", "xpu", "gpu"):
         raise no_such_device(target, f".to({str(target)!r})")
     try:
@@ -425,10 +468,12 @@ class Function:
     @classmethod
     def apply(cls, *inputs: Any, **attributes: Any) -> Tensor:
         """Run forward on the inputs' arrays and, if any of them requires a gradient, record it on the tape."""
+        if Values in map(type, inputs):
+            inputs = tuple(map(plain, inputs))
         plan = tracer()
         if plan is not None:
             return plan.record(cls, inputs, attributes)
-        arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+        arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
         on_tape = recording() and cls.differentiable
         needs = tuple(on_tape and isinstance(x, Tensor) and x._requires_grad for x in inputs)
         ctx = Context(computing_dtype(arrays), needs, attributes)
@@ -462,4 +507,4 @@ class Round(Function):
         return x.astype(dtype)
 
 
-sys.modules[__name__].__class__ = CalledModule  # fnn.tensor([1.0]) says what to write
+Values.tensor = Tensor

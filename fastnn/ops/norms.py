@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from fastnn.errors import ArgumentError, DTypeError, ShapeError, StateError
 from fastnn.ops.common import floating
-from fastnn.tensor import Array, Context, Function, Tensor
+from fastnn.tensors import Array, Context, Function, Tensor
 from fastnn.versions import wrote
 
 
@@ -17,7 +18,7 @@ class BatchNorm(Function):
     """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel; kernels batch_norm_*.
 
     Saves x and the channels' numbers, of mean and var copies: running statistics may follow another batch meanwhile.
-    x (N, C) or (N, C, H, W); mean, var (C,), constants; weight, bias (C,) or None. Attribute: eps.
+    x (N, C), (N, C, L) or (N, C, H, W); mean, var (C,), constants; weight, bias (C,) or None. Attribute: eps.
     """
 
     @staticmethod
@@ -75,8 +76,8 @@ class Running:
 class BatchNormTraining(Function):
     """BatchNorm by x's own statistics, through which the gradient flows too; kernels batch_norm_*.
 
-    Saves x and the channels' numbers. x (N, C) or (N, C, H, W); weight, bias (C,) or None. Attributes: eps; running:
-    the Running statistics that follow, or None.
+    Saves x and the channels' numbers. x (N, C), (N, C, L) or (N, C, H, W); weight, bias (C,) or None. Attributes: eps;
+    running: the Running statistics that follow, or None.
     """
 
     @staticmethod
@@ -147,7 +148,7 @@ class Normalize(Function):
 
 
 def _array_of(statistics: Any) -> Any:
-    return statistics.data if isinstance(statistics, Tensor) else statistics
+    return statistics.numpy() if isinstance(statistics, Tensor) else statistics
 
 
 def _check_statistics(op: str, shape: tuple[int, ...], *, written: bool = False, **arrays: Any) -> None:
@@ -186,7 +187,8 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel; x (N, C) or (N, C, H, W), the rest (C,).
+    """(x - mean) / sqrt(var + eps) * weight + bias, channel by channel; x (N, C), (N, C, L) or (N, C, H, W), the rest
+    (C,).
 
     mean and var are the running statistics, arrays or tensors; with `training` those of x itself, which the running
     ones, unless they are None, then follow: running += momentum·(batch's - running), with the unbiased variance.
@@ -229,7 +231,41 @@ def batch_norm_training(
     return BatchNormTraining.apply(x, weight, bias, eps=eps, running=running)
 
 
-def normalize(x: Any, mean: Array, std: Array) -> Tensor:
+def instance_norm(
+    input: Any,
+    running_mean: None = None,
+    running_var: None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """batch_norm of each image by itself: x (N, C, L) or (N, C, H, W), weight and bias (C,) or None (Ulyanov et al.
+    2016).
+
+    Running statistics are not kept: `use_input_stats` is True, no other. Raises ShapeError for planes of one entry.
+    """
+    if running_mean is not None or running_var is not None or use_input_stats is not True:
+        raise ArgumentError("instance_norm: expected use_input_stats=True without running statistics")
+    x = floating(input, None if weight is None else weight.dtype)
+    if x.ndim not in (3, 4):
+        raise ShapeError(f"instance_norm: expected input of shape (N, C, L) or (N, C, H, W), got {x.shape}")
+    n, c, *plane = x.shape
+    if math.prod(plane) == 1:
+        raise ShapeError(f"instance_norm: expected more than one value per channel, got {x.shape}")
+    if not x.numel():
+        return x
+    y = batch_norm_training(x.reshape(1, n * c, *plane), eps=eps).reshape(x.shape)
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is not None and tensor.shape != (c,):
+            raise ShapeError(f"instance_norm: expected {name} of shape {(c,)}, got {tensor.shape}")
+    channels = (c, *(1,) * len(plane))
+    y = y if weight is None else y * weight.reshape(channels)
+    return y if bias is None else y + bias.reshape(channels)
+
+
+def normalize_channels(x: Any, mean: Array, std: Array) -> Tensor:
     """(x - mean) / std for each channel of x (N, C, ...), mean and std (C,) or (1,); integers, of any type, are pixels
     from 0 to 255 and are divided by 255 first.
 

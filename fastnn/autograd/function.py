@@ -1,0 +1,106 @@
+"""Function as PyTorch has it: forward and backward see tensors. fnn.Function, whose methods see arrays, is faster."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from fastnn import tensors
+from fastnn.errors import ArgumentError, GraphError
+from fastnn.recording import no_grad, recording
+from fastnn.tensors import Array, Context, Tensor
+
+__all__ = ["Function", "once_differentiable"]
+
+
+class Function:
+    """An operator of one's own in PyTorch's form: static methods forward(ctx, *inputs) and backward(ctx, grad).
+
+    Both see tensors and give them: forward one, off the tape; backward one gradient an input, None where there is none.
+    An operator whose backward consists of fastnn's operators has derivatives of any order, if `ctx` keeps inputs and
+    the output alone. In compiled plans it runs in Python.
+
+    >>> import fastnn as fnn
+    >>> class Square(fnn.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         ctx.save_for_backward(x)
+    ...         return x * x
+    ...     @staticmethod
+    ...     def backward(ctx, grad_output):
+    ...         (x,) = ctx.saved_tensors
+    ...         return grad_output * 2 * x
+    >>> x = fnn.Tensor([1.0, 2.0], requires_grad=True)
+    >>> Square.apply(x).sum().backward()
+    >>> x.grad
+    array([2., 4.], dtype=float32)
+    """
+
+    _operator: type[tensors.Function] | None = None
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Any:
+        raise NotImplementedError("a Function needs a static method forward(ctx, *inputs)")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Where it is defined, forward has no `ctx`, and this one saves."""
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Any) -> Any:
+        raise NotImplementedError("a Function needs a static method backward(ctx, grad_output)")
+
+    @classmethod
+    def apply(cls, *inputs: Any) -> Tensor:
+        """The operator on these inputs; those that are no tensors reach forward as they are."""
+        if "_operator" not in vars(cls):
+            cls._operator = _operator(cls)
+        operator = cls._operator
+        assert operator is not None
+        output = operator.apply(*inputs, tensors=tuple(isinstance(x, Tensor) for x in inputs))
+        ctx = None if output.node is None else output.node.ctx
+        return output.detach() if ctx is not None and ctx.non_differentiable else output
+
+
+def _operator(user: type[Function]) -> type[tensors.Function]:
+    """fastnn's own Function, of arrays, for one of tensors."""
+
+    def forward(ctx: Context, *arrays: Any, tensors: tuple[bool, ...]) -> Array:
+        given = [Tensor(x) if is_tensor else x for x, is_tensor in zip(arrays, tensors, strict=True)]
+        with no_grad():
+            if user.setup_context is Function.setup_context:
+                output = user.forward(ctx, *given)
+            else:
+                output = user.forward(*given)
+                user.setup_context(ctx, tuple(given), output)
+        if isinstance(output, (tuple, list)):
+            raise ArgumentError(f"{user.__name__}: expected forward to return one tensor, got {len(output)}")
+        return output._data if isinstance(output, Tensor) else np.asarray(output)
+
+    def backward(ctx: Context, grad: Any) -> Any:
+        on_tape = isinstance(grad, Tensor)
+        with nullcontext() if on_tape else no_grad():
+            results = user.backward(ctx, grad if on_tape else Tensor(grad))
+        if on_tape:
+            return results
+        results = results if isinstance(results, tuple) else (results,)
+        return tuple(x._data if isinstance(x, Tensor) else x for x in results)
+
+    members = {"forward": staticmethod(forward), "backward": staticmethod(backward), "__doc__": user.__doc__}
+    return type(user.__name__, (tensors.Function,), members)
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator for a backward without derivatives of its own: it runs off the tape, GraphError for second ones."""
+
+    @functools.wraps(backward)
+    def once(ctx: Any, *grads: Any) -> Any:
+        if recording():
+            raise GraphError("it is marked as once_differentiable")
+        return backward(ctx, *grads)
+
+    return once

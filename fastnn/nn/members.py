@@ -1,0 +1,196 @@
+"""What a module holds: parameters, buffers and other modules, each known by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from fastnn.arrays import as_array
+from fastnn.dtypes import get_default_dtype
+from fastnn.errors import ArgumentError, StateError
+from fastnn.habits import check_options
+from fastnn.tensors import Array, Tensor
+from fastnn.values import Values
+
+if TYPE_CHECKING:
+    from fastnn.nn.module import Module
+
+__all__ = ["Members", "Parameter"]
+
+
+class Parameter(Tensor):
+    """A tensor that a module learns: an attribute of this type is found by `parameters()`.
+
+    Numbers and arrays become float32 (or what `fnn.set_default_dtype` says), also those of float64, which NumPy makes
+    by default; `Module.double()` makes the parameters float64. A Tensor keeps its type.
+
+    >>> import numpy as np
+    >>> from fastnn import nn
+    >>> nn.Parameter(np.zeros(2, np.float32))
+    Parameter([0., 0.], requires_grad=True)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(data.numpy() if isinstance(data, Tensor) else data)
+        if not isinstance(data, (Tensor, Values)) and self.dtype.kind == "f":
+            with np.errstate(invalid="ignore"):  # in memory that is yet to be initialised
+                self._data = self._data.astype(get_default_dtype(), copy=False)
+        self.requires_grad_(requires_grad)
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace("Tensor(", "Parameter(", 1).replace("\n       ", "\n          ")
+
+
+class Members:
+    """The part of a Module that finds things by name. Attributes are kept where Python keeps them."""
+
+    _buffers: tuple[str, ...] = ()
+    _transient: tuple[str, ...] = ()  # buffers that are not part of state_dict
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """The same as setting the attribute; None stands for a parameter that this layer goes without."""
+        self._check_name(name)
+        setattr(self, name, param)
+
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """An array that belongs to the state but is not learned, such as running means; None for one that is absent.
+
+        `persistent=False` keeps it out of `state_dict`.
+        """
+        self._check_name(name)
+        given = tensor.numpy() if isinstance(tensor, Tensor) else tensor
+        setattr(self, name, None if given is None else np.array(as_array(given)).view(Values))
+        self._buffers = (*(known for known in self._buffers if known != name), name)
+        kept_out = tuple(known for known in self._transient if known != name)
+        self._transient = kept_out if persistent else (*kept_out, name)
+
+    def add_module(self, name: str, module: Module) -> None:
+        """The same as setting the attribute."""
+        self._check_name(name)
+        if not isinstance(module, Members):
+            raise ArgumentError(f"{type(self).__name__}: expected a Module as {name!r}, got {_described(module)}")
+        setattr(self, name, module)
+
+    register_module = add_module
+
+    def _check_name(self, name: str) -> None:
+        if not isinstance(name, str) or not name or "." in name or (hasattr(self, name) and name not in vars(self)):
+            raise ArgumentError(f"{type(self).__name__}: expected a name that is free and without dots, got {name!r}")
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules held directly, each once."""
+        seen = set()
+        for name, value in vars(self).items():
+            if isinstance(value, Members) and id(value) not in seen:
+                seen.add(id(value))
+                yield name, cast("Module", value)
+
+    def children(self) -> Iterator[Module]:
+        """The modules held directly, each once."""
+        for _, child in self.named_children():
+            yield child
+
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """This module (named `prefix`) and all below it that are not in `memo`, each once, parents first."""
+        check_options("named_modules", remove_duplicate=remove_duplicate)
+        memo, module = set() if memo is None else memo, cast("Module", self)
+        if module not in memo:
+            memo.add(module)
+            yield prefix, module
+            for name, child in self.named_children():
+                yield from child.named_modules(memo, _joined(prefix, name))
+
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
+        """This module and all below it, each once, parents first."""
+        for _, module in self.named_modules(remove_duplicate=remove_duplicate):
+            yield module
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """Names as PyTorch's ("0.weight"); a parameter that several layers share comes once."""
+        check_options("named_parameters", remove_duplicate=remove_duplicate)
+        seen = set()
+        for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter) and id(value) not in seen:
+                    seen.add(id(value))
+                    yield _joined(path, name), value
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """What an optimiser takes: every parameter once; without `recurse` those of this module alone."""
+        for _, parameter in self.named_parameters(recurse=recurse):
+            yield parameter
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Array]]:
+        """Live arrays, by name."""
+        check_options("named_buffers", remove_duplicate=remove_duplicate)
+        for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
+            for name in module._buffers:
+                if getattr(module, name) is not None:
+                    yield _joined(path, name), getattr(module, name)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Array]:
+        """Live arrays that belong to the state but are not learned."""
+        for _, buffer in self.named_buffers(recurse=recurse):
+            yield buffer
+
+    # ---- by name ---------------------------------------------------------------------------------------------------
+
+    def get_submodule(self, target: str) -> Module:
+        """The module of this name ("0.linear"); "" is this module itself. Raises StateError for none.
+
+        >>> from fastnn import nn
+        >>> nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.Tanh())).get_submodule("1.0")
+        Tanh()
+        """
+        found: Any = self
+        for name in target.split(".") if target else ():
+            found = vars(found).get(name)
+            if not isinstance(found, Members):
+                raise StateError(f"get_submodule: {type(self).__name__} has no module {target!r}")
+        return found
+
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put a module in the place of this name, where one has to be already with `strict`."""
+        path, _, name = target.rpartition(".")
+        if strict:
+            self.get_submodule(target)
+        self.get_submodule(path).add_module(name, module)
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter of this name ("0.weight"). Raises StateError for none."""
+        found = self._member("parameter", target)
+        if not isinstance(found, Parameter):
+            raise StateError(f"get_parameter: {type(self).__name__} has no parameter {target!r}")
+        return found
+
+    def get_buffer(self, target: str) -> Array:
+        """The live array of this name ("1.running_mean"). Raises StateError for none."""
+        path, _, name = target.rpartition(".")
+        found = self._member("buffer", target)
+        if found is None or name not in self.get_submodule(path)._buffers:
+            raise StateError(f"get_buffer: {type(self).__name__} has no buffer {target!r}")
+        return found
+
+    def _member(self, kind: str, target: str) -> Any:
+        path, _, name = target.rpartition(".")
+        return vars(self.get_submodule(path)).get(name)
+
+
+def _joined(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}: call it, {value.__name__}()"
+    return f"a {type(value).__name__}: unpack it, *layers" if isinstance(value, (list, tuple)) else repr(value)

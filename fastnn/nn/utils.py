@@ -1,0 +1,122 @@
+"""PyTorch's torch.nn.utils: gradients clipped, parameters as one vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from fastnn import ops, versions
+from fastnn.checks import number
+from fastnn.errors import NonFiniteError, ShapeError
+from fastnn.habits import no_such_name
+from fastnn.tensors import Array, Tensor
+
+__all__ = [
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "get_total_norm",
+    "parameters_to_vector",
+    "vector_to_parameters",
+]
+
+
+def clip_grad_norm_(
+    parameters: Any,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """Scales all gradients down, in place, where the norm of all of them together is larger than `max_norm`.
+
+    Args:
+        parameters: one parameter, or several; those without a gradient do not count.
+        norm_type: of the norm; infinity for the largest entry.
+        error_if_nonfinite: whether a norm that is infinite or not a number is a NonFiniteError.
+        foreach: taken and ignored.
+
+    Returns the norm before, as a tensor. Compiled steps clip by ``fnn.compile(..., clip_norm=)``.
+
+    >>> import numpy as np
+    >>> import fastnn as fnn
+    >>> from fastnn import nn
+    >>> w = fnn.Tensor(np.zeros(2), requires_grad=True)
+    >>> w.grad = np.array([3.0, 4.0])
+    >>> norm = nn.utils.clip_grad_norm_([w], 1.0)
+    >>> norm.item(), np.asarray(w.grad).round(3).tolist()
+    (5.0, [0.6, 0.8])
+    """
+    max_norm = number("clip_grad_norm_", "max_norm", max_norm, 0, finite=False)
+    gradients = _gradients(parameters)
+    norm = _norm(gradients, norm_type)
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise NonFiniteError(f"clip_grad_norm_: the norm of the gradients is {norm}")
+    factor = max_norm / (norm + 1e-6)
+    if not factor >= 1:  # NaN, too
+        for grad in gradients:
+            grad *= grad.dtype.type(factor)
+            versions.wrote(grad)
+    return Tensor(np.asarray(norm, gradients[0].dtype if gradients else np.float32))
+
+
+def clip_grad_value_(parameters: Any, clip_value: float, foreach: bool | None = None) -> None:
+    """Brings every entry of every gradient to between -clip_value and clip_value, in place."""
+    bound = number("clip_grad_value_", "clip_value", clip_value, 0, finite=False)
+    for grad in _gradients(parameters):
+        np.clip(grad, -bound, bound, out=grad)
+        versions.wrote(grad)
+
+
+def get_total_norm(
+    tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
+) -> Tensor:
+    """The norm of all tensors together, as of one vector."""
+    arrays = [x.data if isinstance(x, Tensor) else np.asarray(x) for x in _several(tensors)]
+    norm = _norm(arrays, norm_type)
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise NonFiniteError(f"get_total_norm: the norm is {norm}")
+    return Tensor(np.asarray(norm, arrays[0].dtype if arrays else np.float32))
+
+
+def parameters_to_vector(parameters: Iterable[Any]) -> Tensor:
+    """The entries of all parameters, one after the other; on the tape."""
+    return ops.cat([p.reshape(p.numel()) for p in parameters])
+
+
+def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
+    """Writes the entries of `vec` to the parameters, in their order. Raises ShapeError where their number differs."""
+    given = list(parameters)
+    values: Array = vec.data if isinstance(vec, Tensor) else np.asarray(vec)
+    total = sum(p.numel() for p in given)
+    if values.shape != (total,):
+        raise ShapeError(f"vector_to_parameters: expected a vector of {total} entries, got shape {values.shape}")
+    at = 0
+    for p in given:
+        p.data[...] = values[at : at + p.numel()].reshape(p.shape)
+        versions.wrote(p.data)
+        at += p.numel()
+
+
+def _several(given: Any) -> list[Any]:
+    return [given] if isinstance(given, (Tensor, np.ndarray)) else list(given)
+
+
+def _gradients(parameters: Any) -> list[Array]:
+    found = [p.grad for p in _several(parameters)]
+    return [grad.data if isinstance(grad, Tensor) else grad for grad in found if grad is not None]
+
+
+def _norm(arrays: list[Array], kind: float) -> float:
+    kind = number("norm", "norm_type", kind, 0, finite=False)
+    if math.isinf(kind):
+        return max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)
+    if kind == 2:
+        return math.sqrt(math.fsum(float(np.sum(np.square(array, dtype=np.float64))) for array in arrays))
+    return math.fsum(float(np.sum(np.abs(array, dtype=np.float64) ** kind)) for array in arrays) ** (1 / kind)
+
+
+def __getattr__(name: str) -> Any:
+    raise no_such_name("fastnn.nn.utils", name)

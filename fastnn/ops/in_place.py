@@ -1,0 +1,113 @@
+"""Writes into tensors themselves, ``x.exp_()`` and ``x[0] = 1``: one rule for all of them.
+
+Off the tape the numbers are written into x's own data. On it, and in a compiled plan, x goes on as what an operator
+makes of it: operators that ran before keep the tensor as it was, later ones see the new one, and gradients go through.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from fastnn.ops.places import Put
+from fastnn.ops.shaping import Expand, Index, Permute, Reshape
+from fastnn.tape import Write, no_grad, recording, tracer
+from fastnn.tensors import Tensor
+from fastnn.versions import wrote
+
+__all__ = ["recorded", "taken_over", "writable", "write", "written"]
+
+
+def written(name: str, function: Any) -> Any:
+    """The method `name` that computes ``function(x, ...)`` and writes the result into x's own data; returns x.
+
+    GraphError for parameters, which are written to under no_grad alone.
+    """
+
+    @functools.wraps(function)
+    def method(x: Tensor, *args: Any, **options: Any) -> Tensor:
+        if recorded(x, *args, *options.values()):
+            taken_over(name, x, lambda old: function(old, *args, **options))
+        else:
+            writable(name, x)
+            with no_grad():
+                result = function(x, *args, **options)
+            write(name, x, result.data)
+        return x
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"`{name[:-1]}` in place: the result is written into the tensor's own data, off the tape alone."
+    return method
+
+
+def recorded(x: Tensor, *others: Any) -> bool:
+    """Whether a write to x is an operator: in a plan, and on the tape where x or what is written needs a gradient."""
+    if tracer() is not None:
+        return True
+    return recording() and any(isinstance(each, Tensor) and each.requires_grad for each in (x, *others))
+
+
+def taken_over(name: str, x: Tensor, make: Callable[[Tensor], Tensor]) -> None:
+    """Let x go on as what `make` makes of it as it was; of its shape and type. The numbers are written into its memory.
+
+    GraphError for a leaf that requires a gradient, or a view of one, and for a view of what is not on the tape.
+    """
+
+    def fitting(old: Tensor) -> Tensor:
+        result = make(old)
+        if result.shape != x.shape:
+            raise ShapeError(f"{name}: expected a result of shape {x.shape}, got {result.shape}")
+        if not np.can_cast(result.dtype, x.dtype, "same_kind"):
+            raise DTypeError(f"{name}: the result does not fit into a tensor of {x.dtype}")
+        result = result.astype(x.dtype)
+        node = result.node
+        if node is None or not node.inputs or node.inputs[0] is not old:
+            result = Put.apply(old, result, key=(...,))
+        return result
+
+    if (recorder := tracer()) is not None:
+        recorder.take_over(x, fitting)
+        return
+    _check_owner(name, x)
+    writable(name, x)
+    old = Tensor.__new__(Tensor)
+    old._data, old._grad, old._requires_grad, old.node = x.data.copy(), None, x.requires_grad, x.node
+    result = fitting(old)
+    np.copyto(x.data, result.data)
+    wrote(x.data)
+    if result.node is not None:
+        x.node = Write(result.node, x, old)
+        x._requires_grad = True
+
+
+def _check_owner(name: str, x: Tensor) -> None:
+    """GraphError where the memory belongs to a tensor whose gradient would miss the write."""
+    source = x
+    while source.node is not None and source.node.function in (Expand, Index, Permute, Reshape):
+        source = source.node.inputs[0]
+    if source.node is None and (source.requires_grad or source.data.base is not None or source is not x):
+        what = "a tensor that requires a gradient" if source.requires_grad else "a view of a tensor off the tape"
+        raise GraphError(
+            f"{name}: {what} is changed in place under fnn.no_grad() only: on the tape write to x.clone(), or use "
+            "fnn.where, fnn.cat or x.masked_fill, which make a new tensor"
+        )
+
+
+def writable(name: str, x: Tensor) -> None:
+    """Raise ArgumentError for read-only data."""
+    if not x.data.flags.writeable:
+        raise ArgumentError(f"{name}: expected a tensor that can be written to, got read-only data")
+
+
+def write(name: str, x: Tensor, result: Any) -> None:
+    """Copy `result`, an array, into x's data. ShapeError and DTypeError for what does not fit."""
+    if result.shape != x.shape:
+        raise ShapeError(f"{name}: expected a result of shape {x.shape}, got {result.shape}")
+    if not np.can_cast(result.dtype, x.dtype, "same_kind"):
+        raise DTypeError(f"{name}: the result does not fit into a tensor of {x.dtype}")
+    np.copyto(x.data, result, casting="same_kind")
+    wrote(x.data)

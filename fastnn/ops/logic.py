@@ -1,0 +1,133 @@
+"""Comparisons and logic, entry by entry: booleans, off the tape."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from fastnn.arrays import as_array
+from fastnn.errors import DTypeError, ShapeError
+from fastnn.ops.arithmetic import Compare, abs, sub
+from fastnn.ops.names import of
+from fastnn.tensors import Tensor
+
+__all__ = of("logic")
+
+
+def _of_two(name: str, ufunc: np.ufunc, doc: str) -> Any:
+    """The ufunc of two tensors, arrays or numbers that broadcast."""
+
+    def operator(input: Any, other: Any) -> Tensor:
+        try:
+            return Compare.apply(input, other, ufunc=ufunc)
+        except ShapeError:
+            raise
+        except ValueError:
+            got = f"{np.shape(input)} and {np.shape(other)}"
+            raise ShapeError(f"{name}: expected shapes that broadcast, got {got}") from None
+
+    operator.__name__ = operator.__qualname__ = name
+    operator.__doc__ = f"{doc}, entry by entry; off the tape."
+    return operator
+
+
+eq = _of_two("eq", np.equal, "input == other")
+ne = _of_two("ne", np.not_equal, "input != other")
+lt = _of_two("lt", np.less, "input < other")
+le = _of_two("le", np.less_equal, "input <= other")
+gt = _of_two("gt", np.greater, "input > other")
+ge = _of_two("ge", np.greater_equal, "input >= other")
+logical_and = _of_two("logical_and", np.logical_and, "Whether both are not 0")
+logical_or = _of_two("logical_or", np.logical_or, "Whether one at least is not 0")
+logical_xor = _of_two("logical_xor", np.logical_xor, "Whether one alone is not 0")
+
+
+def logical_not(input: Any) -> Tensor:
+    """Whether it is 0."""
+    return eq(input, 0)
+
+
+def _bitwise(name: str, ufunc: np.ufunc, doc: str) -> Any:
+    operator = _of_two(name, ufunc, f"{doc} of booleans, or of the bits of integers")
+
+    @functools.wraps(operator)
+    def checked(input: Any, other: Any) -> Tensor:
+        for each in (input, other):
+            dtype = each.dtype if hasattr(each, "dtype") else as_array(each).dtype
+            if dtype.kind not in "biu":
+                raise DTypeError(f"{name}: expected booleans or integers, got {dtype}: write (x > 0) & (y > 0)")
+        return operator(input, other)
+
+    return checked
+
+
+bitwise_and = _bitwise("bitwise_and", np.bitwise_and, "Both")
+bitwise_or = _bitwise("bitwise_or", np.bitwise_or, "One or both")
+bitwise_xor = _bitwise("bitwise_xor", np.bitwise_xor, "One alone")
+
+
+def bitwise_not(input: Tensor) -> Tensor:
+    """The opposite of booleans, or of the bits of integers."""
+    return bitwise_xor(input, True if input.dtype == np.bool_ else -1)
+
+
+def isnan(input: Any) -> Tensor:
+    """Where it is not a number."""
+    return ne(input, input)
+
+
+def isinf(input: Any) -> Tensor:
+    """Where it is infinite, of either sign."""
+    return eq(abs(_constant(input)), math.inf)
+
+
+def isfinite(input: Any) -> Tensor:
+    """Where it is neither infinite nor NaN."""
+    return lt(abs(_constant(input)), math.inf)
+
+
+def isclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
+    """Where |input - other| <= atol + rtol · |other|, or both are equal; with `equal_nan` NaN equals NaN."""
+    a, b = _constant(input), _constant(other)
+    close = le(abs(sub(a, b)), atol + rtol * abs(b)) & isfinite(b) | eq(a, b)
+    return close | isnan(a) & isnan(b) if equal_nan else close
+
+
+def allclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
+    """Whether all entries are close, as `isclose` says it.
+
+    >>> import fastnn as fnn
+    >>> fnn.allclose(fnn.tensor([1.0]), fnn.tensor([1.0 + 1e-7]))
+    True
+    """
+    return bool(isclose(input, other, rtol, atol, equal_nan).data.all())
+
+
+def equal(input: Any, other: Any) -> bool:
+    """Whether both have one shape and the same entries."""
+    a, b = _constant(input), _constant(other)
+    return a.shape == b.shape and bool(eq(a, b).data.all())
+
+
+def _constant(x: Any) -> Tensor:
+    return x.detach() if isinstance(x, Tensor) else Tensor(x)
+
+
+SPECIAL: dict[str, Any] = {
+    "__eq__": eq,
+    "__ne__": ne,
+    "__lt__": lt,
+    "__le__": le,
+    "__gt__": gt,
+    "__ge__": ge,
+    "__and__": bitwise_and,
+    "__rand__": lambda a, b: bitwise_and(b, a),
+    "__or__": bitwise_or,
+    "__ror__": lambda a, b: bitwise_or(b, a),
+    "__xor__": bitwise_xor,
+    "__rxor__": lambda a, b: bitwise_xor(b, a),
+    "__invert__": bitwise_not,
+}

@@ -1,0 +1,192 @@
+"""Which operator there is, in which file, and in which forms: the one table.
+
+`fastnn`, `fastnn.nn.functional`, `fastnn.ops` and Tensor's methods take their names from here. An operator is written
+once, as a function whose first argument is the tensor; its file is imported when a name of it is used first.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["ALIASES", "FORMS", "TABLE", "find", "having", "in_place", "method", "methods", "of"]
+
+# File of fastnn.ops -> forms -> names. The forms, in this order:
+#   f  a function of fastnn                            fnn.exp(x)
+#   F  a function of fastnn.nn.functional              F.relu(x)
+#   m  a method of tensors                             x.exp()
+#   i  what writes the result into x itself            x.exp_(), and with f or F fnn.exp_(x), F.relu_(x)
+# No form at all ("") stands for what only fastnn.ops has.
+TABLE: dict[str, dict[str, str]] = {
+    "activations": {
+        "fFmi": "relu sigmoid tanh",
+        "fFm": "log_softmax softmax",
+        "fF": "dropout",
+        "F": "elu gelu hardswish leaky_relu mish relu6 silu softplus",
+    },
+    "arithmetic": {"fmi": "abs add exp log mul neg pow sqrt sub true_divide"},
+    "attention": {"F": "scaled_dot_product_attention"},
+    "casting": {
+        "f": "clone detach",
+        "fm": "is_complex is_floating_point is_nonzero numel",
+        "m": "bool byte char contiguous data_ptr element_size get_device int is_contiguous is_pinned ndimension "
+        "nelement pin_memory short stride type type_as view_as",
+    },
+    "conv": {"fF": "conv1d conv2d conv_transpose1d conv_transpose2d"},
+    "creation": {
+        "f": "arange as_tensor empty empty_like eye from_numpy full full_like linspace normal ones ones_like "
+        "rand randint randint_like randn randperm tensor zeros zeros_like",
+        "m": "new_empty new_full new_ones new_tensor new_zeros",
+    },
+    "dense": {"fm": "matmul", "F": "linear"},
+    "draws": {"f": "Generator rand_like randn_like", "fm": "multinomial", "fmi": "bernoulli"},
+    "elementwise": {
+        "fmi": "acos acosh addcdiv addcmul asin asinh atan atan2 atanh ceil clamp clamp_max clamp_min cos cosh "
+        "div erf erfc exp2 expm1 floor floor_divide fmod frac lerp log10 log1p log2 logit nan_to_num "
+        "reciprocal remainder round rsqrt sign sin sinh square tan trunc",
+        "fm": "maximum minimum",
+        "": "rint",
+    },
+    "joining": {
+        "f": "atleast_1d atleast_2d atleast_3d cat column_stack dstack hstack stack vstack where",
+    },
+    "logic": {
+        "fmi": "bitwise_and bitwise_not bitwise_or bitwise_xor eq ge gt le logical_and logical_not logical_or "
+        "logical_xor lt ne",
+        "fm": "allclose equal isclose isfinite isinf isnan",
+    },
+    "lookup": {"F": "embedding embedding_bag"},
+    "loss": {"F": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy nll_loss"},
+    "loss_entries": {"F": "gaussian_nll_loss huber_loss kl_div l1_loss mse_loss poisson_nll_loss smooth_l1_loss"},
+    "loss_margins": {
+        "F": "cosine_embedding_loss hinge_embedding_loss margin_ranking_loss multi_margin_loss "
+        "multilabel_soft_margin_loss soft_margin_loss triplet_margin_loss",
+    },
+    "moving": {
+        "f": "broadcast_tensors cartesian_prod meshgrid tril_indices triu_indices",
+        "fm": "broadcast_to chunk diag diag_embed diagonal flip fliplr flipud movedim narrow ravel "
+        "repeat_interleave roll rot90 select split split_with_sizes tensor_split tile unbind unflatten",
+        "fmi": "tril triu",
+        "m": "expand_as repeat",
+    },
+    "nonlinear": {
+        "fF": "alpha_dropout celu prelu selu threshold",
+        "F": "dropout1d dropout2d dropout3d glu hardshrink hardsigmoid hardtanh logsigmoid softmin softshrink softsign "
+        "tanhshrink",
+    },
+    "norms": {"fF": "batch_norm", "F": "instance_norm", "": "batch_norm_training normalize_channels"},
+    "padding": {"F": "pad"},
+    "places": {
+        "fm": "argwhere gather index_select masked_select nonzero take take_along_dim",
+        "fmi": "index_add index_copy index_fill index_put masked_fill masked_scatter scatter scatter_add "
+        "scatter_reduce",
+    },
+    "pool": {
+        "fF": "adaptive_avg_pool1d avg_pool1d max_pool1d max_pool2d",
+        "F": "adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d avg_pool2d",
+        "": "global_avg_pool2d",
+    },
+    "products": {
+        "f": "cdist chain_matmul einsum tensordot",
+        "fm": "bmm dist dot ger inner kron logsumexp mm mv norm outer trace vdot",
+        "fmi": "addbmm addmm addmv addr baddbmm",
+        "F": "normalize",
+    },
+    "reductions": {
+        "f": "var_mean",
+        "fm": "all amax amin aminmax any argmax argmin count_nonzero max mean median min prod std sum var",
+    },
+    "resizing": {
+        "fF": "channel_shuffle pixel_shuffle pixel_unshuffle",
+        "F": "fold interpolate unfold upsample",
+    },
+    "sample_norm": {"fF": "group_norm layer_norm rms_norm"},
+    "shaping": {"fm": "flatten permute reshape squeeze t transpose unsqueeze", "m": "expand view"},
+    "similarity": {"fF": "bilinear cosine_similarity pairwise_distance"},
+    "sorting": {
+        "f": "bucketize searchsorted unique_consecutive",
+        "fm": "argsort bincount diff histc kthvalue logcumsumexp msort sort topk unique",
+        "fmi": "cumprod cumsum",
+        "F": "one_hot",
+    },
+    "writing": {
+        "m": "copy_ detach_ exponential_ fill_ fill_diagonal_ geometric_ log_normal_ normal_ random_ squeeze_ t_ "
+        "transpose_ uniform_ unsqueeze_ zero_",
+    },
+}
+# Second names for the same function, in the same forms.
+ALIASES = {
+    "absolute": "abs",
+    "arccos": "acos",
+    "arccosh": "acosh",
+    "arcsin": "asin",
+    "arcsinh": "asinh",
+    "arctan": "atan",
+    "arctan2": "atan2",
+    "arctanh": "atanh",
+    "clip": "clamp",
+    "concat": "cat",
+    "concatenate": "cat",
+    "divide": "div",
+    "fix": "trunc",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "less": "lt",
+    "less_equal": "le",
+    "moveaxis": "movedim",
+    "multiply": "mul",
+    "negative": "neg",
+    "not_equal": "ne",
+    "row_stack": "vstack",
+    "subtract": "sub",
+    "sgn": "sign",
+    "swapaxes": "transpose",
+    "swapdims": "transpose",
+}
+
+FORMS: dict[str, tuple[str, str]] = {  # name -> file and forms
+    name: (file, forms) for file, rows in TABLE.items() for forms, names in rows.items() for name in names.split()
+}
+FORMS |= {alias: FORMS[name] for alias, name in ALIASES.items()}
+
+
+def having(*forms: str) -> list[str]:
+    """The names that have one of these forms, sorted.
+
+    >>> "exp" in having("f", "F"), "view" in having("f", "F")
+    (True, False)
+    """
+    return sorted(name for name, (_, found) in FORMS.items() if any(form in found for form in forms))
+
+
+def of(file: str) -> list[str]:
+    """The names in a file: what it offers.
+
+    >>> of("dense")
+    ['linear', 'matmul']
+    """
+    return sorted(name for names in TABLE[file].values() for name in names.split())
+
+
+def find(name: str) -> Any:
+    """The operator of this name; imports its file."""
+    return getattr(import_module(f"fastnn.ops.{FORMS[name][0]}"), ALIASES.get(name, name))
+
+
+def method(name: str) -> Any:
+    """The function behind `name`: an operator, or the form of one that writes in place (`exp_`)."""
+    if name in FORMS:
+        return find(name)
+    from fastnn.ops.in_place import written
+
+    return written(name, find(name[:-1]))
+
+
+def in_place(form: str) -> list[str]:
+    """The names that write in place, of operators with this form: methods ("m"), or functions."""
+    return [f"{name}_" for name in having("i") if form in FORMS[name][1]]
+
+
+def methods() -> list[str]:
+    """The names of all methods that operators give to tensors."""
+    return sorted([*having("m"), *in_place("m")])

@@ -1,0 +1,162 @@
+"""Activations that are made of other operators, and what drops whole channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.checks import number
+from fastnn.errors import ShapeError
+from fastnn.ops.activations import dropout as drop_entries
+from fastnn.ops.activations import elu, sigmoid, softmax, softplus, tanh
+from fastnn.ops.arithmetic import abs as absolute
+from fastnn.ops.common import axis, floating
+from fastnn.ops.draws import rand_like
+from fastnn.ops.elementwise import clamp
+from fastnn.ops.joining import where
+from fastnn.tensors import Tensor
+
+__all__ = [
+    "alpha_dropout", "celu", "dropout1d", "dropout2d", "dropout3d", "glu", "hardshrink", "hardsigmoid", "hardtanh",
+    "logsigmoid", "prelu", "selu", "softmin", "softshrink", "softsign", "tanhshrink", "threshold",
+]  # fmt: skip
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, arXiv:1706.02515
+
+
+def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
+    """x between min_val and max_val; no gradient from there on.
+
+    >>> import fastnn as fnn
+    >>> fnn.ops.hardtanh([-3.0, 0.5, 3.0])
+    Tensor([-1. ,  0.5,  1. ])
+    """
+    x, low = floating(input), number("hardtanh", "min_val", min_val)
+    high = number("hardtanh", "max_val", max_val, low)
+    return where(x <= low, low, where(x >= high, high, x))
+
+
+def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
+    """min(max(x + 3, 0), 6)/6."""
+    return hardtanh(floating(input) + 3, 0, 6) / 6
+
+
+def softsign(input: Any) -> Tensor:
+    """x/(1 + |x|)."""
+    x = floating(input)
+    return x / (absolute(x) + 1)
+
+
+def logsigmoid(input: Any) -> Tensor:
+    """log(sigmoid(x)), without overflow."""
+    return -softplus(-floating(input))
+
+
+def tanhshrink(input: Any) -> Tensor:
+    """x - tanh(x)."""
+    x = floating(input)
+    return x - tanh(x)
+
+
+def softshrink(input: Any, lambd: float = 0.5) -> Tensor:
+    """x drawn towards 0 by lambd, and 0 where it would pass it."""
+    x, lambd = floating(input), number("softshrink", "lambd", lambd, 0)
+    return x - clamp(x, -lambd, lambd)
+
+
+def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
+    """x, and 0 where |x| ≤ lambd."""
+    x = floating(input)
+    return where(absolute(x) <= number("hardshrink", "lambd", lambd), 0.0, x)
+
+
+def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Tensor:
+    """x where it is above threshold, value elsewhere."""
+    x = floating(input)
+    return where(x <= number("threshold", "threshold", threshold), number("threshold", "value", value), x)
+
+
+def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """max(x, 0) + min(alpha·(exp(x/alpha) - 1), 0) (Barron 2017)."""
+    alpha = number("celu", "alpha", alpha)
+    return elu(floating(input) / alpha) * alpha
+
+
+def selu(input: Any, inplace: bool = False) -> Tensor:
+    """1.0507·elu(x, 1.6733), which keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
+    return elu(input, _SELU_ALPHA) * _SELU_SCALE
+
+
+def prelu(input: Any, weight: Tensor) -> Tensor:
+    """x where x > 0, weight·x elsewhere; weight (1,), or (C,) for the channels of (N, C, ...).
+
+    Raises ShapeError for weights of another number.
+    """
+    x = floating(input, weight.dtype)
+    channels = x.shape[1] if x.ndim > 1 else 1
+    if weight.numel() not in (1, channels):
+        raise ShapeError(f"prelu: expected weight of shape (1,) or ({channels},), got {weight.shape}")
+    slopes = weight.reshape(-1, *(1,) * max(0, x.ndim - 2)) if weight.numel() > 1 else weight
+    return where(x > 0, x, slopes * x)
+
+
+def glu(input: Any, dim: int = -1) -> Tensor:
+    """a·sigmoid(b), where a and b are the halves along dim (Dauphin et al. 2017)."""
+    x = floating(input)
+    dim = axis("glu", dim, x.ndim)
+    if x.shape[dim] % 2:
+        raise ShapeError(f"glu: expected an even size along dimension {dim}, got {x.shape}")
+    half, before = x.shape[dim] // 2, (slice(None),) * dim
+    first, second = (*before, slice(half)), (*before, slice(half, None))
+    return x[first] * sigmoid(x[second])
+
+
+def softmin(input: Any, dim: int = -1) -> Tensor:
+    """softmax(-x) along dim."""
+    return softmax(-floating(input), dim)
+
+
+# ---- dropout ---------------------------------------------------------------------------------------------------------
+
+
+def dropout1d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Whole channels of (N, C, L), or (C, L), zero with probability p, the others divided by 1 - p, in training."""
+    return _drop_channels("dropout1d", 2, input, p, training)
+
+
+def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Whole channels of (N, C, H, W) zero with probability p, the others divided by 1 - p, in training; of (N, C, L),
+    too, as in PyTorch (Tompson et al. 2015).
+    """
+    return _drop_channels("dropout2d", 0, input, p, training)
+
+
+def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Whole channels of (N, C, D, H, W), or (C, D, H, W), zero with probability p, the others divided by 1 - p."""
+    return _drop_channels("dropout3d", 4, input, p, training)
+
+
+def _drop_channels(op: str, single: int, input: Any, p: float, training: bool) -> Tensor:
+    """`single`: the number of dimensions that says that there is no batch."""
+    x, p = floating(input), number(op, "p", p, 0, 1)
+    if x.ndim < 2:
+        raise ShapeError(f"{op}: expected input of shape (N, C, ...), got {x.shape}")
+    if not training or p == 0:
+        return x
+    first = 1 if x.ndim == single else 2
+    return x * drop_entries(Tensor(np.ones((*x.shape[:first], *(1,) * (x.ndim - first)), x.dtype)), p)
+
+
+def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """Entries at SELU's lower bound with probability p, all then scaled and moved to keep mean 0 and variance 1
+    (Klambauer et al. 2017); `input` itself unless training.
+    """
+    x, p = floating(input), number("alpha_dropout", "p", p, 0, 1)
+    if not training or p == 0:
+        return x
+    if p == 1:
+        return x * 0
+    low = -_SELU_ALPHA * _SELU_SCALE
+    a = ((1 - p) * (1 + p * low**2)) ** -0.5
+    return where(rand_like(x) < p, low, x) * a - a * low * p

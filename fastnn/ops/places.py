@@ -1,0 +1,483 @@
+"""Entries by their places: indexing by integers, slices, masks and arrays of indices, gathering and scattering."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn.arrays import as_array
+from fastnn.checks import is_number
+from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from fastnn.ops.common import axis, sum_to, tensor_of
+from fastnn.ops.joining import where
+from fastnn.ops.shaping import Index, expand
+from fastnn.tape import tracer
+from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.versions import wrote
+
+__all__ = [
+    "argwhere", "gather", "index_add", "index_copy", "index_fill", "index_put", "index_select", "masked_fill",
+    "masked_scatter", "masked_select", "nonzero", "scatter", "scatter_add", "scatter_reduce", "take", "take_along_dim",
+]  # fmt: skip
+
+_BASIC = (int, slice, type(None), type(...))
+
+
+class Slot:
+    """In a key, the place of the next array of indices."""
+
+    def __repr__(self) -> str:
+        return "SLOT"
+
+
+SLOT = Slot()
+Key = tuple[Any, ...]
+
+
+def filled(key: Key, places: Sequence[Any]) -> Key:
+    """The key with arrays of indices in its slots."""
+    rest = iter(places)
+    return tuple(next(rest) if part is SLOT else part for part in key)
+
+
+class Pick(Function):
+    """x[key] with the arrays of indices `places` in the key's slots. Saves the places and x's shape. Attribute: key."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *places: Array, key: Key) -> Array:
+        ctx.save_for_backward(x.shape, *places)
+        return x[filled(key, places)]
+
+    @staticmethod
+    def backward(ctx: Context, grad: Any) -> tuple[Any, ...]:
+        shape, *places = ctx.saved_tensors
+        apply = Spread.apply if isinstance(grad, Tensor) else spread
+        return apply(grad, *places, key=ctx.attributes["key"], shape=shape), *[None] * len(places)
+
+
+class Spread(Function):
+    """The transpose of Pick: zeros of that shape, to which values are added at key; a place that comes twice gets both.
+    Saves the places. Attributes: key, shape."""
+
+    @staticmethod
+    def forward(ctx: Context, values: Array, *places: Array, key: Key, shape: tuple[int, ...]) -> Array:
+        ctx.save_for_backward(*places)
+        return spread(values, *places, key=key, shape=shape)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Any) -> tuple[Any, ...]:
+        places, key = ctx.saved_tensors, ctx.attributes["key"]
+        picked = Pick.apply(grad, *places, key=key) if isinstance(grad, Tensor) else grad[filled(key, places)]
+        return picked, *[None] * len(places)
+
+
+class Put(Function):
+    """A copy of x in which x[key] = values, with the arrays of indices `places` in the key's slots; values broadcast.
+    Saves the places and the values' shape. Attribute: key."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, values: Array, *places: Array, key: Key) -> Array:
+        ctx.save_for_backward(values.shape, *places)
+        y = x.copy()
+        y[filled(key, places)] = values
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Any) -> tuple[Any, ...]:
+        shape, *places = ctx.saved_tensors
+        key, none = ctx.attributes["key"], [None] * len(places)
+        if isinstance(grad, Tensor):
+            zero = Tensor(np.zeros((), grad.dtype))
+            return Put.apply(grad, zero, *places, key=key), sum_to(Pick.apply(grad, *places, key=key), shape), *none
+        full, kept = filled(key, places), grad.copy()
+        kept[full] = 0
+        # The values may have leading dimensions of size 1 that what they were written to has not.
+        return kept, sum_to(grad[full], shape[len(shape) - grad[full].ndim :] if shape else ()).reshape(shape), *none
+
+
+def spread(values: Array, *places: Array, key: Key, shape: tuple[int, ...]) -> Array:
+    """Zeros of a shape, with values added at key: sums in double precision, since a place may come a million times."""
+    size = int(np.prod(shape, dtype=int))
+    found = np.arange(size).reshape(shape)[filled(key, places)]
+    sums = np.bincount(found.ravel(), np.broadcast_to(values, found.shape).ravel(), minlength=size)
+    return sums.reshape(shape).astype(values.dtype, copy=False)
+
+
+# ---- indexing --------------------------------------------------------------------------------------------------------
+
+
+def _key(x: Tensor, key: Any) -> tuple[Key, list[Any]]:
+    """The key as basic parts and slots, and what stands in the slots: arrays, and tensors that a plan will compute."""
+    parts: list[Any] = []
+    places: list[Any] = []
+    for part in key if isinstance(key, tuple) else (key,):
+        if isinstance(part, (Sequence, range)) and not isinstance(part, str):
+            part = _listed(part)
+        if isinstance(part, _BASIC) and not isinstance(part, bool):
+            parts.append(part)
+        elif isinstance(part, Tensor) and tracer() is not None:
+            if part.dtype.kind == "b" or part.dtype == np.uint8:
+                raise GraphError(
+                    "x[mask]: a plan is made before there are values, so it cannot know how many entries a mask picks: "
+                    "use fnn.where(mask, a, b) or x.masked_fill(mask, value), or leave the model uncompiled"
+                )
+            parts.append(SLOT)
+            places.append(part)
+        else:
+            array = part.data.astype(bool) if _is_byte_mask(part) else as_array(getattr(part, "data", part))
+            array = array.astype(np.int64) if array.size == 0 and array.dtype.kind == "f" else array
+            if array.dtype.kind == "b" and array.ndim:
+                _check_mask(x, parts, places, array)
+                parts += [SLOT] * array.ndim
+                places += array.nonzero()
+            elif array.ndim == 0 and array.dtype.kind in "iu":
+                parts.append(operator.index(array[()]))
+            elif array.dtype.kind in "biu":
+                parts.append(SLOT)
+                places.append(array)
+            else:
+                raise ShapeError(
+                    f"index: expected integers, slices, None, ... or arrays of integers or booleans, got {part!r}"
+                )
+    return tuple(parts), places
+
+
+def _listed(part: Any) -> Any:
+    return np.asarray([each.data if isinstance(each, Tensor) and tracer() is None else each for each in part])
+
+
+def _is_byte_mask(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.dtype == np.uint8 and part.ndim > 0
+
+
+def _check_mask(x: Tensor, parts: list[Any], places: list[Any], mask: Array) -> None:
+    """The mask's sizes must be those of the dimensions that it takes; ... before it is left to NumPy."""
+    if ... in [part for part in parts if part is ...]:
+        return
+    first = len([part for part in parts if part is not None])
+    if mask.shape != x.shape[first : first + mask.ndim]:
+        raise ShapeError(
+            f"index: expected a mask of shape {x.shape[first : first + mask.ndim]}, got {mask.shape} "
+            f"(input is {x.shape})"
+        )
+
+
+def _alone(x: Tensor, parts: Key) -> Key:
+    """The integers of a key, with slices in the place of its other parts."""
+    return tuple(p if isinstance(p, int) or p is ... else slice(None) for p in parts if p is not None)
+
+
+def index(x: Tensor, key: Any) -> Tensor:
+    """x[key]: integers, slices, None, ..., lists, boolean and integer arrays or tensors, as in NumPy and PyTorch.
+
+    An entry picked twice gets both gradients.
+    """
+    parts, places = _key(x, key)
+    try:
+        if not places:
+            return Index.apply(x, index=parts)
+        if any(isinstance(part, int) for part in parts):  # PyTorch takes integers first, NumPy as arrays among others
+            x, parts = Index.apply(x, index=_alone(x, parts)), tuple(p for p in parts if not isinstance(p, int))
+        return Pick.apply(x, *places, key=parts)
+    except IndexError as error:
+        raise ShapeError(f"index: {error} (input is {x.shape})") from None
+
+
+def _check_recordable(parts: Key) -> None:
+    """GraphError for integers apart from arrays, whose result NumPy shapes in another way than PyTorch."""
+    advanced = [i for i, part in enumerate(parts) if part is SLOT or isinstance(part, int)]
+    if SLOT in parts and any(isinstance(p, int) for p in parts) and advanced[-1] - advanced[0] >= len(advanced):
+        raise GraphError(
+            "x[...] = ...: on the tape, integers and arrays of indices apart from one another are not taken"
+        )
+
+
+def set_index(x: Tensor, key: Any, value: Any) -> None:
+    """x[key] = value: into x's own data off the tape; on it, x goes on as what a new operator makes (in_place.py).
+
+    Raises ShapeError for what does not fit, GraphError where a gradient would be wrong.
+    """
+    from fastnn.ops.in_place import recorded, taken_over, writable
+
+    values = value if isinstance(value, Tensor) else Tensor(value)
+    parts, places = _key(x, key)
+    try:
+        if recorded(x, values):
+            _check_recordable(parts)
+            taken_over("x[...] = ...", x, lambda old: Put.apply(old, values.astype(x.dtype), *places, key=parts))
+        else:
+            writable("x[...] = ...", x)
+            target = x.data
+            if places and any(isinstance(part, int) for part in parts):
+                target, parts = target[_alone(x, parts)], tuple(p for p in parts if not isinstance(p, int))
+            target[filled(parts, places)] = values.data
+            wrote(x.data)
+    except (IndexError, ValueError) as error:
+        if isinstance(error, ShapeError):
+            raise
+        raise ShapeError(f"x[...] = ...: {error} (x is {x.shape})") from None
+
+
+# ---- along one dimension ---------------------------------------------------------------------------------------------
+
+
+def _indices(op: str, index: Any) -> Tensor:
+    """Integers as places; DTypeError for others."""
+    found = tensor_of(index)
+    if found.dtype.kind not in "iu":
+        raise DTypeError(f"{op}: expected integers as index, got {found.dtype}: index.long()")
+    return found
+
+
+def _along(op: str, x: Tensor, dim: int, index: Any, *, fits: bool = True) -> tuple[Key, list[Any]]:
+    """The key of x[i, j, index[i, j, k]] with the index at place dim, and its arrays."""
+    found = _indices(op, index)
+    dim = axis(op, dim, max(x.ndim, 1))
+    if found.ndim != x.ndim:
+        raise ShapeError(f"{op}: expected an index of {x.ndim} dimensions, as input has, got {found.shape}")
+    if fits and any(have > size for d, (have, size) in enumerate(zip(found.shape, x.shape, strict=True)) if d != dim):
+        raise ShapeError(f"{op}: expected an index no larger than the input outside of {dim}, got {found.shape}")
+    grid = np.ogrid[tuple(slice(size) for size in found.shape)]
+    places: list[Any] = list(map(np.array, grid if isinstance(grid, (list, tuple)) else [grid]))
+    for each in places:  # what marks a grid for plans
+        each.flags.writeable = False
+    places[dim] = found
+    return (SLOT,) * x.ndim, places
+
+
+def _within(op: str, call: Any, *args: Any, **attributes: Any) -> Tensor:
+    """call(...), with NumPy's word for an index out of range as a ShapeError."""
+    try:
+        return call(*args, **attributes)
+    except IndexError as error:
+        raise ShapeError(f"{op}: {error}") from None
+
+
+def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Tensor:
+    """The entries along `dim` whose places `index` holds: y[i, j] = x[i, index[i, j]] for dim 1. Index and result have
+    one shape, no larger than the input's in the other dimensions. An entry taken twice gets both gradients.
+
+    Raises DTypeError for an index that is not of integers, ShapeError for one that does not fit.
+
+    >>> import fastnn as fnn
+    >>> fnn.gather(fnn.tensor([[1.0, 2.0], [3.0, 4.0]]), 1, fnn.tensor([[1], [0]]))
+    Tensor([[2.],
+            [3.]])
+    """
+    x = tensor_of(input)
+    if x.ndim == 0:
+        return gather(x.reshape(1), dim, _indices("gather", index).reshape(1)).reshape(())
+    key, places = _along("gather", x, dim, index)
+    return _within("gather", Pick.apply, x, *places, key=key)
+
+
+def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
+    """As gather, but that the other dimensions broadcast; without `dim`, of the flattened input."""
+    x, found = tensor_of(input), _indices("take_along_dim", indices)
+    if dim is None:
+        return gather(x.reshape(-1), 0, found.reshape(-1))
+    dim = axis("take_along_dim", dim, x.ndim)
+    shapes = [[1 if d == dim else size for d, size in enumerate(each.shape)] for each in (x, found)]
+    whole = list(np.broadcast_shapes(*map(tuple, shapes)))
+    x_shape, i_shape = ((*whole[:dim], each.shape[dim], *whole[dim + 1 :]) for each in (x, found))
+    return gather(expand(x, x_shape), dim, expand(found, i_shape))
+
+
+def take(input: Any, index: Any) -> Tensor:
+    """Entries of the flattened input, in the shape of `index`."""
+    x, found = tensor_of(input), _indices("take", index)
+    return _within("take", Pick.apply, x.reshape(-1), found, key=(SLOT,))
+
+
+def index_select(input: Any, dim: int, index: Any) -> Tensor:
+    """The slices along `dim` whose places `index`, a vector, holds."""
+    x, found = tensor_of(input), _indices("index_select", index)
+    if found.ndim > 1:
+        raise ShapeError(f"index_select: expected a vector as index, got {found.shape}")
+    key = (*(slice(None),) * axis("index_select", dim, x.ndim), SLOT)
+    return _within("index_select", Pick.apply, x, found.reshape(-1), key=key)
+
+
+def _values(op: str, x: Tensor, src: Any, shape: tuple[int, ...]) -> Tensor:
+    """What is written: a number for all, or the first entries of a tensor; in x's type."""
+    if is_number(src):
+        return Tensor(np.asarray(src, x.dtype))
+    values = src if isinstance(src, Tensor) else Tensor(src)
+    if values.ndim != len(shape) or any(size > have for size, have in zip(shape, values.shape, strict=False)):
+        raise ShapeError(f"{op}: expected values of at least the index's shape {shape}, got {values.shape}")
+    return values[tuple(slice(size) for size in shape)].astype(x.dtype)
+
+
+def scatter(
+    input: Any, dim: int, index: Any, src: Any = None, *, value: Any = None, reduce: str | None = None
+) -> Tensor:
+    """`input` with the values of `src`, a tensor or a number, at the places along `dim` that `index` holds:
+    y[i, index[i, j]] = src[i, j] for dim 1. Of several for one place the last one stays. `reduce` "add" adds them,
+    "multiply" multiplies (without a gradient into src).
+
+    >>> import fastnn as fnn
+    >>> fnn.zeros(2, 3).scatter(1, fnn.tensor([[2], [0]]), 1.0)
+    Tensor([[0., 0., 1.],
+            [1., 0., 0.]])
+    """
+    if (src is None) == (value is None):
+        raise ArgumentError("scatter: expected src, or value")
+    x, src = tensor_of(input), value if src is None else src
+    if reduce is not None:
+        kinds = {"add": "sum", "multiply": "prod"}
+        if reduce not in kinds:
+            raise ArgumentError(f"scatter: expected reduce=None, 'add' or 'multiply', got {reduce!r}")
+        return scatter_reduce(x, dim, index, expand(_values("scatter", x, src, ()), _indices("scatter", index).shape)
+                              if is_number(src) else src, kinds[reduce])  # fmt: skip
+    key, places = _along("scatter", x, dim, index)
+    values = _values("scatter", x, src, places[axis("scatter", dim, x.ndim)].shape)
+    return _within("scatter", Put.apply, x, values, *places, key=key)
+
+
+def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
+    """`input` with the values of `src` added at the places along `dim` that `index` holds; several for a place add up.
+
+    >>> import fastnn as fnn
+    >>> fnn.zeros(3).scatter_add(0, fnn.tensor([0, 2, 0]), fnn.tensor([1.0, 2.0, 3.0]))
+    Tensor([4., 0., 2.])
+    """
+    x = tensor_of(input)
+    key, places = _along("scatter_add", x, dim, index)
+    values = _values("scatter_add", x, src, places[axis("scatter_add", dim, x.ndim)].shape)
+    return x + _within("scatter_add", Spread.apply, values, *places, key=key, shape=x.shape)
+
+
+def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True) -> Tensor:
+    """scatter_add for `reduce` "sum"; "mean" divides by the number of terms; "prod", "amax" and "amin" without a
+    gradient (GraphError where one is needed)."""
+    x, src = tensor_of(input), tensor_of(src)
+    key, places = _along("scatter_reduce", x, dim, index)
+    shape = places[axis("scatter_reduce", dim, x.ndim)].shape
+    values = _values("scatter_reduce", x, src, shape)
+    if reduce in ("sum", "mean"):
+        ones = Tensor(np.broadcast_to(np.ones((), x.dtype), shape))
+        count = Spread.apply(ones, *places, key=key, shape=x.shape)
+        kept = x if include_self else where(count > 0, 0, x)
+        sums = kept + _within("scatter_reduce", Spread.apply, values, *places, key=key, shape=x.shape)
+        if reduce == "sum":
+            return sums
+        return sums / (count + 1 if include_self else where(count > 0, count, 1))
+    ufuncs = {"prod": (np.multiply, 1), "amax": (np.maximum, -np.inf), "amin": (np.minimum, np.inf)}
+    if reduce not in ufuncs:
+        raise ArgumentError(f"scatter_reduce: expected 'sum', 'mean', 'prod', 'amax' or 'amin', got {reduce!r}")
+    ufunc, neutral = ufuncs[reduce]
+    y, full = np.array(as_array(x)), filled(key, [as_array(place) for place in places])
+    if not include_self:
+        y[full] = neutral
+    ufunc.at(y, full, as_array(values))
+    return Tensor(y)
+
+
+def _rows(op: str, x: Tensor, dim: int, index: Any, source: Tensor | None) -> tuple[Key, Tensor]:
+    """The key of the slices along `dim`, and their places."""
+    found = _indices(op, index).reshape(-1)
+    dim = axis(op, dim, x.ndim)
+    shape = (*x.shape[:dim], found.numel(), *x.shape[dim + 1 :])
+    if source is not None and source.shape != shape:
+        raise ShapeError(f"{op}: expected a source of shape {shape}, got {source.shape}")
+    return (*(slice(None),) * dim, SLOT), found
+
+
+def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
+    """`input` with alpha times the slices of `source` added to those along `dim` whose places `index` holds."""
+    x, source = tensor_of(input), tensor_of(source)
+    key, found = _rows("index_add", x, dim, index, source)
+    source = source.astype(x.dtype) if alpha == 1 else source.astype(x.dtype) * alpha
+    return x + _within("index_add", Spread.apply, source, found, key=key, shape=x.shape)
+
+
+def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
+    """`input` with the slices of `source` in the place of those along `dim` whose places `index` holds."""
+    x, source = tensor_of(input), tensor_of(source)
+    key, found = _rows("index_copy", x, dim, index, source)
+    return _within("index_copy", Put.apply, x, source.astype(x.dtype), found, key=key)
+
+
+def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
+    """`input` with `value` in the slices along `dim` whose places `index` holds."""
+    x = tensor_of(input)
+    key, found = _rows("index_fill", x, dim, index, None)
+    return _within("index_fill", Put.apply, x, tensor_of(value).astype(x.dtype), found, key=key)
+
+
+def index_put(input: Any, indices: tuple[Any, ...], values: Any, accumulate: bool = False) -> Tensor:
+    """`input` with input[indices] = values, or += with `accumulate`, which adds up what comes to one place."""
+    x = tensor_of(input)
+    parts, places = _key(x, tuple(indices))
+    values = tensor_of(values).astype(x.dtype)
+    if not accumulate:
+        return _within("index_put", Put.apply, x, values, *places, key=parts)
+    shape = np.broadcast_to(np.zeros(()), x.shape)[filled(parts, places)].shape
+    return x + _within("index_put", Spread.apply, expand(values, shape), *places, key=parts, shape=x.shape)
+
+
+# ---- by masks --------------------------------------------------------------------------------------------------------
+
+
+def _mask(op: str, mask: Any) -> Tensor:
+    found = tensor_of(mask)
+    if found.dtype != np.bool_:
+        raise DTypeError(f"{op}: expected a mask of booleans, such as x > 0, got {found.dtype}")
+    return found
+
+
+def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
+    """`value`, a number or a tensor with one entry, where `mask` holds, else `input`. The mask broadcasts to input.
+
+    >>> import fastnn as fnn
+    >>> fnn.tensor([1.0, 2.0]).masked_fill(fnn.tensor([True, False]), 0)
+    Tensor([0., 2.])
+    """
+    x, mask = tensor_of(input), _mask("masked_fill", mask)
+    value = value.reshape(()) if isinstance(value, Tensor) and value.numel() == 1 else value
+    if not is_number(value) and not isinstance(value, bool) and np.ndim(value):
+        raise ShapeError(f"masked_fill: expected one value, got shape {np.shape(value)}: fnn.where takes tensors")
+    return where(mask, tensor_of(value).astype(x.dtype), x)
+
+
+def masked_select(input: Any, mask: Any) -> Tensor:
+    """The entries where `mask` holds, one after the other; both broadcast."""
+    x, mask = tensor_of(input), _mask("masked_select", mask)
+    shape = np.broadcast_shapes(x.shape, mask.shape)
+    return index(expand(x, shape), expand(mask, shape))
+
+
+def masked_scatter(input: Any, mask: Any, source: Any) -> Tensor:
+    """`input` with the entries of `source`, one after the other, where `mask` holds."""
+    x, mask = tensor_of(input), expand(_mask("masked_scatter", mask), tensor_of(input).shape)
+    parts, places = _key(x, mask)
+    source = tensor_of(source).astype(x.dtype).reshape(-1)
+    count = len(places[0]) if places else 0
+    if source.numel() < count:
+        raise ShapeError(f"masked_scatter: expected a source of at least {count} entries, got {source.numel()}")
+    return Put.apply(x, source[:count], *places, key=parts)
+
+
+def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
+    """The places of the entries that are not 0: (count, ndim) int64, or with `as_tuple` a vector for each dimension."""
+    x = tensor_of(input)
+    places = np.nonzero(np.atleast_1d(x.detach().data))
+    if as_tuple:
+        return tuple(map(Tensor, places))
+    return Tensor(np.stack(places, 1) if x.ndim else np.zeros((len(places[0]), 0), np.int64))
+
+
+def argwhere(input: Any) -> Tensor:
+    """The places of the entries that are not 0: (count, ndim) int64."""
+    return nonzero(input)
+
+
+SPECIAL: dict[str, Any] = {
+    "where": lambda x, condition, other: where(condition, x, other),
+    "__getitem__": index,
+    "__setitem__": set_index,
+    "__iter__": lambda x: (index(x, i) for i in range(len(x))),
+}

@@ -1,0 +1,319 @@
+"""Many entries made one: sums, moments, extrema, truth; over one dimension, several, or all.
+
+`dim` may be called `axis`, and `keepdim` `keepdims`, as in NumPy.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from fastnn.checks import is_whole, number
+from fastnn.dtypes import dtype_of
+from fastnn.errors import ArgumentError, ShapeError
+from fastnn.ops.common import Dim, axes, axis, floating
+from fastnn.ops.joining import cat
+from fastnn.ops.logic import ne
+from fastnn.ops.names import of
+from fastnn.ops.shaping import Deviation, Extremum, Place, Sum
+from fastnn.tensors import Array, Context, Function, Tensor
+
+__all__ = of("reductions")
+F = TypeVar("F")
+
+
+class ValuesAndIndices(NamedTuple):
+    """What max, min and median give along a dimension: the entries, and where they stand; a pair, too."""
+
+    values: Tensor
+    indices: Tensor
+
+
+class MinAndMax(NamedTuple):
+    """What aminmax gives."""
+
+    min: Tensor
+    max: Tensor
+
+
+class Peak(Function):
+    """The largest entry over the dimensions `dim` (all if None), or the smallest; of equal ones each takes its share of
+    the gradient. Saves x and the output. Attributes: dim, keepdim, largest."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, dim: tuple[int, ...] | None, keepdim: bool, largest: bool) -> Array:
+        y = (np.max if largest else np.min)(x, axis=dim, keepdims=keepdim)
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        x, y = ctx.saved_tensors
+        dim = ctx.attributes["dim"]
+        if dim is not None and not ctx.attributes["keepdim"]:
+            grad, y = np.expand_dims(grad, dim), np.expand_dims(y, dim)
+        same = (x == y).astype(x.dtype)
+        return same * (grad / np.sum(same, axis=dim, keepdims=True))
+
+
+class Truth(Function):
+    """Whether any entry over the dimensions `dim` (all if None) is not 0, or whether all are. Attributes: dim, keepdim,
+    every."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, dim: tuple[int, ...] | None, keepdim: bool, every: bool) -> Array:
+        return (np.all if every else np.any)(x, axis=dim, keepdims=keepdim)
+
+
+def numpys_names(function: F) -> F:
+    """Decorator: the function takes `axis` for `dim` and `keepdims` for `keepdim`, and any array for a tensor."""
+
+    @functools.wraps(function)  # type: ignore[arg-type]
+    def called(input: Any, *args: Any, **options: Any) -> Any:
+        if options:
+            for name, own in (("axis", "dim"), ("keepdims", "keepdim")):
+                if name in options:
+                    options[own] = options.pop(name)
+        return function(input if isinstance(input, Tensor) else Tensor(input), *args, **options)  # type: ignore[operator]
+
+    return called  # type: ignore[return-value]
+
+
+def _typed(op: str, x: Tensor, dtype: Any) -> Tensor:
+    """x as it is summed: in the type that is asked for."""
+    wanted = dtype_of(op, dtype)
+    return x if wanted is None else x.astype(wanted)
+
+
+@numpys_names
+def sum(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The sum over one dimension, several, or all; of whole numbers and truth values int64.
+
+    >>> import fastnn as fnn
+    >>> fnn.Tensor([[1.0, 2.0], [3.0, 4.0]]).sum(0)
+    Tensor([4., 6.])
+    """
+    return Sum.apply(_typed("sum", input, dtype), dim=axes("sum", dim, input.ndim), keepdim=keepdim)
+
+
+@numpys_names
+def mean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The mean over one dimension, several, or all."""
+    x = floating(_typed("mean", input, dtype))
+    dims = axes("mean", dim, x.ndim)
+    return Sum.apply(x, dim=dims, keepdim=keepdim) / _count(x, dims)
+
+
+def _count(x: Tensor, dims: tuple[int, ...] | None) -> int:
+    return math.prod(x.shape if dims is None else (x.shape[d] for d in dims))
+
+
+@numpys_names
+def count_nonzero(input: Any, dim: Dim = None) -> Tensor:
+    """How many entries are not 0; int64."""
+    return sum(ne(input, 0), dim)
+
+
+@numpys_names
+def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The product along one dimension, or of all entries; of whole numbers and truth values int64.
+
+    >>> import fastnn as fnn
+    >>> fnn.tensor([[1.0, 2.0], [0.0, 4.0]]).prod(1)
+    Tensor([2., 0.])
+    """
+    x = _typed("prod", input, dtype)
+    x = x.astype(np.int64) if dtype is None and x.dtype.kind != "f" else x
+    found = axes("prod", None if dim is None else (dim,), x.ndim)
+    place = None if found is None else found[0]
+    left = x.reshape(-1) if place is None else x.transpose(0, place) if place else x
+    if not left.shape[0]:
+        left = Tensor(np.ones((1, *left.shape[1:]), x.dtype))
+    while (count := left.shape[0]) > 1:  # in pairs: the gradient of a product with zeros needs no case of its own
+        pairs = left[: count // 2] * left[count // 2 : count // 2 * 2]
+        left = cat([pairs, left[count // 2 * 2 :]]) if count % 2 else pairs
+    if place is None:
+        return left.reshape((1,) * x.ndim if keepdim else ())
+    left = left.transpose(0, place) if place else left
+    return left if keepdim else left.squeeze(place)
+
+
+# ---- extrema ---------------------------------------------------------------------------------------------------------
+
+
+@numpys_names
+def max(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+    """The largest entry; along `dim` the largest and their indices, as `.values` and `.indices` or as a pair; of two
+    tensors the larger entries.
+
+    Of equal entries along a dimension the first takes the gradient, of all of them each its share, as in PyTorch.
+
+    >>> import fastnn as fnn
+    >>> values, indices = fnn.Tensor([[1.0, 5.0], [4.0, 3.0]]).max(1)
+    >>> values, indices.numpy()
+    (Tensor([5., 4.]), array([1, 0]))
+    """
+    return _extremum("max", input, dim, keepdim, other)
+
+
+@numpys_names
+def min(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+    """The smallest entry; along `dim`, or of two tensors, as for `max`."""
+    return _extremum("min", input, dim, keepdim, other)
+
+
+def _extremum(op: str, x: Tensor, dim: Any, keepdim: bool, other: Any) -> Any:
+    other = dim if isinstance(dim, (Tensor, np.ndarray)) and not is_whole(dim) else other
+    if other is not None:
+        from fastnn.ops.elementwise import maximum, minimum
+
+        return (maximum if op == "max" else minimum)(x, other)
+    if dim is None:
+        return (amax if op == "max" else amin)(_filled(op, x))
+    return _along(op, x, dim, keepdim, np.argmax if op == "max" else np.argmin)
+
+
+def _along(op: str, x: Tensor, dim: Any, keepdim: bool, pick: Any) -> ValuesAndIndices:
+    dim = axis(op, dim, _filled(op, x).ndim or 1)
+    if not x.ndim:  # a number has one entry along each of its dimensions
+        return ValuesAndIndices(x * 1, Tensor(np.zeros((), np.int64)))
+    options = {"dim": dim, "keepdim": keepdim, "pick": pick}
+    return ValuesAndIndices(Extremum.apply(x, **options), Place.apply(x, **options))
+
+
+def _filled(op: str, x: Tensor) -> Tensor:
+    if x.numel() == 0:
+        raise ShapeError(f"{op}: expected at least one entry, got shape {x.shape}")
+    return x
+
+
+@numpys_names
+def amax(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """The largest entry over one dimension, several, or all; of equal ones each takes its share of the gradient."""
+    x = _filled("amax", input)
+    return Peak.apply(x, dim=axes("amax", dim, x.ndim), keepdim=keepdim, largest=True)
+
+
+@numpys_names
+def amin(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """The smallest entry over one dimension, several, or all; of equal ones each takes its share of the gradient."""
+    x = _filled("amin", input)
+    return Peak.apply(x, dim=axes("amin", dim, x.ndim), keepdim=keepdim, largest=False)
+
+
+@numpys_names
+def aminmax(input: Any, *, dim: int | None = None, keepdim: bool = False) -> MinAndMax:
+    """The smallest and the largest entry, `.min` and `.max`."""
+    return MinAndMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
+
+
+@numpys_names
+def argmax(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """The index of the largest entry along `dim`, or in the flattened tensor; int64, off the tape."""
+    return _place("argmax", input, dim, keepdim, np.argmax)
+
+
+@numpys_names
+def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """The index of the smallest entry along `dim`, or in the flattened tensor; int64, off the tape."""
+    return _place("argmin", input, dim, keepdim, np.argmin)
+
+
+def _place(op: str, x: Tensor, dim: int | None, keepdim: bool, pick: Any) -> Tensor:
+    found = axes(op, None if dim is None else (dim,), _filled(op, x).ndim)
+    return Place.apply(x, dim=None if found is None else found[0], keepdim=keepdim, pick=pick)
+
+
+@numpys_names
+def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The entry in the middle, of two the smaller; along `dim` with indices, as for `max`. NaN where one is."""
+    x = _filled("median", input)
+    if dim is None:
+        return _along("median", x.reshape(-1), 0, False, _argmedian).values
+    return _along("median", x, dim, keepdim, _argmedian)
+
+
+def _argmedian(x: Array, axis: int, keepdims: bool) -> Array:
+    order = np.argsort(x, axis=axis, kind="stable")
+    middle = np.take(order, [(x.shape[axis] - 1) // 2], axis=axis)
+    if x.dtype.kind == "f":
+        lost = np.isnan(x)
+        middle = np.where(lost.any(axis=axis, keepdims=True), lost.argmax(axis=axis, keepdims=True), middle)
+    return middle if keepdims else middle.squeeze(axis)
+
+
+# ---- moments ---------------------------------------------------------------------------------------------------------
+
+
+@numpys_names
+def var(
+    input: Any, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+) -> Tensor:
+    """The variance over one dimension, several, or all: squared deviations summed, divided by count - correction.
+
+    `unbiased` is PyTorch's older name: True for a correction of 1, which is the default, False for 0; ``x.var(False)``
+    says it of all entries.
+    """
+    return _moments("var", input, dim, unbiased, keepdim, correction)[0]
+
+
+@numpys_names
+def std(
+    input: Any, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+) -> Tensor:
+    """The square root of the variance, by the same arguments; its gradient where all values are equal is 0."""
+    return Deviation.apply(_moments("std", input, dim, unbiased, keepdim, correction)[0])
+
+
+@numpys_names
+def var_mean(
+    input: Any, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """The variance and the mean, by the arguments of `var`."""
+    return _moments("var_mean", input, dim, unbiased, keepdim, correction)
+
+
+def _moments(
+    op: str, input: Tensor, dim: Any, unbiased: Any, keepdim: bool, correction: float | None
+) -> tuple[Tensor, Tensor]:
+    """Variance and mean; a flag in the place of dim is `unbiased`, as in PyTorch."""
+    if isinstance(dim, (bool, np.bool_)):
+        dim, unbiased = None, dim
+    if not isinstance(unbiased, (bool, np.bool_)):
+        raise ArgumentError(f"{op}: expected unbiased=True or False, got {unbiased!r}: correction= is given by name")
+    correction = float(unbiased) if correction is None else number(op, "correction", correction, 0)
+    x = floating(input)
+    dims = axes(op, dim, x.ndim)
+    count = _count(x, dims)
+    if count <= correction:
+        raise ShapeError(f"{op}: expected more than {correction:g} entries, got {count} (input is {x.shape})")
+    middle = mean(x, tuple(range(x.ndim)) if dims is None else dims, True)
+    away = x - middle
+    if not keepdim:
+        middle = middle.reshape(tuple(size for d, size in enumerate(x.shape) if dims is not None and d not in dims))
+    return sum(away * away, dims, keepdim) / (count - correction), middle
+
+
+# ---- truth -----------------------------------------------------------------------------------------------------------
+
+
+@numpys_names
+def any(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """Whether an entry is not 0, over one dimension, several, or all; booleans.
+
+    >>> import fastnn as fnn
+    >>> fnn.tensor([[0, 1], [0, 0]]).any(1), bool(fnn.tensor([0, 1]).any())
+    (Tensor([ True, False], dtype=bool), True)
+    """
+    return Truth.apply(input, dim=axes("any", dim, input.ndim), keepdim=keepdim, every=False)
+
+
+@numpys_names
+def all(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
+    """Whether no entry is 0, over one dimension, several, or all; booleans."""
+    return Truth.apply(input, dim=axes("all", dim, input.ndim), keepdim=keepdim, every=True)

@@ -1,0 +1,114 @@
+"""Layer, group and RMS normalisation, each sample by itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn.checks import whole
+from fastnn.errors import ShapeError
+from fastnn.ops.common import floating
+from fastnn.tensors import Array, Context, Function, Tensor
+
+__all__ = ["group_norm", "layer_norm", "rms_norm"]
+
+
+class GroupNorm(Function):
+    """x (N, C, P), its channels normalised in groups, weight and bias (C,) or None; kernels group_norm_*.
+
+    Saves x, the groups' statistics, and weight. Attributes: groups, eps, centred (else no mean is taken off).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Context, x: Array, weight: Array | None, bias: Array | None, *, groups: int, eps: float, centred: bool
+    ) -> Array:
+        y, statistics = ctx.kernels.group_norm_forward(x, weight, bias, groups, eps, centred)
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(x, statistics, weight)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None, Array | None]:
+        x, statistics, weight = ctx.saved_tensors
+        groups, centred = ctx.attributes["groups"], ctx.attributes["centred"]
+        grad_x = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_x = ctx.kernels.group_norm_backward_input(grad, x, statistics, weight, groups, centred)
+        if any(ctx.needs_input_grad[1:]):
+            grad_weight, grad_bias = ctx.kernels.group_norm_backward_weight(grad, x, statistics, groups)
+        return grad_x, grad_weight, grad_bias
+
+
+def layer_norm(
+    input: Any,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last dimensions, which are `normalized_shape`.
+
+    input (..., *normalized_shape), of any floating type; weight, bias of normalized_shape or None. The variance is
+    the biased one. Raises ShapeError where the shapes do not fit.
+
+    >>> import fastnn as fnn
+    >>> fnn.nn.functional.layer_norm([[1.0, 3.0]], [2])
+    Tensor([[-0.999995,  0.999995]])
+    """
+    return _last("layer_norm", input, normalized_shape, weight, bias, eps, True)
+
+
+def rms_norm(
+    input: Any, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """x / sqrt(mean(x²) + eps) * weight over the last dimensions; eps is the type's own unless given."""
+    x = floating(input, None if weight is None else weight.dtype)
+    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    return _last("rms_norm", x, normalized_shape, weight, None, eps, False)
+
+
+def _last(
+    op: str, input: Any, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float, centred: bool
+) -> Tensor:
+    x = floating(input, None if weight is None else weight.dtype)
+    shape = tuple(shape)
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise ShapeError(f"{op}: expected input of shape (..., {str(shape)[1:-1].rstrip(',')}), got {x.shape}")
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is not None and tensor.shape != shape:
+            raise ShapeError(f"{op}: expected {name} of shape {shape}, got {tensor.shape}")
+    size = math.prod(shape)
+    if x.numel() == 0:
+        return x
+    if len(shape) > 1:
+        weight, bias = (None if tensor is None else tensor.reshape(size) for tensor in (weight, bias))
+    rows = x.reshape(x.numel() // size, size, 1)
+    return GroupNorm.apply(rows, weight, bias, groups=1, eps=float(eps), centred=centred).reshape(x.shape)
+
+
+def group_norm(
+    input: Any, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * weight + bias over each of num_groups groups of channels of each sample.
+
+    input (N, C, ...), weight, bias (C,) or None. Raises ShapeError unless num_groups divides C.
+
+    >>> import numpy as np, fastnn as fnn
+    >>> fnn.nn.functional.group_norm(np.ones((2, 6, 5)), 3).shape
+    (2, 6, 5)
+    """
+    x = floating(input, None if weight is None else weight.dtype)
+    num_groups = whole("group_norm", "num_groups", num_groups, 1)
+    if x.ndim < 2 or x.shape[1] % num_groups:
+        raise ShapeError(f"group_norm: expected input (N, C, ...), C a multiple of {num_groups}, got {x.shape}")
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is not None and tensor.shape != x.shape[1:2]:
+            raise ShapeError(f"group_norm: expected {name} of shape {x.shape[1:2]}, got {tensor.shape}")
+    if x.numel() == 0:
+        return x
+    planes = x.reshape(x.shape[0], x.shape[1], math.prod(x.shape[2:]))
+    return GroupNorm.apply(planes, weight, bias, groups=num_groups, eps=float(eps), centred=True).reshape(x.shape)

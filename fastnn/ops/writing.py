@@ -1,0 +1,152 @@
+"""Methods that write into a tensor and have no form that makes a new one: copies, constants, random numbers, and those
+that change its shape."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastnn.checks import is_number, number
+from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from fastnn.ops.common import tensor_of
+from fastnn.ops.draws import RandintLike, RandLike, RandnLike, drawn
+from fastnn.ops.in_place import recorded, written
+from fastnn.ops.places import SLOT, Put
+from fastnn.ops.shaping import expand, squeeze, t, transpose, unsqueeze
+from fastnn.tensors import Tensor
+
+__all__ = [
+    "copy_", "detach_", "exponential_", "fill_", "fill_diagonal_", "geometric_", "log_normal_", "normal_", "random_",
+    "squeeze_", "t_", "transpose_", "uniform_", "unsqueeze_", "zero_",
+]  # fmt: skip
+
+
+def _writing(function: Any) -> Any:
+    """The method that writes what `function` computes, with its docstring."""
+    method = written(function.__name__, function)
+    method.__doc__ = function.__doc__
+    return method
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------------
+
+
+@_writing
+def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """Write the entries of `src`, which broadcasts, into the tensor, in its own type."""
+    return expand(tensor_of(src).astype(input.dtype), input.shape)
+
+
+@_writing
+def fill_(input: Tensor, value: Any) -> Tensor:
+    """Write one number into all entries."""
+    if not is_number(value) and not isinstance(value, (bool, np.bool_)) and getattr(value, "ndim", True):
+        raise ArgumentError(f"fill_: expected one number, got {value!r}")
+    return expand(tensor_of(value).astype(input.dtype), input.shape)
+
+
+@_writing
+def zero_(input: Tensor) -> Tensor:
+    """Write 0 into all entries."""
+    return expand(Tensor(np.zeros((), input.dtype)), input.shape)
+
+
+@_writing
+def fill_diagonal_(input: Tensor, fill_value: float, wrap: bool = False) -> Tensor:
+    """Write one number into the diagonal of a matrix, or of a tensor of equal sizes."""
+    if wrap or input.ndim < 2 or (input.ndim > 2 and len(set(input.shape)) > 1):
+        raise ShapeError(f"fill_diagonal_: expected a matrix, or equal sizes, and wrap=False, got {input.shape}")
+    value = Tensor(np.asarray(number("fill_diagonal_", "fill_value", fill_value, finite=False), input.dtype))
+    return Put.apply(input, value, *[np.arange(min(input.shape))] * input.ndim, key=(SLOT,) * input.ndim)
+
+
+# ---- random numbers --------------------------------------------------------------------------------------------------
+
+
+def _drawn(op: str, x: Tensor, function: Any, generator: Any) -> Tensor:
+    if x.dtype.kind != "f":
+        raise DTypeError(f"{op}: expected a tensor of float32 or float64, got {x.dtype}")
+    return drawn(function, op, x.shape, generator, dtype=x.dtype)
+
+
+@_writing
+def uniform_(input: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Write random numbers from [from, to), all equally likely."""
+    low, high = number("uniform_", "from", from_), number("uniform_", "to", to)
+    if low > high:
+        raise ArgumentError(f"uniform_: expected from <= to, got {low} and {high}")
+    return _drawn("uniform_", input, RandLike, generator) * (high - low) + low
+
+
+@_writing
+def normal_(input: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Write normal random numbers of that mean and standard deviation."""
+    std = number("normal_", "std", std, 0)
+    return _drawn("normal_", input, RandnLike, generator) * std + number("normal_", "mean", mean)
+
+
+@_writing
+def log_normal_(input: Tensor, mean: float = 1.0, std: float = 2.0, *, generator: Any = None) -> Tensor:
+    """Write exp of normal random numbers of that mean and standard deviation."""
+    return (_drawn("log_normal_", input, RandnLike, generator) * number("log_normal_", "std", std, 0) + mean).exp()
+
+
+@_writing
+def exponential_(input: Tensor, lambd: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Write exponential random numbers of that rate, whose mean is 1 / lambd."""
+    rate = number("exponential_", "lambd", lambd, above=0)
+    return -(1 - _drawn("exponential_", input, RandLike, generator)).log() / rate
+
+
+@_writing
+def geometric_(input: Tensor, p: float, *, generator: Any = None) -> Tensor:
+    """Write after how many trials of probability p the first succeeds, from 1 on."""
+    p = number("geometric_", "p", p, above=0, below=1)
+    u = drawn(RandLike, "geometric_", input.shape, generator, dtype=np.dtype(np.float64))
+    return Tensor(np.maximum(np.ceil(np.log1p(-u.data) / math.log1p(-p)), 1)).astype(input.dtype)
+
+
+@_writing
+def random_(input: Tensor, from_: int = 0, to: int | None = None, *, generator: Any = None) -> Tensor:
+    """Write random whole numbers from `from` to `to` - 1; one number alone is `to`; without any, all that the type
+    holds, of floats those that it holds exactly."""
+    if to is None:
+        exact = 2 ** (24 if input.dtype.itemsize == 4 else 53)
+        most = exact if input.dtype.kind == "f" else np.iinfo(input.dtype).max if input.dtype.kind in "iu" else 2
+        from_, to = (0, from_) if from_ else (0, int(most))
+    if from_ >= to:
+        raise ArgumentError(f"random_: expected from < to, got {from_} and {to}")
+    return drawn(RandintLike, "random_", input.shape, generator, low=from_, high=to, dtype=input.dtype)
+
+
+# ---- shape -----------------------------------------------------------------------------------------------------------
+
+
+def _seen_otherwise(name: str, function: Any) -> Any:
+    """The method that gives the tensor another shape; its entries stay where they are."""
+
+    def method(input: Tensor, *args: Any, **options: Any) -> Tensor:
+        if recorded(input):
+            raise GraphError(f"{name}: a tensor on the tape keeps its shape: x.{name[:-1]}(...) makes a view of it")
+        input._data = function(input.detach(), *args, **options).data
+        input._grad = None
+        return input
+
+    method.__name__ = method.__qualname__ = name
+    method.__doc__ = f"`{name[:-1]}` in place: the tensor itself has another shape; off the tape alone."
+    return method
+
+
+squeeze_ = _seen_otherwise("squeeze_", squeeze)
+t_ = _seen_otherwise("t_", t)
+transpose_ = _seen_otherwise("transpose_", transpose)
+unsqueeze_ = _seen_otherwise("unsqueeze_", unsqueeze)
+
+
+def detach_(input: Tensor) -> Tensor:
+    """Take the tensor itself off the tape."""
+    input.node = None
+    input._requires_grad = False
+    return input

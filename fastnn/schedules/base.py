@@ -1,0 +1,157 @@
+"""What schedules share, and how they set rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+from fastnn.checks import is_number, is_whole, number, plain
+from fastnn.errors import ArgumentError, StateError
+
+__all__ = ["HasGroups", "LRScheduler", "checked", "described", "each_group", "load", "own_rate", "set_rate"]
+
+
+class HasGroups(Protocol):
+    param_groups: list[dict[str, Any]]
+
+
+class LRScheduler:
+    """What the schedules by formula share. A subclass defines `rate(base_lr, i)`, group i's rate at last_epoch.
+
+    `base_lrs` are the rates to start from; None: those that the user set last.
+    """
+
+    per: ClassVar[str] = "epoch"  # step() is called after each "batch" or "epoch"; "metric": with a metric, each epoch
+
+    def __init__(self, optimizer: HasGroups, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None) -> None:
+        if last_epoch != -1:
+            raise ArgumentError(
+                f"{type(self).__name__}: expected last_epoch=-1, got {last_epoch!r}: to go on where a schedule "
+                "stood, use load_state_dict()"
+            )
+        self.optimizer = checked(type(self).__name__, optimizer)
+        own = [own_rate(group) for group in optimizer.param_groups]
+        self.base_lrs = own if base_lrs is None else list(base_lrs)
+        self.factors = [1.0] * len(own)  # by which the user has changed the rates since
+        self.last_epoch = 0
+        self._apply()
+
+    def rate(self, base_lr: float, i: int) -> float:
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """Go on to the next t; after `optimizer.step()`."""
+        self._follow_user()
+        self.last_epoch += 1
+        self._apply()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        groups = self.optimizer.param_groups
+        if len(groups) != len(self.base_lrs):
+            raise ArgumentError(
+                f"{type(self).__name__}: expected an optimiser of {len(self.base_lrs)} groups, as when the schedule "
+                f"was made, got {len(groups)}: make the schedule after the last add_param_group"
+            )
+        return groups
+
+    def _follow_user(self) -> None:
+        """Multiply what follows by the change where a rate is no longer the one that was scheduled."""
+        for i, group in enumerate(self._groups()):
+            if group["lr"] != group.get("scheduled_lr", group["lr"]):
+                planned = self.rate(self.base_lrs[i], i)
+                if planned:
+                    self.factors[i] = group["lr"] / planned
+                set_rate(group, own_rate(group))
+
+    def _apply(self) -> None:
+        """Set the optimiser to the present t."""
+        for i, group in enumerate(self._groups()):
+            set_rate(group, self.factors[i] * self.rate(self.base_lrs[i], i))
+        self.also()
+
+    def also(self) -> None:
+        """Set what else than the rates follows the schedule."""
+
+    def get_last_lr(self) -> list[float]:
+        """The groups' present rates."""
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+    def __repr__(self) -> str:
+        return described(self)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedule stands, as plain values; functions are not in it."""
+        self._follow_user()
+        return {
+            "base_lrs": list(self.base_lrs),
+            "last_epoch": self.last_epoch,
+            "factors": list(self.factors),
+            "last_lr": self.get_last_lr(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there, at the rates of that time, whether the optimiser's own state is loaded before or after.
+
+        Raises StateError for the state of another schedule, or of an optimiser with another number of groups.
+        """
+        given = state_dict.get("base_lrs", ()) if isinstance(state_dict, Mapping) else ()
+        if given and len(given) != len(self.base_lrs):
+            raise StateError(f"{type(self).__name__}: expected {len(self.base_lrs)} base_lrs, got {len(given)}")
+        load(self, state_dict, ("base_lrs", "last_epoch"))
+        self.factors = list(state_dict.get("factors", [1.0] * len(self.base_lrs)))  # older states have none
+        self._apply()
+        for group, lr in zip(self._groups(), state_dict.get("last_lr", self.get_last_lr()), strict=True):
+            set_rate(group, lr)
+
+
+def checked(schedule: str, optimizer: HasGroups) -> HasGroups:
+    if not hasattr(optimizer, "param_groups"):
+        raise ArgumentError(f"{schedule}: expected an optimiser, got {type(optimizer).__name__}")
+    return optimizer
+
+
+def own_rate(group: dict[str, Any]) -> float:
+    """The rate that the user set last: the present one, unless a schedule has set that."""
+    if group["lr"] != group.get("scheduled_lr"):
+        group["initial_lr"] = group["lr"]
+    return float(group.get("initial_lr", group["lr"]))
+
+
+def set_rate(group: dict[str, Any], lr: float) -> None:
+    group["lr"] = group["scheduled_lr"] = lr
+
+
+def described(schedule: Any) -> str:
+    rates = ", ".join(f"{rate:g}" for rate in schedule.get_last_lr())
+    return f"{type(schedule).__name__}(last_epoch={schedule.last_epoch}, lr=[{rates}])"
+
+
+def each_group(schedule: str, what: str, value: float | Sequence[float], groups: int) -> list[float]:
+    """One number for each group, or the one for all of them."""
+    many = isinstance(value, Iterable) and not isinstance(value, str) and not is_number(value)
+    values = list(value) if many else [value] * groups  # type: ignore[arg-type]
+    if len(values) != groups:
+        raise ArgumentError(f"{schedule}: expected {groups} {what} for {groups} groups, got {value!r}")
+    return [number(schedule, what, each, 0) for each in values]
+
+
+def load(schedule: Any, state_dict: dict[str, Any], names: Sequence[str]) -> None:
+    if not isinstance(state_dict, Mapping):
+        expected = f"{type(schedule).__name__}: expected what state_dict() returned"
+        raise StateError(f"{expected}, got {type(state_dict).__name__}")
+    missing = [name for name in names if name not in state_dict]
+    if missing:
+        raise StateError(f"{type(schedule).__name__}: expected {list(names)}, missing {missing}")
+    wrong = [name for name in names if not _is_alike(state_dict[name], getattr(schedule, name))]
+    if wrong:
+        got = ", ".join(f"{name}={state_dict[name]!r:.50}" for name in wrong)
+        raise StateError(f"{type(schedule).__name__}: expected what state_dict() returned, got {got}")
+    for name in names:
+        setattr(schedule, name, plain(state_dict[name]))
+
+
+def _is_alike(value: Any, present: Any) -> bool:
+    """Whether it can take the place of a number, or of one number for each group."""
+    if isinstance(present, list):
+        return isinstance(value, (list, tuple)) and len(value) == len(present) and all(map(is_number, value))
+    return is_whole(value, -1) if isinstance(present, int) else is_number(value)

@@ -1,0 +1,96 @@
+"""What programs for PyTorch set and ask before anything else: taken where it changes nothing here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn import random
+from fastnn.devices import CPU, cpu_only, device
+from fastnn.dtypes import OF_TENSORS, dtype_of, set_default_dtype
+from fastnn.errors import ArgumentError
+from fastnn.ops.creation import empty, tensor
+from fastnn.tensors import Tensor
+
+__all__ = [
+    "are_deterministic_algorithms_enabled", "channels_last", "contiguous_format", "dtype", "e", "finfo",
+    "get_default_device", "get_rng_state", "iinfo", "inf", "is_tensor", "nan", "pi", "preserve_format",
+    "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
+    "set_printoptions", "set_rng_state", "tensor_type", "use_deterministic_algorithms",
+]  # fmt: skip
+
+e, inf, nan, pi = np.e, np.inf, np.nan, np.pi
+finfo, iinfo, dtype = np.finfo, np.iinfo, np.dtype
+channels_last, contiguous_format, preserve_format = "channels_last", "contiguous_format", "preserve_format"
+get_rng_state, set_rng_state = random.get_state, random.set_state
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether it is a tensor; arrays are none."""
+    return isinstance(obj, Tensor)
+
+
+def set_printoptions(
+    precision: int | None = None, threshold: int | None = None, edgeitems: int | None = None,
+    linewidth: int | None = None, profile: str | None = None, sci_mode: bool | None = None,
+) -> None:  # fmt: skip
+    """How tensors are printed: NumPy's np.set_printoptions, which prints them, for arrays as well."""
+    chosen: dict[str, Any] = {
+        None: {},
+        "default": {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80},
+        "short": {"precision": 2, "threshold": 1000, "edgeitems": 2, "linewidth": 80},
+        "full": {"precision": 4, "threshold": 2**31, "edgeitems": 3, "linewidth": 80},
+    }.get(profile, {})
+    given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
+    if sci_mode is not None:
+        given["suppress"] = not sci_mode
+    np.set_printoptions(**{**chosen, **{name: value for name, value in given.items() if value is not None}})
+
+
+def set_default_tensor_type(t: Any) -> None:
+    """The type of new tensors of floats by its old name, such as fnn.DoubleTensor."""
+    name = str(getattr(t, "__name__", t)).rpartition(".")[2]
+    set_default_dtype(OF_TENSORS.get(name, t))
+
+
+def set_default_device(device: Any) -> None:
+    """The CPU alone; BackendError for others."""
+    cpu_only("set_default_device", device)
+
+
+def get_default_device() -> device:
+    """The CPU."""
+    return CPU
+
+
+def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:
+    """Nothing: fastnn's results are the same in every run, for any number of threads."""
+
+
+def are_deterministic_algorithms_enabled() -> bool:
+    """True."""
+    return True
+
+
+def set_float32_matmul_precision(precision: str) -> None:
+    """Nothing: products of float32 are computed in float32. ArgumentError for what PyTorch does not take."""
+    if precision not in ("highest", "high", "medium"):
+        raise ArgumentError(f"set_float32_matmul_precision: expected 'highest', 'high' or 'medium', got {precision!r}")
+
+
+def set_num_interop_threads(count: int) -> None:
+    """Nothing: operators run one after the other; fnn.set_num_threads says by how many threads each."""
+
+
+def tensor_type(name: str) -> Any:
+    """The maker of tensors by PyTorch's old name: ``fnn.LongTensor([1, 2])``, ``fnn.FloatTensor(2, 3)``."""
+
+    def made(*data: Any) -> Tensor:
+        if data and all(isinstance(size, int) for size in data):
+            return empty(*data, dtype=OF_TENSORS[name])
+        return tensor(data[0] if data else [], dtype=dtype_of(name, OF_TENSORS[name]))
+
+    made.__name__ = made.__qualname__ = name
+    made.__doc__ = f"A tensor of {OF_TENSORS[name]}, of a copy of data, or of sizes: fnn.tensor, fnn.empty."
+    return made

@@ -1,0 +1,127 @@
+"""Data sets: what has a length and gives a sample for an index, or what is iterated."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from fastnn.errors import ArgumentError, ShapeError
+from fastnn.random import generator as shared
+from fastnn.tensors import Tensor
+
+__all__ = ["ConcatDataset", "Dataset", "IterableDataset", "Subset", "TensorDataset", "random_split"]
+
+T = TypeVar("T", covariant=True)
+
+
+class Dataset(Generic[T]):
+    """Base of data sets: a subclass defines ``__getitem__(index)`` and ``__len__()``."""
+
+    def __getitem__(self, index: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} needs a method __getitem__(self, index)")
+
+    def __add__(self, other: Any) -> ConcatDataset:
+        return ConcatDataset([self, other])
+
+
+class IterableDataset(Dataset[T]):
+    """Base of data sets without indices: a subclass defines ``__iter__()``."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError(f"{type(self).__name__} needs a method __iter__(self)")
+
+
+class TensorDataset(Dataset[tuple[Tensor, ...]]):
+    """Samples (x[i], y[i], ...) of tensors, or arrays, of one length; `DataLoader` takes whole batches of it at once.
+
+    >>> import numpy as np
+    >>> from fastnn.utils.data import TensorDataset
+    >>> data = TensorDataset(np.arange(6.0).reshape(3, 2), np.array([0, 1, 2]))
+    >>> len(data), [x.tolist() for x in data[1]]
+    (3, [[2.0, 3.0], 1])
+    """
+
+    def __init__(self, *tensors: Any) -> None:
+        self.tensors = tuple(x if isinstance(x, Tensor) else Tensor(x) for x in tensors)
+        if not self.tensors or len({x.shape[:1] or None for x in self.tensors} | {None}) != 2:
+            got = ", ".join(str(x.shape) for x in self.tensors) or "none"
+            raise ShapeError(f"TensorDataset: expected tensors of one length, got {got}")
+
+    def __getitem__(self, index: Any) -> tuple[Tensor, ...]:
+        return tuple(x[index] for x in self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+
+class Subset(Dataset[T]):
+    """The samples of a data set at these indices."""
+
+    def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, indices
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, list):
+            return self.dataset[[self.indices[i] for i in index]]
+        return self.dataset[self.indices[index]]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class ConcatDataset(Dataset[T]):
+    """Data sets one after the other."""
+
+    def __init__(self, datasets: Any) -> None:
+        self.datasets = list(datasets)
+        if not self.datasets or any(isinstance(each, IterableDataset) for each in self.datasets):
+            raise ArgumentError("ConcatDataset: expected at least one data set, and none that is only iterated")
+        self.cumulative_sizes = list(itertools.accumulate(map(len, self.datasets)))
+
+    def __getitem__(self, index: int) -> Any:
+        at = index + len(self) if index < 0 else index
+        if not 0 <= at < len(self):
+            raise IndexError(f"ConcatDataset: expected an index below {len(self)}, got {index}")
+        which = bisect.bisect_right(self.cumulative_sizes, at)
+        return self.datasets[which][at - (self.cumulative_sizes[which - 1] if which else 0)]
+
+    def __len__(self) -> int:
+        return self.cumulative_sizes[-1]
+
+
+def random_split(dataset: Any, lengths: Sequence[float], generator: Any = None) -> list[Subset[Any]]:
+    """Subsets of these lengths, or shares that sum to 1, drawn at random without any sample twice.
+
+    `generator` is a NumPy generator; by default that of `fnn.manual_seed`. Raises ArgumentError for other sums.
+
+    >>> from fastnn.utils.data import random_split
+    >>> [len(part) for part in random_split(range(10), [0.75, 0.25])]
+    [8, 2]
+    """
+    total = len(dataset)
+    if math.isclose(sum(lengths), 1) and sum(lengths) <= 1 + 1e-9:
+        sizes = [math.floor(total * share) for share in lengths]
+        for i in range(total - sum(sizes)):  # what rounding leaves goes around
+            sizes[i % len(sizes)] += 1
+    else:
+        sizes = [int(length) for length in lengths]
+    if sum(sizes) != total or min(sizes, default=0) < 0:
+        raise ArgumentError(f"random_split: expected lengths with the sum {total}, or shares with 1, got {lengths!r}")
+    order = drawn_by(generator).permutation(total).tolist()
+    ends = list(itertools.accumulate(sizes))
+    return [Subset(dataset, order[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
+
+
+def drawn_by(generator: Any) -> np.random.Generator:
+    """The NumPy generator to draw from: the one given (also one that holds it), or fastnn's."""
+    if generator is None:
+        return shared()
+    found = generator if isinstance(generator, np.random.Generator) else getattr(generator, "generator", None)
+    if not isinstance(found, np.random.Generator):
+        raise ArgumentError(f"expected a NumPy generator, np.random.default_rng(seed), got {type(generator).__name__}")
+    return found

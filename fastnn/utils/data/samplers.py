@@ -1,0 +1,128 @@
+"""Samplers: iterables of indices, and of lists of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn.checks import whole
+from fastnn.errors import ArgumentError
+
+from .datasets import drawn_by
+
+__all__ = [
+    "BatchSampler",
+    "RandomSampler",
+    "Sampler",
+    "SequentialSampler",
+    "SubsetRandomSampler",
+    "WeightedRandomSampler",
+]
+
+
+class Sampler:
+    """Base of samplers: a subclass defines ``__iter__()`` and, where it is known, ``__len__()``."""
+
+    def __init__(self, data_source: Any = None) -> None: ...
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError(f"{type(self).__name__} needs a method __iter__(self)")
+
+
+class SequentialSampler(Sampler):
+    """0, 1, 2, ..."""
+
+    def __init__(self, data_source: Any) -> None:
+        self.data_source = data_source
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.data_source)))
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+
+class RandomSampler(Sampler):
+    """All indices in a new random order in each loop; with `replacement`, `num_samples` independent ones."""
+
+    def __init__(
+        self, data_source: Any, replacement: bool = False, num_samples: int | None = None, generator: Any = None
+    ) -> None:
+        self.data_source, self.replacement, self.generator = data_source, replacement, generator
+        wanted = len(data_source) if num_samples is None else num_samples
+        self.num_samples = whole("RandomSampler", "num_samples", wanted, 0)
+
+    def __iter__(self) -> Iterator[int]:
+        count, draw = len(self.data_source), drawn_by(self.generator)
+        if self.replacement:
+            return iter(draw.integers(count, size=self.num_samples).tolist())
+        rounds = -(-self.num_samples // count) if count else 0
+        order = np.concatenate([draw.permutation(count) for _ in range(rounds)]) if rounds else np.zeros(0, int)
+        return iter(order[: self.num_samples].tolist())
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class SubsetRandomSampler(Sampler):
+    """These indices in a new random order in each loop."""
+
+    def __init__(self, indices: Sequence[int], generator: Any = None) -> None:
+        self.indices, self.generator = indices, generator
+
+    def __iter__(self) -> Iterator[int]:
+        return (self.indices[i] for i in drawn_by(self.generator).permutation(len(self.indices)).tolist())
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+class WeightedRandomSampler(Sampler):
+    """`num_samples` indices, each with a probability in proportion to its weight: to balance classes."""
+
+    def __init__(
+        self, weights: Sequence[float], num_samples: int, replacement: bool = True, generator: Any = None
+    ) -> None:
+        self.weights = np.asarray(weights, np.float64)
+        self.num_samples = whole("WeightedRandomSampler", "num_samples", num_samples, 1)
+        self.replacement, self.generator = replacement, generator
+        if self.weights.ndim != 1 or not (self.weights >= 0).all() or not self.weights.sum() > 0:
+            raise ArgumentError("WeightedRandomSampler: expected a list of weights of at least 0, not all of them 0")
+        if not replacement and num_samples > np.count_nonzero(self.weights):
+            raise ArgumentError(f"WeightedRandomSampler: expected {num_samples} weights above 0, to draw each one once")
+
+    def __iter__(self) -> Iterator[int]:
+        shares = self.weights / self.weights.sum()
+        drawn = drawn_by(self.generator).choice(len(shares), self.num_samples, self.replacement, shares)
+        return iter(drawn.tolist())
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+
+class BatchSampler(Sampler):
+    """Lists of `batch_size` indices of another sampler; the last one may be shorter, unless it is dropped.
+
+    >>> list(BatchSampler(range(5), 2, False))
+    [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool) -> None:
+        self.sampler, self.drop_last = sampler, bool(drop_last)
+        self.batch_size = whole("BatchSampler", "batch_size", batch_size, 1)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batch: list[int] = []
+        for index in self.sampler:
+            batch.append(index)
+            if len(batch) == self.batch_size:
+                yield batch
+                batch = []
+        if batch and not self.drop_last:
+            yield batch
+
+    def __len__(self) -> int:
+        count = len(self.sampler)  # type: ignore[arg-type]
+        return count // self.batch_size if self.drop_last else -(-count // self.batch_size)

@@ -1,0 +1,160 @@
+"""autograd.functional and func: Jacobians, Hessians and products, by hand and against PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn import func, nn, ops
+from fastnn.autograd import functional
+from fastnn.errors import ArgumentError, GraphError, ShapeError, StateError
+
+RNG = np.random.default_rng(1)
+A, B, V = RNG.normal(size=(3, 2)), RNG.normal(size=2), RNG.normal(size=(3, 2))
+
+
+def numbers(result: Any) -> Any:
+    """Nested results as arrays."""
+    if isinstance(result, (tuple, list)):
+        return [numbers(entry) for entry in result]
+    if isinstance(result, dict):
+        return {name: numbers(entry) for name, entry in result.items()}
+    return result.detach().numpy()
+
+
+def assert_same(ours: Any, theirs: Any) -> None:
+    if isinstance(theirs, (list, dict)):
+        assert type(ours) is type(theirs)
+        assert len(ours) == len(theirs)
+        keys = theirs if isinstance(theirs, dict) else range(len(theirs))
+        for key in keys:
+            assert_same(ours[key], theirs[key])
+    else:
+        np.testing.assert_allclose(ours, theirs, 1e-10, 1e-12)
+
+
+def two(a: Any, b: Any) -> tuple[Any, Any]:
+    return (a * b).exp().sum(1), a[0] * b * b
+
+
+def scalar(a: Any, b: Any) -> Any:
+    return ((a * b).exp() * a).sum() ** 2
+
+
+def test_jacobian_by_hand() -> None:
+    """d(x·y)/dx = y, and zeros where nothing depends."""
+    x, y = fnn.Tensor([2.0, 3.0]), fnn.Tensor([5.0, 7.0])
+    by_x, by_y = functional.jacobian(lambda x, y: x * y, (x, y))
+    assert by_x.tolist() == [[5, 0], [0, 7]]
+    assert by_y.tolist() == [[2, 0], [0, 3]]
+    assert functional.jacobian(lambda x: x.detach() * 2, x).tolist() == [[0, 0], [0, 0]]
+    with pytest.raises(GraphError):
+        functional.jacobian(lambda x: x.detach() * 2, x, strict=True)
+    with pytest.raises(ArgumentError, match="gives tensors"):
+        functional.jacobian(lambda x: 3.0, x)
+    with pytest.raises(ArgumentError, match="one entry"):
+        functional.hessian(lambda x: x * x, x)
+    with pytest.raises(ShapeError, match="shapes"):
+        functional.hvp(lambda x: (x * x).sum(), x, fnn.Tensor([1.0]))
+    with pytest.raises(ArgumentError, match="vector v"):
+        functional.vjp(lambda x: x * x, x)
+
+
+def test_functional_against_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    theirs, pair = torch.autograd.functional, (A, B)
+    ours_in, theirs_in = tuple(map(fnn.Tensor, pair)), tuple(map(torch.tensor, pair))
+    v = (V, B), (fnn.Tensor(V), fnn.Tensor(B)), (torch.tensor(V), torch.tensor(B))
+    ends = RNG.normal(size=3), RNG.normal(size=2)
+    for name, function, args in (
+        ("jacobian", two, ((), ())),
+        ("hessian", scalar, ((), ())),
+        ("vjp", two, ((tuple(map(fnn.Tensor, ends)),), (tuple(map(torch.tensor, ends)),))),
+        ("jvp", two, ((v[1],), (v[2],))),
+        ("hvp", scalar, ((v[1],), (v[2],))),
+        ("vhp", scalar, ((v[1],), (v[2],))),
+    ):
+        ours = getattr(functional, name)(function, ours_in, *args[0])
+        expected = getattr(theirs, name)(function, theirs_in, *args[1])
+        assert_same(numbers(ours), numbers(expected))
+
+
+def test_func_against_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+
+    def results(package: Any, functions: Any) -> list[Any]:
+        tensor = fnn.Tensor if package is fnn else package.tensor
+        a, b, v = tensor(A), tensor(B), tensor(V)
+        output, back = functions.vjp(two, a, b)
+        held = {"a": a, "b": b}
+        return [
+            functions.grad(scalar)(a, b),
+            functions.grad(scalar, argnums=(0, 1))(a, b),
+            functions.grad(lambda p: scalar(p["a"], p["b"]))(held),
+            functions.grad(lambda a, b: (scalar(a, b), a * 2), has_aux=True)(a, b),
+            functions.grad_and_value(scalar)(a, b),
+            functions.grad(lambda b: (functions.grad(scalar, 1)(a, b) ** 2).sum())(b),
+            functions.grad(functions.grad(functions.grad(lambda x: x**4 + x)))(tensor(np.array(3.0))),
+            functions.jacrev(lambda a: (a * b).exp().sum(1))(a),
+            functions.jacfwd(lambda a, b: (a * b).exp().sum(1), argnums=1)(a, b),
+            functions.hessian(lambda b: scalar(a, b))(b),
+            list(output),
+            list(back(tuple(x * 2 for x in output))),
+            functions.jvp(lambda a: (a * b).exp(), (a,), (v,)),
+            functions.vmap(lambda x, y: (x * y).exp(), in_dims=(0, None), out_dims=1)(a, b),
+            functions.vmap(functions.grad(lambda x, y: (x * y * y).sum()), in_dims=(0, 0))(a, v),
+        ]
+
+    for ours, expected in zip(results(fnn, func), results(torch, torch.func), strict=True):
+        assert_same(numbers(ours), numbers(expected))
+
+
+def test_results_are_on_the_tape_where_the_arguments_are() -> None:
+    w = fnn.Tensor([1.0, 2.0], requires_grad=True)
+    func.grad(lambda w: (w**3).sum())(w).sum().backward()
+    assert w.grad.tolist() == [6, 12]
+    assert not func.grad(lambda w: (w**3).sum())(w.detach()).requires_grad
+    assert func.hvp(lambda w: (w**3).sum(), w.detach(), fnn.Tensor([1.0, 0.0])).tolist() == [6, 0]
+
+
+def test_what_func_refuses() -> None:
+    x = fnn.Tensor([1.0, 2.0])
+    with pytest.raises(ArgumentError, match="one entry"):
+        func.grad(lambda x: x * 2)(x)
+    with pytest.raises(ArgumentError, match="argnums"):
+        func.grad(lambda x: x.sum(), argnums=1)(x)
+    with pytest.raises(ShapeError, match="one size"):
+        func.vmap(lambda x, y: x + y)(x, fnn.Tensor([1.0]))
+    with pytest.raises(ArgumentError, match="in_dims"):
+        func.vmap(lambda x: x, in_dims=(0, 0))(x)
+
+
+def test_functional_call() -> None:
+    model = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1)).eval()
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    w = fnn.Tensor(np.array([[1.0, 2.0]], np.float32), requires_grad=True)
+    given = {"0.weight": w, "0.bias": fnn.Tensor([0.5])}
+    y = func.functional_call(model, (given, {"1.running_mean": fnn.Tensor([3.5])}), np.ones((1, 2), np.float32))
+    y.sum().backward()
+    assert y.item() == pytest.approx(0, abs=1e-6)
+    np.testing.assert_allclose(w.grad, np.ones((1, 2)) / np.sqrt(1 + 1e-5), rtol=1e-6)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+    assert isinstance(model[0].weight, nn.Parameter)
+    with pytest.raises(StateError, match=r"no parameter or buffer '0\.weights'"):
+        func.functional_call(model, {"0.weights": w}, y)
+
+
+def test_gradients_of_single_samples_add_up() -> None:
+    fnn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    x, y = RNG.normal(size=(5, 3)), np.array([0, 1, 1, 0, 1])
+    found = func.per_sample_grad(model, nn.CrossEntropyLoss())(x, y)
+    assert all(p.grad is None for p in model.parameters())
+    ops.cross_entropy(model(x), y, reduction="sum").backward()
+    for name, p in model.named_parameters():
+        assert found[name].shape == (5, *p.shape)
+        np.testing.assert_allclose(found[name].numpy().sum(0), p.grad, 1e-12, 1e-14)

@@ -1,0 +1,103 @@
+"""Schedules made of others: PyTorch's numbers, by hand, state, and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastnn import nn, optim
+from fastnn.errors import ArgumentError
+from fastnn.optim import lr_scheduler
+
+
+def _sgd() -> optim.SGD:
+    groups = [{"params": [nn.Parameter([0.0])]}, {"params": [nn.Parameter([0.0])], "lr": 0.05}]
+    return optim.SGD(groups, lr=0.2, momentum=0.9)
+
+
+COMBINED: dict[str, Callable[[Any, Any], Any]] = {
+    "warm-up": lambda s, opt: s.SequentialLR(
+        opt, [s.LinearLR(opt, 0.1, total_iters=20), s.CosineAnnealingLR(opt, 100, 1e-4)], [20]
+    ),
+    "three": lambda s, opt: s.SequentialLR(
+        opt, [s.ConstantLR(opt, 0.1, 5), s.ExponentialLR(opt, 0.98), s.StepLR(opt, 10, 0.5)], milestones=[7, 60]
+    ),
+    "chained": lambda s, opt: s.ChainedScheduler([s.ConstantLR(opt, 0.1, 25), s.ExponentialLR(opt, 0.97)]),
+}
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_combined_schedules_are_torchs(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    own = _sgd()
+    other = torch.optim.SGD(
+        [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": group["lr"]} for group in own.param_groups]
+    )
+    schedule, twin = COMBINED[name](lr_scheduler, own), COMBINED[name](torch.optim.lr_scheduler, other)
+    for _ in range(130):
+        np.testing.assert_allclose(schedule.get_last_lr(), twin.get_last_lr(), rtol=1e-9, atol=1e-15)
+        other.step()
+        schedule.step()
+        twin.step()
+    resumed = COMBINED[name](lr_scheduler, _sgd())
+    resumed.load_state_dict(schedule.state_dict())
+    schedule.step()
+    resumed.step()
+    assert resumed.get_last_lr() == schedule.get_last_lr()
+
+
+@pytest.mark.parametrize("strategy", ["cos", "linear"])
+def test_swalr_is_torchs(strategy: str) -> None:
+    torch = pytest.importorskip("torch")
+    own = optim.SGD([nn.Parameter([0.0])], lr=0.5)
+    other = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    schedule = lr_scheduler.SWALR(own, 0.05, 8, strategy)
+    twin = torch.optim.swa_utils.SWALR(other, 0.05, 8, strategy)
+    for _ in range(14):
+        np.testing.assert_allclose(schedule.get_last_lr(), twin.get_last_lr(), rtol=1e-9)
+        other.step()
+        schedule.step()
+        twin.step()
+
+
+def test_warm_up_by_hand() -> None:
+    opt = optim.SGD([nn.Parameter([0.0])], lr=1.0)
+    parts = [lr_scheduler.LinearLR(opt, 0.5, total_iters=2), lr_scheduler.MultiStepLR(opt, [1, 2], 0.1)]
+    schedule = lr_scheduler.SequentialLR(opt, parts, [2])
+    rates = []
+    for _ in range(6):
+        rates += schedule.get_last_lr()
+        schedule.step()
+    assert rates == pytest.approx([0.5, 0.75, 1.0, 0.1, 0.01, 0.01])
+
+
+def test_restarts_by_fractions_of_epochs() -> None:
+    torch = pytest.importorskip("torch")
+    own = optim.SGD([nn.Parameter([0.0])], lr=0.5)
+    other = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    schedule = lr_scheduler.CosineAnnealingWarmRestarts(own, 2, 2)
+    twin = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(other, 2, 2)
+    for t in np.arange(0, 9, 0.25):
+        schedule.step(float(t))
+        twin.step(float(t))
+        np.testing.assert_allclose(schedule.get_last_lr(), twin.get_last_lr(), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda opt: lr_scheduler.SequentialLR(opt, [lr_scheduler.StepLR(opt, 1)], [3]), "0 rising milestones"),
+        (lambda opt: lr_scheduler.SequentialLR(opt, [lr_scheduler.ReduceLROnPlateau(opt)], []), "without a metric"),
+        (lambda opt: lr_scheduler.ChainedScheduler([]), "without a metric, got none"),
+        (lambda opt: lr_scheduler.SequentialLR(opt, [lr_scheduler.StepLR(_sgd(), 1)], []), "of one optimiser"),
+        (lambda opt: lr_scheduler.CyclicLR(opt, 0.1, 1.0, mode="square"), "'triangular'"),
+        (lambda opt: lr_scheduler.LinearLR(opt, 0.0), "start_factor above 0"),
+        (lambda opt: lr_scheduler.SWALR(opt, 0.1, anneal_strategy="step"), "'cos' or 'linear', got 'step'"),
+    ],
+)
+def test_schedules_that_make_no_sense(make: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make(_sgd())

@@ -1,0 +1,89 @@
+"""What joins, chooses, moves and multiplies, compiled: as in eager, and natively but for sorts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from choice_cases import SINGLE, inputs
+from operator_cases import assert_alike, eager, interpreted, weighted
+from plan_networks import NATIVE
+
+import fastnn as fnn
+from fastnn import nn, ops
+
+pytestmark = pytest.mark.skipif(not NATIVE, reason="compiled operators need the native kernels")
+
+BY_VALUES = {"index by mask", "index by row mask", "masked_select", "masked_scatter"}  # sizes that no plan can know
+IN_PYTHON = {"sort", "topk", "cumprod", "cumprod with zeros", "logcumsumexp"}
+
+
+class Expressed(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.expression = SINGLE[name]
+        for key, value in inputs().items():
+            setattr(self, key, nn.Parameter(value.astype(np.float32)))
+
+    def forward(self, x: fnn.Tensor) -> fnn.Tensor:
+        y = self.expression(fnn, ops, a=self.a * x, b=self.b, v=self.v, s=self.s, q=self.q)
+        return y if y.ndim else y.reshape(1)
+
+
+@pytest.mark.parametrize("name", [name for name in SINGLE if name not in BY_VALUES])
+def test_compiled_as_in_eager(name: str) -> None:
+    model, x = Expressed(name), np.ones(1, np.float32)
+    weights = np.ones(model(fnn.Tensor(x)).shape, np.float32)
+    expected = eager(model, weighted, x, weights)
+    model.zero_grad()
+    step = fnn.compile(model, weighted)
+    loss = step(x, weights)
+    gradients = [np.array(p.grad) for p in model.parameters() if p.grad is not None]
+    assert_alike([step.outputs.copy(), np.float32(loss), *gradients], expected)
+    if name not in IN_PYTHON:
+        assert len(interpreted(step)) == 0
+
+
+def test_places_that_the_plan_computes_and_that_it_is_given() -> None:
+    class Chosen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(np.arange(12, dtype=np.float32).reshape(4, 3))
+
+        def forward(self, x: fnn.Tensor) -> fnn.Tensor:
+            return (x @ self.w)[range(5), x.argmax(1) % 3]
+
+    model = Chosen()
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    with fnn.no_grad():
+        expected = model(fnn.Tensor(x)).numpy()
+    np.testing.assert_allclose(fnn.compile(model)(x), expected, rtol=1e-6)
+
+
+def test_a_label_out_of_range_is_the_error_of_eager() -> None:
+    model = nn.Linear(4, 3)
+    step = fnn.compile(model, lambda out, y: out[range(2), y].sum())
+    x = np.ones((2, 4), np.float32)
+    step(x, np.array([0, 2]))
+    with pytest.raises((fnn.errors.FastnnError, IndexError)):
+        step(x, np.array([0, 3]))
+
+
+def test_writes_in_forward() -> None:
+    class Filled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(np.array([2.0, 3.0], np.float32))
+
+        def forward(self, x: fnn.Tensor) -> fnn.Tensor:
+            out = fnn.zeros(2, 3)
+            for i in range(3):
+                out[:, i] = self.w * x if i == 0 else out[:, i - 1].clone() * self.w
+            return out
+
+    model, x = Filled(), np.ones(1, np.float32)
+    weights = np.ones((2, 3), np.float32)
+    expected = eager(model, weighted, x, weights)
+    step = fnn.compile(model, weighted)
+    model.zero_grad()
+    loss = step(x, weights)
+    assert_alike([step.outputs.copy(), np.float32(loss), np.array(model.w.grad)], expected)

@@ -1,0 +1,173 @@
+"""Networks of sequences, of transposed convolutions and of words, compiled: what runs them, and the same as eager."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from operator_cases import assert_alike, interpreted
+from plan_networks import ISAS, NATIVE, running_on
+
+import fastnn as fnn
+from fastnn import nn, optim
+
+pytestmark = pytest.mark.skipif(not NATIVE, reason="compiled operators need the native kernels")
+
+
+def sequences() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv1d(2, 8, 5, padding=2), nn.ReLU(), nn.MaxPool1d(2),
+        nn.Conv1d(8, 12, 3, stride=2, padding=1), nn.BatchNorm1d(12), nn.Hardswish(), nn.AvgPool1d(2),
+        nn.Conv1d(12, 12, 3, padding=1, dilation=2, groups=4), nn.Softplus(), nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(), nn.Linear(12, 5),
+    )  # fmt: skip
+
+
+def plain_sequences() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv1d(2, 8, 5), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(8, 12, 3), nn.ReLU(), nn.MaxPool1d(2),
+        nn.Conv1d(12, 12, 3), nn.ReLU6(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(24, 5),
+    )  # fmt: skip
+
+
+class Residual1d(nn.Module):
+    """A sum and a concatenation of sequences."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = (
+            nn.Conv1d(2, 8, 3, padding=1),
+            nn.Conv1d(8, 8, 3, padding=1),
+            nn.Linear(16, 5),
+        )
+        self.norm = nn.BatchNorm1d(8)
+
+    def forward(self, x: fnn.Tensor) -> fnn.Tensor:
+        a = self.first(x).relu()
+        b = (self.norm(self.second(a)) + a).relu()
+        return self.last(fnn.cat([a, b], 1).mean(2))
+
+
+def decoder() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv1d(2, 6, 3, 2, 1), nn.Mish(), nn.Unflatten(2, (4, 4)), nn.ConvTranspose2d(6, 4, 3, 2, 1, 1), nn.ReLU(),
+        nn.ConvTranspose2d(4, 3, 2, 2), nn.Sigmoid(), nn.Flatten(), nn.Linear(3 * 256, 5),
+    )  # fmt: skip
+
+
+def generator() -> nn.Module:
+    """Begins with images of one entry, and ends with one window for the whole image: matrix products."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Unflatten(1, (64, 1, 1)), nn.ConvTranspose2d(64, 32, 4), nn.ReLU(),
+        nn.Conv2d(32, 160, 4, bias=False), nn.Flatten(), nn.Linear(160, 5),
+    )  # fmt: skip
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {  # and how many regions
+    "sequences": (sequences, 1), "plain sequences": (plain_sequences, 1), "residual": (Residual1d, 1),
+    "decoder": (decoder, 1),
+    "generator": (generator, 0),
+}  # fmt: skip
+
+
+def steps(model: nn.Module, x: np.ndarray, y: np.ndarray, how: str) -> list[np.ndarray]:
+    """Losses, what the model then holds, and its predictions."""
+    loss, optimizer = nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    step = fnn.compile(model, loss, optimizer)
+    losses = []
+    for _ in range(4):
+        if how == "compiled":
+            losses.append(step(x, y))
+            continue
+        optimizer.zero_grad()
+        value = loss(model(fnn.Tensor(x)), fnn.Tensor(y))
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    if how == "compiled":
+        assert interpreted(step) == []
+    model.eval()
+    predict = fnn.compile(model) if how == "compiled" else lambda x: model(fnn.Tensor(x)).numpy()
+    return [np.float32(losses), *(np.array(v) for v in model.state_dict().values()), np.array(predict(x))]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_learn_as_in_eager(name: str) -> None:
+    make, _ = NETWORKS[name]
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(9, 2, 32)).astype(np.float32), rng.integers(0, 5, 9)
+    results = []
+    fnn.manual_seed(1)
+    expected = steps(make(), x, y, "eager")
+    for isa in ISAS:
+        with running_on(isa):
+            fnn.manual_seed(1)
+            results.append(steps(make(), x, y, "compiled"))
+    for found in results:
+        assert_alike([a.astype(np.float32) / 20 for a in found], [a.astype(np.float32) / 20 for a in expected])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_sequences_are_one_region(name: str) -> None:
+    """All convolutions of a sequence's network in one stage, training and inference."""
+    make, count = NETWORKS[name]
+    x, y = np.zeros((9, 2, 32), np.float32), np.zeros(9, np.int64)
+    model = make()
+    step = fnn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
+    step(x, y)
+    predict = fnn.compile(model.eval())
+    predict(x)
+    for plan in (step, predict):
+        described = [line for line in plan.describe().splitlines() if line.startswith("forward")]
+        assert sum("region" in line for line in described) == count, plan.describe()
+
+
+class Tokens(nn.Module):
+    """Words, and a mask of those that count: integers and booleans."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.conv, self.out = (
+            nn.Embedding(11, 6, padding_idx=0),
+            nn.Conv1d(6, 8, 3, padding=1),
+            nn.Linear(8, 3),
+        )
+
+    def forward(self, words: fnn.Tensor, keep: fnn.Tensor | None = None) -> fnn.Tensor:
+        x = self.table(words)
+        if keep is not None:
+            x = fnn.where(keep.unsqueeze(2), x, 0.0)
+        return self.out(self.conv(x.transpose(1, 2)).relu().max(2)[0])
+
+
+def test_words_and_masks_as_inputs() -> None:
+    """compile, fit and predict take integers and booleans, alone and together; the table learns but for one row."""
+    rng = np.random.default_rng(0)
+    words, keep, labels = rng.integers(0, 11, (40, 7)), rng.random((40, 7)) < 0.8, rng.integers(0, 3, 40)
+    for x in (words, (words, keep)):
+        results = []
+        for compiled in (False, True):
+            fnn.manual_seed(2)
+            model = Tokens()
+            fnn.fit(
+                model, (x, labels), epochs=2, batch_size=8, compile=compiled, verbose=False, loss=nn.CrossEntropyLoss()
+            )
+            model.eval()
+            inputs = x if isinstance(x, tuple) else (x,)
+            outputs = fnn.compile(model)(*inputs) if compiled else model(*map(fnn.Tensor, inputs)).numpy()
+            results.append([*(np.array(v) for v in model.state_dict().values()), np.array(outputs)])
+            assert (results[-1][0][0] == 0).all()
+        assert_alike(*results)
+
+
+def test_a_word_that_there_is_not() -> None:
+    model = Tokens()
+    step = fnn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1))
+    words = np.zeros((4, 7), np.int64)
+    step(words, np.zeros(4, np.int64))
+    words[2, 3] = 11
+    with pytest.raises(fnn.FastnnError, match="indices from 0 to 10, got 0 to 11"):
+        step(words, np.zeros(4, np.int64))
+    with pytest.raises(fnn.FastnnError, match="indices from 0 to 10, got 0 to 11"):
+        model(words)

@@ -1,0 +1,170 @@
+"""fnn.save and fnn.load: what goes in comes out; hostile files are a DataError."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn import nn, optim
+from fastnn.errors import ArgumentError, DataError, DTypeError
+
+VALUES: list[Any] = [
+    None, True, 3, -(2**70), 0.1, float("inf"), float("-inf"), "text ä", "", [], {}, (), [1, [2, (3,)]],
+    {"a": 1, 2: "b", None: [None], True: 0.5, 1.5: ()}, OrderedDict(b=1, a=2), (1, (2.5, None), {"x": [True]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_values_come_back(value: Any, tmp_path: Path) -> None:
+    fnn.save(value, tmp_path / "value.pt")
+    found = fnn.load(tmp_path / "value.pt", map_location="cpu", weights_only=True)
+    assert found == value
+    assert type(found) is type(value)
+    assert repr(found) == repr(value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.int32, np.uint8, np.bool_])
+def test_arrays_and_tensors_come_back(dtype: Any, tmp_path: Path) -> None:
+    """Of any strides and shapes; those that occur twice are one again."""
+    array = np.arange(12).reshape(3, 4).astype(dtype)
+    value = {
+        "t": fnn.Tensor(array),
+        "a": [array.T, array[::2, 1], np.asarray(array[1, 1])],
+        "again": array,
+        "x/y": array,
+    }
+    value |= {"x": {"y": array[:0]}}
+    fnn.save(value, str(tmp_path / "value"))
+    found = fnn.load(str(tmp_path / "value"))
+    assert isinstance(found["t"], fnn.Tensor)
+    assert not found["t"].requires_grad
+    for mine, theirs in zip(
+        [found["t"].numpy(), *found["a"], found["again"], found["x/y"], found["x"]["y"]],
+        [array, array.T, array[::2, 1], array[1, 1], array, array, array[:0]],
+        strict=True,
+    ):
+        assert mine.dtype == dtype
+        np.testing.assert_array_equal(mine, theirs)
+    assert found["again"] is found["x/y"]
+    assert np.isnan(_through(float("nan"), tmp_path))
+    assert _through(np.float64(2.5), tmp_path) == 2.5
+
+
+def _through(value: Any, folder: Path) -> Any:
+    fnn.save(value, folder / "x.pth")
+    return fnn.load(folder / "x.pth")
+
+
+def test_a_run_goes_on_from_its_file(tmp_path: Path) -> None:
+    """Model, optimiser, schedule and epoch in one file; the next steps are the same."""
+
+    def make() -> tuple[Any, Any, Any]:
+        model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+        opt = optim.Adam(model.parameters(), lr=0.01, amsgrad=True)
+        return model, opt, optim.lr_scheduler.StepLR(opt, 2, 0.5)
+
+    def train(model: Any, opt: Any, schedule: Any) -> None:
+        x = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+        for _ in range(3):
+            opt.zero_grad()
+            (model(x) ** 2).sum().backward()
+            opt.step()
+            schedule.step()
+
+    model, opt, schedule = make()
+    train(model, opt, schedule)
+    parts = {"model": model.state_dict(), "optimizer": opt.state_dict(), "schedule": schedule.state_dict(), "epoch": 3}
+    fnn.save(parts, tmp_path / "run.pt")
+    run = fnn.load(tmp_path / "run.pt")
+    other, resumed, further = make()
+    other.load_state_dict(run["model"])
+    resumed.load_state_dict(run["optimizer"])
+    further.load_state_dict(run["schedule"])
+    train(model, opt, schedule)
+    train(other, resumed, further)
+    assert run["epoch"] == 3
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, other.state_dict()[name])
+
+
+def test_a_state_dict_is_an_ordinary_file(tmp_path: Path) -> None:
+    """Its names are the model's, for every other reader of safetensors; and other files are read, too."""
+    model = nn.Linear(3, 2)
+    fnn.save(model.state_dict(), tmp_path / "model.pt")
+    assert list(fnn.weights.load(tmp_path / "model.pt")) == ["bias", "weight"]
+    fnn.weights.save(model, tmp_path / "other.safetensors", note="mine")
+    np.testing.assert_array_equal(fnn.load(tmp_path / "other.safetensors")["weight"], model.weight.data)
+
+
+def _within() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (nn.Linear(1, 1), ArgumentError, r"got Linear: save its \.state_dict\(\)"),
+        ({"o": optim.SGD([nn.Parameter([1.0])])}, ArgumentError, r"got SGD at o: save its \.state_dict\(\)"),
+        ({"f": [print]}, ArgumentError, "got builtin_function_or_method at f/0"),
+        ({(1, 2): 3}, ArgumentError, r"keys that are text or numbers, got \(1, 2\)"),
+        (_within(), ArgumentError, "one within itself"),
+        ({"s": {1, 2}}, ArgumentError, "got set at s"),
+        (np.array(["a"]), DTypeError, "arrays of numbers"),
+        (np.zeros(2, complex), DTypeError, "arrays of numbers, got complex128"),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_saved(value: Any, error: type[Exception], message: str, tmp_path: Path) -> None:
+    fnn.save(1, tmp_path / "x.pt")
+    with pytest.raises(error, match=message):
+        fnn.save(value, tmp_path / "x.pt")
+    assert fnn.load(tmp_path / "x.pt") == 1  # what was there stays
+    with pytest.raises(ArgumentError, match="expected a path"):
+        fnn.save(1, None)  # type: ignore[arg-type]
+
+
+HOSTILE: list[Any] = [
+    {"value": {"array": "b"}}, {"value": {"array": ["a"]}}, {"value": {"tensor": "b"}}, {"value": {"list": 3}}, {},
+    {"value": {"dict": [[1]]}}, {"value": {"dict": [[{}, 1]]}}, {"value": {"float": "1"}}, {"value": {"what": []}},
+    {"value": {"list": [], "dict": []}}, {"value": {}}, {"value": [1]}, {"value": {"dict": {"a": 1}}},
+    {"value": {"dict": [["a", {"array": None}]]}}, {"value": {"tensor": {}}}, {"value": {"float": []}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("described", HOSTILE, ids=repr)
+def test_hostile_descriptions(described: Any, tmp_path: Path) -> None:
+    note = json.dumps({"format": "containers 1", **described})
+    fnn.weights.save({"a": np.zeros(3)}, tmp_path / "x.pt", note=note)
+    with pytest.raises(DataError, match="whose description is wrong"):
+        fnn.load(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("rest", ["", '"value":', '"value": ' + "[" * 100000, '"value": ' + '{"list":' * 5000, "]"])
+def test_hostile_notes(rest: str, tmp_path: Path) -> None:
+    fnn.weights.save({"a": np.zeros(3)}, tmp_path / "x.pt", note='{"format": "containers 1", ' + rest)
+    with pytest.raises(DataError, match="whose description is wrong"):
+        fnn.load(tmp_path / "x.pt")
+
+
+def test_deep_descriptions(tmp_path: Path) -> None:
+    value: Any = 1
+    for _ in range(100):
+        value = {"list": [value]}
+    fnn.weights.save({"a": np.zeros(3)}, tmp_path / "x.pt", note=json.dumps({"format": "containers 1", "value": value}))
+    with pytest.raises(DataError, match="levels"):
+        fnn.load(tmp_path / "x.pt")
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "x.pt").write_bytes(b"\x80\x02pickle")
+    for path in (tmp_path / "x.pt", tmp_path / "gone.pt", tmp_path):
+        with pytest.raises(DataError):
+            fnn.load(path)
