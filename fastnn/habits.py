@@ -15,9 +15,6 @@ _OPTIMISERS = "fnn.optim has SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Ad
 _NORMED = "in a module's forward, w = v * (g / v.norm()) is weight normalisation; fastnn does not rewrite modules"
 
 HINTS = {
-    "fastnn": {
-        "einsum": "matmul (@), * and .sum() keep gradients, NumPy's functions do not",
-    },
     "fastnn.autograd": {"profiler": "model.describe() of a compiled step tells where the time goes"},
     "fastnn.nn": {
         "DataParallel": _CPU,
@@ -27,7 +24,6 @@ HINTS = {
         "rnn": "pad sequences with fnn.cat or fnn.ops.pad: fastnn has no packed sequences",
         "prune": "write zeros into weight.data, and mask weight.grad before each step",
     },
-    "fastnn.optim.swa_utils": {},
     "fastnn.utils": {"tensorboard": "history.json holds what fit has seen; History.plot draws it"},
     "fastnn.optim": {
         **dict.fromkeys(("SparseAdam", "Adafactor", "Muon"), _OPTIMISERS),

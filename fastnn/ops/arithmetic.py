@@ -307,7 +307,7 @@ def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:
         if tracer() or a.node is not None or (recording() and isinstance(b, Tensor) and b.requires_grad):
             return operator(a, b)
         other = _operand(b, a)
-        if not a.data.flags.writeable:
+        if not a._data.flags.writeable:
             raise ArgumentError(f"{sign}=: expected a tensor that can be written to, got read-only data")
         try:
             ufunc(a.data, other.numpy() if isinstance(other, Tensor) else other, out=a.data, casting="same_kind")

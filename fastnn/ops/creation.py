@@ -96,7 +96,7 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
 
     >>> import numpy as np, fastnn as fnn
     >>> array = np.zeros(2, np.float32)
-    >>> fnn.as_tensor(array).data is array
+    >>> fnn.as_tensor(array).numpy() is array
     True
     """
     wanted = dtype_of("as_tensor", dtype)

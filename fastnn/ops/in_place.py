@@ -36,7 +36,7 @@ def written(name: str, function: Any) -> Any:
             writable(name, x)
             with no_grad():
                 result = function(x, *args, **options)
-            write(name, x, result.data)
+            write(name, x, result._data)
         return x
 
     method.__name__ = method.__qualname__ = name
@@ -75,10 +75,10 @@ def taken_over(name: str, x: Tensor, make: Callable[[Tensor], Tensor]) -> None:
     _check_owner(name, x)
     writable(name, x)
     old = Tensor.__new__(Tensor)
-    old._data, old._grad, old._requires_grad, old.node = x.data.copy(), None, x.requires_grad, x.node
+    old._data, old._grad, old._requires_grad, old.node = x._data.copy(), None, x.requires_grad, x.node
     result = fitting(old)
-    np.copyto(x.data, result.data)
-    wrote(x.data)
+    np.copyto(x._data, result._data)
+    wrote(x._data)
     if result.node is not None:
         x.node = Write(result.node, x, old)
         x._requires_grad = True
@@ -89,7 +89,7 @@ def _check_owner(name: str, x: Tensor) -> None:
     source = x
     while source.node is not None and source.node.function in (Expand, Index, Permute, Reshape):
         source = source.node.inputs[0]
-    if source.node is None and (source.requires_grad or source.data.base is not None or source is not x):
+    if source.node is None and (source.requires_grad or source._data.base is not None or source is not x):
         what = "a tensor that requires a gradient" if source.requires_grad else "a view of a tensor off the tape"
         raise GraphError(
             f"{name}: {what} is changed in place under fnn.no_grad() only: on the tape write to x.clone(), or use "
@@ -99,7 +99,7 @@ def _check_owner(name: str, x: Tensor) -> None:
 
 def writable(name: str, x: Tensor) -> None:
     """Raise ArgumentError for read-only data."""
-    if not x.data.flags.writeable:
+    if not x._data.flags.writeable:
         raise ArgumentError(f"{name}: expected a tensor that can be written to, got read-only data")
 
 
@@ -109,5 +109,5 @@ def write(name: str, x: Tensor, result: Any) -> None:
         raise ShapeError(f"{name}: expected a result of shape {x.shape}, got {result.shape}")
     if not np.can_cast(result.dtype, x.dtype, "same_kind"):
         raise DTypeError(f"{name}: the result does not fit into a tensor of {x.dtype}")
-    np.copyto(x.data, result, casting="same_kind")
-    wrote(x.data)
+    np.copyto(x._data, result, casting="same_kind")
+    wrote(x._data)

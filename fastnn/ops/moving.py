@@ -41,14 +41,14 @@ def _sliced(x: Tensor, dim: int, part: Any) -> Tensor:
 # ---- parts -----------------------------------------------------------------------------------------------------------
 
 
-def split(input: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Parts of that size along `dim`, views, of which the last may be smaller; or parts of the sizes in a list.
 
     >>> import fastnn as fnn
     >>> fnn.arange(5).split(2)
     (Tensor([0, 1], dtype=int64), Tensor([2, 3], dtype=int64), Tensor([4], dtype=int64))
     """
-    x = tensor_of(input)
+    x = tensor_of(tensor)
     dim = axis("split", dim, x.ndim)
     length = x.shape[dim]
     if is_whole(split_size_or_sections):

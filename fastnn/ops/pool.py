@@ -159,7 +159,7 @@ def _windows(op: str, dims: int, x: Any, kernel_size: Any, stride: Any, padding:
         expected = "(N, C, L)" if dims == 1 else "(N, C, H, W) with C, H, W at least 1"
         raise ShapeError(f"{op}: expected input of shape {expected}, got {x.shape}")
     kernel = window("kernel_size", kernel_size, dims)
-    steps = kernel if stride is None or stride == [] else window("stride", stride, dims)
+    steps = kernel if stride is None or (isinstance(stride, list) and not stride) else window("stride", stride, dims)
     return x, kernel, steps, window("padding", padding, dims, 0)
 
 

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from choice_cases import SINGLE, inputs
+from choice_cases import COMPILED, Expressed
 from operator_cases import assert_alike, eager, interpreted, weighted
 from plan_networks import NATIVE
 
 import fastnn as fnn
-from fastnn import nn, ops
+from fastnn import nn
 
 pytestmark = pytest.mark.skipif(not NATIVE, reason="compiled operators need the native kernels")
 
-BY_VALUES = {"index by mask", "index by row mask", "masked_select", "masked_scatter"}  # sizes that no plan can know
 IN_PYTHON = {"sort", "topk", "cumprod", "cumprod with zeros", "logcumsumexp"}
 
 
-class Expressed(nn.Module):
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.expression = SINGLE[name]
-        for key, value in inputs().items():
-            setattr(self, key, nn.Parameter(value.astype(np.float32)))
-
-    def forward(self, x: fnn.Tensor) -> fnn.Tensor:
-        y = self.expression(fnn, ops, a=self.a * x, b=self.b, v=self.v, s=self.s, q=self.q)
-        return y if y.ndim else y.reshape(1)
-
-
-@pytest.mark.parametrize("name", [name for name in SINGLE if name not in BY_VALUES])
+@pytest.mark.parametrize("name", COMPILED)
 def test_compiled_as_in_eager(name: str) -> None:
     model, x = Expressed(name), np.ones(1, np.float32)
     weights = np.ones(model(fnn.Tensor(x)).shape, np.float32)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from choice_cases import COMPILED, Expressed
 from operator_cases import CASES, Case, Formula, assert_alike, compiled, drawn, eager, interpreted, weighted
 from plan_networks import ISAS, NATIVE, Cube, running_on
 
@@ -53,11 +54,12 @@ def test_every_operator_is_lowered_and_tested() -> None:
     from fastnn.plan.rules import RULES
 
     seen = {value for value in vars(ops.draws).values() if isinstance(value, type) and issubclass(value, Function)}
-    for case in CASES:
-        model, x, weights = drawn(case)
-        step = fnn.compile(model, weighted)
-        step(x, weights)
-        seen.update(op.function for op in step._last.graph.operators)
+    models: list[tuple[nn.Module, np.ndarray]] = [drawn(case)[:2] for case in CASES]
+    models += [(Expressed(name), np.ones(1, np.float32)) for name in COMPILED]
+    for model, x in models:
+        predict = fnn.compile(model)
+        predict(x)
+        seen.update(op.function for op in predict._last.graph.operators)
     assert set(functions()) - seen == set()
     assert set(functions()) - set(RULES) == set()
 

@@ -87,7 +87,6 @@ def test_what_runs_eagerly_compiles(what: Callable[[fnn.Tensor], Any]) -> None:
         lambda h: h * h.tolist()[0][0],
         lambda h: h if (h > 0).any() else -h,
         lambda h: h if (h > 0).all() else -h,
-        lambda h: h[h > 0],
         lambda h: h * len(f"{h.sum():.2f}"),
         lambda h: (h.sum().backward(), h)[1],
         lambda h: (setattr(h, "data", np.zeros(h.shape, np.float32)), h)[1],
@@ -105,6 +104,16 @@ def test_reading_a_value_is_refused_and_said(what: Callable[[fnn.Tensor], Any]) 
             make()
     assert Head(lambda h: h)(x).shape == (5, CLASSES)
     assert fnn.Tensor(x).sum().item() == pytest.approx(x.sum(), rel=1e-4), "nothing of the trace is left"
+
+
+def test_entries_that_a_mask_picks_are_refused_and_said() -> None:
+    x, y = rows()
+    for make in (
+        lambda: fnn.compile(Head(lambda h: h[h > 0])).__call__(x),
+        lambda: fnn.compile(Head(lambda h: h[h > 0]), LOSS)(x, y),
+    ):
+        with pytest.raises(GraphError, match=r"cannot know how many entries a mask picks: use fnn\.where"):
+            make()
 
 
 def test_a_model_has_to_return_a_tensor_that_depends_on_its_input() -> None:

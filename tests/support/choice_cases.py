@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+import fastnn as fnn
+from fastnn import nn, ops
+
 SHAPES = {"a": (3, 4), "b": (3, 4), "v": (4,), "s": (2, 3, 4), "q": (4, 4)}
 Expression = Callable[..., Any]
 
@@ -231,3 +234,17 @@ WRITTEN: dict[str, Expression] = {
     "tril_": lambda t, x, y: [x.tril_(), x.clamp_(-0.5, 0.5), x.exp_()],
     "index_put_": lambda t, x, y: [x.index_put_((long(t, [0, 2]),), y[:2]), x.index_copy_(1, long(t, [2]), y[:, :1])],
 }  # fmt: skip
+BY_VALUES = {"index by mask", "index by row mask", "masked_select", "masked_scatter"}  # sizes that no plan can know
+COMPILED = [name for name in SINGLE if name not in BY_VALUES]
+
+
+class Expressed(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.expression = SINGLE[name]
+        for key, value in inputs().items():
+            setattr(self, key, nn.Parameter(value.astype(np.float32)))
+
+    def forward(self, x: fnn.Tensor) -> fnn.Tensor:
+        y = self.expression(fnn, ops, a=self.a * x, b=self.b, v=self.v, s=self.s, q=self.q)
+        return y if y.ndim else y.reshape(1)

@@ -9,6 +9,7 @@ import numpy as np
 
 import fastnn as fnn
 from fastnn import nn, ops
+from fastnn.ops.recurrent import Recurrent
 
 Shape = tuple[int, ...]
 
@@ -176,8 +177,9 @@ CASES: list[Case] = [
      (4, 3, 5), [(3,), (3,)], ANY),
     ("batch_norm, by constants", lambda x, p, q: ops.batch_norm(p * x, MEAN, STD, p, q), (4, 3), [(3,), (3,)], ANY),
     ("layer_norm", lambda x, p, q: ops.layer_norm(x * x, [6], p, q), (4, 3, 6), [(6,), (6,)], ANY),
-    ("gru", lambda x, *p: nn.recurrent.Recurrent.apply(x, *p, None, None, None, None, mode=2, reverse=True),
+    ("gru", lambda x, *p: Recurrent.apply(x, *p, None, None, None, None, mode=2, reverse=True),
      (4, 3, 5), [(6, 5), (6, 2)], ANY),
+    ("one_hot", lambda x, p: ops.one_hot((p * x).argmax(1), 9) * x * p, (5, 9), [(9,)], ANY),
     ("dropout of nothing", lambda x, p: ops.dropout(p * x, 1.0) + p, (5, 9), [(9,)], ANY),
     ("mse, not reduced", lambda x, p: ops.mse_loss(p * x, x.detach(), reduction="none"), (5, 9), [(9,)], ANY),
     ("mse", lambda x, p: ops.mse_loss(p * x, x) * 3 + ops.mse_loss(p + x, x, reduction="sum"), (5, 9), [(9,)], ANY),
