@@ -29,8 +29,8 @@ def _as_array(data: Any) -> Array:
         return array
     if kind != "f" or size > 8:
         raise DTypeError(f"Tensor: expected float32, float64, integers or booleans, got {array.dtype}")
-    precise = size == 8 and hasattr(data, "dtype")  # numbers and lists of numbers have no precision of their own
-    return array.astype(np.float64 if precise else get_default_dtype(), copy=False)
+    precise = size >= 4 and hasattr(data, "dtype")  # numbers and lists of numbers have no precision of their own
+    return array.astype(f"f{size}" if precise else get_default_dtype(), copy=False)
 
 
 def _is_all_of(value: Any, array: Array | None) -> bool:

@@ -21,7 +21,8 @@ torch.set_num_threads(1)  # networks so small that threads would only wait for o
 def test_random_network_agrees_with_torch(seed: int) -> None:
     """float32 within max(1e-4, 3 x PyTorch-float32's own error) of PyTorch's float64, float64 within 1e-9.
 
-    A gradient that is zero but for rounding (a bias before a batch norm) is compared with the network's largest one.
+    A gradient that is zero but for rounding (a bias before a batch norm) is compared with the network's largest one; so
+    are the last digits of one that nearly cancels (a weight before a batch norm), in both types.
     """
     rng = np.random.default_rng(seed)
     fnn.manual_seed(seed)
@@ -42,7 +43,8 @@ def test_random_network_agrees_with_torch(seed: int) -> None:
             assert np.abs(value).max() <= max(1e-4 * largest, 10 * np.abs(single[name]).max()), (name, layers)
             continue
         bound = max(1e-4, 3 * relative_error(single[name], exact[name]))
-        assert relative_error(value, exact[name]) <= bound, (name, layers)
+        cancels = np.abs(value - exact[name]).max() <= 1e-6 * largest  # 8 units of its last place
+        assert cancels or relative_error(value, exact[name]) <= bound, (name, layers)
     model.double()
     for name, value in zip(names, gradients(model, x.astype(np.float64), cotangent), strict=True):
         assert value.dtype == np.float64

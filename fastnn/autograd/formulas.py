@@ -41,6 +41,7 @@ from fastnn.ops import (
     recurrent,
     sample_norm,
     shaping,
+    sorting,
 )
 from fastnn.ops.common import low, sum_to, tall, tall_shape
 from fastnn.recording import tracer
@@ -254,6 +255,22 @@ def _cross_entropy(z: Tensor, target: Any, *, label_smoothing: float, reduction:
 @composed(loss.NLL)
 def _nll(x: Tensor, target: Any, *, reduction: str) -> Tensor:
     return _reduced(-x[np.arange(x.shape[0]), target], reduction)
+
+
+def _up_to_each(x: Tensor, dim: int, others: float) -> Tensor:
+    """The entries up to each along dim, in a new last dimension, with `others` in the place of those behind."""
+    rows = x.transpose(dim, -1).unsqueeze(-2)
+    return ops.where(np.tri(x.shape[dim], dtype=bool), rows, others)
+
+
+@composed(sorting.CumProd)
+def _cumprod(x: Tensor, *, dim: int) -> Tensor:
+    return _up_to_each(x, dim, 1.0).prod(-1).transpose(dim, -1)
+
+
+@composed(sorting.LogCumSumExp)
+def _logcumsumexp(x: Tensor, *, dim: int) -> Tensor:
+    return _up_to_each(x, dim, -np.inf).logsumexp(-1).transpose(dim, -1)
 
 
 def _channels(x: Any, ndim: int) -> Any:

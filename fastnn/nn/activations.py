@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnn import ops
 from fastnn.checks import number, whole
+from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
 from fastnn.init import constant_
@@ -306,7 +307,7 @@ class PReLU(Module):
         super().__init__()
         check_options("PReLU", device=device, dtype=dtype)
         self.num_parameters, self.init = whole("PReLU", "num_parameters", num_parameters, 1), init
-        self.weight = Parameter(np.full(self.num_parameters, init, np.float32))
+        self.weight = Parameter(np.full(self.num_parameters, init, get_default_dtype()))
 
     def reset_parameters(self) -> None:
         """All weights as they started."""

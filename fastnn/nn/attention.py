@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn import init, ops
 from fastnn.checks import number, whole
+from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.containers import ModuleList
@@ -68,8 +69,8 @@ class MultiheadAttention(Module):
             )
         self.dropout, self.batch_first = number("MultiheadAttention", "dropout", dropout, 0, 1), batch_first
         self.head_dim = embed_dim // num_heads
-        self.in_proj_weight = Parameter(np.empty((3 * embed_dim, embed_dim), np.float32))
-        self.in_proj_bias = Parameter(np.empty(3 * embed_dim, np.float32)) if bias else None
+        self.in_proj_weight = Parameter(np.empty((3 * embed_dim, embed_dim), get_default_dtype()))
+        self.in_proj_bias = Parameter(np.empty(3 * embed_dim, get_default_dtype())) if bias else None
         self.out_proj = Linear(embed_dim, embed_dim, bias)
         self.reset_parameters()
 

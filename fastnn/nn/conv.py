@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn import init, ops
 from fastnn.checks import whole
+from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
 from fastnn.nn.module import Module, Parameter
@@ -69,8 +70,8 @@ class _Conv(Module):
         self._around = self._pads_around()
         rows, columns = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (rows, columns // self.groups, *self.kernel_size)
-        self.weight = Parameter(np.empty(shape, np.float32))
-        self.bias = Parameter(np.empty(self.out_channels, np.float32)) if bias else None
+        self.weight = Parameter(np.empty(shape, get_default_dtype()))
+        self.bias = Parameter(np.empty(self.out_channels, get_default_dtype())) if bias else None
         self.reset_parameters()
 
     def _pads_around(self) -> tuple[int, ...]:

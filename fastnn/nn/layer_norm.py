@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn import init
 from fastnn.checks import number, whole
+from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
 from fastnn.nn.module import Module, Parameter
@@ -23,8 +24,8 @@ class _Affine(Module):
     bias: Parameter | None
 
     def _make(self, shape: tuple[int, ...], weight: bool, bias: bool) -> None:
-        self.weight = Parameter(np.ones(shape, np.float32)) if weight else None
-        self.bias = Parameter(np.zeros(shape, np.float32)) if bias else None
+        self.weight = Parameter(np.ones(shape, get_default_dtype())) if weight else None
+        self.bias = Parameter(np.zeros(shape, get_default_dtype())) if bias else None
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0."""

@@ -10,6 +10,7 @@ import numpy as np
 from fastnn import init, ops
 from fastnn.arrays import as_array
 from fastnn.checks import number, whole
+from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.module import Module, Parameter
@@ -57,10 +58,14 @@ class _BatchNorm(Module):
         self.eps = number(type(self).__name__, "eps", eps, 0)
         self.momentum = None if momentum is None else number(type(self).__name__, "momentum", momentum, 0, 1)
         self.affine, self.track_running_stats = affine, track_running_stats
-        self.weight = Parameter(np.ones(self.num_features, np.float32)) if affine else None
-        self.bias = Parameter(np.zeros(self.num_features, np.float32)) if affine else None
-        self.register_buffer("running_mean", np.zeros(self.num_features, np.float32) if track_running_stats else None)
-        self.register_buffer("running_var", np.ones(self.num_features, np.float32) if track_running_stats else None)
+        self.weight = Parameter(np.ones(self.num_features, get_default_dtype())) if affine else None
+        self.bias = Parameter(np.zeros(self.num_features, get_default_dtype())) if affine else None
+        self.register_buffer(
+            "running_mean", np.zeros(self.num_features, get_default_dtype()) if track_running_stats else None
+        )
+        self.register_buffer(
+            "running_var", np.ones(self.num_features, get_default_dtype()) if track_running_stats else None
+        )
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if track_running_stats else None)
 
     def reset_parameters(self) -> None:
@@ -133,8 +138,8 @@ class _InstanceNorm(Module):
         check_options(name, track_running_stats=track_running_stats, device=device, dtype=dtype)
         self.num_features, self.eps = whole(name, "num_features", num_features, 1), number(name, "eps", eps, 0)
         self.affine, self.momentum = affine, momentum
-        self.weight = Parameter(np.ones(self.num_features, np.float32)) if affine else None
-        self.bias = Parameter(np.zeros(self.num_features, np.float32)) if affine else None
+        self.weight = Parameter(np.ones(self.num_features, get_default_dtype())) if affine else None
+        self.bias = Parameter(np.zeros(self.num_features, get_default_dtype())) if affine else None
 
     def forward(self, input: Any) -> Tensor:
         if np.ndim(input) != self.ndim or input.shape[1] != self.num_features:

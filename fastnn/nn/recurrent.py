@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn import init, ops
 from fastnn.checks import number, whole
+from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.module import Module, Parameter
@@ -61,10 +62,10 @@ class RNNBase(Module):
             size = self.input_size if layer == 0 else self.hidden_size * self.directions
             for suffix in self._suffixes(layer):
                 for part, columns in (("ih", size), ("hh", self.hidden_size)):
-                    weight = np.empty((GATES[self.mode] * self.hidden_size, columns), np.float32)
+                    weight = np.empty((GATES[self.mode] * self.hidden_size, columns), get_default_dtype())
                     setattr(self, f"weight_{part}{suffix}", Parameter(weight))
                 for part in ("ih", "hh") if self.bias else ():
-                    empty = np.empty(GATES[self.mode] * self.hidden_size, np.float32)
+                    empty = np.empty(GATES[self.mode] * self.hidden_size, get_default_dtype())
                     setattr(self, f"bias_{part}{suffix}", Parameter(empty))
         self.reset_parameters()
 
@@ -216,10 +217,10 @@ class RNNCellBase(Module):
         self.input_size = whole(name, "input_size", input_size, 1)
         self.hidden_size = whole(name, "hidden_size", hidden_size, 1)
         rows = GATES[self.mode] * self.hidden_size
-        self.weight_ih = Parameter(np.empty((rows, self.input_size), np.float32))
-        self.weight_hh = Parameter(np.empty((rows, self.hidden_size), np.float32))
-        self.bias_ih = Parameter(np.empty(rows, np.float32)) if bias else None
-        self.bias_hh = Parameter(np.empty(rows, np.float32)) if bias else None
+        self.weight_ih = Parameter(np.empty((rows, self.input_size), get_default_dtype()))
+        self.weight_hh = Parameter(np.empty((rows, self.hidden_size), get_default_dtype()))
+        self.bias_ih = Parameter(np.empty(rows, get_default_dtype())) if bias else None
+        self.bias_hh = Parameter(np.empty(rows, get_default_dtype())) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -394,8 +394,7 @@ def binary_cross_entropy(
         return BCE.apply(p, t, reduction=reduction)
     losses = BCE.apply(p, t.detach(), reduction="none")
     if on_tape(t):  # adds 0, with the gradient log(1 - p) - log p
-        fixed = p.detach()
-        losses = losses + (t - t.detach()) * (_log(1 - fixed) - _log(fixed))
+        losses = losses + (t - t.detach()) * (_log(1 - p) - _log(p))
     return reduced(losses if weight is None else losses * weight, reduction)
 
 

@@ -103,8 +103,9 @@ def smooth_l1_loss(
     check_loss("smooth_l1_loss", reduction, size_average, reduce)
     beta = number("smooth_l1_loss", "beta", beta, 0)
     x, t = _pair("smooth_l1_loss", input, target)
-    d = (x - t).abs()
-    return reduced(where(d < beta, d * d * (0.5 / beta), d - 0.5 * beta) if beta else d, reduction)
+    away = x - t
+    d = away.abs()
+    return reduced(where(d < beta, away * away * (0.5 / beta), d - 0.5 * beta) if beta else d, reduction)
 
 
 def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 1.0, weight: Any = None) -> Tensor:
@@ -112,8 +113,9 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     check_loss("huber_loss", reduction)
     delta = number("huber_loss", "delta", delta, above=0)
     x, t = _pair("huber_loss", input, target)
-    d = (x - t).abs()
-    return _weighted("huber_loss", where(d < delta, d * d * 0.5, (d - 0.5 * delta) * delta), weight, reduction)
+    away = x - t
+    d = away.abs()
+    return _weighted("huber_loss", where(d < delta, away * away * 0.5, (d - 0.5 * delta) * delta), weight, reduction)
 
 
 def kl_div(

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.checks import is_number
-from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, FastnnError, GraphError, ShapeError
 from fastnn.ops.common import axis, sum_to, tensor_of
 from fastnn.ops.joining import where
 from fastnn.ops.shaping import Index, expand
@@ -210,13 +210,13 @@ def set_index(x: Tensor, key: Any, value: Any) -> None:
             taken_over("x[...] = ...", x, lambda old: Put.apply(old, values.astype(x.dtype), *places, key=parts))
         else:
             writable("x[...] = ...", x)
-            target = x.data
+            target = x._data
             if places and any(isinstance(part, int) for part in parts):
                 target, parts = target[_alone(x, parts)], tuple(p for p in parts if not isinstance(p, int))
-            target[filled(parts, places)] = values.data
-            wrote(x.data)
+            target[filled(parts, places)] = values._data
+            wrote(x._data)
     except (IndexError, ValueError) as error:
-        if isinstance(error, ShapeError):
+        if isinstance(error, FastnnError):
             raise
         raise ShapeError(f"x[...] = ...: {error} (x is {x.shape})") from None
 

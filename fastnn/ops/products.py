@@ -335,9 +335,7 @@ def dist(input: Any, other: Any, p: float = 2) -> Tensor:
     return norm(floating(input) - other, p)
 
 
-def cdist(
-    x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = "use_mm_for_euclid_dist_if_necessary"
-) -> Tensor:
+def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = "use_mm_for_euclid_dist_if_necessary") -> Tensor:
     """The p-norms of all differences of rows: (..., P, D) and (..., R, D) -> (..., P, R). `compute_mode` is taken and
     says nothing: differences are always taken, which is exact."""
     a, b = floating(x1), floating(x2)

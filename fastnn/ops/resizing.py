@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,11 +43,7 @@ class Repeat(Function):
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        first, *others = _copies(ctx.attributes["repeats"])
-        grad_x = grad[first].copy()
-        for places in others:
-            grad_x += grad[places]
-        return grad_x
+        return functools.reduce(operator.add, (grad[places] for places in _copies(ctx.attributes["repeats"])))
 
 
 def _copies(repeats: tuple[int, ...]) -> list[tuple[slice, ...]]:

@@ -97,7 +97,7 @@ def test_values_and_types_are_pytorchs(place: int) -> None:
 
 def test_what_is_copied_and_what_is_shared() -> None:
     array = np.zeros(2, np.float32)
-    assert fnn.from_numpy(array).data is fnn.as_tensor(array).data is array
+    assert fnn.from_numpy(array).numpy() is fnn.as_tensor(array).numpy() is array
     copy = fnn.tensor(array)
     array += 1
     assert copy.tolist() == [0, 0]

@@ -72,9 +72,9 @@ def test_stubs_of_tensor_are_methods() -> None:
 
 def test_in_place_methods_write_into_the_tensor() -> None:
     x = fnn.Tensor([0.0, 1.0])
-    array = x.data
+    array = x.numpy()
     assert x.exp_() is x
-    assert x.data is array
+    assert x.numpy() is array
     np.testing.assert_allclose(array, [1, np.e], rtol=1e-6)
     assert x.clamp_(max=2).add_(1).tolist() == [2, 3]
     assert x.exp_.__name__ == "exp_"

@@ -252,7 +252,7 @@ def test_a_plan_runs_them_as_the_tape_does() -> None:
 # ---- x[...] = ... ----------------------------------------------------------------------------------------------------
 
 
-def test_entries_are_set_off_the_tape_alone() -> None:
+def test_entries_of_parameters_are_set_off_the_tape_alone() -> None:
     scratch, weight = fnn.Tensor(x.copy()), nn.Parameter(x)
     scratch[0] = 7
     scratch[scratch > 1] = fnn.Tensor(0.0)
@@ -261,9 +261,8 @@ def test_entries_are_set_off_the_tape_alone() -> None:
     with fnn.no_grad():
         weight[0, 0] = 5
     assert weight.data[0, 0] == 5
-    for target, value in ((weight, 1.0), (weight * 2, 1.0), (scratch, weight[0])):
-        with pytest.raises(GraphError, match=r"fnn\.where"):
-            target[0] = value
+    with pytest.raises(GraphError, match=r"fnn\.where"):
+        weight[0] = 1.0
     with pytest.raises(ShapeError, match=r"x is \(2, 2\)"):
         scratch[5] = 1
     with pytest.raises(ShapeError, match=r"x is \(2, 2\)"):
