@@ -4,7 +4,8 @@ Times every kernel, the steps of cnn, lenet5 and mlp, and steps and single input
 (versus/zoo.py), in turns with vectorised NumPy doing the same, in one process and on one thread, so that neighbours on
 the machine slow both. The ratio of the least times is compared with the one in
 recorded_ratios.json, where ``--record`` has written it, by instruction set and CPU: below 0.7 of it is a failure, when
-three more and longer tries have not changed it. On a CPU without a record, below half of the least of the others'.
+three more and longer tries have not changed it. On a CPU without a record, below half of the least of the others', those
+with its instruction set before all.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ def bound(records: Records, isa: str, cpu: str, case: str) -> float | None:
     if case in by_cpu.get(cpu, {}):
         return KNOWN_CPU * by_cpu[cpu][case]
     others = [ratios[case] for ratios in by_cpu.values() if case in ratios]
+    if by_cpu and not others:  # the case is newer than the last record for this instruction set
+        others = [ratios[case] for of_isa in records.values() for ratios in of_isa.values() if case in ratios]
     return OTHER_CPU * min(others) if others else None
 
 

@@ -14,13 +14,13 @@ sys.path.append(str(ROOT))  # `benchmarks` is a folder of the repository, not in
 
 from benchmarks import guard  # noqa: E402
 
-RECORDS = {"avx2": {"one": {"a": 10.0, "b": 2.0}, "two": {"a": 6.0}}}
+RECORDS = {"avx2": {"one": {"a": 10.0, "b": 2.0}, "two": {"a": 6.0}}, "baseline": {"one": {"b": 1.0}}}
 
 
 @pytest.mark.parametrize(
     ("isa", "cpu", "case", "expected"),
     [("avx2", "one", "a", 7.0), ("avx2", "two", "a", 4.2), ("avx2", "three", "a", 3.0), ("avx2", "two", "b", 1.0),
-     ("avx2", "one", "c", None), ("avx512", "one", "a", None)],
+     ("avx2", "one", "c", None), ("avx512", "one", "a", None), ("baseline", "one", "a", 3.0)],
 )  # fmt: skip
 def test_bounds(isa: str, cpu: str, case: str, expected: float | None) -> None:
     assert guard.bound(RECORDS, isa, cpu, case) == pytest.approx(expected)
