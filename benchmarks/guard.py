@@ -4,8 +4,8 @@ Times every kernel, the steps of cnn, lenet5 and mlp, and steps and single input
 (versus/zoo.py), in turns with vectorised NumPy doing the same, in one process and on one thread, so that neighbours on
 the machine slow both. The ratio of the least times is compared with the one in
 recorded_ratios.json, where ``--record`` has written it, by instruction set and CPU: below 0.7 of it is a failure, when
-three more and longer tries have not changed it. On a CPU without a record, below half of the least of the others', those
-with its instruction set before all.
+three more and longer tries have not changed it. On a CPU without a record, below half of the least of the others',
+those with its instruction set before all.
 """
 
 from __future__ import annotations

@@ -181,9 +181,9 @@ def sac() -> tuple[Update, Update]:
     return other, own
 
 
-def least(updates: tuple[Update, Update]) -> list[float]:
+def least(updates: tuple[Update, ...]) -> list[float]:
     """The least seconds of an update, of each, taken in turns."""
-    best = [float("inf")] * 2
+    best = [float("inf")] * len(updates)
     for _ in range(ROUNDS):
         for i, update in enumerate(updates):
             update()
