@@ -70,9 +70,9 @@ instead. `import fastnn as torch`, `from fastnn import nn, optim` and `import fa
 to change in a program. An absent name says at once what is said here, by attribute and by import.
 
 What differs everywhere: numbers are float32 or float64, or whole; the device is the CPU; tensors hold NumPy arrays,
-which `x.numpy()` and `np.asarray(x)` show without a copy; what is written in place (`x.exp_()`) is on the tape, but for leaves
-and views of them; random numbers are reproducible by `fnn.manual_seed`, but are not PyTorch's; errors are subclasses of
-`fnn.FastnnError`.
+which `x.numpy()` and `np.asarray(x)` show without a copy; what is written in place (`x.exp_()`) is on the tape, but for
+leaves and views of them; random numbers are reproducible by `fnn.manual_seed`, but are not PyTorch's; errors are
+subclasses of `fnn.FastnnError`.
 
 <!-- written by python docs/from_pytorch.py -->
 """
