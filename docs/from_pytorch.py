@@ -12,6 +12,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any
 
@@ -142,7 +143,11 @@ def names(torch: Any) -> str:
     parts = [f"PyTorch {version}: its public names, by place; written by python docs/from_pytorch.py --names"]
     for place in PLACES:
         module = torch.Tensor if place == "torch.Tensor" else importlib.import_module(place)
-        public = sorted(name for name in dir(module) if _is_public(module, name))
+        parts_of_it = {part.name for part in iter_modules(getattr(module, "__path__", []))}  # imported by now, or not
+        public = sorted(
+            {name for name in dir(module) if _is_public(module, name)}
+            | {name for name in parts_of_it if not name.startswith("_")}
+        )
         parts.append(
             f"[{place}]\n{textwrap.fill(' '.join(public), 126, break_long_words=False, break_on_hyphens=False)}"
         )
