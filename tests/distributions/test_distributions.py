@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plan_networks import NATIVE
 
 import fastnn as fnn
 from fastnn import distributions as D
@@ -138,6 +139,7 @@ def test_independent_by_hand() -> None:
     np.testing.assert_allclose(D.kl_divergence(d, D.Independent(D.Normal(np.ones((2, 3)), 1.0), 1)).numpy(), 1.5)
 
 
+@pytest.mark.skipif(not NATIVE, reason="compiled operators need the native kernels")
 def test_a_policy_in_a_compiled_step() -> None:
     """log_prob and entropy of a Categorical, rsample of a Normal: eager and compiled are the same, without Python."""
 

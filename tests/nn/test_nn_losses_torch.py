@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plan_networks import NATIVE
 
 import fastnn as fnn
 import fastnn.nn.functional as F
 from fastnn import nn
 from fastnn.errors import LabelError
+
+compiled = pytest.mark.skipif(not NATIVE, reason="compiled operators need the native kernels")
 
 RNG = np.random.default_rng(11)
 X, Y, Z = RNG.normal(size=(6, 5)), RNG.normal(size=(6, 5)), RNG.normal(size=(6, 5))
@@ -146,6 +149,7 @@ class _Given(nn.Module):
 TWO = [name for name, (kind, _, data) in CASES.items() if len(data) == 2 and kind not in DISTANCES and data[1].ndim]
 
 
+@compiled
 @pytest.mark.parametrize("name", TWO)
 def test_compiled_is_eager_without_python(name: str) -> None:
     """The loss and the gradient of a compiled step; no part of the step runs in Python."""
@@ -165,6 +169,7 @@ def test_compiled_is_eager_without_python(name: str) -> None:
     assert "Python" not in step.describe()
 
 
+@compiled
 def test_triplet_in_a_compiled_step() -> None:
     """A loss of one's own of three parts of the output, with a gradient into each."""
 
@@ -248,6 +253,7 @@ def test_weights_are_buffers() -> None:
     assert list(nn.CrossEntropyLoss().state_dict()) == []
 
 
+@compiled
 def test_compiled_step_learns_that_labels_are_ignored() -> None:
     """A step made for labels that all count meets -100: its plan is made anew, and nothing was updated twice."""
     fnn.manual_seed(1)
