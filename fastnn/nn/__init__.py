@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     from fastnn.nn.recurrent import *  # noqa: F403
     from fastnn.nn.resizing import *  # noqa: F403
     from fastnn.nn.shaping import *  # noqa: F403
+    from fastnn.nn.transformer import *  # noqa: F403
 
 _LAYERS = {  # by the file that they are in
     "activations": "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh Identity LeakyReLU LogSigmoid "
     "LogSoftmax Mish PReLU ReLU ReLU6 SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign "
     "Tanh Tanhshrink Threshold",
-    "attention": "MultiheadAttention TransformerEncoder TransformerEncoderLayer",
+    "attention": "MultiheadAttention",
     "containers": "ModuleDict ModuleList ParameterDict ParameterList Sequential",
     "conv": "Conv1d Conv2d ConvTranspose1d ConvTranspose2d",
     "dropout": "AlphaDropout Dropout Dropout1d Dropout2d Dropout3d",
@@ -50,6 +51,7 @@ _LAYERS = {  # by the file that they are in
     "PixelUnshuffle ReflectionPad1d ReflectionPad2d ReplicationPad1d ReplicationPad2d Unfold Upsample "
     "UpsamplingBilinear2d UpsamplingNearest2d ZeroPad1d ZeroPad2d",
     "shaping": "Flatten Unflatten",
+    "transformer": "Transformer TransformerDecoder TransformerDecoderLayer TransformerEncoder TransformerEncoderLayer",
 }
 _FILES = {name: file for file, names in _LAYERS.items() for name in names.split()}
 

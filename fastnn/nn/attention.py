@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,16 +11,13 @@ from fastnn.checks import number, whole
 from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
-from fastnn.nn.containers import ModuleList
-from fastnn.nn.dropout import Dropout
-from fastnn.nn.layer_norm import LayerNorm
 from fastnn.nn.linear import Linear
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.attention import attention
 from fastnn.ops.common import layer_input
 from fastnn.tensors import Tensor
 
-__all__ = ["MultiheadAttention", "TransformerEncoder", "TransformerEncoderLayer"]
+__all__ = ["MultiheadAttention"]
 
 
 class MultiheadAttention(Module):
@@ -147,79 +142,3 @@ class MultiheadAttention(Module):
                 each = ops.where(each, np.full((), -np.inf, q.dtype), np.zeros((), q.dtype))
             found = each if found is None else found + each
         return found
-
-
-class TransformerEncoderLayer(Module):
-    """Self-attention and two linear layers, each added to its input and normalised: after it, or (norm_first) before.
-
-    Input (L, N, d_model), with batch_first (N, L, d_model); masks as MultiheadAttention has them. `activation` is
-    "relu", "gelu" or a function.
-    """
-
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: str | Callable[[Any], Tensor] = ops.relu,
-        layer_norm_eps: float = 1e-5,
-        batch_first: bool = False,
-        norm_first: bool = False,
-        bias: bool = True,
-        device: Any = None,
-        dtype: Any = None,
-    ) -> None:
-        super().__init__()
-        check_options("TransformerEncoderLayer", device=device, dtype=dtype)
-        self.self_attn = MultiheadAttention(d_model, nhead, dropout, bias, batch_first=batch_first)
-        self.linear1 = Linear(d_model, dim_feedforward, bias)
-        self.dropout = Dropout(dropout)
-        self.linear2 = Linear(dim_feedforward, d_model, bias)
-        self.norm_first = norm_first
-        self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias)
-        self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias)
-        self.dropout1, self.dropout2 = Dropout(dropout), Dropout(dropout)
-        if isinstance(activation, str) and activation not in ("relu", "gelu"):
-            raise ArgumentError(f"TransformerEncoderLayer: expected activation relu or gelu, got {activation!r}")
-        self.activation = getattr(ops, activation) if isinstance(activation, str) else activation
-
-    def forward(
-        self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False
-    ) -> Tensor:
-        masks = src_mask, src_key_padding_mask
-        if self.norm_first:
-            x = src + self._attend(self.norm1(src), *masks)
-            return x + self._feed(self.norm2(x))
-        x = self.norm1(src + self._attend(src, *masks))
-        return self.norm2(x + self._feed(x))
-
-    def _attend(self, x: Tensor, mask: Any, padding: Any) -> Tensor:
-        return self.dropout1(self.self_attn(x, x, x, padding, False, mask)[0])
-
-    def _feed(self, x: Tensor) -> Tensor:
-        return self.dropout2(self.linear2(self.dropout(self.activation(self.linear1(x)))))
-
-
-class TransformerEncoder(Module):
-    """num_layers copies of a TransformerEncoderLayer one after the other, and `norm` at the end, unless it is None."""
-
-    def __init__(
-        self,
-        encoder_layer: Module,
-        num_layers: int,
-        norm: Module | None = None,
-        enable_nested_tensor: bool = True,
-        mask_check: bool = True,
-    ) -> None:
-        super().__init__()
-        self.num_layers = whole("TransformerEncoder", "num_layers", num_layers, 1)
-        self.layers = ModuleList([copy.deepcopy(encoder_layer) for _ in range(self.num_layers)])
-        self.norm = norm
-
-    def forward(
-        self, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool | None = None
-    ) -> Tensor:
-        for layer in self.layers:
-            src = layer(src, mask, src_key_padding_mask)
-        return src if self.norm is None else self.norm(src)

@@ -295,6 +295,31 @@ def test_transformer_encoders_agree_with_torch(options: dict[str, Any], shape: t
     assert_agrees(torch, model, twin, [RNG.normal(size=shape)], lambda net, x: net(x))
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"norm_first": True, "activation": "gelu", "batch_first": True}, {"bias": False}]
+)
+def test_transformers_agree_with_torch(options: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+
+    def build(package: Any) -> Any:
+        return package.Transformer(8, 2, 2, 2, 16, dropout=0.0, **options)
+
+    model, twin = build(nn), build(torch.nn)
+    spread(model.parameters())
+    assert [n for n, _ in model.named_parameters()] == [n for n, _ in twin.named_parameters()]
+    first = options.get("batch_first", False)
+    inputs = [RNG.normal(size=(3, length, 8) if first else (length, 3, 8)) for length in (6, 4)]
+    padding = np.arange(6) >= np.array([[6], [4], [5]])
+
+    def call(net: Any, src: Any, tgt: Any) -> Any:
+        wrap = fnn.Tensor if net is model else torch.from_numpy
+        later = net.generate_square_subsequent_mask(4)
+        later = later.double() if net is twin else later
+        return net(src, tgt, tgt_mask=later, src_key_padding_mask=wrap(padding), memory_key_padding_mask=wrap(padding))
+
+    assert_agrees(torch, model, twin, inputs, call)
+
+
 def test_attention_by_hand() -> None:
     """Equal scores: the mean of the values; the first alone for the first, if causal."""
     q, v = np.zeros((1, 2, 3)), np.array([[[2.0], [4.0]]])
