@@ -134,6 +134,8 @@ def plain(value: Any) -> Any:
 
 def _as_number(value: Any) -> int | float | None:
     """A number as Python's; None for anything else."""
+    if type(value) is float or type(value) is int:  # nearly always; abstract types are slow to ask
+        return value
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, bool) or not isinstance(value, Real):  # NumPy's truth values are not

@@ -141,7 +141,7 @@ class Write(Node):
         assert node.ctx is not None
         super().__init__(node.function, node.inputs, node.attributes, node.ctx)
         self.module, self.before = node.module, before
-        versions.record_write(tensor.data, self.number)
+        versions.record_write(tensor._data, self.number)
 
 
 def _as_it_was(x: Any, user: Node) -> Any:
@@ -249,9 +249,9 @@ def checked(function: type[Function], inputs: tuple[Any, ...], results: Any) -> 
             f"{function.__name__}.backward: expected {len(inputs)} gradients, one per input, got {len(results)}"
         )
     for x, result in zip(inputs, results, strict=True):
-        if result is not None and hasattr(x, "requires_grad"):
+        if result is not None and hasattr(x, "node"):
             shape = result.shape if hasattr(result, "shape") else np.shape(result)  # np.shape() is slow
-            if shape != x.shape:
+            if shape != x._data.shape:
                 raise ShapeError(f"{function.__name__}.backward: expected a gradient of shape {x.shape}, got {shape}")
     return results
 
@@ -265,15 +265,26 @@ def node_gradients(node: Node, ctx: Context | None, grad: Array) -> Iterator[tup
     if versions.latest > node.number:
         check_unchanged(node, vars(ctx).values())
     results = checked(node.function, node.inputs, node.function.backward(ctx, grad))
-    inputs = [x._data if hasattr(x, "node") else x for x in node.inputs]
     for i, (x, needed, result) in enumerate(zip(node.inputs, ctx.needs_input_grad, results, strict=True)):
         if needed and result is not None:
-            array = np.asarray(result).astype(x.dtype, copy=False)
-            if x.node is None:  # a leaf's .grad is added to in place, so nothing else may share its memory
+            array = np.asarray(result)
+            if array.dtype != x._data.dtype:
+                array = array.astype(x._data.dtype)
+            elif x.node is None:  # a leaf's .grad is added to in place, so nothing else may share its memory
+                inputs = [each._data if hasattr(each, "node") else each for each in node.inputs]
                 others = (grad, *ctx.saved_tensors, *inputs, *results[:i], *results[i + 1 :])
-                shared = any(isinstance(other, np.ndarray) and np.may_share_memory(other, array) for other in others)
-                array = array.copy() if shared or not array.flags.writeable else array
+                array = array.copy() if _is_shared(array, others) or not array.flags.writeable else array
             yield x, array
+
+
+def _is_shared(array: Array, others: Iterable[Any]) -> bool:
+    """Whether others hold some of its memory. What is a view of memory has its owner as base: to compare is quick."""
+    for other in others:
+        if isinstance(other, np.ndarray) and (
+            other is array or (other.base is array if array.base is None else np.may_share_memory(other, array))
+        ):
+            return True
+    return False
 
 
 def check_unchanged(node: Node, kept_values: Iterable[Any]) -> None:

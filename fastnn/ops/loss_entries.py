@@ -179,8 +179,8 @@ def gaussian_nll_loss(
         v = v.unsqueeze(-1)
     if v.ndim and (v.ndim != x.ndim or sum(a for a, b in zip(v.shape, x.shape, strict=True) if a != b) > 1):
         raise ShapeError(f"gaussian_nll_loss: expected var of shape {x.shape} or {x.shape[:-1]}, got {v.shape}")
-    if tracer() is None and (v.data < 0).any():
-        raise ArgumentError(f"gaussian_nll_loss: expected var of at least 0, got {v.data.min()}")
+    if tracer() is None and (v._data < 0).any():
+        raise ArgumentError(f"gaussian_nll_loss: expected var of at least 0, got {v._data.min()}")
     v = v + (v.clamp(min=eps) - v).detach()
     losses = 0.5 * (v.log() + (x - t) * (x - t) / v)
     return reduced(losses + 0.5 * math.log(2 * math.pi) if full else losses, reduction)
