@@ -62,7 +62,7 @@ def _choose() -> tuple[str, str]:
     fault, remedy = _without_extension()
     raise BackendError(
         f"fastnn {fault} and Numba is absent: {remedy},"
-        ' or pip install "fastnn[jit]", or set FASTNN_BACKEND=reference for slow NumPy'
+        ' or pip install "fastnn-cpu[jit]", or set FASTNN_BACKEND=reference for slow NumPy'
     )
 
 
@@ -72,8 +72,7 @@ def _without_extension() -> tuple[str, str]:
     if (source / "setup.py").is_file() and (source / "kernels").is_dir():
         return (
             "is imported from its source folder, in which its kernels are not compiled,",
-            "run python setup.py build_ext --inplace in it, which needs a C compiler (GCC or Clang),"
-            " or start Python elsewhere if fastnn is installed",
+            "run pip install -e . in it, or start Python in another folder if fastnn is installed",
         )
     return "was installed without its compiled kernels", "reinstall it with a C compiler (GCC or Clang)"
 
