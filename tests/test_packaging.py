@@ -19,7 +19,7 @@ for required in ("build", "setuptools", "Cython"):
 
 ROOT = Path(__file__).parent.parent
 EXTRAS = re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text().split("optional-dependencies]")[1], re.M)
-NOT_COPIED = shutil.ignore_patterns(".*", "build", "dist", "v", "*.egg-info", "*.so", "__pycache__")
+NOT_COPIED = shutil.ignore_patterns(".*", "build", "dist", "site", "v", "*.egg-info", "*.so", "__pycache__")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_source_distribution(sources: Path, tmp_path: Path) -> None:
     written |= files("fastnn/**/*.py", "tests/*.py", "benchmarks/**/*.py", "benchmarks/**/*.c")
     written |= files("examples/*.py", "docs/**/*.md", "docs/**/*.png", "docs/**/*.svg")
     written |= files("LICENSE", "*.md", "setup.py", "pyproject.toml", "fastnn/py.typed", "fastnn/data/digits.npz")
-    written |= files("fastnn/*.txt", "docs/*.py")
+    written |= files("fastnn/*.txt", "docs/*.py", "mkdocs.yml")
     assert {"kernels/_kernels.pyx", "kernels/dispatch.c", "kernels/base/simd.h", "fastnn/data/digits.npz"} <= written
     assert written - names == set()
     assert [name for name in names if name.endswith((".c", ".h", ".pyx")) and name not in written] == []
