@@ -1,4 +1,4 @@
-"""What the README shows is true: its Python runs, its commands are those of .ci/run, its links and pictures are there."""
+"""What the README shows is true: its Python runs, its commands are those of .ci/run, its links and pictures exist."""
 
 from __future__ import annotations
 
