@@ -96,14 +96,14 @@ def pages() -> dict[str, str]:
 
 
 def page(module: str, where: ModuleType, called: dict[int, list[str]], described: dict[int, str]) -> Iterator[str]:
-    yield f"# {module}\n\n{literal(inspect.getdoc(where))}\n"
+    yield f"# {module}\n\n{prose(inspect.getdoc(where))}\n"
     yield "| name | |\n|---|---|"
     entries = []
     for name in names(where):
         value = getattr(where, name)
         if isinstance(value, ModuleType):
             target = f"{value.__name__}.md" if value.__name__ in MODULES else f"fastnn.{name}.md"
-            yield f"| [`{module}.{name}`]({target}) | {summary(value)} |"
+            yield f"| [`{name}`]({target}) | {summary(value)} |"
             continue
         title = min(called[id(value)], key=lambda path: (len(path), path))
         if not (inspect.isclass(value) or callable(value)):
@@ -113,7 +113,7 @@ def page(module: str, where: ModuleType, called: dict[int, list[str]], described
             entries.append((title, home(value), value))
         on = described.get(id(value), module)
         anchor = f"{module}.{name}" if on == module and not callable(value) else home(value) or title
-        yield f"| [`{module}.{name}`]({'' if on == module else on + '.md'}#{anchor}) | {summary(value)} |"
+        yield f"| [`{name}`]({'' if on == module else on + '.md'}#{anchor}) | {summary(value)} |"
     yield ""
     for title, path, value in entries:
         if path:
@@ -125,16 +125,24 @@ def page(module: str, where: ModuleType, called: dict[int, list[str]], described
 def summary(value: Any) -> str:
     """The first paragraph of an object's docstring in one line of a table; a value itself."""
     if not callable(value) and not isinstance(value, ModuleType):
-        return f"`{escaped(repr(value))}`"
+        text = repr(value)
+        return f"`{escaped(text if len(text) <= 100 else text[:99] + '…')}`"
     first = (inspect.getdoc(value) or "").partition("\n\n")[0].replace("\n", " ").replace("``", "`")
     return escaped(first)
 
 
 def escaped(text: str) -> str:
-    return (text if len(text) <= 200 else text[:199] + "…").replace("|", "\\|").replace("<", "&lt;")
+    """Text as a table's cell takes it."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def prose(text: str | None) -> str:
+    """A docstring as text, where it has neither code nor tables of its own."""
+    return literal(text) if re.search(r"\n +|  ", text or "") else (text or "").replace("``", "`")
 
 
 def literal(text: str | None) -> str:
+    """A docstring as it stands."""
     return f"```text\n{text or ''}\n```"
 
 

@@ -52,7 +52,8 @@ def test_the_reference_has_every_public_name() -> None:
     reference = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(reference)
     pages = reference.pages()
-    listed = set(re.findall(r"^\| \[`([\w.]+)`\]", "".join(pages.values()), re.MULTILINE))
+    rows = {module: re.findall(r"^\| \[`(\w+)`\]", text, re.MULTILINE) for module, text in pages.items()}
+    listed = {f"{module}.{name}" for module, names in rows.items() for name in names}
     assert {name for name, _ in public_names()} - listed == set()
     modules = {name for name, value in public_names() if isinstance(value, ModuleType) and name.count(".") == 1}
     assert modules - set(pages) == set()
