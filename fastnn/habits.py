@@ -21,7 +21,6 @@ HINTS = {
     },
     "fastnn.nn.utils": {
         **dict.fromkeys(("weight_norm", "spectral_norm", "parametrizations", "parametrize"), _NORMED),
-        "rnn": "pad sequences with fnn.cat or fnn.ops.pad: fastnn has no packed sequences",
         "prune": "write zeros into weight.data, and mask weight.grad before each step",
     },
     "fastnn.utils": {"tensorboard": "history.json holds what fit has seen; History.plot draws it"},

@@ -13,19 +13,21 @@ from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.module import Module, Parameter
+from fastnn.nn.utils.rnn import PackedSequence
 from fastnn.ops.common import layer_input
 from fastnn.ops.recurrent import GATES, RELU, TANH, Recurrent
 from fastnn.ops.recurrent import GRU as _GRU
 from fastnn.ops.recurrent import LSTM as _LSTM
-from fastnn.tensors import Tensor
+from fastnn.tensors import Array, Tensor
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
 _DOC = """Input (T, B, input_size), with batch_first (B, T, input_size), or (T, input_size) without a batch. Outputs the
     last layer's states (..., hidden_size), twice as many with `bidirectional`, and the states at the end
-    (layers · directions, B, hidden_size); initial states of that shape, zeros unless given. `dropout` drops entries
-    between layers in training. Weights are named weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ..., those of the
-    other direction with _reverse, and start uniform on ±1/sqrt(hidden_size), as PyTorch's.
+    (layers · directions, B, hidden_size); of packed sequences (fastnn.nn.utils.rnn) packed outputs; initial states of
+    that shape, zeros unless given. `dropout` drops entries between layers in training. Weights are named
+    weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ..., those of the other direction with _reverse, and start
+    uniform on ±1/sqrt(hidden_size), as PyTorch's.
     """
 
 
@@ -87,6 +89,8 @@ class RNNBase(Module):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         lstm = self.mode == _LSTM
+        if isinstance(input, PackedSequence):
+            return self._packed(input, hx)
         x = layer_input(type(self).__name__, input, self.weight_ih_l0)
         batched = x.ndim == 3
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
@@ -117,6 +121,33 @@ class RNNBase(Module):
         elif self.batch_first:
             x = x.transpose(0, 1)
         return x, tuple(states) if lstm else states[0]
+
+    def _packed(self, sequences: PackedSequence, hx: Any) -> Any:
+        """All sequences of one length at a time, which need no padding."""
+        lengths, order = sequences.lengths, sequences.sorted_indices
+        lstm = self.mode == _LSTM
+        given = () if hx is None else tuple(hx) if lstm else (hx,)
+        if order is not None:
+            given = tuple(state[:, order] for state in given)
+        firsts = np.cumsum(sequences.batch_sizes.numpy()) - sequences.batch_sizes.numpy()
+        outputs: list[Tensor] = []
+        places: list[Array] = []
+        ends: list[list[Tensor]] = [[], []]
+        for length in dict.fromkeys(lengths.tolist()):  # the longest first, as they stand
+            some = np.flatnonzero(lengths == length)
+            where = firsts[:length, None] + some  # (T, B) in data
+            x = sequences.data[where.T if self.batch_first else where]
+            states = tuple(state[:, some] for state in given)
+            y, last = self.forward(x, (states if lstm else states[0]) if given else None)
+            outputs.append((y.transpose(0, 1) if self.batch_first else y).reshape(where.size, y.shape[2]))
+            places.append(where.reshape(-1))
+            for end, state in zip(ends, last if lstm else (last,), strict=False):
+                end.append(state)
+        found = [ops.cat(end, 1) for end in ends[: 1 + lstm]]
+        if sequences.unsorted_indices is not None:
+            found = [state[:, sequences.unsorted_indices] for state in found]
+        data = ops.cat(outputs)[np.argsort(np.concatenate(places))]
+        return sequences._replace(data=data), tuple(found) if lstm else found[0]
 
     def _run(self, x: Tensor, suffix: str, states: list[Any], reverse: bool) -> tuple[Tensor, list[Tensor]]:
         """One layer and direction: outputs, and the states at the end."""

@@ -71,8 +71,8 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "nonlinear": {
         "fF": "alpha_dropout celu prelu selu threshold",
-        "F": "dropout1d dropout2d dropout3d glu hardshrink hardsigmoid hardtanh logsigmoid softmin softshrink softsign "
-        "tanhshrink",
+        "F": "dropout1d dropout2d dropout3d glu gumbel_softmax hardshrink hardsigmoid hardtanh logsigmoid softmin "
+        "softshrink softsign tanhshrink",
     },
     "norms": {"fF": "batch_norm", "F": "instance_norm", "": "batch_norm_training normalize_channels"},
     "padding": {"F": "pad"},

@@ -18,8 +18,9 @@ from fastnn.ops.joining import where
 from fastnn.tensors import Tensor
 
 __all__ = [
-    "alpha_dropout", "celu", "dropout1d", "dropout2d", "dropout3d", "glu", "hardshrink", "hardsigmoid", "hardtanh",
-    "logsigmoid", "prelu", "selu", "softmin", "softshrink", "softsign", "tanhshrink", "threshold",
+    "alpha_dropout", "celu", "dropout1d", "dropout2d", "dropout3d", "glu", "gumbel_softmax", "hardshrink",
+    "hardsigmoid", "hardtanh", "logsigmoid", "prelu", "selu", "softmin", "softshrink", "softsign", "tanhshrink",
+    "threshold",
 ]  # fmt: skip
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, arXiv:1706.02515
@@ -118,6 +119,19 @@ def softmin(input: Any, dim: int = -1) -> Tensor:
 
 
 # ---- dropout ---------------------------------------------------------------------------------------------------------
+
+
+def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
+    """A draw from the classes of `logits` along dim, soft by the temperature `tau`: softmax((x + g)/tau), g being
+    Gumbel's noise (Jang et al. 2017, arXiv:1611.01144). With `hard`, 1 at the largest entry and 0 elsewhere, with the
+    gradient of the soft draw. `eps` is taken and ignored, as in PyTorch."""
+    x = floating(logits)
+    noise = -(-rand_like(x).clamp(min=float(np.finfo(x.dtype).tiny)).log()).log()
+    soft = softmax((x + noise) / number("gumbel_softmax", "tau", tau, above=0), dim)
+    if not hard:
+        return soft
+    largest = soft.argmax(dim, keepdim=True)
+    return (soft * 0).detach().scatter(dim, largest, 1.0) - soft.detach() + soft
 
 
 def dropout1d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -92,7 +93,7 @@ class Optimizer:
             raise TypeError(f"{self._name}() got an unexpected keyword argument {unknown!r}")
         check_options(self._name, **options)
         self.defaults = {**defaults, "l1": l1, "l2": l2, "penalize_bias": penalize_bias, "maximize": maximize}
-        self.state: dict[Any, dict[str, Any]] = {}  # by parameter
+        self.state: dict[Any, dict[str, Any]] = defaultdict(dict)  # by parameter
         self.param_groups: list[Group] = []
         if hasattr(params, "parameters"):
             raise ArgumentError(f"{self._name}: expected parameters, got {type(params).__name__}: pass .parameters()")
@@ -214,7 +215,7 @@ class Optimizer:
             grad = -grad
         if is_penalized(group, data):
             grad = grad + penalty_gradient(data, group)
-        self._update(data, grad, self.state.setdefault(p, {}), group)
+        self._update(data, grad, self.state[p], group)
 
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
         raise NotImplementedError
@@ -255,7 +256,7 @@ class Optimizer:
         ]
         for each in options:  # a rate may lie below 0, after the last step of a cycle
             self._check({**each, "lr": abs(number(self._name, "lr", each["lr"]))})
-        loaded = {}
+        loaded: dict[Any, dict[str, Any]] = defaultdict(dict)
         for i, state in state_dict["state"].items():
             p = params[int(i)]
             for name, value in state.items():

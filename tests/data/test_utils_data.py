@@ -115,7 +115,7 @@ def test_splits_and_samplers() -> None:
         (
             lambda: D.DataLoader(Squares(), shuffle=True, generator=3).__iter__().__next__(),
             ArgumentError,
-            "NumPy generator",
+            "expected generator=fnn.Generator",
         ),
     ],
 )

@@ -74,6 +74,7 @@ OPERATORS: dict[str, Case] = {
     "global_avg_pool2d": (ops.global_avg_pool2d, (IMAGES,)),
     "glu": (ops.glu, (ROWS,)),
     "group_norm": (lambda x, w, b: ops.group_norm(x, 2, w, b), (IMAGES, VECTOR, VARIANCE)),
+    "gumbel_softmax": (lambda x: ops.gumbel_softmax(x, 0.7), (ROWS,)),
     "hardshrink": (ops.hardshrink, (ROWS,)),
     "hardsigmoid": (ops.hardsigmoid, (ROWS,)),
     "hardswish": (ops.hardswish, (ROWS,)),

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.ops.draws import source_of
 from fastnn.random import generator as shared
 from fastnn.tensors import Tensor
 
@@ -97,7 +98,8 @@ class ConcatDataset(Dataset[T]):
 def random_split(dataset: Any, lengths: Sequence[float], generator: Any = None) -> list[Subset[Any]]:
     """Subsets of these lengths, or shares that sum to 1, drawn at random without any sample twice.
 
-    `generator` is a NumPy generator; by default that of `fnn.manual_seed`. Raises ArgumentError for other sums.
+    `generator` is an fnn.Generator or NumPy's; by default that of `fnn.manual_seed`. Raises ArgumentError for other
+    sums.
 
     >>> from fastnn.utils.data import random_split
     >>> [len(part) for part in random_split(range(10), [0.75, 0.25])]
@@ -118,10 +120,5 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Any = None) 
 
 
 def drawn_by(generator: Any) -> np.random.Generator:
-    """The NumPy generator to draw from: the one given (also one that holds it), or fastnn's."""
-    if generator is None:
-        return shared()
-    found = generator if isinstance(generator, np.random.Generator) else getattr(generator, "generator", None)
-    if not isinstance(found, np.random.Generator):
-        raise ArgumentError(f"expected a NumPy generator, np.random.default_rng(seed), got {type(generator).__name__}")
-    return found
+    """The NumPy generator to draw from: the one given, that of an fnn.Generator, or fastnn's."""
+    return shared() if generator is None else source_of("generator", generator)

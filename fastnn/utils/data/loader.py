@@ -66,7 +66,7 @@ class DataLoader:
             prefetch_factor, persistent_workers and pin_memory_device: samples are made in this process.
         collate_fn: makes a batch of a list of samples; by default `default_collate`.
         drop_last: whether an incomplete last batch is dropped.
-        generator: a NumPy generator for the order; by default that of `fnn.manual_seed`.
+        generator: an fnn.Generator, or NumPy's, for the order; by default that of `fnn.manual_seed`.
 
     Batches of a TensorDataset, and of a `Subset` of one, are taken out of its arrays at once. Raises ArgumentError for
     options that contradict each other.

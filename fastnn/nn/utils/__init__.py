@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -119,4 +120,6 @@ def _norm(arrays: list[Array], kind: float) -> float:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "rnn":
+        return import_module("fastnn.nn.utils.rnn")
     raise no_such_name("fastnn.nn.utils", name)

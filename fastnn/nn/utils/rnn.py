@@ -1,0 +1,124 @@
+"""PyTorch's torch.nn.utils.rnn: sequences of several lengths in one batch, padded or packed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastnn import ops
+from fastnn.errors import ShapeError
+from fastnn.habits import no_such_name
+from fastnn.tensors import Array, Tensor
+
+__all__ = [
+    "PackedSequence",
+    "pack_padded_sequence",
+    "pack_sequence",
+    "pad_packed_sequence",
+    "pad_sequence",
+    "unpad_sequence",
+]
+
+
+class PackedSequence(NamedTuple):
+    """Sequences without padding, the longest first: all their first entries, then all their second ones, and so on.
+
+    `data` (entries, ...); `batch_sizes` (T,), how many sequences go on at each time; `sorted_indices` (B,), which
+    sequence stands where, and `unsorted_indices`, where each stands; None if they were in order. Recurrent layers take
+    it and return their outputs as one.
+    """
+
+    data: Tensor
+    batch_sizes: Tensor
+    sorted_indices: Tensor | None = None
+    unsorted_indices: Tensor | None = None
+
+    @property
+    def lengths(self) -> Array:
+        """(B,), the longest first."""
+        sizes = self.batch_sizes.numpy()
+        return (np.arange(sizes[0])[:, None] < sizes).sum(1)
+
+
+def pad_sequence(
+    sequences: Sequence[Any], batch_first: bool = False, padding_value: float = 0.0, padding_side: str = "right"
+) -> Tensor:
+    """Tensors (L, ...) of several lengths as one, (T, B, ...) or with `batch_first` (B, T, ...).
+
+    >>> from fastnn.nn.utils.rnn import pad_sequence
+    >>> import fastnn as fnn
+    >>> pad_sequence([fnn.ones(3), fnn.ones(1)], batch_first=True)
+    Tensor([[1., 1., 1.],
+            [1., 0., 0.]])
+    """
+    tensors = [x if isinstance(x, Tensor) else Tensor(x) for x in sequences]
+    if not tensors or len({x.shape[1:] for x in tensors}) > 1 or any(x.ndim == 0 for x in tensors):
+        raise ShapeError(
+            "pad_sequence: expected sequences (L, ...) that differ in their length alone, got shapes "
+            f"{[tuple(x.shape) for x in tensors]}"
+        )
+    longest = max(map(len, tensors))
+    rest = (0, 0) * (tensors[0].ndim - 1)
+    ends = [(longest - len(x), 0) if padding_side == "left" else (0, longest - len(x)) for x in tensors]
+    padded = [ops.pad(x, (*rest, *end), value=padding_value) for x, end in zip(tensors, ends, strict=True)]
+    return ops.stack(padded, 0 if batch_first else 1)
+
+
+def unpad_sequence(padded_sequences: Any, lengths: Any, batch_first: bool = False) -> list[Tensor]:
+    """The sequences (L, ...) of a padded batch."""
+    rows = padded_sequences if batch_first else padded_sequences.transpose(0, 1)
+    return [row[: int(length)] for row, length in zip(rows, lengths, strict=True)]
+
+
+def pack_sequence(sequences: Sequence[Any], enforce_sorted: bool = True) -> PackedSequence:
+    """Tensors (L, ...) of several lengths, packed."""
+    return pack_padded_sequence(pad_sequence(sequences), [len(x) for x in sequences], enforce_sorted=enforce_sorted)
+
+
+def pack_padded_sequence(
+    input: Any, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True
+) -> PackedSequence:
+    """A padded batch (T, B, ...), with `batch_first` (B, T, ...), without what lies behind its sequences' lengths.
+
+    Raises ShapeError for lengths that do not fit, or that are not in order, the longest first, under `enforce_sorted`.
+    """
+    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = x.transpose(0, 1) if batch_first else x
+    sizes = np.asarray(lengths.numpy() if isinstance(lengths, Tensor) else lengths)
+    if sizes.shape != x.shape[1:2] or sizes.size == 0 or sizes.min() < 1 or sizes.max() > len(x):
+        raise ShapeError(
+            f"pack_padded_sequence: expected {x.shape[1:2]} lengths from 1 to {len(x)}, got {sizes.tolist()}"
+        )
+    order = np.argsort(-sizes, kind="stable")
+    if enforce_sorted and (order != np.arange(len(sizes))).any():
+        raise ShapeError(
+            f"pack_padded_sequence: expected the longest sequence first, got lengths {sizes.tolist()}: pass "
+            "enforce_sorted=False"
+        )
+    going = np.arange(sizes.max())[:, None] < sizes[order]  # (T, B)
+    time, place = np.nonzero(going)
+    places = (None, None) if enforce_sorted else (Tensor(order), Tensor(np.argsort(order)))
+    return PackedSequence(x[time, order[place]], Tensor(going.sum(1)), *places)
+
+
+def pad_packed_sequence(
+    sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The padded batch again, and the lengths, in the order from before packing."""
+    data, lengths = sequence.data, sequence.lengths
+    times = max(len(sequence.batch_sizes), total_length or 0)
+    going = np.arange(times)[:, None] < lengths
+    index = np.full(going.shape, len(data))  # where each entry lies in data; the padding behind it
+    index[going] = np.arange(len(data))
+    if sequence.unsorted_indices is not None:
+        order = sequence.unsorted_indices.numpy()
+        index, lengths = index[:, order], lengths[order]
+    padding = Tensor(np.full((1, *data.shape[1:]), padding_value, data.dtype))
+    padded = ops.cat([data, padding])[index]
+    return padded.transpose(0, 1) if batch_first else padded, Tensor(lengths)
+
+
+def __getattr__(name: str) -> Any:
+    raise no_such_name("fastnn.nn.utils.rnn", name)
