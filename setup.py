@@ -6,6 +6,7 @@ FASTNN_SANITIZE=1 with one that watches its own memory accesses and arithmetic (
 
 import os
 import platform
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 
@@ -29,11 +30,11 @@ UNITS = {"x86_64": ["isa_avx2.c", "isa_avx512.c"], "AMD64": ["isa_avx2.c", "isa_
          "aarch64": ["isa_neon.c"], "arm64": ["isa_neon.c"]}  # fmt: skip
 
 NO_COMPILER = """
-fastnn needs a C compiler, GCC or Clang, to build its kernels, and it did not work here:
+fastnn needs a C compiler, GCC or Clang, and Python's headers to build its kernels, and {missing}:
 {error}
-Install one (Debian, Ubuntu: apt install build-essential python3-dev; Fedora: dnf install gcc python3-devel;
+Install them (Debian, Ubuntu: apt install build-essential python3-dev; Fedora: dnf install gcc python3-devel;
 macOS: xcode-select --install), or set FASTNN_NO_NATIVE=1 to install without compiled kernels and run on Numba:
-pip install "fastnn[jit]"."""
+pip install "fastnn-cpu[jit]"."""
 
 
 class BuildKernels(build_ext):
@@ -62,7 +63,9 @@ class BuildKernels(build_ext):
         try:
             super().build_extensions()
         except (CCompilerError, CompileError, ExecError, PlatformError) as error:
-            raise SystemExit(NO_COMPILER.format(error=error)) from None
+            headers = os.path.isfile(os.path.join(sysconfig.get_path("include"), "Python.h"))
+            missing = "the compiler did not work here" if headers else "the headers (Python.h) are missing here"
+            raise SystemExit(NO_COMPILER.format(missing=missing, error=error)) from None
 
 
 def extensions() -> list[Extension]:

@@ -58,6 +58,6 @@ def configuration() -> dict[str, Any]:
 def version() -> str:
     """The installed version of fastnn."""
     try:
-        return importlib.metadata.version("fastnn")
+        return importlib.metadata.version("fastnn-cpu")  # as distributed: fastnn on PyPI is another package
     except importlib.metadata.PackageNotFoundError:
         return "(not installed, run from its sources)"

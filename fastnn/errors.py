@@ -73,4 +73,4 @@ class MissingExtraError(FastnnError, ImportError):
     """An optional package is absent; the message names the extra that installs it."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f'{package} is needed for this and is not installed: pip install "fastnn[{extra}]"')
+        super().__init__(f'{package} is needed for this and is not installed: pip install "fastnn-cpu[{extra}]"')

@@ -85,7 +85,7 @@ def test_a_source_folder_is_not_called_an_installation(tmp_path: Path, monkeypat
         backends._choose()
     (tmp_path / "setup.py").touch()
     (tmp_path / "kernels").mkdir()
-    with pytest.raises(BackendError, match=r"imported from its source folder.*build_ext --inplace"):
+    with pytest.raises(BackendError, match=r"imported from its source folder.*run pip install -e \. in it"):
         backends._choose()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,10 @@ for required in ("build", "setuptools", "Cython"):
     pytest.importorskip(required)
 
 ROOT = Path(__file__).parent.parent
-NOT_COPIED = shutil.ignore_patterns(".*", "build", "dist", "v", "*.egg-info", "*.so", "__pycache__")
+EXTRAS = re.findall(
+    r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text().split("optional-dependencies]")[1].split("\n[")[0], re.M
+)
+NOT_COPIED = shutil.ignore_patterns(".*", "build", "dist", "site", "v", "*.egg-info", "*.so", "__pycache__")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +68,21 @@ def files(*patterns: str) -> set[str]:
     return {str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern)}
 
 
+def test_no_text_tells_to_install_the_package_of_this_name_on_pypi() -> None:
+    """The distribution is fastnn-cpu; fastnn there is somebody else's. Line breaks and quotes may stand between."""
+    told = re.compile(
+        r"""(?<!un)install[\s"'\\]+(?:-\w+[\s"']+)*fastnn(?!-cpu)\b|(?<!-)\bfastnn\[(?:{})\]""".format("|".join(EXTRAS))
+    )
+    assert all(told.search(text) for text in ("install -U fastnn", 'install "\n    \'"fastnn[jit]"', "`fastnn[all]`"))
+    texts = files(
+        "*.md", "*.py", "*.toml", ".ci/*", *(f"{f}/**/*.*" for f in ("fastnn", "docs", "examples", "kernels"))
+    )
+    texts |= files("benchmarks/**/*.py", "tests/**/*.txt", "tests/**/*.py") - {"tests/test_packaging.py"}
+    for name in sorted(texts):
+        if not name.endswith((".so", ".npz", ".png", ".pyc")):
+            assert told.search((ROOT / name).read_text()) is None, name
+
+
 def test_source_distribution(sources: Path, tmp_path: Path) -> None:
     """All that building and testing need, and nothing that is made from it."""
     result = build(sources, "--sdist", tmp_path)
@@ -75,7 +94,7 @@ def test_source_distribution(sources: Path, tmp_path: Path) -> None:
     written |= files("fastnn/**/*.py", "tests/*.py", "benchmarks/**/*.py", "benchmarks/**/*.c")
     written |= files("examples/*.py", "docs/**/*.md", "docs/**/*.png", "docs/**/*.svg")
     written |= files("LICENSE", "*.md", "setup.py", "pyproject.toml", "fastnn/py.typed", "fastnn/data/digits.npz")
-    written |= files("fastnn/*.txt", "docs/*.py")
+    written |= files("fastnn/*.txt", "docs/*.py", "mkdocs.yml")
     assert {"kernels/_kernels.pyx", "kernels/dispatch.c", "kernels/base/simd.h", "fastnn/data/digits.npz"} <= written
     assert written - names == set()
     assert [name for name in names if name.endswith((".c", ".h", ".pyx")) and name not in written] == []
@@ -88,7 +107,7 @@ def test_wheel_holds_the_package_and_nothing_else(without_kernels: Path) -> None
     assert code == files("fastnn/**/*.py")
     assert {"fastnn/py.typed", "fastnn/pytorch_names.txt", "fastnn/data/digits.npz", "fastnn/data/DIGITS.md"} <= held
     assert {name.split("/")[0] for name in held if not name.endswith(".whl")} - {"fastnn"} == {
-        f"fastnn-{name.split('-')[1]}.dist-info" for name in held if name.endswith(".whl")
+        f"fastnn_cpu-{name.split('-')[1]}.dist-info" for name in held if name.endswith(".whl")
     }
 
 
@@ -99,14 +118,14 @@ def test_without_kernels_numba_runs_and_says_so_once(without_kernels: Path) -> N
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["jit"]
     assert result.stderr.count("Warning") == 1
-    assert "without its compiled kernels and runs on Numba" in result.stderr
+    assert "without its compiled kernels, so it runs on Numba" in result.stderr
 
 
 def test_without_kernels_and_without_numba_importing_says_what_to_do(without_kernels: Path) -> None:
     result = python(without_kernels, "import sys; sys.modules['numba'] = None; import fastnn")
     assert result.returncode != 0
     last = result.stderr.strip().splitlines()[-1]
-    for advice in ("C compiler", 'pip install "fastnn[jit]"', "FASTNN_BACKEND=reference"):
+    for advice in ("C compiler", 'pip install "fastnn-cpu[jit]"', "FASTNN_BACKEND=reference"):
         assert advice in last
 
 

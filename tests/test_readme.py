@@ -1,4 +1,4 @@
-"""What the README shows is true: its Python runs, its shell commands are those of .ci/run, its pictures are there."""
+"""What the README shows is true: its Python runs, its commands are those of .ci/run, its links and pictures exist."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def test_the_python_learns(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_it_begins_with_the_two_set_up_commands() -> None:
     first, second = blocks("sh")[0].splitlines()
-    assert first.startswith("python -m venv v && v/bin/pip install . && v/bin/fastnn train")
-    assert second.startswith('pip install -e ".[test]" && pytest')
+    assert first.startswith("python3 -m venv v && v/bin/pip install -e . && v/bin/fastnn train")
+    assert second.startswith("python3 -m venv .venv && . .venv/bin/activate && pip install -e")
+    assert second.partition("#")[0].rstrip().endswith("&& pytest")
     assert README.index("```sh") < README.index("```python")
 
 
@@ -42,14 +43,21 @@ def test_its_commands_are_commands() -> None:
         cli._parser().parse_args(arguments)  # exits where there is no such command or option
 
 
-def test_its_pictures_are_small_and_say_what_draws_them() -> None:
-    shown = re.findall(r"!\[\]\(([\w/.]+)\)<br>[^|]+ \[(examples/\w+\.py)\]\(\2\) ", README)
+def test_the_pictures_are_small_and_say_what_draws_them() -> None:
+    examples = (ROOT / "docs" / "EXAMPLES.md").read_text()
+    shown = re.findall(r"!\[\]\((pictures/[\w.]+)\)<br>[^|]+ \[(examples/\w+\.py)\]\(\.\./\2\) ", examples)
     assert sorted(picture for picture, _ in shown) == sorted(
-        path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "pictures").iterdir()
+        path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs" / "pictures").iterdir()
     )
     assert {example for _, example in shown} == {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("[a-z]*.py")
     }
-    sizes = [(ROOT / picture).stat().st_size for picture, _ in shown]
+    sizes = [(ROOT / "docs" / picture).stat().st_size for picture, _ in shown]
     assert max(sizes) <= 60_000
     assert sum(sizes) <= 600_000
+
+
+def test_its_links_lead_to_files() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert len(links) > 20
+    assert [link for link in links if not (ROOT / link).is_file()] == []

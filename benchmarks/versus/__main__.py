@@ -80,7 +80,7 @@ def main() -> int:
         try:
             chart.draw(arguments.png, bench.rows, report.subtitle(bench))
         except ImportError:
-            print('no chart: it needs Matplotlib, pip install "fastnn[plot]"', file=sys.stderr)
+            print('no chart: it needs Matplotlib, pip install "fastnn-cpu[plot]"', file=sys.stderr)
     return 1 if any(failure.startswith("fastnn ") for failure in bench.failures) else 0
 
 

@@ -41,7 +41,7 @@ def machine(settings: Settings, images: dict[str, str]) -> dict[str, Any]:
         "threads": settings.threads,
         "load before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
-        "versions": {package: metadata.version(package) for package in ("fastnn", "numpy", *settings.peers)},
+        "versions": {package: metadata.version(package) for package in ("fastnn-cpu", "numpy", *settings.peers)},
         "images": images,
     }
 

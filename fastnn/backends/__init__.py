@@ -54,15 +54,15 @@ def _choose() -> tuple[str, str]:
     if has_numba:
         fault, remedy = _without_extension()
         warnings.warn(
-            f"fastnn {fault} and runs on Numba: the first use of each kernel compiles it (seconds), and convolutions"
+            f"fastnn {fault}, so it runs on Numba: the first use of each kernel compiles it (seconds), and convolutions"
             f" and matrix products run several times slower. For full speed {remedy}.",
             stacklevel=2,
         )
         return "jit", "the compiled extension is absent, Numba is installed"
     fault, remedy = _without_extension()
     raise BackendError(
-        f"fastnn {fault} and Numba is absent: {remedy},"
-        ' or pip install "fastnn[jit]", or set FASTNN_BACKEND=reference for slow NumPy'
+        f"fastnn {fault}, and Numba is absent: {remedy},"
+        ' or pip install "fastnn-cpu[jit]", or set FASTNN_BACKEND=reference for slow NumPy'
     )
 
 
@@ -71,9 +71,8 @@ def _without_extension() -> tuple[str, str]:
     source = Path(__file__).parents[2]
     if (source / "setup.py").is_file() and (source / "kernels").is_dir():
         return (
-            "is imported from its source folder, in which its kernels are not compiled,",
-            "run python setup.py build_ext --inplace in it, which needs a C compiler (GCC or Clang),"
-            " or start Python elsewhere if fastnn is installed",
+            "is imported from its source folder, in which its kernels are not compiled",
+            "run pip install -e . in it, or start Python in another folder if fastnn is installed",
         )
     return "was installed without its compiled kernels", "reinstall it with a C compiler (GCC or Clang)"
 

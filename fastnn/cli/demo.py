@@ -20,7 +20,7 @@ def add_commands(commands: Any) -> None:
         help="draw a digit in the browser, and see what a run makes of it",
         description="Serves one page on this machine alone (127.0.0.1): draw with mouse or finger, and see the "
         "probabilities of the classes and the layers' feature maps change as you draw. The drawing is cut out, scaled "
-        'and centred as MNIST\'s digits were, for which it needs Pillow: pip install "fastnn[images]". A run on '
+        'and centred as MNIST\'s digits were, for which it needs Pillow: pip install "fastnn-cpu[images]". A run on '
         "mnist reads drawings better than one on the coarser digits. Ctrl-C ends it.",
     )
     parser.set_defaults(run=run_demo)

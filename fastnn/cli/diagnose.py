@@ -26,7 +26,7 @@ def add_commands(commands: Any) -> None:
         description="Whether a run underfits, overfits, is not finished, learned nothing, diverged, was trained on "
         "other data than it is tested on, or went well; with the numbers that tell, and what helps. Draws "
         "learning curves, the confusion matrix of the test images and the worst mistakes, as PNG files; the pictures "
-        'need Matplotlib: pip install "fastnn[plot]".',
+        'need Matplotlib: pip install "fastnn-cpu[plot]".',
     )
     parser.set_defaults(run=run)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")

@@ -58,9 +58,11 @@ def add_commands(commands: Any) -> None:
 def add_outputs(parser: argparse.ArgumentParser) -> None:
     """--html, --png and --save."""
     parser.add_argument(
-        "--html", metavar="FILE", help='write an interactive page that needs no network (pip install "fastnn[plot]")'
+        "--html",
+        metavar="FILE",
+        help='write an interactive page that needs no network (pip install "fastnn-cpu[plot]")',
     )
-    parser.add_argument("--png", metavar="FILE", help='write a picture (pip install "fastnn[plot]")')
+    parser.add_argument("--png", metavar="FILE", help='write a picture (pip install "fastnn-cpu[plot]")')
     parser.add_argument("--save", metavar="FILE", help="write the numbers as .npz, for fnn.landscape.load")
 
 

@@ -36,8 +36,8 @@ def add_commands(commands: Any) -> None:
         "Any other is made to look like the training images: a gray one is turned light on dark if they are, cut to "
         "what is drawn on it, scaled, and centred by its centre of mass; a colour one is cut to their aspect and "
         "scaled; for a run with --size, any is resized as its folder's were. What is transparent becomes white, or "
-        'black if all that is visible is nearly white. Image files need Pillow: pip install "fastnn[images]"; arrays '
-        "(.npy) of the run's own size do not.",
+        'black if all that is visible is nearly white. Image files need Pillow: pip install "fastnn-cpu[images]"; '
+        "arrays (.npy) of the run's own size do not.",
     )
     parser.set_defaults(run=run_predict)
     parser.add_argument(

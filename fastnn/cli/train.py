@@ -56,7 +56,7 @@ def add_commands(commands: Any) -> None:
         nargs="?",
         metavar="DATASET",
         help=f"{', '.join(SOURCES)}, or a folder of images by class (which needs Pillow: pip install "
-        '"fastnn[images]"); default digits',
+        '"fastnn-cpu[images]"); default digits',
     )
     parser.add_argument("--model", choices=tuple(recipes.MODELS), help="default cnn")
     few = "for fewer than 10,000 training images"

@@ -154,7 +154,7 @@ def test_what_makes_no_sense_is_refused_before_the_work(
     refused(2, "--steps: expected with a surface", "compare-optimizers", "--model", "linear", "--steps", "3")
     for module, option in (("plotly.offline", "--html"), ("matplotlib.figure", "--png")):
         monkeypatch.setitem(sys.modules, module, None)
-        refused(1, 'pip install "fastnn[plot]"', "landscape", runs["a"], option, str(tmp_path / "out"))
+        refused(1, 'pip install "fastnn-cpu[plot]"', "landscape", runs["a"], option, str(tmp_path / "out"))
 
 
 # ---- what is drawn --------------------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ def test_jit_without_numba_names_the_extra() -> None:
     program = "import sys; sys.modules['numba'] = None; from fastnn.cli import main; sys.exit(main(['info']))"
     result = run([sys.executable, "-c", program], FASTNN_BACKEND="jit")
     assert result.returncode == 2
-    assert result.stderr == 'fastnn: Numba is needed for this and is not installed: pip install "fastnn[jit]"\n'
+    assert result.stderr == 'fastnn: Numba is needed for this and is not installed: pip install "fastnn-cpu[jit]"\n'
 
 
 @pytest.mark.skipif(backends.name() != "native", reason="only the native kernels choose an instruction set")

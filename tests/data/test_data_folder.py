@@ -151,5 +151,5 @@ def test_images_that_cannot_be_read_are_refused(tmp_path):
 
 def test_without_pillow_the_extra_is_named(pets, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(MissingExtraError, match=r'Pillow is needed .* pip install "fastnn\[images\]"'):
+    with pytest.raises(MissingExtraError, match=r'Pillow is needed .* pip install "fastnn-cpu\[images\]"'):
         data.load(pets[0])

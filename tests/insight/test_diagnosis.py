@@ -344,7 +344,7 @@ def test_the_command_notices_first_that_pictures_have_no_place(
         assert f"--out: expected a folder that can be written, got {tmp_path / out}" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["diagnose", str(run), "--out", str(tmp_path / "out")]) == 1
-    assert 'pip install "fastnn[plot]"' in capsys.readouterr().err
+    assert 'pip install "fastnn-cpu[plot]"' in capsys.readouterr().err
 
 
 def test_the_command_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

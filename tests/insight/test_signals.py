@@ -185,5 +185,5 @@ def test_a_training_recorded() -> None:
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtraError, match=r"fastnn\[plot\]"):
+    with pytest.raises(MissingExtraError, match=r"fastnn-cpu\[plot\]"):
         fnn.signal_report(nn.Linear(3, 4), np.ones((2, 3)), [0, 1]).plot()

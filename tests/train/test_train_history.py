@@ -105,5 +105,5 @@ def test_the_plot_has_a_curve_for_each_column() -> None:
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingExtraError, match=r"fastnn\[plot\]"):
+    with pytest.raises(MissingExtraError, match=r"fastnn-cpu\[plot\]"):
         History([WATCHED]).plot()

@@ -29,7 +29,8 @@ def picture(result: Landscape, path: str | os.PathLike[str] | None = None, *, lo
         path: where to write it as PNG as well.
         log: whether losses have a log scale; by default where the largest is more than 50 times the smallest.
 
-    Raises MissingExtraError without Matplotlib (``pip install "fastnn[plot]"``). OSError: the file cannot be written.
+    Raises MissingExtraError without Matplotlib (``pip install "fastnn-cpu[plot]"``), OSError where the file cannot be
+    written.
 
     >>> import numpy as np, fastnn as fnn
     >>> result = fnn.compare_optimizers("ravine", steps=20)

@@ -23,7 +23,7 @@ def view(result: Landscape, path: str | os.PathLike[str] | None = None, *, show:
         path: the file; None makes one in the folder for temporary files.
         show: whether the browser opens it.
 
-    Raises MissingExtraError without plotly (``pip install "fastnn[plot]"``). OSError: the file cannot be written.
+    Raises MissingExtraError without plotly (``pip install "fastnn-cpu[plot]"``). OSError: the file cannot be written.
     """
     from fastnn.insight.viewer import page
 
