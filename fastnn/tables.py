@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import html
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fastnn.console import shown
 
-__all__ = ["Text", "aligned", "decimal", "html_table", "html_text", "image_tag"]
+__all__ = ["Text", "aligned", "decimal", "filled", "html_table", "html_text", "image_tag", "png"]
 
 Rows = Sequence[Sequence[Any]]
 
@@ -51,32 +51,66 @@ def aligned(rows: Rows, left: int) -> str:
     """
     cells = [list(map(str, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        "  ".join(c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+    lines = [
+        [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         for row in cells
-    )
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def filled(rows: Rows) -> list[tuple[Any, ...]]:
+    """The rows without the columns that hold nothing below the first row.
+
+    >>> filled([("layer", "dead", "size"), ("tanh", "", "7")])
+    [('layer', 'size'), ('tanh', '7')]
+    """
+    kept = [i for i, column in enumerate(zip(*rows[1:], strict=True)) if any(cell != "" for cell in column)]
+    return [tuple(row[i] for i in kept) for row in rows]
 
 
 def html_table(rows: Rows, caption: str = "", left: int = 0) -> str:
     """An HTML table, its first row the head; the first `left` columns hold words, the others numbers."""
+    from html import escape
 
     def line(row: Sequence[Any], tag: str) -> str:
         sides = ("left" if i < left else "right" for i in range(len(row)))
         cells = zip(row, sides, strict=True)
-        return "".join(f'<{tag} style="text-align:{side}">{html.escape(shown(c))}</{tag}>' for c, side in cells)
+        return "".join(f'<{tag} style="text-align:{side}">{escape(shown(c))}</{tag}>' for c, side in cells)
 
     head, *body = rows
     lines = "".join(f"<tr>{line(row, 'td')}</tr>" for row in body)
-    title = f'<caption style="text-align:left">{html.escape(shown(caption))}</caption>' if caption else ""
+    title = f'<caption style="text-align:left">{escape(shown(caption))}</caption>' if caption else ""
     return f"<table>{title}<thead><tr>{line(head, 'th')}</tr></thead><tbody>{lines}</tbody></table>"
 
 
 def html_text(text: str) -> str:
     """Lines in a fixed-width font, as they are."""
-    return f"<pre>{html.escape(shown(text, keep=chr(10)))}</pre>"
+    from html import escape
+
+    return f"<pre>{escape(shown(text, keep=chr(10)))}</pre>"
 
 
-def image_tag(png: bytes, width: int | None = None) -> str:
+def image_tag(file: bytes, width: int | None = None) -> str:
     """A PNG file as a picture within HTML, scaled without smoothing to so many pixels."""
+    from base64 import b64encode
+
     style = "" if width is None else f' style="width:{width}px;image-rendering:pixelated"'
-    return f'<img src="data:image/png;base64,{b64encode(png).decode()}"{style}>'
+    return f'<img src="data:image/png;base64,{b64encode(file).decode()}"{style}>'
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A PNG file of uint8 pixels (H, W), gray, or (H, W, 3), in colour.
+
+    >>> png(np.zeros((2, 3), np.uint8))[:4]
+    b'\\x89PNG'
+    """
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = pixels.shape[:2]
+    head = struct.pack(">IIBBBBB", width, height, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
+    lines = b"".join(b"\0" + line.tobytes() for line in pixels)  # each without a filter
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")

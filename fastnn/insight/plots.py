@@ -64,7 +64,7 @@ def figure(width: float, height: float) -> Figure:
 def _shown_by_notebooks(figure: Any) -> Any:
     """A subclass of Matplotlib's Figure."""
 
-    class Picture(figure):  # type: ignore[misc]
+    class Picture(figure):
         """A figure that notebooks show without any set-up, once."""
 
         def _repr_png_(self) -> bytes:
@@ -86,7 +86,8 @@ def _shown_by_notebooks(figure: Any) -> Any:
                 return
             from matplotlib import pyplot
 
-            pyplot.figure(FigureClass=lambda **_: self)
+            options: Any = {"FigureClass": lambda **_: self}  # any callable that gives a figure
+            pyplot.figure(**options)
             try:
                 if self.canvas.required_interactive_framework is None:
                     raise BackendError(
@@ -174,7 +175,9 @@ def check_format(path: str | os.PathLike[str], what: str = "save") -> str:
     """Matplotlib's name of the format that a file's name ends in. Raises ArgumentError for one that it cannot write."""
     ending = os.path.splitext(path)[1].lower().removeprefix(".")
     if ending not in FORMATS:
-        raise ArgumentError(f"{what}: expected a file name that ends in .{', .'.join(FORMATS)}, got {os.fspath(path)!r}")
+        raise ArgumentError(
+            f"{what}: expected a file name that ends in .{', .'.join(FORMATS)}, got {os.fspath(path)!r}"
+        )
     return ending
 
 

@@ -87,15 +87,16 @@ def test_runs_on_other_data_are_refused_and_other_normalisation_is_told(
         assert "runs on one data set" in message
         assert str(changed) in message
     (changed / "config.json").write_text(json.dumps({**kept, "std": [0.5]}))
-    assert main(["landscape", runs["a"], str(changed), *SMALL]) == 0
+    assert main(["landscape", runs["a"], str(changed), *SMALL]) == 2
+    assert "add --html FILE" in capsys.readouterr().err
+    assert main(["landscape", runs["a"], str(changed), *SMALL, "--png", str(tmp_path / "l.pdf")]) == 0
+    assert (tmp_path / "l.pdf").read_bytes().startswith(b"%PDF")
     out = capsys.readouterr().out
     assert f"note: {changed} normalises by" in out
     assert "std [0.5]" in out
-    assert "nothing drawn: give --html FILE or --png FILE" in out
     assert main(["landscape", runs["a"], runs["b"], *SMALL, "--save", str(tmp_path / "l.npz")]) == 0
     out = capsys.readouterr().out
     assert "note:" not in out
-    assert "nothing drawn" not in out
 
 
 def test_a_run_whose_images_have_changed_is_refused(
