@@ -106,8 +106,8 @@ def test_a_run_whose_images_have_changed_is_refused(
     shutil.copytree(runs["plain"], changed)
     config = json.loads((changed / "config.json").read_text())
     (changed / "config.json").write_text(json.dumps({**config, "image_shape": [1, 14, 56]}))
-    for command in ("landscape", "diagnose", "eval"):
-        assert main([command, str(changed)]) == 3
+    for command in (["landscape", "--png", str(tmp_path / "l.png")], ["diagnose"], ["eval"]):
+        assert main([*command, str(changed)]) == 3
         assert "expected images (1, 14, 56) of 10 classes, as the run has them" in capsys.readouterr().err
 
 
@@ -147,7 +147,11 @@ def test_what_makes_no_sense_is_refused_before_the_work(
 
     refused(3, "--html: there is no such folder", "landscape", runs["a"], "--html", str(tmp_path / "no" / "l.html"))
     refused(3, "the folder of a run", "landscape", str(tmp_path))
-    refused(1, "expected a path with", "landscape", runs["a"], runs["other"], *SMALL)
+    refused(1, "expected a path with", "landscape", runs["a"], runs["other"], *SMALL, "--png", str(tmp_path / "l.png"))
+    refused(2, "nowhere to draw: add --html FILE", "compare-optimizers")
+    refused(
+        2, "--png: expected a file name that ends in .png", "landscape", runs["a"], "--png", str(tmp_path / "l.gif")
+    )
     refused(2, "different runs", "landscape", runs["a"], runs["a"])
     refused(2, "different runs", "landscape", runs["a"], runs["a"] + "/")
     refused(2, "RecordPath", "landscape", runs["plain"], "--directions", "pca")
