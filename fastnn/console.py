@@ -85,7 +85,7 @@ def notebook() -> Any:
 
 
 def bar(show: bool | None = None, **options: Any) -> Any:
-    """A bar of tqdm, in a notebook or on standard error; by default (None) if that is a terminal. `options` are tqdm's."""
+    """A bar of tqdm, by default (None) in a notebook and on standard error if that is a terminal. `options`: tqdm's."""
     tqdm, stream = _tqdm()
 
     class Bar(tqdm):  # type: ignore[misc, valid-type]

@@ -56,8 +56,8 @@ FIELDS = tuple(field.name for field in dataclasses.fields(EpochRecord))
 
 class History:
     """The epochs of a training run, in order: a sequence of `EpochRecord`, with columns by name and a table as its
-    repr, without the columns that are empty and as narrow as the terminal. `path` holds the parameters on the way, where
-    `load_run` found some (see `RecordPath`), and else is None.
+    repr, without the columns that are empty and as narrow as the terminal. `path` holds the parameters on the way,
+    where `load_run` found some (see `RecordPath`), and else is None.
 
     >>> first = EpochRecord(1, 0.5, 0.8, None, None, lr=0.1, seconds=2.0, images_per_second=500.0)
     >>> history = History([first, EpochRecord(2, 0.25, 0.9, None, None, 0.1, 2.0, 500.0)])

@@ -42,6 +42,11 @@ class Progress(Callback):
             self._say(record)
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
+    def on_epoch_begin(self, training: Training) -> None:
+        if self._bar is not None:
+            self._bar.set_description_str(_epoch(training), refresh=False)
+            self._bar.reset()
+
     def on_batch_end(self, training: Training) -> None:
         if not self._within:
             return
@@ -52,12 +57,14 @@ class Progress(Callback):
             say(progress_line(training), error=True)
 
     def on_epoch_end(self, training: Training) -> None:
-        self._remove_bar()
+        if self._bar is not None:
+            self._bar.clear()  # there is one for all epochs: a notebook keeps each
         if training.epoch % self._every == 0:
             self._say(training.history[-1])
 
     def on_train_end(self, training: Training) -> None:
-        self._remove_bar()
+        if self._bar is not None:
+            self._bar.close()
         if training.history and training.history[-1].epoch > self._last:
             self._say(training.history[-1])
         if training.stopped:
@@ -77,19 +84,13 @@ class Progress(Callback):
 
     def _move_bar(self, training: Training) -> None:
         if self._bar is None:
-            self._bar = bar(
-                desc=f"epoch {training.epoch}/{training.epochs}",
-                total=images_per_epoch(training),
-                unit=" images",
-                leave=False,
-            )
+            self._bar = bar(desc=_epoch(training), total=images_per_epoch(training), unit=" images", leave=False)
         self._bar.set_postfix_str(losses(training), refresh=False)
         self._bar.update(training.images - self._bar.n)
 
-    def _remove_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+
+def _epoch(training: Training) -> str:
+    return f"epoch {training.epoch}/{training.epochs}"
 
 
 def progress_line(training: Training) -> str:
@@ -97,7 +98,7 @@ def progress_line(training: Training) -> str:
     total = images_per_epoch(training)
     rate = training.images / training.seconds
     return (
-        f"epoch {training.epoch}/{training.epochs}: {training.images:,} of {total:,} images, {rate:,.0f} images/s, "
+        f"{_epoch(training)}: {training.images:,} of {total:,} images, {rate:,.0f} images/s, "
         f"{losses(training)}, {(total - training.images) / rate:.0f} s left"
     )
 

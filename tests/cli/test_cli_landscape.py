@@ -154,7 +154,7 @@ def test_what_makes_no_sense_is_refused_before_the_work(
     )
     refused(2, "different runs", "landscape", runs["a"], runs["a"])
     refused(2, "different runs", "landscape", runs["a"], runs["a"] + "/")
-    refused(2, "RecordPath", "landscape", runs["plain"], "--directions", "pca")
+    refused(2, "RecordPath", "landscape", runs["plain"], "--directions", "pca", "--png", str(tmp_path / "l.png"))
     refused(2, "--epochs: expected with --model", "compare-optimizers", "--epochs", "3")
     refused(2, "--steps: expected with a surface", "compare-optimizers", "--model", "linear", "--steps", "3")
     for module, option in (("plotly.offline", "--html"), ("matplotlib.figure", "--png")):

@@ -149,7 +149,7 @@ def test_a_folder_of_images_by_class(tmp_path: Path) -> None:
         (["--model", "resnet"], "invalid choice"),
         (["--threads", "none"], "whole number"),
         (["--resume", "--force", "--out", "x"], "not allowed with"),
-        (["--epocs", "3"], "unrecognized arguments: --epocs 3: did you mean '--epochs'?"),
+        (["--epocs", "3"], "unrecognized arguments: --epocs: did you mean '--epochs'?"),
         (["--model", "cmn"], "did you mean 'cnn'?"),
         (["--nonsense"], "unrecognized"),
     ],
