@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import sys
 import unicodedata
 from typing import Any
@@ -73,8 +72,10 @@ def has_terminal() -> bool:
 
 
 def width() -> int:
-    """Columns of the terminal, or of $COLUMNS; 80 where there is neither."""
-    return shutil.get_terminal_size((80, 24)).columns
+    """Columns of the terminal, or of $COLUMNS; no limit where there is neither."""
+    import shutil
+
+    return shutil.get_terminal_size((10_000, 24)).columns
 
 
 def notebook() -> Any:

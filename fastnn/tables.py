@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import console
 from fastnn.console import shown
 
 __all__ = ["Text", "aligned", "decimal", "filled", "html_table", "html_text", "image_tag", "png"]
 
+LEAST = 10  # characters of a column of words
 Rows = Sequence[Sequence[Any]]
 
 
@@ -43,19 +45,35 @@ def decimal(value: float | None) -> str:
 
 
 def aligned(rows: Rows, left: int) -> str:
-    """Rows of cells as text; the first `left` columns hold words, the others numbers.
+    """Rows of cells as text, as wide as the terminal at most; the first `left` columns hold words, the others numbers.
 
     >>> print(aligned([("layer", "size"), ("relu", 7)], left=1))
     layer  size
     relu      7
     """
-    cells = [list(map(str, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    cells, widths = _fitted([list(map(str, row)) for row in rows], left)
     lines = [
         [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
         for row in cells
     ]
     return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def _fitted(cells: list[list[str]], left: int) -> tuple[list[list[str]], list[int]]:
+    """The cells that the terminal has room for, and the columns' widths: words are cut to ten characters at least, then
+    the last numbers are left out, with a "…" at the end of the head."""
+    mark, room = "", console.width()
+    while True:
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for i in sorted(range(left), key=lambda i: -widths[i]):
+            over = sum(widths) + 2 * len(widths) - 2 + len(mark) - room
+            widths[i] = max(min(widths[i], LEAST), widths[i] - max(over, 0))
+        if sum(widths) + 2 * len(widths) - 2 + len(mark) <= room or len(widths) <= left + 1:
+            break
+        mark, cells = "  …", [row[:-1] for row in cells]
+    cells = [[c if len(c) <= w else f"{c[: w - 1]}…" for c, w in zip(row, widths, strict=True)] for row in cells]
+    cells[0][-1] = cells[0][-1].rjust(widths[-1]) + mark
+    return cells, widths
 
 
 def filled(rows: Rows) -> list[tuple[Any, ...]]:

@@ -123,3 +123,21 @@ def test_a_narrow_terminal_gets_a_narrow_table(monkeypatch: pytest.MonkeyPatch) 
     lines = repr(History([record])).splitlines()
     assert max(map(len, lines)) <= 40
     assert lines[1].split() == ["1", "1.235e+05", "1.5e-07", "25.00", "%"]
+
+
+def test_a_table_leaves_out_what_a_terminal_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastnn import tables
+
+    rows = [("layer", "size", "bytes"), ("a very long layer", "1000000", "4000000"), ("b", "1", "4")]
+    monkeypatch.setenv("COLUMNS", "30")
+    assert tables.aligned(rows, 1).splitlines() == [
+        "layer            size    bytes",
+        "a very long…  1000000  4000000",
+        "b                   1        4",
+    ]
+    monkeypatch.setenv("COLUMNS", "24")
+    assert tables.aligned(rows, 1).splitlines() == [
+        "layer            size  …",
+        "a very long…  1000000",
+        "b                   1",
+    ]

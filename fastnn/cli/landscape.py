@@ -73,8 +73,8 @@ def check_outputs(arguments: argparse.Namespace) -> None:
     if arguments.html is not None:
         viewer.script()
     if arguments.png is not None:
-        plots.check_format(arguments.png, "--png")
         plots.figure(1, 1)
+        plots.check_format(arguments.png, "--png")
 
 
 def check_drawn(arguments: argparse.Namespace) -> None:
