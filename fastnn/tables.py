@@ -93,7 +93,9 @@ def html_table(rows: Rows, caption: str = "", left: int = 0) -> str:
     def line(row: Sequence[Any], tag: str) -> str:
         sides = ("left" if i < left else "right" for i in range(len(row)))
         cells = zip(row, sides, strict=True)
-        return "".join(f'<{tag} style="text-align:{side}">{escape(shown(c))}</{tag}>' for c, side in cells)
+        return "".join(
+            f'<{tag} style="text-align:{side};padding:2px 8px">{escape(shown(c))}</{tag}>' for c, side in cells
+        )
 
     head, *body = rows
     lines = "".join(f"<tr>{line(row, 'td')}</tr>" for row in body)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+import fastnn as fnn
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
@@ -106,13 +110,48 @@ def test_things_are_shown_as_tables_and_pictures(outputs: Mapping[str, list[Any]
 def test_a_png_made_by_hand_holds_the_pixels() -> None:
     import io
 
-    import numpy as np
-
     from fastnn import tables
 
     image = pytest.importorskip("PIL.Image")
     for pixels in (np.arange(12, dtype=np.uint8).reshape(3, 4), np.arange(36, dtype=np.uint8).reshape(3, 4, 3)):
         assert np.array_equal(np.asarray(image.open(io.BytesIO(tables.png(pixels)))), pixels)
+
+
+def test_a_figure_is_saved_as_its_name_says_and_tells_where_it_has_no_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib import pyplot
+
+    from fastnn.errors import ArgumentError, BackendError
+    from fastnn.insight import plots
+
+    drawing = plots.figure(1, 1)
+    for name, start in (("a.pdf", b"%PDF"), ("a.PNG", b"\x89PNG"), ("a.svg", b"<?xml"), ("a.jpg", b"\xff\xd8")):
+        drawing.save(tmp_path / name)
+        assert (tmp_path / name).read_bytes().startswith(start)
+    with pytest.raises(ArgumentError, match=r"ends in \.png, \.pdf, \.svg, \.jpg, got 'a\.gif'"):
+        drawing.save("a.gif")
+    pyplot.switch_backend("agg")
+    with pytest.raises(BackendError, match=r'no window here.*\.save\("picture\.png"\)'):
+        drawing.show()
+    assert pyplot.get_fignums() == []
+
+
+@pytest.mark.parametrize(
+    ("verbose", "rows"), [("epoch", "12345"), (1, "12345"), (2, "245"), (np.int64(4), "45"), (0, "")]
+)
+def test_verbose_is_a_word_or_a_number_of_epochs(verbose: Any, rows: str, capsys: pytest.CaptureFixture[str]) -> None:
+    data = np.zeros((4, 3), np.float32), np.array([0, 1, 0, 1])
+    fnn.fit(fnn.nn.Linear(3, 2), data, epochs=5, verbose=verbose)
+    shown = capsys.readouterr()
+    assert "".join(line.split()[0] for line in shown.out.splitlines()[1:]) == rows
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize("verbose", ["epochs", -1, 1.5, None])
+def test_any_other_verbose_is_refused(verbose: Any) -> None:
+    with pytest.raises(fnn.errors.ArgumentError, match="expected verbose to be True, False"):
+        fnn.fit(fnn.nn.Linear(3, 2), (np.zeros((4, 3), np.float32), np.zeros(4, int)), verbose=verbose)
 
 
 def test_a_narrow_terminal_gets_a_narrow_table(monkeypatch: pytest.MonkeyPatch) -> None:
