@@ -9,7 +9,7 @@ from typing import Any
 
 from fastnn import locks
 
-__all__ = ["bar", "flush", "has_terminal", "say", "shown", "write"]
+__all__ = ["bar", "flush", "has_terminal", "notebook", "say", "shown", "width", "write"]
 
 # Replacements for the non-ASCII characters that fastnn prints, for terminals limited to ASCII.
 _PLAIN = str.maketrans(
@@ -71,15 +71,46 @@ def has_terminal() -> bool:
         return False
 
 
-def bar(show: bool | None = None, **options: Any) -> Any:
-    """A bar of tqdm on standard error; by default (None) if that is a terminal. `options` are tqdm's."""
-    from tqdm import tqdm
+def width() -> int:
+    """Columns of the terminal, or of $COLUMNS; no limit where there is neither."""
+    import shutil
 
-    class Bar(tqdm):
+    return shutil.get_terminal_size((10_000, 24)).columns
+
+
+def notebook() -> Any:
+    """IPython's shell where it runs a notebook's cells; None anywhere else."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell if hasattr(shell, "kernel") else None
+
+
+def bar(show: bool | None = None, **options: Any) -> Any:
+    """A bar of tqdm, by default (None) in a notebook and on standard error if that is a terminal. `options`: tqdm's."""
+    tqdm, stream = _tqdm()
+
+    class Bar(tqdm):  # type: ignore[misc, valid-type]
         _lock = _bars  # tqdm's own is shared by processes: a child that died holding it would block all others
 
-    wanted = has_terminal() if show is None else show and sys.stderr is not None
-    return Bar(file=sys.stderr, disable=not wanted, **options)
+    wanted = stream is not None and (notebook() is not None or has_terminal() if show is None else show)
+    return Bar(file=stream, disable=not wanted, **options)
+
+
+def _tqdm() -> tuple[Any, Any]:
+    """tqdm's class and stream for this place: a widget in a notebook, plain text where it has no widgets."""
+    if notebook() is not None:
+        try:
+            import ipywidgets  # noqa: F401
+            from tqdm.notebook import tqdm as widget
+
+            return widget, sys.stdout
+        except ImportError:
+            stream = sys.stdout  # what comes on standard error is red there
+    else:
+        stream = sys.stderr
+    from tqdm import tqdm
+
+    return tqdm, stream
 
 
 def _shown(character: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class FastnnError(Exception):
     """Base of all errors raised by fastnn.
@@ -58,6 +60,18 @@ class NonFiniteError(FastnnError, ArithmeticError):
 
 class BackendError(FastnnError, RuntimeError):
     """A backend, ISA or device that this machine or installation does not have."""
+
+
+def meant(name: object, names: Iterable[str]) -> str:
+    """What to add to a message about an unknown name: which of the known ones it resembles; nothing if none.
+
+    >>> meant("minst", ["digits", "mnist"]), meant("cat", ["digits"])
+    (": did you mean 'mnist'?", '')
+    """
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), list(names), 1)
+    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def unreadable(error: Exception) -> str:

@@ -29,6 +29,7 @@ FLOORS = (
     ("errors", "locks"),
     ("checks", "devices", "dtypes", "files"),
     ("arrays", "trees", "console", "formats", "habits", "interrupts", "random", "versions"),
+    ("tables",),
     ("_kernels", "absent", "cuda", "data", "init", "schedules", "weights"),
     ("accelerator", "backends"),
     ("config", "hooks", "optim", "recording"),

@@ -92,7 +92,7 @@ def test_pipes_among_the_files_of_a_run(copied: Path, name: str, capsys: pytest.
     np.save(copied / "image.npy", np.zeros((28, 28), np.uint8))
     commands = [["train", "--resume", "--epochs", "2", "--out", str(copied)]]
     if name != "checkpoint.safetensors":
-        commands = [["eval", str(copied)], ["predict", str(copied / "image.npy"), "--run", str(copied)]]
+        commands = [["eval", str(copied)], ["predict", str(copied), str(copied / "image.npy")]]
     for command in commands:
         check_exit_3(command, capsys)
 

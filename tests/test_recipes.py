@@ -208,7 +208,7 @@ def test_a_run_without_an_epoch_or_made_in_python_is_said(tmp_path: Path, capsys
     (run / "weights.safetensors").unlink()
     (run / "config.json").write_text(kept)
     capsys.readouterr()
-    for command in (["eval", str(run)], ["predict", "x.npy", "--run", str(run)]):
+    for command in (["eval", str(run)], ["predict", str(run), "x.npy"]):
         assert main(command) == 3
         assert "has not finished an epoch" in capsys.readouterr().err
 

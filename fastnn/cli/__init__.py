@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from fastnn import console
-from fastnn.errors import ArgumentError, BackendError, DataError, FastnnError, NonFiniteError
+from fastnn.errors import ArgumentError, BackendError, DataError, FastnnError, NonFiniteError, meant
 
 __all__ = ["main"]
 
@@ -106,7 +106,14 @@ def _in_a_line(message: Warning | str, *_: Any, **__: Any) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Help and errors on any terminal."""
+    """Help and errors on any terminal; a name that is not known brings the nearest one to mind."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = meant(value, map(str, action.choices or ()))
+            raise argparse.ArgumentError(action, f"{error.message}{near}") from None
 
     def _print_message(self, message: str, file: Any = None) -> None:
         console.write(message, file)
@@ -118,7 +125,9 @@ class _Command(_Parser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            first = unknown[0].partition("=")[0]
+            near = meant(first, self._option_string_actions) if first.startswith("-") else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
         return found, unknown
 
 

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from fastnn.cli import options
-from fastnn.cli.landscape import add_outputs, check_outputs, summary, write_outputs
+from fastnn.cli.landscape import add_outputs, check_drawn, check_outputs, summary, write_outputs
 from fastnn.console import say
 from fastnn.data import load
 from fastnn.errors import ArgumentError
@@ -58,10 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
         wrong = [f"--{name}" for name in given if name != "steps"]
         if wrong:
             raise ArgumentError(f"{', '.join(wrong)}: expected with --model, got a surface")
+        check_drawn(arguments)
         result = compare_optimizers(arguments.surface or "ravine", **given)
     elif "steps" in given:
         raise ArgumentError("--steps: expected with a surface, got --model, which takes --epochs")
     else:
+        check_drawn(arguments)
         dataset = load(given.pop("data", "digits"), split="train", data_dir=arguments.data_dir)
         manual_seed(given.get("seed", 0))
         mean, std = dataset.statistics()

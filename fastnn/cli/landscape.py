@@ -62,7 +62,9 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='write an interactive page that needs no network (pip install "fastnn-cpu[plot]")',
     )
-    parser.add_argument("--png", metavar="FILE", help='write a picture (pip install "fastnn-cpu[plot]")')
+    parser.add_argument(
+        "--png", metavar="FILE", help='write a picture: .png, .pdf, .svg or .jpg (pip install "fastnn-cpu[plot]")'
+    )
     parser.add_argument("--save", metavar="FILE", help="write the numbers as .npz, for fnn.landscape.load")
 
 
@@ -74,6 +76,13 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         viewer.script()
     if arguments.png is not None:
         plots.figure(1, 1)
+        plots.check_format(arguments.png, "--png")
+
+
+def check_drawn(arguments: argparse.Namespace) -> None:
+    """ArgumentError where nothing is asked for: before the work, after all else that can be wrong."""
+    if all(getattr(arguments, name) is None for name in ("html", "png", "save", "json")):
+        raise ArgumentError("nowhere to draw: add --html FILE, a page to turn and zoom, or --png FILE, a picture")
 
 
 def write_outputs(arguments: argparse.Namespace, result: landscape.Landscape) -> None:
@@ -84,8 +93,6 @@ def write_outputs(arguments: argparse.Namespace, result: landscape.Landscape) ->
     if arguments.html is not None:
         landscape.view(result, arguments.html, show=False)
         say(f"open {shown(arguments.html)} in a browser")
-    if all(getattr(arguments, name) is None for name in ("html", "png", "save", "json")):
-        say("nothing drawn: give --html FILE or --png FILE")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -102,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     directions = arguments.directions or _directions([model for model, _, _ in loaded], paths)
     if arguments.line and isinstance(directions, tuple):
         directions = directions[0]
+    check_drawn(arguments)
     measure: Any = landscape.line if arguments.line else landscape.plane
     result = measure(
         model,

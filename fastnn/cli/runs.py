@@ -13,8 +13,7 @@ from fastnn.ops import softmax
 from fastnn.recipes import load_run
 from fastnn.tensors import Tensor
 from fastnn.train import evaluate
-
-MOST_CLASSES_SHOWN = 20  # a larger confusion matrix fits no screen
+from fastnn.train.evaluate import MOST_CLASSES_SHOWN
 
 
 def add_commands(commands: Any) -> None:
@@ -40,11 +39,9 @@ def add_commands(commands: Any) -> None:
         "arrays (.npy) of the run's own size do not.",
     )
     parser.set_defaults(run=run_predict)
+    parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="PNG, JPEG or another image file, or an array as .npy"
-    )
-    parser.add_argument(
-        "--run", dest="run_folder", metavar="RUN", required=True, help="folder that fastnn train --out made"
     )
     parser.add_argument("--top", type=options.positive_int, default=3, metavar="N", help="classes to name; default 3")
     parser.add_argument("--threads", type=options.positive_int, metavar="N", help="threads to use")

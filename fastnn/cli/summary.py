@@ -14,6 +14,7 @@ from fastnn.console import say, shown
 from fastnn.data import SOURCES, load
 from fastnn.nn import Conv2d, Linear, Sequential
 from fastnn.recipes import MODELS, load_run
+from fastnn.tables import aligned
 from fastnn.tensors import no_grad
 
 NUMBERS = ("parameters", "macs", "bytes")
@@ -98,12 +99,4 @@ def table(layers: list[Layer]) -> str:
         rows.append((entry.layer, output, f"{entry.parameters:,}", f"{entry.macs:,}", f"{entry.bytes:,}"))
     sums = (sum(getattr(entry, name) for entry in layers) for name in NUMBERS)
     rows.append(("in all", "", *(f"{number:,}" for number in sums)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    left = 2  # columns of text; then numbers
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i < left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
+    return aligned(rows, left=2)

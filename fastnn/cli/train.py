@@ -98,7 +98,7 @@ def add_commands(commands: Any) -> None:
         help="also keep the parameters on the way in --out, four times an epoch, for fastnn landscape; at most 100 MB",
     )
     known = parser.add_mutually_exclusive_group()
-    known.add_argument("--resume", action="store_true", help="go on with the run in --out; start it if there is none")
+    known.add_argument("--resume", action="store_true", help="go on with the run in --out")
     known.add_argument("--force", action="store_true", help="replace the run in --out")
     options.add_common(parser)
 
@@ -191,7 +191,9 @@ def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
     say(f"test accuracy {100 * (result.accuracy or 0):.2f} % ({result.count:,} images, loss {result.loss:.4f})")
     if folder is not None:
         run = shown(folder)
-        say(f"kept in {run}: fastnn eval {run}, fastnn predict --run {run} IMAGE...")
+        say(f"kept in {run}: fastnn eval {run}, fastnn predict {run} IMAGE...")
+    else:
+        say("the model is not kept: add --out RUN to keep it")
     options.write_json(arguments.json, _summary(settings, recipe, model, history, result))
     return 0
 
@@ -262,8 +264,8 @@ def _config_to_resume(arguments: argparse.Namespace, folder: Path | None) -> dic
         if arguments.resume or arguments.force or arguments.record_path:
             raise ArgumentError("--resume, --force and --record-path need --out RUN")
         return None
-    if not folder.is_dir():
-        return None
+    if arguments.resume and not any(folder.iterdir()):
+        raise ArgumentError(f"--resume: there is no run in {folder}: leave it out to start one")
     if not runs.is_begun(folder):  # empty, or killed in its first epoch
         if not arguments.resume or not (folder / runs.CONFIG).exists():
             return None

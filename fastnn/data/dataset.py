@@ -13,6 +13,7 @@ from fastnn.arrays import as_array
 from fastnn.console import shown
 from fastnn.errors import DTypeError, LabelError, ShapeError
 
+from .samples_html import samples_html
 from .split import stratified_split
 
 
@@ -84,6 +85,10 @@ class Dataset:
             f"Dataset({shown(self.name)}: images {self.images.shape} {self.images.dtype}, "
             f"labels {self.labels.shape} {self.labels.dtype}, {len(self.classes)} classes)"
         )
+
+    def _repr_html_(self) -> str:
+        """The first samples of each class, in turn."""
+        return samples_html(self)
 
     @property
     def image_shape(self) -> tuple[int, ...]:

@@ -1,16 +1,17 @@
-"""What all pictures share: figures without global state, one style, grids of images, PNG and SVG files."""
+"""What all pictures share: figures without global state, one style, grids of images, files."""
 
 from __future__ import annotations
 
 import io
 import os
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.console import shown
-from fastnn.errors import MissingExtraError
+from fastnn.console import notebook, shown
+from fastnn.errors import ArgumentError, BackendError, MissingExtraError
 from fastnn.files import write_atomically
 from fastnn.tape import Array
 
@@ -25,6 +26,8 @@ __all__ = [
     "ORANGE",
     "RED",
     "by_depth",
+    "check_format",
+    "encoded",
     "figure",
     "heading",
     "label",
@@ -38,8 +41,13 @@ __all__ = [
 BLUE, ORANGE, GREEN, RED, GRAY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#7f7f7f"
 
 
+FORMATS = ("png", "pdf", "svg", "jpg")
+
+
 def figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches, off Matplotlib's list of open ones: nothing needs to be closed, or a screen.
+
+    A notebook shows it as it is; it has ``.save(path)`` (see `save`) and ``.show()``, which opens a window.
 
     Raises MissingExtraError where Matplotlib is not installed.
     """
@@ -48,7 +56,49 @@ def figure(width: float, height: float) -> Figure:
     except ImportError as error:
         raise MissingExtraError("Matplotlib", "plot") from error
 
-    return Figure(figsize=(width, height), layout="constrained", dpi=110)
+    drawing: Figure = _shown_by_notebooks(Figure)(figsize=(width, height), layout="constrained", dpi=110)
+    return drawing
+
+
+@cache
+def _shown_by_notebooks(figure: Any) -> Any:
+    """A subclass of Matplotlib's Figure."""
+
+    class Picture(figure):
+        """A figure that notebooks show without any set-up, once."""
+
+        def _repr_png_(self) -> bytes:
+            return encoded(self, "png")
+
+        def save(self, path: str | os.PathLike[str], **options: Any) -> None:
+            """Writes the figure; see `fastnn.insight.plots.save`."""
+            save(self, path, **options)
+
+        def show(self, warn: bool = True) -> None:
+            """Shows the figure below a notebook's cell, or in a window, and waits until that is closed.
+
+            Raises BackendError where no window can be opened.
+            """
+            if notebook() is not None:
+                from IPython.display import display
+
+                display(self)
+                return
+            from matplotlib import pyplot
+
+            options: Any = {"FigureClass": lambda **_: self}  # any callable that gives a figure
+            pyplot.figure(**options)
+            try:
+                if self.canvas.required_interactive_framework is None:
+                    raise BackendError(
+                        f"show: Matplotlib can open no window here (its backend is {pyplot.get_backend()}): "
+                        'write a file, .save("picture.png")'
+                    )
+                pyplot.show(block=True)
+            finally:
+                pyplot.close(self)
+
+    return Picture
 
 
 def styled(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
@@ -121,11 +171,29 @@ def tiles(
     return drawing
 
 
+def check_format(path: str | os.PathLike[str], what: str = "save") -> str:
+    """Matplotlib's name of the format that a file's name ends in. Raises ArgumentError for one that it cannot write."""
+    ending = os.path.splitext(path)[1].lower().removeprefix(".")
+    if ending not in FORMATS:
+        raise ArgumentError(
+            f"{what}: expected a file name that ends in .{', .'.join(FORMATS)}, got {os.fspath(path)!r}"
+        )
+    return ending
+
+
 def save(drawing: Figure, path: str | os.PathLike[str], **options: Any) -> None:
-    """Write a figure as a PNG file, whole or not at all; `options` are those of Matplotlib's `savefig`."""
+    """Write a figure in the format that the file's name ends in (png, pdf, svg, jpg), whole or not at all.
+
+    `options` are those of Matplotlib's `savefig`. Raises ArgumentError for another ending.
+    """
+    write_atomically(path, encoded(drawing, check_format(path), **options))
+
+
+def encoded(drawing: Figure, kind: str, **options: Any) -> bytes:
+    """The bytes of such a file."""
     stream = io.BytesIO()
-    drawing.savefig(stream, format="png", **options)
-    write_atomically(path, stream.getvalue())
+    drawing.savefig(stream, format=kind, **options)
+    return stream.getvalue()
 
 
 def by_depth(count: int) -> list[Any]:

@@ -17,6 +17,7 @@ from fastnn.insight import plots
 from fastnn.insight.graph import operator_name
 from fastnn.nn import CrossEntropyLoss, Module
 from fastnn.ops.norms import on_scale
+from fastnn.tables import aligned, filled, html_table
 from fastnn.tape import Array, computed, enable_grad, gradients
 from fastnn.tensors import Tensor
 from fastnn.train import Callback, Training
@@ -91,21 +92,19 @@ class SignalReport:
         return [getattr(layer, key) for layer in self.layers]
 
     def __repr__(self) -> str:
+        return aligned(self._rows(), left=2)
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows(), f"loss {self.loss:.4g}", left=2)
+
+    def _rows(self) -> list[tuple[str, ...]]:
         rows = [("layer", "", "shape", "mean", "std", "saturated", "dead", "gradient", "of parameters")]
         for s in self.layers:
             shape = "×".join(map(str, s.shape[1:])) or "1"
             of_parameters = "" if s.parameter_gradient is None else f"{s.parameter_gradient:.2e}"
             numbers = (f"{s.mean:.3g}", f"{s.std:.3g}", _share(s.saturated), _share(s.dead), f"{s.gradient:.2e}")
             rows.append((s.layer, s.operator, shape, *numbers, of_parameters))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        left = 2  # columns of text; then numbers
-        return "\n".join(
-            "  ".join(
-                cell.ljust(width) if i < left else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        )
+        return filled(rows)
 
     def plot(self) -> Figure:
         """Mean and spread, share saturated or dead, norms of both gradients, layer by layer from top to bottom."""

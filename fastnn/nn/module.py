@@ -16,6 +16,7 @@ from fastnn.nn.arguments import as_tensors
 from fastnn.nn.hooks import Hooked
 from fastnn.nn.members import Members, Parameter
 from fastnn.nn.modes import mode_of, set_mode
+from fastnn.tables import html_table
 from fastnn.tape import set_module
 from fastnn.tensors import Array, Tensor, no_half, no_such_device, target_dtype
 from fastnn.values import Values, plain
@@ -312,6 +313,18 @@ class Module(Members, Hooked):
         if not children:
             return f"{name}({extra})"
         return "\n  ".join([f"{name}(" + extra, *children]) + "\n)"
+
+    def _repr_html_(self) -> str:
+        """A row for each layer that has no layers in it, or parameters of its own."""
+        rows: list[tuple[Any, ...]] = [("", "layer", "shapes of parameters", "parameters")]
+        for name, module in self.named_modules():
+            own = dict(module.named_parameters(recurse=False))
+            if own or not _held(module):
+                shapes = ", ".join(f"{key} {'×'.join(map(str, p.shape))}" for key, p in own.items())
+                layer = f"{type(module).__name__}({module.extra_repr()})"
+                rows.append((name, layer, shapes, f"{sum(p.data.size for p in own.values()):,}"))
+        total = sum(p.data.size for p in self.parameters())
+        return html_table(rows, f"{type(self).__name__}: {total:,} parameters", left=3)
 
 
 def _held(module: Module) -> list[tuple[str, Module]]:

@@ -30,6 +30,7 @@ from fastnn.plan.stepping import Stepping, scale_of, update
 from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates
+from fastnn.tables import Text
 from fastnn.tensors import Array
 from fastnn.trees import ARRAY, Nesting, flatten, map_arrays, unflatten
 from fastnn.versions import wrote
@@ -131,11 +132,11 @@ class Plan:
         stages = fuse(graph, disable, chains, regions, small, self.frozen)
         return stages, "operators" not in disable
 
-    def describe(self) -> str:
+    def describe(self) -> Text:
         """The program of the call that ran last, stage by stage: kernels, FLOPs, bytes, and each one's share of it."""
         if self._last is None:
             raise ArgumentError("describe: expected a plan that has run: call it once, so that it knows its shapes")
-        return description(self._last)
+        return Text(description(self._last))
 
 
 class Predictor(Plan):

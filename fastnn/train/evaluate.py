@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import data as datasets
-from fastnn import plan
+from fastnn import plan, tables
 from fastnn.backends.stopping import Stoppable
 from fastnn.data import Batches, Dataset
 from fastnn.data.samples import Samples, is_several
@@ -31,6 +31,8 @@ from .unplanned import tell_without_plan
 
 __all__ = ["Evaluation", "evaluate"]
 
+MOST_CLASSES_SHOWN = 20  # a larger confusion matrix fits no screen
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -50,7 +52,15 @@ class Evaluation:
 
     def __repr__(self) -> str:
         share = "" if self.accuracy is None else f", accuracy {100 * self.accuracy:.2f} %"
-        return f"Evaluation(loss {self.loss:.4f}{share}, {self.count} images)"
+        return f"Evaluation(loss {tables.decimal(self.loss)}{share}, {self.count} images)"
+
+    def _repr_html_(self) -> str:
+        """The numbers, and the confusion matrix unless it is larger than a screen."""
+        if self.confusion is None or len(self.confusion) > MOST_CLASSES_SHOWN:
+            return tables.html_text(repr(self))
+        head = ["true class ↓ taken for →", *map(str, range(len(self.confusion)))]
+        rows = ([i, *(count or "" for count in row)] for i, row in enumerate(self.confusion.tolist()))
+        return tables.html_table([head, *rows], repr(self))
 
 
 def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, compile: bool = True) -> Evaluation:

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from fastnn import random
-from fastnn.checks import is_number
+from fastnn.checks import is_number, is_whole
 from fastnn.data import Batches
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
@@ -47,7 +49,7 @@ def fit(
     batch_size: int | str = 128,
     seed: int | None = None,
     callbacks: Sequence[Callback] = (),
-    verbose: bool = True,
+    verbose: bool | str | int = True,
     compile: bool = True,
 ) -> History:
     """Train a model.
@@ -74,8 +76,9 @@ def fit(
             random numbers, and splits by seed 0.
         callbacks: see `Callback`; among them `EarlyStopping`, `StopOnPlateau`, `StopOnStep`, `Checkpoint` and
             `LRFinder`, in ``fnn.train``.
-        verbose: whether to show progress: a table of the epochs on standard output, and on standard error a bar (plain
-            lines where that is no terminal).
+        verbose: whether to show progress: a table of the epochs on standard output, and a bar in notebooks and on
+            standard error (plain lines where that is no terminal). "epoch" shows the table alone, a number n a row for
+            every n-th epoch, False nothing.
         compile: whether the steps are compiled (`fnn.compile`): the same mathematics, faster. `.grad` then stays None.
             A model that reads values of its tensors to decide what to do needs False (GraphError tells). Where forward
             or the loss does not do the same at every call (draws in NumPy, counts its calls, writes into attributes),
@@ -106,6 +109,7 @@ def fit(
     (2, True)
     """
     check_fit(model, loss, optimizer, scheduler, epochs, callbacks)
+    callbacks = [*callbacks, *_progress(verbose)]
     epochs = int(epochs)
     if seed is not None:
         random.manual_seed(seed)
@@ -125,7 +129,6 @@ def fit(
     step = make_step(model, loss, optimizer, compile)
     numbers = finite.Watched(model, optimizer)
     watch = None if held is None else partial(evaluate, model, held, loss=loss, compile=compile)
-    callbacks = [*callbacks, Progress()] if verbose else list(callbacks)
     training = Training(
         model, optimizer, scheduler, batches, epochs,
         penalty=_penalty(optimizer), loss_fn=loss, compile=compile, val=held, callbacks=callbacks,
@@ -158,6 +161,17 @@ def fit(
             number,
         ) from error
     return training.history
+
+
+def _progress(verbose: Any) -> list[Callback]:
+    """What shows the training as `verbose` says."""
+    if isinstance(verbose, (bool, np.bool_)):
+        return [Progress()] if verbose else []
+    if verbose == "epoch":
+        return [Progress(within=False)]
+    if not is_whole(verbose, 0):
+        raise ArgumentError(f'fit: expected verbose to be True, False, "epoch" or a number of epochs, got {verbose!r}')
+    return [Progress(every=int(verbose), within=False)] if verbose else []
 
 
 def _run_epoch(

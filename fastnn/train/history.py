@@ -7,12 +7,12 @@ import dataclasses
 import io
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from fastnn import files, formats
+from fastnn import console, files, formats, tables
 from fastnn.checks import plain
 from fastnn.errors import ArgumentError, DataError
 
@@ -56,7 +56,8 @@ FIELDS = tuple(field.name for field in dataclasses.fields(EpochRecord))
 
 class History:
     """The epochs of a training run, in order: a sequence of `EpochRecord`, with columns by name and a table as its
-    repr. `path` holds the parameters on the way, where `load_run` found some (see `RecordPath`), and else is None.
+    repr, without the columns that are empty and as narrow as the terminal. `path` holds the parameters on the way,
+    where `load_run` found some (see `RecordPath`), and else is None.
 
     >>> first = EpochRecord(1, 0.5, 0.8, None, None, lr=0.1, seconds=2.0, images_per_second=500.0)
     >>> history = History([first, EpochRecord(2, 0.25, 0.9, None, None, 0.1, 2.0, 500.0)])
@@ -65,14 +66,15 @@ class History:
     >>> history[-1].train_accuracy
     0.9
     >>> history
-    epoch  train loss  train acc   val loss    val acc         lr  seconds  images/s
-        1      0.5000    80.00 %          -          -        0.1      2.0       500
-        2      0.2500    90.00 %          -          -        0.1      2.0       500
+    epoch  train loss  train acc         lr  seconds  images/s
+        1      0.5000    80.00 %        0.1      2.0       500
+        2      0.2500    90.00 %        0.1      2.0       500
     """
 
     def __init__(self, records: Iterable[EpochRecord] = (), path: ParameterPath | None = None) -> None:
         self._records = list(records)
         self.path = path
+        self.shown_in: int | None = None  # the notebook's cell below which `fit` has shown the epochs
 
     def append(self, record: EpochRecord) -> None:
         self._records.append(record)
@@ -105,8 +107,19 @@ class History:
         return self._records[key]
 
     def __repr__(self) -> str:
-        penalized = any(record.penalty is not None for record in self._records)
-        return "\n".join([table_header(penalized), *(table_row(record, penalized) for record in self._records)])
+        columns = Columns.of(self._records, console.width())
+        return "\n".join([columns.header, *map(columns.row, self._records)])
+
+    def _repr_html_(self) -> str:
+        columns = Columns.of(self._records)
+        return tables.html_table([columns.names, *map(columns.cells, self._records)])
+
+    def _ipython_display_(self) -> None:
+        """Nothing where `fit` has just shown it, below the same cell."""
+        from IPython import display, get_ipython
+
+        if self.shown_in is None or self.shown_in != get_ipython().execution_count:
+            display.display({"text/plain": repr(self), "text/html": self._repr_html_()}, raw=True)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the epochs as JSON lines (``.jsonl``, an object a line) or a table (``.csv``, empty for None)."""
@@ -145,24 +158,59 @@ class History:
         return learning_curves(self)
 
 
-def table_header(penalized: bool) -> str:
-    penalty = "    penalty" if penalized else ""
-    return f"epoch  train loss{penalty}  train acc   val loss    val acc         lr  seconds  images/s"
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"
 
 
-def table_row(record: EpochRecord, penalized: bool) -> str:
-    def loss(value: float | None) -> str:
-        return "-" if value is None else f"{value:.4f}"
+# By an epoch's field: the title, how wide its cells are at least, and how they are written.
+_COLUMNS: dict[str, tuple[str, int, Callable[[Any], str]]] = {
+    "epoch": ("epoch", 5, str),
+    "train_loss": ("train loss", 9, tables.decimal),
+    "penalty": ("penalty", 9, tables.decimal),
+    "train_accuracy": ("train acc", 8, _share),
+    "val_loss": ("val loss", 9, tables.decimal),
+    "val_accuracy": ("val acc", 9, _share),
+    "lr": ("lr", 9, "{:.3g}".format),
+    "seconds": ("seconds", 7, lambda value: f"{value:.1f}" if value >= 1 else f"{value:.2g}"),
+    "images_per_second": ("images/s", 8, "{:,.0f}".format),
+}
+_DROPPED = ("images_per_second", "seconds", "lr", "penalty", "train_accuracy", "val_loss")  # where there is no room
 
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{100 * value:.2f} %"
 
-    penalty = f"  {loss(record.penalty):>9}" if penalized else ""
-    return (
-        f"{record.epoch:5d}  {loss(record.train_loss):>10}{penalty}  {share(record.train_accuracy):>9}"
-        f"  {loss(record.val_loss):>9}  {share(record.val_accuracy):>9}  {record.lr:9.3g}"
-        f"  {record.seconds:7.1f}  {record.images_per_second:8,.0f}"
-    )
+class Columns:
+    """The table's columns: those of the fields that are wanted, as far as so many characters hold them."""
+
+    def __init__(self, fields: Iterable[str], width: int | None = None) -> None:
+        wanted = [field for field in _COLUMNS if field in set(fields)]
+        for field in _DROPPED:
+            self._columns = [_COLUMNS[field] for field in wanted]
+            if width is None or len(self.header) <= width:
+                break
+            wanted = [one for one in wanted if one != field]
+        self.fields = tuple(wanted)
+        self._columns = [_COLUMNS[field] for field in wanted]
+
+    @classmethod
+    def of(cls, records: Sequence[EpochRecord], width: int | None = None) -> Columns:
+        """Without the columns that are empty in all of these epochs; of no epoch at all, what each has."""
+        optional = (field for field in FIELDS if any(getattr(record, field) is not None for record in records))
+        return cls({*optional, "epoch", "train_loss", "lr", "seconds", "images_per_second"}, width)
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _, _ in self._columns]
+
+    @property
+    def header(self) -> str:
+        return "  ".join(name.rjust(width) for name, width, _ in self._columns)
+
+    def cells(self, record: EpochRecord) -> list[str]:
+        values = (getattr(record, field) for field in self.fields)
+        return [write(value) for value, (_, _, write) in zip(values, self._columns, strict=True)]
+
+    def row(self, record: EpochRecord) -> str:
+        cells = zip(self.cells(record), self._columns, strict=True)
+        return "  ".join(cell.rjust(max(width, len(name))) for cell, (name, width, _) in cells)
 
 
 def record_from(row: Any) -> EpochRecord:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from fastnn.console import bar, has_terminal, say
+from fastnn.console import bar, has_terminal, notebook, say, width
+from fastnn.tables import decimal
 
 from .callbacks import Callback, Training
 from .evaluate import are_pixels, normalizes
-from .history import table_header, table_row
+from .history import Columns, EpochRecord
 
 __all__ = ["Progress"]
 
@@ -19,55 +20,77 @@ SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to draw a bar on
 class Progress(Callback):
     """The table of the epochs on standard output; images per second, loss and time left on standard error.
 
-    The latter is a bar that moves if standard error is a terminal, and a line every ten seconds if it is not. Where one
-    of the two is closed, nothing is shown there.
+    The latter is a bar that moves in a notebook and if standard error is a terminal, and a line every ten seconds if it
+    is neither. Where one of the two is closed, nothing is shown there.
+
+    Args:
+        every: how many epochs there are for a row; the last epoch has one anyway.
+        within: whether anything is shown within an epoch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every: int = 1, within: bool = True) -> None:
+        self._every, self._within = every, within
         self._bar: Any = None
         self._next_line = 0.0
-        self._penalized = False
+        self._columns: Columns | None = None
+        self._last = 0  # epoch that has a row
 
     def on_train_begin(self, training: Training) -> None:
-        self._penalized = training.penalty is not None
         if are_pixels(training.model, training.batches.images) and not normalizes(training.model):
             say("pixels are divided by 255, since the model has no nn.Normalize")
-        say(table_header(self._penalized))
         for record in training.history:  # of a training that goes on
-            say(table_row(record, self._penalized))
+            self._say(record)
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
 
+    def on_epoch_begin(self, training: Training) -> None:
+        if self._bar is not None:
+            self._bar.set_description_str(_epoch(training), refresh=False)
+            self._bar.reset()
+
     def on_batch_end(self, training: Training) -> None:
-        if has_terminal():
+        if not self._within:
+            return
+        if has_terminal() or notebook() is not None:
             self._move_bar(training)
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
             say(progress_line(training), error=True)
 
     def on_epoch_end(self, training: Training) -> None:
-        self._remove_bar()
-        say(table_row(training.history[-1], self._penalized))
+        if self._bar is not None:
+            self._bar.clear()  # there is one for all epochs: a notebook keeps each
+        if training.epoch % self._every == 0:
+            self._say(training.history[-1])
 
     def on_train_end(self, training: Training) -> None:
-        self._remove_bar()
+        if self._bar is not None:
+            self._bar.close()
+        if training.history and training.history[-1].epoch > self._last:
+            self._say(training.history[-1])
         if training.stopped:
             say(f"stopped in epoch {training.epoch}: {training.stopped}")
+        shell = notebook()
+        if shell is not None and self._every == 1:
+            training.history.shown_in = shell.execution_count
+
+    def _say(self, record: EpochRecord) -> None:
+        """A row of the table, below a header where the columns are not those of the row before."""
+        columns = Columns.of([record], width())
+        if self._columns is None or columns.fields != self._columns.fields:
+            self._columns = columns
+            say(columns.header)
+        say(columns.row(record))
+        self._last = record.epoch
 
     def _move_bar(self, training: Training) -> None:
         if self._bar is None:
-            self._bar = bar(
-                desc=f"epoch {training.epoch}/{training.epochs}",
-                total=images_per_epoch(training),
-                unit=" images",
-                leave=False,
-            )
+            self._bar = bar(desc=_epoch(training), total=images_per_epoch(training), unit=" images", leave=False)
         self._bar.set_postfix_str(losses(training), refresh=False)
         self._bar.update(training.images - self._bar.n)
 
-    def _remove_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+
+def _epoch(training: Training) -> str:
+    return f"epoch {training.epoch}/{training.epochs}"
 
 
 def progress_line(training: Training) -> str:
@@ -75,15 +98,15 @@ def progress_line(training: Training) -> str:
     total = images_per_epoch(training)
     rate = training.images / training.seconds
     return (
-        f"epoch {training.epoch}/{training.epochs}: {training.images:,} of {total:,} images, {rate:,.0f} images/s, "
+        f"{_epoch(training)}: {training.images:,} of {total:,} images, {rate:,.0f} images/s, "
         f"{losses(training)}, {(total - training.images) / rate:.0f} s left"
     )
 
 
 def losses(training: Training) -> str:
     """The data's loss so far, and the penalty on parameters beside it."""
-    penalty = "" if training.penalty is None else f" + penalty {training.penalty:.4f}"
-    return f"loss {training.loss:.4f}{penalty}"
+    penalty = "" if training.penalty is None else f" + penalty {decimal(training.penalty)}"
+    return f"loss {decimal(training.loss)}{penalty}"
 
 
 def images_per_epoch(training: Training) -> int:

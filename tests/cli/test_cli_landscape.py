@@ -87,15 +87,16 @@ def test_runs_on_other_data_are_refused_and_other_normalisation_is_told(
         assert "runs on one data set" in message
         assert str(changed) in message
     (changed / "config.json").write_text(json.dumps({**kept, "std": [0.5]}))
-    assert main(["landscape", runs["a"], str(changed), *SMALL]) == 0
+    assert main(["landscape", runs["a"], str(changed), *SMALL]) == 2
+    assert "add --html FILE" in capsys.readouterr().err
+    assert main(["landscape", runs["a"], str(changed), *SMALL, "--png", str(tmp_path / "l.pdf")]) == 0
+    assert (tmp_path / "l.pdf").read_bytes().startswith(b"%PDF")
     out = capsys.readouterr().out
     assert f"note: {changed} normalises by" in out
     assert "std [0.5]" in out
-    assert "nothing drawn: give --html FILE or --png FILE" in out
     assert main(["landscape", runs["a"], runs["b"], *SMALL, "--save", str(tmp_path / "l.npz")]) == 0
     out = capsys.readouterr().out
     assert "note:" not in out
-    assert "nothing drawn" not in out
 
 
 def test_a_run_whose_images_have_changed_is_refused(
@@ -105,8 +106,8 @@ def test_a_run_whose_images_have_changed_is_refused(
     shutil.copytree(runs["plain"], changed)
     config = json.loads((changed / "config.json").read_text())
     (changed / "config.json").write_text(json.dumps({**config, "image_shape": [1, 14, 56]}))
-    for command in ("landscape", "diagnose", "eval"):
-        assert main([command, str(changed)]) == 3
+    for command in (["landscape", "--png", str(tmp_path / "l.png")], ["diagnose"], ["eval"]):
+        assert main([*command, str(changed)]) == 3
         assert "expected images (1, 14, 56) of 10 classes, as the run has them" in capsys.readouterr().err
 
 
@@ -146,10 +147,14 @@ def test_what_makes_no_sense_is_refused_before_the_work(
 
     refused(3, "--html: there is no such folder", "landscape", runs["a"], "--html", str(tmp_path / "no" / "l.html"))
     refused(3, "the folder of a run", "landscape", str(tmp_path))
-    refused(1, "expected a path with", "landscape", runs["a"], runs["other"], *SMALL)
+    refused(1, "expected a path with", "landscape", runs["a"], runs["other"], *SMALL, "--png", str(tmp_path / "l.png"))
+    refused(2, "nowhere to draw: add --html FILE", "compare-optimizers")
+    refused(
+        2, "--png: expected a file name that ends in .png", "landscape", runs["a"], "--png", str(tmp_path / "l.gif")
+    )
     refused(2, "different runs", "landscape", runs["a"], runs["a"])
     refused(2, "different runs", "landscape", runs["a"], runs["a"] + "/")
-    refused(2, "RecordPath", "landscape", runs["plain"], "--directions", "pca")
+    refused(2, "RecordPath", "landscape", runs["plain"], "--directions", "pca", "--png", str(tmp_path / "l.png"))
     refused(2, "--epochs: expected with --model", "compare-optimizers", "--epochs", "3")
     refused(2, "--steps: expected with a surface", "compare-optimizers", "--model", "linear", "--steps", "3")
     for module, option in (("plotly.offline", "--html"), ("matplotlib.figure", "--png")):

@@ -52,7 +52,7 @@ def test_predict_names_the_classes(run: Path, tmp_path: Path, capsys: pytest.Cap
     for i in range(3):
         paths.append(str(tmp_path / f"{i}.npy"))
         np.save(paths[-1], test.images[i, 0] if i else test.images[i])
-    assert main(["predict", *paths, "--run", str(run), "--json", str(tmp_path / "p.json")]) == 0
+    assert main(["predict", str(run), *paths, "--json", str(tmp_path / "p.json")]) == 0
     out = capsys.readouterr().out.splitlines()
     results = json.loads((tmp_path / "p.json").read_text())
     for i, path in enumerate(paths):
@@ -80,7 +80,7 @@ def test_predict_takes_dark_drawings_on_light_paper(
         paper = np.full((300, 400), 240, np.uint8)
         paper[20:132, 250:362] = 240 - np.kron(test.images[i, 0], np.ones((4, 4))) * (200 / 255)
         image.fromarray(paper).convert("RGB").save(tmp_path / f"{i}.jpg", quality=95)
-        assert main(["predict", str(tmp_path / f"{i}.jpg"), "--run", str(run), "--top", "1"]) == 0
+        assert main(["predict", str(run), str(tmp_path / f"{i}.jpg"), "--top", "1"]) == 0
         line = capsys.readouterr().out
         assert line.rstrip().endswith("[scaled from 300×400, inverted]")
         agree += int(re.search(r": (\d) \(", line)[1]) == found[i]
@@ -93,7 +93,7 @@ def test_predict_refuses_what_is_no_image(run: Path, tmp_path: Path, capsys: pyt
     np.save(tmp_path / "large.npy", np.full((28, 28), 300.0))
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     for name in ("none.png", "none.npy", "text.png", "many.npy", "large.npy", "objects.npy"):
-        assert main(["predict", str(tmp_path / name), "--run", str(run)]) == 3, name
+        assert main(["predict", str(run), str(tmp_path / name)]) == 3, name
         error = capsys.readouterr().err
         assert name in error
         assert "expected" in error

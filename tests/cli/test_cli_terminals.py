@@ -101,7 +101,7 @@ def commands(pictures: Path, run: Path, out: Path) -> list[list[str]]:
     return [
         ["train", str(pictures), "--model", "linear", "--epochs", "1", "--json", str(out / "train.json")],
         ["eval", str(run), "--json", str(out / "eval.json")],
-        ["predict", "--run", str(run), image, "--top", "8", "--json", str(out / "predict.json")],
+        ["predict", str(run), image, "--top", "8", "--json", str(out / "predict.json")],
         ["summary", str(run), "--json", str(out / "summary.json")],
         ["info"],
         ["data", "list"],
@@ -159,7 +159,7 @@ def test_names_are_shown_escaped_and_kept_as_they_are(
 def test_errors_are_one_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (
         ["eval", str(tmp_path / "no\nsuch\x1b[2J")],
-        ["predict", "--run", str(run), str(tmp_path / "no\nsuch.png")],
+        ["predict", str(run), str(tmp_path / "no\nsuch.png")],
         ["train", str(tmp_path / "no\nsuch")],
     ):
         assert main(arguments) == 3

@@ -98,9 +98,16 @@ def test_a_folder_that_is_not_empty_is_not_overwritten(tmp_path: Path, capsys: p
     assert (tmp_path / "weights.safetensors").read_bytes() != before
 
 
-def test_resume_starts_a_run_that_is_not_there(tmp_path: Path) -> None:
-    assert main([*LINEAR, "--out", str(tmp_path / "run"), "--resume"]) == 0
-    assert len(fnn.load_run(tmp_path / "run")[2]) == 1
+def test_resume_wants_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check_refused(2, [*LINEAR, "--out", str(tmp_path / "run"), "--resume"], "--resume: there is no run in", capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_training_says_where_its_model_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(LINEAR) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "the model is not kept: add --out RUN to keep it"
+    assert main([*LINEAR, "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"kept in {tmp_path}: ")
 
 
 @pytest.mark.parametrize(
@@ -142,6 +149,8 @@ def test_a_folder_of_images_by_class(tmp_path: Path) -> None:
         (["--model", "resnet"], "invalid choice"),
         (["--threads", "none"], "whole number"),
         (["--resume", "--force", "--out", "x"], "not allowed with"),
+        (["--epocs", "3"], "unrecognized arguments: --epocs: did you mean '--epochs'?"),
+        (["--model", "cmn"], "did you mean 'cnn'?"),
         (["--nonsense"], "unrecognized"),
     ],
 )

@@ -117,7 +117,7 @@ def test_what_a_models_own_forward_computes_is_seen() -> None:
 def test_the_table(rng: np.random.Generator) -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.Sigmoid())
     lines = repr(fnn.signal_report(model, rng.normal(size=(2, 3)), np.array([0, 1]))).splitlines()
-    assert lines[0].split() == ["layer", "shape", "mean", "std", "saturated", "dead", "gradient", "of", "parameters"]
+    assert lines[0].split() == ["layer", "shape", "mean", "std", "saturated", "gradient", "of", "parameters"]
     assert [line.split()[0] for line in lines[1:]] == ["input", "0", "1"]
     assert "0.0 %" in lines[3]
 

@@ -366,7 +366,7 @@ COMMANDS: Calls = {
     "no run": lambda p: main(["eval", f"{p}/run"]),
     "an empty run": lambda p: main(["eval", f"{p}"]),
     "predict without a run": lambda p: main(["predict", f"{p}/image.png"]),
-    "predict by no run": lambda p: main(["predict", "--run", f"{p}/run", f"{p}/image.png"]),
+    "predict by no run": lambda p: main(["predict", f"{p}/run", f"{p}/image.png"]),
     "resume without a folder": lambda _: main(["train", "digits", "--resume"]),
     "a file in the way": lambda p: [written(p / "run", b""), main(["train", "digits", "--out", f"{p}/run"])],
 }

@@ -68,7 +68,7 @@ def test_the_table_shows_every_epoch() -> None:
     lines = repr(History([WATCHED, UNWATCHED])).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[1].split() == ["1", "0.3333", "50.00", "%", "0.3000", "66.67", "%", "0.001", "1.5", "1,000"]
-    assert lines[2].split() == ["2", "0.0000", "-", "-", "-", "0.0005", "2.5", "600"]
+    assert lines[2].split() == ["2", "1e-17", "-", "-", "-", "0.0005", "2.5", "600"]
 
 
 @pytest.mark.parametrize("text", ["not json", "{}", '{"epoch": 1}', "[1, 2]"])

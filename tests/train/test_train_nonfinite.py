@@ -351,7 +351,7 @@ def test_a_run_that_is_not_finite_is_exit_4(
     np.save(tmp_path / "zero.npy", np.zeros((28, 28), np.uint8))
     for command in (
         ["eval", str(folder)],
-        ["predict", "--run", str(folder), str(tmp_path / "zero.npy")],
+        ["predict", str(folder), str(tmp_path / "zero.npy")],
         ["train", "--out", str(folder), "--resume", "--epochs", "2"],
     ):
         assert main(command) == 4

@@ -26,7 +26,7 @@ def picture(result: Landscape, path: str | os.PathLike[str] | None = None, *, lo
     """The surface and its contours with the paths, or a line's curve, as a Matplotlib figure; no display is needed.
 
     Args:
-        path: where to write it as PNG as well.
+        path: where to write it as well: .png, .pdf, .svg or .jpg.
         log: whether losses have a log scale; by default where the largest is more than 50 times the smallest.
 
     Raises MissingExtraError without Matplotlib (``pip install "fastnn-cpu[plot]"``), OSError where the file cannot be

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import html
 import io
 import json
 import os
@@ -13,8 +15,9 @@ import numpy as np
 from fastnn import formats
 from fastnn.checks import plain
 from fastnn.console import shown
-from fastnn.errors import DataError, unreadable
+from fastnn.errors import DataError, MissingExtraError, unreadable
 from fastnn.files import write_atomically
+from fastnn.tables import html_text, image_tag
 
 __all__ = ["Axis", "Landscape", "Trajectory", "load"]
 
@@ -207,6 +210,21 @@ class Landscape:
         words += [f"  {axis.label}" for axis in self.axes]
         words += [f"  {path!r}" for path in self.paths]
         return "\n".join(words)
+
+    def _repr_html_(self) -> str:
+        """The interactive page; without plotly the picture, and without Matplotlib the text."""
+        with contextlib.suppress(MissingExtraError):
+            from fastnn.insight.viewer import page
+
+            frame = 'width="100%" height="640" style="border:0" sandbox="allow-scripts allow-downloads"'
+            return f'<iframe srcdoc="{html.escape(page(self))}" {frame}></iframe>'
+        with contextlib.suppress(MissingExtraError):
+            from fastnn.insight import plots
+
+            from .picture import picture
+
+            return image_tag(plots.encoded(picture(self), "png"))
+        return html_text(repr(self))
 
 
 def load(path: str | os.PathLike[str]) -> Landscape:

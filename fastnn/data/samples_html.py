@@ -1,0 +1,60 @@
+"""A data set's first samples, for notebooks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn import tables
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
+
+__all__ = ["samples_html"]
+
+MOST = 20  # samples
+MOST_FEATURES = 12
+
+
+def samples_html(data: Dataset) -> str:
+    """Up to 20 samples, of all classes as far as they go, with their labels: pictures, or rows of a table; other
+    samples are only counted."""
+    chosen = _one_of_each(data.labels)
+    named = [_named(data, label) for label in data.labels[chosen]]
+    if data.images.ndim == 4 and data.images.shape[1] in (1, 3):
+        pictures = (tables.image_tag(tables.png(_pixels(data.images[i])), 64) for i in chosen)
+        cells = zip(pictures, named, strict=True)
+        shown = "".join(f'<div style="text-align:center">{i}<br>{tables.html_text(name)}</div>' for i, name in cells)
+        shown = f'<div style="display:flex;flex-wrap:wrap;gap:8px">{shown}</div>'
+    elif data.images.ndim == 2:
+        features = data.images[chosen, :MOST_FEATURES]
+        more = ["…"] * (data.images.shape[1] > MOST_FEATURES)
+        rows = ([*(f"{x:.4g}" for x in row), *more, name] for row, name in zip(features, named, strict=True))
+        shown = tables.html_table([[*range(features.shape[1]), *more, "label"], *rows])
+    else:
+        shown = ""
+    return tables.html_text(repr(data)) + shown
+
+
+def _one_of_each(labels: Any) -> list[int]:
+    """Places of the first sample of each class, then of the second of each, and so on."""
+    if labels.dtype != np.int64:
+        return list(range(min(MOST, len(labels))))
+    order = np.argsort(labels, kind="stable")
+    turns = np.empty(len(labels), np.int64)
+    starts = np.searchsorted(labels[order], labels[order])
+    turns[order] = np.arange(len(labels)) - starts
+    return [int(i) for i in np.lexsort((labels, turns))[:MOST]]
+
+
+def _named(data: Dataset, label: Any) -> str:
+    return str(data.classes[label]) if data.labels.dtype == np.int64 else f"{np.round(label, 4)}"
+
+
+def _pixels(image: np.ndarray) -> np.ndarray:
+    """One image (C, H, W) as uint8 (H, W) or (H, W, 3); floating numbers from their least to their largest."""
+    if image.dtype != np.uint8:
+        low, high = np.nanmin(image), np.nanmax(image)
+        image = np.nan_to_num((image - low) * (255 / ((high - low) or 1))).astype(np.uint8)
+    return image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
