@@ -49,7 +49,7 @@ DIFFERENCES = {
     "torch.compile": "of a model, its loss and its optimiser: one call is a whole training step",
     "torch.cuda": "there is no device: `is_available()` is False, seeds and caches are ignored",
     "torch.device": 'the CPU alone, which equals "cpu"',
-    "torch.save": "safetensors, never pickle: state dicts, and nested containers of tensors and numbers",
+    "torch.save": "safetensors, never pickle: whole models, state dicts, and nested containers of tensors and numbers",
     "torch.load": "reads safetensors, never pickle",
     "torch.Tensor.data": "an ndarray",
     "torch.Tensor.grad": "an ndarray, or None",

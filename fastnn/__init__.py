@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from fastnn.train.evaluate import evaluate
     from fastnn.train.fit import fit
     from fastnn.train.history import History
+    from fastnn.train.predict import predict, predict_proba
 
 __all__ = [
     "FastnnError",
@@ -107,6 +108,8 @@ __all__ = [
     "ops",
     "optim",
     "plan",
+    "predict",
+    "predict_proba",
     "random",
     "recipes",
     "save",
@@ -147,6 +150,8 @@ _ON_FIRST_USE = {
     "load": "fastnn.saving",
     "load_run": "fastnn.recipes",
     "numeric_gradient": "fastnn.insight.gradients",
+    "predict": "fastnn.train",
+    "predict_proba": "fastnn.train",
     "save": "fastnn.saving",
     "show_config": "fastnn.config",
     "signal_report": "fastnn.insight.signals",

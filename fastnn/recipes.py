@@ -14,11 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastnn import init, weights
 from fastnn.checks import number, whole
+from fastnn.console import shown
 from fastnn.data import Augment, Dataset
+from fastnn.data.about import About
+from fastnn.data.prepare import Preparation
 from fastnn.errors import ArgumentError, DataError
 from fastnn.nn import (
     BatchNorm2d,
@@ -45,6 +48,7 @@ __all__ = [
     "FULL",
     "MODELS",
     "Recipe",
+    "Run",
     "augmentation",
     "best",
     "cnn",
@@ -349,9 +353,39 @@ def recipe_of(config: Mapping[str, Any]) -> Recipe:
         raise DataError(f"expected a recipe in the config of the run, got {config['recipe']} ({error})") from error
 
 
-def load_run(folder: str | os.PathLike[str]) -> tuple[Sequential, dict[str, Any], History]:
-    """``(model, config, history)`` out of the folder that ``fastnn train --out`` made; the model is in eval mode, and
-    ``history.path`` is what ``--record-path`` recorded, or None.
+class Run(NamedTuple):
+    """What `load_run` found: also the tuple ``(model, config, history)``.
+
+    Attributes:
+        model: in eval mode.
+        config: what it was trained with, as in the run's config.json.
+        history: the epochs; ``history.path`` is what ``--record-path`` recorded, or None.
+    """
+
+    model: Sequential
+    config: dict[str, Any]
+    history: History
+
+    def predict(self, image: Any, **options: Any) -> Any:
+        """The class of a picture, or of each of several: the same as ``run.model.predict(image)``; see `fnn.predict`.
+
+        >>> import fastnn as fnn
+        >>> fnn.recipes.Run(fnn.recipes.linear(), {}, fnn.History()).predict(fnn.data.load("digits").images[:5]).shape
+        (5,)
+        """
+        return self.model.predict(image, **options)
+
+    def predict_proba(self, image: Any, **options: Any) -> Any:
+        """The probabilities of the classes, likewise."""
+        return self.model.predict_proba(image, **options)
+
+    def __repr__(self) -> str:
+        about = f"{self.config.get('model')} trained on {self.config.get('dataset')}"
+        return f"Run({shown(about)}: {len(self.history)} epochs; .model, .config, .history, .predict(image))"
+
+
+def load_run(folder: str | os.PathLike[str]) -> Run:
+    """The `Run` in the folder that ``fastnn train --out`` made: its ``.model``, ``.config`` and ``.history``.
 
     What ``train.Checkpoint`` keeps for a training in Python is no such folder, for lack of a description of the model.
 
@@ -374,7 +408,12 @@ def load_run(folder: str | os.PathLike[str]) -> tuple[Sequential, dict[str, Any]
     history = History.load(folder / HISTORIES[0])
     if recorded(folder):
         history.path = ParameterPath.load(folder)
-    return model.eval(), config, history
+    picture, classes = Preparation.of_run(config), tuple(config["classes"])
+    loss = recipe_of(config).loss()
+    vars(model)["_about"] = About(
+        "classes", classes, picture, config["dataset"], config["images"], picture.shape, type(loss).__name__
+    )
+    return Run(model.eval(), config, history)
 
 
 def _at_least(side: int, image_shape: Sequence[int], model: str) -> Sequence[int]:

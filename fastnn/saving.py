@@ -1,7 +1,7 @@
-"""Nested containers of tensors, numbers and text in one safetensors file: PyTorch's `save` and `load`, without pickle.
+"""Models, and nested containers of tensors, numbers and text: `save` and `load`, in one safetensors file, no pickle.
 
 The arrays are the file's entries; how they hang together is written as JSON in its metadata. A state dict's file is an
-ordinary safetensors file with the same names.
+ordinary safetensors file with the same names, and so is a model's, whose layers are written as their attributes.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ import json
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from fastnn import weights
-from fastnn.errors import ArgumentError, DataError, DTypeError
+from fastnn.data.about import About
+from fastnn.errors import ArgumentError, DataError, DTypeError, FastnnError
 from fastnn.formats import parse_json
+from fastnn.nn import Module, Parameter, functional
 from fastnn.tensors import Tensor
+from fastnn.values import Values
 
 __all__ = ["load", "save"]
 
@@ -34,20 +37,25 @@ def save(obj: Any, f: str | os.PathLike[str], *_: Any, **__: Any) -> None:
     """Writes `obj` to the file `f`, for `load`; whatever was there stays until the new file is complete.
 
     Args:
-        obj: tensors, arrays, numbers, text, None and booleans, in dicts, OrderedDicts, lists and tuples of any depth up
-            to 64: a state dict, an optimiser's, or ``{"model": ..., "optimizer": ..., "epoch": 3}``. An array that
-            occurs twice is written once.
+        obj: a model, with its layers, weights, buffers, mode, and what it was trained on (`fnn.train.about`); of a
+            class of your own its name and attributes are written, not its code. Or tensors, arrays, numbers, text,
+            None and booleans, in dicts, OrderedDicts, lists and tuples of any depth up to 64, among them models: a
+            state dict, an optimiser's, or ``{"model": ..., "optimizer": ..., "epoch": 3}``. An array that occurs twice
+            is written once.
         f: the path; any ending will do. PyTorch's other arguments are taken and ignored.
 
-    Raises ArgumentError for modules and other objects, DTypeError for arrays that safetensors has no type for.
+    Raises ArgumentError for other objects, such as functions among a module's attributes, DTypeError for arrays that
+    safetensors has no type for. Hooks of modules are left out.
 
     >>> import tempfile, fastnn as fnn
     >>> model = fnn.nn.Linear(3, 2)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     fnn.save({"model": model.state_dict(), "epoch": 3}, f"{folder}/run.pt")
     ...     run = fnn.load(f"{folder}/run.pt")
-    >>> run["epoch"], list(run["model"])
-    (3, ['weight', 'bias'])
+    ...     fnn.save(model, f"{folder}/m.fnn")
+    ...     again = fnn.load(f"{folder}/m.fnn")
+    >>> run["epoch"], list(run["model"]), again
+    (3, ['weight', 'bias'], Linear(in_features=3, out_features=2, bias=True))
     """
     if not isinstance(f, (str, os.PathLike)):
         raise ArgumentError(f"save: expected a path, got {type(f).__name__}")
@@ -57,21 +65,40 @@ def save(obj: Any, f: str | os.PathLike[str], *_: Any, **__: Any) -> None:
 
 
 def load(
-    f: str | os.PathLike[str], map_location: Any = None, *_: Any, weights_only: bool | None = None, **__: Any
+    f: str | os.PathLike[str],
+    map_location: Any = None,
+    *_: Any,
+    weights_only: bool | None = None,
+    classes: type | Iterable[type] = (),
+    **__: Any,
 ) -> Any:
     """Returns what `save` wrote to the file `f`; of another safetensors file the names with their arrays.
 
     Arrays come back as arrays, tensors as tensors that ask for no gradient. `map_location`, `weights_only` and
-    PyTorch's other arguments are taken and ignored: there is one device, and nothing in a file is executed. Raises
-    DataError for a file that is not there, or not whole, or not one of these.
+    PyTorch's other arguments are taken and ignored: there is one device, and nothing in a file is executed. A model
+    comes back ready to `predict`, or to be trained further; where parts of it are of your own classes, name these:
+    ``load("m.fnn", classes=[Net])``. Their ``__init__`` is not called.
+
+    Raises DataError for a file that is not there, or not whole, or not one of these; ArgumentError for a model of
+    classes that are not fastnn's and are not named.
     """
     arrays, note = weights.load_with_note(f)
     if note is None or not note.startswith(BEGINNING):  # a note of one's own
         return arrays
+    own = [classes] if isinstance(classes, type) else list(classes)
+    if not all(isinstance(cls, type) and issubclass(cls, Module) for cls in own):
+        raise ArgumentError(f"load: expected classes of modules, as classes=[Net], got {own}")
+    reader = _Reader(arrays, own)
     try:
-        return _Reader(arrays).value(parse_json(note)["value"], 0)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        expected = f"expected a file that fnn.save wrote, got {os.fspath(f)}"
+        return reader.value(parse_json(note)["value"], 0)
+    except (FastnnError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        path = os.fspath(f)
+        if reader.unnamed:
+            raise ArgumentError(
+                f"load: {path} holds a model of the class {reader.unnamed}, which is not fastnn's: name it: "
+                f'fnn.load("{path}", classes=[{reader.unnamed}])'
+            ) from None
+        expected = f"expected a file that fnn.save wrote, got {path}"
         raise DataError(f"{expected}, whose description is wrong: {error}") from error
 
 
@@ -81,10 +108,18 @@ class _Writer:
     def __init__(self) -> None:
         self.arrays: dict[str, Any] = {}
         self.names: dict[int, tuple[str, Any]] = {}  # by identity, with what keeps it alive
+        self.modules: dict[int, int] = {}  # numbers by identity
+        self.unfinished: set[int] = set()  # identities of modules
 
     def describe(self, value: Any, path: tuple[str, ...], depth: int) -> Any:
         if depth > DEEPEST:
             raise ArgumentError(f"save: expected at most {DEEPEST} levels of containers, got more: one within itself?")
+        if isinstance(value, Module):
+            return self._module(value, path, depth)
+        if isinstance(value, Parameter):
+            return {"parameter": [self._name(value._data, path), value.requires_grad]}
+        if isinstance(value, About):
+            return {"about": self.describe(value.to_dict(), path, depth)}
         if isinstance(value, Tensor):
             return {"tensor": self._name(value.data, path)}
         if isinstance(value, np.ndarray):
@@ -102,9 +137,30 @@ class _Writer:
         if isinstance(value, (list, tuple)):
             kind = "tuple" if isinstance(value, tuple) else "list"
             return {kind: [self.describe(entry, (*path, str(i)), depth + 1) for i, entry in enumerate(value)]}
+        name = getattr(value, "__name__", "")
+        if name in functional.__all__ and getattr(functional, name) is value:
+            return {"function": name}
         got = type(value).__name__ + (f" at {'/'.join(path)}" if path else "")
         instead = ": save its .state_dict()" if hasattr(value, "state_dict") else ""
         raise ArgumentError(f"save: expected tensors, numbers, text and containers of them, got {got}{instead}")
+
+    def _module(self, module: Module, path: tuple[str, ...], depth: int) -> Any:
+        """The class by its name, and the attributes; a module that occurs again by its number."""
+        if id(module) in self.unfinished:
+            raise ArgumentError(f"save: expected layers within layers, got {type(module).__name__} within itself")
+        if id(module) in self.modules:
+            return {"again": self.modules[id(module)]}
+        self.modules[id(module)] = len(self.modules)
+        self.unfinished.add(id(module))
+        place, attributes = path[-1:], {**vars(module), "training": module.training}
+        attributes.pop("_hooks", None)
+        described = [
+            [name, self.describe(value, (*path[:-1], ".".join([*place, name])), depth + 1)]
+            for name, value in attributes.items()
+        ]
+        self.unfinished.remove(id(module))
+        cls = type(module)
+        return {"module": [cls.__module__, cls.__qualname__, described]}
 
     def _name(self, array: Any, path: tuple[str, ...]) -> str:
         known = self.names.get(id(array))
@@ -132,11 +188,14 @@ def _key(key: Any) -> Any:
 
 
 class _Reader:
-    """Makes values of descriptions; each array is made once. ValueError, KeyError or TypeError for what is none."""
+    """Makes values of descriptions; each array is made once. Almost any error for what is none."""
 
-    def __init__(self, arrays: dict[str, Any]) -> None:
+    def __init__(self, arrays: dict[str, Any], own: Iterable[type[Module]]) -> None:
         self.arrays = arrays
         self.tensors: dict[str, Tensor] = {}
+        self.modules: list[Module | None] = []  # None while it is being made
+        self.unnamed = ""  # a class of the user's that it takes
+        self.own = {cls.__name__: cls for cls in own}
 
     def value(self, described: Any, depth: int) -> Any:
         if depth > DEEPEST:
@@ -152,6 +211,23 @@ class _Reader:
             if content not in self.tensors:
                 self.tensors[content] = Tensor(self.arrays[content])
             return self.tensors[content]
+        if kind == "parameter":
+            name, learned = content
+            if name not in self.tensors:
+                self.tensors[name] = Parameter(Tensor(self.arrays[name]), learned is True)
+            return self.tensors[name]
+        if kind == "module":
+            return self._module(*content, depth=depth)
+        if kind == "again":
+            if (module := self.modules[content]) is None:
+                raise ValueError("a layer stands within itself")
+            return module
+        if kind == "about":
+            return About.from_dict(self.value(content, depth + 1))
+        if kind == "function":
+            if content not in functional.__all__:
+                raise ValueError(f"fastnn.nn.functional has no function {content}")
+            return getattr(functional, content)
         if kind == "float":
             return _WORDS[content]
         if not isinstance(content, list):
@@ -160,3 +236,32 @@ class _Reader:
             return _SEQUENCES[kind](self.value(entry, depth + 1) for entry in content)
         pairs = [(key, self.value(entry, depth + 1)) for key, entry in content]
         return _MAPPINGS[kind](pairs)
+
+    def _module(self, origin: str, name: str, attributes: Any, *, depth: int) -> Module:
+        module: Module = object.__new__(self._class(origin, name))
+        number = len(self.modules)
+        self.modules.append(None)
+        for attribute, described in attributes:
+            if not isinstance(attribute, str) or attribute == "_hooks":
+                raise ValueError(f"{name} has an attribute {attribute!r}")
+            vars(module)[attribute] = self.value(described, depth + 1)
+        for buffer in module._buffers:
+            if isinstance(array := vars(module).get(buffer), np.ndarray):
+                vars(module)[buffer] = array.view(Values)
+        self.modules[number] = module
+        return module
+
+    def _class(self, origin: str, name: str) -> type[Module]:
+        """fastnn's class of that name, or the user's; no module is imported on a file's word."""
+        short = name.rpartition(".")[2]
+        if origin.partition(".")[0] != "fastnn":
+            self.unnamed = "" if short in self.own else short
+            return self.own[short]
+        import fastnn.recipes  # noqa: F401  # whatever modules fastnn has are now known
+
+        known = [Module]
+        for cls in known:
+            if (cls.__module__, cls.__qualname__) == (origin, name):
+                return cls
+            known += cls.__subclasses__()
+        raise ValueError(f"fastnn has no layer {name}")

@@ -98,12 +98,12 @@ MEASURED = """
 import os, resource, sys, time
 import numpy as np, fastnn as fnn
 from fastnn import weights, data, train, errors
-from fastnn.cli import images
 from fastnn.data.local import read_archive
+from fastnn.data.prepare import Preparation
 from fastnn.data.sources import SOURCES
 readers = {".gz": data.read_idx, ".idx": data.read_idx, ".npz": fnn.landscape.load, ".safetensors": weights.load,
            ".jsonl": train.History.load, ".csv": train.History.load,
-           ".npy": lambda path: images.read(path, (1, 28, 28), light_on_dark=True, fill=0.7)}
+           ".npy": Preparation((1, 28, 28))}
 weights.save({"a": np.zeros(3)}, sys.argv[1] + "/warm.safetensors"), weights.load(sys.argv[1] + "/warm.safetensors")
 try:
     fnn.landscape.load(sys.argv[1] + "/none.npz")

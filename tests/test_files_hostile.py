@@ -20,24 +20,33 @@ from hypothesis import strategies as st
 
 import fastnn as fnn
 from fastnn import formats, weights
-from fastnn.cli import images, main
+from fastnn.cli import main
 from fastnn.data import read_idx
 from fastnn.data.local import read_archive
+from fastnn.data.prepare import Preparation
 from fastnn.data.sources import SOURCES
-from fastnn.errors import DataError
+from fastnn.errors import ArgumentError, DataError
 from fastnn.train import Checkpoint, History, ParameterPath
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "weights.safetensors": weights.load,
     "note.safetensors": weights.load_note,
+    "model.fnn": lambda path: load_model(path),
     "images-idx3-ubyte": read_idx,
     "images-idx3-ubyte.gz": read_idx,
     "landscape.npz": fnn.landscape.load,
-    "image.npy": lambda path: images.read(str(path), (1, 28, 28), light_on_dark=True, fill=0.7),
+    "image.npy": lambda path: Preparation((1, 28, 28))(path),
     "history.jsonl": History.load,
     "history.csv": History.load,
     "archive.tar.gz": lambda path: read_archive(path, SOURCES["cifar10"].files),
 }
+
+
+def load_model(path: Path) -> None:
+    try:
+        fnn.load(path)
+    except ArgumentError as error:
+        assert "which is not fastnn's" in str(error)  # noqa: PT017  # a changed name may be a class of the user's
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +158,9 @@ def originals(run: Path, file: str) -> bytes:
         return (run.parent / file).read_bytes()
     if file == "image.npy":
         np.save(run.parent / file, np.zeros((28, 28), np.uint8))
+        return (run.parent / file).read_bytes()
+    if file == "model.fnn":
+        fnn.save(fnn.nn.Sequential(fnn.nn.Conv2d(1, 2, 3), fnn.nn.BatchNorm2d(2)), run.parent / file)
         return (run.parent / file).read_bytes()
     if file == "archive.tar.gz":
         return gzip.compress(bytes(1024), mtime=0)

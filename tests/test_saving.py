@@ -111,7 +111,6 @@ def _within() -> list[Any]:
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        (nn.Linear(1, 1), ArgumentError, r"got Linear: save its \.state_dict\(\)"),
         ({"o": optim.SGD([nn.Parameter([1.0])])}, ArgumentError, r"got SGD at o: save its \.state_dict\(\)"),
         ({"f": [print]}, ArgumentError, "got builtin_function_or_method at f/0"),
         ({(1, 2): 3}, ArgumentError, r"keys that are text or numbers, got \(1, 2\)"),

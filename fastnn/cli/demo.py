@@ -6,8 +6,10 @@ import argparse
 import webbrowser
 from typing import Any
 
-from fastnn.cli import images, options
+from fastnn.cli import options
 from fastnn.console import say
+from fastnn.data import SOURCES
+from fastnn.data.prepare import Preparation
 from fastnn.errors import ArgumentError
 from fastnn.recipes import load_run
 
@@ -19,14 +21,20 @@ def add_commands(commands: Any) -> None:
         "demo",
         help="draw a digit in the browser, and see what a run makes of it",
         description="Serves one page on this machine alone (127.0.0.1): draw with mouse or finger, and see the "
-        "probabilities of the classes and the layers' feature maps change as you draw. The drawing is cut out, scaled "
-        'and centred as MNIST\'s digits were, for which it needs Pillow: pip install "fastnn-cpu[images]". A run on '
+        "probabilities of the classes and the layers' feature maps change as you draw. For a run on a "
+        "named data set the drawing is cut out, scaled and centred as MNIST's digits were, for one on a folder of "
+        'images it is resized as these were; both need Pillow: pip install "fastnn-cpu[images]". A run on '
         "mnist reads drawings better than one on the coarser digits. Ctrl-C ends it.",
     )
     parser.set_defaults(run=run_demo)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made, of gray images")
     parser.add_argument(
         "--port", type=options.port, metavar="N", help=f"default {USUAL_PORT}, or any that is free if that is taken"
+    )
+    parser.add_argument(
+        "--crop",
+        action=argparse.BooleanOptionalAction,
+        help="cut out what is drawn, and centre it; default for named data sets, but not for a folder of images",
     )
     parser.add_argument("--no-browser", action="store_true", help="only print where the page is")
     parser.add_argument("--threads", type=options.positive_int, metavar="N", help="threads to use")
@@ -42,10 +50,9 @@ def run_demo(arguments: argparse.Namespace) -> int:
         return DemoServer(
             model,
             title=f"{config['model']} trained on {config['dataset']}",
-            image_shape=tuple(config["image_shape"]),
+            prepared=Preparation.of_run(config),
             classes=tuple(config["classes"]),
-            fill=config["extent"],
-            light_on_dark=images.are_light_on_dark(config["mean"]),
+            crop=config["dataset"] in SOURCES if arguments.crop is None else arguments.crop,
             port=port,
         )
 

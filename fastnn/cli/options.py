@@ -9,6 +9,8 @@ from typing import Any
 
 from fastnn import backends, files
 from fastnn.data import Dataset, load
+from fastnn.data.loading import is_folder
+from fastnn.data.prepare import Preparation
 from fastnn.errors import DataError
 from fastnn.formats import to_json
 
@@ -45,15 +47,19 @@ def load_data(
 ) -> Dataset:
     """A part of the data set that settings, such as a run's config, name; of a folder, pictures as they say.
 
-    DataError unless the images have the shape of those of `run`, a config, and as many classes.
+    Where they say nothing, pictures are prepared as those of `run`, a config. DataError unless the images have the
+    shape of those of `run` and as many classes.
     """
-    size = settings.get("size")
+    size, gray = settings.get("size"), settings.get("gray")
+    if run is not None and is_folder(settings["dataset"]):
+        prepared = Preparation.of_run(run).of_folder()
+        size, gray = prepared["size"] if size is None else size, prepared["gray"] if gray is None else gray
     data = load(
         settings["dataset"],
         split=split,
         data_dir=data_dir,
         size=None if size is None else tuple(size),
-        gray=settings.get("gray"),
+        gray=gray,
     )
     if run is not None and (data.image_shape, len(data.classes)) != (tuple(run["image_shape"]), len(run["classes"])):
         raise DataError(

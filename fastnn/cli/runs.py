@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.cli import images, options
+from fastnn.cli import options
 from fastnn.console import say, shown
-from fastnn.ops import softmax
+from fastnn.data import SOURCES
+from fastnn.data.prepare import Preparation
 from fastnn.recipes import load_run
-from fastnn.tensors import Tensor
-from fastnn.train import evaluate
+from fastnn.train import evaluate, predict_proba
 from fastnn.train.evaluate import MOST_CLASSES_SHOWN
 
 
@@ -25,23 +25,27 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=run_eval)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
     parser.add_argument("dataset", nargs="?", metavar="DATASET", help="default: what the run was trained on")
-    options.add_pictures(parser, "as the run has them, on its own folder")
+    options.add_pictures(parser, "as the run has them")
     options.add_common(parser)
 
     parser = commands.add_parser(
         "predict",
         help="say what is on images",
-        description="Classes of images, and how sure the model is. An image of the run's own size is taken as it is. "
-        "Any other is made to look like the training images: a gray one is turned light on dark if they are, cut to "
-        "what is drawn on it, scaled, and centred by its centre of mass; a colour one is cut to their aspect and "
-        "scaled; for a run with --size, any is resized as its folder's were. What is transparent becomes white, or "
-        'black if all that is visible is nearly white. Image files need Pillow: pip install "fastnn-cpu[images]"; '
-        "arrays (.npy) of the run's own size do not.",
+        description="Classes of images, and how sure the model is. An image is prepared as fastnn train and eval "
+        "prepare those of a folder: made gray or RGB, and resized if it is not of the run's own size. With --crop, a "
+        "gray drawing of another size is cut out and centred first. What is transparent becomes white, or "
+        'black if all that is visible is nearly white. Image files need Pillow: pip install "fastnn-cpu[images]"; arrays '
+        "(.npy) of the run's own size do not.",
     )
     parser.set_defaults(run=run_predict)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="PNG, JPEG or another image file, or an array as .npy"
+    )
+    parser.add_argument(
+        "--crop",
+        action="store_true",
+        help="turn drawings light on dark, cut them to what is drawn, and centre them by mass, as MNIST's digits were",
     )
     parser.add_argument("--top", type=options.positive_int, default=3, metavar="N", help="classes to name; default 3")
     parser.add_argument("--threads", type=options.positive_int, metavar="N", help="threads to use")
@@ -98,14 +102,13 @@ def confusion_table(confusion: np.ndarray, classes: tuple[str, ...]) -> str:
 def run_predict(arguments: argparse.Namespace) -> int:
     options.set_threads(arguments)
     model, config, _ = load_run(arguments.run_folder)
-    classes, shape = config["classes"], tuple(config["image_shape"])
-    light_on_dark = images.are_light_on_dark(config["mean"])
+    classes, prepared = config["classes"], Preparation.of_run(config)
     results = {}
     for path in arguments.images:
-        image, changes = images.read(
-            path, shape, light_on_dark=light_on_dark, fill=config["extent"], resize=config.get("size") is not None
-        )
-        probabilities = softmax(Tensor(model(image[np.newaxis]).data)).data[0]
+        image, changes = prepared.described(path, crop=arguments.crop)
+        if "resized" in changes and config["dataset"] in SOURCES and prepared.shape[0] == 1:
+            changes += "; --crop cuts out a drawing"
+        probabilities = predict_proba(model, image[np.newaxis])[0]
         best = np.argsort(-probabilities, kind="stable")[: arguments.top]
         named = ", ".join(f"{shown(classes[i])} ({100 * probabilities[i]:.1f} %)" for i in best)
         say(f"{shown(path)}: {named}{f'  [{changes}]' if changes else ''}")

@@ -35,6 +35,7 @@ class Batches:
 
     Attributes:
         count: number of images.
+        classes, name: of the data set that they are made of; no classes and "arrays" unless they are set.
         epoch: the number of the epoch that the next loop goes through; it counts up by itself. Set it to resume a
             training.
 
@@ -77,6 +78,8 @@ class Batches:
         self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
         self.fewest, self.augment = fewest, augment
         self.epoch = 0
+        self.classes: tuple[str, ...] = ()
+        self.name = "arrays"
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""

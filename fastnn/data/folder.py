@@ -14,10 +14,10 @@ import numpy as np
 from fastnn.console import shown
 from fastnn.errors import DataError
 
-from .centre import resized
 from .dataset import Dataset
 from .local import PathLike
 from .picture import channels_first, has_colour, read_picture
+from .prepare import Preparation, fitted
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 # Files that file managers and operating systems leave behind; ignored without a warning.
@@ -104,11 +104,7 @@ def read_image(path: PathLike, image_shape: tuple[int, int, int]) -> np.ndarray:
     Raises:
         DataError: no such file, or not an image. MissingExtraError: Pillow is not installed.
     """
-    channels, height, width = image_shape
-    if channels not in (1, 3):
-        raise DataError(f"{path}: expected a network for gray or RGB images, got one for {channels} channels")
-    gray = channels == 1
-    return channels_first(_prepared(read_picture(Path(path)).pixels, (height, width), gray), gray)
+    return Preparation(image_shape)(path)
 
 
 def _in_colour(part: Path) -> bool:
@@ -125,13 +121,7 @@ def _read(file: Path, size: tuple[int, int] | None, gray: bool | None, found: _F
     picture = read_picture(file)
     if picture.several:
         found.note("files with several pictures, of which the first is taken", file.name)
-    return _prepared(picture.pixels, size, bool(gray))
-
-
-def _prepared(pixels: np.ndarray, size: tuple[int, int] | None, gray: bool) -> np.ndarray:
-    if gray:
-        pixels = channels_first(pixels, gray)[0]
-    return pixels if size is None or pixels.shape[:2] == size else resized(pixels, *size)
+    return fitted(picture.pixels, size, bool(gray))
 
 
 @dataclass

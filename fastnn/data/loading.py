@@ -69,7 +69,7 @@ def load(
         raise ArgumentError(f'expected split="train" or split="test", got {split!r}')
     if raw and source != "digits":
         raise ArgumentError(f"raw=True is for the digits alone, got it for {source!r}")
-    named = isinstance(source, str) and (source in SOURCES or not Path(source).expanduser().is_dir())
+    named = isinstance(source, str) and not is_folder(source)
     if size is not None:
         size = check_size("load", size)
     if isinstance(source, str | os.PathLike) and not named:
@@ -88,6 +88,13 @@ def load(
     images, labels = _read(known, split, data_dir, raw)
     images.flags.writeable = labels.flags.writeable = False
     return Dataset(images, labels, known.classes, known.name)
+
+
+def is_folder(source: Any) -> bool:
+    """Whether what names a data set is a path, and not the name of a published one."""
+    if isinstance(source, str):
+        return source not in SOURCES and Path(source).expanduser().is_dir()
+    return isinstance(source, os.PathLike)
 
 
 def _read(source: Source, split: str, data_dir: PathLike | None, raw: bool) -> tuple[np.ndarray, np.ndarray]:

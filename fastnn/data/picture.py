@@ -16,7 +16,7 @@ from fastnn.files import open_regular
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Picture", "channels_first", "has_colour", "pillow", "read_picture"]
+__all__ = ["Picture", "channels_first", "has_colour", "pillow", "pixels_of", "read_picture"]
 
 GRAY = {"1", "L", "LA", "La"}  # Pillow's modes of 8 bits or less a channel
 COLOUR = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
@@ -50,9 +50,14 @@ def read_picture(path: Path) -> Picture:
     """
     with _opened(path) as image:
         several = image.format != "MPO" and getattr(image, "is_animated", False)  # a phone's photos keep previews
-        colour = image.mode in COLOUR
-        image.load()
-        return Picture(_flat(_upright(image), colour), several)
+        return Picture(pixels_of(image), several)
+
+
+def pixels_of(image: Image) -> np.ndarray:
+    """Pixels of an image of Pillow's, as `read_picture` gives them: uint8 (H, W), or (H, W, 3) of one in colour."""
+    colour = image.mode in COLOUR
+    image.load()
+    return _flat(_upright(image), colour)
 
 
 def has_colour(path: Path) -> bool:

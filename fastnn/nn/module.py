@@ -124,6 +124,20 @@ class Module(Members, Hooked):
         object.__delattr__(self, name)
         Module.changes = next(_changes)
 
+    # ---- what it says of new data ----------------------------------------------------------------------------------
+
+    def predict(self, x: Any, **options: Any) -> Any:
+        """Classes or values of samples (N, ...), or of pictures: the same as `fnn.predict(model, x, ...)`."""
+        from fastnn.train.predict import predict
+
+        return predict(self, x, **options)
+
+    def predict_proba(self, x: Any, **options: Any) -> Array:
+        """Probabilities of the classes, (N, K): the same as `fnn.predict_proba(model, x, ...)`."""
+        from fastnn.train.predict import predict_proba
+
+        return predict_proba(self, x, **options)
+
     # ---- what is done to all of it ---------------------------------------------------------------------------------
 
     def apply(self: M, fn: Callable[[Module], Any]) -> M:

@@ -25,7 +25,9 @@ from fastnn.plan.code import is_fastnns, is_foreign, is_foreign_class, names_in
 from fastnn.plan.places import MISSING, PLAIN, ArrayPlace, LongPlace, Place
 from fastnn.tensors import Function, Tensor
 
-__all__ = ["Reach"]
+__all__ = ["UNREAD", "Reach"]
+
+UNREAD = ("training", "_about")  # attributes of modules that no forward depends on, or that are watched elsewhere
 
 MOST_ENTRIES = 256  # of a container whose entries are looked into
 MOST_BYTES = 1 << 24  # of an array that is put back
@@ -210,7 +212,7 @@ class Reach:
 
     def _add_attributes(self, module: Module, label: str) -> None:
         def read() -> dict[str, Any]:
-            return {name: value for name, value in vars(module).items() if name != "training"}
+            return {name: value for name, value in vars(module).items() if name not in UNREAD}
 
         def write(entries: dict[str, Any]) -> None:
             for name in [name for name in read() if name not in entries]:

@@ -9,7 +9,7 @@ import numpy as np
 from fastnn.nn import Module
 from fastnn.nn.modes import modes_in_force
 from fastnn.plan.places import PLAIN, Place, share_out
-from fastnn.plan.reach import Reach
+from fastnn.plan.reach import UNREAD, Reach
 from fastnn.plan.trace import HasHooks
 from fastnn.tensors import Array
 
@@ -107,6 +107,6 @@ def _fingerprint(module: Module) -> list[Any]:
     options = [
         (name, repr(value) if isinstance(value, PLAIN) else id(value))
         for name, value in vars(module).items()
-        if name != "training"
+        if name not in UNREAD
     ]
     return [id(module), *options]

@@ -1,5 +1,7 @@
 """Training: `fit`, `evaluate`, callbacks, histories, and runs kept in a folder."""
 
+from fastnn.data.about import about
+
 from .callbacks import Callback, Training
 from .conditions import ResumeWarning
 from .evaluate import Evaluation, evaluate
@@ -8,6 +10,7 @@ from .history import EpochRecord, History
 from .interrupts import Interrupted
 from .lr_finder import LRFinder
 from .path import ParameterPath, RecordPath
+from .predict import predict, predict_proba
 from .runs import Checkpoint
 from .stopping import EarlyStopping, StopOnPlateau, StopOnStep, StoppingRule
 
@@ -27,6 +30,9 @@ __all__ = [
     "StopOnStep",
     "StoppingRule",
     "Training",
+    "about",
     "evaluate",
     "fit",
+    "predict",
+    "predict_proba",
 ]

@@ -12,6 +12,8 @@ from fastnn import data as datasets
 from fastnn import plan, tables
 from fastnn.backends.stopping import Stoppable
 from fastnn.data import Batches, Dataset
+from fastnn.data.about import About, about
+from fastnn.data.loading import is_folder
 from fastnn.data.samples import Samples, is_several
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import at_once
@@ -68,7 +70,8 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
 
     Args:
         model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
-        data: a data set's name or an image folder (its test part), a `Dataset`, ``(images, labels)``, or `Batches`, of
+        data: a data set's name or an image folder (its test part, prepared as the training images were where `fit` or
+            `load_run` noted how), a `Dataset`, ``(images, labels)``, or `Batches`, of
             which only the images and labels count, not their order or augmentation. uint8 images are divided by 255,
             and uint8 features (N, F) are not, as in `fit`. Other integers are taken in `Batches` alone, as if they
             were uint8; a `Dataset` or arrays have to be uint8 or floating. Images and labels may each be a tuple or a
@@ -91,7 +94,7 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
     """
     check_model("evaluate", model)
     check_loss("evaluate", loss)
-    dataset = as_dataset(data, "test")
+    dataset = as_dataset(data, "test", about(model))
     if not len(dataset):
         raise ArgumentError(f"evaluate: expected at least one image, got {dataset!r}")
     loss = CrossEntropyLoss() if loss is None else loss
@@ -180,10 +183,11 @@ class _Finite:
         raise NonFiniteError(f"evaluate: {what}: {reason}")
 
 
-def as_dataset(data: Any, split: str) -> Any:
+def as_dataset(data: Any, split: str, known: About | None = None) -> Any:
     """The `Dataset` that a user named, gave as arrays, or has made batches of; `split` counts for names and folders.
 
-    Where samples are several arrays, `Samples`.
+    Where samples are several arrays, `Samples`. The images of a folder are prepared as those of a model of which this
+    is `known`.
     """
     if isinstance(data, Samples):
         return data
@@ -194,6 +198,8 @@ def as_dataset(data: Any, split: str) -> Any:
     if isinstance(data, tuple) and len(data) == 2 and any(map(is_several, data)):
         return Samples(*data)
     check_data(data)
+    if known is not None and known.picture is not None and is_folder(data):
+        return datasets.load(data, split=split, **known.picture.of_folder())
     return datasets.load(data, split=split)
 
 

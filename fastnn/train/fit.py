@@ -30,6 +30,7 @@ from .checks import check_fit, check_trainable
 from .evaluate import Evaluation, Tally, are_pixels, as_dataset, evaluate, input_for
 from .history import EpochRecord, History
 from .interrupts import Interrupted
+from .predict import remember
 from .progress import Progress
 from .steps import make_step, needs_closure
 from .targets import check_outputs, check_probabilities, check_targets
@@ -127,6 +128,7 @@ def fit(
             'epoch: give batch_size="full", or Batches of that size'
         )
     step = make_step(model, loss, optimizer, compile)
+    remember(model, batches, loss)
     numbers = finite.Watched(model, optimizer)
     watch = None if held is None else partial(evaluate, model, held, loss=loss, compile=compile)
     training = Training(
@@ -253,6 +255,7 @@ def _data(train: Any, val: Any, batch_size: int | str, seed: int | None) -> tupl
                 raise ArgumentError(f'fit: expected batch_size to be a number of images or "full", got {batch_size!r}')
             batch_size = max(len(dataset), 1)
         batches = Batches(dataset.images, dataset.labels, batch_size, shuffle=True, seed=seed)
+        batches.classes, batches.name = dataset.classes, dataset.name
     if not len(batches):
         raise ArgumentError("fit: expected at least one training image, got none")
     return batches, None if held is None else as_dataset(held, "test")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.cli import images, main
+from fastnn.cli import main
+from fastnn.data.prepare import Preparation
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +81,13 @@ def test_predict_takes_dark_drawings_on_light_paper(
         paper = np.full((300, 400), 240, np.uint8)
         paper[20:132, 250:362] = 240 - np.kron(test.images[i, 0], np.ones((4, 4))) * (200 / 255)
         image.fromarray(paper).convert("RGB").save(tmp_path / f"{i}.jpg", quality=95)
-        assert main(["predict", str(run), str(tmp_path / f"{i}.jpg"), "--top", "1"]) == 0
+        assert main(["predict", str(run), str(tmp_path / f"{i}.jpg"), "--top", "1", "--crop"]) == 0
         line = capsys.readouterr().out
         assert line.rstrip().endswith("[scaled from 300×400, inverted]")
         agree += int(re.search(r": (\d) \(", line)[1]) == found[i]
     assert agree >= 7  # by chance: one or two
+    assert main(["predict", str(run), str(tmp_path / "0.jpg")]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("[resized from 300×400; --crop cuts out a drawing]")
 
 
 def test_predict_refuses_what_is_no_image(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,27 +106,18 @@ def test_images_are_centred_by_their_mass(tmp_path: Path) -> None:
     drawing = np.zeros((50, 80), np.uint8)
     drawing[5:25, 10:20] = 255  # 20 high, 10 wide
     np.save(tmp_path / "d.npy", drawing)
-    image, changes = images.read(str(tmp_path / "d.npy"), (1, 28, 28), light_on_dark=True, fill=20 / 28)
+    image, changes = Preparation((1, 28, 28), fill=20 / 28).described(tmp_path / "d.npy", crop=True)
     expected = np.zeros((1, 28, 28), np.uint8)
     expected[0, 4:24, 9:19] = 255
     np.testing.assert_array_equal(image, expected)
     assert changes == "scaled from 50×80"
-    image, changes = images.read(str(tmp_path / "d.npy"), (1, 50, 80), light_on_dark=True, fill=0.5)
+    image, changes = Preparation((1, 50, 80), fill=0.5).described(tmp_path / "d.npy", crop=True)
     np.testing.assert_array_equal(image[0], drawing)
     assert changes == ""
     np.save(tmp_path / "blank.npy", np.full((9, 9), 200, np.uint8))
-    image, changes = images.read(str(tmp_path / "blank.npy"), (1, 28, 28), light_on_dark=True, fill=0.5)
+    image, changes = Preparation((1, 28, 28), fill=0.5).described(tmp_path / "blank.npy", crop=True)
     assert not image.any()
     assert changes == "nothing is drawn on it"
-
-
-def test_colour_images_are_cut_to_their_aspect(tmp_path: Path) -> None:
-    wide = np.zeros((3, 8, 16), np.uint8)
-    wide[0, :, 4:12] = 200
-    np.save(tmp_path / "wide.npy", wide)
-    image, _ = images.read(str(tmp_path / "wide.npy"), (3, 4, 4), light_on_dark=True, fill=1.0)
-    np.testing.assert_array_equal(image[0], np.full((4, 4), 200))
-    assert not image[1:].any()
 
 
 def test_summary_counts_as_by_hand(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

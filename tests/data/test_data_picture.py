@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from fastnn import data
-from fastnn.cli import images
 from fastnn.data.picture import read_picture
+from fastnn.data.prepare import Preparation
 from fastnn.errors import DataError
 
 Image = pytest.importorskip("PIL.Image", reason="needs Pillow")
@@ -97,7 +97,7 @@ def everywhere(folder: Path, files: list[Path], **options: Any) -> list[np.ndarr
     singles = [data.read_image(file, shape) for file in files]
     assert loaded == {image.tobytes() for image in singles}
     for file, image in zip(files, singles, strict=True):
-        read, changes = images.read(str(file), shape, light_on_dark=True, fill=0.7)
+        read, changes = Preparation(shape).described(file)
         np.testing.assert_array_equal(read, image)
         assert changes in ("", "the first of several pictures")
     return singles
@@ -180,7 +180,7 @@ def test_16_bits_are_scaled_or_refused_and_never_clipped(tmp_path: Path) -> None
     for name in ("a.png", "b.tif", "c.tif", "d.tif", "e.pgm"):
         for read in (
             lambda path: data.read_image(path, (1, SIDE, SIDE)),
-            lambda path: images.read(str(path), (1, SIDE, SIDE), light_on_dark=True, fill=1.0),
+            lambda path: Preparation((1, SIDE, SIDE)).described(path),
         ):
             with pytest.raises(DataError, match=r"expected an image of 8 bits a channel, found .*convert it first"):
                 read(tmp_path / name)
@@ -190,12 +190,12 @@ def test_arrays_of_integers_are_pixels_and_floats_are_shares(tmp_path: Path) -> 
     pixels = drawing(0) // 2 + np.arange(SIDE, dtype=np.uint8)
     for kind, values in (("i8", pixels), ("u2", pixels), ("u1", pixels), ("f4", pixels / np.float32(255))):
         np.save(tmp_path / "x.npy", values.astype(kind))
-        found, _ = images.read(str(tmp_path / "x.npy"), (1, SIDE, SIDE), light_on_dark=True, fill=1.0)
+        found, _ = Preparation((1, SIDE, SIDE)).described(tmp_path / "x.npy")
         np.testing.assert_array_equal(found[0], pixels)
     for kind, wrong in (("i8", -1), ("u2", 256), ("f4", 2.0), ("f8", np.nan), ("?", 1), ("c8", 1)):
         np.save(tmp_path / "x.npy", np.full((SIDE, SIDE), wrong).astype(kind))
         with pytest.raises(DataError, match=r"x\.npy: expected"):
-            images.read(str(tmp_path / "x.npy"), (1, SIDE, SIDE), light_on_dark=True, fill=1.0)
+            Preparation((1, SIDE, SIDE)).described(tmp_path / "x.npy")
 
 
 def test_animations_give_their_first_picture_and_say_so(tmp_path: Path) -> None:
@@ -210,9 +210,7 @@ def test_animations_give_their_first_picture_and_say_so(tmp_path: Path) -> None:
             found = everywhere(folder, files)
         for n, image in enumerate(found):
             np.testing.assert_array_equal(image[0], drawing(n))
-        assert images.read(str(files[0]), (1, SIDE, SIDE), light_on_dark=True, fill=1.0)[1] == (
-            "the first of several pictures"
-        )
+        assert Preparation((1, SIDE, SIDE)).described(files[0])[1] == ("the first of several pictures")
 
 
 def test_a_run_on_resized_images_is_asked_with_images_resized_alike(tmp_path: Path) -> None:
@@ -222,7 +220,7 @@ def test_a_run_on_resized_images_is_asked_with_images_resized_alike(tmp_path: Pa
         loaded = {image.tobytes() for image in np.concatenate([part.images, data.load(
             tmp_path, size=(8, 9), gray=gray, split="test").images])}  # fmt: skip
         for file in files:
-            image, changes = images.read(str(file), part.image_shape, light_on_dark=True, fill=0.5, resize=True)
+            image, changes = Preparation(part.image_shape).described(file)
             assert image.tobytes() in loaded
             assert changes.startswith("resized from ")
 
@@ -283,7 +281,7 @@ def test_pipes_and_sockets_are_left_out_and_said(tmp_path: Path, monkeypatch: py
             with pytest.raises(DataError, match=r"expected an image, found"):
                 data.read_image(tmp_path / name, (1, 8, 8))
             with pytest.raises(DataError, match=r"expected an image, found"):
-                images.read(str(tmp_path / name), (1, 8, 8), light_on_dark=True, fill=1.0)
+                Preparation((1, 8, 8)).described(tmp_path / name)
 
 
 def test_junk_is_passed_over_and_the_rest_is_said_once(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import fastnn as fnn
 from fastnn import nn
 from fastnn.cli import main
 from fastnn.data.centre import centred
+from fastnn.data.prepare import Preparation
 from fastnn.errors import ArgumentError
 from fastnn.insight.demo import DemoServer
 
@@ -31,7 +32,7 @@ def a_model() -> nn.Module:
 @pytest.fixture
 def server() -> Iterator[DemoServer]:
     classes = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-    with DemoServer(a_model(), title="a model", image_shape=(1, 28, 28), classes=classes) as server:
+    with DemoServer(a_model(), title="a model", prepared=Preparation((1, 28, 28)), classes=classes) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -119,7 +120,7 @@ def test_pages_of_other_places_are_refused(server: DemoServer) -> None:
 
 def test_colour_is_refused() -> None:
     with pytest.raises(ArgumentError, match=r"gray images \(1, H, W\), got one of \(3, 32, 32\)"):
-        DemoServer(a_model(), title="", image_shape=(3, 32, 32), classes=())
+        DemoServer(a_model(), title="", prepared=Preparation((3, 32, 32)), classes=())
 
 
 def test_help_and_wrong_ports(capsys: pytest.CaptureFixture[str]) -> None:

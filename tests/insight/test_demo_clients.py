@@ -17,6 +17,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import nn
+from fastnn.data.prepare import Preparation
 from fastnn.insight.demo import DemoServer
 
 pytest.importorskip("PIL", reason="Pillow scales the drawings")
@@ -38,7 +39,7 @@ class Server(DemoServer):
 @pytest.fixture
 def server(request: pytest.FixtureRequest) -> Iterator[DemoServer]:
     kind = getattr(request, "param", Server)
-    with kind(a_model(), title="a\x1b[2Jm", image_shape=(1, 8, 8), classes=("zero", "caf\udce9")) as server:
+    with kind(a_model(), title="a\x1b[2Jm", prepared=Preparation((1, 8, 8)), classes=("zero", "caf\udce9")) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -92,7 +93,7 @@ def test_200_clients_at_once_are_all_answered(server: DemoServer) -> None:
 
 
 def test_connections_wait_in_line_while_nobody_accepts_them() -> None:
-    with Server(a_model(), title="", image_shape=(1, 8, 8), classes=("a", "b")) as server:
+    with Server(a_model(), title="", prepared=Preparation((1, 8, 8)), classes=("a", "b")) as server:
         clients = [connected(server) for _ in range(200)]  # each would time out otherwise
         for client in clients:
             client.close()
@@ -268,7 +269,7 @@ def test_names_reach_the_page_as_text(server: DemoServer) -> None:
 def test_a_model_that_fails_is_said_to_the_page_alone(capfd: pytest.CaptureFixture[str]) -> None:
     model = a_model()
     model[4].weight.data[0, 0] = np.nan  # type: ignore[index]
-    with Server(model, title="", image_shape=(1, 8, 8), classes=("a", "b")) as server:
+    with Server(model, title="", prepared=Preparation((1, 8, 8)), classes=("a", "b")) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         request = head(server, "POST /draw HTTP/1.1", f"Content-Length: {BYTES}") + DRAWING.tobytes()

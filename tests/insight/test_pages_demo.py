@@ -11,6 +11,7 @@ import pytest
 from browser import Browser
 
 import fastnn as fnn
+from fastnn.data.prepare import Preparation
 from fastnn.insight.demo import DemoServer
 
 pytestmark = pytest.mark.browser
@@ -33,7 +34,9 @@ def server() -> Iterator[DemoServer]:
     optimizer = fnn.optim.Adam(model.parameters(), lr=2e-3)
     fnn.fit(model, batches, optimizer=optimizer, epochs=12, seed=0, verbose=False)
     classes = tuple(map(str, range(10)))
-    with DemoServer(model, title="lenet5 trained on digits", image_shape=(1, 28, 28), classes=classes) as server:
+    with DemoServer(
+        model, title="lenet5 trained on digits", prepared=Preparation((1, 28, 28)), classes=classes
+    ) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server

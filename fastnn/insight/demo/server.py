@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.console import shown
-from fastnn.data.centre import centred
+from fastnn.data.prepare import Preparation
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.insight.demo.bounded import BoundedServer
 from fastnn.insight.filters import feature_maps
@@ -42,10 +42,10 @@ class DemoServer(BoundedServer):
     Args:
         model: takes uint8 images (N, 1, H, W), light on dark, as the recipes' models do.
         title: what the page calls the model.
-        image_shape: (1, H, W).
+        prepared: how a drawing becomes an image (1, H, W) for the model.
         classes: names of the outputs.
-        fill: the share of the frame that a drawing's longer side is scaled to; MNIST's is 20/28.
-        light_on_dark: whether the model's images are so; otherwise they are inverted at the end.
+        crop: whether drawings are cut out and centred first, as MNIST's digits were; without, they are only resized,
+            and inverted where the model's images are dark on light.
         port: 0 takes any that is free.
 
     Raises ArgumentError for a model of colour images; OSError for a port that is taken.
@@ -56,16 +56,15 @@ class DemoServer(BoundedServer):
         model: Module,
         *,
         title: str,
-        image_shape: tuple[int, ...],
+        prepared: Preparation,
         classes: tuple[str, ...],
-        fill: float = 20 / 28,
-        light_on_dark: bool = True,
+        crop: bool = True,
         port: int = 0,
     ) -> None:
-        if len(image_shape) != 3 or image_shape[0] != 1:
-            raise ArgumentError(f"demo: expected a model of gray images (1, H, W), got one of {tuple(image_shape)}")
-        self.model, self.title, self.image_shape = model, title, tuple(image_shape)
-        self.classes, self.fill, self.light_on_dark = tuple(classes), fill, light_on_dark
+        if len(prepared.shape) != 3 or prepared.shape[0] != 1:
+            raise ArgumentError(f"demo: expected a model of gray images (1, H, W), got one of {prepared.shape}")
+        self.model, self.title, self.image_shape = model, title, prepared.shape
+        self.classes, self.prepared, self.crop = tuple(classes), prepared, crop
         self._predict = compile(model, frozen=True)
         self._turn = threading.Lock()  # drawings are answered one at a time
         super().__init__(("127.0.0.1", port), _Handler)
@@ -90,10 +89,9 @@ class DemoServer(BoundedServer):
             return self._answer(drawing)
 
     def _answer(self, drawing: Array) -> dict[str, Any]:
-        _, height, width = self.image_shape
-        image, _ = centred(drawing, height, width, self.fill)
-        if not self.light_on_dark:
-            image = 255 - image
+        if not (self.crop or self.prepared.light_on_dark):
+            drawing = 255 - drawing
+        image = self.prepared(drawing, crop=self.crop)
         logits = self._predict(image[np.newaxis])
         if not np.isfinite(logits).all():
             raise NonFiniteError("the model's outputs are infinite or not numbers: look at its weights")
