@@ -34,8 +34,8 @@ def add_commands(commands: Any) -> None:
         description="Classes of images, and how sure the model is. An image is prepared as fastnn train and eval "
         "prepare those of a folder: made gray or RGB, and resized if it is not of the run's own size. With --crop, a "
         "gray drawing of another size is cut out and centred first. What is transparent becomes white, or "
-        'black if all that is visible is nearly white. Image files need Pillow: pip install "fastnn-cpu[images]"; arrays '
-        "(.npy) of the run's own size do not.",
+        'black if all that is visible is nearly white. Image files need Pillow: pip install "fastnn-cpu[images]"; '
+        "arrays (.npy) of the run's own size do not.",
     )
     parser.set_defaults(run=run_predict)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
