@@ -65,7 +65,7 @@ class _Late:
 
 
 def _no_such_method(x: Tensor, name: str) -> Any:
-    raise no_such_method(type(x).__name__, name)
+    raise no_such_method(x.__class__.__name__, name)  # type may be the operator here, by __getattr__
 
 
 # What Python and NumPy call by themselves, and properties.

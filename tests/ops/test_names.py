@@ -70,6 +70,13 @@ def test_stubs_of_tensor_are_methods() -> None:
 # ---- in place --------------------------------------------------------------------------------------------------------
 
 
+def test_operators_named_as_pythons_own_functions_leave_these_alone() -> None:
+    for name in dir(fnn.ops):
+        getattr(fnn.ops, name)
+    with pytest.raises(AttributeError, match=r"'Tensor' object has no attribute 'nonsense'$"):
+        fnn.ones(1).nonsense  # noqa: B018
+
+
 def test_in_place_methods_write_into_the_tensor() -> None:
     x = fnn.Tensor([0.0, 1.0])
     array = x.numpy()
