@@ -37,16 +37,16 @@ class Repeat(Function):
     @staticmethod
     def forward(ctx: Context, x: Array, *, repeats: tuple[int, ...]) -> Array:
         y = np.empty([size * count for size, count in zip(x.shape, repeats, strict=True)], x.dtype)
-        for places in _copies(repeats):
+        for places in copies(repeats):
             y[places] = x
         return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return functools.reduce(operator.add, (grad[places] for places in _copies(ctx.attributes["repeats"])))
+        return functools.reduce(operator.add, (grad[places] for places in copies(ctx.attributes["repeats"])))
 
 
-def _copies(repeats: tuple[int, ...]) -> list[tuple[slice, ...]]:
+def copies(repeats: tuple[int, ...]) -> list[tuple[slice, ...]]:
     """Where the first copies of all entries are, then the second ones, and so on."""
     return [
         tuple(slice(first, None, count) for first, count in zip(firsts, repeats, strict=True))

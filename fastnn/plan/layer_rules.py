@@ -81,9 +81,14 @@ def _embedding(to: Emitter, op: Operator, weight: Array, index: Array, *, paddin
 
 @rule(resizing.Repeat)
 def _repeat(to: Emitter, op: Operator, x: Array, *, repeats: tuple[int, ...]) -> Any:
-    beside = tuple(n for size in x.shape for n in (size, 1))
-    apart = tuple(n for size, count in zip(x.shape, repeats, strict=True) for n in (size, count))
-    y = to.array(op.output.shape)
-    to.map("copy", np.broadcast_to(to.reshape(x, beside), apart), out=y.reshape(apart))
-    copies = tuple(range(1, len(apart), 2))
-    return y, lambda grad: (to.sum(to.reshape(grad, apart), copies),)
+    y, (first, *others) = to.array(op.output.shape), resizing.copies(repeats)
+    for places in (first, *others):
+        to.map("copy", x, out=y[places])
+
+    def backward(grad: Array) -> tuple[Array]:
+        grad_x = to.map("copy", grad[first])
+        for places in others:
+            to.map("add", grad_x, grad[places], out=grad_x)
+        return (grad_x,)
+
+    return y, backward
