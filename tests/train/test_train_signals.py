@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -317,7 +318,7 @@ def test_the_command_ends_within_a_step_over_all_images(number: signal.Signals, 
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        while not process.stdout.readline().startswith("epoch"):  # the head of the table: the first step begins
+        while not process.stdout.readline().startswith("epoch"):  # the head of the table: an epoch has ended
             assert process.poll() is None
         time.sleep(0.2)
         process.send_signal(number)
@@ -325,4 +326,4 @@ def test_the_command_ends_within_a_step_over_all_images(number: signal.Signals, 
     finally:
         process.kill()
     assert process.returncode == code
-    assert f"stopped by {number.name} in epoch 1, after 0 of 1 batches" in errors
+    assert re.search(rf"stopped by {number.name} in epoch \d+, after 0 of 1 batches", errors)
