@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastnn.errors import ArgumentError
+from fastnn.errors import ArgumentError, FastnnError
 
 __all__ = ["is_number", "is_whole", "number", "plain", "whole"]
 
@@ -98,7 +98,7 @@ def is_whole(value: Any, least: int | None = None, most: int | None = None) -> b
     """
     try:
         found = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
+    except (TypeError, FastnnError):  # the latter of tensors with several entries, or without values yet
         found = None
     return found is not None and (least is None or found >= least) and (most is None or found <= most)
 

@@ -182,9 +182,7 @@ class Tensor(Hookable):
         """Always the CPU, which equals "cpu"."""
         return CPU
 
-    @property
-    def is_cuda(self) -> bool:
-        return False
+    is_cuda = is_sparse = is_quantized = property(lambda self: False)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -57,6 +57,8 @@ class Values(np.ndarray):
 
     def __getattr__(self, name: str) -> Any:
         method = None if name.startswith("_") or name in _NOT_FOR_ARRAYS else getattr(self.tensor, name, None)
+        if isinstance(method, property):
+            return getattr(self.tensor(self), name)
         if callable(method):
             return lambda *args, **kwargs: self._as_tensor(name, args, kwargs)
         raise AttributeError(f"neither NumPy's arrays nor tensors have a method {name!r}")

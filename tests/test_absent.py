@@ -31,7 +31,7 @@ def test_every_absent_name_has_a_hint(place: str) -> None:
 
 
 def test_every_absent_method_has_a_hint() -> None:
-    x = fnn.ones(2)
+    x = fnn.ones(2, 2)
     absent = [name for name in sorted(lists()[1]["torch.Tensor"]) if not hasattr(x, name)]
     for name in absent:
         with pytest.raises(AttributeError, match=rf"^'Tensor' object has no attribute '{name}': \S+ \S+"):

@@ -36,4 +36,5 @@ _PLACES = {
     divergence: "kl",
 }
 for _module, _names in _PLACES.items():
-    sys.modules.update({f"{__name__}.{_name}": _module for _name in _names.split()})
+    for _name in _names.split():
+        sys.modules[f"{__name__}.{_name}"] = globals()[_name] = _module

@@ -41,6 +41,10 @@ class Normal(Distribution):
         z = (loss_target("log_prob", value, "value") - self.loc) / self.scale
         return -(z * z) / 2 - self.scale.log() - 0.5 * math.log(2 * math.pi)
 
+    def cdf(self, value: Any) -> Tensor:
+        """The probability of no more than `value`."""
+        return 0.5 * (1 + ((loss_target("cdf", value, "value") - self.loc) / (self.scale * math.sqrt(2))).erf())
+
     def entropy(self) -> Tensor:
         return self.scale.log() + 0.5 * (1 + math.log(2 * math.pi))
 

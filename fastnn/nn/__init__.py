@@ -3,6 +3,7 @@
 A file of layers is imported when one of its names is used first.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,13 @@ _LAYERS = {  # by the file that they are in
 _FILES = {name: file for file, names in _LAYERS.items() for name in names.split()}
 
 __all__ = sorted([*_FILES, "Module", "Parameter", "functional", "init", "utils"])
+
+
+# Where PyTorch has them: ``from fastnn.nn.parameter import Parameter``, ``fastnn.nn.modules.module.Module``.
+parameter = modules = sys.modules[__name__]
+sys.modules |= {f"{__name__}.parameter": modules, f"{__name__}.modules": modules}
+_MODULES = "activation batchnorm container conv dropout linear loss module normalization pooling rnn sparse"
+sys.modules |= {f"{__name__}.modules.{_name}": modules for _name in _MODULES.split()}
 
 
 def __getattr__(name: str) -> Any:

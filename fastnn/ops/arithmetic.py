@@ -332,6 +332,7 @@ class Compare(Function):
 
 
 SPECIAL: dict[str, Any] = {
+    "__pos__": lambda x: x,
     "__add__": add,
     "__radd__": lambda a, b: add(b, a),
     "__sub__": sub,

@@ -18,7 +18,7 @@ import numpy as np
 from fastnn.checks import whole
 from fastnn.errors import ArgumentError
 from fastnn.ops.arithmetic import FLOATING, add, binary, clamp_numbers, mul, sub, true_divide
-from fastnn.ops.common import floating, sum_to
+from fastnn.ops.common import floating, sum_to, tensor_of
 from fastnn.ops.joining import where
 from fastnn.ops.logic import eq, isnan, lt
 from fastnn.ops.names import of
@@ -304,3 +304,11 @@ def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf
     x = where(isnan(x), nan, x)
     x = where(eq(x, math.inf), largest if posinf is None else posinf, x)
     return where(eq(x, -math.inf), -largest if neginf is None else neginf, x)
+
+
+def logaddexp(input: Any, other: Any) -> Tensor:
+    """log(exp(input) + exp(other)), without overflow."""
+    a, b = tensor_of(input), tensor_of(other)
+    high = where(a > b, a, b).detach()
+    high = where(abs(high) == np.inf, 0, high)
+    return ((a - high).exp() + (b - high).exp()).log() + high

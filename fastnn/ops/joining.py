@@ -79,8 +79,9 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     return Cat.apply(*(part.unsqueeze(dim) for part in parts), dim=dim)
 
 
-def where(condition: Any, input: Any, other: Any) -> Tensor:
+def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     """`input` where `condition` holds, `other` elsewhere; the three broadcast. Each gets the gradient of its entries.
+    Of a condition alone the places where it holds, as ``nonzero(as_tuple=True)``.
 
     Raises DTypeError for a condition that is not of booleans, ShapeError for shapes that do not broadcast.
 
@@ -90,6 +91,8 @@ def where(condition: Any, input: Any, other: Any) -> Tensor:
     Tensor([0., 2.])
     """
     condition = condition if isinstance(condition, Tensor) else Tensor(condition)
+    if input is None and other is None:
+        return condition.nonzero(as_tuple=True)
     if condition.dtype != np.bool_:
         raise DTypeError(f"where: expected a condition of booleans, such as x > 0, got {condition.dtype}")
     a, b = common_type((input, other))

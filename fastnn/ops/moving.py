@@ -189,12 +189,12 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, outpu
 # ---- moved -----------------------------------------------------------------------------------------------------------
 
 
-def flip(input: Any, *dims: Any) -> Tensor:
+def flip(input: Any, dims: Any = (), *more: int) -> Tensor:
     """The order of the entries along these dimensions reversed; a view."""
     x = tensor_of(input)
-    turned = [axis("flip", d, max(x.ndim, 1)) for d in _sizes("flip", dims)]
+    turned = [axis("flip", d, max(x.ndim, 1)) for d in _sizes("flip", (dims, *more))]
     if len(set(turned)) < len(turned):
-        raise ShapeError(f"flip: expected every dimension once, got {dims}")
+        raise ShapeError(f"flip: expected every dimension once, got {turned}")
     return index(x, tuple(slice(None, None, -1 if d in turned else None) for d in range(x.ndim)))
 
 

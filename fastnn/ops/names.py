@@ -6,6 +6,7 @@ once, as a function whose first argument is the tensor; its file is imported whe
 
 from __future__ import annotations
 
+import functools
 from importlib import import_module
 from typing import Any
 
@@ -44,7 +45,7 @@ TABLE: dict[str, dict[str, str]] = {
         "fmi": "acos acosh addcdiv addcmul asin asinh atan atan2 atanh ceil clamp clamp_max clamp_min cos cosh "
         "div erf erfc exp2 expm1 floor floor_divide fmod frac lerp log10 log1p log2 logit nan_to_num "
         "reciprocal remainder round rsqrt sign sin sinh square tan trunc",
-        "fm": "maximum minimum",
+        "fm": "logaddexp maximum minimum",
         "": "rint",
     },
     "joining": {
@@ -93,8 +94,9 @@ TABLE: dict[str, dict[str, str]] = {
         "F": "normalize",
     },
     "reductions": {
-        "f": "var_mean",
-        "fm": "all amax amin aminmax any argmax argmin count_nonzero max mean median min prod std sum var",
+        "f": "std_mean var_mean",
+        "fm": "all amax amin aminmax any argmax argmin count_nonzero max mean median min nanmean nansum prod std sum "
+        "var",
     },
     "resizing": {
         "fF": "channel_shuffle pixel_shuffle pixel_unshuffle",
@@ -105,7 +107,7 @@ TABLE: dict[str, dict[str, str]] = {
     "similarity": {"fF": "bilinear cosine_similarity pairwise_distance"},
     "sorting": {
         "f": "bucketize searchsorted unique_consecutive",
-        "fm": "argsort bincount diff histc kthvalue logcumsumexp msort sort topk unique",
+        "fm": "argsort bincount diff histc kthvalue logcumsumexp msort quantile sort topk unique",
         "fmi": "cumprod cumsum",
         "F": "one_hot",
     },
@@ -140,6 +142,7 @@ ALIASES = {
     "row_stack": "vstack",
     "subtract": "sub",
     "sgn": "sign",
+    "asarray": "as_tensor",
     "swapaxes": "transpose",
     "swapdims": "transpose",
 }
@@ -170,7 +173,7 @@ def of(file: str) -> list[str]:
 
 def find(name: str) -> Any:
     """The operator of this name; imports its file."""
-    return getattr(import_module(f"fastnn.ops.{FORMS[name][0]}"), ALIASES.get(name, name))
+    return _by_axis(getattr(import_module(f"fastnn.ops.{FORMS[name][0]}"), ALIASES.get(name, name)))
 
 
 def method(name: str) -> Any:
@@ -180,6 +183,26 @@ def method(name: str) -> Any:
     from fastnn.ops.in_place import written
 
     return written(name, find(name[:-1]))
+
+
+_SPELLINGS = (("axis", "dim"), ("keepdims", "keepdim"), ("split_size", "split_size_or_sections"))
+
+
+@functools.cache
+def _by_axis(function: Any) -> Any:
+    """An operator along one dimension, that takes its arguments by their other names, too: `axis` for `dim`."""
+    code = getattr(getattr(function, "__wrapped__", function), "__code__", None)
+    if code is None or "dim" not in code.co_varnames[: code.co_argcount] or hasattr(function, "takes_axis"):
+        return function
+
+    @functools.wraps(function)
+    def called(*args: Any, **options: Any) -> Any:
+        for name, own in _SPELLINGS if options else ():
+            if name in options:
+                options[own] = options.pop(name)
+        return function(*args, **options)
+
+    return called
 
 
 def in_place(form: str) -> list[str]:

@@ -351,8 +351,8 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
 
 
 def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True) -> Tensor:
-    """scatter_add for `reduce` "sum"; "mean" divides by the number of terms; "prod", "amax" and "amin" without a
-    gradient (GraphError where one is needed)."""
+    """scatter_add for `reduce` "sum"; "mean" divides by the number of terms; "amax" and "amin" share the
+    gradient among all that are the largest or smallest; "prod" is without one (GraphError where it is needed)."""
     x, src = tensor_of(input), tensor_of(src)
     key, places = _along("scatter_reduce", x, dim, index)
     shape = places[axis("scatter_reduce", dim, x.ndim)].shape
@@ -369,11 +369,19 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
     if reduce not in ufuncs:
         raise ArgumentError(f"scatter_reduce: expected 'sum', 'mean', 'prod', 'amax' or 'amin', got {reduce!r}")
     ufunc, neutral = ufuncs[reduce]
-    y, full = np.array(as_array(x)), filled(key, [as_array(place) for place in places])
+    found, added = (each if reduce == "prod" else each.detach() for each in (x, values))
+    y, full = np.array(as_array(found)), filled(key, [as_array(place) for place in places])
     if not include_self:
         y[full] = neutral
-    ufunc.at(y, full, as_array(values))
-    return Tensor(y)
+    ufunc.at(y, full, as_array(added))
+    if not (x.requires_grad or values.requires_grad):
+        return Tensor(y)
+    kept, chosen = Tensor(y == as_array(found)), Tensor(y[full] == as_array(added))
+    if not include_self:
+        kept.data[full] = False
+    shared = [_within("scatter_reduce", Spread.apply, each, *places, key=key, shape=x.shape)
+              for each in (where(chosen, values, 0), chosen.astype(x.dtype))]  # fmt: skip
+    return (where(kept, x, 0) + shared[0]) / (kept + shared[1])
 
 
 def _rows(op: str, x: Tensor, dim: int, index: Any, source: Tensor | None) -> tuple[Key, Tensor]:
@@ -479,5 +487,6 @@ SPECIAL: dict[str, Any] = {
     "where": lambda x, condition, other: where(condition, x, other),
     "__getitem__": index,
     "__setitem__": set_index,
+    "__index__": lambda x: operator.index(x.item()),
     "__iter__": lambda x: (index(x, i) for i in range(len(x))),
 }

@@ -15,7 +15,7 @@ from fastnn.checks import is_whole, number
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import Dim, axes, axis, floating
-from fastnn.ops.joining import cat
+from fastnn.ops.joining import cat, where
 from fastnn.ops.logic import ne
 from fastnn.ops.names import of
 from fastnn.ops.shaping import Deviation, Extremum, Place, Sum
@@ -81,6 +81,7 @@ def numpys_names(function: F) -> F:
                     options[own] = options.pop(name)
         return function(input if isinstance(input, Tensor) else Tensor(input), *args, **options)  # type: ignore[operator]
 
+    called.takes_axis = True  # type: ignore[attr-defined]
     return called  # type: ignore[return-value]
 
 
@@ -276,6 +277,27 @@ def var_mean(
 ) -> tuple[Tensor, Tensor]:
     """The variance and the mean, by the arguments of `var`."""
     return _moments("var_mean", input, dim, unbiased, keepdim, correction)
+
+
+@numpys_names
+def std_mean(
+    input: Any, dim: Dim = None, unbiased: bool = True, keepdim: bool = False, *, correction: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """The standard deviation and the mean, by the arguments of `var`."""
+    variance, average = _moments("std_mean", input, dim, unbiased, keepdim, correction)
+    return variance.sqrt(), average
+
+
+@numpys_names
+def nansum(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The sum of the entries that are numbers."""
+    return sum(where(input == input, input, 0), dim, keepdim, dtype=dtype)
+
+
+@numpys_names
+def nanmean(input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """The mean of the entries that are numbers."""
+    return nansum(input, dim, keepdim, dtype=dtype) / sum(input == input, dim, keepdim)
 
 
 def _moments(

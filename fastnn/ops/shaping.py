@@ -228,6 +228,18 @@ def expand(input: Any, *sizes: Any) -> Tensor:
 
 view = reshape  # a view where NumPy can give one
 
+
+def _windows(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
+    """Windows of `size` entries along `dimension`, every `step`; the entries of each in a new last dimension."""
+    dim = axis("unfold", dimension, x.ndim)
+    if not 0 < size <= x.shape[dim] or step < 1:
+        raise ShapeError(f"unfold: expected windows of 1 to {x.shape[dim]} entries and steps from 1, got {size, step}")
+    places = np.arange(0, x.shape[dim] - size + 1, step)[:, None] + np.arange(size)
+    return x.transpose(dim, -1)[..., places].transpose(dim, -2) if dim < x.ndim - 1 else x[..., places]
+
+
 SPECIAL: dict[str, Any] = {
     "T": property(lambda x: permute(x, *reversed(range(x.ndim)))),
+    "unfold": _windows,
+    "mT": property(lambda x: transpose(x, -2, -1)),
 }

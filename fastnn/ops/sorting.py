@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn.arrays import as_array
 from fastnn.checks import whole
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
@@ -16,7 +17,7 @@ from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = [
     "argsort", "bincount", "bucketize", "cumprod", "cumsum", "diff", "histc", "kthvalue", "logcumsumexp", "msort",
-    "one_hot", "searchsorted", "sort", "topk", "unique", "unique_consecutive",
+    "one_hot", "quantile", "searchsorted", "sort", "topk", "unique", "unique_consecutive",
 ]  # fmt: skip
 
 
@@ -307,6 +308,41 @@ def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
 def logcumsumexp(input: Any, dim: int) -> Tensor:
     """log of the sum of exp of the entries along `dim` up to each."""
     return _running("logcumsumexp", LogCumSumExp, floating(input), dim, None)
+
+
+def quantile(
+    input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
+) -> Tensor:
+    """The values below which the shares `q`, a number or a vector, of the entries along `dim`, or of all, lie; between
+    two entries on the line from one to the other (`interpolation` "linear", "lower", "higher" or "midpoint"). A
+    vector's dimension comes first.
+
+    >>> import fastnn as fnn
+    >>> fnn.tensor([3.0, 1.0, 2.0, 4.0]).quantile(0.5)
+    Tensor(2.5)
+    """
+    x, shares = floating(input), as_array(q)
+    if shares.ndim > 1 or not ((shares >= 0) & (shares <= 1)).all():
+        raise ArgumentError(f"quantile: expected q from 0 to 1, a number or a vector, got {q!r}")
+    weights: dict[str, Any] = {
+        "linear": lambda part: part,
+        "lower": np.zeros_like,
+        "higher": np.ceil,
+        "midpoint": lambda p: (p > 0) / 2,
+    }
+    if interpolation not in weights:
+        raise ArgumentError(f"quantile: expected interpolation {', '.join(map(repr, weights))}, got {interpolation!r}")
+    kept = [1] * x.ndim if dim is None else None
+    x, at = (x.reshape(-1), 0) if dim is None else (x, axis("quantile", dim, x.ndim))
+    place = shares.reshape(-1).astype(np.float64) * (x.shape[at] - 1)
+    low, rest = np.floor(place).astype(np.int64), place % 1
+    ranked = sort(x, at)[0].movedim(at, -1)
+    weight = Tensor(weights[interpolation](rest).astype(x.dtype))
+    found = ranked[..., low] * (1 - weight) + ranked[..., np.ceil(place).astype(np.int64)] * weight
+    found = found.movedim(-1, 0)
+    if keepdim:
+        found = found.reshape(-1, *kept) if kept is not None else found.unsqueeze(at + 1)
+    return found if shares.ndim else found[0]
 
 
 def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Tensor:

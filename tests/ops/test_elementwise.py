@@ -45,6 +45,7 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "lerp, number": (lambda t, x, y: x.lerp(y, 0.3), (ROWS, OTHER)),
     "logit, eps": (lambda t, x: t.logit(x, 0.3), (UNIT,)),
     "maximum": (lambda t, x, y: t.maximum(x, y), (ROWS, OTHER[0])),
+    "logaddexp": (lambda t, x, y: t.logaddexp(x * 300, y * 300) + x.logaddexp(y), (ROWS, OTHER[0])),
     "maximum, equal": (lambda t, x, y: t.maximum(x, y), (HALVES, np.abs(HALVES))),
     "minimum": (lambda t, x, y: t.minimum(x, y), (ROWS, OTHER[:, :1])),
     "minimum, equal": (lambda t, x, y: x.minimum(y), (HALVES, np.abs(HALVES))),

@@ -134,6 +134,12 @@ OPERATORS: dict[str, Case] = {
 
 METHODS: dict[str, Case] = {
     "T": (lambda x: x.T, (ROWS,)),
+    "__pos__": (lambda x: +x, (ROWS,)),
+    "logaddexp": (lambda x, y: x.logaddexp(y), (ROWS, VECTOR)),
+    "mT": (lambda x: x.mT, (IMAGES,)),
+    "nanmean": (lambda x: x.nanmean(1), (ROWS,)),
+    "nansum": (lambda x: x.nansum(1), (ROWS,)),
+    "std_mean": (lambda x: sum(ops.std_mean(x)), (ROWS,)),
     "__abs__": (abs, (ROWS,)),
     "__add__": (lambda x, y: x + y, (ROWS, VECTOR)),
     "__getitem__": (lambda x: x[[0, 2, 2], 1:], (ROWS,)),
@@ -237,6 +243,7 @@ WITHOUT_GRADIENT |= {"all", "any", "argmax", "argmin", "count_nonzero", "floor_d
 WITHOUT_GRADIENT |= {
     name for name, (file, _) in ops.names.FORMS.items() if file in ("casting", "creation", "draws", "logic")
 }
+WITHOUT_GRADIENT |= {"__index__"}
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on
 NO_OPERATORS = {"__getattr__", "__array_function__", "__array_ufunc__", "__setitem__", "where"}
 

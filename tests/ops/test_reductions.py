@@ -42,6 +42,8 @@ CALLS: dict[str, tuple[Callable[..., Any], Any]] = {
     "var, axis": (lambda t, x: x.var(axis=(0, 2), keepdims=True) + x.var(1, unbiased=False, keepdim=True), IMAGES),
     "std": (lambda t, x: t.std(x) + x.std((0, 1)) + t.std(x, dim=1, correction=2), ROWS),
     "var_mean": (lambda t, x: sum(t.var_mean(x)) + sum(t.var_mean(x, 1, keepdim=True)), ROWS),
+    "std_mean": (lambda t, x: sum(t.std_mean(x)) * t.std_mean(x, dim=1, unbiased=False)[0], ROWS),
+    "nanmean": (lambda t, x: t.nanmean(t.where(x > 0, x, math.nan), 1).nansum() * x.nansum(0) * x.nanmean(), ROWS),
     "transposed": (lambda t, x: x.transpose(0, 2).amax((0, 1)) + x.transpose(0, 2).sum((0, 1)), IMAGES),
     "of one entry": (lambda t, x: x.sum() + x.max() + x.prod() + x.mean() + x.amin(), np.array([2.5])),
     "of a number": (lambda t, x: x.sum() + x.max() + x.prod() + x.sum(0) + x.mean(-1), np.array(2.5)),

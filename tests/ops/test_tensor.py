@@ -355,3 +355,20 @@ def test_copies(copied: Any) -> None:
     assert x.grad == pytest.approx([2.0, 4.0])
     with pytest.raises(GraphError, match="detach"):
         copied(x * 2)
+
+
+def test_a_whole_number_is_a_place() -> None:
+    two = fnn.tensor(2)
+    assert [10, 11, 12][two] == 12
+    assert list(range(two)) == [0, 1]
+    assert [part.shape for part in fnn.zeros(4).split(two)] == [(2,), (2,)]
+    with pytest.raises(TypeError):
+        range(fnn.tensor(2.0))
+    with pytest.raises(ShapeError, match="one entry"):
+        range(fnn.tensor([2, 3]))
+
+
+def test_arrays_behind_tensors_have_their_properties() -> None:
+    x = fnn.Tensor([[1.0, 2.0]], requires_grad=True)
+    assert (x.is_sparse, x.data.is_cuda, x.data.is_sparse, x.data.requires_grad) == (False,) * 4
+    assert x.data.mT.shape == (2, 1)

@@ -101,6 +101,11 @@ SINGLE: dict[str, Expression] = {
         v.scatter_reduce(0, long(t, [0, 0, 1, 3]), v * 2, "sum")
         * v.scatter_reduce(0, long(t, [0, 0, 1, 1]), b[0], "mean", include_self=False)
     ),
+    "scatter_reduce, largest": lambda t, F, a, b, v, s, q: (
+        v.scatter_reduce(0, long(t, [0, 0, 1, 1]), b[0], "amax")
+        * t.zeros(3, dtype=v.dtype).scatter_reduce(0, long(t, [0, 0, 2, 2]), v[[0, 0, 2, 3]], "amin")[0]
+        + v.scatter_reduce(0, long(t, [0, 0, 3, 3]), b[1], "amin", include_self=False)
+    ),
     "index_add": lambda t, F, a, b, v, s, q: (
         a.index_add(0, long(t, [0, 2, 2]), b, alpha=2) * b.index_copy(1, long(t, [3, 0]), a[:, :2])
     ),
@@ -113,6 +118,20 @@ SINGLE: dict[str, Expression] = {
     "topk": lambda t, F, a, b, v, s, q: (
         a.topk(2, 1).values * t.topk(b, 2, largest=False)[0] + t.kthvalue(a, 2, 1, keepdim=True).values
     ),
+    "quantile": lambda t, F, a, b, v, s, q: (
+        t.quantile(a, t.tensor([0.1, 0.5, 1.0], dtype=a.dtype), dim=1).sum(0)[:, None]
+        * b.quantile(0.3, 0, keepdim=True)
+        + v.quantile(0.5, interpolation="higher") * s.quantile(0.25, interpolation="midpoint", keepdim=True).sum()
+    ),
+    "axis": lambda t, F, a, b, v, s, q: (
+        t.cat([a, b], axis=1).cumsum(axis=0)[:, :4] * t.stack((a, b), axis=-1).softmax(axis=-1)[..., 0]
+        + a.sort(axis=1).values * t.flip(b, dims=(0,)) * a.permute((1, 0)).reshape((3, 4))
+        + a.split(split_size=2, dim=0)[0].unsqueeze(axis=0).squeeze(axis=0).sum()
+    ),
+    "windows": lambda t, F, a, b, v, s, q: (
+        s.unfold(1, 2, 1) * s.mT.unfold(-1, 2, 1).transpose(1, 2) + s.unfold(2, 3, 1).sum()
+    ),
+    "where of a condition alone": lambda t, F, a, b, v, s, q: a[t.where(a > 0)] * t.where(v > 9)[0].sum(),
     "cumsum": lambda t, F, a, b, v, s, q: s.cumsum(1) * t.cumsum(a, 1) + v.cumsum(-1),
     "cumprod": lambda t, F, a, b, v, s, q: s.cumprod(1) + t.cumprod(a, 1),
     "cumprod with zeros": lambda t, F, a, b, v, s, q: t.cumprod(
@@ -234,7 +253,10 @@ WRITTEN: dict[str, Expression] = {
     "tril_": lambda t, x, y: [x.tril_(), x.clamp_(-0.5, 0.5), x.exp_()],
     "index_put_": lambda t, x, y: [x.index_put_((long(t, [0, 2]),), y[:2]), x.index_copy_(1, long(t, [2]), y[:, :1])],
 }  # fmt: skip
-BY_VALUES = {"index by mask", "index by row mask", "masked_select", "masked_scatter"}  # sizes that no plan can know
+BY_VALUES = {  # sizes that no plan can know, and ufunc.at
+    "index by mask", "index by row mask", "masked_select", "masked_scatter", "where of a condition alone",
+    "scatter_reduce, largest",
+}  # fmt: skip
 COMPILED = [name for name in SINGLE if name not in BY_VALUES]
 
 
