@@ -158,8 +158,8 @@ _ON_FIRST_USE = {
 }
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (
-    "accelerator", "autograd", "cuda", "data", "distributions", "func", "insight", "plan", "recipes", "train", "utils",
-    "weights",
+    "accelerator", "autograd", "cuda", "data", "distributions", "func", "insight", "metrics", "plan", "recipes",
+    "train", "utils", "weights",
 )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ FLOORS = (
     ("ops",),
     ("autograd",),
     ("distributions", "nn", "settings", "utils"),
-    ("func", "plan", "saving"),
+    ("func", "metrics", "plan", "saving"),
     ("train",),
     ("distributed", "insight", "interop"),
     ("recipes",),

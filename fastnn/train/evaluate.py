@@ -28,6 +28,7 @@ from fastnn.trees import count_of, flatten, is_tree, map_arrays, take
 
 from . import finite
 from .checks import check_data, check_loss, check_model
+from .named import named_loss
 from .targets import check_outputs, check_probabilities, check_targets
 from .unplanned import tell_without_plan
 
@@ -93,6 +94,7 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
     (360, (10, 10), 360)
     """
     check_model("evaluate", model)
+    loss = named_loss("evaluate", loss)
     check_loss("evaluate", loss)
     dataset = as_dataset(data, "test", about(model))
     if not len(dataset):

@@ -26,10 +26,11 @@ from fastnn.trees import count_of, take
 
 from . import finite
 from .callbacks import Callback, Training
-from .checks import check_fit, check_trainable
+from .checks import check_fit, check_model, check_trainable
 from .evaluate import Evaluation, Tally, are_pixels, as_dataset, evaluate, input_for
 from .history import EpochRecord, History
 from .interrupts import Interrupted
+from .named import named_loss, named_optimizer
 from .predict import remember
 from .progress import Progress
 from .steps import make_step, needs_closure
@@ -65,8 +66,10 @@ def fit(
             a dict of arrays in the place of either array, as a compiled step does.
         val: what to watch by, never trained on: a fraction or a number of the training images (stratified by class), a
             `Dataset`, ``(images, labels)``, or the name of a data set (its test part).
-        loss: maps (outputs, labels) to one number; by default ``nn.CrossEntropyLoss()``.
-        optimizer: holds the model's parameters; by default ``optim.Adam(model.parameters(), lr=0.001)``. With
+        loss: maps (outputs, labels) to one number, or "cross_entropy", "mse", "mae", "huber", "bce_with_logits" or
+            "nll"; by default ``nn.CrossEntropyLoss()``.
+        optimizer: holds the model's parameters, or "adam", "adamw", "rmsprop" (rate 0.001) or "sgd" (0.01, momentum
+            0.9); by default ``optim.Adam(model.parameters(), lr=0.001)``. With
             ``optim.GradientDescent``, which wants ``batch_size="full"``, the training ends where no step descends.
         scheduler: a schedule on that optimiser. ``OneCycleLR`` counts batches and is stepped after each; all others
             count epochs, ``ReduceLROnPlateau`` by the validation loss (the training loss without validation).
@@ -109,6 +112,8 @@ def fit(
     >>> len(history), history[-1].val_accuracy > 0.7
     (2, True)
     """
+    check_model("fit", model)
+    loss, optimizer = named_loss("fit", loss), named_optimizer(optimizer, model)
     check_fit(model, loss, optimizer, scheduler, epochs, callbacks)
     callbacks = [*callbacks, *_progress(verbose)]
     epochs = int(epochs)

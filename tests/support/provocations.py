@@ -317,7 +317,7 @@ TRAINING: Calls = {
     "a class of optimisers": lambda _: fit(optimizer=optim.SGD),
     "another optimiser": lambda _: fit(optimizer=sgd()),
     "another schedule": lambda _: fit(scheduler=schedules.StepLR(sgd(), 1)),
-    "a loss by name": lambda _: fit(loss="mse"),
+    "a loss by an unknown name": lambda _: fit(loss="mze"),
     "callbacks": lambda _: fit(callbacks=train.EarlyStopping()),
     "batch_size": lambda _: fit(batch_size="all"),
     "labels": lambda _: fit((ROWS, np.array([0, 5]))),

@@ -186,3 +186,28 @@ def test_a_part_that_is_frozen_or_not_reached_is_fine(compiled: bool) -> None:
         model = make()
         history = fit(model, (X, CLASSES), epochs=2, batch_size="full", verbose=False, compile=compiled)
         assert history[1].train_loss < history[0].train_loss
+
+
+def test_losses_and_optimisers_by_name() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 3)).astype(np.float32)
+    y = (x @ np.array([[1.0], [-2.0], [0.5]], np.float32)).astype(np.float32)
+
+    def trained(loss: Any, make: Any) -> list[float]:
+        fnn.manual_seed(0)
+        model = nn.Linear(3, 1)
+        fnn.fit(model, (x, y), loss=loss, optimizer=make(model), epochs=3, batch_size=8, verbose=False)
+        return [fnn.evaluate(model, (x, y), loss=loss).loss, *model.weight.data.ravel().tolist()]
+
+    assert trained("mse", lambda _: "sgd") == trained(
+        nn.MSELoss(), lambda model: optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    )
+    assert trained("mae", lambda _: "adam") == trained(nn.L1Loss(), lambda model: optim.Adam(model.parameters()))
+    for options, message in (
+        ({"loss": "msee"}, "expected loss to be one of .*: did you mean 'mse'"),
+        ({"loss": "mse", "optimizer": "adem"}, "expected optimizer to be one of .*: did you mean 'adam"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            fnn.fit(nn.Linear(3, 1), (x, y), verbose=False, **options)
+    with pytest.raises(ArgumentError, match="evaluate: expected loss to be one of"):
+        fnn.evaluate(nn.Linear(3, 1), (x, y), loss="hubert")
