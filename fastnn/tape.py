@@ -7,9 +7,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastnn import backends, versions
+from fastnn.backends.checks import Array
 from fastnn.errors import GraphError, ShapeError
 from fastnn.hooks import hooks
 from fastnn.recording import (
@@ -46,8 +46,6 @@ __all__ = [
     "traced_by",
     "tracer",
 ]
-
-Array = NDArray[Any]
 
 
 def computing_dtype(arrays: Iterable[Any]) -> np.dtype[Any]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from fastnn.arrays import Size, as_array
 from fastnn.devices import CPU, device
@@ -17,6 +16,9 @@ from fastnn.hooks import Hookable
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
 from fastnn.values import Values, plain
 from fastnn.versions import wrote
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 __all__ = ["Array", "Context", "Function", "Size", "Tensor", "no_grad"]
 

@@ -16,7 +16,6 @@ import importlib.util
 import os
 import warnings
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,6 +67,8 @@ def _choose() -> tuple[str, str]:
 
 def _without_extension() -> tuple[str, str]:
     """Why the extension is absent, and what to do: a source folder that is imported as it is was never installed."""
+    from pathlib import Path  # which brings urllib along
+
     source = Path(__file__).parents[2]
     if (source / "setup.py").is_file() and (source / "kernels").is_dir():
         return (

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from operator import index
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 
@@ -15,7 +14,12 @@ try:
 except ImportError:  # installed without the extension
     from numpy import empty
 
-Array: TypeAlias = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array: TypeAlias = NDArray[Any]
+else:  # numpy.typing is slow to import
+    Array = np.ndarray
 Pair: TypeAlias = tuple[int, int]
 Shape: TypeAlias = tuple[int, ...]
 DTypes: TypeAlias = tuple[np.dtype[Any], ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from fastnn.errors import ArgumentError, GraphError
@@ -15,11 +14,11 @@ from fastnn.trees import flatten, is_tree, unflatten
 __all__ = ["Hooked"]
 
 
-@dataclass(frozen=True, eq=False)
 class _Hook:
-    function: Callable[..., Any]
-    when: str  # "before", "after", "gradient of the output", "gradients"
-    with_kwargs: bool = False
+    def __init__(self, function: Callable[..., Any], when: str, with_kwargs: bool = False) -> None:
+        self.function = function
+        self.when = when  # "before", "after", "gradient of the output", "gradients"
+        self.with_kwargs = with_kwargs
 
 
 class ModuleHandle:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from fastnn import versions
 from fastnn.arrays import as_array
@@ -20,6 +19,9 @@ from fastnn.tables import html_table
 from fastnn.tape import set_module
 from fastnn.tensors import Array, Tensor, no_half, no_such_device, target_dtype
 from fastnn.values import Values, plain
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 M = TypeVar("M", bound="Module")
 _changes = itertools.count(1)

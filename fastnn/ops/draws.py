@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from fastnn import random
 from fastnn.checks import is_whole, whole
@@ -16,6 +15,9 @@ from fastnn.habits import check_options
 from fastnn.ops.names import of
 from fastnn.tape import tracer
 from fastnn.tensors import Array, Context, Function, Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 __all__ = of("draws")
 
