@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -148,3 +149,16 @@ def test_without_a_compiler_building_stops_with_a_sentence(sources: Path, tmp_pa
     assert "FASTNN_NO_NATIVE=1" in said
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_kernels_are_not_compiled_again_until_a_source_changes(sources: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(sources, tmp_path / "sources")
+    made = folder / "fastnn" / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
+    made.write_bytes(b"made before")
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib"]
+    assert run(folder, *command, str(tmp_path / "first"), CC="/nonexistent").returncode == 0
+    assert (tmp_path / "first" / "fastnn" / made.name).read_bytes() == b"made before"
+    os.utime(made, (0, 0))
+    again = run(folder, *command, str(tmp_path / "second"), CC="/nonexistent")
+    assert again.returncode != 0
+    assert "fastnn needs a C compiler" in again.stderr
