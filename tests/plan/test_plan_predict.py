@@ -73,7 +73,8 @@ def test_what_is_returned_belongs_to_the_caller() -> None:
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda f: f.__name__)
 def test_predict_into_an_array_takes_no_memory(network: Callable[[], nn.Module]) -> None:
-    """A few Python objects come and go; an array of one activation alone would be many times as large."""
+    """A few Python objects come and go; an array of one activation alone would be many times as large. What other
+    threads of the process take at that moment is counted, too: not three times in a row."""
     predict = fnn.compile(network())
     x, _ = networks.batch_for(network, 64)
     out = np.empty((64, CLASSES), np.float32)
@@ -81,18 +82,22 @@ def test_predict_into_an_array_takes_no_memory(network: Callable[[], nn.Module])
         predict(x, out)
     if not NATIVE:
         return
-    tracemalloc.start()
-    try:
-        predict(x, out)
-        before, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        for _ in range(20):
+    kept, most = [], []
+    for _ in range(3):
+        tracemalloc.start()
+        try:
             predict(x, out)
-        after, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak - before < 4096, "of which an activation (64, ...) would not fit"
-    assert after - before < 1024
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            for _ in range(20):
+                predict(x, out)
+            after, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        kept.append(after - before)
+        most.append(peak - before)
+    assert min(most) < 4096, "of which an activation (64, ...) would not fit"
+    assert min(kept) < 1024
 
 
 def test_steps_take_no_memory_after_the_first() -> None:
