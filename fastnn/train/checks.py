@@ -12,9 +12,8 @@ from .callbacks import Callback
 __all__ = ["check_data", "check_fit", "check_loss", "check_model", "check_trainable"]
 
 
-def check_fit(model: Any, loss: Any, optimizer: Any, scheduler: Any, epochs: Any, callbacks: Any) -> None:
+def check_fit(loss: Any, optimizer: Any, scheduler: Any, epochs: Any, callbacks: Any) -> None:
     """ArgumentError unless each is what `fit` documents; loss, optimizer and scheduler may be None."""
-    check_model("fit", model)
     check_loss("fit", loss)
     if not is_whole(epochs, 1):
         raise ArgumentError(f"fit: expected 1 or a larger whole number of epochs, got epochs={epochs!r}")

@@ -114,7 +114,7 @@ def fit(
     """
     check_model("fit", model)
     loss, optimizer = named_loss("fit", loss), named_optimizer(optimizer, model)
-    check_fit(model, loss, optimizer, scheduler, epochs, callbacks)
+    check_fit(loss, optimizer, scheduler, epochs, callbacks)
     callbacks = [*callbacks, *_progress(verbose)]
     epochs = int(epochs)
     if seed is not None:
