@@ -238,4 +238,4 @@ def _as_parameter(value: Any) -> Parameter:
 
 def _items(container: Module) -> dict[str, Any]:
     """The modules, or parameters, by name; one that stands twice is there twice."""
-    return {name: value for name, value in vars(container).items() if isinstance(value, (Module, Parameter))}
+    return {name: value for name, value in vars(container).copy().items() if isinstance(value, (Module, Parameter))}

@@ -84,7 +84,7 @@ class Members:
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules held directly, each once."""
         seen = set()
-        for name, value in vars(self).items():
+        for name, value in vars(self).copy().items():  # a copy: another thread may set an attribute meanwhile
             if isinstance(value, Members) and id(value) not in seen:
                 seen.add(id(value))
                 yield name, cast("Module", value)
@@ -118,7 +118,7 @@ class Members:
         check_options("named_parameters", remove_duplicate=remove_duplicate)
         seen = set()
         for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
-            for name, value in vars(module).items():
+            for name, value in vars(module).copy().items():
                 if isinstance(value, Parameter) and id(value) not in seen:
                     seen.add(id(value))
                     yield _joined(path, name), value

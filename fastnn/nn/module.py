@@ -262,13 +262,13 @@ class Module(Members, Hooked):
         ['0.weight', '0.bias', '1.weight', '1.bias', '1.running_mean', '1.running_var', '1.num_batches_tracked']
         """
         state: dict[str, Values] = {}
-        for name, value in vars(self).items():
+        for name, value in vars(self).copy().items():
             if isinstance(value, Parameter):
                 state[prefix + name] = value.data
         for name, buffer in self.named_buffers(recurse=False):
             if name not in self._transient:
                 state[prefix + name] = buffer.view(Values)
-        for name, value in vars(self).items():
+        for name, value in vars(self).copy().items():
             if isinstance(value, Module):
                 state.update(value.state_dict(prefix=prefix + name + "."))
         return state
@@ -344,4 +344,4 @@ class Module(Members, Hooked):
 
 
 def _held(module: Module) -> list[tuple[str, Module]]:
-    return [(name, value) for name, value in vars(module).items() if isinstance(value, Module)]
+    return [(name, value) for name, value in vars(module).copy().items() if isinstance(value, Module)]

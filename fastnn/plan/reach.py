@@ -117,7 +117,7 @@ class Reach:
             path = f"{label}.{name}" if name else label
             if not is_foreign_class(type(module)):
                 self._visit_class(type(module))
-                entries = [(key, value) for key, value in vars(module).items() if key in self.names]
+                entries = [(key, value) for key, value in vars(module).copy().items() if key in self.names]
                 buffers = [(key, vars(module).get(key)) for key in module._buffers]
                 for key, value in (*entries, *buffers):
                     if not isinstance(value, Module):
@@ -212,7 +212,7 @@ class Reach:
 
     def _add_attributes(self, module: Module, label: str) -> None:
         def read() -> dict[str, Any]:
-            return {name: value for name, value in vars(module).items() if name not in UNREAD}
+            return {name: value for name, value in vars(module).copy().items() if name not in UNREAD}
 
         def write(entries: dict[str, Any]) -> None:
             for name in [name for name in read() if name not in entries]:

@@ -49,7 +49,7 @@ class Structure:
         self._loose = share_out(place for place in reach.places if not self._is_live(place))
         before, self._print = self._print, self._summary()
         # kept, so that nothing else can come to have the id of what was replaced
-        self._kept = [reach, [value for module in self._modules for value in vars(module).values()]]
+        self._kept = [reach, [value for module in self._modules for value in vars(module).copy().values()]]
         self._modes_of = None
         if before != self._print:
             self._live = []
@@ -106,7 +106,7 @@ def _fingerprint(module: Module) -> list[Any]:
     """The module's identity, and its attributes: plain ones by value, others by identity."""
     options = [
         (name, repr(value) if isinstance(value, PLAIN) else id(value))
-        for name, value in vars(module).items()
+        for name, value in vars(module).copy().items()
         if name not in UNREAD
     ]
     return [id(module), *options]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -97,6 +98,28 @@ def test_one_thread_evaluates_and_one_predicts_while_one_trains(compile: bool) -
     found = seen_by_threads(model, fitted(model, compile), evaluated(model, compile), predict)
     assert found == [{True}, {False}, {False}]
     assert all(module.training for module in model.modules())
+
+
+def test_a_model_may_be_walked_through_while_another_thread_sets_attributes() -> None:
+    model = probed()
+    done = threading.Event()
+
+    def set_and_forget() -> None:
+        for n in range(2000):
+            setattr(model, f"note{n}", n)
+            delattr(model, f"note{n}")
+        done.set()
+
+    def walk() -> None:
+        while not done.is_set():
+            assert [*map(len, ([*model.modules()], [*model.parameters()], model.state_dict()))] == [6, 4, 7]
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        seen_by_threads(model, set_and_forget, walk)
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_thread_that_calls_the_model_itself_sees_the_modes_that_were_set() -> None:
