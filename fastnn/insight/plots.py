@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,22 +24,30 @@ __all__ = [
     "GRAY",
     "GREEN",
     "ORANGE",
+    "PATHS",
     "RED",
+    "SURFACE",
     "by_depth",
     "check_format",
+    "decades",
     "encoded",
     "figure",
     "heading",
     "label",
     "picture",
     "save",
+    "scaled",
     "styled",
     "tiles",
 ]
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 BLUE, ORANGE, GREEN, RED, GRAY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#7f7f7f"
-
+# Paths on a landscape, whose surface has no hue of its own and is lighter than every path: low losses are darkest.
+PATHS = (RED, "#000000", "#cc79a7", ORANGE, BLUE, GREEN, "#56b4e9")
+SURFACE = ((0, "#c2c8ce"), (0.15, "#cdd2d7"), (0.4, "#dce0e3"), (0.7, "#ebedef"), (1, "#f9f9fa"))
+SMALLEST = 1e-9  # of the largest value: less is below such an axis
+DECADES = 30.0  # between the largest and the smallest value, from which on an axis is logarithmic
 
 FORMATS = ("png", "pdf", "svg", "jpg")
 
@@ -110,6 +118,29 @@ def styled(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
     axes.set(xlabel=x, ylabel=y)
     axes.tick_params(which="both", labelsize=8)
     return axes
+
+
+def decades(values: Iterable[Any]) -> tuple[float, float] | None:
+    """What a logarithmic axis shows of arrays of any length; None where a plain axis does.
+
+    That is where some are negative, or none is many times another. What is not finite, or 0, counts for nothing.
+
+    >>> decades([[0.1, 5.0], [0.0]]), decades([[1.0, 2.0]])
+    ((0.1, 5.0), None)
+    """
+    found = np.concatenate([np.ravel(np.asarray(each, np.float64)) for each in values] or [np.zeros(0)])
+    found = found[np.isfinite(found) & (found != 0)]
+    if not found.size or found.min() < 0 or found.max() < DECADES * found.min():
+        return None
+    return max(float(found.min()), SMALLEST * float(found.max())), float(found.max())
+
+
+def scaled(axes: Axes, values: Iterable[Any]) -> None:
+    """Makes the y axis logarithmic where the `decades` of the values call for it."""
+    shown = decades(values)
+    if shown is not None:
+        axes.set_yscale("log")
+        axes.set_ylim(shown[0] / 1.5, shown[1] * 1.5)
 
 
 def label(text: Any) -> str:

@@ -1,0 +1,96 @@
+"""Pictures say what they show: colours that can be told apart, true losses, whole titles, axes and units."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn import landscape
+from fastnn.insight import plots, viewer
+
+pytest.importorskip("matplotlib")
+
+# How the colour-blind see linear sRGB: Machado, Oliveira and Fernandes 2009, severity 1, and everybody else.
+SIGHT = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+}
+
+
+def lab(colour: str, sight: str) -> np.ndarray:
+    """CIELAB, D65, of a colour as it is seen."""
+    share = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(np.array(SIGHT[sight]) @ linear, 0, 1)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    scaled = to_xyz @ seen / [0.9505, 1, 1.089]
+    root = np.where(scaled > 0.008856, np.cbrt(scaled), 7.787 * scaled + 16 / 116)
+    return np.array([116 * root[1] - 16, 500 * (root[0] - root[1]), 200 * (root[1] - root[2])])
+
+
+@pytest.mark.parametrize("sight", list(SIGHT))
+def test_paths_are_told_apart_from_one_another_and_from_the_surface(sight: str) -> None:
+    paths = [lab(colour, sight) for colour in plots.PATHS]
+    for one, other in itertools.combinations(paths, 2):
+        assert np.linalg.norm(one - other) > 12
+    for path, (_, surface) in itertools.product(paths, plots.SURFACE):
+        assert np.linalg.norm(path - lab(surface, sight)) > 15
+
+
+def inside(figure: Any) -> bool:
+    """Whether all that is drawn of a figure lies within it, to a pixel."""
+    figure.draw_without_rendering()
+    drawn, whole = figure.get_tightbbox().extents, figure.bbox_inches.extents
+    return bool((drawn[:2] > -0.01).all() and (drawn[2:] < whole[2:] + 0.01).all())
+
+
+def test_optimisers_have_their_rates_their_losses_and_a_moment_at_which_all_are_seen() -> None:
+    result = fnn.compare_optimizers("ravine")
+    figure = landscape.picture(result)
+    _, contours, _, losses = figure.axes
+    legend = [text.get_text() for text in losses.get_legend().get_texts()]
+    assert legend[0] == "SGD, lr 0.0195: 0.36"
+    # (1 - 0.0195)^240 · 81 / 2 along x; across, 2.5² · 50 · 0.95^240
+    assert 0.5 * 81 * 0.9805**240 + 50 * 6.25 * 0.95**240 == pytest.approx(0.36, abs=0.005)
+    assert len(legend) == 7
+    assert losses.get_yscale() == "log"
+    assert (losses.get_xlabel(), figure.get_suptitle()) == (
+        "step",
+        "Optimisers on a quadratic ravine: the first 14 of 120 steps",
+    )
+    ways = {line.get_label(): line for line in contours.lines if not line.get_label().startswith("_")}
+    ends = [np.array(line.get_data())[:, -1] for line in ways.values()]
+    for one, other in itertools.combinations(ends, 2):
+        assert np.hypot(*(one - other) / [15, 6.4]) > 0.05  # of the window's sides
+    assert len(ways["SGD"].get_xdata()) == 15
+    assert len(losses.lines[0].get_xdata()) == 121
+    assert inside(figure)
+
+
+def test_a_plane_that_holds_part_of_the_variance_says_so(tmp_path: Path) -> None:
+    t = np.linspace(0, 1, 3)
+    axes = landscape.Axis("t", t, "PC 1", 0.5), landscape.Axis("s", t, "PC 2", 0.25)
+    ways = [
+        landscape.Trajectory(name, t, np.stack([t, t], 1), np.array(losses), np.array([3.0, 1, 0]), lr=lr)
+        for name, losses, lr in (
+            ("SGD", [9.0, 3, 0.25], 0.1),
+            ("lr 0.2", [9.0, 3, 0.5], 0.2),
+            ("kept", [9.0, 1, 1], None),
+        )
+    ]
+    result = landscape.Landscape(1 + np.zeros((3, 3)), axes, paths=tuple(ways), contours=True, moment=0.5)
+    result.save(tmp_path / "one.npz")
+    again = landscape.load(tmp_path / "one.npz")
+    assert ([path.lr for path in again.paths], again.contours, again.moment) == ([0.1, 0.2, None], True, 0.5)
+    figure = landscape.picture(again)
+    legend = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    assert legend == ["SGD, lr 0.1: 0.25", "lr 0.2: 0.5", "kept: 1"]
+    assert "holds 75.0 % of their variance" in figure.get_supxlabel()
+    assert "75.0 % of their variance" in viewer.page(again).partition("<style>")[2]
+    assert inside(figure)
