@@ -56,8 +56,8 @@ def test_optimisers_have_their_rates_their_losses_and_a_moment_at_which_all_are_
     _, contours, _, losses = figure.axes
     legend = [text.get_text() for text in losses.get_legend().get_texts()]
     assert legend[0] == "SGD, lr 0.0195: 0.36"
-    # (1 - 0.0195)^240 · 81 / 2 along x; across, 2.5² · 50 · 0.95^240
-    assert 0.5 * 81 * 0.9805**240 + 50 * 6.25 * 0.95**240 == pytest.approx(0.36, abs=0.005)
+    along, across = 81 / 2 * (1 - 0.0195) ** 240, 100 * 2.5**2 / 2 * (1 - 1.95) ** 240
+    assert along + across == pytest.approx(0.36, abs=0.005)
     assert len(legend) == 7
     assert losses.get_yscale() == "log"
     assert (losses.get_xlabel(), figure.get_suptitle()) == (
@@ -91,6 +91,6 @@ def test_a_plane_that_holds_part_of_the_variance_says_so(tmp_path: Path) -> None
     figure = landscape.picture(again)
     legend = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
     assert legend == ["SGD, lr 0.1: 0.25", "lr 0.2: 0.5", "kept: 1"]
-    assert "holds 75.0 % of their variance" in figure.get_supxlabel()
-    assert "75.0 % of their variance" in viewer.page(again).partition("<style>")[2]
+    assert "75.0 % of whose variance" in figure.get_supxlabel()
+    assert "75.0 % of whose variance" in viewer.page(again).partition("<style>")[2]
     assert inside(figure)

@@ -53,7 +53,7 @@ def picture(result: Landscape, path: str | os.PathLike[str] | None = None, *, lo
     if lower:
         _losses(result, lower[0].subplots())
     if result.caveat:
-        drawn.supxlabel(plots.label(fill(result.caveat, 100)), x=0.01, ha="left", fontsize=9)
+        drawn.supxlabel(fill(plots.label(result.caveat), 95), x=0.01, ha="left", fontsize=9)
     if path is not None:
         plots.save(drawn, path, dpi=150)
     return drawn
@@ -98,6 +98,7 @@ def _surface(result: Landscape, log: bool, solid: Any, axes: Axes) -> None:
     solid.plot_surface(
         t, s, heights, cmap=colors, rstride=rows, cstride=columns, linewidth=0.2, edgecolor=(0.1, 0.15, 0.2, 0.2)
     )
+    solid.set(xlabel=result.axes[0].symbol, ylabel=result.axes[1].symbol)  # there is no room for all of the label
     solid.view_init(elev=42, azim=np.degrees(np.arctan2(1.07 * corner[1], 0.98 * corner[0])))
     solid.set_box_aspect((1, 1, 0.5))
     filled = axes.contourf(t, s, heights, levels=LEVELS, cmap=colors)
@@ -115,8 +116,8 @@ def _surface(result: Landscape, log: bool, solid: Any, axes: Axes) -> None:
         solid.plot(*places.T, result.heights(places, log=log), **style, linewidth=1.5, zorder=5)
         axes.plot(*path.coordinates[count - 1], **style, marker="o", markersize=7, markeredgecolor="white")
     axes.set(xlim=(t.min(), t.max()), ylim=(s.min(), s.max()))
+    axes.set(xlabel=plots.label(result.axes[0].label), ylabel=plots.label(result.axes[1].label))
     for one in (solid, axes):
-        one.set(xlabel=plots.label(result.axes[0].label), ylabel=plots.label(result.axes[1].label))
         one.tick_params(labelsize=9)
     if ticks is not None:
         solid.set_zticks(ticks)
@@ -131,7 +132,7 @@ def _losses(result: Landscape, axes: Axes) -> None:
         name = plots.label(f"{path.label}: {path.losses[-1]:.3g}")
         axes.plot(path.times, path.losses, **style, linewidth=1.5, label=name)
     plots.scaled(axes, [path.losses for path in result.paths])
-    if _until(result):
+    if result.moment is not None:
         axes.axvline(result.moment, color="0.4", linewidth=1, linestyle=":")
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1.1), frameon=False, title="loss at the end", alignment="left")
 

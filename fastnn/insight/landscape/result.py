@@ -141,12 +141,8 @@ class Landscape:
         if not any(path.distances.any() for path in self.paths):
             return ""
         what = "line" if len(self.axes) == 1 else "plane"
-        held = (
-            "" if self.explained is None else f"the {what} holds {100 * sum(self.explained):.1f} % of their variance, "
-        )
-        return (
-            f"The paths are projected: {held}and the losses are those by {self.time}, not the heights below the paths"
-        )
+        held = "" if self.explained is None else f" {100 * sum(self.explained):.1f} % of whose variance it holds,"
+        return f"On the {what} are projections of the paths,{held} not their losses: those are by {self.time}"
 
     @property
     def floor(self) -> float | None:
