@@ -80,7 +80,8 @@ def read_folder(
             )
     found.warn()
     images = np.stack([channels_first(pixels, gray) for pixels in pictures])
-    whole = Dataset(images, labels, classes, root.resolve().name)
+    names = [file.relative_to(root).as_posix() for file in files]
+    whole = Dataset(images, labels, classes, root.resolve().name, files=names)
     if own_split:
         return whole
     if not round(_TEST_SHARE * len(whole)):

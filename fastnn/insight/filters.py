@@ -48,7 +48,7 @@ class Weights:
         """All on one scale: blue below 0, white at 0, red above; of several input channels the mean. Weights of three
         channels in colour: gray is 0."""
         small = max(self.images.shape[2:]) <= 11
-        drawing = plots.tiles(self.images, titles=self.titles, signed=True, size=0.75 if small else 1.3)
+        drawing = plots.tiles(self.images, titles=self.titles, signed="weight", size=0.75 if small else 1.3)
         plots.heading(drawing, self.heading)
         return drawing
 

@@ -12,6 +12,8 @@ import pytest
 import fastnn as fnn
 from fastnn import landscape
 from fastnn.insight import plots, viewer
+from fastnn.insight.curves import confusion_matrix, learning_curves, worst_mistakes
+from fastnn.train import EpochRecord, History
 
 pytest.importorskip("matplotlib")
 
@@ -94,3 +96,85 @@ def test_a_plane_that_holds_part_of_the_variance_says_so(tmp_path: Path) -> None
     assert "75.0 % of whose variance" in figure.get_supxlabel()
     assert "75.0 % of whose variance" in viewer.page(again).partition("<style>")[2]
     assert inside(figure)
+
+
+@pytest.mark.parametrize(
+    ("count", "name"),
+    [(1, "a"), (2, "cat"), (3, "a name that is much longer than its cell, $5"), (10, "7"), (45, "bird")],
+)
+def test_a_confusion_matrix_is_never_cut(count: int, name: str) -> None:
+    matrix = np.full((count, count), 3) + 2000 * np.eye(count, dtype=int)
+    figure = confusion_matrix(matrix, [name] * count)
+    assert inside(figure)
+    figure.draw_without_rendering()
+    assert figure._suptitle.get_window_extent().x1 < figure.bbox.x1
+
+
+def history(**columns: list[float]) -> History:
+    count = len(columns["train_loss"])
+    kept = {name: columns.get(name, [None] * count) for name in ("train_accuracy", "val_loss", "val_accuracy")}
+    rows = zip(columns["train_loss"], *kept.values(), strict=True)
+    return History(EpochRecord(i + 1, *row, 0.1, 1.0, 100.0) for i, row in enumerate(rows))
+
+
+def test_curves_have_percent_decades_and_no_empty_panel() -> None:
+    figure = learning_curves(history(train_loss=[2.0, 0.1, 0.01], train_accuracy=[0.5, 0.96, 0.975]))
+    loss, accuracy = figure.axes
+    assert (loss.get_yscale(), accuracy.get_yscale()) == ("log", "linear")
+    figure.draw_without_rendering()
+    words = [label.get_text() for label in accuracy.get_yticklabels()]
+    assert "60 %" in words
+    (loss,) = learning_curves(history(train_loss=[2.0, 1.5], val_loss=[2.0, 1.9])).axes
+    assert loss.get_yscale() == "linear"
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == [
+        "training",
+        "validation",
+        "lowest validation loss",
+    ]
+    (loss,) = fnn.diagnose(history(train_loss=[20.0, 2.5, 2.4])).plot().axes  # a twentieth of the first is small
+    assert loss.collections[0].get_segments()[0].tolist() == [[1, 1], [3, 1]]
+
+
+def test_mistakes_name_their_files(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for place, value in (("dark/a.png", 0), ("dark/sub/b.png", 250), ("light/c.png", 200), ("light/d.png", 40)):
+        for part in ("train", "test"):
+            path = tmp_path / part / place
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.fromarray(np.full((4, 4), value, np.uint8)).save(path)
+    test = fnn.data.load(str(tmp_path), split="test")
+    assert test.files == ("test/dark/a.png", "test/dark/sub/b.png", "test/light/c.png", "test/light/d.png")
+    assert test.subset(np.array([3, 0])).files == ("test/light/d.png", "test/dark/a.png")
+    linear = fnn.nn.Linear(16, 2)
+    linear.weight.data[...] = [[0] * 16, [1] * 16]
+    linear.bias.data[...] = [8.0, 0.0]  # light from a mean of 0.5 on
+    mistakes = worst_mistakes(fnn.nn.Sequential(fnn.nn.Flatten(), linear), test)
+    assert sorted(mistakes.files) == ["test/dark/sub/b.png", "test/light/d.png"]
+    assert repr(mistakes).splitlines()[0].startswith("image 1, test/dark/sub/b.png: dark taken for light (")
+    figure = mistakes.plot()
+    assert figure.axes[0].get_title().splitlines()[1:] == ["image 1", "test/dark/sub/b.png"]
+    assert inside(figure)
+    with pytest.raises(fnn.errors.ShapeError, match="one file for each of 1 images, got 2"):
+        fnn.data.Dataset(np.zeros((1, 1, 2, 2), np.uint8), [0], files=("a", "b"))
+
+
+def test_a_regression_is_drawn_as_values() -> None:
+    x = np.array([[0.0], [1], [2], [3]], np.float32)
+    line = fnn.nn.Linear(1, 1)
+    line.weight.data[...], line.bias.data[...] = 2, 1
+    found = fnn.insight.residuals(line, (x, np.array([1.0, 3, 5, 9], np.float32)))
+    assert found.predictions.tolist() == [[1], [3], [5], [7]]
+    assert repr(found) == "Residuals(4 samples: RMSE 1, MAE 0.5, R² 0.886)"  # 1 - 4 / 35
+    figure = found.plot()
+    against, rest = figure.axes
+    assert against.collections[0].get_offsets().tolist() == [[1, 1], [3, 3], [5, 5], [9, 7]]
+    assert rest.collections[0].get_offsets().tolist() == [[1, 0], [3, 0], [5, 0], [7, -2]]
+    assert (against.get_xlabel(), against.get_ylabel()) == ("true value", "predicted value")
+    assert (rest.get_xlabel(), rest.get_ylabel()) == ("predicted value", "predicted − true")
+    assert "RMSE 1" in figure.get_suptitle()
+    assert inside(figure)
+    both = fnn.nn.Linear(1, 2)
+    assert len(fnn.insight.residuals(both, (x, np.ones((4, 2), np.float32))).plot().axes) == 4
+    for wrong in ((x, [0, 1, 0, 1]), (x, np.ones((4, 3), np.float32))):
+        with pytest.raises(fnn.errors.ArgumentError, match="residuals: expected"):
+            fnn.insight.residuals(line, wrong)
