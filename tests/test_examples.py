@@ -195,13 +195,12 @@ def test_gradients_vanish_where_the_lecture_says(tmp_path: Path) -> None:
 
 def test_activations_beside_their_gradients(tmp_path: Path) -> None:
     figure = example("activations").main(tmp_path)
-    values, gradients = figure.axes[:7], figure.axes[7:]
-    for value, gradient in zip(values, gradients, strict=True):
-        x, y = value.lines[0].get_data()
-        _, slope = gradient.lines[0].get_data()
+    assert len(figure.axes) == 7
+    for axes in figure.axes:
+        (x, y), (_, slope) = (line.get_data() for line in axes.lines)
         smooth = np.abs(x) > 0.02  # away from kinks
         np.testing.assert_allclose(slope[smooth], np.gradient(y, x)[smooth], atol=0.02)
-    sigmoid = values[0].lines[0]
+    sigmoid = figure.axes[0].lines[0]
     np.testing.assert_allclose(sigmoid.get_ydata(), 1 / (1 + np.exp(-sigmoid.get_xdata())), rtol=1e-12)
 
 

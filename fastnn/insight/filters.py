@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureMaps", "Weights", "class_weights", "feature_maps", "filters"]
 
-SHOWN_OF_A_LAYER = 16
+SHOWN_OF_A_LAYER = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ def class_weights(
     names = tuple(map(str, range(len(weight)))) if classes is None else tuple(classes)
     if len(names) != len(weight):
         raise ArgumentError(f"class_weights: expected {len(weight)} names of classes, got {len(names)}")
-    return Weights(weight.reshape(-1, *shape).copy(), names, "Weights of each class")
+    return Weights(weight.reshape(-1, *shape).copy(), names, "Weights of each class: red speaks for it, blue against")
 
 
 def _square(pixels: int) -> tuple[int, int, int] | None:
@@ -138,20 +138,23 @@ class FeatureMaps:
         raise ArgumentError(f"feature_maps: expected one of {', '.join(self.names)}, got {name!r}")
 
     def plot(self, most: int = SHOWN_OF_A_LAYER) -> Figure:
-        """A row for each layer, with its first `most` channels; each channel from its least (black) to its largest."""
+        """A row for each layer, with its first `most` channels, from the layer's least value (black) to its largest."""
         rows = len(self)
         columns = min(most, max(array.shape[0] for array in self.maps))
-        drawing = plots.figure(1.6 + 0.75 * columns, 0.5 + 0.8 * rows)
-        plots.heading(drawing, "Feature maps, layer by layer")
+        drawing = plots.figure(1.9 + 0.6 * columns, 0.6 + 0.62 * rows)
+        plots.heading(drawing, "Feature maps: black is a layer's least value, white its largest")
         grid = drawing.subplots(rows, columns, squeeze=False)
         for line, name, array in zip(grid, self.names, self.maps, strict=True):
             shown = [array] if name == "input" else [channel[np.newaxis] for channel in array[:columns]]
             for axes, image in zip(line, shown, strict=False):
-                plots.picture(axes, image)
+                plots.picture(axes, image).set_clim(array.min(), array.max())
             for axes in line[len(shown) :]:
                 axes.set_visible(False)
             size = "×".join(map(str, array.shape))
-            line[0].set_ylabel(f"{plots.label(name)}\n{size}", rotation=0, ha="right", va="center", fontsize=8)
+            if len(array) > len(shown) > 1:
+                size += f", first {len(shown)}"
+            words = f"{plots.label(name)}\n{size}\n{array.min():.2g} … {array.max():.2g}"
+            line[0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=9)
         return drawing
 
 

@@ -138,12 +138,11 @@ def decades(values: Iterable[Any]) -> tuple[float, float] | None:
     return max(float(found.min()), SMALLEST * float(found.max())), float(found.max())
 
 
-def scaled(axes: Axes, values: Iterable[Any]) -> None:
-    """Makes the y axis logarithmic where the `decades` of the values call for it."""
+def scaled(axes: Axes, values: Iterable[Any], which: str = "y") -> None:
+    """Makes an axis logarithmic where the `decades` of the values call for it."""
     shown = decades(values)
     if shown is not None:
-        axes.set_yscale("log")
-        axes.set_ylim(shown[0] / 1.5, shown[1] * 1.5)
+        axes.set(**{f"{which}scale": "log", f"{which}lim": (shown[0] / 1.5, shown[1] * 1.5)})
 
 
 def percent(axis: Axis) -> None:
@@ -179,7 +178,7 @@ def picture(axes: Axes, image: Array, *, limit: float | None = None, title: str 
         colours = image if limit is None else 0.5 + image / (2 * limit)
         shown = axes.imshow(np.clip(np.moveaxis(colours, 0, -1), 0, 1), interpolation="nearest")
     elif limit is None:
-        shown = axes.imshow(image.mean(axis=0), cmap="gray", interpolation="nearest")
+        shown = axes.imshow(image.mean(axis=0), cmap="gray", interpolation="nearest")  # from its least to its largest
     else:
         shown = axes.imshow(image.mean(axis=0), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
