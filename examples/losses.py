@@ -50,7 +50,7 @@ def main(out: Path) -> dict[str, float]:
     value, gradient = with_gradient(nn.MSELoss(reduction="none"), z, np.ones(121))
     results["2(ŷ − y)"] = float(np.abs(gradient - 2 * (z - 1)).max())
     curves(squared, "squared error, y = 1", "ŷ", z, value, gradient, 2 * (z - 1))
-    squared.set_ylim(-15, 30)
+    squared.set_ylim(-15, 45)
     binary.plot(z, 2 * (sigmoid - 1) * sigmoid * (1 - sigmoid), "--", color=plots.GRAY, label="… of (σ(z) − y)²")
     for axes in figure.axes:
         axes.legend(fontsize=9, handlelength=1.2, borderaxespad=0.2)
@@ -72,8 +72,8 @@ def main(out: Path) -> dict[str, float]:
 def curves(axes: Any, title: str, x: str, at: np.ndarray, value: np.ndarray, slope: np.ndarray, formula: Any) -> None:
     plots.styled(axes, title, x)
     axes.plot(at, value, color=plots.BLUE, label="loss")
-    axes.plot(at, slope, color=plots.RED, label="gradient, taped")
-    axes.plot(at[::10], formula[::10], "o", color=plots.RED, markersize=4, fillstyle="none", label="… by formula")
+    axes.plot(at, slope, color=plots.RED, label="gradient")
+    axes.plot(at[::10], formula[::10], "o", color=plots.RED, markersize=4, fillstyle="none", label="its formula")
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ def main(out: Path, full: bool = False, epochs: int = 60) -> dict[str, tuple[fnn
     plots.styled(val, "validation loss", "epoch")
     plots.styled(size, "first layer, sorted", "share of the weights", "size of a weight")
     plots.percent(size.xaxis)
+    size.set_xticks([0, 0.5, 1])
     results = {}
     for kind, (dropout, options) in KINDS.items():
         model = network(*few.statistics(), dropout)

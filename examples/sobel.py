@@ -43,7 +43,8 @@ def main(out: Path, full: bool = False) -> Any:
     names = ("image", "change\nacross", "change\ndown", "length\nof both")
     for row, picture, name in zip(rows, shown, names, strict=True):
         row[0].set_ylabel(name, rotation=0, ha="right", va="center")
-        figure.colorbar(picture, ax=row, aspect=8).ax.tick_params(labelsize=9)
+        bar = figure.colorbar(picture, ax=row, aspect=8, ticks=np.linspace(*picture.get_clim(), 3))
+        bar.ax.tick_params(labelsize=9)
     figure.supxlabel("black is 0, white 1: a step from one to the other gives ±4", fontsize=9)
     save(figure, out / "sobel.png")
     return figure

@@ -84,6 +84,16 @@ def check_writable(path: str | None, option: str = "--json") -> None:
             raise DataError(f"{option}: {error.strerror}: {error.filename}") from error
 
 
+def check_picture(path: str | None, option: str = "--png") -> None:
+    """Notice before the work that a picture could not be written: no Matplotlib, another ending, no place."""
+    if path is not None:
+        from fastnn.insight import plots
+
+        plots.figure(1, 1)
+        plots.check_format(path, option)
+        check_writable(path, option)
+
+
 def port(text: str) -> int:
     return _number(text, int, lambda value: 0 <= value < 65536, "a port, from 0 (any that is free) to 65535")
 

@@ -11,6 +11,7 @@ from fastnn.cli import options
 from fastnn.console import say, shown
 from fastnn.data import SOURCES
 from fastnn.data.prepare import Preparation
+from fastnn.insight import confusion_matrix, plots
 from fastnn.recipes import load_run
 from fastnn.train import evaluate, predict_proba
 from fastnn.train.evaluate import MOST_CLASSES_SHOWN
@@ -26,6 +27,11 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
     parser.add_argument("dataset", nargs="?", metavar="DATASET", help="default: what the run was trained on")
     options.add_pictures(parser, "as the run has them")
+    parser.add_argument(
+        "--png",
+        metavar="FILE",
+        help='draw the confusion matrix: .png, .pdf, .svg or .jpg (pip install "fastnn-cpu[plot]")',
+    )
     options.add_common(parser)
 
     parser = commands.add_parser(
@@ -54,6 +60,7 @@ def add_commands(commands: Any) -> None:
 
 def run_eval(arguments: argparse.Namespace) -> int:
     options.set_threads(arguments)
+    options.check_picture(arguments.png)
     model, config, _ = load_run(arguments.run_folder)
     name = arguments.dataset or config["dataset"]
     settings = {"dataset": name}
@@ -68,6 +75,8 @@ def run_eval(arguments: argparse.Namespace) -> int:
     say(f"{shown(test.name)}: {measured}")
     if len(test.classes) <= MOST_CLASSES_SHOWN:
         say(confusion_table(result.confusion, test.classes))
+    if arguments.png is not None:
+        plots.save(confusion_matrix(result.confusion, test.classes), arguments.png)
     options.write_json(
         arguments.json,
         {

@@ -94,6 +94,7 @@ def confusion_matrix(confusion: Array | Sequence[Sequence[int]], classes: Sequen
     right = np.eye(count, dtype=bool)
     side = min(9.0, max(1.6, 0.52 * (count + 1)))
     drawing = plots.figure(side + 1.8 + 0.08 * max(longest, 9), side + 0.9 + 0.06 * max(longest, 6) * (not flat))
+    drawing.set_layout_engine("compressed")  # made for panels of square cells
     axes = drawing.subplots()
     norm = PowerNorm(0.5, 0, 1)
     maps = [LinearSegmentedColormap.from_list("shares", ["#ffffff", color]) for color in (plots.ORANGE, plots.BLUE)]
