@@ -164,7 +164,11 @@ def label(text: Any) -> str:
 def heading(drawing: Figure, text: str) -> None:
     """What the whole figure shows, in as many lines as its width asks for."""
     drawing.suptitle(
-        fill(label(text), max(16, int(10.4 * drawing.get_figwidth()))), x=0.01, ha="left", fontsize=11, fontweight="bold"
+        fill(label(text), max(16, int(10.4 * drawing.get_figwidth()))),
+        x=0.01,
+        ha="left",
+        fontsize=11,
+        fontweight="bold",
     )
 
 

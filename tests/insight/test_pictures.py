@@ -99,8 +99,8 @@ def test_a_plane_that_holds_part_of_the_variance_says_so(tmp_path: Path) -> None
     figure = landscape.picture(again)
     legend = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
     assert legend == ["SGD, lr 0.1: 0.25", "lr 0.2: 0.5", "kept: 1"]
-    assert "75.0 % of whose variance" in figure.get_supxlabel()
-    assert "75.0 % of whose variance" in viewer.page(again).partition("<style>")[2]
+    assert "holds 75.0 % of the paths’ variance" in figure.get_supxlabel().replace("\n", " ")
+    assert "holds 75.0 % of the paths’ variance" in viewer.page(again).partition("<style>")[2]
     check_looks(figure)
 
 

@@ -141,8 +141,12 @@ class Landscape:
         if not any(path.distances.any() for path in self.paths):
             return ""
         what = "line" if len(self.axes) == 1 else "plane"
-        held = "" if self.explained is None else f" {100 * sum(self.explained):.1f} % of whose variance it holds,"
-        return f"On the {what} are projections of the paths,{held} not their losses: those are by {self.time}"
+        paths = "The paths"
+        if self.explained is not None:
+            paths = f"The {what} holds {100 * sum(self.explained):.1f} % of the paths’ variance: they"
+        return (
+            f"{paths} are projected onto the {what}, whose heights are not their losses; those are drawn by {self.time}"
+        )
 
     @property
     def floor(self) -> float | None:

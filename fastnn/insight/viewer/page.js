@@ -7,8 +7,8 @@
   const plot = by("plot");
   const losses = by("losses");
   const flat = data.grid.length === 1;
-  const narrow = () => window.innerWidth < 600;
-  const back = window.innerWidth < 600 ? 1.75 : 1; // a narrow screen takes more distance
+  const narrow = () => window.innerWidth <= 640;
+  const back = narrow() ? 1.75 : 1; // a narrow screen takes more distance
   const [right, far] = data.corner || [1, -1];
   const state = {
     view: flat ? "line" : data.contours ? "contour" : "surface",
@@ -150,12 +150,12 @@
         contours: { coloring: "heatmap", start: low + step, end: high, size: step },
       };
     }
-    const lines = (axis) => ({ show: true, color: "rgba(31,41,51,0.16)", width: 1, highlight: false, ...axis });
+    const lines = (axis) => ({ show: true, color: "rgba(31,41,51,0.28)", width: 1, highlight: false, ...axis });
     const mesh = (values) => ({ start: values[0], end: values[values.length - 1], size: (values[values.length - 1] - values[0]) / 24 });
     return {
       ...common, type: "surface", cmin: low, cmax: high,
       contours: { x: lines(mesh(data.grid[0])), y: lines(mesh(data.grid[1])), z: { highlight: true, highlightcolor: "#323f4b" } },
-      lighting: { ambient: 0.75, diffuse: 0.5, specular: 0.08, roughness: 0.9 }, lightposition: { x: -200, y: 0, z: 4000 },
+      lighting: { ambient: 0.5, diffuse: 0.5, specular: 0.08, roughness: 0.9 }, lightposition: { x: -200, y: 0, z: 4000 },
     };
   }
 
