@@ -81,7 +81,7 @@ def draw(results: dict[tuple[str, str], tuple[SignalReport, fnn.History]]) -> An
     panels = figure.subplots(2, 3, sharex="col", sharey="col")
     for row, activation in zip(panels, ACTIVATIONS, strict=True):
         plots.styled(row[0], f"{activation}: outputs", y="standard deviation")
-        plots.styled(row[1], f"{activation}: gradients of weights", y="norm")
+        plots.styled(row[1], f"{activation}: gradients", y="norm")
         plots.styled(row[2], f"{activation}: training", y="training loss")
         for initialisation, colour in COLOURS.items():
             report, history = results[activation, initialisation]
