@@ -228,7 +228,7 @@ def test_the_picture_shows_surface_contours_and_path(tmp_path: Path) -> None:
     assert losses.lines[0].get_ydata().tolist() == [5, 4, 3]
     (line, *_) = [line for line in flat.lines if line.get_label() == "run <1>"]
     np.testing.assert_array_equal(np.stack(line.get_data(), axis=1), [[0, 0], [1, 0.5], [3, 1]])
-    assert (flat.get_xlabel(), solid.get_ylabel(), scale.get_ylabel()) == (
+    assert (flat.get_xlabel(), flat.get_ylabel(), scale.get_ylabel()) == (
         "t · PC 1 (75.0 % of variance)",
         "s · PC 2 (12.5 % of variance)",
         "loss",

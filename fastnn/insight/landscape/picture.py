@@ -71,7 +71,7 @@ def _paths(result: Landscape) -> Iterator[tuple[Trajectory, int, dict[str, Any]]
     """Each path, how many of its points are drawn, and its colour and kind of line."""
     for i, path in enumerate(result.paths):
         color = plots.PATHS[i % len(plots.PATHS)]
-        count = len(path.times) if result.moment is None else int((path.times <= result.moment).sum())
+        count = len(path.times) if result.moment is None else max(1, int((path.times <= result.moment).sum()))
         yield path, count, {"color": color, "linestyle": "-" if i < len(plots.PATHS) else "--"}
 
 
@@ -130,7 +130,8 @@ def _losses(result: Landscape, axes: Axes) -> None:
     plots.styled(axes, f"loss by {result.time}", result.time)
     for path, _, style in _paths(result):
         name = plots.label(f"{path.label}: {path.losses[-1]:.3g}")
-        axes.plot(path.times, path.losses, **style, linewidth=1.5, label=name)
+        marker = "o" if len(path.times) <= 60 else None
+        axes.plot(path.times, path.losses, **style, marker=marker, markersize=2.5, linewidth=1.5, label=name)
     plots.scaled(axes, [path.losses for path in result.paths])
     if result.moment is not None:
         axes.axvline(result.moment, color="0.4", linewidth=1, linestyle=":")
