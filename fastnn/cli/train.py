@@ -22,7 +22,7 @@ from fastnn.train import Evaluation, History, Interrupted, RecordPath, ResumeWar
 from fastnn.train.path import recorded
 
 EXAMPLES = """examples:
-  fastnn train                                          the digits that come with fastnn, with the cnn
+  fastnn train                                          the digits that come with fastnn
   fastnn train mnist --model cnn --epochs 3 --seed 0
   fastnn train mnist --model fast                       99 % of the test images in the least time
   fastnn train mnist --model best                       as many as three minutes on two cores allow
@@ -30,12 +30,13 @@ EXAMPLES = """examples:
   fastnn train --optimizer adam --lr find --val 0.1 --early-stopping 5 --epochs 50
   fastnn train --model linear --optimizer gd --l2 0.001 --stop-on-plateau 1
   fastnn train --out run --resume --epochs 40           go on with that run, exactly as if it had never stopped
-                                                        (fast and best: only if --epochs stays what it was)
+                                                        (fast, best, resnet, mobile: if --epochs stays as it was)
 """
 
 # What a resumed run keeps, and what it takes from the command line again.
 DEFAULTS: dict[str, Any] = {
-    "dataset": "digits", "model": "cnn", "seed": 0, "val": None, "augment": None, "eager": False, **optimization.RULES,
+    "dataset": "digits", "model": recipes.AUTO, "seed": 0, "val": None, "augment": None, "eager": False,
+    **optimization.RULES,
 }  # fmt: skip
 PICTURES = ("size", "gray")  # likewise; for folders of images
 RECIPE_OPTIONS = ("epochs", "batch_size", "lr", "algorithm", "l1", "l2", "penalize_bias")
@@ -58,9 +59,13 @@ def add_commands(commands: Any) -> None:
         help=f"{', '.join(SOURCES)}, or a folder of images by class (which needs Pillow: pip install "
         '"fastnn-cpu[images]"); default digits',
     )
-    parser.add_argument("--model", choices=tuple(recipes.MODELS), help="default cnn")
+    parser.add_argument(
+        "--model",
+        choices=(*recipes.MODELS, recipes.AUTO),
+        help="default auto: cnn for small gray images, else mobile, or resnet for 10,000 images and more",
+    )
     few = "for fewer than 10,000 training images"
-    own = "fast and best have their own"
+    own = "fast, best, resnet and mobile have their own"
     parser.add_argument("--epochs", type=options.positive_int, metavar="N", help=f"default 10 {few}, else 3; {own}")
     parser.add_argument(
         "--batch-size",
@@ -72,7 +77,7 @@ def add_commands(commands: Any) -> None:
         "--lr",
         type=optimization.rate,
         metavar="RATE",
-        help="learning rate to begin with, for fast and best the highest; or find, by a range test; "
+        help="learning rate to begin with, for fast, best, resnet and mobile the highest; or find, by a range test; "
         f"default 0.02 {few} and for linear, else 0.05; {own}",
     )
     parser.add_argument("--seed", type=options.seed, metavar="N", help="default 0; equal seeds give equal weights")
@@ -82,7 +87,8 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--augment",
         action=argparse.BooleanOptionalAction,
-        help="move the training images at random; default for best, and but for fast for fewer than 10,000 images",
+        help="move the training images at random; default for best, resnet and mobile, and, but for fast, for fewer "
+        "than 10,000 images",
     )
     optimization.add_options(parser)
     parser.add_argument(
@@ -127,6 +133,8 @@ def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
         if settings["augment"] is not None:
             given["augment"] = settings["augment"]
         recipe = recipes.recipe(settings["model"], train, **given)
+        picked = settings["model"] == recipes.AUTO
+        settings["model"] = recipe.model
     else:
         if settings["images"] != len(train) or tuple(settings["image_shape"]) != train.image_shape:
             raise DataError(
@@ -140,6 +148,7 @@ def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
             )
         recipe = recipes.recipe_of(resumed)
         recipe = dataclasses.replace(recipe, epochs=arguments.epochs or recipe.epochs)
+        picked = False
     compiled = not settings["eager"]
     manual_seed(settings["seed"])
     model = recipe.build(train)
@@ -170,7 +179,7 @@ def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
                 f"be by now, so the result is not that of {_epochs(recipe.epochs)} in one go"
             )
         runs.write_config(folder, _config(settings, recipe, train))
-    _print_header(recipe, model, train, test, held)
+    _print_header(recipe, picked, model, train, test, held)
     optimizer = recipe.optimizer(model)
     try:
         with _told_plainly():
@@ -284,6 +293,8 @@ def _config_to_resume(arguments: argparse.Namespace, folder: Path | None) -> dic
     given = {**_settings(arguments), **{name: getattr(arguments, name) for name in RECIPE_OPTIONS}}
     if given["batch_size"] == recipes.FULL:
         given["batch_size"] = resumed["images"]
+    if given["model"] == recipes.AUTO:
+        del given["model"]  # it was chosen then
     if given["lr"] == optimization.FIND:
         del given["lr"]  # the run goes on with the rate that it has
     for name, value in given.items():
@@ -350,14 +361,17 @@ def _summary(
     }
 
 
-def _print_header(recipe: recipes.Recipe, model: Any, train: Dataset, test: Dataset, held: Dataset | None) -> None:
+def _print_header(
+    recipe: recipes.Recipe, picked: bool, model: Any, train: Dataset, test: Dataset, held: Dataset | None
+) -> None:
     chosen = backends.describe()
     shape = "×".join(map(str, train.image_shape))
     watched = "" if held is None else f", {len(held):,} to watch by"
     parameters = sum(parameter.data.size for parameter in model.parameters())
     isa = f", {chosen['isa']}" if chosen["isa"] else ""
     say(f"data     {shown(train.name)}: {len(train):,} training images {shape}{watched}, {len(test):,} test images")
-    say(f"model    {recipe.model}: {parameters:,} parameters, {len(train.classes)} classes")
+    why = " (which suits these images; --model takes others)" if picked else ""
+    say(f"model    {recipe.model}{why}: {parameters:,} parameters, {len(train.classes)} classes")
     say(f"recipe   {recipe}")
     say(f"kernels  {chosen['backend']}{isa}, threads: {chosen['threads']}")
 

@@ -146,7 +146,7 @@ def test_a_folder_of_images_by_class(tmp_path: Path) -> None:
         (["--size", "big"], "whole number of at least 1"),
         (["--val", "1"], "between 0 and 1"),
         (["--seed", "-1"], "from 0 to"),
-        (["--model", "resnet"], "invalid choice"),
+        (["--model", "alexnet"], "invalid choice"),
         (["--threads", "none"], "whole number"),
         (["--resume", "--force", "--out", "x"], "not allowed with"),
         (["--epocs", "3"], "unrecognized arguments: --epocs: did you mean '--epochs'?"),
