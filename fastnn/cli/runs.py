@@ -10,6 +10,7 @@ import numpy as np
 from fastnn.cli import options
 from fastnn.console import say, shown
 from fastnn.data import SOURCES
+from fastnn.data.loading import part_to_measure
 from fastnn.data.prepare import Preparation
 from fastnn.recipes import load_run
 from fastnn.train import evaluate, predict_proba
@@ -60,7 +61,8 @@ def run_eval(arguments: argparse.Namespace) -> int:
     for key in ("size", "gray"):
         given = getattr(arguments, key)
         settings[key] = config.get(key) if given is None and arguments.dataset is None else given
-    test = options.load_data(settings, "test", arguments.data_dir, config)
+    part = part_to_measure(name, config["dataset"])
+    test = options.load_data(settings, part, arguments.data_dir, config)
     result = evaluate(model, test)
     assert result.accuracy is not None  # the labels of a data set are classes
     assert result.confusion is not None

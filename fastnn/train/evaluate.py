@@ -13,7 +13,7 @@ from fastnn import plan, tables
 from fastnn.backends.stopping import Stoppable
 from fastnn.data import Batches, Dataset
 from fastnn.data.about import About, about
-from fastnn.data.loading import is_folder
+from fastnn.data.loading import of_files, part_to_measure
 from fastnn.data.samples import Samples, is_several
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import at_once
@@ -200,8 +200,9 @@ def as_dataset(data: Any, split: str, known: About | None = None) -> Any:
     if isinstance(data, tuple) and len(data) == 2 and any(map(is_several, data)):
         return Samples(*data)
     check_data(data)
-    if known is not None and known.picture is not None and is_folder(data):
-        return datasets.load(data, split=split, **known.picture.of_folder())
+    if known is not None and known.picture is not None and of_files(data):
+        part = part_to_measure(data, known.data)
+        return datasets.load(data, split=part, classes=known.classes or None, **known.picture.of_folder())
     return datasets.load(data, split=split)
 
 
