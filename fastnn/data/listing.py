@@ -94,7 +94,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         first = next((line for line in text.splitlines() if line.strip()), "")
         delimiter = max("\t;,", key=first.count)
         if delimiter in first:
-            reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+            reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
         else:
             rows = [(number, line.rsplit(None, 1)) for number, line in enumerate(text.splitlines(), 1)]

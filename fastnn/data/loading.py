@@ -80,7 +80,7 @@ def load(
     Dataset(arrays: images (4, 1, 2, 2) uint8, labels (4,) int64, 2 classes)
     """
     if split not in ("train", "val", "test", "all"):
-        raise ArgumentError(f'expected split="train" or split="test", "val" or "all", got {split!r}')
+        raise ArgumentError(f'expected split="train", "val", "test" or "all", got {split!r}')
     if raw and not (isinstance(source, str) and source == "digits"):
         raise ArgumentError(f"raw=True is for the digits alone, got it for {source!r}")
     if size is not None:

@@ -71,18 +71,18 @@ class Pictures:
 
         Raises DataError for pictures of one class alone, of a class that is not known, and without such a part.
         """
-        part, learned = self._part(split), self.parts.get("train") or self.parts["all"]
+        learned = self.parts.get("train") or self.parts["all"]
+        by_name = isinstance(learned.files[0][1], str)
+        known = self._classes(learned) if by_name and classes is None else tuple(classes or ())
+        part = self._part(split)
         labels = [label for _, label in part.files]
-        if labels and isinstance(labels[0], str):
-            known = self._classes(learned) if classes is None else tuple(classes)
+        if by_name:
             if unknown := sorted(set(labels) - set(known)):
                 raise DataError(
                     f"{self.where}: expected only pictures of the classes {_few(known)}, found {_few(unknown)}"
                 )
             numbers = {name: number for number, name in enumerate(known)}
             labels = [numbers[label] for label in labels]
-        else:
-            known = tuple(classes or ())
         size, gray = self._shape(learned, size, gray, telling=split in ("train", "all"))
         images = np.empty((len(labels), 1 if gray else 3, *size), np.uint8)
         read: list[int] = []
@@ -92,10 +92,10 @@ class Pictures:
             except DataError:
                 if self.named or (number == len(labels) - 1 and not read):
                     raise
-                part.leave("images that cannot be read", file.name)
+                part.leave("images that cannot be read", _short(file))
                 continue
             if picture.several:
-                part.leave("files with several pictures, of which the first is taken", file.name)
+                part.leave("files with several pictures, of which the first is taken", _short(file))
             images[number] = channels_first(fitted(picture.pixels, size, gray), gray)
             read.append(number)
         self._tell(part)
@@ -205,6 +205,10 @@ def _typical(sizes: np.ndarray) -> tuple[int, int]:
     median = np.median(sizes, axis=0)
     height, width = np.rint(np.maximum(median * min(1, LARGEST / median.max()), 1)).astype(int).tolist()
     return height, width
+
+
+def _short(file: Path) -> str:
+    return f"{file.parent.name}/{file.name}"
 
 
 def _by(size: Sequence[int] | np.ndarray) -> str:

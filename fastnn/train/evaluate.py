@@ -71,8 +71,9 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
 
     Args:
         model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
-        data: a data set's name or an image folder (its test part, prepared as the training images were where `fit` or
-            `load_run` noted how), a `Dataset`, ``(images, labels)``, or `Batches`, of
+        data: a data set's name (its test part); an image folder or a list of image files (its test part where it has
+            one or the model was trained on it, else all of it; prepared as the training images were where `fit` or
+            `load_run` noted how); a `Dataset`, ``(images, labels)``, or `Batches`, of
             which only the images and labels count, not their order or augmentation. uint8 images are divided by 255,
             and uint8 features (N, F) are not, as in `fit`. Other integers are taken in `Batches` alone, as if they
             were uint8; a `Dataset` or arrays have to be uint8 or floating. Images and labels may each be a tuple or a
