@@ -60,6 +60,8 @@ def load_data(
         gray=gray,
         classes=classes,
     )
+    if not data.classes:
+        raise DataError(f"{data.name}: expected labels that are classes, found numbers, for which there is fnn.fit")
     if run is not None and (data.image_shape, len(data.classes)) != (tuple(run["image_shape"]), len(run["classes"])):
         raise DataError(
             f"expected images {tuple(run['image_shape'])} of {len(run['classes'])} classes, as the run has them, "
