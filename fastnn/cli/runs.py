@@ -10,6 +10,7 @@ import numpy as np
 from fastnn.cli import options
 from fastnn.console import say, shown
 from fastnn.data import SOURCES
+from fastnn.data.folder import images_at
 from fastnn.data.loading import part_to_measure
 from fastnn.data.prepare import Preparation
 from fastnn.recipes import load_run
@@ -25,7 +26,12 @@ def add_commands(commands: Any) -> None:
     )
     parser.set_defaults(run=run_eval)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
-    parser.add_argument("dataset", nargs="?", metavar="DATASET", help="default: what the run was trained on")
+    parser.add_argument(
+        "dataset",
+        nargs="?",
+        metavar="DATASET",
+        help="default: what the run was trained on; another folder or list of images without parts is measured whole",
+    )
     options.add_pictures(parser, "as the run has them")
     options.add_common(parser)
 
@@ -41,7 +47,10 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=run_predict)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="PNG, JPEG or another image file, or an array as .npy"
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="PNG, JPEG or another image file, or an array as .npy; of a folder all images",
     )
     parser.add_argument(
         "--crop",
@@ -106,7 +115,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     model, config, _ = load_run(arguments.run_folder)
     classes, prepared = config["classes"], Preparation.of_run(config)
     results = {}
-    for path in arguments.images:
+    for path in (file for named in arguments.images for file in images_at(named)):
         image, changes = prepared.described(path, crop=arguments.crop)
         if "resized" in changes and config["dataset"] in SOURCES and prepared.shape[0] == 1:
             changes += "; --crop cuts out a drawing"

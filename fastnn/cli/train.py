@@ -120,7 +120,7 @@ def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
     settings = resumed or _settings(arguments)
     watched = settings["val"] is None and "val" in parts_of(settings["dataset"])
     if settings.get("early_stopping") is not None and settings["val"] is None and not watched:
-        raise ArgumentError("--early-stopping needs --val SHARE, images to watch by")
+        raise ArgumentError("--early-stopping needs --val SHARE, or a folder val, images to watch by")
     train, test = (options.load_data(settings, part, arguments.data_dir) for part in ("train", "test"))
     held = options.load_data(settings, "val", arguments.data_dir) if watched else None
     if settings["val"] is not None:

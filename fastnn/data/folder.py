@@ -14,7 +14,7 @@ from .local import PathLike
 from .prepare import Preparation
 from .reading import Part, Pictures
 
-__all__ = ["PARTS", "find_pictures", "is_named_as_image", "read_image"]
+__all__ = ["PARTS", "find_pictures", "images_at", "is_named_as_image", "read_image"]
 
 PARTS = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
@@ -69,6 +69,16 @@ def read_image(path: PathLike, image_shape: tuple[int, int, int]) -> np.ndarray:
         DataError: no such file, or not an image. MissingExtraError: Pillow is not installed.
     """
     return Preparation(image_shape)(path)
+
+
+def images_at(path: str) -> list[str]:
+    """The path itself, or those of all images in the folder that it names, at any depth. DataError where none is."""
+    if not os.path.isdir(path):
+        return [path]
+    found = [str(file) for file in sorted(_below(Path(path), Part(), set()))]
+    if not found:
+        raise DataError(f"{path}: expected images in the folder, found none")
+    return found
 
 
 def is_named_as_image(name: str) -> bool:

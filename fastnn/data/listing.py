@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import files
 from fastnn.errors import DataError, ShapeError, unreadable
-from fastnn.files import open_regular
 
 from .folder import PARTS, is_named_as_image
 from .reading import Part, Pictures
@@ -22,6 +22,7 @@ __all__ = ["are_paths", "of_paths", "read_listing"]
 _FILE = ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "img")
 _LABEL = ("label", "class", "class_name", "category", "target", "species")
 _PART = ("split", "part", "subset", "set")
+_MOST = 256 << 20  # bytes of a list
 _SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
 
 
@@ -50,8 +51,11 @@ def read_listing(path: Path) -> Pictures:
         kind = "train" if split is None else PARTS.get(row[split].lower(), "")
         if not kind:
             raise DataError(f"{path}, line {number}: expected train, val or test, found {row[split or 0]!r}")
-        entries.append((path.parent / row[file], row[label], kind))
-        if not entries[-1][0].exists():
+        at = path.parent / row[file]
+        if not os.path.exists(at):
+            at = path.parent / row[file].replace("\\", "/")  # as lists made on Windows have it
+        entries.append((at, row[label], kind))
+        if not os.path.exists(at):
             absent.append(f"{row[file]} of line {number}")
     if absent:
         raise DataError(f"{path}: {len(absent)} of {len(entries)} files are not there, the first is {absent[0]}")
@@ -79,8 +83,8 @@ def of_paths(paths: Sequence[Any], labels: Any) -> Pictures:
     if not isinstance(values, list) or len(values) != len(paths):
         count = len(values) if isinstance(values, list) else 1
         raise ShapeError(f"expected one label for each of {len(paths)} files, got {count} labels")
-    files = [Path(path).expanduser() for path in paths]
-    return Pictures("files", "files", {"all": Part(list(zip(files, values, strict=True)))}, named=True)
+    found = [Path(path).expanduser() for path in paths]
+    return Pictures("files", "files", {"all": Part(list(zip(found, values, strict=True)))}, named=True)
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -89,8 +93,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     if path.suffix.lower() not in _SUFFIXES:
         raise DataError(f"{expected}, got the file {path}")
     try:
-        with open_regular(path) as stream:
-            text = stream.read().decode("utf-8-sig")
+        text = files.read(path, _MOST).decode("utf-8-sig")
         first = next((line for line in text.splitlines() if line.strip()), "")
         delimiter = max("\t;,", key=first.count)
         if delimiter in first:

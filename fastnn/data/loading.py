@@ -108,7 +108,7 @@ def load(
 def of_files(source: Any) -> bool:
     """Whether what names a data set are image files: the path of a folder or of a list, or (paths, labels)."""
     if isinstance(source, str):
-        return source not in SOURCES and Path(source).expanduser().exists()
+        return source not in SOURCES and os.path.exists(os.path.expanduser(source))
     return isinstance(source, os.PathLike) or (isinstance(source, tuple) and len(source) == 2 and are_paths(source[0]))
 
 
@@ -129,7 +129,7 @@ def _pictures(source: Any) -> Pictures:
     if isinstance(source, tuple):
         return of_paths(*source)
     path = Path(source).expanduser()
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(f"expected a folder of images by class, or a list of files and labels, found no {path}")
     return find_pictures(path) if path.is_dir() else read_listing(path)
 

@@ -42,6 +42,7 @@ LISTS = {
     "mark.csv": "\ufeffID;Image;Class\r\n" + "".join(f"7;{file};{name}\r\n" for file, name in FILES.items()),
     "turned.csv": "who,what\n" + "".join(f'{name}, "{file}"\n\n' for file, name in FILES.items()),
     "tabs.tsv": "label\tfilename\n" + "".join(f"{name}\t./{file}\n" for file, name in FILES.items()),
+    "windows.csv": "".join(f'"{file}",{name}\n' for file, name in FILES.items()).replace("/", "\\"),
     "blanks.txt": "".join(f"{file} {name}\n" for file, name in FILES.items()),
 }
 
@@ -157,8 +158,10 @@ def test_the_command_trains_on_a_list_and_watches_val(folder: Path, capsys: pyte
     assert main(["train", str(folder / "labels.csv"), *options, "--out", str(folder / "run")]) == 0
     assert "labels.csv: 16 training images 1×4×4, 4 test images" in capsys.readouterr().out
     assert main(["eval", str(folder / "run")]) == 0
-    assert main(["predict", str(folder / "run"), str(folder / "dark ones" / "0.png")]) == 0
-    assert "4 test images" in capsys.readouterr().out
+    assert main(["predict", str(folder / "run"), str(folder / "dark ones")]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert any("4 test images" in line for line in printed)
+    assert [line.split(": ")[0] for line in printed[-10:]] == [str(folder / f"dark ones/{n}.png") for n in range(10)]
     for part, chosen in (("train", slice(6)), ("val", slice(6, 8)), ("test", slice(8, 9))):
         for name, values in CLASSES.items():
             (folder / "parts" / part / name).mkdir(parents=True)
