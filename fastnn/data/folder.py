@@ -45,14 +45,14 @@ def find_pictures(path: Path) -> Pictures:
             path, named = path.resolve().parent, beside
     if not named:
         part = _by_class(path)
-        return Pictures(path.resolve().name, str(path), {"train": part}, hint=_hint(path, part))
+        return Pictures(path.resolve().name, str(path), path, {"train": part}, hint=_hint(path, part))
     parts = {kind: _by_class(folder) for kind, folder in named.items()}
     for entry in _entries(path):
         if _is(entry.is_dir) and path / entry.name not in named.values():
             _leave_in_all(parts, f"folders beside {' and '.join(parts)}", entry.name)
         elif is_named_as_image(entry.name):
             _leave_in_all(parts, _OUTSIDE, entry.name)
-    return Pictures(path.resolve().name, str(path), parts, hint=_hint(named["train"], parts["train"]))
+    return Pictures(path.resolve().name, str(path), path, parts, hint=_hint(named["train"], parts["train"]))
 
 
 def read_image(path: PathLike, image_shape: tuple[int, int, int]) -> np.ndarray:

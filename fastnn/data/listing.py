@@ -67,7 +67,7 @@ def read_listing(path: Path) -> Pictures:
             parts[kind] = Part(chosen)
     if "train" not in parts:
         raise DataError(f"{path}: expected rows of the part train, found only {' and '.join(parts)}")
-    return Pictures(path.name, str(path), parts, named=True)
+    return Pictures(path.name, str(path), path.parent, parts, named=True)
 
 
 def are_paths(value: Any) -> bool:
@@ -84,7 +84,7 @@ def of_paths(paths: Sequence[Any], labels: Any) -> Pictures:
         count = len(values) if isinstance(values, list) else 1
         raise ShapeError(f"expected one label for each of {len(paths)} files, got {count} labels")
     found = [Path(path).expanduser() for path in paths]
-    return Pictures("files", "files", {"all": Part(list(zip(found, values, strict=True)))}, named=True)
+    return Pictures("files", "files", Path(), {"all": Part(list(zip(found, values, strict=True)))}, named=True)
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:

@@ -47,6 +47,7 @@ class Pictures:
     Attributes:
         name: what the data set is called.
         where: what names it, for messages.
+        root: the folder from which on files are named in messages.
         parts: by "train", "val" and "test"; one "train" alone is divided, one "all" is whatever part is wanted.
         named: whether the user named each file, so that none may be left out.
         hint: what to do where all files are of one class.
@@ -54,6 +55,7 @@ class Pictures:
 
     name: str
     where: str
+    root: Path
     parts: dict[str, Part]
     named: bool = False
     hint: str = ""
@@ -92,10 +94,10 @@ class Pictures:
             except DataError:
                 if self.named or (number == len(labels) - 1 and not read):
                     raise
-                part.leave("images that cannot be read", _short(file))
+                part.leave("images that cannot be read", self._named(file))
                 continue
             if picture.several:
-                part.leave("files with several pictures, of which the first is taken", _short(file))
+                part.leave("files with several pictures, of which the first is taken", self._named(file))
             images[number] = channels_first(fitted(picture.pixels, size, gray), gray)
             read.append(number)
         self._tell(part)
@@ -166,6 +168,9 @@ class Pictures:
             gray = not (any(head.colour for head in heads) or any(head.colour for head in rest))
         return size, gray
 
+    def _named(self, file: Path) -> str:
+        return (file.relative_to(self.root) if self.root in file.parents else file).as_posix()
+
     def _tell(self, part: Part) -> None:
         if part.left:
             told = "; ".join(f"{why} ({len(names)}: {_few(names)})" for why, names in part.left.items())
@@ -205,10 +210,6 @@ def _typical(sizes: np.ndarray) -> tuple[int, int]:
     median = np.median(sizes, axis=0)
     height, width = np.rint(np.maximum(median * min(1, LARGEST / median.max()), 1)).astype(int).tolist()
     return height, width
-
-
-def _short(file: Path) -> str:
-    return f"{file.parent.name}/{file.name}"
 
 
 def _by(size: Sequence[int] | np.ndarray) -> str:
