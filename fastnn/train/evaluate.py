@@ -192,6 +192,11 @@ def as_dataset(data: Any, split: str, known: About | None = None) -> Any:
     Where samples are several arrays, `Samples`. The images of a folder are prepared as those of a model of which this
     is `known`.
     """
+    if of_files(data):
+        if known is None or known.picture is None:
+            return datasets.load(data, split=split)
+        part = part_to_measure(data, known.data)
+        return datasets.load(data, split=part, classes=known.classes or None, **known.picture.of_folder())
     if isinstance(data, Samples):
         return data
     if isinstance(data, Batches):
@@ -201,9 +206,6 @@ def as_dataset(data: Any, split: str, known: About | None = None) -> Any:
     if isinstance(data, tuple) and len(data) == 2 and any(map(is_several, data)):
         return Samples(*data)
     check_data(data)
-    if known is not None and known.picture is not None and of_files(data):
-        part = part_to_measure(data, known.data)
-        return datasets.load(data, split=part, classes=known.classes or None, **known.picture.of_folder())
     return datasets.load(data, split=split)
 
 

@@ -138,7 +138,7 @@ def test_fit_evaluate_and_predict_take_files(folder: Path) -> None:
     paths, names = [folder / file for file in FILES], list(FILES.values())
     (folder / "labels.csv").write_text(LISTS["labels.csv"])
     net = model()
-    history = fnn.fit(net, (paths, names), val=(paths[5:15], names[5:15]), optimizer="sgd", verbose=False)
+    history = fnn.fit(net, (tuple(paths), names), val=(paths[5:15], names[5:15]), optimizer="sgd", verbose=False)
     assert history[-1].val_accuracy == 1
     assert fnn.predict(net, [paths[0], paths[-1]]).tolist() == ["dark", "light"]
     assert fnn.evaluate(net, folder / "labels.csv").count == 20
