@@ -16,6 +16,7 @@ from fastnn.cli import optimization, options
 from fastnn.console import say, shown
 from fastnn.data import SOURCES, Batches, Dataset
 from fastnn.data.centre import extent
+from fastnn.data.loading import of_files, parts_of
 from fastnn.errors import ArgumentError, DataError
 from fastnn.random import manual_seed
 from fastnn.train import Evaluation, History, Interrupted, RecordPath, ResumeWarning, conditions, evaluate, fit, runs
@@ -56,8 +57,8 @@ def add_commands(commands: Any) -> None:
         "dataset",
         nargs="?",
         metavar="DATASET",
-        help=f"{', '.join(SOURCES)}, or a folder of images by class (which needs Pillow: pip install "
-        '"fastnn-cpu[images]"); default digits',
+        help=f"{', '.join(SOURCES)}, or a folder of images by class, with folders train, val and test or without, or a "
+        'CSV file with columns path and label (both need Pillow: pip install "fastnn-cpu[images]"); default digits',
     )
     parser.add_argument(
         "--model",
@@ -82,7 +83,10 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=options.seed, metavar="N", help="default 0; equal seeds give equal weights")
     parser.add_argument(
-        "--val", type=options.fraction, metavar="SHARE", help="share of the training images to watch by instead"
+        "--val",
+        type=options.fraction,
+        metavar="SHARE",
+        help="share of the training images to watch by instead; default the folder val where there is one, else none",
     )
     parser.add_argument(
         "--augment",
@@ -96,7 +100,7 @@ def add_commands(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="run operator by operator instead of compiled steps; default no",
     )
-    options.add_pictures(parser, "as they are, all of one size")
+    options.add_pictures(parser, "their own, or their median up to 64 where it differs")
     parser.add_argument("--out", metavar="RUN", help="folder to keep weights, config and history in")
     parser.add_argument(
         "--record-path",
@@ -120,10 +124,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
     resumed = _config_to_resume(arguments, folder)
     settings = resumed or _settings(arguments)
-    if settings.get("early_stopping") is not None and settings["val"] is None:
-        raise ArgumentError("--early-stopping needs --val SHARE, images to watch by")
+    watched = settings["val"] is None and "val" in parts_of(settings["dataset"])
+    if settings.get("early_stopping") is not None and settings["val"] is None and not watched:
+        raise ArgumentError("--early-stopping needs --val SHARE, or a folder val, images to watch by")
     train, test = (options.load_data(settings, part, arguments.data_dir) for part in ("train", "test"))
-    held = None
+    held = options.load_data(settings, "val", arguments.data_dir) if watched else None
     if settings["val"] is not None:
         train, held = train.split(settings["val"], settings["seed"])
     if resumed is None:
@@ -246,14 +251,14 @@ def _told_plainly() -> Iterator[None]:
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options given, and defaults for the others; a folder of images by its absolute path."""
+    """The options given, and defaults for the others; a folder or list of images by its absolute path."""
     settings = {}
     for name, default in DEFAULTS.items():
         given = getattr(arguments, name)
         settings[name] = default if given is None else given
     for name in PICTURES:
         settings[name] = getattr(arguments, name)
-    if os.path.isdir(settings["dataset"]):
+    if of_files(settings["dataset"]):
         settings["dataset"] = os.path.abspath(settings["dataset"])
     return settings
 
