@@ -278,6 +278,7 @@ def test_a_linear_model_learns_mnist() -> None:
     assert fnn.evaluate(model, "mnist").accuracy > 0.83
 
 
+@pytest.mark.long
 @needs_mnist
 def test_fast_is_good_at_mnist() -> None:
     if config.configuration()["backend"] != "native":
