@@ -10,6 +10,8 @@ import numpy as np
 from fastnn.cli import options
 from fastnn.console import say, shown
 from fastnn.data import SOURCES
+from fastnn.data.folder import images_at
+from fastnn.data.loading import part_to_measure
 from fastnn.data.prepare import Preparation
 from fastnn.insight import confusion_matrix, plots
 from fastnn.recipes import load_run
@@ -25,7 +27,12 @@ def add_commands(commands: Any) -> None:
     )
     parser.set_defaults(run=run_eval)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
-    parser.add_argument("dataset", nargs="?", metavar="DATASET", help="default: what the run was trained on")
+    parser.add_argument(
+        "dataset",
+        nargs="?",
+        metavar="DATASET",
+        help="default: what the run was trained on; another folder or list of images without parts is measured whole",
+    )
     options.add_pictures(parser, "as the run has them")
     parser.add_argument(
         "--png",
@@ -46,7 +53,10 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=run_predict)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="PNG, JPEG or another image file, or an array as .npy"
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="PNG, JPEG or another image file, or an array as .npy; of a folder all images",
     )
     parser.add_argument(
         "--crop",
@@ -67,7 +77,8 @@ def run_eval(arguments: argparse.Namespace) -> int:
     for key in ("size", "gray"):
         given = getattr(arguments, key)
         settings[key] = config.get(key) if given is None and arguments.dataset is None else given
-    test = options.load_data(settings, "test", arguments.data_dir, config)
+    part = part_to_measure(name, config["dataset"])
+    test = options.load_data(settings, part, arguments.data_dir, config)
     result = evaluate(model, test)
     assert result.accuracy is not None  # the labels of a data set are classes
     assert result.confusion is not None
@@ -113,7 +124,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     model, config, _ = load_run(arguments.run_folder)
     classes, prepared = config["classes"], Preparation.of_run(config)
     results = {}
-    for path in arguments.images:
+    for path in (file for named in arguments.images for file in images_at(named)):
         image, changes = prepared.described(path, crop=arguments.crop)
         if "resized" in changes and config["dataset"] in SOURCES and prepared.shape[0] == 1:
             changes += "; --crop cuts out a drawing"

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn.checks import is_whole
 from fastnn.console import shown
+from fastnn.data.about import about
 from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.nn import Module
@@ -213,7 +214,7 @@ def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
     """
     if not is_whole(count, 0):
         raise ArgumentError(f"worst_mistakes: expected a whole number of mistakes, 0 or more, got count={count!r}")
-    dataset = as_dataset(data, "test")
+    dataset = as_dataset(data, "test", about(model))
     if dataset.labels.ndim != 1 or dataset.labels.dtype.kind not in "iu" or dataset.images.ndim != 4:
         raise ArgumentError(f"worst_mistakes: expected images (N, C, H, W) with integer labels, got {dataset!r}")
     logits = predictor(model, compile=True)(dataset.images)

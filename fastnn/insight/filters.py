@@ -172,6 +172,15 @@ def feature_maps(model: Module, x: Any) -> FeatureMaps:
     >>> feature_maps(fnn.recipes.fast(), image).names
     ('input', '0 normalize', '1 conv2d', '2 relu', '3 max_pool2d', '4 conv2d', '5 relu', '6 max_pool2d')
     """
+    maps = [(name, array) for name, array in layer_outputs(model, x) if array.ndim == 3]
+    return FeatureMaps(tuple(name for name, _ in maps), tuple(array for _, array in maps))
+
+
+def layer_outputs(model: Module, x: Any) -> list[tuple[str, Array]]:
+    """The input and what each layer makes of one image: maps (C, H, W), or values (n,) behind dense layers.
+
+    Args, errors and names are those of `feature_maps`.
+    """
     image = x.numpy() if isinstance(x, Tensor) else as_array(x)
     given = on_the_tape(model, image[np.newaxis] if image.ndim == 3 else image)
     if given.ndim != 4 or given.shape[0] != 1:
@@ -179,8 +188,8 @@ def feature_maps(model: Module, x: Any) -> FeatureMaps:
     with mode(model, training=False), enable_grad():  # what is not on the tape is not seen
         output = model(given)
     names = {id(module): name for name, module in model.named_modules()}
-    found = [("input", given.numpy()[0])]
+    found = [("input", given.numpy()[0].copy())]
     for tensor, node in computed(output):
-        if tensor.ndim == 4 and id(node.module) in names:
-            found.append((f"{names[id(node.module)]} {operator_name(node)}".strip(), tensor.numpy()[0]))
-    return FeatureMaps(tuple(name for name, _ in found), tuple(array.copy() for _, array in found))
+        if tensor.ndim in (2, 4) and id(node.module) in names:
+            found.append((f"{names[id(node.module)]} {operator_name(node)}".strip(), tensor.numpy()[0].copy()))
+    return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import metrics
+from fastnn.data.about import about
 from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.nn import Module
@@ -86,7 +87,7 @@ def residuals(model: Module, data: Any) -> Residuals:
     >>> residuals(fnn.nn.Linear(1, 1), (x, 2 * x)).predictions.shape
     (8, 1)
     """
-    dataset = as_dataset(data, "test")
+    dataset = as_dataset(data, "test", about(model))
     targets = dataset.labels
     if not isinstance(targets, np.ndarray) or targets.dtype.kind != "f" or not len(targets):
         raise ArgumentError(f"residuals: expected samples with floating targets (N,) or (N, K), got {dataset!r}")

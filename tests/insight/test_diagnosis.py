@@ -199,6 +199,7 @@ def train(model: str, data: Any, val: Any, epochs: int) -> History:
     return fnn.fit(network, data, val, optimizer=optimizer, epochs=epochs, batch_size=32, seed=0, verbose=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["digits", "mnist"])
 def test_three_trainings(name: str) -> None:
     data = images_of(name)
