@@ -29,6 +29,7 @@ class Dataset:
         classes: one name a class. Left out, they are the labels' own names, sorted (of a categorical series in its
             order), or else "0", "1", ... up to the largest label; no names for floating (N,) targets.
         name: what the data set is called in messages and results.
+        files: where the images come from, one name an image; empty if they come from none.
 
     `columns` are the names of a data frame's columns, empty without one.
 
@@ -53,9 +54,17 @@ class Dataset:
     classes: tuple[str, ...]
     name: str
     columns: tuple[str, ...]
+    files: tuple[str, ...]
 
     def __init__(
-        self, images: Any, labels: Any, classes: Sequence[str] = (), name: str = "arrays", columns: Sequence[str] = ()
+        self,
+        images: Any,
+        labels: Any,
+        classes: Sequence[str] = (),
+        name: str = "arrays",
+        *,
+        columns: Sequence[str] = (),
+        files: Sequence[str] = (),
     ) -> None:
         images, names = as_samples(images, columns)
         labels, found = as_labels(labels, classes)
@@ -73,6 +82,8 @@ class Dataset:
         labels = _checked_labels(labels)
         if len(labels) != len(images):
             raise ShapeError(f"expected one label for each of {len(images)} samples, got {len(labels)} labels")
+        if files and len(files) != len(images):
+            raise ShapeError(f"expected one file for each of {len(images)} images, got {len(files)} files")
         number = labels.shape[1] if labels.ndim == 2 else 0
         if labels.dtype == np.int64 and len(labels):
             number = int(labels.max()) + 1
@@ -85,6 +96,7 @@ class Dataset:
             "classes": classes or tuple(str(label) for label in range(number)),
             "name": name,
             "columns": names or tuple(columns),
+            "files": tuple(files),
         }.items():
             object.__setattr__(self, field, value)
 
@@ -117,7 +129,9 @@ class Dataset:
         >>> len(load("digits").subset(slice(100)))
         100
         """
-        return Dataset(self.images[indices], self.labels[indices], self.classes, self.name, self.columns)
+        files = np.array(self.files)[indices].tolist() if self.files else ()
+        images, labels = self.images[indices], self.labels[indices]
+        return Dataset(images, labels, self.classes, self.name, columns=self.columns, files=files)
 
     def split(self, held: float | int, seed: int = 0) -> tuple[Dataset, Dataset]:
         """``(rest, held out)``, stratified by class; see :func:`stratified_split` for the arguments and errors.

@@ -14,7 +14,6 @@ import numpy as np
 from fastnn.arrays import as_array
 from fastnn.checks import is_number
 from fastnn.data import Batches, Dataset
-from fastnn.data.about import About
 from fastnn.data.samples import Samples
 from fastnn.data.split import stratified_split
 from fastnn.errors import ArgumentError
@@ -53,7 +52,7 @@ def paired(train: Any, y: Any, val: Any) -> tuple[Any, Any]:
 def training_data(
     model: Any, train: Any, val: Any, batch_size: int | str, seed: int | None, sample_weight: Any
 ) -> tuple[Batches, Any, Any, Any]:
-    """Returns training batches, the data to watch by (None without), and the samples' weights of both, if any."""
+    """Returns training batches, what was given to watch by or split off, and the samples' weights of both, if any."""
     share, held_weight = is_number(val), None
     if isinstance(train, Batches):
         if share:
@@ -81,8 +80,6 @@ def training_data(
         batches.classes, batches.name, batches.columns = dataset.classes, dataset.name, dataset.columns
     if not len(batches):
         raise ArgumentError("fit: expected at least one training sample, got none")
-    if held is not None and not share:
-        held = as_dataset(held, "test", About("classes", tuple(batches.classes), columns=batches.columns))
     return batches, held, sample_weight, held_weight
 
 

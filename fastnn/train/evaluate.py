@@ -14,7 +14,7 @@ from fastnn.backends.stopping import Stoppable
 from fastnn.data import Batches, Dataset
 from fastnn.data.about import About, about
 from fastnn.data.frames import as_labels, is_frame
-from fastnn.data.loading import is_folder
+from fastnn.data.loading import of_files, part_to_measure
 from fastnn.data.samples import Samples, is_several
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import at_once
@@ -89,8 +89,9 @@ def evaluate(
 
     Args:
         model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
-        data: a data set's name or an image folder (its test part, prepared as the training images were where `fit` or
-            `load_run` noted how), a `Dataset`, ``(X, y)``, ``X`` alone with `y` after it, or `Batches`, of
+        data: a data set's name (its test part); an image folder or a list of image files (its test part where it has
+            one or the model was trained on it, else all of it; prepared as the training images were where `fit` or
+            `load_run` noted how); a `Dataset`, ``(X, y)``, ``X`` alone with `y` after it, or `Batches`, of
             which only the samples and targets count, not their order or augmentation. X and y are as for `fit`; of a
             data frame the columns that the model was trained on are taken, and names of classes are those of the
             training.
@@ -235,6 +236,11 @@ def as_dataset(data: Any, split: str, known: About | None = None) -> Any:
     Where samples are several arrays, `Samples`. Of a model, or of training data, this is `known`: the images of a
     folder are prepared alike, the columns of a data frame and the numbers of named classes are the same.
     """
+    if of_files(data):
+        if known is None or known.picture is None:
+            return datasets.load(data, split=split)
+        part = part_to_measure(data, known.data)
+        return datasets.load(data, split=part, classes=known.classes or None, **known.picture.of_folder())
     if isinstance(data, Samples):
         return data
     if isinstance(data, Batches):
@@ -248,8 +254,6 @@ def as_dataset(data: Any, split: str, known: About | None = None) -> Any:
         columns = known.columns if known is not None and is_frame(data[0]) else ()
         return Dataset(data[0], labels, names, columns=columns)
     check_data(data)
-    if known is not None and known.picture is not None and is_folder(data):
-        return datasets.load(data, split=split, **known.picture.of_folder())
     return _numbered(datasets.load(data, split=split), known)
 
 
@@ -259,8 +263,9 @@ def _numbered(dataset: Dataset, known: About | None) -> Dataset:
         return dataset
     if dataset.labels.ndim != 1 or dataset.labels.dtype.kind != "i":
         return dataset
-    numbers = np.array([known.classes.index(name) for name in dataset.classes], np.int64)
-    return Dataset(dataset.images, numbers[dataset.labels], known.classes, dataset.name, dataset.columns)
+    labels = np.array([known.classes.index(name) for name in dataset.classes], np.int64)[dataset.labels]
+    options: Any = {"columns": dataset.columns, "files": dataset.files}
+    return Dataset(dataset.images, labels, known.classes, dataset.name, **options)
 
 
 def _as_held(images: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ from . import finite
 from .callbacks import Callback, Training
 from .checks import check_fit, check_model, check_trainable
 from .data import Feed, first_outputs, paired, settled, stepped_per, training_data
-from .evaluate import Evaluation, are_pixels, evaluate
+from .evaluate import Evaluation, are_pixels, as_dataset, evaluate
 from .history import EpochRecord, History
 from .interrupts import Interrupted
 from .named import named_loss, named_metrics, named_optimizer
@@ -60,18 +60,19 @@ def fit(
 
     Args:
         model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
-        train: a data set's name or an image folder (its training part), a `Dataset`, ``(X, y)``, ``X`` alone with `y`
-            after it, or `Batches`, which keep their own size, order and augmentation. X are arrays of any numeric type
-            or data frames; columns without numbers and missing values are refused, by name. uint8 images, (N, H, W) or
-            (N, C, H, W), are divided by 255, here or by the model's own ``nn.Normalize``; the features (N, F) of a
-            table are numbers (see ``nn.Normalize.of``). Where a single sample would be left for the last batch and
-            the model cannot take one alone, as with batch norm of features, it joins the batch before. Models of
-            several inputs or targets take a tuple or a dict of arrays in the place of either array, as a compiled step
-            does.
+        train: a data set's name, an image folder or a list of image files (its training part, see `fnn.data.load`), a
+            `Dataset`, ``(X, y)``, ``X`` alone with `y` after it, or `Batches`, which keep their own size, order and
+            augmentation. X are arrays of any numeric type or data frames; columns without numbers and missing values
+            are refused, by name. uint8 images, (N, H, W) or (N, C, H, W), are divided by 255, here or by the model's
+            own ``nn.Normalize``; the features (N, F) of a table are numbers (see ``nn.Normalize.of``). Where a single
+            sample would be left for the last batch and the model cannot take one alone, as with batch norm of features,
+            it joins the batch before. Models of several inputs or targets take a tuple or a dict of arrays in the place
+            of either array, as a compiled step does.
         y: the targets of X: integers or names of classes (N,), which `predict` gives back; or values (N,) or (N, K).
             Targets (N,) go with outputs (N, 1).
         val: what to watch by, never trained on: a fraction or a number of the training samples (stratified by class), a
-            `Dataset`, ``(X, y)``, or the name of a data set (its test part).
+            `Dataset`, ``(X, y)``, the name of a data set (its test part), or image files, as for `evaluate`:
+            "pets/val" for the folder val of "pets".
         loss: maps (outputs, targets) to one number, or "cross_entropy", "mse", "mae", "huber", "bce_with_logits" or
             "nll". By default it follows from the targets: cross-entropy for classes and rows of probabilities,
             ``nn.BCEWithLogitsLoss()`` for 0 and 1 with one output or with one column for each, ``nn.MSELoss()`` for
@@ -156,7 +157,8 @@ def fit(
     weights = weights_of("fit", batches.labels, batches.classes, loss, class_weight, sample_weight)
     feed = Feed(model, loss, batches, outputs, weights)
     step = make_step(model, feed.loss, optimizer, compile)
-    remember(model, batches, loss)
+    known = remember(model, batches, loss)
+    held = None if held is None else as_dataset(held, "test", known)
     numbers = finite.Watched(model, optimizer)
     watch = None
     if held is not None:

@@ -107,10 +107,8 @@ def predict_proba(model: Any, x: Any, *, batch_size: int = 256, compile: bool = 
     return found
 
 
-def remember(model: Any, batches: Batches, loss: Any) -> None:
-    """Note on a model what it is trained on."""
-    if not isinstance(model, Module):
-        return
+def remember(model: Any, batches: Batches, loss: Any) -> About:
+    """Note on a model what it is trained on, and return it."""
     images, labels = batches.images, batches.labels
     several = is_tree(images) or is_tree(labels)
     of_classes = not several and labels.ndim == 1 and labels.dtype.kind in "iub" and not isinstance(loss, OF_VALUES)
@@ -122,8 +120,7 @@ def remember(model: Any, batches: Batches, loss: Any) -> None:
     elif isinstance(loss, BCEWithLogitsLoss):
         outputs = "logits"
     pictures = not is_tree(images) and images.ndim == 4 and images.dtype == np.uint8
-    # Not by setattr: this is no part of what the model computes, and no reason to compile it again.
-    vars(model)["_about"] = About(
+    found = About(
         outputs,
         tuple(batches.classes) if outputs == "classes" or of_classes else (),
         Preparation(images.shape[1:]) if pictures else None,
@@ -135,6 +132,10 @@ def remember(model: Any, batches: Batches, loss: Any) -> None:
         tuple(batches.columns),
         not is_tree(labels) and labels.ndim == 1,
     )
+    if isinstance(model, Module):
+        # Not by setattr: this is no part of what the model computes, and no reason to compile it again.
+        vars(model)["_about"] = found
+    return found
 
 
 def _outputs(op: str, model: Any, x: Any, batch_size: int, compile: bool) -> tuple[Any, About | None, bool]:
