@@ -127,7 +127,7 @@ def test_options_that_a_resumed_run_was_not_started_with(tmp_path: Path, capsys:
     ("arguments", "message"),
     [
         (["--early-stopping", "3"], "--early-stopping needs --val SHARE"),
-        (["--optimizer", "gd", "--batch-size", "16"], "expected one batch of all images for GradientDescent"),
+        (["--optimizer", "gd", "--batch-size", "16"], "expected one batch of all samples for GradientDescent"),
         (["--optimizer", "rprop", "--lr", "find"], "expected an optimiser whose steps follow its lr, got Rprop"),
     ],
 )

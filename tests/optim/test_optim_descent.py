@@ -237,7 +237,7 @@ def test_arguments_that_make_no_sense(make: Any, message: str) -> None:
 def test_what_would_break_the_guarantee() -> None:
     model = nn.Sequential(nn.Linear(6, 3), nn.Dropout(0.5))
     optimizer = optim.GradientDescent(model.parameters())
-    with pytest.raises(ArgumentError, match="expected one batch of all images for GradientDescent, got 3 batches"):
+    with pytest.raises(ArgumentError, match="expected one batch of all samples for GradientDescent, got 3 batches"):
         fnn.fit(model, (X, Y), optimizer=optimizer, batch_size=16, verbose=False)
     with pytest.raises(ArgumentError, match="expected a model that gives the same loss for the same parameters"):
         fnn.fit(model, (X, Y), optimizer=optimizer, batch_size="full", verbose=False)
