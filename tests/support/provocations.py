@@ -336,6 +336,7 @@ TRAINING: Calls = {
     "a gap in a table": lambda _: fnn.predict(linear(), np.array([[1.0, 2, None]], object)),
     "a gap in labels": lambda _: fnn.fit(linear(), ROWS, ["a", None]),
     "one value for three outputs": lambda _: fnn.fit(nn.Linear(3, 3), ROWS, np.array([0.5, 2.0])),
+    "no targets": lambda _: fnn.fit(linear(), ROWS),
     "an unknown metric": lambda _: fnn.evaluate(linear(), ROWS, LABELS, metrics=["maee"]),
     "metrics of nothing": lambda _: fit(metrics=["mae"]),
     "weights of no class": lambda _: fit(class_weight={9: 2.0}),
