@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .prepare import Preparation
@@ -25,6 +25,9 @@ class About:
         samples: how many they were.
         shape: the shape of one; None if it is several arrays.
         loss: the name of the loss.
+        options: what that was made with, where it is one of fastnn's.
+        columns: the names of a table's columns, where they had some.
+        flat: whether there is one number for each sample in targets (N,) that the model gives as (N, 1).
 
     Raises ValueError for outputs of another kind.
     """
@@ -36,6 +39,9 @@ class About:
     samples: int = 0
     shape: tuple[int, ...] | None = None
     loss: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    flat: bool = False
 
     def __post_init__(self) -> None:
         if self.outputs not in KINDS:

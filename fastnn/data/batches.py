@@ -13,7 +13,8 @@ from fastnn.interrupts import at_once
 from fastnn.random import generator
 from fastnn.trees import count_of, take
 
-from .samples import check_counts, in_arrays
+from .frames import as_labels, columns_of
+from .samples import check_counts, in_arrays, is_several
 from .split import AUGMENT, check_seed, permutation, philox
 
 
@@ -22,20 +23,21 @@ class Batches:
 
     Args:
         images: (N, ...) array of any dtype, such as (N, C, H, W) uint8; or a tuple or dict of arrays.
-        labels: (N, ...) array, or a tuple or dict of arrays.
-        batch_size: images in a batch; the last batch of an epoch holds what is left, unless it is dropped.
+        labels: (N, ...) array, or a tuple or dict of arrays; names of classes (N,) become numbers.
+        batch_size: samples in a batch; the last batch of an epoch holds what is left, unless it is dropped.
         shuffle: whether each epoch has a random order of its own, given by seed and epoch alone.
         seed: 0 to 2**64 - 1, for the order and the augmentation; None draws one, where there is anything random, from
             the numbers that ``fnn.manual_seed`` sets off.
         drop_last: whether an incomplete last batch is dropped.
-        fewest: images that the last batch must have; where fewer are left, they are joined to the batch before it.
-            (Batch norm, in training, cannot take a single image: `fit` asks for 2 where it finds that.)
+        fewest: samples that the last batch must have; where fewer are left, they are joined to the batch before it.
+            (Batch norm, in training, cannot take a single sample: `fit` asks for 2 where it finds that.)
         augment: ``augment(images, generator) -> images``, applied to every batch, such as :class:`Augment`.
             ``generator`` is a ``numpy.random.Generator`` of its own for each seed, epoch and batch.
 
     Attributes:
-        count: number of images.
-        classes, name: of the data set that they are made of; no classes and "arrays" unless they are set.
+        count: number of samples.
+        classes, name, columns: of the data set that they are made of; unless they are set, the labels' names, "arrays"
+            and a data frame's columns.
         epoch: the number of the epoch that the next loop goes through; it counts up by itself. Set it to resume a
             training.
 
@@ -62,6 +64,9 @@ class Batches:
         fewest: int = 1,
         augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     ) -> None:
+        self.classes: tuple[str, ...] = ()
+        if not is_several(labels):
+            labels, self.classes = as_labels(labels)
         self.images, self.labels = in_arrays(images), in_arrays(labels)
         check_counts(self.images, self.labels)
         self.count = count_of(self.images)
@@ -70,7 +75,7 @@ class Batches:
         if drop_last and 0 < self.count < batch_size:
             raise ArgumentError(
                 "expected at least one whole batch with drop_last=True, "
-                f"got {self.count} images for batches of {batch_size}"
+                f"got {self.count} samples for batches of {batch_size}"
             )
         if seed is None:
             seed = int(generator().integers(2**63)) if shuffle or augment else 0
@@ -78,8 +83,7 @@ class Batches:
         self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
         self.fewest, self.augment = fewest, augment
         self.epoch = 0
-        self.classes: tuple[str, ...] = ()
-        self.name = "arrays"
+        self.name, self.columns = "arrays", columns_of(images)
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""
@@ -89,10 +93,10 @@ class Batches:
 
     def __repr__(self) -> str:
         order = f"shuffled by seed {self.seed}" if self.shuffle else "in order"
-        return f"Batches({len(self)} of {self.batch_size}, {self.count} images {order})"
+        return f"Batches({len(self)} of {self.batch_size}, {self.count} samples {order})"
 
     def order(self, epoch: int) -> np.ndarray:
-        """Indices of all images in the order of that epoch: int64 (N,).
+        """Indices of all samples in the order of that epoch: int64 (N,).
 
         >>> Batches(np.zeros((3, 1)), np.zeros(3)).order(7)
         array([0, 1, 2])

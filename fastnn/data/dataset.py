@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.arrays import as_array
 from fastnn.console import shown
 from fastnn.errors import DTypeError, LabelError, ShapeError
 
+from .frames import as_labels, as_samples, check_missing
 from .samples_html import samples_html
 from .split import stratified_split
 
@@ -23,13 +23,15 @@ class Dataset:
 
     Args:
         images: (N, C, H, W) uint8 for every data set that fastnn reads; arrays of your own may have any shape (N, ...)
-            and may be floating. Converted with ``np.asarray``, never copied without need.
-        labels: (N,) integers, kept as int64; (N,) or (N, K) floating targets are kept as they are; (N, K) integers are
-            one-hot labels and become float32.
-        classes: one name a class. Left out, they are "0", "1", ... up to the largest label; no names for floating (N,)
-            targets.
+            and may be floating. Converted with ``np.asarray``, never copied without need. A data frame becomes (N, F).
+        labels: (N,) integers, kept as int64; (N,) names of classes, which become integers; (N,) or (N, K) floating
+            targets are kept as they are; (N, K) integers are one-hot labels and become float32.
+        classes: one name a class. Left out, they are the labels' own names, sorted (of a categorical series in its
+            order), or else "0", "1", ... up to the largest label; no names for floating (N,) targets.
         name: what the data set is called in messages and results.
         files: where the images come from, one name an image; empty if they come from none.
+
+    `columns` are the names of a data frame's columns, empty without one.
 
     uint8 images, (N, H, W) or (N, C, H, W), are pixels: they are divided by 255 before a model sees them, by
     ``nn.Normalize`` or else by ``fnn.fit`` and ``fnn.evaluate``. uint8 samples (N, F) are a table's numbers, which
@@ -38,8 +40,11 @@ class Dataset:
     Raises:
         ShapeError: images and labels of different number. DTypeError: images that are neither uint8 nor floating, or
         masked.
-        LabelError: labels outside 0 .. K - 1, or of a shape that is none of the above.
+        LabelError: labels outside 0 .. K - 1, names that are not among `classes`, or labels of a shape that is none of
+        the above. DataError: missing values in a table (N, F), or columns that are no numbers, by their names.
 
+    >>> Dataset([[1.0, 2.0], [3.0, 4.0]], ["no", "yes"]).classes
+    ('no', 'yes')
     >>> Dataset(np.zeros((3, 1, 4, 4), np.uint8), [0, 2, 1], name="three")
     Dataset(three: images (3, 1, 4, 4) uint8, labels (3,) int64, 3 classes)
     """
@@ -48,6 +53,7 @@ class Dataset:
     labels: np.ndarray
     classes: tuple[str, ...]
     name: str
+    columns: tuple[str, ...]
     files: tuple[str, ...]
 
     def __init__(
@@ -57,9 +63,12 @@ class Dataset:
         classes: Sequence[str] = (),
         name: str = "arrays",
         *,
+        columns: Sequence[str] = (),
         files: Sequence[str] = (),
     ) -> None:
-        images, labels = as_array(images), as_array(labels)
+        images, names = as_samples(images, columns)
+        labels, found = as_labels(labels, classes)
+        classes = tuple(classes) or found
         if images.ndim < 2:
             raise ShapeError(
                 f"expected images (N, C, H, W) or other samples (N, ...), got an array of shape {images.shape}"
@@ -69,9 +78,10 @@ class Dataset:
             if images.dtype.kind in "iu":
                 hint = ": write .astype(np.uint8) for pixels from 0 to 255, .astype(np.float32) for other numbers"
             raise DTypeError(f"expected uint8 or floating images, got {images.dtype}{hint}")
+        check_missing(images, names or columns)
         labels = _checked_labels(labels)
         if len(labels) != len(images):
-            raise ShapeError(f"expected one label for each of {len(images)} images, got {len(labels)} labels")
+            raise ShapeError(f"expected one label for each of {len(images)} samples, got {len(labels)} labels")
         if files and len(files) != len(images):
             raise ShapeError(f"expected one file for each of {len(images)} images, got {len(files)} files")
         number = labels.shape[1] if labels.ndim == 2 else 0
@@ -83,19 +93,23 @@ class Dataset:
         for field, value in {
             "images": images,
             "labels": labels,
-            "classes": tuple(classes) or tuple(str(label) for label in range(number)),
+            "classes": classes or tuple(str(label) for label in range(number)),
             "name": name,
+            "columns": names or tuple(columns),
             "files": tuple(files),
         }.items():
             object.__setattr__(self, field, value)
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Number of samples."""
         return len(self.images)
 
     def __repr__(self) -> str:
+        samples = (
+            "images" if self.images.ndim > 3 or (self.images.ndim == 3 and self.images.dtype == np.uint8) else "samples"
+        )
         return (
-            f"Dataset({shown(self.name)}: images {self.images.shape} {self.images.dtype}, "
+            f"Dataset({shown(self.name)}: {samples} {self.images.shape} {self.images.dtype}, "
             f"labels {self.labels.shape} {self.labels.dtype}, {len(self.classes)} classes)"
         )
 
@@ -116,7 +130,8 @@ class Dataset:
         100
         """
         files = np.array(self.files)[indices].tolist() if self.files else ()
-        return Dataset(self.images[indices], self.labels[indices], self.classes, self.name, files=files)
+        images, labels = self.images[indices], self.labels[indices]
+        return Dataset(images, labels, self.classes, self.name, columns=self.columns, files=files)
 
     def split(self, held: float | int, seed: int = 0) -> tuple[Dataset, Dataset]:
         """``(rest, held out)``, stratified by class; see :func:`stratified_split` for the arguments and errors.
@@ -143,7 +158,7 @@ class Dataset:
         channels = np.moveaxis(self.images, 1, 0) if self.images.ndim == 4 else self.images[np.newaxis]
         if self.images.size == 0:
             raise ShapeError(f"expected at least one image to take statistics of, got images {self.images.shape}")
-        pairs = [_mean_std(channel) for channel in channels]
+        pairs = [mean_std(channel) for channel in channels]
         return tuple(mean for mean, _ in pairs), tuple(std for _, std in pairs)
 
 
@@ -164,9 +179,10 @@ def _checked_labels(labels: np.ndarray) -> np.ndarray:
     )
 
 
-def _mean_std(values: np.ndarray) -> tuple[float, float]:
+def mean_std(values: np.ndarray) -> tuple[float, float]:
+    """Returns mean and biased standard deviation, uint8 divided by 255; 1 where all numbers are the same."""
     if values.dtype != np.uint8:
-        return _mean_std_of_floats(values)
+        return _of_floats(values)
     # From the histogram: exact whole-number sums, the same on every machine. By blocks, since bincount makes int64 of
     # what it counts.
     blocks = (values[start : start + 1024].reshape(-1) for start in range(0, len(values), 1024))
@@ -177,7 +193,7 @@ def _mean_std(values: np.ndarray) -> tuple[float, float]:
     return first / total / 255, (total * second - first * first) ** 0.5 / total / 255 or 1.0
 
 
-def _mean_std_of_floats(values: np.ndarray) -> tuple[float, float]:
+def _of_floats(values: np.ndarray) -> tuple[float, float]:
     """In double precision and two passes, from the first value on, and on a scale on which no square overflows."""
     largest = max(abs(float(values.min())), abs(float(values.max())))
     if largest == 0 or not math.isfinite(largest):

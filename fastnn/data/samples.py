@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.arrays import as_array
 from fastnn.errors import ShapeError
 from fastnn.trees import count_of, flatten, is_tree, map_arrays, take
 
+from .frames import as_samples
 from .split import stratified_split
 
 __all__ = ["Samples", "check_counts", "in_arrays", "is_several"]
@@ -35,6 +35,7 @@ class Samples:
     labels: Any
     classes: tuple[str, ...] = ()
     name: str = "arrays"
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("images", "labels"):
@@ -63,7 +64,7 @@ def is_several(value: Any) -> bool:
 
 def in_arrays(value: Any) -> Any:
     """Returns one array, or a tree of arrays."""
-    return map_arrays(as_array, value) if is_several(value) else as_array(value)
+    return map_arrays(lambda x: as_samples(x)[0], value) if is_several(value) else as_samples(value)[0]
 
 
 def check_counts(images: Any, labels: Any) -> None:
@@ -71,4 +72,4 @@ def check_counts(images: Any, labels: Any) -> None:
     shapes = [[array.shape for array in flatten(tree)[0]] for tree in (images, labels)]
     if any(not shape or shape[0] != shapes[0][0][0] for shape in (*shapes[0], *shapes[1])):
         found = [", ".join(map(str, of_tree)) for of_tree in shapes]
-        raise ShapeError(f"expected images (N, ...) and labels (N, ...), got images {found[0]} and labels {found[1]}")
+        raise ShapeError(f"expected samples (N, ...) and labels (N, ...), got samples {found[0]} and labels {found[1]}")

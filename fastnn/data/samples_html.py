@@ -31,7 +31,9 @@ def samples_html(data: Dataset) -> str:
         features = data.images[chosen, :MOST_FEATURES]
         more = ["…"] * (data.images.shape[1] > MOST_FEATURES)
         rows = ([*(f"{x:.4g}" for x in row), *more, name] for row, name in zip(features, named, strict=True))
-        shown = tables.html_table([[*range(features.shape[1]), *more, "label"], *rows])
+        shown = tables.html_table(
+            [[*(data.columns[:MOST_FEATURES] or range(features.shape[1])), *more, "label"], *rows]
+        )
     else:
         shown = ""
     return tables.html_text(repr(data)) + shown

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from fastnn import ops
 from fastnn.arrays import as_array
 from fastnn.checks import number
@@ -32,6 +34,11 @@ class _Loss(Module):
                 self.register_buffer(name, None if value is None else as_array(off_tape))
             else:
                 setattr(self, name, value)
+
+    def options(self) -> dict[str, Any]:
+        """Returns what it was made with, by name, with lists in the place of arrays; without what is None."""
+        found = {name: getattr(self, name) for name in ("reduction", *self._options)}
+        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items() if v is not None}
 
     def forward(self, *inputs: Any) -> Tensor:
         options = {name: getattr(self, name) for name in self._options}

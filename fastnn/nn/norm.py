@@ -15,9 +15,11 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import floating
-from fastnn.ops.norms import Running
+from fastnn.ops.norms import Running, check_pixels
 from fastnn.tensors import Array, Tensor
 from fastnn.values import plain
+
+MOST_SHOWN = 6  # channels in a layer's description
 
 
 class _BatchNorm(Module):
@@ -172,7 +174,8 @@ class Normalize(Module):
     Integers, such as uint8 images or lists out of JSON, are pixels from 0 to 255 and are divided by 255 first
     (DTypeError for any beyond); floating numbers and booleans are taken as they are. `mean` and `std` are numbers or
     one number per channel, of the training images after that division. They are buffers: saved and loaded with the
-    weights.
+    weights. With ``pixels=False``, integers are numbers like others, as in tables. `Normalize.of` takes all of it from
+    the training data.
 
     >>> import numpy as np
     >>> from fastnn import nn
@@ -182,15 +185,58 @@ class Normalize(Module):
 
     mean: Array
     std: Array
+    pixels: bool = True  # of models in older files
 
-    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float], *, pixels: bool = True) -> None:
         super().__init__()
+        self.pixels = pixels
         self.register_buffer("mean", np.atleast_1d(as_array(mean).astype(np.float32)))
         self.register_buffer("std", np.atleast_1d(as_array(std).astype(np.float32)))
         if self.mean.shape != self.std.shape or self.mean.ndim != 1 or not (self.std > 0).all():
             raise ArgumentError(f"Normalize: expected mean and std of one length, std positive, got {mean} and {std}")
 
+    @classmethod
+    def of(cls, x: Any) -> Normalize:
+        """The layer for data like these: their mean and standard deviation, per feature or channel.
+
+        Args:
+            x: the training data: a table (N, F), an array or a data frame, whose numbers are taken as they are;
+                pictures (N, C, H, W) or signals (N, C, L), whose integers are pixels; or a `Dataset` of one of these.
+
+        A feature that is the same everywhere gets the deviation 1. Raises DataError for missing values, by column.
+
+        >>> from fastnn import nn
+        >>> nn.Normalize.of([[1, 5], [3, 5]])
+        Normalize(mean=[2, 5], std=[1, 1])
+        """
+        from fastnn.data import Dataset
+        from fastnn.data.dataset import mean_std
+        from fastnn.data.frames import as_samples, check_missing
+
+        if isinstance(x, Dataset):
+            x = x.images
+        values, names = as_samples(x.numpy() if isinstance(x, Tensor) else x)
+        if values.ndim < 2 or not values.size or values.dtype.kind not in "fiub":
+            raise ShapeError(f"Normalize.of: expected data (N, F) or (N, C, ...), got {values.dtype} {values.shape}")
+        check_missing(values, names)
+        pixels = values.ndim > 2
+        if pixels and values.dtype.kind in "iu":
+            check_pixels(values)
+            values = values[:, np.newaxis] if values.ndim == 3 else values  # gray pictures (N, H, W)
+        kind = (
+            values.dtype
+            if values.dtype.kind == "f"
+            else np.uint8
+            if pixels and values.dtype.kind != "b"
+            else np.float64
+        )
+        pairs = [mean_std(channel.astype(kind, copy=False)) for channel in np.moveaxis(values, 1, 0)]
+        return cls([mean for mean, _ in pairs], [std for _, std in pairs], pixels=pixels)
+
     def forward(self, x: Any) -> Tensor:
+        if not self.pixels:
+            x = x if isinstance(x, Tensor) else Tensor(x)
+            x = x if x.dtype.kind == "f" else x.astype(self.mean.dtype)
         return ops.normalize_channels(x, self.mean, self.std)
 
     def extra_repr(self) -> str:
@@ -199,4 +245,7 @@ class Normalize(Module):
 
 def _listed(values: Any) -> str:
     """Whatever stands in the place of the array, too: an error about it names the layer."""
-    return ", ".join(f"{v:g}" if isinstance(v, np.floating) else str(v) for v in np.ravel(values))
+    found = [f"{v:g}" if isinstance(v, np.floating) else str(v) for v in np.ravel(values)]
+    return ", ".join(
+        found if len(found) <= MOST_SHOWN else [*found[: MOST_SHOWN - 1], f"and {len(found) - MOST_SHOWN + 1} more"]
+    )

@@ -24,15 +24,16 @@ class Training:
         history: the epochs that are complete.
         epoch: the epoch under way, or the last one complete, counted from 1.
         batch: batches done in that epoch.
-        images: images done in that epoch.
-        loss: mean loss over those images.
-        penalty: mean penalty of the optimiser on the parameters (`l1=`, `l2=`) over those images; None without one.
+        images: samples done in that epoch.
+        loss: mean loss over those samples.
+        penalty: mean penalty of the optimiser on the parameters (`l1=`, `l2=`) over those samples; None without one.
         seconds: time spent on those batches.
         stopped: why the training ends early; empty if it does not.
         loss_fn: maps (outputs, labels) to the loss.
         compile: whether steps are compiled.
         val: what is watched by; None without validation.
         callbacks: all of them, in their order.
+        feed: makes of the batches what a step is given.
     """
 
     model: Any
@@ -52,6 +53,7 @@ class Training:
     compile: bool = True
     val: Any = None
     callbacks: Sequence[Callback] = ()
+    feed: Any = None
 
     def stop(self, reason: str) -> None:
         """End the training once the callbacks of this moment have run: within an epoch, that epoch is not recorded."""

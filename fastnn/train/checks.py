@@ -57,7 +57,7 @@ def check_data(data: Any) -> None:
     """ArgumentError for a list of (image, label) pairs, one an image."""
     if isinstance(data, list) and data and all(isinstance(entry, tuple) and len(entry) == 2 for entry in data):
         raise ArgumentError(
-            f"expected two arrays (images, labels), got a list of {len(data)} pairs: "
+            f"expected two arrays (samples, labels), got a list of {len(data)} pairs: "
             "pass tuple(map(np.array, zip(*pairs)))"
         )
 

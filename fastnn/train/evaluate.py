@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,24 +13,27 @@ from fastnn import plan, tables
 from fastnn.backends.stopping import Stoppable
 from fastnn.data import Batches, Dataset
 from fastnn.data.about import About, about
+from fastnn.data.frames import as_labels, is_frame
 from fastnn.data.loading import of_files, part_to_measure
 from fastnn.data.samples import Samples, is_several
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import at_once
-from fastnn.nn import CrossEntropyLoss, Embedding, EmbeddingBag, Module, Normalize
+from fastnn.nn import Embedding, EmbeddingBag, Module, Normalize
 from fastnn.nn.arguments import spread
 from fastnn.nn.modes import mode
 from fastnn.ops.norms import check_pixels, on_scale
 from fastnn.plan.fewest import fewest_for
 from fastnn.plan.steady import Unsteady
 from fastnn.tensors import Tensor, no_grad
-from fastnn.trees import count_of, flatten, is_tree, map_arrays, take
+from fastnn.trees import count_of, flatten, is_tree, map_arrays, take, unflatten
 
 from . import finite
 from .checks import check_data, check_loss, check_model
-from .named import named_loss
-from .targets import check_outputs, check_probabilities, check_targets
+from .named import measured, named_loss, named_metrics, remembered_loss
+from .tally import Tally
+from .targets import as_targets, check_outputs, check_probabilities, check_targets, default_loss
 from .unplanned import tell_without_plan
+from .weighing import Weighted, Weights, weights_of
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -42,20 +45,24 @@ class Evaluation:
     """Result of `evaluate`.
 
     Attributes:
-        loss: mean over the images.
-        accuracy: share of images whose largest output is their class; None if the targets are no classes.
+        loss: mean over the samples, weighted where weights were given.
+        accuracy: share of samples whose largest output is their class, or, with one output for two classes, whose
+            output is on their side; None if the targets are no classes.
         confusion: (K, K) int64, row = true class, column = the class found; None if the targets are no classes.
-        count: number of images.
+        count: number of samples.
+        metrics: the other measures asked for, by name.
     """
 
     loss: float
     accuracy: float | None
     confusion: np.ndarray | None
     count: int
+    metrics: dict[str, float] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         share = "" if self.accuracy is None else f", accuracy {100 * self.accuracy:.2f} %"
-        return f"Evaluation(loss {tables.decimal(self.loss)}{share}, {self.count} images)"
+        others = "".join(f", {name} {tables.decimal(value)}" for name, value in self.metrics.items())
+        return f"Evaluation(loss {tables.decimal(self.loss)}{share}{others}, {self.count} samples)"
 
     def _repr_html_(self) -> str:
         """The numbers, and the confusion matrix unless it is larger than a screen."""
@@ -66,27 +73,40 @@ class Evaluation:
         return tables.html_table([head, *rows], repr(self))
 
 
-def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, compile: bool = True) -> Evaluation:
+def evaluate(
+    model: Any,
+    data: Any,
+    y: Any = None,
+    *,
+    loss: Any = None,
+    batch_size: int = 256,
+    compile: bool = True,
+    metrics: Any = (),
+    class_weight: Any = None,
+    sample_weight: Any = None,
+) -> Evaluation:
     """Loss, accuracy and confusion matrix of a model, in eval mode and without a tape; its mode is put back afterwards.
 
     Args:
         model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
         data: a data set's name (its test part); an image folder or a list of image files (its test part where it has
             one or the model was trained on it, else all of it; prepared as the training images were where `fit` or
-            `load_run` noted how); a `Dataset`, ``(images, labels)``, or `Batches`, of
-            which only the images and labels count, not their order or augmentation. uint8 images are divided by 255,
-            and uint8 features (N, F) are not, as in `fit`. Other integers are taken in `Batches` alone, as if they
-            were uint8; a `Dataset` or arrays have to be uint8 or floating. Images and labels may each be a tuple or a
-            dict of arrays, as in `fit`.
-        loss: as for `fit`; cross-entropy by default.
-        batch_size: images at a time; the result hardly depends on it.
+            `load_run` noted how); a `Dataset`, ``(X, y)``, ``X`` alone with `y` after it, or `Batches`, of
+            which only the samples and targets count, not their order or augmentation. X and y are as for `fit`; of a
+            data frame the columns that the model was trained on are taken, and names of classes are those of the
+            training.
+        y: the targets of X.
+        loss: as for `fit`; by default the one that `fit` trained this model with, without label smoothing, and for
+            other models what follows from the targets.
+        batch_size: samples at a time; the result hardly depends on it.
         compile: whether the model is compiled (`fnn.compile`), as for `fit`.
+        metrics, class_weight, sample_weight: as for `fit`; the weights count in the loss alone.
 
     Raises:
-        DataError: no such data. ArgumentError: no images, a loss without reduction, or one that cannot be right for
-        such targets and outputs. LabelError: a label that the model has no output for, or targets that are none for
-        this loss. NonFiniteError: parameters, buffers, outputs or a loss that are not finite; it says which, and where.
-        (Outputs of -inf are taken: a masked class.)
+        DataError: no such data, missing values, or columns that are no numbers. ArgumentError: no samples, a loss
+        without reduction, or one that cannot be right for such targets and outputs. LabelError: a label that the model
+        has no output for, or targets that are none for this loss. NonFiniteError: parameters, buffers, outputs or a
+        loss that are not finite; it says which, and where. (Outputs of -inf are taken: a masked class.)
 
     >>> import fastnn as fnn
     >>> model = fnn.nn.Sequential(fnn.nn.Normalize(0.5, 0.5), fnn.nn.Flatten(), fnn.nn.Linear(784, 10))
@@ -95,17 +115,24 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
     (360, (10, 10), 360)
     """
     check_model("evaluate", model)
-    loss = named_loss("evaluate", loss)
+    loss, known = named_loss("evaluate", loss), about(model)
     check_loss("evaluate", loss)
-    dataset = as_dataset(data, "test", about(model))
+    wanted = named_metrics("evaluate", metrics)
+    dataset = as_dataset(data if y is None else (data, y), "test", known)
     if not len(dataset):
-        raise ArgumentError(f"evaluate: expected at least one image, got {dataset!r}")
-    loss = CrossEntropyLoss() if loss is None else loss
-    check_targets("evaluate", dataset.labels, loss)
-    finite.check_model("evaluate", model)
+        raise ArgumentError(f"evaluate: expected at least one sample, got {dataset!r}")
+    loss = remembered_loss(known) if loss is None else loss
     with mode(model, training=False), no_grad():  # of the loss, too, and once for all batches
-        tally = measure(predictor(model, compile), dataset, loss, batch_size, _Finite(model, dataset))
-    return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count)
+        predict = predictor(model, compile)
+        if loss is None:
+            loss, _ = default_loss(dataset.labels, lambda: predict(take(dataset.images, slice(2))))
+        check_targets("evaluate", dataset.labels, loss)
+        finite.check_model("evaluate", model)
+        weights = weights_of("evaluate", dataset.labels, dataset.classes, loss, class_weight, sample_weight)
+        kept: list[Any] | None = [] if wanted else None
+        tally = measure(predict, dataset, loss, batch_size, _Finite(model, dataset), weights, kept)
+        found = measured(wanted, dataset.labels, joined(kept), loss) if kept else {}
+    return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count, found)
 
 
 def predictor(model: Any, compile: bool) -> Callable[[Any], Any]:
@@ -141,29 +168,46 @@ def measure(
     loss: Any,
     batch_size: int,
     check: Callable[[int, Any, float], None] | None = None,
+    weights: Weights | None = None,
+    kept: list[Any] | None = None,
 ) -> Tally:
-    """Loss and confusions of all images, batch by batch, in their order.
+    """Loss and confusions of all samples, batch by batch, in their order.
 
-    `check` is shown where each batch starts, its outputs and its loss.
+    `check` is shown where each batch starts, its outputs and its loss. Copies of the outputs go to `kept`.
     """
-    tally = Tally(loss)
+    tally, of_batch = Tally(loss, dataset.labels), loss if weights is None else Weighted(loss)
+    to_target: Callable[[Any], Any] | None = None
     batches = Batches(dataset.images, dataset.labels, batch_size)
     if batch_size > 1 and len(dataset) % batch_size == 1 < len(dataset):
         batches.fewest = fewest_for(predict, take(dataset.images, slice(2)))
     for images, labels in batches:
         with at_once(), Stoppable(sum(array.size for array in flatten(images)[0])):
             outputs = predict(images)
-        if not tally.count and not is_tree(outputs):
-            check_outputs(dataset.labels, outputs.shape, loss)
-            check_probabilities("evaluate", outputs, loss)
+        if to_target is None:
+            if not is_tree(outputs):
+                check_outputs(dataset.labels, outputs.shape, loss)
+                check_probabilities("evaluate", outputs, loss)
+            to_target = as_targets(dataset.labels, outputs, loss)
+        targets, total = map_arrays(Tensor, to_target(labels)), None
+        if weights is not None:
+            weight, total = weights(labels, slice(tally.count, tally.count + count_of(labels)))
+            targets = targets, Tensor(weight)
         with np.errstate(over="ignore", invalid="ignore"):  # the loss says it: infinite, or not a number
-            value = loss(map_arrays(Tensor, outputs), map_arrays(Tensor, labels))
+            value = of_batch(map_arrays(Tensor, outputs), targets)
         if value.ndim:
             raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {value.shape}")
         if check is not None:
             check(tally.count, outputs, value.item())
-        tally.add(value.item(), outputs, labels, classes=len(dataset.classes))
+        tally.add(value.item(), outputs, labels, classes=len(dataset.classes) or 2, weights=total)
+        if kept is not None:
+            kept.append(map_arrays(np.copy, outputs))
     return tally
+
+
+def joined(parts: list[Any]) -> Any:
+    """Returns the outputs of all batches one after another: an array, or a tree of arrays."""
+    leaves = [flatten(part)[0] for part in parts]
+    return unflatten(flatten(parts[0])[1], [np.concatenate(pieces) for pieces in zip(*leaves, strict=True)])
 
 
 class _Finite:
@@ -180,7 +224,7 @@ class _Finite:
         numbers = np.arange(start, start + count)
         rows = [~(array < np.inf).reshape(count, -1).all(axis=1) for array in arrays if len(array) == count]
         bad = np.flatnonzero(np.any(rows, axis=0))
-        what = f"the outputs for image {numbers[bad[0]]} became non-finite" if len(bad) else f"the loss became {loss}"
+        what = f"the outputs for sample {numbers[bad[0]]} became non-finite" if len(bad) else f"the loss became {loss}"
         images, labels = take(self._dataset.images, numbers), take(self._dataset.labels, numbers)
         reason = finite.cause(self._model, images, labels, numbers)
         raise NonFiniteError(f"evaluate: {what}: {reason}")
@@ -189,8 +233,8 @@ class _Finite:
 def as_dataset(data: Any, split: str, known: About | None = None) -> Any:
     """The `Dataset` that a user named, gave as arrays, or has made batches of; `split` counts for names and folders.
 
-    Where samples are several arrays, `Samples`. The images of a folder are prepared as those of a model of which this
-    is `known`.
+    Where samples are several arrays, `Samples`. Of a model, or of training data, this is `known`: the images of a
+    folder are prepared alike, the columns of a data frame and the numbers of named classes are the same.
     """
     if of_files(data):
         if known is None or known.picture is None:
@@ -200,21 +244,34 @@ def as_dataset(data: Any, split: str, known: About | None = None) -> Any:
     if isinstance(data, Samples):
         return data
     if isinstance(data, Batches):
-        data = (data.images, data.labels)
-        if not any(map(is_several, data)):
-            return Dataset(_as_held(data[0]), data[1])
-    if isinstance(data, tuple) and len(data) == 2 and any(map(is_several, data)):
-        return Samples(*data)
+        if any(map(is_several, (data.images, data.labels))):
+            return Samples(data.images, data.labels)
+        data = Dataset(_as_held(data.images), data.labels, data.classes, columns=data.columns)
+    if isinstance(data, tuple) and len(data) == 2:
+        if any(map(is_several, data)):
+            return Samples(*data)
+        labels, names = as_labels(data[1], () if known is None else known.classes)
+        columns = known.columns if known is not None and is_frame(data[0]) else ()
+        return Dataset(data[0], labels, names, columns=columns)
     check_data(data)
-    return datasets.load(data, split=split)
+    return _numbered(datasets.load(data, split=split), known)
+
+
+def _numbered(dataset: Dataset, known: About | None) -> Dataset:
+    """The data set with its classes numbered as those that are known by the same names."""
+    if known is None or dataset.classes == known.classes or not set(dataset.classes) <= set(known.classes):
+        return dataset
+    if dataset.labels.ndim != 1 or dataset.labels.dtype.kind != "i":
+        return dataset
+    labels = np.array([known.classes.index(name) for name in dataset.classes], np.int64)[dataset.labels]
+    options: Any = {"columns": dataset.columns, "files": dataset.files}
+    return Dataset(dataset.images, labels, known.classes, dataset.name, **options)
 
 
 def _as_held(images: np.ndarray) -> np.ndarray:
-    """Images of `Batches` in a type that a `Dataset` takes: integers as uint8, larger ones of a table as float32."""
-    if images.dtype.kind not in "iu" or images.dtype == np.uint8 or images.ndim < 2:
+    """Images of `Batches` in a type that a `Dataset` takes: integers as uint8."""
+    if images.dtype.kind not in "iu" or images.dtype == np.uint8 or images.ndim <= 2:
         return images
-    if images.ndim == 2 and images.size and (images.min() < 0 or images.max() > 255):
-        return images.astype(np.float32)
     check_pixels(images)
     return images.astype(np.uint8)
 
@@ -223,26 +280,28 @@ def input_for(model: Any) -> Callable[[Any], Any]:
     """What samples go through before this model.
 
     Integers (N, H, W) or (N, C, H, W) are pixels, and are put on the scale 0 .. 1, unless the model's own
-    `nn.Normalize` does that. The features (N, F) of a table are numbers, and become float32 if they are integers; but
-    for a model with an `nn.Embedding` they are the numbers of its rows.
+    `nn.Normalize` does that. The features (N, F) of a table are numbers, and get the type of the model's parameters;
+    but integers stay for a model with an `nn.Embedding`, where they are the numbers of its rows.
     """
-    if normalizes(model):
-        return lambda samples: samples
+    of_pixels, kinds = normalizes(model), (p.dtype for p in model.parameters() if p.dtype.kind == "f")
     of_rows = any(isinstance(module, (Embedding, EmbeddingBag)) for module in model.modules())
+    kind = next(kinds, None)
 
     def numbers(samples: Any) -> Any:
         if is_several(samples):
             return map_arrays(numbers, samples)
+        if samples.dtype.kind == "f":
+            return samples if kind is None else samples.astype(kind, copy=False)
         if are_pixels(model, samples):
-            return on_scale(samples, np.dtype(np.float32))
-        return samples.astype(np.float32) if samples.dtype.kind in "iu" and not of_rows else samples
+            return samples if of_pixels else on_scale(samples, np.dtype(np.float32))
+        return samples if of_rows else samples.astype(kind or np.float32)
 
     return numbers
 
 
 def normalizes(model: Any) -> bool:
     """Whether the model puts pixels on scale by itself."""
-    return any(isinstance(module, Normalize) for module in model.modules())
+    return any(isinstance(module, Normalize) and module.pixels for module in model.modules())
 
 
 def are_pixels(model: Any, samples: Any) -> bool:
@@ -250,43 +309,3 @@ def are_pixels(model: Any, samples: Any) -> bool:
     if is_several(samples):
         return False
     return samples.dtype.kind in "iu" and (samples.ndim > 2 or normalizes(model))
-
-
-class Tally:
-    """Mean loss and accuracy over batches of any size, summed in double precision."""
-
-    def __init__(self, loss: Any) -> None:
-        self._loss = loss
-        self.count = 0
-        self._total = 0.0
-        self._correct: int | None = None
-        self.confusion: np.ndarray | None = None
-
-    def add(self, loss: float, outputs: Any, labels: Any, classes: int = 0) -> None:
-        """Count one batch: its reduced loss, outputs (N, ...), labels; with `classes`, also who was taken for whom."""
-        summed = getattr(self._loss, "reduction", "mean") == "sum"
-        count = count_of(labels)
-        self._total += loss * (1 if summed else count)
-        self.count += count
-        if is_tree(outputs) or is_tree(labels):
-            return
-        if outputs.ndim != 2 or outputs.shape[1] < 2:
-            return
-        if labels.ndim == 2 and isinstance(self._loss, CrossEntropyLoss):
-            labels = labels.argmax(axis=1)
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            return
-        found = outputs.argmax(axis=1)
-        self._correct = (self._correct or 0) + int(np.count_nonzero(found == labels))
-        if classes:
-            classes = max(classes, outputs.shape[1])
-            pairs = np.bincount(labels * classes + found, minlength=classes * classes).reshape(classes, classes)
-            self.confusion = pairs if self.confusion is None else self.confusion + pairs
-
-    @property
-    def loss(self) -> float:
-        return self._total / self.count
-
-    @property
-    def accuracy(self) -> float | None:
-        return None if self._correct is None else self._correct / self.count

@@ -1,4 +1,4 @@
-"""Numbers that are not finite: which parameter, statistic, image or target holds them."""
+"""Numbers that are not finite: which parameter, statistic, sample or target holds them."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def cause(model: Any, images: Any, targets: Any, numbers: np.ndarray) -> str:
     images (N, ...) and targets (N, ...) are a batch as the model was given it; numbers (N,) say which those are in the
     data.
     """
-    for name, values in [("image", x) for x in flatten(images)[0]] + [("target", y) for y in flatten(targets)[0]]:
+    for name, values in [("sample", x) for x in flatten(images)[0]] + [("target", y) for y in flatten(targets)[0]]:
         if values.dtype.kind == "f":
             rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
             if len(rows):

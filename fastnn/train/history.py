@@ -30,14 +30,15 @@ class EpochRecord:
 
     Attributes:
         epoch: counted from 1.
-        train_loss, train_accuracy: means over the epoch's images, each taken just before the update that it led to
+        train_loss, train_accuracy: means over the epoch's samples, each taken just before the update that it led to
             (dropout on).
-        val_loss, val_accuracy: over the validation images, after the epoch.
+        val_loss, val_accuracy: over the validation samples, after the epoch.
         lr: learning rate of the epoch's last update (of the first parameter group).
         seconds: time for the epoch's updates, without validation.
-        images_per_second: training images by that time.
-        penalty: mean over the epoch's images of the optimiser's penalty (`l1=`, `l2=`), taken when the loss was; what
+        images_per_second: training samples by that time.
+        penalty: mean over the epoch's samples of the optimiser's penalty (`l1=`, `l2=`), taken when the loss was; what
             the updates minimise is train_loss + penalty. None without one.
+        metrics: what else was measured on the validation samples, by name; a history has it as ``history["val_mae"]``.
     """
 
     epoch: int
@@ -49,9 +50,15 @@ class EpochRecord:
     seconds: float
     images_per_second: float
     penalty: float | None = None
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def measured(self) -> dict[str, Any]:
+        """Everything by name, metrics as val_mae."""
+        fields = {name: getattr(self, name) for name in FIELDS}
+        return {**fields, **{f"val_{name}": value for name, value in self.metrics.items()}}
 
 
-FIELDS = tuple(field.name for field in dataclasses.fields(EpochRecord))
+FIELDS = tuple(field.name for field in dataclasses.fields(EpochRecord) if field.name != "metrics")
 
 
 class History:
@@ -66,9 +73,9 @@ class History:
     >>> history[-1].train_accuracy
     0.9
     >>> history
-    epoch  train loss  train acc         lr  seconds  images/s
-        1      0.5000    80.00 %        0.1      2.0       500
-        2      0.2500    90.00 %        0.1      2.0       500
+    epoch  train loss  train acc         lr  seconds  samples/s
+        1      0.5000    80.00 %        0.1      2.0        500
+        2      0.2500    90.00 %        0.1      2.0        500
     """
 
     def __init__(self, records: Iterable[EpochRecord] = (), path: ParameterPath | None = None) -> None:
@@ -101,9 +108,11 @@ class History:
         if isinstance(key, slice):
             return History(self._records[key])
         if isinstance(key, str):
-            if key not in FIELDS:
-                raise ArgumentError(f"expected one of {', '.join(FIELDS)}, got {key!r}")
-            return [getattr(record, key) for record in self._records]
+            rows = [record.measured() for record in self._records]
+            known = {**dict.fromkeys(FIELDS), **{name: None for row in rows for name in row}}
+            if key not in known:
+                raise ArgumentError(f"expected one of {', '.join(known)}, got {key!r}")
+            return [row.get(key) for row in rows]
         return self._records[key]
 
     def __repr__(self) -> str:
@@ -128,8 +137,9 @@ class History:
         else:
             stream = io.StringIO()
             rows = csv.writer(stream, lineterminator="\n")
-            rows.writerow(FIELDS)
-            rows.writerows(row_of(record).values() for record in self._records)
+            names = list({name: None for record in self._records for name in record.measured()}) or FIELDS
+            rows.writerow(names)
+            rows.writerows([row_of(record).get(name) for name in names] for record in self._records)
             text = stream.getvalue()
         files.write_atomically(path, text.encode())
 
@@ -172,8 +182,9 @@ _COLUMNS: dict[str, tuple[str, int, Callable[[Any], str]]] = {
     "val_accuracy": ("val acc", 9, _share),
     "lr": ("lr", 9, "{:.3g}".format),
     "seconds": ("seconds", 7, lambda value: f"{value:.1f}" if value >= 1 else f"{value:.2g}"),
-    "images_per_second": ("images/s", 8, "{:,.0f}".format),
+    "images_per_second": ("samples/s", 9, "{:,.0f}".format),
 }
+_LAST = ("lr", "seconds", "images_per_second")  # of the columns, behind metrics
 _DROPPED = ("images_per_second", "seconds", "lr", "penalty", "train_accuracy", "val_loss")  # where there is no room
 
 
@@ -181,20 +192,24 @@ class Columns:
     """The table's columns: those of the fields that are wanted, as far as so many characters hold them."""
 
     def __init__(self, fields: Iterable[str], width: int | None = None) -> None:
-        wanted = [field for field in _COLUMNS if field in set(fields)]
-        for field in _DROPPED:
-            self._columns = [_COLUMNS[field] for field in wanted]
+        every = list(dict.fromkeys(fields))
+        metrics = {field: (field.replace("_", " "), 9, tables.decimal) for field in every if field not in _COLUMNS}
+        columns = {**_COLUMNS, **metrics}
+        order = sorted(columns, key=lambda field: field in _LAST)
+        wanted = [field for field in order if field in every]
+        for field in (*_DROPPED, *metrics):
+            self._columns = [columns[field] for field in wanted]
             if width is None or len(self.header) <= width:
                 break
             wanted = [one for one in wanted if one != field]
         self.fields = tuple(wanted)
-        self._columns = [_COLUMNS[field] for field in wanted]
+        self._columns = [columns[field] for field in wanted]
 
     @classmethod
     def of(cls, records: Sequence[EpochRecord], width: int | None = None) -> Columns:
         """Without the columns that are empty in all of these epochs; of no epoch at all, what each has."""
-        optional = (field for field in FIELDS if any(getattr(record, field) is not None for record in records))
-        return cls({*optional, "epoch", "train_loss", "lr", "seconds", "images_per_second"}, width)
+        there = [name for record in records for name, value in record.measured().items() if value is not None]
+        return cls([*there, "epoch", "train_loss", "lr", "seconds", "images_per_second"], width)
 
     @property
     def names(self) -> list[str]:
@@ -205,7 +220,8 @@ class Columns:
         return "  ".join(name.rjust(width) for name, width, _ in self._columns)
 
     def cells(self, record: EpochRecord) -> list[str]:
-        values = (getattr(record, field) for field in self.fields)
+        row = record.measured()
+        values = (row.get(field) for field in self.fields)
         return [write(value) for value, (_, _, write) in zip(values, self._columns, strict=True)]
 
     def row(self, record: EpochRecord) -> str:
@@ -225,7 +241,9 @@ def record_from(row: Any) -> EpochRecord:
         raise ValueError(f"no {', '.join(needed)}")
     if not 1 <= values["epoch"] < 2**53 or values["epoch"] % 1:  # type: ignore[operator]  # it is needed
         raise ValueError(f"epoch {row['epoch']!r}")
-    return EpochRecord(**{**values, "epoch": int(values["epoch"])})  # type: ignore[arg-type]  # None only where it may be
+    others = {str(name): value for name, value in row.items() if name not in FIELDS and str(name).startswith("val_")}
+    metrics = {name[4:]: _number(name, value) for name, value in others.items() if value not in (None, "")}
+    return EpochRecord(**{**values, "epoch": int(values["epoch"]), "metrics": metrics})  # type: ignore[arg-type]  # None only where it may be
 
 
 def _number(name: str, value: Any) -> float:
@@ -239,7 +257,7 @@ def _number(name: str, value: Any) -> float:
 
 def row_of(record: EpochRecord) -> dict[str, Any]:
     """The fields by name, as Python's numbers; as text where JSON has no such number: "nan", "inf"."""
-    values = plain(dataclasses.asdict(record))
+    values = plain(record.measured())
     return {n: str(v) if isinstance(v, float) and not math.isfinite(v) else v for n, v in values.items()}
 
 

@@ -16,7 +16,6 @@ from fastnn.interrupts import heed
 from fastnn.nn.modes import training_mode
 
 from .callbacks import Callback, Training
-from .evaluate import input_for
 from .steps import make_step
 
 if TYPE_CHECKING:
@@ -121,9 +120,9 @@ class LRFinder(Callback):
     def _test(self, training: Training) -> None:
         self._forget()
         model, optimizer = copy.deepcopy((training.model, training.optimizer))
-        batches, ratios, to_input = copy.copy(training.batches), _ratios(optimizer), input_for(model)
-        step = make_step(model, training.loss_fn, optimizer, training.compile)
-        epoch: Iterator[tuple[np.ndarray, np.ndarray]] = iter(())
+        batches, ratios = copy.copy(training.batches), _ratios(optimizer)
+        step = make_step(model, training.feed.loss, optimizer, training.compile)
+        epoch: Iterator[tuple[Any, ...]] = iter(())
         losses: list[float] = []
         smoothed: list[float] = []
         centres: list[float] = []
@@ -133,12 +132,12 @@ class LRFinder(Callback):
             for rate in rates:
                 batch = next(epoch, None)
                 if batch is None:
-                    epoch = iter(batches)
+                    epoch = training.feed(batches)
                     batch = next(epoch)
                 heed()
                 _set_rate(optimizer, ratios, float(rate))
                 try:
-                    loss = step(to_input(batch[0]), batch[1])
+                    loss = step(*batch[:2])
                 except NonFiniteError:
                     break
                 losses.append(loss)

@@ -1,13 +1,28 @@
-"""Losses and optimisers that `fit` and `evaluate` take by name."""
+"""Losses, optimisers and metrics that `fit` and `evaluate` take by name."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from fastnn import nn, optim
+import numpy as np
+
+from fastnn import metrics, nn, optim
+from fastnn.data.about import About
 from fastnn.errors import ArgumentError, meant
 
-__all__ = ["LOSSES", "OPTIMIZERS", "named_loss", "named_optimizer"]
+from .tally import classes_found
+
+__all__ = [
+    "LOSSES",
+    "OPTIMIZERS",
+    "is_of_fastnn",
+    "measured",
+    "named_loss",
+    "named_metrics",
+    "named_optimizer",
+    "remembered_loss",
+]
 
 LOSSES = {
     "bce_with_logits": "BCEWithLogitsLoss",
@@ -23,6 +38,8 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, float]]] = {
     "rmsprop": ("RMSprop", {"lr": 1e-3}),
     "sgd": ("SGD", {"lr": 1e-2, "momentum": 0.9}),
 }
+OF_CLASSES = ("accuracy", "balanced_accuracy", "f1", "precision", "recall")
+METRICS = (*OF_CLASSES, "mae", "mse", "r2", "rmse", "roc_auc", "top_k_accuracy")
 
 
 def named_loss(where: str, loss: Any) -> Any:
@@ -50,3 +67,55 @@ def named_optimizer(optimizer: Any, model: Any) -> Any:
         )
     name, options = OPTIMIZERS[optimizer]
     return getattr(optim, name)(model.parameters(), **options)
+
+
+def named_metrics(where: str, given: Any) -> dict[str, Callable[[Any, Any], Any]]:
+    """Returns the metrics of these names, and functions under their own. ArgumentError for what is neither.
+
+    >>> named_metrics("fit", ["mae", max])
+    {'mae': <function mae at ...>, 'max': <built-in function max>}
+    """
+    found = {}
+    for metric in [given] if isinstance(given, str) or callable(given) else given:
+        if callable(metric) and getattr(metric, "__name__", "") != "loss":  # which names a column of its own
+            found[getattr(metric, "__name__", type(metric).__name__)] = metric
+        elif metric in METRICS:
+            found[metric] = getattr(metrics, metric)
+        else:
+            raise ArgumentError(
+                f"{where}: expected metrics to be functions (targets, outputs) or among {', '.join(METRICS)}, got "
+                f"{metric!r}{meant(metric, METRICS)}"
+            )
+    return found
+
+
+def measured(wanted: dict[str, Callable[[Any, Any], Any]], targets: Any, outputs: Any, loss: Any) -> dict[str, float]:
+    """Returns the metrics by name, of targets and outputs (N, ...); of those that give a number a class, their mean."""
+    values = {}
+    for name, metric in wanted.items():
+        shown = outputs
+        if name in OF_CLASSES and metric is getattr(metrics, name) and isinstance(outputs, np.ndarray):
+            shown = classes_found(outputs, loss)
+        value = np.asarray(metric(targets, shown))
+        if value.dtype.kind not in "fiub" or value.ndim > 1:
+            raise ArgumentError(f"metrics: expected a number from {name}, got {value.dtype} {value.shape}")
+        values[name] = float(value.mean())
+    return values
+
+
+def is_of_fastnn(loss: Any) -> bool:
+    """Whether it is one of fastnn's losses, which its name and its options describe."""
+    return getattr(nn, type(loss).__name__, None) is type(loss) and hasattr(loss, "reduction")
+
+
+def remembered_loss(known: About | None) -> Any:
+    """Returns the loss that a model was trained with; None where it is not known, or none of fastnn's.
+
+    Label smoothing, which is there to train better, is left out.
+    """
+    if known is None or not hasattr(getattr(nn, known.loss, None), "options"):
+        return None
+    try:
+        return getattr(nn, known.loss)(**{k: v for k, v in known.options.items() if k != "label_smoothing"})
+    except (TypeError, ValueError):  # of a file that is not true
+        return None

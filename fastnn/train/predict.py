@@ -7,24 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.arrays import as_array
 from fastnn.checks import whole
 from fastnn.data import Dataset
 from fastnn.data.about import About, about
 from fastnn.data.batches import Batches
+from fastnn.data.frames import as_samples, check_missing
 from fastnn.data.prepare import Preparation, is_picture
-from fastnn.data.samples import Samples, is_several
+from fastnn.data.samples import Samples, in_arrays, is_several
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.nn import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Module, MultiMarginLoss, NLLLoss
 from fastnn.nn.modes import mode
 from fastnn.ops import sigmoid, softmax
 from fastnn.plan.fewest import fewest_for
 from fastnn.tensors import Tensor, no_grad
-from fastnn.trees import count_of, flatten, is_tree, map_arrays, take, unflatten
+from fastnn.trees import count_of, is_tree, map_arrays, take
 
 from . import finite
 from .checks import check_model
-from .evaluate import predictor
+from .evaluate import joined, predictor
+from .named import is_of_fastnn
+from .tally import classes_found
+from .targets import OF_VALUES
 
 __all__ = ["predict", "predict_proba", "remember"]
 
@@ -36,21 +39,22 @@ def predict(model: Any, x: Any, *, batch_size: int = 256, compile: bool = True) 
 
     Args:
         model: as for `evaluate`; ``model.predict(x)`` is the same. Its mode is put back afterwards.
-        x: samples (N, ...), as for `evaluate`, but without labels: an array, a list, a tuple or dict of arrays, or a
-            `Dataset`; or pictures: a file's path, an image of Pillow's, or a list of these, which are prepared as the
-            training images were (made gray or RGB, and resized).
+        x: samples (N, ...), as for `evaluate`, but without labels: an array, a list, a data frame, of which the columns
+            of the training are taken, a tuple or dict of arrays, or a `Dataset`; or pictures: a file's path, an image
+            of Pillow's, or a list of these, which are prepared as the training images were (made gray or RGB, and
+            resized).
         batch_size: samples at a time.
         compile: whether the model is compiled, as for `fit`.
 
     Returns:
         (N,) classes: their names if they have any besides their numbers, and else int64 numbers; for one picture its
-        class alone. For outputs that are values, the outputs (N, ...) themselves; for yes or no (`BCEWithLogitsLoss`
-        of floating targets), 0 or 1 for each. What the outputs are, `fit`, `fnn.load` and `load_run` know; for another
-        model, outputs (N, K) with K > 1 are taken for classes.
+        class alone. For outputs that are values, the outputs (N, ...) themselves, but (N,) where the targets were; for
+        yes or no (`BCEWithLogitsLoss` of floating targets), 0 or 1 for each. What the outputs are, `fit`, `fnn.load`
+        and `load_run` know; for another model, outputs (N, K) with K > 1 are taken for classes.
 
     Raises:
         ArgumentError: pictures for a model that was not trained on images. ShapeError: samples of a shape that the
-        model does not take. DataError: no such file, or no image.
+        model does not take. DataError: no such file, or no image; missing values, or columns that are no numbers.
 
     >>> import fastnn as fnn
     >>> train, test = fnn.data.load("digits"), fnn.data.load("digits", split="test")
@@ -63,16 +67,15 @@ def predict(model: Any, x: Any, *, batch_size: int = 256, compile: bool = True) 
     outputs, known, one = _outputs("predict", model, x, batch_size, compile)
     if is_tree(outputs):
         return outputs
-    kind = _kind(known, outputs)
+    kind, names = _kind(known, outputs), () if known is None else known.classes
     if kind == "classes":
-        single = outputs.ndim < 2 or outputs.shape[1] == 1
-        numbers = (outputs.reshape(len(outputs)) > 0).astype(np.int64) if single else outputs.argmax(axis=1)
-        names = () if known is None else known.classes
-        if names and names != tuple(map(str, range(len(names)))):
-            numbers = np.array(names)[numbers]
-        outputs = numbers
+        outputs = classes_found(outputs, None)
     elif kind != "values":
         outputs = (outputs > (0 if kind == "logits" else 0.5)).astype(np.int64)
+    if known is not None and known.flat and outputs.shape[1:] == (1,):
+        outputs = outputs[:, 0]
+    if kind != "values" and names and names != tuple(map(str, range(len(names)))):
+        outputs = np.array(names)[outputs]
     if not one:
         return outputs
     return outputs[0] if outputs.ndim > 1 else outputs[0].item()
@@ -104,33 +107,35 @@ def predict_proba(model: Any, x: Any, *, batch_size: int = 256, compile: bool = 
     return found
 
 
-def remember(model: Any, batches: Batches, loss: Any) -> None:
-    """Note on a model what it is trained on."""
-    if not isinstance(model, Module):
-        return
+def remember(model: Any, batches: Batches, loss: Any) -> About:
+    """Note on a model what it is trained on, and return it."""
     images, labels = batches.images, batches.labels
     several = is_tree(images) or is_tree(labels)
+    of_classes = not several and labels.ndim == 1 and labels.dtype.kind in "iub" and not isinstance(loss, OF_VALUES)
     outputs = "values"
     if isinstance(loss, BCELoss):
         outputs = "probabilities"
-    elif not several and (
-        (labels.ndim == 1 and labels.dtype.kind in "iub")
-        or isinstance(loss, (CrossEntropyLoss, NLLLoss, MultiMarginLoss))
-    ):
+    elif of_classes or (not several and isinstance(loss, (CrossEntropyLoss, NLLLoss, MultiMarginLoss))):
         outputs = "classes"
     elif isinstance(loss, BCEWithLogitsLoss):
         outputs = "logits"
     pictures = not is_tree(images) and images.ndim == 4 and images.dtype == np.uint8
-    # Not by setattr: this is no part of what the model computes, and no reason to compile it again.
-    vars(model)["_about"] = About(
+    found = About(
         outputs,
-        tuple(batches.classes) if outputs == "classes" else (),
+        tuple(batches.classes) if outputs == "classes" or of_classes else (),
         Preparation(images.shape[1:]) if pictures else None,
         batches.name,
         batches.count,
         None if is_tree(images) else images.shape[1:],
         type(loss).__name__,
+        loss.options() if is_of_fastnn(loss) else {},
+        tuple(batches.columns),
+        not is_tree(labels) and labels.ndim == 1,
     )
+    if isinstance(model, Module):
+        # Not by setattr: this is no part of what the model computes, and no reason to compile it again.
+        vars(model)["_about"] = found
+    return found
 
 
 def _outputs(op: str, model: Any, x: Any, batch_size: int, compile: bool) -> tuple[Any, About | None, bool]:
@@ -146,11 +151,7 @@ def _outputs(op: str, model: Any, x: Any, batch_size: int, compile: bool) -> tup
     with mode(model, training=False), no_grad():
         run: Callable[[Any], Any] = predictor(model, compile)
         parts = list(_in_batches(run, samples, count, batch_size))
-    if not is_tree(parts[0]):
-        return np.concatenate(parts), known, one
-    leaves = [flatten(part)[0] for part in parts]
-    joined = [np.concatenate(pieces) for pieces in zip(*leaves, strict=True)]
-    return unflatten(flatten(parts[0])[1], joined), known, one
+    return joined(parts), known, one
 
 
 def _in_batches(run: Callable[[Any], Any], samples: Any, count: int, batch_size: int) -> Iterator[Any]:
@@ -175,8 +176,9 @@ def _samples(op: str, x: Any, known: About | None) -> Any:
             )
         return np.stack([known.picture(picture) for picture in (x if isinstance(x, list) else [x])])
     if is_several(x):
-        return map_arrays(as_array, x)
-    array = as_array(x)
+        return in_arrays(x)
+    array, names = as_samples(x, () if known is None else known.columns)
+    check_missing(array, names)
     if array.ndim < 2:
         raise ShapeError(f"{op}: expected samples (N, ...), got an array of shape {array.shape}")
     if known is not None and known.shape is not None and array.shape == known.shape:

@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to draw a bar on
 
 
 class Progress(Callback):
-    """The table of the epochs on standard output; images per second, loss and time left on standard error.
+    """The table of the epochs on standard output; samples per second, loss and time left on standard error.
 
     The latter is a bar that moves in a notebook and if standard error is a terminal, and a line every ten seconds if it
     is neither. Where one of the two is closed, nothing is shown there.
@@ -26,16 +26,19 @@ class Progress(Callback):
     Args:
         every: how many epochs there are for a row; the last epoch has one anyway.
         within: whether anything is shown within an epoch.
+        header: a line to begin with.
     """
 
-    def __init__(self, every: int = 1, within: bool = True) -> None:
-        self._every, self._within = every, within
+    def __init__(self, every: int = 1, within: bool = True, header: str = "") -> None:
+        self._every, self._within, self._header = every, within, header
         self._bar: Any = None
         self._next_line = 0.0
         self._columns: Columns | None = None
         self._last = 0  # epoch that has a row
 
     def on_train_begin(self, training: Training) -> None:
+        if self._header:
+            say(self._header)
         if are_pixels(training.model, training.batches.images) and not normalizes(training.model):
             say("pixels are divided by 255, since the model has no nn.Normalize")
         for record in training.history:  # of a training that goes on
@@ -84,7 +87,7 @@ class Progress(Callback):
 
     def _move_bar(self, training: Training) -> None:
         if self._bar is None:
-            self._bar = bar(desc=_epoch(training), total=images_per_epoch(training), unit=" images", leave=False)
+            self._bar = bar(desc=_epoch(training), total=images_per_epoch(training), unit=" samples", leave=False)
         self._bar.set_postfix_str(losses(training), refresh=False)
         self._bar.update(training.images - self._bar.n)
 
@@ -98,7 +101,7 @@ def progress_line(training: Training) -> str:
     total = images_per_epoch(training)
     rate = training.images / training.seconds
     return (
-        f"{_epoch(training)}: {training.images:,} of {total:,} images, {rate:,.0f} images/s, "
+        f"{_epoch(training)}: {training.images:,} of {total:,} samples, {rate:,.0f} samples/s, "
         f"{losses(training)}, {(total - training.images) / rate:.0f} s left"
     )
 

@@ -16,11 +16,15 @@ from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError
 
 from .callbacks import Callback, Training
+from .named import METRICS
 
 __all__ = ["EarlyStopping", "StopOnPlateau", "StopOnStep", "StoppingRule", "best_index", "check_monitor"]
 
 PATIENCE = "a patience of at least 1 epoch"
-MONITORED = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
+MONITORED = tuple(
+    dict.fromkeys(("val_loss", "val_accuracy", "train_loss", "train_accuracy", *(f"val_{name}" for name in METRICS)))
+)
+FALLING = ("loss", "mae", "mse", "rmse")  # the best is the smallest
 
 
 class StoppingRule(Callback):
@@ -117,10 +121,10 @@ class EarlyStopping(StoppingRule):
     epoch was complete, the model stays as it is.
 
     Args:
-        monitor: "val_loss", "val_accuracy", "train_loss" or "train_accuracy".
+        monitor: "val_loss", "val_accuracy", "train_loss", "train_accuracy", or a metric that `fit` measures: "val_mae".
         patience: epochs without an improvement after which the training ends.
         min_delta: what counts as an improvement is more than this.
-        mode: "min" or "max"; None: "max" for an accuracy, "min" for a loss.
+        mode: "min" or "max"; None: "min" for a loss and for errors, "max" for other metrics.
 
     Attributes:
         best_epoch: the epoch, counted from 1, whose weights the model has after the training; None before the first.
@@ -205,7 +209,7 @@ def check_monitor(who: str, monitor: str) -> str:
     """The mode of what is monitored; ArgumentError where it is no measurement."""
     if monitor not in MONITORED:
         raise ArgumentError(f"{who}: expected one of {', '.join(MONITORED)}, got {monitor!r}")
-    return "max" if monitor.endswith("accuracy") else "min"
+    return "min" if monitor.partition("_")[2] in FALLING else "max"
 
 
 def _epochs(count: int) -> str:

@@ -1,21 +1,105 @@
-"""Whether a loss can be right for the targets and outputs that it is given."""
+"""Which loss suits targets and outputs, and whether one can be right for them."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastnn.data.samples import is_several
 from fastnn.errors import ArgumentError, LabelError
-from fastnn.nn import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, NLLLoss
+from fastnn.nn import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    L1Loss,
+    MSELoss,
+    NLLLoss,
+    PoissonNLLLoss,
+    SmoothL1Loss,
+    SoftMarginLoss,
+)
 from fastnn.tensors import Tensor
 
-__all__ = ["check_outputs", "check_probabilities", "check_targets"]
+__all__ = [
+    "OF_PAIRS",
+    "OF_VALUES",
+    "as_targets",
+    "check_outputs",
+    "check_probabilities",
+    "check_targets",
+    "default_loss",
+    "has_bits",
+]
 
 ROUNDING = 1e-3  # by which the sum of a row of probabilities may differ from 1
 REGRESSION = "for a regression pass loss=nn.MSELoss()"
+OF_VALUES = (HuberLoss, L1Loss, MSELoss, PoissonNLLLoss, SmoothL1Loss)
+OF_PAIRS = (*OF_VALUES, BCELoss, BCEWithLogitsLoss, SoftMarginLoss)  # of outputs and targets of one shape
+
+
+def default_loss(targets: Any, outputs: Callable[[], Any]) -> tuple[Any, str]:
+    """Returns the loss that follows from targets (N, ...), and what it follows from, in words.
+
+    `outputs` gives some of the model's, and is called only where that depends on them.
+
+    >>> default_loss(np.array([0.5, 2.0]), lambda: np.zeros((2, 1)))
+    (MSELoss(), 'floating targets')
+    """
+    if is_several(targets):
+        return CrossEntropyLoss(), "several targets"
+    of_one = targets.ndim == 1 or targets.shape[1:] == (1,)
+    bits = _are_bits(targets)
+    if of_one and bits and _is_one(outputs()):
+        return BCEWithLogitsLoss(), "targets 0 and 1 for one output"
+    if targets.dtype.kind != "f":
+        return CrossEntropyLoss(), "class labels"
+    if not of_one and targets.ndim == 2 and _no_distribution(targets) is None:
+        return CrossEntropyLoss(), "probabilities of classes"
+    if not of_one and bits:
+        return BCEWithLogitsLoss(), "targets 0 and 1 for several outputs"
+    return MSELoss(), "floating targets"
+
+
+def as_targets(targets: Any, outputs: Any, loss: Any) -> Callable[[Any], Any]:
+    """Returns what brings a batch of these targets into the shape and type of such outputs, where the loss pairs them:
+    (N,) for outputs (N, 1), and the other way round; numbers and bits that are integers become floating."""
+    if isinstance(loss, OF_PAIRS) and isinstance(outputs, np.ndarray) and isinstance(targets, np.ndarray):
+        shape, kind = outputs.shape[1:], outputs.dtype
+        if shape == targets.shape[1:] or (_is_one(outputs) and targets.shape[1:] in ((), (1,))):
+            return lambda batch: batch.reshape(-1, *shape).astype(kind, copy=False)
+    return lambda batch: batch
+
+
+def has_bits(targets: Any, loss: Any) -> bool:
+    """Whether the loss is a binary cross-entropy of targets that are all 0 or 1."""
+    if is_several(targets) or not isinstance(loss, (BCELoss, BCEWithLogitsLoss)):
+        return False
+    return bool(((targets == 0) | (targets == 1)).all())
+
+
+def _are_bits(targets: np.ndarray) -> bool:
+    """Whether there are zeros and ones, and nothing else."""
+    return bool(targets.min() == 0 and targets.max() == 1 and ((targets == 0) | (targets == 1)).all())
+
+
+def _is_one(outputs: Any) -> bool:
+    """Whether there is one output for each sample."""
+    return isinstance(outputs, np.ndarray) and outputs.shape[1:] in ((), (1,))
+
+
+def _no_distribution(targets: np.ndarray) -> str | None:
+    """What makes rows (N, K) no probabilities of classes; None if they are."""
+    sums = targets.sum(axis=1, dtype=np.float64)
+    wrong = np.flatnonzero(~(np.abs(sums - 1) <= ROUNDING) | ~(targets >= 0).all(axis=1))
+    if not len(wrong):
+        return None
+    row = wrong[0]
+    found = f"a sum of {sums[row]:g}" if (targets[row] >= 0).all() else f"{targets[row].min():g}"
+    return f"{found} in row {row}"
 
 
 def check_targets(where: str, targets: Any, loss: Any) -> None:
@@ -47,22 +131,30 @@ def check_targets(where: str, targets: Any, loss: Any) -> None:
             f"{REGRESSION}, for two classes nn.BCEWithLogitsLoss()"
         )
     if targets.ndim == 2:
-        sums = targets.sum(axis=1, dtype=np.float64)
-        wrong = np.flatnonzero(~(np.abs(sums - 1) <= ROUNDING) | ~(targets >= 0).all(axis=1))
-        if len(wrong):
-            row = wrong[0]
-            found = f"a sum of {sums[row]:g}" if (targets[row] >= 0).all() else f"{targets[row].min():g}"
+        found = _no_distribution(targets)
+        if found is not None:
             raise LabelError(
-                f"{where}: cross-entropy expects rows of probabilities, at least 0 and with the sum 1, got {found} in "
-                f"row {row}: {REGRESSION}, for several classes at once nn.BCEWithLogitsLoss()"
+                f"{where}: cross-entropy expects rows of probabilities, at least 0 and with the sum 1, got {found}: "
+                f"{REGRESSION}, for several classes at once nn.BCEWithLogitsLoss()"
             )
 
 
 def check_outputs(targets: Any, outputs: tuple[int, ...], loss: Any) -> None:
     """ArgumentError where cross-entropy of outputs of that shape has only one class, or where a loss pairs each output
-    with every target; LabelError, which names the first index in the data, where cross-entropy has no such class.
+    with every target; LabelError where there are several outputs for each of targets (N,) of a loss that pairs them,
+    and, which names the first index in the data, where cross-entropy has no such class.
     """
     if is_several(targets):
+        return
+    if isinstance(loss, OF_PAIRS):
+        if len(outputs) == 2 and outputs[1] > 1 and targets.ndim == 1:
+            meant = "class labels are for CrossEntropyLoss"
+            if targets.dtype.kind == "f":
+                meant = "if these are classes, pass labels.astype(int)"
+            raise LabelError(
+                f"{type(loss).__name__} expects a target for each output, got {outputs[1]} outputs and one target for "
+                f"each sample: {meant}; for a regression give the model one output"
+            )
         return
     if outputs[1:] == (1,) and targets.ndim == 1 and targets.dtype.kind == "f" and _pairs_all(loss):
         raise ArgumentError(

@@ -108,7 +108,7 @@ def test_without_anything_random_no_number_is_drawn():
 
 
 def test_first_positions_are_uniform():
-    """Over 2000 epochs each of 10 images comes first about 200 times: chi-square, 9 degrees of freedom, p = 1e-4."""
+    """Over 2000 epochs each of 10 samples comes first about 200 times: chi-square, 9 degrees of freedom, p = 1e-4."""
     batches = Batches(IMAGES, LABELS, shuffle=True, seed=1)
     firsts = np.bincount([batches.order(epoch)[0] for epoch in range(2000)], minlength=10)
     assert ((firsts - 200) ** 2 / 200).sum() < 33.7
@@ -122,12 +122,12 @@ def test_in_order_batches_are_views_and_shuffled_ones_are_not():
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        ((IMAGES, LABELS[:9]), {}, ShapeError, r"images \(10, 1, 4, 4\) and labels \(9,\)"),
-        ((np.uint8(0), LABELS), {}, ShapeError, r"images \(\) and labels \(10,\)"),
+        ((IMAGES, LABELS[:9]), {}, ShapeError, r"samples \(10, 1, 4, 4\) and labels \(9,\)"),
+        ((np.uint8(0), LABELS), {}, ShapeError, r"samples \(\) and labels \(10,\)"),
         ((IMAGES, LABELS, 0), {}, ArgumentError, "at least 1, got 0"),
         ((IMAGES, LABELS, 2.5), {}, ArgumentError, "at least 1, got 2.5"),
         ((IMAGES, LABELS), {"shuffle": True, "seed": 0.5}, ArgumentError, "whole seed from 0 .* got 0.5"),
-        ((IMAGES, LABELS, 11), {"drop_last": True}, ArgumentError, "got 10 images for batches of 11"),
+        ((IMAGES, LABELS, 11), {"drop_last": True}, ArgumentError, "got 10 samples for batches of 11"),
         ((IMAGES, LABELS), {"shuffle": True, "seed": -1}, ArgumentError, "seed from 0 .* got -1"),
         ((IMAGES, LABELS), {"shuffle": True, "seed": 2**64}, ArgumentError, "seed from 0 .* got 18446744073709551616"),
     ],
@@ -173,7 +173,7 @@ def test_split_of_labels_that_are_no_classes():
 
 @pytest.mark.parametrize("held", [0, 10, -1, 0.0, 1.0, 1.5, -0.1, 0.01])
 def test_split_refuses_an_empty_part(held):
-    with pytest.raises(ArgumentError, match="from 1 to 9 of 10 images, got"):
+    with pytest.raises(ArgumentError, match="from 1 to 9 of 10 samples, got"):
         stratified_split(LABELS, held)
 
 
@@ -201,13 +201,13 @@ def test_dataset_of_soft_one_hot_and_real_labels():
 @pytest.mark.parametrize(
     ("images", "labels", "classes", "error", "message"),
     [
-        (IMAGES, LABELS[:3], (), ShapeError, "each of 10 images, got 3"),
+        (IMAGES, LABELS[:3], (), ShapeError, "each of 10 samples, got 3"),
         (np.zeros(10), LABELS, (), ShapeError, r"shape \(10,\)"),
         (IMAGES.astype(np.int32), LABELS, (), DTypeError, "uint8 or floating images, got int32"),
         (IMAGES, LABELS - 1, (), LabelError, "from -1 to 8"),
         (IMAGES, LABELS, "abc", LabelError, "labels 0 to 2, got labels from 0 to 9"),
         (IMAGES, LABELS[:, np.newaxis], (), LabelError, r"got int64 \(10, 1\)"),
-        (IMAGES, ["cat"] * 10, (), LabelError, "got <U3"),
+        (IMAGES, ["cat"] * 10, ("dog",), LabelError, "expected labels among 'dog', got 'cat'"),
     ],
 )
 def test_dataset_refuses(images, labels, classes, error, message):

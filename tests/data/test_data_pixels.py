@@ -263,7 +263,7 @@ STRANGE = {
 @pytest.mark.parametrize("kind", STRANGE)
 @pytest.mark.parametrize("place", ["Tensor", "Dataset", "predict", "a target"])
 def test_what_is_no_array_of_numbers_is_one_error(kind: str, place: str) -> None:
-    with pytest.raises((DTypeError, fnn.errors.ShapeError)):
+    with pytest.raises((DTypeError, fnn.errors.ShapeError, fnn.errors.DataError)):
         PLACES[place](STRANGE[kind], LABELS)
 
 

@@ -23,24 +23,25 @@ ONE_HOT = np.eye(3, dtype=np.float32)[CLASSES]
 SEVERAL = (RNG.random((N, 3)) < 0.5).astype(np.float32)  # several classes at once
 compiled = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "eager"])
 
+CROSS = nn.CrossEntropyLoss()
+
 # outputs, targets, loss, the error, and what it says to pass
 WRONG: dict[str, tuple[int, np.ndarray, Any, type[FastnnError], str]] = {
-    "regression (N, 1)": (1, VALUES[:, None], None, ArgumentError, r"loss=nn\.MSELoss\(\)"),
-    "regression (N,)": (1, VALUES, None, LabelError, r"loss=nn\.MSELoss\(\)"),
-    "regression (N,), three outputs": (3, VALUES, None, LabelError, r"loss=nn\.MSELoss\(\)"),
-    "regression (N, 3)": (3, RNG.standard_normal((N, 3)).astype(np.float32), None, LabelError, r"loss=nn\.MSELoss\(\)"),
+    "regression (N, 1)": (1, VALUES[:, None], CROSS, ArgumentError, r"loss=nn\.MSELoss\(\)"),
+    "regression (N,)": (1, VALUES, CROSS, LabelError, r"loss=nn\.MSELoss\(\)"),
+    "regression (N,), three outputs": (3, VALUES, None, LabelError, "give the model one output"),
+    "regression (N, 3)": (3, RNG.standard_normal((N, 3)), CROSS, LabelError, r"loss=nn\.MSELoss\(\)"),
     "classes as floats": (3, CLASSES.astype(np.float32), None, LabelError, r"labels\.astype\(int\)"),
     "classes as floats, given": (3, CLASSES.astype(float), nn.CrossEntropyLoss(), LabelError, r"labels\.astype\(int\)"),
     "a single class": (1, np.zeros(N, int), None, ArgumentError, "two outputs"),
-    "several classes at once": (3, SEVERAL, None, LabelError, r"nn\.BCEWithLogitsLoss\(\)"),
-    "negative probabilities": (3, ONE_HOT * 3 - 2 / 3, None, LabelError, "at least 0"),
-    "half of a distribution": (3, ONE_HOT / 2, None, LabelError, r"sum of 0\.5 in row 0"),
+    "several classes at once": (3, SEVERAL, CROSS, LabelError, r"nn\.BCEWithLogitsLoss\(\)"),
+    "negative probabilities": (3, ONE_HOT * 3 - 2 / 3, CROSS, LabelError, "at least 0"),
+    "half of a distribution": (3, ONE_HOT / 2, CROSS, LabelError, r"sum of 0\.5 in row 0"),
     "bytes for bits": (3, ONE_HOT * 255, nn.BCEWithLogitsLoss(), LabelError, "from 0 to 1"),
     "signs for bits": (1, np.sign(VALUES)[:, None], nn.BCEWithLogitsLoss(), LabelError, "from 0 to 1"),
     "classes for bits": (3, CLASSES, nn.BCEWithLogitsLoss(), LabelError, r"nn\.CrossEntropyLoss\(\)"),
     "logits for logarithms": (3, CLASSES, nn.NLLLoss(), ArgumentError, r"nn\.LogSoftmax\(\)"),
     "classes for numbers": (3, CLASSES, nn.MSELoss(), FastnnError, "CrossEntropyLoss"),
-    "(N,) for (N, 1)": (1, VALUES, nn.MSELoss(), FastnnError, r"pass targets\[:, np.newaxis\]"),
     "(N,) for (N, 1) in a loss of one's own": (
         1, VALUES, lambda outputs, y: ((outputs - y) ** 2).mean(), ArgumentError, r"targets\[:, np\.newaxis\]"
     ),
@@ -80,6 +81,8 @@ RIGHT: dict[str, tuple[int, np.ndarray, Any]] = {
     "soft, float64": (3, np.exp(X[:, :3]) / np.exp(X[:, :3].astype(float)).sum(1, keepdims=True), None),
     "one class among three": (3, np.ones(N, int), None),
     "bits": (3, SEVERAL, nn.BCEWithLogitsLoss()),
+    "bits by themselves": (3, SEVERAL, None),
+    "values by themselves": (1, VALUES, None),
     "shares": (1, RNG.random((N, 1)).astype(np.float32), nn.BCEWithLogitsLoss()),
     "regression": (1, VALUES[:, None], nn.MSELoss()),
     "regression of three": (3, ONE_HOT * 100, nn.MSELoss()),

@@ -100,7 +100,7 @@ def test_a_bad_pixel_leaves_no_trace(name: str, value: float, compiled: bool) ->
         fit(model, Batches(x, y, 8), callbacks=[watch], verbose=False, compile=compiled)
     assert same(model, watch.state)
     assert all(np.isfinite(array).all() for array in model.state_dict().values())
-    assert "image 13 of the data" in str(caught.value)
+    assert "sample 13 of the data" in str(caught.value)
 
 
 @compiled
@@ -266,10 +266,10 @@ def test_a_model_that_is_not_finite_is_neither_trained_nor_measured(place: str, 
 def test_evaluate_names_the_image(compiled: bool) -> None:
     x, y = data()
     x[17, 0, 1, 1] = np.nan
-    with pytest.raises(NonFiniteError, match="image 17"):
+    with pytest.raises(NonFiniteError, match="sample 17"):
         evaluate(both(), (x, y), batch_size=5, compile=compiled)
     x[17, 0, 1, 1] = 3e38
-    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=r"image 17 .*overflowed"):
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=r"sample 17 .*overflowed"):
         evaluate(nn.Sequential(nn.Flatten(), nn.Linear(32, 3), Scale(1e10)), (x, y), batch_size=5, compile=compiled)
 
 
@@ -287,7 +287,7 @@ def test_validation_says_it_after_the_epoch(compiled: bool) -> None:
     x, y = data()
     bad = x.copy()
     bad[5, 0, 0, 0] = np.inf
-    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=r"epoch 1.*image 5 of the data"):
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=r"epoch 1.*sample 5 of the data"):
         fit(both(), (x, y), (bad, y), verbose=False, compile=compiled)
 
 

@@ -39,9 +39,9 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert "epoch 1/2" in drawn
     assert "epoch 2/2" in drawn
     assert "/40" in drawn
-    assert "images/s" in drawn
+    assert "samples/s" in drawn
     assert "loss 0." in drawn
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 4  # the loss, the header and a row for each epoch
 
 
 def test_lines_elsewhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,10 +50,10 @@ def test_lines_elsewhere(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     shown = capsys.readouterr()
     lines = shown.err.splitlines()
     assert len(lines) == 8  # a batch each
-    assert lines[4].startswith("epoch 2/2: 10 of 40 images, ")
-    assert "images/s, loss 0." in lines[4]
+    assert lines[4].startswith("epoch 2/2: 10 of 40 samples, ")
+    assert "samples/s, loss 0." in lines[4]
     assert lines[4].endswith(" s left")
-    assert len(shown.out.splitlines()) == 3
+    assert len(shown.out.splitlines()) == 4
 
 
 def test_lines_are_rare(capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,4 +71,4 @@ def test_time_left_follows_from_the_rate() -> None:
 
     training = Training(None, None, None, Batches(np.zeros((1000, 1)), np.zeros(1000), 100), epochs=3)
     training.epoch, training.images, training.seconds, training.loss = 2, 200, 4.0, 0.25
-    assert progress.progress_line(training) == "epoch 2/3: 200 of 1,000 images, 50 images/s, loss 0.2500, 16 s left"
+    assert progress.progress_line(training) == "epoch 2/3: 200 of 1,000 samples, 50 samples/s, loss 0.2500, 16 s left"

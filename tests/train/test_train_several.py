@@ -89,5 +89,5 @@ def test_arrays_of_another_number_are_refused_and_a_nan_is_found() -> None:
     with pytest.raises(ShapeError, match=r"\(39, 1\)"):
         fnn.fit(Game(), ({**inputs, "clock": inputs["clock"][:-1]}, targets), loss=loss, verbose=False)
     inputs["clock"][7] = np.nan
-    with pytest.raises(NonFiniteError, match="image 7 of the data"):
+    with pytest.raises(NonFiniteError, match="sample 7 of the data"):
         fnn.fit(Game(), (inputs, targets), loss=loss, verbose=False)

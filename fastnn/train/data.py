@@ -1,0 +1,156 @@
+"""The data of a training: what `fit` takes, and what a step is given of it."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastnn.arrays import as_array
+from fastnn.checks import is_number
+from fastnn.data import Batches, Dataset
+from fastnn.data.samples import Samples
+from fastnn.data.split import stratified_split
+from fastnn.errors import ArgumentError
+from fastnn.nn import NLLLoss
+from fastnn.nn.modes import mode
+from fastnn.plan.fewest import fewest_in_training, trial
+from fastnn.trees import count_of, take
+
+from .callbacks import Training
+from .evaluate import as_dataset, input_for
+from .targets import OF_PAIRS, as_targets, check_outputs, check_probabilities
+from .weighing import Weighted, Weights
+
+__all__ = ["Feed", "first_outputs", "paired", "settled", "stepped_per", "training_data"]
+
+
+def paired(train: Any, y: Any, val: Any) -> tuple[Any, Any]:
+    """Returns the training data and what to watch by, of ``fit(model, train, y, val)``.
+
+    Where `train` is whole already, such as a data set's name or ``(images, labels)``, the argument after it is `val`.
+    """
+    whole = isinstance(train, (str, os.PathLike, Dataset, Samples, Batches)) or (
+        isinstance(train, tuple) and len(train) == 2
+    )
+    if y is None:
+        return train, val
+    if whole and not (isinstance(y, (list, dict)) or len(getattr(y, "shape", ()))):
+        if val is not None:
+            raise ArgumentError(f"fit: expected targets after the samples, got {type(y).__name__} beside val=")
+        return train, y
+    if whole and not isinstance(train, tuple):
+        raise ArgumentError(f"fit: expected no targets beside {type(train).__name__}, which has its own")
+    return (train, y), val
+
+
+def training_data(
+    model: Any, train: Any, val: Any, batch_size: int | str, seed: int | None, sample_weight: Any
+) -> tuple[Batches, Any, Any, Any]:
+    """Returns training batches, what was given to watch by or split off, and the samples' weights of both, if any."""
+    share, held_weight = is_number(val), None
+    if isinstance(train, Batches):
+        if share:
+            raise ArgumentError(
+                f"fit: expected validation data of their own beside Batches, got val={val}: split before making batches"
+            )
+        batches, held = train, val
+    else:
+        dataset, held = as_dataset(train, "train"), val
+        if share:
+            labels = dataset.labels if isinstance(dataset.labels, np.ndarray) else np.zeros(len(dataset))
+            rest, chosen = stratified_split(labels, val, seed=0 if seed is None else seed)
+            if sample_weight is not None and np.shape(sample_weight) == (len(dataset),):
+                weights = as_array(sample_weight)
+                sample_weight, held_weight = weights[rest], weights[chosen]
+            dataset, held = dataset.subset(rest), dataset.subset(chosen)
+        if isinstance(batch_size, str):
+            if batch_size != "full":
+                raise ArgumentError(f'fit: expected batch_size to be a number of samples or "full", got {batch_size!r}')
+            batch_size = max(len(dataset), 1)
+        images = dataset.images
+        if isinstance(images, np.ndarray) and images.ndim == 2 and images.dtype.kind == "f":
+            images = input_for(model)(images)  # once, and not batch by batch
+        batches = Batches(images, dataset.labels, batch_size, shuffle=True, seed=seed)
+        batches.classes, batches.name, batches.columns = dataset.classes, dataset.name, dataset.columns
+    if not len(batches):
+        raise ArgumentError("fit: expected at least one training sample, got none")
+    return batches, held, sample_weight, held_weight
+
+
+class Feed:
+    """What a step is given: each batch's samples on the model's scale, its targets in the outputs' shape, its weights.
+
+    Args:
+        outputs: gives some of the model's outputs; called only for losses that pair them with targets.
+        weights: what samples count; None: all the same.
+
+    `loss` is what takes the model's outputs and those targets.
+    """
+
+    def __init__(
+        self, model: Any, loss: Any, batches: Batches, outputs: Callable[[], Any], weights: Weights | None
+    ) -> None:
+        self.weights, self.loss = weights, loss if weights is None else Weighted(loss)
+        self._to_input = input_for(model)
+        some = outputs() if isinstance(loss, OF_PAIRS) else None
+        if isinstance(some, np.ndarray):
+            check_outputs(batches.labels, some.shape, loss)
+        self._to_target = as_targets(batches.labels, some, loss)
+
+    def __call__(self, batches: Batches) -> Iterator[tuple[Any, Any, Any, float | None]]:
+        """One epoch: samples and targets for the step, the targets as they are, and the sum of their weights."""
+        order = None if self.weights is None else batches.order(batches.epoch)
+        start = 0
+        for images, labels in batches:
+            x, y, total = self._to_input(images), self._to_target(labels), None
+            if self.weights is not None and order is not None:
+                end = start + count_of(labels)
+                weights, total = self.weights(labels, order[start:end])
+                y, start = (y, weights), end
+            yield x, y, labels, total
+
+
+def first_samples(model: Any, batches: Batches) -> Any:
+    """Two samples of the first batch, as the model is given them."""
+    images, _ = next(iter(copy.copy(batches)))
+    return input_for(model)(take(images, slice(2)))
+
+
+def first_outputs(model: Any, batches: Batches) -> Any:
+    """What the model, in eval mode, makes of two samples."""
+    with mode(model, training=False):
+        return trial(model, first_samples(model, batches))
+
+
+@contextmanager
+def settled(training: Training) -> Iterator[None]:
+    """Context in which no batch is of a single sample unless the model takes one; what has to be tried out for that,
+    and to judge the loss, is tried before anything is updated."""
+    model, batches, loss, scheduler = training.model, training.batches, training.loss_fn, training.scheduler
+    samples = partial(first_samples, model, batches)
+    before, number = batches.fewest, len(batches)
+    if isinstance(loss, NLLLoss):
+        check_probabilities("fit", trial(model, samples()), loss)
+    if batches.batch_size > 1 and batches.count % batches.batch_size == 1 and not batches.drop_last:
+        batches.fewest = max(before, fewest_in_training(model, samples))
+    try:
+        steps = training.epochs * len(batches)
+        if stepped_per(scheduler) == "batch" and scheduler.total_steps == training.epochs * number != steps:
+            raise ArgumentError(
+                f"fit: expected {type(scheduler).__name__}(total_steps={steps}), got {scheduler.total_steps}: the "
+                f"single sample that is left over in each epoch joins the batch before it, so there are {len(batches)}"
+            )
+        yield
+    finally:
+        batches.fewest = before
+
+
+def stepped_per(scheduler: Any) -> str | None:
+    """How often the schedule is stepped: once per "batch", per "epoch", or per "metric"; None without a schedule."""
+    return None if scheduler is None else getattr(scheduler, "per", "epoch")

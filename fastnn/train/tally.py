@@ -1,0 +1,74 @@
+"""Mean loss, accuracy and confusions over batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.nn import BCELoss, CrossEntropyLoss
+from fastnn.trees import count_of, is_tree
+
+from .targets import has_bits
+
+__all__ = ["Tally", "classes_found"]
+
+
+class Tally:
+    """Mean loss and accuracy over batches of any size, summed in double precision.
+
+    Args:
+        loss: what the losses come from.
+        targets: of the whole data (N, ...): where a binary cross-entropy's are all 0 or 1, they are classes.
+    """
+
+    def __init__(self, loss: Any, targets: Any) -> None:
+        self._loss, self._binary = loss, has_bits(targets, loss)
+        self.count = 0
+        self._total = self._weights = 0.0
+        self._correct: int | None = None
+        self.confusion: np.ndarray | None = None
+
+    def add(self, loss: float, outputs: Any, labels: Any, classes: int = 0, weights: float | None = None) -> None:
+        """Count one batch: its reduced loss, outputs (N, ...), labels; with `classes`, also who was taken for whom.
+
+        `weights` is the sum of the samples' weights in the loss; without, each weighs 1.
+        """
+        summed = getattr(self._loss, "reduction", "mean") == "sum"
+        count = count_of(labels)
+        weights = count if weights is None else weights
+        self._total += loss * (1 if summed else weights)
+        self.count += count
+        self._weights += weights
+        if is_tree(outputs) or is_tree(labels):
+            return
+        if self._binary and outputs.size == len(outputs):
+            labels = labels.reshape(-1).astype(np.int64)
+        elif outputs.ndim != 2 or outputs.shape[1] < 2:
+            return
+        elif labels.ndim == 2 and isinstance(self._loss, CrossEntropyLoss):
+            labels = labels.argmax(axis=1)
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            return
+        found = classes_found(outputs, self._loss)
+        self._correct = (self._correct or 0) + int(np.count_nonzero(found == labels))
+        if classes:
+            classes = max(classes, 2, *outputs.shape[1:])
+            pairs = np.bincount(labels * classes + found, minlength=classes * classes).reshape(classes, classes)
+            self.confusion = pairs if self.confusion is None else self.confusion + pairs
+
+    @property
+    def loss(self) -> float:
+        return self._total / self._weights if self._weights else float("nan")
+
+    @property
+    def accuracy(self) -> float | None:
+        return None if self._correct is None else self._correct / self.count
+
+
+def classes_found(outputs: np.ndarray, loss: Any) -> np.ndarray:
+    """The classes (N,) that outputs (N, K) say; of one output for two classes, 1 where yes is likelier."""
+    if outputs.size == len(outputs):
+        likelier: np.ndarray = outputs.reshape(-1) > (0.5 if isinstance(loss, BCELoss) else 0)
+        return likelier.astype(np.int64)
+    return outputs.argmax(axis=1)
