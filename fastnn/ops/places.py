@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -43,19 +44,38 @@ def filled(key: Key, places: Sequence[Any]) -> Key:
     return tuple(next(rest) if part is SLOT else part for part in key)
 
 
+def flat(shape: tuple[int, ...], key: Key, places: Sequence[Array]) -> Array | None:
+    """The places in the flattened array of what a key of nothing but slots picks, as gather's does; None for other keys
+    and for places that are negative or out of range, which are NumPy's affair."""
+    if len(key) != len(shape) or any(part is not SLOT for part in key) or not all(place.size for place in places):
+        return None
+    if any(place.min() < 0 or place.max() >= size for place, size in zip(places, shape, strict=True)):
+        return None
+    found = np.zeros((), np.int64)
+    for place, size in zip(places, shape, strict=True):
+        found = found * size + place.astype(np.int64, copy=False)
+    return found
+
+
 class Pick(Function):
-    """x[key] with the arrays of indices `places` in the key's slots. Saves the places and x's shape. Attribute: key."""
+    """x[key] with the arrays of indices `places` in the key's slots. Saves the places, as they are and in the flattened
+    array, and x's shape. Attribute: key."""
 
     @staticmethod
     def forward(ctx: Context, x: Array, *places: Array, key: Key) -> Array:
-        ctx.save_for_backward(x.shape, *places)
-        return x[filled(key, places)]
+        found = flat(x.shape, key, places) if x.flags.c_contiguous else None
+        ctx.save_for_backward(x.shape, found, *places)
+        return x[filled(key, places)] if found is None else x.reshape(-1).take(found)
 
     @staticmethod
     def backward(ctx: Context, grad: Any) -> tuple[Any, ...]:
-        shape, *places = ctx.saved_tensors
-        apply = Spread.apply if isinstance(grad, Tensor) else spread
-        return apply(grad, *places, key=ctx.attributes["key"], shape=shape), *[None] * len(places)
+        shape, found, *places = ctx.saved_tensors
+        none = [None] * len(places)
+        if isinstance(grad, Tensor):
+            return Spread.apply(grad, *places, key=ctx.attributes["key"], shape=shape), *none
+        if found is None:
+            return spread(grad, *places, key=ctx.attributes["key"], shape=shape), *none
+        return _added(grad, found, shape), *none
 
 
 class Spread(Function):
@@ -100,9 +120,12 @@ class Put(Function):
 
 def spread(values: Array, *places: Array, key: Key, shape: tuple[int, ...]) -> Array:
     """Zeros of a shape, with values added at key: sums in double precision, since a place may come a million times."""
-    size = int(np.prod(shape, dtype=int))
-    found = np.arange(size).reshape(shape)[filled(key, places)]
-    sums = np.bincount(found.ravel(), np.broadcast_to(values, found.shape).ravel(), minlength=size)
+    found = np.arange(math.prod(shape)).reshape(shape)[filled(key, places)]
+    return _added(np.broadcast_to(values, found.shape), found, shape)
+
+
+def _added(values: Array, found: Array, shape: tuple[int, ...]) -> Array:
+    sums = np.bincount(found.ravel(), values.ravel(), minlength=math.prod(shape))
     return sums.reshape(shape).astype(values.dtype, copy=False)
 
 

@@ -32,15 +32,11 @@ class GroupNorm(Function):
         return y
 
     @staticmethod
-    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None, Array | None]:
-        x, statistics, weight = ctx.saved_tensors
-        groups, centred = ctx.attributes["groups"], ctx.attributes["centred"]
-        grad_x = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            grad_x = ctx.kernels.group_norm_backward_input(grad, x, statistics, weight, groups, centred)
-        if any(ctx.needs_input_grad[1:]):
-            grad_weight, grad_bias = ctx.kernels.group_norm_backward_weight(grad, x, statistics, groups)
-        return grad_x, grad_weight, grad_bias
+    def backward(ctx: Context, grad: Array) -> tuple[Array, Array, Array]:
+        made: tuple[Array, Array, Array] = ctx.kernels.group_norm_backward(
+            grad, *ctx.saved_tensors, ctx.attributes["groups"], ctx.attributes["centred"]
+        )
+        return made
 
 
 def layer_norm(

@@ -43,9 +43,18 @@ def _one_hot(to: Emitter, op: Operator, labels: Array, *, classes: int) -> Any:
     return same, None
 
 
-@rule(sorting.CumProd, sorting.LogCumSumExp, sorting.Order, any_type=(0,))
+@rule(sorting.Order, any_type=(0,))
+def _order(to: Emitter, op: Operator, x: Array, *, dim: int, descending: bool, count: int) -> Any:
+    if x.dtype != np.float32 or not sorting.few_of_last(x, dim, count):
+        raise Unlowered("NumPy sorts")
+    places, size = to.array(op.output.shape, np.int64), x.shape[dim]
+    to.call("topk", places, to.contiguous(x), n=(x.size // size, size, count, int(not descending)))
+    return places, None
+
+
+@rule(sorting.CumProd, sorting.LogCumSumExp, any_type=(0,))
 def _by_numpy(to: Emitter, op: Operator, x: Array, **_: Any) -> Any:
-    raise Unlowered("NumPy sorts and multiplies")
+    raise Unlowered("NumPy multiplies and adds")
 
 
 # Places of any type are a rule's own affair: arrays at any position.

@@ -269,12 +269,36 @@ static void map_task(void *context, i64 index) {
     }
 }
 
+/* n floats, `from` and `to` bytes apart */
+INLINE void copy_run(i64 n, const char *x, i64 from, char *y, i64 to) {
+    const i64 one = sizeof(float);
+    if (from == one && to == one) memcpy(y, x, (size_t)(n * one));
+    else if (from == 0 && to == one) for (i64 i = 0; i < n; i++) ((float *)y)[i] = *(const float *)x;
+    else for (i64 i = 0; i < n; i++) *(float *)(y + i * to) = *(const float *)(x + i * from);
+}
+
+/* Task: a part of a copy of floats, which needs no chunk: rows go from where they lie to where they are wanted. */
+static void map_copy_task(void *context, i64 index) {
+    const struct map *t = context;
+    const struct operator_call *o = t->o;
+    const struct operand *to = &o->operand[0], *from = &o->operand[1];
+    const i64 last = o->dims - 1, end = i64_min((index + 1) * MAP_TASK, t->count);
+    struct odometer place = odometer_at(o->dims, o->size, index * MAP_TASK);
+    for (i64 i = index * MAP_TASK, n; i < end; i += n) {
+        n = i64_min(end - i, o->size[last] - place.index[last]);
+        copy_run(n, t->at[1] + odometer_offset(&place, from->stride), from->stride[last], t->at[0] + odometer_offset(&place, to->stride),
+                 to->stride[last]);
+        odometer_advance(&place, n);
+    }
+}
+
 static void operator_map(const struct operator_call *o, char *const *at) {
     struct map t = {.o = o, .at = at, .count = 1};
+    const int copies = o->kind == OPERATOR_copy && o->operand[0].element == ELEMENT_FLOAT && o->operand[1].element == ELEMENT_FLOAT;
     for (i64 d = 0; d < o->dims; d++) t.count *= o->size[d];
     for (i64 k = 0; k < o->operands; k++) t.way[k] = map_way(o, &o->operand[k]);
     if (t.way[0] == MAP_ALIKE) t.way[0] = MAP_GATHERED;
-    fastnn_parallel(ceil_div(t.count, MAP_TASK), (double)t.count * (4.0 * (double)o->operands + 4.0), map_task, &t);
+    fastnn_parallel(ceil_div(t.count, MAP_TASK), (double)t.count * (4.0 * (double)o->operands + 4.0), copies ? map_copy_task : map_task, &t);
 }
 
 /* ---- sums ---- */
