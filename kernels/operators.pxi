@@ -81,10 +81,11 @@ cdef class OperatorStage(Stage):
             if size < 1:
                 raise ShapeError(f"{kind} was given no places")
             first, last = first + min(0, (size - 1) * step), last + max(0, (size - 1) * step)
-        types = [np.float64 if kind == "spread" else np.float32, np.float32, np.int64, np.int64]
+        types = [whole.dtype if kind == "spread" else np.float32, np.float32, np.int64, np.int64]
         fits = True
         for each, type in zip(arrays, types):
             fits = fits and (each is None or each.dtype == type)
+        fits = fits and whole.dtype in (np.float32, np.float64)
         if not fits or not whole.flags.c_contiguous or first < 0 or last > whole.nbytes:
             raise ShapeError(f"{kind} was given {described(moved)} and places beyond {described(whole)}")
         return 0

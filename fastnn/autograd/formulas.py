@@ -318,12 +318,14 @@ def _batch_norm_training(x: Tensor, weight: Any, bias: Any, *, eps: float, runni
 
 
 @composed(sample_norm.GroupNorm)
-def _group_norm(x: Tensor, weight: Any, bias: Any, *, groups: int, eps: float, centred: bool) -> Tensor:
-    rows = x.reshape(x.shape[0], groups, -1)
+def _group_norm(
+    x: Tensor, weight: Any, bias: Any, *, sizes: tuple[int, ...], groups: int, eps: float, centred: bool
+) -> Tensor:
+    rows = x.reshape(sizes[0], groups, -1)
     away = rows - rows.mean(2, True) if centred else rows
-    y = (away / ((away * away).mean(2, True) + eps).sqrt()).reshape(x.shape)
+    y = (away / ((away * away).mean(2, True) + eps).sqrt()).reshape(sizes)
     y = y if weight is None else y * weight.reshape(-1, 1)
-    return y if bias is None else y + bias.reshape(-1, 1)
+    return (y if bias is None else y + bias.reshape(-1, 1)).reshape(x.shape)
 
 
 @composed(recurrent.Recurrent)

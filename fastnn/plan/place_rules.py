@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -123,11 +124,19 @@ def _picked_shape(x: Array, key: places.Key, given: tuple[Array, ...]) -> tuple[
 
 
 def _spread_to(to: Emitter, shape: tuple[int, ...], values: Array, key: places.Key, given: tuple[Array, ...]) -> Array:
-    """Sums in double precision, since a place may come a million times."""
-    sums = to.array(shape, np.float64)
-    to.map("copy", np.broadcast_to(ZERO, shape), out=sums)
+    """Sums in double precision where a place may come many times: where grids run, each time another one is meant."""
+    times = math.prod(np.broadcast_shapes(*(place.shape for place in given)))
+    times //= math.prod(place.size for place in given if _is_grid(place)) or 1
+    sums = to.zeros(shape, np.float32 if times <= _FEW else np.float64)
     _moved(to, "spread", np.broadcast_to(values, _picked_shape(sums, key, given)), sums, key, given)
-    return to.map("copy", sums)
+    return sums if times <= _FEW else to.map("copy", sums)
+
+
+_FEW = 64  # terms that single precision adds without much loss: the kernels' SUM_RUN
+
+
+def _is_grid(place: Array) -> bool:
+    return not place.flags.writeable and place.base is None
 
 
 def _moved(to: Emitter, kind: str, values: Array, whole: Array, key: places.Key, given: tuple[Array, ...]) -> None:
@@ -147,7 +156,7 @@ def _moved(to: Emitter, kind: str, values: Array, whole: Array, key: places.Key,
     taken = [part for part in parts if part is not None]
     dims = [d for d, part in enumerate(taken) if part is places.SLOT]
     for dim, place in zip(dims, given, strict=True):
-        if not place.flags.writeable and place.base is None:  # a grid: 0, 1, 2, ... along one dimension
+        if _is_grid(place):  # 0, 1, 2, ... along one dimension
             along = len(shape) - place.ndim + int(np.argmax(place.shape))
             strides[along] += whole.strides[dim]
         elif place.dtype != np.int64 or not place.flags.aligned:

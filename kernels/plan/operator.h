@@ -45,11 +45,17 @@ static void operator_extremum_backward(const int64_t *n, const float *grad, cons
 
 /* x (outer, size, inner) -> y: sums of each column up to each entry; from behind if `reversed` */
 static void operator_cumsum(const int64_t *n, int reversed, const float *x, float *y) {
-    const i64 size = n[1], inner = n[2], step = reversed ? -inner : inner;
-    for (i64 i = 0; i < n[0] * inner; i++) {
-        i64 at = i / inner * size * inner + i % inner + (reversed ? (size - 1) * inner : 0);
-        double sum = 0;
-        for (i64 k = 0; k < size; k++, at += step) y[at] = (float)(sum += x[at]);
+    enum { TOGETHER = 4 };              /* columns, whose additions do not wait for one another */
+    const i64 size = n[1], inner = n[2], step = reversed ? -inner : inner, columns = n[0] * inner;
+    for (i64 i = 0; i < columns; i += TOGETHER) {
+        double sum[TOGETHER] = {0};
+        i64 at[TOGETHER];
+        const i64 some = i64_min(TOGETHER, columns - i);
+        for (i64 j = 0; j < some; j++) at[j] = (i + j) / inner * size * inner + (i + j) % inner + (reversed ? (size - 1) * inner : 0);
+        if (some == TOGETHER) for (i64 k = 0; k < size; k++) UNROLL for (int j = 0; j < TOGETHER; j++) {
+            y[at[j] + k * step] = (float)(sum[j] += x[at[j] + k * step]);
+        }
+        else for (i64 j = 0; j < some; j++) for (i64 k = 0; k < size; k++) y[at[j] + k * step] = (float)(sum[j] += x[at[j] + k * step]);
     }
 }
 
@@ -74,7 +80,8 @@ static void operator_prod_backward(const int64_t *n, const float *grad, const fl
     for (i64 o = 0; o < n[0]; o++, x += size * inner, grad_x += size * inner, grad += inner, y += inner) {
         int plain = 1;
         for (i64 i = 0; i < inner; i++) plain &= fabsf(y[i]) >= 0x1p-126f && fabsf(y[i]) <= 0x1.fffffep127f;
-        if (plain && inner == 1) for (i64 k = 0; k < size; k++) grad_x[k] = *grad * *y / x[k];
+        const float whole = inner ? *grad * *y : 0;
+        if (plain && inner == 1) for (i64 k = 0; k < size; k++) grad_x[k] = whole / x[k];
         else if (plain) for (i64 k = 0; k < size; k++) for (i64 i = 0; i < inner; i++) grad_x[k * inner + i] = grad[i] * y[i] / x[k * inner + i];
         else for (i64 i = 0; i < inner; i++) {
             float before = grad[i], behind = 1;
@@ -131,14 +138,14 @@ static void operator_topk(i64 rows, i64 size, i64 count, int smallest, const flo
  * second array), and by how many bytes each moves.
  *
  *   pick     y[i] = x[i; places[i]]        y, x, places       x float
- *   spread   y[i; places[i]] += x[i]       y, x, places       y double, so that places that come often lose no digits
+ *   spread   y[i; places[i]] += x[i]       y, x, places       y double where places that come often would lose digits
  *   put      y[i; places[i]] = x[i]        y, x, places       of several the last one stays
  *
  * A negative place counts from behind; one out of range is refused. */
 INLINE int places_of(const int kind, const int arrays, const struct operator_call *o, char *const *at) {
     const i64 last = o->dims - 1, row = o->size[last], to = o->operand[0].stride[last], from = o->operand[1].stride[last];
     const i64 step[2] = {o->operand[2].stride[last], arrays == 2 ? o->operand[3].stride[last] : 0};
-    const int fixed = step[0] == 0 && step[1] == 0;     /* rows move as they are */
+    const int fixed = step[0] == 0 && step[1] == 0, single = o->operand[0].element == ELEMENT_FLOAT;     /* fixed: rows move as they are */
     struct odometer place = odometer_at(o->dims, o->size, 0);
     i64 count = 1;
     for (i64 d = 0; d < o->dims; d++) count *= o->size[d];
@@ -160,6 +167,7 @@ INLINE int places_of(const int kind, const int arrays, const struct operator_cal
             else for (i64 l = 0; l < n; l++) {
                 if (kind == OPERATOR_pick) *(float *)(y + l * to) = *(const float *)(x + moved + l * from);
                 else if (kind == OPERATOR_put) *(float *)(y + moved + l * to) = *(const float *)(x + l * from);
+                else if (single) *(float *)(y + moved + l * to) += *(const float *)(x + l * from);
                 else *(double *)(y + moved + l * to) += *(const float *)(x + l * from);
             }
         }

@@ -272,7 +272,10 @@ static void map_task(void *context, i64 index) {
 /* n floats, `from` and `to` bytes apart */
 INLINE void copy_run(i64 n, const char *x, i64 from, char *y, i64 to) {
     const i64 one = sizeof(float);
-    if (from == one && to == one) memcpy(y, x, (size_t)(n * one));
+    if (from == one && to == one && n >= VL && n < 8 * VL) {        /* sooner than a call; the last vector may overlap the one before */
+        for (i64 i = 0; i + VL < n; i += VL) v_store((float *)y + i, v_load((const float *)x + i));
+        v_store((float *)y + n - VL, v_load((const float *)x + n - VL));
+    } else if (from == one && to == one) memcpy(y, x, (size_t)(n * one));
     else if (from == 0 && to == one) for (i64 i = 0; i < n; i++) ((float *)y)[i] = *(const float *)x;
     else for (i64 i = 0; i < n; i++) *(float *)(y + i * to) = *(const float *)(x + i * from);
 }
@@ -285,10 +288,17 @@ static void map_copy_task(void *context, i64 index) {
     const i64 last = o->dims - 1, end = i64_min((index + 1) * MAP_TASK, t->count);
     struct odometer place = odometer_at(o->dims, o->size, index * MAP_TASK);
     for (i64 i = index * MAP_TASK, n; i < end; i += n) {
-        n = i64_min(end - i, o->size[last] - place.index[last]);
-        copy_run(n, t->at[1] + odometer_offset(&place, from->stride), from->stride[last], t->at[0] + odometer_offset(&place, to->stride),
-                 to->stride[last]);
+        char *y = t->at[0] + odometer_offset(&place, to->stride);
+        const char *x = t->at[1] + odometer_offset(&place, from->stride);
+        const i64 row = o->size[last];
+        i64 rows = 1;                       /* whole ones, of the dimension before */
+        n = i64_min(end - i, row - place.index[last]);
+        if (n == row && last > 0) rows = i64_min((end - i) / row, o->size[last - 1] - place.index[last - 1]);
+        for (i64 r = 0; r < rows; r++)
+            copy_run(n, x + (last ? r * from->stride[last - 1] : 0), from->stride[last], y + (last ? r * to->stride[last - 1] : 0), to->stride[last]);
+        if (rows > 1) place.index[last - 1] += rows - 1;
         odometer_advance(&place, n);
+        n *= rows;
     }
 }
 
