@@ -154,7 +154,7 @@ class MSE(Function):
         return _scaled(saved, grad), None
 
 
-class Huber(MSE):
+class Huber(Function):
     """As MSE, by the kernel huber. Attributes: delta, reduction."""
 
     @staticmethod
@@ -163,8 +163,10 @@ class Huber(MSE):
         ctx.save_for_backward(grad)
         return _reduce(losses, reduction)
 
+    backward = staticmethod(MSE.backward)
 
-class SmoothL1(MSE):
+
+class SmoothL1(Function):
     """As MSE, by the kernel smooth_l1. Attributes: beta, reduction."""
 
     @staticmethod
@@ -172,6 +174,8 @@ class SmoothL1(MSE):
         losses, grad = ctx.kernels.smooth_l1(prediction, target, beta, _scale(reduction, prediction.size))
         ctx.save_for_backward(grad)
         return _reduce(losses, reduction)
+
+    backward = staticmethod(MSE.backward)
 
 
 def check_reduction(op: str, reduction: str, allowed: tuple[str, ...] = ("mean", "sum", "none")) -> None:
