@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from fastnn.checks import is_number
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, GraphError, ShapeError
 from fastnn.ops.common import axis, sum_to, tensor_of
 from fastnn.ops.joining import where
+from fastnn.ops.keys import SLOT, Key, added, filled, flat, spread
 from fastnn.ops.shaping import Index, expand
 from fastnn.tape import tracer
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -25,36 +25,6 @@ __all__ = [
 ]  # fmt: skip
 
 _BASIC = (int, slice, type(None), type(...))
-
-
-class Slot:
-    """In a key, the place of the next array of indices."""
-
-    def __repr__(self) -> str:
-        return "SLOT"
-
-
-SLOT = Slot()
-Key = tuple[Any, ...]
-
-
-def filled(key: Key, places: Sequence[Any]) -> Key:
-    """The key with arrays of indices in its slots."""
-    rest = iter(places)
-    return tuple(next(rest) if part is SLOT else part for part in key)
-
-
-def flat(shape: tuple[int, ...], key: Key, places: Sequence[Array]) -> Array | None:
-    """The places in the flattened array of what a key of nothing but slots picks, as gather's does; None for other keys
-    and for places that are negative or out of range, which are NumPy's affair."""
-    if len(key) != len(shape) or any(part is not SLOT for part in key) or not all(place.size for place in places):
-        return None
-    if any(place.min() < 0 or place.max() >= size for place, size in zip(places, shape, strict=True)):
-        return None
-    found = np.zeros((), np.int64)
-    for place, size in zip(places, shape, strict=True):
-        found = found * size + place.astype(np.int64, copy=False)
-    return found
 
 
 class Pick(Function):
@@ -75,7 +45,7 @@ class Pick(Function):
             return Spread.apply(grad, *places, key=ctx.attributes["key"], shape=shape), *none
         if found is None:
             return spread(grad, *places, key=ctx.attributes["key"], shape=shape), *none
-        return _added(grad, found, shape), *none
+        return added(grad, found, shape), *none
 
 
 class Spread(Function):
@@ -116,17 +86,6 @@ class Put(Function):
         kept[full] = 0
         # The values may have leading dimensions of size 1 that what they were written to has not.
         return kept, sum_to(grad[full], shape[len(shape) - grad[full].ndim :] if shape else ()).reshape(shape), *none
-
-
-def spread(values: Array, *places: Array, key: Key, shape: tuple[int, ...]) -> Array:
-    """Zeros of a shape, with values added at key: sums in double precision, since a place may come a million times."""
-    found = np.arange(math.prod(shape)).reshape(shape)[filled(key, places)]
-    return _added(np.broadcast_to(values, found.shape), found, shape)
-
-
-def _added(values: Array, found: Array, shape: tuple[int, ...]) -> Array:
-    sums = np.bincount(found.ravel(), values.ravel(), minlength=math.prod(shape))
-    return sums.reshape(shape).astype(values.dtype, copy=False)
 
 
 # ---- indexing --------------------------------------------------------------------------------------------------------

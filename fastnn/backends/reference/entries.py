@@ -4,13 +4,22 @@ and the gradient of a table's rows.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from fastnn.backends.checks import Array
 from fastnn.backends.reference.erf import erf
 from fastnn.backends.sums import total
 
-FUNCTIONS = {"atan": np.arctan, "erf": erf, "exp2": np.exp2, "expm1": np.expm1, "log1p": np.log1p, "tan": np.tan}
+FUNCTIONS: dict[str, Any] = {
+    "atan": np.arctan,
+    "erf": erf,
+    "exp2": np.exp2,
+    "expm1": np.expm1,
+    "log1p": np.log1p,
+    "tan": np.tan,
+}
 _FEW = 16  # terms that are added one by one, for all rows at once
 
 
