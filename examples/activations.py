@@ -41,16 +41,18 @@ def curves(make: Callable[[], nn.Module], x: np.ndarray) -> tuple[np.ndarray, np
 def main(out: Path) -> Any:
     """Draws the picture; gives the figure."""
     x = np.linspace(-4, 4, 400)
-    figure = plots.figure(9, 4)
-    panels = figure.subplots(2, len(ACTIVATIONS), sharex=True, sharey="row")
-    for (value, gradient), (name, make) in zip(panels.T, ACTIVATIONS.items(), strict=True):
+    figure = plots.figure(7.5, 4.2)
+    *panels, last = figure.subplots(2, 4, sharex=True, sharey=True).flat
+    for axes, (name, make) in zip(panels, ACTIVATIONS.items(), strict=True):
         y, slope = curves(make, x)
-        plots.styled(value, name).plot(x, y, color=plots.BLUE)
-        plots.styled(gradient, f"largest {slope.max():.3g}").plot(x, slope, color=plots.RED)
-        gradient.set(xlabel="x", xticks=[-4, -2, 0, 2, 4])
-    panels[0, 0].set_ylabel("f(x)")
-    panels[1, 0].set_ylabel("f′(x)")
-    panels[0, 0].set_ylim(-1.3, 4)
+        plots.styled(axes, name).plot(x, y, color=plots.BLUE, label="f(x)")
+        axes.plot(x, slope, color=plots.RED, linestyle="--", label=f"f′(x) ≤ {slope.max():.3g}")
+        axes.legend(fontsize=9, handlelength=1.2, loc="upper left", borderaxespad=0.2)
+        axes.set(xticks=[-4, -2, 0, 2, 4], ylim=(-1.4, 4.6))
+    for axes in panels[3:]:
+        axes.set_xlabel("x")
+        axes.tick_params(labelbottom=True)
+    last.remove()
     save(figure, out / "activations.png")
     return figure
 

@@ -44,7 +44,7 @@ def main(out: Path) -> dict[str, list[float]]:
     weight.data[...] = at
     fnn.gradcheck(model, x)  # raises GradientError for a wrong gradient; here of inputs and all parameters
     figure = plots.figure(5.5, 3.4)
-    axes = plots.styled(figure.subplots(), "largest error of a gradient by finite differences", "ε")
+    axes = plots.styled(figure.subplots(), "a gradient by finite differences", "ε", "largest error of an entry")
     for (name, values), colour in zip(errors.items(), (plots.ORANGE, plots.BLUE), strict=True):
         axes.loglog(sizes, values, "o-", color=colour, label=name)
         print(f"{name}: at best wrong by {min(values):.1e}, at ε = {sizes[np.argmin(values)]:.0e}")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from _shared import run, save
 
 import fastnn as fnn
@@ -38,16 +39,20 @@ def main(
         "other": fnn.landscape.line(trained, digits, other, extent=(-0.25, 1.25), images=500, progress=False),
         "plane": fnn.landscape.plane(trained, digits, path=paths[0], points=points, images=500, progress=False),
     }
-    figure = plots.figure(8, 3.2)
+    figure = plots.figure(7.5, 3.2)
     for axes, name, title in zip(
         figure.subplots(1, 2, sharey=True),
         ("random", "other"),
-        ("along a random direction d", "towards another solution, at t = 1"),
+        ("along a random direction", "towards another network"),
         strict=True,
     ):
         result = results[name]
-        plots.styled(axes, f"loss {title}", "t").semilogy(result.axes[0].values, result.losses, color=plots.BLUE)
-        axes.plot(0, result.centre, "o", color=plots.RED)
+        plots.styled(axes, title, "t", "loss").semilogy(result.axes[0].values, result.losses, color=plots.BLUE)
+        axes.plot(0, result.centre, "o", color=plots.RED, label="the trained network")
+        if name == "other":
+            at = np.argmin(np.abs(result.axes[0].values - 1))
+            axes.plot(1, result.losses[at], "D", color=plots.GREEN, label="the other one")
+        axes.legend(fontsize=9, loc="upper center")
         print(f"{title}: from {result.centre:.3f} at t = 0 to at most {result.losses.max():.3f}")
     save(figure, out / "landscapes_lines.png")
     save(fnn.landscape.picture(results["plane"]), out / "landscapes_plane.png")

@@ -42,7 +42,7 @@ def main(out: Path) -> dict[str, float]:
     three = nn.Sequential(nn.Linear(2, 16), nn.Linear(16, 16), nn.Linear(16, 2))
     relu = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.Linear(16, 2))
     points, labels = disc_and_bow()
-    figure = plots.figure(7.5, 3.6)
+    figure = plots.figure(7.5, 3.4)
     grid = np.stack(np.meshgrid(np.linspace(-2.6, 2.6, 150), np.linspace(-2.6, 2.6, 150)), -1).astype(np.float32)
     results = {}
     for axes, (name, model) in zip(
@@ -52,11 +52,15 @@ def main(out: Path) -> dict[str, float]:
         fnn.fit(model, (points, labels), optimizer=optimizer, epochs=40, batch_size=32, seed=0, verbose=False)
         results[name] = fnn.evaluate(model, (points, labels)).accuracy
         bow = nn.Softmax(1)(model(grid.reshape(-1, 2))).numpy()[:, 1].reshape(150, 150)
-        plots.styled(axes, f"{name}: {results[name]:.1%} right")
-        axes.contourf(*np.moveaxis(grid, -1, 0), bow, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.5)
+        plots.styled(axes, f"{name}: {100 * results[name]:.1f} % right", "x₁", "x₂")
+        shades = axes.contourf(*np.moveaxis(grid, -1, 0), bow, levels=np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.5)
         axes.contour(*np.moveaxis(grid, -1, 0), bow, levels=[0.5], colors="black", linewidths=1.5)
-        axes.scatter(*points.T, s=5, c=np.where(labels, plots.RED, plots.BLUE))
+        for label, (what, colour) in enumerate({"disc": plots.BLUE, "bow": plots.RED}.items()):
+            axes.scatter(*points[labels == label].T, s=5, color=colour, label=what)
+        axes.legend(fontsize=9, loc="lower left", markerscale=2)
         axes.set_aspect("equal")
+    bar = figure.colorbar(shades, ax=figure.axes, shrink=0.8, label="probability of the bow")
+    plots.percent(bar.ax.yaxis)
     weight, bias = collapse(list(three))
     results["difference"] = float(np.abs(three(points).numpy() - (points @ weight.T + bias)).max())
     print(f"W₃W₂W₁ = {weight.round(3).tolist()}: its outputs differ from the layers' by {results['difference']:.1e}")

@@ -45,7 +45,7 @@ def main(out: Path, full: bool = False, rates: tuple[float, ...] = RATES) -> dic
         "… and batch norm": (nn.Normalize(mean, std), True, plots.GREEN),
     }
     figure = plots.figure(7.5, 3.4)
-    axes = plots.styled(figure.subplots(), "training loss in the third epoch", "learning rate")
+    axes = plots.styled(figure.subplots(), "after three epochs", "learning rate", "training loss")
     losses = {}
     for name, (first, batch_norm, colour) in preparations.items():
         losses[name] = [loss_at(rate, first, batch_norm, train) for rate in rates]
@@ -54,7 +54,7 @@ def main(out: Path, full: bool = False, rates: tuple[float, ...] = RATES) -> dic
         print(f"{name:20}lowest loss {min(losses[name]):.2f}; below 1.5 at {fine} of {len(rates)} learning rates")
     axes.axhline(np.log(10), color="0.6", linewidth=1, linestyle="dotted", label="nothing learned, ln 10")
     axes.set_ylim(0, 2.6)
-    figure.legend(loc="outside right upper", fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=9)
     save(figure, out / "normalisation.png")
     return losses
 

@@ -42,11 +42,13 @@ def main(out: Path, full: bool = False, epochs: int = 60) -> dict[str, tuple[fnn
     """Draws the picture; gives history and first weights of each network."""
     rest, few = fnn.data.load("mnist" if full else "digits").split(300)
     few.labels[::5] = (few.labels[::5] + 1) % 10
-    figure = plots.figure(9, 3.4)
+    figure = plots.figure(7.5, 3.6)
     train, val, size = figure.subplots(1, 3)
-    plots.styled(train, "training loss, without penalty", "epoch")
+    plots.styled(train, "training loss", "epoch", "loss without penalty")
     plots.styled(val, "validation loss", "epoch")
-    plots.styled(size, "weights of the first layer, by size", "share of the weights")
+    plots.styled(size, "first layer, sorted", "share of the weights", "size of a weight")
+    plots.percent(size.xaxis)
+    size.set_xticks([0, 0.5, 1])
     results = {}
     for kind, (dropout, options) in KINDS.items():
         model = network(*few.statistics(), dropout)
@@ -64,7 +66,7 @@ def main(out: Path, full: bool = False, epochs: int = 60) -> dict[str, tuple[fnn
         )
     val.set_ylim(0.3, 1.5)
     size.set_ylim(1e-5, 1)
-    figure.legend(loc="outside lower center", ncols=len(KINDS), fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     save(figure, out / "regularisation.png")
     return results
 

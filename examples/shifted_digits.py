@@ -57,9 +57,10 @@ def main(out: Path, full: bool = False, epochs: int | None = None) -> dict[str, 
     name = "mnist" if full else "digits"
     epochs = epochs or (2 if full else 12)
     train, test = (half_as_large(fnn.data.load(name, split=split)) for split in ("train", "test"))
-    figure = plots.figure(8, 3.3)
+    figure = plots.figure(7.5, 3.2)
     pictures, curve = figure.subfigures(1, 2, width_ratios=(1, 1.7))
-    plots.styled(curve.subplots(), "accuracy on test images", "moved by … pixels")
+    plots.styled(curve.subplots(), "test images", "moved by … pixels", "accuracy")
+    plots.percent(curve.axes[0].yaxis)
     accuracies = {}
     for kind, build, colour in (("dense", dense, plots.ORANGE), ("convolutional", convolutional, plots.BLUE)):
         fnn.manual_seed(0)
@@ -74,7 +75,7 @@ def main(out: Path, full: bool = False, epochs: int | None = None) -> dict[str, 
         curve.axes[0].plot(SHIFTS, accuracies[kind], "o-", color=colour, label=label)
         print(f"{label}: " + ", ".join(f"{accuracy:.1%}" for accuracy in accuracies[kind]))
     curve.axes[0].set_ylim(0, 1)
-    curve.axes[0].legend(fontsize=8)
+    curve.axes[0].legend(fontsize=9)
     for axes, by in zip(pictures.subplots(2, 2).flat, (0, 2, 4, 7), strict=True):
         plots.picture(axes, moved(test, by)[-1].images[3], title=f"moved by {by}")
     save(figure, out / "shifted_digits.png")

@@ -32,14 +32,20 @@ def main(out: Path, full: bool = False) -> Any:
     """Draws the picture; gives the figure."""
     images = fnn.data.load("mnist" if full else "digits").images[:6].astype(np.float32) / 255
     edges = sobel()(images).numpy()
-    figure = plots.figure(6.5, 4.6)
-    for row, (image, (across, down)) in zip(figure.subplots(4, 6).T, zip(images, edges, strict=True), strict=True):
-        plots.picture(row[0], image)
-        plots.picture(row[1], across[np.newaxis], limit=4.0)
-        plots.picture(row[2], down[np.newaxis], limit=4.0)
-        plots.picture(row[3], np.hypot(across, down)[np.newaxis])
-    for axes, name in zip(figure.axes[::6], ("image", "across", "down", "length"), strict=True):
-        axes.set_ylabel(name, rotation=0, ha="right", va="center")
+    figure = plots.figure(6.8, 4.6)
+    rows = figure.subplots(4, 6)
+    for row, (image, (across, down)) in zip(rows.T, zip(images, edges, strict=True), strict=True):
+        shown = [plots.picture(row[0], image)]
+        shown += [plots.picture(row[i], edge[np.newaxis], limit=4.0) for i, edge in ((1, across), (2, down))]
+        shown.append(plots.picture(row[3], np.hypot(across, down)[np.newaxis]))
+        for picture, highest in ((shown[0], 1.0), (shown[3], 4.0)):  # each row on one scale
+            picture.set_clim(0, highest)
+    names = ("image", "change\nacross", "change\ndown", "length\nof both")
+    for row, picture, name in zip(rows, shown, names, strict=True):
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        bar = figure.colorbar(picture, ax=row, aspect=8, ticks=np.linspace(*picture.get_clim(), 3))
+        bar.ax.tick_params(labelsize=9)
+    figure.supxlabel("black is 0, white 1: a step from one to the other gives ±4", fontsize=9)
     save(figure, out / "sobel.png")
     return figure
 

@@ -42,19 +42,22 @@ def main(out: Path, epochs: int = 1000) -> dict[int, float]:
     x = np.linspace(-1, 1, 200, dtype=np.float32)[:, np.newaxis]
     y = target(x)
     errors = {}
-    figure = plots.figure(9, 4.2)
-    panels = figure.subplots(2, 4)
+    figure = plots.figure(7.8, 4.4)
+    panels = figure.subplots(2, 4, width_ratios=(1, 1, 1, 1.15))
     for axes, units in zip(panels[:, :3].flat, UNITS, strict=True):
         fit = fitted(units, x, y, epochs)(x).numpy()
         errors[units] = float(np.mean((fit - y) ** 2))
-        plots.styled(axes, f"K = {units}: {errors[units]:.2g}")
-        axes.plot(x, y, color=plots.GRAY, linewidth=3, alpha=0.5)
-        axes.plot(x, fit, color=plots.BLUE)
+        plots.styled(axes, f"K = {units}", "x")
+        axes.plot(x, y, color=plots.GRAY, linewidth=3, alpha=0.5, label="the curve")
+        axes.plot(x, fit, color=plots.BLUE, label="K sigmoids")
         axes.set_ylim(-1.6, 1.6)
         print(f"K = {units:2}: mean squared error {errors[units]:.2e}")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("f(x)")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=9)
     for axes in panels[:, 3]:
         axes.remove()
-    by_units = plots.styled(figure.add_subplot(panels[0, 3].get_gridspec()[:, 3]), "mean squared error", "K")
+    by_units = plots.styled(figure.add_subplot(panels[0, 3].get_gridspec()[:, 3]), "mean squared error", "K, units")
     by_units.loglog(list(errors), list(errors.values()), "o-", color=plots.BLUE)
     by_units.set_xticks(UNITS, UNITS, minor=False)
     by_units.minorticks_off()

@@ -77,11 +77,11 @@ def gradients(report: SignalReport) -> list[float]:
 
 
 def draw(results: dict[tuple[str, str], tuple[SignalReport, fnn.History]]) -> Any:
-    figure = plots.figure(9, 5)
+    figure = plots.figure(7.8, 5)
     panels = figure.subplots(2, 3, sharex="col", sharey="col")
     for row, activation in zip(panels, ACTIVATIONS, strict=True):
-        plots.styled(row[0], f"{activation}: std of the outputs", y="std")
-        plots.styled(row[1], f"{activation}: gradient of the weights", y="norm")
+        plots.styled(row[0], f"{activation}: outputs", y="standard deviation")
+        plots.styled(row[1], f"{activation}: gradients", y="norm")
         plots.styled(row[2], f"{activation}: training", y="training loss")
         for initialisation, colour in COLOURS.items():
             report, history = results[activation, initialisation]
@@ -90,7 +90,7 @@ def draw(results: dict[tuple[str, str], tuple[SignalReport, fnn.History]]) -> An
             row[0].semilogy(range(1, 1 + len(spread)), spread, **style)
             row[1].semilogy(range(1, 1 + len(gradient)), gradient, **style)
             row[2].plot(history["epoch"], history["train_loss"], **style)
-        row[0].legend(fontsize=8)
+        row[0].legend(fontsize=9)
     for axes, label in zip(panels[-1], ("layer", "layer", "epoch"), strict=True):
         axes.set_xlabel(label)
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -15,6 +16,15 @@ from fastnn import backends
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell script's background job ignores Ctrl-C, and so would every process that the tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Spread over all cores where the whole suite runs; not where one looks into a few tests, or a debugger does."""
+    option = config.option
+    whole = config.args_source is config.ArgsSource.TESTPATHS and not (option.keyword or option.usepdb)
+    if whole and config.pluginmanager.has_plugin("xdist") and option.numprocesses is None:
+        option.numprocesses, option.dist = min(len(os.sched_getaffinity(0)), 8), "worksteal"
 
 
 @pytest.fixture(params=targets(), ids=str)

@@ -88,6 +88,7 @@ def test_the_collapse_is_the_product(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(bias, second.weight.data @ first.bias.data + second.bias.data, rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(backends.name() != "native", reason="a minute of convolutions on the other backends")
 def test_convolutions_bear_shifts(tmp_path: Path) -> None:
     shifted = example("shifted_digits")
@@ -105,6 +106,7 @@ def test_convolutions_bear_shifts(tmp_path: Path) -> None:
     assert drawn(tmp_path) == {"shifted_digits.png"}
 
 
+@pytest.mark.long
 def test_more_units_come_nearer_to_the_curve(tmp_path: Path) -> None:
     errors = list(example("universal_approximation").main(tmp_path, epochs=300).values())
     assert errors == sorted(errors, reverse=True)
@@ -137,6 +139,7 @@ def test_normalised_inputs_and_batch_norm_train_better(tmp_path: Path) -> None:
     assert drawn(tmp_path) == {"normalisation.png"}
 
 
+@pytest.mark.long
 def test_regularisation_holds_the_validation_loss_down(tmp_path: Path) -> None:
     results = example("regularisation").main(tmp_path, epochs=40)
     (plain, _), *others = results.values()
@@ -150,6 +153,7 @@ def test_regularisation_holds_the_validation_loss_down(tmp_path: Path) -> None:
     assert drawn(tmp_path) == {"regularisation.png"}
 
 
+@pytest.mark.long
 def test_optimisers_go_different_ways(tmp_path: Path) -> None:
     results = example("optimizers").main(tmp_path, points=5)
     ravine = {path.name: path.coordinates for path in results["ravine"].paths}
@@ -164,6 +168,7 @@ def test_optimisers_go_different_ways(tmp_path: Path) -> None:
     assert drawn(tmp_path) == {"optimizers_ravine.png", "optimizers_network.png", "optimizers_ravine.html"}
 
 
+@pytest.mark.long
 def test_landscapes_of_two_solutions(tmp_path: Path) -> None:
     results = example("landscapes").main(tmp_path, points=7)
     random, other = results["random"], results["other"]
@@ -176,6 +181,7 @@ def test_landscapes_of_two_solutions(tmp_path: Path) -> None:
     assert drawn(tmp_path) == {"landscapes_lines.png", "landscapes_plane.png", "landscapes.html"}
 
 
+@pytest.mark.long
 def test_gradients_vanish_where_the_lecture_says(tmp_path: Path) -> None:
     vanishing = example("vanishing_gradients")
     results = vanishing.main(tmp_path, epochs=2)
@@ -193,15 +199,15 @@ def test_gradients_vanish_where_the_lecture_says(tmp_path: Path) -> None:
     assert drawn(tmp_path) == {"vanishing_gradients.png"}
 
 
+@pytest.mark.long
 def test_activations_beside_their_gradients(tmp_path: Path) -> None:
     figure = example("activations").main(tmp_path)
-    values, gradients = figure.axes[:7], figure.axes[7:]
-    for value, gradient in zip(values, gradients, strict=True):
-        x, y = value.lines[0].get_data()
-        _, slope = gradient.lines[0].get_data()
+    assert len(figure.axes) == 7
+    for axes in figure.axes:
+        (x, y), (_, slope) = (line.get_data() for line in axes.lines)
         smooth = np.abs(x) > 0.02  # away from kinks
         np.testing.assert_allclose(slope[smooth], np.gradient(y, x)[smooth], atol=0.02)
-    sigmoid = values[0].lines[0]
+    sigmoid = figure.axes[0].lines[0]
     np.testing.assert_allclose(sigmoid.get_ydata(), 1 / (1 + np.exp(-sigmoid.get_xdata())), rtol=1e-12)
 
 
@@ -219,6 +225,7 @@ def test_sobel_agrees_with_scipy(tmp_path: Path, rng: np.random.Generator) -> No
     np.testing.assert_allclose(shown, ndimage.sobel(image, axis=1, mode="constant"), atol=1e-5)
 
 
+@pytest.mark.long
 def test_filters_are_drawn(tmp_path: Path) -> None:
     figures = example("filters").main(tmp_path, epochs=1)
     assert drawn(tmp_path) == set(figures) == {"class_weights.png", "filters.png", "feature_maps.png"}
@@ -233,6 +240,7 @@ def test_the_lectures_function_is_drawn(tmp_path: Path) -> None:
         assert (tmp_path / name).read_text() == graph.svg()
 
 
+@pytest.mark.long
 def test_three_diagnoses(tmp_path: Path) -> None:
     diagnoses = example("diagnosis").main(tmp_path)
     verdicts = {name: diagnosis.verdict for name, diagnosis in diagnoses.items()}

@@ -84,6 +84,7 @@ def test_no_text_tells_to_install_the_package_of_this_name_on_pypi() -> None:
             assert told.search((ROOT / name).read_text()) is None, name
 
 
+@pytest.mark.long
 def test_source_distribution(sources: Path, tmp_path: Path) -> None:
     """All that building and testing need, and nothing that is made from it."""
     result = build(sources, "--sdist", tmp_path)
@@ -140,6 +141,7 @@ def test_without_kernels_the_reference_runs_when_asked_for(without_kernels: Path
     assert "installed without its compiled kernels" in asked.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.long
 def test_without_a_compiler_building_stops_with_a_sentence(sources: Path, tmp_path: Path) -> None:
     result = build(sources, "--wheel", tmp_path, CC="/nonexistent")
     said = result.stdout + result.stderr
@@ -151,6 +153,7 @@ def test_without_a_compiler_building_stops_with_a_sentence(sources: Path, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_kernels_are_not_compiled_again_until_a_source_changes(sources: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(sources, tmp_path / "sources")
     made = folder / "fastnn" / f"_kernels{sysconfig.get_config_var('EXT_SUFFIX')}"

@@ -86,7 +86,7 @@ def test_180_files_get_the_same_classes_on_every_way(
 
     prepared = Preparation.of_run(loaded.config)
     with DemoServer(loaded.model, title="", prepared=prepared, classes=CLASSES, crop=False) as server:
-        answers = [server.answer(np.asarray(Image.open(file))) for file in files]
+        answers = [server.answer(file) for file in files]
     found["demo"] = np.array([CLASSES[int(np.argmax(answer["probabilities"]))] for answer in answers])
 
     assert {way: float((classes == truth).mean()) for way, classes in found.items()} == dict.fromkeys(found, accuracy)
@@ -109,15 +109,16 @@ def test_cropping_is_asked_for(run: Path, folder: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("light", [True, False])
-def test_a_drawing_for_dark_pictures_on_light_is_inverted(run: Path, light: bool) -> None:
-    """The page's drawings are white on black."""
+def test_a_drawing_is_dark_on_light_where_the_training_images_are(run: Path, light: bool) -> None:
+    """The page begins with such a ground, and what is drawn is not inverted."""
     drawing = np.zeros((160, 160), np.uint8)
     drawing[80:, :] = 255
     prepared = Preparation((1, 16, 16), light_on_dark=light)
     model = fnn.load_run(run).model
     with DemoServer(model, title="", prepared=prepared, classes=CLASSES, crop=False) as server:
+        assert server.describe()["light_on_dark"] is light
         seen = base64.b64decode(server.answer(drawing)["image"])
-    assert (seen[0], seen[-1]) == ((0, 255) if light else (255, 0))
+    assert (seen[0], seen[-1]) == (0, 255)
 
 
 def test_the_settings_are_kept_with_the_run_and_the_model(run: Path, folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from fastnn.cli import options
 from fastnn.console import say
 from fastnn.data import SOURCES
-from fastnn.data.prepare import Preparation
+from fastnn.data.about import about
 from fastnn.errors import ArgumentError
 from fastnn.recipes import load_run
 
@@ -19,22 +19,23 @@ USUAL_PORT = 8000
 def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "demo",
-        help="draw a digit in the browser, and see what a run makes of it",
-        description="Serves one page on this machine alone (127.0.0.1): draw with mouse or finger, and see the "
-        "probabilities of the classes and the layers' feature maps change as you draw. For a run on a "
-        "named data set the drawing is cut out, scaled and centred as MNIST's digits were, for one on a folder of "
-        'images it is resized as these were; both need Pillow: pip install "fastnn-cpu[images]". A run on '
-        "mnist reads drawings better than one on the coarser digits. Ctrl-C ends it.",
+        help="draw in the browser, and see what a run makes of it",
+        description="Serves one page on this machine alone (127.0.0.1): draw with mouse, finger or keys, in colour for "
+        "a run on colour images, or open, drop or paste a picture, and see the probabilities of the classes and the "
+        "layers' feature maps and values change. For a run on a named data set of gray images the drawing is cut out, "
+        "scaled and centred as MNIST's digits were, for another it is resized as its images were; both need Pillow: "
+        'pip install "fastnn-cpu[images]". A run on mnist reads drawings better than one on the coarser digits. '
+        "Ctrl-C ends it.",
     )
     parser.set_defaults(run=run_demo)
-    parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made, of gray images")
+    parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made, on images")
     parser.add_argument(
         "--port", type=options.port, metavar="N", help=f"default {USUAL_PORT}, or any that is free if that is taken"
     )
     parser.add_argument(
         "--crop",
         action=argparse.BooleanOptionalAction,
-        help="cut out what is drawn, and centre it; default for named data sets, but not for a folder of images",
+        help="cut out what is drawn, and centre it; default for gray named data sets, but not for a folder of images",
     )
     parser.add_argument("--no-browser", action="store_true", help="only print where the page is")
     parser.add_argument("--threads", type=options.positive_int, metavar="N", help="threads to use")
@@ -45,12 +46,13 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
     options.set_threads(arguments)
     model, config, _ = load_run(arguments.run_folder)
+    known = about(model)
 
     def serve(port: int) -> DemoServer:
         return DemoServer(
             model,
             title=f"{config['model']} trained on {config['dataset']}",
-            prepared=Preparation.of_run(config),
+            prepared=known.picture if known else None,
             classes=tuple(config["classes"]),
             crop=config["dataset"] in SOURCES if arguments.crop is None else arguments.crop,
             port=port,

@@ -13,7 +13,7 @@ from fastnn.cli import options
 from fastnn.console import say, shown
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError
-from fastnn.insight import landscape, plots, viewer
+from fastnn.insight import landscape, viewer
 from fastnn.nn import Module
 from fastnn.recipes import load_run
 from fastnn.train import ParameterPath
@@ -70,13 +70,11 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
 
 def check_outputs(arguments: argparse.Namespace) -> None:
     """Notice before the work what would fail after it."""
-    for name in ("html", "png", "save", "json"):
+    for name in ("html", "save", "json"):
         options.check_writable(getattr(arguments, name), f"--{name}")
     if arguments.html is not None:
         viewer.script()
-    if arguments.png is not None:
-        plots.figure(1, 1)
-        plots.check_format(arguments.png, "--png")
+    options.check_picture(arguments.png)
 
 
 def check_drawn(arguments: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastnn import backends, files
 from fastnn.data import Dataset, load
-from fastnn.data.loading import is_folder
+from fastnn.data.loading import of_files
 from fastnn.data.prepare import Preparation
 from fastnn.errors import DataError
 from fastnn.formats import to_json
@@ -28,13 +28,11 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def add_pictures(parser: argparse.ArgumentParser, default: str) -> None:
-    """--size and --gray, for folders of images."""
+    """--size and --gray, for image files."""
     parser.add_argument(
-        "--size", type=size, metavar="H[xW]", help=f"resize the images of a folder, as 32 or 32x48; default {default}"
+        "--size", type=size, metavar="H[xW]", help=f"resize image files, as 32 or 32x48; default {default}"
     )
-    parser.add_argument(
-        "--gray", action=argparse.BooleanOptionalAction, help="read the images of a folder as gray, or in colour"
-    )
+    parser.add_argument("--gray", action=argparse.BooleanOptionalAction, help="read image files as gray, or in colour")
 
 
 def set_threads(arguments: argparse.Namespace) -> None:
@@ -50,9 +48,9 @@ def load_data(
     Where they say nothing, pictures are prepared as those of `run`, a config. DataError unless the images have the
     shape of those of `run` and as many classes.
     """
-    size, gray = settings.get("size"), settings.get("gray")
-    if run is not None and is_folder(settings["dataset"]):
-        prepared = Preparation.of_run(run).of_folder()
+    size, gray, classes = settings.get("size"), settings.get("gray"), None
+    if run is not None and of_files(settings["dataset"]):
+        prepared, classes = Preparation.of_run(run).of_folder(), run["classes"]
         size, gray = prepared["size"] if size is None else size, prepared["gray"] if gray is None else gray
     data = load(
         settings["dataset"],
@@ -60,7 +58,10 @@ def load_data(
         data_dir=data_dir,
         size=None if size is None else tuple(size),
         gray=gray,
+        classes=classes,
     )
+    if not data.classes:
+        raise DataError(f"{data.name}: expected labels that are classes, found numbers, for which there is fnn.fit")
     if run is not None and (data.image_shape, len(data.classes)) != (tuple(run["image_shape"]), len(run["classes"])):
         raise DataError(
             f"expected images {tuple(run['image_shape'])} of {len(run['classes'])} classes, as the run has them, "
@@ -82,6 +83,16 @@ def check_writable(path: str | None, option: str = "--json") -> None:
             files.check_writable(path)
         except OSError as error:
             raise DataError(f"{option}: {error.strerror}: {error.filename}") from error
+
+
+def check_picture(path: str | None, option: str = "--png") -> None:
+    """Notice before the work that a picture could not be written: no Matplotlib, another ending, no place."""
+    if path is not None:
+        from fastnn.insight import plots
+
+        plots.figure(1, 1)
+        plots.check_format(path, option)
+        check_writable(path, option)
 
 
 def port(text: str) -> int:

@@ -10,7 +10,10 @@ import numpy as np
 from fastnn.cli import options
 from fastnn.console import say, shown
 from fastnn.data import SOURCES
+from fastnn.data.folder import images_at
+from fastnn.data.loading import part_to_measure
 from fastnn.data.prepare import Preparation
+from fastnn.insight import confusion_matrix, plots
 from fastnn.recipes import load_run
 from fastnn.train import evaluate, predict_proba
 from fastnn.train.evaluate import MOST_CLASSES_SHOWN
@@ -24,8 +27,18 @@ def add_commands(commands: Any) -> None:
     )
     parser.set_defaults(run=run_eval)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
-    parser.add_argument("dataset", nargs="?", metavar="DATASET", help="default: what the run was trained on")
+    parser.add_argument(
+        "dataset",
+        nargs="?",
+        metavar="DATASET",
+        help="default: what the run was trained on; another folder or list of images without parts is measured whole",
+    )
     options.add_pictures(parser, "as the run has them")
+    parser.add_argument(
+        "--png",
+        metavar="FILE",
+        help='draw the confusion matrix: .png, .pdf, .svg or .jpg (pip install "fastnn-cpu[plot]")',
+    )
     options.add_common(parser)
 
     parser = commands.add_parser(
@@ -40,7 +53,10 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=run_predict)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="PNG, JPEG or another image file, or an array as .npy"
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="PNG, JPEG or another image file, or an array as .npy; of a folder all images",
     )
     parser.add_argument(
         "--crop",
@@ -54,13 +70,15 @@ def add_commands(commands: Any) -> None:
 
 def run_eval(arguments: argparse.Namespace) -> int:
     options.set_threads(arguments)
+    options.check_picture(arguments.png)
     model, config, _ = load_run(arguments.run_folder)
     name = arguments.dataset or config["dataset"]
     settings = {"dataset": name}
     for key in ("size", "gray"):
         given = getattr(arguments, key)
         settings[key] = config.get(key) if given is None and arguments.dataset is None else given
-    test = options.load_data(settings, "test", arguments.data_dir, config)
+    part = part_to_measure(name, config["dataset"])
+    test = options.load_data(settings, part, arguments.data_dir, config)
     result = evaluate(model, test)
     assert result.accuracy is not None  # the labels of a data set are classes
     assert result.confusion is not None
@@ -68,6 +86,8 @@ def run_eval(arguments: argparse.Namespace) -> int:
     say(f"{shown(test.name)}: {measured}")
     if len(test.classes) <= MOST_CLASSES_SHOWN:
         say(confusion_table(result.confusion, test.classes))
+    if arguments.png is not None:
+        plots.save(confusion_matrix(result.confusion, test.classes), arguments.png)
     options.write_json(
         arguments.json,
         {
@@ -104,7 +124,7 @@ def run_predict(arguments: argparse.Namespace) -> int:
     model, config, _ = load_run(arguments.run_folder)
     classes, prepared = config["classes"], Preparation.of_run(config)
     results = {}
-    for path in arguments.images:
+    for path in (file for named in arguments.images for file in images_at(named)):
         image, changes = prepared.described(path, crop=arguments.crop)
         if "resized" in changes and config["dataset"] in SOURCES and prepared.shape[0] == 1:
             changes += "; --crop cuts out a drawing"

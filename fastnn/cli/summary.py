@@ -56,18 +56,24 @@ def layers_of(model: Sequential, image_shape: tuple[int, ...]) -> list[Layer]:
     162
     """
     x: Any = np.zeros((1, *image_shape), np.float32)
+    macs: list[int] = []
+
+    def count(module: Any, inputs: Any, output: Any) -> None:
+        if isinstance(module, Linear):
+            macs.append(math.prod(output.shape) * module.weight.shape[1])
+        elif isinstance(module, Conv2d):
+            macs.append(math.prod(output.shape[2:]) * module.weight.data.size)  # every weight, at every position
+
+    handles = [module.register_forward_hook(count) for module in model.modules()]
     layers = []
     with no_grad():
         for module in model:
-            before, x = x.shape[1:], module(x)
-            shape = x.shape[1:]
+            x = module(x)
             parameters = sum(parameter.data.size for parameter in module.parameters())
-            macs = 0
-            if isinstance(module, Linear):
-                macs = math.prod(before) * shape[-1]
-            elif isinstance(module, Conv2d):
-                macs = math.prod(shape[1:]) * module.weight.data.size  # every weight, at every position
-            layers.append(Layer(repr(module), shape, parameters, macs))
+            layers.append(Layer(repr(module).partition("\n")[0], x.shape[1:], parameters, sum(macs)))
+            macs.clear()
+    for handle in handles:
+        handle.remove()
     return layers
 
 

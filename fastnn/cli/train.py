@@ -16,13 +16,14 @@ from fastnn.cli import optimization, options
 from fastnn.console import say, shown
 from fastnn.data import SOURCES, Batches, Dataset
 from fastnn.data.centre import extent
+from fastnn.data.loading import of_files, parts_of
 from fastnn.errors import ArgumentError, DataError
 from fastnn.random import manual_seed
 from fastnn.train import Evaluation, History, Interrupted, RecordPath, ResumeWarning, conditions, evaluate, fit, runs
 from fastnn.train.path import recorded
 
 EXAMPLES = """examples:
-  fastnn train                                          the digits that come with fastnn, with the cnn
+  fastnn train                                          the digits that come with fastnn
   fastnn train mnist --model cnn --epochs 3 --seed 0
   fastnn train mnist --model fast                       99 % of the test images in the least time
   fastnn train mnist --model best                       as many as three minutes on two cores allow
@@ -30,12 +31,13 @@ EXAMPLES = """examples:
   fastnn train --optimizer adam --lr find --val 0.1 --early-stopping 5 --epochs 50
   fastnn train --model linear --optimizer gd --l2 0.001 --stop-on-plateau 1
   fastnn train --out run --resume --epochs 40           go on with that run, exactly as if it had never stopped
-                                                        (fast and best: only if --epochs stays what it was)
+                                                        (fast, best, resnet, mobile: if --epochs stays as it was)
 """
 
 # What a resumed run keeps, and what it takes from the command line again.
 DEFAULTS: dict[str, Any] = {
-    "dataset": "digits", "model": "cnn", "seed": 0, "val": None, "augment": None, "eager": False, **optimization.RULES,
+    "dataset": "digits", "model": recipes.AUTO, "seed": 0, "val": None, "augment": None, "eager": False,
+    **optimization.RULES,
 }  # fmt: skip
 PICTURES = ("size", "gray")  # likewise; for folders of images
 RECIPE_OPTIONS = ("epochs", "batch_size", "lr", "algorithm", "l1", "l2", "penalize_bias")
@@ -55,12 +57,16 @@ def add_commands(commands: Any) -> None:
         "dataset",
         nargs="?",
         metavar="DATASET",
-        help=f"{', '.join(SOURCES)}, or a folder of images by class (which needs Pillow: pip install "
-        '"fastnn-cpu[images]"); default digits',
+        help=f"{', '.join(SOURCES)}, or a folder of images by class, with folders train, val and test or without, or a "
+        'CSV file with columns path and label (both need Pillow: pip install "fastnn-cpu[images]"); default digits',
     )
-    parser.add_argument("--model", choices=tuple(recipes.MODELS), help="default cnn")
+    parser.add_argument(
+        "--model",
+        choices=(*recipes.MODELS, recipes.AUTO),
+        help="default auto: cnn for small gray images, else mobile, or resnet for 10,000 images and more",
+    )
     few = "for fewer than 10,000 training images"
-    own = "fast and best have their own"
+    own = "fast, best, resnet and mobile have their own"
     parser.add_argument("--epochs", type=options.positive_int, metavar="N", help=f"default 10 {few}, else 3; {own}")
     parser.add_argument(
         "--batch-size",
@@ -72,17 +78,21 @@ def add_commands(commands: Any) -> None:
         "--lr",
         type=optimization.rate,
         metavar="RATE",
-        help="learning rate to begin with, for fast and best the highest; or find, by a range test; "
+        help="learning rate to begin with, for fast, best, resnet and mobile the highest; or find, by a range test; "
         f"default 0.02 {few} and for linear, else 0.05; {own}",
     )
     parser.add_argument("--seed", type=options.seed, metavar="N", help="default 0; equal seeds give equal weights")
     parser.add_argument(
-        "--val", type=options.fraction, metavar="SHARE", help="share of the training images to watch by instead"
+        "--val",
+        type=options.fraction,
+        metavar="SHARE",
+        help="share of the training images to watch by instead; default the folder val where there is one, else none",
     )
     parser.add_argument(
         "--augment",
         action=argparse.BooleanOptionalAction,
-        help="move the training images at random; default for best, and but for fast for fewer than 10,000 images",
+        help="move the training images at random; default for best, resnet and mobile, and, but for fast, for fewer "
+        "than 10,000 images",
     )
     optimization.add_options(parser)
     parser.add_argument(
@@ -90,7 +100,7 @@ def add_commands(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="run operator by operator instead of compiled steps; default no",
     )
-    options.add_pictures(parser, "as they are, all of one size")
+    options.add_pictures(parser, "their own, or their median up to 64 where it differs")
     parser.add_argument("--out", metavar="RUN", help="folder to keep weights, config and history in")
     parser.add_argument(
         "--record-path",
@@ -114,10 +124,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
     resumed = _config_to_resume(arguments, folder)
     settings = resumed or _settings(arguments)
-    if settings.get("early_stopping") is not None and settings["val"] is None:
-        raise ArgumentError("--early-stopping needs --val SHARE, images to watch by")
+    watched = settings["val"] is None and "val" in parts_of(settings["dataset"])
+    if settings.get("early_stopping") is not None and settings["val"] is None and not watched:
+        raise ArgumentError("--early-stopping needs --val SHARE, or a folder val, images to watch by")
     train, test = (options.load_data(settings, part, arguments.data_dir) for part in ("train", "test"))
-    held = None
+    held = options.load_data(settings, "val", arguments.data_dir) if watched else None
     if settings["val"] is not None:
         train, held = train.split(settings["val"], settings["seed"])
     if resumed is None:
@@ -127,6 +138,8 @@ def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
         if settings["augment"] is not None:
             given["augment"] = settings["augment"]
         recipe = recipes.recipe(settings["model"], train, **given)
+        picked = settings["model"] == recipes.AUTO
+        settings["model"] = recipe.model
     else:
         if settings["images"] != len(train) or tuple(settings["image_shape"]) != train.image_shape:
             raise DataError(
@@ -140,6 +153,7 @@ def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
             )
         recipe = recipes.recipe_of(resumed)
         recipe = dataclasses.replace(recipe, epochs=arguments.epochs or recipe.epochs)
+        picked = False
     compiled = not settings["eager"]
     manual_seed(settings["seed"])
     model = recipe.build(train)
@@ -170,7 +184,7 @@ def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
                 f"be by now, so the result is not that of {_epochs(recipe.epochs)} in one go"
             )
         runs.write_config(folder, _config(settings, recipe, train))
-    _print_header(recipe, model, train, test, held)
+    _print_header(recipe, picked, model, train, test, held)
     optimizer = recipe.optimizer(model)
     try:
         with _told_plainly():
@@ -237,14 +251,14 @@ def _told_plainly() -> Iterator[None]:
 
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The options given, and defaults for the others; a folder of images by its absolute path."""
+    """The options given, and defaults for the others; a folder or list of images by its absolute path."""
     settings = {}
     for name, default in DEFAULTS.items():
         given = getattr(arguments, name)
         settings[name] = default if given is None else given
     for name in PICTURES:
         settings[name] = getattr(arguments, name)
-    if os.path.isdir(settings["dataset"]):
+    if of_files(settings["dataset"]):
         settings["dataset"] = os.path.abspath(settings["dataset"])
     return settings
 
@@ -284,6 +298,8 @@ def _config_to_resume(arguments: argparse.Namespace, folder: Path | None) -> dic
     given = {**_settings(arguments), **{name: getattr(arguments, name) for name in RECIPE_OPTIONS}}
     if given["batch_size"] == recipes.FULL:
         given["batch_size"] = resumed["images"]
+    if given["model"] == recipes.AUTO:
+        del given["model"]  # it was chosen then
     if given["lr"] == optimization.FIND:
         del given["lr"]  # the run goes on with the rate that it has
     for name, value in given.items():
@@ -350,14 +366,17 @@ def _summary(
     }
 
 
-def _print_header(recipe: recipes.Recipe, model: Any, train: Dataset, test: Dataset, held: Dataset | None) -> None:
+def _print_header(
+    recipe: recipes.Recipe, picked: bool, model: Any, train: Dataset, test: Dataset, held: Dataset | None
+) -> None:
     chosen = backends.describe()
     shape = "×".join(map(str, train.image_shape))
     watched = "" if held is None else f", {len(held):,} to watch by"
     parameters = sum(parameter.data.size for parameter in model.parameters())
     isa = f", {chosen['isa']}" if chosen["isa"] else ""
     say(f"data     {shown(train.name)}: {len(train):,} training images {shape}{watched}, {len(test):,} test images")
-    say(f"model    {recipe.model}: {parameters:,} parameters, {len(train.classes)} classes")
+    why = " (which suits these images; --model takes others)" if picked else ""
+    say(f"model    {recipe.model}{why}: {parameters:,} parameters, {len(train.classes)} classes")
     say(f"recipe   {recipe}")
     say(f"kernels  {chosen['backend']}{isa}, threads: {chosen['threads']}")
 

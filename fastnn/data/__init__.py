@@ -1,8 +1,9 @@
 """Data sets in memory, and batches of them.
 
 A :class:`Dataset` holds images (N, C, H, W) and labels (N,). :func:`load` makes one from a name (``SOURCES`` lists
-them), a folder of images by class, or a pair of arrays. :class:`Batches` walks over images and labels in a seeded
-order. :func:`fetch` downloads a data set ahead of time, :func:`verify` says whether its files are what they should be.
+them), a folder of images by class, a list of image files, or a pair of arrays. :class:`Batches` walks over images and
+labels in a seeded order. :func:`fetch` downloads a data set ahead of time, :func:`verify` says whether its files are
+what they should be.
 
 >>> import fastnn as fnn
 >>> train = fnn.data.load("digits")              # split="test" gives the 360 images kept for the test

@@ -29,6 +29,7 @@ class Dataset:
         classes: one name a class. Left out, they are "0", "1", ... up to the largest label; no names for floating (N,)
             targets.
         name: what the data set is called in messages and results.
+        files: where the images come from, one name an image; empty if they come from none.
 
     uint8 images, (N, H, W) or (N, C, H, W), are pixels: they are divided by 255 before a model sees them, by
     ``nn.Normalize`` or else by ``fnn.fit`` and ``fnn.evaluate``. uint8 samples (N, F) are a table's numbers, which
@@ -47,8 +48,17 @@ class Dataset:
     labels: np.ndarray
     classes: tuple[str, ...]
     name: str
+    files: tuple[str, ...]
 
-    def __init__(self, images: Any, labels: Any, classes: Sequence[str] = (), name: str = "arrays") -> None:
+    def __init__(
+        self,
+        images: Any,
+        labels: Any,
+        classes: Sequence[str] = (),
+        name: str = "arrays",
+        *,
+        files: Sequence[str] = (),
+    ) -> None:
         images, labels = as_array(images), as_array(labels)
         if images.ndim < 2:
             raise ShapeError(
@@ -62,6 +72,8 @@ class Dataset:
         labels = _checked_labels(labels)
         if len(labels) != len(images):
             raise ShapeError(f"expected one label for each of {len(images)} images, got {len(labels)} labels")
+        if files and len(files) != len(images):
+            raise ShapeError(f"expected one file for each of {len(images)} images, got {len(files)} files")
         number = labels.shape[1] if labels.ndim == 2 else 0
         if labels.dtype == np.int64 and len(labels):
             number = int(labels.max()) + 1
@@ -73,6 +85,7 @@ class Dataset:
             "labels": labels,
             "classes": tuple(classes) or tuple(str(label) for label in range(number)),
             "name": name,
+            "files": tuple(files),
         }.items():
             object.__setattr__(self, field, value)
 
@@ -102,7 +115,8 @@ class Dataset:
         >>> len(load("digits").subset(slice(100)))
         100
         """
-        return Dataset(self.images[indices], self.labels[indices], self.classes, self.name)
+        files = np.array(self.files)[indices].tolist() if self.files else ()
+        return Dataset(self.images[indices], self.labels[indices], self.classes, self.name, files=files)
 
     def split(self, held: float | int, seed: int = 0) -> tuple[Dataset, Dataset]:
         """``(rest, held out)``, stratified by class; see :func:`stratified_split` for the arguments and errors.

@@ -16,11 +16,15 @@ from fastnn.files import open_regular
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Picture", "channels_first", "has_colour", "pillow", "pixels_of", "read_picture"]
+__all__ = ["Head", "Picture", "channels_first", "pillow", "pixels_of", "read_head", "read_picture"]
 
 GRAY = {"1", "L", "LA", "La"}  # Pillow's modes of 8 bits or less a channel
 COLOUR = {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
+GRAY_16 = {"I;16", "I;16B", "I;16L", "I;16N"}
+FEWEST_OF_16 = 4096  # what is darker everywhere has 12 bits in use, or fewer: the range that it is meant for is unknown
 LIGHT = 191  # what is brighter on average, of 255, would hardly be seen on white
+_ORIENTATION = 0x0112  # in Exif; above 4, rows are columns
+_KEY = "expected an image, found: a 16-bit picture with a transparent colour, which cannot be told exactly"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +40,26 @@ class Picture:
     several: bool
 
 
+@dataclass(frozen=True)
+class Head:
+    """What `read_picture` will give, by a file's header: height and width in pixels, and whether it is in colour."""
+
+    height: int
+    width: int
+    colour: bool
+
+
 def read_picture(path: Path) -> Picture:
     """Read an image file.
 
     Turned upright by its EXIF orientation. A transparent picture is put on white, or on black if what is visible of it
-    is nearly white: brighter than 191 of 255 on average. Of several pictures in one file the first is taken.
+    is nearly white: brighter than 191 of 255 on average. Of several pictures in one file the first is taken. 16 bits a
+    channel are scaled to 8.
 
     Raises:
         DataError: no such file, no regular file, no image, a damaged one, more pixels than Pillow's
-            ``Image.MAX_IMAGE_PIXELS``, or more than 8 bits a channel, whose range in use is not recorded: 12-bit
-            pictures are kept as 16-bit ones.
+            ``Image.MAX_IMAGE_PIXELS``, or numbers whose range is not recorded: floating ones, integers of 32 bits, and
+            gray of 16 bits of which at most 12 are in use.
         MissingExtraError: Pillow is not installed.
     """
     with _opened(path) as image:
@@ -54,16 +68,28 @@ def read_picture(path: Path) -> Picture:
 
 
 def pixels_of(image: Image) -> np.ndarray:
-    """Pixels of an image of Pillow's, as `read_picture` gives them: uint8 (H, W), or (H, W, 3) of one in colour."""
-    colour = image.mode in COLOUR
+    """Pixels of an image of Pillow's, as `read_picture` gives them: uint8 (H, W), or (H, W, 3) of one in colour.
+
+    Raises DataError for numbers whose range is not recorded.
+    """
+    colour, deep = _kind(image)
     image.load()
-    return _flat(_upright(image), colour)
+    upright = _upright(image)
+    return _scaled(upright) if deep else _flat(upright, colour)
 
 
-def has_colour(path: Path) -> bool:
-    """Whether `read_picture` gives three channels; only the file's header is read. Raises what that raises for it."""
+def read_head(path: Path) -> Head:
+    """What `read_picture` will give, without decoding the pixels where that can be told. Raises what that raises for
+    a file that is no image."""
     with _opened(path) as image:
-        return image.mode in COLOUR
+        colour, (width, height) = _kind(image)[0], image.size
+        # Pillow looks for the Exif of a PNG behind its pixels, too, and decodes them for that.
+        if (image.format != "PNG" or "exif" in image.info) and image.getexif().get(_ORIENTATION, 1) > 4:
+            if image.format == "TIFF":  # which some versions of Pillow turn by themselves
+                height, width = pixels_of(image).shape[:2]
+            else:
+                height, width = width, height
+        return Head(height, width, colour)
 
 
 def channels_first(pixels: np.ndarray, gray: bool) -> np.ndarray:
@@ -96,21 +122,40 @@ def _opened(path: Path) -> Iterator[Image]:
         with open_regular(path) as stream, library.open(stream) as image:
             most = library.MAX_IMAGE_PIXELS
             if most is not None and image.width * image.height > most:
-                raise DataError(
-                    f"{path}: expected an image of at most {most:,} pixels, found {image.width}x{image.height}"
-                )
-            if image.mode not in GRAY | COLOUR:
-                raise DataError(
-                    f"{path}: expected an image of 8 bits a channel, found one of Pillow's mode {image.mode!r}: "
-                    "convert it first, by the range that its numbers have"
-                )
+                raise DataError(f"expected an image of at most {most:,} pixels, found {image.width}x{image.height}")
+            _kind(image)
             yield image
-    except DataError:
-        raise
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: expected an image, found: {error.strerror or error}") from error
     except Exception as error:  # Pillow raises almost anything for damaged files
         raise DataError(f"{path}: expected an image, found: {error or type(error).__name__}") from error
+
+
+def _kind(image: Image) -> tuple[bool, bool]:
+    """Whether an image is in colour, and whether it is gray of 16 bits. DataError for numbers of another range."""
+    # Pillow's mode I is of 32 bits, but also what it makes of these files, with 65535 for white.
+    deep = image.mode in GRAY_16 or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if not deep and image.mode not in GRAY | COLOUR:
+        raise DataError(
+            f"expected an image of 8 or 16 bits a channel, found one of Pillow's mode {image.mode!r}: "
+            "convert it first, by the range that its numbers have"
+        )
+    return image.mode in COLOUR, deep
+
+
+def _scaled(image: Image) -> np.ndarray:
+    """Gray of 16 bits (H, W) as one of 8."""
+    values = np.asarray(image).astype(np.uint32)
+    if 0 < values.max() < FEWEST_OF_16:
+        raise DataError(
+            f"expected a 16-bit image with numbers up to 65535, found none above {values.max()}, as of 12 bits or "
+            "fewer: convert it first, by the range that its numbers have"
+        )
+    if "transparency" in image.info:
+        raise DataError(_KEY)
+    return ((values + 128) // 257).astype(np.uint8)
 
 
 def _upright(image: Image) -> Image:
@@ -119,7 +164,7 @@ def _upright(image: Image) -> Image:
     key = image.info.get("transparency")
     # A 16-bit PNG may name a 16-bit colour as transparent, of which Pillow keeps the upper bytes of the pixels alone.
     if isinstance(key, tuple) and max(key) > 255:
-        raise ValueError("a 16-bit picture with a transparent colour, which cannot be told exactly")
+        raise DataError(_KEY)
     upright = ImageOps.exif_transpose(image)
     assert upright is not None
     return upright

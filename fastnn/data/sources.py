@@ -162,8 +162,8 @@ def find_source(name: str) -> Source:
         return SOURCES[name]
     from difflib import get_close_matches
 
-    is_path = "/" in name or os.sep in name or name.startswith((".", "~"))
+    is_path = "/" in name or os.sep in name or name.startswith((".", "~")) or name.lower().endswith((".csv", ".tsv"))
     near = get_close_matches(name.lower(), SOURCES, n=1)
     hint = f"did you mean {near[0]!r}? There are " if near else "there are "
-    absent = f"no folder {name!r}, and no data set of that name" if is_path else f"no data set {name!r}"
+    absent = f"no folder or file {name!r}, and no data set of that name" if is_path else f"no data set {name!r}"
     raise DataError(f"{absent}: {hint}{', '.join(SOURCES)}")

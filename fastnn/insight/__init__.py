@@ -8,6 +8,7 @@ from fastnn.insight.filters import FeatureMaps, Weights, class_weights, feature_
 from fastnn.insight.gradients import GradientError, gradcheck, gradgradcheck, numeric_gradient
 from fastnn.insight.graph import Graph, GraphNode, graph
 from fastnn.insight.hessian import Sharpness, sharpness
+from fastnn.insight.residuals import Residuals, residuals
 from fastnn.insight.signals import LayerSignal, SignalRecorder, SignalReport, signal_report
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "GraphNode",
     "LayerSignal",
     "Mistakes",
+    "Residuals",
     "Sharpness",
     "SignalRecorder",
     "SignalReport",
@@ -34,6 +36,7 @@ __all__ = [
     "landscape",
     "learning_curves",
     "numeric_gradient",
+    "residuals",
     "sharpness",
     "signal_report",
     "worst_mistakes",

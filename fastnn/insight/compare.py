@@ -148,6 +148,8 @@ def _on_surface(
         time="step",
         lowest=surface.lowest,
         log=surface.log,
+        contours=True,
+        moment=None if surface.moment is None else min(surface.moment, steps),
     )
 
 
@@ -157,6 +159,7 @@ def _descend(
     """In float64, where overflow is somebody's learning rate and no warning."""
     point = [Tensor(np.array([value], np.float64), requires_grad=True) for value in start]
     optimizer = make(point)
+    rate = optimizer.param_groups[0]["lr"]
     places, losses = [], []
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(steps + 1):
@@ -173,7 +176,7 @@ def _descend(
     if not places:
         raise ArgumentError(f"compare_optimizers: expected a start where {surface.name} is finite, got {start}")
     times = np.arange(len(places), dtype=np.float64)
-    return Trajectory(name, times, np.array(places), np.array(losses), np.zeros(len(places)))
+    return Trajectory(name, times, np.array(places), np.array(losses), np.zeros(len(places)), lr=rate)
 
 
 def _on_network(
@@ -188,18 +191,20 @@ def _on_network(
 ) -> Landscape:
     train = as_dataset(data, "train")
     shown = sample(train, options.get("images", 2000))
-    paths, ends = {}, []
+    paths, rates, ends = {}, {}, []
     before = random.get_state()
     most_bytes = PATHS_BYTES // len(optimizers)
     try:
         for name, make in _with_bar(optimizers, options.get("progress", True)):
             own = copy.deepcopy(model)
+            optimizer = make(own.parameters())
+            rates[name] = optimizer.param_groups[0]["lr"]
             record = RecordPath(per_epoch=max(4, round(40 / epochs)), most_bytes=most_bytes)
             fit(
                 own,
                 train,
                 loss=loss,
-                optimizer=make(own.parameters()),
+                optimizer=optimizer,
                 epochs=epochs,
                 batch_size=batch_size,
                 seed=seed,
@@ -212,7 +217,8 @@ def _on_network(
         random.set_state(before)
     best = min(ends, key=lambda end: end[0])[1]
     result = plane(best, shown, "pca", path=paths, loss=loss, seed=seed, **options)
-    return dataclasses.replace(result, title="Optimisers from one start")
+    named = tuple(dataclasses.replace(path, lr=rates[path.name]) for path in result.paths)
+    return dataclasses.replace(result, title="Optimisers from one start", paths=named)
 
 
 def _with_bar(optimizers: Mapping[str, Callable[[Any], Any]], progress: bool) -> Iterator[tuple[str, Any]]:

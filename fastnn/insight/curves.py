@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn.checks import is_whole
 from fastnn.console import shown
+from fastnn.data.about import about
 from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.nn import Module
@@ -26,17 +27,22 @@ if TYPE_CHECKING:
 __all__ = ["Mistakes", "confusion_matrix", "learning_curves", "worst_mistakes"]
 
 MOST_CLASSES_WITH_NUMBERS = 20
+PARTS = {"train": ("training", plots.BLUE), "val": ("validation", plots.ORANGE)}
 
 
 def learning_curves(history: History, acceptable: float | None = None, test: float | None = None) -> Figure:
-    """Loss and accuracy by epoch, training and validation; a ring marks the lowest validation loss.
+    """Loss, and accuracy where there is one, by epoch; a ring marks the lowest validation loss.
 
-    `acceptable` (an error) is drawn as a line of accuracy, `test` (an error) as a diamond at the end.
+    `acceptable` (an error, or a loss where there is no accuracy) is drawn as a line, `test` (likewise) as a diamond at
+    the end. Losses that span decades have a logarithmic axis.
     """
-    drawing = plots.figure(9, 3.6)
-    for axes, quantity in zip(drawing.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    quantities = [
+        q for q in ("loss", "accuracy") if any(getattr(r, f"{p}_{q}") is not None for r in history for p in PARTS)
+    ]
+    drawing = plots.figure(7.8 if len(quantities) > 1 else 5.4, 3.2)
+    for axes, quantity in zip(drawing.subplots(1, len(quantities) or 1, squeeze=False)[0], quantities, strict=False):
         plots.styled(axes, quantity, "epoch")
-        for part, name, colour in (("train", "training", plots.BLUE), ("val", "validation", plots.ORANGE)):
+        for part, (name, colour) in PARTS.items():
             points = [(r.epoch, getattr(r, f"{part}_{quantity}")) for r in history]
             points = [point for point in points if point[1] is not None]
             if not points:
@@ -44,59 +50,87 @@ def learning_curves(history: History, acceptable: float | None = None, test: flo
             axes.plot(*zip(*points, strict=True), "o-", markersize=3.5, color=colour, label=name)
             if (part, quantity) == ("val", "loss"):
                 lowest = min(points, key=lambda point: point[1])
-                axes.scatter(*lowest, s=90, facecolors="none", edgecolors=colour, label="lowest")
-        if quantity == "accuracy" and axes.lines:
+                axes.scatter(*lowest, s=90, facecolors="none", edgecolors=colour, label="lowest validation loss")
+        if quantity == "accuracy":
+            plots.percent(axes.yaxis)
+        else:
+            plots.scaled(axes, [line.get_ydata() for line in axes.lines])
+        if quantity == quantities[-1]:
             end = history[-1].epoch
             if acceptable is not None:
-                axes.hlines(1 - acceptable, 1, end, colors=plots.GRAY, linestyles="dotted", label="acceptable")
+                level = 1 - acceptable if quantity == "accuracy" else acceptable
+                axes.hlines(level, 1, end, colors=plots.GRAY, linestyles="dotted", label="acceptable")
             if test is not None:
-                axes.scatter(end, 1 - test, marker="D", s=40, color=plots.RED, label="test", zorder=3)
+                level = 1 - test if quantity == "accuracy" else test
+                axes.scatter(end, level, marker="D", s=40, color=plots.RED, label="test", zorder=3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if axes.lines:
-            axes.legend(fontsize=8)
+        axes.legend(fontsize=9)
     return drawing
 
 
 def confusion_matrix(confusion: Array | Sequence[Sequence[int]], classes: Sequence[str] = ()) -> Figure:
-    """`Evaluation.confusion` (K, K), or lists like it, as a picture: row = true class, column = found. Right ones gray,
-    mistakes orange by their share of the row, so that a few mistakes among many right ones are seen.
+    """`Evaluation.confusion` (K, K), or lists like it, as a picture: row = true class, column = found.
+
+    Colours say which share of the true class a cell is, of mistakes in orange, of right ones in blue, on a scale on
+    which 1 % is seen. Beside each row is its recall, the share of the class that is found; below each column its
+    precision, the share of what is taken for the class that is right.
+
+    Raises ArgumentError for anything but a square matrix.
 
     >>> import numpy as np
-    >>> len(confusion_matrix(np.array([[3, 0], [1, 4]]), ("cat", "dog")).axes)
-    1
+    >>> len(confusion_matrix(np.array([[3, 0], [1, 4]]), ("cat", "dog")).axes)  # the matrix, and the colours' scale
+    2
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+
     confusion = np.asarray(confusion)
     count = len(confusion) if confusion.ndim else 0
     if confusion.shape != (count, count):
         raise ArgumentError(f"confusion_matrix: expected a matrix (K, K), got {confusion.shape}")
-    names = [plots.label(name) for name in classes] or [str(i) for i in range(count)]
-    mistakes = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    np.fill_diagonal(mistakes, 0)
-    shades = np.where(np.eye(count, dtype=bool), np.nan, mistakes)
-    side = min(8.0, 1.6 + 0.42 * count)
-    drawing = plots.figure(side + 0.4, side)
+    names = [plots.label(name if len(name) <= 20 else f"{name[:19]}…") for name in classes] or [*map(str, range(count))]
+    longest = max(map(len, names), default=0)
+    flat = longest < 4 and count > 4  # names below the matrix need not be turned
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    right = np.eye(count, dtype=bool)
+    side = min(9.0, max(1.6, 0.52 * (count + 1)))
+    drawing = plots.figure(side + 1.8 + 0.08 * max(longest, 9), side + 0.9 + 0.06 * max(longest, 6) * (not flat))
+    drawing.set_layout_engine("compressed")  # made for panels of square cells
     axes = drawing.subplots()
-    colours = _orange()
-    axes.imshow(shades, cmap=colours, vmin=0, vmax=max(1e-9, float(mistakes.max())))
+    norm = PowerNorm(0.5, 0, 1)
+    maps = [LinearSegmentedColormap.from_list("shares", ["#ffffff", color]) for color in (plots.ORANGE, plots.BLUE)]
+    for cells, colours in zip((~right, right), maps, strict=True):
+        axes.imshow(np.ma.masked_array(shares, ~cells), cmap=colours, norm=norm)
     if count <= MOST_CLASSES_WITH_NUMBERS:
         for row, column in zip(*np.nonzero(confusion), strict=True):
-            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=8)
-    total, right = int(confusion.sum()), int(np.trace(confusion))
-    axes.set_title(f"{total - right:,} of {total:,} images taken for another class", loc="left", fontsize=10)
-    axes.set(xlabel="taken for", ylabel="true class", xticks=range(count), yticks=range(count))
-    axes.set_xticklabels(names, fontsize=8, rotation=0 if max(map(len, names)) < 4 else 60)
-    axes.set_yticklabels(names, fontsize=8)
+            dark = row == column and shares[row, column] > 0.4
+            colour = "white" if dark else "black"
+            axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=9, color=colour)
+        for i in range(count):
+            axes.text(count + 0.1, i, _share(confusion[i, i], confusion[i].sum()), ha="center", va="center", fontsize=9)
+            precision = _share(confusion[i, i], confusion[:, i].sum())
+            axes.text(i, count + 0.1, precision, ha="center", va="center", fontsize=9)
+        axes.set(xlim=(-0.5, count + 0.6), ylim=(count + 0.6, -0.5))
+        names = [*names, "recall"]
+    every = 1 + int(count * 0.19 / side)  # as many names as there is room for
+    places = [i + 0.1 * (i == count) for i in range(len(names))][::every]
+    axes.set(xlabel="taken for", ylabel="true class", xticks=places, yticks=places)
+    turned: dict[str, Any] = {} if flat else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticklabels(names[::every], fontsize=9, **turned)
+    axes.set_yticklabels([*names[:count], "precision"][: len(names)][::every], fontsize=9)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+    bar = drawing.colorbar(ScalarMappable(norm, maps[0]), ax=axes, aspect=18, ticks=[0, 0.01, 0.1, 0.5, 1])
+    bar.set_label("mistakes, share\nof the true class", fontsize=9)
+    bar.ax.tick_params(labelsize=9)
+    plots.percent(bar.ax.yaxis)
+    total, wrong = int(confusion.sum()), int(confusion.sum() - np.trace(confusion))
+    plots.heading(drawing, f"{wrong:,} of {total:,} taken for another class ({_share(wrong, total)})")
     return drawing
 
 
-def _orange() -> Any:
-    """From white to orange; gray where there is no number."""
-    from matplotlib.colors import LinearSegmentedColormap
-
-    colours = LinearSegmentedColormap.from_list("mistakes", ["#ffffff", "#fbd9a0", plots.ORANGE])
-    return colours.with_extremes(bad="#e4e4e4")
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.3g}\N{NO-BREAK SPACE}%" if whole else "–"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +139,7 @@ class Mistakes:
 
     Attributes:
         indices: (n,) places in the data set.
+        files: (n,) names of the images' files; empty if they come from none.
         images: (n, C, H, W), on the scale 0 .. 1.
         labels, found: (n,) true classes, and those that the model took them for.
         probabilities: (n,) what the model gave the class that it found; true_probabilities: what the true one.
@@ -118,31 +153,47 @@ class Mistakes:
     probabilities: Array
     true_probabilities: Array
     classes: tuple[str, ...]
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __repr__(self) -> str:
-        rows = zip(self.indices, self.labels, self.found, self.probabilities, strict=True)
+        rows = zip(self.names, self.labels, self.found, self.probabilities, strict=True)
         return "\n".join(
-            f"image {i}: {shown(self.classes[label])} taken for {shown(self.classes[found])} ({100 * share:.1f} %)"
-            for i, label, found, share in rows
+            f"{name}: {shown(self.classes[label])} taken for {shown(self.classes[found])} ({100 * share:.1f} %)"
+            for name, label, found, share in rows
         )
 
+    @property
+    def names(self) -> list[str]:
+        """Of each image its place in the data set, and its file."""
+        files = self.files or ("",) * len(self)
+        return [f"image {i}{f', {shown(file)}' if file else ''}" for i, file in zip(self.indices, files, strict=True)]
+
     def plot(self) -> Figure:
-        """The images, each with its true class, the class found, and how sure the model was."""
+        """The images, each with its true class, the class found, how sure the model was, its place and its file."""
         if not len(self):
             drawing = plots.figure(3, 0.6)
             plots.heading(drawing, "no mistakes")
             return drawing
         titles = [
-            f"{self.classes[label]} → {self.classes[found]}, {100 * share:.0f} %"
-            for label, found, share in zip(self.labels, self.found, self.probabilities, strict=True)
+            "\n".join(
+                (f"{shown(self.classes[label])} → {shown(self.classes[found])}, {100 * share:.0f} %", *_lines(name))
+            )
+            for label, found, share, name in zip(self.labels, self.found, self.probabilities, self.names, strict=True)
         ]
-        widest = max(map(len, titles))
-        drawing = plots.tiles(self.images, titles=titles, size=max(1.3, 0.075 * widest))
+        widest = max(len(line) for title in titles for line in title.split("\n"))
+        drawing = plots.tiles(
+            self.images, titles=titles, size=max(1.3, 0.08 * widest), columns=max(2, int(70 / max(widest, 14)))
+        )
         plots.heading(drawing, "Worst mistakes: true → found, and how sure")
         return drawing
+
+
+def _lines(name: str, most: int = 24) -> list[str]:
+    """ "image 5" and "cat/5.png", the end of a long one."""
+    return [part if len(part) <= most else f"…{part[1 - most :]}" for part in name.split(", ", 1)]
 
 
 def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
@@ -163,7 +214,7 @@ def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
     """
     if not is_whole(count, 0):
         raise ArgumentError(f"worst_mistakes: expected a whole number of mistakes, 0 or more, got count={count!r}")
-    dataset = as_dataset(data, "test")
+    dataset = as_dataset(data, "test", about(model))
     if dataset.labels.ndim != 1 or dataset.labels.dtype.kind not in "iu" or dataset.images.ndim != 4:
         raise ArgumentError(f"worst_mistakes: expected images (N, C, H, W) with integer labels, got {dataset!r}")
     logits = predictor(model, compile=True)(dataset.images)
@@ -181,4 +232,5 @@ def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
         np.exp(logarithms[worst, found[worst]]),
         np.exp(of_truth[worst]),
         dataset.classes,
+        tuple(dataset.files[i] for i in worst) if dataset.files else (),
     )

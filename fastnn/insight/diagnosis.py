@@ -107,7 +107,7 @@ class Diagnosis:
     def plot(self) -> Figure:
         """The learning curves, with what counts as small, and the verdict above."""
         drawing = learning_curves(self.history, self.numbers["acceptable"], self.numbers["test"])
-        drawing.suptitle(SUMMARIES[self.verdict], x=0.01, ha="left", fontsize=11, fontweight="bold")
+        plots.heading(drawing, SUMMARIES[self.verdict])
         return drawing
 
 

@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from fastnn.insight.layout import place
+from fastnn.insight.plots import BLUE, GREEN, RED
 
 if TYPE_CHECKING:
     from fastnn.insight.graph import Graph, GraphNode
@@ -19,8 +20,8 @@ GAP = 26.0  # between layers
 MARGIN = 16.0
 FONT = "font-family='DejaVu Sans, Verdana, sans-serif'"
 FILL = {"operator": "#ffffff", "parameter": "#e8f3ec", "constant": "#f1f1f1"}
-STROKE = {"operator": "#555555", "parameter": "#009e73", "constant": "#aaaaaa"}
-VALUE, GRADIENT = "#0072b2", "#d55e00"
+STROKE = {"operator": "#555555", "parameter": GREEN, "constant": "#aaaaaa"}
+VALUE, GRADIENT = BLUE, RED
 
 
 def draw(graph: Graph) -> str:

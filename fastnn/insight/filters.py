@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FeatureMaps", "Weights", "class_weights", "feature_maps", "filters"]
 
-SHOWN_OF_A_LAYER = 16
+SHOWN_OF_A_LAYER = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Weights:
         """All on one scale: blue below 0, white at 0, red above; of several input channels the mean. Weights of three
         channels in colour: gray is 0."""
         small = max(self.images.shape[2:]) <= 11
-        drawing = plots.tiles(self.images, titles=self.titles, signed=True, size=0.75 if small else 1.3)
+        drawing = plots.tiles(self.images, titles=self.titles, signed="weight", size=0.75 if small else 1.3)
         plots.heading(drawing, self.heading)
         return drawing
 
@@ -84,7 +84,7 @@ def class_weights(
     names = tuple(map(str, range(len(weight)))) if classes is None else tuple(classes)
     if len(names) != len(weight):
         raise ArgumentError(f"class_weights: expected {len(weight)} names of classes, got {len(names)}")
-    return Weights(weight.reshape(-1, *shape).copy(), names, "Weights of each class")
+    return Weights(weight.reshape(-1, *shape).copy(), names, "Weights of each class: red speaks for it, blue against")
 
 
 def _square(pixels: int) -> tuple[int, int, int] | None:
@@ -138,20 +138,23 @@ class FeatureMaps:
         raise ArgumentError(f"feature_maps: expected one of {', '.join(self.names)}, got {name!r}")
 
     def plot(self, most: int = SHOWN_OF_A_LAYER) -> Figure:
-        """A row for each layer, with its first `most` channels; each channel from its least (black) to its largest."""
+        """A row for each layer, with its first `most` channels, from the layer's least value (black) to its largest."""
         rows = len(self)
         columns = min(most, max(array.shape[0] for array in self.maps))
-        drawing = plots.figure(1.6 + 0.75 * columns, 0.5 + 0.8 * rows)
-        plots.heading(drawing, "Feature maps, layer by layer")
+        drawing = plots.figure(1.9 + 0.6 * columns, 0.6 + 0.62 * rows)
+        plots.heading(drawing, "Feature maps: black is a layer's least value, white its largest")
         grid = drawing.subplots(rows, columns, squeeze=False)
         for line, name, array in zip(grid, self.names, self.maps, strict=True):
             shown = [array] if name == "input" else [channel[np.newaxis] for channel in array[:columns]]
             for axes, image in zip(line, shown, strict=False):
-                plots.picture(axes, image)
+                plots.picture(axes, image).set_clim(array.min(), array.max())
             for axes in line[len(shown) :]:
                 axes.set_visible(False)
             size = "×".join(map(str, array.shape))
-            line[0].set_ylabel(f"{plots.label(name)}\n{size}", rotation=0, ha="right", va="center", fontsize=8)
+            if len(array) > len(shown) > 1:
+                size += f", first {len(shown)}"
+            words = f"{plots.label(name)}\n{size}\n{array.min():.2g} … {array.max():.2g}"
+            line[0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=9)
         return drawing
 
 
@@ -169,6 +172,15 @@ def feature_maps(model: Module, x: Any) -> FeatureMaps:
     >>> feature_maps(fnn.recipes.fast(), image).names
     ('input', '0 normalize', '1 conv2d', '2 relu', '3 max_pool2d', '4 conv2d', '5 relu', '6 max_pool2d')
     """
+    maps = [(name, array) for name, array in layer_outputs(model, x) if array.ndim == 3]
+    return FeatureMaps(tuple(name for name, _ in maps), tuple(array for _, array in maps))
+
+
+def layer_outputs(model: Module, x: Any) -> list[tuple[str, Array]]:
+    """The input and what each layer makes of one image: maps (C, H, W), or values (n,) behind dense layers.
+
+    Args, errors and names are those of `feature_maps`.
+    """
     image = x.numpy() if isinstance(x, Tensor) else as_array(x)
     given = on_the_tape(model, image[np.newaxis] if image.ndim == 3 else image)
     if given.ndim != 4 or given.shape[0] != 1:
@@ -176,8 +188,8 @@ def feature_maps(model: Module, x: Any) -> FeatureMaps:
     with mode(model, training=False), enable_grad():  # what is not on the tape is not seen
         output = model(given)
     names = {id(module): name for name, module in model.named_modules()}
-    found = [("input", given.numpy()[0])]
+    found = [("input", given.numpy()[0].copy())]
     for tensor, node in computed(output):
-        if tensor.ndim == 4 and id(node.module) in names:
-            found.append((f"{names[id(node.module)]} {operator_name(node)}".strip(), tensor.numpy()[0]))
-    return FeatureMaps(tuple(name for name, _ in found), tuple(array.copy() for _, array in found))
+        if tensor.ndim in (2, 4) and id(node.module) in names:
+            found.append((f"{names[id(node.module)]} {operator_name(node)}".strip(), tensor.numpy()[0].copy()))
+    return found

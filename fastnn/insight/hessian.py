@@ -39,6 +39,7 @@ __all__ = ["Sharpness", "sharpness"]
 
 MOST_KEPT = 2**30  # bytes of graphs that are kept from product to product, instead of being computed again
 CONVERGED = 1e-3  # relative error of the eigenvalues asked for, at which the first run may end
+LEAST_DENSITY = 1e-7  # that a picture shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +82,14 @@ class Sharpness:
         t, density = self.density()
         drawing = plots.figure(7, 3.2)
         plots.heading(drawing, f"Spectrum of the Hessian ({self.parameters:,} parameters, loss {self.loss:.3g})")
-        axes = plots.styled(drawing.subplots(), x="eigenvalue", y="density")
-        axes.semilogy(t, np.maximum(density, 1e-7), color=plots.BLUE, linewidth=1.2)
-        for i, value in enumerate(self.eigenvalues):
-            axes.axvline(value, color=plots.ORANGE, linewidth=1, linestyle=":", label="largest" if i == 0 else None)
-        axes.legend(frameon=False, fontsize=8)
+        axes = plots.styled(drawing.subplots(), x="eigenvalue of the loss's Hessian", y="density of eigenvalues")
+        axes.semilogy(t, np.maximum(density, LEAST_DENSITY / 10), color=plots.BLUE, linewidth=1.2)
+        axes.set_ylim(bottom=LEAST_DENSITY)
+        for value in self.eigenvalues:
+            axes.axvline(
+                value, color=plots.ORANGE, linewidth=1.2, linestyle=":", label=f"among the largest: {value:.4g}"
+            )
+        axes.legend(fontsize=9)
         return drawing
 
     def __repr__(self) -> str:

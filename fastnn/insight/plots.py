@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastnn.tape import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = [
@@ -24,22 +26,31 @@ __all__ = [
     "GRAY",
     "GREEN",
     "ORANGE",
+    "PATHS",
     "RED",
+    "SURFACE",
     "by_depth",
     "check_format",
+    "decades",
     "encoded",
     "figure",
     "heading",
     "label",
+    "percent",
     "picture",
     "save",
+    "scaled",
     "styled",
     "tiles",
 ]
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 BLUE, ORANGE, GREEN, RED, GRAY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#7f7f7f"
-
+# Paths on a landscape, whose surface has no hue of its own and is lighter than every path: low losses are darkest.
+PATHS = (RED, "#000000", "#cc79a7", ORANGE, BLUE, GREEN, "#56b4e9")
+SURFACE = ((0, "#c2c8ce"), (0.15, "#cdd2d7"), (0.4, "#dce0e3"), (0.7, "#ebedef"), (1, "#f9f9fa"))
+SMALLEST = 1e-9  # of the largest value: less is below such an axis
+DECADES = 30.0  # between the largest and the smallest value, from which on an axis is logarithmic
 
 FORMATS = ("png", "pdf", "svg", "jpg")
 
@@ -106,10 +117,39 @@ def styled(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_title(label(title), loc="left", fontsize=10)
+    axes.set_title(label(title), loc="left", fontsize=11)
     axes.set(xlabel=x, ylabel=y)
-    axes.tick_params(which="both", labelsize=8)
+    axes.tick_params(which="both", labelsize=9)
     return axes
+
+
+def decades(values: Iterable[Any]) -> tuple[float, float] | None:
+    """What a logarithmic axis shows of arrays of any length; None where a plain axis does.
+
+    That is where some are negative, or none is many times another. What is not finite, or 0, counts for nothing.
+
+    >>> decades([[0.1, 5.0], [0.0]]), decades([[1.0, 2.0]])
+    ((0.1, 5.0), None)
+    """
+    found = np.concatenate([np.ravel(np.asarray(each, np.float64)) for each in values] or [np.zeros(0)])
+    found = found[np.isfinite(found) & (found != 0)]
+    if not found.size or found.min() < 0 or found.max() < DECADES * found.min():
+        return None
+    return max(float(found.min()), SMALLEST * float(found.max())), float(found.max())
+
+
+def scaled(axes: Axes, values: Iterable[Any], which: str = "y") -> None:
+    """Makes an axis logarithmic where the `decades` of the values call for it."""
+    shown = decades(values)
+    if shown is not None:
+        axes.set(**{f"{which}scale": "log", f"{which}lim": (shown[0] / 1.5, shown[1] * 1.5)})
+
+
+def percent(axis: Axis) -> None:
+    """Shares from 0 to 1 as the terminal has them, in percent."""
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
 def label(text: Any) -> str:
@@ -122,12 +162,18 @@ def label(text: Any) -> str:
 
 
 def heading(drawing: Figure, text: str) -> None:
-    """What the whole figure shows."""
-    drawing.suptitle(label(text), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    """What the whole figure shows, in as many lines as its width asks for."""
+    drawing.suptitle(
+        fill(label(text), max(16, int(10.4 * drawing.get_figwidth()))),
+        x=0.01,
+        ha="left",
+        fontsize=11,
+        fontweight="bold",
+    )
 
 
 def picture(axes: Axes, image: Array, *, limit: float | None = None, title: str = "") -> Any:
-    """One image (C, H, W): three channels in colour, otherwise the mean of the channels in gray.
+    """One image (C, H, W): three channels in colour, otherwise the mean of the channels in gray; a title of lines.
 
     With `limit`, signed numbers from -limit (blue) over 0 (white) to limit (red); of three channels from dark over gray
     to bright in each colour.
@@ -136,26 +182,28 @@ def picture(axes: Axes, image: Array, *, limit: float | None = None, title: str 
         colours = image if limit is None else 0.5 + image / (2 * limit)
         shown = axes.imshow(np.clip(np.moveaxis(colours, 0, -1), 0, 1), interpolation="nearest")
     elif limit is None:
-        shown = axes.imshow(image.mean(axis=0), cmap="gray", interpolation="nearest")
+        shown = axes.imshow(image.mean(axis=0), cmap="gray", interpolation="nearest")  # from its least to its largest
     else:
         shown = axes.imshow(image.mean(axis=0), cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     if title:
-        axes.set_title(label(title), fontsize=8, pad=3)
+        axes.set_title("\n".join(map(label, title.split("\n"))), fontsize=9, pad=3)
     return shown
 
 
 def tiles(
-    images: Array, *, titles: Sequence[str] = (), columns: int | None = None, signed: bool = False, size: float = 1.1
+    images: Array, *, titles: Sequence[str] = (), columns: int | None = None, signed: str = "", size: float = 1.1
 ) -> Figure:
-    """Images (n, C, H, W) in a grid, `size` inches each; signed ones on one scale, with its bar unless in colour."""
+    """Images (n, C, H, W) in a grid, `size` inches each; `signed` ones, which it says the name of, on one scale, with
+    its bar unless in colour."""
     count, channels = images.shape[:2]
     columns = min(count, columns or max(5, round(count**0.5 * 1.4)))
     rows = -(-count // columns)
-    height = size * images.shape[2] / images.shape[3] + (0.3 if titles else 0.08)
-    with_bar = signed and channels != 3
-    drawing = figure(columns * size + 0.9 * with_bar + 0.2, rows * height + 0.5)
+    lines = max((title.count("\n") + 1 for title in titles), default=0)
+    height = size * images.shape[2] / images.shape[3] + 0.1 + 0.17 * lines
+    with_bar = bool(signed) and channels != 3
+    drawing = figure(columns * size + 1.1 * with_bar + 0.2, rows * height + 0.5)
     limit = None
     if signed:
         limit = float(np.abs(images if channels == 3 else images.mean(axis=1)).max()) or 1.0  # 0 alone: white
@@ -167,7 +215,8 @@ def tiles(
             axes.set_visible(False)
     if with_bar:
         bar = drawing.colorbar(shown, ax=grid, shrink=min(1.0, 2.2 / (rows * height)), aspect=15)
-        bar.ax.tick_params(labelsize=8)
+        bar.set_label(signed)
+        bar.ax.tick_params(labelsize=9)
     return drawing
 
 

@@ -25,7 +25,6 @@ from fastnn.train.checks import check_loss
 from fastnn.train.evaluate import are_pixels
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["LayerSignal", "SignalRecorder", "SignalReport", "on_the_tape", "signal_report"]
@@ -108,21 +107,21 @@ class SignalReport:
 
     def plot(self) -> Figure:
         """Mean and spread, share saturated or dead, norms of both gradients, layer by layer from top to bottom."""
-        height = max(2.2, 0.9 + 0.2 * len(self.layers))
-        drawing = plots.figure(11, height)
+        drawing = plots.figure(7.5, 0.6 + 2 * max(1.8, 0.7 + 0.2 * len(self.layers)))
         plots.heading(drawing, f"Signals through the network (loss {self.loss:.3g})")
-        signal, share, gradient, of_parameters = drawing.subplots(1, 4, sharey=True)
+        signal, share, gradient, of_parameters = drawing.subplots(2, 2, sharey=True).flat
         places = range(len(self.layers))
         plots.styled(signal, "mean ± std")
         signal.errorbar(self["mean"], places, xerr=self["std"], fmt="o", markersize=4, color=plots.BLUE, capsize=2)
-        plots.styled(share, "share saturated, dead")
+        plots.styled(share, "saturated (sigmoid, tanh) or dead (ReLU)")
         for column, colour in (("saturated", plots.ORANGE), ("dead", plots.GRAY)):
             found = [(i, value) for i, value in enumerate(self[column]) if value is not None]
             if found:
                 share.barh(*zip(*found, strict=True), color=colour, height=0.6, label=column)
         share.set_xlim(0, 1)
+        plots.percent(share.xaxis)
         if share.patches:
-            share.legend(fontsize=8)
+            share.legend(fontsize=9)
         for axes, column, title in (
             (gradient, "gradient", "‖gradient of the output‖"),
             (of_parameters, "parameter_gradient", "‖gradient of the parameters‖"),
@@ -130,7 +129,7 @@ class SignalReport:
             plots.styled(axes, title)
             found = [(value, i) for i, value in enumerate(self[column]) if value is not None]
             axes.plot(*zip(*found, strict=True), "o-", markersize=4, color=plots.RED) if found else None
-            _logarithmic(axes, "x", [value for value, _ in found])
+            plots.scaled(axes, [[value for value, _ in found]], "x")
         signal.set_yticks(places, [layer.name for layer in self.layers])
         signal.set_ylim(len(self.layers) - 0.4, -0.6)  # the input at the top
         return drawing
@@ -270,14 +269,14 @@ class SignalRecorder(Callback):
             raise ArgumentError("SignalRecorder: expected a training that it was given to: fit(..., callbacks=[it])")
         layers = next(iter(self.reports.values())).layers
         colours = plots.by_depth(len(layers))
-        drawing = plots.figure(11, 6)
+        drawing = plots.figure(9, 5.6)
         plots.heading(drawing, "Signals over the training, layer by layer")
         panels = drawing.subplots(2, 2, sharex=True)
         for axes, (title, columns, logarithmic) in zip(
             panels.flat,
             (
                 ("std of the output", ("std",), True),
-                ("share saturated (sigmoid, tanh) or dead (ReLU)", ("saturated", "dead"), False),
+                ("saturated (sigmoid, tanh) or dead (ReLU)", ("saturated", "dead"), False),
                 ("‖gradient of the output‖", ("gradient",), True),
                 ("‖gradient of the parameters‖", ("parameter_gradient",), True),
             ),
@@ -290,20 +289,16 @@ class SignalRecorder(Callback):
                     values = [getattr(report.layers[i], column) for report in self.reports.values()]
                     axes.plot(list(self.reports), values, "-", color=colour, label=layer.name, linewidth=1.3)
             if logarithmic:
-                _logarithmic(axes, "y", [value for line in axes.lines for value in line.get_ydata()])
+                plots.scaled(axes, [line.get_ydata() for line in axes.lines])
             else:
                 axes.set_ylim(-0.03, 1.03)
+                plots.percent(axes.yaxis)
         for axes in panels[1]:
             axes.set_xlabel("epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
         handles, labels = panels[0, 0].get_legend_handles_labels()
-        drawing.legend(handles, labels, loc="outside right upper", fontsize=7, ncols=1 + len(layers) // 31)
+        drawing.legend(handles, labels, loc="outside right upper", fontsize=9, ncols=1 + len(layers) // 31)
         return drawing
-
-
-def _logarithmic(axes: Axes, which: str, values: list[float]) -> None:
-    """A logarithmic scale, if there is anything to show on one."""
-    if any(value > 0 for value in values):
-        axes.set(**{f"{which}scale": "log"})
 
 
 def _norm(array: Array) -> float:

@@ -23,6 +23,7 @@ class Surface:
         steps: how many each optimiser makes.
         lowest: the least loss that a log scale tells from less, so that no grid is too coarse for the valley's floor.
         log: whether pictures begin with the log scale.
+        moment: the step up to which pictures draw the paths, while all of them are seen; None for the last.
         rates: learning rates by the optimisers' names, chosen so that each shows what it is like here.
     """
 
@@ -34,6 +35,7 @@ class Surface:
     steps: int = 200
     lowest: float | None = None
     log: bool | None = None
+    moment: int | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -48,6 +50,7 @@ SURFACES: dict[str, Surface] = {
         start=(-9.0, 2.5),
         window=((-10.0, 5.0), (-3.2, 3.2)),
         steps=120,
+        moment=14,
         lowest=0.01,
         log=False,
         rates={
@@ -63,6 +66,7 @@ SURFACES: dict[str, Surface] = {
         start=(-1.2, 1.0),
         window=((-2.0, 2.0), (-0.8, 2.4)),
         steps=600,
+        moment=320,
         lowest=2.0,
         log=True,
         rates={
@@ -78,6 +82,7 @@ SURFACES: dict[str, Surface] = {
         start=(1.0, 1.5),
         window=((-0.5, 4.5), (-1.5, 2.0)),
         steps=300,
+        moment=40,
         lowest=0.1,
         log=True,
         rates={
@@ -93,6 +98,7 @@ SURFACES: dict[str, Surface] = {
         start=(-1.8, 0.001),
         window=((-2.0, 1.2), (-1.6, 1.6)),
         steps=120,
+        moment=23,
         log=False,
         rates={
             "SGD": 0.15, "momentum": 0.06, "Nesterov": 0.06,

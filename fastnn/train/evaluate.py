@@ -13,7 +13,7 @@ from fastnn import plan, tables
 from fastnn.backends.stopping import Stoppable
 from fastnn.data import Batches, Dataset
 from fastnn.data.about import About, about
-from fastnn.data.loading import is_folder
+from fastnn.data.loading import of_files, part_to_measure
 from fastnn.data.samples import Samples, is_several
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import at_once
@@ -71,8 +71,9 @@ def evaluate(model: Any, data: Any, *, loss: Any = None, batch_size: int = 256, 
 
     Args:
         model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
-        data: a data set's name or an image folder (its test part, prepared as the training images were where `fit` or
-            `load_run` noted how), a `Dataset`, ``(images, labels)``, or `Batches`, of
+        data: a data set's name (its test part); an image folder or a list of image files (its test part where it has
+            one or the model was trained on it, else all of it; prepared as the training images were where `fit` or
+            `load_run` noted how); a `Dataset`, ``(images, labels)``, or `Batches`, of
             which only the images and labels count, not their order or augmentation. uint8 images are divided by 255,
             and uint8 features (N, F) are not, as in `fit`. Other integers are taken in `Batches` alone, as if they
             were uint8; a `Dataset` or arrays have to be uint8 or floating. Images and labels may each be a tuple or a
@@ -191,6 +192,11 @@ def as_dataset(data: Any, split: str, known: About | None = None) -> Any:
     Where samples are several arrays, `Samples`. The images of a folder are prepared as those of a model of which this
     is `known`.
     """
+    if of_files(data):
+        if known is None or known.picture is None:
+            return datasets.load(data, split=split)
+        part = part_to_measure(data, known.data)
+        return datasets.load(data, split=part, classes=known.classes or None, **known.picture.of_folder())
     if isinstance(data, Samples):
         return data
     if isinstance(data, Batches):
@@ -200,8 +206,6 @@ def as_dataset(data: Any, split: str, known: About | None = None) -> Any:
     if isinstance(data, tuple) and len(data) == 2 and any(map(is_several, data)):
         return Samples(*data)
     check_data(data)
-    if known is not None and known.picture is not None and is_folder(data):
-        return datasets.load(data, split=split, **known.picture.of_folder())
     return datasets.load(data, split=split)
 
 

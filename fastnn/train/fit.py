@@ -15,6 +15,7 @@ import numpy as np
 from fastnn import random
 from fastnn.checks import is_number, is_whole
 from fastnn.data import Batches
+from fastnn.data.about import about
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
 from fastnn.nn import CrossEntropyLoss, NLLLoss
@@ -58,14 +59,16 @@ def fit(
 
     Args:
         model: maps images (N, C, H, W), or other samples (N, ...), to outputs; logits (N, K) for classes.
-        train: a data set's name or an image folder (its training part), a `Dataset`, ``(images, labels)``, or
-            `Batches`, which keep their own size, order and augmentation. uint8 images, (N, H, W) or (N, C, H, W), are
-            divided by 255, here or by the model's own ``nn.Normalize``; the features (N, F) of a table are divided only
-            by the latter. Where a single image would be left for the last batch and the model cannot take one alone, as
-            with batch norm of features, it joins the batch before. Models of several inputs or targets take a tuple or
-            a dict of arrays in the place of either array, as a compiled step does.
+        train: a data set's name, an image folder or a list of image files (its training part, see `fnn.data.load`), a
+            `Dataset`, ``(images, labels)``, or `Batches`, which keep their own size, order and augmentation. uint8
+            images, (N, H, W) or (N, C, H, W), are divided by 255, here or by the model's own ``nn.Normalize``; the
+            features (N, F) of a table are divided only by the latter. Where a single image would be left for the last
+            batch and the model cannot take one alone, as with batch norm of features, it joins the batch before. Models
+            of several inputs or targets take a tuple or a dict of arrays in the place of either array, as a compiled
+            step does.
         val: what to watch by, never trained on: a fraction or a number of the training images (stratified by class), a
-            `Dataset`, ``(images, labels)``, or the name of a data set (its test part).
+            `Dataset`, ``(images, labels)``, the name of a data set (its test part), or image files, as for `evaluate`:
+            "pets/val" for the folder val of "pets".
         loss: maps (outputs, labels) to one number, or "cross_entropy", "mse", "mae", "huber", "bce_with_logits" or
             "nll"; by default ``nn.CrossEntropyLoss()``.
         optimizer: holds the model's parameters, or "adam", "adamw", "rmsprop" (rate 0.001) or "sgd" (0.01, momentum
@@ -134,6 +137,7 @@ def fit(
         )
     step = make_step(model, loss, optimizer, compile)
     remember(model, batches, loss)
+    held = None if held is None else as_dataset(held, "test", about(model))
     numbers = finite.Watched(model, optimizer)
     watch = None if held is None else partial(evaluate, model, held, loss=loss, compile=compile)
     training = Training(
@@ -243,7 +247,7 @@ def _run_epoch(
 
 
 def _data(train: Any, val: Any, batch_size: int | str, seed: int | None) -> tuple[Batches, Any]:
-    """Training batches, and the data to watch by (None without)."""
+    """Training batches, and what was given to watch by, a part of the training data included."""
     share = is_number(val)
     if isinstance(train, Batches):
         if share:
@@ -263,7 +267,7 @@ def _data(train: Any, val: Any, batch_size: int | str, seed: int | None) -> tupl
         batches.classes, batches.name = dataset.classes, dataset.name
     if not len(batches):
         raise ArgumentError("fit: expected at least one training image, got none")
-    return batches, None if held is None else as_dataset(held, "test")
+    return batches, held
 
 
 @contextmanager

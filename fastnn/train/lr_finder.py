@@ -173,12 +173,13 @@ class LRFinder(Callback):
 
         figure = plots.figure(6, 3.5)
         axes = plots.styled(figure.subplots(), x="learning rate", y="loss")
-        axes.plot(self.rates, self.losses, color="lightgray", label="batch")
-        axes.plot(self.centres, self.smoothed, label="running mean")
+        axes.plot(self.rates, self.losses, color="0.8", label="loss of each batch")
+        axes.plot(self.centres, self.smoothed, color=plots.BLUE, label="running mean")
         if self.suggestion is not None:
             axes.axvline(self.suggestion, linestyle="--", color="black", label=f"suggestion {self.suggestion:.2g}")
         axes.set(xscale="log")
-        axes.legend()
+        plots.scaled(axes, [self.losses])
+        axes.legend(fontsize=9)
         return figure
 
 

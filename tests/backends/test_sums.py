@@ -165,6 +165,7 @@ def test_softmax_over_long_rows(target: Target) -> None:
     close(k.softmax_cross_entropy(zeros, np.array([0, 1]), 0.5)[0], np.log(MANY))
 
 
+@pytest.mark.long
 def test_averages_over_large_windows(target: Target) -> None:
     k = target.kernels
     close(k.global_avg_pool2d_forward(tenths(1, 2, 1500, 1500)), EXACT)

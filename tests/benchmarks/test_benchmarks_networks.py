@@ -148,6 +148,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before[1])
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not TORCH, reason="compares with PyTorch")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_one_step_by_fastnn_and_pytorch(name: str, one_thread: None) -> None:

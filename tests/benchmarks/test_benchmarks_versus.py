@@ -67,6 +67,7 @@ def test_batches_go_round() -> None:
     assert [next(feed)[0].tolist() for _ in range(3)] == [[0, 1], [2, 3], [0, 1]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("work", STEPS, ids=str)
 def test_everybody_takes_the_same_step(fleet: Fleet, work: Work) -> None:
     """From the same weights, on the same images, to the same loss."""
@@ -75,6 +76,7 @@ def test_everybody_takes_the_same_step(fleet: Fleet, work: Work) -> None:
     _all_agree(fleet, work, everybody)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("work", INFERENCES, ids=str)
 def test_everybody_infers_the_same(fleet: Fleet, work: Work) -> None:
     modes = {"torch": ["eager"], "jax": ["NCHW"]}
@@ -105,6 +107,7 @@ def test_a_duel(fleet: Fleet, tmp_path: Path) -> None:
     assert "brakes" in duel.failures[str(unknown)]
 
 
+@pytest.mark.long
 def test_a_worker_that_takes_too_long_is_left_out(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(fleets, "MOST_SECONDS", 0.001)
@@ -115,6 +118,7 @@ def test_a_worker_that_takes_too_long_is_left_out(fleet: Fleet, monkeypatch: pyt
     fleet.drop()
 
 
+@pytest.mark.long
 def test_a_worker_that_ends_says_why(fleet: Fleet) -> None:
     with pytest.raises(WorkerError, match="KeyError"):
         fleet.block(Contender("fastnn", "eager", 1), 0.001)
@@ -189,6 +193,7 @@ def test_peak_of_this_machine(tmp_path: Path) -> None:
     assert sample is None or 1 < sample < 1000
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="compares with PyTorch")
 @pytest.mark.parametrize("name", ["cnn", "fast"])
 def test_the_recipe_for_pytorch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

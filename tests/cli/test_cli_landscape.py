@@ -224,10 +224,11 @@ def test_the_log_scale_is_offered_where_it_can_be(losses: list[list[float]], flo
 
 def test_the_picture_shows_surface_contours_and_path(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    solid, flat, scale = landscape.picture(small(title="one"), tmp_path / "p.png", log=False).axes
+    solid, flat, scale, losses = landscape.picture(small(title="one"), tmp_path / "p.png", log=False).axes
+    assert losses.lines[0].get_ydata().tolist() == [5, 4, 3]
     (line, *_) = [line for line in flat.lines if line.get_label() == "run <1>"]
     np.testing.assert_array_equal(np.stack(line.get_data(), axis=1), [[0, 0], [1, 0.5], [3, 1]])
-    assert (flat.get_xlabel(), solid.get_ylabel(), scale.get_ylabel()) == (
+    assert (flat.get_xlabel(), flat.get_ylabel(), scale.get_ylabel()) == (
         "t · PC 1 (75.0 % of variance)",
         "s · PC 2 (12.5 % of variance)",
         "loss",
@@ -247,7 +248,8 @@ def test_a_path_lies_on_the_curve_of_a_line(log: bool) -> None:
     places = np.array([[-1.0], [0.5], [2.0]])
     way = landscape.Trajectory("run", np.arange(3.0), places, np.array([50.0, 20, 1]), np.ones(3))
     axes = (landscape.Axis("t", np.array([-1.0, 0, 1])),)
-    (curve,) = landscape.picture(landscape.Landscape(np.array([3.0, 1, 4]), axes, paths=(way,)), log=log).axes
+    curve, losses = landscape.picture(landscape.Landscape(np.array([3.0, 1, 4]), axes, paths=(way,)), log=log).axes
+    assert losses.lines[0].get_ydata().tolist() == [50, 20, 1]
     middle = 2.0 if log else 2.5  # half the way from 1 to 4
     np.testing.assert_allclose(curve.lines[1].get_ydata(), [3, middle, np.nan])
 

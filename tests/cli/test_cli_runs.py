@@ -36,6 +36,14 @@ def test_eval_measures_what_the_library_measures(run: Path, tmp_path: Path, caps
     assert sum(shown[1:]) == expected.confusion[0].sum()
 
 
+def test_eval_draws_the_confusion_matrix(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    assert main(["eval", str(run), "--png", str(tmp_path / "e.pdf")]) == 0
+    assert (tmp_path / "e.pdf").read_bytes().startswith(b"%PDF")
+    assert main(["eval", str(run), "--png", str(tmp_path / "e.gif")]) == 2
+    assert "--png: expected a file name that ends in .png" in capsys.readouterr().err
+
+
 def test_eval_refuses_other_images(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = pytest.importorskip("PIL.Image")
     for label in "ab":
@@ -43,7 +51,7 @@ def test_eval_refuses_other_images(run: Path, tmp_path: Path, capsys: pytest.Cap
         for i in range(5):
             image.fromarray(np.full((6, 6), 9, np.uint8)).save(tmp_path / label / f"{i}.png")
     assert main(["eval", str(run), str(tmp_path)]) == 3
-    assert "(1, 28, 28)" in capsys.readouterr().err
+    assert "expected only pictures of the classes 0, 1, 2, ..., found a, b" in capsys.readouterr().err
 
 
 def test_predict_names_the_classes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

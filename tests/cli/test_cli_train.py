@@ -146,7 +146,7 @@ def test_a_folder_of_images_by_class(tmp_path: Path) -> None:
         (["--size", "big"], "whole number of at least 1"),
         (["--val", "1"], "between 0 and 1"),
         (["--seed", "-1"], "from 0 to"),
-        (["--model", "resnet"], "invalid choice"),
+        (["--model", "alexnet"], "invalid choice"),
         (["--threads", "none"], "whole number"),
         (["--resume", "--force", "--out", "x"], "not allowed with"),
         (["--epocs", "3"], "unrecognized arguments: --epocs: did you mean '--epochs'?"),
@@ -188,7 +188,7 @@ def test_other_refusals_are_one_sentence(
     refused(3, "file", "--out", file / "below")
     refused(3, "folder of a run", "--out", tmp_path, "--resume")
     refused(2, "at most 256 threads", "--threads", 100_000)
-    refused(2, "folders of images", "--size", 8)
+    refused(2, "for image files", "--size", 8)
 
 
 def test_the_command_says_what_the_system_says_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,7 +230,7 @@ def test_weights_without_a_checkpoint_are_not_overwritten(tmp_path: Path, capsys
     assert (run / "weights.safetensors").read_bytes() == before
 
 
-def test_pictures_of_several_sizes_are_resized_when_asked_for(
+def test_pictures_of_several_sizes_are_resized_by_default_and_as_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = pytest.importorskip("PIL.Image")
@@ -240,8 +240,14 @@ def test_pictures_of_several_sizes_are_resized_when_asked_for(
             image.fromarray(np.full((6 + i, 6, 3), value, np.uint8)).save(tmp_path / f"pictures/{label}/{i}.png")
     run = str(tmp_path / "run")
     train = [*LINEAR, "--no-augment", "--out", run]
-    check_refused(3, [train[0], str(tmp_path / "pictures"), *train[1:]], "--size", capsys)
-    assert main([train[0], str(tmp_path / "pictures"), *train[1:], "--size", "4x5", "--gray"]) == 0
+    with pytest.warns(UserWarning, match="resized to 8×6, their median: size=.* or --size HxW chooses another"):
+        assert main([train[0], str(tmp_path / "pictures"), *train[1:]]) == 0
+    assert fnn.load_run(run)[1]["image_shape"] == [3, 8, 6]
+    assert main(["eval", run]) == 0
+    assert main(["predict", run, str(tmp_path / "pictures" / "dark" / "0.png")]) == 0
+    assert "[resized from 6×6]" in capsys.readouterr().out
+    assert main(["train", "--resume", "--epochs", "2", "--out", run]) == 0
+    assert main([train[0], str(tmp_path / "pictures"), *train[1:], "--size", "4x5", "--gray", "--force"]) == 0
     assert fnn.load_run(run)[1]["image_shape"] == [1, 4, 5]
     assert main(["eval", run]) == 0
     assert main(["eval", run, str(tmp_path / "pictures"), "--size", "4x5", "--gray"]) == 0

@@ -82,11 +82,11 @@ def test_load_takes_arrays_and_datasets_as_they_are():
         ("imagenet", {}, DataError, "there are digits, mnist, fashion-mnist, cifar10"),
         ("digits", {"split": "val"}, ArgumentError, "got 'val'"),
         ("mnist", {"raw": True}, ArgumentError, "raw=True is for the digits alone"),
-        ("digits", {"size": (8, 8)}, ArgumentError, "size and gray are for folders"),
+        ("digits", {"size": (8, 8)}, ArgumentError, "size, gray and classes are for image files"),
         (np.zeros((3, 3)), {}, ArgumentError, "got ndarray"),
         ((1, 2, 3), {}, ArgumentError, "got tuple"),
         (7, {}, ArgumentError, "got int"),
-        (Path("/nowhere"), {}, DataError, "found no folder /nowhere"),
+        (Path("/nowhere"), {}, DataError, "found no /nowhere"),
     ],
 )
 def test_load_refuses(source, options, error, message):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fastnn import data
-from fastnn.data.picture import read_picture
+from fastnn.data.picture import pixels_of, read_picture
 from fastnn.data.prepare import Preparation
 from fastnn.errors import DataError
 
@@ -166,23 +166,39 @@ def png_of_16_bits(path: Path, pixels: np.ndarray) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
 
 
-def test_16_bits_are_scaled_or_refused_and_never_clipped(tmp_path: Path) -> None:
-    """Colour keeps its upper byte; of gray nobody knows the range, as 12-bit pictures are kept so, too."""
+def test_16_bits_are_scaled_and_other_ranges_refused(tmp_path: Path) -> None:
+    """Of numbers below 4096 nobody knows the range, as 12-bit pictures are kept in 16 bits, too."""
     values = RNG.integers(0, 65536, (SIDE, SIDE, 3))
+    values[0, 0] = 65535
     png_of_16_bits(tmp_path / "colour.png", values)
     found = data.read_image(tmp_path / "colour.png", (3, SIDE, SIDE))
     assert np.abs(np.moveaxis(values, -1, 0) / 257 - found).max() <= 1
-    png_of_16_bits(tmp_path / "a.png", values[..., 0])
-    Image.fromarray(values[..., 0].astype(np.uint16)).save(tmp_path / "b.tif")
-    Image.fromarray(values[..., 0].astype(np.int32)).save(tmp_path / "c.tif")
-    Image.fromarray(np.float32(values[..., 0])).save(tmp_path / "d.tif")
-    (tmp_path / "e.pgm").write_bytes(b"P5\n2 1\n4095\n" + b"\x0f\xff\0\0")
-    for name in ("a.png", "b.tif", "c.tif", "d.tif", "e.pgm"):
+    gray = values[..., 0]
+    png_of_16_bits(tmp_path / "a.png", gray)
+    Image.fromarray(gray.astype(np.uint16)).save(tmp_path / "b.tif")
+    (tmp_path / "c.pgm").write_bytes(b"P5\n%d %d\n65535\n" % (SIDE, SIDE) + gray.astype(">u2").tobytes())
+    for name in ("a.png", "b.tif", "c.pgm"):
+        for read in (lambda path: data.read_image(path, (1, SIDE, SIDE)), lambda path: read_picture(path).pixels[None]):
+            np.testing.assert_array_equal(read(tmp_path / name)[0], np.rint(gray / 257))
+    np.testing.assert_array_equal(pixels_of(Image.open(tmp_path / "a.png")), np.rint(gray / 257))
+    (tmp_path / "d.pgm").write_bytes(b"P5\n2 1\n4095\n" + b"\x0f\xff\0\0")  # says its range
+    np.testing.assert_array_equal(read_picture(tmp_path / "d.pgm").pixels, [[255, 0]])
+    png_of_16_bits(tmp_path / "black.png", np.zeros((2, 2), int))
+    assert not read_picture(tmp_path / "black.png").pixels.any()
+
+
+def test_numbers_of_unknown_range_are_refused(tmp_path: Path) -> None:
+    gray = RNG.integers(0, 4096, (SIDE, SIDE))
+    Image.fromarray(gray.astype(np.int32)).save(tmp_path / "c.tif")
+    Image.fromarray(np.float32(gray)).save(tmp_path / "d.tif")
+    png_of_16_bits(tmp_path / "e.png", gray)
+    for name in ("c.tif", "d.tif", "e.png"):
         for read in (
             lambda path: data.read_image(path, (1, SIDE, SIDE)),
             lambda path: Preparation((1, SIDE, SIDE)).described(path),
+            lambda path: pixels_of(Image.open(path)),
         ):
-            with pytest.raises(DataError, match=r"expected an image of 8 bits a channel, found .*convert it first"):
+            with pytest.raises(DataError, match=r"expected an? (image of 8 or 16 bits|16-bit image).*convert it first"):
                 read(tmp_path / name)
 
 
@@ -206,7 +222,7 @@ def test_animations_give_their_first_picture_and_say_so(tmp_path: Path) -> None:
     for suffix in (".gif", ".png", ".tif"):
         folder = tmp_path / suffix[1:]
         files = in_classes(folder, save, suffix)
-        with pytest.warns(UserWarning, match=r"files with several pictures, of which the first is taken \(10: "):
+        with pytest.warns(UserWarning, match=r"files with several pictures, of which the first is taken \(8: "):
             found = everywhere(folder, files)
         for n, image in enumerate(found):
             np.testing.assert_array_equal(image[0], drawing(n))
@@ -303,13 +319,11 @@ def test_junk_is_passed_over_and_the_rest_is_said_once(tmp_path: Path) -> None:
     ]
 
 
-def test_half_a_split_is_not_taken_for_two_classes(tmp_path: Path) -> None:
-    for part in ("train", "val"):
+def test_folders_beside_the_parts_are_said(tmp_path: Path) -> None:
+    for part in ("train", "test"):
         in_classes(tmp_path / part, lambda file, n: Image.fromarray(drawing(n)).save(file))
-    with pytest.raises(DataError, match="or train and test with the classes in them; found train with folders"):
-        data.load(tmp_path)
-    in_classes(tmp_path / "test", lambda file, n: Image.fromarray(drawing(n)).save(file))
-    with pytest.warns(UserWarning, match=r"folders beside train and test \(1: val\)"):
+    in_classes(tmp_path / "more", lambda file, n: Image.fromarray(drawing(n)).save(file))
+    with pytest.warns(UserWarning, match=r"folders beside train and test \(1: more\)"):
         assert counted(tmp_path) == (20, 1)
 
 

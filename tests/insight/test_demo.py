@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from fastnn.data.prepare import Preparation
 from fastnn.errors import ArgumentError
 from fastnn.insight.demo import DemoServer
 
-pytest.importorskip("PIL", reason="Pillow scales the drawings")
+Image = pytest.importorskip("PIL.Image", reason="Pillow scales the drawings")
 
 
 def a_model() -> nn.Module:
@@ -86,9 +87,12 @@ def test_a_drawing_is_answered_by_what_the_model_says_of_it(server: DemoServer) 
     logits = model(fnn.Tensor(image[np.newaxis])).data[0]
     expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
-    assert [layer["name"] for layer in answer["layers"]] == ["0 normalize", "1 conv2d", "2 relu", "3 max_pool2d"]
+    names = ["0 normalize", "1 conv2d", "2 relu", "3 max_pool2d", "5 linear"]
+    assert [layer["name"] for layer in answer["layers"]] == names
+    assert answer["layers"][4]["shape"] == [10]
+    np.testing.assert_allclose(answer["layers"][4]["values"], logits, rtol=1e-3, atol=1e-4)
     conv = answer["layers"][1]
-    assert conv["shape"] == [20, 26, 26]
+    assert (conv["shape"], conv["size"]) == ([20, 26, 26], [26, 26])
     assert len(conv["maps"]) == 16, "the first sixteen"
     maps = model[1](model[0](fnn.Tensor(image[np.newaxis]))).data[0, :16]
     least, most = (getattr(maps, f)(axis=(1, 2), keepdims=True) for f in ("min", "max"))
@@ -118,9 +122,76 @@ def test_pages_of_other_places_are_refused(server: DemoServer) -> None:
     assert ask(server, "GET", "/model", Host=f"localhost:{port}")[0] == 200
 
 
-def test_colour_is_refused() -> None:
-    with pytest.raises(ArgumentError, match=r"gray images \(1, H, W\), got one of \(3, 32, 32\)"):
-        DemoServer(a_model(), title="", prepared=Preparation((3, 32, 32)), classes=())
+def a_server(*layers: nn.Module, shape: tuple[int, ...], crop: bool = False) -> DemoServer:
+    model = nn.Sequential(nn.Normalize(0.0, 1.0), *layers)
+    return DemoServer(model, title="", prepared=Preparation(shape), classes=("a", "b"), crop=crop)
+
+
+def test_of_wide_layers_the_first_values_are_shown_and_of_large_maps_means() -> None:
+    """Columns 0, 0, 90 in turn become, in blocks of three, 30 everywhere, but for the last block, which is brighter."""
+    picture = np.tile(np.array([0, 0, 90], np.uint8), (200, 70))[:, :200]
+    picture[195:198, 195:198] = 240
+    layers = (nn.MaxPool2d(100), nn.Flatten(), nn.Linear(4, 300), nn.Linear(300, 2))
+    with a_server(*layers, shape=(1, 200, 200)) as server:
+        assert server.scale == 2
+        maps, _, wide, _ = server.answer(picture)["layers"]
+    assert (maps["shape"], maps["size"]) == ((1, 200, 200), (66, 66))
+    seen = decoded(maps["maps"][0], 66, 66)
+    assert seen[65, 65] == 255
+    assert not seen[:65].any()
+    assert (wide["shape"], len(wide["values"])) == ((300,), 256)
+
+
+def test_a_colour_drawing_keeps_its_colours_and_is_not_cropped() -> None:
+    drawing = np.zeros((160, 160, 3), np.uint8)
+    drawing[:, :80], drawing[:, 80:] = (250, 100, 0), (0, 20, 200)
+    with a_server(nn.Flatten(), nn.Linear(768, 2), shape=(3, 16, 16), crop=True) as server:
+        assert not server.describe()["crop"]
+        image = np.frombuffer(base64.b64decode(server.answer(drawing)["image"]), np.uint8).reshape(16, 16, 3)
+    assert (image[:, :7] == (250, 100, 0)).all()
+    assert (image[:, 9:] == (0, 20, 200)).all()
+
+
+def test_a_pictures_file_is_prepared_as_training_pictures_were(server: DemoServer) -> None:
+    """One of the model's size is taken as it is, turned upright by EXIF."""
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
+    stream, turned = io.BytesIO(), io.BytesIO()
+    Image.fromarray(pixels).save(stream, "png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees, clockwise
+    Image.fromarray(pixels).save(turned, "png", exif=exif)
+    for file, expected in ((stream, pixels), (turned, np.rot90(pixels, -1))):
+        status, body, _ = ask(server, "POST", "/picture", file.getvalue())
+        assert status == 200
+        assert np.array_equal(decoded(json.loads(body)["image"], 28, 28), expected)
+    large = io.BytesIO()
+    Image.fromarray(a_drawing()).resize((140, 140)).save(large, "gif")
+    assert json.loads(ask(server, "POST", "/picture", large.getvalue())[1])["changes"] == "scaled from 140×140"
+
+
+def test_what_is_no_picture_is_refused(server: DemoServer) -> None:
+    status, body, kind = ask(server, "POST", "/picture", b"hello")
+    assert (status, kind.split(";")[0]) == (400, "text/plain")
+    assert body.startswith(b"expected an image, found: ")
+    for length in ("0", "-1", "999999999", "33554433", "1_0", "x"):
+        assert ask(server, "POST", "/picture", None, **{"Content-Length": length})[:2] == (
+            400,
+            b"expected a picture of at most 32 MB",
+        )
+    assert ask(server, "GET", "/picture")[0] == 405
+
+
+@pytest.mark.parametrize(
+    ("prepared", "got"),
+    [
+        (None, "other data"),
+        (Preparation((30,)), r"\(30,\)"),
+        (Preparation((2, 32, 32)), r"\(2, 32, 32\)"),
+    ],
+)
+def test_a_model_of_other_things_than_pictures_is_refused(prepared: Preparation | None, got: str) -> None:
+    with pytest.raises(ArgumentError, match=rf"expected a model of gray or RGB pictures, .* got one of {got}"):
+        DemoServer(a_model(), title="", prepared=prepared, classes=())
 
 
 def test_help_and_wrong_ports(capsys: pytest.CaptureFixture[str]) -> None:

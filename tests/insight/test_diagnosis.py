@@ -199,6 +199,7 @@ def train(model: str, data: Any, val: Any, epochs: int) -> History:
     return fnn.fit(network, data, val, optimizer=optimizer, epochs=epochs, batch_size=32, seed=0, verbose=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["digits", "mnist"])
 def test_three_trainings(name: str) -> None:
     data = images_of(name)
@@ -229,20 +230,27 @@ def test_curves_show_the_history() -> None:
 def test_the_confusion_matrix_shows_every_mistake() -> None:
     pytest.importorskip("matplotlib")
     confusion = np.array([[90, 10, 0], [1, 9, 0], [0, 0, 0]])
-    (axes,) = confusion_matrix(confusion, ("cat", "dog", "none")).axes
+    figure = confusion_matrix(confusion, ("cat", "dog", "none"))
+    axes, bar = figure.axes
     assert {(text.get_position(), text.get_text()) for text in axes.texts} == {
         ((0, 0), "90"), ((1, 0), "10"), ((0, 1), "1"), ((1, 1), "9"),
+        ((3.1, 0), "90\N{NO-BREAK SPACE}%"), ((3.1, 1), "90\N{NO-BREAK SPACE}%"), ((3.1, 2), "–"),  # recall
+        ((0, 3.1), "98.9\N{NO-BREAK SPACE}%"), ((1, 3.1), "47.4\N{NO-BREAK SPACE}%"), ((2, 3.1), "–"),  # precision
     }  # fmt: skip
-    shades = axes.images[0].get_array()
-    assert np.ma.getmaskarray(shades).tolist() == np.eye(3, dtype=bool).tolist()
-    assert shades[0, 1] == shades[1, 0] == 0.1
-    assert axes.get_title(loc="left") == "11 of 110 images taken for another class"
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "none"]
+    mistakes, right = (image.get_array() for image in axes.images)
+    assert np.ma.getmaskarray(mistakes).tolist() == np.eye(3, dtype=bool).tolist()
+    assert mistakes[0, 1] == mistakes[1, 0] == 0.1
+    assert right[0, 0] == right[1, 1] == 0.9
+    assert [image.get_clim() for image in axes.images] == [(0, 1), (0, 1)]
+    assert bar.get_ylabel() == "mistakes, share\nof the true class"
+    assert figure.get_suptitle().replace("\n", " ") == "11 of 110 taken for another class (10\N{NO-BREAK SPACE}%)"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "none", "precision"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["cat", "dog", "none", "recall"]
     with pytest.raises(ArgumentError, match=r"expected a matrix \(K, K\), got \(2, 3\)"):
         confusion_matrix(confusion[:2])
     with pytest.raises(ArgumentError, match=r"expected a matrix \(K, K\), got \(\)"):
         confusion_matrix(np.array(3))
-    assert [text.get_text() for text in confusion_matrix([[1, 2], [3, 4]]).axes[0].texts] == ["1", "2", "3", "4"]
+    assert [text.get_text() for text in confusion_matrix([[1, 2], [3, 4]]).axes[0].texts[:4]] == ["1", "2", "3", "4"]
 
 
 def fixed_model(logits: Iterable[Iterable[float]]) -> fnn.nn.Module:
@@ -268,7 +276,7 @@ def test_mistakes_are_sorted_by_what_the_truth_was_given() -> None:
     assert repr(mistakes).splitlines()[0] == "image 2: cat taken for cow (90.0 %)"
     assert len(worst_mistakes(fixed_model(np.log(shares)), data, count=1)) == 1
     figure = mistakes.plot()
-    assert [axes.get_title() for axes in figure.axes] == ["cat → cow, 90 %", "dog → cat, 60 %"]
+    assert [axes.get_title() for axes in figure.axes] == ["cat → cow, 90 %\nimage 2", "dog → cat, 60 %\nimage 1"]
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), data.images[2, 0])
     right = worst_mistakes(fixed_model(np.log(shares)), data.subset(slice(1)))
     assert len(right) == 0

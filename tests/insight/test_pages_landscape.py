@@ -171,7 +171,7 @@ def test_nothing_leaves_the_machine_and_nothing_complains(page: Browser) -> None
         page.click(button)
     assert page.requests() == [page.driver.current_url]
     assert page.errors() == []
-    titles = page.run("return [...document.querySelectorAll('.modebar-btn')].map((b) => b.dataset.title)")
+    titles = page.run("return [...document.querySelectorAll('#plot .modebar-btn')].map((b) => b.dataset.title)")
     assert titles == ["Download plot as a PNG", "Reset camera to default"]  # none that sends the chart somewhere
     # And could not if it wished: the page's own policy stands in between.
     page.run("fetch('http://127.0.0.1:9/').catch(() => { document.body.dataset.refused = 'yes'; })")
@@ -210,7 +210,14 @@ def test_lines_and_optimisers_have_pages_too(browser: Browser, tmp_path: Path) -
     names = browser.run(
         "return document.getElementById('plot')._fullData.filter((t) => t.showlegend).map((t) => t.name)"
     )
-    assert names == [path.name for path in result.paths]
+    assert names[0] == "SGD, lr 0.15"
+    assert [name.split(",")[0] for name in names] == [path.name for path in result.paths]
+    assert browser.run("return document.getElementById('now').value") == "step 23"  # where all paths are seen
+    assert trace(browser, 0)["type"] == "contour"
+    ends = browser.run("return document.getElementById('losses')._fullData.map((t) => [t.name, t.y.length])")
+    assert ends == [[f"{path.name}: {path.losses[-1]:.4g}", 31] for path in result.paths]
+    slide(browser, 60)  # a dozen places a step
+    browser.wait("document.getElementById('losses')._fullLayout.shapes[0].x0 === 5")
     slide(browser, 24)
     browser.wait("document.getElementById('now').value === 'step 2'")
     assert browser.errors() == []

@@ -70,6 +70,7 @@ def assert_plan_is_right(model: nn.Module, x: np.ndarray, isa: str | None, bound
     return str(step.describe())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
 def test_every_activation_and_pooling(activation: networks.Layer | None, engine: str) -> None:
@@ -146,6 +147,7 @@ LARGE: list[tuple[list[networks.Layer], tuple[int, ...]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("which", range(len(LARGE)))
 def test_weights_larger_than_a_cache_go_layer_by_layer(which: int, isa: str | None) -> None:

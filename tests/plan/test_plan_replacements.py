@@ -11,6 +11,7 @@ import numpy as np
 import plan_networks as networks
 import plan_replacements as replacements
 import pytest
+from long import draws
 from plan_networks import CLASSES, NATIVE
 from plan_replacements import fenced, fences_stand
 
@@ -22,7 +23,7 @@ from fastnn.plan import memory
 LOSS = nn.CrossEntropyLoss()
 
 
-@pytest.mark.parametrize("first", range(0, 120, 20))
+@pytest.mark.parametrize("first", draws(range(0, 120, 20), 2))
 def test_random_replacements(first: int) -> None:
     """tests/support/plan_replacements.py says what is asserted; .ci/sanitize tries 500 under AddressSanitizer."""
     assert len(list(replacements.tries(20, first))) == 20

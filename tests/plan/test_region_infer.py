@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from long import draws
 
 import fastnn as fnn
 
@@ -164,7 +165,7 @@ def draw_region(seed: int) -> Drawn:
     return r
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", draws(range(150), 30))
 def test_random_regions_match_plain_loops(seed: int) -> None:
     compare(draw_region(seed), frozen=bool(seed % 2))
 
@@ -198,7 +199,7 @@ def test_changed_parameters_are_packed_again() -> None:
         np.testing.assert_allclose(y, r.run(naive=True)[0], rtol=0, atol=1e-4 * np.abs(y).max())
 
 
-@pytest.mark.parametrize("seed", range(0, 40, 2))
+@pytest.mark.parametrize("seed", draws(range(0, 40, 2), 6))
 def test_thread_counts_give_the_same_bits(seed: int) -> None:
     threads = fnn.get_num_threads()
     found = []

@@ -296,6 +296,12 @@ DATASETS: Calls = {
     "a misspelt name": lambda _: load("mnits"),
     "a folder that is gone": lambda p: load(f"{p}/gone", size=(8, 8)),
     "an empty folder": lambda p: load(p),
+    "one class": lambda p: load(with_files(p, "cat/0.png", "cat/1.png", "cat/2.png")),
+    "a class that the training lacks": lambda p: load(
+        with_files(p, "train/cat/0.png", "train/dog/0.png", "test/fish/0.png"), split="test"
+    ),
+    "a table for a list of images": lambda p: load(with_files(p, "x.csv", content="a,b,c\n1,2,3\n") / "x.csv"),
+    "a list of images that are gone": lambda p: load(with_files(p, "x.csv", content="0.png,cat\n") / "x.csv"),
     "a part": lambda _: load("digits", split="validation"),
     "raw": lambda _: load("mnist", raw=True),
     "size": lambda _: load("digits", size=(8, 8)),
@@ -380,6 +386,13 @@ ALL = {
     "command": COMMANDS,
 }  # fmt: skip
 PROVOCATIONS: Calls = {f"{area}: {name}": call for area, calls in ALL.items() for name, call in calls.items()}
+
+
+def with_files(folder: Path, *names: str, content: str = "") -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return folder
 
 
 def emptied(folder: Path) -> Path:

@@ -23,6 +23,8 @@ __all__ = ["Axis", "Landscape", "Trajectory", "load"]
 
 FORMAT = 1  # of the file
 MOST_DRAWN = 900  # points of a path's line, unless it has more itself
+_WORDS = ("centre", "title", "about", "time", "lowest", "log")  # of a Landscape, in every file
+_LATER_WORDS = ("contours", "moment")  # not in those of version 0.2 and before
 LOG_RATIO = 50.0  # between the highest and the lowest loss, from which on pictures have a log scale
 
 
@@ -60,6 +62,7 @@ class Trajectory:
         losses: (n,) float64: at the path's own points, which need not lie in the plane.
         distances: (n,) float64: Euclidean, from the plane.
         explained: share of the path's variance along each axis, where these are its principal components; else None.
+        lr: the optimiser's learning rate at the start; None if it is not known.
     """
 
     name: str
@@ -68,6 +71,17 @@ class Trajectory:
     losses: np.ndarray
     distances: np.ndarray
     explained: tuple[float, ...] | None = None
+    lr: float | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, with the learning rate unless the name says it.
+
+        >>> one = np.zeros(1)
+        >>> Trajectory("SGD", one, one[:, None], one, one, lr=0.1).label
+        'SGD, lr 0.1'
+        """
+        return self.name if self.lr is None or f"{self.lr:.3g}" in self.name else f"{self.name}, lr {self.lr:.3g}"
 
     def drawn(self) -> tuple[np.ndarray, np.ndarray]:
         """Times and places of a line through the points that bends with the surface: up to a dozen on each piece."""
@@ -79,7 +93,7 @@ class Trajectory:
 
     def __repr__(self) -> str:
         first, last = self.losses[0], self.losses[-1]
-        return f"Trajectory({shown(self.name)}: {len(self.times)} points, loss {first:.4g} to {last:.4g})"
+        return f"Trajectory({shown(self.label)}: {len(self.times)} points, loss {first:.4g} to {last:.4g})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +112,8 @@ class Landscape:
         time: what the paths count: "epoch" or "step".
         lowest: the least loss that a log scale tells from less; None for the least above 0.
         log: whether pictures begin with the log scale; None where the largest loss is 50 times the smallest.
+        contours: whether the page opens with the contours instead of the surface.
+        moment: the time up to which the paths are drawn, until the page's slider is moved; None for all of them.
     """
 
     losses: np.ndarray
@@ -110,12 +126,27 @@ class Landscape:
     time: str = "epoch"
     lowest: float | None = None
     log: bool | None = None
+    contours: bool = False
+    moment: float | None = None
 
     @property
     def explained(self) -> tuple[float, ...] | None:
         """Share of the paths' variance along each axis; None unless they are principal components."""
         shares = tuple(axis.explained for axis in self.axes if axis.explained is not None)
         return shares if len(shares) == len(self.axes) else None
+
+    @property
+    def caveat(self) -> str:
+        """What a picture of paths that leave the line or plane must say; empty if they do not."""
+        if not any(path.distances.any() for path in self.paths):
+            return ""
+        what = "line" if len(self.axes) == 1 else "plane"
+        paths = "The paths"
+        if self.explained is not None:
+            paths = f"The {what} holds {100 * sum(self.explained):.1f} % of the paths’ variance: they"
+        return (
+            f"{paths} are projected onto the {what}, whose heights are not their losses; those are drawn by {self.time}"
+        )
 
     @property
     def floor(self) -> float | None:
@@ -194,8 +225,8 @@ class Landscape:
         words = {
             "format": FORMAT,
             "axes": [{"symbol": axis.symbol, "name": axis.name, "explained": axis.explained} for axis in self.axes],
-            "paths": [{"name": path.name, "explained": path.explained} for path in self.paths],
-            **{name: getattr(self, name) for name in ("centre", "title", "about", "time", "lowest", "log")},
+            "paths": [{"name": path.name, "explained": path.explained, "lr": path.lr} for path in self.paths],
+            **{name: getattr(self, name) for name in (*_WORDS, *_LATER_WORDS)},
         }
         stream = io.BytesIO()
         np.savez_compressed(stream, words=np.array(json.dumps(plain(words))), **arrays)  # type: ignore[arg-type]
@@ -239,13 +270,14 @@ def load(path: str | os.PathLike[str]) -> Landscape:
         for i, entry in enumerate(words["paths"]):
             parts = {name: arrays[f"path{i}_{name}"] for name in ("times", "coordinates", "losses", "distances")}
             explained = None if entry["explained"] is None else tuple(entry["explained"])
-            paths.append(Trajectory(name=entry["name"], explained=explained, **parts))
+            paths.append(Trajectory(name=entry["name"], explained=explained, lr=entry.get("lr"), **parts))
         result = Landscape(
             losses=arrays["losses"],
             axes=axes,
             accuracies=arrays.get("accuracies"),
             paths=tuple(paths),
-            **{name: words[name] for name in ("centre", "title", "about", "time", "lowest", "log")},
+            **{name: words[name] for name in _WORDS},
+            **{name: words[name] for name in _LATER_WORDS if name in words},
         )
         _check(result)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -264,8 +296,8 @@ def _check(result: Landscape) -> None:
         arrays.append((path.coordinates, (count, len(shape))))
     words = [result.title, result.time, *(axis.symbol + axis.name for axis in result.axes)]
     words += [path.name for path in result.paths]
-    numbers = [result.centre, result.lowest, *(axis.explained for axis in result.axes)]
-    numbers += [share for path in result.paths for share in path.explained or ()]
+    numbers = [result.centre, result.lowest, result.moment, *(axis.explained for axis in result.axes)]
+    numbers += [number for path in result.paths for number in (path.lr, *(path.explained or ()))]
     if (
         len(shape) not in (1, 2)
         or not all(values.dtype.kind == "f" and values.shape == wanted for values, wanted in arrays)

@@ -16,6 +16,7 @@ import numpy as np
 
 from fastnn.console import shown
 from fastnn.errors import MissingExtraError
+from fastnn.insight import plots
 from fastnn.insight.landscape.result import Landscape, Trajectory
 
 __all__ = ["finite", "page", "script"]
@@ -51,7 +52,7 @@ def script() -> str:
 
 
 def numbers_of(result: Landscape) -> dict[str, Any]:
-    """What the page draws: grid, losses, paths with their height on the surface, and which scale to open with."""
+    """What the page draws: grid, losses, paths with their height on the surface; and how it opens, in which colours."""
     floor = result.floor
     return {
         "title": shown(result.title),
@@ -64,7 +65,13 @@ def numbers_of(result: Landscape) -> dict[str, Any]:
         "centre": result.centre,
         "corner": result.open_corner if len(result.axes) == 2 else None,  # to look from
         "floor": floor,  # of the log scale; null where there is none
-        "log": result.wants_log,  # to open with
+        "log": result.wants_log,  # to open with, and so are the next two
+        "contours": result.contours,
+        "moment": result.moment,
+        "colors": plots.PATHS,
+        "scale": plots.SURFACE,
+        "curve": plots.GRAY,
+        "decades": plots.decades(path.losses for path in result.paths),  # of the paths' losses by time
         "paths": [_path(result, path, floor) for path in result.paths],
     }
 
@@ -73,6 +80,7 @@ def _path(result: Landscape, path: Trajectory, floor: float | None) -> dict[str,
     """Its points, and the line through them, which follows the surface between two points that are far apart."""
     return {
         "name": shown(path.name),
+        "label": shown(path.label),
         "points": {
             **_placed(result, path.times, path.coordinates, floor),
             "losses": path.losses,
@@ -100,6 +108,8 @@ def _about(result: Landscape) -> list[str]:
         words.append(f"batch norm with {'the model’s own' if kept else 'recomputed'} statistics")
     if "formula" in result.about:
         words.append(result.about["formula"])
+    if result.caveat:
+        words.append(result.caveat)
     return words
 
 

@@ -1,22 +1,23 @@
 "use strict";
-// Draws the numbers in the page: a surface or contours (a curve for a line), with paths, on a plain or log scale.
+// Draws the numbers in the page: a surface or contours (a curve for a line) with paths, on a plain or log scale, and
+// beside it the paths' own losses by time.
 (() => {
   const data = JSON.parse(document.getElementById("numbers").textContent);
   const by = (id) => document.getElementById(id);
   const plot = by("plot");
+  const losses = by("losses");
   const flat = data.grid.length === 1;
-  const narrow = () => window.innerWidth < 600;
-  const back = window.innerWidth < 600 ? 1.75 : 1; // a narrow screen takes more distance
+  const narrow = () => window.innerWidth <= 640;
+  const back = narrow() ? 1.75 : 1; // a narrow screen takes more distance
   const [right, far] = data.corner || [1, -1];
   const state = {
-    view: flat ? "line" : "surface",
+    view: flat ? "line" : data.contours ? "contour" : "surface",
     log: data.log,
     camera: { eye: { x: 0.98 * back * right, y: 1.07 * back * far, z: 1.15 * back }, center: { x: 0, y: 0, z: -0.14 } },
     frame: 0,
   };
-  const COLORS = ["#d1242f", "#1b1b1b", "#8338ec", "#fb8500", "#0077b6", "#2b9348", "#e0409a", "#7f5539"];
-  // Pale, so that the paths stand out: low losses are dark enough to be seen as a valley.
-  const SCALE = [[0, "#4a7fb5"], [0.15, "#7fb0d3"], [0.35, "#b5d8dc"], [0.6, "#e4efcf"], [0.8, "#fbe9b0"], [1, "#f7c78a"]];
+  const color = (i) => data.colors[i % data.colors.length];
+  const dash = (i) => (i < data.colors.length ? "solid" : "dash");
   const FONT = { family: getComputedStyle(document.body).fontFamily, size: 13, color: "#323f4b" };
   // Buttons by name, since plotly's own set has one that sends the chart to a server.
   const BUTTONS = { surface: ["toImage", "resetCameraDefault3d"], contour: ["toImage", "zoom2d", "pan2d", "resetScale2d"] };
@@ -73,7 +74,8 @@
 
   // The moments that the slider goes through; each path is drawn as far as it has come by then.
   const moments = [...new Set(data.paths.flatMap((path) => path.line.times))].sort((a, b) => a - b);
-  state.frame = Math.max(0, moments.length - 1);
+  const shown = data.moment === null ? moments.length : moments.filter((time) => time <= data.moment).length;
+  state.frame = Math.max(0, shown - 1);
   const now = () => (moments.length ? moments[state.frame] : 0);
   const reached = (part) => part.times.filter((time) => time <= now() + 1e-9).length;
 
@@ -102,22 +104,21 @@
   function pathTraces() {
     const solid = state.view === "surface";
     return data.paths.flatMap((path, i) => {
-      const color = COLORS[i % COLORS.length];
-      const common = { type: solid ? "scatter3d" : "scatter", name: escaped(path.name), legendgroup: `${i}` };
+      const common = { type: solid ? "scatter3d" : "scatter", name: escaped(path.label), legendgroup: `${i}` };
       const [line, points] = [reached(path.line), reached(path.points)];
       const size = path.points.times.length > 60 ? (solid ? 1.5 : 2) : solid ? 3 : 5;
       return [
         {
           ...common, ...coordinates(path.line, 0, line, 0.018), mode: "lines", hoverinfo: "skip", connectgaps: false,
-          line: { color, width: solid ? 5 : 2.5 },
+          line: { color: color(i), dash: dash(i), width: solid ? 5 : 2.5 },
         },
         {
           ...common, ...coordinates(path.points, 0, points, 0.02), text: words(path, points), mode: "markers",
-          showlegend: false, hovertemplate: "%{text}<extra></extra>", marker: { color, size },
+          showlegend: false, hovertemplate: "%{text}<extra></extra>", marker: { color: color(i), size },
         },
         {
           ...common, ...coordinates(path.line, Math.max(0, line - 1), line, 0.03), mode: "markers", hoverinfo: "skip",
-          showlegend: false, marker: { color, size: solid ? 6 : 11, line: { color: "#fff", width: solid ? 1 : 1.5 } },
+          showlegend: false, marker: { color: color(i), size: solid ? 6 : 11, line: { color: "#fff", width: solid ? 1 : 1.5 } },
         },
       ];
     });
@@ -130,12 +131,12 @@
     if (flat) {
       return {
         type: "scatter", mode: "lines+markers", x: data.grid[0], y: z, text: texts, showlegend: false,
-        line: { color: "#2a5d9f", width: 2.5 }, marker: { size: 4 },
+        line: { color: data.curve, width: 2.5 }, marker: { size: 4 },
         hovertemplate: `%{text}<br>${t} = %{x:.4~g}<extra></extra>`,
       };
     }
     const common = {
-      x: data.grid[0], y: data.grid[1], z, text: texts, colorscale: SCALE, name: "loss",
+      x: data.grid[0], y: data.grid[1], z, text: texts, colorscale: data.scale, name: "loss",
       hovertemplate: `%{text}<br>${t} = %{x:.4~g}, ${s} = %{y:.4~g}<extra></extra>`,
       colorbar: {
         title: { text: "loss", side: "top" }, thickness: 14, len: narrow() ? 0.6 : 0.7, x: 1.0, outlinewidth: 0, ...ticks(),
@@ -145,16 +146,16 @@
     if (state.view === "contour") {
       const step = (high - low) / 24;
       return {
-        ...common, type: "contour", zmin: low, zmax: high, line: { color: "rgba(31,41,51,0.35)", width: 0.8 },
+        ...common, type: "contour", zmin: low, zmax: high, line: { color: "rgba(31,41,51,0.25)", width: 0.8 },
         contours: { coloring: "heatmap", start: low + step, end: high, size: step },
       };
     }
-    const lines = (axis) => ({ show: true, color: "rgba(31,41,51,0.16)", width: 1, highlight: false, ...axis });
+    const lines = (axis) => ({ show: true, color: "rgba(31,41,51,0.28)", width: 1, highlight: false, ...axis });
     const mesh = (values) => ({ start: values[0], end: values[values.length - 1], size: (values[values.length - 1] - values[0]) / 24 });
     return {
       ...common, type: "surface", cmin: low, cmax: high,
-      contours: { x: lines(mesh(data.grid[0])), y: lines(mesh(data.grid[1])), z: { highlight: true, highlightcolor: "#fff" } },
-      lighting: { ambient: 0.75, diffuse: 0.5, specular: 0.08, roughness: 0.9 }, lightposition: { x: -200, y: 0, z: 4000 },
+      contours: { x: lines(mesh(data.grid[0])), y: lines(mesh(data.grid[1])), z: { highlight: true, highlightcolor: "#323f4b" } },
+      lighting: { ambient: 0.5, diffuse: 0.5, specular: 0.08, roughness: 0.9 }, lightposition: { x: -200, y: 0, z: 4000 },
     };
   }
 
@@ -186,6 +187,26 @@
   }
   const inner = (i) => ({ range: [data.grid[i][0], data.grid[i][data.grid[i].length - 1]] });
 
+  // The paths' own losses, from first to last, with a line where the slider is.
+  function drawLosses() {
+    const traces = data.paths.map((path, i) => ({
+      type: "scatter", mode: "lines", x: path.points.times, y: path.points.losses, line: { color: color(i), dash: dash(i), width: 2 },
+      name: `${escaped(path.name)}: ${number(path.points.losses[path.points.losses.length - 1])}`,
+      hovertemplate: `<b>${escaped(path.name)}</b><br>${data.time} %{x:.4~g}<br>loss %{y:.4~g}<extra></extra>`,
+    }));
+    const grid = { gridcolor: "#e4e7eb", zeroline: false };
+    const range = data.decades && data.decades.map((loss, i) => Math.log10(loss) + (i ? 0.2 : -0.2));
+    const legend = { x: 0, y: -0.2, yanchor: "top", font: FONT, title: { text: "loss at the end", font: FONT } };
+    return Plotly.newPlot(losses, traces, {
+      font: FONT, paper_bgcolor: "#fff", plot_bgcolor: "#fff", hovermode: "closest", showlegend: true, legend,
+      title: { text: `loss by ${data.time}`, font: { ...FONT, size: 14 }, x: 0.02, xanchor: "left", y: 0.98, yanchor: "top" },
+      margin: { l: 52, r: 16, t: 34, b: 44 }, shapes: [marker()],
+      xaxis: { ...grid, title: { text: data.time, font: FONT, standoff: 4 } },
+      yaxis: { ...grid, ...(range ? { type: "log", range, dtick: Math.ceil((range[1] - range[0]) / 8), exponentformat: "power" } : {}) },
+    }, CONFIG.line);
+  }
+  const marker = () => ({ type: "line", x0: now(), x1: now(), y0: 0, y1: 1, yref: "paper", line: { color: "#616e7c", width: 1, dash: "dot" } });
+
   // ---- drawing -----------------------------------------------------------------------------------------------------
 
   function draw() {
@@ -210,6 +231,7 @@
   function move(frame) {
     state.frame = frame;
     tell();
+    Plotly.relayout(losses, { shapes: [marker()] });
     const traces = pathTraces();
     const update = { x: [], y: [], text: [] };
     if (state.view === "surface") update.z = [];
@@ -242,6 +264,7 @@
     playing = setTimeout(tick, 0);
   }
 
+  losses.hidden = moments.length < 2;
   by("views").hidden = flat;
   by("log").hidden = data.floor === null;
   by("player").hidden = moments.length < 2;
@@ -250,5 +273,6 @@
   by("log").addEventListener("click", () => { state.log = !state.log; draw(); });
   by("play").addEventListener("click", play);
   by("time").addEventListener("input", (event) => { stop(); move(Number(event.target.value)); });
+  if (!losses.hidden) drawLosses();
   draw().then(() => document.body.setAttribute("data-drawn", "true"));
 })();

@@ -1,0 +1,215 @@
+"""A model and the numbers to train it with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastnn.checks import number, whole
+from fastnn.data import Augment, Dataset
+from fastnn.errors import ArgumentError, DataError
+from fastnn.nn import CrossEntropyLoss, Sequential
+from fastnn.optim import Optimizer
+from fastnn.schedules import LambdaLR, LRScheduler, OneCycleLR
+
+from .algorithms import ALGORITHMS, FULL, algorithm
+from .deep import mobile, resnet
+from .small import best, cnn, fast, lenet5, linear, mlp
+
+__all__ = ["AUTO", "MODELS", "Recipe", "augmentation", "choose", "recipe", "recipe_of"]
+
+MODELS: dict[str, Callable[..., Sequential]] = {
+    "cnn": cnn, "lenet5": lenet5, "mlp": mlp, "linear": linear, "fast": fast, "best": best, "resnet": resnet,
+    "mobile": mobile,
+}  # fmt: skip
+
+AUTO = "auto"  # as a model: see `choose`
+FEW = 10_000  # samples
+SEEN = 8_640  # samples that a deep model is to see at least in all, where 60 epochs are enough for it
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model and the numbers to train it with: an optimiser, and a learning rate that changes.
+
+    With `patience`, the learning rate in epoch k = 0, 1, ... is lr / (1 + k / patience)²: it depends on what has been
+    trained, not on how much is still to come, so that a run can be made longer afterwards. Without, it makes one cycle
+    over all batches of all epochs: in a straight line from lr / 10 up to lr, in another down to 0. Such a run is at its
+    best at its end; made longer afterwards, it goes on where the longer cycle would be then. Gradient descent with
+    backtracking and Rprop, which find their steps by themselves, keep the rate.
+
+    Attributes:
+        model: a key of `MODELS`.
+        epochs, batch_size, lr, momentum, weight_decay, label_smoothing: as their names say.
+        patience: epochs after which the learning rate is a quarter of what it was; None for one cycle.
+        rise: the share of that cycle in which the learning rate rises.
+        augment: whether the training images are moved at random (see `augmentation`).
+        algorithm: a key of `ALGORITHMS`; those without momentum or weight decay leave these numbers alone.
+        l1, l2, penalize_bias: penalties on the parameters, see `fastnn.optim.Optimizer`.
+    """
+
+    model: str
+    epochs: int
+    batch_size: int
+    lr: float
+    patience: float | None = None
+    rise: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    augment: bool = False
+    algorithm: str = "nesterov"
+    l1: float = 0.0
+    l2: float = 0.0
+    penalize_bias: bool = False
+
+    def __post_init__(self) -> None:
+        algorithm(self.algorithm)
+        if self.model not in MODELS:
+            raise ArgumentError(f"expected a model among {', '.join((*MODELS, AUTO))}, got {self.model!r}")
+        plain: dict[str, Any] = {
+            name: whole("Recipe", name, getattr(self, name), 1) for name in ("epochs", "batch_size")
+        }
+        for name in ("lr", "momentum", "weight_decay", "l1", "l2"):
+            plain[name] = number("Recipe", name, getattr(self, name), 0)
+        for name in ("rise", "label_smoothing"):
+            plain[name] = number("Recipe", name, getattr(self, name), 0, 1)
+        if self.patience is not None:
+            plain["patience"] = number("Recipe", "patience", self.patience, above=0)
+        for name in ("augment", "penalize_bias"):
+            plain[name] = bool(getattr(self, name))
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+
+    def build(self, train: Dataset) -> Sequential:
+        """The model for images such as these, normalised by their statistics; ArgumentError if they are too small."""
+        mean, std = train.statistics()
+        return MODELS[self.model](train.image_shape, len(train.classes), mean, std)
+
+    def optimizer(self, model: Any) -> Optimizer:
+        algorithm = ALGORITHMS[self.algorithm]
+        numbers = {name: getattr(self, name) for name in ("lr", "l1", "l2", "penalize_bias", *algorithm.options)}
+        return algorithm.make(model.parameters(), **numbers)
+
+    def scheduler(self, optimizer: Optimizer, batches: int) -> LRScheduler | None:
+        """The schedule for epochs of so many batches; `fit` steps it after each batch or epoch, as it has to be."""
+        if ALGORITHMS[self.algorithm].whole:
+            return None
+        if self.patience is not None:
+            patience = self.patience
+            return LambdaLR(optimizer, lambda epoch: (1 + epoch / patience) ** -2)
+        return OneCycleLR(
+            optimizer,
+            self.lr,
+            total_steps=self.epochs * batches,
+            pct_start=self.rise,
+            anneal_strategy="linear",
+            cycle_momentum=False,
+            div_factor=10,
+        )
+
+    def loss(self) -> CrossEntropyLoss:
+        return CrossEntropyLoss(label_smoothing=self.label_smoothing)
+
+    def augmentation(self, dataset: str) -> Augment | None:
+        """What moves the images of that data set; None if this recipe does not."""
+        return augmentation(dataset, self.model) if self.augment else None
+
+    def __str__(self) -> str:
+        """In words, such as `fastnn train` prints it."""
+        algorithm = ALGORITHMS[self.algorithm]
+        if algorithm.whole:
+            rate = f"{self.lr:g}"
+        elif self.patience is None:
+            rate = f"up to {self.lr:g} in the first {100 * self.rise:g} % and then down to 0"
+        else:
+            rate = f"{self.lr:g} / (1 + epochs done / {self.patience:g})²"
+        smoothed = f", labels smoothed by {self.label_smoothing:g}" if self.label_smoothing else ""
+        moved = ", images moved at random" if self.augment else ""
+        decay = f", weight decay {self.weight_decay:g}" if "weight_decay" in algorithm.options else ""
+        terms = [f"{value:g} {norm}" for value, norm in ((self.l1, "Σ|w|"), (self.l2, "Σw²")) if value]
+        penalty = f", penalty {' + '.join(terms)}{' with biases' if self.penalize_bias else ''}" if terms else ""
+        return (
+            f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}, batches of {self.batch_size}, "
+            f"{algorithm.name.format(momentum=self.momentum)}{decay}{penalty}, learning rate {rate}{smoothed}{moved}"
+        )
+
+
+def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
+    """The recipe for a model on a training set of this size, with `changes` to its numbers.
+
+    "auto" is the model of `choose`. With another `algorithm`, the other numbers are those that suit it;
+    ``batch_size="full"`` is all images.
+
+    Raises ArgumentError for an unknown model or algorithm.
+
+    >>> import fastnn as fnn
+    >>> recipe("cnn", fnn.data.load("digits"), epochs=5).epochs
+    5
+    """
+    chosen = algorithm(changes.get("algorithm", "nesterov"))
+    model = choose(train) if model == AUTO else model
+    few = len(train) < FEW  # then small batches and more epochs make up for the updates
+    if model == "fast":
+        epochs, batch, lr = (20, 32, 0.05) if few else (3, 64, 0.15)
+        base = Recipe(model, epochs, batch, lr, rise=0.5, weight_decay=0.0, label_smoothing=0.1)
+    elif model == "best":
+        epochs, batch, lr = (20, 32, 0.05) if few else (20, 128, 0.1)
+        base = Recipe(model, epochs, batch, lr, rise=0.15, label_smoothing=0.1, augment=True)
+    elif model in ("resnet", "mobile"):
+        epochs = max(20, min(60, SEEN // max(len(train), 1)))
+        batch, lr = (16, 0.05) if few else (128, 0.1)
+        base = Recipe(model, epochs, batch, lr, rise=0.15, label_smoothing=0.1, augment=True)
+    elif few:
+        base = Recipe(model, epochs=10, batch_size=16, lr=0.02, patience=3, augment=True)
+    else:
+        base = Recipe(model, epochs=3, batch_size=64, lr=0.02 if model == "linear" else 0.05, patience=1)
+    changes = {**chosen.numbers, **changes}
+    if chosen.whole:
+        changes = {"batch_size": FULL, "epochs": 100, "augment": False, "weight_decay": 0.0, **changes}
+    if changes.get("batch_size") == FULL:
+        changes["batch_size"] = len(train)
+    return dataclasses.replace(base, **changes)
+
+
+def choose(train: Dataset) -> str:
+    """The model that suits such samples: a key of `MODELS`, and what "auto" stands for.
+
+    Small gray pictures get `cnn`. In colour or larger ones get `mobile`, which learns from few, and `resnet` from
+    10,000 on, unless they are smaller than 8x8.
+
+    Raises ArgumentError for samples that are no images (C, H, W).
+
+    >>> import fastnn as fnn
+    >>> choose(fnn.data.load("digits"))
+    'cnn'
+    """
+    if len(train.image_shape) != 3:
+        raise ArgumentError(f"auto: expected images (C, H, W), got samples of shape {train.image_shape}")
+    channels, *sides = train.image_shape
+    if min(sides) < 6:
+        return "mlp"
+    if min(sides) < 8 or (channels == 1 and max(sides) <= 32):
+        return "cnn"
+    return "mobile" if len(train) < FEW else "resnet"
+
+
+def augmentation(dataset: str, model: str = "cnn") -> Augment:
+    """Random movements that leave the classes of a data set as they are: with reflections where they are known to. The
+    recipes `best`, `resnet` and `mobile`, which see an image many times, also change their size and slant.
+    """
+    if dataset in ("fashion-mnist", "cifar10"):
+        return Augment(shift=2, flip=True)
+    if model in ("best", "resnet", "mobile"):
+        return Augment(shift=2, rotate=10, scale=0.1, shear=0.1)
+    return Augment(shift=1, rotate=10)
+
+
+def recipe_of(config: Mapping[str, Any]) -> Recipe:
+    """The recipe in a run's config. Raises DataError for one that is none."""
+    try:
+        return Recipe(**config["recipe"])
+    except (TypeError, ArgumentError) as error:
+        raise DataError(f"expected a recipe in the config of the run, got {config['recipe']} ({error})") from error
