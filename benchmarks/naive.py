@@ -164,6 +164,12 @@ silu_backward_input = _elementwise(lambda grad, x: grad * _sigmoid(x) * (1 + x *
 activation_forward = _elementwise(lambda x, kind: x * min(max(x + 3, 0), 6) / 6)  # hardswish alone
 activation_backward_input = _elementwise(lambda grad, x, kind: grad * (0 if x <= -3 else 1 if x >= 3 else x / 3 + 0.5))
 mse = _elementwise(lambda p, t, scale=1.0: ((p - t) ** 2, 2 * scale * (p - t)), outputs=2)
+huber = smooth_l1 = _elementwise(  # alike with delta = beta = 1
+    lambda p, t, scale=1.0: (
+        (0.5 * (p - t) ** 2, scale * (p - t)) if abs(p - t) < 1 else (abs(p - t) - 0.5, scale * math.copysign(1, p - t))
+    ),
+    outputs=2,
+)
 bce_with_logits = _elementwise(
     lambda z, t, scale=1.0: (max(z, 0) - z * t + math.log1p(math.exp(-abs(z))), scale * (_sigmoid(z) - t)), outputs=2
 )

@@ -205,6 +205,14 @@ def mse(prediction: Tensor, target: Tensor, scale: float = 1.0) -> tuple[Tensor,
     return _with_gradient(F.mse_loss, prediction, target)
 
 
+def huber(prediction: Tensor, target: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    return _with_gradient(F.huber_loss, prediction, target)
+
+
+def smooth_l1(prediction: Tensor, target: Tensor, scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    return _with_gradient(F.smooth_l1_loss, prediction, target)
+
+
 def _with_gradient(function: Callable[..., Tensor], x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     x.requires_grad_()
     loss = function(x, target, reduction="none")

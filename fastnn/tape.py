@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import backends, versions
-from fastnn.backends.checks import Array
+from fastnn.backends.checks import Array, copied
 from fastnn.errors import GraphError, ShapeError
 from fastnn.hooks import hooks
 from fastnn.recording import (
@@ -271,7 +271,7 @@ def node_gradients(node: Node, ctx: Context | None, grad: Array) -> Iterator[tup
             elif x.node is None:  # a leaf's .grad is added to in place, so nothing else may share its memory
                 inputs = [each._data if hasattr(each, "node") else each for each in node.inputs]
                 others = (grad, *ctx.saved_tensors, *inputs, *results[:i], *results[i + 1 :])
-                array = array.copy() if _is_shared(array, others) or not array.flags.writeable else array
+                array = copied(array) if _is_shared(array, others) or not array.flags.writeable else array
             yield x, array
 
 

@@ -377,24 +377,32 @@ def softmax_cross_entropy(cnp.ndarray logits, cnp.ndarray target, double label_s
         fastnn_kernels.softmax_cross_entropy(N, C, pl, labels, pt, label_smoothing, scale, po, pg)
 
 
-cdef int elementwise_loss(elementwise_loss_kernel kernel, cnp.ndarray x, cnp.ndarray target, double scale, cnp.ndarray loss,
-                          cnp.ndarray grad) except -1:
+cdef int elementwise_loss(elementwise_loss_kernel kernel, cnp.ndarray x, cnp.ndarray target, double parameter, double scale,
+                          cnp.ndarray loss, cnp.ndarray grad) except -1:
     cdef int64_t count = cnp.PyArray_SIZE(x)
     cdef float *px = f32(x, count)
     cdef float *pt = f32(target, count)
     cdef float *pl = f32_out(loss, count)
     cdef float *pg = f32_out(grad, count)
     with nogil:
-        kernel(count, px, pt, scale, pl, pg)
+        kernel(count, px, pt, parameter, scale, pl, pg)
     return 0
 
 
 def bce_with_logits(logits, target, double scale, loss, grad):
-    elementwise_loss(fastnn_kernels.bce_with_logits, logits, target, scale, loss, grad)
+    elementwise_loss(fastnn_kernels.bce_with_logits, logits, target, 0, scale, loss, grad)
 
 
 def mse(prediction, target, double scale, loss, grad):
-    elementwise_loss(fastnn_kernels.mse, prediction, target, scale, loss, grad)
+    elementwise_loss(fastnn_kernels.mse, prediction, target, 0, scale, loss, grad)
+
+
+def huber(prediction, target, double delta, double scale, loss, grad):
+    elementwise_loss(fastnn_kernels.huber, prediction, target, delta, scale, loss, grad)
+
+
+def smooth_l1(prediction, target, double beta, double scale, loss, grad):
+    elementwise_loss(fastnn_kernels.smooth_l1, prediction, target, beta, scale, loss, grad)
 
 
 # ---- norms of samples and recurrent layers, optimiser updates, and plans ----

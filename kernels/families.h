@@ -60,13 +60,14 @@ INLINE void fill_table(struct kernels *t, const char *isa) {
     t->batch_norm_backward_weight = batch_norm_backward_weight;
     t->batch_norm_backward_input = batch_norm_backward_input;
     t->group_norm_forward = group_norm_forward;
-    t->group_norm_backward_input = group_norm_backward_input;
-    t->group_norm_backward_weight = group_norm_backward_weight;
+    t->group_norm_backward = group_norm_backward;
     t->recurrent_forward = recurrent_forward;
     t->recurrent_backward = recurrent_backward;
     t->softmax_cross_entropy = softmax_cross_entropy;
     t->bce_with_logits = bce_with_logits;
     t->mse = mse;
+    t->huber = huber;
+    t->smooth_l1 = smooth_l1;
     t->update = update_array;
     t->sum_of_squares = sum_of_squares;
     t->chain_supports = chain_supports;

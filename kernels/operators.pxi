@@ -59,6 +59,19 @@ cdef class OperatorStage(Stage):
         self.forward_function = fastnn_kernels.operator_stage
         self.kernels = kind
 
+    cdef int once(self, int written) except -1:
+        """Run it by itself, outside of plans; its first `written` arrays are written. How the program of it ended."""
+        cdef program alone
+        cdef int status
+        for array in self.kept[0][:written]:
+            if not cnp.PyArray_ISWRITEABLE(array):
+                raise ShapeError(f"{self.kernels} was given an array that it cannot write: {described(array)}")
+        memset(&alone, 0, sizeof(alone))
+        with nogil:
+            status = fastnn_kernels.operator_stage(&self.o, &alone)
+        check(status == PROGRAM_NO_MEMORY)
+        return status
+
     cdef int check_places(self, str kind, tuple arrays, whole) except -1:
         """ShapeError unless every place that the indices can name lies within `whole`, the array that is moved in."""
         moved = arrays[1 if kind == "pick" else 0]
@@ -68,10 +81,11 @@ cdef class OperatorStage(Stage):
             if size < 1:
                 raise ShapeError(f"{kind} was given no places")
             first, last = first + min(0, (size - 1) * step), last + max(0, (size - 1) * step)
-        types = [np.float64 if kind == "spread" else np.float32, np.float32, np.int64, np.int64]
+        types = [whole.dtype if kind == "spread" else np.float32, np.float32, np.int64, np.int64]
         fits = True
         for each, type in zip(arrays, types):
             fits = fits and (each is None or each.dtype == type)
+        fits = fits and whole.dtype in (np.float32, np.float64)
         if not fits or not whole.flags.c_contiguous or first < 0 or last > whole.nbytes:
             raise ShapeError(f"{kind} was given {described(moved)} and places beyond {described(whole)}")
         return 0
@@ -123,3 +137,9 @@ cdef class OperatorStage(Stage):
             for k, step in zip(strided, strides[d]):
                 self.o.operand[k].stride[d] = step
         return 0
+
+
+def operate(str kind, tuple arrays, tuple n=(), tuple p=(), *, tuple shape=None, int written=1):
+    """Run an operator's kernel on its arrays, of which it writes the first ones: False where it refuses them."""
+    cdef OperatorStage stage = OperatorStage(kind, arrays, n, p, shape=shape, kept=0, input=None, target=None)
+    return stage.once(written) == PROGRAM_DONE

@@ -2,7 +2,7 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from libc.math cimport NAN, sqrt
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 MOST_CHAIN_LAYERS = CHAIN_MOST_LAYERS
 
@@ -294,21 +294,21 @@ cdef class DenseStage(Stage):
 
 
 LOSSES = {"cross_entropy": LOSS_CROSS_ENTROPY, "soft_cross_entropy": LOSS_SOFT_CROSS_ENTROPY, "nll": LOSS_NLL, "bce": LOSS_BCE,
-          "bce_with_logits": LOSS_BCE_WITH_LOGITS, "mse": LOSS_MSE}
+          "bce_with_logits": LOSS_BCE_WITH_LOGITS, "mse": LOSS_MSE, "huber": LOSS_HUBER, "smooth_l1": LOSS_SMOOTH_L1}
 
 
 cdef class LossStage(Stage):
     """A loss by the program's target, labels or floats: struct loss. x and grad (N, C); x None: what stands before it in a stage."""
     cdef loss l
 
-    def __init__(self, str kind, int64_t N, int64_t C, x, grad, *, double label_smoothing, bint mean):
+    def __init__(self, str kind, int64_t N, int64_t C, x, grad, *, double parameter, bint mean):
         cdef bint labels = kind in ("cross_entropy", "nll")
         cdef int64_t terms = N if labels or kind == "soft_cross_entropy" else N * C
         self.l.kind, self.l.N, self.l.C = LOSSES[kind], N, C
         self.targets, self.target_type = (N, cnp.NPY_INT64) if labels else (N * C, cnp.NPY_FLOAT32)
         self.l.x, self.l.grad = self.own(x, N * C), self.own(grad, N * C)
         self.l.losses = self.own(np.empty(terms, np.float32), terms)
-        self.l.label_smoothing, self.l.mean = label_smoothing, mean
+        self.l.parameter, self.l.mean = parameter, mean
         self.arguments = &self.l
         self.forward_function = fastnn_kernels.loss_stage
         self.kernels = kind

@@ -21,8 +21,8 @@ def group_norm_forward(cnp.ndarray x, weight, bias, int64_t groups, double eps, 
         fastnn_kernels.group_norm_forward(N, C, P, groups, centred, px, pw, pb, eps, py, ps)
 
 
-def group_norm_backward_input(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray statistics, weight, int64_t groups, bint centred,
-                              cnp.ndarray grad_x):
+def group_norm_backward(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray statistics, weight, int64_t groups, bint centred,
+                        cnp.ndarray grad_x, cnp.ndarray grad_weight, cnp.ndarray grad_bias):
     check_groups(x, groups)
     cdef int64_t N = x.shape[0], C = x.shape[1], P = x.shape[2]
     cdef float *pg = f32(grad, N * C * P)
@@ -30,22 +30,11 @@ def group_norm_backward_input(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray stati
     cdef float *ps = f32(statistics, 2 * N * groups)
     cdef float *pw = f32_or_null(weight, C)
     cdef float *po = f32_out(grad_x, N * C * P)
-    with nogil:
-        fastnn_kernels.group_norm_backward_input(N, C, P, groups, centred, pg, px, ps, pw, po)
-
-
-def group_norm_backward_weight(cnp.ndarray grad, cnp.ndarray x, cnp.ndarray statistics, int64_t groups, cnp.ndarray grad_weight,
-                               cnp.ndarray grad_bias):
-    check_groups(x, groups)
-    cdef int64_t N = x.shape[0], C = x.shape[1], P = x.shape[2]
-    cdef float *pg = f32(grad, N * C * P)
-    cdef float *px = f32(x, N * C * P)
-    cdef float *ps = f32(statistics, 2 * N * groups)
-    cdef float *pw = f32_out(grad_weight, C)
-    cdef float *pb = f32_out(grad_bias, C)
+    cdef float *pgw = f32_out(grad_weight, C)
+    cdef float *pgb = f32_out(grad_bias, C)
     cdef int status
     with nogil:
-        status = fastnn_kernels.group_norm_backward_weight(N, C, P, groups, pg, px, ps, pw, pb)
+        status = fastnn_kernels.group_norm_backward(N, C, P, groups, centred, pg, px, ps, pw, po, pgw, pgb)
     check(status)
 
 

@@ -64,11 +64,11 @@ cdef extern from "plan/stages.h" nogil:
         float *weight_state[3]
         float *bias_state[3]
         void *work
-    enum: LOSS_NONE, LOSS_CROSS_ENTROPY, LOSS_SOFT_CROSS_ENTROPY, LOSS_NLL, LOSS_BCE, LOSS_BCE_WITH_LOGITS, LOSS_MSE
+    enum: LOSS_NONE, LOSS_CROSS_ENTROPY, LOSS_SOFT_CROSS_ENTROPY, LOSS_NLL, LOSS_BCE, LOSS_BCE_WITH_LOGITS, LOSS_MSE, LOSS_HUBER, LOSS_SMOOTH_L1
     struct loss:
         int64_t kind, N, C
         const float *x
-        double label_smoothing
+        double parameter
         int mean
         float *losses
         float *grad

@@ -44,7 +44,8 @@ struct recurrent {
 typedef void (*elementwise_kernel)(int64_t count, const float *a, const float *b, float parameter, float *y);
 /* Rows (N, C), C at least 1: a is x, or the output gradient and y the output. */
 typedef void (*rows_kernel)(int64_t N, int64_t C, const float *a, const float *y, float *out);
-typedef void (*elementwise_loss_kernel)(int64_t count, const float *x, const float *target, double scale, float *loss, float *grad);
+typedef void (*elementwise_loss_kernel)(int64_t count, const float *x, const float *target, double parameter, double scale, float *loss,
+                                        float *grad);
 
 struct kernels {
     const char *isa;
@@ -89,17 +90,15 @@ struct kernels {
     /* x (N, C, P), statistics (N, groups, 2): mean and 1 / sqrt(variance + eps) */
     void (*group_norm_forward)(int64_t N, int64_t C, int64_t P, int64_t groups, int centred, const float *x, const float *weight,
                                const float *bias, double eps, float *y, float *statistics);
-    void (*group_norm_backward_input)(int64_t N, int64_t C, int64_t P, int64_t groups, int centred, const float *grad, const float *x,
-                                      const float *statistics, const float *weight, float *grad_x);
-    int (*group_norm_backward_weight)(int64_t N, int64_t C, int64_t P, int64_t groups, const float *grad, const float *x,
-                                      const float *statistics, float *grad_weight, float *grad_bias);
+    int (*group_norm_backward)(int64_t N, int64_t C, int64_t P, int64_t groups, int centred, const float *grad, const float *x,
+                               const float *statistics, const float *weight, float *grad_x, float *grad_weight, float *grad_bias);
 
     int (*recurrent_forward)(const struct recurrent *);
     int (*recurrent_backward)(const struct recurrent *);
 
     void (*softmax_cross_entropy)(int64_t N, int64_t C, const float *logits, const int64_t *labels, const float *target,
                                   double label_smoothing, double scale, float *loss, float *grad);
-    elementwise_loss_kernel bce_with_logits, mse;
+    elementwise_loss_kernel bce_with_logits, mse, huber, smooth_l1;
 
     void (*update)(const struct optimizer *, int64_t count, float *param, const float *grad, float *const *state);
 

@@ -57,7 +57,7 @@ cdef extern from "table.h" nogil:
         float *grad_c0
     ctypedef void (*elementwise_kernel)(int64_t, const float *, const float *, float, float *) noexcept nogil
     ctypedef void (*rows_kernel)(int64_t, int64_t, const float *, const float *, float *) noexcept nogil
-    ctypedef void (*elementwise_loss_kernel)(int64_t, const float *, const float *, double, float *, float *) noexcept nogil
+    ctypedef void (*elementwise_loss_kernel)(int64_t, const float *, const float *, double, double, float *, float *) noexcept nogil
     struct kernels:
         const char *isa
         int64_t lanes
@@ -89,15 +89,13 @@ cdef extern from "table.h" nogil:
                                          const float *, const float *, const float *, double, float *) noexcept nogil
         void (*group_norm_forward)(int64_t, int64_t, int64_t, int64_t, int, const float *, const float *, const float *, double,
                                    float *, float *) noexcept nogil
-        void (*group_norm_backward_input)(int64_t, int64_t, int64_t, int64_t, int, const float *, const float *, const float *,
-                                          const float *, float *) noexcept nogil
-        int (*group_norm_backward_weight)(int64_t, int64_t, int64_t, int64_t, const float *, const float *, const float *,
-                                          float *, float *) noexcept nogil
+        int (*group_norm_backward)(int64_t, int64_t, int64_t, int64_t, int, const float *, const float *, const float *,
+                                   const float *, float *, float *, float *) noexcept nogil
         int (*recurrent_forward)(const recurrent *) noexcept nogil
         int (*recurrent_backward)(const recurrent *) noexcept nogil
         void (*softmax_cross_entropy)(int64_t, int64_t, const float *, const int64_t *, const float *, double, double,
                                       float *, float *) noexcept nogil
-        elementwise_loss_kernel bce_with_logits, mse
+        elementwise_loss_kernel bce_with_logits, mse, huber, smooth_l1
         void (*update)(const optimizer *, int64_t, float *, const float *, float *const *) noexcept nogil
         int (*sum_of_squares)(int64_t, const float *, double *) noexcept nogil
         int64_t (*chain_supports)(const chain *) noexcept nogil

@@ -281,7 +281,7 @@ def _(values: list[Any], names: dict[str, Any]) -> None:
     found = names["model"].eval()(names["test"].images).numpy().argmax(1)
     assert names["result"].accuracy == pytest.approx((found == names["test"].labels).mean(), abs=0.003)
     assert names["result"].confusion.sum() == 360
-    assert "taken for another class" in values[1].axes[0].get_title(loc="left")
+    assert "taken for another class" in values[1]._suptitle.get_text()
 
 
 @row(28)

@@ -39,6 +39,7 @@ from fastnn.ops import (
     norms,
     pool,
     recurrent,
+    reductions,
     sample_norm,
     shaping,
     sorting,
@@ -234,6 +235,18 @@ def _mse(x: Tensor, target: Any, *, reduction: str) -> Tensor:
     return _reduced((x - target) * (x - target), reduction)
 
 
+@composed(loss.Huber)
+def _huber(x: Tensor, target: Any, *, delta: float, reduction: str) -> Tensor:
+    d = (x - target).abs()
+    return _reduced(ops.where(d < delta, d * d * 0.5, (d - 0.5 * delta) * delta), reduction)
+
+
+@composed(loss.SmoothL1)
+def _smooth_l1(x: Tensor, target: Any, *, beta: float, reduction: str) -> Tensor:
+    d = (x - target).abs()
+    return _reduced(ops.where(d < beta, d * d * (0.5 / beta if beta else 0.0), d - 0.5 * beta), reduction)
+
+
 @composed(loss.BCEWithLogits)
 def _bce_with_logits(z: Tensor, target: Any, *, reduction: str) -> Tensor:
     """max(z, 0) - z·t + log(1 + exp(-|z|)), the last two by log_softmax of (0, z), which is smooth."""
@@ -261,6 +274,16 @@ def _up_to_each(x: Tensor, dim: int, others: float) -> Tensor:
     """The entries up to each along dim, in a new last dimension, with `others` in the place of those behind."""
     rows = x.transpose(dim, -1).unsqueeze(-2)
     return ops.where(np.tri(x.shape[dim], dtype=bool), rows, others)
+
+
+@composed(reductions.Prod)
+def _prod(x: Tensor, *, dim: int) -> Tensor:
+    """In pairs: the gradient of a product with zeros needs no case of its own."""
+    left = x.transpose(0, dim)
+    while (count := left.shape[0]) > 1:
+        pairs = left[: count // 2] * left[count // 2 : count // 2 * 2]
+        left = ops.cat([pairs, left[count // 2 * 2 :]]) if count % 2 else pairs
+    return left.transpose(0, dim).squeeze(dim) if left.shape[0] else left.sum(0) + 1
 
 
 @composed(sorting.CumProd)
@@ -295,12 +318,14 @@ def _batch_norm_training(x: Tensor, weight: Any, bias: Any, *, eps: float, runni
 
 
 @composed(sample_norm.GroupNorm)
-def _group_norm(x: Tensor, weight: Any, bias: Any, *, groups: int, eps: float, centred: bool) -> Tensor:
-    rows = x.reshape(x.shape[0], groups, -1)
+def _group_norm(
+    x: Tensor, weight: Any, bias: Any, *, sizes: tuple[int, ...], groups: int, eps: float, centred: bool
+) -> Tensor:
+    rows = x.reshape(sizes[0], groups, -1)
     away = rows - rows.mean(2, True) if centred else rows
-    y = (away / ((away * away).mean(2, True) + eps).sqrt()).reshape(x.shape)
+    y = (away / ((away * away).mean(2, True) + eps).sqrt()).reshape(sizes)
     y = y if weight is None else y * weight.reshape(-1, 1)
-    return y if bias is None else y + bias.reshape(-1, 1)
+    return (y if bias is None else y + bias.reshape(-1, 1)).reshape(x.shape)
 
 
 @composed(recurrent.Recurrent)

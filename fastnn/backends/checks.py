@@ -29,6 +29,13 @@ FLOAT32: DTypes = (np.dtype(np.float32),)
 FLOATING: DTypes = (np.dtype(np.float32), np.dtype(np.float64))
 
 
+def copied(x: Array) -> Array:
+    """x.copy(), in memory that was used before where it is large."""
+    copy = empty(x.shape, x.dtype)
+    copy[...] = x
+    return copy
+
+
 def kind_of(value: object) -> str:
     return str(value.dtype) if isinstance(value, np.ndarray) else f"a {type(value).__name__} (not an array)"
 

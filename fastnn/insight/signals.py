@@ -113,12 +113,13 @@ class SignalReport:
         places = range(len(self.layers))
         plots.styled(signal, "mean ± std")
         signal.errorbar(self["mean"], places, xerr=self["std"], fmt="o", markersize=4, color=plots.BLUE, capsize=2)
-        plots.styled(share, "saturated (sigmoid, tanh) or dead (ReLU)")
-        for column, colour in (("saturated", plots.ORANGE), ("dead", plots.GRAY)):
+        plots.styled(share, "saturated or dead")
+        for column, colour, kinds in (("saturated", plots.ORANGE, "sigmoid, tanh"), ("dead", plots.GRAY, "ReLU")):
             found = [(i, value) for i, value in enumerate(self[column]) if value is not None]
             if found:
-                share.barh(*zip(*found, strict=True), color=colour, height=0.6, label=column)
-        share.set_xlim(0, 1)
+                bars = share.barh(*zip(*found, strict=True), color=colour, height=0.6, label=f"{column} ({kinds})")
+                share.bar_label(bars, [_share(value) for _, value in found], padding=2, fontsize=9)  # 0 has no bar
+        share.set(xlim=(0, 1.25), xticks=[0, 0.5, 1])
         plots.percent(share.xaxis)
         if share.patches:
             share.legend(fontsize=9)

@@ -46,14 +46,14 @@ def names_of(count: int) -> tuple[str, ...]:
     return (*("x" if count == 1 else "abc"[:count]), "y")
 
 
-def _operator(name: str, doc: str, forward: Formula, *slopes: Formula) -> type[Function]:
-    """A Function of these formulas."""
+def _operator(name: str, doc: str, forward: Formula, *slopes: Formula, kernel: str = "") -> type[Function]:
+    """A Function of these formulas; of one that NumPy computes entry by entry, `kernel` names it to the backends."""
     names = names_of(len(slopes))
 
     class Elementwise(Function):
         @staticmethod
         def forward(ctx: Context, *inputs: Array) -> Array:
-            y = FORMULAS[Elementwise](*inputs)
+            y = ctx.kernels.function_forward(*inputs, kernel) if kernel else FORMULAS[Elementwise](*inputs)
             wanted = {n for slope, need in zip(slopes, ctx.needs_input_grad, strict=True) if need for n in _kept(slope)}
             kept = (value if n in wanted else None for n, value in zip(names, (*inputs, y), strict=True))
             ctx.save_for_backward(tuple(x.shape for x in inputs), *kept)
@@ -95,10 +95,12 @@ def _share(g: Any, a: Any, b: Any) -> Any:
 _LN2, _LN10, _ERF = math.log(2), math.log(10), 2 / math.sqrt(math.pi)
 
 
-def _of_one(name: str, doc: str, formula: Formula, slope: Formula, whole_stay: bool | None = None) -> Any:
+def _of_one(
+    name: str, doc: str, formula: Formula, slope: Formula, whole_stay: bool | None = None, kernel: bool = False
+) -> Any:
     """The Function and the operator of one tensor. `whole_stay`: integers are what they are already (True), or the
     formula is of any numbers (False); else they become float32."""
-    function = _operator(name.capitalize(), doc, formula, slope)
+    function = _operator(name.capitalize(), doc, formula, slope, kernel=name if kernel else "")
 
     def operator(input: Any) -> Tensor:
         x = input if isinstance(input, Tensor) else Tensor(input)
@@ -133,23 +135,33 @@ Acos, acos = _of_one(
 Acosh, acosh = _of_one("acosh", "The inverse of cosh.", lambda x: np.arccosh(x), lambda g, x: g / np.sqrt(x * x - 1))
 Asin, asin = _of_one("asin", "The angle with that sine.", lambda x: np.arcsin(x), lambda g, x: g / np.sqrt(1 - x * x))
 Asinh, asinh = _of_one("asinh", "The inverse of sinh.", lambda x: np.arcsinh(x), lambda g, x: g / np.sqrt(x * x + 1))
-Atan, atan = _of_one("atan", "The angle with that tangent.", lambda x: np.arctan(x), lambda g, x: g / (x * x + 1))
+Atan, atan = _of_one(
+    "atan", "The angle with that tangent.", lambda x: np.arctan(x), lambda g, x: g / (x * x + 1), kernel=True
+)
 Atanh, atanh = _of_one("atanh", "The inverse of tanh.", lambda x: np.arctanh(x), lambda g, x: g / (1 - x * x))
 Cos, cos = _of_one("cos", "The cosine.", lambda x: np.cos(x), lambda g, x: -g * np.sin(x))
 Cosh, cosh = _of_one("cosh", "The hyperbolic cosine.", lambda x: np.cosh(x), lambda g, x: g * np.sinh(x))
 Erf, erf = _of_one(
-    "erf", "2/√π times the integral of exp(-t²) from 0 to x.", _erf, lambda g, x: g * (np.exp(-(x * x)) * _ERF)
+    "erf",
+    "2/√π times the integral of exp(-t²) from 0 to x.",
+    _erf,
+    lambda g, x: g * (np.exp(-(x * x)) * _ERF),
+    kernel=True,
 )
-Exp2, exp2 = _of_one("exp2", "2 to the power of x.", lambda x: np.exp2(x), lambda g, y: g * (y * _LN2))
-Expm1, expm1 = _of_one("expm1", "exp(x) - 1, exact for small x.", lambda x: np.expm1(x), lambda g, y: g * (y + 1))
+Exp2, exp2 = _of_one("exp2", "2 to the power of x.", lambda x: np.exp2(x), lambda g, y: g * (y * _LN2), kernel=True)
+Expm1, expm1 = _of_one(
+    "expm1", "exp(x) - 1, exact for small x.", lambda x: np.expm1(x), lambda g, y: g * (y + 1), kernel=True
+)
 Log10, log10 = _of_one("log10", "The logarithm to base 10.", lambda x: np.log10(x), lambda g, x: g / (x * _LN10))
-Log1p, log1p = _of_one("log1p", "log(1 + x), exact for small x.", lambda x: np.log1p(x), lambda g, x: g / (x + 1))
+Log1p, log1p = _of_one(
+    "log1p", "log(1 + x), exact for small x.", lambda x: np.log1p(x), lambda g, x: g / (x + 1), kernel=True
+)
 Log2, log2 = _of_one("log2", "The logarithm to base 2.", lambda x: np.log2(x), lambda g, x: g / (x * _LN2))
 Reciprocal, reciprocal = _of_one("reciprocal", "1 / x.", lambda x: 1 / x, lambda g, y: -g * (y * y))
 Rsqrt, rsqrt = _of_one("rsqrt", "1 / √x.", lambda x: 1 / np.sqrt(x), lambda g, y: g * (y * y * y * -0.5))
 Sin, sin = _of_one("sin", "The sine.", lambda x: np.sin(x), lambda g, x: g * np.cos(x))
 Sinh, sinh = _of_one("sinh", "The hyperbolic sine.", lambda x: np.sinh(x), lambda g, x: g * np.cosh(x))
-Tan, tan = _of_one("tan", "The tangent.", lambda x: np.tan(x), lambda g, y: g * (y * y + 1))
+Tan, tan = _of_one("tan", "The tangent.", lambda x: np.tan(x), lambda g, y: g * (y * y + 1), kernel=True)
 Ceil, ceil = _of_one(
     "ceil", "The smallest whole number that is not below x; its gradient is 0.", lambda x: np.ceil(x), _none, True
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.backends.checks import empty
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.ops.arithmetic import common_type
 from fastnn.ops.common import axis, sum_to
@@ -19,7 +20,9 @@ class Cat(Function):
     @staticmethod
     def forward(ctx: Context, *arrays: Array, dim: int) -> Array:
         ctx.save_for_backward([array.shape[dim] for array in arrays])
-        return np.concatenate(arrays, axis=dim)
+        shape = list(arrays[0].shape)
+        shape[dim] = sum(array.shape[dim] for array in arrays)
+        return np.concatenate(arrays, axis=dim, out=empty(tuple(shape), np.result_type(*arrays)))
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, ...]:

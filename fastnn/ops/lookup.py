@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends.sums import total
 from fastnn.checks import whole
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.habits import check_options
@@ -16,11 +15,9 @@ from fastnn.tensors import Array, Context, Function, Tensor
 __all__ = ["embedding", "embedding_bag"]
 
 
-_FEW = 16  # terms that are added one by one, for all rows at once
-
-
 class Embedding(Function):
-    """weight (V, D), index (...) of integers -> (..., D). Saves index and V; in NumPy.
+    """weight (V, D), index (...) of integers -> (..., D). Saves index and V; kernel
+    embedding_backward_weight.
 
     Attribute: padding_idx, the row that gets no gradient, or -1.
     """
@@ -37,18 +34,9 @@ class Embedding(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, None]:
         index, rows = ctx.saved_tensors
-        order = np.argsort(index, axis=None, kind="stable")
-        found, terms = index.reshape(-1)[order], grad.reshape(-1, grad.shape[-1])[order]
-        starts = np.flatnonzero(np.diff(found, prepend=-1))
-        counts = np.diff(starts, append=len(found))
-        grad_weight = np.zeros((rows, grad.shape[-1]), grad.dtype)
-        for k in range(min(_FEW, counts.max(initial=0))):  # of each row that was taken a few times the next term
-            at = starts[(counts > k) & (counts <= _FEW)]
-            grad_weight[found[at]] += terms[at + k]
-        for start, count in zip(starts[counts > _FEW], counts[counts > _FEW], strict=True):
-            grad_weight[found[start]] = total(terms[start : start + count], 0)
-        if ctx.attributes["padding_idx"] >= 0:
-            grad_weight[ctx.attributes["padding_idx"]] = 0
+        grad_weight: Array = ctx.kernels.embedding_backward_weight(
+            grad.reshape(-1, grad.shape[-1]), index.reshape(-1), rows, ctx.attributes["padding_idx"]
+        )
         return grad_weight, None
 
 

@@ -154,6 +154,30 @@ class MSE(Function):
         return _scaled(saved, grad), None
 
 
+class Huber(Function):
+    """As MSE, by the kernel huber. Attributes: delta, reduction."""
+
+    @staticmethod
+    def forward(ctx: Context, prediction: Array, target: Array, *, delta: float, reduction: str) -> Array:
+        losses, grad = ctx.kernels.huber(prediction, target, delta, _scale(reduction, prediction.size))
+        ctx.save_for_backward(grad)
+        return _reduce(losses, reduction)
+
+    backward = staticmethod(MSE.backward)
+
+
+class SmoothL1(Function):
+    """As MSE, by the kernel smooth_l1. Attributes: beta, reduction."""
+
+    @staticmethod
+    def forward(ctx: Context, prediction: Array, target: Array, *, beta: float, reduction: str) -> Array:
+        losses, grad = ctx.kernels.smooth_l1(prediction, target, beta, _scale(reduction, prediction.size))
+        ctx.save_for_backward(grad)
+        return _reduce(losses, reduction)
+
+    backward = staticmethod(MSE.backward)
+
+
 def check_reduction(op: str, reduction: str, allowed: tuple[str, ...] = ("mean", "sum", "none")) -> None:
     if reduction not in allowed:
         *most, last = map(repr, allowed)

@@ -1,6 +1,7 @@
 """Losses of a prediction and a target, entry by entry: regression, counts, divergences. Gradients flow into both.
 
-Squared errors have a kernel (loss.MSE), the others are arithmetic. `reduction` is "mean", "sum" or "none".
+Squared and absolute errors have kernels (loss.MSE, Huber, SmoothL1), the others are arithmetic. `reduction` is "mean",
+"sum" or "none".
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from fastnn.checks import number
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import floating, loss_target
 from fastnn.ops.joining import where
-from fastnn.ops.loss import MSE, check_loss, check_reduction, given_weight, hint, on_tape, reduced
+from fastnn.ops.loss import MSE, Huber, SmoothL1, check_loss, check_reduction, given_weight, hint, on_tape, reduced
 from fastnn.tape import tracer
 from fastnn.tensors import Tensor
 
@@ -52,6 +53,10 @@ def _weighted(op: str, losses: Tensor, weight: Any, reduction: str) -> Tensor:
     return reduced(losses, reduction) if weight is None else reduced(losses * weight, reduction, weight)
 
 
+def _has_kernel(x: Tensor, t: Tensor, weight: Any = None) -> bool:
+    return weight is None and x.shape == t.shape and not on_tape(t)
+
+
 def mse_loss(
     input: Any,
     target: Any,
@@ -66,7 +71,7 @@ def mse_loss(
     """
     check_loss("mse_loss", reduction, size_average, reduce)
     x, t = _pair("mse_loss", input, target)
-    if weight is None and x.shape == t.shape and not on_tape(t):
+    if _has_kernel(x, t, weight):
         return MSE.apply(x, t, reduction=reduction)
     away = x - t
     return _weighted("mse_loss", away * away, weight, reduction)
@@ -88,6 +93,8 @@ def l1_loss(
     """
     check_loss("l1_loss", reduction, size_average, reduce)
     x, t = _pair("l1_loss", input, target)
+    if _has_kernel(x, t, weight):
+        return SmoothL1.apply(x, t, beta=0.0, reduction=reduction)
     return _weighted("l1_loss", (x - t).abs(), weight, reduction)
 
 
@@ -103,6 +110,8 @@ def smooth_l1_loss(
     check_loss("smooth_l1_loss", reduction, size_average, reduce)
     beta = number("smooth_l1_loss", "beta", beta, 0)
     x, t = _pair("smooth_l1_loss", input, target)
+    if _has_kernel(x, t):
+        return SmoothL1.apply(x, t, beta=beta, reduction=reduction)
     away = x - t
     d = away.abs()
     return reduced(where(d < beta, away * away * (0.5 / beta), d - 0.5 * beta) if beta else d, reduction)
@@ -113,6 +122,8 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
     check_loss("huber_loss", reduction)
     delta = number("huber_loss", "delta", delta, above=0)
     x, t = _pair("huber_loss", input, target)
+    if _has_kernel(x, t, weight):
+        return Huber.apply(x, t, delta=delta, reduction=reduction)
     away = x - t
     d = away.abs()
     return _weighted("huber_loss", where(d < delta, away * away * 0.5, (d - 0.5 * delta) * delta), weight, reduction)

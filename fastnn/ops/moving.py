@@ -13,7 +13,8 @@ from fastnn.checks import is_whole, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import axes, axis, tensor_of
 from fastnn.ops.joining import cat, stack, where
-from fastnn.ops.places import SLOT, Pick, Put, index, index_select
+from fastnn.ops.keys import SLOT
+from fastnn.ops.places import Pick, Put, index, index_select
 from fastnn.ops.shaping import expand, permute, reshape
 from fastnn.tensors import Tensor
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.backends.checks import empty
 from fastnn.checks import number
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import sizes
@@ -21,7 +22,8 @@ class Pad(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array, *, before: tuple[int, ...], after: tuple[int, ...], value: float) -> Array:
-        y = np.full([b + size + a for b, size, a in zip(before, x.shape, after, strict=True)], value, x.dtype)
+        y = empty(tuple(b + size + a for b, size, a in zip(before, x.shape, after, strict=True)), x.dtype)
+        y.fill(value)
         y[inside(y.shape, before, after)] = x
         return y
 

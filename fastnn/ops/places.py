@@ -13,6 +13,7 @@ from fastnn.checks import is_number
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, GraphError, ShapeError
 from fastnn.ops.common import axis, sum_to, tensor_of
 from fastnn.ops.joining import where
+from fastnn.ops.keys import SLOT, Key, added, filled, flat, spread
 from fastnn.ops.shaping import Index, expand
 from fastnn.tape import tracer
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -26,36 +27,25 @@ __all__ = [
 _BASIC = (int, slice, type(None), type(...))
 
 
-class Slot:
-    """In a key, the place of the next array of indices."""
-
-    def __repr__(self) -> str:
-        return "SLOT"
-
-
-SLOT = Slot()
-Key = tuple[Any, ...]
-
-
-def filled(key: Key, places: Sequence[Any]) -> Key:
-    """The key with arrays of indices in its slots."""
-    rest = iter(places)
-    return tuple(next(rest) if part is SLOT else part for part in key)
-
-
 class Pick(Function):
-    """x[key] with the arrays of indices `places` in the key's slots. Saves the places and x's shape. Attribute: key."""
+    """x[key] with the arrays of indices `places` in the key's slots. Saves the places, as they are and in the flattened
+    array, and x's shape. Attribute: key."""
 
     @staticmethod
     def forward(ctx: Context, x: Array, *places: Array, key: Key) -> Array:
-        ctx.save_for_backward(x.shape, *places)
-        return x[filled(key, places)]
+        found = flat(x.shape, key, places) if x.flags.c_contiguous else None
+        ctx.save_for_backward(x.shape, found, *places)
+        return x[filled(key, places)] if found is None else x.reshape(-1).take(found)
 
     @staticmethod
     def backward(ctx: Context, grad: Any) -> tuple[Any, ...]:
-        shape, *places = ctx.saved_tensors
-        apply = Spread.apply if isinstance(grad, Tensor) else spread
-        return apply(grad, *places, key=ctx.attributes["key"], shape=shape), *[None] * len(places)
+        shape, found, *places = ctx.saved_tensors
+        none = [None] * len(places)
+        if isinstance(grad, Tensor):
+            return Spread.apply(grad, *places, key=ctx.attributes["key"], shape=shape), *none
+        if found is None:
+            return spread(grad, *places, key=ctx.attributes["key"], shape=shape), *none
+        return added(grad, found, shape), *none
 
 
 class Spread(Function):
@@ -96,14 +86,6 @@ class Put(Function):
         kept[full] = 0
         # The values may have leading dimensions of size 1 that what they were written to has not.
         return kept, sum_to(grad[full], shape[len(shape) - grad[full].ndim :] if shape else ()).reshape(shape), *none
-
-
-def spread(values: Array, *places: Array, key: Key, shape: tuple[int, ...]) -> Array:
-    """Zeros of a shape, with values added at key: sums in double precision, since a place may come a million times."""
-    size = int(np.prod(shape, dtype=int))
-    found = np.arange(size).reshape(shape)[filled(key, places)]
-    sums = np.bincount(found.ravel(), np.broadcast_to(values, found.shape).ravel(), minlength=size)
-    return sums.reshape(shape).astype(values.dtype, copy=False)
 
 
 # ---- indexing --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from fastnn.checks import is_whole, number
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import Dim, axes, axis, floating
-from fastnn.ops.joining import cat, where
+from fastnn.ops.joining import where
 from fastnn.ops.logic import ne
 from fastnn.ops.names import of
 from fastnn.ops.shaping import Deviation, Extremum, Place, Sum
@@ -57,6 +57,23 @@ class Peak(Function):
             grad, y = np.expand_dims(grad, dim), np.expand_dims(y, dim)
         same = (x == y).astype(x.dtype)
         return same * (grad / np.sum(same, axis=dim, keepdims=True))
+
+
+class Prod(Function):
+    """The product along dim, which is left out; kernels prod_*. Saves x and the output. Attribute: dim."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, dim: int) -> Array:
+        if x.dtype.kind != "f":
+            return np.asarray(np.prod(x, axis=dim))
+        y: Array = ctx.kernels.prod_forward(x, dim)
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        grad_x: Array = ctx.kernels.prod_backward_input(grad, *ctx.saved_tensors, ctx.attributes["dim"])
+        return grad_x
 
 
 class Truth(Function):
@@ -132,16 +149,10 @@ def prod(input: Any, dim: int | None = None, keepdim: bool = False, *, dtype: An
     x = x.astype(np.int64) if dtype is None and x.dtype.kind != "f" else x
     found = axes("prod", None if dim is None else (dim,), x.ndim)
     place = None if found is None else found[0]
-    left = x.reshape(-1) if place is None else x.transpose(0, place) if place else x
-    if not left.shape[0]:
-        left = Tensor(np.ones((1, *left.shape[1:]), x.dtype))
-    while (count := left.shape[0]) > 1:  # in pairs: the gradient of a product with zeros needs no case of its own
-        pairs = left[: count // 2] * left[count // 2 : count // 2 * 2]
-        left = cat([pairs, left[count // 2 * 2 :]]) if count % 2 else pairs
-    if place is None:
-        return left.reshape((1,) * x.ndim if keepdim else ())
-    left = left.transpose(0, place) if place else left
-    return left if keepdim else left.squeeze(place)
+    y = Prod.apply(x.reshape(-1) if place is None else x, dim=place or 0)
+    if not keepdim:
+        return y
+    return y.reshape((1,) * x.ndim) if place is None else y.unsqueeze(place)
 
 
 # ---- extrema ---------------------------------------------------------------------------------------------------------

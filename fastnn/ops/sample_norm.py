@@ -17,30 +17,37 @@ __all__ = ["group_norm", "layer_norm", "rms_norm"]
 
 
 class GroupNorm(Function):
-    """x (N, C, P), its channels normalised in groups, weight and bias (C,) or None; kernels group_norm_*.
+    """x of any shape, seen as `sizes`, (N, C, P), its channels normalised in groups; weight and bias (C,) or None;
+    kernels group_norm_*.
 
-    Saves x, the groups' statistics, and weight. Attributes: groups, eps, centred (else no mean is taken off).
+    Saves x, the groups' statistics, and weight. Attributes: sizes, groups, eps, centred (else no mean is taken off).
     """
 
     @staticmethod
     def forward(
-        ctx: Context, x: Array, weight: Array | None, bias: Array | None, *, groups: int, eps: float, centred: bool
+        ctx: Context,
+        x: Array,
+        weight: Array | None,
+        bias: Array | None,
+        *,
+        sizes: tuple[int, int, int],
+        groups: int,
+        eps: float,
+        centred: bool,
     ) -> Array:
-        y, statistics = ctx.kernels.group_norm_forward(x, weight, bias, groups, eps, centred)
+        rows = x.reshape(sizes)
+        y, statistics = ctx.kernels.group_norm_forward(rows, weight, bias, groups, eps, centred)
         if any(ctx.needs_input_grad):
-            ctx.save_for_backward(x, statistics, weight)
-        return y
+            ctx.save_for_backward(rows, statistics, weight)
+        return np.asarray(y.reshape(x.shape))
 
     @staticmethod
-    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None, Array | None]:
-        x, statistics, weight = ctx.saved_tensors
-        groups, centred = ctx.attributes["groups"], ctx.attributes["centred"]
-        grad_x = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            grad_x = ctx.kernels.group_norm_backward_input(grad, x, statistics, weight, groups, centred)
-        if any(ctx.needs_input_grad[1:]):
-            grad_weight, grad_bias = ctx.kernels.group_norm_backward_weight(grad, x, statistics, groups)
-        return grad_x, grad_weight, grad_bias
+    def backward(ctx: Context, grad: Array) -> tuple[Array, Array, Array]:
+        a = ctx.attributes
+        grad_x, grad_weight, grad_bias = ctx.kernels.group_norm_backward(
+            grad.reshape(a["sizes"]), *ctx.saved_tensors, a["groups"], a["centred"]
+        )
+        return grad_x.reshape(grad.shape), grad_weight, grad_bias
 
 
 def layer_norm(
@@ -86,8 +93,8 @@ def _last(
         return x
     if len(shape) > 1:
         weight, bias = (None if tensor is None else tensor.reshape(size) for tensor in (weight, bias))
-    rows = x.reshape(x.numel() // size, size, 1)
-    return GroupNorm.apply(rows, weight, bias, groups=1, eps=float(eps), centred=centred).reshape(x.shape)
+    sizes = x.numel() // size, size, 1
+    return GroupNorm.apply(x, weight, bias, sizes=sizes, groups=1, eps=float(eps), centred=centred)
 
 
 def group_norm(
@@ -110,5 +117,5 @@ def group_norm(
             raise ShapeError(f"group_norm: expected {name} of shape {x.shape[1:2]}, got {tensor.shape}")
     if x.numel() == 0:
         return x
-    planes = x.reshape(x.shape[0], x.shape[1], math.prod(x.shape[2:]))
-    return GroupNorm.apply(planes, weight, bias, groups=num_groups, eps=float(eps), centred=True).reshape(x.shape)
+    sizes = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    return GroupNorm.apply(x, weight, bias, sizes=sizes, groups=num_groups, eps=float(eps), centred=True)

@@ -28,6 +28,9 @@ class ValuesAndIndices(NamedTuple):
     indices: Tensor
 
 
+_FEW = 64  # as many as the kernel topk finds, more sooner by sorting
+
+
 class Order(Function):
     """The places of the entries along dim in sorted order, of equal ones the first first, NaN last; the first `count`.
 
@@ -38,6 +41,9 @@ class Order(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array, *, dim: int, descending: bool, count: int) -> Array:
+        if few_of_last(x, dim, count):
+            found: Array = ctx.kernels.topk(x.reshape(-1, x.shape[-1]), count, not descending)
+            return found.reshape(*x.shape[:-1], count)
         if not descending:
             order = np.argsort(x, axis=dim, kind="stable")
         else:  # from behind, so that of equal ones the first comes first
@@ -45,19 +51,25 @@ class Order(Function):
         return order[(slice(None),) * dim + (slice(count),)]
 
 
+def few_of_last(x: Array, dim: int, count: int) -> bool:
+    """Whether the kernel topk finds the first in order."""
+    return x.dtype.kind == "f" and dim == x.ndim - 1 and 0 < count <= _FEW and 2 * count <= x.shape[dim]
+
+
 class CumSum(Function):
-    """Sums of the entries along dim up to each. Attribute: dim."""
+    """Sums of the entries along dim up to each; kernel cumsum. Attribute: dim."""
 
     @staticmethod
     def forward(ctx: Context, x: Array, *, dim: int) -> Array:
-        return np.cumsum(x, axis=dim)
+        y: Array = ctx.kernels.cumsum(x, dim) if x.dtype.kind == "f" else np.cumsum(x, axis=dim)
+        return y
 
     @staticmethod
     def backward(ctx: Context, grad: Any) -> Any:
         dim = ctx.attributes["dim"]
         if isinstance(grad, Tensor):
             return flip(CumSum.apply(flip(grad, dim), dim=dim), dim)
-        return np.flip(np.cumsum(np.flip(grad, dim), axis=dim), dim)
+        return ctx.kernels.cumsum(grad, dim, reverse=True)
 
 
 class CumProd(Function):

@@ -13,7 +13,8 @@ from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.common import tensor_of
 from fastnn.ops.draws import RandintLike, RandLike, RandnLike, drawn
 from fastnn.ops.in_place import recorded, written
-from fastnn.ops.places import SLOT, Put
+from fastnn.ops.keys import SLOT
+from fastnn.ops.places import Put
 from fastnn.ops.shaping import expand, squeeze, t, transpose, unsqueeze
 from fastnn.tensors import Tensor
 

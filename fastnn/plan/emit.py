@@ -143,6 +143,10 @@ class Emitter:
         kept = tuple(d for d in range(x.ndim) if d not in axes)
         if math.prod(x.shape[d] for d in axes) == 1:
             return x.squeeze(axes)
+        again = math.prod(x.shape[d] for d in axes if not x.strides[d])  # the same entries so many times
+        if again > 1 and x.strides:
+            first = x[tuple(slice(1) if d in axes and not x.strides[d] else slice(None) for d in range(x.ndim))]
+            return self.map("mul", self.sum(first, axes), np.asarray(again, np.float32))
         view = x.transpose(*kept, *sorted(axes, key=lambda d: -abs(x.strides[d]) if x.shape[d] > 1 else -math.inf))
         out = self.array(tuple(x.shape[d] for d in kept))
         self.call("sum", out, view, shape=view.shape, kept=len(kept))

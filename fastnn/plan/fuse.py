@@ -39,6 +39,8 @@ LOSSES = {  # their names among the kernels
     loss.BCE: "bce",
     loss.BCEWithLogits: "bce_with_logits",
     loss.MSE: "mse",
+    loss.Huber: "huber",
+    loss.SmoothL1: "smooth_l1",
 }
 
 

@@ -11,6 +11,7 @@ from fastnn import random
 from fastnn.ops import activations, conv, dense, loss, norms, pool
 from fastnn.ops.common import tall_shape
 from fastnn.plan.emit import Emitter, Unlowered
+from fastnn.plan.fuse import LOSSES
 from fastnn.plan.place_rules import RULES
 from fastnn.plan.rules import rule
 from fastnn.plan.trace import Operator
@@ -313,12 +314,12 @@ def _cross_entropy(to: Emitter, op: Operator, logits: Array, target: Array, *, l
     return _reduced(to, op, losses, saved)
 
 
-@rule(loss.MSE, loss.BCEWithLogits)
-def _elementwise_loss(to: Emitter, op: Operator, x: Array, target: Array, **_: Any) -> Any:
-    name = "mse" if op.function is loss.MSE else "bce_with_logits"
+@rule(loss.MSE, loss.BCEWithLogits, loss.Huber, loss.SmoothL1)
+def _elementwise_loss(to: Emitter, op: Operator, x: Array, target: Array, *, reduction: str, **parameter: float) -> Any:
     x, target = to.contiguous(x), to.contiguous(target)
     losses, saved = to.array(x.shape), to.array(x.shape)
-    to.call(name, losses, saved, x, target, n=(x.size,), p=(_scale(op, x.size),))
+    p = (_scale(op, x.size), *parameter.values())
+    to.call(LOSSES[op.function], losses, saved, x, target, n=(x.size,), p=p)
     return _reduced(to, op, losses, saved)
 
 

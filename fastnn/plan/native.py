@@ -202,6 +202,6 @@ def _loss(plan: Lowering, stage: Loss, within: bool = False) -> Any:
         math.prod(x.shape[1:]),
         None if within else plan.value(x),
         None if within else plan.target_of(x, op),
-        label_smoothing=op.attributes.get("label_smoothing", 0.0),
+        parameter=next((v for name, v in op.attributes.items() if name != "reduction"), 0.0),
         mean=op.attributes["reduction"] == "mean",
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from fastnn.ops import places, shaping, sorting
+from fastnn.ops.keys import SLOT, Key, filled
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.rules import RULES, around, rule
 from fastnn.plan.trace import Operator
@@ -38,14 +40,23 @@ def _one_hot(to: Emitter, op: Operator, labels: Array, *, classes: int) -> Any:
     """A label out of range is found by picking at its place."""
     if labels.dtype != np.int64:
         raise Unlowered(f"labels of type {labels.dtype}")
-    _moved(to, "pick", to.array(labels.shape), to.zeros((classes,)), (places.SLOT,), (labels,))
+    _moved(to, "pick", to.array(labels.shape), to.zeros((classes,)), (SLOT,), (labels,))
     same = to.map("equal", labels[..., None], np.arange(classes), dtype=np.int64)
     return same, None
 
 
-@rule(sorting.CumProd, sorting.LogCumSumExp, sorting.Order, any_type=(0,))
+@rule(sorting.Order, any_type=(0,))
+def _order(to: Emitter, op: Operator, x: Array, *, dim: int, descending: bool, count: int) -> Any:
+    if x.dtype != np.float32 or not sorting.few_of_last(x, dim, count):
+        raise Unlowered("NumPy sorts")
+    places, size = to.array(op.output.shape, np.int64), x.shape[dim]
+    to.call("topk", places, to.contiguous(x), n=(x.size // size, size, count, int(not descending)))
+    return places, None
+
+
+@rule(sorting.CumProd, sorting.LogCumSumExp, any_type=(0,))
 def _by_numpy(to: Emitter, op: Operator, x: Array, **_: Any) -> Any:
-    raise Unlowered("NumPy sorts and multiplies")
+    raise Unlowered("NumPy multiplies and adds")
 
 
 # Places of any type are a rule's own affair: arrays at any position.
@@ -53,7 +64,7 @@ _ANY = tuple(range(10))
 
 
 @rule(places.Pick, any_type=_ANY[1:])
-def _pick(to: Emitter, op: Operator, x: Array, *given: Array, key: places.Key) -> Any:
+def _pick(to: Emitter, op: Operator, x: Array, *given: Array, key: Key) -> Any:
     x, y = to.contiguous(x), to.array(op.output.shape)
     _moved(to, "pick", y, x, key, given)
 
@@ -64,7 +75,7 @@ def _pick(to: Emitter, op: Operator, x: Array, *given: Array, key: places.Key) -
 
 
 @rule(places.Spread, any_type=_ANY[1:])
-def _spread(to: Emitter, op: Operator, values: Array, *given: Array, key: places.Key, shape: tuple[int, ...]) -> Any:
+def _spread(to: Emitter, op: Operator, values: Array, *given: Array, key: Key, shape: tuple[int, ...]) -> Any:
     def backward(grad: Array) -> tuple[Array | None, ...]:
         picked = to.array(values.shape)
         _moved(to, "pick", picked, to.contiguous(grad), key, given)
@@ -74,7 +85,7 @@ def _spread(to: Emitter, op: Operator, values: Array, *given: Array, key: places
 
 
 @rule(places.Put, any_type=_ANY[2:])
-def _put(to: Emitter, op: Operator, x: Array, values: Array, *given: Array, key: places.Key) -> Any:
+def _put(to: Emitter, op: Operator, x: Array, values: Array, *given: Array, key: Key) -> Any:
     def written(source: Array, numbers: Array) -> Array:
         y = to.array(source.shape)
         to.map("copy", source, out=y)
@@ -103,42 +114,50 @@ def _put(to: Emitter, op: Operator, x: Array, values: Array, *given: Array, key:
     return written(x, values), backward
 
 
-def _whole(key: places.Key) -> places.Key:
+def _whole(key: Key) -> Key:
     """The key as one that gives a view also where one entry is picked."""
     return key if any(part is ... for part in key) else (*key, ...)
 
 
-def _picked_shape(x: Array, key: places.Key, given: tuple[Array, ...]) -> tuple[int, ...]:
+def _picked_shape(x: Array, key: Key, given: tuple[Array, ...]) -> tuple[int, ...]:
     zeros = [np.broadcast_to(np.zeros((), np.int64), place.shape) for place in given]
-    return np.broadcast_to(np.zeros(()), x.shape)[places.filled(key, zeros)].shape
+    return np.broadcast_to(np.zeros(()), x.shape)[filled(key, zeros)].shape
 
 
-def _spread_to(to: Emitter, shape: tuple[int, ...], values: Array, key: places.Key, given: tuple[Array, ...]) -> Array:
-    """Sums in double precision, since a place may come a million times."""
-    sums = to.array(shape, np.float64)
-    to.map("copy", np.broadcast_to(ZERO, shape), out=sums)
+def _spread_to(to: Emitter, shape: tuple[int, ...], values: Array, key: Key, given: tuple[Array, ...]) -> Array:
+    """Sums in double precision where a place may come many times: where grids run, each time another one is meant."""
+    times = math.prod(np.broadcast_shapes(*(place.shape for place in given)))
+    times //= math.prod(place.size for place in given if _is_grid(place)) or 1
+    sums = to.zeros(shape, np.float32 if times <= _FEW else np.float64)
     _moved(to, "spread", np.broadcast_to(values, _picked_shape(sums, key, given)), sums, key, given)
-    return to.map("copy", sums)
+    return sums if times <= _FEW else to.map("copy", sums)
 
 
-def _moved(to: Emitter, kind: str, values: Array, whole: Array, key: places.Key, given: tuple[Array, ...]) -> None:
+_FEW = 64  # terms that single precision adds without much loss: the kernels' SUM_RUN
+
+
+def _is_grid(place: Array) -> bool:
+    return not place.flags.writeable and place.base is None
+
+
+def _moved(to: Emitter, kind: str, values: Array, whole: Array, key: Key, given: tuple[Array, ...]) -> None:
     """The kernel that moves `values` from or to places of `whole`, a contiguous array.
 
     Where indices stand, a view takes the first entry and is stretched to the shape of the indices; how far each index
     moves from there is told to the kernel. Grids, which gather makes of the other dimensions, are such views, too.
     """
     parts = _spelled(key, whole.ndim)
-    advanced = [i for i, part in enumerate(parts) if part is places.SLOT or isinstance(part, int)]
+    advanced = [i for i, part in enumerate(parts) if part is SLOT or isinstance(part, int)]
     adjacent = advanced[-1] - advanced[0] + 1 == len(advanced)
-    first = (*(0 if part is places.SLOT else part for part in parts), ...)
+    first = (*(0 if part is SLOT else part for part in parts), ...)
     view = whole[first]
     lead = advanced[0] if adjacent else 0
     shape = np.broadcast_shapes(*(place.shape for place in given))
     strides, indices, sizes, steps = [0] * len(shape), [], [], []
     taken = [part for part in parts if part is not None]
-    dims = [d for d, part in enumerate(taken) if part is places.SLOT]
+    dims = [d for d, part in enumerate(taken) if part is SLOT]
     for dim, place in zip(dims, given, strict=True):
-        if not place.flags.writeable and place.base is None:  # a grid: 0, 1, 2, ... along one dimension
+        if _is_grid(place):  # 0, 1, 2, ... along one dimension
             along = len(shape) - place.ndim + int(np.argmax(place.shape))
             strides[along] += whole.strides[dim]
         elif place.dtype != np.int64 or not place.flags.aligned:
@@ -160,7 +179,7 @@ def _moved(to: Emitter, kind: str, values: Array, whole: Array, key: places.Key,
     to.call(kind, *ends, *[None] * (4 - len(ends)), whole, n=(*(*sizes, 0)[:2], *(*steps, 0)[:2]), shape=full)
 
 
-def _spelled(key: places.Key, ndim: int) -> list[Any]:
+def _spelled(key: Key, ndim: int) -> list[Any]:
     """The key with slices in the place of ... and behind its end."""
     rest = [slice(None)] * (ndim - sum(part is not None and part is not ... for part in key))
     for at, part in enumerate(key):

@@ -275,6 +275,19 @@ def _peak(to: Emitter, op: Operator, x: Array, *, dim: tuple[int, ...] | None, k
     return y.reshape(op.output.shape), backward
 
 
+@rule(reductions.Prod)
+def _prod(to: Emitter, op: Operator, x: Array, *, dim: int) -> Any:
+    x, y, n = to.contiguous(x), to.array(op.output.shape), around(x.shape, dim)
+    to.call("prod", y, x, n=n)
+
+    def backward(grad: Array) -> tuple[Array]:
+        grad_x = to.array(x.shape)
+        to.call("prod_backward", grad_x, to.contiguous(grad), x, y, n=n)
+        return (grad_x,)
+
+    return y, backward
+
+
 @rule(reductions.Truth, any_type=(0,))
 def _truth(to: Emitter, op: Operator, x: Array, *, dim: tuple[int, ...] | None, keepdim: bool, every: bool) -> Any:
     counted = to.map("equal" if every else "not_equal", x, ZERO)

@@ -28,23 +28,19 @@ def _group_norm(
     weight: Array | None,
     bias: Array | None,
     *,
+    sizes: tuple[int, int, int],
     groups: int,
     eps: float,
     centred: bool,
 ) -> Any:
     x, weight, bias = to.contiguous(x), _optional(to, weight), _optional(to, bias)
-    y, statistics, n = to.array(x.shape), to.array((len(x), groups, 2)), (*x.shape, groups, int(centred))
+    y, statistics, n = to.array(x.shape), to.array((sizes[0], groups, 2)), (*sizes, groups, int(centred))
     to.call("group_norm_forward", y, statistics, x, weight, bias, n=n, p=(eps,))
 
     def backward(grad: Array) -> tuple[Array | None, ...]:
-        grad, grad_x = to.contiguous(grad), None
-        sums: tuple[Array | None, Array | None] = (None, None)
-        if op.needs[0]:
-            grad_x = to.array(x.shape)
-            to.call("group_norm_backward_input", grad_x, grad, x, statistics, weight, n=n)
-        if any(op.needs[1:]):
-            sums = to.array(x.shape[1:2]), to.array(x.shape[1:2])
-            to.call("group_norm_backward_weight", *sums, grad, x, statistics, n=n)
+        grad_x = to.array(x.shape) if op.needs[0] else None
+        sums = to.array(sizes[1:2]), to.array(sizes[1:2])
+        to.call("group_norm_backward", grad_x, *sums, to.contiguous(grad), x, statistics, weight, n=n)
         return grad_x, *sums
 
     return y, backward

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import backends
+from fastnn.backends.checks import copied
 from fastnn.errors import NonFiniteError
 from fastnn.optim import Optimizer
 from fastnn.plan.execute import Execution
@@ -150,9 +151,9 @@ def update(optimizer: Optimizer | None, gradients: list[tuple[Tensor, Array]], f
         held = {id(p) for group in optimizer.param_groups for p in group["params"]}
         gradients = [(p, grad) for p, grad in gradients if id(p) in held]
     for p, grad in gradients:
-        part = grad * grad.dtype.type(factor)
+        part = grad if factor == 1 else grad * grad.dtype.type(factor)
         if p.grad is None:
-            p.grad = part
+            p.grad = copied(part) if part is grad else part
         else:
             p.grad += part
     if optimizer is not None:

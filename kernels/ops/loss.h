@@ -108,20 +108,22 @@ KERNEL void softmax_cross_entropy(i64 N, i64 C, const float *logits, const int64
     fastnn_parallel(ceil_div(N, t.step), 40.0 * (double)(N * C), cross_entropy_task, &t);
 }
 
-/* ---- element by element: x, target, loss, grad (count,) ---- */
+/* ---- element by element: x, target, loss, grad (count,), `parameter` what the loss has ----
+ *
+ * Floor: 16 bytes an entry, and the FLOPs that its line of ELEMENTWISE_LOSS says. */
 
 enum { LOSS_CHUNK = 1 << 13 };
 
 struct elementwise_loss {
     i64 count;
     const float *x, *target;
-    float scale;
+    float parameter, scale;
     float *loss, *grad;
 };
 
 /* max(z, 0) - z*t + log(1 + exp(-|z|)) = |z| * (z > 0 ? 1 - t : t) + log(...), where 0 times infinity is 0;
  * scale * (sigmoid(z) - t) */
-INLINE void bce_formula(vf z, vf t, float scale, vf *loss, vf *grad) {
+INLINE void bce_formula(vf z, vf t, __attribute__((unused)) float none, float scale, vf *loss, vf *grad) {
     vf e = v_exp(-v_abs(z));
     const vi positive = z >= (vf){0};
     const vf weight = v_select(positive, 1.0f - t, t);
@@ -130,10 +132,25 @@ INLINE void bce_formula(vf z, vf t, float scale, vf *loss, vf *grad) {
 }
 
 /* (x - t)^2,  2 * scale * (x - t) */
-INLINE void mse_formula(vf x, vf t, float scale, vf *loss, vf *grad) {
+INLINE void mse_formula(vf x, vf t, __attribute__((unused)) float none, float scale, vf *loss, vf *grad) {
     vf difference = x - t;
     *loss = difference * difference;
     *grad = 2 * scale * difference;
+}
+
+/* With d = |x - t|: slope * d^2 / (2 delta) where d < delta, else slope * (d - delta / 2); delta may be 0. */
+INLINE void pieced_formula(vf x, vf t, float delta, float slope, float scale, vf *loss, vf *grad) {
+    const vf difference = x - t, d = v_abs(difference);
+    const vi within = ~(d >= v_set1(delta));                /* NaN, too */
+    const vf sign = v_select(difference > (vf){0}, v_set1(1.0f), v_select(difference < (vf){0}, v_set1(-1.0f), (vf){0}));
+    *loss = v_select(within, difference * difference * (0.5f * (slope / delta)), slope * (d - 0.5f * delta));
+    *grad = v_select(within, difference * (slope / delta), slope * sign) * scale;
+}
+INLINE void huber_formula(vf x, vf t, float delta, float scale, vf *loss, vf *grad) {
+    pieced_formula(x, t, delta, delta, scale, loss, grad);
+}
+INLINE void smooth_l1_formula(vf x, vf t, float beta, float scale, vf *loss, vf *grad) {
+    pieced_formula(x, t, beta, 1.0f, scale, loss, grad);
 }
 
 #define ELEMENTWISE_LOSS(NAME, FLOPS, FORMULA)                                                                           \
@@ -143,13 +160,13 @@ INLINE void mse_formula(vf x, vf t, float scale, vf *loss, vf *grad) {
         for (; i < end; i += VL) {                                                                                       \
             i64 lanes = i64_min(VL, end - i);                                                                            \
             vf loss, grad;                                                                                               \
-            FORMULA(v_load_lanes(t.x + i, lanes, 0), v_load_lanes(t.target + i, lanes, 0), t.scale, &loss, &grad);               \
+            FORMULA(v_load_lanes(t.x + i, lanes, 0), v_load_lanes(t.target + i, lanes, 0), t.parameter, t.scale, &loss, &grad);  \
             v_store_lanes(t.loss + i, loss, lanes);                                                                          \
             v_store_lanes(t.grad + i, grad, lanes);                                                                          \
         }                                                                                                                \
     }                                                                                                                    \
-    KERNEL void NAME(i64 count, const float *x, const float *target, double scale, float *loss, float *grad) {           \
-        struct elementwise_loss t = {count, x, target, (float)scale, loss, grad};                                        \
+    KERNEL void NAME(i64 count, const float *x, const float *target, double parameter, double scale, float *loss, float *grad) { \
+        struct elementwise_loss t = {count, x, target, (float)parameter, (float)scale, loss, grad};                      \
         fastnn_parallel(ceil_div(count, LOSS_CHUNK), (16.0 + FLOPS) * (double)count, NAME##_chunk, &t);                  \
     }
 
@@ -161,7 +178,7 @@ INLINE vf log_of_probability(vf x) {
 }
 
 /* -(t log p + (1 - t) log(1 - p)),  scale * (p - t) / (p (1 - p)), where the divisor is no less than 1e-12 */
-INLINE void probability_formula(vf p, vf t, float scale, vf *loss, vf *grad) {
+INLINE void probability_formula(vf p, vf t, __attribute__((unused)) float none, float scale, vf *loss, vf *grad) {
     const vi small = p < v_set1(0.25f);
     const vf log_q = v_select(small, v_log1p(-v_select(small, p, (vf){0})), log_of_probability(1.0f - p));
     *loss = (t - 1.0f) * log_q - t * log_of_probability(p);
@@ -171,6 +188,8 @@ INLINE void probability_formula(vf p, vf t, float scale, vf *loss, vf *grad) {
 ELEMENTWISE_LOSS(bce, 100, probability_formula)
 ELEMENTWISE_LOSS(bce_with_logits, 50, bce_formula)
 ELEMENTWISE_LOSS(mse, 0, mse_formula)
+ELEMENTWISE_LOSS(huber, 4, huber_formula)
+ELEMENTWISE_LOSS(smooth_l1, 4, smooth_l1_formula)
 
 /* ---- of log-probabilities x (N, C) and labels (N,): loss -x[label], and the gradient's one entry a row ---- */
 

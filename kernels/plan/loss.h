@@ -31,12 +31,14 @@ INLINE double loss_rows(const struct loss *l, const void *target, i64 n0, i64 n1
     const float *t = (const float *)target + n0 * C;
     float *losses = l->losses + n0 * terms;
     switch (l->kind) {
-    case LOSS_CROSS_ENTROPY: softmax_cross_entropy(rows, C, x, labels, NULL, l->label_smoothing, scale, losses, grad); break;
-    case LOSS_SOFT_CROSS_ENTROPY: softmax_cross_entropy(rows, C, x, NULL, t, l->label_smoothing, scale, losses, grad); break;
+    case LOSS_CROSS_ENTROPY: softmax_cross_entropy(rows, C, x, labels, NULL, l->parameter, scale, losses, grad); break;
+    case LOSS_SOFT_CROSS_ENTROPY: softmax_cross_entropy(rows, C, x, NULL, t, l->parameter, scale, losses, grad); break;
     case LOSS_NLL: nll(rows, C, x, labels, scale, losses, grad); break;
-    case LOSS_BCE: bce(rows * C, x, t, scale, losses, grad); break;
-    case LOSS_BCE_WITH_LOGITS: bce_with_logits(rows * C, x, t, scale, losses, grad); break;
-    default: mse(rows * C, x, t, scale, losses, grad);
+    case LOSS_BCE: bce(rows * C, x, t, 0, scale, losses, grad); break;
+    case LOSS_BCE_WITH_LOGITS: bce_with_logits(rows * C, x, t, 0, scale, losses, grad); break;
+    case LOSS_HUBER: huber(rows * C, x, t, l->parameter, scale, losses, grad); break;
+    case LOSS_SMOOTH_L1: smooth_l1(rows * C, x, t, l->parameter, scale, losses, grad); break;
+    default: mse(rows * C, x, t, 0, scale, losses, grad);
     }
     double total = 0;
     if (l->kind >= LOSS_BCE) for (i64 i = 0; i < rows * C; i += LOSS_CHUNK) total += (double)run_sum(losses + i, i64_min(LOSS_CHUNK, rows * C - i));

@@ -45,50 +45,142 @@ static void operator_extremum_backward(const int64_t *n, const float *grad, cons
 
 /* x (outer, size, inner) -> y: sums of each column up to each entry; from behind if `reversed` */
 static void operator_cumsum(const int64_t *n, int reversed, const float *x, float *y) {
-    const i64 size = n[1], inner = n[2], step = reversed ? -inner : inner;
-    for (i64 i = 0; i < n[0] * inner; i++) {
-        i64 at = i / inner * size * inner + i % inner + (reversed ? (size - 1) * inner : 0);
-        double sum = 0;
-        for (i64 k = 0; k < size; k++, at += step) y[at] = (float)(sum += x[at]);
+    enum { TOGETHER = 4 };              /* columns, whose additions do not wait for one another */
+    const i64 size = n[1], inner = n[2], step = reversed ? -inner : inner, columns = n[0] * inner;
+    for (i64 i = 0; i < columns; i += TOGETHER) {
+        double sum[TOGETHER] = {0};
+        i64 at[TOGETHER];
+        const i64 some = i64_min(TOGETHER, columns - i);
+        for (i64 j = 0; j < some; j++) at[j] = (i + j) / inner * size * inner + (i + j) % inner + (reversed ? (size - 1) * inner : 0);
+        if (some == TOGETHER) for (i64 k = 0; k < size; k++) UNROLL for (int j = 0; j < TOGETHER; j++) {
+            y[at[j] + k * step] = (float)(sum[j] += x[at[j] + k * step]);
+        }
+        else for (i64 j = 0; j < some; j++) for (i64 k = 0; k < size; k++) y[at[j] + k * step] = (float)(sum[j] += x[at[j] + k * step]);
     }
+}
+
+/* x (outer, size, inner) -> y (outer, inner): products */
+static void operator_prod(const int64_t *n, const float *x, float *y) {
+    const i64 size = n[1], inner = n[2];
+    for (i64 o = 0; o < n[0]; o++, x += size * inner, y += inner) {
+        vf part[4];
+        UNROLL for (int j = 0; j < 4; j++) part[j] = v_set1(1.0f);
+        i64 k = 0;
+        for (i64 i = 0; i < inner; i++) y[i] = 1;
+        for (; inner == 1 && k + 4 * VL <= size; k += 4 * VL) UNROLL for (int j = 0; j < 4; j++) part[j] *= v_load(x + k + j * VL);
+        part[0] = (part[0] * part[1]) * (part[2] * part[3]);
+        for (int j = 0; inner == 1 && j < VL; j++) *y *= part[0][j];
+        for (; k < size; k++) for (i64 i = 0; i < inner; i++) y[i] *= x[k * inner + i];
+    }
+}
+
+/* grad, y (outer, inner), x -> grad_x (outer, size, inner): grad times the product of the other entries, y / x where y tells it */
+static void operator_prod_backward(const int64_t *n, const float *grad, const float *x, const float *y, float *grad_x) {
+    const i64 size = n[1], inner = n[2];
+    for (i64 o = 0; o < n[0]; o++, x += size * inner, grad_x += size * inner, grad += inner, y += inner) {
+        int plain = 1;
+        for (i64 i = 0; i < inner; i++) plain &= fabsf(y[i]) >= 0x1p-126f && fabsf(y[i]) <= 0x1.fffffep127f;
+        const float whole = inner ? *grad * *y : 0;
+        if (plain && inner == 1) for (i64 k = 0; k < size; k++) grad_x[k] = whole / x[k];
+        else if (plain) for (i64 k = 0; k < size; k++) for (i64 i = 0; i < inner; i++) grad_x[k * inner + i] = grad[i] * y[i] / x[k * inner + i];
+        else for (i64 i = 0; i < inner; i++) {
+            float before = grad[i], behind = 1;
+            for (i64 k = 0; k < size; before *= x[k++ * inner + i]) grad_x[k * inner + i] = before;
+            for (i64 k = size; k-- > 0; behind *= x[k * inner + i]) grad_x[k * inner + i] *= behind;
+        }
+    }
+}
+
+/* ---- the first in order ---- */
+
+enum { TOPK_MOST = 64 };
+
+/* Integers in the order of floats, NaN the largest, 0 and -0 the same; turned round for the smallest */
+INLINE vi order_of(vf x, vi turned) {
+    const vi bits = (vi)(x + (vf){0}), key = bits ^ ((bits >> 31) & 0x7fffffff);
+    const vi number = x == x;
+    return ((number & key) | (~number & 0x7fffffff)) ^ turned;
+}
+
+struct topk { i64 rows, size, count, step; vi turned; const float *x; int64_t *places; };
+
+/* The best so far stand in order; only what beats the last of them is put among them. About n / VL compares, and k log(n / k) insertions
+ * for entries in any order. */
+static void topk_task(void *context, i64 index) {
+    const struct topk *t = context;
+    for (i64 row = index * t->step, end = i64_min(row + t->step, t->rows); row < end; row++) {
+        const float *x = t->x + row * t->size;
+        int64_t *places = t->places + row * t->count;
+        int32_t best[TOPK_MOST + 1];
+        i64 have = 0;
+        for (i64 i = 0; i < t->size; i += VL) {
+            const i64 lanes = i64_min(VL, t->size - i);
+            const vi keys = order_of(v_load_lanes(x + i, lanes, 0), t->turned);
+            if (have == t->count && !v_any(keys > v_set1_int(best[have - 1]))) continue;
+            for (i64 j = 0; j < lanes; j++) {
+                if (have == t->count && keys[j] <= best[have - 1]) continue;
+                i64 at = have < t->count ? have++ : have - 1;
+                for (; at > 0 && best[at - 1] < keys[j]; at--) best[at] = best[at - 1], places[at] = places[at - 1];
+                best[at] = keys[j], places[at] = i + j;
+            }
+        }
+    }
+}
+
+/* x (rows, size) -> places (rows, count) of the largest entries, or the smallest, in order, of equal ones the first first; count from 1 to
+ * TOPK_MOST, no more than size */
+static void operator_topk(i64 rows, i64 size, i64 count, int smallest, const float *x, int64_t *places) {
+    struct topk t = {rows, size, count, i64_max(1, MAP_TASK / size), v_set1_int(smallest ? -1 : 0), x, places};
+    fastnn_parallel(ceil_div(rows, t.step), 8.0 * (double)(rows * size), topk_task, &t);
 }
 
 /* Entries by one or two arrays of places, all arrays of one shape with any strides; n: how many places there are of each kind (0: no
  * second array), and by how many bytes each moves.
  *
  *   pick     y[i] = x[i; places[i]]        y, x, places       x float
- *   spread   y[i; places[i]] += x[i]       y, x, places       y double, so that places that come often lose no digits
+ *   spread   y[i; places[i]] += x[i]       y, x, places       y double where places that come often would lose digits
  *   put      y[i; places[i]] = x[i]        y, x, places       of several the last one stays
  *
  * A negative place counts from behind; one out of range is refused. */
-static int operator_places(const struct operator_call *o, char *const *at) {
-    const i64 last = o->dims - 1, row = o->size[last], arrays = o->n[1] ? 2 : 1;
-    const int fixed = o->operand[2].stride[last] == 0 && (arrays == 1 || o->operand[3].stride[last] == 0);
-    const i64 to = o->operand[0].stride[last], from = o->operand[1].stride[last];
+INLINE int places_of(const int kind, const int arrays, const struct operator_call *o, char *const *at) {
+    const i64 last = o->dims - 1, row = o->size[last], to = o->operand[0].stride[last], from = o->operand[1].stride[last];
+    const i64 step[2] = {o->operand[2].stride[last], arrays == 2 ? o->operand[3].stride[last] : 0};
+    const int fixed = step[0] == 0 && step[1] == 0, single = o->operand[0].element == ELEMENT_FLOAT;     /* fixed: rows move as they are */
+    struct odometer place = odometer_at(o->dims, o->size, 0);
     i64 count = 1;
     for (i64 d = 0; d < o->dims; d++) count *= o->size[d];
     for (i64 i = 0; i < count; i += row) {
-        const struct odometer place = odometer_at(o->dims, o->size, i);
         char *y = at[0] + odometer_offset(&place, o->operand[0].stride);
-        const char *x = at[1] + odometer_offset(&place, o->operand[1].stride);
-        i64 moved = 0;
-        for (i64 j = 0; j < row; j++, y += to, x += from) {
-            if (j == 0 || !fixed) {
-                moved = 0;
-                for (i64 k = 0; k < arrays; k++) {
-                    const struct operand *a = &o->operand[2 + k];
-                    i64 found = *(const int64_t *)(at[2 + k] + odometer_offset(&place, a->stride) + j * a->stride[last]);
-                    found += found < 0 ? o->n[k] : 0;
-                    if (found < 0 || found >= o->n[k]) return PROGRAM_REFUSED;
-                    moved += found * o->n[2 + k];
-                }
+        const char *x = at[1] + odometer_offset(&place, o->operand[1].stride), *index[2] = {0};
+        for (int k = 0; k < arrays; k++) index[k] = at[2 + k] + odometer_offset(&place, o->operand[2 + k].stride);
+        for (i64 j = 0, n; j < row; j += n, y += n * to, x += n * from) {
+            i64 moved = 0;
+            n = fixed ? row : 1;
+            for (int k = 0; k < arrays; k++) {
+                i64 found = *(const int64_t *)(index[k] + j * step[k]);
+                found += found < 0 ? o->n[k] : 0;
+                if (found < 0 || found >= o->n[k]) return PROGRAM_REFUSED;
+                moved += found * o->n[2 + k];
             }
-            if (o->kind == OPERATOR_pick) *(float *)y = *(const float *)(x + moved);
-            else if (o->kind == OPERATOR_put) *(float *)(y + moved) = *(const float *)x;
-            else *(double *)(y + moved) += *(const float *)x;
+            if (kind == OPERATOR_pick && n > 1) copy_run(n, x + moved, from, y, to);
+            else if (kind == OPERATOR_put && n > 1) copy_run(n, x, from, y + moved, to);
+            else for (i64 l = 0; l < n; l++) {
+                if (kind == OPERATOR_pick) *(float *)(y + l * to) = *(const float *)(x + moved + l * from);
+                else if (kind == OPERATOR_put) *(float *)(y + moved + l * to) = *(const float *)(x + l * from);
+                else if (single) *(float *)(y + moved + l * to) += *(const float *)(x + l * from);
+                else *(double *)(y + moved + l * to) += *(const float *)(x + l * from);
+            }
         }
+        odometer_advance(&place, row);
     }
     return PROGRAM_DONE;
+}
+
+static int operator_places(const struct operator_call *o, char *const *at) {
+    const int two = o->n[1] != 0;
+    if (o->kind == OPERATOR_pick) return two ? places_of(OPERATOR_pick, 2, o, at) : places_of(OPERATOR_pick, 1, o, at);
+    if (o->kind == OPERATOR_put) return two ? places_of(OPERATOR_put, 2, o, at) : places_of(OPERATOR_put, 1, o, at);
+    return two ? places_of(OPERATOR_spread, 2, o, at) : places_of(OPERATOR_spread, 1, o, at);
 }
 
 /* y (.., M, N) = a (.., M, K) @ b (.., K, N), the sizes before M and N being size[0 .. dims-1]; n: M, N, K and the strides in floats of
@@ -118,14 +210,36 @@ static int operator_matmul(const struct operator_call *o, char *const *at) {
     return t.failed;
 }
 
-/* grad_table (V, D): the rows of grad (N, D) added where index says, but for one row, `left_out` */
-static void take_rows_backward(i64 N, i64 D, i64 V, i64 left_out, const float *grad, const int64_t *index, float *grad_table) {
-    memset(grad_table, 0, (size_t)(V * D) * sizeof(float));
-    for (i64 i = 0; i < N; i++) {
-        float *to = grad_table + index[i] * D;
-        if (index[i] != left_out)
-            for (i64 d = 0; d < D; d++) to[d] += grad[i * D + d];
+/* grad_table (V, D): the rows of grad (N, D) added where index says, but for one row, `left_out`. The terms of each row are found by
+ * counting, so that it is written once. Floor: 4 D (N + V) bytes. */
+struct take_rows { i64 D, V, step, left_out; const float *grad; const i64 *ends, *terms; float *table; };
+
+static void take_rows_backward_task(void *context, i64 index) {
+    const struct take_rows *t = context;
+    for (i64 v = index * t->step, end = i64_min(v + t->step, t->V); v < end; v++) {
+        const i64 from = v ? t->ends[v - 1] : 0, until = v == t->left_out ? from : t->ends[v];
+        for (i64 d = 0; d < t->D; d += VL) {
+            const i64 lanes = i64_min(VL, t->D - d);
+            struct folded sum = {};
+            for (i64 k = from; k < until; k++) fold(&sum, v_load_lanes(t->grad + t->terms[k] * t->D + d, lanes, 0), k - from);
+            v_store_lanes(t->table + v * t->D + d, folded_sum(sum), lanes);
+        }
     }
+}
+
+static int take_rows_backward(i64 N, i64 D, i64 V, i64 left_out, const float *grad, const int64_t *index, float *grad_table) {
+    i64 *ends = fastnn_scratch(SCRATCH_PARTIAL, (size_t)(V + N) * sizeof(i64)), *terms = ends + V, before = 0;
+    if (!ends) return PROGRAM_NO_MEMORY;
+    memset(ends, 0, (size_t)V * sizeof(i64));
+    for (i64 i = 0; i < N; i++) ends[index[i]]++;
+    for (i64 v = 0; v < V; v++) {
+        const i64 count = ends[v];
+        ends[v] = before, before += count;
+    }
+    for (i64 i = 0; i < N; i++) terms[ends[index[i]]++] = i;    /* what begins becomes what ends */
+    struct take_rows t = {D, V, MAP_TASK / i64_max(1, i64_min(D, MAP_TASK)), left_out, grad, ends, terms, grad_table};
+    fastnn_parallel(ceil_div(V, t.step), 4.0 * (double)((N + V) * D), take_rows_backward_task, &t);
+    return PROGRAM_DONE;
 }
 
 static int labels_fit(i64 N, i64 C, const int64_t *labels) {
@@ -162,7 +276,7 @@ KERNEL int operator_stage(const void *arguments, struct program *program) {
 #define I(K) ((int64_t *)at[K])
 #define ELEMENTS(NAME) case OPERATOR_##NAME: NAME(n[0], F(1), F(2), p, F(0)); return PROGRAM_DONE;
 #define MATRIX(NAME) case OPERATOR_##NAME: NAME(n[0], n[1], F(1), F(2), F(0)); return PROGRAM_DONE;
-#define LOSSES(NAME) case OPERATOR_##NAME: NAME(n[0], F(2), F(3), o->p[0], F(0), F(1)); return PROGRAM_DONE;
+#define LOSSES(NAME) case OPERATOR_##NAME: NAME(n[0], F(2), F(3), o->p[1], o->p[0], F(0), F(1)); return PROGRAM_DONE;
     /* planes, H, W, kh, kw, OH, OW, stride, padding, whether averages count it */
     const struct pool2d_shape pool = {n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], (int)n[11]};
     switch (o->kind) {
@@ -180,8 +294,7 @@ KERNEL int operator_stage(const void *arguments, struct program *program) {
         for (i64 i = 0; i < n[0]; i++) memcpy(F(0) + i * n[1], F(1) + I(2)[i] * n[1], (size_t)n[1] * sizeof(float));
         return PROGRAM_DONE;
     case OPERATOR_take_rows_backward: /* gradient of table, of y, index; N, D, V, the row without gradient or -1 */
-        take_rows_backward(n[0], n[1], n[2], n[3], F(1), I(2), F(0));
-        return PROGRAM_DONE;
+        return labels_fit(n[0], n[2], I(2)) ? take_rows_backward(n[0], n[1], n[2], n[3], F(1), I(2), F(0)) : PROGRAM_REFUSED;
     case OPERATOR_dropout: dropout_forward(n[0], F(1), o->p[0], ((uint64_t *)at[2])[0], ((uint64_t *)at[2])[1], F(0)); return PROGRAM_DONE;
     case OPERATOR_conv2d_forward: return conv2d_forward(conv, CONV2D_AUTO, F(1), F(2), F(3), F(0));
     case OPERATOR_conv2d_backward_input: return conv2d_backward_input(conv, CONV2D_AUTO, F(1), F(2), F(0));
@@ -216,11 +329,8 @@ KERNEL int operator_stage(const void *arguments, struct program *program) {
     case OPERATOR_group_norm_forward: /* y, statistics, x, weight, bias; N, C, P, groups, centred */
         group_norm_forward(n[0], n[1], n[2], n[3], n[4] != 0, F(2), F(3), F(4), o->p[0], F(0), F(1));
         return PROGRAM_DONE;
-    case OPERATOR_group_norm_backward_input: /* grad_x, grad, x, statistics, weight */
-        group_norm_backward_input(n[0], n[1], n[2], n[3], n[4] != 0, F(1), F(2), F(3), F(4), F(0));
-        return PROGRAM_DONE;
-    case OPERATOR_group_norm_backward_weight: /* grad_weight, grad_bias, grad, x, statistics */
-        return group_norm_backward_weight(n[0], n[1], n[2], n[3], F(2), F(3), F(4), F(0), F(1));
+    case OPERATOR_group_norm_backward: /* grad_x, grad_weight, grad_bias, grad, x, statistics, weight */
+        return group_norm_backward(n[0], n[1], n[2], n[3], n[4] != 0, F(3), F(4), F(5), F(6), F(0), F(1), F(2));
     case OPERATOR_recurrent_forward: /* y, gates, extra, weight, bias, h0, c0; T, B, H, mode, reverse */
         return recurrent_forward(&(struct recurrent){
             .mode = n[3], .T = n[0], .B = n[1], .H = n[2], .reverse = n[4], .gates = F(1), .y = F(0), .extra = F(2), .weight = F(3),
@@ -231,6 +341,9 @@ KERNEL int operator_stage(const void *arguments, struct program *program) {
             .h0 = F(9), .c0 = F(10), .grad = F(4), .grad_gates = F(0), .grad_extra = F(1), .grad_h0 = F(2), .grad_c0 = F(3)});
     case OPERATOR_within: return all_within(n[0], F(0), n[1] != 0) ? PROGRAM_DONE : PROGRAM_REFUSED;
     case OPERATOR_cumsum: operator_cumsum(n, n[3] != 0, F(1), F(0)); return PROGRAM_DONE;
+    case OPERATOR_prod: operator_prod(n, F(1), F(0)); return PROGRAM_DONE;
+    case OPERATOR_prod_backward: operator_prod_backward(n, F(1), F(2), F(3), F(0)); return PROGRAM_DONE;
+    case OPERATOR_topk: operator_topk(n[0], n[1], n[2], n[3] != 0, F(1), I(0)); return PROGRAM_DONE;
     case OPERATOR_pick: case OPERATOR_spread: case OPERATOR_put: return operator_places(o, at);
     case OPERATOR_loss:
         program->loss = *F(0);

@@ -269,12 +269,46 @@ static void map_task(void *context, i64 index) {
     }
 }
 
+/* n floats, `from` and `to` bytes apart */
+INLINE void copy_run(i64 n, const char *x, i64 from, char *y, i64 to) {
+    const i64 one = sizeof(float);
+    if (from == one && to == one && n >= VL && n < 8 * VL) {        /* sooner than a call; the last vector may overlap the one before */
+        for (i64 i = 0; i + VL < n; i += VL) v_store((float *)y + i, v_load((const float *)x + i));
+        v_store((float *)y + n - VL, v_load((const float *)x + n - VL));
+    } else if (from == one && to == one) memcpy(y, x, (size_t)(n * one));
+    else if (from == 0 && to == one) for (i64 i = 0; i < n; i++) ((float *)y)[i] = *(const float *)x;
+    else for (i64 i = 0; i < n; i++) *(float *)(y + i * to) = *(const float *)(x + i * from);
+}
+
+/* Task: a part of a copy of floats, which needs no chunk: rows go from where they lie to where they are wanted. */
+static void map_copy_task(void *context, i64 index) {
+    const struct map *t = context;
+    const struct operator_call *o = t->o;
+    const struct operand *to = &o->operand[0], *from = &o->operand[1];
+    const i64 last = o->dims - 1, end = i64_min((index + 1) * MAP_TASK, t->count);
+    struct odometer place = odometer_at(o->dims, o->size, index * MAP_TASK);
+    for (i64 i = index * MAP_TASK, n; i < end; i += n) {
+        char *y = t->at[0] + odometer_offset(&place, to->stride);
+        const char *x = t->at[1] + odometer_offset(&place, from->stride);
+        const i64 row = o->size[last];
+        i64 rows = 1;                       /* whole ones, of the dimension before */
+        n = i64_min(end - i, row - place.index[last]);
+        if (n == row && last > 0) rows = i64_min((end - i) / row, o->size[last - 1] - place.index[last - 1]);
+        for (i64 r = 0; r < rows; r++)
+            copy_run(n, x + (last ? r * from->stride[last - 1] : 0), from->stride[last], y + (last ? r * to->stride[last - 1] : 0), to->stride[last]);
+        if (rows > 1) place.index[last - 1] += rows - 1;
+        odometer_advance(&place, n);
+        n *= rows;
+    }
+}
+
 static void operator_map(const struct operator_call *o, char *const *at) {
     struct map t = {.o = o, .at = at, .count = 1};
+    const int copies = o->kind == OPERATOR_copy && o->operand[0].element == ELEMENT_FLOAT && o->operand[1].element == ELEMENT_FLOAT;
     for (i64 d = 0; d < o->dims; d++) t.count *= o->size[d];
     for (i64 k = 0; k < o->operands; k++) t.way[k] = map_way(o, &o->operand[k]);
     if (t.way[0] == MAP_ALIKE) t.way[0] = MAP_GATHERED;
-    fastnn_parallel(ceil_div(t.count, MAP_TASK), (double)t.count * (4.0 * (double)o->operands + 4.0), map_task, &t);
+    fastnn_parallel(ceil_div(t.count, MAP_TASK), (double)t.count * (4.0 * (double)o->operands + 4.0), copies ? map_copy_task : map_task, &t);
 }
 
 /* ---- sums ---- */

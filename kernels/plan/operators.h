@@ -24,15 +24,16 @@
     X(gelu_backward_input) X(silu_forward) X(silu_backward_input)
 #define OPERATOR_ROWS(X)                                                                                                       \
     X(softmax_forward) X(softmax_backward_input) X(log_softmax_forward) X(log_softmax_backward_input)
-#define OPERATOR_LOSSES(X) X(mse) X(bce_with_logits)
+#define OPERATOR_LOSSES(X) X(mse) X(bce_with_logits) X(huber) X(smooth_l1)
 #define OPERATOR_OTHERS(X)                                                                                                     \
     X(sum) X(extremum) X(extremum_backward) X(activation_forward) X(activation_backward_input) X(take_rows)                    \
     X(take_rows_backward) X(matmul) X(dropout) X(conv2d_forward) X(conv2d_backward_input)                    \
     X(conv2d_backward_weight) X(max_pool2d_forward) X(max_pool2d_backward_input) X(avg_pool2d_forward)                         \
     X(avg_pool2d_backward_input) X(global_avg_pool2d_forward) X(global_avg_pool2d_backward_input) X(batch_norm_statistics)     \
     X(batch_norm_forward) X(batch_norm_backward_weight) X(batch_norm_backward_input) X(softmax_cross_entropy) X(nll)           \
-    X(nll_backward) X(within) X(loss) X(group_norm_forward) X(group_norm_backward_input) X(group_norm_backward_weight)          \
-    X(recurrent_forward) X(recurrent_backward) X(cumsum) X(pick) X(spread) X(put)
+    X(nll_backward) X(within) X(loss) X(group_norm_forward) X(group_norm_backward)                                                \
+    X(recurrent_forward) X(recurrent_backward) X(cumsum) X(pick) X(spread) X(put) X(prod)                              \
+    X(prod_backward) X(topk)
 #define OPERATORS(X) OPERATOR_MAPS(X) OPERATOR_ELEMENTS(X) OPERATOR_ROWS(X) OPERATOR_LOSSES(X) OPERATOR_OTHERS(X)
 
 #define ENTRY(NAME) OPERATOR_##NAME,

@@ -75,14 +75,16 @@ void fastnn_operator_counts(const struct operator_call *o, int64_t count[OPERATO
     case OPERATOR_nll: COUNTS(n[0], n[0] * n[1], n[0]);
     case OPERATOR_nll_backward: COUNTS(n[0] * n[1], n[2], n[0]);
     case OPERATOR_group_norm_forward: COUNTS(normed, 2 * n[0] * n[3], normed, n[1], n[1]);
-    case OPERATOR_group_norm_backward_input: COUNTS(normed, normed, normed, 2 * n[0] * n[3], n[1]);
-    case OPERATOR_group_norm_backward_weight: COUNTS(n[1], n[1], normed, normed, 2 * n[0] * n[3]);
+    case OPERATOR_group_norm_backward: COUNTS(normed, n[1], n[1], normed, normed, 2 * n[0] * n[3], n[1]);
     case OPERATOR_recurrent_forward: COUNTS(outputs, states * gates, states, gates * n[2] * n[2], n[2], n[1] * n[2], n[1] * n[2]);
     case OPERATOR_recurrent_backward:
         COUNTS(states * gates, states, n[1] * n[2], n[1] * n[2], outputs, states * gates, outputs, states, gates * n[2] * n[2],
                n[1] * n[2], n[1] * n[2]);
     case OPERATOR_within: COUNTS(n[0]);
     case OPERATOR_loss: COUNTS(1);
+    case OPERATOR_prod: COUNTS(n[0] * n[2], n[0] * n[1] * n[2]);
+    case OPERATOR_prod_backward: COUNTS(n[0] * n[1] * n[2], n[0] * n[2], n[0] * n[1] * n[2], n[0] * n[2]);
+    case OPERATOR_topk: COUNTS(n[0] * n[2], n[0] * n[1]);
     case OPERATOR_cumsum: COUNTS(n[0] * n[1] * n[2], n[0] * n[1] * n[2]);
     default: COUNTS(0);
     }
@@ -93,6 +95,7 @@ int64_t fastnn_operator_element(const struct operator_call *o, int64_t operand) 
     case OPERATOR_max_pool2d_forward: return operand == 1 ? ELEMENT_INT32 : ELEMENT_FLOAT;
     case OPERATOR_max_pool2d_backward_input: return operand == 2 ? ELEMENT_INT32 : ELEMENT_FLOAT;
     case OPERATOR_extremum: return operand == 1 ? ELEMENT_INT64 : ELEMENT_FLOAT;
+    case OPERATOR_topk: return operand == 0 ? ELEMENT_INT64 : ELEMENT_FLOAT;
     case OPERATOR_dropout: case OPERATOR_extremum_backward: case OPERATOR_nll: case OPERATOR_nll_backward:
     case OPERATOR_take_rows: case OPERATOR_take_rows_backward:
         return operand == 2 ? ELEMENT_INT64 : ELEMENT_FLOAT;

@@ -96,14 +96,15 @@ struct dense {
 
 /* ---- loss ---- */
 
-enum loss_kind { LOSS_NONE, LOSS_CROSS_ENTROPY, LOSS_SOFT_CROSS_ENTROPY, LOSS_NLL, LOSS_BCE, LOSS_BCE_WITH_LOGITS, LOSS_MSE };
+enum loss_kind { LOSS_NONE, LOSS_CROSS_ENTROPY, LOSS_SOFT_CROSS_ENTROPY, LOSS_NLL, LOSS_BCE, LOSS_BCE_WITH_LOGITS, LOSS_MSE,
+                 LOSS_HUBER, LOSS_SMOOTH_L1 };
 
 /* loss of the program = mean or sum of the losses of rows (the first three) or entries, by the program's target: labels (N,) for
  * CROSS_ENTROPY and NLL, else floats (N, C) */
 struct loss {
     int64_t kind, N, C;
     const float *x;                     /* (N, C): logits, log-probabilities, probabilities, or predictions */
-    double label_smoothing;             /* of the cross-entropies */
+    double parameter;                   /* label smoothing of the cross-entropies, delta, beta */
     int mean;
     float *losses;                      /* (N,) or (N, C) */
     float *grad;                        /* (N, C), times 1 / N or 1 / (N C) for the mean; or NULL */

@@ -97,6 +97,20 @@ def test_mse() -> None:
     np.testing.assert_array_equal(grad, [[-1.0, -1.25]])
 
 
+def test_losses_of_two_pieces() -> None:
+    """Differences of -3, -1, 0, 1/2 and 4."""
+    x, t = np.array([0.0, 1.0, 5.0, 2.5, 3.0]), np.array([3.0, 2.0, 5.0, 2.0, -1.0])
+    loss, grad = reference.huber(x, t, 2.0, 0.5)
+    np.testing.assert_array_equal(loss, [4.0, 0.5, 0.0, 0.125, 6.0])
+    np.testing.assert_array_equal(grad, [-1.0, -0.5, 0.0, 0.25, 1.0])
+    loss, grad = reference.smooth_l1(x, t, 2.0, 0.5)
+    np.testing.assert_array_equal(loss, [2.0, 0.25, 0.0, 0.0625, 3.0])
+    np.testing.assert_array_equal(grad, [-0.5, -0.25, 0.0, 0.125, 0.5])
+    loss, grad = reference.smooth_l1(x, t, 0.0)
+    np.testing.assert_array_equal(loss, [3.0, 1.0, 0.0, 0.5, 4.0])
+    np.testing.assert_array_equal(grad, [-1.0, -1.0, 0.0, 1.0, 1.0])
+
+
 # ---- updates ---------------------------------------------------------------------------------------------------------
 
 

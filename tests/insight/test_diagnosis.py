@@ -243,7 +243,7 @@ def test_the_confusion_matrix_shows_every_mistake() -> None:
     assert right[0, 0] == right[1, 1] == 0.9
     assert [image.get_clim() for image in axes.images] == [(0, 1), (0, 1)]
     assert bar.get_ylabel() == "mistakes, share\nof the true class"
-    assert figure.get_suptitle().replace("\n", " ") == "11 of 110 taken for another class (10\N{NO-BREAK SPACE}%)"
+    assert figure._suptitle.get_text().replace("\n", " ") == "11 of 110 taken for another class (10\N{NO-BREAK SPACE}%)"
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "none", "precision"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["cat", "dog", "none", "recall"]
     with pytest.raises(ArgumentError, match=r"expected a matrix \(K, K\), got \(2, 3\)"):

@@ -68,7 +68,7 @@ def test_optimisers_have_their_rates_their_losses_and_a_moment_at_which_all_are_
     assert along + across == pytest.approx(0.36, abs=0.005)
     assert len(legend) == 7
     assert losses.get_yscale() == "log"
-    assert (losses.get_xlabel(), figure.get_suptitle()) == (
+    assert (losses.get_xlabel(), figure._suptitle.get_text()) == (
         "step",
         "Optimisers on a quadratic ravine: the first 14 of 120 steps",
     )
@@ -99,7 +99,7 @@ def test_a_plane_that_holds_part_of_the_variance_says_so(tmp_path: Path) -> None
     figure = landscape.picture(again)
     legend = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
     assert legend == ["SGD, lr 0.1: 0.25", "lr 0.2: 0.5", "kept: 1"]
-    assert "holds 75.0 % of the paths’ variance" in figure.get_supxlabel().replace("\n", " ")
+    assert "holds 75.0 % of the paths’ variance" in figure._supxlabel.get_text().replace("\n", " ")
     assert "holds 75.0 % of the paths’ variance" in viewer.page(again).partition("<style>")[2]
     check_looks(figure)
 
@@ -176,7 +176,7 @@ def test_a_regression_is_drawn_as_values() -> None:
     assert rest.collections[0].get_offsets().tolist() == [[1, 0], [3, 0], [5, 0], [7, -2]]
     assert (against.get_xlabel(), against.get_ylabel()) == ("true value", "predicted value")
     assert (rest.get_xlabel(), rest.get_ylabel()) == ("predicted value", "predicted − true")
-    assert "RMSE 1" in figure.get_suptitle()
+    assert "RMSE 1" in figure._suptitle.get_text()
     check_looks(figure)
     both = fnn.nn.Linear(1, 2)
     assert len(fnn.insight.residuals(both, (x, np.ones((4, 2), np.float32))).plot().axes) == 4

@@ -301,7 +301,7 @@ MODULES: dict[str, Callable[[], Case]] = {
     "Hardswish": lambda: (nn.Hardswish(), (ROWS,)),
     "Hardtanh": lambda: (nn.Hardtanh(), (ROWS,)),
     "HingeEmbeddingLoss": lambda: (lambda x: nn.HingeEmbeddingLoss()(x, SIGNS), (ROWS,)),
-    "HuberLoss": lambda: (nn.HuberLoss(), (ROWS, POSITIVE)),
+    "HuberLoss": lambda: (lambda x: nn.HuberLoss(delta=0.3)(x, POSITIVE), (ROWS,)),  # the kernel
     "Identity": lambda: (nn.Identity(), (ROWS,)),
     "InstanceNorm1d": lambda: (nn.InstanceNorm1d(4, affine=True), (SEQUENCES,)),
     "InstanceNorm2d": lambda: (nn.InstanceNorm2d(4), (IMAGES,)),
@@ -342,7 +342,7 @@ MODULES: dict[str, Callable[[], Case]] = {
     "Sequential": lambda: (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), (ROWS,)),
     "SiLU": lambda: (nn.SiLU(), (ROWS,)),
     "Sigmoid": lambda: (nn.Sigmoid(), (ROWS,)),
-    "SmoothL1Loss": lambda: (nn.SmoothL1Loss(), (ROWS, POSITIVE)),
+    "SmoothL1Loss": lambda: (lambda x: nn.SmoothL1Loss()(x, POSITIVE), (ROWS,)),  # the kernel
     "SoftMarginLoss": lambda: (lambda x: nn.SoftMarginLoss()(x, SIGNS), (ROWS,)),
     "Softmax": lambda: (nn.Softmax(), (ROWS,)),
     "Softmax2d": lambda: (nn.Softmax2d(), (IMAGES,)),

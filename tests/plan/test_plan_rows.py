@@ -42,6 +42,7 @@ LOSSES: list[tuple[str, dict[str, Any]]] = [
     ("soft", {}),
     ("NLLLoss", {}),
 ]
+PIECED: list[tuple[str, dict[str, Any]]] = [("HuberLoss", {"delta": 0.4}), ("SmoothL1Loss", {}), ("L1Loss", {})]
 LANES = (4, 8, 16)
 ROWS = sorted({1, 2, 1000, *(n + d for n in LANES for d in (-1, 0, 1))})
 UNITS = (1, 3, 4, 5, 15, 16, 17, 33, 50, 64, 130)
@@ -74,8 +75,11 @@ def is_fused(step: Any) -> bool:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("loss", LOSSES, ids=str)
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize(
+    ("activation", "loss"),
+    [*itertools.product(ACTIVATIONS, LOSSES), *((("Tanh", {}), loss) for loss in PIECED)],
+    ids=str,
+)
 def test_activations_and_losses(activation: tuple[str, dict[str, Any]], loss: tuple[str, Any], isa: str | None) -> None:
     """As one stage, and as dense layers and a loss: the gradients of float64."""
     for widths, n in (([5, 17, 6], 19), ([16, 8, 33, 3], 70)):

@@ -124,4 +124,6 @@ GRADIENTS = [
              _cross_entropy_backward),
     _elementwise_loss("bce_with_logits", "logits"),
     _elementwise_loss("mse", "prediction"),
+    _elementwise_loss("huber", "prediction"),
+    _elementwise_loss("smooth_l1", "prediction"),
 ]  # fmt: skip

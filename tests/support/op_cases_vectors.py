@@ -122,6 +122,10 @@ def _mse(rng: Generator, shape: Shape, scale: float = 1.0) -> Arguments:
     return {"prediction": normal(rng, *shape), "target": normal(rng, *shape), "scale": scale}
 
 
+def _pieced(rng: Generator, shape: Shape, scale: float = 1.0, **parameter: float) -> Arguments:
+    return {"prediction": 2 * normal(rng, *shape), "target": normal(rng, *shape), **parameter, "scale": scale}
+
+
 _SCALED = [*_ELEMENTWISE, dict(shape=(33,), scale=-0.25)]
 
 LOSSES = [
@@ -133,6 +137,10 @@ LOSSES = [
     Kernel("bce_with_logits", _bce, _SCALED, [dict(shape=(128, 1000))], lambda a: 11 * a["logits"].size,
            terms=lambda a: 4),
     Kernel("mse", _mse, _SCALED, [dict(shape=(128, 1000))], lambda a: 3 * a["prediction"].size),
+    Kernel("huber", _pieced, [*_SCALED, dict(shape=(33,), delta=0.4)], [dict(shape=(128, 1000))],
+           lambda a: 6 * a["prediction"].size),
+    Kernel("smooth_l1", _pieced, [*_SCALED, dict(shape=(33,), beta=2.5), dict(shape=(33,), beta=0.0)],
+           [dict(shape=(128, 1000))], lambda a: 6 * a["prediction"].size),
 ]  # fmt: skip
 
 # ---- updates ---------------------------------------------------------------------------------------------------------

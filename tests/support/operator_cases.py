@@ -185,6 +185,8 @@ CASES: list[Case] = [
     ("mse", lambda x, p: ops.mse_loss(p * x, x) * 3 + ops.mse_loss(p + x, x, reduction="sum"), (5, 9), [(9,)], ANY),
     ("bce", lambda x, p: ops.binary_cross_entropy(p * x, x), (5, 9), [(9,)], UNIT),
     ("bce, not reduced", lambda x, p: ops.binary_cross_entropy(p * x, x, reduction="none") * x, (5, 9), [(9,)], UNIT),
+    ("losses of two pieces", lambda x, p: ops.huber_loss(p * x, x.detach(), delta=0.5)
+     + ops.smooth_l1_loss(p + x, x.detach(), beta=0.7, reduction="none").sum(), (5, 9), [(9,)], ANY),
     ("bce_with_logits", lambda x, p: ops.binary_cross_entropy_with_logits(p * x, x, reduction="sum"),
      (5, 9), [(9,)], UNIT),
     ("nll", lambda x, p: ops.nll_loss(p * x, LABELS) + ops.nll_loss(p + x, LABELS, reduction="none") * x[:, 0],

@@ -58,6 +58,38 @@ def mse(
     return loss, grad
 
 
+def huber(
+    prediction: Array,
+    target: Array,
+    delta: float = 1.0,
+    scale: float = 1.0,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    loss, grad = shapes.elementwise_loss("huber", prediction, target, out, FLOAT32)
+    _pieced(
+        prediction.size * _NS_COPY, flat(prediction), flat(target), float(delta), float(delta), float(scale),
+        flat(loss), flat(grad),
+    )  # fmt: skip
+    return loss, grad
+
+
+def smooth_l1(
+    prediction: Array,
+    target: Array,
+    beta: float = 1.0,
+    scale: float = 1.0,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    loss, grad = shapes.elementwise_loss("smooth_l1", prediction, target, out, FLOAT32)
+    _pieced(
+        prediction.size * _NS_COPY, flat(prediction), flat(target), float(beta), 1.0, float(scale), flat(loss),
+        flat(grad),
+    )  # fmt: skip
+    return loss, grad
+
+
 @inner()
 def _exponentials(row: Array, e: Array) -> tuple[np.float32, np.float32]:
     """e = exp(row - maximum); returns the maximum and the sum of e. With a NaN in the row the sum is NaN."""
@@ -139,3 +171,23 @@ def _mse(prediction: Array, target: Array, twice_scale: float, loss: Array, grad
             difference = z[i] - t[i]
             u[i] = difference * difference
             g[i] = factor * difference
+
+
+@kernel()
+def _pieced(
+    prediction: Array, target: Array, delta: float, slope: float, scale: float, loss: Array, grad: Array
+) -> None:
+    """All arrays are (size,): slope * d * d / (2 delta) where d < delta, else slope * (d - delta / 2)."""
+    edge, steep, half = np.float32(delta), np.float32(slope / delta if delta else 0.0), np.float32(0.5 * delta)
+    far, factor = np.float32(slope), np.float32(scale)
+    for k in prange(pieces(prediction.size)):
+        z, t, u, g = piece(prediction, k), piece(target, k), piece(loss, k), piece(grad, k)
+        for i in range(z.size):
+            difference = z[i] - t[i]
+            d = abs(difference)
+            if d >= edge:
+                u[i] = far * (d - half)
+                g[i] = factor * (far if difference > _ZERO else -far if difference < _ZERO else _ZERO)
+            else:
+                u[i] = np.float32(0.5) * steep * difference * difference
+                g[i] = factor * steep * difference

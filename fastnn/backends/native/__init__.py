@@ -33,7 +33,15 @@ from fastnn.backends.native.activations import (
 )
 from fastnn.backends.native.conv import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
 from fastnn.backends.native.dense import linear_backward_input, linear_backward_weight, linear_forward, matmul
-from fastnn.backends.native.loss import bce_with_logits, mse, softmax_cross_entropy
+from fastnn.backends.native.entries import (  # noqa: F401 (not in the list of __all__: tests/backends/test_entries.py has their cases)
+    cumsum,
+    embedding_backward_weight,
+    function_forward,
+    prod_backward_input,
+    prod_forward,
+    topk,
+)
+from fastnn.backends.native.loss import bce_with_logits, huber, mse, smooth_l1, softmax_cross_entropy
 from fastnn.backends.native.norm import (
     batch_norm_backward_input,
     batch_norm_backward_weight,
@@ -49,8 +57,7 @@ from fastnn.backends.native.pool import (
     max_pool2d_forward,
 )
 from fastnn.backends.native.sequence import (  # noqa: F401 (not in the list of __all__: tests/nn/test_nn_sequences.py has their cases)
-    group_norm_backward_input,
-    group_norm_backward_weight,
+    group_norm_backward,
     group_norm_forward,
     recurrent_backward,
     recurrent_forward,
@@ -89,6 +96,7 @@ __all__ = [
     "get_num_threads",
     "global_avg_pool2d_backward_input",
     "global_avg_pool2d_forward",
+    "huber",
     "isa",
     "isas",
     "leaky_relu_backward_input",
@@ -113,6 +121,7 @@ __all__ = [
     "sigmoid_forward",
     "silu_backward_input",
     "silu_forward",
+    "smooth_l1",
     "softmax_backward_input",
     "softmax_cross_entropy",
     "softmax_forward",

@@ -43,3 +43,29 @@ def mse(
     loss, grad = shapes.elementwise_loss("mse", prediction, target, out, FLOAT32)
     _kernels.mse(contiguous(prediction), contiguous(target), scale, loss, grad)
     return loss, grad
+
+
+def huber(
+    prediction: Array,
+    target: Array,
+    delta: float = 1.0,
+    scale: float = 1.0,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    loss, grad = shapes.elementwise_loss("huber", prediction, target, out, FLOAT32)
+    _kernels.huber(contiguous(prediction), contiguous(target), delta, scale, loss, grad)
+    return loss, grad
+
+
+def smooth_l1(
+    prediction: Array,
+    target: Array,
+    beta: float = 1.0,
+    scale: float = 1.0,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    loss, grad = shapes.elementwise_loss("smooth_l1", prediction, target, out, FLOAT32)
+    _kernels.smooth_l1(contiguous(prediction), contiguous(target), beta, scale, loss, grad)
+    return loss, grad

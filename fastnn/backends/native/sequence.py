@@ -19,20 +19,12 @@ def group_norm_forward(
     return y, statistics
 
 
-def group_norm_backward_input(
+def group_norm_backward(
     grad: Array, x: Array, statistics: Array, weight: Array | None, groups: int, centred: bool
-) -> Array:
-    grad_x = empty(x.shape, x.dtype)
-    _kernels.group_norm_backward_input(
-        contiguous(grad), contiguous(x), statistics, _optional(weight), groups, centred, grad_x
-    )
-    return grad_x
-
-
-def group_norm_backward_weight(grad: Array, x: Array, statistics: Array, groups: int) -> tuple[Array, Array]:
-    sums = empty(x.shape[1:2], x.dtype), empty(x.shape[1:2], x.dtype)
-    _kernels.group_norm_backward_weight(contiguous(grad), contiguous(x), statistics, groups, *sums)
-    return sums
+) -> tuple[Array, Array, Array]:
+    made = empty(x.shape, x.dtype), empty(x.shape[1:2], x.dtype), empty(x.shape[1:2], x.dtype)
+    _kernels.group_norm_backward(contiguous(grad), contiguous(x), statistics, _optional(weight), groups, centred, *made)
+    return made
 
 
 def recurrent_forward(

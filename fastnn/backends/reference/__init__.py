@@ -30,8 +30,16 @@ from fastnn.backends.reference.activations import (
 )
 from fastnn.backends.reference.conv import conv2d_backward_input, conv2d_backward_weight, conv2d_forward
 from fastnn.backends.reference.dense import linear_backward_input, linear_backward_weight, linear_forward, matmul
+from fastnn.backends.reference.entries import (  # noqa: F401 (not in the list of __all__: tests/backends/test_entries.py has their cases)
+    cumsum,
+    embedding_backward_weight,
+    function_forward,
+    prod_backward_input,
+    prod_forward,
+    topk,
+)
 from fastnn.backends.reference.kinds import activation_backward_input, activation_forward
-from fastnn.backends.reference.loss import bce_with_logits, mse, softmax_cross_entropy
+from fastnn.backends.reference.loss import bce_with_logits, huber, mse, smooth_l1, softmax_cross_entropy
 from fastnn.backends.reference.norm import (
     batch_norm_backward_input,
     batch_norm_backward_weight,
@@ -47,8 +55,7 @@ from fastnn.backends.reference.pool import (
     max_pool2d_forward,
 )
 from fastnn.backends.reference.sequence import (  # noqa: F401 (not in the list of __all__: tests/nn/test_nn_sequences.py has their cases)
-    group_norm_backward_input,
-    group_norm_backward_weight,
+    group_norm_backward,
     group_norm_forward,
     recurrent_backward,
     recurrent_forward,
@@ -85,6 +92,7 @@ __all__ = [
     "gelu_forward",
     "global_avg_pool2d_backward_input",
     "global_avg_pool2d_forward",
+    "huber",
     "leaky_relu_backward_input",
     "leaky_relu_forward",
     "linear_backward_input",
@@ -105,6 +113,7 @@ __all__ = [
     "sigmoid_forward",
     "silu_backward_input",
     "silu_forward",
+    "smooth_l1",
     "softmax_backward_input",
     "softmax_cross_entropy",
     "softmax_forward",

@@ -101,6 +101,50 @@ def mse(
     return loss, grad
 
 
+def huber(
+    prediction: Array,
+    target: Array,
+    delta: float = 1.0,
+    scale: float = 1.0,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    """Huber's loss (1964), elementwise: d^2 / 2 where d = |prediction - target| < delta, else delta * (d - delta / 2).
+
+    prediction and target have the same shape, any; loss and grad, by the prediction and times scale, have it too.
+    """
+    loss, grad = shapes.elementwise_loss("huber", prediction, target, out, FLOATING)
+    loss[...], grad[...] = _pieced(prediction - target, delta, delta, scale)
+    return loss, grad
+
+
+def smooth_l1(
+    prediction: Array,
+    target: Array,
+    beta: float = 1.0,
+    scale: float = 1.0,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    """huber with delta = beta, divided by beta (Girshick 2015); of beta = 0 it is d, whose slope at 0 is 0.
+
+    >>> loss, grad = smooth_l1(np.array([3.0, 0.5, 1.0]), np.ones(3), beta=2.0)
+    >>> loss, grad
+    (array([1.    , 0.0625, 0.    ]), array([ 1.  , -0.25,  0.  ]))
+    """
+    loss, grad = shapes.elementwise_loss("smooth_l1", prediction, target, out, FLOATING)
+    loss[...], grad[...] = _pieced(prediction - target, beta, 1.0, scale)
+    return loss, grad
+
+
+def _pieced(difference: Array, delta: float, slope: float, scale: float) -> tuple[Array, Array]:
+    d = np.abs(difference)
+    steep = slope / delta if delta else 0
+    beyond = d >= delta
+    loss = np.where(beyond, slope * (d - 0.5 * delta), difference * difference * (0.5 * steep))
+    return loss, scale * np.where(beyond, slope * np.sign(difference), steep * difference)
+
+
 def _times(weight: Array | float, value: Array) -> Array:
     """weight * value, 0 where the weight is 0 and the value infinite."""
     none = (np.asarray(weight) == 0) & np.isinf(value)

@@ -33,20 +33,19 @@ def group_norm_forward(
     return y if bias is None else y + bias[:, None], statistics
 
 
-def group_norm_backward_input(
+def group_norm_backward(
     grad: Array, x: Array, statistics: Array, weight: Array | None, groups: int, centred: bool
-) -> Array:
-    """With g = grad * weight: (g - mean(g), if centred, - normalised * mean(g * normalised)) / sqrt(var + eps)."""
+) -> tuple[Array, Array, Array]:
+    """Gradients of x, weight and bias, the latter (C,): sums of grad * normalised, and of grad.
+
+    With g = grad * weight, x's is (g - mean(g), if centred, - normalised * mean(g * normalised)) / sqrt(var + eps).
+    """
     normalised = _normalised(x, statistics)
     g = (grad if weight is None else grad * weight[:, None]).reshape(normalised.shape)
     through_mean = g.mean(2, keepdims=True) if centred else 0
     through_var = normalised * (g * normalised).mean(2, keepdims=True)
-    return ((g - through_mean - through_var) * statistics[..., 1:]).reshape(x.shape)
-
-
-def group_norm_backward_weight(grad: Array, x: Array, statistics: Array, groups: int) -> tuple[Array, Array]:
-    """(sum of grad * normalised, sum of grad), each (C,)."""
-    return total(grad * _normalised(x, statistics).reshape(x.shape), (0, 2)), total(grad, (0, 2))
+    grad_x = ((g - through_mean - through_var) * statistics[..., 1:]).reshape(x.shape)
+    return grad_x, total(grad * normalised.reshape(x.shape), (0, 2)), total(grad, (0, 2))
 
 
 def _normalised(x: Array, statistics: Array) -> Array:

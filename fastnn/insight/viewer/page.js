@@ -155,7 +155,7 @@
     return {
       ...common, type: "surface", cmin: low, cmax: high,
       contours: { x: lines(mesh(data.grid[0])), y: lines(mesh(data.grid[1])), z: { highlight: true, highlightcolor: "#323f4b" } },
-      lighting: { ambient: 0.5, diffuse: 0.5, specular: 0.08, roughness: 0.9 }, lightposition: { x: -200, y: 0, z: 4000 },
+      lighting: { ambient: 0.62, diffuse: 0.45, specular: 0.08, roughness: 0.9 }, lightposition: { x: -200, y: 0, z: 4000 },
     };
   }
 

@@ -1,0 +1,53 @@
+"""What plans run as an operator by itself (kernels/plan/operator.h), for eager operators."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fastnn._kernels import operate
+from fastnn.backends.checks import Array, empty
+from fastnn.backends.native.arrays import contiguous
+
+
+def _around(x: Array, dim: int) -> tuple[int, int, int]:
+    return math.prod(x.shape[:dim]), x.shape[dim], math.prod(x.shape[dim + 1 :])
+
+
+def function_forward(x: Array, name: str) -> Array:
+    y = empty(x.shape, x.dtype)
+    if y.size:
+        operate(name, (y.reshape(-1), contiguous(x).reshape(-1)), shape=(x.size,))
+    return y
+
+
+def cumsum(x: Array, dim: int, reverse: bool = False) -> Array:
+    y = empty(x.shape, x.dtype)
+    operate("cumsum", (y, contiguous(x)), (*_around(x, dim), int(reverse)))
+    return y
+
+
+def prod_forward(x: Array, dim: int) -> Array:
+    y = empty(x.shape[:dim] + x.shape[dim + 1 :], x.dtype)
+    operate("prod", (y, contiguous(x)), _around(x, dim))
+    return y
+
+
+def prod_backward_input(grad: Array, x: Array, y: Array, dim: int) -> Array:
+    grad_x = empty(x.shape, x.dtype)
+    operate("prod_backward", (grad_x, contiguous(grad), contiguous(x), contiguous(y)), _around(x, dim))
+    return grad_x
+
+
+def topk(x: Array, count: int, smallest: bool = False) -> Array:
+    places = empty((len(x), count), np.dtype(np.int64))
+    operate("topk", (places, contiguous(x)), (*x.shape, count, int(smallest)))
+    return places
+
+
+def embedding_backward_weight(grad: Array, index: Array, rows: int, padding_idx: int = -1) -> Array:
+    grad_weight = empty((rows, grad.shape[1]), grad.dtype)
+    sizes = len(index), grad.shape[1], rows, padding_idx
+    operate("take_rows_backward", (grad_weight, contiguous(grad), contiguous(index)), sizes)
+    return grad_weight

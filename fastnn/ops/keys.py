@@ -1,0 +1,54 @@
+"""What stands in brackets: keys with slots for arrays of indices, and sums at the places that they name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastnn.backends.checks import Array
+
+__all__ = ["SLOT", "Key", "added", "filled", "flat", "spread"]
+
+
+class Slot:
+    """In a key, the place of the next array of indices."""
+
+    def __repr__(self) -> str:
+        return "SLOT"
+
+
+SLOT = Slot()
+Key = tuple[Any, ...]
+
+
+def filled(key: Key, places: Sequence[Any]) -> Key:
+    """The key with arrays of indices in its slots."""
+    rest = iter(places)
+    return tuple(next(rest) if part is SLOT else part for part in key)
+
+
+def flat(shape: tuple[int, ...], key: Key, places: Sequence[Array]) -> Array | None:
+    """The places in the flattened array of what a key of nothing but slots picks, as gather's does; None for other keys
+    and for places that are negative or out of range, which are NumPy's affair."""
+    if len(key) != len(shape) or any(part is not SLOT for part in key) or not all(place.size for place in places):
+        return None
+    if any(place.min() < 0 or place.max() >= size for place, size in zip(places, shape, strict=True)):
+        return None
+    found = np.zeros((), np.int64)
+    for place, size in zip(places, shape, strict=True):
+        found = found * size + place.astype(np.int64, copy=False)
+    return found
+
+
+def spread(values: Array, *places: Array, key: Key, shape: tuple[int, ...]) -> Array:
+    """Zeros of a shape, with values added at key: sums in double precision, since a place may come a million times."""
+    found = np.arange(math.prod(shape)).reshape(shape)[filled(key, places)]
+    return added(np.broadcast_to(values, found.shape), found, shape)
+
+
+def added(values: Array, found: Array, shape: tuple[int, ...]) -> Array:
+    sums = np.bincount(found.ravel(), values.ravel(), minlength=math.prod(shape))
+    return sums.reshape(shape).astype(values.dtype, copy=False)

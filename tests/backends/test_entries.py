@@ -1,0 +1,128 @@
+"""Kernels of single entries, along a dimension and of a table's rows, on every backend, against loops in Python."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from targets import Target
+
+from fastnn import backends
+from fastnn.errors import ShapeError
+
+RNG = np.random.default_rng(7)
+SHAPES = [((1,), 0), ((300,), 0), ((5, 33), 1), ((64, 3), 0), ((3, 70, 5), 1), ((2, 3, 17), 2), ((0, 4), 1)]
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def on_threads(call: Callable[[], Any]) -> np.ndarray:
+    """What it gives, which is the same bits on one, two and three threads."""
+    found = []
+    for threads in (1, 2, 3):
+        backends.set_num_threads(threads)
+        found.append(np.asarray(call()))
+    assert all(each.tobytes() == found[0].tobytes() for each in found)
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [("atan", math.atan), ("erf", math.erf), ("exp2", lambda x: 2.0**x), ("expm1", math.expm1), ("tan", math.tan),
+     ("log1p", lambda x: math.log1p(x) if x > -1 else -math.inf if x == -1 else math.nan)],
+)  # fmt: skip
+@pytest.mark.parametrize("shape", [(), (1,), (19,), (7, 4000), (3, 0)])
+def test_functions(target: Target, name: str, formula: Callable[[float], float], shape: tuple[int, ...]) -> None:
+    x = (3 * RNG.normal(size=shape)).astype(np.float32)
+    with np.errstate(all="ignore"):
+        y = on_threads(lambda: target.kernels.function_forward(x, name))
+    expected = np.array([formula(float(v)) for v in x.reshape(-1)]).reshape(shape)
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-30)
+
+
+def columns(x: np.ndarray, dim: int) -> np.ndarray:
+    """A view of x with the dimension first, and all others as one."""
+    return np.moveaxis(x, dim, 0).reshape(x.shape[dim], -1)
+
+
+@pytest.mark.parametrize(("shape", "dim"), SHAPES)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_running_sums(target: Target, shape: tuple[int, ...], dim: int, reverse: bool) -> None:
+    x = normal(*shape)
+    y = columns(on_threads(lambda: target.kernels.cumsum(x, dim, reverse=reverse)), dim)
+    rows = columns(x.astype(np.float64), dim)
+    for k in range(len(rows)):
+        expected = rows[k:].sum(0) if reverse else rows[: k + 1].sum(0)
+        np.testing.assert_allclose(y[k], expected, rtol=0, atol=1e-5 * math.sqrt(k + 1))
+
+
+@pytest.mark.parametrize(("shape", "dim"), SHAPES)
+@pytest.mark.parametrize("zeros", [0, 1, 2])
+def test_products(target: Target, shape: tuple[int, ...], dim: int, zeros: int) -> None:
+    x = np.exp(normal(*shape) / 8) * np.where(normal(*shape) < 0, -1, 1).astype(np.float32)
+    columns(x, dim)[:zeros, :1] = 0
+    y = on_threads(lambda: target.kernels.prod_forward(x, dim))
+    grad = normal(*y.shape)
+    grad_x = columns(on_threads(lambda: target.kernels.prod_backward_input(grad, x, y, dim)), dim)
+    rows = columns(x.astype(np.float64), dim)
+    np.testing.assert_allclose(y.reshape(-1), rows.prod(0), rtol=2e-5)
+    for k in range(len(rows)):
+        others = np.delete(rows, k, 0).prod(0)
+        np.testing.assert_allclose(grad_x[k], grad.reshape(-1) * others, rtol=4e-5)
+
+
+def test_a_product_below_the_smallest_number_has_a_gradient(target: Target) -> None:
+    x = np.array([[1e-30, 1e-30, 1e20]], np.float32)
+    y = target.kernels.prod_forward(x, 1)
+    grad_x = target.kernels.prod_backward_input(np.ones(1, np.float32), x, np.zeros_like(y), 1)
+    np.testing.assert_allclose(grad_x, [[1e-10, 1e-10, 0]], rtol=1e-5, atol=1e-37)
+
+
+@pytest.mark.parametrize(("rows", "size", "count"), [(1, 1, 1), (4, 7, 7), (3, 100, 5), (65, 300, 3), (2, 1000, 64)])
+@pytest.mark.parametrize("smallest", [False, True])
+def test_the_first_in_order(target: Target, rows: int, size: int, count: int, smallest: bool) -> None:
+    """With ties, infinities, both zeros and NaN, of which the last is larger than all."""
+    x = RNG.choice(np.array([0.0, -0.0, 1, -1, 2.5, np.inf, -np.inf, np.nan], np.float32), (rows, size))
+    x[: rows // 2] = normal(rows // 2, size)
+    places = on_threads(lambda: target.kernels.topk(x, count, smallest))
+    assert places.dtype == np.int64
+
+    def rank(v: float) -> tuple[bool, float]:
+        return (math.isnan(v), 0 if math.isnan(v) else v)
+
+    for row, found in zip(x.tolist(), places.tolist(), strict=True):
+        order = sorted(range(size), key=lambda i, row=row: rank(row[i]), reverse=not smallest)  # stable either way
+        assert found == order[:count]
+
+
+@pytest.mark.parametrize(("terms", "width", "rows", "left_out"), [(1, 1, 1, -1), (50, 7, 9, 3), (700, 64, 300, -1),
+                                                                  (40_000, 3, 2, -1), (0, 5, 4, -1)])  # fmt: skip
+def test_rows_of_a_table(target: Target, terms: int, width: int, rows: int, left_out: int) -> None:
+    grad, index = normal(terms, width) + 2, RNG.integers(0, rows, terms)
+    found = on_threads(lambda: target.kernels.embedding_backward_weight(grad, index, rows, left_out))
+    expected = np.zeros((rows, width))
+    for i, place in enumerate(index):
+        expected[place] += grad[i]
+    if left_out >= 0:
+        expected[left_out] = 0
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_binding_refuses(target: Target) -> None:
+    if target.backend != "native":
+        pytest.skip("looks at the binding itself")
+    from fastnn._kernels import operate
+
+    x, y = np.ones((2, 3), np.float32), np.ones((2, 3), np.float32)
+    locked = y.copy()
+    locked.flags.writeable = False
+    for written, given in ((locked, x), (y[:1], x), (y, x[:, ::2]), (y.astype(np.float64), x)):
+        with pytest.raises(ShapeError):
+            operate("cumsum", (written, given), (2, 3, 1, 0))
+    assert not operate("take_rows_backward", (y, x, np.array([0, 2])), (2, 3, 2, -1))
