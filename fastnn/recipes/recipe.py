@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from fastnn.checks import number, whole
 from fastnn.data import Augment, Dataset
 from fastnn.errors import ArgumentError, DataError
-from fastnn.nn import CrossEntropyLoss, Sequential
+from fastnn.nn import CrossEntropyLoss, MSELoss, Normalize, Sequential
 from fastnn.optim import Optimizer
 from fastnn.schedules import LambdaLR, LRScheduler, OneCycleLR
 
 from .algorithms import ALGORITHMS, FULL, algorithm
 from .deep import mobile, resnet
+from .rows import cnn1d, tabular
 from .small import best, cnn, fast, lenet5, linear, mlp
 
 __all__ = ["AUTO", "MODELS", "Recipe", "augmentation", "choose", "recipe", "recipe_of"]
 
 MODELS: dict[str, Callable[..., Sequential]] = {
     "cnn": cnn, "lenet5": lenet5, "mlp": mlp, "linear": linear, "fast": fast, "best": best, "resnet": resnet,
-    "mobile": mobile,
+    "mobile": mobile, "tabular": tabular, "cnn1d": cnn1d,
 }  # fmt: skip
 
 AUTO = "auto"  # as a model: see `choose`
@@ -48,6 +52,7 @@ class Recipe:
         augment: whether the training images are moved at random (see `augmentation`).
         algorithm: a key of `ALGORITHMS`; those without momentum or weight decay leave these numbers alone.
         l1, l2, penalize_bias: penalties on the parameters, see `fastnn.optim.Optimizer`.
+        values: whether the targets are values (a regression) instead of classes.
     """
 
     model: str
@@ -64,6 +69,7 @@ class Recipe:
     l1: float = 0.0
     l2: float = 0.0
     penalize_bias: bool = False
+    values: bool = False
 
     def __post_init__(self) -> None:
         algorithm(self.algorithm)
@@ -78,15 +84,24 @@ class Recipe:
             plain[name] = number("Recipe", name, getattr(self, name), 0, 1)
         if self.patience is not None:
             plain["patience"] = number("Recipe", "patience", self.patience, above=0)
-        for name in ("augment", "penalize_bias"):
+        for name in ("augment", "penalize_bias", "values"):
             plain[name] = bool(getattr(self, name))
         for name, value in plain.items():
             object.__setattr__(self, name, value)
 
     def build(self, train: Dataset) -> Sequential:
-        """The model for images such as these, normalised by their statistics; ArgumentError if they are too small."""
-        mean, std = train.statistics()
-        return MODELS[self.model](train.image_shape, len(train.classes), mean, std)
+        """The model for samples such as these, normalised by their statistics; ArgumentError if images are too small.
+
+        The model of a regression ends with the targets' own scale, so that it learns numbers of any size alike.
+        """
+        single = self.model == "cnn1d" and train.images.ndim == 2  # a signal of one channel, and not columns
+        scale = Normalize.of(train.images[:, np.newaxis] if single else train.images)
+        outputs = math.prod(train.labels.shape[1:]) if self.values else len(train.classes)
+        model = MODELS[self.model](train.image_shape, outputs, scale.mean, scale.std)
+        if self.values:
+            of = Normalize.of(train.labels.reshape(len(train), -1))
+            model.append(Normalize(list(-of.mean / of.std), list(1 / of.std)))
+        return model
 
     def optimizer(self, model: Any) -> Optimizer:
         algorithm = ALGORITHMS[self.algorithm]
@@ -110,8 +125,8 @@ class Recipe:
             div_factor=10,
         )
 
-    def loss(self) -> CrossEntropyLoss:
-        return CrossEntropyLoss(label_smoothing=self.label_smoothing)
+    def loss(self) -> CrossEntropyLoss | MSELoss:
+        return MSELoss() if self.values else CrossEntropyLoss(label_smoothing=self.label_smoothing)
 
     def augmentation(self, dataset: str) -> Augment | None:
         """What moves the images of that data set; None if this recipe does not."""
@@ -151,6 +166,7 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
     """
     chosen = algorithm(changes.get("algorithm", "nesterov"))
     model = choose(train) if model == AUTO else model
+    changes.setdefault("values", train.labels.dtype.kind == "f" and not train.classes)
     few = len(train) < FEW  # then small batches and more epochs make up for the updates
     if model == "fast":
         epochs, batch, lr = (20, 32, 0.05) if few else (3, 64, 0.15)
@@ -162,6 +178,9 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
         epochs = max(20, min(60, SEEN // max(len(train), 1)))
         batch, lr = (16, 0.05) if few else (128, 0.1)
         base = Recipe(model, epochs, batch, lr, rise=0.15, label_smoothing=0.1, augment=True)
+    elif model in ("tabular", "cnn1d"):
+        epochs, batch, lr = (30, 16, 1e-3) if few else (20, 128, 3e-3)
+        base = Recipe(model, epochs, batch, lr, rise=0.15, weight_decay=1e-2, algorithm="adamw")
     elif few:
         base = Recipe(model, epochs=10, batch_size=16, lr=0.02, patience=3, augment=True)
     else:
@@ -177,18 +196,26 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
 def choose(train: Dataset) -> str:
     """The model that suits such samples: a key of `MODELS`, and what "auto" stands for.
 
-    Small gray pictures get `cnn`. In colour or larger ones get `mobile`, which learns from few, and `resnet` from
-    10,000 on, unless they are smaller than 8x8.
+    Rows (F,) of a table get `tabular`, signals (C, L) `cnn1d`, small gray pictures `cnn`. Pictures in colour or larger
+    ones get `mobile`, which learns from few, and `resnet` from 10,000 on, unless they are smaller than 8x8.
 
-    Raises ArgumentError for samples that are no images (C, H, W).
+    Raises ArgumentError for other samples.
 
     >>> import fastnn as fnn
     >>> choose(fnn.data.load("digits"))
     'cnn'
     """
-    if len(train.image_shape) != 3:
-        raise ArgumentError(f"auto: expected images (C, H, W), got samples of shape {train.image_shape}")
-    channels, *sides = train.image_shape
+    shape = train.image_shape
+    if len(shape) == 1:
+        return "tabular"
+    if len(shape) == 2 and train.images.dtype != np.uint8:
+        return "cnn1d"
+    if len(shape) != 3:
+        raise ArgumentError(
+            f"auto: expected images (N, C, H, W), floating signals (N, C, L) or rows (N, F), got {train.images.dtype} "
+            f"{train.images.shape}"
+        )
+    channels, *sides = shape
     if min(sides) < 6:
         return "mlp"
     if min(sides) < 8 or (channels == 1 and max(sides) <= 32):
