@@ -22,9 +22,9 @@ MODULES = [
     "fastnn.nn", "fastnn.nn.functional", "fastnn.nn.init", "fastnn.nn.utils", "fastnn.nn.utils.rnn", "fastnn.init",
     "fastnn.nn.averaging", "fastnn.optim", "fastnn.optim.lr_scheduler", "fastnn.optim.swa_utils", "fastnn.train",
     "fastnn.data", "fastnn.utils", "fastnn.utils.data", "fastnn.recipes", "fastnn.insight", "fastnn.landscape",
-    "fastnn.plan", "fastnn.metrics", "fastnn.weights", "fastnn.autograd", "fastnn.autograd.functional", "fastnn.func",
-    "fastnn.distributions", "fastnn.ops", "fastnn.random", "fastnn.errors", "fastnn.backends", "fastnn.accelerator",
-    "fastnn.cuda", "fastnn",
+    "fastnn.interop", "fastnn.plan", "fastnn.metrics", "fastnn.weights", "fastnn.autograd",
+    "fastnn.autograd.functional", "fastnn.func", "fastnn.distributions", "fastnn.ops", "fastnn.random",
+    "fastnn.errors", "fastnn.backends", "fastnn.accelerator", "fastnn.cuda", "fastnn",
 ]  # fmt: skip
 # Links out of this folder lead somewhere on the repository's pages only; the site names the file.
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./(?:\.\./)*((?:examples|tests|kernels|fastnn)/[^)]+|\w+\.md)\)")

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         distributions,
         func,
         insight,
+        interop,
         plan,
         recipes,
         train,
@@ -96,6 +97,7 @@ __all__ = [
     "init",
     "initial_seed",
     "insight",
+    "interop",
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "landscape",
@@ -158,8 +160,8 @@ _ON_FIRST_USE = {
 }
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (
-    "accelerator", "autograd", "cuda", "data", "distributions", "func", "insight", "metrics", "plan", "recipes",
-    "train", "utils", "weights",
+    "accelerator", "autograd", "cuda", "data", "distributions", "func", "insight", "interop", "metrics", "plan",
+    "recipes", "train", "utils", "weights",
 )  # fmt: skip
 
 

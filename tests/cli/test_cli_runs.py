@@ -1,4 +1,4 @@
-"""`fastnn eval`, `predict`, `summary`, `data` and `info`."""
+"""`fastnn eval`, `predict`, `summary`, `export`, `data` and `info`."""
 
 from __future__ import annotations
 
@@ -143,6 +143,18 @@ def test_summary_counts_as_by_hand(run: Path, tmp_path: Path, capsys: pytest.Cap
     assert "3×32×32" in capsys.readouterr().out
     assert main(["summary", str(run), "--json", str(path)]) == 0
     assert json.loads(path.read_text())["parameters"] == 7850
+
+
+def test_export_says_what_the_file_takes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, report = tmp_path / "model.c", tmp_path / "report.json"
+    assert main(["export", str(run), str(path), "--name", "digit", "--int8", "--json", str(report)]) == 0
+    result = json.loads(report.read_text())
+    weights = 784 * 10 + 4 * (10 + 10)  # of eight bits, with a scale and a bias for each class
+    assert result["constants"] == weights
+    assert "void digit(const float *x, float *y)" in path.read_text()
+    assert f"accuracy {100 * result['int8']['after']:.2f} %" in capsys.readouterr().out
+    assert abs(result["int8"]["after"] - fnn.evaluate(fnn.load_run(run).model, "digits").accuracy) < 0.01
+    assert main(["export", str(run), str(tmp_path / "model.onnx")]) == 2
 
 
 def test_summary_of_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,6 +103,7 @@ def commands(pictures: Path, run: Path, out: Path) -> list[list[str]]:
         ["eval", str(run), "--json", str(out / "eval.json")],
         ["predict", str(run), image, "--top", "8", "--json", str(out / "predict.json")],
         ["summary", str(run), "--json", str(out / "summary.json")],
+        ["export", str(run), str(out / "model.c"), "--json", str(out / "export.json")],
         ["info"],
         ["data", "list"],
     ]

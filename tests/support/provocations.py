@@ -25,6 +25,12 @@ IMAGES = np.zeros((2, 1, 4, 4), np.float32)
 LABELS = np.array([0, 1])
 DATA = ROWS, LABELS
 
+
+class Random(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return x + fnn.rand_like(x)
+
+
 Calls = dict[str, Callable[[Path], Any]]
 
 
@@ -368,6 +374,12 @@ INSIGHT: Calls = {
     "a landscape's name": lambda p: fnn.landscape.load(written(p / "l.npz", b"no")),
     "compare_optimizers": lambda _: fnn.compare_optimizers("hill"),
     "filters": lambda _: fnn.insight.filters(linear()),
+    "export of no model": lambda p: fnn.interop.export_c(len, p / "m.c"),
+    "export without a shape": lambda p: fnn.interop.export_c(nn.Linear(3, 2), p / "m.c"),
+    "export of another shape": lambda p: fnn.interop.export_c(nn.Linear(3, 2), p / "m.c", (4,)),
+    "export under a name": lambda p: fnn.interop.export_c(nn.Linear(3, 2), p / "m.c", (3,), name="my-model"),
+    "export of a random operator": lambda p: fnn.interop.export_c(Random(), p / "m.c", (3,)),
+    "export with samples": lambda p: fnn.interop.export_c(nn.Linear(3, 2), p / "m.c", (3,), int8=IMAGES),
     "threads": lambda _: fnn.set_num_threads(0),
     "manual_seed": lambda _: fnn.manual_seed(-1),
 }
@@ -381,6 +393,8 @@ COMMANDS: Calls = {
     "a rate": lambda p: main(["train", "digits", "--lr", "fast", "--out", f"{p}/run"]),
     "a share": lambda p: main(["train", "digits", "--val", "2", "--out", f"{p}/run"]),
     "a folder that is gone": lambda p: main(["train", f"{p}/gone", "--size", "8x8", "--out", f"{p}/run"]),
+    "export by no run": lambda p: main(["export", f"{p}/run", f"{p}/model.c"]),
+    "export to another format": lambda p: main(["export", f"{p}/run", f"{p}/model.pb"]),
     "no run": lambda p: main(["eval", f"{p}/run"]),
     "an empty run": lambda p: main(["eval", f"{p}"]),
     "predict without a run": lambda p: main(["predict", f"{p}/image.png"]),

@@ -1,0 +1,5 @@
+"""Models for programs without fastnn."""
+
+from fastnn.interop.c import Exported, export_c
+
+__all__ = ["Exported", "export_c"]
