@@ -23,7 +23,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Spread over all cores where the whole suite runs; not where one looks into a few tests, or a debugger does."""
     option = config.option
     whole = config.args_source is config.ArgsSource.TESTPATHS and not (option.keyword or option.usepdb)
-    if whole and config.pluginmanager.has_plugin("xdist") and option.numprocesses is None:
+    here = config.pluginmanager.has_plugin("xdist") and "PYTEST_XDIST_WORKER" not in os.environ  # and not within it
+    if whole and here and option.numprocesses is None:
         option.numprocesses, option.dist = min(len(os.sched_getaffinity(0)), 8), "worksteal"
 
 
