@@ -31,7 +31,7 @@ class MatMul(Function):
 
 
 class StackedMatMul(Function):
-    """a (..., M, K) @ b (..., K, N), the dimensions before broadcast; kernel matmul, for each pair.
+    """a (..., M, K) @ b (..., K, N), the dimensions before broadcast; kernel stacked_matmul.
 
     Saves the shapes, and each where the other one's gradient needs it.
     """
@@ -40,25 +40,17 @@ class StackedMatMul(Function):
     def forward(ctx: Context, a: Array, b: Array) -> Array:
         need_a, need_b = ctx.needs_input_grad
         ctx.save_for_backward(a if need_b else None, b if need_a else None, a.shape, b.shape)
-        return _each(ctx, a, b)
+        y: Array = ctx.kernels.stacked_matmul(a, b)
+        return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
         a, b, a_shape, b_shape = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
         return (
-            sum_to(_each(ctx, grad, b, transpose_b=True), a_shape) if need_a else None,
-            sum_to(_each(ctx, a, grad, transpose_a=True), b_shape) if need_b else None,
+            sum_to(ctx.kernels.stacked_matmul(grad, b.swapaxes(-1, -2)), a_shape) if need_a else None,
+            sum_to(ctx.kernels.stacked_matmul(a.swapaxes(-1, -2), grad), b_shape) if need_b else None,
         )
-
-
-def _each(ctx: Context, a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
-    stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    a, b = (np.broadcast_to(x, stack + x.shape[-2:]) for x in (a, b))
-    product = np.empty((*stack, a.shape[-1 if transpose_a else -2], b.shape[-2 if transpose_b else -1]), ctx.dtype)
-    for i in np.ndindex(stack):
-        product[i] = ctx.kernels.matmul(a[i], b[i], transpose_a=transpose_a, transpose_b=transpose_b)
-    return product
 
 
 class Linear(Function):

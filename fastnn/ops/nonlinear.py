@@ -81,7 +81,7 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
 def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """max(x, 0) + min(alpha·(exp(x/alpha) - 1), 0) (Barron 2017)."""
     alpha = number("celu", "alpha", alpha)
-    return elu(floating(input) / alpha) * alpha
+    return elu(floating(input) / alpha) * alpha if alpha != 1 else elu(floating(input))
 
 
 def selu(input: Any, inplace: bool = False) -> Tensor:

@@ -114,6 +114,21 @@ def test_rows_of_a_table(target: Target, terms: int, width: int, rows: int, left
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((3, 4, 5), (3, 5, 2)), ((2, 1, 4, 40), (3, 40, 33)), ((7, 5), (9, 2, 5, 1)), ((2, 3, 0), (2, 0, 4)),
+     ((0, 3, 2), (0, 2, 1)), ((64, 20, 16), (64, 16, 20))],
+)  # fmt: skip
+def test_products_of_many_matrices(target: Target, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    """As they lie, and transposed."""
+    x, y = normal(*a), normal(*b)
+    expected = np.einsum("...ij,...jk->...ik", x.astype(np.float64), y.astype(np.float64))
+    for left, right, turned in ((x, y, False), (y.swapaxes(-1, -2), x.swapaxes(-1, -2), True)):
+        found = on_threads(lambda left=left, right=right: target.kernels.stacked_matmul(left, right))
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found.swapaxes(-1, -2) if turned else found, expected, rtol=0, atol=2e-5)
+
+
 def test_the_binding_refuses(target: Target) -> None:
     if target.backend != "native":
         pytest.skip("looks at the binding itself")

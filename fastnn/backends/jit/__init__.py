@@ -62,6 +62,7 @@ from fastnn.backends.reference.entries import (  # noqa: F401 (not in the list o
     function_forward,
     prod_backward_input,
     prod_forward,
+    stacked_matmul,
     topk,
 )
 from fastnn.backends.reference.sequence import (  # noqa: F401 (not in the list of __all__: tests/nn/test_nn_sequences.py has their cases)

@@ -39,6 +39,7 @@ from fastnn.backends.native.entries import (  # noqa: F401 (not in the list of _
     function_forward,
     prod_backward_input,
     prod_forward,
+    stacked_matmul,
     topk,
 )
 from fastnn.backends.native.loss import bce_with_logits, huber, mse, smooth_l1, softmax_cross_entropy

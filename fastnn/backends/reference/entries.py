@@ -1,5 +1,5 @@
 """Functions of single entries that NumPy computes one by one, products and sums along a dimension, the first in order,
-and the gradient of a table's rows.
+the gradient of a table's rows, and products of many matrices.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.backends.checks import Array
 from fastnn.backends.reference.erf import erf
-from fastnn.backends.sums import total
+from fastnn.backends.sums import product, total
 
 FUNCTIONS: dict[str, Any] = {
     "atan": np.arctan,
@@ -94,3 +94,9 @@ def embedding_backward_weight(grad: Array, index: Array, rows: int, padding_idx:
     if padding_idx >= 0:
         grad_weight[padding_idx] = 0
     return grad_weight
+
+
+def stacked_matmul(a: Array, b: Array) -> Array:
+    """a (..., M, K) @ b (..., K, N), the dimensions before broadcast."""
+    stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return product(a, b, out=np.empty((*stack, a.shape[-2], b.shape[-1]), a.dtype))
