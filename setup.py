@@ -102,7 +102,7 @@ def extensions() -> list[Extension]:
         "fastnn._kernels",
         [f"kernels/{name}" for name in sources],
         include_dirs=["kernels", numpy.get_include()],
-        depends=glob("kernels/**/*.h", recursive=True),
+        depends=["setup.py", *glob("kernels/**/*.h", recursive=True)],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), ("_GNU_SOURCE", "1")],
         extra_compile_args=[*FLAGS, "-pthread"],
         extra_link_args=["-pthread", *(SANITIZERS if SANITIZE else [])],
