@@ -51,6 +51,7 @@ class Evaluation:
         confusion: (K, K) int64, row = true class, column = the class found; None if the targets are no classes.
         count: number of samples.
         metrics: the other measures asked for, by name.
+        classes: the classes' names, in the order of the confusion matrix; empty where there are none.
     """
 
     loss: float
@@ -58,6 +59,7 @@ class Evaluation:
     confusion: np.ndarray | None
     count: int
     metrics: dict[str, float] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         share = "" if self.accuracy is None else f", accuracy {100 * self.accuracy:.2f} %"
@@ -68,8 +70,10 @@ class Evaluation:
         """The numbers, and the confusion matrix unless it is larger than a screen."""
         if self.confusion is None or len(self.confusion) > MOST_CLASSES_SHOWN:
             return tables.html_text(repr(self))
-        head = ["true class ↓ taken for →", *map(str, range(len(self.confusion)))]
-        rows = ([i, *(count or "" for count in row)] for i, row in enumerate(self.confusion.tolist()))
+        fits = len(self.classes) == len(self.confusion)  # and not for outputs beyond the classes
+        names = self.classes if fits else tuple(map(str, range(len(self.confusion))))
+        head = ["true class ↓ taken for →", *names]
+        rows = ([name, *(count or "" for count in row)] for name, row in zip(names, self.confusion, strict=True))
         return tables.html_table([head, *rows], repr(self))
 
 
@@ -132,7 +136,8 @@ def evaluate(
         kept: list[Any] | None = [] if wanted else None
         tally = measure(predict, dataset, loss, batch_size, _Finite(model, dataset), weights, kept)
         found = measured(wanted, dataset.labels, joined(kept), loss) if kept else {}
-    return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count, found)
+    named = dataset.classes if tally.confusion is not None else ()
+    return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count, found, tuple(named))
 
 
 def predictor(model: Any, compile: bool) -> Callable[[Any], Any]:

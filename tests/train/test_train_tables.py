@@ -391,3 +391,13 @@ def test_as_good_as_scikit_learns_network_in_five_lines() -> None:
     accuracy = fnn.evaluate(model, b, d).accuracy
     assert accuracy is not None
     assert accuracy > judge.score(scaled(b).data, d) - 0.02
+
+
+def test_an_evaluation_names_the_classes_of_its_confusion_matrix() -> None:
+    rows = np.eye(3, dtype=np.float32).repeat(2, axis=0)
+    data = fnn.data.Dataset(rows, ["ham", "ham", "spam", "spam", "spam", "spam"])
+    for outputs, shown in ((2, True), (4, False)):  # more outputs than classes are numbered
+        found = fnn.evaluate(nn.Linear(3, outputs), data)
+        assert found.classes == ("ham", "spam")
+        assert ("spam" in found._repr_html_()) == shown
+    assert fnn.evaluate(nn.Linear(3, 1), rows, rows[:, :1] + 0.5).classes == ()
