@@ -284,3 +284,40 @@ def test_fast_is_good_at_mnist() -> None:
     if config.configuration()["backend"] != "native":
         pytest.skip("quick on the native kernels alone")
     assert fnn.evaluate(learn("fast", fnn.data.load("mnist")), "mnist").accuracy > 0.988
+
+
+def test_train_takes_columns_by_name_and_whole_numbers() -> None:
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame({"rooms": rng.integers(1, 9, 300), "year": rng.integers(1900, 2020, 300)})
+    price = 1000.0 * frame["rooms"] + 2.0 * frame["year"]
+    run = recipes.train(frame, price, epochs=20, verbose=False)
+    assert np.abs(run.predict(frame) - price).mean() < 0.1 * price.std()
+    np.testing.assert_array_equal(run.predict(frame[["year", "rooms"]]), run.predict(frame))
+
+
+def test_a_regression_of_several_targets_of_any_size() -> None:
+    x = np.random.default_rng(0).standard_normal((300, 4)).astype(np.float32)
+    y = x[:, :2] * [1.0, 1000.0] + [0.0, 5000.0]
+    run = recipes.train(x, y, epochs=30, verbose=False)
+    assert run.predict(x).shape == (300, 2)
+    assert (np.abs(run.predict(x) - y).mean(axis=0) < 0.5 * y.std(axis=0)).all()
+    bits = recipes.recipe("auto", Dataset(x, np.eye(2, dtype=np.int64)[np.arange(300) % 2]))
+    assert not bits.values  # rows with one 1 are classes
+
+
+def test_a_regression_on_pictures_learns_where_something_is() -> None:
+    rng = np.random.default_rng(0)
+    place = rng.integers(1, 11, 200)
+    pictures = rng.integers(0, 50, (200, 1, 12, 12)).astype(np.uint8)
+    pictures[np.arange(200), 0, :, place] = 255
+    run = recipes.train(pictures, 10.0 * place, epochs=10, verbose=False)
+    assert not recipes.Recipe(**run.config["recipe"]).augment  # which would move it
+    assert np.abs(run.predict(pictures) - 10 * place).mean() < 10
+
+
+@pytest.mark.parametrize("model", ["mlp", "linear"])
+def test_models_without_places_take_tables(model: str) -> None:
+    x = np.random.default_rng(0).standard_normal((60, 3))
+    run = recipes.train(x, (x[:, 0] > 0).astype(int), model=model, epochs=5, verbose=False)
+    assert run.predict(x).shape == (60,)

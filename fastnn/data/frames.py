@@ -38,7 +38,8 @@ def as_samples(x: Any, columns: Sequence[str] = ()) -> tuple[np.ndarray, tuple[s
         columns: what a data frame must have: its columns of these names are taken, in this order; all without.
 
     Raises:
-        DataError: missing values, columns that are no numbers, or none of that name; each by name, or by number.
+        DataError: missing values, columns that are no numbers, none of that name, or several of one; each by name, or
+        by number.
 
     >>> as_samples(np.array([[1, True], [2.5, False]], object))[0].tolist()
     [[1.0, 1.0], [2.5, 0.0]]
@@ -49,6 +50,9 @@ def as_samples(x: Any, columns: Sequence[str] = ()) -> tuple[np.ndarray, tuple[s
             return _joined([(str(i), array[:, i]) for i in range(array.shape[1])]), ()
         return array, ()
     names = columns_of(x)
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(f"expected columns of different names, got several named {_listed(twice)}: rename them")
     series = [column for _, column in x.items()] if hasattr(x, "items") else [x[name] for name in x.columns]
     if columns:
         absent = [name for name in columns if name not in names]

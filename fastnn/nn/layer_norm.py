@@ -79,7 +79,7 @@ class RMSNorm(_Affine):
     >>> import numpy as np
     >>> from fastnn import nn
     >>> nn.RMSNorm(2, eps=0.0)(np.array([[1.0, 7.0]], np.float32))
-    Tensor([[0.2, 1.4]], from=Reshape)
+    Tensor([[0.2, 1.4]], from=GroupNorm)
     """
 
     def __init__(

@@ -16,6 +16,7 @@ from fastnn.errors import ArgumentError, DataError
 from fastnn.nn import CrossEntropyLoss, MSELoss, Normalize, Sequential
 from fastnn.optim import Optimizer
 from fastnn.schedules import LambdaLR, LRScheduler, OneCycleLR
+from fastnn.train.targets import no_distribution
 
 from .algorithms import ALGORITHMS, FULL, algorithm
 from .deep import mobile, resnet
@@ -100,7 +101,7 @@ class Recipe:
         model = MODELS[self.model](train.image_shape, outputs, scale.mean, scale.std)
         if self.values:
             of = Normalize.of(train.labels.reshape(len(train), -1))
-            model.append(Normalize(list(-of.mean / of.std), list(1 / of.std)))
+            model.append(Normalize(list(-of.mean / of.std), list(1 / of.std), pixels=False))
         return model
 
     def optimizer(self, model: Any) -> Optimizer:
@@ -164,9 +165,13 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
     >>> recipe("cnn", fnn.data.load("digits"), epochs=5).epochs
     5
     """
-    chosen = algorithm(changes.get("algorithm", "nesterov"))
     model = choose(train) if model == AUTO else model
-    changes.setdefault("values", train.labels.dtype.kind == "f" and not train.classes)
+    values = changes.setdefault("values", _are_values(train.labels))
+    if values and model not in ("tabular", "cnn1d"):
+        changes.setdefault("algorithm", "adamw")  # whose steps do not grow with the targets' scale
+    if values or train.images.ndim != 4:
+        changes.setdefault("augment", False)
+    chosen = algorithm(changes.get("algorithm", "nesterov"))
     few = len(train) < FEW  # then small batches and more epochs make up for the updates
     if model == "fast":
         epochs, batch, lr = (20, 32, 0.05) if few else (3, 64, 0.15)
@@ -191,6 +196,13 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
     if changes.get("batch_size") == FULL:
         changes["batch_size"] = len(train)
     return dataclasses.replace(base, **changes)
+
+
+def _are_values(labels: np.ndarray) -> bool:
+    """Whether targets are those of a regression: floating, and no probabilities of classes."""
+    return labels.dtype.kind == "f" and (
+        labels.ndim == 1 or labels.shape[1] == 1 or no_distribution(labels) is not None
+    )
 
 
 def choose(train: Dataset) -> str:

@@ -69,7 +69,7 @@ def train(
     network = chosen.build(samples)
     moves = chosen.augmentation(samples.name)
     batches = Batches(samples.images, samples.labels, chosen.batch_size, shuffle=True, seed=seed, augment=moves)
-    batches.classes, batches.name = samples.classes, samples.name
+    batches.classes, batches.name, batches.columns = samples.classes, samples.name, samples.columns
     optimizer = chosen.optimizer(network)
     history = fit(
         network, batches, held,

@@ -65,8 +65,13 @@ def training_data(
         if share:
             labels = dataset.labels if isinstance(dataset.labels, np.ndarray) else np.zeros(len(dataset))
             rest, chosen = stratified_split(labels, val, seed=0 if seed is None else seed)
-            if sample_weight is not None and np.shape(sample_weight) == (len(dataset),):
+            if sample_weight is not None:
                 weights = as_array(sample_weight)
+                if weights.shape != (len(dataset),):
+                    raise ArgumentError(
+                        f"fit: expected sample_weight ({len(dataset)},), one number for each sample before the split, "
+                        f"got {weights.shape}"
+                    )
                 sample_weight, held_weight = weights[rest], weights[chosen]
             dataset, held = dataset.subset(rest), dataset.subset(chosen)
         if isinstance(batch_size, str):

@@ -11,18 +11,19 @@ import numpy as np
 from fastnn import data as datasets
 from fastnn import plan, tables
 from fastnn.backends.stopping import Stoppable
+from fastnn.console import shown
 from fastnn.data import Batches, Dataset
 from fastnn.data.about import About, about
 from fastnn.data.frames import as_labels, is_frame
 from fastnn.data.loading import of_files, part_to_measure
 from fastnn.data.samples import Samples, is_several
-from fastnn.errors import ArgumentError, NonFiniteError
+from fastnn.errors import ArgumentError, LabelError, NonFiniteError
 from fastnn.interrupts import at_once
 from fastnn.nn import Embedding, EmbeddingBag, Module, Normalize
 from fastnn.nn.arguments import spread
 from fastnn.nn.modes import mode
 from fastnn.ops.norms import check_pixels, on_scale
-from fastnn.plan.fewest import fewest_for
+from fastnn.plan.fewest import fewest_for, trial
 from fastnn.plan.steady import Unsteady
 from fastnn.tensors import Tensor, no_grad
 from fastnn.trees import count_of, flatten, is_tree, map_arrays, take, unflatten
@@ -129,7 +130,8 @@ def evaluate(
     with mode(model, training=False), no_grad():  # of the loss, too, and once for all batches
         predict = predictor(model, compile)
         if loss is None:
-            loss, _ = default_loss(dataset.labels, lambda: predict(take(dataset.images, slice(2))))
+            two = take(dataset.images, slice(2))
+            loss, _ = default_loss(dataset.labels, lambda: trial(model, input_for(model)(two)))
         check_targets("evaluate", dataset.labels, loss)
         finite.check_model("evaluate", model)
         weights = weights_of("evaluate", dataset.labels, dataset.classes, loss, class_weight, sample_weight)
@@ -264,7 +266,15 @@ def as_dataset(data: Any, split: str, known: About | None = None) -> Any:
 
 def _numbered(dataset: Dataset, known: About | None) -> Dataset:
     """The data set with its classes numbered as those that are known by the same names."""
-    if known is None or dataset.classes == known.classes or not set(dataset.classes) <= set(known.classes):
+    if known is None or dataset.classes == known.classes:
+        return dataset
+    others = set(dataset.classes) - set(known.classes)
+    if others:
+        numbers = dataset.classes == tuple(map(str, range(len(dataset.classes))))
+        if len(others) < len(set(dataset.classes)) and not numbers:
+            raise LabelError(
+                f"expected classes among {shown(', '.join(known.classes))}, got {shown(', '.join(sorted(others)))} too"
+            )
         return dataset
     if dataset.labels.ndim != 1 or dataset.labels.dtype.kind != "i":
         return dataset

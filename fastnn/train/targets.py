@@ -33,6 +33,7 @@ __all__ = [
     "check_targets",
     "default_loss",
     "has_bits",
+    "no_distribution",
 ]
 
 ROUNDING = 1e-3  # by which the sum of a row of probabilities may differ from 1
@@ -57,7 +58,7 @@ def default_loss(targets: Any, outputs: Callable[[], Any]) -> tuple[Any, str]:
         return BCEWithLogitsLoss(), "targets 0 and 1 for one output"
     if targets.dtype.kind != "f":
         return CrossEntropyLoss(), "class labels"
-    if not of_one and targets.ndim == 2 and _no_distribution(targets) is None:
+    if not of_one and targets.ndim == 2 and no_distribution(targets) is None:
         return CrossEntropyLoss(), "probabilities of classes"
     if not of_one and bits:
         return BCEWithLogitsLoss(), "targets 0 and 1 for several outputs"
@@ -91,7 +92,7 @@ def _is_one(outputs: Any) -> bool:
     return isinstance(outputs, np.ndarray) and outputs.shape[1:] in ((), (1,))
 
 
-def _no_distribution(targets: np.ndarray) -> str | None:
+def no_distribution(targets: np.ndarray) -> str | None:
     """What makes rows (N, K) no probabilities of classes; None if they are."""
     sums = targets.sum(axis=1, dtype=np.float64)
     wrong = np.flatnonzero(~(np.abs(sums - 1) <= ROUNDING) | ~(targets >= 0).all(axis=1))
@@ -131,7 +132,7 @@ def check_targets(where: str, targets: Any, loss: Any) -> None:
             f"{REGRESSION}, for two classes nn.BCEWithLogitsLoss()"
         )
     if targets.ndim == 2:
-        found = _no_distribution(targets)
+        found = no_distribution(targets)
         if found is not None:
             raise LabelError(
                 f"{where}: cross-entropy expects rows of probabilities, at least 0 and with the sum 1, got {found}: "

@@ -106,8 +106,14 @@ def _of_classes(where: str, labels: np.ndarray, classes: Sequence[str], given: A
     if isinstance(given, str) and given == "balanced":
         counts = np.bincount(numbers, minlength=number)
         return len(numbers) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-    if isinstance(given, np.ndarray) and given.ndim == 1 and _are_weights(given):
-        return given.astype(np.float64)
+    if not isinstance(given, (Mapping, str)):
+        array = as_array(given)
+        if array.shape != (number,) or array.dtype.kind not in "fiub" or not _are_weights(array):
+            raise ArgumentError(
+                f'{where}: expected class_weight={{label: weight}}, "balanced", or {number} numbers of at least 0 and '
+                f"not all 0, one for each class, got {array.dtype} {array.shape}"
+            )
+        return array.astype(np.float64)
     if not isinstance(given, Mapping):
         raise ArgumentError(f'{where}: expected class_weight={{label: weight}} or "balanced", got {given!r}')
     weights = np.ones(number)

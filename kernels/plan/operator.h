@@ -80,9 +80,8 @@ static void operator_prod_backward(const int64_t *n, const float *grad, const fl
     for (i64 o = 0; o < n[0]; o++, x += size * inner, grad_x += size * inner, grad += inner, y += inner) {
         int plain = 1;
         for (i64 i = 0; i < inner; i++) plain &= fabsf(y[i]) >= 0x1p-126f && fabsf(y[i]) <= 0x1.fffffep127f;
-        const float whole = inner ? *grad * *y : 0;
-        if (plain && inner == 1) for (i64 k = 0; k < size; k++) grad_x[k] = whole / x[k];
-        else if (plain) for (i64 k = 0; k < size; k++) for (i64 i = 0; i < inner; i++) grad_x[k * inner + i] = grad[i] * y[i] / x[k * inner + i];
+        if (plain && inner == 1) for (i64 k = 0; k < size; k++) grad_x[k] = *grad * (*y / x[k]);
+        else if (plain) for (i64 k = 0; k < size; k++) for (i64 i = 0; i < inner; i++) grad_x[k * inner + i] = grad[i] * (y[i] / x[k * inner + i]);
         else for (i64 i = 0; i < inner; i++) {
             float before = grad[i], behind = 1;
             for (i64 k = 0; k < size; before *= x[k++ * inner + i]) grad_x[k * inner + i] = before;

@@ -141,3 +141,15 @@ def test_the_binding_refuses(target: Target) -> None:
         with pytest.raises(ShapeError):
             operate("cumsum", (written, given), (2, 3, 1, 0))
     assert not operate("take_rows_backward", (y, x, np.array([0, 2])), (2, 3, 2, -1))
+
+
+@pytest.mark.parametrize(("scale", "grad"), [(1e35, 1e5), (1e-35, 1e-12)])
+@pytest.mark.parametrize("inner", [1, 3])
+def test_a_products_gradient_leaves_no_range_on_its_way(target: Target, scale: float, grad: float, inner: int) -> None:
+    x = np.ones((1, 2, inner), np.float32)
+    x[:, 0] = scale
+    grads = np.full((1, inner), grad, np.float32)
+    y = target.kernels.prod_forward(x, 1)
+    with np.errstate(over="ignore"):  # of the other one's
+        grad_x = target.kernels.prod_backward_input(grads, x, y, 1)
+    np.testing.assert_allclose(grad_x[:, 0], grads, rtol=1e-6)

@@ -117,3 +117,10 @@ def test_channels_of_pictures_and_signals_get_theirs() -> None:
     np.testing.assert_allclose(nn.Normalize.of(signals).std, signals.std(axis=(0, 2)), rtol=1e-6)
     with pytest.raises(fnn.errors.ShapeError, match=r"Normalize.of: expected data \(N, F\)"):
         nn.Normalize.of(np.zeros(3))
+
+
+def test_columns_of_one_name_are_refused() -> None:
+    pandas = pytest.importorskip("pandas")
+    twice = pandas.DataFrame([[1.0, 2.0, 3.0]], columns=["v", "w", "v"])
+    with pytest.raises(DataError, match="different names, got several named 'v'"):
+        fnn.data.Dataset(twice, [0])

@@ -138,6 +138,27 @@ def test_it_answers_as_the_model(kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5 * abs(expected).max())
 
 
+class Sliced(nn.Module):
+    """Products by a part of a parameter and then by all of it: both are constants, and begin at one place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32))
+
+    def forward(self, x: Any) -> Any:
+        return fnn.cat([fnn.nn.functional.linear(x, self.w[:2]), fnn.nn.functional.linear(x, self.w)], 1)
+
+
+@pytest.mark.parametrize(("model", "shape"), [(Sliced(), (5,)), (nn.LayerNorm(5), (4, 5)), (nn.RMSNorm(5), (4, 5))])
+def test_parts_of_constants_and_norms_of_sequences(model: nn.Module, shape: tuple[int, ...], tmp_path: Path) -> None:
+    fnn.interop.export_c(model, tmp_path / "model.c", shape)
+    predict = compiled(tmp_path / "model.c")
+    x = np.random.default_rng(1).standard_normal((3, *shape)).astype(np.float32)
+    expected = model(fnn.Tensor(x)).numpy().reshape(3, -1)
+    found = predict(x, expected.shape[1])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("compiler", ["clang", "arm-none-eabi-gcc"])
 def test_other_compilers_have_no_warning(compiler: str, tmp_path: Path) -> None:
     if shutil.which(compiler) is None:
@@ -254,3 +275,20 @@ def test_what_cannot_be_written_is_named(
     with pytest.raises(error, match=said):
         export_c(model, tmp_path / "model.c", **{"shape": (3,), **options})
     assert not (tmp_path / "model.c").exists()
+
+
+def test_int8_of_one_output_counts_the_side_that_it_is_on(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 5)).astype(np.float32)
+    model = nn.Linear(5, 1)
+    labels = (model(fnn.Tensor(x)).numpy()[:, 0] > 0).astype(np.int64)
+    found = fnn.interop.export_c(model, tmp_path / "m.c", (5,), int8=(x, labels)).int8
+    assert found is not None
+    assert found.before == 1
+    assert found.same is not None
+    assert found.same > 0.95
+    fnn.fit(model, x, x[:, :1] * 2, verbose=False)
+    found = fnn.interop.export_c(model, tmp_path / "m.c", int8=x).int8
+    assert found is not None
+    assert found.same is None
+    assert "class" not in str(found)

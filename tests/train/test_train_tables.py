@@ -401,3 +401,21 @@ def test_an_evaluation_names_the_classes_of_its_confusion_matrix() -> None:
         assert found.classes == ("ham", "spam")
         assert ("spam" in found._repr_html_()) == shown
     assert fnn.evaluate(nn.Linear(3, 1), rows, rows[:, :1] + 0.5).classes == ()
+
+
+def test_weights_are_checked_for_length() -> None:
+    x, y = np.eye(3, dtype=np.float32).repeat(20, axis=0), np.repeat([0, 1, 2], 20)
+    for wrong in ([1.0, 5.0], np.ones(9), [1.0, -1.0, 1.0]):
+        with pytest.raises(fnn.errors.ArgumentError, match="3 numbers of at least 0"):
+            fnn.fit(nn.Linear(3, 3), x, y, class_weight=wrong, verbose=False)
+    assert np.isfinite(fnn.evaluate(nn.Linear(3, 3), x, y, class_weight=[1, 2, 3]).loss)
+    with pytest.raises(fnn.errors.ArgumentError, match=r"sample_weight \(60,\)"):
+        fnn.fit(nn.Linear(3, 3), x, y, val=0.2, sample_weight=np.ones(48), verbose=False)
+
+
+def test_classes_that_only_overlap_are_refused() -> None:
+    x = np.eye(2, dtype=np.float32)
+    model = nn.Linear(2, 2)
+    fnn.fit(model, fnn.data.Dataset(x, [0, 1], ("cat", "dog")), verbose=False)
+    with pytest.raises(fnn.errors.LabelError, match="ape"):
+        fnn.evaluate(model, fnn.data.Dataset(x, [0, 1], ("ape", "cat")))

@@ -10,6 +10,8 @@ from fastnn._kernels import operate
 from fastnn.backends.checks import Array, empty
 from fastnn.backends.native.arrays import contiguous
 
+TOPK_MOST = 64  # of kernels/plan/operator.h
+
 
 def _around(x: Array, dim: int) -> tuple[int, int, int]:
     return math.prod(x.shape[:dim]), x.shape[dim], math.prod(x.shape[dim + 1 :])
@@ -41,6 +43,8 @@ def prod_backward_input(grad: Array, x: Array, y: Array, dim: int) -> Array:
 
 
 def topk(x: Array, count: int, smallest: bool = False) -> Array:
+    if not 1 <= count <= min(TOPK_MOST, x.shape[1]):
+        raise ValueError(f"topk: expected 1 to {min(TOPK_MOST, x.shape[1])} of {x.shape[1]} entries, got {count}")
     places = empty((len(x), count), np.dtype(np.int64))
     operate("topk", (places, contiguous(x)), (*x.shape, count, int(smallest)))
     return places
@@ -49,7 +53,8 @@ def topk(x: Array, count: int, smallest: bool = False) -> Array:
 def embedding_backward_weight(grad: Array, index: Array, rows: int, padding_idx: int = -1) -> Array:
     grad_weight = empty((rows, grad.shape[1]), grad.dtype)
     sizes = len(index), grad.shape[1], rows, padding_idx
-    operate("take_rows_backward", (grad_weight, contiguous(grad), contiguous(index)), sizes)
+    if not operate("take_rows_backward", (grad_weight, contiguous(grad), contiguous(index)), sizes):
+        raise IndexError(f"embedding_backward_weight: expected indices from 0 to {rows - 1}")
     return grad_weight
 
 

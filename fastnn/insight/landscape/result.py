@@ -304,5 +304,6 @@ def _check(result: Landscape) -> None:
         or not all(isinstance(word, str) for word in words)
         or not all(number is None or isinstance(number, (int, float)) for number in numbers)
         or not isinstance(result.about, dict)
+        or not all(flag is None or isinstance(flag, (bool, np.bool_)) for flag in (result.log, result.contours))
     ):
         raise ValueError("its parts do not fit together")

@@ -23,10 +23,10 @@ from fastnn.interop.c.memory import plan
 from fastnn.interop.c.source import described, in_comment, source_of, weight_bytes
 from fastnn.nn import Module
 from fastnn.nn.modes import mode
-from fastnn.ops import norms
 from fastnn.plan.inputs import Inputs
 from fastnn.plan.trace import Graph, trace
 from fastnn.tensors import no_grad
+from fastnn.train.evaluate import normalizes
 from fastnn.trees import ARRAY
 
 __all__ = ["Exported", "export_c"]
@@ -111,7 +111,11 @@ def export_c(
     """
     if not isinstance(model, Module):
         raise ArgumentError(f"export_c: expected a model (an nn.Module), got {type(model).__name__}")
-    if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name in (*_TAKEN.split(), *FUNCTIONS):
+    if (
+        not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)
+        or name in (*_TAKEN.split(), *FUNCTIONS)
+        or re.fullmatch(r"w\d+", name)
+    ):
         raise ArgumentError(f"export_c: expected name to be one that a C function can have, got {name!r}")
     shape = _shape_of(model, shape)
     with mode(model, training=False), no_grad():
@@ -121,14 +125,14 @@ def export_c(
         quantized = None
         if int8 is not None:
             data = int8, int8 if test is None else test
-            quantized = quantize.quantize(lambda n: traced(model, shape, n), folded, shape, *data)
+            quantized = quantize.quantize(lambda n: traced(model, shape, n), folded, model, *data)
         emitter = CEmitter(graph, folded, known, lambda module: _name_of(model, module))
     for buffer in emitter.buffers:
         if buffer.kind == "w" and buffer.name and not np.isfinite(buffer.array).all():
             raise NonFiniteError("export_c: expected finite weights, got NaN or infinite ones")
     scratch = plan(emitter.statements)
     outputs = graph.results[0].shape[1:]
-    x, y = described(shape, _scale(graph)), described(outputs, _meaning(model))
+    x, y = described(shape, _scale(model)), described(outputs, _meaning(model))
     text = source_of(emitter, name, scratch, x, y, version())
     files.write_atomically(path, text.encode())
     constant_bytes = weight_bytes(emitter.buffers)
@@ -158,9 +162,8 @@ def _shape_of(model: Module, shape: Sequence[int] | None) -> tuple[int, ...]:
     return tuple(map(int, given))
 
 
-def _scale(graph: Graph) -> str:
-    normalized = any(op.function is norms.Normalize and op.inputs[0] is graph.x for op in graph.operators)
-    return "; pixels from 0 to 1" if normalized else ""
+def _scale(model: Module) -> str:
+    return "; pixels from 0 to 1" if normalizes(model) else ""
 
 
 def _meaning(model: Module) -> str:

@@ -28,6 +28,13 @@ __all__ = ["CEmitter"]
 _INTS = "ijklmnrs"  # of loops
 
 
+def _extent(array: Array) -> tuple[int, int]:
+    """Addresses of its first byte and behind its last."""
+    ways = [stride * (size - 1) for stride, size in zip(array.strides, array.shape, strict=True)]
+    first = array.ctypes.data + sum(way for way in ways if way < 0)
+    return first, first + sum(map(abs, ways)) + array.itemsize
+
+
 class CEmitter(Emitter):
     """The statements of one graph, its constants, and the names of the functions that they call."""
 
@@ -124,10 +131,12 @@ class CEmitter(Emitter):
         return known
 
     def _buffer(self, array: Array) -> Buffer | None:
-        """That in whose memory the array begins."""
-        address = array.ctypes.data
+        """That in whose memory the array begins; a constant's holds all of it, for a part of it may be one, too."""
+        address, (first, last) = array.ctypes.data, _extent(array)
         for buffer in self.buffers:
-            if 0 <= address - buffer.array.ctypes.data < buffer.array.nbytes:
+            start = buffer.array.ctypes.data
+            end = start + buffer.array.nbytes
+            if start <= address < end and (buffer.kind != "w" or start <= first <= last <= end):
                 return buffer
         return None
 
@@ -293,6 +302,7 @@ class CEmitter(Emitter):
         self.map("div", self.sum(self.map("mul", centred, centred), (1, 2)), count, out=var)
 
     def _group_norm(self, y: Array, statistics: Array, x: Array, *affine: Any, n: Any, p: Any, **_: Any) -> None:
+        y, x = y.reshape(n[:3]), x.reshape(n[:3])  # views: a rule passes contiguous arrays
         for i in range(n[0]):
             self._function("group_norm", y[i], x[i], *affine, n=(*n[1:], p[0]), in_place=n[0] == 1)
 

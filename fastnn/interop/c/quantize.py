@@ -11,10 +11,14 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.data import Dataset
+from fastnn.data.about import about
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.interop.c.fold import Folded, Weights, evaluate, run
+from fastnn.ops.norms import on_scale
 from fastnn.plan.trace import Graph, Operator
 from fastnn.tensors import Array
+from fastnn.train.evaluate import input_for
+from fastnn.train.tally import classes_found
 
 __all__ = ["Quantized", "quantize"]
 
@@ -30,17 +34,19 @@ class Quantized:
     Attributes:
         samples: how many these were.
         before, after: the accuracy of the model and of the quantized one; None without labels.
-        same: the share of samples whose largest output is the same one.
+        same: the share of samples whose class is the same; None where outputs are values.
         error: the largest difference of an output, as a share of the largest output.
     """
 
     samples: int
     before: float | None
     after: float | None
-    same: float
+    same: float | None
     error: float
 
     def __str__(self) -> str:
+        if self.same is None:
+            return f"int8: at most {100 * self.error:.2f} % of the largest output away on {self.samples:,} samples"
         cost = f"the same class for {100 * self.same:.2f} % of {self.samples:,} samples"
         if self.before is None or self.after is None:
             return f"int8: {cost}"
@@ -48,10 +54,12 @@ class Quantized:
         return f"int8: {lost}, {cost}"
 
 
-def quantize(trace: Callable[[int], Graph], folded: Folded, shape: tuple[int, ...], data: Any, test: Any) -> Quantized:
+def quantize(trace: Callable[[int], Graph], folded: Folded, model: Any, data: Any, test: Any) -> Quantized:
     """Quantize `folded` by `data`, and measure by `test`; `trace(n)` gives the model's graph for n samples."""
-    some = _samples(data, shape)[0][:CALIBRATION]
-    x, labels = _samples(test, shape)
+    shape, known, to_input = trace(1).x.shape[1:], about(model), input_for(model)
+    some = _samples(data, shape, to_input)[0][:CALIBRATION]
+    x, labels = _samples(test, shape, to_input)
+    values = known is not None and known.outputs == "values"
     trace = functools.cache(trace)
 
     def outputs() -> Array:
@@ -67,14 +75,15 @@ def quantize(trace: Callable[[int], Graph], folded: Folded, shape: tuple[int, ..
     run(trace(len(some)), folded, some, fit)
     folded.weights.update(fitted)
     after = outputs()
-    was, became = (None if labels is None else _share(labels, y) for y in (before, after))
+    was, became = (None if labels is None or values else _share(labels, y) for y in (before, after))
     error = float(abs(after - before).max() / (abs(before).max() or 1))
-    return Quantized(len(x), was, became, _share(before.argmax(1), after), error)
+    same = None if values else _share(classes_found(before, None), after)
+    return Quantized(len(x), was, became, same, error)
 
 
 def _share(classes: Array, outputs: Array) -> float:
-    """Of outputs that are largest for these classes."""
-    return float((outputs.argmax(1) == classes).mean())
+    """Of outputs that say these classes."""
+    return float((classes_found(outputs, None) == classes).mean())
 
 
 def _fitted(op: Operator, weights: Weights, x: Array, expected: Array) -> Weights:
@@ -98,8 +107,8 @@ def _fitted(op: Operator, weights: Weights, x: Array, expected: Array) -> Weight
     return Weights(kept * scale.reshape(channels), corrected, (kept, scale))
 
 
-def _samples(data: Any, shape: tuple[int, ...]) -> tuple[Array, Array | None]:
-    """Samples as float32, and labels where the data have some."""
+def _samples(data: Any, shape: tuple[int, ...], to_input: Callable[[Any], Any]) -> tuple[Array, Array | None]:
+    """Samples as the model is given them in float32, and labels where the data have some."""
     labels = None
     if isinstance(data, Dataset):
         data, labels = data.images, data.labels
@@ -114,4 +123,4 @@ def _samples(data: Any, shape: tuple[int, ...]) -> tuple[Array, Array | None]:
         raise ShapeError(f"export_c: expected {len(x)} labels for int8, got {len(labels)}")
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):  # no classes
         labels = None
-    return (x / np.float32(255) if x.dtype == np.uint8 else x).astype(np.float32), labels
+    return on_scale(to_input(x), np.dtype(np.float32)), labels
