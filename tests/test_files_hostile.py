@@ -303,7 +303,8 @@ def test_landscapes_whose_parts_do_not_fit(tmp_path: Path) -> None:
         ("losses", np.zeros(3)), ("axis0", np.zeros((2, 2))), ("path0_times", np.zeros(1)), ("losses", np.array("x")),
         ("path1_coordinates", np.zeros(7)), ("words", np.array(3)), ("words", np.array("{")),
         *(("words", np.array(json.dumps({**words, key: value}))) for key in words for value in ({"a": 1}, [3], "x", 2.5)
-          if not (key in ("title", "time") and value == "x") and not (key in ("centre", "lowest", "moment") and value == 2.5)
+          if not (key in ("title", "time") and value == "x")
+          and not (key in ("centre", "lowest", "moment") and value == 2.5)
           and not (key == "about" and isinstance(value, dict))),
     ):  # fmt: skip
         np.savez(tmp_path / "changed.npz", **{**arrays, name: array})
