@@ -20,8 +20,8 @@ for pool in ("OPENBLAS", "MKL", "OMP", "NUMBA"):  # read when NumPy, PyTorch and
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "tests" / "support")]
 
-# Doctests are looked for by importing: PyTorch may not be there, and versus is a program.
-collect_ignore_glob = ["torch_*.py", "versus"]
+# Doctests are looked for by importing: PyTorch may not be there, and programs import each other as `benchmarks.…`.
+collect_ignore_glob = ["torch_*.py", "versus", "c_export.py", "families.py", "operators.py", "rl.py", "tables.py"]
 
 SECONDS_TO_FALL_ASLEEP = 0.05
 # pytest-benchmark's own defaults, and what stands in their place here unless the command line says otherwise.
