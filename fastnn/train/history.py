@@ -179,7 +179,7 @@ _COLUMNS: dict[str, tuple[str, int, Callable[[Any], str]]] = {
     "penalty": ("penalty", 9, tables.decimal),
     "train_accuracy": ("train acc", 8, _share),
     "val_loss": ("val loss", 9, tables.decimal),
-    "val_accuracy": ("val acc", 9, _share),
+    "val_accuracy": ("val acc", 8, _share),
     "lr": ("lr", 9, "{:.3g}".format),
     "seconds": ("seconds", 7, lambda value: f"{value:.1f}" if value >= 1 else f"{value:.2g}"),
     "images_per_second": ("samples/s", 9, "{:,.0f}".format),

@@ -67,6 +67,7 @@ def test_columns_rows_and_slices() -> None:
 def test_the_table_shows_every_epoch() -> None:
     lines = repr(History([WATCHED, UNWATCHED])).splitlines()
     assert len({len(line) for line in lines}) == 1
+    assert len(lines[0]) <= 80  # of a usual terminal
     assert lines[1].split() == ["1", "0.3333", "50.00", "%", "0.3000", "66.67", "%", "0.001", "1.5", "1,000"]
     assert lines[2].split() == ["2", "1e-17", "-", "-", "-", "0.0005", "2.5", "600"]
 
