@@ -82,7 +82,7 @@ def images_at(path: str) -> list[str]:
 
 
 def is_named_as_image(name: str) -> bool:
-    """Whether a file has the suffix of an image, in capitals or not."""
+    """Whether a file name ends like an image's, in either case."""
     return os.path.splitext(name)[1].lower() in _SUFFIXES
 
 
@@ -170,7 +170,7 @@ def _leave_in_all(parts: dict[str, Part], why: str, name: str) -> None:
 
 
 def _hint(folder: Path, part: Part) -> str:
-    """What to do where the only class has nothing but folders in it, as archives unpacked into their own name have."""
+    """A hint where the only class holds nothing but folders, as when an archive was unpacked into its own folder."""
     wrapper = folder / part.files[0][1]
     if any(file.parent == wrapper for file, _ in part.files):
         return ""

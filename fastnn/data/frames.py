@@ -142,7 +142,7 @@ def _joined(columns: list[tuple[str, Any]]) -> np.ndarray:
 
 
 def _missing(array: np.ndarray, column: Any = None) -> np.ndarray:
-    """Where entries are None, NaN, or what a data frame's column calls missing."""
+    """Which entries are missing: None, NaN, or what a data frame's column says."""
     if hasattr(column, "isna"):
         return np.asarray(column.isna(), bool)
     return np.array([entry is None or type(entry).__name__ == "NAType" or entry != entry for entry in array.tolist()])

@@ -71,7 +71,7 @@ def read_listing(path: Path) -> Pictures:
 
 
 def are_paths(value: Any) -> bool:
-    """Whether a value is a list, a tuple or an array of paths."""
+    """Whether a value is a sequence or array of paths."""
     if isinstance(value, np.ndarray):
         return value.ndim == 1 and value.size > 0 and isinstance(value[0], str | os.PathLike)
     return isinstance(value, Sequence) and len(value) > 0 and isinstance(value[0], str | os.PathLike)

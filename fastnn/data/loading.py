@@ -106,7 +106,7 @@ def load(
 
 
 def of_files(source: Any) -> bool:
-    """Whether what names a data set are image files: the path of a folder or of a list, or (paths, labels)."""
+    """Whether a data set is read from image files: a folder, a list of them, or (paths, labels)."""
     if isinstance(source, str):
         return source not in SOURCES and os.path.exists(os.path.expanduser(source))
     return isinstance(source, os.PathLike) or (isinstance(source, tuple) and len(source) == 2 and are_paths(source[0]))

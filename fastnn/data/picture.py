@@ -42,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Head:
-    """What `read_picture` will give, by a file's header: height and width in pixels, and whether it is in colour."""
+    """A picture's height and width in pixels, and whether it is in colour, from its file's header."""
 
     height: int
     width: int
@@ -79,8 +79,8 @@ def pixels_of(image: Image) -> np.ndarray:
 
 
 def read_head(path: Path) -> Head:
-    """What `read_picture` will give, without decoding the pixels where that can be told. Raises what that raises for
-    a file that is no image."""
+    """The header of a picture, whose pixels are decoded only where it does not say enough. Raises what `read_picture`
+    raises for a file that is no image."""
     with _opened(path) as image:
         colour, (width, height) = _kind(image)[0], image.size
         # Pillow looks for the Exif of a PNG behind its pixels, too, and decodes them for that.

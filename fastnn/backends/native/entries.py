@@ -1,4 +1,4 @@
-"""What plans run as an operator by itself (kernels/plan/operator.h), for eager operators."""
+"""Eager calls of the kernels that plans run one operator at a time (kernels/plan/operator.h)."""
 
 from __future__ import annotations
 
