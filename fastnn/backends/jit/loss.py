@@ -66,12 +66,7 @@ def huber(
     *,
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
-    loss, grad = shapes.elementwise_loss("huber", prediction, target, out, FLOAT32)
-    _pieced(
-        prediction.size * _NS_COPY, flat(prediction), flat(target), float(delta), float(delta), float(scale),
-        flat(loss), flat(grad),
-    )  # fmt: skip
-    return loss, grad
+    return _of_two_pieces("huber", prediction, target, delta, delta, scale, out)
 
 
 def smooth_l1(
@@ -82,10 +77,23 @@ def smooth_l1(
     *,
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
-    loss, grad = shapes.elementwise_loss("smooth_l1", prediction, target, out, FLOAT32)
+    return _of_two_pieces("smooth_l1", prediction, target, beta, 1.0, scale, out)
+
+
+def _of_two_pieces(
+    op: str,
+    prediction: Array,
+    target: Array,
+    delta: float,
+    slope: float,
+    scale: float,
+    out: tuple[Array | None, Array | None] | None,
+) -> tuple[Array, Array]:
+    """A parabola up to delta, a line of that slope beyond."""
+    loss, grad = shapes.elementwise_loss(op, prediction, target, out, FLOAT32)
     _pieced(
-        prediction.size * _NS_COPY, flat(prediction), flat(target), float(beta), 1.0, float(scale), flat(loss),
-        flat(grad),
+        prediction.size * _NS_COPY, flat(prediction), flat(target), float(delta), float(slope), float(scale),
+        flat(loss), flat(grad),
     )  # fmt: skip
     return loss, grad
 
