@@ -159,24 +159,8 @@ def test_changes_to_a_recipe_and_unknown_models() -> None:
 def learn(
     name: str, train: Dataset, seed: int = 0, callbacks: tuple[fnn.train.Callback, ...] = (), **changes: Any
 ) -> nn.Sequential:
-    """A model trained by its recipe, as `fastnn train` does it."""
-    fnn.manual_seed(seed)
-    recipe = recipes.recipe(name, train, **changes)
-    model = recipe.build(train)
-    optimizer = recipe.optimizer(model)
-    moves = recipe.augmentation(train.name)
-    batches = fnn.data.Batches(train.images, train.labels, recipe.batch_size, shuffle=True, seed=seed, augment=moves)
-    fnn.fit(
-        model,
-        batches,
-        loss=recipe.loss(),
-        optimizer=optimizer,
-        scheduler=recipe.scheduler(optimizer, len(batches)),
-        epochs=recipe.epochs,
-        callbacks=callbacks,
-        verbose=False,
-    )
-    return model
+    """A model trained by its recipe."""
+    return recipes.train(train, model=name, seed=seed, callbacks=callbacks, verbose=False, **changes).model
 
 
 @pytest.mark.parametrize(

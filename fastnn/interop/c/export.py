@@ -154,9 +154,9 @@ def traced(model: Module, shape: tuple[int, ...], count: int) -> Graph:
 
 def _shape_of(model: Module, shape: Sequence[int] | None) -> tuple[int, ...]:
     known = about(model)
-    if shape is None and (known is None or known.shape is None):
+    given = known.shape if shape is None and known is not None else shape
+    if given is None:
         raise ArgumentError("export_c: expected the shape of one sample, export_c(model, path, (1, 28, 28)), got none")
-    given = shape if shape is not None else known.shape  # type: ignore[union-attr]
     if not isinstance(given, Sequence) or not all(isinstance(size, (int, np.integer)) and size > 0 for size in given):
         raise ArgumentError(f"export_c: expected shape to be positive whole numbers, got {given!r}")
     return tuple(map(int, given))
