@@ -94,6 +94,7 @@ def test_the_surface_has_the_right_grid_and_the_paths_lie_on_it(page: Browser, r
     assert scene == [axis.label for axis in result.axes]
 
 
+@pytest.mark.long
 def test_toggles_change_the_picture_and_keep_the_camera(page: Browser, result: landscape.Landscape) -> None:
     eye = "document.getElementById('plot')._fullLayout.scene._scene.getCamera().eye"
 
@@ -180,6 +181,7 @@ def test_nothing_leaves_the_machine_and_nothing_complains(page: Browser) -> None
     assert any("Content Security Policy" in message for message in page.errors())
 
 
+@pytest.mark.long
 def test_it_fits_a_phone(browser: Browser, result: landscape.Landscape, tmp_path: Path) -> None:
     path = landscape.view(result, tmp_path / "page.html", show=False)
     metrics = {"width": 390, "height": 780, "deviceScaleFactor": 1, "mobile": True}
@@ -195,6 +197,7 @@ def test_it_fits_a_phone(browser: Browser, result: landscape.Landscape, tmp_path
         browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.mark.long
 def test_lines_and_optimisers_have_pages_too(browser: Browser, tmp_path: Path) -> None:
     axes = (landscape.Axis("t", np.array([-1.0, 0, 1]), "random direction"),)
     browser.open(landscape.view(landscape.Landscape(np.array([3.0, 1, 2]), axes), tmp_path / "line.html", show=False))
