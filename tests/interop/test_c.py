@@ -263,6 +263,13 @@ def broken() -> nn.Module:
     return model
 
 
+def overflowing() -> nn.Module:
+    """Finite numbers, but not their product."""
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    model[0].weight.data[...], model[1].weight.data[...] = 10, 3e38
+    return model
+
+
 @pytest.mark.parametrize(
     ("model", "options", "error", "said"),
     [
@@ -271,6 +278,7 @@ def broken() -> nn.Module:
         (Peeking(), {}, GraphError, "cannot be traced: the model reads the value"),
         (Two(), {}, GraphError, "returns one array, got 2"),
         (broken(), {}, NonFiniteError, r"export_c: .* finite numbers, got other ones in the parameter weight \(nan"),
+        (overflowing(), {"shape": (3,)}, NonFiniteError, "export_c: expected finite weights, got NaN or infinite ones"),
         (nn.Linear(3, 2), {"shape": None}, ArgumentError, "shape of one sample"),
         (nn.Linear(3, 2), {"shape": (3, 0)}, ArgumentError, "positive whole numbers"),
         (nn.Linear(3, 2), {"shape": (4,)}, ShapeError, "4"),

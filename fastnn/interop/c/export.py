@@ -14,7 +14,7 @@ from fastnn import files
 from fastnn.arrays import without_numbers
 from fastnn.config import version
 from fastnn.data.about import about
-from fastnn.errors import ArgumentError, GraphError
+from fastnn.errors import ArgumentError, GraphError, NonFiniteError
 from fastnn.interop.c import quantize
 from fastnn.interop.c.fold import constants, fold
 from fastnn.interop.c.kernels import FUNCTIONS
@@ -129,6 +129,11 @@ def export_c(
             data = int8, int8 if test is None else test
             quantized = quantize.quantize(lambda n: traced(model, shape, n), folded, model, *data)
         emitter = CEmitter(graph, folded, known, lambda module: _name_of(model, module))
+    weights = [array for of in folded.weights.values() for array in (of.weight, of.bias) if array is not None]
+    written = [buffer.array for buffer in emitter.buffers if buffer.kind == "w" and buffer.name]
+    # Infinities may stand in a mask that is no layer's weight.
+    if not all(np.isfinite(array).all() for array in weights) or any(np.isnan(array).any() for array in written):
+        raise NonFiniteError("export_c: expected finite weights, got NaN or infinite ones")
     scratch = plan(emitter.statements)
     outputs = graph.results[0].shape[1:]
     x, y = described(shape, _scale(model)), described(outputs, _meaning(model))

@@ -68,7 +68,8 @@ def fold(graph: Graph, known: dict[int, Array]) -> Folded:
                 factor, shift = affine(*arrays, **op.attributes)
                 bias = shift if weights.bias is None else weights.bias * factor + shift
                 wide = factor.reshape(-1, *[1] * (weights.weight.ndim - 1))
-                weights.weight, weights.bias = (weights.weight * wide).astype(np.float32), bias.astype(np.float32)
+                with np.errstate(over="ignore"):  # `export_c` refuses what is infinite then
+                    weights.weight, weights.bias = (weights.weight * wide).astype(np.float32), bias.astype(np.float32)
                 folded.left_out.add(i)
     return folded
 
