@@ -138,8 +138,7 @@ class Dataset:
 
     def like(self, images: np.ndarray, labels: np.ndarray, files: Sequence[str] = ()) -> Dataset:
         """A data set of other samples with the same classes, name and columns."""
-        known: dict[str, Any] = {"columns": self.columns, "named": self.named}
-        return Dataset(images, labels, self.classes, self.name, files=files, **known)
+        return Dataset(images, labels, self.classes, self.name, columns=self.columns, files=files, named=self.named)
 
     def split(self, held: float | int, seed: int = 0) -> tuple[Dataset, Dataset]:
         """``(rest, held out)``, stratified by class; see :func:`stratified_split` for the arguments and errors.

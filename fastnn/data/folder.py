@@ -82,7 +82,7 @@ def images_at(path: str) -> list[str]:
 
 
 def is_named_as_image(name: str) -> bool:
-    """Whether a file name ends like an image's, in either case."""
+    """Whether a file name has an image's suffix, in any case."""
     return os.path.splitext(name)[1].lower() in _SUFFIXES
 
 

@@ -71,9 +71,10 @@ def read_listing(path: Path) -> Pictures:
 
 
 def are_paths(value: Any) -> bool:
-    """Whether a value is a sequence, array or data frame's column of paths."""
-    if hasattr(value, "to_numpy") or isinstance(value, np.ndarray):
-        value = np.asarray(value)
+    """Whether a value holds paths: a list, tuple, array or data-frame column."""
+    if hasattr(value, "to_numpy") and len(value.shape) == 1:  # a column; a whole frame would be copied for nothing
+        value = value.to_numpy()
+    if isinstance(value, np.ndarray):
         return value.ndim == 1 and value.size > 0 and isinstance(value[0], str | os.PathLike)
     return isinstance(value, Sequence) and len(value) > 0 and isinstance(value[0], str | os.PathLike)
 

@@ -107,7 +107,7 @@ def load(
 
 
 def of_files(source: Any) -> bool:
-    """Whether a data set is read from image files: a folder, a list of them, or (paths, labels)."""
+    """Whether the source is image files: a folder, a list, or (paths, labels)."""
     if isinstance(source, str):
         return source not in SOURCES and os.path.exists(os.path.expanduser(source))
     return isinstance(source, os.PathLike) or (isinstance(source, tuple) and len(source) == 2 and are_paths(source[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,8 @@ def named_metrics(where: str, given: Any) -> dict[str, Callable[[Any, Any], Any]
 
 def _free(name: str, taken: dict[str, Any]) -> str:
     """Returns a name that is not taken yet: two lambdas are "<lambda>" and "<lambda> 2"."""
-    return next(n for n in (name, *(f"{name} {i}" for i in range(2, len(taken) + 3))) if n not in taken)
+    numbered = (f"{name} {i}" for i in count(2))
+    return next(free for free in chain([name], numbered) if free not in taken)
 
 
 def measured(wanted: dict[str, Callable[[Any, Any], Any]], targets: Any, outputs: Any, loss: Any) -> dict[str, float]:
