@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ class Samples:
     Args:
         images: (N, ...) array, or a tuple or dict of such arrays.
         labels: the same.
+        classes, name, columns, named: as of a `Dataset`.
 
     Raises ShapeError for arrays of different numbers of samples.
 
@@ -36,6 +37,7 @@ class Samples:
     classes: tuple[str, ...] = ()
     name: str = "arrays"
     columns: tuple[str, ...] = ()
+    named: bool = False
 
     def __post_init__(self) -> None:
         for name in ("images", "labels"):
@@ -48,7 +50,7 @@ class Samples:
 
     def subset(self, indices: np.ndarray | slice) -> Samples:
         """The samples at ``indices``."""
-        return Samples(take(self.images, indices), take(self.labels, indices), self.classes, self.name)
+        return replace(self, images=take(self.images, indices), labels=take(self.labels, indices))
 
     def split(self, held: float | int, seed: int = 0) -> tuple[Samples, Samples]:
         """``(rest, held out)``, stratified where labels (N,) are the only targets; see `stratified_split`."""
