@@ -1,0 +1,92 @@
+"""What scikit-learn's converters write: the domain ai.onnx.ml."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.interop.onnx.operators.registry import Call, reads, tensor
+from fastnn.ops import names
+from fastnn.tensors import Tensor
+
+
+@reads("ai.onnx.ml.ArrayFeatureExtractor")
+def array_feature_extractor(call: Call, x: Any, places: Any) -> Any:
+    """The entries of x along its last dimension at these places; at least a matrix of one row."""
+    places = places.reshape(-1)
+    if isinstance(places, Tensor) and x.dtype != object:
+        x = tensor(x)
+    elif isinstance(places, Tensor):
+        return np.asarray(x)[..., places.detach().numpy()]
+    found = x[..., places]
+    return found.reshape(1, -1) if len(x.shape) == 1 else found
+
+
+@reads("ai.onnx.ml.ZipMap")
+def zip_map(call: Call, x: Any) -> Any:
+    """The probabilities (N, C) themselves, not a dict for each sample."""
+    return x
+
+
+@reads("ai.onnx.ml.Scaler")
+def scaler(call: Call, x: Any) -> Tensor:
+    """(x - offset) · scale."""
+    x = tensor(x).float()
+    return (x - np.asarray(call.get("offset", []), x.dtype)) * np.asarray(call.get("scale", []), x.dtype)
+
+
+@reads("ai.onnx.ml.Normalizer")
+def normalizer(call: Call, x: Any) -> Any:
+    """Rows by their largest entry, the sum of their absolute values, or their length."""
+    x = tensor(x).float()
+    norm = call.get("norm", "MAX")
+    size = (
+        x.amax(-1, True) if norm == "MAX" else x.abs().sum(-1, True) if norm == "L1" else (x * x).sum(-1, True).sqrt()
+    )
+    return x / names.find("where")(size == 0, np.ones((), x.dtype), size)
+
+
+@reads("ai.onnx.ml.Binarizer")
+def binarizer(call: Call, x: Any) -> Tensor:
+    """1 above the threshold, else 0."""
+    x = tensor(x)
+    return (x > call.get("threshold", 0.0)).astype(x.dtype)
+
+
+@reads("ai.onnx.ml.Imputer")
+def imputer(call: Call, x: Any) -> Any:
+    """x, with values in the place of the missing ones."""
+    x = tensor(x)
+    floats = call.get("imputed_value_floats")
+    values = np.asarray(floats or call.get("imputed_value_int64s", []), x.dtype)
+    missing = call.get("replaced_value_float", 0.0) if floats else call.get("replaced_value_int64", 0)
+    gone = names.find("isnan")(x) if missing != missing else x == missing
+    return names.find("where")(gone, values, x)
+
+
+_POST = {"NONE": None, "LOGISTIC": "sigmoid", "SOFTMAX": "softmax"}
+
+
+@reads("ai.onnx.ml.LinearRegressor", "ai.onnx.ml.LinearClassifier")
+def linear(call: Call, x: Any) -> Any:
+    """x @ coefficients + intercepts, for a classifier with the labels before."""
+    x = tensor(x).float()
+    classifies = call.operator.endswith("Classifier")
+    labels = call.get("classlabels_ints") or call.get("classlabels_strings") or []
+    rows = call.get("targets", 1) if not classifies else len(call.get("intercepts") or labels)
+    weight = np.asarray(call.get("coefficients", []), np.float32).reshape(rows, -1)
+    y = names.find("matmul")(x, weight.T.copy()) + np.asarray(call.get("intercepts") or [0.0], np.float32)
+    post = call.get("post_transform", "NONE")
+    if post not in _POST:
+        raise call.refuse(f"post_transform {post!r}")
+    if classifies and rows == 1:
+        y = names.find("cat")([-y, y] if post == "LOGISTIC" else [1 - y, y], 1)
+    best = y.argmax(1)
+    after = _POST[post]
+    y = y if after is None else names.find(after)(y)
+    if not classifies:
+        return y
+    if labels and isinstance(labels[0], str):
+        return best, y  # text has no tensors: the class's number
+    return Tensor(np.asarray(labels, np.int64))[best], y
