@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -43,8 +44,11 @@ class Contents:
     text_outputs: set[str]
 
 
-def read(path: str | os.PathLike[str]) -> Contents:
-    """The contents of the file `path`. Raises DataError for anything but a whole ONNX model that can be read."""
+def read(path: str | os.PathLike[str], own: Collection[str]) -> Contents:
+    """The contents of the file `path`, in the operators `own` as far as ONNX can write others by them.
+
+    Raises DataError for anything but a whole ONNX model that can be read, MissingExtraError without the package onnx.
+    """
     try:
         import onnx
         from google.protobuf.message import DecodeError
@@ -60,6 +64,7 @@ def read(path: str | os.PathLike[str]) -> Contents:
             from onnx.inliner import inline_local_functions
 
             model = inline_local_functions(model)
+        model = _written_by(model, own)
         versions = {each.domain or "ai.onnx": each.version for each in model.opset_import} or {"ai.onnx": 1}
         return _Reader(os.path.dirname(os.path.abspath(shown)), versions).graph(model.graph)
     except FileNotFoundError as error:
@@ -72,6 +77,18 @@ def read(path: str | os.PathLike[str]) -> Contents:
             RecursionError, MemoryError, OSError) as error:  # fmt: skip
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"expected a whole ONNX model, got {shown} ({reason})") from error
+
+
+def _written_by(model: Any, own: Collection[str]) -> Any:
+    """The model with operators that are not among `own` replaced by what ONNX defines them to be, where it does."""
+    from onnx.inliner import inline_selected_functions
+
+    unknown = {node.op_type for node in model.graph.node if not node.domain} - {*own, "Constant", "If"}
+    if unknown:
+        kept = [("", name) for name in {*own, "Constant"}]
+        with contextlib.suppress(TypeError, RuntimeError):  # an older package; a definition without types
+            return inline_selected_functions(model, kept, exclude=True, inline_schema_functions=True)
+    return model
 
 
 class _Reader:

@@ -9,6 +9,7 @@ from typing import Any
 from fastnn.errors import ArgumentError, DataError, ShapeError
 from fastnn.interop.onnx import prepare
 from fastnn.interop.onnx.file import Contents, read
+from fastnn.interop.onnx.operators import OPERATORS
 from fastnn.interop.onnx.operators.registry import known
 from fastnn.interop.onnx.run import run_node
 from fastnn.nn import Module, Parameter
@@ -51,7 +52,7 @@ def load(path: str | os.PathLike[str], *, outputs: str | Iterable[str] | None = 
     >>> [name for name, _ in model.named_parameters()]
     ['fc.weight']
     """
-    contents = read(path)
+    contents = read(path, OPERATORS)
     wanted = [outputs] if isinstance(outputs, str) else None if outputs is None else list(outputs)
     try:
         return OnnxModel(contents, wanted)

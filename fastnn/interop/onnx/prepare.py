@@ -33,8 +33,8 @@ _PASSING = {
     "Cast": (0,), "Slice": (0,), "Split": (0,), "Expand": (0,), "Tile": (0,), "Concat": range(64), "Mul": (0, 1),
     "Add": (0, 1), "Sub": (0, 1), "Div": (0, 1), "Sqrt": (0,), "ReduceL2": (0,), "ReduceSum": (0,), "Pow": (0,),
 }  # fmt: skip
-_INPUTS_ALONE = ("Concat", "Expand")  # learned only where they join or repeat what depends on the input: class tokens
 DENSE = "Gemm"
+_NOT_FOLDED = ("Random", "Bernoulli", "Dropout", "If")  # beginnings of names
 MOST_FOLDED = 1 << 13  # entries of the inputs of a node that is computed beforehand
 MOST_KEPT = 1 << 24  # entries of all that is
 

@@ -175,24 +175,16 @@ def _transposed3d(x: Tensor, weight: Tensor, strides: list[int], dilations: list
     """By conv_transpose2d of every plane, added up where the kernel's planes put them."""
     n, c, depth, h, w = x.shape
     kd = weight.shape[2]
+    run, pad = names.find("conv_transpose2d"), names.find("pad")
     flat = x.transpose(1, 2).reshape(n * depth, c, h, w)
-    total: Any = None
+    steps = tuple(strides[1:]), 0, 0, groups, tuple(dilations[1:])
     planes = (depth - 1) * strides[0] + dilations[0] * (kd - 1) + 1
+    total: Any = None
     for k in range(kd):
-        y = names.find("conv_transpose2d")(
-            flat, weight[:, :, k], None, tuple(strides[1:]), 0, 0, groups, tuple(dilations[1:])
-        )
-        y = y.reshape(n, depth, 1, -1)
-        y = (
-            names.find("pad")(y, (0, 0, 0, strides[0] - 1)).reshape(n, depth * strides[0], -1)
-            if strides[0] > 1
-            else y[:, :, 0]
-        )
+        y = run(flat, weight[:, :, k], None, *steps)
+        size = y.shape[1:]
+        y = pad(y.reshape(n, depth, 1, -1), (0, 0, 0, strides[0] - 1)).reshape(n, depth * strides[0], -1)
         first = k * dilations[0]
-        y = names.find("pad")(y, (0, 0, first, planes - first - y.shape[1]))
+        y = pad(y, (0, 0, first, planes - first - y.shape[1]))
         total = y if total is None else total + y
-    height, width = (
-        (m - 1) * s + d * (q - 1) + 1
-        for m, s, d, q in zip((h, w), strides[1:], dilations[1:], weight.shape[3:], strict=True)
-    )
-    return total.reshape(n, planes, weight.shape[1] * groups, height, width).transpose(1, 2)  # type: ignore[no-any-return]
+    return total.reshape(n, planes, *size).transpose(1, 2)  # type: ignore[no-any-return]

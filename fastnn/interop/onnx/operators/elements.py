@@ -18,7 +18,6 @@ _SAME = {  # ONNX's name -> fastnn's, of one input and no attribute
     "HardSwish": "hardswish", "IsNaN": "isnan", "Log": "log", "Mish": "mish", "Neg": "neg", "Not": "logical_not",
     "Reciprocal": "reciprocal", "Relu": "relu", "Round": "round", "Sigmoid": "sigmoid", "Sign": "sign", "Sin": "sin",
     "Sinh": "sinh", "Softplus": "softplus", "Softsign": "softsign", "Sqrt": "sqrt", "Tan": "tan", "Tanh": "tanh",
-    "BitwiseNot": "bitwise_not",
 }  # fmt: skip
 _OF_TWO = {
     "Sub": "sub", "Equal": "eq", "Greater": "gt", "GreaterOrEqual": "ge", "Less": "lt", "LessOrEqual": "le",
@@ -61,7 +60,7 @@ OPERATORS.update({name: functools.partial(_many, own) for name, own in _OF_MANY.
 @reads("Div")
 def div(call: Call, a: Any, b: Any) -> Tensor:
     """a / b, of integers rounded towards zero."""
-    a, b = _aligned(call, a, b), b
+    a = _aligned(call, a, b)
     whole = tensor(a).dtype.kind in "iu" and tensor(b).dtype.kind in "iu"
     if not whole:
         return names.find("true_divide")(a, b)  # type: ignore[no-any-return]
@@ -99,6 +98,13 @@ def bit_shift(call: Call, a: Any, b: Any) -> Any:
     return Tensor(shift(known(a), known(b)))
 
 
+@reads("BitwiseNot")
+def bitwise_not(call: Call, x: Any) -> Any:
+    """All bits turned, by subtraction from the one that has them all."""
+    x = tensor(x)
+    return Tensor(np.array(np.iinfo(x.dtype).max if x.dtype.kind == "u" else -1, x.dtype)) - x
+
+
 @reads("Clip")
 def clip(call: Call, x: Any, low: Any = None, high: Any = None) -> Tensor:
     """x between two numbers, either of which may be absent."""
@@ -114,7 +120,7 @@ def clip(call: Call, x: Any, low: Any = None, high: Any = None) -> Tensor:
     return x.clamp(*numbers) if numbers != [None, None] else x  # type: ignore[no-any-return]
 
 
-_DTYPES = {
+DTYPES = {
     1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16, 6: np.int32, 7: np.int64, 9: np.bool_,
     10: np.float32, 11: np.float64, 12: np.uint32, 13: np.uint64, 16: np.float32,
 }  # fmt: skip  # TensorProto.DataType -> NumPy's; 16-bit floats are computed in float32
@@ -124,11 +130,9 @@ _DTYPES = {
 def cast(call: Call, x: Any) -> Any:
     """x in another type."""
     to = call.get("to", 1)
-    if to not in _DTYPES:
+    if to not in DTYPES:
         raise DTypeError(f"expected a cast to floats, integers or booleans, got ONNX's type {to}")
-    if getattr(x, "dtype", None) == object:
-        return np.asarray(x.astype(_DTYPES[to]))
-    return tensor(x).astype(_DTYPES[to])
+    return x.astype(DTYPES[to])
 
 
 @reads("CastLike")
@@ -232,6 +236,12 @@ def swish(call: Call, x: Any) -> Any:
     return names.find("silu")(x) if alpha == 1 else x * (x * alpha).sigmoid()
 
 
+@reads("SwiGLU")
+def swiglu(call: Call, x: Any, gate: Any) -> Any:
+    """swish(x) · gate."""
+    return swish(call, x) * gate
+
+
 @reads("Softmax", "LogSoftmax", "Hardmax")
 def softmax(call: Call, x: Any) -> Tensor:
     """Along one dimension; before version 13 over all dimensions from `axis` on, as one."""
@@ -299,7 +309,7 @@ def quantize(call: Call, x: Any, scale: Any, zero: Any = None) -> Tensor:
     kind = np.dtype(np.uint8) if zero is None else zero.dtype
     if kind.kind not in "iu" or call.get("output_dtype", 0) not in (0, 2, 3, 4, 5, 6):
         raise call.refuse("types other than integers")
-    kind = np.dtype(_DTYPES[call.get("output_dtype", 0)]) if call.get("output_dtype", 0) else kind
+    kind = np.dtype(DTYPES[call.get("output_dtype", 0)]) if call.get("output_dtype", 0) else kind
     limits = np.iinfo(kind)
     y = (x / _by_axis(call, x, scale)).round()
     if zero is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.interop.onnx.operators.elements import DTYPES
 from fastnn.interop.onnx.operators.registry import Call, reads, tensor
 from fastnn.ops import names
 from fastnn.tensors import Tensor
@@ -34,7 +35,7 @@ def likelihood(call: Call, x: Any, labels: Any, weight: Any = None) -> Any:
 @reads("Bernoulli")
 def bernoulli(call: Call, x: Any) -> Any:
     """1 with the probability that x says, else 0."""
-    return names.find("bernoulli")(tensor(x))
+    return names.find("bernoulli")(tensor(x)).astype(DTYPES.get(call.get("dtype", 0), x.dtype))
 
 
 @reads("RandomNormalLike", "RandomUniformLike")

@@ -85,7 +85,9 @@ def one_hot(call: Call, places: Any, depth: Any, values: Any) -> Any:
     axis = axis_of(call.get("axis", -1), places.ndim + 1)
     bounded((*places.shape, count))
     rows = np.arange(count).reshape(-1, *[1] * (places.ndim - axis))
-    hit = (places % count).unsqueeze(axis) == Tensor(rows.astype(places.dtype))
+    kind = places.dtype if places.dtype.kind in "if" else np.dtype(np.int64)
+    given = places.astype(kind).unsqueeze(axis)
+    hit = (given == Tensor(rows.astype(kind))) | (given == Tensor((rows - count).astype(kind)))
     off, on = tensor(values)[0], tensor(values)[1]
     return names.find("where")(hit, on, off)
 

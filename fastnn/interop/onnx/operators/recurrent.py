@@ -56,9 +56,12 @@ def recurrent(call: Call, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = 
     return (y, *found)
 
 
-def _batched(state: Tensor, batch: int) -> Tensor:
-    """An initial state that a file has for one sample, for all of them."""
-    return state.expand(state.shape[0], batch, state.shape[2]) if state.shape[1] == 1 != batch else state
+def _batched(call: Call, state: Tensor, batch_first: bool, batch: int) -> Tensor:
+    """An initial state (directions, B, H), that of one sample for all of them in a file for another batch."""
+    state = state.transpose(0, 1) if batch_first else state
+    if state.shape[1] == batch or (state.shape[1] != 1 and call.batch is None):
+        return state
+    return state[:, :1].expand(state.shape[0], batch, state.shape[2])
 
 
 def _activations(call: Call, directions: int) -> list[list[Callable[[Tensor], Tensor]]]:
@@ -89,20 +92,13 @@ def _function(call: Call, name: str, numbers: dict[str, Any]) -> Callable[[Tenso
 
 def _is_plain(call: Call, kinds: list[Any], lengths: Any, peep: Any) -> bool:
     """Whether fastnn's recurrent kernels compute this."""
-    wanted = [name.lower() for name in call.get("activations") or _DEFAULTS[call.operator]][: len(kinds)]
-    usual = wanted == [name.lower() for name in _DEFAULTS[call.operator]] or (call.operator, wanted) == (
-        "RNN",
-        ["relu"],
-    )
-    whole = call.operator != "GRU" or bool(call.get("linear_before_reset", 0))
-    return (
-        usual
-        and whole
-        and lengths is None
-        and peep is None
-        and not call.get("clip")
-        and not call.get("input_forget", 0)
-    )
+    usual = [name.lower() for name in _DEFAULTS[call.operator]]
+    wanted = [name.lower() for name in call.get("activations") or usual][: len(kinds)]
+    if wanted != usual and (call.operator, wanted) != ("RNN", ["relu"]):
+        return False
+    if call.operator == "GRU" and not call.get("linear_before_reset", 0):
+        return False
+    return lengths is None and peep is None and not call.get("clip") and not call.get("input_forget", 0)
 
 
 def _by_kernel(

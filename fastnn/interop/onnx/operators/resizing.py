@@ -37,8 +37,13 @@ def resize(call: Call, x: Any, *rest: Any) -> Tensor:
         return _nearest(x, {a: step.nearest() for a, step in steps.items()})
     kind = x.dtype
     y = x if kind.kind == "f" else x.double()
-    for a, step in steps.items():
-        y = mapped(y.transpose(a, -1), [step.matrix().astype(y.dtype)]).transpose(a, -1)
+    if all(a > 1 for a in steps) and x.ndim < 5:  # images, whose matrices are known to compiled plans
+        y = mapped(
+            y, [steps[a].matrix().astype(y.dtype) if a in steps else np.eye(x.shape[a]) for a in range(2, x.ndim)]
+        )
+    else:
+        for a, step in steps.items():
+            y = names.find("matmul")(y.transpose(a, -1), step.matrix().T.astype(y.dtype)).transpose(a, -1)
     outside = [step.outside() for step in steps.values()]
     if any(each.any() for each in outside):
         fill = np.zeros((), bool)
@@ -137,7 +142,7 @@ class _Axis:
             a = self.call.get("cubic_coeff_a", -0.75)
             near, far = ((a + 2) * t - (a + 3)) * t * t + 1, a * (((t - 5) * t + 8) * t - 4)
             weights = np.where(t <= 1, near, np.where(t < 2, far, 0))
-        if self.call.get("exclude_outside", 0) or narrow < 1:
+        if self.call.get("exclude_outside", 0):
             weights = np.where((entries < 0) | (entries >= self.size), 0, weights)
         total = weights.sum(1, keepdims=True)
         weights = weights / np.where(total == 0, 1, total)
@@ -172,6 +177,8 @@ def space_to_depth(call: Call, x: Any) -> Tensor:
     """Places become channels."""
     x, b = tensor(x), call.get("blocksize", 1)
     n, c, h, w = _image(x)
+    if call.get("mode", "DCR") == "CRD":
+        return names.find("pixel_unshuffle")(x, b)  # type: ignore[no-any-return]
     return x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, c * b * b, h // b, w // b)
 
 

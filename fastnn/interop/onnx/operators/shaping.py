@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.interop.onnx.operators.elements import DTYPES
 from fastnn.interop.onnx.operators.registry import Call, axes_of, axis_of, bounded, ints, known, reads, tensor
 from fastnn.ops import names
 from fastnn.tensors import Array, Tensor
@@ -179,9 +180,7 @@ def range_of(call: Call, start: Any, limit: Any, delta: Any) -> Array:
 @reads("EyeLike")
 def eye_like(call: Call, x: Any) -> Array:
     """Ones on a diagonal of a matrix of x's shape."""
-    from fastnn.interop.onnx.operators.elements import _DTYPES
-
-    kind = _DTYPES.get(call.get("dtype", 0), x.dtype)
+    kind = DTYPES.get(call.get("dtype", 0), x.dtype)
     return np.eye(*bounded(x.shape), k=call.get("k", 0), dtype=kind)
 
 
