@@ -101,7 +101,7 @@ def failure(case: Any, folder: Path) -> str:
     except AssertionError as error:
         return " ".join(str(error).split())[:150]
     except fnn.FastnnError as error:
-        return f"{type(error).__name__}: {error}"[:220]
+        return f"{type(error).__name__}: {error}"[:420]
     return ""
 
 
@@ -148,8 +148,8 @@ def main() -> None:
         return
     foreign_ones = sum(said == "foreign" for each in results.values() for _, said in each)
     missing = sorted(name for name in results if name not in OPERATORS)
-    said = f"""{passed} of {total} tests of the operators that fastnn has pass, {passed / total:.1%}: onnx {onnx.__version__},
-NumPy {np.__version__}, Python {platform.python_version()}, {datetime.date.today()}, by
+    said = f"""{passed} of {total} tests of the operators that fastnn has pass, {passed / total:.1%}: onnx
+{onnx.__version__}, NumPy {np.__version__}, Python {platform.python_version()}, {datetime.date.today()}, by
 `python tests/interop/onnx_conformance.py`. {foreign_ones} others have values that fastnn's tensors do not hold (text,
 sequences, complex numbers, types of fewer than 8 bits, floats of 8 bits). 16-bit floats are computed in float32.
 

@@ -6,14 +6,17 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from fastnn.errors import ArgumentError, DataError, ShapeError
+import numpy as np
+
+from fastnn.errors import ArgumentError, DataError, FastnnError, ShapeError
 from fastnn.interop.onnx import prepare
 from fastnn.interop.onnx.file import Contents, read
 from fastnn.interop.onnx.operators import OPERATORS
-from fastnn.interop.onnx.operators.registry import known
+from fastnn.interop.onnx.operators.registry import bounded, known
 from fastnn.interop.onnx.run import run_node
 from fastnn.nn import Module, Parameter
 from fastnn.ops.common import layer_input
+from fastnn.recording import traced_by
 from fastnn.tensors import Tensor
 
 __all__ = ["OnnxModel", "load"]
@@ -91,14 +94,15 @@ class OnnxModel(Module):
         kept = [name for name in arrays if name in used and (name in weights or name in statistics)]
         self.places = prepare.python_names(kept)
         for name, place in self.places.items():
-            owner, _, attribute = self._owner(place, make=True)
+            owner, attribute = self._owner(place, make=True)
             if name in weights:
                 setattr(owner, attribute, Parameter(Tensor(arrays[name])))
             else:
                 owner.register_buffer(attribute, arrays[name])
+        self.written: dict[str, list[int]] | None = None  # at the file's own batch, when another is run
         self.constants = {name: arrays[name] for name in arrays if name in used and name not in self.places}
 
-    def _owner(self, place: str, make: bool = False) -> tuple[Module, str, str]:
+    def _owner(self, place: str, make: bool = False) -> tuple[Module, str]:
         """The module that holds what is at this place, and its name there."""
         module: Module = self
         *path, attribute = place.split(".")
@@ -106,38 +110,69 @@ class OnnxModel(Module):
             if make and part not in vars(module):
                 module.add_module(part, Module())
             module = getattr(module, part)
-        return module, place, attribute
+        return module, attribute
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """The graph's outputs for its inputs; see the class."""
-        values: dict[str, Any] = dict(self.constants)
-        for name, place in self.places.items():
-            owner, _, attribute = self._owner(place)
-            values[name] = getattr(owner, attribute)
         given = self._given(inputs, named)
-        values.update(given)
-        batch = self._batch([given[name] for name in self.inputs])
-        self._run(self.nodes, values, batch)
+        batch = self._batch(given)
+        if batch is not None and self.written is None:
+            self.written = self._as_written()
+        values = {**self._held(), **given}
+        self._run(self.nodes, values, batch=batch, training=bool(self.training))
         found = [values[name] for name in self.outputs]
         results = [each if isinstance(each, Tensor) else Tensor(each) for each in found]
         return results[0] if len(results) == 1 else tuple(results)
 
-    def _run(self, nodes: Iterable[Any], values: dict[str, Any], batch: tuple[int, int] | None) -> None:
-        training = bool(self.training)
+    def _held(self) -> dict[str, Any]:
+        """Parameters, buffers and constants by the file's names."""
+        values: dict[str, Any] = dict(self.constants)
+        for name, place in self.places.items():
+            owner, attribute = self._owner(place)
+            values[name] = getattr(owner, attribute)
+        return values
+
+    def _run(
+        self,
+        nodes: Iterable[Any],
+        values: dict[str, Any],
+        batch: tuple[int, int] | None = None,
+        training: bool = False,
+        seen: dict[str, list[int]] | None = None,
+    ) -> None:
+        """Put what the nodes make into `values`; `seen` takes the shapes that Reshape is given."""
         for node in nodes:
             operator, _, inputs, outputs, attributes, _ = node
             if operator == "If":
                 condition = bool(known(values[inputs[0]]).reshape(-1)[0])
                 inner, constants, names = attributes["then_branch" if condition else "else_branch"]
                 local = {**values, **constants}
-                self._run(inner, local, batch)
+                self._run(inner, local, batch, training, seen)
                 made = tuple(local[name] for name in names)
             else:
+                given = [values[name] if name else None for name in inputs]
+                if seen is not None and operator == "Reshape":
+                    seen[outputs[0]] = list(given[0].shape)
+                written = self.written.get(outputs[0]) if self.written and batch and operator == "Reshape" else None
                 made = run_node(
-                    node, [values[name] if name else None for name in inputs], training=training, batch=batch
+                    node, given, training=training, batch=batch, written=None if written is None else tuple(written)
                 )
             for name, value in zip(outputs, made, strict=False):
                 values[name] = value
+
+    def _as_written(self) -> dict[str, list[int]]:
+        """The shapes that Reshape is given at the file's own batch, from a run on zeros; none if that fails."""
+        seen: dict[str, list[int]] = {}
+        try:
+            with traced_by(None, recording=False):
+                zeros = {
+                    name: Tensor(np.zeros(bounded(shape), np.float32 if kind == "float" else np.int64))
+                    for name, shape, kind in zip(self.inputs, self.shapes, self.kinds, strict=True)
+                }
+                self._run(self.nodes, {**self._held(), **zeros}, seen=seen)
+        except (FastnnError, TypeError):  # TypeError: a shape that is not all numbers
+            return {}
+        return seen
 
     def _given(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Tensor]:
         """The inputs by name, as tensors of the types that the graph takes."""
@@ -155,11 +190,11 @@ class OnnxModel(Module):
             given[name] = x
         return given
 
-    def _batch(self, given: list[Tensor]) -> tuple[int, int] | None:
+    def _batch(self, given: dict[str, Tensor]) -> tuple[int, int] | None:
         """The batch that the file was written for and the present one, where both are numbers that differ."""
-        for x, shape in zip(given, self.shapes, strict=True):
-            if shape and shape[0] is not None and x.shape[0] != shape[0]:
-                return shape[0], x.shape[0]
+        for name, shape in zip(self.inputs, self.shapes, strict=True):
+            if shape and shape[0] is not None and given[name].shape[0] != shape[0]:
+                return shape[0], given[name].shape[0]
         return None
 
     def extra_repr(self) -> str:

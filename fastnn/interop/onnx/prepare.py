@@ -130,7 +130,7 @@ def fold(nodes: list[Node], arrays: dict[str, Array], kept: set[str]) -> list[No
             rest.append(node)
             continue
         try:
-            made = run_node(node, given, training=False, batch=None)
+            made = run_node(node, given)
         except Failure as error:
             raise DataError(error.args[0]) from error
         for name, value in zip(node.outputs, made, strict=False):

@@ -20,11 +20,16 @@ class Failure(ShapeError):
 
 
 def run_node(
-    node: Sequence[Any], inputs: list[Any], *, training: bool, batch: tuple[int, int] | None
+    node: Sequence[Any],
+    inputs: list[Any],
+    *,
+    training: bool = False,
+    batch: tuple[int, int] | None = None,
+    written: tuple[int, ...] | None = None,
 ) -> tuple[Any, ...]:
     """The node's outputs; arrays if all inputs are. Raises FastnnError, with the node's operator and name before it."""
     operator, name, _, outputs, attributes, version = node
-    call = Call(operator, attributes, version, training, _count(outputs), batch)
+    call = Call(operator, attributes, version, training, _count(outputs), batch, written)
     try:
         if any(isinstance(each, Tensor) for each in inputs) or operator not in OPERATORS:
             made = OPERATORS[operator](call, *inputs)

@@ -30,10 +30,7 @@ def recurrent(call: Call, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = 
         raise ShapeError(f"expected input (T, B, I) and weights (directions, G·H, I), got {x.shape} and {w.shape}")
     directions, batch = w.shape[0], x.shape[1]
     size = r.shape[2]
-    states = [
-        None if s is None else _batched(tensor(s).transpose(0, 1) if batch_first else tensor(s), batch)
-        for s in (h0, c0)
-    ]
+    states = [None if each is None else _batched(call, tensor(each), batch_first, batch) for each in (h0, c0)]
     kinds = _activations(call, directions)
     ends: list[list[Tensor]] = [[], []]
     outputs = []

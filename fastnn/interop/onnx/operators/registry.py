@@ -29,6 +29,7 @@ class Call(NamedTuple):
     training: bool
     outputs: int  # how many are asked for, counted up to the last one
     batch: tuple[int, int] | None  # the fixed batch that the file was written for, and that of the present input
+    written: tuple[int, ...] | None  # the shape of the first input at the former
 
     def get(self, name: str, default: Any = None) -> Any:
         """An attribute, of the default's kind (ArgumentError)."""

@@ -33,19 +33,42 @@ def reshape(call: Call, x: Any, wanted: Any = None) -> Any:
     if not call.get("allowzero", 0):
         if any(each == 0 and i >= len(x.shape) for i, each in enumerate(sizes)):
             raise ShapeError(f"expected as many dimensions as zeros keep, got {sizes} for {x.shape}")
-        sizes = [x.shape[i] if each == 0 else each for i, each in enumerate(sizes)]
-    sizes = _for_batch(call, sizes, x.shape)
+        before = call.written or x.shape
+        sizes = [before[i] if each == 0 else each for i, each in enumerate(sizes)]
+    if call.batch is not None:
+        sizes = _rebatched(sizes, call.written, x.shape) if call.written else _for_batch(call, sizes, x.shape)
     if isinstance(x, np.ndarray):
         return x.reshape(sizes)
-    return x if tuple(sizes) == x.shape else x.reshape(*sizes) if sizes else x.reshape(())
+    return x if tuple(sizes) == x.shape else x.reshape(tuple(sizes))
 
 
 def _for_batch(call: Call, sizes: list[int], shape: tuple[int, ...]) -> list[int]:
-    """Sizes that a file for a fixed batch names, for the batch that came."""
+    """Sizes that begin with the batch that the file was written for, with the one that came."""
     if call.batch is None or not sizes or not shape:
         return sizes
     written, came = call.batch
     return [came, *sizes[1:]] if sizes[0] == written and shape[0] == came else sizes
+
+
+def _rebatched(sizes: list[int], written: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
+    """Sizes for an input of shape `written`, for one of another batch.
+
+    The batch is where the two shapes differ; entries keep their order, so in the result it is behind as many as before.
+    """
+    place = next((d for d, (old, new) in enumerate(zip(written, shape, strict=True)) if old != new), None)
+    if place is None or not written[place] or shape[place] % written[place]:
+        return sizes
+    before, ratio = math.prod(written[:place]), shape[place] // written[place]
+    rest = math.prod(n for n in sizes if n > 0)
+    full = [math.prod(written) // rest if n == -1 and rest else n for n in sizes]
+    at = [d for d in range(len(full)) if math.prod(full[:d]) == before and full[d] % written[place] == 0]
+    at = [d for d in at if full[d] == written[place]] or at
+    if not at:
+        return sizes
+    # A batch that has no dimension of its own joins the one before it where the one behind stays as it is.
+    joins = at[0] and full[at[0]] != written[place] and list(written[place + 1 : place + 2]) == [full[at[0]]]
+    d = at[0] - 1 if joins else at[0]
+    return sizes if sizes[d] == -1 else [*sizes[:d], sizes[d] * ratio, *sizes[d + 1 :]]
 
 
 @reads("Flatten")
