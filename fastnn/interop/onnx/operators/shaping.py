@@ -36,7 +36,11 @@ def reshape(call: Call, x: Any, wanted: Any = None) -> Any:
         before = call.written or x.shape
         sizes = [before[i] if each == 0 else each for i, each in enumerate(sizes)]
     if call.batch is not None:
-        sizes = _rebatched(sizes, call.written, x.shape) if call.written else _for_batch(call, sizes, x.shape)
+        sizes = (
+            _rebatched(sizes, call.batch[0], call.written, x.shape)
+            if call.written
+            else _for_batch(call, sizes, x.shape)
+        )
     if isinstance(x, np.ndarray):
         return x.reshape(sizes)
     return x if tuple(sizes) == x.shape else x.reshape(tuple(sizes))
@@ -50,10 +54,12 @@ def _for_batch(call: Call, sizes: list[int], shape: tuple[int, ...]) -> list[int
     return [came, *sizes[1:]] if sizes[0] == written and shape[0] == came else sizes
 
 
-def _rebatched(sizes: list[int], written: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
-    """Sizes for an input of shape `written`, for one of another batch.
+def _rebatched(sizes: list[int], own: int, written: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
+    """Sizes for an input of shape `written`, at the file's own batch, for one of another batch.
 
-    The batch is where the two shapes differ; entries keep their order, so in the result it is behind as many as before.
+    The batch is in the dimension in which the two shapes differ, alone or with others. Entries keep their order, so in
+    the result it is behind as many as before: a dimension of its own, or with what follows; but features, which are
+    last, and a dimension that stays as it is, do not take it: then it is with what is before.
     """
     place = next((d for d, (old, new) in enumerate(zip(written, shape, strict=True)) if old != new), None)
     if place is None or not written[place] or shape[place] % written[place]:
@@ -61,13 +67,17 @@ def _rebatched(sizes: list[int], written: tuple[int, ...], shape: tuple[int, ...
     before, ratio = math.prod(written[:place]), shape[place] // written[place]
     rest = math.prod(n for n in sizes if n > 0)
     full = [math.prod(written) // rest if n == -1 and rest else n for n in sizes]
-    at = [d for d in range(len(full)) if math.prod(full[:d]) == before and full[d] % written[place] == 0]
-    at = [d for d in at if full[d] == written[place]] or at
-    if not at:
+    ends = np.cumprod([1, *full]).tolist()  # how many entries there are before each dimension
+    parts = [d for d in range(len(full)) if before <= ends[d] and ends[d + 1] <= before * written[place]]
+    at = [d for d in range(len(full)) if ends[d] == before]
+    if parts:  # what the dimension is cut into
+        d = next((d for d in parts if full[d] == own), parts[0])
+    elif at and at[0] and (at[0] == len(full) - 1 or written[place + 1 : place + 2] == (full[at[0]],)):
+        d = at[0] - 1
+    elif at:
+        d = at[0]
+    else:
         return sizes
-    # A batch that has no dimension of its own joins the one before it where the one behind stays as it is.
-    joins = at[0] and full[at[0]] != written[place] and list(written[place + 1 : place + 2]) == [full[at[0]]]
-    d = at[0] - 1 if joins else at[0]
     return sizes if sizes[d] == -1 else [*sizes[:d], sizes[d] * ratio, *sizes[d + 1 :]]
 
 
