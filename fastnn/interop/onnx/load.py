@@ -197,9 +197,9 @@ class OnnxModel(Module):
                 return shape[0], given[name].shape[0]
         return None
 
-    def extra_repr(self) -> str:
+    def __repr__(self) -> str:
         shapes = [f"{name} {_shown(shape)}" for name, shape in zip(self.inputs, self.shapes, strict=True)]
-        return f"{', '.join(shapes)} -> {', '.join(self.outputs)}, {len(self.nodes)} operators"
+        return f"OnnxModel({', '.join(shapes)} -> {', '.join(self.outputs)}, {len(self.nodes)} operators)"
 
 
 def _shown(shape: list[int | None] | None) -> str:

@@ -34,6 +34,7 @@ _PASSING = {
     "Add": (0, 1), "Sub": (0, 1), "Div": (0, 1), "Sqrt": (0,), "ReduceL2": (0,), "ReduceSum": (0,), "Pow": (0,),
 }  # fmt: skip
 DENSE = "Gemm"
+_PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 _NOT_FOLDED = ("Random", "Bernoulli", "Dropout", "If")  # beginnings of names
 MOST_FOLDED = 1 << 13  # entries of the inputs of a node that is computed beforehand
 MOST_KEPT = 1 << 24  # entries of all that is
@@ -80,33 +81,41 @@ def check(nodes: Iterable[Node]) -> None:
 
 
 def learned(contents: Contents) -> set[str]:
-    """The names of the arrays that a training learns: floats at the places of weights, of more than one number."""
-    inputs = {name for name, _, _ in contents.inputs}
-    depends = set(inputs)
+    """The names of the arrays that a training learns: floats at the places of weights, but no masks, no single factors.
+
+    A single number that is added is one only behind a product, as the bias of a layer with one output.
+    """
+    depends = {name for name, _, _ in contents.inputs}
+    maker: dict[str, str] = {}
     for node in contents.nodes:
+        maker.update(dict.fromkeys(node.outputs, node.operator))
         if depends & reads_of(node):
             depends.update(node.outputs)
+
+    def single(node: Node, name: str) -> bool:
+        if node.operator not in ("Add", "Mul", "Sum") or name not in contents.arrays:
+            return False
+        if contents.arrays[name].size > 1:
+            return False
+        return node.operator == "Mul" or not any(maker.get(other) in _PRODUCTS for other in node.inputs)
+
     wanted: set[str] = set()
     for node in reversed(contents.nodes):
-        if not depends.intersection(node.outputs):
-            if wanted.intersection(node.outputs):
-                wanted.update(_at(node, _PASSING.get(node.operator, ())))
-            continue
-        wanted.update(_at(node, _WEIGHTS.get(node.operator, ())))
-    return {
-        name
-        for name in wanted & set(contents.arrays)
-        if contents.arrays[name].dtype.kind == "f" and contents.arrays[name].ndim and _is_weight(contents.arrays[name])
-    }
-
-
-def _at(node: Node, places: Iterable[int]) -> list[str]:
-    return [node.inputs[i] for i in places if i < len(node.inputs)]
+        places: Iterable[int] = ()
+        if depends.intersection(node.outputs):
+            places = _WEIGHTS.get(node.operator, ())
+        elif wanted.intersection(node.outputs):
+            places = _PASSING.get(node.operator, ())
+        at = [node.inputs[i] for i in places if i < len(node.inputs)]
+        wanted.update(name for name in at if not single(node, name))
+    return {name for name in wanted & set(contents.arrays) if _is_weight(contents.arrays[name])}
 
 
 def _is_weight(array: Array) -> bool:
-    """Not a mask, whose entries are infinite or as good as that."""
-    return array.size > 0 and bool(np.isfinite(array).all()) and float(np.abs(array).max()) < 1e30
+    """Whether it is an array of floats and no mask, whose entries are infinite or as good as that."""
+    if array.dtype.kind != "f" or not array.ndim or not array.size:
+        return False
+    return bool(np.isfinite(array).all()) and float(np.abs(array).max()) < 1e30
 
 
 def statistics(nodes: Iterable[Node]) -> set[str]:
@@ -157,8 +166,11 @@ def dense_layers(nodes: list[Node], arrays: dict[str, Array], weights: set[str],
         after = reader.get(out)
         if not bias and after is not None and after.operator == "Add" and uses[out] == 1 and out not in outputs:
             (other,) = [name for name in after.inputs if name != out] or [""]
-            if other in weights and arrays[other].shape == (arrays[w].shape[0],) and out in after.inputs:
-                bias = other
+            rows = arrays[w].shape[0]
+            if other in weights and (
+                arrays[other].shape == (rows,) or (arrays[other].shape == (1, rows) and uses[other] == 1)
+            ):
+                arrays[other], bias = arrays[other].reshape(rows), other
                 gone.add(after.outputs[0])
                 out = after.outputs[0]
         inputs = (x, w, bias) if bias else (x, w)

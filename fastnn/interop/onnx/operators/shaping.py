@@ -134,7 +134,12 @@ def concat(call: Call, *inputs: Any) -> Any:
         return np.concatenate(inputs, call.get("axis", 1))
     if len(inputs) == 1:
         return inputs[0]
-    return names.find("cat")([tensor(x) for x in inputs], call.get("axis", 1))
+    axis, tensors = call.get("axis", 1), [tensor(x) for x in inputs]
+    if call.batch is not None and axis % max(tensors[0].ndim, 1):  # what a file has for its own batch, for this one
+        own, came = call.batch
+        wide = [x.shape[0] == own == 1 and any(y.shape[0] == came for y in tensors) for x in tensors]
+        tensors = [x.expand(came, *x.shape[1:]) if w else x for x, w in zip(tensors, wide, strict=True)]
+    return names.find("cat")(tensors, axis)
 
 
 @reads("Split")
