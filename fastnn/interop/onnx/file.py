@@ -60,11 +60,7 @@ def read(path: str | os.PathLike[str], own: Collection[str]) -> Contents:
         model = onnx.ModelProto.FromString(files.read(path, MOST_BYTES))
         if not model.HasField("graph") or not (model.graph.node or model.graph.output):
             raise ValueError("it has no graph")
-        if model.functions:
-            from onnx.inliner import inline_local_functions
-
-            model = inline_local_functions(model)
-        model = _written_by(model, own)
+        model = _written_by(_without_functions(model), own)
         versions = {each.domain or "ai.onnx": each.version for each in model.opset_import} or {"ai.onnx": 1}
         return _Reader(os.path.dirname(os.path.abspath(shown)), versions).graph(model.graph)
     except FileNotFoundError as error:
@@ -77,6 +73,32 @@ def read(path: str | os.PathLike[str], own: Collection[str]) -> Contents:
             RecursionError, MemoryError, OSError) as error:  # fmt: skip
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"expected a whole ONNX model, got {shown} ({reason})") from error
+
+
+def _without_functions(model: Any) -> Any:
+    """The model with the calls of its own functions written out."""
+    if not model.functions:
+        return model
+    from onnx.inliner import inline_local_functions
+
+    bodies = {(each.domain, each.name): each.node for each in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(nodes: Any, within: tuple[tuple[str, str], ...] = ()) -> int:
+        total = 0
+        for node in nodes:
+            key = node.domain, node.op_type
+            if key in within:
+                raise ValueError(f"its function {node.op_type} calls itself")
+            if key in bodies and key not in sizes:
+                sizes[key] = size(bodies[key], (*within, key))
+            total += sizes.get(key, 1) + sum(size(each.g.node, within) for each in node.attribute if each.HasField("g"))
+        if total > MOST_NODES:
+            raise ValueError(f"its functions stand for more than {MOST_NODES:,} nodes")
+        return total
+
+    size(model.graph.node)
+    return inline_local_functions(model)
 
 
 def _written_by(model: Any, own: Collection[str]) -> Any:
