@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import resource
 import time
@@ -40,7 +41,7 @@ def doubling(operator: str) -> list[Any]:
     """A chain in which each node makes twice as much as the one before."""
     names = ["a", *(f"a{k}" for k in range(40))]
     last = node("ReduceSum", [names[-1]], ["c"])
-    return [*(node(operator, [a, a], [b], axis=0) for a, b in zip(names, names[1:], strict=False)), last, ADD]
+    return [*(node(operator, [a, a], [b], axis=0) for a, b in itertools.pairwise(names)), last, ADD]
 
 
 def functions(body: Any, count: int) -> dict[str, Any]:
