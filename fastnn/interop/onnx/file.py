@@ -51,13 +51,16 @@ def read(path: str | os.PathLike[str], own: Collection[str]) -> Contents:
     """
     try:
         import onnx
-        from google.protobuf.message import DecodeError
     except ImportError as error:
         raise MissingExtraError("onnx", "onnx") from error
 
     shown = os.fspath(path)
     try:
-        model = onnx.ModelProto.FromString(files.read(path, MOST_BYTES))
+        content = files.read(path, MOST_BYTES)
+        try:
+            model = onnx.ModelProto.FromString(content)
+        except Exception as error:  # of protobuf, which has its own errors
+            raise ValueError(str(error)) from error
         if not model.HasField("graph") or not (model.graph.node or model.graph.output):
             raise ValueError("it has no graph")
         model = _written_by(_without_functions(model), own)
@@ -69,7 +72,7 @@ def read(path: str | os.PathLike[str], own: Collection[str]) -> Contents:
         raise DataError(f"expected an ONNX file, got {shown}, which is a folder") from error
     except FastnnError as error:
         raise DataError(f"expected a whole ONNX model, got {shown}: {error.message}") from error
-    except (DecodeError, ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError,
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError,
             RecursionError, MemoryError, OSError) as error:  # fmt: skip
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"expected a whole ONNX model, got {shown} ({reason})") from error

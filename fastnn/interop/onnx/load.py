@@ -80,8 +80,8 @@ class OnnxModel(Module):
             raise ArgumentError(f"onnx.load: expected names of values, such as {contents.outputs}, got {outputs}")
         self.inputs = [name for name, _, _ in contents.inputs]
         self.outputs = outputs
-        self.shapes = [shape for _, shape, _ in contents.inputs]
-        self.kinds = [kind for _, _, kind in contents.inputs]
+        self._shapes = [shape for _, shape, _ in contents.inputs]
+        self._kinds = [kind for _, _, kind in contents.inputs]
         contents.nodes = prepare.needed(contents.nodes, outputs)
         prepare.check(contents.nodes)
         arrays = contents.arrays
@@ -90,17 +90,17 @@ class OnnxModel(Module):
         nodes = prepare.fold(contents.nodes, arrays, weights | statistics)
         nodes = prepare.needed(prepare.dense_layers(nodes, arrays, weights, set(outputs)), outputs)
         used = set(outputs).union(*map(prepare.reads_of, nodes))
-        self.nodes = [tuple(node) for node in nodes]
+        self._nodes = [tuple(node) for node in nodes]
         kept = [name for name in arrays if name in used and (name in weights or name in statistics)]
-        self.places = prepare.python_names(kept)
-        for name, place in self.places.items():
+        self._places = prepare.python_names(kept)
+        for name, place in self._places.items():
             owner, attribute = self._owner(place, make=True)
             if name in weights:
                 setattr(owner, attribute, Parameter(Tensor(arrays[name])))
             else:
                 owner.register_buffer(attribute, arrays[name])
-        self.written: dict[str, list[int]] | None = None  # at the file's own batch, when another is run
-        self.constants = {name: arrays[name] for name in arrays if name in used and name not in self.places}
+        self._written: dict[str, list[int]] | None = None  # at the file's own batch, when another is run
+        self._constants = {name: arrays[name] for name in arrays if name in used and name not in self._places}
 
     def _owner(self, place: str, make: bool = False) -> tuple[Module, str]:
         """The module that holds what is at this place, and its name there."""
@@ -116,18 +116,18 @@ class OnnxModel(Module):
         """The graph's outputs for its inputs; see the class."""
         given = self._given(inputs, named)
         batch = self._batch(given)
-        if batch is not None and self.written is None:
-            self.written = self._as_written()
+        if batch is not None and self._written is None:
+            self._written = self._as_written()
         values = {**self._held(), **given}
-        self._run(self.nodes, values, batch=batch, training=bool(self.training))
+        self._run(self._nodes, values, batch=batch, training=bool(self.training))
         found = [values[name] for name in self.outputs]
         results = [each if isinstance(each, Tensor) else Tensor(each) for each in found]
         return results[0] if len(results) == 1 else tuple(results)
 
     def _held(self) -> dict[str, Any]:
         """Parameters, buffers and constants by the file's names."""
-        values: dict[str, Any] = dict(self.constants)
-        for name, place in self.places.items():
+        values: dict[str, Any] = dict(self._constants)
+        for name, place in self._places.items():
             owner, attribute = self._owner(place)
             values[name] = getattr(owner, attribute)
         return values
@@ -150,10 +150,10 @@ class OnnxModel(Module):
                 self._run(inner, local, batch, training, seen)
                 made = tuple(local[name] for name in names)
             else:
-                given = [values[name] if name else None for name in inputs]
+                given: list[Any] = [values[name] if name else None for name in inputs]
                 if seen is not None and operator == "Reshape":
-                    seen[outputs[0]] = list(given[0].shape)
-                written = self.written.get(outputs[0]) if self.written and batch and operator == "Reshape" else None
+                    seen[outputs[0]] = list(np.shape(given[0]))
+                written = self._written.get(outputs[0]) if self._written and batch and operator == "Reshape" else None
                 made = run_node(
                     node, given, training=training, batch=batch, written=None if written is None else tuple(written)
                 )
@@ -163,14 +163,16 @@ class OnnxModel(Module):
     def _as_written(self) -> dict[str, list[int]]:
         """The shapes that Reshape is given at the file's own batch, from a run on zeros; none if that fails."""
         seen: dict[str, list[int]] = {}
+        values = self._held()
         try:
             with traced_by(None, recording=False):
-                zeros = {
-                    name: Tensor(np.zeros(bounded(shape), np.float32 if kind == "float" else np.int64))
-                    for name, shape, kind in zip(self.inputs, self.shapes, self.kinds, strict=True)
-                }
-                self._run(self.nodes, {**self._held(), **zeros}, seen=seen)
-        except (FastnnError, TypeError):  # TypeError: a shape that is not all numbers
+                for name, shape, kind in zip(self.inputs, self._shapes, self._kinds, strict=True):
+                    sizes = [0 if size is None else size for size in shape or [0]]
+                    if 0 in sizes:
+                        return {}
+                    values[name] = Tensor(np.zeros(bounded(sizes), np.float32 if kind == "float" else np.int64))
+                self._run(self._nodes, values, seen=seen)
+        except FastnnError:
             return {}
         return seen
 
@@ -181,7 +183,7 @@ class OnnxModel(Module):
             got = f"{len(inputs)} and {sorted(named)}" if named else f"{len(inputs)}"
             raise ArgumentError(f"expected the inputs {self.inputs}, got {got}")
         own = next((p for p in self.parameters() if p.dtype.kind == "f"), None)
-        for name, shape, kind in zip(self.inputs, self.shapes, self.kinds, strict=True):
+        for name, shape, kind in zip(self.inputs, self._shapes, self._kinds, strict=True):
             x = given[name] if isinstance(given[name], Tensor) else Tensor(given[name])
             if shape is not None and x.ndim != len(shape):
                 raise ShapeError(f"expected {name} of shape {_shown(shape)}, got {x.shape}")
@@ -192,14 +194,14 @@ class OnnxModel(Module):
 
     def _batch(self, given: dict[str, Tensor]) -> tuple[int, int] | None:
         """The batch that the file was written for and the present one, where both are numbers that differ."""
-        for name, shape in zip(self.inputs, self.shapes, strict=True):
+        for name, shape in zip(self.inputs, self._shapes, strict=True):
             if shape and shape[0] is not None and given[name].shape[0] != shape[0]:
                 return shape[0], given[name].shape[0]
         return None
 
     def __repr__(self) -> str:
-        shapes = [f"{name} {_shown(shape)}" for name, shape in zip(self.inputs, self.shapes, strict=True)]
-        return f"OnnxModel({', '.join(shapes)} -> {', '.join(self.outputs)}, {len(self.nodes)} operators)"
+        shapes = [f"{name} {_shown(shape)}" for name, shape in zip(self.inputs, self._shapes, strict=True)]
+        return f"OnnxModel({', '.join(shapes)} -> {', '.join(self.outputs)}, {len(self._nodes)} operators)"
 
 
 def _shown(shape: list[int | None] | None) -> str:

@@ -35,6 +35,7 @@ _PASSING = {
 }  # fmt: skip
 DENSE = "Gemm"
 _PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
+_TAKEN = ("inputs", "outputs")  # attributes of the model itself; its others begin with an underscore
 _NOT_FOLDED = ("Random", "Bernoulli", "Dropout", "If")  # beginnings of names
 MOST_FOLDED = 1 << 13  # entries of the inputs of a node that is computed beforehand
 MOST_KEPT = 1 << 24  # entries of all that is
@@ -193,8 +194,10 @@ def python_names(names: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
-        parts = [re.sub(r"\W", "_", part) for part in re.split(r"[./:]+", name) if part] or ["value"]
-        parts = [f"{part}_" if hasattr(Module, part) or part.startswith("_") else part for part in parts]
+        parts = [re.sub(r"\W", "_", part).lstrip("_") or "value" for part in re.split(r"[./:]+", name) if part] or [
+            "value"
+        ]
+        parts = [f"{part}_" if hasattr(Module, part) or part in _TAKEN else part for part in parts]
         for path in (".".join(parts), "_".join(parts), *(f"{'_'.join(parts)}_{k}" for k in range(len(taken) + 1))):
             above = {path[:i] for i, letter in enumerate(path) if letter == "."}
             if path not in taken and not above & taken and not any(each.startswith(path + ".") for each in taken):

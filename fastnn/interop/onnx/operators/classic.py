@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.interop.onnx.operators.registry import Call, reads, tensor
-from fastnn.ops import names
+from fastnn.interop.onnx.operators.registry import Call, op, reads, tensor
 from fastnn.tensors import Tensor
 
 
@@ -30,7 +29,7 @@ def zip_map(call: Call, x: Any) -> Any:
 
 
 @reads("ai.onnx.ml.Scaler")
-def scaler(call: Call, x: Any) -> Tensor:
+def scaler(call: Call, x: Any) -> Any:
     """(x - offset) · scale."""
     x = tensor(x).float()
     return (x - np.asarray(call.get("offset", []), x.dtype)) * np.asarray(call.get("scale", []), x.dtype)
@@ -44,11 +43,11 @@ def normalizer(call: Call, x: Any) -> Any:
     size = (
         x.amax(-1, True) if norm == "MAX" else x.abs().sum(-1, True) if norm == "L1" else (x * x).sum(-1, True).sqrt()
     )
-    return x / names.find("where")(size == 0, np.ones((), x.dtype), size)
+    return x / op("where")(size == 0, np.ones((), x.dtype), size)
 
 
 @reads("ai.onnx.ml.Binarizer")
-def binarizer(call: Call, x: Any) -> Tensor:
+def binarizer(call: Call, x: Any) -> Any:
     """1 above the threshold, else 0."""
     x = tensor(x)
     return (x > call.get("threshold", 0.0)).astype(x.dtype)
@@ -61,8 +60,8 @@ def imputer(call: Call, x: Any) -> Any:
     floats = call.get("imputed_value_floats")
     values = np.asarray(floats or call.get("imputed_value_int64s", []), x.dtype)
     missing = call.get("replaced_value_float", 0.0) if floats else call.get("replaced_value_int64", 0)
-    gone = names.find("isnan")(x) if missing != missing else x == missing
-    return names.find("where")(gone, values, x)
+    gone = op("isnan")(x) if missing != missing else x == missing
+    return op("where")(gone, values, x)
 
 
 _POST = {"NONE": None, "LOGISTIC": "sigmoid", "SOFTMAX": "softmax"}
@@ -76,15 +75,15 @@ def linear(call: Call, x: Any) -> Any:
     labels = call.get("classlabels_ints") or call.get("classlabels_strings") or []
     rows = call.get("targets", 1) if not classifies else len(call.get("intercepts") or labels)
     weight = np.asarray(call.get("coefficients", []), np.float32).reshape(rows, -1)
-    y = names.find("matmul")(x, weight.T.copy()) + np.asarray(call.get("intercepts") or [0.0], np.float32)
+    y = op("matmul")(x, weight.T.copy()) + np.asarray(call.get("intercepts") or [0.0], np.float32)
     post = call.get("post_transform", "NONE")
     if post not in _POST:
         raise call.refuse(f"post_transform {post!r}")
     if classifies and rows == 1:
-        y = names.find("cat")([-y, y] if post == "LOGISTIC" else [1 - y, y], 1)
+        y = op("cat")([-y, y] if post == "LOGISTIC" else [1 - y, y], 1)
     best = y.argmax(1)
     after = _POST[post]
-    y = y if after is None else names.find(after)(y)
+    y = y if after is None else op(after)(y)
     if not classifies:
         return y
     if labels and isinstance(labels[0], str):

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.interop.onnx.operators.registry import Call, bounded, known, reads, tensor
-from fastnn.ops import names
+from fastnn.interop.onnx.operators.registry import Call, bounded, known, op, reads, tensor
 from fastnn.tensors import Tensor
 
 
@@ -18,11 +17,11 @@ def matmul(call: Call, a: Any, b: Any) -> Tensor:
     """a @ b, as NumPy; of whole numbers where they are known."""
     if tensor(a).dtype.kind != "f":
         return Tensor(known(a) @ known(b))
-    return names.find("matmul")(tensor(a), tensor(b))  # type: ignore[no-any-return]
+    return op("matmul")(tensor(a), tensor(b))
 
 
 @reads("Gemm")
-def gemm(call: Call, a: Any, b: Any, c: Any = None) -> Tensor:
+def gemm(call: Call, a: Any, b: Any, c: Any = None) -> Any:
     """alpha · a @ b + beta · c, with either matrix transposed by an attribute."""
     alpha, beta = call.get("alpha", 1.0), call.get("beta", 1.0)
     a, b = tensor(a), tensor(b)
@@ -30,18 +29,18 @@ def gemm(call: Call, a: Any, b: Any, c: Any = None) -> Tensor:
     turned = bool(call.get("transB", 0))
     vector = c is None or (len(c.shape) == 1 and c.shape == (b.shape[0 if turned else 1],))
     if alpha == 1 and beta == 1 and turned and vector and a.dtype.kind == "f":
-        return names.find("linear")(a, b, None if c is None else tensor(c))  # type: ignore[no-any-return]
-    product = names.find("matmul")(a, b.t() if turned else b)
+        return op("linear")(a, b, None if c is None else tensor(c))
+    product = op("matmul")(a, b.t() if turned else b)
     product = product if alpha == 1 else product * alpha
     if c is None:
-        return product  # type: ignore[no-any-return]
-    return product + (c if beta == 1 else tensor(c) * beta)  # type: ignore[no-any-return]
+        return product
+    return product + (c if beta == 1 else tensor(c) * beta)
 
 
 @reads("Einsum")
 def einsum(call: Call, *inputs: Any) -> Any:
     """A sum over products of entries, by its equation."""
-    return names.find("einsum")(call.get("equation", "").replace(" ", ""), *map(tensor, inputs))
+    return op("einsum")(call.get("equation", "").replace(" ", ""), *map(tensor, inputs))
 
 
 # ---- windows ---------------------------------------------------------------------------------------------------------
@@ -81,7 +80,7 @@ def padded(x: Tensor, pads: Sequence[tuple[int, int]], value: float = 0.0) -> Te
         return x
     more = [before + after for before, after in pads]
     bounded(n + m for n, m in zip(x.shape[-len(more) :], more, strict=True))
-    return names.find("pad")(x, [n for pair in reversed(pads) for n in pair], value=value)  # type: ignore[no-any-return]
+    return op("pad")(x, [n for pair in reversed(pads) for n in pair], value=value)
 
 
 def check_layout(x: Tensor, weight: Tensor) -> int:
@@ -107,7 +106,7 @@ def conv(call: Call, x: Any, weight: Any, bias: Any = None) -> Tensor:
     even = all(before == after >= 0 for before, after in pads)
     x = x if even else padded(x, pads)
     around = tuple(before for before, _ in pads) if even else 0
-    return names.find(f"conv{count}d")(x, weight, bias, tuple(strides), around, tuple(dilations), groups)  # type: ignore[no-any-return]
+    return op(f"conv{count}d")(x, weight, bias, tuple(strides), around, tuple(dilations), groups)
 
 
 def _conv3d(
@@ -121,10 +120,8 @@ def _conv3d(
         raise ShapeError(f"expected a kernel that fits into the padded input, got {weight.shape} on {x.shape}")
     places = np.arange(planes)[:, None] * strides[0] + np.arange(kd) * dilations[0]
     taken = x[:, :, places].permute(0, 2, 1, 3, 4, 5).reshape(n * planes, c * kd, h, w)  # (N, C, OD, kd, H, W) before
-    y = names.find("conv2d")(
-        taken, weight.reshape(o, -1, kh, kw), bias, tuple(strides[1:]), 0, tuple(dilations[1:]), groups
-    )
-    return y.reshape(n, planes, *y.shape[1:]).transpose(1, 2)  # type: ignore[no-any-return]
+    y = op("conv2d")(taken, weight.reshape(o, -1, kh, kw), bias, tuple(strides[1:]), 0, tuple(dilations[1:]), groups)
+    return y.reshape(n, planes, *y.shape[1:]).transpose(1, 2)
 
 
 @reads("ConvTranspose")
@@ -143,10 +140,10 @@ def conv_transpose(call: Call, x: Any, weight: Any, bias: Any = None) -> Tensor:
     even = all(before == after >= 0 for before, after in pads) and all(
         m < s for m, s in zip(more, strides, strict=True)
     )
-    run = names.find(f"conv_transpose{min(count, 2)}d")
+    run = op(f"conv_transpose{min(count, 2)}d")
     if even and count < 3:
         around, own = tuple(before for before, _ in pads), None if bias is None else tensor(bias)
-        return run(x, weight, own, tuple(strides), around, tuple(more), groups, tuple(dilations))  # type: ignore[no-any-return]
+        return run(x, weight, own, tuple(strides), around, tuple(more), groups, tuple(dilations))
     if count == 3:
         y = _transposed3d(x, weight, strides, dilations, groups)
     else:
@@ -171,11 +168,11 @@ def _cut(
     return found
 
 
-def _transposed3d(x: Tensor, weight: Tensor, strides: list[int], dilations: list[int], groups: int) -> Tensor:
+def _transposed3d(x: Tensor, weight: Tensor, strides: list[int], dilations: list[int], groups: int) -> Any:
     """By conv_transpose2d of every plane, added up where the kernel's planes put them."""
     n, c, depth, h, w = x.shape
     kd = weight.shape[2]
-    run, pad = names.find("conv_transpose2d"), names.find("pad")
+    run, pad = op("conv_transpose2d"), op("pad")
     flat = x.transpose(1, 2).reshape(n * depth, c, h, w)
     steps = tuple(strides[1:]), 0, 0, groups, tuple(dilations[1:])
     planes = (depth - 1) * strides[0] + dilations[0] * (kd - 1) + 1
@@ -187,4 +184,4 @@ def _transposed3d(x: Tensor, weight: Tensor, strides: list[int], dilations: list
         first = k * dilations[0]
         y = pad(y, (0, 0, first, planes - first - y.shape[1]))
         total = y if total is None else total + y
-    return total.reshape(n, planes, *size).transpose(1, 2)  # type: ignore[no-any-return]
+    return total.reshape(n, planes, *size).transpose(1, 2)

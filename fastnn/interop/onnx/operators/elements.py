@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import DTypeError
-from fastnn.interop.onnx.operators.registry import OPERATORS, Call, known, reads, tensor
-from fastnn.ops import names
+from fastnn.interop.onnx.operators.registry import OPERATORS, Call, known, op, reads, tensor
 from fastnn.tensors import Tensor
 
 _SAME = {  # ONNX's name -> fastnn's, of one input and no attribute
@@ -29,12 +28,12 @@ _OF_MANY = {"Add": "add", "Mul": "mul", "Max": "maximum", "Min": "minimum", "Sum
 
 def _one(name: str, call: Call, x: Any) -> Tensor:
     x = tensor(x)
-    y: Tensor = names.find(name)(x)
+    y: Tensor = op(name)(x)
     return y if y.dtype == x.dtype or y.dtype.kind == "b" else y.astype(x.dtype)
 
 
 def _two(name: str, call: Call, a: Any, b: Any) -> Tensor:
-    return names.find(name)(_aligned(call, a, b), b)  # type: ignore[no-any-return]
+    return op(name)(_aligned(call, a, b), b)
 
 
 def _aligned(call: Call, a: Any, b: Any) -> Any:
@@ -46,7 +45,7 @@ def _aligned(call: Call, a: Any, b: Any) -> Any:
 
 def _many(name: str, call: Call, *inputs: Any) -> Tensor:
     first = _aligned(call, inputs[0], inputs[-1] if len(inputs) == 2 else None)
-    total: Any = functools.reduce(names.find(name), inputs[1:], first)
+    total: Any = functools.reduce(op(name), inputs[1:], first)
     if call.operator == "Mean":
         total = total / len(inputs)
     return tensor(total)
@@ -63,22 +62,20 @@ def div(call: Call, a: Any, b: Any) -> Tensor:
     a = _aligned(call, a, b)
     whole = tensor(a).dtype.kind in "iu" and tensor(b).dtype.kind in "iu"
     if not whole:
-        return names.find("true_divide")(a, b)  # type: ignore[no-any-return]
+        return op("true_divide")(a, b)
     a, b = tensor(a), tensor(b)
-    y: Tensor = (
-        names.find("floor_divide")(a.abs(), b.abs()) if a.dtype.kind == "i" else names.find("floor_divide")(a, b)
-    )
+    y: Tensor = op("floor_divide")(a.abs(), b.abs()) if a.dtype.kind == "i" else op("floor_divide")(a, b)
     return y * a.sign() * b.sign() if a.dtype.kind == "i" else y
 
 
 @reads("Mod")
 def mod(call: Call, a: Any, b: Any) -> Tensor:
     """The rest with the divisor's sign, with `fmod` the dividend's."""
-    return names.find("fmod" if call.get("fmod", 0) else "remainder")(tensor(a), b)  # type: ignore[no-any-return]
+    return op("fmod" if call.get("fmod", 0) else "remainder")(tensor(a), b)
 
 
 @reads("Pow")
-def pow(call: Call, a: Any, b: Any) -> Tensor:
+def pow(call: Call, a: Any, b: Any) -> Any:
     """a ** b in the type of a."""
     kind = a.dtype
     if kind.kind != "f":
@@ -106,18 +103,18 @@ def bitwise_not(call: Call, x: Any) -> Any:
 
 
 @reads("Clip")
-def clip(call: Call, x: Any, low: Any = None, high: Any = None) -> Tensor:
+def clip(call: Call, x: Any, low: Any = None, high: Any = None) -> Any:
     """x between two numbers, either of which may be absent."""
     low, high = (call.get(name) if value is None else value for name, value in (("min", low), ("max", high)))
     x = tensor(x)
     numbers = [None if end is None else known(end).reshape(-1)[0].item() for end in (low, high)]
     if numbers == [0, 6]:
-        return names.find("relu6")(x)  # type: ignore[no-any-return]
+        return op("relu6")(x)
     if x.dtype.kind != "f":
         return Tensor(np.clip(known(x), *numbers).astype(x.dtype)) if numbers != [None, None] else x
     if numbers[0] is not None and numbers[1] is not None and numbers[0] > numbers[1]:
         numbers[0] = numbers[1]
-    return x.clamp(*numbers) if numbers != [None, None] else x  # type: ignore[no-any-return]
+    return x.clamp(*numbers) if numbers != [None, None] else x
 
 
 DTYPES = {
@@ -144,17 +141,17 @@ def cast_like(call: Call, x: Any, like: Any) -> Any:
 @reads("Where")
 def where(call: Call, condition: Any, a: Any, b: Any) -> Any:
     """a where the condition holds, b elsewhere."""
-    return names.find("where")(condition, a, b)
+    return op("where")(condition, a, b)
 
 
 @reads("IsInf")
-def is_inf(call: Call, x: Any) -> Tensor:
+def is_inf(call: Call, x: Any) -> Any:
     """Whether entries are infinite, of the signs that the attributes name."""
     x = tensor(x)
     up, down = call.get("detect_positive", 1), call.get("detect_negative", 1)
     if not (up and down):
         return x == (np.inf if up else -np.inf) if up or down else x != x
-    return names.find("isinf")(x)  # type: ignore[no-any-return]
+    return op("isinf")(x)
 
 
 # ---- activations -----------------------------------------------------------------------------------------------------
@@ -163,38 +160,38 @@ def is_inf(call: Call, x: Any) -> Tensor:
 @reads("LeakyRelu")
 def leaky_relu(call: Call, x: Any) -> Any:
     """x, below zero alpha · x."""
-    return names.find("leaky_relu")(x, call.get("alpha", 0.01))
+    return op("leaky_relu")(x, call.get("alpha", 0.01))
 
 
 @reads("PRelu")
-def prelu(call: Call, x: Any, slope: Any) -> Tensor:
+def prelu(call: Call, x: Any, slope: Any) -> Any:
     """x, below zero slope · x, whose slope broadcasts."""
     x, slope = tensor(x), tensor(slope)
     kept = (slope.ndim in (x.ndim, x.ndim - 1)) and slope.numel() == slope.shape[1 - x.ndim] if x.ndim > 1 else False
     if slope.numel() == 1 or (kept and slope.ndim >= x.ndim - 1 and x.shape[1] == slope.numel()):
-        return names.find("prelu")(x, slope.reshape(-1))  # type: ignore[no-any-return]
+        return op("prelu")(x, slope.reshape(-1))
     return x.relu() - slope * (-x).relu()
 
 
 @reads("Elu")
 def elu(call: Call, x: Any) -> Any:
     """x, below zero alpha · (exp(x) - 1)."""
-    return names.find("elu")(x, call.get("alpha", 1.0))
+    return op("elu")(x, call.get("alpha", 1.0))
 
 
 @reads("Celu")
 def celu(call: Call, x: Any) -> Any:
     """x, below zero alpha · (exp(x / alpha) - 1)."""
-    return names.find("celu")(x, call.get("alpha", 1.0))
+    return op("celu")(x, call.get("alpha", 1.0))
 
 
 @reads("Selu")
-def selu(call: Call, x: Any) -> Tensor:
+def selu(call: Call, x: Any) -> Any:
     """gamma times elu."""
     alpha, gamma = call.get("alpha", 1.6732632423543772), call.get("gamma", 1.0507009873554805)
     if (round(alpha, 5), round(gamma, 5)) == (1.67326, 1.0507):
-        return names.find("selu")(x)  # type: ignore[no-any-return]
-    return names.find("elu")(x, alpha) * gamma  # type: ignore[no-any-return]
+        return op("selu")(x)
+    return op("elu")(x, alpha) * gamma
 
 
 @reads("HardSigmoid")
@@ -202,14 +199,14 @@ def hard_sigmoid(call: Call, x: Any) -> Any:
     """alpha · x + beta between 0 and 1."""
     alpha, beta = call.get("alpha", 0.2), call.get("beta", 0.5)
     if round(alpha, 5) == 0.16667 and beta == 0.5:
-        return names.find("hardsigmoid")(x)
+        return op("hardsigmoid")(x)
     return (tensor(x) * alpha + beta).clamp(0, 1)
 
 
 @reads("ThresholdedRelu")
 def thresholded_relu(call: Call, x: Any) -> Any:
     """x above alpha, else 0."""
-    return names.find("threshold")(x, call.get("alpha", 1.0), 0.0)
+    return op("threshold")(x, call.get("alpha", 1.0), 0.0)
 
 
 @reads("Shrink")
@@ -219,21 +216,21 @@ def shrink(call: Call, x: Any) -> Tensor:
     x = tensor(x)
     kind = x.dtype
     x = x if kind.kind == "f" else x.float()
-    pick = names.find("where")
-    return pick(x < -limit, x + bias, pick(x > limit, x - bias, x * 0)).astype(kind)  # type: ignore[no-any-return]
+    pick = op("where")
+    return pick(x < -limit, x + bias, pick(x > limit, x - bias, x * 0)).astype(kind)
 
 
 @reads("Gelu")
 def gelu(call: Call, x: Any) -> Any:
     """x · Φ(x), or its approximation by tanh."""
-    return names.find("gelu")(x, call.get("approximate", "none"))
+    return op("gelu")(x, call.get("approximate", "none"))
 
 
 @reads("Swish")
 def swish(call: Call, x: Any) -> Any:
     """x · sigmoid(alpha · x)."""
     alpha, x = call.get("alpha", 1.0), tensor(x)
-    return names.find("silu")(x) if alpha == 1 else x * (x * alpha).sigmoid()
+    return op("silu")(x) if alpha == 1 else x * (x * alpha).sigmoid()
 
 
 @reads("SwiGLU")
@@ -243,7 +240,7 @@ def swiglu(call: Call, x: Any, gate: Any) -> Any:
 
 
 @reads("Softmax", "LogSoftmax", "Hardmax")
-def softmax(call: Call, x: Any) -> Tensor:
+def softmax(call: Call, x: Any) -> Any:
     """Along one dimension; before version 13 over all dimensions from `axis` on, as one."""
     x = tensor(x)
     old = call.version < 13
@@ -259,7 +256,7 @@ def softmax(call: Call, x: Any) -> Tensor:
         count = Tensor(np.arange(x.shape[axis]).reshape(-1, *[1] * (x.ndim - 1 - axis % x.ndim)))
         y = (places == count).astype(x.dtype)
     else:
-        y = names.find("softmax" if call.operator == "Softmax" else "log_softmax")(x, axis)
+        y = op("softmax" if call.operator == "Softmax" else "log_softmax")(x, axis)
     return y if y.shape == shape else y.reshape(shape)
 
 
@@ -268,7 +265,7 @@ def dropout(call: Call, x: Any, ratio: Any = None, training: Any = None) -> Any:
     """Some entries 0 in training mode; x itself otherwise."""
     share = call.get("ratio", 0.5) if ratio is None else known(ratio).reshape(-1)[0].item()
     x = tensor(x)
-    y = names.find("dropout")(x, share, True) if call.training and share else x
+    y = op("dropout")(x, share, True) if call.training and share else x
     return (y, Tensor(np.ones(x.shape, bool))) if call.outputs > 1 else y
 
 
@@ -293,7 +290,7 @@ def _by_axis(call: Call, x: Tensor, value: Any) -> Any:
 
 
 @reads("DequantizeLinear")
-def dequantize(call: Call, x: Any, scale: Any, zero: Any = None) -> Tensor:
+def dequantize(call: Call, x: Any, scale: Any, zero: Any = None) -> Any:
     """(x - zero) · scale."""
     x = tensor(x)
     y = x.astype(scale.dtype)
@@ -303,7 +300,7 @@ def dequantize(call: Call, x: Any, scale: Any, zero: Any = None) -> Tensor:
 
 
 @reads("QuantizeLinear")
-def quantize(call: Call, x: Any, scale: Any, zero: Any = None) -> Tensor:
+def quantize(call: Call, x: Any, scale: Any, zero: Any = None) -> Any:
     """x / scale + zero, rounded and kept within the type of zero."""
     x = tensor(x)
     kind = np.dtype(np.uint8) if zero is None else zero.dtype
@@ -314,4 +311,4 @@ def quantize(call: Call, x: Any, scale: Any, zero: Any = None) -> Tensor:
     y = (x / _by_axis(call, x, scale)).round()
     if zero is not None:
         y = y + tensor(_by_axis(call, x, zero)).astype(x.dtype)
-    return y.clamp(limits.min, limits.max).astype(kind)  # type: ignore[no-any-return]
+    return y.clamp(limits.min, limits.max).astype(kind)

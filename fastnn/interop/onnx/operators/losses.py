@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.interop.onnx.operators.elements import DTYPES
-from fastnn.interop.onnx.operators.registry import Call, reads, tensor
-from fastnn.ops import names
+from fastnn.interop.onnx.operators.registry import Call, op, reads, tensor
 from fastnn.tensors import Tensor
 
 
@@ -16,13 +15,13 @@ from fastnn.tensors import Tensor
 def likelihood(call: Call, x: Any, labels: Any, weight: Any = None) -> Any:
     """Of log-probabilities, or of logits, (N, C, ...) and labels (N, ...)."""
     x, labels = tensor(x), tensor(labels)
-    logs = x if call.operator == "NegativeLogLikelihoodLoss" else names.find("log_softmax")(x, 1)
+    logs = x if call.operator == "NegativeLogLikelihoodLoss" else op("log_softmax")(x, 1)
     ignored = call.get("ignore_index")
     counts = Tensor(np.ones((), x.dtype)) if ignored is None else (labels != ignored).astype(x.dtype)
-    places = labels if ignored is None else names.find("where")(labels == ignored, np.zeros((), labels.dtype), labels)
+    places = labels if ignored is None else op("where")(labels == ignored, np.zeros((), labels.dtype), labels)
     if weight is not None:
         counts = counts * tensor(weight)[places]
-    losses = -names.find("gather")(logs, 1, places.unsqueeze(1)).squeeze(1) * counts
+    losses = -op("gather")(logs, 1, places.unsqueeze(1)).squeeze(1) * counts
     kind = call.get("reduction", "mean")
     if kind == "sum":
         losses = losses.sum()
@@ -35,7 +34,7 @@ def likelihood(call: Call, x: Any, labels: Any, weight: Any = None) -> Any:
 @reads("Bernoulli")
 def bernoulli(call: Call, x: Any) -> Any:
     """1 with the probability that x says, else 0."""
-    return names.find("bernoulli")(tensor(x)).astype(DTYPES.get(call.get("dtype", 0), x.dtype))
+    return op("bernoulli")(tensor(x)).astype(DTYPES.get(call.get("dtype", 0), x.dtype))
 
 
 @reads("RandomNormalLike", "RandomUniformLike")
@@ -43,6 +42,6 @@ def random_like(call: Call, x: Any) -> Any:
     """Random numbers in the shape of x."""
     like = tensor(x)
     if call.operator == "RandomNormalLike":
-        return names.find("randn_like")(like) * call.get("scale", 1.0) + call.get("mean", 0.0)
+        return op("randn_like")(like) * call.get("scale", 1.0) + call.get("mean", 0.0)
     low, high = call.get("low", 0.0), call.get("high", 1.0)
-    return names.find("rand_like")(like) * (high - low) + low
+    return op("rand_like")(like) * (high - low) + low

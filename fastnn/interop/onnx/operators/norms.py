@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ShapeError
-from fastnn.interop.onnx.operators.registry import Call, axes_of, axis_of, reads, tensor
-from fastnn.ops import names
+from fastnn.interop.onnx.operators.registry import Call, axes_of, axis_of, op, reads, tensor
 from fastnn.tensors import Tensor
 
 
@@ -30,7 +29,7 @@ def batch_norm(call: Call, x: Any, weight: Any, bias: Any, mean: Any, var: Any) 
         return _with_statistics(x, weight, bias, mean, var, eps, momentum)
     weight, bias = tensor(weight), tensor(bias)
     flat = x.reshape(*x.shape[:2], -1) if x.ndim > 4 else x
-    y = names.find("batch_norm")(flat, mean, var, weight, bias, call.training, 1 - momentum, eps)
+    y = op("batch_norm")(flat, mean, var, weight, bias, call.training, 1 - momentum, eps)
     return y if flat is x else y.reshape(x.shape)
 
 
@@ -52,9 +51,9 @@ def layer_norm(call: Call, x: Any, weight: Any, bias: Any = None) -> Any:
     shape = x.shape[axis:]
     fits = all(each is None or each.shape == shape for each in (weight, bias))
     if fits:
-        y = names.find("layer_norm")(x, shape, tensor(weight), _optional(bias), eps)
+        y = op("layer_norm")(x, shape, tensor(weight), _optional(bias), eps)
     else:
-        y = names.find("layer_norm")(x, shape, None, None, eps) * tensor(weight)
+        y = op("layer_norm")(x, shape, None, None, eps) * tensor(weight)
         y = y if bias is None else y + tensor(bias)
     if call.outputs == 1:
         return y
@@ -69,8 +68,8 @@ def rms_norm(call: Call, x: Any, weight: Any) -> Any:
     x, eps = tensor(x), call.get("epsilon", 1e-5)
     shape = x.shape[axis_of(call.get("axis", -1), x.ndim) :]
     if weight.shape == shape:
-        return names.find("rms_norm")(x, shape, tensor(weight), eps)
-    return names.find("rms_norm")(x, shape, None, eps) * tensor(weight)
+        return op("rms_norm")(x, shape, tensor(weight), eps)
+    return op("rms_norm")(x, shape, None, eps) * tensor(weight)
 
 
 @reads("InstanceNormalization")
@@ -79,7 +78,7 @@ def instance_norm(call: Call, x: Any, weight: Any, bias: Any) -> Any:
     x = tensor(x)
     if x.ndim < 3:
         raise ShapeError(f"expected input of shape (N, C, ...), got {x.shape}")
-    return names.find("group_norm")(x, x.shape[1], tensor(weight), tensor(bias), call.get("epsilon", 1e-5))
+    return op("group_norm")(x, x.shape[1], tensor(weight), tensor(bias), call.get("epsilon", 1e-5))
 
 
 @reads("GroupNormalization")
@@ -90,11 +89,11 @@ def group_norm(call: Call, x: Any, weight: Any, bias: Any) -> Any:
     if weight.shape == (groups,) and groups != x.shape[1]:
         each = x.shape[1] // groups
         weight, bias = (v.unsqueeze(1).expand(groups, each).reshape(-1) for v in (weight, bias))
-    return names.find("group_norm")(x, groups, weight, bias, call.get("epsilon", 1e-5))
+    return op("group_norm")(x, groups, weight, bias, call.get("epsilon", 1e-5))
 
 
 @reads("MeanVarianceNormalization")
-def mean_variance(call: Call, x: Any) -> Tensor:
+def mean_variance(call: Call, x: Any) -> Any:
     """x without its mean, by its standard deviation, over `axes`."""
     x = tensor(x)
     dims = tuple(axis_of(each, x.ndim) for each in axes_of(call) or [0, 2, 3])
@@ -108,11 +107,11 @@ def lp_norm(call: Call, x: Any) -> Any:
     x, p = tensor(x), call.get("p", 2)
     axis = axis_of(call.get("axis", -1), x.ndim)
     norm = x.abs().sum(axis, True) if p == 1 else (x * x).sum(axis, True).sqrt()
-    return x / names.find("where")(norm == 0, np.ones((), x.dtype), norm)
+    return x / op("where")(norm == 0, np.ones((), x.dtype), norm)
 
 
 @reads("LRN")
-def local_response(call: Call, x: Any) -> Tensor:
+def local_response(call: Call, x: Any) -> Any:
     """x / (bias + alpha / size · sum of squares of near channels) ** beta."""
     x, size = tensor(x), call.get("size", 1)
     alpha, beta, bias = call.get("alpha", 1e-4), call.get("beta", 0.75), call.get("bias", 1.0)
@@ -120,6 +119,6 @@ def local_response(call: Call, x: Any) -> Tensor:
         raise ShapeError(f"expected size of at least 1 and input (N, C, ...), got {size} and {x.shape}")
     before = (size - 1) // 2
     rows = x.reshape(x.shape[0], 1, x.shape[1], math.prod(x.shape[2:]))
-    around = names.find("pad")(rows * rows, (0, 0, before, size - 1 - before))
-    means = names.find("avg_pool2d")(around, (size, 1), (1, 1))
-    return x / (means * alpha + bias).reshape(x.shape) ** beta  # type: ignore[no-any-return]
+    around = op("pad")(rows * rows, (0, 0, before, size - 1 - before))
+    means = op("avg_pool2d")(around, (size, 1), (1, 1))
+    return x / (means * alpha + bias).reshape(x.shape) ** beta

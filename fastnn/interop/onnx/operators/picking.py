@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ShapeError
-from fastnn.interop.onnx.operators.registry import Call, axis_of, bounded, known, reads, tensor
-from fastnn.ops import names
+from fastnn.interop.onnx.operators.registry import Call, along, axis_of, bounded, known, op, reads, tensor
 from fastnn.tensors import Array, Tensor
 
 
@@ -19,7 +18,7 @@ def gather(call: Call, x: Any, places: Any) -> Any:
     if isinstance(places, Tensor):
         x = tensor(x)
         places = places if places.dtype.kind in "iu" else places.long()
-    return x[(*[slice(None)] * axis, places)]
+    return x[along(axis, places)]
 
 
 @reads("GatherElements")
@@ -27,7 +26,7 @@ def gather_elements(call: Call, x: Any, places: Any) -> Any:
     """y[i, j] = x[i, places[i, j]] for axis 1."""
     x = tensor(x)
     axis = axis_of(call.get("axis", 0), x.ndim)
-    return names.find("gather")(x, axis, _from_front(places, x.shape[axis]))
+    return op("gather")(x, axis, _from_front(places, x.shape[axis]))
 
 
 def _from_front(places: Any, size: int) -> Any:
@@ -62,8 +61,8 @@ def scatter_elements(call: Call, x: Any, places: Any, updates: Any) -> Any:
     index = _from_front(places, x.shape[axis])
     kind = call.get("reduction", "none")
     if kind == "none":
-        return names.find("scatter")(x, axis, index, updates)
-    return names.find("scatter_reduce")(x, axis, index, updates, _REDUCED[kind])
+        return op("scatter")(x, axis, index, updates)
+    return op("scatter_reduce")(x, axis, index, updates, _REDUCED[kind])
 
 
 @reads("ScatterND")
@@ -72,7 +71,7 @@ def scatter_nd(call: Call, x: Any, places: Any, updates: Any) -> Any:
     x, updates = tensor(x), tensor(updates)
     key, kind = _key(places, 0, ()), call.get("reduction", "none")
     if kind in ("none", "add"):
-        return names.find("index_put")(x, key, updates, kind == "add")
+        return op("index_put")(x, key, updates, kind == "add")
     y = np.array(known(x))
     {"mul": np.multiply, "max": np.maximum, "min": np.minimum}[kind].at(y, tuple(map(known, key)), known(updates))
     return Tensor(y)
@@ -89,7 +88,7 @@ def one_hot(call: Call, places: Any, depth: Any, values: Any) -> Any:
     given = places.astype(kind).unsqueeze(axis)
     hit = (given == Tensor(rows.astype(kind))) | (given == Tensor((rows - count).astype(kind)))
     off, on = tensor(values)[0], tensor(values)[1]
-    return names.find("where")(hit, on, off)
+    return op("where")(hit, on, off)
 
 
 @reads("Compress")
@@ -99,7 +98,7 @@ def compress(call: Call, x: Any, condition: Any) -> Any:
     x = tensor(x)
     if axis is None:
         return x.reshape(-1)[where]
-    return x[(*[slice(None)] * axis_of(axis, x.ndim), where)]
+    return x[along(axis_of(axis, x.ndim), where)]
 
 
 @reads("NonZero")
@@ -132,7 +131,5 @@ def tensor_scatter(call: Call, past: Any, update: Any, first: Any = None) -> Any
     elif steps.size and steps.max() >= past.shape[axis]:
         raise ShapeError(f"expected at most {past.shape[axis]} entries, got {int(steps.max()) + 1}")
     order = (0, axis, *(d for d in range(1, past.ndim) if d != axis))
-    y = names.find("index_put")(
-        past.permute(*order), (np.arange(past.shape[0])[:, None], steps), update.permute(*order)
-    )
+    y = op("index_put")(past.permute(*order), (np.arange(past.shape[0])[:, None], steps), update.permute(*order))
     return y.permute(*np.argsort(order).tolist())

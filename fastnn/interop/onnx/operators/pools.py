@@ -11,8 +11,7 @@ import numpy as np
 
 from fastnn.errors import ShapeError
 from fastnn.interop.onnx.operators.dense import each, padded, paddings
-from fastnn.interop.onnx.operators.registry import Call, ints, known, reads, tensor
-from fastnn.ops import names
+from fastnn.interop.onnx.operators.registry import Call, ints, known, op, reads, tensor
 from fastnn.tensors import Array, Tensor
 
 
@@ -60,7 +59,8 @@ class _Windows:
         for at in product(*map(range, self.kernel)):
             firsts = [i * d for i, d in zip(at, self.dilations, strict=True)]
             parts = [slice(f, f + (n - 1) * s + 1, s) for f, n, s in zip(firsts, self.outs, self.strides, strict=True)]
-            found.append(x[(slice(None), slice(None), *parts)])
+            key = (slice(None), slice(None), *parts)
+            found.append(x[key])
         return found
 
     def counts(self, with_pads: bool) -> Array:
@@ -85,19 +85,19 @@ def max_pool(call: Call, x: Any) -> Any:
     if call.outputs > 1:
         return _with_places(call, x, windows)
     if windows.plain and not whole:
-        return names.find(f"max_pool{len(windows.kernel)}d")(x, *windows.options())
+        return op(f"max_pool{len(windows.kernel)}d")(x, *windows.options())
     if len(windows.kernel) < 3 and set(windows.dilations) == {1} and not whole:
         around = windows.around(x, -math.inf)
-        return names.find(f"max_pool{len(windows.kernel)}d")(around, tuple(windows.kernel), tuple(windows.strides))
+        return op(f"max_pool{len(windows.kernel)}d")(around, tuple(windows.kernel), tuple(windows.strides))
     lowest = float(np.iinfo(x.dtype).min) if whole else -math.inf
     taps = windows.taps(windows.around(x, lowest))
-    return functools.reduce(names.find("maximum"), taps)
+    return functools.reduce(op("maximum"), taps)
 
 
 def _with_places(call: Call, x: Tensor, windows: _Windows) -> tuple[Tensor, Tensor]:
     """The maxima, and their places in the whole tensor."""
     around = windows.around(x.astype(np.float64) if x.dtype.kind != "f" else x, -math.inf)
-    largest, which = names.find("stack")(windows.taps(around)).max(0)
+    largest, which = op("stack")(windows.taps(around)).max(0)
     taps = np.array(list(product(*map(range, windows.kernel))))  # (taps, dims)
     place: Any = Tensor(np.zeros((), np.int64))
     strides = (
@@ -131,7 +131,7 @@ def max_unpool(call: Call, x: Any, places: Any, wanted: Any = None) -> Any:
     full = tuple(ints(wanted)) if wanted is not None else size
     if wanted is not None and full != size:  # the places are those of the smaller tensor
         index = np.ravel_multi_index(np.unravel_index(index, size), full)
-    y = names.find("index_put")(Tensor(np.zeros(math.prod(full), x.dtype)), (index,), x.reshape(-1))
+    y = op("index_put")(Tensor(np.zeros(math.prod(full), x.dtype)), (index,), x.reshape(-1))
     return y.reshape(*full)
 
 
@@ -142,14 +142,12 @@ def average_pool(call: Call, x: Any) -> Any:
     windows, with_pads = _Windows(call, x), bool(call.get("count_include_pad", 0))
     dims = len(windows.kernel)
     if windows.plain:
-        return names.find(f"avg_pool{dims}d")(x, *windows.options(), count_include_pad=with_pads)
+        return op(f"avg_pool{dims}d")(x, *windows.options(), count_include_pad=with_pads)
     around = windows.around(x, 0.0)
     if dims < 3 and set(windows.dilations) == {1}:
-        sums = names.find(f"avg_pool{dims}d")(around, tuple(windows.kernel), tuple(windows.strides)) * math.prod(
-            windows.kernel
-        )
+        sums = op(f"avg_pool{dims}d")(around, tuple(windows.kernel), tuple(windows.strides)) * math.prod(windows.kernel)
     else:
-        sums = functools.reduce(names.find("add"), windows.taps(around))
+        sums = functools.reduce(op("add"), windows.taps(around))
     return sums / np.maximum(windows.counts(with_pads), 1)
 
 
@@ -159,7 +157,7 @@ def lp_pool(call: Call, x: Any) -> Any:
     x, p = tensor(x), call.get("p", 2)
     windows = _Windows(call, x)
     powers = [tap.abs() ** float(p) for tap in windows.taps(windows.around(x, 0.0))]
-    return functools.reduce(names.find("add"), powers) ** (1 / p)
+    return functools.reduce(op("add"), powers) ** (1 / p)
 
 
 def _plane(x: Tensor) -> tuple[int, ...]:
@@ -173,7 +171,7 @@ def global_average_pool(call: Call, x: Any) -> Any:
     """The mean of each plane."""
     x = tensor(x)
     if x.ndim in (3, 4):
-        return names.find(f"adaptive_avg_pool{x.ndim - 2}d")(x, 1)
+        return op(f"adaptive_avg_pool{x.ndim - 2}d")(x, 1)
     return x.mean(_plane(x), True)
 
 

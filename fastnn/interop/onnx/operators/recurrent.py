@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ShapeError
-from fastnn.interop.onnx.operators.registry import Call, known, reads, tensor
-from fastnn.ops import names
+from fastnn.interop.onnx.operators.registry import Call, known, op, reads, tensor
 from fastnn.ops.recurrent import GRU, LSTM, RELU, TANH, Recurrent
 from fastnn.tensors import Tensor
 
@@ -46,14 +45,14 @@ def recurrent(call: Call, x: Any, w: Any, r: Any, b: Any = None, lengths: Any = 
         outputs.append(y)
         for end, state in zip(ends, last, strict=False):
             end.append(state)
-    y = names.find("stack")(outputs, 1)  # (T, directions, B, H)
-    found = [names.find("stack")(end, 0) for end in ends if end]
+    y = op("stack")(outputs, 1)  # (T, directions, B, H)
+    found = [op("stack")(end, 0) for end in ends if end]
     if batch_first:
         y, found = y.permute(2, 0, 1, 3), [end.transpose(0, 1) for end in found]
     return (y, *found)
 
 
-def _batched(call: Call, state: Tensor, batch_first: bool, batch: int) -> Tensor:
+def _batched(call: Call, state: Tensor, batch_first: bool, batch: int) -> Any:
     """An initial state (directions, B, H), that of one sample for all of them in a file for another batch."""
     state = state.transpose(0, 1) if batch_first else state
     if state.shape[1] == batch or (state.shape[1] != 1 and call.batch is None):
@@ -74,16 +73,16 @@ def _activations(call: Call, directions: int) -> list[list[Callable[[Tensor], Te
 def _function(call: Call, name: str, numbers: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     plain = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "relu", "softsign": "softsign", "softplus": "softplus"}
     if name.lower() in plain:
-        function = names.find(plain[name.lower()])
-        return lambda x: function(x)  # type: ignore[no-any-return]
+        function = op(plain[name.lower()])
+        return lambda x: function(x)
     alpha = next(numbers["alpha"], None)
     if name.lower() in ("leakyrelu", "elu"):
-        function = names.find("elu" if name.lower() == "elu" else "leaky_relu")
+        function = op("elu" if name.lower() == "elu" else "leaky_relu")
         start = 1.0 if name.lower() == "elu" else 0.01
-        return lambda x: function(x, start if alpha is None else alpha)  # type: ignore[no-any-return]
+        return lambda x: function(x, start if alpha is None else alpha)
     if name.lower() == "hardsigmoid":
         beta = next(numbers["beta"], None)
-        return lambda x: (x * (0.2 if alpha is None else alpha) + (0.5 if beta is None else beta)).clamp(0, 1)  # type: ignore[no-any-return]
+        return lambda x: (x * (0.2 if alpha is None else alpha) + (0.5 if beta is None else beta)).clamp(0, 1)
     raise call.refuse(f"the activation {name!r}")
 
 
@@ -107,7 +106,7 @@ def _by_kernel(
         order = _ORDER[call.operator]
         if order == [0]:
             return matrix
-        return names.find("cat")([matrix[g * size : (g + 1) * size] for g in order], 0)  # type: ignore[no-any-return]
+        return op("cat")([matrix[g * size : (g + 1) * size] for g in order], 0)
 
     count = w.shape[0]
     biases = (None, None) if bias is None else (ordered(bias[:count]), ordered(bias[count:]))
@@ -133,12 +132,12 @@ def _by_steps(
     counts = None if lengths is None else known(lengths)
 
     def clipped(value: Tensor) -> Tensor:
-        return value if not limit else value.clamp(-limit, limit)  # type: ignore[no-any-return]
+        return value if not limit else value.clamp(-limit, limit)
 
     def gates(value: Tensor) -> list[Tensor]:
         return [value[:, g * size : (g + 1) * size] for g in range(_GATES[call.operator])]
 
-    linear, where = names.find("linear"), names.find("where")
+    linear, where = op("linear"), op("where")
     outputs: list[Any] = [None] * times
     for t in range(times - 1, -1, -1) if reverse else range(times):
         from_x = linear(x[t], w, w_bias)
@@ -168,4 +167,4 @@ def _by_steps(
         else:
             on = Tensor((t < counts)[:, None])
             h, c, outputs[t] = where(on, new_h, h), where(on, new_c, c), where(on, new_h, 0.0)
-    return names.find("stack")(outputs, 0), [h, c] if call.operator == "LSTM" else [h]
+    return op("stack")(outputs, 0), [h, c] if call.operator == "LSTM" else [h]

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.interop.onnx.operators.registry import Call, axes_of, axis_of, ints, known, reads, tensor
-from fastnn.ops import names
+from fastnn.interop.onnx.operators.registry import Call, axes_of, axis_of, ints, known, op, reads, tensor
 from fastnn.tensors import Tensor
 
 
@@ -28,14 +27,14 @@ def reduce(call: Call, x: Any, axes: Any = None) -> Tensor:
 def _of_each(operator: str, x: Tensor) -> Tensor:
     """The reduction of single entries."""
     made = {"ReduceL1": "abs", "ReduceL2": "abs", "ReduceLogSum": "log", "ReduceSumSquare": "square"}
-    return names.find(made[operator])(x) if operator in made else x  # type: ignore[no-any-return]
+    return op(made[operator])(x) if operator in made else x
 
 
-def _reduced(operator: str, x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
+def _reduced(operator: str, x: Tensor, dims: tuple[int, ...], keep: bool) -> Any:
     size = math.prod(x.shape[d] for d in dims)
     if operator == "ReduceMean":
         if x.ndim == 4 and set(dims) == {2, 3}:  # which fused stages take
-            y: Tensor = names.find("adaptive_avg_pool2d")(x, 1)
+            y: Tensor = op("adaptive_avg_pool2d")(x, 1)
             return y if keep else y.flatten(1)
         return x.mean(dims, keep)
     if operator in ("ReduceMax", "ReduceMin"):
@@ -46,14 +45,14 @@ def _reduced(operator: str, x: Tensor, dims: tuple[int, ...], keep: bool) -> Ten
             empty = x.sum(dims, keep).numpy()
             return Tensor(np.full(empty.shape, ends[operator == "ReduceMin"], kind))
         if x.dtype.kind == "b":
-            return (x.any if operator == "ReduceMax" else x.all)(dims, keep)  # type: ignore[no-any-return]
-        return (x.amax if operator == "ReduceMax" else x.amin)(dims, keep)  # type: ignore[no-any-return]
+            return (x.any if operator == "ReduceMax" else x.all)(dims, keep)
+        return (x.amax if operator == "ReduceMax" else x.amin)(dims, keep)
     if operator == "ReduceProd":
         for d in sorted(dims, reverse=True):
             x = x.prod(d, keep)
         return x
     if operator == "ReduceLogSumExp" and size:
-        return names.find("logsumexp")(x if x.dtype.kind == "f" else x.double(), dims, keep)  # type: ignore[no-any-return]
+        return op("logsumexp")(x if x.dtype.kind == "f" else x.double(), dims, keep)
     if operator == "ReduceL1":
         return x.abs().sum(dims, keep)
     if operator in ("ReduceL2", "ReduceSumSquare"):
@@ -64,14 +63,14 @@ def _reduced(operator: str, x: Tensor, dims: tuple[int, ...], keep: bool) -> Ten
 
 
 @reads("ArgMax", "ArgMin")
-def arg_extremum(call: Call, x: Any) -> Tensor:
+def arg_extremum(call: Call, x: Any) -> Any:
     """The place of the largest or smallest entry along `axis`, of equal ones the first, or by an attribute the last."""
     x = tensor(x)
     axis, keep = axis_of(call.get("axis", 0), x.ndim), bool(call.get("keepdims", 1))
     last = bool(call.get("select_last_index", 0))
     x = x.flip(axis) if last else x
     found = x.argmax(axis, keep) if call.operator == "ArgMax" else x.argmin(axis, keep)
-    return x.shape[axis] - 1 - found if last else found  # type: ignore[no-any-return]
+    return x.shape[axis] - 1 - found if last else found
 
 
 @reads("TopK")
@@ -79,7 +78,7 @@ def top_k(call: Call, x: Any, k: Any = None) -> tuple[Tensor, Tensor]:
     """The k largest or smallest entries along `axis`, in order, and their places."""
     count = call.get("k", 1) if k is None else ints(k)[0]
     x = tensor(x)
-    found = names.find("topk")(x, count, axis_of(call.get("axis", -1), x.ndim), bool(call.get("largest", 1)))
+    found = op("topk")(x, count, axis_of(call.get("axis", -1), x.ndim), bool(call.get("largest", 1)))
     return found.values, found.indices
 
 
@@ -92,9 +91,9 @@ def cumulative(call: Call, x: Any, axis: Any) -> Tensor:
     if call.get("exclusive", 0):
         pads = [0] * (2 * (x.ndim - dim))
         pads[-2:] = 1, -1
-        x = names.find("pad")(x, pads, value=0.0 if call.operator == "CumSum" else 1.0)
-    y = names.find("cumsum" if call.operator == "CumSum" else "cumprod")(x, dim).astype(x.dtype)
-    return y.flip(dim) if call.get("reverse", 0) else y  # type: ignore[no-any-return]
+        x = op("pad")(x, pads, value=0.0 if call.operator == "CumSum" else 1.0)
+    y = op("cumsum" if call.operator == "CumSum" else "cumprod")(x, dim).astype(x.dtype)
+    return y.flip(dim) if call.get("reverse", 0) else y
 
 
 @reads("Det")

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.ops import names
 from fastnn.tensors import Array, Tensor
 
-__all__ = ["OPERATORS", "Call", "bounded", "ints", "known", "reads", "tensor"]
+__all__ = ["OPERATORS", "Call", "along", "bounded", "ints", "known", "op", "reads", "tensor"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,6 +55,12 @@ def reads(*names: str) -> Callable[[F], F]:
     return entered
 
 
+def op(name: str) -> Callable[..., Tensor]:
+    """fastnn's operator of this name."""
+    found: Callable[..., Tensor] = names.find(name)
+    return found
+
+
 def tensor(x: Any) -> Tensor:
     """A value as a tensor."""
     return x if isinstance(x, Tensor) else Tensor(x)
@@ -83,6 +90,11 @@ def bounded(shape: Iterable[int]) -> tuple[int, ...]:
     if any(size < 0 for size in shape) or math.prod(shape) > MOST_ENTRIES:
         raise ShapeError(f"expected a tensor of at most {MOST_ENTRIES:,} entries, got shape {shape}")
     return shape
+
+
+def along(axis: int, part: Any) -> tuple[Any, ...]:
+    """The key of a part along one dimension."""
+    return (*[slice(None)] * axis, part)
 
 
 def axis_of(axis: int, ndim: int) -> int:

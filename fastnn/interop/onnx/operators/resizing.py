@@ -8,15 +8,25 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.interop.onnx.operators.registry import Call, axes_of, axis_of, bounded, ints, known, reads, tensor
-from fastnn.ops import names
+from fastnn.interop.onnx.operators.registry import (
+    Call,
+    along,
+    axes_of,
+    axis_of,
+    bounded,
+    ints,
+    known,
+    op,
+    reads,
+    tensor,
+)
 from fastnn.ops.pool import mapped
 from fastnn.ops.resizing import Repeat
 from fastnn.tensors import Array, Tensor
 
 
 @reads("Resize", "Upsample")
-def resize(call: Call, x: Any, *rest: Any) -> Tensor:
+def resize(call: Call, x: Any, *rest: Any) -> Any:
     """x in another size, by nearest, linear or cubic interpolation; all rules for coordinates are ONNX's."""
     x = tensor(x)
     roi, scales, sizes = _given(call, rest)
@@ -43,13 +53,13 @@ def resize(call: Call, x: Any, *rest: Any) -> Tensor:
         )
     else:
         for a, step in steps.items():
-            y = names.find("matmul")(y.transpose(a, -1), step.matrix().T.astype(y.dtype)).transpose(a, -1)
+            y = op("matmul")(y.transpose(a, -1), step.matrix().T.astype(y.dtype)).transpose(a, -1)
     outside = [step.outside() for step in steps.values()]
     if any(each.any() for each in outside):
         fill = np.zeros((), bool)
         for a, step in steps.items():
             fill = fill | step.outside().reshape(-1, *[1] * (x.ndim - 1 - a))
-        y = names.find("where")(fill, np.asarray(call.get("extrapolation_value", 0.0), y.dtype), y)
+        y = op("where")(fill, np.asarray(call.get("extrapolation_value", 0.0), y.dtype), y)
     return y.astype(kind)
 
 
@@ -91,7 +101,7 @@ class _Axis:
             mode = "asymmetric"
         first, last = region
         start, end = first * (size - 1), last * (size - 1)
-        rules = {
+        rules: dict[str, Any] = {
             "half_pixel": lambda: (i + 0.5) / scale - 0.5,
             "asymmetric": lambda: i / scale,
             "align_corners": lambda: i * (size - 1) / (full - 1) if full != 1 else i * 0,
@@ -109,14 +119,14 @@ class _Axis:
         self.places = rules[mode]()
         self.crops = mode == "tf_crop_and_resize"
 
-    def outside(self) -> Array:
+    def outside(self) -> Any:
         """Which new entries lie beyond the old ones."""
         return self.crops & ((self.places < 0) | (self.places > self.size - 1))
 
-    def nearest(self) -> Array:
+    def nearest(self) -> Any:
         """The old entry of each new one."""
         rule = self.call.get("nearest_mode", "floor" if self.call.version < 11 else "round_prefer_floor")
-        rounded = {
+        rounded: dict[str, Any] = {
             "round_prefer_floor": lambda x: np.ceil(x - 0.5),
             "round_prefer_ceil": lambda x: np.floor(x + 0.5),
             "floor": np.floor,
@@ -158,27 +168,27 @@ def _nearest(x: Tensor, picks: dict[int, Array]) -> Tensor:
         if count > 1 and x.dtype.kind == "f" and np.array_equal(pick, np.repeat(np.arange(x.shape[a]), count)):
             repeats[a] = count
         else:
-            x = x[(*[slice(None)] * a, pick)]
+            x = x[along(a, pick)]
     return Repeat.apply(x, repeats=tuple(repeats)) if any(n > 1 for n in repeats) else x
 
 
 @reads("DepthToSpace")
-def depth_to_space(call: Call, x: Any) -> Tensor:
+def depth_to_space(call: Call, x: Any) -> Any:
     """Channels become places."""
     x, b = tensor(x), call.get("blocksize", 1)
     n, c, h, w = _image(x)
     if call.get("mode", "DCR") == "CRD":
-        return names.find("pixel_shuffle")(x, b)  # type: ignore[no-any-return]
+        return op("pixel_shuffle")(x, b)
     return x.reshape(n, b, b, c // (b * b), h, w).permute(0, 3, 4, 1, 5, 2).reshape(n, c // (b * b), h * b, w * b)
 
 
 @reads("SpaceToDepth")
-def space_to_depth(call: Call, x: Any) -> Tensor:
+def space_to_depth(call: Call, x: Any) -> Any:
     """Places become channels."""
     x, b = tensor(x), call.get("blocksize", 1)
     n, c, h, w = _image(x)
     if call.get("mode", "DCR") == "CRD":
-        return names.find("pixel_unshuffle")(x, b)  # type: ignore[no-any-return]
+        return op("pixel_unshuffle")(x, b)
     return x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, c * b * b, h // b, w // b)
 
 
@@ -198,5 +208,5 @@ def col2im(call: Call, x: Any, image: Any, block: Any) -> Any:
     pads = call.get("pads") or [0] * 4
     strides, dilations = call.get("strides") or [1, 1], call.get("dilations") or [1, 1]
     around = size[0] + pads[0] + pads[2], size[1] + pads[1] + pads[3]
-    y = names.find("fold")(tensor(x), around, tuple(kernel), tuple(dilations), 0, tuple(strides))
+    y = op("fold")(tensor(x), around, tuple(kernel), tuple(dilations), 0, tuple(strides))
     return y[:, :, pads[0] : pads[0] + size[0], pads[1] : pads[1] + size[1]]

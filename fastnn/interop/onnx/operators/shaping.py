@@ -9,9 +9,19 @@ import numpy as np
 
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.interop.onnx.operators.elements import DTYPES
-from fastnn.interop.onnx.operators.registry import Call, axes_of, axis_of, bounded, ints, known, reads, tensor
-from fastnn.ops import names
-from fastnn.tensors import Array, Tensor
+from fastnn.interop.onnx.operators.registry import (
+    Call,
+    along,
+    axes_of,
+    axis_of,
+    bounded,
+    ints,
+    known,
+    op,
+    reads,
+    tensor,
+)
+from fastnn.tensors import Array
 
 
 @reads("Shape")
@@ -82,7 +92,7 @@ def _rebatched(sizes: list[int], own: int, written: tuple[int, ...], shape: tupl
 
 
 @reads("Flatten")
-def flatten(call: Call, x: Any) -> Tensor:
+def flatten(call: Call, x: Any) -> Any:
     """A matrix: the dimensions before `axis` are its rows."""
     x = tensor(x)
     axis = call.get("axis", 1)
@@ -96,7 +106,7 @@ def flatten(call: Call, x: Any) -> Tensor:
 
 
 @reads("Transpose")
-def transpose(call: Call, x: Any) -> Tensor:
+def transpose(call: Call, x: Any) -> Any:
     """Dimensions in another order, reversed unless `perm` says otherwise."""
     x = tensor(x)
     order = call.get("perm") or list(range(x.ndim))[::-1]
@@ -139,7 +149,7 @@ def concat(call: Call, *inputs: Any) -> Any:
         own, came = call.batch
         wide = [x.shape[0] == own == 1 and any(y.shape[0] == came for y in tensors) for x in tensors]
         tensors = [x.expand(came, *x.shape[1:]) if w else x for x, w in zip(tensors, wide, strict=True)]
-    return names.find("cat")(tensors, axis)
+    return op("cat")(tensors, axis)
 
 
 @reads("Split")
@@ -155,8 +165,7 @@ def split(call: Call, x: Any, sizes: Any = None) -> tuple[Any, ...]:
     if sum(parts) != total or min(parts) < 0:
         raise ShapeError(f"expected parts that make {total} entries, got {parts}")
     ends = np.cumsum(parts).tolist()
-    before = (slice(None),) * axis
-    return tuple(x[(*before, slice(end - part, end))] for end, part in zip(ends, parts, strict=True))
+    return tuple(x[along(axis, slice(end - part, end))] for end, part in zip(ends, parts, strict=True))
 
 
 @reads("Slice")
@@ -183,7 +192,7 @@ def slice_of(call: Call, x: Any, starts: Any = None, ends: Any = None, axes: Any
 
 
 @reads("Expand")
-def expand(call: Call, x: Any, wanted: Any) -> Tensor:
+def expand(call: Call, x: Any, wanted: Any) -> Any:
     """x repeated along dimensions of size 1."""
     x = tensor(x)
     sizes = _for_batch(call, ints(wanted), (call.batch[1],) if call.batch else ())
@@ -207,7 +216,7 @@ def constant_of_shape(call: Call, sizes: Any) -> Array:
 
 
 @reads("Range")
-def range_of(call: Call, start: Any, limit: Any, delta: Any) -> Array:
+def range_of(call: Call, start: Any, limit: Any, delta: Any) -> Any:
     """Numbers from start to before limit."""
     first, last, step = (known(each).reshape(-1)[0] for each in (start, limit, delta))
     count = max(math.ceil((last.item() - first.item()) / step.item()), 0)
@@ -219,7 +228,8 @@ def range_of(call: Call, start: Any, limit: Any, delta: Any) -> Array:
 def eye_like(call: Call, x: Any) -> Array:
     """Ones on a diagonal of a matrix of x's shape."""
     kind = DTYPES.get(call.get("dtype", 0), x.dtype)
-    return np.eye(*bounded(x.shape), k=call.get("k", 0), dtype=kind)
+    rows, columns = bounded(x.shape)
+    return np.eye(rows, columns, k=call.get("k", 0), dtype=kind)
 
 
 @reads("Pad")
@@ -243,18 +253,18 @@ def pad(call: Call, x: Any, pads: Any = None, value: Any = None, axes: Any = Non
         return x
     fill = call.get("value", 0.0) if value is None else known(value).reshape(-1)[0].item()
     flat = [n for pair in reversed(pairs) for n in pair]
-    return names.find("pad")(x, flat, mode, fill if mode == "constant" else None)
+    return op("pad")(x, flat, mode, fill if mode == "constant" else None)
 
 
 @reads("Trilu")
 def trilu(call: Call, x: Any, k: Any = None) -> Any:
     """The upper or lower triangle of matrices."""
     diagonal = 0 if k is None else ints(k)[0]
-    return names.find("triu" if call.get("upper", 1) else "tril")(tensor(x), diagonal)
+    return op("triu" if call.get("upper", 1) else "tril")(tensor(x), diagonal)
 
 
 @reads("ReverseSequence")
-def reverse_sequence(call: Call, x: Any, lengths: Any) -> Tensor:
+def reverse_sequence(call: Call, x: Any, lengths: Any) -> Any:
     """The first entries of each sequence in reverse."""
     time, batch = call.get("time_axis", 0), call.get("batch_axis", 1)
     x, counts = tensor(x), known(lengths)
@@ -276,4 +286,4 @@ def center_crop_pad(call: Call, x: Any, wanted: Any) -> Any:
         before = more // 2 if more > 0 else -((-more) // 2)
         pads[2 * (x.ndim - 1 - axis) : 2 * (x.ndim - axis)] = before, more - before
     bounded(sizes)
-    return names.find("pad")(x, pads)
+    return op("pad")(x, pads)
