@@ -126,8 +126,8 @@ def table(results: dict[str, list[tuple[str, str]]]) -> tuple[str, int, int]:
         if own:
             rows.append(f"{operator} {own.count('')}/{len(own)}")
             passed, total = passed + own.count(""), total + len(own)
+    rows += [""] * (-len(rows) % 5)
     lines = [" | ".join(rows[i : i + 5]) for i in range(0, len(rows), 5)]
-    lines[-1] += " | " * (4 - lines[-1].count("|"))
     return "\n".join(["| | | | | |", "|---|---|---|---|---|", *(f"| {line} |" for line in lines)]), passed, total
 
 
