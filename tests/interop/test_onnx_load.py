@@ -340,6 +340,39 @@ def test_node_tests_of_some_operators() -> None:
     assert sum(map(len, results.values())) > 200
 
 
+DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
+
+
+@pytest.mark.parametrize("folder", ["pytorch-converted", "pytorch-operator"])
+def test_files_that_early_versions_of_pytorch_wrote(folder: str) -> None:
+    """Layers and operators, with the inputs and outputs that PyTorch had for them."""
+    paths = sorted((DATA / folder).glob("*/model.onnx"))
+    assert len(paths) > 30
+    for path in paths:
+        model = fnn.onnx.load(path).eval()
+        inputs, outputs = (
+            [
+                onnx.numpy_helper.to_array(onnx.TensorProto.FromString((path.parent / file).read_bytes()))
+                for file in sorted(path.parent.glob(f"test_data_set_0/{kind}_*.pb"))
+            ]
+            for kind in ("input", "output")
+        )
+        found = model(*inputs)
+        for y, expected in zip(found if isinstance(found, tuple) else (found,), outputs, strict=True):
+            np.testing.assert_allclose(y.detach().numpy(), expected, rtol=1e-3, atol=1e-5, err_msg=path.parent.name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("path", sorted(DATA.glob("light/*net*.onnx")), ids=lambda path: path.stem)
+def test_architectures_of_the_model_zoo(path: Path) -> None:
+    """Whole networks for 224×224 images, with weights that are all alike, also for a batch that the file does not say."""
+    model = fnn.onnx.load(path).eval()
+    x = rng.normal(size=(1, 3, 224, 224)).astype(np.float32)
+    (wanted,) = runtime(path, x)
+    np.testing.assert_allclose(model(x).detach().numpy(), wanted, rtol=1e-3, atol=1e-5)
+    assert model(np.repeat(x, 2, 0)).shape == (2, *wanted.shape[1:])
+
+
 @pytest.mark.long
 def test_the_table_of_node_tests() -> None:
     _, passed, total = onnx_conformance.table(onnx_conformance.run(onnx_conformance.cases()))

@@ -75,6 +75,8 @@ class OnnxModel(Module):
         made = {name for node in contents.nodes for name in node.outputs} | {name for name, _, _ in contents.inputs}
         if outputs is None:
             outputs = [name for name in contents.outputs if name not in contents.text_outputs]
+            if not outputs:
+                raise DataError("it has no outputs but text, which tensors do not hold")
         unknown = [name for name in outputs if name not in made and name not in contents.arrays]
         if unknown or not outputs:
             raise ArgumentError(f"onnx.load: expected names of values, such as {contents.outputs}, got {outputs}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import DTypeError
-from fastnn.interop.onnx.operators.registry import OPERATORS, Call, known, op, reads, tensor
+from fastnn.interop.onnx.operators.registry import OPERATORS, Call, axis_of, known, op, reads, tensor
 from fastnn.tensors import Tensor
 
 _SAME = {  # ONNX's name -> fastnn's, of one input and no attribute
@@ -33,19 +33,20 @@ def _one(name: str, call: Call, x: Any) -> Tensor:
 
 
 def _two(name: str, call: Call, a: Any, b: Any) -> Tensor:
-    return op(name)(_aligned(call, a, b), b)
+    return op(name)(*_aligned(call, a, b))
 
 
-def _aligned(call: Call, a: Any, b: Any) -> Any:
-    """`a`; before version 7, b's dimensions were placed by an attribute."""
-    if call.version < 7 and call.get("broadcast", 0) and call.get("axis") is not None:
-        raise call.refuse("broadcasting by an axis, of versions before 7")
-    return a if isinstance(a, Tensor) or isinstance(b, Tensor) else tensor(a)
+def _aligned(call: Call, a: Any, b: Any) -> tuple[Any, Any]:
+    """Both, one of them a tensor; before version 7 an attribute may say where b's dimensions lie among those of a."""
+    axis = call.get("axis")
+    if call.version < 7 and call.get("broadcast", 0) and axis is not None:
+        b = b.reshape((*b.shape, *[1] * (len(a.shape) - axis_of(axis, len(a.shape)) - len(b.shape))))
+    return a if isinstance(a, Tensor) or isinstance(b, Tensor) else tensor(a), b
 
 
 def _many(name: str, call: Call, *inputs: Any) -> Tensor:
-    first = _aligned(call, inputs[0], inputs[-1] if len(inputs) == 2 else None)
-    total: Any = functools.reduce(op(name), inputs[1:], first)
+    given = _aligned(call, *inputs) if len(inputs) == 2 else (tensor(inputs[0]), *inputs[1:])
+    total: Any = functools.reduce(op(name), given)
     if call.operator == "Mean":
         total = total / len(inputs)
     return tensor(total)
@@ -59,7 +60,7 @@ OPERATORS.update({name: functools.partial(_many, own) for name, own in _OF_MANY.
 @reads("Div")
 def div(call: Call, a: Any, b: Any) -> Tensor:
     """a / b, of integers rounded towards zero."""
-    a = _aligned(call, a, b)
+    a, b = _aligned(call, a, b)
     whole = tensor(a).dtype.kind in "iu" and tensor(b).dtype.kind in "iu"
     if not whole:
         return op("true_divide")(a, b)
@@ -85,7 +86,8 @@ def pow(call: Call, a: Any, b: Any) -> Any:
         if exponent == 2:
             a = tensor(a)
             return a * a
-    return tensor(_aligned(call, a, b) ** b).astype(kind)
+    a, b = _aligned(call, a, b)
+    return tensor(a**b).astype(kind)
 
 
 @reads("BitShift")
@@ -167,8 +169,10 @@ def leaky_relu(call: Call, x: Any) -> Any:
 def prelu(call: Call, x: Any, slope: Any) -> Any:
     """x, below zero slope · x, whose slope broadcasts."""
     x, slope = tensor(x), tensor(slope)
-    kept = (slope.ndim in (x.ndim, x.ndim - 1)) and slope.numel() == slope.shape[1 - x.ndim] if x.ndim > 1 else False
-    if slope.numel() == 1 or (kept and slope.ndim >= x.ndim - 1 and x.shape[1] == slope.numel()):
+    if call.version < 7 and slope.ndim == 1 < x.ndim:
+        slope = slope.reshape(-1, *[1] * (x.ndim - 2))
+    channels = x.shape[1:2] + (1,) * (x.ndim - 2)
+    if slope.numel() == 1 or (x.ndim > 1 and slope.shape[1 - x.ndim :] == channels and slope.numel() == x.shape[1]):
         return op("prelu")(x, slope.reshape(-1))
     return x.relu() - slope * (-x).relu()
 
