@@ -365,7 +365,7 @@ def test_files_that_early_versions_of_pytorch_wrote(folder: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("path", sorted(DATA.glob("light/*net*.onnx")), ids=lambda path: path.stem)
 def test_architectures_of_the_model_zoo(path: Path) -> None:
-    """Whole networks for 224×224 images, with weights that are all alike, also for a batch that the file does not say."""
+    """Whole networks for 224×224 images, with weights that are all alike; also for another batch than the file's."""
     model = fnn.onnx.load(path).eval()
     x = rng.normal(size=(1, 3, 224, 224)).astype(np.float32)
     (wanted,) = runtime(path, x)
