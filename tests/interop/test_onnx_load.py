@@ -231,6 +231,35 @@ def test_branches(tmp_path: Path) -> None:
         agrees(path, drawn(2, size))
 
 
+def test_layers_written_as_several_operators(tmp_path: Path) -> None:
+    """As exporters of older versions write SiLU, Mish, hard swish, GELU and layer norm: one operator each."""
+    numbers = {"one": 1.0, "two": 2.0, "half": 0.5, "root2": np.sqrt(2.0), "root_half": np.sqrt(0.5), "eps": 1e-5}
+    arrays = {**{name: np.float32(n) for name, n in numbers.items()}, "g": 1 + drawn(6), "b": drawn(6)}
+    erf = [node("Erf", ["d"], ["e"]), node("Add", ["e", "one"], ["a"])]
+    patterns: dict[str, list[Any]] = {
+        "Swish": [node("Sigmoid", ["x"], ["s"]), node("Mul", ["s", "x"], ["y"])],
+        "Mish": [node("Softplus", ["x"], ["p"]), node("Tanh", ["p"], ["t"]), node("Mul", ["x", "t"], ["y"])],
+        "HardSwish": [node("HardSigmoid", ["x"], ["s"], alpha=1 / 6, beta=0.5), node("Mul", ["x", "s"], ["y"])],
+        "Gelu": [node("Div", ["x", "root2"], ["d"]), *erf, node("Mul", ["x", "a"], ["m"]),
+                 node("Mul", ["m", "half"], ["y"])],
+        "Gelu ": [node("Mul", ["x", "root_half"], ["d"]), *erf, node("Mul", ["half", "x"], ["m"]),
+                  node("Mul", ["m", "a"], ["y"])],
+        "LayerNormalization": [
+            node("ReduceMean", ["x"], ["m"], axes=[-1]), node("Sub", ["x", "m"], ["c"]),
+            node("Pow", ["c", "two"], ["q"]), node("ReduceMean", ["q"], ["v"], axes=[-1]),
+            node("Add", ["v", "eps"], ["w"]), node("Sqrt", ["w"], ["r"]), node("Div", ["c", "r"], ["n"]),
+            node("Mul", ["n", "g"], ["h"]), node("Add", ["h", "b"], ["y"]),
+        ],
+        "Mul": [node("Sigmoid", ["x"], ["s"]), node("Mul", ["s", "g"], ["y"])],  # which is none
+        "Mul ": [node("Mul", ["x", "root2"], ["d"]), *erf, node("Mul", ["x", "a"], ["m"]),
+                 node("Mul", ["m", "half"], ["y"])],
+    }  # fmt: skip
+    for name, nodes in patterns.items():
+        model = agrees(written(tmp_path / "m.onnx", nodes, arrays, {"x": ["N", 6]}, ["y"]), 3 * drawn(4, 6))
+        operators = [each[0] for each in model._nodes]
+        assert operators == [name.strip()] if name.strip() != "Mul" else len(operators) == len(nodes), name
+
+
 def test_mistakes(tmp_path: Path) -> None:
     path = written(tmp_path / "m.onnx", [node("Gemm", ["x", "w"], ["y"])], {"w": drawn(3, 2)}, {"x": ["N", 3]}, ["y"])
     model = fnn.onnx.load(path)

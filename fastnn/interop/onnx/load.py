@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ArgumentError, DataError, FastnnError, ShapeError
-from fastnn.interop.onnx import prepare
+from fastnn.interop.onnx import patterns, prepare
 from fastnn.interop.onnx.file import Contents, read
 from fastnn.interop.onnx.operators import OPERATORS
 from fastnn.interop.onnx.operators.registry import bounded, known
@@ -90,7 +90,8 @@ class OnnxModel(Module):
         weights = prepare.learned(contents)
         statistics = prepare.statistics(contents.nodes) & set(arrays)
         nodes = prepare.fold(contents.nodes, arrays, weights | statistics)
-        nodes = prepare.needed(prepare.dense_layers(nodes, arrays, weights, set(outputs)), outputs)
+        nodes = prepare.needed(patterns.layers(nodes, arrays), outputs)
+        nodes = prepare.dense_layers(nodes, arrays, weights, set(outputs))
         used = set(outputs).union(*map(prepare.reads_of, nodes))
         self._nodes = [tuple(node) for node in nodes]
         kept = [name for name in arrays if name in used and (name in weights or name in statistics)]
