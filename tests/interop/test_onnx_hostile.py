@@ -75,6 +75,10 @@ HOSTILE = {
     "functions": model([node("f0", ["x"], ["y"], domain="own")], **functions(calling, 50)),
     "wrong kinds": model([node("Softmax", ["x"], ["y"], axis="last")]),
     "few inputs": model([node("Gemm", ["x"], ["y"])]),
+    "coefficients": model(
+        [node("LinearClassifier", ["x"], ["y", "z"], domain="ai.onnx.ml", coefficients=[1.0] * 7, intercepts=[1.0] * 2)]
+    ),
+    "linear": model([node("LinearRegressor", [], ["y"], domain="ai.onnx.ml", coefficients=[1.0], targets=b"a")]),
     "axis": model([node("Flatten", ["x"], ["y"], axis=77)]),
     "windows": model([node("MaxPool", ["x"], ["y"], kernel_shape=[1 << 40, 1 << 40])]),
 }

@@ -352,7 +352,7 @@ def test_scikit_learn(tmp_path: Path) -> None:
         for output, value in zip(model.outputs, found if isinstance(found, tuple) else (found,), strict=True):
             np.testing.assert_allclose(value.detach().numpy(), wanted[output], rtol=1e-4, atol=1e-5, err_msg=name)
         assert ("output_label" in model.outputs) == (name not in ("regression", "text"))
-        assert len(list(model.parameters())) == (0 if name == "logistic" else 4)
+        assert len(list(model.parameters())) == (2 if name == "logistic" else 4)
 
 
 # ---- the node tests of the package onnx ------------------------------------------------------------------------------

@@ -59,7 +59,9 @@ def load(path: str | os.PathLike[str], *, outputs: str | Iterable[str] | None = 
     wanted = [outputs] if isinstance(outputs, str) else None if outputs is None else list(outputs)
     try:
         return OnnxModel(contents, wanted)
-    except DataError as error:
+    except ArgumentError:
+        raise
+    except (FastnnError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise DataError(f"{os.fspath(path)}: {error}") from error
 
 
@@ -87,6 +89,7 @@ class OnnxModel(Module):
         contents.nodes = prepare.needed(contents.nodes, outputs)
         prepare.check(contents.nodes)
         arrays = contents.arrays
+        contents.nodes = prepare.with_weights(contents.nodes, arrays)
         weights = prepare.learned(contents)
         statistics = prepare.statistics(contents.nodes) & set(arrays)
         nodes = prepare.fold(contents.nodes, arrays, weights | statistics)

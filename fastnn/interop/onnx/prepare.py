@@ -16,7 +16,17 @@ from fastnn.interop.onnx.run import Failure, run_node
 from fastnn.nn import Module
 from fastnn.tensors import Array
 
-__all__ = ["DENSE", "check", "dense_layers", "fold", "learned", "needed", "python_names", "statistics"]
+__all__ = [
+    "DENSE",
+    "check",
+    "dense_layers",
+    "fold",
+    "learned",
+    "needed",
+    "python_names",
+    "statistics",
+    "with_weights",
+]
 
 # The inputs of operators that a training learns where the file holds them. Those of Sub and Div, which usually scale
 # the input, are not among them, nor are single numbers.
@@ -25,7 +35,7 @@ _WEIGHTS = {
     "Sum": (0, 1), "PRelu": (1,), "BatchNormalization": (1, 2), "InstanceNormalization": (1, 2),
     "LayerNormalization": (1, 2), "GroupNormalization": (1, 2), "RMSNormalization": (1,), "RNN": (1, 2, 3, 5),
     "GRU": (1, 2, 3, 5), "LSTM": (1, 2, 3, 5, 6, 7), "Gather": (0,), "Einsum": (0, 1, 2), "Concat": range(64),
-    "Expand": (0,),
+    "Expand": (0,), "ai.onnx.ml.LinearClassifier": (1, 2), "ai.onnx.ml.LinearRegressor": (1, 2),
 }  # fmt: skip
 # Operators through which a weight comes to its layer: what they make is learned as what they are made of.
 _PASSING = {
@@ -79,6 +89,27 @@ def check(nodes: Iterable[Node]) -> None:
     if found:
         listed = ", ".join(f"{operator} (node {name!r})" for operator, name in found.items())
         raise DataError(f"fastnn has no operator for {listed}")
+
+
+def with_weights(nodes: list[Node], arrays: dict[str, Array]) -> list[Node]:
+    """The nodes, where those of linear models have their coefficients as inputs instead of attributes."""
+    found = []
+    for node in nodes:
+        if node.operator in ("ai.onnx.ml.LinearClassifier", "ai.onnx.ml.LinearRegressor"):
+            attributes = dict(node.attributes)
+            weights = np.asarray(attributes.pop("coefficients", []), np.float32)
+            bias = np.asarray(attributes.pop("intercepts", None) or [], np.float32)
+            labels = attributes.get("classlabels_ints") or attributes.get("classlabels_strings") or []
+            rows = bias.size or attributes.get("targets", 0) or len(labels) or 1
+            if not weights.size or weights.size % rows:
+                raise DataError(f"{node.operator} {node.name!r} has {weights.size} coefficients for {rows} outputs")
+            names = [f"{node.name or 'linear'}.{part}" for part in ("coefficients", "intercepts")][
+                : 1 + bool(bias.size)
+            ]
+            arrays.update(zip(names, (weights.reshape(rows, -1), bias), strict=False))
+            node = node._replace(inputs=(node.inputs[0], *names), attributes=attributes)
+        found.append(node)
+    return found
 
 
 def learned(contents: Contents) -> set[str]:

@@ -68,24 +68,17 @@ _POST = {"NONE": None, "LOGISTIC": "sigmoid", "SOFTMAX": "softmax"}
 
 
 @reads("ai.onnx.ml.LinearRegressor", "ai.onnx.ml.LinearClassifier")
-def linear(call: Call, x: Any) -> Any:
-    """x @ coefficients + intercepts, for a classifier with the labels before."""
-    x = tensor(x).float()
-    classifies = call.operator.endswith("Classifier")
-    labels = call.get("classlabels_ints") or call.get("classlabels_strings") or []
-    rows = call.get("targets", 1) if not classifies else len(call.get("intercepts") or labels)
-    weight = np.asarray(call.get("coefficients", []), np.float32).reshape(rows, -1)
-    y = op("matmul")(x, weight.T.copy()) + np.asarray(call.get("intercepts") or [0.0], np.float32)
-    post = call.get("post_transform", "NONE")
+def linear(call: Call, x: Any, weight: Any, bias: Any = None) -> Any:
+    """x @ weight.T + bias, for a classifier with the labels before; the weights are inputs since the file was read."""
+    y = op("linear")(tensor(x).float(), tensor(weight), None if bias is None else tensor(bias))
+    post, classifies = call.get("post_transform", "NONE"), call.operator.endswith("Classifier")
     if post not in _POST:
         raise call.refuse(f"post_transform {post!r}")
-    if classifies and rows == 1:
+    if classifies and y.shape[1] == 1:
         y = op("cat")([-y, y] if post == "LOGISTIC" else [1 - y, y], 1)
-    best = y.argmax(1)
-    after = _POST[post]
+    best, after = y.argmax(1), _POST[post]
     y = y if after is None else op(after)(y)
     if not classifies:
         return y
-    if labels and isinstance(labels[0], str):
-        return best, y  # text has no tensors: the class's number
-    return Tensor(np.asarray(labels, np.int64))[best], y
+    labels = call.get("classlabels_ints")  # text has no tensors: then the class's number
+    return (best if labels is None else Tensor(np.asarray(labels, np.int64))[best]), y
