@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 
 import fastnn as fnn
 from fastnn import nn, optim
+from fastnn.interop.onnx.operators.shaping import _rebatched
 
 node = helper.make_node
 rng = np.random.default_rng(0)
@@ -186,6 +187,25 @@ def test_a_file_for_one_batch_runs_on_any(tmp_path: Path) -> None:
     np.testing.assert_allclose(fnn.compile(model)(x), each, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "own", "written", "shape", "wanted"),
+    [
+        ([1, 512], 1, (1, 8, 8, 8), (5, 8, 8, 8), [5, 512]),  # a flattening
+        ([1, -1], 1, (1, 8, 8, 8), (5, 8, 8, 8), [5, -1]),
+        ([-1, 512], 1, (1, 8, 8, 8), (5, 8, 8, 8), [-1, 512]),
+        ([2, 6], 2, (2, 3, 2), (4, 3, 2), [4, 6]),
+        ([7, 1, 3, 32], 1, (7, 1, 96), (7, 5, 96), [7, 5, 3, 32]),  # attention, time first
+        ([7, 4, 8], 1, (7, 1, 32), (7, 5, 32), [7, 20, 8]),  # heads join the batch
+        ([1, 4, 7, 8], 1, (4, 7, 8), (20, 7, 8), [5, 4, 7, 8]),  # and leave it
+        ([7, 32], 1, (7, 1, 4, 8), (7, 5, 4, 8), [35, 32]),  # rows of features
+        ([7, 1, 32], 1, (7, 32), (35, 32), [7, 5, 32]),
+        ([3, 2, 6], 2, (3, 2, 6), (3, 2, 6), [3, 2, 6]),  # no other batch here
+    ],
+)
+def test_where_the_batch_goes(sizes: Any, own: int, written: Any, shape: Any, wanted: Any) -> None:
+    assert _rebatched(sizes, own, written, shape) == wanted
+
+
 def test_several_inputs_outputs_and_types(tmp_path: Path) -> None:
     nodes = [
         node("Gather", ["table", "ids"], ["e"]),
@@ -251,6 +271,7 @@ def test_layers_written_as_several_operators(tmp_path: Path) -> None:
             node("Mul", ["n", "g"], ["h"]), node("Add", ["h", "b"], ["y"]),
         ],
         "Mul": [node("Sigmoid", ["x"], ["s"]), node("Mul", ["s", "g"], ["y"])],  # which is none
+        "Mul  ": [node("Mul", ["x", "root_half"], ["d"]), *erf, node("Mul", ["x", "a"], ["y"])],
         "Mul ": [node("Mul", ["x", "root2"], ["d"]), *erf, node("Mul", ["x", "a"], ["m"]),
                  node("Mul", ["m", "half"], ["y"])],
     }  # fmt: skip
