@@ -288,7 +288,9 @@ def test_mistakes(tmp_path: Path) -> None:
         model(drawn(1, 3), drawn(1, 3))
     with pytest.raises(fnn.errors.ShapeError, match=r"expected x of shape \(\?, 3\), got \(1, 3, 3\)"):
         model(drawn(1, 3, 3))
-    with pytest.raises(fnn.errors.ShapeError, match=r"Gemm '.*': linear"):
+    with pytest.raises(
+        fnn.errors.ShapeError, match=r"Gemm '.*': linear.* written for x of shape \(\?, 3\), got \(1, 4\)"
+    ):
         model(drawn(1, 4))
     with pytest.raises(fnn.errors.DTypeError, match="uint8"):
         model(np.zeros((1, 3), np.uint8))
