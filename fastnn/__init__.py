@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from fastnn.insight.gradients import gradcheck, gradgradcheck, numeric_gradient
     from fastnn.insight.graph import graph
     from fastnn.insight.signals import signal_report
+    from fastnn.interop import onnx
     from fastnn.ops import *  # noqa: F403
     from fastnn.plan.compile import compile
     from fastnn.recipes import load_run
@@ -107,6 +108,7 @@ __all__ = [
     "nn",
     "no_grad",
     "numeric_gradient",
+    "onnx",
     "ops",
     "optim",
     "plan",
@@ -152,6 +154,7 @@ _ON_FIRST_USE = {
     "load": "fastnn.saving",
     "load_run": "fastnn.recipes",
     "numeric_gradient": "fastnn.insight.gradients",
+    "onnx": "fastnn.interop",
     "predict": "fastnn.train",
     "predict_proba": "fastnn.train",
     "save": "fastnn.saving",
