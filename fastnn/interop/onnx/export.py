@@ -17,7 +17,7 @@ from fastnn.config import version
 from fastnn.data.about import about
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, FastnnError, GraphError, MissingExtraError
-from fastnn.interop.onnx import places_out  # noqa: F401, its forms
+from fastnn.interop.onnx import losses_out, places_out  # noqa: F401, their forms
 from fastnn.interop.onnx.batch import COUNTS, Fixed, Merged, Size, Symbol, merge
 from fastnn.interop.onnx.operators_out import FORMS, is_random
 from fastnn.interop.onnx.writer import Inexpressible, Writer
@@ -151,29 +151,34 @@ def _examples(model: Module, shape: Sequence[int] | None, inputs: Any, dtype: An
     if not isinstance(given, Sequence) or not all(isinstance(n, (int, np.integer)) and n > 0 for n in given):
         raise ArgumentError(f"onnx.export: expected shape to be positive whole numbers, got {given!r}")
     kind = dtype_of("onnx.export", dtype)
-    return Inputs([without_numbers((1, *map(int, given)), np.dtype(np.float32) if kind is None else kind)], (ARRAY,))
+    return Inputs(
+        [without_numbers((COUNTS[0], *map(int, given)), np.dtype(np.float32) if kind is None else kind)], (ARRAY,)
+    )
 
 
 def _merged(model: Module, examples: Inputs, batch: int | None) -> Merged:
     """The graph for so many samples, or for any number."""
-    counts = COUNTS if batch is None else (batch,)
-    graphs: list[Graph] = []
-    for count in counts:
-        length = examples.arrays[0].shape[0]
-        arrays = [
-            without_numbers((count, *a.shape[1:]) if a.shape[:1] == (length,) else a.shape, a.dtype)
-            for a in examples.arrays
-        ]
+    length = examples.arrays[0].shape[0]
+
+    def traced(count: int) -> Graph:
+        shapes = ((count, *a.shape[1:]) if a.shape[:1] == (length,) else a.shape for a in examples.arrays)
+        arrays = [without_numbers(shape, a.dtype) for shape, a in zip(shapes, examples.arrays, strict=True)]
+        return trace(model, None, Inputs(arrays, examples.positional, examples.named))
+
+    try:
+        first = traced(batch or length)
+    except GraphError as error:
+        said = error.message.removeprefix("compile: ")
+        raise GraphError(f"onnx.export: the model cannot be traced: {said}") from None
+    if batch is not None:
+        return merge([first], [batch], is_random)
+    graphs = []
+    for count in COUNTS:
         try:
-            graphs.append(trace(model, None, Inputs(arrays, examples.positional, examples.named)))
+            graphs.append(first if count == length else traced(count))
         except FastnnError as error:
-            if graphs:
-                raise Fixed(f"for {count} samples, {error}") from None
-            if isinstance(error, GraphError):
-                said = error.message.removeprefix("compile: ")
-                raise GraphError(f"onnx.export: the model cannot be traced: {said}") from None
-            raise
-    return merge(graphs, counts, is_random)
+            raise Fixed(f"for {count} samples, {error}") from None
+    return merge(graphs, COUNTS, is_random)
 
 
 def _written(
@@ -208,11 +213,13 @@ def _written(
     _take_over_names(to.nodes, results)
     read = {name for node in to.nodes for name in node.input}
     constants = [constant for name, constant in to.initializers.items() if name in read]
-    described = [
-        [helper.make_tensor_value_info(name, to.type_of(s.dtype), _dims(s.shape)) for name, s in zip(names, symbols, strict=True)]
-        for names, symbols in ((given, merged.inputs), (results, merged.results))
-    ]
-    graph = helper.make_graph(to.nodes, type(model).__name__, *described, constants)
+
+    def described(names: Sequence[str], symbols: Sequence[Symbol]) -> list[Any]:
+        pairs = zip(names, symbols, strict=True)
+        return [helper.make_tensor_value_info(name, to.type_of(s.dtype), _dims(s.shape)) for name, s in pairs]
+
+    inputs_and_outputs = described(given, merged.inputs), described(results, merged.results)
+    graph = helper.make_graph(to.nodes, type(model).__name__, *inputs_and_outputs, constants)
     opset = helper.make_opsetid("", OPSET)
     proto = helper.make_model(graph, opset_imports=[opset], producer_name="fastnn", producer_version=version())
     proto.ir_version = IR

@@ -128,6 +128,8 @@ def _softmax(to: Writer, op: Step, x: str) -> str:
 
 @form(activations.Dropout)
 def _dropout(to: Writer, op: Step, x: str, *, p: float) -> str:
+    if p == 1:
+        return str(to("Mul", x, to.constant(0, op.output.dtype)))
     return str(to("Dropout", x, to.constant(p, np.float32), to.constant(True)))
 
 
@@ -325,7 +327,8 @@ def _group_norm(
     for values in op.inputs[1:]:
         if values is not None:
             name = to.name_of(values)
-            given.append(name if len(last) == 1 else to.derived(values, "rows", lambda a: a.reshape(last)) or to.reshaped(name, last))
+            wide = to.derived(values, "rows", lambda a: a.reshape(last)) if len(last) > 1 else name
+            given.append(wide or to.reshaped(name, last))
     if centred:
         given = given or [to.constant(np.ones(last, dtype))]
         return str(to("LayerNormalization", x, *given, axis=first - len(shape), epsilon=eps))

@@ -46,7 +46,7 @@ class Writer:
         while inputs and not inputs[-1]:
             inputs = inputs[:-1]
         for name, value in attributes.items():
-            if isinstance(value, Affine) or (isinstance(value, (tuple, list)) and any(isinstance(v, Affine) for v in value)):
+            if any(isinstance(each, Affine) for each in (value if isinstance(value, (tuple, list)) else (value,))):
                 raise Inexpressible(f"{name} depends on the number of samples; give it, batch=")
         name = self.unique(f"{self.scope}.{kind}" if self.scope else kind)
         made = [name if k == 0 else self.unique(f"{name}.{k}") for k in range(outputs)]
@@ -101,7 +101,9 @@ class Writer:
     def derived(self, symbol: Symbol, what: str, function: Callable[[Array], Array]) -> str | None:
         """An initializer made of a constant, named after it; None of what is none."""
         array = symbol.array
-        return None if array is None else self.constant(function(array), name=f"{self._own(array) or 'constant'}.{what}")
+        return (
+            None if array is None else self.constant(function(array), name=f"{self._own(array) or 'constant'}.{what}")
+        )
 
     def _own(self, array: Any) -> str | None:
         """The name of a parameter or a buffer."""
