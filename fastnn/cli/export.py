@@ -21,9 +21,10 @@ def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "export",
         help="write a run's model as C or ONNX",
-        description="FILE.c: one C99 file without dependencies: the weights, and void predict(const float *x, float *y) "
-        "in plain loops, for one image x of floats from 0 to 1. It allocates nothing, and says in its head what memory "
-        "it takes. FILE.onnx: an ONNX file for any number of such images, with the classes' names in its metadata.",
+        description="FILE.c: one C99 file without dependencies: the weights, and void predict(const float *x, "
+        "float *y) in plain loops, for one image x of floats from 0 to 1. It allocates nothing, and says in its head "
+        "what memory it takes. FILE.onnx: an ONNX file for any number of such images, with the classes' names in "
+        "its metadata.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("run_folder", metavar="RUN", help="folder that fastnn train --out made")
@@ -32,8 +33,8 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--int8",
         action="store_true",
-        help="in C, weights of eight bits, in a quarter of the memory, calibrated on images of the run's training data; says "
-        "what accuracy that costs on its test images",
+        help="in C, weights of eight bits, in a quarter of the memory, calibrated on images of the run's training data;"
+        " says what accuracy that costs on its test images",
     )
     parser.add_argument("--uint8", action="store_true", help="in ONNX, images as bytes from 0 to 255")
     options.add_common(parser)

@@ -47,10 +47,10 @@ class Symbol:
     @property
     def array(self) -> Array | None:
         """Its numbers, if they are the same for any N."""
-        first, *others = self.constants or [None]
-        if first is None or any(first is not each and not _same(first, each) for each in others):
+        if not self.constants:
             return None
-        return first
+        first, *others = self.constants
+        return first if all(first is each or _same(first, each) for each in others) else None
 
 
 @dataclass(eq=False)

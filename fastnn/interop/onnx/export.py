@@ -132,8 +132,8 @@ def export(
     files.write_atomically(path, proto.SerializeToString())
     graph = proto.graph
     numbers = sum(int(np.prod(each.dims, dtype=np.int64)) for each in graph.initializer)
-    shapes = ({v.name: _read(v) for v in values} for values in (graph.input, graph.output))
-    return Exported(os.fspath(path), *shapes, len(graph.node), numbers, OPSET)
+    taken, given = ({value.name: _read(value) for value in values} for values in (graph.input, graph.output))
+    return Exported(os.fspath(path), taken, given, len(graph.node), numbers, OPSET)
 
 
 def _examples(model: Module, shape: Sequence[int] | None, inputs: Any, dtype: Any) -> Inputs:

@@ -10,8 +10,23 @@ import numpy as np
 
 from fastnn.interop.onnx.batch import Affine, Step
 from fastnn.interop.onnx.writer import Inexpressible, Writer
-from fastnn.ops import activations, arithmetic, conv, dense, draws, elementwise, joining, lookup, norms, pool
-from fastnn.ops import recurrent, reductions, resizing, sample_norm, shaping
+from fastnn.ops import (
+    activations,
+    arithmetic,
+    conv,
+    dense,
+    draws,
+    elementwise,
+    joining,
+    lookup,
+    norms,
+    pool,
+    recurrent,
+    reductions,
+    resizing,
+    sample_norm,
+    shaping,
+)  # fmt: skip
 from fastnn.plan.trace import Detach
 from fastnn.tensors import Cast, Function, Round
 
@@ -229,14 +244,23 @@ def _conv(to: Writer, op: Step, x: str, weight: str, bias: str | None, *, groups
         _window(op, windows[name]) for name in ("padding", "stride", "dilation", "output_padding") if name in windows
     )
     kind, options = ("ConvTranspose", {"output_padding": more[0]}) if more else ("Conv", {})
-    shape = {"kernel_shape": op.inputs[1].shape[2:], "strides": strides, "pads": pads * 2, "dilations": dilations}
+    shape: dict[str, Any] = {
+        "kernel_shape": op.inputs[1].shape[2:],
+        "strides": strides,
+        "pads": pads * 2,
+        "dilations": dilations,
+    }
     return str(to(kind, x, weight, bias or "", group=groups, **shape, **options))
 
 
 @form(pool.MaxPool2d, pool.AvgPool2d)
 def _pool(to: Writer, op: Step, x: str, *, kernel_size: Any, stride: Any, padding: Any, **options: Any) -> str:
     kind = "MaxPool" if op.function is pool.MaxPool2d else "AveragePool"
-    shape = {"kernel_shape": _window(op, kernel_size), "strides": _window(op, stride), "pads": _window(op, padding) * 2}
+    shape: dict[str, Any] = {
+        "kernel_shape": _window(op, kernel_size),
+        "strides": _window(op, stride),
+        "pads": _window(op, padding) * 2,
+    }
     return str(to(kind, x, **shape, **{name: int(value) for name, value in options.items()}))
 
 
@@ -317,7 +341,7 @@ def _group_norm(
 ) -> str:
     shape, dtype = op.output.shape, op.output.dtype
     if groups > 1 or sizes[2] != 1:
-        rows = to.reshaped(x, (0, groups, -1))
+        rows = to.reshaped(x, (sizes[0], groups, sizes[1] // groups * sizes[2]))
         ones, zeros = (to.constant(np.full(groups, number, dtype)) for number in (1, 0))
         y = to.reshaped(to("InstanceNormalization", rows, ones, zeros, epsilon=eps), shape)
         return _scaled(to, op, y, weight, bias)
@@ -375,7 +399,11 @@ def _recurrent(to: Writer, op: Step, x: str, *rest: str | None, mode: int, rever
 
 @form(resizing.Repeat)
 def _repeat(to: Writer, op: Step, x: str, *, repeats: tuple[int, ...]) -> str:
-    options = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    options: dict[str, Any] = {
+        "mode": "nearest",
+        "coordinate_transformation_mode": "asymmetric",
+        "nearest_mode": "floor",
+    }
     return str(to("Resize", x, "", to.constant(np.array(repeats, np.float32)), **options))
 
 

@@ -27,7 +27,7 @@ def _reshape(to: Writer, op: Step, x: str, *, shape: Any) -> str:
         return str(to("Flatten", x, axis=1))
     if sum(isinstance(size, Affine) for size in after) > 1:  # 0 keeps a size
         kept = [0 if size == own else size for size, own in zip(after, before, strict=False)]
-        after = (*kept, *after[len(kept) :])
+        return str(to("Reshape", x, to.sizes((*kept, *after[len(kept) :]))))
     return to.reshaped(x, after)
 
 
@@ -209,10 +209,11 @@ def _logcumsumexp(to: Writer, op: Step, x: str, *, dim: int) -> str:
 def _doubling(to: Writer, op: Step, x: str, dim: int, neutral: float, join: Callable[[str, str], str]) -> str:
     """Each entry joined with all before it: with its neighbour, then with what is two before, four, and so on."""
     shape = op.output.shape
-    if isinstance(shape[dim], Affine):
+    size = shape[dim]
+    if isinstance(size, Affine):
         raise Inexpressible("its length depends on the number of samples")
     value, step = to.constant(neutral, op.output.dtype), 1
-    while step < shape[dim]:
+    while step < size:
         before = [step if d == dim else 0 for d in range(len(shape))]
         after = [-each for each in before]
         x = join(x, to("Pad", x, to.sizes((*before, *after)), value))

@@ -21,10 +21,10 @@ class Inexpressible(Exception):
 
 
 class Writer:
-    """Nodes and initializers. Arrays are known by their names, ``writer("Add", a, b)`` adds a node and names its output.
+    """Nodes and initializers. Arrays are known by their names; ``writer("Add", a, b)`` is a node, by its output.
 
-    `names` are those of parameters and buffers, by the addresses of their arrays; `scope` is the module in whose forward
-    the next nodes stand.
+    `names` are those of parameters and buffers, by the addresses of their arrays; `scope` is the module in whose
+    forward the next nodes stand.
     """
 
     def __init__(self, names: dict[tuple[int, tuple[int, ...]], str]) -> None:
@@ -186,7 +186,7 @@ class Writer:
 
     def _moving(self, arrays: Sequence[Array]) -> str:
         """base + slope · N, or its reciprocal."""
-        first, second, *_ = arrays
+        first = arrays[0]
         if all((array == first).all() for array in arrays):
             return self.constant(first)
         if first.dtype.kind != "b":
