@@ -103,7 +103,7 @@ def merge(graphs: Sequence[Graph], counts: Sequence[int], random: Callable[[type
         found = [symbols.get(id(value)) for symbols, value in zip(known, entries, strict=True)]
         if any(symbol is not found[0] for symbol in found):
             raise Fixed("its operators are applied to others' results, depending on the number of samples")
-        return found[0] or entered(entries, [np.ascontiguousarray(value.tensor._data) for value in entries])
+        return found[0] or entered(entries, [np.asarray(value.tensor._data, order="C") for value in entries])
 
     inputs = [entered(values, []) for values in zip(*(graph.inputs for graph in graphs), strict=True)]
     steps = []

@@ -243,7 +243,8 @@ def _conv(to: Writer, op: Step, x: str, weight: str, bias: str | None, *, groups
     pads, strides, dilations, *more = (
         _window(op, windows[name]) for name in ("padding", "stride", "dilation", "output_padding") if name in windows
     )
-    kind, options = ("ConvTranspose", {"output_padding": more[0]}) if more else ("Conv", {})
+    kind = "ConvTranspose" if more else "Conv"
+    options: dict[str, Any] = {"output_padding": more[0]} if more else {}
     shape: dict[str, Any] = {
         "kernel_shape": op.inputs[1].shape[2:],
         "strides": strides,

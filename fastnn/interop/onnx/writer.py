@@ -95,7 +95,7 @@ class Writer:
                 self._constants[key] = self.unique(name or "constant")
             own = self._constants[key]
         if own not in self.initializers:
-            self.initializers[own] = self._numpy.from_array(np.ascontiguousarray(array).reshape(array.shape), own)
+            self.initializers[own] = self._numpy.from_array(np.asarray(array, order="C"), own)
         return own
 
     def derived(self, symbol: Symbol, what: str, function: Callable[[Array], Array]) -> str | None:
