@@ -1,6 +1,17 @@
-"""Models for programs without fastnn."""
+"""Models for programs without fastnn, and from them."""
 
-from fastnn.interop import onnx
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from fastnn.interop.c import Exported, export_c
 
+if TYPE_CHECKING:
+    from fastnn.interop import onnx
+
 __all__ = ["Exported", "export_c", "onnx"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "onnx":
+        return import_module("fastnn.interop.onnx")
+    raise AttributeError(f"module 'fastnn.interop' has no attribute {name!r}")

@@ -17,9 +17,8 @@ from fastnn.config import version
 from fastnn.data.about import about
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, FastnnError, GraphError, MissingExtraError
-from fastnn.interop.onnx import losses_out, places_out  # noqa: F401, their forms
 from fastnn.interop.onnx.batch import COUNTS, Fixed, Merged, Size, Symbol, merge
-from fastnn.interop.onnx.operators_out import FORMS, is_random
+from fastnn.interop.onnx.forms import FORMS, is_random
 from fastnn.interop.onnx.writer import Inexpressible, Writer
 from fastnn.nn import Module
 from fastnn.nn.modes import mode

@@ -1,4 +1,4 @@
-"""How operators that move entries are written as nodes of ONNX: reshaping, indexing, writing at places, sorting."""
+"""Forms of operators that move entries: reshaping, indexing, writing at places, sorting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.interop.onnx.batch import Affine, Size, Step
-from fastnn.interop.onnx.operators_out import form
+from fastnn.interop.onnx.forms.registry import form
 from fastnn.interop.onnx.writer import FIRST, LAST, Inexpressible, Writer
 from fastnn.ops import joining, padding, places, shaping, sorting
 from fastnn.ops.keys import SLOT

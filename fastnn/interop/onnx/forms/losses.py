@@ -1,4 +1,4 @@
-"""How losses are written as nodes of ONNX, for models that return them."""
+"""Forms of losses, for models that return them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.interop.onnx.batch import Affine, Step
-from fastnn.interop.onnx.operators_out import form
+from fastnn.interop.onnx.forms.registry import form
 from fastnn.interop.onnx.writer import Inexpressible, Writer
 from fastnn.ops import loss
 
