@@ -213,6 +213,17 @@ def test_layers_answer_alike_in_onnx_runtime(name: str, tmp_path: Path) -> None:
         check(unsettled(Called(make())), draw(), tmp_path / "model.onnx")
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_come_back_from_their_files(name: str, tmp_path: Path) -> None:
+    for make, draw in LAYERS[name]:
+        model, args = unsettled(Called(make())), draw()
+        fnn.onnx.export(model, tmp_path / "model.onnx", inputs=args)
+        found = fnn.onnx.load(tmp_path / "model.onnx").eval()(*map(fnn.Tensor, args))
+        leaves = flatten(found)[0] if is_tree(found) else [found]
+        assert_alike([leaf.numpy() for leaf in leaves], model(*map(fnn.Tensor, args)))
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
 def test_operators_answer_alike_in_onnx_runtime(case: Case, tmp_path: Path) -> None:
     model, x, _ = drawn(case)
@@ -362,7 +373,7 @@ ERRORS: dict[str, tuple[type[Exception], str, Callable[[Path], Any]]] = {
     "no shape": (ArgumentError, "expected the shape of one sample", lambda path: fnn.onnx.export(nn.ReLU(), path)),
     "both": (ArgumentError, "got both", lambda path: fnn.onnx.export(nn.ReLU(), path, (2,), inputs=normal(2, 2))),
     "no model": (ArgumentError, "expected a model", lambda path: fnn.onnx.export(len, path)),
-    "names": (ArgumentError, "expected 1 different input_names, got", lambda path: fnn.onnx.export(
+    "names": (ArgumentError, "expected input_names with a name for each", lambda path: fnn.onnx.export(
         nn.ReLU(), path, (2,), input_names=["a", "b"])),
     "shape": (ShapeError, "expected input with 3 features", lambda path: fnn.onnx.export(nn.Linear(3, 2), path, (4,))),
 }  # fmt: skip

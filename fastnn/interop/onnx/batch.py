@@ -85,7 +85,9 @@ def merge(graphs: Sequence[Graph], counts: Sequence[int], random: Callable[[type
     """
     lengths = {len(graph.operators) for graph in graphs}
     if len(lengths) > 1:
-        raise Fixed(f"the model applies {', '.join(map(str, sorted(lengths)))} operators to {_counted(counts)} samples")
+        raise Fixed(
+            f"the model applies {_counted([len(graph.operators) for graph in graphs])} operators to {_counted(counts)} samples"
+        )
     known: list[dict[int, Symbol]] = [{} for _ in graphs]
 
     def entered(values: Sequence[Value], constants: list[Array]) -> Symbol:

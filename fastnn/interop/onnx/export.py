@@ -242,7 +242,9 @@ def _names(kind: str, names: Sequence[str] | None, count: int) -> list[str]:
     if names is None:
         return [kind] if count == 1 else [f"{kind}_{k}" for k in range(count)]
     if isinstance(names, str) or len(names) != count or len(set(names)) < count or not all(names):
-        raise ArgumentError(f"onnx.export: expected {count} different {kind}_names, got {names!r}")
+        raise ArgumentError(
+            f"onnx.export: expected {kind}_names with a name for each of the model's {kind}s ({count}), got {names!r}"
+        )
     return list(names)
 
 
