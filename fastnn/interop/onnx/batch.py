@@ -83,11 +83,9 @@ def merge(graphs: Sequence[Graph], counts: Sequence[int], random: Callable[[type
     What depends on no input is computed here, except by what is `random`. Raises Fixed where the graphs differ in more
     than sizes.
     """
-    lengths = {len(graph.operators) for graph in graphs}
-    if len(lengths) > 1:
-        raise Fixed(
-            f"the model applies {_counted([len(graph.operators) for graph in graphs])} operators to {_counted(counts)} samples"
-        )
+    lengths = [len(graph.operators) for graph in graphs]
+    if len(set(lengths)) > 1:
+        raise Fixed(f"the model applies {_counted(lengths)} operators to {_counted(counts)} samples")
     known: list[dict[int, Symbol]] = [{} for _ in graphs]
 
     def entered(values: Sequence[Value], constants: list[Array]) -> Symbol:
