@@ -18,7 +18,11 @@ from operator_cases import CASES, Case, drawn
 import fastnn as fnn
 import fastnn.nn.functional as F
 from fastnn import nn, recipes
+from fastnn.autograd import transposes
 from fastnn.errors import ArgumentError, GraphError, ShapeError
+from fastnn.interop.onnx.forms import FORMS
+from fastnn.ops import draws
+from fastnn.plan.lower import RULES
 from fastnn.trees import flatten, is_tree
 
 RNG = np.random.default_rng(0)
@@ -195,11 +199,20 @@ LAYERS: dict[str, list[Layer]] = {
     "MarginRankingLoss": [(nn.MarginRankingLoss, lambda: (normal(4, 6), normal(4, 6), signs()))],
     "TripletMarginLoss": [(nn.TripletMarginLoss, lambda: (normal(4, 6), normal(4, 6), normal(4, 6)))],
 }  # fmt: skip
+NO_FORM = {
+    **dict.fromkeys((transposes.ConvolutionInput, transposes.ConvolutionWeight, transposes.ReLUInput,
+                     transposes.Spread), "of derivatives, which no_grad leaves out"),
+    **dict.fromkeys((draws.RandintLike, draws.Permutation, draws.Multinomial), "draws what ONNX has no operator for"),
+}  # fmt: skip
 NO_LAYERS = {
     **dict.fromkeys(("ModuleDict", "ModuleList", "ParameterDict", "ParameterList"), "holds others, without a forward"),
     "Module": "has no forward of its own",
     "Parameter": "is a tensor",
 }
+
+
+def test_every_operator_has_a_form() -> None:
+    assert set(RULES) - set(FORMS) == set(NO_FORM)
 
 
 def test_every_layer_is_in_the_table() -> None:
@@ -289,6 +302,8 @@ GROWING: dict[str, Callable[[Any], Any]] = {
     "cut into halves": lambda x: x.reshape(x.shape[0] * 2, 3).cumsum(0),
     "entries written": lambda x: x.index_fill(1, fnn.tensor([1, 3]), 2.0).scatter_add(1, (x > 0).long(), x),
     "running": lambda x: x.cumprod(1) + x.logcumsumexp(1) + x.median(1, keepdim=True).values + x.topk(2)[0].sum(),
+    "all but itself": lambda x: (x @ x.T).masked_fill(fnn.eye(x.shape[0]) > 0, -1e9).softmax(1),
+    "earlier samples": lambda x: (fnn.arange(x.shape[0])[:, None] > fnn.arange(x.shape[0])).float() @ x,
     "rare functions": lambda x: x.atan2(x - 1) + x.expm1() + x.abs().log1p() + x.remainder(-0.7) + x.fmod(0.7),
 }
 
@@ -353,6 +368,14 @@ def test_weights_that_are_computed_are_written_as_numbers(tmp_path: Path) -> Non
     path = tmp_path / "model.onnx"
     check(Normed(3, 2), (normal(4, 3),), path)
     assert [node.op_type for node in onnx.load(path).graph.node] == ["Gemm"]
+
+
+def test_a_square_weight_and_its_transpose_are_two_arrays(tmp_path: Path) -> None:
+    class Twice(nn.Linear):
+        def forward(self, x: Any) -> Any:
+            return x @ self.weight + 2 * (x @ self.weight.T)
+
+    check(Twice(3, 3), (normal(4, 3),), tmp_path / "model.onnx")
 
 
 class Own(fnn.Function):

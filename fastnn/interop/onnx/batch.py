@@ -12,7 +12,7 @@ from fastnn.interop.c.fold import evaluate
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.tensors import Array, Function
 
-__all__ = ["COUNTS", "Affine", "Fixed", "Merged", "Size", "Step", "Symbol", "merge"]
+__all__ = ["COUNTS", "Affine", "Fixed", "Merged", "Size", "Step", "Symbol", "merge", "same"]
 
 COUNTS = 2, 3, 5  # two say how a size grows, the third whether that was right
 
@@ -50,7 +50,7 @@ class Symbol:
         if not self.constants:
             return None
         first, *others = self.constants
-        return first if all(first is each or _same(first, each) for each in others) else None
+        return first if all(first is each or same(first, each) for each in others) else None
 
 
 @dataclass(eq=False)
@@ -73,7 +73,8 @@ class Merged:
     results: list[Symbol]
 
 
-def _same(a: Array, b: Array) -> bool:
+def same(a: Array, b: Array) -> bool:
+    """Whether they have one shape and the same entries."""
     return a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
@@ -118,9 +119,10 @@ def merge(graphs: Sequence[Graph], counts: Sequence[int], random: Callable[[type
             constant = all(array.constants for array in arrays) and not random(function)
             values = [_numbers(op, entries, k) for k, op in enumerate(ops)] if constant else []
             output = entered([op.output for op in ops], values)
-            if not constant:
+            if output.array is None:
                 attributes = {name: _merged([op.attributes[name] for op in ops], counts) for name in ops[0].attributes}
                 steps.append(Step(function, entries, attributes, output, ops[0].module))
+                output.constants = []
         except Fixed as reason:
             raise Fixed(f"at the operator {function.__name__} {reason}") from None
     results = [given(values) for values in zip(*(graph.results for graph in graphs), strict=True)]
@@ -156,9 +158,9 @@ def _merged(values: Sequence[Any], counts: Sequence[int]) -> Any:
 
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return _same(a, b)
-    same = type(a) is type(b) and a == b
-    return isinstance(same, (bool, np.bool_)) and bool(same)
+        return same(a, b)
+    alike = type(a) is type(b) and a == b
+    return isinstance(alike, (bool, np.bool_)) and bool(alike)
 
 
 def _counted(values: Sequence[Any]) -> str:

@@ -19,7 +19,7 @@ from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, FastnnError, GraphError, MissingExtraError
 from fastnn.interop.onnx.batch import COUNTS, Fixed, Merged, Size, Symbol, merge
 from fastnn.interop.onnx.forms import FORMS, is_random
-from fastnn.interop.onnx.writer import Inexpressible, Writer
+from fastnn.interop.onnx.writer import Inexpressible, Writer, identity
 from fastnn.nn import Module
 from fastnn.nn.modes import mode
 from fastnn.plan.inputs import Inputs, arguments
@@ -185,7 +185,7 @@ def _written(
 ) -> Any:
     from onnx import helper
 
-    state = {(array.ctypes.data, array.shape): name for name, array in reversed(model.state_dict().items())}
+    state = {identity(array): name for name, array in reversed(model.state_dict().items())}
     to = Writer(state)
     paths = {id(module): path for path, module in model.named_modules()}
     given = [to.unique(name) for name in _names("input", inputs, len(merged.inputs))]

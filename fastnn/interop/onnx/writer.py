@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.interop.onnx.batch import COUNTS, Affine, Fixed, Size, Symbol
+from fastnn.interop.onnx.batch import COUNTS, Affine, Fixed, Size, Symbol, same
 from fastnn.tensors import Array
 
-__all__ = ["FIRST", "LAST", "Inexpressible", "Writer"]
+__all__ = ["FIRST", "LAST", "Inexpressible", "Writer", "identity"]
 
 LAST, FIRST = np.iinfo(np.int64).max, np.iinfo(np.int64).min  # as ends of slices: up to the end, and to the beginning
 
@@ -20,14 +20,19 @@ class Inexpressible(Exception):
     """Why an operator has no form in ONNX."""
 
 
+def identity(array: Array) -> tuple[Any, ...]:
+    """What two arrays have in common that are the same entries in the same order."""
+    return array.ctypes.data, array.shape, array.strides, array.dtype
+
+
 class Writer:
     """Nodes and initializers. Arrays are known by their names; ``writer("Add", a, b)`` is a node, by its output.
 
-    `names` are those of parameters and buffers, by the addresses of their arrays; `scope` is the module in whose
+    `names` are those of parameters and buffers, by `identity` of their arrays; `scope` is the module in whose
     forward the next nodes stand.
     """
 
-    def __init__(self, names: dict[tuple[int, tuple[int, ...]], str]) -> None:
+    def __init__(self, names: dict[Any, str]) -> None:
         from onnx import helper, numpy_helper
 
         self._helper, self._numpy = helper, numpy_helper
@@ -88,7 +93,7 @@ class Writer:
         if isinstance(value, Affine):
             return self.cast(self("Squeeze", self.sizes([value])), np.int64 if dtype is None else dtype)
         array = np.asarray(value, dtype)
-        own = self._own(value)
+        own = self._own(array)
         if own is None:
             key = (array.dtype, array.shape, array.tobytes(), name)
             if key not in self._constants:
@@ -105,9 +110,9 @@ class Writer:
             None if array is None else self.constant(function(array), name=f"{self._own(array) or 'constant'}.{what}")
         )
 
-    def _own(self, array: Any) -> str | None:
+    def _own(self, array: Array) -> str | None:
         """The name of a parameter or a buffer."""
-        return self._names.get((array.ctypes.data, array.shape)) if isinstance(array, np.ndarray) else None
+        return self._names.get(identity(array))
 
     # ---- sizes -------------------------------------------------------------------------------------------------------
 
@@ -165,7 +170,10 @@ class Writer:
     # ---- constants that depend on N ----------------------------------------------------------------------------------
 
     def _grown(self, arrays: Sequence[Array], shape: Sequence[Size]) -> str:
-        """What forward makes of the number of samples: repeated rows, steps, and what grows with N."""
+        """What forward makes of the number of samples: repeated rows, steps, identities, and what grows with N."""
+        if len(shape) == 2 and all(same(array, np.eye(len(array))) for array in arrays):
+            rows, columns = (self.reshaped(self.places(shape[:1]), way) for way in ((-1, 1), (1, -1)))
+            return self.cast(self("Equal", rows, columns), arrays[0].dtype)
         for d, size in enumerate(shape):
             if not isinstance(size, Affine):
                 continue
@@ -173,6 +181,8 @@ class Writer:
             before = [1 if k == d else each for k, each in enumerate(shape)]
             if all((array == first).all() for array, first in zip(arrays, firsts, strict=True)):
                 return self.expanded(self._grown(firsts, before), before, shape)
+            if arrays[0].dtype.kind == "b":
+                break
             steps = [array.take([1], d) - first for array, first in zip(arrays, firsts, strict=True)]
             ways = [np.arange(a.shape[d]).reshape(-1, *(1,) * (a.ndim - 1 - d)).astype(a.dtype) for a in arrays]
             if all((a == f + s * way).all() for a, f, s, way in zip(arrays, firsts, steps, ways, strict=True)):
