@@ -125,7 +125,11 @@ class OnnxModel(Module):
         if batch is not None and self._written is None:
             self._written = self._as_written()
         values = {**self._held(), **given}
-        self._run(self._nodes, values, batch=batch, training=bool(self.training))
+        try:
+            self._run(self._nodes, values, batch=batch, training=bool(self.training))
+        except FastnnError as error:
+            error.message += self._unlike(given)
+            raise
         found = [values[name] for name in self.outputs]
         results = [each if isinstance(each, Tensor) else Tensor(each) for each in found]
         return results[0] if len(results) == 1 else tuple(results)
@@ -204,6 +208,14 @@ class OnnxModel(Module):
             if shape and shape[0] is not None and given[name].shape[0] != shape[0]:
                 return shape[0], given[name].shape[0]
         return None
+
+    def _unlike(self, given: dict[str, Tensor]) -> str:
+        """What to add to an error where an input has other sizes, behind the batch, than the file was written for."""
+        for name, shape in zip(self.inputs, self._shapes, strict=True):
+            sizes = list(zip((shape or [])[1:], given[name].shape[1:], strict=False))
+            if any(own not in (None, size) for own, size in sizes):
+                return f": the file was written for {name} of shape {_shown(shape)}, got {given[name].shape}"
+        return ""
 
     def __repr__(self) -> str:
         shapes = [f"{name} {_shown(shape)}" for name, shape in zip(self.inputs, self._shapes, strict=True)]
