@@ -15,6 +15,7 @@ from fastnn.interop.torch.program import FromTorch
 from fastnn.interop.torch.values import tensor_of, torch
 from fastnn.nn import Module, Parameter
 from fastnn.nn.modes import mode
+from fastnn.ops.shaping import Reshape
 from fastnn.plan.inputs import Inputs
 from fastnn.plan.trace import Graph, Operator, Traced, Value, trace
 from fastnn.tape import tracer
@@ -142,13 +143,17 @@ def _trace(
             open_calls.append(_Call(module, args, kwargs, len(recorder().operators)))
         depth[0] += 1
 
-    def after(module: Module, args: Any, output: Any) -> None:
+    def after(module: Module, args: Any, output: Any) -> Any:
         depth[0] -= 1
-        if not depth[0]:
-            call = open_calls.pop()
-            call.output = output
-            call.operators = {id(op) for op in recorder().operators[call.first :]}
-            calls.append(call)
+        if depth[0]:
+            return output
+        call = open_calls.pop()
+        if len(recorder().operators) == call.first and isinstance(output, Tensor):  # as of dropout in eval mode
+            output = Reshape.apply(output, shape=output.shape)  # another value than the input
+        call.output = output
+        call.operators = {id(op) for op in recorder().operators[call.first :]}
+        calls.append(call)
+        return output
 
     def recorder() -> Any:
         return tracer()
@@ -168,7 +173,7 @@ def _trace(
 
 def _units(module: Module, is_unit: Callable[[Module], bool]) -> list[Module]:
     """The modules below that become one of PyTorch's each: the highest ones."""
-    if is_unit(module) and not type(module).__name__.endswith(("List", "Dict")):
+    if is_unit(module) and type(module) is not Module and not type(module).__name__.endswith(("List", "Dict")):
         return [module]
     found = {id(unit): unit for child in module.children() for unit in _units(child, is_unit)}
     return list(found.values())
@@ -197,17 +202,13 @@ class _Writer:
         self._hold(self.model, self.root)
         inside = {number: call for call in calls for number in call.operators}
         done: set[int] = set()
-        waiting = list(calls)
         for op, other in zip(first.operators, second.operators, strict=True):
             call = inside.get(id(op))
             if call is None:
                 self._operator(op, other)
             elif id(call) not in done:
                 done.add(id(call))
-                waiting.remove(call)
                 self._call(call)
-        for call in waiting:  # such as an Identity, which has no operators
-            self._call(call)
         results = [self._node(value).node for value in first.results]
         self.graph.output(results[0] if first.structure is ARRAY else unflatten(first.structure, iter(results)))
         made = _module(self.root, self.graph, type(self.model).__name__, self.model.training)

@@ -70,7 +70,9 @@ class _Translation:
     def __init__(self) -> None:
         self.known: dict[int, Module | None] = {}
         self.problems: dict[str, str] = {}
+        self.used: set[int] = set()  # modules that a traced forward calls
         self.traced: set[int] = set()  # own modules whose forward alone cannot be traced
+        self.inner: dict[str, str] = {}  # why, by their paths
 
     def module(self, source: Any, path: str) -> Module | None:
         """The module of fastnn; None, with problems noted, if it has none."""
@@ -81,7 +83,8 @@ class _Translation:
             made = self._module(source, path)
         except Untraceable as error:
             self.traced.add(id(source))
-            self.problems[path] = str(error)
+            within = {p: why for p, why in self.inner.items() if p.startswith(f"{path}." if path else "")}
+            self.problems.update(within or {path: str(error)})
             made = None
         except FastnnError as error:
             self.problems[path] = error.message
@@ -111,13 +114,14 @@ class _Translation:
             raise GraphError("TorchScript cannot be traced: give the module that it was made of")
         found = programs(source, lambda m, inner: self.leaf(m, f"{path}.{inner}" if path else inner))
         made = FromTorch(type(source).__name__, found.inputs, found.training, found.evaluation)
-        self._hold(source, made, path)
+        self._hold(source, made, path, traced=True)
         for name, tensor in found.constants.items():
             made.register_buffer(name, array_of(tensor), persistent=False)
         return made
 
     def leaf(self, source: Any, path: str) -> bool:
         """Whether a call of this module is one step: anything but a forward of its own that cannot be traced alone."""
+        self.used.add(id(source))
         if torch_layer(source) is not None:
             return True
         if id(source) in self.known:
@@ -125,6 +129,7 @@ class _Translation:
         before = dict(self.problems)
         self.module(source, path)
         if id(source) in self.traced:
+            self.inner |= {p: why for p, why in self.problems.items() if p not in before}
             self.problems = before
             return False
         return True
@@ -136,7 +141,13 @@ class _Translation:
         self._hold(source, made, path)
         return made
 
-    def _hold(self, source: Any, made: Module, path: str) -> None:
+    def _only_held(self, source: Any) -> bool:
+        """Whether a traced forward does not call it: its own forward is a part of that one, or it is not used."""
+        layer = torch_layer(source)
+        own = layer is None and (id(source) not in self.known or id(source) in self.traced)
+        return own or (layer not in LAYERS | CONTAINERS | {None} and id(source) not in self.used)
+
+    def _hold(self, source: Any, made: Module, path: str, traced: bool = False) -> None:
         """Give `made` what `source` holds: modules, parameters and buffers, in order, by name."""
         for name, parameter in source._parameters.items():
             setattr(made, name, None if parameter is None else _parameter(parameter))
@@ -147,9 +158,9 @@ class _Translation:
             inner = f"{path}.{name}" if path else name
             if child is None:
                 setattr(made, name, None)
-            elif id(child) in self.traced:  # its forward was traced as a part of this one
+            elif traced and self._only_held(child):
                 bare = Module()
-                self._hold(child, bare, inner)
+                self._hold(child, bare, inner, traced=True)
                 setattr(made, name, bare)
             elif (translated := self.module(child, inner)) is not None:
                 setattr(made, name, translated)
