@@ -326,5 +326,3 @@ def _has(module: Any, name: str) -> bool:
     except AttributeError:
         return False
     return True
-
-

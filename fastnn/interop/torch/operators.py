@@ -14,13 +14,10 @@ __all__ = ["expressions"]
 
 # Functions of torch that take the same inputs, and no attributes.
 _SAME = {
-    **{name: name.lower() for name in (
-        "Acos Acosh Add Asin Asinh Atan Atan2 Atanh Ceil Cos Cosh Div Erf Exp Exp2 Expm1 Floor Fmod Log Log10 Log1p "
-        "Log2 MatMul Maximum Minimum Mul Neg Pow Reciprocal ReLU Remainder Rsqrt Sigmoid Sign Sin Sinh Sqrt Square "
-        "Sub Tan Tanh Trunc Where").split()},
+    **{name: name.lower() for name in ["Acos", "Acosh", "Add", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "Ceil", "Cos", "Cosh", "Div", "Erf", "Exp", "Exp2", "Expm1", "Floor", "Fmod", "Log", "Log10", "Log1p", "Log2", "MatMul", "Maximum", "Minimum", "Mul", "Neg", "Pow", "Reciprocal", "ReLU", "Remainder", "Rsqrt", "Sigmoid", "Sign", "Sin", "Sinh", "Sqrt", "Square", "Sub", "Tan", "Tanh", "Trunc", "Where"]},
     "Abs": "abs", "Detach": "detach", "Deviation": "sqrt", "Rint": "round", "StackedMatMul": "matmul",
 }  # fmt: skip
-_SAME_IN_F = {name: name.lower() for name in "GELU Hardswish Linear Mish ReLU6 SiLU Softplus".split()}
+_SAME_IN_F = {name: name.lower() for name in ["GELU", "Hardswish", "Linear", "Mish", "ReLU6", "SiLU", "Softplus"]}
 _COMPARISONS = {
     "equal": "eq", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
 }  # fmt: skip

@@ -26,9 +26,33 @@ __all__ = ["ATTRIBUTES", "FromTorch", "function_of"]
 
 ATTRIBUTES = frozenset(("T", "device", "dtype", "mT", "ndim", "shape"))
 _OPERATORS = frozenset(
-    "abs add and_ eq floordiv ge getitem gt invert le lt matmul mod mul ne neg not_ or_ pos pow sub truediv xor".split()
+    [
+        "abs",
+        "add",
+        "and_",
+        "eq",
+        "floordiv",
+        "ge",
+        "getitem",
+        "gt",
+        "invert",
+        "le",
+        "lt",
+        "matmul",
+        "mod",
+        "mul",
+        "ne",
+        "neg",
+        "not_",
+        "or_",
+        "pos",
+        "pow",
+        "sub",
+        "truediv",
+        "xor",
+    ]
 )
-_MATH = frozenset("ceil cos exp floor log log2 pow prod sin sqrt".split())
+_MATH = frozenset(["ceil", "cos", "exp", "floor", "log", "log2", "pow", "prod", "sin", "sqrt"])
 _FUNCTIONS = {"fnn": frozenset([*having("f"), *in_place("f")]), "F": frozenset([*having("F"), *in_place("F")])}
 
 

@@ -52,7 +52,9 @@ def from_torch(source: Any, example: Any = None) -> Any:
     if isinstance(source, (library.Tensor, Mapping, list, tuple)):
         return mapped(source, library.Tensor, array_of)
     if not isinstance(source, library.nn.Module):
-        raise ArgumentError(f"from_torch: expected a torch.nn.Module or tensors of PyTorch, got {type(source).__name__}")
+        raise ArgumentError(
+            f"from_torch: expected a torch.nn.Module or tensors of PyTorch, got {type(source).__name__}"
+        )
     translation = _Translation()
     model = translation.module(source, "")
     if model is None or translation.problems:

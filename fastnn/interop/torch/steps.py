@@ -19,7 +19,18 @@ from fastnn.interop.torch.values import torch
 __all__ = ["Programs", "Untraceable", "programs"]
 
 Step = list[Any]
-_CREATING = "arange empty eye full linspace ones rand randn tensor zeros".split()  # which fx does not look into
+_CREATING = [
+    "arange",
+    "empty",
+    "eye",
+    "full",
+    "linspace",
+    "ones",
+    "rand",
+    "randn",
+    "tensor",
+    "zeros",
+]  # which fx does not look into
 
 
 class Untraceable(Exception):
@@ -66,7 +77,10 @@ def _required(module: Any) -> list[str]:
     """The names of the inputs that have no default."""
     names = []
     for name, parameter in inspect.signature(module.forward).parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.KEYWORD_ONLY) and parameter.default is parameter.empty:
+        if (
+            parameter.kind in (parameter.VAR_POSITIONAL, parameter.KEYWORD_ONLY)
+            and parameter.default is parameter.empty
+        ):
             raise Untraceable(f"forward{inspect.signature(module.forward)} takes inputs without places of their own")
         if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
             names.append(name)
@@ -214,7 +228,9 @@ class _Encoder:
         library = torch()
         if isinstance(arg, library.fx.Node):
             if arg in self.written:
-                raise GraphError(f"the input of {arg.name} is used after a layer has written into it: inplace=False there")
+                raise GraphError(
+                    f"the input of {arg.name} is used after a layer has written into it: inplace=False there"
+                )
             return {"step": self.places[arg]}
         if isinstance(arg, library.dtype):
             name = str(arg).removeprefix("torch.")
@@ -299,7 +315,9 @@ def _said(kind: str, name: str) -> str:
         return f"tensor's method {name}"
     if kind == "attribute":
         return f"tensor's attribute {name} (it has {', '.join(sorted(ATTRIBUTES))})"
-    return {"F": "function F.", "fnn": "function torch.", "operator": "operator ", "math": "function math."}[kind] + name
+    return {"F": "function F.", "fnn": "function torch.", "operator": "operator ", "math": "function math."}[
+        kind
+    ] + name
 
 
 def _merged(training: Any, evaluation: Any) -> Any:

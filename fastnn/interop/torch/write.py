@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.data.about import about
-from fastnn.errors import ArgumentError, GraphError
+from fastnn.errors import ArgumentError
 from fastnn.interop.torch import graph
 from fastnn.interop.torch.layers import CONTAINERS, LAYERS, counterpart
 from fastnn.interop.torch.program import FromTorch
@@ -69,9 +69,9 @@ def to_torch(source: Any, shape: Sequence[int] | None = None) -> Any:
 
 def translatable(module: Module) -> bool:
     """Whether it and all that it holds are known layers, whose forward need not be traced."""
-    return type(module).__name__ in LAYERS and type(module).__module__.startswith("fastnn.nn") or (
-        type(module) in (FromTorch, Module) or _is_container(module)
-    ) and all(map(translatable, module.children()))
+    return (type(module).__name__ in LAYERS and type(module).__module__.startswith("fastnn.nn")) or (
+        (type(module) in (FromTorch, Module) or _is_container(module)) and all(map(translatable, module.children()))
+    )
 
 
 def _is_container(module: Module) -> bool:
