@@ -23,8 +23,8 @@ def add_commands(commands: Any) -> None:
         "convert",
         help="weights from PyTorch's files, and to them",
         description="Reads the tensors of a file that torch.save wrote, and writes them as safetensors, which "
-        "fnn.weights.load and fnn.load read; or the other way, by the names of the files. Nothing in a file is executed. "
-        "PyTorch has to be installed.",
+        "fnn.weights.load and fnn.load read; or the other way, by the names of the files. Nothing in a file is "
+        "executed. PyTorch has to be installed.",
     )
     parser.set_defaults(run=run)
     parser.add_argument("source", metavar="FROM", help=f"a file of PyTorch's ({', '.join(PICKLED)}) or of safetensors")

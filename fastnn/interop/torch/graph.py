@@ -27,7 +27,7 @@ __all__ = ["normalize", "of_program", "traced"]
 COUNTS = 2, 3  # samples of the two traces that tell what grows with their number
 
 
-# ---- a program that came from PyTorch ----------------------------------------------------------------------------------
+# ---- a program that came from PyTorch -------------------------------------------------------------------------------
 
 
 def of_program(module: FromTorch, root: Any) -> Any:
@@ -295,14 +295,25 @@ class _Writer:
             name = next((n for n, b in self.model.named_buffers() if np.shares_memory(b, array)), None)
         if name is None:
             if other is not None and other.shape != tensor.shape:
-                raise GraphError(
-                    f"to_torch: expected constants that do not depend on the number of samples, got {tensor.shape}"
-                )
+                return self._growing(array, other._data if isinstance(other, Tensor) else other)
             name = f"_constant{len(self.kept)}"
             self.root.register_buffer(name, tensor_of(array), persistent=False)
             self.kept.append(tensor)
             self.arrays[id(tensor)] = name
         return self.proxy(self.graph.create_node("get_attr", name))
+
+    def _growing(self, array: Any, other: Any) -> Any:
+        """A constant that grows with the number of samples: places of samples, or rows that are all the same."""
+        shape = self._grown(array.shape, other.shape)
+        count = self.x.size(0)
+        if all(np.array_equal(a.ravel(), np.arange(n)) for a, n in zip((array, other), COUNTS, strict=True)):
+            made = self.proxy(self.graph.call_function(self.library.arange, (count.node,)))
+            return made.reshape(shape)
+        if array.shape[:1] + other.shape[:1] != COUNTS or (other != other[:1]).any() or (array != other[:1]).any():
+            raise GraphError(
+                f"to_torch: expected constants that do not depend on the number of samples, got {array.shape}"
+            )
+        return self._array(array[:1]).expand(shape)
 
     def _grown(self, value: Any, other: Any) -> Any:
         """An attribute; a size that grows with the number of samples is computed from it."""

@@ -15,7 +15,7 @@ from fastnn.interop.torch.values import array_of, torch
 __all__ = ["CONTAINERS", "LAYERS", "arguments", "torch_layer"]
 
 CONTAINERS = frozenset(("ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"))
-_WITH_LAYERS = {"Transformer": ("encoder", "decoder"), "TransformerEncoder": ("norm",), "TransformerDecoder": ("norm",)}
+_ONLY_ONE_HAS = {"divisor_override": None, "proj_size": 0}  # in some layers; the values that change nothing
 LAYERS = frozenset(nn._FILES) - CONTAINERS
 
 
@@ -24,6 +24,7 @@ def torch_layer(module: Any) -> str | None:
 
     A layer that fastnn does not have is named, too.
     """
+    cls: Any
     for cls in type(module).__mro__:
         if cls.__module__.startswith("torch.nn.modules.") and cls.__name__ != "Module":
             return cls.__name__ if type(module).forward is cls.forward else None
@@ -47,13 +48,13 @@ def arguments(module: Any, name: str) -> dict[str, Any]:
     found = {}
     for key in inspect.signature(getattr(nn, name)).parameters:
         if key in ("bias", "add_bias_kv"):
-            found[key] = _has_bias(module, key)
+            if getattr(module, "affine", True):
+                found[key] = _has_bias(module, key)
         elif key not in ("device", "dtype", "args", "kwargs", "inplace") and hasattr(module, key):
             found[key] = _plain(getattr(module, key))
-    if name == "AvgPool1d":  # fastnn's alone
-        del_if = found.pop("divisor_override", None)
-        if del_if is not None:
-            raise ArgumentError(f"AvgPool1d: expected divisor_override=None, all that PyTorch has, got {del_if}")
+    for key, value in _ONLY_ONE_HAS.items():
+        if key in found and found[key] == value:
+            del found[key]
     return found
 
 

@@ -12,12 +12,16 @@ from fastnn.ops.keys import SLOT
 
 __all__ = ["expressions"]
 
-# Functions of torch that take the same inputs, and no attributes.
-_SAME = {
-    **{name: name.lower() for name in ["Acos", "Acosh", "Add", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "Ceil", "Cos", "Cosh", "Div", "Erf", "Exp", "Exp2", "Expm1", "Floor", "Fmod", "Log", "Log10", "Log1p", "Log2", "MatMul", "Maximum", "Minimum", "Mul", "Neg", "Pow", "Reciprocal", "ReLU", "Remainder", "Rsqrt", "Sigmoid", "Sign", "Sin", "Sinh", "Sqrt", "Square", "Sub", "Tan", "Tanh", "Trunc", "Where"]},
+_LOWER = (
+    "Acos Acosh Add Asin Asinh Atan Atan2 Atanh Ceil Cos Cosh Div Erf Exp Exp2 Expm1 Floor Fmod Log Log10 Log1p Log2 "
+    "MatMul Maximum Minimum Mul Neg Pow Reciprocal ReLU Remainder Rsqrt Sigmoid Sign Sin Sinh Sqrt Square Sub Tan Tanh "
+    "Trunc Where"
+)
+# Functions of torch, and of its nn.functional, that take the same inputs and no attributes.
+_SAME = {name: name.lower() for name in _LOWER.split()} | {
     "Abs": "abs", "Detach": "detach", "Deviation": "sqrt", "Rint": "round", "StackedMatMul": "matmul",
 }  # fmt: skip
-_SAME_IN_F = {name: name.lower() for name in ["GELU", "Hardswish", "Linear", "Mish", "ReLU6", "SiLU", "Softplus"]}
+_SAME_IN_F = {name: name.lower() for name in ("GELU", "Hardswish", "Linear", "Mish", "ReLU6", "SiLU", "Softplus")}
 _COMPARISONS = {
     "equal": "eq", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
 }  # fmt: skip
@@ -97,7 +101,7 @@ def expressions() -> dict[str, Callable[..., Any]]:
         "Cast": lambda x, *, dtype: x.to(type_of(dtype)),
         "Cat": lambda *parts, dim: library.cat(parts, dim),
         "Clamp": lambda x, *, min, max: library.clamp(x, min, max),
-        "Compare": lambda a, b, *, ufunc: getattr(library, _COMPARISONS[ufunc.__name__])(a, b),
+        "Compare": lambda a, b, *, ufunc: getattr(library, _COMPARISONS.get(ufunc.__name__, ufunc.__name__))(a, b),
         "Conv2d": lambda x, w, b, *, stride, padding, dilation, groups: functional.conv2d(
             x, w, b, stride, padding, dilation, groups
         ),

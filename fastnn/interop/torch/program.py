@@ -25,33 +25,9 @@ from fastnn.tensors import Tensor
 __all__ = ["ATTRIBUTES", "FromTorch", "function_of"]
 
 ATTRIBUTES = frozenset(("T", "device", "dtype", "mT", "ndim", "shape"))
-_OPERATORS = frozenset(
-    [
-        "abs",
-        "add",
-        "and_",
-        "eq",
-        "floordiv",
-        "ge",
-        "getitem",
-        "gt",
-        "invert",
-        "le",
-        "lt",
-        "matmul",
-        "mod",
-        "mul",
-        "ne",
-        "neg",
-        "not_",
-        "or_",
-        "pos",
-        "pow",
-        "sub",
-        "truediv",
-        "xor",
-    ]
-)
+_NAMES = """abs add and_ eq floordiv ge getitem gt invert le lt matmul mod mul ne neg not_ or_ pos pow sub truediv
+    xor"""
+_OPERATORS = frozenset(_NAMES.split())
 _MATH = frozenset(["ceil", "cos", "exp", "floor", "log", "log2", "pow", "prod", "sin", "sqrt"])
 _FUNCTIONS = {"fnn": frozenset([*having("f"), *in_place("f")]), "F": frozenset([*having("F"), *in_place("F")])}
 
@@ -59,11 +35,11 @@ _FUNCTIONS = {"fnn": frozenset([*having("f"), *in_place("f")]), "F": frozenset([
 def function_of(kind: str, name: str) -> Callable[..., Any] | None:
     """What a step of this kind and name calls; None if there is no such function."""
     if kind == "operator" and name in _OPERATORS:
-        return getattr(operator, name)  # type: ignore[no-any-return]
+        return getattr(operator, name)
     if kind == "math" and name in _MATH:
-        return getattr(math, name)  # type: ignore[no-any-return]
+        return getattr(math, name)
     if name in _FUNCTIONS.get(kind, ()):
-        return method(name)  # type: ignore[no-any-return]
+        return method(name)
     if kind == "attribute" and name in ATTRIBUTES:
         return operator.attrgetter(name)
     if kind == "method" and not name.startswith("_") and callable(getattr(Tensor, name, None)):

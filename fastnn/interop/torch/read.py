@@ -37,8 +37,8 @@ def from_torch(source: Any, example: Any = None) -> Any:
         Module: for a module. Of 16-bit floats it has float32. For other sources the same with arrays for tensors.
 
     Raises:
-        GraphError: layers or operators that fastnn does not have, or a forward that cannot be traced: one error with the
-            path of each; also predictions for `example` that differ by more than 1e-4 of the largest.
+        GraphError: layers or operators that fastnn does not have, or a forward that cannot be traced: one error
+            with the path of each; also predictions for `example` that differ by more than 1e-4 of the largest.
         ArgumentError: something else than a module or tensors. MissingExtraError: PyTorch is not installed.
 
     >>> import torch, fastnn as fnn
@@ -52,9 +52,7 @@ def from_torch(source: Any, example: Any = None) -> Any:
     if isinstance(source, (library.Tensor, Mapping, list, tuple)):
         return mapped(source, library.Tensor, array_of)
     if not isinstance(source, library.nn.Module):
-        raise ArgumentError(
-            f"from_torch: expected a torch.nn.Module or tensors of PyTorch, got {type(source).__name__}"
-        )
+        raise ArgumentError(f"from_torch: expected a torch.nn.Module or its tensors, got {type(source).__name__}")
     translation = _Translation()
     model = translation.module(source, "")
     if model is None or translation.problems:
@@ -109,7 +107,7 @@ class _Translation:
             from fastnn import nn
 
             paths = {id(m): p for p, m in source.named_modules(prefix=path)}
-            return counterpart(source, name, nn, functional, lambda m: self.module(m, paths[id(m)]))  # type: ignore[no-any-return]
+            return counterpart(source, name, nn, functional, lambda m: self.module(m, paths[id(m)]))
         if name is not None:
             raise GraphError(f"fastnn has no layer {name}")
         if isinstance(source, library.jit.ScriptModule):

@@ -19,18 +19,8 @@ from fastnn.interop.torch.values import torch
 __all__ = ["Programs", "Untraceable", "programs"]
 
 Step = list[Any]
-_CREATING = [
-    "arange",
-    "empty",
-    "eye",
-    "full",
-    "linspace",
-    "ones",
-    "rand",
-    "randn",
-    "tensor",
-    "zeros",
-]  # which fx does not look into
+# Functions that make tensors of sizes alone, which torch.fx does not look into.
+_CREATING = ("arange", "empty", "eye", "full", "linspace", "ones", "rand", "randn", "tensor", "zeros")
 
 
 class Untraceable(Exception):
@@ -77,12 +67,10 @@ def _required(module: Any) -> list[str]:
     """The names of the inputs that have no default."""
     names = []
     for name, parameter in inspect.signature(module.forward).parameters.items():
-        if (
-            parameter.kind in (parameter.VAR_POSITIONAL, parameter.KEYWORD_ONLY)
-            and parameter.default is parameter.empty
-        ):
+        without = parameter.default is parameter.empty
+        if without and parameter.kind in (parameter.VAR_POSITIONAL, parameter.KEYWORD_ONLY):
             raise Untraceable(f"forward{inspect.signature(module.forward)} takes inputs without places of their own")
-        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
+        if without and parameter.kind is not parameter.VAR_KEYWORD:
             names.append(name)
     return names
 
@@ -91,7 +79,7 @@ def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool
     library = torch()
     fx = library.fx
 
-    class Tracer(fx.Tracer):  # type: ignore[misc,name-defined]
+    class Tracer(fx.Tracer):  # type: ignore[name-defined]
         proxy_buffer_attributes = True
 
         def is_leaf_module(self, m: Any, module_qualified_name: str) -> bool:
@@ -228,9 +216,7 @@ class _Encoder:
         library = torch()
         if isinstance(arg, library.fx.Node):
             if arg in self.written:
-                raise GraphError(
-                    f"the input of {arg.name} is used after a layer has written into it: inplace=False there"
-                )
+                raise GraphError(f"the input of {arg.name} is used after a layer wrote into it: inplace=False there")
             return {"step": self.places[arg]}
         if isinstance(arg, library.dtype):
             name = str(arg).removeprefix("torch.")
@@ -270,9 +256,8 @@ class _Encoder:
         into = node.args[0]
         if node.op == "call_module" and not hasattr(self.module.get_submodule(node.target), "inplace"):
             self.written.add(into)
-        for other, place in list(self.places.items()):
-            if other is not node and place == self.places[into]:
-                self.places[other] = self.places[node]
+        before = self.places[into]
+        self.places = {n: self.places[node] if place == before else place for n, place in self.places.items()}
 
 
 def _writes_input(module: Any) -> bool:

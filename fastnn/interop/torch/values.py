@@ -88,9 +88,7 @@ def load_pt(path: str | os.PathLike[str]) -> Any:
         raise DataError(f"expected a file that torch.save wrote, got {name}, which is not there") from error
     except Exception as error:  # a damaged pickle may raise anything
         if "weights_only" in str(error) or "Unsupported" in str(error):
-            reason = (
-                "which holds objects, such as a whole model: torch.save(model.state_dict(), ...) writes what can be"
-            )
+            reason = "which holds objects, such as a whole model: in PyTorch, save model.state_dict()"
         else:
             reason = f"which is damaged or something else ({str(error).partition(chr(10))[0]})"
         raise DataError(f"expected a file of tensors that torch.save wrote, got {name}, {reason}") from error

@@ -36,8 +36,8 @@ def to_torch(source: Any, shape: Sequence[int] | None = None) -> Any:
         torch.nn.Module: for a model; its predictions agree with the model's within rounding.
 
     Raises:
-        GraphError: an operator without a form in PyTorch, or a forward that cannot be traced or depends on the number of
-            samples. ArgumentError: no shape where one is needed, or something else than a model or arrays.
+        GraphError: an operator without a form in PyTorch, or a forward that cannot be traced or depends on the
+            number of samples. ArgumentError: no shape where one is needed, or something else than a model or arrays.
         MissingExtraError: PyTorch is not installed.
 
     >>> import numpy as np, torch, fastnn as fnn
