@@ -82,6 +82,9 @@ def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool
     class Tracer(fx.Tracer):  # type: ignore[name-defined]
         proxy_buffer_attributes = True
 
+        def proxy(self, node: Any) -> Any:
+            return Proxy(node, self)
+
         def is_leaf_module(self, m: Any, module_qualified_name: str) -> bool:
             return is_leaf(m, module_qualified_name)
 
@@ -102,6 +105,12 @@ def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool
                 return self.create_node("get_attr", name, (), {})
             return super().create_arg(a)
 
+    class Proxy(fx.Proxy):
+        """`x += y` as what writes into x, which torch.fx takes for `x = x + y`."""
+
+    for name in ("iadd", "isub", "imul", "itruediv", "ipow"):
+        setattr(Proxy, f"__{name}__", _writing(getattr(operator, name)))
+
     try:
         with _wrapped(library):
             return Tracer().trace(module)
@@ -110,6 +119,13 @@ def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool
     except Exception as error:  # whatever a user's forward does with what fx gives it
         first = str(error).strip().partition("\n")[0]
         raise Untraceable(f"torch.fx cannot trace forward of {type(module).__name__}: {first}") from error
+
+
+def _writing(function: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Any, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return method
 
 
 def _same(a: Any, b: Any) -> bool:
