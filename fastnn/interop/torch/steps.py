@@ -105,7 +105,7 @@ def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool
                 return self.create_node("get_attr", name, (), {})
             return super().create_arg(a)
 
-    class Proxy(fx.Proxy):
+    class Proxy(fx.Proxy):  # type: ignore[name-defined]
         """`x += y` as what writes into x, which torch.fx takes for `x = x + y`."""
 
     for name in ("iadd", "isub", "imul", "itruediv", "ipow"):
