@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.errors import GraphError
+from fastnn.interop.torch.layers import translatable
 from fastnn.interop.torch.operators import expressions
 from fastnn.interop.torch.program import FromTorch
 from fastnn.interop.torch.values import tensor_of, torch
@@ -67,8 +69,8 @@ def of_program(module: FromTorch, root: Any) -> Any:
         elif kind == "attribute":
             nodes.append(made.call_function(getattr, (*given[0], name)))
         else:
-            places = {"F": library.nn.functional, "fnn": library, "operator": operator}
-            function = getattr(places[kind], name) if kind in places else getattr(__import__(kind), name)
+            places = {"F": library.nn.functional, "fnn": library, "math": math, "operator": operator}
+            function = getattr(places[kind], name)
             nodes.append(made.call_function(function, *given))
     made.output(value(program["result"]))
     return _module(root, made, module._name, module.training)
@@ -118,22 +120,19 @@ class _Call:
 def traced(
     model: Module,
     shape: tuple[int, ...],
-    is_unit: Callable[[Module], bool],
     translate: Callable[[Module], Any],
 ) -> Any:
-    """The GraphModule of a model with a forward of its own, in eval mode; modules for which `is_unit` holds, called."""
+    """The GraphModule of a model with a forward of its own, in eval mode, which calls the layers that are known."""
     modes = {id(module): module.training for module in model.modules()}
     with mode(model, training=False), no_grad():
-        (first, calls), (second, _) = (_trace(model, shape, count, is_unit) for count in COUNTS)
+        (first, calls), (second, _) = (_trace(model, shape, count) for count in COUNTS)
     if len(first.operators) != len(second.operators):
         raise GraphError("to_torch: expected a model that computes the same for any number of samples")
     writer = _Writer(model, translate)
     return writer.module(first, second, calls, modes)
 
 
-def _trace(
-    model: Module, shape: tuple[int, ...], count: int, is_unit: Callable[[Module], bool]
-) -> tuple[Graph, list[_Call]]:
+def _trace(model: Module, shape: tuple[int, ...], count: int) -> tuple[Graph, list[_Call]]:
     calls: list[_Call] = []
     open_calls: list[_Call] = []
     depth = [0]
@@ -159,7 +158,7 @@ def _trace(
         return tracer()
 
     handles = []
-    for module in _units(model, is_unit):
+    for module in _units(model):
         handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
         handles.append(module.register_forward_hook(after))
     try:
@@ -171,11 +170,11 @@ def _trace(
             handle.remove()
 
 
-def _units(module: Module, is_unit: Callable[[Module], bool]) -> list[Module]:
+def _units(module: Module) -> list[Module]:
     """The modules below that become one of PyTorch's each: the highest ones."""
-    if is_unit(module) and type(module) is not Module and not type(module).__name__.endswith(("List", "Dict")):
+    if translatable(module) and type(module) is not Module and not type(module).__name__.endswith(("List", "Dict")):
         return [module]
-    found = {id(unit): unit for child in module.children() for unit in _units(child, is_unit)}
+    found = {id(unit): unit for child in module.children() for unit in _units(child)}
     return list(found.values())
 
 
@@ -226,8 +225,6 @@ class _Writer:
                 kept = name not in ours._transient
                 theirs.register_buffer(name, None if value is None else tensor_of(value), persistent=kept)
             elif isinstance(value, Module):
-                from fastnn.interop.torch.write import translatable
-
                 if translatable(value):
                     theirs.add_module(name, self.translate(value))
                 else:

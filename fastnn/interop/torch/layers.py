@@ -10,9 +10,10 @@ import numpy as np
 from fastnn import nn
 from fastnn.errors import ArgumentError
 from fastnn.habits import no_such_name
+from fastnn.interop.torch.program import FromTorch
 from fastnn.interop.torch.values import array_of, torch
 
-__all__ = ["CONTAINERS", "LAYERS", "arguments", "torch_layer"]
+__all__ = ["CONTAINERS", "LAYERS", "arguments", "counterpart", "is_container", "torch_layer", "translatable"]
 
 CONTAINERS = frozenset(("ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"))
 _ONLY_ONE_HAS = {"divisor_override": None, "proj_size": 0}  # in some layers; the values that change nothing
@@ -105,3 +106,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (np.ndarray, nn.Parameter)):
         return torch().from_numpy(np.array(value.data if isinstance(value, nn.Parameter) else value))
     return value
+
+
+def translatable(module: nn.Module) -> bool:
+    """Whether it and all that it holds are known layers, whose forward need not be traced."""
+    return (type(module).__name__ in LAYERS and type(module).__module__.startswith("fastnn.nn")) or (
+        (type(module) in (FromTorch, nn.Module) or is_container(module)) and all(map(translatable, module.children()))
+    )
+
+
+def is_container(module: nn.Module) -> bool:
+    return type(module).__name__ in CONTAINERS and type(module).__module__ == "fastnn.nn.containers"

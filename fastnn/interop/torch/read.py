@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import nn
 from fastnn.errors import ArgumentError, FastnnError, GraphError
 from fastnn.interop.torch.layers import CONTAINERS, LAYERS, counterpart, torch_layer
 from fastnn.interop.torch.program import FromTorch
 from fastnn.interop.torch.steps import Untraceable, programs
 from fastnn.interop.torch.values import array_of, mapped, torch
 from fastnn.nn import Module, Parameter, functional
+from fastnn.nn.modes import mode
 from fastnn.tensors import Tensor, no_grad
 
 __all__ = ["from_torch"]
@@ -104,8 +106,6 @@ class _Translation:
         if name in CONTAINERS:
             return self._container(source, name, path)
         if name in LAYERS:
-            from fastnn import nn
-
             paths = {id(m): p for p, m in source.named_modules(prefix=path)}
             return counterpart(source, name, nn, functional, lambda m: self.module(m, paths[id(m)]))
         if name is not None:
@@ -135,8 +135,6 @@ class _Translation:
         return True
 
     def _container(self, source: Any, name: str, path: str) -> Module:
-        from fastnn import nn
-
         made: Module = getattr(nn, name)()
         self._hold(source, made, path)
         return made
@@ -189,8 +187,6 @@ def _compare(source: Any, model: Module, inputs: tuple[Any, ...]) -> None:
     library = torch()
     tensors = [x if isinstance(x, library.Tensor) else library.as_tensor(np.asarray(x)) for x in inputs]
     modes = {module: module.training for module in source.modules()}
-    from fastnn.nn.modes import mode
-
     try:
         with library.no_grad():
             expected = source.eval()(*tensors)

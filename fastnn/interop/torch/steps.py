@@ -15,6 +15,7 @@ from fastnn.dtypes import TYPES
 from fastnn.errors import FastnnError, GraphError
 from fastnn.interop.torch.program import ATTRIBUTES, function_of
 from fastnn.interop.torch.values import torch
+from fastnn.tensors import Tensor
 
 __all__ = ["Programs", "Untraceable", "programs"]
 
@@ -216,8 +217,6 @@ class _Encoder:
 
     def _check(self, kind: str, name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         """GraphError for options that fastnn's function does not take."""
-        from fastnn.tensors import Tensor
-
         if kind not in ("fnn", "F", "method"):
             return
         function = getattr(Tensor, name) if kind == "method" else function_of(kind, name)
@@ -279,7 +278,7 @@ class _Encoder:
 def _writes_input(module: Any) -> bool:
     if isinstance(module, torch().nn.Sequential):
         return any(map(_writes_input, list(module)[:1]))
-    return bool(getattr(module, "inplace", False)) is True
+    return getattr(module, "inplace", False) is True
 
 
 def _function(target: Any) -> tuple[str, str]:

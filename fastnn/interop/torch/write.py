@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fastnn import files
 from fastnn.data.about import about
 from fastnn.errors import ArgumentError
 from fastnn.interop.torch import graph
-from fastnn.interop.torch.layers import CONTAINERS, LAYERS, counterpart
+from fastnn.interop.torch.layers import counterpart, is_container, translatable
 from fastnn.interop.torch.program import FromTorch
 from fastnn.interop.torch.values import mapped, tensor_of, torch
 from fastnn.nn import Module
@@ -61,21 +63,10 @@ def to_torch(source: Any, shape: Sequence[int] | None = None) -> Any:
     if translatable(source):
         made = _layer(source, known)
     else:
-        made = graph.traced(source, _shape(source, shape), translatable, lambda module: _layer(module, known))
+        made = graph.traced(source, _shape(source, shape), lambda module: _layer(module, known))
     made.load_state_dict({name: tensor_of(value) for name, value in source.state_dict().items()}, assign=True)
     _share(source, made)
     return made
-
-
-def translatable(module: Module) -> bool:
-    """Whether it and all that it holds are known layers, whose forward need not be traced."""
-    return (type(module).__name__ in LAYERS and type(module).__module__.startswith("fastnn.nn")) or (
-        (type(module) in (FromTorch, Module) or _is_container(module)) and all(map(translatable, module.children()))
-    )
-
-
-def _is_container(module: Module) -> bool:
-    return type(module).__name__ in CONTAINERS and type(module).__module__ == "fastnn.nn.containers"
 
 
 def _layer(module: Module, known: dict[int, Any]) -> Any:
@@ -88,7 +79,7 @@ def _layer(module: Module, known: dict[int, Any]) -> Any:
         made = held(module, known)
     elif type(module) is FromTorch:
         made = graph.of_program(module, held(module, known))
-    elif _is_container(module):
+    elif is_container(module):
         made = held(module, known, getattr(library.nn, name)())
     elif name == "Normalize":
         made = graph.normalize(module)
@@ -122,14 +113,13 @@ def _share(source: Module, made: Any) -> None:
     """What is learned, and parameters that several modules of `source` share, as one."""
     library = torch()
     first: dict[int, Any] = {}
-    for name, array in source.state_dict().items():
+    for name in source.state_dict():
         path, _, attribute = name.rpartition(".")
         ours = vars(source.get_submodule(path))[attribute]
         theirs = getattr(made.get_submodule(path), attribute)
         if isinstance(theirs, library.nn.Parameter):
             theirs.requires_grad_(ours.requires_grad)
             setattr(made.get_submodule(path), attribute, first.setdefault(id(ours), theirs))
-        del array
 
 
 def _shape(model: Module, shape: Sequence[int] | None) -> tuple[int, ...]:
@@ -149,10 +139,6 @@ def save_pt(value: Any, path: str | os.PathLike[str]) -> None:
     A model's state dict is ``fnn.interop.save_pt(model.state_dict(), "model.pt")``. Whatever was at `path` stays until
     the new file is complete. Raises MissingExtraError where PyTorch is not installed.
     """
-    import io
-
-    from fastnn import files
-
     if isinstance(value, Module):
         raise ArgumentError("save_pt: expected a state dict, got a model: save_pt(model.state_dict(), path)")
     stream = io.BytesIO()
