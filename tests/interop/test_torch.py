@@ -392,10 +392,15 @@ def test_other_mistakes() -> None:
         fnn.to_torch(Calls(lambda x: x * float(x.sum())), (2,))
     with pytest.raises(fnn.FastnnError, match="parametrize"):
         fnn.from_torch(torch.nn.utils.parametrizations.weight_norm(theirs.Linear(2, 2)))
-    wrong = theirs.Dropout(0.5)
-    wrong.forward = lambda x: x + 1  # type: ignore[method-assign]
+    drawn = Wild(lambda x: x + torch.rand(2))  # which a trace keeps as it was
     with pytest.raises(fnn.FastnnError, match="agree within"):
-        fnn.from_torch(wrong, torch.ones(2, 2))
+        fnn.from_torch(drawn, torch.ones(2, 2))
+
+
+def test_a_forward_that_was_replaced() -> None:
+    changed = theirs.Dropout(0.5)
+    changed.forward = lambda x: x + 1  # type: ignore[method-assign]
+    both_ways(changed, torch.ones(2, 2))
 
 
 # ---- states and files ------------------------------------------------------------------------------------------------

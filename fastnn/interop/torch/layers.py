@@ -28,7 +28,8 @@ def torch_layer(module: Any) -> str | None:
     cls: Any
     for cls in type(module).__mro__:
         if cls.__module__.startswith("torch.nn.modules.") and cls.__name__ != "Module":
-            return cls.__name__ if type(module).forward is cls.forward else None
+            kept = type(module).forward is cls.forward and "forward" not in vars(module)
+            return cls.__name__ if kept else None
     return None
 
 
