@@ -159,6 +159,7 @@ class Recurrent(theirs.Module):
         y, (h, _) = self.lstm(x)
         y = torch.cat([y[:, -1], h.mean(dim=0).repeat(1, 2)], 1).chunk(2, 1)[0]
         for block in self.blocks:
+            assert y.size(1) == 12
             y = y + torch.tanh(block(y))
         return self.predict(self.shared(y)), h
 
@@ -191,6 +192,7 @@ class Part(theirs.Module):
 
 class InPlace(theirs.Module):
     def forward(self, x: Any) -> Any:
+        assert x.dim() == 2, "rows"
         y = x * 1
         z = functional.relu(y, inplace=True)
         y.add_(1)
