@@ -36,7 +36,7 @@ def network() -> Any:
             super().__init__()
             layers: list[Any] = []
             channels = 1
-            for width in (16, "M", 32, "M", 64):
+            for width in (16, "M", 32, "M", 64, "M"):
                 if isinstance(width, str):
                     layers.append(torch.nn.MaxPool2d(kernel_size=2, stride=2))
                 else:
@@ -44,8 +44,8 @@ def network() -> Any:
                     layers += [torch.nn.BatchNorm2d(width), torch.nn.ReLU(inplace=True)]
                     channels = width
             self.features = torch.nn.Sequential(*layers)
-            self.avgpool = torch.nn.AdaptiveAvgPool2d((1, 1))
-            self.classifier = torch.nn.Linear(channels, 10)
+            self.avgpool = torch.nn.AdaptiveAvgPool2d((3, 3))
+            self.classifier = torch.nn.Linear(9 * channels, 10)
 
         def forward(self, x: Any) -> Any:
             x = self.avgpool(self.features(x))
