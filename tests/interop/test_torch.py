@@ -200,7 +200,30 @@ class InPlace(theirs.Module):
         return y + z.clamp(min=0.5)
 
 
-@pytest.mark.parametrize("module", [Branching(), InPlace()], ids=lambda m: type(m).__name__)
+torch.fx.wrap("shifted")
+
+
+def shifted(x: Any, by: int) -> Any:
+    return x + torch.ones(x.size(0), 1) * by if by > 1 else x
+
+
+class Inner(theirs.Module):
+    def forward(self, x: Any) -> Any:
+        return shifted(x, 2)
+
+
+class Outer(theirs.Module):
+    """A size of the input, in a part that is traced within another trace, in a function that is closed to torch.fx."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Inner()
+
+    def forward(self, x: Any) -> Any:
+        return self.inner(x) * 2
+
+
+@pytest.mark.parametrize("module", [Branching(), InPlace(), Outer()], ids=lambda m: type(m).__name__)
 def test_flags_and_writing_in_place(module: Any) -> None:
     both_ways(module, torch.randn(3, 4))
 

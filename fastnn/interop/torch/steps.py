@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import inspect
 import linecache
 import math
@@ -151,10 +152,18 @@ def _with_more(module: Any, args: Any, kwargs: Any) -> bool:
 
 @contextmanager
 def _wrapped(library: Any) -> Iterator[None]:
-    """Functions that make tensors take part in the trace where a size depends on the input."""
+    """Functions that make tensors take part in the trace where a size depends on the input.
+
+    Functions that their authors have told torch.fx not to look into (`torch.fx.wrap`) are looked into.
+    """
+    closed = getattr(library.fx._symbolic_trace, "_wrapped_fns_to_patch", {})
+    kept_closed = dict(closed)
     kept = {name: getattr(library, name) for name in _CREATING}
 
     def wrapper(function: Any) -> Any:
+        function = inspect.unwrap(function)  # of the trace that this one is a part of
+
+        @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             found: list[Any] = []
             library.fx.node.map_aggregate((args, kwargs), lambda x: found.append(x) if _is_proxy(x) else None)
@@ -170,10 +179,12 @@ def _wrapped(library: Any) -> Iterator[None]:
     try:
         for name, function in kept.items():
             setattr(library, name, wrapper(function))
+        closed.clear()
         yield
     finally:
         for name, function in kept.items():
             setattr(library, name, function)
+        closed.update(kept_closed)
 
 
 class _Encoder:
