@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,30 @@ def test_modes_follow() -> None:
     rows = back(torch.as_tensor(x)).detach()
     assert not torch.equal(rows[0], rows[1])
     assert not fnn.to_torch(model.eval()).training
+
+
+class Noisy(theirs.Module):
+    """Steps of its own in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = theirs.Linear(4, 4)
+
+    def forward(self, x: Any) -> Any:
+        if self.training:
+            return self.fc(x) + torch.randn_like(x)
+        return self.fc(x)
+
+
+def test_steps_of_training_alone() -> None:
+    x = torch.ones(2, 4)
+    model = both_ways(Noisy(), x)
+    again = copy.deepcopy(fnn.to_torch(model))
+    assert torch.equal(again.eval()(x), again(x))
+    assert not torch.equal(again.train()(x), again(x))
+    both_ways(again, x)
+    model.train()
+    assert not np.array_equal(model(x.numpy()).numpy(), model(x.numpy()).numpy())
 
 
 def test_it_compiles_saves_and_loads(tmp_path: Path) -> None:

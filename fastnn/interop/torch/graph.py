@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable
@@ -33,12 +34,30 @@ COUNTS = 2, 3  # samples of the two traces that tell what grows with their numbe
 
 
 def of_program(module: FromTorch, root: Any) -> Any:
-    """The GraphModule of a FromTorch; `root` holds its modules, parameters and buffers."""
-    library = torch()
+    """The module of a FromTorch; `root` holds its modules, parameters and buffers.
+
+    It is a GraphModule, or, where training mode has steps of its own, a module that runs one of two.
+    """
     programs = module._programs
-    program = programs["evaluation"]
-    if program != programs["training"]:
-        raise GraphError(f"to_torch: {module._name} computes in training mode otherwise than in eval mode")
+    made = {
+        training: _module(root, _graph(module, programs[mode]), module._name, module.training)
+        for training, mode in ((False, "evaluation"), (True, "training"))
+    }
+    if programs["evaluation"] == programs["training"]:
+        return made[False]
+    forwards = {training: type(each).forward for training, each in made.items()}
+
+    class ByMode(torch().nn.Module):  # type: ignore[misc]
+        @functools.wraps(forwards[False])
+        def forward(self, *inputs: Any) -> Any:
+            return forwards[self.training](self, *inputs)
+
+    ByMode.__name__ = module._name
+    return _holding(ByMode(), root, module.training)
+
+
+def _graph(module: FromTorch, program: dict[str, Any]) -> Any:
+    library = torch()
     made = library.fx.Graph()
     nodes = [made.placeholder(name) for name in module._inputs]
 
@@ -73,12 +92,15 @@ def of_program(module: FromTorch, root: Any) -> Any:
             function = getattr(places[kind], name)
             nodes.append(made.call_function(function, *given))
     made.output(value(program["result"]))
-    return _module(root, made, module._name, module.training)
+    return made
 
 
 def _module(root: Any, made: Any, name: str, training: bool) -> Any:
     """Everything that `root` holds, in order, with this graph as its forward."""
-    result = torch().fx.GraphModule(root, made, name)
+    return _holding(torch().fx.GraphModule(root, made, name), root, training)
+
+
+def _holding(result: Any, root: Any, training: bool) -> Any:
     for kept in ("_modules", "_parameters", "_buffers", "_non_persistent_buffers_set"):
         setattr(result, kept, getattr(root, kept))
     result.training = training
