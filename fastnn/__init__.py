@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from fastnn.insight.graph import graph
     from fastnn.insight.signals import signal_report
     from fastnn.interop import onnx
+    from fastnn.interop.torch import from_torch, to_torch
     from fastnn.ops import *  # noqa: F403
     from fastnn.plan.compile import compile
     from fastnn.recipes import load_run
@@ -88,6 +89,7 @@ __all__ = [
     "errors",
     "evaluate",
     "fit",
+    "from_torch",
     "func",
     "get_default_dtype",
     "get_num_threads",
@@ -123,6 +125,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "signal_report",
+    "to_torch",
     "train",
     "utils",
     "weights",
@@ -147,6 +150,7 @@ _ON_FIRST_USE = {
     "diagnose": "fastnn.insight.diagnosis",
     "evaluate": "fastnn.train",
     "fit": "fastnn.train",
+    "from_torch": "fastnn.interop.torch",
     "gradcheck": "fastnn.insight.gradients",
     "gradgradcheck": "fastnn.insight.gradients",
     "graph": "fastnn.insight.graph",
@@ -160,6 +164,7 @@ _ON_FIRST_USE = {
     "save": "fastnn.saving",
     "show_config": "fastnn.config",
     "signal_report": "fastnn.insight.signals",
+    "to_torch": "fastnn.interop.torch",
 }
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (
