@@ -23,6 +23,7 @@ MODULES = [
     "fastnn.nn.averaging", "fastnn.optim", "fastnn.optim.lr_scheduler", "fastnn.optim.swa_utils", "fastnn.train",
     "fastnn.data", "fastnn.utils", "fastnn.utils.data", "fastnn.recipes", "fastnn.insight", "fastnn.landscape",
     "fastnn.interop", "fastnn.onnx", "fastnn.plan", "fastnn.metrics", "fastnn.weights", "fastnn.autograd",
+    "fastnn.interop", "fastnn.sklearn", "fastnn.plan", "fastnn.metrics", "fastnn.weights", "fastnn.autograd",
     "fastnn.autograd.functional", "fastnn.func", "fastnn.distributions", "fastnn.ops", "fastnn.random",
     "fastnn.errors", "fastnn.backends", "fastnn.accelerator", "fastnn.cuda", "fastnn",
 ]  # fmt: skip
