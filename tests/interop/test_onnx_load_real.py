@@ -80,7 +80,8 @@ def test_files_that_early_versions_of_pytorch_wrote(folder: str) -> None:
             ]
             for kind in ("input", "output")
         )
-        found = model(*inputs)
+        with np.errstate(invalid="ignore"):  # negative numbers to the power of fractions: NaN in PyTorch, too
+            found = model(*inputs)
         for y, expected in zip(found if isinstance(found, tuple) else (found,), outputs, strict=True):
             np.testing.assert_allclose(y.detach().numpy(), expected, rtol=1e-3, atol=1e-5, err_msg=path.parent.name)
 
