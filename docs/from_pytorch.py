@@ -70,6 +70,9 @@ What each public name of PyTorch {version} is in fastnn: there, there with a dif
 instead. `import fastnn as torch`, `from fastnn import nn, optim` and `import fastnn.nn.functional as F` are the lines
 to change in a program. An absent name says at once what is said here, by attribute and by import.
 
+A module that exists already is taken over, weights and all, by `fnn.from_torch`, and given back by `fnn.to_torch`:
+[A PyTorch model](howto/pytorch.md).
+
 What differs everywhere: numbers are float32 or float64, or whole; the device is the CPU; tensors hold NumPy arrays,
 which `x.numpy()` and `np.asarray(x)` show without a copy; what is written in place (`x.exp_()`) is on the tape, but for
 leaves and views of them; random numbers are reproducible by `fnn.manual_seed`, but are not PyTorch's; errors are

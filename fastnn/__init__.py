@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from fastnn.insight.gradients import gradcheck, gradgradcheck, numeric_gradient
     from fastnn.insight.graph import graph
     from fastnn.insight.signals import signal_report
+    from fastnn.interop import onnx
+    from fastnn.interop.torch import from_torch, to_torch
     from fastnn.ops import *  # noqa: F403
     from fastnn.plan.compile import compile
     from fastnn.recipes import load_run
@@ -87,6 +89,7 @@ __all__ = [
     "errors",
     "evaluate",
     "fit",
+    "from_torch",
     "func",
     "get_default_dtype",
     "get_num_threads",
@@ -107,6 +110,7 @@ __all__ = [
     "nn",
     "no_grad",
     "numeric_gradient",
+    "onnx",
     "ops",
     "optim",
     "plan",
@@ -121,6 +125,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "signal_report",
+    "to_torch",
     "train",
     "utils",
     "weights",
@@ -145,6 +150,7 @@ _ON_FIRST_USE = {
     "diagnose": "fastnn.insight.diagnosis",
     "evaluate": "fastnn.train",
     "fit": "fastnn.train",
+    "from_torch": "fastnn.interop.torch",
     "gradcheck": "fastnn.insight.gradients",
     "gradgradcheck": "fastnn.insight.gradients",
     "graph": "fastnn.insight.graph",
@@ -152,11 +158,13 @@ _ON_FIRST_USE = {
     "load": "fastnn.saving",
     "load_run": "fastnn.recipes",
     "numeric_gradient": "fastnn.insight.gradients",
+    "onnx": "fastnn.interop",
     "predict": "fastnn.train",
     "predict_proba": "fastnn.train",
     "save": "fastnn.saving",
     "show_config": "fastnn.config",
     "signal_report": "fastnn.insight.signals",
+    "to_torch": "fastnn.interop.torch",
 }
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (

@@ -257,6 +257,7 @@ class _Reader:
         if origin.partition(".")[0] != "fastnn":
             self.unnamed = "" if short in self.own else short
             return self.own[short]
+        import fastnn.interop.torch.program
         import fastnn.recipes  # noqa: F401  # whatever modules fastnn has are now known
 
         known = [Module]

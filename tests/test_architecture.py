@@ -41,13 +41,14 @@ FLOORS = (
     ("train",),
     ("distributed", "insight", "interop"),
     ("recipes",),
-    ("cli",),
+    ("cli", "sklearn"),
     ("__init__", "__main__"),
 )
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
 ONE_THING = {"tape": "tensors", "values": "tensors"}  # the tape, what it records, and the arrays of it
 
 RUNTIME = {"fastnn", "numpy"}
+MADE_OF = {"backends/jit": {"numba"}, "sklearn": {"scipy", "sklearn"}}  # imported where they are asked for alone
 
 
 def module_level_imports(source: str, path: Path) -> Iterator[str]:
@@ -93,8 +94,9 @@ def imports_upward(source: str, path: Path) -> list[str]:
 
 
 def imports_too_early(source: str, path: Path) -> list[str]:
-    """Packages other than NumPy that importing this file would need; Numba is what backends/jit is made of."""
-    allowed = RUNTIME | ({"numba"} if path.is_relative_to(ROOT / "fastnn" / "backends" / "jit") else set())
+    """Packages other than NumPy that importing this file would need, and that its folder is not made of."""
+    inside = path.relative_to(ROOT / "fastnn").as_posix()
+    allowed = RUNTIME.union(*(made for folder, made in MADE_OF.items() if inside.startswith(f"{folder}/")))
     packages = {name.partition(".")[0] for name in module_level_imports(source, path)}
     return sorted(packages - allowed - sys.stdlib_module_names)
 
@@ -132,6 +134,7 @@ def test_only_numpy_is_imported_at_module_level(path: Path) -> None:
         ("weights.py", "if TYPE_CHECKING:\n    import PIL\nelse:\n    import fastnn.nn", ["fastnn.nn"], []),
         ("backends/jit/conv.py", "import numba", [], []),
         ("backends/shapes.py", "import numba", [], ["numba"]),
+        ("sklearn/base.py", "import numba, sklearn.base\nfrom fastnn.recipes import MODELS", [], ["numba"]),
     ],
 )
 def test_the_checks_see_what_they_look_for(file: str, source: str, upward: list[str], early: list[str]) -> None:

@@ -246,3 +246,13 @@ def test_three_diagnoses(tmp_path: Path) -> None:
     verdicts = {name: diagnosis.verdict for name, diagnosis in diagnoses.items()}
     assert verdicts == {"linear": "underfits", "mlp": "overfits", "convolutions": "good"}
     assert drawn(tmp_path) == {f"diagnosis_{name}.png" for name in verdicts}
+
+
+@pytest.mark.long
+def test_a_model_of_pytorchs_comes_back(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    results = example("torch_model").main(tmp_path, epochs=4)
+    assert results["difference"] < 1e-4
+    assert min(results["accuracy"].values()) > 0.8
+    assert all(theirs > mine for theirs, mine in results["seconds"].values())
+    assert drawn(tmp_path) == {"torch_model.png"}

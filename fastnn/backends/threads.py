@@ -1,4 +1,5 @@
-"""How many threads to start with: FASTNN_NUM_THREADS, or what affinity and the control group's CPU quota allow."""
+"""How many threads to start with: FASTNN_NUM_THREADS, or what affinity, the control group's CPU quota and
+OMP_NUM_THREADS allow, which joblib and Dask set in their workers."""
 
 from __future__ import annotations
 
@@ -56,5 +57,8 @@ def default_threads() -> tuple[int, str]:
         cpus, why = os.cpu_count() or 1, "CPUs of this machine"
     quota = _quota()
     if quota is not None and quota < cpus:
-        return max(1, min(MOST_THREADS, round(quota))), "the control group's CPU quota"
+        cpus, why = max(1, round(quota)), "the control group's CPU quota"
+    share = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list where OpenMP's regions are nested
+    if share.isdecimal() and 0 < int(share) < cpus:
+        cpus, why = int(share), "OMP_NUM_THREADS"
     return min(MOST_THREADS, cpus), why

@@ -285,7 +285,8 @@ class Module(Members, Hooked):
                 f"{type(state_dict).__name__}: a file is read by fnn.weights.load"
             )
         own = self.state_dict()
-        given = {n: v.numpy() if isinstance(v, Tensor) else as_array(v) for n, v in state_dict.items()}
+        off_tape = {n: v.detach() if hasattr(v, "detach") else v for n, v in state_dict.items()}  # PyTorch's, too
+        given = {n: v.numpy() if isinstance(v, Tensor) else as_array(v) for n, v in off_tape.items()}
         keys = LoadedKeys([name for name in own if name not in given], [name for name in given if name not in own])
         problems = []
         if strict:

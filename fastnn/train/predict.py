@@ -29,7 +29,7 @@ from .named import is_of_fastnn
 from .tally import classes_found
 from .targets import OF_VALUES
 
-__all__ = ["predict", "predict_proba", "remember"]
+__all__ = ["outputs_of", "predict", "predict_proba", "remember"]
 
 Array = np.ndarray[Any, Any]
 
@@ -65,7 +65,7 @@ def predict(model: Any, x: Any, *, batch_size: int = 256, compile: bool = True) 
     >>> found.shape, found.dtype.name, float((found == test.labels).mean()) > 0.6
     ((360,), 'int64', True)
     """
-    outputs, known, one = _outputs("predict", model, x, batch_size, compile)
+    outputs, known, one = outputs_of("predict", model, x, batch_size, compile)
     if is_tree(outputs):
         return outputs
     kind, names = _kind(known, outputs), () if known is None else known.classes
@@ -94,7 +94,7 @@ def predict_proba(model: Any, x: Any, *, batch_size: int = 256, compile: bool = 
     >>> predict_proba(model, np.ones((2, 3), np.float32)).sum(axis=1).round(4).tolist()
     [1.0, 1.0]
     """
-    outputs, known, one = _outputs("predict_proba", model, x, batch_size, compile)
+    outputs, known, one = outputs_of("predict_proba", model, x, batch_size, compile)
     kind = "values" if is_tree(outputs) else _kind(known, outputs)
     if kind == "values":
         raise ArgumentError("predict_proba: expected a model of classes, got one whose outputs are values")
@@ -143,7 +143,7 @@ def remember(model: Any, batches: Batches, loss: Any) -> About:
     return found
 
 
-def _outputs(op: str, model: Any, x: Any, batch_size: int, compile: bool) -> tuple[Any, About | None, bool]:
+def outputs_of(op: str, model: Any, x: Any, batch_size: int, compile: bool) -> tuple[Any, About | None, bool]:
     """Outputs of all samples, what is known of the model, and whether `x` was one picture."""
     check_model(op, model)
     batch_size = whole(op, "batch_size", batch_size, 1)

@@ -89,7 +89,7 @@ def weights_of(
         if sample.shape != (len(labels),) or sample.dtype.kind not in "fiub" or not _are_weights(sample):
             raise ArgumentError(
                 f"{where}: expected sample_weight ({len(labels)},), one number of at least 0 for each sample and not "
-                f"all 0, got {sample.dtype} {sample.shape}"
+                f"all zero, got {sample.dtype} {sample.shape}"
             )
         sample = sample.astype(np.float64)
     return Weights(sample, of_class, getattr(loss, "ignore_index", None))
@@ -111,7 +111,7 @@ def _of_classes(where: str, labels: np.ndarray, classes: Sequence[str], given: A
         if array.shape != (number,) or array.dtype.kind not in "fiub" or not _are_weights(array):
             raise ArgumentError(
                 f'{where}: expected class_weight={{label: weight}}, "balanced", or {number} numbers of at least 0 and '
-                f"not all 0, one for each class, got {array.dtype} {array.shape}"
+                f"not all zero, one for each class, got {array.dtype} {array.shape}"
             )
         return array.astype(np.float64)
     if not isinstance(given, Mapping):

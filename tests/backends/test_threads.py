@@ -49,7 +49,27 @@ def test_a_quota_below_the_cpus_decides(monkeypatch):
     assert threads.default_threads() == (1, "the control group's CPU quota")
 
 
+@pytest.mark.parametrize(("value", "expected"), [("2", (2, "OMP_NUM_THREADS")), ("3,1", (3, "OMP_NUM_THREADS"))])
+def test_what_workers_of_joblib_and_dask_are_left_is_heeded(monkeypatch, value, expected):
+    """They set the variable for OpenMP's libraries; so many processes share the CPUs."""
+    monkeypatch.delenv("FASTNN_NUM_THREADS", raising=False)
+    monkeypatch.setattr(threads, "_quota", lambda: None)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: range(4), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert threads.default_threads() == expected
+
+
+@pytest.mark.parametrize("value", ["", "8", "0", "many"])
+def test_it_makes_no_threads_that_there_are_no_cpus_for(monkeypatch, value):
+    monkeypatch.delenv("FASTNN_NUM_THREADS", raising=False)
+    monkeypatch.setattr(threads, "_quota", lambda: None)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: range(4), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert threads.default_threads() == (4, "CPUs this process may run on")
+
+
 def test_the_variable_wins(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("FASTNN_NUM_THREADS", "7")
     assert threads.default_threads() == (7, "FASTNN_NUM_THREADS")
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 import fastnn as fnn
@@ -154,7 +155,19 @@ def test_export_says_what_the_file_takes(run: Path, tmp_path: Path, capsys: pyte
     assert "void digit(const float *x, float *y)" in path.read_text()
     assert f"accuracy {100 * result['int8']['after']:.2f} %" in capsys.readouterr().out
     assert abs(result["int8"]["after"] - fnn.evaluate(fnn.load_run(run).model, "digits").accuracy) < 0.01
-    assert main(["export", str(run), str(tmp_path / "model.onnx")]) == 2
+    assert main(["export", str(run), str(tmp_path / "model.onnx"), "--int8"]) == 2
+    assert main(["export", str(run), str(tmp_path / "model.pt")]) == 2
+
+
+def test_export_as_onnx(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, report = tmp_path / "model.onnx", tmp_path / "report.json"
+    assert main(["export", str(run), str(path), "--uint8", "--json", str(report)]) == 0
+    assert "input (N, 1, 28, 28) -> output (N, 10)" in capsys.readouterr().out
+    assert json.loads(report.read_text())["parameters"] >= 7850
+    data = fnn.data.load("digits", split="test")
+    logits = onnxruntime.InferenceSession(path).run(None, {"input": data.images})[0]
+    accuracy = float((logits.argmax(1) == data.labels).mean())
+    assert accuracy == pytest.approx(fnn.evaluate(fnn.load_run(run).model, data).accuracy, abs=1e-3)
 
 
 def test_summary_of_a_run_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

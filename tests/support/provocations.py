@@ -31,6 +31,21 @@ class Random(nn.Module):
         return x + fnn.rand_like(x)
 
 
+class Rows(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return fnn.stack([row * 2 for row in x])
+
+
+class Sinc(nn.Module):
+    class Own(fnn.Function):
+        @staticmethod
+        def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
+            return np.sinc(x)
+
+    def forward(self, x: Any) -> Any:
+        return self.Own.apply(x)
+
+
 Calls = dict[str, Callable[[Path], Any]]
 
 
@@ -380,6 +395,11 @@ INSIGHT: Calls = {
     "export under a name": lambda p: fnn.interop.export_c(nn.Linear(3, 2), p / "m.c", (3,), name="my-model"),
     "export of a random operator": lambda p: fnn.interop.export_c(Random(), p / "m.c", (3,)),
     "export with samples": lambda p: fnn.interop.export_c(nn.Linear(3, 2), p / "m.c", (3,), int8=IMAGES),
+    "ONNX of no model": lambda p: fnn.onnx.export(len, p / "m.onnx"),
+    "ONNX without a shape": lambda p: fnn.onnx.export(nn.Linear(3, 2), p / "m.onnx"),
+    "ONNX under other names": lambda p: fnn.onnx.export(nn.ReLU(), p / "m.onnx", (3,), input_names=["a", "b"]),
+    "ONNX of each sample": lambda p: fnn.onnx.export(Rows(), p / "m.onnx", (3,)),
+    "ONNX of an own operator": lambda p: fnn.onnx.export(nn.Sequential(Sinc()), p / "m.onnx", (3,)),
     "threads": lambda _: fnn.set_num_threads(0),
     "manual_seed": lambda _: fnn.manual_seed(-1),
 }

@@ -384,7 +384,7 @@ def test_class_weights_are_pytorchs() -> None:
         ({"class_weight": {0: -1.0}}, "class_weight of at least 0, got -1.0 for 0"),
         ({"class_weight": "even"}, "or \"balanced\", got 'even'"),
         ({"sample_weight": np.ones(3)}, r"expected sample_weight \(60,\)"),
-        ({"sample_weight": np.zeros(N)}, "not all 0"),
+        ({"sample_weight": np.zeros(N)}, "not all zero"),
         ({"class_weight": "balanced", "loss": nn.CrossEntropyLoss(weight=np.ones(3))}, "no weights of their own"),
         ({"class_weight": "balanced", "loss": lambda o, y: nn.CrossEntropyLoss()(o, y)}, "got function"),
     ],

@@ -1,0 +1,148 @@
+"""PyTorch's expression of each of fastnn's operators: what the Functions of fastnn.ops compute, by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn.interop.torch.values import torch
+from fastnn.ops.keys import SLOT
+
+__all__ = ["expressions"]
+
+_LOWER = (
+    "Acos Acosh Add Asin Asinh Atan Atan2 Atanh Ceil Cos Cosh Div Erf Exp Exp2 Expm1 Floor Fmod Log Log10 Log1p Log2 "
+    "MatMul Maximum Minimum Mul Neg Pow Reciprocal ReLU Remainder Rsqrt Sigmoid Sign Sin Sinh Sqrt Square Sub Tan Tanh "
+    "Trunc Where"
+)
+# Functions of torch, and of its nn.functional, that take the same inputs and no attributes.
+_SAME = {name: name.lower() for name in _LOWER.split()} | {
+    "Abs": "abs", "Detach": "detach", "Deviation": "sqrt", "Rint": "round", "StackedMatMul": "matmul",
+}  # fmt: skip
+_SAME_IN_F = {name: name.lower() for name in ("GELU", "Hardswish", "Linear", "Mish", "ReLU6", "SiLU", "Softplus")}
+_COMPARISONS = {
+    "equal": "eq", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
+}  # fmt: skip
+
+
+def expressions() -> dict[str, Callable[..., Any]]:
+    """By the name of a Function, what gives its output from its inputs (tensors) and its attributes."""
+    library = torch()
+    functional = library.nn.functional
+
+    def type_of(dtype: Any) -> Any:
+        return getattr(library, np.dtype(dtype).name)
+
+    def group_norm(x: Any, w: Any, b: Any, *, sizes: Any, groups: int, eps: float, centred: bool) -> Any:
+        flat = x.reshape(sizes)
+        if centred:
+            return functional.group_norm(flat, groups, w, b, eps).reshape_as(x)
+        grouped = x.reshape((sizes[0], groups, -1))
+        flat = (grouped * library.rsqrt(grouped.square().mean(-1, keepdim=True) + eps)).reshape(sizes)
+        for operation, given in ((library.mul, w), (library.add, b)):
+            flat = flat if given is None else operation(flat, given.reshape((1, -1, 1)))
+        return flat.reshape_as(x)
+
+    def reduced(x: Any, dim: Any, keepdim: bool, function: Any) -> Any:
+        return function(x) if dim is None and not keepdim else function(x, dim=dim, keepdim=keepdim)
+
+    def place(x: Any, *, dim: Any, keepdim: bool, pick: Any) -> Any:
+        return (library.argmax if pick is np.argmax else library.argmin)(x, dim=dim, keepdim=keepdim)
+
+    def extremum(x: Any, *, dim: int, keepdim: bool, pick: Any) -> Any:
+        where = place(x, dim=dim, keepdim=True, pick=pick)
+        found = library.gather(x, dim, where)
+        return found if keepdim else found.squeeze(dim)
+
+    def truth(x: Any, *, dim: Any, keepdim: bool, every: bool) -> Any:
+        return reduced(x, dim, keepdim, library.all if every else library.any)
+
+    def pad(x: Any, *, before: Any, after: Any, value: float) -> Any:
+        widths = [width for pair in zip(reversed(before), reversed(after), strict=True) for width in pair]
+        return functional.pad(x, widths, value=value)
+
+    def key_of(key: Any, places: Any) -> Any:
+        rest = iter(places)
+        return tuple(next(rest) if part is SLOT else part for part in key)
+
+    def pick(x: Any, *places: Any, key: Any) -> Any:
+        return x[key_of(key, places)]
+
+    def put(x: Any, values: Any, *places: Any, key: Any) -> Any:
+        found = library.arange(x.numel()).reshape(x.shape)[key_of(key, places)]
+        flat = library.scatter(x.reshape(-1), 0, found.reshape(-1), values.expand_as(found).reshape(-1))
+        return flat.reshape(x.shape)
+
+    def pooled_average(x: Any, *, kernel_size: Any, stride: Any, padding: Any, count_include_pad: bool) -> Any:
+        return functional.avg_pool2d(x, kernel_size, stride, padding, count_include_pad=count_include_pad)
+
+    def index(x: Any, *, index: Any) -> Any:
+        parts = index if isinstance(index, tuple) else (index,)
+        backwards = [part for part in parts if isinstance(part, slice) and (part.step or 1) < 0]
+        if not backwards:
+            return x[index]
+        if any(part != slice(None) and part not in backwards for part in parts) or ... in parts:
+            raise LookupError("slices with a negative step among others")
+        if any((part.start, part.stop, part.step) != (None, None, -1) for part in backwards):
+            raise LookupError("slices with a negative step and bounds")
+        return x.flip([i for i, part in enumerate(parts) if part in backwards])
+
+    return {
+        **{name: getattr(library, theirs) for name, theirs in _SAME.items()},
+        **{name: getattr(functional, theirs) for name, theirs in _SAME_IN_F.items()},
+        "AvgPool2d": pooled_average,
+        "BatchNorm": lambda x, mean, var, w, b, *, eps: functional.batch_norm(x, mean, var, w, b, eps=eps),
+        "BatchNormTraining": lambda x, w, b, *, eps, running: functional.batch_norm(
+            x, None, None, w, b, training=True, eps=eps
+        ),
+        "Bernoulli": library.bernoulli,
+        "Cast": lambda x, *, dtype: x.to(type_of(dtype)),
+        "Cat": lambda *parts, dim: library.cat(parts, dim),
+        "Clamp": lambda x, *, min, max: library.clamp(x, min, max),
+        "Compare": lambda a, b, *, ufunc: getattr(library, _COMPARISONS.get(ufunc.__name__, ufunc.__name__))(a, b),
+        "Conv2d": lambda x, w, b, *, stride, padding, dilation, groups: functional.conv2d(
+            x, w, b, stride, padding, dilation, groups
+        ),
+        "ConvTranspose2d": lambda x, w, b, *, stride, padding, output_padding, dilation, groups: (
+            functional.conv_transpose2d(x, w, b, stride, padding, output_padding, groups, dilation)
+        ),
+        "CumProd": lambda x, *, dim: library.cumprod(x, dim),
+        "CumSum": lambda x, *, dim: library.cumsum(x, dim),
+        "Dropout": lambda x, *, p: functional.dropout(x, p),
+        "ELU": lambda x, *, alpha: functional.elu(x, alpha),
+        "Embedding": lambda w, index, *, padding_idx: functional.embedding(
+            index, w, None if padding_idx < 0 else padding_idx
+        ),
+        "Expand": lambda x, *, shape: x.expand(shape),
+        "Extremum": extremum,
+        "GlobalAvgPool2d": lambda x: x.mean((2, 3), keepdim=True),
+        "GroupNorm": group_norm,
+        "Index": index,
+        "LeakyReLU": lambda x, *, negative_slope: functional.leaky_relu(x, negative_slope),
+        "LogCumSumExp": lambda x, *, dim: library.logcumsumexp(x, dim),
+        "LogSoftmax": lambda x: functional.log_softmax(x, -1),
+        "MaxPool2d": lambda x, *, kernel_size, stride, padding: functional.max_pool2d(x, kernel_size, stride, padding),
+        "OneHot": lambda labels, *, classes: functional.one_hot(labels, classes),
+        "Order": lambda x, *, dim, descending, count: library.argsort(
+            x, dim=dim, descending=descending, stable=True
+        ).narrow(dim, 0, count),
+        "Pad": pad,
+        "Peak": lambda x, *, dim, keepdim, largest: reduced(
+            x, dim, keepdim, library.amax if largest else library.amin
+        ),
+        "Permute": lambda x, *, dims: x.permute(dims),
+        "Pick": pick,
+        "Place": place,
+        "Prod": lambda x, *, dim: library.prod(x, dim),
+        "Put": put,
+        "RandLike": lambda x, *, dtype: library.rand_like(x, dtype=type_of(dtype)),
+        "RandnLike": lambda x, *, dtype: library.randn_like(x, dtype=type_of(dtype)),
+        "Repeat": lambda x, *, repeats: x.repeat(repeats),
+        "Reshape": lambda x, *, shape: x.reshape(shape),
+        "Round": lambda x, *, dtype: x.to(type_of(dtype)),
+        "Softmax": lambda x: functional.softmax(x, -1),
+        "Sum": lambda x, *, dim, keepdim: reduced(x, dim, keepdim, library.sum),
+        "Truth": truth,
+    }  # fmt: skip

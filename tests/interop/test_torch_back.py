@@ -1,0 +1,158 @@
+"""Models of fastnn's as PyTorch's, state dicts both ways, and PyTorch's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn import nn
+from fastnn.cli import main
+
+torch = pytest.importorskip("torch")
+theirs = torch.nn
+
+
+class Own(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Normalize(0.3, 0.4), nn.Conv2d(1, 4, 3), nn.ReLU())
+        self.blocks = nn.ModuleList([OwnBlock(4), nn.Identity(), OwnBlock(8)])
+        self.drop = nn.Dropout(0.5)
+        self.out = nn.Linear(16, 10)
+
+    def forward(self, x: Any) -> Any:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        n, c, h, w = x.shape
+        x = x.view(n, c, h * w).mean(-1)
+        y = self.out(self.drop(x)) + self.out(x)
+        return nn.functional.log_softmax(y, 1), y.max(1)[0], x[:, 1:3].sum(), x.flip(1)
+
+
+class OwnBlock(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm = nn.BatchNorm2d(channels)
+        self.scale = nn.Parameter(np.full((1, channels, 1, 1), 1.5, np.float32))
+
+    def forward(self, x: Any) -> Any:
+        y = self.norm(self.conv(x)).relu() * self.scale
+        return fnn.cat([x + y, nn.functional.max_pool2d(x, 3, 1, 1)], 1)
+
+
+def test_a_forward_of_ones_own_becomes_a_graph() -> None:
+    fnn.manual_seed(0)
+    model = Own().eval()
+    module = fnn.to_torch(model, (1, 10, 10))
+    assert list(module.state_dict()) == list(model.state_dict())
+    for count in (1, 4):
+        x = np.random.default_rng(count).normal(size=(count, 1, 10, 10)).astype(np.float32)
+        for one, other in zip(model(x), module(torch.as_tensor(x)), strict=True):
+            np.testing.assert_allclose(other.detach().numpy(), one.detach().numpy(), rtol=1e-4, atol=1e-4)
+    ones = torch.ones(1, 1, 10, 10)
+    assert not torch.equal(module.train().drop(ones), ones)
+    assert "self.drop" in module.code
+    assert not torch.equal(module(torch.ones(2, 1, 10, 10))[0][0], module(torch.ones(2, 1, 10, 10))[0][0])
+    again = fnn.from_torch(module, ones)
+    assert list(again.state_dict()) == list(model.state_dict())
+
+
+class Calls(nn.Module):
+    """Any function of the input."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x)
+
+
+F = nn.functional
+FUNCTIONS = {
+    "elementwise": lambda x: (x.exp() + x.abs().sqrt() - 1 / (x**2 + 1)) * x.clamp(-0.5, 0.5) + x.sin().atan(),
+    "activations": lambda x: F.gelu(x) + F.silu(x) + F.elu(x) + F.leaky_relu(x, 0.2) + F.softplus(x) + F.mish(x),
+    "reductions": lambda x: x.amax(1) + x.mean(1) + x.std(1) + x.prod(1) + x.logsumexp(1) + x.argmax(1).float(),
+    "comparisons": lambda x: fnn.where((x > 0) & (x <= 1), x, fnn.zeros_like(x)) + (x == x).float(),
+    "shapes": lambda x: x.unsqueeze(1).expand(x.shape[0], 3, x.shape[1]).permute(2, 0, 1).reshape(-1, 3),
+    "norms": lambda x: F.layer_norm(x, (6,)) + F.group_norm(x, 2) + F.rms_norm(x, (6,)) + F.normalize(x),
+    "places": lambda x: x[:, [0, 2, 2]].cumsum(1) + x.sort(1)[0][:, :3] + x.topk(3)[0],
+    "products": lambda x: (x @ x.T).softmax(1) @ x,
+    "padding": lambda x: F.pad(x, (1, 2), value=3.0).tile(2, 2),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_operators_have_a_form_in_pytorch(name: str) -> None:
+    model = Calls(FUNCTIONS[name])
+    module = fnn.to_torch(model, (6,))
+    for count in (2, 5):
+        x = np.random.default_rng(count).normal(size=(count, 6)).astype(np.float32)
+        np.testing.assert_allclose(module(torch.as_tensor(x)).numpy(), model(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_models_that_have_no_form_in_pytorch() -> None:
+    with pytest.raises(fnn.FastnnError, match=r"expected a model .* got str"):
+        fnn.to_torch("model")
+    with pytest.raises(fnn.FastnnError, match="shape of one sample"):
+        fnn.to_torch(Own())
+    with pytest.raises(fnn.FastnnError, match="read"):
+        fnn.to_torch(Calls(lambda x: x * float(x.sum())), (2,))
+
+
+# ---- states and files ------------------------------------------------------------------------------------------------
+
+
+def test_state_dicts_both_ways() -> None:
+    module, model = theirs.BatchNorm1d(3), nn.BatchNorm1d(3)
+    module(torch.randn(8, 3))
+    model.load_state_dict(module.state_dict())
+    assert np.array_equal(model.running_mean, module.running_mean.numpy())
+    model.load_state_dict(dict(module.named_parameters()), strict=False)  # tensors that ask for gradients
+    model.weight.data[...] = 7
+    module.load_state_dict(fnn.to_torch(model.state_dict()))
+    assert module.weight.tolist() == [7, 7, 7]
+    arrays = fnn.from_torch({"a": [torch.ones(2, dtype=torch.bfloat16)], "n": 3})
+    assert arrays["n"] == 3
+    assert arrays["a"][0].dtype == np.float32
+
+
+def test_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = theirs.Linear(3, 2)
+    pt, safe, back = (str(tmp_path / name) for name in ("c.pt", "c.safetensors", "back.pth"))
+    torch.save({"model": module.state_dict(), "epoch": 3}, pt)
+    assert main(["convert", pt, safe, "--key", "model"]) == 0
+    assert "2 tensors, 8 numbers" in capsys.readouterr().out
+    nn.Linear(3, 2).load_state_dict(fnn.weights.load(safe))
+    assert main(["convert", safe, back]) == 0
+    assert torch.equal(torch.load(back, weights_only=True)["weight"], module.weight)
+    assert main(["convert", pt, safe]) == 0
+    assert fnn.load(safe)["epoch"] == 3
+    assert main(["convert", pt, safe, "--key", "modle"]) == 2
+    assert "did you mean 'model'" in capsys.readouterr().err
+    assert main(["convert", safe, safe]) == 2
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("was_executed"),))
+
+
+def test_nothing_in_a_file_is_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"a": Evil()}, "evil.pt")
+    torch.save(theirs.Linear(2, 2), "whole.pt")
+    Path("damaged.pt").write_bytes(b"PK\x03\x04 and then nothing")
+    for name, said in (("evil", "objects"), ("whole", "objects"), ("damaged", "damaged"), ("none", "not there")):
+        assert main(["convert", f"{name}.pt", "x.safetensors"]) == 3
+        assert said in capsys.readouterr().err
+    assert not Path("was_executed").exists()
+    assert not Path("x.safetensors").exists()
