@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 __all__ = ["ARRAY", "Nesting", "count_of", "flatten", "is_tree", "map_arrays", "take", "unflatten"]
 
 ARRAY = "array"  # the structure of a single array
@@ -16,7 +18,6 @@ def is_tree(value: Any) -> bool:
 
     Lists of numbers are arrays.
 
-    >>> import numpy as np
     >>> is_tree([np.zeros(3), np.zeros(2)]), is_tree([[1.0, 2.0]]), is_tree(np.zeros(3))
     (True, False, False)
     """
@@ -33,11 +34,12 @@ def _is_array(value: Any) -> bool:
 def flatten(tree: Any) -> tuple[list[Any], Nesting]:
     """Returns the arrays of a tree in their order, and the structure that `unflatten` puts them back into.
 
-    >>> import numpy as np
     >>> arrays, structure = flatten({"a": np.zeros(1), "b": (np.zeros(2), [np.zeros(3)])})
     >>> [len(array) for array in arrays]
     [1, 2, 3]
     """
+    if not is_tree(tree):
+        return [tree], ARRAY
     leaves: list[Any] = []
 
     def walk(node: Any) -> Nesting:
@@ -55,12 +57,13 @@ def flatten(tree: Any) -> tuple[list[Any], Nesting]:
 def unflatten(structure: Nesting, leaves: Iterable[Any]) -> Any:
     """Returns the tree of that structure with these entries.
 
-    >>> import numpy as np
     >>> arrays, structure = flatten({"a": np.zeros(1), "b": (np.zeros(2), [np.zeros(3)])})
     >>> unflatten(structure, [1, 2, 3])
     {'a': 1, 'b': (2, [3])}
     """
     entries = iter(leaves)
+    if structure == ARRAY:
+        return next(entries)
 
     def build(node: Nesting) -> Any:
         if node == ARRAY:
@@ -77,19 +80,29 @@ def unflatten(structure: Nesting, leaves: Iterable[Any]) -> Any:
 def map_arrays(function: Callable[[Any], Any], tree: Any) -> Any:
     """Returns the tree with `function` applied to each of its arrays.
 
-    >>> import numpy as np
     >>> map_arrays(len, {"x": np.zeros(3), "y": [np.zeros(2)]})
     {'x': 3, 'y': [2]}
     """
+    if not is_tree(tree):
+        return function(tree)
     leaves, structure = flatten(tree)
     return unflatten(structure, [function(leaf) for leaf in leaves])
 
 
 def take(tree: Any, indices: Any) -> Any:
-    """Returns the samples at ``indices`` of each array (N, ...)."""
-    return map_arrays(lambda array: array[indices], tree)
+    """Returns the samples at ``indices`` of each array (N, ...).
+
+    >>> take({"x": np.arange(6).reshape(3, 2)}, np.array([2, 0]))
+    {'x': array([[4, 5],
+           [0, 1]])}
+    """
+    if is_tree(tree):
+        return map_arrays(lambda array: take(array, indices), tree)
+    if isinstance(indices, np.ndarray) and indices.dtype.kind == "i" and tree.flags.c_contiguous:
+        return tree.take(indices, axis=0)  # the same, in a third of the time; of others it would copy the whole array
+    return tree[indices]
 
 
 def count_of(tree: Any) -> int:
     """Returns the number of samples."""
-    return len(flatten(tree)[0][0])
+    return len(flatten(tree)[0][0] if is_tree(tree) else tree)

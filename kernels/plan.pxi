@@ -1,4 +1,4 @@
-from cpython.dict cimport PyDict_GetItem
+from cpython.dict cimport PyDict_GetItem, PyDict_Next
 from cpython.object cimport PyObject
 from libc.math cimport NAN, sqrt
 from libc.stdlib cimport free, realloc
@@ -144,6 +144,49 @@ cdef class Entries:
             if found != first and (found == NULL or first == NULL or <object> found != <object> first):
                 return False
         return True
+
+
+cdef class Groups:
+    """The groups of an optimiser: dicts with a list "params", and with numbers, which do not change by themselves."""
+    cdef list groups, params, values
+    cdef bint plain
+
+    def __init__(self, groups):
+        self.groups, self.params = list(groups), [list(group["params"]) for group in groups]
+        self.values = [list(group.values()) for group in groups]
+        self.plain = all(isinstance(value, (bool, int, float, str, tuple, type(None)))
+                         for group in groups for name, value in group.items() if name != "params")
+
+    cpdef bint stand(self, groups):
+        """Whether these are the same groups, of the same parameters, in which nothing was set since."""
+        cdef PyObject *key
+        cdef PyObject *value
+        cdef Py_ssize_t at, k
+        cdef list then
+        if not self.plain or not same(groups, self.groups):
+            return False
+        for i in range(len(self.groups)):
+            group, then, at, k = self.groups[i], self.values[i], 0, 0
+            if len(group) != len(then):
+                return False
+            while PyDict_Next(group, &at, &key, &value):
+                if value != <PyObject *> then[k]:
+                    return False
+                k += 1
+            if not same(group["params"], self.params[i]):
+                return False
+        return True
+
+
+cdef bint same(now, list then):
+    """Whether it is a list of the same objects."""
+    cdef Py_ssize_t k
+    if type(now) is not list or len(<list> now) != len(then):
+        return False
+    for k in range(len(then)):
+        if (<list> now)[k] is not then[k]:
+            return False
+    return True
 
 
 cdef class Stage:

@@ -48,7 +48,22 @@ def permutation(n: int, seed: int, epoch: int) -> np.ndarray:
     >>> permutation(5, seed=1, epoch=0), permutation(5, seed=1, epoch=1)
     (array([0, 3, 4, 2, 1]), array([2, 3, 4, 1, 0]))
     """
-    return np.argsort(philox(seed, SHUFFLE, epoch).random_raw(n), kind="stable")
+    return order_of(philox(seed, SHUFFLE, epoch).random_raw(n))
+
+
+def order_of(words: np.ndarray) -> np.ndarray:
+    """The indices that sort random words, equal ones in their order: int64 (n,), for uint64 (n,).
+
+    NumPy sorts values several times as fast as indices, so each index is sorted in the lowest bits of its word.
+
+    >>> order_of(np.array([7, 1 << 63, 6, 7], np.uint64))
+    array([2, 0, 3, 1])
+    """
+    low = np.uint64((1 << len(words).bit_length()) - 1)
+    both = np.sort((words & ~low) | np.arange(len(words), dtype=np.uint64))
+    if ((both[1:] ^ both[:-1]) <= low).any():  # words that differ in the lowest bits alone
+        return np.argsort(words, kind="stable")
+    return (both & low).view(np.int64)
 
 
 def stratified_split(labels: np.ndarray, held: float | int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -76,6 +76,7 @@ class Execution:
         operators: bool = True,
     ) -> None:
         self.graph, self.training, self.at_once = graph, training, updates is not None and at_once
+        self._others = [*graph.inputs[1:], *graph.targets[1:]]  # which a run copies into the plan's memory
         read = [(None if frozen else tensor, array) for tensor, array in read_by(graph)]
         self._relied_on = Watch([*read, *((None, array) for array in statistics(graph))])
         self._stoppable = Stoppable(math.prod(graph.x.shape))
@@ -141,9 +142,9 @@ class Execution:
         self.loss = math.nan
         self._statistics.keep()
         self._plan.brought.update(x=x, y=y)
-        others = [*self.graph.inputs[1:], *self.graph.targets[1:]]
-        for value, array in zip(others, [*inputs[1:], *targets[1:]], strict=True):
-            np.copyto(self._plan.value(value), array)
+        if self._others:
+            for value, array in zip(self._others, [*inputs[1:], *targets[1:]], strict=True):
+                np.copyto(self._plan.value(value), array)
         for table in self._plan.tables:
             table.refresh()
         try:

@@ -5,7 +5,6 @@ The optimiser stays the owner: its groups are read before every step, its state 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,13 +47,14 @@ class Updates:
         return type(optimizer) in _KNOWN and all(map(optimizer.has_kernel, optimizer.param_groups))  # type: ignore[attr-defined]
 
     def __init__(self, optimizer: Any, params: Iterable[Tensor]) -> None:
-        from fastnn._kernels import Numbers
+        from fastnn._kernels import Groups, Numbers
 
         self.optimizer: FusedOptimizer = optimizer
         self.slots: dict[tuple[int, int, bool], Slot] = {}
         self._slot_of: dict[int, Slot] = {}
         self._arrays: dict[int, dict[str, Array]] = {}
-        self._members = [(group, list(group["params"]), self._kind(group)) for group in optimizer.param_groups]
+        self._groups = Groups(optimizer.param_groups)
+        self._members = self._described()
         self._state, self._entries = optimizer.state, len(optimizer.state)
         self._write = optimizer.kernel.removesuffix("_update")  # the method of Numbers
         self.wanted = wanted = {id(p) for p in params}
@@ -90,18 +90,17 @@ class Updates:
 
     def stand(self) -> bool:
         """Whether the optimiser is as it was: its groups, the steps it has counted, the arrays of its state."""
-        groups = self.optimizer.param_groups
-        if self.optimizer.state is not self._state or len(groups) != len(self._members):
+        if self.optimizer.state is not self._state or len(self._state) < self._entries:  # cleared
             return False
-        if len(self._state) < self._entries:  # cleared
-            return False
-        for group, (known, params, kind) in zip(groups, self._members, strict=True):
-            now = group["params"]
-            if group is not known or self._kind(group) != kind:
+        if not self._groups.stand(self.optimizer.param_groups):  # a rate was set, or something that counts here
+            if self._described() != self._members:
                 return False
-            if len(now) != len(params) or not all(map(operator.is_, now, params)):
-                return False
+            self._groups = type(self._groups)(self.optimizer.param_groups)
         return self._relied_on.stands() and all(map(self._follow, self.slots.values()))
+
+    def _described(self) -> list[Any]:
+        """The groups and their parameters, by identity, and what of their options is relied on."""
+        return [(id(group), [*map(id, group["params"])], self._kind(group)) for group in self.optimizer.param_groups]
 
     def _kind(self, group: dict[str, Any]) -> list[Any]:
         """What of a group decides which arrays are kept, and which parameters are penalised."""

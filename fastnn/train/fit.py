@@ -240,10 +240,13 @@ def _run_epoch(
         if per == "batch":
             scheduler.step()
         training.batch, training.images, training.loss = training.batch + 1, tally.count, tally.loss
-        penalties += count_of(labels) * (penalty or 0.0)
-        training.penalty = None if penalty is None else penalties / tally.count
+        training.penalty = None
+        if penalty is not None:
+            penalties += count_of(labels) * penalty
+            training.penalty = penalties / tally.count
         training.seconds = time.perf_counter() - start
-        _call(callbacks, "on_batch_end", training)
+        for callback in callbacks:
+            callback.on_batch_end(training)
         interrupts.heed()
         if training.stopped:
             _check_finite(training, numbers)

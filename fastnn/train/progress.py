@@ -14,6 +14,7 @@ from .history import Columns, EpochRecord
 
 __all__ = ["Progress"]
 
+SECONDS_BETWEEN_MOVES = 0.05  # of the bar
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to draw a bar on
 
 
@@ -32,7 +33,7 @@ class Progress(Callback):
     def __init__(self, every: int = 1, within: bool = True, header: str = "") -> None:
         self._every, self._within, self._header = every, within, header
         self._bar: Any = None
-        self._next_line = 0.0
+        self._next = 0.0  # when there is something to show within an epoch
         self._columns: Columns | None = None
         self._last = 0  # epoch that has a row
 
@@ -43,20 +44,23 @@ class Progress(Callback):
             say("pixels are divided by 255, since the model has no nn.Normalize")
         for record in training.history:  # of a training that goes on
             self._say(record)
-        self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+        self._next = time.monotonic() + (0 if _moves() else SECONDS_BETWEEN_LINES)
 
     def on_epoch_begin(self, training: Training) -> None:
         if self._bar is not None:
             self._bar.set_description_str(_epoch(training), refresh=False)
             self._bar.reset()
+            self._next = 0.0
 
     def on_batch_end(self, training: Training) -> None:
-        if not self._within:
+        now = time.monotonic()
+        if not self._within or now < self._next:
             return
-        if has_terminal() or notebook() is not None:
+        moves = _moves()
+        self._next = now + (SECONDS_BETWEEN_MOVES if moves else SECONDS_BETWEEN_LINES)
+        if moves:
             self._move_bar(training)
-        elif time.monotonic() >= self._next_line:
-            self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+        else:
             say(progress_line(training), error=True)
 
     def on_epoch_end(self, training: Training) -> None:
@@ -90,6 +94,11 @@ class Progress(Callback):
             self._bar = bar(desc=_epoch(training), total=images_per_epoch(training), unit=" samples", leave=False)
         self._bar.set_postfix_str(losses(training), refresh=False)
         self._bar.update(training.images - self._bar.n)
+
+
+def _moves() -> bool:
+    """Whether there is a place for a bar that moves."""
+    return has_terminal() or notebook() is not None
 
 
 def _epoch(training: Training) -> str:

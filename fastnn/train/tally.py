@@ -24,6 +24,7 @@ class Tally:
 
     def __init__(self, loss: Any, targets: Any) -> None:
         self._loss, self._binary = loss, has_bits(targets, loss)
+        self._summed = getattr(loss, "reduction", "mean") == "sum"
         self.count = 0
         self._total = self._weights = 0.0
         self._correct: int | None = None
@@ -34,10 +35,9 @@ class Tally:
 
         `weights` is the sum of the samples' weights in the loss; without, each weighs 1.
         """
-        summed = getattr(self._loss, "reduction", "mean") == "sum"
         count = count_of(labels)
         weights = count if weights is None else weights
-        self._total += loss * (1 if summed else weights)
+        self._total += loss * (1 if self._summed else weights)
         self.count += count
         self._weights += weights
         if is_tree(outputs) or is_tree(labels):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import fastnn.random
 from fastnn.data import Augment, Batches, Dataset, stratified_split
+from fastnn.data.split import order_of
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 1, 4, 4), dtype=np.uint8)
@@ -354,3 +355,21 @@ def test_batches_augment_by_seed_epoch_and_batch():
     same = Batches(images[[0] * 32], np.arange(32), 16, seed=0, augment=Augment(shift=2, rotate=20))
     first, second = (x for x, _ in same)
     assert (first != second).any()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 1000])
+@pytest.mark.parametrize("bits", [1, 8, 64])
+def test_random_words_are_sorted_as_a_stable_sort_does(n, bits):
+    """Also words of which many are equal, or differ in the lowest bits alone."""
+    words = np.random.Philox(n).random_raw(n) >> np.uint64(64 - bits)
+    order = order_of(words)
+    assert order.dtype == np.int64
+    assert order.tolist() == sorted(range(n), key=lambda i: (int(words[i]), i))
+
+
+@pytest.mark.parametrize("make", [np.ascontiguousarray, np.asfortranarray, lambda x: x[::-1], lambda x: x[:, ::2]])
+def test_shuffled_batches_of_arrays_in_any_layout(make):
+    images = make(np.arange(84.0).reshape(21, 4))
+    for x, y in Batches(images, np.arange(21), 5, shuffle=True, seed=3):
+        assert x.tolist() == [images[i].tolist() for i in y]
+        assert not np.may_share_memory(x, images)
