@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,13 @@ class Tally:
             classes = max(classes, 2, *outputs.shape[1:])
             pairs = np.bincount(labels * classes + found, minlength=classes * classes).reshape(classes, classes)
             self.confusion = pairs if self.confusion is None else self.confusion + pairs
+
+    def join(self, collect: Callable[[Any], list[Any]]) -> None:
+        """Add the counts of other processes, in their order; `collect` gives every process's value."""
+        names = ("count", "_total", "_weights", "_correct", "confusion")
+        for name, values in zip(names, zip(*collect([getattr(self, name) for name in names]), strict=True), strict=True):
+            known = [value for value in values if value is not None]
+            setattr(self, name, sum(known[1:], known[0]) if known else None)
 
     @property
     def loss(self) -> float:

@@ -1,0 +1,287 @@
+"""Processes that train one model together, over MPI: who they are, and how they exchange arrays.
+
+``mpiexec -n 4 python program.py`` starts four *ranks*, each with this program. All of them run all of it;
+`fit` and `evaluate` with ``distributed=True`` share out the work within.
+
+The sum over the ranks is made in their order, by whoever owns a piece of it: pieces are exchanged (Alltoall), added,
+and handed to all (Allgather), as the reduce-scatter and the all-gather of a ring are (Thakur, Rabenseifner and Gropp
+2005). So it has the same bits on all ranks and in every run, which MPI's own Allreduce does not promise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import time
+import traceback
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fastnn import backends, versions
+from fastnn.errors import BackendError, FastnnError, GraphError, MissingExtraError
+from fastnn.tensors import Array
+
+__all__ = ["Mean", "World", "rank", "size", "world"]
+
+T = TypeVar("T")
+
+PATIENCE = 2.0  # seconds in which ranks that fail by the same mistake are expected to do so
+_JOB_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")  # what launchers tell each process
+
+
+def rank() -> int:
+    """The number of this process among those that mpiexec has started, from 0; 0 without mpiexec.
+
+    Raises MissingExtraError without mpi4py, BackendError without an MPI library, or with another one than mpiexec's.
+    """
+    return world().rank
+
+
+def size() -> int:
+    """How many processes mpiexec has started; 1 without mpiexec. Raises what `rank` does."""
+    return world().size
+
+
+@functools.cache
+def world() -> World:
+    """All processes of this job; the first call starts MPI, and shares out the cores of each machine.
+
+    From then on an exception that nobody catches ends the whole job, not this process alone.
+    """
+    try:
+        import mpi4py
+
+        mpi4py.rc.thread_level = "funneled"  # threads of the kernels do not call MPI
+        from mpi4py import MPI
+    except ImportError:
+        raise MissingExtraError("mpi4py", "mpi") from None
+    except RuntimeError as error:
+        raise BackendError(
+            f"mpi4py has found no MPI library ({error}): pip install mpich, or load the site's MPI first"
+        ) from error
+    found = World(MPI.COMM_WORLD)
+    told = max((int(os.environ.get(name) or 1) for name in _JOB_SIZES), default=1)
+    if told > found.size == 1:
+        raise BackendError(
+            f"expected {told} ranks, as mpiexec has started, got one: mpiexec and the library that mpi4py uses "
+            f"({MPI.Get_library_version().split(',')[0].splitlines()[0]}) are of different MPIs"
+        )
+    if found.size > 1:
+        share_cores(found)
+        before = sys.excepthook
+
+        def end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+            if found.alone_in(error):
+                found.abort(error)
+            before(kind, error, trace)
+
+        sys.excepthook = end_all
+    return found
+
+
+class World:
+    """The ranks of a job.
+
+    Attributes:
+        rank: the number of this process, from 0.
+        size: how many there are.
+    """
+
+    def __init__(self, comm: Any) -> None:
+        self.comm, self.rank, self.size = comm, int(comm.Get_rank()), int(comm.Get_size())
+        self._aside = comm.Dup()  # for those that fail, while others wait in an exchange
+
+    def from_first(self, work: Callable[[], T]) -> T:
+        """What `work` returns on rank 0, which alone does it, on all ranks; what it raises is raised on all."""
+        found: Any = None
+        if self.rank == 0:
+            found = _outcome(work)
+        found = self.comm.bcast(found) if self.size > 1 else found
+        return _result(found)
+
+    def together(self, work: Callable[[], T]) -> list[T]:
+        """What `work` returns on each rank, in their order, on all; the first rank's exception is raised on all."""
+        if self.size == 1:
+            return [work()]
+        return [_result(found) for found in self.comm.allgather(_outcome(work))]
+
+    @contextlib.contextmanager
+    def in_step(self) -> Iterator[None]:
+        """Context in which ranks fail together or not at all: an exception on some of them ends the whole job."""
+        try:
+            yield
+        except BaseException as error:
+            if self.alone_in(error):
+                self.abort(error)
+            raise
+
+    def alone_in(self, error: BaseException) -> bool:
+        """Whether other ranks have not failed as this one has, within two seconds; asked once for each exception."""
+        known = getattr(error, "_all_ranks", None)
+        if self.size == 1 or known is not None:
+            return known is False
+        request, end = self._aside.Ibarrier(), time.monotonic() + PATIENCE
+        while not request.Test():
+            if time.monotonic() > end:
+                error._all_ranks = False  # type: ignore[attr-defined]
+                return True
+            time.sleep(0.01)
+        error._all_ranks = True  # type: ignore[attr-defined]
+        return False
+
+    def abort(self, error: BaseException) -> None:
+        """Say on standard error why, and end all processes of the job."""
+        text = "" if isinstance(error, FastnnError) else "".join(traceback.format_exception(error))
+        why = f"{type(error).__name__}: {error}".rstrip(": ")
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            print(
+                f"{text}fastnn: rank {self.rank} of {self.size} has failed, which ends the job: {why}",
+                file=sys.__stderr__,
+                flush=True,
+            )
+        self.comm.Abort(1)
+
+
+class Mean:
+    """Weighted means of the gradients of `params` over the ranks, Σ wᵣgᵣ / Σ wᵣ, in place and in one exchange.
+
+    All of them lie in one flat array, (size, words + piece): a row goes to the rank that adds this piece, with what the
+    sender has to tell in front. Ranks that have something to tell instead of gradients are heard in the same exchange.
+
+    Attributes:
+        seconds: spent in exchanges so far, waiting for slower ranks included.
+    """
+
+    TOLD = 5  # numbers, float64: weight, loss times weight, which parameters, failure, signal
+
+    def __init__(self, world: World, params: Sequence[Any]) -> None:
+        self._world, self.seconds = world, 0.0
+        dtype = np.result_type(*(p.dtype for p in params))
+        self._words = self.TOLD * 8 // dtype.itemsize
+        sizes = [p._data.size for p in params]
+        self._piece = piece = -(-sum(sizes) // (2 * world.size)) * 2  # even: rows begin where a float64 may
+        self._out = np.zeros((world.size, self._words + piece), dtype)
+        self._in = np.zeros_like(self._out)
+        self._all = np.zeros((world.size, piece), dtype)
+        self._told = self._out[:, : self._words].view(np.float64)
+        self._heard = self._in[:, : self._words].view(np.float64)
+        self._places: dict[int, tuple[int, Array, list[tuple[slice, Array]]]] = {}
+        end = 0
+        for number, (p, count) in enumerate(zip(params, sizes, strict=True)):
+            start, end = end, end + count
+            cut = [
+                (slice(max(start, r * piece) - start, min(end, (r + 1) * piece) - start), r)
+                for r in range(world.size)
+                if max(start, r * piece) < min(end, (r + 1) * piece)
+            ]
+            to = [
+                (part, self._out[r, self._words + start + part.start - r * piece :][: part.stop - part.start])
+                for part, r in cut
+            ]
+            self._places[id(p)] = number, self._all.reshape(-1)[start:end], to
+
+    def __call__(
+        self, gradients: Sequence[tuple[Any, Array]], weight: float, loss: float, signal: int = 0, *, summed: bool = False
+    ) -> tuple[float, int]:
+        """The mean loss and the signal that any rank has got; gradients [(parameter, array)] are means then, too.
+        With `summed` it is sums, Σ wᵣgᵣ, not means.
+
+        Raises what another rank has failed with, by `fail`; GraphError where the ranks' gradients are of different
+        parameters.
+        """
+        start = time.perf_counter()
+        places = [self._places[id(p)] for p, _ in gradients]
+        if len(places) < len(self._places):
+            self._out[...] = 0
+        for (_, grad), (_, _, to) in zip(gradients, places, strict=True):
+            flat = grad.reshape(-1)
+            for part, row in to:
+                np.multiply(flat[part], flat.dtype.type(weight), out=row)
+        self._told[:] = weight, loss * weight, zlib.crc32(bytes([number % 256 for number, _, _ in places])), 0, signal
+        self._exchange()
+        if len(set(self._heard[:, 2])) > 1:
+            raise GraphError("expected gradients of the same parameters on all ranks, got those of different ones")
+        total, loss_sum = (sum(self._heard[:, i].tolist()) for i in (0, 1))
+        total = 1.0 if summed else total
+        own = self._in[0, self._words :]
+        for other in self._in[1:, self._words :]:
+            own += other
+        if total != 1:
+            own *= own.dtype.type(1 / total)
+        self._world.comm.Allgather(own, self._all)
+        for (_, grad), (_, mean, _) in zip(gradients, places, strict=True):
+            np.copyto(grad, mean.reshape(grad.shape))
+        versions.wrote(*(grad for _, grad in gradients))
+        self.seconds += time.perf_counter() - start
+        return loss_sum / total, int(self._heard[:, 4].max())
+
+    def fail(self, error: BaseException) -> None:
+        """Take part in the exchange that other ranks are in with an exception, which is raised on all."""
+        self._told[:] = 0, 0, 0, 1, 0
+        self._exchange(error)
+
+    def _exchange(self, error: BaseException | None = None) -> None:
+        self._world.comm.Alltoall(self._out, self._in)
+        if self._heard[:, 3].any():
+            for found in self._world.comm.allgather(None if error is None else _sendable(error)):
+                if found is not None:
+                    found._all_ranks = True
+                    raise found
+
+
+def share_cores(world: World) -> None:
+    """Let the ranks of a machine share its cores: each has its own, and as many threads, unless the user has said how
+    many, or the launcher has bound them already."""
+    node = world.comm.Split_type(_shared())
+    try:
+        cores = sorted(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        cores = list(range(os.cpu_count() or 1))
+    every = node.allgather(cores)
+    if any(other != cores for other in every):  # by the launcher
+        return
+    place, count = node.Get_rank(), node.Get_size()
+    mine = cores[place * len(cores) // count : (place + 1) * len(cores) // count]
+    chosen = backends.describe()
+    if count > 1 and chosen["threads_why"] not in ("FASTNN_NUM_THREADS", "set_num_threads"):
+        backends.set_num_threads(max(1, min(len(mine), chosen["threads"] // count)))
+    if mine and backends.get_num_threads() <= len(mine) and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, mine)
+
+
+def _shared() -> int:
+    from mpi4py import MPI
+
+    return int(MPI.COMM_TYPE_SHARED)
+
+
+def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return work(), None
+    except BaseException as error:
+        return None, _sendable(error)
+
+
+def _result(outcome: tuple[Any, BaseException | None]) -> Any:
+    found, error = outcome
+    if error is not None:
+        error._all_ranks = True  # type: ignore[attr-defined]
+        raise error
+    return found
+
+
+def _sendable(error: BaseException) -> BaseException:
+    """An exception that other processes can read."""
+    import pickle
+
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
