@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import sys
 import time
@@ -73,7 +74,7 @@ def world() -> World:
             f"({MPI.Get_library_version().split(',')[0].splitlines()[0]}) are of different MPIs"
         )
     if found.size > 1:
-        share_cores(found)
+        share_cores(found.node)
         before = sys.excepthook
 
         def end_all(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -91,10 +92,13 @@ class World:
     Attributes:
         rank: the number of this process, from 0.
         size: how many there are.
+        on_one_machine: whether all are on one.
     """
 
     def __init__(self, comm: Any) -> None:
         self.comm, self.rank, self.size = comm, int(comm.Get_rank()), int(comm.Get_size())
+        self.node = comm.Split_type(_shared())  # the ranks on this machine
+        self.on_one_machine = self.node.Get_size() == self.size
         self._aside = comm.Dup()  # for those that fail, while others wait in an exchange
 
     def from_first(self, work: Callable[[], T]) -> T:
@@ -153,38 +157,57 @@ class Mean:
 
     All of them lie in one flat array, (size, words + piece): a row goes to the rank that adds this piece, with what the
     sender has to tell in front. Ranks that have something to tell instead of gradients are heard in the same exchange.
+    Ranks on one machine read one another's rows where they lie, in shared memory; elsewhere they are sent.
 
     Attributes:
         seconds: spent in exchanges so far, waiting for slower ranks included.
     """
 
     TOLD = 5  # numbers, float64: weight, loss times weight, which parameters, failure, signal
+    MOST_SHARED = 32 << 20  # bytes of memory that all ranks together share: containers have little
+    BLOCK = 1 << 14  # numbers added at a time, so that they stay in the cache
 
     def __init__(self, world: World, params: Sequence[Any]) -> None:
         self._world, self.seconds = world, 0.0
         dtype = np.result_type(*(p.dtype for p in params))
-        self._words = self.TOLD * 8 // dtype.itemsize
+        words, ranks = self.TOLD * 8 // dtype.itemsize, range(world.size)
         sizes = [p._data.size for p in params]
-        self._piece = piece = -(-sum(sizes) // (2 * world.size)) * 2  # even: rows begin where a float64 may
-        self._out = np.zeros((world.size, self._words + piece), dtype)
-        self._in = np.zeros_like(self._out)
-        self._all = np.zeros((world.size, piece), dtype)
-        self._told = self._out[:, : self._words].view(np.float64)
-        self._heard = self._in[:, : self._words].view(np.float64)
-        self._places: dict[int, tuple[int, Array, list[tuple[slice, Array]]]] = {}
+        piece = -(-sum(sizes) // (2 * world.size)) * 2  # even: rows begin where a float64 may
+        self._rows = self._lay_out((world.size, words + piece), (piece,), dtype)
+        self._told = self._out[:, :words].view(np.float64)
+        self._heard = [row[:words].view(np.float64) for row in self._in]
+        self._numbers = [row[words:] for row in self._in]
+        self._places: dict[int, tuple[int, list[tuple[slice, Array, Array]]]] = {}
         end = 0
         for number, (p, count) in enumerate(zip(params, sizes, strict=True)):
             start, end = end, end + count
-            cut = [
-                (slice(max(start, r * piece) - start, min(end, (r + 1) * piece) - start), r)
-                for r in range(world.size)
-                if max(start, r * piece) < min(end, (r + 1) * piece)
-            ]
-            to = [
-                (part, self._out[r, self._words + start + part.start - r * piece :][: part.stop - part.start])
-                for part, r in cut
-            ]
-            self._places[id(p)] = number, self._all.reshape(-1)[start:end], to
+            cuts = [(r, max(start, r * piece), min(end, (r + 1) * piece)) for r in ranks]
+            self._places[id(p)] = number, [
+                (slice(a - start, b - start), self._out[r, words:][a - r * piece : b - r * piece],
+                 self._all[r][a - r * piece : b - r * piece])
+                for r, a, b in cuts if a < b
+            ]  # fmt: skip
+
+    def _lay_out(self, rows: tuple[int, int], piece: tuple[int], dtype: np.dtype[Any]) -> Any:
+        """The rows that go out, those that come in, and the pieces of the mean; returns what holds shared memory."""
+        world, size = self._world, (math.prod(rows) + piece[0]) * dtype.itemsize
+        if world.on_one_machine and world.size * size <= self.MOST_SHARED:
+            from mpi4py import MPI
+
+            window = MPI.Win.Allocate_shared(-(-size // 64) * 64, 1, comm=world.comm)
+            window.Lock_all()
+            every = [np.frombuffer(window.Shared_query(r)[0], dtype, size // dtype.itemsize) for r in range(world.size)]
+            cut = math.prod(rows)
+            self._out = every[world.rank][:cut].reshape(rows)
+            self._in = [other[:cut].reshape(rows)[world.rank] for other in every]
+            self._all = [other[cut:] for other in every]
+            self._own = self._all[world.rank]
+            self._out[...] = 0
+            world.comm.Barrier()
+            return window
+        self._out, self._in, self._own = np.zeros(rows, dtype), np.zeros(rows, dtype), np.zeros(piece, dtype)
+        self._all = np.zeros((world.size, *piece), dtype)
+        return None
 
     def __call__(
         self, gradients: Sequence[tuple[Any, Array]], weight: float, loss: float, signal: int = 0, *, summed: bool = False
@@ -199,52 +222,79 @@ class Mean:
         places = [self._places[id(p)] for p, _ in gradients]
         if len(places) < len(self._places):
             self._out[...] = 0
-        for (_, grad), (_, _, to) in zip(gradients, places, strict=True):
+        for (_, grad), (_, parts) in zip(gradients, places, strict=True):
             flat = grad.reshape(-1)
-            for part, row in to:
+            for part, row, _ in parts:
                 np.multiply(flat[part], flat.dtype.type(weight), out=row)
-        self._told[:] = weight, loss * weight, zlib.crc32(bytes([number % 256 for number, _, _ in places])), 0, signal
+        self._told[:] = weight, loss * weight, zlib.crc32(bytes(number % 256 for number, _ in places)), 0, signal
         self._exchange()
-        if len(set(self._heard[:, 2])) > 1:
+        weights, losses, reached, _, signals = zip(*(told.tolist() for told in self._heard), strict=True)
+        if len(set(reached)) > 1:
             raise GraphError("expected gradients of the same parameters on all ranks, got those of different ones")
-        total, loss_sum = (sum(self._heard[:, i].tolist()) for i in (0, 1))
-        total = 1.0 if summed else total
-        own = self._in[0, self._words :]
-        for other in self._in[1:, self._words :]:
-            own += other
-        if total != 1:
-            own *= own.dtype.type(1 / total)
-        self._world.comm.Allgather(own, self._all)
-        for (_, grad), (_, mean, _) in zip(gradients, places, strict=True):
-            np.copyto(grad, mean.reshape(grad.shape))
+        total = 1.0 if summed else sum(weights)
+        self._add(1 / total)
+        for (_, grad), (_, parts) in zip(gradients, places, strict=True):
+            flat = grad.reshape(-1)
+            for part, _, mean in parts:
+                flat[part] = mean
+            if not np.may_share_memory(flat, grad):  # it has gaps
+                grad[...] = flat.reshape(grad.shape)
         versions.wrote(*(grad for _, grad in gradients))
         self.seconds += time.perf_counter() - start
-        return loss_sum / total, int(self._heard[:, 4].max())
+        return sum(losses) / total, int(max(signals))
 
     def fail(self, error: BaseException) -> None:
         """Take part in the exchange that other ranks are in with an exception, which is raised on all."""
         self._told[:] = 0, 0, 0, 1, 0
         self._exchange(error)
 
+    def close(self) -> None:
+        """Give shared memory back; all ranks do so, and use this no more."""
+        if self._rows is not None:
+            self._rows.Unlock_all()
+            self._rows.Free()
+
     def _exchange(self, error: BaseException | None = None) -> None:
-        self._world.comm.Alltoall(self._out, self._in)
-        if self._heard[:, 3].any():
+        if self._rows is None:
+            self._world.comm.Alltoall(self._out, self._in)
+        else:
+            self._meet()
+        if any(told[3] for told in self._heard):
             for found in self._world.comm.allgather(None if error is None else _sendable(error)):
                 if found is not None:
                     found._all_ranks = True
                     raise found
 
+    def _add(self, factor: float) -> None:
+        """This rank's piece: the sum over the ranks, in their order, times `factor`; then all have all pieces."""
+        own, scale = self._own, self._own.dtype.type(factor)
+        for start in range(0, len(own), self.BLOCK):
+            block = slice(start, start + self.BLOCK)
+            to = own[block]
+            np.copyto(to, self._numbers[0][block])
+            for other in self._numbers[1:]:
+                to += other[block]
+            to *= scale
+        if self._rows is None:
+            self._world.comm.Allgather(own, self._all)
+        else:
+            self._meet()
 
-def share_cores(world: World) -> None:
+    def _meet(self) -> None:
+        """Wait until all ranks have written, and their writes can be seen."""
+        self._rows.Sync()
+        self._world.comm.Barrier()
+        self._rows.Sync()
+
+
+def share_cores(node: Any) -> None:
     """Let the ranks of a machine share its cores: each has its own, and as many threads, unless the user has said how
     many, or the launcher has bound them already."""
-    node = world.comm.Split_type(_shared())
     try:
         cores = sorted(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
         cores = list(range(os.cpu_count() or 1))
-    every = node.allgather(cores)
-    if any(other != cores for other in every):  # by the launcher
+    if any(other != cores for other in node.allgather(cores)):  # by the launcher
         return
     place, count = node.Get_rank(), node.Get_size()
     mine = cores[place * len(cores) // count : (place + 1) * len(cores) // count]

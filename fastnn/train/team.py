@@ -210,6 +210,8 @@ class Team(Alone):
     def end(self, training: Training) -> None:
         if not self._in_step:
             return
+        if self._mean is not None:
+            self._mean.close()
         self._follow(training)
         training.history = self.same(training.history)
         self._interrupts.caught = max(self.collect(self._interrupts.caught or 0)) or None
