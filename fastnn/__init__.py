@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         autograd,
         cuda,
         data,
+        distributed,
         distributions,
         func,
         insight,
@@ -82,6 +83,7 @@ __all__ = [
     "data",
     "device",
     "diagnose",
+    "distributed",
     "distributions",
     "enable_grad",
     "errors",
@@ -160,7 +162,7 @@ _ON_FIRST_USE = {
 }
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (
-    "accelerator", "autograd", "cuda", "data", "distributions", "func", "insight", "interop", "metrics", "plan",
+    "accelerator", "autograd", "cuda", "data", "distributed", "distributions", "func", "insight", "interop", "metrics", "plan",
     "recipes", "train", "utils", "weights",
 )  # fmt: skip
 

@@ -97,7 +97,7 @@ class Feed:
         weights: what samples count; None: all the same.
         team: who shares the batches.
 
-    `loss` is what takes the model's outputs and those targets.
+    `loss` is what takes the model's outputs and those targets; `chosen` says where in the data the batch given last is.
     """
 
     def __init__(
@@ -106,6 +106,7 @@ class Feed:
         self.weights, self.loss = weights, loss if weights is None else Weighted(loss)
         self._weight, self._team = partial(weight_of, loss), team
         team.summed = getattr(loss, "reduction", "mean") == "sum"
+        self.chosen: Any = slice(0, 0)
         self._to_input = input_for(model)
         some = outputs() if isinstance(loss, OF_PAIRS) else None
         if isinstance(some, np.ndarray):
@@ -118,6 +119,7 @@ class Feed:
         The targets as they are are None where the same samples count in another process."""
         share = self._team.share
         for chosen, images, labels in batches.parts(share):
+            self.chosen = chosen
             x, y, total = self._to_input(images), self._to_target(labels), None
             if self.weights is not None:
                 weights, total = self.weights(labels, chosen)

@@ -142,7 +142,7 @@ def evaluate(
         team = team_of(distributed)
         part, check = team.part_of(len(dataset)), _Finite(model, dataset)
         tally = team.together(lambda: measure(predict, dataset, loss, batch_size, check, weights, kept, part))
-        tally.join(team.collect)
+        tally.join(team.collect, whole=False)
         outputs = [output for outputs in team.collect(kept) for output in outputs] if wanted else []
         found = measured(wanted, dataset.labels, joined(outputs), loss) if wanted else {}
     named = dataset.classes if tally.confusion is not None else ()

@@ -268,7 +268,7 @@ def _run_epoch(
             return
     seconds = training.seconds
     training.team.settle(training)
-    tally.join(training.team.collect)
+    tally.join(training.team.collect, whole=True)
     _check_finite(training, numbers)
     watched = None if watch is None else _watched(watch, training.epoch)
     metrics = {} if watched is None else dict(watched.metrics)
@@ -306,9 +306,8 @@ def _watched(watch: Any, epoch: int) -> Evaluation:
 
 def _cause(training: Training, x: Any, y: Any) -> str:
     """Where the loss of the batch under way comes from, which is not finite."""
-    batches = training.batches
-    order, start = batches.order(batches.epoch - 1), training.batch * batches.batch_size
-    found = finite.cause(training.model, x, y, order[start : start + count_of(x)])
+    own = finite.cause(training.model, x, y, np.arange(training.batches.count)[training.feed.chosen])
+    found = min(training.team.collect(own), key=lambda cause: "overflowed" in cause)  # who does not know says that
     return f"{found}; try a smaller learning rate" if "overflowed" in found else found
 
 

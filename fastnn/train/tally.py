@@ -25,6 +25,7 @@ class Tally:
 
     def __init__(self, loss: Any, targets: Any) -> None:
         self._loss, self._binary = loss, has_bits(targets, loss)
+        self._summed = getattr(loss, "reduction", "mean") == "sum"
         self.count = 0
         self._total = self._weights = 0.0
         self._correct: int | None = None
@@ -35,10 +36,9 @@ class Tally:
 
         `weights` is the sum of the samples' weights in the loss; without, each weighs 1.
         """
-        summed = getattr(self._loss, "reduction", "mean") == "sum"
         count = count_of(labels)
         weights = count if weights is None else weights
-        self._total += loss * (1 if summed else weights)
+        self._total += loss * (1 if self._summed else weights)
         self.count += count
         self._weights += weights
         if is_tree(outputs) or is_tree(labels):
@@ -58,12 +58,16 @@ class Tally:
             pairs = np.bincount(labels * classes + found, minlength=classes * classes).reshape(classes, classes)
             self.confusion = pairs if self.confusion is None else self.confusion + pairs
 
-    def join(self, collect: Callable[[Any], list[Any]]) -> None:
-        """Add the counts of other processes, in their order; `collect` gives every process's value."""
+    def join(self, collect: Callable[[Any], list[Any]], whole: bool) -> None:
+        """Add the counts of other processes, in their order; `collect` gives every process's value.
+
+        `whole` says whether the losses that each has counted are those of all processes' samples.
+        """
         names = ("count", "_total", "_weights", "_correct", "confusion")
         for name, values in zip(names, zip(*collect([getattr(self, name) for name in names]), strict=True), strict=True):
             known = [value for value in values if value is not None]
-            setattr(self, name, sum(known[1:], known[0]) if known else None)
+            once = name == "_total" and whole and self._summed
+            setattr(self, name, None if not known else known[0] if once else sum(known[1:], known[0]))
 
     @property
     def loss(self) -> float:
