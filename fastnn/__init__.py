@@ -162,8 +162,8 @@ _ON_FIRST_USE = {
 }
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (
-    "accelerator", "autograd", "cuda", "data", "distributed", "distributions", "func", "insight", "interop", "metrics", "plan",
-    "recipes", "train", "utils", "weights",
+    "accelerator", "autograd", "cuda", "data", "distributed", "distributions", "func", "insight", "interop", "metrics",
+    "plan", "recipes", "train", "utils", "weights",
 )  # fmt: skip
 
 

@@ -196,7 +196,8 @@ class Mean:
 
             window = MPI.Win.Allocate_shared(-(-size // 64) * 64, 1, comm=world.comm)
             window.Lock_all()
-            every = [np.frombuffer(window.Shared_query(r)[0], dtype, size // dtype.itemsize) for r in range(world.size)]
+            memory: list[Any] = [window.Shared_query(r)[0] for r in range(world.size)]
+            every = [np.frombuffer(part, dtype, size // dtype.itemsize) for part in memory]
             cut = math.prod(rows)
             self._out = every[world.rank][:cut].reshape(rows)
             self._in = [other[:cut].reshape(rows)[world.rank] for other in every]
@@ -205,12 +206,12 @@ class Mean:
             self._out[...] = 0
             world.comm.Barrier()
             return window
-        self._out, self._in, self._own = np.zeros(rows, dtype), np.zeros(rows, dtype), np.zeros(piece, dtype)
-        self._all = np.zeros((world.size, *piece), dtype)
+        self._out, self._own = np.zeros(rows, dtype), np.zeros(piece, dtype)
+        self._in, self._all = list(np.zeros(rows, dtype)), list(np.zeros((world.size, *piece), dtype))
         return None
 
     def __call__(
-        self, gradients: Sequence[tuple[Any, Array]], weight: float, loss: float, signal: int = 0, *, summed: bool = False
+        self, gradients: Sequence[tuple[Any, Array]], weight: float, loss: float, signal: int = 0, summed: bool = False
     ) -> tuple[float, int]:
         """The mean loss and the signal that any rank has got; gradients [(parameter, array)] are means then, too.
         With `summed` it is sums, Σ wᵣgᵣ, not means.
@@ -256,7 +257,7 @@ class Mean:
 
     def _exchange(self, error: BaseException | None = None) -> None:
         if self._rows is None:
-            self._world.comm.Alltoall(self._out, self._in)
+            self._world.comm.Alltoall(self._out, self._in[0].base)
         else:
             self._meet()
         if any(told[3] for told in self._heard):
@@ -276,7 +277,7 @@ class Mean:
                 to += other[block]
             to *= scale
         if self._rows is None:
-            self._world.comm.Allgather(own, self._all)
+            self._world.comm.Allgather(own, self._all[0].base)
         else:
             self._meet()
 

@@ -129,7 +129,8 @@ def run(arguments: argparse.Namespace) -> int:
         console.silence()
         arguments.out, folder, arguments.json = None, None, None
     with team.in_step(), contextlib.ExitStack() as held:
-        team.first(lambda: held.enter_context(_held(folder)) or options.check_writable(arguments.json))
+        team.first(lambda: held.enter_context(_held(folder)))
+        team.first(lambda: options.check_writable(arguments.json))
         return _run(arguments, folder, team)
 
 

@@ -20,7 +20,7 @@ from fastnn.errors import ArgumentError
 from fastnn.nn import NLLLoss
 from fastnn.nn.modes import mode
 from fastnn.plan.fewest import fewest_in_training, trial
-from fastnn.trees import count_of, take
+from fastnn.trees import take
 
 from .callbacks import Training
 from .evaluate import as_dataset, input_for

@@ -32,8 +32,8 @@ from . import finite
 from .checks import check_data, check_loss, check_model
 from .named import measured, named_loss, named_metrics, remembered_loss
 from .tally import Tally
-from .team import team_of
 from .targets import as_targets, check_outputs, check_probabilities, check_targets, default_loss
+from .team import team_of
 from .unplanned import tell_without_plan
 from .weighing import Weighted, Weights, weights_of
 
@@ -184,7 +184,7 @@ def measure(
     check: Callable[[int, Any, float], None] | None = None,
     weights: Weights | None = None,
     kept: list[Any] | None = None,
-    part: slice = slice(None),  # noqa: B008  # it never changes
+    part: slice = slice(None),  # it never changes
 ) -> Tally:
     """Loss and confusions of all samples, or of a part of them, batch by batch, in their order.
 

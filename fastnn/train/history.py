@@ -189,7 +189,8 @@ _COLUMNS: dict[str, tuple[str, int, Callable[[Any], str]]] = {
     "communication": ("exchange", 8, _share),
 }
 _LAST = ("lr", "seconds", "images_per_second", "communication")  # of the columns, behind metrics
-_DROPPED = ("communication", "images_per_second", "seconds", "lr", "penalty", "train_accuracy", "val_loss")  # where there is no room
+# Where there is no room.
+_DROPPED = ("communication", "images_per_second", "seconds", "lr", "penalty", "train_accuracy", "val_loss")
 
 
 class Columns:

@@ -64,7 +64,8 @@ class Tally:
         `whole` says whether the losses that each has counted are those of all processes' samples.
         """
         names = ("count", "_total", "_weights", "_correct", "confusion")
-        for name, values in zip(names, zip(*collect([getattr(self, name) for name in names]), strict=True), strict=True):
+        every = collect([getattr(self, name) for name in names])
+        for name, values in zip(names, zip(*every, strict=True), strict=True):
             known = [value for value in values if value is not None]
             once = name == "_total" and whole and self._summed
             setattr(self, name, None if not known else known[0] if once else sum(known[1:], known[0]))

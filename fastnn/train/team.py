@@ -98,7 +98,7 @@ class Team(Alone):
 
     def __init__(self, world: World) -> None:
         self.world, self.rank, self.size = world, world.rank, world.size
-        self.share = Share(self.rank, self.size)
+        self.share: Share = Share(self.rank, self.size)
         self._mean: Mean | None = None
         self._interrupts = Interrupts()
         self._each_batch = False  # whether callbacks that run after each batch may change how it goes on
@@ -125,7 +125,7 @@ class Team(Alone):
 
     # ---- a step --------------------------------------------------------------------------------------------------
 
-    def reduce(self, gradients: Sequence[tuple[Any, Any]], loss: float) -> float:  # type: ignore[override]
+    def reduce(self, gradients: Sequence[tuple[Any, Any]], loss: float) -> float:
         """Makes the mean over the ranks of a share's gradients, in place; returns that of the loss."""
         assert self._mean is not None
         interrupts = self._interrupts

@@ -72,8 +72,8 @@ def weight_of(loss: Any, labels: Any) -> float:
     if getattr(loss, "reduction", "mean") == "sum":
         return 1.0
     if isinstance(loss, (CrossEntropyLoss, NLLLoss)) and isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
-        labels = labels[labels != loss.ignore_index]
-        return float(labels.size if loss.weight is None else np.asarray(loss.weight)[labels].sum(dtype=np.float64))
+        weight, labels = getattr(loss, "weight", None), labels[labels != getattr(loss, "ignore_index", None)]
+        return float(labels.size if weight is None else np.asarray(weight)[labels].sum(dtype=np.float64))
     return float(count_of(labels))
 
 
