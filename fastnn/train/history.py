@@ -56,8 +56,10 @@ class EpochRecord:
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def measured(self) -> dict[str, Any]:
-        """Everything by name, metrics as val_mae."""
+        """Everything by name, metrics as val_mae; communication only where there was some."""
         fields = {name: getattr(self, name) for name in FIELDS}
+        if self.communication is None:
+            del fields["communication"]
         return {**fields, **{f"val_{name}": value for name, value in self.metrics.items()}}
 
 
