@@ -28,7 +28,7 @@ from fastnn import backends, versions
 from fastnn.errors import BackendError, FastnnError, GraphError, MissingExtraError
 from fastnn.tensors import Array
 
-__all__ = ["Mean", "World", "rank", "size", "world"]
+__all__ = ["rank", "size"]
 
 T = TypeVar("T")
 
@@ -40,12 +40,21 @@ def rank() -> int:
     """The number of this process among those that mpiexec has started, from 0; 0 without mpiexec.
 
     Raises MissingExtraError without mpi4py, BackendError without an MPI library, or with another one than mpiexec's.
+
+    >>> import fastnn as fnn
+    >>> fnn.distributed.rank()
+    0
     """
     return world().rank
 
 
 def size() -> int:
-    """How many processes mpiexec has started; 1 without mpiexec. Raises what `rank` does."""
+    """How many processes mpiexec has started; 1 without mpiexec. Raises what `rank` does.
+
+    >>> import fastnn as fnn
+    >>> fnn.distributed.size()
+    1
+    """
     return world().size
 
 
