@@ -8,7 +8,7 @@ A step of N ranks takes step(B/N) + exchange(N): the gradients of a share, with 
     exchange(N) = 2 · (N - 1) · (latency + bytes / (N · bandwidth)),
 
 since each rank sends N - 1 pieces of bytes / N, adds what it gets, and sends N - 1 pieces of the mean. Step times are
-measured on all ranks at once, at the batch and at its half, the fastest of some, and are taken to be linear in the share.
+the fastest of some, measured on all ranks at once, at the batch and at its half, and taken to be linear in the share.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Clock(fnn.train.Callback):
 
 
 def check(here: Network) -> None:
-    """Print what trainings take, beside what the formula says: of this machine, and with injected delays added to it."""
+    """Print what a step of trainings takes beside what the formula says, without and with injected delays."""
     data, without = samples().subset(slice(0, 20 * BATCH)), 0.0
     rows = ["| recipe | network | measured, ms a step | computed |", "|---|---|---|---|"]
     for name in ("linear", "mlp"):

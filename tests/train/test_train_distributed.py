@@ -179,6 +179,7 @@ def test_an_exception_on_one_rank_ends_the_job_with_its_message(tmp_path: Path) 
     assert "rank 1 of 2 has failed, which ends the job: OSError: no such disk" in said
 
 
+@pytest.mark.long
 def test_the_command_prints_and_writes_once(tmp_path: Path) -> None:
     code, said = finished(command("--epochs", 1, "--json", tmp_path / "m.json"))
     assert code == 0, said
@@ -217,6 +218,51 @@ def test_a_share_counts_what_its_mean_divides_by() -> None:
         fnn.nn.MSELoss(): 4,
     }
     assert [weight_of(loss, labels) for loss in losses] == list(losses.values())
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen here")
+@pytest.mark.parametrize(
+    ("cores", "bound", "why", "threads", "mine"),
+    [
+        (8, False, "CPUs this process may run on", 4, {4, 5, 6, 7}),
+        (8, False, "FASTNN_NUM_THREADS", None, {4, 5, 6, 7}),
+        (8, True, "CPUs this process may run on", None, None),  # by the launcher
+        (1, False, "CPUs this process may run on", 1, {0}),  # more ranks than cores
+    ],
+)
+def test_ranks_share_the_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int, bound: bool, why: str, threads: int | None, mine: set[int] | None
+) -> None:
+    from fastnn import backends, distributed
+
+    class Node:
+        def allgather(self, value: list[int]) -> list[list[int]]:
+            return [[], value] if bound else [value, value]
+
+        def Get_rank(self) -> int:
+            return 1
+
+        def Get_size(self) -> int:
+            return 2
+
+    done: dict[str, Any] = {"threads": None, "mine": None}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, chosen: done.update(mine=set(chosen)))
+    monkeypatch.setattr(backends, "describe", lambda: {"threads": cores, "threads_why": why})
+    monkeypatch.setattr(backends, "set_num_threads", lambda count: done.update(threads=count))
+    monkeypatch.setattr(backends, "get_num_threads", lambda: done["threads"] or 2)
+    distributed.share_cores(Node())
+    assert done == {"threads": threads, "mine": mine}
+
+
+@pytest.mark.long
+def test_the_formula_of_scaling_holds_for_injected_delays() -> None:
+    code, said = finished(started(2, "-m", "benchmarks.scaling", "--check"), 120)
+    assert code == 0, said
+    rows = re.findall(r"^\| mlp \| .*Ethernet \| ([\d.]+) \| ([\d.]+) \|$", said, re.MULTILINE)
+    assert len(rows) == 2
+    for measured, computed in rows:
+        assert 0.7 < float(measured) / float(computed) < 1.6, said
 
 
 def test_one_process_is_a_job_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
