@@ -172,14 +172,8 @@ def _run(arguments: argparse.Namespace, folder: Path | None, team: Alone) -> int
     compiled = not settings["eager"]
     manual_seed(settings["seed"])
     model = recipe.build(train)
-    batches = Batches(
-        train.images,
-        train.labels,
-        recipe.batch_size,
-        shuffle=True,
-        seed=settings["seed"],
-        augment=recipe.augmentation(train.name),
-    )
+    moves = recipe.augmentation(train.name)
+    batches = Batches.of(train, recipe.batch_size, shuffle=True, seed=settings["seed"], augment=moves)
     if resumed is None and arguments.lr == optimization.FIND:
         recipe = optimization.with_rate_found(recipe, model, batches, compiled)
     done = team.first(lambda: 0 if resumed is None or folder is None else runs.epochs_kept(folder))

@@ -28,6 +28,7 @@ class About:
         options: what that was made with, where it is one of fastnn's.
         columns: the names of a table's columns, where they had some.
         flat: whether there is one number for each sample in targets (N,) that the model gives as (N, 1).
+        named: whether the labels were the classes' names.
 
     Raises ValueError for outputs of another kind.
     """
@@ -42,6 +43,7 @@ class About:
     options: dict[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     flat: bool = False
+    named: bool = False
 
     def __post_init__(self) -> None:
         if self.outputs not in KINDS:

@@ -14,6 +14,7 @@ from fastnn.interrupts import at_once
 from fastnn.random import generator
 from fastnn.trees import count_of, take
 
+from .dataset import Dataset
 from .frames import as_labels, columns_of
 from .samples import check_counts, in_arrays, is_several
 from .split import AUGMENT, check_seed, permutation, philox
@@ -68,8 +69,8 @@ class Batches:
 
     Attributes:
         count: number of samples.
-        classes, name, columns: of the data set that they are made of; unless they are set, the labels' names, "arrays"
-            and a data frame's columns.
+        classes, name, columns, named: as of the `Dataset` that they are made of (see `of`); else the labels' names,
+            "arrays", a data frame's columns, and whether the labels are names.
         epoch: the number of the epoch that the next loop goes through; it counts up by itself. Set it to resume a
             training.
 
@@ -115,7 +116,20 @@ class Batches:
         self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
         self.fewest, self.augment = fewest, augment
         self.epoch = 0
-        self.name, self.columns = "arrays", columns_of(images)
+        self.name, self.columns, self.named = "arrays", columns_of(images), bool(self.classes)
+
+    @classmethod
+    def of(cls, dataset: Dataset, batch_size: int = 128, **options: Any) -> Batches:
+        """Batches of a data set, which keep its classes, name and columns; options as of `Batches`.
+
+        >>> from fastnn.data import load
+        >>> Batches.of(load("digits"), 64, shuffle=True, seed=0)
+        Batches(23 of 64, 1437 samples shuffled by seed 0)
+        """
+        batches = cls(dataset.images, dataset.labels, batch_size, **options)
+        batches.classes, batches.name = dataset.classes, dataset.name
+        batches.columns, batches.named = dataset.columns, dataset.named
+        return batches
 
     def __len__(self) -> int:
         """Number of batches in an epoch."""

@@ -31,7 +31,8 @@ class Dataset:
         name: what the data set is called in messages and results.
         files: where the images come from, one name an image; empty if they come from none.
 
-    `columns` are the names of a data frame's columns, empty without one.
+    `columns` are the names of a data frame's columns, empty without one. `named` says whether the labels are names of
+    classes, as they were given, such as "0" and "1", which `fnn.predict` then gives back.
 
     uint8 images, (N, H, W) or (N, C, H, W), are pixels: they are divided by 255 before a model sees them, by
     ``nn.Normalize`` or else by ``fnn.fit`` and ``fnn.evaluate``. uint8 samples (N, F) are a table's numbers, which
@@ -55,6 +56,7 @@ class Dataset:
     name: str
     columns: tuple[str, ...]
     files: tuple[str, ...]
+    named: bool
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class Dataset:
         *,
         columns: Sequence[str] = (),
         files: Sequence[str] = (),
+        named: bool = False,
     ) -> None:
         images, names = as_samples(images, columns)
         labels, found = as_labels(labels, classes)
@@ -97,6 +100,7 @@ class Dataset:
             "name": name,
             "columns": names or tuple(columns),
             "files": tuple(files),
+            "named": named or bool(found),
         }.items():
             object.__setattr__(self, field, value)
 
@@ -130,8 +134,12 @@ class Dataset:
         100
         """
         files = np.array(self.files)[indices].tolist() if self.files else ()
-        images, labels = self.images[indices], self.labels[indices]
-        return Dataset(images, labels, self.classes, self.name, columns=self.columns, files=files)
+        return self.like(self.images[indices], self.labels[indices], files)
+
+    def like(self, images: np.ndarray, labels: np.ndarray, files: Sequence[str] = ()) -> Dataset:
+        """A data set of other samples with the same classes, name and columns."""
+        known: dict[str, Any] = {"columns": self.columns, "named": self.named}
+        return Dataset(images, labels, self.classes, self.name, files=files, **known)
 
     def split(self, held: float | int, seed: int = 0) -> tuple[Dataset, Dataset]:
         """``(rest, held out)``, stratified by class; see :func:`stratified_split` for the arguments and errors.

@@ -71,8 +71,9 @@ def read_listing(path: Path) -> Pictures:
 
 
 def are_paths(value: Any) -> bool:
-    """Whether a value is a sequence or array of paths."""
-    if isinstance(value, np.ndarray):
+    """Whether a value is a sequence, array or data frame's column of paths."""
+    if hasattr(value, "to_numpy") or isinstance(value, np.ndarray):
+        value = np.asarray(value)
         return value.ndim == 1 and value.size > 0 and isinstance(value[0], str | os.PathLike)
     return isinstance(value, Sequence) and len(value) > 0 and isinstance(value[0], str | os.PathLike)
 

@@ -55,8 +55,9 @@ def load(
             themselves. Where it is given, it is the only place that is looked in; where it is not, files are kept in
             the user's cache and downloaded when missing.
         raw: the digits as they are, uint8 (N, 1, 8, 8) from 0 to 16, instead of enlarged to 28x28.
-        size: (H, W) to which image files are resized; None for their own size, or where training images differ for
-            their median height and width, scaled so that both are at most 64 (a UserWarning says so).
+        size: (H, W) to which image files are resized; None for their own size, or where training images differ, or
+            are of more than 256×256 pixels, for their median height and width, scaled so that both are at most 64 (a
+            UserWarning says so).
         gray: whether image files are read as gray (1 channel) or as RGB (3); None: as RGB if any of them, of any part,
             is in colour.
         classes: the names of the classes of image files, in the order of their labels; None for those of the training

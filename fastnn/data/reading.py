@@ -20,7 +20,8 @@ from .split import stratified_split
 
 __all__ = ["Part", "Pictures", "in_order"]
 
-LARGEST = 64  # pixels of the longer side where pictures of several sizes get one
+LARGEST = 64  # pixels of the longer side where pictures get a size that is not their own
+MOST_ALIKE = 256 * 256  # pixels of pictures of one size, which keep it
 TEST_SHARE = 0.2
 
 
@@ -67,7 +68,8 @@ class Pictures:
 
         Args:
             split: "train", "val", "test", or "all" for all of them.
-            size: (H, W); None for that of the training pictures, or where they differ for their median, at most 64.
+            size: (H, W); None for that of the training pictures; where they differ, or are more than 256×256, for
+                their median, at most 64.
             gray: None for gray if no picture of any part is in colour.
             classes: the names that labels may be, in order; None for those of the training pictures.
 
@@ -153,7 +155,7 @@ class Pictures:
                 read_head(learned.files[0][0])  # says why
             sizes = np.array([(head.height, head.width) for head in heads])
             size = tuple(sizes[0].tolist())
-            if (sizes != sizes[0]).any():
+            if (sizes != sizes[0]).any() or size[0] * size[1] > MOST_ALIKE:
                 size = _typical(sizes)
                 if telling:
                     smallest, largest = (sizes[find(sizes.prod(axis=1))] for find in (np.argmin, np.argmax))

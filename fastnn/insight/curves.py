@@ -31,7 +31,7 @@ PARTS = {"train": ("training", plots.BLUE), "val": ("validation", plots.ORANGE)}
 
 
 def learning_curves(history: History, acceptable: float | None = None, test: float | None = None) -> Figure:
-    """Loss, and accuracy where there is one, by epoch; a ring marks the lowest validation loss.
+    """Loss, accuracy where there is one, and metrics, by epoch; a ring marks the lowest validation loss.
 
     `acceptable` (an error, or a loss where there is no accuracy) is drawn as a line, `test` (likewise) as a diamond at
     the end. Losses that span decades have a logarithmic axis.
@@ -39,8 +39,19 @@ def learning_curves(history: History, acceptable: float | None = None, test: flo
     quantities = [
         q for q in ("loss", "accuracy") if any(getattr(r, f"{p}_{q}") is not None for r in history for p in PARTS)
     ]
-    drawing = plots.figure(7.8 if len(quantities) > 1 else 5.4, 3.2)
-    for axes, quantity in zip(drawing.subplots(1, len(quantities) or 1, squeeze=False)[0], quantities, strict=False):
+    metrics = dict.fromkeys(name for record in history for name in record.metrics)
+    count = len(quantities) + len(metrics) or 1
+    drawing = plots.figure(5.4 if count == 1 else 3.9 * min(count, 3), 3.2 * -(-count // 3))
+    panels = drawing.subplots(-(-count // 3), min(count, 3), squeeze=False).ravel()
+    for axes, name in zip(panels[len(quantities) :], metrics, strict=False):
+        plots.styled(axes, plots.label(name.replace("_", " ")), "epoch")
+        points = [(r.epoch, r.metrics[name]) for r in history if name in r.metrics]
+        axes.plot(*zip(*points, strict=True), "o-", markersize=3.5, color=PARTS["val"][1], label=PARTS["val"][0])
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(fontsize=9)
+    for axes in panels[count:]:
+        axes.remove()
+    for axes, quantity in zip(panels, quantities, strict=False):
         plots.styled(axes, quantity, "epoch")
         for part, (name, colour) in PARTS.items():
             points = [(r.epoch, getattr(r, f"{part}_{quantity}")) for r in history]

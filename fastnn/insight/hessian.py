@@ -23,13 +23,15 @@ from fastnn.console import bar
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.insight import plots
 from fastnn.insight.landscape.measure import sample
-from fastnn.nn import CrossEntropyLoss, Module
+from fastnn.nn import Module
 from fastnn.nn.modes import mode
+from fastnn.plan.fewest import trial
 from fastnn.recording import enable_grad
 from fastnn.tape import in_reverse
 from fastnn.tensors import Array, Tensor
 from fastnn.train.checks import check_loss
-from fastnn.train.evaluate import as_dataset, input_for
+from fastnn.train.evaluate import as_dataset, input_for, loss_for
+from fastnn.train.targets import as_targets
 from fastnn.trees import take
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ def sharpness(
         model: its parameters that require a gradient count; it stays as it is, `.grad` too. In float64
             (`model.double()`) the results are exact to float64.
         data: as for `evaluate`: of a data set's name the test part.
-        loss: as for `evaluate`; cross-entropy by default. A mean over the images.
+        loss: as for `evaluate`; a mean over the images.
         top: how many of the largest eigenvalues. Of equal ones, one is found.
         vectors: random vectors, each with a Lanczos run; more make trace and density more certain.
         steps: of each run, each a product with the Hessian; the first one goes on, up to four times as long, until the
@@ -147,12 +149,14 @@ def sharpness(
     count = sum(p.numel() for p in parameters)
     if not count:
         raise ArgumentError("sharpness: expected a model with parameters to learn, got none")
-    generator, loss_fn = np.random.default_rng(seed), CrossEntropyLoss() if loss is None else loss
+    generator = np.random.default_rng(seed)
+    loss_fn = loss_for(model, dataset.images, dataset.labels) if loss is None else loss
     with mode(model, training=False), enable_grad():
         inputs, batches = input_for(model)(dataset.images), []
+        to_target = as_targets(dataset.labels, trial(model, take(inputs, slice(2))), loss_fn)
         for start in range(0, len(dataset), batch_size):
             chosen = np.arange(start, min(start + batch_size, len(dataset)))
-            batches.append((take(inputs, chosen), take(dataset.labels, chosen), len(chosen) / len(dataset)))
+            batches.append((take(inputs, chosen), to_target(take(dataset.labels, chosen)), len(chosen) / len(dataset)))
         hessian = _Hessian(model, loss_fn, parameters, batches)
         size, largest = min(steps, count), max(top, min(4 * steps, count))
         runs: list[tuple[Array, Array, float]] = []

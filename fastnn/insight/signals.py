@@ -15,14 +15,15 @@ from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.insight.graph import operator_name
-from fastnn.nn import CrossEntropyLoss, Module
+from fastnn.nn import Module
 from fastnn.ops.norms import on_scale
 from fastnn.tables import aligned, filled, html_table
 from fastnn.tape import Array, computed, enable_grad, gradients
 from fastnn.tensors import Tensor
 from fastnn.train import Callback, Training
 from fastnn.train.checks import check_loss
-from fastnn.train.evaluate import are_pixels
+from fastnn.train.evaluate import are_pixels, loss_for
+from fastnn.train.targets import as_targets
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,7 +147,7 @@ def signal_report(model: Module, x: Any, y: Any, loss_fn: Callable[..., Any] | N
         model: any module; what its forward computes is seen operator by operator.
         x: (N, ...) a batch, as the model takes it; pixels are put on the scale 0 .. 1, as in `fit`.
         y: its labels or targets.
-        loss_fn: maps (outputs, y) to one number; by default ``nn.CrossEntropyLoss()``.
+        loss_fn: maps (outputs, y) to one number; by default that of `evaluate`.
 
     Raises ArgumentError for a loss of more than one number, an empty batch and the like, and what the model raises.
 
@@ -161,12 +162,16 @@ def signal_report(model: Module, x: Any, y: Any, loss_fn: Callable[..., Any] | N
     if not isinstance(model, Module):
         raise ArgumentError(f"signal_report: expected a model (nn.Module), got {type(model).__name__}")
     check_loss("signal_report", loss_fn)
-    loss_fn = CrossEntropyLoss() if loss_fn is None else loss_fn
     given = on_the_tape(model, x)
     if not given.ndim or not len(given):
         raise ArgumentError(f"signal_report: expected a batch of one image or more, got shape {given.shape}")
     with _left_as_it_is(model), enable_grad():
-        loss = loss_fn(model(given), y)
+        outputs = model(given)
+        if loss_fn is None:
+            y = as_array(y)
+            loss_fn = loss_for(model, given.numpy(), y)
+            y = as_targets(y, outputs.numpy(), loss_fn)(y)
+        loss = loss_fn(outputs, y)
     if loss.numel() != 1:
         raise ArgumentError(f"signal_report: expected a loss of one number, got shape {loss.shape}")
     if loss.node is None:

@@ -68,8 +68,7 @@ def train(
     manual_seed(seed)
     network = chosen.build(samples)
     moves = chosen.augmentation(samples.name)
-    batches = Batches(samples.images, samples.labels, chosen.batch_size, shuffle=True, seed=seed, augment=moves)
-    batches.classes, batches.name, batches.columns = samples.classes, samples.name, samples.columns
+    batches = Batches.of(samples, chosen.batch_size, shuffle=True, seed=seed, augment=moves)
     optimizer = chosen.optimizer(network)
     history = fit(
         network, batches, held,

@@ -79,11 +79,9 @@ def training_data(
             if batch_size != "full":
                 raise ArgumentError(f'fit: expected batch_size to be a number of samples or "full", got {batch_size!r}')
             batch_size = max(len(dataset), 1)
-        images = dataset.images
-        if isinstance(images, np.ndarray) and images.ndim == 2 and images.dtype.kind == "f":
-            images = input_for(model)(images)  # once, and not batch by batch
-        batches = Batches(images, dataset.labels, batch_size, shuffle=True, seed=seed)
-        batches.classes, batches.name, batches.columns = dataset.classes, dataset.name, dataset.columns
+        batches = Batches.of(dataset, batch_size, shuffle=True, seed=seed)
+        if isinstance(batches.images, np.ndarray) and batches.images.ndim == 2 and batches.images.dtype.kind == "f":
+            batches.images = input_for(model)(batches.images)  # once, and not batch by batch
     if not len(batches):
         raise ArgumentError("fit: expected at least one training sample, got none")
     return batches, held, sample_weight, held_weight

@@ -129,12 +129,9 @@ def evaluate(
     dataset = as_dataset(data if y is None else (data, y), "test", known)
     if not len(dataset):
         raise ArgumentError(f"evaluate: expected at least one sample, got {dataset!r}")
-    loss = remembered_loss(known) if loss is None else loss
     with mode(model, training=False), no_grad():  # of the loss, too, and once for all batches
         predict = predictor(model, compile)
-        if loss is None:
-            two = take(dataset.images, slice(2))
-            loss, _ = default_loss(dataset.labels, lambda: trial(model, input_for(model)(two)))
+        loss = loss_for(model, dataset.images, dataset.labels) if loss is None else loss
         check_targets("evaluate", dataset.labels, loss)
         finite.check_model("evaluate", model)
         weights = weights_of("evaluate", dataset.labels, dataset.classes, loss, class_weight, sample_weight)
@@ -147,6 +144,15 @@ def evaluate(
         found = measured(wanted, dataset.labels, joined(outputs), loss) if wanted else {}
     named = dataset.classes if tally.confusion is not None else ()
     return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count, found, tuple(named))
+
+
+def loss_for(model: Any, images: Any, labels: Any) -> Any:
+    """The loss that `fit` trained this model with; for other models what follows from targets (N, ...)."""
+    known = remembered_loss(about(model))
+    if known is not None:
+        return known
+    with mode(model, training=False), no_grad():
+        return default_loss(labels, lambda: trial(model, input_for(model)(take(images, slice(2)))))[0]
 
 
 def predictor(model: Any, compile: bool) -> Callable[[Any], Any]:
@@ -263,13 +269,13 @@ def as_dataset(data: Any, split: str, known: About | None = None) -> Any:
     if isinstance(data, Batches):
         if any(map(is_several, (data.images, data.labels))):
             return Samples(data.images, data.labels)
-        data = Dataset(_as_held(data.images), data.labels, data.classes, columns=data.columns)
+        data = Dataset(_as_held(data.images), data.labels, data.classes, columns=data.columns, named=data.named)
     if isinstance(data, tuple) and len(data) == 2:
         if any(map(is_several, data)):
             return Samples(*data)
         labels, names = as_labels(data[1], () if known is None else known.classes)
         columns = known.columns if known is not None and is_frame(data[0]) else ()
-        return Dataset(data[0], labels, names, columns=columns)
+        return Dataset(data[0], labels, names, columns=columns, named=bool(names))
     check_data(data)
     return _numbered(datasets.load(data, split=split), known)
 
@@ -289,7 +295,7 @@ def _numbered(dataset: Dataset, known: About | None) -> Dataset:
     if dataset.labels.ndim != 1 or dataset.labels.dtype.kind != "i":
         return dataset
     labels = np.array([known.classes.index(name) for name in dataset.classes], np.int64)[dataset.labels]
-    options: Any = {"columns": dataset.columns, "files": dataset.files}
+    options: Any = {"columns": dataset.columns, "files": dataset.files, "named": dataset.named}
     return Dataset(dataset.images, labels, known.classes, dataset.name, **options)
 
 

@@ -75,10 +75,10 @@ def named_metrics(where: str, given: Any) -> dict[str, Callable[[Any, Any], Any]
     >>> named_metrics("fit", ["mae", max])
     {'mae': <function mae at ...>, 'max': <built-in function max>}
     """
-    found = {}
+    found: dict[str, Callable[[Any, Any], Any]] = {}
     for metric in [given] if isinstance(given, str) or callable(given) else given:
         if callable(metric) and getattr(metric, "__name__", "") != "loss":  # which names a column of its own
-            found[getattr(metric, "__name__", type(metric).__name__)] = metric
+            found[_free(getattr(metric, "__name__", type(metric).__name__), found)] = metric
         elif metric in METRICS:
             found[metric] = getattr(metrics, metric)
         else:
@@ -87,6 +87,11 @@ def named_metrics(where: str, given: Any) -> dict[str, Callable[[Any, Any], Any]
                 f"{metric!r}{meant(metric, METRICS)}"
             )
     return found
+
+
+def _free(name: str, taken: dict[str, Any]) -> str:
+    """Returns a name that is not taken yet: two lambdas are "<lambda>" and "<lambda> 2"."""
+    return next(n for n in (name, *(f"{name} {i}" for i in range(2, len(taken) + 3))) if n not in taken)
 
 
 def measured(wanted: dict[str, Callable[[Any, Any], Any]], targets: Any, outputs: Any, loss: Any) -> dict[str, float]:

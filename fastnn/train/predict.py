@@ -47,10 +47,11 @@ def predict(model: Any, x: Any, *, batch_size: int = 256, compile: bool = True) 
         compile: whether the model is compiled, as for `fit`.
 
     Returns:
-        (N,) classes: their names if they have any besides their numbers, and else int64 numbers; for one picture its
-        class alone. For outputs that are values, the outputs (N, ...) themselves, but (N,) where the targets were; for
-        yes or no (`BCEWithLogitsLoss` of floating targets), 0 or 1 for each. What the outputs are, `fit`, `fnn.load`
-        and `load_run` know; for another model, outputs (N, K) with K > 1 are taken for classes.
+        (N,) classes: their names if they have any besides their numbers, or if the labels were names, and else int64
+        numbers; for one picture its class alone. For outputs that are values, the outputs (N, ...) themselves, but (N,)
+        where the targets were; for yes or no (`BCEWithLogitsLoss` of floating targets), 0 or 1 for each. What the
+        outputs are, `fit`, `fnn.load` and `load_run` know; for another model, outputs (N, K) with K > 1 are taken for
+        classes.
 
     Raises:
         ArgumentError: pictures for a model that was not trained on images. ShapeError: samples of a shape that the
@@ -74,7 +75,8 @@ def predict(model: Any, x: Any, *, batch_size: int = 256, compile: bool = True) 
         outputs = (outputs > (0 if kind == "logits" else 0.5)).astype(np.int64)
     if known is not None and known.flat and outputs.shape[1:] == (1,):
         outputs = outputs[:, 0]
-    if kind != "values" and names and names != tuple(map(str, range(len(names)))):
+    numbers = names == tuple(map(str, range(len(names))))
+    if known is not None and kind != "values" and names and (known.named or not numbers):
         outputs = np.array(names)[outputs]
     if not one:
         return outputs
@@ -103,6 +105,8 @@ def predict_proba(model: Any, x: Any, *, batch_size: int = 256, compile: bool = 
         outputs = softmax(Tensor(outputs), dim=1).numpy()
     elif kind == "logits":
         outputs = sigmoid(Tensor(outputs)).numpy()
+    elif known is not None and known.classes and outputs.size == len(outputs):  # class labels with BCELoss
+        outputs = np.stack([1 - outputs.reshape(-1), outputs.reshape(-1)], axis=1)
     found: Array = outputs[0] if one else outputs
     return found
 
@@ -131,6 +135,7 @@ def remember(model: Any, batches: Batches, loss: Any) -> About:
         loss.options() if is_of_fastnn(loss) else {},
         tuple(batches.columns),
         not is_tree(labels) and labels.ndim == 1,
+        batches.named,
     )
     if isinstance(model, Module):
         # Not by setattr: this is no part of what the model computes, and no reason to compile it again.

@@ -81,6 +81,7 @@ def test_colour_by_the_first_image_or_as_asked(tmp_path):
     [
         ([(4, 8), (3, 3), (2, 2)], (3, 3), "2×2 to 4×8 pixels are all resized to 3×3, their median: size="),
         ([(90, 400), (100, 200), (100, 200)], (32, 64), "90×400 pixels are all resized to 32×64, their median within"),
+        ([(400, 200)] * 3, (64, 32), "400×200 to 400×200 pixels are all resized to 64×32, their median within"),
         ([(9, 5), (9, 5), (9, 5)], (9, 5), ""),
         ([(9, 500), (9, 500), (9, 500)], (9, 500), ""),
     ],

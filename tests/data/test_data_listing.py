@@ -13,6 +13,7 @@ from fastnn import data, nn
 from fastnn.cli import main
 from fastnn.errors import ArgumentError, DataError, LabelError, ShapeError
 
+pd = pytest.importorskip("pandas")
 Image = pytest.importorskip("PIL.Image", reason="needs Pillow")
 
 CLASSES = {"dark": range(10), "light": range(200, 210)}
@@ -108,7 +109,9 @@ def test_what_a_list_names_is_not_left_out(folder: Path) -> None:
 
 def test_paths_and_labels(folder: Path) -> None:
     paths, names = [folder / file for file in FILES], list(FILES.values())
+    frame = pd.DataFrame({"path": list(map(str, paths)), "label": names}, index=range(5, 25))
     kinds: list[tuple[Any, Any]] = [(paths, names), (tuple(map(str, paths)), tuple(names)), (paths, np.array(names))]
+    kinds += [(frame["path"], frame["label"])]
     for pair in kinds:
         for split in ("train", "test"):
             assert seen(data.load(pair, split=split)) == WHOLE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,13 @@ def test_curves_have_percent_decades_and_no_empty_panel() -> None:
         "training",
         "validation",
         "lowest validation loss",
+    ]
+    plain = history(train_loss=[2, 1], val_loss=[2, 1])
+    records = [dataclasses.replace(record, metrics={"mae": 3.0 - i, "r2": i}) for i, record in enumerate(plain)]
+    _, mae, r2 = learning_curves(History(records)).axes
+    assert [(axes.get_title(loc="left"), axes.lines[0].get_ydata().tolist()) for axes in (mae, r2)] == [
+        ("mae", [3, 2]),
+        ("r2", [0, 1]),
     ]
     (loss,) = fnn.diagnose(history(train_loss=[20.0, 2.5, 2.4])).plot().axes  # a twentieth of the first is small
     assert loss.collections[0].get_segments()[0].tolist() == [[1, 1], [3, 1]]

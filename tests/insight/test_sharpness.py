@@ -38,6 +38,20 @@ def test_linear_regression() -> None:
     assert "largest eigenvalues" in repr(found)
 
 
+def test_the_loss_is_that_of_the_training_or_follows_from_the_targets() -> None:
+    """Targets (N,) go with outputs (N, 1)."""
+    model, (x, y), expected = regression()
+    for targets in (y, y[:, 0]):
+        assert sharpness(model, (x, targets), top=1, steps=7).eigenvalues[0] == pytest.approx(expected[-1], 1e-10)
+    fnn.fit(model, x, y, loss=nn.HuberLoss(delta=1e6), verbose=False)  # 1e6 (|r| - 5e5) far away, r²/2 near 0
+    found = sharpness(model, (x, y[:, 0]), top=1, steps=7)
+    assert found.eigenvalues[0] == pytest.approx(expected[-1] / 2, 1e-10)
+    line = fnn.landscape.line(model, (x, y[:, 0]), points=3, progress=False)
+    assert line.losses[1] == pytest.approx(fnn.evaluate(model, x, y[:, 0]).loss)
+    report = fnn.signal_report(model, x, y[:, 0])
+    assert report.loss == pytest.approx(fnn.evaluate(model, x, y[:, 0]).loss)
+
+
 def test_a_network() -> None:
     """Against the dense Hessian: smooth activations, batch norm in eval mode, cross-entropy."""
     fnn.manual_seed(0)

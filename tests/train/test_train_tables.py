@@ -99,6 +99,25 @@ def test_names_of_classes_come_back(tmp_path: Path) -> None:
         fnn.evaluate(model, X[:1], ["huge"])
 
 
+@pytest.mark.parametrize("given", ["arrays", "dataset", "batches", "recipe"])
+def test_names_that_are_digits_stay_names(given: str, tmp_path: Path) -> None:
+    """As scikit-learn's copy of MNIST has them; numbers stay numbers."""
+    names = LABELS.astype(str).astype(object)
+    model = linear(3)
+    if given == "recipe":
+        model = fnn.recipes.train(X, names, model="tabular", epochs=1, verbose=False).model
+    else:
+        data = {"arrays": (X, names), "dataset": Dataset(X, names), "batches": Batches(X, names)}[given]
+        fnn.fit(model, data, **({} if given == "batches" else {"val": 0.2}), verbose=False)
+    fnn.save(model, tmp_path / "m.fnn")
+    for each in (model, fnn.load(tmp_path / "m.fnn")):
+        found = each.predict(X)
+        assert set(found.tolist()) <= {"0", "1", "2"}
+        assert float((found == names).mean()) == fnn.evaluate(each, X, names).accuracy
+    fnn.fit(model, X, LABELS, verbose=False)
+    assert model.predict(X).dtype == np.int64
+
+
 def test_a_frames_columns_are_found_by_name() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(X, columns=["a", "b", "c"])
@@ -240,6 +259,19 @@ def test_metrics_by_name_and_by_function(tmp_path: Path, capsys: pytest.CaptureF
         fnn.evaluate(model, X, VALUES, metrics=["rmsee"])
     with pytest.raises(ArgumentError, match="expected validation data to measure metrics on"):
         fnn.fit(model, X, VALUES, metrics=["mae"])
+
+
+def test_functions_without_a_name_of_their_own_are_numbered() -> None:
+    two = [lambda targets, outputs: 1.0, lambda targets, outputs: 2.0]
+    assert fnn.evaluate(linear(), X, VALUES, metrics=two).metrics == {"<lambda>": 1.0, "<lambda> 2": 2.0}
+
+
+def test_probabilities_of_two_classes_have_a_column_each() -> None:
+    for last, loss in ((nn.Sigmoid(), nn.BCELoss()), (nn.Identity(), nn.BCEWithLogitsLoss())):
+        model = nn.Sequential(linear(), last)
+        fnn.fit(model, X, BITS, loss=loss, verbose=False)
+        found, yes = model.predict_proba(X), 1 / (1 + np.exp(-outputs_of(model[0])[:, 0]))
+        np.testing.assert_allclose(found, np.stack([1 - yes, yes], axis=1), atol=1e-6)
 
 
 def test_metrics_are_watched_by() -> None:

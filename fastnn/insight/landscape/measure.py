@@ -11,10 +11,10 @@ from fastnn.checks import whole
 from fastnn.console import bar
 from fastnn.data import Dataset
 from fastnn.errors import ArgumentError
-from fastnn.nn import BatchNorm1d, BatchNorm2d, CrossEntropyLoss, Module
+from fastnn.nn import BatchNorm1d, BatchNorm2d, Module
 from fastnn.tensors import Array
 from fastnn.train.checks import check_loss
-from fastnn.train.evaluate import as_dataset
+from fastnn.train.evaluate import as_dataset, loss_for
 from fastnn.train.path import ParameterPath
 
 from .directions import Direction, choose, coordinates, flat, flattened
@@ -76,7 +76,7 @@ def plane(
 
     Options, also of `line`:
         path: a `ParameterPath` to draw, or several by name (of models of this architecture).
-        loss: as for `evaluate`; cross-entropy by default.
+        loss: as for `evaluate`.
         images: at most so many, a sample of each class (`sample` makes the same); 2,000 by default.
         extent: t and s go from -extent to extent, or (low, high), or a pair of those; 1 by default, or what shows the
             paths, for principal components; towards another model about (-1/4, 5/4), so that both are inside.
@@ -158,7 +158,7 @@ def _landscape(
     check_loss("landscape", loss)
     paths = _paths(path)
     dataset = sample(data, images)
-    loss = CrossEntropyLoss() if loss is None else loss
+    loss = loss_for(model, dataset.images, dataset.labels) if loss is None else loss
     parameters = {name: parameter.numpy() for name, parameter in model.named_parameters()}
     chosen = choose(directions, count, parameters, paths, seed)
     origin, vectors = flattened(parameters), [flattened(direction.vector) for direction in chosen]

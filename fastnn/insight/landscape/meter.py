@@ -67,7 +67,7 @@ class Meter:
         self._model, self._loss, self._averaged, self._batch_size = model, loss, averaged, batch_size
         self._predict = predictor(model, compile)
         images = input_for(model)(dataset.images)
-        self._data = Dataset(images, dataset.labels, dataset.classes, dataset.name)
+        self._data = dataset.like(images, dataset.labels)
 
     def __call__(self) -> tuple[float, float]:
         if self._averaged:

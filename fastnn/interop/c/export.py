@@ -14,7 +14,7 @@ from fastnn import files
 from fastnn.arrays import without_numbers
 from fastnn.config import version
 from fastnn.data.about import about
-from fastnn.errors import ArgumentError, GraphError, NonFiniteError
+from fastnn.errors import ArgumentError, GraphError
 from fastnn.interop.c import quantize
 from fastnn.interop.c.fold import constants, fold
 from fastnn.interop.c.kernels import FUNCTIONS
@@ -27,6 +27,7 @@ from fastnn.plan.inputs import Inputs
 from fastnn.plan.trace import Graph, trace
 from fastnn.tensors import no_grad
 from fastnn.train.evaluate import normalizes
+from fastnn.train.finite import check_model
 from fastnn.trees import ARRAY
 
 __all__ = ["Exported", "export_c"]
@@ -117,6 +118,7 @@ def export_c(
         or re.fullmatch(r"w\d+", name)
     ):
         raise ArgumentError(f"export_c: expected name to be one that a C function can have, got {name!r}")
+    check_model("export_c", model)
     shape = _shape_of(model, shape)
     with mode(model, training=False), no_grad():
         graph = traced(model, shape, 1)
@@ -127,9 +129,6 @@ def export_c(
             data = int8, int8 if test is None else test
             quantized = quantize.quantize(lambda n: traced(model, shape, n), folded, model, *data)
         emitter = CEmitter(graph, folded, known, lambda module: _name_of(model, module))
-    for buffer in emitter.buffers:
-        if buffer.kind == "w" and buffer.name and not np.isfinite(buffer.array).all():
-            raise NonFiniteError("export_c: expected finite weights, got NaN or infinite ones")
     scratch = plan(emitter.statements)
     outputs = graph.results[0].shape[1:]
     x, y = described(shape, _scale(model)), described(outputs, _meaning(model))

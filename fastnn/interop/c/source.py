@@ -58,7 +58,7 @@ def _function(name: str) -> str:
 def _array(buffer: Buffer) -> str:
     array = buffer.array if buffer.quantized is None else buffer.quantized[0]
     kind, form = ("float", "%.9g") if buffer.quantized is None else ("signed char", "%d")
-    numbers = ",".join([form % value for value in array.ravel().tolist()])
+    numbers = ",".join([form % value for value in array.ravel().tolist()]).replace("inf", "INFINITY")
     lines = re.sub(rf"(.{{{_WIDTH},}}?,)", r"\1\n", numbers)
     shape = " x ".join(map(str, array.shape))
     return f"static const {kind} {buffer.name}[{array.size}] = {{ /* {shape} */\n{lines}\n}};\n"
