@@ -128,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
     if team.rank:  # it writes nothing
         console.silence()
         arguments.out, folder, arguments.json = None, None, None
-    with team.in_step(), contextlib.ExitStack() as held:
+    with team.whole_job(), contextlib.ExitStack() as held:
         team.first(lambda: held.enter_context(_held(folder)))
         team.first(lambda: options.check_writable(arguments.json))
         return _run(arguments, folder, team)

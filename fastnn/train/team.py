@@ -43,8 +43,12 @@ class Alone:
         """Those that run in this process."""
         return callbacks
 
-    def in_step(self) -> Any:
+    def whole_job(self) -> Any:
         """Context in which all ranks fail together or the job ends."""
+        return contextlib.nullcontext()
+
+    def in_step(self) -> Any:
+        """Context whose exceptions, where other ranks have none, are followed by `give_up`."""
         return contextlib.nullcontext()
 
     def guarded(self, step: Any) -> Any:
@@ -107,6 +111,9 @@ class Team(Alone):
 
     def callbacks(self, callbacks: Sequence[Callback]) -> Sequence[Callback]:
         return callbacks if self.rank == 0 else []
+
+    def whole_job(self) -> Any:
+        return self.world.in_step()
 
     @contextlib.contextmanager
     def in_step(self) -> Iterator[None]:

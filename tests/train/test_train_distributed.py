@@ -191,6 +191,15 @@ def test_the_command_prints_and_writes_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_a_command_that_fails_on_one_rank_ends_the_job(tmp_path: Path) -> None:
+    program = "import sys; from fastnn import cli, distributed; "
+    program += f"sys.exit(cli.main(['train', {str(tmp_path)!r} * distributed.rank() or 'digits', '--distributed']))"
+    code, said = finished(started(2, "-c", program))
+    assert code != 0
+    assert "rank 1 of 2 has failed, which ends the job: DataError" in said
+
+
+@pytest.mark.long
 def test_a_mistake_of_all_ranks_is_told_once() -> None:
     code, said = finished(command("--early-stopping", 3))
     assert code == 2
