@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 MODULES = [
     "fastnn.nn", "fastnn.nn.functional", "fastnn.nn.init", "fastnn.nn.utils", "fastnn.nn.utils.rnn", "fastnn.init",
     "fastnn.nn.averaging", "fastnn.optim", "fastnn.optim.lr_scheduler", "fastnn.optim.swa_utils", "fastnn.train",
+    "fastnn.distributed",
     "fastnn.data", "fastnn.utils", "fastnn.utils.data", "fastnn.recipes", "fastnn.insight", "fastnn.landscape",
     "fastnn.interop", "fastnn.onnx", "fastnn.sklearn", "fastnn.plan", "fastnn.metrics", "fastnn.weights",
     "fastnn.autograd",

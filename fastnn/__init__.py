@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         autograd,
         cuda,
         data,
+        distributed,
         distributions,
         func,
         insight,
@@ -84,6 +85,7 @@ __all__ = [
     "data",
     "device",
     "diagnose",
+    "distributed",
     "distributions",
     "enable_grad",
     "errors",
@@ -168,8 +170,8 @@ _ON_FIRST_USE = {
 }
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (
-    "accelerator", "autograd", "cuda", "data", "distributions", "func", "insight", "interop", "metrics", "plan",
-    "recipes", "train", "utils", "weights",
+    "accelerator", "autograd", "cuda", "data", "distributed", "distributions", "func", "insight", "interop", "metrics",
+    "plan", "recipes", "train", "utils", "weights",
 )  # fmt: skip
 
 

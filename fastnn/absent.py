@@ -43,7 +43,8 @@ _GROUPS: list[tuple[str, str]] = [
     (r"jit|script|fx|export|onnx|package|library|classes|compiler|export|_dynamo|ScriptF|torch_version|overrides|"
      r"futures|fork|wait|import_ir|parse_|merge_type|Graph|FunctionSchema|JIT|IR|LiteScript|Compilation|CallStack",
      "fnn.compile(model) compiles; fastnn has no language or graph of its own to save"),
-    (r"[Dd]istributed|DataParallel|SyncBatchNorm|Rpc|multiprocessing|Join", "fastnn trains in one process, by threads"),
+    (r"[Dd]istributed|DataParallel|SyncBatchNorm|Rpc|multiprocessing|Join",
+     "fnn.fit(..., distributed=True) trains over MPI"),
     (r"dropout|alpha_dropout", "nn.Dropout drops entries"),
     (r"window$", "SciPy has windows: fnn.from_numpy(scipy.signal.windows...)"),
     (r"Embedding|embedding", "nn.Embedding, where it is there, or a product with one-hot rows"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastnn import locks
 
-__all__ = ["bar", "flush", "has_terminal", "notebook", "say", "shown", "width", "write"]
+__all__ = ["bar", "flush", "has_terminal", "notebook", "say", "shown", "silence", "width", "write"]
 
 # Replacements for the non-ASCII characters that fastnn prints, for terminals limited to ASCII.
 _PLAIN = str.maketrans(
@@ -17,6 +17,7 @@ _PLAIN = str.maketrans(
 )
 # The descriptor is closed, or the terminal has hung up: the output cannot be read, so losing it is no error.
 _UNREAD = (errno.EBADF, errno.EIO)
+_silent = False
 _bars = locks.lock()  # held while a bar is drawn
 
 
@@ -31,6 +32,12 @@ def shown(text: Any, keep: str = "") -> str:
     return text if text.isprintable() else "".join(c if c in keep else _shown(c) for c in text)
 
 
+def silence() -> None:
+    """Write nothing from here on: in a process that another one speaks for."""
+    global _silent
+    _silent = True
+
+
 def say(text: Any = "", *, error: bool = False) -> None:
     """Print lines on standard output, or on standard error with `error`; see `write`."""
     write(f"{text}\n", sys.stderr if error else sys.stdout)
@@ -42,7 +49,7 @@ def write(text: str, stream: Any) -> None:
 
     Raises OSError if standard output is a file or pipe that cannot be written to.
     """
-    if not hasattr(stream, "write"):  # None, as a rule
+    if _silent or not hasattr(stream, "write"):  # None, as a rule
         return
     text = shown(text, keep="\n")
     try:

@@ -8,10 +8,11 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fastnn import backends, config, files, recipes
+from fastnn import backends, config, console, files, recipes
 from fastnn.cli import optimization, options
 from fastnn.console import say, shown
 from fastnn.data import SOURCES, Batches, Dataset
@@ -21,6 +22,7 @@ from fastnn.errors import ArgumentError, DataError
 from fastnn.random import manual_seed
 from fastnn.train import Evaluation, History, Interrupted, RecordPath, ResumeWarning, conditions, evaluate, fit, runs
 from fastnn.train.path import recorded
+from fastnn.train.team import Alone, team_of
 
 EXAMPLES = """examples:
   fastnn train                                          the digits that come with fastnn
@@ -100,6 +102,12 @@ def add_commands(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="run operator by operator instead of compiled steps; default no",
     )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="share the training among the processes that mpiexec starts: mpiexec -n 4 fastnn train mnist "
+        '--distributed (pip install "fastnn-cpu[mpi]" mpich)',
+    )
     options.add_pictures(parser, "their own, or their median up to 64 where it differs")
     parser.add_argument("--out", metavar="RUN", help="folder to keep weights, config and history in")
     parser.add_argument(
@@ -115,20 +123,27 @@ def add_commands(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     options.set_threads(arguments)
-    options.check_writable(arguments.json)
     folder = None if arguments.out is None else Path(arguments.out)
-    with _held(folder):
-        return _run(arguments, folder)
+    team = team_of(arguments.distributed)
+    if team.rank:  # it writes nothing
+        console.silence()
+        arguments.out, folder, arguments.json = None, None, None
+    with team.whole_job(), contextlib.ExitStack() as held:
+        team.first(lambda: held.enter_context(_held(folder)))
+        team.first(lambda: options.check_writable(arguments.json))
+        return _run(arguments, folder, team)
 
 
-def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
-    resumed = _config_to_resume(arguments, folder)
+def _run(arguments: argparse.Namespace, folder: Path | None, team: Alone) -> int:
+    resumed = team.first(lambda: _config_to_resume(arguments, folder))
     settings = resumed or _settings(arguments)
     watched = settings["val"] is None and "val" in parts_of(settings["dataset"])
     if settings.get("early_stopping") is not None and settings["val"] is None and not watched:
         raise ArgumentError("--early-stopping needs --val SHARE, or a folder val, images to watch by")
-    train, test = (options.load_data(settings, part, arguments.data_dir) for part in ("train", "test"))
-    held = options.load_data(settings, "val", arguments.data_dir) if watched else None
+    load = partial(options.load_data, settings, data_dir=arguments.data_dir)
+    team.first(lambda: [load(part).name for part in ("train", "test")] if team.size > 1 else None)  # may download
+    train, test = load("train"), load("test")
+    held = load("val") if watched else None
     if settings["val"] is not None:
         train, held = train.split(settings["val"], settings["seed"])
     if resumed is None:
@@ -161,14 +176,14 @@ def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
     batches = Batches.of(train, recipe.batch_size, shuffle=True, seed=settings["seed"], augment=moves)
     if resumed is None and arguments.lr == optimization.FIND:
         recipe = optimization.with_rate_found(recipe, model, batches, compiled)
-    done = 0 if resumed is None or folder is None else runs.epochs_kept(folder)
+    done = team.first(lambda: 0 if resumed is None or folder is None else runs.epochs_kept(folder))
     if done and recipe.epochs <= done:
         recipe = dataclasses.replace(recipe, epochs=done)
         say(
             f"the run in {shown(folder)} already has {_epochs(done)}: nothing is trained; a larger --epochs goes on "
             "with it"
         )
-    elif folder is not None:
+    elif folder is not None:  # of rank 0
         if arguments.force or resumed is None:
             runs.clear(folder)
         planned = recipe.epochs if resumed is None else resumed["recipe"]["epochs"]
@@ -192,17 +207,23 @@ def _run(arguments: argparse.Namespace, folder: Path | None) -> int:
                 epochs=recipe.epochs,
                 compile=compiled,
                 callbacks=[*optimization.callbacks(settings, folder, arguments.resume), *_path(folder, arguments)],
+                distributed=arguments.distributed,
             )
     except Interrupted as stop:
         raise Interrupted(f"{stop}; {_what_is_kept(folder, stop.history)}", stop.history, stop.signal) from None
-    result = evaluate(model, test, compile=compiled)
+    result = evaluate(model, test, compile=compiled, distributed=arguments.distributed)
+    spent = [record.communication * record.seconds for record in history if record.communication is not None]
+    share = sum(spent) / sum(history["seconds"]) if spent else None
+    if share is not None:
+        say(f"{team.size} ranks: {100 * share:.1f} % of the time in exchanges, waiting for one another included")
     say(f"test accuracy {100 * (result.accuracy or 0):.2f} % ({result.count:,} images, loss {result.loss:.4f})")
     if folder is not None:
         run = shown(folder)
         say(f"kept in {run}: fastnn eval {run}, fastnn predict {run} IMAGE...")
     else:
         say("the model is not kept: add --out RUN to keep it")
-    options.write_json(arguments.json, _summary(settings, recipe, model, history, result))
+    summary = _summary(settings, recipe, model, history, result)
+    options.write_json(arguments.json, {**summary, "ranks": team.size, "communication": share})
     return 0
 
 

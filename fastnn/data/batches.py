@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,37 @@ from .dataset import Dataset
 from .frames import as_labels, columns_of
 from .samples import check_counts, in_arrays, is_several
 from .split import AUGMENT, check_seed, permutation, philox
+
+
+@dataclass
+class Share:
+    """What one of several processes gets of each batch; by default all of it.
+
+    Args:
+        rank, ranks: which process it is, of how many.
+        fewest: samples in a share. Where a batch has too few for all, the last processes get the first one's again.
+
+    Attributes:
+        again: whether the share given last is one that another process has.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    fewest: int = 1
+    again: bool = False
+
+    def of(self, start: int, stop: int) -> slice:
+        """The share of what lies from start to stop.
+
+        >>> share = Share(rank=1, ranks=2)
+        >>> share.of(0, 5), share.again, share.of(5, 6), share.again
+        (slice(2, 5, None), False, slice(5, 6, None), True)
+        """
+        count = stop - start
+        taking = max(1, min(self.ranks, count // self.fewest))
+        self.again = self.rank >= taking
+        rank = 0 if self.again else self.rank
+        return slice(start + count * rank // taking, start + count * (rank + 1) // taking)
 
 
 class Batches:
@@ -119,21 +151,27 @@ class Batches:
         return permutation(n, self.seed, epoch) if self.shuffle else np.arange(n)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        return self._batches_of(epoch)
+        return ((images, labels) for _, images, labels in self.parts())
 
-    def _batches_of(self, epoch: int) -> Iterator[tuple[Any, Any]]:
+    def parts(self, share: Share | None = None) -> Iterator[tuple[Any, Any, Any]]:
+        """One epoch: of each batch the share, by default all of it, as (where it is in the data, images, labels)."""
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        return self._parts_of(epoch, Share() if share is None else share)
+
+    def _parts_of(self, epoch: int, share: Share) -> Iterator[tuple[Any, Any, Any]]:
         order = self.order(epoch) if self.shuffle else None
         batches = len(self)
         for batch in range(batches):
             rest = batch == batches - 1 and not self.drop_last
-            span = slice(batch * self.batch_size, None if rest else (batch + 1) * self.batch_size)
+            start = batch * self.batch_size
+            span = share.of(start, self.count if rest else start + self.batch_size)
             chosen = span if order is None else order[span]
             images, labels = take(self.images, chosen), take(self.labels, chosen)
             if self.augment is not None:
+                numbers = philox(self.seed, AUGMENT, epoch, batch, *([share.rank] if share.rank else []))
                 with at_once():
-                    images = self.augment(images, np.random.Generator(philox(self.seed, AUGMENT, epoch, batch)))
-            yield images, labels
+                    images = self.augment(images, np.random.Generator(numbers))
+            yield chosen, images, labels
 
 
 def number_of_batches(count: int, size: int, fewest: int = 1) -> int:

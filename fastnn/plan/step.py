@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Graph, trace
 from fastnn.plan.update import Updates
 from fastnn.tables import Text
-from fastnn.tensors import Array
+from fastnn.tensors import Array, Tensor
 from fastnn.trees import ARRAY, Nesting, flatten, map_arrays, unflatten
 from fastnn.versions import wrote
 
@@ -41,6 +41,7 @@ NOTHING_TO_TRAIN = (
     "expected a loss with a gradient for some parameter of the optimiser, got one that reaches none: they are frozen "
     "(requires_grad is False), or something on the way cuts gradients off (detach, no_grad)"
 )
+Reduce = Callable[[Sequence[tuple[Tensor, Array]], float], float]  # means over processes, in place; and of the loss
 MOST_SHAPES = 8  # executions kept; the one that was not used for longest goes
 MOST_IMAGES = 256  # that are predicted at a time
 MOST_COMPARED = 4  # changes of a model after each of which it is traced twice
@@ -259,6 +260,7 @@ class Step(Plan):
     ) -> None:
         self.loss_fn, self.optimizer = loss_fn, optimizer
         self.clip_norm, self.accumulate = clip_norm, accumulate
+        self.reduce: Reduce | None = None
         super().__init__(model, options, loss_fn)
 
     def _start_over(self) -> None:

@@ -35,7 +35,8 @@ class Stepping:
         self.step, self.optimizer = step, step.optimizer
         self.calls = 0
         self.updates = self._known_updates(graph)
-        self.whole = step.clip_norm is None and step.accumulate == 1  # nothing looks at gradients before the update
+        # Whether nothing looks at gradients before the update.
+        self.whole = step.clip_norm is None and step.accumulate == 1 and step.reduce is None
         soon = sum(math.prod(value.shape) for value in graph.inputs) < VERY_LONG
         self.execution = Execution(
             graph,
@@ -121,6 +122,8 @@ class Stepping:
             if not self.step.group.add(self.execution.gradients):
                 return
             gradients, count = self.step.group.take()
+        if self.step.reduce is not None:
+            self.execution.loss = self.step.reduce(gradients, self.execution.loss)
         factor = scale_of(gradients, count, self.step.clip_norm)
         # Batches of another shape may have reached other parameters: then this shape's kernels are not those to call.
         if self.updates is None or {id(p) for p, _ in gradients} != {id(p) for p, _ in self.gradients}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from fastnn.data import Batches
 
@@ -34,6 +34,7 @@ class Training:
         val: what is watched by; None without validation.
         callbacks: all of them, in their order.
         feed: makes of the batches what a step is given.
+        team: the processes that train together.
     """
 
     model: Any
@@ -54,6 +55,7 @@ class Training:
     val: Any = None
     callbacks: Sequence[Callback] = ()
     feed: Any = None
+    team: Any = None
 
     def stop(self, reason: str) -> None:
         """End the training once the callbacks of this moment have run: within an epoch, that epoch is not recorded."""
@@ -73,6 +75,8 @@ class Callback:
     epoch 1 of 2
     epoch 2 of 2
     """
+
+    only_shows: ClassVar[bool] = False  # whether it changes nothing in a training
 
     def on_train_begin(self, training: Training) -> None:
         """Before the first batch. May restore an earlier training: its history, then, says which epoch comes next."""

@@ -47,6 +47,7 @@ def conditions(training: Training) -> dict[str, Any]:
         "loss": _described(training.loss_fn),
         "optimizer": _optimizer(training),
         "scheduler": _described(training.scheduler, _moving(training.scheduler)),
+        "ranks": training.team.size,
     }
 
 

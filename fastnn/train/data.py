@@ -20,14 +20,15 @@ from fastnn.errors import ArgumentError
 from fastnn.nn import NLLLoss
 from fastnn.nn.modes import mode
 from fastnn.plan.fewest import fewest_in_training, trial
-from fastnn.trees import count_of, take
+from fastnn.trees import take
 
 from .callbacks import Training
 from .evaluate import as_dataset, input_for
 from .targets import OF_PAIRS, as_targets, check_outputs, check_probabilities
-from .weighing import Weighted, Weights
+from .team import Alone
+from .weighing import Weighted, Weights, weight_of
 
-__all__ = ["Feed", "first_outputs", "paired", "settled", "stepped_per", "training_data"]
+__all__ = ["Feed", "first_outputs", "first_samples", "paired", "settled", "stepped_per", "training_data"]
 
 
 def paired(train: Any, y: Any, val: Any) -> tuple[Any, Any]:
@@ -92,14 +93,18 @@ class Feed:
     Args:
         outputs: gives some of the model's outputs; called only for losses that pair them with targets.
         weights: what samples count; None: all the same.
+        team: who shares the batches.
 
-    `loss` is what takes the model's outputs and those targets.
+    `loss` is what takes the model's outputs and those targets; `chosen` says where in the data the batch given last is.
     """
 
     def __init__(
-        self, model: Any, loss: Any, batches: Batches, outputs: Callable[[], Any], weights: Weights | None
+        self, model: Any, loss: Any, batches: Batches, outputs: Callable[[], Any], weights: Weights | None, team: Alone
     ) -> None:
         self.weights, self.loss = weights, loss if weights is None else Weighted(loss)
+        self._weight, self._team = partial(weight_of, loss), team
+        team.summed = getattr(loss, "reduction", "mean") == "sum"
+        self.chosen: Any = slice(0, 0)
         self._to_input = input_for(model)
         some = outputs() if isinstance(loss, OF_PAIRS) else None
         if isinstance(some, np.ndarray):
@@ -107,16 +112,19 @@ class Feed:
         self._to_target = as_targets(batches.labels, some, loss)
 
     def __call__(self, batches: Batches) -> Iterator[tuple[Any, Any, Any, float | None]]:
-        """One epoch: samples and targets for the step, the targets as they are, and the sum of their weights."""
-        order = None if self.weights is None else batches.order(batches.epoch)
-        start = 0
-        for images, labels in batches:
+        """One epoch: samples and targets for the step, the targets as they are, and the sum of their weights.
+
+        The targets as they are are None where the same samples count in another process."""
+        share = self._team.share
+        for chosen, images, labels in batches.parts(share):
+            self.chosen = chosen
             x, y, total = self._to_input(images), self._to_target(labels), None
-            if self.weights is not None and order is not None:
-                end = start + count_of(labels)
-                weights, total = self.weights(labels, order[start:end])
-                y, start = (y, weights), end
-            yield x, y, labels, total
+            if self.weights is not None:
+                weights, total = self.weights(labels, chosen)
+                y = y, weights
+            if share is not None:
+                self._team.weight = 0.0 if share.again else self._weight(labels) if total is None else total
+            yield x, y, None if share is not None and share.again else labels, total
 
 
 def first_samples(model: Any, batches: Batches) -> Any:

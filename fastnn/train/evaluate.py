@@ -33,6 +33,7 @@ from .checks import check_data, check_loss, check_model
 from .named import measured, named_loss, named_metrics, remembered_loss
 from .tally import Tally
 from .targets import as_targets, check_outputs, check_probabilities, check_targets, default_loss
+from .team import team_of
 from .unplanned import tell_without_plan
 from .weighing import Weighted, Weights, weights_of
 
@@ -89,6 +90,7 @@ def evaluate(
     metrics: Any = (),
     class_weight: Any = None,
     sample_weight: Any = None,
+    distributed: bool = False,
 ) -> Evaluation:
     """Loss, accuracy and confusion matrix of a model, in eval mode and without a tape; its mode is put back afterwards.
 
@@ -106,6 +108,7 @@ def evaluate(
         batch_size: samples at a time; the result hardly depends on it.
         compile: whether the model is compiled (`fnn.compile`), as for `fit`.
         metrics, class_weight, sample_weight: as for `fit`; the weights count in the loss alone.
+        distributed: whether the processes that mpiexec has started share the samples; all get the whole result.
 
     Raises:
         DataError: no such data, missing values, or columns that are no numbers. ArgumentError: no samples, a loss
@@ -133,8 +136,12 @@ def evaluate(
         finite.check_model("evaluate", model)
         weights = weights_of("evaluate", dataset.labels, dataset.classes, loss, class_weight, sample_weight)
         kept: list[Any] | None = [] if wanted else None
-        tally = measure(predict, dataset, loss, batch_size, _Finite(model, dataset), weights, kept)
-        found = measured(wanted, dataset.labels, joined(kept), loss) if kept else {}
+        team = team_of(distributed)
+        part, check = team.part_of(len(dataset)), _Finite(model, dataset)
+        tally = team.together(lambda: measure(predict, dataset, loss, batch_size, check, weights, kept, part))
+        tally.join(team.collect, whole=False)
+        outputs = [output for outputs in team.collect(kept) for output in outputs] if wanted else []
+        found = measured(wanted, dataset.labels, joined(outputs), loss) if wanted else {}
     named = dataset.classes if tally.confusion is not None else ()
     return Evaluation(tally.loss, tally.accuracy, tally.confusion, tally.count, found, tuple(named))
 
@@ -183,15 +190,17 @@ def measure(
     check: Callable[[int, Any, float], None] | None = None,
     weights: Weights | None = None,
     kept: list[Any] | None = None,
+    part: slice = slice(None),  # it never changes
 ) -> Tally:
-    """Loss and confusions of all samples, batch by batch, in their order.
+    """Loss and confusions of all samples, or of a part of them, batch by batch, in their order.
 
     `check` is shown where each batch starts, its outputs and its loss. Copies of the outputs go to `kept`.
     """
     tally, of_batch = Tally(loss, dataset.labels), loss if weights is None else Weighted(loss)
     to_target: Callable[[Any], Any] | None = None
-    batches = Batches(dataset.images, dataset.labels, batch_size)
-    if batch_size > 1 and len(dataset) % batch_size == 1 < len(dataset):
+    batches = Batches(take(dataset.images, part), take(dataset.labels, part), batch_size)
+    start = part.start or 0
+    if batch_size > 1 and batches.count % batch_size == 1 < batches.count:
         batches.fewest = fewest_for(predict, take(dataset.images, slice(2)))
     for images, labels in batches:
         with at_once(), Stoppable(sum(array.size for array in flatten(images)[0])):
@@ -203,17 +212,18 @@ def measure(
             to_target = as_targets(dataset.labels, outputs, loss)
         targets, total = map_arrays(Tensor, to_target(labels)), None
         if weights is not None:
-            weight, total = weights(labels, slice(tally.count, tally.count + count_of(labels)))
+            weight, total = weights(labels, slice(start, start + count_of(labels)))
             targets = targets, Tensor(weight)
         with np.errstate(over="ignore", invalid="ignore"):  # the loss says it: infinite, or not a number
             value = of_batch(map_arrays(Tensor, outputs), targets)
         if value.ndim:
             raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {value.shape}")
         if check is not None:
-            check(tally.count, outputs, value.item())
+            check(start, outputs, value.item())
         tally.add(value.item(), outputs, labels, classes=len(dataset.classes) or 2, weights=total)
         if kept is not None:
             kept.append(map_arrays(np.copy, outputs))
+        start += count_of(labels)
     return tally
 
 

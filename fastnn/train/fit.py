@@ -22,7 +22,7 @@ from fastnn.trees import count_of
 from . import finite
 from .callbacks import Callback, Training
 from .checks import check_fit, check_model, check_trainable
-from .data import Feed, first_outputs, paired, settled, stepped_per, training_data
+from .data import Feed, first_outputs, first_samples, paired, settled, stepped_per, training_data
 from .evaluate import Evaluation, are_pixels, as_dataset, evaluate
 from .history import EpochRecord, History
 from .interrupts import Interrupted
@@ -32,6 +32,7 @@ from .progress import Progress
 from .steps import make_step, needs_closure
 from .tally import Tally
 from .targets import check_outputs, check_targets, default_loss
+from .team import team_of
 from .weighing import weights_of
 
 __all__ = ["fit"]
@@ -55,6 +56,7 @@ def fit(
     metrics: Any = (),
     class_weight: Any = None,
     sample_weight: Any = None,
+    distributed: bool = False,
 ) -> History:
     """Train a model.
 
@@ -103,6 +105,12 @@ def fit(
         sample_weight: (N,) what the samples count, at least 0, times their classes' weight w. The loss of a batch, an
             epoch or the validation is the weighted mean, sum(w · loss) / sum(w), a sample's own loss being the mean
             over its outputs. Validation data split off keep theirs, others have 1. Accuracy and metrics weigh nothing.
+        distributed: whether all processes that mpiexec has started train this model together, each on its share of
+            every batch; all call `fit` alike, with the same data. The model starts as rank 0's, whose callbacks alone
+            are called, and is the same on all ranks at the end, and so is the history. Batch norm takes the statistics
+            of a rank's own share; the running ones are averaged after every epoch. Random numbers of dropout and
+            augmentation are each rank's own. What one rank raises within a step, all do; where one fails otherwise, the
+            job ends.
 
     Returns:
         The epochs' measurements. The model is trained in place, and its modes (train or eval) are those that it came
@@ -119,7 +127,7 @@ def fit(
         ArgumentError: options that make no sense; among them a loss that cannot be right for such targets and outputs,
             and parameters of which none is to be learned, or none gets a gradient. LabelError: a label that the model
             has no output for, or targets that are none for this loss. DataError: no such data, missing values, or
-            columns that are no numbers.
+            columns that are no numbers. MissingExtraError: distributed without mpi4py.
 
     >>> import fastnn as fnn
     >>> from fastnn import nn
@@ -155,8 +163,9 @@ def fit(
             'epoch: give batch_size="full", or Batches of that size'
         )
     weights = weights_of("fit", batches.labels, batches.classes, loss, class_weight, sample_weight)
-    feed = Feed(model, loss, batches, outputs, weights)
-    step = make_step(model, feed.loss, optimizer, compile)
+    team = team_of(distributed)
+    feed = Feed(model, loss, batches, outputs, weights, team)
+    step = make_step(model, feed.loss, optimizer, compile, team)
     known = remember(model, batches, loss)
     held = None if held is None else as_dataset(held, "test", known)
     numbers = finite.Watched(model, optimizer)
@@ -164,34 +173,37 @@ def fit(
     if held is not None:
         watch = partial(
             evaluate, model, held, loss=loss, compile=compile, metrics=metrics, sample_weight=held_weight,
-            class_weight=None if weights is None else weights.of_class,
+            class_weight=None if weights is None else weights.of_class, distributed=distributed,
         )  # fmt: skip
     training = Training(
         model, optimizer, scheduler, batches, epochs,
         penalty=_penalty(optimizer), loss_fn=loss, compile=compile, val=held, feed=feed,
         callbacks=[*callbacks, *_progress(verbose, f"loss: {type(loss).__name__}, for {why}" if why else "")],
+        team=team,
     )  # fmt: skip
-    callbacks = training.callbacks
+    callbacks = training.callbacks = team.callbacks(training.callbacks)
 
     interrupts = Interrupts()
     try:
         with training_mode(model), interrupts, settled(training):
             begun: list[Callback] = []
             try:
-                for callback in callbacks:
-                    callback.on_train_begin(training)
-                    begun.append(callback)
-                if training.history:  # restored
-                    finite.check_model("fit, going on with a kept training", model)
-                    _stop_without_descent(training)
-                while len(training.history) < epochs and not training.stopped:
-                    _run_epoch(training, step, loss, watch, numbers, interrupts)
+                with team.in_step():
+                    team.first(lambda: _begin(callbacks, training, begun))
+                    team.begin(training, interrupts, partial(first_samples, model, batches))
+                    if training.history:  # restored
+                        finite.check_model("fit, going on with a kept training", model)
+                        _stop_without_descent(training)
+                    while len(training.history) < epochs and not training.stopped:
+                        _run_epoch(training, step, loss, watch, numbers, interrupts)
             finally:
                 interrupts.patient = True
-                _end(begun, training)
+                team.first(lambda: _end(begun, training))
+                team.end(training)
         interrupts.patient = False
         interrupts.heed()  # what came while callbacks ended; from now on signals take their own course again
     except KeyboardInterrupt as error:
+        team.give_up(error)
         number = interrupts.caught or signal.SIGINT
         raise Interrupted(
             f"training was stopped by {signal.Signals(number).name} in epoch {training.epoch}, "
@@ -199,6 +211,9 @@ def fit(
             training.history,
             number,
         ) from error
+    except BaseException as error:
+        team.give_up(error)
+        raise
     return training.history
 
 
@@ -235,23 +250,26 @@ def _run_epoch(
                 f"{training.batch + 1}, at learning rate {_rate(optimizer):g}, and no update was made from it: "
                 f"{_cause(training, x, y)}"
             ) from None
-        tally.add(value, step.outputs, labels, weights=weights)
+        if labels is not None:
+            tally.add(value, step.outputs, labels, weights=weights)
+            if penalty is not None:
+                penalties += count_of(labels) * penalty
         rate = _rate(optimizer)
         if per == "batch":
             scheduler.step()
         training.batch, training.images, training.loss = training.batch + 1, tally.count, tally.loss
-        training.penalty = None
-        if penalty is not None:
-            penalties += count_of(labels) * penalty
-            training.penalty = penalties / tally.count
+        training.images = training.team.images(training)
+        training.penalty = None if penalty is None else penalties / max(tally.count, 1)
         training.seconds = time.perf_counter() - start
-        for callback in callbacks:
-            callback.on_batch_end(training)
+        training.team.call(callbacks, "on_batch_end", training)
         interrupts.heed()
         if training.stopped:
+            training.team.settle(training)
             _check_finite(training, numbers)
             return
     seconds = training.seconds
+    training.team.settle(training)
+    tally.join(training.team.collect, whole=True)
     _check_finite(training, numbers)
     watched = None if watch is None else _watched(watch, training.epoch)
     metrics = {} if watched is None else dict(watched.metrics)
@@ -260,20 +278,20 @@ def _run_epoch(
         scheduler.step(tally.loss if watched is None else watched.loss)
     elif per == "epoch":
         scheduler.step()
-    history.append(
-        EpochRecord(
-            epoch=training.epoch,
-            train_loss=tally.loss,
-            train_accuracy=tally.accuracy,
-            val_loss=None if watched is None else watched.loss,
-            val_accuracy=accuracy,
-            lr=rate,
-            seconds=seconds,
-            images_per_second=tally.count / seconds,
-            penalty=training.penalty,
-            metrics=metrics,
-        )
+    record = EpochRecord(
+        epoch=training.epoch,
+        train_loss=tally.loss,
+        train_accuracy=tally.accuracy,
+        val_loss=None if watched is None else watched.loss,
+        val_accuracy=accuracy,
+        lr=rate,
+        seconds=seconds,
+        images_per_second=tally.count / seconds,
+        penalty=training.penalty,
+        communication=training.team.communication,
+        metrics=metrics,
     )
+    history.append(training.team.same(record))
     _stop_without_descent(training)
     _call(callbacks, "on_epoch_end", training)
     interrupts.heed()
@@ -289,9 +307,8 @@ def _watched(watch: Any, epoch: int) -> Evaluation:
 
 def _cause(training: Training, x: Any, y: Any) -> str:
     """Where the loss of the batch under way comes from, which is not finite."""
-    batches = training.batches
-    order, start = batches.order(batches.epoch - 1), training.batch * batches.batch_size
-    found = finite.cause(training.model, x, y, order[start : start + count_of(x)])
+    own = finite.cause(training.model, x, y, np.arange(training.batches.count)[training.feed.chosen])
+    found = min(training.team.collect(own), key=lambda cause: "overflowed" in cause)  # who does not know says that
     return f"{found}; try a smaller learning rate" if "overflowed" in found else found
 
 
@@ -320,8 +337,13 @@ def _rate(optimizer: Any) -> float:
 
 
 def _call(callbacks: Sequence[Callback], moment: str, training: Training) -> None:
+    training.team.call(callbacks, moment, training)
+
+
+def _begin(callbacks: Sequence[Callback], training: Training, begun: list[Callback]) -> None:
     for callback in callbacks:
-        getattr(callback, moment)(training)
+        callback.on_train_begin(training)
+        begun.append(callback)
 
 
 def _end(callbacks: Sequence[Callback], training: Training) -> None:

@@ -38,6 +38,8 @@ class EpochRecord:
         images_per_second: training samples by that time.
         penalty: mean over the epoch's samples of the optimiser's penalty (`l1=`, `l2=`), taken when the loss was; what
             the updates minimise is train_loss + penalty. None without one.
+        communication: the part of `seconds` spent in exchanges with other processes, waiting for slower ones included;
+            None for one process.
         metrics: what else was measured on the validation samples, by name; a history has it as ``history["val_mae"]``.
     """
 
@@ -50,11 +52,14 @@ class EpochRecord:
     seconds: float
     images_per_second: float
     penalty: float | None = None
+    communication: float | None = None
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def measured(self) -> dict[str, Any]:
-        """Everything by name, metrics as val_mae."""
+        """Everything by name, metrics as val_mae; communication only where there was some."""
         fields = {name: getattr(self, name) for name in FIELDS}
+        if self.communication is None:
+            del fields["communication"]
         return {**fields, **{f"val_{name}": value for name, value in self.metrics.items()}}
 
 
@@ -183,9 +188,11 @@ _COLUMNS: dict[str, tuple[str, int, Callable[[Any], str]]] = {
     "lr": ("lr", 9, "{:.3g}".format),
     "seconds": ("seconds", 7, lambda value: f"{value:.1f}" if value >= 1 else f"{value:.2g}"),
     "images_per_second": ("samples/s", 9, "{:,.0f}".format),
+    "communication": ("exchange", 8, _share),
 }
-_LAST = ("lr", "seconds", "images_per_second")  # of the columns, behind metrics
-_DROPPED = ("images_per_second", "seconds", "lr", "penalty", "train_accuracy", "val_loss")  # where there is no room
+_LAST = ("lr", "seconds", "images_per_second", "communication")  # of the columns, behind metrics
+# Where there is no room.
+_DROPPED = ("communication", "images_per_second", "seconds", "lr", "penalty", "train_accuracy", "val_loss")
 
 
 class Columns:
@@ -233,9 +240,9 @@ def record_from(row: Any) -> EpochRecord:
     """An epoch from its fields as numbers or text; raises KeyError or ValueError where one is missing or no number."""
     if not isinstance(row, dict):
         raise ValueError(f"expected the fields of an epoch, got {type(row).__name__}")
-    row = {"penalty": None, **row}  # older files have none
+    row = {"penalty": None, "communication": None, **row}  # older files have none
     values = {name: None if row[name] in (None, "") else _number(name, row[name]) for name in FIELDS}
-    optional = ("_accuracy", "val_loss", "penalty")
+    optional = ("_accuracy", "val_loss", "penalty", "communication")
     needed = [name for name in FIELDS if values[name] is None and not name.endswith(optional)]
     if needed:
         raise ValueError(f"no {', '.join(needed)}")

@@ -30,6 +30,8 @@ class Progress(Callback):
         header: a line to begin with.
     """
 
+    only_shows = True
+
     def __init__(self, every: int = 1, within: bool = True, header: str = "") -> None:
         self._every, self._within, self._header = every, within, header
         self._bar: Any = None

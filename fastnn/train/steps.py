@@ -17,10 +17,11 @@ from fastnn.optim import Optimizer
 from fastnn.plan.compile import compile
 from fastnn.plan.memory import Buffers, Kept
 from fastnn.plan.steady import Unsteady
-from fastnn.plan.step import NOTHING_TO_TRAIN
+from fastnn.plan.step import NOTHING_TO_TRAIN, Reduce
 from fastnn.tensors import Tensor
 from fastnn.trees import flatten, is_tree, map_arrays
 
+from .team import Alone
 from .unplanned import tell_without_plan
 
 __all__ = ["EagerStep", "make_step"]
@@ -29,11 +30,11 @@ __all__ = ["EagerStep", "make_step"]
 class EagerStep:
     """The step that `fnn.compile` makes, without a plan: the same calls, and the twin that it is tested against.
 
-    Without an optimiser it only adds the gradients to `.grad`.
+    Without an optimiser it only adds the gradients to `.grad`. `reduce` makes means over several processes of them.
     """
 
-    def __init__(self, model: Any, loss: Any, optimizer: Any) -> None:
-        self.model, self.loss, self.optimizer = model, loss, optimizer
+    def __init__(self, model: Any, loss: Any, optimizer: Any, reduce: Reduce | None = None) -> None:
+        self.model, self.loss, self.optimizer, self.reduce = model, loss, optimizer, reduce
         self.outputs: Any = np.zeros(0)
         self.check: Callable[[tuple[int, ...]], None] | None = None  # is shown the shape of the first outputs
         self._buffers = Buffers(model)
@@ -74,6 +75,8 @@ class EagerStep:
         if self.optimizer is not None:
             self.optimizer.zero_grad()
         loss.backward()
+        if self.reduce is not None:
+            value = self.reduce([(p, p.grad) for p in self.model.parameters() if p.grad is not None], value)
         if self.optimizer is not None and not self._reaches:
             check_reached(self.optimizer)
             self._reaches = True
@@ -87,9 +90,10 @@ class CompiledStep:
     That is said once, by a warning. A plan tells before it has changed anything, so no step is lost or made twice.
     """
 
-    def __init__(self, model: Any, loss: Any, optimizer: Any) -> None:
-        self.eager = EagerStep(model, loss, optimizer)
+    def __init__(self, model: Any, loss: Any, optimizer: Any, reduce: Reduce | None = None) -> None:
+        self.eager = EagerStep(model, loss, optimizer, reduce)
         self._step: Any = compile(model, loss, optimizer)
+        self._step.reduce = reduce
         self._made = 0
 
     @property
@@ -130,10 +134,10 @@ class DescentStep:
     gradients come out of a compiled plan that updates nothing, or of the operators.
     """
 
-    def __init__(self, model: Any, loss: Any, optimizer: Optimizer, compiled: bool) -> None:
+    def __init__(self, model: Any, loss: Any, optimizer: Optimizer, compiled: bool, team: Alone) -> None:
         self.model, self.optimizer = model, optimizer
         self.outputs: Any = np.zeros(0)
-        self._evaluate: Any = (CompiledStep if compiled else EagerStep)(model, loss, None)
+        self._evaluate: Any = team.guarded((CompiledStep if compiled else EagerStep)(model, loss, None, team.reduce))
 
     def prepare(self, x: Any, y: Any, check: Callable[[tuple[int, ...]], None]) -> None:
         if any(isinstance(module, Dropout) and module.p > 0 for module in self.model.modules()):
@@ -169,10 +173,11 @@ def needs_closure(optimizer: Any) -> bool:
     return bool(getattr(optimizer, "needs_closure", False))
 
 
-def make_step(model: Any, loss: Any, optimizer: Any, compiled: bool) -> Any:
-    """A compiled step where that is wanted, and model and optimiser are fastnn's own."""
+def make_step(model: Any, loss: Any, optimizer: Any, compiled: bool, team: Alone | None = None) -> Any:
+    """A compiled step where that is wanted, and model and optimiser are fastnn's own; it is one of all of `team`."""
+    team = Alone() if team is None else team
     if needs_closure(optimizer):
-        return DescentStep(model, loss, optimizer, compiled and isinstance(model, Module))
+        return DescentStep(model, loss, optimizer, compiled and isinstance(model, Module), team)
     if compiled and isinstance(model, Module) and isinstance(optimizer, Optimizer):
-        return CompiledStep(model, loss, optimizer)
-    return EagerStep(model, loss, optimizer)
+        return team.guarded(CompiledStep(model, loss, optimizer, team.reduce))
+    return team.guarded(EagerStep(model, loss, optimizer, team.reduce))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,18 @@ class Tally:
             classes = max(classes, 2, *outputs.shape[1:])
             pairs = np.bincount(labels * classes + found, minlength=classes * classes).reshape(classes, classes)
             self.confusion = pairs if self.confusion is None else self.confusion + pairs
+
+    def join(self, collect: Callable[[Any], list[Any]], whole: bool) -> None:
+        """Add the counts of other processes, in their order; `collect` gives every process's value.
+
+        `whole` says whether the losses that each has counted are those of all processes' samples.
+        """
+        names = ("count", "_total", "_weights", "_correct", "confusion")
+        every = collect([getattr(self, name) for name in names])
+        for name, values in zip(names, zip(*every, strict=True), strict=True):
+            known = [value for value in values if value is not None]
+            once = name == "_total" and whole and self._summed
+            setattr(self, name, None if not known else known[0] if once else sum(known[1:], known[0]))
 
     @property
     def loss(self) -> float:

@@ -1,0 +1,196 @@
+"""How far each recipe scales over several ranks, computed from what is measured here.
+
+    mpiexec -n 2 python -m benchmarks.scaling            # steps, latency and bandwidth, and what follows from them
+    mpiexec -n 2 python -m benchmarks.scaling --check    # the formula against trainings with injected delays
+
+A step of N ranks takes step(B/N) + exchange(N): the gradients of a share, with the update, and
+
+    exchange(N) = 2 · (N - 1) · (latency + bytes / (N · bandwidth)),
+
+since each rank sends N - 1 pieces of bytes / N, adds what it gets, and sends N - 1 pieces of the mean. Step times are
+the fastest of some, measured on all ranks at once, at the batch and at its half, and taken to be linear in the share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import fastnn as fnn
+from fastnn import distributed, recipes
+from fastnn.data import Dataset
+from fastnn.train import team
+from fastnn.train.steps import make_step
+
+RECIPES = ("linear", "mlp", "lenet5", "cnn", "fast")
+RANKS = (2, 4, 8, 16)
+BATCH = 128
+REPEATS = 25
+
+
+class Network(NamedTuple):
+    """What connects the ranks: seconds a message, and bytes a second of each rank."""
+
+    name: str
+    latency: float
+    bandwidth: float
+
+    def exchange(self, size: float, ranks: int) -> float:
+        """Seconds for gradients of so many bytes.
+
+        >>> Network("", 1.0, 10.0).exchange(40.0, 4)
+        12.0
+        """
+        return 2 * (ranks - 1) * (self.latency + size / (ranks * self.bandwidth))
+
+
+TYPICAL = (Network("10 Gbit/s Ethernet", 30e-6, 1.1e9), Network("1 Gbit/s Ethernet", 50e-6, 0.11e9))
+
+
+class Steps(NamedTuple):
+    """A recipe's step on one rank: seconds at the batch, at half of it, and its gradients' bytes."""
+
+    name: str
+    whole: float
+    half: float
+    size: int
+
+    def at(self, share: float) -> float:
+        """Seconds for a share of so many samples.
+
+        >>> Steps("", 3.0, 2.0, 0).at(BATCH / 4)
+        1.5
+        """
+        fixed = max(0.0, 2 * self.half - self.whole)  # below 0 by noise, or by what the cache holds of a half
+        return fixed + (self.whole - fixed) * share / BATCH
+
+    def speedup(self, network: Network, ranks: int) -> float:
+        """How much faster so many ranks are than one."""
+        return self.whole / (self.at(BATCH / ranks) + network.exchange(self.size, ranks))
+
+
+def best(work: Callable[[], Any]) -> float:
+    """The least of the seconds that `work`, begun on all ranks together, takes on the slowest."""
+    world, seconds = distributed.world(), []
+    for _ in range(REPEATS):
+        world.comm.Barrier()
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return float(np.min(np.max(world.together(lambda: seconds), axis=0)))
+
+
+def steps_of(name: str) -> Steps:
+    data = samples()
+    recipe = recipes.recipe(name, data, batch_size=BATCH)
+    model = recipe.build(data)
+    step = make_step(model, recipe.loss(), recipe.optimizer(model), True)
+    seconds = [best(lambda n=n: step(data.images[:n], data.labels[:n])) for n in (BATCH, BATCH // 2)]  # type: ignore[misc]
+    return Steps(name, *seconds, sum(p.data.nbytes for p in model.parameters()))
+
+
+def samples() -> Dataset:
+    draw = np.random.default_rng(0)
+    return Dataset(draw.integers(0, 256, (10_000, 1, 28, 28), np.uint8), draw.integers(0, 10, 10_000), name="random")
+
+
+def network_here() -> Network:
+    """Latency and bandwidth by exchanges of two sizes."""
+    world, seconds, sizes = distributed.world(), [], (1000, 1_000_000)
+    for count in sizes:
+        parameter = fnn.nn.Parameter(np.zeros(count, np.float32))
+        mean, grad = distributed.Mean(world, [parameter]), np.ones(count, np.float32)
+        seconds.append(best(lambda mean=mean, p=parameter, grad=grad: mean([(p, grad)], 1.0, 0.0)))  # type: ignore[misc]
+        mean.close()
+    n = world.size
+    bandwidth = (sizes[1] - sizes[0]) * 4 * 2 * (n - 1) / n / (seconds[1] - seconds[0])
+    return Network(f"this machine, {n} ranks", seconds[0] / (2 * (n - 1)), bandwidth)
+
+
+def delayed(network: Network) -> type[distributed.Mean]:
+    """The exchange, with as much more time as this network would take."""
+
+    class Delayed(distributed.Mean):
+        def __call__(self, gradients: Any, *told: Any, **options: Any) -> tuple[float, int]:
+            size = sum(grad.nbytes for _, grad in gradients)
+            time.sleep(network.exchange(size, distributed.size()))
+            return super().__call__(gradients, *told, **options)
+
+    return Delayed
+
+
+class Clock(fnn.train.Callback):
+    """When each step was done."""
+
+    only_shows = True
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_batch_end(self, training: fnn.train.Training) -> None:
+        self.times.append(time.perf_counter())
+
+
+def check(here: Network) -> None:
+    """Print what a step of trainings takes beside what the formula says, without and with injected delays."""
+    data, without = samples().subset(slice(0, 20 * BATCH)), 0.0
+    rows = ["| recipe | network | measured, ms a step | computed |", "|---|---|---|---|"]
+    for name in ("linear", "mlp"):
+        steps = steps_of(name)
+        for network in (here, *TYPICAL):
+            if network is not here:
+                team.Mean = delayed(network)  # type: ignore[misc]
+            recipe = recipes.recipe(name, data, batch_size=BATCH)
+            model = recipe.build(data)
+            clock = Clock()
+            fnn.fit(
+                model, (data.images, data.labels), loss=recipe.loss(), optimizer=recipe.optimizer(model), epochs=3,
+                batch_size=BATCH, distributed=True, verbose=False, callbacks=[clock],
+            )  # fmt: skip
+            measured = min(np.diff(clock.times), default=0.0)
+            ranks = distributed.size()
+            if network is here:
+                computed, without = steps.at(BATCH / ranks) + here.exchange(steps.size, ranks), measured
+            else:
+                computed = without + network.exchange(steps.size, ranks)
+            rows.append(f"| {name} | {network.name} | {1e3 * measured:.1f} | {1e3 * computed:.1f} |")
+        team.Mean = distributed.Mean  # type: ignore[misc]
+    say("\n".join(rows))
+
+
+def say(text: str) -> None:
+    if distributed.rank() == 0:
+        print(text, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How far each recipe scales over several ranks.")
+    parser.add_argument("--check", action="store_true", help="compare the formula with injected delays")
+    parser.add_argument("--threads", type=int, default=1, help="of each rank; default 1")
+    arguments = parser.parse_args()
+    fnn.set_num_threads(arguments.threads)
+    if distributed.size() == 1:
+        parser.error("start it by mpiexec -n 2 python -m benchmarks.scaling")
+    here = network_here()
+    say(f"{here.name}: latency {1e6 * here.latency:.0f} µs, bandwidth {here.bandwidth / 1e9:.2f} GB/s\n")
+    if arguments.check:
+        check(here)
+        return
+    networks = (here, *TYPICAL)
+    say(f"| recipe, batches of {BATCH} | gradients, MB | step, ms | of half a batch, ms | network | "
+        + " | ".join(f"{n} ranks" for n in RANKS) + " |")  # fmt: skip
+    say("|---|---|---|---|---|" + "---|" * len(RANKS))
+    for name in RECIPES:
+        steps = steps_of(name)
+        for network in networks:
+            speedups = " | ".join(f"{steps.speedup(network, ranks):.2f}" for ranks in RANKS)
+            own = f"{name} | {steps.size / 1e6:.2f} | {1e3 * steps.whole:.1f} | {1e3 * steps.half:.1f}"
+            say(f"| {own if network is here else ' | | |'} | {network.name} | {speedups} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Trainings that tests/train/test_train_distributed.py runs on one rank and, by mpiexec, on several.
+
+python distributed_program.py OUT [--distributed]: writes OUT.RANK.json and OUT.RANK.npz.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+
+import fastnn as fnn
+from fastnn import distributed, nn, optim, train
+
+DATA = fnn.data.load("digits")
+SAID: dict[str, Any] = {}
+ARRAYS: dict[str, np.ndarray] = {}
+SHARED = "--distributed" in sys.argv
+RANK = distributed.rank() if SHARED else 0
+
+
+def network(*inside: nn.Module, seed: int = 0) -> nn.Sequential:
+    fnn.manual_seed(seed if RANK == 0 else 100 + seed)  # all ranks begin as rank 0 does
+    layers = [nn.Normalize(0.3, 0.4), nn.Flatten(), nn.Linear(784, 32), *inside, nn.ReLU(), nn.Linear(32, 10)]
+    return nn.Sequential(*layers)
+
+
+def fitted(name: str, model: nn.Module, data: Any = None, **options: Any) -> fnn.History:
+    data = DATA.subset(slice(0, 330)) if data is None else data
+    history = fnn.fit(model, data, verbose=False, seed=3, distributed=SHARED, **options)
+    ARRAYS[name] = np.concatenate([p.numpy().ravel() for p in model.parameters()])
+    SAID[name] = [[record.train_loss, record.train_accuracy, record.val_loss] for record in history]
+    return history
+
+
+def equal_paths() -> None:
+    """What does not depend on the number of ranks: 33 samples in a batch are uneven shares, the last batch is short."""
+    model = network()
+    rates = optim.AdamW(model.parameters(), lr=0.002, l2=1e-4)
+    most, distributed.Mean.MOST_SHARED = distributed.Mean.MOST_SHARED, 0  # as between machines
+    fitted("adam", model, optimizer=rates, batch_size=33, epochs=10, val=0.25)  # 248 samples: 8 steps an epoch
+    distributed.Mean.MOST_SHARED = most
+    model = network()
+    adam = optim.Adam(model.parameters(), lr=0.002)
+    plan = optim.lr_scheduler.OneCycleLR(adam, max_lr=0.01, total_steps=100)
+    options: Any = {"batch_size": 33, "epochs": 10, "scheduler": plan}
+    fitted("steps", model, optimizer=adam, **options)  # 100 steps
+    model = network()
+    sgd = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    fitted("eager", model, optimizer=sgd, batch_size=47, epochs=2, compile=False, class_weight={3: 5.0})
+    model = network()
+    rates = optim.SGD(model.parameters(), lr=0.001)
+    fitted("sum", model, optimizer=rates, batch_size=47, epochs=2, loss=nn.CrossEntropyLoss(reduction="sum"))
+    weighted = nn.CrossEntropyLoss(weight=np.arange(1, 11, dtype=np.float32), ignore_index=3)
+    fitted("ignored", network(), epochs=2, batch_size=47, loss=weighted)
+    model = network()
+    fitted("descent", model, optimizer=optim.GradientDescent(model.parameters()), batch_size="full", epochs=4)
+    found = fnn.evaluate(model, DATA.subset(slice(0, 301)), metrics=["f1"], distributed=SHARED)
+    SAID["evaluation"] = [found.loss, found.accuracy, found.metrics["f1"]]
+    ARRAYS["confusion"] = found.confusion if found.confusion is not None else np.zeros(0)
+    model = network()
+    fitted("tiny", model, (DATA.images[:5], DATA.labels[:5]), batch_size=4, epochs=3)  # the last batch is one sample
+
+
+def own_numbers() -> None:
+    """What is each rank's own: statistics, dropout, augmentation."""
+    for name in ("random", "random again"):
+        model = network(nn.BatchNorm1d(32), nn.Dropout(0.3))
+        data = DATA.subset(slice(0, 130))
+        moves = fnn.data.Augment(shift=2)
+        batches = fnn.data.Batches(data.images, data.labels, 32, shuffle=True, seed=1, augment=moves)
+        drawn: list[float] = []
+        loss = nn.CrossEntropyLoss()
+        model[4].register_forward_hook(lambda module, args, out, to=drawn: to.append(float(out.detach().numpy().sum())))
+        fitted(name, model, batches, loss=loss, epochs=2, compile=False)
+        ARRAYS[f"{name}, statistics"] = np.concatenate([model[3].running_mean, model[3].running_var])
+        SAID[f"{name}, drawn"] = drawn
+
+
+def callbacks() -> None:
+    """They run on rank 0, and stop all."""
+
+    class Stop(train.Callback):
+        calls = 0
+
+        def on_batch_end(self, training: train.Training) -> None:
+            self.calls += 1
+            training.optimizer.param_groups[0]["lr"] *= 0.9
+            if training.epoch == 2 and training.batch == 2:
+                training.stop("enough")
+
+    model, stop = network(), Stop()
+    history = fitted("callback", model, batch_size=64, epochs=5, callbacks=[stop])
+    SAID["callback"] = [stop.calls, len(history)]
+
+
+def failures() -> None:
+    """What one rank meets in a step is raised on all."""
+
+    def own_loss(outputs: Any, targets: Any) -> Any:
+        if RANK == 1 or not SHARED:
+            raise ValueError("fails on one rank")
+        return nn.CrossEntropyLoss()(outputs, targets)
+
+    cases: dict[str, Any] = {"error": ((DATA.images[:64], DATA.labels[:64]), own_loss)}
+    samples = np.ones((8, 784), np.float32)
+    samples[-1, 5] = np.nan  # in the last share
+    cases["not finite"] = (fnn.data.Batches(samples, DATA.labels[:8], 8), None)
+    if SHARED:
+        count = 64 + RANK
+        cases["other data"] = ((DATA.images[:count], DATA.labels[:count]), None)
+    for name, (data, loss) in cases.items():
+        model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        try:
+            fitted(name, model, data, loss=loss, compile=False)
+            SAID[name] = "nothing was raised"
+        except Exception as error:
+            SAID[name] = f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    equal_paths()
+    own_numbers()
+    callbacks()
+    failures()
+    with open(f"{sys.argv[1]}.{RANK}.json", "w") as stream:
+        json.dump(SAID, stream)
+    np.savez(f"{sys.argv[1]}.{RANK}.npz", **ARRAYS)
