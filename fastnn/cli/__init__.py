@@ -133,7 +133,19 @@ class _Command(_Parser):
 
 def _parser() -> argparse.ArgumentParser:
     # Imported here, within main's try: a Ctrl-C meanwhile is a Ctrl-C like any other.
-    from fastnn.cli import compare_optimizers, data, demo, diagnose, export, info, landscape, runs, summary, train
+    from fastnn.cli import (
+        bench,
+        compare_optimizers,
+        data,
+        demo,
+        diagnose,
+        export,
+        info,
+        landscape,
+        runs,
+        summary,
+        train,
+    )
     from fastnn.config import version
 
     parser = _Parser(
@@ -144,6 +156,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastnn {version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Command)
-    for group in (train, runs, diagnose, landscape, compare_optimizers, demo, export, summary, data, info):
+    for group in (train, runs, diagnose, landscape, compare_optimizers, demo, export, summary, data, bench, info):
         group.add_commands(commands)
     return parser
