@@ -136,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     from fastnn.cli import (
         bench,
         compare_optimizers,
+        completion,
         data,
         demo,
         diagnose,
@@ -158,4 +159,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Command)
     for group in (train, runs, diagnose, landscape, compare_optimizers, demo, export, summary, data, bench, info):
         group.add_commands(commands)
+    completion.add_commands(commands, lambda: parser)
     return parser

@@ -16,7 +16,7 @@ from fastnn.config import configuration
 from fastnn.errors import ArgumentError
 from fastnn.nn import CrossEntropyLoss
 from fastnn.optim import SGD
-from fastnn.plan import compile
+from fastnn.plan.compile import compile
 from fastnn.tables import aligned, html_text
 
 from .recipe import MODELS
