@@ -25,7 +25,7 @@ if SANITIZE:
     FLAGS += [*SANITIZERS, "-O0", "-g1", "-w"]  # optimised, they take several times as long to compile
 SMALLER = [] if SANITIZE else ["-O2"]
 FILE_FLAGS = {
-    "_kernels.c": SMALLER,  # the binding: a sixth less code than by -O3, and as fast
+    "_kernels.c": SMALLER,  # the binding: a sixth less code than by -O3, within some 5 % of a small call
     "isa_baseline.c": SMALLER if platform.machine() in ("x86_64", "AMD64") else [],  # CPUs of before 2013: a fifth less
     "isa_avx2.c": ["-mavx2", "-mfma"],
     "isa_avx512.c": ["-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", "-mfma", "-mprefer-vector-width=512"],

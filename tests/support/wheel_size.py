@@ -1,6 +1,7 @@
 """What a wheel weighs, and all that is downloaded with it: `python tests/support/wheel_size.py WHEEL`.
 
-Exit code 1 where the wheel has more than 3 MB, or the whole more than 25 MB. pip downloads the dependencies for this Python.
+Exit code 1 where the wheel has more than 3 MB, or the whole more than 25 MB. pip downloads the dependencies for this
+Python.
 """
 
 from __future__ import annotations
