@@ -26,6 +26,13 @@ WORDS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small matrices and arrays, which take no time."""
+    monkeypatch.setattr(speed, "SIZES", (32,))
+    monkeypatch.setattr(speed, "FLOATS", 1 << 12)
+
+
 def test_bench_prints_writes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     threads = fnn.get_num_threads()
