@@ -10,10 +10,11 @@ Layers and losses are in `fnn.nn`, optimisers in `fnn.optim`, data sets in `fnn.
 `fnn.weights`, what looks into models in `fnn.insight`; `fnn.Tensor` computes gradients.
 """
 
-# This file is the table of contents. What training, data and insight need is imported on first use.
+# This file is the table of contents; their types are in __init__.pyi. What training, data and insight need is imported
+# on first use.
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastnn import backends, errors, init, nn, ops, optim, random
 from fastnn.backends import get_num_threads, set_num_threads
@@ -32,43 +33,6 @@ from fastnn.recording import (
     set_grad_enabled,
 )
 from fastnn.tensors import Function, Size, Tensor
-
-if TYPE_CHECKING:
-    __version__: str
-
-    from fastnn import (
-        accelerator,
-        autograd,
-        cuda,
-        data,
-        distributed,
-        distributions,
-        func,
-        insight,
-        interop,
-        plan,
-        recipes,
-        train,
-        utils,
-        weights,
-    )
-    from fastnn.config import show_config
-    from fastnn.insight import landscape
-    from fastnn.insight.compare import compare_optimizers
-    from fastnn.insight.diagnosis import diagnose
-    from fastnn.insight.gradients import gradcheck, gradgradcheck, numeric_gradient
-    from fastnn.insight.graph import graph
-    from fastnn.insight.signals import signal_report
-    from fastnn.interop import onnx
-    from fastnn.interop.torch import from_torch, to_torch
-    from fastnn.ops import *  # noqa: F403
-    from fastnn.plan.compile import compile
-    from fastnn.recipes import load_run
-    from fastnn.saving import load, save
-    from fastnn.train.evaluate import evaluate
-    from fastnn.train.fit import fit
-    from fastnn.train.history import History
-    from fastnn.train.predict import predict, predict_proba
 
 __all__ = [
     "FastnnError",

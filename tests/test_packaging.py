@@ -84,6 +84,19 @@ def test_no_text_tells_to_install_the_package_of_this_name_on_pypi() -> None:
             assert told.search((ROOT / name).read_text()) is None, name
 
 
+def test_every_supported_python_gets_wheels() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    oldest = re.search(r'requires-python = ">=3\.(\d+)"', project)
+    wheels = re.search(r'^\[tool\.cibuildwheel\]\nbuild = "(.*)"$', project, re.M)
+    assert oldest is not None
+    assert wheels is not None
+    built = [int(version) for version in re.findall(r"cp3(\d+)-\*", wheels[1])]
+    assert built == list(range(int(oldest[1]), built[-1] + 1))
+    command = project.split("test-command = [")[1].split("]")[0]
+    assert all((ROOT / name).exists() for name in re.findall(r"tests/\S+\.py", command))
+    assert "MACOSX_DEPLOYMENT_TARGET" in project
+
+
 @pytest.mark.long
 def test_source_distribution(sources: Path, tmp_path: Path) -> None:
     """All that building and testing need, and nothing that is made from it."""
@@ -93,7 +106,14 @@ def test_source_distribution(sources: Path, tmp_path: Path) -> None:
     with tarfile.open(archive) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
     written = files("kernels/*.pyx", "kernels/*.pxi", "kernels/**/*.c", "kernels/**/*.h")
-    written |= files("fastnn/**/*.py", "tests/*.py", "benchmarks/**/*.py", "benchmarks/**/*.c")
+    written |= files(
+        "fastnn/**/*.py",
+        "fastnn/**/*.pyi",
+        "tests/*.py",
+        "tests/kernels_c/*.[ch]",
+        "benchmarks/**/*.py",
+        "benchmarks/**/*.c",
+    )
     written |= files("examples/*.py", "docs/**/*.md", "docs/**/*.png", "docs/**/*.svg")
     written |= files("LICENSE", "*.md", "setup.py", "pyproject.toml", "fastnn/py.typed", "fastnn/data/digits.npz")
     written |= files("fastnn/*.txt", "docs/*.py", "mkdocs.yml")
@@ -107,7 +127,13 @@ def test_wheel_holds_the_package_and_nothing_else(without_kernels: Path) -> None
     held = {str(path.relative_to(without_kernels)) for path in without_kernels.rglob("*") if path.is_file()}
     code = {name for name in held if name.endswith(".py")}
     assert code == files("fastnn/**/*.py")
-    assert {"fastnn/py.typed", "fastnn/pytorch_names.txt", "fastnn/data/digits.npz", "fastnn/data/DIGITS.md"} <= held
+    assert {
+        "fastnn/py.typed",
+        "fastnn/__init__.pyi",
+        "fastnn/pytorch_names.txt",
+        "fastnn/data/digits.npz",
+        "fastnn/data/DIGITS.md",
+    } <= held
     assert {name.split("/")[0] for name in held if not name.endswith(".whl")} - {"fastnn"} == {
         f"fastnn_cpu-{name.split('-')[1]}.dist-info" for name in held if name.endswith(".whl")
     }

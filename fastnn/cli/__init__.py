@@ -134,7 +134,9 @@ class _Command(_Parser):
 def _parser() -> argparse.ArgumentParser:
     # Imported here, within main's try: a Ctrl-C meanwhile is a Ctrl-C like any other.
     from fastnn.cli import (
+        bench,
         compare_optimizers,
+        completion,
         convert,
         data,
         demo,
@@ -156,6 +158,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"fastnn {version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Command)
-    for group in (train, runs, diagnose, landscape, compare_optimizers, demo, export, convert, summary, data, info):
+    for group in (
+        train,
+        runs,
+        diagnose,
+        landscape,
+        compare_optimizers,
+        demo,
+        export,
+        convert,
+        summary,
+        data,
+        bench,
+        info,
+    ):
         group.add_commands(commands)
+    completion.add_commands(commands, lambda: parser)
     return parser

@@ -88,7 +88,7 @@ def load(
         size = check_size("load", size)
     if of_files(source):
         return _pictures(source).read(split, size, gray, classes)
-    if not (size is gray is classes is None) and (not isinstance(source, str) or source in SOURCES):
+    if any(given is not None for given in (size, gray, classes)) and (not isinstance(source, str) or source in SOURCES):
         raise ArgumentError("size, gray and classes are for image files, got them for another source")
     if isinstance(source, Dataset):
         return source

@@ -75,7 +75,7 @@ def figure(width: float, height: float) -> Figure:
 def _shown_by_notebooks(figure: Any) -> Any:
     """A subclass of Matplotlib's Figure."""
 
-    class Picture(figure):
+    class Picture(figure):  # type: ignore[misc]
         """A figure that notebooks show without any set-up, once."""
 
         def _repr_png_(self) -> bytes:

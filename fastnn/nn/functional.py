@@ -8,15 +8,17 @@ from fastnn.ops.names import having, in_place, method
 if TYPE_CHECKING:
     from fastnn.ops import *  # noqa: F403
 
-__all__ = having("F")
+_NAMES = having("F")
+if not TYPE_CHECKING:
+    __all__ = _NAMES
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__ and name not in in_place("F"):
+    if name not in _NAMES and name not in in_place("F"):
         raise no_such_name("fastnn.nn.functional", name)
     globals()[name] = value = method(name)
     return value
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return _NAMES

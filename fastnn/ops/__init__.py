@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from fastnn.ops.sorting import *  # noqa: F403
     from fastnn.ops.writing import *  # noqa: F403
 
-__all__ = sorted(names.FORMS)
+if not TYPE_CHECKING:  # which would take a list that it cannot read for an empty one
+    __all__ = sorted(names.FORMS)
 
 
 def __getattr__(name: str) -> Any:

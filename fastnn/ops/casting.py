@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from fastnn.ops.names import of
 from fastnn.ops.shaping import reshape
 from fastnn.tensors import Tensor
 
-__all__ = of("casting")
+if not TYPE_CHECKING:
+    __all__ = of("casting")
 
 
 def _cast(name: str, dtype: Any, doc: str) -> Any:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +25,8 @@ from fastnn.ops.draws import Permutation, RandintLike, RandLike, RandnLike, draw
 from fastnn.ops.names import of
 from fastnn.tensors import Array, Function, Tensor
 
-__all__ = of("creation")
+if not TYPE_CHECKING:
+    __all__ = of("creation")
 
 _TAKEN: dict[str, Any] = {"layout": None, "pin_memory": False, "memory_format": None, "out": None}
 
@@ -142,7 +144,7 @@ def _full(
     return _made(op, np.full(shape, value, kind), None, device, requires_grad, rest)
 
 
-def _filled(name: str, value: float, doc: str) -> Any:
+def _filled(name: str, value: float, doc: str) -> Callable[..., Tensor]:
     def made(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **rest: Any) -> Tensor:
         shape = sizes(name, (rest.pop("size"),) if "size" in rest else size)
         return _full(name, shape, value, dtype=dtype, device=device, requires_grad=requires_grad, **rest)

@@ -19,7 +19,8 @@ from fastnn.tensors import Array, Context, Function, Tensor
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
-__all__ = of("draws")
+if not TYPE_CHECKING:
+    __all__ = of("draws")
 
 
 class RandnLike(Function):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,8 @@ from fastnn.ops.logic import eq, isnan, lt
 from fastnn.ops.names import of
 from fastnn.tensors import Array, Context, Function, Tensor
 
-__all__ = of("elementwise")
+if not TYPE_CHECKING:
+    __all__ = of("elementwise")
 
 Formula = Callable[..., Any]
 FORMULAS: dict[type[Function], Formula] = {}  # of the forward

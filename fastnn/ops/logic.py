@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from fastnn.ops.arithmetic import Compare, abs, sub
 from fastnn.ops.names import of
 from fastnn.tensors import Tensor
 
-__all__ = of("logic")
+if not TYPE_CHECKING:
+    __all__ = of("logic")
 
 
 def _of_two(name: str, ufunc: np.ufunc, doc: str) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from fastnn.ops.names import of
 from fastnn.ops.shaping import Deviation, Extremum, Place, Sum
 from fastnn.tensors import Array, Context, Function, Tensor
 
-__all__ = of("reductions")
+if not TYPE_CHECKING:
+    __all__ = of("reductions")
 F = TypeVar("F")
 
 

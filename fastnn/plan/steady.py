@@ -245,7 +245,8 @@ def _equal(a: Any, b: Any, where: dict[int, Any], depth: int = 6) -> bool:
         )
     if is_dataclass(a):
         return all(_equal(getattr(a, f.name), getattr(b, f.name), where, depth - 1) for f in fields(a))
-    if type(a).__eq__ is not object.__eq__:
+    equality: Any = type(a).__eq__
+    if equality is not object.__eq__:
         return bool(a == b)
     return _equal(getattr(a, "__dict__", None), getattr(b, "__dict__", None), where, depth - 1)
 

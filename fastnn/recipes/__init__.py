@@ -12,6 +12,7 @@ from .recipe import AUTO, MODELS, Recipe, augmentation, choose, recipe, recipe_o
 from .rows import cnn1d, tabular
 from .run import Run, load_run
 from .small import best, cnn, fast, lenet5, linear, mlp
+from .speed import Measure, Speed, measure_speed
 from .training import train
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "AUTO",
     "FULL",
     "MODELS",
+    "Measure",
     "Recipe",
     "Run",
+    "Speed",
     "augmentation",
     "best",
     "choose",
@@ -30,6 +33,7 @@ __all__ = [
     "lenet5",
     "linear",
     "load_run",
+    "measure_speed",
     "mlp",
     "mobile",
     "recipe",

@@ -68,7 +68,19 @@ def test_data_that_are_not_there_are_exit_3(tmp_path: Path) -> None:
 def test_help_and_nonsense() -> None:
     help_ = run([*FASTNN, "--help"])
     assert help_.returncode == 0
-    for word in ("train", "eval", "predict", "summary", "export", "data", "info", "130", "FASTNN_DATA_DIR"):
+    for word in (
+        "train",
+        "eval",
+        "predict",
+        "summary",
+        "export",
+        "data",
+        "bench",
+        "completion",
+        "info",
+        "130",
+        "FASTNN_DATA_DIR",
+    ):
         assert word in help_.stdout
     nonsense = run([*FASTNN, "nonsense"])
     assert nonsense.returncode == 2

@@ -26,7 +26,7 @@ class Dataset(Generic[T]):
     def __getitem__(self, index: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} needs a method __getitem__(self, index)")
 
-    def __add__(self, other: Any) -> ConcatDataset:
+    def __add__(self, other: Any) -> ConcatDataset[Any]:
         return ConcatDataset([self, other])
 
 
