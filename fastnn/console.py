@@ -33,14 +33,15 @@ def shown(text: Any, keep: str = "") -> str:
 
 
 def silence() -> None:
-    """Write nothing from here on: in a process that another one speaks for."""
+    """Say nothing from here on: in a process that another one speaks for."""
     global _silent
     _silent = True
 
 
 def say(text: Any = "", *, error: bool = False) -> None:
     """Print lines on standard output, or on standard error with `error`; see `write`."""
-    write(f"{text}\n", sys.stderr if error else sys.stdout)
+    if not _silent:
+        write(f"{text}\n", sys.stderr if error else sys.stdout)
 
 
 def write(text: str, stream: Any) -> None:
@@ -49,7 +50,7 @@ def write(text: str, stream: Any) -> None:
 
     Raises OSError if standard output is a file or pipe that cannot be written to.
     """
-    if _silent or not hasattr(stream, "write"):  # None, as a rule
+    if not hasattr(stream, "write"):  # None, as a rule
         return
     text = shown(text, keep="\n")
     try:

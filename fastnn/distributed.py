@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastnn import backends, versions
+from fastnn import backends, console, versions
 from fastnn.errors import BackendError, FastnnError, GraphError, MissingExtraError
 from fastnn.tensors import Array
 
@@ -153,11 +153,8 @@ class World:
         text = "" if isinstance(error, FastnnError) else "".join(traceback.format_exception(error))
         why = f"{type(error).__name__}: {error}".rstrip(": ")
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            print(
-                f"{text}fastnn: rank {self.rank} of {self.size} has failed, which ends the job: {why}",
-                file=sys.__stderr__,
-                flush=True,
-            )
+            said = f"{text}fastnn: rank {self.rank} of {self.size} has failed, which ends the job: {why}\n"
+            console.write(said, sys.__stderr__)
         self.comm.Abort(1)
 
 
