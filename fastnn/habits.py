@@ -12,7 +12,6 @@ from fastnn.errors import ArgumentError
 
 _CPU = "fastnn runs on the CPU: leave it out"
 _OPTIMISERS = "fnn.optim has SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Adadelta, RMSprop, Rprop, ASGD and LBFGS"
-_NORMED = "in a module's forward, w = v * (g / v.norm()) is weight normalisation; fastnn does not rewrite modules"
 
 HINTS = {
     "fastnn.autograd": {"profiler": "model.describe() of a compiled step tells where the time goes"},
@@ -20,7 +19,6 @@ HINTS = {
         "DataParallel": _CPU,
     },
     "fastnn.nn.utils": {
-        **dict.fromkeys(("weight_norm", "spectral_norm", "parametrizations", "parametrize"), _NORMED),
         "prune": "write zeros into weight.data, and mask weight.grad before each step",
     },
     "fastnn.utils": {"tensorboard": "history.json holds what fit has seen; History.plot draws it"},

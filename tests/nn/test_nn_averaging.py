@@ -123,7 +123,7 @@ def test_parameters_as_a_vector() -> None:
 
 
 def test_what_utils_lacks_has_a_hint() -> None:
-    with pytest.raises(AttributeError, match="weight normalisation"):
-        _ = nn.utils.weight_norm
+    with pytest.raises(AttributeError, match="zeros into weight"):
+        _ = nn.utils.prune
     with pytest.raises(AttributeError, match="LBFGS"):
         _ = optim.SparseAdam

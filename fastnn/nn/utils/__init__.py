@@ -23,6 +23,13 @@ __all__ = [
     "vector_to_parameters",
 ]
 
+_OLD = {  # names of PyTorch's older functions in parametrizations
+    "remove_spectral_norm": "remove_spectral_norm",
+    "remove_weight_norm": "remove_weight_norm",
+    "spectral_norm": "old_spectral_norm",
+    "weight_norm": "old_weight_norm",
+}
+
 
 def clip_grad_norm_(
     parameters: Any,
@@ -120,6 +127,8 @@ def _norm(arrays: list[Array], kind: float) -> float:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "rnn":
-        return import_module("fastnn.nn.utils.rnn")
+    if name in ("parametrizations", "parametrize", "rnn"):
+        return import_module(f"fastnn.nn.utils.{name}")
+    if name in _OLD:
+        return getattr(import_module("fastnn.nn.utils.parametrizations"), _OLD[name])
     raise no_such_name("fastnn.nn.utils", name)

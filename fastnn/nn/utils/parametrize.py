@@ -1,0 +1,220 @@
+"""PyTorch's torch.nn.utils.parametrize: parameters that are computed from others whenever they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache, partial
+from typing import Any
+
+from fastnn.errors import ArgumentError, ShapeError
+from fastnn.habits import no_such_name
+from fastnn.nn.containers import ModuleDict, ModuleList
+from fastnn.nn.module import Module, Parameter
+from fastnn.recording import no_grad
+from fastnn.tensors import Tensor
+
+__all__ = [
+    "ParametrizationList",
+    "cached",
+    "computed",
+    "is_parametrized",
+    "register_parametrization",
+    "remove_parametrizations",
+    "type_before_parametrizations",
+]
+
+_kept: ContextVar[dict[tuple[int, str], Any] | None] = ContextVar("kept", default=None)  # by module and name
+
+
+class ParametrizationList(ModuleList):
+    """What computes one parameter of a module: the parameters that are learned, and the modules they go through.
+
+    Attributes:
+        original: what the first module takes; original0, original1, ... where its `right_inverse` gives several.
+    """
+
+    def __init__(self, first: Module, original: Parameter, unsafe: bool = False) -> None:
+        super().__init__()
+        self.unsafe = unsafe
+        self.append(first)
+        inverse = getattr(first, "right_inverse", None)
+        with no_grad():
+            values = original if inverse is None else inverse(original)
+        self.several = isinstance(values, (tuple, list))
+        names = [f"original{i}" for i in range(len(values))] if self.several else ["original"]
+        for name, value in zip(names, values if self.several else [values], strict=True):
+            learned = value if value is original else Parameter(value.detach().clone(), original.requires_grad)
+            setattr(self, name, learned)
+
+    def originals(self) -> list[Any]:
+        """The parameters that are learned."""
+        return list(self.parameters(recurse=False))
+
+    def forward(self) -> Any:
+        first, *others = self.children()
+        value = first(*self.originals())
+        for module in others:
+            value = module(value)
+        return value
+
+
+def register_parametrization(
+    module: Module, tensor_name: str, parametrization: Module, *, unsafe: bool = False
+) -> Module:
+    """Let a parameter be `parametrization(original)` from now on, whenever it is read; the original is learned.
+
+    Args:
+        module: whose parameter; its class becomes one of its own, Parametrized..., and it is returned.
+        tensor_name: the parameter's name, such as "weight"; a second parametrization takes the first one's result.
+        parametrization: takes the original and returns a tensor of its shape. With a method ``right_inverse``, it is
+            given the parameter as it is, and returns the original, or several: then it takes several.
+        unsafe: whether the shape may change.
+
+    Raises ArgumentError where the module has no such parameter, ShapeError where the shape changes.
+
+    >>> import numpy as np
+    >>> from fastnn import nn
+    >>> from fastnn.nn.utils import parametrize
+    >>> class Symmetric(nn.Module):
+    ...     def forward(self, x):
+    ...         return x.triu() + x.triu(1).T
+    >>> layer = parametrize.register_parametrization(nn.Linear(3, 3), "weight", Symmetric())
+    >>> bool((layer.weight == layer.weight.T).all()), sorted(layer.state_dict())
+    (True, ['bias', 'parametrizations.weight.original'])
+    """
+    if not isinstance(parametrization, Module):
+        raise ArgumentError(
+            f"register_parametrization: expected a Module, got {type(parametrization).__name__}: write its "
+            "forward(self, x)"
+        )
+    if is_parametrized(module, tensor_name):
+        before = getattr(module, tensor_name)
+        _lists(module)[tensor_name].append(parametrization)
+    else:
+        before = vars(module).get(tensor_name)
+        if not isinstance(before, Parameter):
+            known = ", ".join(name for name, _ in module.named_parameters(recurse=False)) or "none"
+            raise ArgumentError(
+                f"register_parametrization: expected the name of a parameter of {type(module).__name__}, got "
+                f"{tensor_name!r}; it has {known}"
+            )
+        found = ParametrizationList(parametrization, before, unsafe)
+        delattr(module, tensor_name)
+        if not is_parametrized(module):
+            module.add_module("parametrizations", ModuleDict())
+        _lists(module)[tensor_name] = found
+        computed(module, tensor_name, _parametrized)
+    with no_grad():
+        after = getattr(module, tensor_name)
+    if tuple(after.shape) != tuple(before.shape) and not unsafe:
+        remove_parametrizations(module, tensor_name, leave_parametrized=False)
+        raise ShapeError(
+            f"register_parametrization: expected {type(parametrization).__name__} to keep the shape "
+            f"{tuple(before.shape)} of {tensor_name}, got {tuple(after.shape)}: pass unsafe=True if it is meant"
+        )
+    return module
+
+
+def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
+    """Whether this parameter, or any, is computed by a parametrization."""
+    held = vars(module).get("parametrizations")
+    return isinstance(held, ModuleDict) and (len(held) > 0 if tensor_name is None else tensor_name in held)
+
+
+def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized: bool = True) -> Module:
+    """Make it a parameter of its own again: with its present value or, not `leave_parametrized`, with the original."""
+    if not is_parametrized(module, tensor_name):
+        raise ArgumentError(f"remove_parametrizations: {type(module).__name__}.{tensor_name} is not parametrized")
+    found = _lists(module)[tensor_name]
+    originals = found.originals()
+    if not leave_parametrized and found.several:
+        raise ArgumentError(
+            f"remove_parametrizations: {tensor_name} has several originals: expected leave_parametrized=True"
+        )
+    with no_grad():
+        value = getattr(module, tensor_name).detach().clone() if leave_parametrized else originals[0]
+    del _lists(module)[tensor_name]
+    if not is_parametrized(module):
+        delattr(module, "parametrizations")
+    if found.several or not leave_parametrized:
+        original = value if isinstance(value, Parameter) else Parameter(value, originals[0].requires_grad)
+    else:
+        original = originals[0]  # optimisers know it
+        original.data[...] = value.data
+    restored(module, tensor_name, original)
+    return module
+
+
+def type_before_parametrizations(module: Module) -> type:
+    """The class that the module had."""
+    return getattr(type(module), "_plain", type(module))
+
+
+@contextmanager
+def cached() -> Iterator[None]:
+    """Within it, each parametrized parameter is computed once, however often it is read.
+
+    >>> from fastnn.nn.utils import parametrize
+    >>> with parametrize.cached():
+    ...     pass
+    """
+    token = _kept.set({} if _kept.get() is None else _kept.get())
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def computed(module: Module, name: str, compute: Callable[[Module, str], Any]) -> None:
+    """Let `module.name` be what `compute(module, name)` returns whenever it is read."""
+    plain, known = type_before_parametrizations(module), getattr(type(module), "_computed", ())
+    module.__class__ = _class(plain, (*known, (name, compute)))
+
+
+def restored(module: Module, name: str, parameter: Parameter) -> None:
+    """Let `module.name` be this parameter again."""
+    left = tuple(entry for entry in getattr(type(module), "_computed", ()) if entry[0] != name)
+    plain = type_before_parametrizations(module)
+    module.__class__ = _class(plain, left) if left else plain
+    setattr(module, name, parameter)
+
+
+@cache
+def _class(plain: type, entries: tuple[tuple[str, Callable[[Module, str], Any]], ...]) -> type:
+    """A class like `plain` whose attributes of these names are computed."""
+    members: dict[str, Any] = {"_plain": plain, "_computed": entries, "__module__": plain.__module__}
+    for name, compute in entries:
+        members[name] = property(partial(_read, compute, name), _refused(name))
+    return type(f"Parametrized{plain.__name__}", (plain,), members)
+
+
+def _read(compute: Callable[[Module, str], Any], name: str, module: Module) -> Any:
+    return compute(module, name)
+
+
+def _refused(name: str) -> Callable[[Module, Any], None]:
+    def refuse(module: Module, value: Any) -> None:
+        raise ArgumentError(
+            f"{type(module).__name__}.{name} is computed from other parameters: set these, or remove what computes it"
+        )
+
+    return refuse
+
+
+def _lists(module: Module) -> Any:
+    return vars(module)["parametrizations"]
+
+
+def _parametrized(module: Module, name: str) -> Tensor:
+    kept = _kept.get()
+    if kept is None:
+        return _lists(module)[name]()
+    if (id(module), name) not in kept:
+        kept[id(module), name] = _lists(module)[name]()
+    return kept[id(module), name]
+
+
+def __getattr__(name: str) -> Any:
+    raise no_such_name("fastnn.nn.utils.parametrize", name)
