@@ -97,7 +97,7 @@ class Checkpoint(Callback):
             )
         if self.best is not None and self.best.startswith("val_") and training.val is None:
             raise ArgumentError(f"Checkpoint: expected validation data for best={self.best!r}, got none: give fit val=")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.folder)
         clear_leftovers(self.folder)
         self._not_kept = None
         self._looked_at_callbacks = False
