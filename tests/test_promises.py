@@ -1,4 +1,4 @@
-"""The promises of docs/RELIABILITY.md: the tests that its table names exist, and those of tests/long hold, shortened."""
+"""The promises of docs/RELIABILITY.md: the tests that its table names exist, those of tests/long hold, shortened."""
 
 from __future__ import annotations
 

@@ -158,7 +158,9 @@ def _check_statistics(op: str, shape: tuple[int, ...], *, written: bool = False,
     """
     for name, value in arrays.items():
         array = _array_of(value)
-        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):  # a kernel would see what it hides
+        if not isinstance(array, np.ndarray) or isinstance(
+            array, np.ma.MaskedArray
+        ):  # a kernel would see what it hides
             raise DTypeError(f"{op}: expected {name} to be an array of shape {shape}, got {type(value).__name__}")
         if array.dtype not in (np.float32, np.float64):
             raise DTypeError(f"{op}: expected {name} of type float32 or float64, got {array.dtype}")

@@ -1,5 +1,5 @@
 /* Loaded before libc: writes down what a process does to the files below $DISK_FOLDER, and lets the call numbered
-   $DISK_FAIL (counted from 1) fail with errno $DISK_ERRNO; a write, after half of its bytes. See disk.py. */
+   $DISK_FAIL (counted from 1, and anew when that changes) fail with errno $DISK_ERRNO; a write, after half of its bytes. See disk.py. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static int calls;
+static int calls, wanted;
 static __thread char path_of_descriptor[4096];
 
 static const char *path_of(int descriptor) {
@@ -27,7 +27,9 @@ static const char *path_of(int descriptor) {
 static int comes(const char *what, const char *path, const char *second) {
     const char *folder = getenv("DISK_FOLDER"), *fail = getenv("DISK_FAIL"), *log = getenv("DISK_LOG");
     if (!folder || !path || strncmp(path, folder, strlen(folder))) return 0;
-    int failing = __sync_add_and_fetch(&calls, 1) == (fail ? atoi(fail) : -1);
+    int number = fail ? atoi(fail) : 0;
+    if (number != wanted) wanted = number, calls = 0;
+    int failing = __sync_add_and_fetch(&calls, 1) == number;
     char line[9000];
     int n = snprintf(line, sizeof line, "%s\t%s\t%s\t%d\n", what, path, second, failing);
     int out = log ? syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_APPEND | O_CREAT, 0600) : -1;

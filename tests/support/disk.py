@@ -37,11 +37,13 @@ def shim() -> str:
 def run(
     code: str, folder: Path, *arguments: object, fail: int = 0, error: int = errno.ENOSPC
 ) -> tuple[subprocess.CompletedProcess[str], list[Call]]:
-    """A Python program with arguments, and its calls about files below the folder; that numbered `fail` fails."""
+    """A Python program with arguments, and its calls about files below the folder; that numbered `fail` fails.
+
+    The program may choose others itself, by DISK_FAIL and DISK_ERRNO in os.environ."""
     with tempfile.NamedTemporaryFile("r") as log:
         environment = {
             **os.environ, "LD_PRELOAD": shim(), "DISK_FOLDER": str(folder), "DISK_LOG": log.name,
-            "DISK_FAIL": str(fail or -1), "DISK_ERRNO": str(error), "PYTHONDONTWRITEBYTECODE": "1",
+            "DISK_FAIL": str(fail), "DISK_ERRNO": str(error), "PYTHONDONTWRITEBYTECODE": "1",
         }  # fmt: skip
         result = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],
