@@ -71,11 +71,11 @@ def each(work, before, after):
                 continue
             made = before()
             call = failing(n, code, lambda: work(made))
+            left = [path.name for path in root.rglob("*.tmp")]
             after(made)
             if call is None:
                 break
             failures += 1
-            left = [path.name for path in root.rglob("*.tmp")]
             assert not left or call[0] == "unlink", (n, call, left)
 
 numbers = iter(range(10**6))

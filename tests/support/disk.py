@@ -43,7 +43,7 @@ def run(
     with tempfile.NamedTemporaryFile("r") as log:
         environment = {
             **os.environ, "LD_PRELOAD": shim(), "DISK_FOLDER": str(folder), "DISK_LOG": log.name,
-            "DISK_FAIL": str(fail), "DISK_ERRNO": str(error), "PYTHONDONTWRITEBYTECODE": "1",
+            "DISK_FAIL": str(fail), "DISK_ERRNO": str(error),
         }  # fmt: skip
         result = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],
