@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import random
+from fastnn.autograd import is_anomaly_enabled, set_detect_anomaly
 from fastnn.checks import is_whole
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
@@ -57,6 +58,7 @@ def fit(
     class_weight: Any = None,
     sample_weight: Any = None,
     distributed: bool = False,
+    detect_anomaly: bool = False,
 ) -> History:
     """Train a model.
 
@@ -82,8 +84,9 @@ def fit(
         optimizer: holds the model's parameters, or "adam", "adamw", "rmsprop" (rate 0.001) or "sgd" (0.01, momentum
             0.9); by default ``optim.Adam(model.parameters(), lr=0.001)``. With
             ``optim.GradientDescent``, which wants ``batch_size="full"``, the training ends where no step descends.
-        scheduler: a schedule on that optimiser. ``OneCycleLR`` counts batches and is stepped after each; all others
-            count epochs, ``ReduceLROnPlateau`` by the validation loss (the training loss without validation).
+        scheduler: a schedule on that optimiser. ``OneCycleLR`` and ``CyclicLR`` count batches, and are stepped after
+            each; all others count epochs, ``ReduceLROnPlateau`` by the validation loss (the training loss without
+            validation).
         epochs: times through the training data.
         batch_size: samples in a batch; the last one of an epoch may be smaller. "full" for all of them: gradient
             descent on the whole training data, one update an epoch.
@@ -111,6 +114,9 @@ def fit(
             of a rank's own share; the running ones are averaged after every epoch. Random numbers of dropout and
             augmentation are each rank's own. What one rank raises within a step, all do; where one fails otherwise, the
             job ends.
+        detect_anomaly: whether every step looks for gradients that are not finite, before its update, and for
+            parameters, buffers and the optimiser's state after it, so that the message names the batch and the
+            operator or layer; slower, operator by operator. As within ``fnn.autograd.detect_anomaly()``.
 
     Returns:
         The epochs' measurements. The model is trained in place, and its modes (train or eval) are those that it came
@@ -121,7 +127,8 @@ def fit(
     Raises:
         NonFiniteError: the loss became infinite or not a number (it was used for no update, and batch norm's statistics
             are as before that batch), or a parameter, a buffer or the optimiser's state did, which is noticed at the
-            end of an epoch at the latest, before anything is kept of it. The message says which, and where.
+            end of an epoch at the latest, before anything is kept of it. The message says which, and where: epoch and
+            batch, and the first layer whose outputs were not finite. With `detect_anomaly`, gradients as well.
         Interrupted: a KeyboardInterrupt, by Ctrl-C or SIGTERM, raised after a whole update; the model is usable, and
             the exception holds the history. (Only in the main thread, where Python lets signals be handled.)
         ArgumentError: options that make no sense; among them a loss that cannot be right for such targets and outputs,
@@ -165,10 +172,12 @@ def fit(
     weights = weights_of("fit", batches.labels, batches.classes, loss, class_weight, sample_weight)
     team = team_of(distributed)
     feed = Feed(model, loss, batches, outputs, weights, team)
+    detect_anomaly = detect_anomaly or is_anomaly_enabled()
+    compile = compile and not detect_anomaly
     step = make_step(model, feed.loss, optimizer, compile, team)
     known = remember(model, batches, loss)
     held = None if held is None else as_dataset(held, "test", known)
-    numbers = finite.Watched(model, optimizer)
+    numbers = finite.Watched(model, optimizer, every_step=detect_anomaly)
     watch = None
     if held is not None:
         watch = partial(
@@ -185,7 +194,7 @@ def fit(
 
     interrupts = Interrupts()
     try:
-        with training_mode(model), interrupts, settled(training):
+        with training_mode(model), interrupts, settled(training), set_detect_anomaly(detect_anomaly):
             begun: list[Callback] = []
             try:
                 with team.in_step():
@@ -244,11 +253,14 @@ def _run_epoch(
         penalty = _penalty(optimizer)
         try:
             value = step(x, y)
-        except NonFiniteError:
+        except NonFiniteError as error:
+            of_gradient = str(error) if error.message.startswith("backward: ") else ""  # detect_anomaly's
+            if error.module is not None:
+                of_gradient += f", in {finite.named(training.model, error.module)}"
             raise NonFiniteError(
-                f"the training loss became non-finite in epoch {training.epoch}, batch "
-                f"{training.batch + 1}, at learning rate {_rate(optimizer):g}, and no update was made from it: "
-                f"{_cause(training, x, y)}"
+                f"the {'gradient' if of_gradient else 'training loss'} became non-finite in epoch {training.epoch}, "
+                f"batch {training.batch + 1}, at learning rate {_rate(optimizer):g}, and no update was made from it: "
+                f"{_cause(training, x, y, of_gradient)}"
             ) from None
         if labels is not None:
             tally.add(value, step.outputs, labels, weights=weights)
@@ -261,6 +273,8 @@ def _run_epoch(
         training.images = training.team.images(training)
         training.penalty = None if penalty is None else penalties / max(tally.count, 1)
         training.seconds = time.perf_counter() - start
+        if numbers.every_step:
+            _check_finite(training, numbers)
         training.team.call(callbacks, "on_batch_end", training)
         interrupts.heed()
         if training.stopped:
@@ -305,20 +319,24 @@ def _watched(watch: Any, epoch: int) -> Evaluation:
         raise NonFiniteError(f"in the validation of epoch {epoch}: {error}") from None
 
 
-def _cause(training: Training, x: Any, y: Any) -> str:
-    """Where the loss of the batch under way comes from, which is not finite."""
+def _cause(training: Training, x: Any, y: Any, of_gradient: str) -> str:
+    """Where the loss of the batch under way comes from, which is not finite; or what is known of the gradient."""
     own = finite.cause(training.model, x, y, np.arange(training.batches.count)[training.feed.chosen])
     found = min(training.team.collect(own), key=lambda cause: "overflowed" in cause)  # who does not know says that
-    return f"{found}; try a smaller learning rate" if "overflowed" in found else found
+    if "overflowed" in found:
+        return f"{of_gradient or found}; try a smaller learning rate"
+    return f"{of_gradient}; {found}" if of_gradient else found
 
 
 def _check_finite(training: Training, numbers: finite.Watched) -> None:
     """A gradient can overflow where the loss does not, and a statistic where it leaves no trace in the loss."""
     found = numbers.found()
     if found:
+        batch = f", batch {training.batch}" if numbers.every_step else ""
+        advice = "" if numbers.every_step else ", or find the batch by detect_anomaly=True"
         raise NonFiniteError(
-            f"{found} became non-finite in epoch {training.epoch}, at learning rate {_rate(training.optimizer):g}: "
-            "try a smaller one"
+            f"{found} became non-finite in epoch {training.epoch}{batch}, at learning rate "
+            f"{_rate(training.optimizer):g}: try a smaller one{advice}"
         )
 
 
