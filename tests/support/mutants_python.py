@@ -15,6 +15,7 @@ COMPUTED: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
     ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
 }  # fmt: skip
+UNSEEN = ("strict", "stacklevel")  # of zip, where lengths are the same by construction; of warnings
 
 
 class Mutant(NamedTuple):
@@ -62,6 +63,8 @@ def places(node: ast.AST) -> Iterator[tuple[ast.AST, str]]:
             continue
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, (ast.Raise, ast.JoinedStr)):
+                continue
+            if isinstance(child, ast.keyword) and child.arg in UNSEEN:
                 continue
             if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
                 continue
