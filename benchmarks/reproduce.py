@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,8 +60,17 @@ class Figure:
         return "" if here or not self.needs else self.needs
 
 
-def command(*words: str) -> tuple[str, float, float]:
-    """What a Python command prints, its seconds, and its peak of memory in MB. OSError says what a failing one said."""
+class Ended(NamedTuple):
+    """What a command printed, its seconds, those of the processor, and its peak of memory in MB."""
+
+    text: str
+    seconds: float
+    busy: float
+    megabytes: float
+
+
+def command(*words: str) -> Ended:
+    """Runs Python with these words. OSError says what a failing command said."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as it is installed
     environment = {**kept, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])}
     start = time.perf_counter()
@@ -73,23 +83,23 @@ def command(*words: str) -> tuple[str, float, float]:
     if run.returncode:
         raise OSError(f"{' '.join(words)} ends with {run.returncode}: {text[-300:]}")
     unit = 1e6 if sys.platform == "darwin" else 1e3
-    return text, time.perf_counter() - start, usage.ru_maxrss / unit
+    return Ended(text, time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / unit)
 
 
 def trained(*words: str) -> float:
     """The test accuracy in percent of `fastnn train`."""
-    return float(re.findall(r"test accuracy ([\d.]+) %", command("-m", "fastnn", "train", *words)[0])[-1])
+    return float(re.findall(r"test accuracy ([\d.]+) %", command("-m", "fastnn", "train", *words).text)[-1])
 
 
 def imported() -> float:
-    """Milliseconds that `import fastnn` adds to starting Python: the least of some, the first of which compiles it."""
-    least = [min(command("-c", program)[1] for _ in range(7)) for program in ("pass", "import fastnn")]
+    """Milliseconds of one core that `import fastnn` adds to starting Python: the least of some, the first of which compiles it."""
+    least = [min(command("-c", program).busy for _ in range(7)) for program in ("pass", "import fastnn")]
     return 1e3 * (least[1] - least[0])
 
 
 def conformance() -> float:
     """How many of ONNX's node tests pass."""
-    said = command(str(ROOT / "tests/interop/onnx_conformance.py"), "--failures")[0]
+    said = command(str(ROOT / "tests/interop/onnx_conformance.py"), "--failures").text
     return float(re.findall(r"^(\d+) of \d+", said, re.MULTILINE)[-1])
 
 
@@ -108,9 +118,9 @@ FIGURES = [
     Figure("import", "README.md", r"import, NumPy's included \| (\d+) ms", 0.2, 6, imported, quick=True),
     Figure("mnist-fast", "README.md", r"--model fast`: ([\d.]+) %", 0.998, 1.002, lambda: trained("mnist", "--model", "fast"), "mnist"),
     Figure("mnist-fast-seconds", "README.md", r"--model fast`: [\d.]+ % \| ([\d.]+) s", 0.3, 6,
-           lambda: command("-m", "fastnn", "train", "mnist", "--model", "fast")[1], "mnist"),
+           lambda: command("-m", "fastnn", "train", "mnist", "--model", "fast").seconds, "mnist"),
     Figure("mnist-cnn-memory", "docs/PERFORMANCE.md", r"--model cnn` \| (\d+) MB", 0.6, 1.5,
-           lambda: command("-m", "fastnn", "train", "mnist", "--model", "cnn", "--epochs", "1")[2], "mnist"),
+           lambda: command("-m", "fastnn", "train", "mnist", "--model", "cnn", "--epochs", "1").megabytes, "mnist"),
     Figure("onnx-conformance", "docs/howto/onnx_load.md", r"(\d+) of \d+ tests of the operators", 1, 1, conformance, "onnx"),
     Figure("lenet5-against-pytorch", "docs/PERFORMANCE.md", r"`lenet5`, B=128 / B=32 .*?([\d.]+)× / .*?([\d.]+)× \|\n", 0.5, 1.5,
            lambda: ratio("lenet5"), "torch"),

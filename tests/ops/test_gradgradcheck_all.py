@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from test_gradcheck_all import CASES, IMAGES, MEAN, ROWS, VARIANCE, VECTOR
 
 import fastnn as fnn
-from fastnn import ops
+from fastnn import nn, ops
 
 # Without second derivatives, each with the reason.
 NONE: dict[str, str] = {}
@@ -25,6 +26,27 @@ OTHERS: dict[str, Any] = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_second_derivatives_with_other_numbers(name: str) -> None:
     assert fnn.insight.gradgradcheck(*OTHERS[name]())
+
+
+@pytest.mark.parametrize("name", [*CASES, *OTHERS])
+def test_gradients_that_can_be_differentiated_are_the_kernels(name: str) -> None:
+    """gradgradcheck differentiates what create_graph=True gives: a wrong factor there would be in both of its sides."""
+    fnn.manual_seed(0)
+    function, arrays = {**CASES, **OTHERS}[name]()
+    if isinstance(function, nn.Module):
+        function.double()
+    inputs = [fnn.Tensor(np.array(a, np.float64), True) if np.asarray(a).dtype.kind == "f" else a for a in arrays]
+    wanted = [x for x in inputs if isinstance(x, fnn.Tensor)]
+    found = []
+    for create_graph in (False, True):
+        fnn.manual_seed(1)
+        y = function(*inputs)
+        weights = np.random.default_rng(0).uniform(0.5, 1.5, y.shape)
+        found.append(fnn.autograd.grad(y, wanted, weights, create_graph=create_graph, allow_unused=True))
+    for plain, differentiable in zip(*found, strict=True):
+        assert (plain is None) == (differentiable is None)
+        if plain is not None:
+            np.testing.assert_allclose(differentiable.numpy(), plain.numpy(), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", CASES)
