@@ -50,7 +50,7 @@ class StateError(FastnnError, KeyError):
     __str__ = FastnnError.__str__  # KeyError would print the repr
 
 
-class DataError(FastnnError):
+class DataError(FastnnError, ValueError):
     """A data set that cannot be found, read or verified."""
 
 

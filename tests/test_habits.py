@@ -146,6 +146,7 @@ def test_options_without_effect_are_taken() -> None:
     [
         (lambda: nn.Linear(1, 1, device="cuda"), "Linear: expected device=None"),
         (lambda: nn.Conv2d(1, 1, 1, dtype=np.float64), "expected dtype=None"),
+        (lambda: nn.RMSNorm(1, device="cuda"), "RMSNorm: expected device=None"),
         (lambda: nn.BatchNorm2d(1, device="cuda"), "BatchNorm2d: expected device=None"),
         (lambda: nn.Linear(1, 1).half(), "not in float16"),
         (lambda: fnn.Tensor(1.0).half(), "not in float16"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -95,6 +96,26 @@ def test_every_supported_python_gets_wheels() -> None:
     command = project.split("test-command = [")[1].split("]")[0]
     assert all((ROOT / name).exists() for name in re.findall(r"tests/\S+\.py", command))
     assert "MACOSX_DEPLOYMENT_TARGET" in project
+
+
+def test_sbom_names_wheels_their_compiled_files_and_what_they_need(tmp_path: Path) -> None:
+    metadata = "Metadata-Version: 2.4\nName: some\nVersion: 1.2\nLicense-Expression: MIT\nRequires-Dist: numpy>=1.25\n"
+    for platform in ("a", "b"):
+        with zipfile.ZipFile(tmp_path / f"some-1.2-{platform}.whl", "w") as wheel:
+            wheel.writestr("some/_kernels.cpython-311.so", "abc")
+            wheel.writestr("some/__init__.py", "")
+            wheel.writestr("some-1.2.dist-info/METADATA", f'{metadata}Requires-Dist: torch>=2; extra == "torch"\n\ntext')
+    result = run(tmp_path, sys.executable, str(ROOT / "tests/support/sbom.py"), "some-1.2-b.whl", "some-1.2-a.whl")
+    found = json.loads(result.stdout)
+    assert found["metadata"]["component"]["purl"] == "pkg:pypi/some@1.2"
+    needed, *wheels = found["components"]
+    assert needed["name"] == "numpy"
+    assert needed["properties"] == [{"name": "fastnn:requires", "value": ">=1.25"}]
+    assert [wheel["name"] for wheel in wheels] == ["some-1.2-a.whl", "some-1.2-b.whl"]
+    (compiled,) = wheels[0]["components"]
+    assert compiled["name"] == "some/_kernels.cpython-311.so"
+    # FIPS 180-2, appendix B.1: the SHA-256 of "abc"
+    assert compiled["hashes"][0]["content"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 @pytest.mark.long

@@ -237,14 +237,16 @@ def _mse(x: Tensor, target: Any, *, reduction: str) -> Tensor:
 
 @composed(loss.Huber)
 def _huber(x: Tensor, target: Any, *, delta: float, reduction: str) -> Tensor:
-    d = (x - target).abs()
-    return _reduced(ops.where(d < delta, d * d * 0.5, (d - 0.5 * delta) * delta), reduction)
+    away = x - target  # squared itself: where it is 0, the slope of its absolute value has no slope
+    d = away.abs()
+    return _reduced(ops.where(d < delta, away * away * 0.5, (d - 0.5 * delta) * delta), reduction)
 
 
 @composed(loss.SmoothL1)
 def _smooth_l1(x: Tensor, target: Any, *, beta: float, reduction: str) -> Tensor:
-    d = (x - target).abs()
-    return _reduced(ops.where(d < beta, d * d * (0.5 / beta if beta else 0.0), d - 0.5 * beta), reduction)
+    away = x - target
+    d = away.abs()
+    return _reduced(ops.where(d < beta, away * away * (0.5 / beta if beta else 0.0), d - 0.5 * beta), reduction)
 
 
 @composed(loss.BCEWithLogits)

@@ -107,6 +107,7 @@ def test_clipping_by_hand() -> None:
         clip_grad_norm_(w, 1.0, error_if_nonfinite=True)
     assert clip_grad_norm_([], 1.0).item() == 0
     assert nn.utils.get_total_norm([np.array([3.0]), fnn.Tensor([4.0])]).item() == 5
+    assert nn.utils.get_total_norm([np.array([np.inf])]).item() == np.inf
 
 
 def test_parameters_as_a_vector() -> None:

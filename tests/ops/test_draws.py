@@ -216,6 +216,7 @@ def test_multinomial() -> None:
     for wrong, error in (
         (lambda: fnn.multinomial([-1.0, 2.0], 1), ArgumentError),
         (lambda: fnn.multinomial([0.0, 0.0], 1), ArgumentError),
+        (lambda: fnn.multinomial([[1.0, 2.0], [0.0, 0.0]], 1, replacement=True), ArgumentError),
         (lambda: fnn.multinomial([1.0, 0.0], 2), ArgumentError),
         (lambda: fnn.multinomial([1.0, 0.0], 0), ArgumentError),
         (lambda: fnn.multinomial([[[1.0]]], 1), ShapeError),

@@ -130,6 +130,16 @@ def test_values_and_gradients_are_pytorchs(call: Any, shapes: Any) -> None:
             np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-10)
 
 
+def test_batch_norm_moves_the_running_statistics_that_it_is_given() -> None:
+    x = np.random.default_rng(0).normal(2, 3, (5, 4, 6))
+    mine, theirs = [np.full(4, v) for v in (0.5, 2.0)], [torch.full((4,), v, dtype=torch.float64) for v in (0.5, 2.0)]
+    for momentum in (0.1, 0.7):
+        F.batch_norm(x, *mine, training=True, momentum=momentum)
+        T.batch_norm(torch.tensor(x), *theirs, training=True, momentum=momentum)
+    for a, b in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-12)
+
+
 def test_hardsigmoid() -> None:
     """By hand: PyTorch's slope is 1/6 in single precision, whatever the type."""
     x = fnn.Tensor(np.array([-4.0, -3, -1.5, 0, 3, 4]), True)

@@ -257,6 +257,13 @@ _POOLS: list[Case] = [
     dict(N=2, C=2, H=7, W=17, kernel_size=(3, 3), stride=(1, 1), padding=(1, 1)),
     dict(N=2, C=2, H=7, W=9, kernel_size=(2, 3), stride=(1, 2), padding=(1, 1)),
     dict(N=2, C=2, H=11, W=13, kernel_size=(2, 3), stride=(3, 4)),
+    # 2x2 windows in all but one number, which the kernel for these must not take
+    dict(N=1, C=2, H=11, W=12, kernel_size=(2, 2), stride=(3, 2)),
+    dict(N=1, C=2, H=10, W=13, kernel_size=(2, 2), stride=(2, 3)),
+    dict(N=1, C=2, H=10, W=12, kernel_size=(3, 2), stride=(2, 2)),
+    dict(N=1, C=2, H=10, W=12, kernel_size=(2, 3), stride=(2, 2)),
+    dict(N=1, C=2, H=10, W=12, kernel_size=(2, 2), stride=(2, 2), padding=(1, 0)),
+    dict(N=1, C=2, H=10, W=12, kernel_size=(2, 2), stride=(2, 2), padding=(0, 1)),
     dict(N=2, C=2, H=5, W=7, kernel_size=(5, 7), stride=(1, 1)),
     dict(N=2, C=2, H=5, W=7, kernel_size=(1, 1), stride=(1, 1)),
     dict(N=2, C=3, H=6, W=33, kernel_size=(5, 5), stride=(2, 2), padding=(2, 2)),

@@ -179,6 +179,7 @@ def test_statistics_of_the_batch_in_eval_mode() -> None:
         nn.Linear(FEATURES, 16), nn.BatchNorm1d(16, track_running_stats=False), nn.Linear(16, CLASSES)
     )
     assert np.isfinite(evaluate(model, data(33), batch_size=16).loss)
+    assert np.isfinite(evaluate(model, data(5), batch_size=2).loss)
     assert np.isfinite(fit(model, data(40), data(257), verbose=False)[-1].val_loss)
 
 
