@@ -15,7 +15,7 @@ from pathlib import Path
 
 import disk
 
-IN_CI = 0.08
+IN_CI = 0.05
 FAST = "/dev/shm"  # where synchronising takes no time
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS)
 
