@@ -22,7 +22,7 @@ from fastnn.errors import FastnnError, NonFiniteError
 from fastnn.tensors import Tensor
 from fastnn.train import Checkpoint, EarlyStopping, Training, fit
 
-IN_CI = 0.04
+IN_CI = 0.025
 COUNT, SIZE, CLASSES = 12, 4, 3
 AT = (2, 2)  # epoch and batch of what is planted
 
