@@ -101,7 +101,7 @@ def beside_torch(name: str, steps: int) -> dict[str, float]:
 
 
 def measure(share: float = 1.0) -> str:
-    """Kernels within their bounds; and the largest ratio of a network's distance to PyTorch's, where that is installed."""
+    """Kernels within their bounds; where PyTorch is installed, the largest ratio of a network's distance to its."""
     from importlib.util import find_spec
 
     bounds, found = published(), measured(min(1.0, 10 * share))
