@@ -1,5 +1,6 @@
-"""Every published number that can be measured again in minutes is within a stated spread.
+"""Every published number reproduces.
 
+Those of README and docs that can be measured again in minutes are within a stated spread.
 `python -m benchmarks.reproduce` says which they are, and measures them one by one.
 """
 

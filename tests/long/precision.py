@@ -1,4 +1,4 @@
-"""Each operator's rounding error is within its published bound, and networks stay as close to float64 as PyTorch's do.
+"""Each operator's rounding error is within its published bound.
 
 Kernels are held to twice the numbers in docs/PRECISION.md. Networks are trained over 1,000 compiled steps, with
 Winograd's convolutions and with direct ones, and over as many of PyTorch's, all in float32 from the same weights and
