@@ -30,7 +30,7 @@ FEW = {"random.py": ["tests/test_random.py"]}  # of a short run, with the kernel
 
 
 def explained() -> set[tuple[str, str]]:
-    """(file, changed line) of the mutants that compute the same."""
+    """(file, change) of the mutants that compute the same."""
     lines = Path(__file__).with_name("survivors.txt").read_text().splitlines()
     return {tuple(line.split("\t")[:2]) for line in lines if line and not line.startswith("#")}  # type: ignore[misc]
 
@@ -56,7 +56,7 @@ def measure(share: float = 1.0, seed: int = SEED) -> str:
     chosen = drawn(kernels, kernel_mutants, count, seed)
     tried += try_kernels(chosen, workers) if whole else try_softmax(chosen)
     same = explained()
-    counted = [(mutant, found) for mutant, found in tried if (mutant.file, mutant.after) not in same]
+    counted = [(mutant, found) for mutant, found in tried if (mutant.file, f"{mutant.before}  ->  {mutant.after}") not in same]
     survivors = [str(mutant) for mutant, found in counted if not found]
     killed = len(counted) - len(survivors)
     assert killed >= LEAST * len(counted), f"seed {seed}: no test notices\n" + "\n".join(survivors)
