@@ -1,8 +1,10 @@
-"""Measures the figures of README and docs again and compares them: `python -m benchmarks.reproduce [NAME ...] [--list]`.
+"""Measures the figures of README and docs again and compares them:
+`python -m benchmarks.reproduce [NAME ...] [--list]`.
 
-The published number is read from the page where it stands, so that neither can change without the other. What depends on the machine, as
-times do, has a wide spread; what does not, as accuracies and counts, has a narrow one. Tables of ratios against other libraries take
-`python -m benchmarks.versus`; here is one row of them. Exit code 1 where a figure lies outside of its spread.
+The published number is read from the page where it stands, so that neither can change without the other. What depends
+on the machine, as times do, has a wide spread; what does not, as accuracies and counts, has a narrow one. Tables of
+ratios against other libraries take `python -m benchmarks.versus`; here is one row of them. Exit code 1 where a figure
+lies outside of its spread.
 """
 
 from __future__ import annotations
@@ -56,7 +58,11 @@ class Figure:
 
     def missing(self) -> str:
         """What it needs and is not there; empty where all is."""
-        here = os.environ.get("FASTNN_DATA_DIR") if self.needs == "mnist" else self.needs and importlib.util.find_spec(self.needs)
+        here = (
+            os.environ.get("FASTNN_DATA_DIR")
+            if self.needs == "mnist"
+            else self.needs and importlib.util.find_spec(self.needs)
+        )
         return "" if here or not self.needs else self.needs
 
 
@@ -71,11 +77,15 @@ class Ended(NamedTuple):
 
 def command(*words: str) -> Ended:
     """Runs Python with these words. OSError says what a failing command said."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as it is installed
+    kept = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }  # as it is installed
     environment = {**kept, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests/support")])}
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryDirectory() as folder:
-        run = subprocess.Popen([sys.executable, *words], cwd=folder, env=environment, stdout=said, stderr=subprocess.STDOUT)
+        run = subprocess.Popen(
+            [sys.executable, *words], cwd=folder, env=environment, stdout=said, stderr=subprocess.STDOUT
+        )
         _, status, usage = os.wait4(run.pid, 0)
         run.returncode = os.waitstatus_to_exitcode(status)
         said.seek(0)
@@ -92,7 +102,10 @@ def trained(*words: str) -> float:
 
 
 def imported() -> float:
-    """Milliseconds of one core that `import fastnn` adds to starting Python: the least of some, the first of which compiles it."""
+    """Milliseconds of one core that `import fastnn` adds to starting Python.
+
+    The least of some, the first of which compiles it.
+    """
     least = [min(command("-c", program).busy for _ in range(7)) for program in ("pass", "import fastnn")]
     return 1e3 * (least[1] - least[0])
 
@@ -107,7 +120,18 @@ def ratio(work: str) -> float:
     """How many times as long PyTorch takes for a training step, of 128 images."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "all.json")
-        options = ["--quick", "--no-runs", "--peers", "torch", "--parts", "steps", "--compile", "none", "--batches", "128"]
+        options = [
+            "--quick",
+            "--no-runs",
+            "--peers",
+            "torch",
+            "--parts",
+            "steps",
+            "--compile",
+            "none",
+            "--batches",
+            "128",
+        ]
         command("-m", "benchmarks.versus", *options, "--workloads", work, "--json", str(out))
         tables = json.loads(out.read_text())
     return float(re.findall(rf"{work} step, B=128.*?([\d.]+)×", json.dumps(tables, ensure_ascii=False))[0])
@@ -116,15 +140,46 @@ def ratio(work: str) -> float:
 FIGURES = [
     Figure("digits", "README.md", r"ends at ([\d.]+) % or ([\d.]+) %", 0.996, 1.004, lambda: trained("--seed", "0")),
     Figure("import", "README.md", r"import, NumPy's included \| (\d+) ms", 0.2, 6, imported, quick=True),
-    Figure("mnist-fast", "README.md", r"--model fast`: ([\d.]+) %", 0.998, 1.002, lambda: trained("mnist", "--model", "fast"), "mnist"),
-    Figure("mnist-fast-seconds", "README.md", r"--model fast`: [\d.]+ % \| ([\d.]+) s", 0.3, 6,
-           lambda: command("-m", "fastnn", "train", "mnist", "--model", "fast").seconds, "mnist"),
-    Figure("mnist-cnn-memory", "docs/PERFORMANCE.md", r"--model cnn` \| (\d+) MB", 0.6, 1.5,
-           lambda: command("-m", "fastnn", "train", "mnist", "--model", "cnn", "--epochs", "1").megabytes, "mnist"),
-    Figure("onnx-conformance", "docs/howto/onnx_load.md", r"(\d+) of \d+ tests of the operators", 1, 1, conformance, "onnx"),
-    Figure("lenet5-against-pytorch", "docs/PERFORMANCE.md", r"`lenet5`, B=128 / B=32 .*?([\d.]+)× / .*?([\d.]+)× \|\n", 0.5, 1.5,
-           lambda: ratio("lenet5"), "torch"),
-]  # fmt: skip
+    Figure(
+        "mnist-fast",
+        "README.md",
+        r"--model fast`: ([\d.]+) %",
+        0.998,
+        1.002,
+        lambda: trained("mnist", "--model", "fast"),
+        "mnist",
+    ),
+    Figure(
+        "mnist-fast-seconds",
+        "README.md",
+        r"--model fast`: [\d.]+ % \| ([\d.]+) s",
+        0.3,
+        6,
+        lambda: command("-m", "fastnn", "train", "mnist", "--model", "fast").seconds,
+        "mnist",
+    ),
+    Figure(
+        "mnist-cnn-memory",
+        "docs/PERFORMANCE.md",
+        r"--model cnn` \| (\d+) MB",
+        0.6,
+        1.5,
+        lambda: command("-m", "fastnn", "train", "mnist", "--model", "cnn", "--epochs", "1").megabytes,
+        "mnist",
+    ),
+    Figure(
+        "onnx-conformance", "docs/howto/onnx_load.md", r"(\d+) of \d+ tests of the operators", 1, 1, conformance, "onnx"
+    ),
+    Figure(
+        "lenet5-against-pytorch",
+        "docs/PERFORMANCE.md",
+        r"`lenet5`, B=128 / B=32 .*?([\d.]+)× / .*?([\d.]+)× \|\n",
+        0.5,
+        1.5,
+        lambda: ratio("lenet5"),
+        "torch",
+    ),
+]
 
 
 def compared(figure: Figure) -> tuple[bool, str]:
@@ -136,8 +191,12 @@ def compared(figure: Figure) -> tuple[bool, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reproduce", description="Measures published figures again.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(each.name for each in FIGURES)}; all by default")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.reproduce", description="Measures published figures again."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(each.name for each in FIGURES)}; all by default"
+    )
     parser.add_argument("--list", action="store_true", help="say what stands where, and measure nothing")
     options = parser.parse_args()
     unknown = set(options.names) - {each.name for each in FIGURES}

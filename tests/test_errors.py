@@ -15,7 +15,8 @@ from fastnn import errors
 PACKAGE = Path(errors.__file__).parent
 # What Python itself waits for: in these a bare one is meant, and no mistake of the caller's reaches it.
 PROTOCOL = {"NotImplementedError", "KeyboardInterrupt", "AttributeError"}
-# Where a built-in is raised to be caught within fastnn, which makes a FastnnError of it that names the file; or as Python does.
+# Where a built-in is raised to be caught within fastnn, which makes a FastnnError of it that names the file; or as
+# Python does.
 INSIDE = {
     "backends/native/entries.py": {"IndexError", "ValueError"},  # kernels' own limits, which operators check first
     "data/about.py": {"ValueError"},  # of a file's line
@@ -60,7 +61,9 @@ def test_a_built_in_is_found() -> None:
 
 def test_errors_are_of_the_built_in_kind_that_fits() -> None:
     own = [error for _, error in inspect.getmembers(errors, inspect.isclass) if issubclass(error, errors.FastnnError)]
-    kinds = {error.__name__: [base.__name__ for base in error.__bases__ if base is not errors.FastnnError] for error in own}
+    kinds = {
+        error.__name__: [base.__name__ for base in error.__bases__ if base is not errors.FastnnError] for error in own
+    }
     assert kinds == {
         "FastnnError": ["Exception"],
         "ArgumentError": ["ValueError"],

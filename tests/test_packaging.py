@@ -104,7 +104,9 @@ def test_sbom_names_wheels_their_compiled_files_and_what_they_need(tmp_path: Pat
         with zipfile.ZipFile(tmp_path / f"some-1.2-{platform}.whl", "w") as wheel:
             wheel.writestr("some/_kernels.cpython-311.so", "abc")
             wheel.writestr("some/__init__.py", "")
-            wheel.writestr("some-1.2.dist-info/METADATA", f'{metadata}Requires-Dist: torch>=2; extra == "torch"\n\ntext')
+            wheel.writestr(
+                "some-1.2.dist-info/METADATA", f'{metadata}Requires-Dist: torch>=2; extra == "torch"\n\ntext'
+            )
     result = run(tmp_path, sys.executable, str(ROOT / "tests/support/sbom.py"), "some-1.2-b.whl", "some-1.2-a.whl")
     found = json.loads(result.stdout)
     assert found["metadata"]["component"]["purl"] == "pkg:pypi/some@1.2"

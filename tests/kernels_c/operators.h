@@ -207,10 +207,10 @@ static void check_dropout(const struct kernels *k) {
 
 /* ---- rows ---- */
 
-struct rows { int64_t N, C; int logarithm; };
+struct softmax_rows { int64_t N, C; int logarithm; };
 
 static void naive_softmax(const double *x, double *y, const void *arguments) {
-    const struct rows *r = arguments;
+    const struct softmax_rows *r = arguments;
     for (int64_t n = 0; n < r->N; n++, x += r->C, y += r->C) {
         double sum = 0;
         for (int64_t c = 0; c < r->C; c++) sum += exp(x[c]);
@@ -221,7 +221,7 @@ static void naive_softmax(const double *x, double *y, const void *arguments) {
 static void check_softmax(const struct kernels *k) {
     static const int64_t shapes[][2] = {{1, 1}, {3, 10}, {17, 5}, {2, 131}, {9, 33}};
     for (int64_t at = 0; at < 10; at++) {
-        const struct rows r = {shapes[at / 2][0], shapes[at / 2][1], (int)(at % 2)};
+        const struct softmax_rows r = {shapes[at / 2][0], shapes[at / 2][1], (int)(at % 2)};
         const int64_t count = r.N * r.C;
         float *x = drawn(count, -4, 4), *grad = some(count), *y = floats(count), *grad_x = floats(count);
         double *wide = widened(count, x), *expected = doubles(count);

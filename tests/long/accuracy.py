@@ -1,8 +1,8 @@
 """A recipe's accuracy is within its published band for every seed.
 
-Five seeds of each recipe on the digits of the package, and of `fast` on MNIST where that is found. `BANDS` is the table "Accuracy of the
-recipes" in docs/PERFORMANCE.md: the accuracy on the test images that each seed must reach at least, and the accuracy after which
-the time is taken.
+Five seeds of each recipe on the digits of the package, and of `fast` on MNIST where that is found. `BANDS` is the
+table "Accuracy of the recipes" in docs/PERFORMANCE.md: the accuracy on the test images that each seed must reach at
+least, and the accuracy after which the time is taken.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def measure(share: float = 1.0) -> str:
             continue
         runs = [one(model, of, seed, goal) for seed in seeds]
         for seed, run in zip(seeds, runs, strict=True):
-            assert run.accuracy >= least, f"{model} on {of}, seed {seed}: {run.accuracy:.2%}, published at least {least:.2%}"
+            assert run.accuracy >= least, (
+                f"{model} on {of}, seed {seed}: {run.accuracy:.2%}, published at least {least:.2%}"
+            )
         times = [run.reached for run in runs if run.reached is not None]
         seconds = f"{statistics.median(times):.2f} s" if 2 * len(times) > len(runs) else "not reached"
         found.append(f"{model} on {of} {min(run.accuracy for run in runs):.2%} ({goal:.0%} in {seconds})")

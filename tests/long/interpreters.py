@@ -1,8 +1,9 @@
 """Python 3.10 to 3.14 and NumPy 1.26 to the newest pass the tests.
 
-Each interpreter that this machine has is given an environment of its own, with the oldest NumPy that has wheels for it or the newest one,
-in turns, and a build of the kernels (without optimisation beyond -O1, which is quicker, and whose speed is not asked for), and runs the tests
-that need no other packages. What cannot be had here is named in the figure. In short: all sources are Python 3.10.
+Each interpreter that this machine has is given an environment of its own, with the oldest NumPy that has wheels for
+it or the newest one, in turns, and a build of the kernels (without optimisation beyond -O1, which is quicker, and
+whose speed is not asked for), and runs the tests that need no other packages. What cannot be had here is named in the
+figure. In short: all sources are Python 3.10.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ IN_CI = 0.01
 ROOT = Path(__file__).parents[2]
 VERSIONS = [f"3.{minor}" for minor in range(10, 15)]
 OLDEST = {"3.10": "1.26", "3.11": "1.26", "3.12": "1.26", "3.13": "2.1", "3.14": "2.3"}  # NumPy with wheels for it
-NEEDED = ["setuptools>=77", "Cython>=3.1", "safetensors", "tqdm", "pooch", "pytest>=8", "hypothesis>=6", "pillow", "scipy"]
+NEEDED = [
+    "setuptools>=77",
+    "Cython>=3.1",
+    "safetensors",
+    "tqdm",
+    "pooch",
+    "pytest>=8",
+    "hypothesis>=6",
+    "pillow",
+    "scipy",
+]
 TESTS = ["backends", "ops", "nn", "optim", "plan", "train", "data", "autograd"]
 NOT_COPIED = shutil.ignore_patterns(".git", "build", "dist", "*.so", "*.egg-info", "__pycache__", ".*_cache")
 
@@ -52,13 +63,25 @@ def passes(version: str, python: str, numpy: str) -> str:
 
         def run(*command: str) -> str:
             done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
-            assert done.returncode == 0, f"Python {version}, NumPy {numpy}: {' '.join(command)}\n{(done.stdout + done.stderr)[-3000:]}"
+            assert done.returncode == 0, (
+                f"Python {version}, NumPy {numpy}: {' '.join(command)}\n{(done.stdout + done.stderr)[-3000:]}"
+            )
             return done.stdout
 
         run(python, "-m", "venv", str(Path(room, "v")))
         run(inside, "-m", "pip", "-q", "install", "--only-binary", ":all:", f"numpy{numpy}", *NEEDED)
         run(inside, "setup.py", "-q", "build_ext", "--inplace")
-        said = run(inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=-m 'not long'", *(f"tests/{name}" for name in TESTS))
+        said = run(
+            inside,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "-o",
+            "addopts=-m 'not long'",
+            *(f"tests/{name}" for name in TESTS),
+        )
         got = run(inside, "-c", "import numpy; print(numpy.__version__)").strip()
         count = re.findall(r"(\d+) passed", said)
         return f"{version} with NumPy {got}" + (f" ({count[-1]} tests)" if count else "")
@@ -73,6 +96,9 @@ def measure(share: float = 1.0) -> str:
     if share < 0.1:
         return f"sources are Python 3.10; {', '.join(here) or 'no interpreters'} found"
     chosen = list(here.items())[: max(1, round(share * len(here)))]
-    passed = [passes(version, path, f"=={OLDEST[version]}.*" if i % 2 == 0 else "") for i, (version, path) in enumerate(chosen)]
+    passed = [
+        passes(version, path, f"=={OLDEST[version]}.*" if i % 2 == 0 else "")
+        for i, (version, path) in enumerate(chosen)
+    ]
     absent = [version for version in VERSIONS if version not in dict(chosen)]
     return "; ".join(passed) + (f"; not tried: {', '.join(absent)}" if absent else "")

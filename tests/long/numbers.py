@@ -1,5 +1,6 @@
-"""Every published number reproduces: those of README and docs that can be measured again in minutes are within a stated spread.
+"""Every published number reproduces.
 
+Those of README and docs that can be measured again in minutes are within a stated spread.
 `python -m benchmarks.reproduce` says which they are, and measures them one by one.
 """
 
@@ -11,7 +12,10 @@ IN_CI = 0.05
 
 
 def measure(share: float = 1.0) -> str:
-    """How many figures are within their spread; in short, those that take seconds, and that all stand where they should."""
+    """How many figures are within their spread.
+
+    In short, those that take seconds, and that all stand where they should.
+    """
     for figure in FIGURES:
         figure.published()
     chosen = [figure for figure in FIGURES if not figure.missing() and (share >= 0.5 or figure.quick)]

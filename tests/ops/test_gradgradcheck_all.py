@@ -15,9 +15,13 @@ from fastnn import nn, ops
 NONE: dict[str, str] = {}
 
 
-# With zeros among the differences, and numbers with which a formula that leaves them out, or has the inverse in their place, would give the same.
+# With zeros among the differences, and numbers with which a formula that leaves them out, or has the inverse in their
+# place, would give the same.
 OTHERS: dict[str, Any] = {
-    "batch_norm by a variance": lambda: (lambda x, w, b: ops.batch_norm(x, MEAN, 9 * VARIANCE, w, b, eps=0.5), (IMAGES, VECTOR, MEAN)),
+    "batch_norm by a variance": lambda: (
+        lambda x, w, b: ops.batch_norm(x, MEAN, 9 * VARIANCE, w, b, eps=0.5),
+        (IMAGES, VECTOR, MEAN),
+    ),
     "huber_loss, delta": lambda: (lambda x: ops.huber_loss(x, ROWS[::-1], delta=0.3), (ROWS,)),
     "smooth_l1_loss, beta": lambda: (lambda x: ops.smooth_l1_loss(x, ROWS[::-1], beta=0.3), (ROWS,)),
 }

@@ -1,8 +1,8 @@
 """Mutants of the C kernels, all in one build: each change is taken where the variable FASTNN_MUTANT has its number.
 
-A number n becomes (M(7) ? n + 1 : n), and what follows an operator gets an operand that turns it: a + b becomes a + S(7) * b, which
-is a - b; a < b becomes a < M(7) + b, which is a <= b for integers. A change that does not compile (an array's size, the mask of a
-shuffle) is no mutant: the compiler says where, and it is taken out.
+A number n becomes (M(7) ? n + 1 : n), and what follows an operator gets an operand that turns it: a + b becomes a +
+S(7) * b, which is a - b; a < b becomes a < M(7) + b, which is a <= b for integers. A change that does not compile (an
+array's size, the mask of a shuffle) is no mutant: the compiler says where, and it is taken out.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ TOKEN = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 OPERAND = {
-    "+": "S({k}) *", "-": "S({k}) *", "*": "S({k}) *", "+=": "S({k}) *", "-=": "S({k}) *", "<": "M({k}) +", ">=": "M({k}) +",
-    ">": "-M({k}) +", "<=": "-M({k}) +", "==": "M({k}) +", "!=": "M({k}) +", "&&": "!M({k}) &&", "||": "M({k}) ||",
+    "+": "S({k}) *", "-": "S({k}) *", "*": "S({k}) *", "+=": "S({k}) *", "-=": "S({k}) *",
+    "<": "M({k}) +", ">=": "M({k}) +", ">": "-M({k}) +", "<=": "-M({k}) +", "==": "M({k}) +", "!=": "M({k}) +",
+    "&&": "!M({k}) &&", "||": "M({k}) ||",
 }  # fmt: skip
 SWITCH = """
 #ifndef FASTNN_MUTANT_H
@@ -36,11 +37,21 @@ __attribute__((constructor)) static void fastnn_choose_mutant(void) {
 #define S(k) ((short)(1 - 2 * M(k)))
 #endif
 """
-COMPILE = ["gcc", "-std=gnu11", "-D_GNU_SOURCE", "-w", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-pthread"]
+COMPILE = [
+    "gcc",
+    "-std=gnu11",
+    "-D_GNU_SOURCE",
+    "-w",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-pthread",
+]
 
 
 class Mutant(NamedTuple):
-    """A change of ``length`` characters at ``begin`` of a header, which is ``text`` with the mutant's number for {k}."""
+    """A change of ``length`` characters at ``begin`` of a header, which is ``text`` with the mutant's number for
+    {k}."""
 
     file: str
     line: int
@@ -68,7 +79,7 @@ def mutants(root: Path, file: str) -> list[Mutant]:
         else:
             continue
         column = begin - source.rfind("\n", 0, begin) - 1
-        after = lines[row][:column] + text.format(k="") .replace("()", "") + lines[row][column + length :]
+        after = lines[row][:column] + text.format(k="").replace("()", "") + lines[row][column + length :]
         made.append(Mutant(file, row + 1, lines[row].strip(), after.strip(), begin, length, text))
     return made
 
@@ -84,7 +95,10 @@ def write(root: Path, chosen: dict[int, Mutant], kernels: Path) -> None:
 
 
 def compiled(root: Path, chosen: dict[int, Mutant], unit: str, room: Path, options: list[str]) -> dict[int, Mutant]:
-    """Writes ``unit`` with all changes that compile as ``room``/unit.o; ``room``/kernels is a copy. Returns what was left."""
+    """Writes ``unit`` with all changes that compile as ``room``/unit.o; ``room``/kernels is a copy.
+
+    Returns what was left.
+    """
     (room / "mutant.h").write_text(SWITCH)
     while True:
         write(root, chosen, room / "kernels")
@@ -92,7 +106,10 @@ def compiled(root: Path, chosen: dict[int, Mutant], unit: str, room: Path, optio
         run = subprocess.run(command, cwd=room, capture_output=True, text=True)
         if run.returncode == 0:
             return chosen
-        wrong = {(name, int(row)) for name, row in re.findall(r"(kernels/[\w/]+\.h):(\d+):\d+: (?:error|note: in exp)", run.stderr)}
+        wrong = {
+            (name, int(row))
+            for name, row in re.findall(r"(kernels/[\w/]+\.h):(\d+):\d+: (?:error|note: in exp)", run.stderr)
+        }
         left = {k: mutant for k, mutant in chosen.items() if (mutant.file, mutant.line) not in wrong}
         assert len(left) < len(chosen), run.stderr[-3000:]
         for file in {mutant.file for mutant in chosen.values()} - {mutant.file for mutant in left.values()}:

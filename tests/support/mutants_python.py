@@ -37,7 +37,10 @@ def changed(node: ast.AST) -> str | None:
         case ast.Compare(left, [op], compared):
             return ast.unparse(ast.Compare(left, [COMPARED[type(op)]()], compared))
         case ast.BinOp(left, op, right) if type(op) in COMPUTED:
-            texts = any(isinstance(side, ast.JoinedStr) or isinstance(getattr(side, "value", None), str) for side in (left, right))
+            texts = any(
+                isinstance(side, ast.JoinedStr) or isinstance(getattr(side, "value", None), str)
+                for side in (left, right)
+            )
             return None if texts else f"({ast.unparse(ast.BinOp(left, COMPUTED[type(op)](), right))})"
         case ast.AugAssign(target, op, value) if type(op) in COMPUTED:
             return ast.unparse(ast.AugAssign(target, COMPUTED[type(op)](), value))
@@ -49,6 +52,8 @@ def changed(node: ast.AST) -> str | None:
             return str(not value)
         case ast.Constant(int() | float() as value):
             return str(value + 1)
+        case ast.Expr(ast.Call(ast.Attribute(ast.Call(ast.Name("super")), "__init__"), [], [])):
+            return None  # of modules and the like, whose bases have none
         case ast.Expr(ast.Call()) | ast.Assign([ast.Attribute() | ast.Subscript()]):
             return "pass"
         case ast.Continue():
@@ -84,5 +89,7 @@ def mutants(root: Path, file: str) -> list[Mutant]:
         end = starts[node.end_lineno - 1] + node.end_col_offset
         new = source[:begin] + text.encode() + source[end:]
         row = node.lineno - 1
-        made.append(Mutant(file, row + 1, lines[row].decode().strip(), new.splitlines()[row].decode().strip(), new.decode()))
+        made.append(
+            Mutant(file, row + 1, lines[row].decode().strip(), new.splitlines()[row].decode().strip(), new.decode())
+        )
     return made

@@ -2,8 +2,9 @@
 
     python tests/support/precision_table.py      rewrites docs/PRECISION.md
 
-An error is in units in the last place of the largest entry of the result, or of what its sums are made of where that is larger:
-what rounding alone can give is half a unit for one operation, and grows with the root of the number of terms in a sum.
+An error is in units in the last place of the largest entry of the result, or of what its sums are made of where that
+is larger: what rounding alone can give is half a unit for one operation, and grows with the root of the number of
+terms in a sum.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ Errors = dict[tuple[str, str], dict[str, float]]  # (kernel, algorithm) -> instr
 
 HEAD = """# Precision
 
-The largest error of every kernel in float32 against the same formula in float64, over the cases of the tests (`tests/support/op_cases*.py`), in
-ulp: units in the last place of the largest entry of the result, or of what its sums are made of where they cancel. Half a unit is
-what rounding the right result gives; a sum of K terms may have some √K.
-`python tests/support/precision_table.py` on {machine}, {date}; other machines with these instruction sets compute the same bits. `tests/long/precision.py`
-holds every kernel to twice its number here; and whole networks over 1,000 steps to the distance from float64 that PyTorch has,
-convolutions by Winograd's method and direct ones (`exact=True`).
+The largest error of every kernel in float32 against the same formula in float64, over the cases of the tests
+(`tests/support/op_cases*.py`), in ulp: units in the last place of the largest entry of the result, or of what its
+sums are made of where they cancel. Half a unit is what rounding the right result gives; a sum of K terms may have
+some √K. `python tests/support/precision_table.py` on {machine}, {date}; other machines with these instruction sets
+compute the same bits. `tests/long/precision.py` holds every kernel to twice its number here; and whole networks over
+1,000 steps to the distance from float64 that PyTorch has, convolutions by Winograd's method and direct ones
+(`exact=True`).
 
 """
 
@@ -64,9 +66,14 @@ def measured(share: float = 1.0) -> Errors:
 
 def published() -> Errors:
     """The table in docs/PRECISION.md."""
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in PAGE.read_text().splitlines() if line[:2] == "| "]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in PAGE.read_text().splitlines() if line[:2] == "| "
+    ]
     isas = rows[0][2:]
-    return {(row[0].strip("`"), row[1]): {isa: float(cell) for isa, cell in zip(isas, row[2:], strict=True)} for row in rows[1:]}
+    return {
+        (row[0].strip("`"), row[1]): {isa: float(cell) for isa, cell in zip(isas, row[2:], strict=True)}
+        for row in rows[1:]
+    }
 
 
 def main() -> None:
@@ -76,9 +83,12 @@ def main() -> None:
     isas = list(next(iter(found.values())))
     lines = ["| kernel | algorithm | " + " | ".join(isas) + " |", "|---" * (2 + len(isas)) + "|"]
     for (name, algorithm), row in found.items():
-        lines.append(f"| `{name}` | {algorithm} | " + " | ".join(f"{math.ceil(row[isa] * 100) / 100:g}" for isa in isas) + " |")
+        lines.append(
+            f"| `{name}` | {algorithm} | " + " | ".join(f"{math.ceil(row[isa] * 100) / 100:g}" for isa in isas) + " |"
+        )
     machine = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), processor()
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        processor(),
     )
     PAGE.write_text(HEAD.format(machine=machine, date=datetime.date.today().isoformat()) + "\n".join(lines) + "\n")
 

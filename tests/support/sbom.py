@@ -1,7 +1,8 @@
-"""What the wheels of a release are made of, as a CycloneDX document on standard output: `python tests/support/sbom.py WHEEL ...`.
+"""What the wheels of a release are made of, as a CycloneDX document on standard output:
+`python tests/support/sbom.py WHEEL ...`.
 
-It names each wheel with its SHA-256 and the compiled files in it, and the packages that they need at run time. Their versions are those
-that the wheels ask for: which ones are installed is decided on the user's machine.
+It names each wheel with its SHA-256 and the compiled files in it, and the packages that they need at run time. Their
+versions are those that the wheels ask for: which ones are installed is decided on the user's machine.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from typing import Any
 
 
 def file(name: str, content: bytes, **more: Any) -> dict[str, Any]:
-    return {"type": "file", "name": name, "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(content).hexdigest()}], **more}
+    return {
+        "type": "file",
+        "name": name,
+        "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(content).hexdigest()}],
+        **more,
+    }
 
 
 def described(wheel: Path) -> tuple[Message, dict[str, Any]]:
@@ -27,7 +33,9 @@ def described(wheel: Path) -> tuple[Message, dict[str, Any]]:
         (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         names = sorted(name for name in archive.namelist() if {".so", ".dylib", ".pyd"} & set(Path(name).suffixes))
         compiled = [file(name, archive.read(name)) for name in names]
-        return email.message_from_bytes(archive.read(metadata)), file(wheel.name, wheel.read_bytes(), components=compiled)
+        return email.message_from_bytes(archive.read(metadata)), file(
+            wheel.name, wheel.read_bytes(), components=compiled
+        )
 
 
 def packages(about: Message) -> list[dict[str, Any]]:
@@ -37,7 +45,8 @@ def packages(about: Message) -> list[dict[str, Any]]:
         if "extra ==" not in requirement:
             name, versions = re.fullmatch(r"([\w.-]+)\s*(.*?)(?:;.*)?", requirement).groups()  # type: ignore[union-attr]
             asked = [{"name": "fastnn:requires", "value": versions.strip("() ")}]
-            found.append({"type": "library", "bom-ref": name, "name": name, "purl": f"pkg:pypi/{name}", "properties": asked})
+            package = {"type": "library", "bom-ref": name, "name": name, "purl": f"pkg:pypi/{name}"}
+            found.append({**package, "properties": asked})
     return found
 
 
@@ -46,7 +55,13 @@ def sbom(wheels: list[Path]) -> dict[str, Any]:
     abouts, components = zip(*map(described, sorted(wheels)), strict=True)
     this, needed = f"pkg:pypi/{abouts[0]['Name']}@{abouts[0]['Version']}", packages(abouts[0])
     licence = [{"license": {"id": abouts[0]["License-Expression"]}}]
-    about = {"type": "library", "bom-ref": this, "name": abouts[0]["Name"], "version": abouts[0]["Version"], "purl": this}
+    about = {
+        "type": "library",
+        "bom-ref": this,
+        "name": abouts[0]["Name"],
+        "version": abouts[0]["Version"],
+        "purl": this,
+    }
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
