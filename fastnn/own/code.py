@@ -18,8 +18,8 @@ from .expressions import Expression, make, where
 __all__ = ["compiled"]
 
 _INFIX = {
-    "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
-    "and": "&", "or": "|",
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==",
+    "ne": "!=", "and": "&", "or": "|",
 }  # fmt: skip
 _MOST = 40.0  # exp of more than this is no different from infinity where 1 is added to it
 
@@ -112,20 +112,20 @@ def _functions(dtype: np.dtype[Any]) -> dict[str, Any]:
 def _in_vectors() -> dict[str, Any]:
     """Functions of float32 without branches, within 2 ulp or so; infinities, NaN and subnormal numbers as in C."""
     numba = _numba()
-    inner = numba.njit(error_model="numpy", fastmath={"contract"}, inline="never")
-    F, I = np.float32, np.int32
-    log2e, magic, magic_bits = F(1.44269504), F(12582912.0), I(0x4B400000)
+    inner = numba.njit(error_model="numpy", fastmath={"contract"})
+    F, J = np.float32, np.int32
+    log2e, magic, magic_bits = F(1.44269504), F(12582912.0), J(0x4B400000)
     ln2_high, ln2_low = F(0.693359375), F(-2.12194440e-4)
     zero, half, one, two, inf = F(0), F(0.5), F(1), F(2), F(np.inf)
     e6, e5, e4, e3, e2 = map(F, (1.3814389e-3, 8.3688172e-3, 4.1668396e-2, 1.6666520e-1, 4.9999994e-1))
     l4, l3, l2, l1 = map(F, (2.8024465e-1, 2.7999139e-1, 4.0021700e-1, 6.6666412e-1))
     t4, t3, t2, t1 = map(F, (1.64375745e-2, -5.26718101e-2, 0.133207250, -0.333329466))
     most, least, small_most, tiny, lift = F(89), F(-104), F(0.55), F(1.17549435e-38), F(8388608)
-    root_bits, bias, shift, lifted = I(0x3F3504F3), I(127), I(23), F(-23)
+    root_bits, bias, shift, lifted = J(0x3F3504F3), J(127), J(23), F(-23)
 
     @inner
     def power_of_2(n):  # type: ignore[no-untyped-def]
-        return I((n + bias) << shift).view(F)
+        return J((n + bias) << shift).view(F)
 
     @inner
     def expm1_reduced(r):  # type: ignore[no-untyped-def]
@@ -138,10 +138,10 @@ def _in_vectors() -> dict[str, Any]:
         u = least if u < least else u
         t = F(u * log2e + magic)
         whole = t - magic
-        n = I(t.view(I) - magic_bits)
-        first = I(n >> I(1))
+        n = J(t.view(J) - magic_bits)
+        first = J(n >> J(1))
         p = one + expm1_reduced((u - whole * ln2_high) - whole * ln2_low)
-        return p * power_of_2(first) * power_of_2(I(n - first))
+        return p * power_of_2(first) * power_of_2(J(n - first))
 
     @inner
     def expm1(x):  # type: ignore[no-untyped-def]
@@ -149,7 +149,7 @@ def _in_vectors() -> dict[str, Any]:
         u = F(-30) if u < F(-30) else u
         t = F(u * log2e + magic)
         whole = t - magic
-        scale = power_of_2(I(t.view(I) - magic_bits))
+        scale = power_of_2(J(t.view(J) - magic_bits))
         y = expm1_reduced((u - whole * ln2_high) - whole * ln2_low) * scale + (scale - one)
         return exp(x) if x > F(80) else x if abs(x) < tiny else y
 
@@ -157,10 +157,10 @@ def _in_vectors() -> dict[str, Any]:
     def log(x):  # type: ignore[no-untyped-def]
         low = x < tiny
         v = F(x * lift if low else x)
-        bits = v.view(I)
-        n = I((bits - root_bits) >> shift)
+        bits = v.view(J)
+        n = J((bits - root_bits) >> shift)
         whole = F(n)
-        m = I(bits - (n << shift)).view(F)
+        m = J(bits - (n << shift)).view(F)
         f = m - one
         s = f / (two + f)
         z = s * s

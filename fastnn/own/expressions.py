@@ -7,6 +7,7 @@ by `where`. Equal expressions are one object, so that what a formula and its der
 from __future__ import annotations
 
 import builtins
+import contextlib
 import math
 from collections.abc import Callable
 from types import FunctionType, ModuleType, SimpleNamespace
@@ -73,7 +74,7 @@ class Expression:
 
     def __float__(self) -> float:
         raise ArgumentError(
-            "elementwise: expected arithmetic, comparisons and the functions of math and NumPy, got something that asks "
+            "elementwise: expected arithmetic, comparisons and functions of math and NumPy, got something that asks "
             "for the number itself, which is not known when the formula is taken down"
         )
 
@@ -301,8 +302,8 @@ class _Ways:
         self.asked.append(question)
         if len(self.asked) > MOST_WAYS:
             raise ArgumentError(
-                "elementwise: expected a formula whose branches come to an end, got one that asks again and again: a loop "
-                "cannot wait for numbers"
+                "elementwise: expected a formula whose branches come to an end, got one that asks again and again: a "
+                "loop cannot wait for numbers"
             )
         if len(self.asked) > len(self.decided):
             self.decided.append(True)
@@ -385,8 +386,6 @@ def _of_symbols(value: Any, done: dict[int, Any]) -> Any:
 
 def _copy_of(cell: Any) -> Any:
     copy = type(cell)()
-    try:
+    with contextlib.suppress(ValueError):  # it is empty so far
         copy.cell_contents = cell.cell_contents
-    except ValueError:  # empty so far
-        pass
     return copy
