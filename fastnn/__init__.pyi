@@ -44,6 +44,7 @@ from fastnn.interop import onnx as onnx
 from fastnn.interop.torch import from_torch as from_torch
 from fastnn.interop.torch import to_torch as to_torch
 from fastnn.ops import *  # noqa: F403
+from fastnn.own import elementwise as elementwise
 from fastnn.plan.compile import compile as compile
 from fastnn.random import initial_seed as initial_seed
 from fastnn.random import manual_seed as manual_seed

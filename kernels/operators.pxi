@@ -51,6 +51,11 @@ cdef class OperatorStage(Stage):
         self.kept.append(arrays)
         if shape is not None:
             self.lay_out(arrays, shape, kept)
+        if kind == "own" and self.o.operand[0].element == ELEMENT_DOUBLE:
+            for each in arrays:
+                array = each
+                if (<object> array).shape != shape or not cnp.PyArray_ISCARRAY_RO(array) or element_of(array) != ELEMENT_DOUBLE:
+                    raise ShapeError(f"an operator of float64 {shape} was given {described(array)}")
         if kind in ("pick", "spread", "put"):
             self.check_places(kind, arrays[:4], self.kept.pop()[4])
             self.kept.append(arrays)
@@ -110,7 +115,7 @@ cdef class OperatorStage(Stage):
     cdef int lay_out(self, tuple arrays, tuple shape, int kept) except -1:
         """Sizes and strides, with as few dimensions as will do."""
         cdef bint matmul = self.o.kind == OPERATORS["matmul"], summed = self.o.kind == OPERATORS["sum"]
-        cdef list strided = [1, 2] if matmul else [1] if summed else [k for k, each in enumerate(arrays[:4]) if each is not None]
+        cdef list strided = [1, 2] if matmul else [1] if summed else [k for k, each in enumerate(arrays if self.o.kind == OPERATORS["own"] else arrays[:4]) if each is not None]
         cdef list sizes = [], strides = []
         cdef int last = -1  # the dimension that sizes ends with
         for k in strided:

@@ -37,6 +37,7 @@ FLOORS = (
     ("ops",),
     ("autograd",),
     ("distributions", "nn", "settings", "utils"),
+    ("own",),
     ("distributed", "func", "metrics", "plan", "saving"),
     ("train",),
     ("insight", "interop"),

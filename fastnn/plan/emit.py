@@ -112,7 +112,13 @@ class Emitter:
         )
 
     def map(
-        self, kind: str, *inputs: Array, out: Array | None = None, p: tuple[float, ...] = (), dtype: Any = _FLOAT32
+        self,
+        kind: str,
+        *inputs: Array,
+        out: Array | None = None,
+        n: tuple[int, ...] = (),
+        p: tuple[float, ...] = (),
+        dtype: Any = _FLOAT32,
     ) -> Array:
         """An operator's value entry by entry, its inputs broadcast; written to `out`, or to a new array."""
         for x in inputs:
@@ -127,7 +133,7 @@ class Emitter:
             return out
         if not shape:
             shape, arrays = (1,), [x.reshape(1) for x in arrays]
-        self.call(kind, out.reshape(1) if out.ndim == 0 else out, *arrays, p=p, shape=shape)
+        self.call(kind, out.reshape(1) if out.ndim == 0 else out, *arrays, n=n, p=p, shape=shape)
         return out
 
     def contiguous(self, x: Array) -> Array:

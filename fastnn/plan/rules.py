@@ -14,6 +14,7 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.ops import arithmetic, draws, elementwise, joining, norms, reductions, shaping
+from fastnn.own.operator import Elementwise, Formula
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.trace import Detach, Operator
 from fastnn.tensors import Array, Cast, Context, Function, Round
@@ -379,3 +380,20 @@ def _bernoulli(to: Emitter, op: Operator, x: Array) -> Any:
 @rule(draws.Multinomial)
 def _multinomial(to: Emitter, op: Operator, x: Array, **_: Any) -> Any:
     raise Unlowered("it draws indices")
+
+
+# ---- formulas of a user's --------------------------------------------------------------------------------------------
+
+
+@rule(Elementwise)
+def _own(to: Emitter, op: Operator, *inputs: Array, formula: Formula) -> Any:
+    def computed(formula: Formula, *arrays: Array) -> Array:  # the operator keeps its code alive
+        return to.map("own", *arrays, n=(formula.address(inputs[0].dtype),))
+
+    def backward(grad: Array) -> tuple[Array | None, ...]:
+        return tuple(
+            to.sum_to(computed(formula.gradient(k), *inputs, grad), x.shape) if op.needs[k] else None
+            for k, x in enumerate(inputs)
+        )
+
+    return computed(formula, *inputs), backward

@@ -8,6 +8,7 @@ from .evaluate import Evaluation, evaluate
 from .fit import fit
 from .history import EpochRecord, History
 from .interrupts import Interrupted
+from .logs import HistoryFile, MLflow, TensorBoard
 from .lr_finder import LRFinder
 from .path import ParameterPath, RecordPath
 from .predict import predict, predict_proba
@@ -21,14 +22,17 @@ __all__ = [
     "EpochRecord",
     "Evaluation",
     "History",
+    "HistoryFile",
     "Interrupted",
     "LRFinder",
+    "MLflow",
     "ParameterPath",
     "RecordPath",
     "ResumeWarning",
     "StopOnPlateau",
     "StopOnStep",
     "StoppingRule",
+    "TensorBoard",
     "Training",
     "about",
     "evaluate",

@@ -92,8 +92,8 @@ def fit(
             descent on the whole training data, one update an epoch.
         seed: for the split, the order of the samples and dropout, by way of `manual_seed`. None goes on with fastnn's
             random numbers, and splits by seed 0.
-        callbacks: see `Callback`; among them `EarlyStopping`, `StopOnPlateau`, `StopOnStep`, `Checkpoint` and
-            `LRFinder`, in ``fnn.train``.
+        callbacks: see `Callback`; among them `EarlyStopping`, `StopOnPlateau`, `StopOnStep`, `Checkpoint`,
+            `LRFinder`, `HistoryFile`, `TensorBoard` and `MLflow`, in ``fnn.train``.
         verbose: whether to show progress: a table of the epochs on standard output, and a bar in notebooks and on
             standard error (plain lines where that is no terminal). "epoch" shows the table alone, a number n a row for
             every n-th epoch, False nothing.

@@ -137,7 +137,7 @@ class History:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the epochs as JSON lines (``.jsonl``, an object a line) or a table (``.csv``, empty for None)."""
-        if _suffix(path) == ".jsonl":
+        if suffix_of(path) == ".jsonl":
             text = "".join(formats.to_json(row_of(record)) + "\n" for record in self._records)
         else:
             stream = io.StringIO()
@@ -151,7 +151,7 @@ class History:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> History:
         """Read what `save` wrote, to the same numbers. Raises DataError for a file that is absent or something else."""
-        suffix = _suffix(path)
+        suffix = suffix_of(path)
         try:
             text = files.read(path, formats.MOST_TEXT).decode()
             if suffix == ".jsonl":
@@ -268,7 +268,7 @@ def row_of(record: EpochRecord) -> dict[str, Any]:
     return {n: str(v) if isinstance(v, float) and not math.isfinite(v) else v for n, v in values.items()}
 
 
-def _suffix(path: str | os.PathLike[str]) -> str:
+def suffix_of(path: str | os.PathLike[str]) -> str:
     suffix = Path(path).suffix
     if suffix not in (".jsonl", ".csv"):
         raise ArgumentError(f"expected a file name that ends in .jsonl or .csv, got {os.fspath(path)!r}")

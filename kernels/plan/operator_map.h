@@ -19,7 +19,7 @@
 #include "plan/operators.h"
 #include "plan/stages.h"
 
-enum { MAP_CHUNK = 512, MAP_TASK = 1 << 14, MAP_INPUTS = 3 };
+enum { MAP_CHUNK = 512, MAP_TASK = 1 << 14, MAP_INPUTS = OPERATOR_ARRAYS - 1 };
 
 /* ---- reading and writing entries of any type ---- */
 
@@ -225,6 +225,9 @@ static void map_formula(const struct operator_call *o, i64 n, const float *a, co
 
 /* ---- maps ---- */
 
+/* A user's formula, compiled elsewhere, whose address is n[0]: so many entries of contiguous inputs to y, which may be one of them */
+typedef void own_function(i64 count, void *const *inputs, void *y);
+
 enum { MAP_GATHERED, MAP_IN_PLACE, MAP_ALIKE };
 
 struct map {
@@ -249,6 +252,7 @@ static void map_task(void *context, i64 index) {
     const struct map *t = context;
     const struct operator_call *o = t->o;
     float chunk[1 + MAP_INPUTS][MAP_CHUNK], *use[1 + MAP_INPUTS] = {0};
+    own_function *own = o->kind == OPERATOR_own ? (own_function *)(intptr_t)o->n[0] : NULL;
     const i64 start = index * MAP_TASK, end = i64_min(start + MAP_TASK, t->count);
     for (i64 k = 1; k < o->operands; k++)
         if (t->way[k] == MAP_ALIKE) map_load(ELEMENT_FLOAT, t->at[k], 0, i64_min(MAP_CHUNK, end - start), use[k] = chunk[k]);
@@ -264,9 +268,20 @@ static void map_task(void *context, i64 index) {
             if (t->way[k] == MAP_GATHERED) map_move(0, &o->operand[k], t->at[k], at, n, use[k] = chunk[k]);
         float *y = t->way[0] == MAP_IN_PLACE ? use[0] : chunk[0];
         const int alike = (o->kind == OPERATOR_pow ? t->way[2] : t->way[3]) == MAP_ALIKE;
-        map_formula(o, n, use[1], use[2], use[3], alike, y);
+        if (own) own(n, (void *const *)use + 1, y);
+        else map_formula(o, n, use[1], use[2], use[3], alike, y);
         if (y == chunk[0]) map_move(1, &o->operand[0], t->at[0], at, n, y);
     }
+}
+
+/* Task: a part of a user's formula of contiguous arrays, all of one type, float or double */
+static void own_task(void *context, i64 index) {
+    const struct map *t = context;
+    const struct operator_call *o = t->o;
+    const i64 start = index * MAP_TASK, width = o->operand[0].element == ELEMENT_DOUBLE ? sizeof(double) : sizeof(float);
+    void *use[1 + MAP_INPUTS];
+    for (i64 k = 0; k < o->operands; k++) use[k] = t->at[k] + start * width;
+    ((own_function *)(intptr_t)o->n[0])(i64_min(MAP_TASK, t->count - start), use + 1, use[0]);
 }
 
 /* n floats, `from` and `to` bytes apart */
@@ -308,6 +323,12 @@ static void operator_map(const struct operator_call *o, char *const *at) {
     for (i64 d = 0; d < o->dims; d++) t.count *= o->size[d];
     for (i64 k = 0; k < o->operands; k++) t.way[k] = map_way(o, &o->operand[k]);
     if (t.way[0] == MAP_ALIKE) t.way[0] = MAP_GATHERED;
+    if (o->kind == OPERATOR_own) {
+        int straight = 1;
+        for (i64 k = 0; k < o->operands; k++) straight &= t.way[k] == MAP_IN_PLACE || o->operand[k].element == ELEMENT_DOUBLE;
+        fastnn_parallel(ceil_div(t.count, MAP_TASK), 40.0 * (double)t.count, straight ? own_task : map_task, &t);
+        return;
+    }
     fastnn_parallel(ceil_div(t.count, MAP_TASK), (double)t.count * (4.0 * (double)o->operands + 4.0), copies ? map_copy_task : map_task, &t);
 }
 

@@ -17,7 +17,7 @@
     X(clamp_backward) X(normalize) X(follow) X(bce) X(bce_backward)                                                            \
     X(sin) X(cos) X(tan) X(asin) X(acos) X(atan) X(sinh) X(cosh) X(asinh) X(acosh) X(atanh) X(expm1) X(log1p) X(exp2)          \
     X(log2) X(log10) X(erf) X(sign) X(floor) X(ceil) X(round) X(trunc) X(atan2) X(fmod) X(remainder) X(minimum) X(maximum)     \
-    X(share)
+    X(share) X(own)
 #define OPERATOR_ELEMENTS(X)                                                                                                   \
     X(relu_forward) X(relu_backward_input) X(leaky_relu_forward) X(leaky_relu_backward_input) X(elu_forward)                   \
     X(elu_backward_input) X(sigmoid_forward) X(sigmoid_backward_input) X(tanh_forward) X(tanh_backward_input) X(gelu_forward)  \
