@@ -56,9 +56,7 @@ def measure(share: float = 1.0, seed: int = SEED) -> str:
     chosen = drawn(kernels, kernel_mutants, count, seed)
     tried += try_kernels(chosen, workers) if whole else try_softmax(chosen)
     same = explained()
-    counted = [
-        (mutant, found) for mutant, found in tried if (mutant.file, f"{mutant.before}  ->  {mutant.after}") not in same
-    ]
+    counted = [each for each in tried if (each[0].file, f"{each[0].before}  ->  {each[0].after}") not in same]
     survivors = [str(mutant) for mutant, found in counted if not found]
     killed = len(counted) - len(survivors)
     assert killed >= LEAST * len(counted), f"seed {seed}: no test notices\n" + "\n".join(survivors)

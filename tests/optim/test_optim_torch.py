@@ -127,7 +127,12 @@ def _rosenbrock(w: Any) -> Any:
         {"line_search_fn": "strong_wolfe"},
         {"line_search_fn": "strong_wolfe", "history_size": 3, "max_iter": 7},
         {"line_search_fn": "strong_wolfe", "max_eval": 4},
-        {"line_search_fn": "strong_wolfe", "lr": 10.0},  # whose first bracket ends in a point near an end
+        {
+            "line_search_fn": "strong_wolfe",
+            "history_size": 1,
+            "lr": 30.0,
+            "max_iter": 4,
+        },  # whose first bracket ends in a point near an end
         {"line_search_fn": "strong_wolfe", "history_size": 1, "lr": 3.0, "max_iter": 6},
     ],
     ids=str,

@@ -12,7 +12,7 @@ from plan_networks import CLASSES, NATIVE
 
 import fastnn as fnn
 from fastnn import nn, optim
-from fastnn.errors import FastnnError, LabelError, NonFiniteError
+from fastnn.errors import FastnnError, GraphError, LabelError, NonFiniteError
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -446,3 +446,17 @@ def test_a_first_step_that_is_refused_leaves_the_optimizer_as_it_was() -> None:
     eager_step(exact, optimizer_exact, x, y)
     eager_step(model, optimizer, x, y)
     assert_same(model, exact)
+
+
+def test_a_model_that_is_refused_has_none_of_the_attributes_that_its_trial_gave_it() -> None:
+    class Once(nn.Module):
+        def forward(self, x: fnn.Tensor) -> fnn.Tensor:
+            if hasattr(self, "begun"):
+                return x + 1
+            self.begun = True
+            return (x + 1) * 2
+
+    model = Once().eval()
+    with pytest.raises(GraphError, match="does not run the same operators at every call"):
+        fnn.compile(model)(np.ones((1, 2), np.float32))
+    assert not hasattr(model, "begun")
