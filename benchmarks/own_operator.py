@@ -1,4 +1,4 @@
-"""x tanh(softplus(x)) by @fnn.elementwise, beside the built-in Mish, NumPy and PyTorch: python -m benchmarks.own_operator
+"""x tanh(softplus(x)) by @fnn.elementwise beside Mish, NumPy and PyTorch: python -m benchmarks.own_operator
 
 Forward and backward of one tensor, and steps of small networks; the ways take turns, the fastest call counts.
 """

@@ -78,7 +78,7 @@ class Expression:
             "for the number itself, which is not known when the formula is taken down"
         )
 
-    __int__ = __index__ = __complex__ = __float__  # type: ignore[assignment]
+    __int__ = __index__ = __complex__ = __float__
 
     def __neg__(self) -> Any:
         return make("neg", self)
@@ -168,7 +168,7 @@ def _simpler(op: str, args: list[Expression], values: list[float | None]) -> Exp
     if (op in ("mul", "div", "pow") and one) or (op == "sub" and zero) or (op == "add" and values[-1] == 0):
         return args[0]
     if op == "neg" and args[0].op == "neg":
-        return args[0].args[0]  # type: ignore[no-any-return]
+        return args[0].args[0]
     if op == "pow" and values[1] is not None:
         return _power(args[0], values[1])
     if op == "log" and args[0].op == "add" and _value(args[0].args[1]) == 1 and args[0].args[0].op == "exp":
