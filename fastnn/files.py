@@ -23,10 +23,20 @@ try:
 except ImportError:  # Windows
     flock = None  # type: ignore[assignment]
 
-__all__ = ["check_writable", "clear_leftovers", "holding", "is_leftover", "open_regular", "read", "write_atomically"]
+__all__ = [
+    "check_writable",
+    "clear_leftovers",
+    "holding",
+    "is_leftover",
+    "make_folder",
+    "open_regular",
+    "read",
+    "write_atomically",
+]
 
 LONGEST_NAME = 200  # bytes of a name that still leave room for the rest of a temporary one, 255 being the limit
 PATIENCE = 1.0  # seconds that are waited for the reader of a pipe
+FAILING = (errno.EIO, errno.ENOSPC, errno.EDQUOT)  # of a disk; others are of file systems that cannot
 OLD = 3600.0  # seconds after which a temporary file counts as left behind where there are no locks
 
 _TEMPORARY = re.compile(r"\.(.+)\.\d+(-[0-9a-f]{16})?\.tmp", re.DOTALL)
@@ -74,6 +84,17 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
             error.filename, error.filename2 = os.fspath(path), None  # not the temporary file's name
         raise
     _sync(target.parent)
+
+
+def make_folder(folder: str | os.PathLike[str]) -> None:
+    """Make a folder, and those above it, where they are not there; a loss of power does not take them away again.
+
+    Raises OSError: it cannot be made, or is a file.
+    """
+    absent = [path for path in (Path(folder), *Path(folder).parents) if not path.exists()]
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for path in reversed(absent):
+        _sync(path.parent)
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -254,12 +275,18 @@ def _take_over(temporary: Path, before: os.stat_result) -> None:
 
 def _sync(folder: Path) -> None:
     """Make the new name survive a loss of power, where folders can be synchronised."""
-    with contextlib.suppress(OSError):
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except OSError:  # one that may be written and not read; Windows
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in FAILING:
+            error.filename = os.fspath(folder)
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _names(folder: str | os.PathLike[str]) -> list[str]:

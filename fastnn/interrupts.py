@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 __all__ = ["Interrupts", "at_once", "heed", "innermost"]
 
+SAME = 0.1  # seconds in which a second SIGTERM is still the first: `timeout` sends it to a process and to its group
+
 _active: list[Interrupts] = []  # the main thread's, outermost first
 
 
 class Interrupts:
-    """Context in which SIGINT and SIGTERM are recorded in `caught`, not raised; only a second Ctrl-C is raised at once.
+    """Context in which SIGINT and SIGTERM are recorded in `caught`, not raised; only a second one is raised at once.
 
     `heed()` raises what was recorded. While `patient` is set it does not, nor does anything else: what ends the work,
     such as a last checkpoint, is not to be left either. Python lets only the main thread set handlers: in any other
@@ -22,6 +25,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.caught: int | None = None
+        self._when = 0.0  # it came
         self.patient = False
         self.raising = 0  # contexts `at_once` that are open
         self._before: dict[int, Any] = {}
@@ -36,8 +40,9 @@ class Interrupts:
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        again = self.caught == number == signal.SIGINT
-        self.caught = number
+        now = time.monotonic()
+        again = self.caught is not None and (number == signal.SIGINT or now - self._when > SAME)
+        self.caught, self._when = number, now
         if again or (self.raising and not self.patient):
             raise KeyboardInterrupt
 

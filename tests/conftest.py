@@ -14,6 +14,8 @@ from targets import Target, targets
 
 from fastnn import backends
 
+collect_ignore = ["long"]  # tests/test_promises.py runs them
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell script's background job ignores Ctrl-C, and so would every process that the tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,6 +11,7 @@ from typing import Any
 from fastnn.cli import options
 from fastnn.console import say, shown
 from fastnn.errors import DataError
+from fastnn.files import make_folder
 from fastnn.insight import confusion_matrix, diagnose, plots, worst_mistakes
 from fastnn.insight.diagnosis import STOPPING
 from fastnn.recipes import load_run
@@ -87,7 +88,7 @@ def _folder(arguments: argparse.Namespace) -> Path:
     plots.figure(1, 1)
     folder = Path(arguments.run_folder) / "diagnosis" if arguments.out is None else Path(arguments.out)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"--out: expected a folder that can be written, got {folder}: {reason}") from error

@@ -236,7 +236,7 @@ def _held(folder: Path | None) -> Iterator[None]:
         yield
         return
     new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     try:
         with files.holding(folder) as held:
             if not held:

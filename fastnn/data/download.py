@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastnn.console import bar
 from fastnn.errors import DataError
-from fastnn.files import holding, write_atomically
+from fastnn.files import holding, make_folder, write_atomically
 
 from .idx import read_content
 from .local import PathLike, base_folder, check, locate, read_archive, read_verified
@@ -73,7 +73,7 @@ def download(source: Source, files: Sequence[File], folder: Path, progress: bool
     import tempfile
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         _clear_abandoned(folder)
         with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch, holding(scratch):
             failed: dict[str, str] = {}  # mirror: reason

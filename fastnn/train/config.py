@@ -10,7 +10,7 @@ from typing import Any
 from fastnn import formats
 from fastnn.checks import is_number, is_whole
 from fastnn.errors import DataError
-from fastnn.files import write_atomically
+from fastnn.files import make_folder, write_atomically
 
 __all__ = ["CONFIG", "WEIGHTS", "read_config", "write_config"]
 
@@ -23,7 +23,7 @@ LARGEST = 1e30  # of a mean or deviation, which are float32 in the model
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_atomically(folder / CONFIG, (formats.to_json(config, indent=2) + "\n").encode())
 
 

@@ -8,17 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from fastnn import random
 from fastnn.errors import NonFiniteError
 from fastnn.nn import Module
+from fastnn.nn.arguments import spread
+from fastnn.plan.memory import Buffers
+from fastnn.tape import no_grad
 from fastnn.trees import flatten
 
 __all__ = ["Watched", "cause", "check_model"]
 
 
 class Watched:
-    """What a training changes: parameters, buffers, and the optimiser's state, whose sums of squares overflow first."""
+    """What a training changes: parameters, buffers, and the optimiser's state, whose sums of squares overflow first.
 
-    def __init__(self, model: Any, optimizer: Any) -> None:
+    every_step: whether it is looked at after every step, not only after an epoch."""
+
+    def __init__(self, model: Any, optimizer: Any, every_step: bool = False) -> None:
+        self.every_step = every_step
         self._model, self._state = model, getattr(optimizer, "state", {})
         self._parameters: list[Any] = []
         self._buffers: list[np.ndarray] = []
@@ -80,7 +87,47 @@ def cause(model: Any, images: Any, targets: Any, numbers: np.ndarray) -> str:
     found = in_model(model)
     if found:
         return f"{found} is not finite"
-    return "the data and the model are finite, so the arithmetic overflowed"
+    return f"the data and the model are finite, so the arithmetic overflowed, first in {_first_overflow(model, images)}"
+
+
+def _first_overflow(model: Any, images: Any) -> str:
+    """The first layer with outputs that are not finite, in words. Statistics and random numbers stay as they are."""
+    found: list[str] = []
+    names = {id(module): name for name, module in getattr(model, "named_modules", list)() if name}
+
+    def look(module: Any, inputs: Any, outputs: Any) -> None:
+        if not found and any(_bad(array) for array in _arrays_in(outputs)):
+            name = names.get(id(module))
+            found.append(f"{type(module).__name__}" if name is None else f"the layer {name} ({type(module).__name__})")
+
+    if not isinstance(model, Module):
+        return "the model or the loss"
+    buffers, state = Buffers(model), random.get_state()
+    buffers.keep()
+    handles = [module.register_forward_hook(look) for module in model.modules()]
+    try:
+        args, kwargs = spread(model, images)
+        with np.errstate(all="ignore"), no_grad():
+            model(*args, **kwargs)
+    finally:
+        for handle in handles:
+            handle.remove()
+        buffers.put_back()
+        random.set_state(state)
+    return found[0] if found else "the loss"
+
+
+def _arrays_in(outputs: Any) -> list[Any]:
+    return [np.asarray(getattr(leaf, "_data", leaf)) for leaf in flatten(outputs)[0]]
+
+
+def bad_gradient(model: Any) -> str:
+    """Which parameter has a gradient that is not finite, in words: the one that backward comes to first; or empty."""
+    for name, parameter in reversed(list(model.named_parameters())):
+        where = "" if parameter.grad is None else _bad(parameter.grad.numpy())
+        if where:
+            return f"the gradient of {name} ({where})"
+    return ""
 
 
 def _bad_arrays(model: Any) -> Iterator[str]:

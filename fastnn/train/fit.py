@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import random
+from fastnn.autograd import is_anomaly_enabled, set_detect_anomaly
 from fastnn.checks import is_whole
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
@@ -57,6 +58,7 @@ def fit(
     class_weight: Any = None,
     sample_weight: Any = None,
     distributed: bool = False,
+    detect_anomaly: bool = False,
 ) -> History:
     """Train a model.
 
@@ -111,6 +113,9 @@ def fit(
             of a rank's own share; the running ones are averaged after every epoch. Random numbers of dropout and
             augmentation are each rank's own. What one rank raises within a step, all do; where one fails otherwise, the
             job ends.
+        detect_anomaly: whether every step looks for gradients that are not finite, before its update, and for
+            parameters, buffers and the optimiser's state after it, so that the message names the batch and the
+            operator or layer; slower, operator by operator. As within ``fnn.autograd.detect_anomaly()``.
 
     Returns:
         The epochs' measurements. The model is trained in place, and its modes (train or eval) are those that it came
@@ -121,7 +126,8 @@ def fit(
     Raises:
         NonFiniteError: the loss became infinite or not a number (it was used for no update, and batch norm's statistics
             are as before that batch), or a parameter, a buffer or the optimiser's state did, which is noticed at the
-            end of an epoch at the latest, before anything is kept of it. The message says which, and where.
+            end of an epoch at the latest, before anything is kept of it. The message says which, and where: epoch and
+            batch, and the first layer whose outputs were not finite. With `detect_anomaly`, gradients as well.
         Interrupted: a KeyboardInterrupt, by Ctrl-C or SIGTERM, raised after a whole update; the model is usable, and
             the exception holds the history. (Only in the main thread, where Python lets signals be handled.)
         ArgumentError: options that make no sense; among them a loss that cannot be right for such targets and outputs,
@@ -165,10 +171,12 @@ def fit(
     weights = weights_of("fit", batches.labels, batches.classes, loss, class_weight, sample_weight)
     team = team_of(distributed)
     feed = Feed(model, loss, batches, outputs, weights, team)
+    detect_anomaly = detect_anomaly or is_anomaly_enabled()
+    compile = compile and not detect_anomaly
     step = make_step(model, feed.loss, optimizer, compile, team)
     known = remember(model, batches, loss)
     held = None if held is None else as_dataset(held, "test", known)
-    numbers = finite.Watched(model, optimizer)
+    numbers = finite.Watched(model, optimizer, every_step=detect_anomaly)
     watch = None
     if held is not None:
         watch = partial(
@@ -185,7 +193,7 @@ def fit(
 
     interrupts = Interrupts()
     try:
-        with training_mode(model), interrupts, settled(training):
+        with training_mode(model), interrupts, settled(training), set_detect_anomaly(detect_anomaly):
             begun: list[Callback] = []
             try:
                 with team.in_step():
@@ -244,11 +252,12 @@ def _run_epoch(
         penalty = _penalty(optimizer)
         try:
             value = step(x, y)
-        except NonFiniteError:
+        except NonFiniteError as error:
+            of_gradient = error.message.startswith("backward: ")  # detect_anomaly's
             raise NonFiniteError(
-                f"the training loss became non-finite in epoch {training.epoch}, batch "
-                f"{training.batch + 1}, at learning rate {_rate(optimizer):g}, and no update was made from it: "
-                f"{_cause(training, x, y)}"
+                f"the {'gradient' if of_gradient else 'training loss'} became non-finite in epoch {training.epoch}, "
+                f"batch {training.batch + 1}, at learning rate {_rate(optimizer):g}, and no update was made from it: "
+                f"{error if of_gradient else _cause(training, x, y)}"
             ) from None
         if labels is not None:
             tally.add(value, step.outputs, labels, weights=weights)
@@ -261,6 +270,8 @@ def _run_epoch(
         training.images = training.team.images(training)
         training.penalty = None if penalty is None else penalties / max(tally.count, 1)
         training.seconds = time.perf_counter() - start
+        if numbers.every_step:
+            _check_finite(training, numbers)
         training.team.call(callbacks, "on_batch_end", training)
         interrupts.heed()
         if training.stopped:
@@ -316,9 +327,11 @@ def _check_finite(training: Training, numbers: finite.Watched) -> None:
     """A gradient can overflow where the loss does not, and a statistic where it leaves no trace in the loss."""
     found = numbers.found()
     if found:
+        batch = f", batch {training.batch}" if numbers.every_step else ""
+        advice = "" if numbers.every_step else ", or find the batch by detect_anomaly=True"
         raise NonFiniteError(
-            f"{found} became non-finite in epoch {training.epoch}, at learning rate {_rate(training.optimizer):g}: "
-            "try a smaller one"
+            f"{found} became non-finite in epoch {training.epoch}{batch}, at learning rate "
+            f"{_rate(training.optimizer):g}: try a smaller one{advice}"
         )
 
 

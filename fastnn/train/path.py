@@ -14,6 +14,7 @@ import numpy as np
 from fastnn import weights
 from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError, DataError
+from fastnn.files import make_folder
 
 from .callbacks import Callback, Training
 
@@ -116,7 +117,7 @@ class RecordPath(Callback):
     def on_train_begin(self, training: Training) -> None:
         self._begun = False
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             self._kept = list(_points(self._folder))
 
     def on_epoch_begin(self, training: Training) -> None:

@@ -22,6 +22,7 @@ from fastnn import files, formats, random, weights
 from fastnn.checks import whole
 from fastnn.errors import ArgumentError, DataError, StateError
 
+from . import finite
 from .callbacks import Callback, Training
 from .conditions import conditions, tell_differences
 from .config import CONFIG, WEIGHTS, read_config, write_config
@@ -97,7 +98,7 @@ class Checkpoint(Callback):
             )
         if self.best is not None and self.best.startswith("val_") and training.val is None:
             raise ArgumentError(f"Checkpoint: expected validation data for best={self.best!r}, got none: give fit val=")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.folder)
         clear_leftovers(self.folder)
         self._not_kept = None
         self._looked_at_callbacks = False
@@ -124,6 +125,7 @@ class Checkpoint(Callback):
             pack(state, {}, f"callbacks.{name}")
 
     def on_epoch_end(self, training: Training) -> None:
+        finite.check_model(f"Checkpoint, after epoch {training.epoch}", training.model)  # of what callbacks before made
         if self.best is not None and self._is_best(training):
             weights.save(training.model, self.folder / WEIGHTS)
         if training.epoch % self.every == 0 or training.epoch == training.epochs or training.stopped:

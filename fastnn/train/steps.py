@@ -18,9 +18,11 @@ from fastnn.plan.compile import compile
 from fastnn.plan.memory import Buffers, Kept
 from fastnn.plan.steady import Unsteady
 from fastnn.plan.step import NOTHING_TO_TRAIN, Reduce
+from fastnn.recording import state
 from fastnn.tensors import Tensor
 from fastnn.trees import flatten, is_tree, map_arrays
 
+from . import finite
 from .team import Alone
 from .unplanned import tell_without_plan
 
@@ -77,6 +79,9 @@ class EagerStep:
         loss.backward()
         if self.reduce is not None:
             value = self.reduce([(p, p.grad) for p in self.model.parameters() if p.grad is not None], value)
+        found = finite.bad_gradient(self.model) if state.anomaly else ""
+        if found:
+            raise NonFiniteError(f"backward: {found} is not finite")
         if self.optimizer is not None and not self._reaches:
             check_reached(self.optimizer)
             self._reaches = True

@@ -15,6 +15,7 @@ import numpy as np
 from fastnn.checks import number, whole
 from fastnn.errors import ArgumentError
 
+from . import finite
 from .callbacks import Callback, Training
 from .named import METRICS
 
@@ -166,6 +167,7 @@ class EarlyStopping(StoppingRule):
         if values[-1] is None:
             raise ArgumentError(f"EarlyStopping: expected {self.monitor} to be measured: the targets are no classes")
         if best_index(values, self.min_delta, self.mode) == len(values) - 1 or not self._weights:
+            finite.check_model(f"EarlyStopping, after epoch {training.epoch}", training.model)
             self.best_epoch = training.epoch
             self._weights = {name: np.array(value) for name, value in training.model.state_dict().items()}
         self.judge(training)
