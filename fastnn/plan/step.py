@@ -169,6 +169,7 @@ class Predictor(Plan):
             args = (x,)
         if self._lock._is_owned():  # as in _turn; a small network's whole call takes a microsecond
             raise _called_within()
+        backends.follow_cpus()
         with self._lock:
             if not self.frozen and (self._follow_model() or (self._structure.has_users_code and self._is_checked())):
                 self._call = None
@@ -317,6 +318,7 @@ class Step(Plan):
         return True
 
     def _run(self, x: Any, y: Any) -> float:
+        backends.follow_cpus()
         given, wanted = argument(self.model, x), target(self.loss_fn, y)
         stepping = self._stepping(given, wanted)
         stepping.calls += 1
