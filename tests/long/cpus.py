@@ -1,7 +1,7 @@
-"""No more threads than the processors that are granted, also where that changes on the way, and idle ones cost nothing
+"""No more threads than the processors that are granted, also where that changes, and idle ones cost nothing.
 
-A child trains while affinity and the quotas of control groups (files made up here, of both versions) change at random: the
-kernels' threads that work are counted by their processor time, of which none may use a millisecond after the work is done.
+A child trains while affinity and the quotas of control groups (files made up here, of both versions) change at random:
+the kernels' threads that work are counted by their processor time, of which none may use a millisecond after the work.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ for turn in range(int(sys.argv[1])):
     os.sched_setaffinity(0, set(rng.sample(sorted(granted), cpus)))
     version, place = rng.choice([1, 2]), rng.choice(["", "a", "a/b"])
     quota = rng.choice([None, "nonsense", 0.3, 0.5, 1, 2, 3, 1.25])
-    membership.write_text(rng.choice(["0::/a/b\\n", "3:cpuset:/\\n0::/a/b\\n"]) if version == 2 else "4:cpu,cpuacct:/a/b\\n")
+    group = rng.choice(["0::/a/b\\n", "3:cpuset:/\\n0::/a/b\\n"]) if version == 2 else "4:cpu,cpuacct:/a/b\\n"
+    membership.write_text(group)
     period = rng.choice([1000, 50000, 100000])
     for old in (*folder.rglob("cpu.*"),):
         old.unlink()

@@ -1,7 +1,7 @@
-"""The kernels' threads do not race
+"""The kernels' threads do not race.
 
-The pool of threads without Python (tests/kernels_c/pool.c) under ThreadSanitizer; at full length also the kernels of every
-instruction set of this CPU, with one thread and with three, and the baseline's under valgrind.
+The pool of threads without Python (tests/kernels_c/pool.c) under ThreadSanitizer; at full length also the kernels of
+every instruction set of this CPU, with one thread and with three.
 """
 
 from __future__ import annotations
