@@ -36,8 +36,8 @@ def test_padding_that_no_memory_holds_is_refused(target: Target, side: int) -> N
     k, x, w = target.kernels, np.ones((1, 2, 4, 4), np.float32), np.ones((2, 2, 3, 3), np.float32)
     window, half = (side, side), (side // 2, side // 2)
     for call in (
-        lambda: k.conv2d_forward(x, w, None, (1, 1), window, (1, 1), 1, "auto"),
-        lambda: k.conv2d_forward(x, w, None, (2, 2), half, half, 1, "auto"),
+        lambda: k.conv2d_forward(x, w, None, (1, 1), window, (1, 1), 1),
+        lambda: k.conv2d_forward(x, w, None, (2, 2), half, half, 1),
         lambda: k.max_pool2d_forward(x, window, (1, 1), half),
         lambda: k.avg_pool2d_forward(x, window, (1, 1), half, True),
     ):
@@ -50,7 +50,7 @@ def test_windows_that_c_cannot_count_are_refused(target: Target, option: str) ->
     k, x, w = target.kernels, np.ones((1, 2, 4, 4), np.float32), np.ones((2, 2, 1, 1), np.float32)
     given = {"stride": (1, 1), "dilation": (1, 1)} | {option: (2**63, 1)}
     with pytest.raises(ArgumentError, match=f"conv2d: expected {option} of less than "):
-        k.conv2d_forward(x, w, None, given["stride"], (0, 0), given["dilation"], 1, "auto")
+        k.conv2d_forward(x, w, None, given["stride"], (0, 0), given["dilation"], 1)
 
 
 def test_labels_of_either_64_bit_type(target: Target) -> None:

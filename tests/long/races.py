@@ -1,7 +1,8 @@
 """The kernels' threads do not race.
 
-The pool of threads without Python (tests/kernels_c/pool.c) under ThreadSanitizer; at full length also the kernels of
-every instruction set of this CPU, with one thread and with three.
+The pool of threads without Python (tests/kernels_c/pool.c) under ThreadSanitizer, and under the sanitizers of addresses
+and of undefined behaviour; at full length also the kernels of every instruction set of this CPU, with one thread and
+with three.
 """
 
 from __future__ import annotations
@@ -29,18 +30,21 @@ def _run(what: str, *command: object, **environment: str) -> str:
     return done.stdout
 
 
-def pool(rounds: int) -> str:
+def pool(rounds: int, sanitizers: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder, "pool")
         sources = ["tests/kernels_c/pool.c", *sorted((ROOT / "kernels/base").glob("*.c"))]
-        options = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fsanitize=thread", "-Ikernels", "-pthread"]
-        _run("compiling", os.environ.get("CC", "gcc"), *options, *sources, "-o", program)
-        _run("the pool of threads", *FIXED, program, rounds)
-    return f"{rounds} rounds of 3 callers of the pool"
+        options = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Ikernels", "-pthread", "-fno-sanitize-recover=all"]
+        compiler = os.environ.get("CC", "gcc")
+        _run("compiling", compiler, f"-fsanitize={sanitizers}", *options, *sources, "-o", program)
+        _run(f"the pool of threads, sanitizers {sanitizers}", *FIXED, program, rounds)
 
 
 def measure(share: float = 1.0) -> str:
-    found = [pool(round(share * ROUNDS))]
+    rounds = round(share * ROUNDS)
+    for sanitizers in ("thread", "address,undefined"):
+        pool(rounds, sanitizers)
+    found = [f"{rounds} rounds of 3 callers of the pool"]
     if share >= 1:
         from fastnn import _kernels
 
