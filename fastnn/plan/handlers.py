@@ -21,8 +21,8 @@ def handlers_apart() -> Iterator[None]:
         yield
         return
     replaced: dict[int, tuple[Any, Any]] = {}
-    for number in signal.valid_signals():
-        handler = signal.getsignal(number)
+    for number in map(int, signal.valid_signals()):
+        handler: Any = signal.getsignal(number)
         theirs = callable(handler) and handler is not signal.default_int_handler
         if theirs and not isinstance(getattr(handler, "__self__", None), Interrupts):
             replaced[number] = handler, _apart(handler, recording())
@@ -30,9 +30,9 @@ def handlers_apart() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, (handler, ours) in replaced.items():
+        for number, (before, ours) in replaced.items():
             if signal.getsignal(number) is ours:  # it may have put another one in its own place
-                signal.signal(number, handler)
+                signal.signal(number, before)
 
 
 def _apart(handler: Callable[[int, Any], Any], records: bool) -> Callable[[int, Any], None]:

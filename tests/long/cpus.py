@@ -44,7 +44,7 @@ def check(wanted, way, what):
     for _ in range(3):
         way()
     after = spent()
-    worked = sum(after[t] - before.get(t, 0) > 0 for t in after)
+    worked = sum(after[t] - before.get(t, 0) > 5e-4 for t in after)  # less is the end of a wait that was broken off
     time.sleep(0.02)
     while True:
         rest = spent()
@@ -65,10 +65,9 @@ rng = random.Random(int(sys.argv[2]))
 check(1, ways[0], "one processor when it started")
 os.sched_setaffinity(0, granted)
 time.sleep(1.01)  # it may not look for a second
-most = check(len(granted), ways[1], "all processors")
-assert most == min(2, len(granted)) or most > 1, "no thread but one has worked: this test could not fail"
+most = max(check(len(granted), ways[1], "all processors") for _ in range(5))
+assert most > 1 or len(granted) == 1, "no thread but one has worked: this test could not fail"
 
-really = threads.os.sched_getaffinity
 for turn in range(int(sys.argv[1])):
     cpus = rng.randint(1, len(granted))
     os.sched_setaffinity(0, set(rng.sample(sorted(granted), cpus)))
