@@ -55,7 +55,12 @@ class DataError(FastnnError):
 
 
 class NonFiniteError(FastnnError, ArithmeticError):
-    """Training gave a loss that is not a number, or infinite."""
+    """Training gave a loss that is not a number, or infinite.
+
+    ``module`` is that in whose forward the operator ran whose gradient was NaN, where `detect_anomaly` found one.
+    """
+
+    module: object = None
 
 
 class BackendError(FastnnError, RuntimeError):

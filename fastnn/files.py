@@ -36,7 +36,7 @@ __all__ = [
 
 LONGEST_NAME = 200  # bytes of a name that still leave room for the rest of a temporary one, 255 being the limit
 PATIENCE = 1.0  # seconds that are waited for the reader of a pipe
-FAILING = (errno.EIO, errno.ENOSPC, errno.EDQUOT)  # of a disk; others are of file systems that cannot
+FAILING = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # of a disk; others are of file systems that cannot
 OLD = 3600.0  # seconds after which a temporary file counts as left behind where there are no locks
 
 _TEMPORARY = re.compile(r"\.(.+)\.\d+(-[0-9a-f]{16})?\.tmp", re.DOTALL)

@@ -116,7 +116,11 @@ def _results(node: Node, needs: tuple[bool, ...], grad: Any, output: Tensor, gra
             if np.isnan(_array(result)).any():
                 where = f" in the forward of {type(node.module).__name__}" if node.module is not None else ""
                 place = next(i for i, given in enumerate(node.inputs) if given is x)
-                raise NonFiniteError(f"backward: {node.function.__name__}{where} gave NaN as gradient of input {place}")
+                error = NonFiniteError(
+                    f"backward: {node.function.__name__}{where} gave NaN as gradient of input {place}"
+                )
+                error.module = node.module
+                raise error
     return results
 
 

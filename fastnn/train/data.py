@@ -152,7 +152,7 @@ def settled(training: Training) -> Iterator[None]:
         batches.fewest = max(before, fewest_in_training(model, samples))
     try:
         steps = training.epochs * len(batches)
-        if stepped_per(scheduler) == "batch" and scheduler.total_steps == training.epochs * number != steps:
+        if getattr(scheduler, "total_steps", None) == training.epochs * number != steps:
             raise ArgumentError(
                 f"fit: expected {type(scheduler).__name__}(total_steps={steps}), got {scheduler.total_steps}: the "
                 f"single sample that is left over in each epoch joins the batch before it, so there are {len(batches)}"

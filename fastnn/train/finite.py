@@ -93,12 +93,10 @@ def cause(model: Any, images: Any, targets: Any, numbers: np.ndarray) -> str:
 def _first_overflow(model: Any, images: Any) -> str:
     """The first layer with outputs that are not finite, in words. Statistics and random numbers stay as they are."""
     found: list[str] = []
-    names = {id(module): name for name, module in getattr(model, "named_modules", list)() if name}
 
     def look(module: Any, inputs: Any, outputs: Any) -> None:
         if not found and any(_bad(array) for array in _arrays_in(outputs)):
-            name = names.get(id(module))
-            found.append(f"{type(module).__name__}" if name is None else f"the layer {name} ({type(module).__name__})")
+            found.append(named(model, module))
 
     if not isinstance(model, Module):
         return "the model or the loss"
@@ -115,6 +113,12 @@ def _first_overflow(model: Any, images: Any) -> str:
         buffers.put_back()
         random.set_state(state)
     return found[0] if found else "the loss"
+
+
+def named(model: Any, module: Any) -> str:
+    """A module by its place in the model, in words."""
+    name = next((name for name, other in model.named_modules() if other is module), "")
+    return f"the layer {name} ({type(module).__name__})" if name else type(module).__name__
 
 
 def _arrays_in(outputs: Any) -> list[Any]:

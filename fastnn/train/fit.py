@@ -84,8 +84,9 @@ def fit(
         optimizer: holds the model's parameters, or "adam", "adamw", "rmsprop" (rate 0.001) or "sgd" (0.01, momentum
             0.9); by default ``optim.Adam(model.parameters(), lr=0.001)``. With
             ``optim.GradientDescent``, which wants ``batch_size="full"``, the training ends where no step descends.
-        scheduler: a schedule on that optimiser. ``OneCycleLR`` counts batches and is stepped after each; all others
-            count epochs, ``ReduceLROnPlateau`` by the validation loss (the training loss without validation).
+        scheduler: a schedule on that optimiser. ``OneCycleLR`` and ``CyclicLR`` count batches, and are stepped after
+            each; all others count epochs, ``ReduceLROnPlateau`` by the validation loss (the training loss without
+            validation).
         epochs: times through the training data.
         batch_size: samples in a batch; the last one of an epoch may be smaller. "full" for all of them: gradient
             descent on the whole training data, one update an epoch.
@@ -253,11 +254,13 @@ def _run_epoch(
         try:
             value = step(x, y)
         except NonFiniteError as error:
-            of_gradient = error.message.startswith("backward: ")  # detect_anomaly's
+            of_gradient = str(error) if error.message.startswith("backward: ") else ""  # detect_anomaly's
+            if error.module is not None:
+                of_gradient += f", in {finite.named(training.model, error.module)}"
             raise NonFiniteError(
                 f"the {'gradient' if of_gradient else 'training loss'} became non-finite in epoch {training.epoch}, "
                 f"batch {training.batch + 1}, at learning rate {_rate(optimizer):g}, and no update was made from it: "
-                f"{error if of_gradient else _cause(training, x, y)}"
+                f"{_cause(training, x, y, of_gradient)}"
             ) from None
         if labels is not None:
             tally.add(value, step.outputs, labels, weights=weights)
@@ -316,11 +319,13 @@ def _watched(watch: Any, epoch: int) -> Evaluation:
         raise NonFiniteError(f"in the validation of epoch {epoch}: {error}") from None
 
 
-def _cause(training: Training, x: Any, y: Any) -> str:
-    """Where the loss of the batch under way comes from, which is not finite."""
+def _cause(training: Training, x: Any, y: Any, of_gradient: str) -> str:
+    """Where the loss of the batch under way comes from, which is not finite; or what is known of the gradient."""
     own = finite.cause(training.model, x, y, np.arange(training.batches.count)[training.feed.chosen])
     found = min(training.team.collect(own), key=lambda cause: "overflowed" in cause)  # who does not know says that
-    return f"{found}; try a smaller learning rate" if "overflowed" in found else found
+    if "overflowed" in found:
+        return f"{of_gradient or found}; try a smaller learning rate"
+    return f"{of_gradient}; {found}" if of_gradient else found
 
 
 def _check_finite(training: Training, numbers: finite.Watched) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np, fastnn as fnn
 from fastnn.train import Checkpoint, History, runs
 
+parent = os.getpid()
 root, kills, rng = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
 data = np.ones((8, 40), "f4"), np.arange(8) % 2
 
@@ -34,8 +35,14 @@ def train(folder, epochs=1_000_000):
     keep = Checkpoint(folder, resume=True)
     return fnn.fit(model, data, epochs=epochs, seed=0, verbose=False, callbacks=[keep]), model
 
+def watch():
+    while os.getppid() == parent:
+        time.sleep(0.05)
+    os._exit(1)
+
 def child(number):
     def work():
+        threading.Thread(target=watch, daemon=True).start()  # none outlives this program, if it fails
         if number == 2:
             train(root / "run")
         for thread in range(2):
@@ -46,7 +53,7 @@ def child(number):
         try:
             work()
         finally:
-            time.sleep(600)
+            time.sleep(600)  # to be killed
     return pid
 
 children = {number: child(number) for number in range(3)}

@@ -22,7 +22,7 @@ from fastnn.errors import FastnnError, NonFiniteError
 from fastnn.tensors import Tensor
 from fastnn.train import Checkpoint, EarlyStopping, Training, fit
 
-IN_CI = 0.06
+IN_CI = 0.025
 COUNT, SIZE, CLASSES = 12, 4, 3
 AT = (2, 2)  # epoch and batch of what is planted
 
@@ -127,7 +127,8 @@ def of_one(name: str, network: Callable[[], tuple[Net, np.ndarray]], value: floa
         assert place in message or "layer" in message, f"{told}, in {place}: {message}"
         model, x = network()
         message = said(model, x, spoil, f"{told}, in {place}, detect_anomaly", detect_anomaly=True)
-        assert re.search(f"{re.escape(place)}.*epoch 2, batch [12]", message), f"{told}, in {place}: {message}"
+        assert place in message, f"{told}, in {place}: {message}"
+        assert at in message, f"{told}, in {place}: {message}"
         count += 2
     if x.dtype.kind == "f":
         model, x = network()
@@ -136,12 +137,9 @@ def of_one(name: str, network: Callable[[], tuple[Net, np.ndarray]], value: floa
         def spoil_sample(training: Training) -> None:
             x.reshape(COUNT, -1)[SIZE + 1, 0] = value
 
-        try:
+        if "Dropout" not in name and not _swallows(network, value):  # which may drop it
             message = said(model, x, spoil_sample, f"{told}, in a sample", compile=compile)
             assert re.search(f"{at}.*sample {SIZE + 1} ", message), f"{told}, in a sample: {message}"
-        except AssertionError as error:
-            if "nothing was said" not in str(error) or not _swallows(network, value):
-                raise
         count += 1
     if any(True for _ in model.layer.parameters()):
         model, x = network()

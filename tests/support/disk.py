@@ -47,7 +47,7 @@ def run(
         }  # fmt: skip
         result = subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],
-            env=environment, capture_output=True, text=True, timeout=120, check=False,
+            env=environment, capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         lines = [line.split("\t") for line in log.read().splitlines()]
     return result, [Call(what, path, second, failed == "1") for what, path, second, failed in lines]

@@ -27,6 +27,7 @@ SCHEDULERS = {
     "none": lambda o: None,
     "step": lambda o: optim.lr_scheduler.StepLR(o, 1, gamma=0.5),
     "cycle": lambda o: optim.lr_scheduler.OneCycleLR(o, max_lr=0.05, total_steps=20),
+    "cyclic": lambda o: optim.lr_scheduler.CyclicLR(o, 0.01, 0.1, 2),
     "plateau": lambda o: optim.lr_scheduler.ReduceLROnPlateau(o, patience=0, mode="max"),
 }
 
@@ -57,7 +58,7 @@ def without_times(history: History) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize(
     ("optimizer", "scheduler"),
-    [("sgd", "none"), ("momentum", "step"), ("momentum", "cycle"), ("adam", "plateau")],
+    [("sgd", "none"), ("momentum", "step"), ("momentum", "cycle"), ("momentum", "cyclic"), ("adam", "plateau")],
 )
 def test_one_epoch_and_two_more_are_three_epochs(tmp_path: Path, optimizer: str, scheduler: str) -> None:
     straight = start(tmp_path / "straight", 3, optimizer, scheduler)

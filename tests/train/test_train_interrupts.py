@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,24 @@ def test_a_second_ctrl_c_is_heeded_at_once() -> None:
     stop = Raise(lambda: [signal.raise_signal(signal.SIGINT), signal.raise_signal(signal.SIGINT), pytest.fail("late")])
     with pytest.raises(Interrupted):
         fit(nn.Sequential(nn.Linear(6, 2)), DATA, epochs=5, batch_size=4, callbacks=[stop], verbose=False)
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_sigterm_is_heeded_at_once_unless_it_is_the_first_one_again(first: signal.Signals) -> None:
+    went_on = []
+
+    def signals() -> None:
+        signal.raise_signal(first)
+        signal.raise_signal(signal.SIGTERM)  # `timeout` sends it to the process, and to its group
+        went_on.append(True)
+        time.sleep(0.15)
+        signal.raise_signal(signal.SIGTERM)
+        pytest.fail("late")
+
+    with pytest.raises(Interrupted) as caught:
+        fit(nn.Sequential(nn.Linear(6, 2)), DATA, epochs=5, batch_size=4, callbacks=[Raise(signals)], verbose=False)
+    assert caught.value.signal == signal.SIGTERM
+    assert went_on == [True]
 
 
 def test_ignored_signals_stay_ignored() -> None:

@@ -15,8 +15,8 @@ from fastnn import nn, optim, recipes, weights
 from fastnn.cli import main
 from fastnn.data import Batches
 from fastnn.errors import NonFiniteError
-from fastnn.tensors import Tensor
-from fastnn.train import Callback, Checkpoint, EarlyStopping, LRFinder, Training, evaluate, fit
+from fastnn.tensors import Function, Tensor
+from fastnn.train import Callback, Checkpoint, EarlyStopping, LRFinder, Training, evaluate, finite, fit
 
 CLASSES, SIDE = 3, 4
 compiled = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "eager"])
@@ -244,6 +244,80 @@ def test_adams_squares_overflow() -> None:
     x, y = np.full((2, 1), 1.0, np.float32), np.full((2, 1), 1e25, np.float32)
     with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match="the optimiser's exp_avg_sq of weight"):
         fit(model, (x, y), loss=lambda o, t: (o * t).mean(), verbose=False)
+
+
+# ---- where it began -------------------------------------------------------------------------------------------------
+
+
+class Steep(Function):
+    """The identity, with a slope that is none."""
+
+    @staticmethod
+    def forward(ctx: Any, x: np.ndarray) -> np.ndarray:
+        return x.copy()
+
+    @staticmethod
+    def backward(ctx: Any, grad: np.ndarray) -> np.ndarray:
+        return grad * np.float32(np.inf)
+
+
+class Steeply(nn.Module):
+    def forward(self, x: Any) -> Tensor:
+        return Steep.apply(x)
+
+
+@compiled
+def test_the_layer_that_overflows_first_is_named_and_nothing_of_the_search_stays(compiled: bool) -> None:
+    model = nn.Sequential(
+        chain(), nn.Sequential(Scale(1e30), nn.Dropout(0.1), Scale(1e30)), nn.Linear(CLASSES, CLASSES)
+    )
+    before = state(model)
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=r"first in the layer 1\.2 \(Scale\); try"):
+        fit(model, data(), batch_size=8, verbose=False, compile=compiled)
+    assert same(model, before)
+    numbers = fnn.random.get_state()
+    assert "layer 1.2 (Scale)" in finite.cause(model, *data(), np.arange(24))
+    assert fnn.random.get_state() == numbers
+    assert same(model, before)
+
+
+@pytest.mark.parametrize("how", ["an argument", "a context"])
+def test_a_gradient_that_is_not_finite_is_found_before_the_update(how: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(32, 4), Steeply(), nn.Linear(4, CLASSES))
+    before = state(model)
+    watched = fnn.autograd.set_detect_anomaly(how == "a context")
+    with (
+        watched,
+        np.errstate(all="ignore"),
+        pytest.raises(NonFiniteError, match=r"gradient became .* in epoch 1, batch 1, .*layer 1 \(Linear\)"),
+    ):
+        fit(model, data(), batch_size=8, verbose=False, detect_anomaly=how == "an argument")
+    assert same(model, before)
+    assert not fnn.autograd.is_anomaly_enabled()
+
+
+def test_an_update_that_spoils_the_optimiser_is_named_by_its_batch() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    x, y = np.ones((8, 1), np.float32), np.full((8, 1), 0, np.float32)
+    y[4:] = 1e25  # of which Adam has no square
+    batches = Batches(x, y, 4)
+    with np.errstate(all="ignore"), pytest.raises(NonFiniteError, match=r"exp_avg_sq of weight .* epoch 1, batch 2,"):
+        fit(model, batches, loss=lambda o, t: (o * t).mean(), verbose=False, detect_anomaly=True)
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("Checkpoint", 2), ("EarlyStopping", 1)])
+def test_what_a_callback_spoils_after_the_epoch_is_not_kept(keep: str, epoch: int, tmp_path: Path) -> None:
+    class SpoilsLate(Callback):
+        def on_epoch_end(self, training: Training) -> None:
+            if training.epoch == epoch:
+                training.model.state_dict()["6.bias"][...] = np.nan
+
+    keeper = Checkpoint(tmp_path, best="train_loss") if keep == "Checkpoint" else EarlyStopping("train_loss")
+    with pytest.raises(NonFiniteError, match=rf"{keep}, after epoch {epoch}: .*6\.bias"):
+        fit(both(), data(), epochs=3, batch_size=8, callbacks=[SpoilsLate(), keeper], verbose=False)
+    if keep == "Checkpoint":
+        kept = weights.load(tmp_path / "weights.safetensors")
+        assert all(np.isfinite(array).all() for array in kept.values())
 
 
 # ---- models, data and outputs ---------------------------------------------------------------------------------------
