@@ -162,6 +162,7 @@ def _as_it_was(x: Any, user: Node) -> Any:
 
 def run_backward(last: Node, start: Array, retain_graph: bool) -> None:
     """The chain rule from `last` down to the leaves."""
+    backends.follow_cpus()
     if hooks or state.anomaly:
         from fastnn.autograd.engine import watched_backward
 

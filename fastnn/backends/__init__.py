@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import time
 import warnings
 from importlib import import_module
 from typing import Any
@@ -159,6 +160,26 @@ def set_num_threads(count: int) -> None:
 def get_num_threads() -> int:
     """Threads that the kernels use, the calling one among them."""
     return _default_threads()[0] if _set_threads is None else _set_threads
+
+
+_counted = 0.0  # when
+
+
+def follow_cpus() -> None:
+    """Count the CPUs again, once a second at most: affinity and quota may be changed while this process runs."""
+    global _counted
+    now = time.monotonic()
+    if now - _counted < 1:
+        return
+    _counted = now
+    before, why = _default_threads()
+    if _set_threads is not None or why == "FASTNN_NUM_THREADS":
+        return
+    _default_threads.cache_clear()
+    if get_num_threads() != before:
+        for name, module in _modules.items():
+            if name != "reference":
+                module.set_num_threads(get_num_threads())
 
 
 def describe() -> dict[str, Any]:

@@ -106,6 +106,8 @@ def check_pair(op: str, name: str, value: Pair, least: int) -> Pair:
         raise ArgumentError(f"{op}: expected {name} to be two integers, got {value!r}") from None
     if h < least or w < least:
         raise ArgumentError(f"{op}: expected {name} of at least {least}, got {value!r}")
+    if max(h, w) >= 1 << 63:
+        raise ArgumentError(f"{op}: expected {name} of less than 2**63, got {value!r}")
     return h, w
 
 

@@ -86,6 +86,8 @@ def linear_backward_weight(grad: Array, x: Array, out: Outs, dtypes: DTypes) -> 
     return outputs(op, ((o, i), (o,)), (dtype, dtype), out)
 
 
+_MOST_PADDED = 1 << 31
+
 # ---- convolution -----------------------------------------------------------------------------------------------------
 
 
@@ -109,6 +111,8 @@ def conv2d_output_size(
             f"{op}: expected a kernel that fits into the padded image, got kernel {(kh, kw)} with dilation {(dh, dw)}"
             f" on an image {(h, w)} with padding {(ph, pw)}"
         )
+    if (h + 2 * ph) * (w + 2 * pw) > max(_MOST_PADDED, 4 * h * w):  # kernels count the bytes of all channels in 64 bits
+        raise ShapeError(f"{op}: expected padded planes of at most 2**31 values, got {(h + 2 * ph, w + 2 * pw)}")
     return oh, ow
 
 

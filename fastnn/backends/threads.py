@@ -17,8 +17,8 @@ def _quota(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") 
     """
     limits = []
     for line in _read(membership).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers in ("", "cpu", "cpu,cpuacct", "cpuacct,cpu"):
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if not controllers or "cpu" in controllers.split(","):
             base = os.path.join(root, controllers)
             parts = path.strip("/").split("/")
             limits += [_limit(os.path.join(base, *parts[:depth])) for depth in range(len(parts) + 1)]
@@ -28,15 +28,16 @@ def _quota(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") 
 def _limit(folder: str) -> float | None:
     version_2 = _read(os.path.join(folder, "cpu.max")).split()
     version_1 = [_read(os.path.join(folder, f"cpu.cfs_{name}_us")).strip() for name in ("quota", "period")]
-    quota, period = version_2 or version_1
-    if not quota or quota in ("max", "-1"):
+    try:
+        quota, period = map(int, version_2 or version_1)
+    except ValueError:  # "max", or nothing that Linux writes
         return None
-    return int(quota) / int(period)
+    return quota / period if quota > 0 and period > 0 else None  # -1: no limit
 
 
 def _read(path: str) -> str:
     try:
-        with open(path) as file:
+        with open(path, errors="replace") as file:
             return file.read()
     except OSError:
         return ""

@@ -1,6 +1,7 @@
 """The plan: a model, traced once, fused, and run in a few native calls a step.
 
 trace         the graph of operators, written down without computing
+handlers      signal handlers that run meanwhile
 shapes        what shape comes out of an operator, and whether each image is computed by itself
 code          which names stand in functions, and whose code they are
 places        somewhere that values are read from, and whether they have changed

@@ -151,6 +151,7 @@ class Predictor(Plan):
     def _start_over(self) -> None:
         super()._start_over()
         self._call: Any = None  # what ran last, ready to run again
+        self._is_large = True  # enough for several threads, as far as is known
         self._of_one_size: set[Any] = set()  # inputs that the model, as it is now, does not take
         self._calls = 0  # of a model with users' code, which is looked at again and again
         self._is_due = False  # whether the call that runs has yet to compare its plan with a new trace
@@ -169,6 +170,8 @@ class Predictor(Plan):
             args = (x,)
         if self._lock._is_owned():  # as in _turn; a small network's whole call takes a microsecond
             raise _called_within()
+        if self._is_large:
+            backends.follow_cpus()
         with self._lock:
             if not self.frozen and (self._follow_model() or (self._structure.has_users_code and self._is_checked())):
                 self._call = None
@@ -225,6 +228,7 @@ class Predictor(Plan):
         self._last, self._call = self._execution(x), None
         self._last.run(x.arrays, [])
         self._call = self._last.call(x.arrays[0])
+        self._is_large = self._call is None or x.arrays[0].size >= 1 << 10
         return self._last.outputs
 
     def _execution(self, x: Inputs) -> Execution:
@@ -317,6 +321,7 @@ class Step(Plan):
         return True
 
     def _run(self, x: Any, y: Any) -> float:
+        backends.follow_cpus()
         given, wanted = argument(self.model, x), target(self.loss_fn, y)
         stepping = self._stepping(given, wanted)
         stepping.calls += 1

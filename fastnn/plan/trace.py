@@ -15,6 +15,7 @@ import numpy as np
 from fastnn.arrays import without_numbers
 from fastnn.errors import GraphError
 from fastnn.ops import shaping
+from fastnn.plan.handlers import handlers_apart
 from fastnn.plan.inputs import Inputs
 from fastnn.plan.shapes import output_of, tried
 from fastnn.tape import Context, Node, current_module, recording, traced_by
@@ -280,7 +281,7 @@ def trace(
     taken = [Value(array.shape, array.dtype) for array in inputs.arrays]
     aims = [] if targets is None else [Value(array.shape, array.dtype) for array in targets.arrays]
     given, wanted = [Traced.of(value) for value in taken], [Traced.of(value) for value in aims]
-    with traced_by(recorder, recording=loss is not None):
+    with handlers_apart(), traced_by(recorder, recording=loss is not None):
         outputs = inputs.call(model, (), given)
         result = None if loss is None or targets is None else targets.call(loss, (outputs,), wanted)
     found, structure = flatten(outputs) if is_tree(outputs) else ([outputs], ARRAY)

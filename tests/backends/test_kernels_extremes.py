@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from targets import Target
 
+from fastnn.errors import ArgumentError, ShapeError
+
 
 @pytest.mark.parametrize("stride", [1000, 2**31, 2**59])
 def test_a_stride_past_the_image_is_one_position(target: Target, stride: int) -> None:
@@ -26,6 +28,29 @@ def test_a_stride_past_the_image_is_one_position(target: Target, stride: int) ->
     np.testing.assert_array_equal(
         k.avg_pool2d_backward_input(one, (3, 3), (2, 2), far)[0, 0], [[0.25, 0.25, 0], [0.25, 0.25, 0], [0, 0, 0]]
     )
+
+
+@pytest.mark.parametrize("side", [2**17, 2**32, 2**62, 2**63, 2**64])
+def test_padding_that_no_memory_holds_is_refused(target: Target, side: int) -> None:
+    """Once the number of bytes overflowed, and a small buffer was written past its end."""
+    k, x, w = target.kernels, np.ones((1, 2, 4, 4), np.float32), np.ones((2, 2, 3, 3), np.float32)
+    window, half = (side, side), (side // 2, side // 2)
+    for call in (
+        lambda: k.conv2d_forward(x, w, None, (1, 1), window, (1, 1), 1),
+        lambda: k.conv2d_forward(x, w, None, (2, 2), half, half, 1),
+        lambda: k.max_pool2d_forward(x, window, (1, 1), half),
+        lambda: k.avg_pool2d_forward(x, window, (1, 1), half, True),
+    ):
+        with pytest.raises((ArgumentError, ShapeError), match=r"2\*\*(31|63)"):
+            call()
+
+
+@pytest.mark.parametrize("option", ["stride", "dilation"])
+def test_windows_that_c_cannot_count_are_refused(target: Target, option: str) -> None:
+    k, x, w = target.kernels, np.ones((1, 2, 4, 4), np.float32), np.ones((2, 2, 1, 1), np.float32)
+    given = {"stride": (1, 1), "dilation": (1, 1)} | {option: (2**63, 1)}
+    with pytest.raises(ArgumentError, match=f"conv2d: expected {option} of less than "):
+        k.conv2d_forward(x, w, None, given["stride"], (0, 0), given["dilation"], 1)
 
 
 def test_labels_of_either_64_bit_type(target: Target) -> None:

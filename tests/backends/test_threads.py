@@ -43,6 +43,54 @@ def test_no_quota_is_no_limit(control_group):
     assert threads._quota(str(root), str(membership)) is None
 
 
+def test_the_cpu_controller_is_found_among_others(control_group):
+    root, membership = control_group
+    membership.write_text("4:cpuset,cpu,cpuacct:/a\n")
+    (root / "cpuset,cpu,cpuacct" / "a").mkdir(parents=True)
+    (root / "cpuset,cpu,cpuacct" / "a" / "cpu.cfs_quota_us").write_text("300000\n")
+    (root / "cpuset,cpu,cpuacct" / "a" / "cpu.cfs_period_us").write_text("100000\n")
+    assert threads._quota(str(root), str(membership)) == 3.0
+
+
+@pytest.mark.parametrize("text", ["", "max", "100000", "-1 100000", "0 100000", "100000 0", "a b", "1 2 3", "\xff\xfe"])
+def test_what_no_control_group_says_is_no_limit(control_group, text):
+    root, membership = control_group
+    membership.write_text("nonsense\n0::/a\n")
+    (root / "a" / "cpu.max").write_text(text, encoding="latin-1")
+    assert threads._quota(str(root), str(membership)) is None
+
+
+@pytest.mark.parametrize("decides", ["", "FASTNN_NUM_THREADS", "set_num_threads"])
+def test_processors_are_counted_again_while_it_runs_unless_a_number_was_asked_for(monkeypatch, decides):
+    from fastnn import backends
+
+    cpus = [range(4)]
+    for name in ("FASTNN_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "_quota", lambda: None)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: cpus[0], raising=False)
+    monkeypatch.setattr(backends, "_set_threads", 4 if decides == "set_num_threads" else None)
+    if decides == "FASTNN_NUM_THREADS":
+        monkeypatch.setenv(decides, "4")
+    backends._default_threads.cache_clear()
+    before = backends.get("native").get_num_threads() if backends.name() == "native" else None
+    predict = fnn.compile(fnn.nn.Linear(3, 2))
+    try:
+        assert fnn.get_num_threads() == 4
+        cpus[0] = range(2)
+        monkeypatch.setattr(backends, "_counted", 0.0)
+        predict(fnn.ones(1, 3).numpy())
+        assert fnn.get_num_threads() == (4 if decides else 2)
+        cpus[0] = range(3)
+        predict(fnn.ones(1, 3).numpy())
+        assert fnn.get_num_threads() == (4 if decides else 2), "within a second it does not look again"
+    finally:
+        monkeypatch.undo()
+        backends._default_threads.cache_clear()
+        if before is not None:
+            backends.get("native").set_num_threads(before)
+
+
 def test_a_quota_below_the_cpus_decides(monkeypatch):
     monkeypatch.delenv("FASTNN_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "_quota", lambda: 0.5)
