@@ -45,6 +45,7 @@ from fastnn.interop.torch import from_torch as from_torch
 from fastnn.interop.torch import to_torch as to_torch
 from fastnn.ops import *  # noqa: F403
 from fastnn.plan.compile import compile as compile
+from fastnn.plan.release import release_memory as release_memory
 from fastnn.random import initial_seed as initial_seed
 from fastnn.random import manual_seed as manual_seed
 from fastnn.random import seed as seed

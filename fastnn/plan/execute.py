@@ -155,7 +155,7 @@ class Execution:
             self._broken = isinstance(error, KeyboardInterrupt)  # stages may have kept half of something
             raise
         for running in self.running:
-            running.batches += 1
+            running.batches[()] = running.batches.item() + 1  # += may find no memory, after all was updated
 
     def _run_parts(self, x: Array, y: Array | None) -> None:
         for part in self.parts:
