@@ -4,7 +4,6 @@
  * `onwards` every later one. allocations_seen(): how many were counted since; watching ends.
  */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdatomic.h>
 #include <stddef.h>
