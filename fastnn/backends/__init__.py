@@ -151,22 +151,9 @@ def set_num_threads(count: int) -> None:
     if count > MOST_THREADS:
         raise ArgumentError(f"expected at most {MOST_THREADS} threads, got {count}")
     _set_threads = count
-    _tell_threads()
-
-
-def follow_cpus() -> None:
-    """As many threads as affinity and quota allow by now, before an epoch; set_num_threads has the last word."""
-    if _set_threads is None:
-        before = get_num_threads()
-        _default_threads.cache_clear()
-        if get_num_threads() != before:
-            _tell_threads()
-
-
-def _tell_threads() -> None:
     for module in _modules.values():
         if module is not _modules.get("reference"):
-            module.set_num_threads(get_num_threads())
+            module.set_num_threads(_set_threads)
 
 
 def get_num_threads() -> int:

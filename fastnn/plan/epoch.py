@@ -9,7 +9,6 @@ import numpy as np
 
 from fastnn.checks import whole
 from fastnn.console import bar
-from fastnn import backends
 from fastnn.data.batches import number_of_batches
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.interrupts import Interrupts
@@ -37,7 +36,6 @@ def run_epoch(
 
     `fewest` says how many images, 1 or 2, a batch must have; it is asked, with two of them, where a single one is left.
     """
-    backends.follow_cpus()
     (inputs, inputs_of), (targets, targets_of) = flatten(images), flatten(labels)
     arrays = [*inputs, *targets]
     order = _checked(arrays, permutation)
