@@ -68,6 +68,11 @@ def release_memory():
         fastnn_release_memory()
 
 
+def trim_memory():
+    with nogil:
+        fastnn_trim_memory()
+
+
 def scratch_growths():
     return fastnn_scratch_growths()
 

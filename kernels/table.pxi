@@ -132,4 +132,5 @@ cdef extern from "base/memory.h" nogil:
     const size_t FASTNN_LARGE
     void *fastnn_take_memory(size_t *)
     void fastnn_release_memory()
+    void fastnn_trim_memory()
     void fastnn_give_memory(void *, size_t)

@@ -10,7 +10,7 @@ from fastnn import backends
 if TYPE_CHECKING:
     from fastnn.plan.step import Plan
 
-__all__ = ["PLANS", "release_memory"]
+__all__ = ["PLANS", "release_memory", "trim_memory"]
 
 PLANS: WeakSet[Plan] = WeakSet()  # all that exist
 
@@ -37,3 +37,11 @@ def release_memory() -> None:
         from fastnn import _kernels
 
         _kernels.release_memory()
+
+
+def trim_memory() -> None:
+    """Give the system what a plan's arrays left behind, of which malloc would keep most."""
+    if backends.name() == "native":
+        from fastnn import _kernels
+
+        _kernels.trim_memory()

@@ -24,7 +24,7 @@ from fastnn.plan.inputs import Inputs, argument, arguments, arrays_of, target
 from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.native import chain_is_supported, is_small_network
 from fastnn.plan.region_stage import supported_regions
-from fastnn.plan.release import PLANS
+from fastnn.plan.release import PLANS, trim_memory
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED, Unsteady, check_again, first_graph, steady_graph
 from fastnn.plan.stepping import Stepping, scale_of, update
@@ -85,6 +85,7 @@ class Plan:
             found = self._executions[key] = make()
             if len(self._executions) > MOST_SHAPES:
                 self._executions.popitem(last=False)
+                trim_memory()
         self._executions.move_to_end(key)
         self._recent = key, found
         return found

@@ -98,7 +98,11 @@ void fastnn_release_memory(void) {
     lock();
     while (count) free_oldest();
     unlock();
+    fastnn_trim_memory();
+}
+
+void fastnn_trim_memory(void) {
 #ifdef __GLIBC__
-    malloc_trim(0);                     /* what free() keeps of small blocks */
+    malloc_trim(0);
 #endif
 }
