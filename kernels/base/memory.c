@@ -21,11 +21,12 @@
 #define MOST_BLOCKS 256
 #define MOST_BYTES ((size_t)512 << 20)
 #define PATIENCE 500                    /* requests */
+#define TRIM_BYTES ((size_t)16 << 20)   /* freed: of what lies between blocks in use, free() gives nothing to the system */
 #define HUGE_PAGE ((size_t)2 << 20)
 
 static struct block { void *data; size_t bytes; unsigned since; } waiting[MOST_BLOCKS];
 static int count;
-static size_t total;                    /* bytes that wait */
+static size_t total, freed;             /* bytes that wait; that were freed since the last trim */
 static size_t taken, most, most_before; /* bytes in use; the most at once in this PATIENCE of requests, and in the one before */
 static unsigned requests;
 static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER;
@@ -44,12 +45,19 @@ static struct block remove_block(int i) {
 }
 
 /* in_use is held */
-static void free_oldest(void) { free(remove_block(0).data); }
+static void free_oldest(void) {
+    struct block oldest = remove_block(0);
+    freed += oldest.bytes;
+    free(oldest.data);
+}
 
 /* Frees what has waited for too long, and all beyond what may wait. in_use is held */
 static void free_surplus(void) {
     size_t lately = most > most_before ? most : most_before;
     while (count && (total > MOST_BYTES || total + taken > lately + lately / 4 || requests - waiting[0].since > PATIENCE)) free_oldest();
+    if (freed < TRIM_BYTES) return;
+    fastnn_trim_memory();
+    freed = 0;
 }
 
 void *fastnn_new_memory(size_t alignment, size_t bytes) {
