@@ -71,7 +71,7 @@ class Lowering(Emitter):
         self._backward(fused)
         if training:
             self._settle_parameters()
-        self._backwards.clear()  # they refer to this object: plans are to be freed at once, not when cycles are looked for
+        self._backwards.clear()  # they refer to this object, and a plan is to be freed without a search for cycles
 
     # ---- values ------------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,7 @@
-"""An allocation that fails, whichever it is, is a MemoryError that leaves weights, statistics and the optimiser's state as they
-were, and the next step gives the bits that it would have given.
+"""An allocation that fails is a `MemoryError`, and leaves weights, statistics and the optimiser's state as they were.
 
-That holds for compiled steps and predictions, for eager `optimizer.step()` of the optimisers with kernels, and for batch
-norm's statistics where an eager forward fails in that layer. NumPy says SystemError where its own iterators find no memory.
+So compiled steps and predictions, and eager `optimizer.step()` of the optimisers with kernels: the next one gives the bits
+that the failed one would have given. NumPy says SystemError where its own iterators find no memory.
 """
 
 from __future__ import annotations
@@ -13,7 +12,9 @@ import allocations
 
 IN_CI = 0.02
 
-# argv: which share of all allocations of each case to let fail, the most MB for the limits of address space, in how many steps.
+LIMIT = 300  # MB
+
+# argv: which share of each case's allocations is to fail, the largest limit of address space in MB, and how many limits.
 PROGRAM = """
 import hashlib, json, resource, sys
 import numpy as np
@@ -28,12 +29,13 @@ def dense():
     return nn.Sequential(nn.Flatten(), nn.Linear(196, 64), nn.ReLU(), nn.Linear(64, 10))
 
 def chain():
-    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.2),
-                         nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 49, 32), nn.Linear(32, 10))
+    first = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.2))
+    return nn.Sequential(first, nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 49, 32),
+                         nn.Linear(32, 10))
 
 def wide():
-    return nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 49, 600),
-                         nn.Tanh(), nn.LayerNorm(600), nn.Linear(600, 10))
+    first = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+    return nn.Sequential(first, nn.Linear(16 * 49, 600), nn.Tanh(), nn.LayerNorm(600), nn.Linear(600, 10))
 
 OPTIMIZERS = {
     "Adam": lambda p: optim.Adam(p, lr=0.01), "SGD": lambda p: optim.SGD(p, lr=0.01, momentum=0.9, l2=1e-3),
@@ -117,7 +119,8 @@ for make in (dense, chain, wide):
                 chosen = [n for n in range(1, total + 1) if share == 1 or rng.random() < share]
                 for n in chosen:
                     for onwards in (False, True):
-                        what = f"{make.__name__}, {kind}, {optimizer}, warm {warm}, allocation {n} of {total}, onwards {onwards}"
+                        what = f"{make.__name__}, {kind}, {optimizer}, {warm} steps before, allocation {n} of {total}"
+                        what += " and all later ones" * onwards
                         case = begin()
                         assert case.state() == before, what
                         watch(n, onwards)
@@ -146,6 +149,6 @@ print(json.dumps([count, failures]))
 
 def measure(share: float = 1.0) -> str:
     limits = round(60 * share)
-    count, failures = json.loads(allocations.run(PROGRAM, share, 300, limits).splitlines()[-1])
+    count, failures = json.loads(allocations.run(PROGRAM, share, LIMIT, limits).splitlines()[-1])
     assert failures, "no allocation failed"
     return f"{count} failing allocations and limits of address space, {failures} MemoryErrors, every state intact"

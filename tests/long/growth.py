@@ -1,7 +1,6 @@
 """Memory does not grow with steps, batch sizes and models, and `fnn.release_memory()` gives back what is kept.
 
-What is kept to be used again is bounded by what was in use at once, so that a thousand batch sizes keep about as much as
-the largest of them alone.
+What is kept is bounded by what was in use at once: a thousand batch sizes leave what the largest of them leave.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import sys
 IN_CI = 0.02
 MOST, TRIMMED = 5.0, 16.0  # MB that may be added; and that malloc may keep of other sizes (TRIM_BYTES of base/memory.c)
 
-# argv: the kind, how many. Prints the resident memory in MB: before, after the warm-up, at the end, after release_memory().
+# argv: the kind, how many. Prints the resident MB: before, after the warm-up, at the end, after release_memory().
 PROGRAM = """
 import gc, json, sys
 import numpy as np
@@ -91,11 +90,17 @@ def measured(kind: str, count: int) -> list[float]:
 def measure(share: float = 1.0) -> str:
     said = []
     for kind, full in (
-        ("compiled steps", 50_000), ("eager steps", 20_000), ("compiled sizes", 1000), ("eager sizes", 1000), ("models", 2000),
-    ):  # fmt: skip
+        ("compiled steps", 50_000),
+        ("eager steps", 20_000),
+        ("compiled sizes", 1000),
+        ("eager sizes", 1000),
+        ("models", 2000),
+    ):
         count = max(10, round(full * share))
         before, warm, end, released = measured(kind, count)
-        seen = f"{kind}: {count}, {before:.1f} MB before, {warm:.1f} warm, {end:.1f} at the end, {released:.1f} released"
+        seen = (
+            f"{kind}: {count}, {before:.1f} MB before, {warm:.1f} warm, {end:.1f} at the end, {released:.1f} released"
+        )
         assert end <= warm + MOST + (TRIMMED if "sizes" in kind else 0), seen
         assert released <= before + 2 * MOST, seen
         said.append(f"{count:,} {kind} {end - warm:+.1f} MB")

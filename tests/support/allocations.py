@@ -1,7 +1,7 @@
 """Programs in which a chosen allocation fails: `allocations.c`, loaded before libc.
 
-In the program, `watch(n)` makes the nth allocation of 512 bytes or more fail (0: none), `watch(n, True)` all from there on;
-`seen()` ends that and tells how many there were.
+In the program, `watch(n)` makes the nth allocation of 512 bytes or more fail (0: none), `watch(n, True)` all from there
+on; `seen()` ends that and tells how many there were.
 """
 
 from __future__ import annotations
