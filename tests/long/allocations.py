@@ -1,7 +1,7 @@
 """An allocation that fails is a `MemoryError`, and leaves weights, statistics and the optimiser's state as they were.
 
-So compiled steps and predictions, and eager `optimizer.step()` of the optimisers with kernels: the next one gives the bits
-that the failed one would have given. NumPy says SystemError where its own iterators find no memory.
+So for compiled steps and predictions, and eager `optimizer.step()` of the optimisers with kernels: the next one gives
+the bits that the failed one would have given. NumPy says SystemError where its own iterators find no memory.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import json
 
 import allocations
 
-IN_CI = 0.02
+IN_CI = 0.003
 
 LIMIT = 300  # MB
 
-# argv: which share of each case's allocations is to fail, the largest limit of address space in MB, and how many limits.
+# argv: which share of each case's allocations is to fail, the largest limit of address space in MB, how many limits.
 PROGRAM = """
 import hashlib, json, resource, sys
 import numpy as np

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 
-IN_CI = 0.02
+IN_CI = 0.002
 MOST, TRIMMED = 5.0, 16.0  # MB that may be added; and that malloc may keep of other sizes (TRIM_BYTES of base/memory.c)
 
 # argv: the kind, how many. Prints the resident MB: before, after the warm-up, at the end, after release_memory().
@@ -61,13 +61,13 @@ if kind.endswith("sizes"):
     for n in sizes:
         work(n)
 elif kind == "models":
-    for i in range(count + 50):
-        if i == 50:
+    for i in range(count + 20):
+        if i == 20:
             seen.append(resident())
         of_a_new_model()
 else:
-    for i in range(count + 200):
-        if i == 200:
+    for i in range(count + 100):
+        if i == 100:
             seen.append(resident())
         (eager if kind == "eager steps" else step)(8)
 seen.append(resident())
