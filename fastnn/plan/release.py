@@ -34,14 +34,14 @@ def release_memory() -> None:
     for plan in list(PLANS):
         plan.release()
     if backends.name() == "native":
-        from fastnn import _kernels
+        from fastnn._kernels import release_memory
 
-        _kernels.release_memory()
+        release_memory()
 
 
 def trim_memory() -> None:
     """Give the system what a plan's arrays left behind, of which malloc would keep most."""
     if backends.name() == "native":
-        from fastnn import _kernels
+        from fastnn._kernels import trim_memory
 
-        _kernels.trim_memory()
+        trim_memory()
