@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from fastnn import backends
+from fastnn import backends, locks
 
 if TYPE_CHECKING:
     from fastnn.plan.step import Plan
 
-__all__ = ["PLANS", "release_memory", "trim_memory"]
+__all__ = ["note_plan", "release_memory", "trim_memory"]
 
-PLANS: WeakSet[Plan] = WeakSet()  # all that exist
+_plans: WeakSet[Plan] = WeakSet()  # all that exist
+_lock = locks.lock()
+
+
+def note_plan(plan: Plan) -> None:
+    """Have `release_memory` reach it, too."""
+    with _lock:
+        _plans.add(plan)
 
 
 def release_memory() -> None:
@@ -31,7 +38,9 @@ def release_memory() -> None:
     >>> bool((predict(fnn.ones(3, 4).numpy()) == before).all())
     True
     """
-    for plan in list(PLANS):
+    with _lock:
+        plans = list(_plans)
+    for plan in plans:
         plan.release()
     if backends.name() == "native":
         from fastnn._kernels import release_memory

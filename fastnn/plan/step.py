@@ -24,7 +24,7 @@ from fastnn.plan.inputs import Inputs, argument, arguments, arrays_of, target
 from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.native import chain_is_supported, is_small_network
 from fastnn.plan.region_stage import supported_regions
-from fastnn.plan.release import PLANS, trim_memory
+from fastnn.plan.release import note_plan, trim_memory
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED, Unsteady, check_again, first_graph, steady_graph
 from fastnn.plan.stepping import Stepping, scale_of, update
@@ -58,7 +58,7 @@ class Plan:
         self._lock = locks.lock(self._start_over)
         self._others = others
         self._start_over()
-        PLANS.add(self)
+        note_plan(self)
 
     def _start_over(self) -> None:
         """Forgets everything that was made: in a forked child, where a run that another thread had begun never ends."""
