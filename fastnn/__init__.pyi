@@ -46,6 +46,7 @@ from fastnn.interop.torch import to_torch as to_torch
 from fastnn.ops import *  # noqa: F403
 from fastnn.own import elementwise as elementwise
 from fastnn.plan.compile import compile as compile
+from fastnn.plan.release import release_memory as release_memory
 from fastnn.random import initial_seed as initial_seed
 from fastnn.random import manual_seed as manual_seed
 from fastnn.random import seed as seed

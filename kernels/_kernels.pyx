@@ -61,6 +61,22 @@ def get_num_threads():
     return fastnn_get_threads()
 
 
+def release_memory():
+    """Give the system what arrays left behind, and the buffers of this thread and of the pool's."""
+    with nogil:
+        fastnn_release_scratch()
+        fastnn_release_memory()
+
+
+def trim_memory():
+    with nogil:
+        fastnn_trim_memory()
+
+
+def scratch_growths():
+    return fastnn_scratch_growths()
+
+
 # ---- giving up: see fastnn.backends.stopping ----
 
 def stoppable_begin(bint on_interrupt, bint on_terminate):

@@ -120,6 +120,8 @@ cdef extern from "table.h" nogil:
 
 cdef extern from "base/threads.h" nogil:
     void fastnn_set_threads(int)
+    void fastnn_release_scratch()
+    int64_t fastnn_scratch_growths()
     int fastnn_get_threads()
 
 cdef extern from "base/stopping.h" nogil:
@@ -129,4 +131,6 @@ cdef extern from "base/stopping.h" nogil:
 cdef extern from "base/memory.h" nogil:
     const size_t FASTNN_LARGE
     void *fastnn_take_memory(size_t *)
+    void fastnn_release_memory()
+    void fastnn_trim_memory()
     void fastnn_give_memory(void *, size_t)

@@ -65,11 +65,13 @@ class Running:
         self.mean, self.var, self.batches = map(_array_of, (self.mean, self.var, self.batches))
 
     def follow(self, mean: Array, unbiased_var: Array) -> None:
-        self.batches += 1
-        momentum = 1 / float(self.batches) if self.momentum is None else self.momentum
-        for running, batch in ((self.mean, mean), (self.var, unbiased_var)):
-            running *= 1 - momentum
-            running += momentum * batch
+        batches = self.batches.item() + 1
+        momentum = 1 / batches if self.momentum is None else self.momentum
+        pairs = ((self.mean, mean), (self.var, unbiased_var))
+        new = [running * (1 - momentum) + momentum * batch for running, batch in pairs]
+        self.batches[()] = batches  # from here on nothing needs memory that there may not be
+        for running, value in zip((self.mean, self.var), new, strict=True):
+            running[...] = value
             wrote(running)
 
 
@@ -85,11 +87,12 @@ class BatchNormTraining(Function):
         ctx: Context, x: Array, weight: Array | None, bias: Array | None, *, eps: float, running: Running | None
     ) -> Array:
         mean, var = ctx.kernels.batch_norm_statistics(x)
+        y: Array = ctx.kernels.batch_norm_forward(x, mean, var, weight, bias, eps)
         if running is not None:
             count = x.size // x.shape[1]
             running.follow(mean, var * (count / (count - 1)))
         ctx.save_for_backward(x, mean, var, weight if ctx.needs_input_grad[0] else None)
-        return ctx.kernels.batch_norm_forward(x, mean, var, weight, bias, eps)
+        return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array, Array]:

@@ -25,6 +25,7 @@ class FusedOptimizer(Optimizer):
     kernel: ClassVar[str]  # the name of the kernel
     counts: ClassVar[bool] = True  # whether the state holds "step", the number of steps made
     _described: dict[tuple[int, int], tuple[dict[str, float | None], dict[str, Any]]]  # in this step, by group and step
+    _made: dict[int, dict[str, Array]]  # the arrays of each state in this step, by the state's id
 
     def initial(self, group: Group) -> dict[str, float | None]:
         """Arrays of state in the kernel's order, and what each holds before the first step; None: not kept."""
@@ -79,18 +80,29 @@ class FusedOptimizer(Optimizer):
         raise StateError(f"{expected} to be C-contiguous, aligned and writable, got an array that is not")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        self._described = {}  # users change what stands in the groups
-        return super().step(closure)
+        self._described, self._made = {}, {}  # users change what stands in the groups
+        try:
+            return super().step(closure)
+        finally:
+            self._made = {}
+
+    def _prepared(self, p: Any, group: Group) -> tuple[Array, Array, dict[str, Any], Group]:
+        param, grad, state, _ = super()._prepared(p, group)
+        self._made[id(state)] = self.arrays(param, state, self._description(state, group)[0])
+        return param, grad, state, group
+
+    def _description(self, state: dict[str, Any], group: Group) -> tuple[dict[str, float | None], dict[str, Any]]:
+        """`initial` and `numbers` of the coming step; most parameters of a group have made as many."""
+        key = id(group), self.steps_made(state) + 1
+        if key not in self._described:
+            self._described[key] = self.initial(group), self.numbers(group, key[1])
+        return self._described[key]
 
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
-        step = self.steps_made(state) + 1
-        described = self._described.get((id(group), step))
-        if described is None:  # most parameters of a group have made as many steps
-            described = self._described[id(group), step] = (self.initial(group), self.numbers(group, step))
-        initial, numbers = described
-        arrays = self.arrays(param, state, initial)
+        initial, numbers = self._description(state, group)
+        arrays = self._made[id(state)]
         in_order = [arrays.get(name) for name in initial]
         getattr(backends.kernels(param.dtype), self.kernel)(param, grad, *in_order, **numbers)
         state.update(arrays)
         if self.counts:
-            state["step"] = step
+            state["step"] = self.steps_made(state) + 1

@@ -196,16 +196,18 @@ class Optimizer:
             for name, value in group.items():
                 if isinstance(value, np.generic):  # a user's group["lr"] = ...; it would change the type of the update
                     group[name] = plain(value)
-            written = [data for data, grad in map(live, group["params"]) if grad is not None]
-            try:
-                for p in group["params"]:
-                    if live(p)[1] is not None:
-                        self._step_of(p, group)
-            finally:
-                versions.wrote(*written)
+        every = [(p, group) for group in self.param_groups for p in group["params"]]
+        moves = [self._prepared(p, group) for p, group in every if live(p)[1] is not None]
+        try:
+            for move in moves:
+                self._update(*move)
+        finally:
+            versions.wrote(*(data for data, *_ in moves))
         return loss
 
-    def _step_of(self, p: Any, group: Group) -> None:
+    def _prepared(self, p: Any, group: Group) -> tuple[Array, Array, dict[str, Any], Group]:
+        """The arguments of `_update` for a parameter. All are made before the first update, so that what is wrong with
+        one gradient, or a lack of memory, leaves every parameter as it was."""
         data, grad = live(p)
         if not isinstance(grad, np.ndarray):  # a tensor on the tape, by create_graph
             grad = grad.detach().numpy()
@@ -215,7 +217,7 @@ class Optimizer:
             grad = -grad
         if is_penalized(group, data):
             grad = grad + penalty_gradient(data, group)
-        self._update(data, grad, self.state[p], group)
+        return data, grad, self.state[p], group
 
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
         raise NotImplementedError

@@ -25,6 +25,7 @@ stepping      what follows on backward: clipping, accumulation, the update
 fewest        how many images a model needs at a time
 epoch         an epoch of steps
 step          what compile() returns: executions by shape
+release       their memory, given back
 describe      a plan in words
 compile       the public function
 """

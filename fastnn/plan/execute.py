@@ -100,6 +100,7 @@ class Execution:
         place = {id(op): i for i, op in enumerate(graph.operators)}
         for step in self._plan.steps:
             self._add(step)
+        self._plan.steps.clear()  # some of which refer to it
         for part in self.parts:  # random numbers are drawn in the order of the operators, whatever that of the stages
             part.early.sort(key=lambda step: place[id(step.stage.operators[0])])
             if part.program is not None:
@@ -155,7 +156,7 @@ class Execution:
             self._broken = isinstance(error, KeyboardInterrupt)  # stages may have kept half of something
             raise
         for running in self.running:
-            running.batches += 1
+            running.batches[()] = running.batches.item() + 1  # += may find no memory, after all was updated
 
     def _run_parts(self, x: Array, y: Array | None) -> None:
         for part in self.parts:

@@ -71,6 +71,7 @@ class Lowering(Emitter):
         self._backward(fused)
         if training:
             self._settle_parameters()
+        self._backwards.clear()  # they refer to this object, and a plan is to be freed without a search for cycles
 
     # ---- values ------------------------------------------------------------------------------------------------------
 

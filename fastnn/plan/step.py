@@ -24,6 +24,7 @@ from fastnn.plan.inputs import Inputs, argument, arguments, arrays_of, target
 from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.native import chain_is_supported, is_small_network
 from fastnn.plan.region_stage import supported_regions
+from fastnn.plan.release import note_plan, trim_memory
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED, Unsteady, check_again, first_graph, steady_graph
 from fastnn.plan.stepping import Stepping, scale_of, update
@@ -57,6 +58,7 @@ class Plan:
         self._lock = locks.lock(self._start_over)
         self._others = others
         self._start_over()
+        note_plan(self)
 
     def _start_over(self) -> None:
         """Forgets everything that was made: in a forked child, where a run that another thread had begun never ends."""
@@ -83,6 +85,7 @@ class Plan:
             found = self._executions[key] = make()
             if len(self._executions) > MOST_SHAPES:
                 self._executions.popitem(last=False)
+                trim_memory()
         self._executions.move_to_end(key)
         self._recent = key, found
         return found
@@ -120,6 +123,15 @@ class Plan:
     def _forget(self) -> None:
         self._executions.clear()
         self._recent = None, None
+
+    def release(self) -> None:
+        """Gives up the memory of all executions; but not while one of them runs."""
+        if not self._lock._is_owned() and self._lock.acquire(blocking=False):
+            try:
+                self._forget()
+                self._last = None
+            finally:
+                self._lock.release()
 
     def _stages(self, graph: Graph, training: bool) -> tuple[list[Any], bool]:
         """The stages of a graph, and whether operators that are not fused run natively, too."""
@@ -185,6 +197,7 @@ class Predictor(Plan):
     def _forget(self) -> None:
         super()._forget()
         self._of_one_size.clear()
+        self._call = None
 
     def _is_checked(self) -> bool:
         """Count a call; whether the plan is compared with a new trace before it."""

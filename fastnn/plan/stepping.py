@@ -14,7 +14,7 @@ from fastnn.errors import NonFiniteError
 from fastnn.optim import Optimizer
 from fastnn.plan.execute import Execution
 from fastnn.plan.fuse import Stage
-from fastnn.plan.memory import overlap, read_by, statistics
+from fastnn.plan.memory import Kept, overlap, read_by, statistics
 from fastnn.plan.trace import Graph
 from fastnn.plan.update import Updates
 from fastnn.tensors import Array, Tensor
@@ -55,6 +55,7 @@ class Stepping:
         updated = [p._data for slot in slots for p in slot.params]
         followed = [array for running in self.execution.running for array in (running.mean, running.var)]
         self._updated, self._followed = Writer(updated), Writer(followed)
+        self._settled = -1  # scratch_growths() before the last run
 
     def _known_updates(self, graph: Graph) -> Updates | None:
         """The optimiser's kernels for the parameters of this graph; None where it steps by itself, or there is none."""
@@ -99,7 +100,10 @@ class Stepping:
         """The loss of this batch; what compile() promised is done."""
         if self.updates is not None:
             self.updates.before_step()
-        self.execution.run(inputs, targets)
+        if self.execution.at_once:
+            self._run_at_once(inputs, targets)
+        else:
+            self.execution.run(inputs, targets)
         if self.execution.running:
             self._followed.wrote()
         if self.updates is not None and self.whole:
@@ -114,6 +118,24 @@ class Stepping:
                 raise
             self.execution.seconds_after = time.perf_counter() - start
         return self.execution.loss
+
+    def _run_at_once(self, inputs: list[Array], targets: list[Array]) -> None:
+        """A run that updates while later stages have yet to get their working buffers: where these are not known to
+        suffice since the last run, what a lack of memory would leave half updated is put back."""
+        from fastnn._kernels import scratch_growths
+
+        assert self.updates is not None
+        growths, kept = scratch_growths(), None
+        if growths != self._settled:
+            updated = [p._data for slot in self.updates.slots.values() for p in slot.params]
+            kept = Kept([*updated, *self.updates.states_of_all()])
+        try:
+            self.execution.run(inputs, targets)
+        except BaseException:
+            if kept is not None:
+                kept.put_back()
+            raise
+        self._settled = growths
 
     def _finish(self) -> None:
         """What comes after the gradients where they are looked at as a whole."""

@@ -12,5 +12,9 @@ void *fastnn_new_memory(size_t alignment, size_t bytes);
 void *fastnn_take_memory(size_t *bytes);
 /* What was taken, with the size that it holds; it may be handed out again at once. */
 void fastnn_give_memory(void *data, size_t bytes);
+/* All that waits to be used again goes to the system. */
+void fastnn_release_memory(void);
+/* What free() keeps goes to the system: some ms, for after much was freed. */
+void fastnn_trim_memory(void);
 
 #endif

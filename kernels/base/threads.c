@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define MAX_THREADS 256
 #define SPIN_ROUNDS 4000          /* some tens of microseconds of pause instructions, by the CPU */
@@ -160,6 +161,7 @@ int fastnn_get_threads(void) { return wanted; }
 struct scratch { void *data[SCRATCH_SLOTS]; size_t bytes[SCRATCH_SLOTS]; };
 
 static _Thread_local struct scratch *own;
+static _Atomic int64_t growths;
 static pthread_key_t scratch_key;
 static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
 
@@ -183,9 +185,22 @@ void *fastnn_scratch(enum scratch_slot slot, size_t bytes) {
         size_t size = (bytes + 4095) / 4096 * 4096 + 4096;
         free(own->data[slot]);
         own->bytes[slot] = 0;
+        atomic_fetch_add(&growths, 1);
         own->data[slot] = fastnn_new_memory(4096, size);
         if (!own->data[slot]) return NULL;
         own->bytes[slot] = size;
     }
     return own->data[slot];
 }
+
+void fastnn_release_scratch(void) {
+    pthread_mutex_lock(&in_use);
+    stop_workers();                                     /* a thread's buffers end with it */
+    pthread_mutex_unlock(&in_use);
+    if (!own) return;
+    for (int i = 0; i < SCRATCH_SLOTS; i++) free(own->data[i]);
+    memset(own, 0, sizeof *own);
+    atomic_fetch_add(&growths, 1);
+}
+
+int64_t fastnn_scratch_growths(void) { return own ? atomic_load(&growths) : atomic_fetch_add(&growths, 1) + 1; }

@@ -28,5 +28,9 @@ enum scratch_slot {
     SCRATCH_SLOTS
 };
 void *fastnn_scratch(enum scratch_slot slot, size_t bytes);
+/* Frees the buffers of the calling thread and of the pool's, which start again when they are needed. Not from inside a task. */
+void fastnn_release_scratch(void);
+/* A number that has changed where a kernel that ran before may need more buffers on this thread, or the pool's, than then. */
+int64_t fastnn_scratch_growths(void);
 
 #endif
