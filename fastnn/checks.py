@@ -1,10 +1,11 @@
-"""Numbers that users give, Python's and NumPy's alike: checked (no truth values, no NaN) and made Python's own."""
+"""What users give, checked: numbers, Python's and NumPy's alike, made Python's own; text, lists, functions, paths."""
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from fastnn.errors import ArgumentError, FastnnError
 
-__all__ = ["is_number", "is_whole", "number", "plain", "whole"]
+__all__ = ["called", "entries", "is_number", "is_whole", "number", "path", "plain", "text", "whole"]
 
 
 def whole(
@@ -88,6 +89,46 @@ def number(
         ):
             return found
     _refuse(where, value, expected or f"{name}{_bounds(least, most, above, below) or ' to be a finite number'}")
+
+
+def entries(where: str, name: str, value: Any) -> list[Any]:
+    """The entries of what can be iterated over. Raises ArgumentError for anything else.
+
+    >>> entries("fit", "callbacks", (1, 2))
+    [1, 2]
+    >>> entries("fit", "callbacks", 3)
+    Traceback (most recent call last):
+    fastnn.errors.ArgumentError: fit: expected callbacks to be a list, got 3
+    """
+    if isinstance(value, Iterable) and not (isinstance(value, np.ndarray) and value.ndim == 0):
+        return list(value)
+    _refuse(where, value, f"{name} to be a list")
+
+
+def called(where: str, name: str, value: Any) -> Any:
+    """The value, which can be called. Raises ArgumentError for anything else."""
+    if callable(value):
+        return value
+    _refuse(where, value, f"{name} to be a function")
+
+
+def text(where: str, name: str, value: Any) -> str:
+    """The value, which is text. Raises ArgumentError for anything else."""
+    if isinstance(value, str):
+        return value
+    _refuse(where, value, f"{name} to be text")
+
+
+def path(where: str, value: Any) -> str:
+    """The name of a file or folder as text. Raises ArgumentError for what is none.
+
+    >>> path("load", None)
+    Traceback (most recent call last):
+    fastnn.errors.ArgumentError: load: expected the name of a file or folder, got None
+    """
+    if isinstance(value, (str, bytes, os.PathLike)):
+        return os.fsdecode(value)
+    _refuse(where, value, "the name of a file or folder")
 
 
 def is_whole(value: Any, least: int | None = None, most: int | None = None) -> bool:

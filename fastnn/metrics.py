@@ -175,8 +175,7 @@ def r2(targets: Any, outputs: Any) -> float:
 def _array(x: Any) -> Array:
     if isinstance(x, Tensor):
         return x.detach().numpy()
-    found = np.asarray(x)
-    return found if found.dtype.kind in "OUS" else as_array(x)
+    return as_array(x)
 
 
 def _classes(where: str, targets: Any, outputs: Any) -> tuple[Array, Array]:

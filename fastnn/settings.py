@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import random
+from fastnn.checks import whole
 from fastnn.devices import CPU, cpu_only, device
 from fastnn.dtypes import OF_TENSORS, dtype_of, set_default_dtype
 from fastnn.errors import ArgumentError
@@ -43,9 +44,11 @@ def set_printoptions(
         "full": {"precision": 4, "threshold": 2**31, "edgeitems": 3, "linewidth": 80},
     }.get(profile, {})
     given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
+    # NumPy takes what it then cannot print with.
+    options = {name: whole("set_printoptions", name, n, 0, 2**31) for name, n in given.items() if n is not None}
     if sci_mode is not None:
-        given["suppress"] = not sci_mode
-    np.set_printoptions(**{**chosen, **{name: value for name, value in given.items() if value is not None}})
+        options["suppress"] = not sci_mode
+    np.set_printoptions(**{**chosen, **options})
 
 
 def set_default_tensor_type(t: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import files
+from fastnn import checks, files
 from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, DataError, DTypeError, StateError
 from fastnn.files import write_atomically
@@ -100,6 +100,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     """A file as the library reads it, after a look at what it is; whatever is wrong with it is a DataError."""
     from safetensors import SafetensorError, safe_open
 
+    checks.path("weights.load", path)
     try:
         with files.open_regular(path) as stream:
             size = int.from_bytes(stream.read(8), "little")

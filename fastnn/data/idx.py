@@ -18,6 +18,7 @@ from typing import IO, cast
 
 import numpy as np
 
+from fastnn import checks
 from fastnn.errors import DataError
 from fastnn.files import open_regular
 
@@ -50,7 +51,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     ...     read_idx(path)
     array([7, 8, 9], dtype=uint8)
     """
-    with unpacked(Path(path)) as (stream, size, packed):
+    with unpacked(Path(checks.path("read_idx", path))) as (stream, size, packed):
         # Unpacked, nothing can be longer than this, whatever the header says.
         most = max(_HARMLESS, _MOST_GROWTH * size) if packed else size
         return _read_idx(stream, str(path), most, None if packed else size)

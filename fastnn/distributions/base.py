@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import as_array
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import floating
 from fastnn.tape import no_grad, tracer
@@ -106,7 +107,7 @@ def parameters(name: str, *given: Any) -> tuple[Tensor, ...]:
     """Parameters as tensors of one floating type and one shape."""
     tensors = [x if isinstance(x, Tensor) else None for x in given]
     first = next((x for x in tensors if x is not None and x.dtype.kind == "f"), None)
-    found = [floating(x if first is None or isinstance(x, Tensor) else np.asarray(x, first.dtype)) for x in given]
+    found = [floating(x if first is None or isinstance(x, Tensor) else as_array(x).astype(first.dtype)) for x in given]
     found = [x.astype(np.result_type(*(y.dtype for y in found))) for x in found]
     try:
         shape = np.broadcast_shapes(*(x.shape for x in found))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
+from fastnn import checks
 from fastnn.errors import ArgumentError
 from fastnn.nn.module import Module, Parameter
 
@@ -160,7 +161,10 @@ class _Named(Module):
     """What ModuleDict and ParameterDict share: entries by name."""
 
     def update(self, entries: Any) -> None:
-        for name, entry in entries.items() if isinstance(entries, (Mapping, _Named)) else entries:
+        given = (
+            entries.items() if isinstance(entries, (Mapping, _Named)) else checks.entries("update", "entries", entries)
+        )
+        for name, entry in given:
             self[name] = entry
 
     def __getitem__(self, key: str) -> Any:

@@ -24,7 +24,7 @@ class _Loss(Module):
 
     def __init__(self, reduction: str, size_average: None = None, reduce: None = None, **options: Any) -> None:
         super().__init__()
-        shown = "sum" if reduction == "batchmean" and self.function == "kl_div" else reduction
+        shown = "sum" if self.function == "kl_div" and reduction == "batchmean" else reduction
         check_loss(type(self).__name__, shown, size_average, reduce)
         self.reduction = reduction
         self._options = tuple(options)

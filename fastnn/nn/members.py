@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fastnn.arrays import as_array
+from fastnn.checks import text
 from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, StateError
 from fastnn.habits import check_options
@@ -153,7 +154,7 @@ class Members:
         Tanh()
         """
         found: Any = self
-        for name in target.split(".") if target else ():
+        for name in text("get_submodule", "target", target).split(".") if target else ():
             found = vars(found).get(name)
             if not isinstance(found, Members):
                 raise StateError(f"get_submodule: {type(self).__name__} has no module {target!r}")
@@ -161,7 +162,7 @@ class Members:
 
     def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
         """Put a module in the place of this name, where one has to be already with `strict`."""
-        path, _, name = target.rpartition(".")
+        path, _, name = text("set_submodule", "target", target).rpartition(".")
         if strict:
             self.get_submodule(target)
         self.get_submodule(path).add_module(name, module)
@@ -175,14 +176,14 @@ class Members:
 
     def get_buffer(self, target: str) -> Array:
         """The live array of this name ("1.running_mean"). Raises StateError for none."""
-        path, _, name = target.rpartition(".")
+        path, _, name = text("get_buffer", "target", target).rpartition(".")
         found = self._member("buffer", target)
         if found is None or name not in self.get_submodule(path)._buffers:
             raise StateError(f"get_buffer: {type(self).__name__} has no buffer {target!r}")
         return found
 
     def _member(self, kind: str, target: str) -> Any:
-        path, _, name = target.rpartition(".")
+        path, _, name = text(f"get_{kind}", "target", target).rpartition(".")
         return vars(self.get_submodule(path)).get(name)
 
 

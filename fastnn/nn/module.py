@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn import versions
 from fastnn.arrays import as_array
+from fastnn.checks import called
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
 from fastnn.nn.arguments import as_tensors
 from fastnn.nn.hooks import Hooked
@@ -146,7 +147,7 @@ class Module(Members, Hooked):
         """Call `fn` on every module below, then on this one."""
         for child in self.children():
             child.apply(fn)
-        fn(self)
+        called("apply", "fn", fn)(self)
         return self
 
     def train(self: M, mode: bool = True) -> M:

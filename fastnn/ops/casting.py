@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.dtypes import OF_TENSORS, dtype_of
+from fastnn.ops.common import tensor_of
 from fastnn.ops.names import of
 from fastnn.ops.shaping import reshape
 from fastnn.tensors import Tensor
@@ -50,17 +51,17 @@ def type(input: Tensor, dtype: Any = None) -> Any:
 
 def type_as(input: Tensor, other: Tensor) -> Tensor:
     """The numbers in the type of `other`."""
-    return input.astype(other.dtype)
+    return tensor_of(input).astype(tensor_of(other).dtype)
 
 
 def view_as(input: Tensor, other: Tensor) -> Tensor:
     """The entries in the shape of `other`."""
-    return reshape(input, other.shape)
+    return reshape(input, tensor_of(other).shape)
 
 
 def is_floating_point(input: Tensor) -> Any:
     """Whether it holds float32 or float64."""
-    return input.dtype.kind == "f"
+    return tensor_of(input).dtype.kind == "f"
 
 
 def is_complex(input: Tensor) -> Any:
@@ -70,22 +71,22 @@ def is_complex(input: Tensor) -> Any:
 
 def is_nonzero(input: Tensor) -> Any:
     """Whether its one entry is not 0; ShapeError if there are more."""
-    return input.__bool__()
+    return tensor_of(input).__bool__()
 
 
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy of the data that gradients pass through."""
-    return input.clone()
+    return tensor_of(input).clone()
 
 
 def detach(input: Tensor) -> Tensor:
     """The same data, off the tape."""
-    return input.detach()
+    return tensor_of(input).detach()
 
 
 def numel(input: Tensor) -> Any:
     """The number of entries."""
-    return input._data.size
+    return tensor_of(input)._data.size
 
 
 nelement = numel

@@ -43,6 +43,8 @@ def layer_input(op: str, x: Any, weight: Tensor) -> Tensor:
             f"{op}: expected float images, got uint8: put nn.Normalize first or divide by 255; numbers of a table "
             "are x.astype(np.float32)"
         )
+    if not hasattr(weight, "dtype"):
+        raise DTypeError(f"{op}: expected weight to be a tensor, got {type(weight).__name__}")
     return floating(x, weight.dtype)
 
 

@@ -306,7 +306,8 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Any = No
 def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any = None, **options: Any) -> Tensor:
     """Whole numbers from low (0 if left out) to high - 1 in the shape of `input`, of its type or `dtype`."""
     low, high = (0, low) if high is None else (low, high)
-    return randint(low, high, input.shape, dtype=dtype or input.dtype, **options)
+    like = input if isinstance(input, Tensor) else Tensor(input)
+    return randint(low, high, like.shape, dtype=like.dtype if dtype is None else dtype, **options)
 
 
 def randperm(n: int, *, generator: Any = None, dtype: Any = np.int64, device: Any = None, requires_grad: bool = False,

@@ -122,7 +122,7 @@ def _at_least(dims: int, tensors: Any) -> Any:
     """Tensors with dimensions of size 1 put where NumPy and PyTorch put them; one tensor alone, a list, or a tuple."""
     if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
         return tuple(_at_least(dims, (x,)) for x in tensors[0])
-    if len(tensors) > 1:
+    if len(tensors) != 1:
         return tuple(_at_least(dims, (x,)) for x in tensors)
     x = tensors[0] if isinstance(tensors[0], Tensor) else Tensor(tensors[0])
     shapes = {0: ((1,), (1, 1), (1, 1, 1)), 1: (None, (1, -1), (1, -1, 1)), 2: (None, None, (*x.shape, 1))}

@@ -11,6 +11,7 @@ import numpy as np
 from fastnn.arrays import as_array
 from fastnn.errors import DTypeError, ShapeError
 from fastnn.ops.arithmetic import Compare, abs, sub
+from fastnn.ops.common import tensor_of
 from fastnn.ops.names import of
 from fastnn.tensors import Tensor
 
@@ -27,7 +28,7 @@ def _of_two(name: str, ufunc: np.ufunc, doc: str) -> Any:
         except ShapeError:
             raise
         except ValueError:
-            got = f"{np.shape(input)} and {np.shape(other)}"
+            got = f"{tensor_of(input).shape} and {tensor_of(other).shape}"
             raise ShapeError(f"{name}: expected shapes that broadcast, got {got}") from None
 
     operator.__name__ = operator.__qualname__ = name
@@ -72,6 +73,7 @@ bitwise_xor = _bitwise("bitwise_xor", np.bitwise_xor, "One alone")
 
 def bitwise_not(input: Tensor) -> Tensor:
     """The opposite of booleans, or of the bits of integers."""
+    input = tensor_of(input)
     return bitwise_xor(input, True if input.dtype == np.bool_ else -1)
 
 

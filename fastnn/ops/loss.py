@@ -179,7 +179,7 @@ class SmoothL1(Function):
 
 
 def check_reduction(op: str, reduction: str, allowed: tuple[str, ...] = ("mean", "sum", "none")) -> None:
-    if reduction not in allowed:
+    if not isinstance(reduction, str) or reduction not in allowed:
         *most, last = map(repr, allowed)
         raise ArgumentError(f"{op}: expected reduction {', '.join(most)} or {last}, got {reduction!r}")
 

@@ -87,7 +87,7 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Te
     dim = axis("tensor_split", dim, x.ndim)
     length = x.shape[dim]
     if is_whole(indices_or_sections):
-        count = whole("tensor_split", "sections", indices_or_sections, 1)
+        count = whole("tensor_split", "sections", indices_or_sections, 1, 1 << 20)
         ends = np.cumsum([length // count + (i < length % count) for i in range(count)]).tolist()[:-1]
     else:
         ends = list(_sizes("tensor_split", (indices_or_sections,)))
@@ -124,7 +124,7 @@ def narrow(input: Any, dim: int, start: Any, length: int) -> Tensor:
 
 def expand_as(input: Any, other: Tensor) -> Tensor:
     """`input` stretched to the shape of `other`."""
-    return expand(input, other.shape)
+    return expand(input, tensor_of(other).shape)
 
 
 def broadcast_to(input: Any, size: Any) -> Tensor:

@@ -436,7 +436,10 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
 def masked_select(input: Any, mask: Any) -> Tensor:
     """The entries where `mask` holds, one after the other; both broadcast."""
     x, mask = tensor_of(input), _mask("masked_select", mask)
-    shape = np.broadcast_shapes(x.shape, mask.shape)
+    try:
+        shape = np.broadcast_shapes(x.shape, mask.shape)
+    except ValueError:
+        raise ShapeError(f"masked_select: expected a mask that broadcasts with {x.shape}, got {mask.shape}") from None
     return index(expand(x, shape), expand(mask, shape))
 
 

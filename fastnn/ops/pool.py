@@ -304,7 +304,7 @@ def _adaptive(op: str, dims: int, x: Any, output_size: Any) -> tuple[Tensor, tup
     if len(wanted) != dims:
         raise ArgumentError(f"{op}: expected output_size of {dims} ints, got {output_size!r}")
     filled = tuple(size if n is None else n for n, size in zip(wanted, x.shape[2:], strict=True))
-    outputs = tuple(whole(op, "output_size", n, 1) for n in filled)
+    outputs = tuple(whole(op, "output_size", n, 1, 1 << 20) for n in filled)  # each has a window of its own
     if any(size % n for n, size in zip(outputs, x.shape[2:], strict=True)):
         return x, outputs, None
     even = window("output_size", tuple(size // n for n, size in zip(outputs, x.shape[2:], strict=True)), dims)

@@ -121,6 +121,8 @@ def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: floa
 
 def chain_matmul(*matrices: Any) -> Tensor:
     """The product of several matrices, from left to right."""
+    if not matrices:
+        raise ArgumentError("chain_matmul: expected at least one matrix, got none")
     result = tensor_of(matrices[0])
     for each in matrices[1:]:
         result = mm(result, each)

@@ -166,18 +166,21 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 def squeeze(input: Tensor, dim: Dim = None) -> Tensor:
     """Without the dimensions of size 1; with `dim`, without that one, or those, where the size is 1."""
+    input = tensor_of(input)
     dims = range(input.ndim) if dim is None else axes("squeeze", dim, input.ndim) or ()
     return reshape(input, tuple(size for d, size in enumerate(input.shape) if size != 1 or d not in dims))
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A new dimension of size 1 at place `dim`, counted in the result."""
+    input = tensor_of(input)
     dim = axis("unsqueeze", dim, input.ndim + 1)
     return reshape(input, (*input.shape[:dim], 1, *input.shape[dim:]))
 
 
 def t(input: Tensor) -> Tensor:
     """A matrix transposed."""
+    input = tensor_of(input)
     if input.ndim > 2:
         raise ShapeError(f"t: expected a vector or a matrix, got {input.shape}: use .transpose(dim0, dim1)")
     return permute(input, *reversed(range(input.ndim)))
@@ -185,6 +188,7 @@ def t(input: Tensor) -> Tensor:
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dimensions exchanged."""
+    input = tensor_of(input)
     dims = list(range(input.ndim))
     dim0, dim1 = axis("transpose", dim0, input.ndim), axis("transpose", dim1, input.ndim)
     dims[dim0], dims[dim1] = dim1, dim0

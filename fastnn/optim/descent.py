@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import versions
-from fastnn.checks import number, whole
+from fastnn.checks import called, number, whole
 from fastnn.errors import ArgumentError, NonFiniteError, ShapeError
 
 from .optimizer import Array, Group, Optimizer, is_penalized, penalty_gradient
@@ -86,7 +86,7 @@ class GradientDescent(Optimizer):
         """
         if closure is None:
             raise ArgumentError("GradientDescent.step: expected a closure that computes the loss, got none")
-        loss = closure()
+        loss = called("GradientDescent.step", "closure", closure)()
         before = self._objective(loss)
         moves = [(p, p.data.copy(), *self._direction(p, group)) for group, p in self._with_gradients()]
         slope = math.fsum(rate * float(np.square(g, dtype=np.float64).sum()) for _, _, g, rate in moves)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import versions
-from fastnn.checks import number, whole
+from fastnn.checks import called, number, whole
 from fastnn.errors import ArgumentError
 
 from .optimizer import Array, Optimizer, is_penalized, penalty_gradient
@@ -85,7 +85,7 @@ class LBFGS(Optimizer):
         if closure is None:
             raise ArgumentError("LBFGS.step: expected a closure that computes the loss, got none")
         group, kept = self.param_groups[0], self._memory
-        first = closure()
+        first = called("LBFGS.step", "closure", closure)()
         loss, grad, calls = self._objective(first), self._gradient(), 1
         kept["func_evals"] += 1
         if np.abs(grad).max() <= group["tolerance_grad"]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn import versions
 from fastnn.arrays import live
-from fastnn.checks import is_number, number, plain, whole
+from fastnn.checks import called, entries, is_number, number, plain, whole
 from fastnn.errors import ArgumentError, ShapeError, StateError
 from fastnn.habits import check_options
 
@@ -99,7 +99,7 @@ class Optimizer:
             raise ArgumentError(f"{self._name}: expected parameters, got {type(params).__name__}: pass .parameters()")
         if hasattr(params, "data"):
             raise ArgumentError(f"{self._name}: expected parameters in a list, got one parameter: write [parameter]")
-        given = list(params)
+        given = entries(self._name, "params", params)
         if not given:
             raise ArgumentError(
                 f"{self._name}: expected at least one parameter, got none: layers kept in a plain list are not found, "
@@ -191,7 +191,7 @@ class Optimizer:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient. `closure`, if given, computes loss and gradients first; its loss
         is returned. Neither holds the penalty: `step` adds its gradient, `penalty` tells its value."""
-        loss = None if closure is None else closure()
+        loss = None if closure is None else called(f"{self._name}.step", "closure", closure)()
         for group in self.param_groups:
             for name, value in group.items():
                 if isinstance(value, np.generic):  # a user's group["lr"] = ...; it would change the type of the update

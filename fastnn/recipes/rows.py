@@ -19,7 +19,7 @@ from fastnn.nn import (
     Unflatten,
 )
 
-from .small import Channels
+from .small import Channels, shape
 
 __all__ = ["cnn1d", "tabular"]
 
@@ -34,7 +34,7 @@ def tabular(
         classes: number of outputs.
         mean, std: of each column.
     """
-    features = math.prod(sample_shape)
+    features = math.prod(shape("tabular", sample_shape))
     return Sequential(
         Normalize(mean, std, pixels=False), Flatten(), Linear(features, 100), ReLU(), Linear(100, classes)
     )
@@ -55,6 +55,7 @@ def cnn1d(
     >>> cnn1d((3, 50), 4)(fnn.zeros(2, 3, 50)).shape
     (2, 4)
     """
+    sample_shape = shape("cnn1d", sample_shape)
     if len(sample_shape) not in (1, 2):
         raise ArgumentError(f"cnn1d: expected signals (C, L) or (L,), got samples of shape {tuple(sample_shape)}")
     channels = sample_shape[0] if len(sample_shape) == 2 else 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastnn import init, weights
+from fastnn.checks import path
 from fastnn.console import shown
 from fastnn.data.about import About
 from fastnn.data.prepare import Preparation
@@ -62,7 +63,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     Raises DataError where there is no run, or one that has not finished an epoch, or one that is damaged, and
     NonFiniteError where the weights are not finite.
     """
-    folder = Path(folder)
+    folder = Path(path("load_run", folder))
     config = read_config(folder)
     if not (folder / WEIGHTS).exists():
         raise DataError(f"the run in {folder} has not finished an epoch: it has no weights yet")

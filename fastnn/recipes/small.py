@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from fastnn.checks import entries, whole
 from fastnn.errors import ArgumentError
 from fastnn.nn import (
     BatchNorm2d,
@@ -33,7 +34,7 @@ def linear(
         classes: number of outputs.
         mean, std: of the training images, on the scale 0 .. 1, for `nn.Normalize`.
     """
-    return Sequential(Normalize(mean, std), Flatten(), Linear(math.prod(image_shape), classes))
+    return Sequential(Normalize(mean, std), Flatten(), Linear(math.prod(shape("linear", image_shape)), classes))
 
 
 def mlp(
@@ -41,7 +42,11 @@ def mlp(
 ) -> Sequential:
     """One hidden layer of 1000 ReLU units."""
     return Sequential(
-        Normalize(mean, std), Flatten(), Linear(math.prod(image_shape), 1000), ReLU(), Linear(1000, classes)
+        Normalize(mean, std),
+        Flatten(),
+        Linear(math.prod(shape("mlp", image_shape)), 1000),
+        ReLU(),
+        Linear(1000, classes),
     )
 
 
@@ -118,7 +123,13 @@ def _normalised(channels: int, filters: int) -> tuple[Module, ...]:
     return Conv2d(channels, filters, 3, bias=False), BatchNorm2d(filters), ReLU()
 
 
+def shape(model: str, given: Sequence[int]) -> tuple[int, ...]:
+    """The shape of a sample, checked."""
+    return tuple(whole(model, "each size of a sample", size, 1) for size in entries(model, "a sample's shape", given))
+
+
 def at_least(side: int, image_shape: Sequence[int], model: str) -> Sequence[int]:
+    image_shape = shape(model, image_shape)
     if len(image_shape) != 3 or min(image_shape[1:]) < side:
         raise ArgumentError(f"{model}: expected images (C, H, W) of at least {side}x{side}, got {tuple(image_shape)}")
     return image_shape

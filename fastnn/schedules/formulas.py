@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 
-from fastnn.checks import number, whole
+from fastnn.checks import entries, number, whole
 from fastnn.errors import ArgumentError
 
 from .base import HasGroups, LRScheduler, checked
@@ -55,7 +55,9 @@ class MultiStepLR(LRScheduler):
     def __init__(
         self, optimizer: HasGroups, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
     ) -> None:
-        self.milestones = sorted(whole("MultiStepLR", "milestone", each, 0) for each in milestones)
+        self.milestones = sorted(
+            whole("MultiStepLR", "milestone", each, 0) for each in entries("MultiStepLR", "milestones", milestones)
+        )
         self.gamma = number("MultiStepLR", "gamma", gamma, 0)
         super().__init__(optimizer, last_epoch)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from fastnn import console, files, formats, tables
+from fastnn import checks, console, files, formats, tables
 from fastnn.checks import plain
 from fastnn.errors import ArgumentError, DataError
 
@@ -269,7 +269,7 @@ def row_of(record: EpochRecord) -> dict[str, Any]:
 
 
 def suffix_of(path: str | os.PathLike[str]) -> str:
-    suffix = Path(path).suffix
+    suffix = Path(checks.path("History", path)).suffix
     if suffix not in (".jsonl", ".csv"):
         raise ArgumentError(f"expected a file name that ends in .jsonl or .csv, got {os.fspath(path)!r}")
     return suffix

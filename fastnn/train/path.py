@@ -12,7 +12,7 @@ from typing import overload
 import numpy as np
 
 from fastnn import weights
-from fastnn.checks import number, whole
+from fastnn.checks import number, path, whole
 from fastnn.errors import ArgumentError, DataError
 from fastnn.files import make_folder
 
@@ -104,7 +104,7 @@ class RecordPath(Callback):
     ) -> None:
         self._per_epoch = whole("RecordPath", "per_epoch", per_epoch, 1, expected="at least one state an epoch")
         self._most_bytes = number("RecordPath", "most_bytes", most_bytes, 0, finite=False)
-        self._folder = None if folder is None else Path(folder) / FOLDER
+        self._folder = None if folder is None else Path(path("RecordPath", folder)) / FOLDER
         self._kept: list[tuple[float, State | Path]] = []  # epoch and state
         self._every = 1  # of the states that per_epoch asks for, each, or each second, fourth, ... is kept
         self._begun = False

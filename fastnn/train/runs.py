@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import files, formats, random, weights
-from fastnn.checks import whole
+from fastnn.checks import path, whole
 from fastnn.errors import ArgumentError, DataError, StateError
 
 from . import finite
@@ -80,7 +80,7 @@ class Checkpoint(Callback):
     def __init__(
         self, folder: str | os.PathLike[str], *, resume: bool = False, every: int = 1, best: str | None = None
     ) -> None:
-        self.folder, self.best = Path(folder), best
+        self.folder, self.best = Path(path("Checkpoint", folder)), best
         self.every = whole("Checkpoint", "every", every, 1, expected="every to be at least 1 epoch")
         self._mode = "min" if best is None else check_monitor("Checkpoint", best)
         self._resume = resume

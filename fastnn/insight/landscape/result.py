@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import formats
+from fastnn import checks, formats
 from fastnn.checks import plain
 from fastnn.console import shown
 from fastnn.errors import DataError, MissingExtraError, unreadable
@@ -260,6 +260,7 @@ class Landscape:
 
 def load(path: str | os.PathLike[str]) -> Landscape:
     """The `Landscape` in a file that `Landscape.save` wrote. Raises DataError for any other file, or none."""
+    checks.path("landscape.load", path)
     try:
         arrays = formats.read_npz(path)
         words = formats.parse_json(str(arrays["words"][()]), finite=False)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn import files
+from fastnn import checks, files
 from fastnn.errors import DataError, FastnnError, MissingExtraError
 from fastnn.tensors import Array
 
@@ -54,7 +54,7 @@ def read(path: str | os.PathLike[str], own: Collection[str]) -> Contents:
     except ImportError as error:
         raise MissingExtraError("onnx", "onnx") from error
 
-    shown = os.fspath(path)
+    shown = checks.path("onnx.load", path)
     try:
         content = files.read(path, MOST_BYTES)
         try:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import ops, versions
-from fastnn.checks import number
+from fastnn.arrays import as_array
+from fastnn.checks import entries, number
 from fastnn.errors import NonFiniteError, ShapeError
 from fastnn.habits import no_such_name
 from fastnn.tensors import Array, Tensor
@@ -91,13 +92,13 @@ def get_total_norm(
 
 def parameters_to_vector(parameters: Iterable[Any]) -> Tensor:
     """The entries of all parameters, one after the other; on the tape."""
-    return ops.cat([p.reshape(p.numel()) for p in parameters])
+    return ops.cat([ops.ravel(p) for p in entries("parameters_to_vector", "parameters", parameters)])
 
 
 def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
     """Writes the entries of `vec` to the parameters, in their order. Raises ShapeError where their number differs."""
-    given = list(parameters)
-    values: Array = vec.data if isinstance(vec, Tensor) else np.asarray(vec)
+    given = entries("vector_to_parameters", "parameters", parameters)
+    values: Array = vec.data if isinstance(vec, Tensor) else as_array(vec)
     total = sum(p.numel() for p in given)
     if values.shape != (total,):
         raise ShapeError(f"vector_to_parameters: expected a vector of {total} entries, got shape {values.shape}")
@@ -109,7 +110,7 @@ def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
 
 
 def _several(given: Any) -> list[Any]:
-    return [given] if isinstance(given, (Tensor, np.ndarray)) else list(given)
+    return [given] if isinstance(given, (Tensor, np.ndarray)) else entries("", "parameters", given)
 
 
 def _gradients(parameters: Any) -> list[Array]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn import ops
+from fastnn.checks import entries
 from fastnn.errors import ShapeError
 from fastnn.habits import no_such_name
 from fastnn.tensors import Array, Tensor
@@ -53,7 +54,7 @@ def pad_sequence(
     Tensor([[1., 1., 1.],
             [1., 0., 0.]])
     """
-    tensors = [x if isinstance(x, Tensor) else Tensor(x) for x in sequences]
+    tensors = [x if isinstance(x, Tensor) else Tensor(x) for x in entries("pad_sequence", "sequences", sequences)]
     if not tensors or len({x.shape[1:] for x in tensors}) > 1 or any(x.ndim == 0 for x in tensors):
         raise ShapeError(
             "pad_sequence: expected sequences (L, ...) that differ in their length alone, got shapes "

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from fastnn.checks import entries
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.draws import source_of
 from fastnn.random import generator as shared
@@ -79,7 +80,7 @@ class ConcatDataset(Dataset[T]):
     """Data sets one after the other."""
 
     def __init__(self, datasets: Any) -> None:
-        self.datasets = list(datasets)
+        self.datasets = entries("ConcatDataset", "datasets", datasets)
         if not self.datasets or any(isinstance(each, IterableDataset) for each in self.datasets):
             raise ArgumentError("ConcatDataset: expected at least one data set, and none that is only iterated")
         self.cumulative_sizes = list(itertools.accumulate(map(len, self.datasets)))
