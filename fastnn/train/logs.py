@@ -92,7 +92,7 @@ class TensorBoard(Callback):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = os.fspath(folder)
+        self.folder = checks.path("TensorBoard", folder)
         self._writer: Any = None
 
     def on_train_begin(self, training: Training) -> None:

@@ -93,8 +93,16 @@ class CEmitter(Emitter):
         return array
 
     def map(
-        self, kind: str, *inputs: Array, out: Array | None = None, p: tuple[float, ...] = (), dtype: Any = np.float32
+        self,
+        kind: str,
+        *inputs: Array,
+        out: Array | None = None,
+        n: tuple[int, ...] = (),
+        p: tuple[float, ...] = (),
+        dtype: Any = np.float32,
     ) -> Array:
+        if kind == "own":
+            raise Unlowered("an operator of fnn.elementwise is machine code")
         shape = np.broadcast_shapes(*(x.shape for x in inputs))
         out = self.array(shape, dtype) if out is None else out
         if kind == "copy" and out.dtype.kind != "f" and inputs[0].dtype.kind == "f":
