@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from fastnn.checks import path as path_name
 from fastnn.checks import whole
 from fastnn.errors import MissingExtraError, StateError
 
@@ -92,7 +93,7 @@ class TensorBoard(Callback):
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = checks.path("TensorBoard", folder)
+        self.folder = path_name("TensorBoard", folder)
         self._writer: Any = None
 
     def on_train_begin(self, training: Training) -> None:
