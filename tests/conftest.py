@@ -14,13 +14,11 @@ from targets import Target, targets
 
 from fastnn import backends
 
-collect_ignore = ["long"]  # tests/test_promises.py runs them
+collect_ignore = ["long", "typing"]  # test_promises.py runs the former, test_typing.py lets mypy read the latter
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell script's background job ignores Ctrl-C, and so would every process that the tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-collect_ignore = ["typing"]  # for mypy to read, see test_typing.py
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -26,6 +26,9 @@ LOADERS = {"np.load": ("allow_pickle", "False"), "numpy.load": ("allow_pickle", 
 KNOWN = {  # what stands there for something that no file gives
     ("plan/reach.py", "import pickle"): "the state of this process's own generators, in memory",
     ("distributed.py", "import pickle"): "an exception of this process's own: whether other ranks can read it",
+    ("own/code.py", "exec(source, names)"): "lines that fastnn writes, of a function of this process",
+    ("own/operator.py", "import ctypes"): "to call what was compiled of those lines",
+    ("train/logs.py", "import_module(module)"): "names in the file itself",
     ("__init__.py", "import_module(_ON_FIRST_USE[name])"): "a table of the file itself",
 }
 

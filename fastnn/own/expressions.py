@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import math
+import sys
 from collections.abc import Callable
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -368,7 +369,8 @@ def _of_symbols(value: Any, done: dict[int, Any]) -> Any:
             return _SYMBOLIC.get(value, value)
         except TypeError:  # no hash
             return value
-    if value.__module__.partition(".")[0] in ("numpy", "fastnn") or id(value) in done:
+    theirs = value.__globals__ is vars(sys.modules.get(value.__module__, math))
+    if (theirs and value.__module__.partition(".")[0] in ("numpy", "fastnn")) or id(value) in done:
         return done.get(id(value), value)
     names = dict(value.__globals__)
     cells = None if value.__closure__ is None else tuple(map(_copy_of, value.__closure__))

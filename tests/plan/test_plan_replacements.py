@@ -276,7 +276,9 @@ def test_results_larger_than_any_array() -> None:
     for padding in (2**31, 2**62):
         model = nn.Conv2d(1, 1, 1, padding=padding)
         for call in (model, fnn.compile(model)):
-            with pytest.raises(ShapeError, match="expected a result that an array can hold"):
+            with pytest.raises(
+                ShapeError, match=r"expected (a result that an array can hold|padded planes of at most)"
+            ):
                 call(np.ones((1, 1, 4, 4), np.float32))
 
 
