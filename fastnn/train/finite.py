@@ -22,7 +22,8 @@ __all__ = ["Watched", "cause", "check_model"]
 class Watched:
     """What a training changes: parameters, buffers, and the optimiser's state, whose sums of squares overflow first.
 
-    every_step: whether it is looked at after every step, not only after an epoch."""
+    every_step: whether it is looked at after every step, not only after an epoch.
+    """
 
     def __init__(self, model: Any, optimizer: Any, every_step: bool = False) -> None:
         self.every_step = every_step

@@ -161,3 +161,21 @@ def test_mistakes_are_said() -> None:
 class Square(nn.Module):
     def forward(self, x: Any) -> Any:
         return x.T @ x
+
+
+def test_what_is_refused_changes_nothing() -> None:
+    layer = parametrizations.weight_norm(nn.Linear(3, 2))
+    before, names = layer.weight.detach().numpy().copy(), list(layer.state_dict())
+    with pytest.raises(fnn.errors.ShapeError, match=r"keep the shape \(2, 3\)"):
+        parametrize.register_parametrization(layer, "weight", Square())
+    np.testing.assert_array_equal(layer.weight.detach().numpy(), before)
+    assert list(layer.state_dict()) == names
+    plain = nn.Linear(3, 2)
+    with pytest.raises(fnn.errors.ArgumentError, match="n_power_iterations"):
+        nn.utils.spectral_norm(plain, n_power_iterations=0)
+    assert sorted(plain.state_dict()) == ["bias", "weight"]
+
+
+def test_a_spectral_norm_follows_on_a_weight_norm() -> None:
+    layer = parametrizations.spectral_norm(parametrizations.weight_norm(nn.Linear(3, 2)), n_power_iterations=50)
+    assert np.linalg.norm(layer.weight.detach().numpy(), 2) == pytest.approx(1, rel=1e-4)

@@ -15,7 +15,7 @@ from fastnn.nn.module import Module, Parameter
 from fastnn.recording import no_grad
 from fastnn.tensors import Array, Tensor
 
-from .parametrize import computed, register_parametrization, restored
+from .parametrize import computed, present, register_parametrization, restored
 
 __all__ = ["spectral_norm", "weight_norm"]
 
@@ -64,12 +64,8 @@ def spectral_norm(
     >>> bool(np.linalg.norm(layer.weight.detach().numpy(), 2) < 1.1)
     True
     """
-    weight = vars(module).get(name)
-    if isinstance(weight, Parameter):  # else register_parametrization says what is wrong
-        norm = _SpectralNorm(weight, n_power_iterations, _outputs(module, dim), eps)
-        register_parametrization(module, name, norm)
-    else:
-        register_parametrization(module, name, Module())
+    weight = present("spectral_norm", module, name)
+    register_parametrization(module, name, _SpectralNorm(weight, n_power_iterations, _outputs(module, dim), eps))
     return module
 
 
@@ -101,7 +97,7 @@ class _SpectralNorm(Module):
 
     def forward(self, weight: Any) -> Any:
         if weight.ndim == 1:
-            return weight / ops.sqrt((weight * weight).sum()).clamp(min=self.eps)
+            return weight / length(weight, self.eps)
         matrix = _matrix(weight, self.dim)
         if self.training:
             iterate(matrix.detach().numpy(), self._u, self._v, self.n_power_iterations, self.eps)
@@ -112,6 +108,11 @@ def lengths(weight: Any, dim: int | None) -> Any:
     """Norms over all dims but `dim`, which are kept as 1; over all dims for None."""
     dims = [d for d in range(weight.ndim) if dim is None or d != dim % weight.ndim]
     return ops.sqrt((weight * weight).sum() if dim is None else (weight * weight).sum(dims, keepdim=True))
+
+
+def length(vector: Any, eps: float) -> Any:
+    """Its norm, which counts at least as eps."""
+    return lengths(vector, None).clamp(min=eps)
 
 
 def normed(g: Any, v: Any, dim: int | None) -> Tensor:
@@ -164,7 +165,7 @@ def old_weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
     >>> [name for name, _ in nn.utils.weight_norm(nn.Linear(4, 3)).named_parameters()]
     ['bias', 'weight_g', 'weight_v']
     """
-    weight = _taken("weight_norm", module, name)
+    weight = _own("weight_norm", module, name)
     with no_grad():
         setattr(module, f"{name}_g", Parameter(lengths(weight, dim).detach().clone()))
     setattr(module, f"{name}_v", Parameter(weight.detach().clone()))
@@ -188,7 +189,7 @@ def old_spectral_norm(
     >>> sorted(nn.utils.spectral_norm(nn.Linear(4, 3)).state_dict())
     ['bias', 'weight_orig', 'weight_u', 'weight_v']
     """
-    weight = _taken("spectral_norm", module, name)
+    weight = _own("spectral_norm", module, name)
     norm = _SpectralNorm(weight, n_power_iterations, _outputs(module, dim), eps)
     setattr(module, f"{name}_orig", Parameter(weight.detach().clone()))
     for end in "uv" if weight.ndim > 1 else "":
@@ -213,19 +214,20 @@ def _of_singular_value(module: Module, name: str) -> Any:
     own = vars(module)
     weight, (count, dim, eps) = own[f"{name}_orig"], own[f"_{name}_norm"]
     if weight.ndim == 1:
-        return weight / ops.sqrt((weight * weight).sum()).clamp(min=eps)
+        return weight / length(weight, eps)
     matrix = _matrix(weight, dim)
     if module.training:
         iterate(matrix.detach().numpy().T, own[f"{name}_v"], own[f"{name}_u"], count, eps)
     return weight / spectral(matrix, own[f"{name}_u"], own[f"{name}_v"])
 
 
-def _taken(owner: str, module: Module, name: str) -> Parameter:
-    """The parameter, which the module holds no more."""
-    weight = vars(module).get(name)
+def _own(owner: str, module: Module, name: str) -> Parameter:
+    """The parameter, which nothing computes so far."""
+    weight = present(owner, module, name)
     if not isinstance(weight, Parameter):
-        raise ArgumentError(f"{owner}: {type(module).__name__} has no parameter {name!r}")
-    delattr(module, name)
+        raise ArgumentError(
+            f"{owner}: {type(module).__name__}.{name} is computed already: use parametrizations.{owner}"
+        )
     return weight
 
 

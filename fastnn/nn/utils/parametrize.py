@@ -89,32 +89,37 @@ def register_parametrization(
             f"register_parametrization: expected a Module, got {type(parametrization).__name__}: write its "
             "forward(self, x)"
         )
-    if is_parametrized(module, tensor_name):
-        before = getattr(module, tensor_name)
-        _lists(module)[tensor_name].append(parametrization)
-    else:
-        before = vars(module).get(tensor_name)
-        if not isinstance(before, Parameter):
-            known = ", ".join(name for name, _ in module.named_parameters(recurse=False)) or "none"
-            raise ArgumentError(
-                f"register_parametrization: expected the name of a parameter of {type(module).__name__}, got "
-                f"{tensor_name!r}; it has {known}"
-            )
-        found = ParametrizationList(parametrization, before, unsafe)
-        delattr(module, tensor_name)
-        if not is_parametrized(module):
-            module.add_module("parametrizations", ModuleDict())
-        _lists(module)[tensor_name] = found
-        computed(module, tensor_name, _parametrized)
+    before = present("register_parametrization", module, tensor_name)
+    again = is_parametrized(module, tensor_name)
+    found = None if again else ParametrizationList(parametrization, before, unsafe)
     with no_grad():
-        after = getattr(module, tensor_name)
+        after = parametrization(before) if found is None else found()
     if tuple(after.shape) != tuple(before.shape) and not unsafe:
-        remove_parametrizations(module, tensor_name, leave_parametrized=False)
         raise ShapeError(
             f"register_parametrization: expected {type(parametrization).__name__} to keep the shape "
             f"{tuple(before.shape)} of {tensor_name}, got {tuple(after.shape)}: pass unsafe=True if it is meant"
         )
+    if found is None:
+        _lists(module)[tensor_name].append(parametrization)
+        return module
+    if not is_parametrized(module):
+        module.add_module("parametrizations", ModuleDict())
+    _lists(module)[tensor_name] = found
+    computed(module, tensor_name, _parametrized)
     return module
+
+
+def present(owner: str, module: Module, name: str) -> Any:
+    """The parameter of this name, or what is computed in its place. ArgumentError where there is neither."""
+    if is_parametrized(module, name):
+        return getattr(module, name)
+    found = vars(module).get(name)
+    if not isinstance(found, Parameter):
+        known = ", ".join(name for name, _ in module.named_parameters(recurse=False)) or "none"
+        raise ArgumentError(
+            f"{owner}: expected the name of a parameter of {type(module).__name__}, got {name!r}; it has {known}"
+        )
+    return found
 
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
@@ -168,7 +173,8 @@ def cached() -> Iterator[None]:
 
 
 def computed(module: Module, name: str, compute: Callable[[Module, str], Any]) -> None:
-    """Let `module.name` be what `compute(module, name)` returns whenever it is read."""
+    """Let `module.name` be what `compute(module, name)` returns whenever it is read, in the parameter's place."""
+    delattr(module, name)
     plain, known = type_before_parametrizations(module), getattr(type(module), "_computed", ())
     module.__class__ = _class(plain, (*known, (name, compute)))
 
