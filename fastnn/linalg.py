@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn.checks import is_number, number
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, LinAlgError, ShapeError
 from fastnn.habits import no_such_name
@@ -104,17 +105,8 @@ def _columns(op: str, A: Tensor, B: Any, left: bool = True) -> tuple[Tensor, boo
     """B as matrices, and whether it was vectors; ShapeError for what does not fit A."""
     b = floating(B, A.dtype)
     vector = b.ndim == 1 or (b.ndim == A.ndim - 1 and b.shape == A.shape[:-1])
-    if vector:
-        b = b.unsqueeze(-1)
-    try:
-        np.broadcast_shapes(A.shape[:-2], b.shape[:-2])
-        fits = b.ndim > 1 and b.shape[-2 if left or vector else -1] == A.shape[-2]
-    except ValueError:
-        fits = False
-    if not fits:
-        raise ShapeError(
-            f"{op}: expected matrices and right-hand sides that fit, got {A.shape} and {tensor_of(B).shape}"
-        )
+    b = b.unsqueeze(-1) if vector else b
+    matrices.check_stacks(op, A.shape, b.shape, left or vector)
     return b, vector
 
 
@@ -151,11 +143,17 @@ def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitrian
     return solve(a, matrix("solve_triangular", B), left=left)
 
 
-def _tolerance(A: Tensor, atol: float | None, rtol: float | None) -> tuple[float, float]:
+def _tolerance(op: str, A: Tensor, atol: float | None, rtol: float | None) -> tuple[float, float]:
     """Absolute and relative: by default max(M, N) times the type's eps, of the largest singular value."""
+    absolute = 0.0 if atol is None else number(op, "atol", atol)
     if rtol is None:
-        rtol = max(A.shape[-2:]) * float(np.finfo(A.dtype).eps) if not atol else 0.0
-    return float(atol or 0), float(rtol)
+        return absolute, 0.0 if absolute else max(A.shape[-2:]) * float(np.finfo(A.dtype).eps)
+    return absolute, number(op, "rtol", rtol)
+
+
+def _plain(value: Any) -> bool:
+    """Whether it may be compared with words and numbers: no array."""
+    return value is None or isinstance(value, str) or is_number(value)
 
 
 def _symmetric(A: Tensor) -> Tensor:
@@ -175,7 +173,7 @@ def pinv(A: Any, rcond: float | None = None, *, atol: float | None = None, rtol:
             [0. , 0. ]])
     """
     a = _symmetric(square("pinv", A)) if hermitian else matrix("pinv", A)
-    atol, rtol = _tolerance(a, atol, rcond if rtol is None else rtol)
+    atol, rtol = _tolerance("pinv", a, atol, rcond if rtol is None else rtol)
     return factors.Pinv.apply(a, atol=atol, rtol=rtol)
 
 
@@ -195,11 +193,11 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     Tensor([[1.],
             [2.]])
     """
-    if driver not in _DRIVERS:
+    if not _plain(driver) or driver not in _DRIVERS:
         raise ArgumentError(f"lstsq: expected driver to be one of {', '.join(map(repr, _DRIVERS))}, got {driver!r}")
     a = matrix("lstsq", A)
     b, vector = _columns("lstsq", a, B)
-    _, rtol = _tolerance(a, None, rcond)
+    _, rtol = _tolerance("lstsq", a, None, rcond)
     x = matmul(pinv(a, rtol=rtol), b)
     rank = Tensor(np.zeros(0, np.int64)) if driver == "gels" else matrix_rank(a, rtol=rtol)
     residuals = values = Tensor(np.zeros(0, a.dtype))
@@ -227,7 +225,7 @@ def eigh(A: Any, UPLO: str = "L") -> EigenvaluesAndVectors:
     Tensor([1., 2.])
     """
     a = square("eigh", A)
-    if UPLO not in ("L", "U", "l", "u"):
+    if not _plain(UPLO) or UPLO not in ("L", "U", "l", "u"):
         raise ArgumentError(f"eigh: expected UPLO to be 'L' or 'U', got {UPLO!r}")
     n = a.shape[-1]
     return EigenvaluesAndVectors(*factors.unpacked(factors.Eigh.apply(a, uplo=UPLO.upper()), (n,), (n, n)))
@@ -265,7 +263,7 @@ def qr(A: Any, mode: str = "reduced") -> QR:
     >>> fnn.linalg.qr(fnn.ones(3, 2)).R.shape
     (2, 2)
     """
-    if mode not in ("reduced", "complete", "r"):
+    if not _plain(mode) or mode not in ("reduced", "complete", "r"):
         raise ArgumentError(f"qr: expected mode 'reduced', 'complete' or 'r', got {mode!r}")
     result = matrices.qr(A, mode != "complete")
     return QR(Tensor(np.zeros(0, result.R.dtype)), result.R) if mode == "r" else result
@@ -282,9 +280,7 @@ def vector_norm(x: Any, ord: float = 2, dim: Dim = None, keepdim: bool = False, 
     >>> fnn.linalg.vector_norm([[3.0, 4.0], [0.0, 0.0]], dim=1)
     Tensor([5., 0.])
     """
-    if isinstance(ord, str):
-        raise ArgumentError(f"vector_norm: expected ord to be a number, got {ord!r}")
-    return products.norm(x, ord, dim, keepdim, dtype=dtype)
+    return products.norm(x, number("vector_norm", "ord", ord, finite=False), dim, keepdim, dtype=dtype)
 
 
 def matrix_norm(
@@ -302,6 +298,8 @@ def matrix_norm(
     wanted = dtype_of("matrix_norm", dtype)
     x = x if wanted is None else x.astype(wanted)
     dims = axes("matrix_norm", dim, x.ndim)
+    if not _plain(ord):
+        raise ArgumentError(f"matrix_norm: expected a number or a word as ord, got {ord!r}")
     if dims is None or len(dims) != 2:
         raise ArgumentError(f"matrix_norm: expected two dimensions, got {dim!r}")
     if ord == "fro":
@@ -349,12 +347,12 @@ def matrix_rank(
     Tensor(1, dtype=int64)
     """
     a = (_symmetric(square("matrix_rank", A)) if hermitian else matrix("matrix_rank", A)).detach()
-    atol, rtol = _tolerance(a, tol if atol is None else atol, rtol)
+    atol, rtol = _tolerance("matrix_rank", a, tol if atol is None else atol, rtol)
     values = svdvals(a)
     return (values > (amax(values, -1, True) * rtol).clamp(min=atol)).sum(-1)
 
 
-def cond(A: Any, p: float | str | None = None) -> Tensor:
+def cond(A: Any, p: Any = None) -> Tensor:
     """The condition number: the largest singular value by the smallest (p None or 2), the inverse of that (-2), or
     ‖A‖·‖A⁻¹‖ in the matrix norm p, where it is infinite if A is singular.
 
@@ -362,12 +360,12 @@ def cond(A: Any, p: float | str | None = None) -> Tensor:
     >>> fnn.linalg.cond([[1.0, 0.0], [0.0, 4.0]])
     Tensor(4.)
     """
-    if p in (None, 2, -2):
+    if _plain(p) and p in (None, 2, -2):
         values = svdvals(A)
         return values[..., -1] / values[..., 0] if p == -2 else values[..., 0] / values[..., -1]
     a = square("cond", A)
     inverse, info = inv_ex(a)
-    return where(info > 0, math.inf, matrix_norm(a, p or "fro") * matrix_norm(inverse, p or "fro"))
+    return where(info > 0, math.inf, matrix_norm(a, p) * matrix_norm(inverse, p))
 
 
 # ---- products --------------------------------------------------------------------------------------------------------

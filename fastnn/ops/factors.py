@@ -54,6 +54,16 @@ def _of_each(what: str, compute: Callable[..., Array], a: Array, *others: Array,
         return np.stack(results).reshape(a.shape)
 
 
+def _factored(compute: Callable[..., Any], a: Array, *options: Any) -> Any:
+    """compute(a, ...), LinAlgError that names the first matrix with NaN or infinity, for which LAPACK has no result."""
+    try:
+        return compute(a, *options)
+    except np.linalg.LinAlgError as error:
+        places = np.argwhere(~np.isfinite(a).all((-2, -1)))
+        which = f"matrix {places[0].tolist()} of {a.shape}" if places.size else f"the matrix {a.shape}"
+        raise LinAlgError(f"expected finite numbers, which {which} has not ({error})") from None
+
+
 def _inverted(a: Array, check: bool = True) -> Array:
     return _of_each("an invertible matrix", np.linalg.inv, a, check=check)
 
@@ -201,7 +211,7 @@ class Eigh(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Array, *, uplo: Any) -> Array:
-        w, v = np.linalg.eigh(a, uplo)
+        w, v = _factored(np.linalg.eigh, a, uplo)
         y = _packed((w, 1), (v, 2))
         ctx.save_for_backward(y, ((w.shape[-1],), v.shape[-2:]))
         return y
@@ -226,7 +236,7 @@ class Svd(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Array, *, full: bool) -> Array:
-        u, s, vh = np.linalg.svd(a, full)
+        u, s, vh = _factored(np.linalg.svd, a, full)
         y = _packed((u, 2), (s, 1), (vh, 2))
         ctx.save_for_backward(y, (u.shape[-2:], s.shape[-1:], vh.shape[-2:]))
         return y
@@ -285,7 +295,7 @@ class Pinv(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Array, *, atol: float, rtol: float) -> Array:
-        u, s, vh = np.linalg.svd(a, full_matrices=False)
+        u, s, vh = _factored(np.linalg.svd, a, False)
         large = s > np.maximum(atol, rtol * s.max(-1, keepdims=True, initial=0))
         p: Array = _t(vh) @ (np.divide(1, s, out=np.zeros_like(s), where=large)[..., None] * _t(u))
         ctx.save_for_backward(a, p)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.checks import whole
+from fastnn.checks import number, whole
 from fastnn.errors import ShapeError
 from fastnn.ops import factors
 from fastnn.ops.common import axis, floating
@@ -58,6 +58,17 @@ def square(op: str, x: Any) -> Tensor:
     if x.ndim < 2 or x.shape[-1] != x.shape[-2]:
         raise ShapeError(f"{op}: expected square matrices (..., N, N), got shape {x.shape}")
     return x
+
+
+def check_stacks(op: str, a: tuple[int, ...], b: tuple[int, ...], left: bool = True) -> None:
+    """ShapeError unless equations of (..., N, N) have right-hand sides (..., N, K), or (..., K, N) without `left`."""
+    try:
+        np.broadcast_shapes(a[:-2], b[:-2])
+        fits = len(b) > 1 and b[-2 if left else -1] == a[-2]
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ShapeError(f"{op}: expected matrices and right-hand sides that fit, got {a} and {b}")
 
 
 def mt(x: Tensor) -> Tensor:
@@ -114,7 +125,7 @@ def logdet(A: Any) -> Tensor:
 
 def pinverse(input: Any, rcond: float = 1e-15) -> Tensor:
     """Pseudo-inverses (..., M, N) -> (..., N, M), of the singular values above rcond times the largest."""
-    return factors.Pinv.apply(matrix("pinverse", input), atol=0.0, rtol=float(rcond))
+    return factors.Pinv.apply(matrix("pinverse", input), atol=0.0, rtol=number("pinverse", "rcond", rcond))
 
 
 def matrix_power(A: Any, n: int) -> Tensor:
@@ -161,9 +172,10 @@ def triangle_of(x: Tensor, upper: bool, *, check: bool) -> Tensor:
 
 def cholesky_solve(B: Any, L: Any, upper: bool = False) -> Tensor:
     """x of A @ x = B, where L (..., N, N) is A's triangle, as `cholesky` gives it: B (..., N, K) -> (..., N, K)."""
-    lower = square("cholesky_solve", L)
+    lower, b = square("cholesky_solve", L), matrix("cholesky_solve", B)
+    check_stacks("cholesky_solve", lower.shape, b.shape)
     lower = mt(triu(lower)) if upper else tril(lower)
-    half = factors.Solve.apply(lower, matrix("cholesky_solve", B))
+    half = factors.Solve.apply(lower, b)
     return factors.Solve.apply(mt(lower), half)
 
 
