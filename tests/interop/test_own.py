@@ -1,4 +1,4 @@
-"""Operators of `fnn.elementwise` in other languages: as ONNX and as C they answer as the same formula in float64."""
+"""Operators of `fnn.elementwise` as ONNX, as C and in PyTorch: they answer as the same formulas in float64."""
 
 from __future__ import annotations
 
@@ -119,7 +119,13 @@ def in_c(model: nn.Module, x: np.ndarray, folder: Path) -> np.ndarray:
     return y
 
 
-@pytest.mark.parametrize("run", [in_onnx_runtime, in_c])
+def in_torch(model: nn.Module, x: np.ndarray, folder: Path) -> np.ndarray:
+    torch = pytest.importorskip("torch")
+    found: np.ndarray = fnn.to_torch(model, x.shape[1:])(torch.from_numpy(x)).detach().numpy()
+    return found
+
+
+@pytest.mark.parametrize("run", [in_onnx_runtime, in_c, in_torch])
 @pytest.mark.parametrize("name", [*CASES, "ten inputs"])
 def test_it_answers_as_the_formula_in_float64(name: str, run: Callable[..., Any], tmp_path: Path) -> None:
     model: Any = Many() if name == "ten inputs" else Called(name)
