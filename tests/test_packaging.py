@@ -12,9 +12,11 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
+from wheel_size import MOST_OF_WHEEL
 
 for required in ("build", "setuptools", "Cython"):
     pytest.importorskip(required)
@@ -160,6 +162,15 @@ def test_wheel_holds_the_package_and_nothing_else(without_kernels: Path) -> None
     assert {name.split("/")[0] for name in held if not name.endswith(".whl")} - {"fastnn"} == {
         f"fastnn_cpu-{name.split('-')[1]}.dist-info" for name in held if name.endswith(".whl")
     }
+
+
+def test_a_wheel_with_kernels_stays_below_three_megabytes(without_kernels: Path) -> None:
+    """A wheel is a zip file: what it weighs is that of all but the kernels, and the kernels as zip deflates them."""
+    kernels = [path.read_bytes() for path in (ROOT / "fastnn").glob("_kernels*.so")]
+    if not kernels or any(b".debug_info" in each for each in kernels):
+        pytest.skip("no kernels here, or such with symbols")
+    (rest,) = without_kernels.glob("*.whl")
+    assert rest.stat().st_size + max(len(zlib.compress(each)) for each in kernels) <= MOST_OF_WHEEL
 
 
 @pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="falls back on Numba")
