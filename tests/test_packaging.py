@@ -25,7 +25,8 @@ ROOT = Path(__file__).parent.parent
 EXTRAS = re.findall(
     r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text().split("optional-dependencies]")[1].split("\n[")[0], re.M
 )
-NOT_COPIED = shutil.ignore_patterns(".*", "build", "dist", "site", "v", "*.egg-info", "*.so", "__pycache__")
+HIDDEN = ".[!c]*"  # but .ci
+NOT_COPIED = shutil.ignore_patterns(HIDDEN, "build", "dist", "site", "v", "*.egg-info", "*.so", "__pycache__")
 
 
 @pytest.fixture(scope="module")
@@ -134,14 +135,13 @@ def test_source_distribution(sources: Path, tmp_path: Path) -> None:
     written |= files(
         "fastnn/**/*.py",
         "fastnn/**/*.pyi",
-        "tests/*.py",
-        "tests/kernels_c/*.[ch]",
+        *(f"tests/**/*.{kind}" for kind in ("py", "[ch]", "txt", "json", "ipynb")),
         "benchmarks/**/*.py",
         "benchmarks/**/*.c",
     )
     written |= files("examples/*.py", "docs/**/*.md", "docs/**/*.png", "docs/**/*.svg")
     written |= files("LICENSE", "*.md", "setup.py", "pyproject.toml", "fastnn/py.typed", "fastnn/data/digits.npz")
-    written |= files("fastnn/*.txt", "docs/*.py", "mkdocs.yml")
+    written |= files("fastnn/*.txt", "docs/*.py", "mkdocs.yml", ".ci/*")
     assert {"kernels/_kernels.pyx", "kernels/dispatch.c", "kernels/base/simd.h", "fastnn/data/digits.npz"} <= written
     assert written - names == set()
     assert [name for name in names if name.endswith((".c", ".h", ".pyx")) and name not in written] == []
