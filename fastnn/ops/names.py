@@ -48,6 +48,7 @@ TABLE: dict[str, dict[str, str]] = {
         "fm": "logaddexp maximum minimum",
         "": "rint",
     },
+    "gamma": {"fmi": "digamma lgamma"},
     "joining": {
         "f": "atleast_1d atleast_2d atleast_3d cat column_stack dstack hstack stack vstack where",
     },
