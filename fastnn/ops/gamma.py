@@ -1,10 +1,16 @@
-"""The logarithm of the gamma function and its derivatives, which densities of the Gamma, Beta and Poisson kind need."""
+"""The logarithm of the gamma function and its derivatives, which densities of the Gamma, Beta and Poisson kind need;
+draws of the gamma and Dirichlet distributions, through which gradients flow to the parameters.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from fastnn import random
 from fastnn.backends.reference import gamma
+from fastnn.backends.reference.gamma_draws import log_gamma_draw, log_slope
 from fastnn.ops.common import floating
 from fastnn.ops.names import of
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -42,6 +48,42 @@ class PolyGamma(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
         return grad * _polygamma(ctx.attributes["n"] + 1, *ctx.saved_tensors)
+
+
+class StandardGamma(Function):
+    """A draw of the gamma distribution with shape parameter x and rate 1 for each entry, never 0. Saves x, the draws
+    and their logarithms; backward by implicit reparametrisation."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        logs = log_gamma_draw(random.next_generator(), x)
+        draws = np.exp(logs)
+        ctx.save_for_backward(x, draws, logs)
+        return np.maximum(draws.astype(x.dtype), np.finfo(x.dtype).tiny)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        x, draws, logs = ctx.saved_tensors
+        return (grad * (draws * log_slope(x, logs))).astype(grad.dtype)
+
+
+class StandardDirichlet(Function):
+    """Draws of the Dirichlet distribution with parameters x (..., K): gamma draws divided by their sum. Saves x, the
+    draws and the gamma draws' logarithms; backward by implicit reparametrisation of these."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        logs = log_gamma_draw(random.next_generator(), x)
+        shares = np.exp(logs - logs.max(-1, keepdims=True))
+        shares /= shares.sum(-1, keepdims=True)
+        ctx.save_for_backward(x, shares, logs)
+        return np.maximum(shares.astype(x.dtype), np.finfo(x.dtype).tiny)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        x, shares, logs = ctx.saved_tensors
+        centred = grad - (grad * shares).sum(-1, keepdims=True)
+        return (centred * (shares * log_slope(x, logs))).astype(grad.dtype)
 
 
 def lgamma(input: Any) -> Tensor:
