@@ -47,7 +47,8 @@ class Transform:
     def __init__(self, cache_size: int = 0) -> None:
         if cache_size not in (0, 1):
             raise ArgumentError(f"{type(self).__name__}: expected cache_size 0 or 1, got {cache_size!r}")
-        self._cache_size, self._pair = cache_size, (None, None)
+        self._cache_size = cache_size
+        self._pair: tuple[Any, Any] = (None, None)  # x and y
 
     event_dim = 0
 

@@ -15,20 +15,8 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.backends import shapes
-from fastnn.ops import (
-    activations,
-    arithmetic,
-    conv,
-    dense,
-    draws,
-    elementwise,
-    gamma,
-    joining,
-    loss,
-    norms,
-    pool,
-    shaping,
-)
+from fastnn.ops import activations, arithmetic, conv, dense, draws, elementwise, joining, loss, norms, pool, shaping
+from fastnn.ops import gamma as gammas
 from fastnn.ops.common import low, tall
 from fastnn.tape import Context, computing_dtype
 from fastnn.tensors import Array, Cast, Function
@@ -127,10 +115,10 @@ _RULES: dict[type[Function], Rule] = {
     conv.Conv2d: _conv2d,
     dense.Linear: _linear,
     draws.Bernoulli: _same,
-    gamma.LGamma: _same,
-    gamma.PolyGamma: _same,
-    gamma.StandardDirichlet: _same,
-    gamma.StandardGamma: _same,
+    gammas.LGamma: _same,
+    gammas.PolyGamma: _same,
+    gammas.StandardDirichlet: _same,
+    gammas.StandardGamma: _same,
     draws.Binomial: _same,
     draws.Multinomial: _multinomial,
     draws.Permutation: _drawn_like,
