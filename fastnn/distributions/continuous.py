@@ -11,7 +11,7 @@ import numpy as np
 from fastnn.errors import ArgumentError
 from fastnn.ops.common import floating
 from fastnn.ops.draws import rand_like, randn_like
-from fastnn.ops.erfinv import erfinv
+from fastnn.ops.inverse_erf import erfinv
 from fastnn.ops.joining import where
 from fastnn.tensors import Tensor
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import random
-from fastnn.backends.reference import gamma
+from fastnn.backends.reference import gamma as _gamma
 from fastnn.backends.reference.gamma_draws import log_gamma_draw, log_slope
 from fastnn.ops.common import floating
 from fastnn.ops.names import of
@@ -21,7 +21,7 @@ if not TYPE_CHECKING:
 
 def _polygamma(n: int, x: Any) -> Any:
     """Of an array, or of a tensor where backward is differentiated."""
-    return PolyGamma.apply(x, n=n) if isinstance(x, Tensor) else gamma.polygamma(n, x)
+    return PolyGamma.apply(x, n=n) if isinstance(x, Tensor) else _gamma.polygamma(n, x)
 
 
 class LGamma(Function):
@@ -30,7 +30,7 @@ class LGamma(Function):
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         ctx.save_for_backward(x)
-        return gamma.lgamma(x)
+        return _gamma.lgamma(x)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
@@ -43,7 +43,7 @@ class PolyGamma(Function):
     @staticmethod
     def forward(ctx: Context, x: Array, *, n: int) -> Array:
         ctx.save_for_backward(x)
-        return gamma.polygamma(n, x)
+        return _gamma.polygamma(n, x)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:

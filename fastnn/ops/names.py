@@ -48,8 +48,8 @@ TABLE: dict[str, dict[str, str]] = {
         "fm": "logaddexp maximum minimum",
         "": "rint",
     },
-    "erfinv": {"fmi": "erfinv"},
     "gamma": {"fmi": "digamma lgamma"},
+    "inverse_erf": {"fmi": "erfinv"},
     "joining": {
         "f": "atleast_1d atleast_2d atleast_3d cat column_stack dstack hstack stack vstack where",
     },

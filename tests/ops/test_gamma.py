@@ -75,3 +75,16 @@ def test_in_a_compiled_step() -> None:
     loss.backward()
     assert found == pytest.approx(loss.item(), rel=1e-5)
     np.testing.assert_allclose(gradient, model[0].weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_erfinv() -> None:
+    """Back from erf, at the ends, PyTorch's, and by mpmath erfinv(1/2) and erfinv(1 - 2⁻⁴⁰)."""
+    torch = pytest.importorskip("torch")
+    x = np.concatenate([np.linspace(-0.9999, 0.9999, 101), [1e-12, -1e-300, 0.0]])
+    np.testing.assert_allclose(fnn.erfinv(x).numpy(), torch.erfinv(torch.tensor(x)).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(fnn.erf(fnn.erfinv(x)).numpy(), x, rtol=1e-14)
+    assert fnn.erfinv(fnn.tensor(0.5, dtype=fnn.float64)).item() == pytest.approx(0.4769362762044699, rel=1e-15)
+    assert fnn.erfinv(fnn.tensor(1 - 2.0**-40, dtype=fnn.float64)).item() == pytest.approx(5.05125408524939, rel=1e-14)
+    assert fnn.erfinv([1.0, -1.0]).tolist() == [math.inf, -math.inf]
+    assert np.isnan(fnn.erfinv([1.5, math.nan]).numpy()).all()
+    assert fnn.gradgradcheck(lambda x: x.erfinv().sum(), (fnn.tensor([-0.5, 0.1], dtype=fnn.float64),))
