@@ -9,6 +9,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import nn
+from fastnn.backends.reference import gamma_draws
 from fastnn.backends.reference.gamma import lgamma, polygamma
 
 RNG = np.random.default_rng(6)
@@ -88,3 +89,15 @@ def test_erfinv() -> None:
     assert fnn.erfinv([1.0, -1.0]).tolist() == [math.inf, -math.inf]
     assert np.isnan(fnn.erfinv([1.5, math.nan]).numpy()).all()
     assert fnn.gradgradcheck(lambda x: x.erfinv().sum(), (fnn.tensor([-0.5, 0.1], dtype=fnn.float64),))
+
+
+def test_three_ways_to_a_draws_slope_meet() -> None:
+    """Series, continued fraction and quantile expansion where each hands over to the next."""
+    z = 1e4 + 100 * np.array([-4.0, -1.0, 0.0, 1.0, 4.0])
+    alpha, logs = np.full(5, 1e4), np.log(z)
+    expected = gamma_draws.log_slope(alpha, logs)  # by series below the mean and by fraction above it
+    np.testing.assert_allclose(gamma_draws._by_quantile(alpha, z, logs), expected, rtol=2e-10)
+    alpha = np.array([0.3, 2.0, 50.0])
+    z = alpha + 3
+    both = [rule(alpha, z, np.log(z)) for rule in (gamma_draws._by_series, gamma_draws._by_fraction)]
+    np.testing.assert_allclose(*both, rtol=1e-12)
