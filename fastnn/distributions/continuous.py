@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnn import ops
 from fastnn.errors import ArgumentError
 from fastnn.ops.common import floating
 from fastnn.ops.draws import rand_like, randn_like
-from fastnn.ops.inverse_erf import erfinv
 from fastnn.ops.joining import where
 from fastnn.tensors import Tensor
 
@@ -63,7 +63,7 @@ class Normal(_LocScale):
         return 0.5 * (1 + (self._away(value, "cdf") / math.sqrt(2)).erf())
 
     def icdf(self, value: Any) -> Tensor:
-        return self.loc + self.scale * math.sqrt(2) * erfinv(2 * _share(value) - 1)
+        return self.loc + self.scale * math.sqrt(2) * ops.erfinv(2 * _share(value) - 1)
 
     def entropy(self) -> Tensor:
         return self.scale.log() + (0.5 + _HALF_LOG_2PI)

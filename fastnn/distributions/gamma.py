@@ -1,5 +1,5 @@
 """Distributions whose samples are made of gamma variables; gradients flow through these to all parameters (implicit
-reparametrisation: Figurnov et al. 2018, arXiv:1805.08498).
+reparametrisation: Figurnov et al. 2018, arXiv:1805.08498), once: create_graph=True raises GraphError there.
 """
 
 from __future__ import annotations

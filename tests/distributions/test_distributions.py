@@ -11,7 +11,7 @@ from plan_networks import NATIVE
 import fastnn as fnn
 from fastnn import distributions as D
 from fastnn import nn
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError, GraphError, ShapeError
 
 RNG = np.random.default_rng(4)
 LOC, SCALE = RNG.normal(size=(3, 4)), RNG.uniform(0.5, 2, (3, 4))
@@ -247,6 +247,13 @@ def test_gradients_through_gamma_draws() -> None:
     D.Gamma(a, 2.0).rsample().log().sum().backward()  # E[log z] = ψ(α) - log(rate)
     np.testing.assert_allclose(np.asarray(a.grad).mean(0), fnn.digamma(a + 1e-5).detach().numpy()[0] * 1e5
                                - fnn.digamma(a).detach().numpy()[0] * 1e5, rtol=0.05)  # fmt: skip
+
+
+def test_second_derivatives_through_gamma_draws_are_refused() -> None:
+    for d in (D.Gamma, D.Beta):
+        a = fnn.tensor(2.0, requires_grad=True)
+        with pytest.raises(GraphError, match="cannot be differentiated"):
+            fnn.autograd.grad(d(a, 1.0).rsample(), a, create_graph=True)
 
 
 def test_gradients_through_dirichlet_and_beta_draws() -> None:
