@@ -10,7 +10,8 @@ import numpy as np
 
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.draws import randn_like
-from fastnn.ops.joining import cat, stack
+from fastnn.ops.joining import stack
+from fastnn.ops.matrices import cholesky
 from fastnn.tensors import Tensor
 
 from . import constraints
@@ -72,10 +73,10 @@ class MultivariateNormal(Distribution):
             if not constraint.check(matrix)._data.all():
                 raise ArgumentError(f"MultivariateNormal: expected {name} {constraint.words}")
         if name == "covariance_matrix":
-            self.scale_tril = _cholesky(matrix)
+            self.scale_tril = cholesky(matrix)
         elif name == "precision_matrix":
             # L⁻ᵀ·L⁻¹ of the matrix with rows and columns in reverse order is upper times lower (as PyTorch has it).
-            inverse = _cholesky(matrix.flip(-1, -2)).flip(-1, -2).transpose(-1, -2)
+            inverse = cholesky(matrix.flip(-1, -2)).flip(-1, -2).transpose(-1, -2)
             self.scale_tril = solved(inverse, Tensor(np.broadcast_to(np.eye(size, dtype=mean.dtype), matrix.shape)))
         super().__init__(batch, (size,), validate_args)
 
@@ -127,22 +128,3 @@ def solved(tril: Tensor, right: Tensor) -> Tensor:
         right = right - tril[..., i].unsqueeze(-1) * row.unsqueeze(-2)
         rows.append(row)
     return stack(rows, -2)
-
-
-def _cholesky(matrix: Tensor) -> Tensor:
-    """The lower triangular L with L·Lᵀ = matrix, column by column, what is left being taken off before the next one."""
-    columns, left = [], matrix
-    for i in range(matrix.shape[-1]):
-        column = left[..., i:, i] / left[..., i, i].sqrt().unsqueeze(-1)
-        left = left - _above(column.unsqueeze(-1) * column.unsqueeze(-2), i, (-2, -1))
-        columns.append(_above(column, i, (-1,)))
-    return stack(columns, -1)
-
-
-def _above(x: Tensor, count: int, dims: tuple[int, ...]) -> Tensor:
-    """x with so many zeros before it along these dimensions."""
-    for dim in dims if count else ():
-        shape = list(x.shape)
-        shape[dim] = count
-        x = cat([Tensor(np.zeros(shape, x.dtype)), x], dim)
-    return x
