@@ -57,16 +57,11 @@ class Distribution:
         x = loss_target(method, value, "value")
         if self._checks():
             where, shape = f"{type(self).__name__}.{method}", self.batch_shape + self.event_shape
-            try:
-                fits = np.broadcast_shapes(x.shape, shape) is not None
-            except ValueError:
-                fits = False
-            events = len(self.event_shape)
-            if not fits or x.shape[max(0, x.ndim - events) :] != self.event_shape:
+            if x.shape != shape and not _fits(x.shape, shape, self.event_shape):
                 sizes = ", ".join(map(str, ("...", *shape)))
                 raise ShapeError(f"{where}: expected a value of shape ({sizes}), got {x.shape}")
-            if self.support is not None:
-                _check(where, "value", self.support, x)
+            if (support := self.support) is not None:
+                _check(where, "value", support, x)
         return x
 
     def _lacks(self, name: str) -> ArgumentError:
@@ -211,11 +206,20 @@ class Independent(Distribution):
 
 
 def _check(where: str, what: str, constraint: Constraint, x: Tensor) -> None:
-    allowed = constraint.check(x)._data
-    if not np.all(allowed):
+    allowed = constraint.holds(x._data)
+    if not allowed.all():
         wrong = x._data[~np.broadcast_to(allowed, x.shape[: x.ndim - constraint.event_dim])]
         shown = f"{wrong.flat[0]:g}" if not constraint.event_dim else np.array2string(wrong[0], precision=4)
         raise ArgumentError(f"{where}: expected {what} {constraint.words}, got {shown}")
+
+
+def _fits(given: tuple[int, ...], shape: tuple[int, ...], event: tuple[int, ...]) -> bool:
+    """Whether values of a shape broadcast with samples, whole events among them."""
+    try:
+        np.broadcast_shapes(given, shape)
+    except ValueError:
+        return False
+    return given[max(0, len(given) - len(event)) :] == event
 
 
 def parameters(name: str, *given: Any) -> tuple[Tensor, ...]:

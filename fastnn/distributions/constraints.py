@@ -43,11 +43,11 @@ class Constraint:
     """
 
     def __init__(self, words: str, holds: Callable[[Any], Any], event_dim: int = 0, is_discrete: bool = False) -> None:
-        self.words, self._holds, self.event_dim, self.is_discrete = words, holds, event_dim, is_discrete
+        self.words, self.holds, self.event_dim, self.is_discrete = words, holds, event_dim, is_discrete
 
     def check(self, value: Any) -> Tensor:
         """True or False for each of the batch."""
-        return Tensor(np.asarray(self._holds(value._data if isinstance(value, Tensor) else np.asarray(value))))
+        return Tensor(np.asarray(self.holds(value._data if isinstance(value, Tensor) else np.asarray(value))))
 
     def __repr__(self) -> str:
         return f"Constraint({self.words})"
