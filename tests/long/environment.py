@@ -292,6 +292,6 @@ def measure(share: float = 1.0) -> str:
                 raise AssertionError(f"seed {SEED}, turn {turn}, {chosen}: {error}") from None
         assert share < 0.2 or not [*Path(installed).rglob("__pycache__")], "the copy could be written to"
     return (
-        f"{len(drawn)} sets of {len(single)} circumstances, half with a package that cannot be written: the same weights, "
-        "bit for bit; an import changes nothing of the process"
+        f"{len(drawn)} sets of {len(single)} circumstances, half with a package that cannot be written: the same "
+        "weights, bit for bit; an import changes nothing of the process"
     )
