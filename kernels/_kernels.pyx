@@ -11,11 +11,6 @@ import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
-cdef extern from *:
-    """
-    #undef I  /* complex.h's, which the headers of NumPy 1 bring: a name of ours */
-    """
-
 cnp.import_array()
 
 from fastnn.errors import DTypeError, ShapeError, StateError
