@@ -30,10 +30,10 @@ from fastnn.data import download
 from fastnn.data.sources import SOURCES, File, Source
 from fastnn.errors import DataError
 
-IN_CI = 0.08
+IN_CI = 0.03
 SEED = 20261128
 TIMEOUT, PATIENCE, SLOWEST = (2.0, 0.4), 0.4, 20_000  # short ones of fastnn.data.download
-LONGEST = 1.0  # seconds that a mirror may take: those, and some for the machine's other work
+LONGEST = 2.0  # seconds that a mirror may take: those, and some for the machine's other work
 
 
 def _idx(content: bytes) -> bytes:
@@ -151,7 +151,8 @@ def _server() -> Iterator[str]:
 
 def _check(folder: Path, what: str, expected: dict[str, bytes] = CONTENTS, scratch: bool = False) -> None:
     """The folder holds these files and no others, but for what is being loaded where that is said."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and not (scratch and "/." in str(path))]
+    entries = [path for path in folder.iterdir() if path.name[0] != "."] if scratch else folder.rglob("*")
+    paths = [path for path in entries if path.is_file()]
     found = {path.name: path.read_bytes() for path in paths}
     assert found.keys() == expected.keys(), f"{what}: left {sorted(found)}, expected {sorted(expected)}"
     assert found == expected, f"{what}: a file has another content"
@@ -241,7 +242,7 @@ def measure(share: float = 1.0) -> str:
                 kinds.insert(rng.randint(0, len(kinds)), first)
                 _row(at, kinds, f"seed {SEED}, row {turn}: {kinds}")
         for turn in range(rounds):
-            _several(at, rng, f"seed {SEED}, processes at once, round {turn}", kill=turn % 2 == 1)
+            _several(at, rng, f"seed {SEED}, processes at once, round {turn}", kill=turn % 2 == 0)
     return (
         f"{rows} rows of mirrors that fail in {len(FAILS)} ways: the published files or one message; "
         f"{rounds} times several processes at once, half with one killed: all whole"
