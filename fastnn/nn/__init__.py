@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastnn.nn.dropout import *  # noqa: F403
     from fastnn.nn.embedding import *  # noqa: F403
     from fastnn.nn.layer_norm import *  # noqa: F403
+    from fastnn.nn.lazy import *  # noqa: F403
     from fastnn.nn.linear import *  # noqa: F403
     from fastnn.nn.loss import *  # noqa: F403
     from fastnn.nn.norm import *  # noqa: F403
@@ -40,6 +41,8 @@ _LAYERS = {  # by the file that they are in
     "dropout": "AlphaDropout Dropout Dropout1d Dropout2d Dropout3d",
     "embedding": "Bilinear CosineSimilarity Embedding EmbeddingBag PairwiseDistance",
     "layer_norm": "GroupNorm LayerNorm RMSNorm",
+    "lazy": "LazyBatchNorm1d LazyBatchNorm2d LazyConv1d LazyConv2d LazyConvTranspose1d LazyConvTranspose2d "
+    "LazyLinear UninitializedParameter",
     "linear": "Linear",
     "loss": "BCELoss BCEWithLogitsLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss "
     "HuberLoss KLDivLoss L1Loss MSELoss MarginRankingLoss MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss "

@@ -310,6 +310,13 @@ MODULES: dict[str, Callable[[], Case]] = {
     "LSTM": lambda: (part_of(nn.LSTM(4, 3, bidirectional=True), 0), (SEQUENCE,)),
     "LSTMCell": lambda: (part_of(nn.LSTMCell(4, 3), 1), (ROWS,)),
     "LayerNorm": lambda: (nn.LayerNorm(4), (ROWS,)),
+    "LazyBatchNorm1d": lambda: (nn.LazyBatchNorm1d(), (ROWS,)),
+    "LazyBatchNorm2d": lambda: (nn.LazyBatchNorm2d(), (IMAGES,)),
+    "LazyConv1d": lambda: (nn.LazyConv1d(6, 3), (SEQUENCES,)),
+    "LazyConv2d": lambda: (nn.LazyConv2d(6, 3), (IMAGES,)),
+    "LazyConvTranspose1d": lambda: (nn.LazyConvTranspose1d(6, 3), (SEQUENCES,)),
+    "LazyConvTranspose2d": lambda: (nn.LazyConvTranspose2d(6, 3), (IMAGES,)),
+    "LazyLinear": lambda: (nn.LazyLinear(3), (ROWS,)),
     "LeakyReLU": lambda: (nn.LeakyReLU(), (ROWS,)),
     "Linear": lambda: (nn.Linear(4, 3), (ROWS,)),
     "LogSigmoid": lambda: (nn.LogSigmoid(), (ROWS,)),
@@ -367,6 +374,7 @@ MODULES: dict[str, Callable[[], Case]] = {
     "ZeroPad1d": lambda: (nn.ZeroPad1d(2), (SEQUENCES,)),
     "ZeroPad2d": lambda: (nn.ZeroPad2d((1, 2, 0, 3)), (IMAGES,)),
 }
+PARAMETERS = {"Parameter", "UninitializedParameter"}
 WITHOUT_FORWARD = {"Module", "ModuleDict", "ModuleList", "ParameterDict", "ParameterList"}
 
 # What joins, chooses, moves, sorts and multiplies: the expressions that are compared with PyTorch, too.
@@ -389,7 +397,7 @@ CASES: dict[str, Callable[[], Case]] = {
 
 def test_nothing_is_forgotten() -> None:
     """Add a case above for what is named here."""
-    modules = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)} - {"Parameter"}
+    modules = {name for name in nn.__all__ if isinstance(getattr(nn, name), type)} - PARAMETERS
     operators = {*ops.names.FORMS, *ops._SPECIAL} - set(ops.names.ALIASES)
     assert operators - set(OPERATORS) - set(METHODS) - WITHOUT_GRADIENT - IN_PLACE - NO_OPERATORS - IN_CHOICES == set()
     assert modules - set(MODULES) - WITHOUT_FORWARD == set()
