@@ -40,11 +40,11 @@ _LAYERS = {  # by the file that they are in
     "conv": "Conv1d Conv2d ConvTranspose1d ConvTranspose2d",
     "dropout": "AlphaDropout Dropout Dropout1d Dropout2d Dropout3d",
     "embedding": "Bilinear CosineSimilarity Embedding EmbeddingBag PairwiseDistance",
-    "layer_norm": "GroupNorm LayerNorm RMSNorm",
+    "layer_norm": "GroupNorm LayerNorm LocalResponseNorm RMSNorm",
     "lazy": "LazyBatchNorm1d LazyBatchNorm2d LazyConv1d LazyConv2d LazyConvTranspose1d LazyConvTranspose2d "
     "LazyLinear UninitializedParameter",
     "linear": "Linear",
-    "loss": "BCELoss BCEWithLogitsLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss "
+    "loss": "BCELoss BCEWithLogitsLoss CTCLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss "
     "HuberLoss KLDivLoss L1Loss MSELoss MarginRankingLoss MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss "
     "PoissonNLLLoss SmoothL1Loss SoftMarginLoss TripletMarginLoss",
     "norm": "BatchNorm1d BatchNorm2d InstanceNorm1d InstanceNorm2d Normalize",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastnn.ops.loss import *  # noqa: F403
     from fastnn.ops.loss_entries import *  # noqa: F403
     from fastnn.ops.loss_margins import *  # noqa: F403
+    from fastnn.ops.loss_sequences import *  # noqa: F403
     from fastnn.ops.moving import *  # noqa: F403
     from fastnn.ops.nonlinear import *  # noqa: F403
     from fastnn.ops.norms import *  # noqa: F403
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from fastnn.ops.reductions import *  # noqa: F403
     from fastnn.ops.resizing import *  # noqa: F403
     from fastnn.ops.sample_norm import *  # noqa: F403
+    from fastnn.ops.sampling import *  # noqa: F403
     from fastnn.ops.shaping import *  # noqa: F403
     from fastnn.ops.similarity import *  # noqa: F403
     from fastnn.ops.sorting import *  # noqa: F403

@@ -63,6 +63,7 @@ TABLE: dict[str, dict[str, str]] = {
         "F": "cosine_embedding_loss hinge_embedding_loss margin_ranking_loss multi_margin_loss "
         "multilabel_soft_margin_loss soft_margin_loss triplet_margin_loss",
     },
+    "loss_sequences": {"F": "ctc_loss"},
     "moving": {
         "f": "broadcast_tensors cartesian_prod meshgrid tril_indices triu_indices",
         "fm": "broadcast_to chunk diag diag_embed diagonal flip fliplr flipud movedim narrow ravel "
@@ -102,7 +103,8 @@ TABLE: dict[str, dict[str, str]] = {
         "fF": "channel_shuffle pixel_shuffle pixel_unshuffle",
         "F": "fold interpolate unfold upsample",
     },
-    "sample_norm": {"fF": "group_norm layer_norm rms_norm"},
+    "sample_norm": {"F": "local_response_norm", "fF": "group_norm layer_norm rms_norm"},
+    "sampling": {"F": "affine_grid grid_sample"},
     "shaping": {"fm": "flatten permute reshape squeeze t transpose unsqueeze", "m": "expand view"},
     "similarity": {"fF": "bilinear cosine_similarity pairwise_distance"},
     "sorting": {

@@ -13,7 +13,7 @@ from fastnn import nn
 
 pytestmark = pytest.mark.skipif(not NATIVE, reason="compiled operators need the native kernels")
 
-IN_PYTHON = {"sort", "topk", "quantile", "axis", "cumprod", "cumprod with zeros", "logcumsumexp"}
+IN_PYTHON = {"sort", "topk", "quantile", "axis", "cumprod", "cumprod with zeros", "logcumsumexp", "ctc_loss"}
 
 
 @pytest.mark.parametrize("name", COMPILED)

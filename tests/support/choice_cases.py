@@ -133,6 +133,9 @@ SINGLE: dict[str, Expression] = {
     ),
     "where of a condition alone": lambda t, F, a, b, v, s, q: a[t.where(a > 0)] * t.where(v > 9)[0].sum(),
     "cumsum": lambda t, F, a, b, v, s, q: s.cumsum(1) * t.cumsum(a, 1) + v.cumsum(-1),
+    "ctc_loss": lambda t, F, a, b, v, s, q: F.ctc_loss(
+        s.log_softmax(2), t.tensor([[1, 1], [2, 1], [3, 3]]), (2, 2, 1), (1, 2, 1), reduction="sum"
+    ),
     "cumprod": lambda t, F, a, b, v, s, q: s.cumprod(1) + t.cumprod(a, 1),
     "cumprod with zeros": lambda t, F, a, b, v, s, q: t.cumprod(
         a * long(t, [[1, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 1]]), 1
