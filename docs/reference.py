@@ -20,7 +20,8 @@ ROOT = Path(__file__).parent.parent
 # In the order of the navigation. fastnn's own names come last: operators are described in fastnn.ops, and so on.
 MODULES = [
     "fastnn.nn", "fastnn.nn.functional", "fastnn.nn.init", "fastnn.nn.utils",
-    "fastnn.nn.utils.parametrize", "fastnn.nn.utils.parametrizations", "fastnn.nn.utils.rnn", "fastnn.init",
+    "fastnn.nn.utils.parametrize", "fastnn.nn.utils.parametrizations", "fastnn.nn.utils.prune",
+    "fastnn.nn.utils.rnn", "fastnn.init",
     "fastnn.nn.averaging", "fastnn.optim", "fastnn.optim.lr_scheduler", "fastnn.optim.swa_utils", "fastnn.train",
     "fastnn.distributed",
     "fastnn.data", "fastnn.utils", "fastnn.utils.data", "fastnn.recipes", "fastnn.insight", "fastnn.landscape",
