@@ -36,7 +36,7 @@ _LAYERS = {  # by the file that they are in
     "LogSoftmax Mish PReLU ReLU ReLU6 SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign "
     "Tanh Tanhshrink Threshold",
     "attention": "MultiheadAttention",
-    "containers": "ModuleDict ModuleList ParameterDict ParameterList Sequential",
+    "containers": "DataParallel ModuleDict ModuleList ParameterDict ParameterList Sequential",
     "conv": "Conv1d Conv2d ConvTranspose1d ConvTranspose2d",
     "dropout": "AlphaDropout Dropout Dropout1d Dropout2d Dropout3d",
     "embedding": "Bilinear CosineSimilarity Embedding EmbeddingBag PairwiseDistance",

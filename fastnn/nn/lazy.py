@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from fastnn import init
 from fastnn.checks import is_whole
 from fastnn.errors import ShapeError
@@ -13,7 +15,6 @@ from fastnn.nn.linear import Linear
 from fastnn.nn.members import UninitializedParameter
 from fastnn.nn.module import Module
 from fastnn.nn.norm import BatchNorm1d, BatchNorm2d
-from fastnn.values import Values
 
 if not TYPE_CHECKING:
     __all__ = [
@@ -55,7 +56,7 @@ class _Lazy(Module):
 
     def has_uninitialized_params(self) -> bool:
         """Whether a parameter has no shape yet."""
-        return any(isinstance(parameter, UninitializedParameter) for parameter in self.parameters(recurse=False))
+        return any(self._is_unmade(name) for name, _ in self.named_parameters(recurse=False))
 
     def initialize_parameters(self, input: Any) -> None:
         """Makes the parameters that there are none of yet, and the layer what it becomes."""
@@ -65,13 +66,9 @@ class _Lazy(Module):
             )
         args, options = self._arguments
         made = self.becomes(input.shape[self.place], *args, **options)
-        for name, parameter in made.named_parameters(recurse=False):
-            if isinstance(own := getattr(self, name), UninitializedParameter):
-                own.materialize(parameter.shape)
-                own.data[...] = parameter.data
-        for name, buffer in made.named_buffers(recurse=False):
-            if (own := getattr(self, name)).shape == (0,):
-                setattr(self, name, buffer.astype(own.dtype).view(Values))
+        for name, value in [*made.named_parameters(recurse=False), *made.named_buffers(recurse=False)]:
+            if self._is_unmade(name):
+                self._assign(name, np.asarray(value.data, getattr(self, name).dtype))
         del self._arguments
         setattr(self, self.size, input.shape[self.place])
         self.__class__ = self.becomes  # type: ignore[assignment]

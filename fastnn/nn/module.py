@@ -303,7 +303,7 @@ class Module(Members, Hooked):
             raise StateError(f"load_state_dict({type(self).__name__}): {'; '.join(problems)}")
         for name, array in own.items():
             if name in given and (assign or name in unmade):
-                self._assign(name, np.array(given[name], order="C"))
+                self._assign(name, np.array(given[name], None if assign else array.dtype, order="C"))
             elif name in given:
                 array[...] = given[name]
                 versions.wrote(array)

@@ -23,6 +23,7 @@ from fastnn.autograd import transposes
 from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.interop.onnx.forms import FORMS
 from fastnn.ops import draws
+from fastnn.ops.loss_sequences import CTC
 from fastnn.own.operator import Elementwise
 from fastnn.plan.lower import RULES
 from fastnn.trees import flatten, is_tree
@@ -85,6 +86,7 @@ NO_FORM = {
     **dict.fromkeys((transposes.ConvolutionInput, transposes.ConvolutionWeight, transposes.ReLUInput,
                      transposes.Spread), "of derivatives, which no_grad leaves out"),
     Elementwise: "machine code of a formula",
+    CTC: "adds up paths in NumPy",
     **dict.fromkeys((draws.RandintLike, draws.Permutation, draws.Multinomial), "draws what ONNX has no operator for"),
 }  # fmt: skip
 

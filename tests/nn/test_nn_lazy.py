@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,16 @@ def test_state_dicts_make_the_parameters() -> None:
     with pytest.raises(StateError, match=r"missing 4\.bias"):
         unmade.load_state_dict({k: v for k, v in trained.state_dict().items() if k != "4.bias"})
     assert unmade[0].has_uninitialized_params()  # nothing has changed
+    unmade.double().load_state_dict(trained.state_dict())
+    assert unmade[0].weight.dtype == unmade[1].running_var.dtype == np.float64
+
+
+def test_a_saved_model_goes_on_where_it_was(tmp_path: Path) -> None:
+    fnn.save(network(), tmp_path / "lazy.fnn")
+    model = fnn.load(tmp_path / "lazy.fnn")
+    assert model[4].has_uninitialized_params()
+    assert model(X).shape == (6, 3)
+    assert isinstance(model[4].weight, nn.Parameter)
 
 
 def test_copies_types_and_reprs_before_the_first_forward() -> None:

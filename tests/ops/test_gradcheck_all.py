@@ -285,6 +285,7 @@ MODULES: dict[str, Callable[[], Case]] = {
     "CosineEmbeddingLoss": lambda: (lambda x, y: nn.CosineEmbeddingLoss()(x, y, SIGN), (ROWS, POSITIVE)),
     "CosineSimilarity": lambda: (nn.CosineSimilarity(), (ROWS, POSITIVE)),
     "CrossEntropyLoss": lambda: (nn.CrossEntropyLoss(), (ROWS, LABELS)),
+    "DataParallel": lambda: (nn.DataParallel(nn.Linear(4, 3)), (ROWS,)),
     "Dropout": lambda: (nn.Dropout(0.3), (ROWS,)),
     "Dropout1d": lambda: (nn.Dropout1d(), (SEQUENCES,)),
     "Dropout2d": lambda: (nn.Dropout2d(), (IMAGES,)),
