@@ -15,6 +15,7 @@ from fastnn.tensors import Tensor
 if TYPE_CHECKING:
     from fastnn.ops.activations import *  # noqa: F403
     from fastnn.ops.arithmetic import *  # noqa: F403
+    from fastnn.ops.arranging import *  # noqa: F403
     from fastnn.ops.attention import *  # noqa: F403
     from fastnn.ops.conv import *  # noqa: F403
     from fastnn.ops.creation import *  # noqa: F403
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from fastnn.ops.shaping import *  # noqa: F403
     from fastnn.ops.similarity import *  # noqa: F403
     from fastnn.ops.sorting import *  # noqa: F403
+    from fastnn.ops.special import *  # noqa: F403
     from fastnn.ops.writing import *  # noqa: F403
 
 if not TYPE_CHECKING:  # which would take a list that it cannot read for an empty one
