@@ -74,6 +74,7 @@ __all__ = [
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "landscape",
+    "linalg",
     "load",
     "load_run",
     "manual_seed",
@@ -145,7 +146,7 @@ _ON_FIRST_USE = {
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (
     "accelerator", "amp", "autograd", "cuda", "data", "distributed", "distributions", "func", "insight", "interop",
-    "metrics", "plan", "recipes", "train", "utils", "weights",
+    "linalg", "metrics", "plan", "recipes", "train", "utils", "weights",
 )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ FLOORS = (
     ("tape", "tensors", "values"),
     ("ops",),
     ("autograd",),
-    ("distributions", "nn", "settings"),
+    ("distributions", "linalg", "nn", "settings"),
     ("own", "utils"),
     ("distributed", "func", "metrics", "plan", "saving"),
     ("train",),

@@ -258,9 +258,11 @@ class DataParallel(Module):
     ['module.weight', 'module.bias']
     """
 
+    module: Module
+
     def __init__(self, module: Module, device_ids: Any = None, output_device: Any = None, dim: int = 0) -> None:
         super().__init__()
-        self.add_module("module", module)
+        self.add_module("module", module)  # which refuses what is none
         self.device_ids: list[Any] = []
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:

@@ -29,7 +29,7 @@ class _Lazy(Module):
 
     size: ClassVar[str]
     place: ClassVar[int]
-    becomes: ClassVar[type[Module]]
+    becomes: ClassVar[Any]  # a class of modules
 
     def __init_subclass__(cls) -> None:
         cls.becomes = cls.__mro__[2]
@@ -71,7 +71,7 @@ class _Lazy(Module):
                 self._assign(name, np.asarray(value.data, getattr(self, name).dtype))
         del self._arguments
         setattr(self, self.size, input.shape[self.place])
-        self.__class__ = self.becomes  # type: ignore[assignment]
+        self.__class__ = self.becomes
 
     def forward(self, *inputs: Any) -> Any:
         self.initialize_parameters(*inputs[:1])

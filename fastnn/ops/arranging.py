@@ -115,7 +115,7 @@ def broadcast_shapes(*shapes: Any) -> Size:
 
     >>> import fastnn as fnn
     >>> fnn.broadcast_shapes((2, 1), (3,))
-    Size([2, 3])
+    (2, 3)
     """
     each = [(shape,) if is_whole(shape) else tuple(shape) for shape in shapes]
     try:

@@ -69,6 +69,9 @@ TABLE: dict[str, dict[str, str]] = {
         "multilabel_soft_margin_loss soft_margin_loss triplet_margin_loss",
     },
     "loss_sequences": {"F": "ctc_loss"},
+    "matrices": {
+        "fm": "cholesky cholesky_inverse cholesky_solve cross det inverse logdet matrix_power pinverse qr slogdet svd",
+    },
     "moving": {
         "f": "broadcast_tensors cartesian_prod meshgrid tril_indices triu_indices",
         "fm": "broadcast_to chunk diag diag_embed diagonal flip fliplr flipud movedim narrow ravel "

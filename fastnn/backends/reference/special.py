@@ -36,7 +36,7 @@ def erfinv(x: Array) -> Array:
     x = np.asarray(given, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         w = -np.log1p(-x * x)
-        y = np.where(w < 5, np.polyval(_NEAR, w - 2.5), np.polyval(_FAR, np.sqrt(w) - 3)) * x
+        y = np.asarray(np.where(w < 5, np.polyval(_NEAR, w - 2.5), np.polyval(_FAR, np.sqrt(w) - 3)) * x)
         inside = np.abs(x) < 1
         for _ in range(5):  # Newton's steps, two where the start is good; by erfc where erf has no more digits
             z = y[inside]

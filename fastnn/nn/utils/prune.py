@@ -281,7 +281,7 @@ def global_unstructured(
             f"{pruning_method.PRUNING_TYPE}"
         )
     values = [getattr(m, name) if _has_mask(m, name) else present("global_unstructured", m, name) for m, name in pairs]
-    chosen = importance_scores or {}
+    chosen: dict[Any, Any] = dict(importance_scores or {})
     scores = [_scores("global_unstructured", v, chosen.get(tuple(p))) for p, v in zip(pairs, values, strict=True)]
     masks = [
         vars(m)[f"{name}_mask"] if _has_mask(m, name) else np.ones_like(each)
