@@ -103,7 +103,9 @@ def _i1_slope(x: Any, y: Any) -> Any:
 
 
 def _sign(x: Any) -> Any:
-    return np.subtract(x > 0, x < 0, dtype=x.dtype) if isinstance(x, np.ndarray) else x.sign()
+    if not isinstance(x, np.ndarray):
+        return x.sign()
+    return x.copy() if x.dtype == np.bool_ else np.subtract(x > 0, x < 0, dtype=x.dtype.newbyteorder("="))
 
 
 def _share(g: Any, a: Any, b: Any) -> Any:
@@ -111,7 +113,7 @@ def _share(g: Any, a: Any, b: Any) -> Any:
     return g.share(a, b) if hasattr(g, "share") else np.where(a > b, 0, np.where(a == b, g / 2, g))
 
 
-_erfinv, _i0, _i1 = map(_numeric, ("erfinv", "i0", "i1"))
+_i0, _i1 = map(_numeric, ("i0", "i1"))
 _LN2, _LN10, _ERF = math.log(2), math.log(10), 2 / math.sqrt(math.pi)
 
 
@@ -168,7 +170,6 @@ Erf, erf = _of_one(
     lambda g, x: g * (np.exp(-(x * x)) * _ERF),
     kernel=True,
 )
-Erfinv, erfinv = _of_one("erfinv", "The number whose erf is x.", _erfinv, lambda g, y: g * (np.exp(y * y) * (1 / _ERF)))
 Exp2, exp2 = _of_one("exp2", "2 to the power of x.", lambda x: np.exp2(x), lambda g, y: g * (y * _LN2), kernel=True)
 Expm1, expm1 = _of_one(
     "expm1", "exp(x) - 1, exact for small x.", lambda x: np.expm1(x), lambda g, y: g * (y + 1), kernel=True
@@ -289,9 +290,12 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     if rounding_mode not in ("trunc", "floor"):
         raise ArgumentError(f"div: expected rounding_mode=None, 'trunc' or 'floor', got {rounding_mode!r}")
     input, other = (x.detach() if isinstance(x, Tensor) else x for x in (input, other))
-    rest = (fmod if rounding_mode == "trunc" else remainder)(input, other)
-    quotient = true_divide(sub(input, rest), other)
-    return rint(quotient) if rest.dtype.kind == "f" else quotient.astype(rest.dtype)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rest = (fmod if rounding_mode == "trunc" else remainder)(input, other)
+        quotient = true_divide(sub(input, rest), other)
+        if rest.dtype.kind != "f":
+            return quotient.astype(rest.dtype)
+        return where(eq(other, 0), true_divide(input, other), rint(quotient))  # infinite where only the divisor is 0
 
 
 def floor_divide(input: Any, other: Any) -> Tensor:
@@ -308,7 +312,8 @@ def round(input: Any, *, decimals: int = 0) -> Tensor:
 
 def frac(input: Any) -> Tensor:
     """What is behind the point, with the sign of x."""
-    return sub(input, trunc(input))
+    x = floating(input)
+    return sub(x, trunc(x))
 
 
 def erfc(input: Any) -> Tensor:

@@ -44,14 +44,16 @@ TABLE: dict[str, dict[str, str]] = {
         "m": "new_empty new_full new_ones new_tensor new_zeros",
     },
     "dense": {"fm": "matmul", "F": "linear"},
-    "draws": {"f": "Generator rand_like randn_like", "fm": "multinomial", "fmi": "bernoulli"},
+    "draws": {"f": "Generator poisson rand_like randn_like", "fm": "multinomial", "fmi": "bernoulli"},
     "elementwise": {
         "fmi": "acos acosh addcdiv addcmul asin asinh atan atan2 atanh ceil clamp clamp_max clamp_min cos cosh "
-        "div erf erfc erfinv exp2 expm1 floor floor_divide fmod frac i0 lerp log10 log1p log2 logit nan_to_num "
+        "div erf erfc exp2 expm1 floor floor_divide fmod frac i0 lerp log10 log1p log2 logit nan_to_num "
         "reciprocal remainder round rsqrt sign sin sinh square tan trunc",
         "fm": "logaddexp maximum minimum",
         "": "i1 rint",
     },
+    "gamma": {"fmi": "digamma lgamma"},
+    "inverse_erf": {"fmi": "erfinv"},
     "joining": {
         "f": "atleast_1d atleast_2d atleast_3d cat column_stack dstack hstack stack vstack where",
     },

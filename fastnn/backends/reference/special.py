@@ -1,4 +1,4 @@
-"""The inverse error function and modified Bessel functions for arrays, which NumPy lacks.
+"""Modified Bessel functions for arrays, which NumPy lacks.
 
 All is computed in float64; the result has the type of x.
 """
@@ -9,47 +9,11 @@ import math
 
 import numpy as np
 
-from fastnn.backends.reference.erf import erf
 from fastnn.backends.shapes import Array
 
-__all__ = ["erfinv", "i0", "i1"]
+__all__ = ["i0", "i1"]
 
-# By w = -log(1 - x²), highest power first: below 5 in w - 2.5, else in sqrt(w) - 3; to 4e-7 (Giles 2012, table 5).
-_NEAR = (
-    2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503, -0.00417768164,
-    0.246640727, 1.50140941,
-)  # fmt: skip
-_FAR = (
-    -0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613, 0.00943887047,
-    1.00167406, 2.83297682,
-)  # fmt: skip
 _LARGE = 30.0  # from here on the asymptotic series of the Bessel functions is exact
-
-
-def erfinv(x: Array) -> Array:
-    """The number of which x is the error function, entry by entry; infinite at 1 and -1, NaN beyond.
-
-    >>> float(erf(erfinv(np.array(0.5))))
-    0.5
-    """
-    given = np.asarray(x)
-    x = np.asarray(given, np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        w = -np.log1p(-x * x)
-        y = np.asarray(np.where(w < 5, np.polyval(_NEAR, w - 2.5), np.polyval(_FAR, np.sqrt(w) - 3)) * x)
-        inside = np.abs(x) < 1
-        for _ in range(5):  # Newton's steps, two where the start is good; by erfc where erf has no more digits
-            z = y[inside]
-            away = np.where(np.abs(x[inside]) < 0.5, erf(z) - x[inside], _away(z, x[inside]))
-            y[inside] = z - away * (math.sqrt(math.pi) / 2) * np.exp(z * z)
-    y = np.where(inside, y, np.where(np.abs(x) == 1, np.copysign(np.inf, x), np.nan))
-    return y.astype(given.dtype if given.dtype.kind == "f" else np.float64)
-
-
-def _away(z: Array, x: Array) -> Array:
-    """erf(z) - x, by what both are short of 1."""
-    short = np.fromiter(map(math.erfc, np.abs(z)), np.float64, z.size)
-    return np.sign(x) * ((1 - np.abs(x)) - short)
 
 
 def i0(x: Array) -> Array:

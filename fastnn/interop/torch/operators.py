@@ -13,7 +13,7 @@ from fastnn.ops.keys import SLOT
 __all__ = ["expressions"]
 
 _LOWER = (
-    "Acos Acosh Add Asin Asinh Atan Atan2 Atanh Ceil Cos Cosh Div Erf Erfinv Exp Exp2 Expm1 Floor Fmod I0 Log Log10 "
+    "Acos Acosh Add Asin Asinh Atan Atan2 Atanh Ceil Cos Cosh Div Erf Exp Exp2 Expm1 Floor Fmod I0 Log Log10 "
     "Log1p Log2 MatMul Maximum Minimum Mul Neg Pow Reciprocal ReLU Remainder Rsqrt Sigmoid Sign Sin Sinh Sqrt Square "
     "Sub Tan Tanh Trunc Where"
 )
