@@ -299,6 +299,8 @@ def test_every_layer_without_arguments_has_its_twin() -> None:
         layer = getattr(theirs, name, None)
         if not isinstance(layer, type) or name.endswith(("Loss", "max", "min", "Module", "Parameter", "Transformer")):
             continue
+        if name.startswith("Lazy"):
+            continue
         try:
             module = layer()
         except TypeError:

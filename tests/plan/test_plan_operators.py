@@ -58,6 +58,7 @@ def test_every_operator_is_lowered_and_tested() -> None:
     seen = {value for value in of_their_own if isinstance(value, type) and issubclass(value, Function)}
     models: list[tuple[nn.Module, np.ndarray]] = [drawn(case)[:2] for case in CASES]
     models += [(Expressed(name), np.ones(1, np.float32)) for name in COMPILED]
+    models += [(Formula(lambda x, p: ops.i1(p * x), [(1,)], 0, 1), np.ones(1, np.float32))]
     for model, x in models:
         predict = fnn.compile(model)
         predict(x)

@@ -17,9 +17,9 @@ from fastnn.own.operator import Formula
 __all__ = ["expressions"]
 
 _LOWER = (
-    "Acos Acosh Add Asin Asinh Atan Atan2 Atanh Ceil Cos Cosh Div Erf Exp Exp2 Expm1 Floor Fmod Log Log10 Log1p Log2 "
-    "MatMul Maximum Minimum Mul Neg Pow Reciprocal ReLU Remainder Rsqrt Sigmoid Sign Sin Sinh Sqrt Square Sub Tan Tanh "
-    "Trunc Where"
+    "Acos Acosh Add Asin Asinh Atan Atan2 Atanh Ceil Cos Cosh Div Erf Exp Exp2 Expm1 Floor Fmod I0 Log Log10 "
+    "Log1p Log2 MatMul Maximum Minimum Mul Neg Pow Reciprocal ReLU Remainder Rsqrt Sigmoid Sign Sin Sinh Sqrt Square "
+    "Sub Tan Tanh Trunc Where"
 )
 # Functions of torch, and of its nn.functional, that take the same inputs and no attributes.
 _SAME = {name: name.lower() for name in _LOWER.split()} | {

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.interop.onnx.batch import Step
 from fastnn.interop.onnx.forms.registry import form, of_wide
-from fastnn.interop.onnx.writer import Writer
+from fastnn.interop.onnx.writer import Inexpressible, Writer
 from fastnn.ops import activations, arithmetic, dense, draws, elementwise, joining, pool, shaping
 from fastnn.plan.trace import Detach
 from fastnn.tensors import Cast, Round
@@ -176,6 +176,11 @@ class Taken(np.lib.mixins.NDArrayOperatorsMixin):
 
     def sign(self) -> Taken:
         return self.called("Sign")
+
+    def i0(self) -> _Taken:
+        raise Inexpressible("ONNX has no such function")
+
+    i1 = i0
 
 
 @form(*elementwise.FORMULAS)
