@@ -205,7 +205,8 @@ def _starts(where: str, outputs: list[Tensor], given: Any, graph: bool) -> list[
 
 
 def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (tuple, list)) else [value]
+    several = isinstance(value, Iterable) and not isinstance(value, (Tensor, np.ndarray))
+    return list(value) if several else [value]
 
 
 def grad(
