@@ -153,3 +153,53 @@ def test_a_buffer_that_forward_assigns_stays_a_buffer() -> None:
 def test_data_is_where_pytorch_has_it(path: str) -> None:
     module, name = path.split(".")
     assert getattr(import_module(f"fastnn.utils.data.{module}"), name) is getattr(fnn.utils.data, name)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x.reshape(shape=(3, 4)),
+        lambda x: x.view(size=(2, -1)),
+        lambda x: x.permute(dims=(1, 0)),
+        lambda x: x.unsqueeze(0).expand(size=(2, 4, 3)),
+    ],
+)
+def test_sizes_by_name(call: Any) -> None:
+    torch = pytest.importorskip("torch")
+    np.testing.assert_array_equal(call(fnn.tensor(X)).numpy(), call(torch.tensor(X)).numpy())
+    for wrong in ({"sizes": (3, 4)}, {"shape": (3, 4), "dims": 1}):
+        with pytest.raises(TypeError, match="unexpected keyword argument"):
+            fnn.tensor(X).reshape(**wrong)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'shape'"):
+        fnn.tensor(X).reshape(4, 3, shape=(3, 4))
+
+
+def test_a_schedule_of_ones_own_by_get_lr() -> None:
+    """As warm-ups are written: over the base rates, or, with a factor, from the present ones."""
+    torch = pytest.importorskip("torch")
+
+    def rates(optim: Any, new: Any) -> list[list[float]]:
+        base = optim.lr_scheduler._LRScheduler
+
+        class WarmUp(base):  # type: ignore[misc]
+            def __init__(self, optimizer: Any, steps: int, last_epoch: int = -1) -> None:
+                self.steps = steps
+                super().__init__(optimizer, last_epoch)
+
+            def get_lr(self) -> list[float]:
+                if self.last_epoch <= self.steps:
+                    return [base_lr * (self.last_epoch + 1) / self.steps for base_lr in self.base_lrs]
+                return [group["lr"] * 0.5 for group in self.optimizer.param_groups]
+
+        opt = optim.SGD([{"params": [new()]}, {"params": [new()], "lr": 0.2}], lr=0.1)
+        schedule, found = WarmUp(opt, 3), []
+        for t in range(8):
+            found.append([group["lr"] for group in opt.param_groups])
+            if t == 5:
+                opt.param_groups[0]["lr"] = 1.0
+            opt.step()
+            schedule.step()
+        return [*found, schedule.get_last_lr()]
+
+    expected = rates(torch.optim, lambda: torch.nn.Parameter(torch.ones(1)))
+    np.testing.assert_allclose(rates(fnn.optim, lambda: nn.Parameter([1.0])), expected, rtol=1e-12)
