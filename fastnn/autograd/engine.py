@@ -97,7 +97,9 @@ def _leading(nodes: list[Node], targets: set[int] | None) -> dict[int, tuple[boo
 
 
 def _add(found: dict[int, Any], key: int, grad: Any) -> None:
-    found[key] = found[key] + grad if key in found else grad
+    if key in found:
+        grad = found[key] + grad
+    found[key] = grad if isinstance(grad, Tensor) else np.asarray(grad)  # NumPy's sum of two scalars is no array
 
 
 def _results(node: Node, needs: tuple[bool, ...], grad: Any, output: Tensor, graph: bool) -> list[tuple[Tensor, Any]]:

@@ -203,3 +203,31 @@ def test_a_schedule_of_ones_own_by_get_lr() -> None:
 
     expected = rates(torch.optim, lambda: torch.nn.Parameter(torch.ones(1)))
     np.testing.assert_allclose(rates(fnn.optim, lambda: nn.Parameter([1.0])), expected, rtol=1e-12)
+
+
+def test_a_parameter_of_no_dimensions_that_is_used_twice_has_an_array_as_gradient() -> None:
+    """Also where a hook is set anywhere: NumPy's sum of two scalars is none."""
+    other = nn.Parameter(fnn.ones(2))
+    handle = other.register_hook(lambda grad: grad)
+    scale = nn.Parameter(fnn.tensor(0.5))
+    (scale * fnn.tensor(X) + scale).sum().backward()
+    handle.remove()
+    assert isinstance(scale.grad, np.ndarray)
+    np.testing.assert_allclose(scale.grad, X.sum() + X.size, rtol=1e-5)
+    fnn.optim.SGD([scale], 0.1).step()
+
+
+@pytest.mark.parametrize("options", [{"maximize": True}, {"weight_decay": 0.1}], ids=str)
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "Adagrad", "RMSprop"])
+def test_optimisers_take_a_parameter_of_no_dimensions(name: str, options: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    found = []
+    for t in (fnn, torch):
+        scale = t.nn.Parameter(t.tensor(0.5))
+        opt = getattr(t.optim, name)([scale], lr=0.1, **options)
+        for _ in range(3):
+            opt.zero_grad()
+            (scale * scale * 3 - scale).backward()
+            opt.step()
+        found.append(float(scale))
+    np.testing.assert_allclose(*found, rtol=1e-5)
