@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
-__all__ = ["Size", "as_array", "live", "without_numbers", "zeros_of_sizes"]
+__all__ = ["Size", "as_array", "live", "without_numbers", "without_subclass", "zeros_of_sizes"]
 
 _ZERO = bytes(16)  # of any type's one entry
 
@@ -57,6 +57,11 @@ or leave them out
         raise DTypeError(
             f"expected an array of numbers, got an object of type {type(data).__name__} ({error})"
         ) from error
+
+
+def without_subclass(x: Any) -> Any:
+    """Returns `as_array(x)` of an array of a subclass, which may have a mask or another meaning; all else as it is."""
+    return as_array(x) if isinstance(x, np.ndarray) and type(x) is not np.ndarray else x
 
 
 def without_numbers(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:

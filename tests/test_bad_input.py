@@ -11,7 +11,10 @@ import pytest
 import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, ShapeError
+from fastnn.nn.functional import conv1d, linear
 
+MASKED = np.ma.masked_array(np.ones((1, 2), np.float32), [[True, False]])
+ONE = fnn.ones(1, 1, 2)
 MISTAKES: dict[str, tuple[type[FastnnError], str, Callable[[], Any]]] = {
     "a path": (ArgumentError, "name of a file", lambda: fnn.weights.load(None)),
     "a run": (ArgumentError, "name of a file", lambda: fnn.load_run(3)),
@@ -33,6 +36,13 @@ MISTAKES: dict[str, tuple[type[FastnnError], str, Callable[[], Any]]] = {
     "a mask": (ShapeError, "broadcasts", lambda: fnn.masked_select(fnn.ones(2, 3), np.ones((2, 2), bool))),
     "unequal rows": (ShapeError, "equal lengths", lambda: fnn.logical_and(fnn.ones(2), [1.0, [2.0]])),
     "no matrix": (ArgumentError, "at least one", fnn.chain_matmul),
+    "objects": (DTypeError, "got object", lambda: fnn.logical_or(np.array([None]), [1.0])),
+    "fields": (DTypeError, "Tensor: expected float32", lambda: fnn.eq(np.zeros(1, [("a", "f4")]), [1.0])),
+    "a set": (DTypeError, "Tensor: expected float32", lambda: fnn.ge(fnn.ones(0), {1.0})),
+    "a masked weight": (DTypeError, "1 masked of 2", lambda: linear(fnn.ones(1, 2), MASKED)),
+    "groups": (ArgumentError, "groups to be a whole number", lambda: conv1d(fnn.ones(1, 1, 4), ONE, groups=None)),
+    "bounds": (ArgumentError, "bounds from 0 to 255 for uint8, got -1", lambda: fnn.clamp(np.uint8([1]), max=-1)),
+    "booleans": (DTypeError, "got booleans", lambda: -fnn.tensor([True])),
     "a reduction": (ArgumentError, "reduction", lambda: nn.MSELoss(reduction=np.ones(2))),
 }
 
@@ -58,3 +68,15 @@ def test_functions_take_lists_and_arrays_as_the_others_do() -> None:
     assert fnn.is_floating_point(np.ones(2))
     assert fnn.bitwise_not([True, False]).tolist() == [False, True]
     assert fnn.randint_like(np.zeros((2, 2), np.int64), 3).shape == (2, 2)
+    assert fnn.reshape([[1, 2]], 2).shape == (2,)
+    assert fnn.permute(np.ones((2, 3)), 1, 0).shape == (3, 2)
+
+
+def test_arrays_of_other_types_and_byte_orders_are_numbers_like_others() -> None:
+    """Expected values are PyTorch's."""
+    assert fnn.sign(np.array([-3, 0, 2], ">i8")).tolist() == [-1, 0, 1]
+    assert fnn.sign(np.array([True, False])).tolist() == [True, False]
+    assert fnn.frac(np.array([True])).tolist() == [0]
+    assert fnn.clone(fnn.tensor([True])).tolist() == [True]
+    assert fnn.floor_divide([1.0, -1.0, 7.0], [0.0, 0.0, 2.0]).tolist() == [np.inf, -np.inf, 3]
+    assert fnn.diff(fnn.ones(3), 2**40).shape == (0,)

@@ -85,7 +85,9 @@ def _erf(x: Any) -> Any:
 
 
 def _sign(x: Any) -> Any:
-    return np.subtract(x > 0, x < 0, dtype=x.dtype) if isinstance(x, np.ndarray) else x.sign()
+    if not isinstance(x, np.ndarray):
+        return x.sign()
+    return x.copy() if x.dtype == np.bool_ else np.subtract(x > 0, x < 0, dtype=x.dtype.newbyteorder("="))
 
 
 def _share(g: Any, a: Any, b: Any) -> Any:
@@ -262,9 +264,12 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     if rounding_mode not in ("trunc", "floor"):
         raise ArgumentError(f"div: expected rounding_mode=None, 'trunc' or 'floor', got {rounding_mode!r}")
     input, other = (x.detach() if isinstance(x, Tensor) else x for x in (input, other))
-    rest = (fmod if rounding_mode == "trunc" else remainder)(input, other)
-    quotient = true_divide(sub(input, rest), other)
-    return rint(quotient) if rest.dtype.kind == "f" else quotient.astype(rest.dtype)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rest = (fmod if rounding_mode == "trunc" else remainder)(input, other)
+        quotient = true_divide(sub(input, rest), other)
+        if rest.dtype.kind != "f":
+            return quotient.astype(rest.dtype)
+        return where(eq(other, 0), true_divide(input, other), rint(quotient))  # infinite where only the divisor is 0
 
 
 def floor_divide(input: Any, other: Any) -> Tensor:
@@ -281,7 +286,8 @@ def round(input: Any, *, decimals: int = 0) -> Tensor:
 
 def frac(input: Any) -> Tensor:
     """What is behind the point, with the sign of x."""
-    return sub(input, trunc(input))
+    x = floating(input)
+    return sub(x, trunc(x))
 
 
 def erfc(input: Any) -> Tensor:

@@ -145,7 +145,7 @@ def _tuple(index: Any) -> tuple[Any, ...]:
 
 def reshape(input: Tensor, *shape: Any, **named: Any) -> Tensor:
     """The same entries in another shape; one -1 stands for what is left. A view where NumPy can give one."""
-    x, wanted = input, _ints("reshape", shape, named, "shape", "size")
+    x, wanted = tensor_of(input), _ints("reshape", shape, named, "shape", "size")
     known = math.prod(s for s in wanted if s != -1)
     fits = x.numel() % known == 0 if known and wanted.count(-1) == 1 else -1 not in wanted and known == x.numel()
     if not fits or any(s < -1 for s in wanted):
@@ -197,6 +197,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 
 def permute(input: Tensor, *dims: Any, **named: Any) -> Tensor:
     """The dimensions in the given order."""
+    input = tensor_of(input)
     order = tuple(axis("permute", d, input.ndim) for d in _ints("permute", dims, named, "dims"))
     if sorted(order) != list(range(input.ndim)):
         raise ShapeError(f"permute: expected an order of {input.ndim} dimensions, got {order}")
