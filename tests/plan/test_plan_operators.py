@@ -128,6 +128,18 @@ def test_special_values_of_elementary_functions(name: str) -> None:
                 np.testing.assert_allclose(fnn.compile(model)(x), expected, rtol=3e-7)
 
 
+@pytest.mark.parametrize("before", [fnn.sub, fnn.add, fnn.where])
+def test_an_array_may_stand_before_a_value(before: Callable[..., Any]) -> None:
+    """It is not compared with the model's input, entry by entry."""
+    rng = np.random.default_rng(0)
+    a, x = rng.standard_normal((2, 4, 3)).astype(np.float32)
+    given = (a > 0, 1.0) if before is fnn.where else (a,)
+    expected = {fnn.sub: a - x, fnn.add: a + x, fnn.where: np.where(a > 0, 1, x)}[before]
+    for inner in (lambda x: x, lambda x: x * 1.0):
+        model = Formula(lambda x, inner=inner: before(*given, inner(x)), [], 0, 1)
+        np.testing.assert_array_equal(fnn.compile(model)(x), expected)
+
+
 def test_batches_without_entries() -> None:
     model = Formula(lambda x, p: ops.tanh(x * p).sum(1), [(4,)], -1, 1)
     x, y = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
