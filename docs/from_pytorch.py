@@ -40,7 +40,7 @@ DIFFERENCES = {
     "torch.Tensor": "`fnn.Tensor([1, 2])` keeps whole numbers, and `fnn.Tensor(array)` shares the array's memory",
     "torch.empty": "holds zeros",
     "torch.empty_like": "holds zeros",
-    "torch.dtype": "types are NumPy's, `np.dtype`",
+    "torch.dtype": "types are NumPy's, `np.dtype`: `x.is_floating_point()`, not `x.dtype.is_floating_point`",
     "torch.Generator": "`get_state()` is a dict; `fnn.Generator` gives other numbers than PyTorch's from one seed",
     "torch.manual_seed": "the numbers that follow are others than PyTorch's; returns nothing",
     "torch.get_rng_state": "a dict of plain values",
@@ -61,8 +61,14 @@ DIFFERENCES = {
     "torch.Tensor.view": "copies where no view is possible, as `reshape` does",
     "torch.Tensor.half": "raises: there is no float16",
     "torch.Tensor.cuda": "raises: there is no GPU",
+    "torch.nn.ReLU": "`inplace=True` is ignored, as in all activations: in `x + block(x)` x stays as it was",
+    "torch.nn.functional.relu": "`inplace=True` is ignored, as in all activations: `F.relu_(x)` writes into x",
     "torch.nn.functional.softmax": "`dim` is -1 if it is left out",
     "torch.nn.functional.log_softmax": "`dim` is -1 if it is left out",
+    **{
+        f"torch.optim.lr_scheduler.{name}": "a rate changed by hand scales what follows; PyTorch overwrites it"
+        for name in ("LambdaLR", "OneCycleLR", "CyclicLR", "CosineAnnealingWarmRestarts")
+    },
 }
 HEAD = """\
 # From PyTorch

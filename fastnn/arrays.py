@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
-__all__ = ["Size", "as_array", "live", "without_numbers", "without_subclass"]
+__all__ = ["Size", "as_array", "live", "without_numbers", "without_subclass", "zeros_of_sizes"]
 
 _ZERO = bytes(16)  # of any type's one entry
 
@@ -90,3 +90,16 @@ def live(parameter: Any) -> tuple[Any, Any]:
     if hasattr(parameter, "_data"):
         return parameter._data, parameter._grad
     return parameter.data, parameter.grad
+
+
+def zeros_of_sizes(dtype: np.dtype[Any], *sizes: Any) -> tuple[np.ndarray[Any, Any], bool]:
+    """Zeros in the shape of one integer and more; whether a gradient is asked for, by a bool after the first.
+
+    >>> zeros_of_sizes(np.dtype(np.float32), 1, 2)[0]
+    array([[0., 0.]], dtype=float32)
+    """
+    asked = len(sizes) == 2 and isinstance(sizes[1], (bool, np.bool_))
+    shape = sizes[:1] if asked else sizes
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in shape):
+        raise ShapeError(f"Tensor: expected sizes as integers of at least 0, got {sizes}")
+    return np.zeros(shape, dtype), asked and bool(sizes[1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastnn.arrays import Size, as_array, without_subclass
+from fastnn.arrays import Size, as_array, without_subclass, zeros_of_sizes
 from fastnn.devices import CPU, device
 from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
@@ -46,7 +46,8 @@ class Tensor(Hookable):
     """An array that can remember how it was computed.
 
     `data` is anything NumPy takes: float32 and float64 arrays and integers keep their type (no copy is made), lists of
-    floats become float32. `data` stays a live, writable ndarray; `grad` is an ndarray of the same shape and type once
+    floats become float32; sizes, as in ``Tensor(2, 3)``, give a tensor of that shape to be written to, which holds
+    zeros. `data` stays a live, writable ndarray; `grad` is an ndarray of the same shape and type once
     backward() has run, `None` before. What is assigned to either is cast to the tensor's type, and must have its shape
     (ShapeError). `x += y`, `-=`, `*=` and `/=` write into `data`, which they may only off the tape (GraphError): under
     no_grad, or where no gradient is required. backward() raises GraphError where it would read what fastnn has written
@@ -56,8 +57,7 @@ class Tensor(Hookable):
 
     >>> import fastnn as fnn
     >>> w = fnn.Tensor([1.0, 2.0, 3.0], requires_grad=True)
-    >>> loss = (w * w).sum()
-    >>> loss.backward()
+    >>> (w * w).sum().backward()
     >>> w.grad
     array([2., 4., 6.], dtype=float32)
     """
@@ -124,12 +124,12 @@ class Tensor(Hookable):
         @property
         def T(self) -> Tensor: ...
 
-    def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        if not isinstance(requires_grad, (bool, np.bool_)):
-            raise ArgumentError(
-                f"Tensor: expected an array or a list, and requires_grad=True or False, got {data!r} and "
-                f"{requires_grad!r}: for a tensor of a shape write fnn.Tensor(np.zeros((2, 3)))"
-            )
+    def __init__(self, data: Any = (), requires_grad: bool | int = False, *sizes: int) -> None:
+        if type(data) is int:  # PyTorch's Tensor(2, 3)
+            data, requires_grad = zeros_of_sizes(get_default_dtype(), data, requires_grad, *sizes)
+        elif sizes or not isinstance(requires_grad, (bool, np.bool_)):
+            got = ", ".join(map(repr, (data, requires_grad, *sizes)))
+            raise ArgumentError(f"Tensor: expected data and requires_grad=True or False, or sizes, got {got}")
         if isinstance(data, Tensor):
             given, data = data, data.numpy()
             check_off_tape("Tensor(tensor)", given)
@@ -256,8 +256,8 @@ class Tensor(Hookable):
         return int(self.item())
 
     def __format__(self, spec: str) -> str:
-        """f"{loss:.3f}" for a tensor with one entry."""
-        return format(self.item(), spec) if spec else str(self)
+        """f"{loss:.3f}" for a tensor with one entry; of no dimensions, f"{loss}" is the number, too."""
+        return format(self.item(), spec) if spec or (type(self) is Tensor and self.ndim == 0) else str(self)
 
     def __bool__(self) -> bool:
         if self._data.size != 1:

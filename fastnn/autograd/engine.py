@@ -97,7 +97,9 @@ def _leading(nodes: list[Node], targets: set[int] | None) -> dict[int, tuple[boo
 
 
 def _add(found: dict[int, Any], key: int, grad: Any) -> None:
-    found[key] = found[key] + grad if key in found else grad
+    if key in found:
+        grad = found[key] + grad
+    found[key] = grad if isinstance(grad, Tensor) else np.asarray(grad)  # NumPy's sum of two scalars is no array
 
 
 def _results(node: Node, needs: tuple[bool, ...], grad: Any, output: Tensor, graph: bool) -> list[tuple[Tensor, Any]]:
@@ -205,7 +207,8 @@ def _starts(where: str, outputs: list[Tensor], given: Any, graph: bool) -> list[
 
 
 def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (tuple, list)) else [value]
+    several = isinstance(value, Iterable) and not isinstance(value, (Tensor, np.ndarray))
+    return list(value) if several else [value]
 
 
 def grad(

@@ -164,8 +164,9 @@ class Members:
         check_options("named_buffers", remove_duplicate=remove_duplicate)
         for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
             for name in module._buffers:
-                if getattr(module, name) is not None:
-                    yield _joined(path, name), getattr(module, name)
+                buffer = getattr(module, name)
+                if buffer is not None:  # a Tensor, where forward has assigned what it computed
+                    yield _joined(path, name), buffer.data if isinstance(buffer, Tensor) else buffer
 
     def buffers(self, recurse: bool = True) -> Iterator[Array]:
         """Live arrays that belong to the state but are not learned."""

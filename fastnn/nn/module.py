@@ -19,7 +19,7 @@ from fastnn.nn.modes import mode_of, set_mode
 from fastnn.tables import html_table
 from fastnn.tape import set_module
 from fastnn.tensors import Array, Tensor, no_half, no_such_device, target_dtype
-from fastnn.values import Values, plain
+from fastnn.values import Values
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -227,7 +227,7 @@ class Module(Members, Hooked):
             for name in module._buffers:
                 buffer = getattr(module, name)
                 if buffer is not None and buffer.dtype.kind == "f":
-                    setattr(module, name, plain(buffer).astype(dtype).view(Values))
+                    setattr(module, name, as_array(buffer).astype(dtype).view(Values))
         return self
 
     def half(self: M) -> M:

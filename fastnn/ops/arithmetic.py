@@ -11,7 +11,7 @@ from fastnn.arrays import as_array
 from fastnn.checks import number
 from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
-from fastnn.ops.common import floating, sum_to
+from fastnn.ops.common import floating, sum_to, tensor_of
 from fastnn.tape import recording, tracer
 from fastnn.tensors import Array, Context, Function, Tensor
 from fastnn.versions import wrote
@@ -203,10 +203,7 @@ def common_type(values: Iterable[Any]) -> list[Tensor]:
     """All as tensors of one type: numbers and arrays take that of the first tensor among them."""
     values = list(values)
     first = next((value for value in values if isinstance(value, Tensor)), None)
-    tensors = [
-        value if isinstance(value, Tensor) else Tensor(value if first is None else _operand(value, first))
-        for value in values
-    ]
+    tensors = [tensor_of(value if first is None else _operand(value, first)) for value in values]
     dtypes = {tensor.dtype for tensor in tensors}
     if len(dtypes) == 1:
         return tensors
@@ -220,7 +217,7 @@ FLOATING: set[type[Function]] = {Div, Pow}  # whose results of whole numbers are
 def binary(function: type[Function], a: Any, b: Any) -> Tensor:
     """Bring a and b to one type and apply the operator."""
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
-        a = Tensor(a)
+        a = tensor_of(a)
     if isinstance(a, Tensor):
         b = _operand(b, a)
     else:

@@ -21,7 +21,7 @@ Dim = int | Sequence[int] | None
 
 def tensor_of(x: Any) -> Tensor:
     """`x` itself, or what NumPy takes as a tensor."""
-    return x if isinstance(x, Tensor) else Tensor(x)
+    return x if isinstance(x, Tensor) else Tensor(np.int64(x) if type(x) is int else x)  # Tensor(2) is two zeros
 
 
 def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:
@@ -29,8 +29,7 @@ def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:
 
     Without weights (`dtype` None) float64 stays float64, and integers become floats of the default type.
     """
-    if not isinstance(x, Tensor):
-        x = Tensor(x)
+    x = tensor_of(x)
     if dtype is None:
         return x if x.dtype.kind == "f" else x.astype(get_default_dtype())
     return x.astype(dtype)

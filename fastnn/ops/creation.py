@@ -334,5 +334,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
     if is_number(std):
         number("normal", "std", std, 0)
     like = next((each for each in (mean, std) if isinstance(each, Tensor)), None)
+    asked = options.pop("requires_grad", False)
     dtype = options.pop("dtype", None) or (like.dtype if like is not None and like.dtype.kind == "f" else None)
-    return randn(*sizes("normal", (shape,)), generator=generator, dtype=dtype, **options) * std + mean
+    found = randn(*sizes("normal", (shape,)), generator=generator, dtype=dtype, **options) * std + mean
+    return found.requires_grad_() if asked else found

@@ -118,12 +118,10 @@ def _check_stacks(a: tuple[int, ...], b: tuple[int, ...]) -> None:
 def linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input (N, I) or (..., I), weight (O, I), bias (O,) or None -> (N, O) or (..., O): input @ weight.T + bias.
 
-    `input` is cast to the weight's type. Raises DTypeError for uint8, ShapeError if I differs, or for one unbatched
-    vector.
+    A vector (I,) gives a vector (O,). `input` is cast to the weight's type. Raises DTypeError for uint8, ShapeError if
+    I differs.
     """
     x = layer_input("linear", input, weight)
-    if x.ndim == 1:
-        raise ShapeError(f"linear: expected input of shape (N, {weight.shape[1]}), got {x.shape}: add a batch, x[None]")
     if x.ndim == 2:
         return Linear.apply(x, weight, bias)
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:

@@ -184,7 +184,7 @@ def set_index(x: Tensor, key: Any, value: Any) -> None:
     """
     from fastnn.ops.in_place import recorded, taken_over, writable
 
-    values = value if isinstance(value, Tensor) else Tensor(value)
+    values = tensor_of(value)
     parts, places = _key(x, key)
     try:
         if recorded(x, values):
@@ -218,6 +218,8 @@ def _along(op: str, x: Tensor, dim: int, index: Any, *, fits: bool = True) -> tu
     """The key of x[i, j, index[i, j, k]] with the index at place dim, and its arrays."""
     found = _indices(op, index)
     dim = axis(op, dim, max(x.ndim, 1))
+    if found.ndim == 0 and x.ndim == 1:  # a number counts as a vector of one
+        found = found.reshape(1)
     if found.ndim != x.ndim:
         raise ShapeError(f"{op}: expected an index of {x.ndim} dimensions, as input has, got {found.shape}")
     if fits and any(have > size for d, (have, size) in enumerate(zip(found.shape, x.shape, strict=True)) if d != dim):
@@ -250,8 +252,8 @@ def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Te
             [3.]])
     """
     x = tensor_of(input)
-    if x.ndim == 0:
-        return gather(x.reshape(1), dim, _indices("gather", index).reshape(1)).reshape(())
+    if x.ndim == 0 or (x.ndim == 1 and np.ndim(index) == 0):
+        return gather(x.reshape(-1), dim, _indices("gather", index).reshape(1)).reshape(())
     key, places = _along("gather", x, dim, index)
     return _within("gather", Pick.apply, x, *places, key=key)
 
@@ -287,7 +289,7 @@ def _values(op: str, x: Tensor, src: Any, shape: tuple[int, ...]) -> Tensor:
     """What is written: a number for all, or the first entries of a tensor; in x's type."""
     if is_number(src):
         return Tensor(np.asarray(src, x.dtype))
-    values = src if isinstance(src, Tensor) else Tensor(src)
+    values = tensor_of(src)
     if values.ndim != len(shape) or any(size > have for size, have in zip(shape, values.shape, strict=False)):
         raise ShapeError(f"{op}: expected values of at least the index's shape {shape}, got {values.shape}")
     return values[tuple(slice(size) for size in shape)].astype(x.dtype)

@@ -143,9 +143,9 @@ def _tuple(index: Any) -> tuple[Any, ...]:
     return index if isinstance(index, tuple) else (index,)
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *shape: Any, **named: Any) -> Tensor:
     """The same entries in another shape; one -1 stands for what is left. A view where NumPy can give one."""
-    x, wanted = tensor_of(input), _ints("reshape", shape)
+    x, wanted = tensor_of(input), _ints("reshape", shape, named, "shape", "size")
     known = math.prod(s for s in wanted if s != -1)
     fits = x.numel() % known == 0 if known and wanted.count(-1) == 1 else -1 not in wanted and known == x.numel()
     if not fits or any(s < -1 for s in wanted):
@@ -195,24 +195,28 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     return Permute.apply(input, dims=tuple(dims))
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *dims: Any, **named: Any) -> Tensor:
     """The dimensions in the given order."""
     input = tensor_of(input)
-    order = tuple(axis("permute", d, input.ndim) for d in _ints("permute", dims))
+    order = tuple(axis("permute", d, input.ndim) for d in _ints("permute", dims, named, "dims"))
     if sorted(order) != list(range(input.ndim)):
         raise ShapeError(f"permute: expected an order of {input.ndim} dimensions, got {order}")
     return Permute.apply(input, dims=order)
 
 
-def _ints(op: str, given: tuple[Any, ...]) -> tuple[int, ...]:
-    """Integers, given one by one or as one tuple."""
+def _ints(op: str, given: tuple[Any, ...], named: dict[str, Any] | None = None, *names: str) -> tuple[int, ...]:
+    """Integers, given one by one, as one tuple, or as one by one of PyTorch's names for it."""
+    if named:
+        if given or len(named) > 1 or not set(named) <= set(names):
+            raise TypeError(f"{op}() got an unexpected keyword argument {next(iter(named))!r}")
+        given = tuple(named.values())
     values = given[0] if len(given) == 1 and not is_whole(given[0]) else given
     if not np.iterable(values) or not all(map(is_whole, values)):
         raise ArgumentError(f"{op}: expected integers, got {', '.join(map(repr, given))}")
     return tuple(map(operator.index, values))
 
 
-def expand(input: Any, *sizes: Any) -> Tensor:
+def expand(input: Any, *sizes: Any, **named: Any) -> Tensor:
     """A view in which dimensions of size 1 are stretched, and new ones put before; -1 leaves a size as it is. The
     gradient is summed over what was stretched.
 
@@ -222,7 +226,7 @@ def expand(input: Any, *sizes: Any) -> Tensor:
             [2., 2., 2.]])
     """
     x = tensor_of(input)
-    wanted = _ints("expand", sizes)
+    wanted = _ints("expand", sizes, named, "size")
     added = len(wanted) - x.ndim
     shape = tuple(x.shape[d - added] if size == -1 and d >= added else size for d, size in enumerate(wanted))
     stretched = zip(shape[max(added, 0) :], x.shape, strict=False)

@@ -219,9 +219,9 @@ class Optimizer:
         if grad.shape != data.shape:
             raise ShapeError(f"{self._name}: expected .grad of shape {data.shape}, got {grad.shape}")
         if group["maximize"]:
-            grad = -grad
+            grad = np.asarray(-grad)  # the negative of a scalar is no array
         if is_penalized(group, data):
-            grad = grad + penalty_gradient(data, group)
+            grad = np.asarray(grad + penalty_gradient(data, group))
         return data, grad, self.state[p], group
 
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:

@@ -16,7 +16,8 @@ class HasGroups(Protocol):
 
 
 class LRScheduler:
-    """What the schedules by formula share. A subclass defines `rate(base_lr, i)`, group i's rate at last_epoch.
+    """What the schedules by formula share. A subclass defines `rate(base_lr, i)`, group i's rate at last_epoch, or, as
+    in PyTorch, `get_lr()`, the rates of all groups; a rate that is changed by hand then counts where get_lr reads it.
 
     `base_lrs` are the rates to start from; None: those that the user set last.
     """
@@ -39,6 +40,10 @@ class LRScheduler:
     def rate(self, base_lr: float, i: int) -> float:
         raise NotImplementedError
 
+    def get_lr(self) -> list[float]:
+        """The groups' rates at last_epoch."""
+        return [self.factors[i] * self.rate(base_lr, i) for i, base_lr in enumerate(self.base_lrs)]
+
     def step(self) -> None:
         """Go on to the next t; after `optimizer.step()`."""
         self._follow_user()
@@ -56,6 +61,8 @@ class LRScheduler:
 
     def _follow_user(self) -> None:
         """Multiply what follows by the change where a rate is no longer the one that was scheduled."""
+        if type(self).get_lr is not LRScheduler.get_lr:
+            return
         for i, group in enumerate(self._groups()):
             if group["lr"] != group.get("scheduled_lr", group["lr"]):
                 planned = self.rate(self.base_lrs[i], i)
@@ -65,8 +72,8 @@ class LRScheduler:
 
     def _apply(self) -> None:
         """Set the optimiser to the present t."""
-        for i, group in enumerate(self._groups()):
-            set_rate(group, self.factors[i] * self.rate(self.base_lrs[i], i))
+        for group, lr in zip(self._groups(), self.get_lr(), strict=True):
+            set_rate(group, lr)
         self.also()
 
     def also(self) -> None:

@@ -234,7 +234,7 @@ def test_options_that_are_refused(make: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
-        (nn.Linear(6, 2), (6,), r"expected input of shape \(N, 6\), got \(6,\): add a batch, x\[None\]"),
+        (nn.Linear(6, 2), (5,), r"expected input of shape \(N, 6\), got \(5,\)"),
         (nn.Linear(6, 2), (3, 5), r"expected input with 6 features \(weight is \(2, 6\)\), got \(3, 5\)"),
         (nn.Linear(6, 2), (3, 1, 2, 3), r"expected input of shape \(N, 6\), got \(3, 1, 2, 3\): flatten it first"),
         (nn.Linear(6, 2), (), r"\(N, 6\), got \(\)"),

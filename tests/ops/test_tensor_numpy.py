@@ -200,7 +200,7 @@ def test_numbers_and_arrays_take_the_tensors_type() -> None:
     assert fnn.cat([np.zeros((1, 2)), a]).dtype == np.float32
     assert fnn.cat([fnn.Tensor(x.astype(np.float64)), a]).dtype == np.float64
     assert fnn.cat([fnn.Tensor([1, 2]), fnn.Tensor([0.5])]).tolist() == [1, 2, 0.5]
-    assert fnn.stack([fnn.Tensor(1), 2]).dtype == np.int64
+    assert fnn.stack([fnn.tensor(1), 2]).dtype == np.int64
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 `fnn.data.Batches` is the same for arrays, with augmentation.
 """
 
+import sys
+
 from .datasets import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset, random_split
 from .loader import DataLoader, default_collate
 from .samplers import (
@@ -30,3 +32,7 @@ __all__ = [
     "default_collate",
     "random_split",
 ]
+
+# Where PyTorch has them: ``from fastnn.utils.data.sampler import Sampler``.
+dataset = dataloader = sampler = sys.modules[__name__]
+sys.modules |= {f"{__name__}.{_name}": sampler for _name in ("dataset", "dataloader", "sampler")}

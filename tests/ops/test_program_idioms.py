@@ -1,0 +1,233 @@
+"""What people's programs for PyTorch ask of tensors and modules beside the operators themselves: as in PyTorch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastnn as fnn
+from fastnn import nn
+from fastnn.errors import ArgumentError, ShapeError
+
+X = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("sizes", [(), (0,), (3,), (2, 3), (2, 1, 4)])
+def test_a_tensor_of_sizes(sizes: tuple[int, ...]) -> None:
+    torch = pytest.importorskip("torch")
+    found, expected = fnn.Tensor(*sizes), torch.Tensor(*sizes)
+    assert found.shape == tuple(expected.shape)
+    assert found.dtype == np.float32
+    assert found.uniform_(1, 2).tolist() != [0.0] * 3  # it can be written to
+    assert nn.Parameter(fnn.Tensor(*sizes)).shape == found.shape
+
+
+def test_a_tensor_of_sizes_and_of_data_are_told_apart() -> None:
+    assert fnn.Tensor(2, requires_grad=True).requires_grad
+    assert fnn.Tensor(2, True).shape == (2,)
+    assert fnn.Tensor(2.0).shape == fnn.Tensor(np.int64(2)).shape == ()
+    assert (fnn.tensor([1, 2]) + 2).tolist() == [3, 4]
+    for refused in ((2, -1), (2, 1.5), (2, 3, True)):
+        with pytest.raises(ShapeError, match="expected sizes as integers of at least 0"):
+            fnn.Tensor(*refused)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"or sizes, got 2\.0, 3$"):
+        fnn.Tensor(2.0, 3)
+
+
+NUMBERS: dict[str, Any] = {  # operators whose arguments may be plain whole numbers
+    "x[0] = 2": lambda t, x: x.__setitem__(0, 2) or x,
+    "x[mask] = 0": lambda t, x: x.__setitem__(x > 0, 0) or x,
+    "index_fill": lambda t, x: x.index_fill(0, t.tensor([0]), 3),
+    "where": lambda t, x: t.where(x > 0, 1, x),
+    "masked_fill": lambda t, x: x.masked_fill(x > 0, 2),
+    "maximum": lambda t, x: x.clamp(min=1) + 2,
+    "scatter": lambda t, x: x.scatter(1, t.tensor([[0], [1], [2], [0]]), 2),
+    "rsub": lambda t, x: 2 - x,
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_whole_numbers_stay_numbers(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    found, expected = NUMBERS[name](fnn, fnn.tensor(X)), NUMBERS[name](torch, torch.tensor(X))
+    np.testing.assert_array_equal(found.numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("value", [2.5, 3, True])
+def test_a_number_prints_in_a_string_as_pytorchs(value: Any) -> None:
+    torch = pytest.importorskip("torch")
+    assert f"{fnn.tensor(value)}" == f"{torch.tensor(value)}" == str(value)
+    assert f"{fnn.tensor([2.5])}" == "Tensor([2.5])"
+
+
+def test_gradients_of_what_a_generator_gives() -> None:
+    torch = pytest.importorskip("torch")
+    results = []
+    for t in (fnn, torch):
+        w, b = t.tensor(X, requires_grad=True), t.tensor(X[0], requires_grad=True)
+        loss = ((w * b).tanh() + b).sum()
+        results.append([g.numpy() for g in t.autograd.grad(loss, (p for p in (w, b)))])
+    for found, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_normal_numbers_with_a_gradient_are_a_leaf() -> None:
+    w = fnn.normal(0, 0.01, size=(2, 1), requires_grad=True)
+    assert w.is_leaf
+    (w * w).sum().backward()
+    np.testing.assert_allclose(w.grad, 2 * w.data)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_of_one_vector(bias: bool) -> None:
+    torch = pytest.importorskip("torch")
+    results = []
+    for t in (fnn, torch):
+        layer, x = t.nn.Linear(3, 2, bias=bias), t.tensor(X[0], requires_grad=True)
+        layer.weight.data[:] = t.tensor(X[:2])
+        if bias:
+            layer.bias.data[:] = t.tensor(X[2, :2])
+        y = layer(x)
+        (y * y).sum().backward()
+        results.append([y.detach().numpy(), np.asarray(x.grad), np.asarray(layer.weight.grad)])
+    for found, expected in zip(*results, strict=True):
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_a_compiled_model_takes_one_vector() -> None:
+    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2))
+    np.testing.assert_allclose(fnn.compile(model)(X[0]), fnn.compile(model)(X[:1])[0], rtol=1e-6)
+
+
+def test_a_number_as_index_of_a_vector() -> None:
+    torch = pytest.importorskip("torch")
+    for call in (
+        lambda t: t.zeros(5).scatter_(0, t.tensor(3), value=1),  # the quickstart's one-hot
+        lambda t: t.ones(5).scatter_add(0, t.tensor(1), t.tensor([2.0])),
+        lambda t: t.arange(5).gather(0, t.tensor(3)),
+    ):
+        found, expected = call(fnn), call(torch)
+        assert found.shape == expected.shape
+        assert found.tolist() == expected.tolist()
+
+
+class Running(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", fnn.zeros(3))
+
+    def forward(self, x: fnn.Tensor) -> fnn.Tensor:
+        self.mean = self.mean * 0.5 + x.mean(0) * 0.5
+        return x - self.mean
+
+
+def test_a_buffer_that_forward_assigns_stays_a_buffer() -> None:
+    model = Running()
+    model(fnn.tensor(X))
+    kept = model.state_dict()
+    assert list(kept) == ["mean"]
+    np.testing.assert_allclose(kept["mean"], X.mean(0) / 2, rtol=1e-6)
+    other = Running()
+    other.load_state_dict(kept)
+    other(fnn.tensor(X))
+    np.testing.assert_allclose(dict(other.named_buffers())["mean"], X.mean(0) * 0.75, rtol=1e-6)
+    other.load_state_dict(kept)  # into what forward has assigned
+    np.testing.assert_allclose(other.state_dict()["mean"], kept["mean"])
+    assert other.double().state_dict()["mean"].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sampler.SubsetRandomSampler",
+        "sampler.Sampler",
+        "dataset.Dataset",
+        "dataset.random_split",
+        "dataloader.DataLoader",
+    ],
+)
+def test_data_is_where_pytorch_has_it(path: str) -> None:
+    module, name = path.split(".")
+    assert getattr(import_module(f"fastnn.utils.data.{module}"), name) is getattr(fnn.utils.data, name)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x.reshape(shape=(3, 4)),
+        lambda x: x.view(size=(2, -1)),
+        lambda x: x.permute(dims=(1, 0)),
+        lambda x: x.unsqueeze(0).expand(size=(2, 4, 3)),
+    ],
+)
+def test_sizes_by_name(call: Any) -> None:
+    torch = pytest.importorskip("torch")
+    np.testing.assert_array_equal(call(fnn.tensor(X)).numpy(), call(torch.tensor(X)).numpy())
+    for wrong in ({"sizes": (3, 4)}, {"shape": (3, 4), "dims": 1}):
+        with pytest.raises(TypeError, match="unexpected keyword argument"):
+            fnn.tensor(X).reshape(**wrong)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'shape'"):
+        fnn.tensor(X).reshape(4, 3, shape=(3, 4))
+
+
+def test_a_schedule_of_ones_own_by_get_lr() -> None:
+    """As warm-ups are written: over the base rates, or, with a factor, from the present ones."""
+    torch = pytest.importorskip("torch")
+
+    def rates(optim: Any, new: Any) -> list[list[float]]:
+        base = optim.lr_scheduler._LRScheduler
+
+        class WarmUp(base):  # type: ignore[misc]
+            def __init__(self, optimizer: Any, steps: int, last_epoch: int = -1) -> None:
+                self.steps = steps
+                super().__init__(optimizer, last_epoch)
+
+            def get_lr(self) -> list[float]:
+                if self.last_epoch <= self.steps:
+                    return [base_lr * (self.last_epoch + 1) / self.steps for base_lr in self.base_lrs]
+                return [group["lr"] * 0.5 for group in self.optimizer.param_groups]
+
+        opt = optim.SGD([{"params": [new()]}, {"params": [new()], "lr": 0.2}], lr=0.1)
+        schedule, found = WarmUp(opt, 3), []
+        for t in range(8):
+            found.append([group["lr"] for group in opt.param_groups])
+            if t == 5:
+                opt.param_groups[0]["lr"] = 1.0
+            opt.step()
+            schedule.step()
+        return [*found, schedule.get_last_lr()]
+
+    expected = rates(torch.optim, lambda: torch.nn.Parameter(torch.ones(1)))
+    np.testing.assert_allclose(rates(fnn.optim, lambda: nn.Parameter([1.0])), expected, rtol=1e-12)
+
+
+def test_a_parameter_of_no_dimensions_that_is_used_twice_has_an_array_as_gradient() -> None:
+    """Also where a hook is set anywhere: NumPy's sum of two scalars is none."""
+    other = nn.Parameter(fnn.ones(2))
+    handle = other.register_hook(lambda grad: grad)
+    scale = nn.Parameter(fnn.tensor(0.5))
+    (scale * fnn.tensor(X) + scale).sum().backward()
+    handle.remove()
+    assert isinstance(scale.grad, np.ndarray)
+    np.testing.assert_allclose(scale.grad, X.sum() + X.size, rtol=1e-5)
+    fnn.optim.SGD([scale], 0.1).step()
+
+
+@pytest.mark.parametrize("options", [{"maximize": True}, {"weight_decay": 0.1}], ids=str)
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "Adagrad", "RMSprop"])
+def test_optimisers_take_a_parameter_of_no_dimensions(name: str, options: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    found = []
+    for t in (fnn, torch):
+        scale = t.nn.Parameter(t.tensor(0.5))
+        opt = getattr(t.optim, name)([scale], lr=0.1, **options)
+        for _ in range(3):
+            opt.zero_grad()
+            (scale * scale * 3 - scale).backward()
+            opt.step()
+        found.append(float(scale))
+    np.testing.assert_allclose(*found, rtol=1e-5)
