@@ -16,7 +16,7 @@ from fastnn.checks import whole
 from fastnn.config import version
 from fastnn.data.about import about
 from fastnn.dtypes import dtype_of
-from fastnn.errors import ArgumentError, FastnnError, GraphError, MissingExtraError
+from fastnn.errors import ArgumentError, FastnnError, GraphError, needs
 from fastnn.interop.onnx.batch import COUNTS, Fixed, Merged, Size, Symbol, merge
 from fastnn.interop.onnx.forms import FORMS, is_random
 from fastnn.interop.onnx.writer import Inexpressible, Writer, identity
@@ -113,10 +113,8 @@ def export(
     """
     if not isinstance(model, Module):
         raise ArgumentError(f"onnx.export: expected a model (an nn.Module), got {type(model).__name__}")
-    try:
+    with needs("onnx", "onnx"):
         from onnx import checker
-    except ImportError as error:
-        raise MissingExtraError("onnx", "onnx") from error
     batch = None if batch is None else whole("onnx.export", "batch", batch, 1)
     examples = _examples(model, shape, inputs, dtype)
     try:
