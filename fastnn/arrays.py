@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
-__all__ = ["Size", "as_array", "live", "without_numbers"]
+__all__ = ["Size", "as_array", "check_size", "live", "without_numbers"]
 
 _ZERO = bytes(16)  # of any type's one entry
 
@@ -57,6 +57,18 @@ or leave them out
         raise DTypeError(
             f"expected an array of numbers, got an object of type {type(data).__name__} ({error})"
         ) from error
+
+
+def check_size(where: str, shape: tuple[int, ...]) -> None:
+    """Raises ShapeError for a shape that no array can have, whatever the memory: NumPy's limits, of 64-bit numbers.
+
+    >>> check_size("zeros", (2**62, 2))
+    Traceback (most recent call last):
+    fastnn.errors.ShapeError: zeros: expected fewer than 2**60 entries and at most 32 dimensions, got \
+(4611686018427387904, 2)
+    """
+    if math.prod([size or 1 for size in shape]) >= 2**60 or len(shape) > 32:
+        raise ShapeError(f"{where}: expected fewer than 2**60 entries and at most 32 dimensions, got {tuple(shape)}")
 
 
 def without_numbers(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:

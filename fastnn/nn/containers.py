@@ -28,9 +28,8 @@ class _Listed(Module):
 
     def insert(self: L, index: int, module: Any) -> L:
         entries = list(self)
-        if not -len(entries) <= index <= len(entries):
-            raise ArgumentError(f"{type(self).__name__}.insert: expected a place up to {len(entries)}, got {index}")
-        entries.insert(index, module)
+        least, most, where = -len(entries), len(entries), f"{type(self).__name__}.insert"
+        entries.insert(checks.whole(where, "index", index, least, most, f"a place up to {most}"), module)
         self._refill(entries)
         return self
 
@@ -48,15 +47,19 @@ class _Listed(Module):
     def __getitem__(self, index: int | slice) -> Any:
         entries = list(self)
         of_its_kind: Any = type(self)
-        return of_its_kind(entries[index]) if isinstance(index, slice) else entries[index]
+        found = entries[self._place(index)]
+        return of_its_kind(found) if isinstance(index, slice) else found
 
     def __setitem__(self, index: int, module: Any) -> None:
-        self._put(list(_items(self))[index], module)
+        self._put(list(_items(self))[checks.whole(type(self).__name__, "index", index)], module)
 
     def __delitem__(self, index: int | slice) -> None:
         named = list(_items(self).items())
-        del named[index]
+        del named[self._place(index)]
         self._refill([entry for _, entry in named], [name for name, _ in named])
+
+    def _place(self, index: Any) -> Any:
+        return index if isinstance(index, slice) else checks.whole(type(self).__name__, "index", index)
 
     def _put(self, name: str, module: Any) -> None:
         self.add_module(name, module)
@@ -126,7 +129,8 @@ class Sequential(_Listed):
 
     def __getitem__(self, index: int | slice) -> Any:
         named = list(_items(self).items())
-        return Sequential(dict(named[index])) if isinstance(index, slice) else named[index][1]
+        found: Any = named[self._place(index)]
+        return Sequential(dict(found)) if isinstance(index, slice) else found[1]
 
     def __add__(self, other: Sequential) -> Sequential:
         if not isinstance(other, Sequential):

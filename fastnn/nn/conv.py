@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from fastnn import init, ops
-from fastnn.checks import whole
-from fastnn.dtypes import get_default_dtype
+from fastnn.checks import flag, whole
 from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
+from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import sizes
 from fastnn.ops.conv import paddings
@@ -70,8 +68,8 @@ class _Conv(Module):
         self._around = self._pads_around()
         rows, columns = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (rows, columns // self.groups, *self.kernel_size)
-        self.weight = Parameter(np.empty(shape, get_default_dtype()))
-        self.bias = Parameter(np.empty(self.out_channels, get_default_dtype())) if bias else None
+        self.weight = new_parameter(self, shape)
+        self.bias = new_parameter(self, (self.out_channels,)) if flag(type(self).__name__, "bias", bias) else None
         self.reset_parameters()
 
     def _pads_around(self) -> tuple[int, ...]:

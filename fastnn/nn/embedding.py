@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any, TypeVar
 
-import numpy as np
-
 from fastnn import init, ops
 from fastnn.arrays import as_array
-from fastnn.checks import number, whole
-from fastnn.dtypes import get_default_dtype
+from fastnn.checks import flag, number, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.applied import Applied
+from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.lookup import padding_row
 from fastnn.tensors import Tensor, wrote
@@ -34,7 +32,7 @@ class _Table(Module):
         self.padding_idx = None if padding_idx is None else padding_row(name, padding_idx, self.num_embeddings)
         shape = (self.num_embeddings, self.embedding_dim)
         if given is None:
-            self.weight = Parameter(np.empty(shape, get_default_dtype()))
+            self.weight = new_parameter(self, shape)
             self.reset_parameters()
         else:
             self.weight = given if isinstance(given, Parameter) else Parameter(given)
@@ -157,10 +155,8 @@ class Bilinear(Module):
         self.in1_features = whole("Bilinear", "in1_features", in1_features, 1)
         self.in2_features = whole("Bilinear", "in2_features", in2_features, 1)
         self.out_features = whole("Bilinear", "out_features", out_features, 1)
-        self.weight = Parameter(
-            np.empty((self.out_features, self.in1_features, self.in2_features), get_default_dtype())
-        )
-        self.bias = Parameter(np.empty(self.out_features, get_default_dtype())) if bias else None
+        self.weight = new_parameter(self, (self.out_features, self.in1_features, self.in2_features))
+        self.bias = new_parameter(self, (self.out_features,)) if flag(type(self).__name__, "bias", bias) else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from fastnn import random
-from fastnn.checks import number
+from fastnn.checks import flag, number
 from fastnn.errors import ArgumentError
 from fastnn.ops.common import axis, floating
 from fastnn.ops.joining import where
@@ -316,6 +316,6 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     """
     p = number("dropout", "p", p, 0, 1)
     x = floating(input)
-    if not training or p == 0:
+    if not (training is True or flag("dropout", "training", training)) or p == 0:
         return x
     return Dropout.apply(x, p=p)

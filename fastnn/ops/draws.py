@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import random
-from fastnn.checks import is_whole, whole
+from fastnn.checks import flag, is_whole, shown, whole
 from fastnn.devices import cpu_only
+from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.habits import check_options
 from fastnn.ops.names import of
@@ -156,7 +157,10 @@ class Generator:
 
     def set_state(self, new_state: dict[str, Any]) -> Generator:
         """Go on from where get_state() was called."""
-        self.numpy.bit_generator.state = new_state
+        try:
+            self.numpy.bit_generator.state = new_state
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ArgumentError(f"set_state: expected what get_state() returned, got {shown(new_state)}") from error
         return self
 
 
@@ -264,7 +268,7 @@ def multinomial(
     rows = x if x.ndim == 2 else x.reshape(1, -1)
     options: dict[str, Any] = {
         "num_samples": whole("multinomial", "num_samples", num_samples, 1),
-        "replacement": bool(replacement),
+        "replacement": flag("multinomial", "replacement", replacement),
     }
     if generator is None:
         found = Multinomial.apply(rows, **options)
@@ -274,7 +278,7 @@ def multinomial(
 
 
 def _dtype(name: str, x: Tensor, dtype: DTypeLike | None) -> np.dtype[Any]:
-    wanted = x.dtype if dtype is None else np.dtype(dtype)
-    if wanted not in (np.float32, np.float64):
+    wanted = x.dtype if dtype is None else dtype_of(name, dtype)
+    if wanted is None or wanted not in (np.float32, np.float64):
         raise DTypeError(f"{name}: expected float32 or float64, got {wanted}: pass a float tensor")
     return wanted

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import whole
-from fastnn.errors import ShapeError
-from fastnn.ops.common import floating
+from fastnn.checks import number, whole
+from fastnn.errors import ArgumentError, ShapeError
+from fastnn.ops.common import floating, weight_of
 from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = ["group_norm", "layer_norm", "rms_norm"]
@@ -73,16 +73,21 @@ def rms_norm(
     input: Any, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
     """x / sqrt(mean(x²) + eps) * weight over the last dimensions; eps is the type's own unless given."""
-    x = floating(input, None if weight is None else weight.dtype)
-    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
-    return _last("rms_norm", x, normalized_shape, weight, None, eps, False)
+    if eps is None:
+        weight = None if weight is None else weight_of("rms_norm", "weight", weight)
+        eps = float(np.finfo(floating(input, None if weight is None else weight.dtype).dtype).eps)
+    return _last("rms_norm", input, normalized_shape, weight, None, eps, False)
 
 
 def _last(
     op: str, input: Any, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float, centred: bool
 ) -> Tensor:
+    weight, bias = _both(op, weight, bias)
     x = floating(input, None if weight is None else weight.dtype)
-    shape = tuple(shape)
+    try:
+        shape = tuple(shape)
+    except TypeError:
+        raise ArgumentError(f"{op}: expected normalized_shape to be a list of sizes, got {shape!r}") from None
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError(f"{op}: expected input of shape (..., {str(shape)[1:-1].rstrip(',')}), got {x.shape}")
     for name, tensor in (("weight", weight), ("bias", bias)):
@@ -94,7 +99,23 @@ def _last(
     if len(shape) > 1:
         weight, bias = (None if tensor is None else tensor.reshape(size) for tensor in (weight, bias))
     sizes = x.numel() // size, size, 1
-    return GroupNorm.apply(x, weight, bias, sizes=sizes, groups=1, eps=float(eps), centred=centred)
+    return GroupNorm.apply(x, weight, bias, sizes=sizes, groups=1, eps=_float(op, eps), centred=centred)
+
+
+def _both(op: str, weight: Any, bias: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Weight and bias as tensors, or None; DTypeError for what is neither."""
+    if (weight is None or isinstance(weight, Tensor)) and (bias is None or isinstance(bias, Tensor)):
+        return weight, bias
+    given = (("weight", weight), ("bias", bias))
+    weight, bias = (None if value is None else weight_of(op, name, value) for name, value in given)
+    return weight, bias
+
+
+def _float(op: str, eps: Any) -> float:
+    try:
+        return float(eps)
+    except (TypeError, ValueError):
+        return number(op, "eps", eps, 0)
 
 
 def group_norm(
@@ -108,6 +129,7 @@ def group_norm(
     >>> fnn.nn.functional.group_norm(np.ones((2, 6, 5)), 3).shape
     (2, 6, 5)
     """
+    weight, bias = _both("group_norm", weight, bias)
     x = floating(input, None if weight is None else weight.dtype)
     num_groups = whole("group_norm", "num_groups", num_groups, 1)
     if x.ndim < 2 or x.shape[1] % num_groups:
@@ -118,4 +140,4 @@ def group_norm(
     if x.numel() == 0:
         return x
     sizes = x.shape[0], x.shape[1], math.prod(x.shape[2:])
-    return GroupNorm.apply(x, weight, bias, sizes=sizes, groups=num_groups, eps=float(eps), centred=True)
+    return GroupNorm.apply(x, weight, bias, sizes=sizes, groups=num_groups, eps=_float("group_norm", eps), centred=True)

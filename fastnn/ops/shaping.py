@@ -145,7 +145,7 @@ def _tuple(index: Any) -> tuple[Any, ...]:
 
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same entries in another shape; one -1 stands for what is left. A view where NumPy can give one."""
-    x, wanted = input, _ints("reshape", shape)
+    x, wanted = input if isinstance(input, Tensor) else Tensor(input), _ints("reshape", shape)
     known = math.prod(s for s in wanted if s != -1)
     fits = x.numel() % known == 0 if known and wanted.count(-1) == 1 else -1 not in wanted and known == x.numel()
     if not fits or any(s < -1 for s in wanted):
@@ -227,7 +227,12 @@ def expand(input: Any, *sizes: Any) -> Tensor:
     stretched = zip(shape[max(added, 0) :], x.shape, strict=False)
     if added < 0 or -1 in shape or any(have not in (1, size) for size, have in stretched):
         raise ShapeError(f"expand: expected sizes to which {x.shape} can be stretched, got {wanted}")
-    return x if shape == x.shape else Expand.apply(x, shape=shape)
+    if shape == x.shape:
+        return x
+    try:
+        return Expand.apply(x, shape=shape)
+    except ValueError as error:
+        raise ShapeError(f"expand: no tensor can have the shape {shape} ({error})") from None
 
 
 view = reshape  # a view where NumPy can give one
