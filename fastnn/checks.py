@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastnn.errors import ArgumentError, FastnnError, meant
+from fastnn.errors import ArgumentError, FastnnError, OutOfRangeError, meant
 
 __all__ = [
-    "called", "choice", "entries", "flag", "is_number", "is_whole", "mapping", "number", "path", "plain", "shown",
-    "text", "whole",
+    "called", "choice", "entries", "flag", "is_number", "is_whole", "mapping", "number", "path", "place", "plain",
+    "shown", "text", "whole",
 ]  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def entries(where: str, name: str, value: Any) -> list[Any]:
 
 
 def called(where: str, name: str, value: Any) -> Any:
-    """The value, which can be called. Raises ArgumentError for anything else."""
+    """The value, a function or another object that can be called. Raises ArgumentError for anything else."""
     if callable(value):
         return value
     _refuse(where, value, f"{name} to be a function")
@@ -148,6 +148,21 @@ def flag(where: str, name: str, value: Any) -> bool:
         return bool(value)
     except (TypeError, ValueError):  # an array of several entries
         _refuse(where, value, f"{name} to be True or False")
+
+
+def place(where: str, index: Any, length: int) -> int:
+    """An index into so many entries, counted from the front. ArgumentError for no integer, OutOfRangeError beyond.
+
+    >>> place("Sequential", -1, 3)
+    2
+    >>> place("Sequential", 3, 3)
+    Traceback (most recent call last):
+    fastnn.errors.OutOfRangeError: Sequential: expected an index from -3 to 2, got 3
+    """
+    found = whole(where, "index", index)
+    if not -length <= found < length:
+        raise OutOfRangeError(f"{where}: expected an index from {-length} to {length - 1}, got {found}")
+    return found % length
 
 
 def mapping(where: str, name: str, value: Any) -> Mapping[Any, Any]:

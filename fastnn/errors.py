@@ -41,6 +41,10 @@ class ArgumentError(FastnnError, ValueError):
     """An option with a value that makes no sense."""
 
 
+class OutOfRangeError(FastnnError, IndexError):
+    """An index beyond the ends of a sequence: of layers, samples or epochs."""
+
+
 class GraphError(FastnnError, RuntimeError):
     """backward() where there is nothing to differentiate, or twice through one graph; a plan called within itself."""
 

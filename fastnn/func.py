@@ -11,8 +11,10 @@ import numpy as np
 
 from fastnn import ops
 from fastnn.autograd import functional
+from fastnn.checks import called, mapping, text
 from fastnn.errors import ArgumentError, ShapeError, StateError
 from fastnn.nn import Module
+from fastnn.nn.module import check_model
 from fastnn.recording import enable_grad
 from fastnn.tensors import Tensor
 from fastnn.trees import flatten, is_tree, unflatten
@@ -106,7 +108,7 @@ def vjp(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], t
     """(func(*primals), the function that takes gradients of the output back to those of the primals)."""
     with _transformed():
         xs = functional.leaves(primals, True)
-        output = func(*xs)
+        output = called("vjp", "func", func)(*xs)
     outputs = tuple(output) if isinstance(output, (tuple, list)) else (output,)
 
     def back(v: Any) -> tuple[Any, ...]:
@@ -205,14 +207,15 @@ def functional_call(
 
     Gradients flow into those that are given. Raises StateError for names that the module does not have.
     """
+    check_model("functional_call", module)
     dicts = parameter_and_buffer_dicts
     given: dict[str, Any] = {}
     for part in dicts if isinstance(dicts, (tuple, list)) else (dicts,):
-        given.update(part)
+        given.update(mapping("functional_call", "parameters and buffers", part))
     places = {}
     modules = dict(module.named_modules())
     for name in given:
-        path, _, attribute = name.rpartition(".")
+        path, _, attribute = text("functional_call", "a name", name).rpartition(".")
         owner = modules.get(path)
         if owner is None or attribute not in vars(owner):
             raise StateError(f"functional_call: {type(module).__name__} has no parameter or buffer {name!r}")

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import random
-from fastnn.checks import whole
+from fastnn.checks import choice, whole
 from fastnn.devices import CPU, cpu_only, device
 from fastnn.dtypes import OF_TENSORS, dtype_of, set_default_dtype
-from fastnn.errors import ArgumentError
 from fastnn.ops.creation import empty, tensor
 from fastnn.tensors import Tensor
 
@@ -78,8 +77,7 @@ def are_deterministic_algorithms_enabled() -> bool:
 
 def set_float32_matmul_precision(precision: str) -> None:
     """Nothing: products of float32 are computed in float32. ArgumentError for what PyTorch does not take."""
-    if precision not in ("highest", "high", "medium"):
-        raise ArgumentError(f"set_float32_matmul_precision: expected 'highest', 'high' or 'medium', got {precision!r}")
+    choice("set_float32_matmul_precision", "precision", precision, ("highest", "high", "medium"))
 
 
 def set_num_interop_threads(count: int) -> None:

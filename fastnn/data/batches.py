@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import whole
+from fastnn.checks import flag, whole
 from fastnn.errors import ArgumentError
 from fastnn.interrupts import at_once
 from fastnn.random import generator
@@ -105,6 +105,7 @@ class Batches:
         self.count = count_of(self.images)
         batch_size = whole("", "batch_size", batch_size, 1, expected="a whole batch size of at least 1")
         fewest = whole("", "fewest", fewest, 1)
+        shuffle, drop_last = flag("Batches", "shuffle", shuffle), flag("Batches", "drop_last", drop_last)
         if drop_last and 0 < self.count < batch_size:
             raise ArgumentError(
                 "expected at least one whole batch with drop_last=True, "
@@ -126,6 +127,8 @@ class Batches:
         >>> Batches.of(load("digits"), 64, shuffle=True, seed=0)
         Batches(23 of 64, 1437 samples shuffled by seed 0)
         """
+        if not isinstance(dataset, Dataset):
+            raise ArgumentError(f"Batches.of: expected a Dataset, got {type(dataset).__name__}: Batches takes arrays")
         batches = cls(dataset.images, dataset.labels, batch_size, **options)
         batches.classes, batches.name = dataset.classes, dataset.name
         batches.columns, batches.named = dataset.columns, dataset.named

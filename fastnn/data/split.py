@@ -6,7 +6,7 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.checks import number, whole
-from fastnn.errors import ArgumentError
+from fastnn.errors import ArgumentError, ShapeError
 
 SPLIT, SHUFFLE, AUGMENT = range(3)  # what random numbers are for; each purpose has its own stream of a seed
 
@@ -86,6 +86,8 @@ def stratified_split(labels: np.ndarray, held: float | int, seed: int = 0) -> tu
     [2, 2]
     """
     labels = as_array(labels)
+    if not labels.ndim:
+        raise ShapeError("stratified_split: expected labels (N,), got one alone")
     n = len(labels)
     expected = f"a fraction between 0 and 1 or a number from 1 to {n - 1} of {n} samples"
     held = number("", "held", held, expected=expected)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.arrays import as_array
+from fastnn.arrays import check_size
+from fastnn.checks import entries, is_whole, shown, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import floating
 from fastnn.tape import no_grad, tracer
@@ -25,7 +26,8 @@ class Distribution:
     has_rsample = False
 
     def __init__(self, batch_shape: Sequence[int] = (), event_shape: Sequence[int] = ()) -> None:
-        self.batch_shape, self.event_shape = tuple(batch_shape), tuple(event_shape)
+        self.batch_shape = tuple(entries(type(self).__name__, "batch_shape", batch_shape))
+        self.event_shape = tuple(entries(type(self).__name__, "event_shape", event_shape))
 
     def _lacks(self, name: str) -> ArgumentError:
         return ArgumentError(f"{type(self).__name__} has no {name}")
@@ -75,7 +77,9 @@ class Independent(Distribution):
     def __init__(
         self, base_distribution: Distribution, reinterpreted_batch_ndims: int, validate_args: bool | None = None
     ) -> None:
-        base, count = base_distribution, reinterpreted_batch_ndims
+        base, count = base_distribution, whole("Independent", "dimensions", reinterpreted_batch_ndims, 0)
+        if not isinstance(base, Distribution):
+            raise ArgumentError(f"Independent: expected a distribution, got {shown(base)}")
         if not 0 <= count <= len(base.batch_shape):
             raise ShapeError(f"Independent: expected at most {len(base.batch_shape)} dimensions, got {count}")
         self.base_dist, self.reinterpreted_batch_ndims, self.has_rsample = base, count, base.has_rsample
@@ -107,7 +111,7 @@ def parameters(name: str, *given: Any) -> tuple[Tensor, ...]:
     """Parameters as tensors of one floating type and one shape."""
     tensors = [x if isinstance(x, Tensor) else None for x in given]
     first = next((x for x in tensors if x is not None and x.dtype.kind == "f"), None)
-    found = [floating(x if first is None or isinstance(x, Tensor) else as_array(x).astype(first.dtype)) for x in given]
+    found = [floating(x if first is None or isinstance(x, Tensor) else Tensor(x).astype(first.dtype)) for x in given]
     found = [x.astype(np.result_type(*(y.dtype for y in found))) for x in found]
     try:
         shape = np.broadcast_shapes(*(x.shape for x in found))
@@ -123,8 +127,10 @@ def expanded(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def shape_of(sample_shape: Any, *rest: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of samples: a number, or a tuple or list of them, and what follows."""
-    sizes = (sample_shape,) if isinstance(sample_shape, (int, np.integer)) else tuple(sample_shape)
-    return sum(rest, tuple(int(size) for size in sizes))
+    sizes = (sample_shape,) if is_whole(sample_shape) else entries("sample", "sample_shape", sample_shape)
+    shape = sum(rest, tuple(whole("sample", "sample_shape", size, 0) for size in sizes))
+    check_size("sample", shape)
+    return shape
 
 
 def like(x: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import ops, random
-from fastnn.errors import ArgumentError
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.arithmetic import Compare
 from fastnn.ops.common import loss_target
 from fastnn.ops.draws import rand_like
@@ -43,6 +43,8 @@ class Categorical(Distribution):
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
         given, logits = _either(type(self).__name__, probs, logits)
+        if not (logits if given is None else given).ndim:  # type: ignore[union-attr]
+            raise ShapeError(f"{type(self).__name__}: expected a number for each class (..., K), got one alone")
         if given is not None:
             self.probs = given / given.sum(-1, True)
             smallest = float(np.finfo(given.dtype).eps)

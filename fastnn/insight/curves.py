@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.checks import is_whole
+from fastnn.checks import is_whole, number
+from fastnn.checks import shown as shown_as
 from fastnn.console import shown
 from fastnn.data.about import about
 from fastnn.errors import ArgumentError
@@ -36,6 +37,13 @@ def learning_curves(history: History, acceptable: float | None = None, test: flo
     `acceptable` (an error, or a loss where there is no accuracy) is drawn as a line, `test` (likewise) as a diamond at
     the end. Losses that span decades have a logarithmic axis.
     """
+    from fastnn.train import History
+
+    if not isinstance(history, History) or not len(history):
+        raise ArgumentError(f"learning_curves: expected a history of one epoch or more, got {shown_as(history)}")
+    for name, value in (("acceptable", acceptable), ("test", test)):
+        if value is not None:
+            number("learning_curves", name, value)
     quantities = [
         q for q in ("loss", "accuracy") if any(getattr(r, f"{p}_{q}") is not None for r in history for p in PARTS)
     ]

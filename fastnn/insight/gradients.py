@@ -15,7 +15,7 @@ import numpy as np
 from fastnn import random
 from fastnn.arrays import as_array
 from fastnn.autograd.engine import grad
-from fastnn.checks import number, whole
+from fastnn.checks import called, flag, number, whole
 from fastnn.errors import ArgumentError, FastnnError
 from fastnn.nn import Module
 from fastnn.ops import cat
@@ -44,7 +44,9 @@ def numeric_gradient(f: Callable[[Array], Any], x: Any, eps: float = 1e-6, one_s
     >>> fnn.numeric_gradient(lambda w: (w ** 2).sum(), np.array([1.0, -3.0])).round(6)
     array([ 2., -6.])
     """
-    x = np.array(x.numpy() if isinstance(x, Tensor) else as_array(x), np.float64)
+    x = np.array(Tensor(x).numpy(), np.float64)
+    f, eps = called("numeric_gradient", "f", f), number("numeric_gradient", "eps", eps, above=0)
+    one_sided = flag("numeric_gradient", "one_sided", one_sided)
     gradient = np.empty_like(x)
     middle = _number(f(x)) if one_sided else 0.0
     for i in np.ndindex(x.shape):
@@ -58,7 +60,7 @@ def numeric_gradient(f: Callable[[Array], Any], x: Any, eps: float = 1e-6, one_s
 
 
 def _number(value: Any) -> float:
-    array = value.numpy() if isinstance(value, Tensor) else as_array(value)
+    array = value.numpy() if isinstance(value, Tensor) else Tensor(value).numpy()
     if array.size != 1:
         raise ArgumentError(f"numeric_gradient: expected a function that gives one number, got shape {array.shape}")
     return float(array.item())

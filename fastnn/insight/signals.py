@@ -194,7 +194,7 @@ def on_the_tape(model: Module, x: Any) -> Tensor:
 
     Pixels are put on the scale 0 .. 1, as the model's `nn.Normalize` or `fit` would do.
     """
-    array = x.numpy() if isinstance(x, Tensor) else as_array(x)
+    array = Tensor(x).numpy()
     if are_pixels(model, array):
         array = on_scale(array, np.dtype(np.float32))
     return Tensor(array if array.dtype.kind == "f" else array.astype(np.float32), requires_grad=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
 from fastnn import checks
-from fastnn.errors import ArgumentError
+from fastnn.errors import ArgumentError, StateError
 from fastnn.nn.module import Module, Parameter
 
 L = TypeVar("L", bound="_Listed")
@@ -51,7 +51,7 @@ class _Listed(Module):
         return of_its_kind(found) if isinstance(index, slice) else found
 
     def __setitem__(self, index: int, module: Any) -> None:
-        self._put(list(_items(self))[checks.whole(type(self).__name__, "index", index)], module)
+        self._put(list(_items(self))[self._place(index)], module)
 
     def __delitem__(self, index: int | slice) -> None:
         named = list(_items(self).items())
@@ -59,7 +59,7 @@ class _Listed(Module):
         self._refill([entry for _, entry in named], [name for name, _ in named])
 
     def _place(self, index: Any) -> Any:
-        return index if isinstance(index, slice) else checks.whole(type(self).__name__, "index", index)
+        return index if isinstance(index, slice) else checks.place(type(self).__name__, index, len(self))
 
     def _put(self, name: str, module: Any) -> None:
         self.add_module(name, module)
@@ -168,10 +168,14 @@ class _Named(Module):
         given = (
             entries.items() if isinstance(entries, (Mapping, _Named)) else checks.entries("update", "entries", entries)
         )
-        for name, entry in given:
-            self[name] = entry
+        for pair in given:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise ArgumentError(f"{type(self).__name__}: expected pairs of a name and an entry, got {pair!r}")
+            self[pair[0]] = pair[1]
 
     def __getitem__(self, key: str) -> Any:
+        if key not in self:
+            raise StateError(f"{type(self).__name__}: expected one of {list(self)}, got {checks.shown(key)}")
         return _items(self)[key]
 
     def __setitem__(self, key: str, entry: Any) -> None:
@@ -182,7 +186,7 @@ class _Named(Module):
         delattr(self, key)
 
     def __contains__(self, key: object) -> bool:
-        return key in _items(self)
+        return isinstance(key, str) and key in _items(self)
 
     def __len__(self) -> int:
         return len(_items(self))
@@ -234,7 +238,7 @@ class ParameterDict(_Named):
         self.register_parameter(key, _as_parameter(entry))
 
     def get(self, key: str, default: Any = None) -> Any:
-        return _items(self).get(key, default)
+        return _items(self).get(key, default) if isinstance(key, str) else default
 
     def extra_repr(self) -> str:
         return ", ".join(f"({name}): Parameter of shape {p.shape}" for name, p in _items(self).items())

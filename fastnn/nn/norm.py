@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from fastnn import init, ops
-from fastnn.arrays import as_array
 from fastnn.checks import flag, number, whole
 from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, ShapeError
@@ -191,9 +190,9 @@ class Normalize(Module):
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float], *, pixels: bool = True) -> None:
         super().__init__()
-        self.pixels = pixels
-        self.register_buffer("mean", np.atleast_1d(as_array(mean).astype(np.float32)))
-        self.register_buffer("std", np.atleast_1d(as_array(std).astype(np.float32)))
+        self.pixels = flag("Normalize", "pixels", pixels)
+        for name, value in (("mean", mean), ("std", std)):
+            self.register_buffer(name, np.atleast_1d(Tensor(value).numpy().astype(np.float32)))
         if self.mean.shape != self.std.shape or self.mean.ndim != 1 or not (self.std > 0).all():
             raise ArgumentError(f"Normalize: expected mean and std of one length, std positive, got {mean} and {std}")
 

@@ -312,6 +312,6 @@ class LSTMCell(RNNCellBase):
 
 
 def _nonlinearity(name: str, nonlinearity: str) -> int:
-    if nonlinearity not in ("tanh", "relu"):
+    if not isinstance(nonlinearity, str) or nonlinearity not in ("tanh", "relu"):
         raise ArgumentError(f"{name}: expected nonlinearity 'tanh' or 'relu', got {nonlinearity!r}")
     return TANH if nonlinearity == "tanh" else RELU

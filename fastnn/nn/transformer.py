@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import init, ops
+from fastnn.arrays import check_size
 from fastnn.checks import whole
+from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
 from fastnn.nn.attention import MultiheadAttention
@@ -223,4 +225,7 @@ class Transformer(Module):
     @staticmethod
     def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
         """(sz, sz), -infinity where a place would attend to a later one, 0 elsewhere."""
-        return Tensor(np.triu(np.full((sz, sz), -np.inf, dtype or np.float32), 1))
+        shape = (whole("generate_square_subsequent_mask", "sz", sz, 0),) * 2
+        check_size("generate_square_subsequent_mask", shape)
+        wanted = dtype_of("generate_square_subsequent_mask", np.float32 if dtype is None else dtype)
+        return Tensor(np.triu(np.full(shape, -np.inf), 1).astype(wanted))  # type: ignore[arg-type]

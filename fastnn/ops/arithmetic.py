@@ -302,7 +302,10 @@ def sqrt(input: Any) -> Tensor:
 def clamp_numbers(input: Tensor, min: float | None, max: float | None) -> Tensor:
     """x between two numbers; None where there is no bound."""
     low, high = (None if bound is None else number("clamp", "bound", bound, finite=False) for bound in (min, max))
-    return Clamp.apply(input, min=low, max=high)
+    try:
+        return Clamp.apply(input, min=low, max=high)
+    except OverflowError:
+        raise ArgumentError(f"clamp: expected bounds that {input.dtype} holds, got {min} and {max}") from None
 
 
 def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:

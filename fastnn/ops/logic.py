@@ -28,7 +28,7 @@ def _of_two(name: str, ufunc: np.ufunc, doc: str) -> Any:
             return Compare.apply(input, other, ufunc=ufunc)
         except ShapeError:
             raise
-        except TypeError as error:
+        except (AttributeError, OverflowError, TypeError) as error:
             if isinstance(error, FastnnError):
                 raise
             kinds = " and ".join(type(each).__name__ for each in (input, other))

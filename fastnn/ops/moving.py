@@ -327,7 +327,7 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tenso
     if a == b:
         raise ShapeError(f"diagonal: expected two dimensions, got {dim1} twice")
     x = movedim(x, (a, b), (-2, -1))
-    offset = whole("diagonal", "offset", offset)
+    offset = whole("diagonal", "offset", offset, -(2**62), 2**62)
     return Pick.apply(x, *_on_diagonal(x.shape[-2], x.shape[-1], offset), key=(..., SLOT, SLOT))
 
 
@@ -336,7 +336,7 @@ def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> T
     x = tensor_of(input)
     if not x.ndim:
         raise ShapeError("diag_embed: expected at least one dimension, got a number")
-    offset = whole("diag_embed", "offset", offset)
+    offset = whole("diag_embed", "offset", offset, -(2**62), 2**62)
     size = x.shape[-1] + abs(offset)
     check_size("diag_embed", (*x.shape[:-1], size, size))
     zeros = Tensor(np.zeros((*x.shape[:-1], size, size), x.dtype))

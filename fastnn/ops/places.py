@@ -110,7 +110,11 @@ def _key(x: Tensor, key: Any) -> tuple[Key, list[Any]]:
             parts.append(SLOT)
             places.append(part)
         else:
-            array = part.data.astype(bool) if _is_byte_mask(part) else as_array(getattr(part, "data", part))
+            array = (
+                part.data.astype(bool)
+                if _is_byte_mask(part)
+                else as_array(part.data if isinstance(part, Tensor) else part)
+            )
             array = array.astype(np.int64) if array.size == 0 and array.dtype.kind == "f" else array
             if array.dtype.kind == "b" and array.ndim:
                 _check_mask(x, parts, places, array)

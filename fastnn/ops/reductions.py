@@ -101,7 +101,7 @@ def numpys_names(function: F) -> F:
                     options[own] = options.pop(name)
         try:
             return function(input if isinstance(input, Tensor) else Tensor(input), *args, **options)  # type: ignore[operator]
-        except (TypeError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             if not isinstance(error, FastnnError):
                 _check_keepdim(function, args, options)
             raise

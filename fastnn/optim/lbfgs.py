@@ -13,7 +13,7 @@ from fastnn import versions
 from fastnn.checks import called, number, whole
 from fastnn.errors import ArgumentError
 
-from .optimizer import Array, Optimizer, is_penalized, penalty_gradient
+from .optimizer import Array, Optimizer, is_penalized, loss_of, penalty_gradient
 
 __all__ = ["LBFGS"]
 
@@ -142,7 +142,7 @@ class LBFGS(Optimizer):
 
     def _objective(self, loss: Any) -> float:
         sign = -1.0 if self.param_groups[0]["maximize"] else 1.0
-        return sign * float(loss.item() if hasattr(loss, "item") else loss) + (self.penalty() or 0.0)
+        return sign * loss_of("LBFGS", loss) + (self.penalty() or 0.0)
 
     def _gradient(self) -> Array:
         """Of all parameters, one after the other; 0 where there is none."""

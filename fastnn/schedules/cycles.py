@@ -51,7 +51,7 @@ class OneCycleLR(LRScheduler):
             )
         self.total_steps = whole("OneCycleLR", "total_steps", total_steps, 1)
         self.pct_start = number("OneCycleLR", "pct_start", pct_start, 0, 1)
-        if anneal_strategy not in ("cos", "linear"):
+        if not isinstance(anneal_strategy, str) or anneal_strategy not in ("cos", "linear"):
             raise ArgumentError(f"OneCycleLR: expected anneal_strategy 'cos' or 'linear', got {anneal_strategy!r}")
         groups = checked("OneCycleLR", optimizer).param_groups
         self.max_lrs = each_group("OneCycleLR", "rates", max_lr, len(groups))

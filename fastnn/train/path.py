@@ -12,7 +12,7 @@ from typing import overload
 import numpy as np
 
 from fastnn import weights
-from fastnn.checks import number, path, whole
+from fastnn.checks import entries, number, path, whole
 from fastnn.errors import ArgumentError, DataError
 from fastnn.files import make_folder
 
@@ -42,10 +42,11 @@ class ParameterPath(Sequence[State]):
     """
 
     def __init__(self, states: Sequence[State | Path], epochs: Sequence[float]) -> None:
+        states, epochs = entries("ParameterPath", "states", states), entries("ParameterPath", "epochs", epochs)
         if len(states) != len(epochs):
             raise ArgumentError(f"ParameterPath: expected one epoch a state, got {len(epochs)} for {len(states)}")
         self._states = tuple(states)
-        self.epochs = tuple(map(float, epochs))
+        self.epochs = tuple(float(number("ParameterPath", "an epoch", each)) for each in epochs)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> ParameterPath:

@@ -22,6 +22,7 @@ from fastnn.interop.onnx.forms import FORMS, is_random
 from fastnn.interop.onnx.writer import Inexpressible, Writer, identity
 from fastnn.nn import Module
 from fastnn.nn.modes import mode
+from fastnn.nn.module import check_model
 from fastnn.plan.inputs import Inputs, arguments
 from fastnn.plan.trace import Graph, trace
 from fastnn.tensors import no_grad
@@ -111,8 +112,7 @@ def export(
     >>> exported.inputs, exported.outputs, exported.nodes
     ({'input': ('N', 4)}, {'output': ('N', 3)}, 3)
     """
-    if not isinstance(model, Module):
-        raise ArgumentError(f"onnx.export: expected a model (an nn.Module), got {type(model).__name__}")
+    check_model("onnx.export", model)
     with needs("onnx", "onnx"):
         from onnx import checker
     batch = None if batch is None else whole("onnx.export", "batch", batch, 1)

@@ -74,6 +74,8 @@ class OnnxModel(Module):
 
     def __init__(self, contents: Contents, outputs: list[str] | None = None) -> None:
         super().__init__()
+        if not isinstance(contents, Contents):
+            raise ArgumentError(f"OnnxModel: expected what a file holds, got {type(contents).__name__}: use onnx.load")
         made = {name for node in contents.nodes for name in node.outputs} | {name for name, _, _ in contents.inputs}
         if outputs is None:
             outputs = [name for name in contents.outputs if name not in contents.text_outputs]

@@ -12,7 +12,7 @@ import numpy as np
 from fastnn import ops, versions
 from fastnn.arrays import as_array
 from fastnn.checks import entries, number
-from fastnn.errors import NonFiniteError, ShapeError
+from fastnn.errors import ArgumentError, NonFiniteError, ShapeError
 from fastnn.habits import no_such_name
 from fastnn.tensors import Array, Tensor
 
@@ -98,6 +98,7 @@ def parameters_to_vector(parameters: Iterable[Any]) -> Tensor:
 def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
     """Writes the entries of `vec` to the parameters, in their order. Raises ShapeError where their number differs."""
     given = entries("vector_to_parameters", "parameters", parameters)
+    _check_parameters("vector_to_parameters", given)
     values: Array = vec.data if isinstance(vec, Tensor) else as_array(vec)
     total = sum(p.numel() for p in given)
     if values.shape != (total,):
@@ -109,12 +110,20 @@ def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
         at += p.numel()
 
 
+def _check_parameters(where: str, given: list[Any]) -> None:
+    for each in given:
+        if not isinstance(each, Tensor):
+            raise ArgumentError(f"{where}: expected parameters, got {type(each).__name__}")
+
+
 def _several(given: Any) -> list[Any]:
     return [given] if isinstance(given, (Tensor, np.ndarray)) else entries("", "parameters", given)
 
 
 def _gradients(parameters: Any) -> list[Array]:
-    found = [p.grad for p in _several(parameters)]
+    given = _several(parameters)
+    _check_parameters("gradients", given)
+    found = [p.grad for p in given]
     return [grad.data if isinstance(grad, Tensor) else grad for grad in found if grad is not None]
 
 

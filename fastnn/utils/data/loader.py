@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import ops
-from fastnn.checks import whole
+from fastnn.checks import shown, whole
 from fastnn.errors import ArgumentError, DTypeError
 from fastnn.tensors import Tensor
 
@@ -30,6 +30,8 @@ def default_collate(batch: list[Any]) -> Any:
     >>> label.tolist(), [part.tolist() for part in x]
     ([0, 1], [[1.0, 3.0], [2.0, 4.0]])
     """
+    if not isinstance(batch, (list, tuple)) or not batch:
+        raise ArgumentError(f"default_collate: expected a list of samples, got {shown(batch)}")
     first = batch[0]
     if isinstance(first, Tensor):
         return ops.stack(batch) if any(x.requires_grad for x in batch) else Tensor(np.stack([x.data for x in batch]))
