@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn import ops
 from fastnn.autograd import functional
-from fastnn.checks import called, mapping, text
+from fastnn.checks import called, entries, mapping, text
 from fastnn.errors import ArgumentError, ShapeError, StateError
 from fastnn.nn import Module
 from fastnn.nn.module import check_model
@@ -121,7 +121,8 @@ def vjp(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], t
 
 def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     """(func(*primals), how fast it changes along the tangents)."""
-    return functional.jvp(func, tuple(primals), tuple(tangents), create_graph=_depth.within > 0)
+    given = (tuple(entries("jvp", name, value)) for name, value in (("primals", primals), ("tangents", tangents)))
+    return functional.jvp(func, *given, create_graph=_depth.within > 0)
 
 
 def hvp(func: Callable[..., Any], primals: Any, tangents: Any) -> Any:

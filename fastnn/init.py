@@ -63,8 +63,8 @@ def uniform_(tensor: P, a: float = 0.0, b: float = 1.0, generator: None = None) 
     """
     check_options("uniform_", generator=generator)
     a, b = number("uniform_", "a", a), number("uniform_", "b", b)
-    if not math.isfinite(b - a):
-        raise ArgumentError(f"uniform_: expected a finite distance from a to b, got {a} and {b}")
+    if not 0 <= b - a < math.inf:
+        raise ArgumentError(f"uniform_: expected a <= b, at a finite distance, got {a} and {b}")
     return _drawn(tensor, lambda generator, shape: generator.uniform(a, b, shape))
 
 
@@ -247,6 +247,8 @@ def _drawn(tensor: P, draw: Callable[[np.random.Generator, tuple[int, ...]], Any
 
 def _filled(tensor: P, values: Any) -> P:
     array = _array(tensor)
+    if not array.flags.writeable:
+        raise ArgumentError("init: expected a parameter that can be written to, got read-only data")
     array[...] = values
     versions.wrote(array)
     return tensor

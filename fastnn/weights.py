@@ -48,6 +48,8 @@ def save(model: Any, path: str | os.PathLike[str], *, note: str | None = None) -
     from safetensors import SafetensorError
     from safetensors.numpy import save as to_bytes
 
+    if note is not None:
+        checks.text("weights.save", "note", note)
     state = model.state_dict() if hasattr(model, "state_dict") else model
     if not isinstance(state, Mapping):
         raise ArgumentError(f"expected a model or a mapping from names to arrays, got {type(state).__name__}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.console import shown
-from fastnn.errors import DTypeError, LabelError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 
 from .frames import as_labels, as_samples, check_missing
 from .samples_html import samples_html
@@ -133,6 +133,15 @@ class Dataset:
         >>> len(load("digits").subset(slice(100)))
         100
         """
+        chosen = np.arange(len(self))
+        try:
+            chosen = np.atleast_1d(chosen[indices])
+        except (IndexError, TypeError, ValueError) as error:
+            raise ArgumentError(
+                f"subset: expected indices of {len(self)} images, a mask or a slice ({error})"
+            ) from None
+        if chosen.ndim != 1:
+            raise ShapeError(f"subset: expected a list of indices, got shape {chosen.shape}")
         files = np.array(self.files)[indices].tolist() if self.files else ()
         return self.like(self.images[indices], self.labels[indices], files)
 

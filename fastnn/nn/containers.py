@@ -20,9 +20,7 @@ class _Listed(Module):
         return self
 
     def extend(self: L, modules: Iterable[Any]) -> L:
-        if not isinstance(modules, Iterable):
-            raise ArgumentError(f"{type(self).__name__}.extend: expected several modules, got {modules!r}")
-        for module in list(modules):
+        for module in checks.entries(f"{type(self).__name__}.extend", "modules", modules):
             self.append(module)
         return self
 
@@ -88,7 +86,7 @@ class ModuleList(_Listed):
         self.extend(() if modules is None else modules)
 
     def __add__(self, other: Iterable[Module]) -> ModuleList:
-        return ModuleList([*self, *other])
+        return ModuleList([*self, *checks.entries("ModuleList", "modules", other)])
 
     def __iadd__(self, modules: Iterable[Module]) -> ModuleList:
         return self.extend(modules)

@@ -18,7 +18,10 @@ from fastnn.values import Values
 if TYPE_CHECKING:
     from fastnn.nn.module import Module
 
-__all__ = ["Members", "Parameter", "new_parameter"]
+__all__ = ["MOST_LAYERS", "Members", "Parameter", "new_parameter"]
+
+
+MOST_LAYERS = 10_000  # that one module makes: more is a mistake, and would take for ever
 
 
 class Parameter(Tensor):

@@ -11,7 +11,7 @@ from fastnn import init, ops
 from fastnn.checks import flag, number, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
-from fastnn.nn.members import new_parameter
+from fastnn.nn.members import MOST_LAYERS, new_parameter
 from fastnn.nn.module import Module, Parameter
 from fastnn.nn.utils.rnn import PackedSequence
 from fastnn.ops.common import layer_input
@@ -57,7 +57,7 @@ class RNNBase(Module):
             raise ArgumentError(f"{name}: expected proj_size=0, got {proj_size!r}: put an nn.Linear behind the layer")
         self.input_size = whole(name, "input_size", input_size, 1)
         self.hidden_size = whole(name, "hidden_size", hidden_size, 1)
-        self.num_layers = whole(name, "num_layers", num_layers, 1)
+        self.num_layers = whole(name, "num_layers", num_layers, 1, MOST_LAYERS)
         self.bias, self.batch_first = flag(name, "bias", bias), flag(name, "batch_first", batch_first)
         self.bidirectional = flag(name, "bidirectional", bidirectional)
         self.dropout, self.proj_size = number(name, "dropout", dropout, 0, 1), 0

@@ -325,7 +325,8 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any
 def randperm(n: int, *, generator: Any = None, dtype: Any = np.int64, device: Any = None, requires_grad: bool = False,
              **rest: Any) -> Tensor:  # fmt: skip
     """0 to n - 1 in random order, int64."""
-    found = drawn(Permutation, "randperm", sizes("randperm", (n,)), generator, dtype=dtype_of("randperm", dtype))
+    count = sizes("randperm", (n,) if is_whole(n) else ((n,),))
+    found = drawn(Permutation, "randperm", count, generator, dtype=dtype_of("randperm", dtype))
     _made("randperm", np.zeros(0), None, device, False, rest)
     return found.requires_grad_() if requires_grad else found
 

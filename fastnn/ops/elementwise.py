@@ -273,7 +273,7 @@ def floor_divide(input: Any, other: Any) -> Tensor:
 
 def round(input: Any, *, decimals: int = 0) -> Tensor:
     """The nearest number with so many decimals, of two the even one; its gradient is 0."""
-    if not whole("round", "decimals", decimals):
+    if not whole("round", "decimals", decimals, -300, 300):
         return rint(input)
     return div(rint(mul(input, 10.0**decimals)), 10.0**decimals)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.arrays import check_size
-from fastnn.checks import choice, is_whole, whole
+from fastnn.checks import choice, is_whole, shown, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import axes, axis, tensor_of
 from fastnn.ops.joining import cat, stack, where
@@ -77,7 +77,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     [(2, 2), (2, 2), (1, 2)]
     """
     x = tensor_of(input)
-    whole("chunk", "chunks", chunks, 1)
+    chunks = whole("chunk", "chunks", chunks, 1, 1 << 20)
     length = x.shape[axis("chunk", dim, x.ndim)]
     return split(x, -(-length // chunks), dim) if length else split(x, [0] * chunks, dim)
 
@@ -185,6 +185,8 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, outpu
     counts = tensor_of(repeats).detach().data
     if counts.ndim != 1 or len(counts) not in (1, x.shape[dim]):
         raise ShapeError(f"repeat_interleave: expected {x.shape[dim]} numbers of repeats, got shape {counts.shape}")
+    if counts.dtype.kind not in "iu" or counts.min(initial=0) < 0:
+        raise ArgumentError(f"repeat_interleave: expected whole numbers of at least 0, got {shown(repeats)}")
     return index_select(x, dim, np.repeat(np.arange(x.shape[dim]), counts))
 
 

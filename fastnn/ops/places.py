@@ -241,7 +241,7 @@ def _within(op: str, call: Any, *args: Any, **attributes: Any) -> Any:
     """call(...), with NumPy's word for an index out of range, and for values that do not fit, as a ShapeError."""
     try:
         return call(*args, **attributes)
-    except (IndexError, ValueError) as error:
+    except (IndexError, OverflowError, ValueError) as error:
         if isinstance(error, FastnnError):
             raise
         raise ShapeError(f"{op}: {error}") from None
@@ -300,7 +300,10 @@ def index_select(input: Any, dim: int, index: Any) -> Tensor:
 def _values(op: str, x: Tensor, src: Any, shape: tuple[int, ...]) -> Tensor:
     """What is written: a number for all, or the first entries of a tensor; in x's type."""
     if is_number(src):
-        return Tensor(np.asarray(src, x.dtype))
+        try:
+            return Tensor(np.asarray(src, x.dtype))
+        except (OverflowError, ValueError):
+            raise ArgumentError(f"{op}: expected a number that {x.dtype} holds, got {src}") from None
     values = src if isinstance(src, Tensor) else Tensor(src)
     if values.ndim != len(shape) or any(size > have for size, have in zip(shape, values.shape, strict=False)):
         raise ShapeError(f"{op}: expected values of at least the index's shape {shape}, got {values.shape}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import number, whole
+from fastnn.checks import entries, is_whole, number, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import floating, weight_of
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -84,10 +84,10 @@ def _last(
 ) -> Tensor:
     weight, bias = _both(op, weight, bias)
     x = floating(input, None if weight is None else weight.dtype)
-    try:
-        shape = tuple(shape)
-    except TypeError:
-        raise ArgumentError(f"{op}: expected normalized_shape to be a list of sizes, got {shape!r}") from None
+    if not isinstance(shape, tuple):  # as of a layer
+        shape = tuple(entries(op, "normalized_shape", shape))
+    if not all(map(is_whole, shape)):
+        raise ArgumentError(f"{op}: expected normalized_shape to be a list of sizes, got {shape!r}")
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError(f"{op}: expected input of shape (..., {str(shape)[1:-1].rstrip(',')}), got {x.shape}")
     for name, tensor in (("weight", weight), ("bias", bias)):

@@ -108,7 +108,7 @@ class Optimizer:
         self.param_groups: list[Group] = []
         if hasattr(params, "parameters"):
             raise ArgumentError(f"{self._name}: expected parameters, got {type(params).__name__}: pass .parameters()")
-        if hasattr(params, "data"):
+        if isinstance(params, np.ndarray) or hasattr(params, "data"):
             raise ArgumentError(f"{self._name}: expected parameters in a list, got one parameter: write [parameter]")
         given = entries(self._name, "params", params)
         if not given:

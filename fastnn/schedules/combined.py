@@ -69,6 +69,7 @@ class ChainedScheduler(LRScheduler):
     """Several schedules at once: lr₀ times the product of what each makes of it, relative to its own lr₀."""
 
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: HasGroups | None = None) -> None:
+        schedulers = entries("ChainedScheduler", "schedulers", schedulers)
         of_first = next((getattr(each, "optimizer", None) for each in schedulers), None)
         self.schedulers = _parts("ChainedScheduler", schedulers, of_first if optimizer is None else optimizer)
         super().__init__(self.schedulers[0].optimizer)

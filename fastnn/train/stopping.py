@@ -209,7 +209,7 @@ def best_index(values: Sequence[float], min_delta: float, mode: str) -> int | No
 
 def check_monitor(who: str, monitor: str) -> str:
     """The mode of what is monitored; ArgumentError where it is no measurement."""
-    if monitor not in MONITORED:
+    if not isinstance(monitor, str) or monitor not in MONITORED:
         raise ArgumentError(f"{who}: expected one of {', '.join(MONITORED)}, got {monitor!r}")
     return "min" if monitor.partition("_")[2] in FALLING else "max"
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn import ops, versions
 from fastnn.arrays import as_array
-from fastnn.checks import entries, number
+from fastnn.checks import entries, flag, number
 from fastnn.errors import ArgumentError, NonFiniteError, ShapeError
 from fastnn.habits import no_such_name
 from fastnn.tensors import Array, Tensor
@@ -61,7 +61,7 @@ def clip_grad_norm_(
     max_norm = number("clip_grad_norm_", "max_norm", max_norm, 0, finite=False)
     gradients = _gradients(parameters)
     norm = _norm(gradients, norm_type)
-    if error_if_nonfinite and not math.isfinite(norm):
+    if flag("clip_grad_norm_", "error_if_nonfinite", error_if_nonfinite) and not math.isfinite(norm):
         raise NonFiniteError(f"clip_grad_norm_: the norm of the gradients is {norm}")
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:  # NaN, too
@@ -83,9 +83,9 @@ def get_total_norm(
     tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
 ) -> Tensor:
     """The norm of all tensors together, as of one vector."""
-    arrays = [x.data if isinstance(x, Tensor) else np.asarray(x) for x in _several(tensors)]
+    arrays = [Tensor(x).numpy() if not isinstance(x, Tensor) else x.numpy() for x in _several(tensors)]
     norm = _norm(arrays, norm_type)
-    if error_if_nonfinite and not math.isfinite(norm):
+    if flag("get_total_norm", "error_if_nonfinite", error_if_nonfinite) and not math.isfinite(norm):
         raise NonFiniteError(f"get_total_norm: the norm is {norm}")
     return Tensor(np.asarray(norm, arrays[0].dtype if arrays else np.float32))
 
