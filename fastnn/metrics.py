@@ -185,6 +185,11 @@ def _classes(where: str, targets: Any, outputs: Any) -> tuple[Array, Array]:
         found = found.argmax(1)
     elif found.ndim == 2:
         found = (found[:, 0] > 0).astype(np.int64) if found.dtype.kind == "f" else found[:, 0]
+    for each in (y, found):
+        if each.dtype.kind not in "biufUS" and not (
+            each.dtype.kind == "O" and all(isinstance(v, str) for v in each.flat)
+        ):
+            raise DTypeError(f"{where}: expected classes as numbers or text, got {each.dtype}")
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.ndim != 1 or found.shape != y.shape or not len(y):
         raise ShapeError(f"{where}: expected a class for each of N labels, got {y.shape} and {np.shape(outputs)}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastnn.checks import number, shown, whole
+from fastnn.checks import flag, number, shown, whole
 from fastnn.errors import DTypeError, ShapeError
 
 _BLOCK = 32  # images moved at once, so that coordinates and weights stay in the cache, and malloc keeps its pages
@@ -50,7 +50,7 @@ class Augment:
             "rotate": number("Augment", "rotate", self.rotate, 0, expected=moved),
             "scale": number("Augment", "scale", self.scale, 0, below=1, expected=stretched),
             "shear": number("Augment", "shear", self.shear, 0, expected=stretched),
-            "flip": bool(self.flip),
+            "flip": flag("Augment", "flip", self.flip),
         }
         for name, value in plain.items():
             object.__setattr__(self, name, value)

@@ -209,7 +209,12 @@ class MultivariateNormal(Distribution):
             covariance = loss_target("MultivariateNormal", covariance_matrix, "covariance_matrix")
             if covariance.requires_grad:
                 raise ArgumentError("MultivariateNormal: no gradient flows into covariance_matrix: pass scale_tril")
-            scale_tril = np.linalg.cholesky(covariance.data)
+            if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
+                raise ShapeError(f"MultivariateNormal: expected a square covariance_matrix, got {covariance.shape}")
+            try:
+                scale_tril = np.linalg.cholesky(covariance.data)
+            except np.linalg.LinAlgError:
+                raise ArgumentError("MultivariateNormal: expected a positive definite covariance_matrix") from None
         self.scale_tril = loss_target("MultivariateNormal", scale_tril, "scale_tril").astype(self.loc.dtype)
         if not size or self.scale_tril.shape != (size, size):
             raise ShapeError(

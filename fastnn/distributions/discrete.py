@@ -155,6 +155,8 @@ class Poisson(Distribution):
 
     def log_prob(self, value: Any) -> Tensor:
         counts = np.asarray(loss_target("log_prob", value, "value").detach().data, np.float64)
+        if not (counts >= 0).all():
+            raise ArgumentError("Poisson.log_prob: expected counts of at least 0")
         factorials = np.vectorize(math.lgamma, otypes=[np.float64])(counts + 1).astype(self.rate.dtype)
         return counts.astype(self.rate.dtype) * self.rate.log() - self.rate - factorials
 

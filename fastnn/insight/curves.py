@@ -103,7 +103,7 @@ def confusion_matrix(confusion: Array | Sequence[Sequence[int]], classes: Sequen
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
-    confusion = np.asarray(confusion)
+    confusion = Tensor(confusion).numpy()
     count = len(confusion) if confusion.ndim else 0
     if confusion.shape != (count, count):
         raise ArgumentError(f"confusion_matrix: expected a matrix (K, K), got {confusion.shape}")

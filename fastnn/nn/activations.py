@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import ops
-from fastnn.checks import number, whole
-from fastnn.errors import ArgumentError
+from fastnn.checks import choice, number, whole
 from fastnn.habits import check_options
 from fastnn.init import constant_
 from fastnn.nn.applied import Applied
@@ -85,9 +84,7 @@ class GELU(Module):
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
-        if approximate not in ("none", "tanh"):
-            raise ArgumentError(f"GELU: expected approximate='none' or 'tanh', got {approximate!r}")
-        self.approximate = approximate
+        self.approximate = choice("GELU", "approximate", approximate, ("none", "tanh"))
 
     def forward(self, x: Any) -> Tensor:
         return ops.gelu(x, self.approximate)

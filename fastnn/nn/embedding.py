@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from fastnn import init, ops
 from fastnn.arrays import as_array
-from fastnn.checks import flag, number, whole
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.checks import choice, flag, number, whole
+from fastnn.errors import ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.applied import Applied
 from fastnn.nn.members import new_parameter
@@ -119,9 +119,7 @@ class EmbeddingBag(_Table):
             "max_norm": max_norm, "scale_grad_by_freq": scale_grad_by_freq, "padding_idx": padding_idx,
             "include_last_offset": include_last_offset, "device": device, "dtype": dtype,
         }  # fmt: skip
-        if mode not in ("sum", "mean", "max"):
-            raise ArgumentError(f"EmbeddingBag: expected mode 'sum', 'mean' or 'max', got {mode!r}")
-        self.mode = mode
+        self.mode = choice("EmbeddingBag", "mode", mode, ("sum", "mean", "max"))
         self._set_up(num_embeddings, embedding_dim, padding_idx, _weight, options)
 
     def forward(self, input: Any, offsets: Any = None, per_sample_weights: Any = None) -> Tensor:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.arrays import as_array, check_size
-from fastnn.checks import is_number, is_whole, number, shown
+from fastnn.checks import is_number, is_whole, number, shown, whole
 from fastnn.devices import cpu_only
 from fastnn.dtypes import dtype_of, get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
@@ -237,11 +237,11 @@ def arange(
     ]
     if bounds[2] == 0 or (bounds[1] - bounds[0]) / bounds[2] < 0:
         raise ArgumentError(f"arange: expected a step from start towards end, got {bounds[2]:g}")
-    whole = all(isinstance(value, int) for value in bounds)
+    integers = all(isinstance(value, int) for value in bounds)
     count = max(0, math.ceil((bounds[1] - bounds[0]) / bounds[2]))
     check_size("arange", (count,))
     array = bounds[0] + np.arange(count) * bounds[2]
-    own = np.int64 if whole else get_default_dtype()
+    own = np.int64 if integers else get_default_dtype()
     return _made("arange", array, own if dtype is None else dtype, device, requires_grad, rest)
 
 
@@ -255,7 +255,7 @@ def linspace(
     >>> fnn.linspace(0, 1, 3)
     Tensor([0. , 0.5, 1. ])
     """
-    (count,) = sizes("linspace", (steps,))
+    (count,) = sizes("linspace", (whole("linspace", "steps", steps, 0),))
     array = np.linspace(number("linspace", "start", start), number("linspace", "end", end), count)
     return _made("linspace", array, get_default_dtype() if dtype is None else dtype, device, requires_grad, rest)
 

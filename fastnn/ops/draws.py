@@ -203,7 +203,7 @@ def randn_like(
     check_options("randn_like", layout=layout, device=device, memory_format=memory_format)
     x = input if isinstance(input, Tensor) else Tensor(input)
     found = RandnLike.apply(x, dtype=_dtype("randn_like", x, dtype))
-    return found.requires_grad_() if requires_grad else found
+    return found.requires_grad_() if flag("randn_like", "requires_grad", requires_grad) else found
 
 
 def rand_like(
@@ -225,7 +225,7 @@ def rand_like(
     check_options("rand_like", layout=layout, device=device, memory_format=memory_format)
     x = input if isinstance(input, Tensor) else Tensor(input)
     found = RandLike.apply(x, dtype=_dtype("rand_like", x, dtype))
-    return found.requires_grad_() if requires_grad else found
+    return found.requires_grad_() if flag("rand_like", "requires_grad", requires_grad) else found
 
 
 def bernoulli(input: Any, p: Any = None, *, generator: Any = None, out: None = None) -> Tensor:

@@ -280,7 +280,8 @@ def round(input: Any, *, decimals: int = 0) -> Tensor:
 
 def frac(input: Any) -> Tensor:
     """What is behind the point, with the sign of x."""
-    return sub(input, trunc(input))
+    x = floating(input)
+    return sub(x, trunc(x))
 
 
 def erfc(input: Any) -> Tensor:

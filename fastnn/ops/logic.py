@@ -64,7 +64,7 @@ def _bitwise(name: str, ufunc: np.ufunc, doc: str) -> Any:
     @functools.wraps(operator)
     def checked(input: Any, other: Any) -> Tensor:
         for each in (input, other):
-            dtype = each.dtype if hasattr(each, "dtype") else as_array(each).dtype
+            dtype = each.dtype if isinstance(each, (Tensor, np.ndarray)) else as_array(each).dtype
             if dtype.kind not in "biu":
                 raise DTypeError(f"{name}: expected booleans or integers, got {dtype}: write (x > 0) & (y > 0)")
         return operator(input, other)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import number
+from fastnn.checks import flag, number
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import floating, loss_target
 from fastnn.ops.joining import where
@@ -167,6 +167,7 @@ def poisson_nll_loss(
     """
     check_loss("poisson_nll_loss", reduction, size_average, reduce)
     x, t = _pair("poisson_nll_loss", input, target)
+    log_input, full = flag("poisson_nll_loss", "log_input", log_input), flag("poisson_nll_loss", "full", full)
     losses = x.exp() - t * x if log_input else x - t * (x + eps).log()
     if full:
         many = where(t > 1, t, 1.0)

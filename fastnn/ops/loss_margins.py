@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.checks import number
+from fastnn.checks import flag, number
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.ops.common import floating, loss_target
 from fastnn.ops.joining import where
@@ -46,7 +46,7 @@ def triplet_margin_loss(
     check_loss("triplet_margin_loss", reduction, size_average, reduce)
     margin = number("triplet_margin_loss", "margin", margin, above=0)
     near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
-    if swap:
+    if flag("triplet_margin_loss", "swap", swap):
         other = pairwise_distance(positive, negative, p, eps)
         far = where(other < far, other, far)
     return reduced((near - far + margin).clamp(min=0), reduction)
@@ -65,7 +65,7 @@ def margin_ranking_loss(
     check_loss("margin_ranking_loss", reduction, size_average, reduce)
     a, b = same_shape("margin_ranking_loss", input1, input2)
     t = loss_target("margin_ranking_loss", target).astype(a.dtype)
-    return reduced((margin - t * (a - b)).clamp(min=0), reduction)
+    return reduced((number("margin_ranking_loss", "margin", margin) - t * (a - b)).clamp(min=0), reduction)
 
 
 def cosine_embedding_loss(

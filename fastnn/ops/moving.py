@@ -77,7 +77,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     [(2, 2), (2, 2), (1, 2)]
     """
     x = tensor_of(input)
-    chunks = whole("chunk", "chunks", chunks, 1, 1 << 20)
+    chunks = whole("chunk", "chunks", chunks, 1, 1 << 16)
     length = x.shape[axis("chunk", dim, x.ndim)]
     return split(x, -(-length // chunks), dim) if length else split(x, [0] * chunks, dim)
 
@@ -88,7 +88,7 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Te
     dim = axis("tensor_split", dim, x.ndim)
     length = x.shape[dim]
     if is_whole(indices_or_sections):
-        count = whole("tensor_split", "sections", indices_or_sections, 1, 1 << 20)
+        count = whole("tensor_split", "sections", indices_or_sections, 1, 1 << 16)
         ends = np.cumsum([length // count + (i < length % count) for i in range(count)]).tolist()[:-1]
     else:
         ends = list(_sizes("tensor_split", (indices_or_sections,)))

@@ -90,6 +90,7 @@ ger = outer
 
 
 def _added(input: Any, product: Tensor, beta: float, alpha: float) -> Tensor:
+    beta, alpha = number("beta", "beta", beta, finite=False), number("alpha", "alpha", alpha, finite=False)
     product = product if alpha == 1 else product * alpha
     return product if beta == 0 else product + (input if beta == 1 else input * beta)
 

@@ -197,6 +197,7 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
 
 def permute(input: Tensor, *dims: Any) -> Tensor:
     """The dimensions in the given order."""
+    input = tensor_of(input)
     order = tuple(axis("permute", d, input.ndim) for d in _ints("permute", dims))
     if sorted(order) != list(range(input.ndim)):
         raise ShapeError(f"permute: expected an order of {input.ndim} dimensions, got {order}")
@@ -241,6 +242,8 @@ view = reshape  # a view where NumPy can give one
 def _windows(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """Windows of `size` entries along `dimension`, every `step`; the entries of each in a new last dimension."""
     dim = axis("unfold", dimension, x.ndim)
+    if not (is_whole(size) and is_whole(step)):
+        raise ArgumentError(f"unfold: expected size and step as integers, got {size!r} and {step!r}")
     if not 0 < size <= x.shape[dim] or step < 1:
         raise ShapeError(f"unfold: expected windows of 1 to {x.shape[dim]} entries and steps from 1, got {size, step}")
     places = np.arange(0, x.shape[dim] - size + 1, step)[:, None] + np.arange(size)

@@ -231,7 +231,11 @@ def histc(input: Any, bins: int = 100, min: float = 0, max: float = 0) -> Tensor
         raise ArgumentError(f"histc: expected min <= max, got {min} and {max}")
     low, high = (min, max) if min != max or not x.size else (x.min(), x.max())
     low, high = (low - 1, high + 1) if low == high else (low, high)
-    return Tensor(np.histogram(x, whole("histc", "bins", bins, 1), (low, high))[0].astype(x.dtype))
+    bins = whole("histc", "bins", bins, 1, 1 << 40)
+    try:
+        return Tensor(np.histogram(x, bins, (low, high))[0].astype(x.dtype))
+    except (OverflowError, ValueError) as error:  # of a range that is not finite, or too narrow
+        raise ArgumentError(f"histc: expected {bins} intervals from {low} to {high} to be possible ({error})") from None
 
 
 def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
@@ -246,6 +250,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     labels = tensor_of(tensor)
     if labels.dtype.kind not in "iu":
         raise DTypeError(f"one_hot: expected integers as labels, got {labels.dtype}: y.long()")
+    num_classes = whole("one_hot", "num_classes", num_classes, -1)
     if num_classes == -1:
         num_classes = int(labels.data.max(initial=-1)) + 1
     return OneHot.apply(labels, classes=whole("one_hot", "num_classes", num_classes, 1))

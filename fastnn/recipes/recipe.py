@@ -246,9 +246,9 @@ def augmentation(dataset: str, model: str = "cnn") -> Augment:
     """Random movements that leave the classes of a data set as they are: with reflections where they are known to. The
     recipes `best`, `resnet` and `mobile`, which see an image many times, also change their size and slant.
     """
-    if dataset in ("fashion-mnist", "cifar10"):
+    if text("augmentation", "dataset", dataset) in ("fashion-mnist", "cifar10"):
         return Augment(shift=2, flip=True)
-    if model in ("best", "resnet", "mobile"):
+    if text("augmentation", "model", model) in ("best", "resnet", "mobile"):
         return Augment(shift=2, rotate=10, scale=0.1, shear=0.1)
     return Augment(shift=1, rotate=10)
 

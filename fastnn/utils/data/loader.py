@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import ops
-from fastnn.checks import shown, whole
+from fastnn.checks import called, flag, shown, whole
 from fastnn.errors import ArgumentError, DTypeError
 from fastnn.tensors import Tensor
 
@@ -103,6 +103,10 @@ class DataLoader:
     ) -> None:
         self.dataset, self.num_workers, self.pin_memory, self.generator = dataset, num_workers, pin_memory, generator
         self.iterated = isinstance(dataset, IterableDataset)
+        shuffle = flag("DataLoader", "shuffle", False if shuffle is None else shuffle)
+        drop_last = flag("DataLoader", "drop_last", drop_last)
+        if collate_fn is not None:
+            called("DataLoader", "collate_fn", collate_fn)
         if batch_size is not None:
             batch_size = whole("DataLoader", "batch_size", batch_size, 1)
         if sampler is not None and shuffle:
