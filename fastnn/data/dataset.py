@@ -16,6 +16,8 @@ from .frames import as_labels, as_samples, check_missing
 from .samples_html import samples_html
 from .split import stratified_split
 
+MOST_CLASSES = 1_000_000
+
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class Dataset:
@@ -90,6 +92,11 @@ class Dataset:
         number = labels.shape[1] if labels.ndim == 2 else 0
         if labels.dtype == np.int64 and len(labels):
             number = int(labels.max()) + 1
+            if number > MOST_CLASSES:
+                raise LabelError(
+                    f"expected labels of at most {MOST_CLASSES:,} classes, from 0 on, got {number - 1}: for values, "
+                    "pass floating targets"
+                )
             if labels.min() < 0 or (classes and number > len(classes)):
                 limit = f"0 to {len(classes) - 1}" if classes else "0 and above"
                 raise LabelError(f"expected labels {limit}, got labels from {labels.min()} to {labels.max()}")

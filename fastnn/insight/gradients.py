@@ -286,7 +286,7 @@ def gradgradcheck(
     """
     if not callable(function):
         raise ArgumentError(f"gradgradcheck: expected a model or a function of tensors, got {type(function).__name__}")
-    given = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+    given, seed = inputs if isinstance(inputs, (tuple, list)) else (inputs,), whole("gradgradcheck", "seed", seed, 0)
     if grad_outputs is None:
         state = random.get_state()
         twin = copy.deepcopy(function).double() if isinstance(function, Module) else function
