@@ -14,7 +14,7 @@ from fastnn.autograd import functional
 from fastnn.checks import called, entries, mapping, text
 from fastnn.errors import ArgumentError, ShapeError, StateError
 from fastnn.nn import Module
-from fastnn.nn.module import check_model
+from fastnn.nn.module import expect_module
 from fastnn.recording import enable_grad
 from fastnn.tensors import Tensor
 from fastnn.trees import flatten, is_tree, unflatten
@@ -208,7 +208,7 @@ def functional_call(
 
     Gradients flow into those that are given. Raises StateError for names that the module does not have.
     """
-    check_model("functional_call", module)
+    expect_module("functional_call", module)
     dicts = parameter_and_buffer_dicts
     given: dict[str, Any] = {}
     for part in dicts if isinstance(dicts, (tuple, list)) else (dicts,):

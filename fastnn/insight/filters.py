@@ -16,7 +16,7 @@ from fastnn.insight.graph import operator_name
 from fastnn.insight.signals import on_the_tape
 from fastnn.nn import Conv2d, Linear, Module
 from fastnn.nn.modes import mode
-from fastnn.nn.module import check_model
+from fastnn.nn.module import expect_module
 from fastnn.tape import Array, computed, enable_grad
 from fastnn.tensors import Tensor
 
@@ -70,7 +70,7 @@ def class_weights(
     >>> class_weights(fnn.recipes.linear()).images.shape
     (10, 1, 28, 28)
     """
-    check_model("class_weights", model)
+    expect_module("class_weights", model)
     layers = [m for m in model.modules() if isinstance(m, (Linear, Conv2d))]
     if len(layers) != 1 or not isinstance(layers[0], Linear):
         raise ArgumentError(
@@ -106,7 +106,7 @@ def filters(model: Module, layer: str | None = None) -> Weights:
     >>> filters(fnn.recipes.cnn()).images.shape
     (32, 1, 3, 3)
     """
-    check_model("filters", model)
+    expect_module("filters", model)
     found = {name: m for name, m in model.named_modules() if isinstance(m, Conv2d)}
     name = next(iter(found), None) if layer is None else layer
     if name is None or name not in found:
@@ -184,7 +184,7 @@ def layer_outputs(model: Module, x: Any) -> list[tuple[str, Array]]:
 
     Args, errors and names are those of `feature_maps`.
     """
-    check_model("feature_maps", model)
+    expect_module("feature_maps", model)
     image = x.numpy() if isinstance(x, Tensor) else as_array(x)
     given = on_the_tape(model, image[np.newaxis] if image.ndim == 3 else image)
     if given.ndim != 4 or given.shape[0] != 1:

@@ -349,7 +349,7 @@ class Module(Members, Hooked):
         return html_table(rows, f"{type(self).__name__}: {total:,} parameters", left=3)
 
 
-def check_model(where: str, model: Any) -> None:
+def expect_module(where: str, model: Any) -> None:
     """Raises ArgumentError for what is no Module."""
     if not isinstance(model, Module):
         raise ArgumentError(f"{where}: expected a model (an nn.Module), got {type(model).__name__}")

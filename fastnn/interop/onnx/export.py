@@ -22,7 +22,7 @@ from fastnn.interop.onnx.forms import FORMS, is_random
 from fastnn.interop.onnx.writer import Inexpressible, Writer, identity
 from fastnn.nn import Module
 from fastnn.nn.modes import mode
-from fastnn.nn.module import check_model
+from fastnn.nn.module import expect_module
 from fastnn.plan.inputs import Inputs, arguments
 from fastnn.plan.trace import Graph, trace
 from fastnn.tensors import no_grad
@@ -112,7 +112,7 @@ def export(
     >>> exported.inputs, exported.outputs, exported.nodes
     ({'input': ('N', 4)}, {'output': ('N', 3)}, 3)
     """
-    check_model("onnx.export", model)
+    expect_module("onnx.export", model)
     with needs("onnx", "onnx"):
         from onnx import checker
     batch = None if batch is None else whole("onnx.export", "batch", batch, 1)
@@ -125,7 +125,7 @@ def export(
         raise GraphError(
             f"onnx.export: the number of samples cannot be left open: {reason}; export for one number, batch=1"
         ) from None
-    checker.check_model(proto, full_check=True)
+    checker.expect_module(proto, full_check=True)
     files.write_atomically(path, proto.SerializeToString())
     graph = proto.graph
     numbers = sum(int(np.prod(each.dims, dtype=np.int64)) for each in graph.initializer)
