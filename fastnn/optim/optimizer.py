@@ -19,6 +19,8 @@ __all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "loss_of", 
 Array = np.ndarray[Any, np.dtype[Any]]
 Group = dict[str, Any]
 
+BLOCK = 1 << 13  # entries that are read as float64 at a time, so that they stay in the cache
+
 _UNUSED = ("capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused")
 
 _NUMBERS: dict[str, Any] = {
@@ -182,12 +184,15 @@ class Optimizer:
         total = 0.0
         for group in groups:
             for p in group["params"]:
-                if is_penalized(group, p.data):
-                    values = p.data.reshape(-1)
-                    if group["l1"]:
-                        total += group["l1"] * float(np.abs(values).sum(dtype=np.float64))
-                    if group["l2"]:
-                        total += group["l2"] * float(np.square(values, dtype=np.float64).sum())
+                data, _ = live(p)
+                if is_penalized(group, data):
+                    values = data.reshape(-1)
+                    for start in range(0, values.size, BLOCK):
+                        block = values[start : start + BLOCK].astype(np.float64)
+                        if group["l1"]:
+                            total += group["l1"] * float(np.abs(block).sum())
+                        if group["l2"]:
+                            total += group["l2"] * float(block @ block)
         return total
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -41,13 +41,27 @@ INLINE vi v_set1_int(int32_t s) { return s - (vi){0}; }
 /* mask lanes are 0 or -1, as vector comparisons give them */
 INLINE vf v_select(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
 
-/* The first n lanes of p, the rest fill; never reads past p[n-1]. */
+/* The first n lanes of p, 0 to VL, the rest fill; never touches p[n]. A memcpy of n lanes would be a call, or a slow `rep movs`. */
+#if VL == 16
+INLINE vf v_load_partial(const float *p, i64 n, float fill) {
+    return (vf)_mm512_mask_loadu_ps((__m512)v_set1(fill), (__mmask16)((1u << n) - 1), p);
+}
+INLINE void v_store_partial(float *p, vf v, i64 n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
+#else
+/* In halves, quarters, ...: AMD's masked stores by AVX2 are slow. */
+INLINE void copy_lanes(float *to, const float *from, i64 n) {
+    UNROLL for (int lanes = VL; lanes > 0; lanes /= 2) if (n & lanes) {
+        memcpy(to, from, sizeof(float) * (size_t)lanes);
+        to += lanes, from += lanes;
+    }
+}
 INLINE vf v_load_partial(const float *p, i64 n, float fill) {
     vf v = v_set1(fill);
-    memcpy(&v, p, (size_t)n * sizeof(float));
+    copy_lanes((float *)&v, p, n);
     return v;
 }
-INLINE void v_store_partial(float *p, vf v, i64 n) { memcpy(p, &v, (size_t)n * sizeof(float)); }
+INLINE void v_store_partial(float *p, vf v, i64 n) { copy_lanes(p, (const float *)&v, n); }
+#endif
 
 /* Four lanes, on every ISA: the unit of transposes. */
 typedef float v4 __attribute__((vector_size(16)));
