@@ -30,6 +30,8 @@ def leaves(inputs: Any, on_tape: bool = False) -> Tensors:
             found.append(Reshape.apply(x, shape=x.shape))
         else:
             found.append(Tensor(x._data, requires_grad=True))
+    if not found:
+        raise ArgumentError("derivatives: expected at least one input, got none")
     return tuple(found)
 
 

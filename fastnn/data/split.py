@@ -90,7 +90,7 @@ def stratified_split(labels: np.ndarray, held: float | int, seed: int = 0) -> tu
         raise ShapeError("stratified_split: expected labels (N,), got one alone")
     n = len(labels)
     expected = f"a fraction between 0 and 1 or a number from 1 to {n - 1} of {n} samples"
-    held = number("", "held", held, expected=expected)
+    held = number("", "held", held, 0, n, expected=expected)
     count = round(held * n) if isinstance(held, float) else held
     if not 0 < count < n or (isinstance(held, float) and not 0 < held < 1):
         rounded = f", which is {count} of them" if isinstance(held, float) and 0 < held < 1 else ""

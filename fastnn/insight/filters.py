@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.arrays import as_array
+from fastnn.checks import entries, text
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.insight import plots
 from fastnn.insight.graph import operator_name
@@ -78,7 +79,8 @@ def class_weights(
             "filters(model) and feature_maps(model, x) are for others"
         )
     weight = layers[0].weight.numpy()
-    shape = _square(weight.shape[1]) if image_shape is None else tuple(image_shape)
+    given = None if image_shape is None else entries("class_weights", "image_shape", image_shape)
+    shape = _square(weight.shape[1]) if given is None else tuple(given)
     if shape is None or len(shape) != 3 or math.prod(shape) != weight.shape[1]:
         raise ShapeError(
             f"class_weights: expected an image_shape (C, H, W) of {weight.shape[1]} pixels, got {image_shape}"
@@ -108,7 +110,7 @@ def filters(model: Module, layer: str | None = None) -> Weights:
     """
     expect_module("filters", model)
     found = {name: m for name, m in model.named_modules() if isinstance(m, Conv2d)}
-    name = next(iter(found), None) if layer is None else layer
+    name = next(iter(found), None) if layer is None else text("filters", "layer", layer)
     if name is None or name not in found:
         wanted = "" if layer is None else f" named {layer!r}"
         got = ", ".join(found) or "none"

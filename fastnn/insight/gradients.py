@@ -287,6 +287,8 @@ def gradgradcheck(
     if not callable(function):
         raise ArgumentError(f"gradgradcheck: expected a model or a function of tensors, got {type(function).__name__}")
     given, seed = inputs if isinstance(inputs, (tuple, list)) else (inputs,), whole("gradgradcheck", "seed", seed, 0)
+    if not given:
+        raise ArgumentError("gradgradcheck: expected at least one input, got none")
     if grad_outputs is None:
         state = random.get_state()
         twin = copy.deepcopy(function).double() if isinstance(function, Module) else function

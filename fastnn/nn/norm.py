@@ -145,9 +145,10 @@ class _InstanceNorm(Module):
         self.bias = new_parameter(self, (self.num_features,), 0) if self.affine else None
 
     def forward(self, input: Any) -> Tensor:
-        if np.ndim(input) != self.ndim or input.shape[1] != self.num_features:
+        input = input if isinstance(input, Tensor) else Tensor(input)
+        if input.ndim != self.ndim or input.shape[1] != self.num_features:
             expected = f"(N, {self.num_features}, {'L' if self.ndim == 3 else 'H, W'})"
-            raise ShapeError(f"instance_norm: expected input of shape {expected}, got {np.shape(input)}")
+            raise ShapeError(f"instance_norm: expected input of shape {expected}, got {input.shape}")
         return ops.instance_norm(input, None, None, self.weight, self.bias, eps=self.eps)
 
     def extra_repr(self) -> str:

@@ -283,7 +283,7 @@ def _random(name: str, function: type[Function], doc: str) -> Any:
             raise DTypeError(f"{name}: expected float32 or float64, got {wanted}")
         found = drawn(function, name, shape, generator, dtype=wanted)
         _made(name, np.zeros(0), None, device, False, rest)
-        return found.requires_grad_() if requires_grad else found
+        return found.requires_grad_(requires_grad) if requires_grad is not False else found
 
     made.__name__ = made.__qualname__ = name
     made.__doc__ = doc
@@ -312,7 +312,7 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Any = No
     attributes = {"low": operator.index(low), "high": operator.index(high), "dtype": wanted}
     found = drawn(RandintLike, "randint", sizes("randint", (size,)), generator, **attributes)
     _made("randint", np.zeros(0), None, device, False, rest)
-    return found.requires_grad_() if requires_grad else found
+    return found.requires_grad_(requires_grad) if requires_grad is not False else found
 
 
 def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any = None, **options: Any) -> Tensor:
@@ -328,7 +328,7 @@ def randperm(n: int, *, generator: Any = None, dtype: Any = np.int64, device: An
     count = sizes("randperm", (n,) if is_whole(n) else ((n,),))
     found = drawn(Permutation, "randperm", count, generator, dtype=dtype_of("randperm", dtype))
     _made("randperm", np.zeros(0), None, device, False, rest)
-    return found.requires_grad_() if requires_grad else found
+    return found.requires_grad_(requires_grad) if requires_grad is not False else found
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any = None, **options: Any) -> Tensor:
@@ -340,10 +340,13 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
     """
     shape = size
     if size is None:
-        given = [np.shape(each) for each in (mean, std)]
         if not any(isinstance(each, (Tensor, np.ndarray)) for each in (mean, std)):
             raise ArgumentError("normal: expected size=, or a tensor as mean or std")
-        shape = np.broadcast_shapes(*given)
+        given = [Tensor(each).shape if not isinstance(each, Tensor) else each.shape for each in (mean, std)]
+        try:
+            shape = np.broadcast_shapes(*given)
+        except ValueError:
+            raise ShapeError(f"normal: expected shapes that broadcast, got {given[0]} and {given[1]}") from None
     if is_number(std):
         number("normal", "std", std, 0)
     like = next((each for each in (mean, std) if isinstance(each, Tensor)), None)

@@ -85,7 +85,9 @@ def _erf(x: Any) -> Any:
 
 
 def _sign(x: Any) -> Any:
-    return np.subtract(x > 0, x < 0, dtype=x.dtype) if isinstance(x, np.ndarray) else x.sign()
+    if not isinstance(x, np.ndarray):
+        return x.sign()
+    return x if x.dtype == np.bool_ else np.subtract(x > 0, x < 0, dtype=x.dtype)
 
 
 def _share(g: Any, a: Any, b: Any) -> Any:

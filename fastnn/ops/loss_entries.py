@@ -142,7 +142,8 @@ def kl_div(
     With `log_target`, the target holds log t. "batchmean" divides the sum by the first dimension: that is the
     Kullback-Leibler divergence; "mean" divides by all entries, as in PyTorch.
     """
-    check_loss("kl_div", "sum" if reduction == "batchmean" else reduction, size_average, reduce)
+    batchmean = isinstance(reduction, str) and reduction == "batchmean"
+    check_loss("kl_div", "sum" if batchmean else reduction, size_average, reduce)
     x, t = _pair("kl_div", input, target)
     if log_target:
         losses = t.exp() * (t - x)

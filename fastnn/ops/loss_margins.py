@@ -136,6 +136,7 @@ def multi_margin_loss(
 ) -> Tensor:
     """sum over the other classes c of weight[y]·max(0, margin - x_y + x_c)^p / C: scores (N, C), labels y (N,)."""
     check_loss("multi_margin_loss", reduction, size_average, reduce)
+    p, margin = number("multi_margin_loss", "p", p), number("multi_margin_loss", "margin", margin)
     if p not in (1, 2):
         raise ArgumentError(f"multi_margin_loss: expected p of 1 or 2, got {p!r}")
     x, labels = floating(input), loss_target("multi_margin_loss", target)

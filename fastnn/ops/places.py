@@ -225,6 +225,8 @@ def _along(op: str, x: Tensor, dim: int, index: Any, *, fits: bool = True) -> tu
     """The key of x[i, j, index[i, j, k]] with the index at place dim, and its arrays."""
     found = _indices(op, index)
     dim = axis(op, dim, max(x.ndim, 1))
+    if not x.ndim:
+        raise ShapeError(f"{op}: expected a tensor of at least one dimension, got a number")
     if found.ndim != x.ndim:
         raise ShapeError(f"{op}: expected an index of {x.ndim} dimensions, as input has, got {found.shape}")
     if fits and any(have > size for d, (have, size) in enumerate(zip(found.shape, x.shape, strict=True)) if d != dim):
@@ -444,8 +446,9 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """
     x, mask = tensor_of(input), _mask("masked_fill", mask)
     value = value.reshape(()) if isinstance(value, Tensor) and value.numel() == 1 else value
-    if not is_number(value) and not isinstance(value, bool) and np.ndim(value):
-        raise ShapeError(f"masked_fill: expected one value, got shape {np.shape(value)}: fnn.where takes tensors")
+    value = value if is_number(value) or isinstance(value, bool) else tensor_of(value)
+    if isinstance(value, Tensor) and value.ndim:
+        raise ShapeError(f"masked_fill: expected one value, got shape {value.shape}: fnn.where takes tensors")
     return where(mask, tensor_of(value).astype(x.dtype), x)
 
 

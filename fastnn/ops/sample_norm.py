@@ -75,7 +75,8 @@ def rms_norm(
     """x / sqrt(mean(x²) + eps) * weight over the last dimensions; eps is the type's own unless given."""
     if eps is None:
         weight = None if weight is None else weight_of("rms_norm", "weight", weight)
-        eps = float(np.finfo(floating(input, None if weight is None else weight.dtype).dtype).eps)
+        kind = floating(input, None if weight is None or weight.dtype.kind != "f" else weight.dtype).dtype
+        eps = float(np.finfo(kind).eps)
     return _last("rms_norm", input, normalized_shape, weight, None, eps, False)
 
 

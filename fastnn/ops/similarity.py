@@ -57,7 +57,13 @@ def bilinear(input1: Any, input2: Any, weight: Tensor, bias: Tensor | None = Non
     """input1 (..., I), input2 (..., J), weight (O, I, J), bias (O,) or None -> (..., O): x1ᵀ W x2 + b."""
     weight = weight_of("bilinear", "weight", weight)
     a, b = floating(input1, weight.dtype), floating(input2, weight.dtype)
-    if weight.ndim != 3 or not a.ndim or a.shape[:-1] != b.shape[:-1] or (a.shape[-1], b.shape[-1]) != weight.shape[1:]:
+    if (
+        weight.ndim != 3
+        or not a.ndim
+        or not b.ndim
+        or a.shape[:-1] != b.shape[:-1]
+        or (a.shape[-1], b.shape[-1]) != weight.shape[1:]
+    ):
         raise ShapeError(
             f"bilinear: expected inputs (..., I) and (..., J) and weight (O, I, J), got {a.shape}, {b.shape} and "
             f"{weight.shape}"

@@ -234,7 +234,7 @@ def histc(input: Any, bins: int = 100, min: float = 0, max: float = 0) -> Tensor
     bins = whole("histc", "bins", bins, 1, 1 << 40)
     try:
         return Tensor(np.histogram(x, bins, (low, high))[0].astype(x.dtype))
-    except (OverflowError, ValueError) as error:  # of a range that is not finite, or too narrow
+    except (OverflowError, TypeError, ValueError) as error:  # of a range that is not finite, or too narrow
         raise ArgumentError(f"histc: expected {bins} intervals from {low} to {high} to be possible ({error})") from None
 
 

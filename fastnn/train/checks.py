@@ -55,7 +55,7 @@ def check_loss(where: str, loss: Any) -> None:
 
 def check_data(data: Any) -> None:
     """ArgumentError for a list of (image, label) pairs, one an image, and for samples without targets."""
-    if getattr(data, "shape", ()):
+    if isinstance(getattr(data, "shape", ()), tuple) and getattr(data, "shape", ()):
         raise ArgumentError(
             f"expected samples and targets, got samples {tuple(data.shape)} alone: pass both, such as fit(model, X, y)"
         )

@@ -114,9 +114,7 @@ def instances() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "Generator", lambda: fnn.Generator()
     yield "Evaluation", lambda: fnn.evaluate(nn.Linear(3, 2), (FLOATS, np.array([0, 1, 1, 0])))
     yield "SignalReport", lambda: fnn.insight.signal_report(model(), FLOATS, np.array([0, 1, 1, 0]))
-    yield "ParameterPath", lambda: fnn.train.ParameterPath([{"w": FLOATS}, {"w": FLOATS}], [0, 1])
     yield "AveragedModel", lambda: optim.swa_utils.AveragedModel(nn.Linear(3, 2))
-    yield "PackedSequence", lambda: nn.utils.rnn.pack_sequence([tensor(3, 2), tensor(1, 2)])
 
 
 def step() -> Any:

@@ -128,7 +128,7 @@ def _gradients(parameters: Any) -> list[Array]:
 
 
 def _norm(arrays: list[Array], kind: float) -> float:
-    kind = number("norm", "norm_type", kind, 0, finite=False)
+    kind = number("norm", "norm_type", kind, above=0, finite=False)
     if math.isinf(kind):
         return max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)
     if kind == 2:
