@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastnn.checks import flag, number, shown, whole
+from fastnn.checks import flag, number, whole
 from fastnn.errors import DTypeError, ShapeError
 
 _BLOCK = 32  # images moved at once, so that coordinates and weights stay in the cache, and malloc keeps its pages
@@ -58,7 +58,7 @@ class Augment:
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Images (N, C, H, W), each moved by its own random numbers."""
         if np.ndim(images) != 4:
-            raise ShapeError(f"expected images (N, C, H, W) to augment, got {shown(images)}")
+            raise ShapeError(f"expected images (N, C, H, W) to augment, got {np.shape(images)}")
         if images.dtype != np.uint8 and images.dtype.kind != "f":
             raise DTypeError(f"expected uint8 or floating images to augment, got {images.dtype}")
         n = len(images)

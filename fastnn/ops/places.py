@@ -276,10 +276,7 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
     shapes = [[1 if d == dim else size for d, size in enumerate(each.shape)] for each in (x, found)]
     if x.ndim != found.ndim:
         raise ShapeError(f"take_along_dim: expected indices of {x.ndim} dimensions, got {found.shape}")
-    try:
-        whole = list(np.broadcast_shapes(*map(tuple, shapes)))
-    except ValueError:
-        raise ShapeError(f"take_along_dim: expected indices that broadcast, got {found.shape} for {x.shape}") from None
+    whole = list(_within("take_along_dim", np.broadcast_shapes, *map(tuple, shapes)))
     x_shape, i_shape = ((*whole[:dim], each.shape[dim], *whole[dim + 1 :]) for each in (x, found))
     return gather(expand(x, x_shape), dim, expand(found, i_shape))
 
