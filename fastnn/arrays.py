@@ -67,6 +67,8 @@ def check_size(where: str, shape: tuple[int, ...]) -> None:
     fastnn.errors.ShapeError: zeros: expected fewer than 2**60 entries and at most 32 dimensions, got \
 (4611686018427387904, 2)
     """
+    if len(shape) < 4 and (not shape or max(shape) < 2**20):  # as a rule: there is nothing to multiply
+        return
     if math.prod([size or 1 for size in shape]) >= 2**60 or len(shape) > 32:
         raise ShapeError(f"{where}: expected fewer than 2**60 entries and at most 32 dimensions, got {tuple(shape)}")
 

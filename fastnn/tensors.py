@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastnn.arrays import Size, as_array
-from fastnn.checks import flag, whole
+from fastnn.checks import flag
 from fastnn.devices import CPU, device
 from fastnn.dtypes import get_default_dtype, numeric
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
@@ -87,6 +87,7 @@ class Tensor(Hookable):
         def __setitem__(self, index: Any, value: Any) -> None: ...
         def __iter__(self) -> Iterator[Tensor]: ...
         def __len__(self) -> int: ...
+        def size(self, dim: int | None = None) -> Any: ...
         def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
         def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
         def __and__(self, other: Any) -> Tensor: ...
@@ -213,10 +214,6 @@ class Tensor(Hookable):
         """True unless an operator on the tape computed it."""
         return self.node is None
 
-    def size(self, dim: int | None = None) -> Any:
-        """The shape, or one entry of it."""
-        return Size(self.shape) if dim is None else self.shape[whole("size", "dim", dim, -self.ndim, self.ndim - 1)]
-
     def dim(self) -> int:
         return self._data.ndim
 
@@ -323,7 +320,7 @@ class Tensor(Hookable):
 
     def astype(self, dtype: DTypeLike) -> Tensor:
         """The same numbers in another type; gradients pass between float32 and float64."""
-        if dtype is self._data.dtype:  # as a rule
+        if dtype is self._data.dtype or dtype is self._data.dtype.type:  # as a rule
             return self
         wanted = numeric("astype", dtype)
         return self if wanted == self.dtype else (Cast if wanted.kind == "f" else Round).apply(self, dtype=wanted)

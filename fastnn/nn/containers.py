@@ -45,19 +45,25 @@ class _Listed(Module):
     def __getitem__(self, index: int | slice) -> Any:
         entries = list(self)
         of_its_kind: Any = type(self)
-        found = entries[self._place(index)]
+        found = self._at(entries, index)
         return of_its_kind(found) if isinstance(index, slice) else found
 
     def __setitem__(self, index: int, module: Any) -> None:
-        self._put(list(_items(self))[self._place(index)], module)
+        self._put(self._at(list(_items(self)), index), module)
 
     def __delitem__(self, index: int | slice) -> None:
         named = list(_items(self).items())
-        del named[self._place(index)]
+        self._at(named, index)
+        del named[index]
         self._refill([entry for _, entry in named], [name for name, _ in named])
 
-    def _place(self, index: Any) -> Any:
-        return index if isinstance(index, slice) else checks.place(type(self).__name__, index, len(self))
+    def _at(self, entries: list[Any], index: Any) -> Any:
+        """Raises OutOfRangeError for an index beyond the ends, ArgumentError for what is no index."""
+        try:
+            return entries[index]
+        except (IndexError, TypeError):
+            checks.place(type(self).__name__, index, len(entries))
+            raise
 
     def _put(self, name: str, module: Any) -> None:
         self.add_module(name, module)
@@ -127,7 +133,7 @@ class Sequential(_Listed):
 
     def __getitem__(self, index: int | slice) -> Any:
         named = list(_items(self).items())
-        found: Any = named[self._place(index)]
+        found = self._at(named, index)
         return Sequential(dict(found)) if isinstance(index, slice) else found[1]
 
     def __add__(self, other: Sequential) -> Sequential:

@@ -484,17 +484,10 @@ def argwhere(input: Any) -> Tensor:
     return nonzero(input)
 
 
-def _length(x: Tensor) -> int:
-    if not x.ndim:
-        raise DTypeError("len: expected a tensor of at least one dimension, got a number")  # a TypeError, as of numbers
-    return x.shape[0]
-
-
 SPECIAL: dict[str, Any] = {
     "where": lambda x, condition, other: where(condition, x, other),
     "__getitem__": index,
     "__setitem__": set_index,
     "__index__": lambda x: operator.index(x.item()),
     "__iter__": lambda x: (index(x, i) for i in range(len(x))),
-    "__len__": _length,
 }

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import Size
 from fastnn.backends.sums import total
 from fastnn.checks import is_whole
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.ops.arithmetic import Sqrt
 from fastnn.ops.common import Dim, axes, axis, sum_to, tensor_of
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -250,7 +251,24 @@ def _windows(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
     return x.transpose(dim, -1)[..., places].transpose(dim, -2) if dim < x.ndim - 1 else x[..., places]
 
 
+def _length(x: Tensor) -> int:
+    try:
+        return len(x._data)
+    except TypeError:  # which DTypeError is, too
+        raise DTypeError("len: expected a tensor of at least one dimension, got a number") from None
+
+
+def _size(x: Tensor, dim: int | None = None) -> Any:
+    """The shape, or one entry of it."""
+    try:
+        return Size(x.shape) if dim is None else x.shape[dim]
+    except (IndexError, OverflowError, TypeError):
+        raise ArgumentError(f"size: expected a dimension from {-x.ndim} to {x.ndim - 1}, got {dim!r}") from None
+
+
 SPECIAL: dict[str, Any] = {
+    "__len__": _length,
+    "size": _size,
     "T": property(lambda x: permute(x, *reversed(range(x.ndim)))),
     "unfold": _windows,
     "mT": property(lambda x: transpose(x, -2, -1)),

@@ -245,7 +245,7 @@ WITHOUT_GRADIENT |= {
 }
 WITHOUT_GRADIENT |= {"__index__"}
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on
-NO_OPERATORS = {"__getattr__", "__array_function__", "__array_ufunc__", "__len__", "__setitem__", "where"}
+NO_OPERATORS = {"__getattr__", "__array_function__", "__array_ufunc__", "__len__", "__setitem__", "size", "where"}
 
 
 def part_of(module: nn.Module, place: int) -> Callable[..., Any]:
