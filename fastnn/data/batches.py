@@ -16,7 +16,7 @@ from fastnn.trees import count_of, take
 
 from .dataset import Dataset
 from .frames import as_labels, columns_of
-from .samples import check_counts, in_arrays, is_several
+from .samples import Samples, check_counts, in_arrays, is_several
 from .split import AUGMENT, check_seed, permutation, philox
 
 
@@ -127,7 +127,7 @@ class Batches:
         >>> Batches.of(load("digits"), 64, shuffle=True, seed=0)
         Batches(23 of 64, 1437 samples shuffled by seed 0)
         """
-        if not isinstance(dataset, Dataset):
+        if not isinstance(dataset, (Dataset, Samples)):
             raise ArgumentError(f"Batches.of: expected a Dataset, got {type(dataset).__name__}: Batches takes arrays")
         batches = cls(dataset.images, dataset.labels, batch_size, **options)
         batches.classes, batches.name = dataset.classes, dataset.name

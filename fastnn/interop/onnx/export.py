@@ -125,7 +125,7 @@ def export(
         raise GraphError(
             f"onnx.export: the number of samples cannot be left open: {reason}; export for one number, batch=1"
         ) from None
-    checker.expect_module(proto, full_check=True)
+    checker.check_model(proto, full_check=True)
     files.write_atomically(path, proto.SerializeToString())
     graph = proto.graph
     numbers = sum(int(np.prod(each.dims, dtype=np.int64)) for each in graph.initializer)
