@@ -121,8 +121,8 @@ def vjp(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], t
 
 def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     """(func(*primals), how fast it changes along the tangents)."""
-    given = (tuple(entries("jvp", name, value)) for name, value in (("primals", primals), ("tangents", tangents)))
-    return functional.jvp(func, *given, create_graph=_depth.within > 0)
+    at, along = tuple(entries("jvp", "primals", primals)), tuple(entries("jvp", "tangents", tangents))
+    return functional.jvp(func, at, along, create_graph=_depth.within > 0)
 
 
 def hvp(func: Callable[..., Any], primals: Any, tangents: Any) -> Any:

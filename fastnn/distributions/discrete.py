@@ -43,7 +43,7 @@ class Categorical(Distribution):
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
         given, logits = _either(type(self).__name__, probs, logits)
-        if not (logits if given is None else given).ndim:  # type: ignore[union-attr]
+        if not (logits if given is None else given).ndim:
             raise ShapeError(f"{type(self).__name__}: expected a number for each class (..., K), got one alone")
         if given is not None:
             self.probs = given / given.sum(-1, True)

@@ -237,4 +237,4 @@ class Transformer(Module):
         shape = (whole("generate_square_subsequent_mask", "sz", sz, 0),) * 2
         check_size("generate_square_subsequent_mask", shape)
         wanted = dtype_of("generate_square_subsequent_mask", np.float32 if dtype is None else dtype)
-        return Tensor(np.triu(np.full(shape, -np.inf), 1).astype(wanted))  # type: ignore[arg-type]
+        return Tensor(np.triu(np.full(shape, -np.inf), 1).astype(wanted))

@@ -67,7 +67,7 @@ def pair(name: str, value: Size) -> tuple[int, int]:
 
 def sizes(name: str, value: Any, count: int) -> tuple[int, ...]:
     """An int, which stands for `count` of them, or so many ints; ArgumentError for anything else."""
-    many = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) and getattr(value, "ndim", 1)
+    many = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) and getattr(value, "ndim", 1) != 0
     all_of_them: Any = value if many else (value,) * count
     try:
         if len(all_of_them) == count and not any(isinstance(each, bool) for each in all_of_them):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.checks import flag, number
-from fastnn.errors import ArgumentError, DTypeError, ShapeError
+from fastnn.checks import flag, number, whole
+from fastnn.errors import DTypeError, ShapeError
 from fastnn.ops.common import floating, loss_target
 from fastnn.ops.joining import where
 from fastnn.ops.loss import binary_cross_entropy_with_logits as _bce_with_logits
@@ -136,9 +136,8 @@ def multi_margin_loss(
 ) -> Tensor:
     """sum over the other classes c of weight[y]·max(0, margin - x_y + x_c)^p / C: scores (N, C), labels y (N,)."""
     check_loss("multi_margin_loss", reduction, size_average, reduce)
-    p, margin = number("multi_margin_loss", "p", p), number("multi_margin_loss", "margin", margin)
-    if p not in (1, 2):
-        raise ArgumentError(f"multi_margin_loss: expected p of 1 or 2, got {p!r}")
+    margin = number("multi_margin_loss", "margin", margin)
+    p = whole("multi_margin_loss", "p", p, 1, 2, "p of 1 or 2")
     x, labels = floating(input), loss_target("multi_margin_loss", target)
     if x.ndim != 2 or labels.shape != x.shape[:1]:
         raise ShapeError(f"multi_margin_loss: expected scores (N, C), labels (N,), got {x.shape}, {labels.shape}")

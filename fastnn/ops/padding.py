@@ -57,7 +57,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     Tensor([1., 2., 9.])
     """
     x = input if isinstance(input, Tensor) else Tensor(input)
-    many = isinstance(pad, (Sequence, np.ndarray)) and not isinstance(pad, str) and getattr(pad, "ndim", 1)
+    many = isinstance(pad, (Sequence, np.ndarray)) and not isinstance(pad, str) and getattr(pad, "ndim", 1) != 0
     if not many or len(pad) % 2:
         raise ArgumentError(f"pad: expected pairs of numbers, (left, right, top, bottom), got {pad!r}")
     counts = sizes("pad", pad, len(pad)) if len(pad) else ()
