@@ -31,6 +31,7 @@ PLACES = {
     "torch.optim": "fastnn.optim",
     "torch.optim.lr_scheduler": "fastnn.optim.lr_scheduler",
     "torch.utils.data": "fastnn.utils.data",
+    "torch.linalg": "fastnn.linalg",
     "torch.distributions": "fastnn.distributions",
     "torch.autograd": "fastnn.autograd",
 }

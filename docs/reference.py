@@ -26,7 +26,7 @@ MODULES = [
     "fastnn.data", "fastnn.utils", "fastnn.utils.data", "fastnn.recipes", "fastnn.insight", "fastnn.landscape",
     "fastnn.interop", "fastnn.onnx", "fastnn.sklearn", "fastnn.plan", "fastnn.metrics", "fastnn.weights",
     "fastnn.autograd",
-    "fastnn.autograd.functional", "fastnn.func", "fastnn.distributions", "fastnn.ops", "fastnn.random",
+    "fastnn.autograd.functional", "fastnn.func", "fastnn.linalg", "fastnn.distributions", "fastnn.ops", "fastnn.random",
     "fastnn.errors", "fastnn.backends", "fastnn.accelerator", "fastnn.cuda", "fastnn",
 ]  # fmt: skip
 # Links out of this folder lead somewhere on the repository's pages only; the site names the file.

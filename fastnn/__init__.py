@@ -71,6 +71,7 @@ __all__ = [
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "landscape",
+    "linalg",
     "load",
     "load_run",
     "manual_seed",
@@ -138,8 +139,8 @@ _ON_FIRST_USE = {
 }
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (
-    "accelerator", "autograd", "cuda", "data", "distributed", "distributions", "func", "insight", "interop", "metrics",
-    "plan", "recipes", "train", "utils", "weights",
+    "accelerator", "autograd", "cuda", "data", "distributed", "distributions", "func", "insight", "interop", "linalg",
+    "metrics", "plan", "recipes", "train", "utils", "weights",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from fastnn import func as func
 from fastnn import init as init
 from fastnn import insight as insight
 from fastnn import interop as interop
+from fastnn import linalg as linalg
 from fastnn import metrics as metrics
 from fastnn import nn as nn
 from fastnn import ops as ops

@@ -115,6 +115,8 @@ def _by_group(module: str, name: str) -> str:
     for pattern, said in _GROUPS:
         if re.search(pattern, name):
             return said
+    if module == "fastnn.linalg":
+        return _LINALG
     if module == "fastnn.optim":
         return "write it as a subclass of optim.Optimizer"
     if module.startswith("fastnn.nn"):

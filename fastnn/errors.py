@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 
 class FastnnError(Exception):
     """Base of all errors raised by fastnn.
@@ -66,6 +68,10 @@ class NonFiniteError(FastnnError, ArithmeticError):
     """
 
     module: object = None
+
+
+class LinAlgError(FastnnError, np.linalg.LinAlgError, RuntimeError):
+    """A matrix without an inverse, or without such a factorisation: NumPy's error, and PyTorch's RuntimeError."""
 
 
 class BackendError(FastnnError, RuntimeError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -67,20 +67,24 @@ class Context:
         self.attributes = attributes
         self.saved_tensors: tuple[Any, ...] = ()
 
-    non_differentiable = False
+    non_differentiable: tuple[Any, ...] = ()
+    materialize_grads = True
+    views: tuple[tuple[Array, Callable[[Tensor], Tensor]], ...] = ()  # outputs that lie side by side in the one
 
     def save_for_backward(self, *values: Any) -> None:
         self.saved_tensors = values
 
     def mark_non_differentiable(self, *outputs: Any) -> None:
-        """No gradient flows through the output (of a fnn.autograd.Function)."""
-        self.non_differentiable = True
+        """No gradient flows through these outputs (of a fnn.autograd.Function)."""
+        self.non_differentiable = outputs
 
     def mark_dirty(self, *inputs: Any) -> None:
         raise GraphError("mark_dirty: expected a forward that leaves its inputs as they are: return a new tensor")
 
     def set_materialize_grads(self, value: bool) -> None:
-        """Accepted as PyTorch has it: a Function has one output, whose gradient is there when backward is called."""
+        """Whether an output that nothing was computed from has zeros as gradient, or None (of a fnn.autograd.Function
+        with several). In a plan that takes second derivatives it has zeros."""
+        self.materialize_grads = bool(value)
 
     @property
     def kernels(self) -> ModuleType:

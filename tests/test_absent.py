@@ -16,7 +16,7 @@ from fastnn.absent import hint_of, lists
 from fastnn.habits import HINTS
 
 ROOT = Path(__file__).parent.parent
-MODULES = {"torch": fnn, "torch.nn": nn, "torch.nn.functional": F, "torch.optim": optim}
+MODULES = {"torch": fnn, "torch.linalg": fnn.linalg, "torch.nn": nn, "torch.nn.functional": F, "torch.optim": optim}
 
 
 @pytest.mark.parametrize("place", MODULES)
@@ -51,7 +51,8 @@ def test_no_hint_is_left_for_what_is_there() -> None:
     [
         ("fastnn", "sparse_coo_tensor", "dense"),
         ("fastnn", "view_as_complex", "complex"),
-        ("fastnn", "cholesky", "np.linalg"),
+        ("fastnn", "lu_solve", "np.linalg"),
+        ("fastnn.linalg", "vander", "np.linalg"),
         ("fastnn", "hypot", "NumPy's function of this name"),
         ("fastnn", "binary_cross_entropy_with_logits", "a function of fastnn.nn.functional"),
         ("fastnn", "view", None),

@@ -36,7 +36,7 @@ FLOORS = (
     ("tape", "tensors", "values"),
     ("ops",),
     ("autograd",),
-    ("distributions", "nn", "settings", "utils"),
+    ("distributions", "linalg", "nn", "settings", "utils"),
     ("own",),
     ("distributed", "func", "metrics", "plan", "saving"),
     ("train",),

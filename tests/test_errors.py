@@ -71,6 +71,7 @@ def test_errors_are_of_the_built_in_kind_that_fits() -> None:
         "DataError": ["ValueError"],
         "GraphError": ["RuntimeError"],
         "LabelError": ["ValueError"],
+        "LinAlgError": ["LinAlgError", "RuntimeError"],
         "MissingExtraError": ["ImportError"],
         "NonFiniteError": ["ArithmeticError"],
         "OutOfRangeError": ["IndexError"],

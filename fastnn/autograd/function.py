@@ -7,10 +7,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
-
 from fastnn import tensors
-from fastnn.errors import ArgumentError, GraphError
+from fastnn.autograd.several import Layout, one_array
+from fastnn.errors import GraphError
 from fastnn.recording import no_grad, recording
 from fastnn.tensors import Array, Context, Tensor
 
@@ -18,11 +17,13 @@ __all__ = ["Function", "once_differentiable"]
 
 
 class Function:
-    """An operator of one's own in PyTorch's form: static methods forward(ctx, *inputs) and backward(ctx, grad).
+    """An operator of one's own in PyTorch's form: static methods forward(ctx, *inputs) and backward(ctx, *grads).
 
-    Both see tensors and give them: forward one, off the tape; backward one gradient an input, None where there is none.
+    Both see tensors and give them: forward one, or a tuple, off the tape; backward, which is given a gradient for each
+    output, one gradient an input, None where there is none. `ctx` has `save_for_backward`, `saved_tensors`,
+    `needs_input_grad`, `mark_non_differentiable` and `set_materialize_grads`; what else is set on it stays.
     An operator whose backward consists of fastnn's operators has derivatives of any order, if `ctx` keeps inputs and
-    the output alone. In compiled plans it runs in Python.
+    outputs alone. In compiled plans it runs in Python.
 
     >>> import fastnn as fnn
     >>> class Square(fnn.autograd.Function):
@@ -51,25 +52,25 @@ class Function:
         """Where it is defined, forward has no `ctx`, and this one saves."""
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Any) -> Any:
-        raise NotImplementedError("a Function needs a static method backward(ctx, grad_output)")
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        raise NotImplementedError("a Function needs a static method backward(ctx, *grad_outputs)")
 
     @classmethod
-    def apply(cls, *inputs: Any) -> Tensor:
+    def apply(cls, *inputs: Any) -> Any:
         """The operator on these inputs; those that are no tensors reach forward as they are."""
         if "_operator" not in vars(cls):
             cls._operator = _operator(cls)
         operator = cls._operator
         assert operator is not None
-        output = operator.apply(*inputs, tensors=tuple(isinstance(x, Tensor) for x in inputs))
-        ctx = None if output.node is None else output.node.ctx
-        return output.detach() if ctx is not None and ctx.non_differentiable else output
+        layout = Layout()
+        output = operator.apply(*inputs, tensors=tuple(isinstance(x, Tensor) for x in inputs), layout=layout)
+        return layout.outputs(output)
 
 
 def _operator(user: type[Function]) -> type[tensors.Function]:
     """fastnn's own Function, of arrays, for one of tensors."""
 
-    def forward(ctx: Context, *arrays: Any, tensors: tuple[bool, ...]) -> Array:
+    def forward(ctx: Context, *arrays: Any, tensors: tuple[bool, ...], layout: Layout) -> Array:
         given = [Tensor(x) if is_tensor else x for x, is_tensor in zip(arrays, tensors, strict=True)]
         with no_grad():
             if user.setup_context is Function.setup_context:
@@ -77,14 +78,12 @@ def _operator(user: type[Function]) -> type[tensors.Function]:
             else:
                 output = user.forward(*given)
                 user.setup_context(ctx, tuple(given), output)
-        if isinstance(output, (tuple, list)):
-            raise ArgumentError(f"{user.__name__}: expected forward to return one tensor, got {len(output)}")
-        return output._data if isinstance(output, Tensor) else np.asarray(output)
+        return one_array(user.__name__, ctx, output, layout)
 
     def backward(ctx: Context, grad: Any) -> Any:
         on_tape = isinstance(grad, Tensor)
         with nullcontext() if on_tape else no_grad():
-            results = user.backward(ctx, grad if on_tape else Tensor(grad))
+            results = user.backward(ctx, *ctx.attributes["layout"].gradients(ctx, grad if on_tape else Tensor(grad)))
         if on_tape:
             return results
         results = results if isinstance(results, tuple) else (results,)

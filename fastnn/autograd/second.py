@@ -50,6 +50,7 @@ class _OnTape(Context):
         assert ctx is not None
         pairs = zip(arrays, node.inputs, strict=True)
         known = {id(array): x for array, x in pairs if isinstance(x, Tensor)} | {id(y): output}
+        known.update((id(array), view(output)) for array, view in ctx.views)
         constants = {id(versions.owner(x)) for x in node.inputs if isinstance(x, np.ndarray)}
         vars(self).update({name: _swapped(v, known, constants, y, output) for name, v in vars(ctx).items()})
         self.needs_input_grad = needs

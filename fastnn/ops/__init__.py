@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastnn.ops.loss import *  # noqa: F403
     from fastnn.ops.loss_entries import *  # noqa: F403
     from fastnn.ops.loss_margins import *  # noqa: F403
+    from fastnn.ops.matrices import *  # noqa: F403
     from fastnn.ops.moving import *  # noqa: F403
     from fastnn.ops.nonlinear import *  # noqa: F403
     from fastnn.ops.norms import *  # noqa: F403

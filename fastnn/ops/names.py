@@ -63,6 +63,9 @@ TABLE: dict[str, dict[str, str]] = {
         "F": "cosine_embedding_loss hinge_embedding_loss margin_ranking_loss multi_margin_loss "
         "multilabel_soft_margin_loss soft_margin_loss triplet_margin_loss",
     },
+    "matrices": {
+        "fm": "cholesky cholesky_inverse cholesky_solve cross det inverse logdet matrix_power pinverse qr slogdet svd",
+    },
     "moving": {
         "f": "broadcast_tensors cartesian_prod meshgrid tril_indices triu_indices",
         "fm": "broadcast_to chunk diag diag_embed diagonal flip fliplr flipud movedim narrow ravel "

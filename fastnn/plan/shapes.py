@@ -1,7 +1,8 @@
 """Shape and type of what an operator makes of values that do not exist yet.
 
 The common operators have a rule here, which also makes their kernels' checks, and so have those that draw random
-numbers; any other operator, one that a user wrote among them, is tried once on ones of the right shapes.
+numbers; any other operator, one that a user wrote among them, is tried once on ones of the right shapes, and a
+factorisation on identities, since a matrix of ones is singular.
 """
 
 from __future__ import annotations
@@ -15,7 +16,20 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.backends import shapes
-from fastnn.ops import activations, arithmetic, conv, dense, draws, elementwise, joining, loss, norms, pool, shaping
+from fastnn.ops import (
+    activations,
+    arithmetic,
+    conv,
+    dense,
+    draws,
+    elementwise,
+    factors,
+    joining,
+    loss,
+    norms,
+    pool,
+    shaping,
+)
 from fastnn.ops.common import low, tall
 from fastnn.tape import Context, computing_dtype
 from fastnn.tensors import Array, Cast, Function
@@ -152,11 +166,16 @@ def tried(
     function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any], needs: tuple[bool, ...]
 ) -> tuple[Context, list[Any], Array]:
     """The operator on ones of the right shapes: its context, the arrays that it was given, and its output."""
-    make = {True: np.ones, False: np.zeros}  # zero is a label, or an index, that there always is
+    floats: Any = _identities if function in factors.FACTORS else np.ones
+    make = {True: floats, False: np.zeros}  # zero is a label, or an index, that there always is
     arrays = [make[x.dtype.kind == "f"](x.shape, x.dtype) if hasattr(x, "producer") else x for x in inputs]
     context = Context(computing_dtype(arrays), needs, attributes)
     with np.errstate(all="ignore"), trials.apart():
         return context, arrays, np.asarray(function.forward(context, *arrays, **attributes))
+
+
+def _identities(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    return np.broadcast_to(np.eye(*shape[-2:], dtype=dtype), shape).copy()
 
 
 def image_by_image(graph: Graph) -> bool:

@@ -31,6 +31,7 @@ LABELS = np.array([0, 3, 1, 1, 2])
 SIGNS, SIGN = np.where(SHARES > 0.4, 1, -1), np.array([1, -1, 1, -1, 1])
 MATRIX, VECTOR, KERNELS = RNG.normal(size=(3, 4)), RNG.normal(size=4), RNG.normal(size=(6, 2, 3, 2))
 SEQUENCE, STATES = RNG.normal(size=(3, 2, 4)), RNG.normal(size=(1, 2, 3))
+SQUARE = ROWS[:4] + np.eye(4)
 MEAN, VARIANCE = RNG.normal(size=4), RNG.uniform(0.5, 2, 4)
 
 Case = tuple[Any, tuple[Any, ...]]  # what is checked, and on what
@@ -134,6 +135,20 @@ OPERATORS: dict[str, Case] = {
 
 METHODS: dict[str, Case] = {
     "T": (lambda x: x.T, (ROWS,)),
+    "cholesky": (lambda x: (x.T @ x).cholesky(), (ROWS,)),
+    "cholesky_inverse": (lambda x: x.cholesky_inverse(), (SQUARE,)),
+    "cholesky_solve": (lambda x, y: x.cholesky_solve(y), (MATRIX.T, SQUARE)),
+    "cross": (lambda x, y: x.cross(y), (MATRIX, MATRIX[::-1].copy())),
+    "det": (lambda x: x.det(), (SQUARE,)),
+    "eigh": (lambda x: fnn.linalg.eigvalsh(x.T @ x), (ROWS,)),
+    "inverse": (lambda x: x.inverse(), (SQUARE,)),
+    "logdet": (lambda x: (x.T @ x).logdet(), (ROWS,)),
+    "matrix_power": (lambda x: x.matrix_power(3), (SQUARE,)),
+    "pinverse": (lambda x: x.pinverse(), (ROWS,)),
+    "qr": (lambda x: x.qr().R, (ROWS,)),
+    "slogdet": (lambda x: x.slogdet().logabsdet, (SQUARE,)),
+    "solve": (fnn.linalg.solve, (SQUARE, MATRIX.T)),
+    "svd": (lambda x: x.svd().S, (ROWS,)),
     "__pos__": (lambda x: +x, (ROWS,)),
     "logaddexp": (lambda x, y: x.logaddexp(y), (ROWS, VECTOR)),
     "mT": (lambda x: x.mT, (IMAGES,)),

@@ -60,8 +60,9 @@ def test_every_operator_is_lowered_and_tested() -> None:
         predict = fnn.compile(model)
         predict(x)
         seen.update(op.function for op in predict._last.graph.operators)
-    assert set(functions()) - seen == set()
-    assert set(functions()) - set(RULES) == set()
+    factorisations = set(ops.factors.FACTORS)  # NumPy's: they run in Python, as tests/test_linalg.py tries
+    assert set(functions()) - seen - factorisations == set()
+    assert set(functions()) - set(RULES) - factorisations == set()
 
 
 @pytest.mark.parametrize("name", ["sin", "cos", "tan", "atan", "erf", "expm1", "log1p", "exp2", "exp", "log"])
