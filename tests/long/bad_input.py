@@ -39,7 +39,7 @@ PATIENCE = 5.0  # seconds of one call
 MODULES = [
     "nn", "nn.functional", "nn.init", "nn.utils", "nn.utils.rnn", "optim", "optim.lr_scheduler", "data", "utils.data",
     "func", "autograd", "autograd.functional", "distributions", "insight", "metrics", "onnx", "plan", "recipes",
-    "train", "weights", "random", "landscape",
+    "train", "weights", "random", "landscape", "linalg",
 ]  # fmt: skip
 SKIPPED = {
     *("view", "picture", "train", "fast", "best", "measure_speed"),  # other programs, the network, minutes of work
