@@ -26,7 +26,8 @@ MODULES = [
     "fastnn.data", "fastnn.utils", "fastnn.utils.data", "fastnn.recipes", "fastnn.insight", "fastnn.landscape",
     "fastnn.interop", "fastnn.onnx", "fastnn.sklearn", "fastnn.plan", "fastnn.metrics", "fastnn.weights",
     "fastnn.autograd",
-    "fastnn.autograd.functional", "fastnn.func", "fastnn.linalg", "fastnn.distributions", "fastnn.ops", "fastnn.random",
+    "fastnn.autograd.functional", "fastnn.func", "fastnn.linalg", "fastnn.distributions",
+    "fastnn.distributions.constraints", "fastnn.distributions.transforms", "fastnn.ops", "fastnn.random",
     "fastnn.errors", "fastnn.backends", "fastnn.accelerator", "fastnn.cuda", "fastnn",
 ]  # fmt: skip
 # Links out of this folder lead somewhere on the repository's pages only; the site names the file.
@@ -152,7 +153,7 @@ def literal(text: str | None) -> str:
 
 def by_itself(value: Any) -> str:
     """The entry of what is not to be found in a file under its name."""
-    if not callable(value):
+    if not hasattr(value, "__name__"):  # a value, which may be callable
         return literal(f"{type(value).__name__}: {value!r}"[:2000])
     try:
         signature = f"{value.__name__}{inspect.signature(value)}"

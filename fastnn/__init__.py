@@ -97,6 +97,7 @@ __all__ = [
     "to_torch",
     "train",
     "utils",
+    "vmap",
     "weights",
     *OF_TENSORS,
     *TYPES,
@@ -136,6 +137,7 @@ _ON_FIRST_USE = {
     "show_config": "fastnn.config",
     "signal_report": "fastnn.insight.signals",
     "to_torch": "fastnn.interop.torch",
+    "vmap": "fastnn.func",
 }
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (

@@ -33,6 +33,7 @@ from fastnn.devices import device as device
 from fastnn.dtypes import get_default_dtype as get_default_dtype
 from fastnn.dtypes import set_default_dtype as set_default_dtype
 from fastnn.errors import FastnnError as FastnnError
+from fastnn.func import vmap as vmap
 from fastnn.insight import landscape as landscape
 from fastnn.insight.compare import compare_optimizers as compare_optimizers
 from fastnn.insight.diagnosis import diagnose as diagnose

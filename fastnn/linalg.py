@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.checks import flag, is_number, number
+from fastnn.checks import entries, flag, is_number, number
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, LinAlgError, ShapeError
 from fastnn.habits import no_such_name
@@ -384,7 +384,7 @@ def multi_dot(tensors: Sequence[Any]) -> Tensor:
     >>> fnn.linalg.multi_dot([fnn.ones(2), fnn.ones(2, 3), fnn.ones(3, 1)])
     Tensor([6.])
     """
-    given = [floating(x) for x in tensors]
+    given = [floating(x) for x in entries("multi_dot", "tensors", tensors)]
     ranks = [x.ndim for x in given]
     if len(given) < 2 or any(rank != 2 for rank in ranks[1:-1]) or not {ranks[0], ranks[-1]} <= {1, 2}:
         raise ShapeError(f"multi_dot: expected two or more matrices, got {', '.join(str(x.shape) for x in given)}")

@@ -303,7 +303,7 @@ class Tensor(Hookable):
         """
         wanted = target_dtype(*target, device, dtype)
         if wanted is None or wanted == self.dtype:
-            return self.clone() if copy else self
+            return self.clone() if flag("to", "copy", copy) else self
         return self.astype(wanted)
 
     def float(self) -> Tensor:

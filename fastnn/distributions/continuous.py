@@ -1,25 +1,50 @@
-"""Distributions with a density."""
+"""Distributions of real numbers whose samples are a formula of uniform or normal ones."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnn.errors import ArgumentError, ShapeError
-from fastnn.ops.common import loss_target
+from fastnn import ops
+from fastnn.errors import ArgumentError
+from fastnn.ops.common import floating
 from fastnn.ops.draws import rand_like, randn_like
 from fastnn.ops.joining import where
 from fastnn.tensors import Tensor
 
-from .base import Distribution, checked, like, parameters, shape_of
+from . import constraints
+from .base import Distribution, like, parameters, shape_of
+from .constraints import Constraints
 
-__all__ = ["Exponential", "Laplace", "LogNormal", "MultivariateNormal", "Normal", "Uniform"]
+__all__ = ["Cauchy", "Exponential", "Gumbel", "HalfCauchy", "HalfNormal", "Laplace", "LogNormal", "Normal", "Uniform"]
+
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+_EULER = 0.57721566490153286
 
 
-class Normal(Distribution):
+class _LocScale(Distribution):
+    """What distributions of `loc` and `scale` share."""
+
+    arg_constraints: ClassVar[Constraints] = {"loc": constraints.real, "scale": constraints.positive}
+    support = constraints.real
+    has_rsample = True
+
+    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
+        self.loc, self.scale = parameters(type(self).__name__, loc, scale)
+        super().__init__(self.loc.shape, (), validate_args)
+
+    def _away(self, value: Any, method: str = "log_prob") -> Tensor:
+        return (self._value(value, method) - self.loc) / self.scale
+
+    def _draw(self, sample_shape: Sequence[int], function: Any = rand_like) -> Tensor:
+        drawn: Tensor = function(like(self.loc, shape_of(sample_shape, self.batch_shape)))
+        return drawn
+
+
+class Normal(_LocScale):
     """The normal distribution of mean `loc` and standard deviation `scale`.
 
     >>> from fastnn.distributions import Normal
@@ -27,26 +52,21 @@ class Normal(Distribution):
     -0.918938...
     """
 
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = parameters(type(self).__name__, loc, scale)
-        checked(type(self).__name__, "scale above 0", self.scale, lambda x: x > 0)
-        super().__init__(self.loc.shape)
-
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        return self.loc + self.scale * randn_like(like(self.loc, shape_of(sample_shape, self.batch_shape)))
+        return self.loc + self.scale * self._draw(sample_shape, randn_like)
 
     def log_prob(self, value: Any) -> Tensor:
-        z = (loss_target("log_prob", value, "value") - self.loc) / self.scale
-        return -(z * z) / 2 - self.scale.log() - 0.5 * math.log(2 * math.pi)
+        z = self._away(value)
+        return -(z * z) / 2 - self.scale.log() - _HALF_LOG_2PI
 
     def cdf(self, value: Any) -> Tensor:
-        """The probability of no more than `value`."""
-        return 0.5 * (1 + ((loss_target("cdf", value, "value") - self.loc) / (self.scale * math.sqrt(2))).erf())
+        return 0.5 * (1 + (self._away(value, "cdf") / math.sqrt(2)).erf())
+
+    def icdf(self, value: Any) -> Tensor:
+        return self.loc + self.scale * math.sqrt(2) * ops.erfinv(2 * _share(value) - 1)
 
     def entropy(self) -> Tensor:
-        return self.scale.log() + 0.5 * (1 + math.log(2 * math.pi))
+        return self.scale.log() + (0.5 + _HALF_LOG_2PI)
 
     @property
     def mean(self) -> Tensor:
@@ -63,22 +83,28 @@ class Normal(Distribution):
         return self.scale
 
 
-class LogNormal(Distribution):
-    """exp of a normal variable."""
+class LogNormal(_LocScale):
+    """exp of a normal variable of mean `loc` and standard deviation `scale`."""
 
-    has_rsample = True
+    support = constraints.positive
 
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.base_dist = Normal(loc, scale)
-        self.loc, self.scale = self.base_dist.loc, self.base_dist.scale
-        super().__init__(self.loc.shape)
+    @property
+    def base_dist(self) -> Normal:
+        """The normal distribution of the logarithm."""
+        return Normal(self.loc, self.scale, validate_args=False)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         return self.base_dist.rsample(sample_shape).exp()
 
     def log_prob(self, value: Any) -> Tensor:
-        logarithm = loss_target("log_prob", value, "value").astype(self.loc.dtype).log()
+        logarithm = self._value(value).astype(self.loc.dtype).log()
         return self.base_dist.log_prob(logarithm) - logarithm
+
+    def cdf(self, value: Any) -> Tensor:
+        return self.base_dist.cdf(self._value(value, "cdf").astype(self.loc.dtype).log())
+
+    def icdf(self, value: Any) -> Tensor:
+        return self.base_dist.icdf(value).exp()
 
     def entropy(self) -> Tensor:
         return self.base_dist.entropy() + self.loc
@@ -88,29 +114,33 @@ class LogNormal(Distribution):
         return (self.loc + self.scale * self.scale / 2).exp()
 
     @property
+    def mode(self) -> Tensor:
+        return (self.loc - self.scale * self.scale).exp()
+
+    @property
     def variance(self) -> Tensor:
         square = self.scale * self.scale
-        return (square.exp() - 1) * (2 * self.loc + square).exp()
+        return square.expm1() * (2 * self.loc + square).exp()
 
 
-class Laplace(Distribution):
+class Laplace(_LocScale):
     """exp(-|x - loc| / scale) / (2·scale)."""
 
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = parameters("Laplace", loc, scale)
-        checked("Laplace", "scale above 0", self.scale, lambda x: x > 0)
-        super().__init__(self.loc.shape)
-
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        u = rand_like(like(self.loc, shape_of(sample_shape, self.batch_shape))) - 0.5
+        u = self._draw(sample_shape) - 0.5
         sign = where(u < 0, -1.0, 1.0)
         return self.loc - self.scale * sign * (1 - 2 * u.abs()).clamp(min=float(np.finfo(u.dtype).tiny)).log()
 
     def log_prob(self, value: Any) -> Tensor:
-        away = (loss_target("log_prob", value, "value") - self.loc).abs()
-        return -(2 * self.scale).log() - away / self.scale
+        return -(2 * self.scale).log() - (self._value(value) - self.loc).abs() / self.scale
+
+    def cdf(self, value: Any) -> Tensor:
+        z = self._away(value, "cdf")
+        return 0.5 - 0.5 * z.sign() * (-z.abs()).expm1()
+
+    def icdf(self, value: Any) -> Tensor:
+        away = _share(value) - 0.5
+        return self.loc - self.scale * away.sign() * (-2 * away.abs()).log1p()
 
     def entropy(self) -> Tensor:
         return 1 + (2 * self.scale).log()
@@ -119,27 +149,165 @@ class Laplace(Distribution):
     def mean(self) -> Tensor:
         return self.loc
 
+    mode = mean
+
     @property
     def variance(self) -> Tensor:
         return 2 * self.scale * self.scale
 
 
+class Cauchy(_LocScale):
+    """1 / (π·scale·(1 + ((x - loc) / scale)²)); it has neither mean nor variance, which are NaN and infinite."""
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        return self.loc + self.scale * ((self._draw(sample_shape) - 0.5) * math.pi).tan()
+
+    def log_prob(self, value: Any) -> Tensor:
+        z = self._away(value)
+        return -(z * z).log1p() - self.scale.log() - math.log(math.pi)
+
+    def cdf(self, value: Any) -> Tensor:
+        return self._away(value, "cdf").atan() / math.pi + 0.5
+
+    def icdf(self, value: Any) -> Tensor:
+        return ((_share(value) - 0.5) * math.pi).tan() * self.scale + self.loc
+
+    def entropy(self) -> Tensor:
+        return self.scale.log() + math.log(4 * math.pi)
+
+    @property
+    def mean(self) -> Tensor:
+        return Tensor(np.full(self.batch_shape, math.nan, self.loc.dtype))
+
+    @property
+    def mode(self) -> Tensor:
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        return Tensor(np.full(self.batch_shape, math.inf, self.loc.dtype))
+
+
+class Gumbel(_LocScale):
+    """exp(-z - exp(-z)) / scale with z = (x - loc) / scale: the distribution of maxima."""
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        u = self._draw(sample_shape)
+        return self.loc - self.scale * (-u.clamp(min=float(np.finfo(u.dtype).tiny)).log()).log()
+
+    def log_prob(self, value: Any) -> Tensor:
+        z = self._away(value)
+        return -z - (-z).exp() - self.scale.log()
+
+    def cdf(self, value: Any) -> Tensor:
+        return (-(-self._away(value, "cdf")).exp()).exp()
+
+    def icdf(self, value: Any) -> Tensor:
+        return self.loc - self.scale * (-_share(value).log()).log()
+
+    def entropy(self) -> Tensor:
+        return self.scale.log() + (1 + _EULER)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc + self.scale * _EULER
+
+    @property
+    def mode(self) -> Tensor:
+        return self.loc
+
+    @property
+    def variance(self) -> Tensor:
+        return self.scale * self.scale * (math.pi**2 / 6)
+
+
+class _Half(Distribution):
+    """|x| of a distribution `_of` around 0 with this scale."""
+
+    arg_constraints: ClassVar[Constraints] = {"scale": constraints.positive}
+    support = constraints.nonnegative
+    has_rsample = True
+    _of: type[_LocScale]
+
+    def __init__(self, scale: Any, validate_args: bool | None = None) -> None:
+        (self.scale,) = parameters(type(self).__name__, scale)
+        super().__init__(self.scale.shape, (), validate_args)
+
+    @property
+    def base_dist(self) -> Any:
+        """The distribution of which this is the absolute value."""
+        return self._of(0.0, self.scale, validate_args=False)
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        return self.base_dist.rsample(sample_shape).abs()
+
+    def log_prob(self, value: Any) -> Tensor:
+        x = self._value(value)
+        return where(x < 0, -math.inf, self.base_dist.log_prob(x) + math.log(2))
+
+    def cdf(self, value: Any) -> Tensor:
+        return 2 * self.base_dist.cdf(self._value(value, "cdf")) - 1
+
+    def icdf(self, value: Any) -> Tensor:
+        return self.base_dist.icdf((_share(value) + 1) / 2)
+
+    def entropy(self) -> Tensor:
+        return self.base_dist.entropy() - math.log(2)
+
+    @property
+    def mode(self) -> Tensor:
+        return Tensor(np.zeros(self.batch_shape, self.scale.dtype))
+
+
+class HalfNormal(_Half):
+    """|x| of normal x with mean 0 and standard deviation `scale`."""
+
+    _of = Normal
+
+    @property
+    def mean(self) -> Tensor:
+        return self.scale * math.sqrt(2 / math.pi)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.scale * self.scale * (1 - 2 / math.pi)
+
+
+class HalfCauchy(_Half):
+    """|x| of Cauchy's distribution around 0; mean and variance are infinite."""
+
+    _of = Cauchy
+
+    @property
+    def mean(self) -> Tensor:
+        return Tensor(np.full(self.batch_shape, math.inf, self.scale.dtype))
+
+    variance = mean
+
+
 class Exponential(Distribution):
     """rate · exp(-rate·x), x of at least 0."""
 
+    arg_constraints: ClassVar[Constraints] = {"rate": constraints.positive}
+    support = constraints.nonnegative
     has_rsample = True
 
     def __init__(self, rate: Any, validate_args: bool | None = None) -> None:
         (self.rate,) = parameters("Exponential", rate)
-        checked("Exponential", "rate above 0", self.rate, lambda x: x > 0)
-        super().__init__(self.rate.shape)
+        super().__init__(self.rate.shape, (), validate_args)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         u = rand_like(like(self.rate, shape_of(sample_shape, self.batch_shape)))
         return -(1 - u).log() / self.rate
 
     def log_prob(self, value: Any) -> Tensor:
-        return self.rate.log() - self.rate * loss_target("log_prob", value, "value")
+        return self.rate.log() - self.rate * self._value(value)
+
+    def cdf(self, value: Any) -> Tensor:
+        return -(-self.rate * self._value(value, "cdf")).expm1()
+
+    def icdf(self, value: Any) -> Tensor:
+        return -(-_share(value)).log1p() / self.rate
 
     def entropy(self) -> Tensor:
         return 1 - self.rate.log()
@@ -149,6 +317,10 @@ class Exponential(Distribution):
         return 1 / self.rate
 
     @property
+    def mode(self) -> Tensor:
+        return Tensor(np.zeros(self.batch_shape, self.rate.dtype))
+
+    @property
     def variance(self) -> Tensor:
         return 1 / (self.rate * self.rate)
 
@@ -156,21 +328,34 @@ class Exponential(Distribution):
 class Uniform(Distribution):
     """Equally likely from `low` on and below `high`."""
 
+    arg_constraints: ClassVar[Constraints] = {"low": constraints.real, "high": constraints.real}
     has_rsample = True
 
     def __init__(self, low: Any, high: Any, validate_args: bool | None = None) -> None:
         self.low, self.high = parameters("Uniform", low, high)
-        checked("Uniform", "high above low, a width above 0", self.high - self.low, lambda x: x > 0)
-        super().__init__(self.low.shape)
+        super().__init__(self.low.shape, (), validate_args)
+        if self._checks() and not np.all(widths := self.high._data > self.low._data):
+            low, high = (x._data[~widths].flat[0] for x in (self.low, self.high))
+            raise ArgumentError(f"Uniform: expected high above low, got low={low:g} and high={high:g}")
+
+    @property
+    def support(self) -> Any:
+        return constraints.interval(self.low, self.high)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         u = rand_like(like(self.low, shape_of(sample_shape, self.batch_shape)))
         return self.low + u * (self.high - self.low)
 
     def log_prob(self, value: Any) -> Tensor:
-        x = loss_target("log_prob", value, "value").astype(self.low.dtype)
+        x = self._value(value).astype(self.low.dtype)
         inside = where(x >= self.low, where(x < self.high, 0.0, -math.inf), -math.inf)
         return inside.astype(self.low.dtype) - (self.high - self.low).log()
+
+    def cdf(self, value: Any) -> Tensor:
+        return ((self._value(value, "cdf") - self.low) / (self.high - self.low)).clamp(0, 1)
+
+    def icdf(self, value: Any) -> Tensor:
+        return _share(value) * (self.high - self.low) + self.low
 
     def entropy(self) -> Tensor:
         return (self.high - self.low).log()
@@ -180,77 +365,15 @@ class Uniform(Distribution):
         return (self.low + self.high) / 2
 
     @property
+    def mode(self) -> Tensor:
+        return Tensor(np.full(self.batch_shape, math.nan, self.low.dtype))
+
+    @property
     def variance(self) -> Tensor:
         width = self.high - self.low
         return width * width / 12
 
 
-class MultivariateNormal(Distribution):
-    """Normal vectors of mean `loc` (..., D), from `scale_tril`, or a `covariance_matrix` that needs no gradient.
-
-    The covariance is L·Lᵀ, L = `scale_tril` (D, D), lower triangular.
-    """
-
-    has_rsample = True
-
-    def __init__(
-        self,
-        loc: Any,
-        covariance_matrix: Any = None,
-        precision_matrix: None = None,
-        scale_tril: Any = None,
-        validate_args: bool | None = None,
-    ) -> None:
-        (self.loc,) = parameters("MultivariateNormal", loc)
-        size = self.loc.shape[-1] if self.loc.ndim else 0
-        if precision_matrix is not None or (covariance_matrix is None) == (scale_tril is None):
-            raise ArgumentError("MultivariateNormal: expected covariance_matrix or scale_tril")
-        if scale_tril is None:
-            covariance = loss_target("MultivariateNormal", covariance_matrix, "covariance_matrix")
-            if covariance.requires_grad:
-                raise ArgumentError("MultivariateNormal: no gradient flows into covariance_matrix: pass scale_tril")
-            if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
-                raise ShapeError(f"MultivariateNormal: expected a square covariance_matrix, got {covariance.shape}")
-            try:
-                scale_tril = np.linalg.cholesky(covariance.data)
-            except np.linalg.LinAlgError:
-                raise ArgumentError("MultivariateNormal: expected a positive definite covariance_matrix") from None
-        self.scale_tril = loss_target("MultivariateNormal", scale_tril, "scale_tril").astype(self.loc.dtype)
-        if not size or self.scale_tril.shape != (size, size):
-            raise ShapeError(
-                f"MultivariateNormal: expected loc (..., D) and one matrix (D, D), got {self.loc.shape} and "
-                f"{self.scale_tril.shape}"
-            )
-        super().__init__(self.loc.shape[:-1], (size,))
-
-    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        draws = randn_like(like(self.loc, shape_of(sample_shape, self.batch_shape, self.event_shape)))
-        return self.loc + (self.scale_tril * draws.unsqueeze(-2)).sum(-1)
-
-    def log_prob(self, value: Any) -> Tensor:
-        away = loss_target("log_prob", value, "value") - self.loc
-        solved: list[Tensor] = []  # z of L·z = away, by forward substitution
-        for i in range(self.event_shape[0]):
-            rest = away[..., i]
-            for j, z in enumerate(solved):
-                rest = rest - self.scale_tril[i, j] * z
-            solved.append(rest / self.scale_tril[i, i])
-        squares = solved[0] * solved[0]
-        for z in solved[1:]:
-            squares = squares + z * z
-        return -0.5 * (squares + self.event_shape[0] * math.log(2 * math.pi)) - self._half_log_det()
-
-    def _half_log_det(self) -> Tensor:
-        return (self.scale_tril * np.eye(self.event_shape[0], dtype=self.loc.dtype)).sum(1).log().sum()
-
-    def entropy(self) -> Tensor:
-        plain = 0.5 * self.event_shape[0] * (1 + math.log(2 * math.pi)) + self._half_log_det()
-        return plain + np.zeros(self.batch_shape, self.loc.dtype)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.loc
-
-    @property
-    def variance(self) -> Tensor:
-        return (self.scale_tril * self.scale_tril).sum(1) + np.zeros(self.loc.shape, self.loc.dtype)
+def _share(value: Any) -> Tensor:
+    """A probability, for icdf."""
+    return floating(value)

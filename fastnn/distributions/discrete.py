@@ -4,33 +4,71 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnn import ops, random
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn import ops
+from fastnn.checks import whole
+from fastnn.errors import ArgumentError
 from fastnn.ops.arithmetic import Compare
-from fastnn.ops.common import loss_target
+from fastnn.ops.draws import Binomial as DrawBinomial
+from fastnn.ops.draws import Poisson as DrawPoisson
 from fastnn.ops.draws import rand_like
+from fastnn.ops.gamma import lgamma
 from fastnn.ops.joining import where
 from fastnn.ops.loss import log1p_exp
 from fastnn.tape import no_grad
 from fastnn.tensors import Tensor
 
-from .base import Distribution, checked, expanded, like, parameters, shape_of
+from . import constraints
+from .base import Distribution, expanded, like, parameters, shape_of
+from .constraints import Constraints
+from .gamma import xlogy
 
-__all__ = ["Bernoulli", "Categorical", "OneHotCategorical", "Poisson"]
+__all__ = [
+    "Bernoulli",
+    "Binomial",
+    "Categorical",
+    "Geometric",
+    "Multinomial",
+    "OneHotCategorical",
+    "OneHotCategoricalStraightThrough",
+    "Poisson",
+    "of_classes",
+    "of_events",
+]
 
 
-def _either(name: str, probs: Any, logits: Any) -> tuple[Tensor | None, Tensor | None]:
+def _either(name: str, probs: Any, logits: Any) -> Tensor:
     if (probs is None) == (logits is None):
         raise ArgumentError(f"{name}: expected probs or logits, got {'neither' if probs is None else 'both'}")
-    if logits is not None:
-        return None, parameters(name, logits)[0]
-    (found,) = parameters(name, probs)
-    checked(name, "probabilities of at least 0", found, lambda x: x >= 0)
-    return found, None
+    return parameters(name, logits if probs is None else probs)[0]
+
+
+def of_classes(name: str, probs: Any, logits: Any) -> tuple[Tensor, Tensor]:
+    """Probabilities (..., K) that sum to 1, and their logarithms, from either."""
+    given = _either(name, probs, logits)
+    if not given.ndim:
+        raise ArgumentError(
+            f"{name}: expected {'logits' if probs is None else 'probs'} of shape (..., K), got a number"
+        )
+    if probs is None:
+        logs = ops.log_softmax(given, -1)
+        return logs.exp(), logs
+    shares = given / given.sum(-1, True)
+    smallest = float(np.finfo(given.dtype).eps)
+    return shares, shares.clamp(smallest, 1 - smallest).log()  # as in PyTorch
+
+
+def of_events(name: str, probs: Any, logits: Any) -> tuple[Tensor, Tensor]:
+    """Probabilities of events that come about or do not, and their logits, from either."""
+    given = _either(name, probs, logits)
+    if probs is None:
+        return ops.sigmoid(given), given
+    smallest = float(np.finfo(given.dtype).eps)
+    inner = given.clamp(smallest, 1 - smallest)  # as in PyTorch
+    return given, inner.log() - (1 - inner).log()
 
 
 class Categorical(Distribution):
@@ -41,20 +79,27 @@ class Categorical(Distribution):
     0.75
     """
 
+    arg_constraints: ClassVar[Constraints] = {
+        "logits": constraints.real_vector, "probs": constraints.independent(constraints.nonnegative, 1)
+    }  # fmt: skip
+    has_enumerate_support = True
+
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
-        given, logits = _either(type(self).__name__, probs, logits)
-        if not (logits if given is None else given).ndim:
-            raise ShapeError(f"{type(self).__name__}: expected a number for each class (..., K), got one alone")
-        if given is not None:
-            self.probs = given / given.sum(-1, True)
-            smallest = float(np.finfo(given.dtype).eps)
-            self.logits = self.probs.clamp(smallest, 1 - smallest).log()  # as in PyTorch
-        else:
-            assert logits is not None
-            self.logits = ops.log_softmax(logits, -1)
-            self.probs = self.logits.exp()
-        self._classes = self.logits.shape[-1]
-        super().__init__(self.logits.shape[:-1])
+        self.probs, self.logits = of_classes(type(self).__name__, probs, logits)
+        super().__init__(self.logits.shape[:-1], (), validate_args)
+
+    @property
+    def _classes(self) -> int:
+        return self.logits.shape[-1]
+
+    @property
+    def support(self) -> Any:
+        return constraints.integer_interval(0, self._classes - 1)
+
+    def _hot(self, classes: Tensor) -> Tensor:
+        """Where each class is the one."""
+        numbers = np.arange(self._classes, dtype=np.float32)
+        return Compare.apply(classes.float().unsqueeze(-1), numbers, ufunc=np.equal)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Class numbers, by the Gumbel-max trick: argmax(logits - log(-log u))."""
@@ -67,13 +112,20 @@ class Categorical(Distribution):
             return (logits - (-(u.log())).clamp(min=least).log()).argmax(-1)
 
     def log_prob(self, value: Any) -> Tensor:
-        classes = loss_target("log_prob", value, "value").float()
-        numbers = np.arange(self._classes, dtype=np.float32)
-        chosen = Compare.apply(classes.unsqueeze(-1), numbers, ufunc=np.equal)
-        return where(chosen, self.logits, 0.0).sum(-1)
+        return where(self._hot(self._value(value)), self.logits, 0.0).sum(-1)
 
     def entropy(self) -> Tensor:
         return -(self.probs * self.logits.clamp(min=float(np.finfo(self.logits.dtype).min))).sum(-1)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        return self._enumerated(np.arange(self._classes), expand)
+
+    @property
+    def mean(self) -> Tensor:
+        """NaN: numbers of classes have none, as in PyTorch."""
+        return Tensor(np.full(self.batch_shape, math.nan, self.logits.dtype))
+
+    variance = mean
 
     @property
     def mode(self) -> Tensor:
@@ -84,85 +136,250 @@ class Categorical(Distribution):
 class OneHotCategorical(Categorical):
     """Categorical whose samples are one-hot vectors."""
 
+    support = constraints.one_hot
+
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
-        super().__init__(probs, logits)
+        super().__init__(probs, logits, validate_args)
         self.event_shape = (self._classes,)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        classes = super().sample(sample_shape).float().unsqueeze(-1)
-        hot = Compare.apply(classes, np.arange(self._classes, dtype=np.float32), ufunc=np.equal)
-        return hot.astype(self.logits.dtype)
+        return self._hot(super().sample(sample_shape)).astype(self.logits.dtype)
 
     def log_prob(self, value: Any) -> Tensor:
-        return (loss_target("log_prob", value, "value").astype(self.logits.dtype) * self.logits).sum(-1)
+        return (self._value(value).astype(self.logits.dtype) * self.logits).sum(-1)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        hot = np.eye(self._classes, dtype=self.logits.dtype).reshape(-1, *(1,) * len(self.batch_shape), self._classes)
+        shape = (self._classes, *self.batch_shape, self._classes)
+        return Tensor(np.broadcast_to(hot, shape).copy() if expand else hot)
 
     @property
     def mean(self) -> Tensor:
         return self.probs
 
     @property
+    def mode(self) -> Tensor:
+        return self._hot(self.probs.argmax(-1)).astype(self.logits.dtype)
+
+    @property
     def variance(self) -> Tensor:
         return self.probs * (1 - self.probs)
+
+
+class OneHotCategoricalStraightThrough(OneHotCategorical):
+    """OneHotCategorical with rsample: one-hot vectors whose gradient is that of `probs` (Bengio, Léonard and Courville
+    2013, arXiv:1308.3432).
+    """
+
+    has_rsample = True
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        return self.sample(sample_shape) + (self.probs - self.probs.detach())
 
 
 class Bernoulli(Distribution):
     """1 with probability `probs`, or σ(`logits`), else 0; samples are floats."""
 
+    arg_constraints: ClassVar[Constraints] = {"logits": constraints.real, "probs": constraints.unit_interval}
+    support = constraints.boolean
+    has_enumerate_support = True
+
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
-        given, logits = _either("Bernoulli", probs, logits)
-        if given is not None:
-            checked("Bernoulli", "probabilities of at most 1", given, lambda x: x <= 1)
-            eps = float(np.finfo(given.dtype).eps)
-            inner = given.clamp(eps, 1 - eps)  # as in PyTorch
-            self.probs, self.logits = given, inner.log() - (1 - inner).log()
-        else:
-            assert logits is not None
-            self.probs, self.logits = ops.sigmoid(logits), logits
-        super().__init__(self.logits.shape)
+        self.probs, self.logits = of_events("Bernoulli", probs, logits)
+        super().__init__(self.logits.shape, (), validate_args)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         with no_grad():
             return ops.bernoulli(expanded(self.probs.detach(), shape_of(sample_shape, self.batch_shape)))
 
     def log_prob(self, value: Any) -> Tensor:
-        return loss_target("log_prob", value, "value") * self.logits - log1p_exp(
-            expanded(self.logits, self.batch_shape)
-        )
+        return self._value(value) * self.logits - log1p_exp(self.logits)
 
     def entropy(self) -> Tensor:
         return log1p_exp(self.logits) - self.probs * self.logits
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        return self._enumerated(np.arange(2, dtype=self.logits.dtype), expand)
 
     @property
     def mean(self) -> Tensor:
         return self.probs
 
     @property
+    def mode(self) -> Tensor:
+        """1 where that is more likely, 0 where it is less, NaN where both are the same."""
+        mode = (self.probs >= 0.5).astype(self.probs.dtype)
+        return where(self.probs == 0.5, math.nan, mode)
+
+    @property
     def variance(self) -> Tensor:
         return self.probs * (1 - self.probs)
 
 
+class Geometric(Distribution):
+    """How often an event of probability `probs`, or σ(`logits`), fails to come about before it does."""
+
+    arg_constraints: ClassVar[Constraints] = {"logits": constraints.real, "probs": constraints.unit_interval}
+    support = constraints.nonnegative_integer
+
+    def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
+        self.probs, self.logits = of_events("Geometric", probs, logits)
+        super().__init__(self.logits.shape, (), validate_args)
+        if self._checks() and not np.all(self.probs._data > 0):
+            raise ArgumentError("Geometric: expected probs above 0, got 0")
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """⌊log u / log(1 - p)⌋."""
+        with no_grad():
+            probs = self.probs.detach()
+            u = rand_like(like(probs, shape_of(sample_shape, self.batch_shape)))
+            return (u.clamp(min=float(np.finfo(u.dtype).tiny)).log() / (-probs).log1p()).floor()
+
+    def log_prob(self, value: Any) -> Tensor:
+        x = self._value(value).astype(self.probs.dtype)
+        return xlogy(x, 1 - self.probs) + self.probs.log()
+
+    def entropy(self) -> Tensor:
+        return (log1p_exp(self.logits) - self.probs * self.logits) / self.probs
+
+    @property
+    def mean(self) -> Tensor:
+        return 1 / self.probs - 1
+
+    @property
+    def mode(self) -> Tensor:
+        return Tensor(np.zeros(self.batch_shape, self.probs.dtype))
+
+    @property
+    def variance(self) -> Tensor:
+        return (1 / self.probs - 1) / self.probs
+
+
+class Binomial(Distribution):
+    """How many of `total_count` events come about, each with probability `probs` or σ(`logits`)."""
+
+    arg_constraints: ClassVar[Constraints] = {
+        "total_count": constraints.nonnegative_integer, "logits": constraints.real, "probs": constraints.unit_interval
+    }  # fmt: skip
+    has_enumerate_support = True
+
+    def __init__(
+        self, total_count: Any = 1, probs: Any = None, logits: Any = None, validate_args: bool | None = None
+    ) -> None:
+        shares, logs = of_events("Binomial", probs, logits)
+        self.total_count, self.probs, self.logits = parameters("Binomial", total_count, shares, logs)
+        super().__init__(self.logits.shape, (), validate_args)
+
+    @property
+    def support(self) -> Any:
+        return constraints.integer_interval(0, self.total_count)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = shape_of(sample_shape, self.batch_shape)
+        with no_grad():
+            return DrawBinomial.apply(*(expanded(x.detach(), shape) for x in (self.total_count, self.probs)))
+
+    def log_prob(self, value: Any) -> Tensor:
+        k, n = self._value(value).astype(self.logits.dtype), self.total_count
+        ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+        return ways + k * self.logits - n * log1p_exp(self.logits)
+
+    def entropy(self) -> Tensor:
+        """By summation over all counts, which needs one total_count for the whole batch."""
+        logs = self.log_prob(self.enumerate_support(False))
+        return -(logs.exp() * logs).sum(0)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        counts = self.total_count.detach().numpy()
+        if counts.size and counts.min() != counts.max():
+            raise ArgumentError(
+                "Binomial: expected one total_count for the whole batch, to name all counts, got several"
+            )
+        return self._enumerated(np.arange(1 + int(counts.max()), dtype=self.logits.dtype), expand)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total_count * self.probs
+
+    @property
+    def mode(self) -> Tensor:
+        return ops.minimum(((self.total_count + 1) * self.probs).floor(), self.total_count)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.total_count * self.probs * (1 - self.probs)
+
+
+class Multinomial(Distribution):
+    """How often each of K classes comes in `total_count` draws, by `probs` (..., K), whose sum is made 1, or `logits`.
+
+    `total_count` is one number, as in PyTorch.
+    """
+
+    arg_constraints: ClassVar[Constraints] = Categorical.arg_constraints
+
+    def __init__(
+        self, total_count: int = 1, probs: Any = None, logits: Any = None, validate_args: bool | None = None
+    ) -> None:
+        self.total_count = whole("Multinomial", "total_count", total_count, 0)
+        self.probs, self.logits = of_classes("Multinomial", probs, logits)
+        super().__init__(self.logits.shape[:-1], self.logits.shape[-1:], validate_args)
+
+    @property
+    def support(self) -> Any:
+        return constraints.multinomial(self.total_count)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        one = OneHotCategorical(logits=self.logits.detach(), validate_args=False)
+        return one.sample((self.total_count, *shape_of(sample_shape))).sum(0)
+
+    def log_prob(self, value: Any) -> Tensor:
+        x = self._value(value).astype(self.logits.dtype)
+        ways = lgamma(x.sum(-1) + 1) - lgamma(x + 1).sum(-1)
+        return ways + where(x == 0, 0.0, self.logits * x).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """n·H(classes) - log n! + Σ E[log xᵢ!], xᵢ binomial."""
+        n = self.total_count
+        counts = np.arange(1, n + 1, dtype=self.logits.dtype).reshape(-1, *(1,) * self.logits.ndim)
+        of_each = Binomial(n, probs=self.probs, validate_args=False).log_prob(counts).exp()
+        factorials = (of_each * lgamma(Tensor(counts + 1))).sum((0, -1))
+        return -n * (self.probs * self.logits).sum(-1) - math.lgamma(n + 1) + factorials
+
+    @property
+    def mean(self) -> Tensor:
+        return self.probs * self.total_count
+
+    @property
+    def variance(self) -> Tensor:
+        return self.total_count * self.probs * (1 - self.probs)
+
+
 class Poisson(Distribution):
-    """Counts with the mean `rate`; log_prob is of counts up to 2^24, sampling is eager."""
+    """Counts with the mean `rate`."""
+
+    arg_constraints: ClassVar[Constraints] = {"rate": constraints.nonnegative}
+    support = constraints.nonnegative_integer
 
     def __init__(self, rate: Any, validate_args: bool | None = None) -> None:
         (self.rate,) = parameters("Poisson", rate)
-        checked("Poisson", "rate of at least 0", self.rate, lambda x: x >= 0)
-        super().__init__(self.rate.shape)
+        super().__init__(self.rate.shape, (), validate_args)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        drawn = random.next_generator().poisson(self.rate.detach().data, shape_of(sample_shape, self.batch_shape))
-        return Tensor(drawn.astype(self.rate.dtype))
+        with no_grad():
+            return DrawPoisson.apply(expanded(self.rate.detach(), shape_of(sample_shape, self.batch_shape)))
 
     def log_prob(self, value: Any) -> Tensor:
-        counts = np.asarray(loss_target("log_prob", value, "value").detach().data, np.float64)
-        if not (counts >= 0).all():
-            raise ArgumentError("Poisson.log_prob: expected counts of at least 0")
-        factorials = np.vectorize(math.lgamma, otypes=[np.float64])(counts + 1).astype(self.rate.dtype)
-        return counts.astype(self.rate.dtype) * self.rate.log() - self.rate - factorials
+        x = self._value(value).astype(self.rate.dtype)
+        return xlogy(x, self.rate) - self.rate - lgamma(x + 1)
 
     @property
     def mean(self) -> Tensor:
         return self.rate
+
+    @property
+    def mode(self) -> Tensor:
+        return self.rate.floor()
 
     @property
     def variance(self) -> Tensor:

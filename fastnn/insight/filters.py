@@ -85,7 +85,9 @@ def class_weights(
         raise ShapeError(
             f"class_weights: expected an image_shape (C, H, W) of {weight.shape[1]} pixels, got {image_shape}"
         )
-    names = tuple(map(str, range(len(weight)))) if classes is None else tuple(classes)
+    names = (
+        tuple(map(str, range(len(weight)))) if classes is None else tuple(entries("class_weights", "classes", classes))
+    )
     if len(names) != len(weight):
         raise ArgumentError(f"class_weights: expected {len(weight)} names of classes, got {len(names)}")
     return Weights(weight.reshape(-1, *shape).copy(), names, "Weights of each class: red speaks for it, blue against")

@@ -231,7 +231,7 @@ def gradcheck(
         for name, leaf in leaves.items():
             if leaf.numel() == 0:
                 continue
-            problem = check.by_entries(name) if per_entry else check.by_directions(name)
+            problem = check.by_entries(name) if flag("gradcheck", "per_entry", per_entry) else check.by_directions(name)
             if problem is not None:
                 if raise_exception:
                     raise GradientError(f"gradcheck: {problem}")

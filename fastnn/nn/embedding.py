@@ -52,7 +52,10 @@ class _Table(Module):
         values = embeddings.data if isinstance(embeddings, Tensor) else as_array(embeddings)
         if values.ndim != 2:
             raise ShapeError(f"{cls.__name__}.from_pretrained: expected an array (V, D), got {values.shape}")
-        weight = Parameter(Tensor(values.copy()) if values.dtype.kind == "f" else values, requires_grad=not freeze)
+        weight = Parameter(
+            Tensor(values.copy()) if values.dtype.kind == "f" else values,
+            requires_grad=not flag("from_pretrained", "freeze", freeze),
+        )
         return cls(*values.shape, _weight=weight, **options)  # type: ignore[call-arg]
 
     def extra_repr(self) -> str:

@@ -61,7 +61,7 @@ class RandintLike(Function):
     def draw(
         source: np.random.Generator, shape: tuple[int, ...], *, low: int, high: int, dtype: np.dtype[Any]
     ) -> Array:
-        return source.integers(low, high, shape).astype(dtype)
+        return np.asarray(source.integers(low, high, shape)).astype(dtype)
 
     @staticmethod
     def forward(ctx: Context, x: Array, *, low: int, high: int, dtype: np.dtype[Any]) -> Array:
@@ -118,6 +118,42 @@ class Multinomial(Function):
     @staticmethod
     def forward(ctx: Context, x: Array, *, num_samples: int, replacement: bool) -> Array:
         return Multinomial.draw(random.next_generator(), x, num_samples=num_samples, replacement=replacement)
+
+
+class Poisson(Function):
+    """Counts with the means that x holds, as floats."""
+
+    differentiable = False
+
+    @staticmethod
+    def draw(source: np.random.Generator, x: Array) -> Array:
+        if not (x >= 0).all():
+            raise ArgumentError(f"poisson: expected means of at least 0, got {x[~(x >= 0)].flat[0]}")
+        return np.asarray(source.poisson(x)).astype(x.dtype)  # NumPy gives an int for one rate
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        return Poisson.draw(random.next_generator(), x)
+
+
+class Binomial(Function):
+    """How many of n events come about, each with probability p; n and p in one shape, counts as floats."""
+
+    differentiable = False
+
+    @staticmethod
+    def draw(source: np.random.Generator, n: Array, p: Array) -> Array:
+        if not ((p >= 0) & (p <= 1)).all():
+            raise ArgumentError(
+                f"binomial: expected probabilities from 0 to 1, got {p[~((p >= 0) & (p <= 1))].flat[0]}"
+            )
+        if not (n >= 0).all():
+            raise ArgumentError(f"binomial: expected counts of at least 0, got {n[~(n >= 0)].flat[0]}")
+        return np.asarray(source.binomial(n.astype(np.int64), p)).astype(p.dtype)
+
+    @staticmethod
+    def forward(ctx: Context, n: Array, p: Array) -> Array:
+        return Binomial.draw(random.next_generator(), n, p)
 
 
 class Generator:
@@ -275,6 +311,22 @@ def multinomial(
     else:
         found = Tensor(Multinomial.draw(source_of("multinomial", generator), rows.detach().data, **options))
     return found if x.ndim == 2 else found.reshape(-1)
+
+
+def poisson(input: Any, generator: Any = None) -> Tensor:
+    """Counts, each with the mean that `input` holds in that place, in its shape and type; no gradient.
+
+    Raises ArgumentError for negative means, DTypeError for integers.
+
+    >>> import fastnn as fnn
+    >>> fnn.poisson(fnn.tensor([0.0, 0.0]))
+    Tensor([0., 0.])
+    """
+    x = input if isinstance(input, Tensor) else Tensor(input)
+    _dtype("poisson", x, None)
+    if generator is None:
+        return Poisson.apply(x)
+    return Tensor(Poisson.draw(source_of("poisson", generator), x.detach().data))
 
 
 def _dtype(name: str, x: Tensor, dtype: DTypeLike | None) -> np.dtype[Any]:

@@ -210,7 +210,8 @@ def parts_of(op: str, x: Any, full: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 def svd(input: Any, some: bool = True, compute_uv: bool = True) -> USV:
     """As `linalg.svd`, with V in the place of V.T; `some` is not full_matrices. Without `compute_uv` U and V are 0."""
-    u, s, vh = parts_of("svd", input, not flag("svd", "some", some) and flag("svd", "compute_uv", compute_uv))
+    some, compute_uv = flag("svd", "some", some), flag("svd", "compute_uv", compute_uv)
+    u, s, vh = parts_of("svd", input, not some and compute_uv)
     if compute_uv:
         return USV(u, s, mt(vh))
     zeros = [Tensor(np.zeros((*s.shape[:-1], n, n), s.dtype)) for n in (u.shape[-2], vh.shape[-1])]

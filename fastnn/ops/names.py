@@ -40,7 +40,7 @@ TABLE: dict[str, dict[str, str]] = {
         "m": "new_empty new_full new_ones new_tensor new_zeros",
     },
     "dense": {"fm": "matmul", "F": "linear"},
-    "draws": {"f": "Generator rand_like randn_like", "fm": "multinomial", "fmi": "bernoulli"},
+    "draws": {"f": "Generator poisson rand_like randn_like", "fm": "multinomial", "fmi": "bernoulli"},
     "elementwise": {
         "fmi": "acos acosh addcdiv addcmul asin asinh atan atan2 atanh ceil clamp clamp_max clamp_min cos cosh "
         "div erf erfc exp2 expm1 floor floor_divide fmod frac lerp log10 log1p log2 logit nan_to_num "
@@ -48,6 +48,8 @@ TABLE: dict[str, dict[str, str]] = {
         "fm": "logaddexp maximum minimum",
         "": "rint",
     },
+    "gamma": {"fmi": "digamma lgamma"},
+    "inverse_erf": {"fmi": "erfinv"},
     "joining": {
         "f": "atleast_1d atleast_2d atleast_3d cat column_stack dstack hstack stack vstack where",
     },

@@ -169,7 +169,7 @@ def index(x: Tensor, key: Any) -> Tensor:
         if any(isinstance(part, int) for part in parts):  # PyTorch takes integers first, NumPy as arrays among others
             x, parts = Index.apply(x, index=_alone(x, parts)), tuple(p for p in parts if not isinstance(p, int))
         return Pick.apply(x, *places, key=parts)
-    except (IndexError, TypeError, ValueError) as error:  # TypeError: of a slice between what are no integers
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
         if isinstance(error, FastnnError):
             raise
         raise ShapeError(f"index: {error} (input is {x.shape})") from None
@@ -204,7 +204,7 @@ def set_index(x: Tensor, key: Any, value: Any) -> None:
                 target, parts = target[_alone(x, parts)], tuple(p for p in parts if not isinstance(p, int))
             target[filled(parts, places)] = values._data
             wrote(x._data)
-    except (IndexError, TypeError, ValueError) as error:
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
         if isinstance(error, FastnnError):
             raise
         raise ShapeError(f"x[...] = ...: {error} (x is {x.shape})") from None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import versions
-from fastnn.checks import called, number, whole
+from fastnn.checks import called, choice, number, whole
 from fastnn.errors import ArgumentError
 
 from .optimizer import Array, Optimizer, is_penalized, loss_of, penalty_gradient
@@ -58,8 +58,8 @@ class LBFGS(Optimizer):
         **options: Any,
     ) -> None:
         max_iter = whole("LBFGS", "max_iter", max_iter, 1)
-        if line_search_fn not in (None, "strong_wolfe"):
-            raise ArgumentError(f"LBFGS: expected line_search_fn None or 'strong_wolfe', got {line_search_fn!r}")
+        if line_search_fn is not None:
+            choice("LBFGS", "line_search_fn", line_search_fn, ("strong_wolfe",))
         defaults = {
             "lr": lr,
             "max_iter": max_iter,

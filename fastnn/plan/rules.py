@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.arrays import without_numbers
-from fastnn.ops import arithmetic, draws, elementwise, joining, norms, reductions, shaping
+from fastnn.ops import arithmetic, draws, elementwise, gamma, inverse_erf, joining, norms, reductions, shaping
 from fastnn.own.operator import Elementwise, Formula
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.trace import Detach, Operator
@@ -380,6 +380,16 @@ def _bernoulli(to: Emitter, op: Operator, x: Array) -> Any:
 @rule(draws.Multinomial)
 def _multinomial(to: Emitter, op: Operator, x: Array, **_: Any) -> Any:
     raise Unlowered("it draws indices")
+
+
+@rule(draws.Binomial, draws.Poisson, gamma.StandardDirichlet, gamma.StandardGamma)
+def _drawn_by_numpy(to: Emitter, op: Operator, *_: Array) -> Any:
+    raise Unlowered("NumPy draws it")
+
+
+@rule(gamma.LGamma, gamma.PolyGamma, inverse_erf.ErfInv)
+def _computed_by_numpy(to: Emitter, op: Operator, x: Array, **_: Any) -> Any:
+    raise Unlowered("NumPy computes it")
 
 
 # ---- formulas of a user's --------------------------------------------------------------------------------------------

@@ -106,10 +106,92 @@ def test_func_against_pytorch() -> None:
             functions.jvp(lambda a: (a * b).exp(), (a,), (v,)),
             functions.vmap(lambda x, y: (x * y).exp(), in_dims=(0, None), out_dims=1)(a, b),
             functions.vmap(functions.grad(lambda x, y: (x * y * y).sum()), in_dims=(0, 0))(a, v),
+            functions.jacrev(two, argnums=(0, 1))(a, b),
+            functions.jacfwd(lambda p, c: ({"x": p["a"] * c}, p["b"][0])[0], argnums=0)(held, 2.0),
+            functions.jacrev(lambda a: (a.exp(), a * 2), has_aux=True)(a),
+            functions.hessian(scalar, argnums=(0, 1))(a, b),
+            functions.vmap(functions.jacrev(lambda x: x.exp() * x))(a),
+            functions.grad(lambda b: functions.vmap(lambda x: (x * b).exp().sum())(a).sum())(b),
+            functions.vmap(functions.vmap(lambda x, y: x * y, in_dims=(0, 0)), in_dims=(0, None))(a, b),
         ]
 
     for ours, expected in zip(results(fnn, func), results(torch, torch.func), strict=True):
         assert_same(numbers(ours), numbers(expected))
+
+
+def test_maps_of_nested_arguments_and_results_are_torchs() -> None:
+    torch = pytest.importorskip("torch")
+
+    def results(package: Any, functions: Any) -> list[Any]:
+        a, b, v = ((fnn.Tensor if package is fnn else package.tensor)(x) for x in (A, B, V))
+
+        def both(p: Any, y: Any) -> Any:
+            return {"x": p["a"] * y, "y": (p["b"].sum() + y, y)}
+
+        return [
+            functions.vmap(both)({"a": a, "b": v}, v),
+            functions.vmap(both, in_dims=({"a": 0, "b": None}, 1))({"a": a, "b": v}, v.T),
+            functions.vmap(both, in_dims=(0, -2), out_dims={"x": 1, "y": (0, -1)})({"a": a, "b": v}, v),
+            functions.vmap(lambda x, y: x * y, in_dims=(0, None))(a, b),
+            functions.vmap(lambda x, *, other: (x * other).sum())(a, other=v),
+            functions.vmap(lambda x, pair: x * pair[0] + pair[1], in_dims=(1, (0, None)))(a, (b, b[0])),
+            functions.vmap(lambda x: x[0] * 2, chunk_size=2)(a),
+        ]
+
+    for ours, expected in zip(results(fnn, func), results(torch, torch.func), strict=True):
+        assert_same(numbers(ours), numbers(expected))
+
+
+def test_gradients_of_single_samples_by_a_map() -> None:
+    """vmap(grad(loss), in_dims=(None, 0, 0)): PyTorch's recipe, beside one backward for each sample."""
+    fnn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    x, y = RNG.normal(size=(5, 3)), np.array([0, 1, 1, 0, 1])
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(parameters: Any, x: Any, y: Any) -> Any:
+        return ops.cross_entropy(func.functional_call(model, parameters, x.unsqueeze(0)), y.unsqueeze(0))
+
+    found = fnn.vmap(func.grad(loss), in_dims=(None, 0, 0))(parameters, x, y)
+    for i in range(5):
+        model.zero_grad()
+        ops.cross_entropy(model(x[i : i + 1]), y[i : i + 1]).backward()
+        for name, p in model.named_parameters():
+            np.testing.assert_allclose(found[name].numpy()[i], p.grad, 1e-12, 1e-15)
+
+
+def test_an_ensemble_is_called_as_one() -> None:
+    fnn.manual_seed(0)
+    models = [nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).double().eval() for _ in range(3)]
+    for i, model in enumerate(models):
+        model[1].running_mean[...] = i
+    x = RNG.normal(size=(4, 3))
+    parameters, buffers = func.stack_module_state(models)
+    assert parameters["0.weight"].shape == (3, 2, 3)
+    assert parameters["0.weight"].requires_grad
+    assert buffers["1.running_mean"].tolist() == [[0, 0], [1, 1], [2, 2]]
+
+    def call(parameters: Any, buffers: Any, x: Any) -> Any:
+        return func.functional_call(models[0], (parameters, buffers), (x,))
+
+    found = func.vmap(call, in_dims=(0, 0, None))(parameters, buffers, x)
+    np.testing.assert_allclose(found.detach().numpy(), [model(x).detach().numpy() for model in models], rtol=1e-12)
+    found.sum().backward()
+    models[1](x).sum().backward()
+    np.testing.assert_allclose(parameters["0.weight"].grad[1], models[1][0].weight.grad, rtol=1e-12)
+    with pytest.raises(ArgumentError, match="of one kind, got none"):
+        func.stack_module_state([])
+    with pytest.raises(ArgumentError, match="the same shapes"):
+        func.stack_module_state([nn.Linear(2, 1), nn.Linear(3, 1)])
+
+
+def test_random_numbers_in_maps() -> None:
+    x = fnn.zeros(4, 3)
+    fnn.manual_seed(0)
+    drawn = func.vmap(lambda x: x + fnn.rand_like(x))(x).numpy()
+    assert len(np.unique(drawn)) == 12
+    same = func.vmap(lambda x: x + fnn.rand_like(x), randomness="same")(x).numpy()
+    assert (same == same[0]).all()
 
 
 def test_results_are_on_the_tape_where_the_arguments_are() -> None:
@@ -130,6 +212,20 @@ def test_what_func_refuses() -> None:
         func.vmap(lambda x, y: x + y)(x, fnn.Tensor([1.0]))
     with pytest.raises(ArgumentError, match="in_dims"):
         func.vmap(lambda x: x, in_dims=(0, 0))(x)
+    with pytest.raises(ArgumentError, match="None for all"):
+        func.vmap(lambda x: x, in_dims=None)(x)
+    with pytest.raises(ArgumentError, match="in the form of"):
+        func.vmap(lambda x: x[0], in_dims=((0, 0),))([x])
+    with pytest.raises(ShapeError, match="dimension from -1 to 0, got 1"):
+        func.vmap(lambda x: x, in_dims=1)(x)
+    with pytest.raises(ShapeError, match="above 0"):
+        func.vmap(lambda x: x)(fnn.zeros(0, 2))
+    with pytest.raises(ArgumentError, match="gives tensors, got float"):
+        func.vmap(lambda x: x.item())(x)
+    with pytest.raises(ArgumentError, match="randomness"):
+        func.vmap(lambda x: x, randomness="none")
+    with pytest.raises(ArgumentError, match="jacrev: expected argnums"):
+        func.jacrev(lambda x: x, argnums=(0, 1))(x)
 
 
 def test_functional_call() -> None:
@@ -144,6 +240,13 @@ def test_functional_call() -> None:
     for name, array in model.state_dict().items():
         np.testing.assert_array_equal(array, before[name])
     assert isinstance(model[0].weight, nn.Parameter)
+    with pytest.raises(StateError, match=r"got no '0\.bias'"):
+        func.functional_call(model, {"0.weight": w}, y, strict=True)
+    tied = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
+    tied[1].weight = tied[0].weight
+    three = {"0.weight": fnn.Tensor([[3.0]])}
+    assert func.functional_call(tied, three, fnn.Tensor([[1.0]])).item() == 9
+    assert func.functional_call(tied, three, fnn.Tensor([[1.0]]), tie_weights=False).item() != 9
     with pytest.raises(StateError, match=r"no parameter or buffer '0\.weights'"):
         func.functional_call(model, {"0.weights": w}, y)
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import senseless
 from senseless import BAD, GOOD, instances
 
 import fastnn as fnn
@@ -148,7 +149,7 @@ def wrong(function: Any, args: list[Any], kwargs: dict[str, Any]) -> str | None:
 
 def described(error: BaseException) -> str | None:
     trace = traceback.extract_tb(error.__traceback__)
-    if any(frame.name == "<lambda>" and frame.filename == __file__ for frame in trace):
+    if any(frame.name == "<lambda>" and frame.filename == senseless.__file__ for frame in trace):
         return None  # the user's function, which raised what it likes
     frames = [frame for frame in trace if "/fastnn/" in frame.filename] or [None]
     place = f"{Path(frames[-1].filename).name} {frames[-1].name}" if frames[-1] else ""

@@ -56,11 +56,16 @@ def erf(x: Array) -> Array:
     y[near] = x[near] + x[near] * _rational(x[near] ** 2, _BELOW_084)
     middle = (a >= 0.84375) & (a < 1.25)
     y[middle] *= _ERF_ONE + _rational(np.abs(x[middle]) - 1, _BELOW_125)
-    for low, high, coefficients in ((1.25, 1 / 0.35, _BELOW_286), (1 / 0.35, 6.0, _BELOW_6)):
-        far = (a >= low) & (a < high)
-        t = np.abs(x[far])
-        y[far] *= 1 - np.exp(-t * t - 0.5625 + _rational(1 / (t * t), coefficients)) / t
+    far = (a >= 1.25) & (a < 6)
+    y[far] *= 1 - erfc_tail(a[far])
     return y
+
+
+def erfc_tail(x: Array) -> Array:
+    """1 - erf(x) for x from 1.25 to 28, with all its digits."""
+    inverse = 1 / (x * x)
+    terms = np.where(x < 1 / 0.35, _rational(inverse, _BELOW_286), _rational(inverse, _BELOW_6))
+    return np.exp(-x * x - 0.5625 + terms) / x
 
 
 def _rational(x: Array, coefficients: tuple[tuple[float, ...], tuple[float, ...]]) -> Array:

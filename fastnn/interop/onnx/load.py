@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.checks import entries
 from fastnn.errors import ArgumentError, DataError, FastnnError, ShapeError
 from fastnn.interop.onnx import patterns, prepare
 from fastnn.interop.onnx.file import Contents, read
@@ -56,7 +57,9 @@ def load(path: str | os.PathLike[str], *, outputs: str | Iterable[str] | None = 
     ['fc.weight']
     """
     contents = read(path, OPERATORS)
-    wanted = [outputs] if isinstance(outputs, str) else None if outputs is None else list(outputs)
+    wanted = (
+        [outputs] if isinstance(outputs, str) else None if outputs is None else entries("onnx.load", "outputs", outputs)
+    )
     try:
         return OnnxModel(contents, wanted)
     except ArgumentError:

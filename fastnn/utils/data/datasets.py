@@ -68,7 +68,7 @@ class Subset(Dataset[T]):
         self.dataset, self.indices = dataset, indices
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, list):
+        if isinstance(index, list) and index:
             return self.dataset[[self.indices[place("Subset", i, len(self))] for i in index]]
         return self.dataset[self.indices[place("Subset", index, len(self))]]
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import ops
+from fastnn.arrays import as_array
 from fastnn.checks import called, flag, shown, whole
 from fastnn.errors import ArgumentError, DTypeError
 from fastnn.tensors import Tensor
@@ -38,9 +39,9 @@ def default_collate(batch: list[Any]) -> Any:
     if isinstance(first, (np.ndarray, np.generic)):
         return Tensor(np.stack(batch))
     if isinstance(first, (bool, int)):
-        return Tensor(np.array(batch))
+        return Tensor(as_array(batch))
     if isinstance(first, float):
-        return Tensor(np.array(batch))
+        return Tensor(as_array(batch))
     if isinstance(first, (str, bytes)):
         return batch
     if isinstance(first, Mapping):
