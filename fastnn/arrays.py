@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
-__all__ = ["Size", "as_array", "check_size", "live", "without_numbers"]
+__all__ = ["Size", "as_array", "check_size", "live", "numbers", "without_numbers"]
 
 _ZERO = bytes(16)  # of any type's one entry
 
@@ -57,6 +57,18 @@ or leave them out
         raise DTypeError(
             f"expected an array of numbers, got an object of type {type(data).__name__} ({error})"
         ) from error
+
+
+def numbers(where: str, data: Any) -> np.ndarray[Any, Any]:
+    """Returns the array of `data`, a tensor's own included, in its own precision. DTypeError for what are no numbers.
+
+    >>> numbers("Normal", [0.1, 0.2]).dtype
+    dtype('float64')
+    """
+    array = data._data if hasattr(data, "_data") else as_array(data)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"{where}: expected numbers, got {type(data).__name__} of type {array.dtype}")
+    return array
 
 
 def check_size(where: str, shape: tuple[int, ...]) -> None:

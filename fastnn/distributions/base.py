@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnn.arrays import check_size
+from fastnn.arrays import check_size, numbers
 from fastnn.checks import entries, flag, is_whole, shown, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import floating, loss_target
@@ -240,7 +240,10 @@ def of_one_type(*given: Any) -> list[Tensor]:
     """Parameters as tensors of one floating type: that of the tensors among them."""
     tensors = [x if isinstance(x, Tensor) else None for x in given]
     first = next((x for x in tensors if x is not None and x.dtype.kind == "f"), None)
-    found = [floating(x if first is None or isinstance(x, Tensor) else Tensor(x).astype(first.dtype)) for x in given]
+    found = [
+        floating(x if first is None or isinstance(x, Tensor) else numbers("distribution", x).astype(first.dtype))
+        for x in given
+    ]
     return [x.astype(np.result_type(*(y.dtype for y in found))) for x in found]
 
 

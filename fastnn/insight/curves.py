@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.arrays import numbers
 from fastnn.checks import is_whole, number
 from fastnn.checks import shown as shown_as
 from fastnn.console import shown
@@ -104,7 +105,7 @@ def confusion_matrix(confusion: Array | Sequence[Sequence[int]], classes: Sequen
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
-    confusion = Tensor(confusion).numpy()
+    confusion = numbers("confusion_matrix", confusion)
     count = len(confusion) if confusion.ndim else 0
     if confusion.shape != (count, count):
         raise ArgumentError(f"confusion_matrix: expected a matrix (K, K), got {confusion.shape}")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import random
-from fastnn.arrays import as_array
+from fastnn.arrays import as_array, numbers
 from fastnn.autograd.engine import grad
 from fastnn.checks import called, flag, number, whole
 from fastnn.errors import ArgumentError, FastnnError
@@ -44,7 +44,7 @@ def numeric_gradient(f: Callable[[Array], Any], x: Any, eps: float = 1e-6, one_s
     >>> fnn.numeric_gradient(lambda w: (w ** 2).sum(), np.array([1.0, -3.0])).round(6)
     array([ 2., -6.])
     """
-    x = np.array(Tensor(x).numpy(), np.float64)
+    x = np.array(numbers("numeric_gradient", x), np.float64)
     f, eps = called("numeric_gradient", "f", f), number("numeric_gradient", "eps", eps, above=0)
     one_sided = flag("numeric_gradient", "one_sided", one_sided)
     gradient = np.empty_like(x)
@@ -60,7 +60,7 @@ def numeric_gradient(f: Callable[[Array], Any], x: Any, eps: float = 1e-6, one_s
 
 
 def _number(value: Any) -> float:
-    array = value.numpy() if isinstance(value, Tensor) else Tensor(value).numpy()
+    array = numbers("numeric_gradient", value)
     if array.size != 1:
         raise ArgumentError(f"numeric_gradient: expected a function that gives one number, got shape {array.shape}")
     return float(array.item())
@@ -292,7 +292,7 @@ def gradgradcheck(
     if grad_outputs is None:
         state = random.get_state()
         twin = copy.deepcopy(function).double() if isinstance(function, Module) else function
-        arrays = [Tensor(x).numpy() for x in given]
+        arrays = [numbers("gradgradcheck", x) for x in given]
         with no_grad():
             output = twin(*(Tensor(x.astype(np.float64) if x.dtype.kind == "f" else x) for x in arrays))
         random.set_state(state)

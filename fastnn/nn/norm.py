@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import init, ops
+from fastnn.arrays import numbers
 from fastnn.checks import flag, number, whole
 from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, ShapeError
@@ -193,7 +194,7 @@ class Normalize(Module):
         super().__init__()
         self.pixels = flag("Normalize", "pixels", pixels)
         for name, value in (("mean", mean), ("std", std)):
-            self.register_buffer(name, np.atleast_1d(Tensor(value).numpy().astype(np.float32)))
+            self.register_buffer(name, np.atleast_1d(numbers("Normalize", value).astype(np.float32)))
         if self.mean.shape != self.std.shape or self.mean.ndim != 1 or not (self.std > 0).all():
             raise ArgumentError(f"Normalize: expected mean and std of one length, std positive, got {mean} and {std}")
 

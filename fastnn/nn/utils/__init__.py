@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import ops, versions
-from fastnn.arrays import as_array
+from fastnn.arrays import as_array, numbers
 from fastnn.checks import entries, flag, number
 from fastnn.errors import ArgumentError, NonFiniteError, ShapeError
 from fastnn.habits import no_such_name
@@ -83,7 +83,7 @@ def get_total_norm(
     tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
 ) -> Tensor:
     """The norm of all tensors together, as of one vector."""
-    arrays = [Tensor(x).numpy() if not isinstance(x, Tensor) else x.numpy() for x in _several(tensors)]
+    arrays = [numbers("get_total_norm", x) for x in _several(tensors)]
     norm = _norm(arrays, norm_type)
     if flag("get_total_norm", "error_if_nonfinite", error_if_nonfinite) and not math.isfinite(norm):
         raise NonFiniteError(f"get_total_norm: the norm is {norm}")

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import numbers
 from fastnn.checks import flag, whole
 from fastnn.errors import ArgumentError
-from fastnn.tensors import Tensor
 
 from .datasets import drawn_by, length
 
@@ -87,7 +87,7 @@ class WeightedRandomSampler(Sampler):
     def __init__(
         self, weights: Sequence[float], num_samples: int, replacement: bool = True, generator: Any = None
     ) -> None:
-        self.weights = Tensor(weights).numpy().astype(np.float64)
+        self.weights = numbers("WeightedRandomSampler", weights).astype(np.float64)
         self.num_samples = whole("WeightedRandomSampler", "num_samples", num_samples, 1)
         self.replacement, self.generator = flag("WeightedRandomSampler", "replacement", replacement), generator
         if self.weights.ndim != 1 or not (self.weights >= 0).all() or not self.weights.sum() > 0:
