@@ -59,8 +59,8 @@ def fill_diagonal_(input: Tensor, fill_value: float, wrap: bool = False) -> Tens
     """Write one number into the diagonal of a matrix, or of a tensor of equal sizes."""
     if flag("fill_diagonal_", "wrap", wrap) or input.ndim < 2 or (input.ndim > 2 and len(set(input.shape)) > 1):
         raise ShapeError(f"fill_diagonal_: expected a matrix, or equal sizes, and wrap=False, got {input.shape}")
-    value = tensor_of(number("fill_diagonal_", "fill_value", fill_value, finite=input.dtype.kind != "f"))
-    value = value.astype(input.dtype)
+    fill_value = number("fill_diagonal_", "fill_value", fill_value, finite=input.dtype.kind != "f")
+    value = Tensor(np.asarray(fill_value).astype(input.dtype))
     return Put.apply(input, value, *[np.arange(min(input.shape))] * input.ndim, key=(SLOT,) * input.ndim)
 
 

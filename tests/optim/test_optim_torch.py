@@ -215,7 +215,7 @@ def test_lbfgs_maximizes_with_a_penalty() -> None:
         (
             lambda w: optim.LBFGS([w], line_search_fn="armijo"),
             ArgumentError,
-            "line_search_fn 'strong_wolfe', got 'armijo'",
+            "'strong_wolfe', got 'armijo'",
         ),
         (lambda w: optim.LBFGS([w], max_iter=0), ArgumentError, "max_iter to be a positive integer, got 0"),
         (lambda w: optim.LBFGS([w]).add_param_group({"params": []}), ArgumentError, "one group"),
