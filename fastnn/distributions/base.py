@@ -236,10 +236,6 @@ def parameters(name: str, *given: Any) -> tuple[Tensor, ...]:
     return tuple(expanded(x, shape) for x in found)
 
 
-def _cast(x: Any, like: Tensor) -> Tensor:
-    return Tensor(numbers("distribution", x).astype(like.dtype))
-
-
 def of_one_type(*given: Any) -> list[Tensor]:
     """Parameters as tensors of one floating type: that of the tensors among them."""
     tensors = [x if isinstance(x, Tensor) else None for x in given]

@@ -47,7 +47,7 @@ class TransformedDistribution(Distribution):
             got = type(base_distribution).__name__
             raise ArgumentError(f"TransformedDistribution: expected a distribution, got {got}")
         alone = isinstance(transforms, Transform)
-        parts = [transforms] if alone else entries("TransformedDistribution", "transforms", transforms)
+        parts: list[Any] = [transforms] if alone else entries("TransformedDistribution", "transforms", transforms)
         if not all(isinstance(part, Transform) for part in parts):
             raise ArgumentError(f"TransformedDistribution: expected a transform or a list of them, got {transforms!r}")
         self.transforms, whole = parts, ComposeTransform(parts)
