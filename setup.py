@@ -106,7 +106,12 @@ def extensions() -> list[Extension]:
         [f"kernels/{name}" for name in sources],
         include_dirs=["kernels", numpy.get_include()],
         depends=["setup.py", *glob("kernels/**/*.h", recursive=True)],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"), ("_GNU_SOURCE", "1")],
+        # Without complex.h, which Cython includes where NumPy is older than 2, and whose I is a macro.
+        define_macros=[
+            ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
+            ("_GNU_SOURCE", "1"),
+            ("CYTHON_CCOMPLEX", "0"),
+        ],
         extra_compile_args=[*FLAGS, "-pthread"],
         extra_link_args=["-pthread", *(SANITIZERS if SANITIZE else [])],
     )

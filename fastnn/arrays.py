@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
-__all__ = ["Size", "as_array", "check_size", "live", "numbers", "without_numbers"]
+__all__ = ["Size", "as_array", "check_size", "live", "numbers", "without_numbers", "without_subclass"]
 
 _ZERO = bytes(16)  # of any type's one entry
 
@@ -83,6 +83,11 @@ def check_size(where: str, shape: tuple[int, ...]) -> None:
         return
     if math.prod([size or 1 for size in shape]) >= 2**60 or len(shape) > 32:
         raise ShapeError(f"{where}: expected fewer than 2**60 entries and at most 32 dimensions, got {tuple(shape)}")
+
+
+def without_subclass(x: Any) -> Any:
+    """Returns `as_array(x)` of an array of a subclass, which may have a mask or another meaning; all else as it is."""
+    return as_array(x) if isinstance(x, np.ndarray) and type(x) is not np.ndarray else x
 
 
 def without_numbers(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:

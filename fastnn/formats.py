@@ -16,13 +16,26 @@ import numpy as np
 from fastnn import files
 from fastnn.checks import plain
 
-__all__ = ["parse_json", "read_json", "read_npy", "read_npz", "to_json"]
+__all__ = ["check_format", "parse_json", "read_json", "read_npy", "read_npz", "to_json"]
 
 MOST_TEXT = 64 << 20  # bytes of a JSON file or a table
 MOST_ARRAYS = 128 << 20  # bytes of the arrays in one file, unpacked
 MOST_DIRECTORY = 1 << 20  # bytes of an archive's directory: 10,000 arrays
 LONGEST_END = 22 + 65535  # bytes of what ends an archive, with the longest comment
 LONGEST_NUMBER = 400  # digits; Python's own limit, where it has one, is ten times that
+
+
+def check_format(found: Any, newest: int) -> None:
+    """Raises ValueError unless `found` is the number of a format that this version reads, 1 to `newest`.
+
+    >>> check_format(3, 2)
+    Traceback (most recent call last):
+    ValueError: its format is 3, written by a newer fastnn: this version reads up to 2
+    """
+    if type(found) is not int or found < 1:
+        raise ValueError(f"its format is {found!r:.50}, no number from 1 on")
+    if found > newest:
+        raise ValueError(f"its format is {found}, written by a newer fastnn: this version reads up to {newest}")
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -15,18 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import weights
+from fastnn import nn, weights
 from fastnn.data.about import About
 from fastnn.errors import ArgumentError, DataError, DTypeError, FastnnError
-from fastnn.formats import parse_json
+from fastnn.formats import check_format, parse_json
 from fastnn.nn import Module, Parameter, functional
 from fastnn.tensors import Tensor
 from fastnn.values import Values
 
 __all__ = ["load", "save"]
 
-FORMAT = "containers 1"
-BEGINNING = json.dumps({"format": FORMAT}).removesuffix("}")
+FORMAT = 1
+NAME = "containers "  # of the format, before its number
+BEGINNING = json.dumps({"format": NAME}).removesuffix('"}')
 DEEPEST = 64  # levels of containers
 _SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple}
 _MAPPINGS: dict[str, Any] = {"dict": dict, "ordered": OrderedDict}
@@ -44,8 +45,8 @@ def save(obj: Any, f: str | os.PathLike[str], *_: Any, **__: Any) -> None:
             is written once.
         f: the path; any ending will do. PyTorch's other arguments are taken and ignored.
 
-    Raises ArgumentError for other objects, such as functions among a module's attributes, DTypeError for arrays that
-    safetensors has no type for. Hooks of modules are left out.
+    Raises ArgumentError for other objects, such as functions among a module's attributes, and for layers with
+    parametrizations; DTypeError for arrays that safetensors has no type for. Hooks of modules are left out.
 
     >>> import tempfile, fastnn as fnn
     >>> model = fnn.nn.Linear(3, 2)
@@ -61,7 +62,7 @@ def save(obj: Any, f: str | os.PathLike[str], *_: Any, **__: Any) -> None:
         raise ArgumentError(f"save: expected a path, got {type(f).__name__}")
     writer = _Writer()
     described = writer.describe(obj, (), 0)
-    weights.save(writer.arrays, f, note=json.dumps({"format": FORMAT, "value": described}, allow_nan=False))
+    weights.save(writer.arrays, f, note=json.dumps({"format": f"{NAME}{FORMAT}", "value": described}, allow_nan=False))
 
 
 def load(
@@ -90,7 +91,10 @@ def load(
         raise ArgumentError(f"load: expected classes of modules, as classes=[Net], got {own}")
     reader = _Reader(arrays, own)
     try:
-        return reader.value(parse_json(note)["value"], 0)
+        content = parse_json(note)
+        number = content["format"].removeprefix(NAME)
+        check_format(int(number) if number.isdecimal() else number, FORMAT)
+        return reader.value(content["value"], 0)
     except (FastnnError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         path = os.fspath(f)
         if reader.unnamed:
@@ -148,6 +152,11 @@ class _Writer:
         """The class by its name, and the attributes; a module that occurs again by its number."""
         if id(module) in self.unfinished:
             raise ArgumentError(f"save: expected layers within layers, got {type(module).__name__} within itself")
+        if hasattr(type(module), "_plain"):  # a class made by nn.utils, which no other process has
+            raise ArgumentError(
+                f"save: expected layers without parametrizations, got {type(module).__name__}: save the model's "
+                ".state_dict(), or remove them first"
+            )
         if id(module) in self.modules:
             return {"again": self.modules[id(module)]}
         self.modules[id(module)] = len(self.modules)
@@ -257,9 +266,13 @@ class _Reader:
         if origin.partition(".")[0] != "fastnn":
             self.unnamed = "" if short in self.own else short
             return self.own[short]
+        import fastnn.interop.onnx.load
         import fastnn.interop.torch.program
-        import fastnn.recipes  # noqa: F401  # whatever modules fastnn has are now known
+        import fastnn.nn.utils.parametrizations
+        import fastnn.recipes  # noqa: F401
 
+        for layer in nn.__all__:  # each imports its file: whatever modules fastnn has are now known
+            getattr(nn, layer)
         known = [Module]
         for cls in known:
             if (cls.__module__, cls.__qualname__) == (origin, name):

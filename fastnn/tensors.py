@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastnn.arrays import Size, as_array
+from fastnn.arrays import Size, as_array, without_subclass
 from fastnn.checks import flag
 from fastnn.devices import CPU, device
 from fastnn.dtypes import get_default_dtype, numeric
@@ -266,7 +266,7 @@ class Tensor(Hookable):
 
     def clone(self) -> Tensor:
         """A copy of the data that gradients pass through."""
-        return self * 1
+        return self | False if self.dtype == np.bool_ else self * 1
 
     # ---- PyTorch's habits ------------------------------------------------------------------------------------------
 
@@ -459,7 +459,7 @@ class Function:
         plan = tracer()
         if plan is not None:
             return plan.record(cls, inputs, attributes)
-        arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
+        arrays = [x._data if isinstance(x, Tensor) else without_subclass(x) for x in inputs]
         on_tape = recording() and cls.differentiable
         needs = tuple(on_tape and isinstance(x, Tensor) and x._requires_grad for x in inputs)
         ctx = Context(computing_dtype(arrays), needs, attributes)

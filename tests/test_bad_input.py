@@ -11,7 +11,10 @@ import pytest
 import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, LabelError, OutOfRangeError, ShapeError, StateError
+from fastnn.nn.functional import conv1d, linear
 
+MASKED = np.ma.masked_array(np.ones((1, 2), np.float32), [[True, False]])
+ONE = fnn.ones(1, 1, 2)
 MISTAKES: dict[str, tuple[type[FastnnError], str, Callable[[], Any]]] = {
     "a path": (ArgumentError, "name of a file", lambda: fnn.weights.load(None)),
     "a run": (ArgumentError, "name of a file", lambda: fnn.load_run(3)),
@@ -33,6 +36,13 @@ MISTAKES: dict[str, tuple[type[FastnnError], str, Callable[[], Any]]] = {
     "a mask": (ShapeError, "broadcasts", lambda: fnn.masked_select(fnn.ones(2, 3), np.ones((2, 2), bool))),
     "unequal rows": (ShapeError, "equal lengths", lambda: fnn.logical_and(fnn.ones(2), [1.0, [2.0]])),
     "no matrix": (ArgumentError, "at least one", fnn.chain_matmul),
+    "objects": (DTypeError, "got object", lambda: fnn.logical_or(np.array([None]), [1.0])),
+    "fields": (DTypeError, "Tensor: expected float32", lambda: fnn.eq(np.zeros(1, [("a", "f4")]), [1.0])),
+    "a set": (DTypeError, "Tensor: expected float32", lambda: fnn.ge(fnn.ones(0), {1.0})),
+    "a masked weight": (DTypeError, "1 masked of 2", lambda: linear(fnn.ones(1, 2), MASKED)),
+    "groups": (ArgumentError, "groups to be a whole number", lambda: conv1d(fnn.ones(1, 1, 4), ONE, groups=None)),
+    "bounds": (ArgumentError, "bounds from 0 to 255 for uint8, got -1", lambda: fnn.clamp(np.uint8([1]), max=-1)),
+    "booleans": (DTypeError, "got booleans", lambda: -fnn.tensor([True])),
     "a reduction": (ArgumentError, "reduction", lambda: nn.MSELoss(reduction=np.ones(2))),
     "a flag": (ArgumentError, "sum: expected keepdim to be True or False", lambda: fnn.ones(2, 3).sum(0, np.ones(2))),
     "a layer's flag": (ArgumentError, "bias to be True or False", lambda: nn.Linear(2, 3, bias=np.ones(3))),
@@ -45,7 +55,7 @@ MISTAKES: dict[str, tuple[type[FastnnError], str, Callable[[], Any]]] = {
     "an index beyond the end": (OutOfRangeError, "an index from -2 to 1, got 2", lambda: model()[2]),
     "an index that is none": (ArgumentError, "index to be a whole number, got 0.5", lambda: model()[0.5]),
     "a name that is none": (StateError, "expected one of", lambda: nn.ModuleDict({"a": nn.ReLU()})["b"]),
-    "a comparison with text": (DTypeError, "eq: expected numbers", lambda: fnn.ones(2) == "cnn"),
+    "a comparison with text": (DTypeError, "expected", lambda: fnn.ones(2) == "cnn"),
     "a type": (DTypeError, "astype: expected a type", lambda: fnn.ones(2).astype(np.ones(2))),
     "a scale": (ArgumentError, "alpha to be a finite number", lambda: fnn.ones(2).add(1, alpha=np.ones(2))),
     "a prefix": (ArgumentError, "prefix to be text", lambda: nn.Linear(1, 1).state_dict(prefix=3)),
@@ -115,3 +125,15 @@ def test_functions_take_lists_and_arrays_as_the_others_do() -> None:
     assert fnn.is_floating_point(np.ones(2))
     assert fnn.bitwise_not([True, False]).tolist() == [False, True]
     assert fnn.randint_like(np.zeros((2, 2), np.int64), 3).shape == (2, 2)
+    assert fnn.reshape([[1, 2]], 2).shape == (2,)
+    assert fnn.permute(np.ones((2, 3)), 1, 0).shape == (3, 2)
+
+
+def test_arrays_of_other_types_and_byte_orders_are_numbers_like_others() -> None:
+    """Expected values are PyTorch's."""
+    assert fnn.sign(np.array([-3, 0, 2], ">i8")).tolist() == [-1, 0, 1]
+    assert fnn.sign(np.array([True, False])).tolist() == [True, False]
+    assert fnn.frac(np.array([True])).tolist() == [0]
+    assert fnn.clone(fnn.tensor([True])).tolist() == [True]
+    assert fnn.floor_divide([1.0, -1.0, 7.0], [0.0, 0.0, 2.0]).tolist() == [np.inf, -np.inf, 3]
+    assert fnn.diff(fnn.ones(3), 2**40).shape == (0,)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -160,6 +162,34 @@ def test_deep_descriptions(tmp_path: Path) -> None:
     fnn.weights.save({"a": np.zeros(3)}, tmp_path / "x.pt", note=json.dumps({"format": "containers 1", "value": value}))
     with pytest.raises(DataError, match="levels"):
         fnn.load(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("format", ["containers 2", "containers 0", "containers x", "containers 1.5"])
+def test_other_formats(format: str, tmp_path: Path) -> None:
+    fnn.weights.save(
+        {"a": np.zeros(3)}, tmp_path / "x.pt", note=json.dumps({"format": format, "value": {"array": "a"}})
+    )
+    newer = format == "containers 2"
+    with pytest.raises(DataError, match="written by a newer fastnn" if newer else "its format is"):
+        fnn.load(tmp_path / "x.pt")
+
+
+def test_a_layer_that_nothing_has_used_yet_comes_back_in_another_process(tmp_path: Path) -> None:
+    """Files of layers are imported when one of their names is used."""
+    fnn.save(nn.ChannelShuffle(2), tmp_path / "m.fnn")
+    program = "import sys, fastnn; print(type(fastnn.load(sys.argv[1])).__name__)"
+    command = [sys.executable, "-c", program, str(tmp_path / "m.fnn")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "ChannelShuffle\n"
+
+
+def test_layers_with_parametrizations_are_refused(tmp_path: Path) -> None:
+    """As PyTorch does: their class is made by the process that parametrizes."""
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
+    with pytest.raises(ArgumentError, match=r"without parametrizations, got ParametrizedLinear: save .* \.state_dict"):
+        fnn.save(model, tmp_path / "m.fnn")
+    nn.utils.parametrize.remove_parametrizations(model[0], "weight")
+    fnn.save(model, tmp_path / "m.fnn")
+    np.testing.assert_array_equal(fnn.load(tmp_path / "m.fnn")[0].weight.data, model[0].weight.data)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ __all__ = ["product", "total"]
 
 _SHORT = 128  # up to so many terms NumPy's sums are as good
 _RUN = 16  # terms that are added in single precision
+# Terms that NumPy adds pairwise; before version 2, sums of its buffer's size are then added one after the other.
+_PAIRWISE = 8192 if np.__version__.startswith("1.") else 2**62
 _DEPTH = 1024  # terms that BLAS adds in single precision
 
 
@@ -30,9 +32,9 @@ def total(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = 
         plain: Array = x.sum(axis=axis, keepdims=keepdims)
         return plain
     axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    if (x.flags.c_contiguous and (axis is None or axes in ((-1,), (x.ndim - 1,)))) or math.prod(
-        [x.shape[a] for a in axes]
-    ) <= _SHORT:
+    terms = math.prod([x.shape[a] for a in axes])
+    together = x.flags.c_contiguous and (axis is None or axes in ((-1,), (x.ndim - 1,)))
+    if terms <= (_PAIRWISE if together else _SHORT):
         return x.sum(axis=axis, keepdims=keepdims)
     axes = tuple(a % x.ndim for a in axes)
     kept = tuple(1 if a in axes else size for a, size in enumerate(x.shape) if keepdims or a not in axes)
@@ -81,8 +83,12 @@ def _along(x: Array, axis: int) -> Array:
 def _is_pairwise(x: Array, axis: int) -> bool:
     """Whether NumPy's innermost loop, which adds pairwise, runs along this axis: no other one has as small a stride."""
     step = x.strides[axis]
-    return step == x.itemsize and all(
-        abs(stride) > step
-        for a, (stride, size) in enumerate(zip(x.strides, x.shape, strict=True))
-        if a != axis and size > 1
+    return (
+        step == x.itemsize
+        and x.shape[axis] <= _PAIRWISE
+        and all(
+            abs(stride) > step
+            for a, (stride, size) in enumerate(zip(x.strides, x.shape, strict=True))
+            if a != axis and size > 1
+        )
     )

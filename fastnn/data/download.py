@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import errno
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +13,14 @@ from fastnn.errors import DataError
 from fastnn.files import holding, make_folder, write_atomically
 
 from .idx import read_content
-from .local import PathLike, base_folder, check, locate, read_archive, read_verified
+from .local import MOST_UNPACKED, PathLike, base_folder, check, locate, read_archive, read_verified
 from .sources import File, Source, find_source
 
 SCRATCH = ".download-"  # begins the name of a folder that is loaded into
 YOUNG = 60.0  # seconds in which such a folder may not yet be held
+TIMEOUT = (10.0, 60.0)  # seconds until a mirror is connected, and between any two things that it sends
+SLOWEST = 4096  # bytes a second, on average from PATIENCE on, with which a mirror is still waited for
+PATIENCE = 60.0  # seconds
 
 
 def fetch(name: str, *, data_dir: PathLike | None = None, progress: bool | None = None) -> Path:
@@ -102,9 +105,10 @@ def _from_mirrors(
 ) -> list[bytes]:
     """Verified contents of the files that one download brings: an archive's files, or a single one."""
     remote = source.archive or f"{files[0].name}.gz"
+    most = MOST_UNPACKED if source.archive else files[0].bytes + (1 << 20)  # gzip makes a file hardly larger
     for mirror in sorted(source.mirrors, key=failed.__contains__):  # one that failed before is asked last
         try:
-            path = _retrieve(mirror + remote, scratch / remote, progress)
+            path = _retrieve(mirror + remote, scratch / remote, most, progress)
         except (OSError, ValueError) as error:  # the exceptions of requests are OSErrors
             response = getattr(error, "response", None)
             reason = getattr(error, "strerror", None) or type(error).__name__
@@ -127,18 +131,32 @@ def _from_mirrors(
     )
 
 
-def _retrieve(url: str, path: Path, progress: bool | None) -> Path:
-    import logging
+def _retrieve(url: str, path: Path, most: int, progress: bool | None) -> Path:
+    """What is served there, as a file. OSError for what breaks off, is too slow, or has more bytes than `most`."""
+    import requests
+    from urllib3.exceptions import HTTPError
 
-    import pooch
-
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel(logging.WARNING)  # pooch would advise the user to note down the download's hash
-    try:
-        with bar(progress, desc=path.name, unit="B", unit_scale=True) as moving:
-            moving.total = math.inf  # pooch asks for its bool, which a bar of unknown total does not have
-            downloader = pooch.HTTPDownloader(progressbar=moving, chunk_size=1 << 16, timeout=(10, 60))
-            return Path(pooch.retrieve(url, None, fname=path.name, path=path.parent, downloader=downloader))
-    finally:
-        logger.setLevel(level)
+    plain = {"Accept-Encoding": "identity"}  # files are packed as they are published
+    with (
+        bar(progress, desc=path.name, unit="B", unit_scale=True) as moving,
+        requests.get(url, headers=plain, stream=True, timeout=TIMEOUT) as response,
+        open(path, "wb") as stream,
+    ):
+        response.raise_for_status()
+        length = response.headers.get("Content-Length", "")
+        moving.total = int(length) if length.isdecimal() else None
+        # read1, which urllib3 has from version 2 on, waits for one arrival, not for all that was asked for.
+        read = getattr(response.raw, "read1", response.raw.read)
+        start, received = time.monotonic(), 0
+        try:
+            while chunk := read(1 << 16):
+                stream.write(chunk)
+                moving.update(len(chunk))
+                received, seconds = received + len(chunk), time.monotonic() - start
+                if received > most:
+                    raise OSError(errno.EFBIG, f"it sends more than {most:,} bytes")
+                if seconds > PATIENCE and received < SLOWEST * seconds:
+                    raise OSError(errno.ETIMEDOUT, f"it sent {received:,} bytes in {seconds:.0f} s")
+        except HTTPError as error:
+            raise requests.ConnectionError(error) from error
+    return path

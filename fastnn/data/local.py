@@ -14,7 +14,7 @@ from .idx import read_content, unpacked
 from .sources import File, Source, find_source
 
 _BLOCK = 512  # of a tar archive
-_MOST_UNPACKED = 512 << 20  # bytes of one; the largest that is published has 184 million
+MOST_UNPACKED = 512 << 20  # bytes of one; the largest that is published has 184 million
 _MOST_MEMBERS = 10_000
 
 PathLike = str | os.PathLike[str]
@@ -166,7 +166,7 @@ def _members(stream: IO[bytes], where: str) -> Iterator[tuple[str, int]]:
         if len(header) < _BLOCK or size < 0 or checksum != sum(header) - sum(header[148:156]) + 8 * ord(" "):
             raise DataError(f"{where} is truncated or corrupt: expected a tar archive, found none at {start - _BLOCK}")
         count, end = count + 1, start + -(-size // _BLOCK) * _BLOCK
-        if end > _MOST_UNPACKED or count > _MOST_MEMBERS:
+        if end > MOST_UNPACKED or count > _MOST_MEMBERS:
             raise DataError(f"{where}: expected the published archive, found one with far more in it")
         if header[156:157] in (b"0", b"\0"):
             yield header[:100].rstrip(b"\0").decode("latin-1"), size

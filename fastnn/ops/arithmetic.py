@@ -276,7 +276,10 @@ def _tensor(x: Any) -> Tensor:
 
 def neg(input: Any) -> Tensor:
     """-x."""
-    return Neg.apply(_tensor(input))
+    x = _tensor(input)
+    if x.dtype == np.bool_:
+        raise DTypeError("neg: expected numbers, got booleans: the opposite of them is ~x")
+    return Neg.apply(x)
 
 
 def abs(input: Any) -> Tensor:
@@ -302,10 +305,14 @@ def sqrt(input: Any) -> Tensor:
 def clamp_numbers(input: Tensor, min: float | None, max: float | None) -> Tensor:
     """x between two numbers; None where there is no bound."""
     low, high = (None if bound is None else number("clamp", "bound", bound, finite=False) for bound in (min, max))
-    try:
-        return Clamp.apply(input, min=low, max=high)
-    except OverflowError:
-        raise ArgumentError(f"clamp: expected bounds that {input.dtype} holds, got {min} and {max}") from None
+    if input.dtype.kind in "iu":
+        fits = np.iinfo(input.dtype)
+        for bound in (low, high):
+            if isinstance(bound, int) and not fits.min <= bound <= fits.max:
+                raise ArgumentError(
+                    f"clamp: expected bounds from {fits.min} to {fits.max} for {fits.dtype}, got {bound}"
+                )
+    return Clamp.apply(input, min=low, max=high)
 
 
 def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:

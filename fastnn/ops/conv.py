@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn.backends.sums import total
+from fastnn.checks import whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import Size, layer_input, low, tall, tall_shape, weight_of, window
 from fastnn.ops.padding import pad
@@ -152,6 +153,7 @@ def _convolve(
     x = layer_input(op, input, weight)
     _check_layouts(op, dims, x, weight, f"(O, C/groups, {_KERNELS[dims]})")
     strides, dilations = window("stride", stride, dims), window("dilation", dilation, dims)
+    groups = whole(op, "groups", groups)
     if isinstance(padding, str):
         pads, more = paddings(op, padding, tall_shape(weight.shape)[2:], strides, dilations)
         x = pad(x, [n for each in reversed(more[2 - dims :]) for n in (0, each)]) if any(more) else x
@@ -237,7 +239,7 @@ def _transpose(
         "stride": window("stride", stride, dims),
         "padding": window("padding", padding, dims, 0),
         "dilation": window("dilation", dilation, dims),
-        "groups": groups,
+        "groups": (groups := whole(op, "groups", groups)),
     }
     more = window("output_padding", output_padding, dims, 0)
     if any(not 0 <= p < s for p, s in zip(more, attributes["stride"], strict=True)):

@@ -87,7 +87,7 @@ def _erf(x: Any) -> Any:
 def _sign(x: Any) -> Any:
     if not isinstance(x, np.ndarray):
         return x.sign()
-    return x if x.dtype == np.bool_ else np.subtract(x > 0, x < 0, dtype=x.dtype)
+    return x.copy() if x.dtype == np.bool_ else np.subtract(x > 0, x < 0, dtype=x.dtype.newbyteorder("="))
 
 
 def _share(g: Any, a: Any, b: Any) -> Any:
@@ -263,9 +263,12 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
         return true_divide(input, other)
     choice("div", "rounding_mode", rounding_mode, ("trunc", "floor"))
     input, other = (x.detach() if isinstance(x, Tensor) else x for x in (input, other))
-    rest = (fmod if rounding_mode == "trunc" else remainder)(input, other)
-    quotient = true_divide(sub(input, rest), other)
-    return rint(quotient) if rest.dtype.kind == "f" else quotient.astype(rest.dtype)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rest = (fmod if rounding_mode == "trunc" else remainder)(input, other)
+        quotient = true_divide(sub(input, rest), other)
+        if rest.dtype.kind != "f":
+            return quotient.astype(rest.dtype)
+        return where(eq(other, 0), true_divide(input, other), rint(quotient))  # infinite where only the divisor is 0
 
 
 def floor_divide(input: Any, other: Any) -> Tensor:

@@ -24,6 +24,9 @@ def _of_two(name: str, ufunc: np.ufunc, doc: str) -> Any:
     """The ufunc of two tensors, arrays or numbers that broadcast."""
 
     def operator(input: Any, other: Any) -> Tensor:
+        for each in (input, other):
+            if not isinstance(each, (Tensor, int, float)):
+                tensor_of(each)  # it refuses what has no numbers
         try:
             return Compare.apply(input, other, ufunc=ufunc)
         except ShapeError:

@@ -146,7 +146,7 @@ def _tuple(index: Any) -> tuple[Any, ...]:
 
 def reshape(input: Tensor, *shape: Any) -> Tensor:
     """The same entries in another shape; one -1 stands for what is left. A view where NumPy can give one."""
-    x, wanted = input if isinstance(input, Tensor) else Tensor(input), _ints("reshape", shape)
+    x, wanted = tensor_of(input), _ints("reshape", shape)
     known = math.prod(s for s in wanted if s != -1)
     fits = x.numel() % known == 0 if known and wanted.count(-1) == 1 else -1 not in wanted and known == x.numel()
     if not fits or any(s < -1 for s in wanted):

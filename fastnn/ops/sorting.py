@@ -382,7 +382,7 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
 
         x = cat([each for each in (prepend, x, append) if each is not None], dim)
     lead = (slice(None),) * dim
-    for _ in range(min(whole("diff", "n", n, 0), x.shape[dim])):
+    for _ in range(min(whole("diff", "n", n, 0), x.shape[dim])):  # then none are left
         later, earlier = index(x, (*lead, slice(1, None))), index(x, (*lead, slice(None, -1)))
         x = later != earlier if x.dtype == np.bool_ else later - earlier
     return x

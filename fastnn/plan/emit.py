@@ -168,10 +168,8 @@ class Emitter:
 
     def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
         """The same entries in another shape: a view, or a copy where no strides can express it."""
-        view = x.view()
-        try:
-            view.shape = shape
-        except AttributeError:
+        view = x.reshape(shape)
+        if x.size and not np.may_share_memory(x, view):  # NumPy's copy, which no step would fill
             view = self.contiguous(x).reshape(shape)
         return view
 

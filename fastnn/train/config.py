@@ -15,6 +15,7 @@ from fastnn.files import make_folder, write_atomically
 __all__ = ["CONFIG", "WEIGHTS", "read_config", "write_config"]
 
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+FORMAT = 1
 MOST = 16 << 20  # bytes
 MOST_SIDE = 1 << 16  # of an image
 MOST_COUNTED = 1 << 48
@@ -24,7 +25,7 @@ LARGEST = 1e30  # of a mean or deviation, which are float32 in the model
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     make_folder(folder)
-    write_atomically(folder / CONFIG, (formats.to_json(config, indent=2) + "\n").encode())
+    write_atomically(folder / CONFIG, (formats.to_json({"format": FORMAT, **config}, indent=2) + "\n").encode())
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -48,6 +49,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{expected}: {CONFIG} is damaged ({error})") from error
     where = f"expected the config of a run in {folder / CONFIG}, got one"
+    if isinstance(config, dict):
+        try:
+            formats.check_format(config.pop("format", 1), FORMAT)  # the first ones gave none
+        except ValueError as error:
+            raise DataError(f"expected the config of a run in {folder / CONFIG}, got another ({error})") from None
     missing = [key for key in NEEDED if not isinstance(config, dict) or key not in config]
     if missing:
         raise DataError(f"{where} without {', '.join(missing)}")

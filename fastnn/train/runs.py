@@ -35,6 +35,7 @@ from .stopping import StoppingRule, best_index, check_monitor
 __all__ = ["Checkpoint", "clear", "clear_leftovers", "epochs_kept", "is_begun", "read_config", "write_config"]
 
 CHECKPOINT = "checkpoint.safetensors"
+FORMAT = 1  # of its note
 HISTORIES = ("history.jsonl", "history.csv")
 
 
@@ -171,6 +172,7 @@ class _Epoch:
         model = training.model.state_dict()
         arrays: dict[str, np.ndarray] = {}
         state = {
+            "format": FORMAT,
             "model": pack(model, arrays, "model"),
             "optimizer": pack(training.optimizer.state_dict(), arrays, "optimizer"),
             "scheduler": pack(training.scheduler and training.scheduler.state_dict(), arrays, "scheduler"),
@@ -222,8 +224,8 @@ def epochs_kept(folder: Path) -> int:
     if not path.exists():
         return 0
     try:
-        return len(formats.parse_json(weights.load_note(path) or "", finite=False)["history"])
-    except (ValueError, KeyError, TypeError) as error:
+        return len(_read_note(weights.load_note(path))["history"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"expected the checkpoint of a run in {path}, got another file ({error})") from error
 
 
@@ -231,7 +233,7 @@ def _restore(training: Training, path: Path) -> Any:
     """Put the training where the checkpoint was made; the conditions under which that was, None in older ones."""
     arrays, note = weights.load_with_note(path)
     try:
-        state = formats.parse_json(note or "", finite=False)
+        state = _read_note(note)
         training.model.load_state_dict(unpack(state["model"], arrays))
         training.optimizer.load_state_dict(unpack(state["optimizer"], arrays))
         if training.scheduler is not None:
@@ -247,6 +249,13 @@ def _restore(training: Training, path: Path) -> Any:
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, StateError) as error:
         raise DataError(f"cannot go on from {path}: it was not written by this training ({error})") from error
     return state.get("conditions")
+
+
+def _read_note(note: str | None) -> Any:
+    """What a checkpoint's note says; the first ones gave no format. Raises ValueError, TypeError or AttributeError."""
+    state = formats.parse_json(note or "", finite=False)
+    formats.check_format(state.get("format", 1), FORMAT)
+    return state
 
 
 def _by_name(training: Training) -> list[tuple[str, Callback]]:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 
 import fastnn as fnn
 from fastnn import nn, optim
@@ -100,6 +99,7 @@ def test_steps_and_predictions_of_models_of_two_inputs(kind: Any, given: Any) ->
 
 
 def test_gradients_of_two_inputs_are_pytorch_s() -> None:
+    torch = pytest.importorskip("torch")
     model = TwoIn()
     a, b, y = pair()
     fnn.compile(model, nn.CrossEntropyLoss())((a, b), y)

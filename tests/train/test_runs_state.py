@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fastnn as fnn
@@ -56,7 +56,7 @@ def through_json(state: Any) -> Any:
     return unpack(json.loads(text), arrays)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(STATES)
 def test_any_state_comes_back(state: Any) -> None:
     assert same(through_json(state), state)

@@ -21,6 +21,7 @@ import fastnn as fnn
 from fastnn.data.batches import Share
 from fastnn.train.weighing import weight_of
 
+pytest.importorskip("mpi4py")
 PROGRAM = Path(__file__).parent.parent / "support" / "distributed_program.py"
 MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}") or "mpiexec"
 ENVIRONMENT = {**os.environ, "FASTNN_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}

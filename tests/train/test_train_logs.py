@@ -101,6 +101,7 @@ def records(data: bytes, crc: Any) -> Iterator[bytes]:
 
 
 def test_tensorboard_has_every_epoch_once(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
     with pytest.raises(Interrupted):
         train(9, TensorBoard(tmp_path / "tb"), Checkpoint(tmp_path / "run"), InterruptIn(3))
     history = train(4, TensorBoard(tmp_path / "tb"), Checkpoint(tmp_path / "run", resume=True))

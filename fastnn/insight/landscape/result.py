@@ -264,8 +264,7 @@ def load(path: str | os.PathLike[str]) -> Landscape:
     try:
         arrays = formats.read_npz(path)
         words = formats.parse_json(str(arrays["words"][()]), finite=False)
-        if words["format"] != FORMAT:
-            raise ValueError(f"format {words['format']}")
+        formats.check_format(words["format"], FORMAT)
         axes = tuple(Axis(values=arrays[f"axis{i}"], **axis) for i, axis in enumerate(words["axes"]))
         paths = []
         for i, entry in enumerate(words["paths"]):
