@@ -20,15 +20,17 @@ ROOT = Path(__file__).parent.parent
 # In the order of the navigation. fastnn's own names come last: operators are described in fastnn.ops, and so on.
 MODULES = [
     "fastnn.nn", "fastnn.nn.functional", "fastnn.nn.init", "fastnn.nn.utils",
-    "fastnn.nn.utils.parametrize", "fastnn.nn.utils.parametrizations", "fastnn.nn.utils.rnn", "fastnn.init",
+    "fastnn.nn.utils.parametrize", "fastnn.nn.utils.parametrizations", "fastnn.nn.utils.prune",
+    "fastnn.nn.utils.rnn", "fastnn.init",
     "fastnn.nn.averaging", "fastnn.optim", "fastnn.optim.lr_scheduler", "fastnn.optim.swa_utils", "fastnn.train",
     "fastnn.distributed",
-    "fastnn.data", "fastnn.utils", "fastnn.utils.data", "fastnn.recipes", "fastnn.insight", "fastnn.landscape",
+    "fastnn.data", "fastnn.utils", "fastnn.utils.checkpoint",
+    "fastnn.utils.data", "fastnn.recipes", "fastnn.insight", "fastnn.landscape",
     "fastnn.interop", "fastnn.onnx", "fastnn.sklearn", "fastnn.plan", "fastnn.metrics", "fastnn.weights",
     "fastnn.autograd",
     "fastnn.autograd.functional", "fastnn.func", "fastnn.linalg", "fastnn.distributions",
     "fastnn.distributions.constraints", "fastnn.distributions.transforms", "fastnn.ops", "fastnn.random",
-    "fastnn.errors", "fastnn.backends", "fastnn.accelerator", "fastnn.cuda", "fastnn",
+    "fastnn.errors", "fastnn.backends", "fastnn.accelerator", "fastnn.amp", "fastnn.cuda", "fastnn.cuda.amp", "fastnn",
 ]  # fmt: skip
 # Links out of this folder lead somewhere on the repository's pages only; the site names the file.
 OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./(?:\.\./)*((?:examples|tests|kernels|fastnn)/[^)]+|\w+\.md)\)")

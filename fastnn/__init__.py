@@ -37,10 +37,13 @@ from fastnn.tensors import Function, Size, Tensor
 __all__ = [
     "FastnnError",
     "Function",
+    "GradScaler",
     "History",
     "Size",
     "Tensor",
     "accelerator",
+    "amp",
+    "autocast",
     "autograd",
     "backends",
     "compare_optimizers",
@@ -106,7 +109,8 @@ __all__ = [
 
 _SETTINGS = (
     "are_deterministic_algorithms_enabled", "channels_last", "contiguous_format", "dtype", "e", "finfo",
-    "get_default_device", "get_rng_state", "iinfo", "inf", "is_tensor", "nan", "pi", "preserve_format",
+    "get_default_device", "get_rng_state", "iinfo", "inf", "is_autocast_enabled", "is_tensor", "nan", "pi",
+    "preserve_format",
     "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
     "set_printoptions", "set_rng_state", "use_deterministic_algorithms",
 )  # fmt: skip
@@ -114,7 +118,9 @@ __all__ += _SETTINGS
 
 _ON_FIRST_USE = {
     **dict.fromkeys(_SETTINGS, "fastnn.settings"),
+    "GradScaler": "fastnn.amp",
     "History": "fastnn.train",
+    "autocast": "fastnn.amp",
     "compare_optimizers": "fastnn.insight",
     "compile": "fastnn.plan",
     "diagnose": "fastnn.insight.diagnosis",
@@ -141,8 +147,8 @@ _ON_FIRST_USE = {
 }
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (
-    "accelerator", "autograd", "cuda", "data", "distributed", "distributions", "func", "insight", "interop", "linalg",
-    "metrics", "plan", "recipes", "train", "utils", "weights",
+    "accelerator", "amp", "autograd", "cuda", "data", "distributed", "distributions", "func", "insight", "interop",
+    "linalg", "metrics", "plan", "recipes", "train", "utils", "weights",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from typing import Any, Final
 import numpy as np
 
 from fastnn import accelerator as accelerator
+from fastnn import amp as amp
 from fastnn import autograd as autograd
 from fastnn import backends as backends
 from fastnn import cuda as cuda
@@ -26,6 +27,8 @@ from fastnn import recipes as recipes
 from fastnn import train as train
 from fastnn import utils as utils
 from fastnn import weights as weights
+from fastnn.amp import GradScaler as GradScaler
+from fastnn.amp import autocast as autocast
 from fastnn.backends import get_num_threads as get_num_threads
 from fastnn.backends import set_num_threads as set_num_threads
 from fastnn.config import show_config as show_config

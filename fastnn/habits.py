@@ -15,12 +15,6 @@ _OPTIMISERS = "fnn.optim has SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Ad
 
 HINTS = {
     "fastnn.autograd": {"profiler": "model.describe() of a compiled step tells where the time goes"},
-    "fastnn.nn": {
-        "DataParallel": _CPU,
-    },
-    "fastnn.nn.utils": {
-        "prune": "write zeros into weight.data, and mask weight.grad before each step",
-    },
     "fastnn.utils": {"tensorboard": "history.json holds what fit has seen; History.plot draws it"},
     "fastnn.optim": {
         **dict.fromkeys(("SparseAdam", "Adafactor", "Muon"), _OPTIMISERS),

@@ -15,7 +15,8 @@ from fastnn.tensors import Tensor
 
 __all__ = [
     "are_deterministic_algorithms_enabled", "channels_last", "contiguous_format", "dtype", "e", "finfo",
-    "get_default_device", "get_rng_state", "iinfo", "inf", "is_tensor", "nan", "pi", "preserve_format",
+    "get_default_device", "get_rng_state", "iinfo", "inf", "is_autocast_enabled", "is_tensor", "nan", "pi",
+    "preserve_format",
     "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
     "set_printoptions", "set_rng_state", "tensor_type", "use_deterministic_algorithms",
 ]  # fmt: skip
@@ -69,6 +70,11 @@ def set_default_device(device: Any) -> None:
 def get_default_device() -> device:
     """The CPU."""
     return CPU
+
+
+def is_autocast_enabled(device_type: str | None = None) -> bool:
+    """False: see `fnn.autocast`."""
+    return False
 
 
 def use_deterministic_algorithms(mode: bool, *, warn_only: bool = False) -> None:

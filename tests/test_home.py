@@ -45,7 +45,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "Bilinear": (2, 3, 4), "TransformerEncoder": (nn.TransformerEncoderLayer(8, 2), 2), "GroupNorm": (2, 4),
     "TransformerDecoder": (nn.TransformerDecoderLayer(8, 2), 2), "TransformerDecoderLayer": (8, 2),
     "Transformer": (8, 2, 1, 1, 16), "MultiheadAttention": (8, 2), "TransformerEncoderLayer": (8, 2),
-    "Sequential": (nn.Linear(2, 3), nn.ReLU()),
+    "Sequential": (nn.Linear(2, 3), nn.ReLU()), "DataParallel": (nn.Linear(2, 3),),
     "ModuleList": ([nn.Linear(2, 2)],), "ModuleDict": ({"a": nn.Linear(2, 2)},), "ParameterList": ([[1.0]],),
     "ParameterDict": ({"a": [1.0]},), "Unflatten": (1, (2, 2)),
 }  # fmt: skip

@@ -12,9 +12,11 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
+from wheel_size import MEGABYTE
 
 for required in ("build", "setuptools", "Cython"):
     pytest.importorskip(required)
@@ -23,7 +25,8 @@ ROOT = Path(__file__).parent.parent
 EXTRAS = re.findall(
     r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text().split("optional-dependencies]")[1].split("\n[")[0], re.M
 )
-NOT_COPIED = shutil.ignore_patterns(".*", "build", "dist", "site", "v", "*.egg-info", "*.so", "__pycache__")
+HIDDEN = ".[!c]*"  # but .ci
+NOT_COPIED = shutil.ignore_patterns(HIDDEN, "build", "dist", "site", "v", "*.egg-info", "*.so", "__pycache__")
 
 
 @pytest.fixture(scope="module")
@@ -132,14 +135,13 @@ def test_source_distribution(sources: Path, tmp_path: Path) -> None:
     written |= files(
         "fastnn/**/*.py",
         "fastnn/**/*.pyi",
-        "tests/*.py",
-        "tests/kernels_c/*.[ch]",
+        *(f"tests/**/*.{kind}" for kind in ("py", "[ch]", "txt", "json", "ipynb")),
         "benchmarks/**/*.py",
         "benchmarks/**/*.c",
     )
     written |= files("examples/*.py", "docs/**/*.md", "docs/**/*.png", "docs/**/*.svg")
     written |= files("LICENSE", "*.md", "setup.py", "pyproject.toml", "fastnn/py.typed", "fastnn/data/digits.npz")
-    written |= files("fastnn/*.txt", "docs/*.py", "mkdocs.yml")
+    written |= files("fastnn/*.txt", "docs/*.py", "mkdocs.yml", ".ci/*")
     assert {"kernels/_kernels.pyx", "kernels/dispatch.c", "kernels/base/simd.h", "fastnn/data/digits.npz"} <= written
     assert written - names == set()
     assert [name for name in names if name.endswith((".c", ".h", ".pyx")) and name not in written] == []
@@ -160,6 +162,18 @@ def test_wheel_holds_the_package_and_nothing_else(without_kernels: Path) -> None
     assert {name.split("/")[0] for name in held if not name.endswith(".whl")} - {"fastnn"} == {
         f"fastnn_cpu-{name.split('-')[1]}.dist-info" for name in held if name.endswith(".whl")
     }
+
+
+def test_a_wheel_with_kernels_does_not_grow(without_kernels: Path) -> None:
+    """A wheel is a zip file: what it weighs is that of all but the kernels, and the kernels as zip deflates them.
+
+    A release may have 3 MB (wheel_size.py); between releases the sources may be a little ahead of that.
+    """
+    kernels = [path.read_bytes() for path in (ROOT / "fastnn").glob("_kernels*.so")]
+    if not kernels or any(b".debug_info" in each for each in kernels):
+        pytest.skip("no kernels here, or such with symbols")
+    (rest,) = without_kernels.glob("*.whl")
+    assert rest.stat().st_size + max(len(zlib.compress(each)) for each in kernels) <= 3.1 * MEGABYTE
 
 
 @pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="falls back on Numba")

@@ -36,6 +36,7 @@ from fastnn.ops import (
     joining,
     lookup,
     loss,
+    loss_sequences,
     norms,
     pool,
     recurrent,
@@ -270,6 +271,22 @@ def _cross_entropy(z: Tensor, target: Any, *, label_smoothing: float, reduction:
 @composed(loss.NLL)
 def _nll(x: Tensor, target: Any, *, reduction: str) -> Tensor:
     return _reduced(-x[np.arange(x.shape[0]), target], reduction)
+
+
+@composed(loss_sequences.CTC)
+def _ctc(x: Tensor, *given: Any, blank: int, zero_infinity: bool) -> Tensor:
+    """All paths, step by step; -1e30 stands for what is impossible."""
+    targets, lengths, counts = (np.asarray(getattr(each, "_data", each)) for each in given)
+    states, leaps = loss_sequences.states_of(targets, lengths, counts, x.shape, blank)
+    rows, places = np.arange(len(states)), np.arange(states.shape[1])
+    emitted, impossible = x[:, rows[:, None], states], -1e30
+    paths = [emitted[0] + np.where(places < 2, 0, impossible)]
+    for step in emitted[1:]:
+        stay, one, two = (ops.pad(paths[-1], (by, 0), value=impossible)[:, : len(places)] for by in range(3))
+        paths.append(ops.stack([stay, one, two + np.where(leaps, 0, impossible)]).logsumexp(0) + step)
+    is_end = (places == 2 * counts[:, None]) | (places == 2 * counts[:, None] - 1)
+    losses = -(ops.stack(paths)[lengths - 1, rows] + np.where(is_end, 0, impossible)).logsumexp(1)
+    return ops.where(losses > -impossible / 2, 0.0 if zero_infinity else np.inf, losses)
 
 
 def _up_to_each(x: Tensor, dim: int, others: float) -> Tensor:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastnn.nn.dropout import *  # noqa: F403
     from fastnn.nn.embedding import *  # noqa: F403
     from fastnn.nn.layer_norm import *  # noqa: F403
+    from fastnn.nn.lazy import *  # noqa: F403
     from fastnn.nn.linear import *  # noqa: F403
     from fastnn.nn.loss import *  # noqa: F403
     from fastnn.nn.norm import *  # noqa: F403
@@ -35,13 +36,15 @@ _LAYERS = {  # by the file that they are in
     "LogSoftmax Mish PReLU ReLU ReLU6 SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign "
     "Tanh Tanhshrink Threshold",
     "attention": "MultiheadAttention",
-    "containers": "ModuleDict ModuleList ParameterDict ParameterList Sequential",
+    "containers": "DataParallel ModuleDict ModuleList ParameterDict ParameterList Sequential",
     "conv": "Conv1d Conv2d ConvTranspose1d ConvTranspose2d",
     "dropout": "AlphaDropout Dropout Dropout1d Dropout2d Dropout3d",
     "embedding": "Bilinear CosineSimilarity Embedding EmbeddingBag PairwiseDistance",
-    "layer_norm": "GroupNorm LayerNorm RMSNorm",
+    "layer_norm": "GroupNorm LayerNorm LocalResponseNorm RMSNorm",
+    "lazy": "LazyBatchNorm1d LazyBatchNorm2d LazyConv1d LazyConv2d LazyConvTranspose1d LazyConvTranspose2d "
+    "LazyLinear UninitializedParameter",
     "linear": "Linear",
-    "loss": "BCELoss BCEWithLogitsLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss "
+    "loss": "BCELoss BCEWithLogitsLoss CTCLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss "
     "HuberLoss KLDivLoss L1Loss MSELoss MarginRankingLoss MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss "
     "PoissonNLLLoss SmoothL1Loss SoftMarginLoss TripletMarginLoss",
     "norm": "BatchNorm1d BatchNorm2d InstanceNorm1d InstanceNorm2d Normalize",

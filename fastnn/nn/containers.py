@@ -255,3 +255,27 @@ def _as_parameter(value: Any) -> Parameter:
 def _items(container: Module) -> dict[str, Any]:
     """The modules, or parameters, by name; one that stands twice is there twice."""
     return {name: value for name, value in vars(container).copy().items() if isinstance(value, (Module, Parameter))}
+
+
+class DataParallel(Module):
+    """The module itself, under the name `module`, as PyTorch's without a GPU: state dicts have its prefix.
+
+    Args:
+        module: what computes.
+        device_ids, output_device, dim: taken and ignored. Several processes train one model by
+            ``fnn.fit(..., distributed=True)``.
+
+    >>> from fastnn import nn
+    >>> list(nn.DataParallel(nn.Linear(2, 1)).state_dict())
+    ['module.weight', 'module.bias']
+    """
+
+    module: Module
+
+    def __init__(self, module: Module, device_ids: Any = None, output_device: Any = None, dim: int = 0) -> None:
+        super().__init__()
+        self.add_module("module", module)  # which refuses what is none
+        self.device_ids: list[Any] = []
+
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        return self.module(*inputs, **kwargs)

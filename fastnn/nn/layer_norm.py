@@ -136,3 +136,24 @@ class GroupNorm(_Affine):
 
     def extra_repr(self) -> str:
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}"
+
+
+class LocalResponseNorm(Module):
+    """x / (k + alpha · m)^beta, m the mean of x² over `size` neighbouring channels. See `fnn.ops.local_response_norm`.
+
+    >>> import numpy as np
+    >>> from fastnn import nn
+    >>> nn.LocalResponseNorm(5)(np.ones((2, 8, 4, 4), np.float32)).shape
+    (2, 8, 4, 4)
+    """
+
+    def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        self.size = whole("LocalResponseNorm", "size", size, 1)
+        self.alpha, self.beta, self.k = alpha, beta, k
+
+    def forward(self, input: Any) -> Tensor:
+        return ops.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -282,3 +282,21 @@ class MultiMarginLoss(_Loss):
         reduction: str = "mean",
     ) -> None:
         super().__init__(reduction, size_average, reduce, p=p, margin=margin, weight=weight)
+
+
+class CTCLoss(_Loss):
+    """-log of the probability that labels come out of a sequence's steps. See `fnn.ops.ctc_loss`.
+
+    Called with log_probs (T, N, C), targets, input_lengths and target_lengths.
+
+    >>> import fastnn as fnn
+    >>> from fastnn import nn
+    >>> steps = fnn.zeros(5, 2, 4).log_softmax(2)
+    >>> nn.CTCLoss(reduction="none")(steps, [[1, 2], [3, 3]], [5, 5], [2, 2]).shape
+    (2,)
+    """
+
+    function = "ctc_loss"
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False) -> None:
+        super().__init__(reduction, blank=blank, zero_infinity=zero_infinity)

@@ -18,7 +18,7 @@ from fastnn.values import Values
 if TYPE_CHECKING:
     from fastnn.nn.module import Module
 
-__all__ = ["MOST_LAYERS", "Members", "Parameter", "new_parameter"]
+__all__ = ["MOST_LAYERS", "Members", "Parameter", "UninitializedParameter", "new_parameter"]
 
 
 MOST_LAYERS = 10_000  # that one module makes: more is a mistake, and would take for ever
@@ -57,6 +57,34 @@ def new_parameter(layer: object, shape: Sequence[int], fill: float | None = None
     check_size(type(layer).__name__, tuple(shape))
     array = np.empty(shape, get_default_dtype()) if fill is None else np.full(shape, fill, get_default_dtype())
     return Parameter(array)
+
+
+class UninitializedParameter(Parameter):
+    """A parameter of a lazy layer before its first forward, when nobody knows its shape (StateError for who asks)."""
+
+    __slots__ = ()
+
+    def __init__(self, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> None:
+        check_options("UninitializedParameter", device=device)
+        super().__init__(Tensor(np.empty(0, get_default_dtype() if dtype is None else dtype)), requires_grad)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        raise StateError(
+            "this parameter of a lazy layer has no shape before the first forward: call the model on a batch first"
+        )
+
+    def numel(self) -> int:
+        return len(self.shape)  # which raises
+
+    def materialize(self, shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> None:
+        """Makes it a Parameter of this shape, whose entries are yet to be written."""
+        check_options("materialize", device=device)
+        self._data = np.empty(shape, self.dtype if dtype is None else dtype)
+        self.__class__ = Parameter  # type: ignore[assignment]  # the same object, which an optimiser may hold
+
+    def __repr__(self) -> str:
+        return "<UninitializedParameter>"
 
 
 class Members:

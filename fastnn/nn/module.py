@@ -14,7 +14,7 @@ from fastnn.checks import called, flag, text
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
 from fastnn.nn.arguments import as_tensors
 from fastnn.nn.hooks import Hooked
-from fastnn.nn.members import Members, Parameter
+from fastnn.nn.members import Members, Parameter, UninitializedParameter
 from fastnn.nn.modes import mode_of, set_mode
 from fastnn.tables import html_table
 from fastnn.tape import set_module
@@ -293,29 +293,38 @@ class Module(Members, Hooked):
         off_tape = {n: v.detach() if hasattr(v, "detach") else v for n, v in state_dict.items()}  # PyTorch's, too
         given = {n: v.numpy() if isinstance(v, Tensor) else as_array(v) for n, v in off_tape.items()}
         keys = LoadedKeys([name for name in own if name not in given], [name for name in given if name not in own])
+        unmade = {name for name in own if name in given and given[name].shape != (0,) and self._is_unmade(name)}
         problems = []
         if strict:
             problems += [f"missing {', '.join(keys.missing_keys)}"] if keys.missing_keys else []
             problems += [f"unexpected {', '.join(keys.unexpected_keys)}"] if keys.unexpected_keys else []
         for name, array in own.items():
-            if name in given and given[name].shape != array.shape:
+            if name in given and given[name].shape != array.shape and name not in unmade:
                 problems.append(f"{name}: expected shape {array.shape}, got {given[name].shape}")
             elif name in given and given[name].dtype.kind not in "fiub":
                 problems.append(f"{name}: expected numbers, got {given[name].dtype}")
         if problems:
             raise StateError(f"load_state_dict({type(self).__name__}): {'; '.join(problems)}")
         for name, array in own.items():
-            if name in given and assign:
-                self._assign(name, np.array(given[name], order="C"))
+            if name in given and (assign or name in unmade):
+                self._assign(name, np.array(given[name], None if assign else array.dtype, order="C"))
             elif name in given:
                 array[...] = given[name]
                 versions.wrote(array)
         return keys
 
+    def _is_unmade(self, name: str) -> bool:
+        """Whether a lazy layer is still to learn the shape of this parameter or buffer."""
+        path, _, attribute = name.rpartition(".")
+        owner = self.get_submodule(path)
+        return hasattr(owner, "initialize_parameters") and len(np.atleast_1d(getattr(owner, attribute).data)) == 0
+
     def _assign(self, name: str, array: Array) -> None:
         path, _, attribute = name.rpartition(".")
         owner = self.get_submodule(path)
         if isinstance(held := getattr(owner, attribute), Parameter):
+            if isinstance(held, UninitializedParameter):
+                held.materialize(array.shape)
             held._data = array
             Module.changes = next(_changes)
         else:
@@ -342,7 +351,7 @@ class Module(Members, Hooked):
         for name, module in self.named_modules():
             own = dict(module.named_parameters(recurse=False))
             if own or not _held(module):
-                shapes = ", ".join(f"{key} {'×'.join(map(str, p.shape))}" for key, p in own.items())
+                shapes = ", ".join(f"{key} {'×'.join(map(str, p.data.shape))}" for key, p in own.items())
                 layer = f"{type(module).__name__}({module.extra_repr()})"
                 rows.append((name, layer, shapes, f"{sum(p.data.size for p in own.values()):,}"))
         total = sum(p.data.size for p in self.parameters())

@@ -15,6 +15,7 @@ from fastnn.tensors import Tensor
 if TYPE_CHECKING:
     from fastnn.ops.activations import *  # noqa: F403
     from fastnn.ops.arithmetic import *  # noqa: F403
+    from fastnn.ops.arranging import *  # noqa: F403
     from fastnn.ops.attention import *  # noqa: F403
     from fastnn.ops.conv import *  # noqa: F403
     from fastnn.ops.creation import *  # noqa: F403
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from fastnn.ops.loss import *  # noqa: F403
     from fastnn.ops.loss_entries import *  # noqa: F403
     from fastnn.ops.loss_margins import *  # noqa: F403
+    from fastnn.ops.loss_sequences import *  # noqa: F403
     from fastnn.ops.matrices import *  # noqa: F403
     from fastnn.ops.moving import *  # noqa: F403
     from fastnn.ops.nonlinear import *  # noqa: F403
@@ -40,9 +42,11 @@ if TYPE_CHECKING:
     from fastnn.ops.reductions import *  # noqa: F403
     from fastnn.ops.resizing import *  # noqa: F403
     from fastnn.ops.sample_norm import *  # noqa: F403
+    from fastnn.ops.sampling import *  # noqa: F403
     from fastnn.ops.shaping import *  # noqa: F403
     from fastnn.ops.similarity import *  # noqa: F403
     from fastnn.ops.sorting import *  # noqa: F403
+    from fastnn.ops.special import *  # noqa: F403
     from fastnn.ops.writing import *  # noqa: F403
 
 if not TYPE_CHECKING:  # which would take a list that it cannot read for an empty one

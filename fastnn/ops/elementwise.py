@@ -84,6 +84,24 @@ def _erf(x: Any) -> Any:
     return erf(np.asarray(x))
 
 
+def _numeric(name: str) -> Formula:
+    """What reference/special.py computes of arrays; of tensors, and of symbols in their place, the method."""
+
+    def formula(x: Any) -> Any:
+        if not isinstance(x, (np.ndarray, np.generic)):
+            return getattr(x, name)() if hasattr(x, name) else globals()[name](x)
+        from fastnn.backends.reference import special
+
+        return getattr(special, name)(np.asarray(x))
+
+    return formula
+
+
+def _i1_slope(x: Any, y: Any) -> Any:
+    """i0(x) - i1(x)/x, which is 1/2 at 0."""
+    return _i0(x) - np.where(x == 0, 0.5, y / np.where(x == 0, 1.0, x))
+
+
 def _sign(x: Any) -> Any:
     if not isinstance(x, np.ndarray):
         return x.sign()
@@ -95,6 +113,7 @@ def _share(g: Any, a: Any, b: Any) -> Any:
     return g.share(a, b) if hasattr(g, "share") else np.where(a > b, 0, np.where(a == b, g / 2, g))
 
 
+_i0, _i1 = map(_numeric, ("i0", "i1"))
 _LN2, _LN10, _ERF = math.log(2), math.log(10), 2 / math.sqrt(math.pi)
 
 
@@ -154,6 +173,13 @@ Erf, erf = _of_one(
 Exp2, exp2 = _of_one("exp2", "2 to the power of x.", lambda x: np.exp2(x), lambda g, y: g * (y * _LN2), kernel=True)
 Expm1, expm1 = _of_one(
     "expm1", "exp(x) - 1, exact for small x.", lambda x: np.expm1(x), lambda g, y: g * (y + 1), kernel=True
+)
+I0, i0 = _of_one("i0", "The modified Bessel function of the first kind, of order 0.", _i0, lambda g, x: g * _i1(x))
+I1, i1 = _of_one(
+    "i1",
+    "The modified Bessel function of the first kind, of order 1.",
+    _i1,
+    lambda g, x, y: g * _i1_slope(x, y),
 )
 Log10, log10 = _of_one("log10", "The logarithm to base 10.", lambda x: np.log10(x), lambda g, x: g / (x * _LN10))
 Log1p, log1p = _of_one(

@@ -101,6 +101,33 @@ def isfinite(input: Any) -> Tensor:
     return lt(abs(_constant(input)), math.inf)
 
 
+def isposinf(input: Any) -> Tensor:
+    """Where it is infinite and positive."""
+    return eq(input, math.inf)
+
+
+def isneginf(input: Any) -> Tensor:
+    """Where it is infinite and negative."""
+    return eq(input, -math.inf)
+
+
+def isreal(input: Any) -> Tensor:
+    """True everywhere: there are no complex numbers."""
+    return eq(input, input) | isnan(input)
+
+
+def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Tensor:
+    """Which of the elements equal one of the test elements, or none with `invert`; each is compared with each.
+
+    >>> import fastnn as fnn
+    >>> fnn.isin(fnn.tensor([1, 2, 3]), fnn.tensor([3, 1]))
+    Tensor([ True, False,  True], dtype=bool)
+    """
+    among = tensor_of(test_elements).reshape(-1)
+    found = eq(tensor_of(elements).unsqueeze(-1), among).any(-1)
+    return logical_not(found) if invert else found
+
+
 def isclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """Where |input - other| <= atol + rtol · |other|, or both are equal; with `equal_nan` NaN equals NaN."""
     a, b = _constant(input), _constant(other)

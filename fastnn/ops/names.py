@@ -26,6 +26,10 @@ TABLE: dict[str, dict[str, str]] = {
         "F": "elu gelu hardswish leaky_relu mish relu6 silu softplus",
     },
     "arithmetic": {"fmi": "abs add exp log mul neg pow sqrt sub true_divide"},
+    "arranging": {
+        "f": "block_diag broadcast_shapes combinations cumulative_trapezoid trapezoid vander",
+        "fm": "diagflat dsplit hsplit vsplit",
+    },
     "attention": {"F": "scaled_dot_product_attention"},
     "casting": {
         "f": "clone detach",
@@ -43,10 +47,10 @@ TABLE: dict[str, dict[str, str]] = {
     "draws": {"f": "Generator poisson rand_like randn_like", "fm": "multinomial", "fmi": "bernoulli"},
     "elementwise": {
         "fmi": "acos acosh addcdiv addcmul asin asinh atan atan2 atanh ceil clamp clamp_max clamp_min cos cosh "
-        "div erf erfc exp2 expm1 floor floor_divide fmod frac lerp log10 log1p log2 logit nan_to_num "
+        "div erf erfc exp2 expm1 floor floor_divide fmod frac i0 lerp log10 log1p log2 logit nan_to_num "
         "reciprocal remainder round rsqrt sign sin sinh square tan trunc",
         "fm": "logaddexp maximum minimum",
-        "": "rint",
+        "": "i1 rint",
     },
     "gamma": {"fmi": "digamma lgamma"},
     "inverse_erf": {"fmi": "erfinv"},
@@ -56,7 +60,8 @@ TABLE: dict[str, dict[str, str]] = {
     "logic": {
         "fmi": "bitwise_and bitwise_not bitwise_or bitwise_xor eq ge gt le logical_and logical_not logical_or "
         "logical_xor lt ne",
-        "fm": "allclose equal isclose isfinite isinf isnan",
+        "f": "isin",
+        "fm": "allclose equal isclose isfinite isinf isnan isneginf isposinf isreal",
     },
     "lookup": {"F": "embedding embedding_bag"},
     "loss": {"F": "binary_cross_entropy binary_cross_entropy_with_logits cross_entropy nll_loss"},
@@ -65,6 +70,7 @@ TABLE: dict[str, dict[str, str]] = {
         "F": "cosine_embedding_loss hinge_embedding_loss margin_ranking_loss multi_margin_loss "
         "multilabel_soft_margin_loss soft_margin_loss triplet_margin_loss",
     },
+    "loss_sequences": {"F": "ctc_loss"},
     "matrices": {
         "fm": "cholesky cholesky_inverse cholesky_solve cross det inverse logdet matrix_power pinverse qr slogdet svd",
     },
@@ -100,21 +106,26 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "reductions": {
         "f": "std_mean var_mean",
-        "fm": "all amax amin aminmax any argmax argmin count_nonzero max mean median min nanmean nansum prod std sum "
-        "var",
+        "fm": "all amax amin aminmax any argmax argmin count_nonzero max mean median min mode nanmean nanmedian nansum "
+        "prod std sum var",
     },
     "resizing": {
         "fF": "channel_shuffle pixel_shuffle pixel_unshuffle",
         "F": "fold interpolate unfold upsample",
     },
-    "sample_norm": {"fF": "group_norm layer_norm rms_norm"},
+    "sample_norm": {"F": "local_response_norm", "fF": "group_norm layer_norm rms_norm"},
+    "sampling": {"F": "affine_grid grid_sample"},
     "shaping": {"fm": "flatten permute reshape squeeze t transpose unsqueeze", "m": "expand view"},
     "similarity": {"fF": "bilinear cosine_similarity pairwise_distance"},
     "sorting": {
         "f": "bucketize searchsorted unique_consecutive",
-        "fm": "argsort bincount diff histc kthvalue logcumsumexp msort quantile sort topk unique",
+        "fm": "argsort bincount cummax cummin diff histc kthvalue logcumsumexp msort quantile sort topk unique",
         "fmi": "cumprod cumsum",
         "F": "one_hot",
+    },
+    "special": {
+        "fm": "float_power fmax fmin logaddexp2 signbit",
+        "fmi": "copysign deg2rad heaviside hypot rad2deg sinc xlogy",
     },
     "writing": {
         "m": "copy_ detach_ exponential_ fill_ fill_diagonal_ geometric_ log_normal_ normal_ random_ squeeze_ t_ "
@@ -149,6 +160,7 @@ ALIASES = {
     "sgn": "sign",
     "asarray": "as_tensor",
     "swapaxes": "transpose",
+    "trapz": "trapezoid",
     "swapdims": "transpose",
 }
 

@@ -277,6 +277,43 @@ def _argmedian(x: Array, axis: int, keepdims: bool) -> Array:
     return middle if keepdims else middle.squeeze(axis)
 
 
+@numpys_names
+def nanmedian(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The median of the entries that are numbers; along `dim` with indices."""
+    x = _filled("nanmedian", input)
+    if dim is None:
+        return _along("nanmedian", x.reshape(-1), 0, False, _argnanmedian).values
+    return _along("nanmedian", x, dim, keepdim, _argnanmedian)
+
+
+def _argnanmedian(x: Array, axis: int, keepdims: bool) -> Array:
+    count = np.sum(x == x, axis=axis, keepdims=True)  # NaN is sorted behind all others
+    order = np.argsort(x, axis=axis, kind="stable")
+    middle = np.take_along_axis(order, np.maximum(count - 1, 0) // 2, axis)
+    return middle if keepdims else middle.squeeze(axis)
+
+
+@numpys_names
+def mode(input: Any, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
+    """The entry along `dim` that comes most often, of several the smallest, and the place where it stands last.
+
+    >>> import fastnn as fnn
+    >>> fnn.tensor([3, 1, 3, 1, 2]).mode()
+    ValuesAndIndices(values=Tensor(1, dtype=int64), indices=Tensor(3, dtype=int64))
+    """
+    return _along("mode", _filled("mode", input), dim, keepdim, _argmode)
+
+
+def _argmode(x: Array, axis: int, keepdims: bool) -> Array:
+    order = np.argsort(x, axis=axis, kind="stable")
+    ranked = np.moveaxis(np.take_along_axis(x, order, axis), axis, -1)
+    places = np.arange(ranked.shape[-1])
+    begins = np.concatenate([np.ones_like(ranked[..., :1], bool), ranked[..., 1:] != ranked[..., :-1]], -1)
+    run = places - np.maximum.accumulate(np.where(begins, places, 0), axis=-1)  # how many equal ones come before
+    found = np.take_along_axis(order, np.expand_dims(run.argmax(-1), axis), axis)
+    return found if keepdims else found.squeeze(axis)
+
+
 # ---- moments ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,8 +1,10 @@
-"""Layer, group and RMS normalisation, each sample by itself."""
+"""Layer, group, RMS and local response normalisation, each sample by itself."""
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +13,10 @@ import numpy as np
 from fastnn.checks import entries, is_whole, number, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import floating, weight_of
+from fastnn.ops.padding import pad
 from fastnn.tensors import Array, Context, Function, Tensor
 
-__all__ = ["group_norm", "layer_norm", "rms_norm"]
+__all__ = ["group_norm", "layer_norm", "local_response_norm", "rms_norm"]
 
 
 class GroupNorm(Function):
@@ -142,3 +145,22 @@ def group_norm(
         return x
     sizes = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     return GroupNorm.apply(x, weight, bias, sizes=sizes, groups=num_groups, eps=_float("group_norm", eps), centred=True)
+
+
+def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """x / (k + alpha · m)^beta, m the mean of x² over `size` neighbouring channels, those beyond counted as 0.
+
+    input (N, C, ...), of at least three dimensions (ShapeError). AlexNet's, Krizhevsky et al. 2012, section 3.3, whose
+    alpha is that of the sum.
+
+    >>> import fastnn as fnn
+    >>> fnn.nn.functional.local_response_norm([[[2.0], [1.0]]], 2, alpha=2.0, beta=1.0)
+    Tensor([[[0.4       ],
+             [0.16666667]]])
+    """
+    x, size = floating(input), whole("local_response_norm", "size", size, 1)
+    if x.ndim < 3:
+        raise ShapeError(f"local_response_norm: expected input (N, C, ...), got {x.shape}")
+    around = pad(x * x, (*(0, 0) * (x.ndim - 2), size // 2, (size - 1) // 2))
+    squares = functools.reduce(operator.add, (around[:, i : i + x.shape[1]] for i in range(size)))
+    return x / (squares * (alpha / size) + k) ** beta

@@ -13,11 +13,12 @@ from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.ops.common import axis, floating, tensor_of
 from fastnn.ops.moving import flip, narrow
 from fastnn.ops.places import gather, index
+from fastnn.ops.shaping import Place
 from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = [
-    "argsort", "bincount", "bucketize", "cumprod", "cumsum", "diff", "histc", "kthvalue", "logcumsumexp", "msort",
-    "one_hot", "quantile", "searchsorted", "sort", "topk", "unique", "unique_consecutive",
+    "argsort", "bincount", "bucketize", "cummax", "cummin", "cumprod", "cumsum", "diff", "histc", "kthvalue",
+    "logcumsumexp", "msort", "one_hot", "quantile", "searchsorted", "sort", "topk", "unique", "unique_consecutive",
 ]  # fmt: skip
 
 
@@ -329,6 +330,45 @@ def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
 def cumprod(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
     """Products of the entries along `dim` up to each; of whole numbers and truth values int64."""
     return _running("cumprod", CumProd, input, dim, dtype)
+
+
+def cummax(input: Any, dim: int) -> ValuesAndIndices:
+    """The largest of the entries along `dim` up to each, and its place; of equal ones the last. NaN stays.
+
+    >>> import fastnn as fnn
+    >>> fnn.tensor([1, 3, 2]).cummax(0)
+    ValuesAndIndices(values=Tensor([1, 3, 3], dtype=int64), indices=Tensor([0, 1, 1], dtype=int64))
+    """
+    return _running_extremum("cummax", input, dim, np.maximum)
+
+
+def cummin(input: Any, dim: int) -> ValuesAndIndices:
+    """The smallest of the entries along `dim` up to each, and its place; of equal ones the last. NaN stays."""
+    return _running_extremum("cummin", input, dim, np.minimum)
+
+
+def _running_extremum(op: str, input: Any, dim: int, ufunc: np.ufunc) -> ValuesAndIndices:
+    x = tensor_of(input)
+    dim = axis(op, dim, max(x.ndim, 1))
+    if x.ndim == 0:
+        return ValuesAndIndices(x, Tensor(np.zeros((), np.int64)))
+    places = Place.apply(x, dim=dim, keepdim=True, pick=_largest_so_far if ufunc is np.maximum else _smallest_so_far)
+    return ValuesAndIndices(gather(x, dim, places), places)
+
+
+def _largest_so_far(x: Array, axis: int, keepdims: bool) -> Array:
+    return _so_far(x, np.maximum, axis)
+
+
+def _smallest_so_far(x: Array, axis: int, keepdims: bool) -> Array:
+    return _so_far(x, np.minimum, axis)
+
+
+def _so_far(x: Array, ufunc: np.ufunc, axis: int) -> Array:
+    """The places at which the entries of ``ufunc.accumulate`` stood last."""
+    here = np.expand_dims(np.arange(x.shape[axis]), tuple(d for d in range(x.ndim) if d != axis))
+    stands = (x == ufunc.accumulate(x, axis=axis)) | (x != x)
+    return np.maximum.accumulate(np.where(stands, here, 0), axis=axis)
 
 
 def logcumsumexp(input: Any, dim: int) -> Tensor:

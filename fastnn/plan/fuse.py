@@ -283,7 +283,7 @@ class _Fuser:
             op = self._next(first)
         if op is None:
             return None
-        if operators or op.inputs[:1] == (self.graph.x,):
+        if operators or (op.inputs and op.inputs[0] is self.graph.x):
             while op is not None and op.function is shaping.Reshape and op.output.shape[:1] == op.inputs[0].shape[:1]:
                 operators.append(op)
                 op = self._next(op)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from fastnn.ops import places, shaping, sorting
+from fastnn.ops import loss_sequences, places, shaping, sorting
 from fastnn.ops.keys import SLOT, Key, filled
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.rules import RULES, around, rule
@@ -57,6 +57,11 @@ def _order(to: Emitter, op: Operator, x: Array, *, dim: int, descending: bool, c
 @rule(sorting.CumProd, sorting.LogCumSumExp, any_type=(0,))
 def _by_numpy(to: Emitter, op: Operator, x: Array, **_: Any) -> Any:
     raise Unlowered("NumPy multiplies and adds")
+
+
+@rule(loss_sequences.CTC, any_type=(0, 1, 2, 3))
+def _paths(to: Emitter, op: Operator, *_: Array, **__: Any) -> Any:
+    raise Unlowered("NumPy adds up paths")
 
 
 # Places of any type are a rule's own affair: arrays at any position.

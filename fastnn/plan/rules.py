@@ -181,6 +181,11 @@ class _Taken(np.lib.mixins.NDArrayOperatorsMixin):
     def sign(self) -> _Taken:
         return self._map("sign", self)
 
+    def i0(self) -> _Taken:
+        raise Unlowered("NumPy computes it")
+
+    i1 = i0
+
     def share(self, a: _Taken, b: _Taken) -> _Taken:
         return self._map("share", self, a, b)
 

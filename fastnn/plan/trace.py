@@ -14,11 +14,13 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.errors import GraphError
+from fastnn.nn import Module
+from fastnn.nn.modes import mode
 from fastnn.ops import shaping
 from fastnn.plan.handlers import handlers_apart
 from fastnn.plan.inputs import Inputs
 from fastnn.plan.shapes import output_of, tried
-from fastnn.tape import Context, Node, current_module, recording, traced_by
+from fastnn.tape import Context, Node, current_module, no_grad, recording, traced_by
 from fastnn.tensors import Array, Function, Tensor
 from fastnn.trees import ARRAY, Nesting, flatten, is_tree
 
@@ -277,6 +279,7 @@ def trace(
 
     Raises GraphError where the model needs values, and whatever the model itself raises for such shapes.
     """
+    _make_lazy_layers(model, inputs)
     recorder = _Recorder(ignores)
     taken = [Value(array.shape, array.dtype) for array in inputs.arrays]
     aims = [] if targets is None else [Value(array.shape, array.dtype) for array in targets.arrays]
@@ -308,6 +311,14 @@ def trace(
             if isinstance(value, Value):
                 value.consumers.append(op)
     return graph
+
+
+def _make_lazy_layers(model: Callable[..., Any], inputs: Inputs) -> None:
+    """A forward in eval mode, on zeros, where lazy layers are still to learn their sizes."""
+    if isinstance(model, Module) and any(hasattr(module, "initialize_parameters") for module in model.modules()):
+        zeros = [Tensor(np.zeros(array.shape, array.dtype)) for array in inputs.arrays]
+        with no_grad(), mode(model, training=False):
+            inputs.call(model, (), zeros)
 
 
 def _needed(operators: list[Operator], results: list[Value]) -> list[Operator]:

@@ -141,7 +141,8 @@ def _bad_arrays(model: Any) -> Iterator[str]:
         if where:
             yield f"the parameter {name} ({where})"
     for path, module in model.named_modules():
-        own = type(module).__module__.startswith("fastnn.")
+        # A bare Module, and those that hold a program of another library's, have its user's buffers.
+        own = type(module).__module__.startswith("fastnn.nn.") and type(module) is not Module
         for name, buffer in getattr(module, "named_buffers", lambda **_: ())(recurse=False):
             where = _bad(buffer)
             if where and (own or np.isnan(buffer).any()):

@@ -1,4 +1,4 @@
-"""PyTorch's place of data loaders: `fastnn.utils.data`."""
+"""PyTorch's place of data loaders, `fastnn.utils.data`, and of checkpoints, `fastnn.utils.checkpoint`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from fastnn.habits import no_such_name
 
 if TYPE_CHECKING:
-    from fastnn.utils import data
+    from fastnn.utils import checkpoint, data
 
-__all__ = ["data"]
+__all__ = ["checkpoint", "data"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "data":
-        return import_module("fastnn.utils.data")
+    if name in __all__:
+        return import_module(f"fastnn.utils.{name}")
     raise no_such_name("fastnn.utils", name)

@@ -25,6 +25,7 @@ typedef int32_t vi_unaligned __attribute__((vector_size(VL * 4), aligned(4), may
 
 #define INLINE static inline __attribute__((always_inline, unused))
 #define KERNEL static __attribute__((unused))
+#define SMALL static __attribute__((cold, noinline, unused)) /* instead of fast: what runs once for a shape, or in tests alone */
 /* Loops over register tiles must vanish: their counters index registers. */
 #define UNROLL _Pragma("GCC unroll 64")
 

@@ -22,8 +22,8 @@ from fastnn import nn, recipes
 from fastnn.autograd import transposes
 from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.interop.onnx.forms import FORMS
-from fastnn.ops import draws
-from fastnn.own.operator import Elementwise
+from fastnn.ops import draws, gamma, inverse_erf
+from fastnn.ops.loss_sequences import CTC
 from fastnn.plan.lower import RULES
 from fastnn.trees import flatten, is_tree
 
@@ -84,8 +84,10 @@ def check(model: nn.Module, args: tuple[np.ndarray, ...], path: Path, batch: int
 NO_FORM = {
     **dict.fromkeys((transposes.ConvolutionInput, transposes.ConvolutionWeight, transposes.ReLUInput,
                      transposes.Spread), "of derivatives, which no_grad leaves out"),
-    Elementwise: "machine code of a formula",
-    **dict.fromkeys((draws.RandintLike, draws.Permutation, draws.Multinomial), "draws what ONNX has no operator for"),
+    CTC: "adds up paths in NumPy",
+    **dict.fromkeys((draws.RandintLike, draws.Permutation, draws.Multinomial, draws.Binomial, draws.Poisson,
+                     gamma.StandardGamma, gamma.StandardDirichlet), "draws what ONNX has no operator for"),
+    **dict.fromkeys((gamma.LGamma, gamma.PolyGamma, inverse_erf.ErfInv), "a function that ONNX does not have"),
 }  # fmt: skip
 
 

@@ -201,7 +201,7 @@ static void check_dropout(const struct kernels *k) {
         expected[i] = y[i] != 0 ? x[i] / 0.75 : 0;
     }
     near("dropout_forward", 0, COUNT, y, expected, 1e-6);
-    expect("dropout keeps three quarters", 0, labs(kept - COUNT * 3 / 4) < 5 * 62);
+    expect("dropout keeps three quarters", 0, llabs(kept - COUNT * 3 / 4) < 5 * 62);
     expect("another seed, another mask", 0, alike < COUNT * 0.66 && alike > COUNT * 0.59);
 }
 

@@ -58,6 +58,7 @@ def test_every_operator_is_lowered_and_tested() -> None:
     seen = {value for value in of_their_own if isinstance(value, type) and issubclass(value, Function)}
     models: list[tuple[nn.Module, np.ndarray]] = [drawn(case)[:2] for case in CASES]
     models += [(Expressed(name), np.ones(1, np.float32)) for name in COMPILED]
+    models += [(Formula(lambda x, p: ops.i1(p * x), [(1,)], 0, 1), np.ones(1, np.float32))]
     for model, x in models:
         predict = fnn.compile(model)
         predict(x)
@@ -126,6 +127,18 @@ def test_special_values_of_elementary_functions(name: str) -> None:
         for isa in ISAS:
             with running_on(isa):
                 np.testing.assert_allclose(fnn.compile(model)(x), expected, rtol=3e-7)
+
+
+@pytest.mark.parametrize("before", [fnn.sub, fnn.add, fnn.where])
+def test_an_array_may_stand_before_a_value(before: Callable[..., Any]) -> None:
+    """It is not compared with the model's input, entry by entry."""
+    rng = np.random.default_rng(0)
+    a, x = rng.standard_normal((2, 4, 3)).astype(np.float32)
+    given = (a > 0, 1.0) if before is fnn.where else (a,)
+    expected = {fnn.sub: a - x, fnn.add: a + x, fnn.where: np.where(a > 0, 1, x)}[before]
+    for inner in (lambda x: x, lambda x: x * 1.0):
+        model = Formula(lambda x, inner=inner: before(*given, inner(x)), [], 0, 1)
+        np.testing.assert_array_equal(fnn.compile(model)(x), expected)
 
 
 def test_batches_without_entries() -> None:

@@ -133,6 +133,32 @@ SINGLE: dict[str, Expression] = {
     ),
     "where of a condition alone": lambda t, F, a, b, v, s, q: a[t.where(a > 0)] * t.where(v > 9)[0].sum(),
     "cumsum": lambda t, F, a, b, v, s, q: s.cumsum(1) * t.cumsum(a, 1) + v.cumsum(-1),
+    "ctc_loss": lambda t, F, a, b, v, s, q: F.ctc_loss(
+        s.log_softmax(2), t.tensor([[1, 1], [2, 1], [3, 3]]), (2, 2, 1), (1, 2, 1), reduction="sum"
+    ),
+    "places": lambda t, F, a, b, v, s, q: F.grid_sample(
+        s[None], F.affine_grid(q[:2, :3][None] / 3, (1, 1, 3, 2), align_corners=False), align_corners=False
+    ),
+    "local_response_norm": lambda t, F, a, b, v, s, q: F.local_response_norm(s, 2, 0.5, 0.6),
+    "cummax": lambda t, F, a, b, v, s, q: t.cummax(a, 1).values + a.cummin(-1)[0] + t.cummin(b, 0).values,
+    "mode": lambda t, F, a, b, v, s, q: a.mode().values.sum() + t.mode(b, 0, True)[0],
+    "nanmedian": lambda t, F, a, b, v, s, q: a.nanmedian() + t.nanmedian(t.where(b > 0, b, float("nan")), 1).values,
+    "isin": lambda t, F, a, b, v, s, q: t.where(t.isin(a, b[0]), a, b) + t.isin(a, a[0, :2], invert=True) * b,
+    "block_diag": lambda t, F, a, b, v, s, q: t.block_diag(a, v, q, a.sum()),
+    "diagflat": lambda t, F, a, b, v, s, q: t.diagflat(q, 1)[:5, :5] * v[0] + q.sum().diagflat(),
+    "combinations": lambda t, F, a, b, v, s, q: t.combinations(v).sum(1) * t.combinations(v, 2).prod(1),
+    "combinations, again": lambda t, F, a, b, v, s, q: t.combinations(v, 3, with_replacement=True),
+    "hsplit": lambda t, F, a, b, v, s, q: t.hsplit(a, 2)[1] * a.hsplit([2])[0] + v.hsplit(2)[0][:1],
+    "vsplit": lambda t, F, a, b, v, s, q: a.vsplit([1])[0] * t.vsplit(a, 3)[2] + s.dsplit(4)[1].sum(),
+    "trapezoid": lambda t, F, a, b, v, s, q: t.trapezoid(a, dim=0) + t.trapezoid(a, b).sum() + t.trapz(a, v).sum(),
+    "trapezoid, sums": lambda t, F, a, b, v, s, q: t.cumulative_trapezoid(a, v) * t.cumulative_trapezoid(b, dx=0.5),
+    "special": lambda t, F, a, b, v, s, q: t.xlogy(a, b * b) + t.sinc(a) + t.hypot(a, b) + a.copysign(b) + b.i0(),
+    "special, of shares": lambda t, F, a, b, v, s, q: t.erfinv(a.tanh()) + t.xlogy(a - a, b * b) + a.hypot(a - a),
+    "special, angles": lambda t, F, a, b, v, s, q: t.deg2rad(a) + b.rad2deg() + t.logaddexp2(a, b) + a.sinc(),
+    "special, extrema": lambda t, F, a, b, v, s, q: (
+        t.fmax(a, b) * t.fmin(a, v) + t.fmax(a, a) + a.detach().heaviside(b.detach()) * b
+    ),
+    "special, powers": lambda t, F, a, b, v, s, q: (a * a + 1).float_power(b) + t.float_power(a, 2) + t.signbit(a) * b,
     "cumprod": lambda t, F, a, b, v, s, q: s.cumprod(1) + t.cumprod(a, 1),
     "cumprod with zeros": lambda t, F, a, b, v, s, q: t.cumprod(
         a * long(t, [[1, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 1]]), 1
@@ -230,6 +256,7 @@ CONSTANT: dict[str, Expression] = {
         t.where(t.tensor([True, False]), t.tensor([1, 2]), t.tensor([3, 4])),
         t.zeros(3, dtype=t.int64).scatter_add(0, t.tensor([0, 0, 2]), t.tensor([1, 2, 3])),
     ),
+    "vander": lambda t, F, a, b, v, s, q: (t.vander(v.detach()), t.vander(v.detach(), 3, increasing=True)),
     "indices of triangles": lambda t, F, a, b, v, s, q: (t.tril_indices(3, 4), t.triu_indices(3, 3, offset=1)),
     "histc": lambda t, F, a, b, v, s, q: (t.histc(a, 4, -1, 1), t.histc(v, 3)),
 }

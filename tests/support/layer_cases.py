@@ -69,6 +69,8 @@ LAYERS: dict[str, list[Layer]] = {
     "InstanceNorm2d": of(X4, lambda: nn.InstanceNorm2d(6, affine=True)),
     "GroupNorm": [*of(X4, lambda: nn.GroupNorm(3, 6), lambda: nn.GroupNorm(1, 6, affine=False)),
                   *of(FLAT, lambda: nn.GroupNorm(3, 6), lambda: nn.GroupNorm(1, 6))],
+    "DataParallel": of(X3, lambda: nn.DataParallel(nn.Linear(8, 3))),
+    "LocalResponseNorm": of(X4, lambda: nn.LocalResponseNorm(3, 0.5)),
     "LayerNorm": of(X3, lambda: nn.LayerNorm(8), lambda: nn.LayerNorm((6, 8)),
                     lambda: nn.LayerNorm(8, elementwise_affine=False)),
     "RMSNorm": of(X3, lambda: nn.RMSNorm(8), lambda: nn.RMSNorm((6, 8), elementwise_affine=False)),
@@ -132,5 +134,7 @@ LAYERS: dict[str, list[Layer]] = {
 NO_LAYERS = {
     **dict.fromkeys(("ModuleDict", "ModuleList", "ParameterDict", "ParameterList"), "holds others, without a forward"),
     "Module": "has no forward of its own",
-    "Parameter": "is a tensor",
+    **dict.fromkeys(("Parameter", "UninitializedParameter"), "is a tensor"),
+    "CTCLoss": "adds up paths in NumPy",
+    **dict.fromkeys((name for name in dir(nn) if name.startswith("Lazy")), "is the layer without Lazy once it has run"),
 }

@@ -14,10 +14,12 @@ import numpy as np
 
 from fastnn.backends.reference.kinds import name_of
 from fastnn.errors import GraphError
+from fastnn.interop.c.entries import INPUTS, formula_of, literal
 from fastnn.interop.c.fold import Folded, affine
 from fastnn.interop.c.kernels import FORMULAS
 from fastnn.interop.c.memory import Buffer, Reference, Statement
 from fastnn.ops.norms import Running
+from fastnn.own.operator import Elementwise, Formula
 from fastnn.plan.emit import Emitter, Unlowered
 from fastnn.plan.lower import RULES
 from fastnn.plan.trace import Graph, Operator, Value
@@ -69,6 +71,8 @@ class CEmitter(Emitter):
                 raise Unlowered("a compiled plan would run it in Python")
             if op.output.dtype == np.float64:
                 raise Unlowered("it computes in float64: model.float() computes in float32")
+            if op.function is Elementwise:
+                return self._own(values, op.output.shape, **op.attributes)
             output: Array = rule(self, op, *values, **op.attributes)[0]
         except Unlowered as reason:
             name = op.function.__name__ + ("" if op.module is None else f" of {self._name_of(op.module)}")
@@ -101,8 +105,6 @@ class CEmitter(Emitter):
         p: tuple[float, ...] = (),
         dtype: Any = np.float32,
     ) -> Array:
-        if kind == "own":
-            raise Unlowered("an operator of fnn.elementwise is machine code")
         shape = np.broadcast_shapes(*(x.shape for x in inputs))
         out = self.array(shape, dtype) if out is None else out
         if kind == "copy" and out.dtype.kind != "f" and inputs[0].dtype.kind == "f":
@@ -172,12 +174,12 @@ class CEmitter(Emitter):
     # ---- loops -------------------------------------------------------------------------------------------------------
 
     def _map(self, formula: str, shape: tuple[int, ...], arrays: list[Array], p: tuple[float, ...]) -> None:
-        """y = formula(a, b, c), entry by entry; constants that are the same everywhere stand in the formula."""
-        named = dict(zip("pq", map(_literal, p), strict=False))
+        """y = formula(a, b, ...), entry by entry; constants that are the same everywhere stand in the formula."""
+        named = dict(zip("pq", map(literal, p), strict=False))
         operands, pointers = [arrays[0]], ""
-        for name, array in zip("abc", arrays[1:], strict=False):
+        for name, array in zip(INPUTS, arrays[1:], strict=False):
             if self._buffer(array) is None and array.size and (array == array.flat[0]).all():
-                named[name] = _literal(float(array.flat[0]))
+                named[name] = literal(float(array.flat[0]))
             else:
                 array = array if self._buffer(array) is not None else np.ascontiguousarray(array, np.float32)
                 named[name] = f"{name}[$I{len(operands)}]"
@@ -185,10 +187,12 @@ class CEmitter(Emitter):
                 operands.append(array)
         steps = [_steps(array, len(shape)) for array in operands]
         sizes, steps = _joined(shape, steps)
-        text = re.sub(r"\b[abcpq]\b", lambda found: named[found[0]], formula)
+        text = re.sub(rf"\b[{INPUTS}pq]\b", lambda found: named[found[0]], formula)
         text = text.replace(" / 1.0f", "")
-        for k, step in enumerate(steps):
-            text = text.replace(f"$I{k}", _index(step))
+        text = re.sub(r"\$I(\d+)", lambda found: _index(steps[int(found[1])]), text)
+        *lines, text = text.split("; ")
+        lines.append(f"to[{_index(steps[0])}] = {text}")
+        body = "{" + "".join(f"\n        {line};" for line in lines) + "\n      }" if lines[1:] else f"{lines[0]};"
         in_place = [
             k - 1
             for k in range(1, len(operands))
@@ -200,10 +204,17 @@ class CEmitter(Emitter):
             )
         ]
         self._add(
-            f"{{ float *to = $0;{pointers}\n      {_loops(sizes)}to[{_index(steps[0])}] = {text}; }}",
+            f"{{ float *to = $0;{pointers}\n      {_loops(sizes)}{body} }}",
             *operands,
             in_place=in_place,
         )
+
+    def _own(self, inputs: list[Array], shape: tuple[int, ...], *, formula: Formula) -> Array:
+        """A formula of fnn.elementwise, in float32."""
+        text, used = formula_of(formula.expression)
+        out = self.array(shape)
+        self._map(text, shape, [out, *(np.broadcast_to(inputs[k], shape) for k in used)], ())
+        return out
 
     def _sum(self, y: Array, x: Array, *, shape: tuple[int, ...], kept: int, **_: Any) -> None:
         steps = _steps(x, len(shape))
@@ -384,16 +395,4 @@ def _index(steps: list[int], after: int = 0) -> str:
 
 
 def _number(value: Any) -> str:
-    return _literal(value) if isinstance(value, float) else str(int(value))
-
-
-def _literal(value: float) -> str:
-    """A float as C has it.
-
-    >>> _literal(0.5), _literal(-3.0), _literal(float("-inf"))
-    ('0.5f', '(-3.0f)', '-INFINITY')
-    """
-    if not math.isfinite(value):
-        return "NAN" if math.isnan(value) else "INFINITY" if value > 0 else "-INFINITY"
-    text = f"{value:.9g}"
-    return text + ("f" if "." in text or "e" in text else ".0f") if value >= 0 else f"(-{_literal(-value)})"
+    return literal(value) if isinstance(value, float) else str(int(value))

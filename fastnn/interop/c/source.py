@@ -23,6 +23,7 @@ def weight_bytes(buffers: list[Buffer]) -> int:
 def source_of(emitter: CEmitter, name: str, scratch: int, x: str, y: str, version: str) -> str:
     """The file, with a function of that name; `x` and `y` describe its arguments, `scratch` is the size of m."""
     body = "".join(f"    {_filled(statement)}\n" for statement in emitter.statements)
+    body = body if re.search(r"\bx\b", body) else f"    (void)x;\n{body}"
     functions = "".join(map(_function, emitter.functions))
     used = [buffer for buffer in emitter.buffers if buffer.kind == "w" and buffer.name]
     math_h = re.search(r"\b\w+f\(|INFINITY|NAN", functions + body) is not None

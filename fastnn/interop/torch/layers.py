@@ -63,7 +63,8 @@ def arguments(module: Any, name: str) -> dict[str, Any]:
 def _has_bias(module: Any, key: str) -> bool:
     if key == "add_bias_kv":
         return getattr(module, "bias_k", None) is not None
-    bias = getattr(module, "in_proj_bias" if hasattr(module, "in_proj_weight") else "bias", None)
+    names = ("in_proj_bias",) if hasattr(module, "in_proj_weight") else ("bias", "bias_ih")  # of cells
+    bias = next((getattr(module, name) for name in names if hasattr(module, name)), None)
     return bias if isinstance(bias, bool) else bias is not None
 
 

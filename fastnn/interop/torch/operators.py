@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +10,16 @@ import numpy as np
 
 from fastnn.interop.torch.values import torch
 from fastnn.ops.keys import SLOT
+from fastnn.own.expressions import Expression
+from fastnn.own.folding import folded
+from fastnn.own.operator import Formula
 
 __all__ = ["expressions"]
 
 _LOWER = (
-    "Acos Acosh Add Asin Asinh Atan Atan2 Atanh Ceil Cos Cosh Div Erf Exp Exp2 Expm1 Floor Fmod Log Log10 Log1p Log2 "
-    "MatMul Maximum Minimum Mul Neg Pow Reciprocal ReLU Remainder Rsqrt Sigmoid Sign Sin Sinh Sqrt Square Sub Tan Tanh "
-    "Trunc Where"
+    "Acos Acosh Add Asin Asinh Atan Atan2 Atanh Ceil Cos Cosh Div Erf Exp Exp2 Expm1 Floor Fmod I0 Log Log10 "
+    "Log1p Log2 MatMul Maximum Minimum Mul Neg Pow Reciprocal ReLU Remainder Rsqrt Sigmoid Sign Sin Sinh Sqrt Square "
+    "Sub Tan Tanh Trunc Where"
 )
 # Functions of torch, and of its nn.functional, that take the same inputs and no attributes.
 _SAME = {name: name.lower() for name in _LOWER.split()} | {
@@ -24,6 +28,11 @@ _SAME = {name: name.lower() for name in _LOWER.split()} | {
 _SAME_IN_F = {name: name.lower() for name in ("GELU", "Hardswish", "Linear", "Mish", "ReLU6", "SiLU", "Softplus")}
 _COMPARISONS = {
     "equal": "eq", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
+}  # fmt: skip
+_OF_PYTHON: dict[str, Callable[..., Any]] = {  # operations of a formula that Python has
+    "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg,
+    "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "eq": operator.eq, "ne": operator.ne,
+    "and": operator.and_, "or": operator.or_, "not": operator.invert,
 }  # fmt: skip
 
 
@@ -89,6 +98,24 @@ def expressions() -> dict[str, Callable[..., Any]]:
             raise LookupError("slices with a negative step and bounds")
         return x.flip([i for i, part in enumerate(parts) if part in backwards])
 
+    def own(*inputs: Any, formula: Formula) -> Any:
+        """A formula of fnn.elementwise."""
+        inputs = library.broadcast_tensors(*inputs)
+
+        def visit(x: Expression, operands: list[Any]) -> Any:
+            if x.op == "input":
+                return inputs[x.args[0]]
+            if x.op == "number":  # in float32 it may be infinite
+                return library.full_like(inputs[0], x.args[0], dtype=library.float64).type_as(inputs[0])
+            if x.op in _OF_PYTHON:
+                return _OF_PYTHON[x.op](*operands)
+            if x.op.endswith("softplus"):
+                smooth = functional.softplus(*operands)
+                return smooth if x.op == "softplus" else library.tanh(smooth)
+            return getattr(library, x.op)(*operands)
+
+        return folded(formula.expression, visit)
+
     return {
         **{name: getattr(library, theirs) for name, theirs in _SAME.items()},
         **{name: getattr(functional, theirs) for name, theirs in _SAME_IN_F.items()},
@@ -111,6 +138,7 @@ def expressions() -> dict[str, Callable[..., Any]]:
         "CumProd": lambda x, *, dim: library.cumprod(x, dim),
         "CumSum": lambda x, *, dim: library.cumsum(x, dim),
         "Dropout": lambda x, *, p: functional.dropout(x, p),
+        "Elementwise": own,
         "ELU": lambda x, *, alpha: functional.elu(x, alpha),
         "Embedding": lambda w, index, *, padding_idx: functional.embedding(
             index, w, None if padding_idx < 0 else padding_idx

@@ -24,7 +24,7 @@ from fastnn.tensors import Tensor
 
 __all__ = ["ATTRIBUTES", "FromTorch", "function_of"]
 
-ATTRIBUTES = frozenset(("T", "device", "dtype", "mT", "ndim", "shape"))
+ATTRIBUTES = frozenset(("T", "device", "dtype", "indices", "mT", "ndim", "shape", "values"))
 _NAMES = """abs add and_ eq floordiv ge getitem gt invert le lt matmul mod mul ne neg not_ or_ pos pow sub truediv
     xor"""
 _OPERATORS = frozenset(_NAMES.split())

@@ -137,7 +137,7 @@ def _norm(arrays: list[Array], kind: float) -> float:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("parametrizations", "parametrize", "rnn"):
+    if name in ("parametrizations", "parametrize", "prune", "rnn"):
         return import_module(f"fastnn.nn.utils.{name}")
     if name in _OLD:
         return getattr(import_module("fastnn.nn.utils.parametrizations"), _OLD[name])

@@ -247,7 +247,7 @@ KERNEL void infer_choose_group(const struct region *r, struct infer_plan *p) {
 }
 
 /* In memory of infer_plan_bytes */
-KERNEL struct infer_plan *infer_make_plan(const struct region *r, void *memory) {
+SMALL struct infer_plan *infer_make_plan(const struct region *r, void *memory) {
     struct infer_plan *p = memory;
     memset(p, 0, (size_t)infer_plan_bytes(r));
     p->value = (struct infer_value *)(p + 1);

@@ -226,7 +226,7 @@ KERNEL i64 region_naive_state_bytes(const struct region *r) {
     return naive_lay_out(r, nodes, NULL) * (i64)sizeof(double);
 }
 
-KERNEL int region_naive_forward(const struct region *r, struct program *program) {
+SMALL int region_naive_forward(const struct region *r, struct program *program) {
     struct naive_node nodes[REGION_MOST_NODES];
     naive_lay_out(r, nodes, r->state);
     for (i64 i = 0; i < r->nodes; i++) {
@@ -246,7 +246,7 @@ KERNEL int region_naive_forward(const struct region *r, struct program *program)
     return 0;
 }
 
-KERNEL int region_naive_backward(const struct region *r) {
+SMALL int region_naive_backward(const struct region *r) {
     struct naive_node nodes[REGION_MOST_NODES];
     naive_lay_out(r, nodes, r->state);
     for (i64 i = 0; i < r->nodes; i++) {

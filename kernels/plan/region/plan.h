@@ -403,7 +403,7 @@ INLINE i64 region_blocks(const struct region *r) {
     return i64_min(blocks, i64_max(REGION_LEAST_BLOCKS, REGION_MOST_WEIGHTS / weights));
 }
 
-KERNEL void region_make_plan(const struct region *r, struct region_plan *p) {
+SMALL void region_make_plan(const struct region *r, struct region_plan *p) {
     memset(p, 0, sizeof *p);
     p->blocks = region_blocks(r);
     p->state_floats = round_up((i64)(sizeof *p / sizeof(float)) + 1, REGION_ALIGN);

@@ -10,12 +10,12 @@ import numpy as np
 
 from fastnn.interop.onnx.batch import Step
 from fastnn.interop.onnx.forms.registry import form, of_wide
-from fastnn.interop.onnx.writer import Writer
+from fastnn.interop.onnx.writer import Inexpressible, Writer
 from fastnn.ops import activations, arithmetic, dense, draws, elementwise, joining, pool, shaping
 from fastnn.plan.trace import Detach
 from fastnn.tensors import Cast, Round
 
-__all__: list[str] = []
+__all__ = ["Taken"]
 
 _SAME = {  # by the names of ONNX
     arithmetic.Add: "Add", arithmetic.Sub: "Sub", arithmetic.Mul: "Mul", arithmetic.Div: "Div", arithmetic.Pow: "Pow",
@@ -106,13 +106,14 @@ def _dropout(to: Writer, op: Step, x: str, *, p: float) -> str:
 _KINDS = {  # ONNX's names of NumPy's functions
     "absolute": "Abs", "add": "Add", "arccos": "Acos", "arccosh": "Acosh", "arcsin": "Asin", "arcsinh": "Asinh",
     "arctan": "Atan", "arctanh": "Atanh", "ceil": "Ceil", "cos": "Cos", "cosh": "Cosh", "divide": "Div", "exp": "Exp",
-    "floor": "Floor", "log": "Log", "maximum": "Max", "minimum": "Min", "multiply": "Mul", "negative": "Neg",
+    "floor": "Floor", "log": "Log", "logical_and": "And", "logical_not": "Not", "logical_or": "Or", "maximum": "Max",
+    "minimum": "Min", "multiply": "Mul", "negative": "Neg",
     "power": "Pow", "rint": "Round", "sin": "Sin", "sinh": "Sinh", "sqrt": "Sqrt", "subtract": "Sub", "tan": "Tan",
     "tanh": "Tanh",
 }  # fmt: skip
 _COMPOSED: dict[str, Callable[..., Any]] = {  # of those that ONNX does not have
     "exp2": lambda x: 2.0**x,
-    "expm1": lambda x: 2 * np.sinh(x / 2) * np.exp(x / 2),  # exact for small x
+    "expm1": lambda x: _less_one(x),
     "log1p": lambda x: (abs(x) < 0.3).choose(2 * np.arctanh(x / (x + 2)), np.log(x + 1)),
     "log2": lambda x: np.log(x) * (1 / math.log(2)),
     "log10": lambda x: np.log(x) * (1 / math.log(10)),
@@ -120,6 +121,12 @@ _COMPOSED: dict[str, Callable[..., Any]] = {  # of those that ONNX does not have
     "arctan2": lambda a, b: _angle(a, b),
     "remainder": lambda a, b: _rest(a, b),
 }
+
+
+def _less_one(x: Any) -> Any:
+    """exp(x) - 1, exact for small x, and -1 where sinh would overflow."""
+    half = np.maximum(x, -80) / 2
+    return 2 * np.sinh(half) * np.exp(half)
 
 
 def _angle(a: Any, b: Any) -> Any:
@@ -135,7 +142,7 @@ def _rest(a: Any, b: Any) -> Any:
     return (rest * b < 0).choose(rest + b, rest)
 
 
-class _Taken(np.lib.mixins.NDArrayOperatorsMixin):
+class Taken(np.lib.mixins.NDArrayOperatorsMixin):
     """An array of the graph that takes NumPy's functions down as nodes: what formulas of elementwise.py are given."""
 
     def __init__(self, to: Writer, op: Step, name: str) -> None:
@@ -145,31 +152,40 @@ class _Taken(np.lib.mixins.NDArrayOperatorsMixin):
         kind = ufunc.__name__
         if kind in _COMPOSED:
             return _COMPOSED[kind](*inputs)
-        names = [x.name if isinstance(x, _Taken) else self.to.constant(x, self.op.output.dtype) for x in inputs]
+        names = [x.name if isinstance(x, Taken) else self.to.constant(x, self.op.output.dtype) for x in inputs]
         if kind == "fmod":
             return self._made("Mod", *names, fmod=1)
         if kind in _COMPARED:
-            return _Taken(self.to, self.op, str(self.to(_COMPARED[kind], *names)))
+            return Taken(self.to, self.op, str(self.to(_COMPARED[kind], *names)))
         return self._made(_KINDS[kind], *names)
 
-    def _made(self, kind: str, *names: str, **attributes: Any) -> _Taken:
-        return _Taken(self.to, self.op, of_wide(self.to, self.op, kind, *names, **attributes))
+    def _made(self, kind: str, *names: str, **attributes: Any) -> Taken:
+        return Taken(self.to, self.op, of_wide(self.to, self.op, kind, *names, **attributes))
 
-    def choose(self, a: Any, b: Any) -> _Taken:
+    def choose(self, a: Any, b: Any) -> Taken:
         """a where self holds, b elsewhere."""
-        names = [x.name if isinstance(x, _Taken) else self.to.constant(x, self.op.output.dtype) for x in (a, b)]
-        return _Taken(self.to, self.op, str(self.to("Where", self.name, *names)))
+        names = [x.name if isinstance(x, Taken) else self.to.constant(x, self.op.output.dtype) for x in (a, b)]
+        return Taken(self.to, self.op, str(self.to("Where", self.name, *names)))
 
-    def erf(self) -> _Taken:
-        return self._made("Erf", self.name)
+    def called(self, kind: str) -> Taken:
+        """What the operator of ONNX of that name makes of it."""
+        return self._made(kind, self.name)
 
-    def sign(self) -> _Taken:
-        return self._made("Sign", self.name)
+    def erf(self) -> Taken:
+        return self.called("Erf")
+
+    def sign(self) -> Taken:
+        return self.called("Sign")
+
+    def i0(self) -> _Taken:
+        raise Inexpressible("ONNX has no such function")
+
+    i1 = i0
 
 
 @form(*elementwise.FORMULAS)
 def _elementwise(to: Writer, op: Step, *inputs: str) -> str:
-    return str(elementwise.FORMULAS[op.function](*(_Taken(to, op, name) for name in inputs)).name)
+    return str(elementwise.FORMULAS[op.function](*(Taken(to, op, name) for name in inputs)).name)
 
 
 # ---- types -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from fastnn.habits import no_such_name
@@ -35,4 +36,6 @@ def synchronize(device: Any = None) -> None:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "amp":
+        return import_module("fastnn.cuda.amp")
     raise no_such_name(__name__, name)
