@@ -10,7 +10,9 @@ import numpy as np
 
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
-__all__ = ["Size", "as_array", "live", "without_numbers", "without_subclass", "zeros_of_sizes"]
+__all__ = [
+    "Size", "as_array", "check_size", "live", "numbers", "without_numbers", "without_subclass", "zeros_of_sizes",
+]  # fmt: skip
 
 _ZERO = bytes(16)  # of any type's one entry
 
@@ -57,6 +59,32 @@ or leave them out
         raise DTypeError(
             f"expected an array of numbers, got an object of type {type(data).__name__} ({error})"
         ) from error
+
+
+def numbers(where: str, data: Any) -> np.ndarray[Any, Any]:
+    """Returns the array of `data`, a tensor's own included, in its own precision. DTypeError for what are no numbers.
+
+    >>> numbers("Normal", [0.1, 0.2]).dtype
+    dtype('float64')
+    """
+    array = data._data if hasattr(data, "_data") else as_array(data)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"{where}: expected numbers, got {type(data).__name__} of type {array.dtype}")
+    return array
+
+
+def check_size(where: str, shape: tuple[int, ...]) -> None:
+    """Raises ShapeError for a shape that no array can have, whatever the memory: NumPy's limits, of 64-bit numbers.
+
+    >>> check_size("zeros", (2**62, 2))
+    Traceback (most recent call last):
+    fastnn.errors.ShapeError: zeros: expected fewer than 2**60 entries and at most 32 dimensions, got \
+(4611686018427387904, 2)
+    """
+    if len(shape) < 4 and (not shape or max(shape) < 2**20):  # as a rule: there is nothing to multiply
+        return
+    if math.prod([size or 1 for size in shape]) >= 2**60 or len(shape) > 32:
+        raise ShapeError(f"{where}: expected fewer than 2**60 entries and at most 32 dimensions, got {tuple(shape)}")
 
 
 def without_subclass(x: Any) -> Any:

@@ -11,9 +11,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fastnn.errors import ArgumentError, FastnnError
+from fastnn.errors import ArgumentError, FastnnError, OutOfRangeError, meant
 
-__all__ = ["called", "entries", "is_number", "is_whole", "number", "path", "plain", "text", "whole"]
+__all__ = [
+    "called", "choice", "entries", "flag", "is_number", "is_whole", "mapping", "number", "path", "place", "plain",
+    "shown", "text", "whole",
+]  # fmt: skip
 
 
 def whole(
@@ -39,8 +42,8 @@ def whole(
     if is_whole(value, least, most):
         return operator.index(value)
     kind = "positive integer" if (least, most) == (1, None) else f"whole number{_bounds(least, most)}"
-    meant = isinstance(value, (float, np.floating)) and math.isfinite(value) and is_whole(int(value), least, most)
-    hint = f", a float: write {int(value)}" if meant and int(value) == value else ""
+    nearly = isinstance(value, (float, np.floating)) and math.isfinite(value) and is_whole(int(value), least, most)
+    hint = f", a float: write {int(value)}" if nearly and int(value) == value else ""
     _refuse(where, value, expected or f"{name} to be a {kind}", hint)
 
 
@@ -106,7 +109,7 @@ def entries(where: str, name: str, value: Any) -> list[Any]:
 
 
 def called(where: str, name: str, value: Any) -> Any:
-    """The value, which can be called. Raises ArgumentError for anything else."""
+    """The value, a function or another object that can be called. Raises ArgumentError for anything else."""
     if callable(value):
         return value
     _refuse(where, value, f"{name} to be a function")
@@ -117,6 +120,56 @@ def text(where: str, name: str, value: Any) -> str:
     if isinstance(value, str):
         return value
     _refuse(where, value, f"{name} to be text")
+
+
+def choice(where: str, name: str, value: Any, words: Iterable[str]) -> str:
+    """The value, which is one of these words. Raises ArgumentError for anything else.
+
+    >>> choice("kaiming_normal_", "mode", "fan-in", ["fan_in", "fan_out"])
+    Traceback (most recent call last):
+    fastnn.errors.ArgumentError: kaiming_normal_: expected mode 'fan_in' or 'fan_out', got 'fan-in': \
+did you mean 'fan_in'?
+    """
+    known = list(words)
+    if isinstance(value, str) and value in known:
+        return value
+    *first, last = map(repr, known)
+    hint = meant(value, known) if isinstance(value, str) else ""
+    _refuse(where, value, f"{name} {', '.join(first)}{' or ' if first else ''}{last}", hint)
+
+
+def flag(where: str, name: str, value: Any) -> bool:
+    """Whether the value counts as true. Raises ArgumentError for what is neither, such as an array.
+
+    >>> flag("sum", "keepdim", 1)
+    True
+    """
+    try:
+        return bool(value)
+    except (TypeError, ValueError):  # an array of several entries
+        _refuse(where, value, f"{name} to be True or False")
+
+
+def place(where: str, index: Any, length: int) -> int:
+    """An index into so many entries, counted from the front. ArgumentError for no integer, OutOfRangeError beyond.
+
+    >>> place("Sequential", -1, 3)
+    2
+    >>> place("Sequential", 3, 3)
+    Traceback (most recent call last):
+    fastnn.errors.OutOfRangeError: Sequential: expected an index from -3 to 2, got 3
+    """
+    found = whole(where, "index", index)
+    if not -length <= found < length:
+        raise OutOfRangeError(f"{where}: expected an index from {-length} to {length - 1}, got {found}")
+    return found % length
+
+
+def mapping(where: str, name: str, value: Any) -> Mapping[Any, Any]:
+    """The value, which holds entries by name, as a dict does. Raises ArgumentError for anything else."""
+    if isinstance(value, Mapping):
+        return value
+    _refuse(where, value, f"{name} to be a dict")
 
 
 def path(where: str, value: Any) -> str:
@@ -173,6 +226,20 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def shown(value: Any) -> str:
+    """What came, for a message: arrays and tensors by their shape, what takes many words by its type.
+
+    >>> shown(0.5), shown(np.ones((2, 3)))
+    ('0.5', 'an ndarray of shape (2, 3)')
+    """
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        kind = type(value).__name__
+        return f"{'an' if kind[0] in 'aeiouAEIOU' or kind == 'ndarray' else 'a'} {kind} of shape {shape}"
+    words = repr(value)
+    return words if len(words) <= 200 and "\n" not in words else f"an object of type {type(value).__name__}"
+
+
 def _as_number(value: Any) -> int | float | None:
     """A number as Python's; None for anything else."""
     if type(value) is float or type(value) is int:  # nearly always; abstract types are slow to ask
@@ -197,4 +264,4 @@ def _bounds(
 
 
 def _refuse(where: str, value: Any, expected: str, hint: str = "") -> NoReturn:
-    raise ArgumentError(f"{where}{': ' if where else ''}expected {expected}, got {value!r}{hint}")
+    raise ArgumentError(f"{where}{': ' if where else ''}expected {expected}, got {shown(value)}{hint}")

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastnn import backends, console, versions
-from fastnn.errors import BackendError, FastnnError, GraphError, MissingExtraError
+from fastnn.errors import BackendError, FastnnError, GraphError, needs
 from fastnn.tensors import Array
 
 __all__ = ["rank", "size"]
@@ -65,12 +65,11 @@ def world() -> World:
     From then on an exception that nobody catches ends the whole job, not this process alone.
     """
     try:
-        import mpi4py
+        with needs("mpi4py", "mpi"):
+            import mpi4py
 
-        mpi4py.rc.thread_level = "funneled"  # threads of the kernels do not call MPI
-        from mpi4py import MPI
-    except ImportError:
-        raise MissingExtraError("mpi4py", "mpi") from None
+            mpi4py.rc.thread_level = "funneled"  # threads of the kernels do not call MPI
+            from mpi4py import MPI
     except RuntimeError as error:
         raise BackendError(
             f"mpi4py has found no MPI library ({error}): pip install mpich, or load the site's MPI first"

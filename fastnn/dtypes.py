@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn.errors import DTypeError
 
-__all__ = ["OF_TENSORS", "TYPES", "dtype_of", "get_default_dtype", "set_default_dtype"]
+__all__ = ["OF_TENSORS", "TYPES", "dtype_of", "get_default_dtype", "numeric", "set_default_dtype"]
 
 TYPES: dict[str, np.dtype[Any]] = {
     name: np.dtype(name) for name in ("bool", "float32", "float64", "int8", "int16", "int32", "int64", "uint8")
@@ -39,11 +39,14 @@ def dtype_of(where: str, dtype: Any) -> np.dtype[Any] | None:
     >>> dtype_of("zeros", fnn.float64), dtype_of("zeros", "int64"), dtype_of("zeros", None)
     (dtype('float64'), dtype('int64'), None)
     """
-    if dtype is None:
-        return None
+    return None if dtype is None else numeric(where, dtype)
+
+
+def numeric(where: str, dtype: Any) -> np.dtype[Any]:
+    """`dtype` as NumPy's. DTypeError for what tensors cannot hold, or is no type."""
     try:
         wanted = np.dtype(dtype)
-    except TypeError:
+    except (SyntaxError, TypeError, ValueError):
         raise DTypeError(f"{where}: expected a type such as fnn.float32, got {dtype!r}") from None
     if wanted.kind not in "fiub" or (wanted.kind == "f" and wanted.itemsize not in (4, 8)):
         raise DTypeError(f"{where}: expected float32, float64, an integer type or bool, got {wanted}")

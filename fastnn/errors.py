@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -40,6 +41,10 @@ class LabelError(FastnnError, ValueError):
 
 class ArgumentError(FastnnError, ValueError):
     """An option with a value that makes no sense."""
+
+
+class OutOfRangeError(FastnnError, IndexError):
+    """An index beyond the ends of a sequence: of layers, samples or epochs."""
 
 
 class GraphError(FastnnError, RuntimeError):
@@ -99,3 +104,18 @@ class MissingExtraError(FastnnError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f'{package} is needed for this and is not installed: pip install "fastnn-cpu[{extra}]"')
+
+
+@contextmanager
+def needs(package: str, extra: str) -> Iterator[None]:
+    """Context for the import of an optional package: MissingExtraError where it is not installed.
+
+    >>> with needs("Unknown", "plot"):
+    ...     import unknown
+    Traceback (most recent call last):
+    fastnn.errors.MissingExtraError: Unknown is needed for this and is not installed: pip install "fastnn-cpu[plot]"
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(package, extra) from error

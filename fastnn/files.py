@@ -18,6 +18,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
+from fastnn.errors import ArgumentError
+
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
 except ImportError:  # Windows
@@ -56,7 +58,12 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 
     Raises OSError: the file cannot be written; the pipe has no reader.
     """
-    own = _DESCRIPTOR.fullmatch(os.fspath(path))
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise ArgumentError(f"write_atomically: expected bytes, got {type(content).__name__}")
+    try:
+        own = _DESCRIPTOR.fullmatch(os.fsdecode(path))
+    except TypeError:
+        raise ArgumentError(f"expected the name of a file, got {path!r}") from None
     if own is not None:
         return _write_to_descriptor(int(own[1] or (1 if own[0].endswith("out") else 2)), content)
     before = _status(path)

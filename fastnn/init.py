@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastnn import random, versions
+from fastnn.checks import choice, number, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options, no_such_name
 
@@ -61,18 +62,22 @@ def uniform_(tensor: P, a: float = 0.0, b: float = 1.0, generator: None = None) 
     True
     """
     check_options("uniform_", generator=generator)
+    a, b = number("uniform_", "a", a), number("uniform_", "b", b)
+    if not 0 <= b - a < math.inf:
+        raise ArgumentError(f"uniform_: expected a <= b, at a finite distance, got {a} and {b}")
     return _drawn(tensor, lambda generator, shape: generator.uniform(a, b, shape))
 
 
 def normal_(tensor: P, mean: float = 0.0, std: float = 1.0, generator: None = None) -> P:
     """Numbers from the normal distribution."""
     check_options("normal_", generator=generator)
+    mean, std = number("normal_", "mean", mean), number("normal_", "std", std, 0)
     return _drawn(tensor, lambda generator, shape: generator.normal(mean, std, shape))
 
 
 def constant_(tensor: P, val: float) -> P:
     """The same number everywhere."""
-    return _filled(tensor, val)
+    return _filled(tensor, number("constant_", "val", val, finite=False))
 
 
 def zeros_(tensor: P) -> P:
@@ -87,20 +92,21 @@ def ones_(tensor: P) -> P:
 
 def xavier_uniform_(tensor: P, gain: float = 1.0, generator: None = None) -> P:
     """Uniform on ±gain·sqrt(6 / (fan_in + fan_out)): the variance of signals and gradients is kept."""
-    bound = gain * math.sqrt(6.0 / sum(fans(_array(tensor))))
+    bound = number("xavier_uniform_", "gain", gain) * math.sqrt(6.0 / (sum(fans(_array(tensor))) or 1))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: P, gain: float = 1.0, generator: None = None) -> P:
     """Normal with standard deviation gain·sqrt(2 / (fan_in + fan_out))."""
-    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / sum(fans(_array(tensor)))), generator)
+    gain = number("xavier_normal_", "gain", gain)
+    return normal_(tensor, 0.0, gain * math.sqrt(2.0 / (sum(fans(_array(tensor))) or 1)), generator)
 
 
 def kaiming_uniform_(
     tensor: P, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: None = None
 ) -> P:
     """Uniform on ±gain·sqrt(3 / fan); `a` is LeakyReLU's slope, `mode` is "fan_in" or "fan_out"."""
-    bound = calculate_gain(nonlinearity, a) * math.sqrt(3.0 / _fan(_array(tensor), mode))
+    bound = calculate_gain(nonlinearity, a) * math.sqrt(3.0 / (_fan(_array(tensor), mode) or 1))
     return uniform_(tensor, -bound, bound, generator)
 
 
@@ -108,7 +114,7 @@ def kaiming_normal_(
     tensor: P, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: None = None
 ) -> P:
     """Normal with standard deviation gain / sqrt(fan); `a` is LeakyReLU's slope, `mode` is "fan_in" or "fan_out"."""
-    return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(_array(tensor), mode)), generator)
+    return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(_array(tensor), mode) or 1), generator)
 
 
 def trunc_normal_(
@@ -122,6 +128,8 @@ def trunc_normal_(
     True
     """
     check_options("trunc_normal_", generator=generator)
+    mean, std = number("trunc_normal_", "mean", mean), number("trunc_normal_", "std", std)
+    a, b = number("trunc_normal_", "a", a, finite=False), number("trunc_normal_", "b", b, finite=False)
     if not a < b or std <= 0 or a > mean + 5 * std or b < mean - 5 * std:
         raise ArgumentError(
             f"trunc_normal_: expected a < b within 5 std of the mean, std above 0, got {(mean, std, a, b)}"
@@ -139,7 +147,7 @@ def trunc_normal_(
 def orthogonal_(tensor: P, gain: float = 1.0, generator: None = None) -> P:
     """A random (semi-)orthogonal matrix times gain, the dimensions after the first taken as one (Saxe et al. 2014)."""
     check_options("orthogonal_", generator=generator)
-    array = _array(tensor)
+    array, gain = _array(tensor), number("orthogonal_", "gain", gain)
     if array.ndim < 2:
         raise ShapeError(f"orthogonal_: expected at least two dimensions, got {array.shape}")
 
@@ -155,6 +163,7 @@ def orthogonal_(tensor: P, gain: float = 1.0, generator: None = None) -> P:
 def sparse_(tensor: P, sparsity: float, std: float = 0.01, generator: None = None) -> P:
     """Normal, with the share `sparsity` of each column's entries set to 0 (Martens 2010); a matrix."""
     check_options("sparse_", generator=generator)
+    sparsity, std = number("sparse_", "sparsity", sparsity, 0, 1), number("sparse_", "std", std, 0)
     rows = _matrix("sparse_", tensor)[0]
 
     def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
@@ -174,7 +183,7 @@ def eye_(tensor: P) -> P:
 
 def dirac_(tensor: P, groups: int = 1) -> P:
     """A convolution (out, in/groups, k, ...) that gives its input back, as many channels of each group as it has."""
-    array = _array(tensor)
+    array, groups = _array(tensor), whole("dirac_", "groups", groups, 1)
     if array.ndim not in (3, 4, 5) or array.shape[0] % groups:
         raise ShapeError(f"dirac_: expected a convolution's weight for {groups} groups, got {array.shape}")
     values = np.zeros(array.shape, array.dtype)
@@ -205,10 +214,9 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         "relu": math.sqrt(2.0),
         "selu": 0.75,
     }
-    if nonlinearity == "leaky_relu":
-        return math.sqrt(2.0 / (1 + (0.01 if param is None else param) ** 2))
-    if nonlinearity not in gains:
-        raise ArgumentError(f"calculate_gain: expected one of {[*gains, 'leaky_relu']}, got {nonlinearity!r}")
+    if choice("calculate_gain", "nonlinearity", nonlinearity, (*gains, "leaky_relu")) == "leaky_relu":
+        slope = 0.01 if param is None else number("calculate_gain", "the slope", param)
+        return math.sqrt(2.0 / (1 + slope**2))
     return gains[nonlinearity]
 
 
@@ -228,8 +236,7 @@ def _matrix(op: str, tensor: Any) -> tuple[int, int]:
 
 
 def _fan(array: np.ndarray[Any, Any], mode: str) -> int:
-    if mode not in ("fan_in", "fan_out"):
-        raise ArgumentError(f"init: expected mode 'fan_in' or 'fan_out', got {mode!r}")
+    choice("init", "mode", mode, ("fan_in", "fan_out"))
     return fans(array)[mode == "fan_out"]
 
 
@@ -240,6 +247,8 @@ def _drawn(tensor: P, draw: Callable[[np.random.Generator, tuple[int, ...]], Any
 
 def _filled(tensor: P, values: Any) -> P:
     array = _array(tensor)
+    if not array.flags.writeable:
+        raise ArgumentError("init: expected a parameter that can be written to, got read-only data")
     array[...] = values
     versions.wrote(array)
     return tensor

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.checks import is_number, number
+from fastnn.checks import entries, flag, is_number, number
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, LinAlgError, ShapeError
 from fastnn.habits import no_such_name
@@ -85,7 +85,7 @@ def _info(x: Tensor) -> Tensor:
 def inv_ex(A: Any, *, check_errors: bool = False) -> InverseAndInfo:
     """Inverses (..., N, N), and `info` (...): 1 where a matrix is singular, whose inverse is NaN, else 0. With
     `check_errors` that is a LinAlgError."""
-    result = factors.Inverse.apply(square("inv_ex", A), check=bool(check_errors))
+    result = factors.Inverse.apply(square("inv_ex", A), check=flag("inv_ex", "check_errors", check_errors))
     return InverseAndInfo(result, _info(result))
 
 
@@ -97,7 +97,9 @@ def cholesky_ex(A: Any, *, upper: bool = False, check_errors: bool = False) -> T
     >>> fnn.linalg.cholesky_ex([[0.0, 1.0], [1.0, 0.0]]).info
     Tensor(1, dtype=int32)
     """
-    result = matrices.triangle_of(square("cholesky_ex", A), upper, check=bool(check_errors))
+    result = matrices.triangle_of(
+        square("cholesky_ex", A), upper, check=flag("cholesky_ex", "check_errors", check_errors)
+    )
     return TriangleAndInfo(result, _info(result))
 
 
@@ -137,6 +139,9 @@ def solve_triangular(A: Any, B: Any, *, upper: bool, left: bool = True, unitrian
             [1.]])
     """
     a = square("solve_triangular", A)
+    upper, unitriangular = (
+        flag("solve_triangular", name, value) for name, value in (("upper", upper), ("unitriangular", unitriangular))
+    )
     a = (triu if upper else tril)(a, (1 if upper else -1) if unitriangular else 0)
     if unitriangular:
         a = a + matrices.identity(a, a.shape[-1])
@@ -172,7 +177,7 @@ def pinv(A: Any, rcond: float | None = None, *, atol: float | None = None, rtol:
     Tensor([[0.5, 0. ],
             [0. , 0. ]])
     """
-    a = _symmetric(square("pinv", A)) if hermitian else matrix("pinv", A)
+    a = _symmetric(square("pinv", A)) if flag("pinv", "hermitian", hermitian) else matrix("pinv", A)
     atol, rtol = _tolerance("pinv", a, atol, rcond if rtol is None else rtol)
     return factors.Pinv.apply(a, atol=atol, rtol=rtol)
 
@@ -297,7 +302,7 @@ def matrix_norm(
     x = matrix("matrix_norm", A)
     wanted = dtype_of("matrix_norm", dtype)
     x = x if wanted is None else x.astype(wanted)
-    dims = axes("matrix_norm", dim, x.ndim)
+    dims, keepdim = axes("matrix_norm", dim, x.ndim), flag("matrix_norm", "keepdim", keepdim)
     if not _plain(ord):
         raise ArgumentError(f"matrix_norm: expected a number or a word as ord, got {ord!r}")
     if dims is None or len(dims) != 2:
@@ -346,6 +351,7 @@ def matrix_rank(
     >>> fnn.linalg.matrix_rank(fnn.ones(3, 3))
     Tensor(1, dtype=int64)
     """
+    hermitian = flag("matrix_rank", "hermitian", hermitian)
     a = (_symmetric(square("matrix_rank", A)) if hermitian else matrix("matrix_rank", A)).detach()
     atol, rtol = _tolerance("matrix_rank", a, tol if atol is None else atol, rtol)
     values = svdvals(a)
@@ -378,7 +384,7 @@ def multi_dot(tensors: Sequence[Any]) -> Tensor:
     >>> fnn.linalg.multi_dot([fnn.ones(2), fnn.ones(2, 3), fnn.ones(3, 1)])
     Tensor([6.])
     """
-    given = [floating(x) for x in tensors]
+    given = [floating(x) for x in entries("multi_dot", "tensors", tensors)]
     ranks = [x.ndim for x in given]
     if len(given) < 2 or any(rank != 2 for rank in ranks[1:-1]) or not {ranks[0], ranks[-1]} <= {1, 2}:
         raise ShapeError(f"multi_dot: expected two or more matrices, got {', '.join(str(x.shape) for x in given)}")

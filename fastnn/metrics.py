@@ -13,7 +13,7 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.checks import whole
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.habits import no_such_name
 from fastnn.tensors import Tensor
 
@@ -115,8 +115,8 @@ def roc_auc(targets: Any, scores: Any) -> float:
     >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     0.75
     """
-    y, s = _array(targets).reshape(-1), _array(scores)
-    s = (s[:, 1] - s[:, 0] if s.ndim == 2 and s.shape[1] == 2 else s.reshape(-1)).astype(np.float64)
+    y, s = _array(targets).reshape(-1), _numbers("roc_auc", scores)
+    s = s[:, 1] - s[:, 0] if s.ndim == 2 and s.shape[1] == 2 else s.reshape(-1)
     labels = np.unique(y)
     if len(labels) != 2 or len(s) != len(y):
         raise ArgumentError(
@@ -185,6 +185,11 @@ def _classes(where: str, targets: Any, outputs: Any) -> tuple[Array, Array]:
         found = found.argmax(1)
     elif found.ndim == 2:
         found = (found[:, 0] > 0).astype(np.int64) if found.dtype.kind == "f" else found[:, 0]
+    for each in (y, found):
+        if each.dtype.kind not in "biufUS" and not (
+            each.dtype.kind == "O" and all(isinstance(v, str) for v in each.flat)
+        ):
+            raise DTypeError(f"{where}: expected classes as numbers or text, got {each.dtype}")
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.ndim != 1 or found.shape != y.shape or not len(y):
         raise ShapeError(f"{where}: expected a class for each of N labels, got {y.shape} and {np.shape(outputs)}")
@@ -193,17 +198,25 @@ def _classes(where: str, targets: Any, outputs: Any) -> tuple[Array, Array]:
 
 def _values(where: str, targets: Any, outputs: Any) -> tuple[Array, Array]:
     """Targets and outputs as (N, columns), in float64."""
-    y, found = (_array(x).astype(np.float64) for x in (targets, outputs))
+    y, found = (_numbers(where, x) for x in (targets, outputs))
     y, found = (x[:, np.newaxis] if x.ndim == 1 else x for x in (y, found))
     if y.shape != found.shape or y.ndim != 2 or not y.size:
         raise ShapeError(f"{where}: expected outputs in the targets' shape, got {y.shape} and {found.shape}")
     return y, found
 
 
+def _numbers(where: str, x: Any) -> Array:
+    """In float64. Raises DTypeError for what are none."""
+    found = _array(x)
+    if found.dtype.kind not in "fiub":
+        raise DTypeError(f"{where}: expected numbers, got {type(x).__name__} of type {found.dtype}")
+    return found.astype(np.float64)
+
+
 def _weights(where: str, weights: Any, count: int) -> Array | None:
     if weights is None:
         return None
-    found = _array(weights).astype(np.float64)
+    found = _numbers(where, weights)
     if found.shape != (count,) or not (found >= 0).all() or not found.sum() > 0:
         raise ArgumentError(f"{where}: expected {count} weights of at least 0, got {found.shape}")
     return found

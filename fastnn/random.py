@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import locks
-from fastnn.checks import whole
+from fastnn.checks import shown, whole
 from fastnn.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -82,8 +82,11 @@ def put_back(state: dict[str, Any] | None) -> None:
     with _source.lock:
         if state is None:
             _source.generator = None
-        else:
+            return
+        try:
             generator().bit_generator.state = state
+        except (LookupError, TypeError, ValueError) as error:
+            raise ArgumentError(f"put_back: expected what peek() returned, got {shown(state)}") from error
 
 
 def next_stream() -> tuple[int, int]:
@@ -145,8 +148,8 @@ def set_state(state: dict[str, Any]) -> None:
         }  # fmt: skip
         seed = whole("", "seed", state["seed"], 0, 2**64 - 1)
         streams = whole("", "streams", state["streams"], 0, 2**63)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArgumentError(f"set_state: expected what get_state() returned, got {state!r}") from error
+    except (LookupError, TypeError, ValueError) as error:
+        raise ArgumentError(f"set_state: expected what get_state() returned, got {shown(state)}") from error
     with _source.lock:
         _source.seed, _source.streams, _source.generator = seed, streams, fresh
 

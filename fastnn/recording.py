@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fastnn.checks import flag
 from fastnn.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class set_grad_enabled(_Switch):
 
     def __new__(cls, mode: bool) -> Any:
         switch = super().__new__(cls)
-        switch.wanted, switch.start = bool(mode), state.recording
+        switch.wanted, switch.start = flag("set_grad_enabled", "mode", mode), state.recording
         state.recording = switch.wanted
         return switch
 
@@ -227,7 +228,9 @@ class inference_mode(_Switch):
 
     def __new__(cls, mode: Any = True) -> Any:
         switch = super().__new__(cls)
-        switch.wanted = not mode  # a function to decorate counts as True
+        switch.wanted = not (
+            callable(mode) or flag("inference_mode", "mode", mode)
+        )  # a function to decorate counts as True
         return switch(mode) if callable(mode) else switch
 
     def __enter__(self) -> Any:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import random
-from fastnn.checks import whole
+from fastnn.checks import choice, flag, whole
 from fastnn.devices import CPU, cpu_only, device
 from fastnn.dtypes import OF_TENSORS, dtype_of, set_default_dtype
-from fastnn.errors import ArgumentError
 from fastnn.ops.creation import empty, tensor
 from fastnn.tensors import Tensor
 
@@ -38,17 +37,22 @@ def set_printoptions(
     linewidth: int | None = None, profile: str | None = None, sci_mode: bool | None = None,
 ) -> None:  # fmt: skip
     """How tensors are printed: NumPy's np.set_printoptions, which prints them, for arrays as well."""
-    chosen: dict[str, Any] = {
-        None: {},
+    profiles: dict[str, dict[str, Any]] = {
         "default": {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80},
         "short": {"precision": 2, "threshold": 1000, "edgeitems": 2, "linewidth": 80},
         "full": {"precision": 4, "threshold": 2**31, "edgeitems": 3, "linewidth": 80},
-    }.get(profile, {})
+    }
+    chosen = {} if profile is None else profiles[choice("set_printoptions", "profile", profile, profiles)]
     given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
     # NumPy takes what it then cannot print with.
-    options = {name: whole("set_printoptions", name, n, 0, 2**31) for name, n in given.items() if n is not None}
+    most = {"precision": 100}
+    options = {
+        name: whole("set_printoptions", name, n, 0, most.get(name, 2**31 - 1))
+        for name, n in given.items()
+        if n is not None
+    }
     if sci_mode is not None:
-        options["suppress"] = not sci_mode
+        options["suppress"] = not flag("set_printoptions", "sci_mode", sci_mode)
     np.set_printoptions(**{**chosen, **options})
 
 
@@ -84,8 +88,7 @@ def are_deterministic_algorithms_enabled() -> bool:
 
 def set_float32_matmul_precision(precision: str) -> None:
     """Nothing: products of float32 are computed in float32. ArgumentError for what PyTorch does not take."""
-    if precision not in ("highest", "high", "medium"):
-        raise ArgumentError(f"set_float32_matmul_precision: expected 'highest', 'high' or 'medium', got {precision!r}")
+    choice("set_float32_matmul_precision", "precision", precision, ("highest", "high", "medium"))
 
 
 def set_num_interop_threads(count: int) -> None:

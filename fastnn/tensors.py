@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastnn.arrays import Size, as_array, without_subclass, zeros_of_sizes
+from fastnn.checks import flag
 from fastnn.devices import CPU, device
-from fastnn.dtypes import get_default_dtype
+from fastnn.dtypes import get_default_dtype, numeric
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
 from fastnn.hooks import Hookable
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
@@ -85,6 +86,8 @@ class Tensor(Hookable):
         def __getitem__(self, index: Any) -> Tensor: ...
         def __setitem__(self, index: Any, value: Any) -> None: ...
         def __iter__(self) -> Iterator[Tensor]: ...
+        def __len__(self) -> int: ...
+        def size(self, dim: int | None = None) -> Any: ...
         def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
         def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
         def __and__(self, other: Any) -> Tensor: ...
@@ -211,15 +214,8 @@ class Tensor(Hookable):
         """True unless an operator on the tape computed it."""
         return self.node is None
 
-    def size(self, dim: int | None = None) -> Any:
-        """The shape, or one entry of it."""
-        return Size(self.shape) if dim is None else self.shape[dim]
-
     def dim(self) -> int:
         return self._data.ndim
-
-    def __len__(self) -> int:
-        return len(self._data)
 
     def __repr__(self) -> str:
         body = np.array2string(self.numpy(), separator=", ", prefix="Tensor(")
@@ -276,11 +272,12 @@ class Tensor(Hookable):
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Ask for (or renounce) a gradient; a leaf only."""
+        requires_grad = flag("requires_grad_", "requires_grad", requires_grad)
         if self.node is not None and not requires_grad:
             raise GraphError("requires_grad can only be switched off on leaves: use .detach()")
         if requires_grad and self._data.dtype.kind != "f":
             raise DTypeError(f"requires_grad: expected float32 or float64, got {self.dtype}")
-        self._requires_grad = bool(requires_grad)
+        self._requires_grad = requires_grad
         return self
 
     def zero_grad(self) -> None:
@@ -306,7 +303,7 @@ class Tensor(Hookable):
         """
         wanted = target_dtype(*target, device, dtype)
         if wanted is None or wanted == self.dtype:
-            return self.clone() if copy else self
+            return self.clone() if flag("to", "copy", copy) else self
         return self.astype(wanted)
 
     def float(self) -> Tensor:
@@ -323,12 +320,10 @@ class Tensor(Hookable):
 
     def astype(self, dtype: DTypeLike) -> Tensor:
         """The same numbers in another type; gradients pass between float32 and float64."""
-        dtype = np.dtype(dtype)
-        if dtype == self.dtype:
+        if dtype is self._data.dtype or dtype is self._data.dtype.type:  # as a rule
             return self
-        if dtype.kind not in "fiub" or (dtype.kind == "f" and dtype.itemsize not in (4, 8)):
-            raise DTypeError(f"astype: expected float32, float64, an integer type or bool, got {dtype}")
-        return (Cast if dtype.kind == "f" else Round).apply(self, dtype=dtype)
+        wanted = numeric("astype", dtype)
+        return self if wanted == self.dtype else (Cast if wanted.kind == "f" else Round).apply(self, dtype=wanted)
 
     # ---- copies ----------------------------------------------------------------------------------------------------
 
@@ -354,7 +349,7 @@ class Tensor(Hookable):
         if there is no graph, if it was freed already, or if a gradient is needed and absent; ShapeError for a gradient
         of another shape.
         """
-        if create_graph or inputs is not None:
+        if flag("backward", "create_graph", create_graph) or inputs is not None:
             from fastnn.autograd.engine import backward
 
             backward(self, gradient, retain_graph, create_graph, inputs=inputs)
@@ -370,6 +365,7 @@ class Tensor(Hookable):
             start = np.ones(self.shape, self.dtype)
         else:
             given = gradient.numpy() if isinstance(gradient, Tensor) else as_array(gradient)
+            numeric("backward", given.dtype)
             start = given.astype(self.dtype, copy=False)
             if start.shape != self.shape:
                 raise ShapeError(f"backward: expected a gradient of shape {self.shape}, got {start.shape}")
@@ -378,7 +374,7 @@ class Tensor(Hookable):
 
             backward(self, start)
         else:
-            run_backward(self.node, start, bool(retain_graph))
+            run_backward(self.node, start, flag("backward", "retain_graph", retain_graph))
 
 
 def check_off_tape(reader: str, x: Tensor) -> None:
@@ -415,7 +411,7 @@ def _target(target: Any) -> np.dtype[Any] | None:
         raise no_such_device(target, f".to({str(target)!r})")
     try:
         return np.dtype(target)
-    except TypeError:
+    except (SyntaxError, TypeError, ValueError):
         raise ArgumentError(f"to: expected 'cpu', 'float32' or 'float64', got {target!r}") from None
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.errors import ShapeError
+
 __all__ = ["ARRAY", "Nesting", "count_of", "flatten", "is_tree", "map_arrays", "take", "unflatten"]
 
 ARRAY = "array"  # the structure of a single array
@@ -105,4 +107,7 @@ def take(tree: Any, indices: Any) -> Any:
 
 def count_of(tree: Any) -> int:
     """Returns the number of samples."""
-    return len(flatten(tree)[0][0] if is_tree(tree) else tree)
+    leaves, _ = flatten(tree)
+    if not leaves or not np.ndim(leaves[0]):
+        raise ShapeError("expected arrays (N, ...) of samples, got " + ("a number" if leaves else "none"))
+    return len(leaves[0])

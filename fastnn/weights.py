@@ -48,6 +48,8 @@ def save(model: Any, path: str | os.PathLike[str], *, note: str | None = None) -
     from safetensors import SafetensorError
     from safetensors.numpy import save as to_bytes
 
+    if note is not None:
+        checks.text("weights.save", "note", note)
     state = model.state_dict() if hasattr(model, "state_dict") else model
     if not isinstance(state, Mapping):
         raise ArgumentError(f"expected a model or a mapping from names to arrays, got {type(state).__name__}")
@@ -76,7 +78,7 @@ def load(path: str | os.PathLike[str], *, like: Mapping[str, np.ndarray] | None 
     if like is not None:
         with _opened(path) as file:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        if shapes != {name: array.shape for name, array in like.items()}:
+        if shapes != {name: np.shape(array) for name, array in checks.mapping("weights.load", "like", like).items()}:
             raise StateError(f"expected {len(like)} arrays of other names or shapes than in {os.fspath(path)}")
     return load_with_note(path)[0]
 

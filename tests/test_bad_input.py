@@ -10,7 +10,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import nn, optim
-from fastnn.errors import ArgumentError, DTypeError, FastnnError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, FastnnError, LabelError, OutOfRangeError, ShapeError, StateError
 from fastnn.nn.functional import conv1d, linear
 
 MASKED = np.ma.masked_array(np.ones((1, 2), np.float32), [[True, False]])
@@ -44,7 +44,56 @@ MISTAKES: dict[str, tuple[type[FastnnError], str, Callable[[], Any]]] = {
     "bounds": (ArgumentError, "bounds from 0 to 255 for uint8, got -1", lambda: fnn.clamp(np.uint8([1]), max=-1)),
     "booleans": (DTypeError, "got booleans", lambda: -fnn.tensor([True])),
     "a reduction": (ArgumentError, "reduction", lambda: nn.MSELoss(reduction=np.ones(2))),
+    "a flag": (ArgumentError, "sum: expected keepdim to be True or False", lambda: fnn.ones(2, 3).sum(0, np.ones(2))),
+    "a layer's flag": (ArgumentError, "bias to be True or False", lambda: nn.Linear(2, 3, bias=np.ones(3))),
+    "a method's flag": (ArgumentError, "recurse to be True", lambda: list(nn.ReLU().parameters(np.ones(2)))),
+    "sizes beyond memory": (ShapeError, r"Linear: expected fewer than 2\*\*60", lambda: nn.Linear(2**62, 2)),
+    "a shape beyond memory": (ShapeError, r"zeros: expected fewer than 2\*\*60", lambda: fnn.zeros(2**62, 2)),
+    "layers without end": (ArgumentError, "num_layers", lambda: nn.LSTM(2, 2, num_layers=10**12)),
+    "a word": (ArgumentError, "mode 'fan_in' or 'fan_out'", lambda: nn.init.kaiming_normal_(weight(), mode=np.ones(2))),
+    "a slope": (ArgumentError, "gain to be a finite number", lambda: nn.init.xavier_normal_(weight(), gain="x")),
+    "an index beyond the end": (OutOfRangeError, "an index from -2 to 1, got 2", lambda: model()[2]),
+    "an index that is none": (ArgumentError, "index to be a whole number, got 0.5", lambda: model()[0.5]),
+    "a name that is none": (StateError, "expected one of", lambda: nn.ModuleDict({"a": nn.ReLU()})["b"]),
+    "a comparison with text": (DTypeError, "expected", lambda: fnn.ones(2) == "cnn"),
+    "a type": (DTypeError, "astype: expected a type", lambda: fnn.ones(2).astype(np.ones(2))),
+    "a scale": (ArgumentError, "alpha to be a finite number", lambda: fnn.ones(2).add(1, alpha=np.ones(2))),
+    "a prefix": (ArgumentError, "prefix to be text", lambda: nn.Linear(1, 1).state_dict(prefix=3)),
+    "a shape of samples": (ArgumentError, "sample_shape", lambda: fnn.distributions.Normal(0.0, 1.0).sample(0.5)),
+    "a model": (ArgumentError, "filters: expected a model", lambda: fnn.insight.filters(3)),
+    "a model's output": (ArgumentError, "gives tensors, got str", lambda: fnn.evaluate(Text(), (X, Y))),
+    "a data set": (ArgumentError, "choose: expected a Dataset", lambda: fnn.recipes.choose("digits")),
+    "labels of a billion classes": (
+        LabelError,
+        "for values, pass floating",
+        lambda: fnn.evaluate(model(), (X, Y + 10**9)),
+    ),
+    "a closure's loss": (
+        ArgumentError,
+        "returns the loss",
+        lambda: optim.GradientDescent([nn.Parameter([1.0])]).step(nothing),
+    ),
+    "what is differentiated": (ArgumentError, "func to be a function", lambda: fnn.func.vjp(3, fnn.ones(2))),
+    "a state of random numbers": (ArgumentError, "get_state", lambda: fnn.random.set_state(np.ones(2))),
+    "an option of fit": (ArgumentError, "compile to be True or False", lambda: fnn.fit(model(), (X, Y), compile=X)),
 }
+X, Y = np.ones((4, 3), np.float32), np.array([0, 1, 1, 0])
+
+
+def weight() -> nn.Parameter:
+    return nn.Parameter(X)
+
+
+def model() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+
+
+def nothing() -> None: ...
+
+
+class Text(nn.Module):
+    def forward(self, x: fnn.Tensor) -> str:
+        return "cnn"
 
 
 def sgd() -> optim.SGD:
@@ -56,6 +105,14 @@ def test_it_is_one_typed_error(name: str) -> None:
     kind, words, call = MISTAKES[name]
     with pytest.raises(kind, match=words):
         call()
+
+
+def test_an_index_beyond_the_end_ends_a_loop() -> None:
+    assert [x for x in fnn.utils.data.Subset([1, 2, 3], [2, 0])] == [3, 1]  # noqa: C416  # by __getitem__ alone
+    with pytest.raises(IndexError):
+        fnn.utils.data.ConcatDataset([[1, 2], [3]])[3]
+    with pytest.raises(KeyError):
+        nn.ParameterDict()["weight"]
 
 
 def test_functions_take_lists_and_arrays_as_the_others_do() -> None:

@@ -8,6 +8,7 @@ from fastnn.autograd import functional
 from fastnn.autograd.anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
 from fastnn.autograd.engine import backward, grad
 from fastnn.autograd.function import Function
+from fastnn.checks import flag
 from fastnn.habits import no_such_name
 from fastnn.recording import enable_grad, inference_mode, no_grad, set_grad_enabled
 from fastnn.tensors import Tensor
@@ -35,7 +36,8 @@ __all__ = [
 
 def Variable(data: Any, requires_grad: bool = False) -> Tensor:
     """A tensor, as older PyTorch programs name it."""
-    return data if isinstance(data, Tensor) and not requires_grad else Tensor(data, requires_grad)
+    asked = flag("Variable", "requires_grad", requires_grad)
+    return data if isinstance(data, Tensor) and not asked else Tensor(data, asked)
 
 
 def __getattr__(name: str) -> Any:

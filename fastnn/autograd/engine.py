@@ -14,6 +14,7 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.autograd.second import backward_on_tape
+from fastnn.checks import flag
 from fastnn.errors import ArgumentError, GraphError, NonFiniteError, ShapeError
 from fastnn.hooks import drop_hooks, hooks, key_of
 from fastnn.recording import no_grad, state
@@ -236,7 +237,10 @@ def grad(
     >>> fnn.autograd.grad(slope.sum(), x)
     (Tensor([ 6., 12.]),)
     """
-    if is_grads_batched:
+    create_graph = flag("grad", "create_graph", create_graph)
+    allow_unused = None if allow_unused is None else flag("grad", "allow_unused", allow_unused)
+    materialize_grads = flag("grad", "materialize_grads", materialize_grads)
+    if flag("grad", "is_grads_batched", is_grads_batched):
         raise ArgumentError("grad: expected is_grads_batched=False: loop over the gradients, with retain_graph=True")
     if materialize_grads and allow_unused is False:
         raise ArgumentError("grad: materialize_grads gives zeros for unused inputs: leave out allow_unused=False")
@@ -247,7 +251,7 @@ def grad(
         if not isinstance(x, Tensor) or not x.requires_grad:
             raise GraphError(f"grad: expected inputs that require a gradient, got {type(x).__name__} as input {i}")
     roots = _starts("grad", _listed(outputs), grad_outputs, create_graph)
-    keep = create_graph if retain_graph is None else bool(retain_graph)
+    keep = create_graph if retain_graph is None else flag("grad", "retain_graph", retain_graph)
     found = flow(roots, wanted, graph=create_graph, keep=keep)
     results: list[Tensor | None] = []
     for i, x in enumerate(wanted):
@@ -285,5 +289,5 @@ def backward(
         raise GraphError("backward: expected inputs= to be tensors that require a gradient")
     given = grad_tensors if grad_variables is None else grad_variables
     roots = _starts("backward", _listed(tensors), given, create_graph)
-    keep = create_graph if retain_graph is None else bool(retain_graph)
+    keep = create_graph if retain_graph is None else flag("grad", "retain_graph", retain_graph)
     _backward(roots, wanted, graph=create_graph, keep=keep)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastnn import ops
 from fastnn.autograd.engine import grad
+from fastnn.checks import called, flag
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.shaping import Reshape
 from fastnn.recording import enable_grad
@@ -22,12 +23,15 @@ Tensors = tuple[Tensor, ...]
 def leaves(inputs: Any, on_tape: bool = False) -> Tensors:
     """The inputs as tensors that take a gradient: new leaves, or (`on_tape`) other names for what they are."""
     found: list[Tensor] = []
+    on_tape = flag("derivatives", "create_graph", on_tape)
     for x in inputs if isinstance(inputs, (tuple, list)) else (inputs,):
         x = x if isinstance(x, Tensor) else Tensor(x)
         if on_tape and x.requires_grad:
             found.append(Reshape.apply(x, shape=x.shape))
         else:
             found.append(Tensor(x._data, requires_grad=True))
+    if not found:
+        raise ArgumentError("derivatives: expected at least one input, got none")
     return tuple(found)
 
 
@@ -79,14 +83,14 @@ def jacobian(
     """
     xs = leaves(inputs, create_graph)
     with enable_grad():
-        given = func(*xs)
+        given = called("jacobian", "func", func)(*xs)
         found = []
         for output in _outputs("jacobian", given):
             rows = []
             for i in range(output.numel()):
                 start = np.zeros(output.shape, output.dtype)
                 start.flat[i] = 1
-                if strict:
+                if flag("jacobian", "strict", strict):
                     rows.append(grad(output, xs, start, True, create_graph))
                 else:
                     rows.append(slopes((output,), xs, (start,), create_graph))
@@ -114,7 +118,7 @@ def hessian(
     """
 
     def first(*xs: Tensor) -> Any:
-        value = func(*xs)
+        value = called("hessian", "func", func)(*xs)
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise ArgumentError("hessian: expected a function that gives a tensor with one entry")
         return _like(slopes((value,), xs, (np.ones(value.shape, value.dtype),), True), inputs)
@@ -126,7 +130,7 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     """(func(*inputs), vᵀJ): the outputs, and the gradients that backward from `v` gives."""
     xs = leaves(inputs, create_graph)
     with enable_grad():
-        given = func(*xs)
+        given = called("vjp", "func", func)(*xs)
         outputs = _outputs("vjp", given)
         result = slopes(outputs, xs, _vector("vjp", v, outputs), create_graph, create_graph)
     return _detached(given, create_graph), _like(result, inputs)
@@ -136,7 +140,7 @@ def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     """(func(*inputs), J·v): the outputs, and how fast they change along `v`; by two backwards."""
     xs = leaves(inputs, create_graph)
     with enable_grad():
-        given = func(*xs)
+        given = called("jvp", "func", func)(*xs)
         outputs = _outputs("jvp", given)
         starts = tuple(Tensor(np.zeros(x.shape, x.dtype), requires_grad=True) for x in outputs)
         first = slopes(outputs, xs, starts, True)
@@ -153,7 +157,7 @@ def hvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     """
     xs = leaves(inputs, create_graph)
     with enable_grad():
-        value = func(*xs)
+        value = called("hvp", "func", func)(*xs)
         (output,) = _outputs("hvp", value)
         first = slopes((output,), xs, (np.ones(output.shape, output.dtype),), True)
         result = slopes(first, xs, _vector("hvp", v, xs), create_graph)

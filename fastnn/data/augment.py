@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastnn.checks import number, whole
+from fastnn.checks import flag, number, whole
 from fastnn.errors import DTypeError, ShapeError
 
 _BLOCK = 32  # images moved at once, so that coordinates and weights stay in the cache, and malloc keeps its pages
@@ -50,15 +50,15 @@ class Augment:
             "rotate": number("Augment", "rotate", self.rotate, 0, expected=moved),
             "scale": number("Augment", "scale", self.scale, 0, below=1, expected=stretched),
             "shear": number("Augment", "shear", self.shear, 0, expected=stretched),
-            "flip": bool(self.flip),
+            "flip": flag("Augment", "flip", self.flip),
         }
         for name, value in plain.items():
             object.__setattr__(self, name, value)
 
     def __call__(self, images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Images (N, C, H, W), each moved by its own random numbers."""
-        if images.ndim != 4:
-            raise ShapeError(f"expected images (N, C, H, W) to augment, got {images.shape}")
+        if np.ndim(images) != 4:
+            raise ShapeError(f"expected images (N, C, H, W) to augment, got {np.shape(images)}")
         if images.dtype != np.uint8 and images.dtype.kind != "f":
             raise DTypeError(f"expected uint8 or floating images to augment, got {images.dtype}")
         n = len(images)

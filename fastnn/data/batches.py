@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import whole
+from fastnn.checks import flag, whole
 from fastnn.errors import ArgumentError
 from fastnn.interrupts import at_once
 from fastnn.random import generator
@@ -16,7 +16,7 @@ from fastnn.trees import count_of, take
 
 from .dataset import Dataset
 from .frames import as_labels, columns_of
-from .samples import check_counts, in_arrays, is_several
+from .samples import Samples, check_counts, in_arrays, is_several
 from .split import AUGMENT, check_seed, permutation, philox
 
 
@@ -105,6 +105,7 @@ class Batches:
         self.count = count_of(self.images)
         batch_size = whole("", "batch_size", batch_size, 1, expected="a whole batch size of at least 1")
         fewest = whole("", "fewest", fewest, 1)
+        shuffle, drop_last = flag("Batches", "shuffle", shuffle), flag("Batches", "drop_last", drop_last)
         if drop_last and 0 < self.count < batch_size:
             raise ArgumentError(
                 "expected at least one whole batch with drop_last=True, "
@@ -126,6 +127,8 @@ class Batches:
         >>> Batches.of(load("digits"), 64, shuffle=True, seed=0)
         Batches(23 of 64, 1437 samples shuffled by seed 0)
         """
+        if not isinstance(dataset, (Dataset, Samples)):
+            raise ArgumentError(f"Batches.of: expected a Dataset, got {type(dataset).__name__}: Batches takes arrays")
         batches = cls(dataset.images, dataset.labels, batch_size, **options)
         batches.classes, batches.name = dataset.classes, dataset.name
         batches.columns, batches.named = dataset.columns, dataset.named

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from fastnn.console import shown
-from fastnn.errors import DTypeError, LabelError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 
 from .frames import as_labels, as_samples, check_missing
 from .samples_html import samples_html
 from .split import stratified_split
+
+MOST_CLASSES = 1_000_000
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -90,6 +92,11 @@ class Dataset:
         number = labels.shape[1] if labels.ndim == 2 else 0
         if labels.dtype == np.int64 and len(labels):
             number = int(labels.max()) + 1
+            if number > MOST_CLASSES:
+                raise LabelError(
+                    f"expected labels of at most {MOST_CLASSES:,} classes, from 0 on, got {number - 1}: for values, "
+                    "pass floating targets"
+                )
             if labels.min() < 0 or (classes and number > len(classes)):
                 limit = f"0 to {len(classes) - 1}" if classes else "0 and above"
                 raise LabelError(f"expected labels {limit}, got labels from {labels.min()} to {labels.max()}")
@@ -133,6 +140,15 @@ class Dataset:
         >>> len(load("digits").subset(slice(100)))
         100
         """
+        chosen = np.arange(len(self))
+        try:
+            chosen = np.atleast_1d(chosen[indices])
+        except (IndexError, TypeError, ValueError) as error:
+            raise ArgumentError(
+                f"subset: expected indices of {len(self)} images, a mask or a slice ({error})"
+            ) from None
+        if chosen.ndim != 1:
+            raise ShapeError(f"subset: expected a list of indices, got shape {chosen.shape}")
         files = np.array(self.files)[indices].tolist() if self.files else ()
         return self.like(self.images[indices], self.labels[indices], files)
 

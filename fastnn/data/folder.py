@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fastnn.errors import DataError
+from fastnn.checks import entries, whole
+from fastnn.errors import ArgumentError, DataError
 
 from .local import PathLike
 from .prepare import Preparation
@@ -68,7 +69,10 @@ def read_image(path: PathLike, image_shape: tuple[int, int, int]) -> np.ndarray:
     Raises:
         DataError: no such file, or not an image. MissingExtraError: Pillow is not installed.
     """
-    return Preparation(image_shape)(path)
+    shape = entries("read_image", "image_shape", image_shape)
+    if len(shape) != 3:
+        raise ArgumentError(f"read_image: expected an image_shape (C, H, W), got {image_shape!r}")
+    return Preparation(tuple(whole("read_image", "a size", size, 1) for size in shape))(path)
 
 
 def images_at(path: str) -> list[str]:

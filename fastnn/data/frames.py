@@ -80,6 +80,8 @@ def as_labels(y: Any, classes: Sequence[str] = ()) -> tuple[np.ndarray, tuple[st
     array = as_array(y)
     if array.dtype.kind not in "OUS":
         return array, ()
+    if not array.ndim:
+        raise ShapeError(f"expected labels (N,), got {y!r} alone")
     flat = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     missing = _missing(flat) if flat.ndim == 1 and flat.dtype.kind == "O" else np.zeros(0, bool)
     if missing.any():

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.checks import flag
 from fastnn.errors import ArgumentError, DataError
 
 from .dataset import Dataset
@@ -80,7 +81,8 @@ def load(
     >>> load((np.zeros((4, 1, 2, 2), np.uint8), [0, 1, 1, 0]))
     Dataset(arrays: images (4, 1, 2, 2) uint8, labels (4,) int64, 2 classes)
     """
-    if split not in ("train", "val", "test", "all"):
+    raw = flag("load", "raw", raw)
+    if not isinstance(split, str) or split not in ("train", "val", "test", "all"):
         raise ArgumentError(f'expected split="train", "val", "test" or "all", got {split!r}')
     if raw and not (isinstance(source, str) and source == "digits"):
         raise ArgumentError(f"raw=True is for the digits alone, got it for {source!r}")

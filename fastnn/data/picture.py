@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.errors import DataError, MissingExtraError
+from fastnn.errors import DataError, needs
 from fastnn.files import open_regular
 
 if TYPE_CHECKING:
@@ -107,10 +107,8 @@ def channels_first(pixels: np.ndarray, gray: bool) -> np.ndarray:
 
 def pillow() -> Any:
     """Pillow's module Image. Raises MissingExtraError where Pillow is not installed."""
-    try:
+    with needs("Pillow", "images"):
         from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError("Pillow", "images") from error
     return Image
 
 

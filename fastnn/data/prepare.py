@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import formats
-from fastnn.errors import DataError, unreadable
+from fastnn.errors import ArgumentError, DataError, unreadable
 
 from .centre import centred, resized
 from .picture import channels_first, pixels_of, read_picture
@@ -107,6 +107,8 @@ class Preparation:
                 read = read_picture(Path(path).expanduser())
                 return read.pixels, ["the first of several pictures"] if read.several else []
         elif channels in (1, 3):
+            if not is_picture(picture):
+                raise ArgumentError(f"expected a picture's file, or an image of Pillow's, got {type(picture).__name__}")
             return pixels_of(picture), []
         raise DataError(f"{picture}: expected a model of gray or RGB images, got one for {channels} channels: use .npy")
 

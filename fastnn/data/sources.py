@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from fastnn.checks import text
 from fastnn.errors import DataError
 
 
@@ -158,7 +159,7 @@ def find_source(name: str) -> Source:
     Traceback (most recent call last):
     fastnn.errors.DataError: no data set 'fashion_mnist': did you mean 'fashion-mnist'? There are digits, mnist, ...
     """
-    if name in SOURCES:
+    if text("load", "the name of a data set", name) in SOURCES:
         return SOURCES[name]
     from difflib import get_close_matches
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.checks import number, whole
-from fastnn.errors import ArgumentError
+from fastnn.errors import ArgumentError, ShapeError
 
 SPLIT, SHUFFLE, AUGMENT = range(3)  # what random numbers are for; each purpose has its own stream of a seed
 
@@ -86,9 +86,11 @@ def stratified_split(labels: np.ndarray, held: float | int, seed: int = 0) -> tu
     [2, 2]
     """
     labels = as_array(labels)
+    if not labels.ndim:
+        raise ShapeError("stratified_split: expected labels (N,), got one alone")
     n = len(labels)
     expected = f"a fraction between 0 and 1 or a number from 1 to {n - 1} of {n} samples"
-    held = number("", "held", held, expected=expected)
+    held = number("", "held", held, 0, n, expected=expected)
     count = round(held * n) if isinstance(held, float) else held
     if not 0 < count < n or (isinstance(held, float) and not 0 < held < 1):
         rounded = f", which is {count} of them" if isinstance(held, float) and 0 < held < 1 else ""

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastnn.arrays import as_array
+from fastnn.arrays import check_size, numbers
+from fastnn.checks import entries, flag, is_whole, shown, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import floating, loss_target
 from fastnn.tape import no_grad, tracer
@@ -37,9 +38,10 @@ class Distribution:
     def __init__(
         self, batch_shape: Sequence[int] = (), event_shape: Sequence[int] = (), validate_args: bool | None = None
     ) -> None:
-        self.batch_shape, self.event_shape = tuple(batch_shape), tuple(event_shape)
+        self.batch_shape = tuple(entries(type(self).__name__, "batch_shape", batch_shape))
+        self.event_shape = tuple(entries(type(self).__name__, "event_shape", event_shape))
         if validate_args is not None:
-            self._validate_args = bool(validate_args)
+            self._validate_args = flag(type(self).__name__, "validate_args", validate_args)
         for name, constraint in self.arg_constraints.items() if self._checks() else ():
             if isinstance(value := vars(self).get(name), Tensor):
                 _check(type(self).__name__, name, constraint, value)
@@ -47,7 +49,7 @@ class Distribution:
     @staticmethod
     def set_default_validate_args(value: bool) -> None:
         """Whether distributions made from now on check parameters and values where `validate_args` is None."""
-        Distribution._validate_args = bool(value)
+        Distribution._validate_args = flag("set_default_validate_args", "value", value)
 
     def _checks(self) -> bool:
         return self._validate_args and tracer() is None  # a plan has no values to look at
@@ -160,7 +162,9 @@ class Independent(Distribution):
     def __init__(
         self, base_distribution: Distribution, reinterpreted_batch_ndims: int, validate_args: bool | None = None
     ) -> None:
-        base, count = base_distribution, reinterpreted_batch_ndims
+        base, count = base_distribution, whole("Independent", "dimensions", reinterpreted_batch_ndims, 0)
+        if not isinstance(base, Distribution):
+            raise ArgumentError(f"Independent: expected a distribution, got {shown(base)}")
         if not 0 <= count <= len(base.batch_shape):
             raise ShapeError(f"Independent: expected at most {len(base.batch_shape)} dimensions, got {count}")
         self.base_dist, self.reinterpreted_batch_ndims, self.has_rsample = base, count, base.has_rsample
@@ -236,7 +240,10 @@ def of_one_type(*given: Any) -> list[Tensor]:
     """Parameters as tensors of one floating type: that of the tensors among them."""
     tensors = [x if isinstance(x, Tensor) else None for x in given]
     first = next((x for x in tensors if x is not None and x.dtype.kind == "f"), None)
-    found = [floating(x if first is None or isinstance(x, Tensor) else as_array(x).astype(first.dtype)) for x in given]
+    found = [
+        floating(x if first is None or isinstance(x, Tensor) else numbers("distribution", x).astype(first.dtype))
+        for x in given
+    ]
     return [x.astype(np.result_type(*(y.dtype for y in found))) for x in found]
 
 
@@ -247,8 +254,10 @@ def expanded(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def shape_of(sample_shape: Any, *rest: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of samples: a number, or a tuple or list of them, and what follows."""
-    sizes = (sample_shape,) if isinstance(sample_shape, (int, np.integer)) else tuple(sample_shape)
-    return sum(rest, tuple(int(size) for size in sizes))
+    sizes = (sample_shape,) if is_whole(sample_shape) else entries("sample", "sample_shape", sample_shape)
+    shape = sum(rest, tuple(whole("sample", "sample_shape", size, 0) for size in sizes))
+    check_size("sample", shape)
+    return shape
 
 
 def like(x: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnn.checks import entries
 from fastnn.errors import ArgumentError
 from fastnn.ops.common import floating
 from fastnn.ops.draws import rand_like
@@ -42,7 +43,11 @@ class TransformedDistribution(Distribution):
         transforms: Transform | Sequence[Transform],
         validate_args: bool | None = None,
     ) -> None:
-        parts = [transforms] if isinstance(transforms, Transform) else list(transforms)
+        if not isinstance(base_distribution, Distribution):
+            got = type(base_distribution).__name__
+            raise ArgumentError(f"TransformedDistribution: expected a distribution, got {got}")
+        alone = isinstance(transforms, Transform)
+        parts: list[Any] = [transforms] if alone else entries("TransformedDistribution", "transforms", transforms)
         if not all(isinstance(part, Transform) for part in parts):
             raise ArgumentError(f"TransformedDistribution: expected a transform or a list of them, got {transforms!r}")
         self.transforms, whole = parts, ComposeTransform(parts)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import whole
+from fastnn.checks import entries, whole
 from fastnn.errors import ArgumentError
 from fastnn.ops.activations import sigmoid, softplus
 from fastnn.ops.common import floating, tensor_of
@@ -45,9 +45,7 @@ class Transform:
     sign: Any = 1  # of the slope
 
     def __init__(self, cache_size: int = 0) -> None:
-        if cache_size not in (0, 1):
-            raise ArgumentError(f"{type(self).__name__}: expected cache_size 0 or 1, got {cache_size!r}")
-        self._cache_size = cache_size
+        self._cache_size = whole(type(self).__name__, "cache_size", cache_size, 0, 1, "cache_size 0 or 1")
         self._pair: tuple[Any, Any] = (None, None)  # x and y
 
     event_dim = 0
@@ -304,6 +302,9 @@ class ComposeTransform(Transform):
 
     def __init__(self, parts: Sequence[Transform], cache_size: int = 0) -> None:
         super().__init__(cache_size)
+        parts = entries("ComposeTransform", "parts", parts)
+        if not all(isinstance(part, Transform) for part in parts):
+            raise ArgumentError(f"ComposeTransform: expected a list of transforms, got {parts!r}")
         self.parts = [part.with_cache(cache_size) if cache_size else part for part in parts]
         self.bijective = all(part.bijective for part in self.parts)
         self.event_dim = max((part.event_dim for part in self.parts), default=0)

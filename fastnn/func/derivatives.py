@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.autograd import functional
+from fastnn.checks import called, entries
 from fastnn.errors import ArgumentError
 from fastnn.recording import enable_grad
 from fastnn.tensors import Tensor
@@ -97,7 +98,7 @@ def vjp(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], t
     """(func(*primals), the function that takes gradients of the output back to those of the primals)."""
     with _transformed():
         xs = functional.leaves(primals, True)
-        output = func(*xs)
+        output = called("vjp", "func", func)(*xs)
     outputs = tuple(output) if isinstance(output, (tuple, list)) else (output,)
 
     def back(v: Any) -> tuple[Any, ...]:
@@ -110,7 +111,8 @@ def vjp(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], t
 
 def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     """(func(*primals), how fast it changes along the tangents)."""
-    return functional.jvp(func, tuple(primals), tuple(tangents), create_graph=_depth.within > 0)
+    at, along = tuple(entries("jvp", "primals", primals)), tuple(entries("jvp", "tangents", tangents))
+    return functional.jvp(func, at, along, create_graph=_depth.within > 0)
 
 
 def hvp(func: Callable[..., Any], primals: Any, tangents: Any) -> Any:

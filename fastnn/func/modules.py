@@ -9,8 +9,10 @@ import numpy as np
 
 from fastnn import ops
 from fastnn.autograd import functional
+from fastnn.checks import entries, flag, mapping, text
 from fastnn.errors import ArgumentError, StateError
 from fastnn.nn import Module
+from fastnn.nn.module import expect_module
 from fastnn.recording import enable_grad
 from fastnn.tensors import Tensor
 
@@ -38,18 +40,19 @@ def functional_call(
     >>> fnn.func.functional_call(layer, given, fnn.Tensor([[1.0, 1.0]]))
     Tensor([[3.5]])
     """
+    expect_module("functional_call", module)
     dicts = parameter_and_buffer_dicts
     given: dict[str, Any] = {}
     for part in dicts if isinstance(dicts, (tuple, list)) else (dicts,):
-        given.update(part)
+        given.update(mapping("functional_call", "parameters and buffers", part))
     kind, modules = type(module).__name__, dict(module.named_modules())
-    if strict:
+    if flag("functional_call", "strict", strict):
         missing = sorted({name for name, _ in (*module.named_parameters(), *module.named_buffers())} - set(given))
         if missing:
             raise StateError(f"functional_call: expected all parameters and buffers of {kind}, got no {missing[0]!r}")
     places = []
     for name, value in given.items():
-        path, _, attribute = name.rpartition(".")
+        path, _, attribute = text("functional_call", "a name", name).rpartition(".")
         owner = modules.get(path)
         if owner is None or attribute not in vars(owner):
             raise StateError(f"functional_call: {kind} has no parameter or buffer {name!r}")
@@ -87,7 +90,9 @@ def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dic
     >>> fnn.vmap(call, in_dims=(0, None))(params, fnn.zeros(5, 3)).shape
     (4, 5, 2)
     """
-    models = list(models)
+    models = entries("stack_module_state", "models", models)
+    for each in models:
+        expect_module("stack_module_state", each)
     kinds = sorted({type(model).__name__ for model in models})
     if len(kinds) != 1:
         raise ArgumentError(f"stack_module_state: expected models of one kind, got {' and '.join(kinds) or 'none'}")

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.checks import is_whole
+from fastnn.arrays import numbers
+from fastnn.checks import is_whole, number
+from fastnn.checks import shown as shown_as
 from fastnn.console import shown
 from fastnn.data.about import about
 from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.nn import Module
+from fastnn.nn.module import expect_module
 from fastnn.ops import log_softmax
 from fastnn.tape import Array
 from fastnn.tensors import Tensor
@@ -36,6 +39,13 @@ def learning_curves(history: History, acceptable: float | None = None, test: flo
     `acceptable` (an error, or a loss where there is no accuracy) is drawn as a line, `test` (likewise) as a diamond at
     the end. Losses that span decades have a logarithmic axis.
     """
+    from fastnn.train import History
+
+    if not isinstance(history, History) or not len(history):
+        raise ArgumentError(f"learning_curves: expected a history of one epoch or more, got {shown_as(history)}")
+    for name, value in (("acceptable", acceptable), ("test", test)):
+        if value is not None:
+            number("learning_curves", name, value)
     quantities = [
         q for q in ("loss", "accuracy") if any(getattr(r, f"{p}_{q}") is not None for r in history for p in PARTS)
     ]
@@ -95,7 +105,7 @@ def confusion_matrix(confusion: Array | Sequence[Sequence[int]], classes: Sequen
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
-    confusion = np.asarray(confusion)
+    confusion = numbers("confusion_matrix", confusion)
     count = len(confusion) if confusion.ndim else 0
     if confusion.shape != (count, count):
         raise ArgumentError(f"confusion_matrix: expected a matrix (K, K), got {confusion.shape}")
@@ -225,6 +235,7 @@ def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
     """
     if not is_whole(count, 0):
         raise ArgumentError(f"worst_mistakes: expected a whole number of mistakes, 0 or more, got count={count!r}")
+    expect_module("worst_mistakes", model)
     dataset = as_dataset(data, "test", about(model))
     if dataset.labels.ndim != 1 or dataset.labels.dtype.kind not in "iu" or dataset.images.ndim != 4:
         raise ArgumentError(f"worst_mistakes: expected images (N, C, H, W) with integer labels, got {dataset!r}")

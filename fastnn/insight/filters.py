@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.arrays import as_array
+from fastnn.checks import entries, text
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.insight import plots
 from fastnn.insight.graph import operator_name
 from fastnn.insight.signals import on_the_tape
 from fastnn.nn import Conv2d, Linear, Module
 from fastnn.nn.modes import mode
+from fastnn.nn.module import expect_module
 from fastnn.tape import Array, computed, enable_grad
 from fastnn.tensors import Tensor
 
@@ -69,6 +71,7 @@ def class_weights(
     >>> class_weights(fnn.recipes.linear()).images.shape
     (10, 1, 28, 28)
     """
+    expect_module("class_weights", model)
     layers = [m for m in model.modules() if isinstance(m, (Linear, Conv2d))]
     if len(layers) != 1 or not isinstance(layers[0], Linear):
         raise ArgumentError(
@@ -76,12 +79,15 @@ def class_weights(
             "filters(model) and feature_maps(model, x) are for others"
         )
     weight = layers[0].weight.numpy()
-    shape = _square(weight.shape[1]) if image_shape is None else tuple(image_shape)
+    given = None if image_shape is None else entries("class_weights", "image_shape", image_shape)
+    shape = _square(weight.shape[1]) if given is None else tuple(given)
     if shape is None or len(shape) != 3 or math.prod(shape) != weight.shape[1]:
         raise ShapeError(
             f"class_weights: expected an image_shape (C, H, W) of {weight.shape[1]} pixels, got {image_shape}"
         )
-    names = tuple(map(str, range(len(weight)))) if classes is None else tuple(classes)
+    names = (
+        tuple(map(str, range(len(weight)))) if classes is None else tuple(entries("class_weights", "classes", classes))
+    )
     if len(names) != len(weight):
         raise ArgumentError(f"class_weights: expected {len(weight)} names of classes, got {len(names)}")
     return Weights(weight.reshape(-1, *shape).copy(), names, "Weights of each class: red speaks for it, blue against")
@@ -104,8 +110,9 @@ def filters(model: Module, layer: str | None = None) -> Weights:
     >>> filters(fnn.recipes.cnn()).images.shape
     (32, 1, 3, 3)
     """
+    expect_module("filters", model)
     found = {name: m for name, m in model.named_modules() if isinstance(m, Conv2d)}
-    name = next(iter(found), None) if layer is None else layer
+    name = next(iter(found), None) if layer is None else text("filters", "layer", layer)
     if name is None or name not in found:
         wanted = "" if layer is None else f" named {layer!r}"
         got = ", ".join(found) or "none"
@@ -181,6 +188,7 @@ def layer_outputs(model: Module, x: Any) -> list[tuple[str, Array]]:
 
     Args, errors and names are those of `feature_maps`.
     """
+    expect_module("feature_maps", model)
     image = x.numpy() if isinstance(x, Tensor) else as_array(x)
     given = on_the_tape(model, image[np.newaxis] if image.ndim == 3 else image)
     if given.ndim != 4 or given.shape[0] != 1:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import random
-from fastnn.arrays import as_array
+from fastnn.arrays import as_array, numbers
 from fastnn.autograd.engine import grad
-from fastnn.checks import number, whole
+from fastnn.checks import called, flag, number, whole
 from fastnn.errors import ArgumentError, FastnnError
 from fastnn.nn import Module
 from fastnn.ops import cat
@@ -44,7 +44,9 @@ def numeric_gradient(f: Callable[[Array], Any], x: Any, eps: float = 1e-6, one_s
     >>> fnn.numeric_gradient(lambda w: (w ** 2).sum(), np.array([1.0, -3.0])).round(6)
     array([ 2., -6.])
     """
-    x = np.array(x.numpy() if isinstance(x, Tensor) else as_array(x), np.float64)
+    x = np.array(numbers("numeric_gradient", x), np.float64)
+    f, eps = called("numeric_gradient", "f", f), number("numeric_gradient", "eps", eps, above=0)
+    one_sided = flag("numeric_gradient", "one_sided", one_sided)
     gradient = np.empty_like(x)
     middle = _number(f(x)) if one_sided else 0.0
     for i in np.ndindex(x.shape):
@@ -58,7 +60,7 @@ def numeric_gradient(f: Callable[[Array], Any], x: Any, eps: float = 1e-6, one_s
 
 
 def _number(value: Any) -> float:
-    array = value.numpy() if isinstance(value, Tensor) else as_array(value)
+    array = numbers("numeric_gradient", value)
     if array.size != 1:
         raise ArgumentError(f"numeric_gradient: expected a function that gives one number, got shape {array.shape}")
     return float(array.item())
@@ -229,7 +231,7 @@ def gradcheck(
         for name, leaf in leaves.items():
             if leaf.numel() == 0:
                 continue
-            problem = check.by_entries(name) if per_entry else check.by_directions(name)
+            problem = check.by_entries(name) if flag("gradcheck", "per_entry", per_entry) else check.by_directions(name)
             if problem is not None:
                 if raise_exception:
                     raise GradientError(f"gradcheck: {problem}")
@@ -284,11 +286,13 @@ def gradgradcheck(
     """
     if not callable(function):
         raise ArgumentError(f"gradgradcheck: expected a model or a function of tensors, got {type(function).__name__}")
-    given = inputs if isinstance(inputs, (tuple, list)) else (inputs,)
+    given, seed = inputs if isinstance(inputs, (tuple, list)) else (inputs,), whole("gradgradcheck", "seed", seed, 0)
+    if not given:
+        raise ArgumentError("gradgradcheck: expected at least one input, got none")
     if grad_outputs is None:
         state = random.get_state()
         twin = copy.deepcopy(function).double() if isinstance(function, Module) else function
-        arrays = [x.data if isinstance(x, Tensor) else as_array(x) for x in given]
+        arrays = [numbers("gradgradcheck", x) for x in given]
         with no_grad():
             output = twin(*(Tensor(x.astype(np.float64) if x.dtype.kind == "f" else x) for x in arrays))
         random.set_state(state)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.console import notebook, shown
-from fastnn.errors import ArgumentError, BackendError, MissingExtraError
+from fastnn.errors import ArgumentError, BackendError, needs
 from fastnn.files import write_atomically
 from fastnn.tape import Array
 
@@ -62,10 +62,8 @@ def figure(width: float, height: float) -> Figure:
 
     Raises MissingExtraError where Matplotlib is not installed.
     """
-    try:
+    with needs("Matplotlib", "plot"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("Matplotlib", "plot") from error
 
     drawing: Figure = _shown_by_notebooks(Figure)(figsize=(width, height), layout="constrained", dpi=110)
     return drawing

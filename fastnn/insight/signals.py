@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn import random
 from fastnn.arrays import as_array
+from fastnn.checks import is_whole, place
 from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.insight.graph import operator_name
@@ -85,9 +86,9 @@ class SignalReport:
     def __getitem__(self, key: str) -> list[Any]: ...
     def __getitem__(self, key: int | str) -> Any:
         """A layer by its place, or a column by its name, such as "std"."""
-        if isinstance(key, (int, np.integer)):
-            return self.layers[key]
-        if key not in LayerSignal.__dataclass_fields__:
+        if is_whole(key):
+            return self.layers[place("SignalReport", key, len(self))]
+        if not isinstance(key, str) or key not in LayerSignal.__dataclass_fields__:
             raise ArgumentError(f"expected one of {', '.join(LayerSignal.__dataclass_fields__)}, got {key!r}")
         return [getattr(layer, key) for layer in self.layers]
 
@@ -194,7 +195,7 @@ def on_the_tape(model: Module, x: Any) -> Tensor:
 
     Pixels are put on the scale 0 .. 1, as the model's `nn.Normalize` or `fit` would do.
     """
-    array = x.numpy() if isinstance(x, Tensor) else as_array(x)
+    array = Tensor(x).numpy()
     if are_pixels(model, array):
         array = on_scale(array, np.dtype(np.float32))
     return Tensor(array if array.dtype.kind == "f" else array.astype(np.float32), requires_grad=True)

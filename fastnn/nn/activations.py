@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from fastnn import ops
-from fastnn.checks import number, whole
-from fastnn.dtypes import get_default_dtype
-from fastnn.errors import ArgumentError
+from fastnn.checks import choice, number, whole
 from fastnn.habits import check_options
 from fastnn.init import constant_
 from fastnn.nn.applied import Applied
-from fastnn.nn.module import Module, Parameter
+from fastnn.nn.members import new_parameter
+from fastnn.nn.module import Module
 from fastnn.tensors import Tensor
 
 
@@ -87,9 +84,7 @@ class GELU(Module):
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
-        if approximate not in ("none", "tanh"):
-            raise ArgumentError(f"GELU: expected approximate='none' or 'tanh', got {approximate!r}")
-        self.approximate = approximate
+        self.approximate = choice("GELU", "approximate", approximate, ("none", "tanh"))
 
     def forward(self, x: Any) -> Tensor:
         return ops.gelu(x, self.approximate)
@@ -306,8 +301,9 @@ class PReLU(Module):
     def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
         super().__init__()
         check_options("PReLU", device=device, dtype=dtype)
-        self.num_parameters, self.init = whole("PReLU", "num_parameters", num_parameters, 1), init
-        self.weight = Parameter(np.full(self.num_parameters, init, get_default_dtype()))
+        self.num_parameters = whole("PReLU", "num_parameters", num_parameters, 1)
+        self.init = number("PReLU", "init", init)
+        self.weight = new_parameter(self, (self.num_parameters,), self.init)
 
     def reset_parameters(self) -> None:
         """All weights as they started."""

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from fastnn import init, ops
-from fastnn.checks import number, whole
-from fastnn.dtypes import get_default_dtype
+from fastnn.checks import flag, number, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.linear import Linear
+from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.attention import attention
 from fastnn.ops.common import layer_input
@@ -64,8 +64,8 @@ class MultiheadAttention(Module):
             )
         self.dropout, self.batch_first = number("MultiheadAttention", "dropout", dropout, 0, 1), batch_first
         self.head_dim = embed_dim // num_heads
-        self.in_proj_weight = Parameter(np.empty((3 * embed_dim, embed_dim), get_default_dtype()))
-        self.in_proj_bias = Parameter(np.empty(3 * embed_dim, get_default_dtype())) if bias else None
+        self.in_proj_weight = new_parameter(self, (3 * embed_dim, embed_dim))
+        self.in_proj_bias = new_parameter(self, (3 * embed_dim,)) if flag(type(self).__name__, "bias", bias) else None
         self.out_proj = Linear(embed_dim, embed_dim, bias)
         self.reset_parameters()
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import versions
-from fastnn.checks import number
-from fastnn.errors import ArgumentError
-from fastnn.nn.module import Module
+from fastnn.checks import flag, number
+from fastnn.errors import ArgumentError, ShapeError
+from fastnn.nn.module import Module, expect_module
 from fastnn.nn.norm import BatchNorm1d, BatchNorm2d
 from fastnn.schedules import SWALR as SWALR
 from fastnn.tape import no_grad
@@ -95,23 +95,27 @@ class AveragedModel(Module):
         use_buffers: bool = False,
     ) -> None:
         super().__init__()
+        expect_module("AveragedModel", model)
         if avg_fn is not None and multi_avg_fn is not None:
             raise ArgumentError("AveragedModel: expected avg_fn or multi_avg_fn, got both")
         self.module = copy.deepcopy(model)
         self.register_buffer("n_averaged", np.zeros((), np.int64))
-        self.use_buffers = use_buffers
-        self.update = multi_avg_fn or _of_lists(avg_fn or get_swa_avg_fn())
+        self.use_buffers = flag("AveragedModel", "use_buffers", use_buffers)
+        self._average = multi_avg_fn or _of_lists(avg_fn or get_swa_avg_fn())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
 
     def update_parameters(self, model: Module) -> None:
         """Let the model's present weights count; the first ones are copied."""
+        expect_module("update_parameters", model)
         averages, values = _arrays(self.module, self.use_buffers), _arrays(model, self.use_buffers)
+        if [each.shape for each in averages] != [each.shape for each in values]:  # before any is written
+            raise ShapeError("update_parameters: expected the model that was averaged, got one with other parameters")
         if self.n_averaged == 0:
             _copy(averages, values)
         else:
-            self.update(averages, values, int(self.n_averaged))
+            self._average(averages, values, int(self.n_averaged))
         if not self.use_buffers:
             _copy(_buffers(self.module), _buffers(model))
         versions.wrote(*averages)

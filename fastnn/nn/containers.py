@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
 from fastnn import checks
-from fastnn.errors import ArgumentError
+from fastnn.errors import ArgumentError, StateError
 from fastnn.nn.module import Module, Parameter
 
 L = TypeVar("L", bound="_Listed")
@@ -20,17 +20,14 @@ class _Listed(Module):
         return self
 
     def extend(self: L, modules: Iterable[Any]) -> L:
-        if not isinstance(modules, Iterable):
-            raise ArgumentError(f"{type(self).__name__}.extend: expected several modules, got {modules!r}")
-        for module in list(modules):
+        for module in checks.entries(f"{type(self).__name__}.extend", "modules", modules):
             self.append(module)
         return self
 
     def insert(self: L, index: int, module: Any) -> L:
         entries = list(self)
-        if not -len(entries) <= index <= len(entries):
-            raise ArgumentError(f"{type(self).__name__}.insert: expected a place up to {len(entries)}, got {index}")
-        entries.insert(index, module)
+        least, most, where = -len(entries), len(entries), f"{type(self).__name__}.insert"
+        entries.insert(checks.whole(where, "index", index, least, most, f"a place up to {most}"), module)
         self._refill(entries)
         return self
 
@@ -48,15 +45,25 @@ class _Listed(Module):
     def __getitem__(self, index: int | slice) -> Any:
         entries = list(self)
         of_its_kind: Any = type(self)
-        return of_its_kind(entries[index]) if isinstance(index, slice) else entries[index]
+        found = self._at(entries, index)
+        return of_its_kind(found) if isinstance(index, slice) else found
 
     def __setitem__(self, index: int, module: Any) -> None:
-        self._put(list(_items(self))[index], module)
+        self._put(self._at(list(_items(self)), index), module)
 
     def __delitem__(self, index: int | slice) -> None:
         named = list(_items(self).items())
+        self._at(named, index)
         del named[index]
         self._refill([entry for _, entry in named], [name for name, _ in named])
+
+    def _at(self, entries: list[Any], index: Any) -> Any:
+        """Raises OutOfRangeError for an index beyond the ends, ArgumentError for what is no index."""
+        try:
+            return entries[index]
+        except (IndexError, TypeError):
+            checks.place(type(self).__name__, index, len(entries))
+            raise
 
     def _put(self, name: str, module: Any) -> None:
         self.add_module(name, module)
@@ -85,7 +92,7 @@ class ModuleList(_Listed):
         self.extend(() if modules is None else modules)
 
     def __add__(self, other: Iterable[Module]) -> ModuleList:
-        return ModuleList([*self, *other])
+        return ModuleList([*self, *checks.entries("ModuleList", "modules", other)])
 
     def __iadd__(self, modules: Iterable[Module]) -> ModuleList:
         return self.extend(modules)
@@ -126,7 +133,8 @@ class Sequential(_Listed):
 
     def __getitem__(self, index: int | slice) -> Any:
         named = list(_items(self).items())
-        return Sequential(dict(named[index])) if isinstance(index, slice) else named[index][1]
+        found = self._at(named, index)
+        return Sequential(dict(found)) if isinstance(index, slice) else found[1]
 
     def __add__(self, other: Sequential) -> Sequential:
         if not isinstance(other, Sequential):
@@ -164,10 +172,14 @@ class _Named(Module):
         given = (
             entries.items() if isinstance(entries, (Mapping, _Named)) else checks.entries("update", "entries", entries)
         )
-        for name, entry in given:
-            self[name] = entry
+        for pair in given:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise ArgumentError(f"{type(self).__name__}: expected pairs of a name and an entry, got {pair!r}")
+            self[pair[0]] = pair[1]
 
     def __getitem__(self, key: str) -> Any:
+        if key not in self:
+            raise StateError(f"{type(self).__name__}: expected one of {list(self)}, got {checks.shown(key)}")
         return _items(self)[key]
 
     def __setitem__(self, key: str, entry: Any) -> None:
@@ -178,7 +190,7 @@ class _Named(Module):
         delattr(self, key)
 
     def __contains__(self, key: object) -> bool:
-        return key in _items(self)
+        return isinstance(key, str) and key in _items(self)
 
     def __len__(self) -> int:
         return len(_items(self))
@@ -230,7 +242,7 @@ class ParameterDict(_Named):
         self.register_parameter(key, _as_parameter(entry))
 
     def get(self, key: str, default: Any = None) -> Any:
-        return _items(self).get(key, default)
+        return _items(self).get(key, default) if isinstance(key, str) else default
 
     def extra_repr(self) -> str:
         return ", ".join(f"({name}): Parameter of shape {p.shape}" for name, p in _items(self).items())

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from fastnn import init, ops
-from fastnn.checks import whole
-from fastnn.dtypes import get_default_dtype
-from fastnn.errors import ArgumentError
+from fastnn.checks import entries, flag, whole
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
+from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
-from fastnn.ops.common import sizes
+from fastnn.ops.common import sizes, tensor_of
 from fastnn.ops.conv import paddings
 from fastnn.tensors import Tensor
 
@@ -70,8 +68,8 @@ class _Conv(Module):
         self._around = self._pads_around()
         rows, columns = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (rows, columns // self.groups, *self.kernel_size)
-        self.weight = Parameter(np.empty(shape, get_default_dtype()))
-        self.bias = Parameter(np.empty(self.out_channels, get_default_dtype())) if bias else None
+        self.weight = new_parameter(self, shape)
+        self.bias = new_parameter(self, (self.out_channels,)) if flag(type(self).__name__, "bias", bias) else None
         self.reset_parameters()
 
     def _pads_around(self) -> tuple[int, ...]:
@@ -167,14 +165,19 @@ class _ConvTranspose(_Conv):
 
     def forward(self, input: Any, output_size: Any = None) -> Tensor:
         transpose = ops.conv_transpose1d if self.dims == 1 else ops.conv_transpose2d
-        more: Any = self.output_padding if output_size is None else self._padding_for(input.shape, output_size)
+        more: Any = self.output_padding
+        if output_size is not None:
+            more = self._padding_for(tensor_of(input).shape, output_size)
         return transpose(
             input, self.weight, self.bias, self.stride, self.padding, more, self.groups, self.dilation
         )  # fmt: skip
 
     def _padding_for(self, shape: tuple[int, ...], output_size: Any) -> tuple[int, ...]:
         """The output_padding that gives this size, of the last dimensions or of all."""
-        wanted = tuple(output_size)[-self.dims :]
+        wanted = tuple(entries(type(self).__name__, "output_size", output_size))[-self.dims :]
+        wanted = sizes("output_size", wanted, self.dims)
+        if len(shape) != self.dims + 2:
+            raise ShapeError(f"{type(self).__name__}: expected an input of {self.dims + 2} dimensions, got {shape}")
         each = zip(shape[2:], self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
         least = [(size - 1) * s - 2 * p + d * (k - 1) + 1 for size, k, s, p, d in each]
         return tuple(size - n for size, n in zip(wanted, least, strict=True))

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any, TypeVar
 
-import numpy as np
-
 from fastnn import init, ops
 from fastnn.arrays import as_array
-from fastnn.checks import number, whole
-from fastnn.dtypes import get_default_dtype
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.checks import choice, flag, number, whole
+from fastnn.errors import ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.applied import Applied
+from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.lookup import padding_row
 from fastnn.tensors import Tensor, wrote
@@ -34,7 +32,7 @@ class _Table(Module):
         self.padding_idx = None if padding_idx is None else padding_row(name, padding_idx, self.num_embeddings)
         shape = (self.num_embeddings, self.embedding_dim)
         if given is None:
-            self.weight = Parameter(np.empty(shape, get_default_dtype()))
+            self.weight = new_parameter(self, shape)
             self.reset_parameters()
         else:
             self.weight = given if isinstance(given, Parameter) else Parameter(given)
@@ -54,7 +52,10 @@ class _Table(Module):
         values = embeddings.data if isinstance(embeddings, Tensor) else as_array(embeddings)
         if values.ndim != 2:
             raise ShapeError(f"{cls.__name__}.from_pretrained: expected an array (V, D), got {values.shape}")
-        weight = Parameter(Tensor(values.copy()) if values.dtype.kind == "f" else values, requires_grad=not freeze)
+        weight = Parameter(
+            Tensor(values.copy()) if values.dtype.kind == "f" else values,
+            requires_grad=not flag("from_pretrained", "freeze", freeze),
+        )
         return cls(*values.shape, _weight=weight, **options)  # type: ignore[call-arg]
 
     def extra_repr(self) -> str:
@@ -121,9 +122,7 @@ class EmbeddingBag(_Table):
             "max_norm": max_norm, "scale_grad_by_freq": scale_grad_by_freq, "padding_idx": padding_idx,
             "include_last_offset": include_last_offset, "device": device, "dtype": dtype,
         }  # fmt: skip
-        if mode not in ("sum", "mean", "max"):
-            raise ArgumentError(f"EmbeddingBag: expected mode 'sum', 'mean' or 'max', got {mode!r}")
-        self.mode = mode
+        self.mode = choice("EmbeddingBag", "mode", mode, ("sum", "mean", "max"))
         self._set_up(num_embeddings, embedding_dim, padding_idx, _weight, options)
 
     def forward(self, input: Any, offsets: Any = None, per_sample_weights: Any = None) -> Tensor:
@@ -157,10 +156,8 @@ class Bilinear(Module):
         self.in1_features = whole("Bilinear", "in1_features", in1_features, 1)
         self.in2_features = whole("Bilinear", "in2_features", in2_features, 1)
         self.out_features = whole("Bilinear", "out_features", out_features, 1)
-        self.weight = Parameter(
-            np.empty((self.out_features, self.in1_features, self.in2_features), get_default_dtype())
-        )
-        self.bias = Parameter(np.empty(self.out_features, get_default_dtype())) if bias else None
+        self.weight = new_parameter(self, (self.out_features, self.in1_features, self.in2_features))
+        self.bias = new_parameter(self, (self.out_features,)) if flag(type(self).__name__, "bias", bias) else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

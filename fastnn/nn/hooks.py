@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastnn.checks import called, flag
 from fastnn.errors import ArgumentError, GraphError
 from fastnn.ops.shaping import Reshape
 from fastnn.recording import recording
@@ -16,9 +17,9 @@ __all__ = ["Hooked"]
 
 class _Hook:
     def __init__(self, function: Callable[..., Any], when: str, with_kwargs: bool = False) -> None:
-        self.function = function
+        self.function = called("hook", "hook", function)
         self.when = when  # "before", "after", "gradient of the output", "gradients"
-        self.with_kwargs = with_kwargs
+        self.with_kwargs = flag("hook", "with_kwargs", with_kwargs)
 
 
 class ModuleHandle:
@@ -76,7 +77,7 @@ class Hooked:
         [(5, 3)]
         >>> handle.remove()
         """
-        if always_call:
+        if flag("register_forward_hook", "always_call", always_call):
             raise ArgumentError("register_forward_hook: expected always_call=False: an error in forward ends the call")
         return self._register(_Hook(hook, "after", with_kwargs), prepend)
 
@@ -93,9 +94,7 @@ class Hooked:
         return self._register(_Hook(hook, "gradient of the output"), prepend)
 
     def _register(self, hook: _Hook, first: bool) -> ModuleHandle:
-        if not callable(hook.function):
-            raise ArgumentError(f"hook: expected a function, got {hook.function!r}")
-        self._hooks = (hook, *self._hooks) if first else (*self._hooks, hook)
+        self._hooks = (hook, *self._hooks) if flag("hook", "prepend", first) else (*self._hooks, hook)
         return ModuleHandle(self, hook)
 
     def _with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

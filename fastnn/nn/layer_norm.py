@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from fastnn import init
-from fastnn.checks import number, whole
-from fastnn.dtypes import get_default_dtype
+from fastnn.checks import flag, number, whole
 from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
+from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops import sample_norm as ops
 from fastnn.tensors import Tensor
@@ -24,8 +22,8 @@ class _Affine(Module):
     bias: Parameter | None
 
     def _make(self, shape: tuple[int, ...], weight: bool, bias: bool) -> None:
-        self.weight = Parameter(np.ones(shape, get_default_dtype())) if weight else None
-        self.bias = Parameter(np.zeros(shape, get_default_dtype())) if bias else None
+        self.weight = new_parameter(self, shape, 1) if weight else None
+        self.bias = new_parameter(self, shape, 0) if bias else None
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0."""
@@ -64,7 +62,8 @@ class LayerNorm(_Affine):
         check_options("LayerNorm", device=device, dtype=dtype)
         self.normalized_shape = _shape("LayerNorm", normalized_shape)
         self.eps, self.elementwise_affine = number("LayerNorm", "eps", eps, 0), elementwise_affine
-        self._make(self.normalized_shape, elementwise_affine, elementwise_affine and bias)
+        affine = flag("LayerNorm", "elementwise_affine", elementwise_affine)
+        self._make(self.normalized_shape, affine, affine and flag("LayerNorm", "bias", bias))
 
     def forward(self, x: Any) -> Tensor:
         return ops.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
@@ -129,7 +128,8 @@ class GroupNorm(_Affine):
         if self.num_channels % self.num_groups:
             raise ArgumentError(f"GroupNorm: expected num_groups to divide {num_channels} channels, got {num_groups}")
         self.eps, self.affine = number("GroupNorm", "eps", eps, 0), affine
-        self._make((self.num_channels,), affine, affine and bias)
+        affine = flag("GroupNorm", "affine", affine)
+        self._make((self.num_channels,), affine, affine and flag("GroupNorm", "bias", bias))
 
     def forward(self, x: Any) -> Tensor:
         return ops.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from fastnn import init, ops
-from fastnn.checks import whole
-from fastnn.dtypes import get_default_dtype
+from fastnn.checks import flag, whole
 from fastnn.habits import check_options
+from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
 from fastnn.tensors import Tensor
 
@@ -35,8 +33,8 @@ class Linear(Module):
         check_options("Linear", device=device, dtype=dtype)
         self.in_features = whole("Linear", "in_features", in_features, 1)
         self.out_features = whole("Linear", "out_features", out_features, 1)
-        self.weight = Parameter(np.empty((self.out_features, self.in_features), get_default_dtype()))
-        self.bias = Parameter(np.empty(self.out_features, get_default_dtype())) if bias else None
+        self.weight = new_parameter(self, (self.out_features, self.in_features))
+        self.bias = new_parameter(self, (self.out_features,)) if flag(type(self).__name__, "bias", bias) else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn import ops
 from fastnn.arrays import as_array
-from fastnn.checks import number
+from fastnn.checks import flag, number
 from fastnn.nn.module import Module
 from fastnn.ops.loss import check_loss
 from fastnn.tensors import Tensor
@@ -24,7 +24,8 @@ class _Loss(Module):
 
     def __init__(self, reduction: str, size_average: None = None, reduce: None = None, **options: Any) -> None:
         super().__init__()
-        shown = "sum" if self.function == "kl_div" and reduction == "batchmean" else reduction
+        batchmean = self.function == "kl_div" and isinstance(reduction, str) and reduction == "batchmean"
+        shown = "sum" if batchmean else reduction
         check_loss(type(self).__name__, shown, size_average, reduce)
         self.reduction = reduction
         self._options = tuple(options)
@@ -186,6 +187,7 @@ class KLDivLoss(_Loss):
     def __init__(
         self, size_average: None = None, reduce: None = None, reduction: str = "mean", log_target: bool = False
     ) -> None:
+        log_target = flag("KLDivLoss", "log_target", log_target)
         super().__init__(reduction, size_average, reduce, log_target=log_target)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from fastnn.arrays import as_array
-from fastnn.checks import text
+from fastnn.arrays import as_array, check_size
+from fastnn.checks import flag, text
 from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, StateError
 from fastnn.habits import check_options
@@ -18,7 +18,10 @@ from fastnn.values import Values
 if TYPE_CHECKING:
     from fastnn.nn.module import Module
 
-__all__ = ["Members", "Parameter", "UninitializedParameter"]
+__all__ = ["MOST_LAYERS", "Members", "Parameter", "UninitializedParameter", "new_parameter"]
+
+
+MOST_LAYERS = 10_000  # that one module makes: more is a mistake, and would take for ever
 
 
 class Parameter(Tensor):
@@ -44,6 +47,16 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return super().__repr__().replace("Tensor(", "Parameter(", 1).replace("\n       ", "\n          ")
+
+
+def new_parameter(layer: object, shape: Sequence[int], fill: float | None = None) -> Parameter:
+    """A parameter of the default type that holds `fill` everywhere, or what is to be initialised next.
+
+    Raises ShapeError for sizes that no array can have.
+    """
+    check_size(type(layer).__name__, tuple(shape))
+    array = np.empty(shape, get_default_dtype()) if fill is None else np.full(shape, fill, get_default_dtype())
+    return Parameter(array)
 
 
 class UninitializedParameter(Parameter):
@@ -91,6 +104,7 @@ class Members:
         `persistent=False` keeps it out of `state_dict`.
         """
         self._check_name(name)
+        persistent = flag("register_buffer", "persistent", persistent)
         given = tensor.numpy() if isinstance(tensor, Tensor) else tensor
         setattr(self, name, None if given is None else np.array(as_array(given)).view(Values))
         self._buffers = (*(known for known in self._buffers if known != name), name)
@@ -129,9 +143,11 @@ class Members:
         """This module (named `prefix`) and all below it that are not in `memo`, each once, parents first."""
         check_options("named_modules", remove_duplicate=remove_duplicate)
         memo, module = set() if memo is None else memo, cast("Module", self)
+        if not isinstance(memo, set):
+            raise ArgumentError(f"named_modules: expected memo to be a set, got {type(memo).__name__}")
         if module not in memo:
             memo.add(module)
-            yield prefix, module
+            yield text("named_modules", "prefix", prefix), module
             for name, child in self.named_children():
                 yield from child.named_modules(memo, _joined(prefix, name))
 
@@ -146,7 +162,7 @@ class Members:
         """Names as PyTorch's ("0.weight"); a parameter that several layers share comes once."""
         check_options("named_parameters", remove_duplicate=remove_duplicate)
         seen = set()
-        for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
+        for path, module in self._named_parts(prefix, recurse):
             for name, value in vars(module).copy().items():
                 if isinstance(value, Parameter) and id(value) not in seen:
                     seen.add(id(value))
@@ -162,11 +178,18 @@ class Members:
     ) -> Iterator[tuple[str, Array]]:
         """Live arrays, by name."""
         check_options("named_buffers", remove_duplicate=remove_duplicate)
-        for path, module in self.named_modules(prefix=prefix) if recurse else [(prefix, self)]:
+        for path, module in self._named_parts(prefix, recurse):
             for name in module._buffers:
                 buffer = getattr(module, name)
                 if buffer is not None:  # a Tensor, where forward has assigned what it computed
                     yield _joined(path, name), buffer.data if isinstance(buffer, Tensor) else buffer
+
+    def _named_parts(self, prefix: str, recurse: bool) -> Iterator[tuple[str, Members]]:
+        """All modules by name, or without `recurse` this one alone."""
+        if flag("named_parameters, named_buffers", "recurse", recurse):
+            yield from self.named_modules(prefix=prefix)
+        else:
+            yield text("named_parameters, named_buffers", "prefix", prefix), self
 
     def buffers(self, recurse: bool = True) -> Iterator[Array]:
         """Live arrays that belong to the state but are not learned."""
@@ -183,7 +206,7 @@ class Members:
         Tanh()
         """
         found: Any = self
-        for name in text("get_submodule", "target", target).split(".") if target else ():
+        for name in target.split(".") if text("get_submodule", "target", target) else ():
             found = vars(found).get(name)
             if not isinstance(found, Members):
                 raise StateError(f"get_submodule: {type(self).__name__} has no module {target!r}")
@@ -192,7 +215,7 @@ class Members:
     def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
         """Put a module in the place of this name, where one has to be already with `strict`."""
         path, _, name = text("set_submodule", "target", target).rpartition(".")
-        if strict:
+        if flag("set_submodule", "strict", strict):
             self.get_submodule(target)
         self.get_submodule(path).add_module(name, module)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn import versions
 from fastnn.arrays import as_array
-from fastnn.checks import called
+from fastnn.checks import called, flag, text
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
 from fastnn.nn.arguments import as_tensors
 from fastnn.nn.hooks import Hooked
@@ -155,7 +155,7 @@ class Module(Members, Hooked):
 
         A module below that defines `train` itself has it called, and decides for what it holds.
         """
-        self.training = bool(mode)
+        self.training = flag("train", "mode", mode)
         for child in self.children():
             child.train(mode)
         return self
@@ -166,6 +166,7 @@ class Module(Members, Hooked):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """All gradients back to None, or (`set_to_none=False`) to zeros in place."""
+        set_to_none = flag("zero_grad", "set_to_none", set_to_none)
         for parameter in self.parameters():
             if set_to_none or parameter.grad is None:
                 parameter.grad = None
@@ -175,6 +176,7 @@ class Module(Members, Hooked):
 
     def requires_grad_(self: M, requires_grad: bool = True) -> M:
         """Whether the parameters are to be learned; True also ends what `freeze` began."""
+        requires_grad = flag("requires_grad_", "requires_grad", requires_grad)
         for parameter in self.parameters():
             parameter.requires_grad_(requires_grad)
         if requires_grad:
@@ -263,6 +265,7 @@ class Module(Members, Hooked):
         ['0.weight', '0.bias', '1.weight', '1.bias', '1.running_mean', '1.running_var', '1.num_batches_tracked']
         """
         state: dict[str, Values] = {}
+        text("state_dict", "prefix", prefix)
         for name, value in vars(self).copy().items():
             if isinstance(value, Parameter):
                 state[prefix + name] = value.data
@@ -285,6 +288,7 @@ class Module(Members, Hooked):
                 f"load_state_dict({type(self).__name__}): expected what state_dict() returned, got "
                 f"{type(state_dict).__name__}: a file is read by fnn.weights.load"
             )
+        strict, assign = flag("load_state_dict", "strict", strict), flag("load_state_dict", "assign", assign)
         own = self.state_dict()
         off_tape = {n: v.detach() if hasattr(v, "detach") else v for n, v in state_dict.items()}  # PyTorch's, too
         given = {n: v.numpy() if isinstance(v, Tensor) else as_array(v) for n, v in off_tape.items()}
@@ -352,6 +356,12 @@ class Module(Members, Hooked):
                 rows.append((name, layer, shapes, f"{sum(p.data.size for p in own.values()):,}"))
         total = sum(p.data.size for p in self.parameters())
         return html_table(rows, f"{type(self).__name__}: {total:,} parameters", left=3)
+
+
+def expect_module(where: str, model: Any) -> None:
+    """Raises ArgumentError for what is no Module."""
+    if not isinstance(model, Module):
+        raise ArgumentError(f"{where}: expected a model (an nn.Module), got {type(model).__name__}")
 
 
 def _held(module: Module) -> list[tuple[str, Module]]:

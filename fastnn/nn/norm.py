@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from fastnn import init, ops
-from fastnn.arrays import as_array
-from fastnn.checks import number, whole
+from fastnn.arrays import numbers
+from fastnn.checks import flag, number, whole
 from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
+from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import floating
 from fastnn.ops.norms import Running, check_pixels
@@ -59,16 +60,17 @@ class _BatchNorm(Module):
         self.num_features = whole(type(self).__name__, "num_features", num_features, 1)
         self.eps = number(type(self).__name__, "eps", eps, 0)
         self.momentum = None if momentum is None else number(type(self).__name__, "momentum", momentum, 0, 1)
-        self.affine, self.track_running_stats = affine, track_running_stats
-        self.weight = Parameter(np.ones(self.num_features, get_default_dtype())) if affine else None
-        self.bias = Parameter(np.zeros(self.num_features, get_default_dtype())) if affine else None
+        self.affine = affine = flag(type(self).__name__, "affine", affine)
+        self.track_running_stats = flag(type(self).__name__, "track_running_stats", track_running_stats)
+        self.weight = new_parameter(self, (self.num_features,), 1) if affine else None
+        self.bias = new_parameter(self, (self.num_features,), 0) if affine else None
         self.register_buffer(
-            "running_mean", np.zeros(self.num_features, get_default_dtype()) if track_running_stats else None
+            "running_mean", np.zeros(self.num_features, get_default_dtype()) if self.track_running_stats else None
         )
         self.register_buffer(
-            "running_var", np.ones(self.num_features, get_default_dtype()) if track_running_stats else None
+            "running_var", np.ones(self.num_features, get_default_dtype()) if self.track_running_stats else None
         )
-        self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if track_running_stats else None)
+        self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if self.track_running_stats else None)
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0, and running statistics as if no batch had been seen."""
@@ -139,14 +141,15 @@ class _InstanceNorm(Module):
         name = type(self).__name__
         check_options(name, track_running_stats=track_running_stats, device=device, dtype=dtype)
         self.num_features, self.eps = whole(name, "num_features", num_features, 1), number(name, "eps", eps, 0)
-        self.affine, self.momentum = affine, momentum
-        self.weight = Parameter(np.ones(self.num_features, get_default_dtype())) if affine else None
-        self.bias = Parameter(np.zeros(self.num_features, get_default_dtype())) if affine else None
+        self.affine, self.momentum = flag(name, "affine", affine), momentum
+        self.weight = new_parameter(self, (self.num_features,), 1) if self.affine else None
+        self.bias = new_parameter(self, (self.num_features,), 0) if self.affine else None
 
     def forward(self, input: Any) -> Tensor:
-        if np.ndim(input) != self.ndim or input.shape[1] != self.num_features:
+        input = input if isinstance(input, Tensor) else Tensor(input)
+        if input.ndim != self.ndim or input.shape[1] != self.num_features:
             expected = f"(N, {self.num_features}, {'L' if self.ndim == 3 else 'H, W'})"
-            raise ShapeError(f"instance_norm: expected input of shape {expected}, got {np.shape(input)}")
+            raise ShapeError(f"instance_norm: expected input of shape {expected}, got {input.shape}")
         return ops.instance_norm(input, None, None, self.weight, self.bias, eps=self.eps)
 
     def extra_repr(self) -> str:
@@ -189,9 +192,9 @@ class Normalize(Module):
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float], *, pixels: bool = True) -> None:
         super().__init__()
-        self.pixels = pixels
-        self.register_buffer("mean", np.atleast_1d(as_array(mean).astype(np.float32)))
-        self.register_buffer("std", np.atleast_1d(as_array(std).astype(np.float32)))
+        self.pixels = flag("Normalize", "pixels", pixels)
+        for name, value in (("mean", mean), ("std", std)):
+            self.register_buffer(name, np.atleast_1d(numbers("Normalize", value).astype(np.float32)))
         if self.mean.shape != self.std.shape or self.mean.ndim != 1 or not (self.std > 0).all():
             raise ArgumentError(f"Normalize: expected mean and std of one length, std positive, got {mean} and {std}")
 

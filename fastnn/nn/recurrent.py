@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastnn import init, ops
-from fastnn.checks import number, whole
-from fastnn.dtypes import get_default_dtype
+from fastnn.checks import flag, number, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
+from fastnn.nn.members import MOST_LAYERS, new_parameter
 from fastnn.nn.module import Module, Parameter
 from fastnn.nn.utils.rnn import PackedSequence
 from fastnn.ops.common import layer_input
@@ -53,22 +53,22 @@ class RNNBase(Module):
         super().__init__()
         name = type(self).__name__
         check_options(name, device=device, dtype=dtype)
-        if proj_size:
+        if flag(name, "proj_size", proj_size):
             raise ArgumentError(f"{name}: expected proj_size=0, got {proj_size!r}: put an nn.Linear behind the layer")
         self.input_size = whole(name, "input_size", input_size, 1)
         self.hidden_size = whole(name, "hidden_size", hidden_size, 1)
-        self.num_layers = whole(name, "num_layers", num_layers, 1)
-        self.bias, self.batch_first, self.bidirectional = bool(bias), bool(batch_first), bool(bidirectional)
+        self.num_layers = whole(name, "num_layers", num_layers, 1, MOST_LAYERS)
+        self.bias, self.batch_first = flag(name, "bias", bias), flag(name, "batch_first", batch_first)
+        self.bidirectional = flag(name, "bidirectional", bidirectional)
         self.dropout, self.proj_size = number(name, "dropout", dropout, 0, 1), 0
+        rows = GATES[self.mode] * self.hidden_size
         for layer in range(self.num_layers):
             size = self.input_size if layer == 0 else self.hidden_size * self.directions
             for suffix in self._suffixes(layer):
                 for part, columns in (("ih", size), ("hh", self.hidden_size)):
-                    weight = np.empty((GATES[self.mode] * self.hidden_size, columns), get_default_dtype())
-                    setattr(self, f"weight_{part}{suffix}", Parameter(weight))
+                    setattr(self, f"weight_{part}{suffix}", new_parameter(self, (rows, columns)))
                 for part in ("ih", "hh") if self.bias else ():
-                    empty = np.empty(GATES[self.mode] * self.hidden_size, get_default_dtype())
-                    setattr(self, f"bias_{part}{suffix}", Parameter(empty))
+                    setattr(self, f"bias_{part}{suffix}", new_parameter(self, (rows,)))
         self.reset_parameters()
 
     @property
@@ -248,10 +248,10 @@ class RNNCellBase(Module):
         self.input_size = whole(name, "input_size", input_size, 1)
         self.hidden_size = whole(name, "hidden_size", hidden_size, 1)
         rows = GATES[self.mode] * self.hidden_size
-        self.weight_ih = Parameter(np.empty((rows, self.input_size), get_default_dtype()))
-        self.weight_hh = Parameter(np.empty((rows, self.hidden_size), get_default_dtype()))
-        self.bias_ih = Parameter(np.empty(rows, get_default_dtype())) if bias else None
-        self.bias_hh = Parameter(np.empty(rows, get_default_dtype())) if bias else None
+        self.weight_ih = new_parameter(self, (rows, self.input_size))
+        self.weight_hh = new_parameter(self, (rows, self.hidden_size))
+        self.bias_ih = new_parameter(self, (rows,)) if flag(type(self).__name__, "bias", bias) else None
+        self.bias_hh = new_parameter(self, (rows,)) if flag(type(self).__name__, "bias", bias) else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -312,6 +312,6 @@ class LSTMCell(RNNCellBase):
 
 
 def _nonlinearity(name: str, nonlinearity: str) -> int:
-    if nonlinearity not in ("tanh", "relu"):
+    if not isinstance(nonlinearity, str) or nonlinearity not in ("tanh", "relu"):
         raise ArgumentError(f"{name}: expected nonlinearity 'tanh' or 'relu', got {nonlinearity!r}")
     return TANH if nonlinearity == "tanh" else RELU

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import ops
-from fastnn.checks import whole
+from fastnn.checks import entries, whole
 from fastnn.nn.module import Module
 from fastnn.tensors import Tensor
 
@@ -37,7 +37,8 @@ class Unflatten(Module):
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
         super().__init__()
         self.dim = whole("Unflatten", "dim", dim)
-        self.unflattened_size = tuple(whole("Unflatten", "unflattened_size", size) for size in unflattened_size)
+        sizes = entries("Unflatten", "unflattened_size", unflattened_size)
+        self.unflattened_size = tuple(whole("Unflatten", "unflattened_size", size) for size in sizes)
 
     def forward(self, x: Any) -> Tensor:
         x = x if isinstance(x, Tensor) else Tensor(x)

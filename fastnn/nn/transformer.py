@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import init, ops
+from fastnn.arrays import check_size
 from fastnn.checks import whole
+from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
 from fastnn.nn.attention import MultiheadAttention
@@ -17,6 +19,7 @@ from fastnn.nn.containers import ModuleList
 from fastnn.nn.dropout import Dropout
 from fastnn.nn.layer_norm import LayerNorm
 from fastnn.nn.linear import Linear
+from fastnn.nn.members import MOST_LAYERS
 from fastnn.nn.module import Module
 from fastnn.tensors import Tensor
 
@@ -120,7 +123,7 @@ class TransformerEncoder(Module):
         mask_check: bool = True,
     ) -> None:
         super().__init__()
-        self.num_layers = whole("TransformerEncoder", "num_layers", num_layers, 1)
+        self.num_layers = whole("TransformerEncoder", "num_layers", num_layers, 1, MOST_LAYERS)
         self.layers = ModuleList([copy.deepcopy(encoder_layer) for _ in range(self.num_layers)])
         self.norm = norm
 
@@ -137,7 +140,7 @@ class TransformerDecoder(Module):
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
         super().__init__()
-        self.num_layers = whole("TransformerDecoder", "num_layers", num_layers, 1)
+        self.num_layers = whole("TransformerDecoder", "num_layers", num_layers, 1, MOST_LAYERS)
         self.layers = ModuleList([copy.deepcopy(decoder_layer) for _ in range(self.num_layers)])
         self.norm = norm
 
@@ -191,11 +194,19 @@ class Transformer(Module):
         super().__init__()
         check_options("Transformer", device=device, dtype=dtype)
         sizes = d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias
-        self.encoder = custom_encoder or TransformerEncoder(
-            TransformerEncoderLayer(*sizes), num_encoder_layers, LayerNorm(d_model, layer_norm_eps, bias=bias)
+        self.encoder = (
+            custom_encoder
+            if custom_encoder is not None
+            else TransformerEncoder(
+                TransformerEncoderLayer(*sizes), num_encoder_layers, LayerNorm(d_model, layer_norm_eps, bias=bias)
+            )
         )
-        self.decoder = custom_decoder or TransformerDecoder(
-            TransformerDecoderLayer(*sizes), num_decoder_layers, LayerNorm(d_model, layer_norm_eps, bias=bias)
+        self.decoder = (
+            custom_decoder
+            if custom_decoder is not None
+            else TransformerDecoder(
+                TransformerDecoderLayer(*sizes), num_decoder_layers, LayerNorm(d_model, layer_norm_eps, bias=bias)
+            )
         )
         self.d_model, self.nhead, self.batch_first = d_model, nhead, batch_first
         for parameter in self.parameters():
@@ -223,4 +234,7 @@ class Transformer(Module):
     @staticmethod
     def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
         """(sz, sz), -infinity where a place would attend to a later one, 0 elsewhere."""
-        return Tensor(np.triu(np.full((sz, sz), -np.inf, dtype or np.float32), 1))
+        shape = (whole("generate_square_subsequent_mask", "sz", sz, 0),) * 2
+        check_size("generate_square_subsequent_mask", shape)
+        wanted = dtype_of("generate_square_subsequent_mask", np.float32 if dtype is None else dtype)
+        return Tensor(np.triu(np.full(shape, -np.inf), 1).astype(wanted))

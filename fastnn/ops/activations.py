@@ -10,8 +10,7 @@ import math
 from typing import Any
 
 from fastnn import random
-from fastnn.checks import number
-from fastnn.errors import ArgumentError
+from fastnn.checks import choice, flag, number
 from fastnn.ops.common import axis, floating
 from fastnn.ops.joining import where
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -239,10 +238,9 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
     x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2 (Hendrycks and Gimpel 2016).
     """
     x = floating(input)
-    if approximate == "none":
+    if isinstance(approximate, str) and approximate == "none":
         return GELU.apply(x)
-    if approximate != "tanh":
-        raise ArgumentError(f"gelu: expected approximate='none' or 'tanh', got {approximate!r}")
+    choice("gelu", "approximate", approximate, ("none", "tanh"))
     return x * sigmoid(x * (x * x * 0.044715 + 1) * math.sqrt(8 / math.pi))  # (1 + tanh(u))/2 = sigmoid(2u)
 
 
@@ -316,6 +314,6 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     """
     p = number("dropout", "p", p, 0, 1)
     x = floating(input)
-    if not training or p == 0:
+    if not (training is True or flag("dropout", "training", training)) or p == 0:
         return x
     return Dropout.apply(x, p=p)

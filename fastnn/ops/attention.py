@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.checks import flag
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.activations import dropout, softmax
 from fastnn.ops.common import floating
@@ -38,7 +39,7 @@ def scaled_dot_product_attention(
     >>> fnn.nn.functional.scaled_dot_product_attention(q, q, q, is_causal=True).shape
     (2, 4, 5, 8)
     """
-    if enable_gqa:
+    if flag("scaled_dot_product_attention", "enable_gqa", enable_gqa):
         raise ArgumentError("scaled_dot_product_attention: expected enable_gqa=False, all that fastnn has, got True")
     return attention(query, key, value, attn_mask, dropout_p, is_causal, scale)[0]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.dtypes import OF_TENSORS, dtype_of
-from fastnn.ops.common import tensor_of
+from fastnn.ops.common import axis, tensor_of
 from fastnn.ops.names import of
 from fastnn.ops.shaping import reshape
 from fastnn.tensors import Tensor
@@ -105,7 +105,7 @@ def element_size(input: Tensor) -> Any:
 def stride(input: Tensor, dim: Any = None) -> Any:
     """How many entries lie between neighbours along each dimension, or along `dim`."""
     strides = tuple(each // input.dtype.itemsize for each in input._data.strides)
-    return strides if dim is None else strides[dim]
+    return strides if dim is None else strides[axis("stride", dim, len(strides))]
 
 
 def data_ptr(input: Tensor) -> Any:

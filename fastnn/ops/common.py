@@ -47,6 +47,13 @@ def layer_input(op: str, x: Any, weight: Tensor) -> Tensor:
     return floating(x, weight.dtype)
 
 
+def weight_of(op: str, name: str, weight: Any) -> Tensor:
+    """A layer's weight or bias as a tensor, which it is as a rule; DTypeError for what is no array."""
+    if isinstance(weight, (Tensor, np.ndarray)):
+        return tensor_of(weight)
+    raise DTypeError(f"{op}: expected {name} to be a tensor, got {type(weight).__name__}")
+
+
 def pair(name: str, value: Size) -> tuple[int, int]:
     """An int stands for two; ArgumentError for anything but an int or two of them.
 
@@ -59,7 +66,8 @@ def pair(name: str, value: Size) -> tuple[int, int]:
 
 def sizes(name: str, value: Any, count: int) -> tuple[int, ...]:
     """An int, which stands for `count` of them, or so many ints; ArgumentError for anything else."""
-    all_of_them: Any = value if isinstance(value, (Sequence, np.ndarray)) and np.ndim(value) else (value,) * count
+    many = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) and getattr(value, "ndim", 1) != 0
+    all_of_them: Any = value if many else (value,) * count
     try:
         if len(all_of_them) == count and not any(isinstance(each, bool) for each in all_of_them):
             return tuple(map(operator.index, all_of_them))

@@ -7,7 +7,7 @@ from typing import Any
 from fastnn.backends.sums import total
 from fastnn.checks import whole
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.ops.common import Size, layer_input, low, tall, tall_shape, window
+from fastnn.ops.common import Size, layer_input, low, tall, tall_shape, weight_of, window
 from fastnn.ops.padding import pad
 from fastnn.tensors import Array, Context, Function, Tensor
 
@@ -229,7 +229,7 @@ def _transpose(
     op: str, dims: int, input: Any, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, output_padding: Any,
     groups: int, dilation: Any,
 ) -> Tensor:  # fmt: skip
-    x = layer_input(op, input, weight)
+    x, bias = layer_input(op, input, weight), None if bias is None else weight_of(op, "bias", bias)
     _check_layouts(op, dims, x, weight, f"(C, O/groups, {_KERNELS[dims]})")
     if x.shape[1] != weight.shape[0]:
         raise ShapeError(

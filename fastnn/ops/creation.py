@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.arrays import as_array
-from fastnn.checks import is_number, is_whole, number
+from fastnn.arrays import as_array, check_size
+from fastnn.checks import is_number, is_whole, number, shown, whole
 from fastnn.devices import cpu_only
 from fastnn.dtypes import dtype_of, get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
@@ -49,7 +49,9 @@ def sizes(op: str, size: tuple[Any, ...]) -> tuple[int, ...]:
         raise ArgumentError(f"{op}: expected sizes as integers, got {', '.join(map(repr, size)) or 'none'}")
     if any(each < 0 for each in given):
         raise ShapeError(f"{op}: expected sizes of at least 0, got {tuple(given)}")
-    return tuple(map(operator.index, given))
+    shape = tuple(map(operator.index, given))
+    check_size(op, shape)
+    return shape
 
 
 # ---- of given numbers ------------------------------------------------------------------------------------------------
@@ -68,7 +70,10 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     found, typed = _array_of(data)
     if dtype is None and not typed and found.dtype.kind == "f":
         dtype = get_default_dtype()
-    return _made("tensor", np.array(found, dtype_of("tensor", dtype)), None, device, requires_grad, rest)
+    wanted = dtype_of("tensor", dtype)
+    if found.dtype.kind not in "fiub":
+        raise DTypeError(f"Tensor: expected float32, float64, integers or booleans, got {found.dtype}")
+    return _made("tensor", np.array(found, wanted), None, device, requires_grad, rest)
 
 
 def _array_of(data: Any) -> tuple[Array, bool]:
@@ -137,11 +142,15 @@ def _full(
     op: str, shape: tuple[int, ...], value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False,
     **rest: Any,
 ) -> Tensor:  # fmt: skip
-    value = value.item() if isinstance(value, (Tensor, np.ndarray)) else value
-    if not (is_number(value) or isinstance(value, (bool, np.bool_)) or value != value):
-        raise ArgumentError(f"{op}: expected a number to fill with, got {value!r}")
+    value = value.item() if isinstance(value, (Tensor, np.ndarray)) and math.prod(value.shape) == 1 else value
+    if not (is_number(value) or isinstance(value, (bool, np.bool_))):
+        raise ArgumentError(f"{op}: expected a number to fill with, got {shown(value)}")
     kind = dtype_of(op, dtype) or (get_default_dtype() if isinstance(value, (float, np.floating)) else None)
-    return _made(op, np.full(shape, value, kind), None, device, requires_grad, rest)
+    try:
+        filled = np.full(shape, value, kind)
+    except (OverflowError, ValueError):  # of an integer type that is too small, or has no infinity
+        raise ArgumentError(f"{op}: expected a number that {kind} holds, got {value!r}") from None
+    return _made(op, filled, None, device, requires_grad, rest)
 
 
 def _filled(name: str, value: float, doc: str) -> Callable[..., Tensor]:
@@ -164,7 +173,7 @@ def full_like(
 ) -> Tensor:
     """`fill_value` everywhere, in the shape of `input`, of its type or `dtype`."""
     x = input if isinstance(input, Tensor) else Tensor(input)
-    options = {"dtype": dtype or x.dtype, "device": device, "requires_grad": requires_grad, **rest}
+    options = {"dtype": x.dtype if dtype is None else dtype, "device": device, "requires_grad": requires_grad, **rest}
     return full(x.shape, fill_value, **options)
 
 
@@ -185,27 +194,27 @@ def empty_like(input: Any, **options: Any) -> Tensor:
 
 def new_full(input: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, **options: Any) -> Tensor:
     """`fill_value` everywhere in the shape `size`, of this tensor's type or `dtype`."""
-    return full(size, fill_value, dtype=dtype or input.dtype, **options)
+    return full(size, fill_value, dtype=input.dtype if dtype is None else dtype, **options)
 
 
 def new_zeros(input: Tensor, *size: Any, dtype: Any = None, **options: Any) -> Tensor:
     """Zeros in the shape `size`, of this tensor's type or `dtype`."""
-    return zeros(*size, dtype=dtype or input.dtype, **options)
+    return zeros(*size, dtype=input.dtype if dtype is None else dtype, **options)
 
 
 def new_ones(input: Tensor, *size: Any, dtype: Any = None, **options: Any) -> Tensor:
     """Ones in the shape `size`, of this tensor's type or `dtype`."""
-    return ones(*size, dtype=dtype or input.dtype, **options)
+    return ones(*size, dtype=input.dtype if dtype is None else dtype, **options)
 
 
 def new_empty(input: Tensor, *size: Any, dtype: Any = None, **options: Any) -> Tensor:
     """A tensor of the shape `size` and this tensor's type or `dtype`, to be written to; it holds zeros."""
-    return empty(*size, dtype=dtype or input.dtype, **options)
+    return empty(*size, dtype=input.dtype if dtype is None else dtype, **options)
 
 
 def new_tensor(input: Tensor, data: Any, *, dtype: Any = None, **options: Any) -> Tensor:
     """A copy of `data` as a tensor of this tensor's type or `dtype`."""
-    return tensor(data, dtype=dtype or input.dtype, **options)
+    return tensor(data, dtype=input.dtype if dtype is None else dtype, **options)
 
 
 # ---- sequences -------------------------------------------------------------------------------------------------------
@@ -228,10 +237,12 @@ def arange(
     ]
     if bounds[2] == 0 or (bounds[1] - bounds[0]) / bounds[2] < 0:
         raise ArgumentError(f"arange: expected a step from start towards end, got {bounds[2]:g}")
-    whole = all(isinstance(value, int) for value in bounds)
+    integers = all(isinstance(value, int) for value in bounds)
     count = max(0, math.ceil((bounds[1] - bounds[0]) / bounds[2]))
+    check_size("arange", (count,))
     array = bounds[0] + np.arange(count) * bounds[2]
-    return _made("arange", array, dtype or (np.int64 if whole else get_default_dtype()), device, requires_grad, rest)
+    own = np.int64 if integers else get_default_dtype()
+    return _made("arange", array, own if dtype is None else dtype, device, requires_grad, rest)
 
 
 def linspace(
@@ -244,9 +255,9 @@ def linspace(
     >>> fnn.linspace(0, 1, 3)
     Tensor([0. , 0.5, 1. ])
     """
-    (count,) = sizes("linspace", (steps,))
+    (count,) = sizes("linspace", (whole("linspace", "steps", steps, 0),))
     array = np.linspace(number("linspace", "start", start), number("linspace", "end", end), count)
-    return _made("linspace", array, dtype or get_default_dtype(), device, requires_grad, rest)
+    return _made("linspace", array, get_default_dtype() if dtype is None else dtype, device, requires_grad, rest)
 
 
 def eye(
@@ -254,7 +265,8 @@ def eye(
 ) -> Tensor:
     """The identity matrix (n, n), or (n, m) with ones on its diagonal."""
     rows, columns = sizes("eye", (n, n if m is None else m))
-    return _made("eye", np.eye(rows, columns), dtype or get_default_dtype(), device, requires_grad, rest)
+    wanted = get_default_dtype() if dtype is None else dtype
+    return _made("eye", np.eye(rows, columns), wanted, device, requires_grad, rest)
 
 
 # ---- random numbers --------------------------------------------------------------------------------------------------
@@ -271,7 +283,7 @@ def _random(name: str, function: type[Function], doc: str) -> Any:
             raise DTypeError(f"{name}: expected float32 or float64, got {wanted}")
         found = drawn(function, name, shape, generator, dtype=wanted)
         _made(name, np.zeros(0), None, device, False, rest)
-        return found.requires_grad_() if requires_grad else found
+        return found.requires_grad_(requires_grad) if requires_grad is not False else found
 
     made.__name__ = made.__qualname__ = name
     made.__doc__ = doc
@@ -300,7 +312,7 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Any = No
     attributes = {"low": operator.index(low), "high": operator.index(high), "dtype": wanted}
     found = drawn(RandintLike, "randint", sizes("randint", (size,)), generator, **attributes)
     _made("randint", np.zeros(0), None, device, False, rest)
-    return found.requires_grad_() if requires_grad else found
+    return found.requires_grad_(requires_grad) if requires_grad is not False else found
 
 
 def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any = None, **options: Any) -> Tensor:
@@ -313,9 +325,10 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any
 def randperm(n: int, *, generator: Any = None, dtype: Any = np.int64, device: Any = None, requires_grad: bool = False,
              **rest: Any) -> Tensor:  # fmt: skip
     """0 to n - 1 in random order, int64."""
-    found = drawn(Permutation, "randperm", sizes("randperm", (n,)), generator, dtype=dtype_of("randperm", dtype))
+    count = sizes("randperm", (n,) if is_whole(n) else ((n,),))
+    found = drawn(Permutation, "randperm", count, generator, dtype=dtype_of("randperm", dtype))
     _made("randperm", np.zeros(0), None, device, False, rest)
-    return found.requires_grad_() if requires_grad else found
+    return found.requires_grad_(requires_grad) if requires_grad is not False else found
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any = None, **options: Any) -> Tensor:
@@ -327,10 +340,13 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
     """
     shape = size
     if size is None:
-        given = [np.shape(each) for each in (mean, std)]
         if not any(isinstance(each, (Tensor, np.ndarray)) for each in (mean, std)):
             raise ArgumentError("normal: expected size=, or a tensor as mean or std")
-        shape = np.broadcast_shapes(*given)
+        given = [Tensor(each).shape if not isinstance(each, Tensor) else each.shape for each in (mean, std)]
+        try:
+            shape = np.broadcast_shapes(*given)
+        except ValueError:
+            raise ShapeError(f"normal: expected shapes that broadcast, got {given[0]} and {given[1]}") from None
     if is_number(std):
         number("normal", "std", std, 0)
     like = next((each for each in (mean, std) if isinstance(each, Tensor)), None)

@@ -122,8 +122,10 @@ def linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     I differs.
     """
     x = layer_input("linear", input, weight)
-    if x.ndim == 2:
+    if x.ndim == 2 and weight.ndim == 2:
         return Linear.apply(x, weight, bias)
+    if weight.ndim != 2:
+        raise ShapeError(f"linear: expected weight of shape (O, I), got {weight.shape}")
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         raise ShapeError(
             f"linear: expected input of shape (N, {weight.shape[1]}), got {x.shape}"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import random
-from fastnn.checks import is_whole, whole
+from fastnn.checks import flag, is_whole, shown, whole
 from fastnn.devices import cpu_only
+from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.habits import check_options
 from fastnn.ops.names import of
@@ -60,7 +61,7 @@ class RandintLike(Function):
     def draw(
         source: np.random.Generator, shape: tuple[int, ...], *, low: int, high: int, dtype: np.dtype[Any]
     ) -> Array:
-        return source.integers(low, high, shape).astype(dtype)
+        return np.asarray(source.integers(low, high, shape)).astype(dtype)
 
     @staticmethod
     def forward(ctx: Context, x: Array, *, low: int, high: int, dtype: np.dtype[Any]) -> Array:
@@ -128,7 +129,7 @@ class Poisson(Function):
     def draw(source: np.random.Generator, x: Array) -> Array:
         if not (x >= 0).all():
             raise ArgumentError(f"poisson: expected means of at least 0, got {x[~(x >= 0)].flat[0]}")
-        return source.poisson(x).astype(x.dtype)
+        return np.asarray(source.poisson(x)).astype(x.dtype)  # NumPy gives an int for one rate
 
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
@@ -148,7 +149,7 @@ class Binomial(Function):
             )
         if not (n >= 0).all():
             raise ArgumentError(f"binomial: expected counts of at least 0, got {n[~(n >= 0)].flat[0]}")
-        return source.binomial(n.astype(np.int64), p).astype(p.dtype)
+        return np.asarray(source.binomial(n.astype(np.int64), p)).astype(p.dtype)
 
     @staticmethod
     def forward(ctx: Context, n: Array, p: Array) -> Array:
@@ -192,7 +193,10 @@ class Generator:
 
     def set_state(self, new_state: dict[str, Any]) -> Generator:
         """Go on from where get_state() was called."""
-        self.numpy.bit_generator.state = new_state
+        try:
+            self.numpy.bit_generator.state = new_state
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ArgumentError(f"set_state: expected what get_state() returned, got {shown(new_state)}") from error
         return self
 
 
@@ -235,7 +239,7 @@ def randn_like(
     check_options("randn_like", layout=layout, device=device, memory_format=memory_format)
     x = input if isinstance(input, Tensor) else Tensor(input)
     found = RandnLike.apply(x, dtype=_dtype("randn_like", x, dtype))
-    return found.requires_grad_() if requires_grad else found
+    return found.requires_grad_() if flag("randn_like", "requires_grad", requires_grad) else found
 
 
 def rand_like(
@@ -257,7 +261,7 @@ def rand_like(
     check_options("rand_like", layout=layout, device=device, memory_format=memory_format)
     x = input if isinstance(input, Tensor) else Tensor(input)
     found = RandLike.apply(x, dtype=_dtype("rand_like", x, dtype))
-    return found.requires_grad_() if requires_grad else found
+    return found.requires_grad_() if flag("rand_like", "requires_grad", requires_grad) else found
 
 
 def bernoulli(input: Any, p: Any = None, *, generator: Any = None, out: None = None) -> Tensor:
@@ -300,7 +304,7 @@ def multinomial(
     rows = x if x.ndim == 2 else x.reshape(1, -1)
     options: dict[str, Any] = {
         "num_samples": whole("multinomial", "num_samples", num_samples, 1),
-        "replacement": bool(replacement),
+        "replacement": flag("multinomial", "replacement", replacement),
     }
     if generator is None:
         found = Multinomial.apply(rows, **options)
@@ -326,7 +330,7 @@ def poisson(input: Any, generator: Any = None) -> Tensor:
 
 
 def _dtype(name: str, x: Tensor, dtype: DTypeLike | None) -> np.dtype[Any]:
-    wanted = x.dtype if dtype is None else np.dtype(dtype)
-    if wanted not in (np.float32, np.float64):
+    wanted = x.dtype if dtype is None else dtype_of(name, dtype)
+    if wanted is None or wanted not in (np.float32, np.float64):
         raise DTypeError(f"{name}: expected float32 or float64, got {wanted}: pass a float tensor")
     return wanted

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.checks import whole
+from fastnn.checks import choice, number, whole
 from fastnn.errors import ArgumentError
-from fastnn.ops.arithmetic import FLOATING, add, binary, clamp_numbers, mul, sub, true_divide
+from fastnn.ops.arithmetic import FLOATING, add, binary, clamp_numbers, mul, scaled, sub, true_divide
 from fastnn.ops.common import floating, sum_to, tensor_of
 from fastnn.ops.joining import where
 from fastnn.ops.logic import eq, isnan, lt
@@ -287,8 +287,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """
     if rounding_mode is None:
         return true_divide(input, other)
-    if rounding_mode not in ("trunc", "floor"):
-        raise ArgumentError(f"div: expected rounding_mode=None, 'trunc' or 'floor', got {rounding_mode!r}")
+    choice("div", "rounding_mode", rounding_mode, ("trunc", "floor"))
     input, other = (x.detach() if isinstance(x, Tensor) else x for x in (input, other))
     with np.errstate(divide="ignore", invalid="ignore"):
         rest = (fmod if rounding_mode == "trunc" else remainder)(input, other)
@@ -305,7 +304,7 @@ def floor_divide(input: Any, other: Any) -> Tensor:
 
 def round(input: Any, *, decimals: int = 0) -> Tensor:
     """The nearest number with so many decimals, of two the even one; its gradient is 0."""
-    if not whole("round", "decimals", decimals):
+    if not whole("round", "decimals", decimals, -300, 300):
         return rint(input)
     return div(rint(mul(input, 10.0**decimals)), 10.0**decimals)
 
@@ -323,7 +322,10 @@ def erfc(input: Any) -> Tensor:
 
 def logit(input: Any, eps: float | None = None) -> Tensor:
     """log(x / (1 - x)), x first brought between eps and 1 - eps."""
-    x = floating(input) if eps is None else clamp(floating(input), eps, 1 - eps)
+    x = floating(input)
+    if eps is not None:
+        eps = number("logit", "eps", eps, 0, 1)
+        x = clamp(x, eps, 1 - eps)
     return (x / (1 - x)).log()
 
 
@@ -334,12 +336,12 @@ def lerp(input: Any, end: Any, weight: Any) -> Tensor:
 
 def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
     """input + value · tensor1 · tensor2."""
-    return add(input, mul(tensor1, tensor2), alpha=value)
+    return add(input, scaled("addcmul", "value", mul(tensor1, tensor2), value))
 
 
 def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
     """input + value · tensor1 / tensor2."""
-    return add(input, true_divide(tensor1, tensor2), alpha=value)
+    return add(input, scaled("addcdiv", "value", true_divide(tensor1, tensor2), value))
 
 
 def nan_to_num(input: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.arrays import as_array
-from fastnn.errors import DTypeError, ShapeError
+from fastnn.checks import flag, number
+from fastnn.errors import DTypeError, FastnnError, ShapeError
 from fastnn.ops.arithmetic import Compare, abs, sub
 from fastnn.ops.common import tensor_of
 from fastnn.ops.names import of
@@ -30,6 +31,11 @@ def _of_two(name: str, ufunc: np.ufunc, doc: str) -> Any:
             return Compare.apply(input, other, ufunc=ufunc)
         except ShapeError:
             raise
+        except (AttributeError, OverflowError, TypeError) as error:
+            if isinstance(error, FastnnError):
+                raise
+            kinds = " and ".join(type(each).__name__ for each in (input, other))
+            raise DTypeError(f"{name}: expected numbers, got {kinds} ({error})") from None
         except ValueError:
             got = f"{tensor_of(input).shape} and {tensor_of(other).shape}"
             raise ShapeError(f"{name}: expected shapes that broadcast, got {got}") from None
@@ -61,7 +67,7 @@ def _bitwise(name: str, ufunc: np.ufunc, doc: str) -> Any:
     @functools.wraps(operator)
     def checked(input: Any, other: Any) -> Tensor:
         for each in (input, other):
-            dtype = each.dtype if hasattr(each, "dtype") else as_array(each).dtype
+            dtype = each.dtype if isinstance(each, (Tensor, np.ndarray)) else as_array(each).dtype
             if dtype.kind not in "biu":
                 raise DTypeError(f"{name}: expected booleans or integers, got {dtype}: write (x > 0) & (y > 0)")
         return operator(input, other)
@@ -125,8 +131,9 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
 def isclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:
     """Where |input - other| <= atol + rtol · |other|, or both are equal; with `equal_nan` NaN equals NaN."""
     a, b = _constant(input), _constant(other)
+    rtol, atol = number("isclose", "rtol", rtol, 0), number("isclose", "atol", atol, 0)
     close = le(abs(sub(a, b)), atol + rtol * abs(b)) & isfinite(b) | eq(a, b)
-    return close | isnan(a) & isnan(b) if equal_nan else close
+    return close | isnan(a) & isnan(b) if flag("isclose", "equal_nan", equal_nan) else close
 
 
 def allclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import whole
+from fastnn.checks import choice, whole
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.habits import check_options
+from fastnn.ops.common import tensor_of, weight_of
 from fastnn.ops.joining import cat
 from fastnn.tensors import Array, Context, Function, Tensor
 
@@ -64,6 +65,7 @@ def embedding(
     index = input if isinstance(input, Tensor) else Tensor(input)
     if index.dtype.kind not in "iu":
         raise DTypeError(f"embedding: expected integers, got {index.dtype}: x.astype(np.int64)")
+    weight = weight_of("embedding", "weight", weight)
     if weight.ndim != 2:
         raise ShapeError(f"embedding: expected weight of shape (V, D), got {weight.shape}")
     index = index if index.dtype == np.int64 else index.astype(np.int64)
@@ -101,15 +103,14 @@ def embedding_bag(
         "embedding_bag", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq,
         include_last_offset=include_last_offset, padding_idx=padding_idx,
     )  # fmt: skip
-    if mode not in ("sum", "mean", "max"):
-        raise ArgumentError(f"embedding_bag: expected mode 'sum', 'mean' or 'max', got {mode!r}")
+    choice("embedding_bag", "mode", mode, ("sum", "mean", "max"))
     if per_sample_weights is not None and mode != "sum":
         raise ArgumentError(f"embedding_bag: expected per_sample_weights with mode='sum' alone, got {mode!r}")
     rows = embedding(input, weight)
     if (rows.ndim == 3) != (offsets is None) or rows.ndim not in (2, 3):
         raise ShapeError(f"embedding_bag: expected input (B, L), or (n,) with offsets, got {rows.shape[:-1]}")
     if per_sample_weights is not None:
-        rows = rows * per_sample_weights.unsqueeze(-1)
+        rows = rows * tensor_of(per_sample_weights).unsqueeze(-1)
     if offsets is None:
         return rows.sum(1) if mode == "sum" else rows.mean(1) if mode == "mean" else rows.max(1)[0]
     if mode == "max":

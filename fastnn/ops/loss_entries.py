@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import number
+from fastnn.checks import flag, number
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import floating, loss_target
 from fastnn.ops.joining import where
@@ -142,7 +142,8 @@ def kl_div(
     With `log_target`, the target holds log t. "batchmean" divides the sum by the first dimension: that is the
     Kullback-Leibler divergence; "mean" divides by all entries, as in PyTorch.
     """
-    check_loss("kl_div", "sum" if reduction == "batchmean" else reduction, size_average, reduce)
+    batchmean = isinstance(reduction, str) and reduction == "batchmean"
+    check_loss("kl_div", "sum" if batchmean else reduction, size_average, reduce)
     x, t = _pair("kl_div", input, target)
     if log_target:
         losses = t.exp() * (t - x)
@@ -167,6 +168,7 @@ def poisson_nll_loss(
     """
     check_loss("poisson_nll_loss", reduction, size_average, reduce)
     x, t = _pair("poisson_nll_loss", input, target)
+    log_input, full = flag("poisson_nll_loss", "log_input", log_input), flag("poisson_nll_loss", "full", full)
     losses = x.exp() - t * x if log_input else x - t * (x + eps).log()
     if full:
         many = where(t > 1, t, 1.0)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.checks import number
-from fastnn.errors import ArgumentError, DTypeError, ShapeError
+from fastnn.checks import flag, number, whole
+from fastnn.errors import DTypeError, ShapeError
 from fastnn.ops.common import floating, loss_target
 from fastnn.ops.joining import where
 from fastnn.ops.loss import binary_cross_entropy_with_logits as _bce_with_logits
@@ -46,7 +46,7 @@ def triplet_margin_loss(
     check_loss("triplet_margin_loss", reduction, size_average, reduce)
     margin = number("triplet_margin_loss", "margin", margin, above=0)
     near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
-    if swap:
+    if flag("triplet_margin_loss", "swap", swap):
         other = pairwise_distance(positive, negative, p, eps)
         far = where(other < far, other, far)
     return reduced((near - far + margin).clamp(min=0), reduction)
@@ -65,7 +65,7 @@ def margin_ranking_loss(
     check_loss("margin_ranking_loss", reduction, size_average, reduce)
     a, b = same_shape("margin_ranking_loss", input1, input2)
     t = loss_target("margin_ranking_loss", target).astype(a.dtype)
-    return reduced((margin - t * (a - b)).clamp(min=0), reduction)
+    return reduced((number("margin_ranking_loss", "margin", margin) - t * (a - b)).clamp(min=0), reduction)
 
 
 def cosine_embedding_loss(
@@ -136,8 +136,8 @@ def multi_margin_loss(
 ) -> Tensor:
     """sum over the other classes c of weight[y]·max(0, margin - x_y + x_c)^p / C: scores (N, C), labels y (N,)."""
     check_loss("multi_margin_loss", reduction, size_average, reduce)
-    if p not in (1, 2):
-        raise ArgumentError(f"multi_margin_loss: expected p of 1 or 2, got {p!r}")
+    margin = number("multi_margin_loss", "margin", margin)
+    p = whole("multi_margin_loss", "p", p, 1, 2, "p of 1 or 2")
     x, labels = floating(input), loss_target("multi_margin_loss", target)
     if x.ndim != 2 or labels.shape != x.shape[:1]:
         raise ShapeError(f"multi_margin_loss: expected scores (N, C), labels (N,), got {x.shape}, {labels.shape}")

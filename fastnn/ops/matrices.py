@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.checks import number, whole
+from fastnn.checks import flag, number, whole
 from fastnn.errors import ShapeError
 from fastnn.ops import factors
 from fastnn.ops.common import axis, floating
@@ -167,6 +167,7 @@ def cholesky(A: Any, upper: bool = False) -> Tensor:
 
 def triangle_of(x: Tensor, upper: bool, *, check: bool) -> Tensor:
     """Cholesky's triangle; without `check` NaN where there is none."""
+    upper = flag("cholesky", "upper", upper)
     return mt(triangle_of(mt(x), False, check=check)) if upper else factors.Cholesky.apply(x, check=check)
 
 
@@ -174,7 +175,7 @@ def cholesky_solve(B: Any, L: Any, upper: bool = False) -> Tensor:
     """x of A @ x = B, where L (..., N, N) is A's triangle, as `cholesky` gives it: B (..., N, K) -> (..., N, K)."""
     lower, b = square("cholesky_solve", L), matrix("cholesky_solve", B)
     check_stacks("cholesky_solve", lower.shape, b.shape)
-    lower = mt(triu(lower)) if upper else tril(lower)
+    lower = mt(triu(lower)) if flag("cholesky_solve", "upper", upper) else tril(lower)
     half = factors.Solve.apply(lower, b)
     return factors.Solve.apply(mt(lower), half)
 
@@ -192,7 +193,7 @@ def qr(input: Any, some: bool = True) -> QR:
     if rows < columns:  # R of the further columns is Qᵀ times these
         first = qr(x[..., :rows])
         return QR(first.Q, cat((first.R, matmul(mt(first.Q), x[..., rows:])), -1))
-    complete = not some and rows > columns
+    complete = not flag("qr", "some", some) and rows > columns
     size = rows if complete else columns
     return QR(*factors.unpacked(factors.Qr.apply(x, complete=complete), (rows, size), (size, columns)))
 
@@ -209,6 +210,7 @@ def parts_of(op: str, x: Any, full: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 def svd(input: Any, some: bool = True, compute_uv: bool = True) -> USV:
     """As `linalg.svd`, with V in the place of V.T; `some` is not full_matrices. Without `compute_uv` U and V are 0."""
+    some, compute_uv = flag("svd", "some", some), flag("svd", "compute_uv", compute_uv)
     u, s, vh = parts_of("svd", input, not some and compute_uv)
     if compute_uv:
         return USV(u, s, mt(vh))

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import is_whole, whole
+from fastnn.arrays import check_size
+from fastnn.checks import choice, is_whole, shown, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import axes, axis, tensor_of
 from fastnn.ops.joining import cat, stack, where
@@ -65,7 +66,7 @@ def split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> tuple[Tenso
 
 def split_with_sizes(input: Any, split_sizes: Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Parts of these sizes along `dim`."""
-    return split(input, list(split_sizes), dim)
+    return split(input, _sizes("split_with_sizes", (split_sizes,)), dim)
 
 
 def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
@@ -76,7 +77,7 @@ def chunk(input: Any, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     [(2, 2), (2, 2), (1, 2)]
     """
     x = tensor_of(input)
-    whole("chunk", "chunks", chunks, 1)
+    chunks = whole("chunk", "chunks", chunks, 1, 1 << 16)
     length = x.shape[axis("chunk", dim, x.ndim)]
     return split(x, -(-length // chunks), dim) if length else split(x, [0] * chunks, dim)
 
@@ -87,7 +88,7 @@ def tensor_split(input: Any, indices_or_sections: Any, dim: int = 0) -> tuple[Te
     dim = axis("tensor_split", dim, x.ndim)
     length = x.shape[dim]
     if is_whole(indices_or_sections):
-        count = whole("tensor_split", "sections", indices_or_sections, 1, 1 << 20)
+        count = whole("tensor_split", "sections", indices_or_sections, 1, 1 << 16)
         ends = np.cumsum([length // count + (i < length % count) for i in range(count)]).tolist()[:-1]
     else:
         ends = list(_sizes("tensor_split", (indices_or_sections,)))
@@ -112,8 +113,8 @@ def narrow(input: Any, dim: int, start: Any, length: int) -> Tensor:
     x = tensor_of(input)
     dim = axis("narrow", dim, x.ndim)
     size = x.shape[dim]
-    start = operator.index(start.item() if isinstance(start, Tensor) else start)
-    start += size if start < 0 else 0
+    start = whole("narrow", "start", start.item() if isinstance(start, Tensor) else start)
+    start, length = start + (size if start < 0 else 0), whole("narrow", "length", length, 0)
     if not 0 <= start <= start + length <= size:
         raise ShapeError(f"narrow: expected start and length within {size}, got {start} and {length}")
     return _sliced(x, dim, slice(start, start + length))
@@ -184,6 +185,8 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, outpu
     counts = tensor_of(repeats).detach().data
     if counts.ndim != 1 or len(counts) not in (1, x.shape[dim]):
         raise ShapeError(f"repeat_interleave: expected {x.shape[dim]} numbers of repeats, got shape {counts.shape}")
+    if counts.dtype.kind not in "iu" or counts.min(initial=0) < 0:
+        raise ArgumentError(f"repeat_interleave: expected whole numbers of at least 0, got {shown(repeats)}")
     return index_select(x, dim, np.repeat(np.arange(x.shape[dim]), counts))
 
 
@@ -209,10 +212,17 @@ def flipud(input: Any) -> Tensor:
     return flip(input, 0)
 
 
+def _two(op: str, dims: Any) -> tuple[int, ...]:
+    found = _sizes(op, (dims,))
+    if len(found) != 2:
+        raise ArgumentError(f"{op}: expected two dimensions, got {dims!r}")
+    return found
+
+
 def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     """Turned by 90 degrees, k times, from the first of two dimensions towards the second."""
     x = tensor_of(input)
-    a, b = (axis("rot90", d, x.ndim) for d in dims)
+    a, b = (axis("rot90", d, x.ndim) for d in _two("rot90", dims))
     turns = whole("rot90", "k", k) % 4
     if turns == 2:
         return flip(x, a, b)
@@ -283,18 +293,27 @@ def _triangle(op: str, input: Any, diagonal: int, *, lower: bool) -> Tensor:
     x = tensor_of(input)
     if x.ndim < 2:
         raise ShapeError(f"{op}: expected matrices, got {x.shape}")
-    kept = np.tri(x.shape[-2], x.shape[-1], k=whole(op, "diagonal", diagonal) - (not lower), dtype=bool)
+    kept = np.tri(
+        x.shape[-2], x.shape[-1], k=whole(op, "diagonal", diagonal, -(2**62), 2**62) - (not lower), dtype=bool
+    )
     return where(kept if lower else ~kept, x, Tensor(np.zeros((), x.dtype)))
 
 
 def tril_indices(row: int, col: int, offset: int = 0, **options: Any) -> Tensor:
     """The places of the lower triangle, (2, count) int64."""
-    return Tensor(np.stack(np.tril_indices(row, offset, col)))
+    return _triangle_places("tril_indices", np.tril, row, col, offset)
 
 
 def triu_indices(row: int, col: int, offset: int = 0, **options: Any) -> Tensor:
     """The places of the upper triangle, (2, count) int64."""
-    return Tensor(np.stack(np.triu_indices(row, offset, col)))
+    return _triangle_places("triu_indices", np.triu, row, col, offset)
+
+
+def _triangle_places(op: str, triangle: Any, row: int, col: int, offset: int) -> Tensor:
+    shape = whole(op, "row", row, 0), whole(op, "col", col, 0)
+    check_size(op, shape)
+    offset = whole(op, "offset", offset, -(2**62), 2**62)
+    return Tensor(np.stack(np.nonzero(triangle(np.ones(shape, bool), offset))))
 
 
 def _on_diagonal(rows: int, columns: int, offset: int) -> tuple[Any, Any]:
@@ -310,13 +329,18 @@ def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tenso
     if a == b:
         raise ShapeError(f"diagonal: expected two dimensions, got {dim1} twice")
     x = movedim(x, (a, b), (-2, -1))
+    offset = whole("diagonal", "offset", offset, -(2**62), 2**62)
     return Pick.apply(x, *_on_diagonal(x.shape[-2], x.shape[-1], offset), key=(..., SLOT, SLOT))
 
 
 def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
     """Matrices that hold the last dimension in a diagonal, and 0 elsewhere, in the dimensions dim1 and dim2."""
     x = tensor_of(input)
+    if not x.ndim:
+        raise ShapeError("diag_embed: expected at least one dimension, got a number")
+    offset = whole("diag_embed", "offset", offset, -(2**62), 2**62)
     size = x.shape[-1] + abs(offset)
+    check_size("diag_embed", (*x.shape[:-1], size, size))
     zeros = Tensor(np.zeros((*x.shape[:-1], size, size), x.dtype))
     return movedim(
         Put.apply(zeros, x, *_on_diagonal(size, size, offset), key=(..., SLOT, SLOT)), (-2, -1), (dim1, dim2)
@@ -339,8 +363,8 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
     given = [
         tensor_of(x) for x in (tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors)
     ]
-    if indexing not in (None, "ij", "xy"):
-        raise ArgumentError(f"meshgrid: expected indexing 'ij' or 'xy', got {indexing!r}")
+    if indexing is not None:
+        choice("meshgrid", "indexing", indexing, ("ij", "xy"))
     if any(x.ndim > 1 for x in given):
         raise ShapeError(f"meshgrid: expected vectors, got {', '.join(str(x.shape) for x in given)}")
     order = list(range(len(given)))

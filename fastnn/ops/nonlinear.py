@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import number
+from fastnn.checks import flag, number
 from fastnn.errors import ShapeError
 from fastnn.ops.activations import dropout as drop_entries
 from fastnn.ops.activations import elu, sigmoid, softmax, softplus, tanh
 from fastnn.ops.arithmetic import abs as absolute
-from fastnn.ops.common import axis, floating
+from fastnn.ops.common import axis, floating, weight_of
 from fastnn.ops.draws import rand_like
 from fastnn.ops.elementwise import clamp
 from fastnn.ops.joining import where
@@ -94,6 +94,7 @@ def prelu(input: Any, weight: Tensor) -> Tensor:
 
     Raises ShapeError for weights of another number.
     """
+    weight = weight_of("prelu", "weight", weight)
     x = floating(input, weight.dtype)
     channels = x.shape[1] if x.ndim > 1 else 1
     if weight.numel() not in (1, channels):
@@ -128,7 +129,7 @@ def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float =
     x = floating(logits)
     noise = -(-rand_like(x).clamp(min=float(np.finfo(x.dtype).tiny)).log()).log()
     soft = softmax((x + noise) / number("gumbel_softmax", "tau", tau, above=0), dim)
-    if not hard:
+    if not flag("gumbel_softmax", "hard", hard):
         return soft
     largest = soft.argmax(dim, keepdim=True)
     return (soft * 0).detach().scatter(dim, largest, 1.0) - soft.detach() + soft
@@ -156,7 +157,7 @@ def _drop_channels(op: str, single: int, input: Any, p: float, training: bool) -
     x, p = floating(input), number(op, "p", p, 0, 1)
     if x.ndim < 2:
         raise ShapeError(f"{op}: expected input of shape (N, C, ...), got {x.shape}")
-    if not training or p == 0:
+    if not flag(op, "training", training) or p == 0:
         return x
     first = 1 if x.ndim == single else 2
     return x * drop_entries(Tensor(np.ones((*x.shape[:first], *(1,) * (x.ndim - first)), x.dtype)), p)
@@ -167,7 +168,7 @@ def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: b
     (Klambauer et al. 2017); `input` itself unless training.
     """
     x, p = floating(input), number("alpha_dropout", "p", p, 0, 1)
-    if not training or p == 0:
+    if not flag("alpha_dropout", "training", training) or p == 0:
         return x
     if p == 1:
         return x * 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.checks import number
 from fastnn.errors import ArgumentError, DTypeError, ShapeError, StateError
 from fastnn.ops.common import floating
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -259,6 +260,7 @@ def instance_norm(
         raise ShapeError(f"instance_norm: expected more than one value per channel, got {x.shape}")
     if not x.numel():
         return x
+    eps = number("instance_norm", "eps", eps, 0)
     y = batch_norm_training(x.reshape(1, n * c, *plane), eps=eps).reshape(x.shape)
     for name, tensor in (("weight", weight), ("bias", bias)):
         if tensor is not None and tensor.shape != (c,):

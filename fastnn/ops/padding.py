@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends.checks import empty
-from fastnn.checks import number
+from fastnn.checks import choice, number
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import sizes
 from fastnn.ops.joining import Cat
@@ -57,7 +57,8 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     Tensor([1., 2., 9.])
     """
     x = input if isinstance(input, Tensor) else Tensor(input)
-    if not isinstance(pad, (Sequence, np.ndarray)) or len(pad) % 2 or isinstance(pad, str):
+    many = isinstance(pad, (Sequence, np.ndarray)) and not isinstance(pad, str) and getattr(pad, "ndim", 1) != 0
+    if not many or len(pad) % 2:
         raise ArgumentError(f"pad: expected pairs of numbers, (left, right, top, bottom), got {pad!r}")
     counts = sizes("pad", pad, len(pad)) if len(pad) else ()
     if len(counts) > 2 * x.ndim:
@@ -68,14 +69,13 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     if any(count < 0 for count in counts):
         x = x[tuple(slice(max(0, -b), size - max(0, -a)) for size, (b, a) in zip(x.shape, pairs, strict=True))]
         pairs = [(max(0, before), max(0, after)) for before, after in pairs]
+    choice("pad", "mode", mode, ("constant", "reflect", "replicate", "circular"))
     if mode == "constant":
         value = 0.0 if value is None else number("pad", "value", value, finite=False)
         if not any(map(any, pairs)):
             return x
         before, after = zip(*pairs, strict=True)
         return Pad.apply(x, before=before, after=after, value=value)
-    if mode not in _BESIDE:
-        raise ArgumentError(f"pad: expected mode 'constant', 'reflect', 'replicate' or 'circular', got {mode!r}")
     if value not in (None, 0):
         raise ArgumentError(f"pad: expected a value with mode='constant' alone, got {value!r} with {mode!r}")
     for dim, pair in enumerate(pairs):

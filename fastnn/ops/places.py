@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastnn.arrays import as_array
-from fastnn.checks import is_number
+from fastnn.checks import choice, entries, flag, is_number
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, GraphError, ShapeError
+from fastnn.ops.arithmetic import scaled
 from fastnn.ops.common import axis, sum_to, tensor_of
 from fastnn.ops.joining import where
 from fastnn.ops.keys import SLOT, Key, added, filled, flat, spread
@@ -109,7 +110,11 @@ def _key(x: Tensor, key: Any) -> tuple[Key, list[Any]]:
             parts.append(SLOT)
             places.append(part)
         else:
-            array = part.data.astype(bool) if _is_byte_mask(part) else as_array(getattr(part, "data", part))
+            array = (
+                part.data.astype(bool)
+                if _is_byte_mask(part)
+                else as_array(part.data if isinstance(part, Tensor) else part)
+            )
             array = array.astype(np.int64) if array.size == 0 and array.dtype.kind == "f" else array
             if array.dtype.kind == "b" and array.ndim:
                 _check_mask(x, parts, places, array)
@@ -128,7 +133,7 @@ def _key(x: Tensor, key: Any) -> tuple[Key, list[Any]]:
 
 
 def _listed(part: Any) -> Any:
-    return np.asarray([each.data if isinstance(each, Tensor) and tracer() is None else each for each in part])
+    return as_array([each.data if isinstance(each, Tensor) and tracer() is None else each for each in part])
 
 
 def _is_byte_mask(part: Any) -> bool:
@@ -164,7 +169,9 @@ def index(x: Tensor, key: Any) -> Tensor:
         if any(isinstance(part, int) for part in parts):  # PyTorch takes integers first, NumPy as arrays among others
             x, parts = Index.apply(x, index=_alone(x, parts)), tuple(p for p in parts if not isinstance(p, int))
         return Pick.apply(x, *places, key=parts)
-    except IndexError as error:
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
+        if isinstance(error, FastnnError):
+            raise
         raise ShapeError(f"index: {error} (input is {x.shape})") from None
 
 
@@ -197,7 +204,7 @@ def set_index(x: Tensor, key: Any, value: Any) -> None:
                 target, parts = target[_alone(x, parts)], tuple(p for p in parts if not isinstance(p, int))
             target[filled(parts, places)] = values._data
             wrote(x._data)
-    except (IndexError, ValueError) as error:
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
         if isinstance(error, FastnnError):
             raise
         raise ShapeError(f"x[...] = ...: {error} (x is {x.shape})") from None
@@ -220,6 +227,8 @@ def _along(op: str, x: Tensor, dim: int, index: Any, *, fits: bool = True) -> tu
     dim = axis(op, dim, max(x.ndim, 1))
     if found.ndim == 0 and x.ndim == 1:  # a number counts as a vector of one
         found = found.reshape(1)
+    if not x.ndim:
+        raise ShapeError(f"{op}: expected a tensor of at least one dimension, got a number")
     if found.ndim != x.ndim:
         raise ShapeError(f"{op}: expected an index of {x.ndim} dimensions, as input has, got {found.shape}")
     if fits and any(have > size for d, (have, size) in enumerate(zip(found.shape, x.shape, strict=True)) if d != dim):
@@ -232,11 +241,13 @@ def _along(op: str, x: Tensor, dim: int, index: Any, *, fits: bool = True) -> tu
     return (SLOT,) * x.ndim, places
 
 
-def _within(op: str, call: Any, *args: Any, **attributes: Any) -> Tensor:
-    """call(...), with NumPy's word for an index out of range as a ShapeError."""
+def _within(op: str, call: Any, *args: Any, **attributes: Any) -> Any:
+    """call(...), with NumPy's word for an index out of range, and for values that do not fit, as a ShapeError."""
     try:
         return call(*args, **attributes)
-    except IndexError as error:
+    except (IndexError, OverflowError, ValueError) as error:
+        if isinstance(error, FastnnError):
+            raise
         raise ShapeError(f"{op}: {error}") from None
 
 
@@ -265,7 +276,9 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
         return gather(x.reshape(-1), 0, found.reshape(-1))
     dim = axis("take_along_dim", dim, x.ndim)
     shapes = [[1 if d == dim else size for d, size in enumerate(each.shape)] for each in (x, found)]
-    whole = list(np.broadcast_shapes(*map(tuple, shapes)))
+    if x.ndim != found.ndim:
+        raise ShapeError(f"take_along_dim: expected indices of {x.ndim} dimensions, got {found.shape}")
+    whole = list(_within("take_along_dim", np.broadcast_shapes, *map(tuple, shapes)))
     x_shape, i_shape = ((*whole[:dim], each.shape[dim], *whole[dim + 1 :]) for each in (x, found))
     return gather(expand(x, x_shape), dim, expand(found, i_shape))
 
@@ -288,7 +301,10 @@ def index_select(input: Any, dim: int, index: Any) -> Tensor:
 def _values(op: str, x: Tensor, src: Any, shape: tuple[int, ...]) -> Tensor:
     """What is written: a number for all, or the first entries of a tensor; in x's type."""
     if is_number(src):
-        return Tensor(np.asarray(src, x.dtype))
+        try:
+            return Tensor(np.asarray(src, x.dtype))
+        except (OverflowError, ValueError):
+            raise ArgumentError(f"{op}: expected a number that {x.dtype} holds, got {src}") from None
     values = tensor_of(src)
     if values.ndim != len(shape) or any(size > have for size, have in zip(shape, values.shape, strict=False)):
         raise ShapeError(f"{op}: expected values of at least the index's shape {shape}, got {values.shape}")
@@ -312,8 +328,7 @@ def scatter(
     x, src = tensor_of(input), value if src is None else src
     if reduce is not None:
         kinds = {"add": "sum", "multiply": "prod"}
-        if reduce not in kinds:
-            raise ArgumentError(f"scatter: expected reduce=None, 'add' or 'multiply', got {reduce!r}")
+        choice("scatter", "reduce", reduce, kinds)
         return scatter_reduce(x, dim, index, expand(_values("scatter", x, src, ()), _indices("scatter", index).shape)
                               if is_number(src) else src, kinds[reduce])  # fmt: skip
     key, places = _along("scatter", x, dim, index)
@@ -341,6 +356,8 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
     key, places = _along("scatter_reduce", x, dim, index)
     shape = places[axis("scatter_reduce", dim, x.ndim)].shape
     values = _values("scatter_reduce", x, src, shape)
+    choice("scatter_reduce", "reduce", reduce, ("sum", "mean", "prod", "amax", "amin"))
+    include_self = flag("scatter_reduce", "include_self", include_self)
     if reduce in ("sum", "mean"):
         ones = Tensor(np.broadcast_to(np.ones((), x.dtype), shape))
         count = Spread.apply(ones, *places, key=key, shape=x.shape)
@@ -350,8 +367,6 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
             return sums
         return sums / (count + 1 if include_self else where(count > 0, count, 1))
     ufuncs = {"prod": (np.multiply, 1), "amax": (np.maximum, -np.inf), "amin": (np.minimum, np.inf)}
-    if reduce not in ufuncs:
-        raise ArgumentError(f"scatter_reduce: expected 'sum', 'mean', 'prod', 'amax' or 'amin', got {reduce!r}")
     ufunc, neutral = ufuncs[reduce]
     found, added = (each if reduce == "prod" else each.detach() for each in (x, values))
     y, full = np.array(as_array(found)), filled(key, [as_array(place) for place in places])
@@ -382,7 +397,7 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1
     """`input` with alpha times the slices of `source` added to those along `dim` whose places `index` holds."""
     x, source = tensor_of(input), tensor_of(source)
     key, found = _rows("index_add", x, dim, index, source)
-    source = source.astype(x.dtype) if alpha == 1 else source.astype(x.dtype) * alpha
+    source = scaled("index_add", "alpha", source.astype(x.dtype), alpha)
     return x + _within("index_add", Spread.apply, source, found, key=key, shape=x.shape)
 
 
@@ -403,11 +418,11 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
 def index_put(input: Any, indices: tuple[Any, ...], values: Any, accumulate: bool = False) -> Tensor:
     """`input` with input[indices] = values, or += with `accumulate`, which adds up what comes to one place."""
     x = tensor_of(input)
-    parts, places = _key(x, tuple(indices))
+    parts, places = _key(x, tuple(entries("index_put", "indices", indices)))
     values = tensor_of(values).astype(x.dtype)
-    if not accumulate:
+    if not flag("index_put", "accumulate", accumulate):
         return _within("index_put", Put.apply, x, values, *places, key=parts)
-    shape = np.broadcast_to(np.zeros(()), x.shape)[filled(parts, places)].shape
+    shape = _within("index_put", lambda: np.broadcast_to(np.zeros(()), x.shape)[filled(parts, places)].shape)
     return x + _within("index_put", Spread.apply, expand(values, shape), *places, key=parts, shape=x.shape)
 
 
@@ -430,8 +445,9 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """
     x, mask = tensor_of(input), _mask("masked_fill", mask)
     value = value.reshape(()) if isinstance(value, Tensor) and value.numel() == 1 else value
-    if not is_number(value) and not isinstance(value, bool) and np.ndim(value):
-        raise ShapeError(f"masked_fill: expected one value, got shape {np.shape(value)}: fnn.where takes tensors")
+    value = value if is_number(value) or isinstance(value, bool) else tensor_of(value)
+    if isinstance(value, Tensor) and value.ndim:
+        raise ShapeError(f"masked_fill: expected one value, got shape {value.shape}: fnn.where takes tensors")
     return where(mask, tensor_of(value).astype(x.dtype), x)
 
 
@@ -460,7 +476,7 @@ def nonzero(input: Any, *, as_tuple: bool = False) -> Any:
     """The places of the entries that are not 0: (count, ndim) int64, or with `as_tuple` a vector for each dimension."""
     x = tensor_of(input)
     places = np.nonzero(np.atleast_1d(x.detach().data))
-    if as_tuple:
+    if flag("nonzero", "as_tuple", as_tuple):
         return tuple(map(Tensor, places))
     return Tensor(np.stack(places, 1) if x.ndim else np.zeros((len(places[0]), 0), np.int64))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import is_whole, number
+from fastnn.checks import entries, is_whole, number, text
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import Dim, axes, axis, floating, tensor_of
@@ -90,6 +90,7 @@ ger = outer
 
 
 def _added(input: Any, product: Tensor, beta: float, alpha: float) -> Tensor:
+    beta, alpha = number("beta", "beta", beta, finite=False), number("alpha", "alpha", alpha, finite=False)
     product = product if alpha == 1 else product * alpha
     return product if beta == 0 else product + (input if beta == 1 else input * beta)
 
@@ -147,7 +148,10 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Tensor:
     if is_whole(dims):
         left, right = list(range(a.ndim - dims, a.ndim)), list(range(dims))
     else:
-        left, right = ([each] if is_whole(each) else list(each) for each in dims)
+        pair = entries("tensordot", "dims", dims)
+        if len(pair) != 2:
+            raise ArgumentError(f"tensordot: expected a number of dimensions, or two lists of them, got {dims!r}")
+        left, right = ([each] if is_whole(each) else entries("tensordot", "dims", each) for each in pair)
     left, right = [axis("tensordot", d, a.ndim) for d in left], [axis("tensordot", d, b.ndim) for d in right]
     if [a.shape[d] for d in left] != [b.shape[d] for d in right]:
         raise ShapeError(
@@ -181,7 +185,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     """
     given = operands[0] if len(operands) == 1 and isinstance(operands[0], (tuple, list)) else operands
     tensors = [tensor_of(x) for x in given]
-    labels, kept = _labels(equation, [x.ndim for x in tensors])
+    labels, kept = _labels(text("einsum", "equation", equation), [x.ndim for x in tensors])
     sizes: dict[Any, int] = {}
     parts: list[tuple[Tensor, list[Any]]] = []
     for x, names in zip(tensors, labels, strict=True):
@@ -315,9 +319,11 @@ def norm(input: Any, p: Any = "fro", dim: Dim = None, keepdim: bool = False, *, 
     """
     wanted = dtype_of("norm", dtype)
     x = floating(input) if wanted is None else tensor_of(input).astype(wanted)
-    if p == "nuc" or (isinstance(p, str) and p not in ("fro", "inf", "-inf")):
-        raise ArgumentError(f"norm: expected a number, infinity or 'fro', got {p!r}")
-    order = 2.0 if p in (None, "fro") else number("norm", "p", float(p), finite=False)
+    if isinstance(p, str) and p in ("inf", "-inf"):
+        p = float(p)
+    if p is None or (isinstance(p, str) and p == "fro"):
+        p = 2.0
+    order = number("norm", "p", p, finite=False, expected="a number, infinity or 'fro'")
     return _power_norm(x, order, axes("norm", dim, x.ndim), keepdim)
 
 

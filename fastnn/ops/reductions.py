@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fastnn.checks import is_whole, number
+from fastnn.checks import is_whole, number, shown
 from fastnn.dtypes import dtype_of
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError, FastnnError, ShapeError
 from fastnn.ops.common import Dim, axes, axis, floating
 from fastnn.ops.joining import where
 from fastnn.ops.logic import ne
@@ -97,10 +99,25 @@ def numpys_names(function: F) -> F:
             for name, own in (("axis", "dim"), ("keepdims", "keepdim")):
                 if name in options:
                     options[own] = options.pop(name)
-        return function(input if isinstance(input, Tensor) else Tensor(input), *args, **options)  # type: ignore[operator]
+        try:
+            return function(input if isinstance(input, Tensor) else Tensor(input), *args, **options)  # type: ignore[operator]
+        except (OverflowError, TypeError, ValueError) as error:
+            if not isinstance(error, FastnnError):
+                _check_keepdim(function, args, options)
+            raise
 
     called.takes_axis = True  # type: ignore[attr-defined]
     return called  # type: ignore[return-value]
+
+
+def _check_keepdim(function: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """ArgumentError where keepdim is what made NumPy raise: looked at then, and not in every call."""
+    with suppress(TypeError):  # of arguments that the function does not take
+        given = inspect.signature(function).bind(None, *args, **options).arguments
+        if not isinstance(given.get("keepdim", False), (bool, np.bool_)):
+            raise ArgumentError(
+                f"{function.__name__}: expected keepdim to be True or False, got {shown(given['keepdim'])}"
+            )
 
 
 def _typed(op: str, x: Tensor, dtype: Any) -> Tensor:

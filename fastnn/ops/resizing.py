@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import number, whole
+from fastnn.checks import choice, number, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import Size, floating, pair
 from fastnn.ops.conv import conv_transpose2d
@@ -81,8 +81,7 @@ def interpolate(
     Tensor([[[1., 2., 3.]]])
     """
     x = floating(input)
-    if mode not in _DIMENSIONS:
-        raise ArgumentError(f"interpolate: expected mode to be one of {', '.join(_DIMENSIONS)}, got {mode!r}")
+    choice("interpolate", "mode", mode, _DIMENSIONS)
     if x.ndim not in _DIMENSIONS[mode] or 0 in x.shape[1:]:
         expected = " or ".join({3: "(N, C, L)", 4: "(N, C, H, W)"}[n] for n in _DIMENSIONS[mode])
         raise ShapeError(f"interpolate: expected input of shape {expected} with {mode!r}, got {x.shape}")

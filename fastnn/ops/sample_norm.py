@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import whole
-from fastnn.errors import ShapeError
-from fastnn.ops.common import floating
+from fastnn.checks import entries, is_whole, number, whole
+from fastnn.errors import ArgumentError, ShapeError
+from fastnn.ops.common import floating, weight_of
 from fastnn.ops.padding import pad
 from fastnn.tensors import Array, Context, Function, Tensor
 
@@ -76,16 +76,22 @@ def rms_norm(
     input: Any, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
     """x / sqrt(mean(x²) + eps) * weight over the last dimensions; eps is the type's own unless given."""
-    x = floating(input, None if weight is None else weight.dtype)
-    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
-    return _last("rms_norm", x, normalized_shape, weight, None, eps, False)
+    if eps is None:
+        weight = None if weight is None else weight_of("rms_norm", "weight", weight)
+        kind = floating(input, None if weight is None or weight.dtype.kind != "f" else weight.dtype).dtype
+        eps = float(np.finfo(kind).eps)
+    return _last("rms_norm", input, normalized_shape, weight, None, eps, False)
 
 
 def _last(
     op: str, input: Any, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float, centred: bool
 ) -> Tensor:
+    weight, bias = _both(op, weight, bias)
     x = floating(input, None if weight is None else weight.dtype)
-    shape = tuple(shape)
+    if not isinstance(shape, tuple):  # as of a layer
+        shape = tuple(entries(op, "normalized_shape", shape))
+    if not all(map(is_whole, shape)):
+        raise ArgumentError(f"{op}: expected normalized_shape to be a list of sizes, got {shape!r}")
     if not shape or x.shape[-len(shape) :] != shape:
         raise ShapeError(f"{op}: expected input of shape (..., {str(shape)[1:-1].rstrip(',')}), got {x.shape}")
     for name, tensor in (("weight", weight), ("bias", bias)):
@@ -97,7 +103,23 @@ def _last(
     if len(shape) > 1:
         weight, bias = (None if tensor is None else tensor.reshape(size) for tensor in (weight, bias))
     sizes = x.numel() // size, size, 1
-    return GroupNorm.apply(x, weight, bias, sizes=sizes, groups=1, eps=float(eps), centred=centred)
+    return GroupNorm.apply(x, weight, bias, sizes=sizes, groups=1, eps=_float(op, eps), centred=centred)
+
+
+def _both(op: str, weight: Any, bias: Any) -> tuple[Tensor | None, Tensor | None]:
+    """Weight and bias as tensors, or None; DTypeError for what is neither."""
+    if (weight is None or isinstance(weight, Tensor)) and (bias is None or isinstance(bias, Tensor)):
+        return weight, bias
+    given = (("weight", weight), ("bias", bias))
+    weight, bias = (None if value is None else weight_of(op, name, value) for name, value in given)
+    return weight, bias
+
+
+def _float(op: str, eps: Any) -> float:
+    try:
+        return float(eps)
+    except (TypeError, ValueError):
+        return number(op, "eps", eps, 0)
 
 
 def group_norm(
@@ -111,6 +133,7 @@ def group_norm(
     >>> fnn.nn.functional.group_norm(np.ones((2, 6, 5)), 3).shape
     (2, 6, 5)
     """
+    weight, bias = _both("group_norm", weight, bias)
     x = floating(input, None if weight is None else weight.dtype)
     num_groups = whole("group_norm", "num_groups", num_groups, 1)
     if x.ndim < 2 or x.shape[1] % num_groups:
@@ -121,7 +144,7 @@ def group_norm(
     if x.numel() == 0:
         return x
     sizes = x.shape[0], x.shape[1], math.prod(x.shape[2:])
-    return GroupNorm.apply(x, weight, bias, sizes=sizes, groups=num_groups, eps=float(eps), centred=True)
+    return GroupNorm.apply(x, weight, bias, sizes=sizes, groups=num_groups, eps=_float("group_norm", eps), centred=True)
 
 
 def local_response_norm(input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:

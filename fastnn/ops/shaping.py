@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import Size
 from fastnn.backends.sums import total
 from fastnn.checks import is_whole
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.ops.arithmetic import Sqrt
 from fastnn.ops.common import Dim, axes, axis, sum_to, tensor_of
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -232,7 +233,12 @@ def expand(input: Any, *sizes: Any, **named: Any) -> Tensor:
     stretched = zip(shape[max(added, 0) :], x.shape, strict=False)
     if added < 0 or -1 in shape or any(have not in (1, size) for size, have in stretched):
         raise ShapeError(f"expand: expected sizes to which {x.shape} can be stretched, got {wanted}")
-    return x if shape == x.shape else Expand.apply(x, shape=shape)
+    if shape == x.shape:
+        return x
+    try:
+        return Expand.apply(x, shape=shape)
+    except ValueError as error:
+        raise ShapeError(f"expand: no tensor can have the shape {shape} ({error})") from None
 
 
 view = reshape  # a view where NumPy can give one
@@ -241,13 +247,32 @@ view = reshape  # a view where NumPy can give one
 def _windows(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
     """Windows of `size` entries along `dimension`, every `step`; the entries of each in a new last dimension."""
     dim = axis("unfold", dimension, x.ndim)
+    if not (is_whole(size) and is_whole(step)):
+        raise ArgumentError(f"unfold: expected size and step as integers, got {size!r} and {step!r}")
     if not 0 < size <= x.shape[dim] or step < 1:
         raise ShapeError(f"unfold: expected windows of 1 to {x.shape[dim]} entries and steps from 1, got {size, step}")
     places = np.arange(0, x.shape[dim] - size + 1, step)[:, None] + np.arange(size)
     return x.transpose(dim, -1)[..., places].transpose(dim, -2) if dim < x.ndim - 1 else x[..., places]
 
 
+def _length(x: Tensor) -> int:
+    try:
+        return len(x._data)
+    except TypeError:  # which DTypeError is, too
+        raise DTypeError("len: expected a tensor of at least one dimension, got a number") from None
+
+
+def _size(x: Tensor, dim: int | None = None) -> Any:
+    """The shape, or one entry of it."""
+    try:
+        return Size(x.shape) if dim is None else x.shape[dim]
+    except (IndexError, OverflowError, TypeError):
+        raise ArgumentError(f"size: expected a dimension from {-x.ndim} to {x.ndim - 1}, got {dim!r}") from None
+
+
 SPECIAL: dict[str, Any] = {
+    "__len__": _length,
+    "size": _size,
     "T": property(lambda x: permute(x, *reversed(range(x.ndim)))),
     "unfold": _windows,
     "mT": property(lambda x: transpose(x, -2, -1)),

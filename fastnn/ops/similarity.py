@@ -9,7 +9,7 @@ from fastnn.checks import number
 from fastnn.errors import ShapeError
 from fastnn.ops.arithmetic import abs as absolute
 from fastnn.ops.arithmetic import common_type
-from fastnn.ops.common import floating
+from fastnn.ops.common import floating, weight_of
 from fastnn.ops.dense import matmul
 from fastnn.tensors import Tensor
 
@@ -55,8 +55,15 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
 
 def bilinear(input1: Any, input2: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input1 (..., I), input2 (..., J), weight (O, I, J), bias (O,) or None -> (..., O): x1ᵀ W x2 + b."""
+    weight = weight_of("bilinear", "weight", weight)
     a, b = floating(input1, weight.dtype), floating(input2, weight.dtype)
-    if weight.ndim != 3 or a.shape[:-1] != b.shape[:-1] or (a.shape[-1], b.shape[-1]) != weight.shape[1:]:
+    if (
+        weight.ndim != 3
+        or not a.ndim
+        or not b.ndim
+        or a.shape[:-1] != b.shape[:-1]
+        or (a.shape[-1], b.shape[-1]) != weight.shape[1:]
+    ):
         raise ShapeError(
             f"bilinear: expected inputs (..., I) and (..., J) and weight (O, I, J), got {a.shape}, {b.shape} and "
             f"{weight.shape}"

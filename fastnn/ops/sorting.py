@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.arrays import as_array
-from fastnn.checks import whole
+from fastnn.checks import choice, flag, number, shown, whole
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.ops.common import axis, floating, tensor_of
@@ -132,7 +132,7 @@ def _ordered(x: Tensor, dim: int, descending: bool, count: int | None = None) ->
     if x.ndim == 0:
         return ValuesAndIndices(x, Tensor(np.zeros((), np.int64)))
     size = x.shape[dim] if count is None else count
-    places = Order.apply(x, dim=dim, descending=bool(descending), count=size)
+    places = Order.apply(x, dim=dim, descending=flag("sort", "descending", descending), count=size)
     return ValuesAndIndices(gather(x, dim, places), places)
 
 
@@ -179,6 +179,7 @@ def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Values
     x = tensor_of(input)
     dim = axis("kthvalue", dim, x.ndim)
     found = topk(x, whole("kthvalue", "k", k, 1, x.shape[dim]), dim, largest=False)
+    keepdim = flag("kthvalue", "keepdim", keepdim)
     last = (narrow(each, dim, k - 1, 1) for each in found)
     return ValuesAndIndices(*(each if keepdim else each.squeeze(dim) for each in last))
 
@@ -188,14 +189,15 @@ def unique(
 ) -> Any:
     """The distinct values in order, or the distinct slices along `dim`; with them the places at which each entry's
     value stands, and how often each comes. Off the tape."""
-    return _counted(
-        np.unique(tensor_of(input).detach().data, False, True, True, dim), input, dim, return_inverse, return_counts
-    )
+    x = tensor_of(input).detach()
+    dim = None if dim is None else axis("unique", dim, x.ndim)
+    return _counted(np.unique(x.data, False, True, True, dim), input, dim, return_inverse, return_counts)
 
 
 def _counted(found: Any, input: Any, dim: int | None, inverse: bool, counts: bool) -> Any:
     values, places, numbers = found
     shape = tensor_of(input).shape if dim is None else (-1,)
+    inverse, counts = flag("unique", "return_inverse", inverse), flag("unique", "return_counts", counts)
     parts = [values, *([places.reshape(shape)] if inverse else []), *([numbers] if counts else [])]
     return Tensor(parts[0]) if len(parts) == 1 else tuple(map(Tensor, parts))
 
@@ -225,9 +227,16 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Tensor:
 def histc(input: Any, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
     """How many entries lie in each of `bins` equal intervals from min to max, or from the least to the largest."""
     x = floating(input).detach().data
+    min, max = number("histc", "min", min), number("histc", "max", max)
+    if min > max:
+        raise ArgumentError(f"histc: expected min <= max, got {min} and {max}")
     low, high = (min, max) if min != max or not x.size else (x.min(), x.max())
     low, high = (low - 1, high + 1) if low == high else (low, high)
-    return Tensor(np.histogram(x, whole("histc", "bins", bins, 1), (low, high))[0].astype(x.dtype))
+    bins = whole("histc", "bins", bins, 1, 1 << 40)
+    try:
+        return Tensor(np.histogram(x, bins, (low, high))[0].astype(x.dtype))
+    except (OverflowError, TypeError, ValueError) as error:  # of a range that is not finite, or too narrow
+        raise ArgumentError(f"histc: expected {bins} intervals from {low} to {high} to be possible ({error})") from None
 
 
 def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
@@ -242,6 +251,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
     labels = tensor_of(tensor)
     if labels.dtype.kind not in "iu":
         raise DTypeError(f"one_hot: expected integers as labels, got {labels.dtype}: y.long()")
+    num_classes = whole("one_hot", "num_classes", num_classes, -1)
     if num_classes == -1:
         num_classes = int(labels.data.max(initial=-1)) + 1
     return OneHot.apply(labels, classes=whole("one_hot", "num_classes", num_classes, 1))
@@ -270,21 +280,25 @@ def searchsorted(
 ) -> Tensor:
     """Where each number must be put into a sorted sequence to keep it sorted: before entries that equal it, or with
     `right` behind them. Sequences (..., N) go with numbers (..., M); one sequence (N,) with numbers of any shape."""
-    if side not in (None, "left", "right"):
-        raise ArgumentError(f"searchsorted: expected side 'left' or 'right', got {side!r}")
+    if side is not None:
+        choice("searchsorted", "side", side, ("left", "right"))
+    right = flag("searchsorted", "right", right)
     sequence, values = tensor_of(sorted_sequence).detach().data, tensor_of(input).detach().data
     if sorter is not None:
-        sequence = np.take_along_axis(sequence, tensor_of(sorter).detach().data, -1)
+        order = tensor_of(sorter)
+        if order.shape != sequence.shape or not sequence.ndim:
+            raise ShapeError(f"searchsorted: expected a sorter of shape {sequence.shape}, got {order.shape}")
+        sequence = gather(sequence, -1, order).detach().data
     where: Any = "right" if right or side == "right" else "left"
     if sequence.ndim == 1:
         found = np.asarray(np.searchsorted(sequence, values, where))
-    elif sequence.shape[:-1] != values.shape[:-1]:
+    elif not sequence.ndim or not values.ndim or sequence.shape[:-1] != values.shape[:-1]:
         raise ShapeError(f"searchsorted: expected numbers of shape {sequence.shape[:-1]} + (M,), got {values.shape}")
     else:
         found = np.empty(values.shape, np.int64)
         for i in np.ndindex(sequence.shape[:-1]):
             found[i] = np.searchsorted(sequence[i], values[i], where)
-    return Tensor(found.astype(np.int32 if out_int32 else np.int64))
+    return Tensor(found.astype(np.int32 if flag("searchsorted", "out_int32", out_int32) else np.int64))
 
 
 def bucketize(input: Any, boundaries: Any, *, out_int32: bool = False, right: bool = False) -> Tensor:
@@ -374,6 +388,8 @@ def quantile(
     Tensor(2.5)
     """
     x, shares = floating(input), as_array(q)
+    if shares.dtype.kind not in "fiu":
+        raise ArgumentError(f"quantile: expected q from 0 to 1, a number or a vector, got {shown(q)}")
     if shares.ndim > 1 or not ((shares >= 0) & (shares <= 1)).all():
         raise ArgumentError(f"quantile: expected q from 0 to 1, a number or a vector, got {q!r}")
     weights: dict[str, Any] = {
@@ -382,8 +398,8 @@ def quantile(
         "higher": np.ceil,
         "midpoint": lambda p: (p > 0) / 2,
     }
-    if interpolation not in weights:
-        raise ArgumentError(f"quantile: expected interpolation {', '.join(map(repr, weights))}, got {interpolation!r}")
+    choice("quantile", "interpolation", interpolation, weights)
+    keepdim = flag("quantile", "keepdim", keepdim)
     kept = [1] * x.ndim if dim is None else None
     x, at = (x.reshape(-1), 0) if dim is None else (x, axis("quantile", dim, x.ndim))
     place = shares.reshape(-1).astype(np.float64) * (x.shape[at] - 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import is_number, number
+from fastnn.checks import flag, is_number, is_whole, number, whole
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.common import tensor_of
 from fastnn.ops.draws import RandintLike, RandLike, RandnLike, drawn
@@ -57,9 +57,10 @@ def zero_(input: Tensor) -> Tensor:
 @_writing
 def fill_diagonal_(input: Tensor, fill_value: float, wrap: bool = False) -> Tensor:
     """Write one number into the diagonal of a matrix, or of a tensor of equal sizes."""
-    if wrap or input.ndim < 2 or (input.ndim > 2 and len(set(input.shape)) > 1):
+    if flag("fill_diagonal_", "wrap", wrap) or input.ndim < 2 or (input.ndim > 2 and len(set(input.shape)) > 1):
         raise ShapeError(f"fill_diagonal_: expected a matrix, or equal sizes, and wrap=False, got {input.shape}")
-    value = Tensor(np.asarray(number("fill_diagonal_", "fill_value", fill_value, finite=False), input.dtype))
+    fill_value = number("fill_diagonal_", "fill_value", fill_value, finite=input.dtype.kind != "f")
+    value = Tensor(np.asarray(fill_value).astype(input.dtype))
     return Put.apply(input, value, *[np.arange(min(input.shape))] * input.ndim, key=(SLOT,) * input.ndim)
 
 
@@ -116,7 +117,9 @@ def random_(input: Tensor, from_: int = 0, to: int | None = None, *, generator: 
     if to is None:
         exact = 2 ** (24 if input.dtype.itemsize == 4 else 53)
         most = exact if input.dtype.kind == "f" else np.iinfo(input.dtype).max if input.dtype.kind in "iu" else 2
-        from_, to = (0, from_) if from_ else (0, int(most))
+        from_, to = 0, int(most) if is_whole(from_, 0, 0) else from_
+    from_ = whole("random_", "from", from_, -(2**63), 2**63 - 1)
+    to = whole("random_", "to", to, -(2**63), 2**63)
     if from_ >= to:
         raise ArgumentError(f"random_: expected from < to, got {from_} and {to}")
     return drawn(RandintLike, "random_", input.shape, generator, low=from_, high=to, dtype=input.dtype)

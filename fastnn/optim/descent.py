@@ -12,7 +12,7 @@ from fastnn import versions
 from fastnn.checks import called, number, whole
 from fastnn.errors import ArgumentError, NonFiniteError, ShapeError
 
-from .optimizer import Array, Group, Optimizer, is_penalized, penalty_gradient
+from .optimizer import Array, Group, Optimizer, is_penalized, loss_of, penalty_gradient
 
 __all__ = ["GradientDescent"]
 
@@ -132,7 +132,7 @@ class GradientDescent(Optimizer):
         return found
 
     def _objective(self, loss: Any) -> float:
-        return float(loss.item() if hasattr(loss, "item") else loss) + (self.penalty() or 0.0)
+        return loss_of("GradientDescent", loss) + (self.penalty() or 0.0)
 
     def _trial(self, closure: Callable[[], Any]) -> float:
         try:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from fastnn import versions
-from fastnn.checks import called, number, whole
+from fastnn.checks import called, choice, number, whole
 from fastnn.errors import ArgumentError
 
-from .optimizer import Array, Optimizer, is_penalized, penalty_gradient
+from .optimizer import Array, Optimizer, is_penalized, loss_of, penalty_gradient
 
 __all__ = ["LBFGS"]
 
@@ -58,8 +58,8 @@ class LBFGS(Optimizer):
         **options: Any,
     ) -> None:
         max_iter = whole("LBFGS", "max_iter", max_iter, 1)
-        if line_search_fn not in (None, "strong_wolfe"):
-            raise ArgumentError(f"LBFGS: expected line_search_fn None or 'strong_wolfe', got {line_search_fn!r}")
+        if line_search_fn is not None:
+            choice("LBFGS", "line_search_fn", line_search_fn, ("strong_wolfe",))
         defaults = {
             "lr": lr,
             "max_iter": max_iter,
@@ -142,7 +142,7 @@ class LBFGS(Optimizer):
 
     def _objective(self, loss: Any) -> float:
         sign = -1.0 if self.param_groups[0]["maximize"] else 1.0
-        return sign * float(loss.item() if hasattr(loss, "item") else loss) + (self.penalty() or 0.0)
+        return sign * loss_of("LBFGS", loss) + (self.penalty() or 0.0)
 
     def _gradient(self) -> Array:
         """Of all parameters, one after the other; 0 where there is none."""

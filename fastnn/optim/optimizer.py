@@ -10,11 +10,11 @@ import numpy as np
 
 from fastnn import versions
 from fastnn.arrays import live
-from fastnn.checks import called, entries, is_number, number, plain, whole
+from fastnn.checks import called, entries, flag, is_number, mapping, number, plain, shown, whole
 from fastnn.errors import ArgumentError, ShapeError, StateError
 from fastnn.habits import check_options
 
-__all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "penalty_gradient"]
+__all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "loss_of", "penalty_gradient"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Group = dict[str, Any]
@@ -46,6 +46,14 @@ def penalty_gradient(param: Array, group: Mapping[str, Any]) -> Array:
 def is_pair(value: Any) -> bool:
     """Whether it is two numbers."""
     return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))
+
+
+def loss_of(where: str, loss: Any) -> float:
+    """What a closure returned, as a number. Raises ArgumentError for what is none."""
+    try:
+        return float(loss.item() if hasattr(loss, "item") else loss)
+    except (TypeError, ValueError):
+        raise ArgumentError(f"{where}: expected a closure that returns the loss, got {shown(loss)}") from None
 
 
 class Optimizer:
@@ -94,12 +102,15 @@ class Optimizer:
         if unknown is not None:
             raise TypeError(f"{self._name}() got an unexpected keyword argument {unknown!r}")
         check_options(self._name, **options)
+        defaults = mapping(self._name, "defaults", defaults)
+        penalize_bias = flag(self._name, "penalize_bias", penalize_bias)
+        maximize = flag(self._name, "maximize", maximize)
         self.defaults = {**defaults, "l1": l1, "l2": l2, "penalize_bias": penalize_bias, "maximize": maximize}
         self.state: dict[Any, dict[str, Any]] = defaultdict(dict)  # by parameter
         self.param_groups: list[Group] = []
         if hasattr(params, "parameters"):
             raise ArgumentError(f"{self._name}: expected parameters, got {type(params).__name__}: pass .parameters()")
-        if hasattr(params, "data"):
+        if isinstance(params, np.ndarray) or hasattr(params, "data"):
             raise ArgumentError(f"{self._name}: expected parameters in a list, got one parameter: write [parameter]")
         given = entries(self._name, "params", params)
         if not given:
@@ -129,7 +140,8 @@ class Optimizer:
         if not isinstance(param_group, Mapping) or "params" not in param_group:
             raise ArgumentError(f'{self._name}: expected a group {{"params": [...], ...}}, got {param_group!r}')
         group = param_group
-        params = [group["params"]] if hasattr(group["params"], "data") else list(group["params"])
+        given = group["params"]
+        params = [given] if hasattr(given, "data") else entries(self._name, "params", given)
         unknown = [key for key in group if key != "params" and key not in self.defaults]
         if unknown:
             raise ArgumentError(f"{self._name}: expected options among {list(self.defaults)}, got {unknown}")
@@ -185,6 +197,7 @@ class Optimizer:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """All gradients back to None, or (`set_to_none=False`) to zeros in place."""
+        set_to_none = flag("zero_grad", "set_to_none", set_to_none)
         for group in self.param_groups:
             for p in group["params"]:
                 if set_to_none or p.grad is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.errors import ArgumentError, MissingExtraError
+from fastnn.errors import ArgumentError, needs
 
 from .expressions import Expression, make, where
 
@@ -92,10 +92,8 @@ def compiled(formula: Expression, inputs: int, dtype: np.dtype[Any]) -> Any:
 
 
 def _numba() -> Any:
-    try:
+    with needs("Numba", "jit"):
         import numba
-    except ImportError as error:
-        raise MissingExtraError("Numba", "jit") from error
     return numba
 
 

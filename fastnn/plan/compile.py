@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
-from fastnn.checks import number, whole
+from fastnn.checks import entries, flag, number, whole
 from fastnn.errors import ArgumentError
 from fastnn.nn import Module
 from fastnn.optim import Optimizer
@@ -87,8 +87,9 @@ def compile(
     """
     if not isinstance(model, Module):
         raise ArgumentError(f"compile: expected a model (an nn.Module), got {type(model).__name__}")
-    disable = (disable,) if isinstance(disable, str) else tuple(disable)
-    unknown = [name for name in disable if name not in FUSIONS]
+    disable = (disable,) if isinstance(disable, str) else tuple(entries("compile", "disable", disable))
+    unknown = [name for name in disable if not isinstance(name, str) or name not in FUSIONS]
+    exact, frozen = flag("compile", "exact", exact), flag("compile", "frozen", frozen)
     if unknown:
         raise ArgumentError(f"compile: expected disable to name fusions among {list(FUSIONS)}, got {unknown}")
     options = frozenset((*disable, "winograd") if exact else disable)

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from fastnn import random
+from fastnn.errors import ArgumentError
 from fastnn.nn import BatchNorm1d, BatchNorm2d
 from fastnn.nn.arguments import spread
 from fastnn.plan.memory import Buffers
 from fastnn.plan.steady import undone
 from fastnn.tape import no_grad
+from fastnn.tensors import Tensor
 from fastnn.trees import flatten, map_arrays, take
 
 __all__ = ["fewest_for", "fewest_in_training", "trial"]
@@ -50,10 +52,16 @@ def trial(model: Any, images: Any) -> Any:
     try:
         with undone(model), no_grad():
             args, kwargs = spread(model, images)
-            return map_arrays(lambda output: output.numpy(), model(*args, **kwargs))
+            return map_arrays(_array_of, model(*args, **kwargs))
     finally:
         buffers.put_back()
         random.set_state(state)
+
+
+def _array_of(output: Any) -> Any:
+    if not isinstance(output, Tensor):
+        raise ArgumentError(f"expected a model that gives tensors, got {type(output).__name__} from it")
+    return output.numpy()
 
 
 _NORMS = (BatchNorm1d, BatchNorm2d)

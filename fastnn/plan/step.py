@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import backends, locks
+from fastnn.checks import called
 from fastnn.errors import ArgumentError, GraphError, LabelError, ShapeError
 from fastnn.nn import Module
 from fastnn.nn.arguments import positional_parameters
@@ -308,6 +309,7 @@ class Step(Plan):
 
     def prepare(self, x: Any, y: Any, check: Callable[[tuple[int, ...]], None] | None = None) -> None:
         """Make the plan for such a batch without running it; `check` is shown the shape of the model's outputs."""
+        check = None if check is None else called("prepare", "check", check)
         given, wanted = argument(self.model, x), target(self.loss_fn, y)
         with self._turn():
             graph = self._stepping(given, wanted).execution.graph

@@ -42,6 +42,6 @@ ALGORITHMS: dict[str, Algorithm] = {
 
 
 def algorithm(name: str) -> Algorithm:
-    if name not in ALGORITHMS:
+    if not isinstance(name, str) or name not in ALGORITHMS:
         raise ArgumentError(f"expected an algorithm among {', '.join(ALGORITHMS)}, got {name!r}")
     return ALGORITHMS[name]

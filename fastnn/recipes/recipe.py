@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import number, whole
+from fastnn.checks import flag, mapping, number, text, whole
 from fastnn.data import Augment, Dataset
 from fastnn.errors import ArgumentError, DataError
 from fastnn.nn import CrossEntropyLoss, MSELoss, Normalize, Sequential
@@ -74,7 +74,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         algorithm(self.algorithm)
-        if self.model not in MODELS:
+        if not isinstance(self.model, str) or self.model not in MODELS:
             raise ArgumentError(f"expected a model among {', '.join((*MODELS, AUTO))}, got {self.model!r}")
         plain: dict[str, Any] = {
             name: whole("Recipe", name, getattr(self, name), 1) for name in ("epochs", "batch_size")
@@ -86,7 +86,7 @@ class Recipe:
         if self.patience is not None:
             plain["patience"] = number("Recipe", "patience", self.patience, above=0)
         for name in ("augment", "penalize_bias", "values"):
-            plain[name] = bool(getattr(self, name))
+            plain[name] = flag("Recipe", name, getattr(self, name))
         for name, value in plain.items():
             object.__setattr__(self, name, value)
 
@@ -165,7 +165,8 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
     >>> recipe("cnn", fnn.data.load("digits"), epochs=5).epochs
     5
     """
-    model = choose(train) if model == AUTO else model
+    _check_data("recipe", train)
+    model = choose(train) if text("recipe", "model", model) == AUTO else model
     values = changes.setdefault("values", _are_values(train.labels))
     if values and model not in ("tabular", "cnn1d"):
         changes.setdefault("algorithm", "adamw")  # whose steps do not grow with the targets' scale
@@ -198,6 +199,11 @@ def recipe(model: str, train: Dataset, **changes: Any) -> Recipe:
     return dataclasses.replace(base, **changes)
 
 
+def _check_data(where: str, train: Any) -> None:
+    if not isinstance(train, Dataset):
+        raise ArgumentError(f"{where}: expected a Dataset, as fnn.data.load gives, got {type(train).__name__}")
+
+
 def _are_values(labels: np.ndarray) -> bool:
     """Whether targets are those of a regression: floating, and no probabilities of classes."""
     return labels.dtype.kind == "f" and (
@@ -217,6 +223,7 @@ def choose(train: Dataset) -> str:
     >>> choose(fnn.data.load("digits"))
     'cnn'
     """
+    _check_data("choose", train)
     shape = train.image_shape
     if len(shape) == 1:
         return "tabular"
@@ -239,16 +246,17 @@ def augmentation(dataset: str, model: str = "cnn") -> Augment:
     """Random movements that leave the classes of a data set as they are: with reflections where they are known to. The
     recipes `best`, `resnet` and `mobile`, which see an image many times, also change their size and slant.
     """
-    if dataset in ("fashion-mnist", "cifar10"):
+    if text("augmentation", "dataset", dataset) in ("fashion-mnist", "cifar10"):
         return Augment(shift=2, flip=True)
-    if model in ("best", "resnet", "mobile"):
+    if text("augmentation", "model", model) in ("best", "resnet", "mobile"):
         return Augment(shift=2, rotate=10, scale=0.1, shear=0.1)
     return Augment(shift=1, rotate=10)
 
 
 def recipe_of(config: Mapping[str, Any]) -> Recipe:
     """The recipe in a run's config. Raises DataError for one that is none."""
+    given = mapping("recipe_of", "config", config).get("recipe")
     try:
-        return Recipe(**config["recipe"])
+        return Recipe(**given)  # type: ignore[arg-type]
     except (TypeError, ArgumentError) as error:
-        raise DataError(f"expected a recipe in the config of the run, got {config['recipe']} ({error})") from error
+        raise DataError(f"expected a recipe in the config of the run, got {given} ({error})") from error

@@ -25,14 +25,14 @@ class LRScheduler:
     per: ClassVar[str] = "epoch"  # step() is called after each "batch" or "epoch"; "metric": with a metric, each epoch
 
     def __init__(self, optimizer: HasGroups, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None) -> None:
-        if last_epoch != -1:
+        if not is_whole(last_epoch, -1, -1):
             raise ArgumentError(
                 f"{type(self).__name__}: expected last_epoch=-1, got {last_epoch!r}: to go on where a schedule "
                 "stood, use load_state_dict()"
             )
         self.optimizer = checked(type(self).__name__, optimizer)
         own = [own_rate(group) for group in optimizer.param_groups]
-        self.base_lrs = own if base_lrs is None else list(base_lrs)
+        self.base_lrs = own if base_lrs is None else each_group(type(self).__name__, "base_lrs", base_lrs, len(own))
         self.factors = [1.0] * len(own)  # by which the user has changed the rates since
         self.last_epoch = 0
         self._apply()

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from fastnn.checks import whole
+from fastnn.checks import choice, entries, whole
 from fastnn.errors import ArgumentError
 
 from .base import HasGroups, LRScheduler, each_group
@@ -40,7 +40,9 @@ class SequentialLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         self.schedulers = _parts("SequentialLR", schedulers, optimizer)
-        self.milestones = [whole("SequentialLR", "milestone", each, 1) for each in milestones]
+        self.milestones = [
+            whole("SequentialLR", "milestone", each, 1) for each in entries("SequentialLR", "milestones", milestones)
+        ]
         if len(self.milestones) != len(self.schedulers) - 1 or self.milestones != sorted(set(self.milestones)):
             raise ArgumentError(
                 f"SequentialLR: expected {len(self.schedulers) - 1} rising milestones between {len(self.schedulers)} "
@@ -67,6 +69,7 @@ class ChainedScheduler(LRScheduler):
     """Several schedules at once: lr₀ times the product of what each makes of it, relative to its own lr₀."""
 
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: HasGroups | None = None) -> None:
+        schedulers = entries("ChainedScheduler", "schedulers", schedulers)
         of_first = next((getattr(each, "optimizer", None) for each in schedulers), None)
         self.schedulers = _parts("ChainedScheduler", schedulers, of_first if optimizer is None else optimizer)
         super().__init__(self.schedulers[0].optimizer)
@@ -82,7 +85,7 @@ class ChainedScheduler(LRScheduler):
 
 
 def _parts(name: str, schedulers: Sequence[Any], optimizer: Any) -> list[LRScheduler]:
-    found = list(schedulers)
+    found = entries(name, "schedulers", schedulers)
     if not found or not all(isinstance(each, LRScheduler) for each in found):
         got = ", ".join(type(each).__name__ for each in found) or "none"
         raise ArgumentError(f"{name}: expected schedules that are stepped without a metric, got {got}")
@@ -105,8 +108,7 @@ class SWALR(LRScheduler):
         anneal_strategy: str = "cos",
         last_epoch: int = -1,
     ) -> None:
-        if anneal_strategy not in ("cos", "linear"):
-            raise ArgumentError(f"SWALR: expected anneal_strategy 'cos' or 'linear', got {anneal_strategy!r}")
+        choice("SWALR", "anneal_strategy", anneal_strategy, ("cos", "linear"))
         self.anneal_epochs = whole("SWALR", "anneal_epochs", anneal_epochs, 0)
         self.anneal_strategy = anneal_strategy
         groups = getattr(optimizer, "param_groups", [])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastnn.checks import number, whole
+from fastnn.checks import choice, flag, number, whole
 from fastnn.errors import ArgumentError
 from fastnn.habits import check_options
 
@@ -51,7 +51,7 @@ class OneCycleLR(LRScheduler):
             )
         self.total_steps = whole("OneCycleLR", "total_steps", total_steps, 1)
         self.pct_start = number("OneCycleLR", "pct_start", pct_start, 0, 1)
-        if anneal_strategy not in ("cos", "linear"):
+        if not isinstance(anneal_strategy, str) or anneal_strategy not in ("cos", "linear"):
             raise ArgumentError(f"OneCycleLR: expected anneal_strategy 'cos' or 'linear', got {anneal_strategy!r}")
         groups = checked("OneCycleLR", optimizer).param_groups
         self.max_lrs = each_group("OneCycleLR", "rates", max_lr, len(groups))
@@ -146,11 +146,9 @@ class CyclicLR(LRScheduler):
         last_epoch: int = -1,
     ) -> None:
         groups = checked("CyclicLR", optimizer).param_groups
-        if mode not in ("triangular", "triangular2", "exp_range") or scale_mode not in ("cycle", "iterations"):
-            raise ArgumentError(
-                "CyclicLR: expected mode 'triangular', 'triangular2' or 'exp_range' and scale_mode 'cycle' or "
-                f"'iterations', got {mode!r} and {scale_mode!r}"
-            )
+        choice("CyclicLR", "mode", mode, ("triangular", "triangular2", "exp_range"))
+        choice("CyclicLR", "scale_mode", scale_mode, ("cycle", "iterations"))
+        cycle_momentum = flag("CyclicLR", "cycle_momentum", cycle_momentum)
         _check_momentum("CyclicLR", cycle_momentum, groups)
         self.max_lrs = each_group("CyclicLR", "rates", max_lr, len(groups))
         self.step_size_up = whole("CyclicLR", "step_size_up", step_size_up, 1)

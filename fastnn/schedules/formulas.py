@@ -154,11 +154,15 @@ class LambdaLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base_lr: float, i: int) -> float:
-        return base_lr * self.lr_lambdas[i](self.last_epoch)
+        return base_lr * self._factor(i, self.last_epoch)
+
+    def _factor(self, i: int, t: int) -> float:
+        """What group i's function gives. Raises ArgumentError where that is no number."""
+        return number(type(self).__name__, "what lr_lambda gives", self.lr_lambdas[i](t))
 
 
 class MultiplicativeLR(LambdaLR):
     """lr₀ · lr_lambda(1) · lr_lambda(2) · ... · lr_lambda(t); one function, or one for each group."""
 
     def rate(self, base_lr: float, i: int) -> float:
-        return base_lr * math.prod(self.lr_lambdas[i](t) for t in range(1, self.last_epoch + 1))
+        return base_lr * math.prod(self._factor(i, t) for t in range(1, self.last_epoch + 1))

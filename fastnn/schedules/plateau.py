@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from fastnn.checks import number, whole
+from fastnn.checks import choice, number, shown, whole
 from fastnn.errors import ArgumentError
 
 from .base import HasGroups, checked, described, each_group, load, own_rate, set_rate
@@ -37,11 +37,8 @@ class ReduceLROnPlateau:
         min_lr: float | Sequence[float] = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
-            raise ArgumentError(
-                "ReduceLROnPlateau: expected mode 'min' or 'max' and threshold_mode 'rel' or 'abs', "
-                f"got {mode!r} and {threshold_mode!r}"
-            )
+        choice("ReduceLROnPlateau", "mode", mode, ("min", "max"))
+        choice("ReduceLROnPlateau", "threshold_mode", threshold_mode, ("rel", "abs"))
         self.optimizer = checked("ReduceLROnPlateau", optimizer)
         self.min_lrs = each_group("ReduceLROnPlateau", "values", min_lr, len(optimizer.param_groups))
         self.mode, self.threshold_mode = mode, threshold_mode
@@ -55,7 +52,10 @@ class ReduceLROnPlateau:
 
     def step(self, metrics: Any) -> None:
         """Look at the metric, a number, and reduce the rates if it is time."""
-        metric = float(metrics)
+        try:
+            metric = float(metrics)
+        except (TypeError, ValueError):
+            raise ArgumentError(f"ReduceLROnPlateau.step: expected a number, got {shown(metrics)}") from None
         self.last_epoch += 1
         if self._better(metric):
             self.best, self.num_bad_epochs = metric, 0

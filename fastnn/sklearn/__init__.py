@@ -6,12 +6,10 @@
 something else.
 """
 
-from fastnn.errors import MissingExtraError
+from fastnn.errors import needs
 
-try:
+with needs("scikit-learn", "sklearn"):
     import sklearn as _sklearn  # noqa: F401
-except ImportError as error:
-    raise MissingExtraError("scikit-learn", "sklearn") from error
 
 from .cnn import CNNClassifier
 from .mlp import MLPClassifier, MLPRegressor

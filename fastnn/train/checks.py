@@ -55,9 +55,10 @@ def check_loss(where: str, loss: Any) -> None:
 
 def check_data(data: Any) -> None:
     """ArgumentError for a list of (image, label) pairs, one an image, and for samples without targets."""
-    if getattr(data, "shape", ()):
+    shape = getattr(data, "shape", None)
+    if isinstance(shape, tuple) and shape:
         raise ArgumentError(
-            f"expected samples and targets, got samples {tuple(data.shape)} alone: pass both, such as fit(model, X, y)"
+            f"expected samples and targets, got samples {shape} alone: pass both, such as fit(model, X, y)"
         )
     if isinstance(data, list) and data and all(isinstance(entry, tuple) and len(entry) == 2 for entry in data):
         raise ArgumentError(

@@ -11,6 +11,7 @@ import numpy as np
 from fastnn import data as datasets
 from fastnn import plan, tables
 from fastnn.backends.stopping import Stoppable
+from fastnn.checks import flag
 from fastnn.console import shown
 from fastnn.data import Batches, Dataset
 from fastnn.data.about import About, about
@@ -164,7 +165,7 @@ def predictor(model: Any, compile: bool) -> Callable[[Any], Any]:
         with mode(model, training=False), no_grad():
             return map_arrays(lambda output: output.numpy(), model(*args, **kwargs))
 
-    if not (compile and isinstance(model, Module)):
+    if not (flag("evaluate", "compile", compile) and isinstance(model, Module)):
         return eager
     planned: Any = plan.compile(model)
 

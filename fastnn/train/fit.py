@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn import random
 from fastnn.autograd import is_anomaly_enabled, set_detect_anomaly
-from fastnn.checks import is_whole
+from fastnn.checks import flag, is_whole
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
 from fastnn.nn.modes import training_mode
@@ -170,10 +170,10 @@ def fit(
             'epoch: give batch_size="full", or Batches of that size'
         )
     weights = weights_of("fit", batches.labels, batches.classes, loss, class_weight, sample_weight)
-    team = team_of(distributed)
+    team = team_of(flag("fit", "distributed", distributed))
     feed = Feed(model, loss, batches, outputs, weights, team)
     detect_anomaly = detect_anomaly or is_anomaly_enabled()
-    compile = compile and not detect_anomaly
+    compile = flag("fit", "compile", compile) and not detect_anomaly
     step = make_step(model, feed.loss, optimizer, compile, team)
     known = remember(model, batches, loss)
     held = None if held is None else as_dataset(held, "test", known)
@@ -230,7 +230,7 @@ def _progress(verbose: Any, header: str) -> list[Callback]:
     """What shows the training as `verbose` says."""
     if isinstance(verbose, (bool, np.bool_)):
         return [Progress(header=header)] if verbose else []
-    if verbose == "epoch":
+    if isinstance(verbose, str) and verbose == "epoch":
         return [Progress(within=False, header=header)]
     if not is_whole(verbose, 0):
         raise ArgumentError(f'fit: expected verbose to be True, False, "epoch" or a number of epochs, got {verbose!r}')

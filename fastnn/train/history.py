@@ -84,7 +84,7 @@ class History:
     """
 
     def __init__(self, records: Iterable[EpochRecord] = (), path: ParameterPath | None = None) -> None:
-        self._records = list(records)
+        self._records = checks.entries("History", "records", records)
         self.path = path
         self.shown_in: int | None = None  # the notebook's cell below which `fit` has shown the epochs
 
@@ -118,7 +118,7 @@ class History:
             if key not in known:
                 raise ArgumentError(f"expected one of {', '.join(known)}, got {key!r}")
             return [row.get(key) for row in rows]
-        return self._records[key]
+        return self._records[checks.place("History", key, len(self._records))]
 
     def __repr__(self) -> str:
         columns = Columns.of(self._records, console.width())

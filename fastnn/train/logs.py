@@ -10,7 +10,7 @@ from typing import Any
 
 from fastnn.checks import path as path_name
 from fastnn.checks import whole
-from fastnn.errors import MissingExtraError, StateError
+from fastnn.errors import StateError, needs
 
 from .callbacks import Callback, Training
 from .history import EpochRecord, History, suffix_of
@@ -186,16 +186,13 @@ def _values(record: EpochRecord) -> dict[str, float]:
 
 
 def _package(name: str, module: str) -> Any:
-    try:
+    with needs(name, module):
         return import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(name, module) from error
 
 
 def _writer_class() -> Any:
-    for module in ("tensorboardX", "torch.utils.tensorboard"):
+    with needs("tensorboardX", "tensorboard"):
         try:
-            return import_module(module).SummaryWriter
-        except ImportError as error:
-            missing = error
-    raise MissingExtraError("tensorboardX", "tensorboard") from missing
+            return import_module("tensorboardX").SummaryWriter
+        except ImportError:
+            return import_module("torch.utils.tensorboard").SummaryWriter

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import metrics, nn, optim
+from fastnn.checks import entries
 from fastnn.data.about import About
 from fastnn.errors import ArgumentError, meant
 
@@ -77,10 +78,10 @@ def named_metrics(where: str, given: Any) -> dict[str, Callable[[Any, Any], Any]
     {'mae': <function mae at ...>, 'max': <built-in function max>}
     """
     found: dict[str, Callable[[Any, Any], Any]] = {}
-    for metric in [given] if isinstance(given, str) or callable(given) else given:
+    for metric in [given] if isinstance(given, str) or callable(given) else entries(where, "metrics", given):
         if callable(metric) and getattr(metric, "__name__", "") != "loss":  # which names a column of its own
             found[_free(getattr(metric, "__name__", type(metric).__name__), found)] = metric
-        elif metric in METRICS:
+        elif isinstance(metric, str) and metric in METRICS:
             found[metric] = getattr(metrics, metric)
         else:
             raise ArgumentError(

@@ -12,7 +12,7 @@ from typing import overload
 import numpy as np
 
 from fastnn import weights
-from fastnn.checks import number, path, whole
+from fastnn.checks import entries, number, path, place, whole
 from fastnn.errors import ArgumentError, DataError
 from fastnn.files import make_folder
 
@@ -42,15 +42,16 @@ class ParameterPath(Sequence[State]):
     """
 
     def __init__(self, states: Sequence[State | Path], epochs: Sequence[float]) -> None:
+        states, epochs = entries("ParameterPath", "states", states), entries("ParameterPath", "epochs", epochs)
         if len(states) != len(epochs):
             raise ArgumentError(f"ParameterPath: expected one epoch a state, got {len(epochs)} for {len(states)}")
         self._states = tuple(states)
-        self.epochs = tuple(map(float, epochs))
+        self.epochs = tuple(float(number("ParameterPath", "an epoch", each)) for each in epochs)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> ParameterPath:
         """The path in a run's folder, as ``fastnn train --record-path`` leaves it. Raises DataError without one."""
-        points = _points(Path(folder) / FOLDER)
+        points = _points(Path(path("ParameterPath.load", folder)) / FOLDER)
         if not points:
             raise DataError(f"expected a run with a path, got {folder}: it was not trained with --record-path")
         return cls([file for _, file in points], [epoch for epoch, _ in points])
@@ -65,7 +66,7 @@ class ParameterPath(Sequence[State]):
     def __getitem__(self, index: int | slice) -> State | ParameterPath:
         if isinstance(index, slice):
             return ParameterPath(self._states[index], self.epochs[index])
-        state = self._states[index]
+        state = self._states[place("ParameterPath", index, len(self))]
         return weights.load(state) if isinstance(state, Path) else state
 
     def __iter__(self) -> Iterator[State]:

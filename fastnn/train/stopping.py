@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import number, whole
+from fastnn.checks import choice, number, whole
 from fastnn.errors import ArgumentError
 
 from . import finite
@@ -145,8 +145,8 @@ class EarlyStopping(StoppingRule):
     ) -> None:
         self.patience = whole("EarlyStopping", "patience", patience, 1, expected=PATIENCE)
         self.min_delta = number("EarlyStopping", "min_delta", min_delta, 0)
-        if mode not in (None, "min", "max"):
-            raise ArgumentError(f'EarlyStopping: expected mode to be "min" or "max", got {mode!r}')
+        if mode is not None:
+            choice("EarlyStopping", "mode", mode, ("min", "max"))
         self.monitor = monitor
         self.mode = check_monitor("EarlyStopping", monitor) if mode is None else mode
         check_monitor("EarlyStopping", monitor)
@@ -209,7 +209,7 @@ def best_index(values: Sequence[float], min_delta: float, mode: str) -> int | No
 
 def check_monitor(who: str, monitor: str) -> str:
     """The mode of what is monitored; ArgumentError where it is no measurement."""
-    if monitor not in MONITORED:
+    if not isinstance(monitor, str) or monitor not in MONITORED:
         raise ArgumentError(f"{who}: expected one of {', '.join(MONITORED)}, got {monitor!r}")
     return "min" if monitor.partition("_")[2] in FALLING else "max"
 

@@ -82,7 +82,7 @@ def test_gains_are_torchs(name: str) -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(ArgumentError, match=r"calculate_gain: expected one of .* got 'softplus'"):
+    with pytest.raises(ArgumentError, match=r"calculate_gain: expected nonlinearity 'linear', .* got 'softplus'"):
         init.calculate_gain("softplus")
     with pytest.raises(ArgumentError, match="'fan_in' or 'fan_out', got 'fan'"):
         init.kaiming_uniform_(np.empty((2, 2)), mode="fan")

@@ -258,7 +258,7 @@ WITHOUT_GRADIENT = {"__floordiv__", "__rfloordiv__", "__index__", *ops.logic.SPE
 WITHOUT_GRADIENT |= {"all", "any", "argmax", "argmin", "count_nonzero", "floor_divide"}
 WITHOUT_GRADIENT |= {n for n, (file, _) in ops.names.FORMS.items() if file in ("casting", "creation", "draws", "logic")}
 IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on
-NO_OPERATORS = {"__getattr__", "__array_function__", "__array_ufunc__", "__setitem__", "where"}
+NO_OPERATORS = {"__getattr__", "__array_function__", "__array_ufunc__", "__len__", "__setitem__", "size", "where"}
 
 
 def part_of(module: nn.Module, place: int) -> Callable[..., Any]:

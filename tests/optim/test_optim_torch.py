@@ -212,7 +212,11 @@ def test_lbfgs_maximizes_with_a_penalty() -> None:
     ("call", "error", "message"),
     [
         (lambda w: optim.LBFGS([w]).step(), ArgumentError, "expected a closure"),
-        (lambda w: optim.LBFGS([w], line_search_fn="armijo"), ArgumentError, "None or 'strong_wolfe', got 'armijo'"),
+        (
+            lambda w: optim.LBFGS([w], line_search_fn="armijo"),
+            ArgumentError,
+            "'strong_wolfe', got 'armijo'",
+        ),
         (lambda w: optim.LBFGS([w], max_iter=0), ArgumentError, "max_iter to be a positive integer, got 0"),
         (lambda w: optim.LBFGS([w]).add_param_group({"params": []}), ArgumentError, "one group"),
         (lambda w: optim.LBFGS([w]).load_state_dict({"lr": 1}), StateError, "expected what state_dict"),

@@ -315,7 +315,7 @@ def test_the_folder_may_hold_the_best_weights(tmp_path: Path) -> None:
         (lambda: StopOnPlateau(patience=0), "StopOnPlateau: expected a patience of at least 1 epoch, got 0"),
         (lambda: StopOnPlateau(min_delta=-1), "StopOnPlateau: expected min_delta of at least 0, got -1"),
         (lambda: EarlyStopping("accuracy"), "EarlyStopping: expected one of val_loss, .*, got 'accuracy'"),
-        (lambda: EarlyStopping(mode="least"), 'expected mode to be "min" or "max", got \'least\''),
+        (lambda: EarlyStopping(mode="least"), "expected mode 'min' or 'max', got 'least'"),
         (lambda: Checkpoint("run", every=0), "Checkpoint: expected every to be at least 1 epoch, got 0"),
         (lambda: Checkpoint("run", best="loss"), "Checkpoint: expected one of val_loss, .*, got 'loss'"),
     ],

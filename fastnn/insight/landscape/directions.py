@@ -61,11 +61,17 @@ def choose(
     else:
         each = [wanted] * count
     rng = np.random.default_rng(seed)
-    components = iter(_components(sum(kind == "pca" for kind in each), parameters, paths))
-    return [next(components) if one == "pca" else _direction(one, parameters, rng) for one in each]
+    main = [isinstance(one, str) and one == "pca" for one in each]
+    components = iter(_components(sum(main), parameters, paths))
+    return [
+        next(components) if is_main else _direction(one, parameters, rng)
+        for one, is_main in zip(each, main, strict=True)
+    ]
 
 
 def _direction(wanted: Any, parameters: Vector, rng: np.random.Generator) -> Direction:
+    if isinstance(wanted, np.ndarray):
+        raise ArgumentError("landscape: expected a direction as arrays by parameters' names, got one array")
     if wanted == "random":
         return Direction("random direction", random_direction(parameters, rng))
     if wanted == "filter":

@@ -288,7 +288,7 @@ def _counts(points: tuple[int, ...], count: int) -> tuple[int, ...]:
 
 def _paths(path: Paths) -> dict[str, ParameterPath]:
     """By name. ArgumentError unless they are paths."""
-    paths = {"path": path} if isinstance(path, ParameterPath) else path or {}
+    paths = {"path": path} if isinstance(path, ParameterPath) else {} if path is None else path
     if not isinstance(paths, Mapping) or not all(isinstance(each, ParameterPath) for each in paths.values()):
         raise ArgumentError(
             f"landscape: expected a path, or several by name, got {path!r}: train.ParameterPath.load(folder) reads "

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.console import shown
-from fastnn.errors import MissingExtraError
+from fastnn.errors import needs
 from fastnn.insight import plots
 from fastnn.insight.landscape.result import Landscape, Trajectory
 
@@ -44,10 +44,8 @@ def page(result: Landscape) -> str:
 
 def script() -> str:
     """Plotly's own. Raises MissingExtraError without plotly."""
-    try:
+    with needs("plotly", "plot"):
         from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise MissingExtraError("plotly", "plot") from error
     return str(get_plotlyjs())
 
 

@@ -16,12 +16,13 @@ from fastnn.checks import whole
 from fastnn.config import version
 from fastnn.data.about import about
 from fastnn.dtypes import dtype_of
-from fastnn.errors import ArgumentError, FastnnError, GraphError, MissingExtraError
+from fastnn.errors import ArgumentError, FastnnError, GraphError, needs
 from fastnn.interop.onnx.batch import COUNTS, Fixed, Merged, Size, Symbol, merge
 from fastnn.interop.onnx.forms import FORMS, is_random
 from fastnn.interop.onnx.writer import Inexpressible, Writer, identity
 from fastnn.nn import Module
 from fastnn.nn.modes import mode
+from fastnn.nn.module import expect_module
 from fastnn.plan.inputs import Inputs, arguments
 from fastnn.plan.trace import Graph, trace
 from fastnn.tensors import no_grad
@@ -111,12 +112,9 @@ def export(
     >>> exported.inputs, exported.outputs, exported.nodes
     ({'input': ('N', 4)}, {'output': ('N', 3)}, 3)
     """
-    if not isinstance(model, Module):
-        raise ArgumentError(f"onnx.export: expected a model (an nn.Module), got {type(model).__name__}")
-    try:
+    expect_module("onnx.export", model)
+    with needs("onnx", "onnx"):
         from onnx import checker
-    except ImportError as error:
-        raise MissingExtraError("onnx", "onnx") from error
     batch = None if batch is None else whole("onnx.export", "batch", batch, 1)
     examples = _examples(model, shape, inputs, dtype)
     try:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn import checks, files
-from fastnn.errors import DataError, FastnnError, MissingExtraError
+from fastnn.errors import DataError, FastnnError, needs
 from fastnn.tensors import Array
 
 __all__ = ["Contents", "Node", "read"]
@@ -49,10 +49,8 @@ def read(path: str | os.PathLike[str], own: Collection[str]) -> Contents:
 
     Raises DataError for anything but a whole ONNX model that can be read, MissingExtraError without the package onnx.
     """
-    try:
+    with needs("onnx", "onnx"):
         import onnx
-    except ImportError as error:
-        raise MissingExtraError("onnx", "onnx") from error
 
     shown = checks.path("onnx.load", path)
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.checks import entries
 from fastnn.errors import ArgumentError, DataError, FastnnError, ShapeError
 from fastnn.interop.onnx import patterns, prepare
 from fastnn.interop.onnx.file import Contents, read
@@ -56,7 +57,9 @@ def load(path: str | os.PathLike[str], *, outputs: str | Iterable[str] | None = 
     ['fc.weight']
     """
     contents = read(path, OPERATORS)
-    wanted = [outputs] if isinstance(outputs, str) else None if outputs is None else list(outputs)
+    wanted = (
+        [outputs] if isinstance(outputs, str) else None if outputs is None else entries("onnx.load", "outputs", outputs)
+    )
     try:
         return OnnxModel(contents, wanted)
     except ArgumentError:
@@ -74,6 +77,8 @@ class OnnxModel(Module):
 
     def __init__(self, contents: Contents, outputs: list[str] | None = None) -> None:
         super().__init__()
+        if not isinstance(contents, Contents):
+            raise ArgumentError(f"OnnxModel: expected what a file holds, got {type(contents).__name__}: use onnx.load")
         made = {name for node in contents.nodes for name in node.outputs} | {name for name, _, _ in contents.inputs}
         if outputs is None:
             outputs = [name for name in contents.outputs if name not in contents.text_outputs]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.errors import DataError, DTypeError, MissingExtraError
+from fastnn.errors import DataError, DTypeError, needs
 from fastnn.files import open_regular
 from fastnn.tensors import Array, Tensor
 
@@ -17,10 +17,8 @@ __all__ = ["array_of", "load_pt", "mapped", "tensor_of", "torch"]
 
 def torch() -> Any:
     """The package torch. Raises MissingExtraError where it is not installed."""
-    try:
+    with needs("PyTorch", "torch"):
         import torch
-    except ImportError as error:
-        raise MissingExtraError("PyTorch", "torch") from error
     return torch
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import ops, versions
-from fastnn.arrays import as_array
-from fastnn.checks import entries, number
-from fastnn.errors import NonFiniteError, ShapeError
+from fastnn.arrays import as_array, numbers
+from fastnn.checks import entries, flag, number
+from fastnn.errors import ArgumentError, NonFiniteError, ShapeError
 from fastnn.habits import no_such_name
 from fastnn.tensors import Array, Tensor
 
@@ -61,7 +61,7 @@ def clip_grad_norm_(
     max_norm = number("clip_grad_norm_", "max_norm", max_norm, 0, finite=False)
     gradients = _gradients(parameters)
     norm = _norm(gradients, norm_type)
-    if error_if_nonfinite and not math.isfinite(norm):
+    if flag("clip_grad_norm_", "error_if_nonfinite", error_if_nonfinite) and not math.isfinite(norm):
         raise NonFiniteError(f"clip_grad_norm_: the norm of the gradients is {norm}")
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:  # NaN, too
@@ -83,9 +83,9 @@ def get_total_norm(
     tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
 ) -> Tensor:
     """The norm of all tensors together, as of one vector."""
-    arrays = [x.data if isinstance(x, Tensor) else np.asarray(x) for x in _several(tensors)]
+    arrays = [numbers("get_total_norm", x) for x in _several(tensors)]
     norm = _norm(arrays, norm_type)
-    if error_if_nonfinite and not math.isfinite(norm):
+    if flag("get_total_norm", "error_if_nonfinite", error_if_nonfinite) and not math.isfinite(norm):
         raise NonFiniteError(f"get_total_norm: the norm is {norm}")
     return Tensor(np.asarray(norm, arrays[0].dtype if arrays else np.float32))
 
@@ -98,6 +98,7 @@ def parameters_to_vector(parameters: Iterable[Any]) -> Tensor:
 def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
     """Writes the entries of `vec` to the parameters, in their order. Raises ShapeError where their number differs."""
     given = entries("vector_to_parameters", "parameters", parameters)
+    _check_parameters("vector_to_parameters", given)
     values: Array = vec.data if isinstance(vec, Tensor) else as_array(vec)
     total = sum(p.numel() for p in given)
     if values.shape != (total,):
@@ -109,17 +110,25 @@ def vector_to_parameters(vec: Any, parameters: Iterable[Any]) -> None:
         at += p.numel()
 
 
+def _check_parameters(where: str, given: list[Any]) -> None:
+    for each in given:
+        if not isinstance(each, Tensor):
+            raise ArgumentError(f"{where}: expected parameters, got {type(each).__name__}")
+
+
 def _several(given: Any) -> list[Any]:
     return [given] if isinstance(given, (Tensor, np.ndarray)) else entries("", "parameters", given)
 
 
 def _gradients(parameters: Any) -> list[Array]:
-    found = [p.grad for p in _several(parameters)]
+    given = _several(parameters)
+    _check_parameters("gradients", given)
+    found = [p.grad for p in given]
     return [grad.data if isinstance(grad, Tensor) else grad for grad in found if grad is not None]
 
 
 def _norm(arrays: list[Array], kind: float) -> float:
-    kind = number("norm", "norm_type", kind, 0, finite=False)
+    kind = number("norm", "norm_type", kind, above=0, finite=False)
     if math.isinf(kind):
         return max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)
     if kind == 2:

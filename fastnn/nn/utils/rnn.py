@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn import ops
-from fastnn.checks import entries
-from fastnn.errors import ShapeError
+from fastnn.checks import choice, entries, flag, number, whole
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.habits import no_such_name
+from fastnn.ops.common import tensor_of
 from fastnn.tensors import Array, Tensor
 
 __all__ = [
@@ -54,6 +55,7 @@ def pad_sequence(
     Tensor([[1., 1., 1.],
             [1., 0., 0.]])
     """
+    padding_side = choice("pad_sequence", "padding_side", padding_side, ("right", "left"))
     tensors = [x if isinstance(x, Tensor) else Tensor(x) for x in entries("pad_sequence", "sequences", sequences)]
     if not tensors or len({x.shape[1:] for x in tensors}) > 1 or any(x.ndim == 0 for x in tensors):
         raise ShapeError(
@@ -64,13 +66,18 @@ def pad_sequence(
     rest = (0, 0) * (tensors[0].ndim - 1)
     ends = [(longest - len(x), 0) if padding_side == "left" else (0, longest - len(x)) for x in tensors]
     padded = [ops.pad(x, (*rest, *end), value=padding_value) for x, end in zip(tensors, ends, strict=True)]
-    return ops.stack(padded, 0 if batch_first else 1)
+    return ops.stack(padded, 0 if flag("pad_sequence", "batch_first", batch_first) else 1)
 
 
 def unpad_sequence(padded_sequences: Any, lengths: Any, batch_first: bool = False) -> list[Tensor]:
     """The sequences (L, ...) of a padded batch."""
-    rows = padded_sequences if batch_first else padded_sequences.transpose(0, 1)
-    return [row[: int(length)] for row, length in zip(rows, lengths, strict=True)]
+    rows = tensor_of(padded_sequences)
+    rows = rows if flag("unpad_sequence", "batch_first", batch_first) else rows.transpose(0, 1)
+    given = entries("unpad_sequence", "lengths", lengths)
+    sizes = [whole("unpad_sequence", "a length", each, 0) for each in given]
+    if len(sizes) != len(rows):
+        raise ShapeError(f"unpad_sequence: expected {len(rows)} lengths, got {len(sizes)}")
+    return [row[:size] for row, size in zip(rows, sizes, strict=True)]
 
 
 def pack_sequence(sequences: Sequence[Any], enforce_sorted: bool = True) -> PackedSequence:
@@ -86,8 +93,11 @@ def pack_padded_sequence(
     Raises ShapeError for lengths that do not fit, or that are not in order, the longest first, under `enforce_sorted`.
     """
     x = input if isinstance(input, Tensor) else Tensor(input)
-    x = x.transpose(0, 1) if batch_first else x
-    sizes = np.asarray(lengths.numpy() if isinstance(lengths, Tensor) else lengths)
+    x = x.transpose(0, 1) if flag("pack_padded_sequence", "batch_first", batch_first) else x
+    enforce_sorted = flag("pack_padded_sequence", "enforce_sorted", enforce_sorted)
+    sizes = tensor_of(lengths).numpy()
+    if sizes.dtype.kind not in "iu":
+        raise DTypeError(f"pack_padded_sequence: expected whole numbers as lengths, got {sizes.dtype}")
     if sizes.shape != x.shape[1:2] or sizes.size == 0 or sizes.min() < 1 or sizes.max() > len(x):
         raise ShapeError(
             f"pack_padded_sequence: expected {x.shape[1:2]} lengths from 1 to {len(x)}, got {sizes.tolist()}"
@@ -108,8 +118,12 @@ def pad_packed_sequence(
     sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """The padded batch again, and the lengths, in the order from before packing."""
-    data, lengths = sequence.data, sequence.lengths
-    times = max(len(sequence.batch_sizes), total_length or 0)
+    if not isinstance(sequence, PackedSequence):
+        raise ArgumentError(f"pad_packed_sequence: expected a PackedSequence, got {type(sequence).__name__}")
+    data, lengths, longest = sequence.data, sequence.lengths, len(sequence.batch_sizes)
+    padding_value = number("pad_packed_sequence", "padding_value", padding_value, finite=False)
+    least = f"total_length of at least {longest}, the longest sequence's"
+    times = longest if total_length is None else whole("pad_packed_sequence", "", total_length, longest, expected=least)
     going = np.arange(times)[:, None] < lengths
     index = np.full(going.shape, len(data))  # where each entry lies in data; the padding behind it
     index[going] = np.arange(len(data))
@@ -118,6 +132,7 @@ def pad_packed_sequence(
         index, lengths = index[:, order], lengths[order]
     padding = Tensor(np.full((1, *data.shape[1:]), padding_value, data.dtype))
     padded = ops.cat([data, padding])[index]
+    batch_first = flag("pad_packed_sequence", "batch_first", batch_first)
     return padded.transpose(0, 1) if batch_first else padded, Tensor(lengths)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from fastnn.checks import entries
+from fastnn.checks import entries, number, place
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.draws import source_of
 from fastnn.random import generator as shared
@@ -68,9 +68,9 @@ class Subset(Dataset[T]):
         self.dataset, self.indices = dataset, indices
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, list):
-            return self.dataset[[self.indices[i] for i in index]]
-        return self.dataset[self.indices[index]]
+        if isinstance(index, list) and index:
+            return self.dataset[[self.indices[place("Subset", i, len(self))] for i in index]]
+        return self.dataset[self.indices[place("Subset", index, len(self))]]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -83,17 +83,23 @@ class ConcatDataset(Dataset[T]):
         self.datasets = entries("ConcatDataset", "datasets", datasets)
         if not self.datasets or any(isinstance(each, IterableDataset) for each in self.datasets):
             raise ArgumentError("ConcatDataset: expected at least one data set, and none that is only iterated")
-        self.cumulative_sizes = list(itertools.accumulate(map(len, self.datasets)))
+        self.cumulative_sizes = list(itertools.accumulate(length("ConcatDataset", each) for each in self.datasets))
 
     def __getitem__(self, index: int) -> Any:
-        at = index + len(self) if index < 0 else index
-        if not 0 <= at < len(self):
-            raise IndexError(f"ConcatDataset: expected an index below {len(self)}, got {index}")
+        at = place("ConcatDataset", index, len(self))
         which = bisect.bisect_right(self.cumulative_sizes, at)
         return self.datasets[which][at - (self.cumulative_sizes[which - 1] if which else 0)]
 
     def __len__(self) -> int:
         return self.cumulative_sizes[-1]
+
+
+def length(where: str, dataset: Any) -> int:
+    """The number of samples. Raises ArgumentError for what has none."""
+    try:
+        return len(dataset)
+    except TypeError:
+        raise ArgumentError(f"{where}: expected a data set with a length, got {type(dataset).__name__}") from None
 
 
 def random_split(dataset: Any, lengths: Sequence[float], generator: Any = None) -> list[Subset[Any]]:
@@ -106,7 +112,8 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Any = None) 
     >>> [len(part) for part in random_split(range(10), [0.75, 0.25])]
     [8, 2]
     """
-    total = len(dataset)
+    total = length("random_split", dataset)
+    lengths = [number("random_split", "lengths", each, 0) for each in entries("random_split", "lengths", lengths)]
     if math.isclose(sum(lengths), 1) and sum(lengths) <= 1 + 1e-9:
         sizes = [math.floor(total * share) for share in lengths]
         for i in range(total - sum(sizes)):  # what rounding leaves goes around

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastnn import ops
-from fastnn.checks import whole
+from fastnn.arrays import as_array
+from fastnn.checks import called, flag, shown, whole
 from fastnn.errors import ArgumentError, DTypeError
 from fastnn.tensors import Tensor
 
@@ -30,15 +31,17 @@ def default_collate(batch: list[Any]) -> Any:
     >>> label.tolist(), [part.tolist() for part in x]
     ([0, 1], [[1.0, 3.0], [2.0, 4.0]])
     """
+    if not isinstance(batch, (list, tuple)) or not batch:
+        raise ArgumentError(f"default_collate: expected a list of samples, got {shown(batch)}")
     first = batch[0]
     if isinstance(first, Tensor):
         return ops.stack(batch) if any(x.requires_grad for x in batch) else Tensor(np.stack([x.data for x in batch]))
     if isinstance(first, (np.ndarray, np.generic)):
         return Tensor(np.stack(batch))
     if isinstance(first, (bool, int)):
-        return Tensor(np.array(batch))
+        return Tensor(as_array(batch))
     if isinstance(first, float):
-        return Tensor(np.array(batch))
+        return Tensor(as_array(batch))
     if isinstance(first, (str, bytes)):
         return batch
     if isinstance(first, Mapping):
@@ -101,6 +104,10 @@ class DataLoader:
     ) -> None:
         self.dataset, self.num_workers, self.pin_memory, self.generator = dataset, num_workers, pin_memory, generator
         self.iterated = isinstance(dataset, IterableDataset)
+        shuffle = flag("DataLoader", "shuffle", False if shuffle is None else shuffle)
+        drop_last = flag("DataLoader", "drop_last", drop_last)
+        if collate_fn is not None:
+            called("DataLoader", "collate_fn", collate_fn)
         if batch_size is not None:
             batch_size = whole("DataLoader", "batch_size", batch_size, 1)
         if sampler is not None and shuffle:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import whole
+from fastnn.arrays import numbers
+from fastnn.checks import flag, whole
 from fastnn.errors import ArgumentError
 
-from .datasets import drawn_by
+from .datasets import drawn_by, length
 
 __all__ = [
     "BatchSampler",
@@ -50,8 +51,9 @@ class RandomSampler(Sampler):
     def __init__(
         self, data_source: Any, replacement: bool = False, num_samples: int | None = None, generator: Any = None
     ) -> None:
-        self.data_source, self.replacement, self.generator = data_source, replacement, generator
-        wanted = len(data_source) if num_samples is None else num_samples
+        self.data_source, self.generator = data_source, generator
+        self.replacement = flag("RandomSampler", "replacement", replacement)
+        wanted = length("RandomSampler", data_source) if num_samples is None else num_samples
         self.num_samples = whole("RandomSampler", "num_samples", wanted, 0)
 
     def __iter__(self) -> Iterator[int]:
@@ -85,12 +87,12 @@ class WeightedRandomSampler(Sampler):
     def __init__(
         self, weights: Sequence[float], num_samples: int, replacement: bool = True, generator: Any = None
     ) -> None:
-        self.weights = np.asarray(weights, np.float64)
+        self.weights = numbers("WeightedRandomSampler", weights).astype(np.float64)
         self.num_samples = whole("WeightedRandomSampler", "num_samples", num_samples, 1)
-        self.replacement, self.generator = replacement, generator
+        self.replacement, self.generator = flag("WeightedRandomSampler", "replacement", replacement), generator
         if self.weights.ndim != 1 or not (self.weights >= 0).all() or not self.weights.sum() > 0:
             raise ArgumentError("WeightedRandomSampler: expected a list of weights of at least 0, not all of them 0")
-        if not replacement and num_samples > np.count_nonzero(self.weights):
+        if not self.replacement and num_samples > np.count_nonzero(self.weights):
             raise ArgumentError(f"WeightedRandomSampler: expected {num_samples} weights above 0, to draw each one once")
 
     def __iter__(self) -> Iterator[int]:
@@ -110,7 +112,7 @@ class BatchSampler(Sampler):
     """
 
     def __init__(self, sampler: Iterable[int], batch_size: int, drop_last: bool) -> None:
-        self.sampler, self.drop_last = sampler, bool(drop_last)
+        self.sampler, self.drop_last = sampler, flag("BatchSampler", "drop_last", drop_last)
         self.batch_size = whole("BatchSampler", "batch_size", batch_size, 1)
 
     def __iter__(self) -> Iterator[list[int]]:

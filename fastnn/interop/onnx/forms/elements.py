@@ -177,7 +177,7 @@ class Taken(np.lib.mixins.NDArrayOperatorsMixin):
     def sign(self) -> Taken:
         return self.called("Sign")
 
-    def i0(self) -> _Taken:
+    def i0(self) -> Taken:
         raise Inexpressible("ONNX has no such function")
 
     i1 = i0
