@@ -61,8 +61,6 @@ DIFFERENCES = {
     "torch.Tensor.view": "copies where no view is possible, as `reshape` does",
     "torch.Tensor.half": "raises: there is no float16",
     "torch.Tensor.cuda": "raises: there is no GPU",
-    "torch.nn.ReLU": "`inplace=True` is ignored, as in all activations: in `x + block(x)` x stays as it was",
-    "torch.nn.functional.relu": "`inplace=True` is ignored, as in all activations: `F.relu_(x)` writes into x",
     "torch.nn.functional.softmax": "`dim` is -1 if it is left out",
     "torch.nn.functional.log_softmax": "`dim` is -1 if it is left out",
     **{

@@ -1,6 +1,6 @@
 """Activations, as layers without parameters: any shape in, the same shape out.
 
-`inplace` is taken for PyTorch's sake: it says nothing about the result, and nothing is written in place.
+With `inplace` the input itself goes on as the result, for whoever else uses it, too. It saves no memory.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import ops
-from fastnn.checks import choice, number, whole
+from fastnn.checks import choice, flag, number, whole
 from fastnn.habits import check_options
 from fastnn.init import constant_
 from fastnn.nn.applied import Applied
@@ -27,42 +27,40 @@ class Identity(Module):
         return x
 
 
-class ReLU(Module):
-    """max(x, 0)."""
+class _Plain(Applied):
+    """One without options, but for PyTorch's `inplace`."""
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
-
-    def forward(self, x: Any) -> Tensor:
-        return ops.relu(x)
+        self.inplace = flag(type(self).__name__, "inplace", inplace)
 
 
-class LeakyReLU(Module):
+class ReLU(_Plain):
+    """max(x, 0)."""
+
+    function = "relu"
+
+
+class LeakyReLU(Applied):
     """x where x > 0, negative_slope·x elsewhere."""
+
+    function, options = "leaky_relu", ("negative_slope",)
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
         self.negative_slope = number("LeakyReLU", "negative_slope", negative_slope)
-
-    def forward(self, x: Any) -> Tensor:
-        return ops.leaky_relu(x, self.negative_slope)
-
-    def extra_repr(self) -> str:
-        return f"negative_slope={self.negative_slope}"
+        self.inplace = flag("LeakyReLU", "inplace", inplace)
 
 
-class ELU(Module):
+class ELU(Applied):
     """x where x > 0, alpha·(exp(x) - 1) elsewhere (Clevert et al. 2016)."""
+
+    function, options = "elu", ("alpha",)
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         self.alpha = number("ELU", "alpha", alpha)
-
-    def forward(self, x: Any) -> Tensor:
-        return ops.elu(x, self.alpha)
-
-    def extra_repr(self) -> str:
-        return f"alpha={self.alpha}"
+        self.inplace = flag("ELU", "inplace", inplace)
 
 
 class Sigmoid(Module):
@@ -93,14 +91,10 @@ class GELU(Module):
         return "" if self.approximate == "none" else f"approximate={self.approximate!r}"
 
 
-class SiLU(Module):
+class SiLU(_Plain):
     """x·sigmoid(x)."""
 
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
-
-    def forward(self, x: Any) -> Tensor:
-        return ops.silu(x)
+    function = "silu"
 
 
 class Softmax(Module):
@@ -137,13 +131,6 @@ class LogSoftmax(Module):
 
 
 # ---- activations of other operators ----------------------------------------------------------------------------------
-
-
-class _Plain(Applied):
-    """One without options, but for PyTorch's `inplace`."""
-
-    def __init__(self, inplace: bool = False) -> None:
-        super().__init__()
 
 
 class _WithDim(Applied):
@@ -250,6 +237,7 @@ class Hardtanh(Applied):
         low, high = min_val if min_value is None else min_value, max_val if max_value is None else max_value
         self.min_val = number("Hardtanh", "min_val", low)
         self.max_val = number("Hardtanh", "max_val", high, self.min_val)
+        self.inplace = flag("Hardtanh", "inplace", inplace)
 
 
 class CELU(Applied):
@@ -260,6 +248,7 @@ class CELU(Applied):
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__()
         self.alpha = number("CELU", "alpha", alpha)
+        self.inplace = flag("CELU", "inplace", inplace)
 
 
 class Softshrink(Applied):
@@ -291,6 +280,7 @@ class Threshold(Applied):
         super().__init__()
         self.threshold = number("Threshold", "threshold", threshold)
         self.value = number("Threshold", "value", value)
+        self.inplace = flag("Threshold", "inplace", inplace)
 
 
 class PReLU(Module):

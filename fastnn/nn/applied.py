@@ -14,10 +14,12 @@ class Applied(Module):
 
     function: str
     options: tuple[str, ...] = ()
+    inplace = False
 
     def forward(self, *inputs: Any) -> Tensor:
-        result: Tensor = getattr(ops, self.function)(*inputs, *(getattr(self, name) for name in self.options))
+        function, options = getattr(ops, self.function), [getattr(self, name) for name in self.options]
+        result: Tensor = function(*inputs, *options, **({"inplace": True} if self.inplace else {}))
         return result
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={getattr(self, name)}" for name in self.options)
+        return ", ".join(f"{name}={getattr(self, name)}" for name in (*self.options, *["inplace"] * self.inplace))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastnn import ops
-from fastnn.checks import number
+from fastnn.checks import flag, number
 from fastnn.nn.module import Module
 from fastnn.tensors import Tensor
 
@@ -14,7 +14,7 @@ class Dropout(Module):
     """In training each entry is zero with probability p, the others are divided by 1 - p; in eval mode nothing is done.
 
     Srivastava et al. 2014. The numbers come from `fnn.manual_seed`; every call takes new ones.
-    `inplace` changes nothing, as in the activations.
+    With `inplace` the input itself goes on as the result.
 
     >>> from fastnn import nn
     >>> nn.Dropout(0.5).eval()([1.0, 2.0])
@@ -23,20 +23,20 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        self.p = number("Dropout", "p", p, 0, 1)
+        self.p, self.inplace = number("Dropout", "p", p, 0, 1), flag("Dropout", "inplace", inplace)
 
     def forward(self, x: Any) -> Tensor:
-        return ops.dropout(x, self.p, self.training)
+        return ops.dropout(x, self.p, self.training, self.inplace)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}"
+        return f"p={self.p}, inplace=True" if self.inplace else f"p={self.p}"
 
 
 class _DropoutOf(Dropout):
     function: str  # of fastnn.ops
 
     def forward(self, x: Any) -> Tensor:
-        result: Tensor = getattr(ops, self.function)(x, self.p, self.training)
+        result: Tensor = getattr(ops, self.function)(x, self.p, self.training, self.inplace)
         return result
 
 

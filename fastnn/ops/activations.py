@@ -1,7 +1,7 @@
 """Activations, element by element; softmax and its logarithm along one dimension; dropout.
 
-`inplace` is accepted for compatibility with PyTorch and ignored: nothing is written in place. An activation's `kind` is
-its number in kernels/parts/kinds.h, by which fused kernels know it; its parameter is its only attribute.
+With `inplace` the input itself goes on as the result. An activation's `kind` is its number in kernels/parts/kinds.h, by
+which fused kernels know it; its parameter is its only attribute.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from fastnn import random
 from fastnn.checks import choice, flag, number
 from fastnn.ops.common import axis, floating
+from fastnn.ops.in_place import overwriting
 from fastnn.ops.joining import where
 from fastnn.tensors import Array, Context, Function, Tensor
 
@@ -210,16 +211,22 @@ def relu(input: Any, inplace: bool = False) -> Tensor:
     >>> fnn.ops.relu([-1.0, 2.0])
     Tensor([0., 2.])
     """
+    if inplace is not False:
+        return overwriting("relu", input, inplace, relu)
     return ReLU.apply(floating(input))
 
 
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, negative_slope·x elsewhere."""
+    if inplace is not False:
+        return overwriting("leaky_relu", input, inplace, lambda x: leaky_relu(x, negative_slope))
     return LeakyReLU.apply(floating(input), negative_slope=number("leaky_relu", "negative_slope", negative_slope))
 
 
 def elu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, alpha·(exp(x) - 1) elsewhere."""
+    if inplace is not False:
+        return overwriting("elu", input, inplace, lambda x: elu(x, alpha))
     return ELU.apply(floating(input), alpha=number("elu", "alpha", alpha))
 
 
@@ -246,21 +253,29 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
 
 def silu(input: Any, inplace: bool = False) -> Tensor:
     """x·sigmoid(x)."""
+    if inplace is not False:
+        return overwriting("silu", input, inplace, silu)
     return SiLU.apply(floating(input))
 
 
 def relu6(input: Any, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6)."""
+    if inplace is not False:
+        return overwriting("relu6", input, inplace, relu6)
     return ReLU6.apply(floating(input))
 
 
 def hardswish(input: Any, inplace: bool = False) -> Tensor:
     """x·min(max(x + 3, 0), 6)/6."""
+    if inplace is not False:
+        return overwriting("hardswish", input, inplace, hardswish)
     return Hardswish.apply(floating(input))
 
 
 def mish(input: Any, inplace: bool = False) -> Tensor:
     """x·tanh(softplus(x))."""
+    if inplace is not False:
+        return overwriting("mish", input, inplace, mish)
     return Mish.apply(floating(input))
 
 
@@ -316,4 +331,6 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     x = floating(input)
     if not (training is True or flag("dropout", "training", training)) or p == 0:
         return x
+    if inplace is not False:
+        return overwriting("dropout", input, inplace, lambda x: dropout(x, p))
     return Dropout.apply(x, p=p)

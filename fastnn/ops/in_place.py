@@ -7,11 +7,13 @@ makes of it: operators that ran before keep the tensor as it was, later ones see
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from fastnn.checks import flag
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.places import Put
 from fastnn.ops.shaping import Expand, Index, Permute, Reshape
@@ -19,7 +21,7 @@ from fastnn.tape import Write, no_grad, recording, tracer
 from fastnn.tensors import Tensor
 from fastnn.versions import wrote
 
-__all__ = ["recorded", "taken_over", "writable", "write", "written"]
+__all__ = ["overwriting", "recorded", "taken_over", "writable", "write", "written"]
 
 
 def written(name: str, function: Any) -> Any:
@@ -74,14 +76,46 @@ def taken_over(name: str, x: Tensor, make: Callable[[Tensor], Tensor]) -> None:
         return
     _check_owner(name, x)
     writable(name, x)
+    alone = _has_alone(x)
     old = Tensor.__new__(Tensor)
-    old._data, old._grad, old._requires_grad, old.node = x._data.copy(), None, x.requires_grad, x.node
+    old._data, old._grad, old._requires_grad, old.node = (
+        x._data if alone else x._data.copy(),
+        None,
+        x.requires_grad,
+        x.node,
+    )
     result = fitting(old)
-    np.copyto(x._data, result._data)
+    if alone:
+        x._data = result._data
+    else:
+        np.copyto(x._data, result._data)
     wrote(x._data)
     if result.node is not None:
         x.node = Write(result.node, x, old)
         x._requires_grad = True
+
+
+def _has_alone(x: Tensor) -> bool:
+    """Whether nobody else refers to x's array, as a view, an operator that saved it or a user would: then x may get
+    another one, and nothing has to be copied."""
+    return sys.getrefcount(x._data) == 2 and x._data.base is None
+
+
+def overwriting(name: str, x: Any, inplace: Any, function: Callable[[Any], Tensor]) -> Tensor:
+    """``function(x)``; with PyTorch's `inplace` x itself, which goes on as the result, whoever else uses it.
+
+    A leaf that requires a gradient stays as it is, and so does an array that x was made of.
+    """
+    if not flag(name, "inplace", inplace) or not isinstance(x, Tensor):
+        return function(x)
+    if tracer() is not None or x.node is not None:
+        taken_over(name, x, function)
+        return x
+    result = function(x)
+    if x.requires_grad or result.dtype != x.dtype:
+        return result
+    x._data = result._data
+    return x
 
 
 def _check_owner(name: str, x: Tensor) -> None:

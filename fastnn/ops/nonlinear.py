@@ -14,6 +14,7 @@ from fastnn.ops.arithmetic import abs as absolute
 from fastnn.ops.common import axis, floating, weight_of
 from fastnn.ops.draws import rand_like
 from fastnn.ops.elementwise import clamp
+from fastnn.ops.in_place import overwriting
 from fastnn.ops.joining import where
 from fastnn.tensors import Tensor
 
@@ -33,6 +34,8 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: b
     >>> fnn.ops.hardtanh([-3.0, 0.5, 3.0])
     Tensor([-1. ,  0.5,  1. ])
     """
+    if inplace is not False:
+        return overwriting("hardtanh", input, inplace, lambda x: hardtanh(x, min_val, max_val))
     x, low = floating(input), number("hardtanh", "min_val", min_val)
     high = number("hardtanh", "max_val", max_val, low)
     return where(x <= low, low, where(x >= high, high, x))
@@ -40,6 +43,8 @@ def hardtanh(input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: b
 
 def hardsigmoid(input: Any, inplace: bool = False) -> Tensor:
     """min(max(x + 3, 0), 6)/6."""
+    if inplace is not False:
+        return overwriting("hardsigmoid", input, inplace, hardsigmoid)
     return hardtanh(floating(input) + 3, 0, 6) / 6
 
 
@@ -74,18 +79,28 @@ def hardshrink(input: Any, lambd: float = 0.5) -> Tensor:
 
 def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x where it is above threshold, value elsewhere."""
+    if inplace is not False:
+        return overwriting("threshold", input, inplace, lambda x: _above(x, threshold, value))
+    return _above(input, threshold, value)
+
+
+def _above(input: Any, threshold: float, value: float) -> Tensor:
     x = floating(input)
     return where(x <= number("threshold", "threshold", threshold), number("threshold", "value", value), x)
 
 
 def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """max(x, 0) + min(alpha·(exp(x/alpha) - 1), 0) (Barron 2017)."""
+    if inplace is not False:
+        return overwriting("celu", input, inplace, lambda x: celu(x, alpha))
     alpha = number("celu", "alpha", alpha)
     return elu(floating(input) / alpha) * alpha if alpha != 1 else elu(floating(input))
 
 
 def selu(input: Any, inplace: bool = False) -> Tensor:
     """1.0507·elu(x, 1.6733), which keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
+    if inplace is not False:
+        return overwriting("selu", input, inplace, selu)
     return elu(input, _SELU_ALPHA) * _SELU_SCALE
 
 
@@ -137,28 +152,30 @@ def gumbel_softmax(logits: Any, tau: float = 1, hard: bool = False, eps: float =
 
 def dropout1d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Whole channels of (N, C, L), or (C, L), zero with probability p, the others divided by 1 - p, in training."""
-    return _drop_channels("dropout1d", 2, input, p, training)
+    return _drop_channels("dropout1d", 2, input, p, training, inplace)
 
 
 def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Whole channels of (N, C, H, W) zero with probability p, the others divided by 1 - p, in training; of (N, C, L),
     too, as in PyTorch (Tompson et al. 2015).
     """
-    return _drop_channels("dropout2d", 0, input, p, training)
+    return _drop_channels("dropout2d", 0, input, p, training, inplace)
 
 
 def dropout3d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Whole channels of (N, C, D, H, W), or (C, D, H, W), zero with probability p, the others divided by 1 - p."""
-    return _drop_channels("dropout3d", 4, input, p, training)
+    return _drop_channels("dropout3d", 4, input, p, training, inplace)
 
 
-def _drop_channels(op: str, single: int, input: Any, p: float, training: bool) -> Tensor:
+def _drop_channels(op: str, single: int, input: Any, p: float, training: bool, inplace: bool = False) -> Tensor:
     """`single`: the number of dimensions that says that there is no batch."""
     x, p = floating(input), number(op, "p", p, 0, 1)
     if x.ndim < 2:
         raise ShapeError(f"{op}: expected input of shape (N, C, ...), got {x.shape}")
     if not flag(op, "training", training) or p == 0:
         return x
+    if inplace is not False:
+        return overwriting(op, input, inplace, lambda x: _drop_channels(op, single, x, p, True))
     first = 1 if x.ndim == single else 2
     return x * drop_entries(Tensor(np.ones((*x.shape[:first], *(1,) * (x.ndim - first)), x.dtype)), p)
 
@@ -170,6 +187,8 @@ def alpha_dropout(input: Any, p: float = 0.5, training: bool = False, inplace: b
     x, p = floating(input), number("alpha_dropout", "p", p, 0, 1)
     if not flag("alpha_dropout", "training", training) or p == 0:
         return x
+    if inplace is not False:
+        return overwriting("alpha_dropout", input, inplace, lambda x: alpha_dropout(x, p, True))
     if p == 1:
         return x * 0
     low = -_SELU_ALPHA * _SELU_SCALE
