@@ -37,6 +37,8 @@ _GROUPS: list[tuple[str, str]] = [
     (r"fft|stft", _FFT),
     (r"linalg|cholesky|^qr|svd|^eig|eigh|lobpcg|^lu|inverse|det$|geqrf|orgqr|ormqr|lstsq|solve|pinverse|matrix_exp|"
      r"pca_lowrank|matrix_power|slogdet|logdet", _LINALG),
+    (r"fuse_(conv|linear)_bn|^fusion$", "fnn.compile(model, frozen=True) folds batch norm into the layer before"),
+    (r"skip_init|^stateless$", "a layer has its parameters when it is made; fnn.func.functional_call takes others"),
     (r"Storage|storage|data_ptr|set_$|resize|untyped|share_memory|is_shared|as_strided|strided|layout|preserve_format|"
      r"memory_format|channels_last|contiguous_format|names$|rename|refine_names|align_|rename_",
      "a tensor's memory is its NumPy array, x.data"),

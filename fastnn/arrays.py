@@ -67,7 +67,8 @@ def numbers(where: str, data: Any) -> np.ndarray[Any, Any]:
     >>> numbers("Normal", [0.1, 0.2]).dtype
     dtype('float64')
     """
-    array = data._data if hasattr(data, "_data") else as_array(data)
+    own = hasattr(data, "_data") and not isinstance(data, np.ndarray)  # a masked array has one, too, without its mask
+    array = data._data if own else as_array(data)
     if array.dtype.kind not in "fiub":
         raise DTypeError(f"{where}: expected numbers, got {type(data).__name__} of type {array.dtype}")
     return array

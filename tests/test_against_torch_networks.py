@@ -37,6 +37,7 @@ def test_random_network_agrees_with_torch(seed: int) -> None:
     exact = dict(zip(names, torch_gradients(exact_twin, x.astype(np.float64), cotangent), strict=True))
     single = dict(zip(names, torch_gradients(twin, x, cotangent), strict=True))
     largest = max(np.abs(values).max() for values in exact.values())
+    worst = max(np.abs(single[name] - values).max() for name, values in exact.items())  # of PyTorch, in float32
     nil = {name for name, values in exact.items() if np.abs(values).max() < 1e-9 * largest}
     for name, value in zip(names, gradients(copy.deepcopy(model), x, cotangent), strict=True):
         assert value.dtype == np.float32
@@ -44,7 +45,8 @@ def test_random_network_agrees_with_torch(seed: int) -> None:
             assert np.abs(value).max() <= max(1e-4 * largest, 10 * np.abs(single[name]).max()), (name, layers)
             continue
         bound = max(1e-4, 3 * relative_error(single[name], exact[name]))
-        cancels = np.abs(value - exact[name]).max() <= 1e-6 * largest  # 8 units of its last place
+        off = np.abs(value - exact[name]).max()
+        cancels = off <= max(1e-6 * largest, 3 * worst)  # 8 units of its last place
         assert cancels or relative_error(value, exact[name]) <= bound, (name, layers)
     model.double()
     for name, value in zip(names, gradients(model, x.astype(np.float64), cotangent), strict=True):

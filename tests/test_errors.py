@@ -20,12 +20,14 @@ PROTOCOL = {"NotImplementedError", "KeyboardInterrupt", "AttributeError"}
 INSIDE = {
     "backends/native/entries.py": {"IndexError", "ValueError"},  # kernels' own limits, which operators check first
     "data/about.py": {"ValueError"},  # of a file's line
+    "data/download.py": {"OSError"},  # by a mirror, so that the next one is tried
     "files.py": {"FileNotFoundError", "IsADirectoryError", "OSError", "PermissionError"},  # as open() raises
     "formats.py": {"ValueError"},  # by readers of files, as those of the standard library
     "insight/landscape/result.py": {"ValueError"},
     "interop/onnx/file.py": {"ValueError"},
     "interop/torch/operators.py": {"LookupError"},
     "ops/creation.py": {"TypeError"},  # an unexpected keyword argument, as Python raises
+    "ops/shaping.py": {"TypeError"},
     "optim/optimizer.py": {"TypeError"},
     "plan/execute.py": {"AssertionError"},  # a fault of fastnn's
     "random.py": {"ValueError"},

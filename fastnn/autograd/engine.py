@@ -17,6 +17,7 @@ from fastnn.autograd.second import backward_on_tape
 from fastnn.checks import flag
 from fastnn.errors import ArgumentError, GraphError, NonFiniteError, ShapeError
 from fastnn.hooks import drop_hooks, hooks, key_of
+from fastnn.ops.common import tensor_of
 from fastnn.recording import no_grad, state
 from fastnn.tape import Node, in_reverse, node_gradients
 from fastnn.tensors import Array, Tensor
@@ -135,11 +136,11 @@ def _hooked(key: int, grad: Any) -> Any:
     """The gradient as the hooks leave it; they see a tensor, and give one, an array, or None for no change."""
     on_tape = isinstance(grad, Tensor)
     for hook in list(hooks.get(key, {}).values()):
-        given = grad if isinstance(grad, Tensor) else Tensor(grad)
+        given = tensor_of(grad)
         with nullcontext() if on_tape else no_grad():
             result = hook(given)
         if result is not None:
-            grad = result if isinstance(result, Tensor) else Tensor(result)
+            grad = tensor_of(result)
             if grad.shape != given.shape:
                 raise ShapeError(f"hook: expected a gradient of shape {given.shape}, got {grad.shape}")
             grad = grad.astype(given.dtype) if on_tape else np.array(grad._data, given.dtype)

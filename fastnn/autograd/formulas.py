@@ -45,7 +45,7 @@ from fastnn.ops import (
     shaping,
     sorting,
 )
-from fastnn.ops.common import low, sum_to, tall, tall_shape
+from fastnn.ops.common import low, sum_to, tall, tall_shape, tensor_of
 from fastnn.recording import tracer
 from fastnn.tensors import Array, Function, Tensor
 
@@ -400,11 +400,11 @@ def _pow(op: Given, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     if op.needs[0] and isinstance(b, np.ndarray) and b.all():
         grad_a = sum_to(grad * (b * a ** (b - 1)), a.shape)
     elif op.needs[0]:  # at b = 0 the slope is 0, also where a = 0
-        b = b if isinstance(b, Tensor) else Tensor(b)
+        b = tensor_of(b)
         none = b.detach() == 0
         grad_a = sum_to(grad * ops.where(none, 0.0, b * a ** ops.where(none, 1.0, b - 1)), a.shape)
     if op.needs[1]:  # a = 0: 0 ** b does not change with b > 0
-        a = a if isinstance(a, Tensor) else Tensor(a)
+        a = tensor_of(a)
         grad_b = sum_to(grad * op.output * ops.where(a.detach() == 0, 1.0, a).log(), b.shape)
     return grad_a, grad_b
 

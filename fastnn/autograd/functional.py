@@ -11,6 +11,7 @@ from fastnn import ops
 from fastnn.autograd.engine import grad
 from fastnn.checks import called, flag
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.ops.common import tensor_of
 from fastnn.ops.shaping import Reshape
 from fastnn.recording import enable_grad
 from fastnn.tensors import Tensor
@@ -25,7 +26,7 @@ def leaves(inputs: Any, on_tape: bool = False) -> Tensors:
     found: list[Tensor] = []
     on_tape = flag("derivatives", "create_graph", on_tape)
     for x in inputs if isinstance(inputs, (tuple, list)) else (inputs,):
-        x = x if isinstance(x, Tensor) else Tensor(x)
+        x = tensor_of(x)
         if on_tape and x.requires_grad:
             found.append(Reshape.apply(x, shape=x.shape))
         else:
@@ -62,7 +63,7 @@ def _vector(where: str, v: Any, like: Tensors) -> Tensors:
         if len(like) != 1 or like[0].numel() != 1:
             raise ArgumentError(f"{where}: expected a vector v, of the shape {like[0].shape}, got None")
         return (Tensor(np.ones(like[0].shape, like[0].dtype)),)
-    given = tuple(x if isinstance(x, Tensor) else Tensor(x) for x in (v if isinstance(v, (tuple, list)) else (v,)))
+    given = tuple(tensor_of(x) for x in (v if isinstance(v, (tuple, list)) else (v,)))
     if [x.shape for x in given] != [x.shape for x in like]:
         raise ShapeError(f"{where}: expected v of shapes {[x.shape for x in like]}, got {[x.shape for x in given]}")
     return given

@@ -14,7 +14,7 @@ from fastnn.nn.linear import Linear
 from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.attention import attention
-from fastnn.ops.common import layer_input
+from fastnn.ops.common import layer_input, tensor_of
 from fastnn.tensors import Tensor
 
 __all__ = ["MultiheadAttention"]
@@ -134,7 +134,7 @@ class MultiheadAttention(Module):
         ):
             if each is None:
                 continue
-            each = each if isinstance(each, Tensor) else Tensor(each)
+            each = tensor_of(each)
             if each.ndim not in shapes:
                 raise ShapeError(f"MultiheadAttention: expected masks (L, S) and (N, S), got one of {each.shape}")
             each = each.reshape(*shapes[each.ndim])

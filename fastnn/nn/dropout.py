@@ -21,6 +21,8 @@ class Dropout(Module):
     Tensor([1., 2.])
     """
 
+    inplace = False  # of models in older files
+
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         self.p, self.inplace = number("Dropout", "p", p, 0, 1), flag("Dropout", "inplace", inplace)

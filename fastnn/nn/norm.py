@@ -15,7 +15,7 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
-from fastnn.ops.common import floating
+from fastnn.ops.common import floating, tensor_of
 from fastnn.ops.norms import Running, check_pixels
 from fastnn.tensors import Array, Tensor
 from fastnn.values import plain
@@ -146,7 +146,7 @@ class _InstanceNorm(Module):
         self.bias = new_parameter(self, (self.num_features,), 0) if self.affine else None
 
     def forward(self, input: Any) -> Tensor:
-        input = input if isinstance(input, Tensor) else Tensor(input)
+        input = tensor_of(input)
         if input.ndim != self.ndim or input.shape[1] != self.num_features:
             expected = f"(N, {self.num_features}, {'L' if self.ndim == 3 else 'H, W'})"
             raise ShapeError(f"instance_norm: expected input of shape {expected}, got {input.shape}")
@@ -238,7 +238,7 @@ class Normalize(Module):
 
     def forward(self, x: Any) -> Tensor:
         if not self.pixels:
-            x = x if isinstance(x, Tensor) else Tensor(x)
+            x = tensor_of(x)
             x = x if x.dtype.kind == "f" else x.astype(self.mean.dtype)
         return ops.normalize_channels(x, self.mean, self.std)
 

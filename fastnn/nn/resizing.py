@@ -10,7 +10,7 @@ from fastnn.checks import number, plain, whole
 from fastnn.errors import ShapeError
 from fastnn.nn.applied import Applied
 from fastnn.nn.module import Module
-from fastnn.ops.common import Size, pair, sizes
+from fastnn.ops.common import Size, pair, sizes, tensor_of
 from fastnn.tensors import Tensor
 
 __all__ = [
@@ -147,7 +147,7 @@ class _Pad(Module):
         self.padding = sizes("padding", padding, 2 * self.dims)
 
     def forward(self, input: Any) -> Tensor:
-        x = input if isinstance(input, Tensor) else Tensor(input)
+        x = tensor_of(input)
         if x.ndim not in (self.dims + 1, self.dims + 2):
             expected = "(N, C, L) or (C, L)" if self.dims == 1 else "(N, C, H, W) or (C, H, W)"
             raise ShapeError(f"pad: expected input of shape {expected}, got {x.shape}")

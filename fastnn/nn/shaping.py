@@ -7,6 +7,7 @@ from typing import Any
 from fastnn import ops
 from fastnn.checks import entries, whole
 from fastnn.nn.module import Module
+from fastnn.ops.common import tensor_of
 from fastnn.tensors import Tensor
 
 
@@ -41,7 +42,7 @@ class Unflatten(Module):
         self.unflattened_size = tuple(whole("Unflatten", "unflattened_size", size) for size in sizes)
 
     def forward(self, x: Any) -> Tensor:
-        x = x if isinstance(x, Tensor) else Tensor(x)
+        x = tensor_of(x)
         dim = ops.common.axis("unflatten", self.dim, x.ndim)
         return x.reshape(x.shape[:dim] + self.unflattened_size + x.shape[dim + 1 :])
 

@@ -267,13 +267,9 @@ def pow(input: Any, exponent: Any) -> Tensor:
     return binary(Pow, input, exponent)
 
 
-def _tensor(x: Any) -> Tensor:
-    return x if isinstance(x, Tensor) else Tensor(x)
-
-
 def neg(input: Any) -> Tensor:
     """-x."""
-    x = _tensor(input)
+    x = tensor_of(input)
     if x.dtype == np.bool_:
         raise DTypeError("neg: expected numbers, got booleans: the opposite of them is ~x")
     return Neg.apply(x)
@@ -281,7 +277,7 @@ def neg(input: Any) -> Tensor:
 
 def abs(input: Any) -> Tensor:
     """|x|; the slope at 0 is 0."""
-    return Abs.apply(_tensor(input))
+    return Abs.apply(tensor_of(input))
 
 
 def exp(input: Any) -> Tensor:

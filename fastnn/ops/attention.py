@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.checks import flag
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.activations import dropout, softmax
-from fastnn.ops.common import floating
+from fastnn.ops.common import floating, tensor_of
 from fastnn.ops.dense import matmul
 from fastnn.ops.joining import where
 from fastnn.tensors import Tensor
@@ -61,7 +61,7 @@ def attention(
             raise ArgumentError(f"{op}: expected attn_mask=None with is_causal=True, got both")
         mask = np.tri(*scores.shape[-2:], dtype=np.bool_)
     if mask is not None:
-        mask = mask if isinstance(mask, Tensor) else Tensor(mask)
+        mask = tensor_of(mask)
         if mask.dtype == np.bool_:
             scores = where(mask, scores, -np.inf)
         else:

@@ -21,7 +21,7 @@ Dim = int | Sequence[int] | None
 
 def tensor_of(x: Any) -> Tensor:
     """`x` itself, or what NumPy takes as a tensor."""
-    return x if isinstance(x, Tensor) else Tensor(np.int64(x) if type(x) is int else x)  # Tensor(2) is two zeros
+    return x if isinstance(x, Tensor) else Tensor(np.asarray(x) if type(x) is int else x)  # Tensor(2) is two zeros
 
 
 def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:

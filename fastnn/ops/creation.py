@@ -21,6 +21,7 @@ from fastnn.devices import cpu_only
 from fastnn.dtypes import dtype_of, get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.habits import check_options
+from fastnn.ops.common import tensor_of
 from fastnn.ops.draws import Permutation, RandintLike, RandLike, RandnLike, drawn
 from fastnn.ops.names import of
 from fastnn.tensors import Array, Function, Tensor
@@ -172,7 +173,7 @@ def full_like(
     input: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **rest: Any
 ) -> Tensor:
     """`fill_value` everywhere, in the shape of `input`, of its type or `dtype`."""
-    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = tensor_of(input)
     options = {"dtype": x.dtype if dtype is None else dtype, "device": device, "requires_grad": requires_grad, **rest}
     return full(x.shape, fill_value, **options)
 
@@ -318,7 +319,7 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Any = No
 def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: Any = None, **options: Any) -> Tensor:
     """Whole numbers from low (0 if left out) to high - 1 in the shape of `input`, of its type or `dtype`."""
     low, high = (0, low) if high is None else (low, high)
-    like = input if isinstance(input, Tensor) else Tensor(input)
+    like = tensor_of(input)
     return randint(low, high, like.shape, dtype=like.dtype if dtype is None else dtype, **options)
 
 
@@ -342,7 +343,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
     if size is None:
         if not any(isinstance(each, (Tensor, np.ndarray)) for each in (mean, std)):
             raise ArgumentError("normal: expected size=, or a tensor as mean or std")
-        given = [Tensor(each).shape if not isinstance(each, Tensor) else each.shape for each in (mean, std)]
+        given = [tensor_of(each).shape for each in (mean, std)]
         try:
             shape = np.broadcast_shapes(*given)
         except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -131,5 +132,5 @@ def linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             f"linear: expected input of shape (N, {weight.shape[1]}), got {x.shape}"
             + (": flatten it first (nn.Flatten)" if x.ndim > 2 else "")
         )
-    rows = x.numel() // x.shape[-1]
+    rows = math.prod(x.shape[:-1])
     return Linear.apply(x.reshape(rows, x.shape[-1]), weight, bias).reshape(*x.shape[:-1], weight.shape[0])

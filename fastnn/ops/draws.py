@@ -13,6 +13,7 @@ from fastnn.devices import cpu_only
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.habits import check_options
+from fastnn.ops.common import tensor_of
 from fastnn.ops.names import of
 from fastnn.tape import tracer
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -237,7 +238,7 @@ def randn_like(
     (2,)
     """
     check_options("randn_like", layout=layout, device=device, memory_format=memory_format)
-    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = tensor_of(input)
     found = RandnLike.apply(x, dtype=_dtype("randn_like", x, dtype))
     return found.requires_grad_() if flag("randn_like", "requires_grad", requires_grad) else found
 
@@ -259,7 +260,7 @@ def rand_like(
     ((1, 2), True)
     """
     check_options("rand_like", layout=layout, device=device, memory_format=memory_format)
-    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = tensor_of(input)
     found = RandLike.apply(x, dtype=_dtype("rand_like", x, dtype))
     return found.requires_grad_() if flag("rand_like", "requires_grad", requires_grad) else found
 
@@ -275,7 +276,7 @@ def bernoulli(input: Any, p: Any = None, *, generator: Any = None, out: None = N
     Tensor([0., 1.])
     """
     check_options("bernoulli", out=out)
-    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = tensor_of(input)
     _dtype("bernoulli", x, None)
     if p is not None:
         x = x.detach() * 0 + p
@@ -297,7 +298,7 @@ def multinomial(
     Tensor([1, 1, 1], dtype=int64)
     """
     check_options("multinomial", out=out)
-    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = tensor_of(input)
     _dtype("multinomial", x, None)
     if x.ndim not in (1, 2) or not x.shape[-1]:
         raise ShapeError(f"multinomial: expected shares (C,) or (N, C), got {x.shape}")
@@ -322,7 +323,7 @@ def poisson(input: Any, generator: Any = None) -> Tensor:
     >>> fnn.poisson(fnn.tensor([0.0, 0.0]))
     Tensor([0., 0.])
     """
-    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = tensor_of(input)
     _dtype("poisson", x, None)
     if generator is None:
         return Poisson.apply(x)

@@ -125,7 +125,7 @@ def _of_one(
     function = _operator(name.capitalize(), doc, formula, slope, kernel=name if kernel else "")
 
     def operator(input: Any) -> Tensor:
-        x = input if isinstance(input, Tensor) else Tensor(input)
+        x = tensor_of(input)
         if whole_stay and x.dtype.kind != "f":
             return x
         return function.apply(floating(x) if whole_stay is None else x)
@@ -255,7 +255,7 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     >>> fnn.tensor([-2.0, 0.5, 2.0]).clamp(-1, fnn.tensor([1.0, 0.0, 1.0]))
     Tensor([-1.,  0.,  1.])
     """
-    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = tensor_of(input)
     if min is None and max is None:
         raise ArgumentError("clamp: expected min or max or both")
     tensors = [isinstance(bound, Tensor) for bound in (min, max)]

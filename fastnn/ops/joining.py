@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.backends.checks import empty
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.ops.arithmetic import common_type
-from fastnn.ops.common import axis, sum_to
+from fastnn.ops.common import axis, sum_to, tensor_of
 from fastnn.tensors import Array, Context, Function, Tensor
 
 
@@ -93,7 +93,7 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
     >>> fnn.where(x > 0, x, 0.0)
     Tensor([0., 2.])
     """
-    condition = condition if isinstance(condition, Tensor) else Tensor(condition)
+    condition = tensor_of(condition)
     if input is None and other is None:
         return condition.nonzero(as_tuple=True)
     if condition.dtype != np.bool_:
@@ -124,7 +124,7 @@ def _at_least(dims: int, tensors: Any) -> Any:
         return tuple(_at_least(dims, (x,)) for x in tensors[0])
     if len(tensors) != 1:
         return tuple(_at_least(dims, (x,)) for x in tensors)
-    x = tensors[0] if isinstance(tensors[0], Tensor) else Tensor(tensors[0])
+    x = tensor_of(tensors[0])
     shapes = {0: ((1,), (1, 1), (1, 1, 1)), 1: (None, (1, -1), (1, -1, 1)), 2: (None, None, (*x.shape, 1))}
     shape = None if x.ndim >= dims else shapes[x.ndim][dims - 1]
     return x if shape is None else x.reshape(shape)

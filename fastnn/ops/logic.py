@@ -153,7 +153,7 @@ def equal(input: Any, other: Any) -> bool:
 
 
 def _constant(x: Any) -> Tensor:
-    return x.detach() if isinstance(x, Tensor) else Tensor(x)
+    return tensor_of(x).detach()
 
 
 SPECIAL: dict[str, Any] = {

@@ -62,7 +62,7 @@ def embedding(
             [0., 1.]])
     """
     check_options("embedding", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq)
-    index = input if isinstance(input, Tensor) else Tensor(input)
+    index = tensor_of(input)
     if index.dtype.kind not in "iu":
         raise DTypeError(f"embedding: expected integers, got {index.dtype}: x.astype(np.int64)")
     weight = weight_of("embedding", "weight", weight)
@@ -115,7 +115,7 @@ def embedding_bag(
         return rows.sum(1) if mode == "sum" else rows.mean(1) if mode == "mean" else rows.max(1)[0]
     if mode == "max":
         raise ArgumentError("embedding_bag: expected mode 'sum' or 'mean' with offsets, got 'max'")
-    begins = offsets if isinstance(offsets, Tensor) else Tensor(offsets)
+    begins = tensor_of(offsets)
     ends = cat([begins[1:], Tensor(np.array([rows.shape[0]], begins.dtype))])
     places = Tensor(np.arange(rows.shape[0]))
     within = (begins.unsqueeze(1) <= places).astype(rows.dtype) * (ends.unsqueeze(1) > places).astype(rows.dtype)

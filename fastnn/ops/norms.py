@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.checks import number
 from fastnn.errors import ArgumentError, DTypeError, ShapeError, StateError
-from fastnn.ops.common import floating
+from fastnn.ops.common import floating, tensor_of
 from fastnn.tensors import Array, Context, Function, Tensor
 from fastnn.versions import wrote
 
@@ -203,7 +203,7 @@ def batch_norm(
     if not isinstance(training, (bool, np.bool_)):
         raise ArgumentError(f"batch_norm: expected training=True or False as sixth argument, got {training!r}")
     mean, var = map(_array_of, (running_mean, running_var))
-    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = tensor_of(input)
     given = {name: s for name, s in (("running_mean", mean), ("running_var", var)) if s is not None}
     _check_statistics("batch_norm", x.shape[1:2], written=bool(training), **given)
     if training:
@@ -282,7 +282,7 @@ def normalize_channels(x: Any, mean: Array, std: Array) -> Tensor:
             "normalize: expected arrays mean and std, one number per channel; for vectors of length 1 write "
             "x / (x * x).sum(dim, keepdim=True).sqrt()"
         )
-    x = x if isinstance(x, Tensor) else Tensor(x)
+    x = tensor_of(x)
     if x.ndim < 2 or (np.shape(mean) != (1,) and np.shape(mean) != x.shape[1:2]):
         raise ShapeError(f"normalize: expected input of shape (N, {np.size(mean)}, ...), got {x.shape}")
     _check_statistics("normalize", np.shape(mean), mean=mean, std=std)

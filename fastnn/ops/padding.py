@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.backends.checks import empty
 from fastnn.checks import choice, number
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.ops.common import sizes
+from fastnn.ops.common import sizes, tensor_of
 from fastnn.ops.joining import Cat
 from fastnn.tensors import Array, Context, Function, Tensor
 
@@ -56,7 +56,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     >>> fnn.ops.pad([1.0, 2.0], (0, 1), value=9)
     Tensor([1., 2., 9.])
     """
-    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = tensor_of(input)
     many = isinstance(pad, (Sequence, np.ndarray)) and not isinstance(pad, str) and getattr(pad, "ndim", 1) != 0
     if not many or len(pad) % 2:
         raise ArgumentError(f"pad: expected pairs of numbers, (left, right, top, bottom), got {pad!r}")

@@ -16,7 +16,7 @@ import numpy as np
 from fastnn.checks import is_whole, number, shown
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, FastnnError, ShapeError
-from fastnn.ops.common import Dim, axes, axis, floating
+from fastnn.ops.common import Dim, axes, axis, floating, tensor_of
 from fastnn.ops.joining import where
 from fastnn.ops.logic import ne
 from fastnn.ops.names import of
@@ -100,7 +100,7 @@ def numpys_names(function: F) -> F:
                 if name in options:
                     options[own] = options.pop(name)
         try:
-            return function(input if isinstance(input, Tensor) else Tensor(input), *args, **options)  # type: ignore[operator]
+            return function(tensor_of(input), *args, **options)  # type: ignore[operator]
         except (OverflowError, TypeError, ValueError) as error:
             if not isinstance(error, FastnnError):
                 _check_keepdim(function, args, options)

@@ -156,7 +156,7 @@ def reshape(input: Tensor, *shape: Any, **named: Any) -> Tensor:
 
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Dimensions start_dim to end_dim made one."""
-    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = tensor_of(input)
     if x.ndim == 0:
         return x.reshape(1)
     first, last = axis("flatten", start_dim, x.ndim), axis("flatten", end_dim, x.ndim)

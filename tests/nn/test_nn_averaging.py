@@ -124,7 +124,7 @@ def test_parameters_as_a_vector() -> None:
 
 
 def test_what_utils_lacks_has_a_hint() -> None:
-    with pytest.raises(AttributeError, match="zeros into weight"):
-        _ = nn.utils.prune
+    with pytest.raises(AttributeError, match="folds batch norm"):
+        _ = nn.utils.fuse_conv_bn_eval
     with pytest.raises(AttributeError, match="LBFGS"):
         _ = optim.SparseAdam

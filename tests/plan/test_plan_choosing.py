@@ -14,7 +14,7 @@ from fastnn import nn
 pytestmark = pytest.mark.skipif(not NATIVE, reason="compiled operators need the native kernels")
 
 IN_PYTHON = {"sort", "topk", "quantile", "axis", "cumprod", "cumprod with zeros", "logcumsumexp", "ctc_loss",
-             "cummax", "mode", "nanmedian", "special", "special, of shares", "special, powers"}  # fmt: skip
+             "cummax", "mode", "nanmedian", "special", "special, of shares", "special, powers", "places"}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", COMPILED)

@@ -245,4 +245,4 @@ def assert_alike(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
 
 def interpreted(plan: Any) -> list[str]:
     """What runs in Python in the plan that ran last."""
-    return [str(name) for part in plan._last.parts if part.program is None for name in part.names]
+    return [f"{when}: {how}" for part in plan._last.parts if part.program is None for _, when, how in part.names]

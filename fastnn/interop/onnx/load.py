@@ -16,7 +16,7 @@ from fastnn.interop.onnx.operators import OPERATORS
 from fastnn.interop.onnx.operators.registry import bounded, known
 from fastnn.interop.onnx.run import run_node
 from fastnn.nn import Module, Parameter
-from fastnn.ops.common import layer_input
+from fastnn.ops.common import layer_input, tensor_of
 from fastnn.recording import traced_by
 from fastnn.tensors import Tensor
 
@@ -136,7 +136,7 @@ class OnnxModel(Module):
             error.message += self._unlike(given)
             raise
         found = [values[name] for name in self.outputs]
-        results = [each if isinstance(each, Tensor) else Tensor(each) for each in found]
+        results = [tensor_of(each) for each in found]
         return results[0] if len(results) == 1 else tuple(results)
 
     def _held(self) -> dict[str, Any]:

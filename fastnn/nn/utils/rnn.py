@@ -56,7 +56,7 @@ def pad_sequence(
             [1., 0., 0.]])
     """
     padding_side = choice("pad_sequence", "padding_side", padding_side, ("right", "left"))
-    tensors = [x if isinstance(x, Tensor) else Tensor(x) for x in entries("pad_sequence", "sequences", sequences)]
+    tensors = [tensor_of(x) for x in entries("pad_sequence", "sequences", sequences)]
     if not tensors or len({x.shape[1:] for x in tensors}) > 1 or any(x.ndim == 0 for x in tensors):
         raise ShapeError(
             "pad_sequence: expected sequences (L, ...) that differ in their length alone, got shapes "
@@ -92,7 +92,7 @@ def pack_padded_sequence(
 
     Raises ShapeError for lengths that do not fit, or that are not in order, the longest first, under `enforce_sorted`.
     """
-    x = input if isinstance(input, Tensor) else Tensor(input)
+    x = tensor_of(input)
     x = x.transpose(0, 1) if flag("pack_padded_sequence", "batch_first", batch_first) else x
     enforce_sorted = flag("pack_padded_sequence", "enforce_sorted", enforce_sorted)
     sizes = tensor_of(lengths).numpy()

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn.checks import entries, number, place
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.ops.common import tensor_of
 from fastnn.ops.draws import source_of
 from fastnn.random import generator as shared
 from fastnn.tensors import Tensor
@@ -49,7 +50,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
     """
 
     def __init__(self, *tensors: Any) -> None:
-        self.tensors = tuple(x if isinstance(x, Tensor) else Tensor(x) for x in tensors)
+        self.tensors = tuple(tensor_of(x) for x in tensors)
         if not self.tensors or len({x.shape[:1] or None for x in self.tensors} | {None}) != 2:
             got = ", ".join(str(x.shape) for x in self.tensors) or "none"
             raise ShapeError(f"TensorDataset: expected tensors of one length, got {got}")

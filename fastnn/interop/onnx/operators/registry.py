@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops import names
+from fastnn.ops.common import tensor_of
 from fastnn.tensors import Array, Tensor
 
 __all__ = ["OPERATORS", "Call", "along", "bounded", "ints", "known", "op", "reads", "tensor"]
@@ -63,7 +64,7 @@ def op(name: str) -> Callable[..., Tensor]:
 
 def tensor(x: Any) -> Tensor:
     """A value as a tensor."""
-    return x if isinstance(x, Tensor) else Tensor(x)
+    return tensor_of(x)
 
 
 def known(value: Any) -> Array:
