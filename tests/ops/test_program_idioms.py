@@ -231,3 +231,14 @@ def test_optimisers_take_a_parameter_of_no_dimensions(name: str, options: dict[s
             opt.step()
         found.append(float(scale))
     np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+def test_a_whole_number_that_an_operator_is_given_is_no_size() -> None:
+    x = fnn.tensor([3.0, 1.0])
+    assert fnn.isclose(x, 3).tolist() == [True, False]
+    assert x.isclose(2).tolist() == [False, False]
+    assert fnn.equal(fnn.tensor(3), 3)
+    assert fnn.atleast_2d(3).tolist() == [[3]]
+    assert fnn.where(x > 2, 3, 4).tolist() == [3, 4]
+    assert [fnn.zeros_like(3).shape, fnn.stack([fnn.tensor(3), fnn.tensor(3)]).shape] == [(), (2,)]
+    assert nn.functional.pad(fnn.tensor([1]), (1, 0)).tolist() == [0, 1]
