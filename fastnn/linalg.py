@@ -121,6 +121,7 @@ def solve(A: Any, B: Any, *, left: bool = True) -> Tensor:
     Tensor([1. , 0.5])
     """
     a = square("solve", A)
+    left = flag("solve", "left", left)
     b, vector = _columns("solve", a, B, left)
     if left:
         x = factors.Solve.apply(a, b)

@@ -290,5 +290,5 @@ def backward(
         raise GraphError("backward: expected inputs= to be tensors that require a gradient")
     given = grad_tensors if grad_variables is None else grad_variables
     roots = _starts("backward", _listed(tensors), given, create_graph)
-    keep = create_graph if retain_graph is None else flag("grad", "retain_graph", retain_graph)
+    keep = create_graph if retain_graph is None else flag("backward", "retain_graph", retain_graph)
     _backward(roots, wanted, graph=create_graph, keep=keep)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn import ops, random
-from fastnn.checks import is_whole, whole
+from fastnn.checks import choice, is_whole, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import axis, tensor_of
 from fastnn.tensors import Tensor
@@ -46,8 +46,7 @@ def vmap(
     Tensor([[ 6., 12.],
             [ 0.,  2.]])
     """
-    if randomness not in ("error", "different", "same"):
-        raise ArgumentError(f"vmap: expected randomness 'error', 'different' or 'same', got {randomness!r}")
+    choice("vmap", "randomness", randomness, ("error", "different", "same"))
     if chunk_size is not None:
         whole("vmap", "chunk_size", chunk_size, 1)
 

@@ -237,16 +237,18 @@ def binary(function: type[Function], a: Any, b: Any) -> Tensor:
 
 def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     """input + alpha · other."""
-    return binary(Add, input, other if type(alpha) is int and alpha == 1 else scaled("add", "alpha", other, alpha))
+    return binary(Add, input, scaled("add", "alpha", other, alpha))
 
 
 def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
     """input - alpha · other."""
-    return binary(Sub, input, other if type(alpha) is int and alpha == 1 else scaled("sub", "alpha", other, alpha))
+    return binary(Sub, input, scaled("sub", "alpha", other, alpha))
 
 
 def scaled(op: str, name: str, other: Any, factor: Any) -> Any:
     """factor · other; ArgumentError for a factor that is not one number."""
+    if type(factor) is int and factor == 1:  # as a rule
+        return other
     if not (isinstance(factor, Tensor) and factor.numel() == 1):
         factor = number(op, name, factor, finite=False)
     return mul(other, factor)

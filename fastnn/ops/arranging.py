@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import is_whole, whole
+from fastnn.checks import flag, is_whole, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import axis, floating, tensor_of
 from fastnn.ops.joining import cat
@@ -62,10 +62,12 @@ def combinations(input: Any, r: int = 2, with_replacement: bool = False) -> Tens
     x = tensor_of(input)
     if x.ndim != 1:
         raise ShapeError(f"combinations: expected a vector, got {x.shape}")
-    r = whole("combinations", "r", r, 0)
-    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    if not (r := whole("combinations", "r", r, 0)):
+        return x[:0]
+    again = flag("combinations", "with_replacement", with_replacement)
+    choose = itertools.combinations_with_replacement if again else itertools.combinations
     places = np.array(list(choose(range(len(x)), r)), np.int64).reshape(-1, r)
-    return index(x, places) if r else x[:0]
+    return index(x, places)
 
 
 def vander(x: Any, N: int | None = None, increasing: bool = False) -> Tensor:
@@ -83,7 +85,8 @@ def vander(x: Any, N: int | None = None, increasing: bool = False) -> Tensor:
     powers = [(x * 0 + 1).unsqueeze(1)] if count else []
     for _ in range(count - 1):
         powers.append(powers[-1] * x.unsqueeze(1))
-    return cat(powers if increasing else powers[::-1], 1) if powers else x.unsqueeze(1)[:, :0]
+    rising = flag("vander", "increasing", increasing)
+    return cat(powers if rising else powers[::-1], 1) if powers else x.unsqueeze(1)[:, :0]
 
 
 def _split(op: str, input: Any, given: Any, dim: int, least: int) -> tuple[Tensor, ...]:

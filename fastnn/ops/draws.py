@@ -128,8 +128,9 @@ class Poisson(Function):
 
     @staticmethod
     def draw(source: np.random.Generator, x: Array) -> Array:
-        if not (x >= 0).all():
-            raise ArgumentError(f"poisson: expected means of at least 0, got {x[~(x >= 0)].flat[0]}")
+        fits = (x >= 0) & (x < 2**62)  # counts are int64
+        if not fits.all():
+            raise ArgumentError(f"poisson: expected means from 0 to 2**62, got {x[~fits].flat[0]}")
         return np.asarray(source.poisson(x)).astype(x.dtype)  # NumPy gives an int for one rate
 
     @staticmethod

@@ -125,7 +125,7 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     """
     among = tensor_of(test_elements).reshape(-1)
     found = eq(tensor_of(elements).unsqueeze(-1), among).any(-1)
-    return logical_not(found) if invert else found
+    return logical_not(found) if flag("isin", "invert", invert) else found
 
 
 def isclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Tensor:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.checks import choice
+from fastnn.errors import ShapeError
 from fastnn.ops.arithmetic import abs as absolute
 from fastnn.ops.common import floating, sizes
 from fastnn.ops.dense import matmul
@@ -18,8 +19,6 @@ from fastnn.ops.joining import where
 from fastnn.tensors import Array, Tensor
 
 __all__ = ["affine_grid", "grid_sample"]
-
-_PADDINGS = ("zeros", "border", "reflection")
 
 
 def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
@@ -70,10 +69,8 @@ def grid_sample(
         raise ShapeError(
             f"grid_sample: expected input (N, C, H, W) and grid (N, OH, OW, 2), got {x.shape} and {places.shape}"
         )
-    if mode not in ("bilinear", "nearest"):
-        raise ArgumentError(f"grid_sample: expected mode 'bilinear' or 'nearest', got {mode!r}")
-    if padding_mode not in _PADDINGS:
-        raise ArgumentError(f"grid_sample: expected padding_mode among {', '.join(_PADDINGS)}, got {padding_mode!r}")
+    choice("grid_sample", "mode", mode, ("bilinear", "nearest"))
+    choice("grid_sample", "padding_mode", padding_mode, ("zeros", "border", "reflection"))
     height, width = x.shape[2:]
     column = _padded(_pixels(places[..., 0], width, align_corners), width, padding_mode, align_corners)
     row = _padded(_pixels(places[..., 1], height, align_corners), height, padding_mode, align_corners)

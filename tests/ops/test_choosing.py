@@ -234,3 +234,8 @@ def test_shapes_in_place() -> None:
     assert fnn.zeros(3, 3).fill_diagonal_(2).tolist() == [[2, 0, 0], [0, 2, 0], [0, 0, 2]]
     y = fnn.tensor([1.0], requires_grad=True) * 2
     assert not y.detach_().requires_grad
+
+
+def test_choices_of_no_entries_and_of_too_many() -> None:
+    assert fnn.combinations(fnn.tensor([1, 2, 3]), 0).shape == (0,)
+    assert fnn.combinations(fnn.tensor([1, 2]), 3).shape == (0, 3)

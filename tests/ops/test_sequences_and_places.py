@@ -174,7 +174,7 @@ def test_a_place_that_is_no_number_is_outside() -> None:
 def test_places_are_refused() -> None:
     with pytest.raises(ArgumentError, match="'bilinear' or 'nearest', got 'bicubic'"):
         F.grid_sample(IMAGES, PLACES, "bicubic")
-    with pytest.raises(ArgumentError, match="padding_mode among zeros, border, reflection"):
+    with pytest.raises(ArgumentError, match="padding_mode 'zeros', 'border' or 'reflection'"):
         F.grid_sample(IMAGES, PLACES, padding_mode="edge")
     with pytest.raises(ShapeError, match=r"input \(N, C, H, W\) and grid"):
         F.grid_sample(IMAGES, PLACES[:1])

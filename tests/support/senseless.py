@@ -39,7 +39,7 @@ BAD: list[Callable[[], Any]] = [
     lambda: FLOATS.astype(np.float64), lambda: FLOATS > 0, lambda: FLOATS.astype(np.complex64), lambda: np.array(["a", "b"]),
     lambda: np.array([None, {}], object), lambda: FLOATS[:, ::2], lambda: np.zeros(4, "i1,f4"), lambda: np.ma.masked_less(FLOATS, 0),
     lambda: np.array(2**63, np.uint64), lambda: np.array(["2026"], "M8[Y]"),
-    lambda: np.broadcast_to(np.float32(1), (4, 3)), lambda: fnn.Tensor(3), lambda: tensor(4, 3), lambda: tensor(0), lambda: fnn.Tensor([1, 2]),
+    lambda: np.broadcast_to(np.float32(1), (4, 3)), lambda: fnn.tensor(3), lambda: tensor(4, 3), lambda: tensor(0), lambda: fnn.Tensor([1, 2]),
     lambda: fnn.Tensor(1.0), model, sgd, lambda: nn.Linear(3, 2).weight, lambda: io.BytesIO(b"x"), lambda: Path("there/is/no"), object,
     lambda: (lambda *_: None), lambda: iter([1, 2]), lambda: np.float32, lambda: np.random.default_rng(0), lambda: fnn.device("cpu"),
 ]  # fmt: skip
