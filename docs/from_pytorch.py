@@ -25,6 +25,8 @@ PLACES = {
     "torch": "fastnn",
     "torch.Tensor": "fastnn.Tensor",
     "torch.nn": "fastnn.nn",
+    "torch.nn.functional.relu": "`inplace=True` off the tape leaves views of the input, and an array that it was made of, as they "
+    "were; so do all activations",
     "torch.nn.functional": "fastnn.nn.functional",
     "torch.nn.init": "fastnn.nn.init",
     "torch.nn.utils": "fastnn.nn.utils",

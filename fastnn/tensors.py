@@ -320,7 +320,8 @@ class Tensor(Hookable):
 
     def astype(self, dtype: DTypeLike) -> Tensor:
         """The same numbers in another type; gradients pass between float32 and float64."""
-        if dtype is self._data.dtype or dtype is self._data.dtype.type:  # as a rule
+        own = self._data.dtype
+        if dtype is own or (dtype is own.type and own.isnative):  # as a rule
             return self
         wanted = numeric("astype", dtype)
         return self if wanted == self.dtype else (Cast if wanted.kind == "f" else Round).apply(self, dtype=wanted)

@@ -40,6 +40,9 @@ class ReLU(_Plain):
 
     function = "relu"
 
+    def forward(self, x: Any) -> Tensor:  # itself: the commonest of all, and a microsecond shorter so
+        return ops.relu(x, self.inplace)
+
 
 class LeakyReLU(Applied):
     """x where x > 0, negative_slope·x elsewhere."""

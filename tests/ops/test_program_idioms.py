@@ -242,3 +242,11 @@ def test_a_whole_number_that_an_operator_is_given_is_no_size() -> None:
     assert fnn.where(x > 2, 3, 4).tolist() == [3, 4]
     assert [fnn.zeros_like(3).shape, fnn.stack([fnn.tensor(3), fnn.tensor(3)]).shape] == [(), (2,)]
     assert nn.functional.pad(fnn.tensor([1]), (1, 0)).tolist() == [0, 1]
+
+
+def test_labels_of_the_other_byte_order_are_labels() -> None:
+    logits, labels = fnn.tensor(X), np.array([1, 0, 2, 1])
+    swapped = labels.astype(labels.dtype.newbyteorder())
+    assert fnn.Tensor(swapped).astype(np.int64).dtype.isnative
+    loss = nn.CrossEntropyLoss()
+    assert loss(logits, swapped).item() == loss(logits, labels).item()
