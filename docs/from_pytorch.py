@@ -25,8 +25,6 @@ PLACES = {
     "torch": "fastnn",
     "torch.Tensor": "fastnn.Tensor",
     "torch.nn": "fastnn.nn",
-    "torch.nn.functional.relu": "`inplace=True` off the tape leaves views of the input, and an array that it was made of, as they "
-    "were; so do all activations",
     "torch.nn.functional": "fastnn.nn.functional",
     "torch.nn.init": "fastnn.nn.init",
     "torch.nn.utils": "fastnn.nn.utils",
@@ -65,6 +63,8 @@ DIFFERENCES = {
     "torch.Tensor.cuda": "raises: there is no GPU",
     "torch.nn.functional.softmax": "`dim` is -1 if it is left out",
     "torch.nn.functional.log_softmax": "`dim` is -1 if it is left out",
+    "torch.nn.functional.relu": "`inplace=True` off the tape leaves views of the input, and the array that it was made "
+    "of, as they were; so do all activations",
     **{
         f"torch.optim.lr_scheduler.{name}": "a rate changed by hand scales what follows; PyTorch overwrites it"
         for name in ("LambdaLR", "OneCycleLR", "CyclicLR", "CosineAnnealingWarmRestarts")
