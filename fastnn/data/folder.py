@@ -37,7 +37,8 @@ def find_pictures(path: Path) -> Pictures:
     them, these are its parts. ``path/train`` with ``path/test`` or ``path/val`` beside it is taken for ``path``. Names
     beginning with a dot, and what file managers leave behind, are passed over without a word.
 
-    Raises DataError for a folder without images by class, and where it is not clear what its subfolders are.
+    Raises DataError for a folder without images by class, for a class's folder that is empty, and where it is not clear
+    what its subfolders are.
     """
     named = _parts_in(path)
     if not named and PARTS.get(path.resolve().name.lower()) == "train":
@@ -122,6 +123,11 @@ def _by_class(folder: Path) -> Part:
         if _is(entry.is_dir):
             files, folders = sorted(_below(folder / entry.name, part, set())), folders + 1
             part.files += [(file, entry.name) for file in files]
+            if not files and not any(True for _ in _entries(folder / entry.name)):
+                raise DataError(
+                    f"{folder}: expected images in each class's folder, found {entry.name} empty: put them there, or "
+                    "remove it"
+                )
             if not files:
                 part.leave("folders without images", entry.name)
         elif is_named_as_image(entry.name):

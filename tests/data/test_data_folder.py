@@ -141,14 +141,22 @@ def test_what_cannot_be_read_is_left_out_and_counted(pets):
     broken_image(folder)
     save(folder / "cat" / "deep.png", gray().astype(np.uint16) // 16 + 1)  # 12 bits of 16
     (folder / "fish").mkdir()
+    (folder / "fish" / "notes.txt").touch()
     with pytest.warns(UserWarning, match="not everything is used") as said:
         whole = data.load(folder, split="all")
     assert (len(whole), whole.classes) == (20, ("cat", "dog"))
     assert {image.tobytes() for image in whole.images} == {image.tobytes() for image in pixels.values()}
     assert [str(warning.message) for warning in said] == [
-        f"{folder}: not everything is used: folders without images (1: fish); images that cannot be read (2: "
-        "cat/deep.png, dog/broken.png)"
+        f"{folder}: not everything is used: files that are no images by their names (1: notes.txt); folders without "
+        "images (1: fish); images that cannot be read (2: cat/deep.png, dog/broken.png)"
     ]
+
+
+def test_a_class_whose_folder_is_empty_is_named(pets):
+    folder, _ = pets
+    (folder / "zebra").mkdir()
+    with pytest.raises(DataError, match="found zebra empty"):
+        data.load(folder)
 
 
 def broken_image(folder):
