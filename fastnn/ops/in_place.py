@@ -78,15 +78,12 @@ def taken_over(name: str, x: Tensor, make: Callable[[Tensor], Tensor]) -> None:
     writable(name, x)
     alone = _has_alone(x)
     old = Tensor.__new__(Tensor)
-    old._data, old._grad, old._requires_grad, old.node = (
-        x._data if alone else x._data.copy(),
-        None,
-        x.requires_grad,
-        x.node,
-    )
+    old._data = x._data if alone else x._data.copy()
+    old._grad, old._requires_grad, old.node = None, x.requires_grad, x.node
     result = fitting(old)
     if alone:
-        x._data = result._data
+        kept = sys.getrefcount(result._data) > 2  # by its operator, for backward: a later write must not reach that
+        x._data = result._data.copy() if kept else result._data
     else:
         np.copyto(x._data, result._data)
     wrote(x._data)

@@ -80,3 +80,14 @@ def test_dropout_in_place_drops_for_all_in_training_alone() -> None:
     fnn.nn.Dropout(0.5, inplace=True)(x)
     assert sorted(set(x.tolist())) == [0.0, 2.0]
     assert repr(fnn.nn.ReLU(inplace=True)) == "ReLU(inplace=True)"
+
+
+@pytest.mark.parametrize("name", ["relu", "exp", "sigmoid", "tanh"])
+def test_what_an_operator_keeps_survives_the_next_write(name: str) -> None:
+    x, twin = (fnn.tensor([-1.0, 2.0], requires_grad=True) for _ in range(2))
+    y = x * 1
+    getattr(y, name + "_")()
+    y.add_(1)
+    y.sum().backward()
+    (getattr(twin, name)() + 1).sum().backward()
+    assert x.grad.tolist() == twin.grad.tolist()
