@@ -31,11 +31,7 @@ class autocast(ContextDecorator):
     def __init__(
         self, device_type: str, dtype: Any = None, enabled: bool = True, cache_enabled: bool | None = None
     ) -> None:
-        if enabled and str(device_type).partition(":")[0] == "cpu":
-            raise ArgumentError(
-                "autocast: expected enabled=False on the CPU: fastnn computes in float32 and float64, nothing is cast "
-                "to half precision"
-            )
+        _refuse_cpu("autocast", device_type, enabled, "nothing is cast to half precision")
 
     def __enter__(self) -> None:
         pass
@@ -74,11 +70,7 @@ class GradScaler:
         growth_interval: int = 2000,
         enabled: bool = True,
     ) -> None:
-        if enabled and str(device).partition(":")[0] == "cpu":
-            raise ArgumentError(
-                "GradScaler: expected enabled=False on the CPU: fastnn computes in float32 and float64, in which no "
-                "gradient has to be scaled"
-            )
+        _refuse_cpu("GradScaler", device, enabled, "in which no gradient has to be scaled")
 
     def scale(self, outputs: Any) -> Any:
         """The loss itself."""
@@ -112,3 +104,10 @@ class GradScaler:
 
 def __getattr__(name: str) -> Any:
     raise no_such_name("fastnn.amp", name)
+
+
+def _refuse_cpu(where: str, device: Any, enabled: bool, why: str) -> None:
+    if enabled and str(device).partition(":")[0] == "cpu":
+        raise ArgumentError(
+            f"{where}: expected enabled=False on the CPU: fastnn computes in float32 and float64, {why}"
+        )
