@@ -33,6 +33,7 @@ cdef class Program:
             self.p.updates_from = self.p.stages
         stages[self.p.stages].function = stage.backward_function if backward else stage.forward_function
         stages[self.p.stages].arguments = stage.arguments
+        stages[self.p.stages].gradients = backward and not isinstance(stage, (OperatorStage, LossStage))
         stages[self.p.stages].seconds = 0
         self.p.stages += 1
 

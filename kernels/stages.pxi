@@ -9,6 +9,7 @@ cdef extern from "plan/stages.h" nogil:
     struct program_stage:
         stage_function function
         const void *arguments
+        int gradients
         double seconds
     struct program:
         int64_t stages

@@ -9,6 +9,7 @@
  * condition variable. pthread_atfork empties the pool in the child, which starts threads of its own when it needs them.
  */
 #include "base/threads.h"
+#include "base/denormals.h"
 #include "base/memory.h"
 #include "base/stopping.h"
 
@@ -33,6 +34,7 @@
 static struct {
     fastnn_task task;
     void *context;
+    uint64_t float_control;         /* the caller's: the same arithmetic on every thread */
     _Atomic int64_t count, next;
     atomic_int stopped;
 } job;
@@ -77,7 +79,10 @@ static void *worker(void *unused) {
         }
         if (atomic_load(&stopping)) return NULL;
         atomic_fetch_add(&inside, 1);
-        if (atomic_load(&job_open)) take_tasks();
+        if (atomic_load(&job_open)) {
+            set_float_control(job.float_control);
+            take_tasks();
+        }
         atomic_fetch_sub(&inside, 1);
     }
 }
@@ -129,6 +134,7 @@ void fastnn_parallel(int64_t count, double flops, fastnn_task task, void *contex
     if (running != wanted - 1) start_workers();
     job.task = task;
     job.context = context;
+    job.float_control = float_control();
     job.count = count;
     atomic_store(&job.stopped, 0);
     atomic_store(&job.next, 0);

@@ -7,6 +7,7 @@
 
 #include <math.h>
 
+#include "base/denormals.h"
 #include "base/lanes.h"
 #include "plan/stages.h"
 #include "base/threads.h"
@@ -142,7 +143,8 @@ INLINE void update_loop(const int formula, const int decay, const struct update_
     if (i < count) update_vector(formula, decay, &u, i, count - i, grad, param + at, to);
 }
 
-/* rows x count floats, those of param and state from `at` on; grad_step and step: from row to row */
+/* rows x count floats, those of param and state from `at` on; grad_step and step: from row to row. State that decays is not let
+ * among the denormal numbers. */
 KERNEL void update_rows(const struct update_numbers *u, i64 rows, i64 count, const float *grad, i64 grad_step, float *param,
                         float *const *state, i64 at, i64 step) {
 #define UPDATE_ROWS(FORMULA, DECAY)                                                                                      \
@@ -150,6 +152,7 @@ KERNEL void update_rows(const struct update_numbers *u, i64 rows, i64 count, con
         for (i64 r = 0; r < rows; r++) update_loop(FORMULA, DECAY, *u, count, grad + r * grad_step, param, state, at + r * step); \
         break;
 #define UPDATE_ALL_ROWS(FORMULA) UPDATE_ROWS(FORMULA, DECAY_NONE) UPDATE_ROWS(FORMULA, DECAY_L2) UPDATE_ROWS(FORMULA, DECAY_L1)
+    const uint64_t control = without_denormals();
     switch (DECAYS * u->formula + u->decay) {
         UPDATE_ALL_ROWS(UPDATE_SGD)
         UPDATE_ALL_ROWS(UPDATE_MOMENTUM)
@@ -162,6 +165,7 @@ KERNEL void update_rows(const struct update_numbers *u, i64 rows, i64 count, con
         UPDATE_ALL_ROWS(UPDATE_RMSPROP_CENTERED_MOMENTUM)
         UPDATE_ALL_ROWS(UPDATE_ADAM)
     }
+    set_float_control(control);
 #undef UPDATE_ALL_ROWS
 #undef UPDATE_ROWS
 }

@@ -1,4 +1,5 @@
 /* Runs a plan's program: its stages in order, each on as many threads as it takes; and what does not depend on the instruction set. */
+#include "base/denormals.h"
 #include "base/stopping.h"
 #include "base/threads.h"
 #include "plan/operators.h"
@@ -22,7 +23,9 @@ int fastnn_run(struct program *p) {
         if (fastnn_stopped()) return PROGRAM_STOPPED;
         if (i == p->updates_from) fastnn_stoppable_hold();
         p->reached = i;
+        const uint64_t control = p->stage[i].gradients ? without_denormals() : float_control();
         int status = p->stage[i].function(p->stage[i].arguments, p);
+        set_float_control(control);
         if (status) return status;
         double after = now();
         p->stage[i].seconds = after - before;

@@ -166,7 +166,12 @@ int64_t fastnn_operator_element(const struct operator_call *, int64_t operand); 
 /* REFUSED: the operator raises an error when it is run on the same arrays in Python, which says what is wrong with them. */
 enum program_status { PROGRAM_DONE = 0, PROGRAM_NO_MEMORY = -1, PROGRAM_NON_FINITE = 1, PROGRAM_REFUSED = 2, PROGRAM_STOPPED = 3 };
 
-struct program_stage { stage_function function; const void *arguments; double seconds; /* that the last run spent in it */ };
+struct program_stage {
+    stage_function function;
+    const void *arguments;
+    int gradients;                      /* whether it makes those of layers: without denormal numbers */
+    double seconds;                     /* that the last run spent in it */
+};
 
 struct program {
     int64_t stages;

@@ -74,6 +74,19 @@ def is_fused(step: Any) -> bool:
     return not NATIVE or "rows" in step.describe()
 
 
+@pytest.fixture
+def rows_wherever_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for batches that are too small for it to pay."""
+
+    def is_supported(layers: list[Any], training: bool, frozen: bool) -> bool:
+        from fastnn._kernels import rows_support
+
+        shapes = [layer.linear.inputs[1].shape for layer in layers]
+        return rows_support(shapes, 1 << 20, training=training, frozen=frozen)
+
+    monkeypatch.setattr("fastnn.plan.step.is_small_network", is_supported)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(
     ("activation", "loss"),
@@ -93,6 +106,7 @@ def test_activations_and_losses(activation: tuple[str, dict[str, Any]], loss: tu
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("n", ROWS)
+@pytest.mark.usefixtures("rows_wherever_they_run")
 def test_shapes(n: int, isa: str | None) -> None:
     """Rows and units around the widths of vectors and tiles; one network begins with too wide a layer."""
     rng = np.random.default_rng(n)
@@ -106,7 +120,9 @@ def test_shapes(n: int, isa: str | None) -> None:
             networks.assert_close(networks.compiled_gradients(model, nn.MSELoss(), x, y), exact)
             step, predict = fnn.compile(model, nn.MSELoss()), fnn.compile(model)
             step(x, y)
+            predict(x)
             assert is_fused(step)
+            assert is_fused(predict)
             outputs = model.double()(x.astype(np.float64)).numpy()
             model.float()
             for compiled in (predict, fnn.compile(model, frozen=True)):

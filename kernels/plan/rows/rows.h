@@ -18,6 +18,7 @@
 #ifndef FASTNN_ROWS_H
 #define FASTNN_ROWS_H
 
+#include "base/denormals.h"
 #include "base/threads.h"
 #include "ops/update.h"
 #include "parts/activation.h"
@@ -34,6 +35,7 @@ enum {
     ROWS_STRIP = 24,                    /* rows that an activation follows the product in */
 };
 #define ROWS_BLOCK_FLOPS 4e6
+#define ROWS_PACKED_FLOPS 16e6          /* of a block whose weights were packed by one thread just before: the other cores have to fetch them */
 
 /* ---- shapes ---- */
 
@@ -56,9 +58,10 @@ struct rows_cut { i64 rows, blocks, step, chunks; };
 INLINE struct rows_cut rows_cut(const struct dense_rows *r) {
     const i64 N = r->layer[0].N;
     const double flops = (rows_in_training(r) ? 6.0 : 2.0) * (double)rows_weights(r);
-    struct rows_cut cut = {.rows = i64_max(ROWS_LEAST, i64_min(ROWS_MOST, (i64)(ROWS_BLOCK_FLOPS / flops)))};
+    const double most = rows_in_training(r) || r->layer[0].frozen ? ROWS_BLOCK_FLOPS : ROWS_PACKED_FLOPS;
+    struct rows_cut cut = {.rows = i64_max(ROWS_LEAST, i64_min(ROWS_MOST, (i64)(most / flops)))};
     cut.blocks = ceil_div(N, cut.rows);
-    if (cut.blocks == 1 && N >= 16 && flops * (double)N > ROWS_BLOCK_FLOPS / 2) cut.blocks = 2;
+    if (cut.blocks == 1 && N >= 16 && flops * (double)N > most / 2) cut.blocks = 2;
     if (cut.blocks > 1 && cut.blocks < 8) cut.blocks = round_up(cut.blocks, 2);
     cut.rows = ceil_div(N, cut.blocks);
     if (cut.rows > PRODUCT_ROWS) cut.rows = round_up(cut.rows, PRODUCT_ROWS);
@@ -142,13 +145,13 @@ INLINE struct rows_layout rows_layout(const struct dense_rows *r) {
 KERNEL i64 rows_work_bytes(const struct dense_rows *r) { return rows_layout(r).total * (i64)sizeof(float); }
 
 /* Layers that this is the way for; elsewhere a layer by itself is cut better. Weights are transposed first, which has to pay: once
- * where they never change, else at each call. */
+ * where they never change, else at each call, by as many rows more as there are weights. */
 KERNEL i64 rows_supports(const struct dense_rows *r, i64 training) {
     for (i64 l = 0; l < r->layers; l++)
         if (i64_max(r->layer[l].I, r->layer[l].O) > ROWS_MOST_WIDTH) return 0;
-    const int large = rows_weights(r) > ROWS_LARGE;
-    const i64 least = training ? large ? 64 : 1 : !r->layer[0].frozen ? 8 : rows_weights(r) > ROWS_LARGE / 2 ? 2 : 1;
-    return r->layers > 1 && rows_weights(r) <= ROWS_MOST_WEIGHTS && r->layer[0].N >= least;
+    const i64 weights = rows_weights(r);
+    const i64 least = training ? weights / 700 : !r->layer[0].frozen ? weights / 1000 : weights > ROWS_LARGE / 2 ? 2 : 1;
+    return r->layers > 1 && weights <= ROWS_MOST_WEIGHTS && r->layer[0].N >= least;
 }
 
 /* ---- parts of the way ---- */
@@ -295,7 +298,9 @@ static void rows_chunk(void *context, i64 chunk) {
             t->failed = PROGRAM_REFUSED;
             return;
         }
+        const uint64_t control = without_denormals();
         rows_block_backward(t, n0, rows, x, I, block, gradient.part, b > begin && gradient.added > 0);
+        set_float_control(control);
         joined_added(&gradient, 1);
     }
     if (t->backward) joined_end(&gradient);
