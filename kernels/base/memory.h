@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-enum { FASTNN_LARGE = 256 << 10 };      /* bytes; smaller ones come back from malloc as they went */
+enum { FASTNN_LARGE = 64 << 10 };       /* bytes; smaller ones come back from malloc as they went */
 
 /* New memory, in huge pages where it is large; for free(). NULL: out of memory. */
 void *fastnn_new_memory(size_t alignment, size_t bytes);
