@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
 __all__ = [
-    "Size", "as_array", "check_size", "live", "numbers", "without_numbers", "without_subclass", "zeros_of_sizes",
+    "PAGE", "Size", "aligned", "aligned_copy", "as_array", "check_size", "live",
+    "numbers", "without_numbers", "without_subclass", "zeros_of_sizes",
 ]  # fmt: skip
 
+_LINE = 64  # bytes of a cache line
+PAGE = 4096  # bytes after which addresses meet in one set of a first-level cache
 _ZERO = bytes(16)  # of any type's one entry
+_numbers = count()  # of the arrays that fill pages
 
 
 class Size(tuple[int, ...]):
@@ -29,6 +36,31 @@ class Size(tuple[int, ...]):
     def __getitem__(self, index: Any) -> Any:
         found = super().__getitem__(index)
         return Size(found) if isinstance(index, slice) else found
+
+
+def aligned(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray[Any, Any]:
+    """As ``np.empty(shape, dtype)``, but beginning at a cache line: a vector that lies across two of them takes as long
+    to read as two vectors, and NumPy's large arrays begin 16 bytes after one.
+
+    Arrays of a page or more each start some lines further into theirs than the one before: those that are used
+    together, at one place each, should not meet in one set of the first-level cache.
+    """
+    sizes, dtype = tuple(map(int, shape)), np.dtype(dtype)
+    try:
+        from fastnn import _kernels
+    except ImportError:  # where no kernel reads it
+        return np.empty(sizes, dtype)
+    size = math.prod(sizes) * dtype.itemsize
+    unit, offset = (PAGE, next(_numbers) * 5 * _LINE % PAGE) if size >= PAGE else (_LINE, 0)
+    array: np.ndarray[Any, Any] = _kernels.aligned(sizes, dtype, size, unit, offset)
+    return array
+
+
+def aligned_copy(array: np.ndarray[Any, Any], dtype: DTypeLike) -> np.ndarray[Any, Any]:
+    """As ``array.astype(dtype)`` in row-major order, beginning at a cache line."""
+    copy = aligned(array.shape, dtype)
+    copy[...] = array
+    return copy
 
 
 def as_array(data: Any) -> np.ndarray[Any, Any]:

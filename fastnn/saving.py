@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import nn, weights
+from fastnn.arrays import aligned_copy
 from fastnn.data.about import About
 from fastnn.errors import ArgumentError, DataError, DTypeError, FastnnError
 from fastnn.formats import check_format, parse_json
@@ -223,7 +224,9 @@ class _Reader:
         if kind == "parameter":
             name, learned = content
             if name not in self.tensors:
-                self.tensors[name] = Parameter(Tensor(self.arrays[name]), learned is True)
+                self.tensors[name] = Parameter(
+                    Tensor(aligned_copy(self.arrays[name], self.arrays[name].dtype)), learned is True
+                )
             return self.tensors[name]
         if kind == "module":
             return self._module(*content, depth=depth)

@@ -14,6 +14,8 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 __all__ = ["Writer", "clock", "owner", "record_write", "recorded_between", "written_since", "wrote"]
 
 clock = itertools.count()
@@ -26,8 +28,8 @@ _writers: dict[int, weakref.ref[Writer]] = {}
 
 
 def owner(array: Any) -> Any:
-    """What the memory of `array` belongs to: itself, or what it is a view of in the end."""
-    while (base := getattr(array, "base", None)) is not None:
+    """The array that the memory of `array` belongs to: itself, or the one that it is a view of in the end."""
+    while isinstance(base := array.base, np.ndarray):
         array = base
     return array
 

@@ -10,6 +10,7 @@ handed memory of another kind.
 import numpy as np
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdlib cimport free, realloc
 
 cnp.import_array()
 

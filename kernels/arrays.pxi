@@ -38,6 +38,35 @@ cdef class Memory:
             fastnn_give_memory(self.data, self.bytes)
 
 
+cdef class Block:
+    """What holds an array in memory of its own."""
+    cdef void *data
+
+    def __dealloc__(self):
+        free(self.data)
+
+
+cdef array_in(memory, void *data, tuple shape, cnp.dtype dtype):
+    cdef cnp.npy_intp sizes[64]
+    cdef int i = 0
+    for n in shape:
+        sizes[i] = n
+        i += 1
+    array = cnp.PyArray_SimpleNewFromData(i, sizes, dtype.type_num, data)
+    cnp.set_array_base(array, memory)
+    return array
+
+
+def aligned(tuple shape, cnp.dtype dtype not None, size_t size, size_t alignment, size_t offset):
+    """np.empty of `size` bytes in all, for types without Python objects, `offset` bytes after a multiple of `alignment`."""
+    cdef Block block = Block()
+    if len(shape) <= 64 and size + offset >= size:
+        block.data = fastnn_new_memory(alignment, size + offset + 1)
+    if block.data == NULL:
+        raise MemoryError(f"no memory for an array of shape {shape}")
+    return array_in(block, <char *> block.data + offset, shape, dtype)
+
+
 def empty(tuple shape, cnp.dtype dtype not None):
     """np.empty, for types without Python objects; what is large lies in memory that is used again (base/memory.c)."""
     cdef double size = dtype.itemsize
@@ -50,14 +79,7 @@ def empty(tuple shape, cnp.dtype dtype not None):
     memory.data = fastnn_take_memory(&memory.bytes)
     if memory.data == NULL:
         raise MemoryError(f"no memory for an array of shape {shape}")
-    cdef cnp.npy_intp sizes[64]
-    cdef int i = 0
-    for n in shape:
-        sizes[i] = n
-        i += 1
-    array = cnp.PyArray_SimpleNewFromData(i, sizes, dtype.type_num, memory.data)
-    cnp.set_array_base(array, memory)
-    return array
+    return array_in(memory, memory.data, shape, dtype)
 
 
 cdef bint is_matrix(cnp.ndarray a):

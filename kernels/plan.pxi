@@ -1,7 +1,6 @@
 from cpython.dict cimport PyDict_GetItem, PyDict_Next
 from cpython.object cimport PyObject
 from libc.math cimport NAN, sqrt
-from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 MOST_CHAIN_LAYERS = CHAIN_MOST_LAYERS

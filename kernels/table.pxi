@@ -130,6 +130,7 @@ cdef extern from "base/stopping.h" nogil:
 
 cdef extern from "base/memory.h" nogil:
     const size_t FASTNN_LARGE
+    void *fastnn_new_memory(size_t alignment, size_t size)
     void *fastnn_take_memory(size_t *)
     void fastnn_release_memory()
     void fastnn_trim_memory()

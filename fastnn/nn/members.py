@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from fastnn.arrays import as_array, check_size
+from fastnn.arrays import aligned, as_array, check_size
 from fastnn.checks import flag, text
 from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, StateError
@@ -55,7 +55,9 @@ def new_parameter(layer: object, shape: Sequence[int], fill: float | None = None
     Raises ShapeError for sizes that no array can have.
     """
     check_size(type(layer).__name__, tuple(shape))
-    array = np.empty(shape, get_default_dtype()) if fill is None else np.full(shape, fill, get_default_dtype())
+    array = aligned(shape, get_default_dtype())
+    if fill is not None:
+        array.fill(fill)
     return Parameter(array)
 
 
@@ -80,7 +82,7 @@ class UninitializedParameter(Parameter):
     def materialize(self, shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> None:
         """Makes it a Parameter of this shape, whose entries are yet to be written."""
         check_options("materialize", device=device)
-        self._data = np.empty(shape, self.dtype if dtype is None else dtype)
+        self._data = aligned(shape, self.dtype if dtype is None else dtype)
         self.__class__ = Parameter  # type: ignore[assignment]  # the same object, which an optimiser may hold
 
     def __repr__(self) -> str:

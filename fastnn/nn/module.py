@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 import numpy as np
 
 from fastnn import versions
-from fastnn.arrays import as_array
+from fastnn.arrays import aligned_copy, as_array
 from fastnn.checks import called, flag, text
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
 from fastnn.nn.arguments import as_tensors
@@ -222,7 +222,7 @@ class Module(Members, Hooked):
 
     def _cast(self: M, dtype: DTypeLike) -> M:
         for parameter in self.parameters():
-            parameter._data = parameter._data.astype(dtype)
+            parameter._data = aligned_copy(parameter._data, dtype)
             if parameter._grad is not None:
                 parameter._grad = parameter._grad.astype(dtype)
         for module in self.modules():
@@ -307,7 +307,7 @@ class Module(Members, Hooked):
             raise StateError(f"load_state_dict({type(self).__name__}): {'; '.join(problems)}")
         for name, array in own.items():
             if name in given and (assign or name in unmade):
-                self._assign(name, np.array(given[name], None if assign else array.dtype, order="C"))
+                self._assign(name, aligned_copy(given[name], given[name].dtype if assign else array.dtype))
             elif name in given:
                 array[...] = given[name]
                 versions.wrote(array)

@@ -66,6 +66,8 @@ def pair(name: str, value: Size) -> tuple[int, int]:
 
 def sizes(name: str, value: Any, count: int) -> tuple[int, ...]:
     """An int, which stands for `count` of them, or so many ints; ArgumentError for anything else."""
+    if type(value) is tuple and len(value) == count and set(map(type, value)) == {int}:  # a layer's own
+        return value
     many = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) and getattr(value, "ndim", 1) != 0
     all_of_them: Any = value if many else (value,) * count
     try:

@@ -42,7 +42,7 @@ class _Adaptive(FusedOptimizer):
             super()._update(param, grad, state, group)
             return
         step, (beta1, beta2) = self.steps_made(state) + 1, group["betas"]
-        arrays = self._made[id(state)]
+        arrays, *_ = self._made[id(state)]
         m, v, most = arrays.values()
         if self.kernel == "adamw_update":
             param *= 1 - group["lr"] * group["weight_decay"]

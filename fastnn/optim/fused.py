@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import backends
+from fastnn.arrays import aligned, aligned_copy
 from fastnn.errors import StateError
 
 from .optimizer import Array, Group, Optimizer
@@ -25,7 +26,8 @@ class FusedOptimizer(Optimizer):
     kernel: ClassVar[str]  # the name of the kernel
     counts: ClassVar[bool] = True  # whether the state holds "step", the number of steps made
     _described: dict[tuple[int, int], tuple[dict[str, float | None], dict[str, Any]]]  # in this step, by group and step
-    _made: dict[int, dict[str, Array]]  # the arrays of each state in this step, by the state's id
+    # By the id of a parameter's state: its arrays in this step; those in the kernel's order; the kernel's keywords.
+    _made: dict[int, tuple[dict[str, Array], list[Array | None], dict[str, Any]]]
 
     def initial(self, group: Group) -> dict[str, float | None]:
         """Arrays of state in the kernel's order, and what each holds before the first step; None: not kept."""
@@ -61,9 +63,13 @@ class FusedOptimizer(Optimizer):
         for name, value in initial.items():
             if value is None:
                 continue
-            array = state[name] if name in state else np.full(param.shape, value, param.dtype)
+            if name in state:
+                array = state[name]
+            else:
+                array = aligned(param.shape, param.dtype)
+                array.fill(value)
             if isinstance(array, np.ndarray) and array.dtype != param.dtype and array.dtype.kind == "f":
-                array = array.astype(param.dtype, order="C")
+                array = aligned_copy(array, param.dtype)
             self._check_array(name, array, param)
             arrays[name] = array
         return arrays
@@ -88,7 +94,9 @@ class FusedOptimizer(Optimizer):
 
     def _prepared(self, p: Any, group: Group) -> tuple[Array, Array, dict[str, Any], Group]:
         param, grad, state, _ = super()._prepared(p, group)
-        self._made[id(state)] = self.arrays(param, state, self._description(state, group)[0])
+        initial, numbers = self._description(state, group)
+        arrays = self.arrays(param, state, initial)
+        self._made[id(state)] = arrays, [arrays.get(name) for name in initial], numbers
         return param, grad, state, group
 
     def _description(self, state: dict[str, Any], group: Group) -> tuple[dict[str, float | None], dict[str, Any]]:
@@ -99,9 +107,7 @@ class FusedOptimizer(Optimizer):
         return self._described[key]
 
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
-        initial, numbers = self._description(state, group)
-        arrays = self._made[id(state)]
-        in_order = [arrays.get(name) for name in initial]
+        arrays, in_order, numbers = self._made[id(state)]
         getattr(backends.kernels(param.dtype), self.kernel)(param, grad, *in_order, **numbers)
         state.update(arrays)
         if self.counts:

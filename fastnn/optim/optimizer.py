@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import versions
-from fastnn.arrays import live
+from fastnn.arrays import aligned_copy, live
 from fastnn.checks import called, entries, flag, is_number, mapping, number, plain, shown, whole
 from fastnn.errors import ArgumentError, ShapeError, StateError
 from fastnn.habits import check_options
@@ -285,7 +285,7 @@ class Optimizer:
                         f"{self._name}: expected {name} of parameter {i} of shape {p.data.shape}, got {np.shape(value)}"
                     )
             loaded[p] = {
-                name: _NUMBERS[name](value) if name in _NUMBERS else np.array(value, p.data.dtype, order="C")
+                name: _NUMBERS[name](value) if name in _NUMBERS else aligned_copy(np.asarray(value), p.data.dtype)
                 for name, value in state.items()
                 if value is not None
             }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import aligned
 from fastnn.checks import whole
 from fastnn.console import bar
 from fastnn.data.batches import number_of_batches
@@ -44,7 +45,7 @@ def run_epoch(
     least = fewest(take(images, order[:2])) if alone else 1
     batches = number_of_batches(len(order), batch_size, least)
     last = len(order) - (batches - 1) * batch_size  # images in the last batch, which may be one more than the others
-    held = [np.empty((max(batch_size, last), *array.shape[1:]), array.dtype) for array in arrays]
+    held = [aligned((max(batch_size, last), *array.shape[1:]), array.dtype) for array in arrays]
     total = 0.0
     with (
         Interrupts() as interrupts,

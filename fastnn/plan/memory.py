@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.arrays import PAGE, aligned
 from fastnn.nn import Module
 from fastnn.ops.norms import Running
 from fastnn.tensors import Array, Tensor
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from fastnn.plan.trace import Graph
 
 __all__ = ["Arena", "Buffers", "Kept", "Watch", "memory_of", "overlap", "read_by", "statistics"]
-
-_LINE = 64  # bytes of a cache line
-_PAGE = 4096
 
 
 class Arena:
@@ -30,34 +28,22 @@ class Arena:
 
     def __init__(self) -> None:
         self.bytes = 0
-        self._count = 0
         self._blocks: dict[int, Array] = {}  # by memory_of() an array in them
         self._free: list[Array] = []
 
     def array(self, shape: tuple[int, ...], dtype: Any = np.float32, *, again: bool = False) -> Array:
-        """Aligned to a cache line, its content undefined; with `again`, in released memory where some suits.
-
-        Each starts some lines further into its page than the one before: arrays that are used together, at one place
-        each, should not meet in one set of the first-level cache.
-        """
+        """Aligned to a cache line, its content undefined; with `again`, in released memory where some suits."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         block = self._released(size) if again else None
         if block is None:
-            block = self._new(size)
+            block = aligned((size,), np.uint8)
+            self.bytes += size
+            self._blocks[memory_of(block)] = block
         return block[:size].view(dtype).reshape(shape)
-
-    def _new(self, size: int) -> Array:
-        self.bytes += size
-        offset = self._count * 5 * _LINE % _PAGE
-        self._count += 1
-        whole = np.empty(size + _PAGE + offset, np.uint8)
-        start = -whole.ctypes.data % _PAGE + offset if size >= _PAGE else -whole.ctypes.data % _LINE
-        self._blocks[id(whole)] = whole[start : start + size]
-        return self._blocks[id(whole)]
 
     def _released(self, size: int) -> Array | None:
         """The smallest released block that holds so many bytes and not twice as many."""
-        fitting = [block for block in self._free if size <= block.size <= max(2 * size, _PAGE)]
+        fitting = [block for block in self._free if size <= block.size <= max(2 * size, PAGE)]
         if not fitting:
             return None
         best = min(fitting, key=len)

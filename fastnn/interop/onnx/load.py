@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import aligned_copy
 from fastnn.checks import entries
 from fastnn.errors import ArgumentError, DataError, FastnnError, ShapeError
 from fastnn.interop.onnx import patterns, prepare
@@ -107,7 +108,7 @@ class OnnxModel(Module):
         for name, place in self._places.items():
             owner, attribute = self._owner(place, make=True)
             if name in weights:
-                setattr(owner, attribute, Parameter(Tensor(arrays[name])))
+                setattr(owner, attribute, Parameter(Tensor(aligned_copy(arrays[name], arrays[name].dtype))))
             else:
                 owner.register_buffer(attribute, arrays[name])
         self._written: dict[str, list[int]] | None = None  # at the file's own batch, when another is run

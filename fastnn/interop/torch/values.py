@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import aligned_copy
 from fastnn.errors import DataError, DTypeError, needs
 from fastnn.files import open_regular
 from fastnn.tensors import Array, Tensor
@@ -34,7 +35,8 @@ def array_of(tensor: Any) -> Array:
     tensor = tensor.detach().cpu()
     if tensor.is_floating_point() and tensor.dtype not in (library.float32, library.float64):
         tensor = tensor.float()
-    return np.array(tensor.resolve_neg().numpy())
+    array = tensor.resolve_neg().numpy()
+    return aligned_copy(array, array.dtype)
 
 
 def tensor_of(value: Any) -> Any:
