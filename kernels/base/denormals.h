@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#if defined(__x86_64__) || defined(__i386__)
+#ifdef __SSE__
 #include <immintrin.h>
 static inline uint64_t float_control(void) { return _mm_getcsr(); }
 static inline void set_float_control(uint64_t word) { _mm_setcsr((unsigned)word); }
@@ -21,7 +21,7 @@ static inline uint64_t float_control(void) {
     __asm__ volatile("mrs %0, fpcr" : "=r"(word));
     return word;
 }
-static inline void set_float_control(uint64_t word) { __asm__ volatile("msr fpcr, %0" : : "r"(word)); }
+static inline void set_float_control(uint64_t word) { __asm__ volatile("msr fpcr, %0" : : "r"(word) : "memory"); }
 #define DENORMALS_ARE_ZERO (1u << 24)                   /* FZ: both */
 #else
 static inline uint64_t float_control(void) { return 0; }
