@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#if defined(__x86_64__) || defined(__i386__)
+#ifdef __SSE__
 #include <immintrin.h>
 static inline uint64_t float_control(void) { return _mm_getcsr(); }
 static inline void set_float_control(uint64_t word) {
