@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import backends, nn, optim
+from fastnn import backends, nn, optim, versions
 from fastnn.arrays import aligned
 from fastnn.errors import ShapeError
 
@@ -86,6 +86,17 @@ def test_results_are_the_same_after_a_release(make: Callable[[], nn.Module]) -> 
         return found
 
     assert losses(True) == losses(False)
+
+
+def test_notes_of_writes_go_with_their_arrays() -> None:
+    """They were kept, some 150 bytes for each array at an address of its own: without end, where models come and go."""
+    gc.collect()
+    before = len(versions._writes)
+    models = [dense() for _ in range(20)]
+    assert len(versions._writes) == before + 20 * 4  # the Linear layers'
+    del models
+    gc.collect()
+    assert len(versions._writes) <= before
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam", "NAdam"])
