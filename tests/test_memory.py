@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import allocations
 import numpy as np
 import pytest
 
@@ -123,6 +124,43 @@ def test_batch_norm_that_fails_leaves_its_statistics(monkeypatch: pytest.MonkeyP
     assert np.array_equal(kept["running_mean"], np.zeros(36))
     assert np.array_equal(kept["running_var"], np.ones(36))
     assert kept["num_batches_tracked"] == 0
+
+
+# Prints which allocations may fail in a model's first prediction without a word.
+FIRST_PREDICTION = """
+import numpy as np
+import fastnn as fnn
+from fastnn import nn
+
+x = np.ones((16, 1, 14, 14), np.float32)
+
+def new():
+    fnn.release_memory()
+    return fnn.compile(nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU()))
+
+new()(x)
+predict = new()
+watch(0)
+predict(x)
+without_a_word = []
+for number in range(1, seen() + 1):
+    predict = new()
+    watch(number)
+    try:
+        predict(x)
+        without_a_word.append(number)
+    except MemoryError:
+        pass
+    finally:
+        seen()
+print(without_a_word)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or backends.name() != "native", reason="replaces glibc's malloc")
+def test_every_allocation_that_fails_in_a_first_prediction_says_so() -> None:
+    """Where the plan of a region's inference found no memory, its state was given too little, and written beyond."""
+    assert allocations.run(FIRST_PREDICTION) == "[]\n"
 
 
 # ---- where arrays begin ----------------------------------------------------------------------------------------------
