@@ -165,4 +165,5 @@ def zeros_of_sizes(dtype: np.dtype[Any], *sizes: Any) -> tuple[np.ndarray[Any, A
     shape = sizes[:1] if asked else sizes
     if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in shape):
         raise ShapeError(f"Tensor: expected sizes as integers of at least 0, got {sizes}")
+    check_size("Tensor", shape)
     return np.zeros(shape, dtype), asked and bool(sizes[1])

@@ -20,9 +20,8 @@ __all__ = ["Writer", "clock", "owner", "record_write", "recorded_between", "writ
 clock = itertools.count()
 latest = -1  # the number of the last write of all: a node that is younger has nothing to ask
 
-# An entry may outlive its array, whose id then passes to a new one: its number is lower than that of any node that
-# keeps the new one, so it says nothing.
-_writes: dict[int, int] = {}  # by the id of the owner
+_writes: dict[int, int] = {}  # by the id of the owner, while it lives
+_alive: dict[int, weakref.KeyedRef[int, Any]] = {}
 _writers: dict[int, weakref.ref[Writer]] = {}
 
 
@@ -41,9 +40,17 @@ def wrote(*arrays: Any) -> None:
     global latest
     number = next(clock)
     for array in arrays:
-        _writes[id(array if array.base is None else owner(array))] = number
+        memory = array if array.base is None else owner(array)
+        key = id(memory)
+        if key not in _writes:
+            _alive[key] = weakref.KeyedRef(memory, _forget, key)
+        _writes[key] = number
     if number > latest:  # another thread may have written since; none comes between a comparison and what follows it
         latest = number
+
+
+def _forget(ref: weakref.KeyedRef[int, Any]) -> None:
+    del _writes[ref.key], _alive[ref.key]
 
 
 class Writer:

@@ -9,11 +9,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import allocations
 import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import backends, nn, optim
+from fastnn import backends, nn, optim, versions
 from fastnn.arrays import aligned
 from fastnn.errors import ShapeError
 
@@ -89,6 +90,17 @@ def test_results_are_the_same_after_a_release(make: Callable[[], nn.Module]) -> 
     assert losses(True) == losses(False)
 
 
+def test_notes_of_writes_go_with_their_arrays() -> None:
+    """They were kept, some 150 bytes for each array at an address of its own: without end, where models come and go."""
+    gc.collect()
+    before = len(versions._writes)
+    models = [dense() for _ in range(20)]
+    assert len(versions._writes) == before + 20 * 4  # the Linear layers'
+    del models
+    gc.collect()
+    assert len(versions._writes) <= before
+
+
 @pytest.mark.parametrize("name", ["SGD", "Adam", "NAdam"])
 def test_a_gradient_of_a_wrong_shape_leaves_every_parameter(name: str) -> None:
     first, second = nn.Parameter(np.ones(3, np.float32)), nn.Parameter(np.ones((2, 3), np.float32))
@@ -113,6 +125,43 @@ def test_batch_norm_that_fails_leaves_its_statistics(monkeypatch: pytest.MonkeyP
     assert np.array_equal(kept["running_mean"], np.zeros(36))
     assert np.array_equal(kept["running_var"], np.ones(36))
     assert kept["num_batches_tracked"] == 0
+
+
+# Prints which allocations may fail in a model's first prediction without a word.
+FIRST_PREDICTION = """
+import numpy as np
+import fastnn as fnn
+from fastnn import nn
+
+x = np.ones((16, 1, 14, 14), np.float32)
+
+def new():
+    fnn.release_memory()
+    return fnn.compile(nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU()))
+
+new()(x)
+predict = new()
+watch(0)
+predict(x)
+without_a_word = []
+for number in range(1, seen() + 1):
+    predict = new()
+    watch(number)
+    try:
+        predict(x)
+        without_a_word.append(number)
+    except MemoryError:
+        pass
+    finally:
+        seen()
+print(without_a_word)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or backends.name() != "native", reason="replaces glibc's malloc")
+def test_every_allocation_that_fails_in_a_first_prediction_says_so() -> None:
+    """Where the plan of a region's inference found no memory, its state was given too little, and written beyond."""
+    assert allocations.run(FIRST_PREDICTION) == "[]\n"
 
 
 # ---- where arrays begin ----------------------------------------------------------------------------------------------

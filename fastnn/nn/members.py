@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn.arrays import aligned, aligned_copy, as_array, check_size
 from fastnn.checks import flag, text
-from fastnn.dtypes import get_default_dtype, numeric
+from fastnn.dtypes import dtype_of, get_default_dtype
 from fastnn.errors import ArgumentError, StateError
 from fastnn.habits import check_options
 from fastnn.tensors import Array, Tensor
@@ -77,7 +77,8 @@ class UninitializedParameter(Parameter):
 
     def __init__(self, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> None:
         check_options("UninitializedParameter", device=device)
-        super().__init__(Tensor(np.empty(0, get_default_dtype() if dtype is None else dtype)), requires_grad)
+        kind = dtype_of("UninitializedParameter", dtype) or get_default_dtype()
+        super().__init__(Tensor(np.empty(0, kind)), requires_grad)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -91,7 +92,7 @@ class UninitializedParameter(Parameter):
     def materialize(self, shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> None:
         """Makes it a Parameter of this shape, whose entries are yet to be written."""
         check_options("materialize", device=device)
-        self._data = aligned(shape, self.dtype if dtype is None else numeric("materialize", dtype))
+        self._data = aligned(shape, dtype_of("materialize", dtype) or self.dtype)
         self.__class__ = Parameter  # type: ignore[assignment]  # the same object, which an optimiser may hold
 
     def __repr__(self) -> str:

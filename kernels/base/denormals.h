@@ -13,7 +13,11 @@
 #ifdef __SSE__
 #include <immintrin.h>
 static inline uint64_t float_control(void) { return _mm_getcsr(); }
-static inline void set_float_control(uint64_t word) { _mm_setcsr((unsigned)word); }
+static inline void set_float_control(uint64_t word) {
+    __asm__ volatile("" ::: "memory");                  /* arithmetic between loads and stores stays on its side */
+    _mm_setcsr((unsigned)word);
+    __asm__ volatile("" ::: "memory");
+}
 #define DENORMALS_ARE_ZERO 0x8040u                      /* results (FTZ) and operands (DAZ) */
 #elif defined(__aarch64__)
 static inline uint64_t float_control(void) {
