@@ -128,7 +128,9 @@ class Tensor(Hookable):
         def T(self) -> Tensor: ...
 
     def __init__(self, data: Any = (), requires_grad: bool | int = False, *sizes: int) -> None:
-        if type(data) is int:  # PyTorch's Tensor(2, 3)
+        if type(data) is Size:
+            data = np.zeros(data, get_default_dtype())
+        elif type(data) is int:  # PyTorch's Tensor(2, 3)
             data, requires_grad = zeros_of_sizes(get_default_dtype(), data, requires_grad, *sizes)
         elif sizes or not isinstance(requires_grad, (bool, np.bool_)):
             got = ", ".join(map(repr, (data, requires_grad, *sizes)))

@@ -144,7 +144,7 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     return tuple(expand(x, shape) for x in given)
 
 
-def repeat(input: Any, *repeats: Any) -> Tensor:
+def repeat(input: Any, *sizes: Any, repeats: Any = ()) -> Tensor:
     """A copy in which each dimension comes so many times, new ones before it.
 
     >>> import fastnn as fnn
@@ -152,7 +152,7 @@ def repeat(input: Any, *repeats: Any) -> Tensor:
     Tensor([[1., 2., 1., 2.],
             [1., 2., 1., 2.]])
     """
-    x, times = tensor_of(input), _sizes("repeat", repeats)
+    x, times = tensor_of(input), _sizes("repeat", sizes or (repeats,))
     if len(times) < x.ndim or min(times, default=0) < 0:
         raise ShapeError(f"repeat: expected a number of times for each of {x.ndim} dimensions, got {times}")
     shape = (1,) * (len(times) - x.ndim) + x.shape
