@@ -182,7 +182,7 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, outpu
         before, size, after = x.shape[:dim], x.shape[dim], x.shape[dim + 1 :]
         wide = expand(reshape(x, *before, size, 1, *after), *before, size, times, *after)
         return reshape(wide, *before, size * times, *after)
-    counts = tensor_of(repeats).detach().data
+    counts = tensor_of(repeats).detach().numpy()
     if counts.ndim != 1 or len(counts) not in (1, x.shape[dim]):
         raise ShapeError(f"repeat_interleave: expected {x.shape[dim]} numbers of repeats, got shape {counts.shape}")
     if counts.dtype.kind not in "iu" or counts.min(initial=0) < 0:
