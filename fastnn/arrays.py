@@ -154,7 +154,7 @@ def live(parameter: Any) -> tuple[Any, Any]:
 
 
 def zeros_of_sizes(dtype: np.dtype[Any], *sizes: Any) -> tuple[np.ndarray[Any, Any], bool]:
-    """Zeros in the shape of one integer and more, or of one Size; whether a gradient is asked for, by a bool after the first.
+    """Zeros in the shape of one integer and more, or of one Size; whether a gradient is asked for, by a bool behind it.
 
     >>> zeros_of_sizes(np.dtype(np.float32), 1, 2)[0]
     array([[0., 0.]], dtype=float32)
