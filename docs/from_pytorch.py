@@ -65,10 +65,6 @@ DIFFERENCES = {
     "torch.nn.functional.log_softmax": "`dim` is -1 if it is left out",
     "torch.nn.functional.relu": "`inplace=True` off the tape leaves views of the input, and the array that it was made "
     "of, as they were; so do all activations",
-    **{
-        f"torch.optim.lr_scheduler.{name}": "a rate changed by hand scales what follows; PyTorch overwrites it"
-        for name in ("LambdaLR", "OneCycleLR", "CyclicLR", "CosineAnnealingWarmRestarts")
-    },
 }
 HEAD = """\
 # From PyTorch

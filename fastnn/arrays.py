@@ -166,13 +166,15 @@ def live(parameter: Any) -> tuple[Any, Any]:
 
 
 def zeros_of_sizes(dtype: np.dtype[Any], *sizes: Any) -> tuple[np.ndarray[Any, Any], bool]:
-    """Zeros in the shape of one integer and more; whether a gradient is asked for, by a bool after the first.
+    """Zeros in the shape of one integer and more, or of one Size; whether a gradient is asked for, by a bool behind it.
 
     >>> zeros_of_sizes(np.dtype(np.float32), 1, 2)[0]
     array([[0., 0.]], dtype=float32)
     """
     asked = len(sizes) == 2 and isinstance(sizes[1], (bool, np.bool_))
     shape = sizes[:1] if asked else sizes
+    if isinstance(shape[0], Size):
+        (shape,) = shape
     if not all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in shape):
         raise ShapeError(f"Tensor: expected sizes as integers of at least 0, got {sizes}")
     check_size("Tensor", shape)

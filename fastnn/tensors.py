@@ -128,7 +128,7 @@ class Tensor(Hookable):
         def T(self) -> Tensor: ...
 
     def __init__(self, data: Any = (), requires_grad: bool | int = False, *sizes: int) -> None:
-        if type(data) is int:  # PyTorch's Tensor(2, 3)
+        if type(data) in (int, Size):  # PyTorch's Tensor(2, 3), or Tensor(x.size())
             data, requires_grad = zeros_of_sizes(get_default_dtype(), data, requires_grad, *sizes)
         elif sizes or not isinstance(requires_grad, (bool, np.bool_)):
             got = ", ".join(map(repr, (data, requires_grad, *sizes)))
@@ -158,6 +158,8 @@ class Tensor(Hookable):
         if _is_all_of(value, self._data):  # x.data += y: Python hands back what it has changed in place
             wrote(self._data)
         else:
+            if (recorder := tracer()) is not None:
+                recorder.refuse_writing()
             self._data = self._like("data", value)
 
     def _set_grad(self, value: Any) -> None:

@@ -104,7 +104,7 @@ cdef class Held:
         return (cnp.PyArray_DATA(self.array) == self.data and cnp.PyArray_FLAGS(self.array) == self.flags
                 and <void *> cnp.PyArray_DESCR(self.array) == <void *> self.dtype
                 and self.array.ndim * sizeof(cnp.npy_intp) == <size_t> len(self.sizes)
-                and not memcmp(cnp.PyArray_DIMS(self.array), <const char *> self.sizes, len(self.sizes))
+                and (not self.array.ndim or not memcmp(cnp.PyArray_DIMS(self.array), <const char *> self.sizes, len(self.sizes)))
                 and (self.tensor is None or self.tensor._data is self.array))
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _LAYERS = {  # by the file that they are in
     "activations": "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh Identity LeakyReLU LogSigmoid "
-    "LogSoftmax Mish PReLU ReLU ReLU6 SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign "
+    "LogSoftmax Mish PReLU RReLU ReLU ReLU6 SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign "
     "Tanh Tanhshrink Threshold",
     "attention": "MultiheadAttention",
     "containers": "DataParallel ModuleDict ModuleList ParameterDict ParameterList Sequential",
@@ -45,8 +45,8 @@ _LAYERS = {  # by the file that they are in
     "LazyLinear UninitializedParameter",
     "linear": "Linear",
     "loss": "BCELoss BCEWithLogitsLoss CTCLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss "
-    "HuberLoss KLDivLoss L1Loss MSELoss MarginRankingLoss MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss "
-    "PoissonNLLLoss SmoothL1Loss SoftMarginLoss TripletMarginLoss",
+    "HuberLoss KLDivLoss L1Loss MSELoss MarginRankingLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss "
+    "MultiMarginLoss NLLLoss PoissonNLLLoss SmoothL1Loss SoftMarginLoss TripletMarginLoss",
     "norm": "BatchNorm1d BatchNorm2d InstanceNorm1d InstanceNorm2d Normalize",
     "pool": "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AvgPool1d AvgPool2d "
     "GlobalAvgPool2d MaxPool1d MaxPool2d",

@@ -55,6 +55,21 @@ class LeakyReLU(Applied):
         self.inplace = flag("LeakyReLU", "inplace", inplace)
 
 
+class RReLU(Module):
+    """x where x > 0, elsewhere x times a random slope in training, their mean otherwise (Xu et al. 2015)."""
+
+    def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3, inplace: bool = False) -> None:
+        super().__init__()
+        self.lower, self.upper = number("RReLU", "lower", lower), number("RReLU", "upper", upper)
+        self.inplace = flag("RReLU", "inplace", inplace)
+
+    def forward(self, input: Any) -> Tensor:
+        return ops.rrelu(input, self.lower, self.upper, self.training, self.inplace)
+
+    def extra_repr(self) -> str:
+        return f"lower={self.lower}, upper={self.upper}" + ", inplace=True" * self.inplace
+
+
 class ELU(Applied):
     """x where x > 0, alpha·(exp(x) - 1) elsewhere (Clevert et al. 2016)."""
 

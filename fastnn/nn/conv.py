@@ -176,9 +176,9 @@ class _ConvTranspose(_Conv):
         """The output_padding that gives this size, of the last dimensions or of all."""
         wanted = tuple(entries(type(self).__name__, "output_size", output_size))[-self.dims :]
         wanted = sizes("output_size", wanted, self.dims)
-        if len(shape) != self.dims + 2:
+        if len(shape) not in (self.dims + 1, self.dims + 2):
             raise ShapeError(f"{type(self).__name__}: expected an input of {self.dims + 2} dimensions, got {shape}")
-        each = zip(shape[2:], self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
+        each = zip(shape[-self.dims :], self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
         least = [(size - 1) * s - 2 * p + d * (k - 1) + 1 for size, k, s, p, d in each]
         return tuple(size - n for size, n in zip(wanted, least, strict=True))
 

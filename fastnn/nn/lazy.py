@@ -60,7 +60,7 @@ class _Lazy(Module):
 
     def initialize_parameters(self, input: Any) -> None:
         """Makes the parameters that there are none of yet, and the layer what it becomes."""
-        if input.ndim < 2 - (self.place == -1):
+        if input.ndim < (-self.place if self.place < 0 else 2):
             raise ShapeError(
                 f"{type(self).__name__}: expected input with a dimension of {self.size}, got {input.shape}"
             )
@@ -83,19 +83,19 @@ class LazyLinear(_Lazy, Linear):
 
 
 class LazyConv1d(_Lazy, Conv1d):
-    place = 1
+    place = -2
 
 
 class LazyConv2d(_Lazy, Conv2d):
-    place = 1
+    place = -3
 
 
 class LazyConvTranspose1d(_Lazy, ConvTranspose1d):
-    place = 1
+    place = -2
 
 
 class LazyConvTranspose2d(_Lazy, ConvTranspose2d):
-    place = 1
+    place = -3
 
 
 class LazyBatchNorm1d(_Lazy, BatchNorm1d):

@@ -267,6 +267,15 @@ class HingeEmbeddingLoss(_Loss):
         super().__init__(reduction, size_average, reduce, margin=margin)
 
 
+class MultiLabelMarginLoss(_Loss):
+    """The hinge loss of several classes at once; see multilabel_margin_loss."""
+
+    function = "multilabel_margin_loss"
+
+    def __init__(self, size_average: None = None, reduce: None = None, reduction: str = "mean") -> None:
+        super().__init__(reduction, size_average, reduce)
+
+
 class MultiMarginLoss(_Loss):
     """The hinge loss of several classes: max(0, margin - x_y + x_c)^p, summed and divided by C."""
 

@@ -34,6 +34,10 @@ class LoadedKeys(NamedTuple):
     missing_keys: list[str]
     unexpected_keys: list[str]
 
+    def __repr__(self) -> str:
+        found = f"LoadedKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
+        return found if any(self) else "<All keys matched successfully>"
+
 
 class Module(Members, Hooked):
     """Base of all layers and models. A subclass sets parameters and modules as attributes and defines `forward`.

@@ -110,7 +110,7 @@ def stride(input: Tensor, dim: Any = None) -> Any:
 
 def data_ptr(input: Tensor) -> Any:
     """The address of the first entry."""
-    return input.data.ctypes.data
+    return input.detach().numpy().ctypes.data
 
 
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,19 @@ def tall_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 def low(images: Array, like: Array) -> Array:
     """What was made of images of height 1 in the form of `like`, (N, C, L) or (N, C, H, W)."""
     return images[:, :, 0] if like.ndim == 3 else images
+
+
+def unbatched(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function(op, dims, input, ...)` of a batch, also of one sample: (C, L) or (C, H, W), and so its result."""
+
+    @functools.wraps(function)
+    def either(op: str, dims: int, input: Any, *options: Any) -> Any:
+        if (input.ndim if isinstance(input, (Tensor, np.ndarray)) else np.ndim(input)) != dims + 1:
+            return function(op, dims, input, *options)
+        found = function(op, dims, tensor_of(input)[None], *options)
+        return tuple(each[0] for each in found) if isinstance(found, tuple) else found[0]
+
+    return either
 
 
 def axis(op: str, dim: int, ndim: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from fastnn.backends.sums import total
 from fastnn.checks import whole
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.ops.common import Size, layer_input, low, tall, tall_shape, weight_of, window
+from fastnn.ops.common import Size, layer_input, low, tall, tall_shape, unbatched, weight_of, window
 from fastnn.ops.padding import pad
 from fastnn.tensors import Array, Context, Function, Tensor
 
@@ -146,6 +146,7 @@ def conv2d(
     return _convolve("conv2d", 2, input, weight, bias, stride, padding, dilation, groups)
 
 
+@unbatched
 def _convolve(
     op: str, dims: int, input: Any, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any,
     groups: int,
@@ -166,8 +167,7 @@ def _check_layouts(op: str, dims: int, x: Tensor, weight: Tensor, expected: str)
     if weight.ndim != dims + 2:
         raise ShapeError(f"{op}: expected weight of shape {expected}, got {weight.shape}")
     if x.ndim != dims + 2:
-        batch = ": add a batch, x[None]" if x.ndim == dims + 1 else ""
-        raise ShapeError(f"{op}: expected input of shape {_IMAGES[dims]}, got {x.shape}{batch}")
+        raise ShapeError(f"{op}: expected input of shape {_IMAGES[dims]}, got {x.shape}")
 
 
 def paddings(
@@ -225,6 +225,7 @@ def conv_transpose2d(
     return _transpose("conv_transpose2d", 2, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+@unbatched
 def _transpose(
     op: str, dims: int, input: Any, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, output_padding: Any,
     groups: int, dilation: Any,

@@ -21,6 +21,7 @@ __all__ = [
     "hinge_embedding_loss",
     "margin_ranking_loss",
     "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "soft_margin_loss",
     "triplet_margin_loss",
@@ -149,3 +150,24 @@ def multi_margin_loss(
     short = short if p == 1 else short * short
     losses = short.sum(1) / x.shape[1]
     return reduced(losses if weight is None else losses * where(right, weight, 0.0).sum(1), reduction)
+
+
+def multilabel_margin_loss(
+    input: Any, target: Any, size_average: None = None, reduce: None = None, reduction: str = "mean"
+) -> Tensor:
+    """sum over the row's classes y and all others c of max(0, 1 - x_y + x_c) / C: scores (N, C), or (C,), and targets
+    of that shape: the row's classes, as many as there are, then -1."""
+    check_loss("multilabel_margin_loss", reduction, size_average, reduce)
+    x, labels = floating(input), loss_target("multilabel_margin_loss", target)
+    if x.ndim not in (1, 2) or labels.shape != x.shape:
+        raise ShapeError(
+            f"multilabel_margin_loss: expected scores (N, C) and targets of that shape, got {x.shape}, {labels.shape}"
+        )
+    if labels.dtype.kind not in "iu":
+        raise DTypeError(f"multilabel_margin_loss: expected targets to be integers, got {labels.dtype}")
+    there = (labels >= 0).astype(x.dtype).cumprod(-1)  # all before the first -1
+    right = is_class(where(there > 0, labels, -1), x.shape[-1]).reshape(*x.shape, -1)  # of each place and class
+    scores = where(right, x.unsqueeze(-2), 0.0).sum(-1, keepdim=True)
+    short = (1 - scores + x.unsqueeze(-2)).clamp(min=0) * there.unsqueeze(-1)
+    others = 1 - right.any(-2, keepdim=True).astype(x.dtype)
+    return reduced((short * others).sum((-2, -1)) / x.shape[-1], reduction)

@@ -144,7 +144,7 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     return tuple(expand(x, shape) for x in given)
 
 
-def repeat(input: Any, *repeats: Any) -> Tensor:
+def repeat(input: Any, *sizes: Any, repeats: Any = ()) -> Tensor:
     """A copy in which each dimension comes so many times, new ones before it.
 
     >>> import fastnn as fnn
@@ -152,7 +152,7 @@ def repeat(input: Any, *repeats: Any) -> Tensor:
     Tensor([[1., 2., 1., 2.],
             [1., 2., 1., 2.]])
     """
-    x, times = tensor_of(input), _sizes("repeat", repeats)
+    x, times = tensor_of(input), _sizes("repeat", sizes or (repeats,))
     if len(times) < x.ndim or min(times, default=0) < 0:
         raise ShapeError(f"repeat: expected a number of times for each of {x.ndim} dimensions, got {times}")
     shape = (1,) * (len(times) - x.ndim) + x.shape
@@ -182,7 +182,7 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, outpu
         before, size, after = x.shape[:dim], x.shape[dim], x.shape[dim + 1 :]
         wide = expand(reshape(x, *before, size, 1, *after), *before, size, times, *after)
         return reshape(wide, *before, size * times, *after)
-    counts = tensor_of(repeats).detach().data
+    counts = tensor_of(repeats).detach().numpy()
     if counts.ndim != 1 or len(counts) not in (1, x.shape[dim]):
         raise ShapeError(f"repeat_interleave: expected {x.shape[dim]} numbers of repeats, got shape {counts.shape}")
     if counts.dtype.kind not in "iu" or counts.min(initial=0) < 0:

@@ -68,7 +68,7 @@ TABLE: dict[str, dict[str, str]] = {
     "loss_entries": {"F": "gaussian_nll_loss huber_loss kl_div l1_loss mse_loss poisson_nll_loss smooth_l1_loss"},
     "loss_margins": {
         "F": "cosine_embedding_loss hinge_embedding_loss margin_ranking_loss multi_margin_loss "
-        "multilabel_soft_margin_loss soft_margin_loss triplet_margin_loss",
+        "multilabel_margin_loss multilabel_soft_margin_loss soft_margin_loss triplet_margin_loss",
     },
     "loss_sequences": {"F": "ctc_loss"},
     "matrices": {
@@ -82,7 +82,7 @@ TABLE: dict[str, dict[str, str]] = {
         "m": "expand_as repeat",
     },
     "nonlinear": {
-        "fF": "alpha_dropout celu prelu selu threshold",
+        "fF": "alpha_dropout celu prelu rrelu selu threshold",
         "F": "dropout1d dropout2d dropout3d glu gumbel_softmax hardshrink hardsigmoid hardtanh logsigmoid softmin "
         "softshrink softsign tanhshrink",
     },
@@ -103,6 +103,7 @@ TABLE: dict[str, dict[str, str]] = {
         "fm": "bmm dist dot ger inner kron logsumexp mm mv norm outer trace vdot",
         "fmi": "addbmm addmm addmv addr baddbmm",
         "F": "normalize",
+        "fF": "pdist",
     },
     "reductions": {
         "f": "std_mean var_mean",

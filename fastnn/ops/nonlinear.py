@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.checks import flag, number
-from fastnn.errors import ShapeError
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.activations import dropout as drop_entries
 from fastnn.ops.activations import elu, sigmoid, softmax, softplus, tanh
 from fastnn.ops.arithmetic import abs as absolute
@@ -20,8 +20,8 @@ from fastnn.tensors import Tensor
 
 __all__ = [
     "alpha_dropout", "celu", "dropout1d", "dropout2d", "dropout3d", "glu", "gumbel_softmax", "hardshrink",
-    "hardsigmoid", "hardtanh", "logsigmoid", "prelu", "selu", "softmin", "softshrink", "softsign", "tanhshrink",
-    "threshold",
+    "hardsigmoid", "hardtanh", "logsigmoid", "prelu", "rrelu", "selu", "softmin", "softshrink", "softsign",
+    "tanhshrink", "threshold",
 ]  # fmt: skip
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, arXiv:1706.02515
@@ -95,6 +95,21 @@ def celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Tensor:
         return overwriting("celu", input, inplace, lambda x: celu(x, alpha))
     alpha = number("celu", "alpha", alpha)
     return elu(floating(input) / alpha) * alpha if alpha != 1 else elu(floating(input))
+
+
+def rrelu(
+    input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """x where x > 0, elsewhere x times a number drawn from [lower, upper) for each entry in training, times their mean
+    otherwise (Xu et al. 2015).
+    """
+    if inplace is not False:
+        return overwriting("rrelu", input, inplace, lambda x: rrelu(x, lower, upper, training))
+    x, lower, upper = floating(input), number("rrelu", "lower", lower), number("rrelu", "upper", upper)
+    if lower > upper:
+        raise ArgumentError(f"rrelu: expected lower of at most upper, got {lower} and {upper}")
+    drawn = flag("rrelu", "training", training)
+    return where(x > 0, x, x * (rand_like(x) * (upper - lower) + lower if drawn else (lower + upper) / 2))
 
 
 def selu(input: Any, inplace: bool = False) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 from fastnn.checks import whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
-from fastnn.ops.common import Size, floating, low, tall, window
+from fastnn.ops.common import Size, floating, low, tall, unbatched, window
 from fastnn.ops.dense import matmul
 from fastnn.ops.joining import stack
 from fastnn.ops.padding import pad
@@ -182,6 +182,7 @@ def _put_beyond(x: Tensor, more: tuple[int, ...], value: float) -> Tensor:
     return pad(x, [n for each in reversed(more) for n in (0, each)], value=value) if any(more) else x
 
 
+@unbatched
 def _max_pool(
     op: str, dims: int, input: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool,
     return_indices: bool,
@@ -235,6 +236,7 @@ def _position(place: list[Array], shape: tuple[int, ...], padding: tuple[int, ..
     return position
 
 
+@unbatched
 def _avg_pool(
     op: str, dims: int, input: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool,
     count_include_pad: bool, divisor_override: int | None,
@@ -315,6 +317,7 @@ def _bounds(size: int, outputs: int) -> list[tuple[int, int]]:
     return [(i * size // outputs, -(-(i + 1) * size // outputs)) for i in range(outputs)]
 
 
+@unbatched
 def _adaptive_avg_pool(op: str, dims: int, input: Any, output_size: Any) -> Tensor:
     x, outputs, even = _adaptive(op, dims, input, output_size)
     if set(outputs) == {1}:
@@ -343,6 +346,7 @@ def mapped(x: Tensor, matrices: Sequence[Array]) -> Tensor:
     return x
 
 
+@unbatched
 def _adaptive_max_pool(op: str, dims: int, input: Any, output_size: Any) -> Tensor:
     x, outputs, even = _adaptive(op, dims, input, output_size)
     if even is not None:

@@ -352,6 +352,20 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = "use_mm_f
     return norm(a.unsqueeze(-2) - b.unsqueeze(-3), p, -1)
 
 
+def pdist(input: Any, p: float = 2.0) -> Tensor:
+    """The p-norms of the differences of all pairs of rows (N, D) -> (N(N-1)/2,): of 0 and 1, 0 and 2, ..., N-2 and N-1.
+
+    >>> import fastnn as fnn
+    >>> fnn.pdist([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
+    Tensor([5.       , 1.       , 4.2426405])
+    """
+    x = floating(input)
+    if x.ndim != 2:
+        raise ShapeError(f"pdist: expected rows (N, D), got {x.shape}")
+    first, second = np.triu_indices(len(x), 1)
+    return norm(x[first] - x[second], p, 1)
+
+
 def logsumexp(input: Any, dim: Dim, keepdim: bool = False) -> Tensor:
     """log of the sum of exp over one dimension or several, exact for large numbers.
 

@@ -253,7 +253,7 @@ def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:
         raise DTypeError(f"one_hot: expected integers as labels, got {labels.dtype}: y.long()")
     num_classes = whole("one_hot", "num_classes", num_classes, -1)
     if num_classes == -1:
-        num_classes = int(labels.data.max(initial=-1)) + 1
+        num_classes = int(labels.numpy().max(initial=-1)) + 1
     return OneHot.apply(labels, classes=whole("one_hot", "num_classes", num_classes, 1))
 
 

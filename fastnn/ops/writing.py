@@ -134,7 +134,7 @@ def _seen_otherwise(name: str, function: Any) -> Any:
     def method(input: Tensor, *args: Any, **options: Any) -> Tensor:
         if recorded(input):
             raise GraphError(f"{name}: a tensor on the tape keeps its shape: x.{name[:-1]}(...) makes a view of it")
-        input._data = function(input.detach(), *args, **options).data
+        input._data = function(input.detach(), *args, **options).numpy()
         input._grad = None
         return input
 

@@ -27,6 +27,7 @@ from fastnn.ops import (
     gamma,
     joining,
     loss,
+    loss_sequences,
     norms,
     pool,
     shaping,
@@ -62,6 +63,10 @@ def _drawn_like(x: Array, *, dtype: np.dtype[Any], **_: Any) -> Array:
 
 def _multinomial(x: Array, *, num_samples: int, **_: Any) -> Array:
     return without_numbers((len(x), num_samples), np.dtype(np.int64))
+
+
+def _ctc(log_probs: Array, *_: Any, **__: Any) -> Array:
+    return without_numbers(log_probs.shape[1:2], log_probs.dtype)
 
 
 def _conv2d(x: Array, weight: Array, bias: Array | None, **attributes: Any) -> Array:
@@ -135,6 +140,7 @@ _RULES: dict[type[Function], Rule] = {
     gamma.StandardGamma: _same,
     draws.Binomial: _same,
     draws.Multinomial: _multinomial,
+    loss_sequences.CTC: _ctc,
     draws.Permutation: _drawn_like,
     draws.Poisson: _same,
     draws.RandLike: _drawn_like,

@@ -142,12 +142,12 @@ class Traced(Tensor):
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise GraphError(
-            "compile: the model reads the value of a tensor (by .data, .item(), .numpy(), bool(), float() or NumPy): "
+            "compile: the model reads the value of a tensor (by .item(), .numpy(), bool(), float() or NumPy): "
             "a plan is made before there are values, so what the model does may depend on shapes alone; "
             "pass compile=False to fit, or use the model uncompiled"
         )
 
-    data = property(_refuse, _refuse)
+    data = property(lambda self: self.detach(), _refuse)
     numpy = item = tolist = backward = _refuse
     __array__ = __bool__ = __float__ = __int__ = _refuse
 
@@ -255,7 +255,7 @@ class _Recorder:
 
     def refuse_writing(self) -> None:
         """Off the tape, code may write entries of a tensor with what it has computed; a plan would not do it again."""
-        raise Unsteady("forward or the loss writes entries of a tensor (x[...] = ...)")
+        raise Unsteady("forward or the loss writes entries of a tensor (x[...] = ..., x.data = ...)")
 
     def _value(self, x: Tensor) -> Value:
         if isinstance(x, Traced):

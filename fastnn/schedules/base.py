@@ -22,6 +22,7 @@ class LRScheduler:
     `base_lrs` are the rates to start from; None: those that the user set last.
     """
 
+    follows_user: ClassVar[bool] = True  # False: a rate changed by hand lasts until the next step, as in PyTorch
     per: ClassVar[str] = "epoch"  # step() is called after each "batch" or "epoch"; "metric": with a metric, each epoch
 
     def __init__(self, optimizer: HasGroups, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None) -> None:
@@ -61,7 +62,7 @@ class LRScheduler:
 
     def _follow_user(self) -> None:
         """Multiply what follows by the change where a rate is no longer the one that was scheduled."""
-        if type(self).get_lr is not LRScheduler.get_lr:
+        if not self.follows_user or type(self).get_lr is not LRScheduler.get_lr:
             return
         for i, group in enumerate(self._groups()):
             if group["lr"] != group.get("scheduled_lr", group["lr"]):

@@ -23,6 +23,8 @@ class OneCycleLR(LRScheduler):
     base_momentum, unless `cycle_momentum=False`. Raises ArgumentError for a step too many.
     """
 
+    follows_user = False
+
     per = "batch"
 
     def __init__(
@@ -96,6 +98,8 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     `step(epoch)` goes to any t, a fraction too: ``schedule.step(epoch + batch / batches)`` after every batch.
     """
 
+    follows_user = False
+
     def __init__(
         self, optimizer: HasGroups, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1
     ) -> None:
@@ -107,7 +111,6 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     def step(self, epoch: float | None = None) -> None:
         if epoch is None:
             return super().step()
-        self._follow_user()
         self.last_epoch = number("CosineAnnealingWarmRestarts", "epoch", epoch, 0)  # type: ignore[assignment]
         self._apply()
 
@@ -126,6 +129,8 @@ class CyclicLR(LRScheduler):
     The height of cycle c = 1, 2, ... is scaled: by 1 ("triangular"), 2^(1 - c) ("triangular2"), gamma^t ("exp_range"),
     or `scale_fn` of c (scale_mode "cycle") or of t ("iterations"). Momentum mirrors it, unless `cycle_momentum=False`.
     """
+
+    follows_user = False
 
     per = "batch"
 

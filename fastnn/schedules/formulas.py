@@ -138,6 +138,8 @@ class CosineAnnealingLR(LRScheduler):
 class LambdaLR(LRScheduler):
     """lr₀ · lr_lambda(t); one function, or one for each group."""
 
+    follows_user = False
+
     def __init__(
         self,
         optimizer: HasGroups,

@@ -50,7 +50,6 @@ OPERATORS: dict[str, Case] = {
     "binary_cross_entropy_with_logits": (
         lambda z, t: ops.binary_cross_entropy_with_logits(z, t, pos_weight=VARIANCE), (ROWS, SHARES)),
     "cat": (lambda x, y: ops.cat([x, y, x], 1), (ROWS, POSITIVE[:, :2])),
-    "celu": (ops.celu, (ROWS,)),
     "channel_shuffle": (lambda x: ops.channel_shuffle(x, 2), (IMAGES,)),
     "conv1d": (lambda x, w, b: ops.conv1d(x, w, b, 2, 1, groups=2), (SEQUENCES, KERNELS[:, :, 0], KERNELS[:, 0, 0, 0])),
     "conv2d": (lambda x, w, b: ops.conv2d(x, w, b, (2, 1), 1, groups=2), (IMAGES, KERNELS, KERNELS[:, 0, 0, 0])),
@@ -96,6 +95,7 @@ OPERATORS: dict[str, Case] = {
     "mish": (ops.mish, (ROWS,)),
     "mse_loss": (ops.mse_loss, (ROWS, POSITIVE)),
     "multi_margin_loss": (lambda x: ops.multi_margin_loss(x, LABELS, 2), (ROWS,)),
+    "multilabel_margin_loss": (lambda x: ops.multilabel_margin_loss(x, LABELS[:, None] - np.arange(4)), (ROWS,)),
     "multilabel_soft_margin_loss": (ops.multilabel_soft_margin_loss, (ROWS, SHARES)),
     "nll_loss": (lambda x: ops.nll_loss(x, LABELS, VARIANCE, None, 1), (ROWS,)),
     "normalize_channels": (lambda x: ops.normalize_channels(x, MEAN, VARIANCE), (IMAGES,)),
@@ -108,7 +108,6 @@ OPERATORS: dict[str, Case] = {
     "rand_like": (lambda x: x * ops.rand_like(x), (ROWS,)),
     "randn_like": (lambda x: x * ops.randn_like(x), (ROWS,)),
     "relu": (ops.relu, (ROWS,)),
-    "relu6": (ops.relu6, (ROWS,)),
     "rms_norm": (lambda x, w: ops.rms_norm(x, [4], w), (ROWS, VECTOR)),
     "scaled_dot_product_attention": (ops.scaled_dot_product_attention, (ROWS, MATRIX, MATRIX)),
     "selu": (ops.selu, (ROWS,)),
@@ -117,10 +116,8 @@ OPERATORS: dict[str, Case] = {
     "smooth_l1_loss": (ops.smooth_l1_loss, (ROWS, POSITIVE)),
     "soft_margin_loss": (lambda x: ops.soft_margin_loss(x, SIGNS), (ROWS,)),
     "softmax": (lambda x: ops.softmax(x, 0), (ROWS,)),
-    "softmin": (ops.softmin, (ROWS,)),
     "softplus": (ops.softplus, (ROWS,)),
     "softshrink": (ops.softshrink, (ROWS,)),
-    "softsign": (ops.softsign, (ROWS,)),
     "stack": (lambda x, y: ops.stack([x, y], 1), (ROWS, POSITIVE)),
     "tanh": (ops.tanh, (ROWS,)),
     "tanhshrink": (ops.tanhshrink, (ROWS,)),
@@ -129,6 +126,7 @@ OPERATORS: dict[str, Case] = {
     "unfold": (lambda x: ops.unfold(x, 2, 1, 1, 2), (IMAGES,)),
     "upsample": (lambda x: ops.upsample(x, scale_factor=2), (IMAGES,)),
     "where": (lambda x, y: ops.where(SHARES > 0.5, x, y), (ROWS, VECTOR)),
+    **{name: (getattr(ops, name), (ROWS,)) for name in ("celu", "pdist", "relu6", "rrelu", "softmin", "softsign")},
 }  # fmt: skip
 
 METHODS: dict[str, Case] = {
@@ -333,6 +331,7 @@ MODULES: dict[str, Callable[[], Case]] = {
     "MaxPool2d": lambda: (nn.MaxPool2d(3, 2, 1), (IMAGES,)),
     "Mish": lambda: (nn.Mish(), (ROWS,)),
     "MultiLabelSoftMarginLoss": lambda: (nn.MultiLabelSoftMarginLoss(VARIANCE), (ROWS, SHARES)),
+    "MultiLabelMarginLoss": lambda: (lambda x: nn.MultiLabelMarginLoss()(x, LABELS[:, None] - np.arange(4)), (ROWS,)),
     "MultiMarginLoss": lambda: (lambda x: nn.MultiMarginLoss()(x, LABELS), (ROWS,)),
     "MultiheadAttention": lambda: (part_of(nn.MultiheadAttention(4, 2), 0), (SEQUENCE, SEQUENCE[::-1], -SEQUENCE)),
     "NLLLoss": lambda: (lambda x: nn.NLLLoss()(x, LABELS), (ROWS,)),
@@ -342,6 +341,7 @@ MODULES: dict[str, Callable[[], Case]] = {
     "PixelShuffle": lambda: (nn.PixelShuffle(2), (IMAGES,)),
     "PixelUnshuffle": lambda: (nn.PixelUnshuffle(3), (IMAGES[..., :3],)),
     "PoissonNLLLoss": lambda: (nn.PoissonNLLLoss(full=True), (ROWS, POSITIVE)),
+    "RReLU": lambda: (nn.RReLU().eval(), (ROWS,)),
     "RMSNorm": lambda: (nn.RMSNorm(4), (ROWS,)),
     "RNN": lambda: (part_of(nn.RNN(4, 3), 0), (SEQUENCE,)),
     "RNNCell": lambda: (nn.RNNCell(4, 3), (ROWS,)),

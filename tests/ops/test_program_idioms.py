@@ -250,3 +250,10 @@ def test_labels_of_the_other_byte_order_are_labels() -> None:
     assert fnn.Tensor(swapped).astype(np.int64).dtype.isnative
     loss = nn.CrossEntropyLoss()
     assert loss(logits, swapped).item() == loss(logits, labels).item()
+
+
+def test_loaded_keys_are_printed_as_pytorchs() -> None:
+    model = nn.Linear(1, 1)
+    assert repr(model.load_state_dict(model.state_dict())) == "<All keys matched successfully>"
+    found = model.load_state_dict({}, strict=False)
+    assert repr(found) == "LoadedKeys(missing_keys=['weight', 'bias'], unexpected_keys=[])"

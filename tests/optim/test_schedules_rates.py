@@ -81,6 +81,10 @@ def test_a_rate_changed_under_way_scales_what_follows(name: str) -> None:
     for _ in range(3):
         schedule.step()
     opt.param_groups[0]["lr"] = 7.0
+    if name == "lambda":  # is a formula of the first rate alone, as in PyTorch
+        schedule.step()
+        np.testing.assert_allclose(schedule.get_last_lr(), [rate(0.1, 4), rate(0.2, 4)], rtol=1e-12)
+        return
     for t in range(4, 8):
         schedule.step()
         expected = [7.0 * rate(0.1, t) / rate(0.1, 3), rate(0.2, t)]
@@ -94,11 +98,20 @@ def test_a_rate_changed_under_way_scales_what_follows(name: str) -> None:
     np.testing.assert_allclose(make(opt).get_last_lr(), [rate(3.0, 0), rate(0.2, 0)], rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["StepLR", "ExponentialLR", "CosineAnnealingLR"])
+@pytest.mark.parametrize(
+    "kind", ["StepLR", "ExponentialLR", "CosineAnnealingLR", "LambdaLR", "CyclicLR", "CosineAnnealingWarmRestarts"]
+)
 def test_a_rate_changed_under_way_counts_as_in_torch(kind: str) -> None:
-    """PyTorch's schedules that go on from the present rate."""
+    """PyTorch's schedules that go on from the present rate, and those that set it anew."""
     torch = pytest.importorskip("torch")
-    options = {"StepLR": {"step_size": 2}, "ExponentialLR": {"gamma": 0.9}, "CosineAnnealingLR": {"T_max": 20}}[kind]
+    options = {
+        "StepLR": {"step_size": 2},
+        "ExponentialLR": {"gamma": 0.9},
+        "CosineAnnealingLR": {"T_max": 20},
+        "LambdaLR": {"lr_lambda": lambda t: 1 / (1 + t)},
+        "CyclicLR": {"base_lr": 0.1, "max_lr": 0.3, "step_size_up": 3, "cycle_momentum": False},
+        "CosineAnnealingWarmRestarts": {"T_0": 3},
+    }[kind]
     own, other = sgd(groups=1), torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
     schedule, twin = (
         getattr(lr_scheduler, kind)(own, **options),

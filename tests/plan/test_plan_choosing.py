@@ -10,6 +10,7 @@ from plan_networks import NATIVE
 
 import fastnn as fnn
 from fastnn import nn
+from fastnn.errors import ShapeError
 
 pytestmark = pytest.mark.skipif(not NATIVE, reason="compiled operators need the native kernels")
 
@@ -75,3 +76,17 @@ def test_writes_in_forward() -> None:
     model.zero_grad()
     loss = step(x, weights)
     assert_alike([step.outputs.copy(), np.float32(loss), np.array(model.w.grad)], expected)
+
+
+def test_lengths_of_ctc_may_be_inputs_of_a_step() -> None:
+    """The targets in a row, whose number the lengths say, which a plan is made without."""
+    rng = np.random.default_rng(0)
+    model, loss = fnn.nn.Linear(4, 5), fnn.nn.CTCLoss()
+    x, of_inputs = rng.standard_normal((9, 3, 4)).astype(np.float32), np.array([9, 8, 9])
+    step = fnn.compile(model, lambda scores, y: loss(scores.log_softmax(2), *y))
+    for lengths in ([3, 2, 4], [4, 4, 1]):
+        targets = rng.integers(1, 5, sum(lengths)), of_inputs, np.array(lengths)
+        expected = loss(model(x).log_softmax(2), *targets).item()
+        assert step(x, targets) == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ShapeError, match="expected 9 targets, as target_lengths say, got 7"):
+        step(x, (targets[0][:7], *targets[1:]))

@@ -58,6 +58,7 @@ def in_place(h: fnn.Tensor) -> fnn.Tensor:
         lambda h: h.double().float().clone(),
         lambda h: h @ fnn.Tensor(np.eye(CLASSES, dtype=np.float32)[::-1].copy()),
         lambda h: h * len(h) if h.requires_grad and h.shape[1] == CLASSES else h,
+        lambda h: h * h.data.sigmoid() + fnn.full_like(h.data, 0.5) / h.data.abs().max().clamp(min=1),
         in_place,
     ],
 )  # fmt: skip
@@ -81,6 +82,7 @@ def test_what_runs_eagerly_compiles(what: Callable[[fnn.Tensor], Any]) -> None:
         lambda h: h * float(h.sum()),
         lambda h: h * int(h.sum()),
         lambda h: h * fnn.Tensor(h.data),
+        lambda h: h * h.data.numpy().sum(),
         lambda h: h * fnn.Tensor(h),
         lambda h: h * np.asarray(h).sum(),
         lambda h: h * h.numpy().sum(),
@@ -104,6 +106,19 @@ def test_reading_a_value_is_refused_and_said(what: Callable[[fnn.Tensor], Any]) 
             make()
     assert Head(lambda h: h)(x).shape == (5, CLASSES)
     assert fnn.Tensor(x).sum().item() == pytest.approx(x.sum(), rel=1e-4), "nothing of the trace is left"
+
+
+def test_data_that_forward_assigns_are_refused_and_said() -> None:
+    """An average of weights that forward keeps, as momentum contrast has it, would stand still in a plan."""
+    average = nn.Linear(CLASSES, CLASSES)
+
+    def what(h: fnn.Tensor) -> fnn.Tensor:
+        average.weight.data = average.weight.data * 0.9
+        return h + average(h).detach()
+
+    x, y = rows()
+    with pytest.raises(GraphError, match=r"writes entries of a tensor \(x\[...\] = ..., x.data = ...\)"):
+        fnn.compile(Head(what), LOSS)(x, y)
 
 
 def test_entries_that_a_mask_picks_are_refused_and_said() -> None:

@@ -78,7 +78,7 @@ def load_pt(path: str | os.PathLike[str]) -> Any:
     ...     state = fnn.interop.load_pt(f"{folder}/linear.pt")
     >>> model = fnn.nn.Linear(3, 2)
     >>> model.load_state_dict(state)
-    LoadedKeys(missing_keys=[], unexpected_keys=[])
+    <All keys matched successfully>
     """
     library, name = torch(), os.fspath(path)
     try:
