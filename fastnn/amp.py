@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import ContextDecorator
 from typing import Any
 
+from fastnn.checks import flag, shown
 from fastnn.errors import ArgumentError
 from fastnn.habits import no_such_name
 
@@ -80,7 +81,9 @@ class GradScaler:
         """Nothing."""
 
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        """The optimiser's own step."""
+        """The optimiser's own step. ArgumentError for what is no optimiser."""
+        if not hasattr(optimizer, "step"):
+            raise ArgumentError(f"GradScaler.step: expected an optimizer, got {shown(optimizer)}")
         return optimizer.step(*args, **kwargs)
 
     def update(self, new_scale: Any = None) -> None:
@@ -106,8 +109,8 @@ def __getattr__(name: str) -> Any:
     raise no_such_name("fastnn.amp", name)
 
 
-def _refuse_cpu(where: str, device: Any, enabled: bool, why: str) -> None:
-    if enabled and str(device).partition(":")[0] == "cpu":
+def _refuse_cpu(where: str, device: Any, enabled: Any, why: str) -> None:
+    if flag(where, "enabled", enabled) and str(device).partition(":")[0] == "cpu":
         raise ArgumentError(
             f"{where}: expected enabled=False on the CPU: fastnn computes in float32 and float64, {why}"
         )

@@ -9,27 +9,28 @@ Seen is what fastnn writes itself: in-place operators, optimisers, compiled step
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import weakref
 from collections.abc import Iterable
 from typing import Any
-
-import numpy as np
 
 __all__ = ["Writer", "clock", "owner", "record_write", "recorded_between", "written_since", "wrote"]
 
 clock = itertools.count()
 latest = -1  # the number of the last write of all: a node that is younger has nothing to ask
 
-# An entry may outlive its array, whose id then passes to a new one: its number is lower than that of any node that
-# keeps the new one, so it says nothing.
-_writes: dict[int, int] = {}  # by the id of the owner
+_writes: dict[int, int] = {}  # by the id of the owner, while it lives; an older number says nothing of a new owner
+_alive: dict[int, weakref.KeyedRef[int, Any]] = {}
 _writers: dict[int, weakref.ref[Writer]] = {}
 
 
 def owner(array: Any) -> Any:
-    """The array that the memory of `array` belongs to: itself, or the one that it is a view of in the end."""
-    while isinstance(base := array.base, np.ndarray):
+    """What the memory of `array` belongs to: itself, or what it is a view of in the end, array or not.
+
+    Views that NumPy makes through something else (as_strided, a memoryview, an array of a buffer) have that in between.
+    """
+    while (base := array.obj if type(array) is memoryview else getattr(array, "base", None)) is not None:
         array = base
     return array
 
@@ -39,9 +40,18 @@ def wrote(*arrays: Any) -> None:
     global latest
     number = next(clock)
     for array in arrays:
-        _writes[id(array if array.base is None else owner(array))] = number
+        memory = array if array.base is None else owner(array)
+        key = id(memory)
+        if key not in _writes:
+            with contextlib.suppress(TypeError):  # bytearrays have no weak references: their few numbers stay
+                _alive[key] = weakref.KeyedRef(memory, _forget, key)
+        _writes[key] = number
     if number > latest:  # another thread may have written since; none comes between a comparison and what follows it
         latest = number
+
+
+def _forget(ref: weakref.KeyedRef[int, Any]) -> None:
+    del _writes[ref.key], _alive[ref.key]
 
 
 class Writer:
@@ -86,7 +96,8 @@ def record_write(array: Any, number: int) -> None:
     key = id(memory)
     if key not in recorded:
         recorded[key] = []
-        weakref.finalize(memory, recorded.pop, key, None)
+        with contextlib.suppress(TypeError):  # as in wrote()
+            weakref.finalize(memory, recorded.pop, key, None)
     recorded[key].append(number)
 
 

@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastnn.nn.parameter import UninitializedParameter
 
 import fastnn as fnn
 from fastnn import nn, optim
+from fastnn.distributions import constraints, transforms
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, LabelError, OutOfRangeError, ShapeError, StateError
+from fastnn.nn import functional as F
 from fastnn.nn.functional import conv1d, linear
+from fastnn.nn.utils import prune
+from fastnn.utils.checkpoint import checkpoint, checkpoint_sequential
 
 MASKED = np.ma.masked_array(np.ones((1, 2), np.float32), [[True, False]])
 ONE = fnn.ones(1, 1, 2)
@@ -49,6 +54,7 @@ MISTAKES: dict[str, tuple[type[FastnnError], str, Callable[[], Any]]] = {
     "a method's flag": (ArgumentError, "recurse to be True", lambda: list(nn.ReLU().parameters(np.ones(2)))),
     "sizes beyond memory": (ShapeError, r"Linear: expected fewer than 2\*\*60", lambda: nn.Linear(2**62, 2)),
     "a shape beyond memory": (ShapeError, r"zeros: expected fewer than 2\*\*60", lambda: fnn.zeros(2**62, 2)),
+    "entries beyond memory": (ShapeError, r"Tensor: expected fewer than 2\*\*60", lambda: fnn.Tensor(2**62)),
     "layers without end": (ArgumentError, "num_layers", lambda: nn.LSTM(2, 2, num_layers=10**12)),
     "a word": (ArgumentError, "mode 'fan_in' or 'fan_out'", lambda: nn.init.kaiming_normal_(weight(), mode=np.ones(2))),
     "a slope": (ArgumentError, "gain to be a finite number", lambda: nn.init.xavier_normal_(weight(), gain="x")),
@@ -86,7 +92,66 @@ MISTAKES: dict[str, tuple[type[FastnnError], str, Callable[[], Any]]] = {
     "what is differentiated": (ArgumentError, "func to be a function", lambda: fnn.func.vjp(3, fnn.ones(2))),
     "a state of random numbers": (ArgumentError, "get_state", lambda: fnn.random.set_state(np.ones(2))),
     "an option of fit": (ArgumentError, "compile to be True or False", lambda: fnn.fit(model(), (X, Y), compile=X)),
+    "corners": (ArgumentError, "align_corners to be True", lambda: F.affine_grid(GRID, (1, 1, 2, 2), align_corners=X)),
+    "other corners": (ArgumentError, "align_corners", lambda: F.grid_sample(IMAGE, IMAGE[..., :2], align_corners=X)),
+    "corners of sizes": (
+        ArgumentError,
+        "interpolate: expected align_corners",
+        lambda: F.interpolate(IMAGE, 2, mode="bilinear", align_corners=X),
+    ),
+    "a target's logarithm": (ArgumentError, "log_target to be True", lambda: F.kl_div(X, X, log_target=X)),
+    "infinite rows": (
+        ArgumentError,
+        "zero_infinity to be True",
+        lambda: F.ctc_loss(np.zeros((4, 1, 3), np.float32), [[1, 2]], [4], [2], zero_infinity=X),
+    ),
+    "a cast": (ArgumentError, "autocast: expected enabled to be True", lambda: fnn.autocast("cpu", enabled=X)),
+    "a scaler": (ArgumentError, "GradScaler: expected enabled to be True", lambda: fnn.amp.GradScaler(enabled=X)),
+    "a scaler's optimiser": (ArgumentError, "expected an optimizer, got 3", lambda: fnn.amp.GradScaler().step(3)),
+    "shapes": (ArgumentError, "broadcast_shapes: expected sizes", lambda: fnn.broadcast_shapes((1.5, 2))),
+    "a lazy type": (DTypeError, "UninitializedParameter: expected a type", lambda: UninitializedParameter(dtype="x")),
+    "what is pruned": (ArgumentError, "is_pruned: expected a model", lambda: prune.is_pruned(3)),
+    "a pruned name": (ArgumentError, "name of a parameter to be text", lambda: prune.identity(nn.Linear(2, 2), X)),
+    "pruned pairs": (ArgumentError, "parameters to be a list", lambda: prune.global_unstructured(3, prune.Identity)),
+    "a way to prune": (
+        ArgumentError,
+        "class of pruning methods, got 3",
+        lambda: prune.global_unstructured([(nn.Linear(2, 2), "weight")], 3),
+    ),
+    "a parametrized model": (ArgumentError, "expected a model", lambda: nn.utils.parametrize.is_parametrized(3)),
+    "a mask of another shape": (ShapeError, "default_mask of shape", lambda: prune.Identity().prune(X, Y)),
+    "random numbers": (
+        ArgumentError,
+        "preserve_rng_state",
+        lambda: checkpoint(fnn.exp, weight(), preserve_rng_state=X),
+    ),
+    "functions": (ArgumentError, "functions to be a list", lambda: checkpoint_sequential(3, 1, X)),
+    "functions that are none": (ArgumentError, "to be a function, got 3", lambda: checkpoint_sequential([3], 1, X)),
+    "a transform's numbers": (DTypeError, "scale: expected numbers", lambda: transforms.AffineTransform(0, nn.ReLU())),
+    "a transform": (ArgumentError, "expected a transform", lambda: transforms.IndependentTransform(3, 1)),
+    "a transform's shape": (ArgumentError, "shape to be a list", lambda: transforms.ExpTransform().forward_shape(3)),
+    "a transform's wide shape": (
+        ShapeError,
+        "broadcasts with",
+        lambda: transforms.AffineTransform(np.ones(2), 1.0).forward_shape((3,)),
+    ),
+    "what is mixed": (
+        ArgumentError,
+        "expected a Categorical and a distribution",
+        lambda: fnn.distributions.MixtureSameFamily(fnn.distributions.Categorical([0.5, 0.5]), 3),
+    ),
+    "a width of values": (
+        ArgumentError,
+        "expand to be True or False",
+        lambda: fnn.distributions.Bernoulli(0.5).enumerate_support(expand=X),
+    ),
+    "bounds that are none": (DTypeError, "interval: expected numbers", lambda: constraints.interval("a", 1)),
+    "a constraint": (ArgumentError, "expected a constraint", lambda: constraints.independent("a", 1)),
+    "constrained words": (DTypeError, "check: expected numbers", lambda: constraints.positive.check("a")),
+    "no matrix to check": (ShapeError, "lower triangular", lambda: constraints.lower_cholesky.check([1.0])),
+    "no square to check": (ShapeError, "positive definite", lambda: constraints.positive_definite.check(X)),
 }
+GRID, IMAGE = np.zeros((1, 2, 3), np.float32), np.ones((1, 1, 4, 4), np.float32)
 X, Y = np.ones((4, 3), np.float32), np.array([0, 1, 1, 0])
 
 

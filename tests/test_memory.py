@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
 
+import allocations
 import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import backends, nn, optim
+from fastnn import backends, nn, optim, versions
 from fastnn.arrays import aligned
 from fastnn.errors import ShapeError
 
@@ -88,6 +90,17 @@ def test_results_are_the_same_after_a_release(make: Callable[[], nn.Module]) -> 
     assert losses(True) == losses(False)
 
 
+def test_notes_of_writes_go_with_their_arrays() -> None:
+    """They were kept, some 150 bytes for each array at an address of its own: without end, where models come and go."""
+    gc.collect()
+    before = len(versions._writes)
+    models = [dense() for _ in range(20)]
+    assert len(versions._writes) == before + 20 * 4  # the Linear layers'
+    del models
+    gc.collect()
+    assert len(versions._writes) <= before
+
+
 @pytest.mark.parametrize("name", ["SGD", "Adam", "NAdam"])
 def test_a_gradient_of_a_wrong_shape_leaves_every_parameter(name: str) -> None:
     first, second = nn.Parameter(np.ones(3, np.float32)), nn.Parameter(np.ones((2, 3), np.float32))
@@ -114,6 +127,43 @@ def test_batch_norm_that_fails_leaves_its_statistics(monkeypatch: pytest.MonkeyP
     assert kept["num_batches_tracked"] == 0
 
 
+# Prints which allocations may fail in a model's first prediction without a word.
+FIRST_PREDICTION = """
+import numpy as np
+import fastnn as fnn
+from fastnn import nn
+
+x = np.ones((16, 1, 14, 14), np.float32)
+
+def new():
+    fnn.release_memory()
+    return fnn.compile(nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU()))
+
+new()(x)
+predict = new()
+watch(0)
+predict(x)
+without_a_word = []
+for number in range(1, seen() + 1):
+    predict = new()
+    watch(number)
+    try:
+        predict(x)
+        without_a_word.append(number)
+    except MemoryError:
+        pass
+    finally:
+        seen()
+print(without_a_word)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or backends.name() != "native", reason="replaces glibc's malloc")
+def test_every_allocation_that_fails_in_a_first_prediction_says_so() -> None:
+    """Where the plan of a region's inference found no memory, its state was given too little, and written beyond."""
+    assert allocations.run(FIRST_PREDICTION) == "[]\n"
+
+
 # ---- where arrays begin ----------------------------------------------------------------------------------------------
 
 
@@ -135,6 +185,31 @@ def test_aligned_arrays(shape: tuple[int, ...], dtype: type) -> None:
 
 def test_arrays_of_pages_begin_in_different_sets_of_the_cache() -> None:
     assert len({aligned((1024,), np.float32).ctypes.data % 4096 for _ in range(30)}) > 10
+
+
+def test_arrays_that_no_kernel_reads() -> None:
+    """Objects, of which undefined content would be a crash; and sizes that NumPy knows an error for."""
+    assert aligned((3,), object).tolist() == [None] * 3
+    for dtype in ("U3", ">f4", "m8[s]", "c8", [("a", "f4")]):
+        assert aligned((3,), dtype).dtype == np.dtype(dtype)
+    for shape in ((2**40, 2**40), (-1,), (-1, -2), (-1, 0)):
+        with pytest.raises(ValueError, match=r"dimension|too big"):
+            aligned(shape, np.float32)
+    with pytest.raises(MemoryError):
+        aligned((2**50,), np.float32)
+
+
+def test_copies_of_models_begin_at_a_cache_line() -> None:
+    """A transformer's layers are copies of the first. Parameters that are tied stay so."""
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(12, 2, 20), 3)
+    tied = nn.Sequential(nn.Linear(7, 7), nn.Linear(7, 7), nn.Linear(7, 7))
+    tied[1].weight, tied[2].weight = tied[0].weight, nn.Parameter(tied[0].weight)  # the object, the array
+    twin, average = copy.deepcopy(tied), optim.swa_utils.AveragedModel(model)
+    assert all(begins_a_line(p.data) for m in (model, twin, average) for p in m.parameters())
+    twin[0].weight.data[...] = 3
+    assert twin[1].weight is twin[0].weight
+    assert (twin[2].weight.data == 3).all()
+    assert not (tied[0].weight.data == 3).any()
 
 
 def test_parameters_and_state_begin_at_a_cache_line(tmp_path: Any) -> None:

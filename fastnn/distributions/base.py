@@ -112,7 +112,9 @@ class Distribution:
 
     def _enumerated(self, values: Any, expand: bool) -> Tensor:
         column = values.reshape(-1, *(1,) * len(self.batch_shape))
-        return Tensor(np.broadcast_to(column, (len(values), *self.batch_shape)).copy() if expand else column)
+        if not flag("enumerate_support", "expand", expand):
+            return Tensor(column)
+        return Tensor(np.broadcast_to(column, (len(values), *self.batch_shape)).copy())
 
     def entropy(self) -> Tensor:
         """One for each of the batch."""

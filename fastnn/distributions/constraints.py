@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import numbers
+from fastnn.checks import shown, whole
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.tensors import Tensor
 
 __all__ = [
@@ -46,8 +49,12 @@ class Constraint:
         self.words, self.holds, self.event_dim, self.is_discrete = words, holds, event_dim, is_discrete
 
     def check(self, value: Any) -> Tensor:
-        """True or False for each of the batch."""
-        return Tensor(np.asarray(self.holds(value._data if isinstance(value, Tensor) else np.asarray(value))))
+        """True or False for each of the batch. DTypeError for no numbers, ShapeError for what is no such value."""
+        array = numbers("check", value)
+        try:
+            return Tensor(np.asarray(self.holds(array)))
+        except ValueError:  # NumPy's: too few dimensions, none that broadcast with the bounds, no square
+            raise ShapeError(f"check: expected values {self.words}, got an array of shape {array.shape}") from None
 
     def __repr__(self) -> str:
         return f"Constraint({self.words})"
@@ -56,25 +63,21 @@ class Constraint:
 Constraints = Mapping[str, Constraint]  # by the names of a distribution's tensors
 
 
-def _array(bound: Any) -> Any:
-    return bound._data if isinstance(bound, Tensor) else bound
-
-
 def interval(lower_bound: Any, upper_bound: Any) -> Constraint:
     """From the one to the other, both included."""
-    low, high = _array(lower_bound), _array(upper_bound)
+    low, high = numbers("interval", lower_bound), numbers("interval", upper_bound)
     return Constraint(f"from {_said(low)} to {_said(high)}", lambda x: (x >= low) & (x <= high))
 
 
 def half_open_interval(lower_bound: Any, upper_bound: Any) -> Constraint:
     """From the one on, and below the other."""
-    low, high = _array(lower_bound), _array(upper_bound)
+    low, high = numbers("half_open_interval", lower_bound), numbers("half_open_interval", upper_bound)
     return Constraint(f"from {_said(low)} on, below {_said(high)}", lambda x: (x >= low) & (x < high))
 
 
 def integer_interval(lower_bound: Any, upper_bound: Any) -> Constraint:
     """Whole numbers from the one to the other."""
-    low, high = _array(lower_bound), _array(upper_bound)
+    low, high = numbers("integer_interval", lower_bound), numbers("integer_interval", upper_bound)
     return Constraint(
         f"as a whole number from {_said(low)} to {_said(high)}",
         lambda x: (x == np.rint(x)) & (x >= low) & (x <= high),
@@ -83,12 +86,14 @@ def integer_interval(lower_bound: Any, upper_bound: Any) -> Constraint:
 
 
 def _said(bound: Any) -> str:
-    return f"{np.asarray(bound).flat[0]:g}" if np.size(bound) == 1 else "the lower bounds"
+    return f"{bound.flat[0]:g}" if bound.size == 1 else "the lower bounds"
 
 
 def independent(base_constraint: Constraint, reinterpreted_batch_ndims: int) -> Constraint:
     """All along the last dimensions, as one value."""
-    count = reinterpreted_batch_ndims
+    if not isinstance(base_constraint, Constraint):
+        raise ArgumentError(f"independent: expected a constraint, got {shown(base_constraint)}")
+    count = whole("independent", "reinterpreted_batch_ndims", reinterpreted_batch_ndims, 0)
     return Constraint(
         base_constraint.words,
         lambda x: (
@@ -101,6 +106,7 @@ def independent(base_constraint: Constraint, reinterpreted_batch_ndims: int) -> 
 
 def multinomial(upper_bound: int) -> Constraint:
     """Vectors of counts that sum to it."""
+    upper_bound = whole("multinomial", "upper_bound", upper_bound, 0)
     return Constraint(
         f"as counts that sum to {upper_bound}",
         lambda x: ((x == np.rint(x)) & (x >= 0)).all(-1) & (x.sum(-1) == upper_bound),

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import ops
-from fastnn.checks import whole
+from fastnn.checks import flag, whole
 from fastnn.errors import ArgumentError
 from fastnn.ops.arithmetic import Compare
 from fastnn.ops.draws import Binomial as DrawBinomial
@@ -151,7 +151,7 @@ class OneHotCategorical(Categorical):
     def enumerate_support(self, expand: bool = True) -> Tensor:
         hot = np.eye(self._classes, dtype=self.logits.dtype).reshape(-1, *(1,) * len(self.batch_shape), self._classes)
         shape = (self._classes, *self.batch_shape, self._classes)
-        return Tensor(np.broadcast_to(hot, shape).copy() if expand else hot)
+        return Tensor(np.broadcast_to(hot, shape).copy() if flag("enumerate_support", "expand", expand) else hot)
 
     @property
     def mean(self) -> Tensor:

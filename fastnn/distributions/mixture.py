@@ -29,7 +29,8 @@ class MixtureSameFamily(Distribution):
     ) -> None:
         mixture, components = mixture_distribution, component_distribution
         name = type(self).__name__
-        if not hasattr(mixture, "logits") or mixture.event_shape or not components.batch_shape:
+        known = hasattr(mixture, "logits") and isinstance(components, Distribution)
+        if not known or mixture.event_shape or not components.batch_shape:
             raise ArgumentError(
                 f"{name}: expected a Categorical and a distribution of batch shape (..., K), got {mixture!r} and "
                 f"{components!r}"

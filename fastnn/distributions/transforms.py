@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import entries, whole
-from fastnn.errors import ArgumentError
+from fastnn.arrays import numbers
+from fastnn.checks import entries, shown, whole
+from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.activations import sigmoid, softplus
 from fastnn.ops.common import floating, tensor_of
 from fastnn.ops.loss import log1p_exp
@@ -89,11 +90,11 @@ class Transform:
 
     def forward_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of y for x of this shape."""
-        return tuple(shape)
+        return _broadcast(shape)
 
     def inverse_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of x for y of this shape."""
-        return tuple(shape)
+        return _broadcast(shape)
 
     def __eq__(self, other: Any) -> bool:
         return type(self) is type(other) and self._told() == other._told()
@@ -171,7 +172,7 @@ class PowerTransform(Transform):
         return (self.exponent * y / x).abs().log()
 
     def forward_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        return np.broadcast_shapes(tuple(shape), self.exponent.shape)
+        return _broadcast(shape, self.exponent.shape)
 
     inverse_shape = forward_shape
 
@@ -248,6 +249,8 @@ class AffineTransform(Transform):
         super().__init__(cache_size)
         self.loc, self.scale = loc, scale
         self.event_dim = whole("AffineTransform", "event_dim", event_dim, 0)
+        for name, value in (("loc", loc), ("scale", scale)):
+            numbers(f"AffineTransform: {name}", value)
         self.sign = scale.sign() if isinstance(scale, Tensor) else np.sign(scale)
 
     def _call(self, x: Tensor) -> Tensor:
@@ -261,7 +264,7 @@ class AffineTransform(Transform):
         return sum_last(x * 0 + tensor_of(self.scale).astype(x.dtype).abs().log(), self.event_dim)
 
     def forward_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        return np.broadcast_shapes(tuple(shape), np.shape(self.loc), np.shape(self.scale))
+        return _broadcast(shape, np.shape(self.loc), np.shape(self.scale))
 
     inverse_shape = forward_shape
 
@@ -274,9 +277,12 @@ class IndependentTransform(Transform):
 
     def __init__(self, base_transform: Transform, reinterpreted_batch_ndims: int, cache_size: int = 0) -> None:
         super().__init__(cache_size)
-        self.base_transform, self.reinterpreted_batch_ndims = base_transform, reinterpreted_batch_ndims
+        if not isinstance(base_transform, Transform):
+            raise ArgumentError(f"IndependentTransform: expected a transform, got {shown(base_transform)}")
+        dims = whole("IndependentTransform", "reinterpreted_batch_ndims", reinterpreted_batch_ndims, 0)
+        self.base_transform, self.reinterpreted_batch_ndims = base_transform, dims
         self.bijective, self.sign = base_transform.bijective, base_transform.sign
-        self.event_dim = base_transform.event_dim + reinterpreted_batch_ndims
+        self.event_dim = base_transform.event_dim + dims
 
     def _call(self, x: Tensor) -> Tensor:
         return self.base_transform(x)
@@ -337,15 +343,23 @@ class ComposeTransform(Transform):
     def forward_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         for part in self.parts:
             shape = part.forward_shape(shape)
-        return tuple(shape)
+        return _broadcast(shape)
 
     def inverse_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         for part in reversed(self.parts):
             shape = part.inverse_shape(shape)
-        return tuple(shape)
+        return _broadcast(shape)
 
     def _told(self) -> tuple[Any, ...]:
         return tuple((type(part), part._told()) for part in self.parts)
+
+
+def _broadcast(shape: Any, *others: tuple[int, ...]) -> tuple[int, ...]:
+    sizes = tuple(whole("Transform", "sizes", size, 0) for size in entries("Transform", "shape", shape))
+    try:
+        return np.broadcast_shapes(sizes, *others)
+    except ValueError:
+        raise ShapeError(f"Transform: expected a shape that broadcasts with {others}, got {sizes}") from None
 
 
 identity_transform = ComposeTransform([])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from fastnn.arrays import aligned, as_array, check_size
+from fastnn.arrays import aligned, aligned_copy, as_array, check_size
 from fastnn.checks import flag, text
-from fastnn.dtypes import get_default_dtype
+from fastnn.dtypes import dtype_of, get_default_dtype
 from fastnn.errors import ArgumentError, StateError
 from fastnn.habits import check_options
 from fastnn.tensors import Array, Tensor
@@ -45,6 +46,14 @@ class Parameter(Tensor):
                 self._data = self._data.astype(get_default_dtype(), copy=False)
         self.requires_grad_(requires_grad)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        data, twin = self._data, type(self).__new__(type(self))
+        if id(data) not in memo:  # where no other parameter, tied to this one, has the same array
+            memo[id(data)] = aligned_copy(data, data.dtype)
+        memo[id(self)] = twin
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return twin
+
     def __repr__(self) -> str:
         return super().__repr__().replace("Tensor(", "Parameter(", 1).replace("\n       ", "\n          ")
 
@@ -68,7 +77,8 @@ class UninitializedParameter(Parameter):
 
     def __init__(self, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> None:
         check_options("UninitializedParameter", device=device)
-        super().__init__(Tensor(np.empty(0, get_default_dtype() if dtype is None else dtype)), requires_grad)
+        kind = dtype_of("UninitializedParameter", dtype) or get_default_dtype()
+        super().__init__(Tensor(np.empty(0, kind)), requires_grad)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -82,7 +92,7 @@ class UninitializedParameter(Parameter):
     def materialize(self, shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> None:
         """Makes it a Parameter of this shape, whose entries are yet to be written."""
         check_options("materialize", device=device)
-        self._data = aligned(shape, self.dtype if dtype is None else dtype)
+        self._data = aligned(shape, dtype_of("materialize", dtype) or self.dtype)
         self.__class__ = Parameter  # type: ignore[assignment]  # the same object, which an optimiser may hold
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import flag, is_whole, whole
+from fastnn.checks import entries, flag, is_whole, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import axis, floating, tensor_of
 from fastnn.ops.joining import cat
@@ -120,7 +120,8 @@ def broadcast_shapes(*shapes: Any) -> Size:
     >>> fnn.broadcast_shapes((2, 1), (3,))
     (2, 3)
     """
-    each = [(shape,) if is_whole(shape) else tuple(shape) for shape in shapes]
+    rows = [[shape] if is_whole(shape) else entries("broadcast_shapes", "a shape", shape) for shape in shapes]
+    each = [tuple(whole("broadcast_shapes", "sizes", size, 0) for size in row) for row in rows]
     try:
         return Size(np.broadcast_shapes(*each))
     except ValueError:

@@ -145,7 +145,7 @@ def kl_div(
     batchmean = isinstance(reduction, str) and reduction == "batchmean"
     check_loss("kl_div", "sum" if batchmean else reduction, size_average, reduce)
     x, t = _pair("kl_div", input, target)
-    if log_target:
+    if flag("kl_div", "log_target", log_target):
         losses = t.exp() * (t - x)
     else:
         losses = where(t == 0, 0.0, t * where(t == 0, 1.0, t).log()) - t * x

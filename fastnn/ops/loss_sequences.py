@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import whole
+from fastnn.checks import flag, whole
 from fastnn.errors import DTypeError, LabelError, ShapeError
 from fastnn.ops.common import floating, loss_target
 from fastnn.ops.loss import check_loss
@@ -176,9 +176,8 @@ def ctc_loss(
     if aims.ndim == 2 and aims.shape[0] != x.shape[1]:
         raise ShapeError(f"ctc_loss: expected targets of {x.shape[1]} rows, got {aims.shape}")
     blank = whole("ctc_loss", "blank", blank, 0, x.shape[2] - 1)
-    losses = CTC.apply(
-        x, *(each.astype(np.int64) for each in (aims, lengths, wanted)), blank=blank, zero_infinity=bool(zero_infinity)
-    )
+    zero = flag("ctc_loss", "zero_infinity", zero_infinity)
+    losses = CTC.apply(x, *(each.astype(np.int64) for each in (aims, lengths, wanted)), blank=blank, zero_infinity=zero)
     if reduction == "mean":
         return (losses / wanted.astype(x.dtype).clamp(min=1)).mean()
     if reduction == "sum":

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import choice, number, whole
+from fastnn.checks import choice, flag, number, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import Size, floating, pair
 from fastnn.ops.conv import conv_transpose2d
@@ -85,7 +85,7 @@ def interpolate(
     if x.ndim not in _DIMENSIONS[mode] or 0 in x.shape[1:]:
         expected = " or ".join({3: "(N, C, L)", 4: "(N, C, H, W)"}[n] for n in _DIMENSIONS[mode])
         raise ShapeError(f"interpolate: expected input of shape {expected} with {mode!r}, got {x.shape}")
-    if antialias:
+    if flag("interpolate", "antialias", antialias):
         raise ArgumentError("interpolate: expected antialias=False, all that fastnn has")
     if align_corners is not None and mode not in ("linear", "bilinear", "bicubic"):
         raise ArgumentError(f"interpolate: expected align_corners=None with mode {mode!r}, got {align_corners!r}")
@@ -96,8 +96,8 @@ def interpolate(
     if mode.startswith("nearest"):
         shift = 0.5 if mode == "nearest-exact" else 0.0
         return _nearest(x, [_sources(n, out, np.float32(scale), shift) for n, out, scale in each])
-    taps = _cubic if mode == "bicubic" else _linear
-    return mapped(x, [_matrix(n, *taps(n, out, scale, bool(align_corners)), x.dtype) for n, out, scale in each])
+    taps, corners = _cubic if mode == "bicubic" else _linear, flag("interpolate", "align_corners", align_corners)
+    return mapped(x, [_matrix(n, *taps(n, out, scale, corners), x.dtype) for n, out, scale in each])
 
 
 def upsample(

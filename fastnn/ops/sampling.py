@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.checks import choice
+from fastnn.checks import choice, flag
 from fastnn.errors import ShapeError
 from fastnn.ops.arithmetic import abs as absolute
 from fastnn.ops.common import floating, sizes
@@ -35,7 +35,8 @@ def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = No
     theta, (count, _, height, width) = floating(theta), sizes("size", size, 4)
     if theta.shape != (count, 2, 3):
         raise ShapeError(f"affine_grid: expected theta of shape ({count}, 2, 3) for size {size}, got {theta.shape}")
-    columns, rows = (_middles(n, bool(align_corners)) for n in (width, height))
+    corners = flag("affine_grid", "align_corners", align_corners)
+    columns, rows = (_middles(n, corners) for n in (width, height))
     places = np.stack(np.broadcast_arrays(columns, rows[:, None], 1.0), -1).reshape(-1, 3).astype(theta.dtype)
     return matmul(Tensor(places), theta.transpose(1, 2)).reshape(count, height, width, 2)
 
@@ -71,9 +72,10 @@ def grid_sample(
         )
     choice("grid_sample", "mode", mode, ("bilinear", "nearest"))
     choice("grid_sample", "padding_mode", padding_mode, ("zeros", "border", "reflection"))
+    corners = flag("grid_sample", "align_corners", align_corners)
     height, width = x.shape[2:]
-    column = _padded(_pixels(places[..., 0], width, align_corners), width, padding_mode, align_corners)
-    row = _padded(_pixels(places[..., 1], height, align_corners), height, padding_mode, align_corners)
+    column = _padded(_pixels(places[..., 0], width, corners), width, padding_mode, corners)
+    row = _padded(_pixels(places[..., 1], height, corners), height, padding_mode, corners)
     channels_last = x.permute(0, 2, 3, 1)
     images = np.arange(x.shape[0]).reshape(-1, 1, 1)
 
@@ -96,12 +98,12 @@ def grid_sample(
     return functools.reduce(operator.add, corners).permute(0, 3, 1, 2)
 
 
-def _pixels(place: Tensor, size: int, align_corners: bool | None) -> Tensor:
+def _pixels(place: Tensor, size: int, align_corners: bool) -> Tensor:
     """From -1 to 1 to pixels, of which the first has its middle at 0."""
     return (place + 1) * ((size - 1) / 2) if align_corners else ((place + 1) * size - 1) / 2
 
 
-def _padded(place: Tensor, size: int, padding_mode: str, align_corners: bool | None) -> Tensor:
+def _padded(place: Tensor, size: int, padding_mode: str, align_corners: bool) -> Tensor:
     """The place within the image that stands for one outside; no gradient passes at the border."""
     if padding_mode == "zeros":
         return place

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fastnn import ops, random
 from fastnn.autograd import grad as gradients_of
-from fastnn.checks import called, whole
+from fastnn.checks import called, entries, flag, whole
 from fastnn.errors import ArgumentError, GraphError
 from fastnn.habits import no_such_name
 from fastnn.nn import Sequential
@@ -100,7 +100,7 @@ def checkpoint(
         positional, named = unflatten(structure, [fresh.get(i, x) for i, x in enumerate(leaves)])
         return function(*positional, **named), list(fresh.values())
 
-    state = random.get_state() if preserve_rng_state else None
+    state = random.get_state() if flag("checkpoint", "preserve_rng_state", preserve_rng_state) else None
     start = next(clock)
     result, fresh = run()
     outputs, shape = flatten(result) if is_tree(result) else ([result], None)
@@ -162,7 +162,11 @@ def checkpoint_sequential(
     >>> checkpoint_sequential(model, 2, fnn.ones(3, 4), use_reentrant=False).shape
     (3, 2)
     """
-    each = list(functions.children()) if isinstance(functions, Sequential) else list(functions)
+    given = functions.children() if isinstance(functions, Sequential) else functions
+    each = [
+        called("checkpoint_sequential", "each of functions", function)
+        for function in entries("checkpoint_sequential", "functions", given)
+    ]
     if not each:
         raise ArgumentError("checkpoint_sequential: expected at least one function, got none")
     size = len(each) // whole("checkpoint_sequential", "segments", segments, 1, len(each))

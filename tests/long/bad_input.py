@@ -39,13 +39,15 @@ MEMORY = 8 << 30  # bytes of address space
 PATIENCE = 5.0  # seconds of one call
 MODULES = [
     "nn", "nn.functional", "nn.init", "nn.utils", "nn.utils.rnn", "optim", "optim.lr_scheduler", "data", "utils.data",
-    "func", "autograd", "autograd.functional", "distributions", "insight", "metrics", "onnx", "plan", "recipes",
-    "train", "weights", "random", "landscape", "linalg",
+    "utils.checkpoint", "nn.utils.prune", "nn.utils.parametrize", "nn.utils.parametrizations", "func", "autograd",
+    "autograd.functional", "amp", "cuda", "distributions", "distributions.constraints", "distributions.transforms",
+    "insight", "metrics", "onnx", "plan", "recipes", "train", "weights", "random", "landscape", "linalg",
 ]  # fmt: skip
 SKIPPED = {
     *("view", "picture", "train", "fast", "best", "measure_speed"),  # other programs, the network, minutes of work
     *("to_torch", "from_torch", "save_pt", "load_pt"),  # PyTorch's part has tests of its own
     *("Size", "dtype", "finfo", "iinfo", "parts"),  # Python's and NumPy's own
+    *("computed", "holds", "compute_mask", "0"),  # what pruning, parametrizations and constraints ask of their own
     *("arrays", "has_kernel", "initial", "numbers", "rate", "steps_made"),  # what plans and schedules ask of their own
 }
 USERS = {"module.py apply"}  # where the user's function raised, which may be a type of NumPy's

@@ -62,13 +62,43 @@ GOOD: dict[str, list[Callable[[], Any]]] = {
     **{key: [nn.MSELoss, nn.CrossEntropyLoss] for key in ("loss", "loss_function")},
     **{key: [SQUARE, lambda: tensor(3)] for key in ("mat2", "mat1", "mat", "vec", "vec2", "vec1")},
     **{key: [lambda: 0, lambda: -1, lambda: 1] for key in ("dim", "dim0", "dim1", "axis", "d")},
-    **{key: [lambda: 0.5, lambda: np.ones(4, np.float32)] for key in ("mean", "std", "loc", "scale", "rate", "running_mean", "running_var", "var", "p", "low", "high", "lr")},
+    **{key: [lambda: 0.5, lambda: np.ones(4, np.float32)] for key in ("mean", "std", "loc", "scale", "rate", "concentration", "concentration0", "concentration1", "df", "temperature", "probs", "exponent", "lower_bound", "upper_bound", "running_mean", "running_var", "var", "low", "high", "lr")},
     **{key: [lambda: FLOATS > 0] for key in ("mask", "condition")},
     "equation": [lambda: "ij,ij->i"], "reduce": [lambda: "sum"], "image_shape": [lambda: (1, 8, 8)], "lr_lambda": [lambda: (lambda n: 0.5)],
     "size": [lambda: (2, 3)], "milestones": [lambda: [1, 2]], "schedulers": [lambda: [optim.lr_scheduler.StepLR(sgd(), 1)]],
     "history": [lambda: fitted()], "problem": [lambda: "ravine"], "datasets": [lambda: [[1, 2], [3]]],
+    "p": [lambda: 0.5, lambda: fnn.distributions.Normal(np.zeros(3), np.ones(3))],
+    "mixture_distribution": [lambda: fnn.distributions.Categorical(np.ones(3))],
+    **{key: [lambda: fnn.distributions.ExpTransform()] for key in ("base_transform", "transforms")},
+    **{key: [lambda: fnn.distributions.Normal(np.zeros(3), np.ones(3))] for key in ("component_distribution", "q")},
+    "amount": [lambda: 1, lambda: 0.5], "pruning_method": [lambda: nn.utils.prune.L1Unstructured], "tensor_name": [lambda: "weight"],
+    "functions": [lambda: [nn.ReLU(), nn.ReLU()]], "parametrization": [nn.ReLU], "total_count": [lambda: 3],
     "sampler": [lambda: [0, 1]], "lengths": [lambda: [2, 2]], "base_distribution": [lambda: fnn.distributions.Normal(0.0, tensor(2))],
 }  # fmt: skip
+
+
+DISTRIBUTIONS: dict[str, tuple[Any, ...]] = {  # and transforms, with arguments or what makes them
+    **dict.fromkeys(("Normal", "Uniform", "Laplace", "LogNormal", "Cauchy", "Gumbel"), (0.0, 1.0)),
+    **dict.fromkeys(("Categorical", "OneHotCategorical", "OneHotCategoricalStraightThrough", "Dirichlet"), (np.ones(3),)),
+    **dict.fromkeys(("Bernoulli", "Geometric"), (0.5,)), **dict.fromkeys(("Beta", "Gamma"), (1.0, 2.0)),
+    **dict.fromkeys(("Exponential", "Poisson", "HalfCauchy", "HalfNormal", "Chi2", "StudentT"), (2.0,)),
+    "Binomial": (3, 0.5), "Multinomial": (3, np.ones(3)), "MultivariateNormal": (np.zeros(2), np.eye(2)),
+    "RelaxedBernoulli": (0.5, 0.5), "RelaxedOneHotCategorical": (0.5, np.ones(3)),
+    "Independent": (lambda: fnn.distributions.Normal(np.zeros(3), np.ones(3)), 1),
+    "MixtureSameFamily": (lambda: fnn.distributions.Categorical(np.ones(3)), lambda: fnn.distributions.Normal(np.zeros(3), np.ones(3))),
+    "TransformedDistribution": (lambda: fnn.distributions.Normal(0.0, 1.0), lambda: [fnn.distributions.ExpTransform()]),
+    **dict.fromkeys(("AbsTransform", "ExpTransform", "SigmoidTransform", "SoftplusTransform", "TanhTransform"), ()),
+    "AffineTransform": (1.0, 2.0), "PowerTransform": (2.0,), "IndependentTransform": (lambda: fnn.distributions.ExpTransform(), 1),
+    "ComposeTransform": (lambda: [fnn.distributions.ExpTransform(), fnn.distributions.TanhTransform()],),
+}  # fmt: skip
+
+
+def pruned() -> nn.Module:
+    return nn.utils.prune.l1_unstructured(nn.Linear(3, 2), "weight", 1)
+
+
+def parametrized() -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(nn.Linear(3, 2))
 
 
 def fitted() -> Any:
@@ -103,17 +133,31 @@ def instances() -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "DataLoader", lambda: data.DataLoader(data.TensorDataset(tensor(4, 3)), batch_size=2)
     yield "Subset", lambda: data.Subset([1, 2, 3], [0, 2])
     yield "ConcatDataset", lambda: data.ConcatDataset([[1, 2], [3]])
-    d = fnn.distributions
-    for name, args in {"Normal": (0.0, 1.0), "Categorical": (np.ones(3),), "Bernoulli": (0.5,), "Uniform": (0.0, 1.0), "Exponential": (1.0,),
-                       "Poisson": (2.0,), "Laplace": (0.0, 1.0), "LogNormal": (0.0, 1.0), "OneHotCategorical": (np.ones(3),),
-                       "MultivariateNormal": (np.zeros(2), np.eye(2))}.items():  # fmt: skip
-        yield name, lambda name=name, args=args: getattr(d, name)(*args)
+    for name, args in DISTRIBUTIONS.items():
+        yield (
+            name,
+            lambda name=name, args=args: getattr(fnn.distributions, name)(*(a() if callable(a) else a for a in args)),
+        )
+    constraints = fnn.distributions.constraints
+    for name in constraints.__all__:
+        if isinstance(getattr(constraints, name), constraints.Constraint):
+            yield f"constraints.{name}", lambda name=name: getattr(constraints, name)
+    yield "constraints.interval of numbers", lambda: constraints.interval(0.0, 1.0)
     yield "compiled model", lambda: fnn.compile(nn.Linear(3, 2))
     yield "compiled step", step
     yield "History", fitted
     yield "Generator", lambda: fnn.Generator()
     yield "Evaluation", lambda: fnn.evaluate(nn.Linear(3, 2), (FLOATS, np.array([0, 1, 1, 0])))
     yield "SignalReport", lambda: fnn.insight.signal_report(model(), FLOATS, np.array([0, 1, 1, 0]))
+    prune = nn.utils.prune
+    yield "pruned layer", pruned
+    for name, args in {"Identity": (), "L1Unstructured": (1,), "RandomUnstructured": (0.5,), "LnStructured": (1, 2), "RandomStructured": (1,),
+                       "CustomFromMask": (np.ones((2, 3)),)}.items():  # fmt: skip
+        yield f"prune.{name}", lambda name=name, args=args: getattr(prune, name)(*args)
+    yield "parametrized layer", parametrized
+    yield "ParametrizationList", lambda: parametrized().parametrizations.weight
+    yield "GradScaler", fnn.amp.GradScaler
+    yield "autocast", lambda: fnn.autocast("cuda")
     yield "AveragedModel", lambda: optim.swa_utils.AveragedModel(nn.Linear(3, 2))
 
 

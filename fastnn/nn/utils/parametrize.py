@@ -8,10 +8,11 @@ from contextvars import ContextVar
 from functools import cache, partial
 from typing import Any
 
+from fastnn.checks import text
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import no_such_name
 from fastnn.nn.containers import ModuleDict, ModuleList
-from fastnn.nn.module import Module, Parameter
+from fastnn.nn.module import Module, Parameter, expect_module
 from fastnn.recording import no_grad
 from fastnn.tensors import Tensor
 
@@ -111,7 +112,8 @@ def register_parametrization(
 
 def present(owner: str, module: Module, name: str) -> Any:
     """The parameter of this name, or what is computed in its place. ArgumentError where there is neither."""
-    if is_parametrized(module, name):
+    expect_module(owner, module)
+    if is_parametrized(module, text(owner, "the name of a parameter", name)):
         return getattr(module, name)
     found = vars(module).get(name)
     if not isinstance(found, Parameter):
@@ -124,6 +126,7 @@ def present(owner: str, module: Module, name: str) -> Any:
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
     """Whether this parameter, or any, is computed by a parametrization."""
+    expect_module("is_parametrized", module)
     held = vars(module).get("parametrizations")
     return isinstance(held, ModuleDict) and (len(held) > 0 if tensor_name is None else tensor_name in held)
 

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from fastnn import ops
-from fastnn.checks import is_whole, number, whole
+from fastnn.checks import entries, is_whole, number, text, whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import no_such_name
-from fastnn.nn.module import Module, Parameter
+from fastnn.nn.module import Module, Parameter, expect_module
 from fastnn.ops.common import axis
 from fastnn.tensors import Array, Tensor
 from fastnn.versions import wrote
@@ -75,6 +75,8 @@ class BasePruningMethod:
         """`t` with 0 for what is pruned; on the tape."""
         x = ops.common.tensor_of(t)
         before = None if default_mask is None else np.array(ops.common.tensor_of(default_mask).detach().data)
+        if before is not None and before.shape != x.shape:
+            raise ShapeError(f"prune: expected a default_mask of shape {x.shape}, got {before.shape}")
         return x * Tensor(self._mask(_scores("prune", x, importance_scores), before).astype(x.dtype))
 
     def _mask(self, scores: Array, before: Array | None) -> Array:
@@ -104,22 +106,22 @@ class _Share(BasePruningMethod):
             number(type(self).__name__, "amount", amount, 0, 1)
         self.amount = amount
 
-    def count(self, of: int) -> int:
+    def _count(self, of: int) -> int:
         """How many of so many are pruned. ArgumentError for more than there are."""
         if is_whole(self.amount):
             return whole(type(self).__name__, "amount", self.amount, 0, of)
         return round(self.amount * of)
 
-    def lowest(self, scores: Array) -> Array:
+    def _lowest(self, scores: Array) -> Array:
         """The places of those of the lowest scores, in a vector."""
-        return np.argsort(scores, kind="stable")[: self.count(scores.size)]
+        return np.argsort(scores, kind="stable")[: self._count(scores.size)]
 
 
 class L1Unstructured(_Share):
     """Prunes the entries of the smallest magnitude."""
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
-        default_mask.data.reshape(-1)[self.lowest(np.abs(t.data).ravel())] = 0
+        default_mask.data.reshape(-1)[self._lowest(np.abs(t.data).ravel())] = 0
         return default_mask
 
 
@@ -127,16 +129,16 @@ class RandomUnstructured(_Share):
     """Prunes entries by lot, from `fnn.manual_seed`."""
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
-        default_mask.data.reshape(-1)[self.lowest(ops.rand(t.numel()).data)] = 0
+        default_mask.data.reshape(-1)[self._lowest(ops.rand(t.numel()).data)] = 0
         return default_mask
 
 
 class _Structured(_Share):
     PRUNING_TYPE = "structured"
 
-    def without(self, mask: Tensor, scores: Array) -> Tensor:
+    def _without(self, mask: Tensor, scores: Array) -> Tensor:
         """The mask with 0 for the channels of the lowest scores."""
-        mask.data[(slice(None),) * axis("prune", self.dim, mask.ndim) + (self.lowest(scores),)] = 0
+        mask.data[(slice(None),) * axis("prune", self.dim, mask.ndim) + (self._lowest(scores),)] = 0
         return mask
 
 
@@ -149,7 +151,7 @@ class LnStructured(_Structured):
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         dim = axis("prune", self.dim, t.ndim)
-        return self.without(default_mask, _norms(np.moveaxis(t.data, dim, 0).reshape(t.shape[dim], -1), self.n))
+        return self._without(default_mask, _norms(np.moveaxis(t.data, dim, 0).reshape(t.shape[dim], -1), self.n))
 
 
 class RandomStructured(_Structured):
@@ -160,7 +162,7 @@ class RandomStructured(_Structured):
         self.dim = dim
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
-        return self.without(default_mask, ops.rand(t.shape[axis("prune", self.dim, t.ndim)]).data)
+        return self._without(default_mask, ops.rand(t.shape[axis("prune", self.dim, t.ndim)]).data)
 
 
 class Identity(BasePruningMethod):
@@ -198,6 +200,7 @@ def _scores(owner: str, value: Any, given: Any) -> Array:
 
 
 def _has_mask(module: Module, name: str) -> bool:
+    text("prune", "the name of a parameter", name)
     return (name, _masked) in getattr(type(module), "_computed", ())
 
 
@@ -272,9 +275,11 @@ def global_unstructured(
     >>> int((model[0].weight == 0).sum() + (model[1].weight == 0).sum())
     8
     """
-    pairs = list(parameters)
+    pairs = entries("global_unstructured", "parameters", parameters)
     if not pairs or not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
         raise ArgumentError("global_unstructured: expected pairs of a module and the name of a parameter")
+    if not (isinstance(pruning_method, type) and issubclass(pruning_method, BasePruningMethod)):
+        raise ArgumentError(f"global_unstructured: expected a class of pruning methods, got {pruning_method!r}")
     if pruning_method.PRUNING_TYPE != "unstructured":
         raise ArgumentError(
             f"global_unstructured: expected a pruning_method of entries, got {pruning_method.__name__}, which is "
@@ -310,6 +315,7 @@ def remove(module: M, name: str) -> M:
 
 def is_pruned(module: Module) -> bool:
     """Whether a parameter of the module, or of one below it, is pruned."""
+    expect_module("is_pruned", module)
     return any(compute is _masked for each in module.modules() for _, compute in getattr(type(each), "_computed", ()))
 
 

@@ -134,9 +134,10 @@ static void infer_some(void *context, int64_t index) {
     }
 }
 
+/* -1: no memory */
 KERNEL i64 region_infer_state_bytes(const struct region *r) {
     void *memory = malloc((size_t)infer_plan_bytes(r));
-    if (!memory) return infer_plan_bytes(r);
+    if (!memory) return -1;
     const i64 floats = infer_make_plan(r, memory)->state;
     free(memory);
     return floats * (i64)sizeof(float);
