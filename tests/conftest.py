@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import signal
@@ -37,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if "interop/torch" in item.path.as_posix() and item.path.suffix == ".py":
                 item.add_marker(pytest.mark.skip(reason="needs PyTorch"))
+
+
+def pytest_collection_finish() -> None:
+    """What has been collected stays until the end: the garbage collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=targets(), ids=str)

@@ -58,14 +58,19 @@ def opened(browser: Browser, result: landscape.Landscape, tmp_path_factory: pyte
     return browser
 
 
-@pytest.fixture
-def page(opened: Browser) -> Browser:
-    """The page, with the surface on a plain scale and the paths as long as they are."""
-    for button, wanted in (("surface", True), ("log", False)):
+def restored(opened: Browser, view: str) -> Browser:
+    """The page with its surface or its contour, on a plain scale, and the paths as long as they are."""
+    for button, wanted in ((view, True), ("log", False)):
         if (opened.run("return document.getElementById(arguments[0]).ariaPressed", button) == "true") != wanted:
             opened.click(button)
     slide(opened, 48)
     return opened
+
+
+@pytest.fixture
+def page(opened: Browser) -> Browser:
+    """The page with its surface, which takes seconds to be drawn without a graphics card."""
+    return restored(opened, "surface")
 
 
 def test_the_surface_has_the_right_grid_and_the_paths_lie_on_it(page: Browser, result: landscape.Landscape) -> None:
@@ -150,8 +155,8 @@ def test_the_slider_and_the_player_go_along_the_paths(page: Browser) -> None:
     page.wait("document.getElementById('plot')._fullData[2].x.length === 2")
 
 
-def test_values_are_shown_under_the_pointer(page: Browser) -> None:
-    page.click("contour")
+def test_values_are_shown_under_the_pointer(opened: Browser) -> None:
+    page = restored(opened, "contour")
     place = """
     const { xaxis, yaxis } = document.getElementById("plot")._fullLayout;
     const box = document.getElementById("plot").getBoundingClientRect();

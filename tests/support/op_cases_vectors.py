@@ -109,8 +109,8 @@ ACTIVATIONS = [
 def _cross_entropy(rng: Generator, shape: Shape, target: str = "labels", **options: Any) -> Arguments:
     n, c = shape
     labels = rng.integers(0, c, n)
-    targets = {"labels": labels, "one-hot": np.eye(c, dtype=np.float32)[labels], "soft": _softmax(normal(rng, n, c)),
-               "any": normal(rng, n, c)}  # fmt: skip
+    one_hot = np.float32(labels[:, None] == np.arange(c))
+    targets = {"labels": labels, "one-hot": one_hot, "soft": _softmax(normal(rng, n, c)), "any": normal(rng, n, c)}
     return {"logits": 3 * normal(rng, n, c), "target": targets[target], **options}
 
 
