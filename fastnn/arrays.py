@@ -46,11 +46,13 @@ def aligned(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray[Any, Any]:
     together, at one place each, should not meet in one set of the first-level cache.
     """
     sizes, dtype = tuple(map(int, shape)), np.dtype(dtype)
+    size = math.prod(sizes) * dtype.itemsize
+    if dtype.kind not in "fiub" or not dtype.isnative or not 0 <= size <= sys.maxsize:
+        return np.empty(sizes, dtype)  # objects begin as None; sizes that no array can have are NumPy's error
     try:
         from fastnn import _kernels
     except ImportError:  # where no kernel reads it
         return np.empty(sizes, dtype)
-    size = math.prod(sizes) * dtype.itemsize
     unit, offset = (PAGE, next(_numbers) * 5 * _LINE % PAGE) if size >= PAGE else (_LINE, 0)
     array: np.ndarray[Any, Any] = _kernels.aligned(sizes, dtype, size, unit, offset)
     return array

@@ -98,7 +98,7 @@ def take(tree: Any, indices: Any) -> Any:
     {'x': array([[4, 5],
            [0, 1]])}
     """
-    if is_tree(tree):
+    if type(tree) is not np.ndarray and is_tree(tree):
         return map_arrays(lambda array: take(array, indices), tree)
     if isinstance(indices, np.ndarray) and indices.dtype.kind == "i" and tree.flags.c_contiguous:
         return tree.take(indices, axis=0)  # the same, in a third of the time; of others it would copy the whole array

@@ -9,12 +9,11 @@ Seen is what fastnn writes itself: in-place operators, optimisers, compiled step
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import weakref
 from collections.abc import Iterable
 from typing import Any
-
-import numpy as np
 
 __all__ = ["Writer", "clock", "owner", "record_write", "recorded_between", "written_since", "wrote"]
 
@@ -27,8 +26,11 @@ _writers: dict[int, weakref.ref[Writer]] = {}
 
 
 def owner(array: Any) -> Any:
-    """The array that the memory of `array` belongs to: itself, or the one that it is a view of in the end."""
-    while isinstance(base := array.base, np.ndarray):
+    """What the memory of `array` belongs to: itself, or what it is a view of in the end, array or not.
+
+    Views that NumPy makes through something else (as_strided, a memoryview, an array of a buffer) have that in between.
+    """
+    while (base := array.obj if type(array) is memoryview else getattr(array, "base", None)) is not None:
         array = base
     return array
 
@@ -93,7 +95,8 @@ def record_write(array: Any, number: int) -> None:
     key = id(memory)
     if key not in recorded:
         recorded[key] = []
-        weakref.finalize(memory, recorded.pop, key, None)
+        with contextlib.suppress(TypeError):  # bytearrays have no weak references: their few numbers stay
+            weakref.finalize(memory, recorded.pop, key, None)
     recorded[key].append(number)
 
 

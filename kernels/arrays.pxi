@@ -30,6 +30,7 @@ cdef inline float *f32_or_null(array, int64_t count) except? NULL:
 
 cdef class Memory:
     """What holds a large array; it is given back when nothing refers to the array any more."""
+    cdef object __weakref__
     cdef void *data
     cdef size_t bytes
 
@@ -40,6 +41,7 @@ cdef class Memory:
 
 cdef class Block:
     """What holds an array in memory of its own."""
+    cdef object __weakref__
     cdef void *data
 
     def __dealloc__(self):

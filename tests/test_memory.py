@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import sys
 import weakref
@@ -184,6 +185,31 @@ def test_aligned_arrays(shape: tuple[int, ...], dtype: type) -> None:
 
 def test_arrays_of_pages_begin_in_different_sets_of_the_cache() -> None:
     assert len({aligned((1024,), np.float32).ctypes.data % 4096 for _ in range(30)}) > 10
+
+
+def test_arrays_that_no_kernel_reads() -> None:
+    """Objects, of which undefined content would be a crash; and sizes that NumPy knows an error for."""
+    assert aligned((3,), object).tolist() == [None] * 3
+    for dtype in ("U3", ">f4", "m8[s]", "c8", [("a", "f4")]):
+        assert aligned((3,), dtype).dtype == np.dtype(dtype)
+    for shape in ((2**40, 2**40), (-1,), (-1, -2), (-1, 0)):
+        with pytest.raises(ValueError, match=r"dimension|too big"):
+            aligned(shape, np.float32)
+    with pytest.raises(MemoryError):
+        aligned((2**50,), np.float32)
+
+
+def test_copies_of_models_begin_at_a_cache_line() -> None:
+    """A transformer's layers are copies of the first. Parameters that are tied stay so."""
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(12, 2, 20), 3)
+    tied = nn.Sequential(nn.Linear(7, 7), nn.Linear(7, 7), nn.Linear(7, 7))
+    tied[1].weight, tied[2].weight = tied[0].weight, nn.Parameter(tied[0].weight)  # the object, the array
+    twin, average = copy.deepcopy(tied), optim.swa_utils.AveragedModel(model)
+    assert all(begins_a_line(p.data) for m in (model, twin, average) for p in m.parameters())
+    twin[0].weight.data[...] = 3
+    assert twin[1].weight is twin[0].weight
+    assert (twin[2].weight.data == 3).all()
+    assert not (tied[0].weight.data == 3).any()
 
 
 def test_parameters_and_state_begin_at_a_cache_line(tmp_path: Any) -> None:

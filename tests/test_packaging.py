@@ -16,7 +16,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from wheel_size import MEGABYTE
+from wheel_size import MOST_OF_WHEEL
 
 for required in ("build", "setuptools", "Cython"):
     pytest.importorskip(required)
@@ -167,13 +167,13 @@ def test_wheel_holds_the_package_and_nothing_else(without_kernels: Path) -> None
 def test_a_wheel_with_kernels_does_not_grow(without_kernels: Path) -> None:
     """A wheel is a zip file: what it weighs is that of all but the kernels, and the kernels as zip deflates them.
 
-    A release may have 3 MB (wheel_size.py); between releases the sources may be a little ahead of that.
+    A release may have 3 MB (wheel_size.py), and so may what is between releases.
     """
     kernels = [path.read_bytes() for path in (ROOT / "fastnn").glob("_kernels*.so")]
     if not kernels or any(b".debug_info" in each for each in kernels):
         pytest.skip("no kernels here, or such with symbols")
     (rest,) = without_kernels.glob("*.whl")
-    assert rest.stat().st_size + max(len(zlib.compress(each)) for each in kernels) <= 3.1 * MEGABYTE
+    assert rest.stat().st_size + max(len(zlib.compress(each)) for each in kernels) <= MOST_OF_WHEEL
 
 
 @pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="falls back on Numba")

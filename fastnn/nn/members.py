@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from fastnn.arrays import aligned, as_array, check_size
+from fastnn.arrays import aligned, aligned_copy, as_array, check_size
 from fastnn.checks import flag, text
 from fastnn.dtypes import dtype_of, get_default_dtype
 from fastnn.errors import ArgumentError, StateError
@@ -44,6 +45,14 @@ class Parameter(Tensor):
             with np.errstate(invalid="ignore"):  # in memory that is yet to be initialised
                 self._data = self._data.astype(get_default_dtype(), copy=False)
         self.requires_grad_(requires_grad)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        data, twin = self._data, type(self).__new__(type(self))
+        if id(data) not in memo:  # where no other parameter, tied to this one, has the same array
+            memo[id(data)] = aligned_copy(data, data.dtype)
+        memo[id(self)] = twin
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return twin
 
     def __repr__(self) -> str:
         return super().__repr__().replace("Tensor(", "Parameter(", 1).replace("\n       ", "\n          ")

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn import versions
 from fastnn.arrays import aligned_copy, live
+from fastnn.backends.sums import squares
 from fastnn.checks import called, entries, flag, is_number, mapping, number, plain, shown, whole
 from fastnn.errors import ArgumentError, ShapeError, StateError
 from fastnn.habits import check_options
@@ -18,8 +19,6 @@ __all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "loss_of", 
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Group = dict[str, Any]
-
-BLOCK = 1 << 13  # entries that are read as float64 at a time, so that they stay in the cache
 
 _UNUSED = ("capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused")
 
@@ -186,13 +185,10 @@ class Optimizer:
             for p in group["params"]:
                 data, _ = live(p)
                 if is_penalized(group, data):
-                    values = data.reshape(-1)
-                    for start in range(0, values.size, BLOCK):
-                        block = values[start : start + BLOCK].astype(np.float64)
-                        if group["l1"]:
-                            total += group["l1"] * float(np.abs(block).sum())
-                        if group["l2"]:
-                            total += group["l2"] * float(block @ block)
+                    if group["l1"]:
+                        total += group["l1"] * float(np.abs(data).sum(dtype=np.float64))
+                    if group["l2"]:
+                        total += group["l2"] * squares(data)
         return total
 
     def zero_grad(self, set_to_none: bool = True) -> None:

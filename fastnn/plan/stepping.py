@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn import backends
 from fastnn.backends.checks import copied
+from fastnn.backends.sums import squares
 from fastnn.errors import NonFiniteError
 from fastnn.optim import Optimizer
 from fastnn.plan.execute import Execution
@@ -162,7 +163,7 @@ def scale_of(gradients: list[tuple[Tensor, Array]], count: int, clip_norm: float
     """What sums over `count` batches are multiplied by: 1 / count, and less where the norm of their mean is clipped."""
     factor = 1 / count
     if clip_norm is not None:
-        norm = factor * math.sqrt(math.fsum(_sum_of_squares(grad) for _, grad in gradients))
+        norm = factor * math.sqrt(math.fsum(squares(grad) for _, grad in gradients))
         if not math.isfinite(norm):
             raise NonFiniteError(f"clip_norm: the norm of the gradient became {norm}: nothing was updated from it")
         factor *= min(1.0, clip_norm / (norm + 1e-6))
@@ -189,14 +190,6 @@ def update(optimizer: Optimizer | None, gradients: list[tuple[Tensor, Array]], f
 def _cannot_fail(stage: Stage) -> bool:
     """Whether it is fastnn's own: a user's backward may raise, and then nothing shall have been updated yet."""
     return all(op.function.__module__.startswith("fastnn.") for op in stage.operators)
-
-
-def _sum_of_squares(grad: Array) -> float:
-    if backends.name() != "native" or grad.dtype != np.float32:
-        return float(np.sum(np.square(grad, dtype=np.float64)))
-    from fastnn._kernels import sum_of_squares
-
-    return float(sum_of_squares(grad))
 
 
 _NOTHING = np.zeros(0, np.float32)

@@ -10,10 +10,14 @@
 
 #include <stdint.h>
 
-#if defined(__x86_64__) || defined(__i386__)
+#ifdef __SSE__
 #include <immintrin.h>
 static inline uint64_t float_control(void) { return _mm_getcsr(); }
-static inline void set_float_control(uint64_t word) { _mm_setcsr((unsigned)word); }
+static inline void set_float_control(uint64_t word) {
+    __asm__ volatile("" ::: "memory");                  /* arithmetic between loads and stores stays on its side */
+    _mm_setcsr((unsigned)word);
+    __asm__ volatile("" ::: "memory");
+}
 #define DENORMALS_ARE_ZERO 0x8040u                      /* results (FTZ) and operands (DAZ) */
 #elif defined(__aarch64__)
 static inline uint64_t float_control(void) {
@@ -21,7 +25,7 @@ static inline uint64_t float_control(void) {
     __asm__ volatile("mrs %0, fpcr" : "=r"(word));
     return word;
 }
-static inline void set_float_control(uint64_t word) { __asm__ volatile("msr fpcr, %0" : : "r"(word)); }
+static inline void set_float_control(uint64_t word) { __asm__ volatile("msr fpcr, %0" : : "r"(word) : "memory"); }
 #define DENORMALS_ARE_ZERO (1u << 24)                   /* FZ: both */
 #else
 static inline uint64_t float_control(void) { return 0; }

@@ -49,7 +49,7 @@ INLINE vf v_load_partial(const float *p, i64 n, float fill) {
 }
 INLINE void v_store_partial(float *p, vf v, i64 n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
 #else
-/* In halves, quarters, ...: AMD's masked stores by AVX2 are slow. */
+/* In halves, quarters, ... */
 INLINE void copy_lanes(float *to, const float *from, i64 n) {
     UNROLL for (int lanes = VL; lanes > 0; lanes /= 2) if (n & lanes) {
         memcpy(to, from, sizeof(float) * (size_t)lanes);
@@ -57,10 +57,17 @@ INLINE void copy_lanes(float *to, const float *from, i64 n) {
     }
 }
 INLINE vf v_load_partial(const float *p, i64 n, float fill) {
+#if VL == 8 && defined(__AVX2__)
+    static const int32_t first[16] = {-1, -1, -1, -1, -1, -1, -1, -1}; /* and eight zeros */
+    __m256i mask = _mm256_loadu_si256((const __m256i_u *)(first + 8 - n));
+    return v_select((vi)mask, (vf)_mm256_maskload_ps(p, mask), v_set1(fill));
+#else
     vf v = v_set1(fill);
     copy_lanes((float *)&v, p, n);
     return v;
+#endif
 }
+/* AMD's masked stores by AVX2 are slow; its masked loads are not. */
 INLINE void v_store_partial(float *p, vf v, i64 n) { copy_lanes(p, (const float *)&v, n); }
 #endif
 

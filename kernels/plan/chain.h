@@ -34,7 +34,7 @@ INLINE double chain_waste(const struct chain *c) {
     return 1 - useful / done;
 }
 
-INLINE enum chain_kind chain_kind(const struct chain *c) {
+KERNEL enum chain_kind chain_kind(const struct chain *c) {
     if (chain_has_norm(c)) return norm_chain_supports(c) ? CHAIN_NORM : CHAIN_NONE;
     if (chain_waste(c) > 0.05) {
         if (c->N >= VL / 2 && narrow_chain_supports(c)) return CHAIN_NARROW;

@@ -64,6 +64,12 @@ def test_weights_are_those_of_the_layer_without_lazy() -> None:
     assert isinstance(layer.weight, nn.Parameter)
 
 
+@pytest.mark.parametrize("dtype", [object, "U3", np.complex64, "m8[s]", "no type"])
+def test_materialize_takes_numbers(dtype: Any) -> None:
+    with pytest.raises(fnn.errors.DTypeError, match="materialize"):
+        nn.LazyLinear(3).weight.materialize((3, 4), dtype=dtype)
+
+
 def test_an_optimizer_made_before_the_first_forward_steps() -> None:
     """As in PyTorch: the parameters stay the same objects."""
     model = network()

@@ -205,6 +205,8 @@ CHANGES: dict[str, Callable[[nn.Linear], Any]] = {
     "a view": lambda model: change(model.weight.detach()[0]),
     "a view of a view": lambda model: change(model.weight.detach().reshape(-1)[1:3].reshape(2, 1)),
     "a transposed view": lambda model: change(model.weight.detach().t()),
+    "a view by strides": lambda model: change(Tensor(np.lib.stride_tricks.as_strided(model.weight.data, (2,), (4,)))),
+    "a view of a buffer": lambda model: change(Tensor(np.asarray(memoryview(model.weight.data)))),
     ".data -=": by_data,
     "thread": in_another_thread,
     "load_state_dict": lambda model: model.load_state_dict(nn.Linear(3, 2).state_dict()),
@@ -233,6 +235,17 @@ def test_whatever_writes_is_noticed(name: str) -> None:
     model.zero_grad()
     squares(model).backward()  # the forward pass again: right
     np.testing.assert_allclose(model.weight.grad, 2 * model.weight.data, rtol=1e-6)
+
+
+@pytest.mark.parametrize("array", [lambda b: np.ndarray((3,), "f4", b), lambda b: np.frombuffer(b, "f4")])
+def test_arrays_over_one_buffer(array: Callable[[bytearray], np.ndarray]) -> None:
+    """Of shared memory, a memory map or bytes: each array is a stranger to the other, and their memory the same."""
+    buffer, w = bytearray(np.ones(3, np.float32)), leaf(3)
+    for write in (change, Tensor.exp_):  # off the tape and on it
+        loss = (w * Tensor(array(buffer))).sum()
+        write(Tensor(array(buffer)))
+        with pytest.raises(GraphError, match=MODIFIED):
+            loss.backward()
 
 
 def test_a_replaced_array_is_no_write() -> None:

@@ -200,7 +200,9 @@ def test_exact_does_without_winograd(isa: str | None) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("background", [0.0, -0.42, None], ids=["zero", "gray", "none"])
-@pytest.mark.parametrize(("n", "inputs", "outputs"), [(32, 50, 48), (33, 39, 100), (130, 784, 60)])
+@pytest.mark.parametrize(
+    ("n", "inputs", "outputs"), [(32, 50, 48), (33, 39, 100), (130, 784, 60), (34, 531, 70), (32, 528, 100)]
+)
 def test_dense_layers_on_floats_that_are_mostly_background(
     n: int, inputs: int, outputs: int, background: float | None, isa: str | None
 ) -> None:

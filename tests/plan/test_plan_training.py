@@ -17,7 +17,7 @@ from plan_networks import CLASSES, ISAS, NATIVE, running_on
 
 import fastnn as fnn
 from fastnn import nn, optim
-from fastnn.errors import ArgumentError, LabelError, NonFiniteError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, LabelError, NonFiniteError, ShapeError
 
 LOSS = nn.CrossEntropyLoss()
 STEPS = 100
@@ -186,6 +186,9 @@ def test_what_an_epoch_does_not_take() -> None:
             step.run_epoch(x, y, batch_size=size)
     with pytest.raises(ShapeError):
         step.run_epoch(x, y[:-1])
+    for dtype in (object, str, complex, "m8[s]", [("a", float)]):  # of which a native array would hold no such entries
+        with pytest.raises(DTypeError):
+            step.run_epoch(x.astype(dtype), y)
     wrong = y.copy()
     wrong[3] = CLASSES
     with pytest.raises(LabelError):

@@ -167,7 +167,7 @@ INLINE struct dense_layout dense_layout(const struct dense *d) {
 }
 
 KERNEL const char *dense_name(const struct dense *d) { return dense_is_frozen(d) ? "dense, frozen" : "dense"; }
-KERNEL i64 dense_work_bytes(const struct dense *d) { return dense_layout(d).total * (i64)sizeof(float); }
+SMALL i64 dense_work_bytes(const struct dense *d) { return dense_layout(d).total * (i64)sizeof(float); }
 
 /* y (n0 .. n1, o0 .. o1), which is before the activation, becomes what is after it; but ReLU is applied where y is stored. */
 INLINE void dense_activate(const struct dense *d, i64 n0, i64 n1, i64 o0, i64 o1) {

@@ -101,15 +101,33 @@ static void dense_list_images(void *context, i64 group) {
 }
 
 /* The same two of floats. */
+typedef int32_t vi4 __attribute__((vector_size(16)));
+
 static void dense_list_float_pixels(void *context, i64 group) {
     const struct dense_sparse_task *t = context;
     const struct dense *d = t->d;
     const float c = t->background, *x[DENSE_GROUP];
-    i64 n0 = group * DENSE_GROUP, rows = i64_min(DENSE_GROUP, d->N - n0), count = 0;
+    i64 n0 = group * DENSE_GROUP, rows = i64_min(DENSE_GROUP, d->N - n0), count = 0, i = 0;
     int32_t *restrict at = t->lists.at + group * t->lists.most;
     float *restrict value = t->lists.value + group * t->lists.most * DENSE_GROUP;
     for (i64 m = 0; m < DENSE_GROUP; m++) x[m] = (const float *)t->input + (n0 + i64_min(m, rows - 1)) * d->I;
-    for (i64 i = 0; i < d->I; i++) {
+    for (; i + 4 <= d->I; i += 4) {         /* no branch but for where no image has any: which does is hard to foresee */
+        float images[4 * DENSE_GROUP], pixels[4 * DENSE_GROUP];
+        vi4 any = {0};
+        UNROLL for (int m = 0; m < DENSE_GROUP; m++) {
+            const v4 v = *(const v4_unaligned *)(x[m] + i) - c;
+            any |= v != 0.0f;
+            memcpy(images + 4 * m, &v, sizeof v);
+        }
+        if (!(any[0] | any[1] | any[2] | any[3])) continue;
+        transpose_4x4(pixels, DENSE_GROUP, images, 4);
+        UNROLL for (int q = 0; q < 4; q++) {
+            at[count] = (int32_t)(i + q);
+            memcpy(value + count * DENSE_GROUP, pixels + q * DENSE_GROUP, DENSE_GROUP * sizeof(float));
+            count -= any[q];
+        }
+    }
+    for (; i < d->I; i++) {
         at[count] = (int32_t)i;
         UNROLL for (int m = 0; m < DENSE_GROUP; m++) value[count * DENSE_GROUP + m] = x[m][i] - c;
         count += (x[0][i] != c) | (x[1][i] != c) | (x[2][i] != c) | (x[3][i] != c);
@@ -128,6 +146,13 @@ static void dense_list_float_images(void *context, i64 group) {
         const float *x = (const float *)t->input + n * d->I + i0;
         int any = 0;
         at[count] = (int32_t)n;
+        if (pixels == DENSE_GROUP) {
+            const v4 v = *(const v4_unaligned *)x - c;
+            const vi4 each = v != 0.0f;
+            memcpy(value + count * DENSE_GROUP, &v, sizeof v);
+            count += (each[0] | each[1] | each[2] | each[3]) != 0;
+            continue;
+        }
         for (int j = 0; j < DENSE_GROUP; j++) {
             float v = j < pixels ? x[j] - c : 0;
             value[count * DENSE_GROUP + j] = v;
@@ -140,35 +165,42 @@ static void dense_list_float_images(void *context, i64 group) {
 
 /* ---- panels ---- */
 
-/* tile (DENSE_GROUP, DENSE_PANEL) += sum over a run of the list of value (count, DENSE_GROUP) times rows[at] (DENSE_PANEL) */
-INLINE void dense_sparse_run(i64 count, const int32_t *at, const float *value, const float *rows, float *restrict tile) {
-    for (int j = 0; j < DENSE_PANEL; j += DENSE_NV * VL) {
-        vf acc[DENSE_GROUP][DENSE_NV];
-        UNROLL for (int m = 0; m < DENSE_GROUP; m++) UNROLL for (int v = 0; v < DENSE_NV; v++) acc[m][v] = (vf){0};
-        for (i64 k = 0; k < count; k++) {
-            const float *row = rows + (i64)at[k] * DENSE_PANEL + j;
-            vf b[DENSE_NV];
-            UNROLL for (int v = 0; v < DENSE_NV; v++) b[v] = dense_hold(v_load(row + v * VL));
-            UNROLL for (int m = 0; m < DENSE_GROUP; m++) {
-                vf a = dense_hold(v_set1(value[k * DENSE_GROUP + m]));
-                UNROLL for (int v = 0; v < DENSE_NV; v++) acc[m][v] += a * b[v];
-            }
+/* tile (DENSE_GROUP, NV vectors) += sum over a run of the list of value (count, DENSE_GROUP) times rows[at] (NV vectors) */
+INLINE void dense_sparse_vectors(const int NV, i64 count, const int32_t *at, const float *value, const float *rows, float *restrict tile) {
+    vf acc[DENSE_GROUP][DENSE_NV];
+    UNROLL for (int m = 0; m < DENSE_GROUP; m++) UNROLL for (int v = 0; v < NV; v++) acc[m][v] = (vf){0};
+    for (i64 k = 0; k < count; k++) {
+        const float *row = rows + (i64)at[k] * DENSE_PANEL;
+        vf b[DENSE_NV];
+        UNROLL for (int v = 0; v < NV; v++) b[v] = dense_hold(v_load(row + v * VL));
+        UNROLL for (int m = 0; m < DENSE_GROUP; m++) {
+            vf a = dense_hold(v_set1(value[k * DENSE_GROUP + m]));
+            UNROLL for (int v = 0; v < NV; v++) acc[m][v] += a * b[v];
         }
-        UNROLL for (int m = 0; m < DENSE_GROUP; m++) UNROLL for (int v = 0; v < DENSE_NV; v++) {
-            float *const to = tile + m * DENSE_PANEL + j + v * VL;
-            v_store(to, v_load(to) + acc[m][v]);
-        }
+    }
+    UNROLL for (int m = 0; m < DENSE_GROUP; m++) UNROLL for (int v = 0; v < NV; v++) {
+        float *const to = tile + m * DENSE_PANEL + v * VL;
+        v_store(to, v_load(to) + acc[m][v]);
+    }
+}
+
+/* The same for the panel's first `columns`, in whole vectors */
+INLINE void dense_sparse_run(i64 columns, i64 count, const int32_t *at, const float *value, const float *rows, float *restrict tile) {
+    for (i64 j = 0; j < columns; j += DENSE_NV * VL) switch (i64_min(DENSE_NV, ceil_div(columns - j, VL))) {
+        case 1: dense_sparse_vectors(1, count, at, value, rows + j, tile + j); break;
+        case 2: dense_sparse_vectors(2, count, at, value, rows + j, tile + j); break;
+        default: dense_sparse_vectors(DENSE_NV, count, at, value, rows + j, tile + j);
     }
 }
 
 /* The same over the whole list; with the tile DENSE_SPARSE_FLOATS are to be had */
 enum { DENSE_SPARSE_FLOATS = 3 * DENSE_GROUP * DENSE_PANEL };
 
-INLINE void dense_sparse_tile(i64 count, const int32_t *at, const float *value, const float *rows, float *tile) {
+INLINE void dense_sparse_tile(i64 columns, i64 count, const int32_t *at, const float *value, const float *rows, float *tile) {
     const i64 run = sum_run(count);
     struct joined total = joined_at(tile, DENSE_GROUP * DENSE_PANEL, ceil_div(count, i64_max(1, run)));
     for (i64 k = 0; k < count; k += run, joined_added(&total, 1))
-        dense_sparse_run(i64_min(run, count - k), at + k, value + k * DENSE_GROUP, rows, tile);
+        dense_sparse_run(columns, i64_min(run, count - k), at + k, value + k * DENSE_GROUP, rows, tile);
     joined_end(&total);
 }
 
@@ -196,7 +228,7 @@ static void dense_sparse_forward_panel(void *context, i64 index) {
     for (i64 group = 0; group < t->lists.groups; group++) {
         i64 n0 = group * DENSE_GROUP, first = group * t->lists.most;
         UNROLL for (int m = 0; m < DENSE_GROUP; m++) memcpy(tile + m * DENSE_PANEL, base, sizeof base);
-        dense_sparse_tile(t->lists.count[group], t->lists.at + first, t->lists.value + first * DENSE_GROUP, weight, tile);
+        dense_sparse_tile(outputs, t->lists.count[group], t->lists.at + first, t->lists.value + first * DENSE_GROUP, weight, tile);
         if (d->activation == ACTIVATION_RELU)
             for (int j = 0; j < DENSE_GROUP * DENSE_PANEL; j += VL) v_store(tile + j, v_max((vf){0}, v_load(tile + j)));
         for (i64 m = 0; m < i64_min(DENSE_GROUP, d->N - n0); m++)
@@ -231,7 +263,7 @@ static void dense_sparse_backward_panel(void *context, i64 index) {
                 const float background = dense_background(t, i64_min(i0 + i + j, I - 1));
                 for (int k = 0; k < DENSE_PANEL; k++) tile[j * DENSE_PANEL + k] = background * sums[k];
             }
-            dense_sparse_tile(t->lists.count[group], t->lists.at + first, t->lists.value + first * DENSE_GROUP, grad, tile);
+            dense_sparse_tile(outputs, t->lists.count[group], t->lists.at + first, t->lists.value + first * DENSE_GROUP, grad, tile);
             UNROLL for (int k = 0; k < DENSE_PANEL; k += 4) transpose_4x4(block + k * DENSE_PANEL + i, DENSE_PANEL, tile + k, DENSE_PANEL);
         }
         if (d->optimizer) update_rows(&t->numbers, outputs, pixels, block, DENSE_PANEL, d->weight, d->weight_state, at, I);
@@ -253,7 +285,7 @@ INLINE int dense_sparse_forward(const struct dense *d, const struct program *pro
     if (!d->table) t.background = *(const float *)program->input;
     fastnn_parallel(groups, 10.0 * (double)(d->N * d->I), d->table ? dense_list_pixels : dense_list_float_pixels, &t);
     for (i64 i = 0; i < groups; i++) entries += t.lists.count[i];
-    *sparse = (double)entries * (double)round_up(d->O, DENSE_PANEL) < DENSE_SPARSE_SHARE * (double)(groups * d->I) * (double)d->O;
+    *sparse = (double)entries * (double)round_up(d->O, VL) < DENSE_SPARSE_SHARE * (double)(groups * d->I) * (double)d->O;
     if (!*sparse) return 0;
     fastnn_parallel(ceil_div(d->O, DENSE_PANEL), 2.0 * DENSE_GROUP * (double)entries * (double)d->O, dense_sparse_forward_panel, &t);
     *status = t.failed ? PROGRAM_NO_MEMORY : PROGRAM_DONE;

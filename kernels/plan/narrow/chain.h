@@ -107,7 +107,7 @@ INLINE struct narrow_chain narrow_chain_plan(const struct chain *c) {
     return p;
 }
 
-KERNEL i64 narrow_chain_state_bytes(const struct chain *c) {
+SMALL i64 narrow_chain_state_bytes(const struct chain *c) {
     struct narrow_chain p = narrow_chain_plan(c);
     return c->training ? p.blocks * (p.block_bytes + p.sums * (i64)sizeof(float)) : 0;
 }

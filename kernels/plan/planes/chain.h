@@ -65,7 +65,7 @@ INLINE struct planes_plan planes_make_plan(const struct chain *c) {
     return p;
 }
 
-KERNEL i64 planes_chain_state_bytes(const struct chain *c) { return planes_make_plan(c).state * (i64)sizeof(float); }
+SMALL i64 planes_chain_state_bytes(const struct chain *c) { return planes_make_plan(c).state * (i64)sizeof(float); }
 
 /* Packs what has changed since the last call: state keeps what the packed weights were made of. */
 INLINE void planes_pack(const struct chain_layer *l, const struct planes_layer *q, float *state) {

@@ -348,7 +348,7 @@ INLINE void region_put(struct region_buffer *const *there, i64 count, i64 N, str
     }
 }
 
-KERNEL void region_plan_memory(const struct region *r, struct region_plan *p) {
+SMALL void region_plan_memory(const struct region *r, struct region_plan *p) {
     struct region_buffer *there[REGION_MOST_BUFFERS];
     i64 count = 0, arena = 0;
     for (i64 v = 0; v < r->nodes; v++) {

@@ -142,11 +142,11 @@ INLINE struct rows_layout rows_layout(const struct dense_rows *r) {
     return at;
 }
 
-KERNEL i64 rows_work_bytes(const struct dense_rows *r) { return rows_layout(r).total * (i64)sizeof(float); }
+SMALL i64 rows_work_bytes(const struct dense_rows *r) { return rows_layout(r).total * (i64)sizeof(float); }
 
 /* Layers that this is the way for; elsewhere a layer by itself is cut better. Weights are transposed first, which has to pay: once
  * where they never change, else at each call, by as many rows more as there are weights. */
-KERNEL i64 rows_supports(const struct dense_rows *r, i64 training) {
+SMALL i64 rows_supports(const struct dense_rows *r, i64 training) {
     for (i64 l = 0; l < r->layers; l++)
         if (i64_max(r->layer[l].I, r->layer[l].O) > ROWS_MOST_WIDTH) return 0;
     const i64 weights = rows_weights(r);

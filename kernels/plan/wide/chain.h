@@ -35,7 +35,7 @@ KERNEL i64 wide_chain_supports(const struct chain *c) {
     return 1;
 }
 
-KERNEL i64 wide_chain_state_bytes(const struct chain *c) {
+SMALL i64 wide_chain_state_bytes(const struct chain *c) {
     struct wide_plan p = wide_make_plan(c);
     i64 kept = p.packed;
     for (i64 i = 0; i < c->layers; i++) kept += chain_given_floats(&c->layer[i]);
