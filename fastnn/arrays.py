@@ -50,11 +50,11 @@ def aligned(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray[Any, Any]:
     if dtype.kind not in "fiub" or not dtype.isnative or not 0 <= size <= sys.maxsize:
         return np.empty(sizes, dtype)  # objects begin as None; sizes that no array can have are NumPy's error
     try:
-        from fastnn import _kernels
+        from fastnn._kernels import aligned as in_memory
     except ImportError:  # where no kernel reads it
         return np.empty(sizes, dtype)
     unit, offset = (PAGE, next(_numbers) * 5 * _LINE % PAGE) if size >= PAGE else (_LINE, 0)
-    array: np.ndarray[Any, Any] = _kernels.aligned(sizes, dtype, size, unit, offset)
+    array: np.ndarray[Any, Any] = in_memory(sizes, dtype, size, unit, offset)
     return array
 
 
