@@ -20,7 +20,7 @@ __all__ = ["Writer", "clock", "owner", "record_write", "recorded_between", "writ
 clock = itertools.count()
 latest = -1  # the number of the last write of all: a node that is younger has nothing to ask
 
-_writes: dict[int, int] = {}  # by the id of the owner, while it lives
+_writes: dict[int, int] = {}  # by the id of the owner, while it lives; an older number says nothing of a new owner
 _alive: dict[int, weakref.KeyedRef[int, Any]] = {}
 _writers: dict[int, weakref.ref[Writer]] = {}
 
@@ -43,7 +43,8 @@ def wrote(*arrays: Any) -> None:
         memory = array if array.base is None else owner(array)
         key = id(memory)
         if key not in _writes:
-            _alive[key] = weakref.KeyedRef(memory, _forget, key)
+            with contextlib.suppress(TypeError):  # bytearrays have no weak references: their few numbers stay
+                _alive[key] = weakref.KeyedRef(memory, _forget, key)
         _writes[key] = number
     if number > latest:  # another thread may have written since; none comes between a comparison and what follows it
         latest = number
@@ -95,7 +96,7 @@ def record_write(array: Any, number: int) -> None:
     key = id(memory)
     if key not in recorded:
         recorded[key] = []
-        with contextlib.suppress(TypeError):  # bytearrays have no weak references: their few numbers stay
+        with contextlib.suppress(TypeError):  # as in wrote()
             weakref.finalize(memory, recorded.pop, key, None)
     recorded[key].append(number)
 

@@ -12,12 +12,14 @@ from fastnn.checks import flag, whole
 from fastnn.errors import ArgumentError
 from fastnn.interrupts import at_once
 from fastnn.random import generator
-from fastnn.trees import count_of, take
+from fastnn.trees import count_of, flatten, take
 
 from .dataset import Dataset
 from .frames import as_labels, columns_of
 from .samples import Samples, check_counts, in_arrays, is_several
 from .split import AUGMENT, check_seed, permutation, philox
+
+_SMALL = 1 << 22  # bytes: so little is put in order at once, and not batch by batch
 
 
 @dataclass
@@ -163,13 +165,18 @@ class Batches:
 
     def _parts_of(self, epoch: int, share: Share) -> Iterator[tuple[Any, Any, Any]]:
         order = self.order(epoch) if self.shuffle else None
+        all_images, all_labels = self.images, self.labels
+        together = order is not None and sum(array.nbytes for array in flatten((all_images, all_labels))[0]) <= _SMALL
+        if together:
+            all_images, all_labels = take(all_images, order), take(all_labels, order)
         batches = len(self)
         for batch in range(batches):
             rest = batch == batches - 1 and not self.drop_last
             start = batch * self.batch_size
             span = share.of(start, self.count if rest else start + self.batch_size)
             chosen = span if order is None else order[span]
-            images, labels = take(self.images, chosen), take(self.labels, chosen)
+            rows = span if together else chosen
+            images, labels = take(all_images, rows), take(all_labels, rows)
             if self.augment is not None:
                 numbers = philox(self.seed, AUGMENT, epoch, batch, *([share.rank] if share.rank else []))
                 with at_once():
