@@ -16,7 +16,7 @@ import numpy as np
 
 from fastnn import random, versions
 from fastnn.checks import choice, number, whole
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.habits import check_options, no_such_name
 
 __all__ = [
@@ -249,6 +249,8 @@ def _filled(tensor: P, values: Any) -> P:
     array = _array(tensor)
     if not array.flags.writeable:
         raise ArgumentError("init: expected a parameter that can be written to, got read-only data")
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"init: expected a parameter of numbers, got one of {array.dtype}")
     array[...] = values
     versions.wrote(array)
     return tensor

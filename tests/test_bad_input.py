@@ -56,6 +56,7 @@ MISTAKES: dict[str, tuple[type[FastnnError], str, Callable[[], Any]]] = {
     "a shape beyond memory": (ShapeError, r"zeros: expected fewer than 2\*\*60", lambda: fnn.zeros(2**62, 2)),
     "entries beyond memory": (ShapeError, r"Tensor: expected fewer than 2\*\*60", lambda: fnn.Tensor(2**62)),
     "layers without end": (ArgumentError, "num_layers", lambda: nn.LSTM(2, 2, num_layers=10**12)),
+    "dates to be filled": (DTypeError, "parameter of numbers", lambda: nn.init.zeros_(np.array(["2026"], "M8[Y]"))),
     "a word": (ArgumentError, "mode 'fan_in' or 'fan_out'", lambda: nn.init.kaiming_normal_(weight(), mode=np.ones(2))),
     "a slope": (ArgumentError, "gain to be a finite number", lambda: nn.init.xavier_normal_(weight(), gain="x")),
     "an index beyond the end": (OutOfRangeError, "an index from -2 to 1, got 2", lambda: model()[2]),

@@ -72,10 +72,10 @@ def grid_sample(
         )
     choice("grid_sample", "mode", mode, ("bilinear", "nearest"))
     choice("grid_sample", "padding_mode", padding_mode, ("zeros", "border", "reflection"))
-    corners = flag("grid_sample", "align_corners", align_corners)
+    inner = flag("grid_sample", "align_corners", align_corners)
     height, width = x.shape[2:]
-    column = _padded(_pixels(places[..., 0], width, corners), width, padding_mode, corners)
-    row = _padded(_pixels(places[..., 1], height, corners), height, padding_mode, corners)
+    column = _padded(_pixels(places[..., 0], width, inner), width, padding_mode, inner)
+    row = _padded(_pixels(places[..., 1], height, inner), height, padding_mode, inner)
     channels_last = x.permute(0, 2, 3, 1)
     images = np.arange(x.shape[0]).reshape(-1, 1, 1)
 

@@ -25,11 +25,11 @@ def note_plan(plan: Plan) -> None:
 def release_memory() -> None:
     """Give the system the memory that is kept to be used again: after a large model or batch, before one elsewhere.
 
-    What fastnn keeps is bounded: large arrays that are no longer used, up to a quarter of the most that lately was in
-    use at once (512 MiB at most); working buffers of each thread, as large as its largest kernel has needed; and for
-    each compiled model the memory of its last eight shapes of input. All of it goes: that of compiled models which no
-    other thread is running, and the buffers of the calling thread and of the kernels' own threads. It comes back when
-    it is needed: a compiled model is traced again by its next call, which gives the same results.
+    What fastnn keeps is bounded: large arrays that are no longer used, which with those in use are up to twice the most
+    that lately was in use at once (512 MiB at most); working buffers of each thread, as large as its largest kernel has
+    needed; and for each compiled model the memory of its last eight shapes of input. All of it goes: that of compiled
+    models which no other thread is running, and the buffers of the calling thread and of the kernels' own threads. It
+    comes back when it is needed: a compiled model is traced again by its next call, which gives the same results.
 
     >>> import fastnn as fnn
     >>> predict = fnn.compile(fnn.nn.Linear(4, 2))

@@ -160,3 +160,7 @@ def test_what_makes_no_sense_changes_nothing(
     assert list(layer.state_dict()) == ["weight", "bias"]
     with pytest.raises(NotImplementedError, match="compute_mask"):
         prune.BasePruningMethod.apply(layer, "weight")
+
+
+def test_nothing_is_left_of_nothing() -> None:
+    assert prune.LnStructured(0, 2).prune(np.zeros((0, 3), np.float32)).shape == (0, 3)

@@ -151,7 +151,9 @@ class LnStructured(_Structured):
 
     def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
         dim = axis("prune", self.dim, t.ndim)
-        return self._without(default_mask, _norms(np.moveaxis(t.data, dim, 0).reshape(t.shape[dim], -1), self.n))
+        count = t.shape[dim]
+        rows = np.moveaxis(t.data, dim, 0).reshape(count, t.data.size // max(1, count))
+        return self._without(default_mask, _norms(rows, self.n))
 
 
 class RandomStructured(_Structured):
