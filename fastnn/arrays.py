@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
 __all__ = [
-    "PAGE", "Size", "aligned", "aligned_copy", "as_array", "check_size", "live",
+    "PAGE", "Size", "aligned", "aligned_copy", "as_array", "check_size", "is_masked", "live",
     "numbers", "without_numbers", "without_subclass", "zeros_of_sizes",
 ]  # fmt: skip
 
@@ -50,11 +50,11 @@ def aligned(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray[Any, Any]:
     if dtype.kind not in "fiub" or not dtype.isnative or not 0 <= size <= sys.maxsize:
         return np.empty(sizes, dtype)  # objects begin as None; sizes that no array can have are NumPy's error
     try:
-        from fastnn import _kernels
+        from fastnn._kernels import aligned as in_memory_of_its_own
     except ImportError:  # where no kernel reads it
         return np.empty(sizes, dtype)
     unit, offset = (PAGE, next(_numbers) * 5 * _LINE % PAGE) if size >= PAGE else (_LINE, 0)
-    array: np.ndarray[Any, Any] = _kernels.aligned(sizes, dtype, size, unit, offset)
+    array: np.ndarray[Any, Any] = in_memory_of_its_own(sizes, dtype, size, unit, offset)
     return array
 
 
@@ -125,6 +125,16 @@ def check_size(where: str, shape: tuple[int, ...]) -> None:
 def without_subclass(x: Any) -> Any:
     """Returns `as_array(x)` of an array of a subclass, which may have a mask or another meaning; all else as it is."""
     return as_array(x) if isinstance(x, np.ndarray) and type(x) is not np.ndarray else x
+
+
+def is_masked(array: Any) -> bool:
+    """Whether it is one of NumPy's masked arrays, which may hide entries.
+
+    >>> is_masked(np.ma.array([1.0])), is_masked(np.ones(1))
+    (True, False)
+    """
+    masked = sys.modules.get("numpy.ma")  # np.ma would import it, which takes as long as to make a plan
+    return masked is not None and isinstance(array, masked.MaskedArray)
 
 
 def without_numbers(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:

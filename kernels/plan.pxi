@@ -89,20 +89,22 @@ def update_array(cnp.ndarray param, cnp.ndarray grad, list states, Numbers numbe
 cdef class Held:
     """An array, and what it was when somebody came to rely on it; the tensor whose data it is, or None."""
     cdef object tensor
-    cdef cnp.ndarray array, like
+    cdef cnp.ndarray array
     cdef object dtype
+    cdef bytes sizes
     cdef const void *data
     cdef int flags
 
     def __init__(self, tensor, cnp.ndarray array not None):
         self.tensor, self.array, self.dtype = tensor, array, (<object> array).dtype
-        self.like = np.broadcast_to(np.zeros((), np.uint8), (<object> array).shape)  # the shape alone
+        self.sizes = (<const char *> cnp.PyArray_DIMS(array))[:array.ndim * sizeof(cnp.npy_intp)]
         self.data, self.flags = cnp.PyArray_DATA(array), cnp.PyArray_FLAGS(array)
 
     cdef bint stands(self):
         return (cnp.PyArray_DATA(self.array) == self.data and cnp.PyArray_FLAGS(self.array) == self.flags
                 and <void *> cnp.PyArray_DESCR(self.array) == <void *> self.dtype
-                and cnp.PyArray_SAMESHAPE(self.array, self.like)
+                and self.array.ndim * sizeof(cnp.npy_intp) == <size_t> len(self.sizes)
+                and not memcmp(cnp.PyArray_DIMS(self.array), <const char *> self.sizes, len(self.sizes))
                 and (self.tensor is None or self.tensor._data is self.array))
 
 

@@ -80,7 +80,7 @@ def images_at(path: str) -> list[str]:
     """The path itself, or those of all images in the folder that it names, at any depth. DataError where none is."""
     if not os.path.isdir(path):
         return [path]
-    found = [str(file) for file in sorted(_below(Path(path), Part(), set()))]
+    found = [str(file) for file in sorted(_below(Path(path), Part(), _above(Path(path))))]
     if not found:
         raise DataError(f"{path}: expected images in the folder, found none")
     return found
@@ -121,7 +121,7 @@ def _by_class(folder: Path) -> Part:
     part, folders = Part(), 0
     for entry in _entries(folder):
         if _is(entry.is_dir):
-            files, folders = sorted(_below(folder / entry.name, part, set())), folders + 1
+            files, folders = sorted(_below(folder / entry.name, part, _above(folder / entry.name))), folders + 1
             part.files += [(file, entry.name) for file in files]
             if not files and not any(True for _ in _entries(folder / entry.name)):
                 raise DataError(
@@ -140,11 +140,11 @@ def _by_class(folder: Path) -> Part:
 
 def _below(folder: Path, part: Part, visited: set[tuple[int, int]]) -> Iterator[Path]:
     """The images in a folder, at any depth; a folder that links lead to again is gone through once."""
-    status = os.stat(folder)
-    if (status.st_dev, status.st_ino) in visited:
+    identity = _identity(folder)
+    if identity in visited:
         part.leave("links to folders that were read already", folder.name)
         return
-    visited.add((status.st_dev, status.st_ino))
+    visited.add(identity)
     for entry in _entries(folder):
         if _is(entry.is_dir):
             yield from _below(folder / entry.name, part, visited)
@@ -154,6 +154,16 @@ def _below(folder: Path, part: Part, visited: set[tuple[int, int]]) -> Iterator[
             yield folder / entry.name
         else:  # to open a pipe would wait for its writer
             part.leave("pipes, devices and links that lead nowhere", entry.name)
+
+
+def _above(folder: Path) -> set[tuple[int, int]]:
+    """The folders that this one lies in: a link to one of them would find the images of all classes."""
+    return {_identity(parent) for path in (folder.absolute(), folder.resolve()) for parent in path.parents}
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import is_masked
 from fastnn.checks import number
 from fastnn.errors import ArgumentError, DTypeError, ShapeError, StateError
 from fastnn.ops.common import floating, tensor_of
@@ -162,7 +163,7 @@ def _check_statistics(op: str, shape: tuple[int, ...], *, written: bool = False,
     """
     for name, value in arrays.items():
         array = _array_of(value)
-        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):  # it hides entries
+        if not isinstance(array, np.ndarray) or is_masked(array):  # it hides entries
             raise DTypeError(f"{op}: expected {name} to be an array of shape {shape}, got {type(value).__name__}")
         if array.dtype not in (np.float32, np.float64):
             raise DTypeError(f"{op}: expected {name} of type float32 or float64, got {array.dtype}")

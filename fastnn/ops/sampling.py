@@ -89,13 +89,13 @@ def grid_sample(
         return picked(rint(row).detach(), rint(column).detach()).permute(0, 3, 1, 2) + (row + column).unsqueeze(1) * 0
     top, left = floor(row).detach(), floor(column).detach()
     below, right = (row - top).unsqueeze(-1), (column - left).unsqueeze(-1)
-    corners = (
+    weighted = (
         picked(top, left) * (1 - below) * (1 - right),
         picked(top, left + 1) * (1 - below) * right,
         picked(top + 1, left) * below * (1 - right),
         picked(top + 1, left + 1) * below * right,
     )
-    return functools.reduce(operator.add, corners).permute(0, 3, 1, 2)
+    return functools.reduce(operator.add, weighted).permute(0, 3, 1, 2)
 
 
 def _pixels(place: Tensor, size: int, align_corners: bool) -> Tensor:

@@ -96,6 +96,7 @@ class Execution:
         )
         self.arena, self.gradients = self._plan.arena, self._plan.gradients
         self.running = self._plan.running  # statistics that native stages let follow
+        self.updated_early = self._plan.updated  # ids of parameters that backward updates, before later stages run
         self.parts: list[Part] = []
         place = {id(op): i for i, op in enumerate(graph.operators)}
         for step in self._plan.steps:

@@ -131,10 +131,21 @@ def _span(array: Array) -> tuple[int, int]:
 
 
 class Kept:
-    """Copies of small arrays that a step writes to before it is known whether it succeeds."""
+    """Copies of arrays that a step writes to before it is known whether it succeeds.
+
+    They lie in one block, which huge pages hold: where there are many small ones, new pages take longer than copying.
+    """
 
     def __init__(self, arrays: Iterable[Array]) -> None:
-        self._pairs = [(array, array.copy()) for array in arrays]
+        self._pairs: list[tuple[Array, Array]] = []
+        arrays = list(arrays)
+        sizes = [-(-array.nbytes // 64) * 64 for array in arrays]  # each begins at a cache line
+        block = aligned((sum(sizes),), np.uint8)
+        for array, size in zip(arrays, sizes, strict=True):
+            own, block = block[: array.nbytes], block[size:]
+            copy = array.copy() if array.dtype.hasobject else own.view(array.dtype).reshape(array.shape)
+            self._pairs.append((array, copy))
+        self.keep()
 
     def keep(self) -> None:
         """Copy the arrays as they are now."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter, getitem
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-__all__ = ["MISSING", "PLAIN", "ArrayPlace", "LongPlace", "Place", "same", "share_out"]
+__all__ = ["MISSING", "PLAIN", "ArrayPlace", "CodePlace", "LongPlace", "Place", "same", "share_out"]
 
 PLAIN = (bool, int, float, complex, str, bytes, tuple, np.generic, type(None))
 SMALL_BYTES = 1024  # arrays up to this size are compared at every step,
@@ -19,6 +21,7 @@ WATCHED_ENTRIES = 10_000  # long containers up to this length are compared at ev
 MOST_ENTRIES_KEPT = 1 << 20  # of a container that is put back
 
 MISSING = object()
+_code_of = attrgetter("__code__")
 
 
 def same(a: Any, b: Any) -> bool:
@@ -125,6 +128,27 @@ def share_out(places: Iterable[Place]) -> list[Place]:
         samples -= not whole
         found.append(place)
     return found
+
+
+class CodePlace(Place):
+    """The code of functions, which notebooks replace where a file has changed, and methods by their classes' names."""
+
+    def __init__(self, functions: list[FunctionType], methods: list[tuple[Mapping[str, Any], str]]) -> None:
+        self._functions, self._classes = functions, [space for space, _ in methods]
+        self._names = [name for _, name in methods]
+        super().__init__(lambda _: "a function or method", functions, lambda: {None: self._now()}, lambda _: None)
+
+    def _now(self) -> list[Any]:
+        return [*map(_code_of, self._functions), *map(getitem, self._classes, self._names)]
+
+    def changes(self, seen: dict[Any, Any] | None = None) -> list[Any]:
+        try:
+            return [] if self._now() == (self.seen if seen is None else seen)[None] else [None]
+        except KeyError:  # a method was deleted
+            return [None]
+
+    def fingerprint(self) -> list[Any]:
+        return list(map(id, self.seen[None]))
 
 
 class LongPlace(Place):

@@ -22,12 +22,14 @@ import numpy as np
 from fastnn import random
 from fastnn.nn import Module, Parameter
 from fastnn.plan.code import is_fastnns, is_foreign, is_foreign_class, names_in
-from fastnn.plan.places import MISSING, PLAIN, ArrayPlace, LongPlace, Place
+from fastnn.plan.places import MISSING, PLAIN, ArrayPlace, CodePlace, LongPlace, Place
 from fastnn.tensors import Function, Tensor
 
 __all__ = ["UNREAD", "Reach"]
 
 UNREAD = ("training", "_about")  # attributes of modules that no forward depends on, or that are watched elsewhere
+
+_METHODS = (FunctionType, property, staticmethod, classmethod)
 
 MOST_ENTRIES = 256  # of a container whose entries are looked into
 MOST_BYTES = 1 << 24  # of an array that is put back
@@ -53,6 +55,8 @@ class Reach:
             self.places: list[Place] = []
             self._seen: dict[int, Any] = {}  # held: an id is its object's as long as that lives
             self._classes: set[type] = set()
+            self._functions: list[FunctionType] = []
+            self._methods: list[tuple[Mapping[str, Any], str]] = []  # the classes that they are in, and their names
             self.has_users_code = False
             self.iterator: str | None = None  # one that values may be taken from
             for root in roots:
@@ -61,6 +65,8 @@ class Reach:
                 self._visit(root, type(root).__name__ if isinstance(root, Module) else "the loss")
                 for place in self.places[known_places:]:
                     place.reader = "forward" if root is roots[0] else "the loss"
+        if self._functions or self._methods:
+            self.places.append(CodePlace(self._functions, self._methods))
         if parameters:
             self._add_state(roots)
         if whole:
@@ -135,17 +141,19 @@ class Reach:
                 self._visit_names(base, base.__name__)
 
     def _visit_names(self, owner: Any, label: str) -> None:
-        """What followed code may read of an object, a class or a Python module."""
+        """What followed code may read of an object, a class or a Python module; what an object has of its class may
+        come to stand in the object, too."""
+
+        def put(name: str, value: Any) -> None:
+            delattr(owner, name) if value is MISSING else setattr(owner, name, value)
+
         space = _space_of(owner)
-        names = [name for name in self.names if name in space]
-        values = {name: space[name] for name in names}
-        held = [
-            name for name in names if not isinstance(values[name], (FunctionType, property, staticmethod, classmethod))
-        ]
-        if held:
-            self._add_names(
-                label, owner, lambda: _space_of(owner), held, lambda name, value: setattr(owner, name, value)
-            )
+        names = [name for name in self.names if name in space or _is_of_class(owner, name)]
+        values = {name: space.get(name) for name in names}
+        code = {name: v for name, v in values.items() if isinstance(owner, type) and isinstance(v, _METHODS)}
+        self._methods += [(space, name) for name in code]
+        if held := [name for name in names if name not in code]:
+            self._add_names(label, owner, lambda: _space_of(owner), held, put)
         for name, value in values.items():
             if isinstance(value, property):
                 value = value.fget
@@ -165,12 +173,13 @@ class Reach:
             return
         self._visit_names(function, function.__qualname__)
         self._add_defaults(function)
+        self._functions.append(function)
         of_variables, others = names_in(function.__code__)
         self.names |= others
         space = function.__globals__
         read = [name for name in sorted(of_variables) if name in space]
         if read:
-            self._add_names("", space, lambda: space, read, space.__setitem__)
+            self._add_names("", space, lambda: space, read, lambda name, value: _put_item(space, name, value))
         for name in read:
             self._visit(space[name], name)
 
@@ -233,7 +242,7 @@ class Reach:
 
         def write(entries: dict[str, Any]) -> None:
             for name, value in entries.items():
-                if space().get(name, MISSING) is not value and value is not MISSING:
+                if space().get(name, MISSING) is not value:
                     put(name, value)
 
         form = f"{label}.{{}}" if label else "the global variable {}"
@@ -250,16 +259,14 @@ class Reach:
         self.places.append(Place(lambda _: f"the variable {name}", cell, lambda: {None: _content(cell)}, write))
 
     def _add_defaults(self, function: FunctionType) -> None:
-        names = ("__defaults__", "__kwdefaults__")
-
         def write(entries: dict[str, Any]) -> None:
-            for name, value in entries.items():
-                setattr(function, name, value)
+            function.__defaults__, function.__kwdefaults__ = entries["__defaults__"], dict(entries["__kwdefaults__"])
 
         def read() -> dict[str, Any]:
-            return {name: getattr(function, name) for name in names if getattr(function, name)}
+            by_name = tuple((function.__kwdefaults__ or {}).items())
+            return {"__defaults__": function.__defaults__, "__kwdefaults__": by_name}
 
-        if read():
+        if function.__defaults__ or function.__kwdefaults__:
             named = f"{function.__qualname__}.{{}}".format
             self.places.append(Place(named, function, read, write))
 
@@ -322,6 +329,25 @@ def _space_of(owner: Any) -> Mapping[str, Any]:
     held = {name: getattr(owner, name) for name in slots if hasattr(owner, name)}
     space: Mapping[str, Any] = getattr(owner, "__dict__", {})
     return {**held, **space} if held else space
+
+
+def _is_of_class(owner: Any, name: str) -> bool:
+    """Whether an object has what a class of the user's defines by that name, and may get its own in place of it; or a
+    class the number, list, ... of another class."""
+    if isinstance(owner, (ModuleType, FunctionType)):
+        return False
+    classes = owner.__mro__ if isinstance(owner, type) else type(owner).__mro__
+    defined = [vars(cls)[name] for cls in classes if name in vars(cls) and not is_foreign_class(cls)]
+    if not defined or (isinstance(owner, type) and isinstance(defined[0], _METHODS)):
+        return False
+    return not hasattr(type(defined[0]), "__set__")
+
+
+def _put_item(space: dict[str, Any], name: str, value: Any) -> None:
+    if value is MISSING:
+        space.pop(name, None)
+    else:
+        space[name] = value
 
 
 def _slots_of(cls: type) -> tuple[str, ...]:

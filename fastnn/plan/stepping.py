@@ -122,14 +122,14 @@ class Stepping:
 
     def _run_at_once(self, inputs: list[Array], targets: list[Array]) -> None:
         """A run that updates while later stages have yet to get their working buffers: where these are not known to
-        suffice since the last run, what a lack of memory would leave half updated is put back."""
+        suffice since the last run, what a lack of memory would leave half updated is put back. Parameters that have
+        their step at the end are not among it: from there on nothing asks for memory."""
         from fastnn._kernels import scratch_growths
 
         assert self.updates is not None
         growths, kept = scratch_growths(), None
         if growths != self._settled:
-            updated = [p._data for slot in self.updates.slots.values() for p in slot.params]
-            kept = Kept([*updated, *self.updates.states_of_all()])
+            kept = Kept(self.updates.written_for(self.execution.updated_early))
         try:
             self.execution.run(inputs, targets)
         except BaseException:

@@ -36,8 +36,12 @@ class Structure:
 
     def changed(self) -> bool:
         """Whether layers, parameters, buffers, options or what else the code reads are others than at the last call."""
-        if self._seen == Module.changes and (not self._loose or not any(place.changes() for place in self._loose)):
-            return False
+        if self._seen == Module.changes:
+            for place in self._loose:  # any() takes twice as long, at every step
+                if place.changes():
+                    break
+            else:
+                return False
         self._seen = Module.changes
         reach = Reach(self.roots, self.names)
         self.names = reach.names

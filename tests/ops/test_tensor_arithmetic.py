@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn.errors import DTypeError, ShapeError
+from fastnn import nn
+from fastnn.errors import ArgumentError, DTypeError, ShapeError
 
 A = np.array([[0.5, -1.5, 2.0], [1.25, 0.75, -0.5]])
 B = np.array([[1.5, 2.5, -0.5]])
@@ -153,13 +154,36 @@ def test_integers() -> None:
     assert (x + 1).dtype == np.int64
     assert (x * 2).sum().item() == 12
     assert (x / 2).tolist() == [0.5, 1.0, 1.5]
-    assert (x**2).dtype == (x * 0.5).dtype == x.mean().dtype == np.float32
+    assert (x**0.5).dtype == (x * 0.5).dtype == x.mean().dtype == np.float32
     assert (x + fnn.Tensor([1.0])).dtype == np.float32
     image = fnn.Tensor(np.array([250, 3], np.uint8))
     assert (image - 1).dtype == np.uint8
     assert (image + x[:2]).tolist() == [251, 5]
     assert (image / 255).dtype == np.float32
     assert ((x > 1) * 2).tolist() == [0, 2, 2]
+
+
+def test_powers_of_integers_are_integers() -> None:
+    """As PyTorch's: 3 ** 20 has more digits than float32."""
+    x, counts = fnn.Tensor(np.array([3, -2, 0])), fnn.Tensor(np.array([1, 3, 0], np.int8))
+    for found, expected in (
+        (x**20, [3**20, 2**20, 0]),
+        (x**counts, [3, -8, 1]),
+        (2**counts, [2, 8, 1]),
+        (fnn.compile(Squared())(x), [9, 4, 0]),
+    ):
+        assert found.dtype.kind == "i"
+        assert found.tolist() == expected
+    assert (x**2.0).dtype == (2.5**x).dtype == np.float32
+    assert (fnn.Tensor([2.0]) ** -1).item() == 0.5
+    for power in (lambda: x**-1, lambda: 2**x, lambda: fnn.pow(counts, x)):
+        with pytest.raises(ArgumentError, match=r"x\.float\(\) \*\*"):
+            power()
+
+
+class Squared(nn.Module):
+    def forward(self, x: fnn.Tensor) -> fnn.Tensor:
+        return x**2
 
 
 def test_comparisons_are_tensors_of_booleans() -> None:

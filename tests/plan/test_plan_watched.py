@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import types
 from contextlib import nullcontext
 from typing import Any
 
@@ -57,6 +58,83 @@ def test_a_mask_of_more_than_a_kilobyte_is_followed() -> None:
 def test_long_lists_dicts_and_arrays_are_followed(make: Any) -> None:
     scale = make([1.0] * 5000)
     changed_after(Scaled(scale), lambda: scale.__setitem__(3, 2.0))
+
+
+class Options:
+    gain = 1.0
+
+    def shift(self) -> float:
+        return 0.0
+
+
+def halved(self: nn.Module, x: Any) -> Any:
+    return x / 2
+
+
+def with_default(x: Any, *, gain: float = 1.0) -> Any:
+    return x * gain
+
+
+def replaced_code(options: Options) -> None:
+    """As IPython's autoreload does where a file has changed."""
+
+    def shift(self: Any) -> float:
+        return 3.0
+
+    type(options).shift.__code__ = shift.__code__  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: setattr(model.options, "gain", 2.0),  # which hides the class's
+        lambda model: setattr(model.options, "shift", lambda: 2.0),
+        lambda model: setattr(type(model.options), "gain", 2.0),
+        lambda model: setattr(type(model.options), "shift", lambda self: 2.0),
+        lambda model: setattr(type(model), "forward", halved),
+        lambda model: setattr(type(model), "scale", property(lambda self: 5.0)),
+        lambda model: replaced_code(model.options),
+        lambda model: model.function.__kwdefaults__.update(gain=2.0),
+        lambda model: setattr(model.function, "__kwdefaults__", {"gain": 3.0}),
+    ],
+)
+def test_what_classes_and_functions_define_is_followed(change: Any) -> None:
+    class Own(Options):
+        def shift(self) -> float:
+            return 0.0
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.options = Own()
+            self.function = types.FunctionType(with_default.__code__, globals())
+            self.function.__kwdefaults__ = {"gain": 1.0}
+
+        @property
+        def scale(self) -> float:
+            return 1.0
+
+        def forward(self, x: Any) -> Any:
+            return self.function(x) * self.options.gain * self.scale + self.options.shift()
+
+    model = Model()
+    changed_after(model, lambda: change(model))
+    assert not np.allclose(model(X).numpy(), X)
+
+
+def test_a_counter_that_begins_in_its_class_is_noticed() -> None:
+    class Calls:
+        count = 0
+
+    class Counting(nn.Module):
+        def forward(self, x: Any) -> Any:
+            calls.count += 1
+            return x * calls.count
+
+    calls = Calls()
+    with pytest.raises(Unsteady, match="count"):
+        fnn.compile(Counting())(X)
+    assert vars(calls) in ({}, {"count": 1})
 
 
 def test_a_long_list_that_forward_rotates_is_put_back() -> None:
