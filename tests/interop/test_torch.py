@@ -323,13 +323,13 @@ class Wild(theirs.Module):
 
 def test_all_that_is_missing_is_named_with_its_path() -> None:
     module = theirs.Sequential(
-        theirs.Conv3d(1, 1, 1), theirs.Sequential(theirs.ReLU(), theirs.MultiLabelMarginLoss()), Wild(torch.fft.fft)
+        theirs.Conv3d(1, 1, 1), theirs.Sequential(theirs.ReLU(), theirs.LPPool1d(2, 2)), Wild(torch.fft.fft)
     )
     with pytest.raises(fnn.errors.GraphError) as caught:
         fnn.from_torch(module)
     for said in (
         "0: fastnn has no layer Conv3d",
-        "1.1: fastnn has no layer MultiLabelMarginLoss",
+        "1.1: fastnn has no layer LPPool1d",
         "2: fastnn has no function",
     ):
         assert said in str(caught.value)
