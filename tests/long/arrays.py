@@ -309,7 +309,7 @@ class _Cases:
 
     def _compare(self, what: str, name: str, arrays: Any, arguments: Any, found: Any, refused: str) -> None:
         (given, plain, kinds), (behind, options), torch = arrays, arguments, self.torch
-        floats = name.startswith("nn.functional.") or name == "pow"  # which make floats of integers
+        floats = name.startswith("nn.functional.")  # which make floats of integers
         theirs = [torch.from_numpy(each.astype(np.float64 if floats else each.dtype)) for each in plain]
         learns = [isinstance(each, fnn.Tensor) and each.requires_grad for each in given]
         for tensor, one in zip(theirs, learns, strict=True):
