@@ -41,7 +41,7 @@ def check(wanted, way, what):
     global idle
     way()  # it counts the processors, and wakes or ends threads
     before = spent()
-    for _ in range(3):
+    for _ in range(12):
         way()
     after = spent()
     worked = sum(after[t] - before.get(t, 0) > 5e-4 for t in after)  # less is the end of a wait that was broken off
