@@ -21,7 +21,7 @@ from fastnn.tensors import Tensor
 
 __all__ = [
     "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "cdist", "chain_matmul", "dist", "dot", "einsum", "ger",
-    "inner", "kron", "logsumexp", "mm", "mv", "norm", "normalize", "outer", "tensordot", "trace", "vdot",
+    "inner", "kron", "logsumexp", "mm", "mv", "norm", "normalize", "outer", "pdist", "tensordot", "trace", "vdot",
 ]  # fmt: skip
 
 

@@ -47,7 +47,7 @@ LAYERS: dict[str, list[Layer]] = {
     **{name: of(X3, getattr(nn, name)) for name in (
         "CELU", "ELU", "GELU", "GLU", "Hardshrink", "Hardsigmoid", "Hardswish", "Hardtanh", "Identity", "LeakyReLU",
         "LogSigmoid", "Mish", "PReLU", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softplus", "Softshrink", "Softsign",
-        "Tanh", "Tanhshrink", "Dropout", "AlphaDropout", "Dropout1d", "Flatten",
+        "Tanh", "Tanhshrink", "RReLU", "Dropout", "AlphaDropout", "Dropout1d", "Flatten",
     )},
     **{name: of(X4, getattr(nn, name)) for name in ("Dropout2d", "Softmax2d", "GlobalAvgPool2d")},
     "Dropout3d": of((4, 2, 3, 2, 2), nn.Dropout3d),
@@ -124,6 +124,8 @@ LAYERS: dict[str, list[Layer]] = {
     )},
     **{name: pairs(getattr(nn, name), target=signs) for name in ("HingeEmbeddingLoss", "SoftMarginLoss")},
     **{name: pairs(getattr(nn, name), target=lambda: below(6, 4)) for name in ("MultiMarginLoss", "NLLLoss")},
+    "MultiLabelMarginLoss": pairs(
+        nn.MultiLabelMarginLoss, target=lambda: np.where(normal(4, 6) > 1, -1, below(6, 4, 6))),
     "CrossEntropyLoss": pairs(lambda: nn.CrossEntropyLoss(label_smoothing=0.1), lambda: nn.CrossEntropyLoss(
         reduction="none"), target=lambda: below(6, 4)),
     "CosineEmbeddingLoss": [(nn.CosineEmbeddingLoss, lambda: (normal(4, 6), normal(4, 6), signs()[:, 0]))],
