@@ -14,11 +14,11 @@ from numpy.typing import DTypeLike
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
 __all__ = [
-    "PAGE", "Size", "aligned", "aligned_copy", "as_array", "check_size", "is_masked", "live",
+    "LINE", "PAGE", "Size", "aligned", "aligned_copy", "as_array", "check_size", "is_masked", "live",
     "numbers", "without_numbers", "without_subclass", "zeros_of_sizes",
 ]  # fmt: skip
 
-_LINE = 64  # bytes of a cache line
+LINE = 64  # bytes of a cache line
 PAGE = 4096  # bytes after which addresses meet in one set of a first-level cache
 _ZERO = bytes(16)  # of any type's one entry
 _numbers = count()  # of the arrays that fill pages
@@ -53,7 +53,7 @@ def aligned(shape: Sequence[int], dtype: DTypeLike) -> np.ndarray[Any, Any]:
         from fastnn._kernels import aligned as in_memory_of_its_own
     except ImportError:  # where no kernel reads it
         return np.empty(sizes, dtype)
-    unit, offset = (PAGE, next(_numbers) * 5 * _LINE % PAGE) if size >= PAGE else (_LINE, 0)
+    unit, offset = (PAGE, next(_numbers) * 5 * LINE % PAGE) if size >= PAGE else (LINE, 0)
     array: np.ndarray[Any, Any] = in_memory_of_its_own(sizes, dtype, size, unit, offset)
     return array
 
@@ -128,7 +128,7 @@ def without_subclass(x: Any) -> Any:
 
 
 def is_masked(array: Any) -> bool:
-    """Whether it is one of NumPy's masked arrays, which may hide entries.
+    """Whether `array` is one of NumPy's masked arrays.
 
     >>> is_masked(np.ma.array([1.0])), is_masked(np.ones(1))
     (True, False)
@@ -166,7 +166,7 @@ def live(parameter: Any) -> tuple[Any, Any]:
 
 
 def zeros_of_sizes(dtype: np.dtype[Any], *sizes: Any) -> tuple[np.ndarray[Any, Any], bool]:
-    """Zeros in the shape of one integer and more, or of one Size; whether a gradient is asked for, by a bool behind it.
+    """Zeros in the shape of one integer and more, or of one Size; and whether a bool after it asks for a gradient.
 
     >>> zeros_of_sizes(np.dtype(np.float32), 1, 2)[0]
     array([[0., 0.]], dtype=float32)

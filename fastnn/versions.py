@@ -26,9 +26,9 @@ _writers: dict[int, weakref.ref[Writer]] = {}
 
 
 def owner(array: Any) -> Any:
-    """What the memory of `array` belongs to: itself, or what it is a view of in the end, array or not.
+    """The object that owns the memory of `array`: the array itself, or the end of its chain of views.
 
-    Views that NumPy makes through something else (as_strided, a memoryview, an array of a buffer) have that in between.
+    as_strided, memoryviews and arrays over a buffer put objects that are no arrays into that chain.
     """
     while (base := array.obj if type(array) is memoryview else getattr(array, "base", None)) is not None:
         array = base

@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What has been collected stays until the end: the garbage collector need not go through it again and again."""
+    """Keep the garbage collector from scanning the collected tests, which stay until the end, again and again."""
     gc.collect()
     gc.freeze()
 

@@ -59,11 +59,11 @@ def squares(x: Array) -> float:
         from fastnn._kernels import sum_of_squares
 
         return float(sum_of_squares(x))
-    values, total = x.reshape(-1), 0.0
+    values, found = x.reshape(-1), 0.0
     for start in range(0, values.size, _BLOCK):
         block = values[start : start + _BLOCK].astype(np.float64)
-        total += float(block @ block)
-    return total
+        found += float(block @ block)
+    return found
 
 
 def product(a: Array, b: Array, out: Array) -> Array:

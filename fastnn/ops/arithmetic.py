@@ -266,13 +266,14 @@ def true_divide(input: Any, other: Any) -> Tensor:
 
 def pow(input: Any, exponent: Any) -> Tensor:
     """input ** exponent; of whole numbers a whole one, where ArgumentError is raised for a negative exponent."""
-    below = exponent._data if isinstance(exponent, Tensor) else np.asarray(exponent)
     base = input.dtype if isinstance(input, Tensor) else np.asarray(input).dtype
-    if below.dtype.kind == "i" and base.kind != "f" and (below < 0).any():
-        raise ArgumentError(
-            f"pow: expected exponents of at least 0 for whole numbers, which 1 / x is none of, got {below.min()}: "
-            "write x.float() ** exponent"
-        )
+    if base.kind != "f":
+        powers = exponent._data if isinstance(exponent, Tensor) else np.asarray(exponent)
+        if powers.dtype.kind == "i" and (powers < 0).any():
+            raise ArgumentError(
+                f"pow: expected exponents of at least 0 for whole numbers, which 1 / x is none of, got {powers.min()}: "
+                "write x.float() ** exponent"
+            )
     return binary(Pow, input, exponent)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.arrays import PAGE, aligned
+from fastnn.arrays import LINE, PAGE, aligned
 from fastnn.nn import Module
 from fastnn.ops.norms import Running
 from fastnn.tensors import Array, Tensor
@@ -139,7 +139,7 @@ class Kept:
     def __init__(self, arrays: Iterable[Array]) -> None:
         self._pairs: list[tuple[Array, Array]] = []
         arrays = list(arrays)
-        sizes = [-(-array.nbytes // 64) * 64 for array in arrays]  # each begins at a cache line
+        sizes = [-(-array.nbytes // LINE) * LINE for array in arrays]  # each begins at a cache line
         block = aligned((sum(sizes),), np.uint8)
         for array, size in zip(arrays, sizes, strict=True):
             own, block = block[: array.nbytes], block[size:]

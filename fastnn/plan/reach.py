@@ -141,8 +141,8 @@ class Reach:
                 self._visit_names(base, base.__name__)
 
     def _visit_names(self, owner: Any, label: str) -> None:
-        """What followed code may read of an object, a class or a Python module; what an object has of its class may
-        come to stand in the object, too."""
+        """Visit the attributes of an object, class or module that the code may read, also those of its class that an
+        attribute of its own may come to hide."""
 
         def put(name: str, value: Any) -> None:
             delattr(owner, name) if value is MISSING else setattr(owner, name, value)
@@ -332,8 +332,8 @@ def _space_of(owner: Any) -> Mapping[str, Any]:
 
 
 def _is_of_class(owner: Any, name: str) -> bool:
-    """Whether an object has what a class of the user's defines by that name, and may get its own in place of it; or a
-    class the number, list, ... of another class."""
+    """Whether a class of the user's defines `name`, and an attribute of `owner` could hide that. A class hides the
+    values of its bases; its methods are watched where they are defined."""
     if isinstance(owner, (ModuleType, FunctionType)):
         return False
     classes = owner.__mro__ if isinstance(owner, type) else type(owner).__mro__

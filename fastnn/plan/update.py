@@ -83,7 +83,7 @@ class Updates:
         return [array for arrays in self._arrays.values() for array in arrays.values()]
 
     def written_for(self, params: set[int]) -> list[Array]:
-        """What the steps of these parameters write, which are given by their ids."""
+        """The arrays that steps of these parameters write; `params` holds their ids."""
         held = [p for slot in self.slots.values() for p in slot.params if id(p) in params]
         return [array for p in held for array in (p._data, *self._arrays[id(p)].values())]
 

@@ -263,7 +263,7 @@ def _run_epoch(
                 f"{_cause(training, x, y, of_gradient)}"
             ) from None
         if labels is not None:
-            tally.add(value, step.outputs if tally.looks else None, labels, weights=weights)
+            tally.add(value, step.outputs if tally.needs_outputs else None, labels, weights=weights)
             if penalty is not None:
                 penalties += count_of(labels) * penalty
         rate = _rate(optimizer)

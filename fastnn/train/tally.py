@@ -27,7 +27,7 @@ class Tally:
         self._loss, self._binary = loss, has_bits(targets, loss)
         self._summed = getattr(loss, "reduction", "mean") == "sum"
         numbers = isinstance(targets, np.ndarray) and targets.dtype.kind == "f"
-        self.looks = self._binary or not numbers or isinstance(loss, CrossEntropyLoss)  # at outputs, for classes
+        self.needs_outputs = self._binary or not numbers or isinstance(loss, CrossEntropyLoss)  # to tell classes
         self.count = 0
         self._total = self._weights = 0.0
         self._correct: int | None = None
@@ -36,7 +36,7 @@ class Tally:
     def add(self, loss: float, outputs: Any, labels: Any, classes: int = 0, weights: float | None = None) -> None:
         """Count one batch: its reduced loss, outputs (N, ...), labels; with `classes`, also who was taken for whom.
 
-        Outputs may be None where it does not look at them. `weights` is the sum of the samples' weights in the loss;
+        Outputs may be None unless `needs_outputs`. `weights` is the sum of the samples' weights in the loss;
         without, each weighs 1.
         """
         count = len(labels) if type(labels) is np.ndarray else count_of(labels)
@@ -44,7 +44,7 @@ class Tally:
         self._total += loss * (1 if self._summed else weights)
         self.count += count
         self._weights += weights
-        if not self.looks or is_tree(outputs) or is_tree(labels):
+        if not self.needs_outputs or is_tree(outputs) or is_tree(labels):
             return
         if self._binary and outputs.size == len(outputs):
             labels = labels.reshape(-1).astype(np.int64)

@@ -73,6 +73,7 @@ INLINE void v_store_partial(float *p, vf v, i64 n) { copy_lanes(p, (const float 
 
 /* Four lanes, on every ISA: the unit of transposes. */
 typedef float v4 __attribute__((vector_size(16)));
+typedef int32_t vi4 __attribute__((vector_size(16)));
 typedef float v4_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
 #if defined(__has_builtin)
 #if __has_builtin(__builtin_shufflevector)

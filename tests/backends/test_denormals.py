@@ -40,8 +40,8 @@ def test_moments_of_what_has_no_gradient_decay_to_zero() -> None:
 
 @native
 def test_moments_decay_to_zero_in_compiled_steps() -> None:
-    """Of a layer behind a ReLU that lets nothing through. To zero by AVX2 and later; without fused operations a number
-    that is not denormal yet stays where its tenth is."""
+    """The ReLU is always zero, so its layer has no gradient. With fused operations moments reach zero; without, they
+    stop just above the denormal numbers, where their tenth is one."""
     model = nn.Sequential(nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 3))
     model[0].bias.data[...] = -100
     optimizer = optim.Adam(model.parameters(), lr=1e-3)
@@ -79,7 +79,7 @@ def test_other_arithmetic_keeps_them(threads: int) -> None:
 @native
 @pytest.mark.parametrize("widths", [(6, 20), (600, 20)], ids=["rows", "dense"])
 def test_gradients_of_compiled_layers_are_without_them(widths: tuple[int, int]) -> None:
-    """Of a model that is sure: softmax leaves 1e-39 for the other classes, and their gradient is that."""
+    """A confident model: softmax gives the other classes 1e-39, which is their gradient."""
     inputs, hidden = widths
     model = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, 3))
     model[2].weight.data[...] = 0

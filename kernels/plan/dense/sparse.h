@@ -101,8 +101,6 @@ static void dense_list_images(void *context, i64 group) {
 }
 
 /* The same two of floats. */
-typedef int32_t vi4 __attribute__((vector_size(16)));
-
 static void dense_list_float_pixels(void *context, i64 group) {
     const struct dense_sparse_task *t = context;
     const struct dense *d = t->d;

@@ -35,7 +35,7 @@ enum {
     ROWS_STRIP = 24,                    /* rows that an activation follows the product in */
 };
 #define ROWS_BLOCK_FLOPS 4e6
-#define ROWS_PACKED_FLOPS 16e6          /* of a block whose weights were packed by one thread just before: the other cores have to fetch them */
+#define ROWS_PACKED_FLOPS 16e6          /* the same where one thread has just packed the weights, which others have to fetch */
 
 /* ---- shapes ---- */
 
@@ -145,7 +145,7 @@ INLINE struct rows_layout rows_layout(const struct dense_rows *r) {
 SMALL i64 rows_work_bytes(const struct dense_rows *r) { return rows_layout(r).total * (i64)sizeof(float); }
 
 /* Layers that this is the way for; elsewhere a layer by itself is cut better. Weights are transposed first, which has to pay: once
- * where they never change, else at each call, by as many rows more as there are weights. */
+ * where they never change, else at each call, which takes more rows the more weights there are. */
 SMALL i64 rows_supports(const struct dense_rows *r, i64 training) {
     for (i64 l = 0; l < r->layers; l++)
         if (i64_max(r->layer[l].I, r->layer[l].O) > ROWS_MOST_WIDTH) return 0;
