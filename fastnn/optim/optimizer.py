@@ -20,6 +20,9 @@ __all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "loss_of", 
 Array = np.ndarray[Any, np.dtype[Any]]
 Group = dict[str, Any]
 
+# PyTorch's mark of an option that has no default: an optimiser of one's own has it as its argument's.
+required = type("_RequiredParameter", (), {"__repr__": lambda self: "<required parameter>"})()
+
 _UNUSED = ("capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused")
 
 _NUMBERS: dict[str, Any] = {
