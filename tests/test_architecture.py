@@ -41,7 +41,7 @@ FLOORS = (
     ("distributed", "func", "metrics", "plan", "saving"),
     ("train",),
     ("insight", "interop"),
-    ("recipes",),
+    ("onnx", "recipes"),
     ("cli", "sklearn"),
     ("__init__", "__main__"),
 )

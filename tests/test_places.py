@@ -43,7 +43,7 @@ from torch.utils.data._utils.collate import default_collate
 from torch.utils.model_zoo import load_url
 from torch.hub import load_state_dict_from_url
 from torch.jit import script, ignore, is_scripting
-import torch.compiler, torch.multiprocessing as mp, torch.special, torch.utils.data.distributed
+import torch.onnx, torch.compiler, torch.multiprocessing as mp, torch.special, torch.utils.data.distributed
 """.strip().splitlines()
 
 
@@ -61,6 +61,7 @@ def test_places_are_the_same_modules() -> None:
     assert nn.utils.clip_grad.clip_grad_norm_ is nn.utils.clip_grad_norm is nn.utils.clip_grad_norm_
     assert nn.init.orthogonal is nn.init.orthogonal_
     assert nn.parallel.DataParallel is nn.DataParallel
+    assert importlib.import_module("fastnn.onnx") is fnn.onnx
 
 
 def test_base_classes_know_their_layers() -> None:

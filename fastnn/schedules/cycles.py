@@ -65,10 +65,10 @@ class OneCycleLR(LRScheduler):
         div_factor = number("OneCycleLR", "div_factor", div_factor, above=0)
         super().__init__(optimizer, last_epoch, base_lrs=[peak / div_factor for peak in self.max_lrs])
 
-    def step(self) -> None:
-        if self.last_epoch >= self.total_steps:
+    def step(self, epoch: float | None = None) -> None:
+        if (self.last_epoch if epoch is None else epoch - 1) >= self.total_steps:
             raise ArgumentError(f"OneCycleLR: expected at most {self.total_steps} steps, got one more")
-        super().step()
+        super().step(epoch)
 
     def also(self) -> None:
         if self.cycle_momentum:
@@ -107,12 +107,6 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self.T_mult = whole("CosineAnnealingWarmRestarts", "T_mult", T_mult, 1)
         self.eta_min = number("CosineAnnealingWarmRestarts", "eta_min", eta_min, 0)
         super().__init__(optimizer, last_epoch)
-
-    def step(self, epoch: float | None = None) -> None:
-        if epoch is None:
-            return super().step()
-        self.last_epoch = number("CosineAnnealingWarmRestarts", "epoch", epoch, 0)  # type: ignore[assignment]
-        self._apply()
 
     def rate(self, base_lr: float, i: int) -> float:
         at, period = self.last_epoch, self.T_0
