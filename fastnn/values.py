@@ -73,6 +73,20 @@ class Values(np.ndarray):
                 result = getattr(tensor, name)(*args, **kwargs)
         return self if result is tensor else _values(result)
 
+    def __getitem__(self, key: Any) -> Any:
+        """One entry is Values without dimensions, which answer as a tensor does: ``buffer[3].sqrt()``."""
+        found = super().__getitem__(key)
+        return np.asarray(found).view(Values) if isinstance(found, np.generic) else found
+
+    def __int__(self) -> int:
+        return int(self.item())  # of one entry in any number of dimensions, as a tensor's
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __round__(self, ndigits: int | None = None) -> Any:
+        return round(self.item(), ndigits)  # as of NumPy's scalars
+
     @property  # type: ignore[override]
     def data(self) -> Values:
         """Itself; what is assigned is written into it."""

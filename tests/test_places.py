@@ -76,6 +76,26 @@ def test_base_classes_know_their_layers() -> None:
     assert not isinstance(nn.Conv1d(1, 1, 1), of.conv._ConvTransposeNd)
 
 
+@pytest.mark.parametrize("dims", [1, 2])
+def test_a_convolution_of_ones_own_changes_its_weight(dims: int) -> None:
+    torch = pytest.importorskip("torch")
+    outputs = {}
+    draw = np.random.default_rng(0)
+    x, w = draw.normal(size=(2, 2, *[5] * dims)), draw.normal(size=(4, 2, *[3] * dims))
+    for library in (torch, fnn):
+        base = getattr(library.nn, f"Conv{dims}d")
+
+        class Standardized(base):  # type: ignore[misc, valid-type]
+            def forward(self, input: Any) -> Any:
+                weight = self.weight - self.weight.mean(dim=1, keepdim=True)
+                return self._conv_forward(input, weight, self.bias)
+
+        conv = Standardized(2, 4, 3, padding=1, padding_mode="reflect", bias=False).double()
+        conv.load_state_dict({"weight": library.from_numpy(w)})
+        outputs[library] = conv(library.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(outputs[fnn], outputs[torch], rtol=1e-12, atol=1e-12)
+
+
 def test_a_loss_of_ones_own_inherits_reduction_and_weight() -> None:
     class FocalLoss(nn.modules.loss._WeightedLoss):
         def __init__(self, weight: Any = None, gamma: float = 2.0, reduction: str = "mean") -> None:

@@ -217,3 +217,23 @@ def test_what_neither_has_is_refused(p: nn.Parameter) -> None:
             getattr(p.data, name)
     with pytest.raises((FastnnError, TypeError)):
         p.data.sum(dim=1, axis=0)
+
+
+def test_an_entry_answers_as_a_tensor_does() -> None:
+    module = nn.Module()
+    module.register_buffer("alphas", fnn.tensor([0.25, 0.5]))
+    a, b = module.alphas[0], module.alphas[1]
+    assert (a / b).sqrt().item() == pytest.approx(0.5**0.5)
+    assert (1 - a).log().clamp(max=-1).item() == -1
+    assert (float(a), round(a, 1), f"{a:.3f}", bool(a < b), max(module.alphas).item()) == (
+        0.25,
+        0.2,
+        "0.250",
+        True,
+        0.5,
+    )
+    assert fnn.arange(3).data[2] == range(3)[fnn.arange(3).data[2]]
+    module.register_buffer("place", fnn.tensor([3]))
+    assert (int(module.place), float(module.place)) == (3, 3.0)
+    with pytest.raises(ValueError, match="size 1"):
+        int(module.alphas)

@@ -51,7 +51,7 @@ _LAYERS = {  # by the file that they are in
     "norm": "BatchNorm1d BatchNorm2d InstanceNorm1d InstanceNorm2d Normalize",
     "pool": "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AvgPool1d AvgPool2d "
     "GlobalAvgPool2d MaxPool1d MaxPool2d",
-    "recurrent": "GRU GRUCell LSTM LSTMCell RNN RNNBase RNNCell RNNCellBase",
+    "recurrent": "GRU GRUCell LSTM LSTMCell RNN RNNCell",
     "resizing": "ChannelShuffle CircularPad1d CircularPad2d ConstantPad1d ConstantPad2d Fold PixelShuffle "
     "PixelUnshuffle ReflectionPad1d ReflectionPad2d ReplicationPad1d ReplicationPad2d Unfold Upsample "
     "UpsamplingBilinear2d UpsamplingNearest2d ZeroPad1d ZeroPad2d",
@@ -65,6 +65,8 @@ __all__ = sorted([*_FILES, "Module", "Parameter", "functional", "init", "utils"]
 
 # Base classes by the names that PyTorch has for them, for isinstance and for layers of one's own.
 _BASES = {
+    "RNNBase": "recurrent",
+    "RNNCellBase": "recurrent",
     "_AvgPoolNd": "pool",
     "_BatchNorm": "norm",
     "_ConvNd": "conv",

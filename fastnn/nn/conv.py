@@ -92,11 +92,15 @@ class _ConvNd(Module):
             init.uniform_(self.bias, -bound, bound)
 
     def forward(self, input: Any) -> Tensor:
+        return self._conv_forward(input, self.weight, self.bias)
+
+    def _conv_forward(self, input: Any, weight: Any, bias: Any) -> Tensor:
+        """The convolution with another weight and bias: layers of one's own change theirs and call it."""
         convolve = ops.conv1d if self.dims == 1 else ops.conv2d
         padding = self.padding
         if self._around:
             input, padding = ops.pad(input, self._around, self.padding_mode), 0
-        return convolve(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return convolve(input, weight, bias, self.stride, padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
         nothing, ones = (0,) * self.dims, (1,) * self.dims

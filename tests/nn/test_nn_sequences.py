@@ -407,3 +407,12 @@ def test_compiled_steps_give_what_eager_ones_give(name: str) -> None:
 def assert_alike_to(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-5 * max(1.0, float(np.abs(other).max(initial=0))))
+
+
+def test_a_transformer_of_encoder_layers_alone_is_pytorchs() -> None:
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(0).normal(size=(3, 2, 4)).astype(np.float32)
+    theirs, mine = (nn.Transformer(4, 2, 1, 0, 6, 0.0) for nn in (torch.nn, fnn.nn))
+    mine.load_state_dict({name: value.numpy() for name, value in theirs.state_dict().items()})
+    expected = theirs.encoder(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(mine.encoder(fnn.from_numpy(x)).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
