@@ -104,6 +104,7 @@ class Team(Alone):
         self.world, self.rank, self.size = world, world.rank, world.size
         self.share: Share = Share(self.rank, self.size)
         self._mean: Mean | None = None
+        self._held: set[int] = set()  # ids of the optimiser's parameters
         self._interrupts = Interrupts()
         self._each_batch = False  # whether callbacks that run after each batch may change how it goes on
         self._in_step = True  # whether the other ranks still do what this one does
@@ -135,7 +136,7 @@ class Team(Alone):
     def reduce(self, gradients: Sequence[tuple[Any, Any]], loss: float) -> float:
         """Makes the mean over the ranks of a share's gradients, in place; returns that of the loss."""
         assert self._mean is not None
-        interrupts = self._interrupts
+        interrupts, gradients = self._interrupts, [pair for pair in gradients if id(pair[0]) in self._held]
         loss, signal = self._mean(gradients, self.weight, loss, interrupts.caught or 0, summed=self.summed)
         if signal:
             interrupts.caught, interrupts.patient = signal, False
@@ -200,6 +201,7 @@ class Team(Alone):
         params = [p for group in training.optimizer.param_groups for p in group["params"] if p.requires_grad]
         if not params:
             raise ArgumentError(NOTHING_TO_TRAIN)
+        self._held = set(map(id, params))
         self._mean = Mean(self.world, params)
         self._interrupts, interrupts.patient = interrupts, True
 

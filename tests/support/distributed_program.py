@@ -57,6 +57,9 @@ def equal_paths() -> None:
     fitted("ignored", network(), epochs=2, batch_size=47, loss=weighted)
     model = network()
     fitted("descent", model, optimizer=optim.GradientDescent(model.parameters()), batch_size="full", epochs=4)
+    for name, compiled in (("part", True), ("part, eager", False)):  # the optimiser has some of the parameters alone
+        model = network()
+        fitted(name, model, optimizer=optim.SGD(model[4].parameters(), lr=0.1), batch_size=33, compile=compiled)
     found = fnn.evaluate(model, DATA.subset(slice(0, 301)), metrics=["f1"], distributed=SHARED)
     SAID["evaluation"] = [found.loss, found.accuracy, found.metrics["f1"]]
     ARRAYS["confusion"] = found.confusion if found.confusion is not None else np.zeros(0)

@@ -66,7 +66,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SEVERAL = pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.long)])
-PATHS = ("adam", "steps", "eager", "sum", "ignored", "descent", "tiny", "callback")
+PATHS = ("adam", "steps", "eager", "sum", "ignored", "descent", "part", "part, eager", "tiny", "callback")
 
 
 @SEVERAL
