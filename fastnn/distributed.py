@@ -32,6 +32,7 @@ __all__ = ["rank", "size"]
 
 T = TypeVar("T")
 
+SPIN = 1e-4  # seconds in which a rank that waits keeps its core; each pause after that takes some tens of microseconds
 PATIENCE = 2.0  # seconds in which ranks that fail by the same mistake are expected to do so
 _JOB_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")  # what launchers tell each process
 
@@ -122,6 +123,17 @@ class World:
         if self.size == 1:
             return [work()]
         return [_result(found) for found in self.comm.allgather(_outcome(work))]
+
+    def meet(self) -> None:
+        """Wait until all ranks have come here, and what they wrote before can be seen.
+
+        One that waits for long sleeps in between: on a busy machine another process takes its core then, and not that
+        of the rank which everybody waits for.
+        """
+        request, end = self.comm.Ibarrier(), time.perf_counter() + SPIN
+        while not request.Test():
+            if time.perf_counter() > end:
+                time.sleep(1e-5)
 
     @contextlib.contextmanager
     def in_step(self) -> Iterator[None]:
@@ -289,7 +301,7 @@ class Mean:
     def _meet(self) -> None:
         """Wait until all ranks have written, and their writes can be seen."""
         self._rows.Sync()
-        self._world.comm.Barrier()
+        self._world.meet()
         self._rows.Sync()
 
 
