@@ -43,8 +43,10 @@ class Lowering(Emitter):
         options: frozenset[str],
         updates: Updates | None,
         operators: bool,
+        place: Callable[[Tensor], Array | None] | None,
     ) -> None:
         super().__init__(graph)
+        self._place = place
         self.graph, self.training, self.frozen, self.options = graph, training, frozen, options
         self.updates, self.operators = updates, operators
         self.gradients: list[tuple[Tensor, Array]] = []  # of parameters
@@ -117,7 +119,11 @@ class Lowering(Emitter):
         """A new array for the part of a gradient that comes through an operator of a fused stage; None for none."""
         if value is None or not self.reaches(value) or not self.reaches(by.output):
             return None
-        part = self.arena.array(value.shape, value.dtype)  # which a loss writes in forward
+        part = None
+        if self._place is not None and value.tensor is not None and len(value.consumers) == 1:
+            part = self._place(value.tensor)
+        if part is None:
+            part = self.arena.array(value.shape, value.dtype)  # which a loss writes in forward
         self.contribute(value, part)
         return part
 

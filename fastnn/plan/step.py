@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -43,10 +43,23 @@ NOTHING_TO_TRAIN = (
     "expected a loss with a gradient for some parameter of the optimiser, got one that reaches none: they are frozen "
     "(requires_grad is False), or something on the way cuts gradients off (detach, no_grad)"
 )
-Reduce = Callable[[Sequence[tuple[Tensor, Array]], float], float]  # means over processes, in place; and of the loss
 MOST_SHAPES = 8  # executions kept; the one that was not used for longest goes
 MOST_IMAGES = 256  # that are predicted at a time
 MOST_COMPARED = 4  # changes of a model after each of which it is traced twice
+
+
+class Reduce(Protocol):
+    """How the processes that share a batch meet in a step."""
+
+    @property
+    def updates(self) -> bool:
+        """Whether the call makes the optimiser's step, too."""
+
+    def place(self, p: Tensor) -> Array | None:
+        """Where the gradient of this parameter shall be written; None: anywhere."""
+
+    def __call__(self, gradients: Sequence[tuple[Tensor, Array]], loss: float) -> float:
+        """Makes the gradients their means over processes, or the step by these; returns the mean loss."""
 
 
 class Plan:

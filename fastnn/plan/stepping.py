@@ -47,6 +47,7 @@ class Stepping:
             updates=self.updates,
             at_once=self.whole and soon and "update" not in step.options and all(map(_cannot_fail, stages)),
             operators=operators,
+            place=None if step.reduce is None else step.reduce.place,
         )
         self.gradients = self.execution.gradients
         if step.group is not None:
@@ -61,6 +62,8 @@ class Stepping:
     def _known_updates(self, graph: Graph) -> Updates | None:
         """The optimiser's kernels for the parameters of this graph; None where it steps by itself, or there is none."""
         if self.optimizer is None or backends.name() != "native" or not Updates.known(self.optimizer):
+            return None
+        if self.step.reduce is not None and self.step.reduce.updates:
             return None
         reached = graph.reached_by_gradients()
         leaves = {id(v.tensor) for v in graph.leaves if id(v) in reached}
@@ -147,6 +150,8 @@ class Stepping:
             gradients, count = self.step.group.take()
         if self.step.reduce is not None:
             self.execution.loss = self.step.reduce(gradients, self.execution.loss)
+            if self.step.reduce.updates:
+                return
         factor = scale_of(gradients, count, self.step.clip_norm)
         # Batches of another shape may have reached other parameters: then this shape's kernels are not those to call.
         if self.updates is None or {id(p) for p, _ in gradients} != {id(p) for p, _ in self.gradients}:

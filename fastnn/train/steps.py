@@ -53,7 +53,7 @@ class EagerStep:
         except BaseException:
             self._buffers.put_back()
             raise
-        if self.optimizer is not None:
+        if self.optimizer is not None and not (self.reduce is not None and self.reduce.updates):
             self.optimizer.step()
         return value
 
