@@ -2,6 +2,7 @@
 
     mpiexec -n 2 python -m benchmarks.scaling            # steps, latency and bandwidth, and what follows from them
     mpiexec -n 2 python -m benchmarks.scaling --check    # the formula against trainings with injected delays
+    mpiexec -n 2 python -m benchmarks.scaling --train cnn     # trainings of one rank and of all, in turns
 
 A step of N ranks takes step(B/N) + exchange(N): the gradients of a share, with the update, and
 
@@ -172,6 +173,28 @@ def check(here: Network) -> None:
     say("\n".join(rows))
 
 
+def train(name: str) -> None:
+    """Print what a step takes of rank 0 by itself and of all ranks, in trainings by turns: least and median."""
+    data, world = samples().subset(slice(0, 100 * 64)), distributed.world()
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for together in 6 * (False, True):
+        world.meet()  # where the others sleep while rank 0 is by itself
+        if together or world.rank == 0:
+            recipe = recipes.recipe(name, data, batch_size=64)
+            model, clock = recipe.build(data), Clock()
+            fnn.fit(
+                model, (data.images, data.labels), loss=recipe.loss(), optimizer=recipe.optimizer(model), batch_size=64,
+                distributed=together, verbose=False, callbacks=[clock],
+            )  # fmt: skip
+            seconds[together] += np.diff(clock.times)[2:].tolist()
+    if world.rank == 0:
+        for what, pick in (("least", np.min), ("median", np.median)):
+            alone, shared = (1e3 * float(pick(seconds[together])) for together in (False, True))
+            say(
+                f"{name}, {what} ms a step: one rank {alone:.2f}, {world.size} ranks {shared:.2f}: {alone / shared:.2f}"
+            )
+
+
 def say(text: str) -> None:
     if distributed.rank() == 0:
         print(text, flush=True)
@@ -180,11 +203,15 @@ def say(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="How far each recipe scales over several ranks.")
     parser.add_argument("--check", action="store_true", help="compare the formula with injected delays")
+    parser.add_argument("--train", metavar="RECIPE", help="measure trainings of one rank and of all")
     parser.add_argument("--threads", type=int, default=1, help="of each rank; default 1")
     arguments = parser.parse_args()
     fnn.set_num_threads(arguments.threads)
     if distributed.size() == 1:
         parser.error("start it by mpiexec -n 2 python -m benchmarks.scaling")
+    if arguments.train:
+        train(arguments.train)
+        return
     here = network_here()
     say(f"{here.name}: latency {1e6 * here.latency:.0f} µs, bandwidth {here.bandwidth / 1e9:.2f} GB/s\n")
     if arguments.check:

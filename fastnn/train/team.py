@@ -227,7 +227,7 @@ class Team(Alone):
         params = [p for group in training.optimizer.param_groups for p in group["params"] if p.requires_grad]
         if not params:
             raise ArgumentError(NOTHING_TO_TRAIN)
-        self._held = set(map(id, params))
+        self._held = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
         compiled = training.compile and isinstance(training.model, Module)
         self._exchange = exchange_of(self.world, params, training.optimizer, compiled)
         self._interrupts, interrupts.patient = interrupts, True
