@@ -84,6 +84,21 @@ def empty(tuple shape, cnp.dtype dtype not None):
     return array_in(memory, memory.data, shape, dtype)
 
 
+def in_place(*arrays):
+    """Whether all are arrays of one type object and one shape that a kernel can write to."""
+    cdef cnp.ndarray first = None, array
+    for each in arrays:
+        if not cnp.PyArray_Check(each):
+            return False
+        array = each
+        if first is None:
+            first = array
+        if (<void *> cnp.PyArray_DESCR(array) != <void *> cnp.PyArray_DESCR(first) or not cnp.PyArray_ISCARRAY(array)
+                or not cnp.PyArray_SAMESHAPE(array, first)):
+            return False
+    return True
+
+
 cdef bint is_matrix(cnp.ndarray a):
     """Whether it is one of float32 in this CPU's byte order, aligned, with strides that are multiples of the item."""
     return (cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32 and cnp.PyArray_ISNOTSWAPPED(a) and cnp.PyArray_ISALIGNED(a)

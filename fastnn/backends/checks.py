@@ -10,9 +10,13 @@ import numpy as np
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 
 try:
-    from fastnn._kernels import empty  # large arrays lie in memory that was used before: no page faults
+    from fastnn._kernels import empty, in_place  # `empty`: large arrays lie in memory that was used before
 except ImportError:  # installed without the extension
     from numpy import empty
+
+    def in_place(*arrays: Any) -> bool:
+        """Whether nothing is out of the ordinary: not known."""
+        return False
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -24,6 +24,7 @@ from fastnn.backends.checks import (
     check_shape,
     common_dtype,
     image_shape,
+    in_place,
     kind_of,
     matrix_shape,
     output,
@@ -383,6 +384,8 @@ def elementwise_loss(op: str, prediction: Array, target: Array, out: Outs, dtype
 
 def update(op: str, dtypes: DTypes, param: Array, grad: Array, *state: Array | None) -> None:
     """grad is read, with any strides; param and state are written in place: contiguous, aligned, writable."""
+    if in_place(param, grad, *[array for array in state if array is not None]) and param.dtype in dtypes:
+        return
     common_dtype(op, dtypes, param, grad, *state)
     shape = param.shape
     check_shape(op, "grad", grad, shape, " (as param)")

@@ -37,12 +37,12 @@ class _Adaptive(FusedOptimizer):
     def has_kernel(self, group: Group) -> bool:
         return not group["amsgrad"]
 
-    def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
+    def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group, *prepared: Any) -> None:
         if not group["amsgrad"]:
-            super()._update(param, grad, state, group)
+            super()._update(param, grad, state, group, *prepared)
             return
-        step, (beta1, beta2) = self.steps_made(state) + 1, group["betas"]
-        arrays, *_ = self._made[id(state)]
+        arrays, coming = prepared
+        step, (beta1, beta2) = coming.step, group["betas"]
         m, v, most = arrays.values()
         if self.kernel == "adamw_update":
             param *= 1 - group["lr"] * group["weight_decay"]
