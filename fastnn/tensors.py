@@ -33,6 +33,8 @@ def _as_array(data: Any) -> Array:
     if kind != "f" or size > 8:
         raise DTypeError(f"Tensor: expected float32, float64, integers or booleans, got {array.dtype}")
     precise = size >= 4 and hasattr(data, "dtype")  # numbers and lists of numbers have no precision of their own
+    if precise and array.dtype.isnative:
+        return array
     return array.astype(f"f{size}" if precise else get_default_dtype(), copy=False)
 
 
@@ -365,7 +367,7 @@ class Tensor(Hookable):
                     f"backward: expected a scalar, got shape {self.shape}: reduce it with .mean() or .sum(), "
                     "or pass the gradient"
                 )
-            start = np.ones(self.shape, self.dtype)
+            start = np.array(1, self.dtype).reshape(self.shape)
         else:
             given = gradient.numpy() if isinstance(gradient, Tensor) else as_array(gradient)
             numeric("backward", given.dtype)
@@ -459,18 +461,20 @@ class Function:
         """Run forward on the inputs' arrays and, if any of them requires a gradient, record it on the tape."""
         if Values in map(type, inputs):
             inputs = tuple(map(plain, inputs))
-        plan = tracer()
-        if plan is not None:
+        if (plan := tracer()) is not None:
             return plan.record(cls, inputs, attributes)
-        arrays = [x._data if isinstance(x, Tensor) else without_subclass(x) for x in inputs]
         on_tape = recording() and cls.differentiable
-        needs = tuple(on_tape and isinstance(x, Tensor) and x._requires_grad for x in inputs)
-        ctx = Context(computing_dtype(arrays), needs, attributes)
+        arrays, needs = [], []
+        for x in inputs:
+            is_tensor = isinstance(x, Tensor)
+            arrays.append(x._data if is_tensor else without_subclass(x))
+            needs.append(is_tensor and on_tape and x._requires_grad)
+        ctx = Context(computing_dtype(arrays), tuple(needs), attributes)
         output = Tensor.__new__(Tensor)
         output._data = np.asarray(cls.forward(ctx, *arrays, **attributes))
         output._grad = None
-        output._requires_grad = any(needs)
-        output.node = Node(cls, inputs, attributes, ctx) if output._requires_grad else None
+        output._requires_grad = needed = True in needs
+        output.node = Node(cls, inputs, attributes, ctx) if needed else None
         return output
 
 

@@ -84,6 +84,18 @@ def empty(tuple shape, cnp.dtype dtype not None):
     return array_in(memory, memory.data, shape, dtype)
 
 
+def dtype_of_all(tuple arrays not None):
+    """The type object that all arrays share; None where one has another, or is no array. An absent one (None) has any."""
+    cdef void *found = NULL
+    for each in arrays:
+        if each is None:
+            continue
+        if not cnp.PyArray_Check(each) or found not in (NULL, <void *> cnp.PyArray_DESCR(each)):
+            return None
+        found = <void *> cnp.PyArray_DESCR(each)
+    return None if found == NULL else <object> found
+
+
 def in_place(*arrays):
     """Whether all are arrays of one type object and one shape that a kernel can write to."""
     cdef cnp.ndarray first = None, array

@@ -50,7 +50,7 @@ def _reduce(losses: Array, reduction: str) -> Array:
 def _scaled(saved: Array, grad: Array) -> Array:
     """saved * grad, entry by entry of the batch; a gradient of exactly 1 costs nothing."""
     if grad.ndim == 0:
-        return saved if grad == 1 else saved * grad
+        return saved if grad.item() == 1 else saved * grad
     return saved * grad.reshape(grad.shape + (1,) * (saved.ndim - grad.ndim))
 
 
