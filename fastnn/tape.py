@@ -303,11 +303,16 @@ def _may_share(other: Any, array: Array) -> bool:
     return isinstance(other, np.ndarray) and np.may_share_memory(other, array)
 
 
+_UNCHANGING = frozenset((type(None), bool, int, float, str, type(np.dtype(np.float32)), type(np.dtype(np.float64))))
+
+
 def check_unchanged(node: Node, kept_values: Iterable[Any]) -> None:
     """GraphError if an array that backward may read was written in place since forward kept it."""
     todo: list[Any] = [*kept_values]  # arrays may stand in tuples, lists and dicts
     while todo:
         kept = todo.pop()
+        if type(kept) in _UNCHANGING:
+            continue
         if isinstance(kept, np.ndarray):
             if versions.written_since(kept, node.number):
                 raise GraphError(

@@ -165,10 +165,12 @@ class Tensor(Hookable):
             self._data = self._like("data", value)
 
     def _set_grad(self, value: Any) -> None:
-        if _is_all_of(value, self._grad):
+        if value is None:
+            self._grad = None
+        elif _is_all_of(value, self._grad):
             wrote(self._grad)
         else:
-            self._grad = None if value is None else self._like("grad", value)
+            self._grad = self._like("grad", value)
 
     def _like(self, name: str, value: Any) -> Array:
         """`value` as an array of this tensor's shape and type: itself if it is one."""

@@ -328,7 +328,12 @@ def _labels(op: str, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor 
     labels = target.astype(np.int64)
     labels = labels if labels.ndim == 1 else labels.reshape(target.numel())
     plan = tracer()
-    ignores = ignore_index != -100 or plan.ignores if plan is not None else bool((labels._data == ignore_index).any())
+    if plan is not None:
+        ignores = ignore_index != -100 or plan.ignores
+    else:
+        found = labels._data
+        may_ignore = ignore_index >= 0 or (found.size and np.minimum.reduce(found) < 0)
+        ignores = may_ignore and bool((found == ignore_index).any())
     if not ignores:
         return labels, None
     numbers = labels.float()  # in which compiled plans compare; exact for 16 million classes
