@@ -332,8 +332,8 @@ def _labels(op: str, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor 
         ignores = ignore_index != -100 or plan.ignores
     else:
         found = labels._data
-        may_ignore = ignore_index >= 0 or (found.size and np.minimum.reduce(found) < 0)
-        ignores = may_ignore and bool((found == ignore_index).any())
+        may_ignore = ignore_index >= 0 or (found.size > 0 and np.minimum.reduce(found) < 0)
+        ignores = bool(may_ignore and (found == ignore_index).any())
     if not ignores:
         return labels, None
     numbers = labels.float()  # in which compiled plans compare; exact for 16 million classes
