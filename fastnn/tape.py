@@ -260,7 +260,9 @@ def checked(function: type[Function], inputs: tuple[Any, ...], results: Any) -> 
         )
     for x, result in zip(inputs, results, strict=True):
         if result is not None and hasattr(x, "node"):
-            shape = result.shape if hasattr(result, "shape") else np.shape(result)  # np.shape() is slow
+            shape = getattr(result, "shape", None)
+            if shape is None:
+                shape = np.shape(result)
             if shape != x._data.shape:
                 raise ShapeError(f"{function.__name__}.backward: expected a gradient of shape {x.shape}, got {shape}")
     return results

@@ -14,6 +14,7 @@ from fastnn.devices import CPU, device
 from fastnn.dtypes import get_default_dtype, numeric
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
 from fastnn.hooks import Hookable
+from fastnn.recording import state
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
 from fastnn.values import Values, plain
 from fastnn.versions import wrote
@@ -28,13 +29,11 @@ def _as_array(data: Any) -> Array:
     """NumPy's view of `data`: float32 and float64 stay, integers and booleans stay, Python floats become float32."""
     array = as_array(data)
     kind, size = array.dtype.kind, array.dtype.itemsize
-    if kind in "iub":
+    if kind in "iub" or (type(data) is np.ndarray and array.dtype.char in "fd" and array.dtype.isnative):
         return array
     if kind != "f" or size > 8:
         raise DTypeError(f"Tensor: expected float32, float64, integers or booleans, got {array.dtype}")
     precise = size >= 4 and hasattr(data, "dtype")  # numbers and lists of numbers have no precision of their own
-    if precise and array.dtype.isnative:
-        return array
     return array.astype(f"f{size}" if precise else get_default_dtype(), copy=False)
 
 
@@ -144,7 +143,7 @@ class Tensor(Hookable):
         self._requires_grad = False
         if requires_grad:
             self.requires_grad_()
-        if (recorder := tracer()) is not None:
+        if (recorder := state.tracer) is not None:
             recorder.made(self)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
@@ -165,12 +164,10 @@ class Tensor(Hookable):
             self._data = self._like("data", value)
 
     def _set_grad(self, value: Any) -> None:
-        if value is None:
-            self._grad = None
-        elif _is_all_of(value, self._grad):
+        if value is not None and _is_all_of(value, self._grad):
             wrote(self._grad)
         else:
-            self._grad = self._like("grad", value)
+            self._grad = None if value is None else self._like("grad", value)
 
     def _like(self, name: str, value: Any) -> Array:
         """`value` as an array of this tensor's shape and type: itself if it is one."""
@@ -463,15 +460,12 @@ class Function:
         """Run forward on the inputs' arrays and, if any of them requires a gradient, record it on the tape."""
         if Values in map(type, inputs):
             inputs = tuple(map(plain, inputs))
-        if (plan := tracer()) is not None:
+        if (plan := state.tracer) is not None:
             return plan.record(cls, inputs, attributes)
-        on_tape = recording() and cls.differentiable
-        arrays, needs = [], []
-        for x in inputs:
-            is_tensor = isinstance(x, Tensor)
-            arrays.append(x._data if is_tensor else without_subclass(x))
-            needs.append(is_tensor and on_tape and x._requires_grad)
-        ctx = Context(computing_dtype(arrays), tuple(needs), attributes)
+        on_tape = state.recording and cls.differentiable
+        arrays = [x._data if isinstance(x, Tensor) else without_subclass(x) for x in inputs]
+        needs = tuple([on_tape and isinstance(x, Tensor) and x._requires_grad for x in inputs])
+        ctx = Context(computing_dtype(arrays), needs, attributes)
         output = Tensor.__new__(Tensor)
         output._data = np.asarray(cls.forward(ctx, *arrays, **attributes))
         output._grad = None

@@ -90,7 +90,8 @@ def window(name: str, value: Any, dims: int, beside: int = 1) -> tuple[int, int]
     >>> window("padding", 2, 1, 0)
     (0, 2)
     """
-    return pair(name, value) if dims == 2 else (beside, sizes(name, value, 1)[0])
+    height, width = sizes(name, value, 2) if dims == 2 else (beside, *sizes(name, value, 1))
+    return height, width
 
 
 def tall(x: Array) -> Array:
