@@ -37,11 +37,11 @@ class _Adaptive(FusedOptimizer):
     def has_kernel(self, group: Group) -> bool:
         return not group["amsgrad"]
 
-    def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group, *prepared: Any) -> None:
+    def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
         if not group["amsgrad"]:
-            super()._update(param, grad, state, group, *prepared)
+            super()._update(param, grad, state, group)
             return
-        arrays, coming = prepared
+        arrays, coming = self._made[id(state)]
         step, (beta1, beta2) = coming.step, group["betas"]
         m, v, most = arrays.values()
         if self.kernel == "adamw_update":

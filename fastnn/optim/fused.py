@@ -13,7 +13,7 @@ from fastnn.arrays import aligned, aligned_copy
 from fastnn.backends.checks import in_place
 from fastnn.errors import StateError
 
-from .optimizer import Array, Group, Optimizer
+from .optimizer import Array, Group, Optimizer, Prepared
 
 __all__ = ["FusedOptimizer"]
 
@@ -36,6 +36,7 @@ class FusedOptimizer(Optimizer):
     kernel: ClassVar[str]  # the name of the kernel
     counts: ClassVar[bool] = True  # whether the state holds "step", the number of steps made
     _coming: dict[tuple[int, int], _Coming]  # in this step, by the group and the number of steps made
+    _made: dict[int, tuple[dict[str, Array], _Coming]]  # in this step, by the id of a parameter's state: its arrays
 
     def initial(self, group: Group) -> dict[str, float | None]:
         """Arrays of state in the kernel's order, and what each holds before the first step; None: not kept."""
@@ -94,11 +95,15 @@ class FusedOptimizer(Optimizer):
         raise StateError(f"{expected} to be C-contiguous, aligned and writable, got an array that is not")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        self._coming = {}  # users change what stands in the groups
-        return super().step(closure)
+        self._coming, self._made = {}, {}  # users change what stands in the groups
+        try:
+            return super().step(closure)
+        finally:
+            self._made = {}
 
-    def _prepared(self, p: Any, data: Array, grad: Any, group: Group) -> tuple[Any, ...]:
-        param, grad, state, _ = super()._prepared(p, data, grad, group)
+    def _prepared(self, p: Any, data: Array, grad: Any, group: Group) -> Prepared:
+        prepared = super()._prepared(p, data, grad, group)
+        param, grad, state, _ = prepared
         steps = self.steps_made(state)
         coming = self._coming.get((id(group), steps))
         if coming is None:
@@ -109,10 +114,11 @@ class FusedOptimizer(Optimizer):
         arrays = {name: state.get(name) for name in coming.kept}
         if not in_place(param, grad, *arrays.values()):  # such as before the first step
             arrays = self.arrays(param, state, coming.initial)
-        return param, grad, state, group, arrays, coming
+        self._made[id(state)] = arrays, coming
+        return prepared
 
-    def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group, *prepared: Any) -> None:
-        arrays, coming = prepared
+    def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
+        arrays, coming = self._made[id(state)]
         in_order = [arrays.get(name) for name in coming.initial]
         getattr(backends.kernels(param.dtype), self.kernel)(param, grad, *in_order, **coming.numbers)
         state.update(arrays)

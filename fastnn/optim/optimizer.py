@@ -19,6 +19,7 @@ __all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "loss_of", 
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Group = dict[str, Any]
+Prepared = tuple[Array, Array, dict[str, Any], Group]
 
 _UNUSED = ("capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused")
 
@@ -222,7 +223,7 @@ class Optimizer:
             versions.wrote(*[move[0] for move in moves])
         return loss
 
-    def _prepared(self, p: Any, data: Array, grad: Any, group: Group) -> tuple[Any, ...]:
+    def _prepared(self, p: Any, data: Array, grad: Any, group: Group) -> Prepared:
         """The arguments of `_update` for a parameter. All are made before the first update, so that what is wrong with
         one gradient, or a lack of memory, leaves every parameter as it was."""
         if not isinstance(grad, np.ndarray):  # a tensor on the tape, by create_graph
