@@ -31,13 +31,13 @@ def total(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = 
     array([100000., 100000.], dtype=float32)
     """
     if x.size <= _SHORT or x.dtype != np.float32:
-        plain: Array = np.add.reduce(x, axis=axis, keepdims=keepdims)
+        plain: Array = x.sum(axis=axis, keepdims=keepdims)
         return plain
     axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     terms = math.prod([x.shape[a] for a in axes])
     together = x.flags.c_contiguous and (axis is None or axes in ((-1,), (x.ndim - 1,)))
     if terms <= (_PAIRWISE if together else _SHORT):
-        return np.add.reduce(x, axis=axis, keepdims=keepdims)
+        return x.sum(axis=axis, keepdims=keepdims)
     axes = tuple(a % x.ndim for a in axes)
     kept = tuple(1 if a in axes else size for a, size in enumerate(x.shape) if keepdims or a not in axes)
     sums = x

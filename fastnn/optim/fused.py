@@ -111,7 +111,7 @@ class FusedOptimizer(Optimizer):
             kept = [name for name, value in initial.items() if value is not None]
             coming = _Coming(steps + 1, initial, kept, self.numbers(group, steps + 1))
             self._coming[id(group), steps] = coming
-        arrays = {name: state.get(name) for name in coming.kept}
+        arrays: dict[str, Any] = {name: state.get(name) for name in coming.kept}
         if not in_place(param, grad, *arrays.values()):  # such as before the first step
             arrays = self.arrays(param, state, coming.initial)
         self._made[id(state)] = arrays, coming
