@@ -111,6 +111,16 @@ def in_place(*arrays):
     return True
 
 
+def contiguous(x):
+    """x where it is an array that is C-contiguous and aligned, else a copy that is (np.ascontiguousarray does not see to the
+    latter); NumPy's sum of two arrays without dimensions is a number, and no array."""
+    if cnp.PyArray_Check(x) and cnp.PyArray_IS_C_CONTIGUOUS(x) and cnp.PyArray_ISALIGNED(x):
+        return x
+    copy = empty(x.shape, x.dtype)
+    copy[...] = x
+    return copy
+
+
 cdef bint is_matrix(cnp.ndarray a):
     """Whether it is one of float32 in this CPU's byte order, aligned, with strides that are multiples of the item."""
     return (cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32 and cnp.PyArray_ISNOTSWAPPED(a) and cnp.PyArray_ISALIGNED(a)
