@@ -81,8 +81,8 @@ class _BatchNorm(Module):
             self.running_mean[...], self.running_var[...], self.num_batches_tracked[...] = 0, 1, 0
 
     def forward(self, x: Any) -> Tensor:
-        own = next((a for a in (self.weight, self.running_mean) if isinstance(a, (Tensor, np.ndarray))), None)
-        x = floating(x, None if own is None else own.dtype)
+        own = self.weight if isinstance(self.weight, (Tensor, np.ndarray)) else self.running_mean
+        x = floating(x, own.dtype if isinstance(own, (Tensor, np.ndarray)) else None)
         if x.ndim not in self.ndims or x.shape[1] != self.num_features:
             expected = self.layout.replace("C", str(self.num_features))
             raise ShapeError(f"batch_norm: expected input of shape {expected}, got {x.shape}")

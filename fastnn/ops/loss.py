@@ -50,7 +50,7 @@ def _reduce(losses: Array, reduction: str) -> Array:
 def _scaled(saved: Array, grad: Array) -> Array:
     """saved * grad, entry by entry of the batch; a gradient of exactly 1 costs nothing."""
     if grad.ndim == 0:
-        return saved if grad == 1 else saved * grad
+        return saved if grad.item() == 1 else saved * grad
     return saved * grad.reshape(grad.shape + (1,) * (saved.ndim - grad.ndim))
 
 
@@ -328,7 +328,12 @@ def _labels(op: str, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor 
     labels = target.astype(np.int64)
     labels = labels if labels.ndim == 1 else labels.reshape(target.numel())
     plan = tracer()
-    ignores = ignore_index != -100 or plan.ignores if plan is not None else bool((labels._data == ignore_index).any())
+    if plan is not None:
+        ignores = ignore_index != -100 or plan.ignores
+    else:
+        found = labels._data
+        may_ignore = ignore_index >= 0 or (found.size > 0 and np.minimum.reduce(found) < 0)
+        ignores = bool(may_ignore and (found == ignore_index).any())
     if not ignores:
         return labels, None
     numbers = labels.float()  # in which compiled plans compare; exact for 16 million classes
