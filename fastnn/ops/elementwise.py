@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.checks import choice, number, whole
+from fastnn.checks import choice, is_number, number, whole
 from fastnn.errors import ArgumentError
 from fastnn.ops.arithmetic import FLOATING, add, binary, clamp_numbers, mul, scaled, sub, true_divide
 from fastnn.ops.common import floating, sum_to, tensor_of
 from fastnn.ops.joining import where
-from fastnn.ops.logic import eq, isnan, lt
+from fastnn.ops.logic import eq, isnan, logical_or, lt, ne
 from fastnn.ops.names import of
 from fastnn.tensors import Array, Context, Function, Tensor
 
@@ -261,10 +261,10 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     tensors = [isinstance(bound, Tensor) for bound in (min, max)]
     if not any(tensors):
         return clamp_numbers(x, min, max)
-    if min is not None:
-        x = where(lt(x, min), min, x) if tensors[0] else clamp_numbers(x, min, None)
+    if min is not None:  # NaN as a bound is the result, as it is as an entry
+        x = where(logical_or(lt(x, min), ne(min, min)), min, x) if tensors[0] else clamp_numbers(x, min, None)
     if max is not None:
-        x = where(lt(max, x), max, x) if tensors[1] else clamp_numbers(x, None, max)
+        x = where(logical_or(lt(max, x), ne(max, max)), max, x) if tensors[1] else clamp_numbers(x, None, max)
     return x
 
 
@@ -294,6 +294,8 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
         quotient = true_divide(sub(input, rest), other)
         if rest.dtype.kind != "f":
             return quotient.astype(rest.dtype)
+        if is_number(other) and other:
+            return rint(quotient)
         return where(eq(other, 0), true_divide(input, other), rint(quotient))  # infinite where only the divisor is 0
 
 

@@ -11,6 +11,7 @@ from fastnn.checks import choice, flag, number, shown, whole
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.ops.common import axis, floating, tensor_of
+from fastnn.ops.joining import where
 from fastnn.ops.moving import flip, narrow
 from fastnn.ops.places import gather, index
 from fastnn.ops.shaping import Place
@@ -380,8 +381,8 @@ def quantile(
     input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:
     """The values below which the shares `q`, a number or a vector, of the entries along `dim`, or of all, lie; between
-    two entries on the line from one to the other (`interpolation` "linear", "lower", "higher" or "midpoint"). A
-    vector's dimension comes first.
+    two entries on the line from one to the other (`interpolation` "linear", or "lower", "higher", "nearest",
+    "midpoint"). NaN where an entry is. A vector's dimension comes first.
 
     >>> import fastnn as fnn
     >>> fnn.tensor([3.0, 1.0, 2.0, 4.0]).quantile(0.5)
@@ -396,6 +397,7 @@ def quantile(
         "linear": lambda part: part,
         "lower": np.zeros_like,
         "higher": np.ceil,
+        "nearest": lambda part: np.rint(place) - low,
         "midpoint": lambda p: (p > 0) / 2,
     }
     choice("quantile", "interpolation", interpolation, weights)
@@ -405,9 +407,14 @@ def quantile(
     place = shares.reshape(-1).astype(np.float64) * (x.shape[at] - 1)
     low, rest = np.floor(place).astype(np.int64), place % 1
     ranked = sort(x, at)[0].movedim(at, -1)
-    weight = Tensor(weights[interpolation](rest).astype(x.dtype))
-    found = ranked[..., low] * (1 - weight) + ranked[..., np.ceil(place).astype(np.int64)] * weight
-    found = found.movedim(-1, 0)
+    weight, high, last = weights[interpolation](rest), np.ceil(place).astype(np.int64), ranked[..., -1:]
+    one = (weight == 0) | (weight == 1)  # of the entries, which may be infinite: nothing is multiplied by 0
+    low = np.where(weight == 1, high, low)
+    found = ranked[..., low]
+    if not one.all():
+        weight = np.where(one, 0.5, weight).astype(x.dtype)
+        found = found * (1 - weight) + ranked[..., np.where(one, low, high)] * weight
+    found = where(last == last, found, last).movedim(-1, 0)  # NaN is sorted behind all others
     if keepdim:
         found = found.reshape(-1, *kept) if kept is not None else found.unsqueeze(at + 1)
     return found if shares.ndim else found[0]
