@@ -340,9 +340,11 @@ def _labels(op: str, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor 
     labels = target.astype(np.int64)
     labels = labels if labels.ndim == 1 else labels.reshape(target.numel())
     plan = tracer()
-    known = plan is None or type(target) is Tensor  # of a plan's inputs only the shapes are
-    found = known and bool((target._data == ignore_index).any())
-    if not (found or (not known and (ignore_index != -100 or plan.ignores))):
+    if plan is None or type(target) is Tensor:  # of a plan's inputs only the shapes are known
+        ignores = bool((target._data == ignore_index).any())
+    else:
+        ignores = ignore_index != -100 or plan.ignores
+    if not ignores:
         return labels, None
     numbers = labels.float()  # in which compiled plans compare; exact for 16 million classes
     valid = Compare.apply(numbers, float(ignore_index), ufunc=np.not_equal)

@@ -145,6 +145,8 @@ def _check_keepdim(function: Any, args: tuple[Any, ...], options: dict[str, Any]
 def _typed(op: str, x: Tensor, dtype: Any) -> Tensor:
     """x as it is summed: in the type that is asked for."""
     wanted = dtype_of(op, dtype)
+    if wanted is None and op == "sum" and x.dtype.kind == "u":
+        wanted = np.dtype(np.int64)  # of uint8 NumPy's sum is uint64, which subtraction wraps
     return x if wanted is None else x.astype(wanted)
 
 

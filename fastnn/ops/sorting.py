@@ -393,21 +393,21 @@ def quantile(
         raise ArgumentError(f"quantile: expected q from 0 to 1, a number or a vector, got {shown(q)}")
     if shares.ndim > 1 or not ((shares >= 0) & (shares <= 1)).all():
         raise ArgumentError(f"quantile: expected q from 0 to 1, a number or a vector, got {q!r}")
-    weights: dict[str, Any] = {
-        "linear": lambda part: part,
-        "lower": np.zeros_like,
-        "higher": np.ceil,
-        "nearest": lambda part: np.rint(place) - low,
-        "midpoint": lambda p: (p > 0) / 2,
-    }
-    choice("quantile", "interpolation", interpolation, weights)
+    choice("quantile", "interpolation", interpolation, ("linear", "lower", "higher", "nearest", "midpoint"))
     keepdim = flag("quantile", "keepdim", keepdim)
     kept = [1] * x.ndim if dim is None else None
     x, at = (x.reshape(-1), 0) if dim is None else (x, axis("quantile", dim, x.ndim))
     place = shares.reshape(-1).astype(np.float64) * (x.shape[at] - 1)
     low, rest = np.floor(place).astype(np.int64), place % 1
+    weight: Array = {
+        "linear": rest,
+        "lower": np.zeros_like(rest),
+        "higher": np.ceil(rest),
+        "nearest": np.rint(place) - low,
+        "midpoint": (rest > 0) / 2,
+    }[interpolation]
     ranked = sort(x, at)[0].movedim(at, -1)
-    weight, high, last = weights[interpolation](rest), np.ceil(place).astype(np.int64), ranked[..., -1:]
+    high, last = np.ceil(place).astype(np.int64), ranked[..., -1:]
     one = (weight == 0) | (weight == 1)  # of the entries, which may be infinite: nothing is multiplied by 0
     low = np.where(weight == 1, high, low)
     found = ranked[..., low]
