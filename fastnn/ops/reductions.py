@@ -228,7 +228,7 @@ def _extremum(op: str, x: Tensor, dim: Any, keepdim: bool, other: Any) -> Any:
 
         return (maximum if op == "max" else minimum)(x, other)
     if dim is None:
-        return (amax if op == "max" else amin)(x)
+        return _peak(op, x, None, False, largest=op == "max")
     return _along(op, x, dim, keepdim, np.argmax if op == "max" else np.argmin)
 
 
