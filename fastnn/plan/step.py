@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from fastnn.errors import ArgumentError, GraphError, LabelError, ShapeError
 from fastnn.nn import Module
 from fastnn.nn.arguments import positional_parameters
 from fastnn.nn.modes import mode
+from fastnn.nn.shares import weight_of
 from fastnn.optim import Optimizer
 from fastnn.plan.accumulation import Accumulation
 from fastnn.plan.describe import description
@@ -179,6 +180,7 @@ class Predictor(Plan):
         self._call: Any = None  # what ran last, ready to run again
         self._is_large = True  # enough for several threads, as far as is known
         self._of_one_size: set[Any] = set()  # inputs that the model, as it is now, does not take
+        self._ignores = False  # whether labels among the inputs have held -100
         self._calls = 0  # of a model with users' code, which is looked at again and again
         self._is_due = False  # whether the call that runs has yet to compare its plan with a new trace
 
@@ -253,13 +255,19 @@ class Predictor(Plan):
 
     def _outputs(self, x: Inputs) -> Any:
         self._last, self._call = self._execution(x), None
-        self._last.run(x.arrays, [])
+        try:
+            self._last.run(x.arrays, [])
+        except LabelError:
+            if self._ignores or not _may_be_ignored(x.arrays):
+                raise
+            self._ignores = True
+            return self._outputs(x)
         self._call = self._last.call(x.arrays[0])
         self._is_large = self._call is None or x.arrays[0].size >= 1 << 10
         return self._last.outputs
 
     def _execution(self, x: Inputs) -> Execution:
-        key = (x.key, _kernels_in_use())
+        key = (x.key, self._ignores, _kernels_in_use())
         known = self._executions.get(key)
         found: Execution = self._find(key, lambda: self._make(x), Execution.stands)
         due, self._is_due = self._is_due, False  # a call makes one comparison, however many parts its images come in
@@ -269,7 +277,7 @@ class Predictor(Plan):
 
     def _trace(self, x: Inputs) -> Graph:
         with mode(self.model, training=False):
-            return trace(self.model, None, x)
+            return trace(self.model, None, x, ignores=self._ignores)
 
     def _make(self, x: Inputs) -> Execution:
         graph = self._steady_graph(lambda: self._trace(x), parameters=False)
@@ -359,7 +367,7 @@ class Step(Plan):
         try:
             return stepping.run(given.arrays, wanted.arrays)
         except LabelError:
-            if self._ignores or not any(-100 in array for array in wanted.arrays if array.dtype == np.int64):
+            if self._ignores or not _may_be_ignored([*given.arrays, *wanted.arrays]):
                 raise
         self._ignores = True
         return self._run(x, y)
@@ -427,11 +435,12 @@ class Step(Plan):
         images, labels = arrays_of(self.model, images), arrays_of(self.loss_fn, labels)
         with self._turn():
             summed = getattr(self.loss_fn, "reduction", "mean") == "sum"
+            weigh = None if summed else partial(weight_of, self.loss_fn)
             self._drop_group()
             try:
                 return run_epoch(
                     self._run, self._flush, self._fewest,
-                    images, labels, permutation, batch_size, scheduler, progress, summed,
+                    images, labels, permutation, batch_size, scheduler, progress, weigh,
                 )  # fmt: skip
             finally:
                 self._drop_group()
@@ -446,6 +455,11 @@ def _called_within() -> GraphError:
         "a compiled plan was called while it is running: by a signal handler, a schedule, an optimiser or a Function "
         "that it runs itself: call it when it has returned, or compile a plan of its own for that"
     )
+
+
+def _may_be_ignored(arrays: Iterable[Array]) -> bool:
+    """Whether there are labels -100, which losses leave out by default."""
+    return any(-100 in array for array in arrays if array.dtype == np.int64)
 
 
 def _kernels_in_use() -> str:

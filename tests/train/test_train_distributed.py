@@ -19,7 +19,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn.data.batches import Share
-from fastnn.train.weighing import weight_of
+from fastnn.nn.shares import weight_of
 
 pytest.importorskip("mpi4py")
 PROGRAM = Path(__file__).parent.parent / "support" / "distributed_program.py"
