@@ -14,41 +14,46 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.errors import GraphError
-from fastnn.nn import Module
+from fastnn.nn import Module, Parameter
 from fastnn.nn.modes import mode
 from fastnn.ops import shaping
 from fastnn.plan.handlers import handlers_apart
 from fastnn.plan.inputs import Inputs
+from fastnn.plan.places import Entry
 from fastnn.plan.shapes import output_of, tried
 from fastnn.tape import Context, Node, current_module, no_grad, recording, traced_by
 from fastnn.tensors import Array, Function, Tensor
 from fastnn.trees import ARRAY, Nesting, flatten, is_tree
 
-__all__ = ["Graph", "HasHooks", "Operator", "Traced", "Unsteady", "Value", "trace"]
+__all__ = ["VIEWS", "Around", "Graph", "HasHooks", "Keeping", "Operator", "Traced", "Unsteady", "Value", "trace"]
 
 
 class Unsteady(GraphError):
-    """A model or a loss that does not do the same at every call; `reason` says what differs."""
+    """A model or a loss that does not do the same at every call; `reason` says what differs.
 
-    def __init__(self, reason: str) -> None:
+    `entries`, where it is about those, are keys of attributes that calls leave tensors in and look at.
+    """
+
+    def __init__(self, reason: str, entries: set[tuple[int, Any]] | None = None) -> None:
         super().__init__(
             f"compile: {reason}. A plan would repeat the first call for ever: draw by fnn.randn_like, fnn.rand_like, "
             "fnn.bernoulli or nn.Dropout, change attributes outside of forward and the loss, or call the model itself; "
             "in fit and evaluate, pass compile=False"
         )
-        self.reason = reason
+        self.reason, self.entries = reason, entries or set()
 
 
 class HasHooks(Unsteady):
-    """A model with hooks, which a plan would not call."""
+    """A model with hooks that a plan would not call."""
 
     def __init__(self, name: str) -> None:
         GraphError.__init__(
             self,
-            f"compile: {name} has hooks, which a plan would call once, at tracing: remove() them, or call the model "
-            "itself; in fit and evaluate, pass compile=False",
+            f"compile: {name} has hooks that read values or gradients, of which a plan has none while it is traced: "
+            "let them compute with tensors alone, remove() them, or call the model itself; in fit and evaluate, pass "
+            "compile=False",
         )
-        self.reason = f"{name} has hooks"
+        self.reason = f"{name} has hooks that read values or gradients"
 
 
 @dataclass(eq=False)
@@ -78,16 +83,37 @@ class Operator:
     module: Any = None
 
 
+@dataclass(eq=False)
+class Keeping:
+    """An attribute, or an entry of a dict, and what forward or the loss leaves there: tensors, which are Traced here,
+    by themselves or in lists, tuples, dicts and objects."""
+
+    entry: Entry
+    left: Any
+    values: list[Value]
+
+
+@dataclass(eq=False)
+class Around:
+    """What a trace takes from attributes besides its arguments, and what it leaves there."""
+
+    inputs: list[Value]  # in the place of tensors in
+    states: list[Entry]  # which calls leave for the next
+    keepings: list[Keeping]
+
+
 @dataclass
 class Graph:
     """Operators in the order in which they ran, those left out that nothing depends on."""
 
-    inputs: list[Value]
+    inputs: list[Value]  # the arrays that a call brings, then what it finds in `states`
     targets: list[Value]  # none for inference
     operators: list[Operator]
     results: list[Value]  # the model's outputs
     structure: Nesting  # in which the model returns them
     loss: Value | None  # None for inference
+    states: list[Entry]
+    keepings: list[Keeping]
 
     @property
     def x(self) -> Value:
@@ -99,9 +125,14 @@ class Graph:
         """The first target, which a program reads where it lies."""
         return self.targets[0] if self.targets else None
 
+    @property
+    def shown(self) -> list[Value]:
+        """What a run is to leave for others to see: the model's outputs, and what it keeps."""
+        return [*self.results, *(value for keeping in self.keepings for value in keeping.values)]
+
     def is_result(self, value: Value) -> bool:
-        """Whether it is among the model's outputs."""
-        return any(value is result for result in self.results)
+        """Whether it is among what a run leaves."""
+        return any(value is result for result in self.shown)
 
     @property
     def leaves(self) -> list[Value]:
@@ -151,6 +182,13 @@ class Traced(Tensor):
     numpy = item = tolist = backward = _refuse
     __array__ = __bool__ = __float__ = __int__ = _refuse
 
+    def register_hook(self, hook: Any) -> Any:
+        """Nobody would call it; `retain_grad` comes here, too."""
+        raise Unsteady(
+            f"forward or the loss asks for the gradient of a tensor {self.shape} that it computes (register_hook, "
+            "retain_grad), which a plan has in its own memory alone"
+        )
+
     @property
     def is_leaf(self) -> bool:
         return self.node is None
@@ -179,7 +217,7 @@ class Detach(Function):
         return x
 
 
-_VIEWS = (shaping.Reshape, shaping.Permute, shaping.Index, shaping.Expand, Detach)
+VIEWS = (shaping.Reshape, shaping.Permute, shaping.Index, shaping.Expand, Detach)
 
 
 class _Recorder:
@@ -237,7 +275,7 @@ class _Recorder:
         while True:
             if id(value) in self._befores:
                 value = self._befores[id(value)]
-            elif value.producer is not None and value.producer.function in _VIEWS:
+            elif value.producer is not None and value.producer.function in VIEWS:
                 value = value.producer.inputs[0]
             else:
                 return value
@@ -272,10 +310,12 @@ def trace(
     inputs: Inputs,
     targets: Inputs | None = None,
     ignores: bool = False,
+    around: Callable[[], Around] = lambda: Around([], [], []),
 ) -> Graph:
     """The graph of model(inputs), or of loss(model(inputs), targets), for arrays of these shapes and types.
 
-    `ignores` says that targets may hold -100, which cross-entropy leaves out.
+    `ignores` says that targets may hold -100, which cross-entropy leaves out; `around`, asked at the end, what the call
+    has taken from attributes and left there.
 
     Raises GraphError where the model needs values, and whatever the model itself raises for such shapes.
     """
@@ -287,6 +327,7 @@ def trace(
     with handlers_apart(), traced_by(recorder, recording=loss is not None):
         outputs = inputs.call(model, (), given)
         result = None if loss is None or targets is None else targets.call(loss, (outputs,), wanted)
+        surroundings = around()
     found, structure = flatten(outputs) if is_tree(outputs) else ([outputs], ARRAY)
     for name, tensors in (("the model", found), ("the loss", [result] if loss is not None else [])):
         for tensor in tensors:
@@ -295,17 +336,12 @@ def trace(
                     f"compile: expected {name} to return a tensor that depends on its input, got {tensor!r}"
                 )
     results = [tensor.value for tensor in found]
-    for value in results:
-        recorder.check_fresh(value)
     last = None if result is None else result.value
-    graph = Graph(
-        taken,
-        aims,
-        _needed(recorder.operators, [*results, *([] if last is None else [last])]),
-        results,
-        structure,
-        last,
-    )
+    taken += surroundings.inputs
+    graph = Graph(taken, aims, [], results, structure, last, surroundings.states, surroundings.keepings)
+    for value in graph.shown:
+        recorder.check_fresh(value)
+    graph.operators = _needed(recorder.operators, [*graph.shown, *([] if last is None else [last])])
     for op in graph.operators:
         for value in op.inputs:
             if isinstance(value, Value):
@@ -314,11 +350,17 @@ def trace(
 
 
 def _make_lazy_layers(model: Callable[..., Any], inputs: Inputs) -> None:
-    """A forward in eval mode, on zeros, where lazy layers are still to learn their sizes."""
+    """A forward in eval mode, on zeros, where lazy layers are still to learn their sizes. It leaves no tensors."""
     if isinstance(model, Module) and any(hasattr(module, "initialize_parameters") for module in model.modules()):
         zeros = [Tensor(np.zeros(array.shape, array.dtype)) for array in inputs.arrays]
+        held = [(module, vars(module).copy()) for module in model.modules()]
         with no_grad(), mode(model, training=False):
             inputs.call(model, (), zeros)
+        for module, before in held:
+            for name, value in vars(module).copy().items():
+                made = isinstance(value, Tensor) and not isinstance(value, Parameter)
+                if before.get(name) is not value and (made or is_tree(value)):
+                    setattr(module, name, before[name]) if name in before else delattr(module, name)
 
 
 def _needed(operators: list[Operator], results: list[Value]) -> list[Operator]:
