@@ -17,6 +17,7 @@ from fastnn.errors import GraphError
 from fastnn.nn import Module, Parameter
 from fastnn.nn.modes import mode
 from fastnn.ops import shaping
+from fastnn.ops.masked import Masked, refuse
 from fastnn.plan.handlers import handlers_apart
 from fastnn.plan.inputs import Inputs
 from fastnn.plan.places import Entry
@@ -229,7 +230,7 @@ class _Recorder:
         self.leaves: dict[int, Value] = {}
         self._made: dict[int, Tensor] = {}
         self._befores: dict[int, Value] = {}  # by the id of what a write has made of a value
-        self._writes: dict[int, int] = {}  # by the id of the value that owns the memory: the last operator that wrote
+        self._writes: dict[int, Value] = {}  # by the id of the value that owns the memory: what was written last
 
     def record(self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Tensor:
         given = tuple(self._value(x) if isinstance(x, Tensor) else x for x in inputs)
@@ -256,19 +257,25 @@ class _Recorder:
 
     def take_over(self, tensor: Tensor, make: Callable[[Tensor], Tensor]) -> None:
         """Let `tensor` go on as what `make` makes of it, in the place of a write."""
+        if not isinstance(tensor, Traced) and id(tensor) not in self._made:
+            self.refuse_writing()
+        before = self._value(tensor)  # which may make it a traced one
         if not isinstance(tensor, Traced):
-            if id(tensor) not in self._made:
-                self.refuse_writing()
-            before = self._value(Tensor(tensor.data))
+            before = self._left_leaf(tensor)
             tensor.__class__ = Traced
-        else:
-            before = tensor.value
         result = make(Traced.of(before))
         assert isinstance(result, Traced)
         root = self._root(before)
         self._befores[id(result.value)] = before
-        self._writes[id(root)] = self._place(result.value)
+        self._writes[id(root)] = result.value
         tensor.value = result.value  # type: ignore[attr-defined]
+
+    def _left_leaf(self, tensor: Tensor) -> Value:
+        """The leaf of a tensor that goes on as something else; it gets a tensor of its own, with the same array."""
+        own = Tensor(tensor.data)
+        leaf = self.leaves.pop(id(tensor), None) or self._value(own)
+        leaf.tensor, self.leaves[id(own)] = own, leaf
+        return leaf
 
     def _root(self, value: Value) -> Value:
         """The value in whose memory this one lies in eager."""
@@ -285,23 +292,56 @@ class _Recorder:
 
     def check_fresh(self, value: Value) -> None:
         """GraphError for a value whose memory has been written to through another tensor."""
-        if self._writes and self._place(value) < self._writes.get(id(self._root(value)), -1):
+        if self._is_stale(value):
             raise GraphError(
                 "compile: the model reads a tensor after entries of it were written in place through another tensor, a "
                 "view of the same memory: read entries after writing them, or use fnn.where, fnn.cat or x.clone()"
             )
+
+    def _is_stale(self, value: Value) -> bool:
+        written = self._writes.get(id(self._root(value))) if self._writes else None
+        return written is not None and self._place(value) < self._place(written)
+
+    def _renew(self, x: Tensor, value: Value) -> None:
+        """Let a tensor whose memory was written to through a view of all of it, in another shape, go on as that."""
+        root, path = self._root(value), []
+        covering = written = self._writes[id(root)]
+        while covering is not root and (id(covering) in self._befores or covering.producer is not None):
+            if id(covering) in self._befores:
+                covering = self._befores[id(covering)]
+            elif covering.producer is not None and covering.producer.function in (shaping.Reshape, Detach):
+                covering = covering.producer.inputs[0]
+            else:
+                return
+        while value is not root:
+            if id(value) in self._befores:
+                value = self._befores[id(value)]
+            else:
+                assert value.producer is not None
+                path.append(value.producer)
+                value = value.producer.inputs[0]
+        if covering is root and id(x) in self._made and not isinstance(x, Traced):
+            self._left_leaf(x)
+            x.__class__ = Traced
+        if covering is root and isinstance(x, Traced):
+            now = shaping.Reshape.apply(Traced.of(written), shape=root.shape)
+            for op in reversed(path):
+                now = op.function.apply(now, **op.attributes)
+            x.value = now.value  # type: ignore[attr-defined]
 
     def refuse_writing(self) -> None:
         """Off the tape, code may write entries of a tensor with what it has computed; a plan would not do it again."""
         raise Unsteady("forward or the loss writes entries of a tensor (x[...] = ..., x.data = ...)")
 
     def _value(self, x: Tensor) -> Value:
-        if isinstance(x, Traced):
-            self.check_fresh(x.value)
-            return x.value
-        if id(x) not in self.leaves:  # kept alive by the Value: its id stays its own
+        if not isinstance(x, Traced) and id(x) not in self.leaves:  # kept alive by the Value: its id stays its own
             self.leaves[id(x)] = Value(x.shape, x.dtype, x.requires_grad, tensor=x)
-        return self.leaves[id(x)]
+        value = x.value if isinstance(x, Traced) else self.leaves[id(x)]
+        if self._is_stale(value):
+            self._renew(x, value)
+            value = x.value if isinstance(x, Traced) else value
+            self.check_fresh(value)
+        return value
 
 
 def trace(
@@ -331,6 +371,8 @@ def trace(
     found, structure = flatten(outputs) if is_tree(outputs) else ([outputs], ARRAY)
     for name, tensors in (("the model", found), ("the loss", [result] if loss is not None else [])):
         for tensor in tensors:
+            if isinstance(tensor, Masked):
+                refuse()
             if not isinstance(tensor, Traced):
                 raise GraphError(
                     f"compile: expected {name} to return a tensor that depends on its input, got {tensor!r}"
