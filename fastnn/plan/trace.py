@@ -327,7 +327,7 @@ class _Recorder:
             now = shaping.Reshape.apply(Traced.of(written), shape=root.shape)
             for op in reversed(path):
                 now = op.function.apply(now, **op.attributes)
-            x.value = now.value  # type: ignore[attr-defined]
+            x.value = now.value
 
     def refuse_writing(self) -> None:
         """Off the tape, code may write entries of a tensor with what it has computed; a plan would not do it again."""
