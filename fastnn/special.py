@@ -35,12 +35,12 @@ def entr(input: Any) -> Tensor:
 
     >>> import fastnn as fnn
     >>> fnn.special.entr(fnn.tensor([-1.0, 0.0, 0.5]))
-    Tensor([     -inf,  0.       ,  0.3465736])
+    Tensor([     -inf, 0.       , 0.3465736])
     """
     x = floating(input)
     negative = lt(x, 0)
     x = where(negative, 1.0, x)
-    return where(negative, -math.inf, -xlogy(x, x))
+    return where(negative, -math.inf, xlogy(-x, x))
 
 
 def xlog1py(input: Any, other: Any) -> Tensor:
@@ -71,7 +71,7 @@ def multigammaln(input: Any, p: int) -> Tensor:
 
     >>> import fastnn as fnn
     >>> fnn.special.multigammaln(fnn.tensor([2.0]), 2)
-    Tensor([0.4515827])
+    Tensor([0.45158267])
     """
     x, p = floating(input), whole("multigammaln", "p", p, 1)
     y = p * (p - 1) / 4 * math.log(math.pi) + lgamma(x)
