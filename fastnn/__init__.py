@@ -97,6 +97,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "signal_report",
+    "special",
     "to_torch",
     "train",
     "utils",
@@ -148,7 +149,8 @@ _ON_FIRST_USE = {
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (
     "accelerator", "amp", "autograd", "cuda", "data", "distributed", "distributions", "func", "insight", "interop",
-    "linalg", "metrics", "plan", "recipes", "train", "utils", "weights",
+    "linalg", "metrics", "plan", "recipes", "special", "train", "utils",
+    "weights",
 )  # fmt: skip
 
 

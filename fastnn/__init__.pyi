@@ -24,6 +24,7 @@ from fastnn import optim as optim
 from fastnn import plan as plan
 from fastnn import random as random
 from fastnn import recipes as recipes
+from fastnn import special as special
 from fastnn import train as train
 from fastnn import utils as utils
 from fastnn import weights as weights

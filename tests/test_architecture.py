@@ -36,7 +36,7 @@ FLOORS = (
     ("tape", "tensors", "values"),
     ("ops",),
     ("autograd",),
-    ("distributions", "linalg", "nn", "settings"),
+    ("distributions", "linalg", "nn", "settings", "special"),
     ("own", "utils"),
     ("distributed", "func", "metrics", "plan", "saving"),
     ("train",),

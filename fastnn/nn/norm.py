@@ -147,9 +147,11 @@ class _InstanceNorm(Module):
 
     def forward(self, input: Any) -> Tensor:
         input = tensor_of(input)
+        if input.ndim == self.ndim - 1:
+            return self.forward(input.unsqueeze(0)).squeeze(0)
         if input.ndim != self.ndim or input.shape[1] != self.num_features:
-            expected = f"(N, {self.num_features}, {'L' if self.ndim == 3 else 'H, W'})"
-            raise ShapeError(f"instance_norm: expected input of shape {expected}, got {input.shape}")
+            one = f"{self.num_features}, {'L' if self.ndim == 3 else 'H, W'}"
+            raise ShapeError(f"instance_norm: expected input of shape (N, {one}) or ({one}), got {input.shape}")
         return ops.instance_norm(input, None, None, self.weight, self.bias, eps=self.eps)
 
     def extra_repr(self) -> str:
@@ -157,13 +159,13 @@ class _InstanceNorm(Module):
 
 
 class InstanceNorm1d(_InstanceNorm):
-    """Normalisation of each channel of each sequence by itself, input (N, C, L); all else as InstanceNorm2d."""
+    """Normalisation of each channel of each sequence by itself, (N, C, L) or (C, L); all else as InstanceNorm2d."""
 
     ndim = 3
 
 
 class InstanceNorm2d(_InstanceNorm):
-    """Normalisation of each channel of each image by itself, input (N, C, H, W) (Ulyanov et al. 2016).
+    """Normalisation of each channel of each image by itself, input (N, C, H, W) or (C, H, W) (Ulyanov et al. 2016).
 
     `affine` adds weight and bias (C,), which start as 1 and 0. Running statistics are not kept (ArgumentError).
     """

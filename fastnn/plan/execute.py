@@ -182,6 +182,7 @@ class Execution:
         """The run for inputs such as x in one call (fastnn._kernels.Call); None where it is more than one program."""
         tabled = [array for table in self._plan.tables for array in (table.mean, table.std)]
         whole = len(self.parts) == 1 and self.parts[0].program is not None and not self.parts[0].early
+        whole = whole and not self.graph.keepings
         if self.training or not whole or self.graph.structure != ARRAY or len(self.graph.inputs) > 1:
             return None
         outputs = self.outputs
@@ -220,6 +221,8 @@ class Execution:
         """A value of the step that ran last."""
         if value is self.graph.x or value is self.graph.y:
             return self._plan.brought["x" if value is self.graph.x else "y"]
+        if value is self.graph.loss:  # whose stage may have no array for it
+            return np.asarray(self.loss, value.dtype)
         return self._plan.value(value)
 
     @property

@@ -208,7 +208,7 @@ class Lowering(Emitter):
 
     def _count_users(self, stages: list[Stage]) -> dict[int, int]:
         """How many stages read each value; the outputs, and what a run brings, are never done with."""
-        kept = (*self.graph.results, *self.graph.inputs, *self.graph.targets)
+        kept = (*self.graph.shown, *self.graph.inputs, *self.graph.targets)
         users = dict.fromkeys(map(id, kept), 1)
         for stage in stages:
             for value in {id(v) for op in stage.operators for v in op.inputs if isinstance(v, Value)}:
@@ -307,8 +307,8 @@ class Lowering(Emitter):
         return lambda: array
 
     def _keep_outputs(self) -> None:
-        """Give the model's outputs contiguous memory of the plan's own."""
-        for value in self.graph.results:
+        """Give what others are to see contiguous memory of the plan's own."""
+        for value in self.graph.shown:
             array = self._arrays.get(id(value))
             if array is not None and (self.is_brought(array) or not array.flags.c_contiguous):
                 self._put(value, self._copied(array))

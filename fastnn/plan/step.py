@@ -23,15 +23,16 @@ from fastnn.plan.execute import Execution
 from fastnn.plan.fewest import fewest_in_training
 from fastnn.plan.fuse import FUSIONS, fuse
 from fastnn.plan.inputs import Inputs, argument, arguments, arrays_of, target
+from fastnn.plan.keep import arrays_in, leave
 from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.native import chain_is_supported, is_small_network
 from fastnn.plan.region_stage import supported_regions
 from fastnn.plan.release import note_plan, trim_memory
 from fastnn.plan.shapes import image_by_image
-from fastnn.plan.steady import CHECKED, Unsteady, check_again, first_graph, steady_graph
+from fastnn.plan.steady import CHECKED, Make, Unsteady, check_again, first_graph, steady_graph
 from fastnn.plan.stepping import Stepping, scale_of, update
 from fastnn.plan.structure import Structure
-from fastnn.plan.trace import Graph, trace
+from fastnn.plan.trace import Around, Graph, HasHooks, trace
 from fastnn.plan.update import Updates
 from fastnn.tables import Text
 from fastnn.tensors import Array, Tensor
@@ -113,19 +114,41 @@ class Plan:
             self._forget()
         return changed
 
-    def _steady_graph(self, make: Callable[[], Graph], parameters: bool) -> Graph:
+    def _steady_graph(self, make: Make, training: bool) -> Graph:
         """The graph that is traced, compared with a second one; but where the model changes all the time (a weight that
         is scheduled by steps), only now and then."""
-        self._structure.check_hooks()
-        if not self._structure.has_users_code:
-            return make()
-        if self._structure.iterator is not None:
-            raise Unsteady(f"forward takes values from {self._structure.iterator}, an iterator")
-        if self._changes > MOST_COMPARED and self._changes not in CHECKED:
-            return first_graph(self._structure, make)
-        return steady_graph(self._structure, make, parameters)
+        structure = self._structure
+        structure.check_hooks(training)
+        if not structure.has_users_code:
+            return make(lambda: Around([], [], []))
+        if structure.iterator is not None:
+            raise Unsteady(f"forward takes values from {structure.iterator}, an iterator")
+        known = len(structure.keepings) + len(structure.states)
+        try:
+            if self._changes > MOST_COMPARED and self._changes not in CHECKED:
+                return first_graph(structure, make)
+            return steady_graph(structure, make, training)
+        except GraphError as error:
+            if isinstance(error, Unsteady) or "hooked" not in vars(error):
+                raise
+            raise HasHooks(structure.name_of(vars(error)["hooked"])) from error
+        finally:
+            if len(structure.keepings) + len(structure.states) != known:
+                self._forget()  # plans that read what lies there: it is watched no longer
 
-    def _check_again(self, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
+    @staticmethod
+    def _states_of(graph: Graph) -> list[Array]:
+        """The arrays in what the calls before have left for the next."""
+        return [array for entry in graph.states for array in arrays_in(entry.read())]
+
+    def _leave_kept(self, execution: Execution) -> None:
+        """Set the attributes in which the model leaves tensors, by what the execution has just computed."""
+        if keepings := execution.graph.keepings:
+            before = Module.changes
+            leave(keepings, execution.array)
+            self._structure.adopt(before, len(keepings))
+
+    def _check_again(self, graph: Graph, make: Make, parameters: bool) -> None:
         """Unsteady, and the plans forgotten, where the model now does something else than what a plan was made of."""
         if not self._structure.has_users_code:
             return
@@ -256,31 +279,32 @@ class Predictor(Plan):
     def _outputs(self, x: Inputs) -> Any:
         self._last, self._call = self._execution(x), None
         try:
-            self._last.run(x.arrays, [])
+            self._last.run([*x.arrays, *self._states_of(self._last.graph)], [])
         except LabelError:
             if self._ignores or not _may_be_ignored(x.arrays):
                 raise
             self._ignores = True
             return self._outputs(x)
+        self._leave_kept(self._last)
         self._call = self._last.call(x.arrays[0])
         self._is_large = self._call is None or x.arrays[0].size >= 1 << 10
         return self._last.outputs
 
     def _execution(self, x: Inputs) -> Execution:
-        key = (x.key, self._ignores, _kernels_in_use())
+        key = (x.key, self._ignores, _kernels_in_use(), *self._structure.state_key())
         known = self._executions.get(key)
         found: Execution = self._find(key, lambda: self._make(x), Execution.stands)
         due, self._is_due = self._is_due, False  # a call makes one comparison, however many parts its images come in
         if due and found is known:
-            self._check_again(found.graph, lambda: self._trace(x), parameters=False)
+            self._check_again(found.graph, lambda around: self._trace(x, around), parameters=False)
         return found
 
-    def _trace(self, x: Inputs) -> Graph:
+    def _trace(self, x: Inputs, around: Callable[[], Around]) -> Graph:
         with mode(self.model, training=False):
-            return trace(self.model, None, x, ignores=self._ignores)
+            return trace(self.model, None, x, None, self._ignores, around)
 
     def _make(self, x: Inputs) -> Execution:
-        graph = self._steady_graph(lambda: self._trace(x), parameters=False)
+        graph = self._steady_graph(lambda around: self._trace(x, around), training=False)
         stages, operators = self._stages(graph, False)
         return Execution(graph, stages, training=False, frozen=self.frozen, options=self.options, operators=operators)
 
@@ -362,10 +386,13 @@ class Step(Plan):
         stepping = self._stepping(given, wanted)
         stepping.calls += 1
         if stepping.calls in CHECKED:
-            self._check_again(stepping.execution.graph, lambda: self._trace(given, wanted), parameters=True)
+            graph = stepping.execution.graph
+            self._check_again(graph, lambda around: self._trace(given, wanted, around), parameters=True)
         self._last = stepping.execution
         try:
-            return stepping.run(given.arrays, wanted.arrays)
+            loss = stepping.run([*given.arrays, *self._states_of(stepping.execution.graph)], wanted.arrays)
+            self._leave_kept(stepping.execution)
+            return loss
         except LabelError:
             if self._ignores or not _may_be_ignored([*given.arrays, *wanted.arrays]):
                 raise
@@ -373,15 +400,15 @@ class Step(Plan):
         return self._run(x, y)
 
     def _stepping(self, x: Inputs, y: Inputs) -> Stepping:
-        key = (x.key, y.key, self._ignores, _kernels_in_use(), *self._structure.modes())
+        key = (x.key, y.key, self._ignores, _kernels_in_use(), *self._structure.modes(), *self._structure.state_key())
         found: Stepping = self._find(key, lambda: self._make(x, y), Stepping.stands)
         return found
 
-    def _trace(self, x: Inputs, y: Inputs) -> Graph:
-        return trace(self.model, self.loss_fn, x, y, self._ignores)
+    def _trace(self, x: Inputs, y: Inputs, around: Callable[[], Around]) -> Graph:
+        return trace(self.model, self.loss_fn, x, y, self._ignores, around)
 
     def _make(self, x: Inputs, y: Inputs) -> Stepping:
-        graph = self._steady_graph(lambda: self._trace(x, y), parameters=True)
+        graph = self._steady_graph(lambda around: self._trace(x, y, around), training=True)
         assert graph.loss is not None
         if graph.loss.shape != ():
             raise ArgumentError(
