@@ -1,4 +1,4 @@
-"""The engine of training regions: mosaics of small images, few blocks for large weights, poolings by winners, strides."""
+"""The engine of training regions: mosaics of small images, few blocks for large weights, winners of pools, strides."""
 
 from __future__ import annotations
 
@@ -97,8 +97,11 @@ def test_large_weights_have_few_blocks() -> None:
 
 
 STRIDED = [  # kernel, channels in and out, image, padding, batch: outputs that fill tiles of 4x4, and that do not
-    (3, (64, 72), (16, 16), 1, 32), (4, (32, 40), (16, 14), 1, 32), (5, (40, 40), (17, 16), 0, 33), (5, (24, 32), (15, 16), (3, 2), 40),
-]  # fmt: skip
+    (3, (64, 72), (16, 16), 1, 32),
+    (4, (32, 40), (16, 14), 1, 32),
+    (5, (40, 40), (17, 16), 0, 33),
+    (5, (24, 32), (15, 16), (3, 2), 40),
+]
 
 
 @pytest.mark.parametrize("isa", ISAS)
