@@ -1,4 +1,4 @@
-/* The convolutions of a region that trains, over some images: 3x3 with stride 1, and 3x3 to 5x5 with stride 2, in Winograd's domain where
+/* The convolutions of a region that trains, over some images: 3x3 with stride 1, and 4x4 and 5x5 with stride 2, in Winograd's domain where
  * that pays, all others by the products of conv/channels.h, from planes where few channels come from outside.
  *
  * Weights are packed in every step, forward and for the input gradients, on all threads. A block of images has weight gradients of
@@ -59,6 +59,7 @@ INLINE struct winograd region_winograd_exchanged(const struct region_conv *m) {
     return winograd_shape(m->shape.O, m->shape.C, region_mosaic_H(m), region_mosaic_W(m));
 }
 
+INLINE int region_is_strided(const struct region_conv *m) { return STRIDED_HERE && m->strided; }
 INLINE struct strided region_strided(const struct region_conv *m) {
     return strided_shape(m->shape.kh, m->shape.C, m->shape.O, m->shape.OH, m->shape.OW);
 }
@@ -97,7 +98,7 @@ INLINE int region_wants_winograd(const struct channels_conv *s) {
 }
 
 INLINE int region_wants_strided(const struct channels_conv *s, i64 images) {
-    return s->kh == s->kw && s->kh >= 3 && s->kh <= 5 && s->stride_h == 2 && s->stride_w == 2 && s->dilation_h == 1 && s->dilation_w == 1 &&
+    return s->kh == s->kw && (s->kh == 4 || s->kh == 5) && s->stride_h == 2 && s->stride_w == 2 && s->dilation_h == 1 && s->dilation_w == 1 &&
            s->groups == 1 && s->pad_h < s->kh && s->pad_w < s->kw && strided_pays(s->kh, s->C, s->O, s->OH, s->OW, images);
 }
 
@@ -134,7 +135,7 @@ KERNEL void region_plan_conv(const struct region_node *c, const struct region_no
         m->input.cols = i64_max(columns, 8 * w.TW + c->kw - 2);
         m->grad = (struct wide_place){c->C, c->H, c->W, 4 * w.TH, 4 * w.TW, 0, 0, VL};
         m->group = i64_min(images, ceil_div(strided_strip(&w), tiles));
-        m->runs = images * strided_runs(c->kh, tiles);
+        m->runs = images * ceil_div(tiles, strided_strip(&w));
         m->work_floats = strided_work_floats(&w);
         m->packed_floats = strided_weight_floats(&w);
         m->transposed_floats = strided_weight_floats(&exchanged);
@@ -174,7 +175,7 @@ INLINE struct channels_packing region_packing(const struct region_conv *m, int t
 
 INLINE i64 region_pack_tasks(const struct region_conv *m, int transposed) {
     const struct channels_packing p = region_packing(m, transposed);
-    return m->winograd || m->strided ? ceil_div(p.from, REGION_PACK_ROWS) : channels_tiles(&p);
+    return m->winograd || region_is_strided(m) ? ceil_div(p.from, REGION_PACK_ROWS) : channels_tiles(&p);
 }
 
 KERNEL void region_pack_task(const struct region_conv *m, const float *weight, int transposed, i64 task, float *to) {
@@ -183,7 +184,7 @@ KERNEL void region_pack_task(const struct region_conv *m, const float *weight, i
         winograd_pack(&w, weight, transposed, to, task * REGION_PACK_ROWS, i64_min(w.C, (task + 1) * REGION_PACK_ROWS));
         return;
     }
-    if (m->strided) {
+    if (region_is_strided(m)) {
         const struct strided w = transposed ? region_strided_exchanged(m) : region_strided(m);
         strided_pack(&w, weight, transposed, to, task * REGION_PACK_ROWS, i64_min(w.C, (task + 1) * REGION_PACK_ROWS));
         return;
@@ -201,7 +202,7 @@ INLINE i64 region_mosaic_floats(const struct region_conv *m, i64 images) {
     return region_cells(m) > 1 ? region_mosaics(m, images) * round_up(m->shape.O, VL) * region_mosaic_H(m) * region_mosaic_W(m) : 0;
 }
 INLINE i64 region_input_grad_floats(const struct region_conv *m, i64 images) {
-    return m->winograd || m->strided ? region_mosaics(m, images) * wide_place_floats(&m->input) : images * round_up(m->shape.C, VL) * m->shape.H * m->shape.W;
+    return m->winograd || region_is_strided(m) ? region_mosaics(m, images) * wide_place_floats(&m->input) : images * round_up(m->shape.C, VL) * m->shape.H * m->shape.W;
 }
 
 /* z, its images z_image apart, from the bordered input; mosaic: region_mosaic_floats of scratch */
@@ -211,7 +212,7 @@ KERNEL void region_convolve(const struct region_conv *m, i64 count, const float 
     const i64 image = wide_place_floats(&m->input), MW = region_mosaic_W(m), plane = region_mosaic_H(m) * MW * VL, blocks = ceil_div(s->O, VL);
     const struct wide_view src = wide_bordered(&m->input, input), dst = {z, s->OH * s->OW * VL, s->OW * VL}, whole = {mosaic, plane, MW * VL};
     const struct winograd w = region_winograd(m);
-    if (m->strided) {
+    if (region_is_strided(m)) {
         const struct strided strided = region_strided(m);
         strided_forward(&strided, count, packed, src, image, dst, z_image, work);
     } else if (!m->winograd) {
@@ -233,7 +234,7 @@ KERNEL void region_convolve(const struct region_conv *m, i64 count, const float 
 /* Where region_convolve_backward leaves an image's input gradient */
 INLINE struct wide_view region_input_grad(const struct region_conv *m, float *input_grad, i64 image) {
     const i64 plane = m->shape.H * m->shape.W * VL;
-    if (m->winograd || m->strided) return region_cell(m, &m->input, input_grad, image);
+    if (m->winograd || region_is_strided(m)) return region_cell(m, &m->input, input_grad, image);
     return (struct wide_view){input_grad + image * ceil_div(m->shape.C, VL) * plane, plane, m->shape.W * VL};
 }
 
@@ -243,8 +244,8 @@ KERNEL void region_convolve_backward(const struct region_conv *m, i64 count, int
                                      struct joined *weight, float *input_grad, float *work) {
     const i64 image = wide_place_floats(&m->input), grad_image = wide_place_floats(&m->grad);
     const struct wide_view src = wide_bordered(&m->input, input), at = wide_interior(&m->grad, grad);
-    if (input_grad && (m->winograd || m->strided)) memset(input_grad, 0, (size_t)region_input_grad_floats(m, count) * sizeof(float));
-    if (m->strided) {
+    if (input_grad && (m->winograd || region_is_strided(m))) memset(input_grad, 0, (size_t)region_input_grad_floats(m, count) * sizeof(float));
+    if (region_is_strided(m)) {
         const struct strided w = region_strided(m);
         strided_backward(&w, count, packed, src, image, at, grad_image, weight, input_grad, work);
         return;
@@ -263,12 +264,12 @@ KERNEL void region_convolve_backward(const struct region_conv *m, i64 count, int
 
 INLINE i64 region_add_tasks(const struct region_conv *m) {
     const struct channels_packing p = channels_packing(&m->shape);
-    return m->winograd || m->strided ? ceil_div(m->shape.O, VL) : channels_tiles(&p);
+    return m->winograd || region_is_strided(m) ? ceil_div(m->shape.O, VL) : channels_tiles(&p);
 }
 
 /* grad_weight <- the sum of `parts` partial gradients, step floats apart: a tile, or block of output channels */
 KERNEL void region_add_task(const struct region_conv *m, const float *partial, i64 parts, i64 step, i64 task, float *grad_weight) {
-    if (!m->winograd && !m->strided) {
+    if (!m->winograd && !region_is_strided(m)) {
         const struct channels_packing p = channels_packing(&m->shape);
         struct channels_tile t = {0};
         while (channels_next_tile(&p, &t) && task--) {}

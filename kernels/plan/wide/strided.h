@@ -1,20 +1,28 @@
-/* 3x3, 4x4 and 5x5 convolutions of stride 2 by Winograd's way: 81, 100 and 121 multiplications for 4x4 outputs where direct loops take
- * 144, 256 and 400.
+/* 4x4 and 5x5 convolutions of stride 2 by Winograd's way: 100 and 121 multiplications for 4x4 outputs where direct loops take 256 and 400.
  *
- * Along a line, even pixels meet the taps 0, 2, 4 and odd ones the taps 1, 3: two convolutions of stride 1, of 3, 2 or 1 taps, whose sum is
+ * Along a line, even pixels meet the taps 0, 2, 4 and odd ones the taps 1, 3: two convolutions of stride 1, of 3 or 2 taps, whose sum is
  * wanted. Of 4 outputs, those of 3 taps take 6 multiplications (F(4, 3), as wide/winograd.h), those of 2 taps 5 (F(4, 2), at the points
- * +-1/2, +-1 and infinity), and a single tap 4, which are the pixels themselves times one weight. So a line of K + 6 pixels has K + 6 points,
- * first those of even pixels, and a tile their products. Points with the same weights are rows of one product: of 3x3, 36 matrices
- * of weights serve 81 points.
+ * +-1/2, +-1 and infinity). So a line of K + 6 pixels has K + 6 points, first those of even pixels, and a tile has their products.
  *
  *   Y = A' [ sum over C of (G g G') * (B' d B) ] A     with the even and the odd part below each other in A, B and G
  *
  * Errors with C = 64 are 1.1e-6 of the largest entry for 2 taps, 1.4e-6 for 3. The gradients are in wide/strided_backward.h.
+ *
+ * Measured (Xeon, AVX-512, one thread, where direct loops run at 190-200 GFLOP/s forward): the three products of a training step, direct
+ * and this way, in microseconds an image: 5x5 32 -> 64 channels of 16x16 102, 52; 64 -> 128 of 8x8 103, 65; 16 -> 32 of 24x24 67, 37; 4x4
+ * 32 -> 64 of 16x16 65, 43. A tile's transforms take 300 to 600 cycles for 16 channels, bound by their stores to L2. 3x3 would take 81
+ * multiplications instead of 144; by itself it took 31 instead of 37 (32 -> 64 channels of 16x16), in networks it was no faster: more memory.
  */
 #ifndef FASTNN_WIDE_STRIDED_H
 #define FASTNN_WIDE_STRIDED_H
 
 #include "plan/wide/winograd.h"
+
+#if VL > 4 || !defined(__x86_64__)
+#define STRIDED_HERE 1
+#else
+#define STRIDED_HERE 0
+#endif
 
 enum {
     STRIDED_MOST = 11,                      /* points of a line */
@@ -38,41 +46,24 @@ INLINE struct strided strided_shape(i64 K, i64 C, i64 O, i64 OH, i64 OW) {
 
 INLINE i64 strided_taps(i64 K, i64 phase) { return (K + 1 - phase) / 2; }
 INLINE i64 strided_first(i64 K, i64 phase) { return phase ? strided_taps(K, 0) + 3 : 0; }
-/* Matrices of weights of a line; the one of point i; and how many points share it */
-INLINE i64 strided_slots(i64 K) { return K == 3 ? 6 : K + 6; }
-INLINE i64 strided_slot(i64 K, i64 i) { return i64_min(i, strided_slots(K) - 1); }
-INLINE i64 strided_shares(i64 K, i64 slot) { return K == 3 && slot == 5 ? 4 : 1; }
-INLINE i64 strided_matrices(i64 K) { return strided_slots(K) * strided_slots(K); }
+INLINE i64 strided_points(i64 K) { return (K + 6) * (K + 6); }
 
 /* Whether products and transforms take four fifths of direct loops' time or less: in a network, where weights and tiles come from L2 and
- * beyond, what is closer does not pay. From 64 -> 64 channels of 3x3 on, 32 -> 32 of 4x4 and 16 -> 16 of 5x5. */
+ * beyond, what is closer does not pay. From 32 -> 32 channels of 4x4 and 16 -> 16 of 5x5 on. Four
+ * lanes have it where they are all that there is: baseline x86 is kept small. */
 INLINE int strided_pays(i64 K, i64 C, i64 O, i64 OH, i64 OW, i64 images) {
-    const i64 tiles = ceil_div(OH, 4) * ceil_div(OW, 4), points = (K + 6) * (K + 6) * tiles;
-    return images * tiles >= STRIDED_FEW && 4 * K * K * OH * OW * C * O >= 5 * points * (C * O + STRIDED_COST * (C + O));
+    const i64 tiles = ceil_div(OH, 4) * ceil_div(OW, 4), points = strided_points(K) * tiles;
+    return STRIDED_HERE && images * tiles >= STRIDED_FEW && 4 * K * K * OH * OW * C * O >= 5 * points * (C * O + STRIDED_COST * (C + O));
 }
-
-/* Where the rows of a matrix of weights begin in V and M: points before them, of `point` floats, and a gap for each matrix, or all
- * would share cache sets */
-INLINE i64 strided_rows_at(i64 K, i64 a, i64 b, i64 point) {
-    return (a * (K + 6) + b * strided_shares(K, a)) * point + (a * strided_slots(K) + b) * VL;
-}
-/* Where point (i, j) lies */
-INLINE i64 strided_at(i64 K, i64 i, i64 j, i64 point) {
-    const i64 a = strided_slot(K, i), b = strided_slot(K, j);
-    return strided_rows_at(K, a, b, point) + ((i - a) * strided_shares(K, b) + j - b) * point;
-}
-INLINE i64 strided_floats(i64 K, i64 point) { return (K + 6) * (K + 6) * point + strided_matrices(K) * VL; }
 
 /* Tiles at a time, at most, and of so many in all that strips are about equally long */
-INLINE i64 strided_strip(const struct strided *w) {
-    return (w->K == 3 ? 16 : 24) * (strided_matrices(w->K) * w->Cp * w->Op < STRIDED_LARGE ? 1 : 2);
-}
+INLINE i64 strided_strip(const struct strided *w) { return strided_points(w->K) * w->Cp * w->Op < STRIDED_LARGE ? 24 : 48; }
 INLINE i64 strided_tiles(const struct strided *w, i64 left) { return ceil_div(left, ceil_div(left, strided_strip(w))); }
 
-INLINE i64 strided_weight_floats(const struct strided *w) { return strided_matrices(w->K) * winograd_step(w->C, w->Op); }
+INLINE i64 strided_weight_floats(const struct strided *w) { return strided_points(w->K) * winograd_step(w->C, w->Op); }
 INLINE i64 strided_work_floats(const struct strided *w) {
-    return strided_floats(w->K, strided_strip(w) * w->Cp) + strided_floats(w->K, strided_strip(w) * w->Op) +
-           strided_matrices(w->K) * (STRIDED_CHANNELS * CHANNELS_NV + 1) * VL;
+    return strided_points(w->K) * (winograd_step(strided_strip(w), w->Cp) + winograd_step(strided_strip(w), w->Op) +
+                                   winograd_step(STRIDED_CHANNELS, CHANNELS_NV * VL));
 }
 
 /* ---- transforms of a line, for t taps, by pairs: t + 3 points, pair g has the points 2 * g and 2 * g + 1 ----
@@ -88,15 +79,12 @@ INLINE i64 strided_work_floats(const struct strided *w) {
 /* 1 / the product of a point's distances to the others */
 #define STRIDED_G(t, g) (0.5f / ((t) == 2 ? STRIDED_POINT(t, g) : STRIDED_SQUARE(t, g)) / (STRIDED_SQUARE(t, g) - STRIDED_SQUARE(t, !(g))))
 
-INLINE i64 strided_pairs(i64 t) { return t == 1 ? 2 : 3; }
 INLINE i64 strided_in_pair(i64 t, i64 g) { return t == 2 && g == 2 ? 1 : 2; }
 
 /* B' d */
 INLINE void strided_line_input(const int t, const int g, const vf *d, const int by, vf *out) {
     const int z = t - 2;
-    if (t == 1) {
-        out[0] = d[2 * g * by], out[1] = d[(2 * g + 1) * by];
-    } else if (g < 2) {
+    if (g < 2) {
         const vf even = d[(3 + z) * by] - STRIDED_SQUARE(t, !g) * d[(1 + z) * by], odd = d[(2 + z) * by] - STRIDED_SQUARE(t, !g) * d[z * by];
         out[0] = even + STRIDED_POINT(t, g) * odd;
         out[1] = even - STRIDED_POINT(t, g) * odd;
@@ -107,9 +95,7 @@ INLINE void strided_line_input(const int t, const int g, const vf *d, const int 
 
 /* y += A' m, of a pair */
 INLINE void strided_line_output(const int t, const int g, const vf *m, vf *y, const int by) {
-    if (t == 1) {
-        y[2 * g * by] += m[0], y[(2 * g + 1) * by] += m[1];
-    } else if (g < 2) {
+    if (g < 2) {
         const vf sum = m[0] + m[1], diff = STRIDED_POINT(t, g) * (m[0] - m[1]);
         y[0] += sum;
         y[by] += diff;
@@ -121,9 +107,8 @@ INLINE void strided_line_output(const int t, const int g, const vf *m, vf *y, co
     }
 }
 
-/* G g -> slots */
+/* G g */
 INLINE void strided_line_weight(const int t, const vf *g, const int by, vf *u) {
-    if (t == 1) { u[0] = g[0]; return; }
     UNROLL for (int p = 0; p < 2; p++) {
         const vf even = t == 2 ? g[0] : g[0] + STRIDED_SQUARE(t, p) * g[2 * by], odd = STRIDED_POINT(t, p) * g[by];
         u[2 * p] = STRIDED_G(t, p) * (odd + even);
@@ -135,80 +120,81 @@ INLINE void strided_line_weight(const int t, const vf *g, const int by, vf *u) {
 
 /* ---- transforms of a tile ---- */
 
+/* Loops over lines stay loops: unrolled, they were no faster, and kernels are to be small. */
+#define ROLLED _Pragma("GCC unroll 1")
+
 /* (K + 6)^2 pixels at src -> V */
-INLINE void strided_input(const int K, const float *restrict src, i64 row, float *restrict V, i64 point) {
-    UNROLL for (int f = 0; f < 2; f++) UNROLL for (int g = 0; g < strided_pairs(strided_taps(K, f)); g++) {
+INLINE void strided_input(const int K, const float *restrict src, i64 row, float *restrict V, i64 step) {
+    UNROLL for (int f = 0; f < 2; f++) UNROLL for (int g = 0; g < 3; g++) {
         const int t = (int)strided_taps(K, f), i = (int)strided_first(K, f) + 2 * g;
         vf line[2][STRIDED_MOST];
-        UNROLL for (int j = 0; j < K + 6; j++) {
+        ROLLED for (int j = 0; j < K + 6; j++) {
             vf d[6], pair[2];
             UNROLL for (int k = 0; k < t + 3; k++) d[k] = v_load(src + (2 * k + f) * row + j * VL);
             strided_line_input(t, g, d, 1, pair);
             UNROLL for (int k = 0; k < strided_in_pair(t, g); k++) line[k][j] = pair[k];
         }
-        UNROLL for (int k = 0; k < strided_in_pair(t, g); k++) UNROLL for (int e = 0; e < 2; e++) {
+        ROLLED for (int k = 0; k < strided_in_pair(t, g); k++) UNROLL for (int e = 0; e < 2; e++) {
             const int s = (int)strided_taps(K, e), j = (int)strided_first(K, e);
-            UNROLL for (int h = 0; h < strided_pairs(s); h++) {
+            UNROLL for (int h = 0; h < 3; h++) {
                 vf pair[2];
                 strided_line_input(s, h, line[k] + e, 2, pair);
-                UNROLL for (int l = 0; l < strided_in_pair(s, h); l++) v_store(V + strided_at(K, i + k, j + 2 * h + l, point), pair[l]);
+                UNROLL for (int l = 0; l < strided_in_pair(s, h); l++) v_store(V + ((i + k) * (K + 6) + j + 2 * h + l) * step, pair[l]);
             }
         }
     }
 }
 
 /* Column j of M -> 4 rows of its outputs, `by` vectors apart */
-INLINE void strided_output_column(const int K, const float *restrict M, i64 j, i64 point, vf *half, const int by) {
+INLINE void strided_output_column(const int K, const float *restrict M, i64 j, i64 step, vf *half, const int by) {
     UNROLL for (int i = 0; i < 4; i++) half[i * by] = (vf){0};
-    UNROLL for (int f = 0; f < 2; f++) UNROLL for (int g = 0; g < strided_pairs(strided_taps(K, f)); g++) {
+    UNROLL for (int f = 0; f < 2; f++) UNROLL for (int g = 0; g < 3; g++) {
         const int t = (int)strided_taps(K, f);
         const i64 i = strided_first(K, f) + 2 * g;
         vf pair[2];
-        UNROLL for (int k = 0; k < strided_in_pair(t, g); k++) pair[k] = v_load(M + strided_at(K, i + k, j, point));
+        UNROLL for (int k = 0; k < strided_in_pair(t, g); k++) pair[k] = v_load(M + ((i + k) * (K + 6) + j) * step);
         strided_line_output(t, g, pair, half, by);
     }
 }
 
 /* M -> 4x4 outputs */
-INLINE void strided_output(const int K, const float *restrict M, i64 point, vf *y) {
+INLINE void strided_output(const int K, const float *restrict M, i64 step, vf *y) {
     UNROLL for (int i = 0; i < 16; i++) y[i] = (vf){0};
-    UNROLL for (int e = 0; e < 2; e++) UNROLL for (int h = 0; h < strided_pairs(strided_taps(K, e)); h++) {
+    UNROLL for (int e = 0; e < 2; e++) UNROLL for (int h = 0; h < 3; h++) {
         const int s = (int)strided_taps(K, e);
         vf half[4][2];
-        UNROLL for (int l = 0; l < strided_in_pair(s, h); l++) strided_output_column(K, M, strided_first(K, e) + 2 * h + l, point, &half[0][l], 2);
+        UNROLL for (int l = 0; l < strided_in_pair(s, h); l++) strided_output_column(K, M, strided_first(K, e) + 2 * h + l, step, &half[0][l], 2);
         UNROLL for (int i = 0; i < 4; i++) strided_line_output(s, h, half[i], y + 4 * i, 1);
     }
 }
 
-WINOGRAD_TILE void strided_input_3(const float *restrict src, i64 row, float *restrict V, i64 point) { strided_input(3, src, row, V, point); }
-WINOGRAD_TILE void strided_input_4(const float *restrict src, i64 row, float *restrict V, i64 point) { strided_input(4, src, row, V, point); }
-WINOGRAD_TILE void strided_input_5(const float *restrict src, i64 row, float *restrict V, i64 point) { strided_input(5, src, row, V, point); }
+WINOGRAD_TILE void strided_input_4(const float *restrict src, i64 row, float *restrict V, i64 step) { strided_input(4, src, row, V, step); }
+WINOGRAD_TILE void strided_input_5(const float *restrict src, i64 row, float *restrict V, i64 step) { strided_input(5, src, row, V, step); }
 
 /* rows x columns of the outputs, and no more, of block after block */
 #define STRIDED_OUTPUT(K) \
-WINOGRAD_TILE void strided_output_##K(const float *restrict M, i64 point, float *restrict to, i64 row, i64 rows, i64 columns) { \
+WINOGRAD_TILE void strided_output_##K(const float *restrict M, i64 step, float *restrict to, i64 row, i64 rows, i64 columns) { \
     vf y[16]; \
-    strided_output(K, M, point, y); \
+    strided_output(K, M, step, y); \
     if (rows == 4 && columns == 4) { \
         UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < 4; j++) v_store(to + i * row + j * VL, y[4 * i + j]); \
     } else { \
         for (i64 i = 0; i < rows; i++) for (i64 j = 0; j < columns; j++) v_store(to + i * row + j * VL, y[4 * i + j]); \
     } \
 }
-STRIDED_OUTPUT(3)
 STRIDED_OUTPUT(4)
 STRIDED_OUTPUT(5)
 
-/* ---- weights: U [matrix][group of CHANNELS_NV blocks][C][group] ---- */
+/* ---- weights: U [point][group of CHANNELS_NV blocks][C][group] ---- */
 
 INLINE void strided_pack_block(const int K, const vf *g, float *to, i64 step) {
     vf half[5][STRIDED_MOST];               /* [column][row] */
-    UNROLL for (int j = 0; j < K; j++) UNROLL for (int f = 0; f < 2; f++)
+    ROLLED for (int j = 0; j < K; j++) UNROLL for (int f = 0; f < 2; f++)
         strided_line_weight((int)strided_taps(K, f), g + f * K + j, 2 * K, half[j] + strided_first(K, f));
-    UNROLL for (int i = 0; i < strided_slots(K); i++) {
+    ROLLED for (int i = 0; i < K + 6; i++) {
         vf u[STRIDED_MOST];
         UNROLL for (int f = 0; f < 2; f++) strided_line_weight((int)strided_taps(K, f), &half[f][i], 2 * STRIDED_MOST, u + strided_first(K, f));
-        UNROLL for (int j = 0; j < strided_slots(K); j++) v_store(to + (i * strided_slots(K) + j) * step, u[j]);
+        UNROLL for (int j = 0; j < K + 6; j++) v_store(to + (i * (K + 6) + j) * step, u[j]);
     }
 }
 
@@ -221,8 +207,7 @@ KERNEL void strided_pack(const struct strided *w, const float *weight, int excha
         vf g[25] = {{0}};
         for (i64 lane = 0; lane < i64_min(VL, w->O - o); lane++)
             for (i64 k = 0; k < taps; k++) ((float *)(g + k))[lane] = weight[c * by_c + (o + lane) * by_o + k];
-        if (w->K == 3) strided_pack_block(3, g, to, step);
-        else if (w->K == 4) strided_pack_block(4, g, to, step);
+        if (w->K == 4) strided_pack_block(4, g, to, step);
         else strided_pack_block(5, g, to, step);
     }
 }
@@ -239,42 +224,37 @@ INLINE void strided_next(const struct strided *w, struct winograd_place *at) {
 
 /* M [point][T][Op] = V [point][T][Cp] U */
 INLINE void strided_multiply(const struct strided *w, i64 T, const float *U, const float *V, float *M) {
-    const i64 slots = strided_slots(w->K), u_step = winograd_step(w->C, w->Op);
-    for (i64 a = 0; a < slots; a++) for (i64 b = 0; b < slots; b++) {
-        const i64 rows = T * strided_shares(w->K, a) * strided_shares(w->K, b);
-        const float *u = U + (a * slots + b) * u_step;
-        for (i64 o = 0; o < w->Op; o += CHANNELS_NV * VL) {
-            const i64 blocks = i64_min(CHANNELS_NV, (w->Op - o) / VL);
-            winograd_panel(blocks, 0, rows, w->C, V + strided_rows_at(w->K, a, b, T * w->Cp), w->Cp, 1, u + o * w->C, blocks * VL,
-                           M + strided_rows_at(w->K, a, b, T * w->Op) + o, w->Op);
-        }
+    const i64 u_step = winograd_step(w->C, w->Op), v_step = winograd_step(T, w->Cp), m_step = winograd_step(T, w->Op);
+    for (i64 p = 0; p < strided_points(w->K); p++, U += u_step, V += v_step, M += m_step) for (i64 o = 0; o < w->Op; o += CHANNELS_NV * VL) {
+        const i64 blocks = i64_min(CHANNELS_NV, (w->Op - o) / VL);
+        winograd_panel(blocks, 0, T, w->C, V, w->Cp, 1, U + o * w->C, blocks * VL, M + o, w->Op);
     }
 }
 
 /* V of the strip of T tiles from `at` on */
 KERNEL void strided_strip_input(const struct strided *w, struct winograd_place at, i64 T, struct wide_view src, i64 src_image, float *V) {
-    void (*const input)(const float *, i64, float *, i64) = w->K == 3 ? strided_input_3 : w->K == 4 ? strided_input_4 : strided_input_5;
+    void (*const input)(const float *, i64, float *, i64) = w->K == 4 ? strided_input_4 : strided_input_5;
     for (i64 t = 0; t < T; t++, strided_next(w, &at)) {
         const float *from = src.at + at.image * src_image + 8 * at.ty * src.row + 8 * at.tx * VL;
-        for (i64 c = 0; c < w->Cp; c += VL) input(from + c / VL * src.plane, src.row, V + t * w->Cp + c, T * w->Cp);
+        for (i64 c = 0; c < w->Cp; c += VL) input(from + c / VL * src.plane, src.row, V + t * w->Cp + c, winograd_step(T, w->Cp));
     }
 }
 
 /* dst (OH x OW) = convolution of src, readable over (8*TH + K - 2) x (8*TW + K - 2) pixels; work: strided_work_floats */
 KERNEL void strided_forward(const struct strided *w, i64 images, const float *U, struct wide_view src, i64 src_image, struct wide_view dst,
                             i64 dst_image, float *work) {
-    void (*const output)(const float *, i64, float *, i64, i64, i64) = w->K == 3 ? strided_output_3 : w->K == 4 ? strided_output_4 : strided_output_5;
+    void (*const output)(const float *, i64, float *, i64, i64, i64) = w->K == 4 ? strided_output_4 : strided_output_5;
     struct winograd_place in = {0}, out = {0};
     for (i64 left = images * w->TH * w->TW, T; left; left -= T) {
         T = strided_tiles(w, left);
-        float *V = work, *M = V + strided_floats(w->K, T * w->Cp);
+        float *V = work, *M = V + strided_points(w->K) * winograd_step(T, w->Cp);
         strided_strip_input(w, in, T, src, src_image, V);
         for (i64 t = 0; t < T; t++) strided_next(w, &in);
         strided_multiply(w, T, U, V, M);
         for (i64 t = 0; t < T; t++, strided_next(w, &out)) {
             float *to = dst.at + out.image * dst_image + 4 * out.ty * dst.row + 4 * out.tx * VL;
             for (i64 o = 0; o < w->Op; o += VL, to += dst.plane)
-                output(M + t * w->Op + o, T * w->Op, to, dst.row, i64_min(4, w->OH - 4 * out.ty), i64_min(4, w->OW - 4 * out.tx));
+                output(M + t * w->Op + o, winograd_step(T, w->Op), to, dst.row, i64_min(4, w->OH - 4 * out.ty), i64_min(4, w->OW - 4 * out.tx));
         }
     }
 }

@@ -12,9 +12,7 @@
 
 /* A y, of a pair */
 INLINE void strided_line_gradient(const int t, const int g, const vf *y, const int by, vf *out) {
-    if (t == 1) {
-        out[0] = y[2 * g * by], out[1] = y[(2 * g + 1) * by];
-    } else if (g < 2) {
+    if (g < 2) {
         const vf even = y[0] + STRIDED_SQUARE(t, g) * y[2 * by], odd = y[by] + STRIDED_SQUARE(t, g) * y[3 * by];
         out[0] = even + STRIDED_POINT(t, g) * odd;
         out[1] = even - STRIDED_POINT(t, g) * odd;
@@ -24,9 +22,8 @@ INLINE void strided_line_gradient(const int t, const int g, const vf *y, const i
     }
 }
 
-/* G' u, from slots */
+/* G' u */
 INLINE void strided_line_weight_gradient(const int t, const vf *u, vf *g, const int by) {
-    if (t == 1) { g[0] = u[0]; return; }
     const vf sum_a = STRIDED_G(t, 0) * (u[0] + u[1]), diff_a = STRIDED_G(t, 0) * (u[0] - u[1]);
     const vf sum_b = STRIDED_G(t, 1) * (u[2] + u[3]), diff_b = STRIDED_G(t, 1) * (u[2] - u[3]);
     if (t == 2) {
@@ -41,9 +38,7 @@ INLINE void strided_line_weight_gradient(const int t, const vf *u, vf *g, const 
 
 /* B m: a pair of the line's pixels of one phase, those that strided_pixel tells */
 INLINE void strided_line_pixels(const int t, const int g, const vf *m, vf *out) {
-    if (t == 1) {
-        out[0] = m[2 * g], out[1] = m[2 * g + 1];
-    } else if (g == 0) {
+    if (g == 0) {
         const vf a = STRIDED_A(t) * (m[0] - m[1]), b = STRIDED_B(t) * (m[2] - m[3]), end = m[t + 2];
         out[0] = (STRIDED_PRODUCT(t) * end - STRIDED_SQUARE(t, 1) * a) - STRIDED_SQUARE(t, 0) * b;
         out[1] = (a + b) - STRIDED_SUM(t) * end;
@@ -59,17 +54,16 @@ INLINE void strided_line_pixels(const int t, const int g, const vf *m, vf *out) 
     }
 }
 INLINE int strided_pixel(const int t, const int g, const int k) {
-    if (t == 1) return 2 * g + k;
     return g < 2 ? t - 2 + g + 2 * k : t == 2 ? 4 : 5 * k;
 }
 
 /* ---- transforms of a tile ---- */
 
 /* 4x4 gradients at src -> M */
-INLINE void strided_gradient(const int K, const float *restrict src, i64 row, float *restrict M, i64 point) {
+INLINE void strided_gradient(const int K, const float *restrict src, i64 row, float *restrict M, i64 step) {
     vf y[16];
     UNROLL for (int i = 0; i < 4; i++) UNROLL for (int j = 0; j < 4; j++) y[4 * i + j] = v_load(src + i * row + j * VL);
-    UNROLL for (int f = 0; f < 2; f++) UNROLL for (int g = 0; g < strided_pairs(strided_taps(K, f)); g++) {
+    UNROLL for (int f = 0; f < 2; f++) UNROLL for (int g = 0; g < 3; g++) {
         const int t = (int)strided_taps(K, f), i = (int)strided_first(K, f) + 2 * g;
         vf line[2][4];
         UNROLL for (int j = 0; j < 4; j++) {
@@ -77,32 +71,32 @@ INLINE void strided_gradient(const int K, const float *restrict src, i64 row, fl
             strided_line_gradient(t, g, y + j, 4, pair);
             UNROLL for (int k = 0; k < strided_in_pair(t, g); k++) line[k][j] = pair[k];
         }
-        UNROLL for (int k = 0; k < strided_in_pair(t, g); k++) UNROLL for (int e = 0; e < 2; e++) {
+        ROLLED for (int k = 0; k < strided_in_pair(t, g); k++) UNROLL for (int e = 0; e < 2; e++) {
             const int s = (int)strided_taps(K, e);
-            UNROLL for (int h = 0; h < strided_pairs(s); h++) {
+            UNROLL for (int h = 0; h < 3; h++) {
                 vf pair[2];
                 strided_line_gradient(s, h, line[k], 1, pair);
                 UNROLL for (int l = 0; l < strided_in_pair(s, h); l++)
-                    v_store(M + strided_at(K, i + k, strided_first(K, e) + 2 * h + l, point), pair[l]);
+                    v_store(M + ((i + k) * (K + 6) + strided_first(K, e) + 2 * h + l) * step, pair[l]);
             }
         }
     }
 }
 
 /* dX += (K + 6)^2 pixels from V, by pairs of lines */
-INLINE void strided_input_gradient(const int K, const float *restrict V, i64 point, float *restrict dX, i64 row) {
-    UNROLL for (int f = 0; f < 2; f++) UNROLL for (int g = 0; g < strided_pairs(strided_taps(K, f)); g++) {
+INLINE void strided_input_gradient(const int K, const float *restrict V, i64 step, float *restrict dX, i64 row) {
+    UNROLL for (int f = 0; f < 2; f++) UNROLL for (int g = 0; g < 3; g++) {
         const int t = (int)strided_taps(K, f);
         vf line[2][STRIDED_MOST];
-        UNROLL for (int j = 0; j < K + 6; j++) {
+        ROLLED for (int j = 0; j < K + 6; j++) {
             vf m[6], pair[2];
-            UNROLL for (int i = 0; i < t + 3; i++) m[i] = v_load(V + strided_at(K, strided_first(K, f) + i, j, point));
+            UNROLL for (int i = 0; i < t + 3; i++) m[i] = v_load(V + ((strided_first(K, f) + i) * (K + 6) + j) * step);
             strided_line_pixels(t, g, m, pair);
             UNROLL for (int k = 0; k < strided_in_pair(t, g); k++) line[k][j] = pair[k];
         }
-        UNROLL for (int k = 0; k < strided_in_pair(t, g); k++) {
+        ROLLED for (int k = 0; k < strided_in_pair(t, g); k++) {
             float *const to = dX + (2 * strided_pixel(t, g, k) + f) * row;
-            UNROLL for (int e = 0; e < 2; e++) UNROLL for (int h = 0; h < strided_pairs(strided_taps(K, e)); h++) {
+            UNROLL for (int e = 0; e < 2; e++) UNROLL for (int h = 0; h < 3; h++) {
                 const int s = (int)strided_taps(K, e);
                 vf pair[2];
                 strided_line_pixels(s, h, line[k] + strided_first(K, e), pair);
@@ -116,54 +110,44 @@ INLINE void strided_input_gradient(const int K, const float *restrict V, i64 poi
 }
 
 #define STRIDED_BACKWARD(K) \
-WINOGRAD_TILE void strided_gradient_##K(const float *restrict src, i64 row, float *restrict M, i64 point) { \
-    strided_gradient(K, src, row, M, point); \
+WINOGRAD_TILE void strided_gradient_##K(const float *restrict src, i64 row, float *restrict M, i64 step) { \
+    strided_gradient(K, src, row, M, step); \
 } \
-WINOGRAD_TILE void strided_input_gradient_##K(const float *restrict V, i64 point, float *restrict dX, i64 row) { \
-    strided_input_gradient(K, V, point, dX, row); \
+WINOGRAD_TILE void strided_input_gradient_##K(const float *restrict V, i64 step, float *restrict dX, i64 row) { \
+    strided_input_gradient(K, V, step, dX, row); \
 }
-STRIDED_BACKWARD(3)
 STRIDED_BACKWARD(4)
 STRIDED_BACKWARD(5)
 
 /* to [tap][...] += G' dU G of one input channel and one block of output channels */
 INLINE void strided_unpack_block(const int K, const float *dU, i64 step, float *to, i64 tap) {
     vf half[STRIDED_MOST][5];               /* [column][row] */
-    UNROLL for (int j = 0; j < strided_slots(K); j++) {
+    ROLLED for (int j = 0; j < K + 6; j++) {
         vf u[STRIDED_MOST];
-        UNROLL for (int i = 0; i < strided_slots(K); i++) u[i] = v_load(dU + (i * strided_slots(K) + j) * step);
+        UNROLL for (int i = 0; i < K + 6; i++) u[i] = v_load(dU + (i * (K + 6) + j) * step);
         UNROLL for (int f = 0; f < 2; f++) strided_line_weight_gradient((int)strided_taps(K, f), u + strided_first(K, f), half[j] + f, 2);
     }
-    UNROLL for (int i = 0; i < K; i++) {
+    ROLLED for (int i = 0; i < K; i++) {
         vf line[STRIDED_MOST], g[5];
-        UNROLL for (int j = 0; j < strided_slots(K); j++) line[j] = half[j][i];
+        UNROLL for (int j = 0; j < K + 6; j++) line[j] = half[j][i];
         UNROLL for (int f = 0; f < 2; f++) strided_line_weight_gradient((int)strided_taps(K, f), line + strided_first(K, f), g + f, 2);
         UNROLL for (int j = 0; j < K; j++) v_store(to + (i * K + j) * tap, v_load(to + (i * K + j) * tap) + g[j]);
     }
 }
 
-/* How many runs (base/sums.h) T tiles add to a sum, at most: that of the matrix that most points share */
-INLINE i64 strided_runs(i64 K, i64 T) { return K == 3 ? ceil_div(16 * T, SUM_RUN) : 1; }
-
 /* packed [C][K * K][Op] += the weight gradient of T tiles, G' (V' M) G: some input channels of a group of output blocks at a time, whose
- * products dU, of strided_products_floats, stay in cache until they are transformed */
+ * products dU stay in cache until they are transformed */
 KERNEL void strided_multiply_weight(const struct strided *w, i64 T, const float *V, const float *M, float *dU, float *packed) {
-    const i64 slots = strided_slots(w->K), taps = w->K * w->K;
+    const i64 taps = w->K * w->K, v_step = winograd_step(T, w->Cp), m_step = winograd_step(T, w->Op);
     for (i64 o = 0; o < w->Op; o += CHANNELS_NV * VL) for (i64 c = 0; c < w->C; c += STRIDED_CHANNELS) {
         const i64 blocks = i64_min(CHANNELS_NV, (w->Op - o) / VL), row = blocks * VL, channels = i64_min(STRIDED_CHANNELS, w->C - c);
-        const i64 step = STRIDED_CHANNELS * row + VL;
-        for (i64 a = 0; a < slots; a++) for (i64 b = 0; b < slots; b++) {
-            const i64 terms = T * strided_shares(w->K, a) * strided_shares(w->K, b), run = sum_run(terms);
-            const float *v = V + strided_rows_at(w->K, a, b, T * w->Cp) + c, *m = M + strided_rows_at(w->K, a, b, T * w->Op) + o;
-            for (i64 k = 0; k < terms; k += run)
-                winograd_panel(blocks, k > 0, channels, i64_min(run, terms - k), v + k * w->Cp, 1, w->Cp, m + k * w->Op, w->Op,
-                               dU + (a * slots + b) * step, row);
-        }
+        const i64 step = winograd_step(STRIDED_CHANNELS, row);
+        for (i64 p = 0; p < strided_points(w->K); p++)
+            winograd_panel(blocks, 0, channels, T, V + p * v_step + c, 1, w->Cp, M + p * m_step + o, w->Op, dU + p * step, row);
         for (i64 i = 0; i < channels; i++) for (i64 j = 0; j < row; j += VL) {
             const float *from = dU + i * row + j;
             float *to = packed + (c + i) * taps * w->Op + o + j;
-            if (w->K == 3) strided_unpack_block(3, from, step, to, w->Op);
-            else if (w->K == 4) strided_unpack_block(4, from, step, to, w->Op);
+            if (w->K == 4) strided_unpack_block(4, from, step, to, w->Op);
             else strided_unpack_block(5, from, step, to, w->Op);
         }
     }
@@ -174,29 +158,29 @@ KERNEL void strided_multiply_weight(const struct strided *w, i64 T, const float 
  * not wanted. work: strided_work_floats */
 KERNEL void strided_backward(const struct strided *w, i64 images, const float *U, struct wide_view src, i64 src_image,
                              struct wide_view grad, i64 grad_image, struct joined *weight, float *dX, float *work) {
-    void (*const gradient)(const float *, i64, float *, i64) = w->K == 3 ? strided_gradient_3 : w->K == 4 ? strided_gradient_4 : strided_gradient_5;
-    void (*const pixels)(const float *, i64, float *, i64) =
-        w->K == 3 ? strided_input_gradient_3 : w->K == 4 ? strided_input_gradient_4 : strided_input_gradient_5;
+    void (*const gradient)(const float *, i64, float *, i64) = w->K == 4 ? strided_gradient_4 : strided_gradient_5;
+    void (*const pixels)(const float *, i64, float *, i64) = w->K == 4 ? strided_input_gradient_4 : strided_input_gradient_5;
     const struct strided exchanged = strided_shape(w->K, w->O, w->C, w->OH, w->OW);
     struct winograd_place at = {0};
     for (i64 left = images * w->TH * w->TW, T; left; left -= T) {
         T = strided_tiles(w, left);
-        float *V = work, *M = V + strided_floats(w->K, T * w->Cp);
+        const i64 v_step = winograd_step(T, w->Cp), m_step = winograd_step(T, w->Op);
+        float *V = work, *M = V + strided_points(w->K) * v_step;
         struct winograd_place to = at;
         if (weight) strided_strip_input(w, at, T, src, src_image, V);
         for (i64 t = 0; t < T; t++, strided_next(w, &at)) {
             const float *from = grad.at + at.image * grad_image + 4 * at.ty * grad.row + 4 * at.tx * VL;
-            for (i64 o = 0; o < w->Op; o += VL) gradient(from + o / VL * grad.plane, grad.row, M + t * w->Op + o, T * w->Op);
+            for (i64 o = 0; o < w->Op; o += VL) gradient(from + o / VL * grad.plane, grad.row, M + t * w->Op + o, m_step);
         }
         if (weight) {
-            strided_multiply_weight(w, T, V, M, M + strided_floats(w->K, T * w->Op), weight->part);
-            joined_added(weight, strided_runs(w->K, T));
+            strided_multiply_weight(w, T, V, M, M + strided_points(w->K) * m_step, weight->part);
+            joined_added(weight, 1);
         }
         if (!dX) continue;
         strided_multiply(&exchanged, T, U, M, V);
         for (i64 t = 0; t < T; t++, strided_next(w, &to)) {
             float *out = dX + to.image * src_image + 8 * to.ty * src.row + 8 * to.tx * VL;
-            for (i64 c = 0; c < w->Cp; c += VL) pixels(V + t * w->Cp + c, T * w->Cp, out + c / VL * src.plane, src.row);
+            for (i64 c = 0; c < w->Cp; c += VL) pixels(V + t * w->Cp + c, v_step, out + c / VL * src.plane, src.row);
         }
     }
 }
