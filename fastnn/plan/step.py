@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -30,12 +30,12 @@ from fastnn.plan.region_stage import supported_regions
 from fastnn.plan.release import note_plan, trim_memory
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED, Make, Unsteady, check_again, first_graph, steady_graph
-from fastnn.plan.stepping import Stepping, scale_of, update
+from fastnn.plan.stepping import Reduce, Stepping, scale_of, update
 from fastnn.plan.structure import Structure
 from fastnn.plan.trace import Around, Graph, HasHooks, trace
 from fastnn.plan.update import Updates
 from fastnn.tables import Text
-from fastnn.tensors import Array, Tensor
+from fastnn.tensors import Array
 from fastnn.trees import ARRAY, Nesting, flatten, map_arrays, unflatten
 from fastnn.versions import wrote
 
@@ -48,20 +48,6 @@ NOTHING_TO_TRAIN = (
 MOST_SHAPES = 8  # executions kept; the one that was not used for longest goes
 MOST_IMAGES = 256  # that are predicted at a time
 MOST_COMPARED = 4  # changes of a model after each of which it is traced twice
-
-
-class Reduce(Protocol):
-    """How the processes that share a batch meet in a step."""
-
-    @property
-    def updates(self) -> bool:
-        """Whether the call makes the optimiser's step, too."""
-
-    def place(self, p: Tensor) -> Array | None:
-        """Where the gradient of this parameter shall be written; None: anywhere."""
-
-    def __call__(self, gradients: Sequence[tuple[Tensor, Array]], loss: float) -> float:
-        """Makes the gradients their means over processes, or the step by these; returns the mean loss."""
 
 
 class Plan:
@@ -423,11 +409,10 @@ class Step(Plan):
         if self.optimizer is None:
             return
         held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        used = [leaf for leaf in graph.leaves if id(leaf.tensor) in held]
+        used = {id(leaf) for leaf in graph.leaves if id(leaf.tensor) in held}
         if not used:
             raise ArgumentError("compile: expected an optimiser of this model's parameters, got one that holds none")
-        reached = graph.reached_by_gradients()
-        if not any(id(leaf) in reached for leaf in used):
+        if used.isdisjoint(graph.reached_by_gradients()):
             raise ArgumentError(NOTHING_TO_TRAIN)
 
     def run_epoch(

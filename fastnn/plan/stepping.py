@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -24,9 +25,23 @@ from fastnn.versions import Writer
 if TYPE_CHECKING:
     from fastnn.plan.step import Step
 
-__all__ = ["Stepping", "scale_of", "update"]
+__all__ = ["Reduce", "Stepping", "scale_of", "update"]
 
 VERY_LONG = 1 << 20  # numbers in a batch: with more, all updates come last, so that Ctrl-C can end the step before them
+
+
+class Reduce(Protocol):
+    """How the processes that share a batch meet in a step."""
+
+    @property
+    def updates(self) -> bool:
+        """Whether the call makes the optimiser's step, too."""
+
+    def place(self, p: Tensor) -> Array | None:
+        """Where the gradient of this parameter shall be written; None: anywhere."""
+
+    def __call__(self, gradients: Sequence[tuple[Tensor, Array]], loss: float) -> float:
+        """Makes the gradients their means over processes, or the step by these; returns the mean loss."""
 
 
 class Stepping:

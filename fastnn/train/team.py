@@ -19,7 +19,8 @@ from fastnn.errors import ArgumentError
 from fastnn.interrupts import Interrupts
 from fastnn.nn import Module
 from fastnn.plan.fewest import fewest_in_training
-from fastnn.plan.step import NOTHING_TO_TRAIN, Reduce
+from fastnn.plan.step import NOTHING_TO_TRAIN
+from fastnn.plan.stepping import Reduce
 
 from .callbacks import Callback, Training
 from .conditions import fingerprint
