@@ -24,12 +24,13 @@ MODULES = [
     "fastnn.nn.utils.rnn", "fastnn.init",
     "fastnn.nn.averaging", "fastnn.optim", "fastnn.optim.lr_scheduler", "fastnn.optim.swa_utils", "fastnn.train",
     "fastnn.distributed",
-    "fastnn.data", "fastnn.utils", "fastnn.utils.checkpoint",
+    "fastnn.data", "fastnn.utils", "fastnn.utils.checkpoint", "fastnn.utils.tensorboard",
     "fastnn.utils.data", "fastnn.recipes", "fastnn.insight", "fastnn.landscape",
     "fastnn.interop", "fastnn.onnx", "fastnn.sklearn", "fastnn.plan", "fastnn.metrics", "fastnn.weights",
     "fastnn.autograd",
     "fastnn.autograd.functional", "fastnn.func", "fastnn.linalg", "fastnn.special", "fastnn.distributions",
     "fastnn.distributions.constraints", "fastnn.distributions.transforms", "fastnn.ops", "fastnn.random",
+    "fastnn.special", "fastnn.jit", "fastnn.compiler", "fastnn.hub", "fastnn.multiprocessing",
     "fastnn.errors", "fastnn.backends", "fastnn.accelerator", "fastnn.amp", "fastnn.cuda", "fastnn.cuda.amp", "fastnn",
 ]  # fmt: skip
 # Links out of this folder lead somewhere on the repository's pages only; the site names the file.

@@ -48,6 +48,7 @@ __all__ = [
     "backends",
     "compare_optimizers",
     "compile",
+    "compiler",
     "cuda",
     "data",
     "device",
@@ -66,6 +67,7 @@ __all__ = [
     "gradcheck",
     "gradgradcheck",
     "graph",
+    "hub",
     "inference_mode",
     "init",
     "initial_seed",
@@ -73,11 +75,13 @@ __all__ = [
     "interop",
     "is_grad_enabled",
     "is_inference_mode_enabled",
+    "jit",
     "landscape",
     "linalg",
     "load",
     "load_run",
     "manual_seed",
+    "multiprocessing",
     "nn",
     "no_grad",
     "numeric_gradient",
@@ -113,7 +117,7 @@ _SETTINGS = (
     "get_default_device", "get_rng_state", "iinfo", "inf", "is_autocast_enabled", "is_tensor", "nan", "pi",
     "preserve_format",
     "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
-    "set_printoptions", "set_rng_state", "use_deterministic_algorithms",
+    "set_printoptions", "set_rng_state", "use_deterministic_algorithms", "version",
 )  # fmt: skip
 __all__ += _SETTINGS
 
@@ -148,9 +152,9 @@ _ON_FIRST_USE = {
 }
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (
-    "accelerator", "amp", "autograd", "cuda", "data", "distributed", "distributions", "func", "insight", "interop",
-    "linalg", "metrics", "plan", "recipes", "special", "train", "utils",
-    "weights",
+    "accelerator", "amp", "autograd", "compiler", "cuda", "data", "distributed", "distributions", "func", "hub",
+    "insight", "interop", "jit", "linalg", "metrics", "multiprocessing", "plan", "recipes", "special", "train",
+    "utils", "weights",
 )  # fmt: skip
 
 

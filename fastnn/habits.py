@@ -15,7 +15,6 @@ _OPTIMISERS = "fnn.optim has SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adagrad, Ad
 
 HINTS = {
     "fastnn.autograd": {"profiler": "model.describe() of a compiled step tells where the time goes"},
-    "fastnn.utils": {"tensorboard": "history.json holds what fit has seen; History.plot draws it"},
     "fastnn.optim": {
         **dict.fromkeys(("SparseAdam", "Adafactor", "Muon"), _OPTIMISERS),
     },

@@ -206,9 +206,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     1.4142135623730951
     """
     gains = {
-        "linear": 1.0,
-        "conv1d": 1.0,
-        "conv2d": 1.0,
+        **dict.fromkeys(("linear", *(f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3))), 1.0),
         "sigmoid": 1.0,
         "tanh": 5.0 / 3,
         "relu": math.sqrt(2.0),
@@ -263,5 +261,21 @@ def _array(tensor: Any) -> np.ndarray[Any, Any]:
     return array
 
 
+def _calculate_fan_in_and_fan_out(tensor: Any) -> tuple[int, int]:
+    """`fans` by the name that layers of one's own call it by."""
+    return fans(_array(tensor))
+
+
+def _calculate_correct_fan(tensor: Any, mode: str) -> int:
+    """One of `fans`, by the name that layers of one's own call it by."""
+    return _fan(_array(tensor), mode.lower() if isinstance(mode, str) else mode)
+
+
+# PyTorch's names of before 2018, without the underscore.
+_OLD = frozenset(name[:-1] for name in __all__ if name.endswith("_")) - {"ones", "trunc_normal", "zeros"}
+
+
 def __getattr__(name: str) -> Any:
+    if name in _OLD:
+        return globals()[f"{name}_"]
     raise no_such_name("fastnn.nn.init", name)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -35,7 +37,7 @@ _MAPPINGS: dict[str, Any] = {"dict": dict, "ordered": OrderedDict}
 _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # which JSON does not have
 
 
-def save(obj: Any, f: str | os.PathLike[str], *_: Any, **__: Any) -> None:
+def save(obj: Any, f: str | os.PathLike[str] | IO[bytes], *_: Any, **__: Any) -> None:
     """Writes `obj` to the file `f`, for `load`; whatever was there stays until the new file is complete.
 
     Args:
@@ -44,7 +46,8 @@ def save(obj: Any, f: str | os.PathLike[str], *_: Any, **__: Any) -> None:
             None and booleans, in dicts, OrderedDicts, lists and tuples of any depth up to 64, among them models: a
             state dict, an optimiser's, or ``{"model": ..., "optimizer": ..., "epoch": 3}``. An array that occurs twice
             is written once.
-        f: the path; any ending will do. PyTorch's other arguments are taken and ignored.
+        f: the path; any ending will do. Or an open file, ``open(path, "wb")``, io.BytesIO(): it is written to where it
+            stands. PyTorch's other arguments are taken and ignored.
 
     Raises ArgumentError for other objects, such as functions among a module's attributes, and for layers with
     parametrizations; DTypeError for arrays that safetensors has no type for. Hooks of modules are left out.
@@ -59,22 +62,29 @@ def save(obj: Any, f: str | os.PathLike[str], *_: Any, **__: Any) -> None:
     >>> run["epoch"], list(run["model"]), again
     (3, ['weight', 'bias'], Linear(in_features=3, out_features=2, bias=True))
     """
-    if not isinstance(f, (str, os.PathLike)):
-        raise ArgumentError(f"save: expected a path, got {type(f).__name__}")
+    if not isinstance(f, (str, os.PathLike)) and not hasattr(f, "write"):
+        raise ArgumentError(f"save: expected a path or an open file, got {type(f).__name__}")
     writer = _Writer()
     described = writer.describe(obj, (), 0)
-    weights.save(writer.arrays, f, note=json.dumps({"format": f"{NAME}{FORMAT}", "value": described}, allow_nan=False))
+    note = json.dumps({"format": f"{NAME}{FORMAT}", "value": described}, allow_nan=False)
+    if isinstance(f, (str, os.PathLike)):
+        return weights.save(writer.arrays, f, note=note)
+    try:
+        f.write(weights.content_of(writer.arrays, note))
+    except TypeError:
+        raise ArgumentError('save: expected a file that is open for bytes, mode "wb", got one for text') from None
 
 
 def load(
-    f: str | os.PathLike[str],
+    f: str | os.PathLike[str] | IO[bytes],
     map_location: Any = None,
     *_: Any,
     weights_only: bool | None = None,
     classes: type | Iterable[type] = (),
     **__: Any,
 ) -> Any:
-    """Returns what `save` wrote to the file `f`; of another safetensors file the names with their arrays.
+    """Returns what `save` wrote to the file `f`; of another safetensors file the names with their arrays. An open file
+    is read from where it stands to its end.
 
     Arrays come back as arrays, tensors as tensors that ask for no gradient. `map_location`, `weights_only` and
     PyTorch's other arguments are taken and ignored: there is one device, and nothing in a file is executed. A model
@@ -84,6 +94,11 @@ def load(
     Raises DataError for a file that is not there, or not whole, or not one of these; ArgumentError for a model of
     classes that are not fastnn's and are not named.
     """
+    if hasattr(f, "read"):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, "stream")
+            copy.write_bytes(_read(f))
+            return load(copy, classes=classes)
     arrays, note = weights.load_with_note(f)
     if note is None or not note.startswith(BEGINNING):  # a note of one's own
         return arrays
@@ -105,6 +120,13 @@ def load(
             ) from None
         expected = f"expected a file that fnn.save wrote, got {path}"
         raise DataError(f"{expected}, whose description is wrong: {error}") from error
+
+
+def _read(stream: IO[bytes]) -> bytes:
+    content = stream.read()
+    if not isinstance(content, bytes):
+        raise ArgumentError('load: expected a file that is open for bytes, mode "rb", got one for text')
+    return content
 
 
 class _Writer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from fastnn import random
 from fastnn.checks import choice, flag, whole
 from fastnn.devices import CPU, cpu_only, device
-from fastnn.dtypes import OF_TENSORS, dtype_of, set_default_dtype
+from fastnn.dtypes import OF_TENSORS, set_default_dtype
 from fastnn.ops.creation import empty, tensor
 from fastnn.tensors import Tensor
 
@@ -18,12 +19,13 @@ __all__ = [
     "get_default_device", "get_rng_state", "iinfo", "inf", "is_autocast_enabled", "is_tensor", "nan", "pi",
     "preserve_format",
     "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
-    "set_printoptions", "set_rng_state", "tensor_type", "use_deterministic_algorithms",
+    "set_printoptions", "set_rng_state", "tensor_type", "use_deterministic_algorithms", "version",
 ]  # fmt: skip
 
 e, inf, nan, pi = np.e, np.inf, np.nan, np.pi
 finfo, iinfo, dtype = np.finfo, np.iinfo, np.dtype
 channels_last, contiguous_format, preserve_format = "channels_last", "contiguous_format", "preserve_format"
+version = SimpleNamespace(cuda=None, hip=None, xpu=None, debug=False, git_version="")
 get_rng_state, set_rng_state = random.get_state, random.set_state
 
 
@@ -95,14 +97,22 @@ def set_num_interop_threads(count: int) -> None:
     """Nothing: operators run one after the other; fnn.set_num_threads says by how many threads each."""
 
 
-def tensor_type(name: str) -> Any:
-    """The maker of tensors by PyTorch's old name: ``fnn.LongTensor([1, 2])``, ``fnn.FloatTensor(2, 3)``."""
+class TensorType(type):
+    """The class of PyTorch's old names of types, ``fnn.FloatTensor``: to call, for isinstance and in annotations."""
 
-    def made(*data: Any) -> Tensor:
+    dtype: np.dtype[Any]
+
+    def __call__(cls, *data: Any) -> Tensor:
         if data and all(isinstance(size, int) for size in data):
-            return empty(*data, dtype=OF_TENSORS[name])
-        return tensor(data[0] if data else [], dtype=dtype_of(name, OF_TENSORS[name]))
+            return empty(*data, dtype=cls.dtype)
+        return tensor(data[0] if data else [], dtype=cls.dtype)
 
-    made.__name__ = made.__qualname__ = name
-    made.__doc__ = f"A tensor of {OF_TENSORS[name]}, of a copy of data, or of sizes: fnn.tensor, fnn.empty."
-    return made
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, Tensor) and instance.dtype == cls.dtype
+
+
+def tensor_type(name: str) -> TensorType:
+    """The maker of tensors by PyTorch's old name: ``fnn.LongTensor([1, 2])``, ``fnn.FloatTensor(2, 3)``."""
+    dtype = OF_TENSORS[name]
+    said = f"A tensor of {dtype}, of a copy of data, or of sizes: fnn.tensor, fnn.empty. All of {dtype} are instances."
+    return TensorType(name, (), {"__doc__": said, "__module__": "fastnn", "dtype": dtype})

@@ -194,7 +194,9 @@ def run_backward(last: Node, start: Array, retain_graph: bool) -> None:
                         versions.wrote(x._grad)
                 else:
                     before = grads.get(x.node.number)
-                    grads[x.node.number] = result if before is None else before + result
+                    grads[x.node.number] = (
+                        result if before is None else np.asarray(before + result)
+                    )  # a scalar's sum, too
         if not retain_graph:
             node.free()
 
@@ -229,7 +231,7 @@ def gradients(last: Node, start: Array) -> tuple[dict[int, Array], dict[int, Arr
         if node.number in nodes:
             for x, result in node_gradients(node, node.ctx, nodes[node.number]):
                 found, key = (leaves, id(x)) if x.node is None else (nodes, x.node.number)
-                found[key] = found[key] + result if key in found else result
+                found[key] = np.asarray(found[key] + result) if key in found else result
     return nodes, leaves
 
 

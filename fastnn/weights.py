@@ -45,6 +45,11 @@ def save(model: Any, path: str | os.PathLike[str], *, note: str | None = None) -
     >>> bool((model.weight.data == other.weight.data).all())
     True
     """
+    write_atomically(path, content_of(model, note))
+
+
+def content_of(model: Any, note: str | None = None) -> bytes:
+    """The bytes of the file that `save` writes; raises what it raises."""
     from safetensors import SafetensorError
     from safetensors.numpy import save as to_bytes
 
@@ -57,11 +62,11 @@ def save(model: Any, path: str | os.PathLike[str], *, note: str | None = None) -
     off_tape = {name: array.detach() if hasattr(array, "detach") else array for name, array in state.items()}
     arrays = {name: np.asarray(as_array(array), order="C") for name, array in off_tape.items()}
     try:
-        content = to_bytes(arrays, metadata=None if note is None else {NOTE: note})
+        content: bytes = to_bytes(arrays, metadata=None if note is None else {NOTE: note})
     except (SafetensorError, ValueError) as error:
         types = ", ".join(sorted({str(array.dtype) for array in arrays.values()}))
         raise DTypeError(f"expected arrays of numbers to save, got {types} ({error})") from error
-    write_atomically(path, content)
+    return content
 
 
 def load(path: str | os.PathLike[str], *, like: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:

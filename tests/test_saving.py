@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -128,7 +129,7 @@ def test_what_cannot_be_saved(value: Any, error: type[Exception], message: str, 
     with pytest.raises(error, match=message):
         fnn.save(value, tmp_path / "x.pt")
     assert fnn.load(tmp_path / "x.pt") == 1  # what was there stays
-    with pytest.raises(ArgumentError, match="expected a path"):
+    with pytest.raises(ArgumentError, match="expected a path or an open file"):
         fnn.save(1, None)  # type: ignore[arg-type]
 
 
@@ -197,3 +198,23 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     for path in (tmp_path / "x.pt", tmp_path / "gone.pt", tmp_path):
         with pytest.raises(DataError):
             fnn.load(path)
+
+
+def test_open_files_are_written_and_read(tmp_path: Path) -> None:
+    state = {"w": fnn.ones(2), "epoch": 3}
+    with open(tmp_path / "state.pt", "wb") as file:
+        fnn.save(state, file)
+    assert fnn.load(tmp_path / "state.pt")["epoch"] == 3
+    with open(tmp_path / "state.pt", "rb") as file:
+        assert fnn.load(file, map_location="cpu", weights_only=True)["w"].tolist() == [1, 1]
+    stream = io.BytesIO()
+    stream.write(b"before")
+    fnn.save(nn.Linear(2, 1), stream)
+    stream.seek(len(b"before"))
+    assert isinstance(fnn.load(stream), nn.Linear)
+    with pytest.raises(DataError, match="expected a whole safetensors file"):
+        fnn.load(io.BytesIO(b"nothing"))
+    with open(tmp_path / "text", "w") as text, pytest.raises(ArgumentError, match=r'save: .* mode "wb"'):
+        fnn.save(state, text)
+    with open(tmp_path / "text") as text, pytest.raises(ArgumentError, match=r'load: .* mode "rb"'):
+        fnn.load(text)

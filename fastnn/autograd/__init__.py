@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from fastnn.autograd import functional
@@ -34,10 +35,27 @@ __all__ = [
 ]
 
 
-def Variable(data: Any, requires_grad: bool = False) -> Tensor:
-    """A tensor, as older PyTorch programs name it."""
-    asked = flag("Variable", "requires_grad", requires_grad)
-    return data if isinstance(data, Tensor) and not asked else Tensor(data, asked)
+class _OldTensor(type):
+    def __call__(cls, data: Any, requires_grad: bool = False, volatile: bool = False) -> Tensor:
+        asked = flag("Variable", "requires_grad", requires_grad)
+        return data if isinstance(data, Tensor) and not asked else Tensor(data, asked)
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, Tensor)
+
+
+class Variable(metaclass=_OldTensor):
+    """A tensor, as older PyTorch programs name it: ``Variable(data, requires_grad=False)``; every tensor is one.
+
+    >>> import fastnn as fnn
+    >>> x = fnn.autograd.Variable(fnn.ones(2))
+    >>> x, isinstance(x, fnn.autograd.Variable)
+    (Tensor([1., 1.]), True)
+    """
+
+
+# Where PyTorch has it: ``from fastnn.autograd.variable import Variable``.
+variable = sys.modules[f"{__name__}.variable"] = sys.modules[__name__]
 
 
 def __getattr__(name: str) -> Any:

@@ -71,7 +71,10 @@ def _operator(user: type[Function]) -> type[tensors.Function]:
     """fastnn's own Function, of arrays, for one of tensors."""
 
     def forward(ctx: Context, *arrays: Any, tensors: tuple[bool, ...], layout: Layout) -> Array:
-        given = [Tensor(x) if is_tensor else x for x, is_tensor in zip(arrays, tensors, strict=True)]
+        needed = ctx.needs_input_grad
+        given = [
+            Tensor(x, need) if is_tensor else x for x, is_tensor, need in zip(arrays, tensors, needed, strict=True)
+        ]
         with no_grad():
             if user.setup_context is Function.setup_context:
                 output = user.forward(ctx, *given)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn import init as init
 from fastnn.habits import no_such_name
 from fastnn.nn import functional as functional
+from fastnn.nn import ntuples as ntuples
 from fastnn.nn.module import Module as Module
 from fastnn.nn.module import Parameter as Parameter
 
@@ -50,7 +51,7 @@ _LAYERS = {  # by the file that they are in
     "norm": "BatchNorm1d BatchNorm2d InstanceNorm1d InstanceNorm2d Normalize",
     "pool": "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AvgPool1d AvgPool2d "
     "GlobalAvgPool2d MaxPool1d MaxPool2d",
-    "recurrent": "GRU GRUCell LSTM LSTMCell RNN RNNCell",
+    "recurrent": "GRU GRUCell LSTM LSTMCell RNN RNNBase RNNCell RNNCellBase",
     "resizing": "ChannelShuffle CircularPad1d CircularPad2d ConstantPad1d ConstantPad2d Fold PixelShuffle "
     "PixelUnshuffle ReflectionPad1d ReflectionPad2d ReplicationPad1d ReplicationPad2d Unfold Upsample "
     "UpsamplingBilinear2d UpsamplingNearest2d ZeroPad1d ZeroPad2d",
@@ -62,19 +63,42 @@ _FILES = {name: file for file, names in _LAYERS.items() for name in names.split(
 __all__ = sorted([*_FILES, "Module", "Parameter", "functional", "init", "utils"])
 
 
+# Base classes by the names that PyTorch has for them, for isinstance and for layers of one's own.
+_BASES = {
+    "_AvgPoolNd": "pool",
+    "_BatchNorm": "norm",
+    "_ConvNd": "conv",
+    "_ConvTransposeNd": "conv",
+    "_DropoutNd": "dropout",
+    "_InstanceNorm": "norm",
+    "_Loss": "loss",
+    "_MaxPoolNd": "pool",
+    "_WeightedLoss": "loss",
+}
+
 # Where PyTorch has them: ``from fastnn.nn.parameter import Parameter``, ``fastnn.nn.modules.module.Module``.
-parameter = modules = sys.modules[__name__]
-sys.modules |= {f"{__name__}.parameter": modules, f"{__name__}.modules": modules}
-_MODULES = "activation batchnorm container conv dropout linear loss module normalization pooling rnn sparse"
-sys.modules |= {f"{__name__}.modules.{_name}": modules for _name in _MODULES.split()}
+modules = sys.modules[__name__]
+_PLACES = (
+    "parameter parallel modules modules.activation modules.adaptive modules.batchnorm modules.channelshuffle "
+    "modules.container modules.conv modules.distance modules.dropout modules.flatten modules.fold modules.instancenorm "
+    "modules.lazy modules.linear modules.loss modules.module modules.normalization modules.padding "
+    "modules.pixelshuffle modules.pooling modules.rnn modules.sparse modules.transformer modules.upsampling"
+)
+for _place in _PLACES.split():
+    sys.modules[f"{__name__}.{_place}"] = modules
+    globals().setdefault(_place.rpartition(".")[2], modules)
+sys.modules[f"{__name__}.modules.utils"] = ntuples
 
 
 def __getattr__(name: str) -> Any:
     if name == "utils":
         return import_module("fastnn.nn.utils")
-    if name not in _FILES:
+    if name == "common_types":
+        return import_module("fastnn.nn.common_types")
+    file = _FILES.get(name) or _BASES.get(name)
+    if file is None:
         raise no_such_name("fastnn.nn", name)
-    globals()[name] = value = getattr(import_module(f"fastnn.nn.{_FILES[name]}"), name)
+    globals()[name] = value = getattr(import_module(f"fastnn.nn.{file}"), name)
     return value
 
 

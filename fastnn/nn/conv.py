@@ -18,7 +18,7 @@ from fastnn.tensors import Tensor
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class _Conv(Module):
+class _ConvNd(Module):
     """What all of them share; `dims` counts the dimensions of a kernel."""
 
     dims: int
@@ -110,7 +110,7 @@ class _Conv(Module):
         return ", ".join(parts)
 
 
-class Conv1d(_Conv):
+class Conv1d(_ConvNd):
     """Convolution of sequences: input (N, in_channels, L), output (N, out_channels, OL); all else as Conv2d.
 
     >>> import numpy as np
@@ -122,7 +122,7 @@ class Conv1d(_Conv):
     dims = 1
 
 
-class Conv2d(_Conv):
+class Conv2d(_ConvNd):
     """Convolution (cross-correlation): input (N, in_channels, H, W), output (N, out_channels, OH, OW).
 
     OH = (H + 2·padding - dilation·(kernel_size - 1) - 1) // stride + 1. Sizes are ints or pairs (height, width);
@@ -139,7 +139,7 @@ class Conv2d(_Conv):
     dims = 2
 
 
-class _ConvTranspose(_Conv):
+class _ConvTransposeNd(_ConvNd):
     transposed = True
 
     def __init__(
@@ -183,13 +183,13 @@ class _ConvTranspose(_Conv):
         return tuple(size - n for size, n in zip(wanted, least, strict=True))
 
 
-class ConvTranspose1d(_ConvTranspose):
+class ConvTranspose1d(_ConvTransposeNd):
     """The transpose of Conv1d: input (N, in_channels, L), output (N, out_channels, OL); all else as ConvTranspose2d."""
 
     dims = 1
 
 
-class ConvTranspose2d(_ConvTranspose):
+class ConvTranspose2d(_ConvTransposeNd):
     """The transpose of Conv2d as a linear map: input (N, in_channels, H, W), output (N, out_channels, OH, OW).
 
     OH = (H - 1)·stride - 2·padding + dilation·(kernel_size - 1) + output_padding + 1; `output_padding` is less than

@@ -34,6 +34,9 @@ class Dropout(Module):
         return f"p={self.p}, inplace=True" if self.inplace else f"p={self.p}"
 
 
+_DropoutNd = Dropout  # PyTorch's name of the base of all of them
+
+
 class _DropoutOf(Dropout):
     function: str  # of fastnn.ops
 

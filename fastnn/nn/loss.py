@@ -18,16 +18,32 @@ from fastnn.tensors import Tensor
 
 
 class _Loss(Module):
+    """PyTorch's base of losses, which those of programs inherit from, too."""
+
+    def __init__(self, size_average: None = None, reduce: None = None, reduction: str = "mean") -> None:
+        super().__init__()
+        batchmean = isinstance(reduction, str) and reduction == "batchmean" and isinstance(self, KLDivLoss)
+        check_loss(type(self).__name__, "sum" if batchmean else reduction, size_average, reduce)
+        self.reduction = reduction
+
+
+class _WeightedLoss(_Loss):
+    """PyTorch's base of losses with a weight for each class, a buffer."""
+
+    def __init__(
+        self, weight: Any = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
+    ) -> None:
+        super().__init__(size_average, reduce, reduction)
+        self.register_buffer("weight", weight)
+
+
+class _Function(_Loss):
     """A loss with options, which are attributes; weights are buffers, as in PyTorch."""
 
     function: ClassVar[str]  # the name of the function in fastnn.ops
 
     def __init__(self, reduction: str, size_average: None = None, reduce: None = None, **options: Any) -> None:
-        super().__init__()
-        batchmean = self.function == "kl_div" and isinstance(reduction, str) and reduction == "batchmean"
-        shown = "sum" if batchmean else reduction
-        check_loss(type(self).__name__, shown, size_average, reduce)
-        self.reduction = reduction
+        super().__init__(size_average, reduce, reduction)
         self._options = tuple(options)
         for name, value in options.items():
             if name in ("weight", "pos_weight"):
@@ -47,7 +63,7 @@ class _Loss(Module):
         return loss
 
 
-class CrossEntropyLoss(_Loss):
+class CrossEntropyLoss(_Function):
     """Softmax and negative log-likelihood in one: logits (N, C); target labels (N,) or probabilities (N, C).
 
     `label_smoothing` mixes the target with the uniform distribution (Szegedy et al. 2016), `weight` (C,) says what each
@@ -75,7 +91,7 @@ class CrossEntropyLoss(_Loss):
         number("CrossEntropyLoss", "label_smoothing", label_smoothing, 0, 1)
 
 
-class NLLLoss(_Loss):
+class NLLLoss(_Function):
     """-input[n, target[n]]: input (N, C) are log-probabilities, as LogSoftmax gives them; target labels (N,)."""
 
     function = "nll_loss"
@@ -91,7 +107,7 @@ class NLLLoss(_Loss):
         super().__init__(reduction, size_average, reduce, weight=weight, ignore_index=ignore_index)
 
 
-class BCEWithLogitsLoss(_Loss):
+class BCEWithLogitsLoss(_Function):
     """Sigmoid and binary cross-entropy in one: logits and target (from 0 to 1) of one shape."""
 
     function = "binary_cross_entropy_with_logits"
@@ -107,7 +123,7 @@ class BCEWithLogitsLoss(_Loss):
         super().__init__(reduction, size_average, reduce, weight=weight, pos_weight=pos_weight)
 
 
-class BCELoss(_Loss):
+class BCELoss(_Function):
     """Binary cross-entropy -(t·log p + (1 - t)·log(1 - p)): probabilities p and target t of one shape, from 0 to 1."""
 
     function = "binary_cross_entropy"
@@ -118,7 +134,7 @@ class BCELoss(_Loss):
         super().__init__(reduction, size_average, reduce, weight=weight)
 
 
-class MultiLabelSoftMarginLoss(_Loss):
+class MultiLabelSoftMarginLoss(_Function):
     """BCEWithLogitsLoss, averaged over the classes of each row (N, C)."""
 
     function = "multilabel_soft_margin_loss"
@@ -129,7 +145,7 @@ class MultiLabelSoftMarginLoss(_Loss):
         super().__init__(reduction, size_average, reduce, weight=weight)
 
 
-class _Plain(_Loss):
+class _Plain(_Function):
     """Those without options."""
 
     def __init__(self, size_average: None = None, reduce: None = None, reduction: str = "mean") -> None:
@@ -159,7 +175,7 @@ class SoftMarginLoss(_Plain):
     function = "soft_margin_loss"
 
 
-class SmoothL1Loss(_Loss):
+class SmoothL1Loss(_Function):
     """Squared below `beta`, absolute above."""
 
     function = "smooth_l1_loss"
@@ -170,7 +186,7 @@ class SmoothL1Loss(_Loss):
         super().__init__(reduction, size_average, reduce, beta=beta)
 
 
-class HuberLoss(_Loss):
+class HuberLoss(_Function):
     """SmoothL1Loss times `delta`: squared below delta, of slope delta above."""
 
     function = "huber_loss"
@@ -179,7 +195,7 @@ class HuberLoss(_Loss):
         super().__init__(reduction, delta=delta)
 
 
-class KLDivLoss(_Loss):
+class KLDivLoss(_Function):
     """t·(log t - input), input log-probabilities; reduction "batchmean" gives the divergence."""
 
     function = "kl_div"
@@ -191,7 +207,7 @@ class KLDivLoss(_Loss):
         super().__init__(reduction, size_average, reduce, log_target=log_target)
 
 
-class PoissonNLLLoss(_Loss):
+class PoissonNLLLoss(_Function):
     """exp(input) - target·input: the target counts events."""
 
     function = "poisson_nll_loss"
@@ -208,7 +224,7 @@ class PoissonNLLLoss(_Loss):
         super().__init__(reduction, size_average, reduce, log_input=log_input, full=full, eps=eps)
 
 
-class GaussianNLLLoss(_Loss):
+class GaussianNLLLoss(_Function):
     """(log var + (input - target)²/var)/2, called with input, target and var."""
 
     function = "gaussian_nll_loss"
@@ -217,7 +233,7 @@ class GaussianNLLLoss(_Loss):
         super().__init__(reduction, full=full, eps=eps)
 
 
-class TripletMarginLoss(_Loss):
+class TripletMarginLoss(_Function):
     """max(0, d(anchor, positive) - d(anchor, negative) + margin), called with the three."""
 
     function = "triplet_margin_loss"
@@ -235,7 +251,7 @@ class TripletMarginLoss(_Loss):
         super().__init__(reduction, size_average, reduce, margin=margin, p=p, eps=eps, swap=swap)
 
 
-class _Margin(_Loss):
+class _Margin(_Function):
     """Those with a margin of 0 by default."""
 
     def __init__(
@@ -256,7 +272,7 @@ class CosineEmbeddingLoss(_Margin):
     function = "cosine_embedding_loss"
 
 
-class HingeEmbeddingLoss(_Loss):
+class HingeEmbeddingLoss(_Function):
     """input, or max(0, margin - input) where the target is -1."""
 
     function = "hinge_embedding_loss"
@@ -267,7 +283,7 @@ class HingeEmbeddingLoss(_Loss):
         super().__init__(reduction, size_average, reduce, margin=margin)
 
 
-class MultiLabelMarginLoss(_Loss):
+class MultiLabelMarginLoss(_Function):
     """The hinge loss of several classes at once; see multilabel_margin_loss."""
 
     function = "multilabel_margin_loss"
@@ -276,7 +292,7 @@ class MultiLabelMarginLoss(_Loss):
         super().__init__(reduction, size_average, reduce)
 
 
-class MultiMarginLoss(_Loss):
+class MultiMarginLoss(_Function):
     """The hinge loss of several classes: max(0, margin - x_y + x_c)^p, summed and divided by C."""
 
     function = "multi_margin_loss"
@@ -293,7 +309,7 @@ class MultiMarginLoss(_Loss):
         super().__init__(reduction, size_average, reduce, p=p, margin=margin, weight=weight)
 
 
-class CTCLoss(_Loss):
+class CTCLoss(_Function):
     """-log of the probability that labels come out of a sequence's steps. See `fnn.ops.ctc_loss`.
 
     Called with log_probs (T, N, C), targets, input_lengths and target_lengths.

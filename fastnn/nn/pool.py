@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-class _MaxPool(Module):
+class _MaxPoolNd(Module):
     dims: int
 
     def __init__(
@@ -55,13 +55,13 @@ class _MaxPool(Module):
         return f"{parts}, dilation={self.dilation}, ceil_mode={self.ceil_mode}"
 
 
-class MaxPool1d(_MaxPool):
+class MaxPool1d(_MaxPoolNd):
     """The largest entry of each window: (N, C, L) -> (N, C, OL); all else as MaxPool2d."""
 
     dims = 1
 
 
-class MaxPool2d(_MaxPool):
+class MaxPool2d(_MaxPoolNd):
     """The largest entry of each window; stride defaults to kernel_size, padding is at most half of it.
 
     With `ceil_mode` the last window may reach beyond the padding; `return_indices` gives a pair, maxima and where they
@@ -76,7 +76,7 @@ class MaxPool2d(_MaxPool):
     dims = 2
 
 
-class _AvgPool(Module):
+class _AvgPoolNd(Module):
     dims: int
 
     def __init__(
@@ -104,13 +104,13 @@ class _AvgPool(Module):
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class AvgPool1d(_AvgPool):
+class AvgPool1d(_AvgPoolNd):
     """The mean of each window: (N, C, L) -> (N, C, OL); all else as AvgPool2d, without divisor_override."""
 
     dims = 1
 
 
-class AvgPool2d(_AvgPool):
+class AvgPool2d(_AvgPoolNd):
     """The mean of each window; stride defaults to kernel_size. `count_include_pad=False` leaves the padding out,
     `divisor_override` divides the sums by that number, `ceil_mode` lets the last window reach beyond the padding.
     """

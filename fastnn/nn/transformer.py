@@ -123,7 +123,7 @@ class TransformerEncoder(Module):
         mask_check: bool = True,
     ) -> None:
         super().__init__()
-        self.num_layers = whole("TransformerEncoder", "num_layers", num_layers, 1, MOST_LAYERS)
+        self.num_layers = whole("TransformerEncoder", "num_layers", num_layers, 0, MOST_LAYERS)
         self.layers = ModuleList([copy.deepcopy(encoder_layer) for _ in range(self.num_layers)])
         self.norm = norm
 
@@ -140,7 +140,7 @@ class TransformerDecoder(Module):
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
         super().__init__()
-        self.num_layers = whole("TransformerDecoder", "num_layers", num_layers, 1, MOST_LAYERS)
+        self.num_layers = whole("TransformerDecoder", "num_layers", num_layers, 0, MOST_LAYERS)
         self.layers = ModuleList([copy.deepcopy(decoder_layer) for _ in range(self.num_layers)])
         self.norm = norm
 

@@ -82,21 +82,38 @@ def _array_of(data: Any) -> tuple[Array, bool]:
     if isinstance(data, Tensor):
         return data.detach().data, True
     if isinstance(data, (list, tuple)):
+        if not len(data):
+            return np.empty(0, get_default_dtype()), False
+        if any(issubclass(kind, Tensor) for kind in _kinds(data)):
+            types: set[np.dtype[Any]] = set()
+            entries = as_array(_untaped(data, types))
+            floats = {each for each in types if each.kind == "f"}  # whole numbers do not count beside them
+            return entries.astype(np.result_type(*(floats or types))), True
         first = data
         while isinstance(first, (list, tuple)) and len(first):
             first = first[0]
-        if isinstance(first, Tensor):
-            data = _untaped(data)
-        if isinstance(data, (list, tuple)) and not len(data):
-            return np.empty(0, get_default_dtype()), False
         return as_array(data), hasattr(first, "dtype")
     return as_array(data), hasattr(data, "dtype")
 
 
-def _untaped(data: Any) -> Any:
+def _kinds(data: Any) -> set[type]:
+    """The types of what nested lists hold."""
+    kinds = set(map(type, data))
+    for entry in data if kinds & {list, tuple} else ():
+        if isinstance(entry, (list, tuple)):
+            kinds |= _kinds(entry)
+    return kinds
+
+
+def _untaped(data: Any, types: set[np.dtype[Any]]) -> Any:
+    """Nested lists with arrays in the place of tensors; `types` takes in what their entries would be alone."""
     if isinstance(data, (list, tuple)):
-        return [_untaped(entry) for entry in data]
-    return data.detach().data if isinstance(data, Tensor) else data
+        return [_untaped(entry, types) for entry in data]
+    if isinstance(data, Tensor):
+        types.add(data.dtype)
+        return data.detach().data
+    types.add(get_default_dtype() if type(data) is float else as_array(data).dtype)
+    return data
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:

@@ -7,11 +7,12 @@ All take penalties, too: `l1=`, `l2=` and `penalize_bias=`, see `Optimizer`.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from fastnn.habits import no_such_name
 
-from . import lr_scheduler, swa_utils
+from . import lr_scheduler, moments, swa_utils
 from .adagrad import Adagrad
 from .adam import Adam, AdamW
 from .descent import GradientDescent
@@ -40,6 +41,12 @@ __all__ = [
     "lr_scheduler",
     "swa_utils",
 ]
+
+# Where PyTorch has them: ``from fastnn.optim.adamw import AdamW``.
+adadelta = adamax = asgd = nadam = radam = moments
+adamw = sys.modules[f"{__name__}.adam"]
+sys.modules |= {f"{__name__}.{_place}": moments for _place in ("adadelta", "adamax", "asgd", "nadam", "radam")}
+sys.modules[f"{__name__}.adamw"] = adamw
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Group = dict[str, Any]
 Prepared = tuple[Array, Array, dict[str, Any], Group]
 
+# PyTorch's mark of an option that has no default: an optimiser of one's own has it as its argument's.
+required = type("_RequiredParameter", (), {"__repr__": lambda self: "<required parameter>"})()
+
 _UNUSED = ("capturable", "decoupled_weight_decay", "differentiable", "foreach", "fused")
 
 _NUMBERS: dict[str, Any] = {
@@ -46,6 +49,10 @@ def penalty_gradient(param: Array, group: Mapping[str, Any]) -> Array:
 def is_pair(value: Any) -> bool:
     """Whether it is two numbers."""
     return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value))
+
+
+def _is_named(given: Any) -> bool:
+    return isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str)
 
 
 def loss_of(where: str, loss: Any) -> float:
@@ -134,17 +141,28 @@ class Optimizer:
     def add_param_group(self, param_group: Mapping[str, Any]) -> None:
         """{"params": [...], "lr": ..., ...}; options that are left out take the optimiser's own.
 
-        Raises ArgumentError for what is not a parameter, for one that is in a group already, for unknown options and
-        for values that make no sense.
+        Other entries, such as a name or a factor of one's own, stay in the group, as in PyTorch. Pairs of a name and a
+        parameter, as of `named_parameters()`, leave the names in "param_names".
+
+        Raises ArgumentError for what is not a parameter, for one that is in a group already, for what looks like an
+        option misspelt and for values that make no sense.
+
+        >>> from fastnn import nn, optim
+        >>> opt = optim.SGD([{"params": nn.Linear(2, 1).named_parameters(), "lr_scale": 0.1}], lr=0.5)
+        >>> opt.param_groups[0]["lr_scale"], opt.param_groups[0]["param_names"]
+        (0.1, ['weight', 'bias'])
         """
         if not isinstance(param_group, Mapping) or "params" not in param_group:
             raise ArgumentError(f'{self._name}: expected a group {{"params": [...], ...}}, got {param_group!r}')
         group = param_group
         given = group["params"]
         params = [given] if hasattr(given, "data") else entries(self._name, "params", given)
-        unknown = [key for key in group if key != "params" and key not in self.defaults]
-        if unknown:
-            raise ArgumentError(f"{self._name}: expected options among {list(self.defaults)}, got {unknown}")
+        if params and all(map(_is_named, params)):
+            names, params = map(list, zip(*params, strict=True))
+            group = {**group, "param_names": names}
+        if self.param_groups and ("param_names" in group) != ("param_names" in self.param_groups[0]):
+            raise ArgumentError(f"{self._name}: expected names with the parameters of all groups, or of none")
+        self._check_spelling([key for key in group if key != "params" and key not in self.defaults])
         taken = {id(p) for other in self.param_groups for p in other["params"]}
         for p in params:
             if not isinstance(getattr(p, "data", None), np.ndarray) or not hasattr(p, "grad"):
@@ -157,6 +175,17 @@ class Optimizer:
         if "l1" in group or "l2" in group:
             self._check_penalty([{"params": params, **options}])
         self.param_groups.append({"params": params, **options})
+
+    def _check_spelling(self, others: list[Any]) -> None:
+        if not others:
+            return
+        from difflib import get_close_matches  # takes as long as a tenth of the rest of fastnn
+
+        for key in others:
+            for meant in get_close_matches(str(key), self.defaults, 1, 0.85):
+                raise ArgumentError(
+                    f"{self._name}: expected options among {list(self.defaults)}, got {key!r}: {meant}?"
+                )
 
     def _check(self, options: Mapping[str, Any]) -> None:
         for name in (

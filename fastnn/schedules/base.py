@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-from fastnn.checks import is_number, is_whole, number, plain
+from fastnn.checks import is_number, is_whole, number, plain, whole
 from fastnn.errors import ArgumentError, StateError
 
 __all__ = ["HasGroups", "LRScheduler", "checked", "described", "each_group", "load", "own_rate", "set_rate"]
@@ -19,23 +19,31 @@ class LRScheduler:
     """What the schedules by formula share. A subclass defines `rate(base_lr, i)`, group i's rate at last_epoch, or, as
     in PyTorch, `get_lr()`, the rates of all groups; a rate that is changed by hand then counts where get_lr reads it.
 
-    `base_lrs` are the rates to start from; None: those that the user set last.
+    `base_lrs` are the rates to start from; None: those that the user set last. With `last_epoch` of 0 or more a
+    schedule goes on after that epoch, for an optimiser whose groups know the rates that they began with, "initial_lr".
     """
 
     follows_user: ClassVar[bool] = True  # False: a rate changed by hand lasts until the next step, as in PyTorch
+    keeps_rate: ClassVar[bool] = False  # True: the rate of an optimiser that was loaded is that after last_epoch
+    floor: float = 0.0  # what a rate that is changed by hand is the distance from
     per: ClassVar[str] = "epoch"  # step() is called after each "batch" or "epoch"; "metric": with a metric, each epoch
 
     def __init__(self, optimizer: HasGroups, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None) -> None:
-        if not is_whole(last_epoch, -1, -1):
+        name = type(self).__name__
+        self.optimizer, self.last_epoch = checked(name, optimizer), whole(name, "last_epoch", last_epoch, -1)
+        groups = optimizer.param_groups
+        if last_epoch >= 0 and not all("initial_lr" in group for group in groups):
             raise ArgumentError(
-                f"{type(self).__name__}: expected last_epoch=-1, got {last_epoch!r}: to go on where a schedule "
-                "stood, use load_state_dict()"
+                f"{name}: expected initial_lr in all groups with last_epoch={last_epoch}: load the state of the "
+                "optimiser that had a schedule first, or leave last_epoch out and load the schedule's state"
             )
-        self.optimizer = checked(type(self).__name__, optimizer)
-        own = [own_rate(group) for group in optimizer.param_groups]
-        self.base_lrs = own if base_lrs is None else each_group(type(self).__name__, "base_lrs", base_lrs, len(own))
+        own = [float(group["initial_lr"]) if last_epoch >= 0 else own_rate(group) for group in groups]
+        self.base_lrs = own if base_lrs is None else each_group(name, "base_lrs", base_lrs, len(own))
         self.factors = [1.0] * len(own)  # by which the user has changed the rates since
-        self.last_epoch = 0
+        self.last_epoch += self.keeps_rate
+        if last_epoch >= 0 and self._has_factors:
+            self.factors = [self._factor_of(group["lr"], i) for i, group in enumerate(groups)]
+        self.last_epoch = last_epoch + 1
         self._apply()
 
     def rate(self, base_lr: float, i: int) -> float:
@@ -43,12 +51,20 @@ class LRScheduler:
 
     def get_lr(self) -> list[float]:
         """The groups' rates at last_epoch."""
-        return [self.factors[i] * self.rate(base_lr, i) for i, base_lr in enumerate(self.base_lrs)]
+        rates = [self.rate(base_lr, i) for i, base_lr in enumerate(self.base_lrs)]
+        return [
+            rate if factor == 1 else self.floor + factor * (rate - self.floor)
+            for factor, rate in zip(self.factors, rates, strict=True)
+        ]
 
-    def step(self) -> None:
-        """Go on to the next t; after `optimizer.step()`."""
-        self._follow_user()
-        self.last_epoch += 1
+    def step(self, epoch: float | None = None) -> None:
+        """Go on to the next t, after `optimizer.step()`; or to t = `epoch`, at the rates of the formula alone."""
+        if epoch is None:
+            self._follow_user()
+            self.last_epoch += 1
+        else:
+            self.last_epoch = number(type(self).__name__, "epoch", epoch, 0)  # type: ignore[assignment]
+            self.factors = [1.0] * len(self.factors)
         self._apply()
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -60,15 +76,22 @@ class LRScheduler:
             )
         return groups
 
+    @property
+    def _has_factors(self) -> bool:
+        return self.follows_user and type(self).get_lr is LRScheduler.get_lr
+
+    def _factor_of(self, lr: float, i: int) -> float:
+        """By what group i's rate has been changed, if it is `lr` now."""
+        planned = self.rate(self.base_lrs[i], i) - self.floor
+        return (lr - self.floor) / planned if planned else self.factors[i]
+
     def _follow_user(self) -> None:
         """Multiply what follows by the change where a rate is no longer the one that was scheduled."""
-        if not self.follows_user or type(self).get_lr is not LRScheduler.get_lr:
+        if not self._has_factors:
             return
         for i, group in enumerate(self._groups()):
             if group["lr"] != group.get("scheduled_lr", group["lr"]):
-                planned = self.rate(self.base_lrs[i], i)
-                if planned:
-                    self.factors[i] = group["lr"] / planned
+                self.factors[i] = self._factor_of(group["lr"], i)
                 set_rate(group, own_rate(group))
 
     def _apply(self) -> None:

@@ -105,12 +105,6 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         self.eta_min = number("CosineAnnealingWarmRestarts", "eta_min", eta_min, 0)
         super().__init__(optimizer, last_epoch)
 
-    def step(self, epoch: float | None = None) -> None:
-        if epoch is None:
-            return super().step()
-        self.last_epoch = number("CosineAnnealingWarmRestarts", "epoch", epoch, 0)  # type: ignore[assignment]
-        self._apply()
-
     def rate(self, base_lr: float, i: int) -> float:
         at, period = self.last_epoch, self.T_0
         if self.T_mult == 1:

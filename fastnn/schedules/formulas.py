@@ -82,6 +82,8 @@ class ConstantLR(LRScheduler):
 class LinearLR(LRScheduler):
     """lr₀ times what goes from `start_factor` to `end_factor` in `total_iters` steps: a warm-up."""
 
+    keeps_rate = True
+
     def __init__(
         self,
         optimizer: HasGroups,
@@ -103,6 +105,8 @@ class LinearLR(LRScheduler):
 class PolynomialLR(LRScheduler):
     """lr₀ · (1 - t / total_iters)^power, 0 from total_iters on."""
 
+    keeps_rate = True
+
     def __init__(self, optimizer: HasGroups, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1) -> None:
         self.total_iters = whole("PolynomialLR", "total_iters", total_iters, 1)
         self.power = number("PolynomialLR", "power", power, 0)
@@ -115,6 +119,8 @@ class PolynomialLR(LRScheduler):
 class ExponentialLR(LRScheduler):
     """lr₀ · gamma^t."""
 
+    keeps_rate = True
+
     def __init__(self, optimizer: HasGroups, gamma: float, last_epoch: int = -1) -> None:
         self.gamma = number("ExponentialLR", "gamma", gamma, 0)
         super().__init__(optimizer, last_epoch)
@@ -126,9 +132,11 @@ class ExponentialLR(LRScheduler):
 class CosineAnnealingLR(LRScheduler):
     """eta_min + (lr₀ - eta_min)·(1 + cos(π·t / T_max)) / 2 (Loshchilov and Hutter 2017, without the restarts)."""
 
+    keeps_rate = True
+
     def __init__(self, optimizer: HasGroups, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         self.T_max = whole("CosineAnnealingLR", "T_max", T_max, 1)
-        self.eta_min = number("CosineAnnealingLR", "eta_min", eta_min, 0)
+        self.eta_min = self.floor = number("CosineAnnealingLR", "eta_min", eta_min, 0)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base_lr: float, i: int) -> float:
@@ -165,6 +173,8 @@ class LambdaLR(LRScheduler):
 
 class MultiplicativeLR(LambdaLR):
     """lr₀ · lr_lambda(1) · lr_lambda(2) · ... · lr_lambda(t); one function, or one for each group."""
+
+    keeps_rate = follows_user = True
 
     def rate(self, base_lr: float, i: int) -> float:
         return base_lr * math.prod(self._factor(i, t) for t in range(1, self.last_epoch + 1))

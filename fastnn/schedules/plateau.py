@@ -50,13 +50,13 @@ class ReduceLROnPlateau:
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
 
-    def step(self, metrics: Any) -> None:
-        """Look at the metric, a number, and reduce the rates if it is time."""
+    def step(self, metrics: Any, epoch: int | None = None) -> None:
+        """Look at the metric, a number, and reduce the rates if it is time. `epoch` says the number of the epoch."""
         try:
             metric = float(metrics)
         except (TypeError, ValueError):
             raise ArgumentError(f"ReduceLROnPlateau.step: expected a number, got {shown(metrics)}") from None
-        self.last_epoch += 1
+        self.last_epoch = self.last_epoch + 1 if epoch is None else whole("ReduceLROnPlateau", "epoch", epoch, 0)
         if self._better(metric):
             self.best, self.num_bad_epochs = metric, 0
         else:

@@ -11,6 +11,7 @@ from typing import Any
 from fastnn.checks import path as path_name
 from fastnn.checks import whole
 from fastnn.errors import StateError, needs
+from fastnn.utils.tensorboard import writer_class
 
 from .callbacks import Callback, Training
 from .history import EpochRecord, History, suffix_of
@@ -97,12 +98,12 @@ class TensorBoard(Callback):
         self._writer: Any = None
 
     def on_train_begin(self, training: Training) -> None:
-        _writer_class()  # noticed before the first epoch
+        writer_class()  # noticed before the first epoch
 
     def on_epoch_begin(self, training: Training) -> None:
         if self._writer is None:
             again = training.epoch if training.history else None
-            self._writer = _writer_class()(self.folder, purge_step=again, filename_suffix=f".{training.epoch}")
+            self._writer = writer_class()(self.folder, purge_step=again, filename_suffix=f".{training.epoch}")
 
     def on_epoch_end(self, training: Training) -> None:
         for name, value in _values(training.history[-1]).items():
@@ -188,11 +189,3 @@ def _values(record: EpochRecord) -> dict[str, float]:
 def _package(name: str, module: str) -> Any:
     with needs(name, module):
         return import_module(module)
-
-
-def _writer_class() -> Any:
-    with needs("tensorboardX", "tensorboard"):
-        try:
-            return import_module("tensorboardX").SummaryWriter
-        except ImportError:
-            return import_module("torch.utils.tensorboard").SummaryWriter

@@ -221,3 +221,29 @@ def test_new_tensors_are_constants_of_a_compiled_model() -> None:
     plan = fnn.compile(Constants())
     for scale in (1, 2, 3):
         np.testing.assert_allclose(plan(scale * x), Constants()(scale * x).numpy(), rtol=1e-6)
+
+
+def test_lists_of_tensors_and_numbers_have_pytorchs_types() -> None:
+    torch = pytest.importorskip("torch")
+    lists: list[Any] = [
+        lambda t: [t.tensor(1.0), 1.0], lambda t: [t.tensor(1), 1.0], lambda t: [1.0, t.ones((), dtype=t.float64)],
+        lambda t: [t.tensor(1), True], lambda t: [1, t.tensor(2.5)], lambda t: [[1, 2.5], [t.tensor(3), 4]],
+        lambda t: [True, t.tensor(False)], lambda t: (t.tensor(1, dtype=t.int32), t.tensor(2, dtype=t.int32)),
+        lambda t: [0.5, t.ones((), requires_grad=True)],
+    ]  # fmt: skip
+    for made in lists:
+        mine, theirs = fnn.tensor(made(fnn)), torch.tensor(made(torch))
+        assert (str(mine.dtype), mine.tolist()) == (str(theirs.dtype).removeprefix("torch."), theirs.tolist())
+
+
+def test_gradients_of_numbers_meet_in_an_array() -> None:
+    """Two gradients of a tensor without dimensions: NumPy's sum of them is no array, which kernels refuse."""
+    torch = pytest.importorskip("torch")
+    for name in ("sigmoid", "tanh", "relu", "exp", "log1p"):
+        found = {}
+        for library in (torch, fnn):
+            x = library.tensor([0.3, 2.0], requires_grad=True)
+            y = getattr(library, name)(x[0])
+            (y * y.exp() + y).backward()
+            found[library] = [float(entry) for entry in x.grad]
+        assert found[fnn] == pytest.approx(found[torch], rel=1e-6)

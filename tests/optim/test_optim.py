@@ -166,7 +166,10 @@ W = parameter(1.0)
         (lambda: optim.SGD([np.zeros(1)]), "expected parameters, got ndarray"),
         (lambda: optim.SGD(["0.weight"]), "expected parameters, got str"),
         (lambda: optim.SGD([{"parameters": [W]}]), r'expected a group \{"params"'),
-        (lambda: optim.SGD([{"params": [W], "betas": 1}]), r"expected options among .* got \['betas'\]"),
+        (
+            lambda: optim.SGD([{"params": [W], "momentums": 1}]),
+            r"expected options among .* got 'momentums': momentum\?",
+        ),
         (lambda: optim.SGD([W], lr=-0.1), "SGD: expected lr of at least 0, got -0.1"),
         (lambda: optim.SGD([W], lr="0.1"), "expected lr of at least 0, got '0.1'"),
         (lambda: optim.SGD(nn.Linear(1, 1)), r"expected parameters, got Linear: pass .parameters\(\)"),

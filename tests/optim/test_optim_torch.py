@@ -234,3 +234,24 @@ def test_lbfgs_maximizes_with_a_penalty() -> None:
 def test_errors(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call(nn.Parameter([1.0]))
+
+
+def test_groups_keep_what_else_they_are_given() -> None:
+    """A name, a factor, and the names of parameters: in state dicts and through schedules, as PyTorch has them."""
+    torch = pytest.importorskip("torch")
+    kept = {}
+    for library in (torch, fnn):
+        layer = library.nn.Linear(2, 1)
+        rates = [{"params": [layer.weight], "lr_mult": 0.5, "name": "body"}, {"params": [layer.bias], "name": "head"}]
+        opt = library.optim.SGD(rates, lr=0.1)
+        library.optim.lr_scheduler.StepLR(opt, 1, 0.5)
+        opt.load_state_dict(opt.state_dict())
+        named = library.optim.Adam(layer.named_parameters(), lr=0.1)
+        named.add_param_group({"params": [("extra", library.nn.Parameter(library.zeros(1)))]})
+        with pytest.raises((ValueError, fnn.errors.ArgumentError), match="names"):
+            named.add_param_group({"params": [library.nn.Parameter(library.zeros(1))]})
+        groups = [*opt.state_dict()["param_groups"], *named.state_dict()["param_groups"]]
+        kept[library] = [
+            {k: g.get(k) for k in ("name", "lr_mult", "initial_lr", "param_names", "params")} for g in groups
+        ]
+    assert kept[torch] == kept[fnn]

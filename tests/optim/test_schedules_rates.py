@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, StateError
 from fastnn.optim import lr_scheduler
@@ -184,3 +186,54 @@ def test_fit_trains_at_the_rate_that_was_set_last() -> None:
     opt.param_groups[0]["lr"] = 0.05
     history = fit(model, data, optimizer=opt, scheduler=lr_scheduler.StepLR(opt, 1), epochs=2, verbose=False)
     np.testing.assert_allclose(history["lr"], [0.05, 0.005], rtol=1e-12)
+
+
+FORMULAS: dict[str, Any] = {
+    "StepLR": (2, 0.5), "MultiStepLR": ([1, 4], 0.1), "ExponentialLR": (0.8,), "CosineAnnealingLR": (11, 0.01),
+    "LambdaLR": (lambda t: 1 / (1 + t),), "LinearLR": (0.2, 1.0, 5), "ConstantLR": (0.5, 3), "PolynomialLR": (6, 2.0),
+    "MultiplicativeLR": (lambda t: 0.9,), "CyclicLR": (0.1, 0.4, 3), "CosineAnnealingWarmRestarts": (3, 2),
+    "OneCycleLR": (0.5, 12),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_schedules_go_on_and_step_to_an_epoch_as_pytorchs(name: str) -> None:
+    """last_epoch= with an optimiser that was loaded, or whose groups say initial_lr; step(epoch)."""
+    torch = pytest.importorskip("torch")
+    rates: dict[Any, list[float]] = {}
+    for library in (torch, fnn):
+        schedules, found = library.optim.lr_scheduler, rates.setdefault(library, [])
+
+        def made(groups: Any, library: Any = library) -> Any:
+            return library.optim.SGD(groups, lr=0.3, momentum=0.9)
+
+        def parameter(library: Any = library) -> Any:
+            return library.nn.Parameter(library.zeros(1))
+
+        def walk(schedule: Any, *epochs: float, found: list[float] = found) -> None:
+            for at in epochs:
+                schedule.optimizer.step()
+                schedule.step(*([at] if at else []))
+                found += schedule.get_last_lr()
+
+        first = made([parameter()])
+        schedule = getattr(schedules, name)(first, *FORMULAS[name])
+        walk(schedule, 0, 0, 0)
+        again = made([parameter()])
+        again.load_state_dict(first.state_dict())
+        schedule = getattr(schedules, name)(again, *FORMULAS[name], last_epoch=3)
+        found += [*schedule.get_last_lr(), schedule.last_epoch]
+        walk(schedule, 0, 0)
+        again.param_groups[0]["lr"] *= 0.7
+        walk(schedule, 0, 0)
+        if name != "MultiplicativeLR":  # which has no formula there
+            walk(schedule, 9, 4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch calls step(epoch) old
+            fresh = made([{"params": [parameter()], "initial_lr": 0.2, "lr": 0.1, "max_lr": 0.5, "min_lr": 0.1,
+                           "base_momentum": 0.85, "max_momentum": 0.95}])  # fmt: skip
+            if name != "OneCycleLR":  # which reads more of the group there
+                walk(getattr(schedules, name)(fresh, *FORMULAS[name], last_epoch=1), 0, 0)
+        with pytest.raises((KeyError, ArgumentError), match="initial_lr"):
+            getattr(schedules, name)(made([parameter()]), *FORMULAS[name], last_epoch=1)
+    assert rates[fnn] == pytest.approx(rates[torch], rel=1e-9)

@@ -266,7 +266,7 @@ OPTIMISERS: Calls = {
     "nesterov": lambda _: sgd(nesterov=True),
     "betas": lambda _: optim.Adam([nn.Parameter([1.0])], betas=(0.9, 1.0)),
     "an unknown option": lambda _: optim.Adam([nn.Parameter([1.0])], learning_rate=0.1),
-    "an unknown option of a group": lambda _: optim.SGD([{"params": [nn.Parameter([1.0])], "rate": 1}], lr=0.1),
+    "an option of a group misspelt": lambda _: optim.SGD([{"params": [nn.Parameter([1.0])], "momentums": 1}], lr=0.1),
     "a group without parameters": lambda _: sgd().add_param_group({"lr": 1}),
     "a penalty on biases alone": lambda _: sgd(l2=0.1),
     "a state that is a file": lambda _: sgd().load_state_dict("file"),

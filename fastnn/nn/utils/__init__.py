@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
@@ -23,6 +24,12 @@ __all__ = [
     "parameters_to_vector",
     "vector_to_parameters",
 ]
+
+# Where PyTorch has them: ``from fastnn.nn.utils.clip_grad import clip_grad_norm_``.
+sys.modules |= {
+    f"{__name__}.{_place}": sys.modules[__name__]
+    for _place in ("clip_grad", "convert_parameters", "spectral_norm", "weight_norm")
+}
 
 _OLD = {  # names of PyTorch's older functions in parametrizations
     "remove_spectral_norm": "remove_spectral_norm",
@@ -139,6 +146,10 @@ def _norm(arrays: list[Array], kind: float) -> float:
 def __getattr__(name: str) -> Any:
     if name in ("parametrizations", "parametrize", "prune", "rnn"):
         return import_module(f"fastnn.nn.utils.{name}")
+    if name in ("clip_grad", "convert_parameters"):
+        return sys.modules[__name__]
+    if name == "clip_grad_norm":  # before 2018
+        return clip_grad_norm_
     if name in _OLD:
         return getattr(import_module("fastnn.nn.utils.parametrizations"), _OLD[name])
     raise no_such_name("fastnn.nn.utils", name)

@@ -4,9 +4,21 @@
 """
 
 import sys
+from typing import Any
 
-from .datasets import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset, random_split
-from .loader import DataLoader, default_collate
+from fastnn.habits import no_such_name
+
+from .datasets import (
+    ChainDataset,
+    ConcatDataset,
+    Dataset,
+    IterableDataset,
+    StackDataset,
+    Subset,
+    TensorDataset,
+    random_split,
+)
+from .loader import DataLoader, default_collate, default_convert, get_worker_info
 from .samplers import (
     BatchSampler,
     RandomSampler,
@@ -18,6 +30,7 @@ from .samplers import (
 
 __all__ = [
     "BatchSampler",
+    "ChainDataset",
     "ConcatDataset",
     "DataLoader",
     "Dataset",
@@ -25,14 +38,23 @@ __all__ = [
     "RandomSampler",
     "Sampler",
     "SequentialSampler",
+    "StackDataset",
     "Subset",
     "SubsetRandomSampler",
     "TensorDataset",
     "WeightedRandomSampler",
     "default_collate",
+    "default_convert",
+    "get_worker_info",
     "random_split",
 ]
 
 # Where PyTorch has them: ``from fastnn.utils.data.sampler import Sampler``.
-dataset = dataloader = sampler = sys.modules[__name__]
-sys.modules |= {f"{__name__}.{_name}": sampler for _name in ("dataset", "dataloader", "sampler")}
+_PLACES = ("dataset", "dataloader", "sampler", "distributed", "_utils", "_utils.collate")
+sys.modules |= {f"{__name__}.{_place}": sys.modules[__name__] for _place in _PLACES}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return sys.modules[__name__]
+    raise no_such_name("fastnn.utils.data", name)

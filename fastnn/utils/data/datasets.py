@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -17,7 +17,10 @@ from fastnn.ops.draws import source_of
 from fastnn.random import generator as shared
 from fastnn.tensors import Tensor
 
-__all__ = ["ConcatDataset", "Dataset", "IterableDataset", "Subset", "TensorDataset", "random_split"]
+__all__ = [
+    "ChainDataset", "ConcatDataset", "Dataset", "IterableDataset", "StackDataset", "Subset", "TensorDataset",
+    "random_split",
+]  # fmt: skip
 
 T = TypeVar("T", covariant=True)
 
@@ -37,6 +40,29 @@ class IterableDataset(Dataset[T]):
 
     def __iter__(self) -> Iterator[Any]:
         raise NotImplementedError(f"{type(self).__name__} needs a method __iter__(self)")
+
+    def __add__(self, other: Any) -> ChainDataset[Any]:  # type: ignore[override]  # as in PyTorch
+        return ChainDataset([self, other])
+
+
+class ChainDataset(IterableDataset[T]):
+    """Data sets that are iterated, one after the other; each is begun once the one before it has ended."""
+
+    def __init__(self, datasets: Iterable[Any]) -> None:
+        self.datasets = datasets
+
+    def __iter__(self) -> Iterator[Any]:
+        for each in self.datasets:
+            yield from _iterated(each)
+
+    def __len__(self) -> int:
+        return sum(length("ChainDataset", _iterated(each)) for each in self.datasets)
+
+
+def _iterated(dataset: Any) -> Any:
+    if not isinstance(dataset, IterableDataset):
+        raise ArgumentError(f"ChainDataset: expected data sets that are iterated, got {type(dataset).__name__}")
+    return dataset
 
 
 class TensorDataset(Dataset[tuple[Tensor, ...]]):
@@ -93,6 +119,32 @@ class ConcatDataset(Dataset[T]):
 
     def __len__(self) -> int:
         return self.cumulative_sizes[-1]
+
+
+class StackDataset(Dataset[T]):
+    """Data sets of one length side by side: a sample is a tuple of theirs, or a dict of those of keywords.
+
+    >>> from fastnn.utils.data import StackDataset
+    >>> StackDataset([1, 2], "ab")[1], StackDataset(x=[1, 2], name="ab")[0]
+    ((2, 'b'), {'x': 1, 'name': 'a'})
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if bool(args) == bool(kwargs):
+            raise ArgumentError("StackDataset: expected data sets, either by place or by keyword")
+        self.datasets: tuple[Any, ...] | dict[str, Any] = args or kwargs
+        lengths = {length("StackDataset", each) for each in (args or kwargs.values())}
+        if len(lengths) > 1:
+            raise ArgumentError(f"StackDataset: expected data sets of one length, got {sorted(lengths)}")
+        (self._length,) = lengths
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(self.datasets, dict):
+            return {name: each[index] for name, each in self.datasets.items()}
+        return tuple(each[index] for each in self.datasets)
+
+    def __len__(self) -> int:
+        return self._length
 
 
 def length(where: str, dataset: Any) -> int:

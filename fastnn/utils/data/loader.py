@@ -17,7 +17,7 @@ from fastnn.tensors import Tensor
 from .datasets import IterableDataset, Subset, TensorDataset
 from .samplers import BatchSampler, RandomSampler, SequentialSampler
 
-__all__ = ["DataLoader", "default_collate"]
+__all__ = ["DataLoader", "default_collate", "default_convert", "get_worker_info"]
 
 
 def default_collate(batch: list[Any]) -> Any:
@@ -143,7 +143,7 @@ class DataLoader:
         if self.iterated:
             return self._iterated()
         if self.batch_sampler is None:
-            collate = self.collate_fn or _as_tensors
+            collate = self.collate_fn or default_convert
             assert self.sampler is not None
             return (collate(self.dataset[index]) for index in self.sampler)
         if self.collate_fn is None and (found := _arrays(self.dataset)) is not None:
@@ -159,7 +159,7 @@ class DataLoader:
     def _iterated(self) -> Iterator[Any]:
         samples = iter(self.dataset)
         if self.batch_size is None:
-            yield from map(self.collate_fn or _as_tensors, samples)
+            yield from map(self.collate_fn or default_convert, samples)
             return
         while batch := list(islice(samples, self.batch_size)):
             if len(batch) == self.batch_size or not self.drop_last:
@@ -182,12 +182,24 @@ def _taken(tensors: list[Tensor], batch: list[int], places: np.ndarray[Any, Any]
     return [x[chosen] if x.requires_grad else Tensor(x.data[chosen]) for x in tensors]
 
 
-def _as_tensors(sample: Any) -> Any:
-    """A sample by itself: arrays become tensors, everything else stays."""
-    if isinstance(sample, np.ndarray):
-        return Tensor(sample)
-    if isinstance(sample, Mapping):
-        return {key: _as_tensors(value) for key, value in sample.items()}
-    if isinstance(sample, (tuple, list)) and not hasattr(sample, "_fields"):
-        return type(sample)(map(_as_tensors, sample))
-    return sample
+def default_convert(data: Any) -> Any:
+    """A sample by itself: arrays become tensors, in tuples, lists and dicts, too; everything else stays.
+
+    >>> import numpy as np
+    >>> from fastnn.utils.data import default_convert
+    >>> default_convert({"x": np.arange(2), "name": "two"})
+    {'x': Tensor([0, 1], dtype=int64), 'name': 'two'}
+    """
+    if isinstance(data, (np.ndarray, np.generic)) and data.dtype.kind not in "SUO":
+        return Tensor(data)
+    if isinstance(data, Mapping):
+        return {key: default_convert(value) for key, value in data.items()}
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*map(default_convert, data))
+    if isinstance(data, (tuple, list)):
+        return [*map(default_convert, data)]
+    return data
+
+
+def get_worker_info() -> None:
+    """None, as in PyTorch's main process: samples are made in this one."""
