@@ -2,12 +2,14 @@
 
     mpiexec -n 2 python -m benchmarks.scaling            # steps, latency and bandwidth, and what follows from them
     mpiexec -n 2 python -m benchmarks.scaling --check    # the formula against trainings with injected delays
+    mpiexec -n 2 python -m benchmarks.scaling --train cnn     # trainings of one rank and of all, in turns
 
 A step of N ranks takes step(B/N) + exchange(N): the gradients of a share, with the update, and
 
     exchange(N) = 2 · (N - 1) · (latency + bytes / (N · bandwidth)),
 
-since each rank sends N - 1 pieces of bytes / N, adds what it gets, and sends N - 1 pieces of the mean. Step times are
+since each rank sends N - 1 pieces of bytes / N, adds what it gets, and sends N - 1 pieces of the mean. On one machine
+they lie in common memory, and the exchange that is measured makes the optimiser's step, too. Step times are
 the fastest of some, measured on all ranks at once, at the batch and at its half, and taken to be linear in the share.
 """
 
@@ -24,6 +26,7 @@ import fastnn as fnn
 from fastnn import distributed, recipes
 from fastnn.data import Dataset
 from fastnn.train import team
+from fastnn.train.sharded import exchange_of
 from fastnn.train.steps import make_step
 
 RECIPES = ("linear", "mlp", "lenet5", "cnn", "fast")
@@ -103,24 +106,32 @@ def network_here() -> Network:
     world, seconds, sizes = distributed.world(), [], (1000, 1_000_000)
     for count in sizes:
         parameter = fnn.nn.Parameter(np.zeros(count, np.float32))
-        mean, grad = distributed.Mean(world, [parameter]), np.ones(count, np.float32)
-        seconds.append(best(lambda mean=mean, p=parameter, grad=grad: mean([(p, grad)], 1.0, 0.0)))  # type: ignore[misc]
-        mean.close()
+        exchange = exchange_of(world, [parameter], fnn.optim.SGD([parameter], lr=0.1, momentum=0.9), True)
+        grad = np.ones(count, np.float32) if (placed := exchange.place(parameter)) is None else placed
+        seconds.append(best(lambda exchange=exchange, p=parameter, grad=grad: exchange([(p, grad)], 1.0, 0.0)))  # type: ignore[misc]
+        exchange.close()
     n = world.size
     bandwidth = (sizes[1] - sizes[0]) * 4 * 2 * (n - 1) / n / (seconds[1] - seconds[0])
     return Network(f"this machine, {n} ranks", seconds[0] / (2 * (n - 1)), bandwidth)
 
 
-def delayed(network: Network) -> type[distributed.Mean]:
-    """The exchange, with as much more time as this network would take."""
+def delayed(network: Network) -> Callable[..., Any]:
+    """`exchange_of`, with exchanges that take as much more time as this network would."""
 
-    class Delayed(distributed.Mean):
-        def __call__(self, gradients: Any, *told: Any, **options: Any) -> tuple[float, int]:
-            size = sum(grad.nbytes for _, grad in gradients)
-            time.sleep(network.exchange(size, distributed.size()))
-            return super().__call__(gradients, *told, **options)
+    def made(*args: Any) -> Any:
+        exchange = exchange_of(*args)
 
-    return Delayed
+        class Delayed(type(exchange)):  # type: ignore[misc]
+            def __call__(self, gradients: Any, *told: Any, **options: Any) -> tuple[float, int]:
+                size = sum(grad.nbytes for _, grad in gradients)
+                time.sleep(network.exchange(size, distributed.size()))
+                found: tuple[float, int] = super().__call__(gradients, *told, **options)
+                return found
+
+        exchange.__class__ = Delayed
+        return exchange
+
+    return made
 
 
 class Clock(fnn.train.Callback):
@@ -143,7 +154,7 @@ def check(here: Network) -> None:
         steps = steps_of(name)
         for network in (here, *TYPICAL):
             if network is not here:
-                team.Mean = delayed(network)  # type: ignore[misc]
+                team.exchange_of = delayed(network)  # type: ignore[assignment]
             recipe = recipes.recipe(name, data, batch_size=BATCH)
             model = recipe.build(data)
             clock = Clock()
@@ -158,8 +169,30 @@ def check(here: Network) -> None:
             else:
                 computed = without + network.exchange(steps.size, ranks)
             rows.append(f"| {name} | {network.name} | {1e3 * measured:.1f} | {1e3 * computed:.1f} |")
-        team.Mean = distributed.Mean  # type: ignore[misc]
+        team.exchange_of = exchange_of
     say("\n".join(rows))
+
+
+def train(name: str) -> None:
+    """Print what a step takes of rank 0 by itself and of all ranks, in trainings by turns: least and median."""
+    data, world = samples().subset(slice(0, 100 * 64)), distributed.world()
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for together in 6 * (False, True):
+        world.meet()  # where the others sleep while rank 0 is by itself
+        if together or world.rank == 0:
+            recipe = recipes.recipe(name, data, batch_size=64)
+            model, clock = recipe.build(data), Clock()
+            fnn.fit(
+                model, (data.images, data.labels), loss=recipe.loss(), optimizer=recipe.optimizer(model), batch_size=64,
+                distributed=together, verbose=False, callbacks=[clock],
+            )  # fmt: skip
+            seconds[together] += np.diff(clock.times)[2:].tolist()
+    if world.rank == 0:
+        for what, pick in (("least", np.min), ("median", np.median)):
+            alone, shared = (1e3 * float(pick(seconds[together])) for together in (False, True))
+            say(
+                f"{name}, {what} ms a step: one rank {alone:.2f}, {world.size} ranks {shared:.2f}: {alone / shared:.2f}"
+            )
 
 
 def say(text: str) -> None:
@@ -170,11 +203,15 @@ def say(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="How far each recipe scales over several ranks.")
     parser.add_argument("--check", action="store_true", help="compare the formula with injected delays")
+    parser.add_argument("--train", metavar="RECIPE", help="measure trainings of one rank and of all")
     parser.add_argument("--threads", type=int, default=1, help="of each rank; default 1")
     arguments = parser.parse_args()
     fnn.set_num_threads(arguments.threads)
     if distributed.size() == 1:
         parser.error("start it by mpiexec -n 2 python -m benchmarks.scaling")
+    if arguments.train:
+        train(arguments.train)
+        return
     here = network_here()
     say(f"{here.name}: latency {1e6 * here.latency:.0f} µs, bandwidth {here.bandwidth / 1e9:.2f} GB/s\n")
     if arguments.check:

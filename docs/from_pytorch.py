@@ -32,6 +32,7 @@ PLACES = {
     "torch.optim.lr_scheduler": "fastnn.optim.lr_scheduler",
     "torch.utils.data": "fastnn.utils.data",
     "torch.linalg": "fastnn.linalg",
+    "torch.special": "fastnn.special",
     "torch.distributions": "fastnn.distributions",
     "torch.autograd": "fastnn.autograd",
 }

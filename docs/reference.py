@@ -28,7 +28,7 @@ MODULES = [
     "fastnn.utils.data", "fastnn.recipes", "fastnn.insight", "fastnn.landscape",
     "fastnn.interop", "fastnn.onnx", "fastnn.sklearn", "fastnn.plan", "fastnn.metrics", "fastnn.weights",
     "fastnn.autograd",
-    "fastnn.autograd.functional", "fastnn.func", "fastnn.linalg", "fastnn.distributions",
+    "fastnn.autograd.functional", "fastnn.func", "fastnn.linalg", "fastnn.special", "fastnn.distributions",
     "fastnn.distributions.constraints", "fastnn.distributions.transforms", "fastnn.ops", "fastnn.random",
     "fastnn.special", "fastnn.jit", "fastnn.compiler", "fastnn.hub", "fastnn.multiprocessing",
     "fastnn.errors", "fastnn.backends", "fastnn.accelerator", "fastnn.amp", "fastnn.cuda", "fastnn.cuda.amp", "fastnn",

@@ -153,8 +153,8 @@ _ON_FIRST_USE = {
 _OPERATORS = frozenset([*having("f"), *in_place("f")])
 _MODULES = (
     "accelerator", "amp", "autograd", "compiler", "cuda", "data", "distributed", "distributions", "func", "hub",
-    "insight", "interop", "jit", "linalg", "metrics", "multiprocessing", "plan", "recipes", "special", "train", "utils",
-    "weights",
+    "insight", "interop", "jit", "linalg", "metrics", "multiprocessing", "plan", "recipes", "special", "train",
+    "utils", "weights",
 )  # fmt: skip
 
 

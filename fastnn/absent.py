@@ -20,6 +20,7 @@ NAMES = Path(__file__).parent / "pytorch_names.txt"
 _CPU = "fastnn runs on the CPU alone: leave it out"
 _TYPES = "fastnn computes in float32 and float64"
 _KERNELS = "PyTorch's own kernel behind an operator: use the operator"
+_SPECIAL = "scipy.special computes it on x.detach().numpy(), without a gradient"
 _LINALG = "np.linalg, or scipy.linalg, computes it on x.detach().numpy(), without a gradient"
 _FFT = "there are no complex numbers: np.fft computes on x.detach().numpy(), without a gradient"
 _QUANTISED = "there are no quantised tensors: float32 is the smallest type"
@@ -60,8 +61,7 @@ _GROUPS: list[tuple[str, str]] = [
     (r"Norm|_norm$|norm_", "batch, layer and group norm are there; write others by .mean() and .var()"),
     (r"Loss|_loss|ctc", "write the loss with operators on tensors: gradients come by themselves"),
     (r"LR$|Scheduler|SWA|swa", "optim.lr_scheduler.LambdaLR takes any function of the epoch"),
-    (r"special|erfinv|gamma|bessel|polygamma|zeta|i0|igamma|mvlgamma|sinc|ndtri",
-     "scipy.special computes it on x.detach().numpy(), without a gradient"),
+    (r"special|erfinv|gamma|bessel|polygamma|zeta|i0|igamma|mvlgamma|sinc|ndtri", _SPECIAL),
     (r"hook|register_", "look at outputs where they arise: forward is ordinary Python"),
     (r"[Ss]ampler|[Dd]ataset|[Ll]oader|collate|pipe|functional_datapipe|worker",
      "fnn.data.Batches gives shuffled batches of arrays"),
@@ -114,6 +114,8 @@ def _elsewhere(module: str, name: str) -> str | None:
 
 
 def _by_group(module: str, name: str) -> str:
+    if module == "fastnn.special":
+        return _SPECIAL
     for pattern, said in _GROUPS:
         if re.search(pattern, name):
             return said

@@ -32,6 +32,7 @@ __all__ = ["rank", "size"]
 
 T = TypeVar("T")
 
+SPIN = 1e-4  # seconds in which a rank that waits keeps its core; each pause after that takes some tens of microseconds
 PATIENCE = 2.0  # seconds in which ranks that fail by the same mistake are expected to do so
 _JOB_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")  # what launchers tell each process
 
@@ -123,6 +124,24 @@ class World:
             return [work()]
         return [_result(found) for found in self.comm.allgather(_outcome(work))]
 
+    def meet(self) -> None:
+        """Wait until all ranks have come here, and what they wrote before can be seen.
+
+        One that waits for long sleeps in between: on a busy machine another process takes its core then, and not that
+        of the rank which everybody waits for.
+        """
+        request, end = self.comm.Ibarrier(), time.perf_counter() + SPIN
+        while not request.Test():
+            if time.perf_counter() > end:
+                time.sleep(1e-5)
+
+    def raise_first(self, error: BaseException | None) -> None:
+        """Raise the exception of the first rank that has one, on all."""
+        for found in self.comm.allgather(None if error is None else _sendable(error)):
+            if found is not None:
+                found._all_ranks = True
+                raise found
+
     @contextlib.contextmanager
     def in_step(self) -> Iterator[None]:
         """Context in which ranks fail together or not at all: an exception on some of them ends the whole job."""
@@ -168,6 +187,7 @@ class Mean:
         seconds: spent in exchanges so far, waiting for slower ranks included.
     """
 
+    updates = False  # the optimiser has yet to step by the means
     TOLD = 5  # numbers, float64: weight, loss times weight, which parameters, failure, signal
     MOST_SHARED = 32 << 20  # bytes of memory that all ranks together share: containers have little
     BLOCK = 1 << 14  # numbers added at a time, so that they stay in the cache
@@ -249,6 +269,13 @@ class Mean:
         self.seconds += time.perf_counter() - start
         return sum(losses) / total, int(max(signals))
 
+    def place(self, p: Any) -> Array | None:
+        """Where a step shall write the gradient of this parameter; None: anywhere."""
+        return None
+
+    def complete(self) -> None:
+        """Bring the optimiser's whole state up to date, which it is."""
+
     def fail(self, error: BaseException) -> None:
         """Take part in the exchange that other ranks are in with an exception, which is raised on all."""
         self._told[:] = 0, 0, 0, 1, 0
@@ -266,10 +293,7 @@ class Mean:
         else:
             self._meet()
         if any(told[3] for told in self._heard):
-            for found in self._world.comm.allgather(None if error is None else _sendable(error)):
-                if found is not None:
-                    found._all_ranks = True
-                    raise found
+            self._world.raise_first(error)
 
     def _add(self, factor: float) -> None:
         """This rank's piece: the sum over the ranks, in their order, times `factor`; then all have all pieces."""
@@ -289,7 +313,7 @@ class Mean:
     def _meet(self) -> None:
         """Wait until all ranks have written, and their writes can be seen."""
         self._rows.Sync()
-        self._world.comm.Barrier()
+        self._world.meet()
         self._rows.Sync()
 
 

@@ -1,36 +1,84 @@
-"""PyTorch's torch.special: functions of fastnn's own by the names of this place."""
+"""PyTorch's torch.special: special functions of single entries, most of them operators by another name.
+
+All have derivatives, and theirs; scipy.special has those that are not here.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from fastnn import ops
+from fastnn.checks import whole
 from fastnn.habits import no_such_name
+from fastnn.ops.activations import log_softmax, sigmoid, softmax
+from fastnn.ops.arithmetic import common_type
+from fastnn.ops.common import floating
+from fastnn.ops.elementwise import erf, erfc, exp2, expm1, i0, i1, log1p, logit, round
+from fastnn.ops.gamma import digamma, lgamma
+from fastnn.ops.inverse_erf import erfinv
+from fastnn.ops.joining import where
+from fastnn.ops.logic import eq, lt
+from fastnn.ops.products import logsumexp
+from fastnn.ops.special import sinc, xlogy
 from fastnn.tensors import Tensor
 
-# PyTorch's name here, and that of the operator.
-_SAME = "digamma erf erfc erfinv exp2 expm1 i0 log1p log_softmax logit logsumexp round sinc softmax xlogy"
-_OPERATORS = {
-    **dict(zip(_SAME.split(), _SAME.split(), strict=True)),
-    "expit": "sigmoid",
-    "gammaln": "lgamma",
-    "psi": "digamma",
-}
+__all__ = [
+    "digamma", "entr", "erf", "erfc", "erfinv", "exp2", "expit", "expm1", "gammaln", "i0", "i1", "log1p", "log_softmax",
+    "logit", "logsumexp", "multigammaln", "ndtr", "psi", "round", "sinc", "softmax", "xlog1py", "xlogy",
+]  # fmt: skip
 
-__all__ = sorted([*_OPERATORS, "ndtr"])
+expit, gammaln, psi = sigmoid, lgamma, digamma
 
 
-def ndtr(input: Tensor) -> Tensor:
-    """The standard normal distribution's function, Φ(x) = erfc(-x/√2) / 2.
+def entr(input: Any) -> Tensor:
+    """The summands of an entropy, -x·log(x): 0 at 0, and -inf for what is negative.
 
     >>> import fastnn as fnn
-    >>> fnn.special.ndtr(fnn.zeros(1)).item()
-    0.5
+    >>> fnn.special.entr(fnn.tensor([-1.0, 0.0, 0.5]))
+    Tensor([     -inf, 0.       , 0.3465736])
     """
-    return 0.5 * ops.erfc(-input / 2**0.5)
+    x = floating(input)
+    negative = lt(x, 0)
+    x = where(negative, 1.0, x)
+    return where(negative, -math.inf, xlogy(-x, x))
+
+
+def xlog1py(input: Any, other: Any) -> Tensor:
+    """input · log(1 + other), and 0 where the input is 0, unless other is NaN.
+
+    >>> import fastnn as fnn
+    >>> fnn.special.xlog1py(fnn.tensor([0.0, 2.0]), fnn.tensor([-1.0, 1.0]))
+    Tensor([0.       , 1.3862944])
+    """
+    a, b = common_type((input, other))
+    a, b = floating(a), floating(b)
+    nothing = eq(a, 0) & (lt(b, -1) | eq(b, -1) | eq(b, math.inf))
+    return where(nothing, 0.0, a * log1p(where(nothing, 0.0, b)))
+
+
+def ndtr(input: Any) -> Tensor:
+    """The share of a standard normal variable's values that are less than each entry.
+
+    >>> import fastnn as fnn
+    >>> fnn.special.ndtr(fnn.tensor([-1.0, 0.0]))
+    Tensor([0.15865526, 0.5       ])
+    """
+    return 0.5 * erfc(floating(input) * -math.sqrt(0.5))
+
+
+def multigammaln(input: Any, p: int) -> Tensor:
+    """The logarithm of the gamma function of p dimensions: p(p-1)/4·log π + the sum of lgamma(x - i/2), i < p.
+
+    >>> import fastnn as fnn
+    >>> fnn.special.multigammaln(fnn.tensor([2.0]), 2)
+    Tensor([0.45158267])
+    """
+    x, p = floating(input), whole("multigammaln", "p", p, 1)
+    y = p * (p - 1) / 4 * math.log(math.pi) + lgamma(x)
+    for i in range(1, p):
+        y = y + lgamma(x - i / 2)
+    return y
 
 
 def __getattr__(name: str) -> Any:
-    if name in _OPERATORS:
-        return getattr(ops, _OPERATORS[name])
-    raise no_such_name("fastnn.special", name)
+    raise no_such_name(__name__, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +48,16 @@ __all__ = [
 ]
 
 
+_FLOAT32 = np.dtype(np.float32)
+
+
 def computing_dtype(arrays: Iterable[Any]) -> np.dtype[Any]:
     """The type that an operator computes in: that of its first floating array, float32 where there is none."""
-    return next((a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"), np.dtype(np.float32))
+    for array in arrays:
+        if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+            dtype: np.dtype[Any] = array.dtype
+            return dtype
+    return _FLOAT32
 
 
 class Context:
@@ -255,13 +262,15 @@ def checked(function: type[Function], inputs: tuple[Any, ...], results: Any) -> 
         )
     for x, result in zip(inputs, results, strict=True):
         if result is not None and hasattr(x, "node"):
-            shape = result.shape if hasattr(result, "shape") else np.shape(result)  # np.shape() is slow
+            shape = getattr(result, "shape", None)
+            if shape is None:
+                shape = np.shape(result)
             if shape != x._data.shape:
                 raise ShapeError(f"{function.__name__}.backward: expected a gradient of shape {x.shape}, got {shape}")
     return results
 
 
-def node_gradients(node: Node, ctx: Context | None, grad: Array) -> Iterator[tuple[Tensor, Array]]:
+def node_gradients(node: Node, ctx: Context | None, grad: Array) -> list[tuple[Tensor, Array]]:
     """One node's backward: each tensor that wants a gradient, and that gradient, checked and of the tensor's type.
 
     `ctx` is the node's, or a copy of it that wants fewer gradients.
@@ -269,27 +278,36 @@ def node_gradients(node: Node, ctx: Context | None, grad: Array) -> Iterator[tup
     assert ctx is not None
     if versions.latest > node.number:
         check_unchanged(node, vars(ctx).values())
-    results = checked(node.function, node.inputs, node.function.backward(ctx, grad))
-    for i, (x, needed, result) in enumerate(zip(node.inputs, ctx.needs_input_grad, results, strict=True)):
+    inputs = node.inputs
+    results = checked(node.function, inputs, node.function.backward(ctx, grad))
+    found = []
+    for i, (x, needed, result) in enumerate(zip(inputs, ctx.needs_input_grad, results, strict=True)):
         if needed and result is not None:
             array = np.asarray(result)
             if array.dtype != x._data.dtype:
                 array = array.astype(x._data.dtype)
             elif x.node is None:  # a leaf's .grad is added to in place, so nothing else may share its memory
-                inputs = [each._data if hasattr(each, "node") else each for each in node.inputs]
-                others = (grad, *ctx.saved_tensors, *inputs, *results[:i], *results[i + 1 :])
+                arrays = [each._data if hasattr(each, "node") else each for each in inputs]
+                others = (grad, *ctx.saved_tensors, *arrays, *results[:i], *results[i + 1 :])
                 array = copied(array) if _is_shared(array, others) or not array.flags.writeable else array
-            yield x, array
+            found.append((x, array))
+    return found
 
 
 def _is_shared(array: Array, others: Iterable[Any]) -> bool:
     """Whether others hold some of its memory. What is a view of memory has its owner as base: to compare is quick."""
+    owner = array.base is None
     for other in others:
-        if isinstance(other, np.ndarray) and (
-            other is array or (other.base is array if array.base is None else np.may_share_memory(other, array))
-        ):
+        if other is array or (getattr(other, "base", None) is array if owner else _may_share(other, array)):
             return True
     return False
+
+
+def _may_share(other: Any, array: Array) -> bool:
+    return isinstance(other, np.ndarray) and np.may_share_memory(other, array)
+
+
+_UNCHANGING = frozenset((type(None), bool, int, float, str, type(np.dtype(np.float32)), type(np.dtype(np.float64))))
 
 
 def check_unchanged(node: Node, kept_values: Iterable[Any]) -> None:
@@ -297,6 +315,8 @@ def check_unchanged(node: Node, kept_values: Iterable[Any]) -> None:
     todo: list[Any] = [*kept_values]  # arrays may stand in tuples, lists and dicts
     while todo:
         kept = todo.pop()
+        if type(kept) in _UNCHANGING:
+            continue
         if isinstance(kept, np.ndarray):
             if versions.written_since(kept, node.number):
                 raise GraphError(

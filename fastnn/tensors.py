@@ -14,6 +14,7 @@ from fastnn.devices import CPU, device
 from fastnn.dtypes import get_default_dtype, numeric
 from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
 from fastnn.hooks import Hookable
+from fastnn.recording import state
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
 from fastnn.values import Values, plain
 from fastnn.versions import wrote
@@ -28,7 +29,7 @@ def _as_array(data: Any) -> Array:
     """NumPy's view of `data`: float32 and float64 stay, integers and booleans stay, Python floats become float32."""
     array = as_array(data)
     kind, size = array.dtype.kind, array.dtype.itemsize
-    if kind in "iub":
+    if kind in "iub" or (type(data) is np.ndarray and array.dtype.char in "fd" and array.dtype.isnative):
         return array
     if kind != "f" or size > 8:
         raise DTypeError(f"Tensor: expected float32, float64, integers or booleans, got {array.dtype}")
@@ -142,7 +143,7 @@ class Tensor(Hookable):
         self._requires_grad = False
         if requires_grad:
             self.requires_grad_()
-        if (recorder := tracer()) is not None:
+        if (recorder := state.tracer) is not None:
             recorder.made(self)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ class Tensor(Hookable):
             self._data = self._like("data", value)
 
     def _set_grad(self, value: Any) -> None:
-        if _is_all_of(value, self._grad):
+        if value is not None and _is_all_of(value, self._grad):
             wrote(self._grad)
         else:
             self._grad = None if value is None else self._like("grad", value)
@@ -365,7 +366,7 @@ class Tensor(Hookable):
                     f"backward: expected a scalar, got shape {self.shape}: reduce it with .mean() or .sum(), "
                     "or pass the gradient"
                 )
-            start = np.ones(self.shape, self.dtype)
+            start = np.array(1, self.dtype).reshape(self.shape)
         else:
             given = gradient.numpy() if isinstance(gradient, Tensor) else as_array(gradient)
             numeric("backward", given.dtype)
@@ -459,18 +460,17 @@ class Function:
         """Run forward on the inputs' arrays and, if any of them requires a gradient, record it on the tape."""
         if Values in map(type, inputs):
             inputs = tuple(map(plain, inputs))
-        plan = tracer()
-        if plan is not None:
+        if (plan := state.tracer) is not None:
             return plan.record(cls, inputs, attributes)
+        on_tape = state.recording and cls.differentiable
         arrays = [x._data if isinstance(x, Tensor) else without_subclass(x) for x in inputs]
-        on_tape = recording() and cls.differentiable
-        needs = tuple(on_tape and isinstance(x, Tensor) and x._requires_grad for x in inputs)
+        needs = tuple([on_tape and isinstance(x, Tensor) and x._requires_grad for x in inputs])
         ctx = Context(computing_dtype(arrays), needs, attributes)
         output = Tensor.__new__(Tensor)
         output._data = np.asarray(cls.forward(ctx, *arrays, **attributes))
         output._grad = None
-        output._requires_grad = any(needs)
-        output.node = Node(cls, inputs, attributes, ctx) if output._requires_grad else None
+        output._requires_grad = needed = True in needs
+        output.node = Node(cls, inputs, attributes, ctx) if needed else None
         return output
 
 

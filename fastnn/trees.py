@@ -18,12 +18,16 @@ Nesting = Any  # ARRAY, or (type, keys of a dict or None, structures of the entr
 def is_tree(value: Any) -> bool:
     """Returns whether `value` is a dict, or a tuple or list that holds an array or a tensor at any depth.
 
-    Lists of numbers are arrays.
+    Lists of numbers are arrays; tuples of arrays without dimensions are what models return.
 
     >>> is_tree([np.zeros(3), np.zeros(2)]), is_tree([[1.0, 2.0]]), is_tree(np.zeros(3))
     (True, False, False)
+    >>> is_tree((np.zeros(()), np.zeros(()))), is_tree([np.zeros(()), np.zeros(())])
+    (True, False)
     """
     if isinstance(value, dict):
+        return True
+    if isinstance(value, tuple) and any(type(entry) is np.ndarray for entry in value):
         return True
     return isinstance(value, (tuple, list)) and any(_is_array(entry) or is_tree(entry) for entry in value)
 

@@ -84,6 +84,43 @@ def empty(tuple shape, cnp.dtype dtype not None):
     return array_in(memory, memory.data, shape, dtype)
 
 
+def dtype_of_all(tuple arrays not None):
+    """The type object that all arrays share; None where one has another, or is no array. An absent one (None) has any."""
+    cdef void *found = NULL
+    for each in arrays:
+        if each is None:
+            continue
+        if not cnp.PyArray_Check(each) or found not in (NULL, <void *> cnp.PyArray_DESCR(each)):
+            return None
+        found = <void *> cnp.PyArray_DESCR(each)
+    return None if found == NULL else <object> found
+
+
+def in_place(*arrays):
+    """Whether all are arrays of one type object and one shape that a kernel can write to."""
+    cdef cnp.ndarray first = None, array
+    for each in arrays:
+        if not cnp.PyArray_Check(each):
+            return False
+        array = each
+        if first is None:
+            first = array
+        if (<void *> cnp.PyArray_DESCR(array) != <void *> cnp.PyArray_DESCR(first) or not cnp.PyArray_ISCARRAY(array)
+                or not cnp.PyArray_SAMESHAPE(array, first)):
+            return False
+    return True
+
+
+def contiguous(x):
+    """x where it is an array that is C-contiguous and aligned, else a copy that is (np.ascontiguousarray does not see to the
+    latter); NumPy's sum of two arrays without dimensions is a number, and no array."""
+    if cnp.PyArray_Check(x) and cnp.PyArray_IS_C_CONTIGUOUS(x) and cnp.PyArray_ISALIGNED(x):
+        return x
+    copy = empty(x.shape, x.dtype)
+    copy[...] = x
+    return copy
+
+
 cdef bint is_matrix(cnp.ndarray a):
     """Whether it is one of float32 in this CPU's byte order, aligned, with strides that are multiples of the item."""
     return (cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32 and cnp.PyArray_ISNOTSWAPPED(a) and cnp.PyArray_ISALIGNED(a)

@@ -405,13 +405,20 @@ def rows_support(list shapes, int64_t N, *, bint training, bint frozen):
 
 
 cdef class UpdateStage(Stage):
-    """One parameter's step from its gradient: struct update."""
+    """One parameter's step from its gradient: struct update. With `factors` (K,) it is the weighted sum of a list of K arrays."""
     cdef update u
 
-    def __init__(self, param, grad, list states, Numbers numbers not None):
+    def __init__(self, param, grad, list states, Numbers numbers not None, factors=None):
         self.updates = True
         self.u.count = param.size
-        self.u.param, self.u.grad = self.hold(param, self.u.count, written=True), self.own(grad, self.u.count)
+        self.u.param = self.hold(param, self.u.count, written=True)
+        if factors is None:
+            self.u.grad = self.own(grad, self.u.count)
+        else:
+            self.u.shares, self.u.factor = len(grad), self.own(factors, len(grad))
+            self.u.share = <const float **> self.memory(len(grad) * sizeof(float *))
+            for k, share in enumerate(grad):
+                self.u.share[k] = self.own(share, self.u.count)
         self.hold_states(self.u.state, states, self.u.count)
         self.kept.append(numbers)
         self.u.optimizer = &numbers.o

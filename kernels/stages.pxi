@@ -85,6 +85,9 @@ cdef extern from "plan/stages.h" nogil:
         const float *grad
         float *state[3]
         const optimizer *optimizer
+        int64_t shares
+        const float **share
+        const float *factor
     enum: OPERATOR_DIMS, OPERATOR_ARRAYS, OPERATOR_SIZES
     enum: ELEMENT_FLOAT, ELEMENT_DOUBLE, ELEMENT_INT64, ELEMENT_INT32, ELEMENT_BYTE
     enum: OPERAND_FIXED, OPERAND_INPUT, OPERAND_TARGET

@@ -16,7 +16,10 @@ from fastnn.absent import hint_of, lists
 from fastnn.habits import HINTS
 
 ROOT = Path(__file__).parent.parent
-MODULES = {"torch": fnn, "torch.linalg": fnn.linalg, "torch.nn": nn, "torch.nn.functional": F, "torch.optim": optim}
+MODULES = {
+    "torch": fnn, "torch.linalg": fnn.linalg, "torch.nn": nn, "torch.nn.functional": F, "torch.optim": optim,
+    "torch.special": fnn.special,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("place", MODULES)

@@ -10,9 +10,20 @@ import numpy as np
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 
 try:
-    from fastnn._kernels import empty  # large arrays lie in memory that was used before: no page faults
+    from fastnn._kernels import (
+        dtype_of_all,
+        empty,  # large arrays lie in memory that was used before: no page faults
+        in_place,
+    )
 except ImportError:  # installed without the extension
     from numpy import empty
+
+    def in_place(*arrays: Any) -> bool:  # neither of the two knows: the full checks find out
+        return False
+
+    def dtype_of_all(arrays: Any) -> Any:
+        return None
+
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,8 +53,10 @@ def kind_of(value: object) -> str:
 
 def common_dtype(op: str, dtypes: DTypes, *arrays: Array | None) -> np.dtype[Any]:
     """The one floating dtype of all arrays; absent ones (None) are skipped, the first is always there."""
-    first = arrays[0]
-    if isinstance(first, np.ndarray):
+    found: np.dtype[Any] | None = dtype_of_all(arrays)
+    if found is not None and found in dtypes:
+        return found
+    if isinstance(first := arrays[0], np.ndarray):
         dtype = first.dtype
         if dtype in dtypes:
             for array in arrays:
@@ -101,12 +114,13 @@ def matrix_shape(op: str, name: str, array: Array, layout: str) -> Shape:
 def check_pair(op: str, name: str, value: Pair, least: int) -> Pair:
     try:
         h, w = value
-        h, w = index(h), index(w)
+        if not type(h) is type(w) is int:
+            h, w = index(h), index(w)
     except (TypeError, ValueError):
         raise ArgumentError(f"{op}: expected {name} to be two integers, got {value!r}") from None
     if h < least or w < least:
         raise ArgumentError(f"{op}: expected {name} of at least {least}, got {value!r}")
-    if max(h, w) >= 1 << 63:
+    if h >= 1 << 63 or w >= 1 << 63:
         raise ArgumentError(f"{op}: expected {name} of less than 2**63, got {value!r}")
     return h, w
 

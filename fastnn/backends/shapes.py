@@ -24,6 +24,7 @@ from fastnn.backends.checks import (
     check_shape,
     common_dtype,
     image_shape,
+    in_place,
     kind_of,
     matrix_shape,
     output,
@@ -35,6 +36,8 @@ __all__ = ["FLOAT32", "FLOATING", "Array", "Pair"]  # of checks, for the backend
 
 _INT32 = np.dtype(np.int32)
 _INT64 = np.dtype(np.int64)
+_UINT32 = np.dtype(np.uint32)
+_UINT64 = np.dtype(np.uint64)
 _ALGORITHMS = ("auto", "direct", "im2col")
 
 
@@ -216,7 +219,8 @@ def max_pool2d_backward_input(grad: Array, argmax: Array, input_size: Pair, out:
     check_shape(op, "argmax", argmax, grad.shape, " (as grad)")
     h, w = check_pair(op, "input_size", input_size, 1)
     _check_positions(op, h, w)
-    if argmax.size and argmax.view(np.uint32).max() >= h * w:  # seen as unsigned, a negative position is a huge one
+    # Seen as unsigned, a negative position is a huge one.
+    if argmax.size and np.maximum.reduce(argmax.view(_UINT32), axis=None) >= h * w:
         raise ArgumentError(f"{op}: expected argmax in 0 .. {h * w - 1} (input is {(h, w)}), got others")
     return output(op, (n, c, h, w), dtype, out)
 
@@ -364,7 +368,7 @@ def softmax_cross_entropy(
     else:
         check_shape(op, "target", target, (n,), f" (logits are {logits.shape})")
         # Seen as unsigned, a negative label is a huge one: one pass finds both kinds of bad label.
-        if n and target.view(np.uint64).max() >= c:
+        if n and np.maximum.reduce(target.view(_UINT64)) >= c:
             bad = int(np.flatnonzero((target < 0) | (target >= c))[0])
             raise LabelError(f"{op}: expected labels in 0 .. {c - 1}, got {target[bad]} at position {bad}")
     return outputs(op, ((n,), (n, c)), (dtype, dtype), out)
@@ -383,6 +387,8 @@ def elementwise_loss(op: str, prediction: Array, target: Array, out: Outs, dtype
 
 def update(op: str, dtypes: DTypes, param: Array, grad: Array, *state: Array | None) -> None:
     """grad is read, with any strides; param and state are written in place: contiguous, aligned, writable."""
+    if in_place(param, grad, *[array for array in state if array is not None]) and param.dtype in dtypes:
+        return
     common_dtype(op, dtypes, param, grad, *state)
     shape = param.shape
     check_shape(op, "grad", grad, shape, " (as param)")

@@ -7,7 +7,19 @@ Python there. Each call draws anew, from what `fnn.manual_seed` starts.
 
 import sys
 
-from . import base, constraints, continuous, discrete, divergence, gamma, mixture, multivariate, transformed, transforms
+from . import (
+    base,
+    constraints,
+    continuous,
+    discrete,
+    divergence,
+    gamma,
+    lifetimes,
+    mixture,
+    multivariate,
+    transformed,
+    transforms,
+)  # fmt: skip
 from .base import Distribution, Independent
 from .continuous import (
     Cauchy,
@@ -32,6 +44,7 @@ from .discrete import (
 )  # fmt: skip
 from .divergence import kl_divergence, register_kl
 from .gamma import Beta, Chi2, Dirichlet, Gamma, StudentT
+from .lifetimes import Pareto, Weibull
 from .mixture import MixtureSameFamily
 from .multivariate import MultivariateNormal
 from .transformed import RelaxedBernoulli, RelaxedOneHotCategorical, TransformedDistribution
@@ -54,8 +67,8 @@ __all__ = [
     "ComposeTransform", "Dirichlet", "Distribution", "ExpTransform", "Exponential", "Gamma", "Geometric", "Gumbel",
     "HalfCauchy", "HalfNormal", "Independent", "IndependentTransform", "Laplace", "LogNormal", "MixtureSameFamily",
     "Multinomial", "MultivariateNormal", "Normal", "OneHotCategorical", "OneHotCategoricalStraightThrough",
-    "Poisson", "PowerTransform", "RelaxedBernoulli", "RelaxedOneHotCategorical", "SigmoidTransform",
-    "SoftplusTransform", "StudentT", "TanhTransform", "Transform", "TransformedDistribution", "Uniform",
+    "Pareto", "Poisson", "PowerTransform", "RelaxedBernoulli", "RelaxedOneHotCategorical", "SigmoidTransform",
+    "SoftplusTransform", "StudentT", "TanhTransform", "Transform", "TransformedDistribution", "Uniform", "Weibull",
     "constraints", "identity_transform", "kl_divergence", "register_kl", "transforms",
 ]  # fmt: skip
 
@@ -66,6 +79,7 @@ _PLACES = {
     discrete: "bernoulli binomial categorical geometric multinomial one_hot_categorical poisson",
     divergence: "kl",
     gamma: "beta chi2 dirichlet gamma studentT",
+    lifetimes: "pareto weibull",
     mixture: "mixture_same_family",
     multivariate: "multivariate_normal",
     transformed: "relaxed_bernoulli relaxed_categorical transformed_distribution",

@@ -19,6 +19,7 @@ from fastnn.tensors import Tensor
 __all__ = [
     "Constraint",
     "boolean",
+    "greater_than_eq",
     "half_open_interval",
     "independent",
     "integer_interval",
@@ -67,6 +68,12 @@ def interval(lower_bound: Any, upper_bound: Any) -> Constraint:
     """From the one to the other, both included."""
     low, high = numbers("interval", lower_bound), numbers("interval", upper_bound)
     return Constraint(f"from {_said(low)} to {_said(high)}", lambda x: (x >= low) & (x <= high))
+
+
+def greater_than_eq(lower_bound: Any) -> Constraint:
+    """From the bound on."""
+    low = numbers("greater_than_eq", lower_bound)
+    return Constraint(f"from {_said(low)} on", lambda x: x >= low)
 
 
 def half_open_interval(lower_bound: Any, upper_bound: Any) -> Constraint:

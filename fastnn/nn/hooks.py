@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastnn.checks import called, flag
-from fastnn.errors import ArgumentError, GraphError
+from fastnn.errors import ArgumentError, FastnnError, GraphError
 from fastnn.ops.shaping import Reshape
 from fastnn.recording import recording
 from fastnn.tensors import Tensor
@@ -40,7 +40,7 @@ class ModuleHandle:
 
 
 class Hooked:
-    """The part of a Module that calls hooks. Where there are any, a compiled plan is refused, which would skip them."""
+    """The part of a Module that calls hooks. Those around forward are compiled with it; those for gradients are not."""
 
     _hooks: tuple[_Hook, ...] = ()  # replaced, never changed: whoever relies on a model's structure sees it
 
@@ -66,7 +66,8 @@ class Hooked:
     ) -> ModuleHandle:
         """Call `hook(module, args, output)` after each forward; what it returns takes the output's place.
 
-        `with_kwargs`: `hook(module, args, kwargs, output)`. `prepend`: before the others.
+        `with_kwargs`: `hook(module, args, kwargs, output)`. `prepend`: before the others. What it does with tensors,
+        and what it leaves of them in a dict or an attribute, is part of a compiled step, too.
 
         >>> import numpy as np
         >>> from fastnn import nn
@@ -100,7 +101,7 @@ class Hooked:
     def _with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """forward, and all hooks around it."""
         for hook in self._of("before"):
-            result = hook.function(self, args, kwargs) if hook.with_kwargs else hook.function(self, args)
+            result = self._call(hook, *((args, kwargs) if hook.with_kwargs else (args,)))
             if hook.with_kwargs and result is not None:
                 args, kwargs = result
             elif result is not None:
@@ -108,10 +109,16 @@ class Hooked:
         watch = _Gradients(self) if recording() and (self._of("gradients", "gradient of the output")) else None
         output = self.forward(*(args if watch is None else watch.inputs(args)), **kwargs)
         for hook in self._of("after"):
-            given = (args, kwargs, output) if hook.with_kwargs else (args, output)
-            result = hook.function(self, *given)
+            result = self._call(hook, *((args, kwargs, output) if hook.with_kwargs else (args, output)))
             output = output if result is None else result
         return output if watch is None else watch.outputs(output)
+
+    def _call(self, hook: _Hook, *given: Any) -> Any:
+        try:
+            return hook.function(self, *given)
+        except FastnnError as error:
+            vars(error).setdefault("hooked", self)  # not forward is to blame
+            raise
 
     def _of(self, *when: str) -> list[_Hook]:
         return [hook for hook in self._hooks if hook.when in when]

@@ -16,8 +16,8 @@ from fastnn.nn.arguments import as_tensors
 from fastnn.nn.hooks import Hooked
 from fastnn.nn.members import Members, Parameter, UninitializedParameter
 from fastnn.nn.modes import mode_of, set_mode
+from fastnn.recording import state
 from fastnn.tables import html_table
-from fastnn.tape import set_module
 from fastnn.tensors import Array, Tensor, no_half, no_such_device, target_dtype
 from fastnn.values import Values
 
@@ -80,7 +80,7 @@ class Module(Members, Hooked):
         raise NotImplementedError(f"{type(self).__name__} needs a method forward(self, x)")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        outer = set_module(self)
+        outer, state.module = state.module, self  # nodes of the tape remember whose forward made them
         try:
             if outer is None:
                 args, kwargs = as_tensors(args, kwargs)
@@ -92,7 +92,7 @@ class Module(Members, Hooked):
             self._sign(error)
             raise
         finally:
-            set_module(outer)
+            state.module = outer
 
     def _sign(self, error: FastnnError) -> None:
         """Put this layer before those that the error came through, and its name for the next one before that."""

@@ -81,8 +81,8 @@ class _BatchNorm(Module):
             self.running_mean[...], self.running_var[...], self.num_batches_tracked[...] = 0, 1, 0
 
     def forward(self, x: Any) -> Tensor:
-        own = next((a for a in (self.weight, self.running_mean) if isinstance(a, (Tensor, np.ndarray))), None)
-        x = floating(x, None if own is None else own.dtype)
+        own = self.weight if isinstance(self.weight, (Tensor, np.ndarray)) else self.running_mean
+        x = floating(x, own.dtype if isinstance(own, (Tensor, np.ndarray)) else None)
         if x.ndim not in self.ndims or x.shape[1] != self.num_features:
             expected = self.layout.replace("C", str(self.num_features))
             raise ShapeError(f"batch_norm: expected input of shape {expected}, got {x.shape}")
@@ -147,9 +147,11 @@ class _InstanceNorm(Module):
 
     def forward(self, input: Any) -> Tensor:
         input = tensor_of(input)
+        if input.ndim == self.ndim - 1:
+            return self.forward(input.unsqueeze(0)).squeeze(0)
         if input.ndim != self.ndim or input.shape[1] != self.num_features:
-            expected = f"(N, {self.num_features}, {'L' if self.ndim == 3 else 'H, W'})"
-            raise ShapeError(f"instance_norm: expected input of shape {expected}, got {input.shape}")
+            one = f"{self.num_features}, {'L' if self.ndim == 3 else 'H, W'}"
+            raise ShapeError(f"instance_norm: expected input of shape (N, {one}) or ({one}), got {input.shape}")
         return ops.instance_norm(input, None, None, self.weight, self.bias, eps=self.eps)
 
     def extra_repr(self) -> str:
@@ -157,13 +159,13 @@ class _InstanceNorm(Module):
 
 
 class InstanceNorm1d(_InstanceNorm):
-    """Normalisation of each channel of each sequence by itself, input (N, C, L); all else as InstanceNorm2d."""
+    """Normalisation of each channel of each sequence by itself, (N, C, L) or (C, L); all else as InstanceNorm2d."""
 
     ndim = 3
 
 
 class InstanceNorm2d(_InstanceNorm):
-    """Normalisation of each channel of each image by itself, input (N, C, H, W) (Ulyanov et al. 2016).
+    """Normalisation of each channel of each image by itself, input (N, C, H, W) or (C, H, W) (Ulyanov et al. 2016).
 
     `affine` adds weight and bias (C,), which start as 1 and 0. Running statistics are not kept (ArgumentError).
     """

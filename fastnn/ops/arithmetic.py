@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.arrays import as_array
 from fastnn.checks import number
 from fastnn.dtypes import get_default_dtype
-from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, FastnnError, GraphError, ShapeError
 from fastnn.ops.common import floating, sum_to, tensor_of
 from fastnn.tape import recording, tracer
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -214,6 +214,15 @@ def common_type(values: Iterable[Any]) -> list[Tensor]:
 FLOATING: set[type[Function]] = {Div}  # whose results of whole numbers are none
 
 
+def _common(a: Tensor, b: Tensor) -> np.dtype[Any]:
+    """The type of a result: a tensor without dimensions does not widen another of its kind, as in PyTorch."""
+    if (a.dtype.kind == "f") == (b.dtype.kind == "f") and (a.ndim == 0) != (b.ndim == 0) and "b" not in (
+        a.dtype.kind, b.dtype.kind
+    ):  # fmt: skip
+        return b.dtype if a.ndim == 0 else a.dtype
+    return np.result_type(*({x.dtype for x in (a, b) if x.dtype.kind == "f"} or {a.dtype, b.dtype}))
+
+
 def binary(function: type[Function], a: Any, b: Any) -> Tensor:
     """Bring a and b to one type and apply the operator."""
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
@@ -223,12 +232,14 @@ def binary(function: type[Function], a: Any, b: Any) -> Tensor:
     else:
         a = _operand(a, b)
     if a.dtype != b.dtype:
-        dtype = np.result_type(*({x.dtype for x in (a, b) if x.dtype.kind == "f"} or {a.dtype, b.dtype}))
+        dtype = _common(a, b)
         a, b = a.astype(dtype), b.astype(dtype)
     if function in FLOATING and a.dtype.kind != "f":
         a, b = a.astype(get_default_dtype()), b.astype(get_default_dtype())
     try:
         return function.apply(a, b)
+    except FastnnError:
+        raise
     except ValueError:
         raise ShapeError(
             f"{function.__name__.lower()}: expected shapes that broadcast, got {a.shape} and {b.shape}"
@@ -308,6 +319,8 @@ def sqrt(input: Any) -> Tensor:
 def clamp_numbers(input: Tensor, min: float | None, max: float | None) -> Tensor:
     """x between two numbers; None where there is no bound."""
     low, high = (None if bound is None else number("clamp", "bound", bound, finite=False) for bound in (min, max))
+    if input.dtype.kind in "iu" and any(isinstance(bound, float) for bound in (low, high)):
+        input = input.astype(get_default_dtype())
     if input.dtype.kind in "iu":
         fits = np.iinfo(input.dtype)
         for bound in (low, high):

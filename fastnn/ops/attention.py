@@ -13,6 +13,8 @@ from fastnn.ops.activations import dropout, softmax
 from fastnn.ops.common import floating, tensor_of
 from fastnn.ops.dense import matmul
 from fastnn.ops.joining import where
+from fastnn.ops.logic import gt, ne
+from fastnn.ops.reductions import amax
 from fastnn.tensors import Tensor
 
 __all__ = ["scaled_dot_product_attention"]
@@ -31,8 +33,9 @@ def scaled_dot_product_attention(
     """softmax(query keyᵀ · scale + mask) value, the scale 1/sqrt(E) unless given.
 
     query (..., L, E), key (..., S, E), value (..., S, V) -> (..., L, V). A boolean mask that broadcasts to (..., L, S)
-    is True where attention is allowed; one of floats is added. `is_causal` allows what does not come later. Raises
-    ArgumentError for both a mask and is_causal, ShapeError where the shapes do not fit.
+    is True where attention is allowed; one of floats is added. Where a mask allows nothing the result is 0, as in
+    PyTorch. `is_causal` allows what does not come later. Raises ArgumentError for both a mask and is_causal, ShapeError
+    where the shapes do not fit.
 
     >>> import numpy as np, fastnn as fnn
     >>> q = np.zeros((2, 4, 5, 8), np.float32)
@@ -60,11 +63,23 @@ def attention(
         if mask is not None:
             raise ArgumentError(f"{op}: expected attn_mask=None with is_causal=True, got both")
         mask = np.tri(*scores.shape[-2:], dtype=np.bool_)
+    some = None
     if mask is not None:
         mask = tensor_of(mask)
+        some = _rows_with_some(mask)
         if mask.dtype == np.bool_:
             scores = where(mask, scores, -np.inf)
         else:
             scores = scores + mask.astype(scores.dtype)
-    weights = dropout(softmax(scores, -1), dropout_p)
+    weights = softmax(scores if some is None else where(some, scores, 0.0), -1)
+    weights = dropout(weights if some is None else where(some, weights, 0.0), dropout_p)
     return matmul(weights, value), weights
+
+
+def _rows_with_some(mask: Tensor) -> Tensor | None:
+    """Where a mask allows anything, (..., L, 1); None where it does so in all rows, as is known of constants."""
+    if not mask.ndim or not mask.shape[-1]:
+        return None
+    allowed = mask if mask.dtype == np.bool_ else ne(mask, -np.inf)
+    some = gt(amax(allowed.float(), -1, True), 0.0)
+    return None if type(some) is Tensor and bool(some._data.all()) else some

@@ -38,6 +38,8 @@ def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:
 
 def layer_input(op: str, x: Any, weight: Tensor) -> Tensor:
     """What a layer with weights computes on: `x` in the weight's type. DTypeError for raw images, not on scale."""
+    if isinstance(x, Tensor) and isinstance(weight, Tensor) and x.dtype == weight.dtype != np.uint8:  # as a rule
+        return x
     if getattr(x, "dtype", None) == np.uint8:
         raise DTypeError(
             f"{op}: expected float images, got uint8: put nn.Normalize first or divide by 255; numbers of a table "
@@ -67,6 +69,8 @@ def pair(name: str, value: Size) -> tuple[int, int]:
 
 def sizes(name: str, value: Any, count: int) -> tuple[int, ...]:
     """An int, which stands for `count` of them, or so many ints; ArgumentError for anything else."""
+    if type(value) is int:
+        return (value,) * count
     if type(value) is tuple and len(value) == count and set(map(type, value)) == {int}:  # a layer's own
         return value
     many = isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, str) and getattr(value, "ndim", 1) != 0
@@ -86,7 +90,8 @@ def window(name: str, value: Any, dims: int, beside: int = 1) -> tuple[int, int]
     >>> window("padding", 2, 1, 0)
     (0, 2)
     """
-    return pair(name, value) if dims == 2 else (beside, sizes(name, value, 1)[0])
+    height, width = sizes(name, value, 2) if dims == 2 else (beside, *sizes(name, value, 1))
+    return height, width
 
 
 def tall(x: Array) -> Array:

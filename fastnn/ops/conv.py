@@ -152,7 +152,7 @@ def _convolve(
     groups: int,
 ) -> Tensor:  # fmt: skip
     x = layer_input(op, input, weight)
-    _check_layouts(op, dims, x, weight, f"(O, C/groups, {_KERNELS[dims]})")
+    _check_layouts(op, dims, x, weight, "O, C/groups")
     strides, dilations = window("stride", stride, dims), window("dilation", dilation, dims)
     groups = whole(op, "groups", groups)
     if isinstance(padding, str):
@@ -163,9 +163,9 @@ def _convolve(
     return Conv2d.apply(x, weight, bias, stride=strides, padding=pads, dilation=dilations, groups=groups)
 
 
-def _check_layouts(op: str, dims: int, x: Tensor, weight: Tensor, expected: str) -> None:
+def _check_layouts(op: str, dims: int, x: Tensor, weight: Tensor, channels: str) -> None:
     if weight.ndim != dims + 2:
-        raise ShapeError(f"{op}: expected weight of shape {expected}, got {weight.shape}")
+        raise ShapeError(f"{op}: expected weight of shape ({channels}, {_KERNELS[dims]}), got {weight.shape}")
     if x.ndim != dims + 2:
         raise ShapeError(f"{op}: expected input of shape {_IMAGES[dims]}, got {x.shape}")
 
@@ -231,7 +231,7 @@ def _transpose(
     groups: int, dilation: Any,
 ) -> Tensor:  # fmt: skip
     x, bias = layer_input(op, input, weight), None if bias is None else weight_of(op, "bias", bias)
-    _check_layouts(op, dims, x, weight, f"(C, O/groups, {_KERNELS[dims]})")
+    _check_layouts(op, dims, x, weight, "C, O/groups")
     if x.shape[1] != weight.shape[0]:
         raise ShapeError(
             f"{op}: expected input with {weight.shape[0]} channels (weight is {weight.shape}), got {x.shape}"

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import ShapeError
-from fastnn.ops.common import floating, layer_input, sum_to
+from fastnn.ops.arithmetic import common_type
+from fastnn.ops.common import floating, layer_input, sum_to, tensor_of
 from fastnn.tensors import Array, Context, Function, Tensor
 
 
@@ -19,7 +20,7 @@ class MatMul(Function):
     def forward(ctx: Context, a: Array, b: Array) -> Array:
         need_a, need_b = ctx.needs_input_grad
         ctx.save_for_backward(a if need_b else None, b if need_a else None)
-        return ctx.kernels.matmul(a, b)
+        return ctx.kernels.matmul(a, b) if a.dtype.kind == "f" else np.matmul(a, b)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
@@ -41,7 +42,7 @@ class StackedMatMul(Function):
     def forward(ctx: Context, a: Array, b: Array) -> Array:
         need_a, need_b = ctx.needs_input_grad
         ctx.save_for_backward(a if need_b else None, b if need_a else None, a.shape, b.shape)
-        y: Array = ctx.kernels.stacked_matmul(a, b)
+        y: Array = ctx.kernels.stacked_matmul(a, b) if a.dtype.kind == "f" else np.matmul(a, b)
         return y
 
     @staticmethod
@@ -77,7 +78,8 @@ class Linear(Function):
 
 
 def matmul(input: Any, other: Any) -> Tensor:
-    """input @ other, as NumPy: vectors, matrices, and stacks of matrices (..., M, K) @ (..., K, N), which broadcast.
+    """input @ other, as NumPy: vectors, matrices, and stacks of matrices (..., M, K) @ (..., K, N), which broadcast; of
+    whole numbers whole ones.
 
     Raises ShapeError for numbers, and for shapes that do not fit.
 
@@ -88,7 +90,11 @@ def matmul(input: Any, other: Any) -> Tensor:
     (5, 4, 2, 6)
     """
     dtype = next((x.dtype for x in (input, other) if isinstance(x, Tensor) and x.dtype.kind == "f"), None)
-    a, b = floating(input, dtype), floating(other, dtype)
+    a, b = tensor_of(input), tensor_of(other)
+    if {a.dtype.kind, b.dtype.kind} <= {"i", "u"}:
+        a, b = common_type((a, b))
+    else:
+        a, b = floating(a, dtype), floating(b, dtype)
     if a.ndim == 0 or b.ndim == 0:
         raise ShapeError(f"matmul: expected vectors or matrices, got {a.shape} and {b.shape}")
     left = a if a.ndim > 1 else a.reshape(1, -1)

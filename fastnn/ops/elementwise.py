@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.checks import choice, number, whole
+from fastnn.checks import choice, is_number, number, whole
 from fastnn.errors import ArgumentError
-from fastnn.ops.arithmetic import FLOATING, add, binary, clamp_numbers, mul, scaled, sub, true_divide
+from fastnn.ops.arithmetic import FLOATING, add, binary, clamp_numbers, common_type, mul, scaled, sub, true_divide
 from fastnn.ops.common import floating, sum_to, tensor_of
 from fastnn.ops.joining import where
-from fastnn.ops.logic import eq, isnan, lt
+from fastnn.ops.logic import eq, isnan, logical_or, lt, ne
 from fastnn.ops.names import of
+from fastnn.tape import tracer
 from fastnn.tensors import Array, Context, Function, Tensor
 
 if not TYPE_CHECKING:
@@ -138,9 +139,19 @@ def _of_two(name: str, doc: str, formula: Formula, *slopes: Formula) -> Any:
     function = _operator(name.capitalize(), doc, formula, *slopes)
 
     def operator(input: Any, other: Any) -> Tensor:
+        if name in ("fmod", "remainder"):
+            _check_divisor(name, input, other)
         return binary(function, input, other)
 
     return function, _named(operator, name, doc)
+
+
+def _check_divisor(op: str, input: Any, other: Any) -> None:
+    """ArgumentError for a whole number by 0: there is no NaN or infinity to say it."""
+    if tracer() is not None or not all(tensor_of(x).dtype.kind in "iu" for x in (input, other)):
+        return
+    if not tensor_of(other)._data.all():
+        raise ArgumentError(f"{op}: expected divisors of whole numbers other than 0, got 0")
 
 
 def _named(operator: Any, name: str, doc: str) -> Any:
@@ -261,10 +272,10 @@ def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
     tensors = [isinstance(bound, Tensor) for bound in (min, max)]
     if not any(tensors):
         return clamp_numbers(x, min, max)
-    if min is not None:
-        x = where(lt(x, min), min, x) if tensors[0] else clamp_numbers(x, min, None)
+    if min is not None:  # NaN as a bound is the result, as it is as an entry
+        x = where(logical_or(lt(x, min), ne(min, min)), min, x) if tensors[0] else clamp_numbers(x, min, None)
     if max is not None:
-        x = where(lt(max, x), max, x) if tensors[1] else clamp_numbers(x, None, max)
+        x = where(logical_or(lt(max, x), ne(max, max)), max, x) if tensors[1] else clamp_numbers(x, None, max)
     return x
 
 
@@ -289,12 +300,27 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
         return true_divide(input, other)
     choice("div", "rounding_mode", rounding_mode, ("trunc", "floor"))
     input, other = (x.detach() if isinstance(x, Tensor) else x for x in (input, other))
+    if tracer() is None and all(tensor_of(x).dtype.kind in "iu" for x in (input, other)):
+        _check_divisor("floor_divide", input, other)
+        a, b = common_type((input, other))
+        return _whole_quotient(a, b, rounding_mode == "trunc")
     with np.errstate(divide="ignore", invalid="ignore"):
         rest = (fmod if rounding_mode == "trunc" else remainder)(input, other)
+        if rest.dtype.kind != "f":  # in the wider type, whose 53 bits hold what float32's 24 do not
+            exact = sub(input, rest).astype(np.float64)
+            return true_divide(exact, tensor_of(other).astype(np.float64)).astype(rest.dtype)
         quotient = true_divide(sub(input, rest), other)
-        if rest.dtype.kind != "f":
-            return quotient.astype(rest.dtype)
+        if is_number(other) and other:
+            return rint(quotient)
         return where(eq(other, 0), true_divide(input, other), rint(quotient))  # infinite where only the divisor is 0
+
+
+def _whole_quotient(a: Tensor, b: Tensor, towards_zero: bool) -> Tensor:
+    """Of whole numbers, without a way through floating ones."""
+    quotient = np.floor_divide(a._data, b._data)
+    if towards_zero:
+        quotient += (quotient < 0) & (quotient * b._data != a._data)
+    return Tensor(quotient)
 
 
 def floor_divide(input: Any, other: Any) -> Tensor:

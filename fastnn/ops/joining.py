@@ -45,7 +45,8 @@ class Where(Function):
 
 
 def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
-    """Tensors, or arrays, one after the other along `dim`; their other dimensions are equal.
+    """Tensors, or arrays, one after the other along `dim`; their other dimensions are equal, but that an empty vector
+    goes with all.
 
     Raises ArgumentError for no tensors, ShapeError for shapes that do not fit.
 
@@ -54,6 +55,8 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     Tensor([1., 2., 3.])
     """
     parts = _parts("cat", tensors)
+    filled = [part for part in parts if part.shape != (0,)]  # PyTorch's old empty tensor, with which a list begins
+    parts = filled if any(part.ndim != 1 for part in filled) else parts
     shapes = [part.shape for part in parts]
     if parts[0].ndim == 0:
         raise ShapeError("cat: expected at least one dimension, got numbers: fnn.stack makes a vector of them")

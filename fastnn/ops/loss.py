@@ -50,7 +50,7 @@ def _reduce(losses: Array, reduction: str) -> Array:
 def _scaled(saved: Array, grad: Array) -> Array:
     """saved * grad, entry by entry of the batch; a gradient of exactly 1 costs nothing."""
     if grad.ndim == 0:
-        return saved if grad == 1 else saved * grad
+        return saved if grad.item() == 1 else saved * grad
     return saved * grad.reshape(grad.shape + (1,) * (saved.ndim - grad.ndim))
 
 
@@ -192,12 +192,19 @@ def check_loss(op: str, reduction: str, size_average: Any = None, reduce: Any = 
 
 
 def reduced(losses: Tensor, reduction: str, weight: Tensor | None = None) -> Tensor:
-    """The losses as the reduction wants them; the mean of weighted ones is by the sum of the weights."""
+    """The losses as the reduction wants them; the mean of weighted ones is by the sum of the weights.
+
+    Where all weights are 0 the mean is NaN, and its gradient 0, as PyTorch's is where all labels are ignored.
+    """
     if reduction == "none":
         return losses
     if reduction == "sum" or weight is not None:
         summed = losses.sum()
-        return summed if reduction == "sum" or weight is None else summed / weight.sum()
+        if reduction == "sum" or weight is None:
+            return summed
+        total = weight.sum()
+        nothing = Compare.apply(total, 0.0, ufunc=np.equal)
+        return summed / where(nothing, 1.0, total) + where(nothing, np.nan, 0.0)
     return losses.mean()
 
 
@@ -265,6 +272,8 @@ def cross_entropy(
         losses = CrossEntropy.apply(rows, labels, label_smoothing=smoothing, reduction=reduction)
         return losses.reshape(places) if reduction == "none" else losses
     share = _shares(labels, valid, weight, rows)
+    if valid is not None:  # what the model says where nothing counts may be anything, infinite or NaN
+        rows = where(valid.reshape(labels.numel(), 1), rows, 0.0)
     plain = 0.0 if weight is not None else smoothing
     losses = CrossEntropy.apply(rows, labels, label_smoothing=plain, reduction="none") * share
     if smoothing > plain:
@@ -299,6 +308,8 @@ def nll_loss(
         losses = NLL.apply(rows, labels, reduction=reduction)
     else:
         share = _shares(labels, valid, weight, rows)
+        if valid is not None:
+            rows = where(valid.reshape(labels.numel(), 1), rows, 0.0)
         losses = reduced(NLL.apply(rows, labels, reduction="none") * share, reduction, share)
     return losses.reshape(places) if reduction == "none" else losses
 
@@ -320,7 +331,8 @@ def _rows(op: str, x: Tensor, target: Tensor) -> tuple[Tensor, tuple[int, ...]]:
 def _labels(op: str, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor | None]:
     """Labels (N,) as int64, with 0 in the place of those to ignore; where the others stand, None where all count.
 
-    What a plan will be given is not known: of -100, PyTorch's default, it is told, once such a label has come.
+    What a plan will be given is not known: of -100, PyTorch's default, it is told, once such a label has come. Labels
+    that are constants of the model are known.
     """
     if target.dtype.kind not in "iu":
         raise DTypeError(f"{op}: expected labels to be integers, got {target.dtype}")
@@ -328,7 +340,12 @@ def _labels(op: str, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor 
     labels = target.astype(np.int64)
     labels = labels if labels.ndim == 1 else labels.reshape(target.numel())
     plan = tracer()
-    ignores = ignore_index != -100 or plan.ignores if plan is not None else bool((labels._data == ignore_index).any())
+    if plan is None or type(target) is Tensor:  # of a plan's inputs only the shapes are known
+        found = target._data
+        may_ignore = ignore_index >= 0 or (found.size > 0 and np.minimum.reduce(found, axis=None) < 0)
+        ignores = bool(may_ignore and (found == ignore_index).any())
+    else:
+        ignores = ignore_index != -100 or plan.ignores
     if not ignores:
         return labels, None
     numbers = labels.float()  # in which compiled plans compare; exact for 16 million classes

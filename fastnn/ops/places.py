@@ -15,6 +15,7 @@ from fastnn.ops.arithmetic import scaled
 from fastnn.ops.common import axis, sum_to, tensor_of
 from fastnn.ops.joining import where
 from fastnn.ops.keys import SLOT, Key, added, filled, flat, spread
+from fastnn.ops.masked import Masked, mask_in, refuse, written
 from fastnn.ops.shaping import Index, expand
 from fastnn.tape import tracer
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -102,11 +103,8 @@ def _key(x: Tensor, key: Any) -> tuple[Key, list[Any]]:
         if isinstance(part, _BASIC) and not isinstance(part, bool):
             parts.append(part)
         elif isinstance(part, Tensor) and tracer() is not None:
-            if part.dtype.kind == "b" or part.dtype == np.uint8:
-                raise GraphError(
-                    "x[mask]: a plan is made before there are values, so it cannot know how many entries a mask picks: "
-                    "use fnn.where(mask, a, b) or x.masked_fill(mask, value), or leave the model uncompiled"
-                )
+            if part.dtype.kind == "b" or part.dtype == np.uint8:  # among other indices
+                refuse()
             parts.append(SLOT)
             places.append(part)
         else:
@@ -162,6 +160,8 @@ def index(x: Tensor, key: Any) -> Tensor:
 
     An entry picked twice gets both gradients.
     """
+    if (mask := mask_in(key)) is not None:
+        return Masked(x, mask)  # type: ignore[return-value]  # as long as a plan is made
     parts, places = _key(x, key)
     try:
         if not places:
@@ -191,6 +191,9 @@ def set_index(x: Tensor, key: Any, value: Any) -> None:
     """
     from fastnn.ops.in_place import recorded, taken_over, writable
 
+    if (mask := mask_in(key)) is not None:
+        taken_over("x[...] = ...", x, lambda old: written(old, mask, value))
+        return
     values = tensor_of(value)
     parts, places = _key(x, key)
     try:

@@ -189,7 +189,8 @@ def _max_pool(
 ) -> Any:  # fmt: skip
     x, kernel, steps, pads = _windows(op, dims, input, kernel_size, stride, padding)
     spread = window("dilation", dilation, dims)
-    if min(*kernel, *steps, *spread) < 1 or any(not 0 <= p <= k // 2 for p, k in zip(pads, kernel, strict=True)):
+    pads_fit = 0 <= pads[0] <= kernel[0] // 2 and 0 <= pads[1] <= kernel[1] // 2
+    if min(*kernel, *steps, *spread) < 1 or not pads_fit:
         raise ArgumentError(
             f"{op}: expected kernel_size, stride and dilation of at least 1 and padding from 0 to half of kernel_size, "
             f"got {kernel_size}, {stride}, {dilation} and {padding}"

@@ -377,6 +377,8 @@ def logsumexp(input: Any, dim: Dim, keepdim: bool = False) -> Tensor:
     dims = axes("logsumexp", dim, x.ndim)
     if x.ndim == 0:
         return x
+    if not math.prod(x.shape[d] for d in (range(x.ndim) if dims is None else dims)):
+        return x.sum(dims, keepdim) - math.inf  # the logarithm of nothing
     largest = amax(x.detach(), dims, True)
     largest = where(largest.abs() == math.inf, 0, largest)
     total = (x - largest).exp().sum(dims, keepdim).log()

@@ -58,8 +58,30 @@ class Peak(Function):
         dim = ctx.attributes["dim"]
         if dim is not None and not ctx.attributes["keepdim"]:
             grad, y = np.expand_dims(grad, dim), np.expand_dims(y, dim)
-        same = (x == y).astype(x.dtype)
-        return same * (grad / np.sum(same, axis=dim, keepdims=True))
+        return _shared(grad, x == y, dim)
+
+
+class Middle(Function):
+    """The entry of a vector that `pick` finds, whose gradient its equals share, as Peak's do. Saves both. Attribute:
+    pick."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, pick: Any) -> Array:
+        y: Array = np.asarray(x[pick(x, axis=0, keepdims=False)])
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        x, y = ctx.saved_tensors
+        return _shared(grad, (x == y) | (np.isnan(x) & np.isnan(y)), None)
+
+
+def _shared(grad: Array, same: Array, dim: tuple[int, ...] | None) -> Array:
+    """The gradient in equal parts, over `dim`, for the entries that are meant."""
+    shares = same.astype(grad.dtype)
+    found: Array = shares * (grad / np.sum(shares, axis=dim, keepdims=True))
+    return found
 
 
 class Prod(Function):
@@ -123,6 +145,8 @@ def _check_keepdim(function: Any, args: tuple[Any, ...], options: dict[str, Any]
 def _typed(op: str, x: Tensor, dtype: Any) -> Tensor:
     """x as it is summed: in the type that is asked for."""
     wanted = dtype_of(op, dtype)
+    if wanted is None and op == "sum" and x.dtype.kind == "u":
+        wanted = np.dtype(np.int64)  # of uint8 NumPy's sum is uint64, which subtraction wraps
     return x if wanted is None else x.astype(wanted)
 
 
@@ -204,36 +228,42 @@ def _extremum(op: str, x: Tensor, dim: Any, keepdim: bool, other: Any) -> Any:
 
         return (maximum if op == "max" else minimum)(x, other)
     if dim is None:
-        return (amax if op == "max" else amin)(_filled(op, x))
+        return _peak(op, x, None, False, largest=op == "max")
     return _along(op, x, dim, keepdim, np.argmax if op == "max" else np.argmin)
 
 
 def _along(op: str, x: Tensor, dim: Any, keepdim: bool, pick: Any) -> ValuesAndIndices:
-    dim = axis(op, dim, _filled(op, x).ndim or 1)
+    dim = axis(op, dim, x.ndim or 1)
+    _filled(op, x, (dim,) if x.ndim else None)
     if not x.ndim:  # a number has one entry along each of its dimensions
         return ValuesAndIndices(x * 1, Tensor(np.zeros((), np.int64)))
     options = {"dim": dim, "keepdim": keepdim, "pick": pick}
     return ValuesAndIndices(Extremum.apply(x, **options), Place.apply(x, **options))
 
 
-def _filled(op: str, x: Tensor) -> Tensor:
-    if x.numel() == 0:
-        raise ShapeError(f"{op}: expected at least one entry, got shape {x.shape}")
-    return x
+def _filled(op: str, x: Tensor, dims: tuple[int, ...] | None) -> None:
+    """ShapeError where there is nothing to choose from; a batch of no rows is fine where the rows have entries."""
+    if _count(x, dims) == 0:
+        where = "" if dims is None or x.ndim == 1 else f" over dimension {', '.join(map(str, dims))}"
+        raise ShapeError(f"{op}: expected at least one entry{where}, got shape {x.shape}")
 
 
 @numpys_names
 def amax(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The largest entry over one dimension, several, or all; of equal ones each takes its share of the gradient."""
-    x = _filled("amax", input)
-    return Peak.apply(x, dim=axes("amax", dim, x.ndim), keepdim=keepdim, largest=True)
+    return _peak("amax", input, dim, keepdim, largest=True)
 
 
 @numpys_names
 def amin(input: Any, dim: Dim = None, keepdim: bool = False) -> Tensor:
     """The smallest entry over one dimension, several, or all; of equal ones each takes its share of the gradient."""
-    x = _filled("amin", input)
-    return Peak.apply(x, dim=axes("amin", dim, x.ndim), keepdim=keepdim, largest=False)
+    return _peak("amin", input, dim, keepdim, largest=False)
+
+
+def _peak(op: str, x: Tensor, dim: Dim, keepdim: bool, largest: bool) -> Tensor:
+    dims = axes(op, dim, x.ndim)
+    _filled(op, x, dims)
+    return Peak.apply(x, dim=dims, keepdim=keepdim, largest=largest)
 
 
 @numpys_names
@@ -255,17 +285,25 @@ def argmin(input: Any, dim: int | None = None, keepdim: bool = False) -> Tensor:
 
 
 def _place(op: str, x: Tensor, dim: int | None, keepdim: bool, pick: Any) -> Tensor:
-    found = axes(op, None if dim is None else (dim,), _filled(op, x).ndim)
+    found = axes(op, None if dim is None else (dim,), x.ndim)
+    _filled(op, x, found)
     return Place.apply(x, dim=None if found is None else found[0], keepdim=keepdim, pick=pick)
 
 
 @numpys_names
 def median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The entry in the middle, of two the smaller; along `dim` with indices, as for `max`. NaN where one is."""
-    x = _filled("median", input)
-    if dim is None:
-        return _along("median", x.reshape(-1), 0, False, _argmedian).values
-    return _along("median", x, dim, keepdim, _argmedian)
+    """The entry in the middle, of two the smaller; along `dim` with indices, as for `max`. NaN where one is.
+
+    Without `dim` equal entries share the gradient, as in PyTorch.
+    """
+    return _middle("median", input, dim, keepdim, _argmedian)
+
+
+def _middle(op: str, x: Tensor, dim: int | None, keepdim: bool, pick: Any) -> Any:
+    if dim is not None:
+        return _along(op, x, dim, keepdim, pick)
+    _filled(op, x, None)
+    return Middle.apply(x.reshape(-1), pick=pick)
 
 
 def _argmedian(x: Array, axis: int, keepdims: bool) -> Array:
@@ -280,10 +318,7 @@ def _argmedian(x: Array, axis: int, keepdims: bool) -> Array:
 @numpys_names
 def nanmedian(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     """The median of the entries that are numbers; along `dim` with indices."""
-    x = _filled("nanmedian", input)
-    if dim is None:
-        return _along("nanmedian", x.reshape(-1), 0, False, _argnanmedian).values
-    return _along("nanmedian", x, dim, keepdim, _argnanmedian)
+    return _middle("nanmedian", input, dim, keepdim, _argnanmedian)
 
 
 def _argnanmedian(x: Array, axis: int, keepdims: bool) -> Array:
@@ -301,7 +336,7 @@ def mode(input: Any, dim: int = -1, keepdim: bool = False) -> ValuesAndIndices:
     >>> fnn.tensor([3, 1, 3, 1, 2]).mode()
     ValuesAndIndices(values=Tensor(1, dtype=int64), indices=Tensor(3, dtype=int64))
     """
-    return _along("mode", _filled("mode", input), dim, keepdim, _argmode)
+    return _along("mode", input, dim, keepdim, _argmode)
 
 
 def _argmode(x: Array, axis: int, keepdims: bool) -> Array:

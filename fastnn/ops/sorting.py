@@ -11,6 +11,7 @@ from fastnn.checks import choice, flag, number, shown, whole
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.ops.common import axis, floating, tensor_of
+from fastnn.ops.joining import where
 from fastnn.ops.moving import flip, narrow
 from fastnn.ops.places import gather, index
 from fastnn.ops.shaping import Place
@@ -380,8 +381,8 @@ def quantile(
     input: Any, q: Any, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:
     """The values below which the shares `q`, a number or a vector, of the entries along `dim`, or of all, lie; between
-    two entries on the line from one to the other (`interpolation` "linear", "lower", "higher" or "midpoint"). A
-    vector's dimension comes first.
+    two entries on the line from one to the other (`interpolation` "linear", or "lower", "higher", "nearest",
+    "midpoint"). NaN where an entry is. A vector's dimension comes first.
 
     >>> import fastnn as fnn
     >>> fnn.tensor([3.0, 1.0, 2.0, 4.0]).quantile(0.5)
@@ -392,22 +393,28 @@ def quantile(
         raise ArgumentError(f"quantile: expected q from 0 to 1, a number or a vector, got {shown(q)}")
     if shares.ndim > 1 or not ((shares >= 0) & (shares <= 1)).all():
         raise ArgumentError(f"quantile: expected q from 0 to 1, a number or a vector, got {q!r}")
-    weights: dict[str, Any] = {
-        "linear": lambda part: part,
-        "lower": np.zeros_like,
-        "higher": np.ceil,
-        "midpoint": lambda p: (p > 0) / 2,
-    }
-    choice("quantile", "interpolation", interpolation, weights)
+    choice("quantile", "interpolation", interpolation, ("linear", "lower", "higher", "nearest", "midpoint"))
     keepdim = flag("quantile", "keepdim", keepdim)
     kept = [1] * x.ndim if dim is None else None
     x, at = (x.reshape(-1), 0) if dim is None else (x, axis("quantile", dim, x.ndim))
     place = shares.reshape(-1).astype(np.float64) * (x.shape[at] - 1)
     low, rest = np.floor(place).astype(np.int64), place % 1
+    weight: Array = {
+        "linear": rest,
+        "lower": np.zeros_like(rest),
+        "higher": np.ceil(rest),
+        "nearest": np.rint(place) - low,
+        "midpoint": (rest > 0) / 2,
+    }[interpolation]
     ranked = sort(x, at)[0].movedim(at, -1)
-    weight = Tensor(weights[interpolation](rest).astype(x.dtype))
-    found = ranked[..., low] * (1 - weight) + ranked[..., np.ceil(place).astype(np.int64)] * weight
-    found = found.movedim(-1, 0)
+    high, last = np.ceil(place).astype(np.int64), ranked[..., -1:]
+    one = (weight == 0) | (weight == 1)  # of the entries, which may be infinite: nothing is multiplied by 0
+    low = np.where(weight == 1, high, low)
+    found = ranked[..., low]
+    if not one.all():
+        weight = np.where(one, 0.5, weight).astype(x.dtype)
+        found = found * (1 - weight) + ranked[..., np.where(one, low, high)] * weight
+    found = where(last == last, found, last).movedim(-1, 0)  # NaN is sorted behind all others
     if keepdim:
         found = found.reshape(-1, *kept) if kept is not None else found.unsqueeze(at + 1)
     return found if shares.ndim else found[0]

@@ -41,8 +41,8 @@ class _Adaptive(FusedOptimizer):
         if not group["amsgrad"]:
             super()._update(param, grad, state, group)
             return
-        step, (beta1, beta2) = self.steps_made(state) + 1, group["betas"]
-        arrays, *_ = self._made[id(state)]
+        arrays, coming = self._made[id(state)]
+        step, (beta1, beta2) = coming.step, group["betas"]
         m, v, most = arrays.values()
         if self.kernel == "adamw_update":
             param *= 1 - group["lr"] * group["weight_decay"]

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import index
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from fastnn import backends
 from fastnn.arrays import aligned, aligned_copy
+from fastnn.backends.checks import in_place
 from fastnn.errors import StateError
 
-from .optimizer import Array, Group, Optimizer
+from .optimizer import Array, Group, Optimizer, Prepared
 
 __all__ = ["FusedOptimizer"]
+
+
+class _Coming(NamedTuple):
+    """The coming step of parameters of one group that have made as many."""
+
+    step: int  # its number, from 1
+    initial: dict[str, float | None]
+    kept: list[str]  # the arrays of `initial` that are kept
+    numbers: dict[str, Any]
 
 
 class FusedOptimizer(Optimizer):
@@ -25,9 +35,8 @@ class FusedOptimizer(Optimizer):
 
     kernel: ClassVar[str]  # the name of the kernel
     counts: ClassVar[bool] = True  # whether the state holds "step", the number of steps made
-    _described: dict[tuple[int, int], tuple[dict[str, float | None], dict[str, Any]]]  # in this step, by group and step
-    # By the id of a parameter's state: its arrays in this step; those in the kernel's order; the kernel's keywords.
-    _made: dict[int, tuple[dict[str, Array], list[Array | None], dict[str, Any]]]
+    _coming: dict[tuple[int, int], _Coming]  # in this step, by the group and the number of steps made
+    _made: dict[int, tuple[dict[str, Array], _Coming]]  # in this step, by the id of a parameter's state: its arrays
 
     def initial(self, group: Group) -> dict[str, float | None]:
         """Arrays of state in the kernel's order, and what each holds before the first step; None: not kept."""
@@ -86,29 +95,32 @@ class FusedOptimizer(Optimizer):
         raise StateError(f"{expected} to be C-contiguous, aligned and writable, got an array that is not")
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        self._described, self._made = {}, {}  # users change what stands in the groups
+        self._coming, self._made = {}, {}  # users change what stands in the groups
         try:
             return super().step(closure)
         finally:
             self._made = {}
 
-    def _prepared(self, p: Any, group: Group) -> tuple[Array, Array, dict[str, Any], Group]:
-        param, grad, state, _ = super()._prepared(p, group)
-        initial, numbers = self._description(state, group)
-        arrays = self.arrays(param, state, initial)
-        self._made[id(state)] = arrays, [arrays.get(name) for name in initial], numbers
-        return param, grad, state, group
-
-    def _description(self, state: dict[str, Any], group: Group) -> tuple[dict[str, float | None], dict[str, Any]]:
-        """`initial` and `numbers` of the coming step; most parameters of a group have made as many."""
-        key = id(group), self.steps_made(state) + 1
-        if key not in self._described:
-            self._described[key] = self.initial(group), self.numbers(group, key[1])
-        return self._described[key]
+    def _prepared(self, p: Any, data: Array, grad: Any, group: Group) -> Prepared:
+        prepared = super()._prepared(p, data, grad, group)
+        param, grad, state, _ = prepared
+        steps = self.steps_made(state)
+        coming = self._coming.get((id(group), steps))
+        if coming is None:
+            initial = self.initial(group)
+            kept = [name for name, value in initial.items() if value is not None]
+            coming = _Coming(steps + 1, initial, kept, self.numbers(group, steps + 1))
+            self._coming[id(group), steps] = coming
+        arrays: dict[str, Any] = {name: state.get(name) for name in coming.kept}
+        if not in_place(param, grad, *arrays.values()):  # such as before the first step
+            arrays = self.arrays(param, state, coming.initial)
+        self._made[id(state)] = arrays, coming
+        return prepared
 
     def _update(self, param: Array, grad: Array, state: dict[str, Any], group: Group) -> None:
-        arrays, in_order, numbers = self._made[id(state)]
-        getattr(backends.kernels(param.dtype), self.kernel)(param, grad, *in_order, **numbers)
+        arrays, coming = self._made[id(state)]
+        in_order = [arrays.get(name) for name in coming.initial]
+        getattr(backends.kernels(param.dtype), self.kernel)(param, grad, *in_order, **coming.numbers)
         state.update(arrays)
         if self.counts:
-            state["step"] = self.steps_made(state) + 1
+            state["step"] = coming.step

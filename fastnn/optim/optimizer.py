@@ -19,6 +19,7 @@ __all__ = ["Array", "Group", "Optimizer", "is_pair", "is_penalized", "loss_of", 
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Group = dict[str, Any]
+Prepared = tuple[Array, Array, dict[str, Any], Group]
 
 # PyTorch's mark of an option that has no default: an optimiser of one's own has it as its argument's.
 required = type("_RequiredParameter", (), {"__repr__": lambda self: "<required parameter>"})()
@@ -235,23 +236,25 @@ class Optimizer:
         """Update every parameter that has a gradient. `closure`, if given, computes loss and gradients first; its loss
         is returned. Neither holds the penalty: `step` adds its gradient, `penalty` tells its value."""
         loss = None if closure is None else called(f"{self._name}.step", "closure", closure)()
+        moves = []
         for group in self.param_groups:
             for name, value in group.items():
                 if isinstance(value, np.generic):  # a user's group["lr"] = ...; it would change the type of the update
                     group[name] = plain(value)
-        every = [(p, group) for group in self.param_groups for p in group["params"]]
-        moves = [self._prepared(p, group) for p, group in every if live(p)[1] is not None]
+            for p in group["params"]:
+                data, grad = live(p)
+                if grad is not None:
+                    moves.append(self._prepared(p, data, grad, group))
         try:
             for move in moves:
                 self._update(*move)
         finally:
-            versions.wrote(*(data for data, *_ in moves))
+            versions.wrote(*[move[0] for move in moves])
         return loss
 
-    def _prepared(self, p: Any, group: Group) -> tuple[Array, Array, dict[str, Any], Group]:
+    def _prepared(self, p: Any, data: Array, grad: Any, group: Group) -> Prepared:
         """The arguments of `_update` for a parameter. All are made before the first update, so that what is wrong with
         one gradient, or a lack of memory, leaves every parameter as it was."""
-        data, grad = live(p)
         if not isinstance(grad, np.ndarray):  # a tensor on the tape, by create_graph
             grad = grad.detach().numpy()
         if grad.shape != data.shape:

@@ -7,6 +7,7 @@ code          which names stand in functions, and whose code they are
 places        somewhere that values are read from, and whether they have changed
 reach         a walk to what else the model's code can read: attributes, closures, globals, random generators
 structure     whether layers and places are still what they were
+keep          tensors that forward leaves in attributes, and what the next call finds there
 steady        traced twice: whether every call does the same
 fuse          operators become stages: a chain of convolutions, a dense layer, the loss
 regions       graphs of convolutions and of what lies between them

@@ -53,18 +53,23 @@ def compile(
     Args:
         model: a Module. What it computes may depend on shapes and on its mode, but not on values (GraphError). Forward
             has to do the same at every call: `fnn.randn_like` and its kin draw anew in a plan, too, but where forward
-            draws in NumPy, counts its calls or writes into attributes and arrays, GraphError says so. It is traced
-            twice, and again before the 2nd, 11th, 101st, ... call, to find that out; what it keeps from its first call
-            on, such as a table, is all right.
+            draws in NumPy, counts its calls or writes into arrays, GraphError says so. It is traced twice, and again
+            before the 2nd, 11th, 101st, ... call, to find that out; what it keeps from its first call on, such as a
+            table, is all right. Tensors that forward, its forward hooks or the loss leave in attributes, in entries of
+            dicts and in lists (``self.mu = mu``, ``features["conv"] = output``) are there after each call, with its
+            numbers and off the tape; a loss that reads them has their gradients. What one call leaves and the next
+            reads, such as a hidden state, is an input of the plan. A list that grows from call to call, numbers read
+            out of a state, and hooks for gradients are GraphErrors.
         loss_fn: maps (outputs, targets) to a scalar, under the same conditions. Attributes, closures, globals and
             lists that forward or a plain function read may change between calls: that makes a new plan.
         optimizer: holds parameters of the model. Those of fastnn.optim step by kernels, others by their own step().
         clip_norm: where the norm of all gradients together is larger, they are scaled down to it.
         accumulate: batches whose mean gradient makes one update. What is left of them at the end of an epoch makes one,
             too: `run_epoch` sees to it, a loop of your own calls `step.flush()`.
-        frozen: inference on a copy of the model as it is now: what becomes of its parameters later is not seen, and
-            dense layers' weights are kept in the order that answers up to four images fastest: a copy of them for
-            each of these batch sizes that is met. ArgumentError for a model that cannot be copied.
+        frozen: inference on a copy of the model as it is now: what becomes of its parameters later is not seen, what
+            forward leaves in attributes is left in the copy's, and dense layers' weights are kept in the order that
+            answers up to four images fastest: a copy of them for each of these batch sizes that is met. ArgumentError
+            for a model that cannot be copied.
         exact: no Winograd convolutions, which round a little worse than direct ones (see the README).
         disable: names of fusions to do without, to see what each gives: "region", "chain", "dense", "rows" (small
             dense networks), "cross_entropy", "operators" (native stages of their own), "update" (inside backward),

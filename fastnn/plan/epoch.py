@@ -29,11 +29,12 @@ def run_epoch(
     batch_size: int,
     scheduler: Any,
     progress: bool,
-    summed: bool,
+    weigh: Callable[[Any], float] | None,
 ) -> float:
     """See `Step.run_epoch`: images and labels are arrays, or trees of them.
 
-    `step` takes whole batches; its loss is a sum or a mean over them; `flush` comes last.
+    `step` takes whole batches; its loss is a mean over them, in which a batch's targets weigh what `weigh` says, or a
+    sum (`weigh` None); `flush` comes last.
 
     `fewest` says how many images, 1 or 2, a batch must have; it is asked, with two of them, where a single one is left.
     """
@@ -46,7 +47,7 @@ def run_epoch(
     batches = number_of_batches(len(order), batch_size, least)
     last = len(order) - (batches - 1) * batch_size  # images in the last batch, which may be one more than the others
     held = [aligned((max(batch_size, last), *array.shape[1:]), array.dtype) for array in arrays]
-    total = 0.0
+    total = weights = 0.0
     with (
         Interrupts() as interrupts,
         bar(None if progress else False, total=len(order), unit="image", leave=False) as moving,
@@ -58,7 +59,8 @@ def run_epoch(
             for array, to in zip(arrays, batch_of, strict=True):
                 np.take(array, chosen, axis=0, out=to, mode="clip")  # checked above; "raise" would buffer
             x, y = unflatten(inputs_of, batch_of[: len(inputs)]), unflatten(targets_of, batch_of[len(inputs) :])
-            total += step(x, y) * (1 if summed else n)
+            weight = 1.0 if weigh is None else weigh(y)
+            total, weights = total + step(x, y) * weight, weights + weight
             if batch == batches - 1:
                 flush()  # before the schedule goes on: at the rate of its batches
             if scheduler is not None:
@@ -66,7 +68,7 @@ def run_epoch(
             moving.update(n)
             interrupts.heed()
     interrupts.heed()  # what came since; from now on signals take their own course again
-    return total / len(order)
+    return total / (len(order) if weigh is None else weights)
 
 
 def _checked(arrays: list[Array], permutation: Array | None) -> Array:

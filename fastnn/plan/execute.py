@@ -22,7 +22,7 @@ from fastnn.plan.memory import Kept, Watch, read_by, statistics
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
 from fastnn.tape import Context, computing_dtype
-from fastnn.tensors import Array
+from fastnn.tensors import Array, Tensor
 from fastnn.trees import ARRAY, unflatten
 
 __all__ = ["Execution", "Part"]
@@ -60,7 +60,7 @@ class Execution:
     With `training` the gradients of all parameters that want one are computed, into `gradients` (a list of pairs), or,
     where `updates` holds a parameter that one dense stage alone uses and `at_once`, straight into the parameter's step.
     With `frozen` the model never changes: stages may keep what they make of its parameters. `operators` says whether
-    operators that are not fused run natively, too.
+    operators that are not fused run natively, too; `place` where a parameter's gradient shall lie, if it matters.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Execution:
         updates: Updates | None = None,
         at_once: bool = False,
         operators: bool = True,
+        place: Callable[[Tensor], Array | None] | None = None,
     ) -> None:
         self.graph, self.training, self.at_once = graph, training, updates is not None and at_once
         self._others = [*graph.inputs[1:], *graph.targets[1:]]  # which a run copies into the plan's memory
@@ -93,17 +94,18 @@ class Execution:
             options=options,
             updates=updates if at_once else None,
             operators=operators,
+            place=place,
         )
         self.arena, self.gradients = self._plan.arena, self._plan.gradients
         self.running = self._plan.running  # statistics that native stages let follow
         self.updated_early = self._plan.updated  # ids of parameters that backward updates, before later stages run
         self.parts: list[Part] = []
-        place = {id(op): i for i, op in enumerate(graph.operators)}
+        order = {id(op): i for i, op in enumerate(graph.operators)}
         for step in self._plan.steps:
             self._add(step)
         self._plan.steps.clear()  # some of which refer to it
         for part in self.parts:  # random numbers are drawn in the order of the operators, whatever that of the stages
-            part.early.sort(key=lambda step: place[id(step.stage.operators[0])])
+            part.early.sort(key=lambda step: order[id(step.stage.operators[0])])
             if part.program is not None:
                 part.program.hold(self._plan.held)
 
@@ -180,6 +182,7 @@ class Execution:
         """The run for inputs such as x in one call (fastnn._kernels.Call); None where it is more than one program."""
         tabled = [array for table in self._plan.tables for array in (table.mean, table.std)]
         whole = len(self.parts) == 1 and self.parts[0].program is not None and not self.parts[0].early
+        whole = whole and not self.graph.keepings
         if self.training or not whole or self.graph.structure != ARRAY or len(self.graph.inputs) > 1:
             return None
         outputs = self.outputs
@@ -218,6 +221,8 @@ class Execution:
         """A value of the step that ran last."""
         if value is self.graph.x or value is self.graph.y:
             return self._plan.brought["x" if value is self.graph.x else "y"]
+        if value is self.graph.loss:  # whose stage may have no array for it
+            return np.asarray(self.loss, value.dtype)
         return self._plan.value(value)
 
     @property

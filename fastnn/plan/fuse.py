@@ -305,6 +305,7 @@ class _Fuser:
         return (
             op.function in LOSSES
             and op.output is self.graph.loss
+            and not op.output.consumers
             and op.inputs[1] is self.graph.y
             and self.graph.y is not None
             and self.graph.y.dtype in (np.int64, _FLOAT32)

@@ -43,8 +43,10 @@ class Lowering(Emitter):
         options: frozenset[str],
         updates: Updates | None,
         operators: bool,
+        place: Callable[[Tensor], Array | None] | None,
     ) -> None:
         super().__init__(graph)
+        self._place = place
         self.graph, self.training, self.frozen, self.options = graph, training, frozen, options
         self.updates, self.operators = updates, operators
         self.gradients: list[tuple[Tensor, Array]] = []  # of parameters
@@ -117,7 +119,11 @@ class Lowering(Emitter):
         """A new array for the part of a gradient that comes through an operator of a fused stage; None for none."""
         if value is None or not self.reaches(value) or not self.reaches(by.output):
             return None
-        part = self.arena.array(value.shape, value.dtype)  # which a loss writes in forward
+        part = None
+        if self._place is not None and value.tensor is not None and len(value.consumers) == 1:
+            part = self._place(value.tensor)
+        if part is None:
+            part = self.arena.array(value.shape, value.dtype)  # which a loss writes in forward
         self.contribute(value, part)
         return part
 
@@ -202,7 +208,7 @@ class Lowering(Emitter):
 
     def _count_users(self, stages: list[Stage]) -> dict[int, int]:
         """How many stages read each value; the outputs, and what a run brings, are never done with."""
-        kept = (*self.graph.results, *self.graph.inputs, *self.graph.targets)
+        kept = (*self.graph.shown, *self.graph.inputs, *self.graph.targets)
         users = dict.fromkeys(map(id, kept), 1)
         for stage in stages:
             for value in {id(v) for op in stage.operators for v in op.inputs if isinstance(v, Value)}:
@@ -301,8 +307,8 @@ class Lowering(Emitter):
         return lambda: array
 
     def _keep_outputs(self) -> None:
-        """Give the model's outputs contiguous memory of the plan's own."""
-        for value in self.graph.results:
+        """Give what others are to see contiguous memory of the plan's own."""
+        for value in self.graph.shown:
             array = self._arrays.get(id(value))
             if array is not None and (self.is_brought(array) or not array.flags.c_contiguous):
                 self._put(value, self._copied(array))

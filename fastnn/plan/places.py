@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MISSING", "PLAIN", "ArrayPlace", "CodePlace", "LongPlace", "Place", "same", "share_out"]
+__all__ = ["MISSING", "PLAIN", "ArrayPlace", "CodePlace", "Entry", "LongPlace", "Place", "same", "share_out"]
 
 PLAIN = (bool, int, float, complex, str, bytes, tuple, np.generic, type(None))
 SMALL_BYTES = 1024  # arrays up to this size are compared at every step,
@@ -41,7 +41,11 @@ class Place:
     `read` gives its entries by their names, `write` puts such entries back. `named` says what a message calls one of
     them (WarmUp.calls, the variable weight), `reader` whose code reads it (forward, the loss), `verb` what code that
     changes it does. Other threads write to `shared` places, too: a change there need not come from the one that looks.
+    `put` sets a single entry, or takes it away (MISSING); places without it cannot be written to after a compiled call.
+    What becomes of the entries in `free` is no change.
     """
+
+    free: frozenset[Any] = frozenset()
 
     def __init__(
         self,
@@ -50,11 +54,12 @@ class Place:
         read: Callable[[], dict[Any, Any]],
         write: Callable[[dict[Any, Any]], None],
         *,
+        put: Callable[[Any, Any], None] | None = None,
         verb: str = "changes",
         shared: bool = False,
     ) -> None:
         self.reader, self.verb = "forward", verb
-        self.named, self.owner, self.read, self.write = named, owner, read, write
+        self.named, self.owner, self.read, self.write, self.put = named, owner, read, write, put
         self.shared = shared
         self.seen = read()
 
@@ -66,11 +71,33 @@ class Place:
             before = seen.get(name, MISSING)
             if before is not value and not same(before, value):
                 found.append(name)
-        return found if len(now) == len(seen) else [*found, *(name for name in seen if name not in now)]
+        if len(now) != len(seen):
+            found += [name for name in seen if name not in now]
+        return [name for name in found if name not in self.free] if self.free else found
 
     def fingerprint(self) -> list[Any]:
         """A summary that is equal as long as the entries are: plain ones by value, others by identity."""
-        return [id(self.owner), *((k, repr(v) if isinstance(v, PLAIN) else id(v)) for k, v in self.seen.items())]
+        seen = [(name, value) for name, value in self.seen.items() if name not in self.free]
+        return [id(self.owner), *((k, repr(v) if isinstance(v, PLAIN) else id(v)) for k, v in seen)]
+
+
+class Entry:
+    """One entry of a place, in which a compiled call leaves tensors."""
+
+    def __init__(self, place: Place, name: Any) -> None:
+        assert place.put is not None
+        self.place, self.name, self.key = place, name, (id(place.owner), name)
+        self._put = place.put
+
+    def __str__(self) -> str:
+        return str(self.place.named(self.name))
+
+    def read(self) -> Any:
+        return self.place.read().get(self.name, MISSING)
+
+    def put(self, value: Any) -> None:
+        if value is not MISSING or self.read() is not MISSING:
+            self._put(self.name, value)
 
 
 class ArrayPlace(Place):

@@ -13,7 +13,7 @@ import pickle
 import random as python_random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -40,13 +40,19 @@ class Reach:
 
     With `whole`, what code can change in a place can be put back, and with `parameters` so can all parameters and
     buffers; without, arrays and long containers are only compared. `names` that an earlier walk has found save the
-    repetitions that would find them.
+    repetitions that would find them. What lies in a `free` entry, (id of its owner, name), is passed over.
     """
 
     def __init__(
-        self, roots: tuple[Any, ...], names: Iterable[str] = (), *, whole: bool = False, parameters: bool = False
+        self,
+        roots: tuple[Any, ...],
+        names: Iterable[str] = (),
+        *,
+        whole: bool = False,
+        parameters: bool = False,
+        free: Container[tuple[int, Any]] = (),
     ) -> None:
-        self.whole = whole
+        self.whole, self.free = whole, free
         self.names = {"forward", "__call__", *names}
         known = -1
         while len(self.names) != known:  # code that is found may name what was passed over
@@ -126,11 +132,14 @@ class Reach:
                 entries = [(key, value) for key, value in vars(module).copy().items() if key in self.names]
                 buffers = [(key, vars(module).get(key)) for key in module._buffers]
                 for key, value in (*entries, *buffers):
-                    if not isinstance(value, Module):
+                    if not isinstance(value, Module) and (id(module), key) not in self.free:
                         self._visit(value, f"{path}.{key}")
             elif "forward" in vars(module):
                 self.has_users_code = True
                 self._visit(vars(module)["forward"], f"{path}.forward")
+            for hook in module._hooks:
+                self.has_users_code = True
+                self._visit(hook.function, f"a hook of {path}")
             if self.whole:
                 self._add_attributes(module, path)
 
@@ -148,7 +157,12 @@ class Reach:
             delattr(owner, name) if value is MISSING else setattr(owner, name, value)
 
         space = _space_of(owner)
-        names = [name for name in self.names if name in space or _is_of_class(owner, name)]
+        is_object = not isinstance(owner, (type, ModuleType, FunctionType))
+        names = [
+            name
+            for name in self.names
+            if name in space or _is_of_class(owner, name) or (self.whole and is_object and hasattr(owner, "__dict__"))
+        ]
         values = {name: space.get(name) for name in names}
         code = {name: v for name, v in values.items() if isinstance(owner, type) and isinstance(v, _METHODS)}
         self._methods += [(space, name) for name in code]
@@ -159,14 +173,16 @@ class Reach:
                 value = value.fget
             elif isinstance(value, (staticmethod, classmethod)):
                 value = value.__func__
-            self._visit(value, f"{label}.{name}")
+            if (id(owner), name) not in self.free:
+                self._visit(value, f"{label}.{name}")
 
     def _visit_function(self, function: FunctionType, label: str) -> None:
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             value = _content(cell)
             if not is_foreign(function.__code__.co_filename):
                 self._add_cell(name, cell)
-            self._visit(value, name)
+            if (id(cell), None) not in self.free:
+                self._visit(value, name)
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._visit(value, f"a default argument of {function.__qualname__}")
         if is_foreign(function.__code__.co_filename):
@@ -181,7 +197,8 @@ class Reach:
         if read:
             self._add_names("", space, lambda: space, read, lambda name, value: _put_item(space, name, value))
         for name in read:
-            self._visit(space[name], name)
+            if (id(space), name) not in self.free:
+                self._visit(space[name], name)
 
     def _visit_container(self, value: Any, label: str) -> None:
         if len(value) > MOST_ENTRIES:
@@ -199,14 +216,16 @@ class Reach:
                     del value[name]
                 value.update(entries)
 
-            self.places.append(Place(named, value, lambda: dict(value), write))
+            put = functools.partial(_put_item, value)
+            self.places.append(Place(named, value, lambda: dict(value), write, put=put))
         elif isinstance(value, (list, deque)):
 
             def refill(entries: dict[Any, Any]) -> None:
                 value.clear()
                 value.extend(entries.values())
 
-            self.places.append(Place(named, value, lambda: dict(enumerate(value)), refill))
+            puts = functools.partial(_put_at, value) if isinstance(value, list) else None
+            self.places.append(Place(named, value, lambda: dict(enumerate(value)), refill, put=puts))
         elif isinstance(value, set):
 
             def regain(entries: dict[Any, Any]) -> None:
@@ -214,8 +233,9 @@ class Reach:
                 value.update(entries)
 
             self.places.append(Place(lambda _: label, value, lambda: dict.fromkeys(value), regain))
-        for entry in list(value.values() if isinstance(value, dict) else value):
-            self._visit(entry, label)
+        for key, entry in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            if (id(value), key) not in self.free:
+                self._visit(entry, label)
 
     # ---- the places ------------------------------------------------------------------------------------------------
 
@@ -231,7 +251,10 @@ class Reach:
                     vars(module).pop(name, None)  # a parameter may come back where something else was put
                     setattr(module, name, value)
 
-        self.places.append(Place(lambda entry: f"{label}.{entry}", module, read, write))
+        def put(name: str, value: Any) -> None:
+            delattr(module, name) if value is MISSING else setattr(module, name, value)
+
+        self.places.append(Place(lambda entry: f"{label}.{entry}", module, read, write, put=put))
 
     def _add_names(
         self, label: str, owner: Any, space: Callable[[], Any], names: list[str], put: Callable[[str, Any], None]
@@ -246,7 +269,7 @@ class Reach:
                     put(name, value)
 
         form = f"{label}.{{}}" if label else "the global variable {}"
-        self.places.append(Place(form.format, owner, read, write))
+        self.places.append(Place(form.format, owner, read, write, put=put))
 
     def _add_cell(self, name: str, cell: Any) -> None:
         if id(cell) in self._seen:
@@ -256,7 +279,12 @@ class Reach:
         def write(entries: dict[Any, Any]) -> None:
             cell.cell_contents = entries[None]
 
-        self.places.append(Place(lambda _: f"the variable {name}", cell, lambda: {None: _content(cell)}, write))
+        def put(_: None, value: Any) -> None:
+            cell.cell_contents = value
+
+        self.places.append(
+            Place(lambda _: f"the variable {name}", cell, lambda: {None: _content(cell)}, write, put=put)
+        )
 
     def _add_defaults(self, function: FunctionType) -> None:
         def write(entries: dict[str, Any]) -> None:
@@ -343,11 +371,15 @@ def _is_of_class(owner: Any, name: str) -> bool:
     return not hasattr(type(defined[0]), "__set__")
 
 
-def _put_item(space: dict[str, Any], name: str, value: Any) -> None:
+def _put_item(space: dict[Any, Any], name: Any, value: Any) -> None:
     if value is MISSING:
         space.pop(name, None)
     else:
         space[name] = value
+
+
+def _put_at(entries: list[Any], index: int, value: Any) -> None:
+    entries[index : index + 1] = [] if value is MISSING else [value]
 
 
 def _slots_of(cls: type) -> tuple[str, ...]:

@@ -120,12 +120,18 @@ def _clamp(to: Emitter, op: Operator, x: Array, *, min: float | None, max: float
 _OF_TRUTH = {"logical_and": "mul", "bitwise_and": "mul", "logical_xor": "not_equal", "bitwise_xor": "not_equal"}
 
 
+def _compared(side: Any) -> Array:
+    """One side of a comparison, which may be a number."""
+    if isinstance(side, np.ndarray):
+        return side
+    if not isinstance(side, (bool, int, float)):
+        raise Unlowered(f"compared with {type(side).__name__}")
+    return np.asarray(side, np.bool_ if isinstance(side, bool) else np.float32)
+
+
 @rule(arithmetic.Compare, any_type=(0, 1))
-def _compare(to: Emitter, op: Operator, a: Array, b: Any, *, ufunc: np.ufunc) -> Any:
-    if not isinstance(b, np.ndarray):
-        if not isinstance(b, (bool, int, float)):
-            raise Unlowered(f"compared with {type(b).__name__}")
-        b = np.asarray(b, np.bool_ if isinstance(b, bool) else np.float32)
+def _compare(to: Emitter, op: Operator, a: Any, b: Any, *, ufunc: np.ufunc) -> Any:
+    a, b = _compared(a), _compared(b)
     name = ufunc.__name__
     if a.dtype == b.dtype == np.bool_ and name in ("logical_or", "bitwise_or"):
         return to.map("where", a, np.ones((), np.float32), b, dtype=np.bool_), None
@@ -279,6 +285,11 @@ def _peak(to: Emitter, op: Operator, x: Array, *, dim: tuple[int, ...] | None, k
         return (to.map("mul", same, to.map("div", to.reshape(grad, single), to.sum_to(same, single))),)
 
     return y.reshape(op.output.shape), backward
+
+
+@rule(reductions.Middle)
+def _middle(to: Emitter, op: Operator, x: Array, *, pick: Any) -> Any:
+    raise Unlowered("it sorts")
 
 
 @rule(reductions.Prod)

@@ -194,7 +194,7 @@ def _identities(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
 def image_by_image(graph: Graph) -> bool:
     """Whether each image's outputs depend on that image alone, as far as the operators are known to work so."""
     n = graph.x.shape[:1]
-    if any(value.shape[:1] != n for value in (*graph.inputs, *graph.results)):
+    if graph.states or graph.keepings or any(value.shape[:1] != n for value in (*graph.inputs, *graph.results)):
         return False
     fixed: set[int] = set()  # ids of values that do not depend on the images
     for op in graph.operators:

@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 
 from fastnn import locks
-from fastnn.plan.places import PLAIN, Place, same
+from fastnn.errors import GraphError
+from fastnn.plan.keep import StandIns, holds, replaced
+from fastnn.plan.places import MISSING, PLAIN, Place, same
 from fastnn.plan.reach import Reach
 from fastnn.plan.shapes import trials
 from fastnn.plan.structure import Structure
-from fastnn.plan.trace import Graph, Operator, Traced, Unsteady, Value
+from fastnn.plan.trace import Around, Graph, Operator, Unsteady, Value
 from fastnn.tensors import Array
 
 __all__ = ["CHECKED", "Unsteady", "check_again", "first_graph", "steady_graph", "undone"]
@@ -33,39 +35,44 @@ ATTEMPTS = 4  # traces until a change in a place that other threads use, too, co
 
 UNSEEDED = "draws random numbers from a generator without a seed"
 
+Make = Callable[
+    [Callable[[], Around]], Graph
+]  # a trace, given who knows what it takes from attributes and leaves there
+
 _tracing = locks.lock()  # a trace puts back what it changed in the model: two at a time would mix that up
 
 
-def steady_graph(structure: Structure, make: Callable[[], Graph], parameters: bool) -> Graph:
+def steady_graph(structure: Structure, make: Make, parameters: bool) -> Graph:
     """The graph that `make` traces, if a second trace gives the same one and leaves everything as it is; else Unsteady.
 
     What the first trace alone creates, such as a table that forward keeps from its first call on, stays. With
-    `parameters`, forward may not write into parameters and buffers either.
+    `parameters`, forward may not write into parameters and buffers either. Attributes in which forward leaves tensors
+    are state, unless it does the same whatever it finds there.
     """
     with _tracing, _State(structure, parameters) as before:
-        first = before.traced(make)
-        settled = before
-        if before.changes(own=True):
-            before.refuse_traced_values()
-            settled = _State(structure, parameters)
-        graph = settled.checked(first, make, structure, fixed=False)
+        graph = before.steady(make)
     structure.leave_to_plan([array for op in graph.operators for array in map(_array, op.inputs) if array is not None])
     return graph
 
 
-def first_graph(structure: Structure, make: Callable[[], Graph]) -> Graph:
+def first_graph(structure: Structure, make: Make) -> Graph:
     """The graph that `make` traces, compared with nothing."""
+    if structure.keepings or structure.lists:
+        with _tracing, _State(structure, parameters=False) as state:
+            graph = state.traced(make, structure.stand_ins())
+            structure.learn(graph.keepings)
+            return graph
     before, trials.apart = trials.apart, lambda: _State(structure, parameters=False).apart()
     try:
-        return make()
+        return make(lambda: Around([], [], []))
     finally:
         trials.apart = before
 
 
-def check_again(structure: Structure, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
+def check_again(structure: Structure, graph: Graph, make: Make, parameters: bool) -> None:
     """Unsteady where a new trace differs from the graph that a plan was made of some calls ago."""
     with _tracing, _State(structure, parameters) as state:
-        state.checked(graph, make, structure, fixed=True)
+        state.checked(graph, make, structure.stand_ins(), fixed=True)
 
 
 @contextmanager
@@ -88,8 +95,11 @@ class _State:
     """Everything that a model can read, as it is at one time; a context that puts it back where an error is raised."""
 
     def __init__(self, structure: Structure, parameters: bool) -> None:
+        self.structure, self.parameters = structure, parameters
         self.unseeded = False  # whether the last trace seeded a generator by chance
-        self.places = Reach(structure.roots, structure.names, whole=True, parameters=parameters).places
+        self.places = Reach(
+            structure.roots, structure.names, whole=True, parameters=parameters, free=structure.keepings
+        ).places
 
     def __enter__(self) -> _State:
         return self
@@ -99,8 +109,49 @@ class _State:
             for place, _ in self.changes(own=not isinstance(error, Unsteady)):
                 place.write(place.seen)
 
-    def traced(self, make: Callable[[], Graph]) -> Graph:
-        """A trace, in which a trial of a user's operator leaves nothing: it draws and counts when it runs in a plan."""
+    def steady(self, make: Make) -> Graph:
+        """See `steady_graph`."""
+        found: Unsteady | None = None
+        while True:
+            try:
+                return self._steady(make)
+            except Unsteady as error:
+                found = error
+                if not self.structure.take_as_state(error.entries):
+                    raise
+            except GraphError as error:  # it reads values
+                if found is None and not self.structure.states:
+                    raise
+                raise (found or self.structure.state_is_read()) from error
+
+    def _steady(self, make: Make) -> Graph:
+        structure, settled = self.structure, self
+        first = self.traced(make, structure.stand_ins(states_alone=True))
+        if self.changes(own=True):
+            self.refuse_traced_values()
+            settled = _State(structure, self.parameters)
+        structure.learn(first.keepings)
+        graph = settled.checked(first, make, structure.stand_ins(), fixed=False)
+        found = [keeping.entry.read() for key, keeping in structure.keepings.items() if key not in structure.states]
+        if not all(value is None or value is MISSING for value in found):
+            graph = settled.checked(graph, make, structure.stand_ins(none=True), fixed=False)
+        return graph
+
+    def traced(self, make: Make, instead: StandIns) -> Graph:
+        """A trace, in which a trial of a user's operator leaves nothing: it draws and counts when it runs in a plan.
+
+        What it leaves in attributes is in the graph; they hold afterwards what they held before.
+        """
+        with instead:
+            try:
+                graph = self._traced(lambda: make(lambda: instead.found_in(self.places)))
+            except Exception as error:
+                instead.check_unread(error)
+                raise
+        instead.check_unread()
+        return graph
+
+    def _traced(self, make: Callable[[], Graph]) -> Graph:
         before, trials.apart = trials.apart, self.apart
         watches = sys.getprofile() is None  # a profiler is not disturbed
         self.unseeded = False
@@ -136,15 +187,16 @@ class _State:
         found = [(place, place.changes()) for place in self.places if not (own and place.shared)]
         return [(place, entries[0]) for place, entries in found if entries]
 
-    def checked(self, graph: Graph, make: Callable[[], Graph], structure: Structure, *, fixed: bool) -> Graph:
+    def checked(self, graph: Graph, make: Make, instead: StandIns, *, fixed: bool) -> Graph:
         """A new trace, if it is equal to `graph` and changes nothing; else Unsteady, which begins with what says most.
 
         Other threads may have come between: where there are any, and where only such places have changed that all of
         them write to, it counts if every trace of a few does so. Unless `fixed`, each is then compared with the last.
         """
+        structure = self.structure
         seen = {place: place.seen for place in self.places}
         for _ in range(ATTEMPTS):
-            now = self.traced(make)
+            now = self.traced(make, instead)
             differs = difference(graph, now, structure) or (
                 f"{structure.readers} {UNSEEDED}" if self.unseeded else None
             )
@@ -170,20 +222,8 @@ class _State:
         for place, _ in self.changes(own=True):
             now = place.read()
             for entry in place.changes():
-                if _holds_traced(now.get(entry)):
+                if holds(now.get(entry)):
                     raise Unsteady(f"{place.reader} keeps a tensor that it has computed in {place.named(entry)}")
-
-
-def _holds_traced(value: Any, depth: int = 3) -> bool:
-    if isinstance(value, Traced):
-        return True
-    if not depth or (isinstance(value, PLAIN) and not isinstance(value, tuple)):
-        return False
-    if isinstance(value, (list, tuple, set)):
-        return any(_holds_traced(entry, depth - 1) for entry in value)
-    if isinstance(value, dict):
-        return any(_holds_traced(entry, depth - 1) for entry in value.values())
-    return any(_holds_traced(entry, depth - 1) for entry in getattr(value, "__dict__", {}).values())
 
 
 def difference(a: Graph, b: Graph, structure: Structure) -> str | None:
@@ -215,6 +255,14 @@ def difference(a: Graph, b: Graph, structure: Structure) -> str | None:
         )
     if [where.get(id(v)) for v in a.results] != [where.get(id(v)) for v in b.results]:
         return "forward does not return the same tensor at every call"
+    before, now = (
+        {k.entry.key: replaced(k.left, lambda traced: traced.value) for k in graph.keepings} for graph in (a, b)
+    )
+    if not _equal(before, now, where):
+        entries = {k.entry.key: k.entry for k in (*b.keepings, *a.keepings)}
+        changed = [str(entry) for key, entry in entries.items() if (key in before) != (key in now)]
+        entry = (changed or [*map(str, entries.values())])[0]
+        return f"{structure.readers} does not keep the same in {entry} at every call"
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from fastnn.errors import ArgumentError, GraphError, LabelError, ShapeError
 from fastnn.nn import Module
 from fastnn.nn.arguments import positional_parameters
 from fastnn.nn.modes import mode
+from fastnn.nn.shares import weight_of
 from fastnn.optim import Optimizer
 from fastnn.plan.accumulation import Accumulation
 from fastnn.plan.describe import description
@@ -22,18 +23,19 @@ from fastnn.plan.execute import Execution
 from fastnn.plan.fewest import fewest_in_training
 from fastnn.plan.fuse import FUSIONS, fuse
 from fastnn.plan.inputs import Inputs, argument, arguments, arrays_of, target
+from fastnn.plan.keep import arrays_in, leave
 from fastnn.plan.memory import overlap, read_by, statistics
 from fastnn.plan.native import chain_is_supported, is_small_network
 from fastnn.plan.region_stage import supported_regions
 from fastnn.plan.release import note_plan, trim_memory
 from fastnn.plan.shapes import image_by_image
-from fastnn.plan.steady import CHECKED, Unsteady, check_again, first_graph, steady_graph
-from fastnn.plan.stepping import Stepping, scale_of, update
+from fastnn.plan.steady import CHECKED, Make, Unsteady, check_again, first_graph, steady_graph
+from fastnn.plan.stepping import Reduce, Stepping, scale_of, update
 from fastnn.plan.structure import Structure
-from fastnn.plan.trace import Graph, trace
+from fastnn.plan.trace import Around, Graph, HasHooks, trace
 from fastnn.plan.update import Updates
 from fastnn.tables import Text
-from fastnn.tensors import Array, Tensor
+from fastnn.tensors import Array
 from fastnn.trees import ARRAY, Nesting, flatten, map_arrays, unflatten
 from fastnn.versions import wrote
 
@@ -43,7 +45,6 @@ NOTHING_TO_TRAIN = (
     "expected a loss with a gradient for some parameter of the optimiser, got one that reaches none: they are frozen "
     "(requires_grad is False), or something on the way cuts gradients off (detach, no_grad)"
 )
-Reduce = Callable[[Sequence[tuple[Tensor, Array]], float], float]  # means over processes, in place; and of the loss
 MOST_SHAPES = 8  # executions kept; the one that was not used for longest goes
 MOST_IMAGES = 256  # that are predicted at a time
 MOST_COMPARED = 4  # changes of a model after each of which it is traced twice
@@ -99,19 +100,41 @@ class Plan:
             self._forget()
         return changed
 
-    def _steady_graph(self, make: Callable[[], Graph], parameters: bool) -> Graph:
+    def _steady_graph(self, make: Make, training: bool) -> Graph:
         """The graph that is traced, compared with a second one; but where the model changes all the time (a weight that
         is scheduled by steps), only now and then."""
-        self._structure.check_hooks()
-        if not self._structure.has_users_code:
-            return make()
-        if self._structure.iterator is not None:
-            raise Unsteady(f"forward takes values from {self._structure.iterator}, an iterator")
-        if self._changes > MOST_COMPARED and self._changes not in CHECKED:
-            return first_graph(self._structure, make)
-        return steady_graph(self._structure, make, parameters)
+        structure = self._structure
+        structure.check_hooks(training)
+        if not structure.has_users_code:
+            return make(lambda: Around([], [], []))
+        if structure.iterator is not None:
+            raise Unsteady(f"forward takes values from {structure.iterator}, an iterator")
+        known = len(structure.keepings) + len(structure.states)
+        try:
+            if self._changes > MOST_COMPARED and self._changes not in CHECKED:
+                return first_graph(structure, make)
+            return steady_graph(structure, make, training)
+        except GraphError as error:
+            if isinstance(error, Unsteady) or "hooked" not in vars(error):
+                raise
+            raise HasHooks(structure.name_of(vars(error)["hooked"])) from error
+        finally:
+            if len(structure.keepings) + len(structure.states) != known:
+                self._forget()  # plans that read what lies there: it is watched no longer
 
-    def _check_again(self, graph: Graph, make: Callable[[], Graph], parameters: bool) -> None:
+    @staticmethod
+    def _states_of(graph: Graph) -> list[Array]:
+        """The arrays in what the calls before have left for the next."""
+        return [array for entry in graph.states for array in arrays_in(entry.read())]
+
+    def _leave_kept(self, execution: Execution) -> None:
+        """Set the attributes in which the model leaves tensors, by what the execution has just computed."""
+        if keepings := execution.graph.keepings:
+            before = Module.changes
+            leave(keepings, execution.array)
+            self._structure.adopt(before, len(keepings))
+
+    def _check_again(self, graph: Graph, make: Make, parameters: bool) -> None:
         """Unsteady, and the plans forgotten, where the model now does something else than what a plan was made of."""
         if not self._structure.has_users_code:
             return
@@ -166,6 +189,7 @@ class Predictor(Plan):
         self._call: Any = None  # what ran last, ready to run again
         self._is_large = True  # enough for several threads, as far as is known
         self._of_one_size: set[Any] = set()  # inputs that the model, as it is now, does not take
+        self._ignores = False  # whether labels among the inputs have held -100
         self._calls = 0  # of a model with users' code, which is looked at again and again
         self._is_due = False  # whether the call that runs has yet to compare its plan with a new trace
 
@@ -240,26 +264,33 @@ class Predictor(Plan):
 
     def _outputs(self, x: Inputs) -> Any:
         self._last, self._call = self._execution(x), None
-        self._last.run(x.arrays, [])
+        try:
+            self._last.run([*x.arrays, *self._states_of(self._last.graph)], [])
+        except LabelError:
+            if self._ignores or not _may_be_ignored(x.arrays):
+                raise
+            self._ignores = True
+            return self._outputs(x)
+        self._leave_kept(self._last)
         self._call = self._last.call(x.arrays[0])
         self._is_large = self._call is None or x.arrays[0].size >= 1 << 10
         return self._last.outputs
 
     def _execution(self, x: Inputs) -> Execution:
-        key = (x.key, _kernels_in_use())
+        key = (x.key, self._ignores, _kernels_in_use(), *self._structure.state_key())
         known = self._executions.get(key)
         found: Execution = self._find(key, lambda: self._make(x), Execution.stands)
         due, self._is_due = self._is_due, False  # a call makes one comparison, however many parts its images come in
         if due and found is known:
-            self._check_again(found.graph, lambda: self._trace(x), parameters=False)
+            self._check_again(found.graph, lambda around: self._trace(x, around), parameters=False)
         return found
 
-    def _trace(self, x: Inputs) -> Graph:
+    def _trace(self, x: Inputs, around: Callable[[], Around]) -> Graph:
         with mode(self.model, training=False):
-            return trace(self.model, None, x)
+            return trace(self.model, None, x, None, self._ignores, around)
 
     def _make(self, x: Inputs) -> Execution:
-        graph = self._steady_graph(lambda: self._trace(x), parameters=False)
+        graph = self._steady_graph(lambda around: self._trace(x, around), training=False)
         stages, operators = self._stages(graph, False)
         return Execution(graph, stages, training=False, frozen=self.frozen, options=self.options, operators=operators)
 
@@ -341,26 +372,29 @@ class Step(Plan):
         stepping = self._stepping(given, wanted)
         stepping.calls += 1
         if stepping.calls in CHECKED:
-            self._check_again(stepping.execution.graph, lambda: self._trace(given, wanted), parameters=True)
+            graph = stepping.execution.graph
+            self._check_again(graph, lambda around: self._trace(given, wanted, around), parameters=True)
         self._last = stepping.execution
         try:
-            return stepping.run(given.arrays, wanted.arrays)
+            loss = stepping.run([*given.arrays, *self._states_of(stepping.execution.graph)], wanted.arrays)
+            self._leave_kept(stepping.execution)
+            return loss
         except LabelError:
-            if self._ignores or not any(-100 in array for array in wanted.arrays if array.dtype == np.int64):
+            if self._ignores or not _may_be_ignored([*given.arrays, *wanted.arrays]):
                 raise
         self._ignores = True
         return self._run(x, y)
 
     def _stepping(self, x: Inputs, y: Inputs) -> Stepping:
-        key = (x.key, y.key, self._ignores, _kernels_in_use(), *self._structure.modes())
+        key = (x.key, y.key, self._ignores, _kernels_in_use(), *self._structure.modes(), *self._structure.state_key())
         found: Stepping = self._find(key, lambda: self._make(x, y), Stepping.stands)
         return found
 
-    def _trace(self, x: Inputs, y: Inputs) -> Graph:
-        return trace(self.model, self.loss_fn, x, y, self._ignores)
+    def _trace(self, x: Inputs, y: Inputs, around: Callable[[], Around]) -> Graph:
+        return trace(self.model, self.loss_fn, x, y, self._ignores, around)
 
     def _make(self, x: Inputs, y: Inputs) -> Stepping:
-        graph = self._steady_graph(lambda: self._trace(x, y), parameters=True)
+        graph = self._steady_graph(lambda around: self._trace(x, y, around), training=True)
         assert graph.loss is not None
         if graph.loss.shape != ():
             raise ArgumentError(
@@ -375,11 +409,10 @@ class Step(Plan):
         if self.optimizer is None:
             return
         held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        used = [leaf for leaf in graph.leaves if id(leaf.tensor) in held]
+        used = {id(leaf) for leaf in graph.leaves if id(leaf.tensor) in held}
         if not used:
             raise ArgumentError("compile: expected an optimiser of this model's parameters, got one that holds none")
-        reached = graph.reached_by_gradients()
-        if not any(id(leaf) in reached for leaf in used):
+        if used.isdisjoint(graph.reached_by_gradients()):
             raise ArgumentError(NOTHING_TO_TRAIN)
 
     def run_epoch(
@@ -414,11 +447,12 @@ class Step(Plan):
         images, labels = arrays_of(self.model, images), arrays_of(self.loss_fn, labels)
         with self._turn():
             summed = getattr(self.loss_fn, "reduction", "mean") == "sum"
+            weigh = None if summed else partial(weight_of, self.loss_fn)
             self._drop_group()
             try:
                 return run_epoch(
                     self._run, self._flush, self._fewest,
-                    images, labels, permutation, batch_size, scheduler, progress, summed,
+                    images, labels, permutation, batch_size, scheduler, progress, weigh,
                 )  # fmt: skip
             finally:
                 self._drop_group()
@@ -433,6 +467,11 @@ def _called_within() -> GraphError:
         "a compiled plan was called while it is running: by a signal handler, a schedule, an optimiser or a Function "
         "that it runs itself: call it when it has returned, or compile a plan of its own for that"
     )
+
+
+def _may_be_ignored(arrays: Iterable[Array]) -> bool:
+    """Whether there are labels -100, which losses leave out by default."""
+    return any(-100 in array for array in arrays if array.dtype == np.int64)
 
 
 def _kernels_in_use() -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -24,9 +25,23 @@ from fastnn.versions import Writer
 if TYPE_CHECKING:
     from fastnn.plan.step import Step
 
-__all__ = ["Stepping", "scale_of", "update"]
+__all__ = ["Reduce", "Stepping", "scale_of", "update"]
 
 VERY_LONG = 1 << 20  # numbers in a batch: with more, all updates come last, so that Ctrl-C can end the step before them
+
+
+class Reduce(Protocol):
+    """How the processes that share a batch meet in a step."""
+
+    @property
+    def updates(self) -> bool:
+        """Whether the call makes the optimiser's step, too."""
+
+    def place(self, p: Tensor) -> Array | None:
+        """Where the gradient of this parameter shall be written; None: anywhere."""
+
+    def __call__(self, gradients: Sequence[tuple[Tensor, Array]], loss: float) -> float:
+        """Makes the gradients their means over processes, or the step by these; returns the mean loss."""
 
 
 class Stepping:
@@ -47,6 +62,7 @@ class Stepping:
             updates=self.updates,
             at_once=self.whole and soon and "update" not in step.options and all(map(_cannot_fail, stages)),
             operators=operators,
+            place=None if step.reduce is None else step.reduce.place,
         )
         self.gradients = self.execution.gradients
         if step.group is not None:
@@ -61,6 +77,8 @@ class Stepping:
     def _known_updates(self, graph: Graph) -> Updates | None:
         """The optimiser's kernels for the parameters of this graph; None where it steps by itself, or there is none."""
         if self.optimizer is None or backends.name() != "native" or not Updates.known(self.optimizer):
+            return None
+        if self.step.reduce is not None and self.step.reduce.updates:
             return None
         reached = graph.reached_by_gradients()
         leaves = {id(v.tensor) for v in graph.leaves if id(v) in reached}
@@ -147,6 +165,8 @@ class Stepping:
             gradients, count = self.step.group.take()
         if self.step.reduce is not None:
             self.execution.loss = self.step.reduce(gradients, self.execution.loss)
+            if self.step.reduce.updates:
+                return
         factor = scale_of(gradients, count, self.step.clip_norm)
         # Batches of another shape may have reached other parameters: then this shape's kernels are not those to call.
         if self.updates is None or {id(p) for p, _ in gradients} != {id(p) for p, _ in self.gradients}:

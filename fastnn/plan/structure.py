@@ -8,9 +8,10 @@ import numpy as np
 
 from fastnn.nn import Module
 from fastnn.nn.modes import modes_in_force
+from fastnn.plan.keep import StandIns, bare, signature
 from fastnn.plan.places import PLAIN, Place, share_out
 from fastnn.plan.reach import UNREAD, Reach
-from fastnn.plan.trace import HasHooks
+from fastnn.plan.trace import HasHooks, Keeping, Unsteady
 from fastnn.tensors import Array
 
 __all__ = ["Structure"]
@@ -31,6 +32,9 @@ class Structure:
         self._kept: list[Any] = []
         self._loose: list[Place] = []
         self._live: list[Array] = []  # arrays that the plan itself reads: what is written into them counts anyway
+        self.keepings: dict[tuple[int, Any], Keeping] = {}  # entries in which calls leave tensors
+        self.states: set[tuple[int, Any]] = set()  # those among them that calls look at before they set them
+        self.lists: dict[int, tuple[list[Any], list[Any]]] = {}  # that calls add tensors to, and what was in them first
         self._modes_of: Any = None
         self.changed()
 
@@ -43,7 +47,9 @@ class Structure:
             else:
                 return False
         self._seen = Module.changes
-        reach = Reach(self.roots, self.names)
+        reach = Reach(self.roots, self.names, free=self.keepings)
+        for place in reach.places if self.keepings else ():
+            place.free = frozenset(name for owner, name in self.keepings if owner == id(place.owner))
         self.names = reach.names
         self._modules = reach.modules
         self.has_users_code, self.iterator = reach.has_users_code, reach.iterator
@@ -51,6 +57,7 @@ class Structure:
             {id(p): p for module in reach.modules for p in module.parameters(recurse=False)}.values()
         )
         self._loose = share_out(place for place in reach.places if not self._is_live(place))
+        self.hooked = [module for module in reach.modules if module._hooks]
         before, self._print = self._print, self._summary()
         # kept, so that nothing else can come to have the id of what was replaced
         self._kept = [reach, [value for module in self._modules for value in vars(module).copy().values()]]
@@ -61,11 +68,57 @@ class Structure:
             return True
         return False
 
-    def check_hooks(self) -> None:
-        """Raises HasHooks where a module has hooks."""
-        for module in self._modules:
-            if module._hooks:
+    def check_hooks(self, training: bool) -> None:
+        """Raises HasHooks where a module has hooks for gradients, which a plan would not call."""
+        for module in self.hooked:
+            if training and any(hook.when not in ("before", "after") for hook in module._hooks):
                 raise HasHooks(self.name_of(module))
+
+    def learn(self, keepings: list[Keeping]) -> None:
+        """From now on what is in these entries is no part of the structure: see `state_key`. But lists are: a plan is
+        made for what is in them at the beginning. Raises Unsteady for those that grow from call to call."""
+        new = []
+        for keeping in keepings:
+            entry, owner = keeping.entry, keeping.entry.place.owner
+            if isinstance(owner, list) and entry.name >= len(owner):
+                _, before = self.lists.setdefault(id(owner), (owner, [*owner]))
+                if list(map(id, before)) != list(map(id, owner)):
+                    raise Unsteady(
+                        f"{entry.place.reader} adds {entry} to a list that grows from call to call (begin forward with "
+                        "a new one, or clear it before each call)"
+                    )
+            elif entry.key not in self.keepings:
+                new.append(keeping)
+        if new:
+            self.keepings.update((keeping.entry.key, bare(keeping)) for keeping in new)
+            self._seen = -1
+            self.changed()
+
+    def stand_ins(self, *, states_alone: bool = False, none: bool = False) -> StandIns:
+        """What the known entries hold in a trace."""
+        known = [k for key, k in self.keepings.items() if key in self.states or not states_alone]
+        return StandIns(known, self.states, none)
+
+    def state_key(self) -> tuple[Any, ...]:
+        """What plans depend on in the state that the calls before have left, besides its numbers."""
+        return tuple([signature(k.entry.read()) for key, k in self.keepings.items() if key in self.states])
+
+    def state_is_read(self) -> Unsteady:
+        """What to raise where a trace reads values, and states are known."""
+        entries = [str(keeping.entry) for key, keeping in self.keepings.items() if key in self.states]
+        state = f"{entries[0]}, which the call before has set"
+        return Unsteady(f"{self.readers} reads the value of a tensor, perhaps of {state}")
+
+    def take_as_state(self, entries: set[tuple[int, Any]]) -> bool:
+        """Take these entries as state from now on, or, where it is all the same, all; returns whether that is new."""
+        known = len(self.states)
+        self.states |= entries or set(self.keepings)
+        return len(self.states) > known
+
+    def adopt(self, before: int, entries: int) -> None:
+        """Take note that a call has just set so many entries, since when `Module.changes` was `before`."""
+        if self._seen == before and Module.changes - before <= entries:  # more, where another thread set some, too
+            self._seen = Module.changes
 
     def leave_to_plan(self, arrays: list[Array]) -> None:
         """Watch the contents of these arrays no longer: a plan reads them where they lie."""
@@ -78,7 +131,7 @@ class Structure:
         return isinstance(owner, np.ndarray) and any(np.may_share_memory(owner, array) for array in self._live)
 
     def _summary(self) -> list[Any]:
-        return [*map(_fingerprint, self._modules), *(place.fingerprint() for place in self._loose)]
+        return [*map(self._fingerprint, self._modules), *(place.fingerprint() for place in self._loose)]
 
     def name_of(self, module: Module | None) -> str:
         """How a message names a module: its class, and where it lies in the model."""
@@ -105,12 +158,11 @@ class Structure:
             self._modes_of = known = overlays, change, tuple([module.training for module in self._modules])
         return known[2], tuple([parameter._requires_grad for parameter in self._parameters])
 
-
-def _fingerprint(module: Module) -> list[Any]:
-    """The module's identity, and its attributes: plain ones by value, others by identity."""
-    options = [
-        (name, repr(value) if isinstance(value, PLAIN) else id(value))
-        for name, value in vars(module).copy().items()
-        if name not in UNREAD
-    ]
-    return [id(module), *options]
+    def _fingerprint(self, module: Module) -> list[Any]:
+        """The module's identity, and its attributes: plain ones by value, others by identity."""
+        options = [
+            (name, repr(value) if isinstance(value, PLAIN) else id(value))
+            for name, value in vars(module).copy().items()
+            if name not in UNREAD and (id(module), name) not in self.keepings
+        ]
+        return [id(module), *options]

@@ -14,41 +14,47 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.errors import GraphError
-from fastnn.nn import Module
+from fastnn.nn import Module, Parameter
 from fastnn.nn.modes import mode
 from fastnn.ops import shaping
+from fastnn.ops.masked import Masked, refuse
 from fastnn.plan.handlers import handlers_apart
 from fastnn.plan.inputs import Inputs
+from fastnn.plan.places import Entry
 from fastnn.plan.shapes import output_of, tried
 from fastnn.tape import Context, Node, current_module, no_grad, recording, traced_by
 from fastnn.tensors import Array, Function, Tensor
 from fastnn.trees import ARRAY, Nesting, flatten, is_tree
 
-__all__ = ["Graph", "HasHooks", "Operator", "Traced", "Unsteady", "Value", "trace"]
+__all__ = ["VIEWS", "Around", "Graph", "HasHooks", "Keeping", "Operator", "Traced", "Unsteady", "Value", "trace"]
 
 
 class Unsteady(GraphError):
-    """A model or a loss that does not do the same at every call; `reason` says what differs."""
+    """A model or a loss that does not do the same at every call; `reason` says what differs.
 
-    def __init__(self, reason: str) -> None:
+    `entries`, where it is about those, are keys of attributes that calls leave tensors in and look at.
+    """
+
+    def __init__(self, reason: str, entries: set[tuple[int, Any]] | None = None) -> None:
         super().__init__(
             f"compile: {reason}. A plan would repeat the first call for ever: draw by fnn.randn_like, fnn.rand_like, "
             "fnn.bernoulli or nn.Dropout, change attributes outside of forward and the loss, or call the model itself; "
             "in fit and evaluate, pass compile=False"
         )
-        self.reason = reason
+        self.reason, self.entries = reason, entries or set()
 
 
 class HasHooks(Unsteady):
-    """A model with hooks, which a plan would not call."""
+    """A model with hooks that a plan would not call."""
 
     def __init__(self, name: str) -> None:
         GraphError.__init__(
             self,
-            f"compile: {name} has hooks, which a plan would call once, at tracing: remove() them, or call the model "
-            "itself; in fit and evaluate, pass compile=False",
+            f"compile: {name} has hooks that read values or gradients, of which a plan has none while it is traced: "
+            "let them compute with tensors alone, remove() them, or call the model itself; in fit and evaluate, pass "
+            "compile=False",
         )
-        self.reason = f"{name} has hooks"
+        self.reason = f"{name} has hooks that read values or gradients"
 
 
 @dataclass(eq=False)
@@ -78,16 +84,37 @@ class Operator:
     module: Any = None
 
 
+@dataclass(eq=False)
+class Keeping:
+    """An attribute, or an entry of a dict, and what forward or the loss leaves there: tensors, which are Traced here,
+    by themselves or in lists, tuples, dicts and objects."""
+
+    entry: Entry
+    left: Any
+    values: list[Value]
+
+
+@dataclass(eq=False)
+class Around:
+    """What a trace takes from attributes besides its arguments, and what it leaves there."""
+
+    inputs: list[Value]  # in the place of tensors in
+    states: list[Entry]  # which calls leave for the next
+    keepings: list[Keeping]
+
+
 @dataclass
 class Graph:
     """Operators in the order in which they ran, those left out that nothing depends on."""
 
-    inputs: list[Value]
+    inputs: list[Value]  # the arrays that a call brings, then what it finds in `states`
     targets: list[Value]  # none for inference
     operators: list[Operator]
     results: list[Value]  # the model's outputs
     structure: Nesting  # in which the model returns them
     loss: Value | None  # None for inference
+    states: list[Entry]
+    keepings: list[Keeping]
 
     @property
     def x(self) -> Value:
@@ -99,9 +126,14 @@ class Graph:
         """The first target, which a program reads where it lies."""
         return self.targets[0] if self.targets else None
 
+    @property
+    def shown(self) -> list[Value]:
+        """What a run is to leave for others to see: the model's outputs, and what it keeps."""
+        return [*self.results, *(value for keeping in self.keepings for value in keeping.values)]
+
     def is_result(self, value: Value) -> bool:
-        """Whether it is among the model's outputs."""
-        return any(value is result for result in self.results)
+        """Whether it is among what a run leaves."""
+        return any(value is result for result in self.shown)
 
     @property
     def leaves(self) -> list[Value]:
@@ -151,6 +183,13 @@ class Traced(Tensor):
     numpy = item = tolist = backward = _refuse
     __array__ = __bool__ = __float__ = __int__ = _refuse
 
+    def register_hook(self, hook: Any) -> Any:
+        """Nobody would call it; `retain_grad` comes here, too."""
+        raise Unsteady(
+            f"forward or the loss asks for the gradient of a tensor {self.shape} that it computes (register_hook, "
+            "retain_grad), which a plan has in its own memory alone"
+        )
+
     @property
     def is_leaf(self) -> bool:
         return self.node is None
@@ -179,7 +218,7 @@ class Detach(Function):
         return x
 
 
-_VIEWS = (shaping.Reshape, shaping.Permute, shaping.Index, shaping.Expand, Detach)
+VIEWS = (shaping.Reshape, shaping.Permute, shaping.Index, shaping.Expand, Detach)
 
 
 class _Recorder:
@@ -191,7 +230,7 @@ class _Recorder:
         self.leaves: dict[int, Value] = {}
         self._made: dict[int, Tensor] = {}
         self._befores: dict[int, Value] = {}  # by the id of what a write has made of a value
-        self._writes: dict[int, int] = {}  # by the id of the value that owns the memory: the last operator that wrote
+        self._writes: dict[int, Value] = {}  # by the id of the value that owns the memory: what was written last
 
     def record(self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Tensor:
         given = tuple(self._value(x) if isinstance(x, Tensor) else x for x in inputs)
@@ -218,26 +257,32 @@ class _Recorder:
 
     def take_over(self, tensor: Tensor, make: Callable[[Tensor], Tensor]) -> None:
         """Let `tensor` go on as what `make` makes of it, in the place of a write."""
+        if not isinstance(tensor, Traced) and id(tensor) not in self._made:
+            self.refuse_writing()
+        before = self._value(tensor)  # which may make it a traced one
         if not isinstance(tensor, Traced):
-            if id(tensor) not in self._made:
-                self.refuse_writing()
-            before = self._value(Tensor(tensor.data))
+            before = self._left_leaf(tensor)
             tensor.__class__ = Traced
-        else:
-            before = tensor.value
         result = make(Traced.of(before))
         assert isinstance(result, Traced)
         root = self._root(before)
         self._befores[id(result.value)] = before
-        self._writes[id(root)] = self._place(result.value)
+        self._writes[id(root)] = result.value
         tensor.value = result.value  # type: ignore[attr-defined]
+
+    def _left_leaf(self, tensor: Tensor) -> Value:
+        """The leaf of a tensor that goes on as something else; it gets a tensor of its own, with the same array."""
+        own = Tensor(tensor.data)
+        leaf = self.leaves.pop(id(tensor), None) or self._value(own)
+        leaf.tensor, self.leaves[id(own)] = own, leaf
+        return leaf
 
     def _root(self, value: Value) -> Value:
         """The value in whose memory this one lies in eager."""
         while True:
             if id(value) in self._befores:
                 value = self._befores[id(value)]
-            elif value.producer is not None and value.producer.function in _VIEWS:
+            elif value.producer is not None and value.producer.function in VIEWS:
                 value = value.producer.inputs[0]
             else:
                 return value
@@ -247,23 +292,56 @@ class _Recorder:
 
     def check_fresh(self, value: Value) -> None:
         """GraphError for a value whose memory has been written to through another tensor."""
-        if self._writes and self._place(value) < self._writes.get(id(self._root(value)), -1):
+        if self._is_stale(value):
             raise GraphError(
                 "compile: the model reads a tensor after entries of it were written in place through another tensor, a "
                 "view of the same memory: read entries after writing them, or use fnn.where, fnn.cat or x.clone()"
             )
+
+    def _is_stale(self, value: Value) -> bool:
+        written = self._writes.get(id(self._root(value))) if self._writes else None
+        return written is not None and self._place(value) < self._place(written)
+
+    def _renew(self, x: Tensor, value: Value) -> None:
+        """Let a tensor whose memory was written to through a view of all of it, in another shape, go on as that."""
+        root, path = self._root(value), []
+        covering = written = self._writes[id(root)]
+        while covering is not root and (id(covering) in self._befores or covering.producer is not None):
+            if id(covering) in self._befores:
+                covering = self._befores[id(covering)]
+            elif covering.producer is not None and covering.producer.function in (shaping.Reshape, Detach):
+                covering = covering.producer.inputs[0]
+            else:
+                return
+        while value is not root:
+            if id(value) in self._befores:
+                value = self._befores[id(value)]
+            else:
+                assert value.producer is not None
+                path.append(value.producer)
+                value = value.producer.inputs[0]
+        if covering is root and id(x) in self._made and not isinstance(x, Traced):
+            self._left_leaf(x)
+            x.__class__ = Traced
+        if covering is root and isinstance(x, Traced):
+            now = shaping.Reshape.apply(Traced.of(written), shape=root.shape)
+            for op in reversed(path):
+                now = op.function.apply(now, **op.attributes)
+            x.value = now.value
 
     def refuse_writing(self) -> None:
         """Off the tape, code may write entries of a tensor with what it has computed; a plan would not do it again."""
         raise Unsteady("forward or the loss writes entries of a tensor (x[...] = ..., x.data = ...)")
 
     def _value(self, x: Tensor) -> Value:
-        if isinstance(x, Traced):
-            self.check_fresh(x.value)
-            return x.value
-        if id(x) not in self.leaves:  # kept alive by the Value: its id stays its own
+        if not isinstance(x, Traced) and id(x) not in self.leaves:  # kept alive by the Value: its id stays its own
             self.leaves[id(x)] = Value(x.shape, x.dtype, x.requires_grad, tensor=x)
-        return self.leaves[id(x)]
+        value = x.value if isinstance(x, Traced) else self.leaves[id(x)]
+        if self._is_stale(value):
+            self._renew(x, value)
+            value = x.value if isinstance(x, Traced) else value
+            self.check_fresh(value)
+        return value
 
 
 def trace(
@@ -272,10 +350,12 @@ def trace(
     inputs: Inputs,
     targets: Inputs | None = None,
     ignores: bool = False,
+    around: Callable[[], Around] = lambda: Around([], [], []),
 ) -> Graph:
     """The graph of model(inputs), or of loss(model(inputs), targets), for arrays of these shapes and types.
 
-    `ignores` says that targets may hold -100, which cross-entropy leaves out.
+    `ignores` says that targets may hold -100, which cross-entropy leaves out; `around`, asked at the end, what the call
+    has taken from attributes and left there.
 
     Raises GraphError where the model needs values, and whatever the model itself raises for such shapes.
     """
@@ -287,25 +367,23 @@ def trace(
     with handlers_apart(), traced_by(recorder, recording=loss is not None):
         outputs = inputs.call(model, (), given)
         result = None if loss is None or targets is None else targets.call(loss, (outputs,), wanted)
+        surroundings = around()
     found, structure = flatten(outputs) if is_tree(outputs) else ([outputs], ARRAY)
     for name, tensors in (("the model", found), ("the loss", [result] if loss is not None else [])):
         for tensor in tensors:
+            if isinstance(tensor, Masked):
+                refuse()
             if not isinstance(tensor, Traced):
                 raise GraphError(
                     f"compile: expected {name} to return a tensor that depends on its input, got {tensor!r}"
                 )
     results = [tensor.value for tensor in found]
-    for value in results:
-        recorder.check_fresh(value)
     last = None if result is None else result.value
-    graph = Graph(
-        taken,
-        aims,
-        _needed(recorder.operators, [*results, *([] if last is None else [last])]),
-        results,
-        structure,
-        last,
-    )
+    taken += surroundings.inputs
+    graph = Graph(taken, aims, [], results, structure, last, surroundings.states, surroundings.keepings)
+    for value in graph.shown:
+        recorder.check_fresh(value)
+    graph.operators = _needed(recorder.operators, [*graph.shown, *([] if last is None else [last])])
     for op in graph.operators:
         for value in op.inputs:
             if isinstance(value, Value):
@@ -314,11 +392,17 @@ def trace(
 
 
 def _make_lazy_layers(model: Callable[..., Any], inputs: Inputs) -> None:
-    """A forward in eval mode, on zeros, where lazy layers are still to learn their sizes."""
+    """A forward in eval mode, on zeros, where lazy layers are still to learn their sizes. It leaves no tensors."""
     if isinstance(model, Module) and any(hasattr(module, "initialize_parameters") for module in model.modules()):
         zeros = [Tensor(np.zeros(array.shape, array.dtype)) for array in inputs.arrays]
+        held = [(module, vars(module).copy()) for module in model.modules()]
         with no_grad(), mode(model, training=False):
             inputs.call(model, (), zeros)
+        for module, before in held:
+            for name, value in vars(module).copy().items():
+                made = isinstance(value, Tensor) and not isinstance(value, Parameter)
+                if before.get(name) is not value and (made or is_tree(value)):
+                    setattr(module, name, before[name]) if name in before else delattr(module, name)
 
 
 def _needed(operators: list[Operator], results: list[Value]) -> list[Operator]:

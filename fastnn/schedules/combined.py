@@ -10,7 +10,7 @@ from typing import Any
 from fastnn.checks import choice, entries, whole
 from fastnn.errors import ArgumentError
 
-from .base import HasGroups, LRScheduler, each_group
+from .base import HasGroups, LRScheduler, each_group, own_rate
 
 __all__ = ["SWALR", "ChainedScheduler", "SequentialLR"]
 
@@ -66,13 +66,19 @@ class SequentialLR(LRScheduler):
 
 
 class ChainedScheduler(LRScheduler):
-    """Several schedules at once: lr₀ times the product of what each makes of it, relative to its own lr₀."""
+    """Several schedules at once: lr₀ times the product of what each makes of it, relative to its own lr₀.
+
+    Where one of them has rates of its own, as OneCycleLR, lr₀ is the rate that it starts from.
+    """
 
     def __init__(self, schedulers: Sequence[LRScheduler], optimizer: HasGroups | None = None) -> None:
         schedulers = entries("ChainedScheduler", "schedulers", schedulers)
         of_first = next((getattr(each, "optimizer", None) for each in schedulers), None)
         self.schedulers = _parts("ChainedScheduler", schedulers, of_first if optimizer is None else optimizer)
-        super().__init__(self.schedulers[0].optimizer)
+        first = self.schedulers[0].optimizer
+        own = [own_rate(group) for group in first.param_groups]
+        apart = [each.base_lrs for each in self.schedulers if each.base_lrs != own]
+        super().__init__(first, base_lrs=apart[-1] if apart else own)
 
     def rate(self, base_lr: float, i: int) -> float:
         for each in self.schedulers:

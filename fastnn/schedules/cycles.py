@@ -65,11 +65,6 @@ class OneCycleLR(LRScheduler):
         div_factor = number("OneCycleLR", "div_factor", div_factor, above=0)
         super().__init__(optimizer, last_epoch, base_lrs=[peak / div_factor for peak in self.max_lrs])
 
-    def step(self, epoch: float | None = None) -> None:
-        if (self.last_epoch if epoch is None else epoch - 1) >= self.total_steps:
-            raise ArgumentError(f"OneCycleLR: expected at most {self.total_steps} steps, got one more")
-        super().step(epoch)
-
     def also(self) -> None:
         if self.cycle_momentum:
             momentum = self._at(self.max_momentum, self.base_momentum, self.max_momentum)
@@ -77,6 +72,8 @@ class OneCycleLR(LRScheduler):
                 _set_momentum(group, momentum)
 
     def rate(self, base_lr: float, i: int) -> float:
+        if self.last_epoch > self.total_steps:  # looked at here, so that schedules made of this one raise, too
+            raise ArgumentError(f"OneCycleLR: expected at most {self.total_steps} steps, got one more")
         return self._at(base_lr, self.max_lrs[i], base_lr / self.final_div_factor)
 
     def _at(self, start: float, peak: float, end: float) -> float:

@@ -19,6 +19,7 @@ from fastnn.data.split import stratified_split
 from fastnn.errors import ArgumentError
 from fastnn.nn import NLLLoss
 from fastnn.nn.modes import mode
+from fastnn.nn.shares import weight_of
 from fastnn.plan.fewest import fewest_in_training, trial
 from fastnn.trees import take
 
@@ -26,7 +27,7 @@ from .callbacks import Training
 from .evaluate import as_dataset, input_for
 from .targets import OF_PAIRS, as_targets, check_outputs, check_probabilities
 from .team import Alone
-from .weighing import Weighted, Weights, weight_of
+from .weighing import Weighted, Weights
 
 __all__ = ["Feed", "first_outputs", "first_samples", "paired", "settled", "stepped_per", "training_data"]
 

@@ -23,6 +23,7 @@ from fastnn.interrupts import at_once
 from fastnn.nn import Embedding, EmbeddingBag, Module, Normalize
 from fastnn.nn.arguments import spread
 from fastnn.nn.modes import mode
+from fastnn.nn.shares import weight_of
 from fastnn.ops.norms import check_pixels, on_scale
 from fastnn.plan.fewest import fewest_for, trial
 from fastnn.plan.steady import Unsteady
@@ -219,9 +220,11 @@ def measure(
             value = of_batch(map_arrays(Tensor, outputs), targets)
         if value.ndim:
             raise ArgumentError(f"expected a loss of one number (reduction 'mean' or 'sum'), got {value.shape}")
+        counts = weight_of(loss, labels) if total is None else total
+        number = value.item() if counts else 0.0  # where all labels are ignored there is no loss
         if check is not None:
-            check(start, outputs, value.item())
-        tally.add(value.item(), outputs, labels, classes=len(dataset.classes) or 2, weights=total)
+            check(start, outputs, number)
+        tally.add(number, outputs, labels, classes=len(dataset.classes) or 2, weights=total)
         if kept is not None:
             kept.append(map_arrays(np.copy, outputs))
         start += count_of(labels)

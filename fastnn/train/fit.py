@@ -207,8 +207,10 @@ def fit(
                         _run_epoch(training, step, loss, watch, numbers, interrupts)
             finally:
                 interrupts.patient = True
-                team.first(lambda: _end(begun, training))
-                team.end(training)
+                try:
+                    team.first(lambda: _end(begun, training))
+                finally:
+                    team.end(training)
         interrupts.patient = False
         interrupts.heed()  # what came while callbacks ended; from now on signals take their own course again
     except KeyboardInterrupt as error:

@@ -17,7 +17,8 @@ from fastnn.optim import Optimizer
 from fastnn.plan.compile import compile
 from fastnn.plan.memory import Buffers, Kept
 from fastnn.plan.steady import Unsteady
-from fastnn.plan.step import NOTHING_TO_TRAIN, Reduce
+from fastnn.plan.step import NOTHING_TO_TRAIN
+from fastnn.plan.stepping import Reduce
 from fastnn.recording import state
 from fastnn.tensors import Tensor
 from fastnn.trees import flatten, is_tree, map_arrays
@@ -53,7 +54,7 @@ class EagerStep:
         except BaseException:
             self._buffers.put_back()
             raise
-        if self.optimizer is not None:
+        if self.optimizer is not None and not (self.reduce is not None and self.reduce.updates):
             self.optimizer.step()
         return value
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.nn import BCELoss, CrossEntropyLoss
+from fastnn.nn.shares import weight_of
 from fastnn.trees import count_of, is_tree
 
 from .targets import has_bits
@@ -28,7 +29,8 @@ class Tally:
         self._summed = getattr(loss, "reduction", "mean") == "sum"
         numbers = isinstance(targets, np.ndarray) and targets.dtype.kind == "f"
         self.needs_outputs = self._binary or not numbers or isinstance(loss, CrossEntropyLoss)  # to tell classes
-        self.count = 0
+        self._ignored = getattr(loss, "ignore_index", None)
+        self.count = self._labelled = 0
         self._total = self._weights = 0.0
         self._correct: int | None = None
         self.confusion: np.ndarray | None = None
@@ -37,11 +39,14 @@ class Tally:
         """Count one batch: its reduced loss, outputs (N, ...), labels; with `classes`, also who was taken for whom.
 
         Outputs may be None unless `needs_outputs`. `weights` is the sum of the samples' weights in the loss;
-        without, each weighs 1.
+        without, it follows from the loss: its own weights of the labels, or 1 for each sample. A batch of weight 0 has
+        no mean.
         """
         count = len(labels) if type(labels) is np.ndarray else count_of(labels)
-        weights = count if weights is None else weights
-        self._total += loss * (1 if self._summed else weights)
+        if weights is None:
+            weights = count if self._summed else weight_of(self._loss, labels)
+        if weights:
+            self._total += loss * (1 if self._summed else weights)
         self.count += count
         self._weights += weights
         if not self.needs_outputs or is_tree(outputs) or is_tree(labels):
@@ -55,6 +60,9 @@ class Tally:
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             return
         found = classes_found(outputs, self._loss)
+        if self._ignored is not None and (labels == self._ignored).any():
+            found, labels = found[labels != self._ignored], labels[labels != self._ignored]
+        self._labelled += len(labels)
         self._correct = (self._correct or 0) + int(np.count_nonzero(found == labels))
         if classes:
             classes = max(classes, 2, *outputs.shape[1:])
@@ -66,7 +74,7 @@ class Tally:
 
         `whole` says whether the losses that each has counted are those of all processes' samples.
         """
-        names = ("count", "_total", "_weights", "_correct", "confusion")
+        names = ("count", "_labelled", "_total", "_weights", "_correct", "confusion")
         every = collect([getattr(self, name) for name in names])
         for name, values in zip(names, zip(*every, strict=True), strict=True):
             known = [value for value in values if value is not None]
@@ -79,7 +87,8 @@ class Tally:
 
     @property
     def accuracy(self) -> float | None:
-        return None if self._correct is None else self._correct / self.count
+        """The share of the labels that were found; those that the loss ignores are none."""
+        return None if self._correct is None else self._correct / self._labelled if self._labelled else float("nan")
 
 
 def classes_found(outputs: np.ndarray, loss: Any) -> np.ndarray:

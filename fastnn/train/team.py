@@ -20,9 +20,11 @@ from fastnn.interrupts import Interrupts
 from fastnn.nn import Module
 from fastnn.plan.fewest import fewest_in_training
 from fastnn.plan.step import NOTHING_TO_TRAIN
+from fastnn.plan.stepping import Reduce
 
 from .callbacks import Callback, Training
 from .conditions import fingerprint
+from .sharded import Sharded, exchange_of
 
 __all__ = ["Alone", "Team", "team_of"]
 
@@ -34,10 +36,14 @@ class Alone:
 
     rank, size = 0, 1
     share: Share | None = None
-    reduce: Callable[..., float] | None = None
     summed = False  # whether the loss is a sum, not a mean
     weight = 1.0  # of the present share, in the mean over the ranks
     communication: float | None = None  # the part of the last epoch's seconds that exchanges took
+
+    @property
+    def reduce(self) -> Reduce | None:
+        """What the steps of several processes meet by."""
+        return None
 
     def callbacks(self, callbacks: Sequence[Callback]) -> Sequence[Callback]:
         """Those that run in this process."""
@@ -103,7 +109,8 @@ class Team(Alone):
     def __init__(self, world: World) -> None:
         self.world, self.rank, self.size = world, world.rank, world.size
         self.share: Share = Share(self.rank, self.size)
-        self._mean: Mean | None = None
+        self._exchange: Mean | Sharded | None = None
+        self._held: set[int] = set()  # ids of the optimiser's parameters
         self._interrupts = Interrupts()
         self._each_batch = False  # whether callbacks that run after each batch may change how it goes on
         self._in_step = True  # whether the other ranks still do what this one does
@@ -128,15 +135,31 @@ class Team(Alone):
             self.world.abort(error)
 
     def first(self, work: Callable[[], Any]) -> Any:
-        return self.world.from_first(work) if self._in_step else work()
+        if not self._in_step:
+            return work()
+        self._complete()
+        return self.world.from_first(work)
 
     # ---- a step --------------------------------------------------------------------------------------------------
 
-    def reduce(self, gradients: Sequence[tuple[Any, Any]], loss: float) -> float:
-        """Makes the mean over the ranks of a share's gradients, in place; returns that of the loss."""
-        assert self._mean is not None
-        interrupts = self._interrupts
-        loss, signal = self._mean(gradients, self.weight, loss, interrupts.caught or 0, summed=self.summed)
+    @property
+    def reduce(self) -> Reduce:
+        return self
+
+    @property
+    def updates(self) -> bool:
+        """Whether an exchange makes the optimiser's step, too."""
+        return self._exchange is not None and self._exchange.updates
+
+    def place(self, p: Any) -> Any:
+        """Where a step shall write the gradient of this parameter; None: anywhere."""
+        return None if self._exchange is None else self._exchange.place(p)
+
+    def __call__(self, gradients: Sequence[tuple[Any, Any]], loss: float) -> float:
+        """Makes the means over the ranks of gradients, in place, or the step by them; returns the mean loss."""
+        assert self._exchange is not None
+        interrupts, gradients = self._interrupts, [pair for pair in gradients if id(pair[0]) in self._held]
+        loss, signal = self._exchange(gradients, self.weight, loss, interrupts.caught or 0, summed=self.summed)
         if signal:
             interrupts.caught, interrupts.patient = signal, False
         return loss
@@ -146,8 +169,12 @@ class Team(Alone):
 
     def fail(self, error: BaseException) -> None:
         """Tell the ranks that wait in `reduce`."""
-        if self._mean is not None and not getattr(error, "_all_ranks", False):
-            self._mean.fail(error)
+        if self._exchange is not None and not getattr(error, "_all_ranks", False):
+            self._exchange.fail(error)
+
+    def _complete(self) -> None:
+        if self._exchange is not None:
+            self._exchange.complete()
 
     # ---- what becomes of a training ------------------------------------------------------------------------------
 
@@ -159,6 +186,7 @@ class Team(Alone):
         if moment == "on_batch_end" and not self._each_batch:
             super().call(callbacks, moment, training)
             return
+        self._complete()
         training.stopped, groups = self.world.from_first(work)
         for group, options in zip(training.optimizer.param_groups, groups, strict=True):
             group.update({**options, "params": group["params"]})
@@ -200,7 +228,9 @@ class Team(Alone):
         params = [p for group in training.optimizer.param_groups for p in group["params"] if p.requires_grad]
         if not params:
             raise ArgumentError(NOTHING_TO_TRAIN)
-        self._mean = Mean(self.world, params)
+        self._held = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
+        compiled = training.compile and isinstance(training.model, Module)
+        self._exchange = exchange_of(self.world, params, training.optimizer, compiled)
         self._interrupts, interrupts.patient = interrupts, True
 
     def settle(self, training: Training) -> None:
@@ -210,15 +240,17 @@ class Team(Alone):
             if buffer.dtype.kind == "f" and (every != every[0]).any():
                 buffer[...] = every.mean(axis=0, dtype=np.float64)
                 versions.wrote(buffer)
-        if self._mean is not None:
-            self.communication = (self._mean.seconds - self._seconds) / max(training.seconds, 1e-9)
-            self._seconds = self._mean.seconds
+        if self._exchange is not None:
+            self._exchange.complete()
+            self.communication = (self._exchange.seconds - self._seconds) / max(training.seconds, 1e-9)
+            self._seconds = self._exchange.seconds
 
     def end(self, training: Training) -> None:
         if not self._in_step:
             return
-        if self._mean is not None:
-            self._mean.close()
+        if self._exchange is not None:
+            self._exchange.close()
+            self._exchange = None
         self._follow(training)
         training.history = self.same(training.history)
         self._interrupts.caught = max(self.collect(self._interrupts.caught or 0)) or None

@@ -12,13 +12,11 @@ from fastnn.arrays import as_array
 from fastnn.checks import is_number
 from fastnn.data.samples import is_several
 from fastnn.errors import ArgumentError, meant
-from fastnn.nn import CrossEntropyLoss, NLLLoss
 from fastnn.tensors import Tensor
-from fastnn.trees import count_of
 
 from .named import is_of_fastnn
 
-__all__ = ["Weighted", "Weights", "weight_of", "weights_of"]
+__all__ = ["Weighted", "Weights", "weights_of"]
 
 
 class Weights:
@@ -65,16 +63,6 @@ class Weighted:
         losses = losses if losses.ndim == 1 else losses.reshape(losses.shape[0], -1).mean(1)
         found: Tensor = (losses * weights).mean()
         return found
-
-
-def weight_of(loss: Any, labels: Any) -> float:
-    """What a share of a batch counts in the batch's mean loss, by what its own mean divides by."""
-    if getattr(loss, "reduction", "mean") == "sum":
-        return 1.0
-    if isinstance(loss, (CrossEntropyLoss, NLLLoss)) and isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
-        weight, labels = getattr(loss, "weight", None), labels[labels != getattr(loss, "ignore_index", None)]
-        return float(labels.size if weight is None else np.asarray(weight)[labels].sum(dtype=np.float64))
-    return float(count_of(labels))
 
 
 def weights_of(

@@ -68,28 +68,26 @@ INLINE void gemm_micro(i64 K, const float *restrict a, const float *restrict b, 
     }
 }
 
-/* dst (K, width) panels from src: row k, lane i at src[i*lane + k*step]; lanes past `count` become zeros. */
-INLINE void pack_panel(float *restrict dst, const float *restrict src, i64 count, i64 lane, i64 step, i64 K, const int width) {
+/* dst (K, width) panels from src: row k, lane i at src[i*lane + k*step]; lanes past `count` become zeros, up to `filled`. */
+INLINE void pack_panel(float *restrict dst, const float *restrict src, i64 count, i64 filled, i64 lane, i64 step, i64 K, const int width) {
     if (count == width && lane == 1) {
         for (i64 k = 0; k < K; k++, dst += width) memcpy(dst, src + k * step, sizeof(float) * (size_t)width);
-    } else if (count == width && step == 1) {
-        /* A transpose, four rows by one cache line of 16 columns at a time: rows that are a multiple of 4 KiB apart share an L1
-         * set, and more of them would evict each other before their lines are used up. */
-        i64 k = 0;
-        for (; k + 16 <= K; k += 16) {
-            int i = 0;
-            for (; i + 4 <= width; i += 4) {
-                UNROLL for (int q = 0; q < 16; q += 4)
-                    transpose_4x4(dst + (k + q) * width + i, width, src + i * lane + k + q, lane);
-            }
-            for (; i < width; i++) UNROLL for (int q = 0; q < 16; q++) dst[(k + q) * width + i] = src[i * lane + k + q];
+        return;
+    }
+    i64 k = 0;
+    /* A transpose, four rows by one cache line of 16 columns at a time: rows that are a multiple of 4 KiB apart share an L1
+     * set, and more of them would evict each other before their lines are used up. */
+    if (step == 1) for (; k + 16 <= K; k += 16) {
+        i64 i = 0;
+        for (; i + 4 <= count; i += 4) {
+            UNROLL for (int q = 0; q < 16; q += 4)
+                transpose_4x4(dst + (k + q) * width + i, width, src + i * lane + k + q, lane);
         }
-        for (; k < K; k++) for (int i = 0; i < width; i++) dst[k * width + i] = src[i * lane + k];
-    } else {
-        for (i64 k = 0; k < K; k++, dst += width) {
-            for (i64 i = 0; i < count; i++) dst[i] = src[i * lane + k * step];
-            for (i64 i = count; i < width; i++) dst[i] = 0;
-        }
+        for (; i < filled; i++) UNROLL for (int q = 0; q < 16; q++) dst[(k + q) * width + i] = i < count ? src[i * lane + k + q] : 0;
+    }
+    for (; k < K; k++) {
+        for (i64 i = 0; i < count; i++) dst[k * width + i] = src[i * lane + k * step];
+        for (i64 i = count; i < filled; i++) dst[k * width + i] = 0;
     }
 }
 
@@ -101,7 +99,7 @@ static void gemm_pack_a(void *context, i64 index) {
     for (i64 k = 0; k < g->k_len; k += GEMM_KC) {
         i64 k_len = i64_min(GEMM_KC, g->k_len - k);
         pack_panel(g->packed_a + k * m_padded + m * k_len, g->a + (g->m0 + m) * g->a_row + (g->k0 + k) * g->a_col,
-                   i64_min(GEMM_MR, g->m_len - m), g->a_row, g->a_col, k_len, GEMM_MR);
+                   i64_min(GEMM_MR, g->m_len - m), GEMM_MR, g->a_row, g->a_col, k_len, GEMM_MR);
     }
 }
 
@@ -111,7 +109,7 @@ static void gemm_pack_b(void *context, i64 index) {
     for (i64 k = 0; k < g->k_len; k += GEMM_KC) {
         i64 k_len = i64_min(GEMM_KC, g->k_len - k);
         pack_panel(g->packed_b + k * n_padded + n * k_len, g->b + (g->k0 + k) * g->b_row + (g->n0 + n) * g->b_col,
-                   i64_min(GEMM_NR, g->n_len - n), g->b_col, g->b_row, k_len, GEMM_NR);
+                   i64_min(GEMM_NR, g->n_len - n), GEMM_NR, g->b_col, g->b_row, k_len, GEMM_NR);
     }
 }
 

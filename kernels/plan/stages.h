@@ -131,6 +131,8 @@ struct update {
     const float *grad;
     float *state[UPDATE_STATES];        /* as update.h has it, NULL where the kind has none */
     const struct optimizer *optimizer;
+    int64_t shares;                     /* 0, or grad is NULL and the gradient factor[0] share[0] + factor[1] share[1] + ... */
+    const float **share, *factor;
 };
 
 /* ---- an operator by itself ---- */

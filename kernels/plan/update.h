@@ -8,11 +8,33 @@
 #include "plan/stages.h"
 #include "ops/update.h"
 
+enum { SHARE_RUN = 1 << 10 };           /* floats that are summed, and then read again: 4 KB */
+
+/* Task: a chunk's gradient, the weighted sum of several processes' in their order, and its update. */
+static void update_chunk_of_shares(void *context, i64 index) {
+    const struct update *u = context;
+    const struct update_numbers numbers = update_numbers(u->optimizer, u->state);
+    float grad[SHARE_RUN];
+    const i64 end = i64_min((index + 1) * UPDATE_CHUNK, u->count);
+    const uint64_t control = without_denormals();
+    for (i64 begin = index * UPDATE_CHUNK; begin < end; begin += SHARE_RUN) {
+        const i64 count = i64_min(SHARE_RUN, end - begin);
+        for (i64 i = 0; i < count; i++) grad[i] = u->factor[0] * u->share[0][begin + i];
+        for (i64 k = 1; k < u->shares; k++) {
+            const float factor = u->factor[k], *share = u->share[k] + begin;
+            for (i64 i = 0; i < count; i++) grad[i] += factor * share[i];
+        }
+        update_rows(&numbers, 1, count, grad, 0, u->param, u->state, begin, 0);
+    }
+    set_float_control(control);
+}
+
 /* param and its state, in one pass, by the optimizer's formula */
 KERNEL int update_stage(const void *arguments, struct program *program) {
     const struct update *u = arguments;
     (void)program;
-    update_array(u->optimizer, u->count, u->param, u->grad, u->state);
+    if (u->shares) fastnn_parallel(ceil_div(u->count, UPDATE_CHUNK), (20.0 + 4 * (double)u->shares) * (double)u->count, update_chunk_of_shares, (void *)u);
+    else update_array(u->optimizer, u->count, u->param, u->grad, u->state);
     return PROGRAM_DONE;
 }
 

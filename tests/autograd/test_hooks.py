@@ -167,7 +167,7 @@ def test_a_replaced_gradient_needs_a_single_input() -> None:
         model.register_forward_hook(print, always_call=True)
 
 
-def test_plans_refuse_models_with_hooks() -> None:
+def test_plans_refuse_hooks_that_do_more_than_compute() -> None:
     fnn.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
     x, y = np.ones((6, 4), np.float32), np.arange(6) % 2
@@ -177,12 +177,22 @@ def test_plans_refuse_models_with_hooks() -> None:
     seen: list[Any] = []
     handle = model[1].register_forward_hook(lambda module, args, output: seen.append(output.shape))
     for call in (lambda: predict(x), lambda: step(x, y)):
-        with pytest.raises(GraphError, match=r"Tanh \(1\) has hooks"):
+        with pytest.raises(GraphError, match=r"forward changes seen"):
             call()
-    with pytest.warns(UserWarning, match=r"Tanh \(1\) has hooks"):
+    assert not seen
+    with pytest.warns(UserWarning, match=r"forward changes seen"):
         fnn.fit(model, (x, y), epochs=1, optimizer=optim.SGD(model.parameters(), lr=0.0), verbose=False)
     assert seen
     handle.remove()
+    for register in (
+        lambda: model[1].register_full_backward_hook(lambda module, inner, outer: seen.append(outer)),
+        lambda: model[1].register_forward_hook(lambda module, args, output: seen.append(output.numpy().sum())),
+    ):
+        with register():
+            with pytest.raises(GraphError, match=r"Tanh \(1\) has hooks that read values or gradients"):
+                step(x, y)
+            with pytest.warns(UserWarning, match=r"Tanh \(1\) has hooks that read"):
+                fnn.fit(model, (x, y), epochs=1, optimizer=optim.SGD(model.parameters(), lr=0.0), verbose=False)
     np.testing.assert_array_equal(predict(x), before)
 
 

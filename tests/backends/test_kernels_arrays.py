@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from op_cases import KERNELS, arguments
 from op_description import Arguments, Array, Case, Kernel, as_dtype
 from targets import Target
 
+from fastnn import backends
 from fastnn.backends import reference
+from fastnn.backends.checks import dtype_of_all, in_place
 from fastnn.errors import DTypeError, ShapeError
 
 BY_KERNEL = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS.keys())
@@ -222,3 +225,29 @@ def test_nan_reaches_what_it_should_and_no_more(target: Target, kernel: Kernel) 
         for g, e in zip(got, expected, strict=True):
             np.testing.assert_array_equal(np.isnan(g), np.isnan(e), err_msg=f"NaN put into {name}")
         assert_close(got, expected, kernel, arguments(kernel, case))
+
+
+X = np.zeros((2, 3), np.float32)
+LONGER = np.zeros(28, np.uint8)
+
+
+@pytest.mark.skipif(backends.name() != "native", reason="asks the extension")
+@pytest.mark.parametrize(
+    ("other", "type_of_all", "written"),
+    [
+        (np.ones((2, 3), np.float32), np.float32, True),
+        (np.ones((3, 2), np.float32), np.float32, False),
+        (np.ones(6, np.float32), np.float32, False),
+        (np.ones((3, 2), np.float32).T, np.float32, False),
+        (np.broadcast_to(X[0], (2, 3)), np.float32, False),  # read-only
+        (LONGER[1:25].view(np.float32).reshape(2, 3), np.float32, False),  # not aligned
+        (np.ones((2, 3)), None, False),
+        (np.ones((2, 3), ">f4"), None, False),
+        ([[1.0] * 3] * 2, None, False),
+        (None, np.float32, False),
+    ],
+)
+def test_one_look_at_all_arrays(other: Any, type_of_all: Any, written: bool) -> None:
+    """What lets an optimiser's step and the checks of shapes.py skip the full checks says yes to nothing else."""
+    assert dtype_of_all((X, other)) == dtype_of_all((other, X)) == type_of_all
+    assert in_place(X, other) is in_place(other, X) is written

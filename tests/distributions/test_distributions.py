@@ -37,6 +37,8 @@ CASES: dict[str, tuple[str, dict[str, Any], np.ndarray]] = {
     "poisson": ("Poisson", {"rate": SCALE}, RNG.poisson(2.0, (5, 3, 4)).astype(float)),
     "cauchy": ("Cauchy", {"loc": LOC, "scale": SCALE}, VALUES),
     "gumbel": ("Gumbel", {"loc": LOC, "scale": SCALE}, VALUES),
+    "weibull": ("Weibull", {"scale": SCALE, "concentration": SCALE + 1}, np.abs(VALUES)),
+    "pareto": ("Pareto", {"scale": SHARES, "alpha": SCALE + 2}, np.abs(VALUES) + 1),
     "half-normal": ("HalfNormal", {"scale": SCALE}, np.abs(VALUES)),
     "half-cauchy": ("HalfCauchy", {"scale": SCALE}, np.abs(VALUES)),
     "student": ("StudentT", {"df": SCALE * 3, "loc": LOC, "scale": SCALE}, VALUES),
@@ -64,9 +66,10 @@ CASES: dict[str, tuple[str, dict[str, Any], np.ndarray]] = {
 
 NO_ENTROPY = {"poisson", "multinomial", "relaxed-bernoulli", "relaxed-one-hot"}
 NO_MOMENTS = {"relaxed-bernoulli", "relaxed-one-hot"}
-HEAVY = {"cauchy", "half-cauchy", "student"}  # without, or with few, moments
+HEAVY = {"cauchy", "half-cauchy", "student", "pareto"}  # without, or with few, moments
 CONTINUOUS = {  # with a cdf of PyTorch's
-    "normal", "log-normal", "laplace", "exponential", "uniform", "cauchy", "gumbel", "half-normal", "half-cauchy"
+    "normal", "log-normal", "laplace", "exponential", "uniform", "cauchy", "gumbel", "half-normal", "half-cauchy",
+    "weibull", "pareto",
 }  # fmt: skip
 
 

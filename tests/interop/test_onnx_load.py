@@ -55,6 +55,14 @@ def test_a_network_as_tf2onnx_writes_it(tmp_path: Path) -> None:
     assert model.get_parameter("model.dense.MatMul").shape == (10, 128)  # as nn.Linear's
 
 
+def test_it_computes_what_the_file_says_as_it_comes(tmp_path: Path) -> None:
+    """Not with the batch's own statistics, and with nothing dropped: no `eval()` is asked for."""
+    x = drawn(5, 16, 16, 3)
+    path = keras(tmp_path / "keras.onnx")
+    (expected,) = runtime(path, x)
+    np.testing.assert_allclose(fnn.onnx.load(path)(x).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_it_trains_by_fit_and_is_saved(tmp_path: Path) -> None:
     model = fnn.onnx.load(keras(tmp_path / "keras.onnx"))
     x = rng.normal(size=(64, 16, 16, 3)).astype(np.float32)

@@ -39,6 +39,8 @@ CASES: dict[str, tuple[Any, Any]] = {
     "adaptive_avg_pool2d": (lambda t, F, x: t.nn.AdaptiveAvgPool2d(1)(x), IMAGE),
     "adaptive_max_pool2d": (lambda t, F, x: F.adaptive_max_pool2d(x, (4, 3)), IMAGE),
     "LazyConv2d": (lambda t, F, x: x.sum() * t.nn.LazyConv2d(3, 3).double()(x).ndim, IMAGE),
+    "InstanceNorm1d": (lambda t, F, x: t.nn.InstanceNorm1d(2, affine=True).double()(x) * x, SEQUENCE),
+    "InstanceNorm2d": (lambda t, F, x: t.nn.InstanceNorm2d(2).double()(x) * x, IMAGE),
     "repeat by name": (lambda t, F, x: x.repeat(repeats=(2, 1, 3)), SEQUENCE),
     "rrelu": (lambda t, F, x: F.rrelu(x, 0.2, 0.6) + t.rrelu(x) + t.nn.RReLU().eval()(x), ROWS),
     "pdist": (lambda t, F, x: F.pdist(x) + t.pdist(x, 3) + F.pdist(x, p=float("inf")), ROWS),

@@ -101,3 +101,27 @@ def test_restarts_by_fractions_of_epochs() -> None:
 def test_schedules_that_make_no_sense(make: Callable[[Any], Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make(_sgd())
+
+
+def test_a_chain_goes_no_higher_than_its_one_cycle() -> None:
+    """The rate of OneCycleLR is its own, whatever the optimiser's was: times the decay, and not 25 times as much."""
+    opt = _sgd()
+    cycle = lr_scheduler.OneCycleLR(opt, 1.0, total_steps=20, cycle_momentum=False)
+    chain = lr_scheduler.ChainedScheduler([cycle, lr_scheduler.ExponentialLR(opt, 0.9)])
+    alone = _sgd()
+    expected = lr_scheduler.OneCycleLR(alone, 1.0, total_steps=20, cycle_momentum=False)
+    for t in range(20):
+        np.testing.assert_allclose(chain.get_last_lr(), np.array(expected.get_last_lr()) * 0.9**t, rtol=1e-12)
+        chain.step()
+        expected.step()
+
+
+def test_a_cycle_within_others_ends_where_it_ends() -> None:
+    """As by itself: its formula goes up again after its last step, where PyTorch raises an error."""
+    opt = _sgd()
+    cycle = lr_scheduler.OneCycleLR(opt, 1.0, total_steps=4, cycle_momentum=False)
+    schedule = lr_scheduler.SequentialLR(opt, [lr_scheduler.ConstantLR(opt, 0.5), cycle], [2])
+    for _ in range(6):
+        schedule.step()
+    with pytest.raises(ArgumentError, match="at most 4 steps"):
+        schedule.step()

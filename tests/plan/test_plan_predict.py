@@ -382,7 +382,7 @@ def test_a_model_of_one_batch_size_is_not_traced_at_every_call(monkeypatch: pyte
 
     traces = []
     trace = Predictor._trace
-    monkeypatch.setattr(Predictor, "_trace", lambda self, x: traces.append(1) or trace(self, x))
+    monkeypatch.setattr(Predictor, "_trace", lambda self, *args: traces.append(1) or trace(self, *args))
     predict, x = fnn.compile(Whole()), np.ones((300, 4), np.float32)
     for _ in range(20):
         np.testing.assert_array_equal(predict(x), np.full((300, 2), 2, np.float32))

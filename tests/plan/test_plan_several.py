@@ -185,3 +185,20 @@ def test_lists_of_arrays_stay_one_array_for_fastnn_s_own_layers() -> None:
     targets = [row[:2] for row in rows]
     mean = np.mean((expected - np.stack(targets)) ** 2)
     assert fnn.compile(model, nn.MSELoss())(rows, targets) == pytest.approx(mean, rel=1e-5)
+
+
+def test_a_model_that_takes_labels_may_be_given_some_that_do_not_count() -> None:
+    """As a loss may: -100, which cross-entropy leaves out."""
+
+    class Labelled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 3)
+
+        def forward(self, x: Any, y: Any) -> Any:
+            return nn.functional.cross_entropy(self.linear(x), y)
+
+    model, x = Labelled(), np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
+    step = fnn.compile(model, lambda outputs, y: outputs)
+    for y in (np.array([0, 1, 2, 0, 1, 2]), np.array([0, -100, 2, 0, -100, 2])):
+        assert step((x, y), np.zeros(1)) == pytest.approx(model(x, y).item(), rel=1e-5)

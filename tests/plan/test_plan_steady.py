@@ -119,8 +119,6 @@ UNSTEADY: dict[str, tuple[Do, str]] = {
     "buffer written": (follow_in_place, "writes into Model.buffer"),
     "large array": (write_large, "writes into Model.large"),
     "weights": (clip_weights, "writes into Model.linear.weight"),
-    "activation kept": (keep, "keeps a tensor .* Model.kept"),
-    "first activation kept": (keep_first, "keeps a tensor .* Model.kept"),
     "iterator": (lambda m, x, h: h * float(next(m.numbers)), "takes values from Model.numbers, an iterator"),
     "late iterator": (lambda m, x, h: h * (2 if next(m.counter) < 9 else 1), "takes values from Model.counter"),
     "first call": (first_is_another, "does not run the same operators"),
@@ -275,6 +273,8 @@ STEADY: dict[str, Do] = {
     "fastnn's own draws": lambda m, x, h: h + fnn.randn_like(h) * fnn.bernoulli(fnn.rand_like(h)),
     "an operator that draws": lambda m, x, h: Noise.apply(h),
     "a live buffer": lambda m, x, h: h * m.buffer + h,
+    "an activation kept": keep,
+    "the first activation kept": keep_first,
 }
 
 

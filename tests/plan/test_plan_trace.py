@@ -127,7 +127,7 @@ def test_entries_that_a_mask_picks_are_refused_and_said() -> None:
         lambda: fnn.compile(Head(lambda h: h[h > 0])).__call__(x),
         lambda: fnn.compile(Head(lambda h: h[h > 0]), LOSS)(x, y),
     ):
-        with pytest.raises(GraphError, match=r"cannot know how many entries a mask picks: use fnn\.where"):
+        with pytest.raises(GraphError, match=r"cannot know how many entries a mask picks: .* fnn\.where"):
             make()
 
 

@@ -1,8 +1,9 @@
-"""The engine of training regions: mosaics of small images, few blocks for large weights, poolings by winners."""
+"""The engine of training regions: mosaics of small images, few blocks for large weights, winners of pools, strides."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import plan_networks as networks
@@ -93,3 +94,42 @@ def test_large_weights_have_few_blocks() -> None:
         nn.AdaptiveAvgPool2d(1),
     )  # fmt: skip
     compare(model, (32, 3, 6, 6), WINOGRAD)
+
+
+STRIDED = [  # kernel, channels in and out, image, padding, batch: outputs that fill tiles of 4x4, and that do not
+    (4, (32, 48), (16, 16), 1, 32),
+    (4, (32, 40), (16, 14), 1, 32),
+    (5, (40, 40), (17, 16), 0, 33),
+    (5, (24, 32), (15, 16), (3, 2), 40),
+]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("kernel", "channels", "image", "padding", "batch"), STRIDED)
+def test_stride_of_two_in_winograds_domain(
+    kernel: int, channels: tuple[int, int], image: tuple[int, int], padding: Any, batch: int, isa: str
+) -> None:
+    """Gradients are float64's, not bit for bit those of direct loops, and any number of threads'."""
+    fnn.manual_seed(kernel)
+    model = nn.Sequential(
+        nn.Conv2d(3, channels[0], 1),
+        nn.Tanh(),
+        nn.Conv2d(*channels, kernel, stride=2, padding=padding),
+        nn.Tanh(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(channels[1], CLASSES),
+    )
+    loss_fn = nn.CrossEntropyLoss()
+    x, y = networks.draw_batch(np.random.default_rng(0), (batch, 3, *image), False, 0)
+    with running_on(isa, threads=2):
+        found = networks.compiled_gradients(model, loss_fn, x, y)
+        direct = networks.compiled_gradients(model, loss_fn, x, y, exact=True)
+    with running_on(isa, threads=1):
+        alone = networks.compiled_gradients(model, loss_fn, x, y)
+    exact = networks.exact_gradients(model, loss_fn, x, y)
+    networks.assert_close(found, exact, WINOGRAD / 10)
+    networks.assert_close(direct, exact, EXACT)
+    assert isa == "baseline" or any((found[name] != direct[name]).any() for name in found)
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, alone[name], err_msg=name)

@@ -79,6 +79,7 @@ GOOD: dict[str, list[Callable[[], Any]]] = {
 
 DISTRIBUTIONS: dict[str, tuple[Any, ...]] = {  # and transforms, with arguments or what makes them
     **dict.fromkeys(("Normal", "Uniform", "Laplace", "LogNormal", "Cauchy", "Gumbel"), (0.0, 1.0)),
+    **dict.fromkeys(("Pareto", "Weibull"), (1.0, 2.0)),
     **dict.fromkeys(("Categorical", "OneHotCategorical", "OneHotCategoricalStraightThrough", "Dirichlet"), (np.ones(3),)),
     **dict.fromkeys(("Bernoulli", "Geometric"), (0.5,)), **dict.fromkeys(("Beta", "Gamma"), (1.0, 2.0)),
     **dict.fromkeys(("Exponential", "Poisson", "HalfCauchy", "HalfNormal", "Chi2", "StudentT"), (2.0,)),

@@ -19,7 +19,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn.data.batches import Share
-from fastnn.train.weighing import weight_of
+from fastnn.nn.shares import weight_of
 
 pytest.importorskip("mpi4py")
 PROGRAM = Path(__file__).parent.parent / "support" / "distributed_program.py"
@@ -66,7 +66,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SEVERAL = pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.long)])
-PATHS = ("adam", "steps", "eager", "sum", "ignored", "descent", "tiny", "callback")
+PATHS = (
+    "adam", "steps", "eager", "sum", "ignored", "descent", "part", "part, eager", "unplanned", "tiny", "callback",
+)  # fmt: skip
+MEAN = ("adam", "eager", "descent", "part, eager")  # whose parameters the ranks do not share
 
 
 @SEVERAL
@@ -78,6 +81,10 @@ def test_several_ranks_follow_one(ranks: int, place: Path) -> None:
         if name != "callback":
             expected, got = (np.array(job.said[0][name], float) for job in (one, several))
             np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5, err_msg=name)
+    for name in ("steps, state", "callback, state"):  # what checkpoints hold of the optimiser
+        np.testing.assert_allclose(several.arrays[0][name], one.arrays[0][name], rtol=0, atol=1e-5, err_msg=name)
+    expected_kinds = ["Mean" if name in MEAN else "Sharded" for name in PATHS[:-1]]
+    assert several.said[0]["exchanges"][: len(expected_kinds)] == expected_kinds
     assert several.said[0]["callback"] == one.said[0]["callback"] == [8, 1]  # 6 batches in the first epoch, then 2
 
 
@@ -90,6 +97,7 @@ def test_all_ranks_end_alike(ranks: int, place: Path) -> None:
         for name in ("adam", "random", "evaluation"):
             assert said[name] == job.said[0][name]
         assert said["callback"] == [0, 1]  # rank 0's are called
+        assert said["steps, own memory"]
     assert job.printed == ""
 
 
@@ -118,6 +126,8 @@ def test_what_one_rank_raises_in_a_step_all_raise(ranks: int, place: Path) -> No
         assert said["error"] == one.said[0]["error"] == "ValueError: fails on one rank"
         assert said["not finite"] == one.said[0]["not finite"]
         assert "sample 7 of the data is not finite" in said["not finite"]
+        assert said["not finite, compiled"] == said["not finite"]
+        assert said["not finite, compiled, as before"]
         assert said["other data"].startswith("ArgumentError: fit: expected the same training data on all ranks")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fastnn import _kernels
+from fastnn._kernels import contiguous
 from fastnn.backends import shapes
-from fastnn.backends.native.arrays import contiguous
 from fastnn.backends.shapes import FLOAT32, Array
 from fastnn.backends.sums import total
 

@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 
-from fastnn._kernels import operate
+from fastnn._kernels import contiguous, operate
 from fastnn.backends.checks import Array, empty
-from fastnn.backends.native.arrays import contiguous
 
 TOPK_MOST = 64  # of kernels/plan/operator.h
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fastnn import _kernels
+from fastnn._kernels import contiguous
 from fastnn.backends import shapes
-from fastnn.backends.native.arrays import contiguous
 from fastnn.backends.shapes import FLOAT32, Array
 
 
@@ -25,7 +25,7 @@ def batch_norm_forward(
     out: Array | None = None,
 ) -> Array:
     y = shapes.batch_norm_forward(x, mean, var, weight, bias, out, FLOAT32)
-    affine = (None if array is None else contiguous(array) for array in (weight, bias))
+    affine = [None if array is None else contiguous(array) for array in (weight, bias)]
     _kernels.batch_norm_forward(contiguous(x), contiguous(mean), contiguous(var), *affine, eps, y)
     return y
 
@@ -59,7 +59,7 @@ def batch_norm_backward_input(
     out: Array | None = None,
 ) -> Array:
     grad_x = shapes.batch_norm_backward_input(grad, x, mean, var, weight, grad_weight, grad_bias, out, FLOAT32)
-    optional = (None if array is None else contiguous(array) for array in (weight, grad_weight, grad_bias))
+    optional = [None if array is None else contiguous(array) for array in (weight, grad_weight, grad_bias)]
     _kernels.batch_norm_backward_input(
         contiguous(grad), contiguous(x), contiguous(mean), contiguous(var), *optional, eps, grad_x
     )

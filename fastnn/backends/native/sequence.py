@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fastnn import _kernels
+from fastnn._kernels import contiguous
 from fastnn.backends.checks import Array, empty
-from fastnn.backends.native.arrays import contiguous
 
 
 def _optional(x: Array | None) -> Array | None:

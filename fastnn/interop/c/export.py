@@ -24,6 +24,7 @@ from fastnn.interop.c.source import described, in_comment, source_of, weight_byt
 from fastnn.nn import Module
 from fastnn.nn.modes import mode
 from fastnn.plan.inputs import Inputs
+from fastnn.plan.steady import undone
 from fastnn.plan.trace import Graph, trace
 from fastnn.tensors import no_grad
 from fastnn.train.evaluate import normalizes
@@ -146,7 +147,8 @@ def export_c(
 def traced(model: Module, shape: tuple[int, ...], count: int) -> Graph:
     """The model's operators for so many samples."""
     try:
-        graph = trace(model, None, Inputs([without_numbers((count, *shape), np.dtype(np.float32))], (ARRAY,)))
+        with undone(model):
+            graph = trace(model, None, Inputs([without_numbers((count, *shape), np.dtype(np.float32))], (ARRAY,)))
     except GraphError as error:
         raise GraphError(f"export_c: the model cannot be traced: {error.message.removeprefix('compile: ')}") from None
     if len(graph.results) != 1 or graph.structure is not ARRAY:

@@ -24,6 +24,7 @@ from fastnn.nn import Module
 from fastnn.nn.modes import mode
 from fastnn.nn.module import expect_module
 from fastnn.plan.inputs import Inputs, arguments
+from fastnn.plan.steady import undone
 from fastnn.plan.trace import Graph, trace
 from fastnn.tensors import no_grad
 from fastnn.trees import ARRAY
@@ -160,7 +161,8 @@ def _merged(model: Module, examples: Inputs, batch: int | None) -> Merged:
     def traced(count: int) -> Graph:
         shapes = ((count, *a.shape[1:]) if a.shape[:1] == (length,) else a.shape for a in examples.arrays)
         arrays = [without_numbers(shape, a.dtype) for shape, a in zip(shapes, examples.arrays, strict=True)]
-        return trace(model, None, Inputs(arrays, examples.positional, examples.named))
+        with undone(model):
+            return trace(model, None, Inputs(arrays, examples.positional, examples.named))
 
     try:
         first = traced(batch or length)

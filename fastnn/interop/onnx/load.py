@@ -33,9 +33,10 @@ def load(path: str | os.PathLike[str], *, outputs: str | Iterable[str] | None = 
             the logits before a softmax or the features before the last layer. All outputs by default, except text.
 
     The weights of layers are parameters under the file's names ("conv1.weight", from PyTorch the same as there), dense
-    layers' as (out, in); running statistics are buffers, everything else is constant. The model is in training mode, as
-    a new one is: batch norms then use the batch's statistics. What depends on shapes alone is computed when they are
-    known, so any batch size will do, also where the file was written for one of them.
+    layers' as (out, in); running statistics are buffers, everything else is constant. The model is in eval mode, so
+    that it computes what the file says, dropout and batch norms too; `fit` trains it as any other, and steps of your
+    own want ``model.train()`` before. What depends on shapes alone is computed when they are known, so any batch size
+    will do, also where the file was written for one of them.
 
     Raises DataError for a file that is not there, is not a whole model, or has operators that fastnn has not, which it
     names with their nodes; ArgumentError for outputs that the graph does not have; MissingExtraError without the
@@ -62,7 +63,7 @@ def load(path: str | os.PathLike[str], *, outputs: str | Iterable[str] | None = 
         [outputs] if isinstance(outputs, str) else None if outputs is None else entries("onnx.load", "outputs", outputs)
     )
     try:
-        return OnnxModel(contents, wanted)
+        return OnnxModel(contents, wanted).eval()
     except ArgumentError:
         raise
     except (FastnnError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:

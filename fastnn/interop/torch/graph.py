@@ -20,6 +20,7 @@ from fastnn.nn import Module, Parameter
 from fastnn.nn.modes import mode
 from fastnn.ops.shaping import Reshape
 from fastnn.plan.inputs import Inputs
+from fastnn.plan.steady import undone
 from fastnn.plan.trace import Graph, Operator, Traced, Value, trace
 from fastnn.tape import tracer
 from fastnn.tensors import Tensor, no_grad
@@ -146,7 +147,7 @@ def traced(
 ) -> Any:
     """The GraphModule of a model with a forward of its own, in eval mode, which calls the layers that are known."""
     modes = {id(module): module.training for module in model.modules()}
-    with mode(model, training=False), no_grad():
+    with mode(model, training=False), no_grad(), undone(model):
         (first, calls), (second, _) = (_trace(model, shape, count) for count in COUNTS)
     if len(first.operators) != len(second.operators):
         raise GraphError("to_torch: expected a model that computes the same for any number of samples")

@@ -29,6 +29,8 @@ _SAME_IN_F = {name: name.lower() for name in ("GELU", "Hardswish", "Linear", "Mi
 _COMPARISONS = {
     "equal": "eq", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
 }  # fmt: skip
+_MIRRORED = str.maketrans("gl", "lg")  # of lt, le, gt, ge; eq and ne have neither letter
+_SORTED = {"_argmedian": "median", "_argnanmedian": "nanmedian", "_argmode": "mode"}
 _OF_PYTHON: dict[str, Callable[..., Any]] = {  # operations of a formula that Python has
     "add": operator.add, "sub": operator.sub, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg,
     "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "eq": operator.eq, "ne": operator.ne,
@@ -58,12 +60,20 @@ def expressions() -> dict[str, Callable[..., Any]]:
         return function(x) if dim is None and not keepdim else function(x, dim=dim, keepdim=keepdim)
 
     def place(x: Any, *, dim: Any, keepdim: bool, pick: Any) -> Any:
-        return (library.argmax if pick is np.argmax else library.argmin)(x, dim=dim, keepdim=keepdim)
+        if pick in (np.argmax, np.argmin):
+            return (library.argmax if pick is np.argmax else library.argmin)(x, dim=dim, keepdim=keepdim)
+        return getattr(library, _SORTED[pick.__name__])(x, dim, keepdim).indices
 
     def extremum(x: Any, *, dim: int, keepdim: bool, pick: Any) -> Any:
         where = place(x, dim=dim, keepdim=True, pick=pick)
         found = library.gather(x, dim, where)
         return found if keepdim else found.squeeze(dim)
+
+    def compare(a: Any, b: Any, *, ufunc: Any) -> Any:
+        name = _COMPARISONS.get(ufunc.__name__, ufunc.__name__)
+        if isinstance(a, (bool, int, float)):  # PyTorch takes a number on the right alone
+            a, b, name = b, a, name.translate(_MIRRORED) if len(name) == 2 else name
+        return getattr(library, name)(a, b)
 
     def truth(x: Any, *, dim: Any, keepdim: bool, every: bool) -> Any:
         return reduced(x, dim, keepdim, library.all if every else library.any)
@@ -128,7 +138,7 @@ def expressions() -> dict[str, Callable[..., Any]]:
         "Cast": lambda x, *, dtype: x.to(type_of(dtype)),
         "Cat": lambda *parts, dim: library.cat(parts, dim),
         "Clamp": lambda x, *, min, max: library.clamp(x, min, max),
-        "Compare": lambda a, b, *, ufunc: getattr(library, _COMPARISONS.get(ufunc.__name__, ufunc.__name__))(a, b),
+        "Compare": compare,
         "Conv2d": lambda x, w, b, *, stride, padding, dilation, groups: functional.conv2d(
             x, w, b, stride, padding, dilation, groups
         ),
@@ -152,6 +162,7 @@ def expressions() -> dict[str, Callable[..., Any]]:
         "LogCumSumExp": lambda x, *, dim: library.logcumsumexp(x, dim),
         "LogSoftmax": lambda x: functional.log_softmax(x, -1),
         "MaxPool2d": lambda x, *, kernel_size, stride, padding: functional.max_pool2d(x, kernel_size, stride, padding),
+        "Middle": lambda x, *, pick: getattr(library, _SORTED[pick.__name__])(x),
         "OneHot": lambda labels, *, classes: functional.one_hot(labels, classes),
         "Order": lambda x, *, dim, descending, count: library.argsort(
             x, dim=dim, descending=descending, stable=True

@@ -3,12 +3,16 @@
  * x (N, I) and weight (O, I) are row-major, as PyTorch has them: the sums of the forward run along the rows of both, those of the
  * backward across them.
  *
- * Forward, 2 N I O FLOPs. Lanes along I: a tile of images times outputs keeps a vector of partial sums for each pair, and
- * nothing is packed or transposed; at its end the vectors are added up lane by lane, VL of them at a time. Rows are cut into chunks of about
- * DENSE_CHUNK floats, whatever their length: a tile's rows then lie in L1 together even where they are a multiple of 4 KiB apart.
+ * Forward, 2 N I O FLOPs, one of two ways (dense_by_panels):
+ *   Many images. Panels of at most 48 outputs: the panel's weights are transposed to (I, 48), x is broadcast from where it lies, and
+ *     the micro-kernel of the backward (dense/panel.h) runs down I.
+ *   Few images, or a long I. Lanes along I: a tile of images times outputs keeps a vector of partial sums for each pair, and nothing
+ *     is packed or transposed; at its end the vectors are added up lane by lane, VL of them at a time. Rows are cut into chunks of
+ *     about DENSE_CHUNK floats, whatever their length: a tile's rows then lie in L1 together even where they are a multiple of 4 KiB
+ *     apart.
  *
- * Backward, 4 N I O FLOPs. One sweep over panels of 48 input columns; for each one its columns of weight and of x are copied to a
- * scratch, then
+ * Backward, 4 N I O FLOPs. The gradient of y is multiplied by the activation's slope where it lies, and packed for the second product.
+ * Then one sweep over panels of at most 48 input columns; for each one its columns of weight and of x are copied to a scratch, then
  *   grad_x[:, panel] (N, 48) = grad (N, O) weight[:, panel] (O, 48)
  *   grad_weight[:, panel] (O, 48) = grad^T (O, N) x[:, panel] (N, 48)
  * by one micro-kernel, lanes along I. A tile of the second goes from registers straight into the update of the weight and of the
@@ -17,6 +21,8 @@
  * Share of the FMA peak reached on Zen 5 (AVX-512, AVX2), 128 images: 9216 -> 128 forward 80-82 %, 88 %, backward with momentum 77 %,
  * 77 % (40 MB to and from L3); 784 -> 1000 forward 92 %, 94 %, backward without grad_x 81 %, 83 %. Masks, packing and the sums over
  * lanes weigh more where O is small: 1000 -> 10 54 %, 79 %.
+ * One core of a Xeon of 236 GFLOP/s (AVX-512; FMAs from L1 reach 217): 1000 images 256 -> 256 forward 70 %, 100 -> 256 69 %, by lanes
+ * along I 51 % and 35 %; backward 61 %.
  * For up to DENSE_IMAGES images the floor is reading the weight: 90 GB/s a thread out of L3.
  *
  * Input that is mostly background: dense/sparse.h. A few images and a weight that never changes: dense/frozen.h.
@@ -46,6 +52,7 @@ enum {
     DENSE_CHUNK = 1024,             /* floats of a row */
     DENSE_NEAR = 4096,              /* floats of all rows that are used again soon: half of L1 */
     DENSE_PANEL = 48,               /* input columns: a multiple of DENSE_NV vectors of any width */
+    DENSE_PANEL_IMAGES = 128,       /* of a task by panels, at least */
     DENSE_TASKS = 8,                /* a layer is cut into so many tasks or more, where it is large enough */
 };
 
@@ -79,8 +86,7 @@ struct dense_layout {
     i64 lists;                      /* its lists */
     i64 kept;                       /* (N, O): y before the activation, where its slope does not follow from y; else -1 */
     i64 partial;                    /* forward: (chunks, N, O) where chunks are separate tasks */
-    i64 grad_rows;                  /* backward: [images / MR][O][MR], masked gradient of y, for grad_x */
-    i64 grad_columns;               /* backward: [O / MR][N][MR], the same for grad_weight */
+    i64 grad_columns;               /* backward: [O / MR][N][MR], gradient of y before the activation, for grad_weight */
     i64 grad_bias;                  /* backward: (O,) */
     i64 total;
 };
@@ -103,6 +109,27 @@ INLINE struct dense_cut dense_cut(const struct dense *d) {
     cut.images = round_up(ceil_div(d->N, cut.image_blocks), DENSE_IMAGES);
     cut.image_blocks = ceil_div(d->N, cut.images);
     return cut;
+}
+
+/* Panels of about the same number of vectors, at most DENSE_PANEL columns each: where each begins, the last one's end being the
+ * number of columns. */
+INLINE i64 dense_panels(i64 columns) { return ceil_div(columns, DENSE_PANEL); }
+INLINE i64 dense_panel_start(i64 columns, i64 index) {
+    return i64_min(columns, index * ceil_div(columns, VL) / i64_max(1, dense_panels(columns)) * VL);
+}
+
+/* Whether the forward goes by panels of outputs (dense/forward.h). Both ways take I products for an output of an image; as measured,
+ * a transposed weight costs as much as 16 of them, an output of a tile 20, and one whose lanes are added up 7 a lane. */
+INLINE int dense_by_panels(const struct dense *d) {
+    const double I = (double)d->I, N = (double)d->N;
+    return d->O > 16 && d->N >= 16 &&
+           (double)round_up(d->O, VL) * (I + 16 * I / N + 20) < (double)round_up(d->O, DENSE_NR) * (I + 7 * VL);
+}
+
+/* Images of a task: DENSE_TASKS tasks or more, but so many images that transposing the panel costs little. */
+INLINE i64 dense_panel_images(const struct dense *d) {
+    const i64 parts = i64_max(1, i64_min(ceil_div(DENSE_TASKS, dense_panels(d->O)), d->N / DENSE_PANEL_IMAGES));
+    return round_up(ceil_div(d->N, parts), DENSE_MR);
 }
 
 /* ---- a weight that never changes, and few images: input-major in the work memory (dense/frozen.h) ---- */
@@ -146,6 +173,7 @@ INLINE struct dense_layout dense_layout(const struct dense *d) {
         return at;
     }
     struct dense_cut cut = dense_cut(d);
+    if (dense_by_panels(d)) cut.split = 0;
     i64 end = 0;
     if (d->table) at.x = end, end += round_up(d->N * d->I, 16);
     if (dense_may_be_sparse(d)) {
@@ -158,7 +186,6 @@ INLINE struct dense_layout dense_layout(const struct dense *d) {
     if (cut.split) at.total = end + cut.chunks * round_up(d->N * d->O, 16);
     if (d->grad_y) {
         end = kept;
-        at.grad_rows = end, end += d->grad_x ? round_up(d->N, DENSE_MR) * round_up(d->O, 16) : 0;
         at.grad_columns = end, end += round_up(d->O, DENSE_MR) * round_up(d->N, 16);
         at.grad_bias = end, end += round_up(d->O, 16);
     }

@@ -3,6 +3,7 @@
 #define FASTNN_DENSE_FORWARD_H
 
 #include "plan/dense/frozen.h"
+#include "plan/dense/panel.h"
 #include "plan/dense/sparse.h"
 
 typedef int32_t v4_int __attribute__((vector_size(16)));
@@ -13,6 +14,8 @@ struct dense_task {
     const float *x;
     float *partial;                     /* (chunks, N, O) where the cut is split, else NULL */
     const uint8_t *bytes;               /* the input that a table turns into floats */
+    i64 panel_images;                   /* by panels: of a task */
+    int failed;                         /* no memory for a scratch */
 };
 
 /* out (DENSE_NR,): the sums of the lanes of that many vectors, each by the same tree of neighbours */
@@ -160,6 +163,36 @@ static void dense_finish_task(void *context, i64 index) {
     dense_activate(d, index * DENSE_FINISH_ROWS, n1, 0, d->O);
 }
 
+/* ---- by panels of outputs: lanes along O, where images are many enough to pay for transposing the weight ---- */
+
+/* Task: a panel of outputs for a part of the images. */
+static void dense_forward_panel(void *context, i64 index) {
+    struct dense_task *t = context;
+    const struct dense *d = t->d;
+    const i64 I = d->I, O = d->O, panels = dense_panels(O), o0 = dense_panel_start(O, index % panels);
+    const i64 outputs = dense_panel_start(O, index % panels + 1) - o0, width = round_up(outputs, VL);
+    const i64 n0 = index / panels * t->panel_images, n1 = i64_min(n0 + t->panel_images, d->N);
+    float bias[DENSE_PANEL] __attribute__((aligned(64))) = {0};
+    float tile[DENSE_TILE_FLOATS] __attribute__((aligned(64)));
+    float *weight = fastnn_scratch(SCRATCH_DENSE, sizeof(float) * (size_t)(I * DENSE_PANEL));
+    if (!weight) {
+        t->failed = 1;
+        return;
+    }
+    pack_panel(weight, d->weight + o0 * I, outputs, width, I, 1, I, DENSE_PANEL);
+    if (d->bias) memcpy(bias, d->bias + o0, sizeof(float) * (size_t)outputs);
+    for (i64 n = n0; n < n1; n += DENSE_MR) {
+        const i64 rows = i64_min(DENSE_MR, n1 - n);
+        dense_tile(0, rows, I, t->x + n * I, I, weight, width, tile);
+        for (i64 r = 0; r < rows; r++) for (i64 j = 0; j < outputs; j += VL) {
+            vf v = v_load(tile + r * DENSE_PANEL + j) + v_load(bias + j);
+            if (d->activation == ACTIVATION_RELU) v = v_max((vf){0}, v);
+            v_store_lanes(d->y + (n + r) * O + o0 + j, v, i64_min(VL, outputs - j));
+        }
+        dense_activate(d, n, n + rows, o0, o0 + outputs);
+    }
+}
+
 /* Task: one image through the table. */
 static void dense_convert_task(void *context, i64 n) {
     const struct dense_task *t = context;
@@ -175,7 +208,7 @@ static void dense_convert_task(void *context, i64 n) {
 
 KERNEL int dense_forward(const void *arguments, struct program *program) {
     const struct dense *d = arguments;
-    struct dense_task t = {d, dense_cut(d), dense_input(d, program), NULL, program->input};
+    struct dense_task t = {.d = d, .cut = dense_cut(d), .x = dense_input(d, program), .bytes = program->input};
     double weights = (double)d->I * (double)d->O, flops = 2.0 * (double)d->N * weights;
     int status;
     if (dense_is_frozen(d)) {
@@ -184,6 +217,11 @@ KERNEL int dense_forward(const void *arguments, struct program *program) {
     }
     if (dense_may_be_sparse(d) && dense_sparse_forward(d, program, &status)) return status;
     if (d->table) fastnn_parallel(d->N, 10.0 * (double)(d->N * d->I), dense_convert_task, &t);
+    if (dense_by_panels(d)) {
+        t.panel_images = dense_panel_images(d);
+        fastnn_parallel(dense_panels(d->O) * ceil_div(d->N, t.panel_images), flops + 20.0 * weights, dense_forward_panel, &t);
+        return t.failed ? PROGRAM_NO_MEMORY : PROGRAM_DONE;
+    }
     if (t.cut.split) t.partial = (float *)d->work + dense_layout(d).partial;
     /* reading a weight takes the time of some 20 FLOPs */
     fastnn_parallel(t.cut.output_blocks * t.cut.image_blocks * (t.cut.split ? t.cut.chunks : 1), flops + 20.0 * weights,

@@ -213,7 +213,7 @@ static void dense_sparse_forward_panel(void *context, i64 index) {
         t->failed = 1;
         return;
     }
-    pack_panel(weight, d->weight + o0 * d->I, outputs, d->I, 1, d->I, DENSE_PANEL);
+    pack_panel(weight, d->weight + o0 * d->I, outputs, DENSE_PANEL, d->I, 1, d->I, DENSE_PANEL);
     if (d->bias) memcpy(base, d->bias + o0, sizeof(float) * (size_t)outputs);
     for (i64 c = 0; c < d->channels; c++) {
         const float background = dense_background(t, c * per_channel);

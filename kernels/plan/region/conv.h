@@ -1,5 +1,5 @@
-/* The convolutions of a region that trains, over some images: 3x3 with stride 1 in Winograd's domain where that pays, all others by the
- * products of conv/channels.h, from planes where few channels come from outside.
+/* The convolutions of a region that trains, over some images: 3x3 with stride 1, and 4x4 and 5x5 with stride 2, in Winograd's domain where
+ * that pays, all others by the products of conv/channels.h, from planes where few channels come from outside.
  *
  * Weights are packed in every step, forward and for the input gradients, on all threads. A block of images has weight gradients of
  * its own, packed, which are added in order of the blocks.
@@ -11,13 +11,14 @@
 #include "conv/channels_weight.h"
 #include "plan/region/region.h"
 #include "plan/wide/layout.h"
+#include "plan/wide/strided_backward.h"
 #include "plan/wide/winograd_backward.h"
 
 enum { REGION_ALIGN = 64 / sizeof(float), REGION_PIXELS = 128 };   /* images go together until they have so many pixels */
 
 struct region_conv {
     struct channels_conv shape;
-    int winograd;
+    int winograd, strided;                  /* in Winograd's domain, with stride 1 or 2 (wide/winograd.h, wide/strided.h) */
     i64 down, across, step_h, step_w;       /* a mosaic of down x across images, pixels from one to the next */
     struct wide_place input, grad;          /* with borders, of a mosaic: what it reads, and the gradient of z */
     i64 group;                              /* images at a time, at least, where there are as many */
@@ -58,6 +59,14 @@ INLINE struct winograd region_winograd_exchanged(const struct region_conv *m) {
     return winograd_shape(m->shape.O, m->shape.C, region_mosaic_H(m), region_mosaic_W(m));
 }
 
+INLINE int region_is_strided(const struct region_conv *m) { return STRIDED_HERE && m->strided; }
+INLINE struct strided region_strided(const struct region_conv *m) {
+    return strided_shape(m->shape.kh, m->shape.C, m->shape.O, m->shape.OH, m->shape.OW);
+}
+INLINE struct strided region_strided_exchanged(const struct region_conv *m) {
+    return strided_shape(m->shape.kh, m->shape.O, m->shape.C, m->shape.OH, m->shape.OW);
+}
+
 INLINE i64 region_tiles(const struct region_conv *m) {
     const struct winograd w = region_winograd(m);
     return w.TH * w.TW;
@@ -88,6 +97,11 @@ INLINE int region_wants_winograd(const struct channels_conv *s) {
            s->pad_h < 3 && s->pad_w < 3 && s->C >= 8 && s->O >= 8 && 2 * s->OH * s->OW >= round_up(s->OH, 4) * round_up(s->OW, 4);
 }
 
+INLINE int region_wants_strided(const struct channels_conv *s, i64 images) {
+    return s->kh == s->kw && (s->kh == 4 || s->kh == 5) && s->stride_h == 2 && s->stride_w == 2 && s->dilation_h == 1 && s->dilation_w == 1 &&
+           s->groups == 1 && s->pad_h < s->kh && s->pad_w < s->kw && strided_pays(s->kh, s->C, s->O, s->OH, s->OW, images);
+}
+
 /* images: of the largest block */
 KERNEL void region_plan_conv(const struct region_node *c, const struct region_node *x, int exact, i64 images, struct region_conv *m) {
     const int planar = x->kind == REGION_INPUT && x->C < 8 && c->groups == 1;
@@ -98,6 +112,7 @@ KERNEL void region_plan_conv(const struct region_node *c, const struct region_no
     const i64 columns = i64_max(x->W + 2 * c->pad_w, (c->W - 1) * c->stride_w + (c->kw - 1) * c->dilation_w + 1);
     m->down = m->across = 1;
     m->winograd = !exact && !planar && region_wants_winograd(s);
+    m->strided = !exact && !planar && region_wants_strided(s, images);
     m->input = (struct wide_place){x->C, x->H, x->W, rows, columns, c->pad_h, c->pad_w, planar ? 1 : VL};
     if (m->winograd) {
         region_choose_mosaic(images, m);
@@ -113,6 +128,18 @@ KERNEL void region_plan_conv(const struct region_node *c, const struct region_no
         m->transposed_floats = winograd_weight_floats(&exchanged);
         m->partial_floats = x->C * 9 * w.Op;
         m->sums_count = WINOGRAD_POINTS * winograd_step(w.Cp, w.Op);
+    } else if (m->strided) {
+        const struct strided w = region_strided(m), exchanged = region_strided_exchanged(m);
+        const i64 tiles = w.TH * w.TW;
+        m->input.rows = i64_max(rows, 8 * w.TH + c->kh - 2);
+        m->input.cols = i64_max(columns, 8 * w.TW + c->kw - 2);
+        m->grad = (struct wide_place){c->C, c->H, c->W, 4 * w.TH, 4 * w.TW, 0, 0, VL};
+        m->group = i64_min(images, ceil_div(strided_strip(&w), tiles));
+        m->runs = images * ceil_div(tiles, strided_strip(&w));
+        m->work_floats = strided_work_floats(&w);
+        m->packed_floats = strided_weight_floats(&w);
+        m->transposed_floats = strided_weight_floats(&exchanged);
+        m->partial_floats = m->sums_count = x->C * c->kh * c->kw * w.Op;
     } else {
         const struct channels_packing p = channels_packing(s), exchanged = channels_packing_input(s);
         i64 top, left, bottom, right;
@@ -148,13 +175,18 @@ INLINE struct channels_packing region_packing(const struct region_conv *m, int t
 
 INLINE i64 region_pack_tasks(const struct region_conv *m, int transposed) {
     const struct channels_packing p = region_packing(m, transposed);
-    return m->winograd ? ceil_div(p.from, REGION_PACK_ROWS) : channels_tiles(&p);
+    return m->winograd || region_is_strided(m) ? ceil_div(p.from, REGION_PACK_ROWS) : channels_tiles(&p);
 }
 
 KERNEL void region_pack_task(const struct region_conv *m, const float *weight, int transposed, i64 task, float *to) {
     if (m->winograd) {
         const struct winograd w = transposed ? region_winograd_exchanged(m) : region_winograd(m);
         winograd_pack(&w, weight, transposed, to, task * REGION_PACK_ROWS, i64_min(w.C, (task + 1) * REGION_PACK_ROWS));
+        return;
+    }
+    if (region_is_strided(m)) {
+        const struct strided w = transposed ? region_strided_exchanged(m) : region_strided(m);
+        strided_pack(&w, weight, transposed, to, task * REGION_PACK_ROWS, i64_min(w.C, (task + 1) * REGION_PACK_ROWS));
         return;
     }
     const struct channels_packing p = region_packing(m, transposed);
@@ -170,7 +202,7 @@ INLINE i64 region_mosaic_floats(const struct region_conv *m, i64 images) {
     return region_cells(m) > 1 ? region_mosaics(m, images) * round_up(m->shape.O, VL) * region_mosaic_H(m) * region_mosaic_W(m) : 0;
 }
 INLINE i64 region_input_grad_floats(const struct region_conv *m, i64 images) {
-    return m->winograd ? region_mosaics(m, images) * wide_place_floats(&m->input) : images * round_up(m->shape.C, VL) * m->shape.H * m->shape.W;
+    return m->winograd || region_is_strided(m) ? region_mosaics(m, images) * wide_place_floats(&m->input) : images * round_up(m->shape.C, VL) * m->shape.H * m->shape.W;
 }
 
 /* z, its images z_image apart, from the bordered input; mosaic: region_mosaic_floats of scratch */
@@ -180,7 +212,10 @@ KERNEL void region_convolve(const struct region_conv *m, i64 count, const float 
     const i64 image = wide_place_floats(&m->input), MW = region_mosaic_W(m), plane = region_mosaic_H(m) * MW * VL, blocks = ceil_div(s->O, VL);
     const struct wide_view src = wide_bordered(&m->input, input), dst = {z, s->OH * s->OW * VL, s->OW * VL}, whole = {mosaic, plane, MW * VL};
     const struct winograd w = region_winograd(m);
-    if (!m->winograd) {
+    if (region_is_strided(m)) {
+        const struct strided strided = region_strided(m);
+        strided_forward(&strided, count, packed, src, image, dst, z_image, work);
+    } else if (!m->winograd) {
         channels_forward(s, (struct channels_images){count, image, z_image}, packed, src, dst, (struct channels_ends){0});
     } else if (region_cells(m) == 1) {
         winograd_forward(&w, count, packed, src, image, dst, z_image, work);
@@ -199,7 +234,7 @@ KERNEL void region_convolve(const struct region_conv *m, i64 count, const float 
 /* Where region_convolve_backward leaves an image's input gradient */
 INLINE struct wide_view region_input_grad(const struct region_conv *m, float *input_grad, i64 image) {
     const i64 plane = m->shape.H * m->shape.W * VL;
-    if (m->winograd) return region_cell(m, &m->input, input_grad, image);
+    if (m->winograd || region_is_strided(m)) return region_cell(m, &m->input, input_grad, image);
     return (struct wide_view){input_grad + image * ceil_div(m->shape.C, VL) * plane, plane, m->shape.W * VL};
 }
 
@@ -209,9 +244,14 @@ KERNEL void region_convolve_backward(const struct region_conv *m, i64 count, int
                                      struct joined *weight, float *input_grad, float *work) {
     const i64 image = wide_place_floats(&m->input), grad_image = wide_place_floats(&m->grad);
     const struct wide_view src = wide_bordered(&m->input, input), at = wide_interior(&m->grad, grad);
+    if (input_grad && (m->winograd || region_is_strided(m))) memset(input_grad, 0, (size_t)region_input_grad_floats(m, count) * sizeof(float));
+    if (region_is_strided(m)) {
+        const struct strided w = region_strided(m);
+        strided_backward(&w, count, packed, src, image, at, grad_image, weight, input_grad, work);
+        return;
+    }
     if (m->winograd) {
         const struct winograd w = region_winograd(m);
-        if (input_grad) memset(input_grad, 0, (size_t)region_input_grad_floats(m, count) * sizeof(float));
         winograd_backward(&w, region_mosaics(m, count), add, packed, src, image, at, grad_image, weight, input_grad, work);
         return;
     }
@@ -224,19 +264,19 @@ KERNEL void region_convolve_backward(const struct region_conv *m, i64 count, int
 
 INLINE i64 region_add_tasks(const struct region_conv *m) {
     const struct channels_packing p = channels_packing(&m->shape);
-    return m->winograd ? ceil_div(m->shape.O, VL) : channels_tiles(&p);
+    return m->winograd || region_is_strided(m) ? ceil_div(m->shape.O, VL) : channels_tiles(&p);
 }
 
 /* grad_weight <- the sum of `parts` partial gradients, step floats apart: a tile, or block of output channels */
 KERNEL void region_add_task(const struct region_conv *m, const float *partial, i64 parts, i64 step, i64 task, float *grad_weight) {
-    if (!m->winograd) {
+    if (!m->winograd && !region_is_strided(m)) {
         const struct channels_packing p = channels_packing(&m->shape);
         struct channels_tile t = {0};
         while (channels_next_tile(&p, &t) && task--) {}
         channels_unpack_tile(&p, &t, partial, parts, step, grad_weight);
         return;
     }
-    const i64 K = m->shape.C * 9, Op = round_up(m->shape.O, VL), lanes = i64_min(VL, m->shape.O - task * VL);
+    const i64 K = m->shape.C * m->shape.kh * m->shape.kw, Op = round_up(m->shape.O, VL), lanes = i64_min(VL, m->shape.O - task * VL);
     for (i64 k = 0; k < K; k += VL) {
         vf r[VL];
         const i64 n = i64_min(VL, K - k);

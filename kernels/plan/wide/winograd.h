@@ -23,6 +23,7 @@ enum {
     WINOGRAD_STRIP = 32,                    /* tiles at a time, */
     WINOGRAD_LONG = 96,                     /* or so many where weights fill L2 and are read again for each strip: */
     WINOGRAD_LARGE = 32 << 10,              /* from so many weights of a point on */
+    WINOGRAD_AHEAD = 16,                    /* rows of a matrix that are asked for before they are read: all come from L2 or beyond */
 };
 
 struct winograd {
@@ -168,6 +169,7 @@ INLINE void winograd_product(const int MR, const int NV, int add, i64 K, const f
     for (i64 k = 0; k < K; k++, a += a_step, b += b_step) {
         vf v[CHANNELS_NV];
         UNROLL for (int j = 0; j < NV; j++) v[j] = v_load(b + j * VL);
+        UNROLL for (int j = 0; j < NV * VL; j += 16) __builtin_prefetch(b + WINOGRAD_AHEAD * b_step + j);
         UNROLL for (int i = 0; i < MR; i++) {
             vf s = v_set1(a[i * a_row]);
             UNROLL for (int j = 0; j < NV; j++) acc[i][j] += s * v[j];

@@ -55,6 +55,16 @@ def _extremum(to: Writer, op: Step, x: str, *, dim: int | None, keepdim: bool, p
             return str(to(kind, x, axis=dim, keepdims=int(keepdim)))
         found = to(kind, to.reshaped(x, (-1,)), axis=0, keepdims=0)
         return to.reshaped(found, op.output.shape) if keepdim else str(found)
+    return _median(to, op, x, dim, keepdim, pick, values)
+
+
+@form(reductions.Middle)
+def _middle(to: Writer, op: Step, x: str, *, pick: Any) -> str:
+    return _median(to, op, x, 0, False, pick, values=True)
+
+
+def _median(to: Writer, op: Step, x: str, dim: int | None, keepdim: bool, pick: Any, values: bool) -> str:
+    """The entry in the middle, or where it stands."""
     if pick is not reductions._argmedian or dim is None:
         raise Inexpressible(f"it picks by {pick.__name__}")
     size = op.inputs[0].shape[dim]

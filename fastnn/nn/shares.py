@@ -1,0 +1,22 @@
+"""What a batch counts among others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.nn.loss import CrossEntropyLoss, NLLLoss
+from fastnn.trees import count_of
+
+__all__ = ["weight_of"]
+
+
+def weight_of(loss: Any, labels: Any) -> float:
+    """What a share of a batch counts in the batch's mean loss, by what its own mean divides by."""
+    if getattr(loss, "reduction", "mean") == "sum":
+        return 1.0
+    if isinstance(loss, (CrossEntropyLoss, NLLLoss)) and isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
+        weight, labels = getattr(loss, "weight", None), labels[labels != getattr(loss, "ignore_index", None)]
+        return float(labels.size if weight is None else np.asarray(weight)[labels].sum(dtype=np.float64))
+    return float(count_of(labels))
