@@ -1,7 +1,5 @@
-"""PyTorch's place of the export to ONNX, ``import fastnn.onnx``: `fastnn.interop.onnx`."""
+"""PyTorch's place of the export to ONNX, ``import fastnn.onnx``: what `fastnn.interop.onnx` has."""
 
-import sys
+from fastnn.interop.onnx import Exported, OnnxModel, export, load
 
-from fastnn.interop import onnx
-
-sys.modules[__name__] = onnx
+__all__ = ["Exported", "OnnxModel", "export", "load"]

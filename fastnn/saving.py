@@ -94,12 +94,13 @@ def load(
     Raises DataError for a file that is not there, or not whole, or not one of these; ArgumentError for a model of
     classes that are not fastnn's and are not named.
     """
-    if hasattr(f, "read"):
+    where: Any = f
+    if not isinstance(f, (str, os.PathLike)) and hasattr(f, "read"):
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, "stream")
             copy.write_bytes(_read(f))
             return load(copy, classes=classes)
-    arrays, note = weights.load_with_note(f)
+    arrays, note = weights.load_with_note(where)
     if note is None or not note.startswith(BEGINNING):  # a note of one's own
         return arrays
     own = [classes] if isinstance(classes, type) else list(classes)
@@ -112,7 +113,7 @@ def load(
         check_format(int(number) if number.isdecimal() else number, FORMAT)
         return reader.value(content["value"], 0)
     except (FastnnError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        path = os.fspath(f)
+        path = os.fspath(where)
         if reader.unnamed:
             raise ArgumentError(
                 f"load: {path} holds a model of the class {reader.unnamed}, which is not fastnn's: name it: "

@@ -29,8 +29,9 @@ KNOWN = {  # what stands there for something that no file gives
     ("own/code.py", "exec(source, names)"): "lines that fastnn writes, of a function of this process",
     ("own/operator.py", "import ctypes"): "to call what was compiled of those lines",
     ("train/logs.py", "import_module(module)"): "names in the file itself",
-    ("train/logs.py", "import_module('tensorboardX')"): "the name itself",
-    ("train/logs.py", "import_module('torch.utils.tensorboard')"): "the name itself",
+    ("utils/tensorboard.py", "import_module('tensorboardX')"): "the name itself",
+    ("utils/tensorboard.py", "import_module('torch.utils.tensorboard')"): "the name itself",
+    ("multiprocessing.py", "import multiprocessing"): "what a program asks for by its name",
     ("__init__.py", "import_module(_ON_FIRST_USE[name])"): "a table of the file itself",
 }
 

@@ -16,6 +16,7 @@ import fastnn as fnn
 from fastnn import nn
 from fastnn.errors import ArgumentError, DataError, MissingExtraError
 from fastnn.train import Callback, Checkpoint, HistoryFile, Interrupted, MLflow, TensorBoard, Training, fit, logs
+from fastnn.utils import tensorboard
 
 RNG = np.random.default_rng(0)
 DATA = RNG.normal(size=(24, 3)).astype(np.float32), RNG.normal(size=(24, 1)).astype(np.float32)
@@ -140,6 +141,7 @@ def test_what_is_missing_is_said_before_the_first_epoch(make: Any, monkeypatch: 
     def absent(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(logs, "import_module", absent)
+    for module in (logs, tensorboard):
+        monkeypatch.setattr(module, "import_module", absent)
     with pytest.raises(MissingExtraError, match=r"fastnn-cpu\[(tensorboard|mlflow)\]"):
         train(1, make(), InterruptIn(1))
