@@ -94,7 +94,7 @@ def load(
     Raises DataError for a file that is not there, or not whole, or not one of these; ArgumentError for a model of
     classes that are not fastnn's and are not named.
     """
-    if hasattr(f, "read"):
+    if not isinstance(f, (str, os.PathLike)) and hasattr(f, "read"):
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, "stream")
             copy.write_bytes(_read(f))

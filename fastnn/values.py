@@ -74,9 +74,11 @@ class Values(np.ndarray):
         return self if result is tensor else _values(result)
 
     def __getitem__(self, key: Any) -> Any:
-        """One entry is Values without dimensions, which answer as a tensor does: ``buffer[3].sqrt()``."""
+        """One entry is Values without dimensions, which answer as a tensor does: ``buffer[3].sqrt()``. With ``[()]`` it is
+        NumPy's scalar."""
         found = super().__getitem__(key)
-        return np.asarray(found).view(Values) if isinstance(found, np.generic) else found
+        is_scalar = isinstance(found, np.generic) and not (type(key) is tuple and not key)
+        return np.asarray(found).view(Values) if is_scalar else found
 
     def __int__(self) -> int:
         return int(self.item())  # of one entry in any number of dimensions, as a tensor's

@@ -222,14 +222,6 @@ def test_marks_for_pytorchs_compilers_change_nothing() -> None:
     assert fnn.compile(net)(np.ones(2, np.float32)).tolist() == [3.0, 3.0]
 
 
-def test_special_functions_are_pytorchs() -> None:
-    torch = pytest.importorskip("torch")
-    x = np.linspace(0.1, 0.9, 5)
-    for name in sorted(set(fnn.special.__all__) - {"log_softmax", "logsumexp", "softmax", "xlogy"}):
-        mine, theirs = getattr(fnn.special, name)(fnn.tensor(x)), getattr(torch.special, name)(torch.from_numpy(x))
-        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-13, atol=1e-15, err_msg=name)
-
-
 def test_weights_from_the_internet_are_refused_in_words() -> None:
     with pytest.raises(DataError, match=r"which https://x\.pth is: .* fnn\.from_torch"):
         fnn.utils.model_zoo.load_url("https://x.pth", progress=True)

@@ -237,3 +237,17 @@ def test_an_entry_answers_as_a_tensor_does() -> None:
     assert (int(module.place), float(module.place)) == (3, 3.0)
     with pytest.raises(ValueError, match="size 1"):
         int(module.alphas)
+
+
+def test_an_entry_stands_for_a_number() -> None:
+    share, count = fnn.tensor([0.5]).data[0], fnn.tensor([3]).data[0]
+    assert nn.Dropout(share).p == 0.5
+    assert fnn.arange(count).tolist() == [0, 1, 2]
+    assert fnn.arange(6.0).clamp(max=share).sum().item() == 2.5
+    assert isinstance(share[()], np.float32)
+    weight = nn.Parameter([1.0])
+    opt = optim.SGD([weight], lr=0.1)
+    opt.param_groups[0]["lr"] = share
+    weight.grad = np.ones(1, np.float32)
+    opt.step()
+    assert (weight.item(), opt.param_groups[0]["lr"]) == (0.5, 0.5)

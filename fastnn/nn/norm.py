@@ -250,7 +250,7 @@ class Normalize(Module):
 
 def _listed(values: Any) -> str:
     """Whatever stands in the place of the array, too: an error about it names the layer."""
-    found = [f"{v:g}" if isinstance(v, np.floating) else str(v) for v in np.ravel(values)]
+    found = [f"{v:g}" if isinstance(v, np.floating) else str(v) for v in np.asarray(values).ravel()]
     return ", ".join(
         found if len(found) <= MOST_SHOWN else [*found[: MOST_SHOWN - 1], f"and {len(found) - MOST_SHOWN + 1} more"]
     )

@@ -239,7 +239,7 @@ class Optimizer:
         moves = []
         for group in self.param_groups:
             for name, value in group.items():
-                if isinstance(value, np.generic):  # a user's group["lr"] = ...; it would change the type of the update
+                if isinstance(value, (np.generic, np.ndarray)):  # a user's group["lr"] = ...; the update is of its type
                     group[name] = plain(value)
             for p in group["params"]:
                 data, grad = live(p)
