@@ -80,6 +80,12 @@ class Values(np.ndarray):
         is_scalar = isinstance(found, np.generic) and not (type(key) is tuple and not key)
         return np.asarray(found).view(Values) if is_scalar else found
 
+    def __hash__(self) -> int:  # type: ignore[override]
+        """That of the number, for one entry without dimensions: in sets and dicts it is the number."""
+        if self.ndim:
+            raise TypeError("unhashable type: an array with dimensions")
+        return hash(self.item())
+
     def __int__(self) -> int:
         return int(self.item())  # of one entry in any number of dimensions, as a tensor's
 

@@ -239,7 +239,8 @@ class Optimizer:
         moves = []
         for group in self.param_groups:
             for name, value in group.items():
-                if isinstance(value, (np.generic, np.ndarray)):  # a user's group["lr"] = ...; the update is of its type
+                is_entry = isinstance(value, np.ndarray) and type(value) is not np.ndarray  # of a tensor's values
+                if is_entry or isinstance(value, np.generic):  # group["lr"] = ...; it would change the update's type
                     group[name] = plain(value)
             for p in group["params"]:
                 data, grad = live(p)
