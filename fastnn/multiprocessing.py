@@ -20,7 +20,7 @@ def get_sharing_strategy() -> str:
 
 
 def get_all_sharing_strategies() -> set[str]:
-    """What `get_sharing_strategy` says."""
+    """Returns a set of the one strategy there is."""
     return {get_sharing_strategy()}
 
 

@@ -194,9 +194,8 @@ def run_backward(last: Node, start: Array, retain_graph: bool) -> None:
                         versions.wrote(x._grad)
                 else:
                     before = grads.get(x.node.number)
-                    grads[x.node.number] = (
-                        result if before is None else np.asarray(before + result)
-                    )  # a scalar's sum, too
+                    # the sum of two numbers is no array
+                    grads[x.node.number] = result if before is None else np.asarray(before + result)
         if not retain_graph:
             node.free()
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastnn.errors import DTypeError
 from fastnn.tape import recording, traced_by
 
 __all__ = ["Values", "plain"]
@@ -83,7 +84,7 @@ class Values(np.ndarray):
     def __hash__(self) -> int:  # type: ignore[override]
         """That of the number, for one entry without dimensions: in sets and dicts it is the number."""
         if self.ndim:
-            raise TypeError("unhashable type: an array with dimensions")
+            raise DTypeError(f"hash: expected one number, got an array of shape {self.shape}: use x.tolist() or id(x)")
         return hash(self.item())
 
     def __int__(self) -> int:

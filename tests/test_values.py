@@ -235,8 +235,11 @@ def test_an_entry_answers_as_a_tensor_does() -> None:
     assert fnn.arange(3).data[2] == range(3)[fnn.arange(3).data[2]]
     module.register_buffer("place", fnn.tensor([3]))
     assert (int(module.place), float(module.place)) == (3, 3.0)
+    assert {a, module.alphas[0], b} == {0.25, 0.5}
     with pytest.raises(ValueError, match="size 1"):
         int(module.alphas)
+    with pytest.raises(TypeError, match=r"hash: expected one number, got an array of shape \(2,\)"):
+        hash(module.alphas)
 
 
 def test_an_entry_stands_for_a_number() -> None:

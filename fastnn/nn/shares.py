@@ -1,4 +1,4 @@
-"""What a batch counts among others."""
+"""The weight of a batch among others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["weight_of"]
 
 
 def weight_of(loss: Any, labels: Any) -> float:
-    """What a share of a batch counts in the batch's mean loss, by what its own mean divides by."""
+    """The weight of a batch in a mean over batches: the divisor of its own mean loss."""
     if getattr(loss, "reduction", "mean") == "sum":
         return 1.0
     if isinstance(loss, (CrossEntropyLoss, NLLLoss)) and isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":

@@ -316,7 +316,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
 
 
 def _whole_quotient(a: Tensor, b: Tensor, towards_zero: bool) -> Tensor:
-    """Of whole numbers, without a way through floating ones."""
+    """The quotient of integers, exact: floats would lose digits."""
     quotient = np.floor_divide(a._data, b._data)
     if towards_zero:
         quotient += (quotient < 0) & (quotient * b._data != a._data)

@@ -53,7 +53,7 @@ class Masked:
         self.values, self.mask, self.dtype = values, mask, values.dtype
 
     def _with(self, other: Any) -> Any:
-        """What stands for the other operand in all entries."""
+        """The other operand, for all entries."""
         if isinstance(other, Masked) and other.mask is self.mask:
             return other.values
         return other if not isinstance(other, Masked) and tensor_of(other).ndim == 0 else refuse()

@@ -89,7 +89,7 @@ class _Same:
 
 
 def signature(value: Any, levels: int = MOST_LEVELS) -> Any:
-    """What a plan depends on besides the numbers in its inputs, of state that holds `value`: hashable."""
+    """A hashable description of state that holds `value`: all that a plan depends on but the numbers themselves."""
     if isinstance(value, Tensor):
         return _Same(value) if value._requires_grad else (value.shape, value.dtype)
     if isinstance(value, PLAIN) and not isinstance(value, tuple):
@@ -122,7 +122,7 @@ class StandIn(Traced):
 
 
 class StandIns:
-    """What known entries hold at the beginning of a trace: a context for it.
+    """A context for a trace, which finds tensors without numbers in known entries.
 
     In the `states` among them tensors become inputs. The others hold stand-ins or, with `none`, None: of them a trace
     has to be independent.
@@ -163,7 +163,7 @@ class StandIns:
         return self._made[-1][1]
 
     def found_in(self, places: Iterable[Place]) -> Around:
-        """What the trace has taken from known entries, and left in these places, which then are as they were before.
+        """Returns what the trace has read from known entries and left in these places, and puts the places back.
 
         Tensors without numbers that lie anywhere else, or in what cannot be copied, stay where they are.
         """
@@ -202,7 +202,7 @@ def _form(value: Any, levels: int = MOST_LEVELS) -> Any:
 
 
 def _undetached(value: Value) -> Value:
-    """What has the same numbers with no operator for them."""
+    """The value whose numbers it has, before any detach()."""
     while value.producer is not None and value.producer.function is Detach:
         value = value.producer.inputs[0]
     return value

@@ -35,9 +35,8 @@ ATTEMPTS = 4  # traces until a change in a place that other threads use, too, co
 
 UNSEEDED = "draws random numbers from a generator without a seed"
 
-Make = Callable[
-    [Callable[[], Around]], Graph
-]  # a trace, given who knows what it takes from attributes and leaves there
+# A trace, given who knows what it takes from attributes and leaves there.
+Make = Callable[[Callable[[], Around]], Graph]
 
 _tracing = locks.lock()  # a trace puts back what it changed in the model: two at a time would mix that up
 

@@ -95,16 +95,16 @@ class Structure:
             self.changed()
 
     def stand_ins(self, *, states_alone: bool = False, none: bool = False) -> StandIns:
-        """What the known entries hold in a trace."""
+        """A context in which a trace finds tensors without numbers in the known entries."""
         known = [k for key, k in self.keepings.items() if key in self.states or not states_alone]
         return StandIns(known, self.states, none)
 
     def state_key(self) -> tuple[Any, ...]:
-        """What plans depend on in the state that the calls before have left, besides its numbers."""
+        """Shapes, types and plain values of the state that earlier calls left: each combination has its own plan."""
         return tuple([signature(k.entry.read()) for key, k in self.keepings.items() if key in self.states])
 
     def state_is_read(self) -> Unsteady:
-        """What to raise where a trace reads values, and states are known."""
+        """The error for a trace that reads values, where states are known."""
         entries = [str(keeping.entry) for key, keeping in self.keepings.items() if key in self.states]
         state = f"{entries[0]}, which the call before has set"
         return Unsteady(f"{self.readers} reads the value of a tensor, perhaps of {state}")

@@ -96,7 +96,7 @@ class Keeping:
 
 @dataclass(eq=False)
 class Around:
-    """What a trace takes from attributes besides its arguments, and what it leaves there."""
+    """Attributes that a trace reads besides its arguments, and those that it sets."""
 
     inputs: list[Value]  # in the place of tensors in
     states: list[Entry]  # which calls leave for the next
@@ -128,7 +128,7 @@ class Graph:
 
     @property
     def shown(self) -> list[Value]:
-        """What a run is to leave for others to see: the model's outputs, and what it keeps."""
+        """All values that can be seen after a run: the model's outputs, and those kept in attributes."""
         return [*self.results, *(value for keeping in self.keepings for value in keeping.values)]
 
     def is_result(self, value: Value) -> bool:

@@ -42,7 +42,7 @@ class Cut(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """What a rank does in a step that brings gradients of the same parameters."""
+    """A rank's part of a step, for gradients of the same parameters."""
 
     updates: Updates
     program: Any  # fastnn._kernels.Program: the updates of this rank's piece

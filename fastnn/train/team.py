@@ -42,7 +42,7 @@ class Alone:
 
     @property
     def reduce(self) -> Reduce | None:
-        """What the steps of several processes meet by."""
+        """How the processes that share a batch meet in a step."""
         return None
 
     def callbacks(self, callbacks: Sequence[Callback]) -> Sequence[Callback]:

@@ -248,6 +248,6 @@ LONGER = np.zeros(28, np.uint8)
     ],
 )
 def test_one_look_at_all_arrays(other: Any, type_of_all: Any, written: bool) -> None:
-    """What lets an optimiser's step and the checks of shapes.py skip the full checks says yes to nothing else."""
+    """Optimisers and shapes.py skip their full checks only for arrays that pass this one."""
     assert dtype_of_all((X, other)) == dtype_of_all((other, X)) == type_of_all
     assert in_place(X, other) is in_place(other, X) is written

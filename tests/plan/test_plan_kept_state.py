@@ -1,4 +1,4 @@
-"""What one call leaves in attributes for the next, an input of a plan; and forward hooks, traced like forward.
+"""State that one call leaves in attributes for the next, an input of the plan; and forward hooks, traced too.
 
 Compared as in test_plan_kept.py.
 """

@@ -33,7 +33,7 @@ def written(h: Any, x: Any) -> Any:
 
 
 def rounded(h: Any, x: Any) -> Any:
-    """Of distributional Q-learning: places next to one another, also where a number is whole."""
+    """Neighbouring places, also where a number is whole, as distributional Q-learning has them."""
     b = (h.detach() * 2).round() / 2
     low, high = b.floor().long(), b.ceil().long()
     low[(high > 0) * (low == high)] -= 1
@@ -98,7 +98,7 @@ def test_values_and_gradients_are_those_of_eager(do: Callable[[Any, Any], Any]) 
 
 
 def test_gradients_go_through_views_as_in_pytorch() -> None:
-    """Of a view that was made before its memory was written to; and of what was written through a view."""
+    """A view made before its memory is written to, and writes through a view."""
     torch = pytest.importorskip("torch")
     values = np.random.default_rng(0).standard_normal((3, 5))
 

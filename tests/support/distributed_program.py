@@ -26,7 +26,7 @@ EXCHANGES: list[str] = SAID.setdefault("exchanges", [])
 
 
 def exchange_of(*args: Any, make: Any = team.exchange_of) -> Any:
-    """What fit calls; which kind it was is written down."""
+    """Called by fit; notes which kind was made."""
     exchange = make(*args)
     EXCHANGES.append(type(exchange).__name__)
     return exchange

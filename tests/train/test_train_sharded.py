@@ -1,4 +1,4 @@
-"""What ranks of one machine share: common memory, and the kernel that steps a piece by the sum of their gradients."""
+"""Ranks of one machine: their common memory, and the kernel that steps a piece by the sum of their gradients."""
 
 from __future__ import annotations
 
