@@ -25,7 +25,7 @@ def disable(fn: Callable[..., Any] | None = None, recursive: bool = True, *, rea
 
 
 def is_compiling() -> bool:
-    """Whether this call is the one by which `fnn.compile` learns what a model computes."""
+    """True while `fnn.compile` traces a model."""
     return tracer() is not None
 
 

@@ -270,7 +270,7 @@ class Mean:
         return sum(losses) / total, int(max(signals))
 
     def place(self, p: Any) -> Array | None:
-        """Where a step shall write the gradient of this parameter; None: anywhere."""
+        """The array that a step writes this parameter's gradient to, or None for any."""
         return None
 
     def complete(self) -> None:

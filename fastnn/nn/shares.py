@@ -17,6 +17,8 @@ def weight_of(loss: Any, labels: Any) -> float:
     if getattr(loss, "reduction", "mean") == "sum":
         return 1.0
     if isinstance(loss, (CrossEntropyLoss, NLLLoss)) and isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
-        weight, labels = getattr(loss, "weight", None), labels[labels != getattr(loss, "ignore_index", None)]
-        return float(labels.size if weight is None else np.asarray(weight)[labels].sum(dtype=np.float64))
+        weight, counts = getattr(loss, "weight", None), labels != getattr(loss, "ignore_index", None)
+        if weight is None:
+            return float(np.count_nonzero(counts))
+        return float(np.asarray(weight)[labels[counts]].sum(dtype=np.float64))
     return float(count_of(labels))

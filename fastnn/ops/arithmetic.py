@@ -216,9 +216,8 @@ FLOATING: set[type[Function]] = {Div}  # whose results of whole numbers are none
 
 def _common(a: Tensor, b: Tensor) -> np.dtype[Any]:
     """The type of a result: a tensor without dimensions does not widen another of its kind, as in PyTorch."""
-    if (a.dtype.kind == "f") == (b.dtype.kind == "f") and (a.ndim == 0) != (b.ndim == 0) and "b" not in (
-        a.dtype.kind, b.dtype.kind
-    ):  # fmt: skip
+    kinds = a.dtype.kind + b.dtype.kind
+    if (a.ndim == 0) != (b.ndim == 0) and kinds.count("f") != 1 and "b" not in kinds:
         return b.dtype if a.ndim == 0 else a.dtype
     return np.result_type(*({x.dtype for x in (a, b) if x.dtype.kind == "f"} or {a.dtype, b.dtype}))
 

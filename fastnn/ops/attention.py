@@ -77,7 +77,7 @@ def attention(
 
 
 def _rows_with_some(mask: Tensor) -> Tensor | None:
-    """Where a mask allows anything, (..., L, 1); None where it does so in all rows, as is known of constants."""
+    """The rows in which a mask allows an entry, (..., L, 1), boolean; None if the mask is constant and all rows do."""
     if not mask.ndim or not mask.shape[-1]:
         return None
     allowed = mask if mask.dtype == np.bool_ else ne(mask, -np.inf)

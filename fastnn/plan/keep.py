@@ -33,7 +33,7 @@ def _entries(value: Any) -> list[Any]:
 
 
 def holds(value: Any, kind: type[Tensor] = Traced, levels: int = MOST_LEVELS) -> bool:
-    """Whether a tensor of that kind is in it: as a rule, one without numbers."""
+    """Whether it holds a tensor of that kind, itself or in so many levels of containers."""
     if isinstance(value, kind):
         return True
     if not levels or (isinstance(value, PLAIN) and not isinstance(value, tuple)):

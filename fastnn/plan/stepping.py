@@ -38,7 +38,7 @@ class Reduce(Protocol):
         """Whether the call makes the optimiser's step, too."""
 
     def place(self, p: Tensor) -> Array | None:
-        """Where the gradient of this parameter shall be written; None: anywhere."""
+        """The array that a step writes this parameter's gradient to, or None for any."""
 
     def __call__(self, gradients: Sequence[tuple[Tensor, Array]], loss: float) -> float:
         """Makes the gradients their means over processes, or the step by these; returns the mean loss."""

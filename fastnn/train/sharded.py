@@ -109,7 +109,7 @@ class Sharded:
         )
 
     def place(self, p: Tensor) -> Array | None:
-        """Where a step shall write the gradient of this parameter."""
+        """The array that a step writes this parameter's gradient to."""
         return self._grads.get(id(p))
 
     def __call__(

@@ -152,7 +152,7 @@ class Team(Alone):
         return self._exchange is not None and self._exchange.updates
 
     def place(self, p: Any) -> Any:
-        """Where a step shall write the gradient of this parameter; None: anywhere."""
+        """The array that a step writes this parameter's gradient to, or None for any."""
         return None if self._exchange is None else self._exchange.place(p)
 
     def __call__(self, gradients: Sequence[tuple[Any, Any]], loss: float) -> float:

@@ -91,26 +91,6 @@ struct dense_layout {
     i64 total;
 };
 
-/* How the forward is cut into tasks: blocks of images x blocks of outputs, and chunks of I where that is not enough. */
-struct dense_cut { i64 images, outputs, chunk, image_blocks, output_blocks, chunks; int split; };
-
-INLINE struct dense_cut dense_cut(const struct dense *d) {
-    struct dense_cut cut;
-    /* rows of weight that only one tile of images uses are streamed: long runs, not chunks */
-    cut.chunks = i64_max(1, ceil_div(d->I, d->N <= DENSE_IMAGES ? SUM_ADDS * SUM_RUN * VL : DENSE_CHUNK));
-    cut.chunk = round_up(ceil_div(d->I, cut.chunks), 16);
-    cut.chunks = i64_max(1, ceil_div(d->I, cut.chunk));
-    cut.output_blocks = ceil_div(d->O, d->N <= DENSE_IMAGES ? 16 : 64);
-    cut.outputs = round_up(ceil_div(d->O, cut.output_blocks), DENSE_NR);
-    cut.output_blocks = ceil_div(d->O, cut.outputs);
-    cut.split = cut.chunks > SUM_ADDS || (cut.chunks > 1 && cut.output_blocks * ceil_div(d->N, 128) < 2 * DENSE_TASKS);
-    i64 tasks = cut.output_blocks * (cut.split ? cut.chunks : 1);
-    cut.image_blocks = i64_max(ceil_div(d->N, 128), i64_min(ceil_div(d->N, 24), ceil_div(DENSE_TASKS, tasks)));
-    cut.images = round_up(ceil_div(d->N, cut.image_blocks), DENSE_IMAGES);
-    cut.image_blocks = ceil_div(d->N, cut.images);
-    return cut;
-}
-
 /* Panels of about the same number of vectors, at most DENSE_PANEL columns each: where each begins, the last one's end being the
  * number of columns. */
 INLINE i64 dense_panels(i64 columns) { return ceil_div(columns, DENSE_PANEL); }
@@ -130,6 +110,26 @@ INLINE int dense_by_panels(const struct dense *d) {
 INLINE i64 dense_panel_images(const struct dense *d) {
     const i64 parts = i64_max(1, i64_min(ceil_div(DENSE_TASKS, dense_panels(d->O)), d->N / DENSE_PANEL_IMAGES));
     return round_up(ceil_div(d->N, parts), DENSE_MR);
+}
+
+/* How the other forward is cut into tasks: blocks of images x blocks of outputs, and chunks of I where that is not enough. */
+struct dense_cut { i64 images, outputs, chunk, image_blocks, output_blocks, chunks; int split; };
+
+INLINE struct dense_cut dense_cut(const struct dense *d) {
+    struct dense_cut cut;
+    /* rows of weight that only one tile of images uses are streamed: long runs, not chunks */
+    cut.chunks = i64_max(1, ceil_div(d->I, d->N <= DENSE_IMAGES ? SUM_ADDS * SUM_RUN * VL : DENSE_CHUNK));
+    cut.chunk = round_up(ceil_div(d->I, cut.chunks), 16);
+    cut.chunks = i64_max(1, ceil_div(d->I, cut.chunk));
+    cut.output_blocks = ceil_div(d->O, d->N <= DENSE_IMAGES ? 16 : 64);
+    cut.outputs = round_up(ceil_div(d->O, cut.output_blocks), DENSE_NR);
+    cut.output_blocks = ceil_div(d->O, cut.outputs);
+    cut.split = !dense_by_panels(d) && (cut.chunks > SUM_ADDS || (cut.chunks > 1 && cut.output_blocks * ceil_div(d->N, 128) < 2 * DENSE_TASKS));
+    i64 tasks = cut.output_blocks * (cut.split ? cut.chunks : 1);
+    cut.image_blocks = i64_max(ceil_div(d->N, 128), i64_min(ceil_div(d->N, 24), ceil_div(DENSE_TASKS, tasks)));
+    cut.images = round_up(ceil_div(d->N, cut.image_blocks), DENSE_IMAGES);
+    cut.image_blocks = ceil_div(d->N, cut.images);
+    return cut;
 }
 
 /* ---- a weight that never changes, and few images: input-major in the work memory (dense/frozen.h) ---- */
@@ -173,7 +173,6 @@ INLINE struct dense_layout dense_layout(const struct dense *d) {
         return at;
     }
     struct dense_cut cut = dense_cut(d);
-    if (dense_by_panels(d)) cut.split = 0;
     i64 end = 0;
     if (d->table) at.x = end, end += round_up(d->N * d->I, 16);
     if (dense_may_be_sparse(d)) {

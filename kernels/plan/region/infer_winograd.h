@@ -85,7 +85,7 @@ static void infer_finish_strip(const struct infer_tiles *t, struct winograd_plac
     const i64 O = (end - begin) * VL, step = winograd_step(T, O);
     const i64 size = t->step->pooled ? 2 : 4;
     const int inside = t->step->activation == ACTIVATION_RELU || t->step->activation == ACTIVATION_LEAKY_RELU;
-    for (i64 k = 0; k < T; k++, winograd_next(w, &at)) {
+    for (i64 k = 0; k < T; k++, winograd_next(w->TH, w->TW, &at)) {
         const i64 rows = i64_min(4, w->OH - 4 * at.ty), columns = i64_min(4, w->OW - 4 * at.tx);
         for (i64 b = begin; b < end; b++) {
             vf y[4][4];

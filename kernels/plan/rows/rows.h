@@ -150,7 +150,8 @@ SMALL i64 rows_supports(const struct dense_rows *r, i64 training) {
     for (i64 l = 0; l < r->layers; l++)
         if (i64_max(r->layer[l].I, r->layer[l].O) > ROWS_MOST_WIDTH) return 0;
     const i64 weights = rows_weights(r);
-    const i64 least = training ? weights / (weights > ROWS_LARGE / 2 ? 350 : 700) : !r->layer[0].frozen ? weights / 1000 : weights > ROWS_LARGE / 2 ? 2 : 1;
+    const int large = weights > ROWS_LARGE / 2;
+    const i64 least = training ? weights / (large ? 350 : 700) : !r->layer[0].frozen ? weights / 1000 : large ? 2 : 1;
     return r->layers > 1 && weights <= ROWS_MOST_WEIGHTS && r->layer[0].N >= least;
 }
 

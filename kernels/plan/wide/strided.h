@@ -214,14 +214,6 @@ KERNEL void strided_pack(const struct strided *w, const float *weight, int excha
 
 /* ---- whole images ---- */
 
-INLINE void strided_next(const struct strided *w, struct winograd_place *at) {
-    if (++at->tx < w->TW) return;
-    at->tx = 0;
-    if (++at->ty < w->TH) return;
-    at->ty = 0;
-    at->image++;
-}
-
 /* M [point][T][Op] = V [point][T][Cp] U */
 INLINE void strided_multiply(const struct strided *w, i64 T, const float *U, const float *V, float *M) {
     const i64 u_step = winograd_step(w->C, w->Op), v_step = winograd_step(T, w->Cp), m_step = winograd_step(T, w->Op);
@@ -234,7 +226,7 @@ INLINE void strided_multiply(const struct strided *w, i64 T, const float *U, con
 /* V of the strip of T tiles from `at` on */
 KERNEL void strided_strip_input(const struct strided *w, struct winograd_place at, i64 T, struct wide_view src, i64 src_image, float *V) {
     void (*const input)(const float *, i64, float *, i64) = w->K == 4 ? strided_input_4 : strided_input_5;
-    for (i64 t = 0; t < T; t++, strided_next(w, &at)) {
+    for (i64 t = 0; t < T; t++, winograd_next(w->TH, w->TW, &at)) {
         const float *from = src.at + at.image * src_image + 8 * at.ty * src.row + 8 * at.tx * VL;
         for (i64 c = 0; c < w->Cp; c += VL) input(from + c / VL * src.plane, src.row, V + t * w->Cp + c, winograd_step(T, w->Cp));
     }
@@ -249,9 +241,9 @@ KERNEL void strided_forward(const struct strided *w, i64 images, const float *U,
         T = strided_tiles(w, left);
         float *V = work, *M = V + strided_points(w->K) * winograd_step(T, w->Cp);
         strided_strip_input(w, in, T, src, src_image, V);
-        for (i64 t = 0; t < T; t++) strided_next(w, &in);
+        for (i64 t = 0; t < T; t++) winograd_next(w->TH, w->TW, &in);
         strided_multiply(w, T, U, V, M);
-        for (i64 t = 0; t < T; t++, strided_next(w, &out)) {
+        for (i64 t = 0; t < T; t++, winograd_next(w->TH, w->TW, &out)) {
             float *to = dst.at + out.image * dst_image + 4 * out.ty * dst.row + 4 * out.tx * VL;
             for (i64 o = 0; o < w->Op; o += VL, to += dst.plane)
                 output(M + t * w->Op + o, winograd_step(T, w->Op), to, dst.row, i64_min(4, w->OH - 4 * out.ty), i64_min(4, w->OW - 4 * out.tx));

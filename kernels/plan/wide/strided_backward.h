@@ -168,7 +168,7 @@ KERNEL void strided_backward(const struct strided *w, i64 images, const float *U
         float *V = work, *M = V + strided_points(w->K) * v_step;
         struct winograd_place to = at;
         if (weight) strided_strip_input(w, at, T, src, src_image, V);
-        for (i64 t = 0; t < T; t++, strided_next(w, &at)) {
+        for (i64 t = 0; t < T; t++, winograd_next(w->TH, w->TW, &at)) {
             const float *from = grad.at + at.image * grad_image + 4 * at.ty * grad.row + 4 * at.tx * VL;
             for (i64 o = 0; o < w->Op; o += VL) gradient(from + o / VL * grad.plane, grad.row, M + t * w->Op + o, m_step);
         }
@@ -178,7 +178,7 @@ KERNEL void strided_backward(const struct strided *w, i64 images, const float *U
         }
         if (!dX) continue;
         strided_multiply(&exchanged, T, U, M, V);
-        for (i64 t = 0; t < T; t++, strided_next(w, &to)) {
+        for (i64 t = 0; t < T; t++, winograd_next(w->TH, w->TW, &to)) {
             float *out = dX + to.image * src_image + 8 * to.ty * src.row + 8 * to.tx * VL;
             for (i64 c = 0; c < w->Cp; c += VL) pixels(V + t * w->Cp + c, v_step, out + c / VL * src.plane, src.row);
         }

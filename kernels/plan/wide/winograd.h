@@ -226,10 +226,11 @@ INLINE void winograd_multiply(const struct winograd *w, i64 T, const float *U, c
 
 struct winograd_place { i64 image, ty, tx; };
 
-INLINE void winograd_next(const struct winograd *w, struct winograd_place *at) {
-    if (++at->tx < w->TW) return;
+/* The tile after this one, of images of TH x TW tiles */
+INLINE void winograd_next(i64 TH, i64 TW, struct winograd_place *at) {
+    if (++at->tx < TW) return;
     at->tx = 0;
-    if (++at->ty < w->TH) return;
+    if (++at->ty < TH) return;
     at->ty = 0;
     at->image++;
 }
@@ -238,7 +239,7 @@ INLINE void winograd_next(const struct winograd *w, struct winograd_place *at) {
 INLINE void winograd_strip_input(const struct winograd *w, struct winograd_place at, i64 T, struct wide_view src, i64 src_image,
                                  float *V) {
     const i64 step = winograd_step(T, w->Cp);
-    for (i64 t = 0; t < T; t++, winograd_next(w, &at)) {
+    for (i64 t = 0; t < T; t++, winograd_next(w->TH, w->TW, &at)) {
         const float *from = src.at + at.image * src_image + 4 * at.ty * src.row + 4 * at.tx * VL;
         for (i64 c = 0; c < w->Cp; c += VL) winograd_input(from + c / VL * src.plane, src.row, V + t * w->Cp + c, step);
     }
@@ -253,9 +254,9 @@ KERNEL void winograd_forward(const struct winograd *w, i64 images, const float *
         const i64 T = i64_min(strip, tiles - t0), step = winograd_step(T, w->Op);
         float *V = work, *M = V + WINOGRAD_POINTS * winograd_step(T, w->Cp);
         winograd_strip_input(w, in, T, src, src_image, V);
-        for (i64 t = 0; t < T; t++) winograd_next(w, &in);
+        for (i64 t = 0; t < T; t++) winograd_next(w->TH, w->TW, &in);
         winograd_multiply(w, T, U, V, M);
-        for (i64 t = 0; t < T; t++, winograd_next(w, &out)) {
+        for (i64 t = 0; t < T; t++, winograd_next(w->TH, w->TW, &out)) {
             float *to = dst.at + out.image * dst_image + 4 * out.ty * dst.row + 4 * out.tx * VL;
             const i64 rows = i64_min(4, w->OH - 4 * out.ty), columns = i64_min(4, w->OW - 4 * out.tx);
             for (i64 o = 0; o < w->Op; o += VL, to += dst.plane) {

@@ -137,7 +137,7 @@ KERNEL void winograd_backward(const struct winograd *w, i64 images, int add, con
         float *V = work, *M = V + WINOGRAD_POINTS * v_step;
         struct winograd_place to = at;
         if (dU) winograd_strip_input(w, at, T, src, src_image, V);
-        for (i64 t = 0; t < T; t++, winograd_next(w, &at)) {
+        for (i64 t = 0; t < T; t++, winograd_next(w->TH, w->TW, &at)) {
             const float *from = grad.at + at.image * grad_image + 4 * at.ty * grad.row + 4 * at.tx * VL;
             for (i64 o = 0; o < w->Op; o += VL) winograd_gradient(from + o / VL * grad.plane, grad.row, M + t * w->Op + o, m_step);
         }
@@ -147,7 +147,7 @@ KERNEL void winograd_backward(const struct winograd *w, i64 images, int add, con
         }
         if (!dX) continue;
         winograd_multiply(&exchanged, T, U, M, V);
-        for (i64 t = 0; t < T; t++, winograd_next(w, &to)) {
+        for (i64 t = 0; t < T; t++, winograd_next(w->TH, w->TW, &to)) {
             float *out = dX + to.image * src_image + 4 * to.ty * src.row + 4 * to.tx * VL;
             for (i64 c = 0; c < w->Cp; c += VL) winograd_input_gradient(V + t * w->Cp + c, v_step, out + c / VL * src.plane, src.row);
         }
