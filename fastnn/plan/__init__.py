@@ -25,7 +25,9 @@ update        the optimiser's step by kernels
 stepping      what follows on backward: clipping, accumulation, the update
 fewest        how many images a model needs at a time
 epoch         an epoch of steps
-step          what compile() returns: executions by shape
+executions    plans of one model by shape, made when first needed
+predictor     what compile(model) returns
+step          what compile(model, loss) returns
 release       their memory, given back
 describe      a plan in words
 compile       the public function

@@ -11,7 +11,8 @@ from fastnn.errors import ArgumentError
 from fastnn.nn import Module
 from fastnn.optim import Optimizer
 from fastnn.plan.fuse import FUSIONS
-from fastnn.plan.step import Predictor, Step
+from fastnn.plan.predictor import Predictor
+from fastnn.plan.step import Step
 
 __all__ = ["compile"]
 

@@ -8,7 +8,7 @@ from weakref import WeakSet
 from fastnn import backends, locks
 
 if TYPE_CHECKING:
-    from fastnn.plan.step import Plan
+    from fastnn.plan.executions import Plan
 
 __all__ = ["note_plan", "release_memory", "trim_memory"]
 

@@ -16,7 +16,7 @@ from plan_networks import BATCHES, CLASSES, ISAS, NATIVE, running_on
 import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.plan.step import Predictor
+from fastnn.plan.predictor import Predictor
 
 NETWORKS = [networks.lenet, networks.normed, networks.mlp]
 

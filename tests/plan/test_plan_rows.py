@@ -84,7 +84,7 @@ def rows_wherever_they_run(monkeypatch: pytest.MonkeyPatch) -> None:
         shapes = [layer.linear.inputs[1].shape for layer in layers]
         return rows_support(shapes, 1 << 20, training=training, frozen=frozen)
 
-    monkeypatch.setattr("fastnn.plan.step.is_small_network", is_supported)
+    monkeypatch.setattr("fastnn.plan.executions.is_small_network", is_supported)
 
 
 @pytest.mark.parametrize("isa", ISAS)

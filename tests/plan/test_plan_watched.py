@@ -192,7 +192,7 @@ def test_a_call_on_many_images_checks_its_plan_once(monkeypatch: pytest.MonkeyPa
             return super().forward(x)
 
     checks = []
-    monkeypatch.setattr("fastnn.plan.step.check_again", lambda *_, **__: checks.append(1))
+    monkeypatch.setattr("fastnn.plan.executions.check_again", lambda *_, **__: checks.append(1))
     predict = fnn.compile(Own(8, 2))
     for _ in range(2):
         predict(np.zeros((2560, 8), np.float32))

@@ -1,0 +1,166 @@
+"""`fnn.compile(model)`: inference by a plan for each shape of input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastnn import backends
+from fastnn.errors import ArgumentError, LabelError, ShapeError
+from fastnn.nn import Module
+from fastnn.nn.arguments import positional_parameters
+from fastnn.nn.modes import mode
+from fastnn.plan.execute import Execution
+from fastnn.plan.executions import Plan, called_within, kernels_in_use, may_be_ignored
+from fastnn.plan.inputs import Inputs, arguments
+from fastnn.plan.shapes import image_by_image
+from fastnn.plan.steady import CHECKED
+from fastnn.plan.trace import Around, Graph, trace
+from fastnn.tensors import Array
+from fastnn.trees import ARRAY, Nesting, flatten, map_arrays, unflatten
+from fastnn.versions import wrote
+
+__all__ = ["Predictor"]
+
+MOST_IMAGES = 256  # that are predicted at a time
+
+
+class Predictor(Plan):
+    """`compile(model)`: inference, always in eval mode; `frozen`: nothing else holds the model. See `fnn.compile`."""
+
+    def __init__(self, model: Module, options: frozenset[str], frozen: bool) -> None:
+        super().__init__(model, options)
+        self.frozen = frozen
+        self._takes_one = len(positional_parameters(model)) == 1  # then a second positional argument is `out`
+
+    def _start_over(self) -> None:
+        super()._start_over()
+        self._call: Any = None  # what ran last, ready to run again
+        self._is_large = True  # enough for several threads, as far as is known
+        self._of_one_size: set[Any] = set()  # inputs that the model, as it is now, does not take
+        self._ignores = False  # whether labels among the inputs have held -100
+        self._calls = 0  # of a model with users' code, which is looked at again and again
+        self._is_due = False  # whether the call that runs has yet to compare its plan with a new trace
+
+    def __call__(self, *args: Any, out: Array | None = None, **named: Any) -> Any:
+        """The model's outputs for x (N, ...), an ndarray; with `out`, an array of their shape and type, in that one.
+
+        Models of several inputs take them as in ``model(*args, **named)``: arrays, and tuples, lists and dicts of
+        them. Outputs come in the structure in which the model returns them; `out` is for a single one.
+
+        Where each image's outputs depend on that image alone, 256 are in work at a time. Raises ShapeError or
+        DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
+        """
+        if len(args) == 2 and self._takes_one and not named:
+            x, out = args
+            args = (x,)
+        if self._lock._is_owned():  # as in _turn; a small network's whole call takes a microsecond
+            raise called_within()
+        if self._is_large:
+            backends.follow_cpus()
+        with self._lock:
+            if not self.frozen and (self._follow_model() or (self._structure.has_users_code and self._is_checked())):
+                self._call = None
+            outputs = None if self._call is None or len(args) != 1 or named else self._call(*args, out)
+            if outputs is None:
+                outputs = self._predict(arguments(self.model, args, named), out)
+        if out is not None:
+            wrote(out)
+        return outputs
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._of_one_size.clear()
+        self._call = None
+
+    def _is_checked(self) -> bool:
+        """Count a call; whether the plan is compared with a new trace before it."""
+        self._calls += 1
+        self._is_due = self._calls in CHECKED
+        return self._is_due
+
+    def _predict(self, x: Inputs, out: Array | None) -> Any:
+        count = len(x.arrays[0])
+        first = x.part(slice(0, MOST_IMAGES)) if count > MOST_IMAGES else x
+        if count <= MOST_IMAGES or not self._may_be_cut(first):
+            return _into(out, self._outputs(x))
+        if out is not None and isinstance(out, np.ndarray):  # images still to be read must not be written over
+            arrays = [array.copy() if np.may_share_memory(array, out) else array for array in x.arrays]
+            x = Inputs(arrays, x.positional, x.named)
+        to: list[Array] = []
+        structure: Nesting = ARRAY
+        for start in range(0, count, MOST_IMAGES):
+            outputs = self._outputs(x.part(slice(start, start + MOST_IMAGES)))
+            parts, structure = flatten(outputs)
+            if not start:
+                shapes = [((count, *part.shape[1:]), part.dtype) for part in parts]
+                if out is not None:
+                    _check_out(out, structure, *shapes[0])
+                to = [np.empty(*shape) for shape in shapes] if out is None else [out]
+            for part, whole in zip(parts, to, strict=True):
+                whole[start : start + len(part)] = part
+        return unflatten(structure, to)
+
+    def _may_be_cut(self, first: Inputs) -> bool:
+        """Whether the images can be predicted in parts; not by a model that takes one size of batch alone."""
+        if first.key in self._of_one_size:
+            return False
+        try:
+            return image_by_image(self._execution(first).graph)
+        except ShapeError:
+            self._of_one_size.add(first.key)  # so that the next call does not trace it again
+            return False
+
+    def _outputs(self, x: Inputs) -> Any:
+        self._last, self._call = self._execution(x), None
+        try:
+            self._last.run([*x.arrays, *self._states_of(self._last.graph)], [])
+        except LabelError:
+            if self._ignores or not may_be_ignored(x.arrays):
+                raise
+            self._ignores = True
+            return self._outputs(x)
+        self._leave_kept(self._last)
+        self._call = self._last.call(x.arrays[0])
+        self._is_large = self._call is None or x.arrays[0].size >= 1 << 10
+        return self._last.outputs
+
+    def _execution(self, x: Inputs) -> Execution:
+        key = (x.key, self._ignores, kernels_in_use(), *self._structure.state_key())
+        known = self._executions.get(key)
+        found: Execution = self._find(key, lambda: self._make(x), Execution.stands)
+        due, self._is_due = self._is_due, False  # a call makes one comparison, however many parts its images come in
+        if due and found is known:
+            self._check_again(found.graph, lambda around: self._trace(x, around), parameters=False)
+        return found
+
+    def _trace(self, x: Inputs, around: Callable[[], Around]) -> Graph:
+        with mode(self.model, training=False):
+            return trace(self.model, None, x, None, self._ignores, around)
+
+    def _make(self, x: Inputs) -> Execution:
+        graph = self._steady_graph(lambda around: self._trace(x, around), training=False)
+        stages, operators = self._stages(graph, False)
+        return Execution(graph, stages, training=False, frozen=self.frozen, options=self.options, operators=operators)
+
+
+def _check_out(out: Array, structure: Nesting, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if structure != ARRAY:
+        raise ArgumentError("predict: expected no out for a model of several outputs")
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != dtype:
+        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise ShapeError(f"predict: expected out to be an array {dtype} {shape}, got {got}")
+    if not out.flags.writeable:
+        raise ArgumentError("predict: expected out to be an array that can be written to, got a read-only one")
+
+
+def _into(out: Array | None, outputs: Any) -> Any:
+    """Copies of the outputs, which the next call overwrites."""
+    if out is None:
+        return map_arrays(np.ndarray.copy, outputs)
+    arrays, structure = flatten(outputs)
+    _check_out(out, structure, arrays[0].shape, arrays[0].dtype)
+    np.copyto(out, outputs)
+    return out
