@@ -59,8 +59,10 @@ def compile(
             table, is all right. Tensors that forward, its forward hooks or the loss leave in attributes, in entries of
             dicts and in lists (``self.mu = mu``, ``features["conv"] = output``) are there after each call, with its
             numbers and off the tape; a loss that reads them has their gradients. What one call leaves and the next
-            reads, such as a hidden state, is an input of the plan. A list that grows from call to call, numbers read
-            out of a state, and hooks for gradients are GraphErrors.
+            reads, such as a hidden state, is an input of the plan. Hooks for gradients,
+            of tensors, modules and parameters, are called in each step, between kernels and before clipping and
+            updates; forward may not read what they change. A list that grows from call to call and numbers read out of
+            a state are GraphErrors.
         loss_fn: maps (outputs, targets) to a scalar, under the same conditions. Attributes, closures, globals and
             lists that forward or a plain function read may change between calls: that makes a new plan.
         optimizer: holds parameters of the model. Those of fastnn.optim step by kernels, others by their own step().
