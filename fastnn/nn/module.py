@@ -110,6 +110,8 @@ class Module(Members, Hooked):
                 f"{type(self).__name__}.{name} is a parameter: expected nn.Parameter or None, got "
                 f"{type(value).__name__}; to change its values write {name}.data[...] = ..."
             )
+        if hasattr(type(value), "_orig_mod"):  # a compiled model, whose parameters would be no part of this one's
+            value = value._orig_mod
         object.__setattr__(self, name, value)
         if name != "training":
             Members.changes = next(changes)  # now, not before: another thread may look at any time

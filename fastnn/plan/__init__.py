@@ -28,6 +28,7 @@ fewest        how many images a model needs at a time
 epoch         an epoch of steps
 executions    plans of one model by shape, made when first needed
 predictor     what compile(model) returns
+taped         compile(model) called with tensors: forward and backward as one operator of the tape
 step          what compile(model, loss) returns
 release       their memory, given back
 describe      a plan in words

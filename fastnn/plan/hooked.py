@@ -10,13 +10,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from fastnn.autograd.engine import as_hooks_leave
 from fastnn.hooks import hooks, key_of
 from fastnn.plan.trace import Graph, Operator, Traced, Unsteady, Value
 from fastnn.tensors import Array, Function
 from fastnn.trees import flatten
 
-__all__ = ["GradientHook", "hooks_of_leaf", "is_hooked", "with_gradient_hooks"]
+__all__ = ["GradientHook", "Seed", "hooks_of_leaf", "is_hooked", "is_seeded", "with_gradient_hooks"]
 
 
 class GradientHook(Function):
@@ -29,6 +31,24 @@ class GradientHook(Function):
     @staticmethod
     def backward(ctx: Any, grad: Array) -> tuple[Array]:
         return (as_hooks_leave(grad.copy(), ctx.attributes["hooks"]),)
+
+
+class Seed(Function):
+    """A loss of 0, of whose inputs the first half are outputs, and the others the gradients that begin backward."""
+
+    @staticmethod
+    def forward(ctx: Any, *arrays: Array) -> Array:
+        ctx.starts = arrays[len(arrays) // 2 :]
+        return np.zeros((), arrays[0].dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Array) -> tuple[Array | None, ...]:
+        return (*ctx.starts, *[None] * len(ctx.starts))
+
+
+def is_seeded(graph: Graph) -> bool:
+    """Whether backward begins with gradients from outside."""
+    return graph.loss is not None and graph.loss.producer is not None and graph.loss.producer.function is Seed
 
 
 def with_gradient_hooks(graph: Graph) -> Graph:

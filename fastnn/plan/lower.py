@@ -17,7 +17,7 @@ from fastnn.ops.norms import Running
 from fastnn.plan import layer_rules, place_rules, second_rules, sequence_rules  # noqa: F401 - they enter their rules
 from fastnn.plan.emit import Emitter, Step, Unlowered
 from fastnn.plan.fuse import Single, Stage
-from fastnn.plan.hooked import GradientHook, hooks_of_leaf
+from fastnn.plan.hooked import GradientHook, Seed, hooks_of_leaf, is_seeded
 from fastnn.plan.interpret import Interpreted
 from fastnn.plan.keep import leave
 from fastnn.plan.memory import memory_of
@@ -28,7 +28,7 @@ from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
 from fastnn.tensors import Array, Tensor
 
-__all__ = ["Lowering"]
+__all__ = ["Lowering", "hand_over"]
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -326,7 +326,9 @@ class Lowering(Emitter):
         loss = self.graph.loss
         assert loss is not None
         self.stage = None
-        if isinstance(loss.producer, Operator) and id(loss) in self._arrays:
+        if isinstance(loss.producer, Operator) and loss.producer.function is Seed:
+            self.python(hand_over, "gradients are given")
+        elif isinstance(loss.producer, Operator) and id(loss) in self._arrays:
             self.when = "loss"
             array = self._arrays[id(loss)]
             if self.operators and array.dtype == _FLOAT32:
@@ -379,11 +381,15 @@ class Lowering(Emitter):
             if self.reaches(value) and id(value.tensor) not in self.updated:
                 total = self.gradient(value)
                 assert total is not None
-                if hooks_of_leaf(value):
+                if hooks_of_leaf(value) and not is_seeded(self.graph):  # else the tape calls them
                     total = self.waited_for(total, partial(_live_hooks, value))
                 if not total.flags.c_contiguous or self.is_brought(total):
                     total = self._copied(total)
                 self.gradients.append((value.tensor, total))
+
+
+def hand_over() -> None:
+    """The step between forward and a backward that begins with gradients from outside."""
 
 
 def _live_hooks(leaf: Value) -> list[Callable[[Any], Any]]:
