@@ -211,6 +211,8 @@ class Lowering(Emitter):
 
     def leave_kept(self) -> None:
         loss = self.graph.loss  # which has no array here
+        if is_seeded(self.graph):  # they are on the tape already, perhaps those of a later call
+            return
         kept = [keeping for keeping in self.graph.keepings if not any(value is loss for value in keeping.values)]
         leave(kept, lambda value: self._reader(value)())
 

@@ -19,12 +19,14 @@ from fastnn import backends
 from fastnn.autograd.engine import grad as gradients_of
 from fastnn.autograd.function import Function as OfTensors
 from fastnn.errors import GraphError, ShapeError
+from fastnn.nn import Module
 from fastnn.plan.execute import Execution
 from fastnn.plan.executions import Plan, kernels_in_use, may_be_ignored
 from fastnn.plan.hooked import Seed, with_gradient_hooks
 from fastnn.plan.inputs import Inputs, arguments
+from fastnn.plan.keep import replaced
 from fastnn.plan.steady import CHECKED
-from fastnn.plan.trace import Around, Graph, Traced, trace
+from fastnn.plan.trace import Around, Graph, Traced, Value, trace
 from fastnn.recording import recording, tracer
 from fastnn.tensors import Array, Tensor
 from fastnn.trees import flatten, map_arrays, unflatten
@@ -63,8 +65,8 @@ class Taped(Plan):
             if wanted and not self._is_lazy():
                 with self._turn():
                     run = self._begin(args, named, needs)
-                if run is not None:
-                    return run.outputs([x for x, needed in zip(given, needs, strict=True) if needed])
+                    if run is not None:
+                        return run.outputs([x for x, needed in zip(given, needs, strict=True) if needed])
             elif not wanted and not self.model.training:
                 arrays = [map_arrays(_array, value) for value in args]
                 return map_arrays(Tensor, self._predict(*arrays, **_mapped(named)))
@@ -108,14 +110,12 @@ class _Copies:
         self.starts: dict[int, Tensor] = {}  # gradients of the outputs, which backward begins with
         self.came: dict[int, Tensor] = {}  # gradients of the inputs
         self.graph = graph = taped._steady_graph(lambda around: self.trace(x, around), training=True)
-        if graph.keepings or graph.states:
-            entry = [*graph.states, *(keeping.entry for keeping in graph.keepings)][0]
-            raise GraphError(
-                f"forward leaves a tensor in {entry}: only compile(model, loss_fn) knows what becomes of it"
-            )
+        if graph.states:
+            raise GraphError(f"forward reads {graph.states[0]}, which the call before has set")
         assert graph.loss is not None
         if not graph.loss.requires_grad:
             raise GraphError("no output depends on a parameter, or an input, that requires a gradient")
+        self.values = _values_of(graph)
         self.executions: list[Execution] = []
         self.runs: list[weakref.ref[_Run]] = []
 
@@ -131,13 +131,24 @@ class _Copies:
             found = flatten(outputs)[0]
             if not all(isinstance(output, Traced) for output in found):
                 raise GraphError(f"forward returns other things than tensors that depend on its inputs: {outputs!r}")
-            starts = [
-                self.starts.setdefault(i, Tensor(np.zeros(output.shape, output.dtype)))
-                for i, output in enumerate(found)
-            ]
-            return Seed.apply(*found, *starts)
+            return Seed.apply(*found)
 
-        return with_gradient_hooks(trace(model, loss, x, Inputs([], ()), self.ignores, around))
+        graph = trace(model, loss, x, Inputs([], ()), self.ignores, around)
+        self._seed(graph)
+        return with_gradient_hooks(graph)
+
+    def _seed(self, graph: Graph) -> None:
+        """Let what forward leaves in attributes be outputs, too, and give each the gradient that begins there."""
+        assert graph.loss is not None
+        assert graph.loss.producer is not None
+        seed, values = graph.loss.producer, _values_of(graph)
+        for value in values[len(graph.results) :]:
+            value.consumers.append(seed)
+        starts = [self.starts.setdefault(i, Tensor(np.zeros(v.shape, v.dtype))) for i, v in enumerate(values)]
+        leaves = [Value(start.shape, start.dtype, tensor=start, consumers=[seed]) for start in starts]
+        seed.inputs = (*values, *leaves)
+        seed.needs = (*(value.requires_grad for value in values), *(False for _ in leaves))
+        graph.loss.requires_grad = any(seed.needs)
 
     def stand(self) -> bool:
         return all(execution.stands() for execution in self.executions)
@@ -156,6 +167,12 @@ class _Copies:
         return made
 
 
+def _values_of(graph: Graph) -> list[Value]:
+    """The outputs, and what else is left in attributes."""
+    kept = {id(value): value for keeping in graph.keepings for value in keeping.values}
+    return [*graph.results, *(value for key, value in kept.items() if key not in set(map(id, graph.results)))]
+
+
 class _Run:
     """One forward, and its backward; `again` computes the outputs once more, by operators of the tape."""
 
@@ -164,17 +181,27 @@ class _Run:
         self._copies, self._execution, self._is_over = copies, execution, False
         self._half = next(i for i, part in enumerate(execution.parts) if part.hands_over)
         execution.run(x.arrays, [], self._half)
-        self._results = [execution.array(value).copy() for value in copies.graph.results]
+        self._results = [execution.array(value).copy() for value in copies.values]
 
     def outputs(self, inputs: list[Tensor]) -> Any:
-        """The outputs on the tape, computed from the inputs and the parameters."""
+        """The outputs on the tape, computed from the inputs and the parameters; what forward leaves is there, too."""
+        copies = self._copies
         self._reached = [*inputs, *(p for p, _ in self._execution.gradients)]
         outputs = _Call.apply(self, *self._reached)
-        return unflatten(self._copies.graph.structure, list(outputs) if isinstance(outputs, tuple) else [outputs])
+        made = list(outputs) if isinstance(outputs, tuple) else [outputs]
+        if keepings := copies.graph.keepings:
+            of = {id(value): output for value, output in zip(copies.values, made, strict=True)}
+            before = Module.changes
+            for keeping in keepings:
+                keeping.entry.put(
+                    replaced(keeping.left, lambda t: of[id(t.value)] if t.requires_grad else of[id(t.value)].detach())
+                )
+            copies.taped._structure.adopt(before, len(keepings))
+        return unflatten(copies.graph.structure, made[: len(copies.graph.results)])
 
     def forward(self, ctx: Any) -> Any:
         results, self._results = [*map(Tensor, self._results)], []
-        fixed = zip(results, self._copies.graph.results, strict=True)
+        fixed = zip(results, self._copies.values, strict=True)
         ctx.mark_non_differentiable(*(result for result, value in fixed if not value.requires_grad))
         return tuple(results) if len(results) > 1 else results[0]
 
@@ -195,8 +222,11 @@ class _Run:
 
     def backward_on_tape(self, grads: tuple[Tensor, ...]) -> tuple[Any, ...]:
         """For second derivatives. GraphError where the outputs cannot be computed once more as they were."""
-        if self._execution.running or any(part.early for part in self._execution.parts):
-            raise GraphError("a compiled model that draws or follows statistics: call the model itself")
+        draws = self._execution.running or any(part.early for part in self._execution.parts)
+        if draws or self._copies.graph.keepings:
+            raise GraphError(
+                "a compiled model that draws, follows statistics or keeps tensors: call the model itself"
+            )
         outputs = flatten(self._again())[0]
         pairs = [(y, grad) for y, grad in zip(outputs, grads, strict=True) if y.requires_grad]
         return gradients_of(

@@ -172,6 +172,32 @@ def test_second_derivatives_are_the_models_own() -> None:
     close(*results)
 
 
+def test_what_forward_leaves_in_attributes_is_on_the_tape() -> None:
+    def leaves(m: Any, x: Any) -> Any:
+        m.state = m.a(x)
+        m.dict = {"h": [m.state.tanh()], "off": m.state.detach(), "sign": m.state > 0}
+        m.list = []
+        m.list.append(m.state)
+        return m.b(m.dict["h"][0]), m.state
+
+    model = Net(leaves)
+    twin, compiled = copy.deepcopy(model), fnn.compile(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            x, losses = fnn.randn(5, 6), []
+            for m, kept in ((compiled, model), (twin, twin)):
+                y, h = m(x)
+                assert kept.state is kept.list[0]
+                assert not kept.dict["off"].requires_grad
+                losses.append((y**2).sum() + (kept.state * kept.dict["h"][0]).sum() + (kept.dict["off"] * h).sum())
+                losses[-1] = losses[-1] + (kept.list[0] * kept.dict["sign"].float()).mean()
+            assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
+            close(gradients(compiled, losses[0]), gradients(twin, losses[1]))
+    (copies,) = compiled._of_tensors._executions.values()
+    assert copies.calls == 3
+
+
 def test_hooks_are_called_once() -> None:
     model, seen = Net(), []
     model.a.register_full_backward_hook(lambda m, came, went: seen.append("module"))
@@ -184,8 +210,8 @@ def reads_values(m: Any, x: Any) -> Any:
     return m.b(m.a(x)) if x.sum().item() > 0 else m.a(x)
 
 
-def leaves_tensors(m: Any, x: Any) -> Any:
-    m.state = m.a(x)
+def reads_what_it_left(m: Any, x: Any) -> Any:
+    m.state = m.a(x) if m.state is None else m.a(x) + m.state.detach()
     return m.b(m.state)
 
 
@@ -197,7 +223,7 @@ def returns_others(m: Any, x: Any) -> Any:
     return m.b(m.a(x)), "done"
 
 
-@pytest.mark.parametrize("do", [reads_values, leaves_tensors, draws, returns_others])
+@pytest.mark.parametrize("do", [reads_values, reads_what_it_left, draws, returns_others])
 def test_what_no_plan_can_be_made_of_runs_operator_by_operator_and_says_so_once(do: Any) -> None:
     model = Net(do)
     compiled = fnn.compile(model)
