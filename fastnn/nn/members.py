@@ -164,14 +164,16 @@ class Members:
     ) -> Iterator[tuple[str, Module]]:
         """This module (named `prefix`) and all below it that are not in `memo`, each once, parents first."""
         check_options("named_modules", remove_duplicate=remove_duplicate)
-        memo, module = set() if memo is None else memo, cast("Module", self)
+        memo = set() if memo is None else memo
         if not isinstance(memo, set):
             raise ArgumentError(f"named_modules: expected memo to be a set, got {type(memo).__name__}")
-        if module not in memo:
-            memo.add(module)
-            yield text("named_modules", "prefix", prefix), module
-            for name, child in self.named_children():
-                yield from child.named_modules(memo, _joined(prefix, name))
+        coming = [(text("named_modules", "prefix", prefix), cast("Module", self))]  # the next one last
+        while coming:
+            path, module = coming.pop()
+            if module not in memo:
+                memo.add(module)
+                yield path, module
+                coming += [(_joined(path, name), child) for name, child in module.named_children()][::-1]
 
     def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
         """This module and all below it, each once, parents first."""

@@ -224,9 +224,7 @@ class _Run:
         """For second derivatives. GraphError where the outputs cannot be computed once more as they were."""
         draws = self._execution.running or any(part.early for part in self._execution.parts)
         if draws or self._copies.graph.keepings:
-            raise GraphError(
-                "a compiled model that draws, follows statistics or keeps tensors: call the model itself"
-            )
+            raise GraphError("a compiled model that draws, follows statistics or keeps tensors: call the model itself")
         outputs = flatten(self._again())[0]
         pairs = [(y, grad) for y, grad in zip(outputs, grads, strict=True) if y.requires_grad]
         return gradients_of(
