@@ -39,6 +39,10 @@ class Predictor(Plan):
         self._of_tensors: Taped | None = None  # made when it is first called with tensors
         self._takes_one = len(positional_parameters(model)) == 1  # then a second positional argument is `out`
 
+    def __getitem__(self, key: Any) -> Any:
+        model: Any = self.model
+        return model[key]
+
     def __reduce__(self) -> Any:
         return type(self), (self.model, self.options, self.frozen, self._whole)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import backends
+from fastnn import backends, versions
 from fastnn.autograd.engine import grad as gradients_of
 from fastnn.autograd.function import Function as OfTensors
 from fastnn.errors import GraphError, ShapeError
@@ -179,6 +179,8 @@ class _Run:
     def __init__(self, copies: _Copies, execution: Execution, x: Inputs, again: Callable[[], Any]) -> None:
         self._again = again
         self._copies, self._execution, self._is_over = copies, execution, False
+        weights = [leaf.tensor._data for leaf in copies.graph.leaves if leaf.tensor is not None and len(leaf.shape) > 1]
+        self._kept, self._number = [x.arrays[0], *weights], next(versions.clock)
         self._half = next(i for i, part in enumerate(execution.parts) if part.hands_over)
         execution.run(x.arrays, [], self._half)
         self._results = [execution.array(value).copy() for value in copies.values]
@@ -187,7 +189,7 @@ class _Run:
         """The outputs on the tape, computed from the inputs and the parameters; what forward leaves is there, too."""
         copies = self._copies
         self._reached = [*inputs, *(p for p, _ in self._execution.gradients)]
-        outputs = _Call.apply(self, *self._reached)
+        outputs = CompiledFunction.apply(self, *self._reached)
         made = list(outputs) if isinstance(outputs, tuple) else [outputs]
         if keepings := copies.graph.keepings:
             of = {id(value): output for value, output in zip(copies.values, made, strict=True)}
@@ -211,6 +213,12 @@ class _Run:
                 "a compiled model's backward has run already, in memory that it has overwritten: add up the losses and "
                 "call backward() once, or call the model itself"
             )
+        written = versions.latest > self._number
+        if written and any(versions.written_since(array, self._number) for array in self._kept):
+            raise GraphError(
+                "backward: a weight or the input of a compiled model was modified in place after forward: call "
+                "backward() before what changes it (an optimiser's step(), +=, load_state_dict()), or the model again"
+            )
         copies, self._is_over = self._copies, True
         with copies.taped._turn():
             for i, grad in enumerate(grads):
@@ -232,7 +240,7 @@ class _Run:
         )
 
 
-class _Call(OfTensors):
+class CompiledFunction(OfTensors):
     @staticmethod
     def forward(ctx: Any, run: _Run, *tensors: Tensor) -> Any:
         ctx.run = run

@@ -162,6 +162,17 @@ def test_a_second_backward_is_refused() -> None:
         loss.backward()
 
 
+def test_weights_that_change_before_backward_are_noticed() -> None:
+    model = NETWORKS["dense"][0]()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    compiled = fnn.compile(model)
+    first, second = compiled(fnn.randn(5, 6)).sum(), compiled(fnn.randn(5, 6)).sum()
+    first.backward()
+    optimizer.step()
+    with pytest.raises(GraphError, match="a weight or the input of a compiled model was modified"):
+        second.backward()
+
+
 def test_second_derivatives_are_the_models_own() -> None:
     model = NETWORKS["dense"][0]()
     results = []

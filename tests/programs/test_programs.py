@@ -30,7 +30,6 @@ FAILURES = (FastnnError, AttributeError, ImportError, TypeError, ValueError, Run
 COMPILED = [name for name in programs.NAMES if programs.can_be_compiled(name)]
 
 USUAL = ("ema_swa", "gradient_hooks", "gru_language_model", "vae", "wgan_gp")  # the others run at full length
-SUBSCRIPTED = ("layer_hooks", "warmup_mdn")  # model[0], which PyTorch's compiled models do not take either
 
 dtypes = pytest.mark.parametrize("dtype", TOLERANCES)
 
@@ -77,7 +76,7 @@ def test_losses_of_compiled_steps_are_pytorchs(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=() if n in USUAL else pytest.mark.long) for n in programs.NAMES if n not in SUBSCRIPTED],
+    [pytest.param(name, marks=() if name in USUAL else pytest.mark.long) for name in programs.NAMES],
 )
 @pytest.mark.filterwarnings("ignore:compile. this model runs operator by operator")
 def test_models_may_be_compiled_as_pytorchs_are(name: str) -> None:
