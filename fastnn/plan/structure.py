@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.hooks import hooks, key_of
-from fastnn.nn import Module
+from fastnn.nn import Module, Parameter
 from fastnn.nn.modes import modes_in_force
 from fastnn.plan.keep import StandIns, bare, signature
 from fastnn.plan.places import PLAIN, Place, share_out
@@ -55,7 +55,7 @@ class Structure:
         self._modules = reach.modules
         self.has_users_code, self.iterator = reach.has_users_code, reach.iterator
         self._parameters = list(
-            {id(p): p for module in reach.modules for p in module.parameters(recurse=False)}.values()
+            {id(p): p for m in reach.modules for p in vars(m).copy().values() if isinstance(p, Parameter)}.values()
         )
         self._loose = share_out(place for place in reach.places if not self._is_live(place))
         before, self._print = self._print, self._summary()

@@ -125,7 +125,11 @@ class _Copies:
             for i, (t, needed) in enumerate(zip(given, self.needs, strict=True)):
                 if needed:
                     t.requires_grad_().register_hook(partial(self.came.__setitem__, i))
-            return self.taped.model(*args, **named)
+            before = [t.value for t in given]
+            outputs = self.taped.model(*args, **named)
+            if any(t.value is not value for t, value in zip(given, before, strict=True)):
+                raise GraphError("forward changes its input (requires_grad_, or a write in place), which others hold")
+            return outputs
 
         def loss(outputs: Any) -> Tensor:
             found = flatten(outputs)[0]

@@ -234,7 +234,17 @@ def returns_others(m: Any, x: Any) -> Any:
     return m.b(m.a(x)), "done"
 
 
-@pytest.mark.parametrize("do", [reads_values, reads_what_it_left, draws, returns_others])
+def asks_for_its_inputs_gradient(m: Any, x: Any) -> Any:
+    return m.b(m.a(x.requires_grad_()))
+
+
+def writes_into_its_input(m: Any, x: Any) -> Any:
+    return m.b(m.a(x.mul_(2)))
+
+
+@pytest.mark.parametrize(
+    "do", [asks_for_its_inputs_gradient, writes_into_its_input, reads_values, reads_what_it_left, draws, returns_others]
+)
 def test_what_no_plan_can_be_made_of_runs_operator_by_operator_and_says_so_once(do: Any) -> None:
     model = Net(do)
     compiled = fnn.compile(model)
