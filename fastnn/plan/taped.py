@@ -18,7 +18,7 @@ import numpy as np
 from fastnn import backends, versions
 from fastnn.autograd.engine import grad as gradients_of
 from fastnn.autograd.function import Function as OfTensors
-from fastnn.errors import GraphError, ShapeError
+from fastnn.errors import FastnnError, GraphError, ShapeError
 from fastnn.nn import Module
 from fastnn.plan.execute import Execution
 from fastnn.plan.executions import Plan, kernels_in_use, may_be_ignored
@@ -70,17 +70,18 @@ class Taped(Plan):
             elif not wanted and not self.model.training:
                 arrays = [map_arrays(_array, value) for value in args]
                 return map_arrays(Tensor, self._predict(*arrays, **_mapped(named)))
-        except GraphError as error:
-            if self.whole:
-                raise
-            self._is_planned = False
-            warnings.warn(
-                f"compile: this model runs operator by operator, not compiled: {getattr(error, 'reason', error)}",
-                UserWarning,
-                stacklevel=3,
-            )
         except ShapeError:  # which the model itself raises, too, or an argument that plans do not take
             pass
+        except Exception as error:
+            if self.whole:
+                raise
+            outputs = self.model(*args, **named)  # an error that is the model's own comes again
+            self._is_planned = False
+            reason = getattr(error, "reason", error if isinstance(error, FastnnError) else repr(error))
+            warnings.warn(
+                f"compile: this model runs operator by operator, not compiled: {reason}", UserWarning, stacklevel=3
+            )
+            return outputs
         return self.model(*args, **named)
 
     def _is_lazy(self) -> bool:

@@ -265,7 +265,21 @@ def test_what_no_plan_can_be_made_of_runs_operator_by_operator_and_says_so_once(
         fnn.compile(model, fullgraph=True)(fnn.randn(5, 6))
 
 
+def fails_in_a_trace(m: Any, x: Any) -> Any:
+    if fnn.compiler.is_compiling():
+        raise ValueError("not here")
+    return m.b(m.a(x))
+
+
+def fails(m: Any, x: Any) -> Any:
+    raise KeyError("state")
+
+
 def test_errors_are_those_of_the_model() -> None:
+    with pytest.raises(KeyError, match="state"):
+        fnn.compile(Net(fails))(fnn.randn(5, 6))
+    with pytest.warns(UserWarning, match="ValueError.'not here'"):
+        fnn.compile(Net(fails_in_a_trace))(fnn.randn(5, 6))
     compiled = fnn.compile(Net())
     with pytest.raises(ShapeError, match="linear: expected input with 6 features"):
         compiled(fnn.randn(5, 7))
