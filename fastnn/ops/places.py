@@ -12,7 +12,7 @@ from fastnn.arrays import as_array
 from fastnn.checks import choice, entries, flag, is_number
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, GraphError, ShapeError
 from fastnn.ops.arithmetic import scaled
-from fastnn.ops.common import axis, sum_to, tensor_of
+from fastnn.ops.common import axis, number_as, sum_to, tensor_of
 from fastnn.ops.joining import where
 from fastnn.ops.keys import SLOT, Key, added, filled, flat, spread
 from fastnn.ops.masked import Masked, mask_in, refuse, written
@@ -192,9 +192,9 @@ def set_index(x: Tensor, key: Any, value: Any) -> None:
     from fastnn.ops.in_place import recorded, taken_over, writable
 
     if (mask := mask_in(key)) is not None:
-        taken_over("x[...] = ...", x, lambda old: written(old, mask, value))
+        taken_over("x[...] = ...", x, lambda old: written(old, mask, number_as("x[...] = ...", value, x.dtype)))
         return
-    values = tensor_of(value)
+    values = tensor_of(number_as("x[...] = ...", value, x.dtype))
     parts, places = _key(x, key)
     try:
         if recorded(x, values):
@@ -304,10 +304,7 @@ def index_select(input: Any, dim: int, index: Any) -> Tensor:
 def _values(op: str, x: Tensor, src: Any, shape: tuple[int, ...]) -> Tensor:
     """What is written: a number for all, or the first entries of a tensor; in x's type."""
     if is_number(src):
-        try:
-            return Tensor(np.asarray(src, x.dtype))
-        except (OverflowError, ValueError):
-            raise ArgumentError(f"{op}: expected a number that {x.dtype} holds, got {src}") from None
+        return Tensor(np.asarray(number_as(op, src, x.dtype), x.dtype))
     values = tensor_of(src)
     if values.ndim != len(shape) or any(size > have for size, have in zip(shape, values.shape, strict=False)):
         raise ShapeError(f"{op}: expected values of at least the index's shape {shape}, got {values.shape}")
@@ -415,14 +412,15 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
     """`input` with `value` in the slices along `dim` whose places `index` holds."""
     x = tensor_of(input)
     key, found = _rows("index_fill", x, dim, index, None)
-    return _within("index_fill", Put.apply, x, tensor_of(value).astype(x.dtype), found, key=key)
+    values = tensor_of(number_as("index_fill", value, x.dtype)).astype(x.dtype)
+    return _within("index_fill", Put.apply, x, values, found, key=key)
 
 
 def index_put(input: Any, indices: tuple[Any, ...], values: Any, accumulate: bool = False) -> Tensor:
     """`input` with input[indices] = values, or += with `accumulate`, which adds up what comes to one place."""
     x = tensor_of(input)
     parts, places = _key(x, tuple(entries("index_put", "indices", indices)))
-    values = tensor_of(values).astype(x.dtype)
+    values = tensor_of(number_as("index_put", values, x.dtype)).astype(x.dtype)
     if not flag("index_put", "accumulate", accumulate):
         return _within("index_put", Put.apply, x, values, *places, key=parts)
     shape = _within("index_put", lambda: np.broadcast_to(np.zeros(()), x.shape)[filled(parts, places)].shape)
@@ -451,7 +449,7 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     value = value if is_number(value) or isinstance(value, bool) else tensor_of(value)
     if isinstance(value, Tensor) and value.ndim:
         raise ShapeError(f"masked_fill: expected one value, got shape {value.shape}: fnn.where takes tensors")
-    return where(mask, tensor_of(value).astype(x.dtype), x)
+    return where(mask, tensor_of(number_as("masked_fill", value, x.dtype)).astype(x.dtype), x)
 
 
 def masked_select(input: Any, mask: Any) -> Tensor:
