@@ -100,7 +100,8 @@ def written_by(x: Any, value: Any) -> list[Any]:
 
     return [
         lambda: at(0), lambda: at(slice(2)), lambda: at(x > 1), lambda: at([0, 1]), lambda: x.clone().fill_(value),
-        lambda: x.masked_fill(x > 1, value), lambda: x.index_fill(0, vector, value), lambda: x.scatter(0, vector, value),
+        lambda: x.masked_fill(x > 1, value), lambda: x.index_fill(0, vector, value),
+        lambda: x.scatter(0, vector, value),
         lambda: lib.full((2,), value, dtype=x.dtype), lambda: lib.full_like(x, value), lambda: x.new_full((2,), value),
         lambda: lib.tensor([[value]], dtype=x.dtype), lambda: x.new_tensor([value]),
         lambda: lib.nn.functional.pad(x, (1, 0), value=value),
