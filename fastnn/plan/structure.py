@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from fastnn.hooks import hooks, key_of
 from fastnn.nn import Module
 from fastnn.nn.modes import modes_in_force
 from fastnn.plan.keep import StandIns, bare, signature
@@ -36,11 +38,12 @@ class Structure:
         self.states: set[tuple[int, Any]] = set()  # those among them that calls look at before they set them
         self.lists: dict[int, tuple[list[Any], list[Any]]] = {}  # that calls add tensors to, and what was in them first
         self._modes_of: Any = None
+        self._watched: list[int] = []  # parameters with hooks
         self.changed()
 
     def changed(self) -> bool:
         """Whether layers, parameters, buffers, options or what else the code reads are others than at the last call."""
-        if self._seen == Module.changes:
+        if self._seen == Module.changes and not (hooks and self._with_hooks() != self._watched):
             for place in self._loose:  # any() takes twice as long, at every step
                 if place.changes():
                     break
@@ -58,6 +61,7 @@ class Structure:
         )
         self._loose = share_out(place for place in reach.places if not self._is_live(place))
         self.hooked = [module for module in reach.modules if module._hooks]
+        self._watched = self._with_hooks()
         before, self._print = self._print, self._summary()
         # kept, so that nothing else can come to have the id of what was replaced
         self._kept = [reach, [value for module in self._modules for value in vars(module).copy().values()]]
@@ -69,7 +73,9 @@ class Structure:
         return False
 
     def check_hooks(self, training: bool) -> None:
-        """Raises HasHooks where a module has hooks for gradients, which a plan would not call."""
+        """Raises HasHooks where a module or a parameter has hooks for gradients, which a plan would not call."""
+        if training and self._watched:
+            raise HasHooks(next(self._names_of(self._watched)))
         for module in self.hooked:
             if training and any(hook.when not in ("before", "after") for hook in module._hooks):
                 raise HasHooks(self.name_of(module))
@@ -131,7 +137,7 @@ class Structure:
         return isinstance(owner, np.ndarray) and any(np.may_share_memory(owner, array) for array in self._live)
 
     def _summary(self) -> list[Any]:
-        return [*map(self._fingerprint, self._modules), *(place.fingerprint() for place in self._loose)]
+        return [self._watched, *map(self._fingerprint, self._modules), *(place.fingerprint() for place in self._loose)]
 
     def name_of(self, module: Module | None) -> str:
         """How a message names a module: its class, and where it lies in the model."""
@@ -140,6 +146,16 @@ class Structure:
                 if found is module:
                     return f"{type(found).__name__} ({name})" if name else type(found).__name__
         return "the loss" if module is None else type(module).__name__
+
+    def _with_hooks(self) -> list[int]:
+        """The parameters that have hooks, by what these are entered by."""
+        return [key for key in map(key_of, self._parameters) if hooks.get(key)]
+
+    def _names_of(self, keys: list[int]) -> Iterator[str]:
+        for root in self.roots:
+            for name, found in root.named_parameters() if isinstance(root, Module) else ():
+                if key_of(found) in keys:
+                    yield f"parameter {name}"
 
     @property
     def readers(self) -> str:
