@@ -205,12 +205,12 @@ def _max_pool(
     taps, places = taps_of(op, pad(x, around, value=-math.inf), dims, kernel, steps, spread)
     stacked = stack(taps, 0)
     largest, which = stacked.max(0)
+    if not return_indices:
+        return largest
     if any(before):  # where all is minus infinity, the first entry is not the padding's
         first = _first_inside(places, x.shape[2:], before)
         which = chosen(largest == -math.inf, Tensor(np.broadcast_to(first, largest.shape)), which)
         largest = gather(stacked, 0, which[None])[0]
-    if not return_indices:
-        return largest
     index = np.stack([_position(place, x.shape[2:], before) for place in places])  # of each tap and window
     flat = which.reshape(1, *which.shape)
     found = sum((flat == k).astype(np.int64) * Tensor(index[k]) for k in range(len(taps)))
