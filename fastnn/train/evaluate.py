@@ -165,7 +165,7 @@ def predictor(model: Any, compile: bool) -> Callable[[Any], Any]:
     to_input = input_for(model)
 
     def eager(images: Any) -> Any:
-        args, kwargs = spread(model, to_input(images))
+        args, kwargs = spread(model, map_arrays(np.copy, to_input(images)))  # forward may write into them
         with mode(model, training=False), no_grad():
             return map_arrays(lambda output: output.numpy(), model(*args, **kwargs))
 
@@ -215,7 +215,7 @@ def measure(
                 check_outputs(dataset.labels, outputs.shape, loss)
                 check_probabilities("evaluate", outputs, loss)
             to_target = as_targets(dataset.labels, outputs, loss)
-        targets, total = map_arrays(Tensor, to_target(labels)), None
+        targets, total = map_arrays(lambda y: Tensor(y.copy()), to_target(labels)), None
         if weights is not None:
             weight, total = weights(labels, slice(start, start + count_of(labels)))
             targets = targets, Tensor(weight)
