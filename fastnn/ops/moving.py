@@ -40,7 +40,7 @@ def _sizes(op: str, given: tuple[Any, ...]) -> tuple[int, ...]:
 
 def apart(x: Tensor) -> Tensor:
     """A result that was made as a view, with numbers of its own: no write is in both."""
-    if x._view is not None:
+    if x._view:
         if tracer() is None:
             x._data = x._data.copy("K")
         x._view = None

@@ -108,6 +108,8 @@ class View(Function):
         base = data.base
         if base is not None and (base is array or base is array.base or owner(base) is owner(array)):  # no copy
             output._view = x, cls, attributes, x.node
+            if x._view is None:
+                x._view = ()
         return output
 
 

@@ -206,6 +206,12 @@ class Traced(Tensor):
     def detach(self) -> Tensor:
         return Detach.apply(self)
 
+    def detach_(self) -> Tensor:
+        cut = Detach.apply(self)
+        assert isinstance(cut, Traced)
+        self.value, self._view = cut.value, None
+        return self
+
     def __repr__(self) -> str:
         return f"Traced(shape={self.shape}, dtype={self.dtype})"
 
@@ -263,7 +269,7 @@ class _Recorder:
         self._check_cut(before.value)
         result = make(before)
         x = tensor
-        while x._view is not None:
+        while x._view:
             x, function, attributes, _ = x._view
             before = self._traced(x)
             self._check_cut(before.value)
@@ -320,7 +326,7 @@ class _Recorder:
 
     def _renew(self, x: Tensor) -> None:
         """Let a view of what was written since go on as a view of what it is now, as fastnn/views.py does."""
-        if x._view is None:
+        if not x._view:
             return
         source, function, attributes, then = x._view
         now: Any = self._value(source)
