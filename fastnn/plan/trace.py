@@ -314,6 +314,14 @@ class _Recorder:
         tensor.value = leaf  # type: ignore[attr-defined]
         return leaf
 
+    def apart(self, tensor: Tensor) -> Tensor:
+        """Another tensor of the same value, which sees no writes to the memory of this one."""
+        if not isinstance(tensor, Traced):
+            return shaping.Reshape.apply(tensor, shape=tensor.shape) if id(tensor) in self._made else tensor
+        other = Traced.of(self._value(tensor))
+        other.node = tensor.node
+        return other
+
     def detached(self, tensor: Tensor, x: Tensor) -> Tensor:
         """`tensor` is x without its gradient; of what came into being in the course of the trace it sees the writes."""
         if id(x) in self._made and not isinstance(x, Traced):
