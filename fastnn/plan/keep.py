@@ -224,7 +224,9 @@ def _keeping(entry: Entry, left: Any) -> Keeping:
     def of_its_own(traced: Traced) -> Traced:
         recorder: Any = tracer()
         values.append(_undetached(traced.value if recorder is None else recorder.value_of(traced)))
-        return Traced.of(values[-1])
+        own = Traced.of(values[-1])
+        own._requires_grad = traced._requires_grad
+        return own
 
     return Keeping(entry, replaced(left, of_its_own), values)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.errors import GraphError
+from fastnn.hooks import Handle, hooks_of
 from fastnn.nn import Module, Parameter
 from fastnn.nn.modes import mode
 from fastnn.ops import shaping
@@ -46,16 +47,16 @@ class Unsteady(GraphError):
 
 
 class HasHooks(Unsteady):
-    """A model with hooks that a plan would not call."""
+    """A model with forward hooks that read values."""
 
     def __init__(self, name: str) -> None:
         GraphError.__init__(
             self,
-            f"compile: {name} has hooks that read values or gradients, of which a plan has none while it is traced: "
+            f"compile: {name} has hooks that read values, of which a plan has none while it is traced: "
             "let them compute with tensors alone, remove() them, or call the model itself; in fit and evaluate, pass "
             "compile=False",
         )
-        self.reason = f"{name} has hooks that read values or gradients"
+        self.reason = f"{name} has hooks that read values"
 
 
 @dataclass(eq=False)
@@ -68,6 +69,7 @@ class Value:
     tensor: Tensor | None = None  # of a leaf: its live data are the value
     producer: Operator | None = None
     consumers: list[Operator] = field(default_factory=list)  # one entry a use
+    hooks: dict[int, Callable[[Any], Any]] | None = None  # that wait for its gradient
 
 
 @dataclass(eq=False)
@@ -185,11 +187,17 @@ class Traced(Tensor):
     numpy = item = tolist = backward = _refuse
     __array__ = __bool__ = __float__ = __int__ = _refuse
 
-    def register_hook(self, hook: Any) -> Any:
-        """Nobody would call it; `retain_grad` comes here, too."""
+    def register_hook(self, hook: Any) -> Handle:
+        """It is called in each run, see hooked.py, and here where forward takes derivatives itself."""
+        handle = super().register_hook(hook)
+        self.value.hooks = hooks_of(self)
+        return handle
+
+    def retain_grad(self) -> None:
+        """Nobody would see it: the tensor is gone when the gradient is there."""
         raise Unsteady(
-            f"forward or the loss asks for the gradient of a tensor {self.shape} that it computes (register_hook, "
-            "retain_grad), which a plan has in its own memory alone"
+            f"forward or the loss asks for the gradient of a tensor {self.shape} that it computes (retain_grad), which "
+            "a plan has in its own memory alone: let a hook take it (register_hook)"
         )
 
     @property
