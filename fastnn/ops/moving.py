@@ -352,23 +352,23 @@ class Diagonal(View):
     @staticmethod
     def backward(ctx: Context, grad: Any) -> Any:
         (shape,) = ctx.saved_tensors
-        places = _on_diagonal(*shape[-2:], ctx.attributes["offset"])
+        places = _on_diagonal(shape[-2], shape[-1], ctx.attributes["offset"])
         if isinstance(grad, Tensor):
             return Spread.apply(grad, *places, key=_MATRIX, shape=shape)
-        grad_x = np.zeros(shape, grad.dtype)
-        grad_x[(..., *places)] = grad
+        key, grad_x = (..., *places), np.zeros(shape, grad.dtype)
+        grad_x[key] = grad
         return grad_x
 
     @staticmethod
     def put_back(x: Tensor, part: Tensor, *, offset: int) -> Tensor:
-        return Put.apply(x, part, *_on_diagonal(*x.shape[-2:], offset), key=_MATRIX)
+        return Put.apply(x, part, *_on_diagonal(x.shape[-2], x.shape[-1], offset), key=_MATRIX)
 
     @classmethod
     def apply(cls, *inputs: Any, **attributes: Any) -> Tensor:
         (x,) = inputs
         if (recorder := tracer()) is None:
             return super().apply(x, **attributes)
-        y = Pick.apply(x, *_on_diagonal(*x.shape[-2:], attributes["offset"]), key=_MATRIX)
+        y = Pick.apply(x, *_on_diagonal(x.shape[-2], x.shape[-1], attributes["offset"]), key=_MATRIX)
         recorder.seen_in(y, x, cls, attributes)
         return y
 

@@ -88,8 +88,11 @@ class View(Function):
     """An operator of one tensor, whose output lies in the memory of that: what is written to one is in the other."""
 
     @staticmethod
-    def put_back(x: Tensor, part: Tensor, **attributes: Any) -> Tensor:
-        """x with `part` where its view with these attributes lies. GraphError where entries of it lie in one place."""
+    def put_back(*tensors: Any, **attributes: Any) -> Tensor:
+        """Of x and a part, x with the part where its view with these attributes lies.
+
+        GraphError where several entries of the view lie in one place.
+        """
         raise GraphError("a tensor with entries that lie in one place (expand, unfold) is not written: use x.clone()")
 
     @classmethod
@@ -168,7 +171,10 @@ class Index(View):
     def forward(ctx: Context, x: Array, *, index: Any) -> Array:
         ctx.save_for_backward(x.shape)
         y = x[index]
-        return y if isinstance(y, np.ndarray) else x[(*_tuple(index), ...)]  # one entry, too, as a view
+        if isinstance(y, np.ndarray):
+            return y
+        key = (*_tuple(index), ...)  # one entry, too, as a view
+        return x[key]
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
@@ -330,9 +336,8 @@ class Windows(View):
     @staticmethod
     def backward(ctx: Context, grad: Any) -> Any:
         (shape,), (dim, size, step) = ctx.saved_tensors, ctx.attributes.values()
-        count, grad_x = grad.shape[dim], np.zeros(shape, grad.dtype)
-        if isinstance(grad, Tensor):
-            grad_x = Tensor(grad_x)
+        count, zeros = grad.shape[dim], np.zeros(shape, grad.dtype)
+        grad_x: Any = Tensor(zeros) if isinstance(grad, Tensor) else zeros
         for i in range(size):
             key = (slice(None),) * dim + (slice(i, i + step * (count - 1) + 1, step),)
             grad_x[key] += grad[..., i]

@@ -338,7 +338,7 @@ class _Recorder:
 
     def seen_in(self, view: Tensor, x: Tensor, function: Any, attributes: dict[str, Any]) -> None:
         """`view` is what `function` makes of x, and lies in its memory."""
-        view._view = x, function, attributes, self._value(x)  # type: ignore[assignment]
+        view._view = x, function, attributes, self._value(x)
 
     def _renew(self, x: Tensor) -> None:
         """Let a view of what was written since go on as a view of what it is now, as fastnn/views.py does."""
