@@ -78,9 +78,10 @@ A module that exists already is taken over, weights and all, by `fnn.from_torch`
 [A PyTorch model](howto/pytorch.md).
 
 What differs everywhere: numbers are float32 or float64, or whole; the device is the CPU; tensors hold NumPy arrays,
-which `x.numpy()` and `np.asarray(x)` show without a copy; what is written in place (`x.exp_()`) is on the tape, but for
-leaves and views of them; random numbers are reproducible by `fnn.manual_seed`, but are not PyTorch's; errors are
-subclasses of `fnn.FastnnError`.
+which `x.numpy()` and `np.asarray(x)` show without a copy; what is written in place (`x.exp_()`) is on the tape, and in
+the gradient of all views, but for leaves and views of them; what `expand` has stretched cannot be written; `x.view()`
+of what is not contiguous may be a copy, where PyTorch raises an error; random numbers are reproducible by
+`fnn.manual_seed`, but are not PyTorch's; errors are subclasses of `fnn.FastnnError`.
 
 <!-- written by python docs/from_pytorch.py -->
 """

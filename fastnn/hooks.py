@@ -68,8 +68,12 @@ class Hookable:
 
     __slots__ = ()
     node: Node | None
-    requires_grad: bool
-    is_leaf: bool
+    if TYPE_CHECKING:
+
+        @property
+        def requires_grad(self) -> bool: ...
+        @property
+        def is_leaf(self) -> bool: ...
 
     @property
     def grad_fn(self) -> Node | None:

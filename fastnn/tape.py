@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -158,9 +159,27 @@ class Write(Node):
 
 def _as_it_was(x: Any, user: Node) -> Any:
     """The tensor that `user` saw, behind the writes that came later."""
-    while x.node is not None and x.node.number > user.number and isinstance(x.node, Write):
-        x = x.node.before
-    return x
+    while True:
+        if x.node is None:
+            number, before = detached.get(id(x), (-1, x))
+            if number < user.number:
+                return x
+            x = before
+        elif x.node.number > user.number and isinstance(x.node, Write):
+            x = x.node.before
+        else:
+            return x
+
+
+detached: dict[int, tuple[int, Tensor]] = {}  # by the id of what detach_() took off the tape: when, and as it was
+
+
+def detach(x: Tensor, number: int, before: Tensor) -> None:
+    """Let operators that ran before the clock gave `number` find `before` in the place of x, which is off the tape."""
+    if id(x) not in detached:
+        weakref.finalize(x, detached.pop, id(x))
+    detached[id(x)] = number, before
+    versions.record(before)
 
 
 def run_backward(last: Node, start: Array, retain_graph: bool) -> None:

@@ -141,7 +141,7 @@ class Tensor(Hookable):
         self._data: Array = _as_array(data)
         self._grad: Array | None = None
         self.node: Node | None = None
-        self._view: tuple[Tensor, type[Function], dict[str, Any], Node | None] | None = None  # see fastnn/views.py
+        self._view: tuple[Any, ...] | None = None  # see fastnn/views.py
         self._requires_grad = False
         if requires_grad:
             self.requires_grad_()

@@ -1,9 +1,10 @@
 """Views: tensors that lie in the memory of another one, and what they go on as when that is written on the tape.
 
-A view keeps, in `_view`, the tensor that it is a view of, by which operator, and that tensor's node at the time. Writes
-go to the end of this chain (fastnn/ops/in_place.py); a view of something that has another node by now is made anew
-when it is used next, so that a view which nobody writes to costs nothing. What detach() gives is no view: it sees the
-numbers that are written, and no gradient.
+A view keeps, in `_view`, the tensor that it is a view of, by which operator with which attributes, and that tensor's
+node at the time; what others are views of, and is none itself, has () there. Writes go to the end of this chain
+(fastnn/ops/in_place.py); a view of something that has another node by now is made anew when it is used next, so that
+a view which nobody writes to costs nothing. What detach() gives is no view: it sees the numbers that are written, and
+no gradient.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastnn.backends.checks import Array
 from fastnn.errors import GraphError
 from fastnn.recording import enable_grad, tracer
-from fastnn.tape import Context, Write
+from fastnn.tape import Context, Write, detach, detached
 from fastnn.versions import owner
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def source_of(x: Tensor) -> tuple[Tensor, Any, dict[str, Any], Any] | None:
 
     Raises GraphError where what it is a view of has got another shape since.
     """
-    view = x._view
+    view: Any = x._view or None
     if view is not None and owner(view[0]._data) is not owner(x._data):
         view = x._view = None
     if view is not None:
@@ -56,6 +57,9 @@ def as_it_is(x: Tensor, array: Any) -> Tensor:
     before = type(x).__new__(type(x))
     before._data, before._grad, before._requires_grad, before.node = array, None, x._requires_grad, x.node
     before._view = None
+    number, older = detached.get(id(x), (-1, x))
+    if older is not x and older.node is not None and older.node.ctx is not None:  # backward has not been there
+        detach(before, number, older)
     return before
 
 
@@ -73,7 +77,7 @@ def renew(x: Tensor) -> None:
     Raises GraphError for a view that was made under no_grad of a tensor that was on the tape.
     """
     view = x._view
-    if view is None or tracer() is not None:  # who traces renews for itself
+    if not view or tracer() is not None:  # who traces renews for itself
         return
     source, function, attributes, then = view
     renew(source)

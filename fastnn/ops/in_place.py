@@ -17,9 +17,10 @@ from fastnn.checks import flag
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.arithmetic import add, mul, operand, sub, true_divide
 from fastnn.ops.places import Put
+from fastnn.ops.shaping import View
 from fastnn.tape import Write, no_grad, recording, tracer
 from fastnn.tensors import Tensor
-from fastnn.versions import wrote
+from fastnn.versions import owner, wrote
 from fastnn.views import as_it_is, made_apart, renew, source_of
 
 __all__ = ["overwriting", "recorded", "taken_over", "writable", "write", "written"]
@@ -55,7 +56,7 @@ def recorded(x: Tensor, *others: Any) -> bool:
         return False
     if any(isinstance(each, Tensor) and each.requires_grad for each in (x, *others)):
         return True
-    while x._view is not None:  # made under no_grad
+    while x._view:  # made under no_grad
         x = x._view[0]
         if x.requires_grad:
             return True
@@ -137,7 +138,7 @@ def _has_alone(x: Tensor) -> bool:
 def overwriting(name: str, x: Any, inplace: Any, function: Callable[[Any], Tensor]) -> Tensor:
     """``function(x)``; with PyTorch's `inplace` x itself, which goes on as the result, whoever else uses it.
 
-    A leaf that requires a gradient stays as it is, and so does an array that x was made of.
+    A leaf that requires a gradient stays as it is, and so does an array that x was made of where x has no views.
     """
     if not flag(name, "inplace", inplace) or not isinstance(x, Tensor):
         return function(x)
@@ -147,7 +148,10 @@ def overwriting(name: str, x: Any, inplace: Any, function: Callable[[Any], Tenso
     result = function(x)
     if x.requires_grad or result.dtype != x.dtype:
         return result
-    x._data = result._data
+    if x._view is None:
+        x._data = result._data
+    else:
+        write(name, x, result._data)
     return x
 
 
@@ -164,6 +168,14 @@ def _check_leaf(name: str, x: Tensor) -> None:
             f"{name}: {what} is changed in place under fnn.no_grad() only: on the tape write to "
             "x.clone(), or use fnn.where, fnn.cat or x.masked_fill, which make a new tensor"
         )
+    node = source.node
+    if node is not None and not isinstance(node, Write) and not issubclass(node.function, View):
+        memory = owner(source._data)
+        if any(isinstance(each, Tensor) and owner(each._data) is memory for each in node.inputs):
+            raise GraphError(
+                f"{name}: a tensor of shape {x.shape} is changed in place, and {node.function.__name__}, which made "
+                "it, returned its own input, or a view of it: let its forward return a copy"
+            )
 
 
 def writable(name: str, x: Tensor) -> None:

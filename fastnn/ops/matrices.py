@@ -13,7 +13,7 @@ from fastnn.ops.common import axis, floating
 from fastnn.ops.dense import matmul
 from fastnn.ops.joining import cat, where
 from fastnn.ops.moving import roll, tril, triu
-from fastnn.ops.shaping import expand
+from fastnn.ops.shaping import apart, expand
 from fastnn.tensors import Tensor
 
 __all__ = [
@@ -147,7 +147,7 @@ def matrix_power(A: Any, n: int) -> Tensor:
         n //= 2
         x = matmul(x, x) if n else x
     assert result is not None
-    return result
+    return apart(result, A)
 
 
 # ---- factorisations --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from fastnn.ops.common import axes, axis, tensor_of
 from fastnn.ops.joining import cat, stack, where
 from fastnn.ops.keys import SLOT
 from fastnn.ops.places import Pick, Put, Spread, index, index_select
-from fastnn.ops.shaping import View, expand, permute, reshape
+from fastnn.ops.shaping import View, apart, expand, permute, reshape
 from fastnn.tape import tracer
 from fastnn.tensors import Array, Context, Tensor
 
@@ -36,15 +36,6 @@ def _sizes(op: str, given: tuple[Any, ...]) -> tuple[int, ...]:
     if not isinstance(values, (tuple, list)) or not all(map(is_whole, values)):
         raise ArgumentError(f"{op}: expected integers, got {', '.join(map(repr, given))}")
     return tuple(map(operator.index, values))
-
-
-def apart(x: Tensor) -> Tensor:
-    """A result that was made as a view, with numbers of its own: no write is in both."""
-    if x._view is not None:
-        if tracer() is None:
-            x._data = x._data.copy("K")
-        x._view = None
-    return x
 
 
 def _sliced(x: Tensor, dim: int, part: Any) -> Tensor:
@@ -239,7 +230,7 @@ def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     if turns == 2:
         return flip(x, a, b)
     if turns == 0:
-        return x.clone()
+        return apart(x, x)
     return flip(x, b).transpose(a, b) if turns == 1 else flip(x.transpose(a, b), b)
 
 
@@ -256,7 +247,7 @@ def roll(input: Any, shifts: Any, dims: Any = None) -> Tensor:
         dim = axis("roll", dim, x.ndim)
         if x.shape[dim] and (step := step % x.shape[dim]):
             x = cat([_sliced(x, dim, slice(-step, None)), _sliced(x, dim, slice(None, -step))], dim)
-    return x
+    return apart(x, input)
 
 
 def movedim(input: Any, source: Any, destination: Any) -> Tensor:
@@ -361,23 +352,23 @@ class Diagonal(View):
     @staticmethod
     def backward(ctx: Context, grad: Any) -> Any:
         (shape,) = ctx.saved_tensors
-        places = _on_diagonal(*shape[-2:], ctx.attributes["offset"])
+        places = _on_diagonal(shape[-2], shape[-1], ctx.attributes["offset"])
         if isinstance(grad, Tensor):
             return Spread.apply(grad, *places, key=_MATRIX, shape=shape)
-        grad_x = np.zeros(shape, grad.dtype)
-        grad_x[(..., *places)] = grad
+        key, grad_x = (..., *places), np.zeros(shape, grad.dtype)
+        grad_x[key] = grad
         return grad_x
 
     @staticmethod
     def put_back(x: Tensor, part: Tensor, *, offset: int) -> Tensor:
-        return Put.apply(x, part, *_on_diagonal(*x.shape[-2:], offset), key=_MATRIX)
+        return Put.apply(x, part, *_on_diagonal(x.shape[-2], x.shape[-1], offset), key=_MATRIX)
 
     @classmethod
     def apply(cls, *inputs: Any, **attributes: Any) -> Tensor:
         (x,) = inputs
         if (recorder := tracer()) is None:
             return super().apply(x, **attributes)
-        y = Pick.apply(x, *_on_diagonal(*x.shape[-2:], attributes["offset"]), key=_MATRIX)
+        y = Pick.apply(x, *_on_diagonal(x.shape[-2], x.shape[-1], attributes["offset"]), key=_MATRIX)
         recorder.seen_in(y, x, cls, attributes)
         return y
 
@@ -401,7 +392,7 @@ def diag(input: Any, diagonal: int = 0) -> Tensor:
     x = tensor_of(input)
     if x.ndim not in (1, 2):
         raise ShapeError(f"diag: expected a vector or a matrix, got {x.shape}")
-    return diag_embed(x, diagonal) if x.ndim == 1 else globals()["diagonal"](x, diagonal)
+    return diag_embed(x, diagonal) if x.ndim == 1 else apart(globals()["diagonal"](x, diagonal))
 
 
 # ---- grids -----------------------------------------------------------------------------------------------------------

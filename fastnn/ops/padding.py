@@ -12,6 +12,7 @@ from fastnn.checks import choice, number
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import number_as, sizes, tensor_of
 from fastnn.ops.joining import Cat
+from fastnn.ops.shaping import apart
 from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = ["pad"]
@@ -74,7 +75,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         if not (isinstance(value, (bool, np.bool_)) and x.dtype == np.bool_):
             value = number_as("pad", 0.0 if value is None else number("pad", "value", value, finite=False), x.dtype)
         if not any(map(any, pairs)):
-            return x
+            return apart(x, input)
         before, after = zip(*pairs, strict=True)
         return Pad.apply(x, before=before, after=after, value=value)
     if value not in (None, 0):
@@ -82,7 +83,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     for dim, pair in enumerate(pairs):
         if any(pair):
             x = _extended(x, dim, *pair, mode)
-    return x
+    return apart(x, input)
 
 
 _BESIDE = {"reflect": 1, "replicate": None, "circular": 0}  # how many entries at the edge are not repeated

@@ -193,7 +193,7 @@ def set_index(x: Tensor, key: Any, value: Any) -> None:
         return
     values = tensor_of(operand(number_as("x[...] = ...", value, x.dtype), x))
     parts, places = _key(x, key)
-    if (view := values._view) is not None and view[0] is x and view[1:3] == (Index, {"index": parts}):
+    if (view := values._view) and view[0] is x and view[1:3] == (Index, {"index": parts}):
         return  # x[0] += y: what Python hands back lies there already
     try:
         if recorded(x, values):

@@ -16,7 +16,7 @@ from fastnn.ops.dense import matmul
 from fastnn.ops.joining import where
 from fastnn.ops.moving import diagonal
 from fastnn.ops.reductions import amax, amin
-from fastnn.ops.shaping import Deviation, permute, reshape
+from fastnn.ops.shaping import Deviation, apart, permute, reshape
 from fastnn.tensors import Tensor
 
 __all__ = [
@@ -127,7 +127,7 @@ def chain_matmul(*matrices: Any) -> Tensor:
     result = tensor_of(matrices[0])
     for each in matrices[1:]:
         result = mm(result, each)
-    return result
+    return apart(result, matrices[0])
 
 
 def kron(input: Any, other: Any) -> Tensor:
@@ -376,7 +376,7 @@ def logsumexp(input: Any, dim: Dim, keepdim: bool = False) -> Tensor:
     x = floating(input)
     dims = axes("logsumexp", dim, x.ndim)
     if x.ndim == 0:
-        return x
+        return apart(x, input)
     if not math.prod(x.shape[d] for d in (range(x.ndim) if dims is None else dims)):
         return x.sum(dims, keepdim) - math.inf  # the logarithm of nothing
     largest = amax(x.detach(), dims, True)

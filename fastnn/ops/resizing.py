@@ -17,6 +17,7 @@ from fastnn.ops.conv import conv_transpose2d
 from fastnn.ops.joining import stack
 from fastnn.ops.padding import pad
 from fastnn.ops.pool import adaptive_avg_pool1d, adaptive_avg_pool2d, mapped, taps_of
+from fastnn.ops.shaping import apart
 from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = ["channel_shuffle", "fold", "interpolate", "pixel_shuffle", "pixel_unshuffle", "unfold", "upsample"]
@@ -140,7 +141,7 @@ def _sources(size: int, outputs: int, scale: np.float32, shift: float) -> Array:
 
 
 def _nearest(x: Tensor, sources: list[Array]) -> Tensor:
-    repeats = [1, 1]
+    given, repeats = x, [1, 1]
     for dim, source in enumerate(sources, start=2):
         factor = len(source) // x.shape[dim]
         repeated = factor * x.shape[dim] == len(source) and (source == np.arange(len(source)) // factor).all()
@@ -151,7 +152,7 @@ def _nearest(x: Tensor, sources: list[Array]) -> Tensor:
             part = slice(int(source[0]), int(source[-1]) + 1, steps.pop()) if even else source
             x = x[(slice(None),) * dim + (part,)]
     if set(repeats) == {1}:
-        return x
+        return apart(x, given)
     return Repeat.apply(x, repeats=tuple(repeats))
 
 
@@ -210,13 +211,13 @@ def channel_shuffle(input: Any, groups: int) -> Tensor:
     x, groups = floating(input), whole("channel_shuffle", "groups", groups, 1)
     if x.ndim < 2 or x.shape[1] % groups:
         raise ShapeError(f"channel_shuffle: expected channels divisible by groups={groups}, got {x.shape}")
-    return x.reshape(x.shape[0], groups, -1, *x.shape[2:]).transpose(1, 2).reshape(x.shape)
+    return apart(x.reshape(x.shape[0], groups, -1, *x.shape[2:]).transpose(1, 2).reshape(x.shape))
 
 
 def _exchanged(x: Tensor, cut: tuple[int, ...], order: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
     """Cut into more dimensions, of which the last four are put in this order (1 is the first of them)."""
     before = len(cut) - 4
-    return x.reshape(cut).permute(*range(before), *(before - 1 + place for place in order)).reshape(shape)
+    return apart(x.reshape(cut).permute(*range(before), *(before - 1 + place for place in order)).reshape(shape))
 
 
 def unfold(input: Any, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1) -> Tensor:

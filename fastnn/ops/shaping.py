@@ -7,11 +7,12 @@ import operator
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from fastnn.arrays import Size
 from fastnn.backends.sums import total
 from fastnn.checks import is_whole
-from fastnn.errors import ArgumentError, DTypeError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.arithmetic import Sqrt
 from fastnn.ops.common import Dim, axes, axis, sum_to, tensor_of
 from fastnn.recording import recording, state
@@ -87,9 +88,12 @@ class View(Function):
     """An operator of one tensor, whose output lies in the memory of that: what is written to one is in the other."""
 
     @staticmethod
-    def put_back(x: Tensor, part: Tensor, **attributes: Any) -> Tensor:
-        """x with `part` where its view with these attributes lies."""
-        raise NotImplementedError("a View needs a static method put_back(x, part)")
+    def put_back(*tensors: Any, **attributes: Any) -> Tensor:
+        """Of x and a part, x with the part where its view with these attributes lies.
+
+        GraphError where several entries of the view lie in one place.
+        """
+        raise GraphError("a tensor with entries that lie in one place (expand, unfold) is not written: use x.clone()")
 
     @classmethod
     def apply(cls, *inputs: Any, **attributes: Any) -> Tensor:
@@ -108,6 +112,8 @@ class View(Function):
         base = data.base
         if base is not None and (base is array or base is array.base or owner(base) is owner(array)):  # no copy
             output._view = x, cls, attributes, x.node
+            if x._view is None:
+                x._view = ()
         return output
 
 
@@ -165,7 +171,10 @@ class Index(View):
     def forward(ctx: Context, x: Array, *, index: Any) -> Array:
         ctx.save_for_backward(x.shape)
         y = x[index]
-        return y if isinstance(y, np.ndarray) else x[(*_tuple(index), ...)]  # one entry, too, as a view
+        if isinstance(y, np.ndarray):
+            return y
+        key = (*_tuple(index), ...)  # one entry, too, as a view
+        return x[key]
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
@@ -185,6 +194,18 @@ class Index(View):
         from fastnn.ops.places import Put  # which picks by Index
 
         return Put.apply(x, part, key=_tuple(index))
+
+
+def apart(y: Tensor, given: Any = None) -> Tensor:
+    """A result with numbers of its own where it is what was given, or was made as a view: no write is in both."""
+    if y is not given and not y._view:
+        return y
+    if state.tracer is not None:
+        return state.tracer.apart(y)
+    if y is given:
+        y = Reshape.apply(y, shape=y.shape)
+    y._data, y._view = y._data.copy("K"), None
+    return y
 
 
 def _tuple(index: Any) -> tuple[Any, ...]:
@@ -298,8 +319,39 @@ def _windows(x: Tensor, dimension: int, size: int, step: int) -> Tensor:
         raise ArgumentError(f"unfold: expected size and step as integers, got {size!r} and {step!r}")
     if not 0 < size <= x.shape[dim] or step < 1:
         raise ShapeError(f"unfold: expected windows of 1 to {x.shape[dim]} entries and steps from 1, got {size, step}")
-    places = np.arange(0, x.shape[dim] - size + 1, step)[:, None] + np.arange(size)
-    return x.transpose(dim, -1)[..., places].transpose(dim, -2) if dim < x.ndim - 1 else x[..., places]
+    return Windows.apply(x, dim=dim, size=int(size), step=int(step))
+
+
+class Windows(View):
+    """Windows of `size` entries along `dim`, every `step`, in a new last dimension; Picked in a plan. Saves the shape.
+
+    Attributes: dim, size, step.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, dim: int, size: int, step: int) -> Array:
+        ctx.save_for_backward(x.shape)
+        return sliding_window_view(x, size, dim)[(slice(None),) * dim + (slice(None, None, step),)]
+
+    @staticmethod
+    def backward(ctx: Context, grad: Any) -> Any:
+        (shape,), (dim, size, step) = ctx.saved_tensors, ctx.attributes.values()
+        count, zeros = grad.shape[dim], np.zeros(shape, grad.dtype)
+        grad_x: Any = Tensor(zeros) if isinstance(grad, Tensor) else zeros
+        for i in range(size):
+            key = (slice(None),) * dim + (slice(i, i + step * (count - 1) + 1, step),)
+            grad_x[key] += grad[..., i]
+        return grad_x
+
+    @classmethod
+    def apply(cls, *inputs: Any, **attributes: Any) -> Tensor:
+        (x,), (dim, size, step) = inputs, attributes.values()
+        if (recorder := state.tracer) is None:
+            return super().apply(x, **attributes)
+        places = np.arange(0, x.shape[dim] - size + 1, step)[:, None] + np.arange(size)
+        y = x.transpose(dim, -1)[..., places].transpose(dim, -2) if dim < x.ndim - 1 else x[..., places]
+        recorder.seen_in(y, x, cls, attributes)
+        return y
 
 
 def _length(x: Tensor) -> int:

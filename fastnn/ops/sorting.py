@@ -14,7 +14,7 @@ from fastnn.ops.common import axis, floating, tensor_of
 from fastnn.ops.joining import where
 from fastnn.ops.moving import flip, narrow
 from fastnn.ops.places import gather, index
-from fastnn.ops.shaping import Place
+from fastnn.ops.shaping import Place, apart
 from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = [
@@ -131,7 +131,7 @@ class LogCumSumExp(Function):
 
 def _ordered(x: Tensor, dim: int, descending: bool, count: int | None = None) -> ValuesAndIndices:
     if x.ndim == 0:
-        return ValuesAndIndices(x, Tensor(np.zeros((), np.int64)))
+        return ValuesAndIndices(apart(x, x), Tensor(np.zeros((), np.int64)))
     size = x.shape[dim] if count is None else count
     places = Order.apply(x, dim=dim, descending=flag("sort", "descending", descending), count=size)
     return ValuesAndIndices(gather(x, dim, places), places)
@@ -315,7 +315,7 @@ def _running(op: str, function: type[Function], input: Any, dim: int, dtype: Any
     wanted = dtype_of(op, dtype)
     x = x.astype(wanted if wanted is not None else x.dtype if x.dtype.kind == "f" else np.int64)
     dim = axis(op, dim, max(x.ndim, 1))
-    return function.apply(x, dim=dim) if x.ndim else x
+    return function.apply(x, dim=dim) if x.ndim else apart(x, input)
 
 
 def cumsum(input: Any, dim: int, *, dtype: Any = None) -> Tensor:
@@ -352,7 +352,7 @@ def _running_extremum(op: str, input: Any, dim: int, ufunc: np.ufunc) -> ValuesA
     x = tensor_of(input)
     dim = axis(op, dim, max(x.ndim, 1))
     if x.ndim == 0:
-        return ValuesAndIndices(x, Tensor(np.zeros((), np.int64)))
+        return ValuesAndIndices(apart(x, x), Tensor(np.zeros((), np.int64)))
     places = Place.apply(x, dim=dim, keepdim=True, pick=_largest_so_far if ufunc is np.maximum else _smallest_so_far)
     return ValuesAndIndices(gather(x, dim, places), places)
 
@@ -432,4 +432,4 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
     for _ in range(min(whole("diff", "n", n, 0), x.shape[dim])):  # then none are left
         later, earlier = index(x, (*lead, slice(1, None))), index(x, (*lead, slice(None, -1)))
         x = later != earlier if x.dtype == np.bool_ else later - earlier
-    return x
+    return apart(x, input)

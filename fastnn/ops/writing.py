@@ -17,8 +17,10 @@ from fastnn.ops.in_place import recorded, written
 from fastnn.ops.keys import SLOT
 from fastnn.ops.places import Put
 from fastnn.ops.shaping import expand, squeeze, t, transpose, unsqueeze
+from fastnn.tape import detach
 from fastnn.tensors import Tensor
-from fastnn.views import as_it_is
+from fastnn.versions import clock
+from fastnn.views import as_it_is, renew
 
 __all__ = [
     "copy_", "detach_", "exponential_", "fill_", "fill_diagonal_", "geometric_", "log_normal_", "normal_", "random_",
@@ -154,7 +156,11 @@ unsqueeze_ = _seen_otherwise("unsqueeze_", unsqueeze)
 
 
 def detach_(input: Tensor) -> Tensor:
-    """Take the tensor itself off the tape."""
-    input.node = None
+    """Take the tensor itself off the tape. What was computed from it before keeps its gradient."""
+    renew(input)
+    if input.node is not None:
+        before = as_it_is(input, input._data)
+        detach(input, next(clock), before)
+    input.node = input._view = None
     input._requires_grad = False
     return input

@@ -219,6 +219,12 @@ class Traced(Tensor):
     def detach(self) -> Tensor:
         return Detach.apply(self)
 
+    def detach_(self) -> Tensor:
+        cut = Detach.apply(self)
+        assert isinstance(cut, Traced)
+        self.value, self._view = cut.value, None
+        return self
+
     def __repr__(self) -> str:
         return f"Traced(shape={self.shape}, dtype={self.dtype})"
 
@@ -276,7 +282,7 @@ class _Recorder:
         self._check_cut(before.value)
         result = make(before)
         x = tensor
-        while x._view is not None:
+        while x._view:
             x, function, attributes, _ = x._view
             before = self._traced(x)
             self._check_cut(before.value)
@@ -321,6 +327,14 @@ class _Recorder:
         tensor.value = leaf  # type: ignore[attr-defined]
         return leaf
 
+    def apart(self, tensor: Tensor) -> Tensor:
+        """Another tensor of the same value, which sees no writes to the memory of this one."""
+        if not isinstance(tensor, Traced):
+            return shaping.Reshape.apply(tensor, shape=tensor.shape) if id(tensor) in self._made else tensor
+        other = Traced.of(self._value(tensor))
+        other.node = tensor.node
+        return other
+
     def detached(self, tensor: Tensor, x: Tensor) -> Tensor:
         """`tensor` is x without its gradient; of what came into being in the course of the trace it sees the writes."""
         if id(x) in self._made and not isinstance(x, Traced):
@@ -329,11 +343,11 @@ class _Recorder:
 
     def seen_in(self, view: Tensor, x: Tensor, function: Any, attributes: dict[str, Any]) -> None:
         """`view` is what `function` makes of x, and lies in its memory."""
-        view._view = x, function, attributes, self._value(x)  # type: ignore[assignment]
+        view._view = x, function, attributes, self._value(x)
 
     def _renew(self, x: Tensor) -> None:
         """Let a view of what was written since go on as a view of what it is now, as fastnn/views.py does."""
-        if x._view is None:
+        if not x._view:
             return
         source, function, attributes, then = x._view
         now: Any = self._value(source)

@@ -67,6 +67,7 @@ VIEWS: dict[str, Any] = {
     "select": lambda x, dim, i: x.select(dim, i),
     "diagonal": lambda x, offset: x.diagonal(offset),
     "movedim": lambda x, a, b: x.movedim(a, b),
+    "unfold": lambda x, dim: x.unfold(dim, 2, 1),
     "detach": lambda x: x.detach(),
 }
 WRITES: dict[str, Any] = {
@@ -173,6 +174,7 @@ def a_view(draw: random.Random, i: int, x: Any) -> Step:
         "select": lambda: (dim, draw.randrange(x.shape[dim])),
         "diagonal": lambda: (draw.choice([0, 0, 1]),),
         "movedim": lambda: (dim, draw.randrange(x.ndim)),
+        "unfold": lambda: (dim,),
     }
     more = rest.get(kind, tuple)() if kind not in ("unbind", "chunk", "split") else (dim,)
     promised = x.is_contiguous() and not off  # else PyTorch may give a view, a copy, or x itself

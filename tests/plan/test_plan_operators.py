@@ -41,7 +41,7 @@ def test_operators_give_what_they_give_in_eager(case: Case) -> None:
     assert len(step._last.parts) == 1
 
 
-NOT_IN_PLANS = (Function, ops.shaping.View, ops.moving.Diagonal)  # the last one is a Pick there
+NOT_IN_PLANS = (Function, ops.shaping.View, ops.shaping.Windows, ops.moving.Diagonal)  # Picks are in their place
 
 
 def functions() -> Iterator[type[Function]]:
