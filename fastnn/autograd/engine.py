@@ -167,6 +167,7 @@ def watched_backward(last: Node, start: Array, retain_graph: bool) -> None:
         drop_hooks(key)
     output = Tensor.__new__(Tensor)
     output._data, output._grad, output._requires_grad, output.node = start, None, True, last
+    output._view = None
     _backward([(output, start)], None, graph=False, keep=retain_graph)
 
 

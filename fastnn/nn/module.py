@@ -10,6 +10,7 @@ import numpy as np
 from fastnn import versions
 from fastnn.arrays import aligned_copy, as_array
 from fastnn.checks import called, flag, text
+from fastnn.devices import no_half, no_such_device
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
 from fastnn.nn.arguments import as_tensors
 from fastnn.nn.hooks import Hooked
@@ -17,7 +18,7 @@ from fastnn.nn.members import Members, Parameter, UninitializedParameter, change
 from fastnn.nn.modes import mode_of, set_mode
 from fastnn.recording import state
 from fastnn.tables import html_table
-from fastnn.tensors import Array, Tensor, no_half, no_such_device, target_dtype
+from fastnn.tensors import Array, Tensor, target_dtype
 from fastnn.values import Values
 
 if TYPE_CHECKING:
