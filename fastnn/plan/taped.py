@@ -214,7 +214,7 @@ class _Run:
         ctx.mark_non_differentiable(*(result for result, value in fixed if not value.requires_grad))
         return tuple(results) if len(results) > 1 else results[0]
 
-    def backward(self, grads: list[Tensor]) -> tuple[Array, ...]:
+    def backward(self, grads: list[Tensor]) -> tuple[Array | None, ...]:
         if self.is_over:
             raise GraphError(
                 "a compiled model's backward has run already, in memory that it has overwritten: add up the losses and "
@@ -233,7 +233,8 @@ class _Run:
                 np.copyto(copies.starts[i]._data, grad._data)
             self._execution.resume(self._half)
             copies.taped._structure.follow_hooks()
-            inputs = [copies.came.pop(i)._data for i, needed in enumerate(copies.needs) if needed]
+            came = [copies.came.pop(i, None) for i, needed in enumerate(copies.needs) if needed]
+            inputs = [None if grad is None else grad._data for grad in came]  # where no output depends on it
             return (*inputs, *(array.copy() for _, array in self._execution.gradients))
 
     def backward_on_tape(self, grads: list[Tensor]) -> tuple[Any, ...]:
