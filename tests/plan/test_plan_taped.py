@@ -116,6 +116,17 @@ def test_several_inputs_and_outputs() -> None:
         close(gradients(compiled, loss(compiled(x, kinds))), gradients(twin, loss(twin(x, kinds))))
 
 
+def test_an_input_that_no_output_depends_on_has_no_gradient() -> None:
+    class First(nn.Module):
+        def forward(self, x: Any, y: Any) -> Any:
+            return x * 2 + (y > 0)
+
+    x, y = (fnn.ones(2, 3, requires_grad=True) for _ in range(2))
+    fnn.compile(First())(x, y).sum().backward()
+    assert x.grad.tolist() == [[2] * 3] * 2
+    assert y.grad is None
+
+
 def test_a_training_loop_of_pytorchs_form() -> None:
     fnn.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6))
