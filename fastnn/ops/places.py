@@ -11,7 +11,7 @@ import numpy as np
 from fastnn.arrays import as_array
 from fastnn.checks import choice, entries, flag, is_number
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, GraphError, ShapeError
-from fastnn.ops.arithmetic import scaled
+from fastnn.ops.arithmetic import operand, scaled
 from fastnn.ops.common import axis, number_as, sum_to, tensor_of
 from fastnn.ops.joining import where
 from fastnn.ops.keys import FROM_FRONT, SLOT, Key, Slot, added, filled, flat, spread
@@ -191,8 +191,10 @@ def set_index(x: Tensor, key: Any, value: Any) -> None:
     if (mask := mask_in(key)) is not None:
         taken_over("x[...] = ...", x, lambda old: written(old, mask, number_as("x[...] = ...", value, x.dtype)))
         return
-    values = tensor_of(number_as("x[...] = ...", value, x.dtype))
+    values = tensor_of(operand(number_as("x[...] = ...", value, x.dtype), x))
     parts, places = _key(x, key)
+    if (view := values._view) is not None and view[0] is x and view[1:3] == (Index, {"index": parts}):
+        return  # x[0] += y: what Python hands back lies there already
     try:
         if recorded(x, values):
             _check_recordable(parts)
@@ -413,7 +415,7 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
     """`input` with `value` in the slices along `dim` whose places `index` holds."""
     x = tensor_of(input)
     key, found = _rows("index_fill", x, dim, index, None, SLOT)
-    values = tensor_of(number_as("index_fill", value, x.dtype)).astype(x.dtype)
+    values = tensor_of(operand(number_as("index_fill", value, x.dtype), x)).astype(x.dtype)
     return _within("index_fill", Put.apply, x, values, found, key=key)
 
 
@@ -421,7 +423,7 @@ def index_put(input: Any, indices: tuple[Any, ...], values: Any, accumulate: boo
     """`input` with input[indices] = values, or += with `accumulate`, which adds up what comes to one place."""
     x = tensor_of(input)
     parts, places = _key(x, tuple(entries("index_put", "indices", indices)))
-    values = tensor_of(number_as("index_put", values, x.dtype)).astype(x.dtype)
+    values = tensor_of(operand(number_as("index_put", values, x.dtype), x)).astype(x.dtype)
     if not flag("index_put", "accumulate", accumulate):
         return _within("index_put", Put.apply, x, values, *places, key=parts)
     shape = _within("index_put", lambda: np.broadcast_to(np.zeros(()), x.shape)[filled(parts, places)].shape)
@@ -447,10 +449,10 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """
     x, mask = tensor_of(input), _mask("masked_fill", mask)
     value = value.reshape(()) if isinstance(value, Tensor) and value.numel() == 1 else value
-    value = value if is_number(value) or isinstance(value, bool) else tensor_of(value)
-    if isinstance(value, Tensor) and value.ndim:
+    value = tensor_of(operand(number_as("masked_fill", value, x.dtype), x))
+    if value.ndim:
         raise ShapeError(f"masked_fill: expected one value, got shape {value.shape}: fnn.where takes tensors")
-    return where(mask, tensor_of(number_as("masked_fill", value, x.dtype)).astype(x.dtype), x)
+    return where(mask, value.astype(x.dtype), x)
 
 
 def masked_select(input: Any, mask: Any) -> Tensor:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from fastnn import backends, locks
 from fastnn.errors import ArgumentError, GraphError
@@ -24,7 +26,7 @@ from fastnn.plan.trace import Around, Graph, HasHooks
 from fastnn.tables import Text
 from fastnn.tensors import Array
 
-__all__ = ["Plan", "called_within", "kernels_in_use"]
+__all__ = ["Plan", "called_within", "kernels_in_use", "may_be_ignored"]
 
 MOST_SHAPES = 8  # executions kept; the one that was not used for longest goes
 MOST_COMPARED = 4  # changes of a model after each of which it is traced twice
@@ -84,7 +86,6 @@ class Plan:
         """The graph that is traced, compared with a second one; but where the model changes all the time (a weight that
         is scheduled by steps), only now and then."""
         structure = self._structure
-        structure.check_hooks(training)
         if not structure.has_users_code:
             return make(lambda: Around([], [], []))
         if structure.iterator is not None:
@@ -161,6 +162,11 @@ def called_within() -> GraphError:
         "a compiled plan was called while it is running: by a signal handler, a schedule, an optimiser or a Function "
         "that it runs itself: call it when it has returned, or compile a plan of its own for that"
     )
+
+
+def may_be_ignored(arrays: Iterable[Array]) -> bool:
+    """Whether there are labels -100, which losses leave out by default."""
+    return any(-100 in array for array in arrays if array.dtype == np.int64)
 
 
 def kernels_in_use() -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fastnn.hooks import hooks, key_of
-from fastnn.nn import Module
+from fastnn.nn import Module, Parameter
 from fastnn.nn.modes import modes_in_force
 from fastnn.plan.keep import StandIns, bare, signature
 from fastnn.plan.places import PLAIN, Place, share_out
 from fastnn.plan.reach import UNREAD, Reach
-from fastnn.plan.trace import HasHooks, Keeping, Unsteady
+from fastnn.plan.trace import Keeping, Unsteady
 from fastnn.tensors import Array
 
 __all__ = ["Structure"]
@@ -38,12 +37,11 @@ class Structure:
         self.states: set[tuple[int, Any]] = set()  # those among them that calls look at before they set them
         self.lists: dict[int, tuple[list[Any], list[Any]]] = {}  # that calls add tensors to, and what was in them first
         self._modes_of: Any = None
-        self._watched: list[int] = []  # parameters with hooks
         self.changed()
 
     def changed(self) -> bool:
         """Whether layers, parameters, buffers, options or what else the code reads are others than at the last call."""
-        if self._seen == Module.changes and not (hooks and self._with_hooks() != self._watched):
+        if self._seen == Module.changes:
             for place in self._loose:  # any() takes twice as long, at every step
                 if place.changes():
                     break
@@ -57,11 +55,9 @@ class Structure:
         self._modules = reach.modules
         self.has_users_code, self.iterator = reach.has_users_code, reach.iterator
         self._parameters = list(
-            {id(p): p for module in reach.modules for p in module.parameters(recurse=False)}.values()
+            {id(p): p for m in reach.modules for p in vars(m).copy().values() if isinstance(p, Parameter)}.values()
         )
         self._loose = share_out(place for place in reach.places if not self._is_live(place))
-        self.hooked = [module for module in reach.modules if module._hooks]
-        self._watched = self._with_hooks()
         before, self._print = self._print, self._summary()
         # kept, so that nothing else can come to have the id of what was replaced
         self._kept = [reach, [value for module in self._modules for value in vars(module).copy().values()]]
@@ -71,14 +67,6 @@ class Structure:
             self._loose = share_out(reach.places)  # the next plan may read other arrays
             return True
         return False
-
-    def check_hooks(self, training: bool) -> None:
-        """Raises HasHooks where a module or a parameter has hooks for gradients, which a plan would not call."""
-        if training and self._watched:
-            raise HasHooks(next(self._names_of(self._watched)))
-        for module in self.hooked:
-            if training and any(hook.when not in ("before", "after") for hook in module._hooks):
-                raise HasHooks(self.name_of(module))
 
     def learn(self, keepings: list[Keeping]) -> None:
         """From now on what is in these entries is no part of the structure: see `state_key`. But lists are: a plan is
@@ -126,6 +114,13 @@ class Structure:
         if self._seen == before and Module.changes - before <= entries:  # more, where another thread set some, too
             self._seen = Module.changes
 
+    def follow_hooks(self) -> None:
+        """Take note of what a run's hooks for gradients have changed, such as the list that they collect them in. What
+        forward itself reads of it is found out by the next trace (see steady.py)."""
+        live = self._live
+        if self.changed():
+            self.leave_to_plan(live)
+
     def leave_to_plan(self, arrays: list[Array]) -> None:
         """Watch the contents of these arrays no longer: a plan reads them where they lie."""
         self._live += arrays
@@ -137,7 +132,8 @@ class Structure:
         return isinstance(owner, np.ndarray) and any(np.may_share_memory(owner, array) for array in self._live)
 
     def _summary(self) -> list[Any]:
-        return [self._watched, *map(self._fingerprint, self._modules), *(place.fingerprint() for place in self._loose)]
+        hooked = [id(p) for p in self._parameters if hooks.get(key_of(p))] if hooks else []
+        return [hooked, *map(self._fingerprint, self._modules), *(place.fingerprint() for place in self._loose)]
 
     def name_of(self, module: Module | None) -> str:
         """How a message names a module: its class, and where it lies in the model."""
@@ -146,16 +142,6 @@ class Structure:
                 if found is module:
                     return f"{type(found).__name__} ({name})" if name else type(found).__name__
         return "the loss" if module is None else type(module).__name__
-
-    def _with_hooks(self) -> list[int]:
-        """The parameters that have hooks, by what these are entered by."""
-        return [key for key in map(key_of, self._parameters) if hooks.get(key)]
-
-    def _names_of(self, keys: list[int]) -> Iterator[str]:
-        for root in self.roots:
-            for name, found in root.named_parameters() if isinstance(root, Module) else ():
-                if key_of(found) in keys:
-                    yield f"parameter {name}"
 
     @property
     def readers(self) -> str:
