@@ -32,7 +32,8 @@ def columns_of(x: Any) -> tuple[str, ...]:
 
 def check_rows(x: Any, y: Any, what: str = "labels") -> None:
     """Raises DataError where two tables name their rows alike, but in another order: they would be paired by place."""
-    index, other = getattr(x, "index", None), getattr(y, "index", None)
+    index: Any = getattr(x, "index", None)
+    other: Any = getattr(y, "index", None)
     if not hasattr(index, "equals") or not hasattr(other, "equals") or len(index) != len(other) or index.equals(other):
         return
     try:

@@ -170,4 +170,5 @@ SPECIAL: dict[str, Any] = {
     "__xor__": bitwise_xor,
     "__rxor__": lambda a, b: bitwise_xor(b, a),
     "__invert__": bitwise_not,
+    "__contains__": lambda x, value: bool((x == value).any()),  # Python's own would compare rows
 }

@@ -189,10 +189,12 @@ def unique(
     input: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
     """The distinct values in order, or the distinct slices along `dim`; with them the places at which each entry's
-    value stands, and how often each comes. Off the tape."""
+    value stands, and how often each comes. Each NaN is a value of its own, as in PyTorch. Off the tape."""
     x = tensor_of(input).detach()
     dim = None if dim is None else axis("unique", dim, x.ndim)
-    return _counted(np.unique(x.data, False, True, True, dim), input, dim, return_inverse, return_counts)
+    return _counted(
+        np.unique(x.data, False, True, True, dim, equal_nan=False), input, dim, return_inverse, return_counts
+    )
 
 
 def _counted(found: Any, input: Any, dim: int | None, inverse: bool, counts: bool) -> Any:
