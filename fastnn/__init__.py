@@ -22,7 +22,7 @@ from fastnn.devices import device
 from fastnn.dtypes import OF_TENSORS, TYPES, get_default_dtype, set_default_dtype
 from fastnn.errors import FastnnError
 from fastnn.habits import no_such_name
-from fastnn.ops.names import having, in_place, method
+from fastnn.ops.names import function, having, in_place
 from fastnn.random import initial_seed, manual_seed, seed
 from fastnn.recording import (
     enable_grad,
@@ -164,7 +164,7 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = import_module(f"fastnn.{name}")
     elif name in _OPERATORS:
-        value = method(name)
+        value = function(name)
     elif name in TYPES:
         value = TYPES[name]
     elif name in OF_TENSORS:

@@ -22,6 +22,7 @@ from fastnn.ops.dense import matmul
 from fastnn.ops.joining import where
 from fastnn.ops.matrices import QR, cholesky, det, matrix, matrix_power, mt, slogdet, square
 from fastnn.ops.moving import movedim, tril, triu
+from fastnn.ops.outputs import with_out
 from fastnn.ops.reductions import amax, amin
 from fastnn.ops.shaping import squeeze
 from fastnn.recording import tracer
@@ -424,6 +425,10 @@ def diagonal(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tens
     """The diagonals of matrices, in the last dimension."""
     x = tensor_of(A)
     return x.diagonal(offset, axis("diagonal", dim1, x.ndim), axis("diagonal", dim2, x.ndim))
+
+
+for _name in set(__all__) - {"LinAlgError", "diagonal", "lstsq"}:
+    globals()[_name] = with_out(globals()[_name])
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ from fastnn.ops.gamma import digamma, lgamma
 from fastnn.ops.inverse_erf import erfinv
 from fastnn.ops.joining import where
 from fastnn.ops.logic import eq, lt
+from fastnn.ops.outputs import with_out
 from fastnn.ops.products import logsumexp
 from fastnn.ops.special import sinc, xlogy
 from fastnn.tensors import Tensor
@@ -78,6 +79,10 @@ def multigammaln(input: Any, p: int) -> Tensor:
     for i in range(1, p):
         y = y + lgamma(x - i / 2)
     return y
+
+
+for _name in set(__all__) - {"log_softmax", "softmax"}:
+    globals()[_name] = with_out(globals()[_name])
 
 
 def __getattr__(name: str) -> Any:
