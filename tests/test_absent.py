@@ -60,7 +60,7 @@ def test_no_hint_is_left_for_what_is_there() -> None:
         ("fastnn", "binary_cross_entropy_with_logits", "a function of fastnn.nn.functional"),
         ("fastnn", "view", None),
         ("fastnn", "nonsense", None),
-        ("fastnn.nn", "LazyInstanceNorm1d", "number of inputs"),
+        ("fastnn.nn", "LazyBatchNorm3d", "number of inputs"),
         ("fastnn.nn.functional", "matmul", None),
         ("fastnn.Tensor", "silu", None),
     ],

@@ -43,7 +43,7 @@ _LAYERS = {  # by the file that they are in
     "embedding": "Bilinear CosineSimilarity Embedding EmbeddingBag PairwiseDistance",
     "layer_norm": "GroupNorm LayerNorm LocalResponseNorm RMSNorm",
     "lazy": "LazyBatchNorm1d LazyBatchNorm2d LazyConv1d LazyConv2d LazyConvTranspose1d LazyConvTranspose2d "
-    "LazyLinear UninitializedParameter",
+    "LazyInstanceNorm1d LazyInstanceNorm2d LazyLinear UninitializedParameter",
     "linear": "Linear",
     "loss": "BCELoss BCEWithLogitsLoss CTCLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss "
     "HuberLoss KLDivLoss L1Loss MSELoss MarginRankingLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss "
