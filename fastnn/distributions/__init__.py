@@ -47,7 +47,7 @@ from .discrete import (
 )  # fmt: skip
 from .divergence import kl_divergence, register_kl
 from .gamma import Beta, Chi2, Dirichlet, Gamma, StudentT
-from .lifetimes import InverseGamma, Pareto, Weibull
+from .lifetimes import Pareto, Weibull
 from .mixture import MixtureSameFamily
 from .multivariate import MultivariateNormal
 from .transformed import RelaxedBernoulli, RelaxedOneHotCategorical, TransformedDistribution
@@ -68,7 +68,7 @@ from .transforms import (
 __all__ = [
     "AbsTransform", "AffineTransform", "Bernoulli", "Beta", "Binomial", "Categorical", "Cauchy", "Chi2",
     "ComposeTransform", "Dirichlet", "Distribution", "ExpTransform", "Exponential", "Gamma", "Geometric", "Gumbel",
-    "HalfCauchy", "HalfNormal", "Independent", "IndependentTransform", "InverseGamma", "Laplace", "LogNormal",
+    "HalfCauchy", "HalfNormal", "Independent", "IndependentTransform", "Laplace", "LogNormal",
     "MixtureSameFamily", "Multinomial", "MultivariateNormal", "NegativeBinomial", "Normal", "OneHotCategorical",
     "OneHotCategoricalStraightThrough", "Pareto", "Poisson", "PowerTransform", "RelaxedBernoulli",
     "RelaxedOneHotCategorical", "SigmoidTransform", "SoftplusTransform", "StudentT", "TanhTransform", "Transform",
@@ -84,7 +84,7 @@ _PLACES = {
     discrete: "bernoulli binomial categorical geometric multinomial negative_binomial one_hot_categorical poisson",
     divergence: "kl",
     gamma: "beta chi2 dirichlet gamma studentT",
-    lifetimes: "inverse_gamma pareto weibull",
+    lifetimes: "pareto weibull",
     mixture: "mixture_same_family",
     multivariate: "multivariate_normal",
     transformed: "relaxed_bernoulli relaxed_categorical transformed_distribution",

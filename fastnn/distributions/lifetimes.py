@@ -1,4 +1,4 @@
-"""Distributions of what is above a bound, with powers in their tails: Weibull, Pareto and inverse gamma."""
+"""Distributions of what is above a bound, with powers in their tails: Weibull and Pareto."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ from typing import Any, ClassVar
 
 from fastnn.ops.common import floating
 from fastnn.ops.draws import rand_like
-from fastnn.ops.gamma import digamma, lgamma
+from fastnn.ops.gamma import lgamma
 from fastnn.ops.joining import where
 from fastnn.tensors import Tensor
 
 from . import constraints
 from .base import Distribution, like, parameters, shape_of
 from .constraints import Constraints
-from .gamma import Gamma
-from .transformed import TransformedDistribution
-from .transforms import PowerTransform
 
-__all__ = ["InverseGamma", "Pareto", "Weibull"]
+__all__ = ["Pareto", "Weibull"]
 
 _EULER = 0.57721566490153286
 
@@ -124,42 +121,3 @@ class Pareto(Distribution):
         alpha = where(self.alpha > 2, self.alpha, 3.0)
         finite = self.scale * self.scale * alpha / ((alpha - 1) * (alpha - 1) * (alpha - 2))
         return where(self.alpha > 2, finite, math.inf)
-
-
-class InverseGamma(TransformedDistribution):
-    """1/x of a gamma variable x. The mean is infinite for a concentration up to 1, the variance up to 2.
-
-    >>> from fastnn.distributions import InverseGamma
-    >>> InverseGamma(3.0, 4.0).mean.item()
-    2.0
-    """
-
-    arg_constraints: ClassVar[Constraints] = {"concentration": constraints.positive, "rate": constraints.positive}
-    support = constraints.positive
-
-    def __init__(self, concentration: Any, rate: Any, validate_args: bool | None = None) -> None:
-        base = Gamma(concentration, rate, validate_args)
-        self.concentration, self.rate = base.concentration, base.rate
-        super().__init__(base, PowerTransform(-1.0), validate_args)
-
-    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> InverseGamma:
-        base: Any = self.base_dist.expand(batch_shape)
-        return InverseGamma(base.concentration, base.rate, self._validate_args)
-
-    def entropy(self) -> Tensor:
-        a = self.concentration
-        return a + self.rate.log() + lgamma(a) - (1 + a) * digamma(a)
-
-    @property
-    def mean(self) -> Tensor:
-        a = where(self.concentration > 1, self.concentration, 2.0)
-        return where(self.concentration > 1, self.rate / (a - 1), math.inf)
-
-    @property
-    def mode(self) -> Tensor:
-        return self.rate / (self.concentration + 1)
-
-    @property
-    def variance(self) -> Tensor:
-        a = where(self.concentration > 2, self.concentration, 3.0)
-        return where(self.concentration > 2, self.rate**2 / ((a - 1) ** 2 * (a - 2)), math.inf)

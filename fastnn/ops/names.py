@@ -54,6 +54,7 @@ TABLE: dict[str, dict[str, str]] = {
         "fmo": "logaddexp maximum minimum",
         "": "i1 rint",
     },
+    "elimination": {"fo": "lu_unpack", "fmo": "lu lu_solve"},
     "gamma": {"fmio": "digamma lgamma"},
     "inverse_erf": {"fmio": "erfinv"},
     "joining": {"fo": "cat column_stack dstack hstack stack vstack where", "f": "atleast_1d atleast_2d atleast_3d"},
@@ -74,7 +75,8 @@ TABLE: dict[str, dict[str, str]] = {
     "loss_sequences": {"F": "ctc_loss"},
     "matrices": {
         "fmo": "cholesky cholesky_inverse cholesky_solve cross inverse matrix_power qr slogdet svd",
-        "fm": "det logdet pinverse",
+        "f": "pca_lowrank svd_lowrank",
+        "fm": "det logdet matrix_exp pinverse",
     },
     "moving": {
         "f": "broadcast_tensors cartesian_prod meshgrid tril_indices triu_indices",

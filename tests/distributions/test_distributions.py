@@ -41,7 +41,6 @@ CASES: dict[str, tuple[str, dict[str, Any], np.ndarray]] = {
     "pareto": ("Pareto", {"scale": SHARES, "alpha": SCALE + 2}, np.abs(VALUES) + 1),
     "negative-binomial": ("NegativeBinomial", {"total_count": SCALE * 3, "probs": SHARES}, COUNTS),
     "negative-binomial-logits": ("NegativeBinomial", {"total_count": SCALE * 3, "logits": LOGITS}, COUNTS),
-    "inverse-gamma": ("InverseGamma", {"concentration": SCALE + 2, "rate": SCALE}, np.abs(VALUES)),
     "half-normal": ("HalfNormal", {"scale": SCALE}, np.abs(VALUES)),
     "half-cauchy": ("HalfCauchy", {"scale": SCALE}, np.abs(VALUES)),
     "student": ("StudentT", {"df": SCALE * 3, "loc": LOC, "scale": SCALE}, VALUES),
