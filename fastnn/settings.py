@@ -16,13 +16,13 @@ from fastnn.tensors import Tensor
 
 __all__ = [
     "are_deterministic_algorithms_enabled", "channels_last", "contiguous_format", "dtype", "e", "finfo",
-    "get_default_device", "get_rng_state", "iinfo", "inf", "is_autocast_enabled", "is_tensor", "nan", "pi",
-    "preserve_format",
-    "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
-    "set_printoptions", "set_rng_state", "tensor_type", "use_deterministic_algorithms", "version",
+    "get_default_device", "get_float32_matmul_precision", "get_rng_state", "iinfo", "inf", "is_autocast_enabled",
+    "is_tensor", "nan", "newaxis", "pi", "preserve_format", "set_default_device", "set_default_tensor_type",
+    "set_float32_matmul_precision", "set_flush_denormal", "set_num_interop_threads", "set_printoptions",
+    "set_rng_state", "tensor_type", "use_deterministic_algorithms", "version",
 ]  # fmt: skip
 
-e, inf, nan, pi = np.e, np.inf, np.nan, np.pi
+e, inf, nan, newaxis, pi = np.e, np.inf, np.nan, np.newaxis, np.pi
 finfo, iinfo, dtype = np.finfo, np.iinfo, np.dtype
 channels_last, contiguous_format, preserve_format = "channels_last", "contiguous_format", "preserve_format"
 version = SimpleNamespace(cuda=None, hip=None, xpu=None, debug=False, git_version="")
@@ -91,6 +91,16 @@ def are_deterministic_algorithms_enabled() -> bool:
 def set_float32_matmul_precision(precision: str) -> None:
     """Nothing: products of float32 are computed in float32. ArgumentError for what PyTorch does not take."""
     choice("set_float32_matmul_precision", "precision", precision, ("highest", "high", "medium"))
+
+
+def get_float32_matmul_precision() -> str:
+    """ "highest"."""
+    return "highest"
+
+
+def set_flush_denormal(mode: bool) -> bool:
+    """False: nothing is set. fastnn's kernels keep numbers that are next to 0, or drop them where no result shows."""
+    return flag("set_flush_denormal", "mode", mode) and False
 
 
 def set_num_interop_threads(count: int) -> None:

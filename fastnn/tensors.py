@@ -190,6 +190,9 @@ class Tensor(Hookable):
         """Always the CPU, which equals "cpu"."""
         return CPU
 
+    is_cpu = property(lambda self: True)
+    itemsize = property(lambda self: self._data.itemsize)
+    nbytes = property(lambda self: self._data.nbytes)
     is_cuda = is_sparse = is_quantized = property(lambda self: False)
 
     @property
@@ -229,8 +232,8 @@ class Tensor(Hookable):
 
     # ---- out of the tape -------------------------------------------------------------------------------------------
 
-    def numpy(self) -> Array:
-        """The live ndarray itself, not a copy."""
+    def numpy(self, *, force: builtins.bool = False) -> Array:
+        """The live ndarray itself, not a copy; `force` says nothing."""
         return self._data
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:

@@ -25,23 +25,24 @@ TABLE: dict[str, dict[str, str]] = {
         "fFmi": "relu",
         "fFmo": "log_softmax softmax",
         "fF": "dropout",
-        "F": "elu gelu hardswish leaky_relu mish relu6 silu softplus",
+        "Fi": "elu leaky_relu",
+        "F": "gelu hardswish mish relu6 silu softplus",
     },
     "arithmetic": {"fmio": "abs add exp log mul neg pow sqrt sub true_divide"},
     "arranging": {
-        "f": "block_diag broadcast_shapes combinations cumulative_trapezoid trapezoid vander",
+        "f": "block_diag broadcast_shapes combinations cumulative_trapezoid gradient trapezoid unravel_index vander",
         "fm": "diagflat dsplit hsplit vsplit",
     },
     "attention": {"F": "scaled_dot_product_attention"},
     "casting": {
         "f": "clone detach",
-        "fm": "is_complex is_floating_point is_nonzero numel",
+        "fm": "is_complex is_floating_point is_nonzero is_signed numel",
         "m": "bool byte char contiguous data_ptr element_size get_device int is_contiguous is_pinned ndimension "
         "nelement pin_memory short stride type type_as view_as",
     },
     "conv": {"fF": "conv1d conv2d conv_transpose1d conv_transpose2d"},
     "creation": {
-        "fo": "arange empty eye full linspace normal ones rand randint randn randperm zeros",
+        "fo": "arange empty eye full linspace logspace normal ones rand randint randn randperm zeros",
         "f": "as_tensor empty_like from_numpy full_like ones_like randint_like tensor zeros_like",
         "m": "new_empty new_full new_ones new_tensor new_zeros",
     },
@@ -55,12 +56,12 @@ TABLE: dict[str, dict[str, str]] = {
         "": "i1 rint",
     },
     "elimination": {"fo": "lu_unpack", "fmo": "lu lu_solve"},
-    "gamma": {"fmio": "digamma lgamma"},
+    "gamma": {"fmio": "digamma lgamma mvlgamma polygamma"},
     "inverse_erf": {"fmio": "erfinv"},
     "joining": {"fo": "cat column_stack dstack hstack stack vstack where", "f": "atleast_1d atleast_2d atleast_3d"},
     "logic": {
-        "fmio": "bitwise_and bitwise_not bitwise_or bitwise_xor eq ge gt le logical_and logical_not logical_or "
-        "logical_xor lt ne",
+        "fmio": "bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor eq ge gt le "
+        "logical_and logical_not logical_or logical_xor lt ne",
         "fo": "isin",
         "fmo": "isneginf isposinf",
         "fm": "allclose equal isclose isfinite isinf isnan isreal",
@@ -70,7 +71,8 @@ TABLE: dict[str, dict[str, str]] = {
     "loss_entries": {"F": "gaussian_nll_loss huber_loss kl_div l1_loss mse_loss poisson_nll_loss smooth_l1_loss"},
     "loss_margins": {
         "F": "cosine_embedding_loss hinge_embedding_loss margin_ranking_loss multi_margin_loss "
-        "multilabel_margin_loss multilabel_soft_margin_loss soft_margin_loss triplet_margin_loss",
+        "multilabel_margin_loss multilabel_soft_margin_loss soft_margin_loss triplet_margin_loss "
+        "triplet_margin_with_distance_loss",
     },
     "loss_sequences": {"F": "ctc_loss"},
     "matrices": {
@@ -87,9 +89,12 @@ TABLE: dict[str, dict[str, str]] = {
         "m": "expand_as repeat",
     },
     "nonlinear": {
-        "fFo": "threshold",
-        "fF": "alpha_dropout celu prelu rrelu selu",
-        "F": "dropout1d dropout2d dropout3d glu gumbel_softmax hardshrink hardsigmoid hardtanh logsigmoid softmin "
+        "fFio": "threshold",
+        "fFi": "celu rrelu selu",
+        "fFm": "prelu",
+        "fF": "alpha_dropout",
+        "Fi": "hardtanh",
+        "F": "dropout1d dropout2d dropout3d glu gumbel_softmax hardshrink hardsigmoid logsigmoid softmin "
         "softshrink softsign tanhshrink",
     },
     "norms": {"fF": "batch_norm", "F": "instance_norm", "": "batch_norm_training normalize_channels"},
@@ -102,7 +107,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "pool": {
         "fF": "adaptive_avg_pool1d avg_pool1d max_pool1d max_pool2d",
-        "F": "adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d avg_pool2d",
+        "F": "adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d avg_pool2d max_unpool1d max_unpool2d",
         "": "global_avg_pool2d",
     },
     "products": {
@@ -127,22 +132,21 @@ TABLE: dict[str, dict[str, str]] = {
     "sample_norm": {"F": "local_response_norm", "fF": "group_norm layer_norm rms_norm"},
     "sampling": {"F": "affine_grid grid_sample"},
     "shaping": {"fm": "flatten permute reshape squeeze t transpose unsqueeze", "m": "expand view"},
-    "similarity": {"fF": "bilinear cosine_similarity pairwise_distance"},
+    "similarity": {"fm": "corrcoef cov", "fF": "bilinear cosine_similarity pairwise_distance"},
     "sorting": {
         "fo": "bucketize searchsorted",
-        "f": "unique_consecutive",
         "fmo": "argsort cummax cummin diff histc kthvalue logcumsumexp msort quantile sort topk",
-        "fm": "bincount unique",
+        "fm": "bincount unique unique_consecutive",
         "fmio": "cumprod cumsum",
         "F": "one_hot",
     },
     "special": {
-        "fmo": "float_power fmax fmin logaddexp2 signbit",
-        "fmio": "copysign deg2rad heaviside hypot rad2deg sinc xlogy",
+        "fmo": "fmax fmin logaddexp2 signbit",
+        "fmio": "copysign deg2rad float_power heaviside hypot rad2deg sinc xlogy",
     },
     "writing": {
-        "m": "copy_ detach_ exponential_ fill_ fill_diagonal_ geometric_ log_normal_ normal_ random_ squeeze_ t_ "
-        "transpose_ uniform_ unsqueeze_ zero_",
+        "m": "apply_ copy_ detach_ exponential_ fill_ fill_diagonal_ geometric_ log_normal_ normal_ random_ squeeze_ "
+        "t_ transpose_ uniform_ unsqueeze_ zero_",
     },
 }
 # Second names for the same function, in the same forms.
@@ -172,6 +176,7 @@ ALIASES = {
     "subtract": "sub",
     "sgn": "sign",
     "asarray": "as_tensor",
+    "reshape_as": "view_as",
     "swapaxes": "transpose",
     "trapz": "trapezoid",
     "swapdims": "transpose",

@@ -19,8 +19,8 @@ from fastnn.ops.shaping import expand, squeeze, t, transpose, unsqueeze
 from fastnn.tensors import Tensor
 
 __all__ = [
-    "copy_", "detach_", "exponential_", "fill_", "fill_diagonal_", "geometric_", "log_normal_", "normal_", "random_",
-    "squeeze_", "t_", "transpose_", "uniform_", "unsqueeze_", "zero_",
+    "apply_", "copy_", "detach_", "exponential_", "fill_", "fill_diagonal_", "geometric_", "log_normal_", "normal_",
+    "random_", "squeeze_", "t_", "transpose_", "uniform_", "unsqueeze_", "zero_",
 ]  # fmt: skip
 
 
@@ -32,6 +32,13 @@ def _writing(function: Any) -> Any:
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------
+
+
+@_writing
+def apply_(input: Tensor, callable: Any) -> Tensor:
+    """Write callable(entry) in the place of each entry; slow, and off the tape."""
+    made = [callable(entry) for entry in input.detach().numpy().ravel().tolist()]
+    return Tensor(np.asarray(made).astype(input.dtype).reshape(input.shape))
 
 
 @_writing

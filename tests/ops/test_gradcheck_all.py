@@ -121,8 +121,21 @@ OPERATORS: dict[str, Case] = {
     "stack": (lambda x, y: ops.stack([x, y], 1), (ROWS, POSITIVE)),
     "tanh": (ops.tanh, (ROWS,)),
     "tanhshrink": (ops.tanhshrink, (ROWS,)),
+    "corrcoef": (lambda x: ops.corrcoef(x) ** 3, (ROWS,)),
+    "cov": (ops.cov, (ROWS,)),
+    "max_unpool1d": (
+        lambda x: ops.max_unpool1d(*ops.max_pool1d(x, 2, return_indices=True), 2, output_size=x.shape), (SEQUENCES,)
+    ),
+    "max_unpool2d": (
+        lambda x: ops.max_unpool2d(*ops.max_pool2d(x, 2, return_indices=True), 2, output_size=x.shape), (IMAGES,)
+    ),
+    "mvlgamma": (lambda x: ops.mvlgamma(x, 2), (POSITIVE + 1,)),
+    "polygamma": (lambda x: ops.polygamma(2, x), (POSITIVE + 1,)),
     "threshold": (lambda x: ops.threshold(x, 0.1, 3), (ROWS,)),
     "triplet_margin_loss": (lambda x, y: ops.triplet_margin_loss(x, y, x[::-1], 2.0), (ROWS, POSITIVE)),
+    "triplet_margin_with_distance_loss": (
+        lambda x, y: ops.triplet_margin_with_distance_loss(x, y, x[::-1], margin=2.0), (ROWS, POSITIVE)
+    ),
     "unfold": (lambda x: ops.unfold(x, 2, 1, 1, 2), (IMAGES,)),
     "upsample": (lambda x: ops.upsample(x, scale_factor=2), (IMAGES,)),
     "where": (lambda x, y: ops.where(SHARES > 0.5, x, y), (ROWS, VECTOR)),
@@ -333,6 +346,11 @@ MODULES: dict[str, Callable[[], Case]] = {
     "LogSoftmax": lambda: (nn.LogSoftmax(), (ROWS,)),
     "MSELoss": lambda: (lambda x: nn.MSELoss()(x, POSITIVE), (ROWS,)),  # the kernel
     "MarginRankingLoss": lambda: (lambda x, y: nn.MarginRankingLoss()(x, y, SIGNS), (ROWS, POSITIVE)),
+    "MaxUnpool1d": lambda: (
+        lambda x: nn.MaxUnpool1d(2)(*nn.MaxPool1d(2, return_indices=True)(x), x.shape),
+        (SEQUENCES,),
+    ),
+    "MaxUnpool2d": lambda: (lambda x: nn.MaxUnpool2d(2)(*nn.MaxPool2d(2, return_indices=True)(x), x.shape), (IMAGES,)),
     "MaxPool1d": lambda: (nn.MaxPool1d(2), (SEQUENCES,)),
     "MaxPool2d": lambda: (nn.MaxPool2d(3, 2, 1), (IMAGES,)),
     "Mish": lambda: (nn.Mish(), (ROWS,)),
@@ -378,6 +396,10 @@ MODULES: dict[str, Callable[[], Case]] = {
     "TransformerEncoder": lambda: (nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 5), 1), (SEQUENCE,)),
     "TransformerEncoderLayer": lambda: (nn.TransformerEncoderLayer(4, 2, 5), (SEQUENCE,)),
     "TripletMarginLoss": lambda: (nn.TripletMarginLoss(), (ROWS, POSITIVE, POSITIVE[::-1])),
+    "TripletMarginWithDistanceLoss": lambda: (
+        lambda x, y: nn.TripletMarginWithDistanceLoss()(x, y, x[::-1]),
+        (ROWS, POSITIVE),
+    ),
     "Unflatten": lambda: (nn.Unflatten(1, (2, 2)), (ROWS,)),
     "Unfold": lambda: (nn.Unfold(2), (IMAGES,)),
     "Upsample": lambda: (nn.Upsample((3, 9), mode="bicubic"), (IMAGES,)),
