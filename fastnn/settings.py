@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import random
+from fastnn import printing, random
 from fastnn.checks import choice, flag, whole
 from fastnn.devices import CPU, cpu_only, device
 from fastnn.dtypes import OF_TENSORS, set_default_dtype
@@ -38,7 +38,10 @@ def set_printoptions(
     precision: int | None = None, threshold: int | None = None, edgeitems: int | None = None,
     linewidth: int | None = None, profile: str | None = None, sci_mode: bool | None = None,
 ) -> None:  # fmt: skip
-    """How tensors are printed: NumPy's np.set_printoptions, which prints them, for arrays as well."""
+    """How tensors are printed, by print() and str(), and arrays, by NumPy's np.set_printoptions, as repr() writes both.
+
+    `profile` is "default", "short" or "full"; without `sci_mode` the numbers decide whether they get exponents.
+    """
     profiles: dict[str, dict[str, Any]] = {
         "default": {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80},
         "short": {"precision": 2, "threshold": 1000, "edgeitems": 2, "linewidth": 80},
@@ -53,6 +56,7 @@ def set_printoptions(
         for name, n in given.items()
         if n is not None
     }
+    printing.OPTIONS.update({**chosen, **options}, sci_mode=sci_mode)
     if sci_mode is not None:
         options["suppress"] = not flag("set_printoptions", "sci_mode", sci_mode)
     np.set_printoptions(**{**chosen, **options})

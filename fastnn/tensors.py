@@ -230,6 +230,14 @@ class Tensor(Hookable):
             return f"Tensor({body}{kind}, from={self.node.function.__name__})"
         return f"Tensor({body}{kind}{', requires_grad=True' if self._requires_grad else ''})"
 
+    def __str__(self) -> str:
+        """As PyTorch prints it."""
+        from fastnn.printing import text
+
+        if self.node is not None:
+            return text(self.numpy(), f"grad_fn=<{self.node.function.__name__}Backward0>")
+        return text(self.numpy(), *["requires_grad=True"] * self._requires_grad)
+
     # ---- out of the tape -------------------------------------------------------------------------------------------
 
     def numpy(self, *, force: builtins.bool = False) -> Array:

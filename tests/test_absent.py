@@ -54,7 +54,7 @@ def test_no_hint_is_left_for_what_is_there() -> None:
     [
         ("fastnn", "sparse_coo_tensor", "dense"),
         ("fastnn", "view_as_complex", "complex"),
-        ("fastnn", "lu_solve", "np.linalg"),
+        ("fastnn", "lobpcg", "np.linalg"),
         ("fastnn.linalg", "vander", "a function, of fastnn itself"),
         ("fastnn", "nextafter", "NumPy's function of this name"),
         ("fastnn", "binary_cross_entropy_with_logits", "a function of fastnn.nn.functional"),
