@@ -45,9 +45,13 @@ def _ends(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array
 
 
+def _plain(value: Any) -> str:
+    return str(value)
+
+
 def _one(array: np.ndarray[Any, Any]) -> Callable[[Any], str]:
     """How one entry is written, all of them equally wide."""
-    digits, form = OPTIONS["precision"], str
+    digits, form = OPTIONS["precision"], _plain
     if array.dtype.kind == "f":
         counted = np.abs(array[np.isfinite(array) & (array != 0)]).astype(np.float64)
         whole = bool((counted == np.ceil(counted)).all())
@@ -56,12 +60,12 @@ def _one(array: np.ndarray[Any, Any]) -> Callable[[Any], str]:
         if OPTIONS["sci_mode"] is not None:
             scientific = counted.size > 0 and OPTIONS["sci_mode"]
 
-        def form(value: Any) -> str:
+        def written(value: Any) -> str:
             if scientific:
                 return f"{value:.{digits}e}"
             return f"{value:.0f}" + "." * math.isfinite(value) if whole else f"{value:.{digits}f}"
 
-        array = array[np.isfinite(array) & (array != 0)]
+        form, array = written, array[np.isfinite(array) & (array != 0)]
     width = max(map(len, map(form, array.ravel().tolist())), default=1)
     return lambda value: form(value).rjust(width)
 

@@ -88,7 +88,7 @@ class _MaxUnpoolNd(Module):
 
     def forward(self, input: Any, indices: Any, output_size: Any = None) -> Tensor:
         unpool = getattr(ops, self.function)
-        return unpool(input, indices, self.kernel_size, self.stride, self.padding, output_size)  # type: ignore[no-any-return]
+        return unpool(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"

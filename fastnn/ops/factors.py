@@ -429,7 +429,7 @@ class MatrixExp(Function):
         left = np.eye(2 * n, n, dtype=kind)
         right = np.eye(2 * n, n, -n, dtype=kind)
         block = left @ (_t(a) @ left.T + grad @ right.T) + right @ _t(a) @ right.T
-        both = MatrixExp.apply(block) if isinstance(block, Tensor) else _exponential(block).astype(kind)
+        both: Any = MatrixExp.apply(block) if isinstance(block, Tensor) else _exponential(block).astype(kind)
         result: Array = both[..., :n, n:]
         return result
 
