@@ -10,26 +10,41 @@ import numpy as np
 
 from fastnn.dtypes import get_default_dtype
 
-__all__ = ["OPTIONS", "text"]
+__all__ = ["OPTIONS", "exact", "text"]
 
 OPTIONS: dict[str, Any] = {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80, "sci_mode": None}
 
 
-def text(array: np.ndarray[Any, Any], *said: str) -> str:
-    """``tensor([...])``, and after the entries the shape of what has none, the type unless it is a usual one, `said`.
+def exact(x: Any) -> str:
+    """What repr() of a tensor says: all digits, by NumPy."""
+    body = np.array2string(x.numpy(), separator=", ", prefix="Tensor(")
+    kind = "" if x.dtype == np.float32 else f", dtype={x.dtype}"
+    if x.node is not None:
+        return f"Tensor({body}{kind}, from={x.node.function.__name__})"
+    return f"Tensor({body}{kind}{', requires_grad=True' * x.requires_grad})"
 
-    >>> print(text(np.array([[1.5, -2.0]], np.float32), "requires_grad=True"))
+
+def text(x: Any) -> str:
+    """What print() writes of a tensor: after the entries the shape of what has none, the type unless it is a usual one,
+    and where it comes from.
+
+    >>> import fastnn as fnn
+    >>> print(fnn.tensor([[1.5, -2.0]], requires_grad=True))
     tensor([[ 1.5000, -2.0000]], requires_grad=True)
     """
-    kind, size = array.dtype, array.size
+    array, kind, size = x.numpy(), x.dtype, x.numpy().size
     usual = (get_default_dtype(),) if not size else (get_default_dtype(), np.int64, np.bool_)
     notes = [f"size={array.shape}"] if not size and array.ndim != 1 else []
     notes += [f"dtype=torch.{kind}"] if kind not in usual else []
+    if x.node is not None:
+        notes.append(f"grad_fn=<{x.node.function.__name__}Backward0>")
+    elif x.requires_grad:
+        notes.append("requires_grad=True")
     shortened = size > OPTIONS["threshold"]
     body = _entries(array, _one(_ends(array) if shortened else array), 7, shortened) if size else "[]"
     shown = f"tensor({body}"
     width = len(shown) - shown.rfind("\n") + 1
-    for note in (*notes, *said):
+    for note in notes:
         fits = width + len(note) + 2 <= OPTIONS["linewidth"]
         shown += f"{', ' if fits else ',' + chr(10) + ' ' * 7}{note}"
         width = width + len(note) + 2 if fits else 7 + len(note)

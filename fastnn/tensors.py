@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -190,9 +191,6 @@ class Tensor(Hookable):
         """Always the CPU, which equals "cpu"."""
         return CPU
 
-    is_cpu = property(lambda self: True)
-    itemsize = property(lambda self: self._data.itemsize)
-    nbytes = property(lambda self: self._data.nbytes)
     is_cuda = is_sparse = is_quantized = property(lambda self: False)
 
     @property
@@ -224,19 +222,10 @@ class Tensor(Hookable):
         return self._data.ndim
 
     def __repr__(self) -> str:
-        body = np.array2string(self.numpy(), separator=", ", prefix="Tensor(")
-        kind = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
-        if self.node is not None:
-            return f"Tensor({body}{kind}, from={self.node.function.__name__})"
-        return f"Tensor({body}{kind}{', requires_grad=True' if self._requires_grad else ''})"
+        return str(import_module("fastnn.printing").exact(self))
 
     def __str__(self) -> str:
-        """As PyTorch prints it."""
-        from fastnn.printing import text
-
-        if self.node is not None:
-            return text(self.numpy(), f"grad_fn=<{self.node.function.__name__}Backward0>")
-        return text(self.numpy(), *["requires_grad=True"] * self._requires_grad)
+        return str(import_module("fastnn.printing").text(self))
 
     # ---- out of the tape -------------------------------------------------------------------------------------------
 

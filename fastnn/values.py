@@ -140,9 +140,7 @@ class Values(np.ndarray):
         return repr(plain(self))
 
     def __str__(self) -> str:
-        from fastnn.printing import text
-
-        return text(plain(self))  # as a tensor's
+        return str(self.tensor(self))
 
     def __reduce__(self) -> Any:
         return plain(self).__reduce__()  # pickles need no fastnn

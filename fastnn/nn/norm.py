@@ -127,8 +127,11 @@ class _InstanceNorm(Module):
     ndim: int
     weight: Parameter | None
     bias: Parameter | None
-    running_mean: Any
-    running_var: Any
+    # Of models in older files, which have none of them.
+    running_mean: Any = None
+    running_var: Any = None
+    num_batches_tracked: Any = None
+    track_running_stats: bool = False
 
     def __init__(
         self,
@@ -149,6 +152,7 @@ class _InstanceNorm(Module):
         self.track_running_stats = tracks = flag(name, "track_running_stats", track_running_stats)
         self.weight = new_parameter(self, (self.num_features,), 1) if self.affine else None
         self.bias = new_parameter(self, (self.num_features,), 0) if self.affine else None
+        self.running_mean = self.running_var = self.num_batches_tracked = None  # names that are free, then
         self.register_buffer("running_mean", np.zeros(self.num_features, get_default_dtype()) if tracks else None)
         self.register_buffer("running_var", np.ones(self.num_features, get_default_dtype()) if tracks else None)
         self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracks else None)

@@ -37,6 +37,8 @@ def _writing(function: Any) -> Any:
 @_writing
 def apply_(input: Tensor, callable: Any) -> Tensor:
     """Write callable(entry) in the place of each entry; slow, and off the tape."""
+    if not hasattr(callable, "__call__"):  # noqa: B004  # which the argument hides
+        raise ArgumentError(f"apply_: expected a function of one number, got {callable!r}")
     made = [callable(entry) for entry in input.detach().numpy().ravel().tolist()]
     return Tensor(np.asarray(made).astype(input.dtype).reshape(input.shape))
 

@@ -84,6 +84,9 @@ def test_without_gradients_they_are_pytorchs() -> None:
         lambda t: t.unravel_index(t.tensor([[5, 11]]), (3, 4))[0], lambda t: t.unravel_index(t.tensor(7), (2, 2, 2))[2],
         lambda t: t.tensor(whole).reshape_as(t.ones(4)), lambda t: t.tensor(whole)[:, t.newaxis],
         lambda t: t.tensor([2.0, 3.0]).apply_(lambda x: x * x), lambda t: t.tensor(whole).unique_consecutive(),
+        lambda t: t.unique_consecutive(t.tensor([[1, 1, 2], [3, 3, 2]]), True, True, -1)[0],
+        lambda t: t.unique_consecutive(t.tensor([[1, 1, 2], [3, 3, 2]]), True, True, dim=1)[1],
+        lambda t: t.unique_consecutive(t.tensor([[1, 1, 2], [3, 3, 2]]), True, True, 0)[2],
         lambda t: t.tensor([-1.0, 2.0]).prelu(t.tensor([0.3])), lambda t: t.tensor([1.5]).numpy(force=True),
         lambda t: t.cov(t.tensor(whole)), lambda t: t.tensor([2.0], dtype=t.float64).float_power_(2),
     ]  # fmt: skip
