@@ -73,6 +73,7 @@ OPERATORS: dict[str, Case] = {
     "glu": (ops.glu, (ROWS,)),
     "group_norm": (lambda x, w, b: ops.group_norm(x, 2, w, b), (IMAGES, VECTOR, VARIANCE)),
     "gumbel_softmax": (lambda x: ops.gumbel_softmax(x, 0.7), (ROWS,)),
+    **{name: (getattr(ops, name), (ROWS,)) for name in ("hardshrink", "hardsigmoid", "hardswish", "tanhshrink")},
     "hardtanh": (ops.hardtanh, (ROWS,)),
     "hinge_embedding_loss": (lambda x: ops.hinge_embedding_loss(x, SIGNS), (ROWS,)),
     "huber_loss": (ops.huber_loss, (ROWS, ROWS[::-1])),
@@ -123,7 +124,6 @@ OPERATORS: dict[str, Case] = {
     "upsample": (lambda x: ops.upsample(x, scale_factor=2), (IMAGES,)),
     "where": (lambda x, y: ops.where(SHARES > 0.5, x, y), (ROWS, VECTOR)),
     **{name: (getattr(ops, name), (ROWS,)) for name in ("celu", "pdist", "relu6", "rrelu", "softmin", "softsign")},
-    **{name: (getattr(ops, name), (ROWS,)) for name in ("hardshrink", "hardsigmoid", "hardswish", "tanhshrink")},
 }  # fmt: skip
 
 METHODS: dict[str, Case] = {
