@@ -85,8 +85,8 @@ NO_FORM = {
     **dict.fromkeys((transposes.ConvolutionInput, transposes.ConvolutionWeight, transposes.ReLUInput,
                      transposes.Spread), "of derivatives, which no_grad leaves out"),
     CTC: "adds up paths in NumPy",
-    **dict.fromkeys((draws.RandintLike, draws.Permutation, draws.Multinomial, draws.Binomial, draws.Poisson, draws.VonMises,
-                     gamma.StandardGamma, gamma.StandardDirichlet), "draws what ONNX has no operator for"),
+    **dict.fromkeys((draws.RandintLike, draws.Permutation, draws.Multinomial, draws.Binomial, draws.Poisson,
+                     draws.VonMises, gamma.StandardGamma, gamma.StandardDirichlet), "draws what ONNX lacks"),
     **dict.fromkeys((gamma.LGamma, gamma.PolyGamma, inverse_erf.ErfInv), "a function that ONNX does not have"),
 }  # fmt: skip
 
