@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -227,16 +228,15 @@ class Tensor(Hookable):
         return self._data.ndim
 
     def __repr__(self) -> str:
-        body = np.array2string(self.numpy(), separator=", ", prefix="Tensor(")
-        kind = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
-        if self.node is not None:
-            return f"Tensor({body}{kind}, from={self.node.function.__name__})"
-        return f"Tensor({body}{kind}{', requires_grad=True' if self._requires_grad else ''})"
+        return str(import_module("fastnn.printing").exact(self))
+
+    def __str__(self) -> str:
+        return str(import_module("fastnn.printing").text(self))
 
     # ---- out of the tape -------------------------------------------------------------------------------------------
 
-    def numpy(self) -> Array:
-        """The live ndarray itself, not a copy."""
+    def numpy(self, *, force: builtins.bool = False) -> Array:
+        """The live ndarray itself, not a copy; `force` says nothing."""
         return self._data
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:

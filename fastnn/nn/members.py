@@ -38,7 +38,8 @@ class Parameter(Tensor):
     >>> import numpy as np
     >>> from fastnn import nn
     >>> nn.Parameter(np.zeros(2, np.float32))
-    Parameter([0., 0.], requires_grad=True)
+    Parameter containing:
+    tensor([0., 0.], requires_grad=True)
     """
 
     __slots__ = ()
@@ -63,8 +64,10 @@ class Parameter(Tensor):
         twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return twin
 
-    def __repr__(self) -> str:
-        return super().__repr__().replace("Tensor(", "Parameter(", 1).replace("\n       ", "\n          ")
+    def __str__(self) -> str:
+        return f"Parameter containing:\n{super().__str__()}"
+
+    __repr__ = __str__
 
 
 def new_parameter(layer: object, shape: Sequence[int], fill: float | None = None) -> Parameter:
@@ -104,8 +107,10 @@ class UninitializedParameter(Parameter):
         self._data = aligned(shape, dtype_of("materialize", dtype) or self.dtype)
         self.__class__ = Parameter  # type: ignore[assignment]  # the same object, which an optimiser may hold
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return "<UninitializedParameter>"
+
+    __repr__ = __str__
 
 
 class Members:
