@@ -305,3 +305,17 @@ def test_models_without_places_take_tables(model: str) -> None:
     x = np.random.default_rng(0).standard_normal((60, 3))
     run = recipes.train(x, (x[:, 0] > 0).astype(int), model=model, epochs=5, verbose=False)
     assert run.predict(x).shape == (60,)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_targets_of_any_size_are_learned_alike(unit: float) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    for scale in (1.0, unit):
+        y = (2 * x[:, 0] - x[:, 1]) * scale
+        found = recipes.train(x, y, epochs=10, verbose=False).predict(x)
+        assert fnn.metrics.r2(y, found) > 0.9, scale
+
+
+def test_a_regression_without_all_targets_is_refused_as_such() -> None:
+    with pytest.raises(DataError, match="expected a label for every sample, got 1 missing, the first in row 0"):
+        recipes.train(np.ones((20, 2)), np.r_[np.nan, np.linspace(0, 1, 19)], verbose=False)
