@@ -134,7 +134,8 @@ class Pictures:
         if labels.dtype.kind == "U":
             labels = np.unique(labels, return_inverse=True)[1]
         chosen = stratified_split(labels, TEST_SHARE)[split == "test"]
-        return Part([whole.files[number] for number in chosen], whole.left)
+        # What is left out is told once, and so with the training images.
+        return Part([whole.files[number] for number in chosen], whole.left if split == "train" else {})
 
     def _classes(self, part: Part) -> tuple[str, ...]:
         found = in_order({label for _, label in part.files})
