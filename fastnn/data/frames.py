@@ -129,8 +129,9 @@ def refuse_without_target(missing: np.ndarray) -> None:
 
 def check_missing(table: np.ndarray, names: Sequence[str] = ()) -> None:
     """Raises DataError where a table (N, F) of floating numbers holds NaN, which stands for a missing value."""
-    if table.ndim != 2 or table.dtype.kind != "f" or not table.size or not np.isnan(table.sum()):
-        return  # of a table with infinities the sum may be NaN, too
+    with np.errstate(all="ignore"):  # of a table with infinities the sum may be NaN, too
+        if table.ndim != 2 or table.dtype.kind != "f" or not table.size or not np.isnan(table.sum()):
+            return
     missing = np.isnan(table)
     if missing.any():
         counts = missing.sum(axis=0)

@@ -214,3 +214,11 @@ def test_losses_and_optimisers_by_name() -> None:
             fnn.fit(nn.Linear(3, 1), (x, y), verbose=False, **options)
     with pytest.raises(ArgumentError, match="evaluate: expected loss to be one of"):
         fnn.evaluate(nn.Linear(3, 1), (x, y), loss="hubert")
+
+
+@pytest.mark.parametrize(("size", "said"), [(1.0, ""), (250.0, ""), (2e5, "2e+05"), (3e-6, "3e-06")])
+def test_targets_far_from_one_are_said_to_be(size: float, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    fit(nn.Linear(3, 1), x, np.where(np.arange(20) % 2, size, -size), verbose="epoch")
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.partition("targets")[2].partition("divide y by ")[2] == said
