@@ -353,3 +353,18 @@ def test_what_belongs_to_fit_is_said_to() -> None:
         recipes.train(x, [0, 1] * 4, sample_weight=x[:, 0])
     with pytest.raises(ArgumentError, match="got epoch: did you mean 'epochs'"):
         recipes.train(x, [0, 1] * 4, epoch=3)
+
+
+def test_signals_with_channels_last_are_noticed() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 30, 2))
+    with pytest.warns(UserWarning, match=r"30 channels and 2 times: .* x\.transpose\(0, 2, 1\)"):
+        recipes.train(x, np.arange(20) % 2, epochs=1, verbose=False)
+    recipes.train(x.transpose(0, 2, 1), np.arange(20) % 2, epochs=1, verbose=False)
+
+
+def test_a_run_and_a_file_are_not_taken_for_one_another(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is for fnn\.load_run"):
+        fnn.load(tmp_path)
+    fnn.save(nn.Linear(2, 2), tmp_path / "m.fnn")
+    with pytest.raises(DataError, match=r"a file, which is for fnn\.load"):
+        fnn.load_run(tmp_path / "m.fnn")

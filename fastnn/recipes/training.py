@@ -79,6 +79,7 @@ def train(
             f"recipes.train: expected numbers of a Recipe ({', '.join(known)}), got {unknown}{elsewhere}"
         )
     _check_classes(samples)
+    _check_signals(samples)
     chosen = recipe(model, samples, **changes)
     if verbose:
         why = ", which suits such samples" if model == AUTO else ""
@@ -113,6 +114,17 @@ def _check_classes(samples: Dataset) -> None:
             f"recipes.train: whole numbers are labels of classes, of which there are {len(samples.classes):,}, from 0 "
             f"to {found[-1]}, but only {len(found)} have samples: pass np.asarray(y).astype(float) if these are "
             "values, np.asarray(y).astype(str) if they are names",
+            stacklevel=3,
+        )
+
+
+def _check_signals(samples: Dataset) -> None:
+    """A warning where the channels of signals come last, as Keras has them: (N, L, C) for (N, C, L)."""
+    if len(samples.image_shape) == 2 and samples.image_shape[0] > samples.image_shape[1]:
+        channels, length = samples.image_shape
+        warnings.warn(
+            f"recipes.train: signals are (N, C, L), so these have {channels} channels and {length} times: if it is the "
+            "other way round, pass x.transpose(0, 2, 1)",
             stacklevel=3,
         )
 
