@@ -11,7 +11,7 @@ from fastnn import init, ops
 from fastnn.arrays import numbers
 from fastnn.checks import flag, number, whole
 from fastnn.dtypes import get_default_dtype
-from fastnn.errors import ArgumentError, GraphError, ShapeError
+from fastnn.errors import ArgumentError, DataError, GraphError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
@@ -235,7 +235,8 @@ class Normalize(Module):
             x: the training data: a table (N, F), an array or a data frame, whose numbers are taken as they are;
                 pictures (N, C, H, W) or signals (N, C, L), whose integers are pixels; or a `Dataset` of one of these.
 
-        A feature that is the same everywhere gets the deviation 1. Raises DataError for missing values, by column.
+        A feature that is the same everywhere gets the deviation 1. Raises DataError for missing and infinite values, by
+        column.
 
         >>> from fastnn import nn
         >>> nn.Normalize.of([[1, 5], [3, 5]])
@@ -263,6 +264,13 @@ class Normalize(Module):
             else np.float64
         )
         pairs = [mean_std(channel.astype(kind, copy=False)) for channel in np.moveaxis(values, 1, 0)]
+        infinite = [i for i, pair in enumerate(pairs) if not np.isfinite(pair).all()]
+        if infinite:
+            named = repr(names[infinite[0]]) if names else infinite[0]
+            raise DataError(
+                f"Normalize.of: expected finite numbers, got others in {'channel' if pixels else 'column'} {named}: "
+                "leave those samples out, or clip them (np.clip)"
+            )
         return cls([mean for mean, _ in pairs], [std for _, std in pairs], pixels=pixels)
 
     def forward(self, x: Any) -> Tensor:
