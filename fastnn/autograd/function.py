@@ -10,7 +10,7 @@ from typing import Any
 from fastnn import tensors
 from fastnn.autograd.several import Layout, one_array
 from fastnn.errors import GraphError
-from fastnn.recording import no_grad, recording
+from fastnn.recording import no_grad, recording, tracer
 from fastnn.tensors import Array, Context, Tensor
 
 __all__ = ["Function", "once_differentiable"]
@@ -63,17 +63,23 @@ class Function:
         operator = cls._operator
         assert operator is not None
         layout = Layout()
-        output = operator.apply(*inputs, tensors=tuple(isinstance(x, Tensor) for x in inputs), layout=layout)
+        output = operator.apply(*inputs, tensors=tuple(map(_as_given, inputs)), layout=layout)
         return layout.outputs(output)
+
+
+def _as_given(x: Any) -> Tensor | bool:
+    """A leaf itself, for a backward that asks for gradients of what it saved; of others, whether they are tensors."""
+    is_tensor = isinstance(x, Tensor)
+    return x if is_tensor and x.node is None and x.requires_grad and tracer() is None else is_tensor
 
 
 def _operator(user: type[Function]) -> type[tensors.Function]:
     """fastnn's own Function, of arrays, for one of tensors."""
 
-    def forward(ctx: Context, *arrays: Any, tensors: tuple[bool, ...], layout: Layout) -> Array:
-        needed = ctx.needs_input_grad
+    def forward(ctx: Context, *arrays: Any, tensors: tuple[Tensor | bool, ...], layout: Layout) -> Array:
         given = [
-            Tensor(x, need) if is_tensor else x for x, is_tensor, need in zip(arrays, tensors, needed, strict=True)
+            x if kind is False else Tensor(x, need) if kind is True else kind
+            for x, kind, need in zip(arrays, tensors, ctx.needs_input_grad, strict=True)
         ]
         with no_grad():
             if user.setup_context is Function.setup_context:
