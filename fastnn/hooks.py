@@ -69,6 +69,7 @@ class Hookable:
     __slots__ = ()
     node: Node | None
     _requires_grad: bool
+    _since = -1  # of a leaf: the last write to its memory on the tape, by its number, before it took a gradient
 
     @property
     def grad_fn(self) -> Node | None:

@@ -161,7 +161,7 @@ def _as_it_was(x: Any, user: Node) -> Any:
             return x
         x = x.node.before
     if x._requires_grad:
-        made = -1 if x.node is None else x.node.number
+        made = x._since if x.node is None else x.node.number
         if versions.recorded_between(x._data, made, user.number):
             raise GraphError(
                 f"backward: {user.function.__name__} read a tensor of shape {x.shape} after entries of it were written "

@@ -17,7 +17,7 @@ from fastnn.hooks import Hookable
 from fastnn.recording import state
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
 from fastnn.values import Values, plain
-from fastnn.versions import wrote
+from fastnn.versions import last_recorded, wrote
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -64,7 +64,7 @@ class Tensor(Hookable):
     array([2., 4., 6.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_requires_grad", "node")
+    __slots__ = ("__dict__", "__weakref__", "_data", "_grad", "_requires_grad", "node")  # and marks that programs set
 
     if TYPE_CHECKING:  # what fastnn.ops hangs on; this file need not know it
 
@@ -280,6 +280,8 @@ class Tensor(Hookable):
             raise GraphError("requires_grad can only be switched off on leaves: use .detach()")
         if requires_grad and self._data.dtype.kind != "f":
             raise DTypeError(f"requires_grad: expected float32 or float64, got {self.dtype}")
+        if requires_grad and not self._requires_grad and (written := last_recorded(self._data)) >= 0:
+            self._since = written  # such as `y.relu_().detach()`: what was written before is a constant
         self._requires_grad = requires_grad
         return self
 
@@ -287,7 +289,6 @@ class Tensor(Hookable):
         self.grad = None
 
     def cpu(self) -> Tensor:
-        """Itself: everything is on the CPU."""
         return self
 
     def cuda(self, *_: Any, **__: Any) -> Tensor:
@@ -331,13 +332,13 @@ class Tensor(Hookable):
 
     # ---- copies ----------------------------------------------------------------------------------------------------
 
-    def __getstate__(self) -> tuple[Array, Array | None, bool]:
+    def __getstate__(self) -> tuple[Array, Array | None, bool, dict[str, Any]]:
         if self.node is not None:
             raise GraphError("copying or pickling a tensor that is on the tape: copy its .detach() instead")
-        return self._data, self._grad, self._requires_grad
+        return self._data, self._grad, self._requires_grad, dict(vars(self))
 
-    def __setstate__(self, state: tuple[Array, Array | None, bool]) -> None:
-        self._data, self._grad, self._requires_grad = state
+    def __setstate__(self, state: tuple[Array, Array | None, bool, dict[str, Any]]) -> None:
+        self._data, self._grad, self._requires_grad, self.__dict__ = state
         self.node = None
 
     # ---- backward --------------------------------------------------------------------------------------------------

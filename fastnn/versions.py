@@ -104,3 +104,8 @@ def record_write(array: Any, number: int) -> None:
 def recorded_between(array: Any, first: int, last: int) -> bool:
     """Whether a node that is younger than `first` and older than `last` wrote to the memory of `array`."""
     return any(first < number < last for number in recorded.get(id(owner(array)), ()))
+
+
+def last_recorded(array: Any) -> int:
+    """The number of the last node on the tape that wrote to the memory of `array`; -1 for none."""
+    return max(recorded.get(id(owner(array)), (-1,))) if recorded else -1
