@@ -18,7 +18,18 @@ __all__ = ["compile"]
 
 
 @overload
-def compile(model: Module, *, frozen: bool = False, exact: bool = False, disable: Iterable[str] = ()) -> Predictor: ...
+def compile(
+    model: Module,
+    *,
+    frozen: bool = False,
+    exact: bool = False,
+    disable: Iterable[str] = (),
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: Any = "inductor",
+    mode: str | None = None,
+    options: Any = None,
+) -> Predictor: ...
 @overload
 def compile(
     model: Module,
@@ -40,16 +51,25 @@ def compile(
     frozen: bool = False,
     exact: bool = False,
     disable: Iterable[str] = (),
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: Any = "inductor",
+    mode: str | None = None,
+    options: Any = None,
 ) -> Predictor | Step:
     """A model as a compiled step: traced once for each shape of input, fused, run in a few native calls.
 
-    `compile(model)` gives `predict(x, out=None) -> ndarray`: inference, always in eval mode.
+    `compile(model)` gives `predict(x, out=None) -> ndarray`: inference, for arrays always in eval mode.
     `compile(model, loss_fn)` gives `step(x, y) -> float`: the loss; gradients are added to `.grad`, as by backward().
     `compile(model, loss_fn, optimizer)` gives `step(x, y) -> float`: the loss before the update; parameters and the
     optimiser's state are updated, `.grad` is not; `step.run_epoch(images, labels, permutation, batch_size)` makes a
     whole epoch. All take NumPy arrays of any batch size, and tuples, lists and dicts of them where the model or the
     loss takes several. All have `describe()`, which tells what was fused and where the time goes. Parameters stay live:
     what is written to `.data` counts from the next call on.
+
+    Where PyTorch's programs give ``compile(model)`` tensors, and train it, they get tensors: the model's own, computed
+    eagerly, in training mode and wherever gradients are recorded, and the plan's, in eval mode under `no_grad`. To
+    train faster, call ``compile(model, loss_fn, optimizer)``.
 
     Args:
         model: a Module. What it computes may depend on shapes and on its mode, but not on values (GraphError). Forward
@@ -75,6 +95,7 @@ def compile(
         disable: names of fusions to do without, to see what each gives: "region", "chain", "dense", "rows" (small
             dense networks), "cross_entropy", "operators" (native stages of their own), "update" (inside backward),
             "winograd", "sparse" (gradients behind max-pooling).
+        fullgraph, dynamic, backend, mode, options: PyTorch's, taken and ignored.
 
     Raises ArgumentError for arguments that make no sense. On the backends jit and reference nothing is fused.
 
@@ -93,16 +114,17 @@ def compile(
     """
     if not isinstance(model, Module):
         raise ArgumentError(f"compile: expected a model (an nn.Module), got {type(model).__name__}")
+    disable = () if disable is False else disable  # PyTorch's default
     disable = (disable,) if isinstance(disable, str) else tuple(entries("compile", "disable", disable))
     unknown = [name for name in disable if not isinstance(name, str) or name not in FUSIONS]
     exact, frozen = flag("compile", "exact", exact), flag("compile", "frozen", frozen)
     if unknown:
         raise ArgumentError(f"compile: expected disable to name fusions among {list(FUSIONS)}, got {unknown}")
-    options = frozenset((*disable, "winograd") if exact else disable)
+    switches = frozenset((*disable, "winograd") if exact else disable)
     if loss_fn is None:
         if optimizer is not None or clip_norm is not None or accumulate != 1:
             raise ArgumentError("compile: expected a loss_fn with optimizer, clip_norm or accumulate, got none")
-        return Predictor(_copied(model) if frozen else model, options, frozen)
+        return Predictor(_copied(model) if frozen else model, switches, frozen)
     if frozen:
         raise ArgumentError("compile: expected frozen for inference, compile(model, frozen=True), got a loss_fn, too")
     if not callable(loss_fn):
@@ -117,7 +139,7 @@ def compile(
     if clip_norm is not None:
         clip_norm = number("compile", "clip_norm", clip_norm, above=0, finite=False)
     accumulate = whole("compile", "accumulate", accumulate, 1)
-    return Step(model, loss_fn, optimizer, options, clip_norm, accumulate)
+    return Step(model, loss_fn, optimizer, switches, clip_norm, accumulate)
 
 
 def _copied(model: Module) -> Module:

@@ -18,7 +18,8 @@ from fastnn.plan.inputs import Inputs, arguments
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED
 from fastnn.plan.trace import Around, Graph, trace
-from fastnn.tensors import Array
+from fastnn.recording import recording
+from fastnn.tensors import Array, Tensor
 from fastnn.trees import ARRAY, Nesting, flatten, map_arrays, unflatten
 from fastnn.versions import wrote
 
@@ -50,12 +51,19 @@ class Predictor(Plan):
         Models of several inputs take them as in ``model(*args, **named)``: arrays, and tuples, lists and dicts of
         them. Outputs come in the structure in which the model returns them; `out` is for a single one.
 
+        Tensors among the inputs are a PyTorch program's, which gets what the model gives: tensors, on the tape and in
+        the model's mode where it is in training mode or a gradient is recorded, else tensors off the tape by the plan.
+        All that a model has, such as `parameters()` and `eval()`, this has, too.
+
         Where each image's outputs depend on that image alone, 256 are in work at a time. Raises ShapeError or
         DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
         """
         if len(args) == 2 and self._takes_one and not named:
             x, out = args
             args = (x,)
+        on_tensors = out is None and type(args[0] if args else None) is not np.ndarray and _tensors_in(args, named)
+        if on_tensors and not self.frozen and (self.model.training or self._is_recorded(on_tensors)):
+            return self.model(*args, **named)
         if self._lock._is_owned():  # as in _turn; a small network's whole call takes a microsecond
             raise called_within()
         if self._is_large:
@@ -68,7 +76,20 @@ class Predictor(Plan):
                 outputs = self._predict(arguments(self.model, args, named), out)
         if out is not None:
             wrote(out)
-        return outputs
+        return map_arrays(Tensor, outputs) if on_tensors else outputs
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "model" not in vars(self):  # of copies that are being made
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.model, name)
+
+    @property
+    def _orig_mod(self) -> Module:
+        """PyTorch's name for the model within."""
+        return self.model
+
+    def _is_recorded(self, given: list[Tensor]) -> bool:
+        return recording() and any(x.requires_grad for x in (*given, *self.model.parameters()))
 
     def _forget(self) -> None:
         super()._forget()
@@ -144,6 +165,10 @@ class Predictor(Plan):
         graph = self._steady_graph(lambda around: self._trace(x, around), training=False)
         stages, operators = self._stages(graph, False)
         return Execution(graph, stages, training=False, frozen=self.frozen, options=self.options, operators=operators)
+
+
+def _tensors_in(args: tuple[Any, ...], named: dict[str, Any]) -> list[Tensor]:
+    return [x for x in flatten([list(args), named])[0] if isinstance(x, Tensor)]
 
 
 def _check_out(out: Array, structure: Nesting, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

@@ -321,3 +321,12 @@ def test_what_modules_hold_by_kind(package: str) -> None:
     torch._assert(True, "holds")
     with pytest.raises(AssertionError, match="not so"):
         torch._assert(False, "not so")
+
+
+@pytest.mark.parametrize("package", ["fastnn", "torch"])
+def test_the_largest_gradient_as_norm(package: str) -> None:
+    torch = pytest.importorskip(package)
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3.0, -4.0])
+    assert torch.nn.utils.clip_grad_norm_([weight], 1.0, norm_type="inf") == 4
+    np.testing.assert_allclose(np.asarray(weight.grad), [0.75, -1], rtol=1e-5)
