@@ -81,6 +81,34 @@ cdef class Program:
         return status
 
 
+cdef cnp.ndarray like(cnp.ndarray array):
+    """An array of its shape and type that does not keep it."""
+    return np.broadcast_to(np.zeros((), array.dtype), (<object> array).shape)
+
+
+cdef bint fits(array, cnp.ndarray like, bint written):
+    """Whether it is a contiguous array of that shape and type."""
+    cdef cnp.ndarray a
+    if type(array) is not cnp.ndarray:
+        return False
+    a = <cnp.ndarray> array
+    return (cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(like) and cnp.PyArray_SAMESHAPE(a, like)
+            and (cnp.PyArray_ISCARRAY(a) if written else cnp.PyArray_ISCARRAY_RO(a)))
+
+
+cdef class Batch:
+    """The shapes and types of a batch's two arrays, and the instruction set: what a training step was made for."""
+    cdef cnp.ndarray x, y
+    cdef const char *isa
+
+    def __init__(self, cnp.ndarray x not None, cnp.ndarray y not None):
+        self.x, self.y, self.isa = like(x), like(y), fastnn_kernels.isa
+
+    cpdef bint fits(self, x, y):
+        """Whether these two are such arrays, to be read where they lie."""
+        return fits(x, self.x, False) and fits(y, self.y, False) and self.isa == fastnn_kernels.isa
+
+
 cdef class Call:
     """A plan that is one program, from inputs of one shape to outputs, as one call that looks at what it relies on first.
 
@@ -94,18 +122,9 @@ cdef class Call:
 
     def __init__(self, Program program, cnp.ndarray inputs, cnp.ndarray outputs, Watch relied_on not None, list tabled):
         self.program, self.outputs, self.relied_on = program, outputs, relied_on
-        self.inputs = np.broadcast_to(np.zeros((), inputs.dtype), (<object> inputs).shape)  # their shape and type, not they
+        self.inputs = like(inputs)
         self.tabled, self.copies = tabled, [array.copy() for array in tabled]
         self.isa = fastnn_kernels.isa
-
-    cdef bint fits(self, array, cnp.ndarray like, bint written):
-        """Whether it is a contiguous array of that shape and type."""
-        cdef cnp.ndarray a
-        if type(array) is not cnp.ndarray:
-            return False
-        a = <cnp.ndarray> array
-        return (cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(like) and cnp.PyArray_SAMESHAPE(a, like)
-                and (cnp.PyArray_ISCARRAY(a) if written else cnp.PyArray_ISCARRAY_RO(a)))
 
     cpdef bint stands(self):
         """Whether arrays, tables and instruction set are what they were."""
@@ -121,11 +140,11 @@ cdef class Call:
     def __call__(self, x, out):
         """The outputs, in `out` unless it is None; None, and nothing is done, where this call does not suit."""
         cdef cnp.ndarray to
-        if not self.fits(x, self.inputs, False) or not self.stands():
+        if not fits(x, self.inputs, False) or not self.stands():
             return None
         if out is None:
             to = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(self.outputs), cnp.PyArray_DIMS(self.outputs), cnp.NPY_FLOAT32, 0)
-        elif self.fits(out, self.outputs, True):
+        elif fits(out, self.outputs, True):
             to = out
         else:
             return None

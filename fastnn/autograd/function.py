@@ -62,25 +62,26 @@ class Function:
             cls._operator = _operator(cls)
         operator = cls._operator
         assert operator is not None
-        layout = Layout()
-        output = operator.apply(*inputs, tensors=tuple(map(_as_given, inputs)), layout=layout)
+        layout = Layout(leaves=[x if _is_leaf(x) else None for x in inputs] if tracer() is None else [])
+        output = operator.apply(*inputs, tensors=tuple(isinstance(x, Tensor) for x in inputs), layout=layout)
         return layout.outputs(output)
 
 
-def _as_given(x: Any) -> Tensor | bool:
-    """A leaf itself, for a backward that asks for gradients of what it saved; of others, whether they are tensors."""
-    is_tensor = isinstance(x, Tensor)
-    return x if is_tensor and x.node is None and x.requires_grad and tracer() is None else is_tensor
+def _is_leaf(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.requires_grad and x.is_leaf
 
 
 def _operator(user: type[Function]) -> type[tensors.Function]:
     """fastnn's own Function, of arrays, for one of tensors."""
 
-    def forward(ctx: Context, *arrays: Any, tensors: tuple[Tensor | bool, ...], layout: Layout) -> Array:
+    def forward(ctx: Context, *arrays: Any, tensors: tuple[bool, ...], layout: Layout) -> Array:
         given = [
-            x if kind is False else Tensor(x, need) if kind is True else kind
-            for x, kind, need in zip(arrays, tensors, ctx.needs_input_grad, strict=True)
+            Tensor(x, need) if is_tensor else x
+            for x, is_tensor, need in zip(arrays, tensors, ctx.needs_input_grad, strict=True)
         ]
+        for i, leaf in enumerate(layout.leaves):  # themselves: backward may ask for gradients of what it saved
+            given[i] = given[i] if leaf is None else leaf
+        layout.leaves = []
         with no_grad():
             if user.setup_context is Function.setup_context:
                 output = user.forward(ctx, *given)

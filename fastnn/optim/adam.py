@@ -57,8 +57,8 @@ class _Adaptive(FusedOptimizer):
 
     def numbers(self, group: Group, step: int) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
-        options = {key: group[key] for key in ("lr", "eps", "weight_decay")}
-        return {"step": step, "beta1": beta1, "beta2": beta2, **options}
+        lr, eps, weight_decay = group["lr"], group["eps"], group["weight_decay"]
+        return {"step": step, "beta1": beta1, "beta2": beta2, "lr": lr, "eps": eps, "weight_decay": weight_decay}
 
 
 class Adam(_Adaptive):

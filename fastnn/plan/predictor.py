@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from fastnn.plan.executions import Plan, called_within, kernels_in_use, may_be_i
 from fastnn.plan.inputs import Inputs, arguments
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED
+from fastnn.plan.taped import Taped, holds_tensors
 from fastnn.plan.trace import Around, Graph, trace
-from fastnn.recording import recording
-from fastnn.tensors import Array, Tensor
+from fastnn.tensors import Array
 from fastnn.trees import ARRAY, Nesting, flatten, map_arrays, unflatten
 from fastnn.versions import wrote
 
@@ -31,10 +32,42 @@ MOST_IMAGES = 256  # that are predicted at a time
 class Predictor(Plan):
     """`compile(model)`: inference, always in eval mode; `frozen`: nothing else holds the model. See `fnn.compile`."""
 
-    def __init__(self, model: Module, options: frozenset[str], frozen: bool) -> None:
+    def __init__(self, model: Module, options: frozenset[str], frozen: bool, whole: bool = False) -> None:
         super().__init__(model, options)
         self.frozen = frozen
+        self._whole = whole
+        self._of_tensors: Taped | None = None  # made when it is first called with tensors
         self._takes_one = len(positional_parameters(model)) == 1  # then a second positional argument is `out`
+
+    def __getitem__(self, key: Any) -> Any:
+        model: Any = self.model
+        return model[key]
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.model, self.options, self.frozen, self._whole)
+
+    def __repr__(self) -> str:
+        return f"compile({self.model!r})"
+
+    @property
+    def _orig_mod(self) -> Module:
+        """PyTorch's name for the model itself."""
+        return self.model
+
+    def __getattr__(self, name: str) -> Any:
+        """What the model has: its parameters, layers, mode. Methods that return the model return this."""
+        if name.startswith("__") or "model" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        found = getattr(self.model, name)
+        if getattr(found, "__self__", None) is not self.model:
+            return found
+
+        @wraps(found)
+        def method(*args: Any, **named: Any) -> Any:
+            result = found(*args, **named)
+            return self if result is self.model else result
+
+        return method
 
     def _start_over(self) -> None:
         super()._start_over()
@@ -51,19 +84,12 @@ class Predictor(Plan):
         Models of several inputs take them as in ``model(*args, **named)``: arrays, and tuples, lists and dicts of
         them. Outputs come in the structure in which the model returns them; `out` is for a single one.
 
-        Tensors among the inputs are a PyTorch program's, which gets what the model gives: tensors, on the tape and in
-        the model's mode where it is in training mode or a gradient is recorded, else tensors off the tape by the plan.
-        All that a model has, such as `parameters()` and `eval()`, this has, too.
-
         Where each image's outputs depend on that image alone, 256 are in work at a time. Raises ShapeError or
         DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
         """
         if len(args) == 2 and self._takes_one and not named:
             x, out = args
             args = (x,)
-        on_tensors = out is None and type(args[0] if args else None) is not np.ndarray and _tensors_in(args, named)
-        if on_tensors and not self.frozen and (self.model.training or self._is_recorded(on_tensors)):
-            return self.model(*args, **named)
         if self._lock._is_owned():  # as in _turn; a small network's whole call takes a microsecond
             raise called_within()
         if self._is_large:
@@ -72,24 +98,16 @@ class Predictor(Plan):
             if not self.frozen and (self._follow_model() or (self._structure.has_users_code and self._is_checked())):
                 self._call = None
             outputs = None if self._call is None or len(args) != 1 or named else self._call(*args, out)
-            if outputs is None:
+            tensors = outputs is None and out is None and holds_tensors(args, named)
+            if outputs is None and not tensors:
                 outputs = self._predict(arguments(self.model, args, named), out)
+        if tensors:
+            if self._of_tensors is None:
+                self._of_tensors = Taped(self.model, self.options, self, self._whole)
+            return self._of_tensors(args, named)
         if out is not None:
             wrote(out)
-        return map_arrays(Tensor, outputs) if on_tensors else outputs
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or "model" not in vars(self):  # of copies that are being made
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(self.model, name)
-
-    @property
-    def _orig_mod(self) -> Module:
-        """PyTorch's name for the model within."""
-        return self.model
-
-    def _is_recorded(self, given: list[Tensor]) -> bool:
-        return recording() and any(x.requires_grad for x in (*given, *self.model.parameters()))
+        return outputs
 
     def _forget(self) -> None:
         super()._forget()
@@ -165,10 +183,6 @@ class Predictor(Plan):
         graph = self._steady_graph(lambda around: self._trace(x, around), training=False)
         stages, operators = self._stages(graph, False)
         return Execution(graph, stages, training=False, frozen=self.frozen, options=self.options, operators=operators)
-
-
-def _tensors_in(args: tuple[Any, ...], named: dict[str, Any]) -> list[Tensor]:
-    return [x for x in flatten([list(args), named])[0] if isinstance(x, Tensor)]
 
 
 def _check_out(out: Array, structure: Nesting, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

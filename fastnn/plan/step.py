@@ -17,6 +17,7 @@ from fastnn.optim import Optimizer
 from fastnn.plan.accumulation import Accumulation
 from fastnn.plan.executions import Plan, kernels_in_use, may_be_ignored
 from fastnn.plan.fewest import fewest_in_training
+from fastnn.plan.hooked import with_gradient_hooks
 from fastnn.plan.inputs import Inputs, argument, arrays_of, target
 from fastnn.plan.steady import CHECKED
 from fastnn.plan.stepping import Reduce, Stepping, scale_of, update
@@ -52,6 +53,7 @@ class Step(Plan):
 
     def _start_over(self) -> None:
         super()._start_over()
+        self._again: tuple[Any, Any, Stepping] | None = None  # of the last step: its Batch, the modes, how it is made
         self.updates: Updates | None = None  # of all executions
         self._ignores = False  # whether a target has held -100, which losses leave out: later plans reckon with it
         self.group = Accumulation(self.accumulate) if self.accumulate > 1 else None
@@ -106,22 +108,53 @@ class Step(Plan):
 
     def _run(self, x: Any, y: Any) -> float:
         backends.follow_cpus()
-        given, wanted = argument(self.model, x), target(self.loss_fn, y)
-        stepping = self._stepping(given, wanted)
+        stepping = self._same(x, y)
+        if stepping is not None:
+            inputs, targets = [x], [y]
+        else:
+            given, wanted = argument(self.model, x), target(self.loss_fn, y)
+            stepping, inputs, targets = self._stepping(given, wanted), given.arrays, wanted.arrays
+            self._remember(stepping, x, y, inputs, targets)
+        graph = stepping.execution.graph
         stepping.calls += 1
         if stepping.calls in CHECKED:
-            graph = stepping.execution.graph
+            given, wanted = argument(self.model, x), target(self.loss_fn, y)
             self._check_again(graph, lambda around: self._trace(given, wanted, around), parameters=True)
         self._last = stepping.execution
         try:
-            loss = stepping.run([*given.arrays, *self._states_of(stepping.execution.graph)], wanted.arrays)
+            if not (graph.keepings or graph.states or stepping.is_hooked):
+                return stepping.run(inputs, targets)
+            loss = stepping.run([*inputs, *self._states_of(graph)], targets)
             self._leave_kept(stepping.execution)
+            if stepping.is_hooked:
+                self._structure.follow_hooks()
             return loss
         except LabelError:
-            if self._ignores or not may_be_ignored([*given.arrays, *wanted.arrays]):
+            if self._ignores or not may_be_ignored([*inputs, *targets]):
                 raise
-        self._ignores = True
+        self._ignores, self._again = True, None
         return self._run(x, y)
+
+    def _same(self, x: Any, y: Any) -> Stepping | None:
+        """What made the last step, if it makes this one, too: a small network's step is over before a key is made."""
+        if self._again is None:
+            return None
+        batch, modes, stepping = self._again
+        same = batch.fits(x, y) and not self._follow_model() and self._structure.modes() == modes and stepping.stands()
+        return stepping if same else None
+
+    def _remember(self, stepping: Stepping, x: Any, y: Any, inputs: list[Array], targets: list[Array]) -> None:
+        """Let `_same` know the step, where it reads two arrays as they were given, and no state of the last one."""
+        self._again = None
+        plain = len(inputs) == len(targets) == 1 and inputs[0] is x and targets[0] is y
+        if plain and not self._structure.keepings and backends.name() == "native":
+            from fastnn._kernels import Batch
+
+            self._again = Batch(x, y), self._structure.modes(), stepping
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._again = None
 
     def _stepping(self, x: Inputs, y: Inputs) -> Stepping:
         key = (x.key, y.key, self._ignores, kernels_in_use(), *self._structure.modes(), *self._structure.state_key())
@@ -129,7 +162,7 @@ class Step(Plan):
         return found
 
     def _trace(self, x: Inputs, y: Inputs, around: Callable[[], Around]) -> Graph:
-        return trace(self.model, self.loss_fn, x, y, self._ignores, around)
+        return with_gradient_hooks(trace(self.model, self.loss_fn, x, y, self._ignores, around))
 
     def _make(self, x: Inputs, y: Inputs) -> Stepping:
         graph = self._steady_graph(lambda around: self._trace(x, y, around), training=True)

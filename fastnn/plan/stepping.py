@@ -16,6 +16,7 @@ from fastnn.errors import NonFiniteError
 from fastnn.optim import Optimizer
 from fastnn.plan.execute import Execution
 from fastnn.plan.fuse import Stage
+from fastnn.plan.hooked import is_hooked
 from fastnn.plan.memory import Kept, overlap, read_by, statistics
 from fastnn.plan.trace import Graph
 from fastnn.plan.update import Updates
@@ -53,7 +54,8 @@ class Stepping:
         self.updates = self._known_updates(graph)
         # Whether nothing looks at gradients before the update.
         self.whole = step.clip_norm is None and step.accumulate == 1 and step.reduce is None
-        soon = sum(math.prod(value.shape) for value in graph.inputs) < VERY_LONG
+        self.is_hooked = is_hooked(graph)
+        soon = not self.is_hooked and sum(math.prod(value.shape) for value in graph.inputs) < VERY_LONG
         self.execution = Execution(
             graph,
             stages,
@@ -72,7 +74,11 @@ class Stepping:
         updated = [p._data for slot in slots for p in slot.params]
         followed = [array for running in self.execution.running for array in (running.mean, running.var)]
         self._updated, self._followed = Writer(updated), Writer(followed)
-        self._settled = -1  # scratch_growths() before the last run
+        self._settled = -1  # growths before the last run
+        if self.execution.at_once:
+            from fastnn._kernels import scratch_growths
+
+            self._growths = scratch_growths
 
     def _known_updates(self, graph: Graph) -> Updates | None:
         """The optimiser's kernels for the parameters of this graph; None where it steps by itself, or there is none."""
@@ -142,10 +148,8 @@ class Stepping:
         """A run that updates while later stages have yet to get their working buffers: where these are not known to
         suffice since the last run, what a lack of memory would leave half updated is put back. Parameters that have
         their step at the end are not among it: from there on nothing asks for memory."""
-        from fastnn._kernels import scratch_growths
-
         assert self.updates is not None
-        growths, kept = scratch_growths(), None
+        growths, kept = self._growths(), None
         if growths != self._settled:
             kept = Kept(self.updates.written_for(self.execution.updated_early))
         try:

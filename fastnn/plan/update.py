@@ -27,6 +27,7 @@ class Slot:
 
     group: dict[str, Any]
     numbers: Any  # fastnn._kernels.Numbers
+    write: Any  # the method of numbers for this kind of optimiser
     steps: int  # made so far; where they are not counted, whether there were any
     names: tuple[str, ...]  # of the arrays of state
     penalized: bool
@@ -57,7 +58,6 @@ class Updates:
         self._groups = Groups(optimizer.param_groups)
         self._members = self._described()
         self._state, self._entries = optimizer.state, len(optimizer.state)
-        self._write = optimizer.kernel.removesuffix("_update")  # the method of Numbers
         self.wanted = wanted = {id(p) for p in params}
         for index, group in enumerate(optimizer.param_groups):
             names = tuple(name for name, value in optimizer.initial(group).items() if value is not None)
@@ -72,7 +72,9 @@ class Updates:
                     )
                     state.update({name: array for name, array in arrays.items() if steps or name in state})
                     penalized = is_penalized(group, p._data)
-                    new = Slot(group, Numbers(), steps, names, penalized)
+                    numbers = Numbers()
+                    write = getattr(numbers, optimizer.kernel.removesuffix("_update"))
+                    new = Slot(group, numbers, write, steps, names, penalized)
                     slot = self.slots.setdefault((index, steps, penalized), new)
                     slot.params.append(p)
                     self._slot_of[id(p)] = slot
@@ -140,7 +142,7 @@ class Updates:
         for slot in self.slots.values():
             if slot.steps == 0:
                 self._begin(slot)
-            getattr(slot.numbers, self._write)(**self.optimizer.numbers(slot.group, slot.steps + 1))
+            slot.write(**self.optimizer.numbers(slot.group, slot.steps + 1))
             if slot.penalized:
                 slot.numbers.penalty(slot.group["l1"], slot.group["l2"])
             slot.numbers.scale(_sign(slot.group))

@@ -353,3 +353,21 @@ def test_backward_asks_for_gradients_of_the_leaves_it_saved() -> None:
     assert np.abs(np.array(gradients(fnn)[1])).min() > 0
     torch = pytest.importorskip("torch")
     gradients(torch)
+
+
+def test_leaves_that_forward_does_not_save_may_change_before_backward() -> None:
+    class Double(fnn.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            return grad * 2
+
+    x = fnn.tensor([1.0, 2.0], requires_grad=True)
+    loss = Double.apply(x).sum()
+    with fnn.no_grad():
+        x.mul_(3)
+    loss.backward()
+    assert x.grad.tolist() == [2, 2]

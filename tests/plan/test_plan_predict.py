@@ -387,38 +387,3 @@ def test_a_model_of_one_batch_size_is_not_traced_at_every_call(monkeypatch: pyte
     for _ in range(20):
         np.testing.assert_array_equal(predict(x), np.full((300, 2), 2, np.float32))
     assert len(traces) < 10  # the plan is compared with a new trace now and then
-
-
-def test_programs_train_what_torch_compile_returns() -> None:
-    """Given tensors it is the model: on the tape and in its mode; by the plan where no gradient is recorded."""
-    fnn.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 2))
-    twin = copy.deepcopy(model)
-    x, y = fnn.randn(8, 3), fnn.randint(0, 2, (8,))
-    losses = []
-    for net in (twin, fnn.compile(model, mode="reduce-overhead", fullgraph=True, disable=False)):
-        optimizer = fnn.optim.Adam(net.parameters(), lr=0.1)
-        net.train()
-        for _ in range(3):
-            loss = nn.functional.cross_entropy(net(x), y)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
-    assert losses[:3] == losses[3:]
-    assert losses[2] < losses[0]
-    assert net._orig_mod is model
-    assert list(net.state_dict()) == list(twin.state_dict())
-    net.eval()
-    twin.eval()
-    assert net(x).requires_grad
-    with fnn.no_grad():
-        found = net(x)
-    assert isinstance(found, fnn.Tensor)
-    np.testing.assert_allclose(found.numpy(), twin(x).detach().numpy(), rtol=1e-5, atol=1e-6)
-    assert isinstance(net(x.numpy()), np.ndarray)
-    net.train()
-    frozen = fnn.compile(model, frozen=True)
-    np.testing.assert_allclose(frozen(x).numpy(), found.numpy(), rtol=1e-5, atol=1e-6)
-    with pytest.raises(AttributeError, match="nonsense"):
-        _ = net.nonsense
