@@ -330,3 +330,30 @@ def test_the_largest_gradient_as_norm(package: str) -> None:
     weight.grad = torch.tensor([3.0, -4.0])
     assert torch.nn.utils.clip_grad_norm_([weight], 1.0, norm_type="inf") == 4
     np.testing.assert_allclose(np.asarray(weight.grad), [0.75, -1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("package", ["fastnn", "torch"])
+def test_hooks_are_taken_back_by_their_kind(package: str) -> None:
+    torch = pytest.importorskip(package)
+    layer, seen = torch.nn.Linear(1, 1), []
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks")
+
+    def register() -> None:
+        layer.register_forward_pre_hook(lambda *_: seen.append(0))
+        layer.register_forward_hook(lambda *_: seen.append(1))
+        layer.register_full_backward_hook(lambda *_: seen.append(2))
+
+    register()
+    handle = layer.register_forward_hook(lambda *_: seen.append(3))
+    assert [len(getattr(layer, kind)) for kind in kinds] == [1, 2, 1]
+    layer._forward_hooks.pop(next(iter(layer._forward_hooks)))
+    layer._backward_hooks.clear()
+    layer(torch.ones(1, 1)).sum().backward()
+    assert seen == [0, 3]
+    handle.remove()
+    assert not layer._forward_hooks
+    register()
+    layer._forward_hooks = {}
+    layer._forward_pre_hooks = {}
+    layer(torch.ones(1, 1))
+    assert seen == [0, 3]
