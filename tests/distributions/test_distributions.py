@@ -436,3 +436,6 @@ def test_distributions_show_their_parameters() -> None:
     assert repr(normal) == "Normal(loc: (2,), scale: (2,))"
     assert repr(D.Independent(normal, 1)) == "Independent(Normal(loc: (2,), scale: (2,)), 1)"
     assert repr(D.Uniform(0.0, 2.0)) == "Uniform(low: 0.0, high: 2.0)"
+    for name in ("covariance_matrix", "precision_matrix", "scale_tril"):
+        vectors = D.MultivariateNormal(fnn.zeros(2), **{name: fnn.eye(2)})
+        assert repr(vectors) == f"MultivariateNormal(loc: (2,), {name}: (2, 2))"
