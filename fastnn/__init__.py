@@ -123,6 +123,7 @@ __all__ += _SETTINGS
 
 _ON_FIRST_USE = {
     **dict.fromkeys(_SETTINGS, "fastnn.settings"),
+    "_assert": "fastnn.settings",
     "GradScaler": "fastnn.amp",
     "History": "fastnn.train",
     "autocast": "fastnn.amp",

@@ -29,6 +29,11 @@ version = SimpleNamespace(cuda=None, hip=None, xpu=None, debug=False, git_versio
 get_rng_state, set_rng_state = random.get_state, random.set_state
 
 
+def _assert(condition: Any, message: str) -> None:
+    """As Python's assert: PyTorch's vision models check their arguments so."""
+    assert condition, message
+
+
 def is_tensor(obj: Any) -> bool:
     """Whether it is a tensor; arrays are none."""
     return isinstance(obj, Tensor)

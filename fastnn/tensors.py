@@ -66,7 +66,7 @@ class Tensor(Hookable):
     array([2., 4., 6.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_requires_grad", "_view", "node")
+    __slots__ = ("__dict__", "__weakref__", "_data", "_grad", "_requires_grad", "_view", "node")  # and marks
 
     if TYPE_CHECKING:  # what fastnn.ops hangs on; this file need not know it
 
@@ -294,7 +294,6 @@ class Tensor(Hookable):
         self.grad = None
 
     def cpu(self) -> Tensor:
-        """Itself: everything is on the CPU."""
         return self
 
     def cuda(self, *_: Any, **__: Any) -> Tensor:
@@ -338,13 +337,13 @@ class Tensor(Hookable):
 
     # ---- copies ----------------------------------------------------------------------------------------------------
 
-    def __getstate__(self) -> tuple[Array, Array | None, bool]:
+    def __getstate__(self) -> tuple[Array, Array | None, bool, dict[str, Any]]:
         if not self.is_leaf:
             raise GraphError("copying or pickling a tensor that is on the tape: copy its .detach() instead")
-        return self._data, self._grad, self._requires_grad
+        return self._data, self._grad, self._requires_grad, dict(vars(self))
 
-    def __setstate__(self, state: tuple[Array, Array | None, bool]) -> None:
-        self._data, self._grad, self._requires_grad = state
+    def __setstate__(self, state: tuple[Array, Array | None, bool, dict[str, Any]]) -> None:
+        self._data, self._grad, self._requires_grad, self.__dict__ = state
         self.node = self._view = None
 
     # ---- backward --------------------------------------------------------------------------------------------------

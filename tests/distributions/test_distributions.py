@@ -461,3 +461,13 @@ def test_validation_can_be_left_out() -> None:
         D.Distribution.set_default_validate_args(True)
     with pytest.raises(ArgumentError, match="from 0 to 1, got 2"):
         D.Uniform(0.0, 1.0).log_prob(2.0)
+
+
+def test_distributions_show_their_parameters() -> None:
+    normal = D.Normal(fnn.zeros(2), 1.0)
+    assert repr(normal) == "Normal(loc: (2,), scale: (2,))"
+    assert repr(D.Independent(normal, 1)) == "Independent(Normal(loc: (2,), scale: (2,)), 1)"
+    assert repr(D.Uniform(0.0, 2.0)) == "Uniform(low: 0.0, high: 2.0)"
+    for name in ("covariance_matrix", "precision_matrix", "scale_tril"):
+        vectors = D.MultivariateNormal(fnn.zeros(2), **{name: fnn.eye(2)})
+        assert repr(vectors) == f"MultivariateNormal(loc: (2,), {name}: (2, 2))"
