@@ -20,7 +20,7 @@ from fastnn.ops import factors, matrices, products
 from fastnn.ops.common import Dim, axes, axis, floating, tensor_of
 from fastnn.ops.dense import matmul
 from fastnn.ops.joining import where
-from fastnn.ops.matrices import QR, cholesky, det, matrix, matrix_power, mt, slogdet, square
+from fastnn.ops.matrices import QR, cholesky, det, matrix, matrix_exp, matrix_power, mt, slogdet, square
 from fastnn.ops.moving import movedim, tril, triu
 from fastnn.ops.reductions import amax, amin
 from fastnn.ops.shaping import squeeze
@@ -29,8 +29,8 @@ from fastnn.tensors import Tensor
 
 __all__ = [
     "LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "inv_ex",
-    "lstsq", "matmul", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet",
-    "solve", "solve_triangular", "svd", "svdvals", "vecdot", "vector_norm",
+    "lstsq", "matmul", "matrix_exp", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv",
+    "qr", "slogdet", "solve", "solve_triangular", "svd", "svdvals", "vecdot", "vector_norm",
 ]  # fmt: skip
 
 inv = matrices.inverse

@@ -64,7 +64,7 @@ class Tensor(Hookable):
     array([2., 4., 6.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_requires_grad", "node")
+    __slots__ = ("__dict__", "__weakref__", "_data", "_grad", "_requires_grad", "node")
 
     if TYPE_CHECKING:  # what fastnn.ops hangs on; this file need not know it
 

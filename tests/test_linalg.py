@@ -41,6 +41,7 @@ DIFFERENTIABLE: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     "solve, vectors": (lambda P, L, a, b: L.solve(a, b), (STACK, RIGHT[..., 0])),
     "solve, from the right": (lambda P, L, a, b: L.solve(a, b, left=False), (STACK, TALL)),
     "det": (lambda P, L, a: L.det(a) + P.det(a) + a.det(), (STACK,)),
+    "matrix_exp": (lambda P, L, a: L.matrix_exp(a) + P.matrix_exp(3 * a[0]) + a.matrix_exp(), (STACK,)),
     "slogdet": (lambda P, L, a: L.slogdet(a).logabsdet + L.slogdet(a).sign + a.slogdet()[1], (STACK,)),
     "logdet": (lambda P, L, a: P.logdet(positive(a)) + positive(a).logdet(), (STACK,)),
     "cholesky": (lambda P, L, a: L.cholesky(positive(a)), (STACK,)),
@@ -246,7 +247,7 @@ class Inverse(nn.Module):
 
 
 COMPILED = ["inv", "solve", "det", "slogdet", "cholesky", "eigh", "svd", "qr, tall", "pinv, tall", "lstsq", "cond",
-            "solve_triangular", "matrix_norm", "cholesky_ex"]  # fmt: skip
+            "matrix_exp", "solve_triangular", "matrix_norm", "cholesky_ex"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", COMPILED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -208,6 +208,14 @@ class Members:
         for _, buffer in self.named_buffers(recurse=recurse):
             yield buffer
 
+    @property
+    def _modules(self) -> _Own:
+        return _Own(self, Members)
+
+    @property
+    def _parameters(self) -> _Own:
+        return _Own(self, Parameter)
+
     # ---- by name ---------------------------------------------------------------------------------------------------
 
     def get_submodule(self, target: str) -> Module:
@@ -249,6 +257,34 @@ class Members:
     def _member(self, kind: str, target: str) -> Any:
         path, _, name = text(f"get_{kind}", "target", target).rpartition(".")
         return vars(self.get_submodule(path)).get(name)
+
+
+class _Own(MutableMapping[str, Any]):
+    """A module's own modules, or parameters, by name, as PyTorch keeps them: what is written there is the attribute."""
+
+    def __init__(self, owner: Members, kind: type) -> None:
+        self._owner, self._kind = owner, kind
+
+    def _found(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self._owner).copy().items() if isinstance(value, self._kind)}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._found()[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self._owner, name, value)
+
+    def __delitem__(self, name: str) -> None:
+        delattr(self._owner, name if name in self._found() else self[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found())
+
+    def __len__(self) -> int:
+        return len(self._found())
+
+    def __repr__(self) -> str:
+        return repr(self._found())
 
 
 def _joined(prefix: str, name: str) -> str:

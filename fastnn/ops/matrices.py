@@ -17,8 +17,8 @@ from fastnn.ops.shaping import expand
 from fastnn.tensors import Tensor
 
 __all__ = [
-    "cholesky", "cholesky_inverse", "cholesky_solve", "cross", "det", "inverse", "logdet", "matrix_power", "pinverse",
-    "qr", "slogdet", "svd",
+    "cholesky", "cholesky_inverse", "cholesky_solve", "cross", "det", "inverse", "logdet", "matrix_exp", "matrix_power",
+    "pinverse", "qr", "slogdet", "svd",
 ]  # fmt: skip
 
 
@@ -126,6 +126,17 @@ def logdet(A: Any) -> Tensor:
 def pinverse(input: Any, rcond: float = 1e-15) -> Tensor:
     """Pseudo-inverses (..., M, N) -> (..., N, M), of the singular values above rcond times the largest."""
     return factors.Pinv.apply(matrix("pinverse", input), atol=0.0, rtol=number("pinverse", "rcond", rcond))
+
+
+def matrix_exp(A: Any) -> Tensor:
+    """The exponential of square matrices (..., N, N): 1 + A + A @ A / 2 + A @ A @ A / 6 + ...
+
+    >>> import fastnn as fnn
+    >>> fnn.linalg.matrix_exp([[0.0, 1.0], [0.0, 0.0]])
+    Tensor([[1., 1.],
+            [0., 1.]])
+    """
+    return factors.MatrixExp.apply(square("matrix_exp", A))
 
 
 def matrix_power(A: Any, n: int) -> Tensor:

@@ -17,6 +17,7 @@ from fastnn.ops.joining import cat, stack, where
 from fastnn.ops.keys import SLOT
 from fastnn.ops.places import Pick, Put, index, index_select
 from fastnn.ops.shaping import expand, permute, reshape
+from fastnn.tape import tracer
 from fastnn.tensors import Tensor
 
 __all__ = [
@@ -144,6 +145,12 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     return tuple(expand(x, shape) for x in given)
 
 
+def of_its_own(result: Tensor, source: Any) -> Tensor:
+    """The result, copied where it still lies in the memory of what it repeats; a plan knows that by itself."""
+    shared = isinstance(source, (Tensor, np.ndarray)) and tracer() is None
+    return result.clone() if shared and np.may_share_memory(result._data, tensor_of(source)._data) else result
+
+
 def repeat(input: Any, *sizes: Any, repeats: Any = ()) -> Tensor:
     """A copy in which each dimension comes so many times, new ones before it.
 
@@ -158,7 +165,7 @@ def repeat(input: Any, *sizes: Any, repeats: Any = ()) -> Tensor:
     shape = (1,) * (len(times) - x.ndim) + x.shape
     x = reshape(x, *[size for each in shape for size in (1, each)]) if shape else x
     x = expand(x, *[size for pair in zip(times, shape, strict=True) for size in pair]) if shape else x
-    return reshape(x, tuple(n * size for n, size in zip(times, shape, strict=True)))
+    return of_its_own(reshape(x, tuple(n * size for n, size in zip(times, shape, strict=True))), input)
 
 
 def tile(input: Any, *dims: Any) -> Tensor:
@@ -181,7 +188,7 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, outpu
         times = whole("repeat_interleave", "repeats", repeats, 0)
         before, size, after = x.shape[:dim], x.shape[dim], x.shape[dim + 1 :]
         wide = expand(reshape(x, *before, size, 1, *after), *before, size, times, *after)
-        return reshape(wide, *before, size * times, *after)
+        return of_its_own(reshape(wide, *before, size * times, *after), input)
     counts = tensor_of(repeats).detach().numpy()
     if counts.ndim != 1 or len(counts) not in (1, x.shape[dim]):
         raise ShapeError(f"repeat_interleave: expected {x.shape[dim]} numbers of repeats, got shape {counts.shape}")

@@ -34,8 +34,8 @@ TABLE: dict[str, dict[str, str]] = {
     "casting": {
         "f": "clone detach",
         "fm": "is_complex is_floating_point is_nonzero numel",
-        "m": "bool byte char contiguous data_ptr element_size get_device int is_contiguous is_pinned ndimension "
-        "nelement pin_memory short stride type type_as view_as",
+        "m": "bool byte char contiguous data_ptr element_size get_device int is_contiguous is_pinned is_shared "
+        "ndimension nelement pin_memory share_memory_ short stride type type_as view_as",
     },
     "conv": {"fF": "conv1d conv2d conv_transpose1d conv_transpose2d"},
     "creation": {
@@ -72,7 +72,8 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "loss_sequences": {"F": "ctc_loss"},
     "matrices": {
-        "fm": "cholesky cholesky_inverse cholesky_solve cross det inverse logdet matrix_power pinverse qr slogdet svd",
+        "fm": "cholesky cholesky_inverse cholesky_solve cross det inverse logdet matrix_exp matrix_power pinverse qr "
+        "slogdet svd",
     },
     "moving": {
         "f": "broadcast_tensors cartesian_prod meshgrid tril_indices triu_indices",
@@ -120,7 +121,8 @@ TABLE: dict[str, dict[str, str]] = {
     "similarity": {"fF": "bilinear cosine_similarity pairwise_distance"},
     "sorting": {
         "f": "bucketize searchsorted unique_consecutive",
-        "fm": "argsort bincount cummax cummin diff histc kthvalue logcumsumexp msort quantile sort topk unique",
+        "fm": "argsort bincount cummax cummin diff histc histogram kthvalue logcumsumexp msort quantile sort "
+        "topk unique",
         "fmi": "cumprod cumsum",
         "F": "one_hot",
     },
@@ -157,6 +159,7 @@ ALIASES = {
     "negative": "neg",
     "not_equal": "ne",
     "row_stack": "vstack",
+    "spmm": "mm",
     "subtract": "sub",
     "sgn": "sign",
     "asarray": "as_tensor",

@@ -82,9 +82,9 @@ def test_grad_fn() -> None:
     x = leaf(1.0)
     y = (x * 2).exp()
     assert x.grad_fn is None
-    assert repr(y.grad_fn) == "<ExpBackward>"
-    assert y.grad_fn.name() == "ExpBackward"
-    assert repr(y.grad_fn.next_functions) == "((<MulBackward>, 0),)"
+    assert repr(y.grad_fn) == "<ExpBackward0>"
+    assert y.grad_fn.name() == "ExpBackward0"
+    assert repr(y.grad_fn.next_functions) == "((<MulBackward0>, 0),)"
 
 
 # ---- modules ---------------------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ METHODS: dict[str, Case] = {
     "eigh": (lambda x: fnn.linalg.eigvalsh(x.T @ x), (ROWS,)),
     "inverse": (lambda x: x.inverse(), (SQUARE,)),
     "logdet": (lambda x: (x.T @ x).logdet(), (ROWS,)),
-    "matrix_power": (lambda x: x.matrix_power(3), (SQUARE,)),
+    **{"matrix_exp": (lambda x: x.matrix_exp(), (SQUARE,)), "matrix_power": (lambda x: x.matrix_power(3), (SQUARE,))},
     "pinverse": (lambda x: x.pinverse(), (ROWS,)),
     "qr": (lambda x: x.qr().R, (ROWS,)),
     "slogdet": (lambda x: x.slogdet().logabsdet, (SQUARE,)),
