@@ -119,7 +119,8 @@ class Members:
         persistent = flag("register_buffer", "persistent", persistent)
         given = tensor.numpy() if isinstance(tensor, Tensor) else tensor
         setattr(self, name, None if given is None else np.array(as_array(given)).view(Values))
-        self._buffers = (*(known for known in self._buffers if known != name), name)
+        if name not in self._buffers:  # one that is registered again keeps its place
+            self._buffers = (*self._buffers, name)
         kept_out = tuple(known for known in self._transient if known != name)
         self._transient = kept_out if persistent else (*kept_out, name)
 

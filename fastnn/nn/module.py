@@ -35,7 +35,7 @@ class LoadedKeys(NamedTuple):
     unexpected_keys: list[str]
 
     def __repr__(self) -> str:
-        found = f"LoadedKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
+        found = f"_IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
         return found if any(self) else "<All keys matched successfully>"
 
 

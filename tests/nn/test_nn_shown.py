@@ -76,6 +76,13 @@ def test_modules_and_parameters_by_pytorchs_private_names() -> None:
         del model._modules["training"]
 
 
+def test_a_buffer_that_is_registered_again_keeps_its_place() -> None:
+    module = nn.Module()
+    for name in ("first", "second", "first"):
+        module.register_buffer(name, fnn.ones(1))
+    assert [name for name, _ in module.named_buffers()] == list(module.state_dict()) == ["first", "second"]
+
+
 @pytest.mark.parametrize("name", ["Conv3d", "BatchNorm3d", "SyncBatchNorm"])
 def test_layers_that_are_absent_can_be_asked_about_and_not_made(name: str) -> None:
     absent = getattr(nn, name)

@@ -32,9 +32,9 @@ def orthogonal(
         name: the parameter's, of two dimensions or more: matrices (..., N, K).
         orthogonal_map: "matrix_exp", the exponential of a skew matrix, the default for square ones; "cayley",
             (1 - A/2)⁻¹(1 + A/2) of a skew matrix A; "householder", a product of reflections, the default for others.
-        use_trivialization: keep the orthonormal matrix next to the parameter's value in a buffer, `base`, and learn what
-            turns it (Lezcano-Casado 2019, https://arxiv.org/abs/1909.09501). Without, the first two maps start from what
-            the value is mapped to, and nothing can be assigned to the parameter.
+        use_trivialization: keep the orthonormal matrix next to the parameter's value in a buffer, `base`, and learn
+            what turns it (Lezcano-Casado 2019, https://arxiv.org/abs/1909.09501). Without, the first two maps start
+            from what they make of the value, and nothing can be assigned to the parameter.
 
     Its state holds parametrizations.weight.original and parametrizations.weight.0.base. Raises ShapeError for vectors.
 
@@ -55,6 +55,10 @@ def orthogonal(
     trivialized = flag("orthogonal", "use_trivialization", use_trivialization)
     register_parametrization(module, name, _Orthogonal(chosen, trivialized), unsafe=True)
     return module
+
+
+class _NoInverse(ArgumentError, NotImplementedError):
+    pass
 
 
 class _Orthogonal(Module):
@@ -88,7 +92,7 @@ class _Orthogonal(Module):
             start[..., range(k), range(k)] = -1
             return Tensor(start)
         if self.orthogonal_map != "householder":
-            raise ArgumentError(
+            raise _NoInverse(
                 f"orthogonal: nothing can be assigned to a parameter by {self.orthogonal_map} with "
                 "use_trivialization=False"
             )

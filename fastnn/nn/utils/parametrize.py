@@ -43,7 +43,10 @@ class ParametrizationList(ModuleList):
         self.append(first)
         inverse = getattr(first, "right_inverse", None)
         with no_grad():
-            values = original if inverse is None else inverse(original)
+            try:
+                values = original if inverse is None else inverse(original)
+            except NotImplementedError:  # by which PyTorch's say that they have none
+                values = original
         self.several = isinstance(values, (tuple, list))
         names = [f"original{i}" for i in range(len(values))] if self.several else ["original"]
         for name, value in zip(names, values if self.several else [values], strict=True):
