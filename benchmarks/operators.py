@@ -103,10 +103,12 @@ def updates(name: str) -> tuple[Update, Update, Update]:
         return update
 
     model = Applied(call, arrays)
+    parameters = list(model.parameters())
     step, start = fnn.compile(model, lambda outputs, _: outputs.sum()), np.ones((1, 1), np.float32)
 
     def compiled() -> None:
-        model.zero_grad()  # which makes them None
+        for parameter in parameters:
+            parameter.grad = None
         step(start, start)
 
     return eager(torch), eager(fnn), compiled

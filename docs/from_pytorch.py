@@ -48,7 +48,7 @@ DIFFERENCES = {
     "torch.set_rng_state": "takes what `get_rng_state` gave",
     "torch.set_printoptions": "NumPy's options, for arrays as well",
     "torch.floor_divide": "off the tape",
-    "torch.compile": "of a model, its loss and its optimiser: one call is a whole training step",
+    "torch.compile": "of a model, as there; of a model, its loss and its optimiser: one call is a whole training step",
     "torch.cuda": "there is no device: `is_available()` is False, seeds and caches are ignored",
     "torch.device": 'the CPU alone, which equals "cpu"',
     "torch.save": "safetensors, never pickle: whole models, state dicts, and nested containers of tensors and numbers",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastnn.errors import ArgumentError, BackendError
+from fastnn.errors import ArgumentError, BackendError, DTypeError
 
-__all__ = ["CPU", "cpu_only", "device"]
+__all__ = ["CPU", "cpu_only", "device", "no_half", "no_such_device"]
 
 
 class device(str):
@@ -51,3 +51,13 @@ def cpu_only(where: str, wanted: Any) -> None:
 
 
 CPU = device("cpu")
+
+
+def no_such_device(device: object, habit: str) -> BackendError:
+    """Raises the error for a request for a GPU."""
+    return BackendError(f"fastnn runs on the CPU and has no device {str(device)!r}: leave out {habit}")
+
+
+def no_half() -> DTypeError:
+    """Raises the error for a request for 16-bit numbers."""
+    return DTypeError("fastnn computes in float32 and float64, not in float16: leave out .half()")

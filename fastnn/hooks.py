@@ -68,12 +68,13 @@ class Hookable:
 
     __slots__ = ()
     node: Node | None
-    _requires_grad: bool
+    requires_grad: bool
+    is_leaf: bool
 
     @property
     def grad_fn(self) -> Node | None:
         """The node of the tape that this tensor was computed by; None for a leaf."""
-        return self.node
+        return None if self.is_leaf else self.node
 
     def register_hook(self, hook: Any) -> Handle:
         """Call `hook(gradient)` with this tensor's gradient, a tensor, whenever backward has all of it.
@@ -88,13 +89,13 @@ class Hookable:
         >>> x.grad
         array([10., 10.], dtype=float32)
         """
-        if not self._requires_grad:
+        if not self.requires_grad:
             raise GraphError("register_hook: expected a tensor that requires a gradient, got one that does not")
         return Handle(hooks_of(self), hook)
 
     def retain_grad(self) -> None:
         """Keep the gradient of this computed tensor in its `.grad`, as that of a leaf is kept."""
-        if not self._requires_grad:
+        if not self.requires_grad:
             raise GraphError("retain_grad: expected a tensor that requires a gradient, got one that does not")
         if self.node is not None and not self.retains_grad:
             here: Any = weakref.ref(self)

@@ -143,33 +143,25 @@ class Node:
 
 
 class Write(Node):
-    """A write in place that is on the tape: `tensor`, which it was made of by `node`, goes on as its output; `before`
-    is the tensor as it was, which operators that ran earlier have seen."""
+    """What `tensor` goes on as after a write in place that is on the tape: the output of another operator, `node`.
+
+    `before` is the tensor as it was, which operators that ran earlier have seen.
+    """
 
     __slots__ = ("before",)
 
     def __init__(self, node: Node, tensor: Tensor, before: Tensor) -> None:
         assert node.ctx is not None
-        super().__init__(node.function, node.inputs, node.attributes, node.ctx)
+        inputs = tuple([before if x is tensor else x for x in node.inputs])  # x += x
+        super().__init__(node.function, inputs, node.attributes, node.ctx)
         self.module, self.before = node.module, before
-        versions.record_write(tensor._data, self.number)
+        versions.record(self)
 
 
 def _as_it_was(x: Any, user: Node) -> Any:
-    """The tensor that `user` saw, behind the writes that came later. GraphError where another one's write came between
-    the two in their common memory, so that the gradient that x passes on would miss it."""
-    while x.node is not None and x.node.number > user.number:
-        if not isinstance(x.node, Write):  # not one of fastnn's
-            return x
+    """The tensor that `user` saw, behind the writes that came later."""
+    while x.node is not None and x.node.number > user.number and isinstance(x.node, Write):
         x = x.node.before
-    if x._requires_grad:
-        made = -1 if x.node is None else x.node.number
-        if versions.recorded_between(x._data, made, user.number):
-            raise GraphError(
-                f"backward: {user.function.__name__} read a tensor of shape {x.shape} after entries of it were written "
-                "in place through another tensor, a view of the same memory, so its gradient would miss the write: "
-                "read entries after writing them, or use fnn.where, fnn.cat, x.masked_fill or x.clone()"
-            )
     return x
 
 

@@ -10,14 +10,15 @@ import numpy as np
 
 from fastnn.arrays import Size, as_array, without_subclass, zeros_of_sizes
 from fastnn.checks import flag
-from fastnn.devices import CPU, device
+from fastnn.devices import CPU, device, no_half, no_such_device
 from fastnn.dtypes import get_default_dtype, numeric
-from fastnn.errors import ArgumentError, BackendError, DTypeError, GraphError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.hooks import Hookable
 from fastnn.recording import state
 from fastnn.tape import Array, Context, Node, computing_dtype, no_grad, recording, run_backward, tracer
 from fastnn.values import Values, plain
-from fastnn.versions import wrote
+from fastnn.versions import recorded, wrote
+from fastnn.views import renew
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -64,7 +65,7 @@ class Tensor(Hookable):
     array([2., 4., 6.], dtype=float32)
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_data", "_grad", "_requires_grad", "node")
+    __slots__ = ("__dict__", "__weakref__", "_data", "_grad", "_requires_grad", "_view", "node")
 
     if TYPE_CHECKING:  # what fastnn.ops hangs on; this file need not know it
 
@@ -140,6 +141,7 @@ class Tensor(Hookable):
         self._data: Array = _as_array(data)
         self._grad: Array | None = None
         self.node: Node | None = None
+        self._view: tuple[Tensor, type[Function], dict[str, Any], Node | None] | None = None  # see fastnn/views.py
         self._requires_grad = False
         if requires_grad:
             self.requires_grad_()
@@ -206,6 +208,8 @@ class Tensor(Hookable):
 
     @property
     def requires_grad(self) -> bool:
+        if recorded:
+            renew(self)
         return self._requires_grad
 
     @requires_grad.setter
@@ -215,6 +219,8 @@ class Tensor(Hookable):
     @property
     def is_leaf(self) -> bool:
         """True unless an operator on the tape computed it."""
+        if recorded:
+            renew(self)
         return self.node is None
 
     def dim(self) -> int:
@@ -265,7 +271,8 @@ class Tensor(Hookable):
 
     def detach(self) -> Tensor:
         """The same data, off the tape."""
-        return Tensor(self._data)
+        cut = Tensor(self._data)
+        return cut if state.tracer is None else state.tracer.detached(cut, self)
 
     def clone(self) -> Tensor:
         """A copy of the data that gradients pass through."""
@@ -276,7 +283,7 @@ class Tensor(Hookable):
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Ask for (or renounce) a gradient; a leaf only."""
         requires_grad = flag("requires_grad_", "requires_grad", requires_grad)
-        if self.node is not None and not requires_grad:
+        if not requires_grad and not self.is_leaf:
             raise GraphError("requires_grad can only be switched off on leaves: use .detach()")
         if requires_grad and self._data.dtype.kind != "f":
             raise DTypeError(f"requires_grad: expected float32 or float64, got {self.dtype}")
@@ -332,13 +339,13 @@ class Tensor(Hookable):
     # ---- copies ----------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> tuple[Array, Array | None, bool]:
-        if self.node is not None:
+        if not self.is_leaf:
             raise GraphError("copying or pickling a tensor that is on the tape: copy its .detach() instead")
         return self._data, self._grad, self._requires_grad
 
     def __setstate__(self, state: tuple[Array, Array | None, bool]) -> None:
         self._data, self._grad, self._requires_grad = state
-        self.node = None
+        self.node = self._view = None
 
     # ---- backward --------------------------------------------------------------------------------------------------
 
@@ -358,7 +365,7 @@ class Tensor(Hookable):
 
             backward(self, gradient, retain_graph, create_graph, inputs=inputs)
             return
-        if not self._requires_grad:
+        if not self.requires_grad:
             raise GraphError("backward: nothing here requires a gradient (no parameters, or under no_grad)")
         if gradient is None:
             if self._data.size != 1:
@@ -383,21 +390,11 @@ class Tensor(Hookable):
 
 def check_off_tape(reader: str, x: Tensor) -> None:
     """GraphError where `reader` would cut `x`, which needs a gradient, off the tape."""
-    if x._requires_grad and (recording() or tracer() is not None):
+    if x.requires_grad and (recording() or tracer() is not None):
         raise GraphError(
             f"{reader} would cut a tensor that needs a gradient off the tape: use fastnn's operators (+, tensor.exp(), "
             "tensor.mean(), fnn.cat, fnn.stack, fnn.where, ...), or .detach() where no gradient is wanted"
         )
-
-
-def no_such_device(device: object, habit: str) -> BackendError:
-    """Raises the error for a request for a GPU."""
-    return BackendError(f"fastnn runs on the CPU and has no device {str(device)!r}: leave out {habit}")
-
-
-def no_half() -> DTypeError:
-    """Raises the error for a request for 16-bit numbers."""
-    return DTypeError("fastnn computes in float32 and float64, not in float16: leave out .half()")
 
 
 def target_dtype(*targets: Any) -> np.dtype[Any] | None:
@@ -462,13 +459,17 @@ class Function:
             inputs = tuple(map(plain, inputs))
         if (plan := state.tracer) is not None:
             return plan.record(cls, inputs, attributes)
+        if recorded:
+            for x in inputs:
+                if isinstance(x, Tensor):
+                    renew(x)
         on_tape = state.recording and cls.differentiable
         arrays = [x._data if isinstance(x, Tensor) else without_subclass(x) for x in inputs]
         needs = tuple([on_tape and isinstance(x, Tensor) and x._requires_grad for x in inputs])
         ctx = Context(computing_dtype(arrays), needs, attributes)
         output = Tensor.__new__(Tensor)
         output._data = np.asarray(cls.forward(ctx, *arrays, **attributes))
-        output._grad = None
+        output._grad = output._view = None
         output._requires_grad = needed = True in needs
         output.node = Node(cls, inputs, attributes, ctx) if needed else None
         return output

@@ -111,6 +111,8 @@ def take(tree: Any, indices: Any) -> Any:
 
 def count_of(tree: Any) -> int:
     """Returns the number of samples."""
+    if type(tree) is np.ndarray and tree.ndim:
+        return len(tree)
     leaves, _ = flatten(tree)
     if not leaves or not np.ndim(leaves[0]):
         raise ShapeError("expected arrays (N, ...) of samples, got " + ("a number" if leaves else "none"))

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["Writer", "clock", "owner", "record_write", "recorded_between", "written_since", "wrote"]
+__all__ = ["Writer", "clock", "owner", "record", "recorded", "written_since", "wrote"]
 
 clock = itertools.count()
 latest = -1  # the number of the last write of all: a node that is younger has nothing to ask
@@ -87,20 +87,13 @@ def written_since(array: Any, number: int) -> bool:
     return any(writer.number > number and key in writer.owners for writer in alive)
 
 
-recorded: dict[int, list[int]] = {}  # by the id of the owner, while it lives: its writes that are on the tape
+recorded: dict[int, weakref.KeyedRef[int, Any]] = {}  # what stands for a tensor that has changed on the tape
 
 
-def record_write(array: Any, number: int) -> None:
-    """Note that the node with this number on the tape wrote to `array`."""
-    memory = owner(array)
-    key = id(memory)
-    if key not in recorded:
-        recorded[key] = []
-        with contextlib.suppress(TypeError):  # as in wrote()
-            weakref.finalize(memory, recorded.pop, key, None)
-    recorded[key].append(number)
+def record(change: Any) -> None:
+    """Note that a tensor has changed on the tape, as long as `change` lives: operators ask which one they have seen."""
+    recorded[id(change)] = weakref.KeyedRef(change, _drop, id(change))
 
 
-def recorded_between(array: Any, first: int, last: int) -> bool:
-    """Whether a node that is younger than `first` and older than `last` wrote to the memory of `array`."""
-    return any(first < number < last for number in recorded.get(id(owner(array)), ()))
+def _drop(ref: weakref.KeyedRef[int, Any]) -> None:
+    recorded.pop(ref.key, None)

@@ -144,7 +144,7 @@ cdef class OperatorStage(Stage):
         return 0
 
 
-def operate(str kind, tuple arrays, tuple n=(), tuple p=(), *, tuple shape=None, int written=1):
+def operate(str kind, tuple arrays, tuple n=(), tuple p=(), *, tuple shape=None, int kept=0, int written=1):
     """Run an operator's kernel on its arrays, of which it writes the first ones: False where it refuses them."""
-    cdef OperatorStage stage = OperatorStage(kind, arrays, n, p, shape=shape, kept=0, input=None, target=None)
+    cdef OperatorStage stage = OperatorStage(kind, arrays, n, p, shape=shape, kept=kept, input=None, target=None)
     return stage.once(written) == PROGRAM_DONE

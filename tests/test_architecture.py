@@ -33,7 +33,7 @@ FLOORS = (
     ("_kernels", "absent", "cuda", "data", "init", "schedules", "weights"),
     ("accelerator", "backends", "hub", "multiprocessing"),
     ("config", "hooks", "optim", "recording"),
-    ("tape", "tensors", "values"),
+    ("tape", "tensors", "values", "views"),
     ("ops",),
     ("autograd",),
     ("compiler", "distributions", "linalg", "nn", "settings", "special"),
@@ -46,7 +46,7 @@ FLOORS = (
     ("__init__", "__main__"),
 )
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
-ONE_THING = {"tape": "tensors", "values": "tensors"}  # the tape, what it records, and the arrays of it
+ONE_THING = {"tape": "tensors", "values": "tensors", "views": "tensors"}  # the tape, what it records, and its arrays
 
 RUNTIME = {"fastnn", "numpy"}
 MADE_OF = {"backends/jit": {"numba"}, "sklearn": {"scipy", "sklearn"}}  # imported where they are asked for alone

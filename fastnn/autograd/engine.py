@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -23,7 +23,7 @@ from fastnn.tape import Node, in_reverse, node_gradients
 from fastnn.tensors import Array, Tensor
 from fastnn.versions import wrote
 
-__all__ = ["backward", "flow", "grad", "watched_backward"]
+__all__ = ["as_hooks_leave", "backward", "flow", "grad", "watched_backward"]
 
 
 def flow(
@@ -57,7 +57,7 @@ def flow(
         if grad is None:  # no path to here carries a gradient
             continue
         if node.number in hooks:
-            grad = found[node.number] = _hooked(node.number, grad)
+            grad = found[node.number] = as_hooks_leave(grad, hooks[node.number].values())
         if targets is None or node.number not in targets:
             del found[node.number]
         if node.number in leading:
@@ -66,7 +66,7 @@ def flow(
             if not keep:
                 node.free()
     for key in [key for key in found if key < 0 and key in hooks]:
-        found[key] = _hooked(key, found[key])
+        found[key] = as_hooks_leave(found[key], hooks[key].values())
     return found
 
 
@@ -132,10 +132,10 @@ def _array(value: Any) -> Array:
     return value._data if isinstance(value, Tensor) else value
 
 
-def _hooked(key: int, grad: Any) -> Any:
+def as_hooks_leave(grad: Any, functions: Iterable[Callable[[Any], Any]]) -> Any:
     """The gradient as the hooks leave it; they see a tensor, and give one, an array, or None for no change."""
     on_tape = isinstance(grad, Tensor)
-    for hook in list(hooks.get(key, {}).values()):
+    for hook in list(functions):
         given = tensor_of(grad)
         with nullcontext() if on_tape else no_grad():
             result = hook(given)
@@ -167,6 +167,7 @@ def watched_backward(last: Node, start: Array, retain_graph: bool) -> None:
         drop_hooks(key)
     output = Tensor.__new__(Tensor)
     output._data, output._grad, output._requires_grad, output.node = start, None, True, last
+    output._view = None
     _backward([(output, start)], None, graph=False, keep=retain_graph)
 
 

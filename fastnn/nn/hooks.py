@@ -40,7 +40,8 @@ class ModuleHandle:
 
 
 class Hooked:
-    """The part of a Module that calls hooks. Those around forward are compiled with it; those for gradients are not."""
+    """The part of a Module that calls hooks. Those around forward are compiled with it; a compiled step calls those for
+    gradients between its kernels."""
 
     _hooks: tuple[_Hook, ...] = ()  # replaced, never changed: whoever relies on a model's structure sees it
 
@@ -131,7 +132,8 @@ class _Gradients:
         self.module = module
         self.grad_input: list[Tensor | None] = []
         self.grad_output: list[Tensor | None] = []
-        self.missing = 0  # gradients of inputs that have not come yet
+        self.wanted = 0  # gradients of inputs
+        self.came = 0  # in this backward
 
     def inputs(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         self.grad_input = [None] * len(args)
@@ -140,7 +142,7 @@ class _Gradients:
             if isinstance(x, Tensor) and x.requires_grad:
                 x = Reshape.apply(x, shape=x.shape)
                 x.register_hook(lambda grad, i=i: self.came_to_input(i, grad))
-                self.missing += 1
+                self.wanted += 1
             passed.append(x)
         return tuple(passed)
 
@@ -160,16 +162,17 @@ class _Gradients:
             if result is not None:
                 grad = result[i] if isinstance(result, tuple) else result
                 self.grad_output[i] = grad
-        if not self.missing:
+        if not self.wanted:
             self.call(None)
         return grad
 
     def came_to_input(self, i: int, grad: Tensor) -> Tensor | None:
         self.grad_input[i] = grad
-        self.missing -= 1
-        return self.call(i) if not self.missing else grad
+        self.came += 1
+        return self.call(i) if self.came == self.wanted else grad
 
     def call(self, last: int | None) -> Tensor | None:
+        self.came = 0  # the next backward, of a graph that is kept or of a compiled step, begins
         for hook in self.module._of("gradients"):
             result = hook.function(self.module, tuple(self.grad_input), tuple(self.grad_output))
             if result is None:

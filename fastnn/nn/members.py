@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from fastnn.checks import flag, text
 from fastnn.dtypes import dtype_of, get_default_dtype
 from fastnn.errors import ArgumentError, StateError
 from fastnn.habits import check_options
+from fastnn.hooks import Handle
 from fastnn.tensors import Array, Tensor
 from fastnn.values import Values
 
@@ -23,6 +25,8 @@ __all__ = ["MOST_LAYERS", "Members", "Parameter", "UninitializedParameter", "new
 
 
 MOST_LAYERS = 10_000  # that one module makes: more is a mistake, and would take for ever
+
+changes = itertools.count(1)
 
 
 class Parameter(Tensor):
@@ -45,6 +49,11 @@ class Parameter(Tensor):
             with np.errstate(invalid="ignore"):  # in memory that is yet to be initialised
                 self._data = self._data.astype(get_default_dtype(), copy=False)
         self.requires_grad_(requires_grad)
+
+    def register_hook(self, hook: Any) -> Handle:
+        handle = super().register_hook(hook)
+        Members.changes = next(changes)  # a compiled step has to call it from now on
+        return handle
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         data, twin = self._data, type(self).__new__(type(self))
@@ -102,6 +111,7 @@ class UninitializedParameter(Parameter):
 class Members:
     """The part of a Module that finds things by name. Attributes are kept where Python keeps them."""
 
+    changes: ClassVar[int] = 0  # of attributes of any module: whoever relies on a model's structure watches this number
     _buffers: tuple[str, ...] = ()
     _transient: tuple[str, ...] = ()  # buffers that are not part of state_dict
 
@@ -155,14 +165,16 @@ class Members:
     ) -> Iterator[tuple[str, Module]]:
         """This module (named `prefix`) and all below it that are not in `memo`, each once, parents first."""
         check_options("named_modules", remove_duplicate=remove_duplicate)
-        memo, module = set() if memo is None else memo, cast("Module", self)
+        memo = set() if memo is None else memo
         if not isinstance(memo, set):
             raise ArgumentError(f"named_modules: expected memo to be a set, got {type(memo).__name__}")
-        if module not in memo:
-            memo.add(module)
-            yield text("named_modules", "prefix", prefix), module
-            for name, child in self.named_children():
-                yield from child.named_modules(memo, _joined(prefix, name))
+        coming = [(text("named_modules", "prefix", prefix), cast("Module", self))]  # the next one last
+        while coming:
+            path, module = coming.pop()
+            if module not in memo:
+                memo.add(module)
+                yield path, module
+                coming += [(_joined(path, name), child) for name, child in module.named_children()][::-1]
 
     def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
         """This module and all below it, each once, parents first."""

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from fastnn import versions
 from fastnn.arrays import aligned_copy, as_array, shared_copy
 from fastnn.checks import called, flag, text
+from fastnn.devices import no_half, no_such_device
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
 from fastnn.nn.arguments import as_tensors
 from fastnn.nn.hooks import Hooked
-from fastnn.nn.members import Members, Parameter, UninitializedParameter
+from fastnn.nn.members import Members, Parameter, UninitializedParameter, changes
 from fastnn.nn.modes import mode_of, set_mode
 from fastnn.recording import state
 from fastnn.tables import html_table
-from fastnn.tensors import Array, Tensor, no_half, no_such_device, target_dtype
+from fastnn.tensors import Array, Tensor, target_dtype
 from fastnn.values import Values
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 M = TypeVar("M", bound="Module")
-_changes = itertools.count(1)
 
 
 class LoadedKeys(NamedTuple):
@@ -73,7 +72,6 @@ class Module(Members, Hooked):
         their thread alone, and what is set in a callback of theirs is forgotten when they end.
         """,
         )
-    changes: ClassVar[int] = 0  # of attributes of any module: whoever relies on a model's structure watches this number
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; a subclass writes it, users call `model(x)`."""
@@ -113,9 +111,11 @@ class Module(Members, Hooked):
                 f"{type(self).__name__}.{name} is a parameter: expected nn.Parameter or None, got "
                 f"{type(value).__name__}; to change its values write {name}.data[...] = ..."
             )
+        if hasattr(type(value), "_orig_mod"):  # a compiled model, whose parameters would be no part of this one's
+            value = value._orig_mod
         object.__setattr__(self, name, value)
         if name != "training":
-            Module.changes = next(_changes)  # now, not before: another thread may look at any time
+            Members.changes = next(changes)  # now, not before: another thread may look at any time
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """What copies and pickles are made of; their mode is the one that the calling thread sees."""
@@ -129,7 +129,7 @@ class Module(Members, Hooked):
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
-        Module.changes = next(_changes)
+        Members.changes = next(changes)
 
     # ---- what it says of new data ----------------------------------------------------------------------------------
 
@@ -346,7 +346,7 @@ class Module(Members, Hooked):
             if isinstance(held, UninitializedParameter):
                 held.materialize(array.shape)
             held._data = array
-            Module.changes = next(_changes)
+            Members.changes = next(changes)
         else:
             setattr(owner, attribute, array)
 

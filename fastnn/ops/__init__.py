@@ -8,7 +8,7 @@ which are methods of tensors; a family is imported when one of its names is used
 from typing import TYPE_CHECKING, Any
 
 from fastnn.habits import no_such_method
-from fastnn.ops import arithmetic, logic, names, places, shaping, ufuncs
+from fastnn.ops import arithmetic, in_place, logic, names, places, shaping, ufuncs
 from fastnn.ops.dense import matmul
 from fastnn.tensors import Tensor
 
@@ -79,6 +79,7 @@ def _no_such_method(x: Tensor, name: str) -> Any:
 # What Python and NumPy call by themselves, and properties.
 _SPECIAL: dict[str, Any] = {
     **arithmetic.SPECIAL,
+    **in_place.SPECIAL,
     **logic.SPECIAL,
     **places.SPECIAL,
     **shaping.SPECIAL,

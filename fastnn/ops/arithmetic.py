@@ -10,11 +10,9 @@ import numpy as np
 from fastnn.arrays import as_array
 from fastnn.checks import number
 from fastnn.dtypes import get_default_dtype
-from fastnn.errors import ArgumentError, DTypeError, FastnnError, GraphError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, FastnnError, ShapeError
 from fastnn.ops.common import floating, sum_to, tensor_of
-from fastnn.tape import recording, tracer
 from fastnn.tensors import Array, Context, Function, Tensor
-from fastnn.versions import wrote
 
 
 class Add(Function):
@@ -187,7 +185,7 @@ class Clamp(Function):
 # ---- the operators as Tensor's methods -------------------------------------------------------------------------------
 
 
-def _operand(value: Any, other: Tensor) -> Any:
+def operand(value: Any, other: Tensor) -> Any:
     """A number or array that meets the tensor `other` takes its type: 2.0 never makes float64 of float32."""
     if isinstance(value, Tensor):
         return value
@@ -203,7 +201,7 @@ def common_type(values: Iterable[Any]) -> list[Tensor]:
     """All as tensors of one type: numbers and arrays take that of the first tensor among them."""
     values = list(values)
     first = next((value for value in values if isinstance(value, Tensor)), None)
-    tensors = [tensor_of(value if first is None else _operand(value, first)) for value in values]
+    tensors = [tensor_of(value if first is None else operand(value, first)) for value in values]
     dtypes = {tensor.dtype for tensor in tensors}
     if len(dtypes) == 1:
         return tensors
@@ -227,9 +225,9 @@ def binary(function: type[Function], a: Any, b: Any) -> Tensor:
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         a = tensor_of(a)
     if isinstance(a, Tensor):
-        b = _operand(b, a)
+        b = operand(b, a)
     else:
-        a = _operand(a, b)
+        a = operand(a, b)
     if a.dtype != b.dtype:
         dtype = _common(a, b)
         a, b = a.astype(dtype), b.astype(dtype)
@@ -330,29 +328,6 @@ def clamp_numbers(input: Tensor, min: float | None, max: float | None) -> Tensor
     return Clamp.apply(input, min=low, max=high)
 
 
-def _in_place(ufunc: np.ufunc, operator: Any, sign: str) -> Any:
-    """`x += y`. Off the tape x itself changes; on it x then names a new tensor, because the gradient needs the old."""
-
-    def update(a: Tensor, b: Any) -> Tensor:
-        if recording() and a.requires_grad and a.is_leaf:
-            raise GraphError(f"{sign}=: a tensor that requires a gradient is changed in place under fnn.no_grad() only")
-        if tracer() or a.node is not None or (recording() and isinstance(b, Tensor) and b.requires_grad):
-            return operator(a, b)
-        other = _operand(b, a)
-        if not a._data.flags.writeable:
-            raise ArgumentError(f"{sign}=: expected a tensor that can be written to, got read-only data")
-        try:
-            ufunc(a.data, other.numpy() if isinstance(other, Tensor) else other, out=a.data, casting="same_kind")
-        except ValueError:
-            raise ShapeError(f"{sign}=: expected a shape that broadcasts to {a.shape}, got {other.shape}") from None
-        except TypeError:
-            raise DTypeError(f"{sign}=: the result does not fit into a tensor of {a.dtype}") from None
-        wrote(a.data)
-        return a
-
-    return update
-
-
 class Compare(Function):
     """ufunc(a, b), booleans. Attribute: ufunc."""
 
@@ -375,10 +350,6 @@ SPECIAL: dict[str, Any] = {
     "__rtruediv__": lambda a, b: true_divide(b, a),
     "__pow__": pow,
     "__rpow__": lambda a, b: pow(b, a),
-    "__iadd__": _in_place(np.add, add, "+"),
-    "__isub__": _in_place(np.subtract, sub, "-"),
-    "__imul__": _in_place(np.multiply, mul, "*"),
-    "__itruediv__": _in_place(np.true_divide, true_divide, "/"),
     "__neg__": neg,
     "__abs__": abs,
 }

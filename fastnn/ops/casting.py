@@ -10,9 +10,9 @@ from fastnn.arrays import is_shared as in_shared_memory
 from fastnn.arrays import shared_copy
 from fastnn.dtypes import OF_TENSORS, dtype_of
 from fastnn.ops.common import axis, tensor_of
-from fastnn.ops.moving import of_its_own
+from fastnn.ops.moving import apart
 from fastnn.ops.names import of
-from fastnn.ops.shaping import reshape
+from fastnn.ops.shaping import Reshape, reshape
 from fastnn.tape import tracer
 from fastnn.tensors import Tensor
 
@@ -127,7 +127,7 @@ def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
     """
     if tracer() is not None or input._data.flags.c_contiguous:  # what a plan reads it copies as it needs it
         return input
-    return reshape(of_its_own(reshape(input, -1), input), input.shape)
+    return apart(Reshape.apply(input, shape=input.shape), "C")
 
 
 def is_contiguous(input: Tensor, memory_format: Any = None) -> Any:

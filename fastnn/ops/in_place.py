@@ -15,11 +15,12 @@ import numpy as np
 
 from fastnn.checks import flag
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from fastnn.ops.arithmetic import add, mul, operand, sub, true_divide
 from fastnn.ops.places import Put
-from fastnn.ops.shaping import Expand, Index, Permute, Reshape
 from fastnn.tape import Write, no_grad, recording, tracer
 from fastnn.tensors import Tensor
 from fastnn.versions import wrote
+from fastnn.views import as_it_is, made_apart, renew, source_of
 
 __all__ = ["overwriting", "recorded", "taken_over", "writable", "write", "written"]
 
@@ -50,13 +51,22 @@ def recorded(x: Tensor, *others: Any) -> bool:
     """Whether a write to x is an operator: in a plan, and on the tape where x or what is written needs a gradient."""
     if tracer() is not None:
         return True
-    return recording() and any(isinstance(each, Tensor) and each.requires_grad for each in (x, *others))
+    if not recording():
+        return False
+    if any(isinstance(each, Tensor) and each.requires_grad for each in (x, *others)):
+        return True
+    while x._view is not None:  # made under no_grad
+        x = x._view[0]
+        if x.requires_grad:
+            return True
+    return False
 
 
 def taken_over(name: str, x: Tensor, make: Callable[[Tensor], Tensor]) -> None:
     """Let x go on as what `make` makes of it as it was; of its shape and type. The numbers are written into its memory.
 
-    GraphError for a leaf that requires a gradient, or a view of one, and for a view of what is not on the tape.
+    What x is a view of goes on as that with the result in it, and so does every view of it when it is used next.
+    GraphError for a leaf that requires a gradient, or a view of one.
     """
 
     def fitting(old: Tensor) -> Tensor:
@@ -74,12 +84,11 @@ def taken_over(name: str, x: Tensor, make: Callable[[Tensor], Tensor]) -> None:
     if (recorder := tracer()) is not None:
         recorder.take_over(x, fitting)
         return
-    _check_owner(name, x)
+    renew(x)
+    _check_leaf(name, x)
     writable(name, x)
     alone = _has_alone(x)
-    old = Tensor.__new__(Tensor)
-    old._data = x._data if alone else x._data.copy()
-    old._grad, old._requires_grad, old.node = None, x.requires_grad, x.node
+    old = as_it_is(x, x._data if alone else x._data.copy())
     result = fitting(old)
     if alone:
         kept = sys.getrefcount(result._data) > 2  # by its operator, for backward: a later write must not reach that
@@ -87,9 +96,36 @@ def taken_over(name: str, x: Tensor, make: Callable[[Tensor], Tensor]) -> None:
     else:
         np.copyto(x._data, result._data)
     wrote(x._data)
-    if result.node is not None:
-        x.node = Write(result.node, x, old)
-        x._requires_grad = True
+    if result.node is None:
+        return
+    while (view := source_of(x)) is not None:
+        x, function, attributes, _ = view
+        old = as_it_is(x, x._data)
+        result = function.put_back(old, result, **attributes)
+    assert result.node is not None
+    x.node, x._requires_grad = Write(result.node, x, old), True
+
+
+def _updated(ufunc: np.ufunc, operator: Any, sign: str) -> Any:
+    """The method ``x += y``: off the tape NumPy writes into x's data."""
+    name = f"{sign}="
+
+    def update(a: Tensor, b: Any) -> Tensor:
+        if recorded(a, b):
+            taken_over(name, a, lambda old: operator(old, b))
+            return a
+        writable(name, a)
+        other = operand(b, a)
+        try:
+            ufunc(a._data, other._data if isinstance(other, Tensor) else other, out=a._data, casting="same_kind")
+        except ValueError:
+            raise ShapeError(f"{name}: expected a shape that broadcasts to {a.shape}, got {other.shape}") from None
+        except TypeError:
+            raise DTypeError(f"{name}: the result does not fit into a tensor of {a.dtype}") from None
+        wrote(a._data)
+        return a
+
+    return update
 
 
 def _has_alone(x: Tensor) -> bool:
@@ -115,16 +151,18 @@ def overwriting(name: str, x: Any, inplace: Any, function: Callable[[Any], Tenso
     return x
 
 
-def _check_owner(name: str, x: Tensor) -> None:
-    """GraphError where the memory belongs to a tensor whose gradient would miss the write."""
+def _check_leaf(name: str, x: Tensor) -> None:
+    """GraphError for a leaf that requires a gradient, or a view of one: it has no operator to go back to."""
     source = x
-    while source.node is not None and source.node.function in (Expand, Index, Permute, Reshape):
-        source = source.node.inputs[0]
-    if source.node is None and (source.requires_grad or source._data.base is not None or source is not x):
-        what = "a tensor that requires a gradient" if source.requires_grad else "a view of a tensor off the tape"
+    while (view := source_of(source)) is not None:
+        if source.node is None and view[3] is not None:
+            raise made_apart(source)
+        source = view[0]
+    if source.node is None and source._requires_grad:
+        what = "a tensor that requires a gradient" if source is x else "a view of a tensor that requires a gradient"
         raise GraphError(
-            f"{name}: {what} is changed in place under fnn.no_grad() only: on the tape write to x.clone(), or use "
-            "fnn.where, fnn.cat or x.masked_fill, which make a new tensor"
+            f"{name}: {what} is changed in place under fnn.no_grad() only: on the tape write to "
+            "x.clone(), or use fnn.where, fnn.cat or x.masked_fill, which make a new tensor"
         )
 
 
@@ -142,3 +180,11 @@ def write(name: str, x: Tensor, result: Any) -> None:
         raise DTypeError(f"{name}: the result does not fit into a tensor of {x.dtype}")
     np.copyto(x._data, result, casting="same_kind")
     wrote(x._data)
+
+
+SPECIAL: dict[str, Any] = {
+    "__iadd__": _updated(np.add, add, "+"),
+    "__isub__": _updated(np.subtract, sub, "-"),
+    "__imul__": _updated(np.multiply, mul, "*"),
+    "__itruediv__": _updated(np.true_divide, true_divide, "/"),
+}

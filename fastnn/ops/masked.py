@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn.errors import GraphError, ShapeError
 from fastnn.ops.arithmetic import abs as absolute
+from fastnn.ops.arithmetic import operand
 from fastnn.ops.common import tensor_of
 from fastnn.ops.elementwise import square
 from fastnn.ops.joining import where
@@ -118,7 +119,7 @@ def written(x: Tensor, mask: Tensor, value: Any) -> Tensor:
     if isinstance(value, Masked):
         values = picked._with(value)
     else:
-        values = tensor_of(value)
+        values = tensor_of(operand(value, x))
         if values.ndim > x.ndim - mask.ndim:  # one for each entry that is picked
             refuse()
-    return where(picked._spread(), tensor_of(values).astype(x.dtype), x)
+    return where(picked._spread(), values.astype(x.dtype), x)

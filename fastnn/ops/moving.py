@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,10 +15,10 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import axes, axis, tensor_of
 from fastnn.ops.joining import cat, stack, where
 from fastnn.ops.keys import SLOT
-from fastnn.ops.places import Pick, Put, index, index_select
-from fastnn.ops.shaping import expand, permute, reshape
+from fastnn.ops.places import Pick, Put, Spread, index, index_select
+from fastnn.ops.shaping import View, expand, permute, reshape
 from fastnn.tape import tracer
-from fastnn.tensors import Tensor
+from fastnn.tensors import Array, Context, Tensor
 
 __all__ = [
     "broadcast_tensors", "broadcast_to", "cartesian_prod", "chunk", "diag", "diag_embed", "diagonal", "expand_as",
@@ -27,6 +27,8 @@ __all__ = [
     "triu_indices", "unbind", "unflatten",
 ]  # fmt: skip
 
+_MATRIX = (..., SLOT, SLOT)  # entries of matrices in the last two dimensions
+
 
 def _sizes(op: str, given: tuple[Any, ...]) -> tuple[int, ...]:
     """Integers, given one by one or as one tuple or list."""
@@ -34,6 +36,16 @@ def _sizes(op: str, given: tuple[Any, ...]) -> tuple[int, ...]:
     if not isinstance(values, (tuple, list)) or not all(map(is_whole, values)):
         raise ArgumentError(f"{op}: expected integers, got {', '.join(map(repr, given))}")
     return tuple(map(operator.index, values))
+
+
+def apart(x: Tensor, order: Literal["K", "C"] = "K") -> Tensor:
+    """A result that was made as a view, with numbers of its own, in the same order or row by row ("C"): no write is in
+    both."""
+    if x._view is not None:
+        if tracer() is None:
+            x._data = x._data.copy(order)
+        x._view = None
+    return x
 
 
 def _sliced(x: Tensor, dim: int, part: Any) -> Tensor:
@@ -145,12 +157,6 @@ def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
     return tuple(expand(x, shape) for x in given)
 
 
-def of_its_own(result: Tensor, source: Any) -> Tensor:
-    """The result, copied where it still lies in the memory of what it repeats; a plan knows that by itself."""
-    shared = isinstance(source, (Tensor, np.ndarray)) and tracer() is None
-    return result.clone() if shared and np.may_share_memory(result._data, tensor_of(source)._data) else result
-
-
 def repeat(input: Any, *sizes: Any, repeats: Any = ()) -> Tensor:
     """A copy in which each dimension comes so many times, new ones before it.
 
@@ -165,7 +171,7 @@ def repeat(input: Any, *sizes: Any, repeats: Any = ()) -> Tensor:
     shape = (1,) * (len(times) - x.ndim) + x.shape
     x = reshape(x, *[size for each in shape for size in (1, each)]) if shape else x
     x = expand(x, *[size for pair in zip(times, shape, strict=True) for size in pair]) if shape else x
-    return of_its_own(reshape(x, tuple(n * size for n, size in zip(times, shape, strict=True))), input)
+    return apart(reshape(x, tuple(n * size for n, size in zip(times, shape, strict=True))))
 
 
 def tile(input: Any, *dims: Any) -> Tensor:
@@ -188,7 +194,7 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, outpu
         times = whole("repeat_interleave", "repeats", repeats, 0)
         before, size, after = x.shape[:dim], x.shape[dim], x.shape[dim + 1 :]
         wide = expand(reshape(x, *before, size, 1, *after), *before, size, times, *after)
-        return of_its_own(reshape(wide, *before, size * times, *after), input)
+        return apart(reshape(wide, *before, size * times, *after))
     counts = tensor_of(repeats).detach().numpy()
     if counts.ndim != 1 or len(counts) not in (1, x.shape[dim]):
         raise ShapeError(f"repeat_interleave: expected {x.shape[dim]} numbers of repeats, got shape {counts.shape}")
@@ -201,12 +207,12 @@ def repeat_interleave(input: Any, repeats: Any, dim: int | None = None, *, outpu
 
 
 def flip(input: Any, dims: Any = (), *more: int) -> Tensor:
-    """The order of the entries along these dimensions reversed; a view."""
+    """The order of the entries along these dimensions reversed; a copy."""
     x = tensor_of(input)
     turned = [axis("flip", d, max(x.ndim, 1)) for d in _sizes("flip", (dims, *more))]
     if len(set(turned)) < len(turned):
         raise ShapeError(f"flip: expected every dimension once, got {turned}")
-    return index(x, tuple(slice(None, None, -1 if d in turned else None) for d in range(x.ndim)))
+    return apart(index(x, tuple(slice(None, None, -1 if d in turned else None) for d in range(x.ndim))))
 
 
 def fliplr(input: Any) -> Tensor:
@@ -234,7 +240,7 @@ def rot90(input: Any, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
     if turns == 2:
         return flip(x, a, b)
     if turns == 0:
-        return x
+        return x.clone()
     return flip(x, b).transpose(a, b) if turns == 1 else flip(x.transpose(a, b), b)
 
 
@@ -330,14 +336,51 @@ def _on_diagonal(rows: int, columns: int, offset: int) -> tuple[Any, Any]:
 
 
 def diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The diagonals of the matrices that two dimensions span, in a new last dimension; a copy."""
+    """The diagonals of the matrices that two dimensions span, in a new last dimension; a view."""
     x = tensor_of(input)
     a, b = axis("diagonal", dim1, x.ndim), axis("diagonal", dim2, x.ndim)
     if a == b:
         raise ShapeError(f"diagonal: expected two dimensions, got {dim1} twice")
     x = movedim(x, (a, b), (-2, -1))
     offset = whole("diagonal", "offset", offset, -(2**62), 2**62)
-    return Pick.apply(x, *_on_diagonal(x.shape[-2], x.shape[-1], offset), key=(..., SLOT, SLOT))
+    return Diagonal.apply(x, offset=offset)
+
+
+class Diagonal(View):
+    """The diagonals of the matrices in the last two dimensions, which are Picked in a plan. Saves the shape.
+
+    Attribute: offset.
+    """
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, offset: int) -> Array:
+        ctx.save_for_backward(x.shape)
+        y = x.diagonal(offset, -2, -1)
+        y.flags.writeable = x.flags.writeable
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Any) -> Any:
+        (shape,) = ctx.saved_tensors
+        places = _on_diagonal(*shape[-2:], ctx.attributes["offset"])
+        if isinstance(grad, Tensor):
+            return Spread.apply(grad, *places, key=_MATRIX, shape=shape)
+        grad_x = np.zeros(shape, grad.dtype)
+        grad_x[(..., *places)] = grad
+        return grad_x
+
+    @staticmethod
+    def put_back(x: Tensor, part: Tensor, *, offset: int) -> Tensor:
+        return Put.apply(x, part, *_on_diagonal(*x.shape[-2:], offset), key=_MATRIX)
+
+    @classmethod
+    def apply(cls, *inputs: Any, **attributes: Any) -> Tensor:
+        (x,) = inputs
+        if (recorder := tracer()) is None:
+            return super().apply(x, **attributes)
+        y = Pick.apply(x, *_on_diagonal(*x.shape[-2:], attributes["offset"]), key=_MATRIX)
+        recorder.seen_in(y, x, cls, attributes)
+        return y
 
 
 def diag_embed(input: Any, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 from fastnn.arrays import as_array
 from fastnn.checks import choice, entries, flag, is_number
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, GraphError, ShapeError
-from fastnn.ops.arithmetic import scaled
+from fastnn.ops.arithmetic import operand, scaled
 from fastnn.ops.common import axis, sum_to, tensor_of
 from fastnn.ops.joining import where
 from fastnn.ops.keys import SLOT, Key, added, filled, flat, spread
@@ -194,8 +194,10 @@ def set_index(x: Tensor, key: Any, value: Any) -> None:
     if (mask := mask_in(key)) is not None:
         taken_over("x[...] = ...", x, lambda old: written(old, mask, value))
         return
-    values = tensor_of(value)
+    values = tensor_of(operand(value, x))
     parts, places = _key(x, key)
+    if (view := values._view) is not None and view[0] is x and view[1:3] == (Index, {"index": parts}):
+        return  # x[0] += y: what Python hands back lies there already
     try:
         if recorded(x, values):
             _check_recordable(parts)
@@ -415,14 +417,14 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
     """`input` with `value` in the slices along `dim` whose places `index` holds."""
     x = tensor_of(input)
     key, found = _rows("index_fill", x, dim, index, None)
-    return _within("index_fill", Put.apply, x, tensor_of(value).astype(x.dtype), found, key=key)
+    return _within("index_fill", Put.apply, x, tensor_of(operand(value, x)).astype(x.dtype), found, key=key)
 
 
 def index_put(input: Any, indices: tuple[Any, ...], values: Any, accumulate: bool = False) -> Tensor:
     """`input` with input[indices] = values, or += with `accumulate`, which adds up what comes to one place."""
     x = tensor_of(input)
     parts, places = _key(x, tuple(entries("index_put", "indices", indices)))
-    values = tensor_of(values).astype(x.dtype)
+    values = tensor_of(operand(values, x)).astype(x.dtype)
     if not flag("index_put", "accumulate", accumulate):
         return _within("index_put", Put.apply, x, values, *places, key=parts)
     shape = _within("index_put", lambda: np.broadcast_to(np.zeros(()), x.shape)[filled(parts, places)].shape)
@@ -448,10 +450,10 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """
     x, mask = tensor_of(input), _mask("masked_fill", mask)
     value = value.reshape(()) if isinstance(value, Tensor) and value.numel() == 1 else value
-    value = value if is_number(value) or isinstance(value, bool) else tensor_of(value)
-    if isinstance(value, Tensor) and value.ndim:
+    value = tensor_of(operand(value, x))
+    if value.ndim:
         raise ShapeError(f"masked_fill: expected one value, got shape {value.shape}: fnn.where takes tensors")
-    return where(mask, tensor_of(value).astype(x.dtype), x)
+    return where(mask, value.astype(x.dtype), x)
 
 
 def masked_select(input: Any, mask: Any) -> Tensor:

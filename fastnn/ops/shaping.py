@@ -14,7 +14,11 @@ from fastnn.checks import is_whole
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.ops.arithmetic import Sqrt
 from fastnn.ops.common import Dim, axes, axis, sum_to, tensor_of
+from fastnn.recording import recording, state
+from fastnn.tape import Node
 from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.versions import owner, recorded
+from fastnn.views import renew
 
 
 class Sum(Function):
@@ -79,7 +83,35 @@ class Place(Function):
         return pick(x, axis=dim, keepdims=keepdim)
 
 
-class Reshape(Function):
+class View(Function):
+    """An operator of one tensor, whose output lies in the memory of that: what is written to one is in the other."""
+
+    @staticmethod
+    def put_back(x: Tensor, part: Tensor, **attributes: Any) -> Tensor:
+        """x with `part` where its view with these attributes lies."""
+        raise NotImplementedError("a View needs a static method put_back(x, part)")
+
+    @classmethod
+    def apply(cls, *inputs: Any, **attributes: Any) -> Tensor:
+        (x,) = inputs
+        if state.tracer is not None or not isinstance(x, Tensor):
+            return super().apply(x, **attributes)
+        if recorded:
+            renew(x)
+        array, needed = x._data, state.recording and x._requires_grad
+        ctx = Context(array.dtype, (needed,), attributes)
+        output = Tensor.__new__(Tensor)
+        output._data = data = cls.forward(ctx, array, **attributes)
+        output._grad = output._view = None
+        output._requires_grad = needed
+        output.node = Node(cls, inputs, attributes, ctx) if needed else None
+        base = data.base
+        if base is not None and (base is array or base is array.base or owner(base) is owner(array)):  # no copy
+            output._view = x, cls, attributes, x.node
+        return output
+
+
+class Reshape(View):
     """The same entries in the same order. Saves the old shape. Attribute: shape."""
 
     @staticmethod
@@ -92,8 +124,12 @@ class Reshape(Function):
         (shape,) = ctx.saved_tensors
         return grad.reshape(shape)
 
+    @staticmethod
+    def put_back(x: Tensor, part: Tensor, *, shape: tuple[int, ...]) -> Tensor:
+        return Reshape.apply(part, shape=x.shape)
 
-class Permute(Function):
+
+class Permute(View):
     """The dimensions in another order. Attribute: dims."""
 
     @staticmethod
@@ -104,8 +140,12 @@ class Permute(Function):
     def backward(ctx: Context, grad: Array) -> Array:
         return grad.transpose(np.argsort(ctx.attributes["dims"]))
 
+    @staticmethod
+    def put_back(x: Tensor, part: Tensor, *, dims: tuple[int, ...]) -> Tensor:
+        return Permute.apply(part, dims=tuple(np.argsort(dims).tolist()))
 
-class Expand(Function):
+
+class Expand(View):
     """x stretched to a shape, a view. Saves the old shape. Attribute: shape."""
 
     @staticmethod
@@ -118,13 +158,14 @@ class Expand(Function):
         return sum_to(grad, *ctx.saved_tensors)
 
 
-class Index(Function):
+class Index(View):
     """x[index]. Saves the shape. Attribute: index."""
 
     @staticmethod
     def forward(ctx: Context, x: Array, *, index: Any) -> Array:
         ctx.save_for_backward(x.shape)
-        return x[index]
+        y = x[index]
+        return y if isinstance(y, np.ndarray) else x[(*_tuple(index), ...)]  # one entry, too, as a view
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
@@ -138,6 +179,12 @@ class Index(Function):
         sums = np.zeros(shape)
         np.add.at(sums, index, grad.astype(np.float64))
         return sums.astype(grad.dtype)
+
+    @staticmethod
+    def put_back(x: Tensor, part: Tensor, *, index: Any) -> Tensor:
+        from fastnn.ops.places import Put  # which picks by Index
+
+        return Put.apply(x, part, key=_tuple(index))
 
 
 def _tuple(index: Any) -> tuple[Any, ...]:
@@ -233,7 +280,7 @@ def expand(input: Any, *sizes: Any, **named: Any) -> Tensor:
     stretched = zip(shape[max(added, 0) :], x.shape, strict=False)
     if added < 0 or -1 in shape or any(have not in (1, size) for size, have in stretched):
         raise ShapeError(f"expand: expected sizes to which {x.shape} can be stretched, got {wanted}")
-    if shape == x.shape:
+    if shape == x.shape and (recording() or not x.requires_grad):  # under no_grad the result has no gradient
         return x
     try:
         return Expand.apply(x, shape=shape)

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastnn.checks import flag, is_number, is_whole, number, whole
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from fastnn.ops.arithmetic import operand
 from fastnn.ops.common import tensor_of
 from fastnn.ops.draws import RandintLike, RandLike, RandnLike, drawn
 from fastnn.ops.in_place import recorded, written
@@ -17,6 +18,7 @@ from fastnn.ops.keys import SLOT
 from fastnn.ops.places import Put
 from fastnn.ops.shaping import expand, squeeze, t, transpose, unsqueeze
 from fastnn.tensors import Tensor
+from fastnn.views import as_it_is
 
 __all__ = [
     "copy_", "detach_", "exponential_", "fill_", "fill_diagonal_", "geometric_", "log_normal_", "normal_", "random_",
@@ -37,7 +39,7 @@ def _writing(function: Any) -> Any:
 @_writing
 def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     """Write the entries of `src`, which broadcasts, into the tensor, in its own type."""
-    return expand(tensor_of(src).astype(input.dtype), input.shape)
+    return expand(tensor_of(operand(src, input)).astype(input.dtype), input.shape)
 
 
 @_writing
@@ -45,7 +47,7 @@ def fill_(input: Tensor, value: Any) -> Tensor:
     """Write one number into all entries."""
     if not is_number(value) and not isinstance(value, (bool, np.bool_)) and getattr(value, "ndim", True):
         raise ArgumentError(f"fill_: expected one number, got {value!r}")
-    return expand(tensor_of(value).astype(input.dtype), input.shape)
+    return expand(tensor_of(operand(value, input)).astype(input.dtype), input.shape)
 
 
 @_writing
@@ -134,8 +136,10 @@ def _seen_otherwise(name: str, function: Any) -> Any:
     def method(input: Tensor, *args: Any, **options: Any) -> Tensor:
         if recorded(input):
             raise GraphError(f"{name}: a tensor on the tape keeps its shape: x.{name[:-1]}(...) makes a view of it")
-        input._data = function(input.detach(), *args, **options).numpy()
-        input._grad = None
+        before = as_it_is(input, input._data)
+        before._view = input._view
+        seen = function(before, *args, **options)
+        input._data, input._view, input._grad = seen._data, seen._view, None
         return input
 
     method.__name__ = method.__qualname__ = name

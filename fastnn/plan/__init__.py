@@ -9,6 +9,7 @@ reach         a walk to what else the model's code can read: attributes, closure
 structure     whether layers and places are still what they were
 keep          tensors that forward leaves in attributes, and what the next call finds there
 steady        traced twice: whether every call does the same
+hooked        functions that wait for gradients, as operators
 fuse          operators become stages: a chain of convolutions, a dense layer, the loss
 regions       graphs of convolutions and of what lies between them
 region_stage  regions as the kernels take them, and in words
@@ -27,6 +28,7 @@ fewest        how many images a model needs at a time
 epoch         an epoch of steps
 executions    plans of one model by shape, made when first needed
 predictor     what compile(model) returns
+taped         compile(model) called with tensors: forward and backward as one operator of the tape
 step          what compile(model, loss) returns
 release       their memory, given back
 describe      a plan in words

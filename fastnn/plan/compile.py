@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, overload
+from types import FunctionType, MethodType
+from typing import Any, TypeVar, overload
 
 from fastnn.checks import entries, flag, number, whole
 from fastnn.errors import ArgumentError
@@ -16,9 +18,24 @@ from fastnn.plan.step import Step
 
 __all__ = ["compile"]
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 @overload
-def compile(model: Module, *, frozen: bool = False, exact: bool = False, disable: Iterable[str] = ()) -> Predictor: ...
+def compile(
+    model: Module,
+    *,
+    frozen: bool = False,
+    exact: bool = False,
+    disable: Iterable[str] = (),
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: Any = None,
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> Predictor: ...
+@overload
+def compile(model: F, *, fullgraph: bool = False, dynamic: bool | None = None, backend: Any = None) -> F: ...
 @overload
 def compile(
     model: Module,
@@ -31,7 +48,7 @@ def compile(
     disable: Iterable[str] = (),
 ) -> Step: ...
 def compile(
-    model: Module,
+    model: Any,
     loss_fn: Callable[..., Any] | None = None,
     optimizer: Optimizer | None = None,
     *,
@@ -40,10 +57,20 @@ def compile(
     frozen: bool = False,
     exact: bool = False,
     disable: Iterable[str] = (),
-) -> Predictor | Step:
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    backend: Any = None,
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> Any:
     """A model as a compiled step: traced once for each shape of input, fused, run in a few native calls.
 
-    `compile(model)` gives `predict(x, out=None) -> ndarray`: inference, always in eval mode.
+    `compile(model)` gives `predict(x, out=None) -> ndarray`: inference, always in eval mode. Called with tensors it is
+    the model as `torch.compile(model)` is: in the mode that the model is in, with tensors on the tape as outputs, whose
+    `backward()` runs in the plan, too. It has the model's parameters and methods; as a layer of another model it is
+    the model itself, which is compiled with that one. A model that no plan can be made of runs operator by operator,
+    which a warning says once, and so do functions, fifth calls whose backward is still to come, and training mode
+    without gradients.
     `compile(model, loss_fn)` gives `step(x, y) -> float`: the loss; gradients are added to `.grad`, as by backward().
     `compile(model, loss_fn, optimizer)` gives `step(x, y) -> float`: the loss before the update; parameters and the
     optimiser's state are updated, `.grad` is not; `step.run_epoch(images, labels, permutation, batch_size)` makes a
@@ -59,8 +86,10 @@ def compile(
             table, is all right. Tensors that forward, its forward hooks or the loss leave in attributes, in entries of
             dicts and in lists (``self.mu = mu``, ``features["conv"] = output``) are there after each call, with its
             numbers and off the tape; a loss that reads them has their gradients. What one call leaves and the next
-            reads, such as a hidden state, is an input of the plan. A list that grows from call to call, numbers read
-            out of a state, and hooks for gradients are GraphErrors.
+            reads, such as a hidden state, is an input of the plan. Hooks for gradients,
+            of tensors, modules and parameters, are called in each step, between kernels and before clipping and
+            updates; forward may not read what they change. A list that grows from call to call and numbers read out of
+            a state are GraphErrors.
         loss_fn: maps (outputs, targets) to a scalar, under the same conditions. Attributes, closures, globals and
             lists that forward or a plain function read may change between calls: that makes a new plan.
         optimizer: holds parameters of the model. Those of fastnn.optim step by kernels, others by their own step().
@@ -75,6 +104,8 @@ def compile(
         disable: names of fusions to do without, to see what each gives: "region", "chain", "dense", "rows" (small
             dense networks), "cross_entropy", "operators" (native stages of their own), "update" (inside backward),
             "winograd", "sparse" (gradients behind max-pooling).
+        fullgraph: whether a model called with tensors that no plan can be made of is a GraphError, not a warning.
+        dynamic, backend, mode, options: PyTorch's; taken and ignored.
 
     Raises ArgumentError for arguments that make no sense. On the backends jit and reference nothing is fused.
 
@@ -91,6 +122,14 @@ def compile(
     >>> fnn.compile(model)(x).argmax(axis=1)
     array([0, 1, 2, 0])
     """
+    if isinstance(model, (FunctionType, MethodType)) and loss_fn is None:
+        warnings.warn(
+            f"compile: {model.__qualname__} runs operator by operator, not compiled: plans are made of models "
+            "(nn.Module)",
+            UserWarning,
+            stacklevel=2,
+        )
+        return model
     if not isinstance(model, Module):
         raise ArgumentError(f"compile: expected a model (an nn.Module), got {type(model).__name__}")
     disable = (disable,) if isinstance(disable, str) else tuple(entries("compile", "disable", disable))
@@ -98,11 +137,11 @@ def compile(
     exact, frozen = flag("compile", "exact", exact), flag("compile", "frozen", frozen)
     if unknown:
         raise ArgumentError(f"compile: expected disable to name fusions among {list(FUSIONS)}, got {unknown}")
-    options = frozenset((*disable, "winograd") if exact else disable)
+    without = frozenset((*disable, "winograd") if exact else disable)
     if loss_fn is None:
         if optimizer is not None or clip_norm is not None or accumulate != 1:
             raise ArgumentError("compile: expected a loss_fn with optimizer, clip_norm or accumulate, got none")
-        return Predictor(_copied(model) if frozen else model, options, frozen)
+        return Predictor(_copied(model) if frozen else model, without, frozen, flag("compile", "fullgraph", fullgraph))
     if frozen:
         raise ArgumentError("compile: expected frozen for inference, compile(model, frozen=True), got a loss_fn, too")
     if not callable(loss_fn):
@@ -117,7 +156,7 @@ def compile(
     if clip_norm is not None:
         clip_norm = number("compile", "clip_norm", clip_norm, above=0, finite=False)
     accumulate = whole("compile", "accumulate", accumulate, 1)
-    return Step(model, loss_fn, optimizer, options, clip_norm, accumulate)
+    return Step(model, loss_fn, optimizer, without, clip_norm, accumulate)
 
 
 def _copied(model: Module) -> Module:

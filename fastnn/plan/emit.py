@@ -7,12 +7,13 @@ strides read them in place. What needs contiguous memory asks for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fastnn.autograd.engine import as_hooks_leave
 from fastnn.ops.norms import Running
 from fastnn.plan.fuse import Stage
 from fastnn.plan.memory import Arena, memory_of
@@ -95,6 +96,21 @@ class Emitter:
 
             self.early(average)
         return momentum
+
+    def waited_for(self, grad: Array, waiting: Callable[[], Iterable[Callable[[Any], Any]]]) -> Array:
+        """The gradient as the functions that wait for it in a run leave it."""
+        left = self.array(grad.shape, grad.dtype)
+
+        def call() -> None:
+            self.leave_kept()  # which they may read
+            left[...] = as_hooks_leave(grad.copy(), waiting())
+
+        self.python(call, "a hook for a gradient")
+        return left
+
+    def leave_kept(self) -> None:
+        """Set the attributes in which the model leaves tensors, in the course of a run."""
+        raise NotImplementedError
 
     # ---- arrays ------------------------------------------------------------------------------------------------------
 

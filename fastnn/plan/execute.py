@@ -17,7 +17,7 @@ from fastnn.errors import NonFiniteError
 from fastnn.interrupts import heed
 from fastnn.plan.emit import Step
 from fastnn.plan.fuse import Stage
-from fastnn.plan.lower import Lowering
+from fastnn.plan.lower import Lowering, hand_over
 from fastnn.plan.memory import Kept, Watch, read_by, statistics
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
@@ -40,6 +40,11 @@ class Part:
         self.names: list[tuple[Stage | None, str, str]] = []
         self.early: list[Any] = []  # steps
         self._seconds = 0.0
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether forward ends here, and the gradients with which backward begins are still to be given."""
+        return self.work is hand_over
 
     @property
     def seconds(self) -> list[float]:
@@ -140,8 +145,11 @@ class Execution:
 
     # ---- running -----------------------------------------------------------------------------------------------------
 
-    def run(self, inputs: list[Array], targets: list[Array]) -> None:
-        """All parts, for these arrays. Raises LabelError and NonFiniteError, before anything is updated."""
+    def run(self, inputs: list[Array], targets: list[Array], end: int | None = None) -> None:
+        """All parts, or those before `end`, for these arrays.
+
+        Raises LabelError and NonFiniteError, before anything is updated.
+        """
         x, y = inputs[0], targets[0] if targets else None
         self.loss = math.nan
         self._statistics.keep()
@@ -153,7 +161,7 @@ class Execution:
             table.refresh()
         try:
             with self._stoppable:
-                self._run_parts(x, y)
+                self._run_parts(x, y, self.parts if end is None else self.parts[:end])
         except BaseException as error:
             self.put_back()
             self._broken = isinstance(error, KeyboardInterrupt)  # stages may have kept half of something
@@ -161,8 +169,13 @@ class Execution:
         for running in self.running:
             running.batches[()] = running.batches.item() + 1  # += may find no memory, after all was updated
 
-    def _run_parts(self, x: Array, y: Array | None) -> None:
-        for part in self.parts:
+    def resume(self, start: int) -> None:
+        """The parts from `start` on, of the run that ended there."""
+        with self._stoppable:
+            self._run_parts(self._plan.brought["x"], self._plan.brought["y"], self.parts[start:])
+
+    def _run_parts(self, x: Array, y: Array | None, parts: list[Part]) -> None:
+        for part in parts:
             for step in part.early:
                 step.work()
             if part.program is None:

@@ -86,7 +86,6 @@ class Plan:
         """The graph that is traced, compared with a second one; but where the model changes all the time (a weight that
         is scheduled by steps), only now and then."""
         structure = self._structure
-        structure.check_hooks(training)
         if not structure.has_users_code:
             return make(lambda: Around([], [], []))
         if structure.iterator is not None:

@@ -16,6 +16,7 @@ from typing import Any
 from fastnn.nn import Module
 from fastnn.plan.places import MISSING, PLAIN, Entry, Place
 from fastnn.plan.trace import VIEWS, Around, Detach, Keeping, Traced, Unsteady, Value
+from fastnn.tape import tracer
 from fastnn.tensors import Array, Tensor
 
 __all__ = ["StandIns", "arrays_in", "bare", "holds", "leave", "replaced", "signature"]
@@ -137,6 +138,7 @@ class StandIns:
         self._actual = [(keeping.entry, keeping.entry.read()) for keeping in self._known]
         self._put: dict[tuple[int, Any], Any] = {}
         self._forms: list[tuple[Entry, Any, Any]] = []
+        self._given: list[tuple[Traced, Value]] = []
         for keeping, (entry, actual) in zip(self._known, self._actual, strict=True):
             if entry.key in self._states:
                 self._around.states.append(entry)
@@ -156,7 +158,15 @@ class StandIns:
         if tensor._requires_grad:
             return tensor
         self._around.inputs.append(Value(tensor.shape, tensor.dtype))
-        return Traced.of(self._around.inputs[-1])
+        self._given.append((Traced.of(self._around.inputs[-1]), self._around.inputs[-1]))
+        return self._given[-1][0]
+
+    def _was_written(self, left: Any) -> bool:
+        """Whether a tensor of the state in it has been written in place, which is another value then."""
+        written = {id(traced) for traced, value in self._given if traced.value is not value}
+        found: list[int] = []
+        replaced(left, lambda traced: found.append(id(traced)) if written else None)
+        return not written.isdisjoint(found)
 
     def _stand_in(self, entry: Entry, traced: Traced) -> StandIn:
         self._made.append((entry, StandIn.of(traced.value)))
@@ -176,7 +186,7 @@ class StandIns:
             now, found = place.read(), []
             for name in place.changes():
                 left, given = now.get(name), self._put.get((id(place.owner), name), MISSING)
-                if left is not given and holds(left) and _can_be_kept(left):
+                if (left is not given or self._was_written(left)) and holds(left) and _can_be_kept(left):
                     found.append(_keeping(Entry(place, name), left))
             for keeping in reversed(found):  # of a list, the last entry first
                 keeping.entry.put(place.seen.get(keeping.entry.name, MISSING))
@@ -212,8 +222,11 @@ def _keeping(entry: Entry, left: Any) -> Keeping:
     values: list[Value] = []
 
     def of_its_own(traced: Traced) -> Traced:
-        values.append(_undetached(traced.value))
-        return Traced.of(values[-1])
+        recorder: Any = tracer()
+        values.append(_undetached(traced.value if recorder is None else recorder.value_of(traced)))
+        own = Traced.of(values[-1])
+        own._requires_grad = traced._requires_grad
+        return own
 
     return Keeping(entry, replaced(left, of_its_own), values)
 

@@ -7,6 +7,7 @@ output and leaves parts of its inputs' gradients. Everything has its array when 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from fastnn.ops.norms import Running
 from fastnn.plan import layer_rules, place_rules, second_rules, sequence_rules  # noqa: F401 - they enter their rules
 from fastnn.plan.emit import Emitter, Step, Unlowered
 from fastnn.plan.fuse import Single, Stage
+from fastnn.plan.hooked import GradientHook, Seed, hooks_of_leaf, is_seeded
 from fastnn.plan.interpret import Interpreted
+from fastnn.plan.keep import leave
 from fastnn.plan.memory import memory_of
 from fastnn.plan.native import native_stage
 from fastnn.plan.rules import OF_ANY_TYPE, RULES, Backward
@@ -25,7 +28,7 @@ from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
 from fastnn.tensors import Array, Tensor
 
-__all__ = ["Lowering"]
+__all__ = ["Lowering", "hand_over"]
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -206,6 +209,13 @@ class Lowering(Emitter):
         self._release_forward(stage)
         return step
 
+    def leave_kept(self) -> None:
+        loss = self.graph.loss  # which has no array here
+        if is_seeded(self.graph):  # they are on the tape already, perhaps those of a later call
+            return
+        kept = [keeping for keeping in self.graph.keepings if not any(value is loss for value in keeping.values)]
+        leave(kept, lambda value: self._reader(value)())
+
     def _count_users(self, stages: list[Stage]) -> dict[int, int]:
         """How many stages read each value; the outputs, and what a run brings, are never done with."""
         kept = (*self.graph.shown, *self.graph.inputs, *self.graph.targets)
@@ -257,7 +267,7 @@ class Lowering(Emitter):
 
     def _lowered(self, op: Operator) -> tuple[Array, Backward | None]:
         rule = RULES.get(op.function)
-        if not self.operators:
+        if not self.operators and op.function is not GradientHook:  # which has no kernel to disable
             raise Unlowered("operators are disabled")
         if rule is None:
             raise Unlowered("it has no kernel")
@@ -318,7 +328,9 @@ class Lowering(Emitter):
         loss = self.graph.loss
         assert loss is not None
         self.stage = None
-        if isinstance(loss.producer, Operator) and id(loss) in self._arrays:
+        if isinstance(loss.producer, Operator) and loss.producer.function is Seed:
+            self.python(hand_over, "gradients are given")
+        elif isinstance(loss.producer, Operator) and id(loss) in self._arrays:
             self.when = "loss"
             array = self._arrays[id(loss)]
             if self.operators and array.dtype == _FLOAT32:
@@ -371,9 +383,20 @@ class Lowering(Emitter):
             if self.reaches(value) and id(value.tensor) not in self.updated:
                 total = self.gradient(value)
                 assert total is not None
+                if hooks_of_leaf(value) and not is_seeded(self.graph):  # else the tape calls them
+                    total = self.waited_for(total, partial(_live_hooks, value))
                 if not total.flags.c_contiguous or self.is_brought(total):
                     total = self._copied(total)
                 self.gradients.append((value.tensor, total))
+
+
+def hand_over() -> None:
+    """The step between forward and a backward that begins with gradients from outside."""
+
+
+def _live_hooks(leaf: Value) -> list[Callable[[Any], Any]]:
+    """Those of this run: some may have been removed."""
+    return list((hooks_of_leaf(leaf) or {}).values())
 
 
 def _into(array: Array, values: Array) -> None:

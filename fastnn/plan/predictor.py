@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastnn.plan.executions import Plan, called_within, kernels_in_use, may_be_i
 from fastnn.plan.inputs import Inputs, arguments
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED
+from fastnn.plan.taped import Taped, holds_tensors
 from fastnn.plan.trace import Around, Graph, trace
 from fastnn.tensors import Array
 from fastnn.trees import ARRAY, Nesting, flatten, map_arrays, unflatten
@@ -30,10 +32,42 @@ MOST_IMAGES = 256  # that are predicted at a time
 class Predictor(Plan):
     """`compile(model)`: inference, always in eval mode; `frozen`: nothing else holds the model. See `fnn.compile`."""
 
-    def __init__(self, model: Module, options: frozenset[str], frozen: bool) -> None:
+    def __init__(self, model: Module, options: frozenset[str], frozen: bool, whole: bool = False) -> None:
         super().__init__(model, options)
         self.frozen = frozen
+        self._whole = whole
+        self._of_tensors: Taped | None = None  # made when it is first called with tensors
         self._takes_one = len(positional_parameters(model)) == 1  # then a second positional argument is `out`
+
+    def __getitem__(self, key: Any) -> Any:
+        model: Any = self.model
+        return model[key]
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.model, self.options, self.frozen, self._whole)
+
+    def __repr__(self) -> str:
+        return f"compile({self.model!r})"
+
+    @property
+    def _orig_mod(self) -> Module:
+        """PyTorch's name for the model itself."""
+        return self.model
+
+    def __getattr__(self, name: str) -> Any:
+        """What the model has: its parameters, layers, mode. Methods that return the model return this."""
+        if name.startswith("__") or "model" not in vars(self):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        found = getattr(self.model, name)
+        if getattr(found, "__self__", None) is not self.model:
+            return found
+
+        @wraps(found)
+        def method(*args: Any, **named: Any) -> Any:
+            result = found(*args, **named)
+            return self if result is self.model else result
+
+        return method
 
     def _start_over(self) -> None:
         super()._start_over()
@@ -64,8 +98,13 @@ class Predictor(Plan):
             if not self.frozen and (self._follow_model() or (self._structure.has_users_code and self._is_checked())):
                 self._call = None
             outputs = None if self._call is None or len(args) != 1 or named else self._call(*args, out)
-            if outputs is None:
+            tensors = outputs is None and out is None and holds_tensors(args, named)
+            if outputs is None and not tensors:
                 outputs = self._predict(arguments(self.model, args, named), out)
+        if tensors:
+            if self._of_tensors is None:
+                self._of_tensors = Taped(self.model, self.options, self, self._whole)
+            return self._of_tensors(args, named)
         if out is not None:
             wrote(out)
         return outputs

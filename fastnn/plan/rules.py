@@ -16,6 +16,7 @@ from fastnn.arrays import without_numbers
 from fastnn.ops import arithmetic, draws, elementwise, gamma, inverse_erf, joining, norms, reductions, shaping
 from fastnn.own.operator import Elementwise, Formula
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
+from fastnn.plan.hooked import GradientHook, Seed
 from fastnn.plan.trace import Detach, Operator
 from fastnn.tensors import Array, Cast, Context, Function, Round
 
@@ -229,6 +230,20 @@ def _round(to: Emitter, op: Operator, x: Array, *, dtype: np.dtype[Any]) -> Any:
 @rule(Detach, any_type=(0,))
 def _detach(to: Emitter, op: Operator, x: Array) -> Any:
     return x, None
+
+
+@rule(GradientHook, any_type=(0,))
+def _gradient_hook(to: Emitter, op: Operator, x: Array, *, hooks: Any) -> Any:
+    def backward(grad: Array) -> tuple[Array]:
+        return (to.waited_for(grad, lambda: hooks),)
+
+    return x, backward
+
+
+@rule(Seed)
+def _seed(to: Emitter, op: Operator, *arrays: Array) -> Any:
+    starts = arrays[len(arrays) // 2 :]
+    return ZERO, lambda grad: (*(to.map("copy", start) for start in starts), *[None] * len(starts))
 
 
 # ---- sums, extrema ---------------------------------------------------------------------------------------------------

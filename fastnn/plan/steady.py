@@ -8,12 +8,12 @@ error here. fit then runs the model operator by operator.
 from __future__ import annotations
 
 import os
-import sys
+import random as python_random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from types import FrameType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -152,21 +152,28 @@ class _State:
 
     def _traced(self, make: Callable[[], Graph]) -> Graph:
         before, trials.apart = trials.apart, self.apart
-        watches = sys.getprofile() is None  # a profiler is not disturbed
         self.unseeded = False
-        if watches:
-            sys.setprofile(self._look)
         try:
-            return make()
+            with self._watched():
+                return make()
         finally:
-            if watches:
-                sys.setprofile(None)
             trials.apart = before
 
-    def _look(self, frame: FrameType, event: str, called: Any) -> None:
-        """Notice where code asks the operating system for random numbers, to seed a new generator by."""
-        if event == "c_call" and called is os.urandom:
-            self.unseeded = True
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Context that notices where code asks the operating system for random numbers, to seed a new generator by:
+        under the names by which the standard library, and by way of that NumPy, call the function."""
+        real, thread = os.urandom, threading.get_ident()
+
+        def noticed(size: int) -> bytes:
+            self.unseeded |= threading.get_ident() == thread
+            return real(size)
+
+        os.urandom = python_random._urandom = noticed  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            os.urandom = python_random._urandom = real  # type: ignore[attr-defined]
 
     @contextmanager
     def apart(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ from fastnn.optim import Optimizer
 from fastnn.plan.accumulation import Accumulation
 from fastnn.plan.executions import Plan, kernels_in_use, may_be_ignored
 from fastnn.plan.fewest import fewest_in_training
+from fastnn.plan.hooked import with_gradient_hooks
 from fastnn.plan.inputs import Inputs, argument, arrays_of, target
 from fastnn.plan.steady import CHECKED
 from fastnn.plan.stepping import Reduce, Stepping, scale_of, update
@@ -121,10 +122,12 @@ class Step(Plan):
             self._check_again(graph, lambda around: self._trace(given, wanted, around), parameters=True)
         self._last = stepping.execution
         try:
-            if not (graph.keepings or graph.states):
+            if not (graph.keepings or graph.states or stepping.is_hooked):
                 return stepping.run(inputs, targets)
             loss = stepping.run([*inputs, *self._states_of(graph)], targets)
             self._leave_kept(stepping.execution)
+            if stepping.is_hooked:
+                self._structure.follow_hooks()
             return loss
         except LabelError:
             if self._ignores or not may_be_ignored([*inputs, *targets]):
@@ -159,7 +162,7 @@ class Step(Plan):
         return found
 
     def _trace(self, x: Inputs, y: Inputs, around: Callable[[], Around]) -> Graph:
-        return trace(self.model, self.loss_fn, x, y, self._ignores, around)
+        return with_gradient_hooks(trace(self.model, self.loss_fn, x, y, self._ignores, around))
 
     def _make(self, x: Inputs, y: Inputs) -> Stepping:
         graph = self._steady_graph(lambda around: self._trace(x, y, around), training=True)

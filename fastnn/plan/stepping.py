@@ -16,6 +16,7 @@ from fastnn.errors import NonFiniteError
 from fastnn.optim import Optimizer
 from fastnn.plan.execute import Execution
 from fastnn.plan.fuse import Stage
+from fastnn.plan.hooked import is_hooked
 from fastnn.plan.memory import Kept, overlap, read_by, statistics
 from fastnn.plan.trace import Graph
 from fastnn.plan.update import Updates
@@ -53,7 +54,8 @@ class Stepping:
         self.updates = self._known_updates(graph)
         # Whether nothing looks at gradients before the update.
         self.whole = step.clip_norm is None and step.accumulate == 1 and step.reduce is None
-        soon = sum(math.prod(value.shape) for value in graph.inputs) < VERY_LONG
+        self.is_hooked = is_hooked(graph)
+        soon = not self.is_hooked and sum(math.prod(value.shape) for value in graph.inputs) < VERY_LONG
         self.execution = Execution(
             graph,
             stages,

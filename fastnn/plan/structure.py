@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.nn import Module
+from fastnn.hooks import hooks, key_of
+from fastnn.nn import Module, Parameter
 from fastnn.nn.modes import modes_in_force
 from fastnn.plan.keep import StandIns, bare, signature
 from fastnn.plan.places import PLAIN, Place, share_out
 from fastnn.plan.reach import UNREAD, Reach
-from fastnn.plan.trace import HasHooks, Keeping, Unsteady
+from fastnn.plan.trace import Keeping, Unsteady
 from fastnn.tensors import Array
 
 __all__ = ["Structure"]
@@ -54,10 +55,9 @@ class Structure:
         self._modules = reach.modules
         self.has_users_code, self.iterator = reach.has_users_code, reach.iterator
         self._parameters = list(
-            {id(p): p for module in reach.modules for p in module.parameters(recurse=False)}.values()
+            {id(p): p for m in reach.modules for p in vars(m).copy().values() if isinstance(p, Parameter)}.values()
         )
         self._loose = share_out(place for place in reach.places if not self._is_live(place))
-        self.hooked = [module for module in reach.modules if module._hooks]
         before, self._print = self._print, self._summary()
         # kept, so that nothing else can come to have the id of what was replaced
         self._kept = [reach, [value for module in self._modules for value in vars(module).copy().values()]]
@@ -67,12 +67,6 @@ class Structure:
             self._loose = share_out(reach.places)  # the next plan may read other arrays
             return True
         return False
-
-    def check_hooks(self, training: bool) -> None:
-        """Raises HasHooks where a module has hooks for gradients, which a plan would not call."""
-        for module in self.hooked:
-            if training and any(hook.when not in ("before", "after") for hook in module._hooks):
-                raise HasHooks(self.name_of(module))
 
     def learn(self, keepings: list[Keeping]) -> None:
         """From now on what is in these entries is no part of the structure: see `state_key`. But lists are: a plan is
@@ -120,6 +114,13 @@ class Structure:
         if self._seen == before and Module.changes - before <= entries:  # more, where another thread set some, too
             self._seen = Module.changes
 
+    def follow_hooks(self) -> None:
+        """Take note of what a run's hooks for gradients have changed, such as the list that they collect them in. What
+        forward itself reads of it is found out by the next trace (see steady.py)."""
+        live = self._live
+        if self.changed():
+            self.leave_to_plan(live)
+
     def leave_to_plan(self, arrays: list[Array]) -> None:
         """Watch the contents of these arrays no longer: a plan reads them where they lie."""
         self._live += arrays
@@ -131,7 +132,8 @@ class Structure:
         return isinstance(owner, np.ndarray) and any(np.may_share_memory(owner, array) for array in self._live)
 
     def _summary(self) -> list[Any]:
-        return [*map(self._fingerprint, self._modules), *(place.fingerprint() for place in self._loose)]
+        hooked = [id(p) for p in self._parameters if hooks.get(key_of(p))] if hooks else []
+        return [hooked, *map(self._fingerprint, self._modules), *(place.fingerprint() for place in self._loose)]
 
     def name_of(self, module: Module | None) -> str:
         """How a message names a module: its class, and where it lies in the model."""

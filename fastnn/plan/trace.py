@@ -14,6 +14,7 @@ import numpy as np
 
 from fastnn.arrays import without_numbers
 from fastnn.errors import GraphError
+from fastnn.hooks import Handle, hooks_of
 from fastnn.nn import Module, Parameter
 from fastnn.nn.modes import mode
 from fastnn.ops import shaping
@@ -22,9 +23,10 @@ from fastnn.plan.handlers import handlers_apart
 from fastnn.plan.inputs import Inputs
 from fastnn.plan.places import Entry
 from fastnn.plan.shapes import output_of, tried
-from fastnn.tape import Context, Node, current_module, no_grad, recording, traced_by
+from fastnn.tape import Context, Node, Write, current_module, no_grad, recording, traced_by
 from fastnn.tensors import Array, Function, Tensor
 from fastnn.trees import ARRAY, Nesting, flatten, is_tree
+from fastnn.views import made_apart
 
 __all__ = ["VIEWS", "Around", "Graph", "HasHooks", "Keeping", "Operator", "Traced", "Unsteady", "Value", "trace"]
 
@@ -45,16 +47,16 @@ class Unsteady(GraphError):
 
 
 class HasHooks(Unsteady):
-    """A model with hooks that a plan would not call."""
+    """A model with forward hooks that read values."""
 
     def __init__(self, name: str) -> None:
         GraphError.__init__(
             self,
-            f"compile: {name} has hooks that read values or gradients, of which a plan has none while it is traced: "
+            f"compile: {name} has hooks that read values, of which a plan has none while it is traced: "
             "let them compute with tensors alone, remove() them, or call the model itself; in fit and evaluate, pass "
             "compile=False",
         )
-        self.reason = f"{name} has hooks that read values or gradients"
+        self.reason = f"{name} has hooks that read values"
 
 
 @dataclass(eq=False)
@@ -67,6 +69,7 @@ class Value:
     tensor: Tensor | None = None  # of a leaf: its live data are the value
     producer: Operator | None = None
     consumers: list[Operator] = field(default_factory=list)  # one entry a use
+    hooks: dict[int, Callable[[Any], Any]] | None = None  # that wait for its gradient
 
 
 @dataclass(eq=False)
@@ -170,6 +173,7 @@ class Traced(Tensor):
     def of(cls, value: Value) -> Traced:
         traced = cls.__new__(cls)
         traced.value = value
+        traced._view = None
         return traced
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
@@ -183,11 +187,17 @@ class Traced(Tensor):
     numpy = item = tolist = backward = _refuse
     __array__ = __bool__ = __float__ = __int__ = _refuse
 
-    def register_hook(self, hook: Any) -> Any:
-        """Nobody would call it; `retain_grad` comes here, too."""
+    def register_hook(self, hook: Any) -> Handle:
+        """It is called in each run, see hooked.py, and here where forward takes derivatives itself."""
+        handle = super().register_hook(hook)
+        self.value.hooks = hooks_of(self)
+        return handle
+
+    def retain_grad(self) -> None:
+        """Nobody would see it: the tensor is gone when the gradient is there."""
         raise Unsteady(
-            f"forward or the loss asks for the gradient of a tensor {self.shape} that it computes (register_hook, "
-            "retain_grad), which a plan has in its own memory alone"
+            f"forward or the loss asks for the gradient of a tensor {self.shape} that it computes (retain_grad), which "
+            "a plan has in its own memory alone: let a hook take it (register_hook)"
         )
 
     @property
@@ -224,13 +234,11 @@ VIEWS = (shaping.Reshape, shaping.Permute, shaping.Index, shaping.Expand, Detach
 class _Recorder:
     """Takes operators down as they are applied."""
 
-    def __init__(self, ignores: bool) -> None:
-        self.ignores = ignores
+    def __init__(self, ignores: bool, records: bool) -> None:
+        self.ignores, self.records = ignores, records
         self.operators: list[Operator] = []
         self.leaves: dict[int, Value] = {}
         self._made: dict[int, Tensor] = {}
-        self._befores: dict[int, Value] = {}  # by the id of what a write has made of a value
-        self._writes: dict[int, Value] = {}  # by the id of the value that owns the memory: what was written last
 
     def record(self, function: type[Function], inputs: tuple[Any, ...], attributes: dict[str, Any]) -> Tensor:
         given = tuple(self._value(x) if isinstance(x, Tensor) else x for x in inputs)
@@ -243,6 +251,8 @@ class _Recorder:
         traced = Traced.of(output)
         if any(needs):  # for derivatives that the model or the loss takes itself
             traced.node = Node(function, inputs, attributes, Context(dtype, needs, attributes))
+        if function in VIEWS:
+            traced._view = inputs[0], function, attributes, given[0]
         return traced
 
     def trial(
@@ -256,78 +266,86 @@ class _Recorder:
         self._made[id(tensor)] = tensor
 
     def take_over(self, tensor: Tensor, make: Callable[[Tensor], Tensor]) -> None:
-        """Let `tensor` go on as what `make` makes of it, in the place of a write."""
+        """Let `tensor` go on as what `make` makes of it, in the place of a write, and what it is a view of with it."""
+        before = self._traced(tensor)
+        self._check_cut(before.value)
+        result = make(before)
+        x = tensor
+        while x._view is not None:
+            x, function, attributes, _ = x._view
+            before = self._traced(x)
+            self._check_cut(before.value)
+            if function is not Detach:
+                result = function.put_back(before, result, **attributes)
+            elif before.requires_grad or result.requires_grad:
+                raise GraphError(
+                    "compile: what detach() gives is written in place, or by something that needs a gradient: write to "
+                    "x.detach().clone(), or use the model uncompiled"
+                )
+        assert isinstance(x, Traced)
+        self._go_on(x, before, result)
+
+    def _traced(self, tensor: Tensor) -> Traced:
+        """A tensor that may be written to as it is now; it becomes a traced one itself."""
         if not isinstance(tensor, Traced) and id(tensor) not in self._made:
             self.refuse_writing()
-        before = self._value(tensor)  # which may make it a traced one
+        value = self._value(tensor)
         if not isinstance(tensor, Traced):
-            before = self._left_leaf(tensor)
-            tensor.__class__ = Traced
-        result = make(Traced.of(before))
-        assert isinstance(result, Traced)
-        root = self._root(before)
-        self._befores[id(result.value)] = before
-        self._writes[id(root)] = result.value
-        tensor.value = result.value  # type: ignore[attr-defined]
+            value = self._become_traced(tensor)
+        before = Traced.of(value)
+        before.node = tensor.node
+        return before
 
-    def _left_leaf(self, tensor: Tensor) -> Value:
-        """The leaf of a tensor that goes on as something else; it gets a tensor of its own, with the same array."""
+    def _check_cut(self, value: Value) -> None:
+        if self.records and not recording() and value.requires_grad:
+            raise GraphError(
+                "compile: a tensor that needs a gradient is written in place under fnn.no_grad(), after which its "
+                "gradient is that of what it was: use the model uncompiled"
+            )
+
+    def _go_on(self, x: Traced, before: Traced, now: Any) -> None:
+        x.value = now.value
+        x.node = None if now.node is None else Write(now.node, x, before)
+
+    def _become_traced(self, tensor: Tensor) -> Value:
+        """The leaf of a tensor that is to go on as something else; it gets a tensor of its own, with the same array."""
         own = Tensor(tensor.data)
         leaf = self.leaves.pop(id(tensor), None) or self._value(own)
         leaf.tensor, self.leaves[id(own)] = own, leaf
+        tensor.__class__ = Traced
+        tensor.value = leaf  # type: ignore[attr-defined]
         return leaf
 
-    def _root(self, value: Value) -> Value:
-        """The value in whose memory this one lies in eager."""
-        while True:
-            if id(value) in self._befores:
-                value = self._befores[id(value)]
-            elif value.producer is not None and value.producer.function in VIEWS:
-                value = value.producer.inputs[0]
-            else:
-                return value
+    def detached(self, tensor: Tensor, x: Tensor) -> Tensor:
+        """`tensor` is x without its gradient; of what came into being in the course of the trace it sees the writes."""
+        if id(x) in self._made and not isinstance(x, Traced):
+            self.seen_in(tensor, x, Detach, {})
+        return tensor
 
-    def _place(self, value: Value) -> int:
-        return -1 if value.producer is None else self.operators.index(value.producer)
+    def seen_in(self, view: Tensor, x: Tensor, function: Any, attributes: dict[str, Any]) -> None:
+        """`view` is what `function` makes of x, and lies in its memory."""
+        view._view = x, function, attributes, self._value(x)  # type: ignore[assignment]
 
-    def check_fresh(self, value: Value) -> None:
-        """GraphError for a value whose memory has been written to through another tensor."""
-        if self._is_stale(value):
-            raise GraphError(
-                "compile: the model reads a tensor after entries of it were written in place through another tensor, a "
-                "view of the same memory: read entries after writing them, or use fnn.where, fnn.cat or x.clone()"
-            )
-
-    def _is_stale(self, value: Value) -> bool:
-        written = self._writes.get(id(self._root(value))) if self._writes else None
-        return written is not None and self._place(value) < self._place(written)
-
-    def _renew(self, x: Tensor, value: Value) -> None:
-        """Let a tensor whose memory was written to through a view of all of it, in another shape, go on as that."""
-        root, path = self._root(value), []
-        covering = written = self._writes[id(root)]
-        while covering is not root and (id(covering) in self._befores or covering.producer is not None):
-            if id(covering) in self._befores:
-                covering = self._befores[id(covering)]
-            elif covering.producer is not None and covering.producer.function in (shaping.Reshape, Detach):
-                covering = covering.producer.inputs[0]
-            else:
-                return
-        while value is not root:
-            if id(value) in self._befores:
-                value = self._befores[id(value)]
-            else:
-                assert value.producer is not None
-                path.append(value.producer)
-                value = value.producer.inputs[0]
-        if covering is root and id(x) in self._made and not isinstance(x, Traced):
-            self._left_leaf(x)
-            x.__class__ = Traced
-        if covering is root and isinstance(x, Traced):
-            now = shaping.Reshape.apply(Traced.of(written), shape=root.shape)
-            for op in reversed(path):
-                now = op.function.apply(now, **op.attributes)
-            x.value = now.value
+    def _renew(self, x: Tensor) -> None:
+        """Let a view of what was written since go on as a view of what it is now, as fastnn/views.py does."""
+        if x._view is None:
+            return
+        source, function, attributes, then = x._view
+        now: Any = self._value(source)
+        if now is then:
+            return
+        if not isinstance(x, Traced):
+            self._become_traced(x)
+        assert isinstance(x, Traced)
+        seen: Any = then
+        if function is not Detach and self.records and seen.requires_grad and not x._requires_grad:
+            raise made_apart(x)
+        with traced_by(self, recording=self.records):
+            made = function.apply(source, **attributes)
+        before = Traced.of(x.value)
+        before.node = x.node
+        self._go_on(x, before, made)
+        x._view = source, function, attributes, now
 
     def refuse_writing(self) -> None:
         """Off the tape, code may write entries of a tensor with what it has computed; a plan would not do it again."""
@@ -336,12 +354,13 @@ class _Recorder:
     def _value(self, x: Tensor) -> Value:
         if not isinstance(x, Traced) and id(x) not in self.leaves:  # kept alive by the Value: its id stays its own
             self.leaves[id(x)] = Value(x.shape, x.dtype, x.requires_grad, tensor=x)
-        value = x.value if isinstance(x, Traced) else self.leaves[id(x)]
-        if self._is_stale(value):
-            self._renew(x, value)
-            value = x.value if isinstance(x, Traced) else value
-            self.check_fresh(value)
-        return value
+        if isinstance(x, Traced) or id(x) in self._made:
+            self._renew(x)
+        return x.value if isinstance(x, Traced) else self.leaves[id(x)]
+
+    def value_of(self, x: Traced) -> Value:
+        """What it is now."""
+        return self._value(x)
 
 
 def trace(
@@ -360,7 +379,7 @@ def trace(
     Raises GraphError where the model needs values, and whatever the model itself raises for such shapes.
     """
     _make_lazy_layers(model, inputs)
-    recorder = _Recorder(ignores)
+    recorder = _Recorder(ignores, records=loss is not None)
     taken = [Value(array.shape, array.dtype) for array in inputs.arrays]
     aims = [] if targets is None else [Value(array.shape, array.dtype) for array in targets.arrays]
     given, wanted = [Traced.of(value) for value in taken], [Traced.of(value) for value in aims]
@@ -368,6 +387,9 @@ def trace(
         outputs = inputs.call(model, (), given)
         result = None if loss is None or targets is None else targets.call(loss, (outputs,), wanted)
         surroundings = around()
+        for tensor in (*(flatten(outputs)[0] if is_tree(outputs) else [outputs]), result):
+            if isinstance(tensor, Traced):
+                recorder.value_of(tensor)
     found, structure = flatten(outputs) if is_tree(outputs) else ([outputs], ARRAY)
     for name, tensors in (("the model", found), ("the loss", [result] if loss is not None else [])):
         for tensor in tensors:
@@ -381,8 +403,6 @@ def trace(
     last = None if result is None else result.value
     taken += surroundings.inputs
     graph = Graph(taken, aims, [], results, structure, last, surroundings.states, surroundings.keepings)
-    for value in graph.shown:
-        recorder.check_fresh(value)
     graph.operators = _needed(recorder.operators, [*graph.shown, *([] if last is None else [last])])
     for op in graph.operators:
         for value in op.inputs:

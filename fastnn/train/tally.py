@@ -42,7 +42,7 @@ class Tally:
         without, it follows from the loss: its own weights of the labels, or 1 for each sample. A batch of weight 0 has
         no mean.
         """
-        count = len(labels) if type(labels) is np.ndarray else count_of(labels)
+        count = count_of(labels)
         if weights is None:
             weights = count if self._summed else weight_of(self._loss, labels)
         if weights:

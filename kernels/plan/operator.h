@@ -22,19 +22,62 @@ enum { MATMUL_MANY = 8 };            /* so many products are shared out whole */
 /* ---- operators that eager code does in NumPy ---- */
 
 /* x (outer, size, inner) -> y, index (outer, inner): the largest of each column, or the smallest; of equal ones the first, NaN wins */
-static void operator_extremum(const int64_t *n, int smallest, const float *x, float *y, int64_t *index) {
-    const i64 size = n[1], inner = n[2];
-    for (i64 i = 0; i < n[0] * inner; i++) {
-        const float *p = x + i / inner * size * inner + i % inner;
-        float best = *p;
-        i64 where = 0;
-        for (i64 k = 1; k < size && best == best; k++) {
-            const float v = p[k * inner];
-            if (smallest ? !(v >= best) : !(v <= best)) best = v, where = k;
-        }
-        if (y) y[i] = best;
-        if (index) index[i] = where;
+struct extremum { i64 size, inner, tiles, units, step; int smallest; const float *x; float *y; int64_t *index; };
+
+/* The best of `size` vectors, lane by lane, and which it is: NaN wins, of equal ones the first */
+INLINE vf lanes_extremum(const float *p, i64 size, i64 stride, i64 lanes, const int smallest, vi *where) {
+    vf best = v_load_lanes(p, lanes, 0);
+    *where = (vi){0};
+    for (i64 k = 1; k < size; k++) {
+        const vf v = v_load_lanes(p + k * stride, lanes, 0);
+        const vi wins = ((smallest ? v < best : v > best) | (v != v)) & (best == best);
+        best = v_select(wins, v, best);
+        *where = (wins & v_set1_int((int32_t)k)) | (~wins & *where);
     }
+    return best;
+}
+
+/* The same of `size` floats, at least VL: its last vector may have some of the one before again. */
+INLINE float row_extremum(const float *p, i64 size, const int smallest, i64 *where) {
+    vi vector, again;
+    const vf whole = lanes_extremum(p, size / VL, VL, VL, smallest, &vector), rest = lanes_extremum(p + size - VL, 1, 0, VL, smallest, &again);
+    float best = whole[0];
+    *where = vector[0] * VL;
+    for (i64 j = 1; j < 2 * VL; j++) {
+        const float v = j < VL ? whole[j] : rest[j - VL];
+        const i64 at = j < VL ? (i64)vector[j] * VL + j : size - VL + j - VL;
+        const int wins = (smallest ? v < best : v > best) || (v != v && best == best), ties = v == best || (v != v && best != best);
+        if (wins || (ties && at < *where)) best = v, *where = at;
+    }
+    return best;
+}
+
+INLINE void extremum_units(const struct extremum *t, i64 from, i64 until, const int smallest) {
+    for (i64 u = from; u < until; u++) {
+        const i64 tile = u % t->tiles * VL, lanes = i64_min(VL, t->inner - tile), to = u / t->tiles * t->inner + tile;
+        const float *p = t->x + u / t->tiles * t->size * t->inner + tile;
+        vi where = {0};
+        vf best;
+        i64 at = 0;
+        if (t->inner > 1 || t->size < VL) best = lanes_extremum(p, t->size, t->inner, lanes, smallest, &where), at = where[0];
+        else best = v_set1(row_extremum(p, t->size, smallest, &at));
+        if (t->y) v_store_lanes(t->y + to, best, lanes);
+        if (t->index) for (i64 j = 0; j < lanes; j++) t->index[to + j] = t->inner > 1 ? where[j] : at;
+    }
+}
+
+static void extremum_task(void *context, i64 index) {
+    const struct extremum *t = context;
+    const i64 from = index * t->step, until = i64_min(from + t->step, t->units);
+    if (t->smallest) extremum_units(t, from, until, 1);
+    else extremum_units(t, from, until, 0);
+}
+
+static void operator_extremum(const int64_t *n, int smallest, const float *x, float *y, int64_t *index) {
+    struct extremum t = {.size = n[1], .inner = n[2], .tiles = ceil_div(n[2], VL), .smallest = smallest, .x = x, .y = y, .index = index};
+    t.units = n[0] * t.tiles;
+    t.step = i64_max(1, MAP_TASK / (t.size * i64_min(VL, t.inner)));
+    fastnn_parallel(ceil_div(t.units, t.step), 4.0 * (double)(n[0] * n[1] * n[2]), extremum_task, &t);
 }
 
 /* grad_x (outer, size, inner): grad (outer, inner) at index, else zero */
@@ -74,20 +117,52 @@ static void operator_prod(const int64_t *n, const float *x, float *y) {
     }
 }
 
-/* grad, y (outer, inner), x -> grad_x (outer, size, inner): grad times the product of the other entries, y / x where y tells it */
-static void operator_prod_backward(const int64_t *n, const float *grad, const float *x, const float *y, float *grad_x) {
+enum { PROD_COLUMNS = 4 };             /* whose products do not wait for one another */
+
+/* Gradient of some columns where y does not tell it: the entries before times those behind, in double precision. `products`
+ * (size, PROD_COLUMNS) is for those before. */
+static void prod_backward_columns(const int64_t *n, i64 some, const i64 *column, const float *grad, const float *x, float *grad_x, double *products) {
     const i64 size = n[1], inner = n[2];
-    for (i64 o = 0; o < n[0]; o++, x += size * inner, grad_x += size * inner, grad += inner, y += inner) {
+    double before[PROD_COLUMNS], behind[PROD_COLUMNS];
+    i64 at[PROD_COLUMNS];
+    for (int j = 0; j < PROD_COLUMNS; j++) {
+        const i64 c = column[i64_min(j, some - 1)];
+        at[j] = c / inner * size * inner + c % inner;
+        before[j] = grad[c], behind[j] = 1;
+    }
+    for (i64 k = 0; k < size; k++) UNROLL for (int j = 0; j < PROD_COLUMNS; j++) {
+        products[k * PROD_COLUMNS + j] = before[j];
+        before[j] *= x[at[j] + k * inner];
+    }
+    for (i64 k = size; k-- > 0;) UNROLL for (int j = 0; j < PROD_COLUMNS; j++) {
+        const i64 i = at[j] + k * inner;
+        grad_x[i] = (float)(products[k * PROD_COLUMNS + j] * behind[j]);
+        behind[j] *= x[i];
+    }
+}
+
+/* grad, y (outer, inner), x -> grad_x (outer, size, inner): grad times the product of the other entries, y / x where y tells it */
+static int operator_prod_backward(const int64_t *n, const float *grad, const float *x, const float *y, float *grad_x) {
+    const i64 size = n[1], inner = n[2];
+    double *products = NULL;
+    i64 column[PROD_COLUMNS], some = 0;
+    for (i64 o = 0; o < n[0]; o++) {
+        const float *g = grad + o * inner, *of = y + o * inner, *from = x + o * size * inner;
+        float *to = grad_x + o * size * inner;
         int plain = 1;
-        for (i64 i = 0; i < inner; i++) plain &= fabsf(y[i]) >= 0x1p-126f && fabsf(y[i]) <= 0x1.fffffep127f;
-        if (plain && inner == 1) for (i64 k = 0; k < size; k++) grad_x[k] = *grad * (*y / x[k]);
-        else if (plain) for (i64 k = 0; k < size; k++) for (i64 i = 0; i < inner; i++) grad_x[k * inner + i] = grad[i] * (y[i] / x[k * inner + i]);
-        else for (i64 i = 0; i < inner; i++) {
-            float before = grad[i], behind = 1;
-            for (i64 k = 0; k < size; before *= x[k++ * inner + i]) grad_x[k * inner + i] = before;
-            for (i64 k = size; k-- > 0; behind *= x[k * inner + i]) grad_x[k * inner + i] *= behind;
+        for (i64 i = 0; i < inner; i++) plain &= fabsf(of[i]) >= 0x1p-126f && fabsf(of[i]) <= 0x1.fffffep127f;
+        if (plain && inner == 1) for (i64 k = 0; k < size; k++) to[k] = *g * (*of / from[k]);
+        else if (plain) for (i64 k = 0; k < size; k++) for (i64 i = 0; i < inner; i++) to[k * inner + i] = g[i] * (of[i] / from[k * inner + i]);
+        for (i64 i = 0; i < inner && !plain; i++) {
+            column[some++] = o * inner + i;
+            if (!products && !(products = fastnn_scratch(SCRATCH_PARTIAL, (size_t)(PROD_COLUMNS * size) * sizeof *products))) return PROGRAM_NO_MEMORY;
+            if (some < PROD_COLUMNS) continue;
+            prod_backward_columns(n, some, column, grad, x, grad_x, products);
+            some = 0;
         }
     }
+    if (some) prod_backward_columns(n, some, column, grad, x, grad_x, products);
+    return PROGRAM_DONE;
 }
 
 /* ---- the first in order ---- */
@@ -341,7 +416,7 @@ KERNEL int operator_stage(const void *arguments, struct program *program) {
     case OPERATOR_within: return all_within(n[0], F(0), n[1] != 0) ? PROGRAM_DONE : PROGRAM_REFUSED;
     case OPERATOR_cumsum: operator_cumsum(n, n[3] != 0, F(1), F(0)); return PROGRAM_DONE;
     case OPERATOR_prod: operator_prod(n, F(1), F(0)); return PROGRAM_DONE;
-    case OPERATOR_prod_backward: operator_prod_backward(n, F(1), F(2), F(3), F(0)); return PROGRAM_DONE;
+    case OPERATOR_prod_backward: return operator_prod_backward(n, F(1), F(2), F(3), F(0));
     case OPERATOR_topk: operator_topk(n[0], n[1], n[2], n[3] != 0, F(1), I(0)); return PROGRAM_DONE;
     case OPERATOR_pick: case OPERATOR_spread: case OPERATOR_put: return operator_places(o, at);
     case OPERATOR_loss:

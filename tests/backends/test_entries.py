@@ -153,3 +153,27 @@ def test_a_products_gradient_leaves_no_range_on_its_way(target: Target, scale: f
     with np.errstate(over="ignore"):  # of the other one's
         grad_x = target.kernels.prod_backward_input(grads, x, y, 1)
     np.testing.assert_allclose(grad_x[:, 0], grads, rtol=1e-6)
+
+
+@pytest.mark.parametrize("smallest", [False, True])
+def test_extremes_and_their_places(target: Target, smallest: bool) -> None:
+    """The first of equal ones, and of numbers that are none: as NumPy's."""
+    if target.backend != "native":
+        pytest.skip("only plans, and so only the compiled kernels, have it")
+    from fastnn._kernels import operate
+
+    pick = np.argmin if smallest else np.argmax
+    sizes = [(2, size, inner) for size in (1, 2, 7, 8, 15, 16, 17, 33, 64, 100) for inner in (1, 3, 8, 37)]
+    for outer, size, inner in [*sizes, (300, 257, 1)]:
+        x = RNG.integers(-6, 7, (outer, size, inner)).astype(np.float32)  # with ties
+        x[RNG.random(x.shape) < 0.3 / size] = np.nan
+        x[RNG.random(x.shape) < 0.1] = np.inf if size % 2 else -np.inf
+        x[x == 0] *= np.where(RNG.random((x == 0).sum()) < 0.5, -1, 1)
+        y, where = np.empty((outer, inner), np.float32), np.empty((outer, inner), np.int64)
+
+        def call(x: Any = x, y: Any = y, where: Any = where) -> np.ndarray:
+            operate("extremum", (y, where, x), (*x.shape, int(smallest)), written=2)
+            return where
+
+        np.testing.assert_array_equal(on_threads(call), pick(x, axis=1), err_msg=str(x.shape))
+        np.testing.assert_array_equal(y, np.take_along_axis(x, pick(x, axis=1)[:, None], 1)[:, 0])

@@ -141,7 +141,7 @@ def of_json(rng: random.Random, whole: bytes) -> bytes:
     text, rest = (whole[8 : 8 + length], whole[8 + length :]) if framed else (whole, b"")
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # an earlier change may have nested it too deeply
         return flipped(rng, whole)
     text = json.dumps(altered(rng, value)).encode()
     return (len(text).to_bytes(8, "little") if framed else b"") + text + rest
@@ -149,7 +149,7 @@ def of_json(rng: random.Random, whole: bytes) -> bytes:
 
 def altered(rng: random.Random, value: Any) -> Any:
     if isinstance(value, str) and value[:1] in ("{", "["):  # JSON in JSON: a note
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             return json.dumps(altered(rng, json.loads(value)))
     if isinstance(value, (dict, list)) and value and rng.random() < 0.85:
         keys = list(value) if isinstance(value, dict) else range(len(value))

@@ -419,7 +419,7 @@ def functions() -> set[type[fnn.Function]]:
     """Every Function of fastnn.ops that has a gradient, but of gamma draws', which fixed seeds do not show."""
     families = [import_module(f"fastnn.ops.{family.name}") for family in iter_modules(ops.__path__)]
     found = {f for family in families for _, f in inspect.getmembers(family, inspect.isclass)}
-    others = {fnn.Function, ops.gamma.StandardGamma, ops.gamma.StandardDirichlet}
+    others = {fnn.Function, ops.shaping.View, ops.gamma.StandardGamma, ops.gamma.StandardDirichlet}
     return {f for f in found if issubclass(f, fnn.Function) and f not in others and f.differentiable}
 
 

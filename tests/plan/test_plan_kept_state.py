@@ -221,18 +221,3 @@ def test_a_hook_is_not_blamed_for_what_forward_reads() -> None:
     model.a.register_forward_hook(lambda module, args, output: output * 2)
     with pytest.raises(GraphError, match="the model reads the value of a tensor"):
         fnn.compile(model)(batches()[0][0])
-
-
-def test_hooks_on_tensors_are_refused() -> None:
-    def hooked(m: Any, x: Any) -> Any:
-        h = m.a(x)
-        if h.requires_grad:
-            h.register_hook(lambda grad: m.dict.__setitem__("grad", grad))
-        return m.b(h)
-
-    model, (x, y) = Net(hooked), batches()[0]
-    with pytest.raises(GraphError, match=r"gradient of a tensor \(5, 6\) .*register_hook"):
-        fnn.compile(model, MSE)(x, y)
-    with pytest.warns(UserWarning, match="register_hook"):
-        fnn.fit(model, (x, y), loss=MSE, epochs=1, verbose=False)
-    assert "grad" in model.dict

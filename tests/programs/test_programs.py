@@ -29,6 +29,8 @@ TOLERANCES = {"float32": 1e-4, "float64": 1e-10}
 FAILURES = (FastnnError, AttributeError, ImportError, TypeError, ValueError, RuntimeError)
 COMPILED = [name for name in programs.NAMES if programs.can_be_compiled(name)]
 
+USUAL = ("ema_swa", "gradient_hooks", "gru_language_model", "vae", "wgan_gp")  # the others run at full length
+
 dtypes = pytest.mark.parametrize("dtype", TOLERANCES)
 
 
@@ -70,6 +72,16 @@ def test_losses_of_compiled_steps_are_pytorchs(name: str, dtype: str) -> None:
         check_waiting(run, case, name, dtype)
     else:
         check(run(), name, dtype)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in USUAL else pytest.mark.long) for name in programs.NAMES],
+)
+@pytest.mark.filterwarnings("ignore:compile. this model runs operator by operator")
+def test_models_may_be_compiled_as_pytorchs_are(name: str) -> None:
+    """With ``model = torch.compile(model)``; loss, backward and update stay as they are."""
+    check(programs.run(name, "fastnn", "float32", compiled=True), name, "float32")
 
 
 @pytest.mark.parametrize("name", programs.NAMES)

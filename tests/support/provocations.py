@@ -290,7 +290,7 @@ OPTIMISERS: Calls = {
 }
 
 PLANS: Calls = {
-    "no model": lambda _: fnn.compile(lambda x: x),
+    "no model": lambda _: fnn.compile("cnn"),
     "no loss": lambda _: fnn.compile(linear(), optimizer=sgd()),
     "another optimiser": lambda _: fnn.compile(linear(), nn.CrossEntropyLoss(), sgd())(*DATA),
     "disable": lambda _: fnn.compile(linear(), disable="winogard"),

@@ -112,10 +112,12 @@ def defaults(package: str, dtype: str) -> Iterator[None]:
         library.set_num_threads(threads)
 
 
-def run(name: str, package: str, dtype: str) -> list[float]:
-    """The losses of the program."""
+def run(name: str, package: str, dtype: str, compiled: bool = False) -> list[float]:
+    """The losses of the program; with `compiled`, each model that is filled is compiled, and called as before."""
+    fill = filler(name, dtype, package)
     with defaults(package, dtype):
-        return [float(loss) for loss in load(name, package)["run"](filler(name, dtype, package), Draw(name, dtype))]
+        given = (lambda model: import_module(package).compile(fill(model))) if compiled else fill
+        return [float(loss) for loss in load(name, package)["run"](given, Draw(name, dtype))]
 
 
 def can_be_compiled(name: str) -> bool:

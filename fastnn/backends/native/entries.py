@@ -58,12 +58,15 @@ def embedding_backward_weight(grad: Array, index: Array, rows: int, padding_idx:
 
 
 def stacked_matmul(a: Array, b: Array) -> Array:
-    stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    alike = a.shape[:-2] == b.shape[:-2]
+    stack = a.shape[:-2] if alike else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     y = empty((*stack, a.shape[-2], b.shape[-1]), a.dtype)
     if not a.size or not b.size:
         y.fill(0)
         return y
-    a, b = (np.broadcast_to(x if x.flags.aligned else x.copy(), stack + x.shape[-2:]) for x in (a, b))
+    a, b = (x if x.flags.aligned else x.copy() for x in (a, b))
+    if not alike:
+        a, b = (np.broadcast_to(x, stack + x.shape[-2:]) for x in (a, b))
     sizes = (*y.shape[-2:], a.shape[-1], *(stride // 4 for x in (a, b) for stride in x.strides[-2:]))
     operate("matmul", (y, a, b), sizes, shape=stack)
     return y

@@ -1,0 +1,266 @@
+"""A compiled model that is called with tensors, as `torch.compile(model)` is: its plan is one operator of the tape.
+
+The call runs the plan's forward, and `backward()`, which comes when the loss has been computed outside, runs the rest.
+Between the two the plan's memory holds what backward needs, so a call that comes earlier runs in another copy of the
+plan. What no plan can be made of runs operator by operator, which a warning says once.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastnn import backends, versions
+from fastnn.autograd.engine import grad as gradients_of
+from fastnn.autograd.function import Function as OfTensors
+from fastnn.errors import FastnnError, GraphError, ShapeError
+from fastnn.nn import Module
+from fastnn.plan.execute import Execution
+from fastnn.plan.executions import Plan, kernels_in_use, may_be_ignored
+from fastnn.plan.hooked import Seed, with_gradient_hooks
+from fastnn.plan.inputs import Inputs, arguments
+from fastnn.plan.keep import replaced
+from fastnn.plan.steady import CHECKED
+from fastnn.plan.trace import Around, Graph, Traced, Value, trace
+from fastnn.recording import recording, tracer
+from fastnn.tensors import Array, Tensor
+from fastnn.trees import flatten, map_arrays, unflatten
+
+__all__ = ["Taped", "holds_tensors"]
+
+MOST_COPIES = 4  # of a plan, whose backwards are still to come
+
+
+def holds_tensors(args: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    """Whether a model is called with tensors, itself or in tuples, lists and dicts."""
+    return any(isinstance(x, Tensor) for value in (*args, *named.values()) for x in flatten(value)[0])
+
+
+class Taped(Plan):
+    """The model as a function of tensors; `predict` runs it where no gradient is wanted.
+
+    `whole`: what no plan can be made of is an error.
+    """
+
+    def __init__(self, model: Any, options: frozenset[str], predict: Callable[..., Any], whole: bool) -> None:
+        super().__init__(model, options)
+        self._predict, self.whole = predict, whole
+        self._is_planned = True
+
+    def __call__(self, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        given = [x for value in (*args, *named.values()) for x in flatten(value)[0]]
+        plain = all(isinstance(x, (Tensor, np.ndarray)) for x in given)
+        if not (self._is_planned and plain) or tracer() is not None or self._lock._is_owned():
+            return self.model(*args, **named)
+        needs = tuple([isinstance(x, Tensor) and x._requires_grad for x in given])
+        with self._turn():
+            self._follow_model()
+            wanted = recording() and (any(needs) or any(self._structure.modes()[1]))
+        try:
+            if wanted and not self._is_lazy():
+                with self._turn():
+                    run = self._begin(args, named, needs)
+                    if run is not None:
+                        return run.outputs([x for x, needed in zip(given, needs, strict=True) if needed])
+            elif not wanted and not self.model.training:
+                arrays = [map_arrays(_array, value) for value in args]
+                return map_arrays(Tensor, self._predict(*arrays, **_mapped(named)))
+        except ShapeError:  # which the model itself raises, too, or an argument that plans do not take
+            pass
+        except Exception as error:
+            if self.whole:
+                raise
+            outputs = self.model(*args, **named)  # an error that is the model's own comes again
+            self._is_planned = False
+            reason = getattr(error, "reason", error if isinstance(error, FastnnError) else repr(error))
+            warnings.warn(
+                f"compile: this model runs operator by operator, not compiled: {reason}", UserWarning, stacklevel=3
+            )
+            return outputs
+        return self.model(*args, **named)
+
+    def _is_lazy(self) -> bool:
+        """Whether layers are still to learn their sizes."""
+        return not self._executions and any(hasattr(m, "initialize_parameters") for m in self.model.modules())
+
+    def _begin(self, args: tuple[Any, ...], named: dict[str, Any], needs: tuple[bool, ...]) -> _Run | None:
+        """Forward; None where it cannot wait for its backward in a plan."""
+        backends.follow_cpus()
+        x = arguments(self.model, tuple([map_arrays(_array, value) for value in args]), _mapped(named))
+        if len(x.arrays) != len(needs):  # a layer of fastnn's takes a list of arrays as one
+            return None
+        ignores = may_be_ignored(x.arrays)
+        key = (x.key, needs, ignores, kernels_in_use(), *self._structure.modes())
+        copies: _Copies = self._find(key, lambda: _Copies(self, x, needs, ignores), _Copies.stand)
+        copies.calls += 1
+        if copies.calls in CHECKED:
+            self._check_again(copies.graph, lambda around: copies.trace(x, around), parameters=True)
+        return copies.run(x, lambda: self.model(*args, **named))
+
+
+class _Copies:
+    """The graph of one shape of input, and executions of it, each with a run whose backward may be still to come."""
+
+    def __init__(self, taped: Taped, x: Inputs, needs: tuple[bool, ...], ignores: bool) -> None:
+        self.taped, self.needs, self.ignores, self.calls = taped, needs, ignores, 0
+        self.starts: dict[int, Tensor] = {}  # gradients of the outputs, which backward begins with
+        self.came: dict[int, Tensor] = {}  # gradients of the inputs
+        self.graph = graph = taped._steady_graph(lambda around: self.trace(x, around), training=True)
+        if graph.states:
+            raise GraphError(f"forward reads {graph.states[0]}, which the call before has set")
+        assert graph.loss is not None
+        if not graph.loss.requires_grad:
+            raise GraphError("no output depends on a parameter, or an input, that requires a gradient")
+        self.values = _values_of(graph)
+        self.executions: list[Execution] = []
+        self.runs: list[weakref.ref[_Run]] = []
+
+    def trace(self, x: Inputs, around: Callable[[], Around]) -> Graph:
+        def model(*args: Any, **named: Any) -> Any:
+            given = [t for value in (*args, *named.values()) for t in flatten(value)[0]]
+            for i, (t, needed) in enumerate(zip(given, self.needs, strict=True)):
+                if needed:
+                    t.requires_grad_().register_hook(partial(self.came.__setitem__, i))
+            before = [t.value for t in given]
+            outputs = self.taped.model(*args, **named)
+            if any(t.value is not value for t, value in zip(given, before, strict=True)):
+                raise GraphError("forward changes its input (requires_grad_, or a write in place), which others hold")
+            return outputs
+
+        def loss(outputs: Any) -> Tensor:
+            found = flatten(outputs)[0]
+            if not all(isinstance(output, Traced) for output in found):
+                raise GraphError(f"forward returns other things than tensors that depend on its inputs: {outputs!r}")
+            return Seed.apply(*found)
+
+        graph = trace(model, loss, x, Inputs([], ()), self.ignores, around)
+        self._seed(graph)
+        return with_gradient_hooks(graph)
+
+    def _seed(self, graph: Graph) -> None:
+        """Let what forward leaves in attributes be outputs, too, and give each the gradient that begins there."""
+        assert graph.loss is not None
+        assert graph.loss.producer is not None
+        seed, values = graph.loss.producer, _values_of(graph)
+        for value in values[len(graph.results) :]:
+            value.consumers.append(seed)
+        starts = [self.starts.setdefault(i, Tensor(np.zeros(v.shape, v.dtype))) for i, v in enumerate(values)]
+        leaves = [Value(start.shape, start.dtype, tensor=start, consumers=[seed]) for start in starts]
+        seed.inputs = (*values, *leaves)
+        seed.needs = (*(value.requires_grad for value in values), *(False for _ in leaves))
+        graph.loss.requires_grad = any(seed.needs)
+
+    def stand(self) -> bool:
+        return all(execution.stands() for execution in self.executions)
+
+    def run(self, x: Inputs, again: Callable[[], Any]) -> _Run | None:
+        """Forward in an execution that no backward is waited for in; None where there is none."""
+        free = next((i for i, run in enumerate(self.runs) if run() is None), len(self.runs))
+        if free == MOST_COPIES:
+            return None
+        if free == len(self.runs):
+            stages, operators = self.taped._stages(self.graph, True)
+            options = self.taped.options
+            self.executions.append(Execution(self.graph, stages, training=True, options=options, operators=operators))
+        made = _Run(self, self.executions[free], x, again)
+        self.runs[free:] = [weakref.ref(made), *self.runs[free + 1 :]]
+        return made
+
+
+def _values_of(graph: Graph) -> list[Value]:
+    """The outputs, and what else is left in attributes."""
+    kept = {id(value): value for keeping in graph.keepings for value in keeping.values}
+    return [*graph.results, *(value for key, value in kept.items() if key not in set(map(id, graph.results)))]
+
+
+class _Run:
+    """One forward, and its backward; `again` computes the outputs once more, by operators of the tape."""
+
+    def __init__(self, copies: _Copies, execution: Execution, x: Inputs, again: Callable[[], Any]) -> None:
+        self._again = again
+        self._copies, self._execution, self._is_over = copies, execution, False
+        weights = [leaf.tensor._data for leaf in copies.graph.leaves if leaf.tensor is not None and len(leaf.shape) > 1]
+        self._kept, self._number = [x.arrays[0], *weights], next(versions.clock)
+        self._half = next(i for i, part in enumerate(execution.parts) if part.hands_over)
+        execution.run(x.arrays, [], self._half)
+        self._results = [execution.array(value).copy() for value in copies.values]
+
+    def outputs(self, inputs: list[Tensor]) -> Any:
+        """The outputs on the tape, computed from the inputs and the parameters; what forward leaves is there, too."""
+        copies = self._copies
+        self._reached = [*inputs, *(p for p, _ in self._execution.gradients)]
+        outputs = CompiledFunction.apply(self, *self._reached)
+        made = list(outputs) if isinstance(outputs, tuple) else [outputs]
+        if keepings := copies.graph.keepings:
+            of = {id(value): output for value, output in zip(copies.values, made, strict=True)}
+            before = Module.changes
+            for keeping in keepings:
+                keeping.entry.put(
+                    replaced(keeping.left, lambda t: of[id(t.value)] if t.requires_grad else of[id(t.value)].detach())
+                )
+            copies.taped._structure.adopt(before, len(keepings))
+        return unflatten(copies.graph.structure, made[: len(copies.graph.results)])
+
+    def forward(self, ctx: Any) -> Any:
+        results, self._results = [*map(Tensor, self._results)], []
+        fixed = zip(results, self._copies.values, strict=True)
+        ctx.mark_non_differentiable(*(result for result, value in fixed if not value.requires_grad))
+        return tuple(results) if len(results) > 1 else results[0]
+
+    def backward(self, grads: tuple[Tensor, ...]) -> list[Any]:
+        if self._is_over:
+            raise GraphError(
+                "a compiled model's backward has run already, in memory that it has overwritten: add up the losses and "
+                "call backward() once, or call the model itself"
+            )
+        written = versions.latest > self._number
+        if written and any(versions.written_since(array, self._number) for array in self._kept):
+            raise GraphError(
+                "backward: a weight or the input of a compiled model was modified in place after forward: call "
+                "backward() before what changes it (an optimiser's step(), +=, load_state_dict()), or the model again"
+            )
+        copies, self._is_over = self._copies, True
+        with copies.taped._turn():
+            for i, grad in enumerate(grads):
+                np.copyto(copies.starts[i]._data, grad._data)
+            self._execution.resume(self._half)
+            copies.taped._structure.follow_hooks()
+            inputs = [copies.came.pop(i, None) for i, needed in enumerate(copies.needs) if needed]
+            return [*inputs, *(Tensor(array.copy()) for _, array in self._execution.gradients)]
+
+    def backward_on_tape(self, grads: tuple[Tensor, ...]) -> tuple[Any, ...]:
+        """For second derivatives. GraphError where the outputs cannot be computed once more as they were."""
+        draws = self._execution.running or any(part.early for part in self._execution.parts)
+        if draws or self._copies.graph.keepings:
+            raise GraphError("a compiled model that draws, follows statistics or keeps tensors: call the model itself")
+        outputs = flatten(self._again())[0]
+        pairs = [(y, grad) for y, grad in zip(outputs, grads, strict=True) if y.requires_grad]
+        return gradients_of(
+            [y for y, _ in pairs], self._reached, [grad for _, grad in pairs], create_graph=True, allow_unused=True
+        )
+
+
+class CompiledFunction(OfTensors):
+    @staticmethod
+    def forward(ctx: Any, run: _Run, *tensors: Tensor) -> Any:
+        ctx.run = run
+        return run.forward(ctx)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        if recording():
+            return (None, *ctx.run.backward_on_tape(grads))
+        return (None, *ctx.run.backward(grads))
+
+
+def _array(x: Any) -> Array:
+    return x._data if isinstance(x, Tensor) else x
+
+
+def _mapped(named: dict[str, Any]) -> dict[str, Any]:
+    return {name: map_arrays(_array, value) for name, value in named.items()}
