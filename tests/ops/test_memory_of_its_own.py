@@ -49,6 +49,17 @@ def test_a_tensor_has_attributes_of_ones_own() -> None:
             _ = tensor.tags
 
 
+def test_a_whole_number_that_losses_are_added_to_goes_on_as_their_sum() -> None:
+    """``loss = torch.Tensor([0])``, a float in PyTorch, begins the tutorials' loops."""
+    weight = nn.Parameter(fnn.tensor([2.0]))
+    loss = fnn.Tensor([0])
+    for _ in range(3):
+        loss += (0.25 * weight).sum()
+    loss.backward()
+    assert loss.item() == 1.5
+    assert weight.grad == 0.75
+
+
 def step(model: nn.Module) -> None:
     optimizer = optim.SGD(model.parameters(), lr=0.1)
     model(fnn.ones(4, 2)).sum().backward()
