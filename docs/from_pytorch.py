@@ -58,9 +58,16 @@ DIFFERENCES = {
     "torch.Tensor.numpy": "of a tensor on the tape, too: the live array",
     "torch.Tensor.shape": "a plain tuple; `x.size()` has `.numel()`",
     "torch.Tensor.T": "of any number of dimensions",
-    "torch.Tensor.contiguous": "the tensor itself: operators copy what they need in one piece",
     "torch.Tensor.view": "copies where no view is possible, as `reshape` does",
     "torch.Tensor.half": "raises: there is no float16",
+    "torch.Tensor.share_memory_": "with processes that are forked from this one",
+    **dict.fromkeys(("torch.bfloat16", "torch.float16", "torch.half"), "to be named: no tensor can be of that type"),
+    **dict.fromkeys(
+        [f"torch.nn.{name}3d" for name in ("AdaptiveAvgPool", "AdaptiveMaxPool", "AvgPool", "BatchNorm", "Conv")]
+        + [f"torch.nn.{name}3d" for name in ("ConvTranspose", "InstanceNorm", "MaxPool")]
+        + ["torch.nn.SyncBatchNorm"],
+        "for `isinstance` alone: none can be made",
+    ),
     "torch.Tensor.cuda": "raises: there is no GPU",
     "torch.nn.functional.softmax": "`dim` is -1 if it is left out",
     "torch.nn.functional.log_softmax": "`dim` is -1 if it is left out",

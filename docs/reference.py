@@ -27,7 +27,7 @@ MODULES = [
     "fastnn.data", "fastnn.utils", "fastnn.utils.checkpoint", "fastnn.utils.tensorboard",
     "fastnn.utils.data", "fastnn.recipes", "fastnn.insight", "fastnn.landscape",
     "fastnn.interop", "fastnn.onnx", "fastnn.sklearn", "fastnn.plan", "fastnn.metrics", "fastnn.weights",
-    "fastnn.autograd",
+    "fastnn.autograd", "fastnn.autograd.forward_ad",
     "fastnn.autograd.functional", "fastnn.func", "fastnn.linalg", "fastnn.special", "fastnn.distributions",
     "fastnn.distributions.constraints", "fastnn.distributions.transforms", "fastnn.ops", "fastnn.random",
     "fastnn.special", "fastnn.jit", "fastnn.compiler", "fastnn.hub", "fastnn.multiprocessing",

@@ -36,7 +36,7 @@ _GROUPS: list[tuple[str, str]] = [
     (r"complex|cfloat|cdouble|chalf|conj|^real|^imag|angle|polar|resolve_neg|is_neg|view_as_real|^H$|mH$|adjoint",
      "there are no complex numbers in fastnn: keep two real tensors"),
     (r"fft|stft", _FFT),
-    (r"linalg|cholesky|^qr|svd|^eig|eigh|lobpcg|^lu|inverse|det$|geqrf|orgqr|ormqr|lstsq|solve|pinverse|matrix_exp|"
+    (r"linalg|cholesky|^qr|svd|^eig|eigh|lobpcg|^lu|inverse|det$|geqrf|orgqr|ormqr|lstsq|solve|pinverse|"
      r"pca_lowrank|matrix_power|slogdet|logdet", _LINALG),
     (r"fuse_(conv|linear)_bn|^fusion$", "fnn.compile(model, frozen=True) folds batch norm into the layer before"),
     (r"skip_init|^stateless$", "a layer has its parameters when it is made; fnn.func.functional_call takes others"),

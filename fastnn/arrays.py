@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import sys
 from collections.abc import Sequence
 from itertools import count
@@ -63,6 +64,23 @@ def aligned_copy(array: np.ndarray[Any, Any], dtype: DTypeLike) -> np.ndarray[An
     copy = aligned(array.shape, dtype)
     copy[...] = array
     return copy
+
+
+def shared_copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A copy in row-major order, in memory that processes forked from this one write to as it does."""
+    if is_shared(array):
+        return array
+    memory = mmap.mmap(-1, max(array.nbytes, 1))
+    copy = np.frombuffer(memory, array.dtype, array.size).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def is_shared(array: Any) -> bool:
+    """Whether it is, or is a view of, a `shared_copy`."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(array, memoryview) and isinstance(array.obj, mmap.mmap)
 
 
 def as_array(data: Any) -> np.ndarray[Any, Any]:

@@ -51,8 +51,11 @@ class GraphError(FastnnError, RuntimeError):
     """backward() where there is nothing to differentiate, or twice through one graph; a plan called within itself."""
 
 
-class StateError(FastnnError, KeyError):
-    """state_dict entries that are missing, unexpected or of another shape; state that a step cannot write to."""
+class StateError(FastnnError, KeyError, RuntimeError):
+    """state_dict entries that are missing, unexpected or of another shape; state that a step cannot write to.
+
+    A RuntimeError, too, as PyTorch's is.
+    """
 
     __str__ = FastnnError.__str__  # KeyError would print the repr
 

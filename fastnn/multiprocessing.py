@@ -1,4 +1,5 @@
-"""PyTorch's torch.multiprocessing: Python's own multiprocessing. Tensors are copied to other processes, not shared."""
+"""PyTorch's torch.multiprocessing: Python's own multiprocessing. Tensors are copied to other
+processes; what `share_memory` has moved, and nothing else, processes forked from this one share."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ __all__ = ["get_all_sharing_strategies", "get_sharing_strategy", "set_sharing_st
 
 
 def set_sharing_strategy(new_strategy: str) -> None:
-    """Nothing: no memory is shared."""
+    """Nothing: there is one strategy."""
 
 
 def get_sharing_strategy() -> str:

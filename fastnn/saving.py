@@ -86,10 +86,11 @@ def load(
     """Returns what `save` wrote to the file `f`; of another safetensors file the names with their arrays. An open file
     is read from where it stands to its end.
 
-    Arrays come back as arrays, tensors as tensors that ask for no gradient. `map_location`, `weights_only` and
-    PyTorch's other arguments are taken and ignored: there is one device, and nothing in a file is executed. A model
-    comes back ready to `predict`, or to be trained further; where parts of it are of your own classes, name these:
-    ``load("m.fnn", classes=[Net])``. Their ``__init__`` is not called.
+    Arrays come back as arrays, tensors as tensors that ask for no gradient. `map_location` and PyTorch's other
+    arguments are taken and ignored: there is one device, and nothing in a file is executed. A model comes back ready to
+    `predict`, or to be trained further; where parts of it are of your own classes, name these:
+    ``load("m.fnn", classes=[Net])``, or let the file name any class of modules that the program has defined by now, by
+    ``weights_only=False``. Their ``__init__`` is not called.
 
     Raises DataError for a file that is not there, or not whole, or not one of these; ArgumentError for a model of
     classes that are not fastnn's and are not named.
@@ -99,14 +100,14 @@ def load(
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, "stream")
             copy.write_bytes(_read(f))
-            return load(copy, classes=classes)
+            return load(copy, weights_only=weights_only, classes=classes)
     arrays, note = weights.load_with_note(where)
     if note is None or not note.startswith(BEGINNING):  # a note of one's own
         return arrays
     own = [classes] if isinstance(classes, type) else list(classes)
     if not all(isinstance(cls, type) and issubclass(cls, Module) for cls in own):
         raise ArgumentError(f"load: expected classes of modules, as classes=[Net], got {own}")
-    reader = _Reader(arrays, own)
+    reader = _Reader(arrays, own, weights_only is False)
     try:
         content = parse_json(note)
         number = content["format"].removeprefix(NAME)
@@ -223,8 +224,8 @@ def _key(key: Any) -> Any:
 class _Reader:
     """Makes values of descriptions; each array is made once. Almost any error for what is none."""
 
-    def __init__(self, arrays: dict[str, Any], own: Iterable[type[Module]]) -> None:
-        self.arrays = arrays
+    def __init__(self, arrays: dict[str, Any], own: Iterable[type[Module]], defined: bool = False) -> None:
+        self.arrays, self.defined = arrays, defined
         self.tensors: dict[str, Tensor] = {}
         self.modules: list[Module | None] = []  # None while it is being made
         self.unnamed = ""  # a class of the user's that it takes
@@ -290,6 +291,8 @@ class _Reader:
         """fastnn's class of that name, or the user's; no module is imported on a file's word."""
         short = name.rpartition(".")[2]
         if origin.partition(".")[0] != "fastnn":
+            if self.defined and short not in self.own and (found := _defined(origin, name)):
+                self.own[short] = found[-1]  # in a notebook, the one that was defined last
             self.unnamed = "" if short in self.own else short
             return self.own[short]
         import fastnn.interop.onnx.load
@@ -299,9 +302,14 @@ class _Reader:
 
         for layer in nn.__all__:  # each imports its file: whatever modules fastnn has are now known
             getattr(nn, layer)
-        known = [Module]
-        for cls in known:
-            if (cls.__module__, cls.__qualname__) == (origin, name):
-                return cls
-            known += cls.__subclasses__()
+        if found := _defined(origin, name):
+            return found[0]
         raise ValueError(f"fastnn has no layer {name}")
+
+
+def _defined(origin: str, name: str) -> list[type[Module]]:
+    """The classes of modules of that name that there are by now, in the order in which they were defined."""
+    known: list[type[Module]] = [Module]
+    for cls in known:
+        known += cls.__subclasses__()
+    return [cls for cls in known if (cls.__module__, cls.__qualname__) == (origin, name)]

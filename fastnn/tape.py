@@ -129,13 +129,15 @@ class Node:
         self._inputs = ()
 
     def name(self) -> str:
-        """PyTorch's name for what computes this operator's gradient."""
-        return f"{self.function.__name__}Backward"
+        """PyTorch's name for what computes this operator's gradient: its own operators' end in a number."""
+        return f"{self.function.__name__}Backward{'0' if self.function.__module__.startswith('fastnn.') else ''}"
 
     @property
     def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
-        """The nodes that the gradient goes on to, one entry an input, each with PyTorch's 0; None for none."""
-        return tuple((getattr(x, "node", None), 0) for x in self.inputs)
+        """The nodes that the gradient goes on to, one entry an input, each with PyTorch's 0; None for none, such as
+        numbers, which come last, as in PyTorch."""
+        given = sorted(self.inputs, key=lambda x: not hasattr(x, "node"))
+        return tuple((getattr(x, "node", None), 0) for x in given)
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"

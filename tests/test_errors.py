@@ -78,5 +78,5 @@ def test_errors_are_of_the_built_in_kind_that_fits() -> None:
         "NonFiniteError": ["ArithmeticError"],
         "OutOfRangeError": ["IndexError"],
         "ShapeError": ["ValueError"],
-        "StateError": ["KeyError"],
+        "StateError": ["KeyError", "RuntimeError"],
     }

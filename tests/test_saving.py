@@ -218,3 +218,33 @@ def test_open_files_are_written_and_read(tmp_path: Path) -> None:
         fnn.save(state, text)
     with open(tmp_path / "text") as text, pytest.raises(ArgumentError, match=r'load: .* mode "rb"'):
         fnn.load(text)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x: Any) -> Any:
+        return 2 * super().forward(x)
+
+
+def test_classes_of_the_programs_own_are_found_where_the_file_is_trusted(tmp_path: Path) -> None:
+    """As PyTorch does with weights_only=False, but that nothing is imported on a file's word."""
+    model = nn.Sequential(Doubled(2, 1))
+    fnn.save(model, tmp_path / "whole.pth")
+    for kwargs in ({}, {"weights_only": True}):
+        with pytest.raises(ArgumentError, match=r"classes=\[Doubled\]"):
+            fnn.load(tmp_path / "whole.pth", **kwargs)
+    found = fnn.load(tmp_path / "whole.pth", weights_only=False)
+    assert type(found[0]) is Doubled
+    with open(tmp_path / "whole.pth", "rb") as file:
+        found = fnn.load(file, weights_only=False)
+    np.testing.assert_array_equal(found(fnn.ones(1, 2)).detach(), model(fnn.ones(1, 2)).detach())
+
+
+def test_a_class_that_is_not_there_is_not_found_either(tmp_path: Path) -> None:
+    class Passing(nn.Module):
+        pass
+
+    Passing.__qualname__ = "Passing"
+    fnn.save(Passing(), tmp_path / "whole.pth")
+    Passing.__qualname__ = "Other"
+    with pytest.raises(ArgumentError, match="Passing"):
+        fnn.load(tmp_path / "whole.pth", weights_only=False)

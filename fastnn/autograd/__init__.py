@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from fastnn.autograd import functional
+from fastnn.autograd import forward_ad, functional
 from fastnn.autograd.anomaly import detect_anomaly, is_anomaly_enabled, set_detect_anomaly
 from fastnn.autograd.engine import backward, grad
 from fastnn.autograd.function import Function
@@ -23,6 +23,7 @@ __all__ = [
     "backward",
     "detect_anomaly",
     "enable_grad",
+    "forward_ad",
     "functional",
     "grad",
     "gradcheck",

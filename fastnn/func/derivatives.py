@@ -107,25 +107,61 @@ def _with(args: tuple[Any, ...], places: tuple[int, ...], trees: list[Any], leav
     return arguments
 
 
-def vjp(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], tuple[Any, ...]]]:
-    """(func(*primals), the function that takes gradients of the output back to those of the primals)."""
+def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """(func(*primals), the function that takes gradients of the output back to those of the primals).
+
+    Primals and outputs may be dicts, tuples or lists, whose form gradients have. `has_aux`: func gives (output,
+    something else), which stands third in the result.
+
+    >>> import fastnn as fnn
+    >>> y, back = fnn.func.vjp(lambda p: p["a"] * p["b"], {"a": fnn.tensor(2.0), "b": fnn.tensor(3.0)})
+    >>> back(fnn.tensor(1.0))
+    ({'a': Tensor(3.), 'b': Tensor(2.)},)
+    """
+    trees = [flatten(primal) for primal in primals]
+    given = [leaf for found, _ in trees for leaf in found]
     with _transformed():
-        xs = functional.leaves(primals, True)
-        output = called("vjp", "func", func)(*xs)
-    outputs = tuple(output) if isinstance(output, (tuple, list)) else (output,)
+        xs = functional.leaves(given, True)
+        result = called("vjp", "func", func)(*_with(primals, tuple(range(len(primals))), trees, xs))
+    output, aux = result if has_aux else (result, None)
+    outputs = tuple(flatten(output)[0])
 
     def back(v: Any) -> tuple[Any, ...]:
-        starts = tuple(v) if isinstance(v, (tuple, list)) else (v,)
-        graph = _graph((*primals, *starts))
-        return functional.slopes(outputs, xs, starts, functional.settled(graph, outputs, xs))
+        starts = flatten(v)[0]
+        graph = functional.settled(_graph((*given, *starts)), outputs, xs)
+        slopes = iter(functional.slopes(outputs, xs, starts, graph))
+        return tuple(unflatten(structure, [next(slopes) for _ in found]) for found, structure in trees)
 
-    return output, back
+    return (output, back, aux) if has_aux else (output, back)
 
 
-def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    """(func(*primals), how fast it changes along the tangents)."""
+def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], *, has_aux: bool = False) -> Any:
+    """(func(*primals), how fast it changes along the tangents).
+
+    Primals, with tangents of the same form, and outputs may be dicts, tuples or lists. `has_aux`: func gives (output,
+    something else), which stands third in the result.
+
+    >>> import fastnn as fnn
+    >>> fnn.func.jvp(lambda p: p["a"] ** 2, ({"a": fnn.tensor(3.0)},), ({"a": fnn.tensor(1.0)},))
+    (Tensor(9.), Tensor(6.))
+    """
     at, along = tuple(entries("jvp", "primals", primals)), tuple(entries("jvp", "tangents", tangents))
-    return functional.jvp(func, at, along, create_graph=_graph((*at, *along)))
+    trees = [flatten(primal) for primal in at]
+    given = tuple(leaf for found, _ in trees for leaf in found)
+    form: Any = None
+    aux: Any = None
+
+    def flat(*xs: Tensor) -> tuple[Any, ...]:
+        nonlocal form, aux
+        result = called("jvp", "func", func)(*_with(at, tuple(range(len(at))), trees, xs))
+        result, aux = result if has_aux else (result, None)
+        found, form = flatten(result)
+        return tuple(found)
+
+    directions = tuple(leaf for tangent in along for leaf in flatten(tangent)[0])
+    outputs, slopes = functional.jvp(flat, given, directions, create_graph=_graph((*given, *directions)))
+    parts = unflatten(form, list(outputs)), unflatten(form, list(slopes))
+    return (*parts, aux) if has_aux else parts
 
 
 def hvp(func: Callable[..., Any], primals: Any, tangents: Any) -> Any:

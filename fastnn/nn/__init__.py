@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastnn import init as init
+from fastnn.errors import ArgumentError
 from fastnn.habits import no_such_name
 from fastnn.nn import functional as functional
 from fastnn.nn import ntuples as ntuples
@@ -79,6 +80,12 @@ _BASES = {
     "_WeightedLoss": "loss",
 }
 
+# Layers that programs ask about, ``isinstance(m, (nn.Conv2d, nn.Conv3d))``, and fastnn does not have: none can be made.
+_ABSENT = (
+    "AdaptiveAvgPool3d AdaptiveMaxPool3d AvgPool3d BatchNorm3d Conv3d ConvTranspose3d InstanceNorm3d MaxPool3d "
+    "SyncBatchNorm"
+)
+
 # Where PyTorch has them: ``from fastnn.nn.parameter import Parameter``, ``fastnn.nn.modules.module.Module``.
 modules = sys.modules[__name__]
 _PLACES = (
@@ -93,12 +100,24 @@ for _place in _PLACES.split():
 sys.modules[f"{__name__}.modules.utils"] = ntuples
 
 
+def _absent(name: str) -> type[Module]:
+    def refuse(self: Module, *_: Any, **__: Any) -> None:
+        from fastnn.absent import hint_of
+
+        raise ArgumentError(f"nn.{name} is there for isinstance alone: {hint_of('fastnn.nn', name)}")
+
+    return type(name, (Module,), {"__init__": refuse, "__module__": __name__, "__doc__": f"PyTorch's nn.{name}."})
+
+
 def __getattr__(name: str) -> Any:
     if name == "utils":
         return import_module("fastnn.nn.utils")
     if name == "common_types":
         return import_module("fastnn.nn.common_types")
     file = _FILES.get(name) or _BASES.get(name)
+    if name in _ABSENT.split():
+        globals()[name] = absent = _absent(name)
+        return absent
     if file is None:
         raise no_such_name("fastnn.nn", name)
     globals()[name] = value = getattr(import_module(f"fastnn.nn.{file}"), name)

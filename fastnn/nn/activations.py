@@ -106,7 +106,7 @@ class GELU(Module):
         return ops.gelu(x, self.approximate)
 
     def extra_repr(self) -> str:
-        return "" if self.approximate == "none" else f"approximate={self.approximate!r}"
+        return f"approximate={self.approximate!r}"
 
 
 class SiLU(_Plain):
@@ -278,6 +278,9 @@ class Softshrink(Applied):
         super().__init__()
         self.lambd = number("Softshrink", "lambd", lambd, 0)
 
+    def extra_repr(self) -> str:
+        return str(self.lambd)
+
 
 class Hardshrink(Applied):
     """x, and 0 where |x| ≤ lambd."""
@@ -287,6 +290,9 @@ class Hardshrink(Applied):
     def __init__(self, lambd: float = 0.5) -> None:
         super().__init__()
         self.lambd = number("Hardshrink", "lambd", lambd)
+
+    def extra_repr(self) -> str:
+        return str(self.lambd)
 
 
 class Threshold(Applied):

@@ -87,6 +87,16 @@ class ModuleList(_Listed):
     (2, ['0.weight', '0.bias', '1.weight', '1.bias'])
     """
 
+    def _shown(self) -> list[tuple[str, str]]:
+        """Neighbours that look the same as one: (0-2): 3 x Linear(...)."""
+        runs: list[list[tuple[str, str]]] = []
+        for key, text in super()._shown():
+            if runs and runs[-1][0][1] == text:
+                runs[-1].append((key, text))
+            else:
+                runs.append([(key, text)])
+        return [run[0] if len(run) == 1 else (f"{run[0][0]}-{run[-1][0]}", f"{len(run)} x {run[0][1]}") for run in runs]
+
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
         self.extend(() if modules is None else modules)

@@ -31,7 +31,7 @@ class Dropout(Module):
         return ops.dropout(x, self.p, self.training, self.inplace)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}, inplace=True" if self.inplace else f"p={self.p}"
+        return f"p={self.p}, inplace={self.inplace}"
 
 
 _DropoutNd = Dropout  # PyTorch's name of the base of all of them

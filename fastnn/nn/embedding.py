@@ -184,6 +184,9 @@ class CosineSimilarity(Applied):
         super().__init__()
         self.dim, self.eps = whole("CosineSimilarity", "dim", dim), number("CosineSimilarity", "eps", eps, 0)
 
+    def extra_repr(self) -> str:
+        return ""
+
 
 class PairwiseDistance(Applied):
     """The p-norm of x1 - x2 + eps along the last dimension."""
@@ -194,3 +197,6 @@ class PairwiseDistance(Applied):
         super().__init__()
         self.norm, self.eps = number("PairwiseDistance", "p", p, 0, finite=False), eps
         self.keepdim = keepdim
+
+    def extra_repr(self) -> str:
+        return ""

@@ -57,9 +57,9 @@ class _Function(_Loss):
         found = {name: getattr(self, name) for name in ("reduction", *self._options)}
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items() if v is not None}
 
-    def forward(self, *inputs: Any) -> Tensor:
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
         options = {name: getattr(self, name) for name in self._options}
-        loss: Tensor = getattr(ops, self.function)(*inputs, reduction=self.reduction, **options)
+        loss: Tensor = getattr(ops, self.function)(*inputs, **named, reduction=self.reduction, **options)
         return loss
 
 
@@ -222,6 +222,9 @@ class PoissonNLLLoss(_Function):
         reduction: str = "mean",
     ) -> None:
         super().__init__(reduction, size_average, reduce, log_input=log_input, full=full, eps=eps)
+
+    def forward(self, log_input: Any, target: Any) -> Tensor:
+        return super().forward(log_input, target)  # in its place: log_input is an option, too
 
 
 class GaussianNLLLoss(_Function):

@@ -167,7 +167,8 @@ class Members:
         persistent = flag("register_buffer", "persistent", persistent)
         given = tensor.numpy() if isinstance(tensor, Tensor) else tensor
         setattr(self, name, None if given is None else np.array(as_array(given)).view(Values))
-        self._buffer_names = (*(known for known in self._buffer_names if known != name), name)
+        if name not in self._buffer_names:  # one that is registered again keeps its place
+            self._buffer_names = (*self._buffer_names, name)
         kept_out = tuple(known for known in self._transient if known != name)
         self._transient = kept_out if persistent else (*kept_out, name)
 

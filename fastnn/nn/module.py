@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from fastnn import versions
-from fastnn.arrays import aligned_copy, as_array
+from fastnn.arrays import aligned_copy, as_array, shared_copy
 from fastnn.checks import called, flag, text
 from fastnn.devices import no_half, no_such_device
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
@@ -34,7 +34,7 @@ class LoadedKeys(NamedTuple):
     unexpected_keys: list[str]
 
     def __repr__(self) -> str:
-        found = f"LoadedKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
+        found = f"_IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
         return found if any(self) else "<All keys matched successfully>"
 
 
@@ -236,6 +236,22 @@ class Module(Members, Hooked):
                     setattr(module, name, as_array(buffer).astype(dtype).view(Values))
         return self
 
+    def share_memory(self: M) -> M:
+        """Parameters and buffers to memory that processes forked from this one have in common with it: what one's
+        optimiser steps the others see. Processes that start afresh (spawn) are sent copies.
+
+        >>> from fastnn import nn
+        >>> nn.Linear(2, 1).share_memory().weight.is_shared()
+        True
+        """
+        for parameter in self.parameters():
+            parameter._data = shared_copy(parameter._data)
+        for module in self.modules():
+            for name in module._buffers:
+                if (buffer := getattr(module, name)) is not None:
+                    setattr(module, name, shared_copy(as_array(buffer)).view(Values))
+        return self
+
     def half(self: M) -> M:
         raise no_half()
 
@@ -348,10 +364,14 @@ class Module(Members, Hooked):
         name, extra = type(self).__name__, self.extra_repr()
         if self.frozen:
             extra = f"{extra}, frozen" if extra else "frozen"
-        children = [f"({key}): " + repr(child).replace("\n", "\n  ") for key, child in _held(self)]
+        children = [f"({key}): " + shown.replace("\n", "\n  ") for key, shown in self._shown()]
         if not children:
             return f"{name}({extra})"
         return "\n  ".join([f"{name}(" + extra, *children]) + "\n)"
+
+    def _shown(self) -> list[tuple[str, str]]:
+        """What the repr says of each module that it holds."""
+        return [(key, repr(child)) for key, child in _held(self)]
 
     def _repr_html_(self) -> str:
         """A row for each layer that has no layers in it, or parameters of its own."""

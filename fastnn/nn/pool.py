@@ -139,6 +139,12 @@ class AvgPool1d(_AvgPoolNd):
 
     dims = 1
 
+    def extra_repr(self) -> str:
+        kernel, stride, padding = (
+            each if isinstance(each, tuple) else (each,) for each in (self.kernel_size, self.stride, self.padding)
+        )
+        return f"kernel_size={kernel}, stride={stride}, padding={padding}"
+
 
 class AvgPool2d(_AvgPoolNd):
     """The mean of each window; stride defaults to kernel_size. `count_include_pad=False` leaves the padding out,

@@ -60,7 +60,7 @@ class Upsample(Applied):
         self.align_corners, self.recompute_scale_factor = align_corners, recompute_scale_factor
 
     def extra_repr(self) -> str:
-        size = f"scale_factor={self.scale_factor}" if self.size is None else f"size={self.size}"
+        size = f"size={self.size}" if self.scale_factor is None else f"scale_factor={self.scale_factor}"
         return f"{size}, mode={self.mode!r}"
 
 

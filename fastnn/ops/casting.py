@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.arrays import is_shared as in_shared_memory
+from fastnn.arrays import shared_copy
 from fastnn.dtypes import OF_TENSORS, dtype_of
 from fastnn.ops.common import axis, tensor_of
 from fastnn.ops.names import of
-from fastnn.ops.shaping import reshape
+from fastnn.ops.shaping import Reshape, apart, reshape
+from fastnn.tape import tracer
 from fastnn.tensors import Tensor
 
 if not TYPE_CHECKING:
@@ -119,13 +122,37 @@ def data_ptr(input: Tensor) -> Any:
 
 
 def contiguous(input: Tensor, memory_format: Any = None) -> Tensor:
-    """The tensor itself: operators copy what they need in one piece."""
-    return input
+    """The tensor itself where its entries lie in order, without gaps; else a copy where they do.
+
+    >>> import fastnn as fnn
+    >>> x = fnn.zeros(2, 3)
+    >>> x.contiguous() is x, x.T.contiguous().is_contiguous()
+    (True, True)
+    """
+    if tracer() is not None or input._data.flags.c_contiguous:  # what a plan reads it copies as it needs it
+        return input
+    return apart(Reshape.apply(input, shape=input.shape), order="C")
 
 
 def is_contiguous(input: Tensor, memory_format: Any = None) -> Any:
     """Whether the entries lie in order, without gaps."""
     return input._data.flags.c_contiguous
+
+
+def share_memory_(input: Tensor) -> Tensor:
+    """The tensor itself, its entries from now on in memory that processes forked from this one have in common with it.
+
+    >>> import fastnn as fnn
+    >>> fnn.zeros(2).share_memory_().is_shared()
+    True
+    """
+    input._data = shared_copy(input._data)
+    return input
+
+
+def is_shared(input: Tensor) -> Any:
+    """Whether `share_memory_` has moved it, or what it is a view of."""
+    return in_shared_memory(input._data)
 
 
 def pin_memory(input: Tensor, device: Any = None) -> Tensor:

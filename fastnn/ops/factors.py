@@ -387,50 +387,57 @@ class Lu(Function):
         return result
 
 
-_PADE = (  # of degree 13: Higham, The scaling and squaring method for the matrix exponential revisited, 2005
-    64764752532480000.0, 32382376266240000.0, 7771770303897600.0, 1187353796428800.0, 129060195264000.0,
-    10559470521600.0, 670442572800.0, 33522128640.0, 1323241920.0, 40840800.0, 960960.0, 16380.0, 182.0, 1.0,
+# Of the numerator and the denominator of the approximation (13, 13), from the constant on.
+_PADE = (
+    64764752532480000, 32382376266240000, 7771770303897600, 1187353796428800, 129060195264000, 10559470521600,
+    670442572800, 33522128640, 1323241920, 40840800, 960960, 16380, 182, 1,
 )  # fmt: skip
-_PADE_NORM = 5.37
 
 
 def _exponential(a: Array) -> Array:
-    """exp(a) in float64: Padé's quotient of a/2^s, squared s times."""
-    norm = np.abs(a).sum(-2).max(-1, initial=0)[..., None, None]
-    times = np.zeros(norm.shape)
-    large = np.isfinite(norm) & (norm > _PADE_NORM)
-    times[large] = np.ceil(np.log2(norm[large] / _PADE_NORM))
-    a = np.asarray(a, np.float64) / 2**times
-    b, one = _PADE, np.eye(a.shape[-1])
-    a2 = a @ a
-    a4 = a2 @ a2
-    a6 = a4 @ a2
-    odd = a @ (a6 @ (b[13] * a6 + b[11] * a4 + b[9] * a2) + b[7] * a6 + b[5] * a4 + b[3] * a2 + b[1] * one)
-    even = a6 @ (b[12] * a6 + b[10] * a4 + b[8] * a2) + b[6] * a6 + b[4] * a4 + b[2] * a2 + b[0] * one
-    y = np.linalg.solve(even - odd, even + odd)
-    for i in range(int(times.max(initial=0))):
-        y = np.where(i < times, y @ y, y)
-    return y
+    """By scaling and squaring in float64 (Higham, The scaling and squaring method for the matrix exponential revisited,
+    2005, algorithm 2.3 with degree 13): a matrix whose 1-norm is above 5.37 is halved until it is not."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = np.abs(a).sum(-2, dtype=np.float64).max(-1, initial=0)
+        halvings = np.maximum(
+            0, np.ceil(np.log2(np.where(np.isfinite(norm) & (norm > 0), norm, 1) / 5.371920351148152))
+        )
+        x = a * np.exp2(-halvings)[..., None, None]
+        one, c = np.eye(a.shape[-1]), _PADE
+        x2 = x @ x
+        x4 = x2 @ x2
+        x6 = x4 @ x2
+        odd = x @ (x6 @ (c[13] * x6 + c[11] * x4 + c[9] * x2) + c[7] * x6 + c[5] * x4 + c[3] * x2 + c[1] * one)
+        even = x6 @ (c[12] * x6 + c[10] * x4 + c[8] * x2) + c[6] * x6 + c[4] * x4 + c[2] * x2 + c[0] * one
+        y = np.linalg.solve(even - odd, even + odd)
+        for i in range(int(halvings.max(initial=0))):
+            y = np.where((halvings > i)[..., None, None], y @ y, y)
+        return y.astype(a.dtype)
+
+
+def _largest(x: Any) -> float:
+    return float(np.abs(x.detach().numpy() if isinstance(x, Tensor) else x).max(initial=0))
 
 
 class MatrixExp(Function):
-    """exp(a) of a (..., N, N). Saves a: the gradient is a block of exp([[aᵀ, grad], [0, aᵀ]]) (Higham, Functions of
-    Matrices, 2008, eq. 3.16)."""
+    """The exponential of a (..., N, N). Saves a. The gradient is the upper right block of the exponential of
+    [[aᵀ, grad], [0, aᵀ]] (Higham, Functions of Matrices, 2008, eq. 3.16), linear in grad: made as large as a, it takes
+    no halvings of its own, which would cost digits."""
 
     @staticmethod
     def forward(ctx: Context, a: Array) -> Array:
         ctx.save_for_backward(a)
-        return _exponential(a).astype(a.dtype)
+        return _exponential(a)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
         (a,) = ctx.saved_tensors
-        n, kind = a.shape[-1], grad.dtype
-        left = np.eye(2 * n, n, dtype=kind)
-        right = np.eye(2 * n, n, -n, dtype=kind)
-        block = left @ (_t(a) @ left.T + grad @ right.T) + right @ _t(a) @ right.T
-        both: Any = MatrixExp.apply(block) if isinstance(block, Tensor) else _exponential(block).astype(kind)
-        result: Array = both[..., :n, n:]
+        n = a.shape[-1]
+        first, second = np.split(np.eye(2 * n, dtype=a.dtype), 2)
+        scale = a.dtype.type(2.0 ** np.floor(np.log2(_largest(grad) / (_largest(a) or 1) or 1)))
+        both = _t(first) @ _t(a) @ first + _t(second) @ _t(a) @ second + _t(first) @ (grad / scale) @ second
+        y = MatrixExp.apply(both) if isinstance(both, Tensor) else _exponential(both)
+        result: Array = first @ y @ _t(second) * scale
         return result
 
 

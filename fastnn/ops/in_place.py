@@ -113,6 +113,8 @@ def _updated(ufunc: np.ufunc, operator: Any, sign: str) -> Any:
 
     def update(a: Tensor, b: Any) -> Tensor:
         if recorded(a, b):
+            if a.dtype.kind in "iu" and isinstance(b, Tensor) and b.dtype.kind == "f" and a._view is None:
+                return operator(a, b)  # loss = fnn.Tensor([0]), which PyTorch makes a float: loss += ... names the sum
             taken_over(name, a, lambda old: operator(old, b))
             return a
         writable(name, a)

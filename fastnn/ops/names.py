@@ -37,8 +37,8 @@ TABLE: dict[str, dict[str, str]] = {
     "casting": {
         "f": "clone detach",
         "fm": "is_complex is_floating_point is_nonzero is_signed numel",
-        "m": "bool byte char contiguous data_ptr element_size get_device int is_contiguous is_pinned ndimension "
-        "nelement pin_memory short stride type type_as view_as",
+        "m": "bool byte char contiguous data_ptr element_size get_device int is_contiguous is_pinned is_shared "
+        "ndimension nelement pin_memory share_memory_ short stride type type_as view_as",
     },
     "conv": {"fF": "conv1d conv2d conv_transpose1d conv_transpose2d"},
     "creation": {
@@ -136,7 +136,7 @@ TABLE: dict[str, dict[str, str]] = {
     "sorting": {
         "fo": "bucketize searchsorted",
         "fmo": "argsort cummax cummin diff histc kthvalue logcumsumexp msort quantile sort topk",
-        "fm": "bincount unique unique_consecutive",
+        "fm": "bincount histogram unique unique_consecutive",
         "fmio": "cumprod cumsum",
         "F": "one_hot",
     },
@@ -173,6 +173,7 @@ ALIASES = {
     "negative": "neg",
     "not_equal": "ne",
     "row_stack": "vstack",
+    "spmm": "mm",
     "subtract": "sub",
     "sgn": "sign",
     "asarray": "as_tensor",

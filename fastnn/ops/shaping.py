@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -196,15 +196,16 @@ class Index(View):
         return Put.apply(x, part, key=_tuple(index))
 
 
-def apart(y: Tensor, given: Any = None) -> Tensor:
-    """A result with numbers of its own where it is what was given, or was made as a view: no write is in both."""
+def apart(y: Tensor, given: Any = None, order: Literal["K", "C"] = "K") -> Tensor:
+    """A result with numbers of its own, in the same order or row by row ("C"), where it is what was given, or was made
+    as a view: no write is in both."""
     if y is not given and not y._view:
         return y
     if state.tracer is not None:
         return state.tracer.apart(y)
     if y is given:
         y = Reshape.apply(y, shape=y.shape)
-    y._data, y._view = y._data.copy("K"), None
+    y._data, y._view = y._data.copy(order), None
     return y
 
 

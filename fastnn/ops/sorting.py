@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.arrays import as_array
-from fastnn.checks import choice, flag, number, shown, whole
+from fastnn.checks import choice, entries, flag, is_whole, number, shown, whole
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.ops.common import axis, floating, tensor_of
@@ -18,8 +18,9 @@ from fastnn.ops.shaping import Place, apart
 from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = [
-    "argsort", "bincount", "bucketize", "cummax", "cummin", "cumprod", "cumsum", "diff", "histc", "kthvalue",
-    "logcumsumexp", "msort", "one_hot", "quantile", "searchsorted", "sort", "topk", "unique", "unique_consecutive",
+    "argsort", "bincount", "bucketize", "cummax", "cummin", "cumprod", "cumsum", "diff", "histc", "histogram",
+    "kthvalue", "logcumsumexp", "msort", "one_hot", "quantile", "searchsorted", "sort", "topk", "unique",
+    "unique_consecutive",
 ]  # fmt: skip
 
 
@@ -28,6 +29,13 @@ class ValuesAndIndices(NamedTuple):
 
     values: Tensor
     indices: Tensor
+
+
+class Histogram(NamedTuple):
+    """What histogram gives: a weight for each interval, and where the intervals begin and the last one ends."""
+
+    hist: Tensor
+    bin_edges: Tensor
 
 
 _FEW = 64  # as many as the kernel topk finds, more sooner by sorting
@@ -244,6 +252,37 @@ def histc(input: Any, bins: int = 100, min: float = 0, max: float = 0) -> Tensor
         return Tensor(np.histogram(x, bins, (low, high))[0].astype(x.dtype))
     except (OverflowError, TypeError, ValueError) as error:  # of a range that is not finite, or too narrow
         raise ArgumentError(f"histc: expected {bins} intervals from {low} to {high} to be possible ({error})") from None
+
+
+def histogram(input: Any, bins: Any, *, range: Any = None, weight: Any = None, density: bool = False) -> Histogram:
+    """How many entries, or what `weight` of them, lie in each of `bins` equal intervals over `range`, by default from
+    the least entry to the largest; or in the intervals between the edges that a vector `bins` holds. With `density`
+    that is divided by the whole weight and by the intervals' widths. The last interval has both its ends.
+
+    >>> import fastnn as fnn
+    >>> fnn.histogram(fnn.tensor([1.0, 2.0, 1.0]), bins=4, range=(0.0, 3.0))
+    Histogram(hist=Tensor([0., 2., 1., 0.]), bin_edges=Tensor([0.  , 0.75, 1.5 , 2.25, 3.  ]))
+    """
+    x = floating(input).detach().data
+    given = None if weight is None else floating(weight, x.dtype).detach().data
+    if given is not None and given.shape != x.shape:
+        raise ShapeError(f"histogram: expected a weight for each entry of {x.shape}, got {given.shape}")
+    edges = whole("histogram", "bins", bins, 1, 1 << 40) if is_whole(bins) else floating(bins, x.dtype).detach().data
+    if not isinstance(edges, int) and (edges.ndim != 1 or edges.size < 2):
+        raise ShapeError(f"histogram: expected bins to be a number or a vector of edges, got shape {edges.shape}")
+    if range is not None:
+        low, high = (number("histogram", "range", end) for end in entries("histogram", "range", range))
+        range = (low, high)
+    elif not x.size:
+        range = (0.0, 1.0)  # as PyTorch
+    try:
+        found, edges = np.histogram(x, edges, range, weights=given)
+    except (OverflowError, TypeError, ValueError) as error:  # of edges that fall, or a range that is not finite
+        raise ArgumentError(f"histogram: expected bins and range that make intervals ({error})") from None
+    found = found.astype(np.float64)
+    if flag("histogram", "density", density):
+        found /= found.sum() * np.diff(edges)
+    return Histogram(Tensor(found.astype(x.dtype)), Tensor(edges.astype(x.dtype)))
 
 
 def one_hot(tensor: Any, num_classes: int = -1) -> Tensor:

@@ -290,3 +290,24 @@ def test_gradients_of_single_samples_add_up() -> None:
     for name, p in model.named_parameters():
         assert found[name].shape == (5, *p.shape)
         np.testing.assert_allclose(found[name].numpy().sum(0), p.grad, 1e-12, 1e-14)
+
+
+def test_products_with_vectors_take_dicts_as_pytorchs() -> None:
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(1)
+    w, b, x, v = (rng.normal(size=size) for size in ((2, 3), (2,), (4, 3), (4, 2)))
+    found = []
+    for package in (fnn, torch):
+
+        def func(p: Any, x: Any, package: Any = package) -> Any:
+            y = package.tanh(x @ p["w"].T + p["b"])
+            return {"y": y, "sum": y.sum()}, p["b"]
+
+        p, at = {"w": package.tensor(w), "b": package.tensor(b)}, package.tensor(x)
+        output, back, aux = package.func.vjp(func, p, at, has_aux=True)
+        slopes, of_x = back({"y": package.tensor(v), "sum": package.tensor(2.0, dtype=package.float64)})
+        along = {name: package.ones_like(value) for name, value in p.items()}
+        again, change, same = package.func.jvp(func, (p, at), (along, at), has_aux=True)
+        found.append([output["y"], slopes["w"], slopes["b"], of_x, aux, again["sum"], change["y"], change["sum"], same])
+    for mine, other in zip(*found, strict=True):
+        np.testing.assert_allclose(mine.detach(), other.detach(), rtol=1e-12)

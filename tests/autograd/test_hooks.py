@@ -82,9 +82,9 @@ def test_grad_fn() -> None:
     x = leaf(1.0)
     y = (x * 2).exp()
     assert x.grad_fn is None
-    assert repr(y.grad_fn) == "<ExpBackward>"
-    assert y.grad_fn.name() == "ExpBackward"
-    assert repr(y.grad_fn.next_functions) == "((<MulBackward>, 0),)"
+    assert repr(y.grad_fn) == "<ExpBackward0>"
+    assert y.grad_fn.name() == "ExpBackward0"
+    assert repr(y.grad_fn.next_functions) == "((<MulBackward0>, 0),)"
 
 
 # ---- modules ---------------------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_buffers_outside_of_the_state() -> None:
     assert list(model.state_dict()) == ["weight", "bias", "scale"]
     assert copy.deepcopy(model).double().mask.dtype == np.float64
     model.register_buffer("mask", np.zeros(2, np.float32))
-    assert list(model.state_dict()) == ["weight", "bias", "scale", "mask"]
+    assert list(model.state_dict()) == ["weight", "bias", "mask", "scale"]  # in its place, as in PyTorch
 
 
 def test_assigned_state() -> None:

@@ -152,3 +152,21 @@ def test_empty_batch(name: str) -> None:
 def test_errors(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_losses_take_keywords_as_pytorchs() -> None:
+    """By the names that PyTorch's forward has."""
+    x, y, labels = fnn.tensor([[1.0, 2.0], [0.5, -1.0]]), fnn.ones(2, 2), fnn.tensor([0, 1])
+    calls: list[tuple[Any, dict[str, Any]]] = [
+        (nn.CrossEntropyLoss(), {"input": x, "target": labels}),
+        (nn.MSELoss(), {"input": x, "target": y}),
+        (nn.CosineEmbeddingLoss(), {"input1": x, "input2": y, "target": fnn.ones(2)}),
+        (nn.TripletMarginLoss(), {"anchor": x, "positive": y, "negative": x + 1}),
+        (nn.GaussianNLLLoss(), {"input": x, "target": y, "var": y}),
+        (nn.PoissonNLLLoss(), {"log_input": x, "target": y}),
+    ]
+    for loss, named in calls:
+        first, *others = named
+        assert loss(**named) == loss(*named.values()) == loss(named[first], **{name: named[name] for name in others})
+    with pytest.raises(TypeError, match="targets"):
+        nn.MSELoss()(x, targets=y)

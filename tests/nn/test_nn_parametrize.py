@@ -153,9 +153,25 @@ def test_mistakes_are_said() -> None:
         parametrizations.spectral_norm(layer, "weights")
     with pytest.raises(fnn.errors.ArgumentError, match="expected a Module, got function"):
         parametrize.register_parametrization(layer, "weight", test_mistakes_are_said)  # type: ignore[arg-type]
-    parametrizations.weight_norm(layer)
+    nn.utils.weight_norm(layer)
     with pytest.raises(fnn.errors.ArgumentError, match=r"ParametrizedLinear.weight is computed from other parameters"):
         layer.weight = nn.Parameter(np.zeros((2, 3)))
+    layer = nn.Linear(2, 2)
+    parametrize.register_parametrization(layer, "weight", Square())
+    with pytest.raises(fnn.errors.ArgumentError, match="Square has no right_inverse"):
+        layer.weight = fnn.zeros(2, 2)
+
+
+@pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
+def test_what_is_assigned_goes_to_the_originals_as_in_pytorch(norm: str) -> None:
+    weight = np.arange(1.0, 7.0).reshape(2, 3)
+    found = []
+    for package in (fnn, torch):
+        layer = getattr(package.nn.utils.parametrizations, norm)(package.nn.Linear(3, 2).double()).eval()
+        layer.weight = package.tensor(weight)
+        found.append([np.asarray(p.detach()) for name, p in layer.named_parameters() if "original" in name])
+    for mine, other in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-12)
 
 
 class Square(nn.Module):

@@ -258,7 +258,7 @@ def test_loaded_keys_are_printed_as_pytorchs() -> None:
     model = nn.Linear(1, 1)
     assert repr(model.load_state_dict(model.state_dict())) == "<All keys matched successfully>"
     found = model.load_state_dict({}, strict=False)
-    assert repr(found) == "LoadedKeys(missing_keys=['weight', 'bias'], unexpected_keys=[])"
+    assert repr(found) == "_IncompatibleKeys(missing_keys=['weight', 'bias'], unexpected_keys=[])"
 
 
 def test_what_was_written_before_a_tensor_took_a_gradient_is_a_constant() -> None:

@@ -259,6 +259,12 @@ CONSTANT: dict[str, Expression] = {
     "vander": lambda t, F, a, b, v, s, q: (t.vander(v.detach()), t.vander(v.detach(), 3, increasing=True)),
     "indices of triangles": lambda t, F, a, b, v, s, q: (t.tril_indices(3, 4), t.triu_indices(3, 3, offset=1)),
     "histc": lambda t, F, a, b, v, s, q: (t.histc(a, 4, -1, 1), t.histc(v, 3)),
+    "histogram": lambda t, F, a, b, v, s, q: (
+        *t.histogram(a, 4),
+        *t.histogram(a, t.linspace(-1, 1, 4, dtype=a.dtype)),
+        *v.detach().histogram(3),
+        *t.histogram(a, 3, range=(-1.0, 2.0), weight=b.abs(), density=True),
+    ),
 }
 
 # In place: the tensor that is returned was written to.

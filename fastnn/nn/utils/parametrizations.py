@@ -15,9 +15,10 @@ from fastnn.nn.module import Module, Parameter
 from fastnn.recording import no_grad
 from fastnn.tensors import Array, Tensor
 
+from .orthogonal import orthogonal
 from .parametrize import computed, present, register_parametrization, restored
 
-__all__ = ["spectral_norm", "weight_norm"]
+__all__ = ["orthogonal", "spectral_norm", "weight_norm"]
 
 M = TypeVar("M", bound=Module)
 
@@ -102,6 +103,9 @@ class _SpectralNorm(Module):
         if self.training:
             iterate(matrix.detach().numpy(), self._u, self._v, self.n_power_iterations, self.eps)
         return weight / spectral(matrix, self._u, self._v)
+
+    def right_inverse(self, weight: Any) -> Any:
+        return weight
 
 
 def lengths(weight: Any, dim: int | None) -> Any:

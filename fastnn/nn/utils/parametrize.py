@@ -13,6 +13,7 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import no_such_name
 from fastnn.nn.containers import ModuleDict, ModuleList
 from fastnn.nn.module import Module, Parameter, expect_module
+from fastnn.ops.common import tensor_of
 from fastnn.recording import no_grad
 from fastnn.tensors import Tensor
 
@@ -42,7 +43,10 @@ class ParametrizationList(ModuleList):
         self.append(first)
         inverse = getattr(first, "right_inverse", None)
         with no_grad():
-            values = original if inverse is None else inverse(original)
+            try:
+                values = original if inverse is None else inverse(original)
+            except NotImplementedError:  # by which PyTorch's say that they have none
+                values = original
         self.several = isinstance(values, (tuple, list))
         names = [f"original{i}" for i in range(len(values))] if self.several else ["original"]
         for name, value in zip(names, values if self.several else [values], strict=True):
@@ -60,6 +64,23 @@ class ParametrizationList(ModuleList):
             value = module(value)
         return value
 
+    def right_inverse(self, value: Any) -> None:
+        """Writes into the originals what the modules' `right_inverse` make of the value, the last module's first.
+
+        Raises ArgumentError where a module has none, ShapeError where an original would get another shape.
+        """
+        with no_grad():
+            for module in reversed(list(self.children())):
+                inverse = getattr(module, "right_inverse", None)
+                if inverse is None:
+                    raise ArgumentError(
+                        f"{type(module).__name__} has no right_inverse: expected one, which says what a parameter that "
+                        "it computes is made of, where a value is assigned to that"
+                    )
+                value = inverse(value)
+            for original, each in zip(self.originals(), value if self.several else [value], strict=True):
+                original.data = each.data
+
 
 def register_parametrization(
     module: Module, tensor_name: str, parametrization: Module, *, unsafe: bool = False
@@ -73,6 +94,7 @@ def register_parametrization(
             given the parameter as it is, and returns the original, or several: then it takes several.
         unsafe: whether the shape may change.
 
+    A value that is assigned to the parameter, ``layer.weight = value``, goes through the `right_inverse` of each.
     Raises ArgumentError where the module has no such parameter, ShapeError where the shape changes.
 
     >>> import numpy as np
@@ -195,7 +217,7 @@ def _class(plain: type, entries: tuple[tuple[str, Callable[[Module, str], Any]],
     """A class like `plain` whose attributes of these names are computed."""
     members: dict[str, Any] = {"_plain": plain, "_computed": entries, "__module__": plain.__module__}
     for name, compute in entries:
-        members[name] = property(partial(_read, compute, name), _refused(name))
+        members[name] = property(partial(_read, compute, name), _assigned(compute, name))
     return type(f"Parametrized{plain.__name__}", (plain,), members)
 
 
@@ -203,13 +225,16 @@ def _read(compute: Callable[[Module, str], Any], name: str, module: Module) -> A
     return compute(module, name)
 
 
-def _refused(name: str) -> Callable[[Module, Any], None]:
-    def refuse(module: Module, value: Any) -> None:
+def _assigned(compute: Callable[[Module, str], Any], name: str) -> Callable[[Module, Any], None]:
+    def assign(module: Module, value: Any) -> None:
+        if compute is _parametrized:
+            _lists(module)[name].right_inverse(tensor_of(value).detach())
+            return
         raise ArgumentError(
             f"{type(module).__name__}.{name} is computed from other parameters: set these, or remove what computes it"
         )
 
-    return refuse
+    return assign
 
 
 def _lists(module: Module) -> Any:
