@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,23 +19,52 @@ if TYPE_CHECKING:
 
 __all__ = [
     "generator", "get_state", "initial_seed", "manual_seed", "next_generator", "next_stream", "peek", "put_back",
-    "seed", "set_state",
+    "seed", "seeded", "set_state",
 ]  # fmt: skip
 
 _OF_STREAMS = 0x9E3779B97F4A7C15
 
 
 class _Source:
-    """The process's random numbers; the generator is made on first use, because importing numpy.random costs 10 ms."""
+    """Random numbers from one seed; the generator is made on first use, because importing numpy.random costs 10 ms."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int) -> None:
         self.lock = locks.lock()
-        self.seed = int.from_bytes(os.urandom(8), "little")
+        self.seed = seed
         self.streams = 0  # numbers of streams handed out since the seed was set
         self.generator: Generator | None = None
 
 
-_source = _Source()
+_of_process = _Source(int.from_bytes(os.urandom(8), "little"))
+_of_thread = threading.local()  # its `source`, within `seeded`
+
+
+def _current() -> _Source:
+    """Where the calling thread's random numbers come from."""
+    return getattr(_of_thread, "source", _of_process)
+
+
+@contextlib.contextmanager
+def seeded(seed: int | None) -> Iterator[None]:
+    """A context in which the calling thread's random numbers come from `seed`, whatever other threads draw meanwhile.
+
+    Afterwards all goes on from there, as after `manual_seed`. Nothing is done about None.
+    """
+    if seed is None:
+        yield
+        return
+    outer = _current()
+    _of_thread.source = own = _Source(0)
+    try:
+        manual_seed(seed)
+        yield
+    finally:
+        if outer is _of_process:
+            del _of_thread.source
+        else:
+            _of_thread.source = outer
+        with outer.lock:
+            outer.seed, outer.streams, outer.generator = own.seed, own.streams, own.generator
 
 
 def manual_seed(seed: int) -> None:
@@ -48,40 +80,44 @@ def manual_seed(seed: int) -> None:
     True
     """
     seed = whole("manual_seed", "seed", seed, 0, 2**64 - 1, "an integer from 0 to 2**64 - 1")
-    with _source.lock:
-        _source.seed, _source.streams, _source.generator = seed, 0, None
+    source = _current()
+    with source.lock:
+        source.seed, source.streams, source.generator = seed, 0, None
 
 
 def seed() -> int:
     """Start all random numbers afresh from a seed of the operating system's; returns it."""
     manual_seed(int.from_bytes(os.urandom(8), "little"))
-    return _source.seed
+    return _current().seed
 
 
 def initial_seed() -> int:
     """The seed that random numbers were started from."""
-    return _source.seed
+    return _current().seed
 
 
 def generator() -> Generator:
     """The NumPy generator (Philox) that initialisers and shuffles draw from; any thread may."""
-    with _source.lock:
-        if _source.generator is None:
-            _source.generator = _shared(np.random.Philox(_source.seed))
-        return _source.generator
+    source = _current()
+    with source.lock:
+        if source.generator is None:
+            source.generator = _shared(np.random.Philox(source.seed))
+        return source.generator
 
 
 def peek() -> dict[str, Any] | None:
     """The state of generator(), for `put_back`; None where it was not asked for since the seed was set."""
-    with _source.lock:
-        return None if _source.generator is None else dict(_source.generator.bit_generator.state)
+    source = _current()
+    with source.lock:
+        return None if source.generator is None else dict(source.generator.bit_generator.state)
 
 
 def put_back(state: dict[str, Any] | None) -> None:
     """Let generator() go on from where it was when `peek` was called."""
-    with _source.lock:
+    source = _current()
+    with source.lock:
         if state is None:
-            _source.generator = None
+            source.generator = None
             return
         try:
             generator().bit_generator.state = state
@@ -91,9 +127,10 @@ def put_back(state: dict[str, Any] | None) -> None:
 
 def next_stream() -> tuple[int, int]:
     """(seed, stream) for one draw by dropout, randn_like and others; every call of next_stream gives another stream."""
-    with _source.lock:
-        _source.streams += 1
-        return _source.seed, _source.streams - 1
+    source = _current()
+    with source.lock:
+        source.streams += 1
+        return source.seed, source.streams - 1
 
 
 def next_generator() -> Generator:
@@ -107,12 +144,13 @@ def next_generator() -> Generator:
 
 def get_state() -> dict[str, Any]:
     """All there is to know to go on with the same random numbers later, as plain values (it may be written as JSON)."""
-    with _source.lock:
+    source = _current()
+    with source.lock:
         philox = generator().bit_generator.state
         numbers = {name: [int(word) for word in philox["state"][name]] for name in ("counter", "key")}
         return {
-            "seed": _source.seed,
-            "streams": _source.streams,
+            "seed": source.seed,
+            "streams": source.streams,
             "philox": {
                 "bit_generator": "Philox",
                 "state": numbers,
@@ -150,8 +188,9 @@ def set_state(state: dict[str, Any]) -> None:
         streams = whole("", "streams", state["streams"], 0, 2**63)
     except (LookupError, TypeError, ValueError) as error:
         raise ArgumentError(f"set_state: expected what get_state() returned, got {shown(state)}") from error
-    with _source.lock:
-        _source.seed, _source.streams, _source.generator = seed, streams, fresh
+    source = _current()
+    with source.lock:
+        source.seed, source.streams, source.generator = seed, streams, fresh
 
 
 def _shared(philox: np.random.Philox) -> Generator:

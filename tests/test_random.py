@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import fastnn as fnn
 from fastnn import nn
 from fastnn.errors import ArgumentError
+from fastnn.random import seeded
 
 
 def numbers() -> list[float]:
@@ -72,3 +74,27 @@ def test_states_that_are_refused() -> None:
     for state in ({}, {"philox": 1}, {**fnn.random.get_state(), "seed": "x"}):
         with pytest.raises(ArgumentError, match="expected what get_state"):
             fnn.random.set_state(state)
+
+
+def test_trainings_from_seeds_in_threads_draw_apart() -> None:
+    """They drew from one generator: the second fit(seed=0) began the first one's numbers afresh in its midst."""
+    x, y = np.random.default_rng(0).standard_normal((32, 4)).astype(np.float32), np.arange(32) % 2
+
+    def trained(seed: int = 0) -> tuple[bytes, bytes]:
+        model = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.5), nn.Linear(16, 2))
+        for p in model.parameters():
+            p.data[...] = np.linspace(-1, 1, p.data.size).reshape(p.shape)
+        fnn.fit(model, (x, y), epochs=4, batch_size=4, seed=seed, optimizer="sgd", verbose=False)
+        return model[0].weight.data.tobytes(), fnn.randn(2).numpy().tobytes()
+
+    expected = [trained(seed)[0] for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert [weight for weight, _ in pool.map(trained, range(4))] == expected
+    first = trained()
+    assert trained() == first  # what is drawn afterwards goes on from the seed
+    fnn.manual_seed(0)
+    with seeded(1):
+        inside = fnn.randn(2).numpy().copy()
+    after = fnn.randn(2).numpy().copy()
+    fnn.manual_seed(1)
+    np.testing.assert_array_equal(np.stack([fnn.randn(2).numpy(), fnn.randn(2).numpy()]), np.stack([inside, after]))

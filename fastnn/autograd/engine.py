@@ -19,7 +19,7 @@ from fastnn.errors import ArgumentError, GraphError, NonFiniteError, ShapeError
 from fastnn.hooks import drop_hooks, hooks, key_of
 from fastnn.ops.common import tensor_of
 from fastnn.recording import no_grad, state
-from fastnn.tape import Node, in_reverse, node_gradients
+from fastnn.tape import Node, in_reverse, node_gradients, tracer
 from fastnn.tensors import Array, Tensor
 from fastnn.versions import wrote
 
@@ -252,9 +252,12 @@ def grad(
     for i, x in enumerate(wanted):
         if not isinstance(x, Tensor) or not x.requires_grad:
             raise GraphError(f"grad: expected inputs that require a gradient, got {type(x).__name__} as input {i}")
-    roots = _starts("grad", _listed(outputs), grad_outputs, create_graph)
     keep = create_graph if retain_graph is None else flag("grad", "retain_graph", retain_graph)
-    found = flow(roots, wanted, graph=create_graph, keep=keep)
+    recorded = create_graph or tracer() is not None  # a plan computes gradients by operators, too
+    roots = _starts("grad", _listed(outputs), grad_outputs, recorded)
+    found = flow(roots, wanted, graph=recorded, keep=keep)
+    if recorded and not create_graph:
+        found = {key: result.detach() for key, result in found.items()}
     results: list[Tensor | None] = []
     for i, x in enumerate(wanted):
         result = found.get(key_of(x))

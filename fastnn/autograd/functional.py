@@ -14,6 +14,7 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import tensor_of
 from fastnn.ops.shaping import Reshape
 from fastnn.recording import enable_grad
+from fastnn.tape import tracer
 from fastnn.tensors import Tensor
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
@@ -29,6 +30,8 @@ def leaves(inputs: Any, on_tape: bool = False) -> Tensors:
         x = tensor_of(x)
         if on_tape and x.requires_grad:
             found.append(Reshape.apply(x, shape=x.shape))
+        elif tracer() is not None:
+            found.append(x.detach().requires_grad_())
         else:
             found.append(Tensor(x._data, requires_grad=True))
     if not found:

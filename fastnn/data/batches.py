@@ -15,7 +15,7 @@ from fastnn.random import generator
 from fastnn.trees import count_of, flatten, take
 
 from .dataset import Dataset
-from .frames import as_labels, columns_of
+from .frames import as_labels, check_rows, columns_of
 from .samples import Samples, check_counts, in_arrays, is_several
 from .split import AUGMENT, check_seed, permutation, philox
 
@@ -100,6 +100,7 @@ class Batches:
         augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     ) -> None:
         self.classes: tuple[str, ...] = ()
+        check_rows(images, labels)
         if not is_several(labels):
             labels, self.classes = as_labels(labels)
         self.images, self.labels = in_arrays(images), in_arrays(labels)

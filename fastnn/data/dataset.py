@@ -12,7 +12,7 @@ import numpy as np
 from fastnn.console import shown
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 
-from .frames import as_labels, as_samples, check_missing
+from .frames import as_labels, as_samples, check_missing, check_rows
 from .samples_html import samples_html
 from .split import stratified_split
 
@@ -71,6 +71,7 @@ class Dataset:
         files: Sequence[str] = (),
         named: bool = False,
     ) -> None:
+        check_rows(images, labels)
         images, names = as_samples(images, columns)
         labels, found = as_labels(labels, classes)
         classes = tuple(classes) or found

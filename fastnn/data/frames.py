@@ -13,7 +13,7 @@ import numpy as np
 from fastnn.arrays import as_array
 from fastnn.errors import DataError, LabelError, ShapeError
 
-__all__ = ["as_labels", "as_samples", "check_missing", "columns_of", "is_frame"]
+__all__ = ["as_labels", "as_samples", "check_missing", "check_rows", "columns_of", "is_frame"]
 
 MOST_NAMED = 5  # columns in a message
 FILL = "fill them (df.fillna(df.median())) or leave those rows out (df.dropna())"
@@ -28,6 +28,22 @@ def is_frame(x: Any) -> bool:
 def columns_of(x: Any) -> tuple[str, ...]:
     """Returns the names of a data frame's columns; none of anything else."""
     return tuple(map(str, x.columns)) if is_frame(x) else ()
+
+
+def check_rows(x: Any, y: Any, what: str = "labels") -> None:
+    """Raises DataError where two tables name their rows alike, but in another order: they would be paired by place."""
+    index, other = getattr(x, "index", None), getattr(y, "index", None)
+    if not hasattr(index, "equals") or not hasattr(other, "equals") or len(index) != len(other) or index.equals(other):
+        return
+    try:
+        same = index.sort_values().equals(other.sort_values())
+    except TypeError:  # names that have no order
+        return
+    if same:
+        raise DataError(
+            f"expected {what} in the samples' order, got an index of the same names in another order: write "
+            "y.loc[x.index] to pair rows by name, or y.reset_index(drop=True) and x.reset_index(drop=True) by place"
+        )
 
 
 def as_samples(x: Any, columns: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -201,7 +201,7 @@ class _Hessian:
     def _slopes(self, i: int) -> tuple[tuple[Tensor, ...], float]:
         """The gradients of a batch on the tape, with its part of the loss."""
         x, y, share = self._batches[i]
-        loss = self._loss_fn(self._model(x), y)
+        loss = self._loss_fn(self._model(np.copy(x)), y)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             raise ArgumentError("sharpness: expected a loss of one number")
         return grad(loss * share, self._parameters, create_graph=True, materialize_grads=True), loss.item() * share

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.backends.sums import total
-from fastnn.checks import is_whole
+from fastnn.checks import is_number, is_whole
 from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.tensors import Array, Tensor
@@ -23,6 +23,30 @@ Dim = int | Sequence[int] | None
 def tensor_of(x: Any) -> Tensor:
     """`x` itself, or what NumPy takes as a tensor."""
     return x if isinstance(x, Tensor) else Tensor(np.asarray(x) if type(x) is int else x)  # Tensor(2) is two zeros
+
+
+def number_as(op: str, value: Any, dtype: np.dtype[Any]) -> Any:
+    """What is written into a tensor of `dtype`: a number as an array of that type, anything else as it is.
+
+    Raises ArgumentError for a number that an integer type does not hold: NaN, infinity, 300 as uint8. Negative
+    whole ones count from behind in uint8, as in PyTorch.
+
+    >>> number_as("full", 2.7, np.dtype(np.int64)).item(), number_as("full", -1, np.dtype(np.uint8)).item()
+    (2, 255)
+    """
+    if dtype.kind not in "iu" or not is_number(value):
+        return value
+    check_held(op, value, dtype)
+    return np.asarray(int(value)).astype(dtype)
+
+
+def check_held(op: str, values: Any, dtype: np.dtype[Any]) -> None:
+    """Raises ArgumentError unless an integer type holds all of these numbers, with fractions cut off."""
+    most, lowest = np.iinfo(dtype).max, np.iinfo(dtype).min
+    for value in np.ravel(values).tolist():
+        least = -most if dtype.kind == "u" and isinstance(value, int) else lowest
+        if not least <= value <= most:  # NaN neither
+            raise ArgumentError(f"{op}: expected a number that {dtype} holds, got {value}")
 
 
 def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:

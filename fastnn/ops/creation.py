@@ -21,7 +21,7 @@ from fastnn.devices import cpu_only
 from fastnn.dtypes import dtype_of, get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.habits import check_options
-from fastnn.ops.common import tensor_of
+from fastnn.ops.common import check_held, number_as, tensor_of
 from fastnn.ops.draws import Permutation, RandintLike, RandLike, RandnLike, drawn
 from fastnn.ops.names import of
 from fastnn.tensors import Array, Function, Tensor
@@ -74,6 +74,8 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     wanted = dtype_of("tensor", dtype)
     if found.dtype.kind not in "fiub":
         raise DTypeError(f"Tensor: expected float32, float64, integers or booleans, got {found.dtype}")
+    if wanted is not None and wanted.kind in "iu" and not hasattr(data, "dtype") and found.dtype != wanted:
+        check_held("tensor", found, wanted)
     return _made("tensor", np.array(found, wanted), None, device, requires_grad, rest)
 
 
@@ -164,11 +166,9 @@ def _full(
     if not (is_number(value) or isinstance(value, (bool, np.bool_))):
         raise ArgumentError(f"{op}: expected a number to fill with, got {shown(value)}")
     kind = dtype_of(op, dtype) or (get_default_dtype() if isinstance(value, (float, np.floating)) else None)
-    try:
-        filled = np.full(shape, value, kind)
-    except (OverflowError, ValueError):  # of an integer type that is too small, or has no infinity
-        raise ArgumentError(f"{op}: expected a number that {kind} holds, got {value!r}") from None
-    return _made(op, filled, None, device, requires_grad, rest)
+    if kind is not None:
+        value = number_as(op, value, kind)
+    return _made(op, np.full(shape, value, kind), None, device, requires_grad, rest)
 
 
 def _filled(name: str, value: float, doc: str) -> Callable[..., Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.backends.checks import empty
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
 from fastnn.ops.arithmetic import common_type
-from fastnn.ops.common import axis, sum_to, tensor_of
+from fastnn.ops.common import axis, number_as, sum_to, tensor_of
 from fastnn.tensors import Array, Context, Function, Tensor
 
 
@@ -101,6 +101,9 @@ def where(condition: Any, input: Any = None, other: Any = None) -> Any:
         return condition.nonzero(as_tuple=True)
     if condition.dtype != np.bool_:
         raise DTypeError(f"where: expected a condition of booleans, such as x > 0, got {condition.dtype}")
+    for number, beside in ((input, other), (other, input)):
+        if isinstance(beside, Tensor) and isinstance(number, (int, np.integer)):
+            number_as("where", number, beside.dtype)
     a, b = common_type((input, other))
     try:
         np.broadcast_shapes(condition.shape, a.shape, b.shape)

@@ -10,30 +10,39 @@ import numpy as np
 
 from fastnn.backends.checks import Array
 
-__all__ = ["SLOT", "Key", "added", "filled", "flat", "spread"]
+__all__ = ["FROM_FRONT", "SLOT", "Key", "Slot", "added", "filled", "flat", "spread"]
 
 
 class Slot:
-    """In a key, the place of the next array of indices."""
+    """In a key, the place of the next array of indices; whether negative ones count from behind."""
+
+    def __init__(self, from_behind: bool) -> None:
+        self.from_behind = from_behind
 
     def __repr__(self) -> str:
-        return "SLOT"
+        return "SLOT" if self.from_behind else "FROM_FRONT"
 
 
-SLOT = Slot()
+SLOT, FROM_FRONT = Slot(True), Slot(False)
 Key = tuple[Any, ...]
 
 
 def filled(key: Key, places: Sequence[Any]) -> Key:
-    """The key with arrays of indices in its slots."""
+    """The key with arrays of indices in its slots. Raises IndexError for negative ones that count from the front."""
     rest = iter(places)
-    return tuple(next(rest) if part is SLOT else part for part in key)
+    found = tuple(next(rest) if isinstance(part, Slot) else part for part in key)
+    if FROM_FRONT in key:
+        for part, place in zip(key, found, strict=True):
+            if part is FROM_FRONT and place.size and place.min() < 0:
+                raise IndexError(f"expected an index of at least 0, got {place.min()}")
+    return found
 
 
 def flat(shape: tuple[int, ...], key: Key, places: Sequence[Array]) -> Array | None:
     """The places in the flattened array of what a key of nothing but slots picks, as gather's does; None for other keys
     and for places that are negative or out of range, which are NumPy's affair."""
-    if len(key) != len(shape) or any(part is not SLOT for part in key) or not all(place.size for place in places):
+    alone = len(key) == len(shape) and all(isinstance(part, Slot) for part in key)
+    if not alone or not all(place.size for place in places):
         return None
     if any(place.min() < 0 or place.max() >= size for place, size in zip(places, shape, strict=True)):
         return None

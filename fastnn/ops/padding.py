@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.backends.checks import empty
 from fastnn.checks import choice, number
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.ops.common import sizes, tensor_of
+from fastnn.ops.common import number_as, sizes, tensor_of
 from fastnn.ops.joining import Cat
 from fastnn.ops.shaping import apart
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -72,7 +72,8 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
         pairs = [(max(0, before), max(0, after)) for before, after in pairs]
     choice("pad", "mode", mode, ("constant", "reflect", "replicate", "circular"))
     if mode == "constant":
-        value = 0.0 if value is None else number("pad", "value", value, finite=False)
+        if not (isinstance(value, (bool, np.bool_)) and x.dtype == np.bool_):
+            value = number_as("pad", 0.0 if value is None else number("pad", "value", value, finite=False), x.dtype)
         if not any(map(any, pairs)):
             return apart(x, input)
         before, after = zip(*pairs, strict=True)

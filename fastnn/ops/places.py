@@ -12,9 +12,9 @@ from fastnn.arrays import as_array
 from fastnn.checks import choice, entries, flag, is_number
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, GraphError, ShapeError
 from fastnn.ops.arithmetic import operand, scaled
-from fastnn.ops.common import axis, sum_to, tensor_of
+from fastnn.ops.common import axis, number_as, sum_to, tensor_of
 from fastnn.ops.joining import where
-from fastnn.ops.keys import SLOT, Key, added, filled, flat, spread
+from fastnn.ops.keys import FROM_FRONT, SLOT, Key, Slot, added, filled, flat, spread
 from fastnn.ops.masked import Masked, mask_in, refuse, written
 from fastnn.ops.shaping import Index, expand
 from fastnn.tape import tracer
@@ -110,7 +110,7 @@ def _key(x: Tensor, key: Any) -> tuple[Key, list[Any]]:
         else:
             array = (
                 part.data.astype(bool)
-                if _is_byte_mask(part)
+                if isinstance(part, Tensor) and part.dtype == np.uint8 and part.ndim  # PyTorch's old masks
                 else as_array(part.data if isinstance(part, Tensor) else part)
             )
             array = array.astype(np.int64) if array.size == 0 and array.dtype.kind == "f" else array
@@ -132,10 +132,6 @@ def _key(x: Tensor, key: Any) -> tuple[Key, list[Any]]:
 
 def _listed(part: Any) -> Any:
     return as_array([each.data if isinstance(each, Tensor) and tracer() is None else each for each in part])
-
-
-def _is_byte_mask(part: Any) -> bool:
-    return isinstance(part, Tensor) and part.dtype == np.uint8 and part.ndim > 0
 
 
 def _check_mask(x: Tensor, parts: list[Any], places: list[Any], mask: Array) -> None:
@@ -177,8 +173,9 @@ def index(x: Tensor, key: Any) -> Tensor:
 
 def _check_recordable(parts: Key) -> None:
     """GraphError for integers apart from arrays, whose result NumPy shapes in another way than PyTorch."""
-    advanced = [i for i, part in enumerate(parts) if part is SLOT or isinstance(part, int)]
-    if SLOT in parts and any(isinstance(p, int) for p in parts) and advanced[-1] - advanced[0] >= len(advanced):
+    advanced = [i for i, part in enumerate(parts) if isinstance(part, (Slot, int))]
+    kinds = {isinstance(parts[i], Slot) for i in advanced}
+    if len(kinds) == 2 and advanced[-1] - advanced[0] >= len(advanced):
         raise GraphError(
             "x[...] = ...: on the tape, integers and arrays of indices apart from one another are not taken"
         )
@@ -192,9 +189,9 @@ def set_index(x: Tensor, key: Any, value: Any) -> None:
     from fastnn.ops.in_place import recorded, taken_over, writable
 
     if (mask := mask_in(key)) is not None:
-        taken_over("x[...] = ...", x, lambda old: written(old, mask, value))
+        taken_over("x[...] = ...", x, lambda old: written(old, mask, number_as("x[...] = ...", value, x.dtype)))
         return
-    values = tensor_of(operand(value, x))
+    values = tensor_of(operand(number_as("x[...] = ...", value, x.dtype), x))
     parts, places = _key(x, key)
     if (view := values._view) and view[0] is x and view[1:3] == (Index, {"index": parts}):
         return  # x[0] += y: what Python hands back lies there already
@@ -226,7 +223,7 @@ def _indices(op: str, index: Any) -> Tensor:
     return found
 
 
-def _along(op: str, x: Tensor, dim: int, index: Any, *, fits: bool = True) -> tuple[Key, list[Any]]:
+def _along(op: str, x: Tensor, dim: int, index: Any, slot: Slot = FROM_FRONT) -> tuple[Key, list[Any]]:
     """The key of x[i, j, index[i, j, k]] with the index at place dim, and its arrays."""
     found = _indices(op, index)
     dim = axis(op, dim, max(x.ndim, 1))
@@ -236,14 +233,14 @@ def _along(op: str, x: Tensor, dim: int, index: Any, *, fits: bool = True) -> tu
         raise ShapeError(f"{op}: expected a tensor of at least one dimension, got a number")
     if found.ndim != x.ndim:
         raise ShapeError(f"{op}: expected an index of {x.ndim} dimensions, as input has, got {found.shape}")
-    if fits and any(have > size for d, (have, size) in enumerate(zip(found.shape, x.shape, strict=True)) if d != dim):
+    if any(have > size for d, (have, size) in enumerate(zip(found.shape, x.shape, strict=True)) if d != dim):
         raise ShapeError(f"{op}: expected an index no larger than the input outside of {dim}, got {found.shape}")
     grid = np.ogrid[tuple(slice(size) for size in found.shape)]
     places: list[Any] = list(map(np.array, grid if isinstance(grid, (list, tuple)) else [grid]))
     for each in places:  # what marks a grid for plans
         each.flags.writeable = False
     places[dim] = found
-    return (SLOT,) * x.ndim, places
+    return tuple(slot if d == dim else SLOT for d in range(x.ndim)), places
 
 
 def _within(op: str, call: Any, *args: Any, **attributes: Any) -> Any:
@@ -260,32 +257,36 @@ def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Te
     """The entries along `dim` whose places `index` holds: y[i, j] = x[i, index[i, j]] for dim 1. Index and result have
     one shape, no larger than the input's in the other dimensions. An entry taken twice gets both gradients.
 
-    Raises DTypeError for an index that is not of integers, ShapeError for one that does not fit.
+    Raises DTypeError for an index that is not of integers, ShapeError for one that does not fit, or is negative.
 
     >>> import fastnn as fnn
     >>> fnn.gather(fnn.tensor([[1.0, 2.0], [3.0, 4.0]]), 1, fnn.tensor([[1], [0]]))
     Tensor([[2.],
             [3.]])
     """
-    x = tensor_of(input)
-    if x.ndim == 0 or (x.ndim == 1 and np.ndim(index) == 0):
-        return gather(x.reshape(-1), dim, _indices("gather", index).reshape(1)).reshape(())
-    key, places = _along("gather", x, dim, index)
-    return _within("gather", Pick.apply, x, *places, key=key)
+    return _gathered("gather", tensor_of(input), dim, _indices("gather", index), FROM_FRONT)
+
+
+def _gathered(op: str, x: Tensor, dim: int, index: Tensor, slot: Slot) -> Tensor:
+    if x.ndim == 0 or (x.ndim == 1 and index.ndim == 0):
+        return _gathered(op, x.reshape(-1), dim, index.reshape(1), slot).reshape(())
+    key, places = _along(op, x, dim, index, slot)
+    return _within(op, Pick.apply, x, *places, key=key)
 
 
 def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Tensor:
-    """As gather, but that the other dimensions broadcast; without `dim`, of the flattened input."""
+    """As gather, but that the other dimensions broadcast, and that negative places count from behind; without `dim`, of
+    the flattened input."""
     x, found = tensor_of(input), _indices("take_along_dim", indices)
     if dim is None:
-        return gather(x.reshape(-1), 0, found.reshape(-1))
+        return _gathered("take_along_dim", x.reshape(-1), 0, found.reshape(-1), SLOT)
     dim = axis("take_along_dim", dim, x.ndim)
     shapes = [[1 if d == dim else size for d, size in enumerate(each.shape)] for each in (x, found)]
     if x.ndim != found.ndim:
         raise ShapeError(f"take_along_dim: expected indices of {x.ndim} dimensions, got {found.shape}")
     whole = list(_within("take_along_dim", np.broadcast_shapes, *map(tuple, shapes)))
     x_shape, i_shape = ((*whole[:dim], each.shape[dim], *whole[dim + 1 :]) for each in (x, found))
-    return gather(expand(x, x_shape), dim, expand(found, i_shape))
+    return _gathered("take_along_dim", expand(x, x_shape), dim, expand(found, i_shape), SLOT)
 
 
 def take(input: Any, index: Any) -> Tensor:
@@ -299,17 +300,14 @@ def index_select(input: Any, dim: int, index: Any) -> Tensor:
     x, found = tensor_of(input), _indices("index_select", index)
     if found.ndim > 1:
         raise ShapeError(f"index_select: expected a vector as index, got {found.shape}")
-    key = (*(slice(None),) * axis("index_select", dim, x.ndim), SLOT)
+    key = (*(slice(None),) * axis("index_select", dim, x.ndim), FROM_FRONT)
     return _within("index_select", Pick.apply, x, found.reshape(-1), key=key)
 
 
 def _values(op: str, x: Tensor, src: Any, shape: tuple[int, ...]) -> Tensor:
     """What is written: a number for all, or the first entries of a tensor; in x's type."""
     if is_number(src):
-        try:
-            return Tensor(np.asarray(src, x.dtype))
-        except (OverflowError, ValueError):
-            raise ArgumentError(f"{op}: expected a number that {x.dtype} holds, got {src}") from None
+        return Tensor(np.asarray(number_as(op, src, x.dtype), x.dtype))
     values = tensor_of(src)
     if values.ndim != len(shape) or any(size > have for size, have in zip(shape, values.shape, strict=False)):
         raise ShapeError(f"{op}: expected values of at least the index's shape {shape}, got {values.shape}")
@@ -365,7 +363,7 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
     include_self = flag("scatter_reduce", "include_self", include_self)
     if reduce in ("sum", "mean"):
         ones = Tensor(np.broadcast_to(np.ones((), x.dtype), shape))
-        count = Spread.apply(ones, *places, key=key, shape=x.shape)
+        count = _within("scatter_reduce", Spread.apply, ones, *places, key=key, shape=x.shape)
         kept = x if include_self else where(count > 0, 0, x)
         sums = kept + _within("scatter_reduce", Spread.apply, values, *places, key=key, shape=x.shape)
         if reduce == "sum":
@@ -374,7 +372,7 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
     ufuncs = {"prod": (np.multiply, 1), "amax": (np.maximum, -np.inf), "amin": (np.minimum, np.inf)}
     ufunc, neutral = ufuncs[reduce]
     found, added = (each if reduce == "prod" else each.detach() for each in (x, values))
-    y, full = np.array(as_array(found)), filled(key, [as_array(place) for place in places])
+    y, full = np.array(as_array(found)), _within("scatter_reduce", filled, key, [*map(as_array, places)])
     if not include_self:
         y[full] = neutral
     ufunc.at(y, full, as_array(added))
@@ -388,20 +386,20 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
     return (where(kept, x, 0) + shared[0]) / (kept + shared[1])
 
 
-def _rows(op: str, x: Tensor, dim: int, index: Any, source: Tensor | None) -> tuple[Key, Tensor]:
+def _rows(op: str, x: Tensor, dim: int, index: Any, source: Tensor | None, slot: Slot) -> tuple[Key, Tensor]:
     """The key of the slices along `dim`, and their places."""
     found = _indices(op, index).reshape(-1)
     dim = axis(op, dim, x.ndim)
     shape = (*x.shape[:dim], found.numel(), *x.shape[dim + 1 :])
     if source is not None and source.shape != shape:
         raise ShapeError(f"{op}: expected a source of shape {shape}, got {source.shape}")
-    return (*(slice(None),) * dim, SLOT), found
+    return (*(slice(None),) * dim, slot), found
 
 
 def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1) -> Tensor:
     """`input` with alpha times the slices of `source` added to those along `dim` whose places `index` holds."""
     x, source = tensor_of(input), tensor_of(source)
-    key, found = _rows("index_add", x, dim, index, source)
+    key, found = _rows("index_add", x, dim, index, source, FROM_FRONT)
     source = scaled("index_add", "alpha", source.astype(x.dtype), alpha)
     return x + _within("index_add", Spread.apply, source, found, key=key, shape=x.shape)
 
@@ -409,22 +407,23 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: float = 1
 def index_copy(input: Any, dim: int, index: Any, source: Any) -> Tensor:
     """`input` with the slices of `source` in the place of those along `dim` whose places `index` holds."""
     x, source = tensor_of(input), tensor_of(source)
-    key, found = _rows("index_copy", x, dim, index, source)
+    key, found = _rows("index_copy", x, dim, index, source, FROM_FRONT)
     return _within("index_copy", Put.apply, x, source.astype(x.dtype), found, key=key)
 
 
 def index_fill(input: Any, dim: int, index: Any, value: Any) -> Tensor:
     """`input` with `value` in the slices along `dim` whose places `index` holds."""
     x = tensor_of(input)
-    key, found = _rows("index_fill", x, dim, index, None)
-    return _within("index_fill", Put.apply, x, tensor_of(operand(value, x)).astype(x.dtype), found, key=key)
+    key, found = _rows("index_fill", x, dim, index, None, SLOT)
+    values = tensor_of(operand(number_as("index_fill", value, x.dtype), x)).astype(x.dtype)
+    return _within("index_fill", Put.apply, x, values, found, key=key)
 
 
 def index_put(input: Any, indices: tuple[Any, ...], values: Any, accumulate: bool = False) -> Tensor:
     """`input` with input[indices] = values, or += with `accumulate`, which adds up what comes to one place."""
     x = tensor_of(input)
     parts, places = _key(x, tuple(entries("index_put", "indices", indices)))
-    values = tensor_of(operand(values, x)).astype(x.dtype)
+    values = tensor_of(operand(number_as("index_put", values, x.dtype), x)).astype(x.dtype)
     if not flag("index_put", "accumulate", accumulate):
         return _within("index_put", Put.apply, x, values, *places, key=parts)
     shape = _within("index_put", lambda: np.broadcast_to(np.zeros(()), x.shape)[filled(parts, places)].shape)
@@ -450,7 +449,7 @@ def masked_fill(input: Any, mask: Any, value: Any) -> Tensor:
     """
     x, mask = tensor_of(input), _mask("masked_fill", mask)
     value = value.reshape(()) if isinstance(value, Tensor) and value.numel() == 1 else value
-    value = tensor_of(operand(value, x))
+    value = tensor_of(operand(number_as("masked_fill", value, x.dtype), x))
     if value.ndim:
         raise ShapeError(f"masked_fill: expected one value, got shape {value.shape}: fnn.where takes tensors")
     return where(mask, value.astype(x.dtype), x)

@@ -15,7 +15,9 @@ from fastnn.habits import check_options
 from fastnn.ops.common import Size, floating, low, tall, unbatched, window
 from fastnn.ops.dense import matmul
 from fastnn.ops.joining import stack
+from fastnn.ops.joining import where as chosen
 from fastnn.ops.padding import pad
+from fastnn.ops.places import gather
 from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = [
@@ -201,9 +203,14 @@ def _max_pool(
     before = pads[2 - dims :]
     around = [n for b, m in zip(reversed(before), reversed(more or (0,) * dims), strict=True) for n in (b, b + m)]
     taps, places = taps_of(op, pad(x, around, value=-math.inf), dims, kernel, steps, spread)
-    largest, which = stack(taps, 0).max(0)
+    stacked = stack(taps, 0)
+    largest, which = stacked.max(0)
     if not return_indices:
         return largest
+    if any(before):  # where all is minus infinity, the first entry is not the padding's
+        first = _first_inside(places, x.shape[2:], before)
+        which = chosen(largest == -math.inf, Tensor(np.broadcast_to(first, largest.shape)), which)
+        largest = gather(stacked, 0, which[None])[0]
     index = np.stack([_position(place, x.shape[2:], before) for place in places])  # of each tap and window
     flat = which.reshape(1, *which.shape)
     found = sum((flat == k).astype(np.int64) * Tensor(index[k]) for k in range(len(taps)))
@@ -226,6 +233,15 @@ def taps_of(
         taps.append(x[where])
         places.append([np.arange(part.start, part.stop, part.step) for part in parts])
     return taps, places
+
+
+def _first_inside(places: list[list[Array]], shape: tuple[int, ...], padding: tuple[int, ...]) -> Array:
+    """The number of each window's first tap that is no padding."""
+    within = []
+    for place in places:
+        each = ((at - p >= 0) & (at - p < size) for at, p, size in zip(place, padding, shape, strict=True))
+        within.append(np.logical_and.reduce(np.meshgrid(*each, indexing="ij")))
+    return np.argmax(within, 0)
 
 
 def _position(place: list[Array], shape: tuple[int, ...], padding: tuple[int, ...]) -> Array:

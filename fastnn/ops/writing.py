@@ -11,7 +11,7 @@ import numpy as np
 from fastnn.checks import flag, is_number, is_whole, number, whole
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.arithmetic import operand
-from fastnn.ops.common import tensor_of
+from fastnn.ops.common import number_as, tensor_of
 from fastnn.ops.draws import RandintLike, RandLike, RandnLike, drawn
 from fastnn.ops.in_place import recorded, written
 from fastnn.ops.keys import SLOT
@@ -49,7 +49,7 @@ def fill_(input: Tensor, value: Any) -> Tensor:
     """Write one number into all entries."""
     if not is_number(value) and not isinstance(value, (bool, np.bool_)) and getattr(value, "ndim", True):
         raise ArgumentError(f"fill_: expected one number, got {value!r}")
-    return expand(tensor_of(operand(value, input)).astype(input.dtype), input.shape)
+    return expand(tensor_of(operand(number_as("fill_", value, input.dtype), input)).astype(input.dtype), input.shape)
 
 
 @_writing
@@ -64,7 +64,7 @@ def fill_diagonal_(input: Tensor, fill_value: float, wrap: bool = False) -> Tens
     if flag("fill_diagonal_", "wrap", wrap) or input.ndim < 2 or (input.ndim > 2 and len(set(input.shape)) > 1):
         raise ShapeError(f"fill_diagonal_: expected a matrix, or equal sizes, and wrap=False, got {input.shape}")
     fill_value = number("fill_diagonal_", "fill_value", fill_value, finite=input.dtype.kind != "f")
-    value = Tensor(np.asarray(fill_value).astype(input.dtype))
+    value = Tensor(np.asarray(number_as("fill_diagonal_", fill_value, input.dtype)).astype(input.dtype))
     return Put.apply(input, value, *[np.arange(min(input.shape))] * input.ndim, key=(SLOT,) * input.ndim)
 
 

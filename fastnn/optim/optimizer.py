@@ -167,6 +167,11 @@ class Optimizer:
         for p in params:
             if not isinstance(getattr(p, "data", None), np.ndarray) or not hasattr(p, "grad"):
                 raise ArgumentError(f"{self._name}: expected parameters, got {type(p).__name__}")
+            if not getattr(p, "is_leaf", True) and not p.retains_grad:
+                raise ArgumentError(
+                    f"{self._name}: expected parameters, got a tensor {p.data.shape} that {p.node.function.__name__} "
+                    "computed: its steps would not reach what it was computed from; give that, or nn.Parameter(x)"
+                )
             if id(p) in taken:
                 raise ArgumentError(f"{self._name}: a parameter of shape {p.data.shape} is given twice")
             taken.add(id(p))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends.stopping import Stoppable
-from fastnn.errors import NonFiniteError
+from fastnn.errors import FastnnError, NonFiniteError, OutOfRangeError
 from fastnn.interrupts import heed
 from fastnn.plan.emit import Step
 from fastnn.plan.fuse import Stage
@@ -227,8 +227,14 @@ class Execution:
             if stand_in is not None:  # inputs may be views of it
                 np.copyto(stand_in, self._plan.brought[name])
         arrays = [self.array(v) if isinstance(v, Value) else v for v in op.inputs]
-        op.function.forward(Context(computing_dtype(arrays), op.needs, op.attributes), *arrays, **op.attributes)
-        raise AssertionError(f"{op.function.__name__}: its kernel refused what it takes in Python")
+        name = op.function.__name__
+        try:
+            op.function.forward(Context(computing_dtype(arrays), op.needs, op.attributes), *arrays, **op.attributes)
+        except IndexError as error:
+            if isinstance(error, FastnnError):
+                raise
+            raise OutOfRangeError(f"{name.lower()}: {error}") from None
+        raise AssertionError(f"{name}: its kernel refused what it takes in Python")
 
     def array(self, value: Value) -> Array:
         """A value of the step that ran last."""

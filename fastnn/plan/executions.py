@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
-
-import numpy as np
 
 from fastnn import backends, locks
 from fastnn.errors import ArgumentError, GraphError
@@ -26,7 +24,7 @@ from fastnn.plan.trace import Around, Graph, HasHooks
 from fastnn.tables import Text
 from fastnn.tensors import Array
 
-__all__ = ["Plan", "called_within", "kernels_in_use", "may_be_ignored"]
+__all__ = ["Plan", "called_within", "kernels_in_use"]
 
 MOST_SHAPES = 8  # executions kept; the one that was not used for longest goes
 MOST_COMPARED = 4  # changes of a model after each of which it is traced twice
@@ -162,11 +160,6 @@ def called_within() -> GraphError:
         "a compiled plan was called while it is running: by a signal handler, a schedule, an optimiser or a Function "
         "that it runs itself: call it when it has returned, or compile a plan of its own for that"
     )
-
-
-def may_be_ignored(arrays: Iterable[Array]) -> bool:
-    """Whether there are labels -100, which losses leave out by default."""
-    return any(-100 in array for array in arrays if array.dtype == np.int64)
 
 
 def kernels_in_use() -> str:

@@ -51,7 +51,7 @@ def trial(model: Any, images: Any) -> Any:
     buffers.keep()
     try:
         with undone(model), no_grad():
-            args, kwargs = spread(model, images)
+            args, kwargs = spread(model, map_arrays(np.copy, images))
             return map_arrays(_array_of, model(*args, **kwargs))
     finally:
         buffers.put_back()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from fastnn.ops import loss_sequences, places, shaping, sorting
-from fastnn.ops.keys import SLOT, Key, filled
+from fastnn.ops.keys import FROM_FRONT, Key, Slot, filled
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.rules import RULES, around, rule
 from fastnn.plan.trace import Operator
@@ -40,7 +40,7 @@ def _one_hot(to: Emitter, op: Operator, labels: Array, *, classes: int) -> Any:
     """A label out of range is found by picking at its place."""
     if labels.dtype != np.int64:
         raise Unlowered(f"labels of type {labels.dtype}")
-    _moved(to, "pick", to.array(labels.shape), to.zeros((classes,)), (SLOT,), (labels,))
+    _moved(to, "pick", to.array(labels.shape), to.zeros((classes,)), (FROM_FRONT,), (labels,))
     same = to.map("equal", labels[..., None], np.arange(classes), dtype=np.int64)
     return same, None
 
@@ -152,16 +152,17 @@ def _moved(to: Emitter, kind: str, values: Array, whole: Array, key: Key, given:
     moves from there is told to the kernel. Grids, which gather makes of the other dimensions, are such views, too.
     """
     parts = _spelled(key, whole.ndim)
-    advanced = [i for i, part in enumerate(parts) if part is SLOT or isinstance(part, int)]
+    advanced = [i for i, part in enumerate(parts) if isinstance(part, (Slot, int))]
     adjacent = advanced[-1] - advanced[0] + 1 == len(advanced)
-    first = (*(0 if part is SLOT else part for part in parts), ...)
+    first = (*(0 if isinstance(part, Slot) else part for part in parts), ...)
     view = whole[first]
     lead = advanced[0] if adjacent else 0
     shape = np.broadcast_shapes(*(place.shape for place in given))
-    strides, indices, sizes, steps = [0] * len(shape), [], [], []
+    strides, indices, sizes, steps, behind_by = [0] * len(shape), [], [], [], []
     taken = [part for part in parts if part is not None]
-    dims = [d for d, part in enumerate(taken) if part is SLOT]
-    for dim, place in zip(dims, given, strict=True):
+    dims = [d for d, part in enumerate(taken) if isinstance(part, Slot)]
+    slots = [part for part in taken if isinstance(part, Slot)]
+    for dim, slot, place in zip(dims, slots, given, strict=True):
         if _is_grid(place):  # 0, 1, 2, ... along one dimension
             along = len(shape) - place.ndim + int(np.argmax(place.shape))
             strides[along] += whole.strides[dim]
@@ -171,6 +172,7 @@ def _moved(to: Emitter, kind: str, values: Array, whole: Array, key: Key, given:
             indices.append(place)
             sizes.append(whole.shape[dim])
             steps.append(whole.strides[dim])
+            behind_by.append(whole.shape[dim] * slot.from_behind)
     if len(indices) > 2:
         raise Unlowered(f"an index of {len(indices)} arrays")
     full = (*view.shape[:lead], *shape, *view.shape[lead:])
@@ -181,7 +183,8 @@ def _moved(to: Emitter, kind: str, values: Array, whole: Array, key: Key, given:
     ends = [values, moved, *arrays] if kind == "pick" else [moved, values, *arrays]
     if not full:
         ends, full = [x.reshape(1) for x in ends], (1,)
-    to.call(kind, *ends, *[None] * (4 - len(ends)), whole, n=(*(*sizes, 0)[:2], *(*steps, 0)[:2]), shape=full)
+    numbers = tuple(n for pair in (sizes, steps, behind_by) for n in (*pair, 0)[:2])
+    to.call(kind, *ends, *[None] * (4 - len(ends)), whole, n=numbers, shape=full)
 
 
 def _spelled(key: Key, ndim: int) -> list[Any]:

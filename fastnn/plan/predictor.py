@@ -14,7 +14,7 @@ from fastnn.nn import Module
 from fastnn.nn.arguments import positional_parameters
 from fastnn.nn.modes import mode
 from fastnn.plan.execute import Execution
-from fastnn.plan.executions import Plan, called_within, kernels_in_use, may_be_ignored
+from fastnn.plan.executions import Plan, called_within, kernels_in_use
 from fastnn.plan.inputs import Inputs, arguments
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED
@@ -157,10 +157,14 @@ class Predictor(Plan):
         try:
             self._last.run([*x.arrays, *self._states_of(self._last.graph)], [])
         except LabelError:
-            if self._ignores or not may_be_ignored(x.arrays):
+            if self._ignores:
                 raise
             self._ignores = True
-            return self._outputs(x)
+            try:
+                return self._outputs(x)
+            except LabelError:
+                self._ignores = False
+                raise
         self._leave_kept(self._last)
         self._call = self._last.call(x.arrays[0])
         self._is_large = self._call is None or x.arrays[0].size >= 1 << 10

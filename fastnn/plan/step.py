@@ -15,7 +15,7 @@ from fastnn.nn import Module
 from fastnn.nn.shares import weight_of
 from fastnn.optim import Optimizer
 from fastnn.plan.accumulation import Accumulation
-from fastnn.plan.executions import Plan, kernels_in_use, may_be_ignored
+from fastnn.plan.executions import Plan, kernels_in_use
 from fastnn.plan.fewest import fewest_in_training
 from fastnn.plan.hooked import with_gradient_hooks
 from fastnn.plan.inputs import Inputs, argument, arrays_of, target
@@ -55,7 +55,7 @@ class Step(Plan):
         super()._start_over()
         self._again: tuple[Any, Any, Stepping] | None = None  # of the last step: its Batch, the modes, how it is made
         self.updates: Updates | None = None  # of all executions
-        self._ignores = False  # whether a target has held -100, which losses leave out: later plans reckon with it
+        self._ignores = False  # whether labels have been -100, which losses leave out: later plans reckon with it
         self.group = Accumulation(self.accumulate) if self.accumulate > 1 else None
 
     @property
@@ -130,10 +130,14 @@ class Step(Plan):
                 self._structure.follow_hooks()
             return loss
         except LabelError:
-            if self._ignores or not may_be_ignored([*inputs, *targets]):
+            if self._ignores:
                 raise
-        self._ignores, self._again = True, None
-        return self._run(x, y)
+        self._ignores, self._again = True, None  # -100, given or computed, which losses leave out?
+        try:
+            return self._run(x, y)
+        except LabelError:
+            self._ignores = False
+            raise
 
     def _same(self, x: Any, y: Any) -> Stepping | None:
         """What made the last step, if it makes this one, too: a small network's step is over before a key is made."""

@@ -37,11 +37,12 @@ class Structure:
         self.states: set[tuple[int, Any]] = set()  # those among them that calls look at before they set them
         self.lists: dict[int, tuple[list[Any], list[Any]]] = {}  # that calls add tensors to, and what was in them first
         self._modes_of: Any = None
+        self._watched: list[int] = []  # parameters with hooks
         self.changed()
 
     def changed(self) -> bool:
         """Whether layers, parameters, buffers, options or what else the code reads are others than at the last call."""
-        if self._seen == Module.changes:
+        if self._seen == Module.changes and not (hooks and self._with_hooks() != self._watched):
             for place in self._loose:  # any() takes twice as long, at every step
                 if place.changes():
                     break
@@ -58,6 +59,7 @@ class Structure:
             {id(p): p for m in reach.modules for p in vars(m).copy().values() if isinstance(p, Parameter)}.values()
         )
         self._loose = share_out(place for place in reach.places if not self._is_live(place))
+        self._watched = self._with_hooks()
         before, self._print = self._print, self._summary()
         # kept, so that nothing else can come to have the id of what was replaced
         self._kept = [reach, [value for module in self._modules for value in vars(module).copy().values()]]
@@ -132,8 +134,7 @@ class Structure:
         return isinstance(owner, np.ndarray) and any(np.may_share_memory(owner, array) for array in self._live)
 
     def _summary(self) -> list[Any]:
-        hooked = [id(p) for p in self._parameters if hooks.get(key_of(p))] if hooks else []
-        return [hooked, *map(self._fingerprint, self._modules), *(place.fingerprint() for place in self._loose)]
+        return [self._watched, *map(self._fingerprint, self._modules), *(place.fingerprint() for place in self._loose)]
 
     def name_of(self, module: Module | None) -> str:
         """How a message names a module: its class, and where it lies in the model."""
@@ -142,6 +143,10 @@ class Structure:
                 if found is module:
                     return f"{type(found).__name__} ({name})" if name else type(found).__name__
         return "the loss" if module is None else type(module).__name__
+
+    def _with_hooks(self) -> list[int]:
+        """The parameters that have hooks, by what these are entered by."""
+        return [key for key in map(key_of, self._parameters) if hooks.get(key)] if hooks else []
 
     @property
     def readers(self) -> str:

@@ -37,10 +37,14 @@ class Unsteady(GraphError):
     `entries`, where it is about those, are keys of attributes that calls leave tensors in and look at.
     """
 
+    advice = (
+        "draw by fnn.randn_like, fnn.rand_like, fnn.bernoulli or nn.Dropout, change attributes outside of forward and "
+        "the loss"
+    )
+
     def __init__(self, reason: str, entries: set[tuple[int, Any]] | None = None) -> None:
         super().__init__(
-            f"compile: {reason}. A plan would repeat the first call for ever: draw by fnn.randn_like, fnn.rand_like, "
-            "fnn.bernoulli or nn.Dropout, change attributes outside of forward and the loss, or call the model itself; "
+            f"compile: {reason}. A plan would repeat the first call for ever: {self.advice}, or call the model itself; "
             "in fit and evaluate, pass compile=False"
         )
         self.reason, self.entries = reason, entries or set()
@@ -49,12 +53,13 @@ class Unsteady(GraphError):
 class HasHooks(Unsteady):
     """A model with forward hooks that read values."""
 
+    advice = "let hooks of forward compute with tensors alone, remove() others"
+
     def __init__(self, name: str) -> None:
         GraphError.__init__(
             self,
-            f"compile: {name} has hooks that read values, of which a plan has none while it is traced: "
-            "let them compute with tensors alone, remove() them, or call the model itself; in fit and evaluate, pass "
-            "compile=False",
+            f"compile: {name} has hooks that read values, of which a plan has none while it is traced: {self.advice}, "
+            "or call the model itself; in fit and evaluate, pass compile=False",
         )
         self.reason = f"{name} has hooks that read values"
 

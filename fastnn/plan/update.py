@@ -18,6 +18,7 @@ from fastnn.tensors import Array, Tensor
 __all__ = ["Slot", "Updates"]
 
 _KNOWN = (SGD, Rprop, Adagrad, RMSprop, Adam, AdamW)  # not their subclasses, which may step otherwise
+_OWN = {"step", "zero_grad"}  # where one object has its own, as optimizer.step = clipped
 _EMPTY: dict[str, Any] = {}
 
 
@@ -45,7 +46,9 @@ class Updates:
 
     @staticmethod
     def known(optimizer: Optimizer) -> bool:
-        return type(optimizer) in _KNOWN and all(map(optimizer.has_kernel, optimizer.param_groups))  # type: ignore[attr-defined]
+        if type(optimizer) not in _KNOWN or not _OWN.isdisjoint(vars(optimizer)):
+            return False
+        return all(map(optimizer.has_kernel, optimizer.param_groups))  # type: ignore[attr-defined]
 
     def __init__(self, optimizer: Any, params: Iterable[Tensor]) -> None:
         from fastnn._kernels import Groups, Numbers
@@ -103,6 +106,8 @@ class Updates:
     def stand(self) -> bool:
         """Whether the optimiser is as it was: its groups, the steps it has counted, the arrays of its state."""
         if self.optimizer.state is not self._state or len(self._state) < self._entries:  # cleared
+            return False
+        if not _OWN.isdisjoint(vars(self.optimizer)):
             return False
         if not self._groups.stand(self.optimizer.param_groups):  # a rate was set, or something that counts here
             if self._described() != self._members:

@@ -14,6 +14,7 @@ import numpy as np
 from fastnn.arrays import as_array
 from fastnn.checks import is_number
 from fastnn.data import Batches, Dataset
+from fastnn.data.frames import check_rows
 from fastnn.data.samples import Samples
 from fastnn.data.split import stratified_split
 from fastnn.errors import ArgumentError
@@ -63,6 +64,8 @@ def training_data(
             )
         batches, held = train, val
     else:
+        if isinstance(train, tuple):
+            check_rows(train[0], sample_weight, "sample_weight")
         dataset, held = as_dataset(train, "train"), val
         if share:
             labels = dataset.labels if isinstance(dataset.labels, np.ndarray) else np.zeros(len(dataset))

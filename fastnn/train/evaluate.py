@@ -15,7 +15,7 @@ from fastnn.checks import flag
 from fastnn.console import shown
 from fastnn.data import Batches, Dataset
 from fastnn.data.about import About, about
-from fastnn.data.frames import as_labels, is_frame
+from fastnn.data.frames import as_labels, check_rows, is_frame
 from fastnn.data.loading import of_files, part_to_measure
 from fastnn.data.samples import Samples, is_several
 from fastnn.errors import ArgumentError, LabelError, NonFiniteError
@@ -128,7 +128,10 @@ def evaluate(
     loss, known = named_loss("evaluate", loss), about(model)
     check_loss("evaluate", loss)
     wanted = named_metrics("evaluate", metrics)
-    dataset = as_dataset(data if y is None else (data, y), "test", known)
+    data = data if y is None else (data, y)
+    if isinstance(data, tuple):
+        check_rows(data[0], sample_weight, "sample_weight")
+    dataset = as_dataset(data, "test", known)
     if not len(dataset):
         raise ArgumentError(f"evaluate: expected at least one sample, got {dataset!r}")
     with mode(model, training=False), no_grad():  # of the loss, too, and once for all batches
@@ -162,7 +165,7 @@ def predictor(model: Any, compile: bool) -> Callable[[Any], Any]:
     to_input = input_for(model)
 
     def eager(images: Any) -> Any:
-        args, kwargs = spread(model, to_input(images))
+        args, kwargs = spread(model, map_arrays(np.copy, to_input(images)))  # forward may write into them
         with mode(model, training=False), no_grad():
             return map_arrays(lambda output: output.numpy(), model(*args, **kwargs))
 
@@ -212,7 +215,7 @@ def measure(
                 check_outputs(dataset.labels, outputs.shape, loss)
                 check_probabilities("evaluate", outputs, loss)
             to_target = as_targets(dataset.labels, outputs, loss)
-        targets, total = map_arrays(Tensor, to_target(labels)), None
+        targets, total = map_arrays(lambda y: Tensor(y.copy()), to_target(labels)), None
         if weights is not None:
             weight, total = weights(labels, slice(start, start + count_of(labels)))
             targets = targets, Tensor(weight)
@@ -277,6 +280,7 @@ def as_dataset(data: Any, split: str, known: About | None = None) -> Any:
     if isinstance(data, tuple) and len(data) == 2:
         if any(map(is_several, data)):
             return Samples(*data)
+        check_rows(*data)
         labels, names = as_labels(data[1], () if known is None else known.classes)
         columns = known.columns if known is not None and is_frame(data[0]) else ()
         return Dataset(data[0], labels, names, columns=columns, named=bool(names))

@@ -14,7 +14,7 @@ from fastnn.nn import Module
 from fastnn.nn.arguments import spread
 from fastnn.plan.memory import Buffers
 from fastnn.tape import no_grad
-from fastnn.trees import flatten
+from fastnn.trees import flatten, map_arrays
 
 __all__ = ["Watched", "cause", "check_model"]
 
@@ -105,7 +105,7 @@ def _first_overflow(model: Any, images: Any) -> str:
     buffers.keep()
     handles = [module.register_forward_hook(look) for module in model.modules()]
     try:
-        args, kwargs = spread(model, images)
+        args, kwargs = spread(model, map_arrays(np.copy, images))
         with np.errstate(all="ignore"), no_grad():
             model(*args, **kwargs)
     finally:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
-from functools import cache, partial
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cache, partial, wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -39,6 +39,21 @@ from .weighing import weights_of
 __all__ = ["fit"]
 
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _drawing_by_seed(function: _Function) -> _Function:
+    """The function, whose random numbers are those of its `seed`, whatever other threads draw meanwhile."""
+
+    @wraps(function)
+    def seeded(*args: Any, seed: int | None = None, **options: Any) -> Any:
+        with random.seeded(seed):
+            return function(*args, seed=seed, **options)
+
+    return seeded  # type: ignore[return-value]
+
+
+@_drawing_by_seed
 def fit(
     model: Any,
     train: Any,
@@ -90,8 +105,8 @@ def fit(
         epochs: times through the training data.
         batch_size: samples in a batch; the last one of an epoch may be smaller. "full" for all of them: gradient
             descent on the whole training data, one update an epoch.
-        seed: for the split, the order of the samples and dropout, by way of `manual_seed`. None goes on with fastnn's
-            random numbers, and splits by seed 0.
+        seed: for the split, the order of the samples and dropout, as by `manual_seed`, but that other threads draw from
+            numbers of their own. None goes on with fastnn's random numbers, and splits by seed 0.
         callbacks: see `Callback`; among them `EarlyStopping`, `StopOnPlateau`, `StopOnStep`, `Checkpoint`,
             `LRFinder`, `HistoryFile`, `TensorBoard` and `MLflow`, in ``fnn.train``.
         verbose: whether to show progress: a table of the epochs on standard output, and a bar in notebooks and on
@@ -148,8 +163,6 @@ def fit(
     loss, optimizer = named_loss("fit", loss), named_optimizer(optimizer, model)
     check_fit(loss, optimizer, scheduler, epochs, callbacks)
     wanted, epochs = named_metrics("fit", metrics), int(epochs)
-    if seed is not None:
-        random.manual_seed(seed)
     batches, held, sample_weight, held_weight = training_data(
         model, *paired(train, y, val), batch_size, seed, sample_weight
     )

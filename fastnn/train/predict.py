@@ -77,6 +77,11 @@ def predict(model: Any, x: Any, *, batch_size: int = 256, compile: bool = True) 
         outputs = outputs[:, 0]
     numbers = names == tuple(map(str, range(len(names))))
     if known is not None and kind != "values" and names and (known.named or not numbers):
+        if outputs.size and outputs.max() >= len(names):
+            raise ArgumentError(
+                f"predict: expected one of the {len(names)} classes that the model was trained on, got number "
+                f"{outputs.max()}: give the model an output for each class, and no more"
+            )
         outputs = np.array(names)[outputs]
     if not one:
         return outputs

@@ -59,7 +59,8 @@ class EagerStep:
         return value
 
     def _gradients(self, x: Any, y: Any) -> float:
-        """The loss; its gradients are in `.grad` then."""
+        """The loss; its gradients are in `.grad` then. Forward and the loss may write into what they are given."""
+        x, y = map_arrays(np.copy, x), map_arrays(np.copy, y)
         args, kwargs = spread(self.model, x)
         outputs = self.model(*args, **kwargs)
         if self.check is not None:

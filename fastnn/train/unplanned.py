@@ -22,9 +22,8 @@ def tell_without_plan(where: str, model: Any, error: Unsteady, steps: int = 0) -
     _told[key] = weakref.ref(model, lambda _: _told.pop(key, None))
     late = f", which was found out after {steps} compiled steps" if steps else ""
     warnings.warn(
-        f"{where}: this model runs operator by operator, not compiled: {error.reason}{late}. Draw by fnn.randn_like, "
-        "fnn.rand_like, fnn.bernoulli or nn.Dropout, and change attributes outside of forward, for compiled steps; "
-        "compile=False is the same without this warning",
+        f"{where}: this model runs operator by operator, not compiled: {error.reason}{late}. For compiled steps, "
+        f"{error.advice}; compile=False is the same without this warning",
         UserWarning,
         stacklevel=2,
     )

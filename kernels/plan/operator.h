@@ -209,13 +209,13 @@ static void operator_topk(i64 rows, i64 size, i64 count, int smallest, const flo
 }
 
 /* Entries by one or two arrays of places, all arrays of one shape with any strides; n: how many places there are of each kind (0: no
- * second array), and by how many bytes each moves.
+ * second array), by how many bytes each moves, and what a negative one is increased by: as many, or 0, where it is refused.
  *
  *   pick     y[i] = x[i; places[i]]        y, x, places       x float
  *   spread   y[i; places[i]] += x[i]       y, x, places       y double where places that come often would lose digits
  *   put      y[i; places[i]] = x[i]        y, x, places       of several the last one stays
  *
- * A negative place counts from behind; one out of range is refused. */
+ * One out of range is refused. */
 INLINE int places_of(const int kind, const int arrays, const struct operator_call *o, char *const *at) {
     const i64 last = o->dims - 1, row = o->size[last], to = o->operand[0].stride[last], from = o->operand[1].stride[last];
     const i64 step[2] = {o->operand[2].stride[last], arrays == 2 ? o->operand[3].stride[last] : 0};
@@ -232,7 +232,7 @@ INLINE int places_of(const int kind, const int arrays, const struct operator_cal
             n = fixed ? row : 1;
             for (int k = 0; k < arrays; k++) {
                 i64 found = *(const int64_t *)(index[k] + j * step[k]);
-                found += found < 0 ? o->n[k] : 0;
+                found += found < 0 ? o->n[4 + k] : 0;
                 if (found < 0 || found >= o->n[k]) return PROGRAM_REFUSED;
                 moved += found * o->n[2 + k];
             }

@@ -192,6 +192,26 @@ def test_plans_refuse_hooks_that_do_more_than_compute() -> None:
     np.testing.assert_array_equal(predict(x), before)
 
 
+def test_plans_call_hooks_of_parameters() -> None:
+    """Steps and fit trained what a hook had masked, without a word."""
+    fnn.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    x, y = np.ones((6, 4), np.float32), np.arange(6) % 2
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    steps = [fnn.compile(model, nn.CrossEntropyLoss(), optimizer), fnn.compile(model, nn.CrossEntropyLoss())]
+    steps[0](x, y)  # and not steps[1]: hooks count before and after there is a plan
+    kept, other = model[0].weight.data.copy(), model[2].weight.data.copy()
+    with model[0].weight.register_hook(lambda gradient: gradient * 0):
+        for step in steps:
+            step(x, y)
+        fnn.fit(model, (x, y), epochs=1, optimizer=optimizer, verbose=False)
+        np.testing.assert_array_equal(model[0].weight.data, kept)
+        assert np.abs(model[2].weight.data - other).max() > 1e-4
+    for step in steps:
+        step(x, y)
+    assert np.abs(model[0].weight.data - kept).max() > 1e-4
+
+
 def test_members_by_name() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.BatchNorm1d(3), nn.Tanh()))
     assert model.get_submodule("") is model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import fastnn as fnn
 from fastnn import nn
 from fastnn.data import Batches, Dataset
-from fastnn.errors import DataError, LabelError
+from fastnn.errors import ArgumentError, DataError, LabelError
 
 
 class Frame:
@@ -124,3 +125,31 @@ def test_columns_of_one_name_are_refused() -> None:
     twice = pandas.DataFrame([[1.0, 2.0, 3.0]], columns=["v", "w", "v"])
     with pytest.raises(DataError, match="different names, got several named 'v'"):
         fnn.data.Dataset(twice, [0])
+
+
+def test_rows_of_one_name_are_not_paired_by_place() -> None:
+    """frame.sample(frac=1) with labels in the old order trained on labels at random, without a word."""
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1.0, 2.0, 3.0], "b": [0.0, 1.0, 0.0]}, index=[7, 8, 9])
+    labels, weights = pandas.Series(["x", "y", "x"], frame.index), pandas.Series([1.0, 2.0, 3.0], frame.index)
+    mixed, model = frame.loc[[9, 7, 8]], nn.Linear(2, 2)
+    pairs: list[Callable[..., Any]] = [
+        Dataset, fnn.data.Batches, lambda x, y: fnn.evaluate(model, (x, y)),
+        lambda x, y: fnn.fit(model, x, y, verbose=False),
+        lambda x, y: fnn.fit(model, x, y.loc[x.index], sample_weight=weights, verbose=False),
+        lambda x, y: fnn.evaluate(model, x, y.loc[x.index], sample_weight=weights),
+    ]  # fmt: skip
+    for pair in pairs:
+        with pytest.raises(DataError, match=r"in the samples' order, got an index .*y\.loc\[x\.index\].*reset_index"):
+            pair(mixed, labels)
+    assert Dataset(mixed, labels.loc[mixed.index]).labels.tolist() == [0, 0, 1]
+    assert Dataset(mixed, labels.reset_index(drop=True)).labels.tolist() == [0, 1, 0]
+    assert Dataset(mixed, labels.tolist()).labels.tolist() == [0, 1, 0]
+
+
+def test_a_class_without_a_name_is_no_crash() -> None:
+    model, x = nn.Linear(2, 3), np.eye(2, dtype=np.float32)
+    model.weight.data[...], model.bias.data[...] = 0, [0, 0, 9]
+    fnn.fit(model, x, ["no", "yes"], optimizer=fnn.optim.SGD(model.parameters(), lr=1e-6), verbose=False)
+    with pytest.raises(ArgumentError, match="one of the 2 classes that the model was trained on, got number 2"):
+        fnn.predict(model, x)

@@ -94,3 +94,26 @@ def test_labels_within_the_model_are_ignored_in_plans_as_out_of_them() -> None:
         value = step(inputs if len(inputs) > 1 else x, np.zeros(1, np.float32))
         assert value == pytest.approx(expected.item(), rel=1e-6)
         np.testing.assert_allclose(each.layer.weight.grad, gradient, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+def test_labels_may_be_left_out_by_the_loss_itself(name: str) -> None:
+    """labels.masked_fill(..., -100) in a compiled loss was a LabelError, since the labels that came held none."""
+
+    def loss(outputs: Any, y: Any) -> Any:
+        return getattr(F, name)(outputs.log_softmax(1), y.masked_fill(y == 1, -100))
+
+    x, y = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32), np.arange(6) % 3
+    model = nn.Linear(4, 3)
+    step = fnn.compile(model, loss)
+    kept = y != 1
+    expected = F.cross_entropy(model(x)[kept.nonzero()[0]], fnn.tensor(y[kept]))
+    expected.backward()
+    gradient = model.weight.grad.copy()
+    model.zero_grad()
+    assert step(x, y) == pytest.approx(expected.item(), rel=1e-5)
+    np.testing.assert_allclose(model.weight.grad, gradient, rtol=1e-4, atol=1e-6)
+    for _ in range(2):
+        with pytest.raises(fnn.errors.LabelError):
+            step(x, y + 1)
+    assert step(x, y) == pytest.approx(expected.item(), rel=1e-5)

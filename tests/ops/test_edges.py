@@ -156,3 +156,18 @@ def test_to_torch_finds_what_the_model_finds(name: str) -> None:
         expected = getattr(torch, name)(torch.tensor(x), 1)[part]
         if part == 0 or name in ("max", "min"):  # of equal entries PyTorch may point at another
             np.testing.assert_array_equal(found.numpy(), expected.numpy())
+
+
+@pytest.mark.parametrize("options", [{"padding": 1}, {"padding": 1, "dilation": 2}, {"padding": 1, "ceil_mode": True}])
+def test_padding_is_no_maximum_of_minus_infinity(options: Any) -> None:
+    """It was: places of -5 and the like, and gradients that went nowhere."""
+    x = np.full((1, 1, 5, 5), -np.inf, np.float32)
+    x[0, 0, 4, 4] = 2
+    ours, theirs = fnn.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    found = fnn.nn.functional.max_pool2d(ours, 3, 2, return_indices=True, **options)
+    expected = torch.nn.functional.max_pool2d(theirs, 3, 2, return_indices=True, **options)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a.detach().numpy(), b.detach().numpy())
+    found[0].sum().backward()
+    expected[0].sum().backward()
+    np.testing.assert_array_equal(ours.grad, theirs.grad.numpy())

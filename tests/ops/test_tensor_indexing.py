@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import ops
+from fastnn import nn, ops
 from fastnn.errors import ArgumentError, DTypeError
+
+torch = pytest.importorskip("torch")
 
 X = np.arange(24, dtype=np.float32).reshape(4, 6)
 KEYS: dict[str, Any] = {
@@ -48,3 +51,43 @@ def test_slips_are_named() -> None:
         ops.batch_norm(np.ones((4, 3), np.float32), [0, 0, 0], [1, 1, 1], training=True)
     with pytest.raises(ArgumentError, match="correction of at least 0, got '1'"):
         fnn.Tensor([1.0, 2.0]).var(correction="1")
+
+
+FROM_THE_FRONT: dict[str, Callable[[Any, Any, Any], Any]] = {
+    "gather": lambda lib, x, i: x.gather(1, i),
+    "index_select": lambda lib, x, i: x.index_select(1, i[0]),
+    "scatter": lambda lib, x, i: x.scatter(1, i, 9.0),
+    "scatter_add": lambda lib, x, i: x.scatter_add(1, i, lib.ones(2, 1)),
+    "scatter_reduce": lambda lib, x, i: x.scatter_reduce(1, i, lib.ones(2, 1), "mean"),
+    "index_add": lambda lib, x, i: x.index_add(1, i[0], lib.ones(2, 1)),
+    "index_copy": lambda lib, x, i: x.index_copy(1, i[0], lib.ones(2, 1)),
+    "one_hot": lambda lib, x, i: x[:, :1] * lib.nn.functional.one_hot(i[:, 0], 3),
+    "take_along_dim": lambda lib, x, i: lib.take_along_dim(x, i, 1),
+    "take": lambda lib, x, i: x.take(i),
+    "index_fill": lambda lib, x, i: x.index_fill(1, i[0], 7.0),
+}
+
+
+@pytest.mark.parametrize("name", FROM_THE_FRONT)
+@pytest.mark.parametrize("place", [2, 0, -1])
+def test_negative_places_count_from_behind_where_pytorchs_do(name: str, place: int) -> None:
+    """A label of -1 picked the last class in gather, and was trained as that."""
+    call = FROM_THE_FRONT[name]
+    x, index = np.arange(6, dtype=np.float32).reshape(2, 3), np.full((2, 1), place)
+
+    class Model(nn.Module):
+        def forward(self, x: Any, i: Any) -> Any:
+            return call(fnn, x, i)
+
+    model = Model()
+    compiled = fnn.compile(model)
+    compiled(x, np.ones((2, 1), np.int64))
+    try:
+        expected = call(torch, torch.tensor(x), torch.tensor(index)).numpy()
+    except (RuntimeError, IndexError):
+        for run in (model, compiled):
+            with pytest.raises(fnn.FastnnError):
+                run(x, index)
+    else:
+        for run in (model, compiled):
+            np.testing.assert_array_equal(np.asarray(run(x, index)), expected)

@@ -86,3 +86,41 @@ def test_clamping_and_joining() -> None:
     same(lambda lib, t: t(np.array([1, 5])).clamp(2, 4))
     same(lambda lib, t: lib.cat([t(np.zeros(0, np.float32)), t(np.ones((2, 3), np.float32))]))  # as a list is begun
     same(lambda lib, t: lib.cat([t(np.zeros(0, np.float32)), t(np.zeros(0, np.float32))]))
+
+
+def written_by(x: Any, value: Any) -> list[Any]:
+    """What writes a number into a tensor's type, each to be called."""
+    lib: Any = torch if isinstance(x, torch.Tensor) else fnn
+    vector = lib.tensor([1])
+
+    def at(key: Any) -> Any:
+        y = x.clone()
+        y[key] = value
+        return y
+
+    return [
+        lambda: at(0), lambda: at(slice(2)), lambda: at(x > 1), lambda: at([0, 1]), lambda: x.clone().fill_(value),
+        lambda: x.masked_fill(x > 1, value), lambda: x.index_fill(0, vector, value),
+        lambda: x.scatter(0, vector, value),
+        lambda: lib.full((2,), value, dtype=x.dtype), lambda: lib.full_like(x, value), lambda: x.new_full((2,), value),
+        lambda: lib.tensor([[value]], dtype=x.dtype), lambda: x.new_tensor([value]),
+        lambda: lib.nn.functional.pad(x, (1, 0), value=value),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["int64", "int32", "uint8", "int8"])
+def test_what_an_integer_type_does_not_hold_is_not_written(kind: str) -> None:
+    """NaN became the most negative number, 300 in uint8 44, without a word."""
+    x = np.array([1, 2, 3], kind)
+    for value in (np.nan, np.inf, 1e30, 300, 2**40, 2.7, -1.7, -1):
+        for ours, theirs in zip(written_by(fnn.tensor(x), value), written_by(torch.tensor(x), value), strict=True):
+            try:
+                expected = theirs()
+            except RuntimeError:
+                if kind != "uint8" or value != -1:  # pad's -1, which PyTorch takes for a float
+                    with pytest.raises(ArgumentError):
+                        ours()
+            else:
+                np.testing.assert_array_equal(ours().numpy(), expected.numpy())
+    with pytest.raises(ArgumentError, match=r"where: expected a number that uint8 holds, got 300"):
+        fnn.where(fnn.tensor([True]), fnn.tensor(np.array([1], np.uint8)), 300)

@@ -163,6 +163,7 @@ W = parameter(1.0)
         (lambda: optim.SGD(W), r"expected parameters in a list, got one parameter: write \[parameter\]"),
         (lambda: optim.SGD([W, W]), r"a parameter of shape \(1,\) is given twice"),
         (lambda: optim.SGD([{"params": [W]}, {"params": [W]}]), "given twice"),
+        (lambda: optim.SGD([W * 0.1]), r"got a tensor \(1,\) that Mul computed: its steps would not reach"),
         (lambda: optim.SGD([np.zeros(1)]), "expected parameters, got ndarray"),
         (lambda: optim.SGD(["0.weight"]), "expected parameters, got str"),
         (lambda: optim.SGD([{"parameters": [W]}]), r'expected a group \{"params"'),

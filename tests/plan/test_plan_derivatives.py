@@ -138,3 +138,49 @@ def test_a_function_of_ones_own() -> None:
     model.zero_grad()
     nn.MSELoss()(model(x), 0 * x).backward()
     np.testing.assert_allclose(compiled, model.w.grad, 1e-5)
+
+
+def cubed(z: Any) -> Any:
+    return (z**3).sum()
+
+
+def asked(x: Any, **options: Any) -> Any:
+    z = x.detach().requires_grad_()
+    return fnn.autograd.grad(cubed(z), z, **options)[0]
+
+
+WITHIN: dict[str, Callable[[Any], Any]] = {
+    "func.grad": lambda x: fnn.func.grad(cubed)(x),
+    "func.vjp": lambda x: fnn.func.vjp(lambda z: z**3, x)[1](x)[0],
+    "func.jacrev": lambda x: fnn.func.jacrev(lambda z: (z**3).sum(0))(x).sum(0),
+    "func.jvp": lambda x: fnn.func.jvp(lambda z: z**3, (x,), (x,))[1],
+    "func.hvp": lambda x: fnn.func.hvp(cubed, x, x),
+    "autograd.grad": asked,
+    "autograd.grad, kept": lambda x: asked(x, retain_graph=True),
+    "autograd.grad, on the tape": lambda x: asked(x, create_graph=True),
+}
+
+
+@pytest.mark.parametrize("kind", WITHIN)
+def test_derivatives_within_forward(kind: str) -> None:
+    """Those that are not on the tape themselves ended in a ValueError about values to unpack."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: Any) -> Any:
+            h = self.layer(x)
+            return h + WITHIN[kind](x)[:, :3] * WITHIN[kind](h)
+
+    x, y = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32), np.arange(5) % 3
+    fnn.manual_seed(0)
+    model = Model()
+    loss = nn.CrossEntropyLoss()(model(x), y)
+    loss.backward()
+    expected = [p.grad.copy() for p in model.parameters()]
+    model.zero_grad()
+    assert fnn.compile(model, nn.CrossEntropyLoss())(x, y) == pytest.approx(loss.item(), rel=1e-5)
+    for p, gradient in zip(model.parameters(), expected, strict=True):
+        np.testing.assert_allclose(p.grad, gradient, rtol=1e-4, atol=1e-5)

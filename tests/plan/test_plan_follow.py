@@ -14,6 +14,7 @@ import pytest
 from steady_models import CROSS_ENTROPY, Change, Do, Helper, Model, X, trained
 
 import fastnn as fnn
+from fastnn import nn, optim
 from fastnn.errors import GraphError
 
 WEIGHT = 0.0
@@ -139,3 +140,23 @@ def test_a_compiled_prediction_follows_what_is_changed() -> None:
     with pytest.raises(GraphError, match="Mul in Model"):
         predict(x)
     np.testing.assert_allclose(predict(x), model.eval()(x).data, rtol=1e-6)
+
+
+@pytest.mark.parametrize("when", ["before the first step", "afterwards"])
+def test_a_step_put_on_the_optimizer_counts(when: str) -> None:
+    """As users clip or mask gradients: optimizer.step = mine. Compiled steps and fit made the class's."""
+
+    def put(optimizer: Any) -> None:
+        made = optimizer.step
+        optimizer.step = lambda *args: ([p.grad.fill(0) for p in optimizer.param_groups[0]["params"]], made(*args))
+
+    model = nn.Linear(3, 2)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    step, x, y = fnn.compile(model, nn.CrossEntropyLoss(), optimizer), np.ones((4, 3), np.float32), np.arange(4) % 2
+    if when == "afterwards":
+        step(x, y)
+    put(optimizer)
+    kept = model.weight.data.copy()
+    step(x, y)
+    fnn.fit(model, (x, y), optimizer=optimizer, epochs=1, verbose=False)
+    np.testing.assert_array_equal(model.weight.data, kept)

@@ -46,7 +46,7 @@ def test_a_child_while_every_lock_is_held() -> None:
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with step._lock, predict._lock, random._source.lock, tqdm.get_lock():
+        with step._lock, predict._lock, random._of_process.lock, tqdm.get_lock():
             held.set()
             release.wait(60)
 

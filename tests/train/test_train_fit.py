@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -348,3 +350,40 @@ def test_a_label_without_an_output_is_named_by_its_index_before_any_update(data:
     np.testing.assert_array_equal(model[1].weight.data, before)
     with pytest.raises(LabelError, match=message):
         evaluate(model, (data.images, labels))
+
+
+class Writing(nn.Module):
+    """A forward that scales what it is given in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Any) -> Any:
+        x.mul_(0.5)
+        x[:, 0] = 0
+        return self.layer(x)
+
+
+def write_label(outputs: Any, y: Any) -> Any:
+    y[y == 1] = -100
+    return nn.CrossEntropyLoss()(outputs, y)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_forward_and_loss_may_write_into_what_they_are_given(compiled: bool) -> None:
+    """Data to watch by were halved in every epoch, and what evaluate and predict were given in every call."""
+    x, y = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32), np.arange(6) % 2
+    given, labels, model = x.copy(), y.copy(), Writing()
+    options: Any = {"compile": compiled}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        fnn.fit(model, fnn.data.Batches(given, labels, 3), (given, labels), epochs=2, verbose=False, **options)
+        fnn.fit(model, fnn.data.Batches(given, labels, 3), epochs=1, loss=write_label, verbose=False, **options)
+        losses = [fnn.evaluate(model, (given, labels), **options).loss for _ in range(2)]
+        fnn.evaluate(model, (given, labels), loss=write_label, **options)
+        fnn.predict(model, given, **options)
+        fnn.insight.sharpness(model, (given, labels))
+    np.testing.assert_array_equal(given, x)
+    np.testing.assert_array_equal(labels, y)
+    assert losses[0] == losses[1]

@@ -84,7 +84,7 @@ class Meter:
             for images, _ in Batches(self._data.images, self._data.labels, self._batch_size):
                 if len(images) > 1:  # one image has no spread
                     with at_once(), Stoppable(images.size):
-                        self._model(images)
+                        self._model(images.copy())
         finally:
             for norm in self._averaged:
                 norm.training = False

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.interop.torch.values import torch
-from fastnn.ops.keys import SLOT
+from fastnn.ops.keys import Slot
 from fastnn.own.expressions import Expression
 from fastnn.own.folding import folded
 from fastnn.own.operator import Formula
@@ -84,7 +84,7 @@ def expressions() -> dict[str, Callable[..., Any]]:
 
     def key_of(key: Any, places: Any) -> Any:
         rest = iter(places)
-        return tuple(next(rest) if part is SLOT else part for part in key)
+        return tuple(next(rest) if isinstance(part, Slot) else part for part in key)
 
     def pick(x: Any, *places: Any, key: Any) -> Any:
         return x[key_of(key, places)]

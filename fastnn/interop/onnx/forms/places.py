@@ -11,7 +11,7 @@ from fastnn.interop.onnx.batch import Affine, Size, Step
 from fastnn.interop.onnx.forms.registry import form
 from fastnn.interop.onnx.writer import FIRST, LAST, Inexpressible, Writer
 from fastnn.ops import joining, padding, places, shaping, sorting
-from fastnn.ops.keys import SLOT
+from fastnn.ops.keys import Slot
 
 __all__: list[str] = []
 
@@ -112,7 +112,7 @@ def _picked(to: Writer, x: str, shape: Shape, key: Any, given: Places) -> str:
     x = _sliced(to, x, parts)
     where = [d for d, part in enumerate(parts) if not isinstance(part, slice)]
     rest = iter(given)
-    found = [next(rest) if parts[d] is SLOT else (to.constant(parts[d], np.int64), ()) for d in where]
+    found = [next(rest) if isinstance(parts[d], Slot) else (to.constant(parts[d], np.int64), ()) for d in where]
     if len(where) == 1:
         return str(to("Gather", x, found[0][0], axis=where[0]))
     wide = _broadcast([each for _, each in found])
