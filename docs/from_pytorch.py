@@ -46,7 +46,7 @@ DIFFERENCES = {
     "torch.manual_seed": "the numbers that follow are others than PyTorch's; returns nothing",
     "torch.get_rng_state": "a dict of plain values",
     "torch.set_rng_state": "takes what `get_rng_state` gave",
-    "torch.set_printoptions": "NumPy's options, for arrays as well",
+    "torch.set_printoptions": "of `print`, which writes as PyTorch does, and NumPy's, by which `repr` does",
     "torch.floor_divide": "off the tape",
     "torch.compile": "of a model, as there; of a model, its loss and its optimiser: one call is a whole training step",
     "torch.cuda": "there is no device: `is_available()` is False, seeds and caches are ignored",

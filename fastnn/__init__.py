@@ -22,7 +22,7 @@ from fastnn.devices import device
 from fastnn.dtypes import OF_TENSORS, TYPES, get_default_dtype, set_default_dtype
 from fastnn.errors import FastnnError
 from fastnn.habits import no_such_name
-from fastnn.ops.names import having, in_place, method
+from fastnn.ops.names import function, having, in_place
 from fastnn.random import initial_seed, manual_seed, seed
 from fastnn.recording import (
     enable_grad,
@@ -114,15 +114,16 @@ __all__ = [
 
 _SETTINGS = (
     "are_deterministic_algorithms_enabled", "channels_last", "contiguous_format", "dtype", "e", "finfo",
-    "get_default_device", "get_rng_state", "iinfo", "inf", "is_autocast_enabled", "is_tensor", "nan", "pi",
-    "preserve_format",
-    "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
-    "set_printoptions", "set_rng_state", "use_deterministic_algorithms", "version",
+    "get_default_device", "get_float32_matmul_precision", "get_rng_state", "iinfo", "inf", "is_autocast_enabled",
+    "is_tensor", "nan", "newaxis", "pi", "preserve_format", "set_default_device", "set_default_tensor_type",
+    "set_float32_matmul_precision", "set_flush_denormal", "set_num_interop_threads", "set_printoptions",
+    "set_rng_state", "use_deterministic_algorithms", "version",
 )  # fmt: skip
 __all__ += _SETTINGS
 
 _ON_FIRST_USE = {
     **dict.fromkeys(_SETTINGS, "fastnn.settings"),
+    "_assert": "fastnn.settings",
     "GradScaler": "fastnn.amp",
     "History": "fastnn.train",
     "autocast": "fastnn.amp",
@@ -164,7 +165,7 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = import_module(f"fastnn.{name}")
     elif name in _OPERATORS:
-        value = method(name)
+        value = function(name)
     elif name in TYPES:
         value = TYPES[name]
     elif name in OF_TENSORS:

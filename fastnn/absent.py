@@ -84,7 +84,7 @@ def lists() -> tuple[str, dict[str, frozenset[str]]]:
 def hint_of(module: str, name: str) -> str | None:
     """What to do instead of `module.name`; None for a name that PyTorch does not have either.
 
-    >>> hint_of("fastnn.nn", "LazyInstanceNorm1d")
+    >>> hint_of("fastnn.nn", "LazyConv3d")
     'give the number of inputs: the layer without Lazy'
     >>> hint_of("fastnn", "nonsense") is None
     True

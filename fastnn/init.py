@@ -17,7 +17,7 @@ import numpy as np
 from fastnn import random, versions
 from fastnn.checks import choice, number, whole
 from fastnn.errors import ArgumentError, DTypeError, ShapeError
-from fastnn.habits import check_options, no_such_name
+from fastnn.habits import no_such_name
 
 __all__ = [
     "calculate_gain",
@@ -53,7 +53,7 @@ def left_out() -> Iterator[None]:
         _local.left_out = before
 
 
-def uniform_(tensor: P, a: float = 0.0, b: float = 1.0, generator: None = None) -> P:
+def uniform_(tensor: P, a: float = 0.0, b: float = 1.0, generator: Any = None) -> P:
     """Numbers from the uniform distribution on [a, b).
 
     >>> import numpy as np, fastnn as fnn
@@ -61,18 +61,16 @@ def uniform_(tensor: P, a: float = 0.0, b: float = 1.0, generator: None = None) 
     >>> bool((np.abs(w) <= 1).all())
     True
     """
-    check_options("uniform_", generator=generator)
     a, b = number("uniform_", "a", a), number("uniform_", "b", b)
     if not 0 <= b - a < math.inf:
         raise ArgumentError(f"uniform_: expected a <= b, at a finite distance, got {a} and {b}")
-    return _drawn(tensor, lambda generator, shape: generator.uniform(a, b, shape))
+    return _drawn(tensor, lambda source, shape: source.uniform(a, b, shape), generator)
 
 
-def normal_(tensor: P, mean: float = 0.0, std: float = 1.0, generator: None = None) -> P:
+def normal_(tensor: P, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> P:
     """Numbers from the normal distribution."""
-    check_options("normal_", generator=generator)
     mean, std = number("normal_", "mean", mean), number("normal_", "std", std, 0)
-    return _drawn(tensor, lambda generator, shape: generator.normal(mean, std, shape))
+    return _drawn(tensor, lambda source, shape: source.normal(mean, std, shape), generator)
 
 
 def constant_(tensor: P, val: float) -> P:
@@ -90,20 +88,20 @@ def ones_(tensor: P) -> P:
     return constant_(tensor, 1.0)
 
 
-def xavier_uniform_(tensor: P, gain: float = 1.0, generator: None = None) -> P:
+def xavier_uniform_(tensor: P, gain: float = 1.0, generator: Any = None) -> P:
     """Uniform on ±gain·sqrt(6 / (fan_in + fan_out)): the variance of signals and gradients is kept."""
     bound = number("xavier_uniform_", "gain", gain) * math.sqrt(6.0 / (sum(fans(_array(tensor))) or 1))
     return uniform_(tensor, -bound, bound, generator)
 
 
-def xavier_normal_(tensor: P, gain: float = 1.0, generator: None = None) -> P:
+def xavier_normal_(tensor: P, gain: float = 1.0, generator: Any = None) -> P:
     """Normal with standard deviation gain·sqrt(2 / (fan_in + fan_out))."""
     gain = number("xavier_normal_", "gain", gain)
     return normal_(tensor, 0.0, gain * math.sqrt(2.0 / (sum(fans(_array(tensor))) or 1)), generator)
 
 
 def kaiming_uniform_(
-    tensor: P, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: None = None
+    tensor: P, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
 ) -> P:
     """Uniform on ±gain·sqrt(3 / fan); `a` is LeakyReLU's slope, `mode` is "fan_in" or "fan_out"."""
     bound = calculate_gain(nonlinearity, a) * math.sqrt(3.0 / (_fan(_array(tensor), mode) or 1))
@@ -111,14 +109,14 @@ def kaiming_uniform_(
 
 
 def kaiming_normal_(
-    tensor: P, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: None = None
+    tensor: P, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Any = None
 ) -> P:
     """Normal with standard deviation gain / sqrt(fan); `a` is LeakyReLU's slope, `mode` is "fan_in" or "fan_out"."""
     return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(_array(tensor), mode) or 1), generator)
 
 
 def trunc_normal_(
-    tensor: P, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: None = None
+    tensor: P, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Any = None
 ) -> P:
     """Numbers from the normal distribution, those outside [a, b] drawn again.
 
@@ -127,7 +125,6 @@ def trunc_normal_(
     >>> bool(w.min() >= -0.5 and w.max() <= 2)
     True
     """
-    check_options("trunc_normal_", generator=generator)
     mean, std = number("trunc_normal_", "mean", mean), number("trunc_normal_", "std", std)
     a, b = number("trunc_normal_", "a", a, finite=False), number("trunc_normal_", "b", b, finite=False)
     if not a < b or std <= 0 or a > mean + 5 * std or b < mean - 5 * std:
@@ -135,45 +132,43 @@ def trunc_normal_(
             f"trunc_normal_: expected a < b within 5 std of the mean, std above 0, got {(mean, std, a, b)}"
         )
 
-    def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
-        values = generator.normal(mean, std, shape)
+    def draw(source: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        values = source.normal(mean, std, shape)
         while (outside := (values < a) | (values > b)).any():
-            values[outside] = generator.normal(mean, std, int(outside.sum()))
+            values[outside] = source.normal(mean, std, int(outside.sum()))
         return values
 
-    return _drawn(tensor, draw)
+    return _drawn(tensor, draw, generator)
 
 
-def orthogonal_(tensor: P, gain: float = 1.0, generator: None = None) -> P:
+def orthogonal_(tensor: P, gain: float = 1.0, generator: Any = None) -> P:
     """A random (semi-)orthogonal matrix times gain, the dimensions after the first taken as one (Saxe et al. 2014)."""
-    check_options("orthogonal_", generator=generator)
     array, gain = _array(tensor), number("orthogonal_", "gain", gain)
     if array.ndim < 2:
         raise ShapeError(f"orthogonal_: expected at least two dimensions, got {array.shape}")
 
-    def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    def draw(source: np.random.Generator, shape: tuple[int, ...]) -> Any:
         rows, columns = shape[0], math.prod(shape[1:])
-        q, r = np.linalg.qr(generator.normal(size=(max(rows, columns), min(rows, columns))))
+        q, r = np.linalg.qr(source.normal(size=(max(rows, columns), min(rows, columns))))
         q = q * np.sign(np.diag(r))  # then all orthogonal matrices are equally likely
         return gain * (q if rows >= columns else q.T).reshape(shape)
 
-    return _drawn(tensor, draw)
+    return _drawn(tensor, draw, generator)
 
 
-def sparse_(tensor: P, sparsity: float, std: float = 0.01, generator: None = None) -> P:
+def sparse_(tensor: P, sparsity: float, std: float = 0.01, generator: Any = None) -> P:
     """Normal, with the share `sparsity` of each column's entries set to 0 (Martens 2010); a matrix."""
-    check_options("sparse_", generator=generator)
     sparsity, std = number("sparse_", "sparsity", sparsity, 0, 1), number("sparse_", "std", std, 0)
     rows = _matrix("sparse_", tensor)[0]
 
-    def draw(generator: np.random.Generator, shape: tuple[int, ...]) -> Any:
-        values = generator.normal(0, std, shape)
+    def draw(source: np.random.Generator, shape: tuple[int, ...]) -> Any:
+        values = source.normal(0, std, shape)
         first = math.ceil(sparsity * rows)
         for column in values.T:
-            column[generator.permutation(rows)[:first]] = 0
+            column[source.permutation(rows)[:first]] = 0
         return values
 
-    return _drawn(tensor, draw)
+    return _drawn(tensor, draw, generator)
 
 
 def eye_(tensor: P) -> P:
@@ -238,9 +233,14 @@ def _fan(array: np.ndarray[Any, Any], mode: str) -> int:
     return fans(array)[mode == "fan_out"]
 
 
-def _drawn(tensor: P, draw: Callable[[np.random.Generator, tuple[int, ...]], Any]) -> P:
+def _drawn(tensor: P, draw: Callable[[np.random.Generator, tuple[int, ...]], Any], generator: Any) -> P:
+    source = getattr(generator, "numpy", generator)
+    if generator is not None and not isinstance(source, np.random.Generator):
+        raise ArgumentError(f"init: expected generator=fnn.Generator(), got {type(generator).__name__}")
     array = _array(tensor)
-    return tensor if getattr(_local, "left_out", False) else _filled(tensor, draw(random.generator(), array.shape))
+    if getattr(_local, "left_out", False):
+        return tensor
+    return _filled(tensor, draw(random.generator() if source is None else source, array.shape))
 
 
 def _filled(tensor: P, values: Any) -> P:

@@ -16,21 +16,23 @@ from fastnn.checks import entries, flag, is_number, number
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, LinAlgError, ShapeError
 from fastnn.habits import no_such_name
-from fastnn.ops import factors, matrices, products
+from fastnn.ops import elimination, factors, matrices, products
 from fastnn.ops.common import Dim, axes, axis, floating, tensor_of
 from fastnn.ops.dense import matmul
 from fastnn.ops.joining import where
-from fastnn.ops.matrices import QR, cholesky, det, matrix, matrix_power, mt, slogdet, square
+from fastnn.ops.matrices import QR, cholesky, det, matrix, matrix_exp, matrix_power, mt, slogdet, square
 from fastnn.ops.moving import movedim, tril, triu
+from fastnn.ops.outputs import with_out
 from fastnn.ops.reductions import amax, amin
-from fastnn.ops.shaping import squeeze
+from fastnn.ops.shaping import expand, squeeze
 from fastnn.recording import tracer
 from fastnn.tensors import Tensor
 
 __all__ = [
-    "LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh", "inv", "inv_ex",
-    "lstsq", "matmul", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet",
-    "solve", "solve_triangular", "svd", "svdvals", "vecdot", "vector_norm",
+    "LinAlgError", "cholesky", "cholesky_ex", "cond", "cross", "det", "diagonal", "eigh", "eigvalsh",
+    "householder_product", "inv", "inv_ex", "lstsq", "lu", "lu_factor", "lu_solve", "matmul",
+    "matrix_exp", "matrix_norm", "matrix_power", "matrix_rank", "multi_dot", "norm", "pinv", "qr", "slogdet", "solve",
+    "solve_triangular", "svd", "svdvals", "vecdot", "vector_norm",
 ]  # fmt: skip
 
 inv = matrices.inverse
@@ -256,6 +258,52 @@ def svd(A: Any, full_matrices: bool = True, *, driver: str | None = None) -> SVD
     return SVD(*matrices.parts_of("svd", A, full_matrices))
 
 
+def lu_factor(A: Any, *, pivot: bool = True) -> elimination.LU:
+    """As `fnn.lu`. Raises LinAlgError where U has a 0 on its diagonal, by which nothing could be solved."""
+    return elimination.factored("lu_factor", A, pivot, check=True)
+
+
+def lu(A: Any, *, pivot: bool = True) -> elimination.PLU:
+    """The permutation P (..., M, M), the triangles L (..., M, K), with ones on its diagonal, and U (..., K, N) of
+    matrices P @ L @ U, K = min(M, N).
+
+    >>> import fastnn as fnn
+    >>> fnn.linalg.lu([[0.0, 1.0], [2.0, 4.0]]).U
+    Tensor([[2., 4.],
+            [0., 1.]])
+    """
+    return elimination.lu_unpack(*elimination.factored("lu", A, pivot))
+
+
+def lu_solve(LU: Any, pivots: Any, B: Any, *, left: bool = True, adjoint: bool = False) -> Tensor:
+    """X of A @ X = B, of X @ A = B without `left`, of A.T in the place of A with `adjoint`; A (..., N, N) as
+    `lu_factor` gave it, B (..., N, K)."""
+    p, lower, upper = elimination.lu_unpack(square("lu_solve", LU), pivots)
+    b, left, adjoint = matrix("lu_solve", B), flag("lu_solve", "left", left), flag("lu_solve", "adjoint", adjoint)
+    matrices.check_stacks("lu_solve", lower.shape, b.shape, left)
+    b = b if left else mt(b)
+    if left != adjoint:
+        x = factors.Solve.apply(upper, factors.Solve.apply(lower, matmul(mt(p), b)))
+    else:
+        x = matmul(p, factors.Solve.apply(mt(lower), factors.Solve.apply(mt(upper), b)))
+    return x if left else mt(x)
+
+
+def householder_product(A: Any, tau: Any) -> Tensor:
+    """The first N columns of H₀ @ H₁ @ ... for Hᵢ = 1 - tau[i]·v·vᵀ, where v is 1 in place i, 0 before it and column i
+    of A after it: A (..., M, N) and tau (..., K), K ≤ N ≤ M, as LAPACK's geqrf gives them."""
+    a, t = matrix("householder_product", A), floating(tau)
+    m, n = a.shape[-2:]
+    if not t.ndim or not t.shape[-1] <= n <= m:
+        raise ShapeError(f"householder_product: expected A (..., M, N) and tau (..., K), got {a.shape} and {t.shape}")
+    q = Tensor(np.eye(m, n, dtype=a.dtype))
+    below = tril(a, -1) + q
+    for i in reversed(range(t.shape[-1])):
+        v = below[..., i : i + 1]
+        q = q - t[..., i, None, None] * matmul(v, matmul(mt(v), q))
+    return expand(q, a.shape)
+
+
 def svdvals(A: Any, *, driver: str | None = None) -> Tensor:
     """Singular values (..., K), descending, of matrices (..., M, N), K = min(M, N)."""
     return matrices.parts_of("svdvals", A, False)[1]
@@ -424,6 +472,10 @@ def diagonal(A: Any, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tens
     """The diagonals of matrices, in the last dimension."""
     x = tensor_of(A)
     return x.diagonal(offset, axis("diagonal", dim1, x.ndim), axis("diagonal", dim2, x.ndim))
+
+
+for _name in set(__all__) - {"LinAlgError", "diagonal", "lstsq"}:
+    globals()[_name] = with_out(globals()[_name])
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.checks import whole
-from fastnn.errors import ArgumentError, DTypeError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.habits import no_such_name
 from fastnn.tensors import Tensor
 
@@ -60,6 +60,9 @@ def top_k_accuracy(targets: Any, outputs: Any, k: int = 5) -> float:
             f"top_k_accuracy: expected integer labels (N,) and outputs (N, K), got {y.dtype} {y.shape} and "
             f"{scores.shape}"
         )
+    _refuse_nan("top_k_accuracy", scores)
+    if len(y) and not 0 <= y.min() <= y.max() < scores.shape[1]:
+        raise LabelError(f"top_k_accuracy: expected labels 0 to {scores.shape[1] - 1}, got {y.min()} to {y.max()}")
     own = scores[np.arange(len(y)), y][:, np.newaxis]
     before = (scores > own).sum(1) + ((scores == own) & (np.arange(scores.shape[1]) > y[:, np.newaxis])).sum(1)
     return float((before < k).mean())
@@ -117,6 +120,7 @@ def roc_auc(targets: Any, scores: Any) -> float:
     """
     y, s = _array(targets).reshape(-1), _numbers("roc_auc", scores)
     s = s[:, 1] - s[:, 0] if s.ndim == 2 and s.shape[1] == 2 else s.reshape(-1)
+    _refuse_nan("roc_auc", y, s)
     labels = np.unique(y)
     if len(labels) != 2 or len(s) != len(y):
         raise ArgumentError(
@@ -181,6 +185,7 @@ def _array(x: Any) -> Array:
 def _classes(where: str, targets: Any, outputs: Any) -> tuple[Array, Array]:
     """Labels and the classes found, both (N,); text stays text."""
     y, found = _array(targets), _array(outputs)
+    _refuse_nan(where, y, found)
     if found.ndim == 2 and found.shape[1] > 1:
         found = found.argmax(1)
     elif found.ndim == 2:
@@ -203,6 +208,15 @@ def _values(where: str, targets: Any, outputs: Any) -> tuple[Array, Array]:
     if y.shape != found.shape or y.ndim != 2 or not y.size:
         raise ShapeError(f"{where}: expected outputs in the targets' shape, got {y.shape} and {found.shape}")
     return y, found
+
+
+def _refuse_nan(where: str, *arrays: Array) -> None:
+    """ArgumentError for NaN, which has no rank and is no class; errors of it are NaN themselves."""
+    for array in arrays:
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ArgumentError(
+                f"{where}: expected numbers, got NaN at {int(np.isnan(array).sum())} of {array.size} places"
+            )
 
 
 def _numbers(where: str, x: Any) -> Array:

@@ -280,7 +280,7 @@ class _Reader:
             if not isinstance(attribute, str) or attribute == "_hooks":
                 raise ValueError(f"{name} has an attribute {attribute!r}")
             vars(module)[attribute] = self.value(described, depth + 1)
-        for buffer in module._buffers:
+        for buffer in module._buffer_names:
             if isinstance(array := vars(module).get(buffer), np.ndarray):
                 vars(module)[buffer] = array.view(Values)
         self.modules[number] = module

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import random
+from fastnn import printing, random
 from fastnn.checks import choice, flag, whole
 from fastnn.devices import CPU, cpu_only, device
 from fastnn.dtypes import OF_TENSORS, set_default_dtype
@@ -16,17 +16,22 @@ from fastnn.tensors import Tensor
 
 __all__ = [
     "are_deterministic_algorithms_enabled", "channels_last", "contiguous_format", "dtype", "e", "finfo",
-    "get_default_device", "get_rng_state", "iinfo", "inf", "is_autocast_enabled", "is_tensor", "nan", "pi",
-    "preserve_format",
-    "set_default_device", "set_default_tensor_type", "set_float32_matmul_precision", "set_num_interop_threads",
-    "set_printoptions", "set_rng_state", "tensor_type", "use_deterministic_algorithms", "version",
+    "get_default_device", "get_float32_matmul_precision", "get_rng_state", "iinfo", "inf", "is_autocast_enabled",
+    "is_tensor", "nan", "newaxis", "pi", "preserve_format", "set_default_device", "set_default_tensor_type",
+    "set_float32_matmul_precision", "set_flush_denormal", "set_num_interop_threads", "set_printoptions",
+    "set_rng_state", "tensor_type", "use_deterministic_algorithms", "version",
 ]  # fmt: skip
 
-e, inf, nan, pi = np.e, np.inf, np.nan, np.pi
+e, inf, nan, newaxis, pi = np.e, np.inf, np.nan, np.newaxis, np.pi
 finfo, iinfo, dtype = np.finfo, np.iinfo, np.dtype
 channels_last, contiguous_format, preserve_format = "channels_last", "contiguous_format", "preserve_format"
 version = SimpleNamespace(cuda=None, hip=None, xpu=None, debug=False, git_version="")
 get_rng_state, set_rng_state = random.get_state, random.set_state
+
+
+def _assert(condition: Any, message: str) -> None:
+    """As Python's assert: PyTorch's vision models check their arguments so."""
+    assert condition, message
 
 
 def is_tensor(obj: Any) -> bool:
@@ -38,7 +43,10 @@ def set_printoptions(
     precision: int | None = None, threshold: int | None = None, edgeitems: int | None = None,
     linewidth: int | None = None, profile: str | None = None, sci_mode: bool | None = None,
 ) -> None:  # fmt: skip
-    """How tensors are printed: NumPy's np.set_printoptions, which prints them, for arrays as well."""
+    """How tensors are printed, by print() and str(), and arrays, by NumPy's np.set_printoptions, as repr() writes both.
+
+    `profile` is "default", "short" or "full"; without `sci_mode` the numbers decide whether they get exponents.
+    """
     profiles: dict[str, dict[str, Any]] = {
         "default": {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80},
         "short": {"precision": 2, "threshold": 1000, "edgeitems": 2, "linewidth": 80},
@@ -53,6 +61,7 @@ def set_printoptions(
         for name, n in given.items()
         if n is not None
     }
+    printing.OPTIONS.update({**chosen, **options}, sci_mode=sci_mode)
     if sci_mode is not None:
         options["suppress"] = not flag("set_printoptions", "sci_mode", sci_mode)
     np.set_printoptions(**{**chosen, **options})
@@ -91,6 +100,16 @@ def are_deterministic_algorithms_enabled() -> bool:
 def set_float32_matmul_precision(precision: str) -> None:
     """Nothing: products of float32 are computed in float32. ArgumentError for what PyTorch does not take."""
     choice("set_float32_matmul_precision", "precision", precision, ("highest", "high", "medium"))
+
+
+def get_float32_matmul_precision() -> str:
+    """ "highest"."""
+    return "highest"
+
+
+def set_flush_denormal(mode: bool) -> bool:
+    """False: nothing is set. fastnn's kernels keep numbers that are next to 0, or drop them where no result shows."""
+    return flag("set_flush_denormal", "mode", mode) and False
 
 
 def set_num_interop_threads(count: int) -> None:

@@ -8,26 +8,27 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fastnn.checks import whole
 from fastnn.habits import no_such_name
 from fastnn.ops.activations import log_softmax, sigmoid, softmax
 from fastnn.ops.arithmetic import common_type
 from fastnn.ops.common import floating
 from fastnn.ops.elementwise import erf, erfc, exp2, expm1, i0, i1, log1p, logit, round
-from fastnn.ops.gamma import digamma, lgamma
+from fastnn.ops.gamma import digamma, lgamma, mvlgamma, polygamma
 from fastnn.ops.inverse_erf import erfinv
 from fastnn.ops.joining import where
 from fastnn.ops.logic import eq, lt
+from fastnn.ops.outputs import with_out
 from fastnn.ops.products import logsumexp
 from fastnn.ops.special import sinc, xlogy
 from fastnn.tensors import Tensor
 
 __all__ = [
-    "digamma", "entr", "erf", "erfc", "erfinv", "exp2", "expit", "expm1", "gammaln", "i0", "i1", "log1p", "log_softmax",
-    "logit", "logsumexp", "multigammaln", "ndtr", "psi", "round", "sinc", "softmax", "xlog1py", "xlogy",
+    "digamma", "entr", "erf", "erfc", "erfinv", "exp2", "expit", "expm1", "gammaln", "i0", "i1", "log1p",
+    "log_softmax", "logit", "logsumexp", "multigammaln", "ndtr", "ndtri", "polygamma", "psi", "round", "sinc",
+    "softmax", "xlog1py", "xlogy",
 ]  # fmt: skip
 
-expit, gammaln, psi = sigmoid, lgamma, digamma
+expit, gammaln, multigammaln, psi = sigmoid, lgamma, mvlgamma, digamma
 
 
 def entr(input: Any) -> Tensor:
@@ -66,18 +67,13 @@ def ndtr(input: Any) -> Tensor:
     return 0.5 * erfc(floating(input) * -math.sqrt(0.5))
 
 
-def multigammaln(input: Any, p: int) -> Tensor:
-    """The logarithm of the gamma function of p dimensions: p(p-1)/4·log π + the sum of lgamma(x - i/2), i < p.
+def ndtri(input: Any) -> Tensor:
+    """The inverse of `ndtr`: the number that a standard normal variable exceeds with the probability 1 - input."""
+    return erfinv(2 * floating(input) - 1) * math.sqrt(2)
 
-    >>> import fastnn as fnn
-    >>> fnn.special.multigammaln(fnn.tensor([2.0]), 2)
-    Tensor([0.45158267])
-    """
-    x, p = floating(input), whole("multigammaln", "p", p, 1)
-    y = p * (p - 1) / 4 * math.log(math.pi) + lgamma(x)
-    for i in range(1, p):
-        y = y + lgamma(x - i / 2)
-    return y
+
+for _name in set(__all__) - {"log_softmax", "softmax"}:
+    globals()[_name] = with_out(globals()[_name])
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -65,7 +66,7 @@ class Tensor(Hookable):
     array([2., 4., 6.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_requires_grad", "_view", "node")
+    __slots__ = ("__dict__", "__weakref__", "_data", "_grad", "_requires_grad", "_view", "node")  # and marks
 
     if TYPE_CHECKING:  # what fastnn.ops hangs on; this file need not know it
 
@@ -227,16 +228,15 @@ class Tensor(Hookable):
         return self._data.ndim
 
     def __repr__(self) -> str:
-        body = np.array2string(self.numpy(), separator=", ", prefix="Tensor(")
-        kind = "" if self.dtype == np.float32 else f", dtype={self.dtype}"
-        if self.node is not None:
-            return f"Tensor({body}{kind}, from={self.node.function.__name__})"
-        return f"Tensor({body}{kind}{', requires_grad=True' if self._requires_grad else ''})"
+        return str(import_module("fastnn.printing").exact(self))
+
+    def __str__(self) -> str:
+        return str(import_module("fastnn.printing").text(self))
 
     # ---- out of the tape -------------------------------------------------------------------------------------------
 
-    def numpy(self) -> Array:
-        """The live ndarray itself, not a copy."""
+    def numpy(self, *, force: builtins.bool = False) -> Array:
+        """The live ndarray itself, not a copy; `force` says nothing."""
         return self._data
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
@@ -294,7 +294,6 @@ class Tensor(Hookable):
         self.grad = None
 
     def cpu(self) -> Tensor:
-        """Itself: everything is on the CPU."""
         return self
 
     def cuda(self, *_: Any, **__: Any) -> Tensor:
@@ -338,13 +337,13 @@ class Tensor(Hookable):
 
     # ---- copies ----------------------------------------------------------------------------------------------------
 
-    def __getstate__(self) -> tuple[Array, Array | None, bool]:
+    def __getstate__(self) -> tuple[Array, Array | None, bool, dict[str, Any]]:
         if not self.is_leaf:
             raise GraphError("copying or pickling a tensor that is on the tape: copy its .detach() instead")
-        return self._data, self._grad, self._requires_grad
+        return self._data, self._grad, self._requires_grad, dict(vars(self))
 
-    def __setstate__(self, state: tuple[Array, Array | None, bool]) -> None:
-        self._data, self._grad, self._requires_grad = state
+    def __setstate__(self, state: tuple[Array, Array | None, bool, dict[str, Any]]) -> None:
+        self._data, self._grad, self._requires_grad, self.__dict__ = state
         self.node = self._view = None
 
     # ---- backward --------------------------------------------------------------------------------------------------

@@ -51,7 +51,8 @@ class Values(np.ndarray):
     (7.0, 2, 2)
     >>> weight.data.view(-1)[0] = 6
     >>> weight
-    Parameter([[ 6., -4.]], requires_grad=True)
+    Parameter containing:
+    tensor([[ 6., -4.]], requires_grad=True)
     """
 
     tensor: ClassVar[Any]  # fastnn.tensors.Tensor, which needs this file itself
@@ -137,6 +138,9 @@ class Values(np.ndarray):
 
     def __repr__(self) -> str:
         return repr(plain(self))
+
+    def __str__(self) -> str:
+        return str(self.tensor(self))
 
     def __reduce__(self) -> Any:
         return plain(self).__reduce__()  # pickles need no fastnn

@@ -120,7 +120,9 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise DataError(f"expected a safetensors file, got {os.fspath(path)}, which is not there") from error
     except IsADirectoryError as error:
-        raise DataError(f"expected a safetensors file, got {os.fspath(path)}, which is a folder") from error
+        raise DataError(
+            f"expected a safetensors file, got {os.fspath(path)}, which is a folder: that of a run is for fnn.load_run"
+        ) from error
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError, OSError) as error:
         reason = getattr(error, "strerror", None) or error  # without Python's "[Errno 13]"
         expected = "expected a whole safetensors file of NumPy's types"

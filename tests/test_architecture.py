@@ -28,7 +28,7 @@ MOST_LINES = 500
 FLOORS = (
     ("errors", "locks"),
     ("checks", "devices", "dtypes", "files"),
-    ("arrays", "trees", "console", "formats", "habits", "interrupts", "random", "versions"),
+    ("arrays", "trees", "console", "formats", "habits", "interrupts", "printing", "random", "versions"),
     ("amp", "tables"),
     ("_kernels", "absent", "cuda", "data", "init", "schedules", "weights"),
     ("accelerator", "backends", "hub", "multiprocessing"),

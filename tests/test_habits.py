@@ -93,7 +93,7 @@ def test_assigned_data_and_gradients_are_cast() -> None:
 
 def test_format_and_device() -> None:
     assert f"{fnn.Tensor(0.12345):.3f}" == "0.123"
-    assert f"{fnn.Tensor([1.0, 2.0])}" == "Tensor([1., 2.])"
+    assert f"{fnn.Tensor([1.0, 2.0])}" == "tensor([1., 2.])"
     with pytest.raises(ShapeError, match="one entry"):
         f"{fnn.Tensor([1.0, 2.0]):.3f}"
     assert fnn.Tensor(1.0).device == "cpu"

@@ -12,7 +12,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import nn, weights
-from fastnn.errors import ArgumentError, DataError, ShapeError
+from fastnn.errors import ArgumentError, DataError, NonFiniteError, ShapeError
 
 
 class Net(nn.Module):
@@ -210,3 +210,24 @@ def test_a_model_of_several_outputs_gives_them_all() -> None:
     found = Two().predict((a, b), batch_size=4)
     np.testing.assert_array_equal(found["sum"], a + b)
     np.testing.assert_array_equal(found["difference"], a - b)
+
+
+def test_one_sample_is_made_several_as_the_message_says() -> None:
+    pd = pytest.importorskip("pandas")
+    df = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 3)), columns=list("abc"))
+    model = nn.Linear(3, 2)
+    fnn.fit(model, df, np.arange(20) % 2, verbose=False)
+    for x, number in ((df.iloc[0], 1), ([0.1, 0.2, 0.3], 1)):
+        with pytest.raises(ShapeError, match=r"expected samples \(N, 3\), got one alone: write") as found:
+            model.predict(x)
+        remedies = [part.split(" for ")[0] for part in str(found.value).split("write ")[1].split(", ")]
+        frame, array = (eval(remedy, {"df": df, "x": x, "np": np}) for remedy in remedies)
+        assert model.predict(frame).shape == model.predict(array).shape == (number,)
+
+
+def test_no_class_follows_from_nan() -> None:
+    x = np.zeros((5, 1, 2), np.float32)
+    x[3] = np.nan
+    with pytest.raises(NonFiniteError, match="got NaN for sample 3"):
+        nn.Sequential(nn.Flatten(), nn.Linear(2, 3)).predict(x)
+    assert np.isnan(nn.Sequential(nn.Flatten(), nn.Linear(2, 1)).predict(x)[3, 0])  # a value, which is seen

@@ -11,7 +11,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import nn, optim
-from fastnn.errors import ArgumentError, FastnnError, GraphError, LinAlgError, ShapeError
+from fastnn.errors import ArgumentError, DTypeError, FastnnError, GraphError, LinAlgError, ShapeError
 
 RNG = np.random.default_rng(5)
 SQUARE, STACK = RNG.normal(size=(3, 3)), RNG.normal(size=(2, 3, 3))
@@ -91,13 +91,23 @@ DIFFERENTIABLE: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     ),
     "solve_triangular, right": (lambda P, L, a, b: L.solve_triangular(a, b, upper=True, left=False), (STACK, TALL)),
     "inv_ex": (lambda P, L, a: L.inv_ex(a).inverse, (STACK,)),
+    "matrix_exp": (lambda P, L, a: L.matrix_exp(a) + P.matrix_exp(a * 2) + a.matrix_exp(), (STACK,)),
+    "lu": (lambda P, L, a: sum(f @ f.transpose(-1, -2) for f in L.lu(a)), (STACK,)),
+    "lu, tall": (lambda P, L, a: P.lu_unpack(*P.lu(a))[1] + a.lu()[0], (TALL,)),
+    "lu, wide": (lambda P, L, a: L.lu_factor(a).LU + L.lu(a).U, (WIDE,)),
+    "lu_solve": (lambda P, L, a, b: L.lu_solve(*L.lu_factor(a), b) + b.lu_solve(*P.lu(a)), (STACK, RIGHT)),
+    "lu_solve, of all kinds": (
+        lambda P, L, a, b: sum(L.lu_solve(*L.lu_factor(a), b, left=i > 1, adjoint=i % 2 > 0) for i in range(4)),
+        (STACK, RIGHT @ RIGHT.transpose(0, 2, 1)),
+    ),
+    "householder_product": (lambda P, L, a, t: L.householder_product(a, t), (TALL, RIGHT[:, 0, :].copy())),
     "vecdot": (lambda P, L, a, b: L.vecdot(a, b, dim=-2), (STACK, RIGHT[..., :1])),
     "diagonal": (lambda P, L, a: L.diagonal(a, offset=1), (STACK,)),
 }  # fmt: skip
 WEIGHTS_OF: dict[Any, Any] = {fnn: WEIGHTS}
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.c(holesky|ross) ")
+@pytest.mark.filterwarnings("ignore:.*torch.(cholesky|cross|lu|lu_solve) ")
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_values_and_derivatives_are_pytorchs(name: str) -> None:
     torch = pytest.importorskip("torch")
@@ -131,6 +141,8 @@ def test_what_has_no_gradient_is_pytorchs() -> None:
     calls: list[Callable[[Any, Any], Any]] = [
         lambda L, a: L.matrix_rank(a), lambda L, a: L.matrix_rank(a, atol=10.0),
         lambda L, a: L.matrix_rank(a, hermitian=True),
+        lambda L, a: L.matrix_exp(a * 9), lambda L, a: L.lu(a)[0],
+        lambda L, a: L.lu_factor(a[1]).pivots, lambda L, a: L.lu(a[..., :2]).P,
         lambda L, a: L.lstsq(a, a[..., 0]).rank, lambda L, a: L.lstsq(a, a, driver="gelsd").singular_values,
         lambda L, a: L.lstsq(a[..., :2], a, driver="gels").residuals, lambda L, a: L.lstsq(a, a).residuals,
         lambda L, a: L.lstsq(a[..., :2], a, driver="gelss").residuals, lambda L, a: L.inv_ex(a[1]).info,
@@ -171,6 +183,19 @@ def test_one_that_is_singular_is_named() -> None:
     assert np.isnan(result.data[1]).all()
 
 
+def test_low_ranks() -> None:
+    """PyTorch's, by random numbers, are as exact where q is the rank; signs are nobody's."""
+    torch = pytest.importorskip("torch")
+    for mine, theirs in (
+        (fnn.svd_lowrank(TALL, 3), torch.svd_lowrank(torch.tensor(TALL), 3)),
+        (fnn.svd_lowrank(TALL, 3, 2, TALL[0] * 0.5), torch.svd_lowrank(torch.tensor(TALL - TALL[0] * 0.5), 3)),
+        (fnn.pca_lowrank(TALL), torch.pca_lowrank(torch.tensor(TALL))),
+        (fnn.pca_lowrank(WIDE, 3, center=False), torch.pca_lowrank(torch.tensor(WIDE), 3, center=False)),
+    ):
+        for own, other in zip(mine, theirs, strict=True):
+            np.testing.assert_allclose(np.abs(own.numpy()), np.abs(other.numpy()), atol=1e-10)
+
+
 def test_edges() -> None:
     """A determinant that is 0 has its cofactors as gradient; equal (singular) values let the others' pass."""
     x = fnn.Tensor(SINGULAR, True)
@@ -188,6 +213,10 @@ def test_edges() -> None:
     assert fnn.logdet([[-1.0]]).isnan().item()
     assert fnn.linalg.slogdet(np.zeros((2, 2))).logabsdet.item() == -INF
     assert fnn.linalg.cond(np.zeros((2, 2)), 1).item() == INF
+    assert [part.shape for part in fnn.linalg.lu(np.zeros((2, 0, 3)))] == [(2, 0, 0), (2, 0, 0), (2, 0, 3)]
+    assert fnn.lu(SINGULAR, get_infos=True)[2].item() == 3
+    assert fnn.linalg.matrix_exp(np.zeros((2, 0, 0))).shape == (2, 0, 0)
+    assert fnn.linalg.matrix_exp([[-1e3, 0], [0, np.nan]]).isnan().any().item()
     assert fnn.linalg.inv(np.zeros((0, 3, 3))).shape == (0, 3, 3)
     assert fnn.linalg.svd(np.zeros((0, 3, 2)), False).U.shape == (0, 3, 2)
     assert fnn.linalg.inv(np.eye(2, dtype=np.int64)).dtype == fnn.linalg.det(np.float32([[2]])).dtype == np.float32
@@ -219,6 +248,11 @@ def test_edges() -> None:
         (ArgumentError, "qr: expected mode", lambda: fnn.linalg.qr(SQUARE, "full")),
         (ArgumentError, "eigh: expected UPLO", lambda: fnn.linalg.eigh(SQUARE, "X")),
         (ArgumentError, "lstsq: expected driver", lambda: fnn.linalg.lstsq(SQUARE, SQUARE, driver="qr")),
+        (LinAlgError, "lu: expected no 0 on U's diag", lambda: fnn.lu(SINGULAR)),
+        (LinAlgError, "lu_factor: expected no 0 on U's diag", lambda: fnn.linalg.lu_factor(np.zeros((2, 2)))),
+        (ArgumentError, "lu: expected pivot=True", lambda: fnn.linalg.lu(SQUARE, pivot=False)),
+        (DTypeError, "lu_unpack: expected pivots as whole", lambda: fnn.lu_solve(SQUARE, SQUARE, ROW)),
+        (ShapeError, "householder_product: expected A", lambda: fnn.linalg.householder_product(WIDE, ROW)),
         (GraphError, "qr: expected mode", lambda: fnn.gradcheck(lambda a: fnn.linalg.qr(a, "complete").R, TALL)),
         (AttributeError, r"'fastnn.linalg' has no attribute 'eig': np.linalg", lambda: fnn.linalg.eig),
     ],
@@ -246,7 +280,7 @@ class Inverse(nn.Module):
 
 
 COMPILED = ["inv", "solve", "det", "slogdet", "cholesky", "eigh", "svd", "qr, tall", "pinv, tall", "lstsq", "cond",
-            "solve_triangular", "matrix_norm", "cholesky_ex"]  # fmt: skip
+            "solve_triangular", "matrix_norm", "cholesky_ex", "matrix_exp", "lu", "lu_solve"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", COMPILED)

@@ -10,7 +10,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import metrics
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError, LabelError, ShapeError
 
 RNG = np.random.default_rng(0)
 LABELS, FOUND = RNG.integers(0, 4, 200), RNG.integers(0, 4, 200)
@@ -82,6 +82,13 @@ def test_they_are_scikit_learns(name: str) -> None:
         (lambda: metrics.accuracy([0, 1], [0, 1, 1]), ShapeError, "a class for each of N labels"),
         (lambda: metrics.accuracy([], []), ShapeError, "a class for each"),
         (lambda: metrics.accuracy([0], [0], weights=[-1]), ArgumentError, "weights of at least 0"),
+        (lambda: metrics.roc_auc([0, 1, 1], [0.1, np.nan, 0.5]), ArgumentError, "roc_auc: .* got NaN at 1 of 3 places"),
+        (lambda: metrics.roc_auc([0.0, np.nan], [0.1, 0.5]), ArgumentError, "got NaN"),
+        (lambda: metrics.accuracy([0, 1], [[0.1, np.nan], [0.5, 1.0]]), ArgumentError, "accuracy: .* got NaN"),
+        (lambda: metrics.f1([0, 1], [[0.1], [np.nan]]), ArgumentError, "NaN at 1 of 2"),
+        (lambda: metrics.top_k_accuracy([0], [[1.0, np.nan]], 1), ArgumentError, "top_k_accuracy: .* got NaN"),
+        (lambda: metrics.top_k_accuracy([-1], [[1.0, 2.0]], 1), LabelError, "labels 0 to 1, got -1 to -1"),
+        (lambda: metrics.top_k_accuracy([2], [[1.0, 2.0]], 1), LabelError, "got 2 to 2"),
         (lambda: metrics.roc_auc([1, 1], [0, 1]), ArgumentError, "of 1 classes"),
         (lambda: metrics.r2([[1.0, 2.0]], [1.0]), ShapeError, "in the targets' shape"),
         (lambda: metrics.top_k_accuracy([0.5], [[1.0, 2.0]]), ShapeError, "integer labels"),

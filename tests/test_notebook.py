@@ -24,6 +24,8 @@ CELLS = {
         import numpy as np
         import fastnn as fnn
         from fastnn import nn
+        from fastnn.train import progress
+        progress.SECONDS_BEFORE_BAR = 0
         fnn.manual_seed(0)
         data = fnn.data.load("digits").subset(slice(200))
         model = nn.Sequential(nn.Normalize(0.3, 0.4), nn.Flatten(), nn.Linear(784, 10), nn.Tanh(), nn.Linear(10, 10))

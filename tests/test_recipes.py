@@ -14,7 +14,7 @@ import fastnn as fnn
 from fastnn import config, nn, recipes
 from fastnn.cli import main
 from fastnn.data import Dataset
-from fastnn.errors import ArgumentError, DataError
+from fastnn.errors import ArgumentError, DataError, LabelError
 
 SHAPES = {  # name: shapes of the weights for images 1×28×28 and 10 classes, as issue and lectures give them
     "cnn": [(32, 1, 3, 3), (64, 32, 3, 3), (128, 64 * 12 * 12), (10, 128)],
@@ -305,3 +305,66 @@ def test_models_without_places_take_tables(model: str) -> None:
     x = np.random.default_rng(0).standard_normal((60, 3))
     run = recipes.train(x, (x[:, 0] > 0).astype(int), model=model, epochs=5, verbose=False)
     assert run.predict(x).shape == (60,)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_targets_of_any_size_are_learned_alike(unit: float) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 3))
+    for scale in (1.0, unit):
+        y = (2 * x[:, 0] - x[:, 1]) * scale
+        found = recipes.train(x, y, epochs=10, verbose=False).predict(x)
+        assert fnn.metrics.r2(y, found) > 0.9, scale
+
+
+def test_a_regression_without_all_targets_is_refused_as_such() -> None:
+    with pytest.raises(DataError, match="expected a label for every sample, got 1 missing, the first in row 0"):
+        recipes.train(np.ones((20, 2)), np.r_[np.nan, np.linspace(0, 1, 19)], verbose=False)
+
+
+def test_a_recipe_says_what_it_took(capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    run = recipes.train(x, np.where(x[:, 0] > 0, "up", "down"), val=0.25, epochs=1, metrics=["f1"], verbose="epoch")
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == "model: tabular, which suits such samples, for 2 classes: down, up"
+    assert second.startswith("recipe: 1 epoch, batches of 16, AdamW")
+    assert 0 <= run.history[-1].metrics["f1"] <= 1
+    assert "1 epoch;" in repr(run)
+    recipes.train(x, x[:, :2], epochs=1, model="tabular", verbose="epoch")
+    assert capsys.readouterr().out.startswith("model: tabular, for a regression of 2 values\n")
+    recipes.train(x, x[:, 0], epochs=1, verbose=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_labels_that_look_like_something_else_are_said() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    with pytest.raises(LabelError, match="two classes or more, got only a"):
+        recipes.train(x, ["a"] * 40, verbose=False)
+    prices = np.arange(40) * 5 + 100
+    with pytest.warns(UserWarning, match=r"classes, of which there are 296, from 0 to 295, but only 40 have") as said:
+        recipes.train(x, prices, epochs=1, verbose=False)
+    for remedy, of_values in zip(str(said[0].message).split("pass ")[1].split(", "), (True, False), strict=True):
+        y = eval(remedy.split(" if")[0], {"np": np, "y": prices})
+        assert recipes.train(x, y, epochs=1, verbose=False).model.predict(x).dtype.kind == ("f" if of_values else "U")
+
+
+def test_what_belongs_to_fit_is_said_to() -> None:
+    x = np.ones((8, 2))
+    with pytest.raises(ArgumentError, match=r"got sample_weight: it is an argument of fnn\.fit"):
+        recipes.train(x, [0, 1] * 4, sample_weight=x[:, 0])
+    with pytest.raises(ArgumentError, match="got epoch: did you mean 'epochs'"):
+        recipes.train(x, [0, 1] * 4, epoch=3)
+
+
+def test_signals_with_channels_last_are_noticed() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 30, 2))
+    with pytest.warns(UserWarning, match=r"30 channels and 2 times: .* x\.transpose\(0, 2, 1\)"):
+        recipes.train(x, np.arange(20) % 2, epochs=1, verbose=False)
+    recipes.train(x.transpose(0, 2, 1), np.arange(20) % 2, epochs=1, verbose=False)
+
+
+def test_a_run_and_a_file_are_not_taken_for_one_another(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is for fnn\.load_run"):
+        fnn.load(tmp_path)
+    fnn.save(nn.Linear(2, 2), tmp_path / "m.fnn")
+    with pytest.raises(DataError, match=r"a file, which is for fnn\.load"):
+        fnn.load_run(tmp_path / "m.fnn")

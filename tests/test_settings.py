@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fastnn.errors import ArgumentError, BackendError, DTypeError
 def settings_are_put_back() -> Iterator[None]:
     with np.printoptions():
         yield
+        fnn.set_printoptions(profile="default")
     fnn.set_default_dtype(fnn.float32)
 
 
@@ -95,8 +97,43 @@ def test_the_default_type() -> None:
 
 def test_printing() -> None:
     fnn.set_printoptions(precision=2, sci_mode=False)
-    assert str(fnn.tensor([1 / 3])) == "Tensor([0.33])"
+    assert (str(fnn.tensor([1 / 3])), repr(fnn.tensor([1 / 3]))) == ("tensor([0.33])", "Tensor([0.33])")
     fnn.set_printoptions(profile="full")
+
+
+RNG = np.random.default_rng(0)
+PRINTED: list[Any] = [
+    np.float32(3.5), np.zeros((2, 0)), np.zeros(0, int), np.arange(5, dtype=np.int32), np.array([True, False]),
+    RNG.normal(size=(2, 3)), np.float32([1, 2]), np.float32([1, np.inf, np.nan]), np.float32([1.5, -np.inf, np.nan]),
+    np.float32([1e-8, 1e5]), np.float32([1e9, 1]), np.float32([1e-5]), np.float32([np.nan]), np.zeros((2, 2), "f"),
+    RNG.normal(size=(2, 3, 4)), RNG.normal(size=(30, 50)), RNG.normal(size=2000), np.arange(2000), np.array([5e-324]),
+    RNG.normal(size=(3, 40)), RNG.normal(size=(5, 300, 2)), np.float32([1, 1000]), np.float32([1, 1001]), np.array(7),
+    np.array([-0.0, 1.5]), np.uint8([1, 200]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"precision": 2}, {"sci_mode": True}, {"sci_mode": False}, {"linewidth": 40, "edgeitems": 2, "threshold": 10}],
+)
+def test_tensors_parameters_and_buffers_print_as_pytorchs(options: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch")
+    for package in (fnn, torch):
+        package.set_printoptions(profile="default")
+        package.set_printoptions(**options)
+    for array in map(np.asarray, PRINTED):
+        assert str(fnn.tensor(array)) == f"{fnn.tensor([array]).data[0]!s}" == str(torch.tensor(array))
+        if array.dtype.kind == "f":
+            mine, theirs = nn.Parameter(fnn.tensor(array)), torch.nn.Parameter(torch.tensor(array))
+            assert str(mine) == repr(mine) == str(theirs)
+    torch.set_printoptions(profile="default")
+
+
+def test_what_else_prints_as_pytorchs() -> None:
+    torch = pytest.importorskip("torch")
+    x = fnn.ones(2, requires_grad=True) * 2.5
+    assert f"{x}" == "tensor([2.5000, 2.5000], grad_fn=<MulBackward0>)" == str(torch.ones(2, requires_grad=True) * 2.5)
+    assert str(nn.BatchNorm1d(2).running_var) == str(torch.nn.BatchNorm1d(2).running_var) == "tensor([1., 1.])"
 
 
 def test_questions_of_tensors() -> None:

@@ -259,7 +259,7 @@ def loss_arguments(loss: Callable[..., Any]) -> tuple[Any, ...]:
         (lambda: nn.Linear(1, 1, True, "cuda"), "device=None"),
         (lambda: nn.BatchNorm1d(3, bias=False), "bias=True"),
         (lambda: optim.lr_scheduler.StepLR(optim.SGD([nn.Parameter([1.0])]), 3, 0.1, 5), "StepLR: expected initial_lr"),
-        (lambda: nn.init.normal_(np.zeros(3), 0.0, 1.0, np.random.default_rng()), "expected generator=None"),
+        (lambda: nn.init.normal_(np.zeros(3), 0.0, 1.0, 3), "expected generator=fnn.Generator"),
     ],
 )
 def test_what_fastnn_lacks_is_refused_where_it_stands(call: Callable[[], Any], message: str) -> None:

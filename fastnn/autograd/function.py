@@ -12,7 +12,7 @@ import numpy as np
 from fastnn import tensors
 from fastnn.autograd.several import Layout, one_array
 from fastnn.errors import GraphError
-from fastnn.recording import no_grad, recording
+from fastnn.recording import no_grad, recording, tracer
 from fastnn.tensors import Array, Context, Tensor
 from fastnn.versions import owner
 
@@ -65,19 +65,26 @@ class Function:
             cls._operator = _operator(cls)
         operator = cls._operator
         assert operator is not None
-        layout = Layout()
+        layout = Layout(leaves=[x if _is_leaf(x) else None for x in inputs] if tracer() is None else [])
         output = operator.apply(*inputs, tensors=tuple(isinstance(x, Tensor) for x in inputs), layout=layout)
         return layout.outputs(output)
+
+
+def _is_leaf(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.requires_grad and x.is_leaf
 
 
 def _operator(user: type[Function]) -> type[tensors.Function]:
     """fastnn's own Function, of arrays, for one of tensors."""
 
     def forward(ctx: Context, *arrays: Any, tensors: tuple[bool, ...], layout: Layout) -> Array:
-        needed = ctx.needs_input_grad
         given = [
-            Tensor(x, need) if is_tensor else x for x, is_tensor, need in zip(arrays, tensors, needed, strict=True)
+            Tensor(x, need) if is_tensor else x
+            for x, is_tensor, need in zip(arrays, tensors, ctx.needs_input_grad, strict=True)
         ]
+        for i, leaf in enumerate(layout.leaves):  # themselves: backward may ask for gradients of what it saved
+            given[i] = given[i] if leaf is None else leaf
+        layout.leaves = []
         with no_grad():
             if user.setup_context is Function.setup_context:
                 output = user.forward(ctx, *given)

@@ -14,7 +14,7 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import tensor_of
 from fastnn.ops.shaping import Reshape
 from fastnn.recording import enable_grad
-from fastnn.tape import tracer
+from fastnn.tape import in_reverse, tracer
 from fastnn.tensors import Tensor
 
 __all__ = ["hessian", "hvp", "jacobian", "jvp", "vhp", "vjp"]
@@ -25,7 +25,6 @@ Tensors = tuple[Tensor, ...]
 def leaves(inputs: Any, on_tape: bool = False) -> Tensors:
     """The inputs as tensors that take a gradient: new leaves, or (`on_tape`) other names for what they are."""
     found: list[Tensor] = []
-    on_tape = flag("derivatives", "create_graph", on_tape)
     for x in inputs if isinstance(inputs, (tuple, list)) else (inputs,):
         x = tensor_of(x)
         if on_tape and x.requires_grad:
@@ -51,6 +50,15 @@ def _outputs(where: str, outputs: Any) -> tuple[Tensor, ...]:
     return found
 
 
+def depends_on_others(outputs: Tensors, xs: Tensors) -> bool:
+    """Whether the outputs depend on other tensors that take a gradient than `xs`."""
+    own = set(map(id, xs))
+    others = [x for x in outputs if x.node is None and x.requires_grad]
+    for node in in_reverse([x.node for x in outputs if x.node is not None]):
+        others += [x for x in node.inputs if isinstance(x, Tensor) and x.node is None and x.requires_grad]
+    return any(id(x) not in own for x in others)
+
+
 def slopes(outputs: Tensors, inputs: Tensors, starts: Any, create_graph: bool, keep: bool = True) -> Tensors:
     """The gradients of the outputs, zeros for what they do not depend on."""
     on_tape = [(output, start) for output, start in zip(outputs, starts, strict=True) if output.requires_grad]
@@ -72,8 +80,22 @@ def _vector(where: str, v: Any, like: Tensors) -> Tensors:
     return given
 
 
+def _given(create_graph: bool | None) -> bool:
+    """Whether the caller is certain that results are to be on the tape."""
+    return create_graph is not None and flag("derivatives", "create_graph", create_graph)
+
+
+def settled(create_graph: bool | None, outputs: Tensors, xs: Tensors) -> bool:
+    """None, which fastnn.func passes: the results are on the tape where the function itself brings that about."""
+    return depends_on_others(outputs, xs) if create_graph is None else create_graph
+
+
 def jacobian(
-    func: Callable[..., Any], inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False
+    func: Callable[..., Any],
+    inputs: Any,
+    create_graph: bool | None = False,
+    strict: bool = False,
+    vectorize: bool = False,
 ) -> Any:
     """All derivatives of func(*inputs), of shape output.shape + input.shape; a backward for each entry of the output.
 
@@ -85,11 +107,13 @@ def jacobian(
     Tensor([[2., 0.],
             [0., 6.]])
     """
-    xs = leaves(inputs, create_graph)
+    xs = leaves(inputs, _given(create_graph))
     with enable_grad():
         given = called("jacobian", "func", func)(*xs)
+        outputs = _outputs("jacobian", given)
+        create_graph = settled(create_graph, outputs, xs)
         found = []
-        for output in _outputs("jacobian", given):
+        for output in outputs:
             rows = []
             for i in range(output.numel()):
                 start = np.zeros(output.shape, output.dtype)
@@ -132,7 +156,7 @@ def hessian(
 
 def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
     """(func(*inputs), vᵀJ): the outputs, and the gradients that backward from `v` gives."""
-    xs = leaves(inputs, create_graph)
+    xs = leaves(inputs, _given(create_graph))
     with enable_grad():
         given = called("vjp", "func", func)(*xs)
         outputs = _outputs("vjp", given)
@@ -140,29 +164,35 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool
     return _detached(given, create_graph), _like(result, inputs)
 
 
-def jvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
+def jvp(
+    func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool | None = False, strict: bool = False
+) -> Any:
     """(func(*inputs), J·v): the outputs, and how fast they change along `v`; by two backwards."""
-    xs = leaves(inputs, create_graph)
+    xs = leaves(inputs, _given(create_graph))
     with enable_grad():
         given = called("jvp", "func", func)(*xs)
         outputs = _outputs("jvp", given)
+        create_graph = settled(create_graph, outputs, xs)
         starts = tuple(Tensor(np.zeros(x.shape, x.dtype), requires_grad=True) for x in outputs)
         first = slopes(outputs, xs, starts, True)
         result = slopes(first, starts, _vector("jvp", v, xs), create_graph)
     return _detached(given, create_graph), _like(result, given)
 
 
-def hvp(func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool = False, strict: bool = False) -> Any:
+def hvp(
+    func: Callable[..., Any], inputs: Any, v: Any = None, create_graph: bool | None = False, strict: bool = False
+) -> Any:
     """(func(*inputs), H·v): the number, and the product of its second derivatives with `v`; by two backwards.
 
     >>> import fastnn as fnn
     >>> fnn.autograd.functional.hvp(lambda x: (x**3).sum(), fnn.Tensor([1.0, 2.0]), fnn.Tensor([1.0, 1.0]))
     (Tensor(9.), Tensor([ 6., 12.]))
     """
-    xs = leaves(inputs, create_graph)
+    xs = leaves(inputs, _given(create_graph))
     with enable_grad():
         value = called("hvp", "func", func)(*xs)
         (output,) = _outputs("hvp", value)
+        create_graph = settled(create_graph, (output,), xs)
         first = slopes((output,), xs, (np.ones(output.shape, output.dtype),), True)
         result = slopes(first, xs, _vector("hvp", v, xs), create_graph)
     return _detached(value, create_graph), _like(result, inputs)

@@ -7,7 +7,7 @@ gradient puts it back. Behind the numbers stands a mark for each output, whose g
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -69,11 +69,15 @@ class _Piece:
 
 @dataclass
 class Layout:
-    """What forward returned, beside the numbers: one tensor (`pieces` is None), or a tuple of pieces and Nones."""
+    """What forward returned, beside the numbers: one tensor (`pieces` is None), or a tuple of pieces and Nones.
+
+    `leaves` are the inputs that are leaves with a gradient, for forward to take.
+    """
 
     pieces: tuple[_Piece | None, ...] | None = None
     differentiable: bool = True
     known: bool = False
+    leaves: list[Tensor | None] = field(default_factory=list, compare=False)
 
     def outputs(self, x: Tensor) -> Any:
         """What apply() gives."""

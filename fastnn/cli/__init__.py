@@ -57,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(4, str(error))
     except FastnnError as error:
         return _fail(1, str(error))
+    except MemoryError as error:
+        return _fail(1, f"there is not enough memory: smaller batches or images take less ({error or 'none is left'})")
     except KeyboardInterrupt as stop:
         return _fail(128 + getattr(stop, "signal", signal.SIGINT), str(stop) or "stopped by SIGINT")
     finally:

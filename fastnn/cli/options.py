@@ -118,8 +118,9 @@ def size(text: str) -> list[int]:
     >>> size("32"), size("32x48")
     ([32, 32], [32, 48])
     """
-    height, *width = text.split("x", 1)
-    return [positive_int(height), positive_int(width[0] if width else height)]
+    height, *width = text.lower().split("x", 1)
+    sides = (height, width[0] if width else height)
+    return [_number(side, int, lambda value: value > 0, "H or HxW, as 32 or 32x48") for side in sides]
 
 
 def seed(text: str) -> int:

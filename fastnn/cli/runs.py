@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from fastnn.data import SOURCES
 from fastnn.data.folder import images_at
 from fastnn.data.loading import part_to_measure
 from fastnn.data.prepare import Preparation
+from fastnn.data.reading import few
+from fastnn.errors import DataError
 from fastnn.insight import confusion_matrix, plots
 from fastnn.recipes import load_run
 from fastnn.train import evaluate, predict_proba
@@ -56,7 +59,7 @@ def add_commands(commands: Any) -> None:
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="PNG, JPEG or another image file, or an array as .npy; of a folder all images",
+        help="PNG, JPEG or another image file, or an array as .npy; of a folder all images that can be read",
     )
     parser.add_argument(
         "--crop",
@@ -124,8 +127,15 @@ def run_predict(arguments: argparse.Namespace) -> int:
     model, config, _ = load_run(arguments.run_folder)
     classes, prepared = config["classes"], Preparation.of_run(config)
     results = {}
-    for path in (file for named in arguments.images for file in images_at(named)):
-        image, changes = prepared.described(path, crop=arguments.crop)
+    damaged = []
+    for path, is_named in ((file, file == named) for named in arguments.images for file in images_at(named)):
+        try:
+            image, changes = prepared.described(path, crop=arguments.crop)
+        except DataError:
+            if is_named:
+                raise
+            damaged.append(path)
+            continue
         if "resized" in changes and config["dataset"] in SOURCES and prepared.shape[0] == 1:
             changes += "; --crop cuts out a drawing"
         probabilities = predict_proba(model, image[np.newaxis])[0]
@@ -136,5 +146,11 @@ def run_predict(arguments: argparse.Namespace) -> int:
             "class": classes[best[0]],
             "probabilities": dict(zip(classes, probabilities.tolist(), strict=True)),
         }
+    if damaged:
+        warnings.warn(
+            f"not everything is used: images that cannot be read ({len(damaged)}: {few(damaged)})", stacklevel=2
+        )
+    if not results:
+        raise DataError("expected an image that can be read, found none")
     options.write_json(arguments.json, results)
     return 0

@@ -18,6 +18,7 @@ from fastnn.console import say, shown
 from fastnn.data import SOURCES, Batches, Dataset
 from fastnn.data.centre import extent
 from fastnn.data.loading import of_files, parts_of
+from fastnn.data.reading import in_words
 from fastnn.errors import ArgumentError, DataError
 from fastnn.random import manual_seed
 from fastnn.train import Evaluation, History, Interrupted, RecordPath, ResumeWarning, conditions, evaluate, fit, runs
@@ -391,7 +392,7 @@ def _print_header(
     isa = f", {chosen['isa']}" if chosen["isa"] else ""
     say(f"data     {shown(train.name)}: {len(train):,} training images {shape}{watched}, {len(test):,} test images")
     why = " (which suits these images; --model takes others)" if picked else ""
-    say(f"model    {recipe.model}{why}: {parameters:,} parameters, {len(train.classes)} classes")
+    say(f"model    {recipe.model}{why}: {parameters:,} parameters, {in_words(train.classes)}")
     say(f"recipe   {recipe}")
     say(f"kernels  {chosen['backend']}{isa}, threads: {chosen['threads']}")
 

@@ -100,7 +100,8 @@ class Dataset:
                 )
             if labels.min() < 0 or (classes and number > len(classes)):
                 limit = f"0 to {len(classes) - 1}" if classes else "0 and above"
-                raise LabelError(f"expected labels {limit}, got labels from {labels.min()} to {labels.max()}")
+                hint = "" if classes else ": other numbers are names of classes as text, np.asarray(y).astype(str)"
+                raise LabelError(f"expected labels {limit}, got labels from {labels.min()} to {labels.max()}{hint}")
         for field, value in {
             "images": images,
             "labels": labels,

@@ -13,16 +13,38 @@ import numpy as np
 from fastnn.arrays import as_array
 from fastnn.errors import DataError, LabelError, ShapeError
 
-__all__ = ["as_labels", "as_samples", "check_missing", "check_rows", "columns_of", "is_frame"]
+__all__ = [
+    "as_labels",
+    "as_samples",
+    "check_missing",
+    "check_rows",
+    "columns_of",
+    "is_frame",
+    "refuse_without_target",
+]
 
 MOST_NAMED = 5  # columns in a message
-FILL = "fill them (df.fillna(df.median())) or leave those rows out (df.dropna())"
-ENCODE = "leave them out (df.drop(columns=[...])) or turn them into numbers, such as by pandas.get_dummies"
+# What helps, as it is written for arrays, and for the data frames of pandas and of Polars.
+FILL = {
+    "": "fill them, or leave those rows out (x[~np.isnan(x).any(axis=1)])",
+    "pandas": "fill them (df.fillna(df.median())) or leave those rows out (df.dropna())",
+    "polars": 'fill them (df.fill_nan(None).fill_null(strategy="mean")) or leave those rows out '
+    "(df.fill_nan(None).drop_nulls())",
+}
+ENCODE = {
+    "": "leave them out (np.delete(x, [...], axis=1)) or turn them into numbers, such as by pandas.get_dummies",
+    "pandas": "leave them out (df.drop(columns=[...])) or turn them into numbers, such as by pandas.get_dummies",
+    "polars": "leave them out (df.drop([...])) or turn them into numbers, such as by df.to_dummies([...])",
+}
+DAYS = {
+    "pandas": "; a date, by (df[{0!r}] - df[{0!r}].min()).dt.days",
+    "polars": "; a date, by (df[{0!r}] - df[{0!r}].min()).dt.total_days()",
+}
 
 
 def is_frame(x: Any) -> bool:
     """Returns whether `x` is a data frame."""
-    return hasattr(x, "columns") and hasattr(x, "to_numpy") and hasattr(x, "__getitem__")
+    return hasattr(x, "to_numpy") and hasattr(x, "__getitem__") and hasattr(x, "columns")
 
 
 def columns_of(x: Any) -> tuple[str, ...]:
@@ -32,7 +54,8 @@ def columns_of(x: Any) -> tuple[str, ...]:
 
 def check_rows(x: Any, y: Any, what: str = "labels") -> None:
     """Raises DataError where two tables name their rows alike, but in another order: they would be paired by place."""
-    index, other = getattr(x, "index", None), getattr(y, "index", None)
+    index: Any = getattr(x, "index", None)
+    other: Any = getattr(y, "index", None)
     if not hasattr(index, "equals") or not hasattr(other, "equals") or len(index) != len(other) or index.equals(other):
         return
     try:
@@ -60,6 +83,8 @@ def as_samples(x: Any, columns: Sequence[str] = ()) -> tuple[np.ndarray, tuple[s
     >>> as_samples(np.array([[1, True], [2.5, False]], object))[0].tolist()
     [[1.0, 1.0], [2.5, 0.0]]
     """
+    if hasattr(x, "collect") and not hasattr(x, "to_numpy"):
+        raise DataError(f"expected a data frame, got a {type(x).__name__}, which is not computed yet: pass x.collect()")
     if not is_frame(x):
         array = as_array(x)
         if array.dtype.kind in "OUS" and array.ndim == 2:
@@ -77,7 +102,7 @@ def as_samples(x: Any, columns: Sequence[str] = ()) -> tuple[np.ndarray, tuple[s
         series, names = [series[names.index(name)] for name in columns], tuple(columns)
     if not series:
         raise ShapeError("expected a data frame with columns, got none")
-    return _joined(list(zip(names, series, strict=True))), names
+    return _joined(list(zip(names, series, strict=True)), _library(x)), names
 
 
 def as_labels(y: Any, classes: Sequence[str] = ()) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -94,6 +119,10 @@ def as_labels(y: Any, classes: Sequence[str] = ()) -> tuple[np.ndarray, tuple[st
     (array([1, 0, 1]), ('cat', 'dog'))
     """
     array = as_array(y)
+    if hasattr(y, "isna") and array.ndim == 1:  # of whole numbers with gaps NumPy makes floats with NaN
+        missing = np.asarray(y.isna(), bool)
+        if missing.any():
+            refuse_without_target(missing)
     if array.dtype.kind not in "OUS":
         return array, ()
     if not array.ndim:
@@ -101,10 +130,7 @@ def as_labels(y: Any, classes: Sequence[str] = ()) -> tuple[np.ndarray, tuple[st
     flat = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     missing = _missing(flat) if flat.ndim == 1 and flat.dtype.kind == "O" else np.zeros(0, bool)
     if missing.any():
-        raise DataError(
-            f"expected a label for every sample, got {int(missing.sum())} missing, the first in row "
-            f"{int(missing.argmax())}: leave those rows out"
-        )
+        refuse_without_target(missing)
     if flat.ndim != 1 or not any(isinstance(label, (str, bytes)) for label in flat.tolist()):
         return as_samples(array if array.ndim == 2 else array[:, np.newaxis])[0].reshape(array.shape), ()
     text = np.array([label.decode() if isinstance(label, bytes) else str(label) for label in flat.tolist()])
@@ -118,23 +144,39 @@ def as_labels(y: Any, classes: Sequence[str] = ()) -> tuple[np.ndarray, tuple[st
     return numbers[np.searchsorted(found, text)], names
 
 
+def refuse_without_target(missing: np.ndarray) -> None:
+    """Raises DataError: the samples at which `missing` (N,) is true have no label or target."""
+    raise DataError(
+        f"expected a label for every sample, got {int(missing.sum())} missing, the first in row "
+        f"{int(missing.argmax())}: leave those rows out, such as by keep = y.notna(), X[keep] and y[keep] in pandas"
+    )
+
+
 def check_missing(table: np.ndarray, names: Sequence[str] = ()) -> None:
     """Raises DataError where a table (N, F) of floating numbers holds NaN, which stands for a missing value."""
-    if table.ndim != 2 or table.dtype.kind != "f" or not table.size or not np.isnan(table.sum()):
-        return  # of a table with infinities the sum may be NaN, too
+    with np.errstate(all="ignore"):  # of a table with infinities the sum may be NaN, too
+        if table.ndim != 2 or table.dtype.kind != "f" or not table.size or not np.isnan(table.sum()):
+            return
     missing = np.isnan(table)
     if missing.any():
         counts = missing.sum(axis=0)
         _refuse_missing(
             {names[i] if names else str(i): int(counts[i]) for i in np.flatnonzero(counts).tolist()},
             int(missing.any(axis=1).argmax()),
+            "pandas" if names else "",
         )
 
 
-def _joined(columns: list[tuple[str, Any]]) -> np.ndarray:
+def _library(frame: Any) -> str:
+    """Which library's data frame this is, for what helps; those that are not known mostly do as pandas does."""
+    return "polars" if type(frame).__module__.startswith("polars") else "pandas"
+
+
+def _joined(columns: list[tuple[str, Any]], library: str = "") -> np.ndarray:
     """The columns side by side, as numbers."""
     arrays: list[np.ndarray] = []
     wrong: list[str] = []
+    date = ""
     counts: dict[str, int] = {}
     first = 0
     for name, column in columns:
@@ -148,14 +190,18 @@ def _joined(columns: list[tuple[str, Any]]) -> np.ndarray:
             array = np.array(np.where(missing, 0, array).tolist())  # of integers alone, integers
         if array.dtype.kind not in "fiub":
             wrong.append(name)
+            date = date or (name if array.dtype.kind == "M" else "")
         elif missing.any():
             first = min(first, int(missing.argmax())) if counts else int(missing.argmax())
             counts[name] = int(missing.sum())
         arrays.append(array)
     if wrong:
-        raise DataError(f"expected numbers in every column, got other values in {_listed(wrong)}: {ENCODE}")
+        days = DAYS[library].format(date) if date and library else ""
+        raise DataError(
+            f"expected numbers in every column, got other values in {_listed(wrong)}: {ENCODE[library]}{days}"
+        )
     if counts:
-        _refuse_missing(counts, first)
+        _refuse_missing(counts, first, library)
     return np.stack(arrays, axis=1)
 
 
@@ -166,9 +212,9 @@ def _missing(array: np.ndarray, column: Any = None) -> np.ndarray:
     return np.array([entry is None or type(entry).__name__ == "NAType" or entry != entry for entry in array.tolist()])
 
 
-def _refuse_missing(counts: dict[str, int], row: int) -> None:
+def _refuse_missing(counts: dict[str, int], row: int, library: str) -> None:
     found = _listed([f"{count} in column {name}" for name, count in counts.items()], quoted=False)
-    raise DataError(f"expected no missing values, got {found}, the first in row {row}: {FILL}")
+    raise DataError(f"expected no missing values, got {found}, the first in row {row}: {FILL[library]}")
 
 
 def _ordered(y: Any, found: list[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from .picture import Head, channels_first, read_head, read_picture
 from .prepare import fitted
 from .split import stratified_split
 
-__all__ = ["Part", "Pictures", "in_order"]
+__all__ = ["Part", "Pictures", "few", "in_order", "in_words"]
 
 LARGEST = 64  # pixels of the longer side where pictures get a size that is not their own
 MOST_ALIKE = 256 * 256  # pixels of pictures of one size, which keep it
@@ -83,7 +83,7 @@ class Pictures:
         if by_name:
             if unknown := sorted(set(labels) - set(known)):
                 raise DataError(
-                    f"{self.where}: expected only pictures of the classes {_few(known)}, found {_few(unknown)}"
+                    f"{self.where}: expected only pictures of the classes {few(known)}, found {few(unknown)}"
                 )
             numbers = {name: number for number, name in enumerate(known)}
             labels = [numbers[label] for label in labels]
@@ -134,13 +134,14 @@ class Pictures:
         if labels.dtype.kind == "U":
             labels = np.unique(labels, return_inverse=True)[1]
         chosen = stratified_split(labels, TEST_SHARE)[split == "test"]
-        return Part([whole.files[number] for number in chosen], whole.left)
+        # What is left out is told once, and so with the training images.
+        return Part([whole.files[number] for number in chosen], whole.left if split == "train" else {})
 
     def _classes(self, part: Part) -> tuple[str, ...]:
         found = in_order({label for _, label in part.files})
         if len(found) < 2:
             raise DataError(
-                f"{self.where}: expected pictures of two classes or more, found only {_few(found)}{self.hint}"
+                f"{self.where}: expected pictures of two classes or more, found only {few(found)}{self.hint}"
             )
         return found
 
@@ -176,7 +177,7 @@ class Pictures:
 
     def _tell(self, part: Part) -> None:
         if part.left:
-            told = "; ".join(f"{why} ({len(names)}: {_few(names)})" for why, names in part.left.items())
+            told = "; ".join(f"{why} ({len(names)}: {few(names)})" for why, names in part.left.items())
             warnings.warn(f"{shown(self.where)}: not everything is used: {told}", stacklevel=4)
 
 
@@ -219,5 +220,16 @@ def _by(size: Sequence[int] | np.ndarray) -> str:
     return "×".join(str(int(side)) for side in size)
 
 
-def _few(names: Sequence[str]) -> str:
+def in_words(classes: Sequence[str]) -> str:
+    """How many classes there are, and which, unless their names are their numbers.
+
+    >>> in_words(("cat", "dog")), in_words(("0", "1", "2"))
+    ('2 classes: cat, dog', '3 classes')
+    """
+    numbered = tuple(classes) == tuple(map(str, range(len(classes))))
+    return f"{len(classes):,} classes{'' if numbered else f': {few(classes)}'}"
+
+
+def few(names: Sequence[str]) -> str:
+    """The first three names."""
     return ", ".join(map(shown, names[:3])) + (", ..." if len(names) > 3 else "")

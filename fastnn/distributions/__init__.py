@@ -11,6 +11,7 @@ from . import (
     base,
     constraints,
     continuous,
+    directional,
     discrete,
     divergence,
     gamma,
@@ -32,12 +33,14 @@ from .continuous import (
     Normal,
     Uniform,
 )  # fmt: skip
+from .directional import VonMises
 from .discrete import (
     Bernoulli,
     Binomial,
     Categorical,
     Geometric,
     Multinomial,
+    NegativeBinomial,
     OneHotCategorical,
     OneHotCategoricalStraightThrough,
     Poisson,
@@ -65,18 +68,20 @@ from .transforms import (
 __all__ = [
     "AbsTransform", "AffineTransform", "Bernoulli", "Beta", "Binomial", "Categorical", "Cauchy", "Chi2",
     "ComposeTransform", "Dirichlet", "Distribution", "ExpTransform", "Exponential", "Gamma", "Geometric", "Gumbel",
-    "HalfCauchy", "HalfNormal", "Independent", "IndependentTransform", "Laplace", "LogNormal", "MixtureSameFamily",
-    "Multinomial", "MultivariateNormal", "Normal", "OneHotCategorical", "OneHotCategoricalStraightThrough",
-    "Pareto", "Poisson", "PowerTransform", "RelaxedBernoulli", "RelaxedOneHotCategorical", "SigmoidTransform",
-    "SoftplusTransform", "StudentT", "TanhTransform", "Transform", "TransformedDistribution", "Uniform", "Weibull",
-    "constraints", "identity_transform", "kl_divergence", "register_kl", "transforms",
+    "HalfCauchy", "HalfNormal", "Independent", "IndependentTransform", "Laplace", "LogNormal",
+    "MixtureSameFamily", "Multinomial", "MultivariateNormal", "NegativeBinomial", "Normal", "OneHotCategorical",
+    "OneHotCategoricalStraightThrough", "Pareto", "Poisson", "PowerTransform", "RelaxedBernoulli",
+    "RelaxedOneHotCategorical", "SigmoidTransform", "SoftplusTransform", "StudentT", "TanhTransform", "Transform",
+    "TransformedDistribution", "Uniform", "VonMises", "Weibull", "constraints", "identity_transform",
+    "kl_divergence", "register_kl", "transforms",
 ]  # fmt: skip
 
 # Where PyTorch has them: ``from fastnn.distributions.categorical import Categorical``.
 _PLACES = {
     base: "distribution independent",
     continuous: "cauchy exponential gumbel half_cauchy half_normal laplace log_normal normal uniform",
-    discrete: "bernoulli binomial categorical geometric multinomial one_hot_categorical poisson",
+    directional: "von_mises",
+    discrete: "bernoulli binomial categorical geometric multinomial negative_binomial one_hot_categorical poisson",
     divergence: "kl",
     gamma: "beta chi2 dirichlet gamma studentT",
     lifetimes: "pareto weibull",

@@ -150,7 +150,11 @@ class Distribution:
         return self.variance.sqrt()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(batch_shape={self.batch_shape}, event_shape={self.event_shape})"
+        """The parameters: a number itself, of others the shape."""
+        found = {name: vars(self)[name] for name in self.arg_constraints if isinstance(vars(self).get(name), Tensor)}
+        shown = [f"{name}: {x if x.numel() == 1 else x.shape}" for name, x in found.items()]
+        shapes = [f"batch_shape={self.batch_shape}", f"event_shape={self.event_shape}"]
+        return f"{type(self).__name__}({', '.join(shown or shapes)})"
 
 
 class Independent(Distribution):

@@ -24,7 +24,7 @@ from fastnn.tensors import Tensor
 from . import constraints
 from .base import Distribution, expanded, like, parameters, shape_of
 from .constraints import Constraints
-from .gamma import xlogy
+from .gamma import Gamma, xlogy
 
 __all__ = [
     "Bernoulli",
@@ -32,6 +32,7 @@ __all__ = [
     "Categorical",
     "Geometric",
     "Multinomial",
+    "NegativeBinomial",
     "OneHotCategorical",
     "OneHotCategoricalStraightThrough",
     "Poisson",
@@ -308,6 +309,52 @@ class Binomial(Distribution):
     @property
     def variance(self) -> Tensor:
         return self.total_count * self.probs * (1 - self.probs)
+
+
+class NegativeBinomial(Distribution):
+    """How many events of probability `probs`, or σ(`logits`), come about before `total_count` of them, which need not
+    be a whole number, fail to.
+
+    >>> from fastnn.distributions import NegativeBinomial
+    >>> NegativeBinomial(1.0, probs=0.5).log_prob(1.0).exp().item()
+    0.25
+    """
+
+    arg_constraints: ClassVar[Constraints] = {
+        "total_count": constraints.nonnegative, "probs": constraints.half_open_interval(0.0, 1.0),
+        "logits": constraints.real,
+    }  # fmt: skip
+    support = constraints.nonnegative_integer
+
+    def __init__(
+        self, total_count: Any, probs: Any = None, logits: Any = None, validate_args: bool | None = None
+    ) -> None:
+        shares, logs = of_events("NegativeBinomial", probs, logits)
+        self.total_count, self.probs, self.logits = parameters("NegativeBinomial", total_count, shares, logs)
+        super().__init__(self.logits.shape, (), validate_args)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Poisson counts of gamma rates."""
+        with no_grad():
+            rates = Gamma(self.total_count, (-self.logits).exp(), validate_args=False).sample(sample_shape)
+            return DrawPoisson.apply(rates)
+
+    def log_prob(self, value: Any) -> Tensor:
+        k, n = self._value(value).astype(self.logits.dtype), self.total_count
+        ways = where(n + k == 0, 0.0, lgamma(n + k) - lgamma(k + 1) - lgamma(n))
+        return ways - n * log1p_exp(self.logits) - k * log1p_exp(-self.logits)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.total_count * self.logits.exp()
+
+    @property
+    def mode(self) -> Tensor:
+        return ((self.total_count - 1) * self.logits.exp()).floor().clamp(min=0)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.mean / ops.sigmoid(-self.logits)
 
 
 class Multinomial(Distribution):

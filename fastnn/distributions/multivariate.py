@@ -80,6 +80,10 @@ class MultivariateNormal(Distribution):
             self.scale_tril = solved(inverse, Tensor(np.broadcast_to(np.eye(size, dtype=mean.dtype), matrix.shape)))
         super().__init__(batch, (size,), validate_args)
 
+    def __repr__(self) -> str:
+        given = [name for name in self.arg_constraints if f"_{name}" in vars(self)] or ["scale_tril"]
+        return f"{type(self).__name__}(loc: {self.loc.shape}, {given[0]}: {self.scale_tril.shape})"
+
     @property
     def covariance_matrix(self) -> Tensor:
         """L·Lᵀ."""

@@ -1,4 +1,8 @@
-"""Derivatives of functions, as functions; nested calls give higher derivatives."""
+"""Derivatives of functions, as functions; nested calls give higher derivatives.
+
+They are on the tape where the arguments take a gradient, or what else the function is computed from does: a loss of
+derivatives by x goes back to the parameters of the model. Under `no_grad` they are numbers.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import numpy as np
 from fastnn.autograd import functional
 from fastnn.checks import called, entries
 from fastnn.errors import ArgumentError
-from fastnn.recording import enable_grad
+from fastnn.recording import enable_grad, recording
 from fastnn.tensors import Tensor
 from fastnn.trees import flatten, unflatten
 
@@ -24,6 +28,14 @@ class _Depth(threading.local):
 
 
 _depth = _Depth()
+
+
+def _graph(given: Iterable[Any]) -> bool | None:
+    """Whether derivatives at `given` are to be on the tape; None: where the function depends on other tensors that
+    take a gradient, such as the parameters of a model."""
+    if not recording():
+        return False
+    return _depth.within > 0 or any(isinstance(x, Tensor) and x.requires_grad for x in given) or None
 
 
 @contextmanager
@@ -64,13 +76,14 @@ def grad_and_value(
         places = _places("grad", argnums, args)
         trees = [flatten(args[place]) for place in places]
         given = [leaf for found, _ in trees for leaf in found]
-        graph = _depth.within > 0 or any(isinstance(x, Tensor) and x.requires_grad for x in given)
+        graph = _graph(given)
         with _transformed():
-            xs = functional.leaves(given, graph)
+            xs = functional.leaves(given, bool(graph))
             result = func(*_with(args, places, trees, xs), **kwargs)
             value = result[0] if has_aux else result
             if not isinstance(value, Tensor) or value.numel() != 1:
                 raise ArgumentError("grad: expected a function that gives a tensor with one entry")
+            graph = functional.settled(graph, (value,), xs)
             slopes = iter(functional.slopes((value,), xs, (np.ones(value.shape, value.dtype),), graph, graph))
         parts = tuple(unflatten(structure, [next(slopes) for _ in found]) for found, structure in trees)
         value = value if graph else value.detach()
@@ -103,8 +116,8 @@ def vjp(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], t
 
     def back(v: Any) -> tuple[Any, ...]:
         starts = tuple(v) if isinstance(v, (tuple, list)) else (v,)
-        graph = _depth.within > 0 or any(isinstance(x, Tensor) and x.requires_grad for x in (*primals, *starts))
-        return functional.slopes(outputs, xs, starts, graph)
+        graph = _graph((*primals, *starts))
+        return functional.slopes(outputs, xs, starts, functional.settled(graph, outputs, xs))
 
     return output, back
 
@@ -112,7 +125,7 @@ def vjp(func: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[[Any], t
 def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     """(func(*primals), how fast it changes along the tangents)."""
     at, along = tuple(entries("jvp", "primals", primals)), tuple(entries("jvp", "tangents", tangents))
-    return functional.jvp(func, at, along, create_graph=_depth.within > 0)
+    return functional.jvp(func, at, along, create_graph=_graph((*at, *along)))
 
 
 def hvp(func: Callable[..., Any], primals: Any, tangents: Any) -> Any:
@@ -122,7 +135,7 @@ def hvp(func: Callable[..., Any], primals: Any, tangents: Any) -> Any:
     >>> fnn.func.hvp(lambda x: (x**3).sum(), fnn.Tensor([1.0, 2.0]), fnn.Tensor([1.0, 1.0]))
     Tensor([ 6., 12.])
     """
-    return functional.hvp(func, primals, tangents, create_graph=_depth.within > 0)[1]
+    return functional.hvp(func, primals, tangents, create_graph=_graph(flatten((primals, tangents))[0]))[1]
 
 
 def jacrev(
@@ -161,7 +174,7 @@ def jacrev(
             structure.append(form)
             return tuple(leaves)
 
-        graph = _depth.within > 0 or any(isinstance(x, Tensor) and x.requires_grad for x in given)
+        graph = _graph(given)
         with _transformed():
             found = functional.jacobian(of_leaves, given, create_graph=graph)
         outputs = []

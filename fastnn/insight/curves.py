@@ -109,7 +109,9 @@ def confusion_matrix(confusion: Array | Sequence[Sequence[int]], classes: Sequen
     count = len(confusion) if confusion.ndim else 0
     if confusion.shape != (count, count):
         raise ArgumentError(f"confusion_matrix: expected a matrix (K, K), got {confusion.shape}")
-    names = [plots.label(name if len(name) <= 20 else f"{name[:19]}…") for name in classes] or [*map(str, range(count))]
+    # Cut in the middle: long names mostly differ in how they begin or in how they end.
+    cut = [name if len(name) <= 20 else f"{name[:10]}…{name[-9:]}" for name in classes]
+    names = [plots.label(name) for name in cut] or [*map(str, range(count))]
     longest = max(map(len, names), default=0)
     flat = longest < 4 and count > 4  # names below the matrix need not be turned
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)

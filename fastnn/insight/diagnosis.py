@@ -26,10 +26,10 @@ SUMMARIES = {
     "diverged": "the training came apart",
     "unfinished": "the training is not finished: it still improves",
     "stuck": "nothing was learned: the model is as good as guessing",
-    "underfits": "the model underfits: its error is big on the very images that it was trained on",
-    "overfits": "the model overfits: it knows the training images, and does badly on others",
-    "differs": "training and test data differ: the error is big on the test images alone",
-    "unwatched": "the error is small on the training images; nothing tells of others",
+    "underfits": "the model underfits: its error is big on the very samples that it was trained on",
+    "overfits": "the model overfits: it knows the training samples, and does badly on others",
+    "differs": "training and test data differ: the error is big on the test samples alone",
+    "unwatched": "the error is small on the training samples; nothing tells of others",
     "good": "the training went well",
 }
 STOPPING = "stopping where validation is best: fnn.train.EarlyStopping"
@@ -62,9 +62,9 @@ REMEDIES = {
     "differs": (
         "training data of the kind that the test data are: look at the worst mistakes",
         "the same preparation of both: scale, colours, cutting, labels",
-        "validation images taken from where the test images come from",
+        "validation samples taken from where the test samples come from",
     ),
-    "unwatched": ("images to watch by: fit(..., val=0.1)",),
+    "unwatched": ("samples to watch by: fit(..., val=0.1)",),
     "good": (),
 }
 FALLING = 0.02  # per epoch: a loss that falls faster still improves
@@ -199,7 +199,7 @@ def _guessing(
             return ""
         return (
             f"guessing among these {len(shares)} classes has an error of {100 * blind:.1f} % and a loss of "
-            f"{entropy:.3g}; the model's loss on the training images is {loss:.3g}"
+            f"{entropy:.3g}; the model's loss on the training samples is {loss:.3g}"
         )
     first = history[0].train_loss
     wrong = not classes or (error is not None and error >= 0.5)  # who guesses between two is wrong half the time
@@ -242,14 +242,14 @@ def _judge(
         if bad_at_train or gap <= small / 2:  # else not all of the gap is noise
             return "underfits", (changes,)
         if val is None:
-            changes += "; without validation images, training and test data that differ look the same"
-        return "overfits", (f"{_amount(gap, classes)} more on {name} than on training images", changes)
+            changes += "; without validation samples, training and test data that differ look the same"
+        return "overfits", (f"{_amount(gap, classes)} more on {name} than on training samples", changes)
     if watched is None:
         return "unwatched", ()
     if test is not None and val is not None and test > small:
         noise = 3 * math.sqrt(test * (1 - test) / tested) if classes else 0.0
         if test - val > max(small / 2, noise):
-            return "differs", (f"{_amount(test - val, classes)} more on test than on validation images",)
+            return "differs", (f"{_amount(test - val, classes)} more on test than on validation samples",)
     return "good", ()
 
 

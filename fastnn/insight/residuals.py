@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Residuals", "residuals"]
 
+DECADES = 1000  # from the smallest true value to the largest: then axes are logarithmic, if nothing is below zero
 MOST_OUTPUTS_DRAWN = 6
 
 
@@ -62,7 +63,13 @@ class Residuals:
             style: dict[str, Any] = {"s": 12, "color": plots.BLUE, "alpha": max(0.15, min(0.7, 100 / len(self)))}
             against.scatter(true, found, **style)
             against.plot(ends, ends, color=plots.RED, linestyle="--", linewidth=1.2, label="as it should be")
-            against.set_aspect("equal", adjustable="datalim")
+            if min(ends) > 0 and max(true) > DECADES * min(true):
+                against.set(xscale="log", yscale="log")
+                rest.set_xscale("log")
+            else:
+                against.set_aspect("equal", adjustable="datalim")
+                for axis in (against, rest):
+                    axis.ticklabel_format(scilimits=(-3, 4))
             against.legend(fontsize=9)
             rest.scatter(found, found - true, **style)
             rest.axhline(0, color=plots.RED, linestyle="--", linewidth=1.2)

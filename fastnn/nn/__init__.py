@@ -43,14 +43,15 @@ _LAYERS = {  # by the file that they are in
     "embedding": "Bilinear CosineSimilarity Embedding EmbeddingBag PairwiseDistance",
     "layer_norm": "GroupNorm LayerNorm LocalResponseNorm RMSNorm",
     "lazy": "LazyBatchNorm1d LazyBatchNorm2d LazyConv1d LazyConv2d LazyConvTranspose1d LazyConvTranspose2d "
-    "LazyLinear UninitializedParameter",
+    "LazyInstanceNorm1d LazyInstanceNorm2d LazyLinear UninitializedParameter",
     "linear": "Linear",
     "loss": "BCELoss BCEWithLogitsLoss CTCLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss "
     "HuberLoss KLDivLoss L1Loss MSELoss MarginRankingLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss "
-    "MultiMarginLoss NLLLoss PoissonNLLLoss SmoothL1Loss SoftMarginLoss TripletMarginLoss",
+    "MultiMarginLoss NLLLoss PoissonNLLLoss SmoothL1Loss SoftMarginLoss TripletMarginLoss "
+    "TripletMarginWithDistanceLoss",
     "norm": "BatchNorm1d BatchNorm2d InstanceNorm1d InstanceNorm2d Normalize",
     "pool": "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveMaxPool1d AdaptiveMaxPool2d AvgPool1d AvgPool2d "
-    "GlobalAvgPool2d MaxPool1d MaxPool2d",
+    "GlobalAvgPool2d MaxPool1d MaxPool2d MaxUnpool1d MaxUnpool2d",
     "recurrent": "GRU GRUCell LSTM LSTMCell RNN RNNCell",
     "resizing": "ChannelShuffle CircularPad1d CircularPad2d ConstantPad1d ConstantPad2d Fold PixelShuffle "
     "PixelUnshuffle ReflectionPad1d ReflectionPad2d ReplicationPad1d ReplicationPad2d Unfold Upsample "

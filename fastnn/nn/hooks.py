@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fastnn.checks import called, flag
@@ -39,11 +39,59 @@ class ModuleHandle:
         self.remove()
 
 
+class _OfOneKind(Mapping[int, Any]):
+    """PyTorch's ``module._forward_hooks`` and its kin: the functions that are called, by numbers.
+
+    `clear()`, `pop(number)` and `del` take them back, as `handle.remove()` does.
+    """
+
+    def __init__(self, module: Hooked, when: str) -> None:
+        self._module, self._when = module, when
+
+    def _found(self) -> dict[int, _Hook]:
+        return {id(hook): hook for hook in self._module._of(self._when)}
+
+    def __getitem__(self, number: int) -> Any:
+        return self._found()[number].function
+
+    def __delitem__(self, number: int) -> None:
+        ModuleHandle(self._module, self._found()[number]).remove()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._found())
+
+    def __len__(self) -> int:
+        return len(self._found())
+
+    def pop(self, number: int) -> Any:
+        function = self[number]
+        del self[number]
+        return function
+
+    def clear(self) -> None:
+        for number in self:
+            del self[number]
+
+
+def _kind(when: str) -> property:
+    def replace(module: Hooked, hooks: Mapping[Any, Any]) -> None:
+        if hooks:
+            raise ArgumentError(
+                "hooks: expected an empty dict, which takes them back: register_forward_hook enters one"
+            )
+        _OfOneKind(module, when).clear()
+
+    return property(lambda module: _OfOneKind(module, when), replace)
+
+
 class Hooked:
     """The part of a Module that calls hooks. Those around forward are compiled with it; a compiled step calls those for
     gradients between its kernels."""
 
     _hooks: tuple[_Hook, ...] = ()  # replaced, never changed: whoever relies on a model's structure sees it
+
+    _forward_pre_hooks, _forward_hooks = _kind("before"), _kind("after")
+    _backward_pre_hooks, _backward_hooks = _kind("gradient of the output"), _kind("gradients")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError

@@ -14,12 +14,12 @@ from fastnn.nn.conv import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from fastnn.nn.linear import Linear
 from fastnn.nn.members import UninitializedParameter
 from fastnn.nn.module import Module
-from fastnn.nn.norm import BatchNorm1d, BatchNorm2d
+from fastnn.nn.norm import BatchNorm1d, BatchNorm2d, InstanceNorm1d, InstanceNorm2d
 
 if not TYPE_CHECKING:
     __all__ = [
         "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyConv1d", "LazyConv2d", "LazyConvTranspose1d",
-        "LazyConvTranspose2d", "LazyLinear", "UninitializedParameter",
+        "LazyConvTranspose2d", "LazyInstanceNorm1d", "LazyInstanceNorm2d", "LazyLinear", "UninitializedParameter",
     ]  # fmt: skip
 
 
@@ -30,11 +30,13 @@ class _Lazy(Module):
     size: ClassVar[str]
     place: ClassVar[int]
     becomes: ClassVar[Any]  # a class of modules
+    defaults: ClassVar[dict[str, Any]]  # where they are others than that class's
 
-    def __init_subclass__(cls) -> None:
-        cls.becomes = cls.__mro__[2]
+    def __init_subclass__(cls, **defaults: Any) -> None:
+        cls.becomes, cls.defaults = cls.__mro__[2], defaults
         _, left_out, *others = inspect.signature(cls.becomes.__init__).parameters.values()
         cls.size = left_out.name
+        others = [each.replace(default=defaults.get(each.name, each.default)) for each in others]
         cls.__signature__ = inspect.Signature(others)  # type: ignore[attr-defined]
         cls.__doc__ = f"""{cls.becomes.__name__} without `{cls.size}`, which its first input tells.
 
@@ -44,6 +46,7 @@ class _Lazy(Module):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         given = inspect.signature(type(self)).bind(*args, **options).arguments
+        options = {name: value for name, value in self.defaults.items() if name not in given} | options
         groups = given.get("groups", 1)
         with init.left_out():  # one input a group stands for those that are not known
             self.becomes.__init__(self, groups if is_whole(groups, 1) else 1, *args, **options)
@@ -104,3 +107,11 @@ class LazyBatchNorm1d(_Lazy, BatchNorm1d):
 
 class LazyBatchNorm2d(_Lazy, BatchNorm2d):
     place = 1
+
+
+class LazyInstanceNorm1d(_Lazy, InstanceNorm1d, affine=True, track_running_stats=True):
+    place = -2
+
+
+class LazyInstanceNorm2d(_Lazy, InstanceNorm2d, affine=True, track_running_stats=True):
+    place = -3

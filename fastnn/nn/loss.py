@@ -251,6 +251,17 @@ class TripletMarginLoss(_Function):
         super().__init__(reduction, size_average, reduce, margin=margin, p=p, eps=eps, swap=swap)
 
 
+class TripletMarginWithDistanceLoss(_Function):
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin) of any distance, called with the three."""
+
+    function = "triplet_margin_with_distance_loss"
+
+    def __init__(
+        self, *, distance_function: Any = None, margin: float = 1.0, swap: bool = False, reduction: str = "mean"
+    ) -> None:
+        super().__init__(reduction, distance_function=distance_function, margin=margin, swap=swap)
+
+
 class _Margin(_Function):
     """Those with a margin of 0 by default."""
 

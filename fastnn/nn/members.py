@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -38,7 +38,8 @@ class Parameter(Tensor):
     >>> import numpy as np
     >>> from fastnn import nn
     >>> nn.Parameter(np.zeros(2, np.float32))
-    Parameter([0., 0.], requires_grad=True)
+    Parameter containing:
+    tensor([0., 0.], requires_grad=True)
     """
 
     __slots__ = ()
@@ -63,8 +64,10 @@ class Parameter(Tensor):
         twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return twin
 
-    def __repr__(self) -> str:
-        return super().__repr__().replace("Tensor(", "Parameter(", 1).replace("\n       ", "\n          ")
+    def __str__(self) -> str:
+        return f"Parameter containing:\n{super().__str__()}"
+
+    __repr__ = __str__
 
 
 def new_parameter(layer: object, shape: Sequence[int], fill: float | None = None) -> Parameter:
@@ -104,15 +107,50 @@ class UninitializedParameter(Parameter):
         self._data = aligned(shape, dtype_of("materialize", dtype) or self.dtype)
         self.__class__ = Parameter  # type: ignore[assignment]  # the same object, which an optimiser may hold
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return "<UninitializedParameter>"
+
+    __repr__ = __str__
+
+
+class _Held(MutableMapping[str, Any]):
+    """PyTorch's ``module._modules``, ``_parameters`` or ``_buffers``: what a module holds of one kind, by its names.
+
+    What is written to it, or deleted, is the module's.
+    """
+
+    def __init__(self, owner: Members, names: Callable[[], Iterable[str]], put: Callable[[str, Any], None]) -> None:
+        self._owner, self._names, self._put = owner, names, put
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names():
+            raise KeyError(name)
+        return getattr(self._owner, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._put(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self._names():
+            raise KeyError(name)
+        self._owner._buffer_names = tuple(known for known in self._owner._buffer_names if known != name)
+        delattr(self._owner, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._names()))
+
+    def __len__(self) -> int:
+        return len(tuple(self._names()))
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 class Members:
     """The part of a Module that finds things by name. Attributes are kept where Python keeps them."""
 
     changes: ClassVar[int] = 0  # of attributes of any module: whoever relies on a model's structure watches this number
-    _buffers: tuple[str, ...] = ()
+    _buffer_names: tuple[str, ...] = ()
     _transient: tuple[str, ...] = ()  # buffers that are not part of state_dict
 
     def register_parameter(self, name: str, param: Parameter | None) -> None:
@@ -129,7 +167,7 @@ class Members:
         persistent = flag("register_buffer", "persistent", persistent)
         given = tensor.numpy() if isinstance(tensor, Tensor) else tensor
         setattr(self, name, None if given is None else np.array(as_array(given)).view(Values))
-        self._buffers = (*(known for known in self._buffers if known != name), name)
+        self._buffer_names = (*(known for known in self._buffer_names if known != name), name)
         kept_out = tuple(known for known in self._transient if known != name)
         self._transient = kept_out if persistent else (*kept_out, name)
 
@@ -141,6 +179,21 @@ class Members:
         setattr(self, name, module)
 
     register_module = add_module
+
+    @property
+    def _modules(self) -> _Held:
+        return _Held(self, lambda: self._names_of(Members), self.add_module)
+
+    @property
+    def _parameters(self) -> _Held:
+        return _Held(self, lambda: self._names_of(Parameter), self.register_parameter)
+
+    @property
+    def _buffers(self) -> _Held:
+        return _Held(self, lambda: self._buffer_names, self.register_buffer)
+
+    def _names_of(self, kind: type) -> list[str]:
+        return [name for name, value in vars(self).copy().items() if isinstance(value, kind)]
 
     def _check_name(self, name: str) -> None:
         if not isinstance(name, str) or not name or "." in name or (hasattr(self, name) and name not in vars(self)):
@@ -203,7 +256,7 @@ class Members:
         """Live arrays, by name."""
         check_options("named_buffers", remove_duplicate=remove_duplicate)
         for path, module in self._named_parts(prefix, recurse):
-            for name in module._buffers:
+            for name in module._buffer_names:
                 buffer = getattr(module, name)
                 if buffer is not None:  # a Tensor, where forward has assigned what it computed
                     yield _joined(path, name), buffer.data if isinstance(buffer, Tensor) else buffer
@@ -254,7 +307,7 @@ class Members:
         """The live array of this name ("1.running_mean"). Raises StateError for none."""
         path, _, name = text("get_buffer", "target", target).rpartition(".")
         found = self._member("buffer", target)
-        if found is None or name not in self.get_submodule(path)._buffers:
+        if found is None or name not in self.get_submodule(path)._buffer_names:
             raise StateError(f"get_buffer: {type(self).__name__} has no buffer {target!r}")
         return found
 

@@ -230,7 +230,7 @@ class Module(Members, Hooked):
             if parameter._grad is not None:
                 parameter._grad = parameter._grad.astype(dtype)
         for module in self.modules():
-            for name in module._buffers:
+            for name in module._buffer_names:
                 buffer = getattr(module, name)
                 if buffer is not None and buffer.dtype.kind == "f":
                     setattr(module, name, as_array(buffer).astype(dtype).view(Values))
@@ -243,12 +243,16 @@ class Module(Members, Hooked):
         """The same as `to(dst_type)`."""
         return self.to(dst_type)
 
-    def to(self: M, target: Any = None, *, device: Any = None, dtype: Any = None) -> M:
+    def to(
+        self: M, *target: Any, device: Any = None, dtype: Any = None, non_blocking: bool = False,
+        memory_format: Any = None,
+    ) -> M:  # fmt: skip
         """`to("cpu")` changes nothing, `to("float64")` is double(); BackendError for any other device.
 
-        DTypeError for types that a model cannot compute in.
+        DTypeError for types that a model cannot compute in. Where the numbers lie is for the kernels to say:
+        `non_blocking` and `memory_format` change nothing.
         """
-        wanted = target_dtype(target, device, dtype)
+        wanted = target_dtype(*target, device, dtype)
         if wanted not in (None, np.float32, np.float64):
             raise DTypeError(f"to: expected float32 or float64, got {wanted}")
         return self if wanted is None else self._cast(wanted)

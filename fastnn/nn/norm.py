@@ -11,12 +11,13 @@ from fastnn import init, ops
 from fastnn.arrays import numbers
 from fastnn.checks import flag, number, whole
 from fastnn.dtypes import get_default_dtype
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError, DataError, GraphError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import floating, tensor_of
-from fastnn.ops.norms import Running, check_pixels
+from fastnn.ops.norms import Running, check_pixels, followed
+from fastnn.recording import tracer
 from fastnn.tensors import Array, Tensor
 from fastnn.values import plain
 
@@ -126,6 +127,11 @@ class _InstanceNorm(Module):
     ndim: int
     weight: Parameter | None
     bias: Parameter | None
+    # Of models in older files, which have none of them.
+    running_mean: Any = None
+    running_var: Any = None
+    num_batches_tracked: Any = None
+    track_running_stats: bool = False
 
     def __init__(
         self,
@@ -139,11 +145,17 @@ class _InstanceNorm(Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        check_options(name, track_running_stats=track_running_stats, device=device, dtype=dtype)
+        check_options(name, device=device, dtype=dtype)
         self.num_features, self.eps = whole(name, "num_features", num_features, 1), number(name, "eps", eps, 0)
-        self.affine, self.momentum = flag(name, "affine", affine), momentum
+        self.momentum = None if momentum is None else number(name, "momentum", momentum, 0, 1)
+        self.affine = flag(name, "affine", affine)
+        self.track_running_stats = tracks = flag(name, "track_running_stats", track_running_stats)
         self.weight = new_parameter(self, (self.num_features,), 1) if self.affine else None
         self.bias = new_parameter(self, (self.num_features,), 0) if self.affine else None
+        self.running_mean = self.running_var = self.num_batches_tracked = None  # names that are free, then
+        self.register_buffer("running_mean", np.zeros(self.num_features, get_default_dtype()) if tracks else None)
+        self.register_buffer("running_var", np.ones(self.num_features, get_default_dtype()) if tracks else None)
+        self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracks else None)
 
     def forward(self, input: Any) -> Tensor:
         input = tensor_of(input)
@@ -152,10 +164,23 @@ class _InstanceNorm(Module):
         if input.ndim != self.ndim or input.shape[1] != self.num_features:
             one = f"{self.num_features}, {'L' if self.ndim == 3 else 'H, W'}"
             raise ShapeError(f"instance_norm: expected input of shape (N, {one}) or ({one}), got {input.shape}")
+        mean, var = self.running_mean, self.running_var
+        if mean is not None and var is not None:
+            if not self.training or self.frozen:
+                return ops.instance_norm(input, mean, var, self.weight, self.bias, False, eps=self.eps)
+            if tracer() is not None:
+                raise GraphError(
+                    "instance_norm: running statistics are followed in eager training alone: leave out "
+                    "track_running_stats=True, or train without compile"
+                )
+            self.running_mean, self.running_var = followed(floating(input), mean, var, self.momentum or 0.0)
         return ops.instance_norm(input, None, None, self.weight, self.bias, eps=self.eps)
 
     def extra_repr(self) -> str:
-        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
 
 
 class InstanceNorm1d(_InstanceNorm):
@@ -167,7 +192,9 @@ class InstanceNorm1d(_InstanceNorm):
 class InstanceNorm2d(_InstanceNorm):
     """Normalisation of each channel of each image by itself, input (N, C, H, W) or (C, H, W) (Ulyanov et al. 2016).
 
-    `affine` adds weight and bias (C,), which start as 1 and 0. Running statistics are not kept (ArgumentError).
+    `affine` adds weight and bias (C,), which start as 1 and 0. With `track_running_stats` the means over the batch of
+    the images' statistics are followed in training, as batch norm does it, and used in eval mode; compiled training
+    refuses them (GraphError).
     """
 
     ndim = 4
@@ -208,7 +235,8 @@ class Normalize(Module):
             x: the training data: a table (N, F), an array or a data frame, whose numbers are taken as they are;
                 pictures (N, C, H, W) or signals (N, C, L), whose integers are pixels; or a `Dataset` of one of these.
 
-        A feature that is the same everywhere gets the deviation 1. Raises DataError for missing values, by column.
+        A feature that is the same everywhere gets the deviation 1. Raises DataError for missing and infinite values, by
+        column.
 
         >>> from fastnn import nn
         >>> nn.Normalize.of([[1, 5], [3, 5]])
@@ -236,6 +264,13 @@ class Normalize(Module):
             else np.float64
         )
         pairs = [mean_std(channel.astype(kind, copy=False)) for channel in np.moveaxis(values, 1, 0)]
+        infinite = [i for i, pair in enumerate(pairs) if not np.isfinite(pair).all()]
+        if infinite:
+            named = repr(names[infinite[0]]) if names else infinite[0]
+            raise DataError(
+                f"Normalize.of: expected finite numbers, got others in {'channel' if pixels else 'column'} {named}: "
+                "leave those samples out, or clip them (np.clip)"
+            )
         return cls([mean for mean, _ in pairs], [std for _, std in pairs], pixels=pixels)
 
     def forward(self, x: Any) -> Tensor:

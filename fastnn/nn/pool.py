@@ -23,6 +23,8 @@ __all__ = [
     "GlobalAvgPool2d",
     "MaxPool1d",
     "MaxPool2d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
 ]
 
 
@@ -74,6 +76,34 @@ class MaxPool2d(_MaxPoolNd):
     """
 
     dims = 2
+
+
+class _MaxUnpoolNd(Module):
+    function: str
+
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__()
+        self.kernel_size, self.padding = plain(kernel_size), plain(padding)
+        self.stride = self.kernel_size if stride is None else plain(stride)
+
+    def forward(self, input: Any, indices: Any, output_size: Any = None) -> Tensor:
+        unpool = getattr(ops, self.function)
+        return unpool(input, indices, self.kernel_size, self.stride, self.padding, output_size)
+
+    def extra_repr(self) -> str:
+        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class MaxUnpool1d(_MaxUnpoolNd):
+    """Maxima of sequences put back where they were, called with what MaxPool1d(..., return_indices=True) gave."""
+
+    function = "max_unpool1d"
+
+
+class MaxUnpool2d(_MaxUnpoolNd):
+    """Maxima of images put back where they were, called with what MaxPool2d(..., return_indices=True) gave."""
+
+    function = "max_unpool2d"
 
 
 class _AvgPoolNd(Module):

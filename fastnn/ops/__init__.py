@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastnn.ops.dense import *  # noqa: F403
     from fastnn.ops.draws import *  # noqa: F403
     from fastnn.ops.elementwise import *  # noqa: F403
+    from fastnn.ops.elimination import *  # noqa: F403
     from fastnn.ops.gamma import *  # noqa: F403
     from fastnn.ops.inverse_erf import *  # noqa: F403
     from fastnn.ops.joining import *  # noqa: F403

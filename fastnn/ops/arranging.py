@@ -9,17 +9,18 @@ import numpy as np
 
 from fastnn.checks import entries, flag, is_whole, whole
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.ops.common import axis, floating, tensor_of
+from fastnn.ops.common import axes, axis, floating, tensor_of
+from fastnn.ops.elementwise import floor_divide
 from fastnn.ops.joining import cat
 from fastnn.ops.moving import diag, narrow, tensor_split
 from fastnn.ops.padding import pad
 from fastnn.ops.places import index
-from fastnn.ops.sorting import cumsum
+from fastnn.ops.sorting import cumsum, diff
 from fastnn.tensors import Size, Tensor
 
 __all__ = [
-    "block_diag", "broadcast_shapes", "combinations", "cumulative_trapezoid", "diagflat", "dsplit", "hsplit",
-    "trapezoid", "vander", "vsplit",
+    "block_diag", "broadcast_shapes", "combinations", "cumulative_trapezoid", "diagflat", "dsplit", "gradient",
+    "hsplit", "trapezoid", "unravel_index", "vander", "vsplit",
 ]  # fmt: skip
 
 
@@ -126,6 +127,59 @@ def broadcast_shapes(*shapes: Any) -> Size:
         return Size(np.broadcast_shapes(*each))
     except ValueError:
         raise ShapeError(f"broadcast_shapes: expected shapes that broadcast, got {each}") from None
+
+
+def unravel_index(indices: Any, shape: Any) -> tuple[Tensor, ...]:
+    """The places, one tensor for each dimension, that whole numbers have in an array of that shape, row by row.
+
+    >>> import fastnn as fnn
+    >>> fnn.unravel_index(fnn.tensor(5), (2, 3))
+    (Tensor(1, dtype=int64), Tensor(2, dtype=int64))
+    """
+    flat = tensor_of(indices).astype(np.int64)
+    sizes = [whole("unravel_index", "sizes", n, 0) for n in ((shape,) if is_whole(shape) else shape)]
+    places = []
+    for size in reversed(sizes):
+        places.append(flat % size)
+        flat = floor_divide(flat, size)
+    return tuple(reversed(places))
+
+
+def gradient(input: Any, *, spacing: Any = 1, dim: Any = None, edge_order: int = 1) -> tuple[Tensor, ...]:
+    """The derivatives along each dimension, or along `dim`, by central differences of second order, one-sided at the
+    edges, of the first order or the second (`edge_order`; Fornberg 1988).
+
+    Args:
+        spacing: the distance of neighbours, a number for all dimensions or a list of one for each; or a list of
+            vectors, the places along each.
+
+    >>> import fastnn as fnn
+    >>> fnn.gradient(fnn.tensor([0.0, 1.0, 4.0, 9.0]))
+    (Tensor([1., 2., 4., 5.]),)
+    """
+    x = floating(input)
+    dims = axes("gradient", dim, x.ndim)
+    dims = tuple(range(x.ndim)) if dims is None else dims
+    order = whole("gradient", "edge_order", edge_order, 1, 2)
+    given = list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(dims)
+    if len(given) != len(dims) or any(x.shape[d] <= order for d in dims):
+        raise ShapeError(
+            f"gradient: expected a spacing for each of {len(dims)} dimensions of more than {order} entries"
+        )
+    return tuple(_slope(x.transpose(d, -1), each, order).transpose(d, -1) for d, each in zip(dims, given, strict=True))
+
+
+def _slope(y: Tensor, spacing: Any, order: int) -> Tensor:
+    """The derivative along the last dimension."""
+    steps = diff(floating(spacing, y.dtype)) if np.ndim(spacing) else Tensor(np.full(y.shape[-1] - 1, spacing, y.dtype))
+    slopes = diff(y) / steps
+    left, right = steps[:-1], steps[1:]
+    inner = (right * slopes[..., :-1] + left * slopes[..., 1:]) / (left + right)
+    first, last = slopes[..., :1], slopes[..., -1:]
+    if order == 2:  # of the parabola through three places
+        bends = (slopes[..., 1:] - slopes[..., :-1]) / (left + right)
+        first, last = first - bends[..., :1] * steps[:1], last + bends[..., -1:] * steps[-1:]
+    return cat((first, inner, last), -1)
 
 
 def trapezoid(y: Any, x: Any = None, *, dx: Any = None, dim: int = -1) -> Tensor:

@@ -64,6 +64,11 @@ def is_floating_point(input: Tensor) -> Any:
     return tensor_of(input).dtype.kind == "f"
 
 
+def is_signed(input: Tensor) -> Any:
+    """Whether its type holds numbers below 0."""
+    return tensor_of(input).dtype.kind in "if"
+
+
 def is_complex(input: Tensor) -> Any:
     """False: there are no complex numbers."""
     return False

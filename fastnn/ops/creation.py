@@ -278,6 +278,21 @@ def linspace(
     return _made("linspace", array, get_default_dtype() if dtype is None else dtype, device, requires_grad, rest)
 
 
+def logspace(
+    start: float, end: float, steps: int, base: float = 10.0, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False, **rest: Any,
+) -> Tensor:  # fmt: skip
+    """So many powers of `base`, whose exponents go from `start` to `end` at equal distances.
+
+    >>> import fastnn as fnn
+    >>> fnn.logspace(0, 2, 3)
+    Tensor([  1.,  10., 100.])
+    """
+    exponents = linspace(start, end, steps, dtype=np.float64).data
+    powers = number("logspace", "base", base) ** exponents
+    return _made("logspace", powers, get_default_dtype() if dtype is None else dtype, device, requires_grad, rest)
+
+
 def eye(
     n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **rest: Any
 ) -> Tensor:

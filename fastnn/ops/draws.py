@@ -158,6 +158,16 @@ class Binomial(Function):
         return Binomial.draw(random.next_generator(), n, p)
 
 
+class VonMises(Function):
+    """Angles from -π to π around x with the concentrations k, both of one shape."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, k: Array) -> Array:
+        return np.asarray(random.next_generator().vonmises(x, k)).astype(x.dtype)
+
+
 class Generator:
     """Random numbers apart from all others: ``fnn.Generator().manual_seed(0)``, for what takes a `generator`.
 

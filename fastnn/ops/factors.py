@@ -17,7 +17,10 @@ from fastnn.errors import GraphError, LinAlgError
 from fastnn.ops.common import sum_to
 from fastnn.tensors import Array, Context, Function, Tensor
 
-__all__ = ["FACTORS", "Cholesky", "Det", "Eigh", "Inverse", "Pinv", "Qr", "SLogDet", "Solve", "Svd", "unpacked"]
+__all__ = [
+    "FACTORS", "Cholesky", "Det", "Eigh", "Inverse", "Lu", "MatrixExp", "Order", "Pinv", "Pivots", "Qr", "SLogDet",
+    "Solve", "Svd", "unpacked",
+]  # fmt: skip
 
 
 def _packed(*parts: tuple[Array, int]) -> Array:
@@ -308,4 +311,129 @@ class Pinv(Function):
         return left - a @ (p @ left) + right - (right @ p) @ a - _t(p) @ grad @ _t(p)
 
 
-FACTORS: tuple[type[Function], ...] = (Cholesky, Det, Eigh, Inverse, Pinv, Qr, SLogDet, Solve, Svd)
+def _eliminated(a: Array, pivot: bool) -> tuple[Array, Array]:
+    """Gaussian elimination of (..., M, N): the multipliers below the diagonal, U on it and above; and with which row,
+    counted from 1 as LAPACK does, each of the first min(M, N) changed places before: with `pivot` that of the largest
+    entry."""
+    a = a.copy()
+    rows, count = a.shape[-2], min(a.shape[-2:])
+    pivots = np.broadcast_to(np.arange(1, count + 1, dtype=np.int32), (*a.shape[:-2], count)).copy()
+    for j in range(count):
+        if pivot:
+            place = np.abs(a[..., j:, j]).argmax(-1) + j
+            pivots[..., j] = place + 1
+            swapped = np.where(np.arange(rows) == j, place[..., None], np.arange(rows))
+            swapped = np.where(np.arange(rows) == place[..., None], j, swapped)
+            a = np.take_along_axis(a, swapped[..., None], -2)
+        head = a[..., j, None, j, None]
+        a[..., j + 1 :, j, None] = np.divide(
+            a[..., j + 1 :, j, None], head, out=np.zeros_like(a[..., j + 1 :, j, None]), where=head != 0
+        )
+        a[..., j + 1 :, j + 1 :] -= a[..., j + 1 :, j, None] * a[..., j, None, j + 1 :]
+    return a, pivots
+
+
+class Pivots(Function):
+    """The pivots (..., K) of the LU factorisation of a (..., M, N), int32 from 1 on, K = min(M, N)."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx: Context, a: Array) -> Array:
+        return _eliminated(a, True)[1]
+
+
+class Order(Function):
+    """Which row of a matrix of so many `rows` stands where after the pivots (..., K): (..., rows), from 0 on."""
+
+    differentiable = False
+
+    @staticmethod
+    def forward(ctx: Context, pivots: Array, *, rows: int) -> Array:
+        order = np.broadcast_to(np.arange(rows), (*pivots.shape[:-1], rows)).copy()
+        for j in range(pivots.shape[-1]):
+            place = pivots[..., j, None].astype(np.int64) - 1
+            there = np.take_along_axis(order, place, -1)
+            np.put_along_axis(order, place, order[..., j, None], -1)
+            order[..., j, None] = there
+        return order
+
+
+class Lu(Function):
+    """L and U of a = L·U in one matrix, a (..., M, N) whose rows are in the order of pivots; L has ones on its
+    diagonal, which are left out. Saves the output. Gradient: Axen et al., as PyTorch's plu_backward_base has it."""
+
+    @staticmethod
+    def forward(ctx: Context, a: Array) -> Array:
+        y, _ = _eliminated(a, False)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        (y,) = ctx.saved_tensors
+        (m, n), k, kind = y.shape[-2:], min(y.shape[-2:]), grad.dtype
+        under, on = np.tri(m, n, -1, kind), np.eye(m, n, dtype=kind)
+        lower, upper = (y * under + on)[..., :k], (y * (1 - under))[..., :k, :]
+        grad_l, grad_u = (grad * under)[..., :k], (grad * (1 - under))[..., :k, :]
+        if m <= n:
+            inner = (_t(lower) @ grad_l - grad_u @ _t(upper)) * np.tri(k, k, -1, kind)
+            inner = _t(_solve(upper[..., :k], _t(inner))) @ np.eye(k, n, dtype=kind) + grad_u
+            result: Array = _solve(_t(lower), inner)
+        else:
+            inner = (grad_u @ _t(upper) - _t(lower) @ grad_l) * np.tri(k, k, 0, kind).T
+            inner = np.eye(m, k, dtype=kind) @ _solve(_t(lower[..., :k, :]), inner) + grad_l
+            result = _t(_solve(upper, _t(inner)))
+        return result
+
+
+_PADE = (  # of degree 13: Higham, The scaling and squaring method for the matrix exponential revisited, 2005
+    64764752532480000.0, 32382376266240000.0, 7771770303897600.0, 1187353796428800.0, 129060195264000.0,
+    10559470521600.0, 670442572800.0, 33522128640.0, 1323241920.0, 40840800.0, 960960.0, 16380.0, 182.0, 1.0,
+)  # fmt: skip
+_PADE_NORM = 5.37
+
+
+def _exponential(a: Array) -> Array:
+    """exp(a) in float64: Padé's quotient of a/2^s, squared s times."""
+    norm = np.abs(a).sum(-2).max(-1, initial=0)[..., None, None]
+    times = np.zeros(norm.shape)
+    large = np.isfinite(norm) & (norm > _PADE_NORM)
+    times[large] = np.ceil(np.log2(norm[large] / _PADE_NORM))
+    a = np.asarray(a, np.float64) / 2**times
+    b, one = _PADE, np.eye(a.shape[-1])
+    a2 = a @ a
+    a4 = a2 @ a2
+    a6 = a4 @ a2
+    odd = a @ (a6 @ (b[13] * a6 + b[11] * a4 + b[9] * a2) + b[7] * a6 + b[5] * a4 + b[3] * a2 + b[1] * one)
+    even = a6 @ (b[12] * a6 + b[10] * a4 + b[8] * a2) + b[6] * a6 + b[4] * a4 + b[2] * a2 + b[0] * one
+    y = np.linalg.solve(even - odd, even + odd)
+    for i in range(int(times.max(initial=0))):
+        y = np.where(i < times, y @ y, y)
+    return y
+
+
+class MatrixExp(Function):
+    """exp(a) of a (..., N, N). Saves a: the gradient is a block of exp([[aᵀ, grad], [0, aᵀ]]) (Higham, Functions of
+    Matrices, 2008, eq. 3.16)."""
+
+    @staticmethod
+    def forward(ctx: Context, a: Array) -> Array:
+        ctx.save_for_backward(a)
+        return _exponential(a).astype(a.dtype)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        (a,) = ctx.saved_tensors
+        n, kind = a.shape[-1], grad.dtype
+        left = np.eye(2 * n, n, dtype=kind)
+        right = np.eye(2 * n, n, -n, dtype=kind)
+        block = left @ (_t(a) @ left.T + grad @ right.T) + right @ _t(a) @ right.T
+        both: Any = MatrixExp.apply(block) if isinstance(block, Tensor) else _exponential(block).astype(kind)
+        result: Array = both[..., :n, n:]
+        return result
+
+
+FACTORS: tuple[type[Function], ...] = (
+    Cholesky, Det, Eigh, Inverse, Lu, MatrixExp, Order, Pinv, Pivots, Qr, SLogDet, Solve, Svd
+)  # fmt: skip

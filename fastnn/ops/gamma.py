@@ -4,6 +4,7 @@ draws of the gamma and Dirichlet distributions, through which gradients flow to 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from fastnn import random
 from fastnn.backends.reference import gamma as _gamma
 from fastnn.backends.reference.gamma_draws import log_gamma_draw, log_slope
+from fastnn.checks import whole
 from fastnn.ops.common import floating
 from fastnn.ops.names import of
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -94,6 +96,31 @@ def lgamma(input: Any) -> Tensor:
     Tensor([ 1.,  1., 24.])
     """
     return LGamma.apply(floating(input))
+
+
+def polygamma(n: int, input: Any) -> Tensor:
+    """The derivative of order n of `digamma`; as a method ``x.polygamma(n)``. NaN below 0 for n above 1.
+
+    >>> import fastnn as fnn
+    >>> fnn.polygamma(1, fnn.tensor(1.0)).item()  # π²/6
+    1.644934...
+    """
+    n, input = (input, n) if isinstance(n, Tensor) else (n, input)
+    return PolyGamma.apply(floating(input), n=whole("polygamma", "n", n, 0))
+
+
+def mvlgamma(input: Any, p: int) -> Tensor:
+    """The logarithm of the gamma function of p dimensions: p(p-1)/4·log π + the sum of lgamma(x - i/2), i < p.
+
+    >>> import fastnn as fnn
+    >>> fnn.mvlgamma(fnn.tensor([2.0]), 2)
+    Tensor([0.45158267])
+    """
+    x, p = floating(input), whole("mvlgamma", "p", p, 1)
+    y = p * (p - 1) / 4 * math.log(math.pi) + lgamma(x)
+    for i in range(1, p):
+        y = y + lgamma(x - i / 2)
+    return y
 
 
 def digamma(input: Any) -> Tensor:

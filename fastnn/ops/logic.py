@@ -61,15 +61,16 @@ def logical_not(input: Any) -> Tensor:
     return eq(input, 0)
 
 
-def _bitwise(name: str, ufunc: np.ufunc, doc: str) -> Any:
-    operator = _of_two(name, ufunc, f"{doc} of booleans, or of the bits of integers")
+def _bitwise(name: str, ufunc: np.ufunc, doc: str, kinds: str = "biu") -> Any:
+    operator = _of_two(name, ufunc, f"{doc} of booleans, or of the bits of integers" if "b" in kinds else doc)
 
     @functools.wraps(operator)
     def checked(input: Any, other: Any) -> Tensor:
         for each in (input, other):
             dtype = each.dtype if isinstance(each, (Tensor, np.ndarray)) else as_array(each).dtype
-            if dtype.kind not in "biu":
-                raise DTypeError(f"{name}: expected booleans or integers, got {dtype}: write (x > 0) & (y > 0)")
+            if dtype.kind not in kinds:
+                what = "booleans or integers" if "b" in kinds else "integers"
+                raise DTypeError(f"{name}: expected {what}, got {dtype}: write (x > 0) & (y > 0)")
         return operator(input, other)
 
     return checked
@@ -78,6 +79,9 @@ def _bitwise(name: str, ufunc: np.ufunc, doc: str) -> Any:
 bitwise_and = _bitwise("bitwise_and", np.bitwise_and, "Both")
 bitwise_or = _bitwise("bitwise_or", np.bitwise_or, "One or both")
 bitwise_xor = _bitwise("bitwise_xor", np.bitwise_xor, "One alone")
+
+bitwise_left_shift = _bitwise("bitwise_left_shift", np.left_shift, "input · 2^other of integers", "iu")
+bitwise_right_shift = _bitwise("bitwise_right_shift", np.right_shift, "⌊input / 2^other⌋ of integers", "iu")
 
 
 def bitwise_not(input: Tensor) -> Tensor:
@@ -170,4 +174,9 @@ SPECIAL: dict[str, Any] = {
     "__xor__": bitwise_xor,
     "__rxor__": lambda a, b: bitwise_xor(b, a),
     "__invert__": bitwise_not,
+    "__contains__": lambda x, value: bool((x == value).any()),  # Python's own would compare rows
+    "__lshift__": bitwise_left_shift,
+    "__rlshift__": lambda a, b: bitwise_left_shift(b, a),
+    "__rshift__": bitwise_right_shift,
+    "__rrshift__": lambda a, b: bitwise_right_shift(b, a),
 }

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fastnn.checks import flag, number, whole
 from fastnn.errors import DTypeError, ShapeError
 from fastnn.ops.common import floating, loss_target
+from fastnn.ops.elementwise import minimum
 from fastnn.ops.joining import where
 from fastnn.ops.loss import binary_cross_entropy_with_logits as _bce_with_logits
 from fastnn.ops.loss import check_loss, given_weight, is_class, log1p_exp, reduced, same_shape
@@ -25,6 +27,7 @@ __all__ = [
     "multilabel_soft_margin_loss",
     "soft_margin_loss",
     "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
 ]
 
 
@@ -50,6 +53,26 @@ def triplet_margin_loss(
     if flag("triplet_margin_loss", "swap", swap):
         other = pairwise_distance(positive, negative, p, eps)
         far = where(other < far, other, far)
+    return reduced((near - far + margin).clamp(min=0), reduction)
+
+
+def triplet_margin_with_distance_loss(
+    anchor: Any,
+    positive: Any,
+    negative: Any,
+    *,
+    distance_function: Callable[[Any, Any], Any] | None = None,
+    margin: float = 1.0,
+    swap: bool = False,
+    reduction: str = "mean",
+) -> Tensor:
+    """triplet_margin_loss of a distance of one's own; None is `pairwise_distance`."""
+    op = "triplet_margin_with_distance_loss"
+    check_loss(op, reduction)
+    distance, margin = distance_function or pairwise_distance, number(op, "margin", margin, above=0)
+    near, far = distance(anchor, positive), distance(anchor, negative)
+    if flag(op, "swap", swap):
+        far = minimum(far, distance(positive, negative))
     return reduced((near - far + margin).clamp(min=0), reduction)
 
 

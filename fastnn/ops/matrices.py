@@ -17,8 +17,8 @@ from fastnn.ops.shaping import apart, expand
 from fastnn.tensors import Tensor
 
 __all__ = [
-    "cholesky", "cholesky_inverse", "cholesky_solve", "cross", "det", "inverse", "logdet", "matrix_power", "pinverse",
-    "qr", "slogdet", "svd",
+    "cholesky", "cholesky_inverse", "cholesky_solve", "cross", "det", "inverse", "logdet", "matrix_exp", "matrix_power",
+    "pca_lowrank", "pinverse", "qr", "slogdet", "svd", "svd_lowrank",
 ]  # fmt: skip
 
 
@@ -128,6 +128,17 @@ def pinverse(input: Any, rcond: float = 1e-15) -> Tensor:
     return factors.Pinv.apply(matrix("pinverse", input), atol=0.0, rtol=number("pinverse", "rcond", rcond))
 
 
+def matrix_exp(A: Any) -> Tensor:
+    """The exponentials of square matrices (..., N, N), not of their entries: the sum of Aᵏ/k!.
+
+    >>> import fastnn as fnn
+    >>> fnn.linalg.matrix_exp([[0.0, 1.0], [0.0, 0.0]])
+    Tensor([[1., 1.],
+            [0., 1.]])
+    """
+    return factors.MatrixExp.apply(square("matrix_exp", A))
+
+
 def matrix_power(A: Any, n: int) -> Tensor:
     """The product of n times the same square matrix (..., N, N), by squaring; of its inverse for n < 0.
 
@@ -216,6 +227,29 @@ def svd(input: Any, some: bool = True, compute_uv: bool = True) -> USV:
         return USV(u, s, mt(vh))
     zeros = [Tensor(np.zeros((*s.shape[:-1], n, n), s.dtype)) for n in (u.shape[-2], vh.shape[-1])]
     return USV(zeros[0], s, zeros[1])
+
+
+def svd_lowrank(A: Any, q: int | None = 6, niter: int | None = 2, M: Any = None) -> USV:
+    """The q largest singular values of matrices A, or of A - M, and their vectors: U (..., M, q), S (..., q) and
+    V (..., N, q). They are exact, of which PyTorch's are approximations by random numbers: `niter` says nothing."""
+    x = matrix("svd_lowrank", A)
+    x = x if M is None else x - floating(M, x.dtype)
+    q = whole("svd_lowrank", "q", 6 if q is None else q, 0, min(x.shape[-2:]))
+    u, s, vh = parts_of("svd_lowrank", x, False)
+    return USV(u[..., :q], s[..., :q], mt(vh)[..., :q])
+
+
+def pca_lowrank(A: Any, q: int | None = None, center: bool = True, niter: int = 2) -> USV:
+    """The q largest principal components of data (..., M, N), M samples of N features, in the columns of V: svd_lowrank
+    of A less the mean of each feature. q is 6 by default, or as many as there are.
+
+    >>> import fastnn as fnn
+    >>> fnn.pca_lowrank(fnn.tensor([[1.0, 1.0], [3.0, 3.0]]), 1).S
+    Tensor([2.])
+    """
+    x = matrix("pca_lowrank", A)
+    q = min(6, *x.shape[-2:]) if q is None else q
+    return svd_lowrank(x - x.mean(-2, True) if flag("pca_lowrank", "center", center) else x, q, niter)
 
 
 # ---- vectors ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.arrays import is_masked
-from fastnn.checks import number
+from fastnn.checks import flag, number
 from fastnn.errors import ArgumentError, DTypeError, ShapeError, StateError
 from fastnn.ops.common import floating, tensor_of
 from fastnn.tensors import Array, Context, Function, Tensor
@@ -236,10 +236,17 @@ def batch_norm_training(
     return BatchNormTraining.apply(x, weight, bias, eps=eps, running=running)
 
 
+def followed(x: Tensor, mean: Any, var: Any, momentum: float) -> list[Tensor]:
+    """Running statistics (C,) after the images x (N, C, ...), whose means and unbiased variances they follow."""
+    x, plane = x.detach(), tuple(range(2, x.ndim))
+    batch = (x.mean(plane).mean(0), x.var(plane).mean(0))
+    return [own * (1 - momentum) + new * momentum for own, new in zip(map(tensor_of, (mean, var)), batch, strict=True)]
+
+
 def instance_norm(
     input: Any,
-    running_mean: None = None,
-    running_var: None = None,
+    running_mean: Any = None,
+    running_var: Any = None,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     use_input_stats: bool = True,
@@ -249,10 +256,12 @@ def instance_norm(
     """batch_norm of each image by itself: x (N, C, L) or (N, C, H, W), weight and bias (C,) or None (Ulyanov et al.
     2016).
 
-    Running statistics are not kept: `use_input_stats` is True, no other. Raises ShapeError for planes of one entry.
+    Running statistics, arrays or tensors, follow the means of the images' own; without `use_input_stats` it is
+    batch_norm by them. Raises ShapeError for planes of one entry, ArgumentError for statistics that are None where they
+    are used.
     """
-    if running_mean is not None or running_var is not None or use_input_stats is not True:
-        raise ArgumentError("instance_norm: expected use_input_stats=True without running statistics")
+    if not flag("instance_norm", "use_input_stats", use_input_stats):
+        return batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
     x = floating(input, None if weight is None else weight.dtype)
     if x.ndim not in (3, 4):
         raise ShapeError(f"instance_norm: expected input of shape (N, C, L) or (N, C, H, W), got {x.shape}")
@@ -261,6 +270,11 @@ def instance_norm(
         raise ShapeError(f"instance_norm: expected more than one value per channel, got {x.shape}")
     if not x.numel():
         return x
+    if running_mean is not None and running_var is not None:
+        mean, var = map(_array_of, (running_mean, running_var))
+        _check_statistics("instance_norm", (c,), written=True, running_mean=mean, running_var=var)
+        for own, new in zip((mean, var), followed(x, mean, var, momentum), strict=True):
+            own[...] = new.data
     eps = number("instance_norm", "eps", eps, 0)
     y = batch_norm_training(x.reshape(1, n * c, *plane), eps=eps).reshape(x.shape)
     for name, tensor in (("weight", weight), ("bias", bias)):

@@ -12,17 +12,17 @@ import numpy as np
 from fastnn.checks import whole
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.habits import check_options
-from fastnn.ops.common import Size, floating, low, tall, unbatched, window
+from fastnn.ops.common import Size, floating, low, sizes, tall, tensor_of, unbatched, window
 from fastnn.ops.dense import matmul
 from fastnn.ops.joining import stack
 from fastnn.ops.joining import where as chosen
 from fastnn.ops.padding import pad
-from fastnn.ops.places import gather
+from fastnn.ops.places import gather, scatter
 from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d",
-    "avg_pool2d", "global_avg_pool2d", "max_pool1d", "max_pool2d",
+    "avg_pool2d", "global_avg_pool2d", "max_pool1d", "max_pool2d", "max_unpool1d", "max_unpool2d",
 ]  # fmt: skip
 
 
@@ -148,6 +148,48 @@ def avg_pool2d(
 def global_avg_pool2d(x: Any) -> Tensor:
     """The mean of each plane: (N, C, H, W) -> (N, C, 1, 1)."""
     return GlobalAvgPool2d.apply(floating(x))
+
+
+def max_unpool1d(
+    input: Any, indices: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, output_size: Any = None
+) -> Tensor:
+    """(N, C, L) -> (N, C, OL), as max_unpool2d."""
+    return _max_unpool("max_unpool1d", 1, input, indices, kernel_size, stride, padding, output_size)
+
+
+def max_unpool2d(
+    input: Any, indices: Any, kernel_size: Size, stride: Size | None = None, padding: Size = 0, output_size: Any = None
+) -> Tensor:
+    """Puts maxima back where they were: input and `indices` (N, C, H, W), as max_pool2d gave both with
+    `return_indices`, -> (N, C, OH, OW), 0 elsewhere. `output_size`, (OH, OW) or a whole shape, tells apart what was
+    pooled to the same size.
+
+    >>> import fastnn as fnn
+    >>> y, places = fnn.nn.functional.max_pool2d(fnn.tensor([[[[1.0, 4.0], [3.0, 2.0]]]]), 2, return_indices=True)
+    >>> fnn.nn.functional.max_unpool2d(y, places, 2)
+    Tensor([[[[0., 4.],
+              [0., 0.]]]])
+    """
+    return _max_unpool("max_unpool2d", 2, input, indices, kernel_size, stride, padding, output_size)
+
+
+def _max_unpool(
+    op: str, dims: int, input: Any, indices: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any
+) -> Tensor:
+    x, places = floating(input), tensor_of(indices)
+    if x.shape != places.shape or x.ndim not in (dims + 1, dims + 2):
+        raise ShapeError(f"{op}: expected input and indices of one shape, got {x.shape} and {places.shape}")
+    kernel = sizes("kernel_size", kernel_size, dims)
+    steps = kernel if stride is None else sizes("stride", stride, dims)
+    each = zip(x.shape[-dims:], kernel, steps, sizes("padding", padding, dims), strict=True)
+    usual = tuple((n - 1) * s - 2 * p + k for n, k, s, p in each)
+    wanted = usual if output_size is None else tuple(whole(op, "output_size", n, 1) for n in output_size)[-dims:]
+    if len(wanted) != dims or any(not u - s < w < u + s for w, u, s in zip(wanted, usual, steps, strict=True)):
+        raise ShapeError(f"{op}: expected output_size within a stride of {usual}, got {output_size}")
+    planes, count = x.shape[:-dims], math.prod(x.shape[-dims:])
+    empty = Tensor(np.zeros((*planes, math.prod(wanted)), x.dtype))
+    full = scatter(empty, -1, places.reshape((*planes, count)), x.reshape((*planes, count)))
+    return full.reshape((*planes, *wanted))
 
 
 # ---- windows ---------------------------------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ from fastnn.tensors import Array, Tensor
 __all__ = ["affine_grid", "grid_sample"]
 
 
+_KEYS = -0.75
+
+
 def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
     """Where each pixel of an output of `size` (N, C, H, W) lies in the input: theta (N, 2, 3) -> (N, H, W, 2).
 
@@ -53,7 +56,8 @@ def grid_sample(
 
     Args:
         input, grid: grid holds x and y from -1 to 1, as `affine_grid` gives them; gradients go to both.
-        mode: "bilinear", between the four pixels around, or "nearest".
+        mode: "bilinear", between the four pixels around; "bicubic", among sixteen, by cubic convolution with a = -3/4
+            (Keys 1981); or "nearest".
         padding_mode: what lies outside: "zeros", "border" (the pixel at the edge) or "reflection" (mirrored there).
         align_corners: whether -1 and 1 are the middles of the pixels in the corners, not their outer edges, which is
             what None means.
@@ -70,12 +74,11 @@ def grid_sample(
         raise ShapeError(
             f"grid_sample: expected input (N, C, H, W) and grid (N, OH, OW, 2), got {x.shape} and {places.shape}"
         )
-    choice("grid_sample", "mode", mode, ("bilinear", "nearest"))
+    choice("grid_sample", "mode", mode, ("bilinear", "bicubic", "nearest"))
     choice("grid_sample", "padding_mode", padding_mode, ("zeros", "border", "reflection"))
     inner = flag("grid_sample", "align_corners", align_corners)
     height, width = x.shape[2:]
-    column = _padded(_pixels(places[..., 0], width, inner), width, padding_mode, inner)
-    row = _padded(_pixels(places[..., 1], height, inner), height, padding_mode, inner)
+    column, row = _pixels(places[..., 0], width, inner), _pixels(places[..., 1], height, inner)
     channels_last = x.permute(0, 2, 3, 1)
     images = np.arange(x.shape[0]).reshape(-1, 1, 1)
 
@@ -85,6 +88,17 @@ def grid_sample(
         r, c = (where(inside, each, 0.0).astype(np.int64) for each in (r, c))
         return channels_last[images, r, c] * inside.astype(x.dtype).unsqueeze(-1)
 
+    def within(r: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        return _padded(r, height, padding_mode, inner), _padded(c, width, padding_mode, inner)
+
+    if mode == "bicubic":  # places are between pixels as they are; which pixels stand there is asked for each
+        top, left = floor(row).detach(), floor(column).detach()
+        down, across = (_cubic((place - start).unsqueeze(-1)) for place, start in ((row, top), (column, left)))
+        taps = (
+            picked(*within(top + (i - 1), left + (j - 1))) * (down[i] * across[j]) for i in range(4) for j in range(4)
+        )
+        return functools.reduce(operator.add, taps).permute(0, 3, 1, 2)
+    row, column = within(row, column)
     if mode == "nearest":
         return picked(rint(row).detach(), rint(column).detach()).permute(0, 3, 1, 2) + (row + column).unsqueeze(1) * 0
     top, left = floor(row).detach(), floor(column).detach()
@@ -101,6 +115,18 @@ def grid_sample(
 def _pixels(place: Tensor, size: int, align_corners: bool) -> Tensor:
     """From -1 to 1 to pixels, of which the first has its middle at 0."""
     return (place + 1) * ((size - 1) / 2) if align_corners else ((place + 1) * size - 1) / 2
+
+
+def _cubic(t: Tensor) -> tuple[Tensor, ...]:
+    """The weights of the pixels at -1, 0, 1 and 2 for a place at t, from 0 to 1; they sum up to 1."""
+
+    def inner(x: Tensor) -> Tensor:
+        return ((2 + _KEYS) * x - (3 + _KEYS)) * x * x + 1
+
+    def outer(x: Tensor) -> Tensor:
+        return ((_KEYS * x - 5 * _KEYS) * x + 8 * _KEYS) * x - 4 * _KEYS
+
+    return outer(t + 1), inner(t), inner(1 - t), outer(2 - t)
 
 
 def _padded(place: Tensor, size: int, padding_mode: str, align_corners: bool) -> Tensor:

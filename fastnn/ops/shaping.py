@@ -370,6 +370,9 @@ def _size(x: Tensor, dim: int | None = None) -> Any:
 
 
 SPECIAL: dict[str, Any] = {
+    "is_cpu": property(lambda x: True),
+    "itemsize": property(lambda x: x._data.itemsize),
+    "nbytes": property(lambda x: x._data.nbytes),
     "__len__": _length,
     "size": _size,
     "T": property(lambda x: permute(x, *reversed(range(x.ndim)))),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from fastnn.checks import number
 from fastnn.errors import ShapeError
 from fastnn.ops.arithmetic import abs as absolute
@@ -13,7 +15,7 @@ from fastnn.ops.common import floating, weight_of
 from fastnn.ops.dense import matmul
 from fastnn.tensors import Tensor
 
-__all__ = ["bilinear", "cosine_similarity", "pairwise_distance"]
+__all__ = ["bilinear", "corrcoef", "cosine_similarity", "cov", "pairwise_distance"]
 
 
 def _both(x1: Any, x2: Any) -> tuple[Tensor, Tensor]:
@@ -51,6 +53,49 @@ def pairwise_distance(x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepd
     if math.isinf(p):
         return sizes.max(-1, keepdim=keepdim)[0]
     return sizes.sum(-1, keepdim=keepdim) if p == 1 else (sizes**p).sum(-1, keepdim=keepdim) ** (1 / p)
+
+
+def cov(input: Any, *, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Tensor:
+    """The covariances (V, V) of variables in rows, samples in columns, (V, N), or of one variable (N,).
+
+    `fweights` (N,), whole numbers, say how often each sample counts, `aweights` (N,) how much; the sum of products is
+    divided by the sum of weights less `correction`, which of aweights is that of Kish (as NumPy's np.cov has it).
+
+    >>> import fastnn as fnn
+    >>> fnn.cov(fnn.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]]))
+    Tensor([[ 1., -1.],
+            [-1.,  1.]])
+    """
+    x = floating(input)
+    if x.ndim > 2:
+        raise ShapeError(f"cov: expected variables (V, N) or (N,), got {x.shape}")
+    rows = x.reshape(-1, x.shape[-1] if x.ndim else 1)
+    weights = floating(np.ones(rows.shape[1]) if fweights is None else fweights, x.dtype)
+    total = weights.sum()
+    spread = total - correction
+    if aweights is not None:
+        shares = floating(aweights, x.dtype)
+        weights, squares = weights * shares, (weights * shares * shares).sum()
+        total = weights.sum()
+        spread = total - correction * squares / total
+    away = rows - (rows * weights).sum(1, True) / total
+    found = matmul(away * weights, away.t()) / spread.clamp(min=0)
+    return found if x.ndim == 2 else found.squeeze()
+
+
+def corrcoef(input: Any) -> Tensor:
+    """The correlations (V, V), from -1 to 1, of variables in rows, (V, N), or of one variable (N,).
+
+    >>> import fastnn as fnn
+    >>> fnn.corrcoef(fnn.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]]))
+    Tensor([[ 1., -1.],
+            [-1.,  1.]])
+    """
+    c = cov(input)
+    if not c.ndim:
+        return c / c
+    deviations = c.diagonal().sqrt()
+    return (c / deviations.unsqueeze(1) / deviations).clamp(-1, 1)
 
 
 def bilinear(input1: Any, input2: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -189,10 +189,12 @@ def unique(
     input: Any, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
 ) -> Any:
     """The distinct values in order, or the distinct slices along `dim`; with them the places at which each entry's
-    value stands, and how often each comes. Off the tape."""
+    value stands, and how often each comes. Each NaN is a value of its own, as in PyTorch. Off the tape."""
     x = tensor_of(input).detach()
     dim = None if dim is None else axis("unique", dim, x.ndim)
-    return _counted(np.unique(x.data, False, True, True, dim), input, dim, return_inverse, return_counts)
+    return _counted(
+        np.unique(x.data, False, True, True, dim, equal_nan=False), input, dim, return_inverse, return_counts
+    )
 
 
 def _counted(found: Any, input: Any, dim: int | None, inverse: bool, counts: bool) -> Any:
@@ -203,13 +205,17 @@ def _counted(found: Any, input: Any, dim: int | None, inverse: bool, counts: boo
     return Tensor(parts[0]) if len(parts) == 1 else tuple(map(Tensor, parts))
 
 
-def unique_consecutive(input: Any, return_inverse: bool = False, return_counts: bool = False) -> Any:
-    """The entries of the flattened input without those that equal the one before them."""
-    x = tensor_of(input).detach().data.ravel()
-    new = np.r_[np.ones(min(x.size, 1), bool), x[1:] != x[:-1]]
+def unique_consecutive(
+    input: Any, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
+    """The entries of the flattened input, or the slices along `dim`, without those that equal the one before them."""
+    x = tensor_of(input).detach().data
+    x, dim = (x.ravel(), None) if dim is None else (x, axis("unique_consecutive", dim, x.ndim))
+    rows = np.moveaxis(x, dim or 0, 0).reshape(x.shape[dim or 0], -1)
+    new = np.r_[np.ones(min(len(rows), 1), bool), (rows[1:] != rows[:-1]).any(1)]
     starts = np.flatnonzero(new)
-    found = x[new], np.cumsum(new) - 1, np.diff(np.r_[starts, x.size])
-    return _counted(found, input, None, return_inverse, return_counts)
+    found = np.compress(new, x, dim or 0), np.cumsum(new) - 1, np.diff(np.r_[starts, len(rows)])
+    return _counted(found, input, dim, return_inverse, return_counts)
 
 
 # ---- counted and placed ----------------------------------------------------------------------------------------------

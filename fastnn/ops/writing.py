@@ -23,8 +23,8 @@ from fastnn.versions import clock
 from fastnn.views import as_it_is, renew
 
 __all__ = [
-    "copy_", "detach_", "exponential_", "fill_", "fill_diagonal_", "geometric_", "log_normal_", "normal_", "random_",
-    "squeeze_", "t_", "transpose_", "uniform_", "unsqueeze_", "zero_",
+    "apply_", "copy_", "detach_", "exponential_", "fill_", "fill_diagonal_", "geometric_", "log_normal_", "normal_",
+    "random_", "squeeze_", "t_", "transpose_", "uniform_", "unsqueeze_", "zero_",
 ]  # fmt: skip
 
 
@@ -36,6 +36,15 @@ def _writing(function: Any) -> Any:
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------
+
+
+@_writing
+def apply_(input: Tensor, callable: Any) -> Tensor:
+    """Write callable(entry) in the place of each entry; slow, and off the tape."""
+    if not hasattr(callable, "__call__"):  # noqa: B004  # which the argument hides
+        raise ArgumentError(f"apply_: expected a function of one number, got {callable!r}")
+    made = [callable(entry) for entry in input.detach().numpy().ravel().tolist()]
+    return Tensor(np.asarray(made).astype(input.dtype).reshape(input.shape))
 
 
 @_writing

@@ -27,7 +27,7 @@ def compile(
     *,
     frozen: bool = False,
     exact: bool = False,
-    disable: Iterable[str] = (),
+    disable: Iterable[str] | bool = (),
     fullgraph: bool = False,
     dynamic: bool | None = None,
     backend: Any = None,
@@ -45,7 +45,7 @@ def compile(
     clip_norm: float | None = None,
     accumulate: int = 1,
     exact: bool = False,
-    disable: Iterable[str] = (),
+    disable: Iterable[str] | bool = (),
 ) -> Step: ...
 def compile(
     model: Any,
@@ -56,7 +56,7 @@ def compile(
     accumulate: int = 1,
     frozen: bool = False,
     exact: bool = False,
-    disable: Iterable[str] = (),
+    disable: Iterable[str] | bool = (),
     fullgraph: bool = False,
     dynamic: bool | None = None,
     backend: Any = None,
@@ -132,6 +132,7 @@ def compile(
         return model
     if not isinstance(model, Module):
         raise ArgumentError(f"compile: expected a model (an nn.Module), got {type(model).__name__}")
+    disable = () if disable is False else disable  # PyTorch's default
     disable = (disable,) if isinstance(disable, str) else tuple(entries("compile", "disable", disable))
     unknown = [name for name in disable if not isinstance(name, str) or name not in FUSIONS]
     exact, frozen = flag("compile", "exact", exact), flag("compile", "frozen", frozen)

@@ -172,7 +172,9 @@ class Buffers:
         if self._seen == Module.changes:
             self._kept.keep()
             return
-        self._places = [(module, name, getattr(module, name)) for module in self._modules for name in module._buffers]
+        self._places = [
+            (module, name, getattr(module, name)) for module in self._modules for name in module._buffer_names
+        ]
         arrays = [value._data if isinstance(value, Tensor) else value for _, _, value in self._places]
         self._kept = Kept(array for array in arrays if isinstance(array, np.ndarray))
         self._seen = Module.changes

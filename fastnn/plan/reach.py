@@ -130,7 +130,7 @@ class Reach:
             if not is_foreign_class(type(module)):
                 self._visit_class(type(module))
                 entries = [(key, value) for key, value in vars(module).copy().items() if key in self.names]
-                buffers = [(key, vars(module).get(key)) for key in module._buffers]
+                buffers = [(key, vars(module).get(key)) for key in module._buffer_names]
                 for key, value in (*entries, *buffers):
                     if not isinstance(value, Module) and (id(module), key) not in self.free:
                         self._visit(value, f"{path}.{key}")

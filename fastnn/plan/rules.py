@@ -413,7 +413,7 @@ def _multinomial(to: Emitter, op: Operator, x: Array, **_: Any) -> Any:
     raise Unlowered("it draws indices")
 
 
-@rule(draws.Binomial, draws.Poisson, gamma.StandardDirichlet, gamma.StandardGamma)
+@rule(draws.Binomial, draws.Poisson, draws.VonMises, gamma.StandardDirichlet, gamma.StandardGamma)
 def _drawn_by_numpy(to: Emitter, op: Operator, *_: Array) -> Any:
     raise Unlowered("NumPy draws it")
 

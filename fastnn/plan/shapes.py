@@ -143,6 +143,7 @@ _RULES: dict[type[Function], Rule] = {
     loss_sequences.CTC: _ctc,
     draws.Permutation: _drawn_like,
     draws.Poisson: _same,
+    draws.VonMises: _same,
     draws.RandLike: _drawn_like,
     draws.RandintLike: _drawn_like,
     draws.RandnLike: _drawn_like,

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastnn import backends, versions
 from fastnn.autograd.engine import grad as gradients_of
-from fastnn.autograd.function import Function as OfTensors
+from fastnn.autograd.several import Layout, one_array
 from fastnn.errors import FastnnError, GraphError, ShapeError
 from fastnn.nn import Module
 from fastnn.plan.execute import Execution
@@ -28,7 +28,7 @@ from fastnn.plan.keep import replaced
 from fastnn.plan.steady import CHECKED
 from fastnn.plan.trace import Around, Graph, Traced, Value, trace
 from fastnn.recording import recording, tracer
-from fastnn.tensors import Array, Tensor
+from fastnn.tensors import Array, Context, Function, Tensor
 from fastnn.trees import flatten, map_arrays, unflatten
 
 __all__ = ["Taped", "holds_tensors"]
@@ -117,6 +117,7 @@ class _Copies:
         if not graph.loss.requires_grad:
             raise GraphError("no output depends on a parameter, or an input, that requires a gradient")
         self.values = _values_of(graph)
+        self.weights = [leaf.tensor for leaf in graph.leaves if leaf.tensor is not None and len(leaf.shape) > 1]
         self.executions: list[Execution] = []
         self.runs: list[weakref.ref[_Run]] = []
 
@@ -160,7 +161,7 @@ class _Copies:
 
     def run(self, x: Inputs, again: Callable[[], Any]) -> _Run | None:
         """Forward in an execution that no backward is waited for in; None where there is none."""
-        free = next((i for i, run in enumerate(self.runs) if run() is None), len(self.runs))
+        free = next((i for i, run in enumerate(self.runs) if (of := run()) is None or of.is_over), len(self.runs))
         if free == MOST_COPIES:
             return None
         if free == len(self.runs):
@@ -183,9 +184,9 @@ class _Run:
 
     def __init__(self, copies: _Copies, execution: Execution, x: Inputs, again: Callable[[], Any]) -> None:
         self._again = again
-        self._copies, self._execution, self._is_over = copies, execution, False
-        weights = [leaf.tensor._data for leaf in copies.graph.leaves if leaf.tensor is not None and len(leaf.shape) > 1]
-        self._kept, self._number = [x.arrays[0], *weights], next(versions.clock)
+        self._copies, self._execution, self.is_over = copies, execution, False
+        self._kept = [x.arrays[0], *(weight._data for weight in copies.weights)]
+        self._number = next(versions.clock)
         self._half = next(i for i, part in enumerate(execution.parts) if part.hands_over)
         execution.run(x.arrays, [], self._half)
         self._results = [execution.array(value).copy() for value in copies.values]
@@ -194,7 +195,8 @@ class _Run:
         """The outputs on the tape, computed from the inputs and the parameters; what forward leaves is there, too."""
         copies = self._copies
         self._reached = [*inputs, *(p for p, _ in self._execution.gradients)]
-        outputs = CompiledFunction.apply(self, *self._reached)
+        layout = Layout()
+        outputs = layout.outputs(CompiledFunction.apply(*self._reached, run=self, layout=layout))
         made = list(outputs) if isinstance(outputs, tuple) else [outputs]
         if keepings := copies.graph.keepings:
             of = {id(value): output for value, output in zip(copies.values, made, strict=True)}
@@ -206,14 +208,14 @@ class _Run:
             copies.taped._structure.adopt(before, len(keepings))
         return unflatten(copies.graph.structure, made[: len(copies.graph.results)])
 
-    def forward(self, ctx: Any) -> Any:
+    def forward(self, ctx: Context) -> Any:
         results, self._results = [*map(Tensor, self._results)], []
         fixed = zip(results, self._copies.values, strict=True)
         ctx.mark_non_differentiable(*(result for result, value in fixed if not value.requires_grad))
         return tuple(results) if len(results) > 1 else results[0]
 
-    def backward(self, grads: tuple[Tensor, ...]) -> list[Any]:
-        if self._is_over:
+    def backward(self, grads: list[Tensor]) -> tuple[Array | None, ...]:
+        if self.is_over:
             raise GraphError(
                 "a compiled model's backward has run already, in memory that it has overwritten: add up the losses and "
                 "call backward() once, or call the model itself"
@@ -224,16 +226,18 @@ class _Run:
                 "backward: a weight or the input of a compiled model was modified in place after forward: call "
                 "backward() before what changes it (an optimiser's step(), +=, load_state_dict()), or the model again"
             )
-        copies, self._is_over = self._copies, True
+        copies = self._copies
         with copies.taped._turn():
+            self.is_over = True
             for i, grad in enumerate(grads):
                 np.copyto(copies.starts[i]._data, grad._data)
             self._execution.resume(self._half)
             copies.taped._structure.follow_hooks()
-            inputs = [copies.came.pop(i, None) for i, needed in enumerate(copies.needs) if needed]
-            return [*inputs, *(Tensor(array.copy()) for _, array in self._execution.gradients)]
+            came = [copies.came.pop(i, None) for i, needed in enumerate(copies.needs) if needed]
+            inputs = [None if grad is None else grad._data for grad in came]  # where no output depends on it
+            return (*inputs, *(array.copy() for _, array in self._execution.gradients))
 
-    def backward_on_tape(self, grads: tuple[Tensor, ...]) -> tuple[Any, ...]:
+    def backward_on_tape(self, grads: list[Tensor]) -> tuple[Any, ...]:
         """For second derivatives. GraphError where the outputs cannot be computed once more as they were."""
         draws = self._execution.running or any(part.early for part in self._execution.parts)
         if draws or self._copies.graph.keepings:
@@ -245,17 +249,19 @@ class _Run:
         )
 
 
-class CompiledFunction(OfTensors):
-    @staticmethod
-    def forward(ctx: Any, run: _Run, *tensors: Tensor) -> Any:
-        ctx.run = run
-        return run.forward(ctx)
+class CompiledFunction(Function):
+    """The call of a compiled model. Attributes: its run, and how the outputs lie in the one array of an operator."""
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        if recording():
-            return (None, *ctx.run.backward_on_tape(grads))
-        return (None, *ctx.run.backward(grads))
+    def forward(ctx: Context, *arrays: Array, run: _Run, layout: Layout) -> Array:
+        return one_array("compile", ctx, run.forward(ctx), layout)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Any) -> tuple[Any, ...]:
+        run, layout = ctx.attributes["run"], ctx.attributes["layout"]
+        if isinstance(grad, Tensor):
+            return run.backward_on_tape(layout.gradients(ctx, grad))
+        return run.backward(layout.gradients(ctx, Tensor(grad)))
 
 
 def _array(x: Any) -> Array:

@@ -228,6 +228,8 @@ class Traced(Tensor):
     def __repr__(self) -> str:
         return f"Traced(shape={self.shape}, dtype={self.dtype})"
 
+    __str__ = __repr__
+
 
 class Detach(Function):
     """x itself, without its gradient."""

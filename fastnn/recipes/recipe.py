@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn.checks import flag, mapping, number, text, whole
 from fastnn.data import Augment, Dataset
+from fastnn.data.frames import refuse_without_target
 from fastnn.errors import ArgumentError, DataError
 from fastnn.nn import CrossEntropyLoss, MSELoss, Normalize, Sequential
 from fastnn.optim import Optimizer
@@ -100,14 +101,23 @@ class Recipe:
         outputs = math.prod(train.labels.shape[1:]) if self.values else len(train.classes)
         model = MODELS[self.model](train.image_shape, outputs, scale.mean, scale.std)
         if self.values:
-            of = Normalize.of(train.labels.reshape(len(train), -1))
+            targets = train.labels.reshape(len(train), -1)
+            if (missing := np.isnan(targets).any(axis=1)).any():
+                refuse_without_target(missing)
+            of = Normalize.of(targets)
             model.append(Normalize(list(-of.mean / of.std), list(1 / of.std), pixels=False))
         return model
 
     def optimizer(self, model: Any) -> Optimizer:
         algorithm = ALGORITHMS[self.algorithm]
         numbers = {name: getattr(self, name) for name in ("lr", "l1", "l2", "penalize_bias", *algorithm.options)}
-        return algorithm.make(model.parameters(), **numbers)
+        found = algorithm.make(model.parameters(), **numbers)
+        if self.values:  # gradients grow with the square of the targets' scale, and Adam's ε is for those of scale 1
+            scale = 1 / float(model[-1].std.max())
+            for group in found.param_groups:
+                if "eps" in group:
+                    group["eps"] *= min(1.0, scale**2)
+        return found
 
     def scheduler(self, optimizer: Optimizer, batches: int) -> LRScheduler | None:
         """The schedule for epochs of so many batches; `fit` steps it after each batch or epoch, as it has to be."""

@@ -51,8 +51,9 @@ class Run(NamedTuple):
         return self.model.predict_proba(image, **options)
 
     def __repr__(self) -> str:
+        epochs = f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"
         about = f"{self.config.get('model')} trained on {self.config.get('dataset')}"
-        return f"Run({shown(about)}: {len(self.history)} epochs; .model, .config, .history, .predict(image))"
+        return f"Run({shown(about)}: {epochs}; .model, .config, .history, .predict(x))"
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import warnings
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
+import numpy as np
+
 from fastnn.checks import is_number
+from fastnn.console import say
 from fastnn.data import Batches, Dataset
-from fastnn.errors import ArgumentError
+from fastnn.data.reading import few, in_words
+from fastnn.errors import ArgumentError, LabelError, meant
 from fastnn.random import manual_seed
 from fastnn.train.callbacks import Callback
 from fastnn.train.data import paired
@@ -31,6 +38,8 @@ def train(
     callbacks: Sequence[Callback] = (),
     verbose: bool | str | int = True,
     compile: bool = True,
+    metrics: Any = (),
+    class_weight: Any = None,
     **changes: Any,
 ) -> Run:
     """Train a recipe's model: the one that suits the data, with the numbers that suit it.
@@ -40,13 +49,15 @@ def train(
         model: a key of `MODELS`, or "auto" for that of `choose`. A regression, of floating targets, gets as many
             outputs as there are targets.
         seed: of the first weights, of the split and of the order of the samples.
-        callbacks, verbose, compile: as for `fnn.fit`.
+        callbacks, verbose, compile, metrics, class_weight: as for `fnn.fit`. The progress begins with the model and the
+            recipe.
         changes: numbers of the `Recipe`, such as ``epochs=5`` or ``algorithm="adam"``.
 
     Returns:
         The `Run`: ``run.model``, ``run.predict(x)``, ``run.history``.
 
-    Raises ArgumentError for an unknown model or number, and whatever `fnn.fit` raises.
+    Raises ArgumentError for an unknown model or number, LabelError for samples of one class alone, and whatever
+    `fnn.fit` raises. Warns where most classes, of numbers up to the largest label, have no sample.
 
     >>> import fastnn as fnn
     >>> from fastnn import recipes
@@ -61,10 +72,19 @@ def train(
         raise ArgumentError("recipes.train: expected one array of samples and one of targets, got several")
     if is_number(held):
         samples, held = samples.split(held, seed)
-    unknown = changes.keys() - {field.name for field in dataclasses.fields(Recipe)}
-    if unknown:
-        raise ArgumentError(f"recipes.train: expected numbers of a Recipe, got {', '.join(sorted(unknown))}")
+    known = [field.name for field in dataclasses.fields(Recipe)]
+    for unknown in sorted(changes.keys() - set(known)):
+        elsewhere = ": it is an argument of fnn.fit" if unknown in signature(fit).parameters else meant(unknown, known)
+        raise ArgumentError(
+            f"recipes.train: expected numbers of a Recipe ({', '.join(known)}), got {unknown}{elsewhere}"
+        )
+    _check_classes(samples)
+    _check_signals(samples)
     chosen = recipe(model, samples, **changes)
+    if verbose:
+        why = ", which suits such samples" if model == AUTO else ""
+        say(f"model: {chosen.model}{why}, for {_outputs(samples, chosen)}")
+        say(f"recipe: {chosen}")
     manual_seed(seed)
     network = chosen.build(samples)
     moves = chosen.augmentation(samples.name)
@@ -73,7 +93,45 @@ def train(
     history = fit(
         network, batches, held,
         loss=chosen.loss(), optimizer=optimizer, scheduler=chosen.scheduler(optimizer, len(batches)),
-        epochs=chosen.epochs, callbacks=callbacks, verbose=verbose, compile=compile,
+        epochs=chosen.epochs, callbacks=callbacks, verbose=verbose, compile=compile, metrics=metrics,
+        class_weight=class_weight,
     )  # fmt: skip
     config = {"model": chosen.model, "dataset": samples.name, "recipe": dataclasses.asdict(chosen), "seed": seed}
     return Run(network.eval(), config, history)
+
+
+def _check_classes(samples: Dataset) -> None:
+    """LabelError where there is nothing to tell apart; a warning where labels look like numbers of something else."""
+    if samples.labels.ndim != 1 or samples.labels.dtype.kind == "f" or not len(samples):
+        return
+    found = np.unique(samples.labels)
+    if len(found) == 1:
+        only = few(samples.classes[found[0] :][:1])
+        raise LabelError(f"recipes.train: expected samples of two classes or more, got only {only}")
+    numbered = not samples.named and samples.classes[-1] == str(len(samples.classes) - 1)
+    if numbered and 2 * len(found) < len(samples.classes):
+        warnings.warn(
+            f"recipes.train: whole numbers are labels of classes, of which there are {len(samples.classes):,}, from 0 "
+            f"to {found[-1]}, but only {len(found)} have samples: pass np.asarray(y).astype(float) if these are "
+            "values, np.asarray(y).astype(str) if they are names",
+            stacklevel=3,
+        )
+
+
+def _check_signals(samples: Dataset) -> None:
+    """A warning where the channels of signals come last, as Keras has them: (N, L, C) for (N, C, L)."""
+    if len(samples.image_shape) == 2 and samples.image_shape[0] > samples.image_shape[1]:
+        channels, length = samples.image_shape
+        warnings.warn(
+            f"recipes.train: signals are (N, C, L), so these have {channels} channels and {length} times: if it is the "
+            "other way round, pass x.transpose(0, 2, 1)",
+            stacklevel=3,
+        )
+
+
+def _outputs(samples: Dataset, chosen: Recipe) -> str:
+    """What the model learns to tell, in words."""
+    if chosen.values:
+        number = math.prod(samples.labels.shape[1:])
+        return "a regression" if number == 1 else f"a regression of {number} values"
+    return in_words(samples.classes)

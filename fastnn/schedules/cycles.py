@@ -8,7 +8,6 @@ from typing import Any
 
 from fastnn.checks import choice, flag, number, whole
 from fastnn.errors import ArgumentError
-from fastnn.habits import check_options
 
 from .base import HasGroups, LRScheduler, checked, each_group
 
@@ -19,7 +18,8 @@ class OneCycleLR(LRScheduler):
     """Up from max_lr/div_factor to max_lr, then down to max_lr/(div_factor·final_div_factor) (Smith and Topin 2018).
 
     To be stepped after every batch, total_steps (or epochs·steps_per_epoch) times in all. `pct_start` is the rise's
-    share of it, `anneal_strategy` "cos" or "linear". Momentum (Adam's first beta) mirrors it between max_momentum and
+    share of it, `anneal_strategy` "cos" or "linear"; with `three_phase` the way down to max_lr/div_factor is as long as
+    the rise, and what is left goes to the end. Momentum (Adam's first beta) mirrors it between max_momentum and
     base_momentum, unless `cycle_momentum=False`. Raises ArgumentError for a step too many.
     """
 
@@ -44,7 +44,7 @@ class OneCycleLR(LRScheduler):
         three_phase: bool = False,
         last_epoch: int = -1,
     ) -> None:
-        check_options("OneCycleLR", three_phase=three_phase)
+        self.three_phase = flag("OneCycleLR", "three_phase", three_phase)
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise ArgumentError("OneCycleLR: expected total_steps, or epochs and steps_per_epoch")
@@ -79,6 +79,11 @@ class OneCycleLR(LRScheduler):
     def _at(self, start: float, peak: float, end: float) -> float:
         """The present value of what goes from start to peak to end."""
         top, last = self.pct_start * self.total_steps - 1, self.total_steps - 1
+        if self.three_phase and self.last_epoch > top:
+            foot = 2 * self.pct_start * self.total_steps - 2
+            if self.last_epoch <= foot:
+                return self._between(peak, start, (self.last_epoch - top) / (foot - top))
+            return self._between(start, end, (self.last_epoch - foot) / (last - foot) if last > foot else 1.0)
         if self.last_epoch <= top:
             return self._between(start, peak, self.last_epoch / top if top else 1.0)
         return self._between(peak, end, (self.last_epoch - top) / (last - top) if last > top else 1.0)

@@ -36,7 +36,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     expected = f"expected the folder of a run, made by fastnn train --out, got {folder}"
     if not folder.is_dir():
-        raise DataError(f"{expected}: there is no such folder")
+        why = "a file, which is for fnn.load" if folder.exists() else "there is no such folder"
+        raise DataError(f"{expected}: {why}")
     if not (folder / CONFIG).exists() and (folder / WEIGHTS).exists():
         raise DataError(
             f"{expected}: what train.Checkpoint keeps for a training in Python says nothing of how the model was made; "

@@ -156,10 +156,16 @@ def settled(training: Training) -> Iterator[None]:
         batches.fewest = max(before, fewest_in_training(model, samples))
     try:
         steps = training.epochs * len(batches)
-        if getattr(scheduler, "total_steps", None) == training.epochs * number != steps:
+        total = getattr(scheduler, "total_steps", None)
+        if total == training.epochs * number != steps:
             raise ArgumentError(
                 f"fit: expected {type(scheduler).__name__}(total_steps={steps}), got {scheduler.total_steps}: the "
                 f"single sample that is left over in each epoch joins the batch before it, so there are {len(batches)}"
+            )
+        if total is not None and total < scheduler.last_epoch + steps:
+            raise ArgumentError(
+                f"fit: expected {type(scheduler).__name__}(total_steps={scheduler.last_epoch + steps}), since it "
+                f"counts batches, of which there are {len(batches)} in each of {training.epochs} epochs, got {total}"
             )
         yield
     finally:

@@ -27,7 +27,7 @@ from .data import Feed, first_outputs, first_samples, paired, settled, stepped_p
 from .evaluate import Evaluation, are_pixels, as_dataset, evaluate
 from .history import EpochRecord, History
 from .interrupts import Interrupted
-from .named import named_loss, named_metrics, named_optimizer
+from .named import check_metrics, named_loss, named_metrics, named_optimizer
 from .predict import remember
 from .progress import Progress
 from .steps import make_step, needs_closure
@@ -176,6 +176,7 @@ def fit(
     optimizer = Adam(model.parameters(), lr=1e-3) if optimizer is None else optimizer
     check_trainable(model, optimizer)
     check_targets("fit", batches.labels, loss)
+    check_metrics("fit", wanted, batches.labels, loss)
     finite.check_model("fit", model)
     if needs_closure(optimizer) and len(batches) > 1:
         raise ArgumentError(

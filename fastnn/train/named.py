@@ -18,6 +18,7 @@ from .tally import classes_found
 __all__ = [
     "LOSSES",
     "OPTIMIZERS",
+    "check_metrics",
     "is_of_fastnn",
     "measured",
     "named_loss",
@@ -41,7 +42,8 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, float]]] = {
     "sgd": ("SGD", {"lr": 1e-2, "momentum": 0.9}),
 }
 OF_CLASSES = ("accuracy", "balanced_accuracy", "f1", "precision", "recall")
-METRICS = (*OF_CLASSES, "mae", "mse", "r2", "rmse", "roc_auc", "top_k_accuracy")
+OF_NUMBERS = ("mae", "mse", "r2", "rmse")
+METRICS = (*OF_CLASSES, *OF_NUMBERS, "roc_auc", "top_k_accuracy")
 
 
 def named_loss(where: str, loss: Any) -> Any:
@@ -89,6 +91,24 @@ def named_metrics(where: str, given: Any) -> dict[str, Callable[[Any, Any], Any]
                 f"{metric!r}{meant(metric, METRICS)}"
             )
     return found
+
+
+def check_metrics(where: str, wanted: dict[str, Callable[[Any, Any], Any]], targets: Any, loss: Any) -> None:
+    """ArgumentError where a metric of classes is wanted of values, of which it says nothing, or the other way round."""
+    if not isinstance(targets, np.ndarray):
+        return
+    of_one = targets.ndim == 1 or targets.shape[1:] == (1,)
+    values = of_one and targets.dtype.kind == "f" and not (targets == np.rint(targets)).all()
+    classes = targets.ndim == 1 and targets.dtype.kind in "iu" and isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss))
+    for name, metric in wanted.items():
+        wrong = classes if name in OF_NUMBERS else values
+        if not wrong or metric is not getattr(metrics, name, None):
+            continue
+        fit = [other for other in METRICS if (other in OF_NUMBERS) == values]
+        raise ArgumentError(
+            f"{where}: expected a metric of {'values' if values else 'classes'} for such targets, got {name!r}: there "
+            f"are {', '.join(fit)}"
+        )
 
 
 def _free(name: str, taken: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from fastnn.data.batches import Batches
 from fastnn.data.frames import as_samples, check_missing
 from fastnn.data.prepare import Preparation, is_picture
 from fastnn.data.samples import Samples, in_arrays, is_several
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError, NonFiniteError, ShapeError
 from fastnn.nn import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Module, MultiMarginLoss, NLLLoss
 from fastnn.nn.modes import mode
 from fastnn.ops import sigmoid, softmax
@@ -56,6 +56,7 @@ def predict(model: Any, x: Any, *, batch_size: int = 256, compile: bool = True) 
     Raises:
         ArgumentError: pictures for a model that was not trained on images. ShapeError: samples of a shape that the
         model does not take. DataError: no such file, or no image; missing values, or columns that are no numbers.
+        NonFiniteError: outputs that are NaN, of which no class follows.
 
     >>> import fastnn as fnn
     >>> train, test = fnn.data.load("digits"), fnn.data.load("digits", split="test")
@@ -69,6 +70,12 @@ def predict(model: Any, x: Any, *, batch_size: int = 256, compile: bool = True) 
     if is_tree(outputs):
         return outputs
     kind, names = _kind(known, outputs), () if known is None else known.classes
+    if kind != "values" and np.isnan(outputs).any():  # of which no class follows, and which nobody would see
+        row = int(np.isnan(outputs).reshape(len(outputs), -1).any(axis=1).argmax())
+        raise NonFiniteError(
+            f"predict: expected outputs that are numbers, got NaN for sample {row}: look for infinite or very large "
+            "numbers in it"
+        )
     if kind == "classes":
         outputs = classes_found(outputs, None)
     elif kind != "values":
@@ -189,10 +196,11 @@ def _samples(op: str, x: Any, known: About | None) -> Any:
         return in_arrays(x)
     array, names = as_samples(x, () if known is None else known.columns)
     check_missing(array, names)
+    if known is not None and known.shape is not None and array.shape == known.shape:
+        one = "df.iloc[[0]] for a row of a data frame, np.asarray(x)[None] for other samples"
+        raise ShapeError(f"{op}: expected samples (N, {', '.join(map(str, known.shape))}), got one alone: write {one}")
     if array.ndim < 2:
         raise ShapeError(f"{op}: expected samples (N, ...), got an array of shape {array.shape}")
-    if known is not None and known.shape is not None and array.shape == known.shape:
-        raise ShapeError(f"{op}: expected samples (N, {', '.join(map(str, known.shape))}), got one: write x[None]")
     return array
 
 

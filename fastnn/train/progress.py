@@ -14,6 +14,7 @@ from .history import Columns, EpochRecord
 
 __all__ = ["Progress"]
 
+SECONDS_BEFORE_BAR = 0.2  # of training: shorter ones are over before a bar is read, and notebooks keep what it drew
 SECONDS_BETWEEN_MOVES = 0.05  # of the bar
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to draw a bar on
 
@@ -46,7 +47,7 @@ class Progress(Callback):
             say("pixels are divided by 255, since the model has no nn.Normalize")
         for record in training.history:  # of a training that goes on
             self._say(record)
-        self._next = time.monotonic() + (0 if _moves() else SECONDS_BETWEEN_LINES)
+        self._next = time.monotonic() + (SECONDS_BEFORE_BAR if _moves() else SECONDS_BETWEEN_LINES)
 
     def on_epoch_begin(self, training: Training) -> None:
         if self._bar is not None:

@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 ROUNDING = 1e-3  # by which the sum of a row of probabilities may differ from 1
+SIZES = (1e-2, 1e3)  # of targets (their root mean square), between which nothing is said of it
 REGRESSION = "for a regression pass loss=nn.MSELoss()"
 OF_VALUES = (HuberLoss, L1Loss, MSELoss, PoissonNLLLoss, SmoothL1Loss)
 OF_PAIRS = (*OF_VALUES, BCELoss, BCEWithLogitsLoss, SoftMarginLoss)  # of outputs and targets of one shape
@@ -62,7 +63,15 @@ def default_loss(targets: Any, outputs: Callable[[], Any]) -> tuple[Any, str]:
         return CrossEntropyLoss(), "probabilities of classes"
     if not of_one and bits:
         return BCEWithLogitsLoss(), "targets 0 and 1 for several outputs"
-    return MSELoss(), "floating targets"
+    return MSELoss(), f"floating targets{_far_from_one(targets)}"
+
+
+def _far_from_one(targets: np.ndarray) -> str:
+    """What to say of targets of a size that takes a network long to reach, or at which its steps are too large."""
+    size = float(np.sqrt(np.mean(np.square(targets, dtype=np.float64)))) if targets.size else 0.0
+    if not SIZES[0] <= size <= SIZES[1] and 0 < size < np.inf:
+        return f" of a size of about {size:.0e}: those of about 1 are learned soonest, so divide y by {size:.0e}"
+    return ""
 
 
 def as_targets(targets: Any, outputs: Any, loss: Any) -> Callable[[Any], Any]:

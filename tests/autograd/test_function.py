@@ -316,3 +316,58 @@ def test_edges_of_several_outputs() -> None:
     predict = fnn.compile(Changing())
     with pytest.raises(ShapeError, match="Odd: expected forward to return as many tensors in every run"):
         predict(np.float32([[3], [2]]))
+
+
+def test_backward_asks_for_gradients_of_the_leaves_it_saved() -> None:
+    """As the adjoint method for differential equations does, through a model that holds them."""
+
+    def gradients(package: Any) -> list[Any]:
+        model = package.nn.Linear(2, 2)
+        with package.no_grad():
+            model.weight.copy_(package.tensor([[0.5, -1.0], [2.0, 0.25]]))
+
+        class Adjoint(package.autograd.Function):
+            @staticmethod
+            def forward(ctx: Any, x: Any, *parameters: Any) -> Any:
+                ctx.save_for_backward(x, *parameters)
+                ctx.first = parameters[0]
+                return model(x).tanh()
+
+            @staticmethod
+            def backward(ctx: Any, grad: Any) -> Any:
+                x, *parameters = ctx.saved_tensors
+                assert ctx.first is parameters[0] is model.weight
+                with package.enable_grad():
+                    x = x.detach().requires_grad_(True)
+                    return package.autograd.grad(model(x).tanh(), (x, *parameters), grad, allow_unused=True)
+
+        x = package.tensor([[1.0, 2.0]], requires_grad=True)
+        Adjoint.apply(x, *model.parameters()).sum().backward()
+        found = [x.grad.tolist(), model.weight.grad.tolist()]
+        model.zero_grad()
+        model(x).tanh().sum().backward()
+        assert model.weight.grad.tolist() == found[1]
+        return found
+
+    fnn.manual_seed(0)
+    assert np.abs(np.array(gradients(fnn)[1])).min() > 0
+    torch = pytest.importorskip("torch")
+    gradients(torch)
+
+
+def test_leaves_that_forward_does_not_save_may_change_before_backward() -> None:
+    class Double(fnn.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            return grad * 2
+
+    x = fnn.tensor([1.0, 2.0], requires_grad=True)
+    loss = Double.apply(x).sum()
+    with fnn.no_grad():
+        x.mul_(3)
+    loss.backward()
+    assert x.grad.tolist() == [2, 2]

@@ -202,6 +202,35 @@ def test_results_are_on_the_tape_where_the_arguments_are() -> None:
     assert func.hvp(lambda w: (w**3).sum(), w.detach(), fnn.Tensor([1.0, 0.0])).tolist() == [6, 0]
 
 
+DERIVATIVES: dict[str, Any] = {
+    "grad": lambda f, x: func.grad(f)(x),
+    "grad_and_value": lambda f, x: func.grad_and_value(f)(x)[0],
+    "vmap of grad": lambda f, x: func.vmap(func.grad(f))(x[None])[0],
+    "jacrev": lambda f, x: func.jacrev(f)(x),
+    "jvp": lambda f, x: func.jvp(f, (x,), (fnn.ones_like(x),))[1],
+    "vjp": lambda f, x: func.vjp(f, x)[1](np.ones(()))[0],
+    "hvp": lambda f, x: func.hvp(f, x, fnn.ones_like(x)),
+    "hessian": lambda f, x: func.hessian(f)(x),
+    "grad of grad": lambda f, x: func.grad(func.grad(f))(x),
+}
+
+
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_results_are_on_the_tape_where_the_function_is_made_of_parameters(name: str) -> None:
+    """f = sin(w x), whose derivatives by x, w cos(w x) and -w**2 sin(w x), have derivatives by w."""
+    w, x = fnn.Tensor(np.array(1.5), requires_grad=True), fnn.Tensor(np.array(0.4))
+    second = name in ("hvp", "hessian", "grad of grad")
+    slope = DERIVATIVES[name](lambda x: (w * x).sin(), x)
+    (found,) = fnn.autograd.grad(slope.sum(), w)
+    sin, cos = np.sin(0.6), np.cos(0.6)
+    by_w = -3 * sin - 2.25 * 0.4 * cos if second else cos - 0.6 * sin
+    np.testing.assert_allclose([slope.item(), found.item()], [-2.25 * sin if second else 1.5 * cos, by_w], 1e-12)
+    with fnn.no_grad():
+        assert not DERIVATIVES[name](lambda x: (w * x).sin(), x).requires_grad
+    if name != "vjp":  # its output is on the tape
+        assert not DERIVATIVES[name](lambda x: (1.5 * x).sin(), x).requires_grad
+
+
 def test_what_func_refuses() -> None:
     x = fnn.Tensor([1.0, 2.0])
     with pytest.raises(ArgumentError, match="one entry"):

@@ -198,3 +198,52 @@ def test_info_says_what_was_chosen(tmp_path: Path, capsys: pytest.CaptureFixture
     assert f"{described['threads']}: {described['threads_why']}" in out
     fnn.show_config()
     assert capsys.readouterr().out == out
+
+
+def test_predict_passes_over_what_is_damaged_in_a_folder(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for i in range(3):
+        image.fromarray(np.full((28, 28), 9 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:40])
+    with pytest.warns(UserWarning, match=r"not everything is used: images that cannot be read \(1: .*1\.png\)"):
+        assert main(["predict", str(run), str(tmp_path), "--json", str(tmp_path / "p.json")]) == 0
+    assert list(json.loads((tmp_path / "p.json").read_text())) == [str(tmp_path / name) for name in ("0.png", "2.png")]
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["predict", str(run), str(tmp_path / "0.png"), str(tmp_path / "1.png")]) == 3  # named: an error
+    assert "1.png: expected an image" in capsys.readouterr().err
+
+
+def test_what_is_left_out_of_a_folder_is_told_once(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for i in range(5):
+            image.fromarray(np.full((6, 6), 9, np.uint8)).save(tmp_path / label / f"{i}.png")
+    (tmp_path / "a" / "notes.txt").touch()
+    for split in ("train", "test"):
+        fnn.data.load(tmp_path, split=split)
+    assert [str(said.message).partition(": ")[2] for said in recwarn] == [
+        "not everything is used: files that are no images by their names (1: notes.txt)"
+    ]
+
+
+def test_too_little_memory_is_said_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError("Unable to allocate 28.7 GiB")
+
+    monkeypatch.setattr("fastnn.cli.train._run", fail)
+    assert main(["train"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "fastnn: there is not enough memory: smaller batches or images take less (Unable to allocate 28.7 GiB)"
+    ]
+
+
+def test_a_size_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("abc", "0", "32x", "3x4x5"):
+        with pytest.raises(SystemExit):
+            main(["train", "--size", text])
+        assert "expected H or HxW, as 32 or 32x48, got" in capsys.readouterr().err

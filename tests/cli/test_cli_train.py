@@ -142,8 +142,8 @@ def test_a_folder_of_images_by_class(tmp_path: Path) -> None:
     [
         (["--epochs", "0"], "whole number of at least 1"),
         (["--lr", "nan"], "number above 0"),
-        (["--size", "4x"], "whole number of at least 1"),
-        (["--size", "big"], "whole number of at least 1"),
+        (["--size", "4x"], "expected H or HxW, as 32 or 32x48"),
+        (["--size", "big"], "expected H or HxW, as 32 or 32x48"),
         (["--val", "1"], "between 0 and 1"),
         (["--seed", "-1"], "from 0 to"),
         (["--model", "alexnet"], "invalid choice"),

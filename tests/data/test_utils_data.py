@@ -122,3 +122,12 @@ def test_splits_and_samplers() -> None:
 def test_errors(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_classes_of_data_take_types_as_pytorchs() -> None:
+    class Buckets(D.Sampler[list[int]]):
+        def __iter__(self) -> Any:
+            yield from ([2, 0], [1])
+
+    rows: D.DataLoader[Any] = D.DataLoader(D.TensorDataset(fnn.arange(3)), batch_sampler=Buckets())
+    assert [batch.tolist() for (batch,) in rows] == [[2, 0], [1]]

@@ -39,6 +39,8 @@ CASES: dict[str, tuple[str, dict[str, Any], np.ndarray]] = {
     "gumbel": ("Gumbel", {"loc": LOC, "scale": SCALE}, VALUES),
     "weibull": ("Weibull", {"scale": SCALE, "concentration": SCALE + 1}, np.abs(VALUES)),
     "pareto": ("Pareto", {"scale": SHARES, "alpha": SCALE + 2}, np.abs(VALUES) + 1),
+    "negative-binomial": ("NegativeBinomial", {"total_count": SCALE * 3, "probs": SHARES}, COUNTS),
+    "negative-binomial-logits": ("NegativeBinomial", {"total_count": SCALE * 3, "logits": LOGITS}, COUNTS),
     "half-normal": ("HalfNormal", {"scale": SCALE}, np.abs(VALUES)),
     "half-cauchy": ("HalfCauchy", {"scale": SCALE}, np.abs(VALUES)),
     "student": ("StudentT", {"df": SCALE * 3, "loc": LOC, "scale": SCALE}, VALUES),
@@ -64,7 +66,14 @@ CASES: dict[str, tuple[str, dict[str, Any], np.ndarray]] = {
 }
 
 
-NO_ENTROPY = {"poisson", "multinomial", "relaxed-bernoulli", "relaxed-one-hot"}
+NO_ENTROPY = {
+    "poisson",
+    "multinomial",
+    "negative-binomial",
+    "negative-binomial-logits",
+    "relaxed-bernoulli",
+    "relaxed-one-hot",
+}
 NO_MOMENTS = {"relaxed-bernoulli", "relaxed-one-hot"}
 HEAVY = {"cauchy", "half-cauchy", "student", "pareto"}  # without, or with few, moments
 CONTINUOUS = {  # with a cdf of PyTorch's
@@ -202,6 +211,29 @@ def test_samples_follow_the_cdf(name: str) -> None:
     one = {key: float(x[0, 0]) for key, x in given.items()}
     d = getattr(D, kind)(**one)
     assert _distance(d.sample((4000,)).numpy(), lambda x: d.cdf(x).numpy()) < 1.95
+
+
+def test_von_mises() -> None:
+    """By SciPy, since PyTorch's Bessel functions are polynomials good to 1e-7; it has the shapes and the slopes."""
+    stats, torch = pytest.importorskip("scipy.stats"), pytest.importorskip("torch")
+    loc, k = np.array([0.5, -2.0, 3.0, 1.0, 0.0]), np.array([1e-3, 1.0, 49.0, 51.0, 1e4])
+    x = np.array([[0.1], [3.0]])
+    mine = D.VonMises(a := fnn.tensor(loc, requires_grad=True), b := fnn.tensor(k, requires_grad=True))
+    theirs = torch.distributions.VonMises(
+        c := torch.tensor(loc, requires_grad=True), d := torch.tensor(k, requires_grad=True)
+    )
+    np.testing.assert_allclose(mine.log_prob(x).detach(), stats.vonmises.logpdf(x, k, loc), rtol=1e-12, atol=1e-12)
+    ive = pytest.importorskip("scipy.special").ive
+    np.testing.assert_allclose(mine.variance.detach(), 1 - ive(1, k) / ive(0, k), rtol=1e-10)
+    mine.log_prob(x).sum().backward()
+    theirs.log_prob(torch.tensor(x)).sum().backward()
+    np.testing.assert_allclose(a.grad, c.grad, rtol=1e-10)
+    np.testing.assert_allclose(b.grad, d.grad, atol=2e-6)
+    assert D.VonMises(np.float32(0), np.float32(2e5)).log_prob(0.0).isfinite().item()
+    fnn.manual_seed(5)
+    drawn = D.VonMises(2.5, 1.3).sample((4000,)).numpy()
+    assert np.abs(drawn).max() <= np.pi + 1e-6
+    assert _distance((drawn - 2.5 + np.pi) % (2 * np.pi) - np.pi, lambda x: stats.vonmises.cdf(x, 1.3)) < 1.95
 
 
 def test_samples_of_gamma_beta_and_student_follow_theirs() -> None:
@@ -429,3 +461,13 @@ def test_validation_can_be_left_out() -> None:
         D.Distribution.set_default_validate_args(True)
     with pytest.raises(ArgumentError, match="from 0 to 1, got 2"):
         D.Uniform(0.0, 1.0).log_prob(2.0)
+
+
+def test_distributions_show_their_parameters() -> None:
+    normal = D.Normal(fnn.zeros(2), 1.0)
+    assert repr(normal) == "Normal(loc: (2,), scale: (2,))"
+    assert repr(D.Independent(normal, 1)) == "Independent(Normal(loc: (2,), scale: (2,)), 1)"
+    assert repr(D.Uniform(0.0, 2.0)) == "Uniform(low: 0.0, high: 2.0)"
+    for name in ("covariance_matrix", "precision_matrix", "scale_tril"):
+        vectors = D.MultivariateNormal(fnn.zeros(2), **{name: fnn.eye(2)})
+        assert repr(vectors) == f"MultivariateNormal(loc: (2,), {name}: (2, 2))"

@@ -162,7 +162,7 @@ def test_as_good_as_guessing_is_by_the_shares_of_the_classes() -> None:
     assert diagnosis.verdict == "stuck"
     assert diagnosis.reasons[1] == (  # -0.8 ln 0.8 - 0.2 ln 0.1 = 0.639
         "guessing among these 3 classes has an error of 20.0 % and a loss of 0.639; the model's loss on the training "
-        "images is 0.64"
+        "samples is 0.64"
     )
     assert "learning rate" in diagnosis.remedies[0]
     assert diagnose(history, train=Evaluation(0.5, 0.8, confusion, 100)).verdict == "underfits"

@@ -14,6 +14,7 @@ import fastnn as fnn
 from fastnn import landscape
 from fastnn.insight import plots, viewer
 from fastnn.insight.curves import confusion_matrix, learning_curves, worst_mistakes
+from fastnn.insight.residuals import Residuals
 from fastnn.train import EpochRecord, History
 
 pytest.importorskip("matplotlib")
@@ -228,3 +229,16 @@ def test_pictures_are_legible_at_half_width(rng: np.random.Generator) -> None:
     share = figures[0].axes[1]
     assert [label.get_text() for label in share.get_xticklabels()][-1] == "100 %"
     assert figures[1].axes[-1].get_ylabel() == "weight"
+
+
+def test_long_names_of_classes_can_be_told_apart() -> None:
+    names = [f"a rather long name of class {i}" for i in range(3)]
+    (axes, *_) = confusion_matrix(np.eye(3, dtype=int), names).axes
+    assert [text.get_text() for text in axes.get_yticklabels()][:3] == [f"a rather l…f class {i}" for i in range(3)]
+
+
+def test_residuals_of_values_over_decades_have_logarithmic_axes() -> None:
+    values = np.geomspace(1e-3, 1e3, 20)[:, None]
+    for predictions, scale in ((1.1 * values, "log"), (values - 1, "linear")):
+        against, rest = Residuals(values, predictions).plot().axes
+        assert (against.get_xscale(), against.get_yscale(), rest.get_xscale()) == (scale,) * 3

@@ -86,7 +86,7 @@ NO_FORM = {
                      transposes.Spread), "of derivatives, which no_grad leaves out"),
     CTC: "adds up paths in NumPy",
     **dict.fromkeys((draws.RandintLike, draws.Permutation, draws.Multinomial, draws.Binomial, draws.Poisson,
-                     gamma.StandardGamma, gamma.StandardDirichlet), "draws what ONNX has no operator for"),
+                     draws.VonMises, gamma.StandardGamma, gamma.StandardDirichlet), "draws what ONNX lacks"),
     **dict.fromkeys((gamma.LGamma, gamma.PolyGamma, inverse_erf.ErfInv), "a function that ONNX does not have"),
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ import pytest
 import fastnn as fnn
 from fastnn import nn
 from fastnn.cli import main
+from fastnn.errors import GraphError
 
 torch = pytest.importorskip("torch")
 theirs = torch.nn
@@ -156,3 +157,37 @@ def test_nothing_in_a_file_is_executed(
         assert said in capsys.readouterr().err
     assert not Path("was_executed").exists()
     assert not Path("x.safetensors").exists()
+
+
+NUMBER_OF_SAMPLES = {
+    "a factor": lambda x: x * x.shape[0],
+    "a mean over samples": lambda x: x - x.mean(0),
+    "a sum over samples": lambda x: x / x.abs().sum(),
+    "half of them": lambda x: x[: x.shape[0] // 2 + 1],
+    "a deviation": lambda x: x / x.std(0),
+    "a constant": lambda x: x + fnn.eye(x.shape[0], 4),
+}
+
+
+@pytest.mark.parametrize("name", NUMBER_OF_SAMPLES)
+def test_the_number_of_samples_is_none_of_the_trace(name: str) -> None:
+    """A mean over samples was divided by 2, whatever came: right for all numbers, or refused."""
+    model = Calls(NUMBER_OF_SAMPLES[name])
+    if name in ("half of them", "a deviation", "a constant"):
+        with pytest.raises(GraphError, match="number of samples"):
+            fnn.to_torch(model, (4,))
+        return
+    module = fnn.to_torch(model, (4,))
+    for count in (1, 2, 7):
+        x = np.random.default_rng(count).normal(size=(count, 4)).astype(np.float32)
+        np.testing.assert_allclose(module(torch.as_tensor(x)).numpy(), model(x).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_pixels_of_uint8_are_put_on_scale_there_too() -> None:
+    """PyTorch's module took 0 to 255 as they are."""
+    model = nn.Sequential(nn.Normalize([0.5, 0.2], [0.3, 1.0]), nn.Conv2d(2, 3, 3))
+    x = np.random.default_rng(0).integers(0, 256, (2, 2, 5, 5)).astype(np.uint8)
+    for module in (fnn.to_torch(model), fnn.to_torch(Calls(model), (2, 5, 5))):
+        for given in (x, x.astype(np.float32) / 255):
+            found = module(torch.as_tensor(given)).detach().numpy()
+            np.testing.assert_allclose(found, model(given).numpy(), rtol=1e-4, atol=1e-5)

@@ -149,3 +149,34 @@ def test_a_transposed_convolution_of_a_named_size() -> None:
     for size in ((10, 9), (1, 3, 9, 10)):
         expected = theirs(torch.tensor(x), output_size=size).detach().numpy()
         np.testing.assert_allclose(mine(x, output_size=size).numpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "x"), [("InstanceNorm1d", SEQ), ("InstanceNorm2d", IMG)])
+def test_instance_norm_follows_running_statistics(kind: str, x: Any) -> None:
+    torch = pytest.importorskip("torch")
+    shape = x.shape if hasattr(x, "shape") else x
+    batches = np.random.default_rng(3).normal(2, 3, (3, *shape))
+    mine, theirs = (getattr(library, kind)(shape[1], momentum=0.3, affine=True, track_running_stats=True).double()
+                    for library in (nn, torch.nn))  # fmt: skip
+    for batch in batches:
+        np.testing.assert_allclose(mine(batch).detach(), theirs(torch.tensor(batch)).detach(), atol=1e-10)
+    assert list(mine.state_dict()) == list(theirs.state_dict())
+    for name, value in theirs.state_dict().items():
+        np.testing.assert_allclose(mine.state_dict()[name], value, rtol=1e-12)
+    expected = theirs.eval()(torch.tensor(batches[0])).detach()
+    np.testing.assert_allclose(mine.eval()(batches[0]).detach(), expected, atol=1e-10)
+    mean, var = np.zeros(shape[1]), np.ones(shape[1])
+    nn.functional.instance_norm(batches[0], mean, var, momentum=0.5)
+    means, variances = torch.zeros(shape[1]).double(), torch.ones(shape[1]).double()
+    torch.nn.functional.instance_norm(torch.tensor(batches[0]), means, variances, momentum=0.5)
+    np.testing.assert_allclose([mean, var], [means, variances], rtol=1e-12)
+
+
+def test_compiled_instance_norm_uses_them() -> None:
+    x = np.random.default_rng(4).normal(size=(2, 3, 8)).astype(np.float32)
+    model = nn.Sequential(nn.InstanceNorm1d(3, track_running_stats=True))
+    model(x)
+    np.testing.assert_allclose(fnn.compile(model)(x), model.eval()(x).detach(), atol=1e-6)
+    model.train()
+    with pytest.raises(fnn.errors.GraphError, match="followed in eager training alone"):
+        fnn.compile(model, nn.MSELoss())(x, x)

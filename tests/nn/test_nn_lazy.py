@@ -27,6 +27,9 @@ LAYERS: list[tuple[str, tuple[Any, ...], dict[str, Any], Any]] = [
     ("LazyConvTranspose2d", (6, 3), {"groups": 2}, X),
     ("LazyBatchNorm1d", (), {}, SEQUENCES),
     ("LazyBatchNorm2d", (1e-3,), {"affine": False}, X),
+    ("LazyInstanceNorm1d", (1e-3,), {}, SEQUENCES),
+    ("LazyInstanceNorm1d", (), {"affine": False}, SEQUENCES),
+    ("LazyInstanceNorm2d", (1e-3, 0.3, True, False), {}, X),
 ]
 
 
@@ -34,7 +37,9 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
 
 
-@pytest.mark.parametrize(("name", "args", "options", "x"), LAYERS, ids=[each[0] for each in LAYERS])
+@pytest.mark.parametrize(
+    ("name", "args", "options", "x"), LAYERS, ids=[f"{i} {each[0]}" for i, each in enumerate(LAYERS)]
+)
 def test_layers_are_pytorchs(name: str, args: tuple[Any, ...], options: dict[str, Any], x: Any) -> None:
     torch = pytest.importorskip("torch")
     mine, theirs = (getattr(library, name)(*args, **options) for library in (nn, torch.nn))

@@ -171,3 +171,13 @@ def test_padding_is_no_maximum_of_minus_infinity(options: Any) -> None:
     found[0].sum().backward()
     expected[0].sum().backward()
     np.testing.assert_array_equal(ours.grad, theirs.grad.numpy())
+
+
+def test_values_with_nan_and_membership() -> None:
+    x = np.array([2.0, NAN, 1.0, NAN, 2.0], np.float32)
+    ours = fnn.unique(fnn.tensor(x), return_inverse=True, return_counts=True)
+    theirs = torch.unique(torch.tensor(x), return_inverse=True, return_counts=True)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    for table in (fnn.tensor([[1.0, 2.0], [3.0, NAN]]), torch.tensor([[1.0, 2.0], [3.0, NAN]])):
+        assert [value in table for value in (3.0, 4, NAN)] == [True, False, False]

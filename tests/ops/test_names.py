@@ -28,11 +28,12 @@ def test_every_form_is_there(name: str) -> None:
     assert ("F" in forms) == (name in F.__all__)
     for form, owner in (("f", fnn), ("F", F), ("m", fnn.Tensor)):
         if form in forms:
-            assert getattr(owner, name) is function
+            assert getattr(owner, name) is (names.function(name) if form == "f" else function)
         if form in forms and "i" in forms:
             assert getattr(owner, f"{name}_").__name__ == f"{names.ALIASES.get(name, name)}_" or name in names.ALIASES
-    assert set(forms) <= set("fFmi")
-    assert "m" in forms or "i" not in forms
+    assert set(forms) <= set("fFmio")
+    assert set(forms) & set("fFm") or "i" not in forms
+    assert "f" in forms or "o" not in forms
     assert file in names.TABLE
 
 

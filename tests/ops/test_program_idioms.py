@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from importlib import import_module
 from typing import Any
 
@@ -60,7 +62,7 @@ def test_whole_numbers_stay_numbers(name: str) -> None:
 def test_a_number_prints_in_a_string_as_pytorchs(value: Any) -> None:
     torch = pytest.importorskip("torch")
     assert f"{fnn.tensor(value)}" == f"{torch.tensor(value)}" == str(value)
-    assert f"{fnn.tensor([2.5])}" == "Tensor([2.5])"
+    assert f"{fnn.tensor([2.5])}" == "tensor([2.5000])"
 
 
 def test_gradients_of_what_a_generator_gives() -> None:
@@ -257,3 +259,101 @@ def test_loaded_keys_are_printed_as_pytorchs() -> None:
     assert repr(model.load_state_dict(model.state_dict())) == "<All keys matched successfully>"
     found = model.load_state_dict({}, strict=False)
     assert repr(found) == "LoadedKeys(missing_keys=['weight', 'bias'], unexpected_keys=[])"
+
+
+def test_what_was_written_before_a_tensor_took_a_gradient_is_a_constant() -> None:
+    """As in `h = relu_(...); d = h.detach().requires_grad_()`, and in checkpoints one after another."""
+    w = fnn.tensor([1.0, -2.0], requires_grad=True)
+    for learned in (lambda h: h.detach().requires_grad_(), lambda h: fnn.Tensor(h.detach().numpy(), True)):
+        leaf = learned((w * 2).relu_())
+        (leaf * leaf).sum().backward()
+        assert leaf.grad.tolist() == [4, 0]
+    later = w.detach().clone().requires_grad_()
+    product = later * later
+    view = later.detach()
+    view[0] = w[0] * 3  # a write after it
+    with pytest.raises(fnn.errors.GraphError, match="in place"):
+        product.sum().backward()
+
+    def block(x: Any) -> Any:
+        return (x * 3).relu_()
+
+    again = fnn.utils.checkpoint.checkpoint
+    again(block, again(block, w, use_reentrant=False), use_reentrant=False).sum().backward()
+    assert w.grad.tolist() == [9, 0]
+
+
+def test_tensors_keep_the_marks_that_programs_set() -> None:
+    weight = nn.Parameter(fnn.zeros(2))
+    weight._no_weight_decay = True
+    weight.data.optim = {"lr": 0.1}
+    x = fnn.tensor([1.0])
+    x.require_grad = False  # a slip that is found in the wild
+    model = nn.ParameterList([weight])
+    assert [p._no_weight_decay for p in copy.deepcopy(model).parameters()] == [True]
+    assert pickle.loads(pickle.dumps(x)).require_grad is False
+    assert not hasattr(x, "_no_weight_decay")
+
+
+@pytest.mark.parametrize("package", ["fastnn", "torch"])
+def test_what_modules_hold_by_kind(package: str) -> None:
+    torch = pytest.importorskip(package)
+    nn = torch.nn
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Tanh())
+    assert list(model._modules) == ["0", "1", "2"]
+    assert [type(m).__name__ for m in model._modules.values()] == ["Linear", "BatchNorm1d", "Tanh"]
+    model._modules["2"] = nn.ReLU()
+    assert isinstance(model[2], nn.ReLU)
+    del model._modules["2"]
+    assert len(model) == len(model._modules) == 2
+    assert set(model[0]._parameters) == {"weight", "bias"}
+    model[0]._parameters["weight"] = nn.Parameter(torch.ones(1, 2))
+    assert tuple(model[0].weight.shape) == (1, 2)
+    assert [name for name, x in model[1]._buffers.items() if x is not None] == list(dict(model[1].named_buffers()))
+    model[1]._buffers["extra"] = torch.ones(2)
+    assert "1.extra" in model.state_dict()
+    del model[1]._buffers["extra"]
+    assert "1.extra" not in model.state_dict()
+    assert "absent" not in model._modules
+    with pytest.raises(KeyError):
+        del model._parameters["0"]
+    assert model.to(memory_format=torch.channels_last) is model.to("cpu", torch.float32, non_blocking=True) is model
+    torch._assert(True, "holds")
+    with pytest.raises(AssertionError, match="not so"):
+        torch._assert(False, "not so")
+
+
+@pytest.mark.parametrize("package", ["fastnn", "torch"])
+def test_the_largest_gradient_as_norm(package: str) -> None:
+    torch = pytest.importorskip(package)
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.tensor([3.0, -4.0])
+    assert torch.nn.utils.clip_grad_norm_([weight], 1.0, norm_type="inf") == 4
+    np.testing.assert_allclose(np.asarray(weight.grad), [0.75, -1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("package", ["fastnn", "torch"])
+def test_hooks_are_taken_back_by_their_kind(package: str) -> None:
+    torch = pytest.importorskip(package)
+    layer, seen = torch.nn.Linear(1, 1), []
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks")
+
+    def register() -> None:
+        layer.register_forward_pre_hook(lambda *_: seen.append(0))
+        layer.register_forward_hook(lambda *_: seen.append(1))
+        layer.register_full_backward_hook(lambda *_: seen.append(2))
+
+    register()
+    handle = layer.register_forward_hook(lambda *_: seen.append(3))
+    assert [len(getattr(layer, kind)) for kind in kinds] == [1, 2, 1]
+    layer._forward_hooks.pop(next(iter(layer._forward_hooks)))
+    layer._backward_hooks.clear()
+    layer(torch.ones(1, 1)).sum().backward()
+    assert seen == [0, 3]
+    handle.remove()
+    assert not layer._forward_hooks
+    register()
+    layer._forward_hooks = {}
+    layer._forward_pre_hooks = {}
+    layer(torch.ones(1, 1))
+    assert seen == [0, 3]

@@ -134,7 +134,7 @@ IMAGES, PLACES = RNG.normal(size=(2, 3, 4, 5)), RNG.uniform(-2.2, 2.2, (2, 3, 6,
 
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
-@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "nearest"])
 def test_grid_sample_is_pytorchs(mode: str, padding_mode: str, align_corners: bool) -> None:
     options = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
     compare(lambda t, f, x, grid: f.grid_sample(x, grid, **options), IMAGES, PLACES)
@@ -172,8 +172,8 @@ def test_a_place_that_is_no_number_is_outside() -> None:
 
 
 def test_places_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="'bilinear' or 'nearest', got 'bicubic'"):
-        F.grid_sample(IMAGES, PLACES, "bicubic")
+    with pytest.raises(ArgumentError, match="'bilinear', 'bicubic' or 'nearest', got 'cubic'"):
+        F.grid_sample(IMAGES, PLACES, "cubic")
     with pytest.raises(ArgumentError, match="padding_mode 'zeros', 'border' or 'reflection'"):
         F.grid_sample(IMAGES, PLACES, padding_mode="edge")
     with pytest.raises(ShapeError, match=r"input \(N, C, H, W\) and grid"):

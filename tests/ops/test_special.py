@@ -25,6 +25,8 @@ CASES: dict[str, tuple[Any, ...]] = {
     "log1p": (INNER,),
     "i1": (WIDE,),
     "multigammaln": (ABOVE, 3),
+    "ndtri": (INNER,),
+    "polygamma": (1, ABOVE),
     "xlogy": (WIDE[:20], ABOVE),
     "xlog1py": (WIDE[:20], ABOVE),
     "logsumexp": (WIDE.reshape(2, 11), 1),
@@ -45,7 +47,7 @@ def test_values_and_derivatives_are_pytorchs(name: str) -> None:
         second = package.autograd.grad(sum((g * g).sum() for g in first), inputs, allow_unused=True)
         return [y, *first, *(x for x in second if x is not None)]
 
-    bounds = [1e-11, *([1e-7] * 6)]  # PyTorch's derivatives of digamma are no better
+    bounds = [1e-7 if name == "polygamma" else 1e-11, *([1e-7] * 6)]  # PyTorch's derivatives of digamma are no better
     for ours, theirs, bound in zip(derivatives(fnn), derivatives(torch), bounds, strict=False):
         np.testing.assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=bound, atol=1e-11)
 

@@ -116,10 +116,21 @@ def test_several_inputs_and_outputs() -> None:
         close(gradients(compiled, loss(compiled(x, kinds))), gradients(twin, loss(twin(x, kinds))))
 
 
+def test_an_input_that_no_output_depends_on_has_no_gradient() -> None:
+    class First(nn.Module):
+        def forward(self, x: Any, y: Any) -> Any:
+            return x * 2 + (y > 0)
+
+    x, y = (fnn.ones(2, 3, requires_grad=True) for _ in range(2))
+    fnn.compile(First())(x, y).sum().backward()
+    assert x.grad.tolist() == [[2] * 3] * 2
+    assert y.grad is None
+
+
 def test_a_training_loop_of_pytorchs_form() -> None:
     fnn.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6))
-    twin, compiled = copy.deepcopy(model), fnn.compile(model, mode="reduce-overhead", dynamic=False, backend="inductor")
+    twin, compiled = copy.deepcopy(model), fnn.compile(model, mode="reduce-overhead", dynamic=False, disable=False)
     for m in (compiled.train(), twin.train()):
         optimizer = optim.Adam(m.parameters(), lr=0.01, weight_decay=0.1)
         for x, y in batches() * 3:

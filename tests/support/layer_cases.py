@@ -131,6 +131,11 @@ LAYERS: dict[str, list[Layer]] = {
     "CosineEmbeddingLoss": [(nn.CosineEmbeddingLoss, lambda: (normal(4, 6), normal(4, 6), signs()[:, 0]))],
     "GaussianNLLLoss": [(nn.GaussianNLLLoss, lambda: (normal(4, 6), normal(4, 6), unit(4, 6)))],
     "MarginRankingLoss": [(nn.MarginRankingLoss, lambda: (normal(4, 6), normal(4, 6), signs()))],
+    "MaxUnpool1d": [(lambda: nn.MaxUnpool1d(2), lambda: (normal(4, 6, 3), np.tile([0, 2, 5], (4, 6, 1))))],
+    "MaxUnpool2d": [(lambda: nn.MaxUnpool2d(2), lambda: (normal(2, 3, 1, 2), np.tile([1, 6], (2, 3, 1, 1))))],
+    "TripletMarginWithDistanceLoss": [
+        (nn.TripletMarginWithDistanceLoss, lambda: (normal(4, 6), normal(4, 6), normal(4, 6)))
+    ],
     "TripletMarginLoss": [(nn.TripletMarginLoss, lambda: (normal(4, 6), normal(4, 6), normal(4, 6)))],
 }  # fmt: skip
 NO_LAYERS = {

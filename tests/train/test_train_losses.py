@@ -214,3 +214,36 @@ def test_losses_and_optimisers_by_name() -> None:
             fnn.fit(nn.Linear(3, 1), (x, y), verbose=False, **options)
     with pytest.raises(ArgumentError, match="evaluate: expected loss to be one of"):
         fnn.evaluate(nn.Linear(3, 1), (x, y), loss="hubert")
+
+
+@pytest.mark.parametrize(("size", "said"), [(1.0, ""), (250.0, ""), (2e5, "2e+05"), (3e-6, "3e-06")])
+def test_targets_far_from_one_are_said_to_be(size: float, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    fit(nn.Linear(3, 1), x, np.where(np.arange(20) % 2, size, -size), verbose="epoch")
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.partition("targets")[2].partition("divide y by ")[2] == said
+
+
+@pytest.mark.parametrize(
+    ("y", "metric", "said"), [(VALUES, "f1", "of values .* mae, mse"), (CLASSES, "r2", "of classes")]
+)
+def test_a_metric_of_something_else_is_refused(y: np.ndarray, metric: str, said: str) -> None:
+    model = nn.Linear(FEATURES, 1 if y is VALUES else 3)
+    with pytest.raises(ArgumentError, match=f"fit: expected a metric {said}"):
+        fit(model, X, y, val=0.5, metrics=[metric], verbose=False)
+    with pytest.raises(ArgumentError, match=f"evaluate: expected a metric {said}"):
+        evaluate(model, X, y, metrics=[metric])
+    assert evaluate(model, X, y, metrics=["mae" if y is VALUES else "f1"]).metrics
+
+
+def test_a_cycle_that_is_too_short_is_refused_before_anything_is_trained() -> None:
+    model = nn.Linear(FEATURES, 3)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    cycle = optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=2)
+    before = model.weight.data.copy()
+    with pytest.raises(ArgumentError, match=r"OneCycleLR\(total_steps=6\), since it counts batches, .* 3 in each of 2"):
+        fit(model, X, CLASSES, optimizer=optimizer, scheduler=cycle, epochs=2, batch_size=4, verbose=False)
+    np.testing.assert_array_equal(model.weight.data, before)
+    cycle = optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=6)
+    for _ in range(2):  # one after the other
+        fit(model, X, CLASSES, optimizer=optimizer, scheduler=cycle, epochs=1, batch_size=4, verbose=False)

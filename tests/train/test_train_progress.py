@@ -28,6 +28,11 @@ def train(**options: object) -> None:
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
+    train(verbose="epoch")
+    train()
+    assert screen.getvalue() == ""  # two epochs of a millisecond
+    capsys.readouterr()
+    monkeypatch.setattr(progress, "SECONDS_BEFORE_BAR", 0.0)
 
     class Eager(tqdm.tqdm):
         def __init__(self, *args: object, **options: object) -> None:

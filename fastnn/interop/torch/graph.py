@@ -24,9 +24,9 @@ from fastnn.plan.steady import undone
 from fastnn.plan.trace import Graph, Operator, Traced, Value, trace
 from fastnn.tape import tracer
 from fastnn.tensors import Tensor, no_grad
-from fastnn.trees import ARRAY, unflatten
+from fastnn.trees import ARRAY, flatten, unflatten
 
-__all__ = ["normalize", "of_program", "traced"]
+__all__ = ["check_counts", "normalize", "of_program", "traced"]
 
 COUNTS = 2, 3  # samples of the two traces that tell what grows with their number
 
@@ -123,8 +123,8 @@ def normalize(module: Any) -> Any:
 
 
 def _normalized(x: Any, mean: Any, std: Any) -> Any:
-    """Of floats (N, C, ...), with mean and std (C,)."""
-    back = x.transpose(1, -1)
+    """Of (N, C, ...), with mean and std (C,); uint8 is divided by 255 first."""
+    back = (x / ((x.dtype == torch().uint8) * 254 + 1)).transpose(1, -1)
     return ((back - mean) / std).transpose(1, -1)
 
 
@@ -151,8 +151,25 @@ def traced(
         (first, calls), (second, _) = (_trace(model, shape, count) for count in COUNTS)
     if len(first.operators) != len(second.operators):
         raise GraphError("to_torch: expected a model that computes the same for any number of samples")
-    writer = _Writer(model, translate)
-    return writer.module(first, second, calls, modes)
+    return _Writer(model, translate).module(first, second, calls, modes)
+
+
+def check_counts(model: Module, made: Any, shape: tuple[int, ...]) -> None:
+    """GraphError where another number of samples than was traced shows that something else depends on it."""
+    x = np.random.default_rng(0).standard_normal((sum(COUNTS), *shape)).astype(np.float32)
+    library = torch()
+    modes = {module: module.training for module in made.modules()}
+    with mode(model, training=False), no_grad(), undone(model), library.no_grad():
+        try:
+            ours, theirs = flatten(model(x.copy()))[0], flatten(made.eval()(library.from_numpy(x)))[0]
+        finally:
+            for module, training in modes.items():
+                module.training = training
+    for a, b in zip(ours, theirs, strict=True):
+        a, b = (np.asarray(each.detach().numpy(), np.float64) for each in (a, b))
+        near = 1e-2 * np.abs(a[np.isfinite(a)]).max(initial=0)
+        if a.shape != b.shape or not np.allclose(a, b, 1e-2, near, equal_nan=True):
+            raise GraphError("to_torch: expected a model that computes the same for any number of samples")
 
 
 def _trace(model: Module, shape: tuple[int, ...], count: int) -> tuple[Graph, list[_Call]]:
@@ -298,7 +315,7 @@ class _Writer:
             return self._array(value.tensor, getattr(other, "tensor", None))
         if isinstance(value, np.ndarray):
             return self._array(value, other)
-        return value
+        return self._grown(value, other)
 
     def _node(self, value: Value) -> Any:
         if id(value) in self.nodes:
@@ -314,8 +331,11 @@ class _Writer:
         if name is None:
             name = next((n for n, b in self.model.named_buffers() if np.shares_memory(b, array)), None)
         if name is None:
-            if other is not None and other.shape != tensor.shape:
-                return self._growing(array, other._data if isinstance(other, Tensor) else other)
+            again = array if other is None else other._data if isinstance(other, Tensor) else other
+            if again.shape != array.shape:
+                return self._growing(array, again)
+            if (again != array).any() and not np.array_equal(again, array, equal_nan=True):
+                return self._scaled(array, again)
             name = f"_constant{len(self.kept)}"
             self.root.register_buffer(name, tensor_of(array), persistent=False)
             self.kept.append(tensor)
@@ -330,10 +350,19 @@ class _Writer:
             made = self.proxy(self.graph.call_function(self.library.arange, (count.node,)))
             return made.reshape(shape)
         if array.shape[:1] + other.shape[:1] != COUNTS or (other != other[:1]).any() or (array != other[:1]).any():
-            raise GraphError(
-                f"to_torch: expected constants that do not depend on the number of samples, got {array.shape}"
-            )
+            raise _depends(array.shape)
         return self._array(array[:1]).expand(shape)
+
+    def _scaled(self, array: Any, other: Any) -> Any:
+        """A constant, or a number, in proportion to the number of samples, or to its reciprocal."""
+        few, more = COUNTS
+        count = self.x.size(0)
+        one, same = np.asarray(array) / few, np.asarray(other) / more
+        if not np.allclose(one, same, 1e-6, 0):
+            one, same, count = np.asarray(array) * few, np.asarray(other) * more, 1 / count
+        if not np.allclose(one, same, 1e-6, 0):
+            raise _depends(np.shape(array) or array)
+        return (self._array(one.astype(array.dtype)) if isinstance(array, np.ndarray) else one.item()) * count
 
     def _grown(self, value: Any, other: Any) -> Any:
         """An attribute; a size that grows with the number of samples is computed from it."""
@@ -342,6 +371,8 @@ class _Writer:
         if isinstance(value, slice) and isinstance(other, slice):
             parts = ((getattr(value, key), getattr(other, key)) for key in ("start", "stop", "step"))
             return slice(*(self._grown(*pair) for pair in parts))
+        if isinstance(value, (float, np.floating)) and value != other and value == value:
+            return self._scaled(value, other)
         if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value == other:
             return value
         factor = int(other) - int(value)
@@ -349,6 +380,10 @@ class _Writer:
         count = count if factor == 1 else count * factor
         offset = int(value) - factor * COUNTS[0]
         return count + offset if offset else count
+
+
+def _depends(what: Any) -> GraphError:
+    return GraphError(f"to_torch: expected constants that do not depend on the number of samples, got {what}")
 
 
 def _has(module: Any, name: str) -> bool:

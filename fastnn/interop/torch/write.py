@@ -66,6 +66,8 @@ def to_torch(source: Any, shape: Sequence[int] | None = None) -> Any:
         made = graph.traced(source, _shape(source, shape), lambda module: _layer(module, known))
     made.load_state_dict({name: tensor_of(value) for name, value in source.state_dict().items()}, assign=True)
     _share(source, made)
+    if not translatable(source):
+        graph.check_counts(source, made, _shape(source, shape))
     return made
 
 

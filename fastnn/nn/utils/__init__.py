@@ -42,7 +42,7 @@ _OLD = {  # names of PyTorch's older functions in parametrizations
 def clip_grad_norm_(
     parameters: Any,
     max_norm: float,
-    norm_type: float = 2.0,
+    norm_type: float | str = 2.0,
     error_if_nonfinite: bool = False,
     foreach: bool | None = None,
 ) -> Tensor:
@@ -50,7 +50,7 @@ def clip_grad_norm_(
 
     Args:
         parameters: one parameter, or several; those without a gradient do not count.
-        norm_type: of the norm; infinity for the largest entry.
+        norm_type: of the norm; infinity, or "inf", for the largest entry.
         error_if_nonfinite: whether a norm that is infinite or not a number is a NonFiniteError.
         foreach: taken and ignored.
 
@@ -87,7 +87,7 @@ def clip_grad_value_(parameters: Any, clip_value: float, foreach: bool | None = 
 
 
 def get_total_norm(
-    tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
+    tensors: Any, norm_type: float | str = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
 ) -> Tensor:
     """The norm of all tensors together, as of one vector."""
     arrays = [numbers("get_total_norm", x) for x in _several(tensors)]
@@ -134,8 +134,8 @@ def _gradients(parameters: Any) -> list[Array]:
     return [grad.data if isinstance(grad, Tensor) else grad for grad in found if grad is not None]
 
 
-def _norm(arrays: list[Array], kind: float) -> float:
-    kind = number("norm", "norm_type", kind, above=0, finite=False)
+def _norm(arrays: list[Array], kind: float | str) -> float:
+    kind = number("norm", "norm_type", math.inf if kind == "inf" else kind, above=0, finite=False)
     if math.isinf(kind):
         return max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)
     if kind == 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from fastnn.checks import called, flag, shown, whole
 from fastnn.errors import ArgumentError, DTypeError
 from fastnn.tensors import Tensor
 
-from .datasets import IterableDataset, Subset, TensorDataset
+from .datasets import IterableDataset, Subset, T, TensorDataset
 from .samplers import BatchSampler, RandomSampler, SequentialSampler
 
 __all__ = ["DataLoader", "default_collate", "default_convert", "get_worker_info"]
@@ -57,7 +57,7 @@ def default_collate(batch: list[Any]) -> Any:
     raise DTypeError(f"{expected}, got {type(first).__name__}")
 
 
-class DataLoader:
+class DataLoader(Generic[T]):
     """Iterable over the batches of a data set; each loop is one epoch.
 
     Args:

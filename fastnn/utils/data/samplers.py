@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from fastnn.arrays import numbers
 from fastnn.checks import flag, whole
 from fastnn.errors import ArgumentError
 
-from .datasets import drawn_by, length
+from .datasets import T, drawn_by, length
 
 __all__ = [
     "BatchSampler",
@@ -23,16 +23,16 @@ __all__ = [
 ]
 
 
-class Sampler:
+class Sampler(Generic[T]):
     """Base of samplers: a subclass defines ``__iter__()`` and, where it is known, ``__len__()``."""
 
     def __init__(self, data_source: Any = None) -> None: ...
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[T]:
         raise NotImplementedError(f"{type(self).__name__} needs a method __iter__(self)")
 
 
-class SequentialSampler(Sampler):
+class SequentialSampler(Sampler[int]):
     """0, 1, 2, ..."""
 
     def __init__(self, data_source: Any) -> None:
@@ -45,7 +45,7 @@ class SequentialSampler(Sampler):
         return len(self.data_source)
 
 
-class RandomSampler(Sampler):
+class RandomSampler(Sampler[int]):
     """All indices in a new random order in each loop; with `replacement`, `num_samples` independent ones."""
 
     def __init__(
@@ -68,7 +68,7 @@ class RandomSampler(Sampler):
         return self.num_samples
 
 
-class SubsetRandomSampler(Sampler):
+class SubsetRandomSampler(Sampler[int]):
     """These indices in a new random order in each loop."""
 
     def __init__(self, indices: Sequence[int], generator: Any = None) -> None:
@@ -81,7 +81,7 @@ class SubsetRandomSampler(Sampler):
         return len(self.indices)
 
 
-class WeightedRandomSampler(Sampler):
+class WeightedRandomSampler(Sampler[int]):
     """`num_samples` indices, each with a probability in proportion to its weight: to balance classes."""
 
     def __init__(
@@ -104,7 +104,7 @@ class WeightedRandomSampler(Sampler):
         return self.num_samples
 
 
-class BatchSampler(Sampler):
+class BatchSampler(Sampler[list[int]]):
     """Lists of `batch_size` indices of another sampler; the last one may be shorter, unless it is dropped.
 
     >>> list(BatchSampler(range(5), 2, False))
