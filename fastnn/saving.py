@@ -34,6 +34,8 @@ BEGINNING = json.dumps({"format": NAME}).removesuffix('"}')
 DEEPEST = 64  # levels of containers
 _SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple}
 _MAPPINGS: dict[str, Any] = {"dict": dict, "ordered": OrderedDict}
+_IN_FILES = {"_buffer_names": "_buffers"}  # attributes of modules by their names in files, which are older
+_IN_MODULES = {"_buffers": "_buffer_names"}
 _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # which JSON does not have
 
 
@@ -189,7 +191,7 @@ class _Writer:
         place, attributes = path[-1:], {**vars(module), "training": module.training}
         attributes.pop("_hooks", None)
         described = [
-            [name, self.describe(value, (*path[:-1], ".".join([*place, name])), depth + 1)]
+            [_IN_FILES.get(name, name), self.describe(value, (*path[:-1], ".".join([*place, name])), depth + 1)]
             for name, value in attributes.items()
         ]
         self.unfinished.remove(id(module))
@@ -280,7 +282,7 @@ class _Reader:
         for attribute, described in attributes:
             if not isinstance(attribute, str) or attribute == "_hooks":
                 raise ValueError(f"{name} has an attribute {attribute!r}")
-            vars(module)[attribute] = self.value(described, depth + 1)
+            vars(module)[_IN_MODULES.get(attribute, attribute)] = self.value(described, depth + 1)
         for buffer in module._buffer_names:
             if isinstance(array := vars(module).get(buffer), np.ndarray):
                 vars(module)[buffer] = array.view(Values)

@@ -124,15 +124,14 @@ class _Held(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._names():
-            raise KeyError(name)
+            raise StateError(f"expected one of {', '.join(self._names()) or 'none'}, got {name!r}")
         return getattr(self._owner, name)
 
     def __setitem__(self, name: str, value: Any) -> None:
         self._put(name, value)
 
     def __delitem__(self, name: str) -> None:
-        if name not in self._names():
-            raise KeyError(name)
+        self[name]
         self._owner._buffer_names = tuple(known for known in self._owner._buffer_names if known != name)
         delattr(self._owner, name)
 

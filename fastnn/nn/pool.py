@@ -79,6 +79,7 @@ class MaxPool2d(_MaxPoolNd):
 
 
 class _MaxUnpoolNd(Module):
+    dims: int
     function: str
 
     def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
@@ -91,19 +92,21 @@ class _MaxUnpoolNd(Module):
         return unpool(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
     def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
+        sizes = (each if isinstance(each, tuple) else (each,) * self.dims
+                 for each in (self.kernel_size, self.stride, self.padding))  # fmt: skip
+        return "kernel_size={}, stride={}, padding={}".format(*sizes)
 
 
 class MaxUnpool1d(_MaxUnpoolNd):
     """Maxima of sequences put back where they were, called with what MaxPool1d(..., return_indices=True) gave."""
 
-    function = "max_unpool1d"
+    dims, function = 1, "max_unpool1d"
 
 
 class MaxUnpool2d(_MaxUnpoolNd):
     """Maxima of images put back where they were, called with what MaxPool2d(..., return_indices=True) gave."""
 
-    function = "max_unpool2d"
+    dims, function = 2, "max_unpool2d"
 
 
 class _AvgPoolNd(Module):

@@ -345,7 +345,7 @@ class Diagonal(View):
     @staticmethod
     def forward(ctx: Context, x: Array, *, offset: int) -> Array:
         ctx.save_for_backward(x.shape)
-        y = x.diagonal(offset, -2, -1)
+        y = x.diagonal(max(-x.shape[-2], min(offset, x.shape[-1])), -2, -1)
         y.flags.writeable = x.flags.writeable
         return y
 

@@ -18,7 +18,7 @@ from fastnn.plan.executions import Plan, called_within, kernels_in_use
 from fastnn.plan.inputs import Inputs, arguments
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED
-from fastnn.plan.taped import Taped, holds_tensors
+from fastnn.plan.taped import Taped, holds_tensors, predicted
 from fastnn.plan.trace import Around, Graph, trace
 from fastnn.tensors import Array
 from fastnn.trees import ARRAY, Nesting, flatten, map_arrays, unflatten
@@ -41,6 +41,10 @@ class Predictor(Plan):
 
     def __getitem__(self, key: Any) -> Any:
         model: Any = self.model
+        if not hasattr(model, "__getitem__"):
+            raise ArgumentError(
+                f"{type(model).__name__} holds no layers by number: expected a Sequential or ModuleList"
+            )
         return model[key]
 
     def __reduce__(self) -> Any:
@@ -101,6 +105,8 @@ class Predictor(Plan):
             tensors = outputs is None and out is None and holds_tensors(args, named)
             if outputs is None and not tensors:
                 outputs = self._predict(arguments(self.model, args, named), out)
+        if tensors and self.frozen:
+            return predicted(self, args, named)
         if tensors:
             if self._of_tensors is None:
                 self._of_tensors = Taped(self.model, self.options, self, self._whole)

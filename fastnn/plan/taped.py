@@ -31,7 +31,7 @@ from fastnn.recording import recording, tracer
 from fastnn.tensors import Array, Context, Function, Tensor
 from fastnn.trees import flatten, map_arrays, unflatten
 
-__all__ = ["Taped", "holds_tensors"]
+__all__ = ["Taped", "holds_tensors", "predicted"]
 
 MOST_COPIES = 4  # of a plan, whose backwards are still to come
 
@@ -39,6 +39,11 @@ MOST_COPIES = 4  # of a plan, whose backwards are still to come
 def holds_tensors(args: tuple[Any, ...], named: dict[str, Any]) -> bool:
     """Whether a model is called with tensors, itself or in tuples, lists and dicts."""
     return any(isinstance(x, Tensor) for value in (*args, *named.values()) for x in flatten(value)[0])
+
+
+def predicted(predict: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """What `predict` makes of the arrays of tensors, as tensors without a gradient."""
+    return map_arrays(Tensor, predict(*[map_arrays(_array, value) for value in args], **_mapped(named)))
 
 
 class Taped(Plan):
@@ -68,8 +73,7 @@ class Taped(Plan):
                     if run is not None:
                         return run.outputs([x for x, needed in zip(given, needs, strict=True) if needed])
             elif not wanted and not self.model.training:
-                arrays = [map_arrays(_array, value) for value in args]
-                return map_arrays(Tensor, self._predict(*arrays, **_mapped(named)))
+                return predicted(self._predict, args, named)
         except ShapeError:  # which the model itself raises, too, or an argument that plans do not take
             pass
         except Exception as error:

@@ -24,6 +24,7 @@ from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.interop.onnx.forms import FORMS
 from fastnn.ops import draws, gamma, inverse_erf
 from fastnn.ops.loss_sequences import CTC
+from fastnn.plan.hooked import GradientHook, Seed
 from fastnn.plan.lower import RULES
 from fastnn.trees import flatten, is_tree
 
@@ -84,6 +85,7 @@ def check(model: nn.Module, args: tuple[np.ndarray, ...], path: Path, batch: int
 NO_FORM = {
     **dict.fromkeys((transposes.ConvolutionInput, transposes.ConvolutionWeight, transposes.ReLUInput,
                      transposes.Spread), "of derivatives, which no_grad leaves out"),
+    **dict.fromkeys((GradientHook, Seed), "of gradients, which no_grad leaves out"),
     CTC: "adds up paths in NumPy",
     **dict.fromkeys((draws.RandintLike, draws.Permutation, draws.Multinomial, draws.Binomial, draws.Poisson,
                      draws.VonMises, gamma.StandardGamma, gamma.StandardDirichlet), "draws what ONNX lacks"),

@@ -19,7 +19,13 @@ ARGUMENTS: dict[str, Any] = {
 }  # fmt: skip
 # Their default of `dim` is -1, they say a pair where PyTorch says the number, or hold a layer of a class of its own.
 OTHERS = {"Fold", "LogSoftmax", "MultiheadAttention", "Softmax", "Softmin", "Unfold"}
-OTHERS |= {"Transformer", "TransformerDecoderLayer", "TransformerEncoderLayer", "DataParallel"}
+OTHERS |= {
+    "TripletMarginWithDistanceLoss",
+    "Transformer",
+    "TransformerDecoderLayer",
+    "TransformerEncoderLayer",
+    "DataParallel",
+}
 SIZES = ("features", "channels", "size", "embeddings", "dim", "parameters")
 
 

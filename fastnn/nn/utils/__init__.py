@@ -135,7 +135,9 @@ def _gradients(parameters: Any) -> list[Array]:
 
 
 def _norm(arrays: list[Array], kind: float | str) -> float:
-    kind = number("norm", "norm_type", math.inf if kind == "inf" else kind, above=0, finite=False)
+    kind = number(
+        "norm", "norm_type", math.inf if isinstance(kind, str) and kind == "inf" else kind, above=0, finite=False
+    )
     if math.isinf(kind):
         return max((float(np.abs(array).max()) for array in arrays if array.size), default=0.0)
     if kind == 2:

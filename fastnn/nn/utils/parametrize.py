@@ -69,6 +69,7 @@ class ParametrizationList(ModuleList):
 
         Raises ArgumentError where a module has none, ShapeError where an original would get another shape.
         """
+        value = tensor_of(value)
         with no_grad():
             for module in reversed(list(self.children())):
                 inverse = getattr(module, "right_inverse", None)
