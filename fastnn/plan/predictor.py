@@ -42,9 +42,7 @@ class Predictor(Plan):
     def __getitem__(self, key: Any) -> Any:
         model: Any = self.model
         if not hasattr(model, "__getitem__"):
-            raise ArgumentError(
-                f"{type(model).__name__} holds no layers by number: expected a Sequential or ModuleList"
-            )
+            raise ArgumentError(f"{type(model).__name__} has no layers by number: expected a Sequential or ModuleList")
         return model[key]
 
     def __reduce__(self) -> Any:

@@ -190,7 +190,7 @@ def test_layers_in_compiled_steps() -> None:
     assert fnn.compile(model, nn.MSELoss())(x, x) == pytest.approx(loss.item(), rel=1e-6)
     for p, grad in zip(model.parameters(), expected, strict=True):
         np.testing.assert_allclose(p.grad, grad, rtol=1e-4, atol=1e-6)
-    assert repr(model.unpool) == "MaxUnpool2d(kernel_size=2, stride=2, padding=0)"
+    assert repr(model.unpool) == "MaxUnpool2d(kernel_size=(2, 2), stride=(2, 2), padding=(0, 0))"
     triplets = nn.TripletMarginWithDistanceLoss(distance_function=nn.PairwiseDistance(), margin=0.7)
     expected_loss = nn.TripletMarginLoss(margin=0.7)(A, A + 1, A * 2)
     assert triplets(A, A + 1, A * 2).item() == pytest.approx(expected_loss.item())
