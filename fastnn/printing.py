@@ -65,7 +65,7 @@ def _plain(value: Any) -> str:
 
 
 def _one(array: np.ndarray[Any, Any]) -> Callable[[Any], str]:
-    """How one entry is written, all of them equally wide."""
+    """The format of one entry, equally wide for all."""
     digits, form = OPTIONS["precision"], _plain
     if array.dtype.kind == "f":
         counted = np.abs(array[np.isfinite(array) & (array != 0)]).astype(np.float64)

@@ -47,7 +47,7 @@ def source_of(x: Tensor) -> tuple[Tensor, Any, dict[str, Any], Any] | None:
 
 
 def _place(array: Array) -> tuple[Any, ...]:
-    """Where its entries lie; steps along dimensions of one entry say nothing."""
+    """The place of its entries in memory; strides of dimensions of one entry do not count."""
     steps = [step if size > 1 else 0 for size, step in zip(array.shape, array.strides, strict=True)]
     return array.shape, (array.ctypes.data, steps) if array.size else None
 

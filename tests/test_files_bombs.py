@@ -11,6 +11,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
+from fastnn.data.picture import read_picture
+from fastnn.errors import DataError
+
 MEGABYTE = bytes(1 << 20)
 
 
@@ -143,3 +148,12 @@ def test_bombs_and_absurd_headers_are_refused_within_bounds(tmp_path: Path) -> N
     wrong = {names[i]: row for i, row in enumerate(rows) if row[3] != "DataError" or float(row[1]) > 2}
     assert wrong == {}
     assert max(float(row[2]) for row in rows) < 200
+
+
+def test_a_picture_of_millions_of_rows_is_refused_by_its_header(tmp_path: Path) -> None:
+    """Pillow keeps a pointer for each of them: 88 MB, beside the pixels."""
+    pytest.importorskip("PIL")
+    size = struct.pack("<IiiHHIIIIII", 40, 8, 11_075_592, 1, 8, 0, 0, 3780, 3780, 256, 256)
+    (tmp_path / "a.bmp").write_bytes(struct.pack("<2sIII", b"BM", 1142, 0, 1078) + size + bytes(1088))
+    with pytest.raises(DataError, match=r"at most [0-9,]+ pixels, found 8x11075592"):
+        read_picture(tmp_path / "a.bmp")

@@ -24,6 +24,7 @@ GRAY_16 = {"I;16", "I;16B", "I;16L", "I;16N"}
 FEWEST_OF_16 = 4096  # what is darker everywhere has 12 bits in use, or fewer: the range that it is meant for is unknown
 LIGHT = 191  # what is brighter on average, of 255, would hardly be seen on white
 _ORIENTATION = 0x0112  # in Exif; above 4, rows are columns
+_ROW = 8  # bytes that Pillow keeps for a row beside its pixels: more than these take in a column of millions
 _KEY = "expected an image, found: a 16-bit picture with a transparent colour, which cannot be told exactly"
 
 
@@ -119,7 +120,7 @@ def _opened(path: Path) -> Iterator[Image]:
     try:
         with open_regular(path) as stream, library.open(stream) as image:
             most = library.MAX_IMAGE_PIXELS
-            if most is not None and image.width * image.height > most:
+            if most is not None and (image.width + _ROW) * image.height > most:
                 raise DataError(f"expected an image of at most {most:,} pixels, found {image.width}x{image.height}")
             _kind(image)
             yield image

@@ -68,7 +68,7 @@ def is_floating_point(input: Tensor) -> Any:
 
 
 def is_signed(input: Tensor) -> Any:
-    """Whether its type holds numbers below 0."""
+    """Whether the type has negative numbers."""
     return tensor_of(input).dtype.kind in "if"
 
 

@@ -26,7 +26,7 @@ def tensor_of(x: Any) -> Tensor:
 
 
 def number_as(op: str, value: Any, dtype: np.dtype[Any]) -> Any:
-    """What is written into a tensor of `dtype`: a number as an array of that type, anything else as it is.
+    """A number as an array of `dtype`, to be written into a tensor of that type; anything else as it is.
 
     Raises ArgumentError for a number that an integer type does not hold: NaN, infinity, 300 as uint8. Negative
     whole ones count from behind in uint8, as in PyTorch.

@@ -22,14 +22,14 @@ __all__ = ["lu", "lu_solve", "lu_unpack"]
 
 
 class LU(NamedTuple):
-    """What lu_factor gives."""
+    """The result of lu_factor."""
 
     LU: Tensor
     pivots: Tensor
 
 
 class PLU(NamedTuple):
-    """What linalg.lu gives: the matrix is P @ L @ U."""
+    """The result of linalg.lu: the matrix is P @ L @ U."""
 
     P: Tensor
     L: Tensor
@@ -71,7 +71,7 @@ def lu(A: Any, pivot: bool = True, get_infos: bool = False) -> Any:
 
 
 def _first_zero(factor: Tensor) -> Tensor:
-    """Where the first 0 stands on the diagonal, from 1 on, int32; 0 where there is none."""
+    """The place of the first 0 on the diagonal, counted from 1, int32; 0 for none."""
     zero = factor.detach().diagonal(0, -2, -1) == 0
     if not zero.shape[-1]:
         return any_of(zero, -1).astype(np.int32)

@@ -344,7 +344,7 @@ class Pivots(Function):
 
 
 class Order(Function):
-    """Which row of a matrix of so many `rows` stands where after the pivots (..., K): (..., rows), from 0 on."""
+    """The order of a matrix's `rows` rows after the pivots (..., K): (..., rows), counted from 0."""
 
     differentiable = False
 

@@ -32,7 +32,7 @@ class ValuesAndIndices(NamedTuple):
 
 
 class Histogram(NamedTuple):
-    """What histogram gives: a weight for each interval, and where the intervals begin and the last one ends."""
+    """The result of histogram: each interval's weight, and the edges, one more than there are intervals."""
 
     hist: Tensor
     bin_edges: Tensor

@@ -140,7 +140,7 @@ class Step(Plan):
             raise
 
     def _same(self, x: Any, y: Any) -> Stepping | None:
-        """What made the last step, if it makes this one, too: a small network's step is over before a key is made."""
+        """The last step's plan if it fits this batch, too, or None: a key takes longer than a small network's step."""
         if self._again is None:
             return None
         batch, modes, stepping = self._again

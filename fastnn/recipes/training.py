@@ -130,7 +130,7 @@ def _check_signals(samples: Dataset) -> None:
 
 
 def _outputs(samples: Dataset, chosen: Recipe) -> str:
-    """What the model learns to tell, in words."""
+    """The task in words: classes, or values."""
     if chosen.values:
         number = math.prod(samples.labels.shape[1:])
         return "a regression" if number == 1 else f"a regression of {number} values"

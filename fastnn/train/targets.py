@@ -67,7 +67,7 @@ def default_loss(targets: Any, outputs: Callable[[], Any]) -> tuple[Any, str]:
 
 
 def _far_from_one(targets: np.ndarray) -> str:
-    """What to say of targets of a size that takes a network long to reach, or at which its steps are too large."""
+    """The words that follow on "targets" where these are so large or small that a network is long in reaching them."""
     size = float(np.sqrt(np.mean(np.square(targets, dtype=np.float64)))) if targets.size else 0.0
     if not SIZES[0] <= size <= SIZES[1] and 0 < size < np.inf:
         return f" of a size of about {size:.0e}: those of about 1 are learned soonest, so divide y by {size:.0e}"

@@ -123,7 +123,7 @@ def normalize(module: Any) -> Any:
 
 
 def _normalized(x: Any, mean: Any, std: Any) -> Any:
-    """Of (N, C, ...), with mean and std (C,); uint8 is divided by 255 first."""
+    """Normalises (N, C, ...) by mean and std (C,); uint8 is divided by 255 first."""
     back = (x / ((x.dtype == torch().uint8) * 254 + 1)).transpose(1, -1)
     return ((back - mean) / std).transpose(1, -1)
 
