@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends.stopping import Stoppable
-from fastnn.errors import FastnnError, NonFiniteError, OutOfRangeError
+from fastnn.errors import NonFiniteError
 from fastnn.interrupts import heed
 from fastnn.plan.emit import Step
 from fastnn.plan.fuse import Stage
+from fastnn.plan.interpret import computed
 from fastnn.plan.lower import Lowering, hand_over
 from fastnn.plan.memory import Kept, Watch, read_by, statistics
 from fastnn.plan.trace import Graph, Operator, Value
 from fastnn.plan.update import Updates
-from fastnn.tape import Context, computing_dtype
 from fastnn.tensors import Array, Tensor
 from fastnn.trees import ARRAY, unflatten
 
@@ -227,14 +227,8 @@ class Execution:
             if stand_in is not None:  # inputs may be views of it
                 np.copyto(stand_in, self._plan.brought[name])
         arrays = [self.array(v) if isinstance(v, Value) else v for v in op.inputs]
-        name = op.function.__name__
-        try:
-            op.function.forward(Context(computing_dtype(arrays), op.needs, op.attributes), *arrays, **op.attributes)
-        except IndexError as error:
-            if isinstance(error, FastnnError):
-                raise
-            raise OutOfRangeError(f"{name.lower()}: {error}") from None
-        raise AssertionError(f"{name}: its kernel refused what it takes in Python")
+        computed(op, arrays)
+        raise AssertionError(f"{op.function.__name__}: its kernel refused what it takes in Python")
 
     def array(self, value: Value) -> Array:
         """A value of the step that ran last."""

@@ -7,11 +7,23 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.errors import FastnnError, OutOfRangeError
 from fastnn.plan.trace import Operator
 from fastnn.tape import Context, checked, computing_dtype
 from fastnn.tensors import Array
 
-__all__ = ["Interpreted"]
+__all__ = ["Interpreted", "computed"]
+
+
+def computed(op: Operator, arrays: list[Any]) -> tuple[Context, Any]:
+    """What op gives for these inputs, and its context. Raises OutOfRangeError where NumPy says that an index is one."""
+    context = Context(computing_dtype(arrays), op.needs, op.attributes)
+    try:
+        return context, op.function.forward(context, *arrays, **op.attributes)
+    except IndexError as error:
+        if isinstance(error, FastnnError) or not op.function.__module__.startswith("fastnn."):
+            raise
+        raise OutOfRangeError(f"{op.function.__name__.lower()}: {error}") from None
 
 
 class Interpreted:
@@ -22,9 +34,8 @@ class Interpreted:
         self._context: Context | None = None
 
     def forward(self) -> None:
-        arrays = [value() for value in self._inputs]
-        context = Context(computing_dtype(arrays), self._op.needs, self._op.attributes)
-        np.copyto(self._output, self._op.function.forward(context, *arrays, **self._op.attributes))
+        context, output = computed(self._op, [value() for value in self._inputs])
+        np.copyto(self._output, output)
         self._context = context if self._keeps else None
 
     def backward(self, grad: Array, parts: tuple[Array | None, ...]) -> None:
