@@ -55,16 +55,19 @@ def seeded(seed: int | None) -> Iterator[None]:
         return
     outer = _current()
     _of_thread.source = own = _Source(0)
+    is_seeded = False
     try:
         manual_seed(seed)
+        is_seeded = True
         yield
     finally:
         if outer is _of_process:
             del _of_thread.source
         else:
             _of_thread.source = outer
-        with outer.lock:
-            outer.seed, outer.streams, outer.generator = own.seed, own.streams, own.generator
+        if is_seeded:
+            with outer.lock:
+                outer.seed, outer.streams, outer.generator = own.seed, own.streams, own.generator
 
 
 def manual_seed(seed: int) -> None:

@@ -23,6 +23,7 @@ from fastnn.data.about import About
 from fastnn.errors import ArgumentError, DataError, DTypeError, FastnnError
 from fastnn.formats import check_format, parse_json
 from fastnn.nn import Module, Parameter, functional
+from fastnn.nn.members import FORMER
 from fastnn.tensors import Tensor
 from fastnn.values import Values
 
@@ -34,8 +35,7 @@ BEGINNING = json.dumps({"format": NAME}).removesuffix('"}')
 DEEPEST = 64  # levels of containers
 _SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple}
 _MAPPINGS: dict[str, Any] = {"dict": dict, "ordered": OrderedDict}
-_IN_FILES = {"_buffer_names": "_buffers"}  # attributes of modules by their names in files, which are older
-_IN_MODULES = {"_buffers": "_buffer_names"}
+_IN_FILES = {name: former for former, name in FORMER.items()}
 _WORDS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}  # which JSON does not have
 
 
@@ -282,7 +282,7 @@ class _Reader:
         for attribute, described in attributes:
             if not isinstance(attribute, str) or attribute == "_hooks":
                 raise ValueError(f"{name} has an attribute {attribute!r}")
-            vars(module)[_IN_MODULES.get(attribute, attribute)] = self.value(described, depth + 1)
+            vars(module)[FORMER.get(attribute, attribute)] = self.value(described, depth + 1)
         for buffer in module._buffer_names:
             if isinstance(array := vars(module).get(buffer), np.ndarray):
                 vars(module)[buffer] = array.view(Values)

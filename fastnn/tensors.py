@@ -342,8 +342,9 @@ class Tensor(Hookable):
             raise GraphError("copying or pickling a tensor that is on the tape: copy its .detach() instead")
         return self._data, self._grad, self._requires_grad, dict(vars(self))
 
-    def __setstate__(self, state: tuple[Array, Array | None, bool, dict[str, Any]]) -> None:
-        self._data, self._grad, self._requires_grad, self.__dict__ = state
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._data, self._grad, self._requires_grad, *marks = state  # older pickles have no marks
+        self.__dict__.update(*marks)
         self.node = self._view = None
 
     # ---- backward --------------------------------------------------------------------------------------------------

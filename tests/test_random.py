@@ -98,3 +98,10 @@ def test_trainings_from_seeds_in_threads_draw_apart() -> None:
     after = fnn.randn(2).numpy().copy()
     fnn.manual_seed(1)
     np.testing.assert_array_equal(np.stack([fnn.randn(2).numpy(), fnn.randn(2).numpy()]), np.stack([inside, after]))
+
+
+def test_a_seed_that_is_refused_changes_nothing() -> None:
+    fnn.manual_seed(5)
+    with pytest.raises(ArgumentError, match="integer from 0"):
+        fnn.fit(nn.Linear(2, 2), (np.ones((4, 2), np.float32), np.arange(4) % 2), seed=-1, verbose=False)
+    assert fnn.initial_seed() == 5

@@ -248,3 +248,17 @@ def test_a_class_that_is_not_there_is_not_found_either(tmp_path: Path) -> None:
     Passing.__qualname__ = "Other"
     with pytest.raises(ArgumentError, match="Passing"):
         fnn.load(tmp_path / "whole.pth", weights_only=False)
+
+
+def test_what_older_pickles_call_buffers() -> None:
+    """The names of buffers were an attribute `_buffers` once; tensors had no marks."""
+    state = nn.BatchNorm1d(3).__getstate__()
+    own = dict(state)
+    own["_buffers"] = own.pop("_buffer_names")
+    layer = object.__new__(nn.BatchNorm1d)
+    layer.__setstate__(own)
+    assert list(layer.state_dict()) == list(nn.BatchNorm1d(3).state_dict())
+    tensor = object.__new__(fnn.Tensor)
+    tensor.__setstate__((np.ones(2, np.float32), None, True))
+    assert tensor.requires_grad
+    assert tensor.tolist() == [1, 1]

@@ -21,7 +21,7 @@ _RUN = 16  # terms that are added in single precision
 # Terms that NumPy adds pairwise; before version 2, sums of its buffer's size are then added one after the other.
 _PAIRWISE = 8192 if np.__version__.startswith("1.") else 2**62
 _DEPTH = 1024  # terms that BLAS adds in single precision
-_LARGE = 1 << 12  # entries from which the kernel's own time counts more than its call
+_LARGE = 1 << 15  # entries from which the kernel's own time counts more than its call
 _DIMENSIONS = 8  # that the kernel takes
 _BLOCK = 1 << 15  # entries that are read as float64 at a time, so that they stay in the cache
 
@@ -36,7 +36,7 @@ def total(x: Array, axis: int | tuple[int, ...] | None = None, keepdims: bool = 
         plain: Array = x.sum(axis=axis, keepdims=keepdims)
         return plain
     axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    if x.size >= _LARGE and x.ndim <= _DIMENSIONS and x.flags.aligned and backends.name() == "native":
+    if axes and x.size >= _LARGE and x.ndim <= _DIMENSIONS and x.flags.aligned and backends.name() == "native":
         return _by_kernel(x, {a % x.ndim for a in axes}, keepdims)
     terms = math.prod([x.shape[a] for a in axes])
     together = x.flags.c_contiguous and (axis is None or axes in ((-1,), (x.ndim - 1,)))

@@ -204,6 +204,8 @@ class _Gradients:
         return found[0] if structure is None else unflatten(structure, found)
 
     def came_to_output(self, i: int, grad: Tensor) -> Tensor:
+        if self.came:  # the last backward did not reach all inputs
+            self.begin()
         self.grad_output[i] = grad
         for hook in self.module._of("gradient of the output"):
             result = hook.function(self.module, tuple(self.grad_output))
@@ -219,8 +221,13 @@ class _Gradients:
         self.came += 1
         return self.call(i) if self.came == self.wanted else grad
 
+    def begin(self) -> None:
+        """Before a backward, of which a graph that is kept, and a compiled step, have several."""
+        self.came = 0
+        self.grad_input, self.grad_output = [None] * len(self.grad_input), [None] * len(self.grad_output)
+
     def call(self, last: int | None) -> Tensor | None:
-        self.came = 0  # the next backward, of a graph that is kept or of a compiled step, begins
+        self.came = 0
         for hook in self.module._of("gradients"):
             result = hook.function(self.module, tuple(self.grad_input), tuple(self.grad_output))
             if result is None:

@@ -113,6 +113,9 @@ class UninitializedParameter(Parameter):
     __repr__ = __str__
 
 
+FORMER = {"_buffers": "_buffer_names"}  # attributes by their names in older pickles, and in model files
+
+
 class _Held(MutableMapping[str, Any]):
     """PyTorch's ``module._modules``, ``_parameters`` or ``_buffers``: what a module holds of one kind, by its names.
 
@@ -190,7 +193,10 @@ class Members:
 
     @property
     def _buffers(self) -> _Held:
-        return _Held(self, lambda: self._buffer_names, self.register_buffer)
+        def put(name: str, value: Any) -> None:
+            self.register_buffer(name, value, name not in self._transient)
+
+        return _Held(self, lambda: self._buffer_names, put)
 
     def _names_of(self, kind: type) -> list[str]:
         return [name for name, value in vars(self).copy().items() if isinstance(value, kind)]

@@ -14,7 +14,7 @@ from fastnn.devices import no_half, no_such_device
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
 from fastnn.nn.arguments import as_tensors
 from fastnn.nn.hooks import Hooked
-from fastnn.nn.members import Members, Parameter, UninitializedParameter, changes
+from fastnn.nn.members import FORMER, Members, Parameter, UninitializedParameter, changes
 from fastnn.nn.modes import mode_of, set_mode
 from fastnn.recording import state
 from fastnn.tables import html_table
@@ -126,6 +126,14 @@ class Module(Members, Hooked):
             return reduced
         own = {**own, "training": self.training}
         return (*reduced[:2], (own, *slots) if slots else own, *reduced[3:])
+
+    def __setstate__(self, state: Any) -> None:
+        """The other end of `__reduce_ex__`."""
+        own, *slots = state if isinstance(state, tuple) else (state,)
+        vars(self).update({FORMER.get(name, name): value for name, value in own.items()})
+        for values in slots:
+            for name, value in values.items():
+                object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)

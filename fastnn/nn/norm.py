@@ -16,12 +16,21 @@ from fastnn.habits import check_options
 from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import floating, tensor_of
-from fastnn.ops.norms import Running, check_pixels, followed
+from fastnn.ops.norms import Running, check_pixels
 from fastnn.recording import tracer
 from fastnn.tensors import Array, Tensor
 from fastnn.values import plain
 
 MOST_SHOWN = 6  # channels in a layer's description
+
+
+def _reset(layer: Any, *, parameters: bool = False) -> None:
+    """Running statistics, and with `parameters` weight and bias, as they are at first."""
+    if parameters and layer.weight is not None and layer.bias is not None:
+        init.ones_(layer.weight)
+        init.zeros_(layer.bias)
+    if layer.running_mean is not None and layer.running_var is not None and layer.num_batches_tracked is not None:
+        layer.running_mean[...], layer.running_var[...], layer.num_batches_tracked[...] = 0, 1, 0
 
 
 class _BatchNorm(Module):
@@ -75,15 +84,11 @@ class _BatchNorm(Module):
 
     def reset_parameters(self) -> None:
         """Weight 1, bias 0, and running statistics as if no batch had been seen."""
-        if self.weight is not None and self.bias is not None:
-            init.ones_(self.weight)
-            init.zeros_(self.bias)
-        self.reset_running_stats()
+        _reset(self, parameters=True)
 
     def reset_running_stats(self) -> None:
         """Running statistics as if no batch had been seen."""
-        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-            self.running_mean[...], self.running_var[...], self.num_batches_tracked[...] = 0, 1, 0
+        _reset(self)
 
     def forward(self, x: Any) -> Tensor:
         own = self.weight if isinstance(self.weight, (Tensor, np.ndarray)) else self.running_mean
@@ -177,8 +182,16 @@ class _InstanceNorm(Module):
                     "instance_norm: running statistics are followed in eager training alone: leave out "
                     "track_running_stats=True, or train without compile"
                 )
-            self.running_mean, self.running_var = followed(floating(input), mean, var, self.momentum or 0.0)
-        return ops.instance_norm(input, None, None, self.weight, self.bias, eps=self.eps)
+        momentum = self.momentum or 0.0
+        return ops.instance_norm(input, mean, var, self.weight, self.bias, True, momentum, self.eps)
+
+    def reset_running_stats(self) -> None:
+        """Running statistics as if no batch had been seen."""
+        _reset(self)
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0, and running statistics as if no batch had been seen."""
+        _reset(self, parameters=True)
 
     def extra_repr(self) -> str:
         return (

@@ -171,6 +171,8 @@ def gradient(input: Any, *, spacing: Any = 1, dim: Any = None, edge_order: int =
 
 def _slope(y: Tensor, spacing: Any, order: int) -> Tensor:
     """The derivative along the last dimension."""
+    if np.ndim(spacing) and np.shape(spacing) != y.shape[-1:]:
+        raise ShapeError(f"gradient: expected {y.shape[-1]} coordinates, got {np.shape(spacing)}")
     steps = diff(floating(spacing, y.dtype)) if np.ndim(spacing) else Tensor(np.full(y.shape[-1] - 1, spacing, y.dtype))
     slopes = diff(y) / steps
     left, right = steps[:-1], steps[1:]

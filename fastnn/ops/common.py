@@ -43,10 +43,12 @@ def number_as(op: str, value: Any, dtype: np.dtype[Any]) -> Any:
 def check_held(op: str, values: Any, dtype: np.dtype[Any]) -> None:
     """Raises ArgumentError unless an integer type holds all of these numbers, with fractions cut off."""
     most, lowest = np.iinfo(dtype).max, np.iinfo(dtype).min
-    for value in np.ravel(values).tolist():
-        least = -most if dtype.kind == "u" and isinstance(value, int) else lowest
+    found = np.ravel(values)
+    cut = np.trunc(found) if found.dtype.kind == "f" else found
+    least = -most if dtype.kind == "u" and cut.dtype.kind != "f" else lowest
+    for value in (cut.min(), cut.max()) if cut.size else ():
         if not least <= value <= most:  # NaN neither
-            raise ArgumentError(f"{op}: expected a number that {dtype} holds, got {value}")
+            raise ArgumentError(f"{op}: expected a number that {dtype} holds, got {np.asarray(value).item()}")
 
 
 def floating(x: Any, dtype: np.dtype[Any] | None = None) -> Tensor:

@@ -69,8 +69,8 @@ def _bitwise(name: str, ufunc: np.ufunc, doc: str, kinds: str = "biu") -> Any:
         for each in (input, other):
             dtype = each.dtype if isinstance(each, (Tensor, np.ndarray)) else as_array(each).dtype
             if dtype.kind not in kinds:
-                what = "booleans or integers" if "b" in kinds else "integers"
-                raise DTypeError(f"{name}: expected {what}, got {dtype}: write (x > 0) & (y > 0)")
+                what, hint = ("booleans or integers", ": write (x > 0) & (y > 0)") if "b" in kinds else ("integers", "")
+                raise DTypeError(f"{name}: expected {what}, got {dtype}{hint}")
         return operator(input, other)
 
     return checked

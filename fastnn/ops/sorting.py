@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -219,7 +220,8 @@ def unique_consecutive(
     """The entries of the flattened input, or the slices along `dim`, without those that equal the one before them."""
     x = tensor_of(input).detach().data
     x, dim = (x.ravel(), None) if dim is None else (x, axis("unique_consecutive", dim, x.ndim))
-    rows = np.moveaxis(x, dim or 0, 0).reshape(x.shape[dim or 0], -1)
+    slices = np.moveaxis(x, dim or 0, 0)
+    rows = slices.reshape(len(slices), math.prod(slices.shape[1:]))
     new = np.r_[np.ones(min(len(rows), 1), bool), (rows[1:] != rows[:-1]).any(1)]
     starts = np.flatnonzero(new)
     found = np.compress(new, x, dim or 0), np.cumsum(new) - 1, np.diff(np.r_[starts, len(rows)])

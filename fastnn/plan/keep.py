@@ -72,7 +72,7 @@ def _can_be_kept(value: Any, levels: int = MOST_LEVELS) -> bool:
 def arrays_in(value: Any) -> list[Array]:
     """The arrays of the tensors that are inputs where `value` is state, in their order."""
     arrays: list[Array] = []
-    replaced(value, lambda t: t if t._requires_grad else arrays.append(t._data), Tensor)
+    replaced(value, lambda t: t if t.requires_grad else arrays.append(t._data), Tensor)
     return arrays
 
 
@@ -92,7 +92,7 @@ class _Same:
 def signature(value: Any, levels: int = MOST_LEVELS) -> Any:
     """A hashable description of state that holds `value`: all that a plan depends on but the numbers themselves."""
     if isinstance(value, Tensor):
-        return _Same(value) if value._requires_grad else (value.shape, value.dtype)
+        return _Same(value) if value.requires_grad else (value.shape, value.dtype)
     if isinstance(value, PLAIN) and not isinstance(value, tuple):
         return type(value), repr(value)
     if not levels or not holds(value, Tensor, levels):
@@ -155,7 +155,7 @@ class StandIns:
             entry.put(value)
 
     def _input(self, tensor: Tensor) -> Tensor:
-        if tensor._requires_grad:
+        if tensor.requires_grad:
             return tensor
         self._around.inputs.append(Value(tensor.shape, tensor.dtype))
         self._given.append((Traced.of(self._around.inputs[-1]), self._around.inputs[-1]))

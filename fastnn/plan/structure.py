@@ -118,9 +118,10 @@ class Structure:
 
     def follow_hooks(self) -> None:
         """Take note of what a run's hooks for gradients have changed, such as the list that they collect them in. What
-        forward itself reads of it is found out by the next trace (see steady.py)."""
+        forward itself reads of it is found out by the next trace (see steady.py); where all of it is fastnn's own there
+        is none, and what has changed counts."""
         live = self._live
-        if self.changed():
+        if self.has_users_code and self.changed():
             self.leave_to_plan(live)
 
     def leave_to_plan(self, arrays: list[Array]) -> None:

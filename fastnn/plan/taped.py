@@ -22,9 +22,10 @@ from fastnn.errors import FastnnError, GraphError, ShapeError
 from fastnn.nn import Module
 from fastnn.plan.execute import Execution
 from fastnn.plan.executions import Plan, kernels_in_use
-from fastnn.plan.hooked import Seed, with_gradient_hooks
+from fastnn.plan.hooked import Seed, is_hooked, with_gradient_hooks
 from fastnn.plan.inputs import Inputs, arguments
 from fastnn.plan.keep import replaced
+from fastnn.plan.memory import read_by, statistics
 from fastnn.plan.steady import CHECKED
 from fastnn.plan.trace import Around, Graph, Traced, Value, trace
 from fastnn.recording import recording, tracer
@@ -62,7 +63,7 @@ class Taped(Plan):
         plain = all(isinstance(x, (Tensor, np.ndarray)) for x in given)
         if not (self._is_planned and plain) or tracer() is not None or self._lock._is_owned():
             return self.model(*args, **named)
-        needs = tuple([isinstance(x, Tensor) and x._requires_grad for x in given])
+        needs = tuple([isinstance(x, Tensor) and x.requires_grad for x in given])
         with self._turn():
             self._follow_model()
             wanted = recording() and (any(needs) or any(self._structure.modes()[1]))
@@ -72,7 +73,7 @@ class Taped(Plan):
                     run = self._begin(args, named, needs)
                     if run is not None:
                         return run.outputs([x for x, needed in zip(given, needs, strict=True) if needed])
-            elif not wanted and not self.model.training:
+            elif not wanted and not any(self._structure.modes()[0]):
                 return predicted(self._predict, args, named)
         except ShapeError:  # which the model itself raises, too, or an argument that plans do not take
             pass
@@ -121,7 +122,9 @@ class _Copies:
         if not graph.loss.requires_grad:
             raise GraphError("no output depends on a parameter, or an input, that requires a gradient")
         self.values = _values_of(graph)
-        self.weights = [leaf.tensor for leaf in graph.leaves if leaf.tensor is not None and len(leaf.shape) > 1]
+        self.is_hooked = is_hooked(graph)
+        followed = {id(array) for array in statistics(graph)}  # which forward itself writes
+        self.read = [array for _, array in read_by(graph) if id(array) not in followed]
         self.executions: list[Execution] = []
         self.runs: list[weakref.ref[_Run]] = []
 
@@ -168,7 +171,7 @@ class _Copies:
         free = next((i for i, run in enumerate(self.runs) if (of := run()) is None or of.is_over), len(self.runs))
         if free == MOST_COPIES:
             return None
-        if free == len(self.runs):
+        if free == len(self.executions):
             stages, operators = self.taped._stages(self.graph, True)
             options = self.taped.options
             self.executions.append(Execution(self.graph, stages, training=True, options=options, operators=operators))
@@ -189,8 +192,8 @@ class _Run:
     def __init__(self, copies: _Copies, execution: Execution, x: Inputs, again: Callable[[], Any]) -> None:
         self._again = again
         self._copies, self._execution, self.is_over = copies, execution, False
-        self._kept = [x.arrays[0], *(weight._data for weight in copies.weights)]
-        self._number = next(versions.clock)
+        self._kept, self._number = [*x.arrays, *copies.read], next(versions.clock)
+        self._modes = copies.taped._structure.modes()
         self._half = next(i for i, part in enumerate(execution.parts) if part.hands_over)
         execution.run(x.arrays, [], self._half)
         self._results = [execution.array(value).copy() for value in copies.values]
@@ -224,25 +227,37 @@ class _Run:
                 "a compiled model's backward has run already, in memory that it has overwritten: add up the losses and "
                 "call backward() once, or call the model itself"
             )
+        self._check_unwritten()
+        copies = self._copies
+        with copies.taped._turn():
+            self.is_over = True
+            copies.taped._follow_model()  # for its next call
+            for i, grad in enumerate(grads):
+                np.copyto(copies.starts[i]._data, grad._data)
+            self._execution.resume(self._half)
+            if copies.is_hooked:
+                copies.taped._structure.follow_hooks()
+            came = [copies.came.pop(i, None) for i, needed in enumerate(copies.needs) if needed]
+            inputs = [None if grad is None else grad._data for grad in came]  # where no output depends on it
+            return (*inputs, *(array.copy() for _, array in self._execution.gradients))
+
+    def _check_unwritten(self) -> None:
+        """GraphError where something that forward has read was written since."""
         written = versions.latest > self._number
         if written and any(versions.written_since(array, self._number) for array in self._kept):
             raise GraphError(
                 "backward: a weight or the input of a compiled model was modified in place after forward: call "
                 "backward() before what changes it (an optimiser's step(), +=, load_state_dict()), or the model again"
             )
-        copies = self._copies
-        with copies.taped._turn():
-            self.is_over = True
-            for i, grad in enumerate(grads):
-                np.copyto(copies.starts[i]._data, grad._data)
-            self._execution.resume(self._half)
-            copies.taped._structure.follow_hooks()
-            came = [copies.came.pop(i, None) for i, needed in enumerate(copies.needs) if needed]
-            inputs = [None if grad is None else grad._data for grad in came]  # where no output depends on it
-            return (*inputs, *(array.copy() for _, array in self._execution.gradients))
 
     def backward_on_tape(self, grads: list[Tensor]) -> tuple[Any, ...]:
         """For second derivatives. GraphError where the outputs cannot be computed once more as they were."""
+        self._check_unwritten()
+        taped = self._copies.taped
+        with taped._turn():
+            changed = taped._follow_model() or taped._structure.modes() != self._modes
+        if changed:
+            raise GraphError("a compiled model was changed between forward and its second derivatives: call it again")
         draws = self._execution.running or any(part.early for part in self._execution.parts)
         if draws or self._copies.graph.keepings:
             raise GraphError("a compiled model that draws, follows statistics or keeps tensors: call the model itself")

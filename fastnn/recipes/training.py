@@ -16,7 +16,7 @@ from fastnn.console import say
 from fastnn.data import Batches, Dataset
 from fastnn.data.reading import few, in_words
 from fastnn.errors import ArgumentError, LabelError, meant
-from fastnn.random import manual_seed
+from fastnn.random import seeded
 from fastnn.train.callbacks import Callback
 from fastnn.train.data import paired
 from fastnn.train.evaluate import as_dataset
@@ -85,17 +85,17 @@ def train(
         why = ", which suits such samples" if model == AUTO else ""
         say(f"model: {chosen.model}{why}, for {_outputs(samples, chosen)}")
         say(f"recipe: {chosen}")
-    manual_seed(seed)
-    network = chosen.build(samples)
-    moves = chosen.augmentation(samples.name)
-    batches = Batches.of(samples, chosen.batch_size, shuffle=True, seed=seed, augment=moves)
-    optimizer = chosen.optimizer(network)
-    history = fit(
-        network, batches, held,
-        loss=chosen.loss(), optimizer=optimizer, scheduler=chosen.scheduler(optimizer, len(batches)),
-        epochs=chosen.epochs, callbacks=callbacks, verbose=verbose, compile=compile, metrics=metrics,
-        class_weight=class_weight,
-    )  # fmt: skip
+    with seeded(seed):
+        network = chosen.build(samples)
+        moves = chosen.augmentation(samples.name)
+        batches = Batches.of(samples, chosen.batch_size, shuffle=True, seed=seed, augment=moves)
+        optimizer = chosen.optimizer(network)
+        history = fit(
+            network, batches, held,
+            loss=chosen.loss(), optimizer=optimizer, scheduler=chosen.scheduler(optimizer, len(batches)),
+            epochs=chosen.epochs, callbacks=callbacks, verbose=verbose, compile=compile, metrics=metrics,
+            class_weight=class_weight,
+        )  # fmt: skip
     config = {"model": chosen.model, "dataset": samples.name, "recipe": dataclasses.asdict(chosen), "seed": seed}
     return Run(network.eval(), config, history)
 

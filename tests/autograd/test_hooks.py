@@ -319,3 +319,17 @@ def test_modes_belong_to_their_thread() -> None:
         thread.start()
         thread.join()
     assert seen == [True]
+
+
+def test_a_backward_that_reaches_some_inputs_leaves_nothing_for_the_next() -> None:
+    class Two(nn.Module):
+        def forward(self, a: Any, b: Any) -> Any:
+            return a * 2, b * 3
+
+    model, seen = Two(), []
+    model.register_full_backward_hook(lambda module, into, out: seen.append([g and g.item() for g in into]))
+    a, b = fnn.ones(1, requires_grad=True), fnn.ones(1, requires_grad=True)
+    first, second = model(a, b)
+    first.sum().backward(retain_graph=True)
+    (first * 100 + second * 100).sum().backward()
+    assert seen[-1] == [200, 300]

@@ -40,16 +40,17 @@ def test_an_eager_step_calls_few_functions(layers: Any, most: int) -> None:
         optimizer.step()
 
     step()  # state of the optimiser, and what is imported on first use
-    calls = 0
+    calls: list[int] = []  # of several steps: the collector may clear up after other tests in one
 
     def look(frame: FrameType, event: str, _: Any) -> None:
-        nonlocal calls
-        calls += event == "call"
+        calls[-1] += event == "call"
 
     before = sys.getprofile()
-    sys.setprofile(look)
-    try:
-        step()
-    finally:
-        sys.setprofile(before)
-    assert calls <= most
+    for _ in range(3):
+        calls.append(0)
+        sys.setprofile(look)
+        try:
+            step()
+        finally:
+            sys.setprofile(before)
+    assert min(calls) <= most

@@ -194,3 +194,16 @@ def test_layers_in_compiled_steps() -> None:
     triplets = nn.TripletMarginWithDistanceLoss(distance_function=nn.PairwiseDistance(), margin=0.7)
     expected_loss = nn.TripletMarginLoss(margin=0.7)(A, A + 1, A * 2)
     assert triplets(A, A + 1, A * 2).item() == pytest.approx(expected_loss.item())
+
+
+def test_edges_of_the_functions_above() -> None:
+    assert fnn.unique_consecutive(fnn.zeros(0)).shape == (0,)
+    with pytest.raises(ShapeError, match="gradient: expected 3 coordinates, got"):
+        fnn.gradient(fnn.tensor([0.0, 1.0, 4.0]), spacing=[fnn.tensor([0.0, 2.0])])
+    layer = nn.InstanceNorm1d(2, track_running_stats=True)
+    statistics = layer.running_mean
+    layer(fnn.randn(3, 2, 5))
+    assert layer.running_mean is statistics
+    assert np.abs(statistics).max() > 0
+    layer.reset_running_stats()
+    assert np.abs(statistics).max() == 0

@@ -124,3 +124,9 @@ def test_what_an_integer_type_does_not_hold_is_not_written(kind: str) -> None:
                 np.testing.assert_array_equal(ours().numpy(), expected.numpy())
     with pytest.raises(ArgumentError, match=r"where: expected a number that uint8 holds, got 300"):
         fnn.where(fnn.tensor([True]), fnn.tensor(np.array([1], np.uint8)), 300)
+
+
+def test_fractions_are_cut_off_before_a_number_is_judged() -> None:
+    assert fnn.tensor([-0.5, 255.9], dtype=fnn.uint8).tolist() == [0, 255]
+    with pytest.raises(ArgumentError, match="uint8 holds, got 256"):
+        fnn.tensor([0, 256], dtype=fnn.uint8)

@@ -333,3 +333,41 @@ def test_functions_stay_what_they_are() -> None:
             return 2 * x
 
     assert twice(3) == 6
+
+
+def test_what_is_changed_between_forward_and_backward_counts_in_the_next_call() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    compiled, x = fnn.compile(model), fnn.tensor(RNG.normal(size=(2, 3)).astype(np.float32))
+    outputs = compiled(x)
+    model[0] = nn.Linear(3, 3)
+    outputs.sum().backward()
+    assert model[0].weight.grad is None
+    np.testing.assert_allclose(compiled(x).detach(), model(x).detach(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("layer", [nn.LayerNorm(3), nn.Sequential(nn.Linear(3, 3), nn.Tanh())], ids=["scale", "dense"])
+def test_a_weight_written_before_backward_is_an_error(layer: Any, order: int) -> None:
+    """A scale of one dimension, too, and where second derivatives are taken."""
+    x = fnn.tensor(RNG.normal(size=(2, 3)).astype(np.float32), requires_grad=True)
+    outputs = fnn.compile(nn.Sequential(layer))(x)
+    with fnn.no_grad():
+        next(layer.parameters()).mul_(10)
+    with pytest.raises(GraphError, match="modified in place after forward"):
+        fnn.autograd.grad((outputs * outputs).sum(), [x], create_graph=order == 2)
+
+
+def test_a_view_of_what_was_written_on_the_tape_has_a_gradient() -> None:
+    base, x = fnn.ones((2, 3), requires_grad=True), fnn.zeros((4, 3))
+    view = x[:2]
+    x[:2] = base * 1
+    fnn.compile(nn.Linear(3, 3))(view).sum().backward()
+    assert base.grad is not None
+
+
+def test_the_modes_of_all_layers_count() -> None:
+    """As in Monte Carlo dropout."""
+    model = nn.Sequential(nn.Linear(3, 300), nn.Dropout(0.5)).eval()
+    model[1].train()
+    with fnn.no_grad():
+        assert 0.3 < (fnn.compile(model)(fnn.ones(4, 3)).numpy() == 0).mean() < 0.7
