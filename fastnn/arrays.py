@@ -77,7 +77,7 @@ def shared_copy(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def is_shared(array: Any) -> bool:
-    """Whether it is, or is a view of, a `shared_copy`."""
+    """Whether an array's memory is a `shared_copy`'s."""
     while isinstance(array, np.ndarray):
         array = array.base
     return isinstance(array, memoryview) and isinstance(array.obj, mmap.mmap)

@@ -278,14 +278,10 @@ def lu(A: Any, *, pivot: bool = True) -> elimination.PLU:
 def lu_solve(LU: Any, pivots: Any, B: Any, *, left: bool = True, adjoint: bool = False) -> Tensor:
     """X of A @ X = B, of X @ A = B without `left`, of A.T in the place of A with `adjoint`; A (..., N, N) as
     `lu_factor` gave it, B (..., N, K)."""
-    p, lower, upper = elimination.lu_unpack(square("lu_solve", LU), pivots)
-    b, left, adjoint = matrix("lu_solve", B), flag("lu_solve", "left", left), flag("lu_solve", "adjoint", adjoint)
-    matrices.check_stacks("lu_solve", lower.shape, b.shape, left)
-    b = b if left else mt(b)
-    if left != adjoint:
-        x = factors.Solve.apply(upper, factors.Solve.apply(lower, matmul(mt(p), b)))
-    else:
-        x = matmul(p, factors.Solve.apply(mt(lower), factors.Solve.apply(mt(upper), b)))
+    factor, b = square("lu_solve", LU), matrix("lu_solve", B)
+    left, adjoint = flag("lu_solve", "left", left), flag("lu_solve", "adjoint", adjoint)
+    matrices.check_stacks("lu_solve", factor.shape, b.shape, left)
+    x = elimination.solved(factor, pivots, b if left else mt(b), transposed=left == adjoint)
     return x if left else mt(x)
 
 
@@ -296,12 +292,7 @@ def householder_product(A: Any, tau: Any) -> Tensor:
     m, n = a.shape[-2:]
     if not t.ndim or not t.shape[-1] <= n <= m:
         raise ShapeError(f"householder_product: expected A (..., M, N) and tau (..., K), got {a.shape} and {t.shape}")
-    q = Tensor(np.eye(m, n, dtype=a.dtype))
-    below = tril(a, -1) + q
-    for i in reversed(range(t.shape[-1])):
-        v = below[..., i : i + 1]
-        q = q - t[..., i, None, None] * matmul(v, matmul(mt(v), q))
-    return expand(q, a.shape)
+    return expand(matrices.reflected(a, t), a.shape)
 
 
 def svdvals(A: Any, *, driver: str | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.autograd.functional import leaves, slopes
+from fastnn.autograd.functional import depends_on_others, leaves, slopes
 from fastnn.errors import DTypeError, GraphError, ShapeError
 from fastnn.ops.common import tensor_of
 from fastnn.recording import enable_grad
@@ -19,7 +19,7 @@ __all__ = ["UnpackedDualTensor", "dual_level", "enter_dual_level", "exit_dual_le
 
 
 class UnpackedDualTensor(NamedTuple):
-    """What `unpack_dual` gives."""
+    """The result of `unpack_dual`."""
 
     primal: Tensor
     tangent: Tensor | None
@@ -84,20 +84,6 @@ def make_dual(tensor: Tensor, tangent: Tensor, *, level: int | None = None) -> T
     return dual
 
 
-def _needs_others(x: Tensor, duals: tuple[Tensor, ...]) -> bool:
-    """Whether a gradient reaches leaves other than these."""
-    known, stack = {id(dual) for dual in duals if dual.node is None}, [x]
-    while stack:
-        each = stack.pop()
-        if id(each) in known or not each.requires_grad:
-            continue
-        if each.node is None:
-            return True
-        known.add(id(each))
-        stack += [given for given in each.node.inputs if isinstance(given, Tensor)]
-    return False
-
-
 def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTensor:
     """(primal, tangent): the tensor, and how fast it changes; None for the tangent where it depends on no dual tensor,
     or outside of the level. Where it depends on parameters, too, both stay on the tape, for backward().
@@ -108,7 +94,7 @@ def unpack_dual(tensor: Tensor, *, level: int | None = None) -> UnpackedDualTens
     if not duals or not x.requires_grad:
         return UnpackedDualTensor(x, None)
     inputs, tangents = zip(*duals, strict=True)
-    on_tape = _needs_others(x, inputs)
+    on_tape = depends_on_others((x,), inputs)
     primal = x if on_tape else x.detach()
     for dual, tangent in duals:
         if dual is x:

@@ -51,7 +51,7 @@ def _outputs(where: str, outputs: Any) -> tuple[Tensor, ...]:
 
 
 def depends_on_others(outputs: Tensors, xs: Tensors) -> bool:
-    """Whether the outputs depend on other tensors that take a gradient than `xs`."""
+    """Whether the outputs depend on leaves with a gradient besides `xs`."""
     own = set(map(id, xs))
     others = [x for x in outputs if x.node is None and x.requires_grad]
     for node in in_reverse([x.node for x in outputs if x.node is not None]):
@@ -81,7 +81,7 @@ def _vector(where: str, v: Any, like: Tensors) -> Tensors:
 
 
 def _given(create_graph: bool | None) -> bool:
-    """Whether the caller is certain that results are to be on the tape."""
+    """Whether create_graph was given as True."""
     return create_graph is not None and flag("derivatives", "create_graph", create_graph)
 
 

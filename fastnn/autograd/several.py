@@ -69,7 +69,7 @@ class _Piece:
 
 @dataclass
 class Layout:
-    """What forward returned, beside the numbers: one tensor (`pieces` is None), or a tuple of pieces and Nones.
+    """The form of forward's result: one tensor (`pieces` is None), or a tuple of pieces and Nones.
 
     `leaves` are the inputs that are leaves with a gradient, for forward to take.
     """

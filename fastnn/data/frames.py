@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 MOST_NAMED = 5  # columns in a message
-# What helps, as it is written for arrays, and for the data frames of pandas and of Polars.
+# Remedies, spelled for arrays, and for the data frames of pandas and of Polars.
 FILL = {
     "": "fill them, or leave those rows out (x[~np.isnan(x).any(axis=1)])",
     "pandas": "fill them (df.fillna(df.median())) or leave those rows out (df.dropna())",

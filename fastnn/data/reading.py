@@ -134,7 +134,7 @@ class Pictures:
         if labels.dtype.kind == "U":
             labels = np.unique(labels, return_inverse=True)[1]
         chosen = stratified_split(labels, TEST_SHARE)[split == "test"]
-        # What is left out is told once, and so with the training images.
+        # The training part alone names the files that were left out, so that this is said once.
         return Part([whole.files[number] for number in chosen], whole.left if split == "train" else {})
 
     def _classes(self, part: Part) -> tuple[str, ...]:

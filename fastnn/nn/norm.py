@@ -24,16 +24,37 @@ from fastnn.values import plain
 MOST_SHOWN = 6  # channels in a layer's description
 
 
-def _reset(layer: Any, *, parameters: bool = False) -> None:
-    """Running statistics, and with `parameters` weight and bias, as they are at first."""
-    if parameters and layer.weight is not None and layer.bias is not None:
-        init.ones_(layer.weight)
-        init.zeros_(layer.bias)
-    if layer.running_mean is not None and layer.running_var is not None and layer.num_batches_tracked is not None:
-        layer.running_mean[...], layer.running_var[...], layer.num_batches_tracked[...] = 0, 1, 0
+class _Following(Module):
+    """A normalisation with weight and bias, whose running statistics follow its batches; each may be None."""
+
+    num_features: int
+    weight: Parameter | None
+    bias: Parameter | None
+    # Of models in older files, whose instance norms have none of them.
+    running_mean: Array | None = None
+    running_var: Array | None = None
+    num_batches_tracked: Array | None = None
+
+    def _add_statistics(self, tracks: bool) -> None:
+        self.running_mean = self.running_var = self.num_batches_tracked = None  # names that are free, then
+        self.register_buffer("running_mean", np.zeros(self.num_features, get_default_dtype()) if tracks else None)
+        self.register_buffer("running_var", np.ones(self.num_features, get_default_dtype()) if tracks else None)
+        self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracks else None)
+
+    def reset_parameters(self) -> None:
+        """Weight 1, bias 0, and running statistics as if no batch had been seen."""
+        if self.weight is not None and self.bias is not None:
+            init.ones_(self.weight)
+            init.zeros_(self.bias)
+        self.reset_running_stats()
+
+    def reset_running_stats(self) -> None:
+        """Running statistics as if no batch had been seen."""
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            self.running_mean[...], self.running_var[...], self.num_batches_tracked[...] = 0, 1, 0
 
 
-class _BatchNorm(Module):
+class _BatchNorm(_Following):
     """y = (x - mean) / sqrt(var + eps) * weight + bias for each of num_features channels.
 
     In training mean and var are the batch's, and the running ones follow them: running += momentum·(batch's - running),
@@ -47,11 +68,6 @@ class _BatchNorm(Module):
 
     layout: str
     ndims: tuple[int, ...]
-    weight: Parameter | None
-    bias: Parameter | None
-    running_mean: Array | None
-    running_var: Array | None
-    num_batches_tracked: Array | None
 
     def __init__(
         self,
@@ -74,21 +90,7 @@ class _BatchNorm(Module):
         self.track_running_stats = flag(type(self).__name__, "track_running_stats", track_running_stats)
         self.weight = new_parameter(self, (self.num_features,), 1) if affine else None
         self.bias = new_parameter(self, (self.num_features,), 0) if affine else None
-        self.register_buffer(
-            "running_mean", np.zeros(self.num_features, get_default_dtype()) if self.track_running_stats else None
-        )
-        self.register_buffer(
-            "running_var", np.ones(self.num_features, get_default_dtype()) if self.track_running_stats else None
-        )
-        self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if self.track_running_stats else None)
-
-    def reset_parameters(self) -> None:
-        """Weight 1, bias 0, and running statistics as if no batch had been seen."""
-        _reset(self, parameters=True)
-
-    def reset_running_stats(self) -> None:
-        """Running statistics as if no batch had been seen."""
-        _reset(self)
+        self._add_statistics(self.track_running_stats)
 
     def forward(self, x: Any) -> Tensor:
         own = self.weight if isinstance(self.weight, (Tensor, np.ndarray)) else self.running_mean
@@ -132,15 +134,9 @@ class BatchNorm2d(_BatchNorm):
     layout, ndims = "(N, C, H, W)", (4,)
 
 
-class _InstanceNorm(Module):
+class _InstanceNorm(_Following):
     ndim: int
-    weight: Parameter | None
-    bias: Parameter | None
-    # Of models in older files, which have none of them.
-    running_mean: Any = None
-    running_var: Any = None
-    num_batches_tracked: Any = None
-    track_running_stats: bool = False
+    track_running_stats: bool = False  # of models in older files
 
     def __init__(
         self,
@@ -161,10 +157,7 @@ class _InstanceNorm(Module):
         self.track_running_stats = tracks = flag(name, "track_running_stats", track_running_stats)
         self.weight = new_parameter(self, (self.num_features,), 1) if self.affine else None
         self.bias = new_parameter(self, (self.num_features,), 0) if self.affine else None
-        self.running_mean = self.running_var = self.num_batches_tracked = None  # names that are free, then
-        self.register_buffer("running_mean", np.zeros(self.num_features, get_default_dtype()) if tracks else None)
-        self.register_buffer("running_var", np.ones(self.num_features, get_default_dtype()) if tracks else None)
-        self.register_buffer("num_batches_tracked", np.zeros((), np.int64) if tracks else None)
+        self._add_statistics(tracks)
 
     def forward(self, input: Any) -> Tensor:
         input = tensor_of(input)
@@ -184,14 +177,6 @@ class _InstanceNorm(Module):
                 )
         momentum = self.momentum or 0.0
         return ops.instance_norm(input, mean, var, self.weight, self.bias, True, momentum, self.eps)
-
-    def reset_running_stats(self) -> None:
-        """Running statistics as if no batch had been seen."""
-        _reset(self)
-
-    def reset_parameters(self) -> None:
-        """Weight 1, bias 0, and running statistics as if no batch had been seen."""
-        _reset(self, parameters=True)
 
     def extra_repr(self) -> str:
         return (

@@ -10,6 +10,7 @@ from fastnn.checks import flag
 from fastnn.errors import ArgumentError, DTypeError, LinAlgError
 from fastnn.ops import factors
 from fastnn.ops.common import tensor_of
+from fastnn.ops.dense import matmul
 from fastnn.ops.matrices import check_stacks, identity, matrix, mt, square
 from fastnn.ops.moving import tril, triu
 from fastnn.ops.places import take_along_dim
@@ -107,9 +108,16 @@ def lu_solve(b: Any, LU_data: Any, LU_pivots: Any) -> Tensor:
     Tensor([[0.5 ],
             [0.25]])
     """
-    factor, right = square("lu_solve", LU_data), matrix("lu_solve", b)
-    check_stacks("lu_solve", factor.shape, right.shape)
-    lower, upper = (part for part in lu_unpack(factor, LU_pivots, unpack_pivots=False)[1:])
-    stack = np.broadcast_shapes(factor.shape[:-2], right.shape[:-2])
-    right = _in_order(expand(right, (*stack, *right.shape[-2:])), _pivots("lu_solve", LU_pivots))
-    return factors.Solve.apply(upper, factors.Solve.apply(lower, right))
+    return solved(square("lu_solve", LU_data), LU_pivots, matrix("lu_solve", b))
+
+
+def solved(factor: Tensor, pivots: Any, b: Tensor, *, transposed: bool = False) -> Tensor:
+    """X of A @ X = b, or of A.T @ X = b."""
+    check_stacks("lu_solve", factor.shape, b.shape)
+    lower, upper = lu_unpack(factor, pivots, unpack_pivots=False)[1:]
+    if transposed:
+        x = factors.Solve.apply(mt(lower), factors.Solve.apply(mt(upper), b))
+        return matmul(lu_unpack(factor, pivots, unpack_data=False).P, x)
+    stack = np.broadcast_shapes(factor.shape[:-2], b.shape[:-2])
+    b = _in_order(expand(b, (*stack, *b.shape[-2:])), _pivots("lu_solve", pivots))
+    return factors.Solve.apply(upper, factors.Solve.apply(lower, b))

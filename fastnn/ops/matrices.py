@@ -270,3 +270,14 @@ def cross(input: Any, other: Any, dim: int | None = None) -> Tensor:
     if min(a.ndim, b.ndim) < -dim or a.shape[dim] != 3 or b.shape[dim] != 3:
         raise ShapeError(f"cross: expected vectors of 3 along a dimension, got {a.shape} and {b.shape}")
     return roll(a, -1, dim) * roll(b, -2, dim) - roll(a, -2, dim) * roll(b, -1, dim)
+
+
+def reflected(a: Tensor, tau: Tensor) -> Tensor:
+    """The first N columns of the product of reflections 1 - tau[i]·v·vᵀ, each v below the diagonal of a (..., M, N) and
+    1 on it."""
+    q = Tensor(np.eye(*a.shape[-2:], dtype=a.dtype))
+    vectors = tril(a, -1) + q
+    for i in reversed(range(tau.shape[-1])):
+        v = vectors[..., i : i + 1]
+        q = q - tau[..., i, None, None] * matmul(v, matmul(mt(v), q))
+    return q

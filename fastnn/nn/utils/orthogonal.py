@@ -11,6 +11,7 @@ from fastnn.checks import choice, flag
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.nn.module import Module
 from fastnn.ops.factors import Solve
+from fastnn.ops.matrices import reflected
 from fastnn.tensors import Array, Tensor
 from fastnn.values import Values
 
@@ -119,13 +120,8 @@ def _rotation(x: Any, by: str) -> Any:
 def _reflections(x: Any) -> Any:
     """The first K columns of the product of the reflections whose vectors lie below the diagonal of x (..., N, K), each
     with 1 on it; times the signs on the diagonal, through which no gradient passes."""
-    n, k = x.shape[-2:]
-    v = x.tril(-1) + Tensor(np.eye(n, k, dtype=x.dtype))
-    tau = 2 / (v * v).sum(-2, keepdim=True)
-    q = Tensor(np.broadcast_to(np.eye(n, k, dtype=x.dtype), x.shape).copy())
-    for i in reversed(range(k)):
-        each = v[..., i : i + 1]
-        q = q - each * tau[..., i : i + 1] @ (each.mT @ q)
+    below = x.tril(-1)
+    q = reflected(below, 2 / (1 + (below * below).sum(-2)))
     return q * Tensor(np.trunc(np.diagonal(x.detach().numpy(), 0, -2, -1))[..., None, :].astype(x.dtype))
 
 

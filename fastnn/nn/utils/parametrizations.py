@@ -243,9 +243,9 @@ def _put_back(owner: str, module: Module, name: str, *parts: str) -> None:
     with no_grad():
         value = Parameter(getattr(module, name).detach().clone())
     for part in parts:
-        if part in module._buffer_names:
-            module._buffer_names = tuple(known for known in module._buffer_names if known != part)
-        if part in vars(module):
+        if part in module._buffers:
+            del module._buffers[part]
+        elif part in vars(module):
             delattr(module, part)
     restored(module, name, value)
 

@@ -308,8 +308,7 @@ def remove(module: M, name: str) -> M:
     original: Parameter = vars(module)[f"{name}_orig"]
     original.data[...] = getattr(module, name).detach().data
     wrote(original.data)
-    module._buffer_names = tuple(known for known in module._buffer_names if known != f"{name}_mask")
-    delattr(module, f"{name}_mask")
+    del module._buffers[f"{name}_mask"]
     delattr(module, f"{name}_orig")
     restored(module, name, original)
     return module
