@@ -137,7 +137,7 @@ cdef class Call:
                 return False
         return self.isa == fastnn_kernels.isa
 
-    def __call__(self, x, out):
+    cdef object run(self, x, out):
         """The outputs, in `out` unless it is None; None, and nothing is done, where this call does not suit."""
         cdef cnp.ndarray to
         if not fits(x, self.inputs, False) or not self.stands():
@@ -151,3 +151,33 @@ cdef class Call:
         self.program.start(x, None)
         memcpy(cnp.PyArray_DATA(to), cnp.PyArray_DATA(self.outputs), cnp.PyArray_NBYTES(to))
         return to
+
+
+cdef class Repeat:
+    """A predictor's next call if it is like its last one, while `lock` is held. In C, where no signal's handler runs.
+
+    `questions` are asked first; where one is answered yes, the call has to be made in another way.
+    """
+    cdef Call call
+    cdef object is_owned, acquire, release
+    cdef tuple questions
+    cdef public bint is_over
+
+    def __init__(self, Call call not None, lock, tuple questions not None):
+        self.call, self.questions, self.is_over = call, questions, False
+        self.is_owned, self.acquire, self.release = lock._is_owned, lock.acquire, lock.release
+
+    def __call__(self, x, out):
+        """The outputs, in `out` unless it is None; None, and nothing is done, where this call is another."""
+        if self.is_owned():
+            return None
+        self.acquire()
+        try:
+            if self.is_over:
+                return None
+            for question in self.questions:
+                if question():
+                    return None
+            return self.call.run(x, out)
+        finally:
+            self.release()

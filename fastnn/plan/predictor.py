@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +14,9 @@ from fastnn.nn import Module
 from fastnn.nn.arguments import positional_parameters
 from fastnn.nn.modes import mode
 from fastnn.plan.execute import Execution
-from fastnn.plan.executions import Plan, called_within, kernels_in_use
+from fastnn.plan.executions import Plan, kernels_in_use
 from fastnn.plan.inputs import Inputs, arguments
+from fastnn.plan.places import MISSING
 from fastnn.plan.shapes import image_by_image
 from fastnn.plan.steady import CHECKED
 from fastnn.plan.taped import Taped, holds_tensors, predicted
@@ -23,6 +24,9 @@ from fastnn.plan.trace import Around, Graph, trace
 from fastnn.tensors import Array
 from fastnn.trees import ARRAY, Nesting, flatten, map_arrays, unflatten
 from fastnn.versions import wrote
+
+if TYPE_CHECKING:
+    from fastnn._kernels import Repeat
 
 __all__ = ["Predictor"]
 
@@ -73,14 +77,13 @@ class Predictor(Plan):
 
     def _start_over(self) -> None:
         super()._start_over()
-        self._call: Any = None  # what ran last, ready to run again
-        self._is_large = True  # enough for several threads, as far as is known
+        self._ready: Repeat | None = None  # the next call if it is like the last one
         self._of_one_size: set[Any] = set()  # inputs that the model, as it is now, does not take
         self._ignores = False  # whether labels among the inputs have held -100
         self._calls = 0  # of a model with users' code, which is looked at again and again
         self._is_due = False  # whether the call that runs has yet to compare its plan with a new trace
 
-    def __call__(self, *args: Any, out: Array | None = None, **named: Any) -> Any:
+    def __call__(self, x: Any = MISSING, /, *rest: Any, out: Array | None = None, **named: Any) -> Any:
         """The model's outputs for x (N, ...), an ndarray; with `out`, an array of their shape and type, in that one.
 
         Models of several inputs take them as in ``model(*args, **named)``: arrays, and tuples, lists and dicts of
@@ -89,20 +92,24 @@ class Predictor(Plan):
         Where each image's outputs depend on that image alone, 256 are in work at a time. Raises ShapeError or
         DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
         """
-        if len(args) == 2 and self._takes_one and not named:
-            x, out = args
-            args = (x,)
-        if self._lock._is_owned():  # as in _turn; a small network's whole call takes a microsecond
-            raise called_within()
-        if self._is_large:
-            backends.follow_cpus()
-        with self._lock:
-            if not self.frozen and (self._follow_model() or (self._structure.has_users_code and self._is_checked())):
-                self._call = None
-            outputs = None if self._call is None or len(args) != 1 or named else self._call(*args, out)
-            tensors = outputs is None and out is None and holds_tensors(args, named)
-            if outputs is None and not tensors:
-                outputs = self._predict(arguments(self.model, args, named), out)
+        if rest and len(rest) == 1 and not named and self._takes_one:
+            (out,), rest = rest, ()
+        ready = self._ready
+        outputs = None if ready is None or rest or named else ready(x, out)
+        if outputs is None:
+            return self._called(() if x is MISSING else (x, *rest), named, out)
+        if out is not None:
+            wrote(out)
+        return outputs
+
+    def _called(self, args: tuple[Any, ...], named: dict[str, Any], out: Array | None) -> Any:
+        """The outputs of a call that is not like the last one."""
+        backends.follow_cpus()
+        with self._turn():
+            if not self.frozen and not self._follow_model() and self._structure.has_users_code and not self._is_due:
+                self._is_checked()
+            tensors = out is None and holds_tensors(args, named)
+            outputs = None if tensors else self._predict(arguments(self.model, args, named), out)
         if tensors and self.frozen:
             return predicted(self, args, named)
         if tensors:
@@ -116,7 +123,9 @@ class Predictor(Plan):
     def _forget(self) -> None:
         super()._forget()
         self._of_one_size.clear()
-        self._call = None
+        if self._ready is not None:
+            self._ready.is_over = True  # for other threads that wait for their turn
+        self._ready = None
 
     def _is_checked(self) -> bool:
         """Count a call; whether the plan is compared with a new trace before it."""
@@ -157,7 +166,7 @@ class Predictor(Plan):
             return False
 
     def _outputs(self, x: Inputs) -> Any:
-        self._last, self._call = self._execution(x), None
+        self._last, self._ready = self._execution(x), None
         try:
             self._last.run([*x.arrays, *self._states_of(self._last.graph)], [])
         except LabelError:
@@ -170,9 +179,20 @@ class Predictor(Plan):
                 self._ignores = False
                 raise
         self._leave_kept(self._last)
-        self._call = self._last.call(x.arrays[0])
-        self._is_large = self._call is None or x.arrays[0].size >= 1 << 10
+        self._ready = self._made_ready(x.arrays[0])
         return self._last.outputs
+
+    def _made_ready(self, x: Array) -> Repeat | None:
+        """The next call if its input is like x, which ran last; None where it is more than one program."""
+        call = None if self._last is None else self._last.call(x)
+        if call is None:
+            return None
+        from fastnn._kernels import Repeat
+
+        questions: list[Callable[[], Any]] = [backends.follow_cpus] if x.size >= 1 << 10 else []  # for several threads
+        if not self.frozen:
+            questions += [self._follow_model, *([self._is_checked] if self._structure.has_users_code else [])]
+        return Repeat(call, self._lock, tuple(questions))
 
     def _execution(self, x: Inputs) -> Execution:
         key = (x.key, self._ignores, kernels_in_use(), *self._structure.state_key())

@@ -84,7 +84,7 @@ class Taped(Plan):
             self._is_planned = False
             reason = getattr(error, "reason", error if isinstance(error, FastnnError) else repr(error))
             warnings.warn(
-                f"compile: this model runs operator by operator, not compiled: {reason}", UserWarning, stacklevel=3
+                f"compile: this model runs operator by operator, not compiled: {reason}", UserWarning, stacklevel=4
             )
             return outputs
         return self.model(*args, **named)
