@@ -328,7 +328,9 @@ def test_a_recipe_says_what_it_took(capsys: pytest.CaptureFixture[str]) -> None:
     assert first == "model: tabular, which suits such samples, for 2 classes: down, up"
     assert second.startswith("recipe: 1 epoch, batches of 16, AdamW")
     assert 0 <= run.history[-1].metrics["f1"] <= 1
-    assert "1 epoch;" in repr(run)
+    reached = f"1 epoch, validation accuracy {100 * run.history[-1].val_accuracy:.2f} %; "
+    assert reached in repr(run)
+    assert run._repr_html_().count("<table>") == 1
     recipes.train(x, x[:, :2], epochs=1, model="tabular", verbose="epoch")
     assert capsys.readouterr().out.startswith("model: tabular, for a regression of 2 values\n")
     recipes.train(x, x[:, 0], epochs=1, verbose=False)

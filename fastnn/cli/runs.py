@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.cli import options
-from fastnn.console import say, shown
+from fastnn.console import columns, say, shown
 from fastnn.data import SOURCES
 from fastnn.data.folder import images_at
 from fastnn.data.loading import part_to_measure
@@ -18,6 +18,7 @@ from fastnn.data.reading import few
 from fastnn.errors import DataError
 from fastnn.insight import confusion_matrix, plots
 from fastnn.recipes import load_run
+from fastnn.tables import padded
 from fastnn.train import evaluate, predict_proba
 from fastnn.train.evaluate import MOST_CLASSES_SHOWN
 
@@ -114,11 +115,11 @@ def confusion_table(confusion: np.ndarray, classes: tuple[str, ...]) -> str:
     1 dog  1  4
     """
     names = [name if name == str(i) else f"{i} {shown(name)}" for i, name in enumerate(classes)]
-    left = max(map(len, names))
+    left = max(map(columns, names))
     width = 2 + max(len(str(confusion.max())), len(str(len(classes) - 1)))
     lines = [" " * left + "".join(f"{i:>{width}}" for i in range(len(classes)))]
     for name, row in zip(names, confusion.tolist(), strict=True):
-        lines.append(f"{name:<{left}}" + "".join(f"{count or '':>{width}}" for count in row))
+        lines.append(padded(name, left) + "".join(f"{count or '':>{width}}" for count in row))
     return "\n".join(line.rstrip() for line in lines)
 
 

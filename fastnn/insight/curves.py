@@ -183,10 +183,17 @@ class Mistakes:
 
     def __repr__(self) -> str:
         rows = zip(self.names, self.labels, self.found, self.probabilities, strict=True)
-        return "\n".join(
-            f"{name}: {shown(self.classes[label])} taken for {shown(self.classes[found])} ({100 * share:.1f} %)"
-            for name, label, found, share in rows
+        return (
+            "no mistakes"
+            if not len(self)
+            else "\n".join(
+                f"{name}: {shown(self.classes[label])} taken for {shown(self.classes[found])} ({100 * share:.1f} %)"
+                for name, label, found, share in rows
+            )
         )
+
+    def _repr_html_(self) -> str:
+        return plots.html(repr(self), self.plot)
 
     @property
     def names(self) -> list[str]:
@@ -210,7 +217,7 @@ class Mistakes:
         drawing = plots.tiles(
             self.images, titles=titles, size=max(1.3, 0.08 * widest), columns=max(2, int(70 / max(widest, 14)))
         )
-        plots.heading(drawing, "Worst mistakes: true → found, and how sure")
+        plots.heading(drawing, "Worst mistakes, the least probable truth first: true → found, and how sure of that")
         return drawing
 
 

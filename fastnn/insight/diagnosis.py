@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.checks import is_number
-from fastnn.errors import ArgumentError, MissingExtraError
+from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.insight.curves import learning_curves
-from fastnn.tables import html_text, image_tag
 from fastnn.train import Evaluation, History
 
 if TYPE_CHECKING:
@@ -100,9 +98,7 @@ class Diagnosis:
 
     def _repr_html_(self) -> str:
         """The text, and the learning curves where Matplotlib is installed."""
-        with contextlib.suppress(MissingExtraError):
-            return html_text(repr(self)) + image_tag(plots.encoded(self.plot(), "png"))
-        return html_text(repr(self))
+        return plots.html(repr(self), self.plot)
 
     def plot(self) -> Figure:
         """The learning curves, with what counts as small, and the verdict above."""

@@ -22,6 +22,7 @@ __all__ = ["Residuals", "residuals"]
 
 DECADES = 1000  # from the smallest true value to the largest: then axes are logarithmic, if nothing is below zero
 MOST_OUTPUTS_DRAWN = 6
+MOST_OUTPUTS_TOLD = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +41,17 @@ class Residuals:
         return len(self.targets)
 
     def __repr__(self) -> str:
-        return f"Residuals({len(self)} samples: {self._measures(slice(None))})"
+        outputs = self.targets.shape[1]
+        if outputs == 1:
+            return f"Residuals({len(self)} samples: {self._measures(0)})"
+        lines = [f"  output {i}: {self._measures(i)}" for i in range(min(outputs, MOST_OUTPUTS_TOLD))]
+        more = [f"  ... {outputs - len(lines)} more"] if outputs > len(lines) else []
+        return "\n".join([f"Residuals({len(self)} samples, {outputs} outputs)", *lines, *more])
 
-    def _measures(self, output: Any) -> str:
+    def _repr_html_(self) -> str:
+        return plots.html(repr(self), self.plot)
+
+    def _measures(self, output: int) -> str:
         pair = self.targets[:, output], self.predictions[:, output]
         return f"RMSE {metrics.rmse(*pair):.3g}, MAE {metrics.mae(*pair):.3g}, R² {metrics.r2(*pair):.3g}"
 
@@ -59,7 +68,8 @@ class Residuals:
             ends = [min(true.min(), found.min()), max(true.max(), found.max())]
             name = f"output {i}: " if several else ""
             plots.styled(against, f"{name}predicted against true", "true value", "predicted value")
-            plots.styled(rest, f"{name}residuals", "predicted value", "predicted − true")
+            of_one = f", R² {metrics.r2(true, found):.3g}" if several else ""
+            plots.styled(rest, f"{name}residuals{of_one}", "predicted value", "predicted − true")
             style: dict[str, Any] = {"s": 12, "color": plots.BLUE, "alpha": max(0.15, min(0.7, 100 / len(self)))}
             against.scatter(true, found, **style)
             against.plot(ends, ends, color=plots.RED, linestyle="--", linewidth=1.2, label="as it should be")
@@ -75,7 +85,8 @@ class Residuals:
             rest.axhline(0, color=plots.RED, linestyle="--", linewidth=1.2)
         left_out = self.targets.shape[1] - count
         more = f"; {left_out} more outputs" if left_out else ""
-        plots.heading(drawing, f"{len(self):,} samples: {self._measures(slice(None))}{more}")
+        measures = "each output by itself" if several else self._measures(0)
+        plots.heading(drawing, f"{len(self):,} samples: {measures}{more}")
         return drawing
 
 

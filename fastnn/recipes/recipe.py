@@ -97,7 +97,7 @@ class Recipe:
         The model of a regression ends with the targets' own scale, so that it learns numbers of any size alike.
         """
         single = self.model == "cnn1d" and train.images.ndim == 2  # a signal of one channel, and not columns
-        scale = Normalize.of(train.images[:, np.newaxis] if single else train.images)
+        scale = Normalize.of(train.images[:, np.newaxis] if single else train)
         outputs = math.prod(train.labels.shape[1:]) if self.values else len(train.classes)
         model = MODELS[self.model](train.image_shape, outputs, scale.mean, scale.std)
         if self.values:

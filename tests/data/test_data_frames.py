@@ -55,6 +55,14 @@ def test_arrays_of_any_numbers_are_tables(array: np.ndarray) -> None:
         (Frame(age=[31, 4], name=["Ann", "Bob"], town=["Rome", "Oslo"]), r"other values in 'name', 'town': .*drop"),
         (Frame(age=[31, None], fare=[np.nan, np.nan]), "got 1 in column age, 2 in column fare, the first in row 0"),
         (Frame(age=[1.0, 2.0], when=np.array(["2026-01-01", "2026-01-02"], "M8[D]")), "other values in 'when'"),
+        (
+            Frame(age=[1, 2], price=["1,5", "2"]),
+            r"values in 'price': of the text in 'price', make numbers: df\['price'",
+        ),
+        (
+            Frame(name=["Ann", "Bob"], price=["1,5", "2"]),
+            "'name', 'price': .*get_dummies; of the text in 'price', make",
+        ),
         (np.array([[1.0, np.nan], [2.0, 3.0]]), "got 1 in column 1, the first in row 0"),
         (np.array([[1, 2], [None, 3]], object), "got 1 in column 0, the first in row 1"),
     ],
@@ -104,6 +112,15 @@ def test_each_feature_of_a_table_gets_its_mean_and_deviation() -> None:
     for found in (layer(integers).data, fnn.compile(layer)(integers), layer(integers.astype(np.float32)).data):
         np.testing.assert_allclose(found, [[-1, 0], [1, 0]])
     assert "mean=[0, 0, 0, 0, 0, and 15 more]" in repr(nn.Normalize.of(np.zeros((2, 20))))
+
+
+def test_what_is_infinite_is_named_by_its_column() -> None:
+    table = Frame(age=[1.0, 2.0], fare=[np.inf, 2.0])
+    for data in (table, Dataset(table, [0, 1])):
+        with pytest.raises(DataError, match="got others in column 'fare'"):
+            nn.Normalize.of(data)
+    with pytest.raises(DataError, match="got others in column 'fare'"):
+        fnn.recipes.train(table, [0, 1], verbose=False)
 
 
 def test_channels_of_pictures_and_signals_get_theirs() -> None:

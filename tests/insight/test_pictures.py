@@ -242,3 +242,31 @@ def test_residuals_of_values_over_decades_have_logarithmic_axes() -> None:
     for predictions, scale in ((1.1 * values, "log"), (values - 1, "linear")):
         against, rest = Residuals(values, predictions).plot().axes
         assert (against.get_xscale(), against.get_yscale(), rest.get_xscale()) == (scale,) * 3
+
+
+def test_residuals_of_several_outputs_are_told_one_by_one() -> None:
+    targets = np.array([[1.0, 1e6], [2.0, 2e6], [3.0, 3e6]])
+    found = Residuals(targets, targets + np.array([[0.5, 0], [-0.5, 0], [0.5, 0]]))
+    assert repr(found).split("\n") == [
+        "Residuals(3 samples, 2 outputs)",
+        "  output 0: RMSE 0.5, MAE 0.5, R² 0.625",  # 1 - 0.75 / 2
+        "  output 1: RMSE 0, MAE 0, R² 1",
+    ]
+    assert [axes.get_title("left") for axes in found.plot().axes[1::2]] == [
+        "output 0: residuals, R² 0.625",
+        "output 1: residuals, R² 1",
+    ]
+    assert "<img " in found._repr_html_()
+    many = Residuals(np.eye(30), np.eye(30))
+    assert repr(many).endswith("  output 19: RMSE 0, MAE 0, R² 1\n  ... 10 more")
+
+
+def test_a_notebook_shows_the_worst_mistakes_as_pictures() -> None:
+    images = np.zeros((2, 1, 4, 4), np.uint8)
+    model = fnn.nn.Sequential(fnn.nn.Flatten(), fnn.nn.Linear(16, 2))
+    model[1].bias.data[...] = [1, 0]
+    mistakes = worst_mistakes(model, fnn.data.Dataset(images, [0, 1], ("cat", "dog")))
+    assert repr(mistakes) == "image 1: dog taken for cat (73.1 %)"  # e / (1 + e)
+    assert "<img " in mistakes._repr_html_()
+    none = worst_mistakes(model, fnn.data.Dataset(images, [0, 0], ("cat", "dog")))
+    assert repr(none) == "no mistakes"
