@@ -370,3 +370,25 @@ def test_a_run_and_a_file_are_not_taken_for_one_another(tmp_path: Path) -> None:
     fnn.save(nn.Linear(2, 2), tmp_path / "m.fnn")
     with pytest.raises(DataError, match=r"a file, which is for fnn\.load"):
         fnn.load_run(tmp_path / "m.fnn")
+
+
+def test_classes_of_very_different_sizes_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = np.random.default_rng(0).normal(size=(40, 3)), np.where(np.arange(40) < 3, "rare", "usual")
+    hint = 'classes: from 3 samples (rare) to 37 (usual); class_weight="balanced" lets each count the same\n'
+    recipes.train(x, y, epochs=1)
+    assert hint in capsys.readouterr().out
+    recipes.train(x, y, epochs=1, class_weight="balanced")
+    assert hint not in capsys.readouterr().out
+
+
+def test_a_target_far_from_all_others_is_named(recwarn: pytest.WarningsRecorder) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 3)), rng.standard_t(2, size=(200, 2))
+    recipes.train(x, y, epochs=1, verbose=False)
+    recipes.train(x, np.exp(2 * rng.normal(size=200)), epochs=1, verbose=False)
+    assert not recwarn.list  # heavy tails, but all of one kind
+    y[7, 1] = -1e7
+    with pytest.warns(
+        UserWarning, match=r"the target -1e\+07 in row 7 is far from all others, half of which lie between"
+    ):
+        recipes.train(x, y, epochs=1, verbose=False)

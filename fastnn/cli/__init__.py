@@ -122,13 +122,21 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Command(_Parser):
-    """A subcommand that refuses unknown options itself, and so with its own usage, not with that of `fastnn`."""
+    """A subcommand that refuses unknown options itself, and so with its own usage, not with that of `fastnn`.
+
+    Options are written out: `--data`, short for `--data-dir`, would leave what was meant for the data set unused.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             first = unknown[0].partition("=")[0]
             near = meant(first, self._option_string_actions) if first.startswith("-") else ""
+            if first in ("--data", "--dataset") and any(action.dest == "dataset" for action in self._actions):
+                near = f": the data set is named by itself, as in {self.prog} DATASET"
             self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
         return found, unknown
 

@@ -14,7 +14,7 @@ from fastnn.data import SOURCES
 from fastnn.data.folder import images_at
 from fastnn.data.loading import part_to_measure
 from fastnn.data.prepare import Preparation
-from fastnn.data.reading import few
+from fastnn.data.reading import few, unequal
 from fastnn.errors import DataError
 from fastnn.insight import confusion_matrix, plots
 from fastnn.recipes import load_run
@@ -88,6 +88,13 @@ def run_eval(arguments: argparse.Namespace) -> int:
     assert result.confusion is not None
     measured = f"accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f}, {result.count:,} test images"
     say(f"{shown(test.name)}: {measured}")
+    counts = result.confusion.sum(axis=1).tolist()
+    present = [i for i, count in enumerate(counts) if count]
+    if sizes := unequal([counts[i] for i in present], [test.classes[i] for i in present]):
+        recalls = [result.confusion[i, i] / counts[i] for i in present]
+        say(f"classes {sizes}: balanced accuracy {100 * sum(recalls) / len(recalls):.2f} %, by class")
+    if absent := [name for name, count in zip(test.classes, counts, strict=True) if not count]:
+        say(f"no test images of {few(absent)}")
     if len(test.classes) <= MOST_CLASSES_SHOWN:
         say(confusion_table(result.confusion, test.classes))
     if arguments.png is not None:

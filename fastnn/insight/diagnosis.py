@@ -65,6 +65,7 @@ REMEDIES = {
     "unwatched": ("samples to watch by: fit(..., val=0.1)",),
     "good": (),
 }
+LEAST_ERROR = 0.005  # of a trend: below, a single sample more or less doubles an error
 FALLING = 0.02  # per epoch: a loss that falls faster still improves
 GUESSING = 0.95  # of the loss and the error of guessing: from there on nothing was learned
 EXPLODED = 10.0  # a mean cross-entropy that no guess at random among fewer than 20,000 classes comes near
@@ -165,7 +166,8 @@ def diagnose(
     }
     guess = _guessing(history, train, (val, test), numbers["train"], classes)
     verdict, why = _judge(history, numbers, classes, 0 if test is None else test.count, guess)
-    reasons = (_in_words(numbers, classes), *why, *_turning_point(history, verdict))
+    doubt = _uncertainty(numbers, test) if classes else ()
+    reasons = (_in_words(numbers, classes), *doubt, *why, *_turning_point(history, verdict))
     return Diagnosis(verdict, reasons, REMEDIES[verdict], numbers, history)
 
 
@@ -271,9 +273,28 @@ def _trend(history: History, column: str) -> float | None:
     last = [value for value in history[f"{part}_{column}"][-max(3, len(history) // 3) :] if value is not None]
     if len(last) < 2 or not all(math.isfinite(value) for value in last):
         return None
-    values = [1 - value for value in last] if column == "accuracy" else last
-    slope = np.polyfit(range(len(last)), np.log(np.maximum(values, 1e-6)), 1)[0]
+    values, floor = ([1 - value for value in last], LEAST_ERROR) if column == "accuracy" else (last, 1e-6)
+    slope = np.polyfit(range(len(last)), np.log(np.maximum(values, floor)), 1)[0]
     return float(np.expm1(slope))
+
+
+def _uncertainty(numbers: dict[str, float | None], test: Evaluation | None) -> tuple[str, ...]:
+    """What chance makes of the error on few test samples, where that is more than what counts as small.
+
+    Two standard errors of a binomial share, of which Agresti and Coull (1998) add two right and two wrong samples.
+    """
+    small = numbers["acceptable"]
+    if test is None or numbers["test"] is None or small is None:
+        return ()
+    share = (numbers["test"] * test.count + 2) / (test.count + 4)
+    spread = 2 * math.sqrt(share * (1 - share) / (test.count + 4))
+    if spread <= small:
+        return ()
+    low, high = max(0.0, share - spread), min(1.0, share + spread)
+    return (
+        f"{test.count:,} test samples are few: on more, the error may well be {_amount(low, True)} or "
+        f"{_amount(high, True)}",
+    )
 
 
 def _turning_point(history: History, verdict: str) -> tuple[str, ...]:

@@ -358,3 +358,17 @@ def test_the_command_notices_first_that_pictures_have_no_place(
 def test_the_command_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", str(tmp_path)]) == 3
     assert "made by fastnn train --out" in capsys.readouterr().err
+
+
+def test_an_error_of_nearly_nothing_has_no_trend_of_its_own() -> None:
+    """One sample of 500 more or less is half of the error; 28 % an epoch is nothing to act on."""
+    history = made(*[(0.4, 0.004, None, None), (0.39, 0.0, None, None)] * 6)
+    assert abs(diagnose(history, test=measured(0.3)).numbers["error_trend"] or 0) < 1e-12
+
+
+def test_few_test_samples_are_said_with_what_they_leave_open() -> None:
+    """Agresti and Coull's interval, of 2 wrong among 37: (2 + 2) / 41 ± 2 √(p (1 - p) / 41)."""
+    history = flat(0.01, 0.0, None, None)
+    doubt = "37 test samples are few: on more, the error may well be 0.5 % or 19.0 %"
+    assert doubt in diagnose(history, test=measured(2 / 37, 37)).reasons
+    assert not any("are few" in reason for reason in diagnose(history, test=measured(2 / 37)).reasons)

@@ -10,8 +10,9 @@
   const narrow = () => window.innerWidth <= 640;
   const back = narrow() ? 1.75 : 1; // a narrow screen takes more distance
   const [right, far] = data.corner || [1, -1];
+  const solids = Boolean(document.createElement("canvas").getContext("webgl")); // whether the browser can draw in 3-D
   const state = {
-    view: flat ? "line" : data.contours ? "contour" : "surface",
+    view: flat ? "line" : data.contours || !solids ? "contour" : "surface",
     log: data.log,
     camera: { eye: { x: 0.98 * back * right, y: 1.07 * back * far, z: 1.15 * back }, center: { x: 0, y: 0, z: -0.14 } },
     frame: 0,
@@ -266,6 +267,8 @@
 
   losses.hidden = moments.length < 2;
   by("views").hidden = flat;
+  by("surface").disabled = !solids;
+  if (!solids) by("surface").title = "3-D needs WebGL, which this browser does not have";
   by("log").hidden = data.floor === null;
   by("player").hidden = moments.length < 2;
   by("time").max = Math.max(0, moments.length - 1);
