@@ -372,3 +372,17 @@ def test_few_test_samples_are_said_with_what_they_leave_open() -> None:
     doubt = "37 test samples are few: on more, the error may well be 0.5 % or 19.0 %"
     assert doubt in diagnose(history, test=measured(2 / 37, 37)).reasons
     assert not any("are few" in reason for reason in diagnose(history, test=measured(2 / 37)).reasons)
+
+
+def test_a_training_that_batch_norm_lags_behind_is_not_finished() -> None:
+    """After three epochs of `mobile` on 122 pictures: better and better in training mode, guessing in eval mode."""
+    history = made((1.13, 0.70, 1.10, 0.68), (1.07, 0.54, 1.10, 0.68), (1.00, 0.45, 1.08, 0.68))
+    guessing = Evaluation(1.09, 1 - 0.66, np.full((3, 3), 100), 900)
+    found = diagnose(history, train=guessing, val=guessing, test=guessing)
+    assert found.verdict == "unfinished"
+    assert "error is 66.0 % in eval mode, but was 45.0 % in training mode" in found.reasons[-1]
+    # Where the loss does not fall any more, or eval mode is no worse than chance has it, that is no excuse.
+    rest = made((1.0, 0.45, 1.08, 0.68), (1.0, 0.45, 1.08, 0.68), (1.00, 0.45, 1.08, 0.68))
+    assert diagnose(rest, train=guessing, val=guessing, test=guessing).verdict == "stuck"
+    level = made((1.13, 0.70, 1.10, 0.68), (1.11, 0.68, 1.10, 0.68), (1.08, 0.64, 1.10, 0.68))
+    assert diagnose(level, train=guessing, val=guessing, test=guessing).verdict == "stuck"
