@@ -20,7 +20,7 @@ from fastnn.nn.module import expect_module
 from fastnn.ops import log_softmax
 from fastnn.tape import Array
 from fastnn.tensors import Tensor
-from fastnn.train.evaluate import as_dataset, predictor
+from fastnn.train.evaluate import Evaluation, as_dataset, predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,14 +89,14 @@ def learning_curves(history: History, acceptable: float | None = None, test: flo
     return drawing
 
 
-def confusion_matrix(confusion: Array | Sequence[Sequence[int]], classes: Sequence[str] = ()) -> Figure:
-    """`Evaluation.confusion` (K, K), or lists like it, as a picture: row = true class, column = found.
+def confusion_matrix(confusion: Evaluation | Array | Sequence[Sequence[int]], classes: Sequence[str] = ()) -> Figure:
+    """An `Evaluation`, with its classes' names, or a matrix (K, K), as a picture: row = true class, column = found.
 
     Colours say which share of the true class a cell is, of mistakes in orange, of right ones in blue, on a scale on
     which 1 % is seen. Beside each row is its recall, the share of the class that is found; below each column its
     precision, the share of what is taken for the class that is right.
 
-    Raises ArgumentError for anything but a square matrix.
+    Raises ArgumentError for anything but a square matrix, and for the evaluation of a regression.
 
     >>> import numpy as np
     >>> len(confusion_matrix(np.array([[3, 0], [1, 4]]), ("cat", "dog")).axes)  # the matrix, and the colours' scale
@@ -105,6 +105,10 @@ def confusion_matrix(confusion: Array | Sequence[Sequence[int]], classes: Sequen
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
+    if isinstance(confusion, Evaluation):
+        if confusion.confusion is None:
+            raise ArgumentError(f"confusion_matrix: expected an evaluation of classes, got {confusion!r}")
+        confusion, classes = confusion.confusion, tuple(classes) or confusion.classes
     confusion = numbers("confusion_matrix", confusion)
     count = len(confusion) if confusion.ndim else 0
     if confusion.shape != (count, count):

@@ -145,7 +145,8 @@ def diagnose(
     'overfits'
     """
     if not isinstance(history, History):
-        raise ArgumentError(f"diagnose: expected the History that fit returned, got {type(history).__name__}")
+        hint = ": pass its .history" if isinstance(getattr(history, "history", None), History) else ""
+        raise ArgumentError(f"diagnose: expected the History that fit returned, got {type(history).__name__}{hint}")
     for name, given in (("train", train), ("val", val), ("test", test)):
         if given is not None and not isinstance(given, Evaluation):
             raise ArgumentError(f"diagnose: expected what evaluate measured, got {name}={given!r}")

@@ -90,12 +90,13 @@ class Residuals:
         return drawing
 
 
-def residuals(model: Module, data: Any) -> Residuals:
+def residuals(model: Module, data: Any, y: Any = None) -> Residuals:
     """The predictions of a regression beside the true values.
 
     Args:
         model: maps samples (N, ...) to values (N, K), or (N,); used in eval mode, its mode is put back.
-        data: as for `evaluate`: a `Dataset` or ``(samples, targets)`` with floating targets (N, K), or (N,).
+        data: as for `evaluate`: a `Dataset`, ``(X, y)``, or X with y after it, of floating targets (N, K), or (N,).
+        y: the targets of X.
 
     Raises ArgumentError for targets that are classes, or outputs of another shape.
 
@@ -105,7 +106,7 @@ def residuals(model: Module, data: Any) -> Residuals:
     >>> residuals(fnn.nn.Linear(1, 1), (x, 2 * x)).predictions.shape
     (8, 1)
     """
-    dataset = as_dataset(data, "test", about(model))
+    dataset = as_dataset(data if y is None else (data, y), "test", about(model))
     targets = dataset.labels
     if not isinstance(targets, np.ndarray) or targets.dtype.kind != "f" or not len(targets):
         raise ArgumentError(f"residuals: expected samples with floating targets (N,) or (N, K), got {dataset!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -170,3 +171,14 @@ def test_a_class_without_a_name_is_no_crash() -> None:
     fnn.fit(model, x, ["no", "yes"], optimizer=fnn.optim.SGD(model.parameters(), lr=1e-6), verbose=False)
     with pytest.raises(ArgumentError, match="one of the 2 classes that the model was trained on, got number 2"):
         fnn.predict(model, x)
+
+
+def test_a_notebook_shows_signals_as_curves() -> None:
+    ramp = np.stack([np.linspace(0, 1, 400), np.linspace(1, 0, 400)])[None]
+    shown = Dataset(np.concatenate([ramp, ramp]), ["up", "down"])._repr_html_()
+    assert shown.count("<svg") == 2
+    lines = re.findall(r'stroke="(#\w+)" points="([^"]*)"', shown)
+    assert [colour for colour, _ in lines] == 2 * ["#0072b2", "#e69f00"]
+    first = [tuple(map(float, point.split(","))) for point in lines[0][1].split()]
+    assert (len(first), first[0]) == (134, (2.0, 46.0))  # each third of 400, from the lower left
+    assert first[-1] == (158.0, 2.0)  # 399 is the last of the thirds

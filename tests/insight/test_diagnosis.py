@@ -386,3 +386,13 @@ def test_a_training_that_batch_norm_lags_behind_is_not_finished() -> None:
     assert diagnose(rest, train=guessing, val=guessing, test=guessing).verdict == "stuck"
     level = made((1.13, 0.70, 1.10, 0.68), (1.11, 0.68, 1.10, 0.68), (1.08, 0.64, 1.10, 0.68))
     assert diagnose(level, train=guessing, val=guessing, test=guessing).verdict == "stuck"
+
+
+def test_of_a_run_its_history_is_asked_for() -> None:
+    run = recipes.Run(recipes.linear(), {}, flat(0.9, 0.30, 1.0, 0.33))
+    with pytest.raises(ArgumentError, match=r"expected the History that fit returned, got Run: pass its \.history"):
+        diagnose(run)
+    with pytest.raises(
+        ArgumentError, match=r"got History at 2: it has a \.save\(file\) of its own; of a run, save run\.model"
+    ):
+        fnn.save(run, os.devnull)

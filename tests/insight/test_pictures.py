@@ -270,3 +270,24 @@ def test_a_notebook_shows_the_worst_mistakes_as_pictures() -> None:
     assert "<img " in mistakes._repr_html_()
     none = worst_mistakes(model, fnn.data.Dataset(images, [0, 0], ("cat", "dog")))
     assert repr(none) == "no mistakes"
+
+
+def test_an_evaluation_brings_the_names_of_its_classes() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    model = fnn.nn.Linear(2, 2)
+    result = fnn.evaluate(model, x, np.where(x[:, 0] > 0, "yes", "no"))
+    own, given = confusion_matrix(result), confusion_matrix(result.confusion, ("no", "yes"))
+    assert [t.get_text() for t in own.axes[0].get_yticklabels()] == [
+        t.get_text() for t in given.axes[0].get_yticklabels()
+    ]
+    values = fnn.evaluate(fnn.nn.Linear(2, 1), x, x[:, 0])
+    with pytest.raises(fnn.errors.ArgumentError, match="expected an evaluation of classes, got Evaluation"):
+        confusion_matrix(values)
+
+
+def test_residuals_take_samples_and_targets_one_after_the_other() -> None:
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    model = fnn.nn.Linear(2, 1)
+    pairs = fnn.insight.residuals(model, (x, x[:, 0])), fnn.insight.residuals(model, x, x[:, 0])
+    np.testing.assert_array_equal(pairs[0].predictions, pairs[1].predictions)
+    np.testing.assert_array_equal(pairs[1].targets[:, 0], [0, 2, 4])
