@@ -17,6 +17,7 @@ from fastnn.errors import ArgumentError, BackendError, DataError, FastnnError, N
 
 __all__ = ["main"]
 
+MOST_LINES = 4  # of a usage before an error
 EXIT_CODES = """exit codes:
   0    done
   1    anything not named below
@@ -116,6 +117,12 @@ class _Parser(argparse.ArgumentParser):
         except argparse.ArgumentError as error:
             near = meant(value, map(str, action.choices or ()))
             raise argparse.ArgumentError(action, f"{error.message}{near}") from None
+
+    def print_usage(self, file: Any = None) -> None:
+        """The usage before an error, unless it would push what the error says out of sight."""
+        usage = self.format_usage()
+        lines = usage.count("\n")
+        self._print_message(usage if lines <= MOST_LINES else f"usage: {self.prog} --help lists the options\n", file)
 
     def _print_message(self, message: str, file: Any = None) -> None:
         console.write(message, file)

@@ -108,7 +108,8 @@ def confusion_matrix(confusion: Evaluation | Array | Sequence[Sequence[int]], cl
     if isinstance(confusion, Evaluation):
         if confusion.confusion is None:
             raise ArgumentError(f"confusion_matrix: expected an evaluation of classes, got {confusion!r}")
-        confusion, classes = confusion.confusion, tuple(classes) or confusion.classes
+        classes = tuple(classes) or confusion.classes
+        confusion = confusion.confusion
     confusion = numbers("confusion_matrix", confusion)
     count = len(confusion) if confusion.ndim else 0
     if confusion.shape != (count, count):
