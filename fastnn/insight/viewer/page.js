@@ -23,6 +23,7 @@
   // Buttons by name, since plotly's own set has one that sends the chart to a server.
   const BUTTONS = { surface: ["toImage", "resetCameraDefault3d"], contour: ["toImage", "zoom2d", "pan2d", "resetScale2d"] };
   const CONFIG = Object.fromEntries(Object.entries({ ...BUTTONS, line: BUTTONS.contour }).map(([view, buttons]) => [view, {
+    displayModeBar: !(narrow() && data.paths.length), // its buttons would lie on the legend
     responsive: true, displaylogo: false, scrollZoom: true, plotlyServerURL: "", modeBarButtons: [buttons],
     toImageButtonOptions: { filename: "landscape", scale: 2 },
   }]));
@@ -218,7 +219,8 @@
     by("log").setAttribute("aria-pressed", String(state.log));
     by("hint").textContent = flat
       ? "Point at the curve for values."
-      : state.view === "surface" ? "Drag to turn, scroll or pinch to zoom, point for values." : "Drag to zoom in, double-click to zoom out, point for values.";
+      : state.view === "surface" ? "Drag to turn, scroll or pinch to zoom, point for values."
+        : `${narrow() ? "Drag to move, pinch" : "Drag"} to zoom in, double-click to zoom out, point for values.`;
     tell();
     return Plotly.react(plot, [lossTrace(), ...pathTraces()], layout(), CONFIG[state.view]);
   }
