@@ -12,12 +12,14 @@ from fastnn.arrays import numbers
 from fastnn.checks import is_whole, number
 from fastnn.checks import shown as shown_as
 from fastnn.console import shown
+from fastnn.data import Dataset
 from fastnn.data.about import about
 from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.nn import Module
 from fastnn.nn.module import expect_module
 from fastnn.ops import log_softmax
+from fastnn.tables import html_text
 from fastnn.tape import Array
 from fastnn.tensors import Tensor
 from fastnn.train.evaluate import Evaluation, as_dataset, predictor
@@ -166,9 +168,9 @@ class Mistakes:
     """What `worst_mistakes` found, the worst first.
 
     Attributes:
-        indices: (n,) places in the data set.
+        indices: (n,) places in the data set, the rows of a table.
         files: (n,) names of the images' files; empty if they come from none.
-        images: (n, C, H, W), on the scale 0 .. 1.
+        images: (n, C, H, W), on the scale 0 .. 1; other samples (n, ...) as they are.
         labels, found: (n,) true classes, and those that the model took them for.
         probabilities: (n,) what the model gave the class that it found; true_probabilities: what the true one.
         classes: their names.
@@ -198,16 +200,22 @@ class Mistakes:
         )
 
     def _repr_html_(self) -> str:
-        return plots.html(repr(self), self.plot)
+        return plots.html(repr(self), self.plot) if self.images.ndim == 4 else html_text(repr(self))
 
     @property
     def names(self) -> list[str]:
         """Of each image its place in the data set, and its file."""
         files = self.files or ("",) * len(self)
-        return [f"image {i}{f', {shown(file)}' if file else ''}" for i, file in zip(self.indices, files, strict=True)]
+        kind = {4: "image", 2: "row"}.get(self.images.ndim, "sample")
+        return [f"{kind} {i}{f', {shown(file)}' if file else ''}" for i, file in zip(self.indices, files, strict=True)]
 
     def plot(self) -> Figure:
-        """The images, each with its true class, the class found, how sure the model was, its place and its file."""
+        """The images, each with its true class, the class found, how sure the model was, its place and its file.
+
+        Raises ArgumentError for samples that are no images.
+        """
+        if self.images.ndim != 4:
+            raise ArgumentError(f"plot: expected mistakes on images (n, C, H, W), got samples {self.images.shape}")
         if not len(self):
             drawing = plots.figure(3, 0.6)
             plots.heading(drawing, "no mistakes")
@@ -232,11 +240,12 @@ def _lines(name: str, most: int = 24) -> list[str]:
 
 
 def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
-    """The images that the model takes for another class, those first whose true class it gives the least probability.
+    """The samples that the model takes for another class, those first whose true class it gives the least probability.
 
     Args:
-        model: maps images (N, C, H, W) to logits (N, K); used in eval mode, its mode is put back.
-        data: as for `evaluate`: a name (its test part), a `Dataset`, or ``(images, labels)`` with integer labels.
+        model: maps images (N, C, H, W), or other samples (N, ...), to logits (N, K), or to one output for two classes;
+            used in eval mode, its mode is put back.
+        data: as for `evaluate`: a name (its test part), a `Dataset`, or ``(X, y)`` with labels of classes.
         count: at most so many.
 
     Raises ArgumentError for labels that are no classes, and a count below 0.
@@ -251,9 +260,15 @@ def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
         raise ArgumentError(f"worst_mistakes: expected a whole number of mistakes, 0 or more, got count={count!r}")
     expect_module("worst_mistakes", model)
     dataset = as_dataset(data, "test", about(model))
-    if dataset.labels.ndim != 1 or dataset.labels.dtype.kind not in "iu" or dataset.images.ndim != 4:
-        raise ArgumentError(f"worst_mistakes: expected images (N, C, H, W) with integer labels, got {dataset!r}")
+    if not isinstance(dataset, Dataset) or dataset.labels.ndim != 1 or dataset.labels.dtype.kind not in "iu":
+        raise ArgumentError(f"worst_mistakes: expected samples (N, ...) with integer labels (N,), got {dataset!r}")
     logits = predictor(model, compile=True)(dataset.images)
+    if logits.size == len(logits):  # of one output for two classes, the logit of yes beside that of no, 0
+        yes = logits.reshape(-1, 1)
+        known = about(model)
+        if known is not None and known.loss == "BCELoss":
+            yes = np.log(yes) - np.log1p(-yes)
+        logits = np.concatenate([np.zeros_like(yes), yes], axis=1)
     logarithms = log_softmax(Tensor(logits), 1).numpy()
     found = logits.argmax(axis=1)
     of_truth = logarithms[np.arange(len(found)), dataset.labels]

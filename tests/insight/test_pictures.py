@@ -291,3 +291,21 @@ def test_residuals_take_samples_and_targets_one_after_the_other() -> None:
     pairs = fnn.insight.residuals(model, (x, x[:, 0])), fnn.insight.residuals(model, x, x[:, 0])
     np.testing.assert_array_equal(pairs[0].predictions, pairs[1].predictions)
     np.testing.assert_array_equal(pairs[1].targets[:, 0], [0, 2, 4])
+
+
+@pytest.mark.parametrize("loss", ["bce_with_logits", "bce"])
+def test_the_worst_mistakes_of_a_table_and_of_one_output_for_two_classes(loss: str) -> None:
+    """By hand: logits -1, 0.5, 2, -3 for no, yes, no, yes: rows 2 and 3 are wrong, by σ(2) = 0.881 and σ(3) = 0.953."""
+    x = np.array([[-1.0], [0.5], [2.0], [-3.0]])
+    model = fnn.nn.Sequential(fnn.nn.Linear(1, 1), *[fnn.nn.Sigmoid()] * (loss == "bce"))
+    fnn.fit(
+        model, x, np.array(["no", "yes", "no", "yes"]), loss=fnn.nn.BCELoss() if loss == "bce" else None, verbose=False
+    )
+    model[0].weight.data[...], model[0].bias.data[...] = 1, 0
+    found = worst_mistakes(model, (x, np.array(["no", "yes", "no", "yes"])))
+    assert repr(found).split("\n") == ["row 3: yes taken for no (95.3 %)", "row 2: no taken for yes (88.1 %)"]
+    assert found._repr_html_() == f"<pre>{found!r}</pre>"
+    with pytest.raises(
+        fnn.errors.ArgumentError, match=r"plot: expected mistakes on images \(n, C, H, W\), got samples"
+    ):
+        found.plot()
