@@ -392,3 +392,8 @@ def test_a_target_far_from_all_others_is_named(recwarn: pytest.WarningsRecorder)
         UserWarning, match=r"the target -1e\+07 in row 7 is far from all others, half of which lie between"
     ):
         recipes.train(x, y, epochs=1, verbose=False)
+
+
+def test_a_misspelt_model_brings_another_to_mind() -> None:
+    with pytest.raises(ArgumentError, match="got 'tabula': did you mean 'tabular'"):
+        recipes.train(np.ones((4, 2)), [0, 1, 0, 1], model="tabula", verbose=False)

@@ -40,6 +40,7 @@ DAYS = {
     "pandas": "; a date, by (df[{0!r}] - df[{0!r}].min()).dt.days",
     "polars": "; a date, by (df[{0!r}] - df[{0!r}].min()).dt.total_days()",
 }
+SECONDS = "; a duration, by df[{0!r}].dt.total_seconds()"
 NUMBERS = {
     "": "make numbers: x.astype(float)",
     "pandas": 'make numbers: df[{0!r}].str.replace(",", ".").astype(float)',
@@ -182,7 +183,7 @@ def _joined(columns: list[tuple[str, Any]], library: str = "") -> np.ndarray:
     arrays: list[np.ndarray] = []
     wrong: list[str] = []
     numbers: list[str] = []
-    date = ""
+    date = duration = ""
     counts: dict[str, int] = {}
     first = 0
     for name, column in columns:
@@ -197,6 +198,7 @@ def _joined(columns: list[tuple[str, Any]], library: str = "") -> np.ndarray:
         if array.dtype.kind not in "fiub":
             wrong.append(name)
             date = date or (name if array.dtype.kind == "M" else "")
+            duration = duration or (name if array.dtype.kind == "m" else "")
             if _are_numbers(array[~missing]):
                 numbers.append(name)
         elif missing.any():
@@ -205,6 +207,7 @@ def _joined(columns: list[tuple[str, Any]], library: str = "") -> np.ndarray:
         arrays.append(array)
     if wrong:
         days = DAYS[library].format(date) if date and library else ""
+        days += SECONDS.format(duration) if duration and library else ""
         helps = [] if wrong == numbers else [ENCODE[library] + days]
         if numbers:
             helps.append(f"of the text in {_listed(numbers)}, {NUMBERS[library].format(numbers[0])}")

@@ -64,6 +64,10 @@ def test_arrays_of_any_numbers_are_tables(array: np.ndarray) -> None:
             Frame(name=["Ann", "Bob"], price=["1,5", "2"]),
             "'name', 'price': .*get_dummies; of the text in 'price', make",
         ),
+        (
+            Frame(age=[1.0, 2.0], past=np.array([1, 2], "m8[s]")),
+            r"in 'past': .*; a duration, by df\['past'\].dt.total_",
+        ),
         (np.array([[1.0, np.nan], [2.0, 3.0]]), "got 1 in column 1, the first in row 0"),
         (np.array([[1, 2], [None, 3]], object), "got 1 in column 0, the first in row 1"),
     ],
