@@ -1,7 +1,18 @@
 "use strict";
+
+// Plotly's script comes packed; gzip has been known to browsers since 2023.
+async function unpacked() {
+  const hint = document.getElementById("hint");
+  hint.textContent = window.DecompressionStream ? "Drawing ..." : "This page needs a browser of 2023 or newer.";
+  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
+  const script = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  (0, eval)(await new Response(script).text());
+}
+
 // Draws the numbers in the page: a surface or contours (a curve for a line) with paths, on a plain or log scale, and
 // beside it the paths' own losses by time.
-(() => {
+(async () => {
+  await unpacked();
   const data = JSON.parse(document.getElementById("numbers").textContent);
   const by = (id) => document.getElementById(id);
   const plot = by("plot");
