@@ -136,13 +136,15 @@ def run_predict(arguments: argparse.Namespace) -> int:
     classes, prepared = config["classes"], Preparation.of_run(config)
     results = {}
     damaged = []
+    refused: list[DataError] = []
     for path, is_named in ((file, file == named) for named in arguments.images for file in images_at(named)):
         try:
             image, changes = prepared.described(path, crop=arguments.crop)
-        except DataError:
+        except DataError as error:
             if is_named:
-                raise
-            damaged.append(path)
+                refused.append(error)  # those named after it, as by a pattern of the shell, have their answers first
+            else:
+                damaged.append(path)
             continue
         if "resized" in changes and config["dataset"] in SOURCES and prepared.shape[0] == 1:
             changes += "; --crop cuts out a drawing"
@@ -158,7 +160,12 @@ def run_predict(arguments: argparse.Namespace) -> int:
         warnings.warn(
             f"not everything is used: images that cannot be read ({len(damaged)}: {few(damaged)})", stacklevel=2
         )
-    if not results:
+    if not results and not refused:
         raise DataError("expected an image that can be read, found none")
-    options.write_json(arguments.json, results)
+    if results:
+        options.write_json(arguments.json, results)
+    for problem in refused[:-1]:
+        say(f"fastnn: {shown(problem)}", error=True)
+    if refused:
+        raise refused[-1]
     return 0
