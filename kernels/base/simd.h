@@ -49,14 +49,19 @@ INLINE vf v_load_partial(const float *p, i64 n, float fill) {
 }
 INLINE void v_store_partial(float *p, vf v, i64 n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v); }
 #else
-/* In halves, quarters, ... */
+/* In halves, quarters, ...; by a call where size counts for more, which is before AVX2 */
+#if VL == 8 || defined(__aarch64__)
+#define PART INLINE
+#else
+#define PART static __attribute__((unused))
+#endif
 INLINE void copy_lanes(float *to, const float *from, i64 n) {
     UNROLL for (int lanes = VL; lanes > 0; lanes /= 2) if (n & lanes) {
         memcpy(to, from, sizeof(float) * (size_t)lanes);
         to += lanes, from += lanes;
     }
 }
-INLINE vf v_load_partial(const float *p, i64 n, float fill) {
+PART vf v_load_partial(const float *p, i64 n, float fill) {
 #if VL == 8 && defined(__AVX2__)
     static const int32_t first[16] = {-1, -1, -1, -1, -1, -1, -1, -1}; /* and eight zeros */
     __m256i mask = _mm256_loadu_si256((const __m256i_u *)(first + 8 - n));
@@ -68,7 +73,7 @@ INLINE vf v_load_partial(const float *p, i64 n, float fill) {
 #endif
 }
 /* AMD's masked stores by AVX2 are slow; its masked loads are not. */
-INLINE void v_store_partial(float *p, vf v, i64 n) { copy_lanes(p, (const float *)&v, n); }
+PART void v_store_partial(float *p, vf v, i64 n) { copy_lanes(p, (const float *)&v, n); }
 #endif
 
 /* Four lanes, on every ISA: the unit of transposes. */

@@ -53,10 +53,11 @@ INLINE void depthwise_tile(const int R, const int Q, const int stride, i64 step,
 
 INLINE void depthwise_rows(const int R, const int stride, i64 step, const struct channels_grid *g, const struct channels_sums *s,
                            struct channels_pixel p) {
-    const i64 tiles = ceil_div(g->columns, DEPTHWISE_COLUMNS), narrow = g->columns / tiles, wider = g->columns % tiles;
+    const int most = R == 2 ? DEPTHWISE_COLUMNS : 4; /* a last row by itself: not worth more code */
+    const i64 tiles = ceil_div(g->columns, most), narrow = g->columns / tiles, wider = g->columns % tiles;
     for (i64 i = 0; i < tiles; i++) {
         const i64 n = narrow + (i < wider);
-#define PIXELS(n) case n: if (n <= DEPTHWISE_COLUMNS) depthwise_tile(R, n, stride, step, g, s, &p); break;
+#define PIXELS(n) case n: if (n <= most) depthwise_tile(R, n, stride, step, g, s, &p); break;
         switch (n) { PIXELS(8) PIXELS(7) PIXELS(6) PIXELS(5) PIXELS(4) PIXELS(3) PIXELS(2) PIXELS(1) }
 #undef PIXELS
         p.in += n * step, p.out += n * g->out.pixel, p.add += p.add ? n * g->add.pixel : 0;

@@ -18,7 +18,7 @@ enum update_formula {
     UPDATE_SGD, UPDATE_MOMENTUM, UPDATE_NESTEROV, UPDATE_RPROP, UPDATE_ADAGRAD, UPDATE_RMSPROP, UPDATE_RMSPROP_MOMENTUM,
     UPDATE_RMSPROP_CENTERED, UPDATE_RMSPROP_CENTERED_MOMENTUM, UPDATE_ADAM, UPDATE_FORMULAS
 };
-enum update_decay { DECAY_NONE, DECAY_L2, DECAY_L1, DECAYS }; /* DECAY_L1: both */
+enum update_decay { DECAY_NONE, DECAY_SOME, DECAYS };
 
 /* struct optimizer's numbers as floats, and which formula they are for */
 struct update_numbers {
@@ -35,7 +35,7 @@ struct update_numbers {
 /* state: the arrays that the parameter has; NULL where the optimiser keeps none */
 INLINE struct update_numbers update_numbers(const struct optimizer *o, float *const *state) {
     struct update_numbers u = {
-        .decay = o->l1 != 0 ? DECAY_L1 : o->weight_decay != 0 ? DECAY_L2 : DECAY_NONE, .scale = (float)o->scale,
+        .decay = o->l1 != 0 || o->weight_decay != 0 ? DECAY_SOME : DECAY_NONE, .scale = (float)o->scale,
         .weight_decay = (float)o->weight_decay, .l1 = (float)o->l1, .lr = (float)o->lr, .momentum = (float)o->momentum,
         .take = (float)o->take, .one_minus_beta1 = (float)(1 - o->beta1), .beta2 = (float)o->beta2,
         .one_minus_beta2 = (float)(1 - o->beta2), .eps = (float)o->eps, .step_size = (float)o->step_size,
@@ -104,8 +104,7 @@ INLINE vf update_rmsprop(const int formula, const struct update_numbers *u, vf g
  * Adam: m += (1 - beta1) * (g - m);  v = beta2 * v + (1 - beta2) * g * g;  param = shrink * param - step_size * m / (sqrt(v) / correction + eps) */
 INLINE vf update_lanes(const int formula, const int decay, const struct update_numbers *u, vf grad, vf param, vf *s) {
     vf g = u->scale * grad;
-    if (decay != DECAY_NONE) g += u->weight_decay * param;
-    if (decay == DECAY_L1) g += u->l1 * v_sign(param);
+    if (decay != DECAY_NONE) g += u->weight_decay * param + u->l1 * v_sign(param);
     switch (formula) {
     case UPDATE_ADAM:
         s[0] += u->one_minus_beta1 * (g - s[0]);
@@ -151,7 +150,7 @@ KERNEL void update_rows(const struct update_numbers *u, i64 rows, i64 count, con
     case DECAYS * FORMULA + DECAY:                                                                                       \
         for (i64 r = 0; r < rows; r++) update_loop(FORMULA, DECAY, *u, count, grad + r * grad_step, param, state, at + r * step); \
         break;
-#define UPDATE_ALL_ROWS(FORMULA) UPDATE_ROWS(FORMULA, DECAY_NONE) UPDATE_ROWS(FORMULA, DECAY_L2) UPDATE_ROWS(FORMULA, DECAY_L1)
+#define UPDATE_ALL_ROWS(FORMULA) UPDATE_ROWS(FORMULA, DECAY_NONE) UPDATE_ROWS(FORMULA, DECAY_SOME)
     const uint64_t control = without_denormals();
     switch (DECAYS * u->formula + u->decay) {
         UPDATE_ALL_ROWS(UPDATE_SGD)
