@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from fastnn.arrays import as_array
+from fastnn.backends.checks import alike, first_of, is_alike
 from fastnn.checks import number
 from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, ShapeError
 from fastnn.ops.common import floating, sum_to, tensor_of
 from fastnn.tensors import Array, Context, Function, Tensor
+
+
+def _slope(operation: Callable[..., Any], grad: Any, *others: Any) -> Any:
+    """operation(grad, *others); once where all entries of each are one number, as those of a sum's gradient are."""
+    if type(grad) is np.ndarray and is_alike(grad) and all(x.size == 1 for x in others):
+        return alike(np.asarray(operation(first_of(grad), *(x.reshape(()) for x in others))), grad.shape)
+    return operation(grad, *others)
 
 
 class Add(Function):
@@ -40,7 +49,7 @@ class Sub(Function):
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, Array]:
         a_shape, b_shape = ctx.saved_tensors
-        return sum_to(grad, a_shape), sum_to(-grad, b_shape)
+        return sum_to(grad, a_shape), sum_to(_slope(operator.neg, grad), b_shape)
 
 
 class Mul(Function):
@@ -56,7 +65,10 @@ class Mul(Function):
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
         a, b, a_shape, b_shape = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
-        return sum_to(grad * b, a_shape) if need_a else None, sum_to(grad * a, b_shape) if need_b else None
+        return (
+            sum_to(_slope(operator.mul, grad, b), a_shape) if need_a else None,
+            sum_to(_slope(operator.mul, grad, a), b_shape) if need_b else None,
+        )
 
 
 class Div(Function):
@@ -71,7 +83,7 @@ class Div(Function):
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
         a, b, a_shape = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
-        grad_a = grad / b
+        grad_a = _slope(operator.truediv, grad, b)
         return sum_to(grad_a, a_shape) if need_a else None, sum_to(-grad_a * a / b, b.shape) if need_b else None
 
 
@@ -106,7 +118,7 @@ class Neg(Function):
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return -grad
+        return _slope(operator.neg, grad)
 
 
 class Abs(Function):

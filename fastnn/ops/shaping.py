@@ -10,6 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fastnn.arrays import Size
+from fastnn.backends.checks import alike
 from fastnn.backends.sums import total
 from fastnn.checks import is_whole
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
@@ -36,6 +37,8 @@ class Sum(Function):
         dim = ctx.attributes["dim"]
         if dim is not None and not ctx.attributes["keepdim"]:
             grad = np.expand_dims(grad, dim)
+        if type(grad) is np.ndarray and grad.size == 1:
+            return alike(grad, shape)
         return np.broadcast_to(grad, shape)
 
 

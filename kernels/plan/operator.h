@@ -348,7 +348,7 @@ KERNEL int operator_stage(const void *arguments, struct program *program) {
     }
 #define F(K) ((float *)at[K])
 #define I(K) ((int64_t *)at[K])
-#define ELEMENTS(NAME) case OPERATOR_##NAME: NAME(n[0], F(1), F(2), p, F(0)); return PROGRAM_DONE;
+#define ELEMENTS(NAME) case OPERATOR_##NAME: NAME(n[0], F(1), n[1] != 0, F(2), p, F(0)); return PROGRAM_DONE;
 #define MATRIX(NAME) case OPERATOR_##NAME: NAME(n[0], n[1], F(1), F(2), F(0)); return PROGRAM_DONE;
 #define LOSSES(NAME) case OPERATOR_##NAME: NAME(n[0], F(2), F(3), o->p[1], o->p[0], F(0), F(1)); return PROGRAM_DONE;
     /* planes, H, W, kh, kw, OH, OW, stride, padding, whether averages count it */
@@ -362,7 +362,7 @@ KERNEL int operator_stage(const void *arguments, struct program *program) {
     case OPERATOR_extremum_backward: operator_extremum_backward(n, F(1), I(2), F(0)); return PROGRAM_DONE;
     case OPERATOR_matmul: return operator_matmul(o, at);
     case OPERATOR_activation_forward: activation_forward((int)n[1], o->p[0], n[0], F(1), F(0)); return PROGRAM_DONE;
-    case OPERATOR_activation_backward_input: activation_backward_input((int)n[1], o->p[0], n[0], F(1), F(2), F(0)); return PROGRAM_DONE;
+    case OPERATOR_activation_backward_input: activation_backward_input((int)n[1], o->p[0], n[0], F(1), n[2] != 0, F(2), F(0)); return PROGRAM_DONE;
     case OPERATOR_take_rows: /* y (N, D), table (V, D), index (N,); N, D, V */
         if (!labels_fit(n[0], n[2], I(2))) return PROGRAM_REFUSED;
         for (i64 i = 0; i < n[0]; i++) memcpy(F(0) + i * n[1], F(1) + I(2)[i] * n[1], (size_t)n[1] * sizeof(float));

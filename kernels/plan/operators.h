@@ -2,7 +2,7 @@
  * driver (operator.h) are made of. Operand 0 is the output of each unless said otherwise.
  *
  * MAPS      entry by entry, with broadcasting, any strides and several types: formulas in operator_map.h
- * ELEMENTS  eager kernels of contiguous arrays of one size: y, a [, b]
+ * ELEMENTS  eager kernels of contiguous arrays of one size: y, a [, b]; with n[1] a is one number
  * ROWS      eager kernels of matrices: y, a [, b]
  * LOSSES    eager kernels of contiguous arrays: losses, gradient, x, target
  * OTHERS    each as its case in operator.h says

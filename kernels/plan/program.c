@@ -47,7 +47,7 @@ void fastnn_operator_counts(const struct operator_call *o, int64_t count[OPERATO
     const int64_t states = normed, gates = n[3] == RECURRENT_LSTM ? 4 : n[3] == RECURRENT_GRU ? 3 : 1;
     const int64_t outputs = states + (n[3] == RECURRENT_LSTM ? n[1] * n[2] : 0);
 #define COUNTS(...) memcpy(count, (int64_t[OPERATOR_ARRAYS]){__VA_ARGS__}, OPERATOR_ARRAYS * sizeof(int64_t)); return
-#define SAME_THREE(KIND) case OPERATOR_##KIND: COUNTS(n[0], n[0], n[0]);
+#define SAME_THREE(KIND) case OPERATOR_##KIND: COUNTS(n[0], n[1] ? 1 : n[0], n[0]);
 #define MATRICES(KIND) case OPERATOR_##KIND: COUNTS(n[0] * n[1], n[0] * n[1], n[0] * n[1]);
 #define SAME_FOUR(KIND) case OPERATOR_##KIND: COUNTS(n[0], n[0], n[0], n[0]);
     switch (o->kind) {
@@ -57,7 +57,7 @@ void fastnn_operator_counts(const struct operator_call *o, int64_t count[OPERATO
     case OPERATOR_extremum: COUNTS(n[0] * n[2], n[0] * n[2], n[0] * n[1] * n[2]);
     case OPERATOR_extremum_backward: COUNTS(n[0] * n[1] * n[2], n[0] * n[2], n[0] * n[2]);
     case OPERATOR_activation_forward: COUNTS(n[0], n[0]);
-    case OPERATOR_activation_backward_input: COUNTS(n[0], n[0], n[0]);
+    case OPERATOR_activation_backward_input: COUNTS(n[0], n[2] ? 1 : n[0], n[0]);
     case OPERATOR_take_rows: COUNTS(n[0] * n[1], n[2] * n[1], n[0]);
     case OPERATOR_take_rows_backward: COUNTS(n[2] * n[1], n[0] * n[1], n[0]);
     case OPERATOR_dropout: COUNTS(n[0], n[0], 2);
