@@ -33,12 +33,14 @@ from fastnn.ops import (
     arithmetic,
     conv,
     dense,
+    elementwise,
     joining,
     lookup,
     loss,
     loss_sequences,
     norms,
     pool,
+    products,
     recurrent,
     reductions,
     sample_norm,
@@ -313,6 +315,11 @@ def _cumprod(x: Tensor, *, dim: int) -> Tensor:
 @composed(sorting.LogCumSumExp)
 def _logcumsumexp(x: Tensor, *, dim: int) -> Tensor:
     return _up_to_each(x, dim, -np.inf).logsumexp(-1).transpose(dim, -1)
+
+
+composed(products.Norm)(products.composed_norm)
+composed(products.LogSumExp)(products.composed_logsumexp)
+composed(elementwise.Lerp)(elementwise.composed_lerp)
 
 
 def _channels(x: Any, ndim: int) -> Any:

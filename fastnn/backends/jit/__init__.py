@@ -62,6 +62,7 @@ from fastnn.backends.reference.entries import (  # noqa: F401 (not in the list o
     function_forward,
     prod_backward_input,
     prod_forward,
+    spread,
     stacked_matmul,
     topk,
 )

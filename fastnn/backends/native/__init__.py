@@ -39,6 +39,7 @@ from fastnn.backends.native.entries import (  # noqa: F401 (not in the list of _
     function_forward,
     prod_backward_input,
     prod_forward,
+    spread,
     stacked_matmul,
     topk,
 )

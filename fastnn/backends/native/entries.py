@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fastnn._kernels import contiguous, operate
+from fastnn._kernels import contiguous, one_or_contiguous, operate
 from fastnn.backends.checks import Array, empty
 
 TOPK_MOST = 64  # of kernels/plan/operator.h
@@ -55,6 +55,22 @@ def embedding_backward_weight(grad: Array, index: Array, rows: int, padding_idx:
     if not operate("take_rows_backward", (grad_weight, contiguous(grad), contiguous(index)), sizes):
         raise IndexError(f"embedding_backward_weight: expected indices from 0 to {rows - 1}")
     return grad_weight
+
+
+def spread(values: Array, places: Array, size: int) -> Array:
+    count = places.size
+    sums = empty((size,), np.dtype(np.float64))  # np.zeros would have the system clear its pages each time
+    sums.fill(0)
+    if count and size:
+        values = one_or_contiguous(values)
+        given = np.broadcast_to(values, (count,)) if values.size == 1 else values.reshape(-1)
+        arrays = np.broadcast_to(sums[:1], (count,)), given, contiguous(places).reshape(-1), None, sums
+        sizes = size, 0, sums.itemsize, 0, 0, 0
+        if not operate("spread", arrays, sizes, shape=(count,), written=0):
+            raise IndexError(f"spread: expected places from 0 to {size - 1}")
+    total = empty((size,), values.dtype)
+    total[...] = sums
+    return total
 
 
 def stacked_matmul(a: Array, b: Array) -> Array:
