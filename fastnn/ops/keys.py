@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import backends
 from fastnn.backends.checks import Array
 
 __all__ = ["FROM_FRONT", "SLOT", "Key", "Slot", "added", "filled", "flat", "spread"]
@@ -60,7 +59,5 @@ def spread(values: Array, *places: Array, key: Key, shape: tuple[int, ...]) -> A
 
 
 def added(values: Array, found: Array, shape: tuple[int, ...]) -> Array:
-    """Zeros of a shape, to which the values, of found's shape, are added where found says, in the flattened array."""
-    kernels = backends.kernels(values.dtype) if values.dtype.kind == "f" else backends.get("reference")
-    sums: Array = kernels.spread(values, found, math.prod(shape))
-    return sums.reshape(shape)
+    sums = np.bincount(found.ravel(), values.ravel(), minlength=math.prod(shape))
+    return sums.reshape(shape).astype(values.dtype, copy=False)

@@ -87,6 +87,8 @@ void fastnn_operator_counts(const struct operator_call *o, int64_t count[OPERATO
     case OPERATOR_loss: COUNTS(1);
     case OPERATOR_prod: COUNTS(n[0] * n[2], n[0] * n[1] * n[2]);
     case OPERATOR_prod_backward: COUNTS(n[0] * n[1] * n[2], n[0] * n[2], n[0] * n[1] * n[2], n[0] * n[2]);
+    case OPERATOR_pick_rows: COUNTS(n[0] * n[2], n[0] * n[1], n[0] * n[2]);
+    case OPERATOR_spread_rows: COUNTS(n[0] * n[1], n[3] ? 1 : n[0] * n[2], n[0] * n[2]);
     case OPERATOR_topk: COUNTS(n[0] * n[2], n[0] * n[1]);
     case OPERATOR_cumsum: COUNTS(n[0] * n[1] * n[2], n[0] * n[1] * n[2]);
     default: COUNTS(0);
@@ -100,7 +102,7 @@ int64_t fastnn_operator_element(const struct operator_call *o, int64_t operand) 
     case OPERATOR_extremum: return operand == 1 ? ELEMENT_INT64 : ELEMENT_FLOAT;
     case OPERATOR_topk: return operand == 0 ? ELEMENT_INT64 : ELEMENT_FLOAT;
     case OPERATOR_dropout: case OPERATOR_extremum_backward: case OPERATOR_nll: case OPERATOR_nll_backward:
-    case OPERATOR_take_rows: case OPERATOR_take_rows_backward:
+    case OPERATOR_take_rows: case OPERATOR_take_rows_backward: case OPERATOR_pick_rows: case OPERATOR_spread_rows:
         return operand == 2 ? ELEMENT_INT64 : ELEMENT_FLOAT;
     case OPERATOR_softmax_cross_entropy: return operand == 3 && !o->n[2] ? ELEMENT_INT64 : ELEMENT_FLOAT;
     default: return ELEMENT_FLOAT;

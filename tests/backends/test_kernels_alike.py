@@ -69,24 +69,29 @@ def test_columns_by_whole_tiles_are_those_by_parts(target: Target) -> None:
             assert rows * 640 < 1 << 15 or whole[first : first + 63].tobytes() == part.tobytes()
 
 
-@pytest.mark.parametrize("size", [1, 5, 1000])
-@pytest.mark.parametrize("count", [0, 1, 700])
-def test_values_are_spread_to_places(target: Target, size: int, count: int) -> None:
-    places = RNG.integers(0, size, (count // 7, 7) if count > 7 else (count,))
+@pytest.mark.parametrize("size", [1, 5, 2048, 2049])
+@pytest.mark.parametrize(("rows", "count"), [(3, 0), (1, 1), (7, 70), (300, 3)])
+def test_rows_by_their_places(target: Target, rows: int, count: int, size: int) -> None:
+    places, x = RNG.integers(0, size, (rows, count)), RNG.normal(size=(rows, size)).astype(np.float32)
+    picked = target.kernels.pick_rows(x, places)
+    assert picked.dtype == np.float32
+    np.testing.assert_array_equal(picked, [[x[r, place] for place in row] for r, row in enumerate(places)])
     for values in (RNG.normal(size=places.shape).astype(np.float32), alike(np.float32(0.1)[...], places.shape)):
-        expected = np.zeros(size)
-        for place, value in zip(places.ravel(), values.ravel(), strict=True):
-            expected[place] += value
-        found = target.kernels.spread(values, places, size)
+        expected = np.zeros((rows, size))
+        for r, j in np.ndindex(*places.shape):
+            expected[r, places[r, j]] += values[r, j]
+        found = target.kernels.spread_rows(values, places, size)
         assert found.dtype == np.float32
-        assert found.flags.writeable
         np.testing.assert_array_equal(found, expected.astype(np.float32))
 
 
-def test_places_out_of_range_are_refused(target: Target) -> None:
-    if target.backend == "native":
-        with pytest.raises(IndexError, match="from 0 to 3"):
-            target.kernels.spread(np.ones(2, np.float32), np.array([0, 4]), 4)
+@pytest.mark.parametrize("place", [-1, 4, 1 << 40])
+def test_places_out_of_range_are_refused(target: Target, place: int) -> None:
+    places = np.array([[0, 1], [3, place]])
+    with pytest.raises(IndexError, match="from 0 to 3"):
+        target.kernels.spread_rows(np.ones((2, 2), np.float32), places, 4)
+    with pytest.raises(IndexError, match="from 0 to 3"):
+        target.kernels.pick_rows(np.ones((2, 4), np.float32), places)
 
 
 def test_alike() -> None:

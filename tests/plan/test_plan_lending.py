@@ -138,6 +138,24 @@ def test_a_linear_layer_lends_its_weight() -> None:
             np.testing.assert_allclose(grad, p.grad, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("wide", [4, 64])
+def test_stages_of_layers_do_not_rely_on_what_they_lent(wide: int) -> None:
+    layers = nn.Conv2d(3, wide, 3, padding=1), nn.BatchNorm2d(wide), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()
+    model = nn.Sequential(*layers, nn.Linear(16 * wide, 32), nn.LayerNorm(32), nn.Linear(32, 128))
+    step = fnn.compile(model, nn.CrossEntropyLoss())
+    x, y = np.random.default_rng(1).normal(size=(6, 3, 8, 8)).astype(np.float32), np.arange(6)
+    found = []
+    for _ in range(3):
+        model.zero_grad()
+        step(x, y)
+        found.append([p.grad.copy() for p in model.parameters()])
+        for p in model.parameters():
+            p.grad[...] = np.nan
+    assert any(map(is_lent, model.parameters()))
+    for again in found[1:]:
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(found[0], again, strict=True))
+
+
 def test_an_eager_step_between_adds_to_what_was_lent() -> None:
     step, (p,) = compiled(lambda a: a.exp())
     once = run(step, [p])[0]

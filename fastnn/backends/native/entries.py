@@ -8,8 +8,10 @@ import numpy as np
 
 from fastnn._kernels import contiguous, one_or_contiguous, operate
 from fastnn.backends.checks import Array, empty
+from fastnn.backends.reference import entries as reference
 
-TOPK_MOST = 64  # of kernels/plan/operator.h
+TOPK_MOST = 64  # of kernels/plan/operator.h, as is
+SPREAD_SIZE = 2048
 
 
 def _around(x: Array, dim: int) -> tuple[int, int, int]:
@@ -57,20 +59,21 @@ def embedding_backward_weight(grad: Array, index: Array, rows: int, padding_idx:
     return grad_weight
 
 
-def spread(values: Array, places: Array, size: int) -> Array:
-    count = places.size
-    sums = empty((size,), np.dtype(np.float64))  # np.zeros would have the system clear its pages each time
-    sums.fill(0)
-    if count and size:
-        values = one_or_contiguous(values)
-        given = np.broadcast_to(values, (count,)) if values.size == 1 else values.reshape(-1)
-        arrays = np.broadcast_to(sums[:1], (count,)), given, contiguous(places).reshape(-1), None, sums
-        sizes = size, 0, sums.itemsize, 0, 0, 0
-        if not operate("spread", arrays, sizes, shape=(count,), written=0):
-            raise IndexError(f"spread: expected places from 0 to {size - 1}")
-    total = empty((size,), values.dtype)
-    total[...] = sums
-    return total
+def pick_rows(x: Array, places: Array) -> Array:
+    y = empty(places.shape, x.dtype)
+    if not operate("pick_rows", (y, contiguous(x), contiguous(places)), (*x.shape, places.shape[1])):
+        raise IndexError(f"pick_rows: expected places from 0 to {x.shape[1] - 1}")
+    return y
+
+
+def spread_rows(values: Array, places: Array, size: int) -> Array:
+    if not 0 < size <= SPREAD_SIZE:
+        return reference.spread_rows(values, places, size)
+    y, values = empty((len(places), size), values.dtype), one_or_contiguous(values)
+    sizes = len(places), size, places.shape[1], int(values.size < places.size)
+    if not operate("spread_rows", (y, values, contiguous(places)), sizes):
+        raise IndexError(f"spread_rows: expected places from 0 to {size - 1}")
+    return y
 
 
 def stacked_matmul(a: Array, b: Array) -> Array:
