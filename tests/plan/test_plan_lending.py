@@ -107,6 +107,7 @@ def test_writing_into_one_changes_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("call", [
+    lambda a, b: (a + b).exp(), lambda a, b: (a.reshape(-1) + b.reshape(-1)).exp(),
     lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - b, lambda a, b: (a + b).reshape(-1),
     lambda a, b: a * 2 + b, lambda a, b: a.reshape(-1)[: b.numel()] * b.reshape(-1),
 ])  # fmt: skip
