@@ -259,13 +259,20 @@ def global_avg_pool2d_backward_input(cnp.ndarray grad, cnp.ndarray grad_x):
 
 # ---- activations: arguments as in fastnn.backends.reference, then the output ----
 
+# A gradient may be one number, which stands for all entries (`one_or_contiguous`).
+
+cdef inline bint is_one(cnp.ndarray a, int64_t count):
+    return a is not None and cnp.PyArray_SIZE(a) == 1 and count > 1
+
+
 cdef int elementwise(elementwise_kernel kernel, cnp.ndarray a, b, float parameter, cnp.ndarray y) except -1:
     cdef int64_t count = cnp.PyArray_SIZE(y)
-    cdef float *pa = f32(a, count)
+    cdef bint alike = b is not None and is_one(a, count)
+    cdef float *pa = f32(a, 1 if alike else count)
     cdef float *pb = f32_or_null(b, count)
     cdef float *py = f32_out(y, count)
     with nogil:
-        kernel(count, pa, pb, parameter, py)
+        kernel(count, pa, alike, pb, parameter, py)
     return 0
 
 
@@ -335,11 +342,12 @@ def activation_forward(cnp.ndarray x, int kind, double parameter, cnp.ndarray y)
 
 def activation_backward_input(cnp.ndarray grad, cnp.ndarray x, int kind, double parameter, cnp.ndarray grad_x):
     cdef int64_t count = cnp.PyArray_SIZE(grad_x)
-    cdef float *pg = f32(grad, count)
+    cdef bint alike = is_one(grad, count)
+    cdef float *pg = f32(grad, 1 if alike else count)
     cdef float *px = f32(x, count)
     cdef float *py = f32_out(grad_x, count)
     with nogil:
-        fastnn_kernels.activation_backward_input(kind, parameter, count, pg, px, py)
+        fastnn_kernels.activation_backward_input(kind, parameter, count, pg, alike, px, py)
 
 
 cdef int rows(rows_kernel kernel, cnp.ndarray a, y, cnp.ndarray out) except -1:

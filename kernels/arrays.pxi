@@ -59,6 +59,22 @@ cdef array_in(memory, void *data, tuple shape, cnp.dtype dtype):
     return array
 
 
+cdef class Loan:
+    """What a lent array and all views of it hold; it holds whose memory that is."""
+    cdef object __weakref__
+    cdef object owner
+
+
+def lent(cnp.ndarray array not None):
+    """The memory of a contiguous array as another one, from which nothing leads back to it but its base: who has a weak reference to
+    that knows whether anybody holds the memory, a view of it included."""
+    cdef Loan loan = Loan()
+    if not cnp.PyArray_ISCARRAY(array):
+        raise ShapeError(f"expected an array to lend that can be written in place, got {described(array)}")
+    loan.owner = array
+    return array_in(loan, cnp.PyArray_DATA(array), (<object> array).shape, array.dtype)
+
+
 def aligned(tuple shape, cnp.dtype dtype not None, size_t size, size_t alignment, size_t offset):
     """np.empty of `size` bytes in all, for types without Python objects, `offset` bytes after a multiple of `alignment`."""
     cdef Block block = Block()
@@ -119,6 +135,20 @@ def contiguous(x):
     copy = empty(x.shape, x.dtype)
     copy[...] = x
     return copy
+
+
+def one_or_contiguous(x):
+    """The one number that all entries of x are, (), where its strides say so, as those of a sum's gradient do; else `contiguous`."""
+    cdef cnp.ndarray array
+    cdef int d
+    if cnp.PyArray_Check(x):
+        array = x
+        for d in range(array.ndim):
+            if array.strides[d] != 0:
+                return contiguous(x)
+        if array.ndim and cnp.PyArray_SIZE(array) > 1 and cnp.PyArray_ISALIGNED(array):
+            return x[(0,) * array.ndim + (Ellipsis,)]
+    return contiguous(x)
 
 
 cdef bint is_matrix(cnp.ndarray a):

@@ -40,8 +40,9 @@ struct recurrent {
     float *grad_h0, *grad_c0;       /* (B, H), or NULL: not wanted */
 };
 
-/* y[i] = f(a[i], b[i]): forward a is x; backward a is the output gradient and b what the kernel's docstring says. */
-typedef void (*elementwise_kernel)(int64_t count, const float *a, const float *b, float parameter, float *y);
+/* y[i] = f(a[i], b[i]): forward a is x; backward a is the output gradient, one number with `alike`, and b what the kernel's
+ * docstring says. */
+typedef void (*elementwise_kernel)(int64_t count, const float *a, int alike, const float *b, float parameter, float *y);
 /* Rows (N, C), C at least 1: a is x, or the output gradient and y the output. */
 typedef void (*rows_kernel)(int64_t N, int64_t C, const float *a, const float *y, float *out);
 typedef void (*elementwise_loss_kernel)(int64_t count, const float *x, const float *target, double parameter, double scale, float *loss,
@@ -73,7 +74,8 @@ struct kernels {
         elu_backward_input, sigmoid_forward, sigmoid_backward_input, tanh_forward, tanh_backward_input, gelu_forward,
         gelu_backward_input, silu_forward, silu_backward_input;
     void (*activation_forward)(int kind, double parameter, int64_t count, const float *x, float *y);
-    void (*activation_backward_input)(int kind, double parameter, int64_t count, const float *grad, const float *x, float *grad_x);
+    void (*activation_backward_input)(int kind, double parameter, int64_t count, const float *grad, int alike, const float *x,
+                                      float *grad_x);
     rows_kernel softmax_forward, softmax_backward_input, log_softmax_forward, log_softmax_backward_input;
     void (*dropout_forward)(int64_t count, const float *x, double p, uint64_t seed, uint64_t stream, float *y);
 

@@ -55,7 +55,7 @@ cdef extern from "table.h" nogil:
         float *grad_extra
         float *grad_h0
         float *grad_c0
-    ctypedef void (*elementwise_kernel)(int64_t, const float *, const float *, float, float *) noexcept nogil
+    ctypedef void (*elementwise_kernel)(int64_t, const float *, int, const float *, float, float *) noexcept nogil
     ctypedef void (*rows_kernel)(int64_t, int64_t, const float *, const float *, float *) noexcept nogil
     ctypedef void (*elementwise_loss_kernel)(int64_t, const float *, const float *, double, double, float *, float *) noexcept nogil
     struct kernels:
@@ -77,7 +77,7 @@ cdef extern from "table.h" nogil:
         elementwise_kernel tanh_forward, tanh_backward_input, gelu_forward, gelu_backward_input
         elementwise_kernel silu_forward, silu_backward_input
         void (*activation_forward)(int, double, int64_t, const float *, float *) noexcept nogil
-        void (*activation_backward_input)(int, double, int64_t, const float *, const float *, float *) noexcept nogil
+        void (*activation_backward_input)(int, double, int64_t, const float *, int, const float *, float *) noexcept nogil
         rows_kernel softmax_forward, softmax_backward_input, log_softmax_forward, log_softmax_backward_input
         void (*dropout_forward)(int64_t, const float *, double, uint64_t, uint64_t, float *) noexcept nogil
         int (*batch_norm_statistics)(int64_t, int64_t, int64_t, const float *, float *, float *) noexcept nogil

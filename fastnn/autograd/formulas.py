@@ -31,14 +31,20 @@ from fastnn.hooks import key_of
 from fastnn.ops import (
     activations,
     arithmetic,
+    attention,
     conv,
     dense,
+    elementwise,
     joining,
+    keys,
     lookup,
     loss,
     loss_sequences,
+    nonlinear,
     norms,
+    picking,
     pool,
+    products,
     recurrent,
     reductions,
     sample_norm,
@@ -46,6 +52,7 @@ from fastnn.ops import (
     sorting,
 )
 from fastnn.ops.common import low, sum_to, tall, tall_shape, tensor_of
+from fastnn.ops.places import picked_along
 from fastnn.recording import tracer
 from fastnn.tensors import Array, Function, Tensor
 
@@ -313,6 +320,14 @@ def _cumprod(x: Tensor, *, dim: int) -> Tensor:
 @composed(sorting.LogCumSumExp)
 def _logcumsumexp(x: Tensor, *, dim: int) -> Tensor:
     return _up_to_each(x, dim, -np.inf).logsumexp(-1).transpose(dim, -1)
+
+
+composed(products.Norm)(products.composed_norm)
+composed(products.LogSumExp)(products.composed_logsumexp)
+composed(elementwise.Lerp)(elementwise.composed_lerp)
+composed(picking.PickRows)(lambda x, index: picked_along("gather", x, -1, index, keys.FROM_FRONT))
+composed(nonlinear.SELU)(nonlinear.composed_selu)
+composed(attention.Attention)(attention.composed_attention)
 
 
 def _channels(x: Any, ndim: int) -> Any:

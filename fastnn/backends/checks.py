@@ -47,6 +47,23 @@ def copied(x: Array) -> Array:
     return copy
 
 
+def is_alike(x: Array) -> bool:
+    """Whether the strides of x say that its entries, of which there are several, are one number: a broadcast one."""
+    return x.size > 1 and not any(x.strides)
+
+
+def first_of(x: Array) -> Array:
+    """The first entry of x, as a view ()."""
+    return x[(0,) * x.ndim + (...,)]
+
+
+def alike(number: Array, shape: Shape) -> Array:
+    """np.broadcast_to of one number, in a third of the time. Nobody may write to it."""
+    array: Array = np.ndarray(shape, number.dtype, number, 0, (0,) * len(shape))
+    array.flags.writeable = False
+    return array
+
+
 def kind_of(value: object) -> str:
     return str(value.dtype) if isinstance(value, np.ndarray) else f"a {type(value).__name__} (not an array)"
 

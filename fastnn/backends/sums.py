@@ -87,7 +87,8 @@ def _by_kernel(x: Array, axes: set[int], keepdims: bool) -> Array:
     from fastnn._kernels import operate
 
     kept = [a for a in range(x.ndim) if a not in axes]
-    view = x.transpose(*kept, *sorted(axes, key=lambda a: -abs(x.strides[a])))
+    straight = not kept and x.flags.c_contiguous
+    view = x if straight else x.transpose(*kept, *sorted(axes, key=lambda a: -abs(x.strides[a])))
     sums = np.empty(view.shape[: len(kept)], np.float32)
     operate("sum", (sums, view), shape=view.shape, kept=len(kept))
     return sums.reshape([1 if a in axes else size for a, size in enumerate(x.shape)]) if keepdims else sums

@@ -318,6 +318,8 @@ def _along(function: type[Function], op: str, x: Any, dim: int, dtype: Any) -> T
         return x
     if x.ndim == 2 and dim == 1:
         return function.apply(x)
+    if dim == x.ndim - 1:
+        return function.apply(x.reshape(-1, x.shape[dim])).reshape(x.shape)
     moved = x.transpose(dim, x.ndim - 1)
     return function.apply(moved.reshape(-1, moved.shape[-1])).reshape(moved.shape).transpose(dim, x.ndim - 1)
 

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from fastnn.arrays import as_array
+from fastnn.backends.checks import alike, empty, first_of, is_alike
 from fastnn.checks import number
 from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, ShapeError
 from fastnn.ops.common import floating, sum_to, tensor_of
 from fastnn.tensors import Array, Context, Function, Tensor
+
+_LARGE = 1 << 16  # bytes, from which on backends keep memory
+_UFUNCS = {operator.mul: np.multiply, operator.truediv: np.divide, operator.neg: np.negative}
+
+
+def computed(ufunc: np.ufunc, *arrays: Array) -> Array:
+    """ufunc(*arrays); what is large, in memory that was used before: new pages take as long as the operation."""
+    for x in arrays:
+        if x.nbytes >= _LARGE and x.flags.c_contiguous:
+            dtype, shape = x.dtype, x.shape
+            alike = all(y.dtype == dtype and y.shape == shape[max(0, x.ndim - y.ndim) :] for y in arrays)
+            y: Array = ufunc(*arrays, out=empty(shape, dtype)) if alike and dtype.kind == "f" else ufunc(*arrays)
+            return y
+    plain: Array = ufunc(*arrays)
+    return plain
+
+
+def slope(operation: Callable[..., Any], grad: Any, *others: Any) -> Any:
+    """operation(grad, *others); once where all entries of each are one number, as those of a sum's gradient are."""
+    if type(grad) is np.ndarray and is_alike(grad) and all(x.size == 1 for x in others):
+        return alike(np.asarray(operation(first_of(grad), *(x.reshape(()) for x in others))), grad.shape)
+    if type(grad) is np.ndarray:
+        return computed(_UFUNCS[operation], grad, *others)
+    return operation(grad, *others)
 
 
 class Add(Function):
@@ -21,7 +47,7 @@ class Add(Function):
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
         ctx.save_for_backward(a.shape, b.shape)
-        return a + b
+        return computed(np.add, a, b)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, Array]:
@@ -35,12 +61,12 @@ class Sub(Function):
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
         ctx.save_for_backward(a.shape, b.shape)
-        return a - b
+        return computed(np.subtract, a, b)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array, Array]:
         a_shape, b_shape = ctx.saved_tensors
-        return sum_to(grad, a_shape), sum_to(-grad, b_shape)
+        return sum_to(grad, a_shape), sum_to(slope(operator.neg, grad), b_shape)
 
 
 class Mul(Function):
@@ -50,13 +76,16 @@ class Mul(Function):
     def forward(ctx: Context, a: Array, b: Array) -> Array:
         need_a, need_b = ctx.needs_input_grad
         ctx.save_for_backward(a if need_b else None, b if need_a else None, a.shape, b.shape)
-        return a * b
+        return computed(np.multiply, a, b)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
         a, b, a_shape, b_shape = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
-        return sum_to(grad * b, a_shape) if need_a else None, sum_to(grad * a, b_shape) if need_b else None
+        return (
+            sum_to(slope(operator.mul, grad, b), a_shape) if need_a else None,
+            sum_to(slope(operator.mul, grad, a), b_shape) if need_b else None,
+        )
 
 
 class Div(Function):
@@ -65,13 +94,13 @@ class Div(Function):
     @staticmethod
     def forward(ctx: Context, a: Array, b: Array) -> Array:
         ctx.save_for_backward(a if ctx.needs_input_grad[1] else None, b, a.shape)
-        return a / b
+        return computed(np.divide, a, b)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None]:
         a, b, a_shape = ctx.saved_tensors
         need_a, need_b = ctx.needs_input_grad
-        grad_a = grad / b
+        grad_a = slope(operator.truediv, grad, b)
         return sum_to(grad_a, a_shape) if need_a else None, sum_to(-grad_a * a / b, b.shape) if need_b else None
 
 
@@ -102,11 +131,11 @@ class Neg(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
-        return -x
+        return computed(np.negative, x)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        return -grad
+        return slope(operator.neg, grad)
 
 
 class Abs(Function):
@@ -115,7 +144,7 @@ class Abs(Function):
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         ctx.save_for_backward(x)
-        return np.abs(x)
+        return computed(np.abs, x)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
@@ -127,14 +156,14 @@ class Exp(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
-        y = np.exp(x)
+        y = computed(np.exp, x)
         ctx.save_for_backward(y)
         return y
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
         (y,) = ctx.saved_tensors
-        return grad * y
+        return slope(operator.mul, grad, y)
 
 
 class Log(Function):
@@ -143,12 +172,12 @@ class Log(Function):
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
         ctx.save_for_backward(x)
-        return np.log(x)
+        return computed(np.log, x)
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
         (x,) = ctx.saved_tensors
-        return grad / x
+        return slope(operator.truediv, grad, x)
 
 
 class Sqrt(Function):
@@ -156,7 +185,7 @@ class Sqrt(Function):
 
     @staticmethod
     def forward(ctx: Context, x: Array) -> Array:
-        y = np.sqrt(x)
+        y = computed(np.sqrt, x)
         ctx.save_for_backward(y)
         return y
 

@@ -15,7 +15,8 @@ from fastnn.ops.dense import matmul
 from fastnn.ops.joining import where
 from fastnn.ops.logic import gt, ne
 from fastnn.ops.reductions import amax
-from fastnn.tensors import Tensor
+from fastnn.tape import tracer
+from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = ["scaled_dot_product_attention"]
 
@@ -44,7 +45,61 @@ def scaled_dot_product_attention(
     """
     if flag("scaled_dot_product_attention", "enable_gqa", enable_gqa):
         raise ArgumentError("scaled_dot_product_attention: expected enable_gqa=False, all that fastnn has, got True")
+    given = (query, key, value)
+    plain = attn_mask is None and dropout_p == 0 and type(is_causal) is bool and (scale is None or type(scale) is float)
+    if plain and tracer() is None and _fit(given):
+        scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+        return Attention.apply(*given, scale=scale, is_causal=is_causal)
     return attention(query, key, value, attn_mask, dropout_p, is_causal, scale)[0]
+
+
+class Attention(Function):
+    """query (..., L, E), key (..., S, E), value (..., S, V) -> (..., L, V); kernels stacked_matmul and softmax_*.
+
+    Saves the scaled query, key, value and the weights. Attributes: scale, is_causal. In plans it is composed."""
+
+    @staticmethod
+    def forward(ctx: Context, q: Array, k: Array, v: Array, *, scale: float, is_causal: bool) -> Array:
+        q = q * scale
+        scores = ctx.kernels.stacked_matmul(q, k.swapaxes(-1, -2))
+        if is_causal:
+            np.copyto(scores, -np.inf, where=~np.tri(*scores.shape[-2:], dtype=np.bool_))
+        rows = scores.reshape(-1, scores.shape[-1])
+        ctx.kernels.softmax_forward(rows, out=rows)  # which are the weights now
+        ctx.save_for_backward(q, k, v, scores)
+        y: Array = ctx.kernels.stacked_matmul(scores, v)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array | None, Array | None, Array | None]:
+        q, k, v, weights = ctx.saved_tensors
+        need_q, need_k, need_v = ctx.needs_input_grad
+        product = ctx.kernels.stacked_matmul
+        grad_q = grad_k = None
+        if need_q or need_k:
+            scores = product(grad, v.swapaxes(-1, -2))
+            rows = scores.reshape(-1, scores.shape[-1])
+            ctx.kernels.softmax_backward_input(rows, weights.reshape(rows.shape), out=rows)
+            grad_k = product(scores.swapaxes(-1, -2), q) if need_k else None
+        if need_q:
+            grad_q = product(scores, k)
+            grad_q *= ctx.attributes["scale"]
+        return grad_q, grad_k, product(weights.swapaxes(-1, -2), grad) if need_v else None
+
+
+def composed_attention(query: Any, key: Any, value: Any, *, scale: float, is_causal: bool) -> Tensor:
+    """The same by operators that have derivatives of any order, and kernels in plans."""
+    return attention(query, key, value, None, 0.0, is_causal, scale)[0]
+
+
+def _fit(given: tuple[Any, ...]) -> bool:
+    """Whether these are tensors of one floating type and one stack, whose matrices fit and have entries."""
+    if not all(isinstance(x, Tensor) for x in given):
+        return False
+    q, k, v = (x.shape for x in given)
+    fits = len(q) > 1 and q[:-2] == k[:-2] == v[:-2] and len(q) == len(k) == len(v)
+    fits = fits and q[-1] == k[-1] and k[-2] == v[-2] and all(x.numel() for x in given)
+    return fits and given[0].dtype.kind == "f" and given[0].dtype == given[1].dtype == given[2].dtype
 
 
 def attention(

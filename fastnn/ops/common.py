@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -187,4 +188,15 @@ def sum_to(grad: Any, shape: tuple[int, ...]) -> Any:
     stretched = tuple(added + d for d, size in enumerate(shape) if size == 1 and grad.shape[added + d] != 1)
     if isinstance(grad, Tensor):  # where backward is differentiated
         return grad.sum((*range(added), *stretched)).reshape(shape)
-    return total(grad, (*range(added), *stretched)).reshape(shape)
+    again, first = _once(grad, (*range(added), *stretched))
+    sums = total(first, (*range(added), *stretched)).reshape(shape)
+    return sums if again == 1 else np.asarray(sums * grad.dtype.type(again))
+
+
+def _once(x: Array, dims: tuple[int, ...]) -> tuple[int, Array]:
+    """How many times x has the same entries along dims, as its strides say, and x with them once."""
+    alike = {d for d in dims if not x.strides[d] and x.shape[d] > 1}
+    if not alike:
+        return 1, x
+    first = x[tuple(slice(1) if d in alike else slice(None) for d in range(x.ndim))]
+    return math.prod(x.shape[d] for d in alike), first

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.backends.checks import alike, first_of, is_alike
 from fastnn.checks import choice, is_number, number, whole
 from fastnn.errors import ArgumentError
 from fastnn.ops.arithmetic import FLOATING, add, binary, clamp_numbers, common_type, mul, scaled, sub, true_divide
@@ -355,9 +356,38 @@ def logit(input: Any, eps: float | None = None) -> Tensor:
     return (x / (1 - x)).log()
 
 
+class Lerp(Function):
+    """a + weight · (b - a) of arrays of one shape and type. Attribute: weight, a number. In plans it is composed
+    of other operators."""
+
+    @staticmethod
+    def forward(ctx: Context, a: Array, b: Array, *, weight: float) -> Array:
+        y: Array = b - a
+        y *= weight
+        y += a
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> tuple[Array, Array]:
+        weight = grad.dtype.type(ctx.attributes["weight"])
+        if is_alike(grad):
+            one = first_of(grad)
+            return alike(np.asarray(one - one * weight), grad.shape), alike(np.asarray(one * weight), grad.shape)
+        part = grad * weight
+        return grad - part, part
+
+
+def composed_lerp(input: Any, end: Any, *, weight: Any) -> Tensor:
+    """The same by operators that broadcast, have derivatives of any order, and kernels in plans."""
+    return add(input, mul(sub(end, input), weight))
+
+
 def lerp(input: Any, end: Any, weight: Any) -> Tensor:
     """input + weight · (end - input)."""
-    return add(input, mul(sub(end, input), weight))
+    tensors = isinstance(input, Tensor) and isinstance(end, Tensor) and tracer() is None and type(weight) is float
+    if tensors and input.shape == end.shape and input.ndim and input.dtype == end.dtype and input.dtype.kind == "f":
+        return Lerp.apply(input, end, weight=weight)
+    return composed_lerp(input, end, weight=weight)
 
 
 def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:

@@ -16,7 +16,7 @@ import numpy as np
 from fastnn.checks import flag
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
 from fastnn.ops.arithmetic import add, mul, operand, sub, true_divide
-from fastnn.ops.places import Put
+from fastnn.ops.picking import Put
 from fastnn.ops.shaping import View
 from fastnn.tape import Write, no_grad, recording, tracer
 from fastnn.tensors import Tensor

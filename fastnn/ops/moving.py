@@ -15,7 +15,8 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import axes, axis, tensor_of
 from fastnn.ops.joining import cat, stack, where
 from fastnn.ops.keys import SLOT
-from fastnn.ops.places import Pick, Put, Spread, index, index_select
+from fastnn.ops.picking import Pick, Put, Spread
+from fastnn.ops.places import index, index_select
 from fastnn.ops.shaping import View, apart, expand, permute, reshape
 from fastnn.tape import tracer
 from fastnn.tensors import Array, Context, Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.activations import dropout as drop_entries
 from fastnn.ops.activations import elu, sigmoid, softmax, softplus, tanh
 from fastnn.ops.arithmetic import abs as absolute
+from fastnn.ops.arithmetic import slope
 from fastnn.ops.common import axis, floating, weight_of
 from fastnn.ops.draws import rand_like
 from fastnn.ops.elementwise import clamp
 from fastnn.ops.in_place import overwriting
 from fastnn.ops.joining import where
-from fastnn.tensors import Tensor
+from fastnn.tape import tracer
+from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = [
     "alpha_dropout", "celu", "dropout1d", "dropout2d", "dropout3d", "glu", "gumbel_softmax", "hardshrink",
@@ -116,6 +119,27 @@ def selu(input: Any, inplace: bool = False) -> Tensor:
     """1.0507·elu(x, 1.6733), which keeps mean 0 and variance 1 (Klambauer et al. 2017)."""
     if inplace is not False:
         return overwriting("selu", input, inplace, selu)
+    return SELU.apply(floating(input)) if tracer() is None else composed_selu(input)
+
+
+class SELU(Function):
+    """Saves x; kernels elu_*. In plans it is composed of others."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array) -> Array:
+        ctx.save_for_backward(x)
+        y: Array = ctx.kernels.elu_forward(x, _SELU_ALPHA)
+        y *= _SELU_SCALE
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        grad = slope(operator.mul, grad, np.asarray(_SELU_SCALE, grad.dtype))
+        return ctx.kernels.elu_backward_input(grad, *ctx.saved_tensors, _SELU_ALPHA)
+
+
+def composed_selu(input: Any) -> Tensor:
+    """The same by operators that have derivatives of any order, and kernels in plans."""
     return elu(input, _SELU_ALPHA) * _SELU_SCALE
 
 

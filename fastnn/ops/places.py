@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from fastnn.arrays import as_array
-from fastnn.checks import choice, entries, flag, is_number
+from fastnn.checks import choice, entries, flag, is_number, is_whole
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, GraphError, ShapeError
 from fastnn.ops.arithmetic import operand, scaled
-from fastnn.ops.common import axis, number_as, sum_to, tensor_of
+from fastnn.ops.common import axis, number_as, tensor_of
 from fastnn.ops.joining import where
-from fastnn.ops.keys import FROM_FRONT, SLOT, Key, Slot, added, filled, flat, spread
+from fastnn.ops.keys import FROM_FRONT, SLOT, Key, Slot, filled
 from fastnn.ops.masked import Masked, mask_in, refuse, written
+from fastnn.ops.picking import Pick, PickRows, Put, Spread
 from fastnn.ops.shaping import Index, expand
 from fastnn.tape import tracer
-from fastnn.tensors import Array, Context, Function, Tensor
+from fastnn.tensors import Array, Tensor
 from fastnn.versions import wrote
 
 __all__ = [
@@ -27,67 +29,6 @@ __all__ = [
 ]  # fmt: skip
 
 _BASIC = (int, slice, type(None), type(...))
-
-
-class Pick(Function):
-    """x[key] with the arrays of indices `places` in the key's slots. Saves the places, as they are and in the flattened
-    array, and x's shape. Attribute: key."""
-
-    @staticmethod
-    def forward(ctx: Context, x: Array, *places: Array, key: Key) -> Array:
-        found = flat(x.shape, key, places) if x.flags.c_contiguous else None
-        ctx.save_for_backward(x.shape, found, *places)
-        return x[filled(key, places)] if found is None else x.reshape(-1).take(found)
-
-    @staticmethod
-    def backward(ctx: Context, grad: Any) -> tuple[Any, ...]:
-        shape, found, *places = ctx.saved_tensors
-        none = [None] * len(places)
-        if isinstance(grad, Tensor):
-            return Spread.apply(grad, *places, key=ctx.attributes["key"], shape=shape), *none
-        if found is None:
-            return spread(grad, *places, key=ctx.attributes["key"], shape=shape), *none
-        return added(grad, found, shape), *none
-
-
-class Spread(Function):
-    """The transpose of Pick: zeros of that shape, to which values are added at key; a place that comes twice gets both.
-    Saves the places. Attributes: key, shape."""
-
-    @staticmethod
-    def forward(ctx: Context, values: Array, *places: Array, key: Key, shape: tuple[int, ...]) -> Array:
-        ctx.save_for_backward(*places)
-        return spread(values, *places, key=key, shape=shape)
-
-    @staticmethod
-    def backward(ctx: Context, grad: Any) -> tuple[Any, ...]:
-        places, key = ctx.saved_tensors, ctx.attributes["key"]
-        picked = Pick.apply(grad, *places, key=key) if isinstance(grad, Tensor) else grad[filled(key, places)]
-        return picked, *[None] * len(places)
-
-
-class Put(Function):
-    """A copy of x in which x[key] = values, with the arrays of indices `places` in the key's slots; values broadcast.
-    Saves the places and the values' shape. Attribute: key."""
-
-    @staticmethod
-    def forward(ctx: Context, x: Array, values: Array, *places: Array, key: Key) -> Array:
-        ctx.save_for_backward(values.shape, *places)
-        y = x.copy()
-        y[filled(key, places)] = values
-        return y
-
-    @staticmethod
-    def backward(ctx: Context, grad: Any) -> tuple[Any, ...]:
-        shape, *places = ctx.saved_tensors
-        key, none = ctx.attributes["key"], [None] * len(places)
-        if isinstance(grad, Tensor):
-            zero = Tensor(np.zeros((), grad.dtype))
-            return Put.apply(grad, zero, *places, key=key), sum_to(Pick.apply(grad, *places, key=key), shape), *none
-        full, kept = filled(key, places), grad.copy()
-        kept[full] = 0
-        # The values may have leading dimensions of size 1 that what they were written to has not.
-        return kept, sum_to(grad[full], shape[len(shape) - grad[full].ndim :] if shape else ()).reshape(shape), *none
 
 
 # ---- indexing --------------------------------------------------------------------------------------------------------
@@ -270,6 +211,15 @@ def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> Te
 def _gathered(op: str, x: Tensor, dim: int, index: Tensor, slot: Slot) -> Tensor:
     if x.ndim == 0 or (x.ndim == 1 and index.ndim == 0):
         return _gathered(op, x.reshape(-1), dim, index.reshape(1), slot).reshape(())
+    in_rows = slot is FROM_FRONT and tracer() is None and x.dtype.kind == "f" and x.numel() and index.numel()
+    if in_rows and is_whole(dim) and dim in (-1, x.ndim - 1) and index.shape[:-1] == x.shape[:-1]:
+        with suppress(IndexError):  # which is said below
+            return PickRows.apply(x, index)
+    return picked_along(op, x, dim, index, slot)
+
+
+def picked_along(op: str, x: Tensor, dim: Any, index: Any, slot: Slot) -> Tensor:
+    """By a key: an operator that has derivatives of any order, and kernels in plans."""
     key, places = _along(op, x, dim, index, slot)
     return _within(op, Pick.apply, x, *places, key=key)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.backends.sums import total
 from fastnn.checks import entries, is_whole, number, text
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, ShapeError
@@ -17,7 +18,8 @@ from fastnn.ops.joining import where
 from fastnn.ops.moving import diagonal
 from fastnn.ops.reductions import amax, amin
 from fastnn.ops.shaping import Deviation, apart, permute, reshape
-from fastnn.tensors import Tensor
+from fastnn.tape import tracer
+from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = [
     "addbmm", "addmm", "addmv", "addr", "baddbmm", "bmm", "cdist", "chain_matmul", "dist", "dot", "einsum", "ger",
@@ -294,10 +296,55 @@ def _spread_out(x: Tensor, names: list[Any], wanted: list[Any]) -> Tensor:
 # ---- norms and distances ---------------------------------------------------------------------------------------------
 
 
+class Norm(Function):
+    """The square root of the sum of squares over the dimensions `dim` (all if None), whose gradient at 0 is 0.
+
+    Saves x and the output. Attributes: dim, keepdim. In plans it is composed of other operators."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, dim: tuple[int, ...] | None, keepdim: bool) -> Array:
+        y = np.sqrt(total(x * x, dim, keepdim))
+        ctx.save_for_backward(x, y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        x, y = ctx.saved_tensors
+        return x * _kept(np.divide(grad, y, out=np.zeros_like(y), where=y != 0), ctx.attributes)
+
+
+class LogSumExp(Function):
+    """The logarithm of the sum of exp over the dimensions `dim` (all if None). Saves the exponentials, after the
+    largest entry was taken away, and their sums. Attributes: dim, keepdim. In plans it is composed of others."""
+
+    @staticmethod
+    def forward(ctx: Context, x: Array, *, dim: tuple[int, ...] | None, keepdim: bool) -> Array:
+        largest = np.max(x, axis=dim, keepdims=True)
+        largest[np.isinf(largest)] = 0
+        shares = x - largest
+        np.exp(shares, out=shares)
+        sums = total(shares, dim, True)
+        ctx.save_for_backward(shares, sums)
+        y: Array = np.log(sums) + largest
+        return y if keepdim else y.squeeze(dim)
+
+    @staticmethod
+    def backward(ctx: Context, grad: Array) -> Array:
+        shares, sums = ctx.saved_tensors
+        return shares * (_kept(grad, ctx.attributes) / sums)
+
+
+def _kept(y: Array, attributes: dict[str, Any]) -> Array:
+    """What was made over dimensions, with these in their places."""
+    dim = attributes["dim"]
+    return y if attributes["keepdim"] or dim is None else np.expand_dims(y, dim)
+
+
 def _power_norm(x: Tensor, p: float, dims: tuple[int, ...] | None, keepdim: bool) -> Tensor:
     """(Σ |x|^p)^(1/p); its gradient where all entries are 0 is 0, as in PyTorch."""
     if p == 2:
-        return Deviation.apply((x * x).sum(dims, keepdim))
+        plain = tracer() is None and x.ndim and x.numel()
+        return (Norm.apply if plain else composed_norm)(x, dim=dims, keepdim=keepdim)
     if p in (math.inf, -math.inf):
         return (amax if p > 0 else amin)(x.abs(), dims, keepdim)
     if p == 0:
@@ -307,6 +354,11 @@ def _power_norm(x: Tensor, p: float, dims: tuple[int, ...] | None, keepdim: bool
     size = x.abs()
     total = (where(size == 0, 0 if p > 0 else math.inf, where(size == 0, 1, size) ** p)).sum(dims, keepdim)
     return where(total == 0, 0, where(total == 0, 1, total) ** (1 / p))
+
+
+def composed_norm(x: Tensor, *, dim: tuple[int, ...] | None, keepdim: bool) -> Tensor:
+    """The 2-norm by operators that have derivatives of any order, and kernels in plans."""
+    return Deviation.apply((x * x).sum(dim, keepdim))
 
 
 def norm(input: Any, p: Any = "fro", dim: Dim = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
@@ -379,7 +431,12 @@ def logsumexp(input: Any, dim: Dim, keepdim: bool = False) -> Tensor:
         return apart(x, input)
     if not math.prod(x.shape[d] for d in (range(x.ndim) if dims is None else dims)):
         return x.sum(dims, keepdim) - math.inf  # the logarithm of nothing
-    largest = amax(x.detach(), dims, True)
+    return (LogSumExp.apply if tracer() is None else composed_logsumexp)(x, dim=dims, keepdim=keepdim)
+
+
+def composed_logsumexp(x: Tensor, *, dim: tuple[int, ...] | None, keepdim: bool) -> Tensor:
+    """The same by operators that have derivatives of any order, and kernels in plans."""
+    largest = amax(x.detach(), dim, True)
     largest = where(largest.abs() == math.inf, 0, largest)
-    total = (x - largest).exp().sum(dims, keepdim).log()
-    return total + (largest if keepdim else reshape(largest, total.shape))
+    sums = (x - largest).exp().sum(dim, keepdim).log()
+    return sums + (largest if keepdim else reshape(largest, sums.shape))

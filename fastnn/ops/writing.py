@@ -15,7 +15,7 @@ from fastnn.ops.common import number_as, tensor_of
 from fastnn.ops.draws import RandintLike, RandLike, RandnLike, drawn
 from fastnn.ops.in_place import recorded, written
 from fastnn.ops.keys import SLOT
-from fastnn.ops.places import Put
+from fastnn.ops.picking import Put
 from fastnn.ops.shaping import expand, squeeze, t, transpose, unsqueeze
 from fastnn.tape import detach
 from fastnn.tensors import Tensor

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.autograd.engine import as_hooks_leave
+from fastnn.backends.checks import first_of, is_alike
 from fastnn.ops.norms import Running
 from fastnn.plan.fuse import Stage
 from fastnn.plan.memory import Arena, memory_of
@@ -155,6 +156,16 @@ class Emitter:
     def contiguous(self, x: Array) -> Array:
         """x as kernels take it, C-contiguous: itself or a copy."""
         return x if x.flags.c_contiguous and x.flags.aligned else self.map("copy", x, dtype=x.dtype)
+
+    def one_or_contiguous(self, x: Array) -> Array:
+        """The one number that all entries of x are, where its strides say so; else as `contiguous`."""
+        return first_of(x) if is_alike(x) and x.flags.aligned else self.contiguous(x)
+
+    def slope(self, kind: str, grad: Array, *others: Array) -> Array:
+        """`map` of a gradient, computed once where its entries, and those of the others, are all the same number."""
+        if not is_alike(grad) or any(x.size > 1 for x in others):
+            return self.map(kind, grad, *others)
+        return np.broadcast_to(self.map(kind, first_of(grad), *(x.reshape(()) for x in others)), grad.shape)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any = _FLOAT32) -> Array:
         """A new array that is set to zero in each run."""

@@ -102,6 +102,7 @@ class Execution:
             place=place,
         )
         self.arena, self.gradients = self._plan.arena, self._plan.gradients
+        self.lendable = self._plan.lendable()  # ids of tensors whose gradient's memory `.grad` may have
         self.running = self._plan.running  # statistics that native stages let follow
         self.updated_early = self._plan.updated  # ids of parameters that backward updates, before later stages run
         self.parts: list[Part] = []

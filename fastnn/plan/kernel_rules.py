@@ -44,8 +44,8 @@ def _activation(to: Emitter, op: Operator, x: Array, **attributes: float) -> Any
 
     def backward(grad: Array) -> tuple[Array]:
         grad_x = to.array(x.shape)
-        seen = y if by_output else x
-        to.call(f"{name}_backward_input", grad_x, to.contiguous(grad), seen, n=(x.size,), p=p)
+        seen, given = y if by_output else x, to.one_or_contiguous(grad)
+        to.call(f"{name}_backward_input", grad_x, given, seen, n=(x.size, int(given.size < x.size)), p=p)
         return (grad_x,)
 
     return y, backward

@@ -49,8 +49,8 @@ def _activation_by_kind(to: Emitter, op: Operator, x: Array) -> Any:
     to.call("activation_forward", y, x, n=n)
 
     def backward(grad: Array) -> tuple[Array]:
-        grad_x = to.array(x.shape)
-        to.call("activation_backward_input", grad_x, to.contiguous(grad), x, n=n)
+        grad_x, given = to.array(x.shape), to.one_or_contiguous(grad)
+        to.call("activation_backward_input", grad_x, given, x, n=(*n, int(given.size < x.size)))
         return (grad_x,)
 
     return y, backward

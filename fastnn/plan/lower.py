@@ -20,6 +20,7 @@ from fastnn.plan.fuse import Single, Stage
 from fastnn.plan.hooked import GradientHook, Seed, hooks_of_leaf, is_seeded
 from fastnn.plan.interpret import Interpreted
 from fastnn.plan.keep import leave
+from fastnn.plan.lending import lendable
 from fastnn.plan.memory import memory_of
 from fastnn.plan.native import native_stage
 from fastnn.plan.rules import OF_ANY_TYPE, RULES, Backward
@@ -388,6 +389,10 @@ class Lowering(Emitter):
                 if not total.flags.c_contiguous or self.is_brought(total):
                     total = self._copied(total)
                 self.gradients.append((value.tensor, total))
+
+    def lendable(self) -> set[int]:
+        """The ids of the tensors whose gradient lies where nothing else does that is read after a run."""
+        return lendable(self.gradients, self.arena.memories(), list(self._arrays.values()))
 
 
 def hand_over() -> None:

@@ -41,6 +41,10 @@ class Arena:
             self._blocks[memory_of(block)] = block
         return block[:size].view(dtype).reshape(shape)
 
+    def memories(self) -> set[int]:
+        """All its memory, by memory_of."""
+        return set(self._blocks)
+
     def _released(self, size: int) -> Array | None:
         """The smallest released block that holds so many bytes and not twice as many."""
         fitting = [block for block in self._free if size <= block.size <= max(2 * size, PAGE)]

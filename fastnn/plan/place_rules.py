@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from fastnn.ops import loss_sequences, places, shaping, sorting
+from fastnn.ops import loss_sequences, picking, shaping, sorting
 from fastnn.ops.keys import FROM_FRONT, Key, Slot, filled
 from fastnn.plan.emit import ZERO, Emitter, Unlowered
 from fastnn.plan.rules import RULES, around, rule
@@ -68,7 +68,7 @@ def _paths(to: Emitter, op: Operator, *_: Array, **__: Any) -> Any:
 _ANY = tuple(range(10))
 
 
-@rule(places.Pick, any_type=_ANY[1:])
+@rule(picking.Pick, any_type=_ANY[1:])
 def _pick(to: Emitter, op: Operator, x: Array, *given: Array, key: Key) -> Any:
     x, y = to.contiguous(x), to.array(op.output.shape)
     _moved(to, "pick", y, x, key, given)
@@ -79,7 +79,7 @@ def _pick(to: Emitter, op: Operator, x: Array, *given: Array, key: Key) -> Any:
     return y, backward
 
 
-@rule(places.Spread, any_type=_ANY[1:])
+@rule(picking.Spread, any_type=_ANY[1:])
 def _spread(to: Emitter, op: Operator, values: Array, *given: Array, key: Key, shape: tuple[int, ...]) -> Any:
     def backward(grad: Array) -> tuple[Array | None, ...]:
         picked = to.array(values.shape)
@@ -89,7 +89,7 @@ def _spread(to: Emitter, op: Operator, values: Array, *given: Array, key: Key, s
     return _spread_to(to, shape, values, key, given), backward
 
 
-@rule(places.Put, any_type=_ANY[2:])
+@rule(picking.Put, any_type=_ANY[2:])
 def _put(to: Emitter, op: Operator, x: Array, values: Array, *given: Array, key: Key) -> Any:
     def written(source: Array, numbers: Array) -> Array:
         y = to.array(source.shape)

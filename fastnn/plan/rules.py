@@ -55,22 +55,22 @@ def _add(to: Emitter, op: Operator, a: Array, b: Array) -> Any:
 def _sub(to: Emitter, op: Operator, a: Array, b: Array) -> Any:
     return to.map("sub", a, b), lambda grad: (
         to.sum_to(grad, a.shape) if op.needs[0] else None,
-        to.map("neg", to.sum_to(grad, b.shape)) if op.needs[1] else None,
+        to.slope("neg", to.sum_to(grad, b.shape)) if op.needs[1] else None,
     )
 
 
 @rule(arithmetic.Mul)
 def _mul(to: Emitter, op: Operator, a: Array, b: Array) -> Any:
     return to.map("mul", a, b), lambda grad: (
-        to.sum_to(to.map("mul", grad, b), a.shape) if op.needs[0] else None,
-        to.sum_to(to.map("mul", grad, a), b.shape) if op.needs[1] else None,
+        to.sum_to(to.slope("mul", grad, b), a.shape) if op.needs[0] else None,
+        to.sum_to(to.slope("mul", grad, a), b.shape) if op.needs[1] else None,
     )
 
 
 @rule(arithmetic.Div)
 def _div(to: Emitter, op: Operator, a: Array, b: Array) -> Any:
     return to.map("div", a, b), lambda grad: (
-        to.sum_to(to.map("div", grad, b), a.shape) if op.needs[0] else None,
+        to.sum_to(to.slope("div", grad, b), a.shape) if op.needs[0] else None,
         to.sum_to(to.map("div_backward_b", grad, a, b), b.shape) if op.needs[1] else None,
     )
 

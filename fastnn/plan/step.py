@@ -49,6 +49,7 @@ class Step(Plan):
         self.loss_fn, self.optimizer = loss_fn, optimizer
         self.clip_norm, self.accumulate = clip_norm, accumulate
         self.reduce: Reduce | None = None
+        self.lends = True  # whether `.grad` may be the plan's memory: see fastnn/plan/lending.py
         super().__init__(model, options, loss_fn)
 
     def _start_over(self) -> None:

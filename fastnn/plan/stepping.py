@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from fastnn import backends
-from fastnn.backends.checks import copied
 from fastnn.backends.sums import squares
 from fastnn.errors import NonFiniteError
 from fastnn.optim import Optimizer
 from fastnn.plan.execute import Execution
 from fastnn.plan.fuse import Stage
 from fastnn.plan.hooked import is_hooked
+from fastnn.plan.lending import Loans
 from fastnn.plan.memory import Kept, overlap, read_by, statistics
 from fastnn.plan.trace import Graph
 from fastnn.plan.update import Updates
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reduce", "Stepping", "scale_of", "update"]
 
+NO_LOANS = Loans(set())
 VERY_LONG = 1 << 20  # numbers in a batch: with more, all updates come last, so that Ctrl-C can end the step before them
 
 
@@ -74,6 +75,7 @@ class Stepping:
         updated = [p._data for slot in slots for p in slot.params]
         followed = [array for running in self.execution.running for array in (running.mean, running.var)]
         self._updated, self._followed = Writer(updated), Writer(followed)
+        self._loans = Loans(self.execution.lendable if self._may_lend() else set())
         self._settled = -1  # growths before the last run
         if self.execution.at_once:
             from fastnn._kernels import scratch_growths
@@ -100,6 +102,11 @@ class Stepping:
             return None  # the order of the steps counts where parameters share memory
         return known
 
+    def _may_lend(self) -> bool:
+        """Whether gradients go to `.grad` as they are, and there is a kernel's memory to lend."""
+        alone = self.optimizer is None and self.whole
+        return alone and self.step.lends and backends.name() == "native"
+
     def _add_updates(self, updates: Updates) -> list[Any]:
         """The kernels of the parameters that are not updated in backward: in the execution's last program where nothing
         has to come between, else in programs of their own, which are returned."""
@@ -119,7 +126,12 @@ class Stepping:
 
     def stands(self) -> bool:
         """Whether everything that kernels rely on still lies where it lay."""
-        return self.execution.stands() and (self.updates is None or self.updates.stand())
+        if not (self.execution.stands() and (self.updates is None or self.updates.stand())):
+            return False
+        if not self._loans.are_back():
+            self.step.lends = False  # those who keep gradients do so again: they get copies from now on
+            return False
+        return True
 
     def run(self, inputs: list[Array], targets: list[Array]) -> float:
         """The loss of this batch; what compile() promised is done."""
@@ -174,7 +186,7 @@ class Stepping:
         factor = scale_of(gradients, count, self.step.clip_norm)
         # Batches of another shape may have reached other parameters: then this shape's kernels are not those to call.
         if self.updates is None or {id(p) for p, _ in gradients} != {id(p) for p, _ in self.gradients}:
-            update(self.optimizer, gradients, factor)
+            update(self.optimizer, gradients, factor, self._loans)
             return
         self.updates.scale(factor)
         for program in self._programs:
@@ -194,7 +206,9 @@ def scale_of(gradients: list[tuple[Tensor, Array]], count: int, clip_norm: float
     return factor
 
 
-def update(optimizer: Optimizer | None, gradients: list[tuple[Tensor, Array]], factor: float) -> None:
+def update(
+    optimizer: Optimizer | None, gradients: list[tuple[Tensor, Array]], factor: float, loans: Loans = NO_LOANS
+) -> None:
     """The optimiser's own step by these gradients times `factor`; without an optimiser they are added to `.grad`."""
     if optimizer is not None:
         optimizer.zero_grad()
@@ -202,8 +216,8 @@ def update(optimizer: Optimizer | None, gradients: list[tuple[Tensor, Array]], f
         gradients = [(p, grad) for p, grad in gradients if id(p) in held]
     for p, grad in gradients:
         part = grad if factor == 1 else grad * grad.dtype.type(factor)
-        if p.grad is None:
-            p.grad = copied(part) if part is grad else part
+        if p._grad is None:
+            p._grad = loans.given(p, part) if part is grad else part
         else:
             p.grad += part
     if optimizer is not None:

@@ -47,24 +47,25 @@ struct gemm {
     i64 m_blocks, n_step;           /* cut of C into tasks: GEMM_MC rows x n_step columns */
 };
 
-/* tile (MR, NR) = a panel (K, MR) times b panel (K, NR) */
-INLINE void gemm_micro(i64 K, const float *restrict a, const float *restrict b, vf tile[GEMM_MR][GEMM_NV]) {
+/* tile (MR, NR) = a panel (K, MR) times b panel (K, NR), the first nv vectors of each row: what lies beyond the last column of B is
+ * not worth computing */
+INLINE void gemm_micro(i64 K, const float *restrict a, const float *restrict b, const int nv, vf tile[GEMM_MR][GEMM_NV]) {
     const i64 run = sum_run(K);
     for (i64 begin = 0; begin < K; begin += run) {
         vf acc[GEMM_MR][GEMM_NV];
-        UNROLL for (int i = 0; i < GEMM_MR; i++) UNROLL for (int j = 0; j < GEMM_NV; j++) acc[i][j] = (vf){0};
+        UNROLL for (int i = 0; i < GEMM_MR; i++) UNROLL for (int j = 0; j < nv; j++) acc[i][j] = (vf){0};
         _Pragma("GCC unroll 4") for (i64 k = i64_min(run, K - begin); k > 0; k--) {
             vf bv[GEMM_NV];
-            UNROLL for (int j = 0; j < GEMM_NV; j++) bv[j] = *(const vf *)(b + j * VL);
+            UNROLL for (int j = 0; j < nv; j++) bv[j] = *(const vf *)(b + j * VL);
             UNROLL for (int i = 0; i < GEMM_MR; i++) {
                 vf av = v_set1(a[i]);
-                UNROLL for (int j = 0; j < GEMM_NV; j++) acc[i][j] += av * bv[j];
+                UNROLL for (int j = 0; j < nv; j++) acc[i][j] += av * bv[j];
             }
             a += GEMM_MR;
             b += GEMM_NR;
         }
-        if (begin) UNROLL for (int i = 0; i < GEMM_MR; i++) UNROLL for (int j = 0; j < GEMM_NV; j++) tile[i][j] += acc[i][j];
-        else UNROLL for (int i = 0; i < GEMM_MR; i++) UNROLL for (int j = 0; j < GEMM_NV; j++) tile[i][j] = acc[i][j];
+        if (begin) UNROLL for (int i = 0; i < GEMM_MR; i++) UNROLL for (int j = 0; j < nv; j++) tile[i][j] += acc[i][j];
+        else UNROLL for (int i = 0; i < GEMM_MR; i++) UNROLL for (int j = 0; j < nv; j++) tile[i][j] = acc[i][j];
     }
 }
 
@@ -124,7 +125,7 @@ INLINE void gemm_store(const struct gemm *g, i64 m, i64 n, i64 rows, i64 cols, i
         }
         for (i64 i = 0; i < GEMM_MR; i++) {
             vf along_m = v_set1(g->bias_row && i < rows ? g->bias_row[m + i] : 0.0f);
-            for (int j = 0; j < GEMM_NV; j++) tile[i][j] += along_m + along_n[j];
+            for (int j = 0; j < (cols > VL ? GEMM_NV : 1); j++) tile[i][j] += along_m + along_n[j];
         }
     }
     if (rows == GEMM_MR && cols == GEMM_NR) {
@@ -137,8 +138,8 @@ INLINE void gemm_store(const struct gemm *g, i64 m, i64 n, i64 rows, i64 cols, i
     for (i64 i = 0; i < rows; i++, c += g->c_row) {
         for (i64 j = 0; j * VL < cols; j++) {
             i64 lanes = i64_min(VL, cols - j * VL);
-            vf old = first ? (vf){0} : v_load_partial(c + j * VL, lanes, 0);
-            v_store_partial(c + j * VL, old + tile[i][j], lanes);
+            vf old = first ? (vf){0} : v_load_lanes(c + j * VL, lanes, 0);
+            v_store_lanes(c + j * VL, old + tile[i][j], lanes);
         }
     }
 }
@@ -154,7 +155,8 @@ static void gemm_block(void *context, i64 index) {
         for (i64 n = n_begin; n < n_end; n += GEMM_NR) {
             for (i64 m = m_begin; m < m_end; m += GEMM_MR) {
                 vf tile[GEMM_MR][GEMM_NV];
-                gemm_micro(k_len, a + m * k_len, b + n * k_len, tile);
+                if (n_end - n > VL) gemm_micro(k_len, a + m * k_len, b + n * k_len, GEMM_NV, tile);
+                else gemm_micro(k_len, a + m * k_len, b + n * k_len, 1, tile);
                 gemm_store(g, g->m0 + m, g->n0 + n, i64_min(GEMM_MR, m_end - m), i64_min(GEMM_NR, n_end - n),
                            g->k0 + k == 0 && !g->accumulate, tile);
             }

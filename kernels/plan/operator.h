@@ -257,6 +257,57 @@ static int operator_places(const struct operator_call *o, char *const *at) {
     return two ? places_of(OPERATOR_spread, 2, o, at) : places_of(OPERATOR_spread, 1, o, at);
 }
 
+/* Each row by places of its own, as gather along the last dimension has them; n: rows, size, count, and whether x is one number.
+ *
+ *   pick_rows     y (rows, count)   y[r, j] = x[r, places[r, j]]
+ *   spread_rows   y (rows, size)    y[r, places[r, j]] += x[r, j], from zeros, in double precision in the first-level cache; size up
+ *                                   to SPREAD_SIZE
+ *
+ * Floor: memory, 12 bytes a place, and for spread_rows 4 an entry of y. One out of range is refused. */
+enum { SPREAD_SIZE = 2048 };
+struct row_places { i64 rows, size, count, step; int one, refused; const float *x; const int64_t *places; float *y; };
+
+static void pick_rows_task(void *context, i64 index) {
+    struct row_places *t = context;
+    int outside = 0;
+    for (i64 r = index * t->step, end = i64_min(r + t->step, t->rows); r < end; r++) {
+        const float *x = t->x + r * t->size;
+        for (i64 j = r * t->count; j < (r + 1) * t->count; j++) {
+            const int out = (uint64_t)t->places[j] >= (uint64_t)t->size;
+            outside |= out;
+            t->y[j] = x[out ? 0 : t->places[j]];
+        }
+    }
+    if (outside) __atomic_store_n(&t->refused, 1, __ATOMIC_RELAXED);
+}
+
+static void spread_rows_task(void *context, i64 index) {
+    struct row_places *t = context;
+    double sums[SPREAD_SIZE];
+    int outside = 0;
+    for (i64 r = index * t->step, end = i64_min(r + t->step, t->rows); r < end; r++) {
+        memset(sums, 0, (size_t)t->size * sizeof *sums);
+        for (i64 j = r * t->count; j < (r + 1) * t->count; j++) {
+            const int out = (uint64_t)t->places[j] >= (uint64_t)t->size;
+            outside |= out;
+            sums[out ? 0 : t->places[j]] += t->x[t->one ? 0 : j];
+        }
+        for (i64 i = 0; i < t->size; i++) t->y[r * t->size + i] = (float)sums[i];
+    }
+    if (outside) __atomic_store_n(&t->refused, 1, __ATOMIC_RELAXED);
+}
+
+static int operator_row_places(const struct operator_call *o, char *const *at) {
+    const int64_t *n = o->n;
+    struct row_places t = {.rows = n[0], .size = n[1], .count = n[2], .one = n[3] != 0, .x = (const float *)at[1],
+                           .places = (const int64_t *)at[2], .y = (float *)at[0]};
+    const int picks = o->kind == OPERATOR_pick_rows;
+    if (t.size < 1 || (!picks && t.size > SPREAD_SIZE)) return PROGRAM_REFUSED;
+    t.step = i64_max(1, MAP_TASK / (t.size + t.count));
+    fastnn_parallel(ceil_div(t.rows, t.step), 4.0 * (double)(t.rows * (t.size + 3 * t.count)), picks ? pick_rows_task : spread_rows_task, &t);
+    return t.refused ? PROGRAM_REFUSED : PROGRAM_DONE;
+}
+
 /* y (.., M, N) = a (.., M, K) @ b (.., K, N), the sizes before M and N being size[0 .. dims-1]; n: M, N, K and the strides in floats of
  * a and b within a matrix */
 struct operator_products { const struct operator_call *o; char *const *at; int failed; };
@@ -348,7 +399,7 @@ KERNEL int operator_stage(const void *arguments, struct program *program) {
     }
 #define F(K) ((float *)at[K])
 #define I(K) ((int64_t *)at[K])
-#define ELEMENTS(NAME) case OPERATOR_##NAME: NAME(n[0], F(1), F(2), p, F(0)); return PROGRAM_DONE;
+#define ELEMENTS(NAME) case OPERATOR_##NAME: NAME(n[0], F(1), n[1] != 0, F(2), p, F(0)); return PROGRAM_DONE;
 #define MATRIX(NAME) case OPERATOR_##NAME: NAME(n[0], n[1], F(1), F(2), F(0)); return PROGRAM_DONE;
 #define LOSSES(NAME) case OPERATOR_##NAME: NAME(n[0], F(2), F(3), o->p[1], o->p[0], F(0), F(1)); return PROGRAM_DONE;
     /* planes, H, W, kh, kw, OH, OW, stride, padding, whether averages count it */
@@ -362,7 +413,7 @@ KERNEL int operator_stage(const void *arguments, struct program *program) {
     case OPERATOR_extremum_backward: operator_extremum_backward(n, F(1), I(2), F(0)); return PROGRAM_DONE;
     case OPERATOR_matmul: return operator_matmul(o, at);
     case OPERATOR_activation_forward: activation_forward((int)n[1], o->p[0], n[0], F(1), F(0)); return PROGRAM_DONE;
-    case OPERATOR_activation_backward_input: activation_backward_input((int)n[1], o->p[0], n[0], F(1), F(2), F(0)); return PROGRAM_DONE;
+    case OPERATOR_activation_backward_input: activation_backward_input((int)n[1], o->p[0], n[0], F(1), n[2] != 0, F(2), F(0)); return PROGRAM_DONE;
     case OPERATOR_take_rows: /* y (N, D), table (V, D), index (N,); N, D, V */
         if (!labels_fit(n[0], n[2], I(2))) return PROGRAM_REFUSED;
         for (i64 i = 0; i < n[0]; i++) memcpy(F(0) + i * n[1], F(1) + I(2)[i] * n[1], (size_t)n[1] * sizeof(float));
@@ -418,6 +469,7 @@ KERNEL int operator_stage(const void *arguments, struct program *program) {
     case OPERATOR_prod: operator_prod(n, F(1), F(0)); return PROGRAM_DONE;
     case OPERATOR_prod_backward: return operator_prod_backward(n, F(1), F(2), F(3), F(0));
     case OPERATOR_topk: operator_topk(n[0], n[1], n[2], n[3] != 0, F(1), I(0)); return PROGRAM_DONE;
+    case OPERATOR_pick_rows: case OPERATOR_spread_rows: return operator_row_places(o, at);
     case OPERATOR_pick: case OPERATOR_spread: case OPERATOR_put: return operator_places(o, at);
     case OPERATOR_loss:
         program->loss = *F(0);

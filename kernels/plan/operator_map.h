@@ -334,7 +334,7 @@ static void operator_map(const struct operator_call *o, char *const *at) {
 
 /* ---- sums ---- */
 
-enum { SUM_COLUMNS = 4, SUM_BLOCK = 1 << 15, SUM_BLOCKS = 64 };
+enum { SUM_COLUMNS = 4, SUM_BESIDE = 4, SUM_BLOCK = 1 << 15, SUM_BLOCKS = 64 };
 
 struct operator_sum {
     const struct operator_call *o;
@@ -343,6 +343,7 @@ struct operator_sum {
     i64 outputs, step;                  /* outputs, and how many of them a task makes */
     i64 blocks, rows;                   /* parts of the first summed dimension, and how many of its indices each has */
     int columns;                        /* lanes run along the last kept dimension */
+    int straight;                       /* the terms of each output lie side by side */
 };
 
 /* The part of the sums [first, first + lanes * ..) that block b makes, for one or several vectors of outputs that lie side by side */
@@ -355,6 +356,17 @@ static void sum_columns(const struct operator_sum *t, i64 b, i64 output, i64 lan
     i64 rows = until - from, k = 0;
     for (i64 d = 1; d < inner; d++) rows *= size[d];
     struct folded sum[SUM_COLUMNS] = {};
+    if (!inner && lanes == SUM_COLUMNS * VL) {
+        for (i64 i = from; i < until;) {            /* up to the end of a run */
+            const i64 end = i64_min(until, i + SUM_RUN);
+            const int joins = end - i == SUM_RUN;
+            for (; i < end; i++)
+                UNROLL for (int j = 0; j < SUM_COLUMNS; j++) sum[j].part += v_load((const float *)(x + i * step[0]) + j * VL);
+            if (joins) UNROLL for (int j = 0; j < SUM_COLUMNS; j++) v_join(&sum[j].total, sum[j].part), sum[j].part = (vf){0};
+        }
+        UNROLL for (int j = 0; j < SUM_COLUMNS; j++) v_store(t->y + b * t->outputs + output + j * VL, folded_sum(sum[j]));
+        return;
+    }
     struct odometer at = odometer_at(inner, size, 0);
     if (inner) at.index[0] = from;
     for (i64 r = 0; r < (inner ? rows : 1); r++) {
@@ -367,6 +379,45 @@ static void sum_columns(const struct operator_sum *t, i64 b, i64 output, i64 lan
     }
     for (i64 j = 0; j * VL < lanes; j++)
         v_store_lanes(t->y + b * t->outputs + output + j * VL, folded_sum(sum[j]), i64_min(VL, lanes - j * VL));
+}
+
+/* Whole runs of SUM_RUN vectors from p on, to be joined in order: several side by side, whose additions do not wait for one another.
+ * Returns how many vectors they are. */
+INLINE i64 sum_runs(const float *p, i64 vectors, struct v_joined *total) {
+    i64 done = 0;
+    for (; done + SUM_BESIDE * SUM_RUN <= vectors; done += SUM_BESIDE * SUM_RUN) {
+        vf part[SUM_BESIDE] = {};
+        for (i64 i = 0; i < SUM_RUN; i++)
+            UNROLL for (int j = 0; j < SUM_BESIDE; j++) part[j] += v_load(p + (done + j * SUM_RUN + i) * VL);
+        UNROLL for (int j = 0; j < SUM_BESIDE; j++) v_join(total, part[j]);
+    }
+    return done;
+}
+
+/* The same as sum_row, bit for bit, of one row of neighbouring floats for each of `rows` outputs, 1 or SUM_BESIDE, side by side */
+INLINE void sum_straight(const struct operator_sum *t, i64 b, i64 output, const int rows) {
+    const struct operator_call *o = t->o;
+    const i64 from = b * t->rows, size = i64_min(t->rows, o->size[o->kept] - from), whole = size / VL;
+    const float *p[SUM_BESIDE];
+    struct folded sum[SUM_BESIDE] = {};
+    for (int j = 0; j < rows; j++) {
+        i64 offset = (output + j) * o->operand[1].stride[0];
+        if (o->kept > 1) {              /* dividing takes as long as a short row */
+            const struct odometer kept = odometer_at(o->kept, o->size, output + j);
+            offset = odometer_offset(&kept, o->operand[1].stride);
+        }
+        p[j] = (const float *)(t->x + offset) + from;
+    }
+    i64 k = rows == 1 ? sum_runs(p[0], whole, &sum[0].total) : 0;
+    while (k < whole) {                 /* up to the end of a run */
+        for (const i64 end = i64_min(whole, k + SUM_RUN); k < end; k++)
+            UNROLL for (int j = 0; j < rows; j++) sum[j].part += v_load(p[j] + k * VL);
+        if (k % SUM_RUN == 0) for (int j = 0; j < rows; j++) v_join(&sum[j].total, sum[j].part), sum[j].part = (vf){0};
+    }
+    for (int j = 0; j < rows; j++) {
+        if (size > whole * VL) fold(&sum[j], v_load_partial(p[j] + whole * VL, size - whole * VL, 0), whole);
+        t->y[b * t->outputs + output + j] = v_sum(folded_sum(sum[j]));
+    }
 }
 
 /* The same of one output, lanes along the last summed dimension */
@@ -402,7 +453,10 @@ static void sum_task(void *context, i64 index) {
     const struct operator_sum *t = context;
     const i64 tiles = ceil_div(t->outputs, t->step), b = index / tiles, first = index % tiles * t->step;
     const i64 end = i64_min(first + t->step, t->outputs), row = t->columns ? t->o->size[t->o->kept - 1] : 1;
-    for (i64 i = first, lanes; i < end; i += lanes) {
+    i64 i = first;
+    for (; t->straight && i + SUM_BESIDE <= end; i += SUM_BESIDE) sum_straight(t, b, i, SUM_BESIDE);
+    for (; t->straight && i < end; i++) sum_straight(t, b, i, 1);
+    for (i64 lanes; i < end; i += lanes) {
         lanes = t->columns ? i64_min(i64_min(SUM_COLUMNS * VL, end - i), row - i % row) : 1;
         if (t->columns) sum_columns(t, b, i, lanes);
         else sum_row(t, b, i);
@@ -418,6 +472,7 @@ static int operator_sum(const struct operator_call *o, char *const *at) {
     for (i64 d = 0; d < o->kept; d++) t.outputs *= o->size[d];
     for (i64 d = o->kept; d < o->dims; d++) terms *= (double)o->size[d];
     t.columns = o->kept > 0 && a->element == ELEMENT_FLOAT && a->stride[o->kept - 1] == sizeof(float) && a->stride[last] != sizeof(float);
+    t.straight = o->dims == o->kept + 1 && a->element == ELEMENT_FLOAT && a->stride[last] == sizeof(float);
     const double all = terms * (double)t.outputs;
     const i64 most = t.outputs < 16 * VL ? (i64)(all / SUM_BLOCK) : 1, first = o->size[o->kept];
     t.rows = ceil_div(first, i64_max(1, i64_min(i64_min(most, SUM_BLOCKS), first)));

@@ -2,7 +2,7 @@
  * driver (operator.h) are made of. Operand 0 is the output of each unless said otherwise.
  *
  * MAPS      entry by entry, with broadcasting, any strides and several types: formulas in operator_map.h
- * ELEMENTS  eager kernels of contiguous arrays of one size: y, a [, b]
+ * ELEMENTS  eager kernels of contiguous arrays of one size: y, a [, b]; with n[1] a is one number
  * ROWS      eager kernels of matrices: y, a [, b]
  * LOSSES    eager kernels of contiguous arrays: losses, gradient, x, target
  * OTHERS    each as its case in operator.h says
@@ -33,7 +33,7 @@
     X(batch_norm_forward) X(batch_norm_backward_weight) X(batch_norm_backward_input) X(softmax_cross_entropy) X(nll)           \
     X(nll_backward) X(within) X(loss) X(group_norm_forward) X(group_norm_backward)                                                \
     X(recurrent_forward) X(recurrent_backward) X(cumsum) X(pick) X(spread) X(put) X(prod)                              \
-    X(prod_backward) X(topk)
+    X(prod_backward) X(topk) X(pick_rows) X(spread_rows)
 #define OPERATORS(X) OPERATOR_MAPS(X) OPERATOR_ELEMENTS(X) OPERATOR_ROWS(X) OPERATOR_LOSSES(X) OPERATOR_OTHERS(X)
 
 #define ENTRY(NAME) OPERATOR_##NAME,

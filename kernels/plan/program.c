@@ -47,7 +47,7 @@ void fastnn_operator_counts(const struct operator_call *o, int64_t count[OPERATO
     const int64_t states = normed, gates = n[3] == RECURRENT_LSTM ? 4 : n[3] == RECURRENT_GRU ? 3 : 1;
     const int64_t outputs = states + (n[3] == RECURRENT_LSTM ? n[1] * n[2] : 0);
 #define COUNTS(...) memcpy(count, (int64_t[OPERATOR_ARRAYS]){__VA_ARGS__}, OPERATOR_ARRAYS * sizeof(int64_t)); return
-#define SAME_THREE(KIND) case OPERATOR_##KIND: COUNTS(n[0], n[0], n[0]);
+#define SAME_THREE(KIND) case OPERATOR_##KIND: COUNTS(n[0], n[1] ? 1 : n[0], n[0]);
 #define MATRICES(KIND) case OPERATOR_##KIND: COUNTS(n[0] * n[1], n[0] * n[1], n[0] * n[1]);
 #define SAME_FOUR(KIND) case OPERATOR_##KIND: COUNTS(n[0], n[0], n[0], n[0]);
     switch (o->kind) {
@@ -57,7 +57,7 @@ void fastnn_operator_counts(const struct operator_call *o, int64_t count[OPERATO
     case OPERATOR_extremum: COUNTS(n[0] * n[2], n[0] * n[2], n[0] * n[1] * n[2]);
     case OPERATOR_extremum_backward: COUNTS(n[0] * n[1] * n[2], n[0] * n[2], n[0] * n[2]);
     case OPERATOR_activation_forward: COUNTS(n[0], n[0]);
-    case OPERATOR_activation_backward_input: COUNTS(n[0], n[0], n[0]);
+    case OPERATOR_activation_backward_input: COUNTS(n[0], n[2] ? 1 : n[0], n[0]);
     case OPERATOR_take_rows: COUNTS(n[0] * n[1], n[2] * n[1], n[0]);
     case OPERATOR_take_rows_backward: COUNTS(n[2] * n[1], n[0] * n[1], n[0]);
     case OPERATOR_dropout: COUNTS(n[0], n[0], 2);
@@ -87,6 +87,8 @@ void fastnn_operator_counts(const struct operator_call *o, int64_t count[OPERATO
     case OPERATOR_loss: COUNTS(1);
     case OPERATOR_prod: COUNTS(n[0] * n[2], n[0] * n[1] * n[2]);
     case OPERATOR_prod_backward: COUNTS(n[0] * n[1] * n[2], n[0] * n[2], n[0] * n[1] * n[2], n[0] * n[2]);
+    case OPERATOR_pick_rows: COUNTS(n[0] * n[2], n[0] * n[1], n[0] * n[2]);
+    case OPERATOR_spread_rows: COUNTS(n[0] * n[1], n[3] ? 1 : n[0] * n[2], n[0] * n[2]);
     case OPERATOR_topk: COUNTS(n[0] * n[2], n[0] * n[1]);
     case OPERATOR_cumsum: COUNTS(n[0] * n[1] * n[2], n[0] * n[1] * n[2]);
     default: COUNTS(0);
@@ -100,7 +102,7 @@ int64_t fastnn_operator_element(const struct operator_call *o, int64_t operand) 
     case OPERATOR_extremum: return operand == 1 ? ELEMENT_INT64 : ELEMENT_FLOAT;
     case OPERATOR_topk: return operand == 0 ? ELEMENT_INT64 : ELEMENT_FLOAT;
     case OPERATOR_dropout: case OPERATOR_extremum_backward: case OPERATOR_nll: case OPERATOR_nll_backward:
-    case OPERATOR_take_rows: case OPERATOR_take_rows_backward:
+    case OPERATOR_take_rows: case OPERATOR_take_rows_backward: case OPERATOR_pick_rows: case OPERATOR_spread_rows:
         return operand == 2 ? ELEMENT_INT64 : ELEMENT_FLOAT;
     case OPERATOR_softmax_cross_entropy: return operand == 3 && !o->n[2] ? ELEMENT_INT64 : ELEMENT_FLOAT;
     default: return ELEMENT_FLOAT;

@@ -159,15 +159,21 @@ static void check_activations(const struct kernels *k) {
         const int64_t count = counts[at];
         const double p = kind == ACTIVATION_LEAKY_RELU ? 0.01 : 0.7, step = 1e-6;
         float *x = drawn(count, -8, 8), *grad = some(count), *y = floats(count), *grad_x = floats(count);
-        double *expected = doubles(count), *slope = doubles(count);
+        float *same = floats(count);
+        double *expected = doubles(count), *slope = doubles(count), *of_one = doubles(count);
         for (int64_t i = 0; i < count; i++) {
             expected[i] = activated(kind, x[i], p);
             slope[i] = grad[i] * (activated(kind, x[i] + step, p) - activated(kind, x[i] - step, p)) / (2 * step);
         }
         k->activation_forward(kind, p, count, x, y);
         near("activation_forward", kind, count, y, expected, 1e-6);
-        k->activation_backward_input(kind, p, count, grad, x, grad_x);
+        k->activation_backward_input(kind, p, count, grad, 0, x, grad_x);
         near("activation_backward_input", kind, count, grad_x, slope, 3e-6);
+        for (int64_t i = 0; i < count; i++) same[i] = grad[0];
+        k->activation_backward_input(kind, p, count, same, 0, x, grad_x);
+        for (int64_t i = 0; i < count; i++) of_one[i] = grad_x[i];
+        k->activation_backward_input(kind, p, count, grad, 1, x, grad_x);
+        near("activation_backward_input of one number", kind, count, grad_x, of_one, 0);    /* the same bits */
         const elementwise_kernel own[][2] = {
             [ACTIVATION_RELU] = {k->relu_forward, k->relu_backward_input},
             [ACTIVATION_LEAKY_RELU] = {k->leaky_relu_forward, k->leaky_relu_backward_input},
@@ -179,10 +185,15 @@ static void check_activations(const struct kernels *k) {
             [ACTIVATION_MISH] = {NULL, NULL},
         };
         if (!own[kind][0]) continue;
-        own[kind][0](count, x, NULL, (float)p, y);
+        own[kind][0](count, x, 0, NULL, (float)p, y);
         near("its own kernel, forward", kind, count, y, expected, 1e-6);
-        own[kind][1](count, grad, kind == ACTIVATION_TANH || kind == ACTIVATION_SIGMOID ? y : x, (float)p, grad_x);
+        own[kind][1](count, grad, 0, kind == ACTIVATION_TANH || kind == ACTIVATION_SIGMOID ? y : x, (float)p, grad_x);
         near("its own kernel, backward", kind, count, grad_x, slope, 3e-6);
+        const float *kept = kind == ACTIVATION_TANH || kind == ACTIVATION_SIGMOID ? y : x;
+        own[kind][1](count, same, 0, kept, (float)p, grad_x);
+        for (int64_t i = 0; i < count; i++) of_one[i] = grad_x[i];
+        own[kind][1](count, grad, 1, kept, (float)p, grad_x);
+        near("its own kernel, backward of one number", kind, count, grad_x, of_one, 0);
         release();
     }
 }

@@ -201,7 +201,7 @@ METHODS: dict[str, Case] = {
     "fmod": (lambda x, y: x.fmod(y), (ROWS, POSITIVE)),
     "frac": (lambda x: x.frac(), (SHARES,)),
     "lgamma": (lambda x: x.lgamma(), (POSITIVE,)),
-    "lerp": (lambda x, y, z: x.lerp(y, z), (ROWS, VECTOR, SHARES)),
+    "lerp": (lambda x, y, z: x.lerp(y, z) + x.lerp(x + 1, 0.3), (ROWS, VECTOR, SHARES)),
     "log": (lambda x: x.log(), (POSITIVE,)),
     "log10": (lambda x: x.log10(), (POSITIVE,)),
     "log1p": (lambda x: x.log1p(), (POSITIVE,)),

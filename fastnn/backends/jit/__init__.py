@@ -60,8 +60,10 @@ from fastnn.backends.reference.entries import (  # noqa: F401 (not in the list o
     cumsum,
     embedding_backward_weight,
     function_forward,
+    pick_rows,
     prod_backward_input,
     prod_forward,
+    spread_rows,
     stacked_matmul,
     topk,
 )

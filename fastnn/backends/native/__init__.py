@@ -37,8 +37,10 @@ from fastnn.backends.native.entries import (  # noqa: F401 (not in the list of _
     cumsum,
     embedding_backward_weight,
     function_forward,
+    pick_rows,
     prod_backward_input,
     prod_forward,
+    spread_rows,
     stacked_matmul,
     topk,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastnn import _kernels
-from fastnn._kernels import contiguous
+from fastnn._kernels import contiguous, one_or_contiguous
 from fastnn.backends import shapes
 from fastnn.backends.reference.kinds import name_of
 from fastnn.backends.shapes import FLOAT32, Array
@@ -17,7 +17,7 @@ def relu_forward(x: Array, *, out: Array | None = None) -> Array:
 
 def relu_backward_input(grad: Array, x: Array, *, out: Array | None = None) -> Array:
     grad_x = shapes.elementwise("relu_backward_input", grad, x, out, FLOAT32)
-    _kernels.relu_backward_input(contiguous(grad), contiguous(x), grad_x)
+    _kernels.relu_backward_input(one_or_contiguous(grad), contiguous(x), grad_x)
     return grad_x
 
 
@@ -31,7 +31,7 @@ def leaky_relu_backward_input(
     grad: Array, x: Array, negative_slope: float = 0.01, *, out: Array | None = None
 ) -> Array:
     grad_x = shapes.elementwise("leaky_relu_backward_input", grad, x, out, FLOAT32)
-    _kernels.leaky_relu_backward_input(contiguous(grad), contiguous(x), negative_slope, grad_x)
+    _kernels.leaky_relu_backward_input(one_or_contiguous(grad), contiguous(x), negative_slope, grad_x)
     return grad_x
 
 
@@ -43,7 +43,7 @@ def elu_forward(x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Ar
 
 def elu_backward_input(grad: Array, x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     grad_x = shapes.elementwise("elu_backward_input", grad, x, out, FLOAT32)
-    _kernels.elu_backward_input(contiguous(grad), contiguous(x), alpha, grad_x)
+    _kernels.elu_backward_input(one_or_contiguous(grad), contiguous(x), alpha, grad_x)
     return grad_x
 
 
@@ -55,7 +55,7 @@ def sigmoid_forward(x: Array, *, out: Array | None = None) -> Array:
 
 def sigmoid_backward_input(grad: Array, y: Array, *, out: Array | None = None) -> Array:
     grad_x = shapes.elementwise("sigmoid_backward_input", grad, y, out, FLOAT32)
-    _kernels.sigmoid_backward_input(contiguous(grad), contiguous(y), grad_x)
+    _kernels.sigmoid_backward_input(one_or_contiguous(grad), contiguous(y), grad_x)
     return grad_x
 
 
@@ -67,7 +67,7 @@ def tanh_forward(x: Array, *, out: Array | None = None) -> Array:
 
 def tanh_backward_input(grad: Array, y: Array, *, out: Array | None = None) -> Array:
     grad_x = shapes.elementwise("tanh_backward_input", grad, y, out, FLOAT32)
-    _kernels.tanh_backward_input(contiguous(grad), contiguous(y), grad_x)
+    _kernels.tanh_backward_input(one_or_contiguous(grad), contiguous(y), grad_x)
     return grad_x
 
 
@@ -79,7 +79,7 @@ def gelu_forward(x: Array, *, out: Array | None = None) -> Array:
 
 def gelu_backward_input(grad: Array, x: Array, *, out: Array | None = None) -> Array:
     grad_x = shapes.elementwise("gelu_backward_input", grad, x, out, FLOAT32)
-    _kernels.gelu_backward_input(contiguous(grad), contiguous(x), grad_x)
+    _kernels.gelu_backward_input(one_or_contiguous(grad), contiguous(x), grad_x)
     return grad_x
 
 
@@ -91,7 +91,7 @@ def silu_forward(x: Array, *, out: Array | None = None) -> Array:
 
 def silu_backward_input(grad: Array, x: Array, *, out: Array | None = None) -> Array:
     grad_x = shapes.elementwise("silu_backward_input", grad, x, out, FLOAT32)
-    _kernels.silu_backward_input(contiguous(grad), contiguous(x), grad_x)
+    _kernels.silu_backward_input(one_or_contiguous(grad), contiguous(x), grad_x)
     return grad_x
 
 
@@ -103,7 +103,7 @@ def activation_forward(x: Array, kind: int, *, out: Array | None = None) -> Arra
 
 def activation_backward_input(grad: Array, x: Array, kind: int, *, out: Array | None = None) -> Array:
     grad_x = shapes.elementwise(f"{name_of(kind)}_backward_input", grad, x, out, FLOAT32)
-    _kernels.activation_backward_input(contiguous(grad), contiguous(x), kind, 0.0, grad_x)
+    _kernels.activation_backward_input(one_or_contiguous(grad), contiguous(x), kind, 0.0, grad_x)
     return grad_x
 
 

@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 
-from fastnn._kernels import contiguous, operate
+from fastnn._kernels import contiguous, one_or_contiguous, operate
 from fastnn.backends.checks import Array, empty
+from fastnn.backends.reference import entries as reference
 
-TOPK_MOST = 64  # of kernels/plan/operator.h
+TOPK_MOST = 64  # of kernels/plan/operator.h, as is
+SPREAD_SIZE = 2048
 
 
 def _around(x: Array, dim: int) -> tuple[int, int, int]:
@@ -55,6 +57,23 @@ def embedding_backward_weight(grad: Array, index: Array, rows: int, padding_idx:
     if not operate("take_rows_backward", (grad_weight, contiguous(grad), contiguous(index)), sizes):
         raise IndexError(f"embedding_backward_weight: expected indices from 0 to {rows - 1}")
     return grad_weight
+
+
+def pick_rows(x: Array, places: Array) -> Array:
+    y = empty(places.shape, x.dtype)
+    if not operate("pick_rows", (y, contiguous(x), contiguous(places)), (*x.shape, places.shape[1])):
+        raise IndexError(f"pick_rows: expected places from 0 to {x.shape[1] - 1}")
+    return y
+
+
+def spread_rows(values: Array, places: Array, size: int) -> Array:
+    if not 0 < size <= SPREAD_SIZE:
+        return reference.spread_rows(values, places, size)
+    y, values = empty((len(places), size), values.dtype), one_or_contiguous(values)
+    sizes = len(places), size, places.shape[1], int(values.size < places.size)
+    if not operate("spread_rows", (y, values, contiguous(places)), sizes):
+        raise IndexError(f"spread_rows: expected places from 0 to {size - 1}")
+    return y
 
 
 def stacked_matmul(a: Array, b: Array) -> Array:

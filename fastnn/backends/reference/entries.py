@@ -96,6 +96,39 @@ def embedding_backward_weight(grad: Array, index: Array, rows: int, padding_idx:
     return grad_weight
 
 
+def pick_rows(x: Array, places: Array) -> Array:
+    """x (rows, size), places (rows, count) -> (rows, count): of each row the entries at its places.
+
+    IndexError for places out of range, also below 0.
+
+    >>> pick_rows(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1], [0]]))
+    array([[2.],
+           [3.]])
+    """
+    _check_places("pick_rows", places, x.shape[1])
+    return np.take_along_axis(x, places, 1)
+
+
+def spread_rows(values: Array, places: Array, size: int) -> Array:
+    """(rows, size): zeros, with each row's values (rows, count) added at its places.
+
+    They are summed in double precision: a place may come a million times.
+
+    >>> spread_rows(np.array([[1.0, 2.0, 4.0]]), np.array([[2, 0, 2]]), 4)
+    array([[2., 0., 5., 0.]])
+    """
+    _check_places("spread_rows", places, size)
+    rows = len(places)
+    found = places + size * np.arange(rows)[:, np.newaxis]
+    sums = np.bincount(found.ravel(), values.ravel(), minlength=rows * size)
+    return sums.reshape(rows, size).astype(values.dtype, copy=False)
+
+
+def _check_places(op: str, places: Array, size: int) -> None:
+    if places.size and (places.min() < 0 or places.max() >= size):
+        raise IndexError(f"{op}: expected places from 0 to {size - 1}")
+
+
 def stacked_matmul(a: Array, b: Array) -> Array:
     """a (..., M, K) @ b (..., K, N), the dimensions before broadcast."""
     stack = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])

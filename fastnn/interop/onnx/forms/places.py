@@ -10,7 +10,7 @@ import numpy as np
 from fastnn.interop.onnx.batch import Affine, Size, Step
 from fastnn.interop.onnx.forms.registry import form
 from fastnn.interop.onnx.writer import FIRST, LAST, Inexpressible, Writer
-from fastnn.ops import joining, padding, places, shaping, sorting
+from fastnn.ops import joining, padding, picking, shaping, sorting
 from fastnn.ops.keys import Slot
 
 __all__: list[str] = []
@@ -144,7 +144,7 @@ def _places_of(to: Writer, op: Step, names: Sequence[str], first: int) -> Places
     return found
 
 
-@form(places.Pick)
+@form(picking.Pick)
 def _pick(to: Writer, op: Step, x: str, *names: str, key: Any) -> str:
     return _picked(to, x, op.inputs[0].shape, key, _places_of(to, op, names, 1))
 
@@ -159,7 +159,7 @@ def _written(
     return to.reshaped(to("ScatterElements", *flat, axis=0, **options), shape)
 
 
-@form(places.Put)
+@form(picking.Put)
 def _put(to: Writer, op: Step, x: str, values: str, *names: str, key: Any) -> str:
     shape, before = op.inputs[0].shape, op.inputs[1].shape
     while before and before[0] == 1:  # leading ones that what they are written to may not have
@@ -167,7 +167,7 @@ def _put(to: Writer, op: Step, x: str, values: str, *names: str, key: Any) -> st
     return _written(to, x, values, before, shape, key, _places_of(to, op, names, 2))
 
 
-@form(places.Spread)
+@form(picking.Spread)
 def _spread(to: Writer, op: Step, values: str, *names: str, key: Any, shape: Shape) -> str:
     zeros = to("Expand", to.constant(0, op.output.dtype), to.sizes(shape))
     given = _places_of(to, op, names, 1)
