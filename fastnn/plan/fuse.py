@@ -269,10 +269,7 @@ class _Fuser:
         """Batch norm by the batch in training, by running statistics in inference; no average over all batches."""
         if self.graph.loss is None:
             return op.function is norms.BatchNorm
-        if op.function is not norms.BatchNormTraining:
-            return False
-        running = op.attributes["running"]
-        return running is None or (running.momentum is not None and readable(running.mean) and readable(running.var))
+        return op.function is norms.BatchNormTraining and has_plain_statistics(op)
 
     def _dense(self, first: Operator) -> Dense | None:
         op: Operator | None = first
@@ -369,6 +366,15 @@ def parameters_are_float32(op: Operator) -> bool:
         array is None or (readable(array) and (isinstance(v, Value) or any(v is one for one in arrays)))
         for v, array in zip(op.inputs[1:], given, strict=True)
     )
+
+
+def has_plain_statistics(op: Operator) -> bool:
+    """Whether running statistics, if there are any, are the channels' own and follow each batch alike, in place."""
+    running = op.attributes["running"]
+    if running is None:
+        return True
+    arrays = running.mean, running.var
+    return running.momentum is not None and all(readable(a) and a.shape == op.inputs[0].shape[1:2] for a in arrays)
 
 
 def readable(array: Any) -> bool:

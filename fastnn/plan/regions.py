@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.ops import activations, arithmetic, conv, joining, norms, pool, shaping
-from fastnn.plan.fuse import Stage, is_float32_value, is_large_product, parameters_are_float32, readable
+from fastnn.plan.fuse import Stage, has_plain_statistics, is_float32_value, is_large_product, parameters_are_float32
 from fastnn.plan.trace import Graph, Operator, Value
 
 __all__ = ["POOLS", "Node", "Region", "find_regions"]
@@ -89,9 +89,7 @@ def _fits(op: Operator, graph: Graph) -> bool:
     if function is norms.BatchNorm:
         return graph.loss is None and parameters_are_float32(op)
     if function is norms.BatchNormTraining:
-        running = op.attributes["running"]
-        follows = running is None or (running.momentum is not None and readable(running.mean) and readable(running.var))
-        return graph.loss is not None and follows and parameters_are_float32(op)
+        return graph.loss is not None and has_plain_statistics(op) and parameters_are_float32(op)
     if function is arithmetic.Add:
         return bool(op.inputs[0].shape == op.inputs[1].shape)
     if function is joining.Cat:

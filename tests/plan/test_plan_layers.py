@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,3 +172,36 @@ def test_a_word_that_there_is_not() -> None:
         step(words, np.zeros(4, np.int64))
     with pytest.raises(fnn.FastnnError, match="indices from 0 to 10, got 0 to 11"):
         model(words)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_compiled_instance_norm_follows_running_statistics(isa: str | None) -> None:
+    """One layer used twice, in compiled steps without a call of Python; a step that fails puts them back."""
+    torch = pytest.importorskip("torch")
+
+    def network(library: Any) -> Any:
+        norm = library.InstanceNorm1d(3, momentum=0.3, affine=True, track_running_stats=True)
+        return library.Sequential(library.Conv1d(3, 3, 2), norm, library.Tanh(), norm, library.Flatten())
+
+    mine, theirs = network(nn), network(torch.nn)
+    theirs.load_state_dict({name: torch.tensor(np.array(value)) for name, value in mine.state_dict().items()})
+    theirs, loss = theirs.double(), torch.nn.MSELoss()
+    optimizer, rng = torch.optim.SGD(theirs.parameters(), lr=0.1), np.random.default_rng(4)
+    with running_on(isa):
+        step = fnn.compile(mine, nn.MSELoss(), optim.SGD(mine.parameters(), lr=0.1))
+        for images in (2, 5, 1):
+            x, y = (rng.normal(2, 3, shape).astype(np.float32) for shape in ((images, 3, 8), (images, 21)))
+            expected = loss(theirs(torch.tensor(x).double()), torch.tensor(y).double())
+            optimizer.zero_grad()
+            expected.backward()
+            optimizer.step()
+            assert step(x, y) == pytest.approx(expected.item(), rel=1e-5)
+        assert interpreted(step) == []
+        before = {name: np.array(value) for name, value in mine.state_dict().items()}
+        for name, value in theirs.state_dict().items():
+            np.testing.assert_allclose(before[name], value, rtol=1e-4, atol=1e-6)
+        with pytest.raises(fnn.errors.NonFiniteError):
+            step(x, y * np.float32(np.inf))
+        assert all(np.array_equal(value, mine.state_dict()[name]) for name, value in before.items())
+        expected = theirs.eval()(torch.tensor(x).double()).detach()
+        np.testing.assert_allclose(fnn.compile(mine)(x), expected, rtol=1e-4, atol=1e-5)
