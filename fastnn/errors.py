@@ -48,7 +48,12 @@ class OutOfRangeError(FastnnError, IndexError):
 
 
 class GraphError(FastnnError, RuntimeError):
-    """backward() where there is nothing to differentiate, or twice through one graph; a plan called within itself."""
+    """backward() where there is nothing to differentiate, or twice through one graph; a plan called within itself.
+
+    `untraced` tells that it came while a plan was being made, of which nothing has run yet.
+    """
+
+    untraced = False
 
 
 class StateError(FastnnError, KeyError, RuntimeError):

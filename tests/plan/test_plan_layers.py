@@ -205,3 +205,39 @@ def test_compiled_instance_norm_follows_running_statistics(isa: str | None) -> N
         assert all(np.array_equal(value, mine.state_dict()[name]) for name, value in before.items())
         expected = theirs.eval()(torch.tensor(x).double()).detach()
         np.testing.assert_allclose(fnn.compile(mine)(x), expected, rtol=1e-4, atol=1e-5)
+
+
+class Unread(nn.Module):
+    """What norms make is thrown away; their statistics count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out, self.last = nn.Conv2d(2, 8, 3), nn.Linear(8, 3), nn.Conv2d(8, 8, 3)
+        self.norms = nn.ModuleList(
+            [nn.BatchNorm2d(8), nn.InstanceNorm2d(8, track_running_stats=True), nn.BatchNorm2d(8)]
+        )
+
+    def forward(self, x: fnn.Tensor) -> fnn.Tensor:
+        h = self.conv(x)
+        self.norms[1](self.norms[0](h).relu())
+        self.norms[2](self.last(h)).relu()
+        return self.out(h.relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("disable", [(), ("region", "chain")])
+def test_norms_that_nothing_reads_follow_their_batches(disable: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(0)
+    model, twin = Unread(), Unread()
+    twin.load_state_dict(model.state_dict())
+    step = fnn.compile(model, nn.CrossEntropyLoss(), optim.SGD(model.parameters(), lr=0.1), disable=disable)
+    optimizer = optim.SGD(twin.parameters(), lr=0.1)
+    for images in (4, 3):
+        x, y = rng.normal(2, 3, (images, 2, 8, 8)).astype(np.float32), rng.integers(0, 3, images)
+        step(x, y)
+        optimizer.zero_grad()
+        nn.CrossEntropyLoss()(twin(fnn.Tensor(x)), y).backward()
+        optimizer.step()
+    assert interpreted(step) == []
+    assert model.norms[2].num_batches_tracked == 2
+    for (name, found), expected in zip(model.state_dict().items(), twin.state_dict().values(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6, err_msg=name)
