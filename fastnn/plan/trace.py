@@ -22,8 +22,9 @@ from fastnn.ops.masked import Masked, refuse
 from fastnn.ops.norms import Running
 from fastnn.plan.handlers import handlers_apart
 from fastnn.plan.inputs import Inputs
+from fastnn.plan.memory import memory_of
 from fastnn.plan.places import Entry
-from fastnn.plan.shapes import output_of, tried
+from fastnn.plan.shapes import output_of, trials, tried
 from fastnn.tape import Context, Node, Write, current_module, no_grad, recording, traced_by
 from fastnn.tensors import Array, Function, Tensor
 from fastnn.trees import ARRAY, Nesting, flatten, is_tree, map_arrays
@@ -291,8 +292,9 @@ class _Recorder:
         return tried(function, tuple(self._value(x) if isinstance(x, Tensor) else x for x in inputs), attributes, needs)
 
     def made(self, tensor: Tensor) -> None:
-        """A tensor came into being in the course of the trace: it may be written to."""
-        self._made[id(tensor)] = tensor
+        """A tensor came into being in the course of the trace: it may be written to, but for arrays from before."""
+        if not trials.known or memory_of(tensor._data) not in trials.known:
+            self._made[id(tensor)] = tensor
 
     def take_over(self, tensor: Tensor, make: Callable[[Tensor], Tensor]) -> None:
         """Let `tensor` go on as what `make` makes of it, in the place of a write, and what it is a view of with it."""
@@ -356,7 +358,9 @@ class _Recorder:
 
     def detached(self, tensor: Tensor, x: Tensor) -> Tensor:
         """`tensor` is x without its gradient; of what came into being in the course of the trace it sees the writes."""
-        if id(x) in self._made and not isinstance(x, Traced):
+        if id(x) not in self._made:
+            self._made.pop(id(tensor), None)
+        elif not isinstance(x, Traced):
             self.seen_in(tensor, x, Detach, {})
         return tensor
 

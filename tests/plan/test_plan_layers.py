@@ -241,3 +241,28 @@ def test_norms_that_nothing_reads_follow_their_batches(disable: tuple[str, ...])
     assert model.norms[2].num_batches_tracked == 2
     for (name, found), expected in zip(model.state_dict().items(), twin.state_dict().values(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+class Twice(nn.Module):
+    """One norm, used twice, that averages over all batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(4, 6), nn.BatchNorm1d(6, momentum=None), nn.Linear(6, 3)
+
+    def forward(self, x: fnn.Tensor) -> fnn.Tensor:
+        return self.last(self.norm(self.norm(self.first(x)).exp()).relu())
+
+
+def test_an_average_over_batches_that_are_seen_twice() -> None:
+    torch = pytest.importorskip("torch")
+    model, rng = Twice(), np.random.default_rng(0)
+    norm = torch.nn.BatchNorm1d(6, momentum=None).double()
+    step = fnn.compile(model, nn.CrossEntropyLoss())
+    for images in (5, 7):
+        x = rng.normal(1, 2, (images, 4)).astype(np.float32)
+        step(x, rng.integers(0, 3, images))
+        norm(norm(torch.tensor(np.array(model.first(x).detach())).double()).exp())
+    assert model.norm.num_batches_tracked == 4
+    np.testing.assert_allclose(model.norm.running_mean, norm.running_mean, rtol=1e-5)
+    np.testing.assert_allclose(model.norm.running_var, norm.running_var, rtol=1e-5)

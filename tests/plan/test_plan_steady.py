@@ -70,6 +70,11 @@ def follow_in_place(m: Any, x: Any, h: Any) -> Any:
     return h + m.buffer
 
 
+def add_to_buffer(m: Any, x: Any, h: Any) -> Any:
+    m.buffer.mul_(0.9).add_(h.detach().mean(0), alpha=0.1)
+    return h + m.buffer
+
+
 def write_large(m: Any, x: Any, h: Any) -> Any:
     m.large += 1
     return h
@@ -117,6 +122,10 @@ UNSTEADY: dict[str, tuple[Do, str]] = {
     "dict": (count_in_a_dict, r"changes Model\.dict\['n'\]"),
     "buffer assigned": (assign_buffer, "changes Model.buffer"),
     "buffer written": (follow_in_place, "writes into Model.buffer"),
+    "buffer's method": (add_to_buffer, "writes entries of a tensor"),
+    "tensor of a buffer": (lambda m, x, h: h + fnn.as_tensor(m.buffer).add_(h.detach().mean(0)), "writes entries"),
+    "tensor of an array": (lambda m, x, h: h + fnn.from_numpy(m.live).add_(h.detach().mean(0)), "writes entries"),
+    "detached": (lambda m, x, h: (m.tensor.detach().add_(h.detach().mean(0)), h + m.tensor)[1], "writes entries"),
     "large array": (write_large, "writes into Model.large"),
     "weights": (clip_weights, "writes into Model.linear.weight"),
     "iterator": (lambda m, x, h: h * float(next(m.numbers)), "takes values from Model.numbers, an iterator"),
