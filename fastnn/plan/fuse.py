@@ -12,7 +12,6 @@ What is fused into one stage is used by nothing else: a value that two operators
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.ops import activations, conv, dense, loss, norms, pool, shaping
+from fastnn.plan.order import in_order
 from fastnn.plan.trace import Graph, Operator, Value
 
 __all__ = [
@@ -144,31 +144,8 @@ def fuse(
         if id(op) not in fuser.claimed:
             stages.append(fuser.stage_from(op))
             fuser.claimed.update(map(id, stages[-1].operators))
-    stages = _in_order(graph, stages)
+    stages = in_order(graph, stages)
     return stages if "rows" in disable else _with_small_networks(graph, stages, small)
-
-
-def _in_order(graph: Graph, stages: list[Stage]) -> list[Stage]:
-    """The stages, each behind those whose values it reads; else in the order of their first operators."""
-    place = {id(op): k for k, op in enumerate(graph.operators)}
-    of = {id(op.output): stage for stage in stages for op in stage.operators}
-    after: dict[int, list[Stage]] = {}
-    waits: dict[int, int] = {}
-    for stage in stages:
-        before = {id(of[id(v)]) for op in stage.operators for v in op.inputs if id(v) in of} - {id(stage)}
-        waits[id(stage)] = len(before)
-        for one in before:
-            after.setdefault(one, []).append(stage)
-    ready = [(place[id(stage.operators[0])], stage) for stage in stages if not waits[id(stage)]]
-    heapq.heapify(ready)
-    ordered: list[Stage] = []
-    while ready:
-        ordered.append(heapq.heappop(ready)[1])
-        for stage in after.get(id(ordered[-1]), []):
-            waits[id(stage)] -= 1
-            if not waits[id(stage)]:
-                heapq.heappush(ready, (place[id(stage.operators[0])], stage))
-    return ordered
 
 
 def _with_small_networks(graph: Graph, stages: list[Stage], small: Callable[[list[Dense]], bool]) -> list[Stage]:

@@ -63,10 +63,10 @@ def find_regions(
     for operators in _grow([op for op in graph.operators if _fits(op, graph)]):
         while any(op.function is conv.Conv2d for op in operators):
             count = len(operators)
-            region = _Lowering(graph, operators, most_sources).region()
+            region = _region(graph, operators, most_sources)
             while len(region.nodes) > most_nodes:
                 count = max(1, min(count - 1, count * most_nodes // len(region.nodes)))
-                region = _Lowering(graph, operators[:count], most_sources).region()
+                region = _region(graph, operators[:count], most_sources)
             if any(node.kind == "conv" for node in region.nodes) and supported(region):
                 yield region
             operators = operators[count:]
@@ -147,6 +147,23 @@ def _depends_on_itself(members: list[Operator], groups: dict[int, list[Operator]
 # ---- nodes -----------------------------------------------------------------------------------------------------------
 
 
+def _region(graph: Graph, operators: list[Operator], most_sources: int) -> Region:
+    """The operators as a region, whose nodes let running statistics follow in the operators' order."""
+    region = _Lowering(graph, operators, most_sources).region()
+    return region if _follows_in_order(region) else _Lowering(graph, operators, most_sources, apart=True).region()
+
+
+def _follows_in_order(region: Region) -> bool:
+    place = {id(op): k for k, op in enumerate(region.operators)}
+    last: dict[int, int] = {}
+    for op in (op for node in region.nodes for op in node.norms if op is not None):
+        running = op.attributes.get("running")
+        if running is not None and place[id(op)] < last.get(id(running.mean), -1):
+            return False
+        last[id(getattr(running, "mean", None))] = place[id(op)]
+    return True
+
+
 class _Term(NamedTuple):
     """One source of a join before it is a node: a convolution by itself, or any value."""
 
@@ -156,8 +173,10 @@ class _Term(NamedTuple):
 
 
 class _Lowering:
-    def __init__(self, graph: Graph, operators: list[Operator], most_sources: int) -> None:
-        self.graph, self.operators, self.most_sources = graph, list(operators), most_sources
+    """Makes nodes of operators; with `apart`, each batch norm is the end of a node of its own."""
+
+    def __init__(self, graph: Graph, operators: list[Operator], most_sources: int, apart: bool = False) -> None:
+        self.graph, self.operators, self.most_sources, self.apart = graph, list(operators), most_sources, apart
         self._members = list(operators)
         self._inside = {id(op) for op in operators}
         self._nodes: list[Node] = []
@@ -181,6 +200,8 @@ class _Lowering:
     def _alone(self, value: Value) -> Operator | None:
         """What makes the value, where it is in here and so is all that uses it: one operator, once."""
         inside = id(value.producer) in self._inside and not self._is_read_outside(value)
+        if inside and self.apart and value.producer.function is norms.BatchNormTraining:
+            return None
         return value.producer if inside and len(value.consumers) == 1 else None
 
     def _is_read_outside(self, value: Value) -> bool:

@@ -266,3 +266,40 @@ def test_an_average_over_batches_that_are_seen_twice() -> None:
     assert model.norm.num_batches_tracked == 4
     np.testing.assert_allclose(model.norm.running_mean, norm.running_mean, rtol=1e-5)
     np.testing.assert_allclose(model.norm.running_var, norm.running_var, rtol=1e-5)
+
+
+def crossed(library: Any, first: str) -> Any:
+    """A network with one norm of several values; of the first that it is used on comes the last."""
+
+    class Crossed(library.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = library.Conv2d(2, 8, 3), library.Conv2d(8, 8, 3, padding=1)
+            self.norm, self.out = library.BatchNorm2d(8), library.Linear(8, 3)
+
+        def forward(self, x: Any) -> Any:
+            h = self.a(x)
+            if first == "late":
+                late = self.norm(self.norm(self.b(h)).tanh())
+                return self.out((late + self.norm(h)).mean((2, 3)))
+            alone = self.norm(self.b(h))  # part of the sum, behind all that is read twice
+            twice = self.norm(h.tanh())
+            return self.out((alone + twice + twice.sigmoid()).mean((2, 3)))
+
+    return Crossed()
+
+
+@pytest.mark.parametrize("first", ["late", "alone"])
+@pytest.mark.parametrize("disable", [(), ("region",), ("region", "chain")])
+def test_a_norm_follows_in_the_order_of_its_uses(first: str, disable: tuple[str, ...]) -> None:
+    torch = pytest.importorskip("torch")
+    model, twin, rng = crossed(nn, first), crossed(torch.nn, first), np.random.default_rng(0)
+    twin.load_state_dict({name: torch.tensor(np.array(value)) for name, value in model.state_dict().items()})
+    twin.double()
+    step = fnn.compile(model, nn.CrossEntropyLoss(), disable=disable)
+    for images in (5, 7):
+        x = rng.normal(1, 2, (images, 2, 6, 7)).astype(np.float32)
+        step(x, rng.integers(0, 3, images))
+        twin(torch.tensor(x).double())
+    np.testing.assert_allclose(model.norm.running_mean, twin.norm.running_mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(model.norm.running_var, twin.norm.running_var, rtol=1e-5)
