@@ -234,7 +234,7 @@ class _Lowering:
 
     def _input(self, value: Value) -> Node:
         op, x = value.producer, self.graph.x
-        if op is None or op.inputs[0] is not x or not all(id(user) in self._inside for user in value.consumers):
+        if op is None or op.inputs[0] is not x or self._is_read_outside(value):
             return Node("input", value, outside=value)
         if op.function is norms.Normalize and x.dtype == np.uint8:
             self.operators.insert(0, op)

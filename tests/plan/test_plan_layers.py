@@ -303,3 +303,35 @@ def test_a_norm_follows_in_the_order_of_its_uses(first: str, disable: tuple[str,
         twin(torch.tensor(x).double())
     np.testing.assert_allclose(model.norm.running_mean, twin.norm.running_mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(model.norm.running_var, twin.norm.running_var, rtol=1e-5)
+
+
+class WithItsInput(nn.Module):
+    """Returns beside the output what the first layer reads: the input, in another shape or normalised."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.layer = nn.Normalize(0.3, 0.4), layer
+
+    def forward(self, x: fnn.Tensor) -> tuple[fnn.Tensor, fnn.Tensor]:
+        shape = (-1, 72) if isinstance(self.layer, nn.Linear) else (-1, 2, 6, 6)
+        read = (self.norm(x) if x.dtype == np.uint8 else x).reshape(shape)
+        return self.layer(read).relu(), read
+
+
+@pytest.mark.parametrize("disable", [(), ("region",), ("region", "chain"), ("rows",), ("rows", "dense")])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+@pytest.mark.parametrize("make", [lambda: nn.Conv2d(2, 8, 3), lambda: nn.Linear(72, 8)])
+def test_what_a_layer_reads_may_be_an_output(make: Any, kind: Any, disable: tuple[str, ...]) -> None:
+    model = WithItsInput(make())
+    x = np.random.default_rng(0).integers(0, 256, (3, 2, 6, 6) if kind is np.uint8 else (3, 8, 9)).astype(kind)
+
+    def loss(outputs: Any, y: Any) -> Any:
+        return (outputs[0] * outputs[0]).mean() + (outputs[1] * y).mean()
+
+    y = np.ones(1, np.float32)
+    expected = loss(model(x), fnn.Tensor(y))
+    step = fnn.compile(model, loss, disable=disable)
+    assert step(x, y) == pytest.approx(expected.item(), rel=1e-5)
+    for outputs in (step.outputs, fnn.compile(model, disable=disable)(x), fnn.compile(model, frozen=True)(x)):
+        for found, wanted in zip(outputs, model(x), strict=True):
+            np.testing.assert_allclose(found, wanted.detach(), rtol=1e-4, atol=1e-3)
