@@ -199,10 +199,10 @@ class _Lowering:
 
     def _alone(self, value: Value) -> Operator | None:
         """What makes the value, where it is in here and so is all that uses it: one operator, once."""
-        inside = id(value.producer) in self._inside and not self._is_read_outside(value)
-        if inside and self.apart and value.producer.function is norms.BatchNormTraining:
+        op = value.producer
+        if op is None or id(op) not in self._inside or self._is_read_outside(value) or len(value.consumers) != 1:
             return None
-        return value.producer if inside and len(value.consumers) == 1 else None
+        return None if self.apart and op.function is norms.BatchNormTraining else op
 
     def _is_read_outside(self, value: Value) -> bool:
         return self.graph.is_result(value) or any(id(op) not in self._inside for op in value.consumers)
