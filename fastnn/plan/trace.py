@@ -31,34 +31,32 @@ from fastnn.trees import ARRAY, Nesting, flatten, is_tree, map_arrays
 from fastnn.views import made_apart
 
 __all__ = [
-    "VIEWS", "Around", "Graph", "HasHooks", "Keeping", "NoPlan", "Operator", "Traced", "Unsteady", "Value", "trace",
+    "VIEWS", "Around", "Graph", "HasHooks", "Keeping", "Operator", "Traced", "Unsteady", "Value", "no_plan",
+    "trace",
 ]  # fmt: skip
 
 
-class NoPlan(GraphError):
-    """What no plan can be made of; `reason` says why."""
-
-    untraced = True
-
-    def __init__(self, reason: str, advice: str) -> None:
-        super().__init__(f"compile: {reason}: {advice}")
-        self.reason = reason
+def no_plan(reason: str, advice: str) -> GraphError:
+    """The error for what no plan can be made of."""
+    error = GraphError(f"compile: {reason}: {advice}")
+    error.reason = reason
+    return error
 
 
-class Unsteady(NoPlan):
+class Unsteady(GraphError):
     """A model or a loss that does not do the same at every call; `reason` says what differs.
 
     `entries`, where it is about those, are keys of attributes that calls leave tensors in and look at.
     """
 
+    untraced = True
     advice = (
         "draw by fnn.randn_like, fnn.rand_like, fnn.bernoulli or nn.Dropout, change attributes outside of forward and "
         "the loss"
     )
 
     def __init__(self, reason: str, entries: set[tuple[int, Any]] | None = None) -> None:
-        GraphError.__init__(
-            self,
+        super().__init__(
             f"compile: {reason}. A plan would repeat the first call for ever: {self.advice}, or call the model itself; "
             "in fit and evaluate, pass compile=False",
         )
@@ -199,7 +197,7 @@ class Traced(Tensor):
         return traced
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise NoPlan(
+        raise no_plan(
             "the model reads the value of a tensor (by .item(), .numpy(), bool(), float() or NumPy)",
             "a plan is made before there are values, so what the model does may depend on shapes alone; "
             "use the model uncompiled",
@@ -309,7 +307,7 @@ class _Recorder:
             if function is not Detach:
                 result = function.put_back(before, result, **attributes)
             elif before.requires_grad or result.requires_grad:
-                raise NoPlan(
+                raise no_plan(
                     "what detach() gives is written in place, or by something that needs a gradient",
                     "write to x.detach().clone(), or use the model uncompiled",
                 )
@@ -329,7 +327,7 @@ class _Recorder:
 
     def _check_cut(self, value: Value) -> None:
         if self.records and not recording() and value.requires_grad:
-            raise NoPlan(
+            raise no_plan(
                 "a tensor that needs a gradient is written in place under fnn.no_grad(), after which its gradient is "
                 "that of what it was",
                 "use the model uncompiled",

@@ -7,7 +7,7 @@ import weakref
 from typing import Any
 
 from fastnn.errors import GraphError
-from fastnn.plan.trace import NoPlan, Unsteady
+from fastnn.plan.trace import Unsteady
 
 __all__ = ["tell_without_plan"]
 
@@ -22,7 +22,7 @@ def tell_without_plan(where: str, model: Any, error: GraphError, steps: int = 0)
     key = id(model)
     _told[key] = weakref.ref(model, lambda _: _told.pop(key, None))
     late = f", which was found out after {steps} compiled steps" if steps else ""
-    reason = error.reason if isinstance(error, NoPlan) else error.message.removeprefix("compile: ")
+    reason = error.reason or error.message.removeprefix("compile: ")
     advice = f". For compiled steps, {error.advice}" if isinstance(error, Unsteady) else ""
     warnings.warn(
         f"{where}: this model runs operator by operator, not compiled: {reason}{late}{advice}; "
