@@ -48,7 +48,14 @@ class OutOfRangeError(FastnnError, IndexError):
 
 
 class GraphError(FastnnError, RuntimeError):
-    """backward() where there is nothing to differentiate, or twice through one graph; a plan called within itself."""
+    """backward() where there is nothing to differentiate, or twice through one graph; a plan called within itself.
+
+    `untraced` tells that it came while a plan was being made, of which nothing has run yet; `reason` may say in few
+    words why there is none.
+    """
+
+    untraced = False
+    reason = ""
 
 
 class StateError(FastnnError, KeyError, RuntimeError):

@@ -12,7 +12,8 @@ from fastnn.errors import ShapeError
 __all__ = ["ARRAY", "Nesting", "count_of", "flatten", "is_tree", "map_arrays", "take", "unflatten"]
 
 ARRAY = "array"  # the structure of a single array
-Nesting = Any  # ARRAY, or (type, keys of a dict or None, structures of the entries): hashable
+NOTHING = "nothing"  # of a None beside arrays
+Nesting = Any  # ARRAY, NOTHING, or (type, keys of a dict or None, structures of the entries): hashable
 
 
 def is_tree(value: Any) -> bool:
@@ -32,13 +33,19 @@ def is_tree(value: Any) -> bool:
     return isinstance(value, (tuple, list)) and any(_is_array(entry) or is_tree(entry) for entry in value)
 
 
+def _is_bare(value: Any) -> bool:
+    """Whether it is a tuple or list that holds nothing, at any depth, but None."""
+    return isinstance(value, (tuple, list)) and all(entry is None or _is_bare(entry) for entry in value)
+
+
 def _is_array(value: Any) -> bool:
     """Whether it is an array or a tensor; NumPy's scalars, which lists of numbers may hold, are none."""
     return getattr(value, "ndim", 0) > 0 or hasattr(value, "requires_grad")
 
 
 def flatten(tree: Any) -> tuple[list[Any], Nesting]:
-    """Returns the arrays of a tree in their order, and the structure that `unflatten` puts them back into.
+    """Returns the arrays of a tree in their order, and the structure that `unflatten` puts them back into. None and
+    empty lists in it belong to the structure.
 
     >>> arrays, structure = flatten({"a": np.zeros(1), "b": (np.zeros(2), [np.zeros(3)])})
     >>> [len(array) for array in arrays]
@@ -49,7 +56,9 @@ def flatten(tree: Any) -> tuple[list[Any], Nesting]:
     leaves: list[Any] = []
 
     def walk(node: Any) -> Nesting:
-        if not is_tree(node):
+        if node is None:
+            return NOTHING
+        if not (is_tree(node) or _is_bare(node)):
             leaves.append(node)
             return ARRAY
         if isinstance(node, dict):
@@ -74,6 +83,8 @@ def unflatten(structure: Nesting, leaves: Iterable[Any]) -> Any:
     def build(node: Nesting) -> Any:
         if node == ARRAY:
             return next(entries)
+        if node == NOTHING:
+            return None
         kind, keys, children = node
         built = [build(child) for child in children]
         if keys is not None:

@@ -67,7 +67,10 @@ class Values(np.ndarray):
 
     def _as_tensor(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the tensor's method returns, tensors without a gradient as Values."""
-        tensor = self.tensor(self)
+        with traced_by(
+            None, recording=recording()
+        ):  # a trace may write to tensors that it sees being made: not to this
+            tensor = self.tensor(self)
         if any(isinstance(value, self.tensor) for value in (*args, *kwargs.values())):
             result = getattr(tensor, name)(*args, **kwargs)
         else:  # while a model is traced, too, arrays are values

@@ -11,13 +11,12 @@ from fastnn import init, ops
 from fastnn.arrays import numbers
 from fastnn.checks import flag, number, whole
 from fastnn.dtypes import get_default_dtype
-from fastnn.errors import ArgumentError, DataError, GraphError, ShapeError
+from fastnn.errors import ArgumentError, DataError, ShapeError
 from fastnn.habits import check_options
 from fastnn.nn.members import new_parameter
 from fastnn.nn.module import Module, Parameter
 from fastnn.ops.common import floating, tensor_of
 from fastnn.ops.norms import Running, check_pixels
-from fastnn.recording import tracer
 from fastnn.tensors import Array, Tensor
 from fastnn.values import plain
 
@@ -167,16 +166,9 @@ class _InstanceNorm(_Following):
             one = f"{self.num_features}, {'L' if self.ndim == 3 else 'H, W'}"
             raise ShapeError(f"instance_norm: expected input of shape (N, {one}) or ({one}), got {input.shape}")
         mean, var = self.running_mean, self.running_var
-        if mean is not None and var is not None:
-            if not self.training or self.frozen:
-                return ops.instance_norm(input, mean, var, self.weight, self.bias, False, eps=self.eps)
-            if tracer() is not None:
-                raise GraphError(
-                    "instance_norm: running statistics are followed in eager training alone: leave out "
-                    "track_running_stats=True, or train without compile"
-                )
+        own = mean is None or var is None or (self.training and not self.frozen)
         momentum = self.momentum or 0.0
-        return ops.instance_norm(input, mean, var, self.weight, self.bias, True, momentum, self.eps)
+        return ops.instance_norm(input, mean, var, self.weight, self.bias, own, momentum, self.eps)
 
     def extra_repr(self) -> str:
         return (
@@ -195,8 +187,7 @@ class InstanceNorm2d(_InstanceNorm):
     """Normalisation of each channel of each image by itself, input (N, C, H, W) or (C, H, W) (Ulyanov et al. 2016).
 
     `affine` adds weight and bias (C,), which start as 1 and 0. With `track_running_stats` the means over the batch of
-    the images' statistics are followed in training, as batch norm does it, and used in eval mode; compiled training
-    refuses them (GraphError).
+    the images' statistics are followed in training, as batch norm does it, and used in eval mode.
     """
 
     ndim = 4

@@ -55,23 +55,27 @@ class BatchNorm(Function):
 class Running:
     """Statistics (C,) that follow the batches': running += momentum·(batch's - running), with the unbiased variance.
 
-    `batches` counts them; momentum None averages over all of them. Of tensors, the arrays follow.
+    `batches` counts them; momentum None averages over all of them. Of tensors, the arrays follow. Where each image has
+    statistics of its own, together (N·C,), they follow the means over the images.
     """
 
     mean: Array
     var: Array
-    batches: Any  # an integer array of shape ()
+    batches: Any  # an integer array of shape (), or None, which counts nothing
     momentum: float | None
 
     def __post_init__(self) -> None:
         self.mean, self.var, self.batches = map(_array_of, (self.mean, self.var, self.batches))
 
     def follow(self, mean: Array, unbiased_var: Array) -> None:
-        batches = self.batches.item() + 1
+        batches: Any = None if self.batches is None else self.batches.item() + 1
         momentum = 1 / batches if self.momentum is None else self.momentum
+        if mean.shape != self.mean.shape:
+            mean, unbiased_var = (images.reshape(-1, self.mean.size).mean(0) for images in (mean, unbiased_var))
         pairs = ((self.mean, mean), (self.var, unbiased_var))
         new = [running * (1 - momentum) + momentum * batch for running, batch in pairs]
-        self.batches[()] = batches  # from here on nothing needs memory that there may not be
+        if batches is not None:
+            self.batches[()] = batches  # from here on nothing needs memory that there may not be
         for running, value in zip((self.mean, self.var), new, strict=True):
             running[...] = value
         wrote(self.mean, self.var)
@@ -236,13 +240,6 @@ def batch_norm_training(
     return BatchNormTraining.apply(x, weight, bias, eps=eps, running=running)
 
 
-def followed(x: Tensor, mean: Any, var: Any, momentum: float) -> list[Tensor]:
-    """Running statistics (C,) after the images x (N, C, ...), whose means and unbiased variances they follow."""
-    x, plane = x.detach(), tuple(range(2, x.ndim))
-    batch = (x.mean(plane).mean(0), x.var(plane).mean(0))
-    return [own * (1 - momentum) + new * momentum for own, new in zip(map(tensor_of, (mean, var)), batch, strict=True)]
-
-
 def instance_norm(
     input: Any,
     running_mean: Any = None,
@@ -270,13 +267,12 @@ def instance_norm(
         raise ShapeError(f"instance_norm: expected more than one value per channel, got {x.shape}")
     if not x.numel():
         return x
+    running = None
     if running_mean is not None and running_var is not None:
-        mean, var = map(_array_of, (running_mean, running_var))
-        _check_statistics("instance_norm", (c,), written=True, running_mean=mean, running_var=var)
-        for own, new in zip((mean, var), followed(x, mean, var, momentum), strict=True):
-            own[...] = new.data
+        running = Running(running_mean, running_var, None, momentum)
+        _check_statistics("instance_norm", (c,), written=True, running_mean=running.mean, running_var=running.var)
     eps = number("instance_norm", "eps", eps, 0)
-    y = batch_norm_training(x.reshape(1, n * c, *plane), eps=eps).reshape(x.shape)
+    y = BatchNormTraining.apply(x.reshape(1, n * c, *plane), None, None, eps=eps, running=running).reshape(x.shape)
     for name, tensor in (("weight", weight), ("bias", bias)):
         if tensor is not None and tensor.shape != (c,):
             raise ShapeError(f"instance_norm: expected {name} of shape {(c,)}, got {tensor.shape}")

@@ -57,7 +57,7 @@ class Recurrent(Function):
         mode, reverse = ctx.attributes["mode"], ctx.attributes["reverse"]
         times, batch, _ = gates.shape
         size = w_hh.shape[1]
-        need_x, need_w_ih, _, need_bias, _, need_h0, need_c0 = ctx.needs_input_grad
+        need_x, need_w_ih, _, need_b_ih, need_b_hh, need_h0, need_c0 = ctx.needs_input_grad
         d = empty(gates.shape, gates.dtype)
         d_extra = empty((times, batch, size), gates.dtype) if mode == GRU else None
         grad_h0 = empty((batch, size), gates.dtype) if need_h0 else None
@@ -67,7 +67,7 @@ class Recurrent(Function):
         grad_x = grad_w_ih = grad_b_ih = grad_b_hh = None
         if need_x:
             grad_x = ctx.kernels.linear_backward_input(flat, w_ih).reshape(times, batch, -1)
-        if need_w_ih or need_bias:
+        if need_w_ih or need_b_ih or need_b_hh:
             grad_w_ih, grad_b_ih = ctx.kernels.linear_backward_weight(flat, rows)
         hidden = d if d_extra is None else np.concatenate([d[..., : 2 * size], d_extra], 2)
         later, earlier, first = around(times, reverse)
@@ -76,7 +76,7 @@ class Recurrent(Function):
         )
         if h0 is not None:
             grad_w_hh += ctx.kernels.matmul(hidden[first], h0, transpose_a=True)
-        if need_bias:
+        if need_b_ih or need_b_hh:
             assert grad_b_ih is not None
             grad_b_hh = grad_b_ih.copy()
             if d_extra is not None:

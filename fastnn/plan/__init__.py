@@ -11,6 +11,7 @@ keep          tensors that forward leaves in attributes, and what the next call 
 steady        traced twice: whether every call does the same
 hooked        functions that wait for gradients, as operators
 fuse          operators become stages: a chain of convolutions, a dense layer, the loss
+order         in which stages run
 regions       graphs of convolutions and of what lies between them
 region_stage  regions as the kernels take them, and in words
 native        stages as the kernels take them

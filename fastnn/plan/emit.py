@@ -87,7 +87,7 @@ class Emitter:
 
     def momentum(self, running: Running) -> Array:
         """By how much statistics follow in the use of them that is taken down now, ()."""
-        before = sum(one is running for one in self.running)
+        before = sum(one.batches is running.batches for one in self.running)
         self.running.append(running)
         momentum = np.asarray(0.0 if running.momentum is None else running.momentum, np.float32)
         if running.momentum is None:

@@ -168,7 +168,8 @@ class Execution:
             self._broken = isinstance(error, KeyboardInterrupt)  # stages may have kept half of something
             raise
         for running in self.running:
-            running.batches[()] = running.batches.item() + 1  # += may find no memory, after all was updated
+            if running.batches is not None:
+                running.batches[()] = running.batches.item() + 1  # += may find no memory, after all was updated
 
     def resume(self, start: int) -> None:
         """The parts from `start` on, of the run that ended there."""

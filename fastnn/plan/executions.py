@@ -84,16 +84,17 @@ class Plan:
         """The graph that is traced, compared with a second one; but where the model changes all the time (a weight that
         is scheduled by steps), only now and then."""
         structure = self._structure
-        if not structure.has_users_code:
-            return make(lambda: Around([], [], []))
-        if structure.iterator is not None:
-            raise Unsteady(f"forward takes values from {structure.iterator}, an iterator")
         known = len(structure.keepings) + len(structure.states)
         try:
+            if not structure.has_users_code:
+                return make(lambda: Around([], [], []))
+            if structure.iterator is not None:
+                raise Unsteady(f"forward takes values from {structure.iterator}, an iterator")
             if self._changes > MOST_COMPARED and self._changes not in CHECKED:
                 return first_graph(structure, make)
             return steady_graph(structure, make, training)
         except GraphError as error:
+            error.untraced = True
             if isinstance(error, Unsteady) or "hooked" not in vars(error):
                 raise
             raise HasHooks(structure.name_of(vars(error)["hooked"])) from error
@@ -119,7 +120,8 @@ class Plan:
             return
         try:
             check_again(self._structure, graph, make, parameters)
-        except Unsteady:
+        except GraphError as error:
+            error.untraced = True
             self._forget()
             raise
 

@@ -12,7 +12,6 @@ What is fused into one stage is used by nothing else: a value that two operators
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.ops import activations, conv, dense, loss, norms, pool, shaping
+from fastnn.plan.order import in_order
 from fastnn.plan.trace import Graph, Operator, Value
 
 __all__ = [
@@ -144,31 +144,8 @@ def fuse(
         if id(op) not in fuser.claimed:
             stages.append(fuser.stage_from(op))
             fuser.claimed.update(map(id, stages[-1].operators))
-    stages = _in_order(graph, stages)
+    stages = in_order(graph, stages)
     return stages if "rows" in disable else _with_small_networks(graph, stages, small)
-
-
-def _in_order(graph: Graph, stages: list[Stage]) -> list[Stage]:
-    """The stages, each behind those whose values it reads; else in the order of their first operators."""
-    place = {id(op): k for k, op in enumerate(graph.operators)}
-    of = {id(op.output): stage for stage in stages for op in stage.operators}
-    after: dict[int, list[Stage]] = {}
-    waits: dict[int, int] = {}
-    for stage in stages:
-        before = {id(of[id(v)]) for op in stage.operators for v in op.inputs if id(v) in of} - {id(stage)}
-        waits[id(stage)] = len(before)
-        for one in before:
-            after.setdefault(one, []).append(stage)
-    ready = [(place[id(stage.operators[0])], stage) for stage in stages if not waits[id(stage)]]
-    heapq.heapify(ready)
-    ordered: list[Stage] = []
-    while ready:
-        ordered.append(heapq.heappop(ready)[1])
-        for stage in after.get(id(ordered[-1]), []):
-            waits[id(stage)] -= 1
-            if not waits[id(stage)]:
-                heapq.heappush(ready, (place[id(stage.operators[0])], stage))
-    return ordered
 
 
 def _with_small_networks(graph: Graph, stages: list[Stage], small: Callable[[list[Dense]], bool]) -> list[Stage]:
@@ -269,10 +246,7 @@ class _Fuser:
         """Batch norm by the batch in training, by running statistics in inference; no average over all batches."""
         if self.graph.loss is None:
             return op.function is norms.BatchNorm
-        if op.function is not norms.BatchNormTraining:
-            return False
-        running = op.attributes["running"]
-        return running is None or (running.momentum is not None and readable(running.mean) and readable(running.var))
+        return op.function is norms.BatchNormTraining and has_plain_statistics(op)
 
     def _dense(self, first: Operator) -> Dense | None:
         op: Operator | None = first
@@ -369,6 +343,15 @@ def parameters_are_float32(op: Operator) -> bool:
         array is None or (readable(array) and (isinstance(v, Value) or any(v is one for one in arrays)))
         for v, array in zip(op.inputs[1:], given, strict=True)
     )
+
+
+def has_plain_statistics(op: Operator) -> bool:
+    """Whether running statistics, if there are any, are the channels' own and follow each batch alike, in place."""
+    running = op.attributes["running"]
+    if running is None:
+        return True
+    arrays = running.mean, running.var
+    return running.momentum is not None and all(readable(a) and a.shape == op.inputs[0].shape[1:2] for a in arrays)
 
 
 def readable(array: Any) -> bool:

@@ -216,10 +216,11 @@ def _batch_norm_training(
     mean, var, y = to.array(x.shape[1:2]), to.array(x.shape[1:2]), to.array(x.shape)
     to.call("batch_norm_statistics", mean, var, x, n=sizes)
     if running is not None:
-        count = x.size // x.shape[1]
+        images, count = x.shape[1] // running.mean.size, x.size // x.shape[1]
         momentum = to.momentum(running)
-        to.map("follow", running.mean, mean, momentum, out=running.mean, p=(1.0,))
-        to.map("follow", running.var, var, momentum, out=running.var, p=(count / (count - 1),))
+        for own, batch, scale in ((running.mean, mean, 1.0), (running.var, var, count / (count - 1))):
+            total = to.sum(batch.reshape(images, -1), (0,))  # of the one, or of each image's
+            to.map("follow", own, total, momentum, out=own, p=(scale / images,))
     to.call("batch_norm_forward", y, x, mean, var, weight, bias, n=sizes, p=p)
 
     def backward(grad: Array) -> tuple[Array | None, ...]:

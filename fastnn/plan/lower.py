@@ -202,7 +202,8 @@ class Lowering(Emitter):
                 self._put(value, self.array(value.shape))
         for value in stage.inputs:
             source = self.value(value)
-            in_place = self.source(value) is None or not self.is_brought(source)
+            is_kept = id(value) in self._arrays and self.graph.is_result(value)  # as a copy, see _keep_outputs
+            in_place = (self.source(value) is None and not is_kept) or not self.is_brought(source)
             if not (in_place and source.flags.c_contiguous):
                 self._put(value, self._copied(source))
         step = Step(stage, "forward")

@@ -107,7 +107,7 @@ def statistics(graph: Graph) -> list[Array]:
     for op in graph.operators:
         running = op.attributes.get("running")
         if isinstance(running, Running):
-            arrays = [running.mean, running.var, running.batches]
+            arrays = [array for array in (running.mean, running.var, running.batches) if array is not None]
             found[tuple(map(id, arrays))] = arrays
     return [array for arrays in found.values() for array in arrays]
 

@@ -165,7 +165,7 @@ def _moved(to: Emitter, kind: str, values: Array, whole: Array, key: Key, given:
     for dim, slot, place in zip(dims, slots, given, strict=True):
         if _is_grid(place):  # 0, 1, 2, ... along one dimension
             along = len(shape) - place.ndim + int(np.argmax(place.shape))
-            strides[along] += whole.strides[dim]
+            strides[along] += whole.strides[dim] if place.size > 1 else 0
         elif place.dtype != np.int64 or not place.flags.aligned:
             raise Unlowered(f"an index of type {place.dtype}")
         else:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.ops import activations, arithmetic, conv, joining, norms, pool, shaping
-from fastnn.plan.fuse import Stage, is_float32_value, is_large_product, parameters_are_float32, readable
+from fastnn.plan.fuse import Stage, has_plain_statistics, is_float32_value, is_large_product, parameters_are_float32
 from fastnn.plan.trace import Graph, Operator, Value
 
 __all__ = ["POOLS", "Node", "Region", "find_regions"]
@@ -63,10 +63,10 @@ def find_regions(
     for operators in _grow([op for op in graph.operators if _fits(op, graph)]):
         while any(op.function is conv.Conv2d for op in operators):
             count = len(operators)
-            region = _Lowering(graph, operators, most_sources).region()
+            region = _region(graph, operators, most_sources)
             while len(region.nodes) > most_nodes:
                 count = max(1, min(count - 1, count * most_nodes // len(region.nodes)))
-                region = _Lowering(graph, operators[:count], most_sources).region()
+                region = _region(graph, operators[:count], most_sources)
             if any(node.kind == "conv" for node in region.nodes) and supported(region):
                 yield region
             operators = operators[count:]
@@ -89,9 +89,7 @@ def _fits(op: Operator, graph: Graph) -> bool:
     if function is norms.BatchNorm:
         return graph.loss is None and parameters_are_float32(op)
     if function is norms.BatchNormTraining:
-        running = op.attributes["running"]
-        follows = running is None or (running.momentum is not None and readable(running.mean) and readable(running.var))
-        return graph.loss is not None and follows and parameters_are_float32(op)
+        return graph.loss is not None and has_plain_statistics(op) and parameters_are_float32(op)
     if function is arithmetic.Add:
         return bool(op.inputs[0].shape == op.inputs[1].shape)
     if function is joining.Cat:
@@ -149,6 +147,23 @@ def _depends_on_itself(members: list[Operator], groups: dict[int, list[Operator]
 # ---- nodes -----------------------------------------------------------------------------------------------------------
 
 
+def _region(graph: Graph, operators: list[Operator], most_sources: int) -> Region:
+    """The operators as a region, whose nodes let running statistics follow in the operators' order."""
+    region = _Lowering(graph, operators, most_sources).region()
+    return region if _follows_in_order(region) else _Lowering(graph, operators, most_sources, apart=True).region()
+
+
+def _follows_in_order(region: Region) -> bool:
+    place = {id(op): k for k, op in enumerate(region.operators)}
+    last: dict[int, int] = {}
+    for op in (op for node in region.nodes for op in node.norms if op is not None):
+        running = op.attributes.get("running")
+        if running is not None and place[id(op)] < last.get(id(running.mean), -1):
+            return False
+        last[id(getattr(running, "mean", None))] = place[id(op)]
+    return True
+
+
 class _Term(NamedTuple):
     """One source of a join before it is a node: a convolution by itself, or any value."""
 
@@ -158,8 +173,10 @@ class _Term(NamedTuple):
 
 
 class _Lowering:
-    def __init__(self, graph: Graph, operators: list[Operator], most_sources: int) -> None:
-        self.graph, self.operators, self.most_sources = graph, list(operators), most_sources
+    """Makes nodes of operators; with `apart`, each batch norm is the end of a node of its own."""
+
+    def __init__(self, graph: Graph, operators: list[Operator], most_sources: int, apart: bool = False) -> None:
+        self.graph, self.operators, self.most_sources, self.apart = graph, list(operators), most_sources, apart
         self._members = list(operators)
         self._inside = {id(op) for op in operators}
         self._nodes: list[Node] = []
@@ -182,8 +199,10 @@ class _Lowering:
 
     def _alone(self, value: Value) -> Operator | None:
         """What makes the value, where it is in here and so is all that uses it: one operator, once."""
-        inside = id(value.producer) in self._inside and not self._is_read_outside(value)
-        return value.producer if inside and len(value.consumers) == 1 else None
+        op = value.producer
+        if op is None or id(op) not in self._inside or self._is_read_outside(value) or len(value.consumers) != 1:
+            return None
+        return None if self.apart and op.function is norms.BatchNormTraining else op
 
     def _is_read_outside(self, value: Value) -> bool:
         return self.graph.is_result(value) or any(id(op) not in self._inside for op in value.consumers)
@@ -215,7 +234,7 @@ class _Lowering:
 
     def _input(self, value: Value) -> Node:
         op, x = value.producer, self.graph.x
-        if op is None or op.inputs[0] is not x or not all(id(user) in self._inside for user in value.consumers):
+        if op is None or op.inputs[0] is not x or self._is_read_outside(value):
             return Node("input", value, outside=value)
         if op.function is norms.Normalize and x.dtype == np.uint8:
             self.operators.insert(0, op)

@@ -43,9 +43,11 @@ __all__ = ["image_by_image", "output_of", "trials"]
 
 
 class _Trials(threading.local):
-    """What an operator is tried in: a context after which nothing that it did besides is left."""
+    """What an operator is tried in: a context after which nothing that it did besides is left. `known` is the memory
+    (memory_of) of arrays that forward can reach, which a trace cannot write to."""
 
     apart: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)
+    known: frozenset[int] = frozenset()
 
 
 trials = _Trials()

@@ -21,6 +21,7 @@ import numpy as np
 from fastnn import locks
 from fastnn.errors import GraphError
 from fastnn.plan.keep import StandIns, holds, replaced
+from fastnn.plan.memory import memory_of
 from fastnn.plan.places import MISSING, PLAIN, Place, same
 from fastnn.plan.reach import Reach
 from fastnn.plan.shapes import trials
@@ -61,11 +62,13 @@ def first_graph(structure: Structure, make: Make) -> Graph:
             graph = state.traced(make, structure.stand_ins())
             structure.learn(graph.keepings)
             return graph
-    before, trials.apart = trials.apart, lambda: _State(structure, parameters=False).apart()
+    before = trials.apart, trials.known
+    trials.apart = lambda: _State(structure, parameters=False).apart()
+    trials.known = frozenset(map(memory_of, structure.buffers))
     try:
         return make(lambda: Around([], [], []))
     finally:
-        trials.apart = before
+        trials.apart, trials.known = before
 
 
 def check_again(structure: Structure, graph: Graph, make: Make, parameters: bool) -> None:
@@ -99,6 +102,8 @@ class _State:
         self.places = Reach(
             structure.roots, structure.names, whole=True, parameters=parameters, free=structure.keepings
         ).places
+        arrays = [place.owner for place in self.places if isinstance(place.owner, np.ndarray)]
+        self.known = frozenset(map(memory_of, [*arrays, *structure.buffers]))
 
     def __enter__(self) -> _State:
         return self
@@ -151,13 +156,14 @@ class _State:
         return graph
 
     def _traced(self, make: Callable[[], Graph]) -> Graph:
-        before, trials.apart = trials.apart, self.apart
+        before = trials.apart, trials.known
+        trials.apart, trials.known = self.apart, self.known
         self.unseeded = False
         try:
             with self._watched():
                 return make()
         finally:
-            trials.apart = before
+            trials.apart, trials.known = before
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from fastnn.plan.keep import StandIns, bare, signature
 from fastnn.plan.places import PLAIN, Place, share_out
 from fastnn.plan.reach import UNREAD, Reach
 from fastnn.plan.trace import Keeping, Unsteady
-from fastnn.tensors import Array
+from fastnn.tensors import Array, Tensor
 
 __all__ = ["Structure"]
 
@@ -69,6 +69,13 @@ class Structure:
             self._loose = share_out(reach.places)  # the next plan may read other arrays
             return True
         return False
+
+    @property
+    def buffers(self) -> list[Array]:
+        """The arrays of the modules' buffers."""
+        values = [vars(module).get(name) for module in self._modules for name in module._buffer_names]
+        arrays = [value._data if isinstance(value, Tensor) else value for value in values]
+        return [array for array in arrays if isinstance(array, np.ndarray)]
 
     def learn(self, keepings: list[Keeping]) -> None:
         """From now on what is in these entries is no part of the structure: see `state_key`. But lists are: a plan is

@@ -19,16 +19,28 @@ from fastnn.nn import Module, Parameter
 from fastnn.nn.modes import mode
 from fastnn.ops import shaping
 from fastnn.ops.masked import Masked, refuse
+from fastnn.ops.norms import Running
 from fastnn.plan.handlers import handlers_apart
 from fastnn.plan.inputs import Inputs
+from fastnn.plan.memory import memory_of
 from fastnn.plan.places import Entry
-from fastnn.plan.shapes import output_of, tried
+from fastnn.plan.shapes import output_of, trials, tried
 from fastnn.tape import Context, Node, Write, current_module, no_grad, recording, traced_by
 from fastnn.tensors import Array, Function, Tensor
-from fastnn.trees import ARRAY, Nesting, flatten, is_tree
+from fastnn.trees import ARRAY, Nesting, flatten, is_tree, map_arrays
 from fastnn.views import made_apart
 
-__all__ = ["VIEWS", "Around", "Graph", "HasHooks", "Keeping", "Operator", "Traced", "Unsteady", "Value", "trace"]
+__all__ = [
+    "VIEWS", "Around", "Graph", "HasHooks", "Keeping", "Operator", "Traced", "Unsteady", "Value", "no_plan",
+    "trace",
+]  # fmt: skip
+
+
+def no_plan(reason: str, advice: str) -> GraphError:
+    """The error for what no plan can be made of."""
+    error = GraphError(f"compile: {reason}: {advice}")
+    error.reason = reason
+    return error
 
 
 class Unsteady(GraphError):
@@ -37,6 +49,7 @@ class Unsteady(GraphError):
     `entries`, where it is about those, are keys of attributes that calls leave tensors in and look at.
     """
 
+    untraced = True
     advice = (
         "draw by fnn.randn_like, fnn.rand_like, fnn.bernoulli or nn.Dropout, change attributes outside of forward and "
         "the loss"
@@ -45,7 +58,7 @@ class Unsteady(GraphError):
     def __init__(self, reason: str, entries: set[tuple[int, Any]] | None = None) -> None:
         super().__init__(
             f"compile: {reason}. A plan would repeat the first call for ever: {self.advice}, or call the model itself; "
-            "in fit and evaluate, pass compile=False"
+            "in fit and evaluate, pass compile=False",
         )
         self.reason, self.entries = reason, entries or set()
 
@@ -123,6 +136,7 @@ class Graph:
     loss: Value | None  # None for inference
     states: list[Entry]
     keepings: list[Keeping]
+    followed: list[Value] = field(default_factory=list)  # that nothing reads: batch norms let their statistics follow
 
     @property
     def x(self) -> Value:
@@ -136,8 +150,9 @@ class Graph:
 
     @property
     def shown(self) -> list[Value]:
-        """All values that can be seen after a run: the model's outputs, and those kept in attributes."""
-        return [*self.results, *(value for keeping in self.keepings for value in keeping.values)]
+        """All values that a run leaves: the model's outputs, those kept in attributes, and what only a batch norm
+        whose statistics follow it has seen."""
+        return [*self.results, *(value for keeping in self.keepings for value in keeping.values), *self.followed]
 
     def is_result(self, value: Value) -> bool:
         """Whether it is among what a run leaves."""
@@ -182,10 +197,10 @@ class Traced(Tensor):
         return traced
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
-        raise GraphError(
-            "compile: the model reads the value of a tensor (by .item(), .numpy(), bool(), float() or NumPy): "
+        raise no_plan(
+            "the model reads the value of a tensor (by .item(), .numpy(), bool(), float() or NumPy)",
             "a plan is made before there are values, so what the model does may depend on shapes alone; "
-            "pass compile=False to fit, or use the model uncompiled"
+            "use the model uncompiled",
         )
 
     data = property(lambda self: self.detach(), _refuse)
@@ -275,8 +290,9 @@ class _Recorder:
         return tried(function, tuple(self._value(x) if isinstance(x, Tensor) else x for x in inputs), attributes, needs)
 
     def made(self, tensor: Tensor) -> None:
-        """A tensor came into being in the course of the trace: it may be written to."""
-        self._made[id(tensor)] = tensor
+        """A tensor came into being in the course of the trace: it may be written to, but for arrays from before."""
+        if not trials.known or memory_of(tensor._data) not in trials.known:
+            self._made[id(tensor)] = tensor
 
     def take_over(self, tensor: Tensor, make: Callable[[Tensor], Tensor]) -> None:
         """Let `tensor` go on as what `make` makes of it, in the place of a write, and what it is a view of with it."""
@@ -291,9 +307,9 @@ class _Recorder:
             if function is not Detach:
                 result = function.put_back(before, result, **attributes)
             elif before.requires_grad or result.requires_grad:
-                raise GraphError(
-                    "compile: what detach() gives is written in place, or by something that needs a gradient: write to "
-                    "x.detach().clone(), or use the model uncompiled"
+                raise no_plan(
+                    "what detach() gives is written in place, or by something that needs a gradient",
+                    "write to x.detach().clone(), or use the model uncompiled",
                 )
         assert isinstance(x, Traced)
         self._go_on(x, before, result)
@@ -311,9 +327,10 @@ class _Recorder:
 
     def _check_cut(self, value: Value) -> None:
         if self.records and not recording() and value.requires_grad:
-            raise GraphError(
-                "compile: a tensor that needs a gradient is written in place under fnn.no_grad(), after which its "
-                "gradient is that of what it was: use the model uncompiled"
+            raise no_plan(
+                "a tensor that needs a gradient is written in place under fnn.no_grad(), after which its gradient is "
+                "that of what it was",
+                "use the model uncompiled",
             )
 
     def _go_on(self, x: Traced, before: Traced, now: Any) -> None:
@@ -339,7 +356,9 @@ class _Recorder:
 
     def detached(self, tensor: Tensor, x: Tensor) -> Tensor:
         """`tensor` is x without its gradient; of what came into being in the course of the trace it sees the writes."""
-        if id(x) in self._made and not isinstance(x, Traced):
+        if id(x) not in self._made:
+            self._made.pop(id(tensor), None)
+        elif not isinstance(x, Traced):
             self.seen_in(tensor, x, Detach, {})
         return tensor
 
@@ -406,6 +425,8 @@ def trace(
     given, wanted = [Traced.of(value) for value in taken], [Traced.of(value) for value in aims]
     with handlers_apart(), traced_by(recorder, recording=loss is not None):
         outputs = inputs.call(model, (), given)
+        if is_tree(outputs) and any(map(_is_plain, flatten(outputs)[0])):  # parameters, constants
+            outputs = map_arrays(lambda t: shaping.Reshape.apply(t, shape=t.shape) if _is_plain(t) else t, outputs)
         result = None if loss is None or targets is None else targets.call(loss, (outputs,), wanted)
         surroundings = around()
         for tensor in (*(flatten(outputs)[0] if is_tree(outputs) else [outputs]), result):
@@ -424,12 +445,19 @@ def trace(
     last = None if result is None else result.value
     taken += surroundings.inputs
     graph = Graph(taken, aims, [], results, structure, last, surroundings.states, surroundings.keepings)
-    graph.operators = _needed(recorder.operators, [*graph.shown, *([] if last is None else [last])])
+    following = [op.output for op in recorder.operators if isinstance(op.attributes.get("running"), Running)]
+    graph.operators = _needed(recorder.operators, [*graph.shown, *following, *([] if last is None else [last])])
     for op in graph.operators:
         for value in op.inputs:
             if isinstance(value, Value):
                 value.consumers.append(op)
+    graph.followed = [value for value in following if not value.consumers and not graph.is_result(value)]
     return graph
+
+
+def _is_plain(output: Any) -> bool:
+    """Whether it is a tensor that exists, not one of the trace."""
+    return isinstance(output, Tensor) and not isinstance(output, (Masked, Traced))
 
 
 def _make_lazy_layers(model: Callable[..., Any], inputs: Inputs) -> None:

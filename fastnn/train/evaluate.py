@@ -18,7 +18,7 @@ from fastnn.data.about import About, about
 from fastnn.data.frames import as_labels, check_rows, is_frame
 from fastnn.data.loading import of_files, part_to_measure
 from fastnn.data.samples import Samples, is_several
-from fastnn.errors import ArgumentError, LabelError, NonFiniteError
+from fastnn.errors import ArgumentError, GraphError, LabelError, NonFiniteError
 from fastnn.interrupts import at_once
 from fastnn.nn import Embedding, EmbeddingBag, Module, Normalize
 from fastnn.nn.arguments import spread
@@ -26,7 +26,6 @@ from fastnn.nn.modes import mode
 from fastnn.nn.shares import weight_of
 from fastnn.ops.norms import check_pixels, on_scale
 from fastnn.plan.fewest import fewest_for, trial
-from fastnn.plan.steady import Unsteady
 from fastnn.tensors import Tensor, no_grad
 from fastnn.trees import count_of, flatten, is_tree, map_arrays, take, unflatten
 
@@ -180,7 +179,9 @@ def predictor(model: Any, compile: bool) -> Callable[[Any], Any]:
             try:
                 args, kwargs = spread(model, to_input(images))
                 return planned(*args, **kwargs)
-            except Unsteady as error:
+            except GraphError as error:
+                if not error.untraced:
+                    raise
                 planned = None
                 tell_without_plan("evaluate", model, error)
         return eager(images)

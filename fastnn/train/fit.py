@@ -113,9 +113,9 @@ def fit(
             standard error (plain lines where that is no terminal). "epoch" shows the table alone, a number n a row for
             every n-th epoch, False nothing.
         compile: whether the steps are compiled (`fnn.compile`): the same mathematics, faster. `.grad` then stays None.
-            A model that reads values of its tensors to decide what to do needs False (GraphError tells). Where forward
-            or the loss does not do the same at every call (draws in NumPy, counts its calls, writes into attributes),
-            a warning says so, and the training runs operator by operator.
+            Where no plan can be made (forward or the loss reads values of its tensors, or does not do the same at every
+            call: draws in NumPy, counts its calls, writes into attributes), a warning says so, and the training runs
+            operator by operator.
         metrics: what else to measure on the validation data: names from ``fnn.metrics``, such as "mae", "r2" or "f1",
             and functions of (targets, outputs). The history has them as ``history["val_mae"]``.
         class_weight: what the classes count in the loss, ``{label: weight}`` by number or name, 1 where left out, or an

@@ -9,14 +9,13 @@ import numpy as np
 
 from fastnn.backends.stopping import Stoppable
 from fastnn.data.samples import is_several
-from fastnn.errors import ArgumentError, NonFiniteError
+from fastnn.errors import ArgumentError, GraphError, NonFiniteError
 from fastnn.interrupts import at_once, heed
 from fastnn.nn import Dropout, Module
 from fastnn.nn.arguments import spread
 from fastnn.optim import Optimizer
 from fastnn.plan.compile import compile
 from fastnn.plan.memory import Buffers, Kept
-from fastnn.plan.steady import Unsteady
 from fastnn.plan.step import NOTHING_TO_TRAIN
 from fastnn.plan.stepping import Reduce
 from fastnn.recording import state
@@ -92,7 +91,8 @@ class EagerStep:
 
 
 class CompiledStep:
-    """A compiled step, until the plan finds that forward does not do the same at every call: then operator by operator.
+    """A compiled step, until no plan can be made, or forward turns out not to do the same at every call: from there on
+    operator by operator.
 
     That is said once, by a warning. A plan tells before it has changed anything, so no step is lost or made twice.
     """
@@ -110,20 +110,22 @@ class CompiledStep:
     def prepare(self, x: Any, y: Any, check: Callable[[tuple[int, ...]], None]) -> None:
         try:
             self._step.prepare(x, y, check)
-        except Unsteady as error:
+        except GraphError as error:
             self._go_on_without_plan(error)
             self._step.prepare(x, y, check)
 
     def __call__(self, x: Any, y: Any) -> float:
         try:
             loss: float = self._step(x, y)
-        except Unsteady as error:
+        except GraphError as error:
             self._go_on_without_plan(error)
             return self(x, y)
         self._made += 1
         return loss
 
-    def _go_on_without_plan(self, error: Unsteady) -> None:
+    def _go_on_without_plan(self, error: GraphError) -> None:
+        if not error.untraced:
+            raise error
         self._step = self.eager
         tell_without_plan("fit", self.eager.model, error, self._made)
 

@@ -17,6 +17,7 @@ from fastnn.nn import (
     HuberLoss,
     L1Loss,
     MSELoss,
+    MultiLabelMarginLoss,
     NLLLoss,
     PoissonNLLLoss,
     SmoothL1Loss,
@@ -76,11 +77,14 @@ def _far_from_one(targets: np.ndarray) -> str:
 
 def as_targets(targets: Any, outputs: Any, loss: Any) -> Callable[[Any], Any]:
     """Returns what brings a batch of these targets into the shape and type of such outputs, where the loss pairs them:
-    (N,) for outputs (N, 1), and the other way round; numbers and bits that are integers become floating."""
+    (N,) for outputs (N, 1), and the other way round; numbers and bits that are integers become floating, and the lists
+    of classes that MultiLabelMarginLoss takes, which a data set holds as floating numbers, integers."""
     if isinstance(loss, OF_PAIRS) and isinstance(outputs, np.ndarray) and isinstance(targets, np.ndarray):
         shape, kind = outputs.shape[1:], outputs.dtype
         if shape == targets.shape[1:] or (_is_one(outputs) and targets.shape[1:] in ((), (1,))):
             return lambda batch: batch.reshape(-1, *shape).astype(kind, copy=False)
+    if isinstance(loss, MultiLabelMarginLoss) and isinstance(targets, np.ndarray):
+        return lambda batch: batch.astype(np.int64, copy=False)
     return lambda batch: batch
 
 

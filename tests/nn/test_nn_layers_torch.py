@@ -170,13 +170,3 @@ def test_instance_norm_follows_running_statistics(kind: str, x: Any) -> None:
     means, variances = torch.zeros(shape[1]).double(), torch.ones(shape[1]).double()
     torch.nn.functional.instance_norm(torch.tensor(batches[0]), means, variances, momentum=0.5)
     np.testing.assert_allclose([mean, var], [means, variances], rtol=1e-12)
-
-
-def test_compiled_instance_norm_uses_them() -> None:
-    x = np.random.default_rng(4).normal(size=(2, 3, 8)).astype(np.float32)
-    model = nn.Sequential(nn.InstanceNorm1d(3, track_running_stats=True))
-    model(x)
-    np.testing.assert_allclose(fnn.compile(model)(x), model.eval()(x).detach(), atol=1e-6)
-    model.train()
-    with pytest.raises(fnn.errors.GraphError, match="followed in eager training alone"):
-        fnn.compile(model, nn.MSELoss())(x, x)

@@ -86,6 +86,21 @@ def test_cells_agree_with_torch(name: str, shape: tuple[int, ...]) -> None:
     assert_agrees(torch, model, twin, [RNG.normal(size=shape), *initial], call)
 
 
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("learned", ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"])
+def test_each_parameter_of_a_recurrent_layer_learns_alone(name: str, learned: str) -> None:
+    torch = pytest.importorskip("torch")
+    model, twin = getattr(nn, name)(3, 4), getattr(torch.nn, name)(3, 4).double()
+    twin.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in model.state_dict().items()})
+    for key, p in [*model.named_parameters(), *twin.named_parameters()]:
+        p.requires_grad = key == learned
+    x = RNG.standard_normal((5, 2, 3)).astype(np.float32)
+    (twin(torch.from_numpy(x).double())[0] ** 2).sum().backward()
+    (model(fnn.Tensor(x))[0] ** 2).sum().backward()
+    expected = getattr(twin, learned).grad.numpy()
+    np.testing.assert_allclose(getattr(model, learned).grad, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_gru_by_hand() -> None:
     """One unit, one step: r = z = 1/2, n = tanh(1·x + r·(0·h + 2)), h = (n + h) / 2."""
     cell = nn.GRUCell(1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -138,6 +139,42 @@ def test_models_of_two_outputs_and_losses_of_two_targets(kind: Any, targets: Any
     found = fnn.compile(model)(heads_batch(300)[0])
     assert type(found) is kind
     assert [v.shape for v in (found.values() if kind is dict else found)] == [(300, 3), (300, 1)]
+
+
+class Beside(nn.Module):
+    """Logits beside a parameter, a constant, None, and lists of nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out, self.scale = nn.Linear(4, 3), nn.Parameter(np.full(3, 0.5, np.float32))
+
+    def forward(self, x: Any) -> Any:
+        return {"logits": self.out(x), "scale": self.scale, "one": fnn.ones(2), "none": None, "empty": ([], (None,))}
+
+
+def scaled_loss(outputs: Any, y: Any) -> Any:
+    assert outputs["none"] is None
+    return nn.functional.cross_entropy(outputs["logits"] * outputs["scale"], y) * outputs["one"].mean()
+
+
+def test_outputs_that_do_not_depend_on_the_input() -> None:
+    fnn.manual_seed(2)
+    model, twin = Beside(), Beside()
+    twin.load_state_dict(model.state_dict())
+    x, y, _ = heads_batch()
+    histories = []
+    for one, compiled in ((model, True), (twin, False)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            how = {"loss": scaled_loss, "optimizer": optim.SGD(one.parameters(), lr=0.1), "compile": compiled}
+            histories.append(fnn.fit(one, x, y, batch_size=5, epochs=2, seed=0, verbose=False, **how))
+    np.testing.assert_allclose(histories[0]["train_loss"], histories[1]["train_loss"], rtol=1e-5)
+    np.testing.assert_allclose(model.scale.data, twin.scale.data, rtol=1e-5)
+    for found in (fnn.compile(model)(x), fnn.compile(model)(fnn.Tensor(x))):
+        assert found["none"] is None
+        assert found["empty"] == ([], (None,))
+        for name in ("logits", "scale", "one"):
+            np.testing.assert_allclose(fnn.as_tensor(found[name]).detach(), twin(x)[name].detach(), rtol=1e-4)
 
 
 def test_predictions_of_several_outputs_are_copies() -> None:

@@ -70,6 +70,11 @@ def follow_in_place(m: Any, x: Any, h: Any) -> Any:
     return h + m.buffer
 
 
+def add_to_buffer(m: Any, x: Any, h: Any) -> Any:
+    m.buffer.mul_(0.9).add_(h.detach().mean(0), alpha=0.1)
+    return h + m.buffer
+
+
 def write_large(m: Any, x: Any, h: Any) -> Any:
     m.large += 1
     return h
@@ -117,6 +122,10 @@ UNSTEADY: dict[str, tuple[Do, str]] = {
     "dict": (count_in_a_dict, r"changes Model\.dict\['n'\]"),
     "buffer assigned": (assign_buffer, "changes Model.buffer"),
     "buffer written": (follow_in_place, "writes into Model.buffer"),
+    "buffer's method": (add_to_buffer, "writes entries of a tensor"),
+    "tensor of a buffer": (lambda m, x, h: h + fnn.as_tensor(m.buffer).add_(h.detach().mean(0)), "writes entries"),
+    "tensor of an array": (lambda m, x, h: h + fnn.from_numpy(m.live).add_(h.detach().mean(0)), "writes entries"),
+    "detached": (lambda m, x, h: (m.tensor.detach().add_(h.detach().mean(0)), h + m.tensor)[1], "writes entries"),
     "large array": (write_large, "writes into Model.large"),
     "weights": (clip_weights, "writes into Model.linear.weight"),
     "iterator": (lambda m, x, h: h * float(next(m.numbers)), "takes values from Model.numbers, an iterator"),
@@ -151,6 +160,44 @@ def test_fit_does_what_forward_says_at_every_call(kind: str) -> None:
         np.testing.assert_allclose(array, other, rtol=1e-4, atol=1e-6, err_msg=name)
     assert (model.calls, model.list, model.dict) == (twin.calls, twin.list, twin.dict)
     assert np.array_equal(model.large, twin.large)
+
+
+def write_off_the_tape(m: Any, x: Any, h: Any) -> Any:
+    with fnn.no_grad():
+        h[:, 0] = 0
+    return h
+
+
+NO_PLAN: dict[str, tuple[Do, Any, str]] = {  # forward, the loss, and why there is no plan
+    "item": (lambda m, x, h: h * float(h.mean().item() > 0), CROSS_ENTROPY, "reads the value of a tensor"),
+    "if": (lambda m, x, h: h if x.sum() > 0 else -h, CROSS_ENTROPY, "reads the value of a tensor"),
+    "loss": (lambda m, x, h: h, lambda o, y: CROSS_ENTROPY(o, y) * float(o.max().item()), "reads the value"),
+    "detached": (lambda m, x, h: (h.detach().mul_(2), h)[1], CROSS_ENTROPY, r"what detach\(\) gives is written"),
+    "no_grad": (write_off_the_tape, CROSS_ENTROPY, "written in place under fnn.no_grad"),
+    "entries": (lambda m, x, h: h + h[h > 0].sort()[0].sum(), CROSS_ENTROPY, "how many entries a mask picks"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_PLAN)
+def test_fit_runs_what_no_plan_can_be_made_of(kind: str) -> None:
+    """Operator by operator, with one warning, and validates by it; compile itself refuses."""
+    do, loss, reason = NO_PLAN[kind]
+    histories = []
+    for compiled in (True, False):
+        fnn.manual_seed(0)
+        model = started(do)
+        how: Any = {"loss": loss, "optimizer": optim.SGD(model.parameters(), lr=0.1), "compile": compiled}
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            histories.append(fnn.fit(model, X, Y, val=(X, Y), batch_size=20, epochs=2, seed=0, verbose=False, **how))
+            fnn.evaluate(model, X, Y, loss=loss, compile=compiled)
+        assert len(said) == compiled, [str(one.message) for one in said]
+        if compiled:
+            assert re.search(f"fit: .* operator by operator, not compiled: .*{reason}", str(said[0].message))
+            with pytest.raises(GraphError, match=reason):
+                fnn.compile(model, loss)(X, Y)
+    for name in ("train_loss", "val_loss"):
+        np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in UNSTEADY if kind != "a weight's value"])

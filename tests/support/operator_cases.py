@@ -105,6 +105,8 @@ CASES: list[Case] = [
      (3, 6), [(6,)], ANY),
     ("argmax", lambda x, p: p * x.argmax(1, keepdim=True).astype(np.float32) + x.argmax().astype(np.float32),
      (3, 6), [(6,)], ANY),
+    ("gather, of one", lambda x, p: fnn.gather(p * x, 2, x.argmax(2, keepdim=True)) + (x * p).topk(2, 2)[0],
+     (4, 1, 5), [(5,)], ANY),
     ("matmul", lambda x, p: (x @ p).T @ x, (4, 6), [(6, 3)], ANY),
     ("matmul, vectors", lambda x, p: (x @ p) * (p @ p), (4, 6), [(6,)], ANY),
     ("matmul, stacked", lambda x, p, q: (x @ p) @ q, (2, 1, 4, 6), [(3, 6, 2), (2, 5)], ANY),

@@ -247,3 +247,16 @@ def test_a_cycle_that_is_too_short_is_refused_before_anything_is_trained() -> No
     cycle = optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=6)
     for _ in range(2):  # one after the other
         fit(model, X, CLASSES, optimizer=optimizer, scheduler=cycle, epochs=1, batch_size=4, verbose=False)
+
+
+@compiled
+def test_lists_of_classes_are_integers_for_the_loss_that_takes_them(compiled: bool) -> None:
+    x = np.eye(4, dtype=np.float32)
+    y = np.array([[0, -1, 0], [2, 1, -1], [1, -1, 2], [0, 1, 2]])
+    model = nn.Sequential(nn.Linear(4, 3))
+    torch = pytest.importorskip("torch")
+    logits = torch.tensor(np.array(model(x).detach()))
+    expected = torch.nn.functional.multilabel_margin_loss(logits, torch.tensor(y)).item()
+    assert fnn.evaluate(model, (x, y), loss=nn.MultiLabelMarginLoss()).loss == pytest.approx(expected, rel=1e-6)
+    history = fnn.fit(model, (x, y), loss=nn.MultiLabelMarginLoss(), compile=compiled, verbose=False)
+    assert history["train_loss"] == [pytest.approx(expected, rel=1e-6)]

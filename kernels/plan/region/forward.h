@@ -127,6 +127,8 @@ KERNEL int region_train_forward(const void *arguments, struct program *program) 
         for (i64 i = s->begin; i < s->end; i++)
             if (job.p->op[i].kind == REGION_STATISTICS) region_join_statistics(r, job.p, job.p->op[i].node, job.p->op[i].slot);
     }
+    for (i64 v = 0; v < r->nodes && !job.failed; v++) for (i64 k = 0; k < r->node[v].sources && r->node[v].kind == REGION_JOIN; k++)
+        if (r->node[v].norm[k].used) region_follow(r, job.p, v, k);
     return job.failed ? -1 : 0;
 }
 

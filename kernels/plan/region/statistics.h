@@ -58,14 +58,13 @@ KERNEL void region_given(const struct region *r, const struct region_plan *p, i6
     }
 }
 
-/* The constants of a normed source, from the blocks' statistics; the running ones take their share. FROM_X: the variance, until
- * backward. A convolution's bias is not in z, nor is it in the mean. */
+/* The constants of a normed source, from the blocks' statistics. FROM_X: the variance, until backward. A convolution's bias is
+ * not in z, nor is it in the mean. */
 KERNEL void region_join_statistics(const struct region *r, const struct region_plan *p, i64 v, i64 k) {
     const struct region_node *j = &r->node[v];
     const struct region_norm *norm = &j->norm[k];
     const i64 Cp = p->value[v].Cp;
     const double pixels = (double)region_inner(j), count = pixels * (double)r->N;
-    const float *bias = region_bias(r, j, k);
     float *c = region_constants(r, p, v, k);
     memset(c, 0, (size_t)(REGION_CONSTANTS * Cp) * sizeof *c);
     for (i64 o = 0; o < j->C; o++) {
@@ -83,8 +82,21 @@ KERNEL void region_join_statistics(const struct region *r, const struct region_p
         c[REGION_SHIFT * Cp + o] = (float)((norm->beta ? norm->beta[o] : 0.0) - mean * scale);
         c[REGION_MEAN * Cp + o] = (float)mean;
         c[REGION_FROM_X * Cp + o] = (float)var;
-        if (norm->running_mean) norm->running_mean[o] += (float)(norm->momentum * (mean + (bias ? bias[o] : 0) - norm->running_mean[o]));
-        if (norm->running_var) norm->running_var[o] += (float)(norm->momentum * (squares / fmax(count - 1, 1) - norm->running_var[o]));
+    }
+}
+
+/* The running statistics of a normed source take their share of the batch's, when forward is over: where several follow into the
+ * same array, they do so in the order of the nodes, whatever that of the segments. */
+KERNEL void region_follow(const struct region *r, const struct region_plan *p, i64 v, i64 k) {
+    const struct region_node *j = &r->node[v];
+    const struct region_norm *norm = &j->norm[k];
+    const i64 Cp = p->value[v].Cp;
+    const double count = (double)region_inner(j) * (double)r->N, unbiased = count / fmax(count - 1, 1), share = norm->momentum;
+    const float *bias = region_bias(r, j, k), *c = region_constants(r, p, v, k);
+    for (i64 o = 0; o < j->C; o++) {
+        const double mean = c[REGION_MEAN * Cp + o] + (bias ? bias[o] : 0.0), var = c[REGION_FROM_X * Cp + o] * unbiased;
+        if (norm->running_mean) norm->running_mean[o] += (float)(share * (mean - norm->running_mean[o]));
+        if (norm->running_var) norm->running_var[o] += (float)(share * (var - norm->running_var[o]));
     }
 }
 
