@@ -394,10 +394,13 @@ class Module(Members, Hooked):
         return html_table(rows, f"{type(self).__name__}: {total:,} parameters", left=3)
 
 
-def expect_module(where: str, model: Any) -> None:
-    """Raises ArgumentError for what is no Module."""
+def expect_module(where: str, model: Any) -> Any:
+    """The model; of a compiled one that which was compiled. Raises ArgumentError for what is no Module."""
+    if hasattr(type(model), "_orig_mod"):
+        model = model._orig_mod
     if not isinstance(model, Module):
         raise ArgumentError(f"{where}: expected a model (an nn.Module), got {type(model).__name__}")
+    return model
 
 
 def _held(module: Module) -> list[tuple[str, Module]]:
