@@ -41,6 +41,18 @@ def is_penalized(group: Mapping[str, Any], param: Array | None = None) -> bool:
     return param is None or param.ndim > 1 or bool(group["penalize_bias"])
 
 
+def _as_kept(state: Any, p: Any, name: str = "") -> Any:
+    """Copies of what an optimiser of one's own keeps for `p`, arrays as tensors, floats but a "step" in p's type."""
+    if isinstance(state, Mapping):
+        return {key: _as_kept(value, p, str(key)) for key, value in state.items()}
+    if type(state) in (list, tuple):
+        return type(state)([_as_kept(value, p) for value in state])
+    if not isinstance(state, np.ndarray) and not hasattr(state, "node"):
+        return state
+    is_like_p = state.dtype.kind == "f" and name != "step"
+    return p.new_tensor(state, dtype=p.dtype if is_like_p else state.dtype)
+
+
 def penalty_gradient(param: Array, group: Mapping[str, Any]) -> Array:
     """Of a parameter that is penalised, in its type; where an entry is 0, so is its part of l1."""
     return param.dtype.type(2 * group["l2"]) * param + param.dtype.type(group["l1"]) * np.sign(param)
@@ -313,6 +325,9 @@ class Optimizer:
         loaded: dict[Any, dict[str, Any]] = defaultdict(dict)
         for i, state in state_dict["state"].items():
             p = params[int(i)]
+            if type(self)._update is Optimizer._update:  # people's own: what they keep, as tensors again
+                loaded[p] = _as_kept(state, p)
+                continue
             for name, value in state.items():
                 if name not in _NUMBERS and value is not None and np.shape(value) != p.data.shape:
                     raise StateError(
