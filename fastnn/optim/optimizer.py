@@ -254,6 +254,9 @@ class Optimizer:
         is returned. Neither holds the penalty: `step` adds its gradient, `penalty` tells its value."""
         loss = None if closure is None else called(f"{self._name}.step", "closure", closure)()
         moves = []
+        apart: list[
+            tuple[Array, Array]
+        ] = []  # what does not lie in row-major order, such as p.data = x.t(), and a copy
         for group in self.param_groups:
             for name, value in group.items():
                 is_entry = isinstance(value, np.ndarray) and type(value) is not np.ndarray  # of a tensor's values
@@ -262,12 +265,17 @@ class Optimizer:
             for p in group["params"]:
                 data, grad = live(p)
                 if grad is not None:
+                    if not data.flags.carray:
+                        apart.append((data, aligned_copy(data, data.dtype)))
+                        data = apart[-1][1]
                     moves.append(self._prepared(p, data, grad, group))
         try:
             for move in moves:
                 self._update(*move)
         finally:
-            versions.wrote(*[move[0] for move in moves])
+            for data, stepped in apart:
+                data[...] = stepped
+            versions.wrote(*[move[0] for move in moves], *[data for data, _ in apart])
         return loss
 
     def _prepared(self, p: Any, data: Array, grad: Any, group: Group) -> Prepared:
