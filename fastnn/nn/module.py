@@ -300,6 +300,8 @@ class Module(Members, Hooked):
         ['0.weight', '0.bias', '1.weight', '1.bias', '1.running_mean', '1.running_var', '1.num_batches_tracked']
         """
         state: dict[str, Any] = OrderedDict() if destination is None else destination
+        if not isinstance(state, dict):
+            raise ArgumentError(f"state_dict: expected a dict as destination, got {type(state).__name__}")
         text("state_dict", "prefix", prefix), flag("state_dict", "keep_vars", keep_vars)
         for name, value in vars(self).copy().items():
             if isinstance(value, Parameter):
