@@ -29,7 +29,8 @@ MODULES = [
     "fastnn.interop", "fastnn.onnx", "fastnn.sklearn", "fastnn.plan", "fastnn.metrics", "fastnn.weights",
     "fastnn.autograd", "fastnn.autograd.forward_ad",
     "fastnn.autograd.functional", "fastnn.func", "fastnn.linalg", "fastnn.special", "fastnn.distributions",
-    "fastnn.distributions.constraints", "fastnn.distributions.transforms", "fastnn.ops", "fastnn.random",
+    "fastnn.distributions.constraints", "fastnn.distributions.transforms", "fastnn.distributions.utils",
+    "fastnn.ops", "fastnn.random",
     "fastnn.special", "fastnn.jit", "fastnn.compiler", "fastnn.hub", "fastnn.multiprocessing",
     "fastnn.errors", "fastnn.backends", "fastnn.accelerator", "fastnn.amp", "fastnn.cuda", "fastnn.cuda.amp", "fastnn",
 ]  # fmt: skip

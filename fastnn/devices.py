@@ -9,8 +9,12 @@ from fastnn.errors import ArgumentError, BackendError, DTypeError
 __all__ = ["CPU", "cpu_only", "device", "no_half", "no_such_device"]
 
 
+_OTHERS = ("cuda", "mps", "xpu", "gpu", "hpu", "meta", "xla")
+
+
 class device(str):
-    """The CPU, as a value: prints as "cpu" and equals "cpu". BackendError for any other device, by name or number.
+    """A device as a value, that prints as its name and equals it. Others than the CPU may be named, as by programs that
+    compare with them; where tensors or models are to go there, that is a BackendError.
 
     >>> import fastnn as fnn
     >>> here = fnn.device("cuda" if fnn.cuda.is_available() else "cpu")
@@ -21,20 +25,24 @@ class device(str):
     __slots__ = ()
 
     def __new__(cls, type: Any = "cpu", index: int | None = None) -> device:
-        cpu_only("fnn.device", type)
-        return super().__new__(cls, "cpu")
+        name = f"cuda:{type}" if isinstance(type, int) else str(type) if index is None else f"{type}:{index}"
+        kind, _, number = name.partition(":")
+        if kind not in ("cpu", *_OTHERS) or not (number.isdecimal() if ":" in name else not number):
+            raise ArgumentError(f"fnn.device: expected 'cpu', or another device's name to compare with, got {type!r}")
+        return super().__new__(cls, "cpu" if kind == "cpu" else name)
 
     @property
     def type(self) -> str:
-        return "cpu"
+        return str(self).partition(":")[0]
 
     @property
-    def index(self) -> None:  # type: ignore[override]
-        """None, as PyTorch has it for the one CPU; no method of text."""
-        return None
+    def index(self) -> int | None:  # type: ignore[override]
+        """The number behind the name, None for the one CPU; no method of text."""
+        return int(str(self).partition(":")[2]) if ":" in self else None
 
     def __repr__(self) -> str:
-        return "device(type='cpu')"
+        number = "" if self.index is None else f", index={self.index}"
+        return f"device(type={self.type!r}{number})"
 
 
 def cpu_only(where: str, wanted: Any) -> None:
@@ -42,9 +50,9 @@ def cpu_only(where: str, wanted: Any) -> None:
     if wanted is None or (isinstance(wanted, str) and str(wanted) in ("cpu", "cpu:0")):
         return
     name = str(wanted)
-    if isinstance(wanted, int) or name.partition(":")[0] in ("cuda", "mps", "xpu", "gpu", "hpu", "meta", "xla"):
+    if isinstance(wanted, int) or name.partition(":")[0] in _OTHERS:
         raise BackendError(
-            f"{where}: fastnn runs on the CPU and has no device {wanted!r}: "
+            f"{where}: fastnn runs on the CPU and has no device {name!r}: "
             'fnn.device("cuda" if fnn.cuda.is_available() else "cpu") picks it'
         )
     raise ArgumentError(f"{where}: expected the device 'cpu', got {wanted!r}")

@@ -80,7 +80,7 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "size_average": (None,),
     "reduce": (None,),
     "layout": (None,),
-    "memory_format": (None,),
+    "memory_format": (None, "preserve_format", "contiguous_format", "channels_last"),
     "requires_grad": (False,),
 }
 _INSTEAD = {

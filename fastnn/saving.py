@@ -24,6 +24,7 @@ from fastnn.errors import ArgumentError, DataError, DTypeError, FastnnError
 from fastnn.formats import check_format, parse_json
 from fastnn.nn import Module, Parameter, functional
 from fastnn.nn.members import FORMER
+from fastnn.nn.module import expect_module
 from fastnn.tensors import Tensor
 from fastnn.values import Values
 
@@ -145,8 +146,8 @@ class _Writer:
     def describe(self, value: Any, path: tuple[str, ...], depth: int) -> Any:
         if depth > DEEPEST:
             raise ArgumentError(f"save: expected at most {DEEPEST} levels of containers, got more: one within itself?")
-        if isinstance(value, Module):
-            return self._module(value, path, depth)
+        if isinstance(value, Module) or hasattr(type(value), "_orig_mod"):  # of a compiled model the model
+            return self._module(expect_module("save", value), path, depth)
         if isinstance(value, Parameter):
             return {"parameter": [self._name(value._data, path), value.requires_grad]}
         if isinstance(value, About):

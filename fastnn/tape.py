@@ -39,6 +39,7 @@ __all__ = [
     "current_module",
     "enable_grad",
     "gradients",
+    "lasting",
     "no_grad",
     "node_gradients",
     "recording",
@@ -102,7 +103,7 @@ class Context:
 class Node:
     """One operator that ran: which, on what, with which attributes, in which module's forward (None: in none).
 
-    `ctx` is None once backward has freed it.
+    `ctx` is None once backward has freed it, which it does unless `lasting` names it.
     """
 
     __slots__ = ("__weakref__", "_inputs", "attributes", "ctx", "function", "module", "number")
@@ -193,7 +194,9 @@ def run_backward(last: Node, start: Array, retain_graph: bool) -> None:
         watched_backward(last, start, retain_graph)
         return
     grads: dict[int, Array] = {last.number: start}
-    for node in in_reverse([last]):
+    nodes = in_reverse([last])
+    stay = lasting(nodes)
+    for node in nodes:
         grad = grads.pop(node.number, None)
         if grad is not None:  # None: no path to here carries a gradient
             for x, result in node_gradients(node, node.ctx, grad):
@@ -209,8 +212,32 @@ def run_backward(last: Node, start: Array, retain_graph: bool) -> None:
                     before = grads.get(x.node.number)
                     # the sum of two numbers is no array
                     grads[x.node.number] = result if before is None else np.asarray(before + result)
-        if not retain_graph:
+        if not retain_graph and node.number not in stay:
             node.free()
+
+
+def lasting(nodes: list[Node]) -> set[int]:
+    """The numbers of those of `nodes`, later ones first, that backward need not free: from leaves on, operators that
+    keep no arrays (casts, views, sums). As in PyTorch a tensor so computed may serve several backwards."""
+    stay: set[int] = set()
+    for node in reversed(nodes):
+        assert node.ctx is not None
+        for x, needed in zip(node.inputs, node.ctx.needs_input_grad, strict=True):
+            if needed and x.node is not None and x.node.number not in stay:
+                break
+        else:
+            if not _keeps_arrays(vars(node.ctx).values()):
+                stay.add(node.number)
+    return stay
+
+
+def _keeps_arrays(values: Iterable[Any]) -> bool:
+    for value in values:
+        if isinstance(value, np.ndarray) or hasattr(value, "node"):
+            return True
+        if isinstance(value, (tuple, list, dict)) and _keeps_arrays(value.values() if type(value) is dict else value):
+            return True
+    return False
 
 
 def computed(output: Tensor) -> list[tuple[Tensor, Node]]:

@@ -76,7 +76,10 @@ class Values(np.ndarray):
         else:  # while a model is traced, too, arrays are values
             with traced_by(None, recording=recording()):
                 result = getattr(tensor, name)(*args, **kwargs)
-        return self if result is tensor else _values(result)
+        if result is not tensor:
+            return _values(result)
+        array = tensor.data  # of another shape after t_(), unsqueeze_() and the like: an array cannot take one itself
+        return self if (array.shape, array.strides) == (self.shape, self.strides) else array
 
     def __getitem__(self, key: Any) -> Any:
         """One entry is Values without dimensions, which answer as a tensor does: ``buffer[3].sqrt()``; ``[()]`` is

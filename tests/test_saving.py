@@ -262,3 +262,11 @@ def test_what_older_pickles_call_buffers() -> None:
     tensor.__setstate__((np.ones(2, np.float32), None, True))
     assert tensor.requires_grad
     assert tensor.tolist() == [1, 1]
+
+
+def test_a_compiled_model_is_saved_as_the_model(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+    fnn.save({"model": fnn.compile(model)}, tmp_path / "m.fnn")
+    again = fnn.load(tmp_path / "m.fnn")["model"]
+    assert type(again) is nn.Sequential
+    np.testing.assert_array_equal(again[0].weight.data, model[0].weight.data)

@@ -36,6 +36,25 @@ def test_a_device_is_picked() -> None:
     assert torch.cuda.device_count() == 0
 
 
+def test_other_devices_can_be_named() -> None:
+    """stable-baselines3 compares with ``th.device("cuda").type`` before it looks whether there is one."""
+    there = fnn.device("cuda", 1)
+    assert (there.type, there.index, str(there), repr(there)) == ("cuda", 1, "cuda:1", "device(type='cuda', index=1)")
+    assert fnn.device("cuda").index is None
+    assert there == fnn.device("cuda:1") != fnn.device("cpu")
+    for use in (
+        lambda: fnn.zeros(1, device=there),
+        lambda: fnn.zeros(1).to(there),
+        lambda: nn.Linear(1, 1).to(there),
+        lambda: fnn.as_tensor([1.0], device=fnn.device(0)),
+    ):
+        with pytest.raises(BackendError, match="runs on the CPU and has no device 'cuda"):
+            use()
+    for wrong in ("card", "cuda:x", "cuda:"):
+        with pytest.raises(ArgumentError, match=r"fnn\.device: expected 'cpu', or another device's name"):
+            fnn.device(wrong)
+
+
 def test_settings_are_taken() -> None:
     fnn.cuda.manual_seed(0)
     fnn.cuda.manual_seed_all(0)

@@ -254,3 +254,17 @@ def test_an_entry_stands_for_a_number() -> None:
     weight.grad = np.ones(1, np.float32)
     opt.step()
     assert (weight.item(), opt.param_groups[0]["lr"]) == (0.5, 0.5)
+
+
+def test_a_shape_changed_in_place_is_that_of_what_is_returned() -> None:
+    """``grad = p.grad.data.transpose_(0, 1)``: PyTorch's .data is another tensor of the same memory, too."""
+    p = nn.Parameter(np.arange(6.0).reshape(2, 3))
+    turned = p.data.transpose_(0, 1)
+    assert turned.shape == (3, 2)
+    assert p.data.unsqueeze_(0).shape == (1, 2, 3)
+    assert p.shape == (2, 3)
+    turned[0, 1] = 9
+    assert p.data[1, 0] == 9
+    square = nn.Parameter([[1.0, 2.0], [3.0, 4.0]])
+    assert square.data.t_().tolist() == [[1, 3], [2, 4]]
+    assert square.data.add_(1) is square.data or square.tolist() == [[2, 3], [4, 5]]

@@ -19,7 +19,7 @@ from fastnn.errors import ArgumentError, GraphError, NonFiniteError, ShapeError
 from fastnn.hooks import drop_hooks, hooks, key_of
 from fastnn.ops.common import tensor_of
 from fastnn.recording import no_grad, state
-from fastnn.tape import Node, in_reverse, node_gradients, tracer
+from fastnn.tape import Node, in_reverse, lasting, node_gradients, tracer
 from fastnn.tensors import Array, Tensor
 from fastnn.versions import wrote
 
@@ -49,6 +49,7 @@ def flow(
     for node in nodes:
         outputs.update((key_of(x), x) for x in node.inputs if isinstance(x, Tensor))
     leading = _leading(nodes, targets)
+    stay = lasting(nodes)
     found: dict[int, Any] = {}
     for x, start in roots:
         _add(found, key_of(x), start)
@@ -63,7 +64,7 @@ def flow(
         if node.number in leading:
             for x, result in _results(node, leading[node.number], grad, outputs[node.number], graph):
                 _add(found, key_of(x), result)
-            if not keep:
+            if not keep and node.number not in stay:
                 node.free()
     for key in [key for key in found if key < 0 and key in hooks]:
         found[key] = as_hooks_leave(found[key], hooks[key].values())

@@ -66,6 +66,10 @@ class Distribution:
                 _check(where, "value", support, x)
         return x
 
+    def _extended_shape(self, sample_shape: Sequence[int] = ()) -> tuple[int, ...]:
+        """The shape of samples, which a subclass's rsample asks for: sample_shape + batch_shape + event_shape."""
+        return shape_of(sample_shape, self.batch_shape, self.event_shape)
+
     def _lacks(self, name: str) -> ArgumentError:
         return ArgumentError(f"{type(self).__name__} has no {name}")
 

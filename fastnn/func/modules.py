@@ -40,7 +40,7 @@ def functional_call(
     >>> fnn.func.functional_call(layer, given, fnn.Tensor([[1.0, 1.0]]))
     Tensor([[3.5]])
     """
-    expect_module("functional_call", module)
+    module = expect_module("functional_call", module)
     dicts = parameter_and_buffer_dicts
     given: dict[str, Any] = {}
     for part in dicts if isinstance(dicts, (tuple, list)) else (dicts,):
@@ -90,9 +90,8 @@ def stack_module_state(models: Sequence[Module]) -> tuple[dict[str, Tensor], dic
     >>> fnn.vmap(call, in_dims=(0, None))(params, fnn.zeros(5, 3)).shape
     (4, 5, 2)
     """
-    models = entries("stack_module_state", "models", models)
-    for each in models:
-        expect_module("stack_module_state", each)
+    given = entries("stack_module_state", "models", models)
+    models = [expect_module("stack_module_state", each) for each in given]
     kinds = sorted({type(model).__name__ for model in models})
     if len(kinds) != 1:
         raise ArgumentError(f"stack_module_state: expected models of one kind, got {' and '.join(kinds) or 'none'}")

@@ -258,7 +258,7 @@ def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
     """
     if not is_whole(count, 0):
         raise ArgumentError(f"worst_mistakes: expected a whole number of mistakes, 0 or more, got count={count!r}")
-    expect_module("worst_mistakes", model)
+    model = expect_module("worst_mistakes", model)
     dataset = as_dataset(data, "test", about(model))
     if not isinstance(dataset, Dataset) or dataset.labels.ndim != 1 or dataset.labels.dtype.kind not in "iu":
         raise ArgumentError(f"worst_mistakes: expected samples (N, ...) with integer labels (N,), got {dataset!r}")

@@ -79,7 +79,7 @@ def class_weights(
     >>> class_weights(fnn.recipes.linear()).images.shape
     (10, 1, 28, 28)
     """
-    expect_module("class_weights", model)
+    model = expect_module("class_weights", model)
     layers = [m for m in model.modules() if isinstance(m, (Linear, Conv2d))]
     if len(layers) != 1 or not isinstance(layers[0], Linear):
         raise ArgumentError(
@@ -118,7 +118,7 @@ def filters(model: Module, layer: str | None = None) -> Weights:
     >>> filters(fnn.recipes.cnn()).images.shape
     (32, 1, 3, 3)
     """
-    expect_module("filters", model)
+    model = expect_module("filters", model)
     found = {name: m for name, m in model.named_modules() if isinstance(m, Conv2d)}
     name = next(iter(found), None) if layer is None else text("filters", "layer", layer)
     if name is None or name not in found:
@@ -207,7 +207,7 @@ def layer_outputs(model: Module, x: Any) -> list[tuple[str, Array]]:
 
     Args, errors and names are those of `feature_maps`.
     """
-    expect_module("feature_maps", model)
+    model = expect_module("feature_maps", model)
     image = x.numpy() if isinstance(x, Tensor) else as_array(x)
     given = on_the_tape(model, image[np.newaxis] if image.ndim == 3 else image)
     if given.ndim != 4 or given.shape[0] != 1:

@@ -166,6 +166,14 @@ class _Check:
         return message
 
 
+def _joined(output: Any) -> Any:
+    """Several outputs as one vector; those that have no gradient, such as indices, stay out."""
+    if not isinstance(output, (tuple, list)):
+        return output
+    parts = [part for part in output if isinstance(part, Tensor) and part.dtype.kind == "f"]
+    return cat([part.reshape(-1) for part in parts]) if parts else output
+
+
 def _wrong(numeric: float, expected: float, tolerance: float) -> bool:
     return not abs(numeric - expected) <= tolerance  # NaN is wrong
 
@@ -189,7 +197,8 @@ def gradcheck(
     """Does backward() agree with finite differences, for every parameter and every floating input? In float64.
 
     Args:
-        function: a model (a float64 copy of it is checked, the model stays as it is) or any function of tensors.
+        function: a model (a float64 copy of it is checked, the model stays as it is) or any function of tensors; of
+            several outputs all those of floating types are checked.
         inputs: what it is called with: one array or tensor, or a tuple of them. Floating ones become float64 and are
             checked, others (labels, uint8 images) are passed on.
         eps: the step; it is made smaller where a kink is near.
@@ -227,7 +236,7 @@ def gradcheck(
         leaves.update((name, p) for name, p in call.named_parameters() if p.requires_grad)
     state = random.get_state()
     try:
-        check = _Check(lambda: call(*arguments), leaves, eps, atol, rtol, seed)
+        check = _Check(lambda: _joined(call(*arguments)), leaves, eps, atol, rtol, seed)
         for name, leaf in leaves.items():
             if leaf.numel() == 0:
                 continue
@@ -255,7 +264,7 @@ class _Slopes(Module):
             wanted += [p for p in self.function.parameters() if p.requires_grad]
         on_tape = recording()  # finite differences are those of the ordinary backward
         with enable_grad():
-            output = self.function(*inputs)
+            output = _joined(self.function(*inputs))
             found = grad(output, wanted, weights, retain_graph=on_tape, allow_unused=True)
             if on_tape:
                 ordinary, found = found, grad(output, wanted, weights, create_graph=True, allow_unused=True)
@@ -294,9 +303,13 @@ def gradgradcheck(
         twin = copy.deepcopy(function).double() if isinstance(function, Module) else function
         arrays = [numbers("gradgradcheck", x) for x in given]
         with no_grad():
-            output = twin(*(Tensor(x.astype(np.float64) if x.dtype.kind == "f" else x) for x in arrays))
+            output = _joined(twin(*(Tensor(x.astype(np.float64) if x.dtype.kind == "f" else x) for x in arrays)))
         random.set_state(state)
         grad_outputs = np.random.default_rng(seed).uniform(0.5, 1.5, output.shape)
+    elif isinstance(grad_outputs, (tuple, list)):
+        grad_outputs = _joined(
+            [x if isinstance(x, Tensor) else Tensor(numbers("gradgradcheck", x)) for x in grad_outputs]
+        )
     return gradcheck(
         _Slopes(function), (*given, grad_outputs), eps, atol, rtol, raise_exception=raise_exception, seed=seed
     )

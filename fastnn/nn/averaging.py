@@ -96,7 +96,7 @@ class AveragedModel(Module):
     ) -> None:
         super().__init__()
         model = getattr(model, "_orig_mod", model)  # of a compiled one
-        expect_module("AveragedModel", model)
+        model = expect_module("AveragedModel", model)
         if avg_fn is not None and multi_avg_fn is not None:
             raise ArgumentError("AveragedModel: expected avg_fn or multi_avg_fn, got both")
         self.module = copy.deepcopy(model)
@@ -110,7 +110,7 @@ class AveragedModel(Module):
     def update_parameters(self, model: Module) -> None:
         """Let the model's present weights count; the first ones are copied."""
         model = getattr(model, "_orig_mod", model)
-        expect_module("update_parameters", model)
+        model = expect_module("update_parameters", model)
         averages, values = _arrays(self.module, self.use_buffers), _arrays(model, self.use_buffers)
         if [each.shape for each in averages] != [each.shape for each in values]:  # before any is written
             raise ShapeError("update_parameters: expected the model that was averaged, got one with other parameters")

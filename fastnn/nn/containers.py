@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
@@ -247,6 +248,11 @@ class ParameterDict(_Named):
     def __init__(self, parameters: Any = None) -> None:
         super().__init__()
         self.update({} if parameters is None else parameters)
+
+    def update(self, entries: Any) -> None:
+        """Add parameters by name: those of a plain dict in the order of their names, as PyTorch does."""
+        plain = isinstance(entries, Mapping) and not isinstance(entries, OrderedDict)
+        super().update(sorted(entries.items()) if plain else entries)
 
     def __setitem__(self, key: str, entry: Any) -> None:
         self.register_parameter(key, _as_parameter(entry))

@@ -219,7 +219,14 @@ class _Gradients:
     def came_to_input(self, i: int, grad: Tensor) -> Tensor | None:
         self.grad_input[i] = grad
         self.came += 1
-        return self.call(i) if self.came == self.wanted else grad
+        if self.came < self.wanted:
+            return grad
+        if not any(
+            each is not None for each in self.grad_output
+        ):  # backward came past the outputs: no call, as in PyTorch
+            self.begin()
+            return grad
+        return self.call(i)
 
     def begin(self) -> None:
         """Before a backward, of which a graph that is kept, and a compiled step, have several."""

@@ -33,7 +33,8 @@ class Parameter(Tensor):
     """A tensor that a module learns: an attribute of this type is found by `parameters()`.
 
     Numbers and arrays become float32 (or what `fnn.set_default_dtype` says), also those of float64, which NumPy makes
-    by default; `Module.double()` makes the parameters float64. A Tensor keeps its type.
+    by default; `Module.double()` makes the parameters float64. A Tensor keeps its type. What is no array in row-major
+    order that can be written to, such as x.t() or an expanded x, is copied, so that optimisers and plans can step it.
 
     >>> import numpy as np
     >>> from fastnn import nn
@@ -49,6 +50,8 @@ class Parameter(Tensor):
         if not isinstance(data, (Tensor, Values)) and self.dtype.kind == "f":
             with np.errstate(invalid="ignore"):  # in memory that is yet to be initialised
                 self._data = self._data.astype(get_default_dtype(), copy=False)
+        if not self._data.flags.carray:
+            self._data = aligned_copy(self._data, self.dtype)
         self.requires_grad_(requires_grad)
 
     def register_hook(self, hook: Any) -> Handle:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -289,24 +290,28 @@ class Module(Members, Hooked):
 
     # ---- state -----------------------------------------------------------------------------------------------------
 
-    def state_dict(self, *, prefix: str = "") -> dict[str, Values]:
+    def state_dict(self, *, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> dict[str, Any]:
         """All parameters and buffers, by PyTorch's names: the live arrays, not copies; what is written there counts.
+
+        With `keep_vars` the parameters themselves; into `destination`, a dict, where there is one.
 
         >>> from fastnn import nn
         >>> list(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).state_dict())  # doctest: +NORMALIZE_WHITESPACE
         ['0.weight', '0.bias', '1.weight', '1.bias', '1.running_mean', '1.running_var', '1.num_batches_tracked']
         """
-        state: dict[str, Values] = {}
-        text("state_dict", "prefix", prefix)
+        state: dict[str, Any] = OrderedDict() if destination is None else destination
+        if not isinstance(state, dict):
+            raise ArgumentError(f"state_dict: expected a dict as destination, got {type(state).__name__}")
+        text("state_dict", "prefix", prefix), flag("state_dict", "keep_vars", keep_vars)
         for name, value in vars(self).copy().items():
             if isinstance(value, Parameter):
-                state[prefix + name] = value.data
+                state[prefix + name] = value if keep_vars else value.data
         for name, buffer in self.named_buffers(recurse=False):
             if name not in self._transient:
                 state[prefix + name] = buffer.view(Values)
         for name, value in vars(self).copy().items():
             if isinstance(value, Module):
-                state.update(value.state_dict(prefix=prefix + name + "."))
+                value.state_dict(destination=state, prefix=prefix + name + ".", keep_vars=keep_vars)
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> LoadedKeys:
@@ -394,10 +399,13 @@ class Module(Members, Hooked):
         return html_table(rows, f"{type(self).__name__}: {total:,} parameters", left=3)
 
 
-def expect_module(where: str, model: Any) -> None:
-    """Raises ArgumentError for what is no Module."""
+def expect_module(where: str, model: Any) -> Any:
+    """The model; of a compiled one that which was compiled. Raises ArgumentError for what is no Module."""
+    if hasattr(type(model), "_orig_mod"):
+        model = model._orig_mod
     if not isinstance(model, Module):
         raise ArgumentError(f"{where}: expected a model (an nn.Module), got {type(model).__name__}")
+    return model
 
 
 def _held(module: Module) -> list[tuple[str, Module]]:

@@ -87,6 +87,18 @@ class RNNBase(Module):
     def flatten_parameters(self) -> None:
         """Nothing: for PyTorch's programs."""
 
+    @property
+    def _all_weights(self) -> list[list[str]]:
+        """The names of the parameters, layer by layer and direction by direction."""
+        names = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if self.bias else [])]
+        suffixes = [suffix for layer in range(self.num_layers) for suffix in self._suffixes(layer)]
+        return [[name + suffix for name in names] for suffix in suffixes]
+
+    @property
+    def all_weights(self) -> list[list[Parameter]]:
+        """The parameters, in the order of `_all_weights`."""
+        return [[getattr(self, name) for name in names] for names in self._all_weights]
+
     def forward(self, input: Any, hx: Any = None) -> Any:
         lstm = self.mode == _LSTM
         if isinstance(input, PackedSequence):

@@ -78,6 +78,11 @@ def _no_such_method(x: Tensor, name: str) -> Any:
     raise no_such_method(x.__class__.__name__, name)  # type may be the operator here, by __getattr__
 
 
+def _updating(name: str) -> Any:
+    """``x &= y`` and its like, which write into x itself as the method `name` does: whoever holds x sees it."""
+    return lambda a, b: getattr(a, name)(b)
+
+
 # What Python and NumPy call by themselves, and properties.
 _SPECIAL: dict[str, Any] = {
     **arithmetic.SPECIAL,
@@ -94,6 +99,14 @@ _SPECIAL: dict[str, Any] = {
     "__rfloordiv__": lambda a, b: names.find("floor_divide")(b, a),
     "__mod__": lambda a, b: names.find("remainder")(a, b),
     "__rmod__": lambda a, b: names.find("remainder")(b, a),
+    "__ifloordiv__": _updating("floor_divide_"),
+    "__imod__": _updating("remainder_"),
+    "__ipow__": _updating("pow_"),
+    "__iand__": _updating("bitwise_and_"),
+    "__ior__": _updating("bitwise_or_"),
+    "__ixor__": _updating("bitwise_xor_"),
+    "__ilshift__": _updating("bitwise_left_shift_"),
+    "__irshift__": _updating("bitwise_right_shift_"),
 }
 for _name, _method in _SPECIAL.items():
     setattr(Tensor, _name, _method)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.arrays import as_array, check_size
+from fastnn.arrays import Size, as_array, check_size
 from fastnn.checks import is_number, is_whole, number, shown, whole
 from fastnn.devices import cpu_only
 from fastnn.dtypes import dtype_of, get_default_dtype
@@ -86,16 +86,26 @@ def _array_of(data: Any) -> tuple[Array, bool]:
     if isinstance(data, (list, tuple)):
         if not len(data):
             return np.empty(0, get_default_dtype()), False
-        if any(issubclass(kind, Tensor) for kind in _kinds(data)):
+        kinds = _kinds(data)
+        if any(issubclass(kind, Tensor) for kind in kinds):
             types: set[np.dtype[Any]] = set()
             entries = as_array(_untaped(data, types))
-            floats = {each for each in types if each.kind == "f"}  # whole numbers do not count beside them
-            return entries.astype(np.result_type(*(floats or types))), True
+            return entries.astype(_common(types)), True
+        if len(kinds) > 1 and any(issubclass(kind, np.generic) for kind in kinds) and not kinds & {np.ndarray}:
+            entries, numbers = as_array(data), kinds - {list, tuple}
+            if entries.dtype.kind in "fiub":
+                types = {get_default_dtype() if kind is float else np.dtype(kind) for kind in numbers}
+                return entries.astype(_common(types)), True
         first = data
         while isinstance(first, (list, tuple)) and len(first):
             first = first[0]
         return as_array(data), hasattr(first, "dtype")
     return as_array(data), hasattr(data, "dtype")
+
+
+def _common(types: set[np.dtype[Any]]) -> np.dtype[Any]:
+    """The type of all: whole numbers do not count beside floating ones."""
+    return np.result_type(*({each for each in types if each.kind == "f"} or types))
 
 
 def _kinds(data: Any) -> set[type]:
@@ -113,7 +123,8 @@ def _untaped(data: Any, types: set[np.dtype[Any]]) -> Any:
         return [_untaped(entry, types) for entry in data]
     if isinstance(data, Tensor):
         types.add(data.dtype)
-        return data.detach().data
+        array = data.detach().data
+        return array.reshape(()) if array.size == 1 else array  # one number, whatever its dimensions: as PyTorch
     types.add(get_default_dtype() if type(data) is float else as_array(data).dtype)
     return data
 
@@ -228,6 +239,18 @@ def new_ones(input: Tensor, *size: Any, dtype: Any = None, **options: Any) -> Te
 def new_empty(input: Tensor, *size: Any, dtype: Any = None, **options: Any) -> Tensor:
     """A tensor of the shape `size` and this tensor's type or `dtype`, to be written to; it holds zeros."""
     return empty(*size, dtype=input.dtype if dtype is None else dtype, **options)
+
+
+def of_sizes_or_data(data: tuple[Any, ...], dtype: Any) -> Tensor:
+    """PyTorch's old form: of whole numbers, or a `Size`, a tensor to be written to; of a list or array its numbers."""
+    if data and (all(map(is_whole, data)) or isinstance(data[0], Size)):
+        return empty(*data, dtype=dtype)
+    return tensor(data[0] if data else [], dtype=dtype)
+
+
+def new(input: Tensor, *data: Any) -> Tensor:
+    """A tensor of this one's type: of sizes, to be written to (`weight.new(2, 3).zero_()`), or of a list's numbers."""
+    return of_sizes_or_data(data, input.dtype)
 
 
 def new_tensor(input: Tensor, data: Any, *, dtype: Any = None, **options: Any) -> Tensor:

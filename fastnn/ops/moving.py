@@ -162,7 +162,7 @@ def repeat(input: Any, *sizes: Any, repeats: Any = ()) -> Tensor:
     shape = (1,) * (len(times) - x.ndim) + x.shape
     x = reshape(x, *[size for each in shape for size in (1, each)]) if shape else x
     x = expand(x, *[size for pair in zip(times, shape, strict=True) for size in pair]) if shape else x
-    return apart(reshape(x, tuple(n * size for n, size in zip(times, shape, strict=True))))
+    return apart(reshape(x, tuple(n * size for n, size in zip(times, shape, strict=True))), order="C")
 
 
 def tile(input: Any, *dims: Any) -> Tensor:

@@ -256,7 +256,7 @@ def index_select(input: Any, dim: int, index: Any) -> Tensor:
 
 def _values(op: str, x: Tensor, src: Any, shape: tuple[int, ...]) -> Tensor:
     """What is written: a number for all, or the first entries of a tensor; in x's type."""
-    if is_number(src):
+    if is_number(src) or isinstance(src, (bool, np.bool_)):
         return Tensor(np.asarray(number_as(op, src, x.dtype), x.dtype))
     values = tensor_of(src)
     if values.ndim != len(shape) or any(size > have for size, have in zip(shape, values.shape, strict=False)):

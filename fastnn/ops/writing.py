@@ -56,9 +56,14 @@ def copy_(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 @_writing
 def fill_(input: Tensor, value: Any) -> Tensor:
     """Write one number into all entries."""
+    return expand(_one("fill_", input, value), input.shape)
+
+
+def _one(op: str, input: Tensor, value: Any) -> Tensor:
+    """The number, truth value or tensor of no dimensions that is written, in the input's type."""
     if not is_number(value) and not isinstance(value, (bool, np.bool_)) and getattr(value, "ndim", True):
-        raise ArgumentError(f"fill_: expected one number, got {value!r}")
-    return expand(tensor_of(operand(number_as("fill_", value, input.dtype), input)).astype(input.dtype), input.shape)
+        raise ArgumentError(f"{op}: expected one number, got {value!r}")
+    return tensor_of(operand(number_as(op, value, input.dtype), input)).astype(input.dtype)
 
 
 @_writing
@@ -68,12 +73,11 @@ def zero_(input: Tensor) -> Tensor:
 
 
 @_writing
-def fill_diagonal_(input: Tensor, fill_value: float, wrap: bool = False) -> Tensor:
+def fill_diagonal_(input: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
     """Write one number into the diagonal of a matrix, or of a tensor of equal sizes."""
     if flag("fill_diagonal_", "wrap", wrap) or input.ndim < 2 or (input.ndim > 2 and len(set(input.shape)) > 1):
         raise ShapeError(f"fill_diagonal_: expected a matrix, or equal sizes, and wrap=False, got {input.shape}")
-    fill_value = number("fill_diagonal_", "fill_value", fill_value, finite=input.dtype.kind != "f")
-    value = Tensor(np.asarray(number_as("fill_diagonal_", fill_value, input.dtype)).astype(input.dtype))
+    value = _one("fill_diagonal_", input, fill_value)
     return Put.apply(input, value, *[np.arange(min(input.shape))] * input.ndim, key=(SLOT,) * input.ndim)
 
 

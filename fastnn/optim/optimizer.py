@@ -41,6 +41,18 @@ def is_penalized(group: Mapping[str, Any], param: Array | None = None) -> bool:
     return param is None or param.ndim > 1 or bool(group["penalize_bias"])
 
 
+def _as_kept(state: Any, p: Any, name: str = "") -> Any:
+    """Copies of what an optimiser of one's own keeps for `p`, arrays as tensors, floats but a "step" in p's type."""
+    if isinstance(state, Mapping):
+        return {key: _as_kept(value, p, str(key)) for key, value in state.items()}
+    if type(state) in (list, tuple):
+        return type(state)([_as_kept(value, p) for value in state])
+    if not isinstance(state, np.ndarray) and not hasattr(state, "node"):
+        return state
+    is_like_p = state.dtype.kind == "f" and name != "step"
+    return p.new_tensor(state, dtype=p.dtype if is_like_p else state.dtype)
+
+
 def penalty_gradient(param: Array, group: Mapping[str, Any]) -> Array:
     """Of a parameter that is penalised, in its type; where an entry is 0, so is its part of l1."""
     return param.dtype.type(2 * group["l2"]) * param + param.dtype.type(group["l1"]) * np.sign(param)
@@ -242,6 +254,9 @@ class Optimizer:
         is returned. Neither holds the penalty: `step` adds its gradient, `penalty` tells its value."""
         loss = None if closure is None else called(f"{self._name}.step", "closure", closure)()
         moves = []
+        apart: list[
+            tuple[Array, Array]
+        ] = []  # what does not lie in row-major order, such as p.data = x.t(), and a copy
         for group in self.param_groups:
             for name, value in group.items():
                 is_entry = isinstance(value, np.ndarray) and type(value) is not np.ndarray  # of a tensor's values
@@ -250,12 +265,17 @@ class Optimizer:
             for p in group["params"]:
                 data, grad = live(p)
                 if grad is not None:
+                    if not data.flags.carray:
+                        apart.append((data, aligned_copy(data, data.dtype)))
+                        data = apart[-1][1]
                     moves.append(self._prepared(p, data, grad, group))
         try:
             for move in moves:
                 self._update(*move)
         finally:
-            versions.wrote(*[move[0] for move in moves])
+            for data, stepped in apart:
+                data[...] = stepped
+            versions.wrote(*[move[0] for move in moves], *[data for data, _ in apart])
         return loss
 
     def _prepared(self, p: Any, data: Array, grad: Any, group: Group) -> Prepared:
@@ -313,6 +333,9 @@ class Optimizer:
         loaded: dict[Any, dict[str, Any]] = defaultdict(dict)
         for i, state in state_dict["state"].items():
             p = params[int(i)]
+            if type(self)._update is Optimizer._update:  # people's own: what they keep, as tensors again
+                loaded[p] = _as_kept(state, p)
+                continue
             for name, value in state.items():
                 if name not in _NUMBERS and value is not None and np.shape(value) != p.data.shape:
                     raise StateError(

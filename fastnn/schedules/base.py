@@ -26,6 +26,8 @@ class LRScheduler:
     follows_user: ClassVar[bool] = True  # False: a rate changed by hand lasts until the next step, as in PyTorch
     keeps_rate: ClassVar[bool] = False  # True: the rate of an optimiser that was loaded is that after last_epoch
     floor: float = 0.0  # what a rate that is changed by hand is the distance from
+    _step_count = 0  # of step(), the first of which is __init__'s; this and the next are for get_lr of people's own
+    _get_lr_called_within_step: ClassVar[bool] = True
     per: ClassVar[str] = "epoch"  # step() is called after each "batch" or "epoch"; "metric": with a metric, each epoch
 
     def __init__(self, optimizer: HasGroups, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None) -> None:
@@ -43,11 +45,17 @@ class LRScheduler:
         self.last_epoch += self.keeps_rate
         if last_epoch >= 0 and self._has_factors:
             self.factors = [self._factor_of(group["lr"], i) for i, group in enumerate(groups)]
-        self.last_epoch = last_epoch + 1
+        self.last_epoch = last_epoch
+        if type(self).step is not LRScheduler.step:
+            self.step()  # as in PyTorch: a step of the subclass's own may count, and set the first rates
+            return
+        self.last_epoch, self._step_count = last_epoch + 1, 1
         self._apply()
 
     def rate(self, base_lr: float, i: int) -> float:
-        raise NotImplementedError
+        if type(self).get_lr is LRScheduler.get_lr:
+            raise NotImplementedError(f"{type(self).__name__}: expected a get_lr(), the rates of all groups")
+        return self.get_lr()[i]
 
     def get_lr(self) -> list[float]:
         """The groups' rates at last_epoch."""
@@ -59,6 +67,7 @@ class LRScheduler:
 
     def step(self, epoch: float | None = None) -> None:
         """Go on to the next t, after `optimizer.step()`; or to t = `epoch`, at the rates of the formula alone."""
+        self._step_count += 1
         if epoch is None:
             self._follow_user()
             self.last_epoch += 1
@@ -98,6 +107,7 @@ class LRScheduler:
         """Set the optimiser to the present t."""
         for group, lr in zip(self._groups(), self.get_lr(), strict=True):
             set_rate(group, lr)
+        self._last_lr = self.get_last_lr()
         self.also()
 
     def also(self) -> None:
@@ -118,7 +128,19 @@ class LRScheduler:
             "last_epoch": self.last_epoch,
             "factors": list(self.factors),
             "last_lr": self.get_last_lr(),
+            **({"own": self._own()} if self._counts_itself else {}),
         }
+
+    @property
+    def _counts_itself(self) -> bool:
+        """Whether the rates depend on more than last_epoch: a get_lr or a step of people's own may."""
+        cls = type(self)
+        return cls.get_lr is not LRScheduler.get_lr or cls.step is not LRScheduler.step
+
+    def _own(self) -> dict[str, Any]:
+        """Numbers, text and lists of them among the attributes."""
+        known = {"optimizer", "base_lrs", "last_epoch", "factors", "_last_lr"}
+        return {name: plain(value) for name, value in vars(self).items() if name not in known and _is_plain(value)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there, at the rates of that time, whether the optimiser's own state is loaded before or after.
@@ -130,9 +152,19 @@ class LRScheduler:
             raise StateError(f"{type(self).__name__}: expected {len(self.base_lrs)} base_lrs, got {len(given)}")
         load(self, state_dict, ("base_lrs", "last_epoch"))
         self.factors = list(state_dict.get("factors", [1.0] * len(self.base_lrs)))  # older states have none
-        self._apply()
+        vars(self).update(state_dict.get("own", {}))
+        if not self._counts_itself:
+            self._apply()
         for group, lr in zip(self._groups(), state_dict.get("last_lr", self.get_last_lr()), strict=True):
             set_rate(group, lr)
+        self._step_count = self.last_epoch + 1
+        self._last_lr = self.get_last_lr()
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, str)) or is_number(value)
 
 
 def checked(schedule: str, optimizer: HasGroups) -> HasGroups:

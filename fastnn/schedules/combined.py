@@ -55,6 +55,7 @@ class SequentialLR(LRScheduler):
         place = bisect_right(self.milestones, self.last_epoch)
         present = self.schedulers[place]
         present.last_epoch = self.last_epoch - (self.milestones[place - 1] if place else 0)
+        present._step_count = present.last_epoch + 1
         return present
 
     def rate(self, base_lr: float, i: int) -> float:
@@ -82,7 +83,7 @@ class ChainedScheduler(LRScheduler):
 
     def rate(self, base_lr: float, i: int) -> float:
         for each in self.schedulers:
-            each.last_epoch = self.last_epoch
+            each.last_epoch, each._step_count = self.last_epoch, self.last_epoch + 1
         return base_lr * math.prod(s.rate(s.base_lrs[i], i) / s.base_lrs[i] for s in self.schedulers if s.base_lrs[i])
 
     def also(self) -> None:

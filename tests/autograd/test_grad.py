@@ -71,6 +71,42 @@ def test_the_graph_is_freed_unless_it_is_kept() -> None:
         fnn.autograd.grad(y, x)
 
 
+LASTING: dict[str, Any] = {
+    "cast": lambda x: x.double().float(),
+    "view": lambda x: x.view(2, 2).t()[:, 1:],
+    "joined": lambda x: fnn.cat([x, x.flip(0)]),
+    "sums": lambda x: 1 - (x + x).sum(),
+    "repeated": lambda x: x.expand(3, 4).cumsum(0),
+}
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_what_keeps_no_arrays_serves_several_backwards(name: str) -> None:
+    """x = torch.tensor(..., requires_grad=True).float() once, a loss of it in every iteration: as in PyTorch."""
+    torch = pytest.importorskip("torch")
+    given = np.arange(1, 5, dtype=np.float32)
+    x, twin = fnn.Tensor(given, requires_grad=True), torch.tensor(given, requires_grad=True)
+    y = LASTING[name](x)
+    other = {"joined": lambda x: torch.cat([x, x.flip(0)])}.get(name, LASTING[name])(twin)
+    for _ in range(2):
+        (y * y).sum().backward()
+        (other * other).sum().backward()
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad, twin.grad.numpy(), rtol=1e-6)
+    (slope,) = fnn.autograd.grad((y * y).sum(), x)
+    (expected,) = torch.autograd.grad((other * other).sum(), twin)
+    np.testing.assert_allclose(slope.numpy(), expected.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("function", [lambda x: x * 2, lambda x: x.exp(), lambda x: x.view(2, 2) @ x.view(2, 2)])
+def test_what_keeps_arrays_serves_one(function: Any) -> None:
+    x = leaf(1.0, 2.0, 3.0, 4.0)
+    y = function(x).reshape(-1) + 1
+    y.sum().backward()
+    with pytest.raises(GraphError, match="freed by an earlier backward"):
+        y.sum().backward()
+
+
 def test_unused_inputs() -> None:
     x, other = leaf(1.0), leaf(2.0, 3.0)
     y = (x * x).sum()

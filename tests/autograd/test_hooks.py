@@ -333,3 +333,21 @@ def test_a_backward_that_reaches_some_inputs_leaves_nothing_for_the_next() -> No
     first.sum().backward(retain_graph=True)
     (first * 100 + second * 100).sum().backward()
     assert seen[-1] == [200, 300]
+
+
+def test_a_backward_that_comes_past_the_outputs_calls_no_module_hook() -> None:
+    """What a forward hook has kept is the output before the module's own wrapping, as in PyTorch."""
+    torch = pytest.importorskip("torch")
+    called: list[list[str]] = []
+    for lib in (fnn, torch):
+        kept, seen = {}, []
+        model = lib.nn.Sequential(lib.nn.Linear(2, 3), lib.nn.Linear(3, 1))
+        for name, layer in model.named_children():
+            layer.register_full_backward_hook(
+                lambda m, into, out, name=name, seen=seen: seen.append(f"{name} {out[0].ndim}")
+            )
+        model[1].register_forward_hook(lambda m, args, output, kept=kept: kept.update(last=output))
+        model(lib.ones(4, 2, requires_grad=True))
+        kept["last"].sum().backward()
+        called.append(seen)
+    assert called[0] == called[1] == ["0 2"]

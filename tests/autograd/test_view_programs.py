@@ -87,6 +87,7 @@ WRITES: dict[str, Any] = {
     "exp_": lambda x: x.exp_(),
     "neg_": lambda x: x.neg_(),
     "clamp_": lambda x: x.clamp_(0.6, 1.2),
+    "**=": lambda x: x.__ipow__(2),
 }
 COMPUTED: dict[str, Any] = {
     "times 3": lambda x: x * 3,

@@ -183,3 +183,19 @@ def test_at_a_kink() -> None:
 def test_functions_that_cannot_be_checked(function: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         fnn.gradcheck(function, np.ones(3))
+
+
+def test_several_outputs_are_checked_together() -> None:
+    """As PyTorch's, without what has no gradient; a wrong one among them is found."""
+
+    def right(x: Any) -> Any:
+        return x * x, x.exp(), x.argmax()
+
+    def wrong(x: Any) -> Any:
+        return x * x, x.exp() * x.detach()
+
+    x = np.array([0.3, -1.0])
+    assert fnn.gradcheck(right, x)
+    assert not fnn.gradcheck(wrong, x, raise_exception=False)
+    assert fnn.gradgradcheck(right, x)
+    assert fnn.gradgradcheck(right, x, [np.ones(2), np.array([0.5, 2.0])])

@@ -86,6 +86,8 @@ def test_parameter_list_and_dict() -> None:
     assert sorted(scales.state_dict()) == ["0", "1", "2"]
     assert scales[-1].shape == (2, 2)
     assert len(scales[:2]) == 2
+    assert list(nn.ParameterDict({"b": [1.0], "a": [2.0]})) == ["a", "b"]  # as PyTorch sorts a plain dict
+    assert list(nn.ParameterDict([("b", [1.0]), ("a", [2.0])])) == ["b", "a"]
     table = nn.ParameterDict({"w": nn.Parameter([1.0])})
     table["v"] = np.zeros(3)
     assert names(table) == ["w", "v"]

@@ -346,3 +346,13 @@ def test_errors_name_layers_that_are_called_from_afar() -> None:
     with pytest.raises(FastnnError) as caught:  # the second pass does not remember the first
         block(np.zeros((4, 3), np.float32))
     assert len(caught.value.layers) == 3
+
+
+def test_state_dict_into_a_dict_of_ones_own() -> None:
+    model = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
+    assert type(model.state_dict()) is OrderedDict  # which checkpoints are asked for
+    given = {"epoch": 1}
+    assert model.state_dict(destination=given, prefix="net.", keep_vars=True) is given
+    assert given["net.0.weight"] is model[0].weight
+    assert given["epoch"] == 1
+    assert [name.removeprefix("net.") for name in list(given)[1:]] == list(model.state_dict())

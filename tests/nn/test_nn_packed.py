@@ -69,6 +69,8 @@ def test_padding_and_back() -> None:
     assert left.tolist() == [[-1, -1, 1, 2], [1, 2, 3, 4], [-1, -1, -1, 1]]
     back = rnn.unpad_sequence(rnn.pad_sequence(sequences, True), [2, 4, 1], True)
     assert [each.tolist() for each in back] == [each.tolist() for each in sequences]
+    packed = rnn.unpack_sequence(rnn.pack_sequence(sequences, enforce_sorted=False))
+    assert [each.tolist() for each in packed] == [each.tolist() for each in sequences]
 
 
 @pytest.mark.parametrize(
@@ -83,3 +85,11 @@ def test_padding_and_back() -> None:
 def test_lengths_that_do_not_fit(call: Any, message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         call()
+
+
+def test_weights_by_name() -> None:
+    """As programs find an LSTM's forget gates, to start their biases at 1."""
+    layer = nn.LSTM(2, 3, num_layers=2, bidirectional=True)
+    assert [name for names in layer._all_weights for name in names] == [name for name, _ in layer.named_parameters()]
+    assert layer.all_weights[3][2] is layer.bias_ih_l1_reverse
+    assert nn.GRU(2, 3, bias=False)._all_weights == [["weight_ih_l0", "weight_hh_l0"]]

@@ -235,6 +235,11 @@ def test_shapes_in_place() -> None:
     assert x.unsqueeze_(0).shape == (1, 2)
     assert x.transpose_(0, 1).shape == (2, 1)
     assert fnn.zeros(3, 3).fill_diagonal_(2).tolist() == [[2, 0, 0], [0, 2, 0], [0, 0, 2]]
+    assert fnn.ones(2, 2).bool().fill_diagonal_(False).tolist() == [[False, True], [True, False]]
+    assert fnn.zeros(2, 2).fill_diagonal_(fnn.tensor(3.0)).tolist() == [[3, 0], [0, 3]]
+    assert fnn.zeros(2, 2, dtype=fnn.bool).scatter_(1, fnn.tensor([[1], [0]]), True).tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(ArgumentError, match="fill_diagonal_: expected one number"):
+        fnn.zeros(2, 2).fill_diagonal_([1.0])
     y = fnn.tensor([1.0], requires_grad=True) * 2
     assert not y.detach_().requires_grad
 

@@ -55,6 +55,14 @@ CALLS: list[tuple[Callable[[Any], Any], str, Any]] = [
     (lambda t: t.eye(2, 3, dtype=t.int64), "int64", [[1, 0, 0], [0, 1, 0]]),
     (lambda t: t.ones(1, dtype=t.int64).new_zeros(2), "int64", [0, 0]),
     (lambda t: t.ones(1).new_ones((2,)), "float32", [1, 1]),
+    (lambda t: t.ones(1, dtype=t.int64).new(2).zero_(), "int64", [0, 0]),
+    (lambda t: t.ones(1, dtype=t.float64).new([1, 2]), "float64", [1, 2]),
+    (lambda t: t.ones(1).new(t.ones(2).size()).fill_(3), "float32", [3, 3]),
+    (lambda t: t.FloatTensor(t.ones(2).size()).fill_(3), "float32", [3, 3]),
+    (lambda t: t.tensor([np.float32(1.5), 2]), "float32", [1.5, 2]),
+    (lambda t: t.tensor([np.int64(1), 2.5]), "float32", [1, 2.5]),
+    (lambda t: t.tensor([np.float64(1), 2]), "float64", [1, 2]),
+    (lambda t: t.tensor([t.tensor([1.0]), t.tensor([[2]])]), "float32", [1, 2]),
     (lambda t: t.ones(1).new_full((2,), 3), "float32", [3, 3]),
     (lambda t: t.ones(1).new_tensor([1, 2]), "float32", [1, 2]),
     (lambda t: t.randint(3, 4, (2,)), "int64", [3, 3]),
@@ -141,7 +149,7 @@ def test_options() -> None:
         (lambda: fnn.normal(0.0, 1.0), ArgumentError, "expected size="),
         (lambda: fnn.normal(0.0, -1.0, (2,)), ArgumentError, "std of at least 0"),
         (lambda: fnn.Generator().manual_seed(-1), ArgumentError, "an integer from 0"),
-        (lambda: fnn.device("cuda"), BackendError, "fnn.cuda.is_available"),
+        (lambda: fnn.zeros(1, device=fnn.device("cuda")), BackendError, "fnn.cuda.is_available"),
     ],
 )
 def test_what_is_refused(call: Callable[[], Any], error: type[Exception], message: str) -> None:

@@ -110,7 +110,10 @@ def test_arguments() -> None:
         assert not draw(x).requires_grad
         assert draw(x, dtype=np.float64).dtype == np.float64
         assert draw(np.zeros(2, np.int64), dtype="float32").dtype == np.float32
-        assert draw(x, device="cpu", requires_grad=False, layout=None, memory_format=None).shape == (2, 3)
+        assert draw(x, device="cpu", requires_grad=False, layout=None, memory_format=fnn.preserve_format).shape == (
+            2,
+            3,
+        )
         with pytest.raises(DTypeError, match="expected float32 or float64, got int64"):
             draw(np.zeros(2, np.int64))
         assert draw(x, requires_grad=True).is_leaf

@@ -253,7 +253,7 @@ METHODS: dict[str, Case] = {
 WITHOUT_GRADIENT = {"__floordiv__", "__rfloordiv__", "__index__", *ops.logic.SPECIAL}
 WITHOUT_GRADIENT |= {"all", "any", "argmax", "argmin", "count_nonzero", "floor_divide", "is_cpu", "itemsize", "nbytes"}
 WITHOUT_GRADIENT |= {n for n, (file, _) in ops.names.FORMS.items() if file in ("casting", "creation", "draws", "logic")}
-IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}  # on the tape they are __add__ and so on
+IN_PLACE = {n for n in ops._SPECIAL if n[:3] == "__i" and n[3:] not in ("ndex__", "nvert__", "ter__")}  # as __add__
 NO_OPERATORS = {"__getattr__", "__array_function__", "__array_ufunc__", "__len__", "__setitem__", "size", "where"}
 
 

@@ -391,3 +391,48 @@ def test_many_arrays_that_come_and_go_raise_no_false_alarm() -> None:
         other += 1
         kept.sum().backward()
     np.testing.assert_allclose(x.grad, 600)
+
+
+# ---- x op= y ---------------------------------------------------------------------------------------------------------
+
+UPDATES: dict[str, tuple[Any, Any]] = {
+    "__iadd__": ([1, 2, 3], 2),
+    "__isub__": ([1, 2, 3], 2),
+    "__imul__": ([1, 2, 3], 2),
+    "__itruediv__": ([1.0, 2.0, 3.0], 2),
+    "__ifloordiv__": ([7, -7, 3], 2),
+    "__imod__": ([7.5, -7.0, 3.0], 2),
+    "__ipow__": ([1.0, 2.0, 3.0], 2),
+    "__iand__": ([True, False, True], [True, True, False]),
+    "__ior__": ([5, 6, 7], [1, 1, 8]),
+    "__ixor__": ([True, False, True], [True, True, False]),
+    "__ilshift__": ([1, 2, 3], 2),
+    "__irshift__": ([16, 8, 3], 2),
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_updates_write_into_the_tensor_itself(name: str) -> None:
+    """mask &= other, seen by whoever holds mask; expected values from PyTorch."""
+    torch = pytest.importorskip("torch")
+    given, operand = UPDATES[name]
+    x, twin = fnn.tensor(given), torch.tensor(given)
+    y, other = (lib.tensor(operand) if isinstance(operand, list) else operand for lib in (fnn, torch))
+    part, seen = x[1:], x.data
+    assert getattr(x, name)(y) is x
+    getattr(twin, name)(other)
+    assert x.tolist() == twin.tolist() == seen.tolist()
+    assert part.tolist() == twin[1:].tolist()
+
+
+def test_updates_on_the_tape() -> None:
+    x = leaf(3)
+    y = x * 1
+    z = y
+    y **= 2
+    assert z is y
+    y.sum().backward()
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad, 2 * x.data)
+    with pytest.raises(GraphError, match="requires a gradient is changed in place"):
+        x **= 2

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, ShapeError, StateError
 from fastnn.tensors import Tensor
@@ -289,3 +290,45 @@ def test_state_that_does_not_fit() -> None:
     with pytest.raises(StateError, match="expected what state_dict"):
         opt.load_state_dict({"lr": 1})
     assert opt.state_dict() == before
+
+
+def test_an_optimiser_of_ones_own_takes_its_state_back() -> None:
+    """Tensors of any shape, numbers and lists, as tensors again, which its step goes on to write into."""
+
+    class Own(optim.Optimizer):
+        def __init__(self, params: Any, lr: float = 0.1) -> None:
+            super().__init__(params, {"lr": lr})
+
+        def step(self, closure: Any = None) -> None:
+            with fnn.no_grad():
+                for p in self.param_groups[0]["params"]:
+                    state = self.state[p]
+                    if not state:
+                        state.update(
+                            factor=fnn.eye(p.shape[0]), norm=fnn.tensor(0.0), mean=fnn.zeros_like(p), seen=[], step=0
+                        )
+                    state["step"] += 1
+                    state["mean"].lerp_(p.grad, 0.1)
+                    state["factor"].add_(fnn.outer(state["mean"], state["mean"]))
+                    state["norm"].copy_(state["factor"].norm())
+                    state["seen"].append(round(state["norm"].item(), 6))
+                    p.sub_(self.param_groups[0]["lr"] * (state["factor"] @ state["mean"]))
+
+    def steps(p: nn.Parameter, optimizer: optim.Optimizer) -> list[float]:
+        for _ in range(3):
+            optimizer.zero_grad()
+            (p * p).sum().backward()
+            optimizer.step()
+        return p.tolist()
+
+    first = nn.Parameter([1.0, -2.0, 3.0])
+    optimizer = Own([first])
+    steps(first, optimizer)
+    second = nn.Parameter(first.data.copy())
+    resumed = Own([second], lr=9.0)
+    resumed.load_state_dict(optimizer.state_dict())
+    kept = resumed.state[second]
+    assert isinstance(kept["factor"], fnn.Tensor)
+    assert kept["seen"] == optimizer.state[first]["seen"]
+    assert steps(first, optimizer) == steps(second, resumed)
+    assert kept["step"] == 6

@@ -255,3 +255,35 @@ def test_groups_keep_what_else_they_are_given() -> None:
             {k: g.get(k) for k in ("name", "lr_mult", "initial_lr", "param_names", "params")} for g in groups
         ]
     assert kept[torch] == kept[fnn]
+
+
+def test_parameters_that_do_not_lie_row_by_row() -> None:
+    """A parameter made of a transposed or expanded tensor, a slice that asks for a gradient, and .data = x.t()."""
+    import torch
+
+    matrix = np.random.default_rng(0).standard_normal((3, 2)).astype(np.float32)
+    for name in ("SGD", "Adam", "Adadelta", "Rprop"):
+        found = []
+        for lib in (fnn, torch):
+            x = lib.from_numpy(matrix.copy())
+            p, q, r = (
+                lib.nn.Parameter(x.t().exp()),
+                x.clone()[:, ::2].requires_grad_(),
+                lib.nn.Parameter(lib.zeros(2, 3)),
+            )
+            r.data = x.t()
+            s = lib.nn.Parameter(lib.arange(1.0, 4.0).repeat(2, 1).log())
+            optimizer = getattr(lib.optim, name)([p, q, r, s], lr=0.1)
+            for _ in range(3):
+                optimizer.zero_grad()
+                ((p * p * s).sum() + (q**3).sum() + (r * p).sum()).backward()
+                optimizer.step()
+            found.append([each.detach().numpy() for each in (p, q, r, s, x)])
+        for mine, theirs in zip(*found, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_parameter_is_its_own_row_by_row() -> None:
+    p = fnn.nn.Parameter(fnn.ones(1, 2).expand(3, 2))
+    assert p.data.flags.carray
+    assert fnn.arange(2).repeat(3, 1).is_contiguous()

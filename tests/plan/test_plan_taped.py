@@ -306,6 +306,12 @@ def test_copies_and_names() -> None:
     x = fnn.randn(5, 6)
     np.testing.assert_array_equal(twin(x).detach(), compiled(x).detach())
     assert compiled.a is model.a
+    given = {name: p.detach() * 2 for name, p in compiled.named_parameters()}
+    called, expected = (fnn.func.functional_call(each, given, x) for each in (compiled, model))
+    np.testing.assert_array_equal(called, expected)
+    averaged = fnn.optim.swa_utils.AveragedModel(compiled)
+    averaged.update_parameters(compiled)
+    np.testing.assert_array_equal(averaged(x).detach(), model(x).detach())
     assert "Net(" in repr(compiled)
     with pytest.raises(AttributeError, match="nothing"):
         _ = compiled.nothing

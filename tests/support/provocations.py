@@ -133,7 +133,7 @@ TENSOR: Calls = {
     "a shape in the place of data": lambda _: fnn.Tensor((2, 3), 4),
     "a gradient for integers": lambda _: fnn.Tensor([1, 2], requires_grad=True),
     "einsum of too many dimensions": lambda _: fnn.einsum("ijk->i", ROWS),
-    "fnn.device": lambda _: fnn.device("cuda"),
+    "fnn.device": lambda _: fnn.zeros(1, device=fnn.device("cuda")),
     "an unknown name": lambda _: fnn.nonsense,
     "cuda": lambda _: t(2).cuda(),
     "to cuda": lambda _: t(2).to("cuda:0"),

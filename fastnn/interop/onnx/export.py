@@ -113,7 +113,7 @@ def export(
     >>> exported.inputs, exported.outputs, exported.nodes
     ({'input': ('N', 4)}, {'output': ('N', 3)}, 3)
     """
-    expect_module("onnx.export", model)
+    model = expect_module("onnx.export", model)
     with needs("onnx", "onnx"):
         from onnx import checker
     batch = None if batch is None else whole("onnx.export", "batch", batch, 1)

@@ -135,7 +135,7 @@ def register_parametrization(
 
 def present(owner: str, module: Module, name: str) -> Any:
     """The parameter of this name, or what is computed in its place. ArgumentError where there is neither."""
-    expect_module(owner, module)
+    module = expect_module(owner, module)
     if is_parametrized(module, text(owner, "the name of a parameter", name)):
         return getattr(module, name)
     found = vars(module).get(name)
@@ -149,7 +149,7 @@ def present(owner: str, module: Module, name: str) -> Any:
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
     """Whether this parameter, or any, is computed by a parametrization."""
-    expect_module("is_parametrized", module)
+    module = expect_module("is_parametrized", module)
     held = vars(module).get("parametrizations")
     return isinstance(held, ModuleDict) and (len(held) > 0 if tensor_name is None else tensor_name in held)
 

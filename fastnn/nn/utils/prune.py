@@ -316,7 +316,7 @@ def remove(module: M, name: str) -> M:
 
 def is_pruned(module: Module) -> bool:
     """Whether a parameter of the module, or of one below it, is pruned."""
-    expect_module("is_pruned", module)
+    module = expect_module("is_pruned", module)
     return any(compute is _masked for each in module.modules() for _, compute in getattr(type(each), "_computed", ()))
 
 

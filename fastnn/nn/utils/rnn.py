@@ -20,6 +20,7 @@ __all__ = [
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "unpack_sequence",
     "unpad_sequence",
 ]
 
@@ -134,6 +135,11 @@ def pad_packed_sequence(
     padded = ops.cat([data, padding])[index]
     batch_first = flag("pad_packed_sequence", "batch_first", batch_first)
     return padded.transpose(0, 1) if batch_first else padded, Tensor(lengths)
+
+
+def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
+    """The sequences (L, ...) from before packing."""
+    return unpad_sequence(*pad_packed_sequence(packed_sequences))
 
 
 def __getattr__(name: str) -> Any:
