@@ -77,8 +77,6 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "track_running_stats": (False,),
     "remove_duplicate": (True,),
     "three_phase": (False,),
-    "size_average": (None,),
-    "reduce": (None,),
     "layout": (None,),
     "memory_format": (None,),
     "requires_grad": (False,),
