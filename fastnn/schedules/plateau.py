@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from fastnn.checks import choice, number, shown, whole
 from fastnn.errors import ArgumentError
 
-from .base import HasGroups, checked, described, each_group, load, own_rate, set_rate
+from .base import HasGroups, checked, described, each_group, load
 
 __all__ = ["ReduceLROnPlateau"]
 
@@ -68,8 +68,7 @@ class ReduceLROnPlateau:
             for group, least in zip(self.optimizer.param_groups, self.min_lrs, strict=True):
                 lr = max(group["lr"] * self.factor, least)
                 if group["lr"] - lr > self.eps:
-                    own_rate(group)
-                    set_rate(group, lr)
+                    group["lr"] = lr
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
 
     def _better(self, metric: float) -> bool:
