@@ -19,7 +19,7 @@ __all__ = [
     "float16", "get_default_device", "get_float32_matmul_precision", "get_rng_state", "half", "iinfo", "inf",
     "is_autocast_enabled", "is_tensor", "nan", "newaxis", "pi", "preserve_format", "set_default_device",
     "set_default_tensor_type", "set_float32_matmul_precision", "set_flush_denormal", "set_num_interop_threads",
-    "set_printoptions", "set_rng_state", "tensor_type", "use_deterministic_algorithms", "version",
+    "set_printoptions", "set_rng_state", "strided", "tensor_type", "use_deterministic_algorithms", "version",
 ]  # fmt: skip
 
 e, inf, nan, newaxis, pi = np.e, np.inf, np.nan, np.newaxis, np.pi
@@ -35,6 +35,7 @@ class _BFloat16:
 float16, bfloat16 = np.dtype("float16"), _BFloat16()
 half = float16
 channels_last, contiguous_format, preserve_format = "channels_last", "contiguous_format", "preserve_format"
+strided = "strided"
 version = SimpleNamespace(cuda=None, hip=None, xpu=None, debug=False, git_version="")
 get_rng_state, set_rng_state = random.get_state, random.set_state
 

@@ -190,24 +190,28 @@ def full_like(
     input: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **rest: Any
 ) -> Tensor:
     """`fill_value` everywhere, in the shape of `input`, of its type or `dtype`."""
+    options = {"dtype": dtype, "device": device, "requires_grad": requires_grad, **rest}
+    return _like("full_like", input, fill_value, **options)
+
+
+def _like(op: str, input: Any, value: Any, dtype: Any = None, **options: Any) -> Tensor:
     x = tensor_of(input)
-    options = {"dtype": x.dtype if dtype is None else dtype, "device": device, "requires_grad": requires_grad, **rest}
-    return full(x.shape, fill_value, **options)
+    return _full(op, x.shape, value, dtype=x.dtype if dtype is None else dtype, **options)
 
 
 def zeros_like(input: Any, **options: Any) -> Tensor:
     """Zeros in the shape of `input`, of its type or `dtype`; the options of `full_like`."""
-    return full_like(input, 0, **options)
+    return _like("zeros_like", input, 0, **options)
 
 
 def ones_like(input: Any, **options: Any) -> Tensor:
     """Ones in the shape of `input`, of its type or `dtype`; the options of `full_like`."""
-    return full_like(input, 1, **options)
+    return _like("ones_like", input, 1, **options)
 
 
 def empty_like(input: Any, **options: Any) -> Tensor:
     """A tensor like `input` to be written to; it holds zeros. The options of `full_like`."""
-    return full_like(input, 0, **options)
+    return _like("empty_like", input, 0, **options)
 
 
 def new_full(input: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, **options: Any) -> Tensor:

@@ -208,7 +208,9 @@ def load(schedule: Any, state_dict: dict[str, Any], names: Sequence[str]) -> Non
     missing = [name for name in names if name not in state_dict]
     if missing:
         raise StateError(f"{type(schedule).__name__}: expected {list(names)}, missing {missing}")
-    wrong = [name for name in names if not _is_alike(state_dict[name], getattr(schedule, name))]
+    # last_epoch may be between two epochs, after step(epoch + batch / batches)
+    like = {name: 0.0 if name == "last_epoch" else getattr(schedule, name) for name in names}
+    wrong = [name for name in names if not _is_alike(state_dict[name], like[name])]
     if wrong:
         got = ", ".join(f"{name}={state_dict[name]!r:.50}" for name in wrong)
         raise StateError(f"{type(schedule).__name__}: expected what state_dict() returned, got {got}")

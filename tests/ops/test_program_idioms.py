@@ -12,7 +12,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import nn
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError, GraphError, ShapeError
 
 X = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 
@@ -357,3 +357,41 @@ def test_hooks_are_taken_back_by_their_kind(package: str) -> None:
     layer._forward_pre_hooks = {}
     layer(torch.ones(1, 1))
     assert seen == [0, 3]
+
+
+def test_likes_take_what_pytorchs_optimisers_say_of_memory() -> None:
+    """As in ``state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)``."""
+    x = fnn.ones(2, 3)
+    for like in (fnn.zeros_like, fnn.ones_like, fnn.empty_like, fnn.rand_like, fnn.randn_like):
+        assert like(x, memory_format=fnn.preserve_format).shape == (2, 3)
+    made = [fnn.full_like(x, 2, layout=fnn.strided), fnn.empty(2, 3, memory_format=fnn.contiguous_format)]
+    cast = [x.clone(memory_format=fnn.contiguous_format), x.float(memory_format=fnn.preserve_format)]
+    assert all(each.shape == (2, 3) for each in (*made, *cast, x.double(memory_format=fnn.preserve_format)[:2]))
+    with pytest.raises(ArgumentError, match=r"^zeros_like: expected memory_format=None, .* got 'rows first'"):
+        fnn.zeros_like(x, memory_format="rows first")
+
+
+def test_resize_keeps_the_entries_in_their_order() -> None:
+    torch = pytest.importorskip("torch")
+    for size in ((4,), (2, 2), (0,), (), (3, 1, 2)):
+        own, other = fnn.arange(6).reshape(2, 3), torch.arange(6).reshape(2, 3)
+        assert own.resize_(*size) is own
+        assert own.tolist() == other.resize_(size).tolist()
+    text = fnn.IntTensor(3)
+    assert text.resize_((4, 2)).copy_(fnn.arange(8).reshape(4, 2)).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert text.resize_as_(fnn.zeros(5)).tolist() == [0, 1, 2, 3, 4]
+    assert fnn.arange(2).resize_(4).tolist() == [0, 1, 0, 0]
+    whole = fnn.zeros(4)
+    part = whole[:]
+    whole.resize_(2)[0] = 7
+    assert part.tolist() == [7, 0, 0, 0]
+    for x in (fnn.ones(2, requires_grad=True), fnn.ones(2, requires_grad=True) * 2):
+        with pytest.raises(GraphError, match="a tensor on the tape keeps its size"):
+            x.resize_(3)
+
+
+def test_programs_that_ask_for_process_groups_go_on_without() -> None:
+    assert not (fnn.distributed.is_available() and fnn.distributed.is_initialized())
+    assert not isinstance(nn.Linear(2, 2), nn.parallel.DistributedDataParallel)
+    with pytest.raises(AttributeError, match=r"fastnn.distributed' has no attribute 'ReduceOp'"):
+        _ = fnn.distributed.ReduceOp

@@ -249,3 +249,15 @@ def test_schedules_of_one_optimiser_multiply_as_pytorchs(first: str, second: str
                 schedule.step(*([1.0] if type(schedule).__name__ == "ReduceLROnPlateau" else []))
                 found += [opt.param_groups[0]["lr"], *schedule.get_last_lr()]
     assert rates[fnn] == pytest.approx(rates[torch], rel=1e-9, abs=1e-15)
+
+
+def test_warm_restarts_resume_between_two_epochs() -> None:
+    """After step(epoch + batch / batches)."""
+    first, second = sgd(), sgd()
+    straight, resumed = (lr_scheduler.CosineAnnealingWarmRestarts(opt, 3) for opt in (first, second))
+    straight.step(1.75)
+    resumed.load_state_dict(straight.state_dict())
+    for schedule in (straight, resumed):
+        np.testing.assert_allclose(schedule.get_last_lr()[0], 0.1 * (1 + math.cos(math.pi * 1.75 / 3)) / 2, rtol=1e-12)
+        schedule.step(2.5)
+    assert straight.get_last_lr() == resumed.get_last_lr()
