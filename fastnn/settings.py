@@ -11,7 +11,7 @@ from fastnn import printing, random
 from fastnn.checks import choice, flag, whole
 from fastnn.devices import CPU, cpu_only, device
 from fastnn.dtypes import OF_TENSORS, set_default_dtype
-from fastnn.ops.creation import empty, tensor
+from fastnn.ops.creation import of_old
 from fastnn.tensors import Tensor
 
 __all__ = [
@@ -133,9 +133,7 @@ class TensorType(type):
     dtype: np.dtype[Any]
 
     def __call__(cls, *data: Any) -> Tensor:
-        if data and all(isinstance(size, int) for size in data):
-            return empty(*data, dtype=cls.dtype)
-        return tensor(data[0] if data else [], dtype=cls.dtype)
+        return of_old(cls.dtype, *data)
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, Tensor) and instance.dtype == cls.dtype

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.arrays import as_array, check_size
+from fastnn.arrays import Size, as_array, check_size
 from fastnn.checks import is_number, is_whole, number, shown, whole
 from fastnn.devices import cpu_only
 from fastnn.dtypes import dtype_of, get_default_dtype
@@ -232,6 +232,24 @@ def new_ones(input: Tensor, *size: Any, dtype: Any = None, **options: Any) -> Te
 def new_empty(input: Tensor, *size: Any, dtype: Any = None, **options: Any) -> Tensor:
     """A tensor of the shape `size` and this tensor's type or `dtype`, to be written to; it holds zeros."""
     return empty(*size, dtype=input.dtype if dtype is None else dtype, **options)
+
+
+def new(input: Tensor, *data: Any, device: Any = None) -> Tensor:
+    """PyTorch's older maker, in this tensor's type: of sizes, `x.new(2, 3)` or `x.new(x.size())`, or of a copy of data.
+
+    >>> import fastnn as fnn
+    >>> fnn.zeros(2).new(1, 3).fill_(7), fnn.zeros(2).new([1, 2])
+    (Tensor([[7., 7., 7.]]), Tensor([1., 2.]))
+    """
+    cpu_only("new", device)
+    return of_old(input.dtype, *data)
+
+
+def of_old(dtype: Any, *data: Any) -> Tensor:
+    """What ``fnn.FloatTensor(...)`` makes: of sizes, zeros to be written to; else of a copy of data."""
+    if data and (type(data[0]) is Size or all(isinstance(size, int) for size in data)):
+        return empty(*data, dtype=dtype)
+    return tensor(data[0] if data else [], dtype=dtype)
 
 
 def new_tensor(input: Tensor, data: Any, *, dtype: Any = None, **options: Any) -> Tensor:

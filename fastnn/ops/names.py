@@ -44,7 +44,7 @@ TABLE: dict[str, dict[str, str]] = {
     "creation": {
         "fo": "arange empty eye full linspace logspace normal ones rand randint randn randperm zeros",
         "f": "as_tensor empty_like from_numpy full_like ones_like randint_like tensor zeros_like",
-        "m": "new_empty new_full new_ones new_tensor new_zeros",
+        "m": "new new_empty new_full new_ones new_tensor new_zeros",
     },
     "dense": {"fmo": "matmul", "F": "linear"},
     "draws": {"f": "Generator poisson rand_like randn_like", "fmo": "multinomial", "fmio": "bernoulli"},

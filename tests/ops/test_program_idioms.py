@@ -395,3 +395,57 @@ def test_programs_that_ask_for_process_groups_go_on_without() -> None:
     assert not isinstance(nn.Linear(2, 2), nn.parallel.DistributedDataParallel)
     with pytest.raises(AttributeError, match=r"fastnn.distributed' has no attribute 'ReduceOp'"):
         _ = fnn.distributed.ReduceOp
+
+
+def test_numbers_may_stand_before_what_they_scale() -> None:
+    """PyTorch's order of old: published optimisers say ``exp_avg.mul_(beta).add_(1 - beta, grad)``, and triplet losses
+    ``dist.addmm_(1, -2, inputs, inputs.t())``."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    a, b, c = (rng.standard_normal((2, 2)) for _ in range(3))
+    calls: dict[str, tuple[Any, ...]] = {
+        "add_": (0.5, b), "sub_": (0.5, b), "add": (2, b), "sub": (2, b), "addcmul_": (0.3, b, c),
+        "addcdiv_": (-1, b, c), "addcmul": (0.3, b, c), "addmm_": (1, -2, b, c), "addmm": (0.5, b, c),
+        "addr": (2, 3, b[0], c[0]), "addmv": (1, 2, b, c[0]),
+    }  # fmt: skip
+    for name, given in calls.items():
+        results = []
+        for library in (fnn, torch):
+            x = library.tensor(a if name != "addmv" else a[0])
+            rest = [library.tensor(each) if isinstance(each, np.ndarray) else each for each in given]
+            results.append(getattr(x, name)(*rest).tolist())
+            if not name.endswith("_") and name not in ("addmm", "addr", "addmv"):
+                assert getattr(library, name)(x, *rest).tolist() == results[-1]
+        np.testing.assert_allclose(*results, rtol=1e-12)
+    for library in (fnn, torch):
+        x, y = library.tensor(a), library.tensor(b)
+        np.testing.assert_allclose(library.addmm(2, x, 3, y, y), 2 * a + 3 * b @ b, rtol=1e-12)
+        with pytest.raises(TypeError):
+            x.addmm(y, y, y)
+        with pytest.raises((TypeError, ArgumentError)):
+            x.add(y, y)
+
+
+def test_tensors_are_made_as_by_pytorchs_first_api() -> None:
+    """Of sizes, ``torch.FloatTensor(std.size()).normal_()`` and ``weight.new(layers, batch, hidden)``, or of data."""
+    for library in (fnn, pytest.importorskip("torch")):
+        x = library.zeros(2, 3, dtype=library.float64)
+        assert tuple(library.FloatTensor(x.size()).shape) == tuple(x.new(x.size()).shape) == (2, 3)
+        assert tuple(x.new(4, 1).shape) == (4, 1)
+        assert x.new().tolist() == []
+        assert x.new([1, 2]).tolist() == library.FloatTensor((1, 2)).tolist() == [1, 2]
+        assert x.new(3).dtype == x.new([1]).dtype == x.dtype
+
+
+def test_optimisers_of_ones_own_take_up_a_state_as_pytorchs() -> None:
+    class Own(fnn.optim.Optimizer):
+        def __init__(self, params: Any, lr: float) -> None:
+            super().__init__(params, {"lr": lr})
+
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            super().__setstate__(state)
+            for group in self.param_groups:
+                group.setdefault("nesterov", False)
+
+    twin = copy.deepcopy(Own([nn.Parameter([1.0])], 0.5))
+    assert (twin.param_groups[0]["lr"], twin.param_groups[0]["nesterov"]) == (0.5, False)
