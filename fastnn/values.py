@@ -61,6 +61,8 @@ class Values(np.ndarray):
         method = None if name.startswith("_") or name in _NOT_FOR_ARRAYS else getattr(self.tensor, name, None)
         if isinstance(method, property):
             return getattr(self.tensor(self), name)
+        if name.startswith("resize_"):  # which would leave this one as it is
+            raise AttributeError(f"{name}: x.data is an array, of a shape that stays: call it on the tensor, x.{name}")
         if callable(method):
             return lambda *args, **kwargs: self._as_tensor(name, args, kwargs)
         raise AttributeError(f"neither NumPy's arrays nor tensors have a method {name!r}")
@@ -73,7 +75,9 @@ class Values(np.ndarray):
         else:  # while a model is traced, too, arrays are values
             with traced_by(None, recording=recording()):
                 result = getattr(tensor, name)(*args, **kwargs)
-        return self if result is tensor else _values(result)
+        if result is tensor and tensor.shape == self.shape:
+            return self
+        return result if name.startswith("new") else _values(result)
 
     def __getitem__(self, key: Any) -> Any:
         """One entry is Values without dimensions, which answer as a tensor does: ``buffer[3].sqrt()``; ``[()]`` is

@@ -254,3 +254,13 @@ def test_an_entry_stands_for_a_number() -> None:
     weight.grad = np.ones(1, np.float32)
     opt.step()
     assert (weight.item(), opt.param_groups[0]["lr"]) == (0.5, 0.5)
+
+
+def test_what_changes_an_arrays_shape_gives_another_and_what_is_new_is_a_tensor() -> None:
+    p = nn.Parameter(np.arange(6.0).reshape(2, 3))
+    assert p.data.unsqueeze_(0).shape == (1, 2, 3)
+    assert p.data.t_().shape == (3, 2)
+    assert p.data.add_(1).shape == p.shape == (2, 3)
+    assert p.data.new(2).resize_(3).fill_(4).tolist() == [4, 4, 4]
+    with pytest.raises(AttributeError, match="a shape that stays"):
+        p.data.resize_(3)
