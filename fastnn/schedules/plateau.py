@@ -49,6 +49,7 @@ class ReduceLROnPlateau:
         self.eps = number("ReduceLROnPlateau", "eps", eps, 0)
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
+        self._last_lr = self.get_last_lr()  # which PyTorch's has, too
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:
         """Look at the metric, a number, and reduce the rates if it is time. `epoch` says the number of the epoch."""
@@ -70,6 +71,7 @@ class ReduceLROnPlateau:
                 if group["lr"] - lr > self.eps:
                     group["lr"] = lr
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
+        self._last_lr = self.get_last_lr()
 
     def _better(self, metric: float) -> bool:
         sign = 1 if self.mode == "min" else -1

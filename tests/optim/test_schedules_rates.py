@@ -247,7 +247,7 @@ def test_schedules_of_one_optimiser_multiply_as_pytorchs(first: str, second: str
             opt.step()
             for schedule in schedules:
                 schedule.step(*([1.0] if type(schedule).__name__ == "ReduceLROnPlateau" else []))
-                found += [opt.param_groups[0]["lr"], *schedule.get_last_lr()]
+                found += [opt.param_groups[0]["lr"], *schedule.get_last_lr(), *schedule._last_lr]
     assert rates[fnn] == pytest.approx(rates[torch], rel=1e-9, abs=1e-15)
 
 
