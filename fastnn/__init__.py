@@ -117,7 +117,7 @@ _SETTINGS = (
     "float16", "get_default_device", "get_float32_matmul_precision", "get_rng_state", "half", "iinfo", "inf",
     "is_autocast_enabled", "is_tensor", "nan", "newaxis", "pi", "preserve_format", "set_default_device",
     "set_default_tensor_type", "set_float32_matmul_precision", "set_flush_denormal", "set_num_interop_threads",
-    "set_printoptions", "set_rng_state", "use_deterministic_algorithms", "version",
+    "set_printoptions", "set_rng_state", "strided", "use_deterministic_algorithms", "version",
 )  # fmt: skip
 __all__ += _SETTINGS
 

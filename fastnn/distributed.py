@@ -26,9 +26,10 @@ import numpy as np
 
 from fastnn import backends, console, versions
 from fastnn.errors import BackendError, FastnnError, GraphError, needs
+from fastnn.habits import no_such_name
 from fastnn.tensors import Array
 
-__all__ = ["rank", "size"]
+__all__ = ["is_available", "is_initialized", "rank", "size"]
 
 T = TypeVar("T")
 
@@ -57,6 +58,16 @@ def size() -> int:
     1
     """
     return world().size
+
+
+def is_available() -> bool:
+    """False: there are no process groups as PyTorch's, and programs that ask go on in one process."""
+    return False
+
+
+def is_initialized() -> bool:
+    """False: there are no process groups as PyTorch's."""
+    return False
 
 
 @functools.cache
@@ -365,3 +376,7 @@ def _sendable(error: BaseException) -> BaseException:
         return error
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def __getattr__(name: str) -> Any:
+    raise no_such_name("fastnn.distributed", name)

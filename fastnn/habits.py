@@ -77,10 +77,8 @@ OPTIONS: dict[str, tuple[Any, ...]] = {
     "track_running_stats": (False,),
     "remove_duplicate": (True,),
     "three_phase": (False,),
-    "size_average": (None,),
-    "reduce": (None,),
-    "layout": (None,),
-    "memory_format": (None, "preserve_format", "contiguous_format", "channels_last"),
+    "layout": (None, "strided"),
+    "memory_format": (None, "preserve_format", "contiguous_format", "channels_last"),  # a tensor has NumPy's order
     "requires_grad": (False,),
 }
 _INSTEAD = {

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn import locks
-from fastnn.checks import shown, whole
+from fastnn.checks import flag, shown, whole
 from fastnn.errors import ArgumentError
 
 if TYPE_CHECKING:
     from numpy.random import Generator
 
 __all__ = [
-    "generator", "get_state", "initial_seed", "manual_seed", "next_generator", "next_stream", "peek", "put_back",
-    "seed", "seeded", "set_state",
+    "fork_rng", "generator", "get_state", "initial_seed", "manual_seed", "next_generator", "next_stream", "peek",
+    "put_back", "seed", "seeded", "set_state",
 ]  # fmt: skip
 
 _OF_STREAMS = 0x9E3779B97F4A7C15
@@ -208,3 +208,22 @@ def _words(values: Any, count: int) -> np.ndarray[Any, Any]:
     if len(words) != count:
         raise ValueError(f"expected {count} words, got {len(words)}")
     return np.array(words, np.uint64)
+
+
+@contextlib.contextmanager
+def fork_rng(devices: Any = None, enabled: bool = True, device_type: str = "cpu") -> Iterator[None]:
+    """A context after which random numbers go on as if none had been drawn in it, nor a seed been set; `enabled` False:
+    one without effect.
+
+    >>> import fastnn as fnn
+    >>> with fnn.random.fork_rng():
+    ...     first = fnn.rand(2)
+    >>> fnn.equal(fnn.rand(2), first)
+    True
+    """
+    before = get_state() if flag("fork_rng", "enabled", enabled) else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            set_state(before)

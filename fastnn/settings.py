@@ -11,7 +11,7 @@ from fastnn import printing, random
 from fastnn.checks import choice, flag, whole
 from fastnn.devices import CPU, cpu_only, device
 from fastnn.dtypes import OF_TENSORS, set_default_dtype
-from fastnn.ops.creation import of_sizes_or_data
+from fastnn.ops.creation import of_old
 from fastnn.tensors import Tensor
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "float16", "get_default_device", "get_float32_matmul_precision", "get_rng_state", "half", "iinfo", "inf",
     "is_autocast_enabled", "is_tensor", "nan", "newaxis", "pi", "preserve_format", "set_default_device",
     "set_default_tensor_type", "set_float32_matmul_precision", "set_flush_denormal", "set_num_interop_threads",
-    "set_printoptions", "set_rng_state", "tensor_type", "use_deterministic_algorithms", "version",
+    "set_printoptions", "set_rng_state", "strided", "tensor_type", "use_deterministic_algorithms", "version",
 ]  # fmt: skip
 
 e, inf, nan, newaxis, pi = np.e, np.inf, np.nan, np.newaxis, np.pi
@@ -35,6 +35,7 @@ class _BFloat16:
 float16, bfloat16 = np.dtype("float16"), _BFloat16()
 half = float16
 channels_last, contiguous_format, preserve_format = "channels_last", "contiguous_format", "preserve_format"
+strided = "strided"
 version = SimpleNamespace(cuda=None, hip=None, xpu=None, debug=False, git_version="")
 get_rng_state, set_rng_state = random.get_state, random.set_state
 
@@ -132,7 +133,7 @@ class TensorType(type):
     dtype: np.dtype[Any]
 
     def __call__(cls, *data: Any) -> Tensor:
-        return of_sizes_or_data(data, cls.dtype)
+        return of_old(cls.dtype, *data)
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, Tensor) and instance.dtype == cls.dtype

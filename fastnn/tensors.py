@@ -274,7 +274,7 @@ class Tensor(Hookable):
         cut = Tensor(self._data)
         return cut if state.tracer is None else state.tracer.detached(cut, self)
 
-    def clone(self) -> Tensor:
+    def clone(self, *, memory_format: Any = None) -> Tensor:
         """A copy of the data that gradients pass through."""
         return self | False if self.dtype == np.bool_ else self * 1
 
@@ -315,16 +315,16 @@ class Tensor(Hookable):
             return self.clone() if flag("to", "copy", copy) else self
         return self.astype(wanted)
 
-    def float(self) -> Tensor:
+    def float(self, memory_format: Any = None) -> Tensor:
         return self.astype(np.float32)
 
     def half(self) -> Tensor:
         raise no_half()
 
-    def double(self) -> Tensor:
+    def double(self, memory_format: Any = None) -> Tensor:
         return self.astype(np.float64)
 
-    def long(self) -> Tensor:
+    def long(self, memory_format: Any = None) -> Tensor:
         return self.astype(np.int64)
 
     def astype(self, dtype: DTypeLike) -> Tensor:

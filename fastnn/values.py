@@ -61,6 +61,8 @@ class Values(np.ndarray):
         method = None if name.startswith("_") or name in _NOT_FOR_ARRAYS else getattr(self.tensor, name, None)
         if isinstance(method, property):
             return getattr(self.tensor(self), name)
+        if name.startswith("resize_"):  # which would leave this one as it is
+            raise AttributeError(f"{name}: x.data is an array, of a shape that stays: call it on the tensor, x.{name}")
         if callable(method):
             return lambda *args, **kwargs: self._as_tensor(name, args, kwargs)
         raise AttributeError(f"neither NumPy's arrays nor tensors have a method {name!r}")
@@ -77,7 +79,7 @@ class Values(np.ndarray):
             with traced_by(None, recording=recording()):
                 result = getattr(tensor, name)(*args, **kwargs)
         if result is not tensor:
-            return _values(result)
+            return result if name.startswith("new") else _values(result)
         array = tensor.data  # of another shape after t_(), unsqueeze_() and the like: an array cannot take one itself
         return self if (array.shape, array.strides) == (self.shape, self.strides) else array
 

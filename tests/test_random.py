@@ -105,3 +105,17 @@ def test_a_seed_that_is_refused_changes_nothing() -> None:
     with pytest.raises(ArgumentError, match="integer from 0"):
         fnn.fit(nn.Linear(2, 2), (np.ones((4, 2), np.float32), np.arange(4) % 2), seed=-1, verbose=False)
     assert fnn.initial_seed() == 5
+
+
+def test_what_is_drawn_in_a_fork_leaves_the_numbers_after_it() -> None:
+    fnn.manual_seed(3)
+    expected = fnn.rand(3).tolist(), fnn.initial_seed()
+    fnn.manual_seed(3)
+    with fnn.random.fork_rng():
+        fnn.manual_seed(8)
+        fnn.rand(5)
+    assert (fnn.rand(3).tolist(), fnn.initial_seed()) == expected
+    fnn.manual_seed(3)
+    with fnn.random.fork_rng(enabled=False):
+        assert fnn.rand(3).tolist() == expected[0]
+    assert fnn.rand(3).tolist() != expected[0]

@@ -247,15 +247,9 @@ def test_dimensions_are_integers_or_several_of_them() -> None:
             call()
 
 
-def loss_arguments(loss: Callable[..., Any]) -> tuple[Any, ...]:
-    return (x, np.array([0, 2, 1, 1])) if loss in (F.cross_entropy, F.nll_loss) else (np.abs(x) / 20, np.abs(x) / 20)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: F.cross_entropy(*loss_arguments(F.cross_entropy), None, True), "size_average=None"),
-        (lambda: F.mse_loss(*loss_arguments(F.mse_loss), False), "size_average=None"),
         (lambda: nn.Linear(1, 1, True, "cuda"), "device=None"),
         (lambda: nn.BatchNorm1d(3, bias=False), "bias=True"),
         (lambda: optim.lr_scheduler.StepLR(optim.SGD([nn.Parameter([1.0])]), 3, 0.1, 5), "StepLR: expected initial_lr"),

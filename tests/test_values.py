@@ -268,3 +268,13 @@ def test_a_shape_changed_in_place_is_that_of_what_is_returned() -> None:
     square = nn.Parameter([[1.0, 2.0], [3.0, 4.0]])
     assert square.data.t_().tolist() == [[1, 3], [2, 4]]
     assert square.data.add_(1) is square.data or square.tolist() == [[2, 3], [4, 5]]
+
+
+def test_what_changes_an_arrays_shape_gives_another_and_what_is_new_is_a_tensor() -> None:
+    p = nn.Parameter(np.arange(6.0).reshape(2, 3))
+    assert p.data.unsqueeze_(0).shape == (1, 2, 3)
+    assert p.data.t_().shape == (3, 2)
+    assert p.data.add_(1).shape == p.shape == (2, 3)
+    assert p.data.new(2).resize_(3).fill_(4).tolist() == [4, 4, 4]
+    with pytest.raises(AttributeError, match="a shape that stays"):
+        p.data.resize_(3)

@@ -83,7 +83,7 @@ _BASES = {
 # Layers that programs ask about, ``isinstance(m, (nn.Conv2d, nn.Conv3d))``, and fastnn does not have: none can be made.
 _ABSENT = (
     "AdaptiveAvgPool3d AdaptiveMaxPool3d AvgPool3d BatchNorm3d Conv3d ConvTranspose3d InstanceNorm3d MaxPool3d "
-    "SyncBatchNorm"
+    "DistributedDataParallel SyncBatchNorm"
 )
 
 # Where PyTorch has them: ``from fastnn.nn.parameter import Parameter``, ``fastnn.nn.modules.module.Module``.

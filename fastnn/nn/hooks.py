@@ -18,7 +18,7 @@ __all__ = ["Hooked"]
 class _Hook:
     def __init__(self, function: Callable[..., Any], when: str, with_kwargs: bool = False) -> None:
         self.function = called("hook", "hook", function)
-        self.when = when  # "before", "after", "gradient of the output", "gradients"
+        self.when = when  # "before", "after", "gradient of the output", "gradients", "load"
         self.with_kwargs = flag("hook", "with_kwargs", with_kwargs)
 
 
@@ -142,6 +142,19 @@ class Hooked:
     def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> ModuleHandle:
         """Call `hook(module, grad_output)` before backward passes the module; what it returns takes its place."""
         return self._register(_Hook(hook, "gradient of the output"), prepend)
+
+    def register_load_state_dict_pre_hook(self, hook: Callable[..., Any]) -> ModuleHandle:
+        """Call `hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)`
+        before `load_state_dict` takes up the module: what it changes in this state_dict, a copy, is loaded."""
+        return self._register(_Hook(hook, "load", with_kwargs=True), False)
+
+    def _register_load_state_dict_pre_hook(self, hook: Callable[..., Any], with_module: bool = False) -> ModuleHandle:
+        """PyTorch's older form, whose hook gets no module."""
+        return self._register(_Hook(hook, "load", with_module), False)
+
+    def _call_load_hooks(self, *given: Any) -> None:
+        for hook in self._of("load"):
+            hook.function(*((self, *given) if hook.with_kwargs else given))
 
     def _register(self, hook: _Hook, first: bool) -> ModuleHandle:
         self._hooks = (hook, *self._hooks) if flag("hook", "prepend", first) else (*self._hooks, hook)

@@ -20,18 +20,17 @@ from fastnn.tensors import Tensor
 class _Loss(Module):
     """PyTorch's base of losses, which those of programs inherit from, too."""
 
-    def __init__(self, size_average: None = None, reduce: None = None, reduction: str = "mean") -> None:
+    def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
         super().__init__()
-        batchmean = isinstance(reduction, str) and reduction == "batchmean" and isinstance(self, KLDivLoss)
-        check_loss(type(self).__name__, "sum" if batchmean else reduction, size_average, reduce)
-        self.reduction = reduction
+        more = ("batchmean",) if isinstance(self, KLDivLoss) else ()
+        self.reduction = check_loss(type(self).__name__, reduction, size_average, reduce, *more)
 
 
 class _WeightedLoss(_Loss):
     """PyTorch's base of losses with a weight for each class, a buffer."""
 
     def __init__(
-        self, weight: Any = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
+        self, weight: Any = None, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
     ) -> None:
         super().__init__(size_average, reduce, reduction)
         self.register_buffer("weight", weight)
@@ -42,7 +41,9 @@ class _Function(_Loss):
 
     function: ClassVar[str]  # the name of the function in fastnn.ops
 
-    def __init__(self, reduction: str, size_average: None = None, reduce: None = None, **options: Any) -> None:
+    def __init__(
+        self, reduction: str, size_average: bool | None = None, reduce: bool | None = None, **options: Any
+    ) -> None:
         super().__init__(size_average, reduce, reduction)
         self._options = tuple(options)
         for name, value in options.items():
@@ -80,9 +81,9 @@ class CrossEntropyLoss(_Function):
     def __init__(
         self,
         weight: Any = None,
-        size_average: None = None,
+        size_average: bool | None = None,
         ignore_index: int = -100,
-        reduce: None = None,
+        reduce: bool | None = None,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
@@ -99,9 +100,9 @@ class NLLLoss(_Function):
     def __init__(
         self,
         weight: Any = None,
-        size_average: None = None,
+        size_average: bool | None = None,
         ignore_index: int = -100,
-        reduce: None = None,
+        reduce: bool | None = None,
         reduction: str = "mean",
     ) -> None:
         super().__init__(reduction, size_average, reduce, weight=weight, ignore_index=ignore_index)
@@ -115,8 +116,8 @@ class BCEWithLogitsLoss(_Function):
     def __init__(
         self,
         weight: Any = None,
-        size_average: None = None,
-        reduce: None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
         reduction: str = "mean",
         pos_weight: Any = None,
     ) -> None:
@@ -129,7 +130,7 @@ class BCELoss(_Function):
     function = "binary_cross_entropy"
 
     def __init__(
-        self, weight: Any = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
+        self, weight: Any = None, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
     ) -> None:
         super().__init__(reduction, size_average, reduce, weight=weight)
 
@@ -140,7 +141,7 @@ class MultiLabelSoftMarginLoss(_Function):
     function = "multilabel_soft_margin_loss"
 
     def __init__(
-        self, weight: Any = None, size_average: None = None, reduce: None = None, reduction: str = "mean"
+        self, weight: Any = None, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
     ) -> None:
         super().__init__(reduction, size_average, reduce, weight=weight)
 
@@ -148,7 +149,7 @@ class MultiLabelSoftMarginLoss(_Function):
 class _Plain(_Function):
     """Those without options."""
 
-    def __init__(self, size_average: None = None, reduce: None = None, reduction: str = "mean") -> None:
+    def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
         super().__init__(reduction, size_average, reduce)
 
 
@@ -181,7 +182,7 @@ class SmoothL1Loss(_Function):
     function = "smooth_l1_loss"
 
     def __init__(
-        self, size_average: None = None, reduce: None = None, reduction: str = "mean", beta: float = 1.0
+        self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean", beta: float = 1.0
     ) -> None:
         super().__init__(reduction, size_average, reduce, beta=beta)
 
@@ -201,7 +202,11 @@ class KLDivLoss(_Function):
     function = "kl_div"
 
     def __init__(
-        self, size_average: None = None, reduce: None = None, reduction: str = "mean", log_target: bool = False
+        self,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
+        reduction: str = "mean",
+        log_target: bool = False,
     ) -> None:
         log_target = flag("KLDivLoss", "log_target", log_target)
         super().__init__(reduction, size_average, reduce, log_target=log_target)
@@ -216,9 +221,9 @@ class PoissonNLLLoss(_Function):
         self,
         log_input: bool = True,
         full: bool = False,
-        size_average: None = None,
+        size_average: bool | None = None,
         eps: float = 1e-8,
-        reduce: None = None,
+        reduce: bool | None = None,
         reduction: str = "mean",
     ) -> None:
         super().__init__(reduction, size_average, reduce, log_input=log_input, full=full, eps=eps)
@@ -247,8 +252,8 @@ class TripletMarginLoss(_Function):
         p: float = 2.0,
         eps: float = 1e-6,
         swap: bool = False,
-        size_average: None = None,
-        reduce: None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
         reduction: str = "mean",
     ) -> None:
         super().__init__(reduction, size_average, reduce, margin=margin, p=p, eps=eps, swap=swap)
@@ -269,7 +274,7 @@ class _Margin(_Function):
     """Those with a margin of 0 by default."""
 
     def __init__(
-        self, margin: float = 0.0, size_average: None = None, reduce: None = None, reduction: str = "mean"
+        self, margin: float = 0.0, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
     ) -> None:
         super().__init__(reduction, size_average, reduce, margin=margin)
 
@@ -292,7 +297,7 @@ class HingeEmbeddingLoss(_Function):
     function = "hinge_embedding_loss"
 
     def __init__(
-        self, margin: float = 1.0, size_average: None = None, reduce: None = None, reduction: str = "mean"
+        self, margin: float = 1.0, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
     ) -> None:
         super().__init__(reduction, size_average, reduce, margin=margin)
 
@@ -302,7 +307,7 @@ class MultiLabelMarginLoss(_Function):
 
     function = "multilabel_margin_loss"
 
-    def __init__(self, size_average: None = None, reduce: None = None, reduction: str = "mean") -> None:
+    def __init__(self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean") -> None:
         super().__init__(reduction, size_average, reduce)
 
 
@@ -316,8 +321,8 @@ class MultiMarginLoss(_Function):
         p: int = 1,
         margin: float = 1.0,
         weight: Any = None,
-        size_average: None = None,
-        reduce: None = None,
+        size_average: bool | None = None,
+        reduce: bool | None = None,
         reduction: str = "mean",
     ) -> None:
         super().__init__(reduction, size_average, reduce, p=p, margin=margin, weight=weight)

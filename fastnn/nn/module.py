@@ -303,15 +303,21 @@ class Module(Members, Hooked):
         if not isinstance(state, dict):
             raise ArgumentError(f"state_dict: expected a dict as destination, got {type(state).__name__}")
         text("state_dict", "prefix", prefix), flag("state_dict", "keep_vars", keep_vars)
+        state.update(self._own_state(prefix, keep_vars))
+        for name, value in vars(self).copy().items():
+            if isinstance(value, Module):
+                value.state_dict(destination=state, prefix=prefix + name + ".", keep_vars=keep_vars)
+        return state
+
+    def _own_state(self, prefix: str, keep_vars: bool = False) -> dict[str, Any]:
+        """The part of state_dict that is of this module itself."""
+        state: dict[str, Any] = {}
         for name, value in vars(self).copy().items():
             if isinstance(value, Parameter):
                 state[prefix + name] = value if keep_vars else value.data
         for name, buffer in self.named_buffers(recurse=False):
             if name not in self._transient:
                 state[prefix + name] = buffer.view(Values)
-        for name, value in vars(self).copy().items():
-            if isinstance(value, Module):
-                value.state_dict(destination=state, prefix=prefix + name + ".", keep_vars=keep_vars)
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> LoadedKeys:
@@ -326,12 +332,13 @@ class Module(Members, Hooked):
                 f"{type(state_dict).__name__}: a file is read by fnn.weights.load"
             )
         strict, assign = flag("load_state_dict", "strict", strict), flag("load_state_dict", "assign", assign)
-        own = self.state_dict()
-        off_tape = {n: v.detach() if hasattr(v, "detach") else v for n, v in state_dict.items()}  # PyTorch's, too
+        own, state, told, problems = self.state_dict(), dict(state_dict), LoadedKeys([], []), list[str]()
+        self._look_at(state, "", {}, strict, *told, problems)
+        off_tape = {n: v.detach() if hasattr(v, "detach") else v for n, v in state.items()}  # PyTorch's, too
         given = {n: v.numpy() if isinstance(v, Tensor) else as_array(v) for n, v in off_tape.items()}
-        keys = LoadedKeys([name for name in own if name not in given], [name for name in given if name not in own])
+        missing = [name for name in own if name not in given and name in told.missing_keys]
+        keys = LoadedKeys(missing, told.unexpected_keys + [name for name in given if name not in own])
         unmade = {name for name in own if name in given and given[name].shape != (0,) and self._is_unmade(name)}
-        problems = []
         if strict:
             problems += [f"missing {', '.join(keys.missing_keys)}"] if keys.missing_keys else []
             problems += [f"unexpected {', '.join(keys.unexpected_keys)}"] if keys.unexpected_keys else []
@@ -349,6 +356,22 @@ class Module(Members, Hooked):
                 array[...] = given[name]
                 versions.wrote(array)
         return keys
+
+    def _look_at(self, state_dict: dict[str, Any], prefix: str, *told: Any) -> None:
+        """What `_load_from_state_dict` does of this module, and of those in it."""
+        self._load_from_state_dict(state_dict, prefix, *told)
+        for name, value in vars(self).copy().items():
+            if isinstance(value, Module):
+                value._look_at(state_dict, f"{prefix}{name}.", *told)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], strict: bool,
+        missing_keys: list[str], unexpected_keys: list[str], error_msgs: list[str],
+    ) -> None:  # fmt: skip
+        """Called before anything is loaded, for each module: here, as in PyTorch, a subclass changes the entries that
+        begin with `prefix`, such as those of older files, and says what is missing or wrong."""
+        self._call_load_hooks(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        missing_keys += [name for name in self._own_state(prefix) if name not in state_dict]
 
     def _is_unmade(self, name: str) -> bool:
         """Whether a lazy layer is still to learn the shape of this parameter or buffer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.backends.checks import alike, empty, first_of, is_alike
-from fastnn.checks import number
+from fastnn.checks import is_number, number
 from fastnn.dtypes import get_default_dtype
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, ShapeError
 from fastnn.ops.common import floating, sum_to, tensor_of
@@ -272,14 +273,37 @@ def binary(function: type[Function], a: Any, b: Any) -> Tensor:
         ) from None
 
 
-def add(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
-    """input + alpha · other."""
+def add(input: Any, other: Any, tensor: Any = None, *, alpha: float = 1) -> Tensor:
+    """input + alpha · other; in PyTorch's older order, add(input, alpha, other)."""
+    if tensor is not None:
+        other, alpha = tensor, other
     return binary(Add, input, scaled("add", "alpha", other, alpha))
 
 
-def sub(input: Any, other: Any, *, alpha: float = 1) -> Tensor:
-    """input - alpha · other."""
+def sub(input: Any, other: Any, tensor: Any = None, *, alpha: float = 1) -> Tensor:
+    """input - alpha · other; in PyTorch's older order, sub(input, alpha, other)."""
+    if tensor is not None:
+        other, alpha = tensor, other
     return binary(Sub, input, scaled("sub", "alpha", other, alpha))
+
+
+def numbers_first(*names: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """For a function of three tensors that are scaled by these numbers: it takes PyTorch's older order, too, where the
+    numbers stand before what they scale, ``x.addcmul_(1 - beta, grad, grad)`` and ``x.addmm_(1, -2, a, b)``."""
+
+    def taking(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @functools.wraps(function)
+        def called(*args: Any, **options: Any) -> Tensor:
+            if len(args) > 3:
+                factors = [each for each in args if is_number(each)]
+                tensors = [each for each in args if not is_number(each)]
+                if len(tensors) == 3 and len(factors) <= len(names):
+                    args, options = tuple(tensors), options | dict(zip(names, factors, strict=False))
+            return function(*args, **options)
+
+        return called
+
+    return taking
 
 
 def scaled(op: str, name: str, other: Any, factor: Any) -> Any:

@@ -201,24 +201,28 @@ def full_like(
     input: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **rest: Any
 ) -> Tensor:
     """`fill_value` everywhere, in the shape of `input`, of its type or `dtype`."""
+    options = {"dtype": dtype, "device": device, "requires_grad": requires_grad, **rest}
+    return _like("full_like", input, fill_value, **options)
+
+
+def _like(op: str, input: Any, value: Any, dtype: Any = None, **options: Any) -> Tensor:
     x = tensor_of(input)
-    options = {"dtype": x.dtype if dtype is None else dtype, "device": device, "requires_grad": requires_grad, **rest}
-    return full(x.shape, fill_value, **options)
+    return _full(op, x.shape, value, dtype=x.dtype if dtype is None else dtype, **options)
 
 
 def zeros_like(input: Any, **options: Any) -> Tensor:
     """Zeros in the shape of `input`, of its type or `dtype`; the options of `full_like`."""
-    return full_like(input, 0, **options)
+    return _like("zeros_like", input, 0, **options)
 
 
 def ones_like(input: Any, **options: Any) -> Tensor:
     """Ones in the shape of `input`, of its type or `dtype`; the options of `full_like`."""
-    return full_like(input, 1, **options)
+    return _like("ones_like", input, 1, **options)
 
 
 def empty_like(input: Any, **options: Any) -> Tensor:
     """A tensor like `input` to be written to; it holds zeros. The options of `full_like`."""
-    return full_like(input, 0, **options)
+    return _like("empty_like", input, 0, **options)
 
 
 def new_full(input: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, **options: Any) -> Tensor:
@@ -241,16 +245,22 @@ def new_empty(input: Tensor, *size: Any, dtype: Any = None, **options: Any) -> T
     return empty(*size, dtype=input.dtype if dtype is None else dtype, **options)
 
 
-def of_sizes_or_data(data: tuple[Any, ...], dtype: Any) -> Tensor:
-    """PyTorch's old form: of whole numbers, or a `Size`, a tensor to be written to; of a list or array its numbers."""
-    if data and (all(map(is_whole, data)) or isinstance(data[0], Size)):
+def new(input: Tensor, *data: Any, device: Any = None) -> Tensor:
+    """PyTorch's older maker, in this tensor's type: of sizes, `x.new(2, 3)` or `x.new(x.size())`, or of a copy of data.
+
+    >>> import fastnn as fnn
+    >>> fnn.zeros(2).new(1, 3).fill_(7), fnn.zeros(2).new([1, 2])
+    (Tensor([[7., 7., 7.]]), Tensor([1., 2.]))
+    """
+    cpu_only("new", device)
+    return of_old(input.dtype, *data)
+
+
+def of_old(dtype: Any, *data: Any) -> Tensor:
+    """What ``fnn.FloatTensor(...)`` makes: of sizes, zeros to be written to; else of a copy of data."""
+    if data and (type(data[0]) is Size or all(isinstance(size, int) for size in data)):
         return empty(*data, dtype=dtype)
     return tensor(data[0] if data else [], dtype=dtype)
-
-
-def new(input: Tensor, *data: Any) -> Tensor:
-    """A tensor of this one's type: of sizes, to be written to (`weight.new(2, 3).zero_()`), or of a list's numbers."""
-    return of_sizes_or_data(data, input.dtype)
 
 
 def new_tensor(input: Tensor, data: Any, *, dtype: Any = None, **options: Any) -> Tensor:

@@ -18,7 +18,18 @@ import numpy as np
 from fastnn.backends.checks import alike, first_of, is_alike
 from fastnn.checks import choice, is_number, number, whole
 from fastnn.errors import ArgumentError
-from fastnn.ops.arithmetic import FLOATING, add, binary, clamp_numbers, common_type, mul, scaled, sub, true_divide
+from fastnn.ops.arithmetic import (
+    FLOATING,
+    add,
+    binary,
+    clamp_numbers,
+    common_type,
+    mul,
+    numbers_first,
+    scaled,
+    sub,
+    true_divide,
+)
 from fastnn.ops.common import floating, sum_to, tensor_of
 from fastnn.ops.joining import where
 from fastnn.ops.logic import eq, isnan, logical_or, lt, ne
@@ -390,11 +401,13 @@ def lerp(input: Any, end: Any, weight: Any) -> Tensor:
     return composed_lerp(input, end, weight=weight)
 
 
+@numbers_first("value")
 def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
     """input + value · tensor1 · tensor2."""
     return add(input, scaled("addcmul", "value", mul(tensor1, tensor2), value))
 
 
+@numbers_first("value")
 def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:
     """input + value · tensor1 / tensor2."""
     return add(input, scaled("addcdiv", "value", true_divide(tensor1, tensor2), value))

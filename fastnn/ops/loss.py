@@ -8,14 +8,14 @@ Losses of pairs of entries are in loss_entries.py, those with margins in loss_ma
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
 
 from fastnn.backends.sums import total
-from fastnn.checks import number, whole
+from fastnn.checks import flag, number, whole
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
-from fastnn.habits import check_options
 from fastnn.ops.activations import log_softmax
 from fastnn.ops.arithmetic import Compare
 from fastnn.ops.common import floating, loss_target
@@ -184,11 +184,15 @@ def check_reduction(op: str, reduction: str, allowed: tuple[str, ...] = ("mean",
         raise ArgumentError(f"{op}: expected reduction {', '.join(most)} or {last}, got {reduction!r}")
 
 
-def check_loss(op: str, reduction: str, size_average: Any = None, reduce: Any = None) -> None:
-    """ArgumentError for another reduction, and for what PyTorch has in its place since long ago."""
-    check_reduction(op, reduction)
-    if not (size_average is reduce is None):
-        check_options(op, size_average=size_average, reduce=reduce)
+def check_loss(op: str, reduction: str, size_average: Any = None, reduce: Any = None, *more: str) -> str:
+    """The reduction that is meant: one of three, or of `more`, or what PyTorch before 0.4.1 said by two flags."""
+    check_reduction(op, reduction, (*more, "mean", "sum", "none"))
+    if size_average is reduce is None:
+        return reduction
+    average = size_average is None or flag(op, "size_average", size_average)
+    meant = "none" if not (reduce is None or flag(op, "reduce", reduce)) else "mean" if average else "sum"
+    warnings.warn(f"{op}: size_average and reduce are PyTorch's of old: say reduction={meant!r}", stacklevel=3)
+    return meant
 
 
 def reduced(losses: Tensor, reduction: str, weight: Tensor | None = None) -> Tensor:
@@ -235,9 +239,9 @@ def cross_entropy(
     input: Any,
     target: Any,
     weight: Any = None,
-    size_average: None = None,
+    size_average: bool | None = None,
     ignore_index: int = -100,
-    reduce: None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
@@ -252,7 +256,7 @@ def cross_entropy(
     >>> fnn.ops.cross_entropy([[2.0, 0.0], [0.0, 2.0]], [0, 1]).item()  # log(1 + exp(-2))
     0.126928...
     """
-    check_loss("cross_entropy", reduction, size_average, reduce)
+    reduction = check_loss("cross_entropy", reduction, size_average, reduce)
     smoothing = number("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
     logits, target = floating(input), loss_target("cross_entropy", target)
     rows, places = _rows("cross_entropy", logits, target)
@@ -288,16 +292,16 @@ def nll_loss(
     input: Any,
     target: Any,
     weight: Any = None,
-    size_average: None = None,
+    size_average: bool | None = None,
     ignore_index: int = -100,
-    reduce: None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """-weight[target[n]] · input[n, target[n]] for each row of log-probabilities, as log_softmax gives them.
 
     Shapes, `weight`, `ignore_index` and "mean" as for `cross_entropy`; the target holds labels.
     """
-    check_loss("nll_loss", reduction, size_average, reduce)
+    reduction = check_loss("nll_loss", reduction, size_average, reduce)
     log_probs, target = floating(input), loss_target("nll_loss", target)
     if target.ndim >= log_probs.ndim:
         raise ShapeError(f"nll_loss: expected input (N, C) and target (N,), got {log_probs.shape} and {target.shape}")
@@ -393,8 +397,8 @@ def binary_cross_entropy_with_logits(
     input: Any,
     target: Any,
     weight: Any = None,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
     pos_weight: Any = None,
 ) -> Tensor:
@@ -403,7 +407,7 @@ def binary_cross_entropy_with_logits(
     The weights w (`weight`) and p (`pos_weight`, of entries that are true) broadcast to that shape; 1 by default.
     """
     op = "binary_cross_entropy_with_logits"
-    check_loss(op, reduction, size_average, reduce)
+    reduction = check_loss(op, reduction, size_average, reduce)
     z, t = same_shape(op, input, target)
     weight, positive = given_weight(op, weight, z), given_weight(op, pos_weight, z)
     if weight is positive is None and not on_tape(t):
@@ -423,12 +427,12 @@ def binary_cross_entropy(
     input: Any,
     target: Any,
     weight: Any = None,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """-w · (t·log p + (1 - t)·log(1 - p)) for each entry; p and t of one shape, p from 0 to 1, else ArgumentError."""
-    check_loss("binary_cross_entropy", reduction, size_average, reduce)
+    reduction = check_loss("binary_cross_entropy", reduction, size_average, reduce)
     p, t = same_shape("binary_cross_entropy", input, target)
     weight = given_weight("binary_cross_entropy", weight, p)
     if weight is None and not on_tape(t):

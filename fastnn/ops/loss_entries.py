@@ -60,8 +60,8 @@ def _has_kernel(x: Tensor, t: Tensor, weight: Any = None) -> bool:
 def mse_loss(
     input: Any,
     target: Any,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
     weight: Any = None,
 ) -> Tensor:
@@ -69,7 +69,7 @@ def mse_loss(
 
     Where shapes differ and broadcast, a warning says so. Raises ShapeError for shapes that do not.
     """
-    check_loss("mse_loss", reduction, size_average, reduce)
+    reduction = check_loss("mse_loss", reduction, size_average, reduce)
     x, t = _pair("mse_loss", input, target)
     if _has_kernel(x, t, weight):
         return MSE.apply(x, t, reduction=reduction)
@@ -80,8 +80,8 @@ def mse_loss(
 def l1_loss(
     input: Any,
     target: Any,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
     weight: Any = None,
 ) -> Tensor:
@@ -91,7 +91,7 @@ def l1_loss(
     >>> fnn.ops.l1_loss([1.0, 4.0], [2.0, 2.0]).item()
     1.5
     """
-    check_loss("l1_loss", reduction, size_average, reduce)
+    reduction = check_loss("l1_loss", reduction, size_average, reduce)
     x, t = _pair("l1_loss", input, target)
     if _has_kernel(x, t, weight):
         return SmoothL1.apply(x, t, beta=0.0, reduction=reduction)
@@ -101,13 +101,13 @@ def l1_loss(
 def smooth_l1_loss(
     input: Any,
     target: Any,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
     beta: float = 1.0,
 ) -> Tensor:
     """d²/(2·beta) where d = |input - target| is below `beta`, else d - beta/2 (Girshick 2015); 0: `l1_loss`."""
-    check_loss("smooth_l1_loss", reduction, size_average, reduce)
+    reduction = check_loss("smooth_l1_loss", reduction, size_average, reduce)
     beta = number("smooth_l1_loss", "beta", beta, 0)
     x, t = _pair("smooth_l1_loss", input, target)
     if _has_kernel(x, t):
@@ -132,8 +132,8 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 def kl_div(
     input: Any,
     target: Any,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
     log_target: bool = False,
 ) -> Tensor:
@@ -142,8 +142,7 @@ def kl_div(
     With `log_target`, the target holds log t. "batchmean" divides the sum by the first dimension: that is the
     Kullback-Leibler divergence; "mean" divides by all entries, as in PyTorch.
     """
-    batchmean = isinstance(reduction, str) and reduction == "batchmean"
-    check_loss("kl_div", "sum" if batchmean else reduction, size_average, reduce)
+    reduction = check_loss("kl_div", reduction, size_average, reduce, "batchmean")
     x, t = _pair("kl_div", input, target)
     if flag("kl_div", "log_target", log_target):
         losses = t.exp() * (t - x)
@@ -157,16 +156,16 @@ def poisson_nll_loss(
     target: Any,
     log_input: bool = True,
     full: bool = False,
-    size_average: None = None,
+    size_average: bool | None = None,
     eps: float = 1e-8,
-    reduce: None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """exp(input) - target·input for each entry, or, if the input is no logarithm, input - target·log(input + eps).
 
     `full` adds Stirling's approximation of log(target!) where the target is above 1.
     """
-    check_loss("poisson_nll_loss", reduction, size_average, reduce)
+    reduction = check_loss("poisson_nll_loss", reduction, size_average, reduce)
     x, t = _pair("poisson_nll_loss", input, target)
     log_input, full = flag("poisson_nll_loss", "log_input", log_input), flag("poisson_nll_loss", "full", full)
     losses = x.exp() - t * x if log_input else x - t * (x + eps).log()

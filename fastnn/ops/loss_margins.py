@@ -39,15 +39,15 @@ def triplet_margin_loss(
     p: float = 2.0,
     eps: float = 1e-6,
     swap: bool = False,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """max(0, d(anchor, positive) - d(anchor, negative) + margin), d = `pairwise_distance` (Schroff et al. 2015).
 
     All (N, D) or (D,). With `swap` the negative's distance is that to the anchor or to the positive, if that is less.
     """
-    check_loss("triplet_margin_loss", reduction, size_average, reduce)
+    reduction = check_loss("triplet_margin_loss", reduction, size_average, reduce)
     margin = number("triplet_margin_loss", "margin", margin, above=0)
     near, far = pairwise_distance(anchor, positive, p, eps), pairwise_distance(anchor, negative, p, eps)
     if flag("triplet_margin_loss", "swap", swap):
@@ -81,12 +81,12 @@ def margin_ranking_loss(
     input2: Any,
     target: Any,
     margin: float = 0.0,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """max(0, margin - target·(input1 - input2)): the target is 1 where input1 should rank higher, -1 where input2."""
-    check_loss("margin_ranking_loss", reduction, size_average, reduce)
+    reduction = check_loss("margin_ranking_loss", reduction, size_average, reduce)
     a, b = same_shape("margin_ranking_loss", input1, input2)
     t = loss_target("margin_ranking_loss", target).astype(a.dtype)
     return reduced((number("margin_ranking_loss", "margin", margin) - t * (a - b)).clamp(min=0), reduction)
@@ -97,12 +97,12 @@ def cosine_embedding_loss(
     input2: Any,
     target: Any,
     margin: float = 0.0,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """1 - cos where the target is 1, max(0, cos - margin) where it is -1; inputs (N, D), target (N,); or (D,), ()."""
-    check_loss("cosine_embedding_loss", reduction, size_average, reduce)
+    reduction = check_loss("cosine_embedding_loss", reduction, size_average, reduce)
     a, b = same_shape("cosine_embedding_loss", input1, input2)
     t = loss_target("cosine_embedding_loss", target).astype(a.dtype)
     if a.ndim not in (1, 2) or t.shape != a.shape[:-1]:
@@ -116,21 +116,21 @@ def hinge_embedding_loss(
     input: Any,
     target: Any,
     margin: float = 1.0,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """input where the target is 1, max(0, margin - input) where it is -1."""
-    check_loss("hinge_embedding_loss", reduction, size_average, reduce)
+    reduction = check_loss("hinge_embedding_loss", reduction, size_average, reduce)
     x, t = same_shape("hinge_embedding_loss", input, target)
     return reduced(where(t == 1, 0.0, (margin - x).clamp(min=0)) + where(t == -1, 0.0, x), reduction)
 
 
 def soft_margin_loss(
-    input: Any, target: Any, size_average: None = None, reduce: None = None, reduction: str = "mean"
+    input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
 ) -> Tensor:
     """log(1 + exp(-target·input)) for each entry; the target is 1 or -1. It does not overflow."""
-    check_loss("soft_margin_loss", reduction, size_average, reduce)
+    reduction = check_loss("soft_margin_loss", reduction, size_average, reduce)
     x, t = same_shape("soft_margin_loss", input, target)
     return reduced(log1p_exp(-(t * x)), reduction)
 
@@ -139,12 +139,12 @@ def multilabel_soft_margin_loss(
     input: Any,
     target: Any,
     weight: Any = None,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """The mean over the C classes, weighted by `weight`, of binary_cross_entropy_with_logits: one loss a row (N, C)."""
-    check_loss("multilabel_soft_margin_loss", reduction, size_average, reduce)
+    reduction = check_loss("multilabel_soft_margin_loss", reduction, size_average, reduce)
     return reduced(_bce_with_logits(input, target, weight, reduction="none").mean(-1), reduction)
 
 
@@ -154,12 +154,12 @@ def multi_margin_loss(
     p: int = 1,
     margin: float = 1.0,
     weight: Any = None,
-    size_average: None = None,
-    reduce: None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:
     """sum over the other classes c of weight[y]·max(0, margin - x_y + x_c)^p / C: scores (N, C), labels y (N,)."""
-    check_loss("multi_margin_loss", reduction, size_average, reduce)
+    reduction = check_loss("multi_margin_loss", reduction, size_average, reduce)
     margin = number("multi_margin_loss", "margin", margin)
     p = whole("multi_margin_loss", "p", p, 1, 2, "p of 1 or 2")
     x, labels = floating(input), loss_target("multi_margin_loss", target)
@@ -176,11 +176,11 @@ def multi_margin_loss(
 
 
 def multilabel_margin_loss(
-    input: Any, target: Any, size_average: None = None, reduce: None = None, reduction: str = "mean"
+    input: Any, target: Any, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean"
 ) -> Tensor:
     """sum over the row's classes y and all others c of max(0, 1 - x_y + x_c) / C: scores (N, C), or (C,), and targets
     of that shape: the row's classes, as many as there are, then -1."""
-    check_loss("multilabel_margin_loss", reduction, size_average, reduce)
+    reduction = check_loss("multilabel_margin_loss", reduction, size_average, reduce)
     x, labels = floating(input), loss_target("multilabel_margin_loss", target)
     if x.ndim not in (1, 2) or labels.shape != x.shape:
         raise ShapeError(

@@ -145,8 +145,8 @@ TABLE: dict[str, dict[str, str]] = {
         "fmio": "copysign deg2rad float_power heaviside hypot rad2deg sinc xlogy",
     },
     "writing": {
-        "m": "apply_ copy_ detach_ exponential_ fill_ fill_diagonal_ geometric_ log_normal_ normal_ random_ squeeze_ "
-        "t_ transpose_ uniform_ unsqueeze_ zero_",
+        "m": "apply_ copy_ detach_ exponential_ fill_ fill_diagonal_ geometric_ log_normal_ normal_ random_ "
+        "resize_ resize_as_ squeeze_ t_ transpose_ uniform_ unsqueeze_ zero_",
     },
 }
 # Second names for the same function, in the same forms.

@@ -12,6 +12,7 @@ from fastnn.backends.sums import total
 from fastnn.checks import entries, is_whole, number, text
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, ShapeError
+from fastnn.ops.arithmetic import numbers_first
 from fastnn.ops.common import Dim, axes, axis, floating, tensor_of
 from fastnn.ops.dense import matmul
 from fastnn.ops.joining import where
@@ -97,26 +98,31 @@ def _added(input: Any, product: Tensor, beta: float, alpha: float) -> Tensor:
     return product if beta == 0 else product + (input if beta == 1 else input * beta)
 
 
+@numbers_first("beta", "alpha")
 def addmm(input: Any, mat1: Any, mat2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta · input + alpha · (mat1 @ mat2)."""
     return _added(tensor_of(input), mm(mat1, mat2), beta, alpha)
 
 
+@numbers_first("beta", "alpha")
 def addmv(input: Any, mat: Any, vec: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta · input + alpha · (mat @ vec)."""
     return _added(tensor_of(input), mv(mat, vec), beta, alpha)
 
 
+@numbers_first("beta", "alpha")
 def addr(input: Any, vec1: Any, vec2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta · input + alpha · outer(vec1, vec2)."""
     return _added(tensor_of(input), outer(vec1, vec2), beta, alpha)
 
 
+@numbers_first("beta", "alpha")
 def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta · input + alpha · bmm(batch1, batch2)."""
     return _added(tensor_of(input), bmm(batch1, batch2), beta, alpha)
 
 
+@numbers_first("beta", "alpha")
 def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: float = 1, alpha: float = 1) -> Tensor:
     """beta · input + alpha times the sum over the stack of bmm(batch1, batch2)."""
     return _added(tensor_of(input), bmm(batch1, batch2).sum(0), beta, alpha)

@@ -10,8 +10,10 @@ import numpy as np
 
 from fastnn.checks import flag, is_number, is_whole, number, whole
 from fastnn.errors import ArgumentError, DTypeError, GraphError, ShapeError
+from fastnn.habits import check_options
 from fastnn.ops.arithmetic import operand
 from fastnn.ops.common import number_as, tensor_of
+from fastnn.ops.creation import sizes as size_of
 from fastnn.ops.draws import RandintLike, RandLike, RandnLike, drawn
 from fastnn.ops.in_place import recorded, written
 from fastnn.ops.keys import SLOT
@@ -19,12 +21,12 @@ from fastnn.ops.picking import Put
 from fastnn.ops.shaping import expand, squeeze, t, transpose, unsqueeze
 from fastnn.tape import detach
 from fastnn.tensors import Tensor
-from fastnn.versions import clock
+from fastnn.versions import clock, wrote
 from fastnn.views import as_it_is, renew
 
 __all__ = [
     "apply_", "copy_", "detach_", "exponential_", "fill_", "fill_diagonal_", "geometric_", "log_normal_", "normal_",
-    "random_", "squeeze_", "t_", "transpose_", "uniform_", "unsqueeze_", "zero_",
+    "random_", "resize_", "resize_as_", "squeeze_", "t_", "transpose_", "uniform_", "unsqueeze_", "zero_",
 ]  # fmt: skip
 
 
@@ -166,6 +168,33 @@ squeeze_ = _seen_otherwise("squeeze_", squeeze)
 t_ = _seen_otherwise("t_", t)
 transpose_ = _seen_otherwise("transpose_", transpose)
 unsqueeze_ = _seen_otherwise("unsqueeze_", unsqueeze)
+
+
+def resize_(input: Tensor, *sizes: Any, memory_format: Any = None) -> Tensor:
+    """Give the tensor itself a shape of any number of entries: those it has stay, in their order, new ones are 0.
+
+    In less memory than it has it keeps what is left of it, otherwise it gets new one, which views of it do not share.
+
+    >>> import fastnn as fnn
+    >>> fnn.arange(3).resize_(2, 2)
+    Tensor([[0, 1],
+            [2, 0]], dtype=int64)
+    """
+    check_options("resize_", memory_format=memory_format)
+    shape = size_of("resize_", sizes)
+    if recorded(input) or input.requires_grad:
+        raise GraphError("resize_: a tensor on the tape keeps its size: make another one, by fnn.zeros or F.pad")
+    count, flat = math.prod(shape), input._data.reshape(-1)
+    if count > flat.size:
+        flat = np.concatenate([flat, np.zeros(count - flat.size, flat.dtype)])
+    input._data, input._view, input._grad = flat[:count].reshape(shape), None, None
+    wrote(input._data)
+    return input
+
+
+def resize_as_(input: Tensor, the_template: Any, *, memory_format: Any = None) -> Tensor:
+    """`resize_` to the shape of another tensor."""
+    return resize_(input, tensor_of(the_template).shape, memory_format=memory_format)
 
 
 def detach_(input: Tensor) -> Tensor:

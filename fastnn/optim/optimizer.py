@@ -141,6 +141,10 @@ class Optimizer:
             self.add_param_group(group)
         self._check_penalty(self.param_groups)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up a copy's attributes; optimisers of one's own call it in theirs."""
+        vars(self).update(state)
+
     @property
     def converged(self) -> bool:
         """Whether the last step found that no step decreases the loss; False where an optimiser cannot know."""

@@ -19,16 +19,17 @@ class LRScheduler:
     """What the schedules by formula share. A subclass defines `rate(base_lr, i)`, group i's rate at last_epoch, or, as
     in PyTorch, `get_lr()`, the rates of all groups; a rate that is changed by hand then counts where get_lr reads it.
 
-    `base_lrs` are the rates to start from; None: those that the user set last. With `last_epoch` of 0 or more a
-    schedule goes on after that epoch, for an optimiser whose groups know the rates that they began with, "initial_lr".
+    A rate that was changed since the last step, by hand or by another schedule, scales what follows: schedules of one
+    optimiser that are stepped in turn multiply, as in PyTorch. `base_lrs` are the rates to start from; None: those that
+    the user set last, times what another schedule has made of them. With `last_epoch` of 0 or more a schedule goes on
+    after that epoch, for an optimiser whose groups know the rates that they began with, "initial_lr".
     """
 
-    follows_user: ClassVar[bool] = True  # False: a rate changed by hand lasts until the next step, as in PyTorch
+    follows_user: ClassVar[bool] = True  # False: a rate changed since lasts until the next step, as in PyTorch
     keeps_rate: ClassVar[bool] = False  # True: the rate of an optimiser that was loaded is that after last_epoch
     floor: float = 0.0  # what a rate that is changed by hand is the distance from
-    _step_count = 0  # of step(), the first of which is __init__'s; this and the next are for get_lr of people's own
-    _get_lr_called_within_step: ClassVar[bool] = True
     per: ClassVar[str] = "epoch"  # step() is called after each "batch" or "epoch"; "metric": with a metric, each epoch
+    _get_lr_called_within_step = False  # which get_lr of programs asks for
 
     def __init__(self, optimizer: HasGroups, last_epoch: int = -1, *, base_lrs: Sequence[float] | None = None) -> None:
         name = type(self).__name__
@@ -41,16 +42,19 @@ class LRScheduler:
             )
         own = [float(group["initial_lr"]) if last_epoch >= 0 else own_rate(group) for group in groups]
         self.base_lrs = own if base_lrs is None else each_group(name, "base_lrs", base_lrs, len(own))
-        self.factors = [1.0] * len(own)  # by which the user has changed the rates since
-        self.last_epoch += self.keeps_rate
-        if last_epoch >= 0 and self._has_factors:
+        self.factors = [1.0] * len(own)  # by which the rates have been changed since
+        self._step_count, self._last_lr = 0, [float(group["lr"]) for group in groups]
+        self._followed = list(self.base_lrs)
+        if self._has_factors and last_epoch >= 0:
+            self.last_epoch += self.keeps_rate
             self.factors = [self._factor_of(group["lr"], i) for i, group in enumerate(groups)]
+        elif self._has_factors and base_lrs is None:
+            self.factors = [
+                (lr - self.floor) / (base - self.floor) if base != self.floor else 1.0
+                for lr, base in zip(self._last_lr, own, strict=True)
+            ]
         self.last_epoch = last_epoch
-        if type(self).step is not LRScheduler.step:
-            self.step()  # as in PyTorch: a step of the subclass's own may count, and set the first rates
-            return
-        self.last_epoch, self._step_count = last_epoch + 1, 1
-        self._apply()
+        self.step()  # which schedules of one's own may define, too
 
     def rate(self, base_lr: float, i: int) -> float:
         if type(self).get_lr is LRScheduler.get_lr:
@@ -69,7 +73,8 @@ class LRScheduler:
         """Go on to the next t, after `optimizer.step()`; or to t = `epoch`, at the rates of the formula alone."""
         self._step_count += 1
         if epoch is None:
-            self._follow_user()
+            if self._step_count > 1:
+                self._follow()
             self.last_epoch += 1
         else:
             self.last_epoch = number(type(self).__name__, "epoch", epoch, 0)  # type: ignore[assignment]
@@ -94,53 +99,57 @@ class LRScheduler:
         planned = self.rate(self.base_lrs[i], i) - self.floor
         return (lr - self.floor) / planned if planned else self.factors[i]
 
-    def _follow_user(self) -> None:
-        """Multiply what follows by the change where a rate is no longer the one that was scheduled."""
-        if not self._has_factors:
-            return
-        for i, group in enumerate(self._groups()):
-            if group["lr"] != group.get("scheduled_lr", group["lr"]):
+    def _follow(self) -> None:
+        """Multiply what follows by the change where a rate is no longer the one that this schedule has set.
+
+        It goes on from the present rate, too, where somebody has changed base_lrs, as gradual warm-ups do.
+        """
+        for i, group in enumerate(self._groups() if self._has_factors else ()):
+            if group["lr"] != self._last_lr[i] or self.base_lrs[i] != self._followed[i]:
                 self.factors[i] = self._factor_of(group["lr"], i)
-                set_rate(group, own_rate(group))
+                if group["lr"] != group.get("scheduled_lr"):
+                    set_rate(group, own_rate(group))
+                self._last_lr[i], self._followed[i] = group["lr"], self.base_lrs[i]
 
     def _apply(self) -> None:
         """Set the optimiser to the present t."""
-        for group, lr in zip(self._groups(), self.get_lr(), strict=True):
+        self._get_lr_called_within_step = True
+        try:
+            rates = self.get_lr()
+        finally:
+            self._get_lr_called_within_step = False
+        for group, lr in zip(self._groups(), rates, strict=True):
             set_rate(group, lr)
-        self._last_lr = self.get_last_lr()
+        self._last_lr = list(rates)
         self.also()
 
     def also(self) -> None:
         """Set what else than the rates follows the schedule."""
 
     def get_last_lr(self) -> list[float]:
-        """The groups' present rates."""
-        return [group["lr"] for group in self.optimizer.param_groups]
+        """The rates that the last step has set."""
+        return list(self._last_lr)
 
     def __repr__(self) -> str:
         return described(self)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule stands, as plain values; functions are not in it."""
-        self._follow_user()
-        return {
+        self._follow()
+        return self._attributes() | {
             "base_lrs": list(self.base_lrs),
             "last_epoch": self.last_epoch,
             "factors": list(self.factors),
-            "last_lr": self.get_last_lr(),
-            **({"own": self._own()} if self._counts_itself else {}),
+            "last_lr": [group["lr"] for group in self.optimizer.param_groups],
+            "_last_lr": list(self._last_lr),
+            "_step_count": self._step_count,
         }
 
-    @property
-    def _counts_itself(self) -> bool:
-        """Whether the rates depend on more than last_epoch: a get_lr or a step of people's own may."""
-        cls = type(self)
-        return cls.get_lr is not LRScheduler.get_lr or cls.step is not LRScheduler.step
-
-    def _own(self) -> dict[str, Any]:
-        """Numbers, text and lists of them among the attributes."""
-        known = {"optimizer", "base_lrs", "last_epoch", "factors", "_last_lr"}
-        return {name: plain(value) for name, value in vars(self).items() if name not in known and _is_plain(value)}
+    def _attributes(self) -> dict[str, Any]:
+        """The plain values that a schedule of one's own keeps in attributes, all of which PyTorch's state has, too."""
+        if type(self).get_lr is LRScheduler.get_lr and type(self).step is LRScheduler.step:
+            return {}
+        return {name: value for name, value in vars(self).items() if _is_plain(value)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there, at the rates of that time, whether the optimiser's own state is loaded before or after.
@@ -152,19 +161,15 @@ class LRScheduler:
             raise StateError(f"{type(self).__name__}: expected {len(self.base_lrs)} base_lrs, got {len(given)}")
         load(self, state_dict, ("base_lrs", "last_epoch"))
         self.factors = list(state_dict.get("factors", [1.0] * len(self.base_lrs)))  # older states have none
-        vars(self).update(state_dict.get("own", {}))
-        if not self._counts_itself:
+        if "last_lr" not in state_dict:
             self._apply()
-        for group, lr in zip(self._groups(), state_dict.get("last_lr", self.get_last_lr()), strict=True):
+        for group, lr in zip(self._groups(), state_dict.get("last_lr", self._last_lr), strict=True):
             set_rate(group, lr)
-        self._step_count = self.last_epoch + 1
-        self._last_lr = self.get_last_lr()
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, (bool, str)) or is_number(value)
+        self._last_lr = [group["lr"] for group in self._groups()]
+        self._followed = list(self.base_lrs)
+        kept = {"_last_lr", "_step_count", *self._attributes()} - {"base_lrs", "last_epoch", "factors"}
+        for name in kept & state_dict.keys():
+            setattr(self, name, plain(state_dict[name]))
 
 
 def checked(schedule: str, optimizer: HasGroups) -> HasGroups:
@@ -205,7 +210,9 @@ def load(schedule: Any, state_dict: dict[str, Any], names: Sequence[str]) -> Non
     missing = [name for name in names if name not in state_dict]
     if missing:
         raise StateError(f"{type(schedule).__name__}: expected {list(names)}, missing {missing}")
-    wrong = [name for name in names if not _is_alike(state_dict[name], getattr(schedule, name))]
+    # last_epoch may be between two epochs, after step(epoch + batch / batches)
+    like = {name: 0.0 if name == "last_epoch" else getattr(schedule, name) for name in names}
+    wrong = [name for name in names if not _is_alike(state_dict[name], like[name])]
     if wrong:
         got = ", ".join(f"{name}={state_dict[name]!r:.50}" for name in wrong)
         raise StateError(f"{type(schedule).__name__}: expected what state_dict() returned, got {got}")
@@ -218,3 +225,10 @@ def _is_alike(value: Any, present: Any) -> bool:
     if isinstance(present, list):
         return isinstance(value, (list, tuple)) and len(value) == len(present) and all(map(is_number, value))
     return is_whole(value, -1) if isinstance(present, int) else is_number(value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a number, a text, None, or a list or tuple of these."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))

@@ -48,7 +48,8 @@ class SequentialLR(LRScheduler):
                 f"SequentialLR: expected {len(self.schedulers) - 1} rising milestones between {len(self.schedulers)} "
                 f"schedules, got {milestones!r}"
             )
-        super().__init__(optimizer, last_epoch)
+        own = None if last_epoch >= 0 else [own_rate(group) for group in optimizer.param_groups]
+        super().__init__(optimizer, last_epoch, base_lrs=own)
 
     def _present(self) -> LRScheduler:
         """The schedule whose turn it is, at its own t."""
@@ -106,6 +107,8 @@ class SWALR(LRScheduler):
 
     Made for averaged weights (Izmailov et al. 2018), when averaging begins.
     """
+
+    follows_user = False  # `rate` itself goes on from the present one
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from fastnn.checks import choice, number, shown, whole
 from fastnn.errors import ArgumentError
 
-from .base import HasGroups, checked, described, each_group, load, own_rate, set_rate
+from .base import HasGroups, checked, described, each_group, load
 
 __all__ = ["ReduceLROnPlateau"]
 
@@ -49,7 +49,7 @@ class ReduceLROnPlateau:
         self.eps = number("ReduceLROnPlateau", "eps", eps, 0)
         self.best = math.inf if mode == "min" else -math.inf
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
-        self._last_lr = self.get_last_lr()
+        self._last_lr = self.get_last_lr()  # which PyTorch's has, too
 
     def step(self, metrics: Any, epoch: int | None = None) -> None:
         """Look at the metric, a number, and reduce the rates if it is time. `epoch` says the number of the epoch."""
@@ -69,8 +69,7 @@ class ReduceLROnPlateau:
             for group, least in zip(self.optimizer.param_groups, self.min_lrs, strict=True):
                 lr = max(group["lr"] * self.factor, least)
                 if group["lr"] - lr > self.eps:
-                    own_rate(group)
-                    set_rate(group, lr)
+                    group["lr"] = lr
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
         self._last_lr = self.get_last_lr()
 

@@ -131,3 +131,29 @@ def test_classes_of_data_take_types_as_pytorchs() -> None:
 
     rows: D.DataLoader[Any] = D.DataLoader(D.TensorDataset(fnn.arange(3)), batch_sampler=Buckets())
     assert [batch.tolist() for (batch,) in rows] == [[2, 0], [1]]
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(("count", "replicas"), [(7, 2), (6, 3), (2, 5), (1, 1)])
+def test_distributed_samplers_share_out_the_indices_as_pytorchs(count: int, replicas: int, drop_last: bool) -> None:
+    torch = pytest.importorskip("torch")
+    for rank in range(replicas):
+        own, other = (
+            data.DistributedSampler(range(count), replicas, rank, shuffle=False, drop_last=drop_last)
+            for data in (fnn.utils.data, torch.utils.data)
+        )
+        assert (list(own), len(own)) == (list(other), len(other))
+    shuffled = [
+        fnn.utils.data.DistributedSampler(range(count), replicas, r, drop_last=drop_last) for r in range(replicas)
+    ]
+    epochs = []
+    for epoch in range(2):
+        for sampler in shuffled:
+            sampler.set_epoch(epoch)
+        epochs.append([index for sampler in shuffled for index in sampler])
+        assert list(shuffled[0]) == list(shuffled[0])
+        if not drop_last:
+            assert set(epochs[-1]) == set(range(count))
+    assert count < 6 or epochs[0] != epochs[1]
+    with pytest.raises(ArgumentError, match="rank"):
+        fnn.utils.data.DistributedSampler(range(count), replicas, replicas)

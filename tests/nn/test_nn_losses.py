@@ -135,7 +135,7 @@ def test_empty_batch(name: str) -> None:
         ),
         (lambda: nn.BCELoss(weight=np.ones((5, 3)))(PROBABILITIES, SOFT), ShapeError, r"weights of shape \(4, 3\)"),
         (lambda: nn.KLDivLoss(reduction="avg"), ArgumentError, "'mean', 'sum' or 'none', got 'avg'"),
-        (lambda: nn.L1Loss(size_average=True), ArgumentError, "size_average"),
+        (lambda: nn.L1Loss(size_average=np.ones(2)), ArgumentError, "size_average to be True or False"),
         (lambda: nn.HuberLoss(delta=0)(LOGITS, SOFT), ArgumentError, "delta above 0, got 0"),
         (lambda: nn.MultiMarginLoss(p=3)(LOGITS, LABELS), ArgumentError, "p of 1 or 2, got 3"),
         (lambda: nn.GaussianNLLLoss()(LOGITS, SOFT, -SOFT), ArgumentError, "var of at least 0, got -1"),
@@ -170,3 +170,33 @@ def test_losses_take_keywords_as_pytorchs() -> None:
         assert loss(**named) == loss(*named.values()) == loss(named[first], **{name: named[name] for name in others})
     with pytest.raises(TypeError, match="targets"):
         nn.MSELoss()(x, targets=y)
+
+
+@pytest.mark.parametrize(
+    ("size_average", "reduce", "meant"),
+    [  # what PyTorch 0.4's documentation says of the two
+        (True, None, "mean"), (False, None, "sum"), (None, True, "mean"), (None, False, "none"),
+        (True, True, "mean"), (False, True, "sum"), (True, False, "none"), (False, False, "none"),
+    ],
+)  # fmt: skip
+def test_losses_take_the_flags_that_reduction_has_replaced(size_average: Any, reduce: Any, meant: str) -> None:
+    x, y = fnn.tensor([[1.0, 2.0], [0.5, -1.0]]), fnn.tensor([[0.5, 0.25], [0.5, 0.75]])
+    flags = {"size_average": size_average, "reduce": reduce}
+    functions: list[tuple[str, tuple[Any, ...]]] = [
+        ("binary_cross_entropy", (y, y)), ("binary_cross_entropy_with_logits", (x, y)), ("cross_entropy", (x, y)),
+        ("cosine_embedding_loss", (x, y, fnn.ones(2))), ("hinge_embedding_loss", (x, fnn.ones(2, 2))),
+        ("kl_div", (x, y)), ("l1_loss", (x, y)), ("margin_ranking_loss", (x, y, fnn.ones(2, 2))), ("mse_loss", (x, y)),
+        ("multi_margin_loss", (x, fnn.tensor([0, 1]))), ("multilabel_margin_loss", (x, fnn.tensor([[0, -1], [1, 0]]))),
+        ("multilabel_soft_margin_loss", (x, y)), ("nll_loss", (x, fnn.tensor([0, 1]))), ("poisson_nll_loss", (x, y)),
+        ("smooth_l1_loss", (x, y)), ("soft_margin_loss", (x, y)), ("triplet_margin_loss", (x, y, x + 1)),
+    ]  # fmt: skip
+    for name, inputs in functions:
+        function = getattr(nn.functional, name)
+        with pytest.warns(UserWarning, match=f"{name}: size_average and reduce are .* reduction='{meant}'"):
+            found = function(*inputs, **flags)
+        assert fnn.equal(found, function(*inputs, reduction=meant)), name
+    for kind in (nn.CrossEntropyLoss, nn.KLDivLoss, nn.MSELoss, nn.TripletMarginLoss):
+        with pytest.warns(UserWarning, match=f"{kind.__name__}: .* reduction='{meant}'"):
+            assert kind(**flags).reduction == meant
+    with pytest.warns(UserWarning, match=meant):
+        assert nn.MSELoss(size_average, reduce)(x, y).shape == nn.MSELoss(reduction=meant)(x, y).shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
 from collections import OrderedDict
 from typing import Any
@@ -356,3 +357,54 @@ def test_state_dict_into_a_dict_of_ones_own() -> None:
     assert given["net.0.weight"] is model[0].weight
     assert given["epoch"] == 1
     assert [name.removeprefix("net.") for name in list(given)[1:]] == list(model.state_dict())
+
+
+@pytest.mark.parametrize("package", ["fastnn", "torch"])
+def test_modules_change_what_is_loaded_as_pytorchs(package: str) -> None:
+    """By `_load_from_state_dict`, as in DETR's FrozenBatchNorm2d, and by hooks."""
+    pytest.importorskip(package)
+    library, layers = importlib.import_module(package), importlib.import_module(f"{package}.nn")
+
+    class Frozen(layers.Module):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("running_var", library.ones(2))
+            self.register_buffer("added_later", library.ones(2))
+
+        def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *others: Any) -> None:
+            state_dict.pop(prefix + "num_batches_tracked", None)
+            super()._load_from_state_dict(state_dict, prefix, local_metadata, *others)
+            _, missing, _, errors = others
+            if prefix + "added_later" in missing:
+                missing.remove(prefix + "added_later")
+            if state_dict.get(prefix + "running_var") is not None and state_dict[prefix + "running_var"][0] < 0:
+                errors.append("a variance is negative")
+
+    model = layers.Sequential(Frozen(), layers.Linear(2, 1, bias=False))
+    given = {
+        "0.running_var": library.tensor([3.0, 4.0]), "0.num_batches_tracked": library.tensor(5),
+        "1.weight": library.zeros(1, 2),
+    }  # fmt: skip
+    model.load_state_dict(given)
+    assert model[0].running_var.tolist() == [3, 4]
+    assert model[0].added_later.tolist() == [1, 1]
+    assert len(given) == 3
+    with pytest.raises(RuntimeError, match="a variance is negative"):
+        model.load_state_dict(given | {"0.running_var": -library.ones(2)})
+    with pytest.raises(RuntimeError, match=r"0\.running_var"):
+        model.load_state_dict({"1.weight": library.zeros(1, 2)})
+
+    seen = []
+
+    def rename(state_dict: Any, prefix: str, *_: Any) -> None:
+        seen.append(prefix)
+        state_dict[f"{prefix}weight"] = state_dict.pop(f"{prefix}kernel")
+
+    handle = model[1]._register_load_state_dict_pre_hook(rename)
+    model.load_state_dict({"0.running_var": library.ones(2), "1.kernel": library.ones(1, 2)})
+    handle.remove()
+    assert model[1].weight.tolist() == [[1, 1]]
+    model.register_load_state_dict_pre_hook(lambda module, state_dict, *_: seen.append(module is model))
+    keys = model.load_state_dict({"1.weight": library.ones(1, 2), "else": library.ones(1)}, strict=False)
+    assert seen == ["1.", True]
+    assert (keys.missing_keys, keys.unexpected_keys) == (["0.running_var"], ["else"])

@@ -12,7 +12,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import nn
-from fastnn.errors import ArgumentError, ShapeError
+from fastnn.errors import ArgumentError, GraphError, ShapeError
 
 X = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 
@@ -102,7 +102,7 @@ def test_linear_of_one_vector(bias: bool) -> None:
 
 def test_a_compiled_model_takes_one_vector() -> None:
     model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2))
-    np.testing.assert_allclose(fnn.compile(model)(X[0]), fnn.compile(model)(X[:1])[0], rtol=1e-6)
+    np.testing.assert_allclose(fnn.compile(model)(X[0]), fnn.compile(model)(X[:1])[0], rtol=1e-6, atol=1e-7)
 
 
 def test_a_number_as_index_of_a_vector() -> None:
@@ -357,3 +357,95 @@ def test_hooks_are_taken_back_by_their_kind(package: str) -> None:
     layer._forward_pre_hooks = {}
     layer(torch.ones(1, 1))
     assert seen == [0, 3]
+
+
+def test_likes_take_what_pytorchs_optimisers_say_of_memory() -> None:
+    """As in ``state["exp_avg"] = torch.zeros_like(p, memory_format=torch.preserve_format)``."""
+    x = fnn.ones(2, 3)
+    for like in (fnn.zeros_like, fnn.ones_like, fnn.empty_like, fnn.rand_like, fnn.randn_like):
+        assert like(x, memory_format=fnn.preserve_format).shape == (2, 3)
+    made = [fnn.full_like(x, 2, layout=fnn.strided), fnn.empty(2, 3, memory_format=fnn.contiguous_format)]
+    cast = [x.clone(memory_format=fnn.contiguous_format), x.float(memory_format=fnn.preserve_format)]
+    assert all(each.shape == (2, 3) for each in (*made, *cast, x.double(memory_format=fnn.preserve_format)[:2]))
+    with pytest.raises(ArgumentError, match=r"^zeros_like: expected memory_format=None, .* got 'rows first'"):
+        fnn.zeros_like(x, memory_format="rows first")
+
+
+def test_resize_keeps_the_entries_in_their_order() -> None:
+    torch = pytest.importorskip("torch")
+    for size in ((4,), (2, 2), (0,), (), (3, 1, 2)):
+        own, other = fnn.arange(6).reshape(2, 3), torch.arange(6).reshape(2, 3)
+        assert own.resize_(*size) is own
+        assert own.tolist() == other.resize_(size).tolist()
+    text = fnn.IntTensor(3)
+    assert text.resize_((4, 2)).copy_(fnn.arange(8).reshape(4, 2)).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert text.resize_as_(fnn.zeros(5)).tolist() == [0, 1, 2, 3, 4]
+    assert fnn.arange(2).resize_(4).tolist() == [0, 1, 0, 0]
+    whole = fnn.zeros(4)
+    part = whole[:]
+    whole.resize_(2)[0] = 7
+    assert part.tolist() == [7, 0, 0, 0]
+    for x in (fnn.ones(2, requires_grad=True), fnn.ones(2, requires_grad=True) * 2):
+        with pytest.raises(GraphError, match="a tensor on the tape keeps its size"):
+            x.resize_(3)
+
+
+def test_programs_that_ask_for_process_groups_go_on_without() -> None:
+    assert not (fnn.distributed.is_available() and fnn.distributed.is_initialized())
+    assert not isinstance(nn.Linear(2, 2), nn.parallel.DistributedDataParallel)
+    with pytest.raises(AttributeError, match=r"fastnn.distributed' has no attribute 'ReduceOp'"):
+        _ = fnn.distributed.ReduceOp
+
+
+def test_numbers_may_stand_before_what_they_scale() -> None:
+    """PyTorch's order of old: published optimisers say ``exp_avg.mul_(beta).add_(1 - beta, grad)``, and triplet losses
+    ``dist.addmm_(1, -2, inputs, inputs.t())``."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    a, b, c = (rng.standard_normal((2, 2)) for _ in range(3))
+    calls: dict[str, tuple[Any, ...]] = {
+        "add_": (0.5, b), "sub_": (0.5, b), "add": (2, b), "sub": (2, b), "addcmul_": (0.3, b, c),
+        "addcdiv_": (-1, b, c), "addcmul": (0.3, b, c), "addmm_": (1, -2, b, c), "addmm": (0.5, b, c),
+        "addr": (2, 3, b[0], c[0]), "addmv": (1, 2, b, c[0]),
+    }  # fmt: skip
+    for name, given in calls.items():
+        results = []
+        for library in (fnn, torch):
+            x = library.tensor(a if name != "addmv" else a[0])
+            rest = [library.tensor(each) if isinstance(each, np.ndarray) else each for each in given]
+            results.append(getattr(x, name)(*rest).tolist())
+            if not name.endswith("_") and name not in ("addmm", "addr", "addmv"):
+                assert getattr(library, name)(x, *rest).tolist() == results[-1]
+        np.testing.assert_allclose(*results, rtol=1e-12)
+    for library in (fnn, torch):
+        x, y = library.tensor(a), library.tensor(b)
+        np.testing.assert_allclose(library.addmm(2, x, 3, y, y), 2 * a + 3 * b @ b, rtol=1e-12)
+        with pytest.raises(TypeError):
+            x.addmm(y, y, y)
+        with pytest.raises((TypeError, ArgumentError)):
+            x.add(y, y)
+
+
+def test_tensors_are_made_as_by_pytorchs_first_api() -> None:
+    """Of sizes, ``torch.FloatTensor(std.size()).normal_()`` and ``weight.new(layers, batch, hidden)``, or of data."""
+    for library in (fnn, pytest.importorskip("torch")):
+        x = library.zeros(2, 3, dtype=library.float64)
+        assert tuple(library.FloatTensor(x.size()).shape) == tuple(x.new(x.size()).shape) == (2, 3)
+        assert tuple(x.new(4, 1).shape) == (4, 1)
+        assert x.new().tolist() == []
+        assert x.new([1, 2]).tolist() == library.FloatTensor((1, 2)).tolist() == [1, 2]
+        assert x.new(3).dtype == x.new([1]).dtype == x.dtype
+
+
+def test_optimisers_of_ones_own_take_up_a_state_as_pytorchs() -> None:
+    class Own(fnn.optim.Optimizer):
+        def __init__(self, params: Any, lr: float) -> None:
+            super().__init__(params, {"lr": lr})
+
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            super().__setstate__(state)
+            for group in self.param_groups:
+                group.setdefault("nesterov", False)
+
+    twin = copy.deepcopy(Own([nn.Parameter([1.0])], 0.5))
+    assert (twin.param_groups[0]["lr"], twin.param_groups[0]["nesterov"]) == (0.5, False)

@@ -59,23 +59,6 @@ def test_a_schedule_starts_from_the_rate_that_was_set_last(name: str, before: st
 
 
 @every_schedule
-@pytest.mark.parametrize("first", ["exponential", "one cycle", "plateau"])
-def test_what_another_schedule_made_of_the_rate_does_not_count(name: str, first: str) -> None:
-    make, rate = SCHEDULES[name]
-    opt = sgd()
-    if first == "exponential":
-        other = lr_scheduler.ExponentialLR(opt, 0.1)
-    elif first == "one cycle":
-        other = lr_scheduler.OneCycleLR(opt, 1.0, total_steps=4, cycle_momentum=False)
-    else:
-        other = lr_scheduler.ReduceLROnPlateau(opt, patience=0)
-    for _ in range(3):
-        other.step(1.0) if first == "plateau" else other.step()
-    schedule = make(opt)
-    np.testing.assert_allclose(schedule.get_last_lr(), [rate(0.1, 0), rate(0.2, 0)], rtol=1e-12)
-
-
-@every_schedule
 def test_a_rate_changed_under_way_scales_what_follows(name: str) -> None:
     make, rate = SCHEDULES[name]
     opt = sgd()
@@ -97,7 +80,6 @@ def test_a_rate_changed_under_way_scales_what_follows(name: str) -> None:
     opt.param_groups[0]["lr"] = 3.0
     schedule.step()
     np.testing.assert_allclose(schedule.get_last_lr()[0], 3.0 * rate(0.1, 9) / rate(0.1, 8), rtol=1e-12)
-    np.testing.assert_allclose(make(opt).get_last_lr(), [rate(3.0, 0), rate(0.2, 0)], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -237,3 +219,45 @@ def test_schedules_go_on_and_step_to_an_epoch_as_pytorchs(name: str) -> None:
         with pytest.raises((KeyError, ArgumentError), match="initial_lr"):
             getattr(schedules, name)(made([parameter()]), *FORMULAS[name], last_epoch=1)
     assert rates[fnn] == pytest.approx(rates[torch], rel=1e-9)
+
+
+PARTNERS: dict[str, Any] = {
+    **{name: given for name, given in FORMULAS.items() if name not in ("CyclicLR", "OneCycleLR")},  # who bring rates
+    "SWALR": (0.05, 4), "ReduceLROnPlateau": ("min", 0.5, 1), "PolynomialLR": (9, 2.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("second", PARTNERS)
+@pytest.mark.parametrize("first", PARTNERS)
+@pytest.mark.parametrize("later", [0, 3])
+def test_schedules_of_one_optimiser_multiply_as_pytorchs(first: str, second: str, later: int) -> None:
+    """Stepped in turn, as PyTorch's documentation shows it; the second may be made when the first has gone on."""
+    torch = pytest.importorskip("torch")
+    rates: dict[Any, list[float]] = {}
+    for library in (torch, fnn):
+        found = rates.setdefault(library, [])
+        opt = library.optim.SGD([library.nn.Parameter(library.zeros(1))], lr=0.3, momentum=0.9)
+        places = library.optim.lr_scheduler, library.optim.swa_utils
+        schedules: list[Any] = []
+        for t in range(8):
+            for name in [first] * (t == 0) + [second] * (t == later):
+                kind = getattr(places[name == "SWALR"], name)
+                schedules.append(kind(opt, *PARTNERS[name]))
+            found.append(opt.param_groups[0]["lr"])
+            opt.step()
+            for schedule in schedules:
+                schedule.step(*([1.0] if type(schedule).__name__ == "ReduceLROnPlateau" else []))
+                found += [opt.param_groups[0]["lr"], *schedule.get_last_lr(), *schedule._last_lr]
+    assert rates[fnn] == pytest.approx(rates[torch], rel=1e-9, abs=1e-15)
+
+
+def test_warm_restarts_resume_between_two_epochs() -> None:
+    """After step(epoch + batch / batches)."""
+    first, second = sgd(), sgd()
+    straight, resumed = (lr_scheduler.CosineAnnealingWarmRestarts(opt, 3) for opt in (first, second))
+    straight.step(1.75)
+    resumed.load_state_dict(straight.state_dict())
+    for schedule in (straight, resumed):
+        np.testing.assert_allclose(schedule.get_last_lr()[0], 0.1 * (1 + math.cos(math.pi * 1.75 / 3)) / 2, rtol=1e-12)
+        schedule.step(2.5)
+    assert straight.get_last_lr() == resumed.get_last_lr()

@@ -15,6 +15,7 @@ from .datasets import T, drawn_by, length
 
 __all__ = [
     "BatchSampler",
+    "DistributedSampler",
     "RandomSampler",
     "Sampler",
     "SequentialSampler",
@@ -128,3 +129,53 @@ class BatchSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         count = len(self.sampler)  # type: ignore[arg-type]
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+
+
+class DistributedSampler(Sampler[int]):
+    """The share of process `rank` of `num_replicas` in the indices: every num_replicas-th one, as many for each.
+
+    With `shuffle` they are in an order of `seed` and the epoch that `set_epoch` has said, the same for all processes.
+    The first indices come again where they cannot be shared out evenly; with `drop_last` the last ones are left out.
+    `num_replicas` and `rank` are by default those of `mpiexec`, `fnn.distributed.size()` and ``rank()``.
+
+    >>> [list(DistributedSampler(range(5), 2, rank, shuffle=False)) for rank in range(2)]
+    [[0, 2, 4], [1, 3, 0]]
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+    ) -> None:
+        if num_replicas is None or rank is None:
+            from fastnn import distributed  # which starts MPI when it is asked
+
+            num_replicas = distributed.size() if num_replicas is None else num_replicas
+            rank = distributed.rank() if rank is None else rank
+        self.dataset, self.epoch = dataset, 0
+        self.num_replicas = whole("DistributedSampler", "num_replicas", num_replicas, 1)
+        self.rank = whole("DistributedSampler", "rank", rank, 0, self.num_replicas - 1)
+        self.shuffle = flag("DistributedSampler", "shuffle", shuffle)
+        self.seed, self.drop_last = (
+            whole("DistributedSampler", "seed", seed, 0),
+            flag("DistributedSampler", "drop_last", drop_last),
+        )
+        count = length("DistributedSampler", dataset)
+        self.num_samples = count // self.num_replicas if self.drop_last else -(-count // self.num_replicas)
+        self.total_size = self.num_samples * self.num_replicas
+
+    def __iter__(self) -> Iterator[int]:
+        count = len(self.dataset)
+        order = np.random.default_rng(self.seed + self.epoch).permutation(count) if self.shuffle else np.arange(count)
+        return iter(np.resize(order, self.total_size)[self.rank :: self.num_replicas].tolist())
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch begins, for another order in each."""
+        self.epoch = whole("DistributedSampler", "epoch", epoch, 0)
