@@ -34,6 +34,13 @@ _NUMBERS: dict[str, Any] = {
 }  # of a parameter's state; all else are arrays
 
 
+_OF_ITS_KIND = frozenset((
+    "alpha", "amsgrad", "betas", "centered", "dampening", "etas", "history_size", "lambd", "line_search_fn", "lr_decay",
+    "max_eval", "max_iter", "momentum", "momentum_decay", "nesterov", "rho", "step_sizes", "t0",
+))  # fmt: skip
+# These are options of some optimisers alone, which tell the state of one from that of another.
+
+
 def is_penalized(group: Mapping[str, Any], param: Array | None = None) -> bool:
     """Whether there is a penalty on this parameter of the group, or on any of its parameters."""
     if not group["l1"] and not group["l2"]:
@@ -304,6 +311,10 @@ class Optimizer:
         given = [len(group["params"]) for group in state_dict["param_groups"]]
         if sizes != given:
             raise StateError(f"{self._name}: expected groups of {sizes} parameters, got {given}")
+        for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            if apart := sorted(_OF_ITS_KIND & (new.keys() ^ group.keys())):
+                options = ", ".join(f"{'without' if name in group else 'with'} {name}" for name in apart)
+                raise StateError(f"{self._name}: expected a state of its own, got another optimiser's ({options})")
         options = [
             plain({**group, **{key: value for key, value in new.items() if key != "params"}, "params": []})
             for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True)

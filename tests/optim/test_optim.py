@@ -289,3 +289,25 @@ def test_state_that_does_not_fit() -> None:
     with pytest.raises(StateError, match="expected what state_dict"):
         opt.load_state_dict({"lr": 1})
     assert opt.state_dict() == before
+
+
+KINDS = ["SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Rprop", "ASGD"]
+
+
+@pytest.mark.parametrize("own", KINDS)
+def test_the_state_of_another_optimiser_is_refused(own: str) -> None:
+    """It would be stepped with, or lie about unused, without a word. Adam and AdamW have the same options and state,
+    RAdam and Adamax the same options."""
+    for other in KINDS:
+        kept, given = parameter(1.0), parameter(1.0, grad=[0.5])
+        taker, giver = getattr(optim, own)([kept], lr=0.25), getattr(optim, other)([given], lr=0.125)
+        giver.step()
+        before, state = dict(taker.param_groups[0]), str(taker.state)
+        if own == other or {own, other} in ({"Adam", "AdamW"}, {"RAdam", "Adamax"}):
+            taker.load_state_dict(giver.state_dict())
+            assert taker.param_groups[0]["lr"] == 0.125
+            continue
+        with pytest.raises(StateError, match=f"{own}: expected a state of its own, got another optimiser's"):
+            taker.load_state_dict(giver.state_dict())
+        assert taker.param_groups[0] == before
+        assert str(taker.state) == state
