@@ -357,7 +357,8 @@ def logit(input: Any, eps: float | None = None) -> Tensor:
 
 def lerp(input: Any, end: Any, weight: Any) -> Tensor:
     """input + weight · (end - input)."""
-    return add(input, mul(sub(end, input), weight))
+    start = floating(input)
+    return add(start, mul(sub(end, start), weight))
 
 
 def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: float = 1) -> Tensor:

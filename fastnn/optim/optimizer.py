@@ -34,11 +34,11 @@ _NUMBERS: dict[str, Any] = {
 }  # of a parameter's state; all else are arrays
 
 
+# Options of some optimisers alone, which tell the state of one from that of another.
 _OF_ITS_KIND = frozenset((
     "alpha", "amsgrad", "betas", "centered", "dampening", "etas", "history_size", "lambd", "line_search_fn", "lr_decay",
     "max_eval", "max_iter", "momentum", "momentum_decay", "nesterov", "rho", "step_sizes", "t0",
 ))  # fmt: skip
-# These are options of some optimisers alone, which tell the state of one from that of another.
 
 
 def is_penalized(group: Mapping[str, Any], param: Array | None = None) -> bool:
