@@ -205,9 +205,16 @@ class Optimizer:
         ):  # fmt: skip
             if name in options:
                 number(self._name, name, options[name], 0)
+        for name in ("amsgrad", "centered", "nesterov"):
+            flag(self._name, name, options.get(name, False))
         betas = options.get("betas", (0.0, 0.0))
         if not is_pair(betas) or not all(0 <= beta < 1 for beta in betas):
             raise ArgumentError(f"{self._name}: expected two betas of at least 0 and below 1, got {betas!r}")
+
+    def check_group(self, group: Group) -> None:
+        """Raises ArgumentError for options of a group that make no sense, as they may when they are changed."""
+        lr = number(self._name, "lr", group.get("lr", 0.0))
+        self._check({**group, "lr": abs(lr)})  # a rate may lie below 0, after the last step of a cycle
 
     def _check_penalty(self, groups: list[Group]) -> None:
         wanted = [group for group in groups if is_penalized(group)]
@@ -254,6 +261,9 @@ class Optimizer:
                 is_entry = isinstance(value, np.ndarray) and type(value) is not np.ndarray  # of a tensor's values
                 if is_entry or isinstance(value, np.generic):  # group["lr"] = ...; it would change the update's type
                     group[name] = plain(value)
+            lr = group.get("lr", 0.0)
+            if not isinstance(lr, (float, int)) or lr - lr:  # NaN and infinity are not 0 from themselves
+                self.check_group(group)
             for p in group["params"]:
                 data, grad = live(p)
                 if grad is not None:
@@ -261,6 +271,10 @@ class Optimizer:
         try:
             for move in moves:
                 self._update(*move)
+        except TypeError:  # of an option that has become text, or None
+            for group in self.param_groups:
+                self.check_group(group)
+            raise
         finally:
             versions.wrote(*[move[0] for move in moves])
         return loss
@@ -313,14 +327,14 @@ class Optimizer:
             raise StateError(f"{self._name}: expected groups of {sizes} parameters, got {given}")
         for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True):
             if apart := sorted(_OF_ITS_KIND & (new.keys() ^ group.keys())):
-                options = ", ".join(f"{'without' if name in group else 'with'} {name}" for name in apart)
-                raise StateError(f"{self._name}: expected a state of its own, got another optimiser's ({options})")
+                told = ", ".join(f"{'without' if name in group else 'with'} {name}" for name in apart)
+                raise StateError(f"{self._name}: expected a state of its own, got another optimiser's ({told})")
         options = [
             plain({**group, **{key: value for key, value in new.items() if key != "params"}, "params": []})
             for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True)
         ]
-        for each in options:  # a rate may lie below 0, after the last step of a cycle
-            self._check({**each, "lr": abs(number(self._name, "lr", each["lr"]))})
+        for each in options:
+            self.check_group(each)
         loaded: dict[Any, dict[str, Any]] = defaultdict(dict)
         for i, state in state_dict["state"].items():
             p = params[int(i)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastnn as fnn
 from fastnn import nn, optim
 from fastnn.errors import ArgumentError, ShapeError, StateError
 from fastnn.tensors import Tensor
@@ -311,3 +312,31 @@ def test_the_state_of_another_optimiser_is_refused(own: str) -> None:
             taker.load_state_dict(giver.state_dict())
         assert taker.param_groups[0] == before
         assert str(taker.state) == state
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "NAdam"])
+@pytest.mark.parametrize(
+    ("option", "value"), [("lr", np.nan), ("lr", np.inf), ("lr", None), ("lr", [0.1]), ("weight_decay", "0.1")]
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_option_that_is_changed_for_nonsense(kind: str, option: str, value: Any, compiled: bool) -> None:
+    """A rate of NaN made all weights NaN; others were bare TypeErrors. Whatever it is, it moves nothing."""
+    layer, x, y = nn.Linear(2, 1), np.ones((3, 2), np.float32), np.ones((3, 1), np.float32)
+    opt = getattr(optim, kind)(layer.parameters(), lr=0.1)
+    step = fnn.compile(layer, nn.MSELoss(), opt)
+    step(x, y)
+    nn.MSELoss()(layer(x), y).backward()
+    before = layer.weight.data.copy()
+    opt.param_groups[0][option] = value
+    with pytest.raises(ArgumentError, match=f"{kind}: expected {option}"):
+        step(x, y) if compiled else opt.step()
+    np.testing.assert_array_equal(layer.weight.data, before)
+    opt.param_groups[0][option] = 0.05
+    step(x, y)
+    assert not np.array_equal(layer.weight.data, before)
+
+
+@pytest.mark.parametrize(("kind", "option"), [("SGD", "nesterov"), ("Adam", "amsgrad"), ("RMSprop", "centered")])
+def test_text_is_no_switch(kind: str, option: str) -> None:
+    with pytest.raises(ArgumentError, match=f"{kind}: expected {option} to be True or False, got 'no'"):
+        getattr(optim, kind)([parameter(1.0)], lr=0.1, **{option: "no"})
