@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from fastnn.errors import DTypeError, FastnnError, ShapeError
 
 __all__ = [
-    "LINE", "PAGE", "Size", "aligned", "aligned_copy", "as_array", "check_size", "is_masked", "live",
+    "LINE", "PAGE", "Size", "aligned", "aligned_copy", "as_array", "beyond", "check_size", "is_masked", "live",
     "numbers", "without_numbers", "without_subclass", "zeros_of_sizes",
 ]  # fmt: skip
 
@@ -211,3 +211,13 @@ def zeros_of_sizes(dtype: np.dtype[Any], *sizes: Any) -> tuple[np.ndarray[Any, A
         raise ShapeError(f"Tensor: expected sizes as integers of at least 0, got {sizes}")
     check_size("Tensor", shape)
     return np.zeros(shape, dtype), asked and bool(sizes[1])
+
+
+def beyond(given: np.ndarray, dtype: np.dtype[Any]) -> Any:
+    """The first of the numbers that a cast to this type would change for another, infinity among them."""
+    if given.dtype == dtype:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = given.astype(dtype)
+    changed = cast != given if dtype.kind in "iu" else np.isinf(cast) & ~np.isinf(given)
+    return given[changed].flat[0] if changed.any() else None

@@ -139,15 +139,17 @@ did you mean 'fan_in'?
 
 
 def flag(where: str, name: str, value: Any) -> bool:
-    """Whether the value counts as true. Raises ArgumentError for what is neither, such as an array.
+    """Whether the value counts as true. Raises ArgumentError for what is neither: an array, or text ("False").
 
     >>> flag("sum", "keepdim", 1)
     True
     """
     try:
-        return bool(value)
+        if not isinstance(value, (str, bytes)):
+            return bool(value)
     except (TypeError, ValueError):  # an array of several entries
-        _refuse(where, value, f"{name} to be True or False")
+        pass
+    _refuse(where, value, f"{name} to be True or False")
 
 
 def place(where: str, index: Any, length: int) -> int:

@@ -321,3 +321,10 @@ def test_a_plan_follows_the_model_and_says_what_is_singular() -> None:
     with pytest.raises(LinAlgError, match=r"invertible matrix, which the matrix \(1, 1\) is not"):
         predict(np.float32([[0]]))
     assert predict(np.float32([[4]])).tolist() == [[0.25]]
+
+
+def test_no_matrix_with_nan_has_a_triangle() -> None:
+    stack = np.stack([np.eye(2), np.array([[1, 0], [np.nan, 1]])])
+    with pytest.raises(LinAlgError, match=r"positive definite matrix, which matrix \[1\] of \(2, 2, 2\) is not"):
+        fnn.linalg.cholesky(stack)
+    assert (fnn.linalg.cholesky_ex(stack).info.numpy() > 0).tolist() == [False, True]

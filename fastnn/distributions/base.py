@@ -44,7 +44,7 @@ class Distribution:
             self._validate_args = flag(type(self).__name__, "validate_args", validate_args)
         for name, constraint in self.arg_constraints.items() if self._checks() else ():
             if isinstance(value := vars(self).get(name), Tensor):
-                _check(type(self).__name__, name, constraint, value)
+                check_within(type(self).__name__, name, constraint, value)
 
     @staticmethod
     def set_default_validate_args(value: bool) -> None:
@@ -63,7 +63,7 @@ class Distribution:
                 sizes = ", ".join(map(str, ("...", *shape)))
                 raise ShapeError(f"{where}: expected a value of shape ({sizes}), got {x.shape}")
             if (support := self.support) is not None:
-                _check(where, "value", support, x)
+                check_within(where, "value", support, x)
         return x
 
     def _extended_shape(self, sample_shape: Sequence[int] = ()) -> tuple[int, ...]:
@@ -219,7 +219,7 @@ class Independent(Distribution):
         return f"Independent({self.base_dist!r}, {self.reinterpreted_batch_ndims})"
 
 
-def _check(where: str, what: str, constraint: Constraint, x: Tensor) -> None:
+def check_within(where: str, what: str, constraint: Constraint, x: Tensor) -> None:
     allowed = constraint.holds(x._data)
     if not allowed.all():
         wrong = x._data[~np.broadcast_to(allowed, x.shape[: x.ndim - constraint.event_dim])]

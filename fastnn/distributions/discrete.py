@@ -18,11 +18,11 @@ from fastnn.ops.draws import rand_like
 from fastnn.ops.gamma import lgamma
 from fastnn.ops.joining import where
 from fastnn.ops.loss import log1p_exp
-from fastnn.tape import no_grad
+from fastnn.tape import no_grad, tracer
 from fastnn.tensors import Tensor
 
 from . import constraints
-from .base import Distribution, expanded, like, parameters, shape_of
+from .base import Distribution, check_within, expanded, like, parameters, shape_of
 from .constraints import Constraints
 from .gamma import Gamma, xlogy
 
@@ -113,7 +113,10 @@ class Categorical(Distribution):
             return (logits - (-(u.log())).clamp(min=least).log()).argmax(-1)
 
     def log_prob(self, value: Any) -> Tensor:
-        return where(self._hot(self._value(value)), self.logits, 0.0).sum(-1)
+        classes = self._value(value)
+        if tracer() is None:  # without validate_args, too: no logit is that of another number
+            check_within(f"{type(self).__name__}.log_prob", "value", self.support, classes)
+        return where(self._hot(classes), self.logits, 0.0).sum(-1)
 
     def entropy(self) -> Tensor:
         return -(self.probs * self.logits.clamp(min=float(np.finfo(self.logits.dtype).min))).sum(-1)

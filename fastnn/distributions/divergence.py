@@ -117,7 +117,10 @@ def _categorical(p: Any, q: Any) -> Tensor:
 
 @register_kl(Bernoulli, Bernoulli)
 def _bernoulli(p: Any, q: Any) -> Tensor:
-    return p.probs * (p.logits - q.logits) - log1p_exp(p.logits) + log1p_exp(q.logits)
+    """Infinite where q rules out what p does not."""
+    found = p.probs * (p.logits - q.logits) - log1p_exp(p.logits) + log1p_exp(q.logits)
+    lost = ((q.probs == 0) & (p.probs > 0)) | ((q.probs == 1) & (p.probs < 1))
+    return where(lost, math.inf, found)
 
 
 @register_kl(Binomial, Binomial)

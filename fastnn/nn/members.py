@@ -161,6 +161,8 @@ class Members:
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """The same as setting the attribute; None stands for a parameter that this layer goes without."""
         self._check_name(name)
+        if name in self._buffer_names:
+            raise ArgumentError(f"{type(self).__name__}: expected a name that is free, got {name!r}")
         setattr(self, name, param)
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
@@ -169,6 +171,8 @@ class Members:
         `persistent=False` keeps it out of `state_dict`.
         """
         self._check_name(name)
+        if isinstance(vars(self).get(name), (Parameter, Members)):
+            raise ArgumentError(f"{type(self).__name__}: expected a name that is free, got {name!r}")
         persistent = flag("register_buffer", "persistent", persistent)
         given = tensor.numpy() if isinstance(tensor, Tensor) else tensor
         setattr(self, name, None if given is None else np.array(as_array(given)).view(Values))
@@ -207,6 +211,22 @@ class Members:
     def _check_name(self, name: str) -> None:
         if not isinstance(name, str) or not name or "." in name or (hasattr(self, name) and name not in vars(self)):
             raise ArgumentError(f"{type(self).__name__}: expected a name that is free and without dots, got {name!r}")
+
+    def _check_kept(self, name: str, value: Any) -> None:
+        """Raises ArgumentError where a value of another kind would take a parameter, module or buffer away, unseen."""
+        old = vars(self).get(name)
+        if old is None or value is None or isinstance(value, (Parameter, Members)):
+            return
+        if isinstance(old, Parameter):
+            kind, expected, hint = "parameter", "nn.Parameter", f"; to change its values write {name}.data[...] = ..."
+        elif isinstance(old, Members):
+            kind, expected, hint = "module", "nn.Module", ""
+        elif name in self._buffer_names and not hasattr(value, "dtype"):
+            kind, expected, hint = "buffer", "an array, a tensor", f"; to change its values write {name}[...] = ..."
+        else:
+            return
+        got = type(value).__name__
+        raise ArgumentError(f"{type(self).__name__}.{name} is a {kind}: expected {expected} or None, got {got}{hint}")
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules held directly, each once."""

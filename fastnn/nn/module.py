@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from fastnn import versions
-from fastnn.arrays import aligned_copy, as_array, shared_copy
+from fastnn.arrays import aligned_copy, as_array, beyond, shared_copy
 from fastnn.checks import called, flag, text
 from fastnn.devices import no_half, no_such_device
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
@@ -106,14 +106,9 @@ class Module(Members, Hooked):
     # ---- what it holds ---------------------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
-        old = vars(self).get(name)
-        if isinstance(old, Parameter) and isinstance(value, (Tensor, np.ndarray)) and not isinstance(value, Parameter):
-            raise ArgumentError(
-                f"{type(self).__name__}.{name} is a parameter: expected nn.Parameter or None, got "
-                f"{type(value).__name__}; to change its values write {name}.data[...] = ..."
-            )
         if hasattr(type(value), "_orig_mod"):  # a compiled model, whose parameters would be no part of this one's
             value = value._orig_mod
+        self._check_kept(name, value)
         object.__setattr__(self, name, value)
         if name != "training":
             Members.changes = next(changes)  # now, not before: another thread may look at any time
@@ -323,8 +318,9 @@ class Module(Members, Hooked):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> LoadedKeys:
         """Copy the arrays into this module's own, casting them to its type; with `assign`, put them in their place.
 
-        Raises StateError, and changes nothing, if any entry has another shape or is no array of numbers or, with
-        `strict`, if any is missing or unexpected; the one message names them all. Returns the names that are.
+        Raises StateError, and changes nothing, if any entry has another shape or is no array of numbers, or of such
+        that the type cannot hold (1e300 as float32, 0.5 as an integer), or, with `strict`, if any is missing or
+        unexpected; the one message names them all. Returns the names that are.
         """
         if not isinstance(state_dict, Mapping):
             raise StateError(
@@ -347,6 +343,8 @@ class Module(Members, Hooked):
                 problems.append(f"{name}: expected shape {array.shape}, got {given[name].shape}")
             elif name in given and given[name].dtype.kind not in "fiub":
                 problems.append(f"{name}: expected numbers, got {given[name].dtype}")
+            elif name in given and not assign and (wrong := beyond(given[name], array.dtype)) is not None:
+                problems.append(f"{name}: expected numbers that {array.dtype} can hold, got {wrong}")
         if problems:
             raise StateError(f"load_state_dict({type(self).__name__}): {'; '.join(problems)}")
         for name, array in own.items():

@@ -67,6 +67,7 @@ class _BatchNorm(_Following):
 
     layout: str
     ndims: tuple[int, ...]
+    track_running_stats: bool = True  # of models in older files
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class _BatchNorm(_Following):
         if count == 1:
             raise ShapeError(f"batch_norm: expected more than one value per channel in training, got {x.shape}")
         running = None
-        if follows and self.running_mean is not None and self.running_var is not None:
+        if follows and self.track_running_stats and self.running_mean is not None and self.running_var is not None:
             batches = self.num_batches_tracked
             running = Running(plain(self.running_mean), plain(self.running_var), plain(batches), self.momentum)
         return ops.batch_norm_training(x, self.weight, self.bias, self.eps, running)

@@ -390,7 +390,8 @@ class Lerp(Function):
 
 def composed_lerp(input: Any, end: Any, *, weight: Any) -> Tensor:
     """The same by operators that broadcast, have derivatives of any order, and kernels in plans."""
-    return add(input, mul(sub(end, input), weight))
+    start = floating(input)
+    return add(start, mul(sub(end, start), weight))
 
 
 def lerp(input: Any, end: Any, weight: Any) -> Tensor:

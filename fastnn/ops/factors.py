@@ -67,6 +67,14 @@ def _factored(compute: Callable[..., Any], a: Array, *options: Any) -> Any:
         raise LinAlgError(f"expected finite numbers, which {which} has not ({error})") from None
 
 
+def _cholesky(a: Array) -> Array:
+    """NumPy's, which gives NaN for NaN: no matrix with one is positive definite."""
+    y = np.linalg.cholesky(a)
+    if np.isnan(y).any():
+        raise np.linalg.LinAlgError("Matrix is not positive definite")
+    return y
+
+
 def _inverted(a: Array, check: bool = True) -> Array:
     return _of_each("an invertible matrix", np.linalg.inv, a, check=check)
 
@@ -192,7 +200,7 @@ class Cholesky(Function):
 
     @staticmethod
     def forward(ctx: Context, a: Array, *, check: bool) -> Array:
-        y = _of_each("a positive definite matrix", np.linalg.cholesky, a, check=check)
+        y = _of_each("a positive definite matrix", _cholesky, a, check=check)
         ctx.save_for_backward(y)
         return y
 

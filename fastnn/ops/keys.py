@@ -42,7 +42,7 @@ def flat(shape: tuple[int, ...], key: Key, places: Sequence[Array]) -> Array | N
     """The places in the flattened array of what a key of nothing but slots picks, as gather's does; None for other keys
     and for places that are negative or out of range, which are NumPy's affair."""
     alone = len(key) == len(shape) and all(isinstance(part, Slot) for part in key)
-    if not alone or not all(place.size for place in places):
+    if not alone or not all(place.size and place.dtype.kind != "b" for place in places):  # x[True] is x[None]
         return None
     if any(place.min() < 0 or place.max() >= size for place, size in zip(places, shape, strict=True)):
         return None

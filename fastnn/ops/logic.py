@@ -87,6 +87,8 @@ bitwise_right_shift = _bitwise("bitwise_right_shift", np.right_shift, "⌊input 
 def bitwise_not(input: Tensor) -> Tensor:
     """The opposite of booleans, or of the bits of integers."""
     input = tensor_of(input)
+    if input.dtype.kind == "u":
+        return bitwise_xor(input, np.iinfo(input.dtype).max)
     return bitwise_xor(input, True if input.dtype == np.bool_ else -1)
 
 

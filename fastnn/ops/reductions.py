@@ -343,7 +343,8 @@ def _argmode(x: Array, axis: int, keepdims: bool) -> Array:
     order = np.argsort(x, axis=axis, kind="stable")
     ranked = np.moveaxis(np.take_along_axis(x, order, axis), axis, -1)
     places = np.arange(ranked.shape[-1])
-    begins = np.concatenate([np.ones_like(ranked[..., :1], bool), ranked[..., 1:] != ranked[..., :-1]], -1)
+    equal = (ranked[..., 1:] == ranked[..., :-1]) | (np.isnan(ranked[..., 1:]) & np.isnan(ranked[..., :-1]))
+    begins = np.concatenate([np.ones_like(ranked[..., :1], bool), ~equal], -1)
     run = places - np.maximum.accumulate(np.where(begins, places, 0), axis=-1)  # how many equal ones come before
     found = np.take_along_axis(order, np.expand_dims(run.argmax(-1), axis), axis)
     return found if keepdims else found.squeeze(axis)

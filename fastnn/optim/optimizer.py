@@ -34,6 +34,13 @@ _NUMBERS: dict[str, Any] = {
 }  # of a parameter's state; all else are arrays
 
 
+# Options of some optimisers alone, which tell the state of one from that of another.
+_OF_ITS_KIND = frozenset((
+    "alpha", "amsgrad", "betas", "centered", "dampening", "etas", "history_size", "lambd", "line_search_fn", "lr_decay",
+    "max_eval", "max_iter", "momentum", "momentum_decay", "nesterov", "rho", "step_sizes", "t0",
+))  # fmt: skip
+
+
 def is_penalized(group: Mapping[str, Any], param: Array | None = None) -> bool:
     """Whether there is a penalty on this parameter of the group, or on any of its parameters."""
     if not group["l1"] and not group["l2"]:
@@ -214,9 +221,16 @@ class Optimizer:
         ):  # fmt: skip
             if name in options:
                 number(self._name, name, options[name], 0)
+        for name in ("amsgrad", "centered", "nesterov"):
+            flag(self._name, name, options.get(name, False))
         betas = options.get("betas", (0.0, 0.0))
         if not is_pair(betas) or not all(0 <= beta < 1 for beta in betas):
             raise ArgumentError(f"{self._name}: expected two betas of at least 0 and below 1, got {betas!r}")
+
+    def check_group(self, group: Group) -> None:
+        """Raises ArgumentError for options of a group that make no sense, as they may when they are changed."""
+        lr = number(self._name, "lr", group.get("lr", 0.0))
+        self._check({**group, "lr": abs(lr)})  # a rate may lie below 0, after the last step of a cycle
 
     def _check_penalty(self, groups: list[Group]) -> None:
         wanted = [group for group in groups if is_penalized(group)]
@@ -266,6 +280,9 @@ class Optimizer:
                 is_entry = isinstance(value, np.ndarray) and type(value) is not np.ndarray  # of a tensor's values
                 if is_entry or isinstance(value, np.generic):  # group["lr"] = ...; it would change the update's type
                     group[name] = plain(value)
+            lr = group.get("lr", 0.0)
+            if not isinstance(lr, (float, int)) or lr - lr:  # NaN and infinity are not 0 from themselves
+                self.check_group(group)
             for p in group["params"]:
                 data, grad = live(p)
                 if grad is not None:
@@ -276,6 +293,10 @@ class Optimizer:
         try:
             for move in moves:
                 self._update(*move)
+        except TypeError:  # of an option that has become text, or None
+            for group in self.param_groups:
+                self.check_group(group)
+            raise
         finally:
             for data, stepped in apart:
                 data[...] = stepped
@@ -328,12 +349,16 @@ class Optimizer:
         given = [len(group["params"]) for group in state_dict["param_groups"]]
         if sizes != given:
             raise StateError(f"{self._name}: expected groups of {sizes} parameters, got {given}")
+        for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            if apart := sorted(_OF_ITS_KIND & (new.keys() ^ group.keys())):
+                told = ", ".join(f"{'without' if name in group else 'with'} {name}" for name in apart)
+                raise StateError(f"{self._name}: expected a state of its own, got another optimiser's ({told})")
         options = [
             plain({**group, **{key: value for key, value in new.items() if key != "params"}, "params": []})
             for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True)
         ]
-        for each in options:  # a rate may lie below 0, after the last step of a cycle
-            self._check({**each, "lr": abs(number(self._name, "lr", each["lr"]))})
+        for each in options:
+            self.check_group(each)
         loaded: dict[Any, dict[str, Any]] = defaultdict(dict)
         for i, state in state_dict["state"].items():
             p = params[int(i)]

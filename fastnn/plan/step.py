@@ -10,7 +10,7 @@ import numpy as np
 
 from fastnn import backends
 from fastnn.checks import called
-from fastnn.errors import ArgumentError, LabelError
+from fastnn.errors import ArgumentError, LabelError, StateError
 from fastnn.nn import Module
 from fastnn.nn.shares import weight_of
 from fastnn.optim import Optimizer
@@ -51,6 +51,17 @@ class Step(Plan):
         self.reduce: Reduce | None = None
         self.lends = True  # whether `.grad` may be the plan's memory: see fastnn/plan/lending.py
         super().__init__(model, options, loss_fn)
+
+    def __reduce__(self) -> Any:
+        """A copy, or what a pickle gives, steps copies of model, loss and optimiser, which belong together.
+
+        Raises StateError within a group of `accumulate` batches, whose gradients would be lost, and for a step that
+        processes share.
+        """
+        if self.reduce is not None or (self.group is not None and self.group.count):
+            raise StateError("a compiled step is copied between groups of batches, not within: call flush() first")
+        options = (self.options, self.clip_norm, self.accumulate)
+        return type(self), (self.model, self.loss_fn, self.optimizer, *options)
 
     def _start_over(self) -> None:
         super()._start_over()

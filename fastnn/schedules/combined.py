@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastnn.checks import choice, entries, whole
-from fastnn.errors import ArgumentError
+from fastnn.errors import ArgumentError, StateError
 
-from .base import HasGroups, LRScheduler, each_group, own_rate
+from .base import HasGroups, LRScheduler, each_group, load, own_rate
 
 __all__ = ["SWALR", "ChainedScheduler", "SequentialLR"]
 
 
-class SequentialLR(LRScheduler):
+class _Combined(LRScheduler):
+    """A schedule made of others, which start from rates of their own: these are part of its state."""
+
+    schedulers: list[LRScheduler]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "schedulers": _starts(self)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        known = state_dict.get("schedulers") if isinstance(state_dict, Mapping) else None
+        if known is not None:  # older states have none
+            _start_from(self, known)
+        super().load_state_dict(state_dict)
+
+
+class SequentialLR(_Combined):
     """One schedule after the other: from each milestone on the next one, which then begins with its t = 0.
 
     >>> import numpy as np
@@ -67,7 +82,7 @@ class SequentialLR(LRScheduler):
         self._present().also()
 
 
-class ChainedScheduler(LRScheduler):
+class ChainedScheduler(_Combined):
     """Several schedules at once: lr₀ times the product of what each makes of it, relative to its own lr₀.
 
     Where one of them has rates of its own, as OneCycleLR, lr₀ is the rate that it starts from.
@@ -90,6 +105,24 @@ class ChainedScheduler(LRScheduler):
     def also(self) -> None:
         for each in self.schedulers:
             each.also()
+
+
+def _starts(schedule: Any) -> list[dict[str, Any]]:
+    """The rates that a schedule's parts start from, and the parts of these."""
+    return [{"base_lrs": list(each.base_lrs), "schedulers": _starts(each)} for each in _parts_of(schedule)]
+
+
+def _start_from(schedule: Any, known: Any) -> None:
+    parts = _parts_of(schedule)
+    if not isinstance(known, (list, tuple)) or len(known) != len(parts):
+        raise StateError(f"{type(schedule).__name__}: expected the state of {len(parts)} schedules, got {known!r:.50}")
+    for each, state in zip(parts, known, strict=True):
+        load(each, state, ("base_lrs",))
+        _start_from(each, state.get("schedulers", []))
+
+
+def _parts_of(schedule: Any) -> list[LRScheduler]:
+    return schedule.schedulers if isinstance(schedule, _Combined) else []
 
 
 def _parts(name: str, schedulers: Sequence[Any], optimizer: Any) -> list[LRScheduler]:

@@ -33,7 +33,7 @@ from . import finite
 from .checks import check_data, check_loss, check_model
 from .named import check_metrics, measured, named_loss, named_metrics, remembered_loss
 from .tally import Tally
-from .targets import as_targets, check_outputs, check_probabilities, check_targets, default_loss
+from .targets import as_targets, check_ending, check_outputs, check_probabilities, check_targets, default_loss
 from .team import team_of
 from .unplanned import tell_without_plan
 from .weighing import Weighted, Weights, weights_of
@@ -137,6 +137,7 @@ def evaluate(
         predict = predictor(model, compile)
         loss = loss_for(model, dataset.images, dataset.labels) if loss is None else loss
         check_targets("evaluate", dataset.labels, loss)
+        check_ending("evaluate", model, loss)
         check_metrics("evaluate", wanted, dataset.labels, loss)
         finite.check_model("evaluate", model)
         weights = weights_of("evaluate", dataset.labels, dataset.classes, loss, class_weight, sample_weight)

@@ -32,7 +32,7 @@ from .predict import remember
 from .progress import Progress
 from .steps import make_step, needs_closure
 from .tally import Tally
-from .targets import check_outputs, check_targets, default_loss
+from .targets import check_ending, check_outputs, check_targets, default_loss
 from .team import team_of
 from .weighing import weights_of
 
@@ -176,6 +176,7 @@ def fit(
     optimizer = Adam(model.parameters(), lr=1e-3) if optimizer is None else optimizer
     check_trainable(model, optimizer)
     check_targets("fit", batches.labels, loss)
+    check_ending("fit", model, loss)
     check_metrics("fit", wanted, batches.labels, loss)
     finite.check_model("fit", model)
     if needs_closure(optimizer) and len(batches) > 1:

@@ -15,7 +15,7 @@ from fastnn.data.frames import as_samples, check_missing
 from fastnn.data.prepare import Preparation, is_picture
 from fastnn.data.samples import Samples, in_arrays, is_several
 from fastnn.errors import ArgumentError, NonFiniteError, ShapeError
-from fastnn.nn import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Module, MultiMarginLoss, NLLLoss
+from fastnn.nn import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, Module, MultiMarginLoss, NLLLoss, Softmax
 from fastnn.nn.modes import mode
 from fastnn.ops import sigmoid, softmax
 from fastnn.plan.fewest import fewest_for
@@ -27,7 +27,7 @@ from .checks import check_model
 from .evaluate import joined, predictor
 from .named import is_of_fastnn
 from .tally import classes_found
-from .targets import OF_VALUES
+from .targets import OF_VALUES, last_layer
 
 __all__ = ["outputs_of", "predict", "predict_proba", "remember"]
 
@@ -113,7 +113,7 @@ def predict_proba(model: Any, x: Any, *, batch_size: int = 256, compile: bool = 
     if kind == "classes" and (outputs.ndim < 2 or outputs.shape[1] == 1):
         yes = sigmoid(Tensor(outputs.reshape(len(outputs)))).numpy()
         outputs = np.stack([1 - yes, yes], axis=1)
-    elif kind == "classes":
+    elif kind == "classes" and not isinstance(last_layer(model), Softmax):
         outputs = softmax(Tensor(outputs), dim=1).numpy()
     elif kind == "logits":
         outputs = sigmoid(Tensor(outputs)).numpy()

@@ -20,8 +20,11 @@ from fastnn.nn import (
     MultiLabelMarginLoss,
     NLLLoss,
     PoissonNLLLoss,
+    Sequential,
+    Sigmoid,
     SmoothL1Loss,
     SoftMarginLoss,
+    Softmax,
 )
 from fastnn.tensors import Tensor
 
@@ -29,11 +32,13 @@ __all__ = [
     "OF_PAIRS",
     "OF_VALUES",
     "as_targets",
+    "check_ending",
     "check_outputs",
     "check_probabilities",
     "check_targets",
     "default_loss",
     "has_bits",
+    "last_layer",
     "no_distribution",
 ]
 
@@ -151,6 +156,29 @@ def check_targets(where: str, targets: Any, loss: Any) -> None:
                 f"{where}: cross-entropy expects rows of probabilities, at least 0 and with the sum 1, got {found}: "
                 f"{REGRESSION}, for several classes at once nn.BCEWithLogitsLoss()"
             )
+
+
+def last_layer(model: Any) -> Any:
+    """What a Sequential ends in, through those that it ends in; another model itself."""
+    while isinstance(model, Sequential) and len(model):
+        model = model[-1]
+    return model
+
+
+def check_ending(where: str, model: Any, loss: Any) -> None:
+    """ArgumentError where the model ends in what the loss does: probabilities of probabilities are wrong ones, and a
+    sigmoid's outputs, as logits, are all a yes."""
+    last = last_layer(model)
+    if isinstance(loss, BCEWithLogitsLoss) and isinstance(last, Sigmoid):
+        name, instead = "Sigmoid", ", or pass loss=nn.BCELoss()"
+    elif isinstance(loss, CrossEntropyLoss) and isinstance(last, Softmax):
+        name, instead = "Softmax", ": predict_proba gives the probabilities"
+    else:
+        return
+    raise ArgumentError(
+        f"{where}: {type(loss).__name__} makes probabilities of the model's outputs itself, got a model that ends in "
+        f"{name}: leave nn.{name} out{instead}"
+    )
 
 
 def check_outputs(targets: Any, outputs: tuple[int, ...], loss: Any) -> None:

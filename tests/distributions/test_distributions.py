@@ -471,3 +471,28 @@ def test_distributions_show_their_parameters() -> None:
     for name in ("covariance_matrix", "precision_matrix", "scale_tril"):
         vectors = D.MultivariateNormal(fnn.zeros(2), **{name: fnn.eye(2)})
         assert repr(vectors) == f"MultivariateNormal(loc: (2,), {name}: (2, 2))"
+
+
+@pytest.mark.parametrize(
+    ("p", "q", "expected"),
+    [
+        (0.5, 0.0, np.inf),
+        (0.5, 1.0, np.inf),
+        (0.0, 0.0, 0.0),
+        (1.0, 1.0, 0.0),
+        (0.0, 1.0, np.inf),
+        (0.0, 0.5, np.log(2)),
+    ],
+)
+def test_what_the_other_rules_out_is_infinitely_far(p: float, q: float, expected: float) -> None:
+    """By the definition, Σ p log(p / q): the clamped logits of 0 and 1 gave 7.3."""
+    found = D.kl_divergence(D.Bernoulli(p), D.Bernoulli(q)).item()
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert D.kl_divergence(D.Binomial(3, p), D.Binomial(3, q)).item() == pytest.approx(3 * expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("value", [2, -1, 0.5, float("nan")])
+def test_no_class_has_such_a_number(value: float) -> None:
+    """Nor without validation: the logarithm was 0, that of certainty."""
+    with pytest.raises(ArgumentError, match="expected value as a whole number from 0 to 1"):
+        D.Categorical(fnn.tensor([0.2, 0.8]), validate_args=False).log_prob(fnn.tensor(value))

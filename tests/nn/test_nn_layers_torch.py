@@ -170,3 +170,19 @@ def test_instance_norm_follows_running_statistics(kind: str, x: Any) -> None:
     means, variances = torch.zeros(shape[1]).double(), torch.ones(shape[1]).double()
     torch.nn.functional.instance_norm(torch.tensor(batches[0]), means, variances, momentum=0.5)
     np.testing.assert_allclose([mean, var], [means, variances], rtol=1e-12)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_batch_norm_that_no_longer_tracks(compiled: bool) -> None:
+    """`track_running_stats = False` set later, as in PyTorch: in training the statistics stay, in eval they count."""
+    torch = pytest.importorskip("torch")
+    own, other = nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
+    x = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)
+    step = fnn.compile(own, nn.MSELoss(), fnn.optim.SGD(own.parameters(), lr=0.0))
+    for i in range(4):
+        own.track_running_stats = other.track_running_stats = i < 2
+        step(x + i, x) if compiled else own(x + i)
+        other(torch.tensor(x + i))
+        np.testing.assert_allclose(own.running_mean, other.running_mean.numpy(), rtol=1e-5)
+        assert int(own.num_batches_tracked) == int(other.num_batches_tracked)
+    np.testing.assert_allclose(own.eval()(x).numpy(), other.eval()(torch.tensor(x)).detach().numpy(), atol=1e-5)

@@ -408,3 +408,62 @@ def test_modules_change_what_is_loaded_as_pytorchs(package: str) -> None:
     keys = model.load_state_dict({"1.weight": library.ones(1, 2), "else": library.ones(1)}, strict=False)
     assert seen == ["1.", True]
     assert (keys.missing_keys, keys.unexpected_keys) == (["0.running_var"], ["else"])
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value", "said"),
+    [
+        (lambda: nn.Linear(2, 2), "weight", 1.0, "weight is a parameter: expected nn.Parameter or None, got float"),
+        (lambda: nn.Linear(2, 2), "bias", [0.0, 0.0], "bias is a parameter: .* got list; .* write bias.data"),
+        (lambda: nn.Sequential(nn.ReLU()), "0", np.tanh, "0 is a module: expected nn.Module or None, got ufunc"),
+        (lambda: nn.BatchNorm1d(2), "running_mean", 0.0, "running_mean is a buffer: expected an array, a tensor or N"),
+    ],
+)
+def test_a_value_of_another_kind_takes_nothing_away(make: Any, name: str, value: Any, said: str) -> None:
+    """It would be trained no more, and be in no file, without a word; PyTorch refuses it, too."""
+    module = make()
+    before = list(module.state_dict()), [type(each) for each in module.modules()]
+    with pytest.raises(ArgumentError, match=said):
+        setattr(module, name, value)
+    assert before == (list(module.state_dict()), [type(each) for each in module.modules()])
+
+
+def test_one_name_is_one_thing() -> None:
+    module = nn.Module()
+    module.register_buffer("kept", np.zeros(1))
+    with pytest.raises(ArgumentError, match="a name that is free, got 'kept'"):
+        module.register_parameter("kept", nn.Parameter([0.0]))
+    module.learned = nn.Parameter([0.0])
+    with pytest.raises(ArgumentError, match="a name that is free, got 'learned'"):
+        module.register_buffer("learned", np.zeros(1))
+    assert list(module.state_dict()) == ["learned", "kept"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("running_mean", [1e300, 0.0], r"running_mean: expected numbers that float32 can hold, got 1e\+300"),
+        ("num_batches_tracked", 3.5, "num_batches_tracked: expected numbers that int64 can hold, got 3.5"),
+        ("num_batches_tracked", np.nan, "num_batches_tracked: .* got nan"),
+    ],
+)
+def test_state_that_the_type_cannot_hold_is_refused(name: str, value: Any, said: str) -> None:
+    module = nn.BatchNorm1d(2)
+    before = {key: np.array(array) for key, array in module.state_dict().items()}
+    with pytest.raises(StateError, match=said):
+        module.load_state_dict({**before, "weight": np.full(2, 7.0), name: np.array(value)})
+    assert all(np.array_equal(array, before[key]) for key, array in module.state_dict().items())
+    module.load_state_dict({**before, "running_mean": np.array([np.inf, 0.1]), "num_batches_tracked": np.array(3.0)})
+    assert module.running_mean[0] == np.inf  # as it was saved
+    assert int(module.num_batches_tracked) == 3
+
+
+@pytest.mark.parametrize("text", ["eval", "False", b"0"])
+def test_text_is_no_flag(text: Any) -> None:
+    """bool("False") is True."""
+    module = nn.ReLU().eval()
+    with pytest.raises(ArgumentError, match="expected mode to be True or False"):
+        module.train(text)
+    with pytest.raises(ArgumentError, match="expected bias to be True or False"):
+        nn.Linear(1, 1, bias=text)
+    assert not module.training

@@ -151,3 +151,9 @@ def test_nan_wins() -> None:
 def test_what_is_refused(call: Callable[[Any], Any], error: type[FastnnError], message: str) -> None:
     with pytest.raises(error, match=message):
         call(fnn.ones(4, 6))
+
+
+def test_nan_is_one_value_of_which_there_may_be_most() -> None:
+    """Scipy's mode with nan_policy="propagate" counts them so, and PyTorch's."""
+    x = np.array([[1, np.nan, np.nan, 0], [np.nan, 2, 2, np.nan], [np.nan, 3, 4, 5]])
+    np.testing.assert_array_equal(fnn.tensor(x).mode(1).values.numpy(), [np.nan, 2, 3])

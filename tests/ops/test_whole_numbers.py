@@ -130,3 +130,26 @@ def test_fractions_are_cut_off_before_a_number_is_judged() -> None:
     assert fnn.tensor([-0.5, 255.9], dtype=fnn.uint8).tolist() == [0, 255]
     with pytest.raises(ArgumentError, match="uint8 holds, got 256"):
         fnn.tensor([0, 256], dtype=fnn.uint8)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i4", "i8", "?"])
+def test_the_opposite_of_all_bits(dtype: str) -> None:
+    same(lambda lib, t: ~t(np.array([0, 1, 1, 0]).astype(dtype)))
+    same(lambda lib, t: lib.bitwise_not(t(np.array([7, 255]).astype("u1"))))
+
+
+@pytest.mark.parametrize("x", [np.arange(3.0), np.ones((2, 3)), np.float64(2)])
+@pytest.mark.parametrize("key", [True, False, np.True_, np.array(False)])
+def test_a_single_truth_is_a_dimension(x: Any, key: Any) -> None:
+    """And not the index 0 or 1, which it was for vectors."""
+    same(lambda lib, t: t(x)[t(key) if isinstance(key, np.ndarray) else bool(key)])
+    own, other = fnn.tensor(x).requires_grad_(), torch.tensor(x, requires_grad=True)
+    for t in (own, other):
+        (t[bool(key)] * 3).sum().backward()
+    np.testing.assert_array_equal(own.grad, other.grad.numpy())
+
+
+def test_between_truths() -> None:
+    """As numbers: NumPy's booleans know no minus."""
+    found = fnn.lerp(fnn.tensor([True, False]), fnn.tensor([True, True]), 0.25)
+    np.testing.assert_array_equal(found.numpy(), [1, 0.25])

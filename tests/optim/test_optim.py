@@ -332,3 +332,53 @@ def test_an_optimiser_of_ones_own_takes_its_state_back() -> None:
     assert kept["seen"] == optimizer.state[first]["seen"]
     assert steps(first, optimizer) == steps(second, resumed)
     assert kept["step"] == 6
+
+
+KINDS = ["SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Rprop", "ASGD"]
+
+
+@pytest.mark.parametrize("own", KINDS)
+def test_the_state_of_another_optimiser_is_refused(own: str) -> None:
+    """It would be stepped with, or lie about unused, without a word. Adam and AdamW have the same options and state,
+    RAdam and Adamax the same options."""
+    for other in KINDS:
+        kept, given = parameter(1.0), parameter(1.0, grad=[0.5])
+        taker, giver = getattr(optim, own)([kept], lr=0.25), getattr(optim, other)([given], lr=0.125)
+        giver.step()
+        before, state = dict(taker.param_groups[0]), str(taker.state)
+        if own == other or {own, other} in ({"Adam", "AdamW"}, {"RAdam", "Adamax"}):
+            taker.load_state_dict(giver.state_dict())
+            assert taker.param_groups[0]["lr"] == 0.125
+            continue
+        with pytest.raises(StateError, match=f"{own}: expected a state of its own, got another optimiser's"):
+            taker.load_state_dict(giver.state_dict())
+        assert taker.param_groups[0] == before
+        assert str(taker.state) == state
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "NAdam"])
+@pytest.mark.parametrize(
+    ("option", "value"), [("lr", np.nan), ("lr", np.inf), ("lr", None), ("lr", [0.1]), ("weight_decay", "0.1")]
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_option_that_is_changed_for_nonsense(kind: str, option: str, value: Any, compiled: bool) -> None:
+    """A rate of NaN made all weights NaN; others were bare TypeErrors. Whatever it is, it moves nothing."""
+    layer, x, y = nn.Linear(2, 1), np.ones((3, 2), np.float32), np.ones((3, 1), np.float32)
+    opt = getattr(optim, kind)(layer.parameters(), lr=0.1)
+    step = fnn.compile(layer, nn.MSELoss(), opt)
+    step(x, y)
+    nn.MSELoss()(layer(x), y).backward()
+    before = layer.weight.data.copy()
+    opt.param_groups[0][option] = value
+    with pytest.raises(ArgumentError, match=f"{kind}: expected {option}"):
+        step(x, y) if compiled else opt.step()
+    np.testing.assert_array_equal(layer.weight.data, before)
+    opt.param_groups[0][option] = 0.05
+    step(x, y)
+    assert not np.array_equal(layer.weight.data, before)
+
+
+@pytest.mark.parametrize(("kind", "option"), [("SGD", "nesterov"), ("Adam", "amsgrad"), ("RMSprop", "centered")])
+def test_text_is_no_switch(kind: str, option: str) -> None:
+    with pytest.raises(ArgumentError, match=f"{kind}: expected {option} to be True or False, got 'no'"):
+        getattr(optim, kind)([parameter(1.0)], lr=0.1, **{option: "no"})

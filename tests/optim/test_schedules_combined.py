@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastnn import nn, optim
-from fastnn.errors import ArgumentError
+from fastnn.errors import ArgumentError, StateError
 from fastnn.optim import lr_scheduler
 
 
@@ -125,3 +125,34 @@ def test_a_cycle_within_others_ends_where_it_ends() -> None:
         schedule.step()
     with pytest.raises(ArgumentError, match="at most 4 steps"):
         schedule.step()
+
+
+def _within(L: Any, opt: Any) -> Any:
+    """A schedule of schedules, one of which is of others, too."""
+    chain = L.ChainedScheduler([L.ConstantLR(opt, 0.5, 2), L.CosineAnnealingLR(opt, 6, 1e-3)])
+    return L.SequentialLR(opt, [L.LinearLR(opt, 0.1, total_iters=2), chain, L.StepLR(opt, 2, 0.5)], [2, 5])
+
+
+@pytest.mark.parametrize("at", [1, 3, 6])
+@pytest.mark.parametrize("make", [_within, lambda L, opt: L.ChainedScheduler([L.CosineAnnealingLR(opt, 5, 1e-3)])])
+def test_a_resumed_schedule_of_others_starts_from_the_rates_of_then(make: Callable[..., Any], at: int) -> None:
+    """Whatever rate the optimiser is made with: the parts, too, go on from the one that the state knows."""
+    unbroken = make(lr_scheduler, _sgd())
+    for _ in range(at):
+        unbroken.step()
+    opt = _sgd()
+    opt.param_groups[0]["lr"] = 7.0
+    resumed = make(lr_scheduler, opt)
+    resumed.load_state_dict(unbroken.state_dict())
+    for _ in range(6):
+        assert resumed.get_last_lr() == unbroken.get_last_lr()
+        unbroken.step()
+        resumed.step()
+
+
+def test_the_state_of_other_parts_is_refused() -> None:
+    one, two = (lr_scheduler.ChainedScheduler([lr_scheduler.StepLR(_o, 1)] * n) for n, _o in ((1, _sgd()), (2, _sgd())))
+    with pytest.raises(StateError, match="expected the state of 2 schedules"):
+        two.load_state_dict(one.state_dict())
+    older = {key: value for key, value in two.state_dict().items() if key != "schedulers"}
+    two.load_state_dict(older)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -260,3 +261,29 @@ def test_lists_of_classes_are_integers_for_the_loss_that_takes_them(compiled: bo
     assert fnn.evaluate(model, (x, y), loss=nn.MultiLabelMarginLoss()).loss == pytest.approx(expected, rel=1e-6)
     history = fnn.fit(model, (x, y), loss=nn.MultiLabelMarginLoss(), compile=compiled, verbose=False)
     assert history["train_loss"] == [pytest.approx(expected, rel=1e-6)]
+
+
+@pytest.mark.parametrize(
+    ("last", "outputs", "loss", "said"),
+    [
+        (nn.Sigmoid(), 1, None, "ends in Sigmoid: leave nn.Sigmoid out, or pass loss=nn.BCELoss()"),
+        (nn.Sequential(nn.Sigmoid()), 1, "bce_with_logits", "ends in Sigmoid"),
+        (nn.Softmax(1), 2, None, "ends in Softmax: leave nn.Softmax out: predict_proba gives the probabilities"),
+        (nn.Softmax(1), 2, nn.CrossEntropyLoss(), "ends in Softmax"),
+    ],
+)
+def test_a_model_that_ends_in_what_the_loss_does(last: Any, outputs: int, loss: Any, said: str) -> None:
+    """A sigmoid's outputs are above 0, so that as logits they are all a yes; and two softmaxes make no shares."""
+    x = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(int)
+    model = nn.Sequential(nn.Linear(3, outputs), last)
+    for call in (fnn.fit, fnn.evaluate):
+        with pytest.raises(ArgumentError, match=re.escape(said)):
+            call(model, x, y, loss=loss)
+
+
+def test_probabilities_of_a_softmax_are_its_outputs() -> None:
+    x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Softmax(1))
+    np.testing.assert_array_equal(fnn.predict_proba(model, x), fnn.compile(model)(x))
+    np.testing.assert_allclose(fnn.predict_proba(model[:1], x), fnn.predict_proba(model, x), rtol=1e-5)
