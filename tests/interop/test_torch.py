@@ -289,6 +289,16 @@ def test_layers_with_options(layer: Any, shape: tuple[int, ...]) -> None:
     both_ways(layer, torch.randn(shape))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_layers_within_layers_keep_their_modes(training: bool) -> None:
+    """A dropout that is in training mode in a transformer in eval mode would change each prediction."""
+    module = theirs.Transformer(8, 2, 1, 1, 16).train(training)
+    module.encoder.layers[0].dropout1.train(not training)
+    model = fnn.from_torch(module)
+    modes = {path: each.training for path, each in module.named_modules()}
+    assert {path: each.training for path, each in model.named_modules() if path in modes} == modes
+
+
 def test_a_transformer() -> None:
     transformer = theirs.Transformer(8, 2, 1, 1, 16, batch_first=True)
     both_ways(transformer, torch.randn(2, 5, 8), torch.randn(2, 3, 8))

@@ -80,7 +80,6 @@ class _Translation:
         """The module of fastnn; None, with problems noted, if it has none."""
         if id(source) in self.known:
             return self.known[id(source)]
-        before = len(self.problems)
         try:
             made = self._module(source, path)
         except Untraceable as error:
@@ -91,8 +90,6 @@ class _Translation:
         except FastnnError as error:
             self.problems[path] = error.message
             made = None
-        if len(self.problems) == before and made is not None:
-            made.training = source.training
         self.known[id(source)] = made
         return made
 
@@ -169,7 +166,11 @@ def _parameter(parameter: Any) -> Parameter:
 
 
 def _take_values(source: Any, model: Module) -> None:
-    """Weights and statistics by value, types, what is learned, and parameters that are shared."""
+    """Modes, weights and statistics by value, types, what is learned, and parameters that are shared."""
+    ours = dict(model.named_modules())
+    for path, module in source.named_modules():
+        if path in ours:
+            ours[path].training = module.training
     state = {name: array_of(value) for name, value in source.state_dict().items()}
     model.load_state_dict(state, assign=True)
     first: dict[int, str] = {}
