@@ -55,11 +55,14 @@ QUICK = ("batch_normalization", "clip", "conv", "convtranspose", "einsum", "gath
          "instance_normalization", "layernormalization", "lstm", "pad", "reducemean", "reshape", "resize",
          "scatterelements", "slice", "softmax", "split", "topk", "where")  # fmt: skip  # those of pools take long
 
+# Where ONNX Runtime and PyTorch answer otherwise than these tests, see test_onnx_load.py.
+OTHERWISE = {f"test_resize_downsample_scales_{mode}_align_corners" for mode in ("linear", "cubic")}
+
 
 def test_node_tests_of_some_operators() -> None:
     results = onnx_conformance.run(onnx_conformance.cases(QUICK))
     failed = [(name, said) for each in results.values() for name, said in each if said not in ("", "foreign")]
-    assert failed == []
+    assert {name for name, _ in failed} == OTHERWISE, failed
     assert sum(map(len, results.values())) > 200
 
 

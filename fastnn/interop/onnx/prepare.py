@@ -113,7 +113,8 @@ def with_weights(nodes: list[Node], arrays: dict[str, Array]) -> list[Node]:
 
 
 def learned(contents: Contents) -> set[str]:
-    """The names of the arrays that a training learns: floats at the places of weights, but no masks, no single factors.
+    """The names of the arrays that a training learns: floats at the places of weights, but no masks, no single factors,
+    and none that fill a shape.
 
     A single number that is added is one only behind a product, as the bias of a layer with one output.
     """
@@ -125,11 +126,11 @@ def learned(contents: Contents) -> set[str]:
             depends.update(node.outputs)
 
     def single(node: Node, name: str) -> bool:
-        if node.operator not in ("Add", "Mul", "Sum") or name not in contents.arrays:
+        if node.operator not in ("Add", "Mul", "Sum", "Expand") or name not in contents.arrays:
             return False
         if contents.arrays[name].size > 1:
             return False
-        return node.operator == "Mul" or not any(maker.get(other) in _PRODUCTS for other in node.inputs)
+        return node.operator in ("Mul", "Expand") or not any(maker.get(other) in _PRODUCTS for other in node.inputs)
 
     wanted: set[str] = set()
     for node in reversed(contents.nodes):
