@@ -365,8 +365,21 @@ def test_one_sentence_for_a_forward_that_cannot_be_translated(function: Any, sai
 def test_other_mistakes() -> None:
     with pytest.raises(fnn.FastnnError, match=r"expected a torch.nn.Module .* got Linear"):
         fnn.from_torch(nn.Linear(2, 2))
-    with pytest.raises(fnn.FastnnError, match="parametrize"):
-        fnn.from_torch(torch.nn.utils.parametrizations.weight_norm(theirs.Linear(2, 2)))
+    with pytest.raises(fnn.FastnnError, match="LazyLinear has no weights yet"):
+        fnn.from_torch(theirs.LazyLinear(2))
+    hooked = theirs.Linear(2, 2)
+    hooked.register_forward_hook(lambda module, inputs, output: 2 * output)
+    with pytest.raises(fnn.FastnnError, match="Linear has hooks"):
+        fnn.from_torch(hooked)
+
+    class Doubled(theirs.Module):
+        def forward(self, weight: Any) -> Any:
+            return 2 * weight
+
+    owned = theirs.Linear(2, 2)
+    torch.nn.utils.parametrize.register_parametrization(owned, "weight", Doubled())
+    with pytest.raises(fnn.FastnnError, match=r"weight is computed by Doubled.*remove_parametrizations"):
+        fnn.from_torch(owned)
     drawn = Wild(lambda x: x + torch.rand(2))  # which a trace keeps as it was
     with pytest.raises(fnn.FastnnError, match="agree within"):
         fnn.from_torch(drawn, torch.ones(2, 2))

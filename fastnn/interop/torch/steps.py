@@ -17,6 +17,7 @@ from typing import Any
 from fastnn.dtypes import TYPES
 from fastnn.errors import FastnnError, GraphError
 from fastnn.interop.torch.program import ATTRIBUTES, function_of
+from fastnn.interop.torch.sizes import Sizes
 from fastnn.interop.torch.values import torch
 from fastnn.tensors import Tensor
 
@@ -41,26 +42,30 @@ class Programs:
     constants: dict[str, Any] = field(default_factory=dict)
 
 
-def programs(module: Any, is_leaf: Callable[[Any, str], bool]) -> Programs:
+def programs(module: Any, is_leaf: Callable[[Any, str], bool], inputs: list[Any] | None = None) -> Programs:
     """The forward of `module` in training and in eval mode; calls of modules for which `is_leaf` holds are one step.
+
+    Where a forward decides or loops by sizes, those for the example `inputs` count.
 
     Raises Untraceable where the forward needs values or takes any number of inputs, GraphError for operators that
     fastnn does not have.
     """
     required = _required(module)
     found = Programs(required)
-    before = module.training
+    before = {each: each.training for each in module.modules()}
     try:
         for training in (True, False):
-            module.training = training
-            graph = _traced(module, required, is_leaf, found.constants)
+            for each in before:  # those that are traced as a part of this one ask for theirs
+                each.training = training
+            graph = _traced(module, required, is_leaf, found.constants, inputs)
             program = _Encoder(module).program(graph)
             if training:
                 found.training = program
             else:
                 found.evaluation = program
     finally:
-        module.training = before
+        for each, training in before.items():
+            each.training = training
     merged = _merged(found.training, found.evaluation)
     if merged is not None:
         found.training = found.evaluation = merged
@@ -79,9 +84,16 @@ def _required(module: Any) -> list[str]:
     return names
 
 
-def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool], constants: dict[str, Any]) -> Any:
+def _traced(
+    module: Any,
+    required: list[str],
+    is_leaf: Callable[[Any, str], bool],
+    constants: dict[str, Any],
+    inputs: list[Any] | None = None,
+) -> Any:
     library = torch()
     fx = library.fx
+    sizes = None if inputs is None else Sizes(module, inputs, constants)
 
     class Tracer(fx.Tracer):  # type: ignore[name-defined]
         proxy_buffer_attributes = True
@@ -91,6 +103,9 @@ def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool
 
         def to_bool(self, obj: Any) -> Any:
             """Assertions about values, such as `assert x.dim() == 4`, are taken to hold, and are left out."""
+            known = None if sizes is None else sizes.plain(obj.node)
+            if known is not None:
+                return bool(known)
             caller = sys._getframe(2)  # behind __bool__
             line = linecache.getline(caller.f_code.co_filename, caller.f_lineno)
             return line.lstrip().startswith("assert ") or super().to_bool(obj)
@@ -99,10 +114,26 @@ def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool
             return is_leaf(m, module_qualified_name)
 
         def call_module(self, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
+            if sizes is not None and sizes.following:
+                return forward(*args, **kwargs)
             own = not type(m).__module__.startswith("torch.nn.modules.")
             if own and type(m).forward is not library.nn.Sequential.forward and _with_more(m, args, kwargs):
                 return forward(*args, **kwargs)
             return super().call_module(m, forward, args, kwargs)
+
+        def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+            following = sizes is not None and sizes.following
+            return attr_val if following else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+        def iter(self, obj: Any) -> Any:
+            count = None if sizes is None else sizes.length(obj.node)
+            return super().iter(obj) if count is None else iter([obj[i] for i in range(count)])
+
+        def create_node(self, *args: Any, **kwargs: Any) -> Any:
+            node = super().create_node(*args, **kwargs)
+            if sizes is not None:
+                sizes.follow(node)
+            return node
 
         def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
             inputs = [self.create_proxy("placeholder", name, (), {}) for name in required]
@@ -120,6 +151,10 @@ def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool
 
     for name in ("iadd", "isub", "imul", "itruediv", "ipow"):
         setattr(Proxy, f"__{name}__", _writing(getattr(operator, name)))
+    if sizes is not None:
+        for name, number in (("index", int), ("int", int), ("float", float)):
+            setattr(Proxy, f"__{name}__", sizes.conversion(number))
+        Proxy.__len__ = lambda self: sizes.length(self.node)
 
     try:
         with _wrapped(library):
