@@ -231,3 +231,24 @@ def test_models_of_several_inputs_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(ArgumentError, match=r"expected a model that takes one array, got forward\(a: .*, b: "):
             export()
+
+
+class Lines(nn.Module):
+    """Functions of sequences (N, C, L), which have the Functions of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(fnn.randn(4, 3, 3)), nn.Parameter(fnn.randn(4))
+        self.back = nn.Parameter(fnn.randn(4, 1, 2))
+
+    def forward(self, x: Any) -> Any:
+        F = nn.functional
+        x = F.conv1d(x, 2 * self.weight, self.bias, 2, 3, 2)
+        x = F.conv_transpose1d(x, self.back, None, 3, 1, 2, 2)
+        return F.max_pool1d(x, 3, 2, 1), F.avg_pool1d(x, 3, 2, 1), x[:, :, 5:2:-1], x[:, ::-1, -2::-1]
+
+
+def test_functions_of_sequences() -> None:
+    model, x = Lines().eval(), np.random.default_rng(0).normal(size=(2, 3, 12)).astype(np.float32)
+    for found, expected in zip(fnn.to_torch(model, (3, 12))(torch.from_numpy(x)), model(x), strict=True):
+        np.testing.assert_allclose(found.detach(), expected.numpy(), rtol=1e-4, atol=1e-5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -56,6 +56,32 @@ def test_sizes_of_an_example_decide() -> None:
         fnn.from_torch(module)
     with pytest.raises(fnn.FastnnError, match="control flow"):  # the numbers of an example decide nothing
         fnn.from_torch(Wild(lambda x: x if x.sum() > 0 else -x), torch.ones(2))
+
+
+class Parts(NamedTuple):
+    logits: Any
+    features: Any
+
+
+class Windows(theirs.Module):
+    """A mask written part by part, as of attention in shifted windows, and parts with names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = theirs.Linear(4, 4)
+
+    def forward(self, x: Any) -> Any:
+        mask = x.new_zeros((x.shape[1], x.shape[1]))
+        for count, rows in enumerate((slice(0, 2), slice(2, None))):
+            mask[rows, rows] = count + 1
+        scores = (self.linear(x) @ x.transpose(1, 2)).masked_fill(mask == 0, torch.finfo(x.dtype).min)
+        found = scores.softmax(-1) @ x
+        found[:, 0] = 0.5
+        return Parts(found.flatten(1), (x, found))
+
+
+def test_writing_into_parts_and_parts_with_names() -> None:
+    both_ways(Windows(), torch.randn(3, 5, 4))
 
 
 NORMS = torch.nn.utils

@@ -149,7 +149,7 @@ def _traced(
     class Proxy(fx.Proxy):  # type: ignore[name-defined]
         """`x += y` as what writes into x, which torch.fx takes for `x = x + y`."""
 
-    for name in ("iadd", "isub", "imul", "itruediv", "ipow"):
+    for name in ("iadd", "isub", "imul", "itruediv", "ipow", "setitem"):
         setattr(Proxy, f"__{name}__", _writing(getattr(operator, name)))
     if sizes is not None:
         for name, number in (("index", int), ("int", int), ("float", float)):
@@ -157,7 +157,7 @@ def _traced(
         Proxy.__len__ = lambda self: sizes.length(self.node)
 
     try:
-        with _wrapped(library):
+        with _wrapped(library, sizes):
             return Tracer().trace(module)
     except (FastnnError, Untraceable):
         raise
@@ -167,8 +167,8 @@ def _traced(
 
 
 def _writing(function: Callable[..., Any]) -> Callable[..., Any]:
-    def method(self: Any, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
+    def method(self: Any, *others: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, *others), {})
 
     return method
 
@@ -186,10 +186,11 @@ def _with_more(module: Any, args: Any, kwargs: Any) -> bool:
 
 
 @contextmanager
-def _wrapped(library: Any) -> Iterator[None]:
+def _wrapped(library: Any, sizes: Sizes | None) -> Iterator[None]:
     """Functions that make tensors take part in the trace where a size depends on the input.
 
-    Functions that their authors have told torch.fx not to look into (`torch.fx.wrap`) are looked into.
+    A type whose limits are asked for is float32 where the trace does not know it. Functions that their authors have
+    told torch.fx not to look into (`torch.fx.wrap`) are looked into.
     """
     closed = getattr(library.fx._symbolic_trace, "_wrapped_fns_to_patch", {})
     kept_closed = dict(closed)
@@ -211,12 +212,20 @@ def _wrapped(library: Any) -> Iterator[None]:
     def _is_proxy(x: Any) -> bool:
         return isinstance(x, library.fx.Proxy)
 
+    limits = library.finfo
+
+    def finfo(dtype: Any = library.float32) -> Any:
+        known = None if sizes is None or not _is_proxy(dtype) else sizes.values.get(dtype.node)
+        return limits((known or library.float32) if _is_proxy(dtype) else dtype)
+
     try:
+        library.finfo = finfo
         for name, function in kept.items():
             setattr(library, name, wrapper(function))
         closed.clear()
         yield
     finally:
+        library.finfo = limits
         for name, function in kept.items():
             setattr(library, name, function)
         closed.update(kept_closed)
@@ -243,6 +252,8 @@ class _Encoder:
                 self.places[node] = len(self.places)
             elif node.op == "output":
                 result = self.value(node.args[0])
+            elif hasattr(node.target, "_fields"):  # a namedtuple, whose parts alone count
+                continue
             else:
                 self.steps.append(self.step(node))
                 self.places[node] = inputs + len(self.steps) - 1
@@ -290,6 +301,8 @@ class _Encoder:
         if isinstance(arg, library.fx.Node):
             if arg in self.written:
                 raise GraphError(f"the input of {arg.name} is used after a layer wrote into it: inplace=False there")
+            if hasattr(arg.target, "_fields"):
+                return tuple(map(self.value, arg.args))
             return {"step": self.places[arg]}
         if isinstance(arg, library.dtype):
             name = str(arg).removeprefix("torch.")
@@ -320,6 +333,7 @@ class _Encoder:
             return False
         name = getattr(node.target, "__name__", "")
         by_operator = node.target in vars(operator).values() and name.startswith("i") and name[1:] in vars(operator)
+        by_operator |= node.target is operator.setitem
         return bool(node.kwargs.get("inplace")) or by_operator or (name.endswith("_") and not name.endswith("__"))
 
     def _follow_writing(self, node: Any) -> None:
