@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from collections.abc import Mapping
@@ -58,7 +59,7 @@ def mapped(value: Any, known: Any, change: Any) -> Any:
 
 def _of_numpy() -> list[Any]:
     """What a pickle needs to have NumPy's numbers and arrays in it, beside text and tensors: data, no code."""
-    core = np._core.multiarray
+    core: Any = importlib.import_module("numpy._core.multiarray")
     functions = [
         (getattr(core, name), f"numpy.{place}.multiarray.{name}")
         for name in ("scalar", "_reconstruct")
