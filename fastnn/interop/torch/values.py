@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from collections.abc import Mapping
@@ -59,10 +58,10 @@ def mapped(value: Any, known: Any, change: Any) -> Any:
 
 def _of_numpy() -> list[Any]:
     """What a pickle needs to have NumPy's numbers and arrays in it, beside text and tensors: data, no code."""
-    core: Any = importlib.import_module("numpy._core.multiarray")
+    made_by: dict[str, Any] = {"_reconstruct": np.zeros(1).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0]}
     functions = [
-        (getattr(core, name), f"numpy.{place}.multiarray.{name}")
-        for name in ("scalar", "_reconstruct")
+        (function, f"numpy.{place}.multiarray.{name}")
+        for name, function in made_by.items()
         for place in ("core", "_core")  # before NumPy 2, and since
     ]
     kinds = [type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"]
