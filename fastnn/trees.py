@@ -102,6 +102,8 @@ def take(tree: Any, indices: Any) -> Any:
     {'x': array([[4, 5],
            [0, 1]])}
     """
+    if type(indices) is slice and type(tree) is np.ndarray:
+        return tree[indices]
     if type(tree) is not np.ndarray and is_tree(tree):
         return map_arrays(lambda array: take(array, indices), tree)
     if isinstance(indices, np.ndarray) and indices.dtype.kind == "i" and tree.flags.c_contiguous:

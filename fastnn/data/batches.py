@@ -46,6 +46,8 @@ class Share:
         >>> share.of(0, 5), share.again, share.of(5, 6), share.again
         (slice(2, 5, None), False, slice(5, 6, None), True)
         """
+        if self.ranks == 1:
+            return slice(start, stop)
         count = stop - start
         taking = max(1, min(self.ranks, count // self.fewest))
         self.again = self.rank >= taking

@@ -225,16 +225,24 @@ def _of_floats(values: np.ndarray) -> tuple[float, float]:
         return float(values.mean(dtype=np.float64)), 1.0 if largest == 0 else math.nan
     unit = math.ldexp(1.0, math.frexp(largest)[1] - 1)  # a power of two: dividing by it is exact
     origin = float(values.flat[0]) / unit
+    many = max(1, 8 * len(values) // values.size)  # blocks at a time: they stay in cache
+    starts = range(0, len(values), 1024 * many)
 
     def mean_of(terms: Callable[[np.ndarray], np.ndarray]) -> float:
-        starts = range(0, len(values), 1024)
-        blocks = (values[i : i + 1024].astype(np.float64) / unit - origin for i in starts)
-        return math.fsum(float(terms(block).sum()) for block in blocks) / values.size
+        blocks = (values[i : i + 1024 * many].astype(np.float64) / unit - origin for i in starts)
+        return math.fsum(total for block in blocks for total in _sums_of_1024(terms(block))) / values.size
 
     mean = mean_of(lambda block: block)
     std = math.sqrt(mean_of(lambda block: np.square(block - mean)))
     rounding = float(np.finfo(values.dtype).eps) * largest / unit
     return (origin + mean) * unit, std * unit if std > rounding else 1.0
+
+
+def _sums_of_1024(terms: np.ndarray) -> list[float]:
+    """The sums of 1024 rows each: of all that are whole at once, and of what is left."""
+    whole = len(terms) // 1024 * 1024
+    sums: list[float] = terms[:whole].reshape(-1, 1024 * (terms.size // len(terms))).sum(axis=1).tolist()
+    return sums if whole == len(terms) else [*sums, float(terms[whole:].sum())]
 
 
 def _histogram(values: np.ndarray) -> np.ndarray:

@@ -78,6 +78,31 @@ INLINE void product_panels(const int MR, const int NV, const struct product *p, 
     }
 }
 
+/* y[m * y_step] = bias + the sum of x[m * x_step + k] w[k], m < rows, k < K, a multiple of VL: for outputs so few that most lanes of a
+ * tile would be padding. Lanes run along k; DOT_ROWS rows share a load of w, and VL rows are added up at once. */
+enum { DOT_ROWS = VL < 8 ? VL : 8 };
+
+static void product_dots(i64 rows, i64 K, const float *x, i64 x_step, const float *w, float bias, float *y, i64 y_step) {
+    for (i64 m = 0; m < rows; m += VL) {
+        vf sum[VL];
+        UNROLL for (int i = 0; i < VL; i += DOT_ROWS) {
+            const float *row[DOT_ROWS];
+            UNROLL for (int j = 0; j < DOT_ROWS; j++) row[j] = x + i64_min(m + i + j, rows - 1) * x_step;
+            UNROLL for (int j = 0; j < DOT_ROWS; j++) sum[i + j] = (vf){0};
+            for (i64 k = 0; k < K; k += VL) {
+                const vf wv = v_load(w + k);
+                UNROLL for (int j = 0; j < DOT_ROWS; j++) sum[i + j] += v_load(row[j] + k) * wv;
+            }
+        }
+        UNROLL for (int count = VL / 2; count; count /= 2) /* neighbouring lanes, and two vectors into one */
+            UNROLL for (int i = 0; i < count; i++) sum[i] = V_EVEN(sum[2 * i], sum[2 * i + 1]) + V_ODD(sum[2 * i], sum[2 * i + 1]);
+        const vf total = sum[0] + v_set1(bias);
+        const i64 count = i64_min(VL, rows - m);
+        if (y_step == 1) v_store_lanes(y + m, total, count);
+        else for (i64 j = 0; j < count; j++) y[(m + j) * y_step] = total[j];
+    }
+}
+
 /* Rows m0 .. m1 of c; K > 0 */
 KERNEL void product_rows(const struct product *p, i64 m0, i64 m1) {
     const i64 vectors = p->N / VL;

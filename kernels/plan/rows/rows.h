@@ -30,12 +30,12 @@ enum {
     ROWS_MOST_WIDTH = 512,              /* features of a layer */
     ROWS_MOST_WEIGHTS = 1 << 18,        /* of all layers */
     ROWS_LARGE = 1 << 16,               /* of all layers: with more, two copies and a partial gradient do not stay in L2 */
-    ROWS_LEAST = 64, ROWS_MOST = 128,   /* rows of a block, where the batch has as many */
+    ROWS_BLOCK = 64,                    /* rows of a block, where the batch has as many: what they need lies in L1 */
     ROWS_CHUNKS = 64, ROWS_CHUNKS_LARGE = 8,
     ROWS_STRIP = 24,                    /* rows that an activation follows the product in */
 };
-#define ROWS_BLOCK_FLOPS 4e6
-#define ROWS_PACKED_FLOPS 16e6          /* the same where one thread has just packed the weights, which others have to fetch */
+#define ROWS_ONE_BLOCK_FLOPS 2e6        /* with more, one block is cut in two */
+#define ROWS_ONE_PACKED_FLOPS 8e6       /* the same where one thread has just packed the weights, which others have to fetch */
 
 /* ---- shapes ---- */
 
@@ -50,6 +50,10 @@ INLINE int rows_in_training(const struct dense_rows *r) { return r->loss.kind !=
 /* Whether there is a grad_x of layer l, and whether its weight's gradient is made as (I, O). */
 INLINE int rows_goes_on(const struct dense_rows *r, i64 l) { return l > 0 || r->layer[0].grad_x; }
 INLINE int rows_is_transposed(const struct dense *d) { return d->I * rows_padded(d->O) < d->O * rows_padded(d->I); }
+/* Whether the last layer has so few outputs that each is a dot product by itself. */
+INLINE int rows_is_dotted(const struct dense_rows *r, i64 l) {
+    return l > 0 && l == r->layers - 1 && r->layer[l].O <= VL / 4 && r->layer[l].I >= 2 * VL;
+}
 INLINE int rows_keeps_x(const struct dense *d) { return !activation_slope_from_y((int)d->activation, d->parameter); }
 
 /* How the batch is cut: blocks of `rows` rows, `step` of them in a chunk */
@@ -58,10 +62,9 @@ struct rows_cut { i64 rows, blocks, step, chunks; };
 INLINE struct rows_cut rows_cut(const struct dense_rows *r) {
     const i64 N = r->layer[0].N;
     const double flops = (rows_in_training(r) ? 6.0 : 2.0) * (double)rows_weights(r);
-    const double most = rows_in_training(r) || r->layer[0].frozen ? ROWS_BLOCK_FLOPS : ROWS_PACKED_FLOPS;
-    struct rows_cut cut = {.rows = i64_max(ROWS_LEAST, i64_min(ROWS_MOST, (i64)(most / flops)))};
-    cut.blocks = ceil_div(N, cut.rows);
-    if (cut.blocks == 1 && N >= 16 && flops * (double)N > most / 2) cut.blocks = 2;
+    const double most = rows_in_training(r) || r->layer[0].frozen ? ROWS_ONE_BLOCK_FLOPS : ROWS_ONE_PACKED_FLOPS;
+    struct rows_cut cut = {.blocks = ceil_div(N, ROWS_BLOCK)};
+    if (cut.blocks == 1 && N >= 16 && flops * (double)N > most) cut.blocks = 2;
     if (cut.blocks > 1 && cut.blocks < 8) cut.blocks = round_up(cut.blocks, 2);
     cut.rows = ceil_div(N, cut.blocks);
     if (cut.rows > PRODUCT_ROWS) cut.rows = round_up(cut.rows, PRODUCT_ROWS);
@@ -116,7 +119,7 @@ struct rows_layout {
     i64 ready;                          /* an int: whether weights that never change are packed */
     i64 forward[ROWS_MOST_LAYERS];      /* weight^T (I, O) */
     i64 bias[ROWS_MOST_LAYERS];         /* (O,) */
-    i64 backward[ROWS_MOST_LAYERS];     /* weight (O, I), where there is a grad_x */
+    i64 backward[ROWS_MOST_LAYERS];     /* weight (O, I), where there is a grad_x or each output is a dot product */
     i64 sums;                           /* doubles: a block's sum of losses */
     i64 partial, partial_step;          /* the chunks' gradients, as struct joined has them */
     i64 blocks;                         /* all blocks, where forward and backward are two calls */
@@ -131,7 +134,7 @@ INLINE struct rows_layout rows_layout(const struct dense_rows *r) {
         const struct dense *d = &r->layer[l];
         at.forward[l] = end, end += round_up(d->I * rows_padded(d->O), 16);
         at.bias[l] = end, end += round_up(rows_padded(d->O), 16);
-        if (rows_in_training(r) && rows_goes_on(r, l)) at.backward[l] = end, end += round_up(d->O * rows_padded(d->I), 16);
+        if ((rows_in_training(r) && rows_goes_on(r, l)) || rows_is_dotted(r, l)) at.backward[l] = end, end += round_up(d->O * rows_padded(d->I), 16);
     }
     if (rows_in_training(r)) {
         at.sums = end, end += round_up(2 * cut.blocks, 16);
@@ -212,6 +215,13 @@ static void rows_layer_forward(const struct rows_task *t, i64 l, i64 rows, const
     const struct dense *d = &t->r->layer[l];
     const i64 padded = rows_padded(d->O), step = padded <= PRODUCT_NV * VL ? rows_step_of(t->r, l) : padded;
     float *y = block + t->block.y[l], *before = block + t->block.kept[l];
+    if (rows_is_dotted(t->r, l)) {
+        const i64 I = rows_padded(d->I);
+        for (i64 o = 0; o < d->O; o++)
+            product_dots(rows, I, x, x_step, t->work + t->at.backward[l] + o * I, t->work[t->at.bias[l] + o], before + o, d->O);
+        if (d->activation) activate((int)d->activation, d->parameter, rows * d->O, before, y);
+        return;
+    }
     const struct product p = {rows, padded, d->I, x, x_step, 1, t->work + t->at.forward[l], padded, t->work + t->at.bias[l], 0, before, step};
     for (i64 m = 0, end; m < rows; m = end) {
         end = d->activation ? i64_min(rows, m + ROWS_STRIP) : rows;
