@@ -244,7 +244,7 @@ class Lines(nn.Module):
     def forward(self, x: Any) -> Any:
         F = nn.functional
         x = F.conv1d(x, 2 * self.weight, self.bias, 2, 3, 2)
-        x = F.conv_transpose1d(x, self.back, None, 3, 1, 2, 2)
+        x = F.interpolate(F.conv_transpose1d(x, self.back, None, 3, 1, 2, 2), scale_factor=2)
         return F.max_pool1d(x, 3, 2, 1), F.avg_pool1d(x, 3, 2, 1), x[:, :, 5:2:-1], x[:, ::-1, -2::-1]
 
 

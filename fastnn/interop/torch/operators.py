@@ -130,6 +130,11 @@ def expressions() -> dict[str, Callable[..., Any]]:
 
         return run
 
+    def repeat(x: Any, *, repeats: Any) -> Any:
+        for dim, count in enumerate(repeats):
+            x = x if count == 1 else library.repeat_interleave(x, count, dim)
+        return x
+
     def index(x: Any, *, index: Any) -> Any:
         parts = index if isinstance(index, tuple) else (index,)
         backwards = [part for part in parts if isinstance(part, slice) and (part.step or 1) < 0]
@@ -207,7 +212,7 @@ def expressions() -> dict[str, Callable[..., Any]]:
         "Put": put,
         "RandLike": lambda x, *, dtype: library.rand_like(x, dtype=type_of(dtype)),
         "RandnLike": lambda x, *, dtype: library.randn_like(x, dtype=type_of(dtype)),
-        "Repeat": lambda x, *, repeats: x.repeat(repeats),
+        "Repeat": repeat,
         "Reshape": lambda x, *, shape: x.reshape(shape),
         "Round": lambda x, *, dtype: x.to(type_of(dtype)),
         "Softmax": lambda x: functional.softmax(x, -1),

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from fastnn.errors import GraphError
 from fastnn.interop.torch.values import torch
 
 __all__ = ["Sizes"]
@@ -72,7 +73,7 @@ class Sizes:
         def converted(proxy: Any) -> Any:
             known = self.plain(proxy.node)
             if known is None:
-                raise TypeError("forward needs a number of its input")
+                raise GraphError("forward needs a number that its input's sizes do not tell")
             return number(known)
 
         return converted
