@@ -171,6 +171,16 @@ def test_weights_exported_in_training_keep_their_names(tmp_path: Path) -> None:
         do_constant_folding=False,
     )  # fmt: skip
     (tmp_path / "m.onnx").write_bytes(file.getvalue())
-    state = fnn.onnx.load(tmp_path / "m.onnx").state_dict()
+    model = fnn.onnx.load(tmp_path / "m.onnx")
+    state = model.state_dict()
     wanted = {name: value for name, value in module.state_dict().items() if "num_batches" not in name}
     assert {name: value.shape for name, value in state.items()} == {k: tuple(v.shape) for k, v in wanted.items()}
+    # Batch norms follow the mode, as PyTorch's do, and so do their statistics.
+    x = torch.randn(2, 3, 8, 8)
+    module.load_state_dict(fnn.to_torch(state), strict=False)  # the export has moved the module's on
+    with torch.no_grad():
+        np.testing.assert_allclose(model(x.numpy()).detach(), module.eval()(x), rtol=1e-4, atol=1e-4)
+        module.train()(x)
+    model.train()(x.numpy())
+    for name, value in model.named_buffers():
+        np.testing.assert_allclose(value, module.get_buffer(name), rtol=1e-4, atol=1e-5)

@@ -252,3 +252,10 @@ def test_functions_of_sequences() -> None:
     model, x = Lines().eval(), np.random.default_rng(0).normal(size=(2, 3, 12)).astype(np.float32)
     for found, expected in zip(fnn.to_torch(model, (3, 12))(torch.from_numpy(x)), model(x), strict=True):
         np.testing.assert_allclose(found.detach(), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_state_dicts_of_16_bits() -> None:
+    module, model = theirs.Linear(3, 2), nn.Linear(3, 2)
+    for half in (module.bfloat16(), module.half()):
+        model.load_state_dict(half.state_dict())
+        np.testing.assert_array_equal(model.weight.data, half.weight.detach().float())

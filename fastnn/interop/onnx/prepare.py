@@ -21,6 +21,7 @@ __all__ = [
     "check",
     "dense_layers",
     "fold",
+    "layers_of_training",
     "learned",
     "needed",
     "python_names",
@@ -72,6 +73,21 @@ def needed(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
             kept.append(node)
             wanted |= reads_of(node)
     return kept[::-1]
+
+
+def layers_of_training(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
+    """The nodes, where a batch norm of a file for training is a layer as any other: by its model's mode.
+
+    Such a file names the running statistics as they are afterwards, for whoever runs it to keep; a layer keeps them
+    itself. One whose file makes use of them stays.
+    """
+    used = set(outputs).union(*map(reads_of, nodes))
+    return [
+        node._replace(outputs=node.outputs[:1])
+        if node.operator == "BatchNormalization" and not used.intersection(node.outputs[1:])
+        else node
+        for node in nodes
+    ]
 
 
 def check(nodes: Iterable[Node]) -> None:
