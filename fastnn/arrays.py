@@ -106,13 +106,27 @@ or leave them out
     except FastnnError:  # a tensor's own
         raise
     except ValueError as error:  # lists of unequal lengths
-        raise ShapeError(f"expected an array or lists of equal lengths ({error})") from None
+        sizes = _lengths(data)
+        why = f", got some of {' and of '.join(map(str, sizes[:3]))}: cut or pad them" if sizes else f" ({error})"
+        raise ShapeError(f"expected an array or lists of equal lengths{why}") from None
     except Exception as error:  # a user's __array__ may raise anything
         if str(getattr(data, "dtype", "")) == "torch.bfloat16":  # which NumPy does not have
             return np.asarray(data.float())
         raise DTypeError(
             f"expected an array of numbers, got an object of type {type(data).__name__} ({error})"
         ) from error
+
+
+def _lengths(data: Any) -> list[int]:
+    """The different lengths of the lists in a list, at the first depth at which there are some."""
+    while isinstance(data, (list, tuple)) and data:
+        if any(isinstance(entry, str) or not hasattr(entry, "__len__") for entry in data):
+            return []
+        sizes = list(dict.fromkeys(map(len, data)))
+        if len(sizes) > 1:
+            return sizes
+        data = [part for entry in data for part in entry]
+    return []
 
 
 def numbers(where: str, data: Any) -> np.ndarray[Any, Any]:

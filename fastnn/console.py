@@ -9,7 +9,7 @@ from typing import Any
 
 from fastnn import locks
 
-__all__ = ["bar", "flush", "has_terminal", "notebook", "say", "shown", "silence", "width", "write"]
+__all__ = ["bar", "columns", "flush", "has_terminal", "notebook", "say", "shown", "silence", "width", "write"]
 
 # Replacements for the non-ASCII characters that fastnn prints, for terminals limited to ASCII.
 _PLAIN = str.maketrans(
@@ -84,6 +84,20 @@ def width() -> int:
     import shutil
 
     return shutil.get_terminal_size((10_000, 24)).columns
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal a text takes: two for each wide character, none for an accent by itself.
+
+    >>> columns("cat"), columns("猫"), columns("e\u0301")
+    (3, 2, 1)
+    """
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.category(c) in ("Mn", "Me", "Cf") else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
 
 
 def notebook() -> Any:

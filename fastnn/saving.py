@@ -173,6 +173,8 @@ class _Writer:
             return {"function": name}
         got = type(value).__name__ + (f" at {'/'.join(path)}" if path else "")
         instead = ": save its .state_dict()" if hasattr(value, "state_dict") else ""
+        if type(value).__name__ == "History":
+            instead = ": it has a .save(file) of its own; of a run, save run.model"
         raise ArgumentError(f"save: expected tensors, numbers, text and containers of them, got {got}{instead}")
 
     def _module(self, module: Module, path: tuple[str, ...], depth: int) -> Any:

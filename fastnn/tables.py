@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastnn import console
-from fastnn.console import shown
+from fastnn.console import columns, shown
 
-__all__ = ["Text", "aligned", "decimal", "filled", "html_table", "html_text", "image_tag", "png"]
+__all__ = ["Text", "aligned", "decimal", "filled", "html_table", "html_text", "image_tag", "padded", "png"]
 
 LEAST = 10  # characters of a column of words
 Rows = Sequence[Sequence[Any]]
@@ -52,10 +52,7 @@ def aligned(rows: Rows, left: int) -> str:
     relu      7
     """
     cells, widths = _fitted([list(map(str, row)) for row in rows], left)
-    lines = [
-        [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        for row in cells
-    ]
+    lines = [[padded(c, w, right=i >= left) for i, (c, w) in enumerate(zip(row, widths, strict=True))] for row in cells]
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
@@ -64,16 +61,34 @@ def _fitted(cells: list[list[str]], left: int) -> tuple[list[list[str]], list[in
     the last numbers are left out, with a "…" at the end of the head."""
     mark, room = "", console.width()
     while True:
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
         for i in sorted(range(left), key=lambda i: -widths[i]):
             over = sum(widths) + 2 * len(widths) - 2 + len(mark) - room
             widths[i] = max(min(widths[i], LEAST), widths[i] - max(over, 0))
         if sum(widths) + 2 * len(widths) - 2 + len(mark) <= room or len(widths) <= left + 1:
             break
         mark, cells = "  …", [row[:-1] for row in cells]
-    cells = [[c if len(c) <= w else f"{c[: w - 1]}…" for c, w in zip(row, widths, strict=True)] for row in cells]
-    cells[0][-1] = cells[0][-1].rjust(widths[-1]) + mark
+    cells = [[_cut(c, w) for c, w in zip(row, widths, strict=True)] for row in cells]
+    cells[0][-1] = padded(cells[0][-1], widths[-1], right=True) + mark
     return cells, widths
+
+
+def _cut(text: str, width: int) -> str:
+    if columns(text) <= width:
+        return text
+    while columns(text) >= width:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def padded(text: str, width: int, right: bool = False) -> str:
+    """The text with blanks after it, or before it, so that a terminal shows it `width` columns wide.
+
+    >>> padded("猫", 3) + "|", padded("7", 3, right=True)
+    ('猫 |', '  7')
+    """
+    blanks = " " * (width - columns(text))
+    return blanks + text if right else text + blanks
 
 
 def filled(rows: Rows) -> list[tuple[Any, ...]]:

@@ -328,7 +328,9 @@ def test_a_recipe_says_what_it_took(capsys: pytest.CaptureFixture[str]) -> None:
     assert first == "model: tabular, which suits such samples, for 2 classes: down, up"
     assert second.startswith("recipe: 1 epoch, batches of 16, AdamW")
     assert 0 <= run.history[-1].metrics["f1"] <= 1
-    assert "1 epoch;" in repr(run)
+    reached = f"1 epoch, validation accuracy {100 * run.history[-1].val_accuracy:.2f} %; "
+    assert reached in repr(run)
+    assert run._repr_html_().count("<table>") == 1
     recipes.train(x, x[:, :2], epochs=1, model="tabular", verbose="epoch")
     assert capsys.readouterr().out.startswith("model: tabular, for a regression of 2 values\n")
     recipes.train(x, x[:, 0], epochs=1, verbose=False)
@@ -368,3 +370,30 @@ def test_a_run_and_a_file_are_not_taken_for_one_another(tmp_path: Path) -> None:
     fnn.save(nn.Linear(2, 2), tmp_path / "m.fnn")
     with pytest.raises(DataError, match=r"a file, which is for fnn\.load"):
         fnn.load_run(tmp_path / "m.fnn")
+
+
+def test_classes_of_very_different_sizes_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = np.random.default_rng(0).normal(size=(40, 3)), np.where(np.arange(40) < 3, "rare", "usual")
+    hint = 'classes: from 3 samples (rare) to 37 (usual); class_weight="balanced" lets each count the same\n'
+    recipes.train(x, y, epochs=1)
+    assert hint in capsys.readouterr().out
+    recipes.train(x, y, epochs=1, class_weight="balanced")
+    assert hint not in capsys.readouterr().out
+
+
+def test_a_target_far_from_all_others_is_named(recwarn: pytest.WarningsRecorder) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 3)), rng.standard_t(2, size=(200, 2))
+    recipes.train(x, y, epochs=1, verbose=False)
+    recipes.train(x, np.exp(2 * rng.normal(size=200)), epochs=1, verbose=False)
+    assert not recwarn.list  # heavy tails, but all of one kind
+    y[7, 1] = -1e7
+    with pytest.warns(
+        UserWarning, match=r"the target -1e\+07 in row 7 is far from all others, half of which lie between"
+    ):
+        recipes.train(x, y, epochs=1, verbose=False)
+
+
+def test_a_misspelt_model_brings_another_to_mind() -> None:
+    with pytest.raises(ArgumentError, match="got 'tabula': did you mean 'tabular'"):
+        recipes.train(np.ones((4, 2)), [0, 1, 0, 1], model="tabula", verbose=False)

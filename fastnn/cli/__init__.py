@@ -17,6 +17,7 @@ from fastnn.errors import ArgumentError, BackendError, DataError, FastnnError, N
 
 __all__ = ["main"]
 
+MOST_LINES = 4  # of a usage before an error
 EXIT_CODES = """exit codes:
   0    done
   1    anything not named below
@@ -117,18 +118,32 @@ class _Parser(argparse.ArgumentParser):
             near = meant(value, map(str, action.choices or ()))
             raise argparse.ArgumentError(action, f"{error.message}{near}") from None
 
+    def print_usage(self, file: Any = None) -> None:
+        """The usage before an error, unless it would push what the error says out of sight."""
+        usage = self.format_usage()
+        lines = usage.count("\n")
+        self._print_message(usage if lines <= MOST_LINES else f"usage: {self.prog} --help lists the options\n", file)
+
     def _print_message(self, message: str, file: Any = None) -> None:
         console.write(message, file)
 
 
 class _Command(_Parser):
-    """A subcommand that refuses unknown options itself, and so with its own usage, not with that of `fastnn`."""
+    """A subcommand that refuses unknown options itself, and so with its own usage, not with that of `fastnn`.
+
+    Options are written out: `--data`, short for `--data-dir`, would leave what was meant for the data set unused.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             first = unknown[0].partition("=")[0]
             near = meant(first, self._option_string_actions) if first.startswith("-") else ""
+            if first in ("--data", "--dataset") and any(action.dest == "dataset" for action in self._actions):
+                near = f": the data set is named by itself, as in {self.prog} DATASET"
             self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
         return found, unknown
 

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from fastnn.cli import options
-from fastnn.console import say, shown
+from fastnn.console import columns, say, shown
 from fastnn.data import SOURCES
 from fastnn.data.folder import images_at
 from fastnn.data.loading import part_to_measure
 from fastnn.data.prepare import Preparation
-from fastnn.data.reading import few
+from fastnn.data.reading import few, unequal
 from fastnn.errors import DataError
 from fastnn.insight import confusion_matrix, plots
 from fastnn.recipes import load_run
+from fastnn.tables import padded
 from fastnn.train import evaluate, predict_proba
 from fastnn.train.evaluate import MOST_CLASSES_SHOWN
 
@@ -87,6 +88,13 @@ def run_eval(arguments: argparse.Namespace) -> int:
     assert result.confusion is not None
     measured = f"accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f}, {result.count:,} test images"
     say(f"{shown(test.name)}: {measured}")
+    counts = result.confusion.sum(axis=1).tolist()
+    present = [i for i, count in enumerate(counts) if count]
+    if sizes := unequal([counts[i] for i in present], [test.classes[i] for i in present]):
+        recalls = [result.confusion[i, i] / counts[i] for i in present]
+        say(f"classes {sizes}: balanced accuracy {100 * sum(recalls) / len(recalls):.2f} %, by class")
+    if absent := [name for name, count in zip(test.classes, counts, strict=True) if not count]:
+        say(f"no test images of {few(absent)}")
     if len(test.classes) <= MOST_CLASSES_SHOWN:
         say(confusion_table(result.confusion, test.classes))
     if arguments.png is not None:
@@ -114,11 +122,11 @@ def confusion_table(confusion: np.ndarray, classes: tuple[str, ...]) -> str:
     1 dog  1  4
     """
     names = [name if name == str(i) else f"{i} {shown(name)}" for i, name in enumerate(classes)]
-    left = max(map(len, names))
+    left = max(map(columns, names))
     width = 2 + max(len(str(confusion.max())), len(str(len(classes) - 1)))
     lines = [" " * left + "".join(f"{i:>{width}}" for i in range(len(classes)))]
     for name, row in zip(names, confusion.tolist(), strict=True):
-        lines.append(f"{name:<{left}}" + "".join(f"{count or '':>{width}}" for count in row))
+        lines.append(padded(name, left) + "".join(f"{count or '':>{width}}" for count in row))
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -128,13 +136,15 @@ def run_predict(arguments: argparse.Namespace) -> int:
     classes, prepared = config["classes"], Preparation.of_run(config)
     results = {}
     damaged = []
+    refused: list[DataError] = []
     for path, is_named in ((file, file == named) for named in arguments.images for file in images_at(named)):
         try:
             image, changes = prepared.described(path, crop=arguments.crop)
-        except DataError:
+        except DataError as error:
             if is_named:
-                raise
-            damaged.append(path)
+                refused.append(error)  # those named after it, as by a pattern of the shell, have their answers first
+            else:
+                damaged.append(path)
             continue
         if "resized" in changes and config["dataset"] in SOURCES and prepared.shape[0] == 1:
             changes += "; --crop cuts out a drawing"
@@ -150,7 +160,12 @@ def run_predict(arguments: argparse.Namespace) -> int:
         warnings.warn(
             f"not everything is used: images that cannot be read ({len(damaged)}: {few(damaged)})", stacklevel=2
         )
-    if not results:
+    if not results and not refused:
         raise DataError("expected an image that can be read, found none")
-    options.write_json(arguments.json, results)
+    if results:
+        options.write_json(arguments.json, results)
+    for problem in refused[:-1]:
+        say(f"fastnn: {shown(problem)}", error=True)
+    if refused:
+        raise refused[-1]
     return 0

@@ -12,13 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastnn import backends, config, console, files, recipes
 from fastnn.cli import optimization, options
 from fastnn.console import say, shown
 from fastnn.data import SOURCES, Batches, Dataset
 from fastnn.data.centre import extent
 from fastnn.data.loading import of_files, parts_of
-from fastnn.data.reading import in_words
+from fastnn.data.reading import few, in_words, unequal
 from fastnn.errors import ArgumentError, DataError
 from fastnn.random import manual_seed
 from fastnn.train import Evaluation, History, Interrupted, RecordPath, ResumeWarning, conditions, evaluate, fit, runs
@@ -393,6 +395,11 @@ def _print_header(
     say(f"data     {shown(train.name)}: {len(train):,} training images {shape}{watched}, {len(test):,} test images")
     why = " (which suits these images; --model takes others)" if picked else ""
     say(f"model    {recipe.model}{why}: {parameters:,} parameters, {in_words(train.classes)}")
+    counts = [np.bincount(part.labels, minlength=len(train.classes)).tolist() for part in (train, test)]
+    if sizes := unequal(counts[0], train.classes):
+        say(f"classes  {sizes}: accuracy shows little of how the small ones do")
+    if absent := [name for name, count in zip(test.classes, counts[1], strict=True) if not count]:
+        say(f"classes  no test images of {few(absent)}: the test says nothing about them")
     say(f"recipe   {recipe}")
     say(f"kernels  {chosen['backend']}{isa}, threads: {chosen['threads']}")
 

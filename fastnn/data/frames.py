@@ -40,6 +40,12 @@ DAYS = {
     "pandas": "; a date, by (df[{0!r}] - df[{0!r}].min()).dt.days",
     "polars": "; a date, by (df[{0!r}] - df[{0!r}].min()).dt.total_days()",
 }
+SECONDS = "; a duration, by df[{0!r}].dt.total_seconds()"
+NUMBERS = {
+    "": "make numbers: x.astype(float)",
+    "pandas": 'make numbers: df[{0!r}].str.replace(",", ".").astype(float)',
+    "polars": 'make numbers: df[{0!r}].str.replace(",", ".").cast(float)',
+}
 
 
 def is_frame(x: Any) -> bool:
@@ -176,7 +182,8 @@ def _joined(columns: list[tuple[str, Any]], library: str = "") -> np.ndarray:
     """The columns side by side, as numbers."""
     arrays: list[np.ndarray] = []
     wrong: list[str] = []
-    date = ""
+    numbers: list[str] = []
+    date = duration = ""
     counts: dict[str, int] = {}
     first = 0
     for name, column in columns:
@@ -191,18 +198,31 @@ def _joined(columns: list[tuple[str, Any]], library: str = "") -> np.ndarray:
         if array.dtype.kind not in "fiub":
             wrong.append(name)
             date = date or (name if array.dtype.kind == "M" else "")
+            duration = duration or (name if array.dtype.kind == "m" else "")
+            if _are_numbers(array[~missing]):
+                numbers.append(name)
         elif missing.any():
             first = min(first, int(missing.argmax())) if counts else int(missing.argmax())
             counts[name] = int(missing.sum())
         arrays.append(array)
     if wrong:
         days = DAYS[library].format(date) if date and library else ""
-        raise DataError(
-            f"expected numbers in every column, got other values in {_listed(wrong)}: {ENCODE[library]}{days}"
-        )
+        days += SECONDS.format(duration) if duration and library else ""
+        helps = [] if wrong == numbers else [ENCODE[library] + days]
+        if numbers:
+            helps.append(f"of the text in {_listed(numbers)}, {NUMBERS[library].format(numbers[0])}")
+        raise DataError(f"expected numbers in every column, got other values in {_listed(wrong)}: {'; '.join(helps)}")
     if counts:
         _refuse_missing(counts, first, library)
     return np.stack(arrays, axis=1)
+
+
+def _are_numbers(entries: np.ndarray) -> bool:
+    """Whether text is numbers, such as those of a file whose decimals have commas."""
+    try:
+        return len(entries) > 0 and all(np.isfinite(float(str(entry).replace(",", "."))) for entry in entries.tolist())
+    except ValueError:
+        return False
 
 
 def _missing(array: np.ndarray, column: Any = None) -> np.ndarray:

@@ -119,9 +119,17 @@ def _columns(path: Path, names: list[str], row: list[str]) -> tuple[int, int]:
     if label is None and file is not None and len(row) == 2:
         label = 1 - file
     if file is None or label is None or file == label:
+        table = (
+            ""
+            if images
+            else (
+                ": a table of numbers is trained on in Python, df = pandas.read_csv(...), "
+                'fnn.recipes.train(df.drop(columns="y"), df["y"])'
+            )
+        )
         raise DataError(
             f"{path}: expected a column with images' files and one with labels, named path and label if there are "
-            f"more than two, found {', '.join(names or row)}"
+            f"more than two, found {', '.join(names or row)}{table}"
         )
     return file, label
 

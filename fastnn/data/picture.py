@@ -127,7 +127,9 @@ def _opened(path: Path) -> Iterator[Image]:
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except OSError as error:
-        raise DataError(f"{path}: expected an image, found: {error.strerror or error}") from error
+        unknown = type(error).__name__ == "UnidentifiedImageError"  # it names the open stream, which says nothing
+        problem = "cannot identify its format" if unknown else error.strerror or error
+        raise DataError(f"{path}: expected an image, found: {problem}") from error
     except Exception as error:  # Pillow raises almost anything for damaged files
         raise DataError(f"{path}: expected an image, found: {error or type(error).__name__}") from error
 

@@ -18,11 +18,12 @@ from .picture import Head, channels_first, read_head, read_picture
 from .prepare import fitted
 from .split import stratified_split
 
-__all__ = ["Part", "Pictures", "few", "in_order", "in_words"]
+__all__ = ["Part", "Pictures", "few", "in_order", "in_words", "unequal"]
 
 LARGEST = 64  # pixels of the longer side where pictures get a size that is not their own
 MOST_ALIKE = 256 * 256  # pixels of pictures of one size, which keep it
 TEST_SHARE = 0.2
+UNEQUAL = 10  # times as many samples: from there on the share of right answers says little of the small class
 
 
 @dataclass
@@ -228,6 +229,18 @@ def in_words(classes: Sequence[str]) -> str:
     """
     numbered = tuple(classes) == tuple(map(str, range(len(classes))))
     return f"{len(classes):,} classes{'' if numbered else f': {few(classes)}'}"
+
+
+def unequal(counts: Sequence[int], classes: Sequence[str]) -> str:
+    """What to know of classes of very different sizes: the smallest and the largest; nothing of others.
+
+    >>> unequal([5, 395], ("rare", "usual")), unequal([40, 60], ("cat", "dog"))
+    ('from 5 samples (rare) to 395 (usual)', '')
+    """
+    least, most = (pick(range(len(counts)), key=counts.__getitem__) for pick in (min, max))
+    if counts[most] < UNEQUAL * max(counts[least], 1):
+        return ""
+    return f"from {counts[least]:,} samples ({shown(classes[least])}) to {counts[most]:,} ({shown(classes[most])})"
 
 
 def few(names: Sequence[str]) -> str:

@@ -157,14 +157,25 @@ def find_source(name: str) -> Source:
 
     >>> find_source("fashion_mnist")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    fastnn.errors.DataError: no data set 'fashion_mnist': did you mean 'fashion-mnist'? There are digits, mnist, ...
+    fastnn.errors.DataError: no data set, folder or file 'fashion_mnist': did you mean 'fashion-mnist'? There are ...
     """
     if text("load", "the name of a data set", name) in SOURCES:
         return SOURCES[name]
     from difflib import get_close_matches
 
-    is_path = "/" in name or os.sep in name or name.startswith((".", "~")) or name.lower().endswith((".csv", ".tsv"))
-    near = get_close_matches(name.lower(), SOURCES, n=1)
+    near = get_close_matches(name.lower(), SOURCES, n=1) or _near_path(name)
     hint = f"did you mean {near[0]!r}? There are " if near else "there are "
-    absent = f"no folder or file {name!r}, and no data set of that name" if is_path else f"no data set {name!r}"
-    raise DataError(f"{absent}: {hint}{', '.join(SOURCES)}")
+    raise DataError(f"no data set, folder or file {name!r}: {hint}{', '.join(SOURCES)}")
+
+
+def _near_path(path: str) -> list[str]:
+    """The folder or list, if any, whose name resembles that of the path, where it would lie."""
+    from difflib import get_close_matches
+
+    above, name = os.path.split(path)
+    try:
+        with os.scandir(above or ".") as entries:
+            names = [e.name for e in entries if e.is_dir() or e.name.lower().endswith((".csv", ".tsv"))]
+    except OSError:
+        return []
+    return [os.path.join(above, near) for near in get_close_matches(name, names, n=1)]

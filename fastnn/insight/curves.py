@@ -12,15 +12,17 @@ from fastnn.arrays import numbers
 from fastnn.checks import is_whole, number
 from fastnn.checks import shown as shown_as
 from fastnn.console import shown
+from fastnn.data import Dataset
 from fastnn.data.about import about
 from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.nn import Module
 from fastnn.nn.module import expect_module
 from fastnn.ops import log_softmax
+from fastnn.tables import html_text
 from fastnn.tape import Array
 from fastnn.tensors import Tensor
-from fastnn.train.evaluate import as_dataset, predictor
+from fastnn.train.evaluate import Evaluation, as_dataset, predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,14 +91,14 @@ def learning_curves(history: History, acceptable: float | None = None, test: flo
     return drawing
 
 
-def confusion_matrix(confusion: Array | Sequence[Sequence[int]], classes: Sequence[str] = ()) -> Figure:
-    """`Evaluation.confusion` (K, K), or lists like it, as a picture: row = true class, column = found.
+def confusion_matrix(confusion: Evaluation | Array | Sequence[Sequence[int]], classes: Sequence[str] = ()) -> Figure:
+    """An `Evaluation`, with its classes' names, or a matrix (K, K), as a picture: row = true class, column = found.
 
     Colours say which share of the true class a cell is, of mistakes in orange, of right ones in blue, on a scale on
     which 1 % is seen. Beside each row is its recall, the share of the class that is found; below each column its
     precision, the share of what is taken for the class that is right.
 
-    Raises ArgumentError for anything but a square matrix.
+    Raises ArgumentError for anything but a square matrix, and for the evaluation of a regression.
 
     >>> import numpy as np
     >>> len(confusion_matrix(np.array([[3, 0], [1, 4]]), ("cat", "dog")).axes)  # the matrix, and the colours' scale
@@ -105,6 +107,11 @@ def confusion_matrix(confusion: Array | Sequence[Sequence[int]], classes: Sequen
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 
+    if isinstance(confusion, Evaluation):
+        if confusion.confusion is None:
+            raise ArgumentError(f"confusion_matrix: expected an evaluation of classes, got {confusion!r}")
+        classes = tuple(classes) or confusion.classes
+        confusion = confusion.confusion
     confusion = numbers("confusion_matrix", confusion)
     count = len(confusion) if confusion.ndim else 0
     if confusion.shape != (count, count):
@@ -161,9 +168,9 @@ class Mistakes:
     """What `worst_mistakes` found, the worst first.
 
     Attributes:
-        indices: (n,) places in the data set.
+        indices: (n,) places in the data set, the rows of a table.
         files: (n,) names of the images' files; empty if they come from none.
-        images: (n, C, H, W), on the scale 0 .. 1.
+        images: (n, C, H, W), on the scale 0 .. 1; other samples (n, ...) as they are.
         labels, found: (n,) true classes, and those that the model took them for.
         probabilities: (n,) what the model gave the class that it found; true_probabilities: what the true one.
         classes: their names.
@@ -183,19 +190,32 @@ class Mistakes:
 
     def __repr__(self) -> str:
         rows = zip(self.names, self.labels, self.found, self.probabilities, strict=True)
-        return "\n".join(
-            f"{name}: {shown(self.classes[label])} taken for {shown(self.classes[found])} ({100 * share:.1f} %)"
-            for name, label, found, share in rows
+        return (
+            "no mistakes"
+            if not len(self)
+            else "\n".join(
+                f"{name}: {shown(self.classes[label])} taken for {shown(self.classes[found])} ({100 * share:.1f} %)"
+                for name, label, found, share in rows
+            )
         )
+
+    def _repr_html_(self) -> str:
+        return plots.html(repr(self), self.plot) if self.images.ndim == 4 else html_text(repr(self))
 
     @property
     def names(self) -> list[str]:
         """Of each image its place in the data set, and its file."""
         files = self.files or ("",) * len(self)
-        return [f"image {i}{f', {shown(file)}' if file else ''}" for i, file in zip(self.indices, files, strict=True)]
+        kind = {4: "image", 2: "row"}.get(self.images.ndim, "sample")
+        return [f"{kind} {i}{f', {shown(file)}' if file else ''}" for i, file in zip(self.indices, files, strict=True)]
 
     def plot(self) -> Figure:
-        """The images, each with its true class, the class found, how sure the model was, its place and its file."""
+        """The images, each with its true class, the class found, how sure the model was, its place and its file.
+
+        Raises ArgumentError for samples that are no images.
+        """
+        if self.images.ndim != 4:
+            raise ArgumentError(f"plot: expected mistakes on images (n, C, H, W), got samples {self.images.shape}")
         if not len(self):
             drawing = plots.figure(3, 0.6)
             plots.heading(drawing, "no mistakes")
@@ -210,7 +230,7 @@ class Mistakes:
         drawing = plots.tiles(
             self.images, titles=titles, size=max(1.3, 0.08 * widest), columns=max(2, int(70 / max(widest, 14)))
         )
-        plots.heading(drawing, "Worst mistakes: true → found, and how sure")
+        plots.heading(drawing, "Worst mistakes, the least probable truth first: true → found, and how sure of that")
         return drawing
 
 
@@ -220,11 +240,12 @@ def _lines(name: str, most: int = 24) -> list[str]:
 
 
 def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
-    """The images that the model takes for another class, those first whose true class it gives the least probability.
+    """The samples that the model takes for another class, those first whose true class it gives the least probability.
 
     Args:
-        model: maps images (N, C, H, W) to logits (N, K); used in eval mode, its mode is put back.
-        data: as for `evaluate`: a name (its test part), a `Dataset`, or ``(images, labels)`` with integer labels.
+        model: maps images (N, C, H, W), or other samples (N, ...), to logits (N, K), or to one output for two classes;
+            used in eval mode, its mode is put back.
+        data: as for `evaluate`: a name (its test part), a `Dataset`, or ``(X, y)`` with labels of classes.
         count: at most so many.
 
     Raises ArgumentError for labels that are no classes, and a count below 0.
@@ -239,9 +260,15 @@ def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
         raise ArgumentError(f"worst_mistakes: expected a whole number of mistakes, 0 or more, got count={count!r}")
     expect_module("worst_mistakes", model)
     dataset = as_dataset(data, "test", about(model))
-    if dataset.labels.ndim != 1 or dataset.labels.dtype.kind not in "iu" or dataset.images.ndim != 4:
-        raise ArgumentError(f"worst_mistakes: expected images (N, C, H, W) with integer labels, got {dataset!r}")
+    if not isinstance(dataset, Dataset) or dataset.labels.ndim != 1 or dataset.labels.dtype.kind not in "iu":
+        raise ArgumentError(f"worst_mistakes: expected samples (N, ...) with integer labels (N,), got {dataset!r}")
     logits = predictor(model, compile=True)(dataset.images)
+    if logits.size == len(logits):  # of one output for two classes, the logit of yes beside that of no, 0
+        yes = logits.reshape(-1, 1)
+        known = about(model)
+        if known is not None and known.loss == "BCELoss":
+            yes = np.log(yes) - np.log1p(-yes)
+        logits = np.concatenate([np.zeros_like(yes), yes], axis=1)
     logarithms = log_softmax(Tensor(logits), 1).numpy()
     found = logits.argmax(axis=1)
     of_truth = logarithms[np.arange(len(found)), dataset.labels]

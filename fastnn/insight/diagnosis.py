@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.checks import is_number
-from fastnn.errors import ArgumentError, MissingExtraError
+from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.insight.curves import learning_curves
-from fastnn.tables import html_text, image_tag
 from fastnn.train import Evaluation, History
 
 if TYPE_CHECKING:
@@ -67,6 +65,7 @@ REMEDIES = {
     "unwatched": ("samples to watch by: fit(..., val=0.1)",),
     "good": (),
 }
+LEAST_ERROR = 0.005  # of a trend: below, a single sample more or less doubles an error
 FALLING = 0.02  # per epoch: a loss that falls faster still improves
 GUESSING = 0.95  # of the loss and the error of guessing: from there on nothing was learned
 EXPLODED = 10.0  # a mean cross-entropy that no guess at random among fewer than 20,000 classes comes near
@@ -100,9 +99,7 @@ class Diagnosis:
 
     def _repr_html_(self) -> str:
         """The text, and the learning curves where Matplotlib is installed."""
-        with contextlib.suppress(MissingExtraError):
-            return html_text(repr(self)) + image_tag(plots.encoded(self.plot(), "png"))
-        return html_text(repr(self))
+        return plots.html(repr(self), self.plot)
 
     def plot(self) -> Figure:
         """The learning curves, with what counts as small, and the verdict above."""
@@ -125,7 +122,8 @@ def diagnose(
     there and big on validation images → more data or regularisation; big on test images alone → other data than those
     that were trained on. A training whose watched loss and error (validation's, if there is any) still fall by more
     than 2 % an epoch is called unfinished, unless all errors are small; one that is no better than guessing, or (where
-    no evaluation tells the classes) whose loss is no lower than in its first epoch, is called stuck.
+    no evaluation tells the classes) whose loss is no lower than in its first epoch, is called stuck; but unfinished
+    while the training loss falls and only batch norm's running statistics lag behind.
 
     Args:
         history: what `fit` returned; its last epoch counts.
@@ -147,7 +145,8 @@ def diagnose(
     'overfits'
     """
     if not isinstance(history, History):
-        raise ArgumentError(f"diagnose: expected the History that fit returned, got {type(history).__name__}")
+        hint = ": pass its .history" if isinstance(getattr(history, "history", None), History) else ""
+        raise ArgumentError(f"diagnose: expected the History that fit returned, got {type(history).__name__}{hint}")
     for name, given in (("train", train), ("val", val), ("test", test)):
         if given is not None and not isinstance(given, Evaluation):
             raise ArgumentError(f"diagnose: expected what evaluate measured, got {name}={given!r}")
@@ -168,8 +167,10 @@ def diagnose(
         "error_trend": _trend(history, "accuracy") if classes else None,
     }
     guess = _guessing(history, train, (val, test), numbers["train"], classes)
-    verdict, why = _judge(history, numbers, classes, 0 if test is None else test.count, guess)
-    reasons = (_in_words(numbers, classes), *why, *_turning_point(history, verdict))
+    lag = _lag(history, train, numbers["acceptable"])
+    verdict, why = _judge(history, numbers, classes, 0 if test is None else test.count, guess, lag)
+    doubt = _uncertainty(numbers, test) if classes else ()
+    reasons = (_in_words(numbers, classes), *doubt, *why, *_turning_point(history, verdict))
     return Diagnosis(verdict, reasons, REMEDIES[verdict], numbers, history)
 
 
@@ -208,12 +209,32 @@ def _guessing(
     return f"the training loss is no lower than in the first epoch: {first:.4g} then, {loss:.4g} at the end"
 
 
+def _lag(history: History, train: Evaluation | None, small: float | None) -> str:
+    """What shows that eval mode has not caught up with a training that still gets better; empty if nothing does.
+
+    The last epoch's own error is from before its updates and with augmentation and dropout, and so the larger one, but
+    for chance: where it is clearly the smaller one, batch norm's running statistics are those of weights of long ago.
+    """
+    last = history[-1]
+    slope = _slope(history["train_loss"], 1e-6)
+    if train is None or train.accuracy is None or last.train_accuracy is None or small is None or slope is None:
+        return ""
+    behind = last.train_accuracy - train.accuracy
+    if behind <= max(small, 1 / math.sqrt(train.count)) or slope > -FALLING:  # two standard errors at a half
+        return ""
+    return (
+        f"the training samples' error is {_amount(1 - train.accuracy, True)} in eval mode, but was "
+        f"{_amount(1 - last.train_accuracy, True)} in training mode in the last epoch, whose loss still falls: batch "
+        "norm's running statistics have not caught up"
+    )
+
+
 def _judge(
-    history: History, numbers: dict[str, float | None], classes: bool, tested: int, guess: str
+    history: History, numbers: dict[str, float | None], classes: bool, tested: int, guess: str, lag: str
 ) -> tuple[str, tuple[str, ...]]:
     """The verdict, and what speaks for it beside the errors. The order of the questions is the lecture's.
 
-    `guess` says why the model is as good as guessing; empty if it is better.
+    `guess` says why the model is as good as guessing, `lag` why it is not yet what it will be; empty if neither.
     """
     came_apart = _divergence(history, classes)
     if came_apart:
@@ -229,6 +250,8 @@ def _judge(
         trends = {name: numbers[key] for name, key in (("loss", "trend"), ("error", "error_trend"))}
         known = {name: trend for name, trend in trends.items() if trend is not None}
         falling = bool(known) and all(trend < -FALLING for trend in known.values())
+        if bad_at_train and lag:
+            return "unfinished", (lag,)
         if bad_at_train and guess and not falling:
             return "stuck", (guess,)
         if not known:
@@ -272,12 +295,37 @@ def _trend(history: History, column: str) -> float | None:
     """Relative change of the watched loss or error per epoch, over the last third of the epochs (three at least, if
     there are as many): least squares of its logarithm; None for one epoch."""
     part = "train" if history[-1].val_loss is None else "val"
-    last = [value for value in history[f"{part}_{column}"][-max(3, len(history) // 3) :] if value is not None]
+    values = history[f"{part}_{column}"]
+    if column == "accuracy":
+        return _slope([None if value is None else 1 - value for value in values], LEAST_ERROR)
+    return _slope(values, 1e-6)
+
+
+def _slope(values: Sequence[float | None], floor: float) -> float | None:
+    """The relative change at the end; values below the floor are as good as that."""
+    last = [value for value in values[-max(3, len(values) // 3) :] if value is not None]
     if len(last) < 2 or not all(math.isfinite(value) for value in last):
         return None
-    values = [1 - value for value in last] if column == "accuracy" else last
-    slope = np.polyfit(range(len(last)), np.log(np.maximum(values, 1e-6)), 1)[0]
-    return float(np.expm1(slope))
+    return float(np.expm1(np.polyfit(range(len(last)), np.log(np.maximum(last, floor)), 1)[0]))
+
+
+def _uncertainty(numbers: dict[str, float | None], test: Evaluation | None) -> tuple[str, ...]:
+    """What chance makes of the error on few test samples, where that is more than what counts as small.
+
+    Two standard errors of a binomial share, of which Agresti and Coull (1998) add two right and two wrong samples.
+    """
+    small = numbers["acceptable"]
+    if test is None or numbers["test"] is None or small is None:
+        return ()
+    share = (numbers["test"] * test.count + 2) / (test.count + 4)
+    spread = 2 * math.sqrt(share * (1 - share) / (test.count + 4))
+    if spread <= small:
+        return ()
+    low, high = max(0.0, share - spread), min(1.0, share + spread)
+    return (
+        f"{test.count:,} test samples are few: on more, the error may well be {_amount(low, True)} or "
+        f"{_amount(high, True)}",
+    )
 
 
 def _turning_point(history: History, verdict: str) -> tuple[str, ...]:

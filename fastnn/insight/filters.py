@@ -11,6 +11,7 @@ import numpy as np
 
 from fastnn.arrays import as_array
 from fastnn.checks import entries, text
+from fastnn.console import shown
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.insight import plots
 from fastnn.insight.graph import operator_name
@@ -18,6 +19,7 @@ from fastnn.insight.signals import on_the_tape
 from fastnn.nn import Conv2d, Linear, Module
 from fastnn.nn.modes import mode
 from fastnn.nn.module import expect_module
+from fastnn.tables import aligned
 from fastnn.tape import Array, computed, enable_grad
 from fastnn.tensors import Tensor
 
@@ -45,6 +47,12 @@ class Weights:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        return f"Weights({self.heading}: images {self.images.shape}, {self.images.min():.3g} … {self.images.max():.3g})"
+
+    def _repr_html_(self) -> str:
+        return plots.html(repr(self), self.plot)
 
     def plot(self) -> Figure:
         """All on one scale: blue below 0, white at 0, red above; of several input channels the mean. Weights of three
@@ -137,6 +145,17 @@ class FeatureMaps:
     def __len__(self) -> int:
         return len(self.maps)
 
+    def __repr__(self) -> str:
+        rows = [("maps", "shape", "least", "largest")]
+        rows += [
+            (shown(name), "×".join(map(str, array.shape)), f"{array.min():.3g}", f"{array.max():.3g}")
+            for name, array in zip(self.names, self.maps, strict=True)
+        ]
+        return aligned(rows, left=1)
+
+    def _repr_html_(self) -> str:
+        return plots.html(repr(self), self.plot)
+
     def __getitem__(self, name: str) -> Array:
         """The maps of a layer: "1 conv2d", or "1" for the last of its operators."""
         for known, array in reversed(list(zip(self.names, self.maps, strict=True))):
@@ -152,14 +171,14 @@ class FeatureMaps:
         plots.heading(drawing, "Feature maps: black is a layer's least value, white its largest")
         grid = drawing.subplots(rows, columns, squeeze=False)
         for line, name, array in zip(grid, self.names, self.maps, strict=True):
-            shown = [array] if name == "input" else [channel[np.newaxis] for channel in array[:columns]]
-            for axes, image in zip(line, shown, strict=False):
+            images = [array] if name == "input" else [channel[np.newaxis] for channel in array[:columns]]
+            for axes, image in zip(line, images, strict=False):
                 plots.picture(axes, image).set_clim(array.min(), array.max())
-            for axes in line[len(shown) :]:
+            for axes in line[len(images) :]:
                 axes.set_visible(False)
             size = "×".join(map(str, array.shape))
-            if len(array) > len(shown) > 1:
-                size += f", first {len(shown)}"
+            if len(array) > len(images) > 1:
+                size += f", first {len(images)}"
             words = f"{plots.label(name)}\n{size}\n{array.min():.2g} … {array.max():.2g}"
             line[0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=9)
         return drawing

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.console import notebook, shown
-from fastnn.errors import ArgumentError, BackendError, needs
+from fastnn.errors import ArgumentError, BackendError, MissingExtraError, needs
 from fastnn.files import write_atomically
+from fastnn.insight import fonts
+from fastnn.tables import html_text, image_tag
 from fastnn.tape import Array
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ __all__ = [
     "encoded",
     "figure",
     "heading",
+    "html",
     "label",
     "percent",
     "picture",
@@ -75,6 +79,11 @@ def _shown_by_notebooks(figure: Any) -> Any:
 
     class Picture(figure):  # type: ignore[misc]
         """A figure that notebooks show without any set-up, once."""
+
+        def draw(self, renderer: Any) -> None:
+            """Draws as any figure does, but each text in fonts that have its characters."""
+            with fonts.completed(self):
+                super().draw(renderer)
 
         def _repr_png_(self) -> bytes:
             return encoded(self, "png")
@@ -241,6 +250,13 @@ def encoded(drawing: Figure, kind: str, **options: Any) -> bytes:
     stream = io.BytesIO()
     drawing.savefig(stream, format=kind, **options)
     return stream.getvalue()
+
+
+def html(words: str, plot: Callable[[], Figure]) -> str:
+    """What a notebook shows of a result: the words, and the picture where Matplotlib is installed."""
+    with suppress(MissingExtraError):
+        return html_text(words) + image_tag(encoded(plot(), "png"))
+    return html_text(words)
 
 
 def by_depth(count: int) -> list[Any]:

@@ -22,6 +22,7 @@ __all__ = ["Residuals", "residuals"]
 
 DECADES = 1000  # from the smallest true value to the largest: then axes are logarithmic, if nothing is below zero
 MOST_OUTPUTS_DRAWN = 6
+MOST_OUTPUTS_TOLD = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +41,17 @@ class Residuals:
         return len(self.targets)
 
     def __repr__(self) -> str:
-        return f"Residuals({len(self)} samples: {self._measures(slice(None))})"
+        outputs = self.targets.shape[1]
+        if outputs == 1:
+            return f"Residuals({len(self)} samples: {self._measures(0)})"
+        lines = [f"  output {i}: {self._measures(i)}" for i in range(min(outputs, MOST_OUTPUTS_TOLD))]
+        more = [f"  ... {outputs - len(lines)} more"] if outputs > len(lines) else []
+        return "\n".join([f"Residuals({len(self)} samples, {outputs} outputs)", *lines, *more])
 
-    def _measures(self, output: Any) -> str:
+    def _repr_html_(self) -> str:
+        return plots.html(repr(self), self.plot)
+
+    def _measures(self, output: int) -> str:
         pair = self.targets[:, output], self.predictions[:, output]
         return f"RMSE {metrics.rmse(*pair):.3g}, MAE {metrics.mae(*pair):.3g}, R² {metrics.r2(*pair):.3g}"
 
@@ -59,7 +68,8 @@ class Residuals:
             ends = [min(true.min(), found.min()), max(true.max(), found.max())]
             name = f"output {i}: " if several else ""
             plots.styled(against, f"{name}predicted against true", "true value", "predicted value")
-            plots.styled(rest, f"{name}residuals", "predicted value", "predicted − true")
+            of_one = f", R² {metrics.r2(true, found):.3g}" if several else ""
+            plots.styled(rest, f"{name}residuals{of_one}", "predicted value", "predicted − true")
             style: dict[str, Any] = {"s": 12, "color": plots.BLUE, "alpha": max(0.15, min(0.7, 100 / len(self)))}
             against.scatter(true, found, **style)
             against.plot(ends, ends, color=plots.RED, linestyle="--", linewidth=1.2, label="as it should be")
@@ -75,16 +85,18 @@ class Residuals:
             rest.axhline(0, color=plots.RED, linestyle="--", linewidth=1.2)
         left_out = self.targets.shape[1] - count
         more = f"; {left_out} more outputs" if left_out else ""
-        plots.heading(drawing, f"{len(self):,} samples: {self._measures(slice(None))}{more}")
+        measures = "each output by itself" if several else self._measures(0)
+        plots.heading(drawing, f"{len(self):,} samples: {measures}{more}")
         return drawing
 
 
-def residuals(model: Module, data: Any) -> Residuals:
+def residuals(model: Module, data: Any, y: Any = None) -> Residuals:
     """The predictions of a regression beside the true values.
 
     Args:
         model: maps samples (N, ...) to values (N, K), or (N,); used in eval mode, its mode is put back.
-        data: as for `evaluate`: a `Dataset` or ``(samples, targets)`` with floating targets (N, K), or (N,).
+        data: as for `evaluate`: a `Dataset`, ``(X, y)``, or X with y after it, of floating targets (N, K), or (N,).
+        y: the targets of X.
 
     Raises ArgumentError for targets that are classes, or outputs of another shape.
 
@@ -94,7 +106,7 @@ def residuals(model: Module, data: Any) -> Residuals:
     >>> residuals(fnn.nn.Linear(1, 1), (x, 2 * x)).predictions.shape
     (8, 1)
     """
-    dataset = as_dataset(data, "test", about(model))
+    dataset = as_dataset(data if y is None else (data, y), "test", about(model))
     targets = dataset.labels
     if not isinstance(targets, np.ndarray) or targets.dtype.kind != "f" or not len(targets):
         raise ArgumentError(f"residuals: expected samples with floating targets (N,) or (N, K), got {dataset!r}")

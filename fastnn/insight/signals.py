@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from fastnn import random
-from fastnn.arrays import as_array
 from fastnn.checks import is_whole, place
+from fastnn.data.about import about
+from fastnn.data.frames import as_labels, as_samples, is_frame
 from fastnn.errors import ArgumentError
 from fastnn.insight import plots
 from fastnn.insight.graph import operator_name
@@ -146,8 +147,8 @@ def signal_report(model: Module, x: Any, y: Any, loss_fn: Callable[..., Any] | N
 
     Args:
         model: any module; what its forward computes is seen operator by operator.
-        x: (N, ...) a batch, as the model takes it; pixels are put on the scale 0 .. 1, as in `fit`.
-        y: its labels or targets.
+        x: (N, ...) a batch, as the model takes it, or a data frame; pixels are put on the scale 0 .. 1, as in `fit`.
+        y: its labels, which may be the classes' names, or targets.
         loss_fn: maps (outputs, y) to one number; by default that of `evaluate`.
 
     Raises ArgumentError for a loss of more than one number, an empty batch and the like, and what the model raises.
@@ -163,13 +164,14 @@ def signal_report(model: Module, x: Any, y: Any, loss_fn: Callable[..., Any] | N
     if not isinstance(model, Module):
         raise ArgumentError(f"signal_report: expected a model (nn.Module), got {type(model).__name__}")
     check_loss("signal_report", loss_fn)
-    given = on_the_tape(model, x)
+    known = about(model)
+    given = on_the_tape(model, as_samples(x, () if known is None else known.columns)[0] if is_frame(x) else x)
     if not given.ndim or not len(given):
         raise ArgumentError(f"signal_report: expected a batch of one image or more, got shape {given.shape}")
     with _left_as_it_is(model), enable_grad():
         outputs = model(given)
         if loss_fn is None:
-            y = as_array(y)
+            y, _ = as_labels(y, () if known is None else known.classes)
             loss_fn = loss_for(model, given.numpy(), y)
             y = as_targets(y, outputs.numpy(), loss_fn)(y)
         loss = loss_fn(outputs, y)

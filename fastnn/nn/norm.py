@@ -248,9 +248,11 @@ class Normalize(Module):
         from fastnn.data.dataset import mean_std
         from fastnn.data.frames import as_samples, check_missing
 
+        columns = ()
         if isinstance(x, Dataset):
-            x = x.images
+            x, columns = x.images, x.columns
         values, names = as_samples(x.numpy() if isinstance(x, Tensor) else x)
+        names = names or columns
         if values.ndim < 2 or not values.size or values.dtype.kind not in "fiub":
             raise ShapeError(f"Normalize.of: expected data (N, F) or (N, C, ...), got {values.dtype} {values.shape}")
         check_missing(values, names)

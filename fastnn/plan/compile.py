@@ -74,7 +74,8 @@ def compile(
     `compile(model, loss_fn)` gives `step(x, y) -> float`: the loss; gradients are added to `.grad`, as by backward().
     `compile(model, loss_fn, optimizer)` gives `step(x, y) -> float`: the loss before the update; parameters and the
     optimiser's state are updated, `.grad` is not; `step.run_epoch(images, labels, permutation, batch_size)` makes a
-    whole epoch. All take NumPy arrays of any batch size, and tuples, lists and dicts of them where the model or the
+    whole epoch. A step is its own forward and backward, and trains inside `no_grad()`, too, where `loss.backward()`
+    is an error. All take NumPy arrays of any batch size, and tuples, lists and dicts of them where the model or the
     loss takes several. All have `describe()`, which tells what was fused and where the time goes. Parameters stay live:
     what is written to `.data` counts from the next call on.
 

@@ -13,7 +13,7 @@ import numpy as np
 from fastnn.checks import flag, mapping, number, text, whole
 from fastnn.data import Augment, Dataset
 from fastnn.data.frames import refuse_without_target
-from fastnn.errors import ArgumentError, DataError
+from fastnn.errors import ArgumentError, DataError, meant
 from fastnn.nn import CrossEntropyLoss, MSELoss, Normalize, Sequential
 from fastnn.optim import Optimizer
 from fastnn.schedules import LambdaLR, LRScheduler, OneCycleLR
@@ -76,7 +76,8 @@ class Recipe:
     def __post_init__(self) -> None:
         algorithm(self.algorithm)
         if not isinstance(self.model, str) or self.model not in MODELS:
-            raise ArgumentError(f"expected a model among {', '.join((*MODELS, AUTO))}, got {self.model!r}")
+            near = meant(self.model, (*MODELS, AUTO))
+            raise ArgumentError(f"expected a model among {', '.join((*MODELS, AUTO))}, got {self.model!r}{near}")
         plain: dict[str, Any] = {
             name: whole("Recipe", name, getattr(self, name), 1) for name in ("epochs", "batch_size")
         }
@@ -97,7 +98,7 @@ class Recipe:
         The model of a regression ends with the targets' own scale, so that it learns numbers of any size alike.
         """
         single = self.model == "cnn1d" and train.images.ndim == 2  # a signal of one channel, and not columns
-        scale = Normalize.of(train.images[:, np.newaxis] if single else train.images)
+        scale = Normalize.of(train.images[:, np.newaxis] if single else train)
         outputs = math.prod(train.labels.shape[1:]) if self.values else len(train.classes)
         model = MODELS[self.model](train.image_shape, outputs, scale.mean, scale.std)
         if self.values:

@@ -13,6 +13,7 @@ from fastnn.data.about import About
 from fastnn.data.prepare import Preparation
 from fastnn.errors import DataError
 from fastnn.nn import Sequential
+from fastnn.tables import decimal, html_text
 from fastnn.train.config import WEIGHTS, read_config
 from fastnn.train.finite import check_model as check_finite
 from fastnn.train.history import History
@@ -53,7 +54,21 @@ class Run(NamedTuple):
     def __repr__(self) -> str:
         epochs = f"{len(self.history)} epoch{'' if len(self.history) == 1 else 's'}"
         about = f"{self.config.get('model')} trained on {self.config.get('dataset')}"
-        return f"Run({shown(about)}: {epochs}; .model, .config, .history, .predict(x))"
+        return f"Run({shown(about)}: {epochs}{self._reached()}; .model, .config, .history, .predict(x))"
+
+    def _repr_html_(self) -> str:
+        return html_text(repr(self)) + (self.history._repr_html_() if len(self.history) else "")
+
+    def _reached(self) -> str:
+        """The last accuracy, or else loss, of the validation samples, or else of those trained on."""
+        if not len(self.history):
+            return ""
+        last = self.history[-1]
+        part = "validation" if last.val_loss is not None else "training"
+        loss, accuracy = (
+            (last.val_loss, last.val_accuracy) if part == "validation" else (last.train_loss, last.train_accuracy)
+        )
+        return f", {part} " + (f"loss {decimal(loss)}" if accuracy is None else f"accuracy {100 * accuracy:.2f} %")
 
 
 def load_run(folder: str | os.PathLike[str]) -> Run:

@@ -14,7 +14,7 @@ import numpy as np
 from fastnn.checks import is_number
 from fastnn.console import say
 from fastnn.data import Batches, Dataset
-from fastnn.data.reading import few, in_words
+from fastnn.data.reading import few, in_words, unequal
 from fastnn.errors import ArgumentError, LabelError, meant
 from fastnn.random import seeded
 from fastnn.train.callbacks import Callback
@@ -24,6 +24,8 @@ from fastnn.train.fit import fit
 
 from .recipe import AUTO, Recipe, recipe
 from .run import Run
+
+FAR = 1000  # times the distance of the quartiles: no common distribution of a few thousand numbers goes as far
 
 __all__ = ["train"]
 
@@ -80,10 +82,14 @@ def train(
         )
     _check_classes(samples)
     _check_signals(samples)
+    if samples.labels.dtype.kind == "f":
+        _check_targets(samples.labels)
     chosen = recipe(model, samples, **changes)
     if verbose:
         why = ", which suits such samples" if model == AUTO else ""
         say(f"model: {chosen.model}{why}, for {_outputs(samples, chosen)}")
+        if (sizes := _sizes(samples)) and class_weight is None:
+            say(f'classes: {sizes}; class_weight="balanced" lets each count the same')
         say(f"recipe: {chosen}")
     with seeded(seed):
         network = chosen.build(samples)
@@ -118,6 +124,24 @@ def _check_classes(samples: Dataset) -> None:
         )
 
 
+def _check_targets(targets: np.ndarray) -> None:
+    """A warning where a target lies so far from the others that the scale that the model learns is only its own."""
+    columns = targets.reshape(len(targets), -1)
+    if len(columns) < 4 or not np.isfinite(columns).all():
+        return
+    low, middle, high = np.quantile(columns, (0.25, 0.5, 0.75), axis=0)
+    away = np.abs(columns - middle)
+    far = (away > FAR * (high - low)) & (high > low)
+    if far.any():
+        row, column = np.argwhere(far)[int(away[far].argmax())]
+        warnings.warn(
+            f"recipes.train: the target {columns[row, column]:.4g} in row {row} is far from all others, half of which "
+            f"lie between {low[column]:.4g} and {high[column]:.4g}: leave out what is no measurement, or train on "
+            "np.log(y) where targets above 0 span many decades",
+            stacklevel=3,
+        )
+
+
 def _check_signals(samples: Dataset) -> None:
     """A warning where the channels of signals come last, as Keras has them: (N, L, C) for (N, C, L)."""
     if len(samples.image_shape) == 2 and samples.image_shape[0] > samples.image_shape[1]:
@@ -127,6 +151,14 @@ def _check_signals(samples: Dataset) -> None:
             "other way round, pass x.transpose(0, 2, 1)",
             stacklevel=3,
         )
+
+
+def _sizes(samples: Dataset) -> str:
+    """How many samples the smallest and the largest class have, where that matters."""
+    if samples.labels.ndim != 1 or samples.labels.dtype.kind == "f":
+        return ""
+    counts = np.bincount(samples.labels, minlength=len(samples.classes)).tolist()
+    return unequal(counts, samples.classes)
 
 
 def _outputs(samples: Dataset, chosen: Recipe) -> str:

@@ -201,7 +201,7 @@ def fit(
     training = Training(
         model, optimizer, scheduler, batches, epochs,
         penalty=_penalty(optimizer), loss_fn=loss, compile=compile, val=held, feed=feed,
-        callbacks=[*callbacks, *_progress(verbose, f"loss: {type(loss).__name__}, for {why}" if why else "")],
+        callbacks=[*callbacks, *_progress(verbose, _header(loss, why))],
         team=team,
     )  # fmt: skip
     callbacks = training.callbacks = team.callbacks(training.callbacks)
@@ -240,6 +240,15 @@ def fit(
         team.give_up(error)
         raise
     return training.history
+
+
+def _header(loss: Any, why: str) -> str:
+    """What the progress begins with: the loss that follows from the targets, and one that `evaluate` does not share."""
+    lines = [f"loss: {type(loss).__name__}, for {why}"] if why else []
+    smoothing = getattr(loss, "label_smoothing", 0)
+    if smoothing:
+        lines.append(f"labels are smoothed by {smoothing:g} in the losses below, but not in those of evaluate")
+    return "\n".join(lines)
 
 
 def _progress(verbose: Any, header: str) -> list[Callback]:

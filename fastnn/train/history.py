@@ -63,6 +63,7 @@ class EpochRecord:
         return {**fields, **{f"val_{name}": value for name, value in self.metrics.items()}}
 
 
+MOST_ROWS, ROWS_AT_EACH_END = 60, 20  # that a notebook shows of a long training
 FIELDS = tuple(field.name for field in dataclasses.fields(EpochRecord) if field.name != "metrics")
 
 
@@ -126,7 +127,10 @@ class History:
 
     def _repr_html_(self) -> str:
         columns = Columns.of(self._records)
-        return tables.html_table([columns.names, *map(columns.cells, self._records)])
+        rows = [*map(columns.cells, self._records)]
+        if len(rows) > MOST_ROWS:
+            rows[ROWS_AT_EACH_END:-ROWS_AT_EACH_END] = [["…"] * len(columns.names)]
+        return tables.html_table([columns.names, *rows])
 
     def _ipython_display_(self) -> None:
         """Nothing where `fit` has just shown it, below the same cell."""

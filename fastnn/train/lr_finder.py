@@ -14,6 +14,7 @@ from fastnn.checks import is_number, whole
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import heed
 from fastnn.nn.modes import training_mode
+from fastnn.tables import html_text
 
 from .callbacks import Callback, Training
 from .steps import make_step
@@ -75,6 +76,19 @@ class LRFinder(Callback):
 
     def _forget(self) -> None:
         self.rates = self.losses = self.smoothed = self.centres = np.zeros(0)
+
+    def __repr__(self) -> str:
+        if not len(self.rates):
+            return f"LRFinder({self.start:g} to {self.end:g} in {self.steps} steps; .run(model, data))"
+        found = "none" if self.suggestion is None else f"{self.suggestion:.2g}"
+        return (
+            f"LRFinder(suggestion {found}, of {len(self.rates)} rates from {self.rates[0]:.2g} to {self.rates[-1]:.2g})"
+        )
+
+    def _repr_html_(self) -> str:
+        from fastnn.insight import plots
+
+        return plots.html(repr(self), self.plot) if len(self.rates) else html_text(repr(self))
 
     def run(self, model: Any, train: Any, **options: Any) -> LRFinder:
         """Make the test for `fnn.fit(model, train, **options)`, and train nothing; returns the finder itself.

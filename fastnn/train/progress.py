@@ -6,6 +6,8 @@ import time
 from typing import Any
 
 from fastnn.console import bar, has_terminal, notebook, say, width
+from fastnn.data.samples import is_several
+from fastnn.nn import Linear, Normalize
 from fastnn.tables import decimal
 
 from .callbacks import Callback, Training
@@ -17,6 +19,16 @@ __all__ = ["Progress"]
 SECONDS_BEFORE_BAR = 0.2  # of training: shorter ones are over before a bar is read, and notebooks keep what it drew
 SECONDS_BETWEEN_MOVES = 0.05  # of the bar
 SECONDS_BETWEEN_LINES = 10.0  # where there is no terminal to draw a bar on
+LARGE = 1000.0  # standardised numbers stay far below
+
+
+def _unscaled(model: Any, samples: Any) -> float:
+    """The largest number of a table (N, F) that a dense layer gets as it is; 0 for everything else."""
+    modules = model.modules()
+    first = next((m for m in modules if isinstance(m, Normalize) or [*m.parameters(recurse=False)]), None)
+    if not isinstance(first, Linear) or is_several(samples) or samples.ndim != 2 or not samples.size:
+        return 0.0
+    return max(float(samples.max()), -float(samples.min()))
 
 
 class Progress(Callback):
@@ -45,6 +57,8 @@ class Progress(Callback):
             say(self._header)
         if are_pixels(training.model, training.batches.images) and not normalizes(training.model):
             say("pixels are divided by 255, since the model has no nn.Normalize")
+        elif (largest := _unscaled(training.model, training.batches.images)) > LARGE:
+            say(f"samples have numbers up to {largest:.2g}: nn.Normalize.of(x) as the first layer would scale them")
         for record in training.history:  # of a training that goes on
             self._say(record)
         self._next = time.monotonic() + (SECONDS_BEFORE_BAR if _moves() else SECONDS_BETWEEN_LINES)

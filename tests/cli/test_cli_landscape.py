@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
 import sys
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +198,9 @@ def test_the_page_holds_grid_and_path_and_escapes_names() -> None:
     assert path["line"]["height"][half] == 1 + 0.5 + 2.5
     assert "<h1>&lt;/script&gt;&lt;b&gt;&amp;</h1>" in html
     assert html.count("</script>") == 3
-    assert html.count("plotly.js v") == 1
+    packed = html.partition('<script id="plotly" type="text/plain">')[2].partition("</script>")[0]
+    assert gzip.decompress(b64decode(packed)).count(b"plotly.js v") == 1
+    assert len(html) < 3_000_000  # a notebook holds it for each landscape
 
 
 def test_the_page_forbids_itself_every_request() -> None:

@@ -211,8 +211,14 @@ def test_predict_passes_over_what_is_damaged_in_a_folder(
         assert main(["predict", str(run), str(tmp_path), "--json", str(tmp_path / "p.json")]) == 0
     assert list(json.loads((tmp_path / "p.json").read_text())) == [str(tmp_path / name) for name in ("0.png", "2.png")]
     assert len(capsys.readouterr().out.splitlines()) == 2
-    assert main(["predict", str(run), str(tmp_path / "0.png"), str(tmp_path / "1.png")]) == 3  # named: an error
-    assert "1.png: expected an image" in capsys.readouterr().err
+    named = [str(tmp_path / name) for name in ("none.png", "0.png", "1.png", "2.png")]
+    assert main(["predict", str(run), *named, "--json", str(tmp_path / "p.json")]) == 3  # named: an error, at the end
+    assert list(json.loads((tmp_path / "p.json").read_text())) == [named[1], named[3]]
+    said = capsys.readouterr()
+    assert [line.partition(": ")[0] for line in said.out.splitlines()] == [named[1], named[3]]
+    first, second = said.err.splitlines()
+    assert first == f"fastnn: {named[0]}: expected an image, found: No such file or directory"
+    assert second.startswith(f"fastnn: {named[2]}: expected an image, found: ")
 
 
 def test_what_is_left_out_of_a_folder_is_told_once(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:

@@ -19,6 +19,8 @@ import pytest
 import fastnn as fnn
 from fastnn import console, nn
 from fastnn.cli import main
+from fastnn.cli.runs import confusion_table
+from fastnn.tables import aligned
 
 Image = pytest.importorskip("PIL.Image", reason="needs Pillow")
 # Bytes that are no UTF-8, a terminal's command, line ends, a change of direction, Matplotlib's formulas, letters.
@@ -259,3 +261,15 @@ def test_only_the_console_prints() -> None:
             names = [token.string for token in tokenize.generate_tokens(source.readline) if token.type == tokenize.NAME]
         found += [(path.name, name) for name in names if name in ("print", "isatty", "tqdm")]
     assert found == []
+
+
+def test_tables_line_up_where_characters_are_wide() -> None:
+    """By the columns that a terminal gives each character, as wcwidth counts them: 猫 two, a joined accent none."""
+    confusion = np.array([[3, 0, 1], [0, 12, 0], [1, 0, 5]])
+    assert confusion_table(confusion, ("猫", "cafe\u0301", "dog")).split("\n") == [
+        "         0   1   2",
+        "0 猫     3       1",
+        "1 cafe\u0301      12",
+        "2 dog    1       5",
+    ]
+    assert aligned([("class", "n"), ("方形", "1")], left=1) == "class  n\n方形   1"

@@ -254,3 +254,45 @@ def test_pictures_of_several_sizes_are_resized_by_default_and_as_asked_for(
     assert main(["train", "--resume", "--epochs", "2", "--out", run]) == 0
     capsys.readouterr()
     check_refused(2, ["train", "--resume", "--size", "9", "--out", run], "was started with --size", capsys)
+
+
+@pytest.mark.parametrize(
+    ("option", "hint"),
+    [
+        ("--data", "the data set is named by itself, as in fastnn train DATASET"),
+        ("--epoch", "did you mean '--epochs'?"),
+    ],
+)
+def test_options_are_written_out(option: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """--data was taken for --data-dir, and the digits were trained on."""
+    with pytest.raises(SystemExit) as stop:
+        main(["train", option, "3"])
+    assert stop.value.code == 2
+    said = "usage: fastnn train --help lists the options\nfastnn train: error: unrecognized arguments:"
+    assert capsys.readouterr().err == f"{said} {option}: {hint}\n"
+
+
+def test_classes_of_very_different_sizes_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("PIL")
+    from PIL import Image
+
+    for name, count in (("rare", 2), ("common", 30)):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("L", (8, 8), i if name == "rare" else 200).save(tmp_path / "pictures" / name / f"{i}.png")
+    run = str(tmp_path / "run")
+    assert main(["train", str(tmp_path / "pictures"), "--model", "linear", "--epochs", "1", "--out", run]) == 0
+    said = capsys.readouterr().out
+    assert "classes  from 2 samples (rare) to 24 (common): accuracy shows little of how the small ones do\n" in said
+    assert "classes  no test images of rare: the test says nothing about them\n" in said
+    assert main(["eval", run]) == 0
+    assert "\nno test images of rare\n" in capsys.readouterr().out
+    for i in range(2):
+        (tmp_path / "test" / "rare").mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 200).save(tmp_path / "test" / "rare" / f"{i}.png")
+    (tmp_path / "test" / "common").symlink_to(tmp_path / "pictures" / "common")
+    assert main(["eval", run, str(tmp_path / "test")]) == 0
+    # Pictures of one kind have one answer: of the two classes one is right throughout.
+    assert (
+        "classes from 2 samples (rare) to 30 (common): balanced accuracy 50.00 %, by class" in capsys.readouterr().out
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,18 @@ def test_arrays_of_any_numbers_are_tables(array: np.ndarray) -> None:
         (Frame(age=[31, 4], name=["Ann", "Bob"], town=["Rome", "Oslo"]), r"other values in 'name', 'town': .*drop"),
         (Frame(age=[31, None], fare=[np.nan, np.nan]), "got 1 in column age, 2 in column fare, the first in row 0"),
         (Frame(age=[1.0, 2.0], when=np.array(["2026-01-01", "2026-01-02"], "M8[D]")), "other values in 'when'"),
+        (
+            Frame(age=[1, 2], price=["1,5", "2"]),
+            r"values in 'price': of the text in 'price', make numbers: df\['price'",
+        ),
+        (
+            Frame(name=["Ann", "Bob"], price=["1,5", "2"]),
+            "'name', 'price': .*get_dummies; of the text in 'price', make",
+        ),
+        (
+            Frame(age=[1.0, 2.0], past=np.array([1, 2], "m8[s]")),
+            r"in 'past': .*; a duration, by df\['past'\].dt.total_",
+        ),
         (np.array([[1.0, np.nan], [2.0, 3.0]]), "got 1 in column 1, the first in row 0"),
         (np.array([[1, 2], [None, 3]], object), "got 1 in column 0, the first in row 1"),
     ],
@@ -106,6 +119,15 @@ def test_each_feature_of_a_table_gets_its_mean_and_deviation() -> None:
     assert "mean=[0, 0, 0, 0, 0, and 15 more]" in repr(nn.Normalize.of(np.zeros((2, 20))))
 
 
+def test_what_is_infinite_is_named_by_its_column() -> None:
+    table = Frame(age=[1.0, 2.0], fare=[np.inf, 2.0])
+    for data in (table, Dataset(table, [0, 1])):
+        with pytest.raises(DataError, match="got others in column 'fare'"):
+            nn.Normalize.of(data)
+    with pytest.raises(DataError, match="got others in column 'fare'"):
+        fnn.recipes.train(table, [0, 1], verbose=False)
+
+
 def test_channels_of_pictures_and_signals_get_theirs() -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 4)).astype(np.uint8)
     scaled = pictures / 255
@@ -153,3 +175,14 @@ def test_a_class_without_a_name_is_no_crash() -> None:
     fnn.fit(model, x, ["no", "yes"], optimizer=fnn.optim.SGD(model.parameters(), lr=1e-6), verbose=False)
     with pytest.raises(ArgumentError, match="one of the 2 classes that the model was trained on, got number 2"):
         fnn.predict(model, x)
+
+
+def test_a_notebook_shows_signals_as_curves() -> None:
+    ramp = np.stack([np.linspace(0, 1, 400), np.linspace(1, 0, 400)])[None]
+    shown = Dataset(np.concatenate([ramp, ramp]), ["up", "down"])._repr_html_()
+    assert shown.count("<svg") == 2
+    lines = re.findall(r'stroke="(#\w+)" points="([^"]*)"', shown)
+    assert [colour for colour, _ in lines] == 2 * ["#0072b2", "#e69f00"]
+    first = [tuple(map(float, point.split(","))) for point in lines[0][1].split()]
+    assert (len(first), first[0]) == (134, (2.0, 46.0))  # each third of 400, from the lower left
+    assert first[-1] == (158.0, 2.0)  # 399 is the last of the thirds

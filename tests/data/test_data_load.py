@@ -78,7 +78,7 @@ def test_load_takes_arrays_and_datasets_as_they_are():
 @pytest.mark.parametrize(
     ("source", "options", "error", "message"),
     [
-        ("mnits", {}, DataError, "no data set 'mnits': did you mean 'mnist'"),
+        ("mnits", {}, DataError, "no data set, folder or file 'mnits': did you mean 'mnist'"),
         ("imagenet", {}, DataError, "there are digits, mnist, fashion-mnist, cifar10"),
         ("digits", {"split": "val"}, ArgumentError, "got 'val'"),
         ("mnist", {"raw": True}, ArgumentError, "raw=True is for the digits alone"),
@@ -94,9 +94,20 @@ def test_load_refuses(source, options, error, message):
         data.load(source, **options)
 
 
+def test_a_misspelt_folder_brings_its_neighbour_to_mind(tmp_path, monkeypatch):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "labels.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    for name, meant in (("pictrues", "pictures"), ("labels.cvs", "labels.csv"), (f"{tmp_path}/picture", "pictures")):
+        with pytest.raises(DataError, match=f"did you mean '.*{meant}'"):
+            data.load(name)
+    with pytest.raises(DataError, match="'elsewhere/pictrues': there are"):
+        data.load("elsewhere/pictrues")
+
+
 def test_verify_and_fetch_refuse_unknown_names():
     for function in (data.verify, data.fetch):
-        with pytest.raises(DataError, match="no data set 'minst'"):
+        with pytest.raises(DataError, match="no data set, folder or file 'minst'"):
             function("minst")
 
 

@@ -358,3 +358,41 @@ def test_the_command_notices_first_that_pictures_have_no_place(
 def test_the_command_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", str(tmp_path)]) == 3
     assert "made by fastnn train --out" in capsys.readouterr().err
+
+
+def test_an_error_of_nearly_nothing_has_no_trend_of_its_own() -> None:
+    """One sample of 500 more or less is half of the error; 28 % an epoch is nothing to act on."""
+    history = made(*[(0.4, 0.004, None, None), (0.39, 0.0, None, None)] * 6)
+    assert abs(diagnose(history, test=measured(0.3)).numbers["error_trend"] or 0) < 1e-12
+
+
+def test_few_test_samples_are_said_with_what_they_leave_open() -> None:
+    """Agresti and Coull's interval, of 2 wrong among 37: (2 + 2) / 41 ± 2 √(p (1 - p) / 41)."""
+    history = flat(0.01, 0.0, None, None)
+    doubt = "37 test samples are few: on more, the error may well be 0.5 % or 19.0 %"
+    assert doubt in diagnose(history, test=measured(2 / 37, 37)).reasons
+    assert not any("are few" in reason for reason in diagnose(history, test=measured(2 / 37)).reasons)
+
+
+def test_a_training_that_batch_norm_lags_behind_is_not_finished() -> None:
+    """After three epochs of `mobile` on 122 pictures: better and better in training mode, guessing in eval mode."""
+    history = made((1.13, 0.70, 1.10, 0.68), (1.07, 0.54, 1.10, 0.68), (1.00, 0.45, 1.08, 0.68))
+    guessing = Evaluation(1.09, 1 - 0.66, np.full((3, 3), 100), 900)
+    found = diagnose(history, train=guessing, val=guessing, test=guessing)
+    assert found.verdict == "unfinished"
+    assert "error is 66.0 % in eval mode, but was 45.0 % in training mode" in found.reasons[-1]
+    # Where the loss does not fall any more, or eval mode is no worse than chance has it, that is no excuse.
+    rest = made((1.0, 0.45, 1.08, 0.68), (1.0, 0.45, 1.08, 0.68), (1.00, 0.45, 1.08, 0.68))
+    assert diagnose(rest, train=guessing, val=guessing, test=guessing).verdict == "stuck"
+    level = made((1.13, 0.70, 1.10, 0.68), (1.11, 0.68, 1.10, 0.68), (1.08, 0.64, 1.10, 0.68))
+    assert diagnose(level, train=guessing, val=guessing, test=guessing).verdict == "stuck"
+
+
+def test_of_a_run_its_history_is_asked_for() -> None:
+    run = recipes.Run(recipes.linear(), {}, flat(0.9, 0.30, 1.0, 0.33))
+    with pytest.raises(ArgumentError, match=r"expected the History that fit returned, got Run: pass its \.history"):
+        diagnose(run)
+    with pytest.raises(
+        ArgumentError, match=r"got History at 2: it has a \.save\(file\) of its own; of a run, save run\.model"
+    ):
+        fnn.save(run, os.devnull)

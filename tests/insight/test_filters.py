@@ -53,6 +53,25 @@ def test_class_weights_of_what_has_none(model: Any, options: Any, error: type[Ex
         class_weights(model(), **options)
 
 
+def test_what_a_notebook_shows() -> None:
+    pytest.importorskip("matplotlib")
+    model = recipes.cnn()
+    image = np.zeros((1, 28, 28), np.uint8)
+    for found, words in (
+        (filters(model), "Weights(32 filters 1×3×3 of layer 1: images (32, 1, 3, 3), "),
+        (class_weights(recipes.linear()), "Weights(Weights of each class"),
+        (
+            feature_maps(model, image),
+            "maps             shape   least  largest\ninput          1×28×28       0        0\n",
+        ),
+    ):
+        assert repr(found).startswith(words)
+        assert "array(" not in repr(found)
+        shown = found._repr_html_()
+        assert shown.startswith("<pre>")
+        assert '<img src="data:image/png;base64,' in shown
+
+
 def test_filters_of_the_first_convolution_and_of_a_named_one() -> None:
     pytest.importorskip("matplotlib")
     model = recipes.cnn((3, 28, 28))

@@ -229,3 +229,22 @@ def test_lines_and_optimisers_have_pages_too(browser: Browser, tmp_path: Path) -
     slide(browser, 24)
     browser.wait("document.getElementById('now').value === 'step 2'")
     assert browser.errors() == []
+
+
+def test_without_webgl_the_page_opens_with_the_contour(
+    browser: Browser, result: landscape.Landscape, tmp_path: Path
+) -> None:
+    without = "HTMLCanvasElement.prototype.getContext = ((own) => function (kind, ...rest) {"
+    without += "return kind.includes('webgl') ? null : own.call(this, kind, ...rest); })"
+    without += "(HTMLCanvasElement.prototype.getContext);"
+    added = browser.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": without})
+    try:
+        browser.open(landscape.view(result, tmp_path / "page.html", show=False))
+        browser.wait("document.body.dataset.drawn")
+        assert trace(browser, 0)["type"] == "contour"
+        assert browser.run("const b = document.getElementById('surface'); return [b.disabled, b.title]") == [
+            True,
+            "3-D needs WebGL, which this browser does not have",
+        ]
+    finally:
+        browser.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)

@@ -242,3 +242,70 @@ def test_residuals_of_values_over_decades_have_logarithmic_axes() -> None:
     for predictions, scale in ((1.1 * values, "log"), (values - 1, "linear")):
         against, rest = Residuals(values, predictions).plot().axes
         assert (against.get_xscale(), against.get_yscale(), rest.get_xscale()) == (scale,) * 3
+
+
+def test_residuals_of_several_outputs_are_told_one_by_one() -> None:
+    targets = np.array([[1.0, 1e6], [2.0, 2e6], [3.0, 3e6]])
+    found = Residuals(targets, targets + np.array([[0.5, 0], [-0.5, 0], [0.5, 0]]))
+    assert repr(found).split("\n") == [
+        "Residuals(3 samples, 2 outputs)",
+        "  output 0: RMSE 0.5, MAE 0.5, R² 0.625",  # 1 - 0.75 / 2
+        "  output 1: RMSE 0, MAE 0, R² 1",
+    ]
+    assert [axes.get_title("left") for axes in found.plot().axes[1::2]] == [
+        "output 0: residuals, R² 0.625",
+        "output 1: residuals, R² 1",
+    ]
+    assert "<img " in found._repr_html_()
+    many = Residuals(np.eye(30), np.eye(30))
+    assert repr(many).endswith("  output 19: RMSE 0, MAE 0, R² 1\n  ... 10 more")
+
+
+def test_a_notebook_shows_the_worst_mistakes_as_pictures() -> None:
+    images = np.zeros((2, 1, 4, 4), np.uint8)
+    model = fnn.nn.Sequential(fnn.nn.Flatten(), fnn.nn.Linear(16, 2))
+    model[1].bias.data[...] = [1, 0]
+    mistakes = worst_mistakes(model, fnn.data.Dataset(images, [0, 1], ("cat", "dog")))
+    assert repr(mistakes) == "image 1: dog taken for cat (73.1 %)"  # e / (1 + e)
+    assert "<img " in mistakes._repr_html_()
+    none = worst_mistakes(model, fnn.data.Dataset(images, [0, 0], ("cat", "dog")))
+    assert repr(none) == "no mistakes"
+
+
+def test_an_evaluation_brings_the_names_of_its_classes() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    model = fnn.nn.Linear(2, 2)
+    result = fnn.evaluate(model, x, np.where(x[:, 0] > 0, "yes", "no"))
+    own, given = confusion_matrix(result), confusion_matrix(result.confusion, ("no", "yes"))
+    assert [t.get_text() for t in own.axes[0].get_yticklabels()] == [
+        t.get_text() for t in given.axes[0].get_yticklabels()
+    ]
+    values = fnn.evaluate(fnn.nn.Linear(2, 1), x, x[:, 0])
+    with pytest.raises(fnn.errors.ArgumentError, match="expected an evaluation of classes, got Evaluation"):
+        confusion_matrix(values)
+
+
+def test_residuals_take_samples_and_targets_one_after_the_other() -> None:
+    x = np.arange(6, dtype=np.float32).reshape(3, 2)
+    model = fnn.nn.Linear(2, 1)
+    pairs = fnn.insight.residuals(model, (x, x[:, 0])), fnn.insight.residuals(model, x, x[:, 0])
+    np.testing.assert_array_equal(pairs[0].predictions, pairs[1].predictions)
+    np.testing.assert_array_equal(pairs[1].targets[:, 0], [0, 2, 4])
+
+
+@pytest.mark.parametrize("loss", ["bce_with_logits", "bce"])
+def test_the_worst_mistakes_of_a_table_and_of_one_output_for_two_classes(loss: str) -> None:
+    """By hand: logits -1, 0.5, 2, -3 for no, yes, no, yes: rows 2 and 3 are wrong, by σ(2) = 0.881 and σ(3) = 0.953."""
+    x = np.array([[-1.0], [0.5], [2.0], [-3.0]])
+    model = fnn.nn.Sequential(fnn.nn.Linear(1, 1), *[fnn.nn.Sigmoid()] * (loss == "bce"))
+    fnn.fit(
+        model, x, np.array(["no", "yes", "no", "yes"]), loss=fnn.nn.BCELoss() if loss == "bce" else None, verbose=False
+    )
+    model[0].weight.data[...], model[0].bias.data[...] = 1, 0
+    found = worst_mistakes(model, (x, np.array(["no", "yes", "no", "yes"])))
+    assert repr(found).split("\n") == ["row 3: yes taken for no (95.3 %)", "row 2: no taken for yes (88.1 %)"]
+    assert found._repr_html_() == f"<pre>{found!r}</pre>"
+    with pytest.raises(
+        fnn.errors.ArgumentError, match=r"plot: expected mistakes on images \(n, C, H, W\), got samples"
+    ):
+        found.plot()

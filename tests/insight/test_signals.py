@@ -187,3 +187,14 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"fastnn-cpu\[plot\]"):
         fnn.signal_report(nn.Linear(3, 4), np.ones((2, 3)), [0, 1]).plot()
+
+
+def test_a_data_frame_and_names_of_classes_are_taken_as_in_the_training() -> None:
+    pandas = pytest.importorskip("pandas")
+    x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    frame = pandas.DataFrame({"a": x[:, 0], "b": x[:, 1]})
+    names = np.where(x[:, 0] > 0, "yes", "no")
+    run = fnn.recipes.train(frame, names, epochs=1, verbose=False)
+    yes = x[:, 0] > 0  # of a batch of one class the name alone says which
+    found = fnn.signal_report(run.model, frame.assign(c=0.0)[["c", "b", "a"]][yes], names[yes])
+    assert found.loss == fnn.signal_report(run.model, x[yes], np.ones(yes.sum(), int)).loss

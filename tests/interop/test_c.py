@@ -312,3 +312,13 @@ def test_int8_of_one_output_counts_the_side_that_it_is_on(tmp_path: Path) -> Non
     assert found is not None
     assert found.same is None
     assert "class" not in str(found)
+
+
+def test_int8_takes_data_frames_and_names_of_classes_as_the_training_did(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    frame, names = pandas.DataFrame({"b": x[:, 1], "a": x[:, 0]}), np.where(x[:, 0] > 0, "yes", "no")
+    model = fnn.recipes.train(frame[["a", "b"]], names, epochs=2, verbose=False).model
+    exported = export_c(model, tmp_path / "model.c", int8=(frame, names))
+    assert exported.int8 is not None
+    assert exported.int8.before == fnn.evaluate(model, frame, names).accuracy

@@ -126,7 +126,11 @@ def test_options() -> None:
         (lambda: fnn.zeros(2, out=3), ArgumentError, "zeros: expected out to be a tensor, got int"),
         (lambda: fnn.ones(2, dtype=fnn.long, requires_grad=True), DTypeError, "requires_grad"),
         (lambda: fnn.tensor("text"), DTypeError, "Tensor: expected float32"),
-        (lambda: fnn.tensor([[1], [1, 2]]), ShapeError, "equal lengths"),
+        (
+            lambda: fnn.tensor([[1], [1, 2]]),
+            ShapeError,
+            "lists of equal lengths, got some of 1 and of 2: cut or pad them",
+        ),
         (lambda: fnn.full((2,), "a"), ArgumentError, "a number to fill with"),
         (lambda: fnn.arange(0, 3, -1), ArgumentError, "a step from start towards end"),
         (lambda: fnn.arange(0, 3, 0), ArgumentError, "a step from start towards end"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from pathlib import Path
 
@@ -108,3 +109,12 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"fastnn-cpu\[plot\]"):
         History([WATCHED]).plot()
+
+
+def test_a_notebook_shows_the_ends_of_a_long_training() -> None:
+    def rows(count: int) -> list[str]:
+        history = History(EpochRecord(i + 1, 1.0, None, None, None, 0.1, 1.0, 1.0) for i in range(count))
+        return re.findall(r"<tr><td[^>]*>([^<]*)", history._repr_html_())
+
+    assert rows(60) == [str(i) for i in range(1, 61)]
+    assert rows(200) == [*map(str, range(1, 21)), "…", *map(str, range(181, 201))]

@@ -164,3 +164,14 @@ def test_what_it_cannot_find_a_rate_for() -> None:
         fit(model, (X, Y), optimizer=optimizer, scheduler=schedule, callbacks=[LRFinder()], verbose=False)
     with pytest.raises(ArgumentError, match="expected a loss that falls at some rate from 1e-30 to 1e-29"):
         fit(model, (X, Y), optimizer=sgd(model), callbacks=[LRFinder(1e-30, 1e-29, 10)], verbose=False)
+
+
+def test_a_finder_says_what_it_found() -> None:
+    finder = LRFinder(1e-4, 10, steps=30)
+    assert repr(finder) == "LRFinder(0.0001 to 10 in 30 steps; .run(model, data))"
+    assert finder._repr_html_() == f"<pre>{finder!r}</pre>"
+    finder.rates, finder.losses = np.geomspace(1e-4, 1, 20), np.ones(20)
+    finder.smoothed, finder.centres = finder.losses, finder.rates
+    assert repr(finder) == "LRFinder(suggestion none, of 20 rates from 0.0001 to 1)"
+    pytest.importorskip("matplotlib")
+    assert "<img " in finder._repr_html_()

@@ -77,3 +77,21 @@ def test_time_left_follows_from_the_rate() -> None:
     training = Training(None, None, None, Batches(np.zeros((1000, 1)), np.zeros(1000), 100), epochs=3)
     training.epoch, training.images, training.seconds, training.loss = 2, 200, 4.0, 0.25
     assert progress.progress_line(training) == "epoch 2/3: 200 of 1,000 samples, 50 samples/s, loss 0.2500, 16 s left"
+
+
+def test_numbers_that_are_not_scaled_and_losses_that_evaluate_has_not_are_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    x, y = np.array([[-47_000.0, 1.0], [3.0, 2.0]] * 8), np.arange(16) % 2
+    hint = "samples have numbers up to 4.7e+04: nn.Normalize.of(x) as the first layer would scale them\n"
+    smoothed = "labels are smoothed by 0.1 in the losses below, but not in those of evaluate\n"
+    plain, scaled = nn.Linear(2, 2), nn.Sequential(nn.Normalize.of(x), nn.Linear(2, 2))
+    for model, data, loss, said in (
+        (plain, x, "cross_entropy", hint),
+        (plain, x / 100, "cross_entropy", ""),
+        (scaled, x, "cross_entropy", ""),
+        (nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2)), x, "cross_entropy", ""),
+        (scaled, x, nn.CrossEntropyLoss(label_smoothing=0.1), smoothed),
+    ):
+        fit(model, data, y, loss=loss)
+        assert capsys.readouterr().out.partition("epoch")[0] == said

@@ -17,7 +17,8 @@ def view(result: Landscape, path: str | os.PathLike[str] | None = None, *, show:
     """Write the interactive page of a landscape as one HTML file, open it, and return where it is.
 
     A surface that can be turned, or contours; plain or log scale; the loss under the pointer; the paths, which can be
-    played. The file holds everything, some 5 MB, and needs no network. A line gives its curve.
+    played. A line gives its curve. The file holds everything, some 2 MB, and needs no network, but a browser of 2023 or
+    newer.
 
     Args:
         path: the file; None makes one in the folder for temporary files.

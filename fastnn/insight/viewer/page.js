@@ -1,7 +1,18 @@
 "use strict";
+
+// Plotly's script comes packed; gzip has been known to browsers since 2023.
+async function unpacked() {
+  const hint = document.getElementById("hint");
+  hint.textContent = window.DecompressionStream ? "Drawing ..." : "This page needs a browser of 2023 or newer.";
+  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
+  const script = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  (0, eval)(await new Response(script).text());
+}
+
 // Draws the numbers in the page: a surface or contours (a curve for a line) with paths, on a plain or log scale, and
 // beside it the paths' own losses by time.
-(() => {
+(async () => {
+  await unpacked();
   const data = JSON.parse(document.getElementById("numbers").textContent);
   const by = (id) => document.getElementById(id);
   const plot = by("plot");
@@ -10,8 +21,9 @@
   const narrow = () => window.innerWidth <= 640;
   const back = narrow() ? 1.75 : 1; // a narrow screen takes more distance
   const [right, far] = data.corner || [1, -1];
+  const solids = Boolean(document.createElement("canvas").getContext("webgl")); // whether the browser can draw in 3-D
   const state = {
-    view: flat ? "line" : data.contours ? "contour" : "surface",
+    view: flat ? "line" : data.contours || !solids ? "contour" : "surface",
     log: data.log,
     camera: { eye: { x: 0.98 * back * right, y: 1.07 * back * far, z: 1.15 * back }, center: { x: 0, y: 0, z: -0.14 } },
     frame: 0,
@@ -22,6 +34,7 @@
   // Buttons by name, since plotly's own set has one that sends the chart to a server.
   const BUTTONS = { surface: ["toImage", "resetCameraDefault3d"], contour: ["toImage", "zoom2d", "pan2d", "resetScale2d"] };
   const CONFIG = Object.fromEntries(Object.entries({ ...BUTTONS, line: BUTTONS.contour }).map(([view, buttons]) => [view, {
+    displayModeBar: !(narrow() && data.paths.length), // its buttons would lie on the legend
     responsive: true, displaylogo: false, scrollZoom: true, plotlyServerURL: "", modeBarButtons: [buttons],
     toImageButtonOptions: { filename: "landscape", scale: 2 },
   }]));
@@ -217,7 +230,8 @@
     by("log").setAttribute("aria-pressed", String(state.log));
     by("hint").textContent = flat
       ? "Point at the curve for values."
-      : state.view === "surface" ? "Drag to turn, scroll or pinch to zoom, point for values." : "Drag to zoom in, double-click to zoom out, point for values.";
+      : state.view === "surface" ? "Drag to turn, scroll or pinch to zoom, point for values."
+        : `${narrow() ? "Drag to move, pinch" : "Drag"} to zoom in, double-click to zoom out, point for values.`;
     tell();
     return Plotly.react(plot, [lossTrace(), ...pathTraces()], layout(), CONFIG[state.view]);
   }
@@ -266,6 +280,8 @@
 
   losses.hidden = moments.length < 2;
   by("views").hidden = flat;
+  by("surface").disabled = !solids;
+  if (!solids) by("surface").title = "3-D needs WebGL, which this browser does not have";
   by("log").hidden = data.floor === null;
   by("player").hidden = moments.length < 2;
   by("time").max = Math.max(0, moments.length - 1);

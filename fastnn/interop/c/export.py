@@ -39,9 +39,9 @@ _TAKEN = """auto break case char const continue default do double else enum exte
     main m x y"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exported:
-    """What `export_c` wrote.
+    """What `export_c` wrote; its repr is the text.
 
     Attributes:
         path: the file.
@@ -64,10 +64,11 @@ class Exported:
         """The attributes, for JSON."""
         return asdict(self)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        macs = f"{self.macs / 1e6:,.2f} million" if self.macs >= 1e6 else f"{self.macs:,}"
         said = (
             f"{self.path}: {self.constants / 1000:,.1f} kB of constants, {self.memory / 1000:,.1f} kB of memory, "
-            f"{self.macs / 1e6:,.2f} million multiply-accumulates"
+            f"{macs} multiply-accumulates"
         )
         return said if self.int8 is None else f"{said}\n{self.int8}"
 

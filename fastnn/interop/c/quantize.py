@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.arrays import as_array
 from fastnn.data import Dataset
-from fastnn.data.about import about
+from fastnn.data.about import About, about
+from fastnn.data.frames import as_labels, as_samples, is_frame
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.interop.c.fold import Folded, Weights, evaluate, run
 from fastnn.ops.norms import on_scale
@@ -57,8 +57,8 @@ class Quantized:
 def quantize(trace: Callable[[int], Graph], folded: Folded, model: Any, data: Any, test: Any) -> Quantized:
     """Quantize `folded` by `data`, and measure by `test`; `trace(n)` gives the model's graph for n samples."""
     shape, known, to_input = trace(1).x.shape[1:], about(model), input_for(model)
-    some = _samples(data, shape, to_input)[0][:CALIBRATION]
-    x, labels = _samples(test, shape, to_input)
+    some = _samples(data, shape, to_input, known)[0][:CALIBRATION]
+    x, labels = _samples(test, shape, to_input, known)
     values = known is not None and known.outputs == "values"
     trace = functools.cache(trace)
 
@@ -107,16 +107,19 @@ def _fitted(op: Operator, weights: Weights, x: Array, expected: Array) -> Weight
     return Weights(kept * scale.reshape(channels), corrected, (kept, scale))
 
 
-def _samples(data: Any, shape: tuple[int, ...], to_input: Callable[[Any], Any]) -> tuple[Array, Array | None]:
-    """Samples as the model is given them in float32, and labels where the data have some."""
+def _samples(
+    data: Any, shape: tuple[int, ...], to_input: Callable[[Any], Any], known: About | None
+) -> tuple[Array, Array | None]:
+    """Samples as the model is given them in float32, and labels where the data have some: columns and names of classes
+    are those of the training, which `known` is about."""
     labels = None
     if isinstance(data, Dataset):
         data, labels = data.images, data.labels
     elif isinstance(data, tuple):
         if len(data) != 2:
             raise ArgumentError(f"export_c: expected int8=(samples, labels), got {len(data)} arrays")
-        data, labels = data[0], as_array(data[1])
-    x = as_array(data)
+        data, (labels, _) = data[0], as_labels(data[1], () if known is None else known.classes)
+    x, _ = as_samples(data, known.columns if known is not None and is_frame(data) else ())
     if x.shape[1:] != shape or not len(x):
         raise ShapeError(f"export_c: expected samples (N, {', '.join(map(str, shape))}) for int8, got {x.shape}")
     if labels is not None and len(labels) != len(x):

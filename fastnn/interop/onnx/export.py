@@ -35,9 +35,9 @@ OPSET = 18
 IR = 8  # the file format that this opset came with
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exported:
-    """What `export` wrote.
+    """What `export` wrote; its repr is the text.
 
     Attributes:
         path: the file.
@@ -58,7 +58,7 @@ class Exported:
         """The attributes, for JSON."""
         return asdict(self)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         def said(shapes: dict[str, tuple[int | str, ...]]) -> str:
             return ", ".join(f"{name} ({', '.join(map(str, shape))})" for name, shape in shapes.items())
 
