@@ -110,6 +110,8 @@ or leave them out
         why = f", got some of {' and of '.join(map(str, sizes[:3]))}: cut or pad them" if sizes else f" ({error})"
         raise ShapeError(f"expected an array or lists of equal lengths{why}") from None
     except Exception as error:  # a user's __array__ may raise anything
+        if str(getattr(data, "dtype", "")) == "torch.bfloat16":  # which NumPy does not have
+            return np.asarray(data.float())
         raise DTypeError(
             f"expected an array of numbers, got an object of type {type(data).__name__} ({error})"
         ) from error

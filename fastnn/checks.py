@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 import os
@@ -15,7 +16,7 @@ from fastnn.errors import ArgumentError, FastnnError, OutOfRangeError, meant
 
 __all__ = [
     "called", "choice", "entries", "flag", "is_number", "is_whole", "mapping", "number", "path", "place", "plain",
-    "shown", "text", "whole",
+    "shown", "takes_one", "text", "whole",
 ]  # fmt: skip
 
 
@@ -267,3 +268,13 @@ def _bounds(
 
 def _refuse(where: str, value: Any, expected: str, hint: str = "") -> NoReturn:
     raise ArgumentError(f"{where}{': ' if where else ''}expected {expected}, got {shown(value)}{hint}")
+
+
+def takes_one(where: str, forward: Any, instead: str = "") -> None:
+    """ArgumentError for a model's forward that needs more than one input, of which `instead` says what to do."""
+    try:
+        inspect.signature(forward).bind(None)
+    except TypeError:
+        raise ArgumentError(
+            f"{where}: expected a model that takes one array, got forward{inspect.signature(forward)}{instead}"
+        ) from None

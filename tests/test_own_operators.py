@@ -163,12 +163,25 @@ def halved(x: float) -> float:
         (lambda: fnn.elementwise(lambda x: float(x)), "asks for the number itself"),
         (lambda: fnn.elementwise(halved), "come to an end"),
         (lambda: fnn.elementwise(lambda x: x, derivative=lambda x: (1, 1)), "derivative to return 1 numbers"),
+        (
+            lambda: fnn.elementwise(lambda x, y: x * y, derivative=lambda x: 1),
+            "derivative of the 2 inputs .* positional",
+        ),
         (lambda: mish(1.0, 2.0), "mish: expected 1 inputs, got 2"),
+        (lambda: bend(1.0, lo=0.5), "bend: expected inputs named x, low, got lo: arguments with defaults keep them"),
     ],
 )
 def test_what_is_no_formula_is_said(make: Any, said: str) -> None:
     with pytest.raises(ArgumentError, match=said):
         make()
+
+
+def test_inputs_by_name_and_functions_of_c() -> None:
+    np.testing.assert_array_equal(bend(low=2.0, x=X).data, bend(X, 2.0).data)
+    wave = fnn.elementwise(lambda x: math.sin(x), derivative=math.cos)
+    x = fnn.tensor(X, requires_grad=True)
+    wave(x).sum().backward()
+    np.testing.assert_allclose(x.grad, np.cos(X), rtol=1e-5, atol=1e-6)
 
 
 def test_shapes_that_do_not_fit() -> None:

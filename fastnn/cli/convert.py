@@ -29,7 +29,11 @@ def add_commands(commands: Any) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("source", metavar="FROM", help=f"a file of PyTorch's ({', '.join(PICKLED)}) or of safetensors")
     parser.add_argument("file", metavar="TO", help="what to write, of the other kind")
-    parser.add_argument("--key", metavar="NAME", help="part of a checkpoint to take, such as model, or ema.model")
+    parser.add_argument(
+        "--key",
+        metavar="NAME",
+        help="part of a checkpoint to take, such as model or ema.model; or the beginning of names to leave out: module",
+    )
     options.add_common(parser)
 
 
@@ -63,6 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _part(content: Any, key: str | None, source: str) -> Any:
     for name in key.split(".") if key else ():
         known = list(content) if isinstance(content, Mapping) else []
+        within = {k.removeprefix(f"{name}."): content[k] for k in map(str, known) if k.startswith(f"{name}.")}
+        if name not in known and within:  # as the names of DataParallel's state are
+            content = within
+            continue
         if name not in known:
             listed = ", ".join(map(str, known[:10])) or "no parts"
             raise ArgumentError(f"convert: {source} has no part {key}{meant(name, map(str, known))}; it has {listed}")

@@ -353,3 +353,13 @@ def _described(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}: call it, {value.__name__}()"
     return f"a {type(value).__name__}: unpack it, *layers" if isinstance(value, (list, tuple)) else repr(value)
+
+
+def beginning(given: Iterable[str], own: Iterable[str]) -> str:
+    """What to say where the names given are a module's own but for what they begin with, as DataParallel's do."""
+    given, own = list(given), list(own)
+    for longer, shorter, what in ((given, own, "begin"), (own, given, "would have to begin")):
+        start = min(longer, default="").partition(".")[0] + "."
+        if shorter and {f"{start}{name}" for name in shorter} == set(longer):
+            return f": all names given {what} with {start!r}, as those of a wrapper such as DataParallel"
+    return ""

@@ -15,7 +15,7 @@ from fastnn.devices import no_half, no_such_device
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, StateError
 from fastnn.nn.arguments import as_tensors
 from fastnn.nn.hooks import Hooked
-from fastnn.nn.members import FORMER, Members, Parameter, UninitializedParameter, changes
+from fastnn.nn.members import FORMER, Members, Parameter, UninitializedParameter, beginning, changes
 from fastnn.nn.modes import mode_of, set_mode
 from fastnn.recording import state
 from fastnn.tables import html_table
@@ -346,7 +346,7 @@ class Module(Members, Hooked):
             elif name in given and not assign and (wrong := beyond(given[name], array.dtype)) is not None:
                 problems.append(f"{name}: expected numbers that {array.dtype} can hold, got {wrong}")
         if problems:
-            raise StateError(f"load_state_dict({type(self).__name__}): {'; '.join(problems)}")
+            raise StateError(f"load_state_dict({type(self).__name__}): {'; '.join(problems)}{beginning(given, own)}")
         for name, array in own.items():
             if name in given and (assign or name in unmade):
                 self._assign(name, aligned_copy(given[name], given[name].dtype if assign else array.dtype))

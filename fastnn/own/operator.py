@@ -115,15 +115,24 @@ class Own(Module):
         results = formula_of(function, count)
         if len(results) != 1:
             raise ArgumentError(f"elementwise: expected {name} to return one number, got {len(results)}")
+        if derivative is not None:
+            _expect_inputs(derivative, count, name)
         slopes = None if derivative is None else formula_of(derivative, count)
         if slopes is not None and len(slopes) != count:
             raise ArgumentError(
                 f"elementwise: expected derivative to return {count} numbers for {name}, got {len(slopes)}"
             )
         self.formula = Formula(name, results[0], count, slopes)
+        self._names = [*inspect.signature(function).parameters][:count]
         self.__name__, self.__doc__ = name, function.__doc__
 
-    def forward(self, *inputs: Any) -> Tensor:
+    def forward(self, *inputs: Any, **named: Any) -> Tensor:
+        inputs = (*inputs, *(named.pop(name) for name in self._names[len(inputs) :] if name in named))
+        if named:
+            raise ArgumentError(
+                f"{self.__name__}: expected inputs named {', '.join(self._names)}, got {', '.join(named)}: arguments "
+                "with defaults keep them"
+            )
         if len(inputs) != self.formula.inputs:
             raise ArgumentError(f"{self.__name__}: expected {self.formula.inputs} inputs, got {len(inputs)}")
         tensors = [x for x in inputs if isinstance(x, Tensor)]
@@ -155,6 +164,17 @@ def _count(function: Callable[..., Any]) -> int:
             f"{inspect.signature(function)}"
         )
     return len(needed)
+
+
+def _expect_inputs(derivative: Any, count: int, name: str) -> None:
+    try:
+        inspect.signature(derivative).bind(*range(count))
+    except ValueError:  # a function written in C may not say
+        pass
+    except TypeError as error:
+        raise ArgumentError(
+            f"elementwise: expected a derivative of the {count} inputs of {name}, got one with {error}"
+        ) from None
 
 
 def elementwise(function: Callable[..., Any] | None = None, *, derivative: Callable[..., Any] | None = None) -> Any:

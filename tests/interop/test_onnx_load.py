@@ -309,3 +309,61 @@ def test_recurrent_layers(kind: str, direction: str, tmp_path: Path) -> None:
     for lengths in ("", "lengths"):
         recurrent = node(kind, ["x", "w", "r", "b", lengths], outputs, hidden_size=4, direction=direction, **more)
         agrees(written(tmp_path / "m.onnx", [recurrent], arrays, {"x": [5, 2, 3]}, outputs), drawn(5, 2, 3))
+
+
+def test_bounds_of_integers_and_bounds_that_are_computed(tmp_path: Path) -> None:
+    """A mask's count, at least 1, as PyTorch exports a mean over what is not padding."""
+    nodes = [
+        node("ReduceSum", ["i", "last"], ["n"], keepdims=1),
+        node("Clip", ["n", "one"], ["m"]),
+        node("Cast", ["m"], ["f"], to=TensorProto.FLOAT),
+        node("ReduceMin", ["x"], ["low"], keepdims=0),
+        node("Clip", ["f", "low", "eight"], ["y"]),
+    ]
+    arrays = {"last": np.array([-1]), "one": np.array(1), "eight": np.float32(8)}
+    path = written(tmp_path / "c.onnx", nodes, arrays, {"i": (TensorProto.INT64, ["N", 3]), "x": ["N", 2]}, ["y"])
+    agrees(path, np.array([[0, 0, 0], [1, 3, 5], [-3, 1, 1], [2, 2, 0]]), drawn(4, 2) + 2)
+
+
+def test_resizing_between_corners_by_a_factor_that_leaves_a_rest(tmp_path: Path) -> None:
+    """As ONNX Runtime and PyTorch: the last entry is the last one, although 5 · 1.5 is not a whole number."""
+    nodes = [node("Resize", ["x", "", "s"], ["y"], mode="linear", coordinate_transformation_mode="align_corners")]
+    path = written(tmp_path / "r.onnx", nodes, {"s": np.float32([1, 1, 1.5, 1.7])}, {"x": ["N", 2, 5, 6]}, ["y"])
+    agrees(path, drawn(2, 2, 5, 6))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+def test_pictures_sampled_at_a_grid(mode: str, tmp_path: Path) -> None:
+    nodes = [
+        node("GridSample", ["x", "g"], ["y"], mode=mode),
+        node("GridSample", ["x", "g"], ["z"], mode=mode, padding_mode="border", align_corners=1),
+    ]
+    path = written(tmp_path / "g.onnx", nodes, {}, {"x": ["N", 2, 5, 6], "g": ["N", 3, 4, 2]}, ["y", "z"])
+    agrees(path, drawn(2, 2, 5, 6), rng.uniform(-1.3, 1.3, (2, 3, 4, 2)).astype(np.float32))
+
+
+def test_categories_of_scikit_learn(tmp_path: Path) -> None:
+    nodes = [
+        node("OneHotEncoder", ["i"], ["o"], domain="ai.onnx.ml", cats_int64s=[-2, 0, 7], zeros=1),
+        node("Reshape", ["o", "shape"], ["f"]),
+        node("MatMul", ["f", "w"], ["y"]),
+    ]
+    arrays = {"shape": np.array([-1, 3]), "w": drawn(3, 2)}
+    path = written(tmp_path / "o.onnx", nodes, arrays, {"i": (TensorProto.INT64, ["N", 1])}, ["y"])
+    agrees(path, np.array([[7], [-2], [3], [0]]))
+
+
+def test_a_number_that_fills_a_mask_is_not_learned(tmp_path: Path) -> None:
+    """The causal mask of PyTorch's attention: ones of the scores' shape, of which a triangle is kept."""
+    nodes = [
+        node("Shape", ["x"], ["s"], start=1),
+        node("Expand", ["one", "s"], ["e"]),
+        node("Trilu", ["e"], ["t"], upper=0),
+        node("Equal", ["t", "nothing"], ["q"]),
+        node("Where", ["q", "low", "nothing"], ["m"]),
+        node("Add", ["x", "m"], ["a"]),
+        node("Softmax", ["a"], ["y"]),
+    ]
+    arrays = {"one": np.float32([1]), "nothing": np.float32([0]), "low": np.float32([-np.inf])}
+    path = written(tmp_path / "m.onnx", nodes, arrays, {"x": ["N", 4, 4]}, ["y"])
+    assert not list(agrees(path, drawn(2, 4, 4)).parameters())

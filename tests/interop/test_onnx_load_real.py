@@ -55,11 +55,14 @@ QUICK = ("batch_normalization", "clip", "conv", "convtranspose", "einsum", "gath
          "instance_normalization", "layernormalization", "lstm", "pad", "reducemean", "reshape", "resize",
          "scatterelements", "slice", "softmax", "split", "topk", "where")  # fmt: skip  # those of pools take long
 
+# Where ONNX Runtime and PyTorch answer otherwise than these tests, see test_onnx_load.py.
+OTHERWISE = {f"test_resize_downsample_scales_{mode}_align_corners" for mode in ("linear", "cubic")}
+
 
 def test_node_tests_of_some_operators() -> None:
     results = onnx_conformance.run(onnx_conformance.cases(QUICK))
     failed = [(name, said) for each in results.values() for name, said in each if said not in ("", "foreign")]
-    assert failed == []
+    assert {name for name, _ in failed} == OTHERWISE, failed
     assert sum(map(len, results.values())) > 200
 
 
@@ -168,6 +171,16 @@ def test_weights_exported_in_training_keep_their_names(tmp_path: Path) -> None:
         do_constant_folding=False,
     )  # fmt: skip
     (tmp_path / "m.onnx").write_bytes(file.getvalue())
-    state = fnn.onnx.load(tmp_path / "m.onnx").state_dict()
+    model = fnn.onnx.load(tmp_path / "m.onnx")
+    state = model.state_dict()
     wanted = {name: value for name, value in module.state_dict().items() if "num_batches" not in name}
     assert {name: value.shape for name, value in state.items()} == {k: tuple(v.shape) for k, v in wanted.items()}
+    # Batch norms follow the mode, as PyTorch's do, and so do their statistics.
+    x = torch.randn(2, 3, 8, 8)
+    module.load_state_dict(fnn.to_torch(state), strict=False)  # the export has moved the module's on
+    with torch.no_grad():
+        np.testing.assert_allclose(model(x.numpy()).detach(), module.eval()(x), rtol=1e-4, atol=1e-4)
+        module.train()(x)
+    model.train()(x.numpy())
+    for name, value in model.named_buffers():
+        np.testing.assert_allclose(value, module.get_buffer(name), rtol=1e-4, atol=1e-5)

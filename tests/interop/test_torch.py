@@ -289,6 +289,16 @@ def test_layers_with_options(layer: Any, shape: tuple[int, ...]) -> None:
     both_ways(layer, torch.randn(shape))
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_layers_within_layers_keep_their_modes(training: bool) -> None:
+    """A dropout that is in training mode in a transformer in eval mode would change each prediction."""
+    module = theirs.Transformer(8, 2, 1, 1, 16).train(training)
+    module.encoder.layers[0].dropout1.train(not training)
+    model = fnn.from_torch(module)
+    modes = {path: each.training for path, each in module.named_modules()}
+    assert {path: each.training for path, each in model.named_modules() if path in modes} == modes
+
+
 def test_a_transformer() -> None:
     transformer = theirs.Transformer(8, 2, 1, 1, 16, batch_first=True)
     both_ways(transformer, torch.randn(2, 5, 8), torch.randn(2, 3, 8))
@@ -355,8 +365,21 @@ def test_one_sentence_for_a_forward_that_cannot_be_translated(function: Any, sai
 def test_other_mistakes() -> None:
     with pytest.raises(fnn.FastnnError, match=r"expected a torch.nn.Module .* got Linear"):
         fnn.from_torch(nn.Linear(2, 2))
-    with pytest.raises(fnn.FastnnError, match="parametrize"):
-        fnn.from_torch(torch.nn.utils.parametrizations.weight_norm(theirs.Linear(2, 2)))
+    with pytest.raises(fnn.FastnnError, match="LazyLinear has no weights yet"):
+        fnn.from_torch(theirs.LazyLinear(2))
+    hooked = theirs.Linear(2, 2)
+    hooked.register_forward_hook(lambda module, inputs, output: 2 * output)
+    with pytest.raises(fnn.FastnnError, match="Linear has hooks"):
+        fnn.from_torch(hooked)
+
+    class Doubled(theirs.Module):
+        def forward(self, weight: Any) -> Any:
+            return 2 * weight
+
+    owned = theirs.Linear(2, 2)
+    torch.nn.utils.parametrize.register_parametrization(owned, "weight", Doubled())
+    with pytest.raises(fnn.FastnnError, match=r"weight is computed by Doubled.*remove_parametrizations"):
+        fnn.from_torch(owned)
     drawn = Wild(lambda x: x + torch.rand(2))  # which a trace keeps as it was
     with pytest.raises(fnn.FastnnError, match="agree within"):
         fnn.from_torch(drawn, torch.ones(2, 2))

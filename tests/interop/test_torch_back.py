@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import fastnn as fnn
 from fastnn import nn
 from fastnn.cli import main
-from fastnn.errors import GraphError
+from fastnn.errors import ArgumentError, DataError, GraphError, StateError
 
 torch = pytest.importorskip("torch")
 theirs = torch.nn
@@ -191,3 +192,70 @@ def test_pixels_of_uint8_are_put_on_scale_there_too() -> None:
         for given in (x, x.astype(np.float32) / 255):
             found = module(torch.as_tensor(given)).detach().numpy()
             np.testing.assert_allclose(found, model(given).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_checkpoints_with_numbers_of_numpy(tmp_path: Path) -> None:
+    """As a training keeps its best accuracy; other objects are named, and not made."""
+    torch.save({"best": np.float64(0.75), "curve": np.arange(3.0), "w": torch.ones(2)}, tmp_path / "a.pt")
+    content = fnn.interop.load_pt(tmp_path / "a.pt")
+    assert content["best"] == 0.75
+    np.testing.assert_array_equal(content["curve"], [0, 1, 2])
+    torch.save({"args": argparse.Namespace(lr=1)}, tmp_path / "b.pt")
+    with pytest.raises(DataError, match=r"objects \(argparse.Namespace\)"):
+        fnn.interop.load_pt(tmp_path / "b.pt")
+
+
+def test_names_of_data_parallel(tmp_path: Path) -> None:
+    module = theirs.Sequential(theirs.Linear(3, 2))
+    torch.save(theirs.DataParallel(module).state_dict(), tmp_path / "parallel.pt")
+    model = nn.Sequential(nn.Linear(3, 2))
+    with pytest.raises(StateError, match=r"all names given begin with 'module.', as those of .* DataParallel"):
+        model.load_state_dict(fnn.interop.load_pt(tmp_path / "parallel.pt"))
+    with pytest.raises(StateError, match=r"would have to begin with 'module.'"):
+        nn.DataParallel(model).load_state_dict(module.state_dict())
+    path = tmp_path / "plain.safetensors"
+    assert main(["convert", str(tmp_path / "parallel.pt"), str(path), "--key", "module"]) == 0
+    model.load_state_dict(fnn.weights.load(path))
+    np.testing.assert_array_equal(model[0].weight.data, module[0].weight.detach())
+
+
+def test_models_of_several_inputs_are_named(tmp_path: Path) -> None:
+    class Two(nn.Module):
+        def forward(self, a: Any, b: Any) -> Any:
+            return a + b
+
+    for export in (
+        lambda: fnn.to_torch(Two(), (3,)),
+        lambda: fnn.interop.export_c(Two(), tmp_path / "two.c", (3,)),
+        lambda: fnn.onnx.export(Two(), tmp_path / "two.onnx", (3,)),
+    ):
+        with pytest.raises(ArgumentError, match=r"expected a model that takes one array, got forward\(a: .*, b: "):
+            export()
+
+
+class Lines(nn.Module):
+    """Functions of sequences (N, C, L), which have the Functions of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(fnn.randn(4, 3, 3)), nn.Parameter(fnn.randn(4))
+        self.back = nn.Parameter(fnn.randn(4, 1, 2))
+
+    def forward(self, x: Any) -> Any:
+        F = nn.functional
+        x = F.conv1d(x, 2 * self.weight, self.bias, 2, 3, 2)
+        x = F.interpolate(F.conv_transpose1d(x, self.back, None, 3, 1, 2, 2), scale_factor=2)
+        return F.max_pool1d(x, 3, 2, 1), F.avg_pool1d(x, 3, 2, 1), x[:, :, 5:2:-1], x[:, ::-1, -2::-1]
+
+
+def test_functions_of_sequences() -> None:
+    model, x = Lines().eval(), np.random.default_rng(0).normal(size=(2, 3, 12)).astype(np.float32)
+    for found, expected in zip(fnn.to_torch(model, (3, 12))(torch.from_numpy(x)), model(x), strict=True):
+        np.testing.assert_allclose(found.detach(), expected.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_state_dicts_of_16_bits() -> None:
+    module, model = theirs.Linear(3, 2), nn.Linear(3, 2)
+    for half in (module.bfloat16(), module.half()):
+        model.load_state_dict(half.state_dict())
+        np.testing.assert_array_equal(model.weight.data, half.weight.detach().float())

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastnn import files
 from fastnn.arrays import without_numbers
+from fastnn.checks import takes_one
 from fastnn.config import version
 from fastnn.data.about import about
 from fastnn.errors import ArgumentError, GraphError, NonFiniteError
@@ -121,6 +122,7 @@ def export_c(
     ):
         raise ArgumentError(f"export_c: expected name to be one that a C function can have, got {name!r}")
     check_model("export_c", model)
+    takes_one("export_c", model.forward)
     shape = _shape_of(model, shape)
     with mode(model, training=False), no_grad():
         graph = traced(model, shape, 1)

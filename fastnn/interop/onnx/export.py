@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn import files
 from fastnn.arrays import without_numbers
-from fastnn.checks import whole
+from fastnn.checks import takes_one, whole
 from fastnn.config import version
 from fastnn.data.about import about
 from fastnn.dtypes import dtype_of
@@ -141,6 +141,7 @@ def _examples(model: Module, shape: Sequence[int] | None, inputs: Any, dtype: An
             raise ArgumentError("onnx.export: expected shape or inputs, got both")
         return arguments(model, inputs if isinstance(inputs, tuple) else (inputs,), {})
     known = about(model)
+    takes_one("onnx.export", model.forward, ": give inputs=, a tuple of examples")
     given = known.shape if shape is None and known is not None else shape
     if given is None:
         raise ArgumentError(

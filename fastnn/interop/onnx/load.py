@@ -95,6 +95,7 @@ class OnnxModel(Module):
         self._kinds = [kind for _, _, kind in contents.inputs]
         contents.nodes = prepare.needed(contents.nodes, outputs)
         prepare.check(contents.nodes)
+        contents.nodes = prepare.layers_of_training(contents.nodes, outputs)
         arrays = contents.arrays
         contents.nodes = prepare.with_weights(contents.nodes, arrays)
         weights = prepare.learned(contents)

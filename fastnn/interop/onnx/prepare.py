@@ -21,6 +21,7 @@ __all__ = [
     "check",
     "dense_layers",
     "fold",
+    "layers_of_training",
     "learned",
     "needed",
     "python_names",
@@ -74,6 +75,21 @@ def needed(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
     return kept[::-1]
 
 
+def layers_of_training(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
+    """The nodes, where a batch norm of a file for training is a layer as any other: by its model's mode.
+
+    Such a file names the running statistics as they are afterwards, for whoever runs it to keep; a layer keeps them
+    itself. One whose file makes use of them stays.
+    """
+    used = set(outputs).union(*map(reads_of, nodes))
+    return [
+        node._replace(outputs=node.outputs[:1])
+        if node.operator == "BatchNormalization" and not used.intersection(node.outputs[1:])
+        else node
+        for node in nodes
+    ]
+
+
 def check(nodes: Iterable[Node]) -> None:
     """DataError that names all operators which fastnn does not have."""
     found: dict[str, str] = {}
@@ -113,7 +129,8 @@ def with_weights(nodes: list[Node], arrays: dict[str, Array]) -> list[Node]:
 
 
 def learned(contents: Contents) -> set[str]:
-    """The names of the arrays that a training learns: floats at the places of weights, but no masks, no single factors.
+    """The names of the arrays that a training learns: floats at the places of weights, but no masks, no single factors,
+    and none that fill a shape.
 
     A single number that is added is one only behind a product, as the bias of a layer with one output.
     """
@@ -125,11 +142,11 @@ def learned(contents: Contents) -> set[str]:
             depends.update(node.outputs)
 
     def single(node: Node, name: str) -> bool:
-        if node.operator not in ("Add", "Mul", "Sum") or name not in contents.arrays:
+        if node.operator not in ("Add", "Mul", "Sum", "Expand") or name not in contents.arrays:
             return False
         if contents.arrays[name].size > 1:
             return False
-        return node.operator == "Mul" or not any(maker.get(other) in _PRODUCTS for other in node.inputs)
+        return node.operator in ("Mul", "Expand") or not any(maker.get(other) in _PRODUCTS for other in node.inputs)
 
     wanted: set[str] = set()
     for node in reversed(contents.nodes):

@@ -2,7 +2,9 @@
 
 values    tensors as arrays and back; files that torch.save wrote
 layers    the layers that both libraries have
+computed  weights that are normed, orthogonal or pruned
 steps     a forward of one's own, traced by torch.fx
+sizes     what sizes a trace has, for an example
 program   FromTorch, the module that runs what was traced
 read      from_torch
 write     to_torch

@@ -13,8 +13,8 @@ import numpy as np
 from fastnn.arrays import without_numbers
 from fastnn.errors import FastnnError, GraphError
 from fastnn.interop.torch.layers import translatable
-from fastnn.interop.torch.operators import expressions
-from fastnn.interop.torch.program import FromTorch
+from fastnn.interop.torch.operators import expressions, of_lines
+from fastnn.interop.torch.program import FromTorch, written_into
 from fastnn.interop.torch.values import tensor_of, torch
 from fastnn.nn import Module, Parameter
 from fastnn.nn.modes import mode
@@ -90,7 +90,7 @@ def _graph(module: FromTorch, program: dict[str, Any]) -> Any:
             nodes.append(made.call_function(getattr, (*given[0], name)))
         else:
             places = {"F": library.nn.functional, "fnn": library, "math": math, "operator": operator}
-            function = getattr(places[kind], name)
+            function = written_into if name == "setitem" else getattr(places[kind], name)
             nodes.append(made.call_function(function, *given))
     made.output(value(program["result"]))
     return made
@@ -301,6 +301,8 @@ class _Writer:
             raise GraphError("to_torch: expected a model that computes the same for any number of samples")
         inputs = [self._input(a, b) for a, b in zip(op.inputs, other.inputs, strict=True)]
         attributes = {key: self._grown(value, other.attributes[key]) for key, value in op.attributes.items()}
+        if op.inputs and len(getattr(op.inputs[0], "shape", ())) == 3:
+            name, attributes = of_lines(name, attributes)
         try:
             if name == "Normalize":
                 made = _normalized(*inputs)

@@ -112,9 +112,9 @@ def _plain(value: Any) -> Any:
 
 def translatable(module: nn.Module) -> bool:
     """Whether it and all that it holds are known layers, whose forward need not be traced."""
-    return (type(module).__name__ in LAYERS and type(module).__module__.startswith("fastnn.nn")) or (
-        (type(module) in (FromTorch, nn.Module) or is_container(module)) and all(map(translatable, module.children()))
-    )
+    if type(module) in (FromTorch, nn.DataParallel, nn.Module) or is_container(module):
+        return all(map(translatable, module.children()))
+    return type(module).__name__ in LAYERS and type(module).__module__.startswith("fastnn.nn")
 
 
 def is_container(module: nn.Module) -> bool:

@@ -14,7 +14,7 @@ from fastnn.own.expressions import Expression
 from fastnn.own.folding import folded
 from fastnn.own.operator import Formula
 
-__all__ = ["expressions"]
+__all__ = ["expressions", "of_lines"]
 
 _LOWER = (
     "Acos Acosh Add Asin Asinh Atan Atan2 Atanh Ceil Cos Cosh Div Erf Exp Exp2 Expm1 Floor Fmod I0 Log Log10 "
@@ -36,6 +36,23 @@ _OF_PYTHON: dict[str, Callable[..., Any]] = {  # operations of a formula that Py
     "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge, "eq": operator.eq, "ne": operator.ne,
     "and": operator.and_, "or": operator.or_, "not": operator.invert,
 }  # fmt: skip
+
+
+def _turned(part: slice) -> slice:
+    """What x[part] for the step -1 gives the other way round: x[5:2:-1] holds x[3:6]."""
+    first = None if part.stop is None else part.stop + 1
+    last = None if part.start in (None, -1) else part.start + 1
+    if part.stop == -1:
+        raise LookupError("slices with a negative step that end before the last entry")
+    return slice(first, last)
+
+
+def of_lines(name: str, attributes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name and the attributes for (N, C, L) of a Function that takes images (N, C, H, W), too."""
+    if name not in ("AvgPool2d", "Conv2d", "ConvTranspose2d", "GlobalAvgPool2d", "MaxPool2d"):
+        return name, attributes
+    along = {key: value[-1:] if isinstance(value, tuple) else value for key, value in attributes.items()}
+    return name.replace("2d", "1d"), along
 
 
 def expressions() -> dict[str, Callable[..., Any]]:
@@ -94,19 +111,39 @@ def expressions() -> dict[str, Callable[..., Any]]:
         flat = library.scatter(x.reshape(-1), 0, found.reshape(-1), values.expand_as(found).reshape(-1))
         return flat.reshape(x.shape)
 
-    def pooled_average(x: Any, *, kernel_size: Any, stride: Any, padding: Any, count_include_pad: bool) -> Any:
-        return functional.avg_pool2d(x, kernel_size, stride, padding, count_include_pad=count_include_pad)
+    def convolved(name: str) -> Callable[..., Any]:
+        def run(x: Any, w: Any, b: Any, *, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+            return getattr(functional, name)(x, w, b, stride, padding, dilation, groups)
+
+        return run
+
+    def transposed(name: str) -> Callable[..., Any]:
+        def run(x: Any, w: Any, b: Any, *, stride: Any, padding: Any, output_padding: Any, **others: Any) -> Any:
+            function = getattr(functional, name)
+            return function(x, w, b, stride, padding, output_padding, others["groups"], others["dilation"])
+
+        return run
+
+    def pooled(name: str) -> Callable[..., Any]:
+        def run(x: Any, *, kernel_size: Any, stride: Any, padding: Any, **others: Any) -> Any:
+            return getattr(functional, name)(x, kernel_size, stride, padding, **others)
+
+        return run
+
+    def repeat(x: Any, *, repeats: Any) -> Any:
+        for dim, count in enumerate(repeats):
+            x = x if count == 1 else library.repeat_interleave(x, count, dim)
+        return x
 
     def index(x: Any, *, index: Any) -> Any:
         parts = index if isinstance(index, tuple) else (index,)
         backwards = [part for part in parts if isinstance(part, slice) and (part.step or 1) < 0]
         if not backwards:
             return x[index]
-        if any(part != slice(None) and part not in backwards for part in parts) or ... in parts:
+        if not all(isinstance(part, slice) for part in parts) or any(part.step != -1 for part in backwards):
             raise LookupError("slices with a negative step among others")
-        if any((part.start, part.stop, part.step) != (None, None, -1) for part in backwards):
-            raise LookupError("slices with a negative step and bounds")
-        return x.flip([i for i, part in enumerate(parts) if part in backwards])
+        forwards = tuple(_turned(part) if part in backwards else part for part in parts)
+        return x[forwards].flip([i for i, part in enumerate(parts) if part in backwards])
 
     def own(*inputs: Any, formula: Formula) -> Any:
         """A formula of fnn.elementwise."""
@@ -129,7 +166,10 @@ def expressions() -> dict[str, Callable[..., Any]]:
     return {
         **{name: getattr(library, theirs) for name, theirs in _SAME.items()},
         **{name: getattr(functional, theirs) for name, theirs in _SAME_IN_F.items()},
-        "AvgPool2d": pooled_average,
+        **{f"Conv{d}d": convolved(f"conv{d}d") for d in (1, 2)},
+        **{f"ConvTranspose{d}d": transposed(f"conv_transpose{d}d") for d in (1, 2)},
+        **{f"MaxPool{d}d": pooled(f"max_pool{d}d") for d in (1, 2)},
+        **{f"AvgPool{d}d": pooled(f"avg_pool{d}d") for d in (1, 2)},
         "BatchNorm": lambda x, mean, var, w, b, *, eps: functional.batch_norm(x, mean, var, w, b, eps=eps),
         "BatchNormTraining": lambda x, w, b, *, eps, running: functional.batch_norm(
             x, None, None, w, b, training=True, eps=eps
@@ -139,12 +179,6 @@ def expressions() -> dict[str, Callable[..., Any]]:
         "Cat": lambda *parts, dim: library.cat(parts, dim),
         "Clamp": lambda x, *, min, max: library.clamp(x, min, max),
         "Compare": compare,
-        "Conv2d": lambda x, w, b, *, stride, padding, dilation, groups: functional.conv2d(
-            x, w, b, stride, padding, dilation, groups
-        ),
-        "ConvTranspose2d": lambda x, w, b, *, stride, padding, output_padding, dilation, groups: (
-            functional.conv_transpose2d(x, w, b, stride, padding, output_padding, groups, dilation)
-        ),
         "CumProd": lambda x, *, dim: library.cumprod(x, dim),
         "CumSum": lambda x, *, dim: library.cumsum(x, dim),
         "Dropout": lambda x, *, p: functional.dropout(x, p),
@@ -155,13 +189,13 @@ def expressions() -> dict[str, Callable[..., Any]]:
         ),
         "Expand": lambda x, *, shape: x.expand(shape),
         "Extremum": extremum,
+        "GlobalAvgPool1d": lambda x: x.mean((2,), keepdim=True),
         "GlobalAvgPool2d": lambda x: x.mean((2, 3), keepdim=True),
         "GroupNorm": group_norm,
         "Index": index,
         "LeakyReLU": lambda x, *, negative_slope: functional.leaky_relu(x, negative_slope),
         "LogCumSumExp": lambda x, *, dim: library.logcumsumexp(x, dim),
         "LogSoftmax": lambda x: functional.log_softmax(x, -1),
-        "MaxPool2d": lambda x, *, kernel_size, stride, padding: functional.max_pool2d(x, kernel_size, stride, padding),
         "Middle": lambda x, *, pick: getattr(library, _SORTED[pick.__name__])(x),
         "OneHot": lambda labels, *, classes: functional.one_hot(labels, classes),
         "Order": lambda x, *, dim, descending, count: library.argsort(
@@ -178,7 +212,7 @@ def expressions() -> dict[str, Callable[..., Any]]:
         "Put": put,
         "RandLike": lambda x, *, dtype: library.rand_like(x, dtype=type_of(dtype)),
         "RandnLike": lambda x, *, dtype: library.randn_like(x, dtype=type_of(dtype)),
-        "Repeat": lambda x, *, repeats: x.repeat(repeats),
+        "Repeat": repeat,
         "Reshape": lambda x, *, shape: x.reshape(shape),
         "Round": lambda x, *, dtype: x.to(type_of(dtype)),
         "Softmax": lambda x: functional.softmax(x, -1),

@@ -22,7 +22,7 @@ from fastnn.nn import Module
 from fastnn.ops.names import having, in_place, method
 from fastnn.tensors import Tensor
 
-__all__ = ["ATTRIBUTES", "FromTorch", "function_of"]
+__all__ = ["ATTRIBUTES", "FromTorch", "function_of", "written_into"]
 
 ATTRIBUTES = frozenset(("T", "device", "dtype", "indices", "mT", "ndim", "shape", "values"))
 _NAMES = """abs add and_ eq floordiv ge getitem gt invert le lt matmul mod mul ne neg not_ or_ pos pow sub truediv
@@ -34,6 +34,8 @@ _FUNCTIONS = {"fnn": frozenset([*having("f"), *in_place("f")]), "F": frozenset([
 
 def function_of(kind: str, name: str) -> Callable[..., Any] | None:
     """What a step of this kind and name calls; None if there is no such function."""
+    if kind == "operator" and name == "setitem":
+        return written_into
     if kind == "operator" and name in _OPERATORS:
         return getattr(operator, name)
     if kind == "math" and name in _MATH:
@@ -45,6 +47,13 @@ def function_of(kind: str, name: str) -> Callable[..., Any] | None:
     if kind == "method" and not name.startswith("_") and callable(getattr(Tensor, name, None)):
         return operator.methodcaller  # bound where the arguments are
     return None
+
+
+def written_into(x: Any, key: Any, value: Any) -> Any:
+    """What x is after ``x[key] = value``, as a tensor of its own; of either library."""
+    made = x.clone()
+    made[key] = value
+    return made
 
 
 class FromTorch(Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from fastnn import nn
 from fastnn.errors import ArgumentError, FastnnError, GraphError
+from fastnn.interop.torch.computed import compute_alike, refuse_hooks
 from fastnn.interop.torch.layers import CONTAINERS, LAYERS, counterpart, torch_layer
 from fastnn.interop.torch.program import FromTorch
 from fastnn.interop.torch.steps import Untraceable, programs
@@ -28,12 +30,15 @@ def from_torch(source: Any, example: Any = None) -> Any:
     Layers become fastnn's of the same name. A module with a forward of its own is traced by `torch.fx`, and its forward
     runs with fastnn's operators: skip connections, functions such as `F.relu` and `torch.cat`, tensors' methods, shared
     modules and parameters. Parameters keep their names, so state dicts fit both. The model trains, compiles and saves
-    as any other. Arguments of forward that have defaults keep them.
+    as any other. Arguments of forward that have defaults keep them. Weights that PyTorch computes stay computed:
+    weight and spectral norms, orthogonal and pruned ones.
 
     Args:
-        source: a torch.nn.Module; or a state dict, any container of tensors, or a tensor, which become arrays.
+        source: a torch.nn.Module, also as DataParallel or torch.compile hold it; or a state dict, any container of
+            tensors, or a tensor, which become arrays.
         example: an input of the module, or a tuple of its inputs, as tensors or arrays; the predictions of both
-            modules for it are then compared.
+            modules for it are then compared. Its sizes are those by which a forward decides and loops
+            (``if x.dim() == 3``, ``for t in range(x.size(1))``); without, these cannot be traced.
 
     Returns:
         Module: for a module. Of 16-bit floats it has float32. For other sources the same with arrays for tensors.
@@ -55,21 +60,31 @@ def from_torch(source: Any, example: Any = None) -> Any:
         return mapped(source, library.Tensor, array_of)
     if not isinstance(source, library.nn.Module):
         raise ArgumentError(f"from_torch: expected a torch.nn.Module or its tensors, got {type(source).__name__}")
-    translation = _Translation()
+    source = getattr(source, "_orig_mod", source)  # of what torch.compile gave
+    inputs = None if example is None else _tensors(example)
+    translation = _Translation(inputs)
     model = translation.module(source, "")
     if model is None or translation.problems:
         said = "; ".join(f"{path or 'the module'}: {reason}" for path, reason in translation.problems.items())
-        raise GraphError(f"from_torch({type(source).__name__}): cannot translate {said}")
+        hint = "" if inputs or not translation.traced else "; forwards that ask for sizes need from_torch(module, x)"
+        raise GraphError(f"from_torch({type(source).__name__}): cannot translate {said}{hint}")
     _take_values(source, model)
-    if example is not None:
-        _compare(source, model, example if isinstance(example, tuple) else (example,))
+    if inputs is not None:
+        _compare(source, model, inputs)
     return model
+
+
+def _tensors(example: Any) -> list[Any]:
+    library = torch()
+    given = example if isinstance(example, tuple) else (example,)
+    return [x if isinstance(x, library.Tensor) else library.as_tensor(np.asarray(x)) for x in given]
 
 
 class _Translation:
     """The modules met so far, by identity, and why others cannot be translated, by path."""
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: list[Any] | None = None) -> None:
+        self.inputs = inputs  # of the outermost module, whose sizes its forward may ask for
         self.known: dict[int, Module | None] = {}
         self.problems: dict[str, str] = {}
         self.used: set[int] = set()  # modules that a traced forward calls
@@ -80,7 +95,6 @@ class _Translation:
         """The module of fastnn; None, with problems noted, if it has none."""
         if id(source) in self.known:
             return self.known[id(source)]
-        before = len(self.problems)
         try:
             made = self._module(source, path)
         except Untraceable as error:
@@ -91,28 +105,35 @@ class _Translation:
         except FastnnError as error:
             self.problems[path] = error.message
             made = None
-        if len(self.problems) == before and made is not None:
-            made.training = source.training
         self.known[id(source)] = made
         return made
 
     def _module(self, source: Any, path: str) -> Module | None:
         library = torch()
         name = torch_layer(source)
-        if library.nn.utils.parametrize.is_parametrized(source):
-            raise GraphError("its weights are computed: torch.nn.utils.parametrize.remove_parametrizations first")
-        if source._forward_hooks or source._forward_pre_hooks:
-            raise GraphError(f"{type(source).__name__} has hooks, such as those of weight_norm: remove them first")
-        if name in CONTAINERS:
-            return self._container(source, name, path)
+        if isinstance(source, library.nn.modules.lazy.LazyModuleMixin):
+            raise GraphError(f"{name} has no weights yet: call the module with an input first")
         if name in LAYERS:
             paths = {id(m): p for p, m in source.named_modules(prefix=path)}
-            return counterpart(source, name, nn, functional, lambda m: self.module(m, paths[id(m)]))
-        if name is not None:
+            layer: Module = counterpart(source, name, nn, functional, lambda m: self.module(m, paths[id(m)]))
+            compute_alike(source, layer)
+            return layer
+        refuse_hooks(source)
+        if name in CONTAINERS:
+            made = self._container(source, name, path)
+            if self.inputs is None or path or not self._opened(source):
+                return made
+            opened = {p for p, m in source.named_modules() if id(m) in self.traced}
+            self.problems = {p: why for p, why in self.problems.items() if p not in opened}
+        if type(source).__module__.startswith("torch.nn.parallel.") and hasattr(source, "module"):
+            inner = self.module(source.module, f"{path}.module" if path else "module")
+            return None if inner is None else nn.DataParallel(inner)
+        if name not in (None, "Sequential"):
             raise GraphError(f"fastnn has no layer {name}")
         if isinstance(source, library.jit.ScriptModule):
             raise GraphError("TorchScript cannot be traced: give the module that it was made of")
-        found = programs(source, lambda m, inner: self.leaf(m, f"{path}.{inner}" if path else inner))
+        inputs = None if path else self.inputs
+        found = programs(source, lambda m, inner: self.leaf(m, f"{path}.{inner}" if path else inner), inputs)
         made = FromTorch(type(source).__name__, found.inputs, found.training, found.evaluation)
         self._hold(source, made, path, traced=True)
         for name, tensor in found.constants.items():
@@ -122,17 +143,21 @@ class _Translation:
     def leaf(self, source: Any, path: str) -> bool:
         """Whether a call of this module is one step: anything but a forward of its own that cannot be traced alone."""
         self.used.add(id(source))
-        if torch_layer(source) is not None:
+        if torch_layer(source) not in (None, "Sequential"):
             return True
-        if id(source) in self.known:
-            return id(source) not in self.traced
-        before = dict(self.problems)
-        self.module(source, path)
-        if id(source) in self.traced:
-            self.inner |= {p: why for p, why in self.problems.items() if p not in before}
-            self.problems = before
-            return False
-        return True
+        if id(source) not in self.known:
+            before = dict(self.problems)
+            self.module(source, path)
+            if self._opened(source):
+                self.inner |= {p: why for p, why in self.problems.items() if p not in before}
+                self.problems = before
+        return not self._opened(source)
+
+    def _opened(self, source: Any) -> bool:
+        """Whether it is traced as a part of what calls it: it, or a module of the sequence that it is, has to be."""
+        if torch_layer(source) == "Sequential":
+            return any(map(self._opened, source))
+        return id(source) in self.traced
 
     def _container(self, source: Any, name: str, path: str) -> Module:
         made: Module = getattr(nn, name)()
@@ -143,7 +168,9 @@ class _Translation:
         """Whether a traced forward does not call it: its own forward is a part of that one, or it is not used."""
         layer = torch_layer(source)
         own = layer is None and (id(source) not in self.known or id(source) in self.traced)
-        return own or (layer not in LAYERS | CONTAINERS | {None} and id(source) not in self.used)
+        return (
+            own or self._opened(source) or (layer not in LAYERS | CONTAINERS | {None} and id(source) not in self.used)
+        )
 
     def _hold(self, source: Any, made: Module, path: str, traced: bool = False) -> None:
         """Give `made` what `source` holds: modules, parameters and buffers, in order, by name."""
@@ -169,7 +196,11 @@ def _parameter(parameter: Any) -> Parameter:
 
 
 def _take_values(source: Any, model: Module) -> None:
-    """Weights and statistics by value, types, what is learned, and parameters that are shared."""
+    """Modes, weights and statistics by value, types, what is learned, and parameters that are shared."""
+    ours = dict(model.named_modules())
+    for path, module in source.named_modules():
+        if path in ours:
+            ours[path].training = module.training
     state = {name: array_of(value) for name, value in source.state_dict().items()}
     model.load_state_dict(state, assign=True)
     first: dict[int, str] = {}
@@ -182,10 +213,12 @@ def _take_values(source: Any, model: Module) -> None:
             model.get_parameter(name).requires_grad_(parameter.requires_grad)
 
 
-def _compare(source: Any, model: Module, inputs: tuple[Any, ...]) -> None:
+def _compare(source: Any, model: Module, tensors: list[Any]) -> None:
     """GraphError where the two disagree about these inputs, both in eval mode."""
     library = torch()
-    tensors = [x if isinstance(x, library.Tensor) else library.as_tensor(np.asarray(x)) for x in inputs]
+    if any(p.dtype in (library.float16, library.bfloat16) for p in source.parameters()):
+        source = copy.deepcopy(source).float()  # as the model is
+        tensors = [x.float() if x.is_floating_point() else x for x in tensors]
     modes = {module: module.training for module in source.modules()}
     try:
         with library.no_grad():

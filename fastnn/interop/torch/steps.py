@@ -17,6 +17,7 @@ from typing import Any
 from fastnn.dtypes import TYPES
 from fastnn.errors import FastnnError, GraphError
 from fastnn.interop.torch.program import ATTRIBUTES, function_of
+from fastnn.interop.torch.sizes import Sizes
 from fastnn.interop.torch.values import torch
 from fastnn.tensors import Tensor
 
@@ -41,26 +42,30 @@ class Programs:
     constants: dict[str, Any] = field(default_factory=dict)
 
 
-def programs(module: Any, is_leaf: Callable[[Any, str], bool]) -> Programs:
+def programs(module: Any, is_leaf: Callable[[Any, str], bool], inputs: list[Any] | None = None) -> Programs:
     """The forward of `module` in training and in eval mode; calls of modules for which `is_leaf` holds are one step.
+
+    Where a forward decides or loops by sizes, those for the example `inputs` count.
 
     Raises Untraceable where the forward needs values or takes any number of inputs, GraphError for operators that
     fastnn does not have.
     """
     required = _required(module)
     found = Programs(required)
-    before = module.training
+    before = {each: each.training for each in module.modules()}
     try:
         for training in (True, False):
-            module.training = training
-            graph = _traced(module, required, is_leaf, found.constants)
+            for each in before:  # those that are traced as a part of this one ask for theirs
+                each.training = training
+            graph = _traced(module, required, is_leaf, found.constants, inputs)
             program = _Encoder(module).program(graph)
             if training:
                 found.training = program
             else:
                 found.evaluation = program
     finally:
-        module.training = before
+        for each, training in before.items():
+            each.training = training
     merged = _merged(found.training, found.evaluation)
     if merged is not None:
         found.training = found.evaluation = merged
@@ -79,9 +84,16 @@ def _required(module: Any) -> list[str]:
     return names
 
 
-def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool], constants: dict[str, Any]) -> Any:
+def _traced(
+    module: Any,
+    required: list[str],
+    is_leaf: Callable[[Any, str], bool],
+    constants: dict[str, Any],
+    inputs: list[Any] | None = None,
+) -> Any:
     library = torch()
     fx = library.fx
+    sizes = None if inputs is None else Sizes(module, inputs, constants)
 
     class Tracer(fx.Tracer):  # type: ignore[name-defined]
         proxy_buffer_attributes = True
@@ -91,6 +103,9 @@ def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool
 
         def to_bool(self, obj: Any) -> Any:
             """Assertions about values, such as `assert x.dim() == 4`, are taken to hold, and are left out."""
+            known = None if sizes is None else sizes.plain(obj.node)
+            if known is not None:
+                return bool(known)
             caller = sys._getframe(2)  # behind __bool__
             line = linecache.getline(caller.f_code.co_filename, caller.f_lineno)
             return line.lstrip().startswith("assert ") or super().to_bool(obj)
@@ -99,10 +114,26 @@ def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool
             return is_leaf(m, module_qualified_name)
 
         def call_module(self, m: Any, forward: Any, args: Any, kwargs: Any) -> Any:
+            if sizes is not None and sizes.following:
+                return forward(*args, **kwargs)
             own = not type(m).__module__.startswith("torch.nn.modules.")
             if own and type(m).forward is not library.nn.Sequential.forward and _with_more(m, args, kwargs):
                 return forward(*args, **kwargs)
             return super().call_module(m, forward, args, kwargs)
+
+        def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+            following = sizes is not None and sizes.following
+            return attr_val if following else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+        def iter(self, obj: Any) -> Any:
+            count = None if sizes is None else sizes.length(obj.node)
+            return super().iter(obj) if count is None else iter([obj[i] for i in range(count)])
+
+        def create_node(self, *args: Any, **kwargs: Any) -> Any:
+            node = super().create_node(*args, **kwargs)
+            if sizes is not None:
+                sizes.follow(node)
+            return node
 
         def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
             inputs = [self.create_proxy("placeholder", name, (), {}) for name in required]
@@ -118,11 +149,15 @@ def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool
     class Proxy(fx.Proxy):  # type: ignore[name-defined]
         """`x += y` as what writes into x, which torch.fx takes for `x = x + y`."""
 
-    for name in ("iadd", "isub", "imul", "itruediv", "ipow"):
+    for name in ("iadd", "isub", "imul", "itruediv", "ipow", "setitem"):
         setattr(Proxy, f"__{name}__", _writing(getattr(operator, name)))
+    if sizes is not None:
+        for name, number in (("index", int), ("int", int), ("float", float)):
+            setattr(Proxy, f"__{name}__", sizes.conversion(number))
+        Proxy.__len__ = lambda self: sizes.length(self.node)
 
     try:
-        with _wrapped(library):
+        with _wrapped(library, sizes):
             return Tracer().trace(module)
     except (FastnnError, Untraceable):
         raise
@@ -132,8 +167,8 @@ def _traced(module: Any, required: list[str], is_leaf: Callable[[Any, str], bool
 
 
 def _writing(function: Callable[..., Any]) -> Callable[..., Any]:
-    def method(self: Any, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", function, (self, other), {})
+    def method(self: Any, *others: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, *others), {})
 
     return method
 
@@ -151,10 +186,11 @@ def _with_more(module: Any, args: Any, kwargs: Any) -> bool:
 
 
 @contextmanager
-def _wrapped(library: Any) -> Iterator[None]:
+def _wrapped(library: Any, sizes: Sizes | None) -> Iterator[None]:
     """Functions that make tensors take part in the trace where a size depends on the input.
 
-    Functions that their authors have told torch.fx not to look into (`torch.fx.wrap`) are looked into.
+    A type whose limits are asked for is float32 where the trace does not know it. Functions that their authors have
+    told torch.fx not to look into (`torch.fx.wrap`) are looked into.
     """
     closed = getattr(library.fx._symbolic_trace, "_wrapped_fns_to_patch", {})
     kept_closed = dict(closed)
@@ -176,12 +212,20 @@ def _wrapped(library: Any) -> Iterator[None]:
     def _is_proxy(x: Any) -> bool:
         return isinstance(x, library.fx.Proxy)
 
+    limits = library.finfo
+
+    def finfo(dtype: Any = library.float32) -> Any:
+        known = None if sizes is None or not _is_proxy(dtype) else sizes.values.get(dtype.node)
+        return limits((known or library.float32) if _is_proxy(dtype) else dtype)
+
     try:
+        library.finfo = finfo
         for name, function in kept.items():
             setattr(library, name, wrapper(function))
         closed.clear()
         yield
     finally:
+        library.finfo = limits
         for name, function in kept.items():
             setattr(library, name, function)
         closed.update(kept_closed)
@@ -208,6 +252,8 @@ class _Encoder:
                 self.places[node] = len(self.places)
             elif node.op == "output":
                 result = self.value(node.args[0])
+            elif hasattr(node.target, "_fields"):  # a namedtuple, whose parts alone count
+                continue
             else:
                 self.steps.append(self.step(node))
                 self.places[node] = inputs + len(self.steps) - 1
@@ -255,6 +301,8 @@ class _Encoder:
         if isinstance(arg, library.fx.Node):
             if arg in self.written:
                 raise GraphError(f"the input of {arg.name} is used after a layer wrote into it: inplace=False there")
+            if hasattr(arg.target, "_fields"):
+                return tuple(map(self.value, arg.args))
             return {"step": self.places[arg]}
         if isinstance(arg, library.dtype):
             name = str(arg).removeprefix("torch.")
@@ -285,6 +333,7 @@ class _Encoder:
             return False
         name = getattr(node.target, "__name__", "")
         by_operator = node.target in vars(operator).values() and name.startswith("i") and name[1:] in vars(operator)
+        by_operator |= node.target is operator.setitem
         return bool(node.kwargs.get("inplace")) or by_operator or (name.endswith("_") and not name.endswith("__"))
 
     def _follow_writing(self, node: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,11 +56,23 @@ def mapped(value: Any, known: Any, change: Any) -> Any:
     return value
 
 
+def _of_numpy() -> list[Any]:
+    """What a pickle needs to have NumPy's numbers and arrays in it, beside text and tensors: data, no code."""
+    made_by: dict[str, Any] = {"_reconstruct": np.zeros(1).__reduce__()[0], "scalar": np.float64(0).__reduce__()[0]}
+    functions = [
+        (function, f"numpy.{place}.multiarray.{name}")
+        for name, function in made_by.items()
+        for place in ("core", "_core")  # before NumPy 2, and since
+    ]
+    kinds = [type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"]
+    return [*functions, np.ndarray, np.dtype, *kinds]
+
+
 def load_pt(path: str | os.PathLike[str]) -> Any:
     """What is in a file that torch.save wrote, with arrays for tensors; nothing in the file is executed.
 
-    State dicts, checkpoints and other containers of tensors, numbers and text can be read; whole models, which are
-    pickled with their code's names, cannot: in PyTorch, save ``model.state_dict()`` instead.
+    State dicts, checkpoints and other containers of tensors, NumPy's arrays, numbers and text can be read; whole
+    models, which are pickled with their code's names, cannot: in PyTorch, save ``model.state_dict()`` instead.
 
     Args:
         path: of the file, often .pt or .pth.
@@ -82,13 +95,15 @@ def load_pt(path: str | os.PathLike[str]) -> Any:
     """
     library, name = torch(), os.fspath(path)
     try:
-        with open_regular(path) as stream:
+        with open_regular(path) as stream, library.serialization.safe_globals(_of_numpy()):
             content = library.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise DataError(f"expected a file that torch.save wrote, got {name}, which is not there") from error
     except Exception as error:  # a damaged pickle may raise anything
         if "weights_only" in str(error) or "Unsupported" in str(error):
-            reason = "which holds objects, such as a whole model: in PyTorch, save model.state_dict()"
+            kind = re.search(r"GLOBAL (\S+) was not", str(error))
+            objects = f"objects ({kind[1]})" if kind else "objects"
+            reason = f"which holds {objects}, such as a whole model: in PyTorch, save model.state_dict()"
         else:
             reason = f"which is damaged or something else ({str(error).partition(chr(10))[0]})"
         raise DataError(f"expected a file of tensors that torch.save wrote, got {name}, {reason}") from error

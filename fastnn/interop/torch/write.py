@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import files
+from fastnn.checks import takes_one
 from fastnn.data.about import about
 from fastnn.errors import ArgumentError
 from fastnn.interop.torch import graph
@@ -125,6 +126,7 @@ def _share(source: Module, made: Any) -> None:
 
 
 def _shape(model: Module, shape: Sequence[int] | None) -> tuple[int, ...]:
+    takes_one("to_torch", model.forward)
     known = about(model)
     given = known.shape if shape is None and known is not None else shape
     if given is None:

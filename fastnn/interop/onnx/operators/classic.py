@@ -53,6 +53,19 @@ def binarizer(call: Call, x: Any) -> Any:
     return (x > call.get("threshold", 0.0)).astype(x.dtype)
 
 
+@reads("ai.onnx.ml.OneHotEncoder")
+def one_hot_encoder(call: Call, x: Any) -> Any:
+    """(...) -> (..., categories): 1 where an entry is that category; nothing but 0 for what is none of them.
+
+    ONNX would have an error for these where its `zeros` is 0, which a plan cannot raise: it has no values.
+    """
+    categories = call.get("cats_int64s")
+    if categories is None:
+        raise call.refuse("categories of text")
+    x = tensor(x)
+    return (x.unsqueeze(-1) == np.asarray(categories).astype(x.dtype)).astype(np.float32)
+
+
 @reads("ai.onnx.ml.Imputer")
 def imputer(call: Call, x: Any) -> Any:
     """x, with values in the place of the missing ones."""

@@ -109,14 +109,15 @@ def clip(call: Call, x: Any, low: Any = None, high: Any = None) -> Any:
     """x between two numbers, either of which may be absent."""
     low, high = (call.get(name) if value is None else value for name, value in (("min", low), ("max", high)))
     x = tensor(x)
+    if isinstance(low, Tensor) or isinstance(high, Tensor):  # computed from the input: no numbers for a plan
+        x = x if low is None else op("maximum")(x, tensor(low).reshape(()))
+        return x if high is None else op("minimum")(x, tensor(high).reshape(()))
     numbers = [None if end is None else known(end).reshape(-1)[0].item() for end in (low, high)]
-    if numbers == [0, 6]:
+    if numbers == [0, 6] and x.dtype.kind == "f":
         return op("relu6")(x)
-    if x.dtype.kind != "f":
-        return Tensor(np.clip(known(x), *numbers).astype(x.dtype)) if numbers != [None, None] else x
     if numbers[0] is not None and numbers[1] is not None and numbers[0] > numbers[1]:
         numbers[0] = numbers[1]
-    return x.clamp(*numbers) if numbers != [None, None] else x
+    return x.clamp(*numbers).astype(x.dtype) if numbers != [None, None] else x
 
 
 DTYPES = {

@@ -104,8 +104,8 @@ class _Axis:
         rules: dict[str, Any] = {
             "half_pixel": lambda: (i + 0.5) / scale - 0.5,
             "asymmetric": lambda: i / scale,
-            "align_corners": lambda: i * (size - 1) / (full - 1) if full != 1 else i * 0,
-            "pytorch_half_pixel": lambda: (i + 0.5) / scale - 0.5 if full > 1 else i * 0,
+            "align_corners": lambda: i * (size - 1) / (out - 1) if out != 1 else i * 0,
+            "pytorch_half_pixel": lambda: (i + 0.5) / scale - 0.5 if out > 1 else i * 0,
             "half_pixel_symmetric": lambda: size / 2 * (1 - out / full) + (i + 0.5) / scale - 0.5,
             "tf_half_pixel_for_nn": lambda: (i + 0.5) / scale,
             "tf_crop_and_resize": lambda: (
@@ -170,6 +170,17 @@ def _nearest(x: Tensor, picks: dict[int, Array]) -> Tensor:
         else:
             x = x[along(a, pick)]
     return Repeat.apply(x, repeats=tuple(repeats)) if any(n > 1 for n in repeats) else x
+
+
+_MODES = {"linear": "bilinear", "cubic": "bicubic"}  # since opset 20
+
+
+@reads("GridSample")
+def grid_sample(call: Call, x: Any, grid: Any) -> Any:
+    """The entries of images at the places of a grid."""
+    mode = call.get("mode", "bilinear")
+    inner = bool(call.get("align_corners", 0))
+    return op("grid_sample")(tensor(x), tensor(grid), _MODES.get(mode, mode), call.get("padding_mode", "zeros"), inner)
 
 
 @reads("DepthToSpace")
