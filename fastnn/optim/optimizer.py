@@ -36,8 +36,8 @@ _NUMBERS: dict[str, Any] = {
 
 # Options of some optimisers alone, which tell the state of one from that of another.
 _OF_ITS_KIND = frozenset((
-    "alpha", "amsgrad", "betas", "centered", "dampening", "etas", "history_size", "lambd", "line_search_fn", "lr_decay",
-    "max_eval", "max_iter", "momentum", "momentum_decay", "nesterov", "rho", "step_sizes", "t0",
+    "alpha", "amsgrad", "betas", "centered", "dampening", "decoupled_weight_decay", "etas", "history_size", "lambd",
+    "line_search_fn", "lr_decay", "max_eval", "max_iter", "momentum", "momentum_decay", "nesterov", "rho", "step_sizes", "t0",
 ))  # fmt: skip
 
 
@@ -227,7 +227,7 @@ class Optimizer:
         if not is_pair(betas) or not all(0 <= beta < 1 for beta in betas):
             raise ArgumentError(f"{self._name}: expected two betas of at least 0 and below 1, got {betas!r}")
 
-    def check_group(self, group: Group) -> None:
+    def _check_group(self, group: Group) -> None:
         """Raises ArgumentError for options of a group that make no sense, as they may when they are changed."""
         lr = number(self._name, "lr", group.get("lr", 0.0))
         self._check({**group, "lr": abs(lr)})  # a rate may lie below 0, after the last step of a cycle
@@ -272,9 +272,7 @@ class Optimizer:
         is returned. Neither holds the penalty: `step` adds its gradient, `penalty` tells its value."""
         loss = None if closure is None else called(f"{self._name}.step", "closure", closure)()
         moves = []
-        apart: list[
-            tuple[Array, Array]
-        ] = []  # what does not lie in row-major order, such as p.data = x.t(), and a copy
+        apart: list[tuple[Array, Array]] = []  # what lies in another order, as p.data = x.t() does, and a copy
         for group in self.param_groups:
             for name, value in group.items():
                 is_entry = isinstance(value, np.ndarray) and type(value) is not np.ndarray  # of a tensor's values
@@ -282,11 +280,11 @@ class Optimizer:
                     group[name] = plain(value)
             lr = group.get("lr", 0.0)
             if not isinstance(lr, (float, int)) or lr - lr:  # NaN and infinity are not 0 from themselves
-                self.check_group(group)
+                self._check_group(group)
             for p in group["params"]:
                 data, grad = live(p)
                 if grad is not None:
-                    if not data.flags.carray:
+                    if not (data.flags.c_contiguous and data.flags.aligned) and data.flags.writeable:
                         apart.append((data, aligned_copy(data, data.dtype)))
                         data = apart[-1][1]
                     moves.append(self._prepared(p, data, grad, group))
@@ -295,7 +293,7 @@ class Optimizer:
                 self._update(*move)
         except TypeError:  # of an option that has become text, or None
             for group in self.param_groups:
-                self.check_group(group)
+                self._check_group(group)
             raise
         finally:
             for data, stepped in apart:
@@ -349,8 +347,10 @@ class Optimizer:
         given = [len(group["params"]) for group in state_dict["param_groups"]]
         if sizes != given:
             raise StateError(f"{self._name}: expected groups of {sizes} parameters, got {given}")
+        of_old = {"amsgrad"} if all("exp_avg_sq" in each for each in state_dict["state"].values()) else set()
         for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True):
-            if apart := sorted(_OF_ITS_KIND & (new.keys() ^ group.keys())):
+            later = of_old & group.keys()  # what Adam did not have in the first versions
+            if apart := sorted(_OF_ITS_KIND & (new.keys() ^ group.keys()) - later):
                 told = ", ".join(f"{'without' if name in group else 'with'} {name}" for name in apart)
                 raise StateError(f"{self._name}: expected a state of its own, got another optimiser's ({told})")
         options = [
@@ -358,7 +358,7 @@ class Optimizer:
             for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True)
         ]
         for each in options:
-            self.check_group(each)
+            self._check_group(each)
         loaded: dict[Any, dict[str, Any]] = defaultdict(dict)
         for i, state in state_dict["state"].items():
             p = params[int(i)]

@@ -151,10 +151,10 @@ class Updates:
                 slot.write(**self.optimizer.numbers(slot.group, slot.steps + 1))
                 is_wrong = (lr := slot.group["lr"]) - lr != 0  # NaN or infinity
             except TypeError:
-                self.optimizer.check_group(slot.group)
+                self.optimizer._check_group(slot.group)
                 raise
             if is_wrong:
-                self.optimizer.check_group(slot.group)
+                self.optimizer._check_group(slot.group)
             if slot.penalized:
                 slot.numbers.penalty(slot.group["l1"], slot.group["l2"])
             slot.numbers.scale(_sign(slot.group))

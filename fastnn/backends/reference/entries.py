@@ -11,6 +11,7 @@ import numpy as np
 from fastnn.backends.checks import Array
 from fastnn.backends.reference.erf import erf
 from fastnn.backends.sums import product, total
+from fastnn.errors import OutOfRangeError
 
 FUNCTIONS: dict[str, Any] = {
     "atan": np.arctan,
@@ -126,7 +127,7 @@ def spread_rows(values: Array, places: Array, size: int) -> Array:
 
 def _check_places(op: str, places: Array, size: int) -> None:
     if places.size and (places.min() < 0 or places.max() >= size):
-        raise IndexError(f"{op}: expected places from 0 to {size - 1}")
+        raise OutOfRangeError(f"{op}: expected places from 0 to {size - 1}")
 
 
 def stacked_matmul(a: Array, b: Array) -> Array:
