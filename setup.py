@@ -37,9 +37,11 @@ BINDING = [*SMALLER, "--param", "max-inline-insns-single=35"]
 # CPUs of before 2013: a fifth less than by -O2, a third less than by -O3, and a few per cent slower.
 BASELINE = [] if SANITIZE else ["-Os"]
 # What -O3 makes of loops whose length it does not know, where they are written in vectors already: a sixth of the code,
-# and no step or prediction is faster for it. Clang has no such options.
+# and no step or prediction is faster for it; and the copies of loops for each answer to a question within them, a
+# thirtieth. Clang has no such options.
 OF_GCC = [
     "-fno-peel-loops", "-fno-split-loops", "-fno-split-paths", "-fno-version-loops-for-strides", "-fno-ipa-cp-clone",
+    "-fno-unswitch-loops",
 ]  # fmt: skip
 FILE_FLAGS = {
     "_kernels.c": BINDING,

@@ -37,7 +37,8 @@ _NUMBERS: dict[str, Any] = {
 # Options of some optimisers alone, which tell the state of one from that of another.
 _OF_ITS_KIND = frozenset((
     "alpha", "amsgrad", "betas", "centered", "dampening", "decoupled_weight_decay", "etas", "history_size", "lambd",
-    "line_search_fn", "lr_decay", "max_eval", "max_iter", "momentum", "momentum_decay", "nesterov", "rho", "step_sizes", "t0",
+    "line_search_fn", "lr_decay", "max_eval", "max_iter", "momentum", "momentum_decay", "nesterov", "rho", "step_sizes",
+    "t0",
 ))  # fmt: skip
 
 
