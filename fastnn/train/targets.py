@@ -166,19 +166,18 @@ def last_layer(model: Any) -> Any:
 
 
 def check_ending(where: str, model: Any, loss: Any) -> None:
-    """ArgumentError where the model ends in what the loss does: probabilities of probabilities are wrong ones, and a
-    sigmoid's outputs, as logits, are all a yes."""
+    """Where the model ends in what the loss does itself: ArgumentError for Sigmoid, whose outputs, as logits, are all a
+    yes; a warning for Softmax, with which classes are told apart, but learned slowly, and the loss stays large."""
     last = last_layer(model)
     if isinstance(loss, BCEWithLogitsLoss) and isinstance(last, Sigmoid):
-        name, instead = "Sigmoid", ", or pass loss=nn.BCELoss()"
-    elif isinstance(loss, CrossEntropyLoss) and isinstance(last, Softmax):
-        name, instead = "Softmax", ": predict_proba gives the probabilities"
-    else:
-        return
-    raise ArgumentError(
-        f"{where}: {type(loss).__name__} makes probabilities of the model's outputs itself, got a model that ends in "
-        f"{name}: leave nn.{name} out{instead}"
-    )
+        raise ArgumentError(f"{where}: {_twice(loss, 'Sigmoid')}: leave nn.Sigmoid out, or pass loss=nn.BCELoss()")
+    if isinstance(loss, CrossEntropyLoss) and isinstance(last, Softmax):
+        advice = "leave nn.Softmax out: predict_proba gives the probabilities"
+        warnings.warn(f"{where}: {_twice(loss, 'Softmax')}: {advice}", UserWarning, stacklevel=2)
+
+
+def _twice(loss: Any, last: str) -> str:
+    return f"{type(loss).__name__} makes probabilities of the model's outputs itself, got a model that ends in {last}"
 
 
 def check_outputs(targets: Any, outputs: tuple[int, ...], loss: Any) -> None:

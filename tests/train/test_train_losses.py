@@ -268,18 +268,25 @@ def test_lists_of_classes_are_integers_for_the_loss_that_takes_them(compiled: bo
     [
         (nn.Sigmoid(), 1, None, "ends in Sigmoid: leave nn.Sigmoid out, or pass loss=nn.BCELoss()"),
         (nn.Sequential(nn.Sigmoid()), 1, "bce_with_logits", "ends in Sigmoid"),
-        (nn.Softmax(1), 2, None, "ends in Softmax: leave nn.Softmax out: predict_proba gives the probabilities"),
-        (nn.Softmax(1), 2, nn.CrossEntropyLoss(), "ends in Softmax"),
     ],
 )
 def test_a_model_that_ends_in_what_the_loss_does(last: Any, outputs: int, loss: Any, said: str) -> None:
-    """A sigmoid's outputs are above 0, so that as logits they are all a yes; and two softmaxes make no shares."""
+    """A sigmoid's outputs are above 0, so that as logits they are all a yes."""
     x = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
     y = (x[:, 0] > 0).astype(int)
     model = nn.Sequential(nn.Linear(3, outputs), last)
     for call in (fnn.fit, fnn.evaluate):
         with pytest.raises(ArgumentError, match=re.escape(said)):
             call(model, x, y, loss=loss)
+
+
+@pytest.mark.parametrize("loss", [None, nn.CrossEntropyLoss()])
+def test_a_softmax_before_cross_entropy_is_told(loss: Any) -> None:
+    x = np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
+    model = nn.Sequential(nn.Linear(3, 2), nn.Softmax(1))
+    for call in (fnn.fit, fnn.evaluate):
+        with pytest.warns(UserWarning, match="ends in Softmax: leave nn.Softmax out: predict_proba gives the prob"):
+            call(model, x, (x[:, 0] > 0).astype(int), loss=loss)
 
 
 def test_probabilities_of_a_softmax_are_its_outputs() -> None:
