@@ -20,6 +20,7 @@ from . import (
     multivariate,
     transformed,
     transforms,
+    utils,
 )  # fmt: skip
 from .base import Distribution, Independent
 from .continuous import (
@@ -73,7 +74,7 @@ __all__ = [
     "OneHotCategoricalStraightThrough", "Pareto", "Poisson", "PowerTransform", "RelaxedBernoulli",
     "RelaxedOneHotCategorical", "SigmoidTransform", "SoftplusTransform", "StudentT", "TanhTransform", "Transform",
     "TransformedDistribution", "Uniform", "VonMises", "Weibull", "constraints", "identity_transform",
-    "kl_divergence", "register_kl", "transforms",
+    "kl_divergence", "register_kl", "transforms", "utils",
 ]  # fmt: skip
 
 # Where PyTorch has them: ``from fastnn.distributions.categorical import Categorical``.

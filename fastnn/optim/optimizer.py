@@ -292,7 +292,7 @@ class Optimizer:
         try:
             for move in moves:
                 self._update(*move)
-        except TypeError:  # of an option that has become text, or None
+        except Exception:  # of an option that has become text, or None: a TypeError, or what Numba makes of it
             for group in self.param_groups:
                 self._check_group(group)
             raise
