@@ -279,8 +279,8 @@ class Optimizer:
                 is_entry = isinstance(value, np.ndarray) and type(value) is not np.ndarray  # of a tensor's values
                 if is_entry or isinstance(value, np.generic):  # group["lr"] = ...; it would change the update's type
                     group[name] = plain(value)
-            lr = group.get("lr", 0.0)
-            if not isinstance(lr, (float, int)) or lr - lr:  # NaN and infinity are not 0 from themselves
+            lr, texts = group.get("lr", 0.0), str in map(type, group.values())
+            if texts or not isinstance(lr, (float, int)) or lr - lr:  # NaN and infinity are not 0 from themselves
                 self._check_group(group)
             for p in group["params"]:
                 data, grad = live(p)
@@ -292,7 +292,7 @@ class Optimizer:
         try:
             for move in moves:
                 self._update(*move)
-        except Exception:  # of an option that has become text, or None: a TypeError, or what Numba makes of it
+        except TypeError:  # of an option that has become None
             for group in self.param_groups:
                 self._check_group(group)
             raise
