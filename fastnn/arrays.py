@@ -16,7 +16,7 @@ from fastnn.errors import DTypeError, FastnnError, ShapeError
 
 __all__ = [
     "LINE", "PAGE", "Size", "aligned", "aligned_copy", "as_array", "beyond", "check_size", "is_masked", "live",
-    "numbers", "without_numbers", "without_subclass", "zeros_of_sizes",
+    "numbers", "without_numbers", "without_subclass", "writable", "zeros_of_sizes",
 ]  # fmt: skip
 
 LINE = 64  # bytes of a cache line
@@ -216,10 +216,15 @@ def zeros_of_sizes(dtype: np.dtype[Any], *sizes: Any) -> tuple[np.ndarray[Any, A
 
 
 def beyond(given: np.ndarray, dtype: np.dtype[Any]) -> Any:
-    """The first of the numbers that a cast to this type would change for another, infinity among them."""
+    """The first of the numbers that this type cannot hold; of fractions an integer type keeps the whole part."""
     if given.dtype == dtype:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
         cast = given.astype(dtype)
-    changed = cast != given if dtype.kind in "iu" else np.isinf(cast) & ~np.isinf(given)
+    changed = cast != np.trunc(given) if dtype.kind in "iu" else np.isinf(cast) & ~np.isinf(given)
     return given[changed].flat[0] if changed.any() else None
+
+
+def writable(grad: np.ndarray) -> np.ndarray:
+    """For people's code, which may write into it: a gradient of one number is not laid out until somebody needs it."""
+    return grad if grad.flags.writeable else grad.copy()

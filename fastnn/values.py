@@ -69,9 +69,7 @@ class Values(np.ndarray):
 
     def _as_tensor(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the tensor's method returns, tensors without a gradient as Values."""
-        with traced_by(
-            None, recording=recording()
-        ):  # a trace may write to tensors that it sees being made: not to this
+        with traced_by(None, recording=recording()):  # a trace may write to tensors that are made in it: not to this
             tensor = self.tensor(self)
         if any(isinstance(value, self.tensor) for value in (*args, *kwargs.values())):
             result = getattr(tensor, name)(*args, **kwargs)

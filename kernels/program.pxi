@@ -156,7 +156,7 @@ cdef class Call:
 cdef class Repeat:
     """A predictor's next call if it is like its last one, while `lock` is held. In C, where no signal's handler runs.
 
-    `questions` are asked first; where one is answered yes, the call has to be made in another way.
+    `questions` are asked of the predictor first; where one is answered yes, the call has to be made in another way.
     """
     cdef Call call
     cdef object is_owned, acquire, release
@@ -167,7 +167,7 @@ cdef class Repeat:
         self.call, self.questions, self.is_over = call, questions, False
         self.is_owned, self.acquire, self.release = lock._is_owned, lock.acquire, lock.release
 
-    def __call__(self, x, out):
+    def __call__(self, predictor, x, out):
         """The outputs, in `out` unless it is None; None, and nothing is done, where this call is another."""
         if self.is_owned():
             return None
@@ -176,7 +176,7 @@ cdef class Repeat:
             if self.is_over:
                 return None
             for question in self.questions:
-                if question():
+                if question(predictor):
                     return None
             return self.call.run(x, out)
         finally:

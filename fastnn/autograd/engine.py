@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.arrays import as_array
+from fastnn.arrays import as_array, writable
 from fastnn.autograd.second import backward_on_tape
 from fastnn.checks import flag
 from fastnn.errors import ArgumentError, GraphError, NonFiniteError, ShapeError
@@ -137,7 +137,7 @@ def as_hooks_leave(grad: Any, functions: Iterable[Callable[[Any], Any]]) -> Any:
     """The gradient as the hooks leave it; they see a tensor, and give one, an array, or None for no change."""
     on_tape = isinstance(grad, Tensor)
     for hook in list(functions):
-        given = tensor_of(grad)
+        given = tensor_of(grad if on_tape else writable(grad))
         with nullcontext() if on_tape else no_grad():
             result = hook(given)
         if result is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import tensors
+from fastnn.arrays import writable
 from fastnn.autograd.several import Layout, one_array
 from fastnn.errors import GraphError
 from fastnn.recording import no_grad, recording, tracer
@@ -96,8 +97,9 @@ def _operator(user: type[Function]) -> type[tensors.Function]:
 
     def backward(ctx: Context, grad: Any) -> Any:
         on_tape = isinstance(grad, Tensor)
+        given = grad if on_tape else Tensor(writable(grad))
         with nullcontext() if on_tape else no_grad():
-            results = user.backward(ctx, *ctx.attributes["layout"].gradients(ctx, grad if on_tape else Tensor(grad)))
+            results = user.backward(ctx, *ctx.attributes["layout"].gradients(ctx, given))
         if on_tape:
             return results
         results = results if isinstance(results, tuple) else (results,)

@@ -143,7 +143,7 @@ class _Command(_Parser):
             first = unknown[0].partition("=")[0]
             near = meant(first, self._option_string_actions) if first.startswith("-") else ""
             if first in ("--data", "--dataset") and any(action.dest == "dataset" for action in self._actions):
-                near = f": the data set is named by itself, as in {self.prog} DATASET"
+                near = f": the data set is named by itself, without {first}"
             self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
         return found, unknown
 

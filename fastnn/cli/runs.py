@@ -137,7 +137,13 @@ def run_predict(arguments: argparse.Namespace) -> int:
     results = {}
     damaged = []
     refused: list[DataError] = []
-    for path, is_named in ((file, file == named) for named in arguments.images for file in images_at(named)):
+    found: list[tuple[Any, bool]] = []
+    for named in arguments.images:
+        try:
+            found += [(file, file == named) for file in images_at(named)]
+        except DataError as error:
+            refused.append(error)
+    for path, is_named in found:
         try:
             image, changes = prepared.described(path, crop=arguments.crop)
         except DataError as error:

@@ -43,8 +43,8 @@ DAYS = {
 SECONDS = "; a duration, by df[{0!r}].dt.total_seconds()"
 NUMBERS = {
     "": "make numbers: x.astype(float)",
-    "pandas": 'make numbers: df[{0!r}].str.replace(",", ".").astype(float)',
-    "polars": 'make numbers: df[{0!r}].str.replace(",", ".").cast(float)',
+    "pandas": 'make numbers: df[{0!r}].astype(float), after .str.replace(",", ".") where commas are decimal points',
+    "polars": 'make numbers: df[{0!r}].cast(float), after .str.replace(",", ".") where commas are decimal points',
 }
 
 

@@ -267,6 +267,8 @@ def worst_mistakes(model: Module, data: Any, count: int = 20) -> Mistakes:
         yes = logits.reshape(-1, 1)
         known = about(model)
         if known is not None and known.loss == "BCELoss":
+            limits = np.finfo(yes.dtype)
+            yes = np.clip(yes, limits.tiny, 1 - limits.epsneg)  # a sigmoid in single precision may come to 0 or 1
             yes = np.log(yes) - np.log1p(-yes)
         logits = np.concatenate([np.zeros_like(yes), yes], axis=1)
     logarithms = log_softmax(Tensor(logits), 1).numpy()

@@ -251,7 +251,11 @@ class ParameterDict(_Named):
 
     def update(self, entries: Any) -> None:
         """Add parameters by name: those of a plain dict in the order of their names, as PyTorch does."""
-        plain = isinstance(entries, Mapping) and not isinstance(entries, OrderedDict)
+        plain = (
+            isinstance(entries, Mapping)
+            and not isinstance(entries, OrderedDict)
+            and all(isinstance(name, str) for name in entries)
+        )
         super().update(sorted(entries.items()) if plain else entries)
 
     def __setitem__(self, key: str, entry: Any) -> None:

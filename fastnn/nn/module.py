@@ -332,7 +332,10 @@ class Module(Members, Hooked):
         self._look_at(state, "", {}, strict, *told, problems)
         off_tape = {n: v.detach() if hasattr(v, "detach") else v for n, v in state.items()}  # PyTorch's, too
         given = {n: v.numpy() if isinstance(v, Tensor) else as_array(v) for n, v in off_tape.items()}
-        missing = [name for name in own if name not in given and name in told.missing_keys]
+        missing = [name for name in own if name not in given]
+        if set(missing) - set(told.missing_keys):  # what a module's own way of loading does without, or nobody knows of
+            known = Module.state_dict(self).keys() - set(told.missing_keys)
+            missing = [name for name in missing if name not in known]
         keys = LoadedKeys(missing, told.unexpected_keys + [name for name in given if name not in own])
         unmade = {name for name in own if name in given and given[name].shape != (0,) and self._is_unmade(name)}
         if strict:

@@ -26,8 +26,8 @@ def computed(ufunc: np.ufunc, *arrays: Array) -> Array:
     for x in arrays:
         if x.nbytes >= _LARGE and x.flags.c_contiguous:
             dtype, shape = x.dtype, x.shape
-            alike = all(y.dtype == dtype and y.shape == shape[max(0, x.ndim - y.ndim) :] for y in arrays)
-            y: Array = ufunc(*arrays, out=empty(shape, dtype)) if alike and dtype.kind == "f" else ufunc(*arrays)
+            fits = all(y.dtype == dtype and y.shape == shape[max(0, x.ndim - y.ndim) :] for y in arrays)
+            y: Array = ufunc(*arrays, out=empty(shape, dtype)) if fits and dtype.kind == "f" else ufunc(*arrays)
             return y
     plain: Array = ufunc(*arrays)
     return plain

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.activations import dropout as drop_entries
 from fastnn.ops.activations import elu, sigmoid, softmax, softplus, tanh
 from fastnn.ops.arithmetic import abs as absolute
-from fastnn.ops.arithmetic import slope
 from fastnn.ops.common import axis, floating, weight_of
 from fastnn.ops.draws import rand_like
 from fastnn.ops.elementwise import clamp
@@ -134,8 +132,9 @@ class SELU(Function):
 
     @staticmethod
     def backward(ctx: Context, grad: Array) -> Array:
-        grad = slope(operator.mul, grad, np.asarray(_SELU_SCALE, grad.dtype))
-        return ctx.kernels.elu_backward_input(grad, *ctx.saved_tensors, _SELU_ALPHA)
+        grad_x: Array = ctx.kernels.elu_backward_input(grad, *ctx.saved_tensors, _SELU_ALPHA)
+        grad_x *= _SELU_SCALE
+        return grad_x
 
 
 def composed_selu(input: Any) -> Tensor:

@@ -36,7 +36,7 @@ _NUMBERS: dict[str, Any] = {
 
 # Options of some optimisers alone, which tell the state of one from that of another.
 _OF_ITS_KIND = frozenset((
-    "alpha", "amsgrad", "betas", "centered", "dampening", "decoupled_weight_decay", "etas", "history_size", "lambd",
+    "alpha", "amsgrad", "betas", "centered", "dampening", "etas", "history_size", "lambd",
     "line_search_fn", "lr_decay", "max_eval", "max_iter", "momentum", "momentum_decay", "nesterov", "rho", "step_sizes",
     "t0",
 ))  # fmt: skip
@@ -273,7 +273,7 @@ class Optimizer:
         is returned. Neither holds the penalty: `step` adds its gradient, `penalty` tells its value."""
         loss = None if closure is None else called(f"{self._name}.step", "closure", closure)()
         moves = []
-        apart: list[tuple[Array, Array]] = []  # what lies in another order, as p.data = x.t() does, and a copy
+        apart: dict[int, Array] = {}  # what lies in another order, as p.data = x.t() does, by the id of a copy
         for group in self.param_groups:
             for name, value in group.items():
                 is_entry = isinstance(value, np.ndarray) and type(value) is not np.ndarray  # of a tensor's values
@@ -286,20 +286,23 @@ class Optimizer:
                 data, grad = live(p)
                 if grad is not None:
                     if not (data.flags.c_contiguous and data.flags.aligned) and data.flags.writeable:
-                        apart.append((data, aligned_copy(data, data.dtype)))
-                        data = apart[-1][1]
+                        data, own = aligned_copy(data, data.dtype), data
+                        apart[id(data)] = own
                     moves.append(self._prepared(p, data, grad, group))
         try:
             for move in moves:
+                lying = apart.get(id(move[0]))
+                if lying is not None:  # an earlier move may have written to it: weights are tied so
+                    move[0][...] = lying
                 self._update(*move)
+                if lying is not None:
+                    lying[...] = move[0]
         except TypeError:  # of an option that has become None
             for group in self.param_groups:
                 self._check_group(group)
             raise
         finally:
-            for data, stepped in apart:
-                data[...] = stepped
-            versions.wrote(*[move[0] for move in moves], *[data for data, _ in apart])
+            versions.wrote(*[move[0] for move in moves], *apart.values())
         return loss
 
     def _prepared(self, p: Any, data: Array, grad: Any, group: Group) -> Prepared:
@@ -348,9 +351,10 @@ class Optimizer:
         given = [len(group["params"]) for group in state_dict["param_groups"]]
         if sizes != given:
             raise StateError(f"{self._name}: expected groups of {sizes} parameters, got {given}")
-        of_old = {"amsgrad"} if all("exp_avg_sq" in each for each in state_dict["state"].values()) else set()
+        of_adam = all("exp_avg_sq" in each for each in state_dict["state"].values())
         for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True):
-            later = of_old & group.keys()  # what Adam did not have in the first versions
+            # Adam did not have the one in the first versions; RAdam's state, which looks like Adam's, has the other.
+            later = {"amsgrad"} & group.keys() if of_adam and "decoupled_weight_decay" not in new else set()
             if apart := sorted(_OF_ITS_KIND & (new.keys() ^ group.keys()) - later):
                 told = ", ".join(f"{'without' if name in group else 'with'} {name}" for name in apart)
                 raise StateError(f"{self._name}: expected a state of its own, got another optimiser's ({told})")

@@ -92,10 +92,10 @@ class Predictor(Plan):
         Where each image's outputs depend on that image alone, 256 are in work at a time. Raises ShapeError or
         DTypeError, as the model would, for what it does not take, and ShapeError for an `out` that does not fit.
         """
-        if rest and len(rest) == 1 and not named and self._takes_one:
+        if len(rest) == 1 and not named and self._takes_one:
             (out,), rest = rest, ()
         ready = self._ready
-        outputs = None if ready is None or rest or named else ready(x, out)
+        outputs = None if ready is None or rest or named else ready(self, x, out)
         if outputs is None:
             return self._called(() if x is MISSING else (x, *rest), named, out)
         if out is not None:
@@ -189,9 +189,10 @@ class Predictor(Plan):
             return None
         from fastnn._kernels import Repeat
 
-        questions: list[Callable[[], Any]] = [backends.follow_cpus] if x.size >= 1 << 10 else []  # for several threads
+        cls = type(self)  # bound methods would keep the predictor alive
+        questions: list[Callable[[Any], Any]] = [_follow_cpus] if x.size >= 1 << 10 else []  # for several threads
         if not self.frozen:
-            questions += [self._follow_model, *([self._is_checked] if self._structure.has_users_code else [])]
+            questions += [cls._follow_model, *([cls._is_checked] if self._structure.has_users_code else [])]
         return Repeat(call, self._lock, tuple(questions))
 
     def _execution(self, x: Inputs) -> Execution:
@@ -211,6 +212,10 @@ class Predictor(Plan):
         graph = self._steady_graph(lambda around: self._trace(x, around), training=False)
         stages, operators = self._stages(graph, False)
         return Execution(graph, stages, training=False, frozen=self.frozen, options=self.options, operators=operators)
+
+
+def _follow_cpus(_: Predictor) -> None:
+    backends.follow_cpus()
 
 
 def _check_out(out: Array, structure: Nesting, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

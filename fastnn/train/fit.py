@@ -15,6 +15,7 @@ from fastnn.autograd import is_anomaly_enabled, set_detect_anomaly
 from fastnn.checks import flag, is_whole
 from fastnn.errors import ArgumentError, NonFiniteError
 from fastnn.interrupts import Interrupts
+from fastnn.nn import CrossEntropyLoss
 from fastnn.nn.modes import training_mode
 from fastnn.ops.norms import check_pixels
 from fastnn.optim import Adam, Optimizer
@@ -246,7 +247,7 @@ def fit(
 def _header(loss: Any, why: str) -> str:
     """What the progress begins with: the loss that follows from the targets, and one that `evaluate` does not share."""
     lines = [f"loss: {type(loss).__name__}, for {why}"] if why else []
-    smoothing = getattr(loss, "label_smoothing", 0)
+    smoothing = getattr(loss, "label_smoothing", 0) if isinstance(loss, CrossEntropyLoss) else 0
     if smoothing:
         lines.append(f"labels are smoothed by {smoothing:g} in the losses below, but not in those of evaluate")
     return "\n".join(lines)

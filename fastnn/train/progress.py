@@ -7,7 +7,7 @@ from typing import Any
 
 from fastnn.console import bar, has_terminal, notebook, say, width
 from fastnn.data.samples import is_several
-from fastnn.nn import Linear, Normalize
+from fastnn.nn import Flatten, Linear, Sequential
 from fastnn.tables import decimal
 
 from .callbacks import Callback, Training
@@ -24,8 +24,8 @@ LARGE = 1000.0  # standardised numbers stay far below
 
 def _unscaled(model: Any, samples: Any) -> float:
     """The largest number of a table (N, F) that a dense layer gets as it is; 0 for everything else."""
-    modules = model.modules()
-    first = next((m for m in modules if isinstance(m, Normalize) or [*m.parameters(recurse=False)]), None)
+    layers = model if type(model) is Sequential else ()
+    first = next((layer for layer in layers if not isinstance(layer, Flatten)), None)
     if not isinstance(first, Linear) or is_several(samples) or samples.ndim != 2 or not samples.size:
         return 0.0
     return max(float(samples.max()), -float(samples.min()))

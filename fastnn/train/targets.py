@@ -159,8 +159,8 @@ def check_targets(where: str, targets: Any, loss: Any) -> None:
 
 
 def last_layer(model: Any) -> Any:
-    """What a Sequential ends in, through those that it ends in; another model itself."""
-    while isinstance(model, Sequential) and len(model):
+    """What a Sequential ends in, through those that it ends in; a model with a forward of its own itself."""
+    while isinstance(model, Sequential) and type(model).forward is Sequential.forward and len(model):
         model = model[-1]
     return model
 
@@ -169,9 +169,9 @@ def check_ending(where: str, model: Any, loss: Any) -> None:
     """Where the model ends in what the loss does itself: ArgumentError for Sigmoid, whose outputs, as logits, are all a
     yes; a warning for Softmax, with which classes are told apart, but learned slowly, and the loss stays large."""
     last = last_layer(model)
-    if isinstance(loss, BCEWithLogitsLoss) and isinstance(last, Sigmoid):
+    if type(loss) is BCEWithLogitsLoss and isinstance(last, Sigmoid):
         raise ArgumentError(f"{where}: {_twice(loss, 'Sigmoid')}: leave nn.Sigmoid out, or pass loss=nn.BCELoss()")
-    if isinstance(loss, CrossEntropyLoss) and isinstance(last, Softmax):
+    if type(loss) is CrossEntropyLoss and isinstance(last, Softmax):
         advice = "leave nn.Softmax out: predict_proba gives the probabilities"
         warnings.warn(f"{where}: {_twice(loss, 'Softmax')}: {advice}", UserWarning, stacklevel=2)
 

@@ -311,3 +311,26 @@ def test_products_with_vectors_take_dicts_as_pytorchs() -> None:
         found.append([output["y"], slopes["w"], slopes["b"], of_x, aux, again["sum"], change["y"], change["sum"], same])
     for mine, other in zip(*found, strict=True):
         np.testing.assert_allclose(mine.detach(), other.detach(), rtol=1e-12)
+
+
+def test_peoples_code_may_write_into_a_gradient_of_one_number() -> None:
+    """A sum's gradient is one number behind all entries, and so is its multiple."""
+
+    class Half(fnn.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x * 1
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            grad[1:] = 0
+            return grad
+
+    x = fnn.ones(3, requires_grad=True)
+    y = Half.apply(x * 2)
+    y.register_hook(lambda grad: grad.mul_(0.5))
+    (y * 3).sum().backward()
+    assert x.grad.tolist() == [3, 0, 0]
+    zero = fnn.tensor(0.5, requires_grad=True)
+    fnn.nn.functional.selu(zero).backward()
+    assert zero.grad.item() == pytest.approx(1.0507009873554805)

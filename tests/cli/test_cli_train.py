@@ -259,7 +259,7 @@ def test_pictures_of_several_sizes_are_resized_by_default_and_as_asked_for(
 @pytest.mark.parametrize(
     ("option", "hint"),
     [
-        ("--data", "the data set is named by itself, as in fastnn train DATASET"),
+        ("--data", "the data set is named by itself, without --data"),
         ("--epoch", "did you mean '--epochs'?"),
     ],
 )

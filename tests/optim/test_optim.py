@@ -339,13 +339,14 @@ KINDS = ["SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad
 
 @pytest.mark.parametrize("own", KINDS)
 def test_the_state_of_another_optimiser_is_refused(own: str) -> None:
-    """It would be stepped with, or lie about unused, without a word. Adam and AdamW have the same options and state."""
+    """It would be stepped with, or lie about unused, without a word. Adam and AdamW have the same options and state,
+    RAdam and Adamax the same options."""
     for other in KINDS:
         kept, given = parameter(1.0), parameter(1.0, grad=[0.5])
         taker, giver = getattr(optim, own)([kept], lr=0.25), getattr(optim, other)([given], lr=0.125)
         giver.step()
         before, state = dict(taker.param_groups[0]), str(taker.state)
-        if own == other or {own, other} == {"Adam", "AdamW"}:
+        if own == other or {own, other} in ({"Adam", "AdamW"}, {"RAdam", "Adamax"}):
             taker.load_state_dict(giver.state_dict())
             assert taker.param_groups[0]["lr"] == 0.125
             continue
@@ -381,3 +382,49 @@ def test_an_option_that_is_changed_for_nonsense(kind: str, option: str, value: A
 def test_text_is_no_switch(kind: str, option: str) -> None:
     with pytest.raises(ArgumentError, match=f"{kind}: expected {option} to be True or False, got 'no'"):
         getattr(optim, kind)([parameter(1.0)], lr=0.1, **{option: "no"})
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_weight_tied_to_its_transpose_gets_both_gradients(kind: str, compiled: bool) -> None:
+    """The tied autoencoder; PyTorch's steps, one parameter after the other."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    w, x = rng.standard_normal((2, 3)).astype(np.float32), rng.standard_normal((5, 3)).astype(np.float32)
+
+    def tied(layers: Any, tensor: Any) -> Any:
+        e, d = layers.Linear(3, 2, bias=False), layers.Linear(2, 3, bias=False)
+        e.weight.data = tensor(w.copy())
+        d.weight.data = e.weight.data.T
+        return layers.Sequential(e, d)
+
+    model, other = tied(nn, fnn.tensor), tied(torch.nn, torch.tensor)
+    opt, reference = (
+        getattr(optim, kind)(model.parameters(), lr=0.1),
+        getattr(torch.optim, kind)(other.parameters(), lr=0.1, foreach=False),
+    )
+    step = fnn.compile(model, nn.MSELoss(), opt)
+    for _ in range(3):
+        reference.zero_grad()
+        torch.nn.functional.mse_loss(other(torch.tensor(x)), torch.tensor(x)).backward()
+        reference.step()
+        if compiled:
+            step(x, x)
+        else:
+            opt.zero_grad()
+            nn.MSELoss()(model(fnn.tensor(x)), fnn.tensor(x)).backward()
+            opt.step()
+    np.testing.assert_allclose(model[0].weight.data, other[0].weight.detach().numpy(), rtol=1e-5)
+    np.testing.assert_array_equal(model[0].weight.data.T, model[1].weight.data)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pytorchs_states_are_taken(kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Linear(2, 2)
+    other = getattr(torch.optim, kind)(layer.parameters(), lr=0.25)
+    layer(torch.ones(1, 2)).sum().backward()
+    other.step()
+    own = getattr(optim, kind)(nn.Linear(2, 2).parameters(), lr=0.1)
+    own.load_state_dict(other.state_dict())
+    assert own.param_groups[0]["lr"] == 0.25

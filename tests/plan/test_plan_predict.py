@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import sys
 import threading
 import tracemalloc
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -387,3 +389,18 @@ def test_a_model_of_one_batch_size_is_not_traced_at_every_call(monkeypatch: pyte
     for _ in range(20):
         np.testing.assert_array_equal(predict(x), np.full((300, 2), 2, np.float32))
     assert len(traces) < 10  # the plan is compared with a new trace now and then
+
+
+def test_a_predictor_that_is_dropped_is_gone() -> None:
+    """Not only when the garbage collector comes by: it has memory of its own."""
+    predict = fnn.compile(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    for _ in range(3):
+        predict(np.ones((2, 4), np.float32))
+    gone = weakref.ref(predict)
+    gc.collect()
+    gc.disable()
+    try:
+        del predict
+        assert gone() is None
+    finally:
+        gc.enable()

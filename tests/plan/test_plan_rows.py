@@ -308,3 +308,13 @@ def test_a_users_activation_is_not_taken_for_what_it_derives_from() -> None:
     model = nn.Sequential(nn.Linear(5, 20), Layer(), nn.Linear(20, 3))
     x, _ = batch(7, 5, 3, "MSELoss")
     np.testing.assert_allclose(fnn.compile(model)(x), model(x).numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_an_infinite_input_leaves_the_padding_of_a_layer_out(isa: str | None) -> None:
+    """33 features in vectors: what fills the last one is infinity times 0."""
+    fnn.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(4, 33), nn.Tanh(), nn.Linear(33, 1)), np.ones((8, 4), np.float32)
+    x[0, 0] = np.inf
+    with running_on(isa):
+        np.testing.assert_allclose(fnn.compile(model)(x), model(x).detach(), atol=1e-6)

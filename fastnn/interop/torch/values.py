@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -94,8 +95,9 @@ def load_pt(path: str | os.PathLike[str]) -> Any:
     <All keys matched successfully>
     """
     library, name = torch(), os.fspath(path)
+    allowed = getattr(library.serialization, "safe_globals", contextlib.nullcontext)  # from PyTorch 2.5 on
     try:
-        with open_regular(path) as stream, library.serialization.safe_globals(_of_numpy()):
+        with open_regular(path) as stream, allowed(_of_numpy()):
             content = library.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise DataError(f"expected a file that torch.save wrote, got {name}, which is not there") from error

@@ -78,7 +78,7 @@ INLINE void product_panels(const int MR, const int NV, const struct product *p, 
     }
 }
 
-/* y[m * y_step] = bias + the sum of x[m * x_step + k] w[k], m < rows, k < K, a multiple of VL: for outputs so few that most lanes of a
+/* y[m * y_step] = bias + the sum of x[m * x_step + k] w[k], m < rows, k < K, of rows padded to vectors: for outputs so few that most lanes of a
  * tile would be padding. Lanes run along k; DOT_ROWS rows share a load of w, and VL rows are added up at once. */
 enum { DOT_ROWS = VL < 8 ? VL : 8 };
 
@@ -89,9 +89,14 @@ static void product_dots(i64 rows, i64 K, const float *x, i64 x_step, const floa
             const float *row[DOT_ROWS];
             UNROLL for (int j = 0; j < DOT_ROWS; j++) row[j] = x + i64_min(m + i + j, rows - 1) * x_step;
             UNROLL for (int j = 0; j < DOT_ROWS; j++) sum[i + j] = (vf){0};
-            for (i64 k = 0; k < K; k += VL) {
+            i64 k = 0;
+            for (; k + VL <= K; k += VL) {
                 const vf wv = v_load(w + k);
                 UNROLL for (int j = 0; j < DOT_ROWS; j++) sum[i + j] += v_load(row[j] + k) * wv;
+            }
+            if (k < K) { /* the padding of x may be NaN, where its layer's input is infinite */
+                const vf wv = v_load(w + k);
+                UNROLL for (int j = 0; j < DOT_ROWS; j++) sum[i + j] += v_load_lanes(row[j] + k, K - k, 0) * wv;
             }
         }
         UNROLL for (int count = VL / 2; count; count /= 2) /* neighbouring lanes, and two vectors into one */

@@ -218,7 +218,7 @@ static void rows_layer_forward(const struct rows_task *t, i64 l, i64 rows, const
     if (rows_is_dotted(t->r, l)) {
         const i64 I = rows_padded(d->I);
         for (i64 o = 0; o < d->O; o++)
-            product_dots(rows, I, x, x_step, t->work + t->at.backward[l] + o * I, t->work[t->at.bias[l] + o], before + o, d->O);
+            product_dots(rows, d->I, x, x_step, t->work + t->at.backward[l] + o * I, t->work[t->at.bias[l] + o], before + o, d->O);
         if (d->activation) activate((int)d->activation, d->parameter, rows * d->O, before, y);
         return;
     }
