@@ -24,7 +24,7 @@ LARGE = 1000.0  # standardised numbers stay far below
 
 def _unscaled(model: Any, samples: Any) -> float:
     """The largest number of a table (N, F) that a dense layer gets as it is; 0 for everything else."""
-    layers = model if type(model) is Sequential else ()
+    layers = model if type(model) is Sequential else (model,)
     first = next((layer for layer in layers if not isinstance(layer, Flatten)), None)
     if not isinstance(first, Linear) or is_several(samples) or samples.ndim != 2 or not samples.size:
         return 0.0

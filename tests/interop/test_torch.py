@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -450,3 +452,18 @@ def test_a_model_with_a_mask_of_infinities_trains_and_becomes_c(tmp_path: Path) 
     model.held.mask[0, 1] = np.nan
     with pytest.raises(fnn.errors.NonFiniteError, match=r"buffer held\.mask"):
         fnn.interop.export_c(model, tmp_path / "model.c", (3, 4))
+
+
+def test_a_trace_leaves_torch_compile_as_it_was() -> None:
+    """What torch.compile is made of is imported by a trace: not while functions of torch are replaced for it."""
+    program = (
+        "import torch, fastnn as fnn\n"
+        "assert 'torch._dynamo' not in __import__('sys').modules\n"
+        "class Own(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return x * 2 + torch.zeros(2)\n"
+        "fnn.from_torch(Own())\n"
+        "from torch._dynamo.utils import common_constant_types\n"
+        "assert all(isinstance(each, type) for each in common_constant_types)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import importlib
 import inspect
 import linecache
 import math
@@ -212,6 +213,7 @@ def _wrapped(library: Any, sizes: Sizes | None) -> Iterator[None]:
     def _is_proxy(x: Any) -> bool:
         return isinstance(x, library.fx.Proxy)
 
+    importlib.import_module("torch._dynamo")  # a trace does so, too: it keeps what it finds in torch, such as finfo
     limits = library.finfo
 
     def finfo(dtype: Any = library.float32) -> Any:
