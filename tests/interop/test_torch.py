@@ -461,8 +461,8 @@ def test_a_trace_leaves_torch_compile_as_it_was() -> None:
         "assert 'torch._dynamo' not in __import__('sys').modules\n"
         "class Own(torch.nn.Module):\n"
         "    def forward(self, x):\n"
-        "        return x * 2 + torch.zeros(2)\n"
-        "fnn.from_torch(Own())\n"
+        "        return torch.relu(x).max(1)[0] if x.dim() else torch.nn.functional.relu(x)\n"
+        "fnn.from_torch(torch.nn.Sequential(Own()), torch.ones(2, 3))\n"
         "from torch._dynamo.utils import common_constant_types\n"
         "assert all(isinstance(each, type) for each in common_constant_types)\n"
     )

@@ -213,7 +213,8 @@ def _wrapped(library: Any, sizes: Sizes | None) -> Iterator[None]:
     def _is_proxy(x: Any) -> bool:
         return isinstance(x, library.fx.Proxy)
 
-    importlib.import_module("torch._dynamo")  # a trace does so, too: it keeps what it finds in torch, such as finfo
+    if sizes is not None:  # which import this in time: it keeps what it finds in torch, such as finfo
+        importlib.import_module("torch._dynamo")
     limits = library.finfo
 
     def finfo(dtype: Any = library.float32) -> Any:
