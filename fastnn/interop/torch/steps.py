@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import functools
-import importlib
 import inspect
 import linecache
 import math
@@ -214,7 +213,7 @@ def _wrapped(library: Any, sizes: Sizes | None) -> Iterator[None]:
         return isinstance(x, library.fx.Proxy)
 
     if sizes is not None:  # which import this in time: it keeps what it finds in torch, such as finfo
-        importlib.import_module("torch._dynamo")
+        from torch import _dynamo  # noqa: F401
     limits = library.finfo
 
     def finfo(dtype: Any = library.float32) -> Any:
