@@ -291,6 +291,8 @@ def change(twins: list[Twin], rng: np.random.Generator) -> str:
     name = str(rng.choice(list(REPLACE if kind == "replace" else IN_PLACE)))
     if place[0] == "data" and name in ("list", "number", "nothing", "masked"):
         name = "smaller"  # a tensor's data are an array
+    if place[0] == "buffer" and name in ("list", "number"):
+        name = "smaller"  # modules refuse what is no array
     for twin in twins:
         old = twin.get(place)
         if kind == "replace":
