@@ -29,6 +29,7 @@ enum {
     GEMM_MC = GEMM_MR * 6,          /* an A block, MC x KC, stays in L2 beside the B panel */
     GEMM_NC = 2048,
     GEMM_SLICE = 1 << 21,           /* floats of A and of B that are packed at a time */
+    GEMM_OWN = 1 << 19,             /* floats of A beside which each thread packs panels of B for itself */
     GEMM_SMALL_M = 4,
     GEMM_LONG = 16 * GEMM_KC,       /* so much of K is added to C; the sums over a longer one are joined */
 };
@@ -45,6 +46,7 @@ struct gemm {
     i64 m0, m_len, n0, n_len, k0, k_len;
     float *packed_a, *packed_b;
     i64 m_blocks, n_step;           /* cut of C into tasks: GEMM_MC rows x n_step columns */
+    int failed;
 };
 
 /* tile (MR, NR) = a panel (K, MR) times b panel (K, NR), the first nv vectors of each row: what lies beyond the last column of B is
@@ -76,6 +78,14 @@ INLINE void pack_panel(float *restrict dst, const float *restrict src, i64 count
         return;
     }
     i64 k = 0;
+    if (step == 1 && count == width && width % VL == 0) for (; k + VL <= K; k += VL) {
+        for (i64 i = 0; i < width; i += VL) {
+            vf rows[VL];
+            UNROLL for (int q = 0; q < VL; q++) rows[q] = v_load(src + (i + q) * lane + k);
+            v_transpose(rows);
+            UNROLL for (int q = 0; q < VL; q++) v_store(dst + (k + q) * width + i, rows[q]);
+        }
+    }
     /* A transpose, four rows by one cache line of 16 columns at a time: rows that are a multiple of 4 KiB apart share an L1
      * set, and more of them would evict each other before their lines are used up. */
     if (step == 1) for (; k + 16 <= K; k += 16) {
@@ -104,14 +114,18 @@ static void gemm_pack_a(void *context, i64 index) {
     }
 }
 
-static void gemm_pack_b(void *context, i64 index) {
-    const struct gemm *g = context;
-    i64 n = index * GEMM_NR, n_padded = round_up(g->n_len, GEMM_NR);
+/* The panel that begins at column n of the slice, `block` floats of each row of which lie together; at + n * KC in its first block */
+static __attribute__((noinline)) void gemm_pack_columns(const struct gemm *g, i64 n, float *packed, i64 at, i64 block) {
     for (i64 k = 0; k < g->k_len; k += GEMM_KC) {
         i64 k_len = i64_min(GEMM_KC, g->k_len - k);
-        pack_panel(g->packed_b + k * n_padded + n * k_len, g->b + (g->k0 + k) * g->b_row + (g->n0 + n) * g->b_col,
+        pack_panel(packed + k * block + at * k_len, g->b + (g->k0 + k) * g->b_row + (g->n0 + n) * g->b_col,
                    i64_min(GEMM_NR, g->n_len - n), GEMM_NR, g->b_col, g->b_row, k_len, GEMM_NR);
     }
+}
+
+static void gemm_pack_b(void *context, i64 index) {
+    const struct gemm *g = context;
+    gemm_pack_columns(g, index * GEMM_NR, g->packed_b, index * GEMM_NR, round_up(g->n_len, GEMM_NR));
 }
 
 /* C tile: overwritten with bias + tile in the first block of K, added to in later ones */
@@ -144,24 +158,38 @@ INLINE void gemm_store(const struct gemm *g, i64 m, i64 n, i64 rows, i64 cols, i
     }
 }
 
+/* Rows m_begin to m_end of A's block of K at k, times one packed panel of B */
+static __attribute__((noinline)) void gemm_tiles(const struct gemm *g, i64 k, i64 m_begin, i64 m_end, i64 n, i64 cols, const float *b) {
+    const i64 k_len = i64_min(GEMM_KC, g->k_len - k);
+    const float *a = g->packed_a + k * round_up(g->m_len, GEMM_MR);
+    for (i64 m = m_begin; m < m_end; m += GEMM_MR) {
+        vf tile[GEMM_MR][GEMM_NV];
+        if (cols > VL) gemm_micro(k_len, a + m * k_len, b, GEMM_NV, tile);
+        else gemm_micro(k_len, a + m * k_len, b, 1, tile);
+        gemm_store(g, g->m0 + m, g->n0 + n, i64_min(GEMM_MR, m_end - m), cols, g->k0 + k == 0 && !g->accumulate, tile);
+    }
+}
+
 /* Task: MC rows and n_step columns of the slices' product. */
 static void gemm_block(void *context, i64 index) {
     const struct gemm *g = context;
     i64 m_begin = index % g->m_blocks * GEMM_MC, m_end = i64_min(m_begin + GEMM_MC, g->m_len);
     i64 n_begin = index / g->m_blocks * g->n_step, n_end = i64_min(n_begin + g->n_step, g->n_len);
     for (i64 k = 0; k < g->k_len; k += GEMM_KC) {
-        i64 k_len = i64_min(GEMM_KC, g->k_len - k);
-        const float *a = g->packed_a + k * round_up(g->m_len, GEMM_MR), *b = g->packed_b + k * round_up(g->n_len, GEMM_NR);
-        for (i64 n = n_begin; n < n_end; n += GEMM_NR) {
-            for (i64 m = m_begin; m < m_end; m += GEMM_MR) {
-                vf tile[GEMM_MR][GEMM_NV];
-                if (n_end - n > VL) gemm_micro(k_len, a + m * k_len, b + n * k_len, GEMM_NV, tile);
-                else gemm_micro(k_len, a + m * k_len, b + n * k_len, 1, tile);
-                gemm_store(g, g->m0 + m, g->n0 + n, i64_min(GEMM_MR, m_end - m), i64_min(GEMM_NR, n_end - n),
-                           g->k0 + k == 0 && !g->accumulate, tile);
-            }
-        }
+        const float *b = g->packed_b + k * round_up(g->n_len, GEMM_NR);
+        for (i64 n = n_begin; n < n_end; n += GEMM_NR)
+            gemm_tiles(g, k, m_begin, m_end, n, i64_min(GEMM_NR, n_end - n), b + n * i64_min(GEMM_KC, g->k_len - k));
     }
+}
+
+/* Task: one panel of B, packed into a buffer of the thread's own, times all of A: nothing goes from one core's cache to another's. */
+static void gemm_panel(void *context, i64 index) {
+    struct gemm *g = context;
+    const i64 n = index * GEMM_NR, cols = i64_min(GEMM_NR, g->n_len - n);
+    float *b = fastnn_scratch(SCRATCH_GEMM_B, sizeof(float) * (size_t)(GEMM_NR * g->k_len));
+    if (!b) { g->failed = 1; return; }
+    gemm_pack_columns(g, n, b, 0, GEMM_NR);
+    for (i64 k = 0; k < g->k_len; k += GEMM_KC) gemm_tiles(g, k, 0, g->m_len, n, cols, b + k * GEMM_NR);
 }
 
 /* ---- few rows: B is read once where it lies ---- */
@@ -265,24 +293,28 @@ static int gemm_packed(struct gemm *g) {
     i64 n_slice = i64_min(round_up(g->N, GEMM_NR), GEMM_NC), k_slice = i64_min(g->K, GEMM_SLICE / i64_max(n_slice, GEMM_MC) / GEMM_KC * GEMM_KC);
     i64 m_slice = i64_min(round_up(g->M, GEMM_MR), i64_max(1, GEMM_SLICE / k_slice / GEMM_MC) * GEMM_MC);
     g->packed_a = fastnn_scratch(SCRATCH_GEMM_A, sizeof(float) * (size_t)(m_slice * k_slice));
-    g->packed_b = fastnn_scratch(SCRATCH_GEMM_B, sizeof(float) * (size_t)(n_slice * k_slice));
-    if (!g->packed_a || !g->packed_b) return -1;
+    /* Each thread packs panels of B for itself where A stays in its cache, there are panels enough for all threads, and more is packed
+     * than written: threads that take turns at C's columns share the lines between them. */
+    const int own = g->M <= i64_min(m_slice, g->K) && m_slice * k_slice <= GEMM_OWN && ceil_div(n_slice, GEMM_NR) >= 8;
+    if (!own) g->packed_b = fastnn_scratch(SCRATCH_GEMM_B, sizeof(float) * (size_t)(n_slice * k_slice));
+    if (!g->packed_a || (!own && !g->packed_b)) return -1;
     for (g->n0 = 0; g->n0 < g->N; g->n0 += n_slice) for (g->k0 = 0; g->k0 < g->K; g->k0 += k_slice) {
         g->n_len = i64_min(n_slice, g->N - g->n0);
         g->k_len = i64_min(k_slice, g->K - g->k0);
         i64 panels = ceil_div(g->n_len, GEMM_NR);
-        fastnn_parallel(panels, 4.0 * (double)(g->n_len * g->k_len), gemm_pack_b, g);
+        if (!own) fastnn_parallel(panels, 4.0 * (double)(g->n_len * g->k_len), gemm_pack_b, g);
         for (g->m0 = 0; g->m0 < g->M; g->m0 += m_slice) {
             g->m_len = i64_min(m_slice, g->M - g->m0);
             g->m_blocks = ceil_div(g->m_len, GEMM_MC);
             /* eight tasks or more, so that a few threads end together */
             g->n_step = ceil_div(panels, i64_min(panels, ceil_div(8, g->m_blocks))) * GEMM_NR;
             fastnn_parallel(ceil_div(g->m_len, GEMM_MR), 4.0 * (double)(g->m_len * g->k_len), gemm_pack_a, g);
-            fastnn_parallel(g->m_blocks * ceil_div(g->n_len, g->n_step),
-                            2.0 * (double)g->m_len * (double)g->n_len * (double)g->k_len, gemm_block, g);
+            const double flops = 2.0 * (double)g->m_len * (double)g->n_len * (double)g->k_len;
+            if (own) fastnn_parallel(panels, flops, gemm_panel, g);
+            else fastnn_parallel(g->m_blocks * ceil_div(g->n_len, g->n_step), flops, gemm_block, g);
         }
     }
-    return 0;
+    return g->failed ? -1 : 0;
 }
 
 /* A long K, GEMM_LONG of it at a time */
