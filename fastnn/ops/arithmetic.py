@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from fastnn.arrays import as_array
+from fastnn.backends import kernels
 from fastnn.backends.checks import alike, empty, first_of, is_alike
 from fastnn.checks import is_number, number
 from fastnn.dtypes import get_default_dtype
@@ -19,18 +20,26 @@ from fastnn.tensors import Array, Context, Function, Tensor
 
 _LARGE = 1 << 16  # bytes, from which on backends keep memory
 _UFUNCS = {operator.mul: np.multiply, operator.truediv: np.divide, operator.neg: np.negative}
+_KERNELS = {np.add: "add", np.subtract: "sub", np.multiply: "mul", np.divide: "div", np.exp: "exp"}
 
 
 def computed(ufunc: np.ufunc, *arrays: Array) -> Array:
-    """ufunc(*arrays); what is large, in memory that was used before: new pages take as long as the operation."""
+    """ufunc(*arrays); what is large, by the threads of the backend's kernels, or in memory that was used before: new
+    pages take as long as the operation."""
     for x in arrays:
         if x.nbytes >= _LARGE and x.flags.c_contiguous:
             dtype, shape = x.dtype, x.shape
+            if ufunc in _KERNELS and dtype.kind == "f" and all(_is_like(y, x) for y in arrays):
+                return cast(Array, kernels(dtype).function_forward(_KERNELS[ufunc], *arrays))
             fits = all(y.dtype == dtype and y.shape == shape[max(0, x.ndim - y.ndim) :] for y in arrays)
             y: Array = ufunc(*arrays, out=empty(shape, dtype)) if fits and dtype.kind == "f" else ufunc(*arrays)
             return y
     plain: Array = ufunc(*arrays)
     return plain
+
+
+def _is_like(x: Array, other: Array) -> bool:
+    return x.dtype == other.dtype and x.shape == other.shape and x.flags.c_contiguous
 
 
 def slope(operation: Callable[..., Any], grad: Any, *others: Any) -> Any:

@@ -67,7 +67,7 @@ def _operator(name: str, doc: str, forward: Formula, *slopes: Formula, kernel: s
     class Elementwise(Function):
         @staticmethod
         def forward(ctx: Context, *inputs: Array) -> Array:
-            y = ctx.kernels.function_forward(*inputs, kernel) if kernel else FORMULAS[Elementwise](*inputs)
+            y = ctx.kernels.function_forward(kernel, *inputs) if kernel else FORMULAS[Elementwise](*inputs)
             wanted = {n for slope, need in zip(slopes, ctx.needs_input_grad, strict=True) if need for n in _kept(slope)}
             kept = (value if n in wanted else None for n, value in zip(names, (*inputs, y), strict=True))
             ctx.save_for_backward(tuple(x.shape for x in inputs), *kept)

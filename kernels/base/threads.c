@@ -5,7 +5,7 @@
  * the job, then waits for `inside` to fall to zero. Both orders are sequentially consistent, so one always sees the other,
  * and a worker that overslept a job is not waited for.
  *
- * Idle workers spin for some tens of microseconds (the gap between two kernels of a training step), then sleep on a
+ * Idle workers spin for some time (the gap between two kernels of a training step), then sleep on a
  * condition variable. pthread_atfork empties the pool in the child, which starts threads of its own when it needs them.
  */
 #include "base/threads.h"
@@ -18,9 +18,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define MAX_THREADS 256
-#define SPIN_ROUNDS 4000          /* some tens of microseconds of pause instructions, by the CPU */
+#define SPIN_NANOSECONDS 200000   /* that an idle worker spins: waking one takes tens of microseconds, of the caller's, too */
+#define SPIN_ROUNDS 4000          /* of the caller, who waits for workers that end their last tasks */
+#define WAKING_FLOPS 1.0e7        /* about what one thread does while another one wakes up */
 #define SERIAL_FLOPS 1.0e6        /* some tens of microseconds: below, a hand-over costs more than it saves */
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -65,11 +68,26 @@ static void take_tasks(void) {
 
 static int work_left(void) { return atomic_load(&job_open) && atomic_load(&job.next) < job.count; }
 
+static int64_t nanoseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Until there is work, for a time that is told by a clock: a pause is ten times as long on one CPU as on another. */
+static void spin(void) {
+    const int64_t begin = nanoseconds();
+    for (int round = 1; !work_left() && !atomic_load(&stopping); round++) {
+        pause_cpu();
+        if (round % 32 == 0 && nanoseconds() - begin > SPIN_NANOSECONDS) return;
+    }
+}
+
 static void *worker(void *unused) {
     (void)unused;
     is_worker = 1;
     for (;;) {
-        for (int round = 0; round < SPIN_ROUNDS && !work_left() && !atomic_load(&stopping); round++) pause_cpu();
+        spin();
         if (!work_left()) {
             pthread_mutex_lock(&bed);
             atomic_fetch_add(&sleepers, 1);
@@ -126,8 +144,21 @@ static void start_workers(void) {
     }
 }
 
+/* in_use is held. Whether they are asleep and not worth waking: for little work, before which there was none for a time. */
+static int let_sleep(double flops) {
+    static int64_t before;
+    const int64_t now = nanoseconds(), since = now - before;
+    before = now;
+    return flops < WAKING_FLOPS && since > SPIN_NANOSECONDS && running && atomic_load(&sleepers) == running;
+}
+
 void fastnn_parallel(int64_t count, double flops, fastnn_task task, void *context) {
-    if (count <= 1 || wanted == 1 || in_task || flops < SERIAL_FLOPS || pthread_mutex_trylock(&in_use)) {
+    int alone = count <= 1 || wanted == 1 || in_task || flops < SERIAL_FLOPS || pthread_mutex_trylock(&in_use);
+    if (!alone && let_sleep(flops)) {
+        pthread_mutex_unlock(&in_use);
+        alone = 1;
+    }
+    if (alone) {
         for (int64_t i = 0; i < count && !fastnn_stopped(); i++) task(context, i);
         return;
     }

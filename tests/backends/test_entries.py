@@ -33,17 +33,30 @@ def on_threads(call: Callable[[], Any]) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("name", "formula"),
-    [("atan", math.atan), ("erf", math.erf), ("exp2", lambda x: 2.0**x), ("expm1", math.expm1), ("tan", math.tan),
+    [("atan", math.atan), ("erf", math.erf), ("exp", math.exp), ("exp2", lambda x: 2.0**x), ("expm1", math.expm1),
+     ("tan", math.tan),
      ("log1p", lambda x: math.log1p(x) if x > -1 else -math.inf if x == -1 else math.nan)],
 )  # fmt: skip
 @pytest.mark.parametrize("shape", [(), (1,), (19,), (7, 4000), (3, 0)])
 def test_functions(target: Target, name: str, formula: Callable[[float], float], shape: tuple[int, ...]) -> None:
     x = (3 * RNG.normal(size=shape)).astype(np.float32)
     with np.errstate(all="ignore"):
-        y = on_threads(lambda: target.kernels.function_forward(x, name))
+        y = on_threads(lambda: target.kernels.function_forward(name, x))
     expected = np.array([formula(float(v)) for v in x.reshape(-1)]).reshape(shape)
     assert y.dtype == np.float32
     np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"), [("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide)]
+)
+@pytest.mark.parametrize("shape", [(), (19,), (7, 4000), (3, 0)])
+def test_arithmetic(target: Target, name: str, formula: np.ufunc, shape: tuple[int, ...]) -> None:
+    """Of two arrays, as NumPy rounds it."""
+    a, b = normal(*shape), normal(*shape)
+    y = on_threads(lambda: target.kernels.function_forward(name, a, b))
+    assert y.shape == shape
+    assert y.tobytes() == formula(a, b).tobytes()
 
 
 def columns(x: np.ndarray, dim: int) -> np.ndarray:

@@ -18,10 +18,10 @@ def _around(x: Array, dim: int) -> tuple[int, int, int]:
     return math.prod(x.shape[:dim]), x.shape[dim], math.prod(x.shape[dim + 1 :])
 
 
-def function_forward(x: Array, name: str) -> Array:
-    y = empty(x.shape, x.dtype)
+def function_forward(name: str, *arrays: Array) -> Array:
+    y = empty(arrays[0].shape, arrays[0].dtype)
     if y.size:
-        operate(name, (y.reshape(-1), contiguous(x).reshape(-1)), shape=(x.size,))
+        operate(name, (y.reshape(-1), *(contiguous(x).reshape(-1) for x in arrays)), shape=(y.size,))
     return y
 
 

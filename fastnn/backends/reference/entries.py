@@ -8,25 +8,33 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.backends.checks import Array
+from fastnn.backends.checks import Array, empty
 from fastnn.backends.reference.erf import erf
 from fastnn.backends.sums import product, total
 from fastnn.errors import OutOfRangeError
 
 FUNCTIONS: dict[str, Any] = {
+    "add": np.add,
     "atan": np.arctan,
+    "div": np.divide,
     "erf": erf,
+    "exp": np.exp,
     "exp2": np.exp2,
     "expm1": np.expm1,
     "log1p": np.log1p,
+    "mul": np.multiply,
+    "sub": np.subtract,
     "tan": np.tan,
 }
 _FEW = 16  # terms that are added one by one, for all rows at once
 
 
-def function_forward(x: Array, name: str) -> Array:
-    """One of FUNCTIONS of each entry."""
-    return np.asarray(FUNCTIONS[name](x))
+def function_forward(name: str, *arrays: Array) -> Array:
+    """One of FUNCTIONS of the entries of arrays of one shape."""
+    function = FUNCTIONS[name]
+    if isinstance(function, np.ufunc):
+        return np.asarray(function(*arrays, out=empty(arrays[0].shape, arrays[0].dtype)))
+    return np.asarray(function(*arrays))
 
 
 def cumsum(x: Array, dim: int, reverse: bool = False) -> Array:
