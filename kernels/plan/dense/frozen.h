@@ -42,29 +42,31 @@ static void frozen_pack(const struct dense *d, const struct frozen_layout *l, fl
     *(int32_t *)(work + l->ready) = 1;
 }
 
-/* The entries of image n that are not c. */
-static void frozen_list(struct frozen_task *t, i64 n) {
+/* The entries of image n that are not c, of the channel whose entries begin at `first`. */
+static void frozen_list(struct frozen_task *t, i64 n, i64 first, i64 entries) {
     const struct dense *d = t->d;
-    float *restrict value = t->work + t->layout.value + n * d->I;
-    int32_t *restrict at = (int32_t *)(t->work + t->layout.at) + n * d->I;
-    i64 count = 0;
+    float *value = t->work + t->layout.value + n * d->I, *at = t->work + t->layout.at + n * d->I; /* at: integers */
+    i64 count = t->count[n], i = first;
+    const i64 begin = count, end = first + entries;
     if (d->table) {
-        const i64 per_channel = d->I / d->channels;
         const uint8_t *x = (const uint8_t *)t->input + n * d->I;
-        for (i64 i = 0; i < d->I; i++) {    /* no branch: which pixels are zero is hard to foresee */
-            at[count] = (int32_t)i;
+        const float *table = d->table + first / entries * 256;
+        for (; i + VL <= end; i += VL)
+            count += v_store_set(at + count, v_load_bytes((const int8_t *)x + i) != 0, (vf)v_count(i, 1));
+        for (; i < end; i++) {
+            ((int32_t *)at)[count] = (int32_t)i;
             count += x[i] != 0;
         }
-        for (i64 k = 0; k < count; k++) {
-            const float *table = d->table + at[k] / per_channel * 256;
-            value[k] = table[x[at[k]]] - table[0];
-        }
+        for (i64 k = begin; k < count; k++) value[k] = table[x[((const int32_t *)at)[k]]] - table[0];
     } else {
-        const float *x = (const float *)t->input + n * d->I;
-        const float c = dense_first_is_background(x, d->I) ? x[0] : 0;
-        t->base[n] = c;
-        for (i64 i = 0; i < d->I; i++) {
-            at[count] = (int32_t)i;
+        const float *x = (const float *)t->input + n * d->I, c = t->base[n];
+        for (; i + VL <= end; i += VL) {
+            const vf v = v_load(x + i), rest = v - v_set1(c);
+            v_store_set(at + count, v != c, (vf)v_count(i, 1));
+            count += v_store_set(value + count, v != c, rest);
+        }
+        for (; i < end; i++) {
+            ((int32_t *)at)[count] = (int32_t)i;
             value[count] = x[i] - c;
             count += x[i] != c;
         }
@@ -128,7 +130,9 @@ INLINE void dense_frozen_forward(const struct dense *d, const struct program *pr
     t.panels = ceil_div(t.layout.O, FROZEN_VECTORS * VL);
     if (!*(const int32_t *)(t.work + t.layout.ready)) frozen_pack(d, &t.layout, t.work);
     for (i64 n = 0; n < d->N; n++) {
-        frozen_list(&t, n);
+        const float *x = (const float *)t.input + n * d->I;
+        if (!d->table && dense_first_is_background(x, d->I)) t.base[n] = x[0];
+        for (i64 c = 0; c < d->channels; c++) frozen_list(&t, n, c * (d->I / d->channels), d->I / d->channels);
         longest = i64_max(longest, t.count[n]);
         entries += t.count[n];
     }
