@@ -1,6 +1,8 @@
 /* The one thread pool.
  *
- * A job is open or closed. Workers take task numbers off one atomic counter while it is open. Closing needs no
+ * A job is open or closed. Each thread has a share of its task numbers, the same one in all jobs of that size, so that what it reads
+ * again and again (the weights of one input's call, an image between forward and backward) is in its own cache; when its share is
+ * used up it takes from the others'. A late worker's share is thus done by those who are there. Closing needs no
  * check-in of every worker: a worker first raises `inside`, then looks whether the job is open; the caller first closes
  * the job, then waits for `inside` to fall to zero. Both orders are sequentially consistent, so one always sees the other,
  * and a worker that overslept a job is not waited for.
@@ -38,9 +40,11 @@ static struct {
     fastnn_task task;
     void *context;
     uint64_t float_control;         /* the caller's: the same arithmetic on every thread */
-    _Atomic int64_t count, next;
-    atomic_int stopped;
+    atomic_int shares, stopped;
 } job;
+
+/* Task numbers from `next` to `end`, on a cache line of its own */
+static struct { _Alignas(64) _Atomic int64_t next, end; } share[MAX_THREADS];
 
 static atomic_int job_open, inside, sleepers, stopping;
 static atomic_int wanted = 1;                              /* threads, the caller among them */
@@ -58,15 +62,28 @@ int fastnn_stopped(void) {
     return 1;
 }
 
-static void take_tasks(void) {
-    int64_t i;
+static int used_up(int i) {
+    return atomic_load_explicit(&share[i].next, memory_order_relaxed) >= atomic_load_explicit(&share[i].end, memory_order_relaxed);
+}
+
+static void take_tasks(int self) {
+    const int shares = atomic_load(&job.shares);
     in_task = 1;
-    while ((i = atomic_fetch_add(&job.next, 1)) < job.count)
-        if (!fastnn_stopped()) job.task(job.context, i);
+    for (int i = self; i < self + shares; i++) {
+        const int from = i % shares;
+        const int64_t end = atomic_load_explicit(&share[from].end, memory_order_relaxed);
+        int64_t task;
+        while (!used_up(from) && (task = atomic_fetch_add(&share[from].next, 1)) < end)
+            if (!fastnn_stopped()) job.task(job.context, task);
+    }
     in_task = 0;
 }
 
-static int work_left(void) { return atomic_load(&job_open) && atomic_load(&job.next) < job.count; }
+static int work_left(void) {
+    if (!atomic_load(&job_open)) return 0;
+    for (int i = atomic_load(&job.shares) - 1; i >= 0; i--) if (!used_up(i)) return 1;
+    return 0;
+}
 
 static int64_t nanoseconds(void) {
     struct timespec t;
@@ -83,8 +100,8 @@ static void spin(void) {
     }
 }
 
-static void *worker(void *unused) {
-    (void)unused;
+static void *worker(void *number) {
+    const int self = (int)(intptr_t)number;
     is_worker = 1;
     for (;;) {
         spin();
@@ -99,7 +116,7 @@ static void *worker(void *unused) {
         atomic_fetch_add(&inside, 1);
         if (atomic_load(&job_open)) {
             set_float_control(job.float_control);
-            take_tasks();
+            take_tasks(self);
         }
         atomic_fetch_sub(&inside, 1);
     }
@@ -139,7 +156,7 @@ static void watch_forks(void) { pthread_atfork(NULL, NULL, reset_in_child); }
 static void start_workers(void) {
     if (running > wanted - 1) stop_workers();
     while (running < wanted - 1) {
-        if (pthread_create(&workers[running], NULL, worker, NULL)) break; /* fewer threads: slower, the same result */
+        if (pthread_create(&workers[running], NULL, worker, (void *)(intptr_t)(running + 1))) break; /* fewer threads: slower, the same result */
         running++;
     }
 }
@@ -166,13 +183,17 @@ void fastnn_parallel(int64_t count, double flops, fastnn_task task, void *contex
     job.task = task;
     job.context = context;
     job.float_control = float_control();
-    job.count = count;
+    const int shares = running + 1;
+    atomic_store(&job.shares, shares);
+    for (int i = 0; i < shares; i++) {
+        atomic_store_explicit(&share[i].next, i * count / shares, memory_order_relaxed);
+        atomic_store_explicit(&share[i].end, (i + 1) * count / shares, memory_order_relaxed);
+    }
     atomic_store(&job.stopped, 0);
-    atomic_store(&job.next, 0);
     atomic_store(&job_open, 1);
     owns_job = 1;
     wake_sleepers();
-    take_tasks();
+    take_tasks(0);
     atomic_store(&job_open, 0);
     for (int round = 0; atomic_load(&inside) > 0; round++) {
         fastnn_stopped(); /* for the workers, who cannot know */
