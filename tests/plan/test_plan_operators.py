@@ -14,6 +14,7 @@ from operator_cases import CASES, Case, Formula, assert_alike, compiled, drawn, 
 from plan_networks import ISAS, NATIVE, Cube, running_on
 
 import fastnn as fnn
+import fastnn.ops.attention  # imported when it is used first
 from fastnn import nn, ops, optim
 from fastnn.ops import gamma, inverse_erf
 from fastnn.plan.trace import Detach
