@@ -156,15 +156,16 @@ cdef class Call:
 cdef class Repeat:
     """A predictor's next call if it is like its last one, while `lock` is held. In C, where no signal's handler runs.
 
-    `questions` are asked of the predictor first; where one is answered yes, the call has to be made in another way.
+    `questions` are asked of the predictor first; where one is answered yes, the call has to be made in another way. So it has where
+    the model's structure has `changed`, unless that is None.
     """
     cdef Call call
-    cdef object is_owned, acquire, release
+    cdef object is_owned, acquire, release, changed
     cdef tuple questions
     cdef public bint is_over
 
-    def __init__(self, Call call not None, lock, tuple questions not None):
-        self.call, self.questions, self.is_over = call, questions, False
+    def __init__(self, Call call not None, lock, tuple questions not None, changed):
+        self.call, self.questions, self.changed, self.is_over = call, questions, changed, False
         self.is_owned, self.acquire, self.release = lock._is_owned, lock.acquire, lock.release
 
     def __call__(self, predictor, x, out):
@@ -174,6 +175,9 @@ cdef class Repeat:
         self.acquire()
         try:
             if self.is_over:
+                return None
+            if self.changed is not None and self.changed():
+                predictor._forget_structure()
                 return None
             for question in self.questions:
                 if question(predictor):

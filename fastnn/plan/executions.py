@@ -76,9 +76,13 @@ class Plan:
         """Clears the cache if the model's structure has changed; returns whether it had."""
         changed = self._structure.changed()
         if changed:
-            self._changes += 1
-            self._forget()
+            self._forget_structure()
         return changed
+
+    def _forget_structure(self) -> None:
+        """The model's structure has changed."""
+        self._changes += 1
+        self._forget()
 
     def _steady_graph(self, make: Make, training: bool) -> Graph:
         """The graph that is traced, compared with a second one; but where the model changes all the time (a weight that

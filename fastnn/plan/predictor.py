@@ -191,9 +191,9 @@ class Predictor(Plan):
 
         cls = type(self)  # bound methods would keep the predictor alive
         questions: list[Callable[[Any], Any]] = [_follow_cpus] if x.size >= 1 << 10 else []  # for several threads
-        if not self.frozen:
-            questions += [cls._follow_model, *([cls._is_checked] if self._structure.has_users_code else [])]
-        return Repeat(call, self._lock, tuple(questions))
+        if not self.frozen and self._structure.has_users_code:
+            questions.append(cls._is_checked)
+        return Repeat(call, self._lock, tuple(questions), None if self.frozen else self._structure.changed)
 
     def _execution(self, x: Inputs) -> Execution:
         key = (x.key, self._ignores, kernels_in_use(), *self._structure.state_key())
