@@ -65,7 +65,7 @@ static void dense_backward_panel(void *context, i64 index) {
     }
     if (!t->grad_columns) return;
     dense_copy(x, DENSE_PANEL, t->x + i0, I, N, count, 1);
-    const i64 ahead = fastnn_get_threads() * DENSE_PANEL; /* this thread's next panel, most likely */
+    const i64 ahead = DENSE_PANEL; /* this thread's next panel, most likely */
     for (i64 o = o0; o < o1; o += DENSE_MR) {
         const i64 rows = i64_min(DENSE_MR, o1 - o), at = o * I + i0;
         if (d->optimizer) dense_prefetch_update(d, at, rows);
