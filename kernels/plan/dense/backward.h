@@ -56,8 +56,8 @@ static void dense_backward_panel(void *context, i64 index) {
     }
     if (d->grad_x) {
         dense_copy(weight, DENSE_PANEL, d->weight + i0, I, O, count, 1);
-        for (i64 n = 0; n < N; n += DENSE_MR) {
-            const i64 rows = i64_min(DENSE_MR, N - n), at = n * I + i0;
+        for (i64 n = 0; n < N; n += DENSE_ROWS) {
+            const i64 rows = i64_min(DENSE_ROWS, N - n), at = n * I + i0;
             dense_prefetch(t->x + at, rows, I);
             dense_tile(0, rows, O, d->grad_y + n * O, O, weight, width, tile);
             dense_copy(d->grad_x + at, I, tile, DENSE_PANEL, rows, count, 0);
@@ -66,8 +66,8 @@ static void dense_backward_panel(void *context, i64 index) {
     if (!t->grad_columns) return;
     dense_copy(x, DENSE_PANEL, t->x + i0, I, N, count, 1);
     const i64 ahead = DENSE_PANEL; /* this thread's next panel, most likely */
-    for (i64 o = o0; o < o1; o += DENSE_MR) {
-        const i64 rows = i64_min(DENSE_MR, o1 - o), at = o * I + i0;
+    for (i64 o = o0; o < o1; o += DENSE_ROWS) {
+        const i64 rows = i64_min(DENSE_ROWS, o1 - o), at = o * I + i0;
         if (d->optimizer) dense_prefetch_update(d, at, rows);
         if (d->grad_x && i0 + ahead < I) dense_prefetch(d->weight + at + ahead, rows, I);
         dense_tile(1, rows, N, t->grad_columns + o * N, 0, x, width, tile);

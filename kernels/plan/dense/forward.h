@@ -181,8 +181,8 @@ static void dense_forward_panel(void *context, i64 index) {
     }
     pack_panel(weight, d->weight + o0 * I, outputs, width, I, 1, I, DENSE_PANEL);
     if (d->bias) memcpy(bias, d->bias + o0, sizeof(float) * (size_t)outputs);
-    for (i64 n = n0; n < n1; n += DENSE_MR) {
-        const i64 rows = i64_min(DENSE_MR, n1 - n);
+    for (i64 n = n0; n < n1; n += DENSE_ROWS) {
+        const i64 rows = i64_min(DENSE_ROWS, n1 - n);
         dense_tile(0, rows, I, t->x + n * I, I, weight, width, tile);
         for (i64 r = 0; r < rows; r++) for (i64 j = 0; j < outputs; j += VL) {
             vf v = v_load(tile + r * DENSE_PANEL + j) + v_load(bias + j);

@@ -1,15 +1,19 @@
 /* Products with a panel of 48 columns: what the dense stage's forward of many images and its backward are made of.
  *
- *   tile (MR, 48) = a (MR, K) b (K, 48)
+ *   tile (up to ROWS, 48) = a (ROWS, K) b (K, 48)
  *
- * a's terms are broadcast from rows as they lie or from a packed copy, b is a copy of a panel or its transpose.
+ * a's terms are broadcast from rows as they lie or from a packed copy, b is a copy of a panel or its transpose. A run of K is multiplied
+ * with all rows before the next one, MR of them at a time: of b it is 12 KB, which then comes from L1 and not for every MR rows from L2.
  */
 #ifndef FASTNN_DENSE_PANEL_H
 #define FASTNN_DENSE_PANEL_H
 
 #include "plan/dense/dense.h"
 
-enum { DENSE_TILE_FLOATS = 3 * DENSE_MR * DENSE_PANEL }; /* of its sums, with what joins those of a long K */
+enum {
+    DENSE_ROWS = 4 * DENSE_MR,
+    DENSE_TILE_FLOATS = 3 * DENSE_ROWS * DENSE_PANEL /* of its sums, with what joins those of a long K */
+};
 
 /* tile (MR, NV vectors), rows DENSE_PANEL apart, = or += the sum over k of a[row][k * step] b[k], b's rows DENSE_PANEL apart */
 INLINE void dense_micro(const int NV, const int step, int add, i64 K, const float *const a[DENSE_MR], const float *restrict b,
@@ -30,19 +34,20 @@ INLINE void dense_micro(const int NV, const int step, int add, i64 K, const floa
     }
 }
 
-/* The first `width` columns, in whole vectors, of the sums of `rows` <= MR rows; with the tile DENSE_TILE_FLOATS are to be had. Term k
- * of row r of a is at a[r * a_row + k], or, packed, at a[k * MR + r]. */
+/* The first `width` columns, in whole vectors, of the sums of `rows` <= ROWS rows; with the tile DENSE_TILE_FLOATS are to be had. Term k
+ * of row r of a is at a[r * a_row + k], or, packed, at a[(r / MR * K + k) * MR + r % MR]. */
 INLINE void dense_tile(const int packed, i64 rows, i64 K, const float *a, i64 a_row, const float *b, i64 width, float *tile) {
     const i64 run = sum_run(K);
-    struct joined total = joined_at(tile, DENSE_MR * DENSE_PANEL, ceil_div(K, i64_max(1, run)));
-    for (i64 k = 0; k < K; k += run, joined_added(&total, 1)) {
+    struct joined total = joined_at(tile, round_up(rows, DENSE_MR) * DENSE_PANEL, ceil_div(K, i64_max(1, run)));
+    for (i64 k = 0; k < K; k += run, joined_added(&total, 1)) for (i64 r = 0; r < rows; r += DENSE_MR) {
         const i64 terms = i64_min(run, K - k);
         const float *at[DENSE_MR], *const bk = b + k * DENSE_PANEL;
-        UNROLL for (int i = 0; i < DENSE_MR; i++) at[i] = packed ? a + k * DENSE_MR + i : a + i64_min(i, rows - 1) * a_row + k;
+        float *const to = tile + r * DENSE_PANEL;
+        UNROLL for (int i = 0; i < DENSE_MR; i++) at[i] = packed ? a + (r * K + k * DENSE_MR) + i : a + i64_min(r + i, rows - 1) * a_row + k;
         for (i64 j = 0; j < width; j += DENSE_NV * VL) switch (i64_min(DENSE_NV, (width - j) / VL)) {
-            case 1: dense_micro(1, packed ? DENSE_MR : 1, k > 0, terms, at, bk + j, tile + j); break;
-            case 2: dense_micro(2, packed ? DENSE_MR : 1, k > 0, terms, at, bk + j, tile + j); break;
-            default: dense_micro(DENSE_NV, packed ? DENSE_MR : 1, k > 0, terms, at, bk + j, tile + j);
+            case 1: dense_micro(1, packed ? DENSE_MR : 1, k > 0, terms, at, bk + j, to + j); break;
+            case 2: dense_micro(2, packed ? DENSE_MR : 1, k > 0, terms, at, bk + j, to + j); break;
+            default: dense_micro(DENSE_NV, packed ? DENSE_MR : 1, k > 0, terms, at, bk + j, to + j);
         }
     }
     joined_end(&total);
