@@ -10,7 +10,7 @@ struct dense_backward_task {
     const float *x;
     float *grad_columns, *grad_bias;    /* of struct dense_layout; the first NULL where not wanted */
     struct update_numbers numbers;
-    i64 output_step;                    /* outputs a task of the sweep: all where grad_x is wanted */
+    i64 panel_images, output_step;      /* images and outputs of a task */
     int failed;                         /* no memory for a scratch */
 };
 
@@ -41,36 +41,45 @@ static void dense_pack_task(void *context, i64 index) {
     for (i64 j = 0; j < count; j++) t->grad_bias[o0 + j] = sums[j];
 }
 
-/* Task: the panel's columns i0 .. i1 of grad_x, and of the weight's rows o0 .. o1 the gradient or the update. */
-static void dense_backward_panel(void *context, i64 index) {
+/* Task: the panel's columns of grad_x, for a part of the images. */
+static void dense_backward_input_panel(void *context, i64 index) {
     struct dense_backward_task *t = context;
     const struct dense *d = t->d;
-    const i64 N = d->N, I = d->I, O = d->O, panels = dense_panels(I), i0 = dense_panel_start(I, index % panels);
+    const i64 I = d->I, O = d->O, panels = dense_panels(I), i0 = dense_panel_start(I, index % panels);
     const i64 count = dense_panel_start(I, index % panels + 1) - i0, width = round_up(count, VL);
-    const i64 o0 = index / panels * t->output_step, o1 = i64_min(o0 + t->output_step, O);
-    float *x = fastnn_scratch(SCRATCH_DENSE, sizeof(float) * (size_t)((N + O) * DENSE_PANEL)), *weight = x + N * DENSE_PANEL;
+    const i64 n0 = index / panels * t->panel_images, n1 = i64_min(n0 + t->panel_images, d->N);
+    float *weight = fastnn_scratch(SCRATCH_DENSE, sizeof(float) * (size_t)(O * DENSE_PANEL));
+    float tile[DENSE_TILE_FLOATS] __attribute__((aligned(64)));
+    if (!weight) {
+        t->failed = 1;
+        return;
+    }
+    dense_copy(weight, DENSE_PANEL, d->weight + i0, I, O, count, 1);
+    for (i64 n = n0; n < n1; n += DENSE_ROWS) {
+        const i64 rows = i64_min(DENSE_ROWS, n1 - n);
+        dense_tile(rows, O, d->grad_y + n * O, O, weight, width, tile);
+        dense_copy(d->grad_x + n * I + i0, I, tile, DENSE_PANEL, rows, count, 0);
+    }
+}
+
+/* Task: the gradient, or the update, of the panel's columns of the weight, for a part of its rows. */
+static void dense_backward_weight_panel(void *context, i64 index) {
+    struct dense_backward_task *t = context;
+    const struct dense *d = t->d;
+    const i64 N = d->N, I = d->I, panels = dense_panels(I), i0 = dense_panel_start(I, index % panels);
+    const i64 count = dense_panel_start(I, index % panels + 1) - i0, width = round_up(count, VL);
+    const i64 o0 = index / panels * t->output_step, o1 = i64_min(o0 + t->output_step, d->O);
+    float *x = fastnn_scratch(SCRATCH_DENSE, sizeof(float) * (size_t)(N * DENSE_PANEL));
     float tile[DENSE_TILE_FLOATS] __attribute__((aligned(64)));
     if (!x) {
         t->failed = 1;
         return;
     }
-    if (d->grad_x) {
-        dense_copy(weight, DENSE_PANEL, d->weight + i0, I, O, count, 1);
-        for (i64 n = 0; n < N; n += DENSE_ROWS) {
-            const i64 rows = i64_min(DENSE_ROWS, N - n), at = n * I + i0;
-            dense_prefetch(t->x + at, rows, I);
-            dense_tile(0, rows, O, d->grad_y + n * O, O, weight, width, tile);
-            dense_copy(d->grad_x + at, I, tile, DENSE_PANEL, rows, count, 0);
-        }
-    }
-    if (!t->grad_columns) return;
     dense_copy(x, DENSE_PANEL, t->x + i0, I, N, count, 1);
-    const i64 ahead = DENSE_PANEL; /* this thread's next panel, most likely */
     for (i64 o = o0; o < o1; o += DENSE_ROWS) {
         const i64 rows = i64_min(DENSE_ROWS, o1 - o), at = o * I + i0;
         if (d->optimizer) dense_prefetch_update(d, at, rows);
-        if (d->grad_x && i0 + ahead < I) dense_prefetch(d->weight + at + ahead, rows, I);
-        dense_tile(1, rows, N, t->grad_columns + o * N, 0, x, width, tile);
+        dense_packed_tile(rows, N, t->grad_columns + o * N, x, width, tile);
         if (d->optimizer) update_rows(&t->numbers, rows, count, tile, DENSE_PANEL, d->weight, d->weight_state, at, I);
         else dense_copy(d->grad_weight + at, I, tile, DENSE_PANEL, rows, count, 0);
     }
@@ -93,9 +102,14 @@ KERNEL int dense_backward(const void *arguments, struct program *program) {
     }
     if (dense_may_be_sparse(d) && *(const int32_t *)(work + at.sparse))
         return t.grad_columns ? dense_sparse_backward(d, program, t.grad_columns, t.grad_bias) : PROGRAM_DONE;
-    t.output_step = d->grad_x ? d->O : 256;
-    fastnn_parallel(dense_panels(d->I) * ceil_div(d->O, t.output_step),
-                    (d->grad_x ? 4.0 : 2.0) * (double)d->N * (double)d->I * (double)d->O, dense_backward_panel, &t);
+    const i64 panels = dense_panels(d->I), parts = ceil_div(DENSE_TASKS, panels);
+    const double flops = 2.0 * (double)d->N * (double)d->I * (double)d->O;
+    if (d->grad_x) { /* by the weight as it is before its update */
+        t.panel_images = dense_panel_images(d, panels, d->O);
+        fastnn_parallel(panels * ceil_div(d->N, t.panel_images), flops, dense_backward_input_panel, &t);
+    }
+    t.output_step = i64_max(DENSE_PANEL_OUTPUTS, i64_min(DENSE_STEP_OUTPUTS, round_up(ceil_div(d->O, parts), DENSE_ROWS)));
+    if (t.grad_columns) fastnn_parallel(panels * ceil_div(d->O, t.output_step), flops, dense_backward_weight_panel, &t);
     return t.failed ? PROGRAM_NO_MEMORY : PROGRAM_DONE;
 }
 

@@ -12,11 +12,11 @@
  *     apart.
  *
  * Backward, 4 N I O FLOPs. The gradient of y is multiplied by the activation's slope where it lies, and packed for the second product.
- * Then one sweep over panels of at most 48 input columns; for each one its columns of weight and of x are copied to a scratch, then
- *   grad_x[:, panel] (N, 48) = grad (N, O) weight[:, panel] (O, 48)
+ * Then, for panels of at most 48 input columns, whose columns of weight and of x are copied to a scratch,
+ *   grad_x[:, panel] (N, 48) = grad (N, O) weight[:, panel] (O, 48)         for parts of N whose rows of grad stay in L2
  *   grad_weight[:, panel] (O, 48) = grad^T (O, N) x[:, panel] (N, 48)
- * by one micro-kernel, lanes along I. A tile of the second goes from registers straight into the update of the weight and of the
- * optimiser's state: no gradient of the weight is stored, and each of the arrays is read or written once.
+ * by one micro-kernel, lanes along I. A tile of the second goes straight into the update of the weight and of the optimiser's state: no
+ * gradient of the weight is stored, and each of the arrays is read or written once.
  *
  * Share of the FMA peak reached on Zen 5 (AVX-512, AVX2), 128 images: 9216 -> 128 forward 80-82 %, 88 %, backward with momentum 77 %,
  * 77 % (40 MB to and from L3); 784 -> 1000 forward 92 %, 94 %, backward without grad_x 81 %, 83 %. Masks, packing and the sums over
@@ -53,6 +53,9 @@ enum {
     DENSE_NEAR = 4096,              /* floats of all rows that are used again soon: half of L1 */
     DENSE_PANEL = 48,               /* input columns: a multiple of DENSE_NV vectors of any width */
     DENSE_PANEL_IMAGES = 128,       /* of a task by panels, at least */
+    DENSE_PANEL_OUTPUTS = 64,       /* of a task of the weight's gradient, at least */
+    DENSE_STEP_OUTPUTS = 256,       /* and at most */
+    DENSE_PART_FLOATS = 1 << 17,    /* of the rows of a task by panels */
     DENSE_TASKS = 8,                /* a layer is cut into so many tasks or more, where it is large enough */
 };
 
@@ -91,9 +94,12 @@ struct dense_layout {
     i64 total;
 };
 
-/* Panels of about the same number of vectors, at most DENSE_PANEL columns each: where each begins, the last one's end being the
- * number of columns. */
-INLINE i64 dense_panels(i64 columns) { return ceil_div(columns, DENSE_PANEL); }
+/* Panels of about the same number of vectors, at most DENSE_PANEL columns each, few of them in pairs for two threads: how many, and where
+ * each begins, the last one's end being the number of columns. */
+INLINE i64 dense_panels(i64 columns) {
+    const i64 panels = ceil_div(columns, DENSE_PANEL);
+    return panels == 1 || panels > DENSE_TASKS ? panels : round_up(panels, 2);
+}
 INLINE i64 dense_panel_start(i64 columns, i64 index) {
     return i64_min(columns, index * ceil_div(columns, VL) / i64_max(1, dense_panels(columns)) * VL);
 }
@@ -106,10 +112,11 @@ INLINE int dense_by_panels(const struct dense *d) {
            (double)round_up(d->O, VL) * (I + 16 * I / N + 20) < (double)round_up(d->O, DENSE_NR) * (I + 7 * VL);
 }
 
-/* Images of a task: DENSE_TASKS tasks or more, but so many images that transposing the panel costs little. */
-INLINE i64 dense_panel_images(const struct dense *d) {
-    const i64 parts = i64_max(1, i64_min(ceil_div(DENSE_TASKS, dense_panels(d->O)), d->N / DENSE_PANEL_IMAGES));
-    return round_up(ceil_div(d->N, parts), DENSE_MR);
+/* Images of a task that multiplies a panel with rows of K floats: DENSE_TASKS tasks or more, and rows that stay in L2 while panel after
+ * panel comes by; but so many images that making the panel costs little. */
+INLINE i64 dense_panel_images(const struct dense *d, i64 panels, i64 K) {
+    const i64 parts = i64_max(ceil_div(DENSE_TASKS, panels), ceil_div(d->N * K, DENSE_PART_FLOATS));
+    return round_up(ceil_div(d->N, i64_max(1, i64_min(parts, d->N / DENSE_PANEL_IMAGES))), DENSE_MR);
 }
 
 /* How the other forward is cut into tasks: blocks of images x blocks of outputs, and chunks of I where that is not enough. */

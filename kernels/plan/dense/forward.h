@@ -183,7 +183,7 @@ static void dense_forward_panel(void *context, i64 index) {
     if (d->bias) memcpy(bias, d->bias + o0, sizeof(float) * (size_t)outputs);
     for (i64 n = n0; n < n1; n += DENSE_ROWS) {
         const i64 rows = i64_min(DENSE_ROWS, n1 - n);
-        dense_tile(0, rows, I, t->x + n * I, I, weight, width, tile);
+        dense_tile(rows, I, t->x + n * I, I, weight, width, tile);
         for (i64 r = 0; r < rows; r++) for (i64 j = 0; j < outputs; j += VL) {
             vf v = v_load(tile + r * DENSE_PANEL + j) + v_load(bias + j);
             if (d->activation == ACTIVATION_RELU) v = v_max((vf){0}, v);
@@ -218,7 +218,7 @@ KERNEL int dense_forward(const void *arguments, struct program *program) {
     if (dense_may_be_sparse(d) && dense_sparse_forward(d, program, &status)) return status;
     if (d->table) fastnn_parallel(d->N, 10.0 * (double)(d->N * d->I), dense_convert_task, &t);
     if (dense_by_panels(d)) {
-        t.panel_images = dense_panel_images(d);
+        t.panel_images = dense_panel_images(d, dense_panels(d->O), d->I);
         fastnn_parallel(dense_panels(d->O) * ceil_div(d->N, t.panel_images), flops + 20.0 * weights, dense_forward_panel, &t);
         return t.failed ? PROGRAM_NO_MEMORY : PROGRAM_DONE;
     }

@@ -36,7 +36,7 @@ INLINE void dense_micro(const int NV, const int step, int add, i64 K, const floa
 
 /* The first `width` columns, in whole vectors, of the sums of `rows` <= ROWS rows; with the tile DENSE_TILE_FLOATS are to be had. Term k
  * of row r of a is at a[r * a_row + k], or, packed, at a[(r / MR * K + k) * MR + r % MR]. */
-INLINE void dense_tile(const int packed, i64 rows, i64 K, const float *a, i64 a_row, const float *b, i64 width, float *tile) {
+INLINE void dense_tile_of(const int packed, i64 rows, i64 K, const float *a, i64 a_row, const float *b, i64 width, float *tile) {
     const i64 run = sum_run(K);
     struct joined total = joined_at(tile, round_up(rows, DENSE_MR) * DENSE_PANEL, ceil_div(K, i64_max(1, run)));
     for (i64 k = 0; k < K; k += run, joined_added(&total, 1)) for (i64 r = 0; r < rows; r += DENSE_MR) {
@@ -51,6 +51,13 @@ INLINE void dense_tile(const int packed, i64 rows, i64 K, const float *a, i64 a_
         }
     }
     joined_end(&total);
+}
+
+static __attribute__((noinline)) void dense_tile(i64 rows, i64 K, const float *a, i64 a_row, const float *b, i64 width, float *tile) {
+    dense_tile_of(0, rows, K, a, a_row, b, width, tile);
+}
+static __attribute__((noinline)) void dense_packed_tile(i64 rows, i64 K, const float *a, const float *b, i64 width, float *tile) {
+    dense_tile_of(1, rows, K, a, 0, b, width, tile);
 }
 
 #endif
