@@ -7,8 +7,8 @@
  * the job, then waits for `inside` to fall to zero. Both orders are sequentially consistent, so one always sees the other,
  * and a worker that overslept a job is not waited for.
  *
- * Idle workers spin for some time (the gap between two kernels of a training step), then sleep on a
- * condition variable. pthread_atfork empties the pool in the child, which starts threads of its own when it needs them.
+ * Idle workers spin for some time (the gap between two kernels of a training step), then sleep on a condition variable, and for little
+ * work after a pause are let sleep: waking takes longer. pthread_atfork empties the pool in the child, which starts threads of its own when it needs them.
  */
 #include "base/threads.h"
 #include "base/denormals.h"
