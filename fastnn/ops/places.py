@@ -14,7 +14,7 @@ from fastnn.checks import choice, entries, flag, is_number, is_whole
 from fastnn.errors import ArgumentError, DTypeError, FastnnError, GraphError, ShapeError
 from fastnn.ops.arithmetic import operand, scaled
 from fastnn.ops.common import axis, number_as, tensor_of
-from fastnn.ops.joining import where
+from fastnn.ops.joining import cat, where
 from fastnn.ops.keys import FROM_FRONT, SLOT, Key, Slot, filled
 from fastnn.ops.masked import Masked, mask_in, refuse, written
 from fastnn.ops.picking import Pick, PickRows, Put, Spread
@@ -304,7 +304,7 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Tensor:
 
 def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, include_self: bool = True) -> Tensor:
     """scatter_add for `reduce` "sum"; "mean" divides by the number of terms; "amax" and "amin" share the
-    gradient among all that are the largest or smallest; "prod" is without one (GraphError where it is needed)."""
+    gradient among all that are the largest or smallest."""
     x, src = tensor_of(input), tensor_of(src)
     key, places = _along("scatter_reduce", x, dim, index)
     shape = places[axis("scatter_reduce", dim, x.ndim)].shape
@@ -319,9 +319,11 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
         if reduce == "sum":
             return sums
         return sums / (count + 1 if include_self else where(count > 0, count, 1))
+    if reduce == "prod" and (x.requires_grad or values.requires_grad):
+        return _product(x, _within("scatter_reduce", filled, key, [*map(as_array, places)]), values, include_self)
     ufuncs = {"prod": (np.multiply, 1), "amax": (np.maximum, -np.inf), "amin": (np.minimum, np.inf)}
     ufunc, neutral = ufuncs[reduce]
-    found, added = (each if reduce == "prod" else each.detach() for each in (x, values))
+    found, added = x.detach(), values.detach()
     y, full = np.array(as_array(found)), _within("scatter_reduce", filled, key, [*map(as_array, places)])
     if not include_self:
         y[full] = neutral
@@ -334,6 +336,22 @@ def scatter_reduce(input: Any, dim: int, index: Any, src: Any, reduce: str, *, i
     shared = [_within("scatter_reduce", Spread.apply, each, *places, key=key, shape=x.shape)
               for each in (where(chosen, values, 0), chosen.astype(x.dtype))]  # fmt: skip
     return (where(kept, x, 0) + shared[0]) / (kept + shared[1])
+
+
+def _product(x: Tensor, full: Any, values: Tensor, include_self: bool) -> Tensor:
+    """scatter_reduce's "prod" on the tape: the factors of each entry in a row, which a product along it multiplies."""
+    flat = np.broadcast_to(np.ravel_multi_index(full, x.shape), values.shape).reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    count = np.bincount(flat, minlength=x.numel())
+    slot = np.empty_like(flat)  # of each value among those for its entry
+    slot[order] = np.arange(flat.size) - (np.cumsum(count) - count)[flat[order]]
+    width = int(count.max(initial=0))
+    places = Tensor(flat * width + slot)
+    ones = np.ones(x.numel() * width, x.dtype)
+    ones[places.data] = 0
+    factors = scatter_add(Tensor(ones), 0, places, values.reshape(-1)).reshape(*x.shape, width)
+    kept = x if include_self else where(Tensor(count.reshape(x.shape) > 0), 1, x)
+    return cat([kept.unsqueeze(-1), factors], -1).prod(-1)
 
 
 def _rows(op: str, x: Tensor, dim: int, index: Any, source: Tensor | None, slot: Slot) -> tuple[Key, Tensor]:

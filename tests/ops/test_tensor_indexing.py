@@ -91,3 +91,23 @@ def test_negative_places_count_from_behind_where_pytorchs_do(name: str, place: i
     else:
         for run in (model, compiled):
             np.testing.assert_array_equal(np.asarray(run(x, index)), expected)
+
+
+@pytest.mark.parametrize("include_self", [True, False])
+@pytest.mark.parametrize("reduce", ["sum", "mean", "prod", "amax", "amin"])
+def test_gradients_of_scatter_reduce_are_those_of_pytorch(reduce: str, include_self: bool) -> None:
+    """With zeros, ties and entries that get nothing. Without itself, PyTorch counts what is not there in ties of
+    extrema, so there are none in that case."""
+    rng = np.random.default_rng(0)
+    x, src = (rng.integers(-2, 3, shape).astype(np.float64) for shape in ((4, 3), (6, 2)))
+    index = rng.integers(0, 3, (6, 2))
+    if not include_self and reduce[0] == "a":
+        src, x = rng.permutation(np.arange(12.0)).reshape(6, 2), x - 50
+    found = []
+    for lib in (torch, fnn):
+        leaves = [lib.tensor(each, requires_grad=True) for each in (x, src)]
+        y = leaves[0].scatter_reduce(0, lib.tensor(index), leaves[1], reduce, include_self=include_self)
+        (y**2).sum().backward()
+        found.append([y.detach().numpy(), *(leaf.grad.numpy() for leaf in leaves)])
+    for theirs, ours in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-14)
