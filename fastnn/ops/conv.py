@@ -243,11 +243,20 @@ def _transpose(
         "groups": (groups := whole(op, "groups", groups)),
     }
     more = window("output_padding", output_padding, dims, 0)
-    if any(not 0 <= p < s for p, s in zip(more, attributes["stride"], strict=True)):
-        raise ArgumentError(f"{op}: expected output_padding from 0 to less than stride={stride}, got {output_padding}")
+    strides = attributes["stride"]
+    if any(not 0 <= p < max(s, d) for p, s, d in zip(more, strides, attributes["dilation"], strict=True)):
+        raise ArgumentError(
+            f"{op}: expected output_padding from 0 to less than stride={stride} or dilation={dilation}, got "
+            f"{output_padding}"
+        )
     size = transposed_size(tall_shape(x.shape), tall_shape(weight.shape), more, **attributes)
     if min(size) < 1:
         raise ShapeError(f"{op}: expected an output with entries, got one of size {size} (input is {x.shape})")
     if bias is not None and bias.shape != (weight.shape[1] * groups,):
         raise ShapeError(f"{op}: expected bias of shape {(weight.shape[1] * groups,)}, got {bias.shape}")
-    return ConvTranspose2d.apply(x, weight, bias, output_padding=more, **attributes)
+    if all(p < s for p, s in zip(more, strides, strict=True)):
+        return ConvTranspose2d.apply(x, weight, bias, output_padding=more, **attributes)
+    (top, left), (below, right) = attributes["padding"], more  # kernels know no more than a stride: cut from the whole
+    whole_y = ConvTranspose2d.apply(x, weight, None, output_padding=(0, 0), **{**attributes, "padding": (0, 0)})
+    y = pad(whole_y, (-left, right - left, -top, below - top))
+    return y if bias is None else y + bias.reshape(-1, 1, 1)

@@ -28,6 +28,8 @@ CASES: list[tuple[str, Callable[..., Any], list[tuple[int, ...]]]] = [
     ("conv_transpose1d", lambda f, x, w, b: f.conv_transpose1d(x, w, b, 3, 2, 1, 2, 2), [SEQ, (4, 3, 3), (6,)]),
     ("conv_transpose1d, plain", lambda f, x, w: f.conv_transpose1d(x, w), [SEQ, (4, 3, 3)]),
     ("conv_transpose2d", lambda f, x, w, b: f.conv_transpose2d(x, w, b, 2, 1, 1), [IMG, (4, 3, 3, 3), (3,)]),
+    ("conv_transpose2d, output padded by dilation",
+     lambda f, x, w, b: f.conv_transpose2d(x, w, b, (1, 2), (1, 0), (1, 2), 1, (2, 3)), [IMG, (4, 3, 3, 3), (3,)]),
     ("conv_transpose2d, pairs", lambda f, x, w: f.conv_transpose2d(x, w, None, (2, 3), (0, 1), (1, 2), 4, (2, 1)),
      [IMG, (4, 2, 3, 2)]),
     ("max_pool1d", lambda f, x: f.max_pool1d(x, 3, 2, 1), [SEQ]),
