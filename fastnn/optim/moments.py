@@ -91,6 +91,8 @@ class RAdam(_Moments):
     (ρ - 4)(ρ - 2)ρ∞ / ((ρ∞ - 4)(ρ∞ - 2)ρ).
     """
 
+    own_state = "exp_avg_sq"
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -122,6 +124,8 @@ class Adamax(_Moments):
 
     u ← max(β₂u, |g| + ε);  θ ← θ - γm̂ / u.
     """
+
+    own_state = "exp_inf"
 
     def __init__(
         self,

@@ -112,6 +112,7 @@ class Optimizer:
     """
 
     needs_closure: ClassVar[bool] = False  # whether step() asks for the loss at several points
+    own_state: ClassVar[str | None] = None  # an array of state that tells it from another with the same options
     follows_lr: ClassVar[bool] = True  # whether a step is as long as its group's lr says
 
     def __init__(
@@ -358,6 +359,9 @@ class Optimizer:
             if apart := sorted(_OF_ITS_KIND & (new.keys() ^ group.keys()) - later):
                 told = ", ".join(f"{'without' if name in group else 'with'} {name}" for name in apart)
                 raise StateError(f"{self._name}: expected a state of its own, got another optimiser's ({told})")
+        if any(each and self.own_state not in (None, *each) for each in state_dict["state"].values()):
+            told = f"without {self.own_state}"
+            raise StateError(f"{self._name}: expected a state of its own, got another optimiser's ({told})")
         options = [
             plain({**group, **{key: value for key, value in new.items() if key != "params"}, "params": []})
             for group, new in zip(self.param_groups, state_dict["param_groups"], strict=True)

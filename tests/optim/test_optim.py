@@ -339,14 +339,13 @@ KINDS = ["SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad
 
 @pytest.mark.parametrize("own", KINDS)
 def test_the_state_of_another_optimiser_is_refused(own: str) -> None:
-    """It would be stepped with, or lie about unused, without a word. Adam and AdamW have the same options and state,
-    RAdam and Adamax the same options."""
+    """It would be stepped with, or lie about unused, without a word. Adam and AdamW have the same options and state."""
     for other in KINDS:
         kept, given = parameter(1.0), parameter(1.0, grad=[0.5])
         taker, giver = getattr(optim, own)([kept], lr=0.25), getattr(optim, other)([given], lr=0.125)
         giver.step()
         before, state = dict(taker.param_groups[0]), str(taker.state)
-        if own == other or {own, other} in ({"Adam", "AdamW"}, {"RAdam", "Adamax"}):
+        if own == other or {own, other} == {"Adam", "AdamW"}:
             taker.load_state_dict(giver.state_dict())
             assert taker.param_groups[0]["lr"] == 0.125
             continue
