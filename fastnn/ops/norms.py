@@ -65,6 +65,8 @@ class Running:
     momentum: float | None
 
     def __post_init__(self) -> None:
+        if self.momentum is not None:
+            number("batch_norm", "momentum", self.momentum)
         self.mean, self.var, self.batches = map(_array_of, (self.mean, self.var, self.batches))
 
     def follow(self, mean: Array, unbiased_var: Array) -> None:
@@ -219,6 +221,7 @@ def batch_norm(
         return batch_norm_training(x, weight, bias, eps, running)
     if mean is None or var is None:
         raise ArgumentError("batch_norm: expected running_mean and running_var, or training=True, got None")
+    eps = number("batch_norm", "eps", eps, 0)
     return BatchNorm.apply(floating(x, mean.dtype), mean, var, weight, bias, eps=eps)
 
 
@@ -230,7 +233,7 @@ def batch_norm_training(
     running: Running | None = None,
 ) -> Tensor:
     """batch_norm by the mean and the (biased) variance of x itself; the running statistics follow them."""
-    x = floating(x)
+    x, eps = floating(x), number("batch_norm", "eps", eps, 0)
     if running is not None:
         _check_statistics("batch_norm", x.shape[1:2], written=True, running_mean=running.mean, running_var=running.var)
         _check_count(running.batches)

@@ -287,3 +287,15 @@ def test_every_layer_raises_fastnns_errors_only() -> None:
                 continue
             except Exception as error:
                 raise AssertionError(f"{name} on {shape}: {error!r}") from error
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("option", ["eps", "momentum"])
+def test_options_of_batch_norm_that_are_set_to_nonsense(option: str, training: bool) -> None:
+    layer = nn.BatchNorm1d(2).train(training)
+    setattr(layer, option, "x")
+    if option == "momentum" and not training:
+        assert layer(np.ones((3, 2), np.float32)).shape == (3, 2)
+        return
+    with pytest.raises(ArgumentError, match=f"BatchNorm1d.*expected {option} .*got 'x'"):
+        layer(np.ones((3, 2), np.float32))
