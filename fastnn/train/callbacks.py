@@ -35,6 +35,7 @@ class Training:
         callbacks: all of them, in their order.
         feed: makes of the batches what a step is given.
         team: the processes that train together.
+        seed: that of ``fit``, None where none was given.
     """
 
     model: Any
@@ -56,6 +57,7 @@ class Training:
     callbacks: Sequence[Callback] = ()
     feed: Any = None
     team: Any = None
+    seed: int | None = None
 
     def stop(self, reason: str) -> None:
         """End the training once the callbacks of this moment have run: within an epoch, that epoch is not recorded."""

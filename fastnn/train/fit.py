@@ -204,7 +204,7 @@ def fit(
         model, optimizer, scheduler, batches, epochs,
         penalty=_penalty(optimizer), loss_fn=loss, compile=compile, val=held, feed=feed,
         callbacks=[*callbacks, *_progress(verbose, _header(loss, why))],
-        team=team,
+        team=team, seed=seed,
     )  # fmt: skip
     callbacks = training.callbacks = team.callbacks(training.callbacks)
 

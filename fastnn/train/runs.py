@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from fastnn.errors import ArgumentError, DataError, StateError
 
 from . import finite
 from .callbacks import Callback, Training
-from .conditions import conditions, tell_differences
+from .conditions import ResumeWarning, conditions, tell_differences
 from .config import CONFIG, WEIGHTS, read_config, write_config
 from .history import History, record_from, row_of
 from .packing import pack, unpack
@@ -105,7 +106,14 @@ class Checkpoint(Callback):
         self._looked_at_callbacks = False
         self._conditions = conditions(training)
         if self._resume and (self.folder / CHECKPOINT).exists():
+            seed = training.batches.seed
             tell_differences(_restore(training, self.folder / CHECKPOINT), self._conditions)
+            if training.seed == seed != training.batches.seed:
+                warnings.warn(
+                    f"the run goes on by seed={training.batches.seed}, with which it was begun, not by seed={seed}",
+                    ResumeWarning,
+                    stacklevel=2,
+                )
             self._write_results(
                 training.model, training.history
             )  # they are an epoch behind if the process was killed after the checkpoint

@@ -85,6 +85,20 @@ def test_other_options_make_another_result(tmp_path: Path, changes: dict[str, An
     assert "\n" not in str(found[0].message)
 
 
+def test_another_seed_than_the_run_was_begun_with_is_said_not_to_count(tmp_path: Path) -> None:
+    def run(epochs: int, seed: int | None) -> None:
+        keep = Checkpoint(tmp_path, resume=True)
+        fnn.fit(nn.Linear(16, 3), IMAGES.reshape(24, 16), LABELS, epochs=epochs, seed=seed, callbacks=[keep])
+
+    run(1, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(2, 1)
+        run(3, None)
+    with pytest.warns(ResumeWarning, match="goes on by seed=1, with which it was begun, not by seed=2"):
+        run(4, 2)
+
+
 def test_steps_that_are_not_compiled_differ_in_rounding(tmp_path: Path) -> None:
     fit(tmp_path, 1)
     with pytest.warns(ResumeWarning, match="will differ in rounding .*steps: compiled then, operator by operator now"):
