@@ -6,6 +6,8 @@ import inspect
 import math
 import operator
 import os
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, NoReturn
@@ -46,6 +48,15 @@ def whole(
     nearly = isinstance(value, (float, np.floating)) and math.isfinite(value) and is_whole(int(value), least, most)
     hint = f", a float: write {int(value)}" if nearly and int(value) == value else ""
     _refuse(where, value, expected or f"{name} to be a {kind}", hint)
+
+
+def warn(message: str) -> None:
+    """Warns at the line outside of fastnn that led here, however many of fastnn's functions lie between."""
+    level = 2
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "fastnn":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def number(

@@ -8,13 +8,12 @@ Losses of pairs of entries are in loss_entries.py, those with margins in loss_ma
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 
 from fastnn.backends.sums import total
-from fastnn.checks import flag, number, whole
+from fastnn.checks import flag, number, warn, whole
 from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.ops.activations import log_softmax
 from fastnn.ops.arithmetic import Compare
@@ -191,7 +190,7 @@ def check_loss(op: str, reduction: str, size_average: Any = None, reduce: Any = 
         return reduction
     average = size_average is None or flag(op, "size_average", size_average)
     meant = "none" if not (reduce is None or flag(op, "reduce", reduce)) else "mean" if average else "sum"
-    warnings.warn(f"{op}: size_average and reduce are PyTorch's of old: say reduction={meant!r}", stacklevel=3)
+    warn(f"{op}: size_average and reduce are PyTorch's of old: say reduction={meant!r}")
     return meant
 
 

@@ -7,12 +7,11 @@ Squared and absolute errors have kernels (loss.MSE, Huber, SmoothL1), the others
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 
-from fastnn.checks import flag, number
+from fastnn.checks import flag, number, warn
 from fastnn.errors import ArgumentError, ShapeError
 from fastnn.ops.common import floating, loss_target
 from fastnn.ops.joining import where
@@ -40,10 +39,9 @@ def _pair(op: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
         except ValueError:
             expected = f"{op}: expected target of shape {x.shape}, as the input"
             raise ShapeError(f"{expected}, got {t.shape}{hint(x, t)}") from None
-        warnings.warn(
+        warn(
             f"{op}: input {x.shape} and target {t.shape} broadcast to {shape}, which pairs entries that do not belong "
-            f"together unless you mean it{hint(x, t)}",
-            stacklevel=3,
+            f"together unless you mean it{hint(x, t)}"
         )
     return x, t.astype(x.dtype)
 

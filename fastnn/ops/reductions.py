@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from fastnn.checks import is_whole, number, shown
+from fastnn.checks import is_whole, number, shown, warn
 from fastnn.dtypes import dtype_of
 from fastnn.errors import ArgumentError, FastnnError, ShapeError
 from fastnn.ops.common import Dim, axes, axis, floating, tensor_of
@@ -415,12 +415,13 @@ def _moments(
     dims = axes(op, dim, x.ndim)
     count = _count(x, dims)
     if count <= correction:
-        raise ShapeError(f"{op}: expected more than {correction:g} entries, got {count} (input is {x.shape})")
+        warn(f"{op}: expected more than {correction:g} entries, got {count} (input is {x.shape}): the result is NaN")
     middle = mean(x, tuple(range(x.ndim)) if dims is None else dims, True)
     away = x - middle
     if not keepdim:
         middle = middle.reshape(tuple(size for d, size in enumerate(x.shape) if dims is not None and d not in dims))
-    return sum(away * away, dims, keepdim) / (count - correction), middle
+    total = sum(away * away, dims, keepdim)
+    return total / (count - correction) if count > correction else total * math.nan, middle
 
 
 # ---- truth -----------------------------------------------------------------------------------------------------------

@@ -200,3 +200,11 @@ def test_losses_take_the_flags_that_reduction_has_replaced(size_average: Any, re
             assert kind(**flags).reduction == meant
     with pytest.warns(UserWarning, match=meant):
         assert nn.MSELoss(size_average, reduce)(x, y).shape == nn.MSELoss(reduction=meant)(x, y).shape
+
+
+@pytest.mark.parametrize("lossy", [nn.MSELoss, nn.CrossEntropyLoss, lambda **flags: nn.functional.mse_loss(
+    fnn.ones(2), fnn.ones(2), **flags)])  # fmt: skip
+def test_flags_of_old_are_warned_of_at_the_users_line(lossy: Any) -> None:
+    with pytest.warns(UserWarning, match="say reduction='sum'") as told:
+        lossy(size_average=False)
+    assert [each.filename for each in told] == [__file__]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -145,7 +146,6 @@ def test_nan_wins() -> None:
         (lambda x: x.prod((0, 1)), ArgumentError, "prod: expected a dimension as an integer"),
         (lambda x: fnn.max(x, fnn.ones(3)), ShapeError, "maximum: expected shapes that broadcast"),
         (lambda x: x.var(0, 1), ArgumentError, "correction= is given by name"),
-        (lambda x: fnn.var_mean(x[:1], 0), ShapeError, "var_mean: expected more than 1 entries"),
     ],
 )
 def test_what_is_refused(call: Callable[[Any], Any], error: type[FastnnError], message: str) -> None:
@@ -157,3 +157,21 @@ def test_nan_is_one_value_of_which_there_may_be_most() -> None:
     """Scipy's mode with nan_policy="propagate" counts them so, and PyTorch's."""
     x = np.array([[1, np.nan, np.nan, 0], [np.nan, 2, 2, np.nan], [np.nan, 3, 4, 5]])
     np.testing.assert_array_equal(fnn.tensor(x).mode(1).values.numpy(), [np.nan, 2, 3])
+
+
+@pytest.mark.parametrize(("values", "correction"), [([1.0], 0), ([1.0], 1), ([1.0, 2.0], 1)])
+def test_moments_of_too_few_entries_are_warned_of_at_the_users_line(values: list[float], correction: int) -> None:
+    """A program that logs the deviation of one reward goes on with NaN, as in PyTorch."""
+    torch = pytest.importorskip("torch")
+    found = []
+    for lib in (torch, fnn):
+        x = lib.tensor(values, dtype=lib.float64, requires_grad=True)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            y = x.var(dim=0, correction=correction)
+            std = lib.std(x, dim=0, correction=correction)
+        y.backward()
+        found.append([*(float(each.detach()) for each in (y, std)), *x.grad.tolist()])
+        assert len(told) == (2 if correction >= len(values) else 0)
+        assert {each.filename for each in told} <= {__file__}
+    np.testing.assert_array_equal(*found)
