@@ -75,6 +75,15 @@ class Predictor(Plan):
 
         return method
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What reads take from the model is written there, as of PyTorch's compiled modules."""
+        own = vars(self)
+        is_private = name[0] == "_" and not hasattr(own.get("model"), name)
+        if name in own or is_private or "_takes_one" not in own or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.model, name, value)
+
     def _start_over(self) -> None:
         super()._start_over()
         self._ready: Repeat | None = None  # the next call if it is like the last one

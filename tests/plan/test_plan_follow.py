@@ -160,3 +160,22 @@ def test_a_step_put_on_the_optimizer_counts(when: str) -> None:
     step(x, y)
     fnn.fit(model, (x, y), optimizer=optimizer, epochs=1, verbose=False)
     np.testing.assert_array_equal(model.weight.data, kept)
+
+
+def test_what_is_written_on_a_compiled_model_reaches_the_model() -> None:
+    """`compiled.scale = 3.0` stayed on the wrapper, where forward does not look."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self._shift = 2.0, 0.0
+
+        def forward(self, x: Any) -> Any:
+            return x * self.scale + self._shift
+
+    model, x = Scaled(), np.ones((2, 3), np.float32)
+    compiled = fnn.compile(model)
+    assert compiled(x).tolist() == [[2.0] * 3] * 2
+    compiled.scale, compiled._shift, compiled.note = 3.0, 1.0, "new"
+    assert (model.scale, model._shift, model.note) == (3.0, 1.0, "new")
+    assert compiled(x).tolist() == [[4.0] * 3] * 2
