@@ -82,7 +82,8 @@ class Taped(Plan):
                 raise
             outputs = self.model(*args, **named)  # an error that is the model's own comes again
             self._is_planned = False
-            reason = getattr(error, "reason", error if isinstance(error, FastnnError) else repr(error))
+            said = str(error).removeprefix("compile: ") if isinstance(error, FastnnError) else repr(error)
+            reason = getattr(error, "reason", "") or said
             warnings.warn(
                 f"compile: this model runs operator by operator, not compiled: {reason}", UserWarning, stacklevel=4
             )
