@@ -37,9 +37,14 @@ __all__ = ["Taped", "holds_tensors", "predicted"]
 MOST_COPIES = 4  # of a plan, whose backwards are still to come
 
 
-def holds_tensors(args: tuple[Any, ...], named: dict[str, Any]) -> bool:
-    """Whether a model is called with tensors, itself or in tuples, lists and dicts."""
-    return any(isinstance(x, Tensor) for value in (*args, *named.values()) for x in flatten(value)[0])
+def holds_tensors(args: tuple[Any, ...], named: dict[str, Any], objects: bool) -> bool:
+    """Whether a model is called with tensors, itself or in tuples, lists and dicts, or, of `objects`, in attributes."""
+    given = [x for value in (*args, *named.values()) for x in flatten(value)[0]]
+    return any(
+        isinstance(x, Tensor)
+        or (objects and hasattr(x, "__dict__") and any(isinstance(held, Tensor) for held in vars(x).values()))
+        for x in given
+    )
 
 
 def predicted(predict: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:

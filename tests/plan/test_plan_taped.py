@@ -377,3 +377,25 @@ def test_the_modes_of_all_layers_count() -> None:
     model[1].train()
     with fnn.no_grad():
         assert 0.3 < (fnn.compile(model)(fnn.ones(4, 3)).numpy() == 0).mean() < 0.7
+
+
+def test_an_object_that_holds_tensors_is_an_argument() -> None:
+    """DETR's NestedTensor: no plan takes it, so the model runs operator by operator."""
+
+    class Nested:
+        def __init__(self, tensors: Any, mask: Any) -> None:
+            self.tensors, self.mask = tensors, mask
+
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+
+        def forward(self, samples: Any) -> Any:
+            return self.linear(samples.tensors) * samples.mask
+
+    model = Masked()
+    x = Nested(fnn.ones(4, 3), fnn.tensor([[1.0], [0.0], [1.0], [0.0]]))
+    y = fnn.compile(model)(x)
+    assert y.requires_grad
+    np.testing.assert_array_equal(y.numpy(force=True), model(x).numpy(force=True))
