@@ -21,7 +21,7 @@ def names_in(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
     """The global variables that code reads or sets, and all names in it: attributes', too."""
     of_variables = {each.argval for each in dis.get_instructions(code) if each.opname in _OF_GLOBALS}
     names = set(code.co_names)
-    if "getattr" in names:
+    if names & {"getattr", "vars", "__dict__"}:
         names |= {constant for constant in code.co_consts if isinstance(constant, str)}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -50,7 +50,7 @@ def is_fastnns(defined: Any) -> bool:
 
 
 def is_foreign_class(cls: type) -> bool:
-    if cls.__module__ in ("argparse", "types"):  # Namespace and SimpleNamespace hold users' values
+    if cls.__module__ in ("argparse", "types", "_thread"):  # Namespace, SimpleNamespace and local hold users' values
         return False
     module = sys.modules.get(cls.__module__)
     return cls.__module__ in sys.builtin_module_names or is_foreign(getattr(module, "__file__", None))
