@@ -67,9 +67,10 @@ class Reach:
     ) -> None:
         self.whole, self.free = whole, free
         self.names = {"forward", "__call__", *_IMPLICIT, *names}
-        known = -1
-        while len(self.names) != known:  # code that is found may name what was passed over
-            known = len(self.names)
+        self.lacked: set[str] = set()
+        known = (-1, -1)
+        while (len(self.names), len(self.lacked)) != known:  # code that is found may name what was passed over
+            known = len(self.names), len(self.lacked)
             self.modules: list[Module] = []
             self.places: list[Place] = []
             self._seen: dict[int, Any] = {}  # held: an id is its object's as long as that lives
@@ -185,12 +186,10 @@ class Reach:
 
         space = _space_of(owner)
         is_object = not isinstance(owner, (type, ModuleType, FunctionType))
-        every = self.whole and is_object and hasattr(owner, "__dict__")
-        names = [
-            name
-            for name in self.names
-            if name in space or _is_of_class(owner, name) or (every and name not in _IMPLICIT)
-        ]
+        absent: set[str] = self.names - _IMPLICIT if self.whole else self.lacked
+        if not (is_object and hasattr(owner, "__dict__")):
+            absent = set()
+        names = [name for name in self.names if name in space or _is_of_class(owner, name) or name in absent]
         values = {name: space.get(name) for name in names}
         code = {name: v for name, v in values.items() if isinstance(owner, type) and isinstance(v, _METHODS)}
         self._methods += [(space, name) for name in code]
@@ -218,8 +217,9 @@ class Reach:
         self._visit_names(function, function.__qualname__)
         self._add_defaults(function)
         self._functions.append(function)
-        of_variables, others = names_in(function.__code__)
+        of_variables, others, lacked = names_in(function.__code__)
         self.names |= others
+        self.lacked |= lacked
         space = function.__globals__
         read = [name for name in sorted(of_variables) if name in space]
         if read:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
+from argparse import Namespace
 from array import array
 from collections import ChainMap, UserDict
 from collections.abc import Callable
 from contextvars import ContextVar
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -187,6 +188,12 @@ class Protocol:
         return self.kept[0] * other
 
 
+def _set_or_take_away(options: Any, number: float) -> None:
+    options.__dict__.pop("rate", None)
+    if number != 1:
+        options.rate = number
+
+
 Read = tuple[Callable[[Any], float], Any, Callable[[Any, float], Any]]  # what is read from an object, and how it is set
 DICT: dict[str, float] = {"n": 1.0}
 IMPLICIT: dict[str, Read] = {
@@ -200,6 +207,8 @@ IMPLICIT: dict[str, Read] = {
     "equal": (lambda p: 1.0 if p == 3.0 else 2.0, Protocol(), Protocol.set),
     "operator": (lambda p: p * 2.0, Protocol(), Protocol.set),
     "vars": (lambda p: vars(p)["kept"][0], Protocol(), Protocol.set),
+    "getattr": (lambda p: getattr(p, "rate", 1.0), SimpleNamespace(), lambda p, n: _set_or_take_away(p, n)),
+    "hasattr": (lambda p: p.rate if hasattr(p, "rate") else 1.0, Namespace(), lambda p, n: _set_or_take_away(p, n)),
     "UserDict": (lambda p: p["n"], UserDict(n=1.0), lambda p, n: p.update(n=n)),
     "ChainMap": (lambda p: p["n"], ChainMap({"n": 1.0}, {}), lambda p, n: p.update(n=n)),
     "view of a dict": (lambda p: p["n"], MappingProxyType(DICT), lambda p, n: DICT.update(n=n)),
