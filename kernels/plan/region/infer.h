@@ -17,7 +17,7 @@
 #include "plan/stages.h"
 
 enum {
-    INFER_SHARED_FLOPS = 1000000,       /* of a step that several threads share: some 10 us of one */
+    INFER_SHARED_FLOPS = 1500000,       /* of a step that several threads share: some 7 us of one */
     INFER_SHARES = 4,                   /* of a batch, for each thread */
 };
 

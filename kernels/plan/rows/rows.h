@@ -355,9 +355,11 @@ static void rows_finish(void *context, i64 index) {
 
 /* ---- the stage: forward, with a loss also the way back; backward, without one also the way back ---- */
 
+enum { ROWS_MOVE_FLOPS = 700 };     /* that take as long as a weight and its gradients on their way from one core to another */
+
 INLINE int rows_run(struct rows_task *t) {
-    const double pass = 2.0 * (double)t->r->layer[0].N * (double)rows_weights(t->r);
-    fastnn_parallel(t->cut.chunks, pass * (t->forward + 2 * t->backward), rows_chunk, t);
+    const double weights = (double)rows_weights(t->r), pass = 2.0 * (double)t->r->layer[0].N * weights;
+    fastnn_parallel(t->cut.chunks, pass * (t->forward + 2 * t->backward) - ROWS_MOVE_FLOPS * weights * t->backward, rows_chunk, t);
     return t->failed;
 }
 
