@@ -4,8 +4,9 @@
  * With c the background, and x = c + x', x' is zero where the input is c: what surrounds a drawing, or what a ReLU has cut off. Of bytes c
  * is what a zero becomes; of floats the first of them where more than half are the same, otherwise 0.
  *   y = activation((bias + c * the sum of all rows) + sum over k of x'[at[k]] * row[at[k]])
- * which is the same but for rounding, as c is a number like most of the others. A panel is up to 8 vectors of outputs; of each the sums run down a list of up to
- * FROZEN_CHUNK entries, in registers, and the chunks' are added in order: the same bits for any number of threads.
+ * which is the same but for rounding, as c is a number like most of the others. A panel is up to 8 vectors of outputs. Their sums run in
+ * registers down a list of up to FROZEN_CHUNK entries, and those of several chunks are added in order: the same bits for any number of
+ * threads.
  *
  * One image's floor is reading those rows: 784 -> 1000 from a digit's 150 pixels 0.6 MB, where the whole weight has 3.1 MB.
  */
