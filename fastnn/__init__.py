@@ -173,7 +173,10 @@ def __getattr__(name: str) -> Any:
     elif name == "__version__":
         value = import_module("fastnn.config").version()
     else:
-        raise no_such_name("fastnn", name)
+        each = import_module("fastnn.ops.foreach").over(name) if name.startswith("_foreach_") else None
+        if each is None:
+            raise no_such_name("fastnn", name)
+        value = each
     globals()[name] = value
     return value
 

@@ -49,7 +49,6 @@ _GROUPS: list[tuple[str, str]] = [
     (r"[Dd]istributed|DataParallel|SyncBatchNorm|Rpc|multiprocessing|Join",
      "fnn.fit(..., distributed=True) trains over MPI"),
     (r"dropout|alpha_dropout", "nn.Dropout drops entries"),
-    (r"window$", "SciPy has windows: fnn.from_numpy(scipy.signal.windows...)"),
     (r"Embedding|embedding", "nn.Embedding, where it is there, or a product with one-hot rows"),
     (r"Lazy", "give the number of inputs: the layer without Lazy"),
     (r"[Rr]nn|RNN|LSTM|GRU|lstm|gru", "recurrent layers are nn.RNN, nn.LSTM and nn.GRU, where they are there"),

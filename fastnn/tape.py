@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -195,7 +196,7 @@ def run_backward(last: Node, start: Array, retain_graph: bool) -> None:
         return
     grads: dict[int, Array] = {last.number: start}
     nodes = in_reverse([last])
-    stay = lasting(nodes)
+    stay, level = lasting(nodes), flat_leaves(nodes)
     for node in nodes:
         grad = grads.pop(node.number, None)
         if grad is not None:  # None: no path to here carries a gradient
@@ -214,6 +215,32 @@ def run_backward(last: Node, start: Array, retain_graph: bool) -> None:
                     grads[x.node.number] = result if before is None else np.asarray(before + result)
         if not retain_graph and node.number not in stay:
             node.free()
+    for x in level:
+        if x._grad is None:
+            x._grad = np.zeros(x._data.shape, x._data.dtype)
+
+
+# Nodes of slopes that are constant but for jumps, and the tensors whose signs they follow: second derivatives of ReLU.
+flat: WeakKeyDictionary[Node, Any] = WeakKeyDictionary()
+
+
+def flat_leaves(nodes: Iterable[Node]) -> list[Tensor]:
+    """The leaves that reach a result through such slopes. As in PyTorch their gradient is 0 at least, not absent: an
+    optimiser such as Adam updates what has a gradient, and skips what has none."""
+    if not flat:
+        return []
+    todo = [flat[node] for node in nodes if node in flat]
+    leaves: list[Tensor] = []
+    seen: set[int] = set()
+    while todo:
+        x = todo.pop()
+        if x.node is None and x.requires_grad:
+            leaves.append(x)
+        if x.node is None or x.node.number in seen or x.node.ctx is None:
+            continue
+        seen.add(x.node.number)
+        todo += [each for each, needed in zip(x.node.inputs, x.node.ctx.needs_input_grad, strict=True) if needed]
+    return leaves
 
 
 def lasting(nodes: list[Node]) -> set[int]:

@@ -156,8 +156,8 @@ cdef class Call:
 cdef class Repeat:
     """A predictor's next call if it is like its last one, while `lock` is held. In C, where no signal's handler runs.
 
-    `questions` are asked of the predictor first; where one is answered yes, the call has to be made in another way. So it has where
-    the model's structure has `changed`, unless that is None.
+    Each call first asks whether the model's structure has `changed` (None: it cannot), then the predictor the `questions`. Where
+    an answer is yes, the call has to be made in another way.
     """
     cdef Call call
     cdef object is_owned, acquire, release, changed

@@ -19,7 +19,7 @@ from fastnn.errors import ArgumentError, GraphError, NonFiniteError, ShapeError
 from fastnn.hooks import drop_hooks, hooks, key_of
 from fastnn.ops.common import tensor_of
 from fastnn.recording import no_grad, state
-from fastnn.tape import Node, in_reverse, lasting, node_gradients, tracer
+from fastnn.tape import Node, flat_leaves, in_reverse, lasting, node_gradients, tracer
 from fastnn.tensors import Array, Tensor
 from fastnn.versions import wrote
 
@@ -49,7 +49,7 @@ def flow(
     for node in nodes:
         outputs.update((key_of(x), x) for x in node.inputs if isinstance(x, Tensor))
     leading = _leading(nodes, targets)
-    stay = lasting(nodes)
+    stay, level = lasting(nodes), flat_leaves(nodes)
     found: dict[int, Any] = {}
     for x, start in roots:
         _add(found, key_of(x), start)
@@ -68,6 +68,10 @@ def flow(
                 node.free()
     for key in [key for key in found if key < 0 and key in hooks]:
         found[key] = as_hooks_leave(found[key], hooks[key].values())
+    for x in level:
+        if key_of(x) not in found and (targets is None or key_of(x) in targets):
+            zeros = np.zeros(x.shape, x.dtype)
+            found[key_of(x)] = Tensor(zeros) if graph else zeros
     return found
 
 
@@ -181,7 +185,7 @@ def _backward(roots: list[tuple[Tensor, Any]], inputs: list[Tensor] | None, *, g
 def _leaves(roots: Sequence[tuple[Tensor, Any]]) -> list[Tensor]:
     nodes = in_reverse([x.node for x, _ in roots if x.node is not None])
     inputs = [x for node in nodes for x in node.inputs if isinstance(x, Tensor)]
-    return [x for x in [*inputs, *(x for x, _ in roots)] if x.node is None and x.requires_grad]
+    return [x for x in [*inputs, *flat_leaves(nodes), *(x for x, _ in roots)] if x.node is None and x.requires_grad]
 
 
 def _starts(where: str, outputs: list[Tensor], given: Any, graph: bool) -> list[tuple[Tensor, Any]]:

@@ -17,7 +17,7 @@ from fastnn.recording import no_grad, recording, tracer
 from fastnn.tensors import Array, Context, Tensor
 from fastnn.versions import owner
 
-__all__ = ["Function", "once_differentiable"]
+__all__ = ["Function", "InplaceFunction", "once_differentiable"]
 
 
 class Function:
@@ -71,6 +71,11 @@ class Function:
         return layout.outputs(output)
 
 
+class InplaceFunction(Function):
+    """PyTorch's base of operators that may write into their input, where they are asked to: fastnn's never do, and
+    `ctx.mark_dirty` raises GraphError."""
+
+
 def _is_leaf(x: Any) -> bool:
     return isinstance(x, Tensor) and x.requires_grad and x.is_leaf
 
@@ -103,6 +108,8 @@ def _operator(user: type[Function]) -> type[tensors.Function]:
         if on_tape:
             return results
         results = results if isinstance(results, tuple) else (results,)
+        given, beyond = results[: len(ctx.needs_input_grad)], results[len(ctx.needs_input_grad) :]
+        results = results if any(x is not None for x in beyond) else given  # more Nones than inputs, as PyTorch allows
         return tuple(x._data if isinstance(x, Tensor) else x for x in results)
 
     members = {"forward": staticmethod(forward), "backward": staticmethod(backward), "__doc__": user.__doc__}

@@ -16,13 +16,16 @@ import numpy as np
 
 from fastnn import ops, versions
 from fastnn.errors import FastnnError, GraphError
+from fastnn.ops.activations import LeakyReLU, ReLU, ReLU6
+from fastnn.ops.arithmetic import Abs
 from fastnn.recording import enable_grad, state, tracer
-from fastnn.tape import Context, Node, check_unchanged, checked
+from fastnn.tape import Context, Node, check_unchanged, checked, flat
 from fastnn.tensors import Tensor
 
 __all__ = ["FORMULAS", "Given", "backward_on_tape", "formula"]
 
 FORMULAS: dict[Any, Callable[..., Any]] = {}
+FLAT = {ReLU, LeakyReLU, ReLU6, Abs}  # whose slope is constant but for jumps
 
 
 def formula(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -112,6 +115,8 @@ def backward_on_tape(node: Node, needs: tuple[bool, ...], grad: Tensor, output: 
                     "and the output alone, and write backward with operators of tensors (fnn.autograd.Function)"
                 ) from error
         results = checked(function, node.inputs, results)
+        if function in FLAT and tracer() is None and (of := getattr(results[0], "node", None)) is not None:
+            flat[of] = node.inputs[0]
         return [
             (x, _of_type(result, x))
             for x, needed, result in zip(node.inputs, needs, results, strict=True)

@@ -18,7 +18,17 @@ from fastnn.tensors import Tensor
 from . import constraints
 from .constraints import Constraint, Constraints
 
-__all__ = ["Distribution", "Independent", "expanded", "like", "of_one_type", "parameters", "shape_of", "sum_last"]
+__all__ = [
+    "Distribution",
+    "Independent",
+    "OfShares",
+    "expanded",
+    "like",
+    "of_one_type",
+    "parameters",
+    "shape_of",
+    "sum_last",
+]
 
 
 class Distribution:
@@ -217,6 +227,29 @@ class Independent(Distribution):
 
     def __repr__(self) -> str:
         return f"Independent({self.base_dist!r}, {self.reinterpreted_batch_ndims})"
+
+
+class Held:
+    """An attribute of each instance that `super().logits` finds, too, as it does in PyTorch."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        try:
+            return self if instance is None else vars(instance)[self.name]
+        except KeyError:
+            raise AttributeError(f"{type(instance).__name__} has no {self.name} yet") from None
+
+
+class OfShares(Distribution):
+    """A distribution of probabilities, which are kept with their logits."""
+
+    probs, logits = Held(), Held()
+
+    @property
+    def param_shape(self) -> tuple[int, ...]:
+        return tuple(self.probs.shape)
 
 
 def check_within(where: str, what: str, constraint: Constraint, x: Tensor) -> None:

@@ -22,7 +22,7 @@ from fastnn.tape import no_grad, tracer
 from fastnn.tensors import Tensor
 
 from . import constraints
-from .base import Distribution, check_within, expanded, like, parameters, shape_of
+from .base import Distribution, OfShares, check_within, expanded, like, parameters, shape_of
 from .constraints import Constraints
 from .gamma import Gamma, xlogy
 
@@ -72,7 +72,7 @@ def of_events(name: str, probs: Any, logits: Any) -> tuple[Tensor, Tensor]:
     return given, inner.log() - (1 - inner).log()
 
 
-class Categorical(Distribution):
+class Categorical(OfShares):
     """One of K classes: `probs` (..., K), whose sum is made 1, or `logits`, of any scale; samples are int64.
 
     >>> from fastnn.distributions import Categorical
@@ -181,7 +181,7 @@ class OneHotCategoricalStraightThrough(OneHotCategorical):
         return self.sample(sample_shape) + (self.probs - self.probs.detach())
 
 
-class Bernoulli(Distribution):
+class Bernoulli(OfShares):
     """1 with probability `probs`, or σ(`logits`), else 0; samples are floats."""
 
     arg_constraints: ClassVar[Constraints] = {"logits": constraints.real, "probs": constraints.unit_interval}
@@ -220,7 +220,7 @@ class Bernoulli(Distribution):
         return self.probs * (1 - self.probs)
 
 
-class Geometric(Distribution):
+class Geometric(OfShares):
     """How often an event of probability `probs`, or σ(`logits`), fails to come about before it does."""
 
     arg_constraints: ClassVar[Constraints] = {"logits": constraints.real, "probs": constraints.unit_interval}
@@ -259,7 +259,7 @@ class Geometric(Distribution):
         return (1 / self.probs - 1) / self.probs
 
 
-class Binomial(Distribution):
+class Binomial(OfShares):
     """How many of `total_count` events come about, each with probability `probs` or σ(`logits`)."""
 
     arg_constraints: ClassVar[Constraints] = {
@@ -314,7 +314,7 @@ class Binomial(Distribution):
         return self.total_count * self.probs * (1 - self.probs)
 
 
-class NegativeBinomial(Distribution):
+class NegativeBinomial(OfShares):
     """How many events of probability `probs`, or σ(`logits`), come about before `total_count` of them, which need not
     be a whole number, fail to.
 
@@ -360,7 +360,7 @@ class NegativeBinomial(Distribution):
         return self.mean / ops.sigmoid(-self.logits)
 
 
-class Multinomial(Distribution):
+class Multinomial(OfShares):
     """How often each of K classes comes in `total_count` draws, by `probs` (..., K), whose sum is made 1, or `logits`.
 
     `total_count` is one number, as in PyTorch.

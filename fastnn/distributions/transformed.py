@@ -17,7 +17,7 @@ from fastnn.tape import no_grad
 from fastnn.tensors import Tensor
 
 from . import constraints
-from .base import Distribution, Independent, like, of_one_type, shape_of, sum_last
+from .base import Distribution, Independent, OfShares, like, of_one_type, shape_of, sum_last
 from .constraints import Constraints
 from .discrete import of_classes, of_events
 from .transforms import ComposeTransform, SigmoidTransform, Transform
@@ -106,7 +106,7 @@ class TransformedDistribution(Distribution):
         return self._transformed(self.base_dist.icdf(self._monotone("icdf") * (floating(value) - 0.5) + 0.5))
 
 
-class LogitRelaxedBernoulli(Distribution):
+class LogitRelaxedBernoulli(OfShares):
     """The logit of RelaxedBernoulli, which keeps its digits near 0 and 1."""
 
     arg_constraints: ClassVar[Constraints] = {"logits": constraints.real, "probs": constraints.unit_interval}
@@ -145,7 +145,7 @@ class RelaxedBernoulli(TransformedDistribution):
         self.temperature, self.probs, self.logits = base.temperature, base.probs, base.logits
 
 
-class RelaxedOneHotCategorical(Distribution):
+class RelaxedOneHotCategorical(OfShares):
     """Shares of K classes, nearer to a one-hot vector the lower the `temperature`, with gradients: Gumbel-softmax
     (Jang et al. 2017, arXiv:1611.01144), the Concrete distribution (Maddison et al. 2017, arXiv:1611.00712).
 

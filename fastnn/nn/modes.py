@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -91,8 +91,11 @@ def mode(model: Any, *, training: bool) -> Iterator[None]:
 
 
 @contextmanager
-def training_mode(model: Any) -> Iterator[None]:
+def training_mode(model: Any) -> Iterator[Callable[[], None]]:
     """The loan of `fit`: the model is in training mode, but for the parts of it that the user has put into eval mode.
+
+    It gives what to call after callbacks: where one left the model itself in eval mode, as evaluations of one's own do,
+    all modes are again those of the last call that found it in training mode; what is set in parts of it stays.
 
     Where the model itself is in eval mode, all of it is trained: it comes from an evaluation, whatever layers were put
     into it since. But if `train()` was called on parts of it, then those alone are in training mode.
@@ -104,4 +107,14 @@ def training_mode(model: Any) -> Iterator[None]:
         model.train(True)
         for module in resting:
             module.training = False
-        yield
+        kept: list[tuple[Any, bool]] = []
+
+        def resume() -> None:
+            if model.training:
+                kept[:] = [(module, module.training) for module in model.modules()]
+            else:
+                for module, training in kept:
+                    module.training = training
+
+        resume()
+        yield resume

@@ -131,6 +131,12 @@ class Module(Members, Hooked):
             for name, value in values.items():
                 object.__setattr__(self, name, value)
 
+    if not TYPE_CHECKING:  # where it would stand for any name
+
+        def __getattr__(self, name: str) -> Any:
+            """What is set by this name: programs call it as PyTorch's. Python comes here for what is not there."""
+            return object.__getattribute__(self, name)
+
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
         Members.changes = next(changes)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from fastnn.ops.similarity import *  # noqa: F403
     from fastnn.ops.sorting import *  # noqa: F403
     from fastnn.ops.special import *  # noqa: F403
+    from fastnn.ops.windows import *  # noqa: F403
     from fastnn.ops.writing import *  # noqa: F403
 
 if not TYPE_CHECKING:  # which would take a list that it cannot read for an empty one

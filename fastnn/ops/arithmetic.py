@@ -20,6 +20,7 @@ from fastnn.tensors import Array, Context, Function, Tensor
 
 _LARGE = 1 << 16  # bytes, from which on backends keep memory
 _UFUNCS = {operator.mul: np.multiply, operator.truediv: np.divide, operator.neg: np.negative}
+_QUIET = {"ignore", "warn"}
 _KERNELS = {np.add: "add", np.subtract: "sub", np.multiply: "mul", np.divide: "div", np.exp: "exp"}
 
 
@@ -29,13 +30,18 @@ def computed(ufunc: np.ufunc, *arrays: Array) -> Array:
     for x in arrays:
         if x.nbytes >= _LARGE and x.flags.c_contiguous:
             dtype, shape = x.dtype, x.shape
-            if ufunc in _KERNELS and dtype.kind == "f" and all(_is_like(y, x) for y in arrays):
+            if ufunc in _KERNELS and dtype.kind == "f" and all(_is_like(y, x) for y in arrays) and _is_quiet():
                 return cast(Array, kernels(dtype).function_forward(_KERNELS[ufunc], *arrays))
             fits = all(y.dtype == dtype and y.shape == shape[max(0, x.ndim - y.ndim) :] for y in arrays)
             y: Array = ufunc(*arrays, out=empty(shape, dtype)) if fits and dtype.kind == "f" else ufunc(*arrays)
             return y
     plain: Array = ufunc(*arrays)
     return plain
+
+
+def _is_quiet() -> bool:
+    """Whether the thread asks NumPy for no errors (`np.errstate(all="raise")`), of which kernels raise none."""
+    return _QUIET.issuperset(np.geterr().values())
 
 
 def _is_like(x: Array, other: Array) -> bool:

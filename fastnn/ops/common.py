@@ -180,6 +180,12 @@ def loss_target(op: str, target: Any, what: str = "target") -> Tensor:
     return Tensor(array)
 
 
+def affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+    """x * weight + bias, each reshaped to `shape`, or None."""
+    x = x if weight is None else x * weight.reshape(shape)
+    return x if bias is None else x + bias.reshape(shape)
+
+
 def sum_to(grad: Any, shape: tuple[int, ...]) -> Any:
     """The transpose of broadcasting: sum over the dimensions along which `shape` was stretched."""
     if grad.shape == shape:

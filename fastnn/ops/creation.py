@@ -32,7 +32,7 @@ if not TYPE_CHECKING:
 _TAKEN: dict[str, Any] = {"layout": None, "pin_memory": False, "memory_format": None, "out": None}
 
 
-def _made(op: str, array: Any, dtype: Any, device: Any, requires_grad: bool, rest: dict[str, Any]) -> Tensor:
+def made_of(op: str, array: Any, dtype: Any, device: Any, requires_grad: bool, rest: dict[str, Any]) -> Tensor:
     """The array as a tensor of that type; raises TypeError for options that nobody has."""
     unknown = set(rest) - set(_TAKEN)
     if unknown:
@@ -76,7 +76,7 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
         raise DTypeError(f"Tensor: expected float32, float64, integers or booleans, got {found.dtype}")
     if wanted is not None and wanted.kind in "iu" and not hasattr(data, "dtype") and found.dtype != wanted:
         check_held("tensor", found, wanted)
-    return _made("tensor", np.array(found, wanted), None, device, requires_grad, rest)
+    return made_of("tensor", np.array(found, wanted), None, device, requires_grad, rest)
 
 
 def _array_of(data: Any) -> tuple[Array, bool]:
@@ -179,7 +179,7 @@ def _full(
     kind = dtype_of(op, dtype) or (get_default_dtype() if isinstance(value, (float, np.floating)) else None)
     if kind is not None:
         value = number_as(op, value, kind)
-    return _made(op, np.full(shape, value, kind), None, device, requires_grad, rest)
+    return made_of(op, np.full(shape, value, kind), None, device, requires_grad, rest)
 
 
 def _filled(name: str, value: float, doc: str) -> Callable[..., Tensor]:
@@ -293,7 +293,7 @@ def arange(
     check_size("arange", (count,))
     array = bounds[0] + np.arange(count) * bounds[2]
     own = np.int64 if integers else get_default_dtype()
-    return _made("arange", array, own if dtype is None else dtype, device, requires_grad, rest)
+    return made_of("arange", array, own if dtype is None else dtype, device, requires_grad, rest)
 
 
 def linspace(
@@ -308,7 +308,7 @@ def linspace(
     """
     (count,) = sizes("linspace", (whole("linspace", "steps", steps, 0),))
     array = np.linspace(number("linspace", "start", start), number("linspace", "end", end), count)
-    return _made("linspace", array, get_default_dtype() if dtype is None else dtype, device, requires_grad, rest)
+    return made_of("linspace", array, get_default_dtype() if dtype is None else dtype, device, requires_grad, rest)
 
 
 def logspace(
@@ -323,7 +323,7 @@ def logspace(
     """
     exponents = linspace(start, end, steps, dtype=np.float64).data
     powers = number("logspace", "base", base) ** exponents
-    return _made("logspace", powers, get_default_dtype() if dtype is None else dtype, device, requires_grad, rest)
+    return made_of("logspace", powers, get_default_dtype() if dtype is None else dtype, device, requires_grad, rest)
 
 
 def eye(
@@ -332,7 +332,7 @@ def eye(
     """The identity matrix (n, n), or (n, m) with ones on its diagonal."""
     rows, columns = sizes("eye", (n, n if m is None else m))
     wanted = get_default_dtype() if dtype is None else dtype
-    return _made("eye", np.eye(rows, columns), wanted, device, requires_grad, rest)
+    return made_of("eye", np.eye(rows, columns), wanted, device, requires_grad, rest)
 
 
 # ---- random numbers --------------------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ def _random(name: str, function: type[Function], doc: str) -> Any:
         if wanted.kind != "f":
             raise DTypeError(f"{name}: expected float32 or float64, got {wanted}")
         found = drawn(function, name, shape, generator, dtype=wanted)
-        _made(name, np.zeros(0), None, device, False, rest)
+        made_of(name, np.zeros(0), None, device, False, rest)
         return found.requires_grad_(requires_grad) if requires_grad is not False else found
 
     made.__name__ = made.__qualname__ = name
@@ -377,7 +377,7 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Any = No
     wanted = dtype_of("randint", dtype) or np.dtype(np.int64)
     attributes = {"low": operator.index(low), "high": operator.index(high), "dtype": wanted}
     found = drawn(RandintLike, "randint", sizes("randint", (size,)), generator, **attributes)
-    _made("randint", np.zeros(0), None, device, False, rest)
+    made_of("randint", np.zeros(0), None, device, False, rest)
     return found.requires_grad_(requires_grad) if requires_grad is not False else found
 
 
@@ -393,7 +393,7 @@ def randperm(n: int, *, generator: Any = None, dtype: Any = np.int64, device: An
     """0 to n - 1 in random order, int64."""
     count = sizes("randperm", (n,) if is_whole(n) else ((n,),))
     found = drawn(Permutation, "randperm", count, generator, dtype=dtype_of("randperm", dtype))
-    _made("randperm", np.zeros(0), None, device, False, rest)
+    made_of("randperm", np.zeros(0), None, device, False, rest)
     return found.requires_grad_(requires_grad) if requires_grad is not False else found
 
 

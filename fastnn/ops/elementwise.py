@@ -233,12 +233,19 @@ Trunc, trunc = _of_one(
 
 # ---- of two tensors --------------------------------------------------------------------------------------------------
 
+
+def _square(a: Any, b: Any) -> Any:
+    """a² + b² to divide by: 1 where it is 0, and the gradient 0, as PyTorch's."""
+    square = a * a + b * b
+    return square + np.equal(square, 0)
+
+
 Atan2, atan2 = _of_two(
     "atan2",
-    "The angle of the point (b, a), from -π to π.",
+    "The angle of the point (b, a), from -π to π; its gradient is 0 at the origin, where there is none.",
     lambda a, b: np.arctan2(a, b),
-    lambda g, a, b: g * b / (a * a + b * b),
-    lambda g, a, b: -g * a / (a * a + b * b),
+    lambda g, a, b: g * b / _square(a, b),
+    lambda g, a, b: -g * a / _square(a, b),
 )
 FLOATING.add(Atan2)
 Fmod, fmod = _of_two(

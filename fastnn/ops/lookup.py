@@ -11,6 +11,7 @@ from fastnn.errors import ArgumentError, DTypeError, LabelError, ShapeError
 from fastnn.habits import check_options
 from fastnn.ops.common import tensor_of, weight_of
 from fastnn.ops.joining import cat
+from fastnn.tape import tracer
 from fastnn.tensors import Array, Context, Function, Tensor
 
 __all__ = ["embedding", "embedding_bag"]
@@ -95,9 +96,9 @@ def embedding_bag(
 ) -> Tensor:
     """The sum, mean or maximum of the rows of each bag: input (B, L) of integers -> (B, D).
 
-    A flat `input` (n,) goes with `offsets` (B,), where each bag begins; modes "sum" and "mean" then, of which an empty
-    bag is 0. `per_sample_weights`, in the shape of input, weight the rows of "sum". padding_idx,
-    max_norm, scale_grad_by_freq and include_last_offset have no other value here (ArgumentError).
+    A flat `input` (n,) goes with `offsets` (B,), where each bag begins, the first at 0 (else ArgumentError); modes
+    "sum" and "mean" then, of which an empty bag is 0. `per_sample_weights`, in the shape of input, weight the rows of
+    "sum". padding_idx, max_norm, scale_grad_by_freq and include_last_offset have no other value here (ArgumentError).
     """
     check_options(
         "embedding_bag", max_norm=max_norm, scale_grad_by_freq=scale_grad_by_freq,
@@ -115,9 +116,25 @@ def embedding_bag(
         return rows.sum(1) if mode == "sum" else rows.mean(1) if mode == "mean" else rows.max(1)[0]
     if mode == "max":
         raise ArgumentError("embedding_bag: expected mode 'sum' or 'mean' with offsets, got 'max'")
-    begins = tensor_of(offsets)
+    begins = _begins(offsets, rows.shape[0])
     ends = cat([begins[1:], Tensor(np.array([rows.shape[0]], begins.dtype))])
     places = Tensor(np.arange(rows.shape[0]))
     within = (begins.unsqueeze(1) <= places).astype(rows.dtype) * (ends.unsqueeze(1) > places).astype(rows.dtype)
     sums = within @ rows
     return sums if mode == "sum" else sums / within.sum(1, keepdim=True).clamp(1)
+
+
+def _begins(offsets: Any, count: int) -> Tensor:
+    """Where each bag of `count` numbers begins; every number is in one of them."""
+    begins = tensor_of(offsets)
+    if begins.ndim != 1 or begins.dtype.kind not in "iu":
+        raise DTypeError(f"embedding_bag: expected offsets (B,) of integers, got {begins.dtype} {begins.shape}")
+    if tracer() is None:
+        values = begins._data.astype(np.int64)
+        first = values[0] if len(values) else count
+        if first or (np.diff(values, append=count) < 0).any():
+            raise ArgumentError(
+                f"embedding_bag: expected offsets from 0, none below the one before it or above {count}, the length of "
+                f"the input, got {np.array2string(values, threshold=8)}"
+            )
+    return begins

@@ -144,6 +144,7 @@ TABLE: dict[str, dict[str, str]] = {
         "fmo": "fmax fmin logaddexp2 signbit",
         "fmio": "copysign deg2rad float_power heaviside hypot rad2deg sinc xlogy",
     },
+    "windows": {"f": "bartlett_window blackman_window hamming_window hann_window kaiser_window"},
     "writing": {
         "m": "apply_ copy_ detach_ exponential_ fill_ fill_diagonal_ geometric_ log_normal_ normal_ random_ "
         "resize_ resize_as_ squeeze_ t_ transpose_ uniform_ unsqueeze_ zero_",

@@ -11,7 +11,7 @@ import numpy as np
 from fastnn.arrays import is_masked
 from fastnn.checks import flag, number
 from fastnn.errors import ArgumentError, DTypeError, ShapeError, StateError
-from fastnn.ops.common import floating, tensor_of
+from fastnn.ops.common import affine, floating, tensor_of
 from fastnn.tensors import Array, Context, Function, Tensor
 from fastnn.versions import wrote
 
@@ -268,20 +268,19 @@ def instance_norm(
     n, c, *plane = x.shape
     if math.prod(plane) == 1:
         raise ShapeError(f"instance_norm: expected more than one value per channel, got {x.shape}")
-    if not x.numel():
-        return x
     running = None
     if running_mean is not None and running_var is not None:
         running = Running(running_mean, running_var, None, momentum)
         _check_statistics("instance_norm", (c,), written=True, running_mean=running.mean, running_var=running.var)
     eps = number("instance_norm", "eps", eps, 0)
-    y = BatchNormTraining.apply(x.reshape(1, n * c, *plane), None, None, eps=eps, running=running).reshape(x.shape)
+    y = x
+    if x.numel():
+        y = BatchNormTraining.apply(x.reshape(1, n * c, *plane), None, None, eps=eps, running=running).reshape(x.shape)
     for name, tensor in (("weight", weight), ("bias", bias)):
         if tensor is not None and tensor.shape != (c,):
             raise ShapeError(f"instance_norm: expected {name} of shape {(c,)}, got {tensor.shape}")
     channels = (c, *(1,) * len(plane))
-    y = y if weight is None else y * weight.reshape(channels)
-    return y if bias is None else y + bias.reshape(channels)
+    return affine(y, weight, bias, channels)
 
 
 def normalize_channels(x: Any, mean: Array, std: Array) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.checks import entries, is_whole, number, whole
 from fastnn.errors import ArgumentError, ShapeError
-from fastnn.ops.common import floating, weight_of
+from fastnn.ops.common import affine, floating, weight_of
 from fastnn.ops.padding import pad
 from fastnn.tensors import Array, Context, Function, Tensor
 
@@ -99,7 +99,7 @@ def _last(
             raise ShapeError(f"{op}: expected {name} of shape {shape}, got {tensor.shape}")
     size = math.prod(shape)
     if x.numel() == 0:
-        return x
+        return affine(x, weight, bias, shape)  # whose gradients are 0, not missing
     if len(shape) > 1:
         weight, bias = (None if tensor is None else tensor.reshape(size) for tensor in (weight, bias))
     sizes = x.numel() // size, size, 1
@@ -142,7 +142,7 @@ def group_norm(
         if tensor is not None and tensor.shape != x.shape[1:2]:
             raise ShapeError(f"group_norm: expected {name} of shape {x.shape[1:2]}, got {tensor.shape}")
     if x.numel() == 0:
-        return x
+        return affine(x, weight, bias, (-1, *(1,) * (x.ndim - 2)))
     sizes = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     return GroupNorm.apply(x, weight, bias, sizes=sizes, groups=num_groups, eps=_float("group_norm", eps), centred=True)
 

@@ -226,6 +226,8 @@ class Optimizer:
         for name in ("amsgrad", "centered", "nesterov"):
             flag(self._name, name, options.get(name, False))
         betas = options.get("betas", (0.0, 0.0))
+        if type(self)._update is Optimizer._update:  # its step is one's own, and so are its betas, three perhaps
+            return
         if not is_pair(betas) or not all(0 <= beta < 1 for beta in betas):
             raise ArgumentError(f"{self._name}: expected two betas of at least 0 and below 1, got {betas!r}")
 

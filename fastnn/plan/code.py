@@ -17,18 +17,21 @@ _PACKAGES = {"site-packages", "dist-packages"}
 
 
 @functools.lru_cache(maxsize=1024)
-def names_in(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The global variables that code reads or sets, and all names in it: attributes', too."""
+def names_in(code: CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """The global variables that code reads or sets, all names in it, attributes', too, and those among them that an
+    object may lack, `getattr(options, "name", None)`."""
     of_variables = {each.argval for each in dis.get_instructions(code) if each.opname in _OF_GLOBALS}
     names = set(code.co_names)
-    if "getattr" in names:
-        names |= {constant for constant in code.co_consts if isinstance(constant, str)}
+    lacked = set()
+    if names & {"getattr", "hasattr", "vars", "__dict__"}:
+        lacked = {constant for constant in code.co_consts if isinstance(constant, str) and constant.isidentifier()}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             inner = names_in(constant)
             of_variables |= inner[0]
             names |= inner[1]
-    return frozenset(of_variables), frozenset(names)
+            lacked |= inner[2]
+    return frozenset(of_variables), frozenset(names | lacked), frozenset(lacked)
 
 
 @functools.cache
@@ -50,7 +53,7 @@ def is_fastnns(defined: Any) -> bool:
 
 
 def is_foreign_class(cls: type) -> bool:
-    if cls.__module__ in ("argparse", "types"):  # Namespace and SimpleNamespace hold users' values
+    if cls.__module__ in ("argparse", "types", "_thread"):  # Namespace, SimpleNamespace and local hold users' values
         return False
     module = sys.modules.get(cls.__module__)
     return cls.__module__ in sys.builtin_module_names or is_foreign(getattr(module, "__file__", None))

@@ -117,7 +117,7 @@ class Predictor(Plan):
         with self._turn():
             if not self.frozen and not self._follow_model() and self._structure.has_users_code and not self._is_due:
                 self._is_checked()
-            tensors = out is None and holds_tensors(args, named)
+            tensors = out is None and holds_tensors(args, named, objects=not self.frozen)
             outputs = None if tensors else self._predict(arguments(self.model, args, named), out)
         if tensors and self.frozen:
             return predicted(self, args, named)

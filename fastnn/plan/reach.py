@@ -12,9 +12,12 @@ import io
 import pickle
 import random as python_random
 import sys
-from collections import deque
+import weakref
+from array import array
+from collections import ChainMap, UserDict, UserList, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from contextvars import ContextVar
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,6 +31,16 @@ from fastnn.tensors import Function, Tensor
 __all__ = ["UNREAD", "Reach"]
 
 UNREAD = ("training", "_about")  # attributes of modules that no forward depends on, or that are watched elsewhere
+
+# Methods that code calls without their names: by an operator, len(), float(), `for`, `in`, `with`, an attribute.
+_IMPLICIT = frozenset(
+    f"__{name}__"
+    for name in [
+        "getattr", "getattribute", "getitem", "get", "iter", "next", "len", "contains", "missing", "enter", "bool",
+        "float", "int", "index", "array", "str", "format", "eq", "ne", "lt", "le", "gt", "ge", "add", "radd", "sub",
+        "rsub", "mul", "rmul", "truediv", "rtruediv", "pow", "rpow", "neg", "abs", "round", "matmul", "rmatmul",
+    ]
+)  # fmt: skip
 
 _METHODS = (FunctionType, property, staticmethod, classmethod)
 
@@ -53,10 +66,11 @@ class Reach:
         free: Container[tuple[int, Any]] = (),
     ) -> None:
         self.whole, self.free = whole, free
-        self.names = {"forward", "__call__", *names}
-        known = -1
-        while len(self.names) != known:  # code that is found may name what was passed over
-            known = len(self.names)
+        self.names = {"forward", "__call__", *_IMPLICIT, *names}
+        self.lacked: set[str] = set()
+        known = (-1, -1)
+        while (len(self.names), len(self.lacked)) != known:  # code that is found may name what was passed over
+            known = len(self.names), len(self.lacked)
             self.modules: list[Module] = []
             self.places: list[Place] = []
             self._seen: dict[int, Any] = {}  # held: an id is its object's as long as that lives
@@ -101,6 +115,18 @@ class Reach:
         elif isinstance(value, functools.partial):
             for part in (value.func, value.args, value.keywords):
                 self._visit(part, label)
+        elif isinstance(value, (UserDict, UserList)):
+            self._visit(value.data, label)
+        elif isinstance(value, ChainMap):
+            self._visit(value.maps, label)
+        elif isinstance(value, weakref.ref):
+            self._visit(value(), label)
+        elif isinstance(value, MappingProxyType):
+            self._visit_view(value, label)
+        elif isinstance(value, ContextVar):
+            self._add_context(value, label)
+        elif isinstance(value, (bytearray, array, memoryview)):
+            self._add_variable(label, value, lambda: bytes(value), lambda held: _refill(value, held))
         elif isinstance(value, MethodType):
             self._visit(value.__self__, _owner_label(value.__self__, label))
             self._visit(value.__func__, label)
@@ -118,6 +144,8 @@ class Reach:
         elif not is_foreign_class(type(value)):
             self._visit_names(value, _owner_label(value, label))
             self._visit_class(type(value))
+        elif type(value).__module__.startswith("fastnn.schedules."):
+            self._visit(vars(value), label)
         elif is_fastnns(type(value)):  # an optimiser, say, whose rate is read
             self._visit_names(value, _owner_label(value, label))
 
@@ -158,11 +186,10 @@ class Reach:
 
         space = _space_of(owner)
         is_object = not isinstance(owner, (type, ModuleType, FunctionType))
-        names = [
-            name
-            for name in self.names
-            if name in space or _is_of_class(owner, name) or (self.whole and is_object and hasattr(owner, "__dict__"))
-        ]
+        absent: set[str] = self.names - _IMPLICIT if self.whole else self.lacked
+        if not (is_object and hasattr(owner, "__dict__")):
+            absent = set()
+        names = [name for name in self.names if name in space or _is_of_class(owner, name) or name in absent]
         values = {name: space.get(name) for name in names}
         code = {name: v for name, v in values.items() if isinstance(owner, type) and isinstance(v, _METHODS)}
         self._methods += [(space, name) for name in code]
@@ -190,8 +217,9 @@ class Reach:
         self._visit_names(function, function.__qualname__)
         self._add_defaults(function)
         self._functions.append(function)
-        of_variables, others = names_in(function.__code__)
+        of_variables, others, lacked = names_in(function.__code__)
         self.names |= others
+        self.lacked |= lacked
         space = function.__globals__
         read = [name for name in sorted(of_variables) if name in space]
         if read:
@@ -237,6 +265,12 @@ class Reach:
             if (id(value), key) not in self.free:
                 self._visit(entry, label)
 
+    def _visit_view(self, value: Mapping[Any, Any], label: str) -> None:
+        """A mapping that cannot be written to, and may change all the same."""
+        self.places.append(Place(lambda entry: f"{label}[{entry!r}]", value, lambda: dict(value), lambda _: None))
+        for entry in value.values():
+            self._visit(entry, label)
+
     # ---- the places ------------------------------------------------------------------------------------------------
 
     def _add_attributes(self, module: Module, label: str) -> None:
@@ -272,19 +306,26 @@ class Reach:
         self.places.append(Place(form.format, owner, read, write, put=put))
 
     def _add_cell(self, name: str, cell: Any) -> None:
-        if id(cell) in self._seen:
-            return
-        self._seen[id(cell)] = cell
+        if id(cell) not in self._seen:
+            self._seen[id(cell)] = cell
+            put = functools.partial(setattr, cell, "cell_contents")
+            self._add_variable(f"the variable {name}", cell, lambda: _content(cell), put)
 
+    def _add_variable(self, label: str, owner: Any, read: Callable[[], Any], put: Callable[[Any], Any]) -> None:
         def write(entries: dict[Any, Any]) -> None:
-            cell.cell_contents = entries[None]
-
-        def put(_: None, value: Any) -> None:
-            cell.cell_contents = value
+            put(entries[None])
 
         self.places.append(
-            Place(lambda _: f"the variable {name}", cell, lambda: {None: _content(cell)}, write, put=put)
+            Place(lambda _: label, owner, lambda: {None: read()}, write, put=lambda _, value: put(value))
         )
+
+    def _add_context(self, variable: ContextVar[Any], label: str) -> None:
+        def put(value: Any) -> None:
+            if value is not MISSING:
+                variable.set(value)
+
+        self._add_variable(label, variable, lambda: variable.get(MISSING), put)
+        self._visit(variable.get(None), label)
 
     def _add_defaults(self, function: FunctionType) -> None:
         def write(entries: dict[str, Any]) -> None:
@@ -369,6 +410,12 @@ def _is_of_class(owner: Any, name: str) -> bool:
     if not defined or (isinstance(owner, type) and isinstance(defined[0], _METHODS)):
         return False
     return not hasattr(type(defined[0]), "__set__")
+
+
+def _refill(buffer: Any, held: bytes) -> None:
+    with memoryview(buffer) as whole:
+        if not whole.readonly and whole.nbytes == len(held):
+            whole.cast("B")[:] = held
 
 
 def _put_item(space: dict[Any, Any], name: Any, value: Any) -> None:

@@ -182,6 +182,9 @@ class _Taken(np.lib.mixins.NDArrayOperatorsMixin):
         arrays = [x.array if isinstance(x, _Taken) else np.asarray(x, np.float32) for x in inputs]
         return _Taken(self.to, self.to.map(kind, *arrays))
 
+    def __bool__(self) -> bool:  # asked by np.where, which would take an object for True
+        raise Unlowered("a formula decides by values")
+
     def erf(self) -> _Taken:
         return self._map("erf", self)
 

@@ -37,9 +37,14 @@ __all__ = ["Taped", "holds_tensors", "predicted"]
 MOST_COPIES = 4  # of a plan, whose backwards are still to come
 
 
-def holds_tensors(args: tuple[Any, ...], named: dict[str, Any]) -> bool:
-    """Whether a model is called with tensors, itself or in tuples, lists and dicts."""
-    return any(isinstance(x, Tensor) for value in (*args, *named.values()) for x in flatten(value)[0])
+def holds_tensors(args: tuple[Any, ...], named: dict[str, Any], objects: bool) -> bool:
+    """Whether a model is called with tensors, itself or in tuples, lists and dicts, or, of `objects`, in attributes."""
+    given = [x for value in (*args, *named.values()) for x in flatten(value)[0]]
+    return any(
+        isinstance(x, Tensor)
+        or (objects and hasattr(x, "__dict__") and any(isinstance(held, Tensor) for held in vars(x).values()))
+        for x in given
+    )
 
 
 def predicted(predict: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -82,7 +87,8 @@ class Taped(Plan):
                 raise
             outputs = self.model(*args, **named)  # an error that is the model's own comes again
             self._is_planned = False
-            reason = getattr(error, "reason", error if isinstance(error, FastnnError) else repr(error))
+            said = str(error).removeprefix("compile: ") if isinstance(error, FastnnError) else repr(error)
+            reason = getattr(error, "reason", "") or said
             warnings.warn(
                 f"compile: this model runs operator by operator, not compiled: {reason}", UserWarning, stacklevel=4
             )
@@ -190,7 +196,7 @@ class _Run:
     """One forward, and its backward; `again` computes the outputs once more, by operators of the tape."""
 
     def __init__(self, copies: _Copies, execution: Execution, x: Inputs, again: Callable[[], Any]) -> None:
-        self._again = again
+        self._x, self._again = x, again
         self._copies, self._execution, self.is_over = copies, execution, False
         self._kept, self._number = [*x.arrays, *copies.read], next(versions.clock)
         self._modes = copies.taped._structure.modes()
@@ -222,12 +228,9 @@ class _Run:
         return tuple(results) if len(results) > 1 else results[0]
 
     def backward(self, grads: list[Tensor]) -> tuple[Array | None, ...]:
-        if self.is_over:
-            raise GraphError(
-                "a compiled model's backward has run already, in memory that it has overwritten: add up the losses and "
-                "call backward() once, or call the model itself"
-            )
         self._check_unwritten()
+        if self.is_over:  # and the graph was retained
+            return self._forward_again().backward(grads)
         copies = self._copies
         with copies.taped._turn():
             self.is_over = True
@@ -241,6 +244,24 @@ class _Run:
             inputs = [None if grad is None else grad._data for grad in came]  # where no output depends on it
             return (*inputs, *(array.copy() for _, array in self._execution.gradients))
 
+    def _forward_again(self) -> _Run:
+        """The same forward once more, for another backward: the first has overwritten the plan's memory."""
+        copies = self._copies
+        with copies.taped._turn():
+            self._check_unchanged("second backward")
+            if any(part.early for part in self._execution.parts):
+                raise GraphError("a second backward of a compiled model that draws: call the model itself")
+            run = copies.run(self._x, self._again)
+            if run is None:
+                raise GraphError("a second backward of a compiled model, of which others are waited for: call it again")
+            run._execution.put_back()  # statistics, which have followed this batch already
+            return run
+
+    def _check_unchanged(self, when: str) -> None:
+        taped = self._copies.taped
+        if taped._follow_model() or taped._structure.modes() != self._modes:
+            raise GraphError(f"a compiled model was changed between forward and its {when}: call it again")
+
     def _check_unwritten(self) -> None:
         """GraphError where something that forward has read was written since."""
         written = versions.latest > self._number
@@ -253,11 +274,8 @@ class _Run:
     def backward_on_tape(self, grads: list[Tensor]) -> tuple[Any, ...]:
         """For second derivatives. GraphError where the outputs cannot be computed once more as they were."""
         self._check_unwritten()
-        taped = self._copies.taped
-        with taped._turn():
-            changed = taped._follow_model() or taped._structure.modes() != self._modes
-        if changed:
-            raise GraphError("a compiled model was changed between forward and its second derivatives: call it again")
+        with self._copies.taped._turn():
+            self._check_unchanged("second derivatives")
         draws = self._execution.running or any(part.early for part in self._execution.parts)
         if draws or self._copies.graph.keepings:
             raise GraphError("a compiled model that draws, follows statistics or keeps tensors: call the model itself")

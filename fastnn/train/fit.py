@@ -138,7 +138,8 @@ def fit(
         The epochs' measurements. The model is trained in place, and its modes (train or eval) are those that it came
         with. It trains in training mode, but parts that you have put into eval mode stay in it, and so does batch norm
         in parts that are frozen (`Module.freeze`). Where the model itself is in eval mode, all of it is trained, unless
-        `train()` was called on parts of it: then those alone are in training mode.
+        `train()` was called on parts of it: then those alone are in training mode. A callback may set the modes of
+        parts; where one leaves the model itself in eval mode, the training goes on in the modes before.
 
     Raises:
         NonFiniteError: the loss became infinite or not a number (it was used for no update, and batch norm's statistics
@@ -210,7 +211,7 @@ def fit(
 
     interrupts = Interrupts()
     try:
-        with training_mode(model), interrupts, settled(training), set_detect_anomaly(detect_anomaly):
+        with training_mode(model) as resume, interrupts, settled(training), set_detect_anomaly(detect_anomaly):
             begun: list[Callback] = []
             try:
                 with team.in_step():
@@ -220,7 +221,7 @@ def fit(
                         finite.check_model("fit, going on with a kept training", model)
                         _stop_without_descent(training)
                     while len(training.history) < epochs and not training.stopped:
-                        _run_epoch(training, step, loss, watch, numbers, interrupts)
+                        _run_epoch(training, step, loss, watch, numbers, interrupts, resume)
             finally:
                 interrupts.patient = True
                 try:
@@ -265,14 +266,19 @@ def _progress(verbose: Any, header: str) -> list[Callback]:
 
 
 def _run_epoch(
-    training: Training, step: Any, loss: Any, watch: Any, numbers: finite.Watched, interrupts: Interrupts
-) -> None:
-    """One epoch: its updates, its validation, its record; or as much of it as there was before somebody stopped it."""
+    training: Training, step: Any, loss: Any, watch: Any, numbers: finite.Watched, interrupts: Interrupts,
+    resume: Callable[[], None],
+) -> None:  # fmt: skip
+    """One epoch: its updates, its validation, its record; or as much of it as there was before somebody stopped it.
+
+    `resume` brings back the modes of the training where a callback has left the model in eval mode.
+    """
     optimizer, scheduler, history = training.optimizer, training.scheduler, training.history
     training.epoch, training.batch, training.images, training.seconds = len(history) + 1, 0, 0, 0.0
     per = stepped_per(scheduler)
     tally, penalties, callbacks = Tally(loss, training.batches.labels), 0.0, training.callbacks
     _call(callbacks, "on_epoch_begin", training)
+    resume()
     start = time.perf_counter()
     for x, y, labels, weights in training.feed(training.batches):
         if not training.batch:
@@ -303,6 +309,8 @@ def _run_epoch(
         if numbers.every_step:
             _check_finite(training, numbers)
         training.team.call(callbacks, "on_batch_end", training)
+        if not training.model.training:
+            resume()
         interrupts.heed()
         if training.stopped:
             training.team.settle(training)
@@ -335,6 +343,7 @@ def _run_epoch(
     history.append(training.team.same(record))
     _stop_without_descent(training)
     _call(callbacks, "on_epoch_end", training)
+    resume()
     interrupts.heed()
 
 

@@ -116,18 +116,20 @@ INLINE vi v_load_bytes(const int8_t *p) { return __builtin_convertvector(*(const
 INLINE void v_store_bytes(int8_t *p, vi v) { *(vb_unaligned *)p = __builtin_convertvector(v, vb); }
 #endif
 
-/* The lanes of v where `mask` is set (to -1) are moved together to p, where up to VL lanes are written. How many they are. */
+/* Moves the lanes of v where `mask` is set (to -1) together to p, floats or integers, and returns how many they are. Whatever that is,
+ * up to VL lanes are written. */
 #if VL == 16 && defined(__AVX512F__)
-INLINE i64 v_store_set(float *p, vi mask, vf v) {
+INLINE i64 v_store_set(void *p, vi mask, vf v) {
     const __mmask16 set = _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask);
     _mm512_storeu_ps(p, _mm512_maskz_compress_ps(set, (__m512)v)); /* to memory at once it takes ten times as long on some CPUs */
     return __builtin_popcount(set);
 }
 #else
-INLINE i64 v_store_set(float *p, vi mask, vf v) {
+typedef float lane __attribute__((may_alias));
+INLINE i64 v_store_set(void *p, vi mask, vf v) {
     i64 count = 0;
     UNROLL for (int i = 0; i < VL; i++) {   /* no branch: which are set is hard to foresee */
-        p[count] = v[i];
+        ((lane *)p)[count] = v[i];
         count -= mask[i];
     }
     return count;

@@ -7,8 +7,9 @@
  * the job, then waits for `inside` to fall to zero. Both orders are sequentially consistent, so one always sees the other,
  * and a worker that overslept a job is not waited for.
  *
- * Idle workers spin for some time (the gap between two kernels of a training step), then sleep on a condition variable, and for little
- * work after a pause are let sleep: waking takes longer. pthread_atfork empties the pool in the child, which starts threads of its own when it needs them.
+ * Idle workers spin for some time (the gap between two kernels of a training step), then sleep on a condition variable. They are not
+ * woken for little work that comes after a pause: the caller alone is done with it sooner. pthread_atfork empties the pool in the
+ * child, which starts threads of its own when it needs them.
  */
 #include "base/threads.h"
 #include "base/denormals.h"
@@ -25,8 +26,10 @@
 #define MAX_THREADS 256
 #define SPIN_NANOSECONDS 200000   /* that an idle worker spins: waking one takes tens of microseconds, of the caller's, too */
 #define SPIN_ROUNDS 4000          /* of the caller, who waits for workers that end their last tasks */
+#ifndef SERIAL_FLOPS              /* .ci/kernels has its checks share all work */
 #define WAKING_FLOPS 1.0e7        /* about what one thread does while another one wakes up */
 #define SERIAL_FLOPS 1.0e6        /* some tens of microseconds: below, a hand-over costs more than it saves */
+#endif
 
 #if defined(__x86_64__) || defined(__i386__)
 #define pause_cpu() __builtin_ia32_pause()
@@ -43,12 +46,13 @@ static struct {
     atomic_int shares, stopped;
 } job;
 
-/* Task numbers from `next` to `end`, on a cache line of its own */
-static struct { _Alignas(64) _Atomic int64_t next, end; } share[MAX_THREADS];
+/* Task numbers from `next` to `end`: each share lies on a cache line of its own */
+static struct { _Alignas(64) _Atomic int64_t next; _Atomic int64_t end; } share[MAX_THREADS];
 
 static atomic_int job_open, inside, sleepers, stopping;
 static atomic_int wanted = 1;                              /* threads, the caller among them */
 static int running;                                        /* workers that exist */
+static int64_t last_job;                                   /* when one was handed out, in nanoseconds; in_use guards it */
 static pthread_t workers[MAX_THREADS];
 static pthread_mutex_t in_use = PTHREAD_MUTEX_INITIALIZER; /* held while a job runs or the pool changes size */
 static pthread_mutex_t bed = PTHREAD_MUTEX_INITIALIZER;    /* guards falling asleep */
@@ -161,11 +165,10 @@ static void start_workers(void) {
     }
 }
 
-/* in_use is held. Whether they are asleep and not worth waking: for little work, before which there was none for a time. */
+/* in_use is held. Whether the workers are asleep and not worth waking: for little work, before which there was none for a time. */
 static int let_sleep(double flops) {
-    static int64_t before;
-    const int64_t now = nanoseconds(), since = now - before;
-    before = now;
+    const int64_t now = nanoseconds(), since = now - last_job;
+    last_job = now;
     return flops < WAKING_FLOPS && since > SPIN_NANOSECONDS && running && atomic_load(&sleepers) == running;
 }
 
@@ -209,6 +212,7 @@ void fastnn_set_threads(int count) {
     pthread_once(&once, watch_forks);
     pthread_mutex_lock(&in_use);
     wanted = count < 1 ? 1 : count > MAX_THREADS ? MAX_THREADS : count;
+    last_job = INT64_MAX;                               /* whoever sets the number sees it in the next job, however little it is */
     pthread_mutex_unlock(&in_use);
 }
 

@@ -2,10 +2,10 @@
  *
  *   C (M, N) = A (M, K) B (K, N) + bias          all three with any row and column stride, C with unit column stride
  *
- * Goto's scheme: A is packed into panels of MR rows and B into panels of NR columns, each once, in slices of about 8 MiB; a
- * micro-kernel keeps an MR x NR tile of C in registers while it runs down KC of two panels, a run of base/sums.h at a time. Every element of C is summed in the
- * same order whatever the cut into tasks, so results do not depend on the number of threads. Up to SMALL_M rows skip the
- * packing: there B is read once, as it lies.
+ * Goto's scheme: A is packed into panels of MR rows and B into panels of NR columns, in slices of about 8 MiB; a micro-kernel keeps an
+ * MR x NR tile of C in registers while it runs down KC of two panels, a run of base/sums.h at a time. Where A is small, each thread
+ * packs the panels of B that it multiplies itself. Every element of C is summed in the same order whatever the cut into tasks, so
+ * results do not depend on the number of threads. Up to SMALL_M rows skip the packing: there B is read once, as it lies.
  *
  * 1024^3, 1 thread of a Zen 5: 82 % of the FMA peak by AVX-512, 89 % by AVX2. The micro-kernel alone reaches 98 %; packing takes 7 %,
  * the rest goes to the L3 cache.
@@ -114,7 +114,8 @@ static void gemm_pack_a(void *context, i64 index) {
     }
 }
 
-/* The panel that begins at column n of the slice, `block` floats of each row of which lie together; at + n * KC in its first block */
+/* Packs the NR columns of the slice from column n on. In `packed` the panels of a block of KC hold `block` columns together, of which
+ * this one begins at column `at`. */
 static __attribute__((noinline)) void gemm_pack_columns(const struct gemm *g, i64 n, float *packed, i64 at, i64 block) {
     for (i64 k = 0; k < g->k_len; k += GEMM_KC) {
         i64 k_len = i64_min(GEMM_KC, g->k_len - k);

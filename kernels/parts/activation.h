@@ -57,10 +57,10 @@ INLINE vf mish(vf x) {
     return x * share;
 }
 
-/* The share, and x times its slope, 4 e (e + 1) / (n + 2)^2 */
+/* The share, and x times its slope, 4 e (e + 1) / (n + 2)^2; e is kept below e^20, and x with it, or their product grows with x */
 INLINE vf mish_slope(vf x) {
     vf e, rest, share = mish_share(x, &e, &rest);
-    return share + x * (4.0f * e * rest * ((e + 1.0f) * rest));
+    return share + v_min(v_set1(20), x) * (4.0f * e * rest * ((e + 1.0f) * rest));
 }
 
 INLINE vf below_zero(vf x) { return v_min((vf){0}, x); }

@@ -9,7 +9,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import nn, optim
-from fastnn.autograd.function import once_differentiable
+from fastnn.autograd.function import InplaceFunction, once_differentiable
 from fastnn.errors import ArgumentError, GraphError, ShapeError
 from fastnn.recording import tracer
 
@@ -140,6 +140,31 @@ def test_what_marks_do() -> None:
         Dirty.apply(x)
     assert fnn.autograd.Variable(x) is x
     assert fnn.autograd.Variable(np.ones(2), requires_grad=True).requires_grad
+
+
+def test_backward_may_give_more_nones_than_there_were_inputs() -> None:
+    """Those of options left out, as quantisers write it: forward(ctx, x, bits=2, inplace=False)."""
+
+    class Quantised(InplaceFunction):
+        beyond: Any = None
+
+        @staticmethod
+        def forward(ctx: Any, x: Any, bits: int = 2, inplace: bool = False) -> Any:
+            ctx.inplace = inplace
+            return x.clone().mul_(2**bits - 1).round_().div_(2**bits - 1)
+
+        @classmethod
+        def backward(cls, ctx: Any, g: Any) -> Any:
+            return g * 5, None, cls.beyond
+
+    x = fnn.Tensor([0.3, 0.9], requires_grad=True)
+    y = Quantised.apply(x, 2)
+    y.sum().backward()
+    assert y.tolist() == pytest.approx([1 / 3, 1])
+    assert x.grad.tolist() == [5, 5]
+    Quantised.beyond = fnn.ones(2)
+    with pytest.raises(GraphError, match="expected 2 gradients, one per input, got 3"):
+        Quantised.apply(x, 2).sum().backward()
 
 
 # ---- several outputs -------------------------------------------------------------------------------------------------

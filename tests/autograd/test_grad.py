@@ -346,3 +346,29 @@ def test_third_derivatives_of_convolutions() -> None:
         return [y, *grad(y, [x, w])]
 
     both(program, RNG.normal(size=(2, 4, 5, 5)) / 4, RNG.normal(size=(6, 2, 3, 3)) / 4)
+
+
+@pytest.mark.parametrize("kind", ["ReLU", "LeakyReLU", "ReLU6", "Softplus", "Identity"])
+def test_penalties_leave_zeros_where_pytorch_does(kind: str) -> None:
+    """The bias before a slope that is constant but for jumps has the gradient 0, with which Adam goes on; what a
+    penalty on gradients does not depend on at all has none."""
+    net = nn.Sequential(nn.Linear(3, 4), getattr(nn, kind)(), nn.Linear(4, 1))
+    x = fnn.Tensor(RNG.normal(size=(5, 3)).astype(np.float32), requires_grad=True)
+
+    def penalty() -> fnn.Tensor:
+        return fnn.autograd.grad(net(x).sum(), x, create_graph=True)[0].pow(2).sum()
+
+    penalty().backward()
+    bias = net[0].bias.grad
+    assert net[2].bias.grad is None
+    if kind == "Identity":
+        assert bias is None
+    else:
+        assert (np.abs(bias).max() > 0) == (kind == "Softplus")
+        (again,) = fnn.autograd.grad(penalty(), net[0].bias)
+        np.testing.assert_allclose(again.numpy(), bias, rtol=1e-5)
+        before = bias.copy()
+        handle = net[0].weight.register_hook(lambda g: g)  # by the engine that hooks need
+        penalty().backward()
+        handle.remove()
+        np.testing.assert_allclose(net[0].bias.grad, 2 * before, rtol=1e-5)

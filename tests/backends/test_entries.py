@@ -37,7 +37,7 @@ def on_threads(call: Callable[[], Any]) -> np.ndarray:
      ("tan", math.tan),
      ("log1p", lambda x: math.log1p(x) if x > -1 else -math.inf if x == -1 else math.nan)],
 )  # fmt: skip
-@pytest.mark.parametrize("shape", [(), (1,), (19,), (7, 4000), (3, 0)])
+@pytest.mark.parametrize("shape", [(), (1,), (19,), (7, 12001), (3, 0)])
 def test_functions(target: Target, name: str, formula: Callable[[float], float], shape: tuple[int, ...]) -> None:
     x = (3 * RNG.normal(size=shape)).astype(np.float32)
     with np.errstate(all="ignore"):
@@ -50,7 +50,7 @@ def test_functions(target: Target, name: str, formula: Callable[[float], float],
 @pytest.mark.parametrize(
     ("name", "formula"), [("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("div", np.divide)]
 )
-@pytest.mark.parametrize("shape", [(), (19,), (7, 4000), (3, 0)])
+@pytest.mark.parametrize("shape", [(), (19,), (7, 12001), (3, 0)])
 def test_arithmetic(target: Target, name: str, formula: np.ufunc, shape: tuple[int, ...]) -> None:
     """Of two arrays, as NumPy rounds it."""
     a, b = normal(*shape), normal(*shape)
@@ -71,8 +71,8 @@ def test_running_sums(target: Target, shape: tuple[int, ...], dim: int, reverse:
     y = columns(on_threads(lambda: target.kernels.cumsum(x, dim, reverse=reverse)), dim)
     rows = columns(x.astype(np.float64), dim)
     for k in range(len(rows)):
-        expected = rows[k:].sum(0) if reverse else rows[: k + 1].sum(0)
-        np.testing.assert_allclose(y[k], expected, rtol=0, atol=1e-5 * math.sqrt(k + 1))
+        terms = rows[k:] if reverse else rows[: k + 1]
+        np.testing.assert_allclose(y[k], terms.sum(0), rtol=0, atol=1e-5 * math.sqrt(len(terms)))
 
 
 @pytest.mark.parametrize(("shape", "dim"), SHAPES)

@@ -52,6 +52,12 @@ def test_large_finite_arguments(target: Target, name: str) -> None:
     np.testing.assert_array_equal(slope, f32(0, 0.5, 1))
 
 
+def test_the_slope_of_mish_does_not_grow_with_its_input(target: Target) -> None:
+    """It was 1e-17 · x beside 1: 1.7e21 at 1e38, without a word."""
+    slope = target.kernels.activation_backward_input(f32(1, 1, 1, 1, 1), f32(-1e30, 30, 1e18, 3e38, INF), 11)
+    np.testing.assert_allclose(slope, f32(0, 1, 1, 1, 1), rtol=2 * EPS)
+
+
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "elu", "silu", "softmax"])
 def test_small_results_are_relatively_exact(target: Target, name: str) -> None:
     """Over the whole range without underflow, near 0 (where tanh and elu are x) and far from it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any, ClassVar
 
@@ -60,3 +61,20 @@ def test_probabilities_and_logits_are_pytorchs(binary: bool) -> None:
         expected = getattr(theirs, name)(torch.tensor(p), binary).numpy()
         np.testing.assert_allclose(getattr(mine, name)(fnn.tensor(p), binary).numpy(), expected, rtol=1e-12)
     np.testing.assert_array_equal(mine.clamp_probs(fnn.tensor(p)).numpy(), theirs.clamp_probs(torch.tensor(p)).numpy())
+
+
+@pytest.mark.parametrize("name", ["Categorical", "OneHotCategorical", "Bernoulli", "Binomial", "Multinomial"])
+def test_super_finds_probabilities_and_logits(name: str) -> None:
+    """As DreamerV3's OneHotDist asks for them."""
+    torch = pytest.importorskip("torch")
+    found = []
+    for lib in (fnn, torch):
+
+        class Own(getattr(lib.distributions, name)):  # type: ignore[misc]
+            def doubled(self) -> Any:
+                return super().logits * 2, super().probs * 2
+
+        d = Own(logits=lib.tensor([0.5, -1.0]))
+        found.append([*(x.numpy() for x in (*d.doubled(), *copy.deepcopy(d).doubled())), d.param_shape])
+    for mine, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)

@@ -5,7 +5,9 @@
 #include "common.h"
 
 static void check_products(const struct kernels *k) {
-    static const int64_t shapes[][3] = {{1, 1, 1}, {3, 9, 5}, {4, 7, 33}, {5, 8, 4}, {6, 16, 40}, {7, 17, 19}, {12, 31, 65}, {37, 70, 1100}};
+    /* of the last one each thread packs panels for itself, in two blocks of K */
+    static const int64_t shapes[][3] = {{1, 1, 1},   {3, 9, 5},    {4, 7, 33},     {5, 8, 4},      {6, 16, 40},
+                                        {7, 17, 19}, {12, 31, 65}, {37, 70, 1100}, {20, 300, 1100}};
     for (int64_t i = 0; i < (int64_t)(sizeof shapes / sizeof *shapes); i++) for (int turned = 0; turned < 4; turned++) {
         const int64_t M = shapes[i][0], N = shapes[i][1], K = shapes[i][2];
         const int64_t a_row = turned & 1 ? 1 : K, a_col = turned & 1 ? M : 1, b_row = turned & 2 ? 1 : N, b_col = turned & 2 ? K : 1;

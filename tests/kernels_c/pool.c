@@ -7,14 +7,17 @@
 #include "base/threads.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 enum { CALLERS = 3, TASKS = 37, BIG = 64 };
-static const double MANY_FLOPS = 1e9; /* work that is worth a hand-over */
+static const double MANY_FLOPS = 1e9, FEW_FLOPS = 2e6; /* work that is worth a hand-over, always or unless the others sleep */
 
 struct work { int64_t seed, inner; int64_t *result; };
 
@@ -22,13 +25,13 @@ static int64_t of(int64_t seed, int64_t i) { return (seed * 2654435761 + i * 405
 
 static void leaf(void *context, int64_t i) {
     struct work *w = context;
-    w->result[i] = of(w->seed, i);
+    w->result[i] += of(w->seed, i); /* done twice, it is wrong */
 }
 
 /* Each task writes a buffer of its thread's and reads it again, and adds up what tasks of its own have found. */
 static void branch(void *context, int64_t i) {
     struct work *w = context;
-    int64_t found[TASKS], sum = 0, *buffer = fastnn_scratch(SCRATCH_POOL, (size_t)(512 + 64 * i) * sizeof *buffer);
+    int64_t found[TASKS] = {0}, sum = 0, *buffer = fastnn_scratch(SCRATCH_POOL, (size_t)(512 + 64 * i) * sizeof *buffer);
     if (!buffer) abort();
     for (int k = 0; k < 512; k++) buffer[k] = of(w->seed + i, k);
     for (int k = 0; k < 512; k++) sum += buffer[k];
@@ -37,7 +40,7 @@ static void branch(void *context, int64_t i) {
         fastnn_parallel(TASKS, MANY_FLOPS, leaf, &inner);
         for (int k = 0; k < TASKS; k++) sum += found[k];
     }
-    w->result[i] = sum;
+    w->result[i] += sum;
 }
 
 static int64_t expected(const struct work *w, int64_t i) {
@@ -67,10 +70,10 @@ static void exchange(int64_t seed) {
 }
 
 static void *call(void *first) {
-    int64_t result[TASKS];
     for (int64_t round = 0; round < rounds; round++) {
+        int64_t result[TASKS] = {0};
         struct work w = {(int64_t)(intptr_t)first * 100003 + round, round % 2, result};
-        fastnn_parallel(TASKS, MANY_FLOPS, branch, &w);
+        fastnn_parallel(TASKS, round % 3 ? MANY_FLOPS : FEW_FLOPS, branch, &w);
         for (int64_t i = 0; i < TASKS; i++) wrong += result[i] != expected(&w, i);
         exchange(w.seed);
     }
@@ -89,8 +92,8 @@ static void ignore(int number) { (void)number; }
 
 /* Work that a signal stops, unless other threads have done it by then; nothing else is ever left out. */
 static void stopped(void) {
-    int64_t result[TASKS];
     for (int round = 0; round < rounds / 4; round++) {
+        int64_t result[TASKS] = {0};
         struct work w = {round, 1, result};
         fastnn_stoppable_begin(1, 1);
         if (round % 2) raise(SIGINT);
@@ -100,11 +103,32 @@ static void stopped(void) {
     }
 }
 
+/* Waits until all of two or three tasks have begun, for ten seconds. */
+struct meeting { int tasks; atomic_int begun; };
+static void meet(void *context, int64_t i) {
+    struct meeting *m = context;
+    const time_t end = time(NULL) + 10;
+    (void)i;
+    m->begun++;
+    while (m->begun < m->tasks && time(NULL) < end) sched_yield();
+    wrong += m->begun < m->tasks;
+}
+
+/* The number of threads that was just set is that of the next job, even of a little one when the workers sleep. */
+static void set_while_asleep(void) {
+    for (int round = 0; round < 4; round++) {
+        struct meeting m = {2 + round / 2, 0};
+        fastnn_set_threads(m.tasks);
+        fastnn_parallel(m.tasks, FEW_FLOPS, meet, &m);
+        usleep(20000);
+    }
+}
+
 int main(int count, char **arguments) {
     pthread_t threads[CALLERS + 1];
     rounds = count > 1 ? atoi(arguments[1]) : 200;
     signal(SIGINT, ignore);
-    fastnn_set_threads(3);
+    set_while_asleep();
     for (int i = 0; i < CALLERS; i++) if (pthread_create(&threads[i], NULL, call, (void *)(intptr_t)(i + 1))) abort();
     if (pthread_create(&threads[CALLERS], NULL, resize, NULL)) abort();
     stopped();

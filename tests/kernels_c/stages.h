@@ -5,9 +5,10 @@
 #include "common.h"
 
 static void check_dense_stages(const struct kernels *k) {
-    /* the last six forward by panels of outputs: a row past a tile, outputs past a vector, images of several tasks, a short I */
-    static const int64_t shapes[][3] = {{1, 5, 3},    {4, 16, 8},   {7, 33, 10},    {64, 40, 30},  {2, 300, 11}, {17, 10, 33},
-                                        {97, 65, 49}, {300, 24, 100}, {130, 200, 70}, {40, 3, 257}, {65, 150, 96}};
+    /* six forward by panels of outputs: a row past a tile, outputs past a vector, images of several tasks, a short I; then sums of the
+     * backward that are joined, over outputs and over images */
+    static const int64_t shapes[][3] = {{1, 5, 3},     {4, 16, 8},     {7, 33, 10},  {64, 40, 30},  {2, 300, 11},  {17, 10, 33}, {97, 65, 49},
+                                        {300, 24, 100}, {130, 200, 70}, {40, 3, 257}, {65, 150, 96}, {40, 20, 4200}, {4200, 20, 17}};
     for (int64_t at = 0; at < 2 * (int64_t)(sizeof shapes / sizeof *shapes); at++) {
         const int64_t N = shapes[at / 2][0], I = shapes[at / 2][1], O = shapes[at / 2][2];
         const int relu = at % 2;

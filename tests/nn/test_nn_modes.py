@@ -330,3 +330,34 @@ def test_train_reaches_each_module_once() -> None:
     model.eval()
     assert calls == [False] * 12
     assert not any(module.training for module in model.modules())
+
+
+class Sets(Callback):
+    """Calls `change(model)` at one moment of the training."""
+
+    def __init__(self, moment: str, change: Callable[[Any], None], at: int = 1) -> None:
+        def call(training: Training) -> None:
+            if (training.batch if moment == "on_batch_end" else training.epoch) == at:
+                change(training.model)
+
+        setattr(self, moment, call)
+
+
+@pytest.mark.parametrize("compile", [True, False])
+@pytest.mark.parametrize("moment", ["on_epoch_begin", "on_batch_end", "on_epoch_end"])
+def test_a_callback_that_leaves_the_model_in_eval_mode_does_not_end_its_training(moment: str, compile: bool) -> None:
+    """Batch norm and dropout were at rest from then on, without a word."""
+
+    def trained(*callbacks: Callback) -> dict[str, Any]:
+        fnn.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 3))
+        model[2].requires_grad_(False)
+        fnn.fit(model, X, Y, epochs=3, batch_size=16, seed=0, verbose=False, callbacks=callbacks, compile=compile)
+        return {name: entry.numpy() for name, entry in model.state_dict().items()}
+
+    expected, found = trained(), trained(Sets(moment, lambda model: model.eval()))
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+    parts = trained(Sets("on_epoch_end", lambda model: model[2].eval()))
+    left = trained(Sets("on_epoch_end", lambda model: (model[2].eval(), model.eval())))  # type: ignore[arg-type]
+    assert parts["2.num_batches_tracked"] == 4 < expected["2.num_batches_tracked"] == left["2.num_batches_tracked"]

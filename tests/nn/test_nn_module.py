@@ -468,3 +468,13 @@ def test_text_is_no_flag(text: Any) -> None:
     with pytest.raises(ArgumentError, match="expected bias to be True or False"):
         nn.Linear(1, 1, bias=text)
     assert not module.training
+
+
+def test_what_is_set_is_asked_for_by_getattr() -> None:
+    """CenterNet's heads: ``self.__setattr__(head, layer)`` and ``self.__getattr__(head)(x)``."""
+    block = Block()
+    assert block.__getattr__("body") is block.body
+    assert block.__getattr__("scale") is block.scale
+    with pytest.raises(AttributeError, match="'Block' object has no attribute 'absent'"):
+        _ = block.absent
+    assert copy.deepcopy(block).__getattr__("shift").tolist() == [1, 1, 1]

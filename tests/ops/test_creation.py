@@ -259,3 +259,26 @@ def test_gradients_of_numbers_meet_in_an_array() -> None:
             (y * y.exp() + y).backward()
             found[library] = [float(entry) for entry in x.grad]
         assert found[fnn] == pytest.approx(found[torch], rel=1e-6)
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("bartlett", {}), ("blackman", {}), ("hann", {}), ("hamming", {}), ("kaiser", {"beta": 12.0}),
+        ("kaiser", {"beta": 3.0}), ("hamming", {"alpha": 0.6, "beta": 0.4}),
+    ],
+)  # fmt: skip
+def test_windows_are_scipys(name: str, said: dict[str, float], periodic: bool) -> None:
+    windows = pytest.importorskip("scipy.signal").windows
+    for length in (0, 1, 2, 5, 8):
+        found = getattr(fnn, f"{name}_window")(length, periodic, dtype=fnn.float64, **said)
+        if "alpha" in said:
+            expected = windows.general_cosine(length, [said["alpha"], said["beta"]], sym=not periodic)
+            expected = np.ones(1) if length == 1 else expected
+        else:
+            expected = windows.get_window((name, *said.values()), length, fftbins=periodic) if length else np.zeros(0)
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
+    assert fnn.hann_window(3).dtype == np.float32
+    with pytest.raises(ArgumentError, match="window_length"):
+        fnn.hann_window(-1)

@@ -181,3 +181,45 @@ def test_values_with_nan_and_membership() -> None:
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     for table in (fnn.tensor([[1.0, 2.0], [3.0, NAN]]), torch.tensor([[1.0, 2.0], [3.0, NAN]])):
         assert [value in table for value in (3.0, 4, NAN)] == [True, False, False]
+
+
+def test_the_angle_of_the_origin_has_a_gradient_of_none() -> None:
+    """It was NaN, in compiled steps, too."""
+    a, b = np.array([[0, 0, -0.0, 1, -3]], np.float32), np.array([[0, 2, -0.0, 0, 2]], np.float32)
+    both(lambda lib, a, b: lib.atan2(a, b), a, b)
+    model = nn.Linear(1, 5, bias=False)
+    model.weight.data = fnn.tensor(a.T)
+    loss = lambda x, y: fnn.atan2(x, y).sum()  # noqa: E731
+    fnn.compile(model, loss, fnn.optim.SGD(model.parameters(), 1.0))(np.ones((1, 1), np.float32), b)
+    x = torch.tensor(a, requires_grad=True)
+    torch.atan2(x, torch.tensor(b)).sum().backward()
+    np.testing.assert_allclose(model.weight.detach().numpy().T, (x - x.grad).detach().numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("norm", "shape"),
+    [(nn.LayerNorm(3), (0, 3)), (nn.LayerNorm((2, 3)), (4, 0, 2, 3)), (nn.RMSNorm(3), (0, 2, 3)),
+     (nn.GroupNorm(2, 4), (0, 4, 3)), (nn.GroupNorm(2, 4), (0, 4)), (nn.InstanceNorm1d(3, affine=True), (0, 3, 5))],
+)  # fmt: skip
+def test_norms_of_no_samples_stay_on_the_tape(norm: Any, shape: tuple[int, ...]) -> None:
+    """They gave their input back: `backward()` failed, or parameters were left without gradients, which decay skips.
+    A sum over no samples is 0."""
+    y = norm(fnn.zeros(shape))
+    assert tuple(y.shape) == shape
+    y.sum().backward()
+    for parameter in norm.parameters():
+        np.testing.assert_array_equal(parameter.grad.numpy(), np.zeros(parameter.shape))
+
+
+@pytest.mark.parametrize("size", [10, 40_000])
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "call", [lambda x: x + x, lambda x: x - (-x), lambda x: x * x, lambda x: x / (x - x), lambda x: fnn.exp(x)]
+)
+def test_errors_that_numpy_is_asked_for_come_at_every_size(call: Any, kind: Any, size: int) -> None:
+    """Large arrays, which kernels compute, had none."""
+    x = fnn.tensor(np.full(size, np.finfo(kind).max, kind))
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        call(x)
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(call(x).numpy()).any()

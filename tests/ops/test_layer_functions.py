@@ -233,3 +233,11 @@ def test_embedding_bag(mode: str) -> None:
     for call in calls:
         for mine, theirs in zip(*both(call, [table]), strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("offsets", [[1, 4], [0, 5, 3], [0, 9], [-1, 3], [], [0.0, 3.0], [[0, 3]]])
+def test_every_number_is_in_a_bag(offsets: Any) -> None:
+    """Those before the first offset were in none, without a word."""
+    table = fnn.Tensor(np.ones((6, 3), np.float32), requires_grad=True)
+    with pytest.raises(fnn.FastnnError, match="expected offsets"):
+        F.embedding_bag(np.arange(6), table, np.array(offsets))

@@ -427,3 +427,22 @@ def test_pytorchs_states_are_taken(kind: str) -> None:
     own = getattr(optim, kind)(nn.Linear(2, 2).parameters(), lr=0.1)
     own.load_state_dict(other.state_dict())
     assert own.param_groups[0]["lr"] == 0.25
+
+
+def test_an_optimiser_of_ones_own_may_have_three_betas() -> None:
+    """As Adan has; fastnn's own have two, below 1."""
+
+    class Adan(optim.Optimizer):
+        def __init__(self, params: Any) -> None:
+            super().__init__(params, {"lr": 0.1, "betas": (0.98, 0.92, 0.99)})
+
+        def step(self, closure: Any = None) -> None:
+            for group in self.param_groups:
+                group["params"][0].data.sub_(sum(group["betas"]))
+
+    p = parameter(3.0, grad=[1.0])
+    Adan([p]).step()
+    assert p.tolist() == pytest.approx([3 - 2.89])
+    for kind in (optim.Adam, optim.NAdam):
+        with pytest.raises(ArgumentError, match="two betas"):
+            kind([p], betas=(0.98, 0.92, 0.99))  # type: ignore[arg-type]

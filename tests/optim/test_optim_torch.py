@@ -259,7 +259,7 @@ def test_groups_keep_what_else_they_are_given() -> None:
 
 def test_parameters_that_do_not_lie_row_by_row() -> None:
     """A parameter made of a transposed or expanded tensor, a slice that asks for a gradient, and .data = x.t()."""
-    import torch
+    torch = pytest.importorskip("torch")
 
     matrix = np.random.default_rng(0).standard_normal((3, 2)).astype(np.float32)
     for name in ("SGD", "Adam", "Adadelta", "Rprop"):

@@ -165,11 +165,41 @@ def test_outputs_that_wait_for_backward_keep_their_own_memory() -> None:
     assert len(next(iter(compiled._of_tensors._executions.values())).executions) == 4
 
 
-def test_a_second_backward_is_refused() -> None:
-    compiled = fnn.compile(NETWORKS["residual"][0]())
-    loss = compiled(fnn.randn(4, 2, 8, 8)).sum()
+def test_a_graph_that_is_retained_goes_backward_again() -> None:
+    """As for the weight that VQGAN gives its critic: two calls of grad(), then backward(). Statistics follow once."""
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten())
+    twin = copy.deepcopy(model)
+    xs = [RNG.normal(size=(4, 2, 8, 8)).astype(np.float32) for _ in range(6)]
+    found = []
+    for m in (fnn.compile(model), twin):
+        x = fnn.Tensor(xs[0], requires_grad=True)
+        y = m(x)
+        waiting = [m(fnn.Tensor(other)).sum() for other in xs[1:3]]  # runs in copies of the plan
+        first = fnn.autograd.grad((y * y).sum(), x, retain_graph=True)
+        second = fnn.autograd.grad(y.exp().sum(), x, retain_graph=True)
+        waiting[0].backward()
+        (y * 3).sum().backward(retain_graph=True)
+        y.sum().backward()
+        waiting[1].backward()
+        own = twin if m is twin else model
+        found.append([[*first, *second, x.grad, *(p.grad for p in own.parameters())], [*own.buffers()]])
+    of_model, of_twin = ([[np.asarray(array) for array in kind] for kind in each] for each in found)
+    close(of_model[0], of_twin[0])
+    close(of_model[1], of_twin[1])
+
+
+def test_a_second_backward_is_refused_where_forward_would_be_another() -> None:
+    model = nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.5))
+    compiled = fnn.compile(model)
+    loss = compiled(fnn.randn(5, 6)).sum()
     loss.backward(retain_graph=True)
-    with pytest.raises(GraphError, match="add up the losses and call backward"):
+    with pytest.raises(GraphError, match="a second backward of a compiled model that draws"):
+        loss.backward(retain_graph=True)
+    model.eval()
+    with pytest.raises(GraphError, match="was changed between forward and its second backward"):
+        loss.backward(retain_graph=True)
+    model[0].weight.data += 1
+    with pytest.raises(GraphError, match="was modified in place after forward"):
         loss.backward()
 
 
@@ -271,6 +301,7 @@ def test_what_no_plan_can_be_made_of_runs_operator_by_operator_and_says_so_once(
         step()
     assert len(caught) == 1
     assert caught[0].filename == __file__
+    assert not str(caught[0].message).endswith("compiled: ")  # without a reason
     assert model.a.weight.grad.any()
     with pytest.raises(GraphError):
         fnn.compile(model, fullgraph=True)(fnn.randn(5, 6))
@@ -377,3 +408,25 @@ def test_the_modes_of_all_layers_count() -> None:
     model[1].train()
     with fnn.no_grad():
         assert 0.3 < (fnn.compile(model)(fnn.ones(4, 3)).numpy() == 0).mean() < 0.7
+
+
+def test_an_object_that_holds_tensors_is_an_argument() -> None:
+    """DETR's NestedTensor: no plan takes it, so the model runs operator by operator."""
+
+    class Nested:
+        def __init__(self, tensors: Any, mask: Any) -> None:
+            self.tensors, self.mask = tensors, mask
+
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+
+        def forward(self, samples: Any) -> Any:
+            return self.linear(samples.tensors) * samples.mask
+
+    model = Masked()
+    x = Nested(fnn.ones(4, 3), fnn.tensor([[1.0], [0.0], [1.0], [0.0]]))
+    y = fnn.compile(model)(x)
+    assert y.requires_grad
+    np.testing.assert_array_equal(y.numpy(force=True), model(x).numpy(force=True))

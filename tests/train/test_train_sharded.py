@@ -52,6 +52,7 @@ def test_pieces_begin_at_cache_lines_and_hold_everything_once() -> None:
 
 
 def test_common_memory_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mpi4py")
     named: list[str] = []
 
     def remembered(*args: Any, make: Any = sharded.tempfile.mkstemp, **options: Any) -> Any:
@@ -76,6 +77,7 @@ def test_common_memory_has_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @native
 def test_who_shares_parameters() -> None:
+    pytest.importorskip("mpi4py")
     world = distributed.world()
     weight = fnn.nn.Parameter(np.zeros((4, 4), np.float32))
     rates = optim.SGD([weight], lr=0.1)

@@ -107,4 +107,5 @@ def _polygamma(n: int, x: Array) -> Array:
     for k, b in enumerate(_BERNOULLI, 1):
         rise = math.prod(range(2 * k + 1, 2 * k + n)) if n > 1 else 1  # (2k + n - 1)!/(2k)!
         tail = tail + b * rise / math.factorial(n) * x ** -(2.0 * k + n)
-    return (-1) ** (n + 1) * math.factorial(n) * (sums + tail)
+    # As a float: a whole number above 64 bits makes objects of NumPy 1's arrays.
+    return (-1) ** (n + 1) * float(math.factorial(n)) * (sums + tail)

@@ -29,7 +29,7 @@ def _mish_share(x: Array) -> tuple[Array, Array]:
 
 def _mish_slope(x: Array) -> Array:
     share, e = _mish_share(x)
-    return share + x * (4 * e * (e + 1) / (e * (e + 2) + 2) ** 2)
+    return share + np.minimum(x, 20) * (4 * e * (e + 1) / (e * (e + 2) + 2) ** 2)
 
 
 FORMULAS: dict[int, tuple[str, Callable[[Array], Array], Callable[[Array], Array]]] = {  # name, f and its slope

@@ -109,7 +109,7 @@ KERNEL int dense_backward(const void *arguments, struct program *program) {
         fastnn_parallel(panels * ceil_div(d->N, t.panel_images), flops, dense_backward_input_panel, &t);
     }
     t.output_step = i64_max(DENSE_PANEL_OUTPUTS, i64_min(DENSE_STEP_OUTPUTS, round_up(ceil_div(d->O, parts), DENSE_ROWS)));
-    if (t.grad_columns) fastnn_parallel(panels * ceil_div(d->O, t.output_step), flops, dense_backward_weight_panel, &t);
+    if (t.grad_columns && !t.failed) fastnn_parallel(panels * ceil_div(d->O, t.output_step), flops, dense_backward_weight_panel, &t);
     return t.failed ? PROGRAM_NO_MEMORY : PROGRAM_DONE;
 }
 

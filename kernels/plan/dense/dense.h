@@ -95,8 +95,8 @@ struct dense_layout {
     i64 total;
 };
 
-/* Panels of about the same number of vectors, at most DENSE_PANEL columns each, few of them in pairs for two threads: how many, and where
- * each begins, the last one's end being the number of columns. */
+/* Columns are cut into panels of about the same number of vectors, at most DENSE_PANEL columns each; up to DENSE_TASKS panels are an even
+ * number, for two threads. Where panel `index` begins is where the one before it ends. */
 INLINE i64 dense_panels(i64 columns) {
     const i64 panels = ceil_div(columns, DENSE_PANEL);
     return panels == 1 || panels > DENSE_TASKS ? panels : round_up(panels, 2);

@@ -4,8 +4,9 @@
  * With c the background, and x = c + x', x' is zero where the input is c: what surrounds a drawing, or what a ReLU has cut off. Of bytes c
  * is what a zero becomes; of floats the first of them where more than half are the same, otherwise 0.
  *   y = activation((bias + c * the sum of all rows) + sum over k of x'[at[k]] * row[at[k]])
- * which is the same but for rounding, as c is a number like most of the others. A panel is up to 8 vectors of outputs; of each the sums run down a list of up to
- * FROZEN_CHUNK entries, in registers, and the chunks' are added in order: the same bits for any number of threads.
+ * which is the same but for rounding, as c is a number like most of the others. A panel is up to 8 vectors of outputs. Their sums run in
+ * registers down a list of up to FROZEN_CHUNK entries, and those of several chunks are added in order: the same bits for any number of
+ * threads.
  *
  * One image's floor is reading those rows: 784 -> 1000 from a digit's 150 pixels 0.6 MB, where the whole weight has 3.1 MB.
  */
@@ -45,7 +46,8 @@ static void frozen_pack(const struct dense *d, const struct frozen_layout *l, fl
 /* The entries of image n that are not c, of the channel whose entries begin at `first`. */
 static void frozen_list(struct frozen_task *t, i64 n, i64 first, i64 entries) {
     const struct dense *d = t->d;
-    float *value = t->work + t->layout.value + n * d->I, *at = t->work + t->layout.at + n * d->I; /* at: integers */
+    float *value = t->work + t->layout.value + n * d->I;
+    int32_t *at = (int32_t *)(t->work + t->layout.at) + n * d->I;
     i64 count = t->count[n], i = first;
     const i64 begin = count, end = first + entries;
     if (d->table) {
@@ -54,10 +56,10 @@ static void frozen_list(struct frozen_task *t, i64 n, i64 first, i64 entries) {
         for (; i + VL <= end; i += VL)
             count += v_store_set(at + count, v_load_bytes((const int8_t *)x + i) != 0, (vf)v_count(i, 1));
         for (; i < end; i++) {
-            ((int32_t *)at)[count] = (int32_t)i;
+            at[count] = (int32_t)i;
             count += x[i] != 0;
         }
-        for (i64 k = begin; k < count; k++) value[k] = table[x[((const int32_t *)at)[k]]] - table[0];
+        for (i64 k = begin; k < count; k++) value[k] = table[x[at[k]]] - table[0];
     } else {
         const float *x = (const float *)t->input + n * d->I, c = t->base[n];
         for (; i + VL <= end; i += VL) {
@@ -66,7 +68,7 @@ static void frozen_list(struct frozen_task *t, i64 n, i64 first, i64 entries) {
             count += v_store_set(value + count, v != c, rest);
         }
         for (; i < end; i++) {
-            ((int32_t *)at)[count] = (int32_t)i;
+            at[count] = (int32_t)i;
             value[count] = x[i] - c;
             count += x[i] != c;
         }

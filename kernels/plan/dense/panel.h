@@ -2,8 +2,8 @@
  *
  *   tile (up to ROWS, 48) = a (ROWS, K) b (K, 48)
  *
- * a's terms are broadcast from rows as they lie or from a packed copy, b is a copy of a panel or its transpose. A run of K is multiplied
- * with all rows before the next one, MR of them at a time: of b it is 12 KB, which then comes from L1 and not for every MR rows from L2.
+ * a's terms are broadcast from rows as they lie or from a packed copy, b is a copy of a panel or its transpose. All rows, MR at a time, are
+ * multiplied with one run of K before the next run: its 12 KB of b stay in L1, and are read from L2 once, not once for every MR rows.
  */
 #ifndef FASTNN_DENSE_PANEL_H
 #define FASTNN_DENSE_PANEL_H
