@@ -102,14 +102,14 @@ KERNEL int dense_backward(const void *arguments, struct program *program) {
     }
     if (dense_may_be_sparse(d) && *(const int32_t *)(work + at.sparse))
         return t.grad_columns ? dense_sparse_backward(d, program, t.grad_columns, t.grad_bias) : PROGRAM_DONE;
-    const i64 panels = dense_panels(d->I), parts = ceil_div(DENSE_TASKS, panels);
-    const double flops = 2.0 * (double)d->N * (double)d->I * (double)d->O;
+    const i64 panels = dense_panels(d->I), parts = d->N <= DENSE_PACK_OUTPUTS ? DENSE_TASKS : ceil_div(DENSE_TASKS, panels);
+    const double weights = (double)d->I * (double)d->O, flops = 2.0 * (double)d->N * weights;
     if (d->grad_x) { /* by the weight as it is before its update */
         t.panel_images = dense_panel_images(d, panels, d->O);
         fastnn_parallel(panels * ceil_div(d->N, t.panel_images), flops, dense_backward_input_panel, &t);
     }
     t.output_step = i64_max(DENSE_PANEL_OUTPUTS, i64_min(DENSE_STEP_OUTPUTS, round_up(ceil_div(d->O, parts), DENSE_ROWS)));
-    if (t.grad_columns && !t.failed) fastnn_parallel(panels * ceil_div(d->O, t.output_step), flops, dense_backward_weight_panel, &t);
+    if (t.grad_columns && !t.failed) fastnn_parallel(panels * ceil_div(d->O, t.output_step), flops + 40.0 * weights, dense_backward_weight_panel, &t);
     return t.failed ? PROGRAM_NO_MEMORY : PROGRAM_DONE;
 }
 
