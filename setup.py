@@ -38,10 +38,11 @@ BINDING = [*SMALLER, "--param", "max-inline-insns-single=35"]
 BASELINE = [] if SANITIZE else ["-Os"]
 # What -O3 makes of loops whose length it does not know, where they are written in vectors already: a sixth of the code,
 # and no step or prediction is faster for it; and the copies of loops for each answer to a question within them, a
-# thirtieth. Clang has no such options.
+# thirtieth; and what they do to expressions that are in part redundant, a hundredth. Clang has no such options.
 OF_GCC = [
     "-fno-peel-loops", "-fno-split-loops", "-fno-split-paths", "-fno-version-loops-for-strides", "-fno-ipa-cp-clone",
-    "-fno-unswitch-loops",
+    "-fno-unswitch-loops", "-fno-tree-partial-pre", "-fno-loop-unroll-and-jam", "-fno-tree-loop-distribution",
+    "-fno-gcse-after-reload", "-fno-predictive-commoning", "-fno-split-wide-types",
 ]  # fmt: skip
 FILE_FLAGS = {
     "_kernels.c": BINDING,

@@ -71,6 +71,14 @@ INLINE void gemm_micro(i64 K, const float *restrict a, const float *restrict b, 
     }
 }
 
+/* dst (VL, VL), rows `width` apart, from columns `lane` apart */
+static __attribute__((noinline)) void pack_transposed(float *restrict dst, i64 width, const float *restrict src, i64 lane) {
+    vf rows[VL];
+    UNROLL for (int q = 0; q < VL; q++) rows[q] = v_load(src + q * lane);
+    v_transpose(rows);
+    UNROLL for (int q = 0; q < VL; q++) v_store(dst + q * width, rows[q]);
+}
+
 /* dst (K, width) panels from src: row k, lane i at src[i*lane + k*step]; lanes past `count` become zeros, up to `filled`. */
 INLINE void pack_panel(float *restrict dst, const float *restrict src, i64 count, i64 filled, i64 lane, i64 step, i64 K, const int width) {
     if (count == width && lane == 1) {
@@ -78,14 +86,8 @@ INLINE void pack_panel(float *restrict dst, const float *restrict src, i64 count
         return;
     }
     i64 k = 0;
-    if (step == 1 && count == width && width % VL == 0) for (; k + VL <= K; k += VL) {
-        for (i64 i = 0; i < width; i += VL) {
-            vf rows[VL];
-            UNROLL for (int q = 0; q < VL; q++) rows[q] = v_load(src + (i + q) * lane + k);
-            v_transpose(rows);
-            UNROLL for (int q = 0; q < VL; q++) v_store(dst + (k + q) * width + i, rows[q]);
-        }
-    }
+    if (step == 1 && count == width && width % VL == 0) for (; k + VL <= K; k += VL)
+        for (i64 i = 0; i < width; i += VL) pack_transposed(dst + k * width + i, width, src + i * lane + k, lane);
     /* A transpose, four rows by one cache line of 16 columns at a time: rows that are a multiple of 4 KiB apart share an L1
      * set, and more of them would evict each other before their lines are used up. */
     if (step == 1) for (; k + 16 <= K; k += 16) {
