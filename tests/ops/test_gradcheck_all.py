@@ -250,11 +250,9 @@ METHODS: dict[str, Case] = {
     "var_mean": (lambda x: sum(ops.var_mean(x)), (ROWS,)),
     "view": (lambda x: x.view(-1), (ROWS,)),
 }
-WITHOUT_GRADIENT = {"__floordiv__", "__rfloordiv__", "__index__", *ops.logic.SPECIAL}
+WITHOUT_GRADIENT = {"__floordiv__", "__rfloordiv__", "__index__", *ops.logic.SPECIAL, *ops.names.of("windows")}
 WITHOUT_GRADIENT |= {"all", "any", "argmax", "argmin", "count_nonzero", "floor_divide", "is_cpu", "itemsize", "nbytes"}
-WITHOUT_GRADIENT |= {
-    n for n, (file, _) in ops.names.FORMS.items() if file in ("casting", "creation", "draws", "logic", "windows")
-}
+WITHOUT_GRADIENT |= {n for n, (file, _) in ops.names.FORMS.items() if file in ("casting", "creation", "draws", "logic")}
 IN_PLACE = {n for n in ops._SPECIAL if n[:3] == "__i" and n[3:] not in ("ndex__", "nvert__", "ter__")}  # as __add__
 NO_OPERATORS = {"__getattr__", "__array_function__", "__array_ufunc__", "__len__", "__setitem__", "size", "where"}
 
