@@ -134,7 +134,7 @@ class Module(Members, Hooked):
     if not TYPE_CHECKING:  # where it would stand for any name
 
         def __getattr__(self, name: str) -> Any:
-            """What is set by this name: programs call it as PyTorch's. Python comes here for what is not there."""
+            """The attribute, for programs that call PyTorch's; Python asks here, too, for what there is not."""
             return object.__getattribute__(self, name)
 
     def __delattr__(self, name: str) -> None:

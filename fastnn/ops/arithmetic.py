@@ -40,7 +40,7 @@ def computed(ufunc: np.ufunc, *arrays: Array) -> Array:
 
 
 def _is_quiet() -> bool:
-    """Whether the thread asks NumPy for no errors (`np.errstate(all="raise")`), of which kernels raise none."""
+    """True unless NumPy is to raise errors (`np.errstate(all="raise")`): kernels raise none."""
     return _QUIET.issuperset(np.geterr().values())
 
 

@@ -31,7 +31,7 @@ def over(name: str) -> Callable[..., Any] | None:
 
     def each(tensors: Any, *args: Any, **options: Any) -> list[Tensor] | None:
         if method.startswith("addc") and len(args) == 3:  # value, or one for each, which methods take by its name
-            *args, options["value"] = args  # type: ignore[assignment]
+            options["value"], args = args[2], args[:2]
         columns = []
         for value in (*args, *options.values()):
             columns.append(value if isinstance(value, (list, tuple)) else [value] * len(tensors))

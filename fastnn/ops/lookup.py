@@ -125,7 +125,7 @@ def embedding_bag(
 
 
 def _begins(offsets: Any, count: int) -> Tensor:
-    """Where each bag of `count` numbers begins; every number is in one of them."""
+    """Offsets as a tensor, checked: each of the `count` numbers is in a bag."""
     begins = tensor_of(offsets)
     if begins.ndim != 1 or begins.dtype.kind not in "iu":
         raise DTypeError(f"embedding_bag: expected offsets (B,) of integers, got {begins.dtype} {begins.shape}")

@@ -76,7 +76,7 @@ class Predictor(Plan):
         return method
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """What reads take from the model is written there, as of PyTorch's compiled modules."""
+        """Set the model's attributes on the model, as PyTorch's compiled modules do."""
         own = vars(self)
         is_private = name[0] == "_" and not hasattr(own.get("model"), name)
         if name in own or is_private or "_takes_one" not in own or hasattr(type(self), name):

@@ -38,7 +38,7 @@ MOST_COPIES = 4  # of a plan, whose backwards are still to come
 
 
 def holds_tensors(args: tuple[Any, ...], named: dict[str, Any], objects: bool) -> bool:
-    """Whether a model is called with tensors, itself or in tuples, lists and dicts, or, of `objects`, in attributes."""
+    """True for tensors, alone or in tuples, lists and dicts; with `objects`, in attributes of others, too."""
     given = [x for value in (*args, *named.values()) for x in flatten(value)[0]]
     return any(
         isinstance(x, Tensor)

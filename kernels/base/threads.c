@@ -212,7 +212,7 @@ void fastnn_set_threads(int count) {
     pthread_once(&once, watch_forks);
     pthread_mutex_lock(&in_use);
     wanted = count < 1 ? 1 : count > MAX_THREADS ? MAX_THREADS : count;
-    last_job = INT64_MAX;                               /* whoever sets the number sees it in the next job, however little it is */
+    last_job = INT64_MAX;                               /* the next job has that many, however small it is */
     pthread_mutex_unlock(&in_use);
 }
 

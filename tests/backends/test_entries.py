@@ -52,7 +52,7 @@ def test_functions(target: Target, name: str, formula: Callable[[float], float],
 )
 @pytest.mark.parametrize("shape", [(), (19,), (7, 12001), (3, 0)])
 def test_arithmetic(target: Target, name: str, formula: np.ufunc, shape: tuple[int, ...]) -> None:
-    """Of two arrays, as NumPy rounds it."""
+    """The bits of NumPy's."""
     a, b = normal(*shape), normal(*shape)
     y = on_threads(lambda: target.kernels.function_forward(name, a, b))
     assert y.shape == shape

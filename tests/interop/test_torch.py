@@ -455,7 +455,7 @@ def test_a_model_with_a_mask_of_infinities_trains_and_becomes_c(tmp_path: Path) 
 
 
 def test_a_trace_leaves_torch_compile_as_it_was() -> None:
-    """What torch.compile is made of is imported by a trace: not while functions of torch are replaced for it."""
+    """A trace replaces functions of torch; torch.compile's modules, which keep what they find there, come before."""
     program = (
         "import torch, fastnn as fnn\n"
         "assert 'torch._dynamo' not in __import__('sys').modules\n"

@@ -45,8 +45,8 @@ static void dense_pack_task(void *context, i64 index) {
 static void dense_backward_input_panel(void *context, i64 index) {
     struct dense_backward_task *t = context;
     const struct dense *d = t->d;
-    const i64 I = d->I, O = d->O, panels = dense_panels(I), i0 = dense_panel_start(I, index % panels);
-    const i64 count = dense_panel_start(I, index % panels + 1) - i0, width = round_up(count, VL);
+    const i64 I = d->I, O = d->O, panels = dense_panels(I);
+    const struct dense_span of = dense_panel_at(I, index % panels);
     const i64 n0 = index / panels * t->panel_images, n1 = i64_min(n0 + t->panel_images, d->N);
     float *weight = fastnn_scratch(SCRATCH_DENSE, sizeof(float) * (size_t)(O * DENSE_PANEL));
     float tile[DENSE_TILE_FLOATS] __attribute__((aligned(64)));
@@ -54,11 +54,11 @@ static void dense_backward_input_panel(void *context, i64 index) {
         t->failed = 1;
         return;
     }
-    dense_copy(weight, DENSE_PANEL, d->weight + i0, I, O, count, 1);
+    dense_copy(weight, DENSE_PANEL, d->weight + of.begin, I, O, of.count, 1);
     for (i64 n = n0; n < n1; n += DENSE_ROWS) {
         const i64 rows = i64_min(DENSE_ROWS, n1 - n);
-        dense_tile(rows, O, d->grad_y + n * O, O, weight, width, tile);
-        dense_copy(d->grad_x + n * I + i0, I, tile, DENSE_PANEL, rows, count, 0);
+        dense_tile(rows, O, d->grad_y + n * O, O, weight, of.width, tile);
+        dense_copy(d->grad_x + n * I + of.begin, I, tile, DENSE_PANEL, rows, of.count, 0);
     }
 }
 
@@ -66,8 +66,8 @@ static void dense_backward_input_panel(void *context, i64 index) {
 static void dense_backward_weight_panel(void *context, i64 index) {
     struct dense_backward_task *t = context;
     const struct dense *d = t->d;
-    const i64 N = d->N, I = d->I, panels = dense_panels(I), i0 = dense_panel_start(I, index % panels);
-    const i64 count = dense_panel_start(I, index % panels + 1) - i0, width = round_up(count, VL);
+    const i64 N = d->N, I = d->I, panels = dense_panels(I);
+    const struct dense_span of = dense_panel_at(I, index % panels);
     const i64 o0 = index / panels * t->output_step, o1 = i64_min(o0 + t->output_step, d->O);
     float *x = fastnn_scratch(SCRATCH_DENSE, sizeof(float) * (size_t)(N * DENSE_PANEL));
     float tile[DENSE_TILE_FLOATS] __attribute__((aligned(64)));
@@ -75,13 +75,13 @@ static void dense_backward_weight_panel(void *context, i64 index) {
         t->failed = 1;
         return;
     }
-    dense_copy(x, DENSE_PANEL, t->x + i0, I, N, count, 1);
+    dense_copy(x, DENSE_PANEL, t->x + of.begin, I, N, of.count, 1);
     for (i64 o = o0; o < o1; o += DENSE_ROWS) {
-        const i64 rows = i64_min(DENSE_ROWS, o1 - o), at = o * I + i0;
+        const i64 rows = i64_min(DENSE_ROWS, o1 - o), at = o * I + of.begin;
         if (d->optimizer) dense_prefetch_update(d, at, rows);
-        dense_packed_tile(rows, N, t->grad_columns + o * N, x, width, tile);
-        if (d->optimizer) update_rows(&t->numbers, rows, count, tile, DENSE_PANEL, d->weight, d->weight_state, at, I);
-        else dense_copy(d->grad_weight + at, I, tile, DENSE_PANEL, rows, count, 0);
+        dense_packed_tile(rows, N, t->grad_columns + o * N, x, of.width, tile);
+        if (d->optimizer) update_rows(&t->numbers, rows, of.count, tile, DENSE_PANEL, d->weight, d->weight_state, at, I);
+        else dense_copy(d->grad_weight + at, I, tile, DENSE_PANEL, rows, of.count, 0);
     }
 }
 

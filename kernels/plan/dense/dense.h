@@ -120,6 +120,13 @@ INLINE i64 dense_panel_images(const struct dense *d, i64 panels, i64 K) {
     return round_up(ceil_div(d->N, i64_max(1, i64_min(parts, d->N / DENSE_PANEL_IMAGES))), DENSE_MR);
 }
 
+/* The columns of a panel: the first, how many, and that in whole vectors */
+struct dense_span { i64 begin, count, width; };
+INLINE struct dense_span dense_panel_at(i64 columns, i64 index) {
+    const i64 begin = dense_panel_start(columns, index), count = dense_panel_start(columns, index + 1) - begin;
+    return (struct dense_span){begin, count, round_up(count, VL)};
+}
+
 /* How the other forward is cut into tasks: blocks of images x blocks of outputs, and chunks of I where that is not enough. */
 struct dense_cut { i64 images, outputs, chunk, image_blocks, output_blocks, chunks; int split; };
 

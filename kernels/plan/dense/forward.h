@@ -169,8 +169,9 @@ static void dense_finish_task(void *context, i64 index) {
 static void dense_forward_panel(void *context, i64 index) {
     struct dense_task *t = context;
     const struct dense *d = t->d;
-    const i64 I = d->I, O = d->O, panels = dense_panels(O), o0 = dense_panel_start(O, index % panels);
-    const i64 outputs = dense_panel_start(O, index % panels + 1) - o0, width = round_up(outputs, VL);
+    const i64 I = d->I, O = d->O, panels = dense_panels(O);
+    const struct dense_span of = dense_panel_at(O, index % panels);
+    const i64 o0 = of.begin, outputs = of.count;
     const i64 n0 = index / panels * t->panel_images, n1 = i64_min(n0 + t->panel_images, d->N);
     float bias[DENSE_PANEL] __attribute__((aligned(64))) = {0};
     float tile[DENSE_TILE_FLOATS] __attribute__((aligned(64)));
@@ -179,11 +180,11 @@ static void dense_forward_panel(void *context, i64 index) {
         t->failed = 1;
         return;
     }
-    pack_panel(weight, d->weight + o0 * I, outputs, width, I, 1, I, DENSE_PANEL);
+    pack_panel(weight, d->weight + o0 * I, outputs, of.width, I, 1, I, DENSE_PANEL);
     if (d->bias) memcpy(bias, d->bias + o0, sizeof(float) * (size_t)outputs);
     for (i64 n = n0; n < n1; n += DENSE_ROWS) {
         const i64 rows = i64_min(DENSE_ROWS, n1 - n);
-        dense_tile(rows, I, t->x + n * I, I, weight, width, tile);
+        dense_tile(rows, I, t->x + n * I, I, weight, of.width, tile);
         for (i64 r = 0; r < rows; r++) for (i64 j = 0; j < outputs; j += VL) {
             vf v = v_load(tile + r * DENSE_PANEL + j) + v_load(bias + j);
             if (d->activation == ACTIVATION_RELU) v = v_max((vf){0}, v);
